@@ -1,0 +1,27 @@
+"""Errors that are the user's to mend: told in one to three plain lines, never as a traceback. Standard library only."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class Fault(Exception):
+    """Something the user asked for cannot be done. The message says what was wanted, what was given and what to do."""
+
+
+class Faults(Fault):
+    """Several faults found together."""
+
+    def __init__(self, messages: Iterable[str]):
+        self.messages = list(dict.fromkeys(str(m) for m in messages))
+        super().__init__("\n".join(self.messages))
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    """A clause that names the closest option, or all of them when they are few: `; did you mean 'kd'?`"""
+    options = sorted(str(o) for o in options)
+    close = difflib.get_close_matches(word, options, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; one of: {', '.join(options)}" if options and len(options) <= 40 else ""
