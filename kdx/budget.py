@@ -1,0 +1,57 @@
+"""How long a stage trains, and how a batch is shared between streams: whole numbers from whole numbers. Standard library only."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kdx.checks import integer
+from kdx.faults import Fault
+
+LENGTH = re.compile(r"^\s*(\d+)\s+(epochs?|steps?)\s*$")
+
+
+def length(training: Mapping[str, Any], node: str) -> tuple[int, str]:
+    """(count, "epochs" | "steps") of a stage's settings: `epochs` or `steps` where one is given, else its default `length`."""
+    epochs, steps = training["epochs"], training["steps"]
+    if epochs is not None and steps is not None:
+        raise Fault(f"{node}.epochs={epochs} and {node}.steps={steps} are both given; give one of them")
+    for unit, value in (("epochs", epochs), ("steps", steps)):
+        if value is not None:
+            return integer(f"{node}.{unit}", value, low=1), unit
+    match = LENGTH.match(str(training["length"]))
+    if not match or int(match[1]) < 1:
+        raise Fault(f"{node}.length must read like '600 steps' or '200 epochs'; given: {training['length']!r}")
+    return int(match[1]), match[2].rstrip("s") + "s"
+
+
+def total_steps(training: Mapping[str, Any], rows: int, node: str) -> int:
+    """Optimiser steps of a stage. rows: examples in one epoch."""
+    count, unit = length(training, node)
+    return count if unit == "steps" else math.ceil(count * rows / training["batch_size"])
+
+
+def shares(batch: int, counts: Mapping[str, int], labelled_share: float | None) -> dict[str, int]:
+    """Rows of each stream in a batch. counts: rows of "labelled" and, where the method reads a pool, "unlabelled".
+
+    labelled_share None: in proportion to the counts; each stream gets one row at least. With one stream it has the whole batch.
+    """
+    if not counts.get("unlabelled"):
+        return {"labelled": batch}
+    if batch < 2:
+        raise Fault(f"student_train.batch_size must be at least 2 to hold labelled and unlabelled examples; given: {batch}")
+    share = counts["labelled"] / sum(counts.values()) if labelled_share is None else labelled_share
+    labelled = min(max(round(batch * share), 1), batch - 1)
+    return {"labelled": labelled, "unlabelled": batch - labelled}
+
+
+def passes(steps: int, batch: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
+    """How often each stream's rows are seen: the number of different views of a row that training asks for."""
+    return {name: math.ceil(steps * size / counts[name]) for name, size in batch.items()}
+
+
+def stored_bytes(counts: Mapping[str, int], views: Mapping[str, int], classes: int) -> int:
+    """Size of stored answers: rows x views x classes x 2 bytes."""
+    return sum(2 * classes * counts[name] * views[name] for name in views)

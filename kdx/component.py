@@ -1,0 +1,230 @@
+"""Things described but not built yet, and files known by their content. Standard library only: describing imports no torch."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdx.faults import Fault
+
+ALLOWED = ("kdx", "torch.optim", "torchvision.models")
+_extra: list[str] = []
+PLUMBING = ("kdx", "kdx.faults", "kdx.component", "kdx.store", "kdx.runtime", "kdx.locate")
+"""Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
+
+
+def allow(packages: Iterable[str]) -> None:
+    """Lets configuration build objects of these packages as well. Only ever called with names from the user's command line."""
+    _extra.extend(packages)
+
+
+def resolve(target: str) -> Any:
+    """The object that a `_target_` names, or a Fault: only from allowed packages, only where it is defined itself."""
+    module, _, name = target.rpartition(".")
+    roots = (*ALLOWED, *_extra)
+    if not any(target == r or target.startswith(r + ".") for r in roots):
+        raise Fault(f"_target_ '{target}' is not allowed: only {', '.join(roots)}; name your own package on the command line with allow=[package]")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and not module.startswith(error.name):
+            raise Fault(f"'{target}' needs the package '{error.name}', which is not installed") from error
+        raise Fault(f"_target_ '{target}' does not exist: {error}") from error
+    if getattr(found, "__module__", None) != module or not callable(found):
+        raise Fault(f"_target_ '{target}' is refused: '{name}' is not defined in {module}")
+    return found
+
+
+class Component:
+    """A class or function with its arguments, as plain JSON under `_target_`; `build` imports it late.
+
+    spec: {"_target_": "package.module.name", argument: JSON}; a nested mapping with a `_target_` of its own is handed on as a Component.
+    sources: arguments that name files or folders. `build` gets them as they stand in the spec; a key holds their content instead.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], sources: Mapping[str, Source] | None = None):
+        if "_target_" not in spec:
+            raise Fault(f"a component needs a _target_; given: {dict(spec)}")
+        self.spec = json.loads(json.dumps(spec))
+        self.sources = dict(sources or {})
+
+    @property
+    def target(self) -> str:
+        return self.spec["_target_"]
+
+    def build(self, *args: Any, **more: Any) -> Any:
+        arguments = {k: _slots(v) for k, v in self.spec.items() if k != "_target_"}
+        made = resolve(self.target)
+        try:
+            return made(*args, **arguments, **more)
+        except TypeError as error:
+            if error.__traceback__ and error.__traceback__.tb_next is None:  # the call itself: a key too many or too few
+                raise Fault(f"{self.target} does not take these keys: {error}") from error
+            raise
+
+    def resolve(self) -> Any:
+        return resolve(self.target)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Component) and (self.spec, self.sources) == (other.spec, other.sources)
+
+    def __repr__(self) -> str:
+        return f"Component({self.spec})"
+
+
+def _slots(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Component(value) if "_target_" in value else {k: _slots(v) for k, v in value.items()}
+    return [_slots(v) for v in value] if isinstance(value, list) else value
+
+
+def targets(value: Any) -> Iterator[str]:
+    """Every `_target_` inside a JSON value."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value["_target_"]
+        for inner in value.values():
+            yield from targets(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from targets(inner)
+
+
+class Source:
+    """Files or folders from outside, identified by their content and never by their name."""
+
+    memo: Path | None = None
+    """Where digests are remembered by size, inode and times; the store sets it."""
+
+    def __init__(self, *paths: str | Path):
+        self.paths = [Path(p).expanduser() for p in paths]
+
+    def files(self) -> list[tuple[str, Path]]:
+        found = []
+        for path in self.paths:
+            if path.is_dir():
+                found += [(p.relative_to(path).as_posix(), p) for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+            elif path.is_file():
+                found.append(("", path))
+            else:
+                raise Fault(f"'{path}' does not exist")
+        return found
+
+    def digest(self) -> str:
+        known = _read_memo(self.memo)
+        before = dict(known)
+        whole = hashlib.sha256()
+        for name, path in self.files():
+            whole.update(f"{name}\0{_digest_once(path, known)}\n".encode())
+        if known != before and self.memo:
+            from kdx.store import write_atomically
+
+            write_atomically(self.memo, json.dumps(known))
+        return whole.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Source) and self.paths == other.paths
+
+    def __repr__(self) -> str:
+        return f"Source({', '.join(map(str, self.paths))})"
+
+
+def _read_memo(path: Path | None) -> dict[str, list]:
+    try:
+        return json.loads(path.read_text()) if path else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _digest_once(path: Path, known: dict[str, list]) -> str:
+    stat = path.stat()
+    stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    name = str(path.resolve())
+    if known.get(name, [None])[:-1] != stamp:
+        known[name] = [*stamp, sha256(path)]
+    return known[name][-1]
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_digest(names: Iterable[str]) -> str:
+    """One hash of what these modules do: their syntax trees without docstrings, and those of every kdx module they import in turn.
+
+    names: dotted modules or `_target_`s. A target of another package counts with that package's name and version.
+    """
+    seen: dict[str, str] = {}
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        module = _module_of(name)
+        if module in seen or module in PLUMBING:
+            continue
+        if module.split(".")[0] != "kdx":
+            package = module.split(".")[0]
+            path = _own_file(module) if package in {p.split(".")[0] for p in _extra} else None
+            seen[module] = _syntax(path)[0] if path else _version(package)
+            continue
+        path = _own_file(module)
+        seen[module], imports = _syntax(path)
+        todo += imports
+    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=None)
+def _module_of(name: str) -> str:
+    """The longest prefix of a dotted name that is a module's file."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        if _own_file(".".join(parts[:end])):
+            return ".".join(parts[:end])
+    return parts[0]
+
+
+@functools.lru_cache(maxsize=None)
+def _own_file(module: str) -> Path | None:
+    package = Path(__file__).parent
+    if module.split(".")[0] == "kdx":
+        base = package.joinpath(*module.split(".")[1:])
+        return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+    if module.split(".")[0] in {p.split(".")[0] for p in _extra}:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            return None
+        return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    return None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@functools.lru_cache(maxsize=None)
+def _syntax(path: Path) -> tuple[str, tuple[str, ...]]:
+    """(hash of the syntax tree, names of the kdx modules that it imports anywhere)"""
+    tree = ast.parse(path.read_text())
+    imports = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [a.name for a in node.names if a.name.split(".")[0] == "kdx"]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "kdx":
+            imports += [f"{node.module}.{a.name}" for a in node.names]
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            if isinstance(body[0].value.value, str):
+                body[0].value.value = ""
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(imports)

@@ -1,0 +1,46 @@
+"""Mathematics that several methods share. Tensors in, one value per example out; the caller reduces. Logits are never softmaxed twice."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """(B, C) logits, (B,) int64 classes or (B, C) probabilities -> (B,), nats, >= 0"""
+    return F.cross_entropy(logits.float(), y, reduction="none")
+
+
+def smooth_cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
+    """(B, C) logits, (B,) or (B, C) targets -> (B,): cross-entropy to (1 - smoothing) * target + smoothing / C.
+
+    Szegedy et al. 2016, arXiv 1512.00567, section 7. smoothing in [0, 1); 0 is plain cross-entropy.
+    """
+    return F.cross_entropy(logits.float(), y, reduction="none", label_smoothing=smoothing)
+
+
+def soft_cross_entropy(logits: Tensor, probs: Tensor) -> Tensor:
+    """(B, C) logits, (B, C) target probabilities -> (B,): -sum_c probs_c log softmax(logits)_c, nats"""
+    return -(probs * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
+
+
+def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """(B, C) student logits, (B, C) teacher logits -> (B,): T^2 * KL(softmax(teacher / T) || softmax(student / T)), nats, >= 0.
+
+    Hinton et al. 2015, arXiv 1503.02531, section 2: the factor T^2 keeps the gradient's size as T grows. The one convention of kdx:
+    summed over classes, to be averaged over the batch (never over its elements), always with the T^2. temperature > 0.
+    """
+    log_q = F.log_softmax(teacher.float() / temperature, dim=1)
+    log_p = F.log_softmax(student.float() / temperature, dim=1)
+    return temperature**2 * (log_q.exp() * (log_q - log_p)).sum(dim=1)
+
+
+def margin(probs: Tensor) -> Tensor:
+    """(B, C) probabilities -> (B,): the largest minus the second largest, in [0, 1]"""
+    top = probs.topk(2, dim=1).values
+    return top[:, 0] - top[:, 1]
+
+
+def top_k(probs: Tensor, k: int) -> Tensor:
+    """(B, C) -> (B, C) of 0 and 1: marks the k largest entries of each row. 1 <= k <= C."""
+    return probs.new_zeros(probs.shape).scatter_(1, probs.topk(k, dim=1).indices, 1.0)

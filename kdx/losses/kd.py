@@ -1,0 +1,55 @@
+"""Knowledge distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531), on labels and pool together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from kdx.checks import number
+from kdx.core import Objective, Outcome, Parts, Streams
+from kdx.faults import Fault
+from kdx.functional import cross_entropy, kl
+
+
+def ramp(alpha: float | Sequence[float], progress: float) -> float:
+    """A constant, or the value on the straight line from alpha[0] at progress 0 to alpha[1] at progress 1."""
+    if isinstance(alpha, int | float):
+        return alpha
+    return alpha[0] + (alpha[1] - alpha[0]) * progress
+
+
+class KD(Objective):
+    """loss = alpha * mean over all rows of T^2 KL(teacher^T || student^T) + (1 - alpha) * mean over labelled rows of cross-entropy.
+
+    temperature > 0. alpha in [0, 1], or [from, to] for a straight line over the training. Where a pool exists its rows join the first
+    term; labelled and pool rows share one forward pass, so batch normalisation sees both. With alpha = 0 and no pool this is `supervised`.
+    """
+
+    uses = ("labelled",)
+    may_use = ("unlabelled",)
+
+    def __init__(self, parts: Parts, *, temperature: float, alpha: float | Sequence[float]):
+        super().__init__(parts)
+        self.teacher = parts.teacher
+        self.temperature = number("loss.temperature", temperature, low=0, open_low=True)
+        if isinstance(alpha, Sequence) and not isinstance(alpha, str):
+            if len(alpha) != 2:
+                raise Fault(f"loss.alpha must be a number, or two of them [from, to]; given: {list(alpha)}")
+            self.alpha = tuple(number("loss.alpha", a, low=0, high=1) for a in alpha)
+        else:
+            self.alpha = number("loss.alpha", alpha, low=0, high=1)
+
+    def forward(self, streams: Streams, progress: float) -> Outcome:
+        labelled = streams["labelled"]
+        batches = [labelled, *(streams[s] for s in self.may_use if s in streams)]
+        logits = self.student(torch.cat([b.views["main"] for b in batches]))
+        answers = torch.cat([self.teacher(b) for b in batches])
+        alpha = ramp(self.alpha, progress)
+        return Outcome(
+            terms={
+                "distillation": alpha * kl(logits, answers, self.temperature).mean(),
+                "labels": (1 - alpha) * cross_entropy(logits[: len(labelled)], labelled.y).mean(),
+            },
+            monitors={"agreement": (logits.argmax(1) == answers.argmax(1)).float().mean()},
+        )

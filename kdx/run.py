@@ -1,0 +1,85 @@
+"""One run: a recipe over a store, then the evaluation of what it made. Imports no torch unless a stage has to run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kdx
+from kdx.stages import evaluate
+from kdx.store import Artifact, Halt, Listener, Miss, Store
+from kdx.wiring import Order, with_sources
+
+ROLES = {"teacher": "teacher-pretrain", "baseline": "baseline-train", "student": "student-train"}
+
+
+def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Artifact, dict[str, Artifact]]:
+    """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out."""
+    order = with_sources(order)
+    store = Store(order.store, order.runtime, listener, until=order.until, peek=peek)
+    try:
+        order.recipe.build(store, order.plan)
+    except Halt:
+        pass  # as far as the stages that were asked for
+    models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}
+    found = store.run(evaluate, data=store.done["prepare"], models=models)
+    return found, store.done
+
+
+def all_stored(order: Order) -> bool:
+    """Whether the run would compute nothing."""
+    try:
+        perform(order, Listener(), peek=True)
+    except (Miss, OSError):
+        return False
+    return True
+
+
+def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
+    """What a comparison must agree on: the splits, what selects and what the test split is used for."""
+    return {
+        "dataset": order.plan.dataset.target.rpartition(".")[2],
+        "sizes": dict(order.plan.sizes),
+        "counts": data.json("data.json")["counts"] if data else None,
+        "data_key": data.key if data else None,
+        "seed": order.plan.seed,
+        "selection": "best weights and early stopping on the validation split only",
+        "test": "opened once, at the end, by the evaluate stage",
+        "headline": order.headline,
+        "baseline": "the distilled student's model, initialisation, optimiser steps, batch size and augmentation; the labels only"
+        if order.plan.controls else None,
+    }  # fmt: skip
+
+
+def environment(order: Order) -> dict[str, Any]:
+    """Where the run took place, told without importing torch."""
+    return {
+        "kdx": kdx.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "hydra-core")},
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": order.runtime.device,
+        "threads": order.runtime.threads,
+    }
+
+
+def _commit() -> str | None:
+    try:
+        answer = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],
+                                capture_output=True, text=True, timeout=5)  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def load_examples(found: Artifact) -> Mapping[str, Any]:
+    import numpy as np
+
+    return {"images": np.load(found.file("examples.npy")), **found.json("examples.json")}

@@ -1,0 +1,105 @@
+"""Where and how fast a run computes. It may change speed, never what is asked for, and it enters no key."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kdx.checks import choice, integer, number
+from kdx.faults import Fault
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """device: auto | cpu | cuda | cuda:N | mps. threads: "auto" or a count. workers: threads that prepare batches ahead (0: none).
+
+    checkpoint_seconds: time between checkpoints of a training stage. compile: torch.compile for what trains.
+    """
+
+    device: str
+    threads: int | str
+    workers: int
+    channels_last: bool
+    compile: bool
+    checkpoint_seconds: float
+
+    def __post_init__(self):
+        kind = self.device.split(":")[0] if isinstance(self.device, str) else self.device
+        choice("device.device", kind, ("auto", "cpu", "cuda", "mps"))
+        if self.threads != "auto":
+            integer("device.threads", self.threads, low=1)
+        integer("device.workers", self.workers, low=0)
+        number("device.checkpoint_seconds", self.checkpoint_seconds, low=0)
+        for name in ("channels_last", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise Fault(f"device.{name} must be true or false; given: {getattr(self, name)!r}")
+
+    def settle(self) -> Runtime:
+        """The same with `auto` resolved, checked against this machine, and set: threads, and an allocator that keeps big blocks."""
+        import torch
+
+        device = self.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if device.startswith("cuda"):
+            number_of = torch.cuda.device_count()
+            index = device.partition(":")[2] or "0"
+            if not index.isdigit() or int(index) >= number_of:
+                raise Fault(f"device={self.device} is not here: torch {torch.__version__} sees {number_of} CUDA devices; use device=cpu or device=auto")
+        if device == "mps" and not torch.backends.mps.is_available():
+            raise Fault("device=mps is not here: this machine or this build of torch has none; use device=cpu or device=auto")
+        threads = len(os.sched_getaffinity(0)) if self.threads == "auto" and _tells_affinity() else self.threads
+        threads = (os.cpu_count() or 1) if threads == "auto" else threads
+        torch.set_num_threads(threads)
+        _keep_big_blocks()
+        return replace(self, device=device, threads=threads)
+
+    def describe(self) -> str:
+        """The machine in words, for what depends on it (probe)."""
+        import torch
+
+        here = self.settle()
+        if here.device.startswith("cuda"):
+            return torch.cuda.get_device_name(here.device)
+        return f"{here.device} {platform.machine()} {_processor()} {here.threads} threads"
+
+    def autocast(self, precision: str) -> Any:
+        """A context for forward passes in "fp32" or "bf16"."""
+        import torch
+
+        if precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.split(":")[0], dtype=torch.bfloat16)
+
+    def place(self, module: Any) -> Any:
+        """The module on the device, in the memory format asked for."""
+        import torch
+
+        module = module.to(self.device)
+        return module.to(memory_format=torch.channels_last) if self.channels_last else module
+
+
+def _tells_affinity() -> bool:
+    """Whether the system tells which cores this process may use (Linux does, macOS and Windows do not)."""
+    return "sched_getaffinity" in vars(os)
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
+    except OSError:
+        return platform.processor()
+
+
+def _keep_big_blocks() -> None:
+    """glibc: do not return big blocks to the kernel after each step (1.1x on the CPU, see docs/benchmarks.md)."""
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(m_mmap_threshold, 1 << 30)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)

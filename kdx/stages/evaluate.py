@@ -1,0 +1,73 @@
+"""evaluate: every network of the run on the same pictures, side by side. The only stage that opens the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdx.core import Split
+from kdx.evaluate import confusion, metrics, predict
+from kdx.models import size
+from kdx.runtime import Runtime
+from kdx.stages.files import open_network, open_split
+from kdx.store import Artifact, Work
+
+SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
+EXAMPLES = 16
+
+
+def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Artifact]) -> None:
+    """models: role -> training artifact, the teacher first. Files: results.json (see docs/run-json.md), examples.npy, examples.json."""
+    about = data.json("data.json")
+    splits = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
+    results: dict = {"classes": about["classes"]}
+    last: dict[str, nn.Module] = {}
+    answers: dict[str, dict[str, Tensor]] = {}
+    for number, (role, artifact) in enumerate(models.items()):
+        results[role] = describe(artifact)
+        for which in ("last", "best"):
+            if not artifact.file(f"{which}.safetensors").exists():
+                continue
+            network = runtime.place(open_network(artifact, which))
+            logits = {name: predict(network, split, runtime) for name, split in splits.items() if split is not None}
+            if which == "last":
+                last[role], answers[role] = network, logits
+            teacher = answers.get("teacher") if role != "teacher" else None
+            results[role][which] = {name: measure(logits[name], splits[name], name, teacher) for name in logits}
+        work.progress(number + 1, len(models), role)
+    shape = tuple(about["shape"])
+    pace = size.latency(last, shape, runtime.device)
+    for role, network in last.items():
+        results[role] |= {"parameters": size.parameters(network), "bytes": size.bytes(network), "flops": size.flops(network, shape),
+                          "latency_ms": pace[role]}  # fmt: skip
+    work.write_json("results.json", results)
+    write_examples(work, splits["test"], {role: logits["test"] for role, logits in answers.items()})
+
+
+def describe(artifact: Artifact) -> dict:
+    summary, model = artifact.json("summary.json"), artifact.json("model.json")
+    return {"model": model["component"]["_target_"].rpartition(".")[2], "steps": summary["steps"], "best_step": summary["best_step"],
+            "precision": summary["precision"], "stopped": summary["stopped"]}  # fmt: skip
+
+
+def measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tensor] | None) -> dict:
+    found = metrics(logits, split.labels, teacher[name] if teacher else None)
+    if name == "test":
+        found["confusion"] = confusion(logits.argmax(1), split.labels, logits.shape[1]).tolist()
+    return found
+
+
+def write_examples(work: Work, test: Split, answers: Mapping[str, Tensor]) -> None:
+    """Some test pictures with every network's prediction: first those that the networks disagree on or get wrong, then others."""
+    guesses = {role: logits.argmax(1) for role, logits in answers.items()}
+    wrong = sum((g != test.labels).int() for g in guesses.values())
+    rows = torch.cat([wrong.nonzero().flatten()[: EXAMPLES // 2], (wrong == 0).nonzero().flatten()])[:EXAMPLES].sort().values
+    np.save(work.path / "examples.npy", test.images[rows.to(test.images.device)].cpu().numpy())
+    work.write_json("examples.json", {
+        "rows": rows.tolist(), "truth": test.labels[rows].tolist(),
+        "predictions": {role: g[rows].tolist() for role, g in guesses.items()},
+        "confidence": {role: logits[rows].softmax(1).max(1).values.tolist() for role, logits in answers.items()},
+    })  # fmt: skip

@@ -1,0 +1,229 @@
+"""What every training stage does: build the parts, run the loop, checkpoint, validate, and lay down the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kdx.budget import passes, shares, total_steps
+from kdx.component import Component, Source
+from kdx.core import Frozen, Objective, Parts, Split
+from kdx.data.augment import Chain, Views
+from kdx.data.streams import Loader, Stream
+from kdx.evaluate import predict, quick
+from kdx.faults import Fault
+from kdx.labels import Stored, teach
+from kdx.models.weights import load_weights
+from kdx.runtime import Runtime
+from kdx.stages.files import new_network, open_network, open_split
+from kdx.store import Artifact, Work, subseed
+from kdx.trainer import NonFinite, Training, fit
+
+LOGS, VALIDATIONS = 40, 20
+"""How often a training stage logs and validates, unless told otherwise."""
+
+
+def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, loss: Component, training: Component, precision: str,
+          seed: int, views_seed: int, epoch: Sequence[str], answers: Artifact | None = None, teachers: Sequence[Artifact] = (),
+          view: str = "same", checkpoint: Source | None = None) -> None:  # fmt: skip
+    """Trains `model` on `data` with `loss`. epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones.
+
+    Files: last.safetensors, best.safetensors (with a validation split: the best on it), model.json, summary.json, metrics.jsonl.
+    """
+    about = data.json("data.json")
+    settings: Training = training.build()
+    saved = torch.load(work.checkpoint, map_location=runtime.device, weights_only=True) if work.checkpoint.exists() else None
+    if saved:
+        go_on_with_threads(saved["threads"], work)
+    torch.manual_seed(seed)
+    student = new_network(model, about)
+    if checkpoint:
+        load_weights(student, checkpoint.paths[0])
+    student = runtime.place(student)
+    clean = view == "clean"
+    parts = Parts(
+        student=student,
+        new_student=lambda: runtime.place(new_network(model, about)),
+        teacher=Stored.open(answers, runtime.device) if answers and not teachers else None,
+        live_teachers=[Frozen(runtime.place(open_network(t))) for t in teachers],
+        validation=open_split(data, "validation", runtime),
+        num_classes=len(about["classes"]),
+    )
+    if teachers:
+        parts = replace(parts, teacher=teach(parts.live_teachers, "clean" if clean else "main"))
+    objective: Objective = loss.build(parts).to(runtime.device)
+    if runtime.compile:
+        student.compile()
+    steps = total_steps(training.spec, sum(about["counts"][s] for s in epoch), work.name)
+    streams = open_streams(objective, data, settings, runtime, seed=views_seed, parts=parts, clean=clean and bool(teachers))
+    optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
+    schedule = settings.build_schedule(optimiser, steps)
+    watch = Watch(work, runtime, objective, optimiser, schedule, settings, precision, parts.validation, steps)
+    start = watch.restore(saved) if saved else 0
+    work.rewind(start)
+    per_epoch = max(1, sum(about["counts"][s] for s in epoch) // settings.batch_size)
+    batches = iter(Loader(streams, start=start, stop=steps, workers=runtime.workers))
+    with contextlib.closing(batches), watch.until_interrupted():
+        try:
+            done = fit(objective, batches, start=start, steps=steps, training=settings, precision=precision, runtime=runtime,
+                       optimiser=optimiser, schedule=schedule, refresh_every=per_epoch, log_every=max(1, steps // LOGS),
+                       log=lambda step, values: work.record({"step": step, **values}), after=watch.after)  # fmt: skip
+        except NonFinite as error:
+            good = f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}" if watch.saved_at else "no checkpoint was made before"
+            raise NonFinite(f"{error}\n{good}; lower {NODES[work.name]}.lr, or set {NODES[work.name]}.clip=1") from error
+    watch.publish(done)
+    work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
+
+
+NODES = {"teacher-pretrain": "teacher_pretrain", "student-train": "student_train", "baseline-train": "student_train"}
+
+
+def open_streams(objective: Objective, data: Artifact, settings: Training, runtime: Runtime, *, seed: int, parts: Parts,
+                 clean: bool) -> dict[str, Stream]:  # fmt: skip
+    """A stream for each split that the objective reads. Stored answers limit the views of a row to those that have an answer."""
+    found: dict[str, Split] = {}
+    for name in (*objective.uses, *objective.may_use):
+        split = open_split(data, name, runtime)
+        if split is not None:
+            found[name] = split
+        elif name in objective.uses:
+            raise Fault(missing_stream(type(objective).__name__, name, list(found)))
+    sizes = shares(settings.batch_size, {n: len(s) for n, s in found.items()}, settings.labelled_share)
+    cycles: Mapping[str, int] = {}
+    if isinstance(parts.teacher, Stored) and not parts.teacher.clean:
+        cycles = {n: a.shape[1] for n, a in parts.teacher.answers.items()}
+    views = Views(Chain(settings.augment), seed)
+    return {name: Stream(split, views, batch=sizes[name], seed=subseed(seed, "order", name), cycle=cycles.get(name), clean=clean,
+                         device=torch.device(runtime.device), num_classes=parts.num_classes) for name, split in found.items()}  # fmt: skip
+
+
+def missing_stream(method: str, stream: str, found: list[str]) -> str:
+    has = f"this dataset has {' and '.join(repr(n) for n in found)} only" if found else "this dataset has none"
+    return f"{method} needs the stream '{stream}'; {has}: set dataset.labelled=100, say, to hide the labels of the rest"
+
+
+def go_on_with_threads(threads: int, work: Work) -> None:
+    """A sum's bits depend on the number of threads: a resumed stage takes the number that it began with."""
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+        work.note(f"{work.name} goes on with {threads} threads, as it began")
+
+
+class Watch:
+    """What happens after each step: validation, the best weights so far, early stopping, checkpoints, an interrupt that loses nothing."""
+
+    def __init__(self, work: Work, runtime: Runtime, objective: Objective, optimiser: torch.optim.Optimizer,
+                 schedule: torch.optim.lr_scheduler.LRScheduler, settings: Training, precision: str, validation: Split | None, steps: int):  # fmt: skip
+        self.work, self.runtime, self.objective, self.optimiser, self.schedule = work, runtime, objective, optimiser, schedule
+        self.settings, self.precision, self.validation, self.steps = settings, precision, validation, steps
+        self.every = settings.evaluate_every or max(1, steps // VALIDATIONS)
+        self.best: dict[str, Tensor] = {}
+        self.best_step, self.best_accuracy, self.waited, self.stopped = 0, -1.0, 0, ""
+        self.saved_at, self.clock, self.interrupted = 0, time.monotonic(), False
+        self.text = ""
+
+    def after(self, step: int) -> bool:
+        done = step + 1
+        stop = False
+        if self.validation is not None and (done % self.every == 0 or done == self.steps):
+            stop = self.validate(step)
+        self.work.progress(done, self.steps, self.text)
+        due = time.monotonic() - self.clock >= self.runtime.checkpoint_seconds
+        if not stop and done < self.steps and (due or self.interrupted):
+            self.save(done)
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return stop
+
+    def validate(self, step: int) -> bool:
+        """Records the accuracy, keeps the best weights; True where training should stop."""
+        network = self.objective.export()
+        found = quick(predict(network, self.validation, self.runtime, precision=self.precision), self.validation.labels)
+        self.work.record({"step": step, **found})
+        accuracy = found["validation/accuracy"]
+        self.text = f"validation {accuracy:.1%}"
+        if accuracy > self.best_accuracy:
+            self.best = plain_state(network)
+            self.best_step, self.best_accuracy, self.waited = step + 1, accuracy, 0
+        else:
+            self.waited += 1
+        if self.settings.target is not None and accuracy >= self.settings.target:
+            self.stopped = "target"
+        elif self.settings.patience is not None and self.waited >= self.settings.patience:
+            self.stopped = "patience"
+        return bool(self.stopped)
+
+    def save(self, done: int) -> None:
+        """All that the next step depends on, in one file, replaced at once."""
+        state = {
+            "objective": self.objective.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": done,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.runtime.device.startswith("cuda") else [],
+            "threads": torch.get_num_threads(),
+            "best": (self.best, self.best_step, self.best_accuracy, self.waited),
+        }
+        state["schedule"].pop("lr_lambdas", None)
+        if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
+            return
+        temporary = self.work.checkpoint.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.work.checkpoint)
+        self.clock, self.saved_at = time.monotonic(), done
+
+    def restore(self, state: Mapping[str, Any]) -> int:
+        self.objective.load_state_dict(state["objective"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["random"].cpu())
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
+        self.best, self.best_step, self.best_accuracy, self.waited = state["best"]
+        self.saved_at = state["step"]
+        self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.steps}")
+        return self.saved_at
+
+    @contextlib.contextmanager
+    def until_interrupted(self) -> Iterator[None]:
+        """The first Ctrl-C (or SIGTERM) ends the step, saves a checkpoint and stops; the second stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: Any) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def publish(self, done: int) -> None:
+        save_file(plain_state(self.objective.export()), self.work.path / "last.safetensors")
+        if self.best:
+            save_file(self.best, self.work.path / "best.safetensors")
+        self.work.write_json("summary.json", {
+            "steps": done, "planned_steps": self.steps, "stopped": self.stopped or None, "precision": self.precision,
+            "best_step": self.best_step or None, "threads": torch.get_num_threads(), "device": self.runtime.device,
+        })  # fmt: skip
+
+
+def plain_state(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of the weights on the CPU, in the usual memory format."""
+    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}

@@ -1,0 +1,32 @@
+"""teacher-pretrain: the teacher learns from the labelled part, or is taken as it is from a checkpoint or from pretrained weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from kdx.component import Component, Source
+from kdx.models.weights import load_weights
+from kdx.runtime import Runtime
+from kdx.stages.files import new_network
+from kdx.stages.learn import learn, plain_state
+from kdx.store import Artifact, Work
+
+
+def run(work: Work, runtime: Runtime, *, data: Artifact, model: Component, training: Component | None, checkpoint: Source | None,
+        seed: int, **inputs: Any) -> None:  # fmt: skip
+    """training None: no step is made. Files: those of kdx.stages.learn.learn."""
+    if training is not None:
+        learn(work, runtime, data=data, model=model, training=training, checkpoint=checkpoint, seed=seed, **inputs)
+        return
+    about = data.json("data.json")
+    torch.manual_seed(seed)
+    network = new_network(model, about)
+    if checkpoint:
+        load_weights(network, checkpoint.paths[0])
+    save_file(plain_state(network), work.path / "last.safetensors")
+    work.write_json("summary.json", {"steps": 0, "planned_steps": 0, "stopped": None, "precision": "fp32", "best_step": None,
+                                     "threads": torch.get_num_threads(), "device": runtime.device})  # fmt: skip
+    work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})

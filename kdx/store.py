@@ -1,0 +1,313 @@
+"""The store: every finished stage is kept under a key made of what produced it, so nothing is computed twice. No torch."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdx.component import Component, Source, code_digest, sha256, targets
+from kdx.faults import Fault
+
+MANIFEST = "manifest.json"
+CHECKPOINT = "checkpoint.pt"
+CLOCK = "seconds"
+LEFTOVERS = (CHECKPOINT, CLOCK)
+"""Files of an unfinished stage that are not published."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader sees the old text or the new one, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def subseed(seed: int, *path: str | int) -> int:
+    """A seed of 63 bits for one purpose, e.g. subseed(3, "student", 0): independent of the seeds of every other purpose."""
+    return int.from_bytes(hashlib.sha256(json.dumps([seed, *path]).encode()).digest()[:8], "big") >> 1
+
+
+class Listener:
+    """Hears what a run does. Every method may be left as it is."""
+
+    def started(self, name: str, key: str, cached: bool) -> None: ...
+
+    def record(self, name: str, record: Mapping[str, float]) -> None: ...
+
+    def progress(self, name: str, done: int, total: int, text: str) -> None: ...
+
+    def note(self, name: str, text: str, level: str) -> None: ...
+
+    def finished(self, name: str, key: str, cached: bool, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a run: `module.run(work, runtime, **inputs)` reads artifacts and writes files into `work.path`.
+
+    Held by name, so that a run which finds everything in the store imports none of it. `version` is raised by hand where the
+    meaning of the files changes although the code's digest could not tell.
+    """
+
+    name: str
+    module: str
+    version: int = 1
+
+    def __call__(self, work: Work, runtime: Any, **inputs: Any) -> None:
+        importlib.import_module(self.module).run(work, runtime, **inputs)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage's folder. Nothing in it changes any more."""
+
+    stage: str
+    key: str
+    path: Path
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def json(self, name: str) -> Any:
+        return json.loads(self.file(name).read_text())
+
+    def lines(self, name: str) -> list[Any]:
+        return list(_lines(self.file(name)))
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return self.json(MANIFEST)
+
+
+class Work:
+    """What a running stage is given: a folder of its own, and the ways to tell what it does."""
+
+    def __init__(self, path: Path, name: str, listener: Listener):
+        self.path, self.name, self.listener = path, name, listener
+        self.checkpoint = path / CHECKPOINT
+        self._notes = {line["text"] for line in _lines(path / "notes.jsonl")}
+
+    def record(self, record: Mapping[str, float]) -> None:
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        self.listener.record(self.name, record)
+
+    def rewind(self, step: int) -> None:
+        """Forgets the records at or after `step` and tells the earlier ones again: the stage goes on from a checkpoint."""
+        path = self.path / "metrics.jsonl"
+        kept = [r for r in _lines(path) if r["step"] < step]
+        write_atomically(path, "".join(json.dumps(r) + "\n" for r in kept))
+        for record in kept:
+            self.listener.record(self.name, record)
+
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        self.listener.progress(self.name, done, total, text)
+
+    def note(self, text: str, level: str = "info") -> None:
+        """Something the user should know; kept with the artifact, so that a run from the store says it too."""
+        if text not in self._notes:
+            self._notes.add(text)
+            with (self.path / "notes.jsonl").open("a") as file:
+                file.write(json.dumps({"text": text, "level": level}) + "\n")
+        self.listener.note(self.name, text, level)
+
+    def write_json(self, name: str, value: Any) -> None:
+        (self.path / name).write_text(json.dumps(value, indent=1) + "\n")
+
+
+class Halt(Exception):
+    """The next stage lies beyond the stages that were asked for."""
+
+
+class Miss(Exception):
+    """Only asked whether everything is in the store, and it is not."""
+
+
+class Store:
+    """root/<stage>/<key>/ holds finished stages, root/<stage>/<key>.partial/ unfinished ones, root/locks/ one lock a key.
+
+    runtime is handed to the stages and enters no key. until: names of the stages that may run; None: all. peek: run nothing, raise Miss.
+    """
+
+    def __init__(self, root: Path, runtime: Any, listener: Listener, *, until: frozenset[str] | None = None, peek: bool = False):
+        self.root, self.runtime, self.listener = Path(root), runtime, listener
+        self.until, self.peek = until, peek
+        self.done: dict[str, Artifact] = {}
+        Source.memo = self.root / "sources.json"
+
+    def key(self, stage: Stage, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """(64 hexadecimal digits, the canonical inputs behind them). A type that has no canonical form is a TypeError."""
+        specs: list[str] = []
+        what = {name: _canonical(value, specs) for name, value in sorted(inputs.items())}
+        whole = {"stage": stage.name, "version": stage.version, "inputs": what, "code": code_digest([stage.module, *specs])}
+        return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest(), whole
+
+    def run(self, stage: Stage, /, *, name: str | None = None, **inputs: Any) -> Artifact:
+        """The artifact of `stage` on these inputs: loaded where its key exists, else made and published. name: what the run calls it."""
+        name = name or stage.name
+        if self.until is not None and name not in self.until:
+            raise Halt(name)
+        key, whole = self.key(stage, inputs)
+        final = self.root / stage.name / key
+        artifact = self._load(stage, key, name)
+        if artifact is None:
+            if self.peek:
+                raise Miss(name)
+            with self._lock(stage, key, name):
+                artifact = self._load(stage, key, name)
+                if artifact is None:
+                    artifact = self._make(stage, key, name, whole, inputs, final)
+        self.done[name] = artifact
+        return artifact
+
+    def _load(self, stage: Stage, key: str, name: str) -> Artifact | None:
+        path = self.root / stage.name / key
+        if not (path / MANIFEST).is_file():
+            return None
+        if self.peek:
+            return Artifact(stage.name, key, path)
+        damage = verify(path)
+        if damage:
+            aside = path.with_name(f"{key}.damaged-{time.time_ns()}")
+            path.rename(aside)
+            self.listener.note(name, f"the store is damaged: {damage}; {name} runs again (the damaged folder is kept as {aside})", "warning")
+            return None
+        artifact = Artifact(stage.name, key, path)
+        self.listener.started(name, key, True)
+        for record in _lines(path / "metrics.jsonl"):
+            self.listener.record(name, record)
+        for line in _lines(path / "notes.jsonl"):
+            self.listener.note(name, line["text"], line["level"])
+        self.listener.finished(name, key, True, artifact.manifest["seconds"])
+        return artifact
+
+    def _make(self, stage: Stage, key: str, name: str, whole: Mapping, inputs: Mapping, final: Path) -> Artifact:
+        partial = final.with_name(f"{key}.partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        self.listener.started(name, key, False)
+        clock = partial / CLOCK
+        begun = time.monotonic() - _number(clock)
+        try:
+            if verify(partial) is not None:  # else complete already: only the last rename was missing
+                (partial / MANIFEST).unlink(missing_ok=True)
+                self.runtime = self.runtime.settle()
+                stage(Work(partial, name, self.listener), self.runtime, **inputs)
+                _seal(partial, {**whole, "seconds": time.monotonic() - begun, "created": time.time()})
+            for leftover in LEFTOVERS:
+                (partial / leftover).unlink(missing_ok=True)
+            if final.exists():
+                shutil.rmtree(final)
+            os.rename(partial, final)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Fault(f"no space left on the device that holds {self.root}: {name} stopped; free some and run the same command to go on") from error
+            raise
+        finally:
+            if partial.is_dir():
+                with _suppress_full_disk():
+                    clock.write_text(str(time.monotonic() - begun))
+        artifact = Artifact(stage.name, key, final)
+        self.listener.finished(name, key, False, artifact.manifest["seconds"])
+        return artifact
+
+    @contextmanager
+    def _lock(self, stage: Stage, key: str, name: str) -> Iterator[None]:
+        import filelock
+
+        (self.root / "locks").mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.root / "locks" / f"{stage.name}-{key[:32]}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            self.listener.note(name, f"another run is at work on {name}; waiting for it", "info")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def verify(path: Path) -> str | None:
+    """What is wrong with a published folder, naming the file; None where every file has its hash."""
+    try:
+        files = json.loads((path / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        return f"{path / MANIFEST} cannot be read"
+    for name, entry in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{file} is missing"
+        if file.stat().st_size != entry["size"]:
+            return f"{file} has {file.stat().st_size} bytes instead of {entry['size']}"
+        if sha256(file) != entry["sha256"]:
+            return f"{file} does not have the content that was published"
+    return None
+
+
+def _seal(partial: Path, about: Mapping[str, Any]) -> None:
+    """The manifest comes last: a folder that has one is complete. What only serves a resume is not part of it."""
+    files = {}
+    for path in sorted(p for p in partial.rglob("*") if p.is_file() and p.name not in LEFTOVERS):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        files[path.relative_to(partial).as_posix()] = {"sha256": sha256(path), "size": path.stat().st_size}
+    write_atomically(partial / MANIFEST, json.dumps({**about, "files": files}, indent=1))
+
+
+def _canonical(value: Any, specs: list[str]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_canonical(v, specs) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v, specs) for k, v in value.items()}
+    if isinstance(value, Component):
+        specs += targets(value.spec)
+        spec = {k: v for k, v in value.spec.items() if k not in value.sources}
+        return {"component": spec, "sources": {k: s.digest() for k, s in sorted(value.sources.items())}}
+    if isinstance(value, Source):
+        return {"source": value.digest()}
+    if isinstance(value, Artifact):
+        return {"artifact": f"{value.stage}/{value.key}"}
+    raise TypeError(f"{type(value).__name__} cannot be part of a key: {value!r}")
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    """The JSON lines of a file; a last line cut off by a kill is passed over."""
+    if not path.is_file():
+        return
+    with path.open() as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+
+def _number(path: Path) -> float:
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
+@contextmanager
+def _suppress_full_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        pass
