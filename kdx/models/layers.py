@@ -1,0 +1,80 @@
+"""What several networks share: stochastic depth, the ending of a convolutional net, and checks of their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdx.faults import Fault
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training each row of a residual branch is zeroed with probability `rate`, the others are scaled up
+    to keep the mean. It has no state, so rates do not change a network's state dict. (Huang et al. 2016, arXiv 1603.09382)
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        kept = torch.empty((len(x),) + (1,) * (x.dim() - 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * (kept / keep)
+
+
+def rising(rate: float, blocks: int) -> Iterator[float]:
+    """Stochastic depth's linear rule: the i-th of `blocks` branches is dropped at rate * i / blocks, the last at `rate`."""
+    return (rate * (i + 1) / blocks for i in range(blocks))
+
+
+def ending(width: int, classes: int, dropout: float) -> nn.Sequential:
+    """(B, width, H, W) -> (B, classes): mean over the map, dropout, linear."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, classes))
+
+
+def he(module: nn.Module) -> None:
+    """Convolutions start from He's normal, by fan-out, as residual nets do."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+
+def check_rates(model: str, *, dropout: float, stochastic_depth: float) -> None:
+    """Both rates are numbers in [0, 1)."""
+    for name, rate in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
+            raise Fault(f"{model}: {name} is a rate of at least 0 and below 1, not {rate!r}")
+
+
+def no_stochastic_depth(model: str, rate: float) -> None:
+    """For a network that cannot use it."""
+    if rate != 0:
+        raise Fault(f"{model} has no residual branches to drop: set stochastic_depth=0 (given {rate}), or take a residual net such as resnet20")
+
+
+def check_whole(model: str, **numbers: int) -> None:
+    """Each is a whole number of at least 1."""
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise Fault(f"{model}: {name} must be a whole number of at least 1, not {number!r}")
+
+
+def check_widths(model: str, widths: Sequence[int], count: int | None = None) -> tuple[int, ...]:
+    """`count` whole numbers of at least 1; None: at least one of them."""
+    if isinstance(widths, (str, int, float)) or not widths or (count is not None and len(widths) != count):
+        wanted = "a list of channel counts" if count is None else f"a list of {count} channel counts"
+        raise Fault(f"{model}: widths must be {wanted}, not {widths!r}")
+    for width in widths:
+        check_whole(model, widths=width)
+    return tuple(widths)
+
+
+def check_size(model: str, shape: tuple[int, int, int], least: int) -> None:
+    """Pictures are at least `least` pixels a side."""
+    if min(shape[1:]) < least:
+        raise Fault(f"{model} needs pictures of at least {least}x{least} pixels; these have {shape[1]}x{shape[2]}: resize them, or take mlp")

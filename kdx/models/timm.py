@@ -1,0 +1,69 @@
+"""Any network of the timm library, by name. timm is an extra: `pip install kdx[timm]`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from kdx.faults import Fault, nearest
+from kdx.models import pretrained
+from kdx.models.adapt import Fitted, Inputs
+from kdx.models.layers import check_rates, check_size
+
+LEAST = 64
+"""Pixels a side that smaller pictures are enlarged to: most of these networks halve their map five times."""
+
+
+def by_name(
+    *, shape: tuple[int, int, int], classes: int, name: str, weights: str | None, dropout: float, stochastic_depth: float
+) -> Fitted:
+    """The network that timm calls `name`, such as resnet18d.
+
+    weights: null, DEFAULT, or a tag of timm's such as a1_in1k. From scratch a network that has one picture size gets its own, any other the
+    pictures as they are or enlarged to 64 pixels; with weights it gets the size, the channels and the normalisation of the weights.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise Fault(f"the model timm '{name}' needs the package timm, which is not installed: pip install timm") from error
+
+    check_rates(f"timm '{name}'", dropout=dropout, stochastic_depth=stochastic_depth)
+    if not timm.is_model(name):
+        raise Fault(f"timm has no model '{name}'{nearest(name, timm.list_models())}")
+    tag = None if weights in (None, "DEFAULT") else pretrained.named(f"timm '{name}'", _tags(name), weights)
+    seen = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+    if seen is None:
+        raise Fault(f"timm '{name}' has no weights: set weights=null")
+    channels = shape[0] if weights is None else seen.input_size[0]
+    size = tuple(seen.input_size[1:])
+    if weights is None and not seen.fixed_input_size:
+        check_size(name, shape, 8)
+        grow = max(1.0, LEAST / min(shape[1:]))
+        size = (round(shape[1] * grow), round(shape[2] * grow))
+    more = {"drop_path_rate": stochastic_depth} if stochastic_depth else {}
+    try:
+        net = timm.create_model(
+            f"{name}.{tag}" if tag else name,
+            pretrained=weights is not None and pretrained.wanted(),
+            num_classes=classes,
+            in_chans=channels,
+            drop_rate=dropout,
+            **more,
+        )
+    except TypeError as error:
+        raise Fault(f"timm '{name}' does not take these rates: set dropout=0 and stochastic_depth=0 ({error})") from error
+    except Exception as error:  # the hub's client raises many kinds when a file cannot be had
+        if weights is None:
+            raise
+        raise Fault(
+            f"the weights '{seen.hf_hub_id or seen.url}' of timm '{name}' are neither in the hub's cache nor to be downloaded "
+            f"({str(error).splitlines()[0][:120]}): set weights=null"
+        ) from error
+    if weights is None:
+        return Fitted(net, Inputs(channels=channels, size=size, mean=None, std=None))
+    return Fitted(net, Inputs(channels=channels, size=size, mean=tuple(seen.mean), std=tuple(seen.std)))
+
+
+def _tags(name: str) -> list[str]:
+    import timm
+
+    return [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
