@@ -68,8 +68,8 @@ def split(
 
     Stratified: each of test, validation and labelled holds every class within one row of its share of what it is drawn from (test:
     all rows; the others: the train part), and the hidden rows that a limit keeps likewise of all hidden rows. One thing goes before
-    that: test and labelled take a row of each class first, which tells only where there are few more rows than classes and these are
-    of very different sizes.
+    that: every class has a row in the train part and a labelled row. It tells where there are hardly more labelled rows than classes
+    and some classes are rare.
     Nested: with the same seed, fewer labelled rows are a subset of more, whatever validation is, and the other way round; `unlabelled`
     takes hidden rows before the set's own pool, and fewer are a subset of more.
     """
@@ -80,13 +80,10 @@ def split(
 
     everyone = np.arange(len(labels))
     order = everyone if has_test else _order(labels, everyone, _generator(seed, 0))
-    held_out, train = order[: sizes.test], np.sort(order[sizes.test :])
+    train, held_out = np.sort(order[: len(order) - sizes.test]), order[len(order) - sizes.test :]
     order = _order(labels, train, _generator(seed, 1))
     chosen, rest = order[: sizes.labelled], order[sizes.labelled :]
     validated, hidden = rest[len(rest) - sizes.validation :], np.sort(rest[: len(rest) - sizes.validation])
-    absent = [str(k) for k, n in enumerate(per_class(labels[chosen], len(counts))) if n == 0]
-    if absent:
-        raise Faults([f"no labelled row is left of the classes {', '.join(absent)}: make dataset.test or dataset.validation smaller"])
 
     kept = min(sizes.unlabelled, len(hidden))
     if kept < len(hidden):
@@ -178,8 +175,8 @@ def _order(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np
 
     Largest remainders, for all n at once (taken for each n alone they are not nested). Copy j of a class with share p may not come
     before place floor((j - 1) / p), or the class is more than one row ahead, and must come by place ceil(j / p), or it is more than
-    one behind; serving the earliest deadline among those that may come meets them all. The first row of each class may come at once
-    and is due within as many places as there are classes.
+    one behind; serving the earliest deadline among those that may come meets them all. Before all that comes one row of each class,
+    so the claim holds from as many rows on as make up for that: a few more than there are classes, unless some are rare.
     """
     members = [rows[labels[rows] == k] for k in np.unique(labels[rows])]
     members = [_shuffled(members[k], rng) for k in _shuffled(np.arange(len(members)), rng)]
@@ -191,7 +188,7 @@ def _order(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np
         while future and future[0][0] <= place:
             _, k, j = heapq.heappop(future)
             due = -(-(j + 1) * total // len(members[k]))
-            heapq.heappush(ready, (min(due, len(members)) if j == 0 else due, k, j))
+            heapq.heappush(ready, (due if j else 0, k, j))
         _, k, j = heapq.heappop(ready)
         order[place] = members[k][j]
         if j + 1 < len(members[k]):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.raw import Description, Raw, check_int, per_class, to_bytes
+from kdx.data.raw import Description, Raw, check_int, per_class
 from kdx.faults import Fault
 
 BLOBS = 3
-CHUNK = 4096
+CHUNK = 512
 
 
 class Synthetic:
@@ -88,13 +88,15 @@ class Synthetic:
     def _draw(self, labels: np.ndarray, part: int) -> np.ndarray:
         """(N,) -> (N, C, S, S) uint8, in chunks, so that the floats never need much memory"""
         rng = np.random.Generator(np.random.PCG64([self._seed, part]))
-        patterns, reach, side = self._patterns(), self._side // 8, self._side
+        patterns, reach, side = 255 * np.ascontiguousarray(self._patterns().transpose(0, 2, 3, 1)), self._side // 8, self._side
         images = np.empty((len(labels), self._channels, side, side), np.uint8)
         for start in range(0, len(labels), CHUNK):
             rows = labels[start : start + CHUNK]
             shift = rng.integers(-reach, reach + 1, (2, len(rows), 1))
             down, across = (np.arange(side) - shift) % side  # each (B, S)
-            block = patterns[rows[:, None, None], :, down[:, :, None], across[:, None, :]]  # (B, S, S, C)
-            noise = rng.standard_normal(block.shape, np.float32) * np.float32(self._noise)
-            images[start : start + CHUNK] = to_bytes((block + noise) * 255).transpose(0, 3, 1, 2)
+            block = patterns[rows[:, None, None], down[:, :, None], across[:, None, :]]  # (B, S, S, C)
+            noise = rng.standard_normal(block.shape, np.float32)
+            noise *= np.float32(255 * self._noise)
+            noise += block
+            images[start : start + CHUNK] = np.clip(np.rint(noise, out=noise), 0, 255, out=noise).transpose(0, 3, 1, 2)
         return images
