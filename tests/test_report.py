@@ -502,6 +502,24 @@ def test_confusion_matrix(classes):
         figures.confusion(matrix.tolist(), ["a", "b", "c"], "t")
 
 
+def test_curves_have_a_line_a_role_in_its_colour():
+    pixels = decode(figures.curves({"student": [(0, 0.5), (100, 0.9)], "teacher": [(0, 0.9), (300, 0.95)]}, "t", percent=True))
+    found = {name: int((np.abs(pixels - [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).sum(axis=-1) < 12).sum())
+             for name, colour in figures.COLOURS.items()}  # fmt: skip
+    assert found["student"] > 200 and found["teacher"] > 200 and found["baseline"] == 0
+
+
+@pytest.mark.parametrize(("low", "high", "wanted"), [(0, 250, [0, 50, 100, 150, 200, 250]), (0.31, 0.97, [0.2, 0.4, 0.6, 0.8, 1.0])])
+def test_ticks_are_round_and_cover_the_range(low, high, wanted):
+    assert figures.ticks(low, high) == wanted
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 0), (5, 5), (-1e-9, 1e-9), (1e6, 1e6 + 1), (-3, 7), (0, 1e12)])
+def test_ticks_of_odd_ranges(low, high):
+    found = figures.ticks(low, high)
+    assert found[0] <= low and found[-1] >= high and found[0] < found[-1] and len(found) <= 9
+
+
 def test_importing_the_report_is_cheap():
     modules = ["board", "figures", "folder", "judge", "listener", "markdown", "plain", "progress", "table"]
     heavy = ["torch", "hydra", "omegaconf", "rich", "matplotlib", "tensorboard", "PIL", "numpy"]

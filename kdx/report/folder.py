@@ -187,7 +187,7 @@ class RunFolder(Listener):
                 pictures.append((words, f"confusion/{role}", figures.confusion(matrix, classes, words)))
         for name, words in CURVES.items():
             series = {role: points for role, points in self.series.get(name, {}).items() if role in ROLES}
-            if series:
+            if any(len(points) > 1 for points in series.values()):
                 picture = figures.curves(series, words, percent="%" in words)
                 pictures.append((f"{words} over training", f"curves/{name.replace('/', '-')}", picture))
         paths = {}
@@ -195,7 +195,7 @@ class RunFolder(Listener):
             spot = self.path / "figures" / f"{tag.replace('/', '-')}.png"
             with writing(spot):
                 spot.parent.mkdir(exist_ok=True)
-                write_atomically(spot, png)
+                spot.write_bytes(png)
                 self.board.image(tag, png)
             paths[caption] = f"figures/{spot.name}"
         return paths

@@ -45,7 +45,7 @@ class Bars(Listener):
         self.clock = clock
         self.bars = rich.Progress(
             rich.TextColumn("{task.description:<16}"),
-            rich.BarColumn(bar_width=24),
+            rich.BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
             rich.TextColumn("{task.fields[count]:>13}"),
             rich.TextColumn("{task.fields[accuracy]:>11}"),
             rich.TextColumn("{task.fields[left]}"),
