@@ -64,8 +64,9 @@ def differences(first: dict, second: dict) -> list[str]:
     found = [f"stage {stage.get('name')} ran again" for stage in second.get("stages", []) if stage.get("cached") is not True]
     keys = [{stage.get("name"): stage.get("key") for stage in run.get("stages", [])} for run in (first, second)]
     found += [f"stage {name} has another key" for name in keys[0] if keys[0][name] is None or keys[0][name] != keys[1].get(name)]
-    if first.get("results") != second.get("results"):
-        found.append(f"the results differ: {first.get('results')} and {second.get('results')}")
+    results = [json.dumps(run.get("results"), sort_keys=True) for run in (first, second)]  # as text, where nan equals nan
+    if results[0] != results[1]:
+        found.append(f"the results differ: {results[0]} and {results[1]}")
     return found
 
 

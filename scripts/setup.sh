@@ -28,7 +28,7 @@ kdx_python() {
         echo "$path"
         return
     done
-    command -v uv >/dev/null && uv python find '>=3.11' 2>/dev/null
+    command -v uv >/dev/null && path=$(uv python find '>=3.11' 2>/dev/null) && kdx_runs "$path" && echo "$path"
 }
 
 # Held on descriptor 9 until this shell lets go of it. Locked by Python, as not every system has the command `flock`.
@@ -86,7 +86,7 @@ kdx_explain() {
 kdx_build() {
     local python marks=$VENV/.kdx
     [[ -z ${KDX_NO_SETUP:-} ]] || exit 1
-    python=$(kdx_python) || kdx_die "kdx needs Python 3.11 or later; python3 here is $(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing)"
+    python=$(kdx_python) || kdx_die "Python 3.11 or later is needed; python3 here is $(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing)"
     if [[ -d $VENV && ! -e $VENV/pyvenv.cfg && ! -e $marks-lock && -n $(ls -A "$VENV") ]]; then
         kdx_die "$VENV has files in it and is no Python environment: empty it, or set KDX_VENV to another place"
     fi

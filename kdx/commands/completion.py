@@ -137,7 +137,7 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
     if last.startswith("-"):
         found = ["--help "] if command else ["--help ", "--version "]
     elif command is None:
-        found = [f"{name} " for name in known]
+        found = [f"{name} " for name in known] if all(word.startswith("-") for word in words) else []
     elif command == "list":
         found = [f"{group} " for group in groups(conf)]
     elif command in WORDS:
