@@ -78,6 +78,7 @@ kdx_explain() {
     elif grep -qiE 'No space left|disk quota' "$log"; then
         kdx_die "no space is left for the environment in $VENV: it takes about 7 GB; free some, or set KDX_VENV to another place"
     elif grep -qiE 'name resolution|(could not|failed to) resolve|dns error|NewConnectionError|connection (refused|error|reset|timed out)|error sending request|timed out|unreachable|proxy' "$log"; then
+        rm -f "$VENV/.kdx-installing" # nothing was touched yet: an environment that works is not thrown away for being offline
         kdx_die "the packages could not be downloaded: the first set-up needs a network that reaches the Python package index"
     fi
     kdx_die "the set-up failed; its last lines:" "$(tail -n 5 "$log")" "all of them are in $log"

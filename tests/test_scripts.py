@@ -24,12 +24,13 @@ venv)
     target="${@: -1}"
     mkdir -p "$target/bin"
     echo "home = here" >"$target/pyvenv.cfg"
-    ln -sf "$PYTHON" "$target/bin/python"
+    ln -sf "${BEHIND:-$PYTHON}" "$target/bin/python"
     ;;
 pip)
     target=$(dirname "$(dirname "$4")")
     echo "$PWD $5 $6" >>"$CALLS"
     case "${UV_DOES:-}" in
+    fail) exit 1 ;;
     slow) sleep 0.5 ;;
     hang) touch "$CALLS.hanging"; sleep 30 ;;
     esac
@@ -132,6 +133,18 @@ def test_a_changed_pyproject_is_installed_again(clone):
     assert clone.run().returncode == 0
     assert len(clone.installs()) == 2
     assert (clone.path / ".venv" / "mine").exists(), "brought up to date, not made anew"
+
+
+def test_an_environment_outlives_an_update_without_network(clone):
+    clone.stand_in("behind", BROKEN)
+    assert clone.run(BEHIND=str(clone.bin / "behind")).returncode == 0
+    (clone.path / ".venv" / "mine").touch()
+    with (clone.path / "pyproject.toml").open("a") as file:
+        file.write("# changed\n")
+    done = clone.run(UV_DOES="fail", SAYS="NewConnectionError")
+    assert done.returncode == 1 and "needs a network" in done.stderr
+    assert clone.run().returncode == 0
+    assert (clone.path / ".venv" / "mine").exists()
 
 
 def test_a_clone_that_was_moved_is_set_up_anew(clone):
@@ -334,7 +347,7 @@ def test_each_dependency_has_its_reason(root):
     with (root / "pyproject.toml").open("rb") as file:
         data = tomllib.load(file)
     project = data["project"]
-    wanted = [*data["build-system"]["requires"], *project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    wanted = [*data["build-system"]["requires"], *project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
     names = {re.match(r"[\w-]+", text)[0] for text in wanted}
     rows = re.findall(r"^\| ([\w-]+) \| (.+) \|$", (root / "docs" / "dependencies.md").read_text(), re.MULTILINE)
     assert {name for name, _ in rows} - {"package"} == names
