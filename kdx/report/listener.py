@@ -1,29 +1,8 @@
-"""What a store tells while stages run. Everything that watches a run is a Listener."""
+"""Several listeners as one."""
 
 from __future__ import annotations
 
-
-class Listener:
-    """Hears of stages in order: started, then records, progress and notes, then finished. Every method does nothing by default.
-
-    A cached stage is heard of as well: its records are replayed between `started` and `finished`. Steps increase strictly within
-    a stage; a resumed stage replays its earlier records first.
-    """
-
-    def started(self, name: str, key: str, cached: bool) -> None:
-        """name: the stage ("teacher-pretrain"); key: its address in the store; cached: nothing is computed."""
-
-    def record(self, name: str, record: dict) -> None:
-        """record: {"step": int, "<metric>": float, ...}, one line of the stage's metrics.jsonl."""
-
-    def progress(self, name: str, done: int, total: int, text: str) -> None:
-        """done of total units (steps, batches) are complete; text: a few words on what is going on, or ""."""
-
-    def note(self, name: str, text: str, level: str) -> None:
-        """Something the user should know. level: "info" or "warning"."""
-
-    def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
-        """seconds: wall time that the stage took in this run."""
+from kdx.store import Listener
 
 
 class Many(Listener):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import numbers
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kdx import disk
 from kdx.faults import Fault
 
 
@@ -43,15 +43,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """The file holds either its old content or all of the new one, whenever the process dies."""
-    data = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    temporary = path.with_name(f"{path.name}.tmp")
+    """The file holds either its old content or all of the new one; a failure to write is a Fault."""
     with writing(path):
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        disk.write_atomically(path, content)
 
 
 def dump(value: Any) -> str:

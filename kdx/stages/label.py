@@ -12,10 +12,11 @@ from kdx.component import Component
 from kdx.core import Frozen
 from kdx.data.augment import Chain, Views
 from kdx.data.streams import sequential
+from kdx.disk import write_atomically
 from kdx.labels import HALF_MAX, teach
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
-from kdx.store import Artifact, Work, write_atomically
+from kdx.store import Artifact, Work
 
 BATCH = 256
 
