@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from kdx.models import pretrained
 from kdx.models.adapt import Adapted, Fitted, Inputs
 
 
@@ -17,13 +18,16 @@ class Buildable(Protocol):
     def build(self, **more: Any) -> Any: ...
 
 
-def build(model: Buildable, *, shape: Sequence[int], classes: int, mean: Sequence[float], std: Sequence[float]) -> Adapted:
+def build(model: Buildable, *, shape: Sequence[int], classes: int, mean: Sequence[float], std: Sequence[float],
+          read_weights: bool = True) -> Adapted:  # fmt: skip
     """The network that `model` describes, for pictures of `shape` (C, H, W) in [0, 1] and `classes` classes.
 
     mean, std: the dataset's, one a channel; a pretrained network brings its own.
+    read_weights: False builds a pretrained network without its file, for weights of another file that are loaded next.
     """
     shape = tuple(int(n) for n in shape)
-    made = model.build(shape=shape, classes=int(classes))
+    with pretrained.reading(read_weights):
+        made = model.build(shape=shape, classes=int(classes))
     fitted = made if isinstance(made, Fitted) else Fitted(made, Inputs(channels=shape[0], size=shape[1:], mean=None, std=None))
     inputs = fitted.inputs
     return Adapted(

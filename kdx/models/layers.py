@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from kdx.checks import number
 from kdx.faults import Fault
 
 
@@ -46,9 +47,8 @@ def he(module: nn.Module) -> None:
 
 def check_rates(model: str, *, dropout: float, stochastic_depth: float) -> None:
     """Both rates are numbers in [0, 1)."""
-    for name, rate in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 <= rate < 1:
-            raise Fault(f"{model}: {name} is a rate of at least 0 and below 1, not {rate!r}")
+    number(f"{model}: dropout", dropout, low=0, high=1, open_high=True)
+    number(f"{model}: stochastic_depth", stochastic_depth, low=0, high=1, open_high=True)
 
 
 def no_stochastic_depth(model: str, rate: float) -> None:
@@ -58,7 +58,7 @@ def no_stochastic_depth(model: str, rate: float) -> None:
 
 
 def check_whole(model: str, **numbers: int) -> None:
-    """Each is a whole number of at least 1."""
+    """Each is a whole number of at least 1. Raises at once: nothing can be built on a wrong one."""
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise Fault(f"{model}: {name} must be a whole number of at least 1, not {number!r}")

@@ -11,9 +11,10 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdx.faults import Fault, nearest
+from kdx.models.weights import read_weights
 
 PATIENCE = 20
 """Seconds without an answer after which a download is given up."""
@@ -51,11 +52,10 @@ def load(net: nn.Module, url: str) -> None:
     if not wanted():
         return
     path = fetch(url)
-    state = read(path)
     try:
-        net.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise Fault(f"the weights in {path} do not fit this model ({_short(error)}): remove the file, so that it is downloaded again") from error
+        net.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        raise Fault(f"the weights in '{path}' do not fit this model: remove the file, so that it is downloaded again") from error
 
 
 def fetch(url: str) -> Path:
@@ -78,14 +78,6 @@ def fetch(url: str) -> Path:
     finally:
         socket.setdefaulttimeout(patience)
     return path
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """A state dict; nothing in the file is executed."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in as many ways as there are bytes
-        raise Fault(f"the weights in {path} are damaged or no state dict ({_short(error)}): remove the file, so that it is downloaded again") from error
 
 
 def _short(error: Exception) -> str:

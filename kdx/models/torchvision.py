@@ -170,8 +170,11 @@ class DroppedNorm(nn.BatchNorm2d):
 
 
 def halvings(shape: tuple[int, int, int]) -> int:
-    """How often a picture may be halved with at least 4x4 left, from 2 to 5: 16 pixels twice, 32 three times, 128 five times."""
-    return min(HALVINGS, max(2, int(math.log2(max(shape[1:]) / 4))))
+    """How often a picture is halved, 2 to 5 times, by its longer side: up to three times while 2x2 is left, then while 4x4 is left.
+    8 pixels: 2; 16 and 32: 3; 64 and 96: 4; 128 and more: 5.
+    """
+    side = max(shape[1:])
+    return min(HALVINGS, max(min(3, int(math.log2(side / 2))), int(math.log2(side / 4))))
 
 
 def patches(variant: str, side: int, patch: int | None) -> tuple[int, int]:
