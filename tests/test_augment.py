@@ -1,9 +1,12 @@
 """Draws are good random numbers, steps match torchvision's, and pixels depend on nothing but (seed, split, row, view)."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from hydra import compose, initialize_config_dir
 from torchvision.transforms import InterpolationMode, _functional_tensor
 from torchvision.transforms import RandAugment as Theirs
 from torchvision.transforms import functional as V
@@ -16,6 +19,7 @@ from kdx.data.draws import Draws
 from kdx.data.randaugment import OPERATIONS, RandAugment
 from kdx.faults import Fault
 
+CONF = Path(__file__).parents[1] / "conf"
 STEPS = {
     "flip_crop": FlipCrop(pad=3, mode="zero", flip=0.5),
     "reflect": FlipCrop(pad=3, mode="reflect", flip=0.5),
@@ -122,8 +126,8 @@ def test_draws_are_these_numbers_for_ever():
     from kdx.data.draws import word
 
     golden = 0x9E3779B97F4A7C15
-    row = scramble((scramble((5 * golden + word(3, "labelled")) % 2**64) + 2 * golden) % 2**64)
-    third = scramble((scramble(row ^ (word("op") % 2**64)) + 3 * golden) % 2**64)
+    row = scramble((5 * golden + 2 * 0xBF58476D1CE4E5B9 + word(3, "labelled")) % 2**64)
+    third = scramble(((row ^ (word("op") % 2**64)) + 3 * golden) % 2**64)
     got = Draws(3, "labelled", torch.tensor([5]), torch.tensor([2]))
     assert got.uniform("op", 3)[0, 2].item() == (third >> 40) / 2**24
     assert got.integers("op", 1000, 3)[0, 2].item() == (third >> 1) % 1000
@@ -338,13 +342,26 @@ def test_pixels_do_not_depend_on_the_batch(name, shape):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_pixels_do_not_depend_on_the_threads(name):
-    x, views = split(n=40, h=37, w=41), Views(Chain(EVERY[name]), seed=3)  # large enough for torch to use two threads
+    x, views = split(n=16, h=37, w=41), Views(Chain(EVERY[name]), seed=3)  # a batch is large enough for torch to use two threads
     index = torch.arange(len(x))
     before, made = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             made += [views(x, index, index % 5)[0], torch.cat([views(x, one, one % 5)[0] for one in index.split(1)])]
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, made[0]) for one in made)
+
+
+def test_the_mean_of_a_large_picture_does_not_depend_on_the_threads():
+    """Alone in its batch, a large picture's float sum would be split between threads, and rounded in another order."""
+    x = torch.rand(6, 1, 300, 301, generator=torch.Generator().manual_seed(0))
+    factor, before, made = torch.zeros(6), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            made += [pixels.contrast(x, factor), torch.cat([pixels.contrast(one, factor[:1]) for one in x.split(1)])]
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, made[0]) for one in made)
@@ -399,11 +416,7 @@ def test_faults_name_the_setting(make, says):
 
 
 def test_every_option_file_builds_its_step():
-    from pathlib import Path
-
-    import yaml
-
-    files = sorted((Path(__file__).parents[1] / "conf" / "augment").glob("*.yaml"))
+    files = sorted((CONF / "augment").glob("*.yaml"))
     assert {f.stem for f in files} == {"none", "mixup", *STEPS} - {"reflect"}
     for file in files:
         assert file.read_text().startswith("# ")
@@ -413,3 +426,22 @@ def test_every_option_file_builds_its_step():
             module, name = settings.pop("_target_").rsplit(".", 1)
             scope = {"kdx.data.augment": augment.__dict__, "kdx.data.randaugment": {"RandAugment": RandAugment}}[module]
             scope[name](**settings)
+
+
+@pytest.mark.parametrize(
+    "overrides, expected",
+    [
+        ([], {"affine": 11.5}),
+        (["augment=[cutout,flip_crop]"], {"cutout": None, "flip_crop": None}),
+        (["augment=[flip_crop,affine]", "augment.affine.degrees=5"], {"flip_crop": None, "affine": 5}),
+        (["augment=flip_crop"], {"flip_crop": None}),
+        (["augment=none"], {}),
+    ],
+)
+def test_options_combine_in_the_order_given(tmp_path, overrides, expected):
+    header = f"hydra: {{searchpath: ['file://{CONF}']}}\n"
+    (tmp_path / "main.yaml").write_text(header + "defaults: [_self_, {augment: [affine]}]\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        options = compose("main", overrides).augment
+    assert list(options) == list(expected)
+    assert {name: step.get("degrees") for name, step in options.items()} == expected

@@ -63,9 +63,9 @@ class FlipCrop(Step):
         if self.reflect and self.pad >= min(x.shape[-2:]):
             h, w = x.shape[-2:]
             raise Fault(f"augment.flip_crop.pad={self.pad} cannot reflect pictures of {h}x{w}: set it below {min(h, w)}, or mode=zero")
-        corner = draws.integers(f"{op}/corner", 2 * self.pad + 1, 2)
-        mirrored = (draws.uniform(f"{op}/flip", 1)[:, 0] < self.flip).to(torch.int64)
-        return pixels.crop(x, corner[:, 0], corner[:, 1], mirrored, pad=self.pad, reflect=self.reflect)
+        top, left, mirror = draws.uniform(op, 3).unbind(1)  # one draw for all three: on small batches the calls are what costs
+        top, left = ((u * (2 * self.pad + 1)).to(torch.int64).clamp_(max=2 * self.pad) for u in (top, left))
+        return pixels.crop(x, top, left, (mirror < self.flip).to(torch.int64), pad=self.pad, reflect=self.reflect)
 
 
 class Affine(Step):

@@ -28,14 +28,14 @@ def word(*parts: int | str) -> int:
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
     """Logical shift: torch's `>>` copies the sign, so the copies are masked away."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _scramble(z: Tensor) -> Tensor:
     """int64 -> int64, a bijection in which every input bit moves about half of the output bits."""
-    z = (z ^ _shift_right(z, 30)) * _MULTIPLY_1
-    z = (z ^ _shift_right(z, 27)) * _MULTIPLY_2
-    return z ^ _shift_right(z, 31)
+    z = _shift_right(z, 30).bitwise_xor_(z).mul_(_MULTIPLY_1)
+    z = _shift_right(z, 27).bitwise_xor_(z).mul_(_MULTIPLY_2)
+    return _shift_right(z, 31).bitwise_xor_(z)
 
 
 @lru_cache(maxsize=8)
@@ -53,7 +53,8 @@ class Draws:
     """
 
     def __init__(self, seed: int, split: str, index: Tensor, view: Tensor):
-        self._row = _scramble(_scramble(index * _GOLDEN + word(seed, split)) + view * _GOLDEN)
+        # Rows and views step along two odd constants; no two pairs of rows and views below 2^31 meet (shortest vector of the lattice).
+        self._row = _scramble((index * _GOLDEN).add_(view * _MULTIPLY_1).add_(word(seed, split)))
         self._count: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -63,7 +64,7 @@ class Draws:
         """(B, n) int64, all 64 bits random"""
         if n not in self._count:
             self._count[n] = torch.arange(1, n + 1, device=self._row.device) * _GOLDEN
-        return _scramble(_scramble(self._row ^ word(op))[:, None] + self._count[n])
+        return _scramble((self._row ^ word(op))[:, None] + self._count[n])
 
     def uniform(self, op: int | str, n: int) -> Tensor:
         """(B, n) float32 in [0, 1), multiples of 2^-24: exact, so never rounded up to 1"""

@@ -7,6 +7,8 @@ another way than its body). Conventions and constants follow torchvision's funct
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,8 +20,13 @@ def as_float(x: Tensor) -> Tensor:
     """uint8 (or float32, returned as it is) -> float32 in [0, 1], x / 255 correctly rounded"""
     if x.dtype == torch.float32:
         return x
-    # A tensor as divisor: CUDA would multiply by the reciprocal of a Python number, which rounds some levels another way.
-    return x.to(torch.float32).div_(torch.full((), 255.0, device=x.device))
+    return x.to(torch.float32).div_(_most(x.device))
+
+
+@lru_cache(maxsize=8)
+def _most(device: torch.device) -> Tensor:
+    """255. A tensor, because CUDA would multiply by the reciprocal of a Python number, which rounds some levels another way."""
+    return torch.full((), 255.0, device=device)
 
 
 def as_levels(x: Tensor) -> Tensor:
@@ -44,8 +51,13 @@ def crop(x: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, pad: int, reflec
         both[..., pad + w :] = both[..., w - 1 : pad + w - 1].flip(-1)
         both[..., :pad, :] = both[..., pad + 1 : 2 * pad + 1, :].flip(-2)
         both[..., pad + h :, :] = both[..., h - 1 : pad + h - 1, :].flip(-2)
-    windows = both.unfold(3, h, 1).unfold(4, w, 1)  # (B, 2, C, 2 pad + 1, 2 pad + 1, H, W), a view: nothing is copied
-    return windows[torch.arange(b, device=x.device), flip, :, top, left]
+    # All windows of all pictures as one overlapping view, (places, C, H, W), by the place in memory of their first pixel: nothing is copied
+    # before index_select, which moves whole windows and is three times as fast as indexing by row, column and mirror.
+    line, plane = w + 2 * pad, (w + 2 * pad) * (h + 2 * pad)
+    places = both.numel() - (c - 1) * plane - (h - 1) * line - w + 1
+    windows = both.as_strided((places, c, h, w), (1, plane, line, 1))
+    picture = torch.arange(b, device=x.device) * 2 + flip
+    return windows.index_select(0, picture * (c * plane) + top * line + left)
 
 
 def turn(angle: Tensor) -> tuple[Tensor, Tensor]:
