@@ -523,6 +523,12 @@ def test_any_prefix_of_unequal_classes_is_stratified(seed):
         assert len(labelled) == n and within_one(labels, labelled, everyone)
 
 
+def test_a_dominant_class_takes_no_more_than_its_share():
+    labels = np.repeat(np.arange(11), [500] + [20] * 10)
+    for n in range(33, 700):
+        assert within_one(labels, do(labels, has_test=True, labelled=n, validation=None).labelled, np.arange(700))
+
+
 def test_equal_classes_are_exact():
     rows = do(np.repeat(np.arange(10), 100), labelled=40, validation=100, test=200)
     for part, n in ((rows.test, 20), (rows.validation, 10), (rows.labelled, 4), (rows.unlabelled, 66)):
