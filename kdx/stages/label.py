@@ -46,7 +46,8 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
         for slot in range(count):
             if [name, slot] in done:
                 continue
-            for batch in sequential(split, batch=BATCH, views=maker, view=first + slot, device=torch.device(runtime.device)):
+            for batch in sequential(split, batch=BATCH, views=maker, view=first + slot, num_classes=len(about["classes"]),
+                                    device=torch.device(runtime.device)):  # fmt: skip
                 with torch.inference_mode(), runtime.autocast(precision):
                     logits = teacher(batch).float()
                 if not torch.isfinite(logits).all():
