@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdx.budget import passes, shares, total_steps
+from kdx.budget import shares, total_steps
 from kdx.component import Component, Source
 from kdx.core import Frozen, Objective, Parts, Split
 from kdx.data.augment import Chain, Views
