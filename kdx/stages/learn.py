@@ -175,7 +175,6 @@ class Watch:
             "threads": torch.get_num_threads(),
             "best": (self.best, self.best_step, self.best_accuracy, self.waited),
         }
-        state["schedule"].pop("lr_lambdas", None)
         if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
             return
         temporary = self.work.checkpoint.with_suffix(".tmp")
