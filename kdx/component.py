@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdx.disk import write_atomically
 from kdx.faults import Fault
 
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
 _extra: list[str] = []
-PLUMBING = ("kdx", "kdx.faults", "kdx.component", "kdx.store", "kdx.runtime", "kdx.locate")
+PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.store", "kdx.runtime", "kdx.locate")
 """Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
 
 
@@ -125,8 +126,7 @@ class Source:
         for name, path in self.files():
             whole.update(f"{name}\0{_digest_once(path, known)}\n".encode())
         if known != before and self.memo:
-            from kdx.store import write_atomically
-
+            self.memo.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.memo, json.dumps(known))
         return whole.hexdigest()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -117,7 +118,7 @@ def check_words(words: Sequence[str]) -> dict[str, Any]:
             values.append(override)
     if faults:
         raise Faults(faults)
-    known = _compose(chosen)
+    known = {k: v for k, v in _compose(chosen).items() if k != "choices"}
     with_hydra = [o for o in values if not o.key_or_group.startswith("hydra")]
     for override in with_hydra:
         faults += _unknown_key(known, override)
@@ -130,14 +131,16 @@ def _compose(words: Sequence[str]) -> dict[str, Any]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return plain(compose("train", list(words)))
+            return plain(compose("train", list(words), return_hydra_config=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise Fault(first_line(error)) from error
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A composed configuration without Hydra's own node, as JSON values."""
-    return OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    """A composed configuration as JSON values, without Hydra's own node; of that only the options chosen, under `choices`."""
+    kept = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    hydra = config.get("hydra") or HydraConfig.get()
+    return kept | {"choices": {k: v for k, v in hydra.runtime.choices.items() if "/" not in k and "@" not in k}}
 
 
 def _unknown_options(group: str, override: Override) -> list[str]:
@@ -176,12 +179,8 @@ def quiet_hydra(words: Sequence[str]) -> None:
 
 
 def output_dir() -> Path:
-    from hydra.core.hydra_config import HydraConfig
-
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def task_words() -> list[str]:
-    from hydra.core.hydra_config import HydraConfig
-
     return list(HydraConfig.get().overrides.task)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.component import Component, Source, code_digest, sha256, targets
+from kdx.disk import write_atomically
 from kdx.faults import Fault
 
 MANIFEST = "manifest.json"
@@ -23,17 +24,6 @@ CHECKPOINT = "checkpoint.pt"
 CLOCK = "seconds"
 LEFTOVERS = (CHECKPOINT, CLOCK)
 """Files of an unfinished stage that are not published."""
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old text or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def subseed(seed: int, *path: str | int) -> int:

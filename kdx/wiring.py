@@ -59,6 +59,8 @@ def wire(config: Mapping[str, Any]) -> Order:
     baseline = part(_flag, "baseline", config["baseline"])
     runtime = part(_runtime, config["device"])
     source = part(_checkpoint, checkpoint)
+    if nodes["student_train"] and pseudo_label and pseudo_label["view"] == "clean" and "mixup" in dict(nodes["student_train"].spec["augment"]):
+        faults.append("pseudo_label.view=clean answers one clean picture, and mixup mixes two: use pseudo_label.view=same, or leave mixup out")
     if faults:
         raise Faults(faults)
     pretrained = checkpoint is not None or teacher.get("weights") is not None

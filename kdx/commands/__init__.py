@@ -1,0 +1,21 @@
+"""One thin file a command; each has `main(argv) -> int`, and its first docstring line is its line in `kdx --help`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+FIRST = ["train", "list", "evaluate", "export", "cache", "completion"]
+"""The order in the help; a command that is not named here follows, by name."""
+
+
+def commands() -> list[str]:
+    """Names of the commands: the modules of this folder, of which none is imported."""
+    names = sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+
+
+def summary(name: str) -> str:
+    """First line of a command's docstring, read as text: importing `train` would cost a second."""
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8").lstrip()
+    return text.split('"""', 2)[1].strip().split("\n")[0].strip() if text.startswith('"""') else ""

@@ -97,7 +97,9 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> None:
     folder.run["protocol"] = protocol(order, artifacts["prepare"])
     for name, artifact in artifacts.items():
         folder.link(name, artifact.path)
-    results = {k: v for k, v in found.json("results.json").items() if k in (*ROLES, "classes")}
+    results = found.json("results.json")
+    for role in ROLES.keys() & results.keys():
+        results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     told = folder.finish(results, load_examples(found), order.headline)
     print_table(told, order.headline, folder.warnings)
     print(f"\nrun folder: {os.path.relpath(folder.path)}   (report.md, run.json; curves: tensorboard --logdir {os.path.relpath(folder.path)})")

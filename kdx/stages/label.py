@@ -12,10 +12,11 @@ from kdx.component import Component
 from kdx.core import Frozen
 from kdx.data.augment import Chain, Views
 from kdx.data.streams import sequential
+from kdx.disk import write_atomically
 from kdx.labels import HALF_MAX, teach
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
-from kdx.store import Artifact, Work, write_atomically
+from kdx.store import Artifact, Work
 
 BATCH = 256
 
@@ -45,7 +46,8 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
         for slot in range(count):
             if [name, slot] in done:
                 continue
-            for batch in sequential(split, batch=BATCH, views=maker, view=first + slot, device=torch.device(runtime.device)):
+            for batch in sequential(split, batch=BATCH, views=maker, view=first + slot, num_classes=len(about["classes"]),
+                                    device=torch.device(runtime.device)):  # fmt: skip
                 with torch.inference_mode(), runtime.autocast(precision):
                     logits = teacher(batch).float()
                 if not torch.isfinite(logits).all():

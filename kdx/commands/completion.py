@@ -1,0 +1,166 @@
+"""Print the shell's completion script: eval "$(kdx completion bash)"."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from kdx.commands import commands
+from kdx.commands.list import defaults, entries, groups, load, options
+from kdx.faults import Fault, nearest
+from kdx.locate import conf_dir
+
+HELP = """kdx completion bash    print a script that completes commands, config groups, options and keys
+
+Put this line in ~/.bashrc: eval "$(kdx completion bash)\""""
+
+# The words come from the kdx that is being typed, so that each clone answers from its own conf/. KDX_NO_SETUP keeps
+# ./scripts/kdx from building an environment because somebody pressed TAB. Bash splits words at the characters of
+# COMP_WORDBREAKS (`=` is one), so the whole line is handed over. A reply that needs no more ends in a space.
+BASH = r"""_kdx() {
+    local word
+    COMPREPLY=()
+    while IFS= read -r word; do
+        COMPREPLY+=("$word")
+    done < <(KDX_NO_SETUP=1 KDX_WORDBREAKS="$COMP_WORDBREAKS" "${1/#\~/$HOME}" completion words "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
+}
+complete -o nospace -o default -F _kdx kdx"""
+
+WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
+"""Commands whose words are few and fixed. `train` and `evaluate` take overrides; where nothing fits, bash offers file names."""
+
+
+def place(tree: dict, package: Sequence[str], data: Mapping) -> None:
+    """Merges `data` into `tree` below the keys of `package`."""
+    for key in package:
+        child = tree.get(key)
+        tree[key] = tree = child if isinstance(child, dict) else {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            place(tree, [str(key)], value)
+        else:
+            tree[str(key)] = value
+
+
+def header(path: Path) -> str | None:
+    """The package that a file names in its first lines: `# @package _global_`"""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            words = line.split()
+            if words[:2] == ["#", "@package"] and len(words) > 2:
+                return words[2]
+            if words and not words[0].startswith("#"):
+                return None
+    return None
+
+
+def add(tree: dict, conf: Path, group: str, option: str, package: list[str], named: str | None, depth: int = 0) -> None:
+    """Places one option's keys in `tree` as Hydra does: below its parent's package and its own, be it named or its group's."""
+    path = conf / group / f"{option}.yaml"
+    if depth > 8 or not path.is_file():  # depth: files that name each other in a ring
+        return
+    named = named or header(path) or group.replace("/", ".")
+    own = [part for part in named.split(".") if part and part != "_here_"]
+    if own[:1] == ["_global_"]:
+        package, own = [], own[1:]
+    own = [part for word in own for part in (group.split("/") if word == "_group_" else [word])]
+    data = load(path)
+    for key, chosen in entries(data).items():
+        child, _, at = key.partition("@")
+        for name in chosen:
+            add(tree, conf, child, name, [*package, *own], at or None, depth + 1)
+    place(tree, [*package, *own], {key: value for key, value in data.items() if key != "defaults"})
+
+
+def keys(conf: Path, words: Iterable[str]) -> dict:
+    """The keys that can be set, nested, for the options which `words` choose and the defaults of the other groups."""
+    body = load(conf / "train.yaml")
+    chosen = entries(body)
+    for word in words:
+        group, is_override, option = word.lstrip("+").partition("=")
+        if is_override and group in groups(conf):
+            chosen[group] = option.strip("[]").split(",")
+    tree: dict = {}
+    place(tree, [], {key: value for key, value in body.items() if key != "defaults"})
+    for key, names in chosen.items():
+        group, _, package = key.partition("@")
+        for name in names:
+            add(tree, conf, group, name, [], package or None)
+    return tree
+
+
+def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:
+    """What `last`, the override being typed, may become: `lo` -> `loss=`, `loss=k` -> `loss=kd `, `seed.` -> nothing."""
+    sign = last[: len(last) - len(last.lstrip("+~"))]
+    name, is_override, value = last[len(sign) :].partition("=")
+    choices = groups(conf)
+    if is_override:
+        # The part that is being typed, in a list or in a sweep, begins behind the last comma or bracket.
+        head = value[: max(value.rfind(","), value.rfind("[")) + 1]
+        names = options(conf, name) if name in choices else values(keys(conf, words), name.split("."))
+        return [f"{sign}{name}={head}{option}" + ("" if "[" in head else " ") for option in names]
+    parents = name.split(".")[:-1]
+    if not parents:
+        # `+` adds what the defaults list does not have; without a readable defaults list every group is offered.
+        known = set(defaults(conf))
+        chosen = set(choices) - known if "+" in sign else known or set(choices)
+        body = {key: value for key, value in load(conf / "train.yaml").items() if key != "defaults"}
+        return [*(f"{sign}{group}=" for group in sorted(chosen)), *(spell(sign, [], body, skip=choices))]
+    node = keys(conf, words)
+    for part in parents:
+        node = node.get(part)
+        if not isinstance(node, dict):
+            return []
+    return spell(sign, parents, node)
+
+
+def spell(sign: str, parents: Sequence[str], node: Mapping, skip: Sequence[str] = ()) -> list[str]:
+    """Keys of one node: `epochs=` for a value, `optimiser.` for a node that has keys of its own."""
+    stem = sign + "".join(f"{part}." for part in parents)
+    names = [name for name in node if not str(name).startswith("_") and name not in skip]
+    return [f"{stem}{name}{'.' if isinstance(node[name], dict) and node[name] else '='}" for name in sorted(names, key=str)]
+
+
+def values(node: object, path: Sequence[str]) -> list[str]:
+    """What a key may be set to, where that is known: true and false for a switch."""
+    for part in path:
+        node = node.get(part) if isinstance(node, dict) else None
+    return ["false", "true"] if isinstance(node, bool) else []
+
+
+def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[str]:
+    """Replies to `line`, the command line up to the cursor: whole words, less what bash itself keeps (up to a word break)."""
+    words = line.split()[1:]
+    last = words.pop() if words and not line[-1].isspace() else ""
+    command = next((word for word in words if word in known), None)
+    if last.startswith("-"):
+        found = ["--help "] if command else ["--help ", "--version "]
+    elif command is None:
+        found = [f"{name} " for name in known] if all(word.startswith("-") for word in words) else []
+    elif command == "list":
+        found = [f"{group} " for group in groups(conf)]
+    elif command in WORDS:
+        found = [f"{word} " for word in WORDS[command]]
+    elif command == "train" or (command == "evaluate" and last):
+        found = overrides(conf, words, last)
+    else:
+        found = []
+    kept = max((last.rfind(mark) for mark in breaks), default=-1) + 1
+    return [reply[kept:] for reply in found if reply.startswith(last)]
+
+
+def main(argv: Sequence[str]) -> int:
+    match list(argv):
+        case ["bash"]:
+            print(BASH)
+        case ["words", line]:
+            for reply in complete(conf_dir(), commands(), line, os.environ.get("KDX_WORDBREAKS", "=:")):
+                print(reply)
+        case _ if {"-h", "--help"} & set(argv):
+            print(HELP)
+        case []:
+            raise Fault('kdx completion needs a shell: eval "$(kdx completion bash)"')
+        case [shell, *_]:
+            raise Fault(f"kdx completion knows bash, not '{shell}'{nearest(shell, ['bash'])}")
+    return 0

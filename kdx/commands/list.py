@@ -1,0 +1,109 @@
+"""Show the config groups, or the options of one group: kdx list [GROUP]."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdx.faults import Fault, nearest
+from kdx.locate import conf_dir
+
+HELP = """kdx list          the config groups: how many options each has, and which is the default
+kdx list GROUP    the options of one group; the default is marked with *
+
+An option is chosen with `kdx train GROUP=OPTION`."""
+
+
+def groups(conf: Path) -> list[str]:
+    """Folders under `conf` that hold YAML files, by name: ["dataset", "loss", ...]"""
+    return sorted({path.parent.relative_to(conf).as_posix() for path in conf.rglob("*.yaml") if path.parent != conf})
+
+
+def options(conf: Path, group: str) -> list[str]:
+    """Names of a group's options; a file whose name starts with `_` is none."""
+    return sorted(path.stem for path in (conf / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def describe(path: Path) -> str:
+    """The first comment line of an option's file that is not a `# @...` header, or nothing."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            text = line.strip()
+            if text.startswith("#") and (text := text.lstrip("# ").strip()) and not text.startswith("@"):
+                return text
+    return ""
+
+
+def load(path: Path) -> dict:
+    """One YAML file as a mapping; one that is missing, empty or broken gives {}: reporting that is `kdx train`'s work."""
+    import yaml
+
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def entries(data: dict) -> dict[str, list[str]]:
+    """A file's defaults list as {"group" or "group@package": options}, without `override`, `optional` and a leading `/`."""
+    found = {}
+    for entry in data.get("defaults") or []:
+        if isinstance(entry, dict):
+            for key, value in entry.items():
+                chosen = value if isinstance(value, list) else [] if value is None else [value]
+                found[str(key).split()[-1].lstrip("/")] = [str(option) for option in chosen]
+    return found
+
+
+def defaults(conf: Path) -> dict[str, list[str]]:
+    """The default options of each group that can be chosen by its name: {"loss": ["kd"], "experiment": []}"""
+    return {key: chosen for key, chosen in entries(load(conf / "train.yaml")).items() if "@" not in key}
+
+
+def width() -> int | None:
+    """Columns to keep to, or None where there is no terminal: a pipe gets whole lines, for grep."""
+    if os.environ.get("COLUMNS", "").isdigit():
+        return max(40, int(os.environ["COLUMNS"]))
+    return max(40, os.get_terminal_size(sys.stdout.fileno()).columns) if sys.stdout.isatty() else None
+
+
+def row(head: str, text: str) -> str:
+    """`head` and `text` side by side; lines too long for the terminal go on below `text`."""
+    columns = width()
+    if columns is None or len(head) + len(text) <= columns:
+        return f"{head}{text}".rstrip()
+    indent = min(len(head), columns // 2)
+    return textwrap.fill(text, columns, initial_indent=head, subsequent_indent=" " * indent, break_on_hyphens=False)
+
+
+def list_groups(conf: Path) -> list[str]:
+    names, default = groups(conf), defaults(conf)
+    wide = max(map(len, ["group", *names]))
+    lines = [f"{'group':{wide}}  options  default"]
+    for name in names:
+        lines.append(row(f"{name:{wide}}  {len(options(conf, name)):7}  ", ", ".join(default.get(name, [])) or "-"))
+    return [*lines, "", row("", "kdx list GROUP shows a group's options; kdx train GROUP=OPTION chooses one.")]
+
+
+def list_options(conf: Path, group: str) -> list[str]:
+    if group not in groups(conf):
+        raise Fault(f"no config group '{group}'{nearest(group, groups(conf))}")
+    names, default = options(conf, group), defaults(conf)
+    wide = max(map(len, names), default=0)
+    return [row(f"{'*' if name in default.get(group, []) else ' '} {name:{wide}}  ", describe(conf / group / f"{name}.yaml")) for name in names]
+
+
+def main(argv: Sequence[str]) -> int:
+    if {"-h", "--help"} & set(argv):
+        print(HELP)
+        return 0
+    flags = [word for word in argv if word.startswith("-")]
+    if flags or len(argv) > 1:
+        raise Fault(f"kdx list takes one config group at most, not '{' '.join(flags or argv)}'")
+    conf = conf_dir()
+    print("\n".join(list_options(conf, argv[0].rstrip("=/")) if argv else list_groups(conf)))
+    return 0

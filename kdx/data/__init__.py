@@ -1,0 +1,1 @@
+"""Data: splits, views of pictures, and streams of batches."""

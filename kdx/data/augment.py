@@ -1,0 +1,258 @@
+"""The options of `augment`: what a training stage does to its pictures, batched, and pure in (seed, split, row, view).
+
+A step takes (B, C, H, W) float32 in [0, 1] and the rows' Draws, and returns the same shape and range. `Chain` applies steps in order, `Views`
+makes the pixels of any (row, view). View 0 is the clean picture. The same row and view give the same bits in any batch.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdx.core import Split
+from kdx.data import pixels
+from kdx.data.draws import Draws
+from kdx.faults import Fault
+
+
+def check(name: str, value: object, low: float, high: float = math.inf, *, whole: bool = False, open_low: bool = False) -> None:
+    """Raises a Fault unless `value` is a number between low and high; `whole`: an integer."""
+    numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if numeric and math.isfinite(value) and low <= value <= high and not (open_low and value == low):
+        return
+    kind = "an integer" if whole else "a number"
+    bound = f"above {low:g}" if open_low else f"of at least {low:g}"
+    bound += f" and at most {high:g}" if high < math.inf else ""
+    raise Fault(f"augment.{name} needs {kind} {bound}; given {value!r}: set it in that range, or leave it out for its default")
+
+
+def _between(uniform: Tensor, low: float, high: float) -> Tensor:
+    return uniform * (high - low) + low
+
+
+class Step(ABC):
+    """One augmentation. Subclasses are final."""
+
+    moves_only: ClassVar[bool] = False
+    """Whether it only copies values, so that it gives the same picture on the stored uint8, four times less to move."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        """(B, C, H, W), B draws -> (B, C, H, W). op: the name under which to draw."""
+
+
+class FlipCrop(Step):
+    """Pads, crops back to size at a random whole-pixel corner, mirrors with probability `flip`. pad: pixels; mode: zero or reflect."""
+
+    moves_only = True
+
+    def __init__(self, *, pad: int, mode: str, flip: float):
+        check("flip_crop.pad", pad, 0, whole=True)
+        check("flip_crop.flip", flip, 0, 1)
+        if mode not in ("zero", "reflect"):
+            raise Fault(f"augment.flip_crop.mode needs zero or reflect; given {mode!r}: choose one of the two")
+        self.pad, self.reflect, self.flip = pad, mode == "reflect", flip
+
+    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        if self.reflect and self.pad >= min(x.shape[-2:]):
+            h, w = x.shape[-2:]
+            raise Fault(f"augment.flip_crop.pad={self.pad} cannot reflect pictures of {h}x{w}: set it below {min(h, w)}, or mode=zero")
+        top, left, mirror = draws.uniform(op, 3).unbind(1)  # one draw for all three: on small batches the calls are what costs
+        top, left = ((u * (2 * self.pad + 1)).to(torch.int64).clamp_(max=2 * self.pad) for u in (top, left))
+        return pixels.crop(x, top, left, (mirror < self.flip).to(torch.int64), pad=self.pad, reflect=self.reflect)
+
+
+class Affine(Step):
+    """Rotation by +-degrees, shift by +-shift of the side, size by +-scale, each uniform; bilinear, zero outside."""
+
+    def __init__(self, *, degrees: float, shift: float, scale: float):
+        check("affine.degrees", degrees, 0, 180)
+        check("affine.shift", shift, 0, 1)
+        check("affine.scale", scale, 0, 0.95)
+        self.radians, self.shift, self.scale = math.radians(degrees), shift, scale
+
+    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        h, w = x.shape[-2:]
+        angle, right, down, scale = _between(draws.uniform(op, 4), -1.0, 1.0).unbind(1)
+        cosine, sine = pixels.turn(angle * self.radians)
+        right, down, size = right * (self.shift * w), down * (self.shift * h), scale * self.scale + 1
+        cosine, sine = cosine / size, sine / size
+        x0, y0 = -(cosine * right + sine * down), sine * right - cosine * down
+        return pixels.warp(x, cosine, sine, x0, -sine, cosine, y0)
+
+
+class Rotate(Step):
+    """Rotation by a uniform angle in +-degrees; bilinear, zero outside."""
+
+    def __init__(self, *, degrees: float):
+        check("rotate.degrees", degrees, 0, 180)
+        self.radians = math.radians(degrees)
+
+    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        cosine, sine = pixels.turn(_between(draws.uniform(op, 1)[:, 0], -self.radians, self.radians))
+        zero = torch.zeros_like(sine)
+        return pixels.warp(x, cosine, -sine, zero, sine, cosine, zero)
+
+
+class ColourJitter(Step):
+    """Brightness, contrast and saturation times a factor in 1 +- the amount (not below 0), hue turned by +-hue of the circle, in this order.
+
+    torchvision's ColorJitter shuffles the order; here it is fixed. Saturation and hue leave pictures of one channel alone.
+    """
+
+    def __init__(self, *, brightness: float, contrast: float, saturation: float, hue: float):
+        check("colour_jitter.brightness", brightness, 0)
+        check("colour_jitter.contrast", contrast, 0)
+        check("colour_jitter.saturation", saturation, 0)
+        check("colour_jitter.hue", hue, 0, 0.5)
+        self._factors = ((pixels.brightness, brightness), (pixels.contrast, contrast), (pixels.saturation, saturation))
+        self.hue = hue
+
+    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        draw = draws.uniform(op, 4)
+        for column, (function, amount) in enumerate(self._factors):
+            if amount:
+                x = function(x, _between(draw[:, column], max(0.0, 1 - amount), 1 + amount))
+        if self.hue:
+            x = pixels.hue(x, _between(draw[:, 3], -self.hue, self.hue))
+        return x
+
+
+class Noise(Step):
+    """Adds Gaussian noise of standard deviation `std` to each value, then clamps to [0, 1]."""
+
+    def __init__(self, *, std: float):
+        check("noise.std", std, 0)
+        self.std = std
+
+    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        return (draws.normal(op, x[0].numel()).view(x.shape) * self.std).add_(x).clamp_(0, 1)
+
+
+class Cutout(Step):
+    """Paints a square, centred on a uniform pixel and clipped at the border, with `fill` (DeVries and Taylor, arXiv:1708.04552).
+
+    size: an integer is a count of pixels, a number in (0, 1) a share of the shorter side.
+    """
+
+    def __init__(self, *, size: float, fill: float):
+        check("cutout.size", size, 0, open_low=True)
+        if size >= 1:
+            check("cutout.size", size, 1, whole=True)
+        check("cutout.fill", fill, 0, 1)
+        self.size, self.fill = size, fill
+
+    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        h, w = x.shape[-2:]
+        size = self.size if self.size >= 1 else max(1, round(self.size * min(h, w)))
+        row, column = draws.integers(f"{op}/row", h, 1)[:, 0], draws.integers(f"{op}/column", w, 1)[:, 0]
+        return pixels.cut(x, row, column, size=size, fill=self.fill)
+
+
+class Mixup:
+    """lam x + (1 - lam) partner, lam ~ Beta(alpha, alpha), classes mixed alike (Zhang et al., arXiv:1710.09412).
+
+    The partner is a row of the same split, drawn by hash rather than from the batch, and its pixels are its own view of the same number: so a
+    mixed picture too depends on its (row, view) only. lam takes 4,096 equally likely values.
+    """
+
+    _GRID = 65536
+    _LEVELS = 4096
+
+    def __init__(self, *, alpha: float):
+        check("mixup.alpha", alpha, 0, 100, open_low=True)
+        # One half of the distribution, by its distribution function on a grid; the other is its mirror image. Below alpha = 1 the
+        # density has a pole at 0: the grid is then in t = lam^alpha, where dP is proportional to (1 - lam)^(alpha - 1) dt.
+        power = min(alpha, 1.0)
+        t = np.linspace(0.0, 0.5**power, self._GRID + 1)
+        lam = t ** (1 / power)
+        density = (1 - lam) ** (alpha - 1) * (lam ** (alpha - 1) if alpha > 1 else 1.0)
+        mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
+        levels = (np.arange(self._LEVELS // 2) + 0.5) / (self._LEVELS // 2)
+        lower = np.interp(levels, mass / mass[-1], t) ** (1 / power)
+        self._lam = torch.tensor(np.concatenate((lower, 1 - lower[::-1])), dtype=torch.float32)
+
+    def pairs(self, draws: Draws, op: str, rows: int) -> tuple[Tensor, Tensor]:
+        """B draws -> partner (B,) int64 in [0, rows), lam (B,) float32 in [0, 1]"""
+        partner = draws.integers(f"{op}/partner", rows, 1)[:, 0]
+        level = draws.integers(f"{op}/lam", self._LEVELS, 1)[:, 0]
+        return partner, self._lam.to(level.device)[level]
+
+
+class Chain:
+    """Steps in order, under the names that they have in the configuration. Mixup, where it is among them, comes last, whatever its place.
+
+    Each step draws under its place and name, so one step twice draws twice.
+    """
+
+    def __init__(self, steps: Sequence[tuple[str, Step | Mixup]]):
+        mixers = [step for _, step in steps if isinstance(step, Mixup)]
+        if len(mixers) > 1:
+            raise Fault("augment needs mixup at most once; given twice: remove one")
+        for name, step in steps:
+            if not isinstance(step, (Step, Mixup)):
+                raise Fault(f"augment.{name} needs a step of kdx.data.augment; given {type(step).__name__}: see `kdx list augment`")
+        self.mixup = mixers[0] if mixers else None
+        self._steps = [(f"{place}:{name}", step) for place, (name, step) in enumerate(s for s in steps if not isinstance(s[1], Mixup))]
+
+    def __len__(self) -> int:
+        """Steps, mixup included. 0: every view is the clean picture."""
+        return len(self._steps) + (self.mixup is not None)
+
+    def __call__(self, x: Tensor, draws: Draws) -> Tensor:
+        """(B, C, H, W) uint8 or float32 in [0, 1] -> float32 in [0, 1], all steps but mixup"""
+        for op, step in self._steps:
+            x = step(x if step.moves_only else pixels.as_float(x), draws, op)
+        return pixels.as_float(x)
+
+
+Mix = tuple[Tensor, Tensor]
+"""partner (B,) int64 rows of the same split, and lam (B,) float32: the share of the row itself."""
+
+
+class Views:
+    """The pixels of any (split, row, view)."""
+
+    def __init__(self, chain: Chain, seed: int):
+        self.chain, self.seed = chain, seed
+
+    def __call__(self, split: Split, index: Tensor, view: Tensor, *, device: torch.device | None = None) -> tuple[Tensor, Mix | None]:
+        """Rows `index` of the split, as their views `view` (0: clean), both (B,) int64 on the CPU.
+
+        Returns (B, C, H, W) float32 in [0, 1] and, where the chain has a mixup and some row is not clean, the partners (else None; a clean
+        row is its own partner). device: where the pixels are made; by default where split.images lies.
+        """
+        device = split.images.device if device is None else device
+        noisy = view != 0
+        if not len(self.chain) or not noisy.any():
+            return pixels.as_float(_rows(split, index, device)), None
+        if noisy.all():
+            return self._noisy(split, index.to(device), view.to(device))
+        out = pixels.as_float(_rows(split, index, device))
+        places, index = noisy.nonzero()[:, 0].to(device), index.to(device)
+        made, mix = self._noisy(split, index[places], view.to(device)[places])
+        out[places] = made
+        if mix is not None:
+            partner, lam = index.clone(), torch.ones(len(index), device=device)
+            partner[places], lam[places] = mix
+            mix = partner, lam
+        return out, mix
+
+    def _noisy(self, split: Split, index: Tensor, view: Tensor) -> tuple[Tensor, Mix | None]:
+        draws = Draws(self.seed, split.name, index, view)
+        x = self.chain(_rows(split, index, index.device), draws)
+        if self.chain.mixup is None:
+            return x, None
+        partner, lam = self.chain.mixup.pairs(draws, "mixup", len(split))
+        other = self.chain(_rows(split, partner, index.device), Draws(self.seed, split.name, partner, view))
+        return pixels.blend(x, other, lam), (partner, lam)
+
+
+def _rows(split: Split, index: Tensor, device: torch.device) -> Tensor:
+    return split.images.index_select(0, index.to(split.images.device)).to(device)

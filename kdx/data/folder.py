@@ -1,0 +1,240 @@
+"""Your own pictures: a folder with one folder per class, or `train/` and `test/` of that kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from kdx.data.raw import Description, Raw, check_int, check_path, per_class
+from kdx.faults import Fault
+
+GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+NO_PICTURES = ("thumbs.db", "desktop.ini")
+"""What Windows leaves in folders of pictures, beside the hidden files of other systems."""
+A_VALIDATION_PART = ("val", "valid", "validation")
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The pictures of one part: paths, and the class of each (-1: none)."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+
+class Folder:
+    """Pictures of any size and format that Pillow reads, as `image_size` squares: the short side resized, then the centre cropped.
+
+    root: holds one folder for each class (pictures may lie deeper inside it), or `train/` and `test/` that do. `train/` alone, or no
+    such folders: no test part. unlabelled_root: None, or a folder of pictures without classes, nested as you like; it may lie inside
+    root. Hidden files are ignored. The pictures have one channel if every one of them is grey, else three; transparency is dropped.
+    on_error: "stop" makes a picture that does not decode a Fault that names it; "skip" leaves it out and lists it in `Raw.skipped`.
+    """
+
+    def __init__(self, *, root: str, unlabelled_root: str | None, image_size: int, on_error: str):
+        self._root = check_path("root", root)
+        self._unlabelled = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
+        self._size = check_int("image_size", image_size, 4, 4096)
+        if on_error not in ("stop", "skip"):
+            raise Fault(f"dataset.on_error must be 'stop' or 'skip'; given {on_error!r}")
+        self._skip = on_error == "skip"
+
+    def files(self) -> list[Path]:
+        self.fetch()
+        return [folder for folder in (*self._parts(), self._unlabelled) if folder is not None]
+
+    def fetch(self) -> None:
+        for key, folder in (("root", self._root), ("unlabelled_root", self._unlabelled)):
+            if folder is not None and not folder.is_dir():
+                raise Fault(f"dataset=folder looked for a folder of pictures in '{folder}', and there is none: set dataset.{key}=PATH")
+
+    def describe(self) -> Description:
+        """Reads the header of every picture, and decodes none."""
+        classes, parts, grey, _ = self._scan(workers=0)
+        train, test, pool = parts
+        shape = (1 if grey else 3, self._size, self._size)
+        counts = per_class(np.array(train.labels, np.int64), len(classes))
+        return Description(
+            shape,
+            classes,
+            len(train.paths),
+            counts,
+            len(test.paths) if test else None,
+            len(pool.paths) if pool else 0,
+            test_size_is_a_fallback=True,
+        )
+
+    def load(self, *, workers: int = 0) -> Raw:
+        """workers: threads that decode, 0 for none; the result is the same for any number."""
+        classes, (train, test, pool), grey, unread = self._scan(workers)
+        skipped = list(unread)
+
+        def decode(part: _Listing) -> tuple[np.ndarray, np.ndarray]:
+            return self._decode(part, grey, workers, skipped)
+
+        images, labels = decode(train)
+        self._none_empty(classes, labels)
+        test_images, test_labels = decode(test) if test else (None, None)
+        pool_images = decode(pool)[0] if pool else None
+        return Raw(images, labels, classes, test_images, test_labels, pool_images, tuple(skipped))
+
+    def _parts(self) -> tuple[Path, Path | None]:
+        """The folders of classes to train and to test with."""
+        train, test = self._root / "train", self._root / "test"
+        if not train.is_dir() or not _folders(train):
+            return self._root, None
+        if test.is_dir():
+            return train, test
+        for name in A_VALIDATION_PART:
+            if (self._root / name).is_dir():
+                raise Fault(
+                    f"'{self._root}' holds train/ and {name}/ but no test/: rename {name}/ to test/, "
+                    "or move it away to have a share of train/ held out"
+                )
+        return train, None
+
+    def _list(self, folder: Path) -> tuple[tuple[str, ...], _Listing]:
+        """The classes in one folder, in order of their names, and their pictures."""
+        inside = None if self._unlabelled is None else self._unlabelled.resolve()
+        folders = [path for path in _folders(folder) if path.resolve() != inside]
+        if len(folders) < 2:
+            found = f"it holds only '{folders[0].name}'" if folders else "it holds no folders"
+            raise Fault(f"'{folder}' must hold one folder of pictures for each class, and two or more of them; {found}")
+        paths, labels = [], []
+        for k, path in enumerate(folders):
+            pictures = _pictures(path)
+            if not pictures:
+                raise Fault(f"the class folder '{path}' holds no picture: add some, or remove the folder")
+            paths += pictures
+            labels += [k] * len(pictures)
+        return tuple(path.name for path in folders), _Listing(tuple(paths), tuple(labels))
+
+    def _scan(self, workers: int) -> tuple[tuple[str, ...], tuple[_Listing, _Listing | None, _Listing | None], bool, tuple[str, ...]]:
+        """Classes; the train, test and unlabelled parts less the pictures that cannot be opened; whether all are grey; those left out."""
+        self.fetch()
+        train_folder, test_folder = self._parts()
+        classes, train = self._list(train_folder)
+        test = pool = None
+        if test_folder:
+            test_classes, test = self._list(test_folder)
+            if test_classes != classes:
+                odd = sorted(set(classes) ^ set(test_classes))
+                raise Fault(f"'{train_folder}' and '{test_folder}' must hold the same classes; only one of them has: {', '.join(odd)}")
+        if self._unlabelled:
+            pictures = _pictures(self._unlabelled)
+            if not pictures:
+                raise Fault(f"the folder of unlabelled pictures '{self._unlabelled}' holds no picture")
+            pool = _Listing(tuple(pictures), (-1,) * len(pictures))
+
+        kept, modes, unread = [], set(), []
+        for part in (train, test, pool):
+            if part is None:
+                kept.append(None)
+                continue
+            answers = list(_map(_mode, part.paths, workers))
+            self._refuse(part.paths, answers)
+            unread += [str(path) for path, answer in zip(part.paths, answers, strict=True) if isinstance(answer, Exception)]
+            modes |= {answer for answer in answers if isinstance(answer, str)}
+            good = [i for i, answer in enumerate(answers) if isinstance(answer, str)]
+            kept.append(_Listing(tuple(part.paths[i] for i in good), tuple(part.labels[i] for i in good)))
+        self._none_empty(classes, np.array(kept[0].labels, np.int64))
+        return classes, tuple(kept), modes <= set(GREY), tuple(unread)
+
+    def _decode(self, part: _Listing, grey: bool, workers: int, skipped: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(N, C, S, S) uint8 and (N,) int64 of one part, in its order; adds to `skipped`."""
+        images = np.empty((len(part.paths), 1 if grey else 3, self._size, self._size), np.uint8)
+
+        def fill(i: int) -> Exception | None:
+            try:
+                images[i] = _square(part.paths[i], self._size, grey)
+            except Exception as error:  # Pillow raises many kinds for a damaged file
+                return error
+            return None
+
+        answers = list(_map(fill, range(len(part.paths)), workers))
+        self._refuse(part.paths, answers)
+        good = np.array([answer is None for answer in answers], bool)
+        skipped += [str(path) for path, fine in zip(part.paths, good, strict=True) if not fine]
+        labels = np.array(part.labels, np.int64)
+        return (images, labels) if good.all() else (images[good], labels[good])
+
+    def _refuse(self, paths: Sequence[Path], answers: Sequence[object]) -> None:
+        bad = [(path, answer) for path, answer in zip(paths, answers, strict=True) if isinstance(answer, Exception)]
+        if bad and not self._skip:
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            raise Fault(f"the picture '{bad[0][0]}'{more} does not decode: {bad[0][1]}; remove it, or set dataset.on_error=skip")
+        if len(bad) == len(paths):
+            raise Fault(f"not one of {len(bad)} pictures decodes; the first is '{bad[0][0]}': {bad[0][1]}")
+
+    def _none_empty(self, classes: tuple[str, ...], labels: np.ndarray) -> None:
+        for name, rows in zip(classes, per_class(labels, len(classes)), strict=True):
+            if rows == 0:
+                raise Fault(f"no picture of the class '{name}' in '{self._root}' decodes")
+
+
+def _visible(names: Iterable[str]) -> list[str]:
+    return sorted(name for name in names if not name.startswith(".") and name.lower() not in NO_PICTURES)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [folder / name for name in _visible(os.listdir(folder)) if (folder / name).is_dir()]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Every file below, in order of name; links are followed, and each folder is entered once."""
+    found, entered = [], set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        folders[:] = _visible(folders) if real not in entered else []
+        if real not in entered:
+            found += [Path(here, name) for name in _visible(files)]
+        entered.add(real)
+    return found
+
+
+def _map(function: Callable[[object], Answer], items: Sequence[object], workers: int) -> Iterator[Answer]:
+    if workers <= 0:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(function, items)
+
+
+def _mode(path: Path) -> str | Exception:
+    """How the picture keeps its pixels, by its header; or why it cannot be opened."""
+    from PIL import Image
+
+    try:
+        if not path.is_file():
+            raise OSError("it is no file")
+        with Image.open(path) as picture:
+            return picture.mode
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        return error
+
+
+def _square(path: Path, size: int, grey: bool) -> np.ndarray:
+    """(C, size, size) uint8"""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as picture:
+        if picture.format == "JPEG":
+            picture.draft(None, (2 * size, 2 * size))  # decodes at a half, quarter or eighth where that is still twice what is needed
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):  # sixteen bits: keep the upper eight
+            picture = Image.fromarray(np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
+        picture = picture.convert("L" if grey else "RGB")
+    scale = size / min(picture.size)
+    wide, high = (max(size, round(side * scale)) for side in picture.size)
+    left, top = (wide - size) // 2, (high - size) // 2
+    picture = picture.resize((wide, high), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    pixels = np.asarray(picture)
+    return pixels[None] if grey else pixels.transpose(2, 0, 1)

@@ -1,0 +1,139 @@
+"""What every loader hands over, and the few checks they share. Numpy and the standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kdx.faults import Fault
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """A data set as it lies on disk, before it is split.
+
+    images (N, C, H, W) uint8 and labels (N,) int64 are its train part; test_* the test part that it ships, if any;
+    pool_images (P, C, H, W) uint8 the pictures that it ships without labels, if any. An array may be a memory map or a view.
+    skipped: files that were left out because they do not decode.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    test_images: np.ndarray | None = None
+    test_labels: np.ndarray | None = None
+    pool_images: np.ndarray | None = None
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a data set without decoding its pictures.
+
+    shape (C, H, W); train_per_class: rows of the train part by class; test: rows of the test part that it ships, None where it ships
+    none; pool: pictures without labels; test_size_is_a_fallback: a `test` size may be given although a test part is shipped, and is
+    then unused (a folder of pictures has `test/` or has not; the same settings serve both).
+    """
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    train: int
+    train_per_class: tuple[int, ...]
+    test: int | None
+    pool: int
+    test_size_is_a_fallback: bool = False
+
+
+def check_path(key: str, value: object) -> Path:
+    """A path given as text, `~` expanded; else a Fault."""
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise Fault(f"dataset.{key} must be the path of a folder; given {value!r}")
+    return Path(value).expanduser()
+
+
+def check_int(key: str, value: object, low: int, high: int) -> int:
+    """An int in [low, high], never a bool; else a Fault."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise Fault(f"dataset.{key} must be an integer from {low} to {high}; given {value!r}")
+    return value
+
+
+def check_flag(key: str, value: object) -> bool:
+    """A bool; else a Fault."""
+    if not isinstance(value, bool):
+        raise Fault(f"dataset.{key} must be true or false; given {value!r}")
+    return value
+
+
+def damaged(path: Path, why: object) -> Fault:
+    """The Fault that names a file which cannot be what it should be."""
+    return Fault(f"the data file '{path}' is damaged: {why}; fetch it again")
+
+
+def read_file(path: Path, start: int | None = None) -> bytes:
+    """The bytes of a file, unpacked if its name ends with .gz; the first `start` of them, or all. A damaged file is a Fault."""
+    size = -1 if start is None else start
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        raise Fault(f"the data file '{path}' is missing") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise damaged(path, f"it cannot be read ({error})") from None
+
+
+def check_labels(path: Path, labels: np.ndarray, classes: int) -> np.ndarray:
+    """(N,) of any integer type -> (N,) int64, each in [0, classes); else the file is damaged."""
+    labels = np.asarray(labels).reshape(-1).astype(np.int64)
+    if len(labels) == 0:
+        raise damaged(path, "it holds no labels")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise damaged(path, f"it has a label {labels.min() if labels.min() < 0 else labels.max()}, and there are {classes} classes")
+    return labels
+
+
+def per_class(labels: np.ndarray, classes: int) -> tuple[int, ...]:
+    """(N,) -> rows of each class"""
+    return tuple(int(n) for n in np.bincount(labels, minlength=classes))
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    """Brightness in [0, 255] of any real type -> uint8, rounded"""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def download(what: str, root: Path, fetch: Callable[[], object], present: Callable[[], bool]) -> None:
+    """Runs `fetch`, one process at a time for each `root`, unless somebody else made the files `present` meanwhile."""
+    from filelock import FileLock
+
+    made = not root.exists()
+    lock = root / ".download.lock"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock), _patience(seconds=60):
+            if not present():
+                fetch()
+    except Exception as error:  # torchvision raises many kinds: no network, no space, wrong checksum
+        if made:
+            with contextlib.suppress(OSError):  # leaves no empty folder behind
+                lock.unlink(missing_ok=True)
+                root.rmdir()
+        raise Fault(f"{what} could not be downloaded to '{root}' ({error}): put its files there by hand") from None
+
+
+@contextlib.contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """A network that swallows packets must not hang for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

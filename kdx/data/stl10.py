@@ -1,0 +1,80 @@
+"""STL-10 (Coates, Ng and Lee 2011): few labels and a large unlabelled part, as its authors' binary files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kdx.data.raw import Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class, read_file
+from kdx.faults import Fault
+
+CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+NAMES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin")
+PIXELS = 3 * 96 * 96
+
+
+class Stl10:
+    """Colour pictures of 96x96: 5,000 to train with, 8,000 to test, and 100,000 without labels, which are the pool.
+
+    root: the folder that holds `stl10_binary`, as torchvision leaves it, or that folder itself.
+    """
+
+    def __init__(self, *, root: str, download: bool):
+        self._root = check_path("root", root)
+        self._download = check_flag("download", download)
+
+    def files(self) -> list[Path]:
+        itself = (self._root / NAMES[0]).is_file()
+        folder = self._root if itself else self._root / "stl10_binary"
+        return [folder / name for name in NAMES]
+
+    def fetch(self) -> None:
+        if self._download and not self._complete():
+            import torchvision
+
+            download("STL-10", self._root, lambda: torchvision.datasets.STL10(str(self._root), download=True), self._complete)
+        for path in self.files():
+            if not path.is_file():
+                raise Fault(
+                    f"the data file '{path.name}' of STL-10 is missing; looked for in '{path.parent}': set dataset.root=PATH to the "
+                    "folder that holds 'stl10_binary', or dataset.download=true where there is a network"
+                )
+
+    def describe(self) -> Description:
+        self.fetch()
+        train_x, train_y, test_x, test_y, pool = self.files()
+        train, test = _labels(train_y, _count(train_x)), _labels(test_y, _count(test_x))
+        return Description((3, 96, 96), CLASSES, len(train), per_class(train, 10), test=len(test), pool=_count(pool))
+
+    def load(self, *, workers: int = 0) -> Raw:
+        """The pictures are memory-mapped views: the unlabelled part alone is 2.8 GB."""
+        self.fetch()
+        train_x, train_y, test_x, test_y, pool = self.files()
+        images, test_images = _images(train_x), _images(test_x)
+        return Raw(
+            images, _labels(train_y, len(images)), CLASSES, test_images, _labels(test_y, len(test_images)), pool_images=_images(pool)
+        )
+
+    def _complete(self) -> bool:
+        return all(path.is_file() for path in self.files())
+
+
+def _count(path: Path) -> int:
+    size = path.stat().st_size
+    if size == 0 or size % PIXELS:
+        raise damaged(path, f"its {size} bytes are not a whole number of pictures of {PIXELS} bytes")
+    return size // PIXELS
+
+
+def _images(path: Path) -> np.ndarray:
+    """(N, 3, 96, 96) uint8; the file keeps each channel column by column."""
+    return np.memmap(path, np.uint8, mode="r", shape=(_count(path), 3, 96, 96)).transpose(0, 1, 3, 2)
+
+
+def _labels(path: Path, rows: int) -> np.ndarray:
+    """(N,) int64; the file counts classes from 1."""
+    labels = check_labels(path, np.frombuffer(read_file(path), np.uint8).astype(np.int64) - 1, 10)
+    if len(labels) != rows:
+        raise damaged(path, f"it has {len(labels)} labels for {rows} pictures")
+    return labels

@@ -1,0 +1,165 @@
+"""Batches for training and for labelling, each a pure function of its step.
+
+A stream has no state: which rows a step takes follows from (seed, step), their pixels from (seed, row, view). So a resumed run continues with
+the batch that the interrupted one would have seen, and workers change nothing but the time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdx.core import Batch, Split
+from kdx.data.augment import Chain, Mix, Views
+from kdx.data.draws import word
+from kdx.faults import Fault
+
+_CLEAN = Views(Chain([]), seed=0)
+
+
+class Order:
+    """Passes over n rows, each in a permutation of its own, cut into batches that run on over the end of a pass."""
+
+    def __init__(self, n: int, batch: int, seed: int):
+        if n < 1 or batch < 1:
+            raise Fault(
+                f"batches need at least one row and a size of at least 1; given {n} rows and batch size {batch}: check the split sizes"
+            )
+        self.n, self.batch, self.seed = n, batch, seed
+        self._permutation = lru_cache(maxsize=4)(self._permute)  # a few, as workers are some steps apart
+
+    def _permute(self, number: int) -> Tensor:
+        generator = torch.Generator().manual_seed(word("order", self.seed, number))
+        return torch.randperm(self.n, generator=generator)
+
+    def rows(self, step: int) -> tuple[Tensor, Tensor]:
+        """index (batch,), passes (batch,): int64 on the CPU. A batch longer than n spans several passes."""
+        position = torch.arange(step * self.batch, (step + 1) * self.batch)
+        passes = torch.div(position, self.n, rounding_mode="floor")
+        parts = []
+        for number in range(int(passes[0]), int(passes[-1]) + 1):
+            start = number * self.n
+            first, last = max(int(position[0]), start), min(int(position[-1]), start + self.n - 1)
+            parts.append(self._permutation(number)[first - start : last - start + 1])
+        return torch.cat(parts), passes
+
+
+class Stream:
+    """The batches of one split for training.
+
+    views: makes the student's pixels, `Batch.views["main"]`; extra: makers of further pixels of the same rows and view numbers, by name.
+    cycle: how many views a row has. Its view in pass e is 1 + e mod cycle; None: 1 + e, a new one in each pass; 0: always the clean view 0.
+    clean: also give the clean pixels, as `Batch.views["clean"]`.
+    num_classes: needed where the chain mixes pictures of a split with labels; y is then (B, num_classes) probabilities.
+    device: where pixels and y are made; by default where split.images lies.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        views: Views,
+        *,
+        batch: int,
+        seed: int,
+        cycle: int | None,
+        extra: Mapping[str, Views] | None = None,
+        clean: bool = False,
+        num_classes: int | None = None,
+        device: torch.device | None = None,
+    ):
+        extra = dict(extra or {})
+        if cycle is not None and cycle < 0:
+            raise Fault(f"the number of views of a row must be at least 1, 0 for the clean picture, or null for no limit; given {cycle}")
+        for name, maker in extra.items():
+            if name in ("main", "clean"):
+                raise Fault(f"the views 'main' and 'clean' are made by the stream itself; given an extra view {name!r}: rename it")
+            if maker.chain.mixup is not None:
+                raise Fault(f"only the main view can be mixed, as a batch has one set of classes; view {name!r} has mixup: remove it there")
+        self.split, self.order, self.cycle = split, Order(len(split), batch, seed), cycle
+        self._makers = {"main": views} | extra | ({"clean": _CLEAN} if clean else {})
+        self._num_classes, self._device = num_classes, split.images.device if device is None else device
+
+    def batch(self, step: int) -> Batch:
+        """The step's rows. index and view lie on the CPU, pixels and y on the stream's device."""
+        index, passes = self.order.rows(step)
+        view = passes + 1 if self.cycle is None else passes % self.cycle + 1 if self.cycle else torch.zeros_like(passes)
+        return _batch(self.split, index, view, self._makers, self._num_classes, self._device)
+
+
+def sequential(
+    split: Split, *, batch: int, views: Views | None, view: int, num_classes: int | None = None, device: torch.device | None = None
+) -> Iterator[Batch]:
+    """Every row in order, in its view number `view` (0, the clean one, needs no `views`). For evaluation and labelling."""
+    if batch < 1 or view < 0 or (view and views is None):
+        raise Fault(
+            f"rows in order need a batch size >= 1, a view >= 0, and for a view > 0 its augmentation; given batch={batch}, view={view}"
+        )
+    device = split.images.device if device is None else device
+    for start in range(0, len(split), batch):
+        index = torch.arange(start, min(start + batch, len(split)))
+        yield _batch(split, index, torch.full_like(index, view), {"main": views or _CLEAN}, num_classes, device)
+
+
+def _batch(split: Split, index: Tensor, view: Tensor, makers: Mapping[str, Views], num_classes: int | None, device: torch.device) -> Batch:
+    made = {name: maker(split, index, view, device=device) for name, maker in makers.items()}
+    y = _labels(split, index, made["main"][1], num_classes, device)
+    return Batch(split=split.name, index=index, view=view, views={name: x for name, (x, _) in made.items()}, y=y)
+
+
+def _labels(split: Split, index: Tensor, mix: Mix | None, num_classes: int | None, device: torch.device) -> Tensor | None:
+    if split.labels is None:
+        return None
+    y = _take(split.labels, index, device)
+    if mix is None:
+        return y
+    if num_classes is None:
+        raise Fault("mixup of labelled pictures needs the number of classes; given none: pass num_classes")
+    partner, lam = mix
+    own, other = (F.one_hot(classes, num_classes).to(torch.float32) for classes in (y, _take(split.labels, partner, device)))
+    return own * lam[:, None] + other * (1 - lam)[:, None]
+
+
+def _take(labels: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    return labels.index_select(0, index.to(labels.device)).to(device)
+
+
+class Loader:
+    """The batches of several streams for the steps start, start + 1, ... stop - 1, in order.
+
+    workers: threads that prepare batches ahead, at most 2 * workers of them; 0: each batch is made when it is asked for. The bytes are the
+    same. Iterating opens the threads; they end with the iteration, with the iterator's `close()`, or when it is dropped.
+    """
+
+    def __init__(self, streams: Mapping[str, Stream], *, start: int, stop: int, workers: int):
+        if workers < 0 or not 0 <= start <= stop:
+            raise Fault(f"loading needs workers >= 0 and 0 <= start <= stop; given workers={workers}, start={start}, stop={stop}")
+        self._streams, self._steps, self._workers = dict(streams), range(start, stop), workers
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __iter__(self) -> Iterator[Mapping[str, Batch]]:
+        if not self._workers:
+            for step in self._steps:
+                yield self._make(step)
+            return
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="kdx-loader")
+        ahead: deque[Future[Mapping[str, Batch]]] = deque()
+        try:
+            for step in self._steps:
+                ahead.append(pool.submit(self._make, step))
+                if len(ahead) == 2 * self._workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _make(self, step: int) -> Mapping[str, Batch]:
+        return {name: stream.batch(step) for name, stream in self._streams.items()}

@@ -1,0 +1,83 @@
+"""SVHN: house numbers cropped from street pictures (Netzer et al. 2011), format 2, as its authors' .mat files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kdx.data.raw import Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class
+from kdx.faults import Fault
+
+CLASSES = tuple("0123456789")
+NAMES = ("train_32x32.mat", "test_32x32.mat")
+
+
+class Svhn:
+    """Colour pictures of 32x32: 73,257 to train with and 26,032 to test. The files call the digit 0 "10"; here it is class 0.
+
+    root: the folder that holds the two files of `NAMES`.
+    """
+
+    def __init__(self, *, root: str, download: bool):
+        self._root = check_path("root", root)
+        self._download = check_flag("download", download)
+
+    def files(self) -> list[Path]:
+        return [self._root / name for name in NAMES]
+
+    def fetch(self) -> None:
+        if self._download and not self._complete():
+            import torchvision
+
+            def both() -> None:
+                for split in ("train", "test"):
+                    torchvision.datasets.SVHN(str(self._root), split=split, download=True)
+
+            download("SVHN", self._root, both, self._complete)
+        for path in self.files():
+            if not path.is_file():
+                raise Fault(
+                    f"the data file '{path.name}' of SVHN is missing; looked for in '{self._root}': "
+                    "set dataset.root=PATH, or dataset.download=true where there is a network"
+                )
+
+    def describe(self) -> Description:
+        self.fetch()
+        train, test = (_labels(path, _matrix(path, "y")) for path in self.files())
+        return Description((3, 32, 32), CLASSES, len(train), per_class(train, 10), test=len(test), pool=0)
+
+    def load(self, *, workers: int = 0) -> Raw:
+        self.fetch()
+        (images, labels), (test_images, test_labels) = (_read(path) for path in self.files())
+        return Raw(images, labels, CLASSES, test_images, test_labels)
+
+    def _complete(self) -> bool:
+        return all(path.is_file() for path in self.files())
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 3, 32, 32) uint8 and (N,) int64"""
+    images, labels = _matrix(path, "X"), _labels(path, _matrix(path, "y"))
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3) or images.shape[3] != len(labels):
+        raise damaged(path, f"'X' is {images.dtype} of shape {images.shape} beside {len(labels)} labels, not bytes of (32, 32, 3, N)")
+    return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels
+
+
+def _matrix(path: Path, name: str) -> np.ndarray:
+    from scipy.io import loadmat
+
+    try:
+        content = loadmat(path, variable_names=[name])
+    except Exception as error:  # scipy raises many kinds for bytes that are no .mat file
+        raise damaged(path, f"it is not a complete .mat file ({error})") from None
+    if name not in content:
+        raise damaged(path, f"it has no matrix '{name}'")
+    return content[name]
+
+
+def _labels(path: Path, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "uif":
+        raise damaged(path, f"its labels are of the type {values.dtype}")
+    labels = values.reshape(-1).astype(np.int64)
+    return check_labels(path, np.where(labels == 10, 0, labels), 10)

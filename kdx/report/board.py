@@ -1,0 +1,131 @@
+"""TensorBoard events, written with TensorBoard's own writer: one event file in the run folder itself, so a run is one run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FLUSH_SECONDS = 2
+LONGEST_TEXT = 100  # of a hyperparameter's value; longer ones are no help in a table
+HIDDEN = {"hydra", "store", "root", "workers", "command"}  # where a run took place, not what it was
+
+
+class Board:
+    """One event file in `folder`. Its scalars reach the disk within seconds, so curves are live."""
+
+    def __init__(self, folder: Path):
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self.name = folder.resolve().name
+        self.writer = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=FLUSH_SECONDS)
+
+    def add(self, summary: Any, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def scalars(self, prefix: str, values: Mapping[str, float | None], step: int) -> None:
+        """Each finite value under `<prefix>/<name>`."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        finite = {name: value for name, value in values.items() if is_number(value) and math.isfinite(value)}
+        if finite:
+            self.add(Summary(value=[Summary.Value(tag=f"{prefix}/{name}", simple_value=value) for name, value in finite.items()]), step)
+
+    def image(self, tag: str, png: bytes) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # A PNG's header holds width and height, four bytes each from byte 16 on.
+        width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))
+        picture = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=png)
+        self.add(Summary(value=[Summary.Value(tag=tag, image=picture)]), 0)
+
+    def text(self, tag: str, markdown: str) -> None:
+        from tensorboard.plugins.text.metadata import create_summary_metadata
+
+        self._tensor(tag, create_summary_metadata(display_name=tag, description=""), [markdown.encode("utf-8", "replace")])
+
+    def layout(self, roles: Mapping[str, str]) -> None:
+        """Charts that show teacher, student alone and distilled student together, in the custom scalars tab."""
+        from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+        charts = {
+            "validation accuracy": "validation/accuracy",
+            "validation loss": "validation/loss",
+            "training loss": "train/loss",
+            "learning rate": "train/learning_rate",
+        }
+        category = layout_pb2.Category(title=", ".join(roles.values()))
+        for title, metric in charts.items():
+            category.chart.add(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{role}/{metric}$" for role in roles]))
+        layout = layout_pb2.Layout(category=[category])
+        self._tensor(metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), layout.SerializeToString())
+
+    def start_session(self, config: Mapping) -> None:
+        """The hyperparameters. No experiment summary goes with them: TensorBoard would take one run's list for all runs of a sweep."""
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        found = hyperparameters(config)
+        # TensorBoard averages sessions of one group, so the group is this run: its name, and what tells namesakes apart.
+        digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]
+        self.add(hparams_pb(found, trial_id=f"{self.name} {digest}"), 0)
+
+    def final(self, metrics: Mapping[str, float | None]) -> None:
+        """The few numbers to show beside the hyperparameters. TensorBoard shows the first five tags there; the capital sorts them first."""
+        self.scalars("Result", metrics, 0)
+
+    def end_session(self, success: bool) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+        status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
+        info = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
+        about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=info))
+        self.add(Summary(value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR)]), 0)
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def _tensor(self, tag: str, about: Any, content: bytes | list[bytes]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        self.add(Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=make_tensor_proto(content))]), 0)
+
+
+def hyperparameters(config: Mapping, prefix: str = "") -> dict[str, bool | float | str]:
+    """A nested config as flat names and scalars: {"loss": "KD", "loss.temperature": 4.0, ...}.
+
+    A `_target_` gives its node's name the last word of the address. Nulls, paths, long text and names of `HIDDEN` are left out.
+    """
+    found: dict[str, bool | float | str] = {}
+    for key, value in config.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if str(key) == "_target_" and isinstance(value, str):
+            found[prefix or "target"] = value.rpartition(".")[2]
+        elif str(key) in HIDDEN or str(key).startswith("_"):
+            continue
+        elif isinstance(value, Mapping):
+            found |= hyperparameters(value, name)
+        elif isinstance(value, (list, tuple)) and all(isinstance(item, (str, int, float)) for item in value):
+            found[name] = ", ".join(str(item) for item in value)
+        elif isinstance(value, (bool, str)):
+            found[name] = value
+        elif is_number(value):
+            found[name] = float(value)
+    return {name: value for name, value in found.items() if fits(value)}
+
+
+def fits(value: bool | float | str) -> bool:
+    if isinstance(value, str):
+        return 0 < len(value) <= LONGEST_TEXT and "/" not in value and "\\" not in value
+    return math.isfinite(value)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

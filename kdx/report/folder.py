@@ -1,0 +1,205 @@
+"""The run folder: run.json, metrics.jsonl, TensorBoard events, report.md, figures, links to the artifacts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kdx.faults import Fault
+from kdx.report.board import Board
+from kdx.report.judge import ROLES, judge, metric, present, summary
+from kdx.report.listener import Listener
+from kdx.report.markdown import WEIGHTS, report
+from kdx.report.plain import dump, plain, write_atomically, writing
+
+PREFIX = {stage: role for role, stage in WEIGHTS.items()}
+CURVES = {"validation/accuracy": "Validation accuracy (%)", "train/loss": "Training loss"}
+
+
+class RunFolder(Listener):
+    """Writes everything a run leaves behind but its weights, as it goes. run.json and metrics.jsonl are the truth, the rest are views.
+
+    path: created if need be; what an earlier run in the same folder wrote is replaced. config, protocol, environment: plain values.
+    command: the words as typed, the program first. Raises Fault where the folder cannot be written.
+    """
+
+    def __init__(self, path: Path | str, config: dict, protocol: dict, environment: dict, command: list[str]):
+        self.path = Path(path)
+        self.run: dict[str, Any] = {
+            "status": "running",
+            "config": plain(config),
+            "stages": [],
+            "results": None,
+            "protocol": plain(protocol),
+            "environment": plain(environment),
+            "started": now(),
+            "ended": None,
+            "warnings": [],
+            "command": [str(word) for word in command],
+        }
+        self.labels: dict[str, tuple[str, bool]] = {}
+        self.keys: dict[str, list[str]] = {}
+        self.series: dict[str, dict[str, list[tuple[int, float]]]] = {}
+        self.artifacts: dict[str, str] = {}
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.clear()
+            # Unbuffered, one write a line: a kill leaves whole lines.
+            self.metrics = open(self.path / "metrics.jsonl", "wb", buffering=0)  # noqa: SIM115 (closed by `end`)
+            self.board = Board(self.path)
+            self.board.start_session(self.run["config"])
+            self.board.layout(ROLES)
+        self.save()
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.run["warnings"]
+
+    def clear(self) -> None:
+        """Removes what an earlier run wrote here, and nothing else: a second event file would show each curve twice."""
+        if not (self.path / "run.json").exists():
+            return
+        links = [old for old in self.path.glob("artifacts/*") if old.is_symlink() or old.is_file()]
+        for old in [*self.path.glob("events.out.tfevents.*"), *self.path.glob("figures/*.png"), *links, self.path / "report.md"]:
+            old.unlink(missing_ok=True)
+
+    def save(self) -> None:
+        write_atomically(self.path / "run.json", dump(self.run))
+
+    # What the store tells
+
+    def started(self, name: str, key: str, cached: bool) -> None:
+        """A name heard again with another key (a further teacher, a further round) is shown as name-2, name-3, ..."""
+        seen = self.keys.setdefault(name, [])
+        heard = key in seen
+        if not heard:
+            seen.append(key)
+        index = seen.index(key)
+        self.labels[name] = (f"{name}-{index + 1}" if index else name, heard)
+
+    def record(self, name: str, record: dict) -> None:
+        label, heard = self.labels.get(name, (name, False))
+        if heard:  # the same artifact asked for twice in a run: its curve is there already
+            return
+        line = plain({**record, "stage": label})
+        with writing(self.path / "metrics.jsonl"):
+            self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+            prefix = label.replace(name, PREFIX.get(name, name), 1)
+            values = {key: value for key, value in line.items() if key not in ("step", "stage")}
+            self.board.scalars(prefix, values, line["step"])
+        for curve in CURVES:
+            if values.get(curve) is not None:
+                self.series.setdefault(curve, {}).setdefault(prefix, []).append((line["step"], values[curve]))
+
+    def note(self, name: str, text: str, level: str) -> None:
+        if level == "warning":
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
+        label, heard = self.labels.get(name, (name, False))
+        if not heard:
+            self.run["stages"].append({"name": label, "key": key, "cached": bool(cached), "seconds": round(float(seconds), 3)})
+            self.save()
+
+    def link(self, name: str, target: Path | str) -> None:
+        """artifacts/<name> points to `target`, relatively; a text file with the path stands in where links are not allowed."""
+        spot = self.path / "artifacts" / re.sub(r"[^A-Za-z0-9._-]", "-", name)
+        with writing(spot):
+            spot.parent.mkdir(exist_ok=True)
+            spot.unlink(missing_ok=True)
+            relative = os.path.relpath(Path(target).resolve(), spot.parent.resolve())
+            try:
+                spot.symlink_to(relative, target_is_directory=True)
+            except OSError:
+                spot.write_text(relative + "\n", encoding="utf-8")
+        self.artifacts[name] = f"artifacts/{spot.name}"
+
+    # How a run ends
+
+    def finish(self, results: Mapping, examples: Mapping | None, headline: str = "last") -> dict:
+        """results: as in kdx.report.judge; empty where the evaluate stage was not asked for. examples: {"images": (K, C, H, W)
+        uint8, "truth": K classes, "predictions": {role: K classes}} or None. Returns the results with headline, gain and gap_closed."""
+        told = plain(results)
+        if present(told):
+            for warning in judge(told, headline):
+                self.warn(warning)
+            told |= summary(told, headline)
+            self.run["results"] = told
+            self.save()
+        figures = self.draw(told, examples)
+        with writing(self.path):
+            accuracies = {f"test_accuracy_{role}": metric(told, role, told["headline"], "test", "accuracy") for role in present(told)}
+            self.board.final({"gain": told.get("gain"), "gap_closed": told.get("gap_closed"), **accuracies})
+        self.end("finished", figures)
+        return told
+
+    def fail(self, exception: BaseException) -> None:
+        """Records what went wrong. Never raises: the exception at hand matters more than a full disk."""
+        self.run["error"] = f"{type(exception).__name__}: {exception}"
+        if isinstance(exception, Fault):
+            self.run["error"] = str(exception)
+        self.run["traceback"] = "".join(traceback.format_exception(exception))
+        self.end_quietly("failed")
+
+    def interrupt(self) -> None:
+        """Records that the user stopped the run. Never raises."""
+        self.end_quietly("interrupted")
+
+    def end_quietly(self, status: str) -> None:
+        with suppress(Exception):
+            self.end(status, {})
+
+    def end(self, status: str, figures: Mapping[str, str]) -> None:
+        self.run |= {"status": status, "ended": now()}
+        self.save()
+        text = report(self.run, str(self.path), figures, self.artifacts)
+        write_atomically(self.path / "report.md", text)
+        with writing(self.path):
+            self.metrics.close()
+            self.board.text("report", report(self.run, str(self.path), {}, {}))
+            self.board.end_session(status == "finished")
+            self.board.close()
+
+    def draw(self, results: Mapping, examples: Mapping | None) -> dict[str, str]:
+        """Writes figures/*.png, shows them on the board, and returns caption -> path."""
+        from kdx.report import figures
+
+        pictures: list[tuple[str, str, bytes]] = []
+        classes: Sequence[str] = results.get("classes") or []
+        if examples is not None and len(examples["images"]):
+            grid = figures.grid(examples["images"], examples["truth"], examples["predictions"], classes)
+            pictures.append(("Test pictures with predictions", "predictions", grid))
+        for role in present(results):
+            matrix = (results[role][results["headline"]].get("test") or {}).get("confusion")
+            if matrix:
+                words = f"Confusion on the test split: {ROLES[role]}"
+                pictures.append((words, f"confusion/{role}", figures.confusion(matrix, classes, words)))
+        for name, words in CURVES.items():
+            series = {role: points for role, points in self.series.get(name, {}).items() if role in ROLES}
+            if any(len(points) > 1 for points in series.values()):
+                picture = figures.curves(series, words, percent="%" in words)
+                pictures.append((f"{words} over training", f"curves/{name.replace('/', '-')}", picture))
+        paths = {}
+        for caption, tag, png in pictures:
+            spot = self.path / "figures" / f"{tag.replace('/', '-')}.png"
+            with writing(spot):
+                spot.parent.mkdir(exist_ok=True)
+                spot.write_bytes(png)
+                self.board.image(tag, png)
+            paths[caption] = f"figures/{spot.name}"
+        return paths
+
+
+def now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,130 @@
+"""What the numbers of a run say: the gain, the part of the gap closed, and what to be wary of. Pure functions of evaluate's results.
+
+results: {"teacher" | "baseline" | "student": {"model", "parameters", "bytes", "flops", "latency_ms", "steps", "best_step",
+"last" | "best": {"train" | "validation" | "test": {"accuracy", "n", ...}}}, "classes": [names]}. Fractions, not per cent.
+A role that was not run is absent; "best" is absent without a validation split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from kdx.faults import Fault
+
+ROLES = {"teacher": "teacher", "baseline": "student alone", "student": "distilled student"}
+"""Roles in the order of the table, with the words shown for them."""
+
+NEAR_CHANCE = 0.05
+OVERFIT = 0.15
+
+
+def present(results: Mapping) -> list[str]:
+    """The roles that were run, in the order of the table."""
+    return [role for role in ROLES if results.get(role)]
+
+
+def settle(results: Mapping, headline: str) -> str:
+    """The weights that are compared: "last", or "best" where every role has them, as a mixture would not be fair."""
+    if headline not in ("last", "best"):
+        raise Fault(f"headline must be 'last' or 'best', not '{headline}'")
+    return "best" if headline == "best" and all(results[role].get("best") for role in present(results)) else "last"
+
+
+def metric(results: Mapping, role: str, headline: str, split: str, name: str) -> float | None:
+    """One number, or None where there is none (an absent role or split, a metric that was not finite)."""
+    value = (((results.get(role) or {}).get(headline) or {}).get(split) or {}).get(name)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def summary(results: Mapping, headline: str) -> dict:
+    """{"headline", "gain", "gap_closed", "gap_closed_reason"}.
+
+    gain: test accuracy of the distilled student less that of the student alone. gap_closed: gain / (teacher - student alone).
+    Both are fractions, or None where they have no meaning; the reason then says why.
+    """
+    used = settle(results, headline)
+    teacher, alone, student = (metric(results, role, used, "test", "accuracy") for role in ROLES)
+    gain = None if alone is None or student is None else student - alone
+    if alone is None:
+        reason = "there is no student alone to compare with"
+    elif student is None:
+        reason = "there is no distilled student"
+    elif teacher is None:
+        reason = "there is no teacher to compare with"
+    elif teacher <= alone:
+        reason = f"the teacher ({percent(teacher)}) is no better than the student alone ({percent(alone)}): there is no gap to close"
+    else:
+        reason = None
+    return {
+        "headline": used,
+        "gain": gain,
+        "gap_closed": None if reason else gain / (teacher - alone),
+        "gap_closed_reason": reason,
+    }
+
+
+def chance_line(classes: int, n: int | None) -> float:
+    """Accuracies below this are near chance: 1/classes plus three standard errors of guessing on n rows, at least 0.05."""
+    p = 1 / classes
+    return p + max(3 * math.sqrt(p * (1 - p) / n) if n else 0.0, NEAR_CHANCE)
+
+
+def near_chance(accuracy: float, classes: int, n: int | None) -> bool:
+    return accuracy < chance_line(classes, n)
+
+
+def judge(results: Mapping, headline: str) -> list[str]:
+    """What a reader must not miss, most serious first; empty when nothing is wrong.
+
+    Near chance: see `chance_line`. Overfitting: training accuracy exceeds validation accuracy by more than 0.15.
+    """
+    used = settle(results, headline)
+    test = {role: metric(results, role, used, "test", "accuracy") for role in present(results)}
+    found = []
+    for role, value in test.items():
+        n = metric(results, role, used, "test", "n")
+        consequence = "labels from it are noise" if role == "teacher" else "it has learned next to nothing"
+        if value is None:
+            found.append(f"The {ROLES[role]} has no test accuracy: see the log")
+        elif near_chance(value, len(results["classes"]), n):
+            chance = percent(1 / len(results["classes"]))
+            found.append(f"The {ROLES[role]} is near chance ({percent(value)} on test, guessing gives {chance}): {consequence}")
+    teacher, alone, student = (test.get(role) for role in ROLES)
+    if teacher is not None and alone is not None and teacher <= alone:
+        found.append(
+            f"The teacher ({percent(teacher)}) is no better than the student alone ({percent(alone)}): "
+            "there is nothing to distil; train it longer, or choose another"
+        )
+    if student is not None and alone is not None and student < alone:
+        found.append(f"The distilled student ({percent(student)}) is worse than the student alone ({percent(alone)})")
+    gap = overfit_gap(results, used)
+    if gap is not None and gap > OVERFIT:
+        found.append(
+            f"The teacher overfits: {100 * gap:.1f} points more on its training rows than on validation; "
+            "try teacher_pretrain.augment, weight decay, teacher_pretrain.patience or more labels"
+        )
+    if used != headline:
+        found.append("headline=best needs a validation split for every model (dataset.validation=200); the last weights are shown")
+    return found
+
+
+def overfit_gap(results: Mapping, headline: str) -> float | None:
+    """The teacher's training accuracy less its validation accuracy; None where one of them is missing."""
+    train = metric(results, "teacher", headline, "train", "accuracy")
+    validation = metric(results, "teacher", headline, "validation", "accuracy")
+    return None if train is None or validation is None else train - validation
+
+
+def standard_error(accuracy: float, n: int) -> float:
+    """Binomial standard error of an accuracy measured on n rows."""
+    return math.sqrt(max(accuracy * (1 - accuracy), 0.0) / n)
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}%"
+
+
+def points(value: float, digits: int = 1) -> str:
+    """A difference of fractions in percentage points, signed."""
+    return f"{100 * value:+.{digits}f}"

@@ -1,0 +1,179 @@
+"""report.md: a run told in words, from its run.json alone."""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kdx.report.judge import ROLES
+from kdx.report.progress import duration
+from kdx.report.table import cells, sentences, title
+
+WEIGHTS = {"teacher": "teacher-pretrain", "baseline": "baseline-train", "student": "student-train"}
+
+
+def report(run: Mapping, folder: str, figures: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
+    """run: the content of run.json. folder: the run folder as the user would type it. figures: caption -> path and artifacts:
+    stage -> path, both relative to the run folder. Returns Markdown in which names cannot become markup."""
+    parts = [f"# {heading(run)}", *outcome(run), *results(run), *figure_lines(figures), *protocol(run)]
+    parts += [*stages(run, artifacts), *looking_closer(run, folder, artifacts), *environment(run), *settings(run)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def heading(run: Mapping) -> str:
+    numbers = run.get("results") or {}
+    names = [str(numbers[role].get("model", role)) for role in ("teacher", "student") if numbers.get(role)]
+    return f"kdx run: {escape(' to '.join(names))}" if names else "kdx run"
+
+
+def outcome(run: Mapping) -> list[str]:
+    """When, how it ended, what was typed."""
+    ended = f", ended {escape(run['ended'])}" if run.get("ended") else ""
+    lines = [f"Status: **{escape(run['status'])}**. Started {escape(run['started'])}{ended}."]
+    command = list(run.get("command") or [])
+    lines.append(f"Command:\n\n{fenced(shlex.join(command))}")
+    changed = [word for word in command[1:] if "=" in word or word.startswith("~")]
+    told = ", ".join(code(word) for word in changed)
+    lines.append(f"Changed from the defaults: {told}." if changed else "Nothing was changed from the defaults.")
+    if run.get("error"):
+        lines.append(f"It stopped with:\n\n{fenced(run['error'])}")
+    if run.get("traceback"):
+        lines.append(f"<details><summary>Traceback</summary>\n\n{fenced(run['traceback'])}\n\n</details>")
+    return lines
+
+
+def results(run: Mapping) -> list[str]:
+    numbers = run.get("results")
+    lines = ["## Results"] if numbers or run.get("warnings") else []
+    lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
+    if numbers:
+        headline = numbers.get("headline", "last")
+        header, rows = cells(numbers, headline)
+        weights = escape(title(numbers, headline))
+        lines += [f"Models: {weights}.", table(header, [[escape(cell) for cell in row] for row in rows])]
+        lines.append("\n".join(f"- {escape(line)}" for line in sentences(numbers, headline)))
+        lines.append(best_and_last(numbers))
+        lines.append(
+            "ECE: expected calibration error on the test split (0 is perfect). Agreement: share of test rows on which the model "
+            "and the teacher name the same class. MFLOPs: one forward pass of one picture."
+        )
+    return lines
+
+
+def best_and_last(numbers: Mapping) -> str:
+    """The other weights' accuracies too, where the run has both."""
+    rows = []
+    for role, words in ROLES.items():
+        about = numbers.get(role) or {}
+        if about.get("best"):
+            both = [(about[kind].get("test") or {}).get("accuracy") for kind in ("last", "best")]
+            step = about.get("best_step")
+            shown = ["-" if value is None else f"{100 * value:.2f}" for value in both]
+            rows.append([words, *shown, "-" if step is None else str(step), str(about.get("steps", "-"))])
+    return table(["", "test %, last weights", "test %, best on validation", "best step", "steps"], rows) if rows else ""
+
+
+def figure_lines(figures: Mapping[str, str]) -> list[str]:
+    return ["## Figures", *(f"{escape(caption)}:\n\n![{escape(caption)}]({path})" for caption, path in figures.items())] if figures else []
+
+
+def protocol(run: Mapping) -> list[str]:
+    numbers = run.get("results") or {}
+    lines = ["## Protocol"]
+    said = [
+        "Selection (best weights, early stopping) looks at the validation split. The test split is read once, by the last stage.",
+        "`last` is the weights at the end of training, `best` those with the highest validation accuracy.",
+    ]
+    if numbers.get("baseline"):
+        said.append("The student alone is a matched baseline: the distilled student's model, initialisation, optimiser steps, batch size "
+                    "and augmentation, with the labels only.")  # fmt: skip
+    lines.append("\n".join(f"- {line}" for line in said))
+    if run.get("protocol"):
+        lines.append(table(["", "value"], pairs(run["protocol"])))
+    return lines
+
+
+def stages(run: Mapping, artifacts: Mapping[str, str]) -> list[str]:
+    if not run.get("stages"):
+        return []
+    rows = [
+        [
+            f"[{escape(stage['name'])}]({artifacts[stage['name']]})" if stage["name"] in artifacts else escape(stage["name"]),
+            code(stage["key"]),
+            "yes" if stage["cached"] else "no",
+            duration(stage["seconds"]),
+        ]
+        for stage in run["stages"]
+    ]
+    return ["## Stages", table(["stage", "key", "from the store", "time"], rows)]
+
+
+def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> list[str]:
+    where = shlex.quote(folder)
+    lines = ["## Looking closer", f"Curves, hyperparameters, pictures:\n\n{fenced(f'tensorboard --logdir {where}')}"]
+    if run.get("status") == "finished" and "student-train" in artifacts:
+        lines.append(f"The student alone, with a loader and a card of lineage:\n\n{fenced(f'kdx export {where}')}")
+    weights = [f"- {ROLES[role]}: {code(artifacts[stage])}" for role, stage in WEIGHTS.items() if stage in artifacts]
+    if weights:
+        lines.append("Weights, in this folder:\n\n" + "\n".join(weights))
+    lines.append("`run.json` and `metrics.jsonl` hold every number; TensorBoard is a view of them.")
+    return lines
+
+
+def environment(run: Mapping) -> list[str]:
+    return ["## Environment", table(["", "value"], pairs(run["environment"]))] if run.get("environment") else []
+
+
+def settings(run: Mapping) -> list[str]:
+    if not run.get("config"):
+        return []
+    return [f"<details><summary>Every setting</summary>\n\n{fenced(json.dumps(run['config'], indent=2), 'json')}\n\n</details>"]
+
+
+def pairs(value: Mapping, prefix: str = "") -> list[list[str]]:
+    """A nested mapping as rows of (dotted name, value), escaped."""
+    rows = []
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            rows += pairs(item, f"{prefix}{key}.")
+        else:
+            text = item if isinstance(item, str) else json.dumps(item)
+            rows.append([escape(f"{prefix}{key}"), escape(text)])
+    return rows
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first column to the left, figures to the right. The cells must be escaped already."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escape(text: Any) -> str:
+    """Text that stays text: neither HTML nor Markdown, on one line."""
+    flat = html.escape(" ".join(str(text).split()), quote=False)
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|#~" else letter for letter in flat)
+
+
+def code(text: Any) -> str:
+    """Inline code that backticks and bars cannot break out of."""
+    flat = " ".join(str(text).split()).replace("|", "\\|")
+    ticks = "`" * (longest_run(flat) + 1)
+    space = " " if flat.startswith("`") or flat.endswith("`") else ""
+    return f"{ticks}{space}{flat}{space}{ticks}"
+
+
+def fenced(text: Any, language: str = "") -> str:
+    """A code block that no line of the text can close."""
+    fence = "`" * max(3, longest_run(str(text)) + 1)
+    return f"{fence}{language}\n{str(text).rstrip()}\n{fence}"
+
+
+def longest_run(text: str) -> int:
+    longest = current = 0
+    for letter in text:
+        current = current + 1 if letter == "`" else 0
+        longest = max(longest, current)
+    return longest

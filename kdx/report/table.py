@@ -1,0 +1,176 @@
+"""The one table that ends a run, on a terminal of any width."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from kdx.report.judge import ROLES, metric, overfit_gap, percent, points, present, settle, standard_error, summary
+
+WIDE = ("parameters", "size", "MFLOPs", "latency ms", "validation %", "test %", "ECE", "agreement %")
+NARROW = ("params", "size", "MFLOPs", "ms", "val %", "test %", "ECE", "agree %")
+SHORT_ROLES = {"teacher": "teacher", "baseline": "alone", "student": "distilled"}
+
+
+def cells(results: Mapping, headline: str, short: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, as text. short: briefer names and rounded counts, the accuracies in full all the same."""
+    used, digits = settle(results, headline), accuracy_digits(results, headline)
+    header = ["", *(NARROW if short else WIDE)]
+    rows = []
+    for role in present(results):
+        about = results[role]
+        rows.append([
+            (SHORT_ROLES if short else ROLES)[role],
+            magnitude(about.get("parameters")) if short else ("-" if about.get("parameters") is None else f"{about['parameters']:,}"),
+            size(about.get("bytes")),
+            three_figures(None if about.get("flops") is None else about["flops"] / 1e6),
+            three_figures(about.get("latency_ms")),
+            percent(metric(results, role, used, "validation", "accuracy"), digits).rstrip("%"),
+            percent(metric(results, role, used, "test", "accuracy"), digits).rstrip("%"),
+            decimals(metric(results, role, used, "test", "ece"), 3),
+            percent(metric(results, role, used, "test", "agreement"), digits).rstrip("%"),
+        ])
+    return header, rows
+
+
+def sentences(results: Mapping, headline: str) -> list[str]:
+    """What the table means: the gain with a caution, the part of the gap closed, the teacher's train-validation gap."""
+    told, digits = summary(results, headline), accuracy_digits(results, headline)
+    used, lines = told["headline"], []
+    n = next((n for role in present(results) if (n := metric(results, role, used, "test", "n"))), None)
+    if told["gain"] is not None:
+        lines.append(f"Gain of distillation: {points(told['gain'], digits)} points of test accuracy.")
+    if told["gap_closed"] is not None:
+        gap = metric(results, "teacher", used, "test", "accuracy") - metric(results, "baseline", used, "test", "accuracy")
+        lines.append(f"Part of the gap to the teacher closed: {100 * told['gap_closed']:.0f}% of {100 * gap:.{digits}f} points.")
+    elif told["gain"] is not None:
+        lines.append(f"Part of the gap to the teacher closed: none to speak of, as {told['gap_closed_reason']}.")
+    if told["gain"] is not None and n:
+        error = max(standard_error(metric(results, role, used, "test", "accuracy"), n) for role in ("baseline", "student"))
+        lines.append(
+            f"Caution: {n} test rows, so each accuracy is good to about {100 * error:.1f} points (one binomial standard error); "
+            "one seed: compare several with -m seed=0,1,2."
+        )
+    overfit = overfit_gap(results, used)
+    if overfit is not None:
+        train = metric(results, "teacher", used, "train", "accuracy")
+        validation = metric(results, "teacher", used, "validation", "accuracy")
+        lines.append(
+            f"Teacher: {percent(train)} on its training rows, {percent(validation)} on validation (a gap of {100 * overfit:.1f} points)."
+        )
+    return lines
+
+
+def title(results: Mapping, headline: str) -> str:
+    """Which models, and which of their weights."""
+    names = [f"{ROLES[role]} {results[role].get('model', '?')}" for role in ("teacher", "student") if results.get(role)]
+    if not results.get("student") and results.get("baseline"):
+        names.append(f"{ROLES['baseline']} {results['baseline'].get('model', '?')}")
+    weights = "last weights" if settle(results, headline) == "last" else "weights best on validation"
+    return ", ".join([*names, weights])
+
+
+class Report:
+    """A rich renderable: the widest form of the table that fits, then the sentences, then the warnings."""
+
+    def __init__(self, results: Mapping, headline: str, warnings: Sequence[str]):
+        self.results, self.headline, self.warnings = results, headline, list(warnings)
+
+    def forms(self, console: Any) -> list[Any]:
+        """The table from wide to narrow; the last one has a column for each role."""
+        header, rows = cells(self.results, self.headline)
+        short_header, short_rows = cells(self.results, self.headline, short=True)
+        turned = [list(column) for column in zip(short_header, *short_rows, strict=True)]
+        return [
+            grid(header, rows, console.is_terminal),
+            grid(short_header, short_rows, console.is_terminal),
+            grid(turned[0], turned[1:], console.is_terminal),
+        ]
+
+    def __rich_console__(self, console: Any, options: Any):
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        unbounded = options.update(width=10_000)
+        forms = self.forms(console)
+        widths = [Measurement.get(console, unbounded, form).maximum for form in forms]
+        index = next((i for i, width in enumerate(widths) if width <= options.max_width), len(forms) - 1)
+        yield Text(title(self.results, self.headline), style="bold")
+        # A width of its own: in a window narrower than any form, the terminal folds lines and no figure is lost.
+        yield from console.render(forms[index], options.update(width=max(widths[index], 1)))
+        for line in sentences(self.results, self.headline):
+            yield Text(line, style="bold" if line.startswith("Gain") else "")
+        for warning in self.warnings:
+            yield Text(f"WARNING: {warning}", style="bold red")
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]], terminal: bool) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD if terminal else box.MARKDOWN, header_style="bold", pad_edge=not terminal, collapse_padding=terminal)
+    for i, name in enumerate(header):
+        table.add_column(Text(name), justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def table(results: Mapping, headline: str, warnings: Sequence[str]) -> Report:
+    """results: see kdx.report.judge. headline: "last" or "best". warnings: shown loudly below."""
+    return Report(results, headline, warnings)
+
+
+def print_table(results: Mapping, headline: str, warnings: Sequence[str], file: TextIO | None = None, width: int | None = None) -> None:
+    """Prints to stdout, or to `file`. A pipe gets a Markdown table, at a width that needs no shortening."""
+    from rich.console import Console
+
+    console = Console(file=file or sys.stdout, width=width, highlight=False)
+    if width is None and not console.is_terminal:
+        console = Console(file=file or sys.stdout, width=120, highlight=False)
+    console.print(table(results, headline, warnings), crop=False)
+
+
+def accuracy_digits(results: Mapping, headline: str) -> int:
+    """Decimals of a percentage: two where the test split is large enough for them to mean something."""
+    counts = [metric(results, role, settle(results, headline), "test", "n") or 0 for role in present(results)]
+    return 2 if max(counts, default=0) >= 5000 else 1
+
+
+def magnitude(count: int | None) -> str:
+    """1234 -> "1.23k": three significant figures with a unit."""
+    if count is None:
+        return "-"
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= scale:
+            return three_figures(count / scale) + unit
+    return str(count)
+
+
+def size(count: int | None) -> str:
+    """Bytes on disk, decimal units: 94_100_000 -> "94.1 MB"."""
+    if count is None:
+        return "-"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{three_figures(count / scale)} {unit}"
+    return f"{count} B"
+
+
+def three_figures(value: float | None) -> str:
+    """At least three significant figures, never an exponent: 0.0412, 3.14, 41.2, 1,234."""
+    if value is None:
+        return "-"
+    if value <= 0 or value >= 100:
+        return f"{value:,.0f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    if value >= 1:
+        return f"{value:.2f}"
+    return f"{value:.3g}" if value >= 1e-4 else "<0.0001"
+
+
+def decimals(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

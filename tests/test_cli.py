@@ -1,0 +1,333 @@
+"""The command line: choosing a command, faults, `kdx list`, completion, and how fast the light ones answer."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kdx import __version__, cli
+from kdx import commands as package
+from kdx.commands import completion
+from kdx.commands import list as listing
+from kdx.faults import Faults
+from kdx.locate import conf_dir
+
+FILES = {
+    "conf/train.yaml": """# The map.
+defaults:
+  - dataset: digits
+  - teacher: cnn
+  - loss: kd
+  - augment: [affine, noise]
+  - experiment: null
+  - _self_
+seed: 0
+student_train:
+  epochs: 10
+  nesterov: true
+  optimiser: {name: sgd, rate: 0.1}
+""",
+    "conf/loss/kd.yaml": "# @package loss\n\n# Distillation of logits (Hinton 2015).\n_target_: kdx.losses.kd.KD\n# The other one.\ntemperature: 4\n",
+    "conf/loss/supervised.yaml": "# Labels only.\n_target_: kdx.losses.supervised.Supervised\n",
+    "conf/loss/noisy.yaml": "# @package _global_\n# Noisy student.\nloss: {rounds: 3}\nstudent_train: {dropout: 0.5}\n",
+    "conf/loss/_base.yaml": "# Not an option.\n",
+    "conf/teacher/cnn.yaml": "# A small net.\ndefaults:\n  - /model@_here_: cnn\n",
+    "conf/model/cnn.yaml": "# Two layers.\nchannels: [8, 16]\n",
+    "conf/dataset/digits.yaml": "# Digits.\nroot: null\n",
+    "conf/dataset/cifar10.yaml": "# Small pictures.\nroot: null\n",
+    "conf/augment/affine.yaml": "# Turns.\n",
+    "conf/augment/noise.yaml": "# Grain.\n",
+    "conf/experiment/classic.yaml": "# @package _global_\n# The classic.\n",
+    "conf/notes/readme.txt": "no YAML here",
+    "kdx/commands/train.py": '"""Train.\n\nMore."""\n\ndef main(argv):\n    print(argv)\n    return 0\n',
+    "kdx/commands/cache.py": '"""Look after the store."""\n',
+    "kdx/commands/evaluate.py": '"""Evaluate."""\n',
+}
+"""A made-up kdx: its own conf/, and commands that other tests look after."""
+
+
+@pytest.fixture(scope="module")
+def made_up(root, tmp_path_factory) -> Path:
+    """A folder with this command line in it and the files above; it runs as `folder/kdx ...` does for a user."""
+    top = tmp_path_factory.mktemp("made up")
+    (top / "kdx" / "commands").mkdir(parents=True)
+    for name in ("__init__", "faults", "locate", "cli", "commands/__init__", "commands/list", "commands/completion"):
+        shutil.copy(root / "kdx" / f"{name}.py", top / "kdx" / f"{name}.py")
+    for name, text in FILES.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text)
+    command = top / "bin" / "kdx"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{top}" exec "{sys.executable}" -P -m kdx.cli "$@"\n')
+    command.chmod(0o755)
+    return top
+
+
+@pytest.fixture
+def conf(made_up, monkeypatch) -> Path:
+    for module in (listing, completion):
+        monkeypatch.setattr(module, "conf_dir", lambda: made_up / "conf")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return made_up / "conf"
+
+
+def kdx(made_up: Path, *argv: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([made_up / "bin" / "kdx", *argv], capture_output=True, text=True, check=False, cwd="/", **options)
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """Plants a command `boom` whose main is the given function."""
+
+    def plant(main):
+        (tmp_path / "boom.py").write_text('"""Boom."""\n')
+        monkeypatch.setattr(cli, "commands", lambda: ["train", "boom"])
+        monkeypatch.setitem(sys.modules, "kdx.commands.boom", type("boom", (), {"main": staticmethod(main)}))
+
+    return plant
+
+
+def test_help_names_each_command_with_its_first_docstring_line(capsys):
+    assert cli.main([]) == 0
+    bare = capsys.readouterr().out
+    assert cli.main(["--help"]) == 0
+    assert capsys.readouterr().out == bare
+    for name in package.commands():
+        docstring = ast.get_docstring(ast.parse((package.FOLDER / f"{name}.py").read_text(encoding="utf-8")))
+        assert docstring, f"{name} needs a docstring"
+        line = next(line for line in bare.splitlines() if line.startswith(f"  kdx {name} "))
+        assert line.endswith(docstring.splitlines()[0])
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"kdx {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "word", "rest"),
+    [
+        (["train", "loss=kd", "--multirun"], "train", ["loss=kd", "--multirun"]),
+        (["--multirun", "train", "loss=kd"], "train", ["--multirun", "loss=kd"]),
+        (["--cfg", "job", "train", "loss=kd"], "train", ["--cfg", "job", "loss=kd"]),
+        (["trian", "train"], "trian", ["train"]),
+        (["--cfg", "job"], "job", ["--cfg"]),
+        (["--help"], None, ["--help"]),
+    ],
+)
+def test_the_command_is_found_among_flags(monkeypatch, argv, word, rest):
+    monkeypatch.setattr(cli, "commands", lambda: ["train", "list"])
+    assert cli.pick(argv) == (word, rest)
+
+
+def test_a_command_gets_the_other_words_and_gives_the_exit_code(command):
+    got = []
+    command(lambda argv: got.append(argv) or 7)
+    assert cli.main(["boom", "a=b", "--flag"]) == 7
+    assert got == [["a=b", "--flag"]]
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["lisst"], "unknown command 'lisst'; did you mean 'list'?"),
+        (["loss=kd"], "kdx needs a command, and 'loss=kd' is a setting: kdx train loss=kd"),
+        (["--nonsense"], "kdx needs a command before or after --nonsense"),
+        (["list", "--nonsense"], "kdx list takes one config group at most, not '--nonsense'"),
+        (["list", "a", "b"], "kdx list takes one config group at most, not 'a b'"),
+        (["completion", "bsh"], "kdx completion knows bash, not 'bsh'; did you mean 'bash'?"),
+        (["completion"], "kdx completion needs a shell"),
+    ],
+)
+def test_bad_input_gets_one_line_and_2(capsys, argv, says):
+    assert cli.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(says) and err.count("\n") == 1
+
+
+def test_a_commands_faults_are_told_without_a_traceback(capsys, command):
+    def main(argv):
+        raise Faults(["no such loss 'kb'", "epochs is 0: give 1 or more"])
+
+    command(main)
+    assert cli.main(["boom"]) == 2
+    assert capsys.readouterr().err == "no such loss 'kb'\nepochs is 0: give 1 or more\n"
+
+
+def test_an_interrupt_ends_with_130(capsys, command):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    command(main)
+    assert cli.main(["boom"]) == 130
+    assert capsys.readouterr().err == "kdx: interrupted\n"
+
+
+def test_other_errors_keep_their_traceback(command):
+    def main(argv):
+        raise ZeroDivisionError
+
+    command(main)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["boom"])
+
+
+@pytest.mark.parametrize("argv", [["list"], ["list", "loss"], ["--help"], ["list", "--help"]])
+def test_a_closed_pipe_ends_quietly(made_up, argv):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([made_up / "bin" / "kdx", *argv], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_list_shows_groups_with_counts_and_defaults(conf, capsys):
+    assert cli.main(["list"]) == 0
+    rows = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()[1:8]]
+    assert rows[:6] == [
+        ["augment", "2", "affine, noise"],
+        ["dataset", "2", "digits"],
+        ["experiment", "1", "-"],
+        ["loss", "3", "kd"],
+        ["model", "1", "-"],
+        ["teacher", "1", "cnn"],
+    ]
+    assert not rows[6], "a folder without YAML is no group"
+
+
+def test_list_shows_options_with_the_default_marked(conf, capsys):
+    assert cli.main(["list", "loss"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "* kd          Distillation of logits (Hinton 2015).",
+        "  noisy       Noisy student.",
+        "  supervised  Labels only.",
+    ]
+
+
+def test_list_keeps_to_the_terminals_width(conf, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "44")
+    assert cli.main(["list", "loss"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["* kd          Distillation of logits (Hinton", "              2015)."]
+    assert cli.main(["list"]) == 0
+    assert all(len(line) <= 44 for line in capsys.readouterr().out.splitlines())
+
+
+def test_list_of_an_unknown_group_names_the_nearest(conf, capsys):
+    assert cli.main(["list", "los"]) == 2
+    assert capsys.readouterr().err == "no config group 'los'; did you mean 'loss'?\n"
+
+
+@pytest.mark.parametrize("text", ["", "defaults: [", "- a\n- b\n", "defaults:\n"])
+def test_list_survives_a_broken_map(tmp_path, text):
+    (tmp_path / "train.yaml").write_text(text)
+    assert listing.defaults(tmp_path) == {}
+
+
+def test_defaults_read_every_way_of_writing_them(tmp_path):
+    (tmp_path / "train.yaml").write_text("defaults: [{optional a: x}, {/b/c: y}, {override /d: z}, {m@e: x}, _self_, {n: 1}]\n")
+    assert listing.defaults(tmp_path) == {"a": ["x"], "b/c": ["y"], "d": ["z"], "n": ["1"]}
+
+
+def test_the_real_options_say_what_they_are():
+    conf = conf_dir()
+    silent = [f"{group}/{name}" for group in listing.groups(conf) for name in listing.options(conf, group) if not listing.describe(conf / group / f"{name}.yaml")]
+    assert silent == []
+
+
+def test_the_real_defaults_exist():
+    conf = conf_dir()
+    missing = [f"{group}={name}" for group, names in listing.defaults(conf).items() for name in names if name not in listing.options(conf, group)]
+    assert missing == []
+
+
+def test_conf_inside_the_package_wins(tmp_path, monkeypatch):
+    from kdx import locate
+
+    monkeypatch.setattr(locate, "__file__", str(tmp_path / "kdx" / "locate.py"))
+    with pytest.raises(locate.Fault, match="needs its conf/ folder"):
+        locate.conf_dir()
+    (tmp_path / "conf").mkdir()
+    assert locate.conf_dir() == tmp_path / "conf"
+    (tmp_path / "kdx" / "conf").mkdir(parents=True)
+    assert locate.conf_dir() == tmp_path / "kdx" / "conf"
+
+
+@pytest.mark.parametrize(
+    ("line", "replies"),
+    [
+        ("kdx tr", ["train "]),
+        ("kdx ", ["train ", "list ", "evaluate ", "cache ", "completion "]),
+        ("kdx --v", ["--version "]),
+        ("kdx list lo", ["loss "]),
+        ("kdx cache v", ["verify "]),
+        ("kdx completion ", ["bash "]),
+        ("kdx train lo", ["loss="]),
+        ("kdx train s", ["seed=", "student_train."]),
+        ("kdx train mo", []),
+        ("kdx train +mo", ["+model="]),
+        ("kdx train loss=k", ["kd "]),
+        ("kdx train seed=1 loss=", ["kd ", "noisy ", "supervised "]),
+        ("kdx train loss=kd,su", ["kd,supervised "]),
+        ("kdx train augment=[affine,n", ["[affine,noise"]),
+        ("kdx train student_train.ep", ["student_train.epochs="]),
+        ("kdx train student_train.optimiser.", ["student_train.optimiser.name=", "student_train.optimiser.rate="]),
+        ("kdx train student_train.nesterov=", ["false ", "true "]),
+        ("kdx train student_train.nothing.", []),
+        ("kdx train loss.", ["loss.temperature="]),
+        ("kdx train loss=noisy loss.", ["loss.rounds="]),
+        ("kdx train loss=noisy student_train.d", ["student_train.dropout="]),
+        ("kdx train teacher.", ["teacher.channels="]),
+        ("kdx --multirun train lo", ["loss="]),
+        ("kdx evaluate ", []),
+        ("kdx evaluate run dataset=c", ["cifar10 "]),
+        ("kdx nonsense ", []),
+    ],
+)
+def test_completion_in_bash(made_up, line, replies):
+    """Real bash runs the printed script, with the variables that it sets when somebody presses TAB, at the line's end."""
+    script = f"""
+eval "$(kdx completion bash)"
+complete -p kdx >/dev/null || exit 3
+COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}; COMP_WORDBREAKS=$' \\t\\n"\\'><=;|&(:'
+COMP_WORDS=($COMP_LINE); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_kdx kdx
+for reply in "${{COMPREPLY[@]}}"; do printf '%s|' "$reply"; done
+"""
+    path = f"{made_up}/bin:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, cwd="/", env={**os.environ, "PATH": path})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("|")[:-1] == replies
+
+
+def test_completion_looks_at_the_words_before_the_cursor(made_up):
+    assert completion.complete(made_up / "conf", ["train"], "kdx train lo", "=") == ["loss="]
+    assert completion.complete(made_up / "conf", ["train"], "kdx train loss=k", "") == ["loss=kd "], "bash keeps no part of the word"
+
+
+def test_light_commands_import_nothing_heavy(made_up):
+    heavy = "{'torch', 'hydra', 'omegaconf', 'numpy', 'rich', 'sklearn', 'matplotlib'}"
+    for argv, more in [([], {"yaml"}), (["--version"], {"yaml"}), (["list"], set()), (["completion", "words", "kdx train loss.t"], set())]:
+        code = f"import sys; from kdx.cli import main; assert main({argv!r}) == 0; print(({heavy} | {more!r}) & set(sys.modules), file=sys.stderr)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=made_up)
+        assert (done.returncode, done.stderr) == (0, "set()\n")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["list"], ["list", "loss"], ["completion", "words", "kdx train loss.te"]])
+def test_light_commands_answer_within_150_ms(made_up, argv):
+    took = []
+    for _ in range(12):
+        start = time.perf_counter()
+        assert kdx(made_up, *argv).returncode == 0
+        took.append(time.perf_counter() - start)
+        if took[-1] < 0.15:
+            return
+    pytest.fail(f"the best of {len(took)} runs took {min(took):.3f} s")

@@ -1,0 +1,240 @@
+"""The folder loader, on real picture files made with Pillow."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdx.data.folder import Folder
+from kdx.data.splits import check_sizes, split
+from kdx.faults import Fault
+
+
+def folder(root, **more):
+    given = dict(unlabelled_root=None, image_size=8, on_error="stop")
+    return Folder(root=str(root), **(given | more))
+
+
+def save(path, mode="RGB", size=(10, 12), seed=0, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = {"L": (), "RGB": (3,), "RGBA": (4,), "LA": (2,)}[mode]
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], *channels), np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return pixels
+
+
+def classes(root, names=("cat", "dog"), rows=3, **more):
+    for k, name in enumerate(names):
+        for i in range(rows):
+            save(root / name / f"{i}.png", seed=100 * k + i, **more)
+
+
+def agree(loader):
+    described, raw = loader.describe(), loader.load()
+    assert raw.images.shape == (described.train, *described.shape) and raw.images.dtype == np.uint8
+    assert raw.labels.dtype == np.int64 and raw.classes == described.classes
+    assert tuple(np.bincount(raw.labels, minlength=len(raw.classes))) == described.train_per_class
+    assert (None if raw.test_images is None else len(raw.test_images)) == described.test
+    assert (0 if raw.pool_images is None else len(raw.pool_images)) == described.pool
+    return raw
+
+
+def test_one_folder_a_class(tmp_path):
+    classes(tmp_path)
+    save(tmp_path / "cat" / "deeper" / "x.jpg", size=(40, 30))
+    raw = agree(folder(tmp_path))
+    assert raw.classes == ("cat", "dog") and list(raw.labels) == [0] * 4 + [1] * 3
+    assert raw.images.shape == (7, 3, 8, 8) and raw.test_images is None and raw.pool_images is None
+    assert folder(tmp_path).files() == [tmp_path]
+
+
+def test_train_and_test_folders(tmp_path):
+    classes(tmp_path / "train", rows=3)
+    classes(tmp_path / "test", rows=2)
+    raw = agree(folder(tmp_path))
+    assert len(raw.images) == 6 and list(raw.test_labels) == [0, 0, 1, 1]
+    assert folder(tmp_path).files() == [tmp_path / "train", tmp_path / "test"]
+    sizes = dict(labelled=None, unlabelled=None, validation=None, test=0.2)
+    assert check_sizes(folder(tmp_path).describe(), **sizes) == []  # the setting that holds rows out is unused here
+
+
+def test_train_alone_has_a_share_held_out(tmp_path):
+    classes(tmp_path / "train", rows=10)
+    raw = agree(folder(tmp_path))
+    sizes = dict(labelled=None, unlabelled=None, validation=0.25, test=0.2)
+    assert raw.test_images is None and check_sizes(folder(tmp_path).describe(), **sizes) == []
+    rows = split(raw.labels, pool=0, has_test=False, seed=3, **sizes)
+    assert list(np.bincount(raw.labels[rows.test])) == [2, 2] and list(np.bincount(raw.labels[rows.validation])) == [2, 2]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    classes(tmp_path, ("car", "train"))
+    assert agree(folder(tmp_path)).classes == ("car", "train")
+
+
+def test_pixels_are_the_short_side_resized_and_the_centre_cropped(tmp_path):
+    pixels = save(tmp_path / "a" / "wide.png", size=(12, 8))
+    tall = save(tmp_path / "b" / "tall.png", size=(8, 11), seed=1)
+    raw = folder(tmp_path).load()
+    assert (raw.images[0] == pixels[:, 2:10].transpose(2, 0, 1)).all() and (raw.images[1] == tall[1:9].transpose(2, 0, 1)).all()
+    large = np.zeros((64, 96, 3), np.uint8)
+    large[:, 16:48] = 200  # the left half of the centre
+    Image.fromarray(large).save(tmp_path / "b" / "tall.png")
+    image = folder(tmp_path).load().images[1]
+    assert image[:, :, 1:3].min() == 200 and image[:, :, 0].min() > 150 and image[:, :, 5:].max() == 0
+
+
+def test_grey_stays_one_channel_if_every_picture_is_grey(tmp_path):
+    classes(tmp_path, mode="L", size=(8, 8))
+    Image.fromarray(np.full((8, 8), 513, np.uint16)).save(tmp_path / "cat" / "16 bit.png")
+    Image.fromarray(np.eye(8, dtype=bool)).save(tmp_path / "dog" / "bits.png")
+    save(tmp_path / "dog" / "alpha.png", "LA")
+    raw = agree(folder(tmp_path))
+    assert raw.images.shape == (9, 1, 8, 8)
+    assert (raw.images[1, 0] == np.array(Image.open(tmp_path / "cat" / "1.png"))).all()
+    assert (raw.images[2] == 2).all()  # 513 / 256
+    assert (raw.images[raw.labels == 1][4, 0] == np.eye(8) * 255).all()
+    save(tmp_path / "more" / "x.png", "RGB")
+    raw = agree(folder(tmp_path, unlabelled_root=str(tmp_path / "more")))
+    assert raw.images.shape == (9, 3, 8, 8) and raw.classes == ("cat", "dog")
+
+
+def test_odd_modes_and_turned_pictures_are_read(tmp_path):
+    classes(tmp_path)
+    save(tmp_path / "cat" / "alpha.png", "RGBA")
+    Image.new("CMYK", (9, 9), (0, 255, 255, 0)).save(tmp_path / "cat" / "print.jpg")
+    Image.new("P", (9, 9)).save(tmp_path / "cat" / "palette.gif")
+    turned = np.zeros((8, 8, 3), np.uint8)
+    turned[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(turned).save(tmp_path / "dog" / "turned.png", exif=exif)
+    raw = agree(folder(tmp_path))
+    assert (raw.images[-1][:, :4] == 0).all() and (raw.images[-1][:, 4:] == 255).all()
+
+
+def test_the_pool_is_an_extra_folder_nested_or_inside_root(tmp_path):
+    classes(tmp_path / "root")
+    for i in range(4):
+        save(tmp_path / "root" / "unlabelled" / f"deep {i % 2}" / f"{i}.png", seed=i)
+    raw = agree(folder(tmp_path / "root", unlabelled_root=str(tmp_path / "root" / "unlabelled")))
+    assert raw.pool_images.shape == (4, 3, 8, 8) and raw.classes == ("cat", "dog")
+    assert len(folder(tmp_path / "root", unlabelled_root=str(tmp_path / "root" / "unlabelled")).files()) == 2
+
+
+def test_any_number_of_threads_gives_the_same_bytes(tmp_path):
+    classes(tmp_path, rows=9)
+    (tmp_path / "cat" / "bad.png").write_bytes(b"no picture")
+    raws = [folder(tmp_path, on_error="skip").load(workers=n) for n in (0, 1, 4)]
+    for raw in raws[1:]:
+        assert (raw.images == raws[0].images).all() and (raw.labels == raws[0].labels).all() and raw.skipped == raws[0].skipped
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-60])  # the header is whole, the pixels are not
+
+
+def test_a_picture_that_does_not_decode_is_named(tmp_path):
+    classes(tmp_path)
+    cut(tmp_path / "cat" / "1.png")
+    assert folder(tmp_path).describe().train == 6  # only decoding tells
+    with pytest.raises(Fault, match=r"'.*cat.1.png' does not decode: .*dataset.on_error=skip"):
+        folder(tmp_path).load()
+    (tmp_path / "dog" / "0.png").write_text("no picture at all")
+    (tmp_path / "dog" / "1.png").write_bytes(b"")
+    for method in (folder(tmp_path).describe, folder(tmp_path).load):
+        with pytest.raises(Fault, match=r"'.*dog.0.png' \(and 1 more\) does not decode"):
+            method()
+
+
+def test_pictures_that_do_not_decode_can_be_skipped_and_are_counted(tmp_path):
+    classes(tmp_path)
+    want = folder(tmp_path).load()
+    cut(tmp_path / "cat" / "1.png")
+    (tmp_path / "dog" / "0.png").write_text("no picture at all")
+    loader = folder(tmp_path, on_error="skip")
+    raw = loader.load()
+    assert sorted(raw.skipped) == [str(tmp_path / "cat" / "1.png"), str(tmp_path / "dog" / "0.png")]
+    assert (raw.images == want.images[[0, 2, 4, 5]]).all() and list(raw.labels) == [0, 0, 1, 1]
+    assert loader.describe().train == 5
+    for i in (0, 2):
+        cut(tmp_path / "cat" / f"{i}.png")
+    with pytest.raises(Fault, match="no picture of the class 'cat'"):
+        loader.load()
+    for path in tmp_path.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(Fault, match="not one of 6 pictures decodes"):
+        loader.describe()
+
+
+def test_hidden_files_are_ignored_and_other_kinds_are_named(tmp_path):
+    classes(tmp_path)
+    for name in ("cat/.DS_Store", "cat/Thumbs.db", ".git/config", "cat/.cache/x.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert len(agree(folder(tmp_path)).images) == 6
+    os.symlink(tmp_path / "gone.png", tmp_path / "cat" / "link.png")
+    with pytest.raises(Fault, match="link.png' does not decode: it is no file"):
+        folder(tmp_path).describe()
+    (tmp_path / "cat" / "link.png").unlink()
+    os.mkfifo(tmp_path / "cat" / "pipe.png")  # must not wait for somebody to write into it
+    with pytest.raises(Fault, match="pipe.png' does not decode"):
+        folder(tmp_path).describe()
+
+
+def test_links_are_followed_once(tmp_path):
+    classes(tmp_path / "real")
+    (tmp_path / "root").mkdir()
+    os.symlink(tmp_path / "real" / "cat", tmp_path / "root" / "cat")
+    os.symlink(tmp_path / "real" / "dog", tmp_path / "root" / "dog")
+    os.symlink(tmp_path / "root", tmp_path / "real" / "dog" / "loop")
+    raw = agree(folder(tmp_path / "root"))
+    assert raw.classes == ("cat", "dog") and set(raw.labels) == {0, 1}
+
+
+@pytest.mark.parametrize("name", ["a=b", "with, comma", "with space", "ümläut 猫", "quote's", "[list]"])
+def test_paths_may_hold_anything(tmp_path, name):
+    classes(tmp_path / name, (name, "dog"))
+    raw = agree(folder(tmp_path / name))
+    assert set(raw.classes) == {name, "dog"} and len(raw.images) == 6
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    classes(tmp_path / "pictures")
+    assert folder("~/pictures").files() == [tmp_path / "pictures"]
+
+
+def test_folders_that_cannot_be_a_data_set(tmp_path):
+    with pytest.raises(Fault, match="looked for a folder of pictures in '.*none'.*dataset.root=PATH"):
+        folder(tmp_path / "none").describe()
+    with pytest.raises(Fault, match="it holds no folders"):
+        folder(tmp_path).describe()
+    classes(tmp_path / "one", ("cat",))
+    with pytest.raises(Fault, match="two or more of them; it holds only 'cat'"):
+        folder(tmp_path / "one").describe()
+    (tmp_path / "one" / "dog").mkdir()
+    with pytest.raises(Fault, match="class folder '.*dog' holds no picture"):
+        folder(tmp_path / "one").describe()
+
+    classes(tmp_path / "two" / "train", ("cat", "dog", "fox"))
+    classes(tmp_path / "two" / "test", ("cat", "dog", "owl"))
+    with pytest.raises(Fault, match="must hold the same classes; only one of them has: fox, owl"):
+        folder(tmp_path / "two").describe()
+    classes(tmp_path / "three" / "train")
+    classes(tmp_path / "three" / "val")
+    with pytest.raises(Fault, match="holds train/ and val/ but no test/"):
+        folder(tmp_path / "three").describe()
+    classes(tmp_path / "four")
+    with pytest.raises(Fault, match="dataset.unlabelled_root=PATH"):
+        folder(tmp_path / "four", unlabelled_root=str(tmp_path / "gone")).fetch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Fault, match="unlabelled pictures '.*empty' holds no picture"):
+        folder(tmp_path / "four", unlabelled_root=str(tmp_path / "empty")).describe()
+
+
+@pytest.mark.parametrize("bad", [dict(image_size=0), dict(image_size=8.0), dict(on_error="ignore"), dict(unlabelled_root=5)])
+def test_arguments_are_checked(bad):
+    with pytest.raises(Fault, match=f"dataset.{next(iter(bad))}"):
+        folder("r", **bad)

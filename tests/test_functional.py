@@ -1,0 +1,78 @@
+"""Hand numbers of shared/methods.md 6a and 6b, and gradients in double precision."""
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from kdx.functional import cross_entropy, kl, margin, smooth_cross_entropy, soft_cross_entropy, top_k
+
+TEACHER = torch.tensor([[4.0, 2.0, 0.0]])
+STUDENT = torch.tensor([[2.0, 1.0, 0.0]])
+Y = torch.tensor([0])
+
+
+@pytest.mark.parametrize("temperature, value", [(1, 0.115611), (2, 0.241076), (4, 0.305721)])
+def test_kl_by_hand(temperature, value):
+    assert kl(STUDENT, TEACHER, temperature).item() == pytest.approx(value, abs=2e-6)
+
+
+def test_tutorial_mix_by_hand():
+    soft, hard = kl(STUDENT, TEACHER, 2), cross_entropy(STUDENT, Y)
+    assert hard.item() == pytest.approx(0.407606, abs=2e-6)
+    assert (0.25 * soft + 0.75 * hard).item() == pytest.approx(0.365973, abs=2e-6)
+
+
+def test_kl_is_zero_where_student_equals_teacher_and_positive_elsewhere():
+    logits = torch.randn(50, 7)
+    assert torch.equal(kl(logits, logits, 3.0), torch.zeros(50))
+    assert (kl(logits, torch.randn(50, 7), 3.0) > 0).all()
+
+
+def test_kl_stays_finite_for_extreme_logits():
+    assert torch.isfinite(kl(torch.tensor([[1e4, -1e4]]), torch.tensor([[-1e4, 1e4]]), 1.0)).all()
+
+
+def test_gradient_keeps_its_size_as_temperature_grows():
+    """For high T the gradient of T^2 KL tends to (s - t) / C for centred logits (Hinton et al. 2015, equation 4)."""
+    student = torch.tensor([[0.5, -0.2, -0.3]], dtype=torch.float64, requires_grad=True)
+    teacher = torch.tensor([[1.0, -0.4, -0.6]], dtype=torch.float64)
+
+    def at(temperature):
+        log_q, log_p = (teacher / temperature).log_softmax(1), (student / temperature).log_softmax(1)
+        return torch.autograd.grad(temperature**2 * (log_q.exp() * (log_q - log_p)).sum(), student)[0]
+
+    ours = torch.autograd.grad(kl(student, teacher, 1000.0).sum(), student)[0]
+    torch.testing.assert_close(at(1000.0), (student.detach() - teacher) / 3, rtol=2e-3, atol=1e-6)
+    torch.testing.assert_close(ours, at(1000.0), rtol=2e-2, atol=2e-3)
+
+
+def test_gradients_in_double_precision(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)  # the losses work in float32; here they keep float64
+    student = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    teacher, y = torch.randn(4, 5, dtype=torch.float64), torch.tensor([0, 4, 2, 2])
+    assert gradcheck(lambda s: kl(s, teacher, 2.5), (student,))
+    assert gradcheck(lambda s: cross_entropy(s, y), (student,))
+    assert gradcheck(lambda s: smooth_cross_entropy(s, y, 0.2), (student,))
+    assert gradcheck(lambda s: soft_cross_entropy(s, teacher.softmax(1)), (student,))
+
+
+def test_label_smoothing_by_hand():
+    log_p = STUDENT.log_softmax(1)[0]
+    expected = -(0.9 * log_p[0] + 0.1 * log_p.mean()).item()
+    assert smooth_cross_entropy(STUDENT, Y, 0.1).item() == pytest.approx(expected, abs=1e-6)
+    assert torch.equal(smooth_cross_entropy(STUDENT, Y, 0.0), cross_entropy(STUDENT, Y))
+
+
+def test_soft_cross_entropy_of_one_hot_is_cross_entropy():
+    logits, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
+    torch.testing.assert_close(soft_cross_entropy(logits, torch.eye(4)[y]), cross_entropy(logits, y))
+    assert cross_entropy(torch.zeros(1, 4), torch.tensor([2])).item() == pytest.approx(math.log(4))
+
+
+def test_margin_and_top_k():
+    probs = torch.tensor([[0.5, 0.4, 0.1], [0.2, 0.2, 0.6]])
+    torch.testing.assert_close(margin(probs), torch.tensor([0.1, 0.4]))
+    assert top_k(probs, 2)[0].tolist() == [1, 1, 0]
+    assert top_k(probs, 3).sum().item() == 6

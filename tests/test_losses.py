@@ -1,0 +1,178 @@
+"""Contracts that every file of conf/loss/ keeps, and the limits of each method."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from kdx.component import Component
+from kdx.core import Batch, Frozen, Parts
+from kdx.faults import Fault
+from kdx.losses.kd import KD, ramp
+from kdx.losses.label_smoothing import LabelSmoothing
+from kdx.losses.supervised import Supervised
+from kdx.models.cnn import cnn
+from kdx.trainer import gradient_norms
+
+LOSSES = sorted(Path(__file__).parent.parent.joinpath("conf", "loss").glob("*.yaml"))
+SHAPE, CLASSES = (1, 16, 16), 4
+
+
+def network(seed=0, width=4):
+    torch.manual_seed(seed)
+    return cnn(shape=SHAPE, classes=CLASSES, widths=[width], hidden=8, batch_norm=True, dropout=0.0, stochastic_depth=0.0)
+
+
+def batch(name, rows=8, seed=0, labels=True):
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.arange(rows)
+    pictures = torch.rand(rows, *SHAPE, generator=generator)
+    y = torch.randint(CLASSES, (rows,), generator=generator) if labels else None
+    return Batch(name, index, torch.ones(rows, dtype=torch.int64), {"main": pictures, "clean": pictures}, y)
+
+
+def streams():
+    return {"labelled": batch("labelled"), "unlabelled": batch("unlabelled", 16, 1, labels=False)}
+
+
+def component(path):
+    spec = yaml.safe_load(path.read_text())
+    return Component(spec.get("loss", spec))
+
+
+def parts(student, teacher_net=None):
+    teacher_net = teacher_net or network(7, 8)
+    frozen = Frozen(teacher_net)
+    return Parts(student, network, lambda b: frozen(b.views["main"]), [frozen], None, CLASSES)
+
+
+@pytest.fixture(params=LOSSES, ids=lambda p: p.stem)
+def loss(request):
+    return component(request.param)
+
+
+def train(objective, optimiser, steps, start=0):
+    losses = []
+    for step in range(start, start + steps):
+        outcome = objective(streams(), step / 100)
+        optimiser.zero_grad()
+        outcome.loss.backward()
+        optimiser.step()
+        objective.after_step()
+        losses.append(outcome.loss.item())
+    return losses
+
+
+def test_improves_on_a_fixed_batch_in_20_steps(loss):
+    objective = loss.build(parts(network()))
+    losses = train(objective, torch.optim.AdamW(objective.parameters(), 5e-3), 20)
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_leaves_the_teacher_bit_identical_and_out_of_the_state(loss):
+    teacher = network(7, 8)
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    objective = loss.build(parts(network(), teacher))
+    objective.train()
+    train(objective, torch.optim.AdamW(objective.parameters(), 5e-3), 3)
+    assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+    assert not teacher.training and all(p.grad is None for p in teacher.parameters())
+    shapes = {tuple(v.shape) for v in objective.state_dict().values()}
+    assert (8, 1, 3, 3) not in shapes  # the teacher's first layer is wider than the student's
+
+
+def test_saves_and_resumes_bitwise(loss):
+    def fresh():
+        objective = loss.build(parts(network()))
+        return objective, torch.optim.AdamW(objective.parameters(), 5e-3)
+
+    one, optimiser = fresh()
+    whole = train(one, optimiser, 8)
+    two, optimiser = fresh()
+    begun = train(two, optimiser, 4)
+    state, moments = {k: v.clone() for k, v in two.state_dict().items()}, optimiser.state_dict()
+    three, optimiser = fresh()
+    three.load_state_dict(state)
+    optimiser.load_state_dict(moments)
+    assert begun + train(three, optimiser, 4, start=4) == whole
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), three.state_dict().values(), strict=True))
+
+
+def test_exports_the_student_itself(loss):
+    student = network()
+    assert loss.build(parts(student)).export() is student
+
+
+def test_every_term_is_a_finite_scalar_with_a_gradient(loss):
+    student = network()
+    outcome = loss.build(parts(student))(streams(), 0.0)
+    norms = gradient_norms(outcome.terms, list(student.parameters()))
+    assert outcome.terms and all(v.shape == () and torch.isfinite(v) for v in outcome.terms.values())
+    assert all(n > 0 for n in norms.values())
+    assert outcome.loss.item() == pytest.approx(sum(v.item() for v in outcome.terms.values()))
+
+
+# Limits
+
+
+def test_kd_with_alpha_0_and_no_pool_is_supervised():
+    student = network()
+    only = {"labelled": batch("labelled")}
+    kd = KD(parts(student), temperature=4, alpha=0)(only, 0.0).loss
+    assert kd.item() == Supervised(parts(student))(only, 0.0).loss.item()
+
+
+def test_kd_soft_term_is_zero_where_student_equals_teacher():
+    student = network()
+    same = Parts(student, network, lambda b: student(b.views["main"]).detach(), [], None, CLASSES)
+    student.eval()
+    outcome = KD(same, temperature=4, alpha=0.9)(streams(), 0.0)
+    assert outcome.terms["distillation"].item() == pytest.approx(0, abs=1e-6)
+    assert outcome.monitors["agreement"].item() == 1
+
+
+def test_label_smoothing_0_is_supervised():
+    student = network()
+    assert LabelSmoothing(parts(student), smoothing=0.0)(streams(), 0.0).loss.item() == Supervised(parts(student))(streams(), 0.0).loss.item()
+
+
+def test_kd_by_hand_on_labels_and_pool():
+    """alpha * mean over 3 rows of T^2 KL + (1 - alpha) * CE of the one labelled row (methods.md 6a)."""
+    table = nn.Embedding.from_pretrained(torch.tensor([[2.0, 1.0, 0.0]]))
+
+    class Same(nn.Module):
+        def forward(self, x):
+            return table(torch.zeros(len(x), dtype=torch.int64))
+
+    teacher = torch.tensor([[4.0, 2.0, 0.0]])
+    made = Parts(Same(), Same, lambda b: teacher.expand(len(b), 3), [], None, 3)
+    pool = batch("unlabelled", 2, labels=False)
+    first = Batch("labelled", torch.zeros(1, dtype=torch.int64), torch.ones(1), {"main": torch.zeros(1, 1)}, torch.tensor([0]))
+    second = Batch("unlabelled", pool.index, pool.view, {"main": torch.zeros(2, 1)}, None)
+    outcome = KD(made, temperature=2, alpha=0.25)({"labelled": first, "unlabelled": second}, 0.0)
+    assert outcome.loss.item() == pytest.approx(0.365973, abs=2e-6)
+
+
+def test_kd_alpha_goes_along_a_straight_line():
+    assert [ramp([0.9, 0.5], p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.9, 0.7, 0.5])
+    assert ramp(0.3, 0.8) == 0.3
+    student = network()
+    scheduled = KD(parts(student), temperature=4, alpha=[1.0, 0.0])
+    assert scheduled(streams(), 0.0).terms["labels"].item() == 0
+    assert scheduled(streams(), 0.999).terms["distillation"].item() < 0.01 * scheduled(streams(), 0.0).terms["distillation"].item()
+
+
+def test_supervised_never_reads_the_pool():
+    made = parts(network())
+    made.student.eval()
+    with_pool, without = streams(), {"labelled": batch("labelled")}
+    assert Supervised(made)(with_pool, 0.0).loss.item() == Supervised(made)(without, 0.0).loss.item()
+
+
+@pytest.mark.parametrize("bad", [{"temperature": 0}, {"temperature": float("nan")}, {"temperature": -1}, {"temperature": "hot"}, {"temperature": True},
+                                 {"alpha": 1.5}, {"alpha": -0.1}, {"alpha": [0.1]}, {"alpha": [0.5, 2]}, {"alpha": "x"}])  # fmt: skip
+def test_kd_refuses(bad):
+    with pytest.raises(Fault, match=f"loss.{next(iter(bad))}"):
+        KD(parts(network()), **{"temperature": 4, "alpha": 0.9, **bad})

@@ -1,0 +1,528 @@
+"""The report: what a run's numbers are said to mean, and that the run folder is whole, readable and true."""
+
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdx.faults import Fault
+from kdx.report import figures, markdown
+from kdx.report.board import hyperparameters
+from kdx.report.folder import RunFolder
+from kdx.report.judge import chance_line, judge, settle, summary
+from kdx.report.listener import Listener, Many
+from kdx.report.plain import plain, write_atomically
+from kdx.report.progress import Progress, duration
+from kdx.report.table import cells, magnitude, print_table, size, three_figures
+
+PNG = b"\x89PNG\r\n\x1a\n"
+REPOSITORY = Path(__file__).parents[1]
+
+
+def numbers(accuracy, n=500, train=0.95, agreement=None):
+    test = {"accuracy": accuracy, "ece": 0.0312, "nll": 0.3, "n": n, "confusion": (np.eye(10, dtype=int) * 50).tolist()}
+    if agreement is not None:
+        test["agreement"] = agreement
+    return {"train": {"accuracy": train, "n": 100}, "validation": {"accuracy": accuracy, "ece": 0.04, "nll": 0.3, "n": 200}, "test": test}
+
+
+def role(accuracy, best=True, **more):
+    sizes = {"model": "resnet50", "parameters": 23_520_842, "bytes": 94_312_345, "flops": 1_304_000_000, "latency_ms": 1312.34, "steps": 300}
+    found = {**sizes, "best_step": 250 if best else None, "last": numbers(accuracy, **more)}
+    return found | ({"best": numbers(accuracy + 0.01, **more)} if best else {})
+
+
+def results(teacher=0.95, alone=0.85, student=0.91, **more):
+    given = {"teacher": teacher, "baseline": alone, "student": student}
+    found = {name: role(value, agreement=None if name == "teacher" else 0.9, **more) for name, value in given.items() if value is not None}
+    return {**found, "classes": [str(i) for i in range(10)]}
+
+
+def folder(path):
+    config = {"loss": {"_target_": "kdx.losses.kd.KD", "temperature": 4}, "seed": 0, "student": {"channels": [4, 8]}, "store": "outputs/store"}
+    return RunFolder(path, config, {"split": {"test": 500}}, {"python": "3.11"}, ["kdx", "train", "seed=0"])
+
+
+def train(listener, cached=False, stages=("teacher-pretrain", "baseline-train", "student-train"), key="k"):
+    for name in stages:
+        listener.started(name, f"{key}-{name}", cached)
+        for step in range(0, 40, 10):
+            listener.record(name, {"step": step, "train/loss": 1 / (step + 1), "validation/accuracy": step / 100})
+        listener.finished(name, f"{key}-{name}", cached, 1.25)
+
+
+def examples(count=5):
+    images = np.random.default_rng(0).integers(0, 255, (count, 1, 8, 8), dtype=np.uint8)
+    return {"images": images, "truth": [1] * count, "predictions": {"teacher": [1] * count, "student": [2] * count}, "confidence": {}}
+
+
+def read_events(path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(path), size_guidance={"scalars": 0, "tensors": 0, "images": 0}).Reload()
+
+
+# What the numbers mean
+
+
+def test_summary_of_a_plain_run():
+    told = summary(results(), "last")
+    assert told["headline"] == "last" and told["gap_closed_reason"] is None
+    assert told["gain"] == pytest.approx(0.06) and told["gap_closed"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("given", "gain", "reason"),
+    [
+        ({"teacher": 0.85}, 0.06, "no better than the student alone"),
+        ({"alone": None}, None, "no student alone"),
+        ({"student": None}, None, "no distilled student"),
+        ({"teacher": None}, 0.06, "no teacher"),
+        ({"student": math.nan}, None, "no distilled student"),
+    ],
+)
+def test_gap_closed_is_null_with_a_reason(given, gain, reason):
+    told = summary(results(**given), "last")
+    assert told["gap_closed"] is None and reason in told["gap_closed_reason"]
+    assert told["gain"] == (None if gain is None else pytest.approx(gain))
+
+
+def test_headline_is_best_only_where_every_role_has_it():
+    assert settle(results(), "best") == "best"
+    mixed = results() | {"student": role(0.9, best=False)}
+    assert settle(mixed, "best") == "last" and any("validation split" in line for line in judge(mixed, "best"))
+    with pytest.raises(Fault, match="'last' or 'best'"):
+        settle(results(), "first")
+
+
+def test_a_sound_run_has_no_warning():
+    assert judge(results(), "last") == []
+
+
+def test_chance_line_is_three_standard_errors_or_five_points():
+    assert chance_line(10, 10_000) == pytest.approx(0.15)  # 3 * 0.003 is less than 0.05
+    assert chance_line(10, 100) == pytest.approx(0.1 + 3 * 0.03)
+    assert chance_line(2, None) == pytest.approx(0.55)
+
+
+@pytest.mark.parametrize(("accuracy", "warned"), [(0.149, True), (0.151, False)])
+def test_teacher_near_chance(accuracy, warned):
+    said = judge(results(teacher=accuracy, alone=None, student=None, n=10_000, train=accuracy), "last")
+    assert any("labels from it are noise" in line for line in said) == warned
+
+
+@pytest.mark.parametrize(("validation", "warned"), [(0.849, True), (0.851, False)])
+def test_teacher_overfits_beyond_fifteen_points(validation, warned):
+    said = judge(results(teacher=validation, alone=0.7, student=0.8, train=1.0), "last")
+    assert any("overfits" in line for line in said) == warned
+
+
+def test_teacher_no_better_and_student_worse():
+    said = judge(results(teacher=0.85, alone=0.85, student=0.84), "last")
+    assert any("nothing to distil" in line for line in said) and any("worse than the student alone" in line for line in said)
+    assert judge(results(teacher=0.851, alone=0.85, student=0.85), "last") == []
+
+
+def test_an_accuracy_that_is_not_a_number_is_told():
+    assert any("no test accuracy" in line for line in judge(results(student=math.nan), "last"))
+
+
+# The table
+
+
+def printed(width, given=None, warnings=()):
+    out = io.StringIO()
+    print_table(given or results(), "last", list(warnings), file=out, width=width)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [200, 120, 100, 80, 60, 40, 20])
+def test_no_figure_is_cut_at_any_width(width):
+    text = printed(width, warnings=["look out"])
+    for figure in ("95.0", "85.0", "91.0", "90.0", "94.3 MB", "1,304", "1,312", "0.031"):
+        assert figure in text, figure
+    flat = " ".join(text.split())
+    assert "Gain of distillation: +6.0 points" in flat and "60% of 10.0 points" in flat and "-m seed=0,1,2" in flat
+    assert "WARNING: look out" in flat and "\N{HORIZONTAL ELLIPSIS}" not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize(("width", "header"), [(120, "parameters"), (80, "agree %"), (48, "distilled")])
+def test_the_table_fits_its_terminal(width, header, terminal):
+    from rich.console import Console
+
+    from kdx.report.table import table
+
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=terminal, color_system=None).print(table(results(), "last", []), crop=False)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width and any(header in line for line in lines)
+
+
+def test_absent_roles_have_no_row_and_missing_numbers_a_dash():
+    _, rows = cells(results(alone=None), "last")
+    assert [row[0] for row in rows] == ["teacher", "distilled student"]
+    assert rows[0][-1] == "-" and rows[1][-1] == "90.0"
+    _, rows = cells({"teacher": {"last": {}}, "classes": []}, "last")
+    assert set(rows[0][1:]) == {"-"}
+
+
+def test_best_weights_and_large_test_splits():
+    assert [row[6] for row in cells(results(), "best")[1]] == ["96.0", "86.0", "92.0"]
+    assert cells(results(n=10_000), "last")[1][0][6] == "95.00"
+
+
+def test_a_pipe_gets_markdown_without_colour(capsys):
+    print_table(results(), "last", ["x"])
+    text = capsys.readouterr().out
+    assert "| distilled student |" in text and "\x1b" not in text
+
+
+def test_units():
+    assert [magnitude(n) for n in (7, 1234, 23_520_842)] == ["7", "1.23k", "23.5M"]
+    assert [size(n) for n in (999, 11_756, 94_312_345)] == ["999 B", "11.8 kB", "94.3 MB"]
+    assert [three_figures(x) for x in (0.04123, 3.14159, 41.23, 1312.3, None)] == ["0.0412", "3.14", "41.2", "1,312", "-"]
+    assert [duration(s) for s in (0.42, 59.7, 75, 5400)] == ["0.4 s", "1 min 0 s", "1 min 15 s", "1 h 30 min"]
+
+
+# Progress
+
+
+def test_plain_lines_are_few_and_complete():
+    from rich.console import Console
+
+    out, clock = io.StringIO(), iter(range(10**6))
+    with Progress(Console(file=out, width=80), clock=lambda: next(clock) * 0.05) as progress:
+        progress.started("teacher-pretrain", "k", False)
+        for step in range(1, 1001):
+            progress.progress("teacher-pretrain", step, 1000, "")
+            progress.record("teacher-pretrain", {"step": step, "validation/accuracy": 0.5})
+        progress.note("teacher-pretrain", "careful [bold]", "warning")
+        progress.finished("teacher-pretrain", "k", False, 50.0)
+        progress.started("student-train", "k", True)
+        progress.finished("student-train", "k", True, 0.1)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "teacher-pretrain: started" and lines[-2] == "teacher-pretrain: done in 50 s, validation accuracy 50.0%"
+    assert lines[-1] == "student-train: from the store" and "warning: teacher-pretrain: careful [bold]" in lines
+    steps = [line for line in lines if "/1000" in line]
+    assert 8 <= len(steps) <= 12 and "validation accuracy 50.0%" in steps[0]
+
+
+def test_a_long_stage_is_heard_of_more_and_more_rarely():
+    from rich.console import Console
+
+    out, now = io.StringIO(), [0.0]
+    progress = Progress(Console(file=out, width=80), clock=lambda: now[0])
+    progress.started("student-train", "k", False)
+    for step in range(1, 360):  # an hour for less than a tenth
+        now[0] = step * 10.0
+        progress.progress("student-train", step, 4000, "")
+    assert 10 <= len(out.getvalue().splitlines()) <= 20
+
+
+def test_bars_restore_the_terminal_on_ctrl_c():
+    from rich.console import Console
+
+    out = io.StringIO()
+    with pytest.raises(KeyboardInterrupt), Progress(Console(file=out, force_terminal=True, color_system=None, width=100)) as progress:
+        progress.started("prepare", "k", True)
+        progress.finished("prepare", "k", True, 0.1)
+        progress.started("teacher-pretrain", "k", False)
+        progress.record("teacher-pretrain", {"step": 3, "validation/accuracy": 0.912})
+        progress.progress("teacher-pretrain", 3, 10, "")
+        progress.note("teacher-pretrain", "careful [red]", "warning")
+        raise KeyboardInterrupt
+    text = out.getvalue()
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    for words in ("from the store", "3/10", "val 91.2%", "careful [red]"):
+        assert words in text, words
+
+
+def test_many_passes_everything_on():
+    heard = []
+
+    class Ear(Listener):
+        def record(self, name, record):
+            heard.append((name, record["step"]))
+
+    train(Many(Ear(), Listener(), Ear()), stages=("student-train",))
+    assert heard[:2] == [("student-train", 0)] * 2 and len(heard) == 8
+
+
+# The run folder
+
+
+def test_a_finished_run_explains_itself(tmp_path):
+    run = folder(tmp_path / "run = 1, two")
+    train(run)
+    run.note("teacher-pretrain", "one class is rare", "warning")
+    run.note("teacher-pretrain", "nothing to see", "info")
+    (tmp_path / "store").mkdir()
+    run.link("student-train", tmp_path / "store")
+    told = run.finish(results(teacher=0.8, train=0.8) | {"odd": math.nan}, examples())
+    document = json.loads((run.path / "run.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert set(document) == {"status", "config", "stages", "results", "protocol", "environment", "started", "ended", "warnings", "command"}
+    assert document["status"] == "finished" and document["results"] == told and told["odd"] is None
+    assert told["gain"] == pytest.approx(0.06) and told["gap_closed"] is None and told["headline"] == "last"
+    assert document["stages"][0] == {"name": "teacher-pretrain", "key": "k-teacher-pretrain", "cached": False, "seconds": 1.25}
+    assert document["warnings"][0] == "one class is rare" and "no better" in document["warnings"][1] and len(document["warnings"]) == 2
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 12 and lines[0] == {"step": 0, "train/loss": 1.0, "validation/accuracy": 0.0, "stage": "teacher-pretrain"}
+    assert os.readlink(run.path / "artifacts" / "student-train") == "../../store"
+    text = (run.path / "report.md").read_text()
+    for words in ("`seed=0`", "| student alone |", "+6.0 points", "one class is rare", "`k-student-train`", "tensorboard --logdir", "kdx export"):
+        assert words in text, words
+    pictures = [words.split(")")[0] for words in text.split("](")[1:]]
+    assert len(pictures) == 7 and all((run.path / picture).exists() for picture in pictures)
+    assert not list(run.path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_tensorboard_reads_one_run(tmp_path, cached):
+    run = folder(tmp_path)
+    train(run, cached=cached)
+    run.finish(results(), examples())
+    assert len(list(tmp_path.rglob("events.out.tfevents.*"))) == 1
+    events = read_events(tmp_path)
+    scalars = set(events.Tags()["scalars"])
+    assert {f"{name}/{metric}" for name in ("teacher", "baseline", "student") for metric in ("train/loss", "validation/accuracy")} < scalars
+    assert [(e.step, round(e.value, 3)) for e in events.Scalars("student/validation/accuracy")] == [(0, 0), (10, 0.1), (20, 0.2), (30, 0.3)]
+    assert events.Scalars("Result/gain")[0].value == pytest.approx(0.06)
+    # TensorBoard lists the first five tags beside the hyperparameters.
+    accuracies = [f"Result/test_accuracy_{name}" for name in ("baseline", "student", "teacher")]
+    assert sorted(scalars)[:5] == ["Result/gain", "Result/gap_closed", *accuracies]
+    assert {"predictions", "confusion/teacher", "confusion/student", "confusion/baseline"} < set(events.Tags()["images"])
+    assert events.Images("predictions")[0].encoded_image_string.startswith(PNG) and events.Images("predictions")[0].width > 100
+    assert {"report", "custom_scalars__config__"} < set(events.Tags()["tensors"])
+    assert b"| student alone |" in events.Tensors("report")[0].tensor_proto.string_val[0]
+
+
+def test_hyperparameters_stand_in_the_same_directory(tmp_path):
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+    from tensorboard.plugins.hparams import api_pb2, metadata
+
+    run = folder(tmp_path)
+    run.finish(results(), None)
+    events = read_events(tmp_path)
+    content = events.summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
+    found = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert found["loss"].string_value == "KD" and found["loss.temperature"].number_value == 4
+    assert found["student.channels"].string_value == "4, 8" and "store" not in found
+    content = events.summary_metadata[metadata.SESSION_END_INFO_TAG].plugin_data.content
+    assert metadata.parse_session_end_info_plugin_data(content).status == api_pb2.STATUS_SUCCESS
+    layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    assert list(layout.category[0].chart[0].multiline.tag) == [f"^{r}/validation/accuracy$" for r in ("teacher", "baseline", "student")]
+
+
+def test_curves_are_live(tmp_path):
+    run = folder(tmp_path)
+    train(run)
+    deadline = time.monotonic() + 10
+    while "student/train/loss" not in read_events(tmp_path).Tags()["scalars"]:
+        assert time.monotonic() < deadline, "nothing was flushed in 10 s"
+        time.sleep(0.3)
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 12
+    run.interrupt()
+
+
+def test_odd_hyperparameters_are_left_out():
+    config = {"a": None, "b": math.nan, "c": "/some/path", "d": "x" * 200, "hydra": {"x": 1}, "e": {"f": True, "g": []}, "h": [{"i": 1}], "j": 2}
+    assert hyperparameters(config) == {"e.f": True, "j": 2.0}
+
+
+def test_a_second_run_in_the_folder_replaces_the_first_and_nothing_else(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "mine.png").write_bytes(b"mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    first = folder(tmp_path)
+    assert (tmp_path / "figures" / "mine.png").exists()
+    train(first)
+    first.interrupt()
+    second = folder(tmp_path)
+    assert not (tmp_path / "report.md").exists()
+    second.finish({}, None)
+    assert len(list(tmp_path.glob("events.*"))) == 1 and (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    assert json.loads((tmp_path / "run.json").read_text())["results"] is None
+
+
+def test_further_stages_of_a_name_keep_their_own_curves(tmp_path):
+    run = folder(tmp_path)
+    train(run, stages=("student-train",), key="a")
+    train(run, stages=("student-train",), key="b")
+    train(run, stages=("student-train",), key="a", cached=True)  # asked for again: already told
+    run.finish({}, None)
+    tags = read_events(tmp_path).Tags()["scalars"]
+    assert {"student/train/loss", "student-2/train/loss"} < set(tags)
+    document = json.loads((tmp_path / "run.json").read_text())
+    assert [stage["name"] for stage in document["stages"]] == ["student-train", "student-train-2"]
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 8
+
+
+def test_failure_and_interruption_are_recorded(tmp_path):
+    run = folder(tmp_path / "a")
+    try:
+        raise ValueError("bad `thing` <b>")
+    except ValueError as error:
+        run.fail(error)
+    document = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert document["status"] == "failed" and document["error"] == "ValueError: bad `thing` <b>" and "test_report.py" in document["traceback"]
+    assert "bad `thing` <b>" in (tmp_path / "a" / "report.md").read_text()
+    run = folder(tmp_path / "b")
+    run.interrupt()
+    assert json.loads((tmp_path / "b" / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_a_death_between_writes_leaves_the_old_run_json(tmp_path, monkeypatch):
+    run = folder(tmp_path)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", die)
+        train(run)
+    document = json.loads((tmp_path / "run.json").read_text())
+    assert document["status"] == "running" and document["stages"] == []
+    run.interrupt()
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_a_kill_at_any_moment_leaves_valid_json(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from kdx.report.plain import dump, write_atomically\n"
+        "for i in range(10**9): write_atomically(Path(sys.argv[1]), dump({'i': i, 'pad': 'x' * 300_000}))"
+    )
+    path = tmp_path / "run.json"
+    child = subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=REPOSITORY)
+    deadline = time.monotonic() + 10
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for _ in range(50):
+        assert len(json.loads(path.read_text())["pad"]) == 300_000
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert len(json.loads(path.read_text())["pad"]) == 300_000
+
+
+def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Fault, match=r"Cannot write .*hydra\.run\.dir"):
+        folder(tmp_path / "file" / "run")
+    with pytest.raises(Fault, match="Cannot write"):
+        write_atomically(tmp_path / "absent" / "run.json", "")
+
+
+def test_where_links_fail_a_text_file_stands_in(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("links are not allowed here")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    run = folder(tmp_path / "run")
+    run.link("student-train", tmp_path / "store" / "abc")
+    run.interrupt()
+    assert (tmp_path / "run" / "artifacts" / "student-train").read_text() == "../../store/abc\n"
+
+
+def test_plain_values():
+    odd = {"a": np.float32(0.5), "b": np.int64(3), "c": math.inf, "d": (1, np.bool_(True)), 5: Path("x"), "e": np.eye(1), "f": np.float64("nan")}
+    assert plain(odd) == {"a": 0.5, "b": 3, "c": None, "d": [1, True], "5": "x", "e": [[1.0]], "f": None}
+
+
+# Words and pictures
+
+
+def test_names_cannot_become_markup():
+    run = {"status": "finished", "started": "now", "command": ["kdx", "train", "teacher.checkpoint=a`b|c.pt"], "stages": []}
+    run |= {"warnings": ["<script>alert(1)</script> | *x*"], "results": results() | {"headline": "last"}, "environment": {"cpu|x": "<i>"}}
+    run["results"]["teacher"]["model"] = "<b>[x](y)_z_"
+    text = markdown.report(run, "runs/a b", {}, {})
+    assert "<script>" not in text and "<b>" not in text and "<i>" not in text
+    assert "&lt;b&gt;\\[x\\](y)\\_z\\_" in text and "``teacher.checkpoint=a`b\\|c.pt``" in text
+    assert "tensorboard --logdir 'runs/a b'" in text
+    assert markdown.fenced("a\n```\nb") == "````\na\n```\nb\n````"
+
+
+def decode(png):
+    from PIL import Image
+
+    assert png.startswith(PNG)
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def reds(pixels):
+    return int(((pixels[..., 0] > 150) & (pixels[..., 1] < 80) & (pixels[..., 2] < 80)).sum())
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 20), (2, 5, 5), (3, 300, 400)])
+def test_the_grid_shows_mistakes_in_red(shape):
+    images = np.zeros((10, *shape), dtype=np.uint8)
+    truth, classes = [0] * 10, ["cat $x$", "a very long name of a class that goes on"]
+    right = decode(figures.grid(images, truth, {"student": truth}, classes))
+    wrong = decode(figures.grid(images, truth, {"student": [1, *truth[1:]]}, classes))
+    assert reds(right) == 0 and reds(wrong) > 200 and right.shape == wrong.shape
+
+
+def test_the_grid_keeps_colours_and_orientation():
+    images = np.zeros((1, 3, 2, 2), dtype=np.uint8)
+    images[0, 1, 0, 1] = 255  # green, top right
+    pixels = decode(figures.grid(images, [0], {}, ["a"]))
+    rows, columns = np.nonzero((pixels[..., 1] > 200) & (pixels[..., 0] < 50))
+    left, top = (figures.CELL - figures.SIDE) // 2, figures.TITLE
+    half = figures.SIDE // 2
+    assert (rows.min(), rows.max() + 1) == (top, top + half) and (columns.min(), columns.max() + 1) == (left + half, left + 2 * half)
+
+
+def test_the_grid_refuses_what_does_not_match():
+    images = np.zeros((2, 1, 8, 8), dtype=np.uint8)
+    with pytest.raises(Fault, match="2 images but 1"):
+        figures.grid(images, [0, 1], {"student": [0]}, ["a", "b"])
+    with pytest.raises(Fault, match="uint8"):
+        figures.grid(images.astype(float), [0, 1], {}, ["a", "b"])
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_confusion_matrix(classes):
+    names = [f"class {i}" for i in range(classes)]
+    matrix = np.eye(classes, dtype=int) * 9
+    right = decode(figures.confusion(matrix.tolist(), names, "t"))
+    matrix[0] = np.roll(matrix[0], 1)
+    wrong = decode(figures.confusion(matrix.tolist(), names, "t"))
+    assert (right != wrong).any()
+    with pytest.raises(Fault, match="3 by 3"):
+        figures.confusion(matrix.tolist(), ["a", "b", "c"], "t")
+
+
+def test_curves_have_a_line_a_role_in_its_colour():
+    pixels = decode(figures.curves({"student": [(0, 0.5), (100, 0.9)], "teacher": [(0, 0.9), (300, 0.95)]}, "t", percent=True))
+    found = {name: int((np.abs(pixels - [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).sum(axis=-1) < 12).sum())
+             for name, colour in figures.COLOURS.items()}  # fmt: skip
+    assert found["student"] > 200 and found["teacher"] > 200 and found["baseline"] == 0
+
+
+@pytest.mark.parametrize(("low", "high", "wanted"), [(0, 250, [0, 50, 100, 150, 200, 250]), (0.31, 0.97, [0.2, 0.4, 0.6, 0.8, 1.0])])
+def test_ticks_are_round_and_cover_the_range(low, high, wanted):
+    assert figures.ticks(low, high) == wanted
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 0), (5, 5), (-1e-9, 1e-9), (1e6, 1e6 + 1), (-3, 7), (0, 1e12)])
+def test_ticks_of_odd_ranges(low, high):
+    found = figures.ticks(low, high)
+    assert found[0] <= low and found[-1] >= high and found[0] < found[-1] and len(found) <= 9
+
+
+def test_importing_the_report_is_cheap():
+    modules = ["board", "figures", "folder", "judge", "listener", "markdown", "plain", "progress", "table"]
+    heavy = ["torch", "hydra", "omegaconf", "rich", "matplotlib", "tensorboard", "PIL", "numpy"]
+    program = f"import sys; {'; '.join(f'import kdx.report.{m}' for m in modules)}; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,283 @@
+"""The store: keys, caching, damage, resume, two at once. A stage here is a small module written into a package of the test's own."""
+
+import json
+import multiprocessing
+import os
+import sys
+import textwrap
+import time
+
+import pytest
+
+from kdx.component import Component, Source, allow, code_digest, resolve
+from kdx.faults import Fault
+from kdx.runtime import Runtime
+from kdx.store import CHECKPOINT, MANIFEST, Halt, Listener, Miss, Stage, Store, subseed, verify
+
+
+class Still:
+    """A runtime that needs no torch."""
+
+    def settle(self):
+        return self
+
+
+class Heard(Listener):
+    def __init__(self):
+        self.events = []
+
+    def started(self, name, key, cached):
+        self.events.append(("started", name, cached))
+
+    def record(self, name, record):
+        self.events.append(("record", name, record))
+
+    def note(self, name, text, level):
+        self.events.append(("note", level, text))
+
+
+STAGE = """
+    import os, time
+    def run(work, runtime, *, text, wait=0.0, **rest):
+        with open(os.environ["KDX_TEST_LOG"], "a") as log:
+            log.write(f"{os.getpid()}\\n")
+        time.sleep(wait)
+        work.record({"step": 0, "value": 1.5})
+        work.note("something to know", "warning")
+        (work.path / "out.txt").write_text(text)
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    folder = tmp_path / "code" / "kdxtestpkg"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "stage.py").write_text(textwrap.dedent(STAGE))
+    monkeypatch.syspath_prepend(str(folder.parent))
+    monkeypatch.setenv("KDX_TEST_LOG", str(tmp_path / "log"))
+    yield folder
+    for name in [m for m in sys.modules if m.startswith("kdxtestpkg")]:
+        del sys.modules[name]
+
+
+STAGE_OBJECT = Stage("write", "kdxtestpkg.stage")
+
+
+def runs(tmp_path):
+    return len((tmp_path / "log").read_text().splitlines()) if (tmp_path / "log").exists() else 0
+
+
+def store(tmp_path, listener=None, **more):
+    return Store(tmp_path / "store", Still(), listener or Listener(), **more)
+
+
+def test_a_stage_runs_once_and_is_replayed(tmp_path, package):
+    first = store(tmp_path).run(STAGE_OBJECT, text="a")
+    heard = Heard()
+    second = store(tmp_path, heard).run(STAGE_OBJECT, text="a")
+    assert runs(tmp_path) == 1 and first.path == second.path
+    assert second.file("out.txt").read_text() == "a"
+    assert ("started", "write", True) in heard.events
+    assert ("record", "write", {"step": 0, "value": 1.5}) in heard.events
+    assert ("note", "warning", "something to know") in heard.events
+    store(tmp_path).run(STAGE_OBJECT, text="b")
+    assert runs(tmp_path) == 2
+
+
+def test_a_key_knows_types_and_order(tmp_path, package):
+    one = store(tmp_path)
+    keys = [one.key(STAGE_OBJECT, {"x": v})[0] for v in (1, 1.5, "1", True, None, [1, 2], [2, 1], {"a": 1}, Component({"_target_": "kdx.recipes.distil"}))]
+    assert len(set(keys)) == len(keys)
+    assert one.key(STAGE_OBJECT, {"a": 1, "b": 2})[0] == one.key(STAGE_OBJECT, {"b": 2, "a": 1})[0]
+    with pytest.raises(TypeError, match="Still"):
+        one.key(STAGE_OBJECT, {"x": Still()})
+
+
+def test_runtime_enters_no_key(tmp_path, package):
+    def key(threads):
+        runtime = Runtime(device="cpu", threads=threads, workers=0, channels_last=False, compile=False, checkpoint_seconds=1)
+        return Store(tmp_path / "store", runtime, Listener()).key(STAGE_OBJECT, {"x": 1})[0]
+
+    assert key(1) == key(2)
+
+
+def test_a_flipped_byte_is_named_and_the_stage_runs_again(tmp_path, package):
+    path = store(tmp_path).run(STAGE_OBJECT, text="precious").path
+    stamp = os.stat(path / "out.txt")
+    (path / "out.txt").write_text("pretious")
+    os.utime(path / "out.txt", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert "out.txt" in verify(path)
+    heard = Heard()
+    again = store(tmp_path, heard).run(STAGE_OBJECT, text="precious")
+    assert runs(tmp_path) == 2 and again.file("out.txt").read_text() == "precious"
+    assert any(e[0] == "note" and "out.txt" in e[2] for e in heard.events)
+    assert any(".damaged-" in p.name for p in path.parent.iterdir())
+
+
+def test_a_missing_file_and_a_cut_one_are_named(tmp_path, package):
+    path = store(tmp_path).run(STAGE_OBJECT, text="abc").path
+    (path / "out.txt").write_text("ab")
+    assert "2 bytes instead of 3" in verify(path)
+    (path / "out.txt").unlink()
+    assert "out.txt is missing" in verify(path)
+    (path / MANIFEST).write_text("{")
+    assert MANIFEST in verify(path)
+
+
+def test_a_failed_stage_publishes_nothing_and_leaves_its_work(tmp_path, package):
+    (package / "stage.py").write_text("def run(work, runtime, **i):\n    (work.path / 'half').write_text('x')\n    raise ValueError('no')\n")
+    with pytest.raises(ValueError):
+        store(tmp_path).run(STAGE_OBJECT, text="a")
+    folders = list((tmp_path / "store" / "write").iterdir())
+    assert [f.name.endswith(".partial") for f in folders] == [True] and (folders[0] / "half").exists()
+
+
+def test_a_sealed_folder_without_its_last_rename_is_taken_as_it_is(tmp_path, package):
+    path = store(tmp_path).run(STAGE_OBJECT, text="a").path
+    partial = path.with_name(path.name + ".partial")
+    path.rename(partial)
+    (partial / CHECKPOINT).write_text("left")
+    again = store(tmp_path).run(STAGE_OBJECT, text="a")
+    assert runs(tmp_path) == 1 and again.path == path and not again.file(CHECKPOINT).exists()
+
+
+def _work(folder, code, log):
+    sys.path.insert(0, str(code))
+    os.environ["KDX_TEST_LOG"] = str(log)
+    Store(folder, Still(), Listener()).run(STAGE_OBJECT, text="a", wait=0.5)
+
+
+def test_two_at_once_run_a_stage_once(tmp_path, package):
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=_work, args=(tmp_path / "store", package.parent, tmp_path / "log")) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [p.exitcode for p in both] == [0, 0] and runs(tmp_path) == 1
+
+
+def test_a_killed_owner_frees_the_lock(tmp_path, package):
+    context = multiprocessing.get_context("spawn")
+    (package / "stage.py").write_text(textwrap.dedent(STAGE).replace("time.sleep(wait)", "time.sleep(wait * 200)"))
+    owner = context.Process(target=_work, args=(tmp_path / "store", package.parent, tmp_path / "log"))
+    owner.start()
+    while runs(tmp_path) == 0:
+        time.sleep(0.02)
+    owner.kill()
+    owner.join()
+    (package / "stage.py").write_text(textwrap.dedent(STAGE))
+    begun = time.monotonic()
+    store(tmp_path).run(STAGE_OBJECT, text="a", wait=0.5)
+    assert time.monotonic() - begun < 10 and runs(tmp_path) == 2
+
+
+def test_stages_beyond_those_asked_for_halt_and_peeking_runs_nothing(tmp_path, package):
+    with pytest.raises(Halt):
+        store(tmp_path, until=frozenset({"other"})).run(STAGE_OBJECT, text="a")
+    with pytest.raises(Miss):
+        store(tmp_path, peek=True).run(STAGE_OBJECT, text="a")
+    assert runs(tmp_path) == 0
+    store(tmp_path).run(STAGE_OBJECT, text="a")
+    assert store(tmp_path, peek=True).run(STAGE_OBJECT, text="a").file("out.txt").exists()
+
+
+def test_a_source_is_its_content(tmp_path):
+    folder = tmp_path / "data set, v=1"
+    folder.mkdir()
+    (folder / "a.txt").write_text("one")
+    Source.memo = tmp_path / "memo.json"
+    first = Source(folder).digest()
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert Source(moved).digest() == first
+    stamp = os.stat(moved / "a.txt")
+    (moved / "a.txt").write_text("two")
+    os.utime(moved / "a.txt", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert Source(moved).digest() != first  # same name, size and time of change: the inode's own time gives it away
+    (moved / "a.txt").write_text("one")
+    (moved / "a.txt").rename(moved / "b.txt")
+    assert Source(moved).digest() != first  # in a folder a file's name is content
+    with pytest.raises(Fault, match="does not exist"):
+        Source(tmp_path / "none").digest()
+
+
+def test_a_component_with_a_source_is_known_by_content_not_by_path(tmp_path):
+    (tmp_path / "x").write_text("same")
+    (tmp_path / "y").write_text("same")
+    one = Store(tmp_path / "store", Still(), Listener())
+
+    def key(name):
+        path = str(tmp_path / name)
+        return one.key(STAGE_OBJECT, {"d": Component({"_target_": "kdx.recipes.distil", "root": path}, {"root": Source(path)})})[0]
+
+    assert key("x") == key("y")
+    (tmp_path / "y").write_text("diff")
+    assert key("x") != key("y")
+
+
+def test_code_digest_sees_edits_of_what_is_imported_but_no_comments(package):
+    allow(["kdxtestpkg"])
+    (package / "loss.py").write_text("def f(x):\n    return x + 1\n")
+
+    def digest():
+        code_digest.__globals__["_syntax"].cache_clear()
+        return code_digest(["kdxtestpkg.loss.f"])
+
+    first = digest()
+    (package / "loss.py").write_text('def f(x):\n    """What it does."""\n    # why\n    return x + 1\n')
+    with_words = digest()
+    (package / "loss.py").write_text('def f(x):\n    """Other words."""\n    return x + 1\n')
+    assert digest() == with_words
+    (package / "loss.py").write_text("def f(x):\n    return x + 2\n")
+    assert digest() not in (first, with_words)
+
+
+def test_editing_one_loss_leaves_the_key_of_another(tmp_path):
+    """kd and supervised share core and functional, but neither imports the other."""
+    from kdx import component
+
+    def modules(target):
+        seen, todo = set(), [target]
+        while todo:
+            module = component._module_of(todo.pop())
+            if module not in seen and module.startswith("kdx") and module not in component.PLUMBING:
+                seen.add(module)
+                todo += component._syntax(component._own_file(module))[1]
+        return seen
+
+    assert "kdx.losses.kd" in modules("kdx.losses.kd.KD")
+    assert "kdx.losses.kd" not in modules("kdx.losses.supervised.Supervised")
+    for stage in ("kdx.stages.learn", "kdx.stages.label", "kdx.stages.evaluate"):
+        assert not any(m.startswith("kdx.losses") for m in modules(stage))
+    assert not any(m in modules("kdx.stages.prepare") for m in ("kdx.trainer", "kdx.models"))
+
+
+@pytest.mark.parametrize("target", ["os.system", "kdx.core.torch.load", "kdx.store.shutil", "kdx.core.torch", "builtins.eval", "kdxevil.f", "torch.load",
+                                    "torchvision.models.os.system", "kdx.component.MANIFEST", "nodots", "kdx..core"])  # fmt: skip
+def test_targets_that_are_refused(target):
+    with pytest.raises(Fault):
+        resolve(target)
+
+
+def test_a_component_names_keys_that_do_not_fit():
+    with pytest.raises(Fault, match="does not take these keys"):
+        Component({"_target_": "kdx.losses.kd.KD", "temprature": 3}).build(None)
+
+
+def test_subseeds_are_stable_and_distinct():
+    seeds = [subseed(s, *p) for s in (0, 1) for p in (("split",), ("student", 0), ("student", 1))]
+    assert len(set(seeds)) == 6 and all(0 <= s < 2**63 for s in seeds)
+    assert subseed(0, "split") == subseed(0, "split")
+
+
+def test_a_resumed_stage_tells_its_earlier_records_once(tmp_path):
+    from kdx.store import Work
+
+    heard = Heard()
+    work = Work(tmp_path, "w", heard)
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": s, "v": s}) + "\n" for s in range(5)) + '{"step": 5, "v"')
+    work.rewind(3)
+    assert [e[2]["step"] for e in heard.events] == [0, 1, 2]
+    work.record({"step": 3, "v": 30})
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
