@@ -130,7 +130,8 @@ def download(root: Path, fetch: Callable[[], object], present: Callable[[], bool
         if made:
             with contextlib.suppress(OSError):  # leaves no empty folder behind
                 lock.unlink(missing_ok=True)
-                root.rmdir()
+                for empty in [*sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True), root]:
+                    empty.rmdir()
         return f" (the download failed: {' '.join(str(error).split())[-120:]})"
     return ""
 
