@@ -112,7 +112,9 @@ def check_import(module: str, target: str, known: dict[str, Path], at_import: bo
         own = package is not None and inside(target, package)
         return None if here is None or own or there < here else "imports only from layers below its own"
     if top in ("hydra", "omegaconf"):
-        return None if any(inside(module, name) for name in COMPOSERS) else "only compose.py, cli.py and commands/ import hydra and omegaconf"
+        return (
+            None if any(inside(module, name) for name in COMPOSERS) else "only compose.py, cli.py and commands/ import hydra and omegaconf"
+        )
     if top in ("torch", "torchvision"):
         if any(inside(module, name) for name in NO_TORCH):
             return "imports no torch"
@@ -218,7 +220,9 @@ def test_a_planted_violation_is_found(tmp_path, name, text, expected):
     assert len(found) == 1 and expected in found[0], found
 
 
-@pytest.mark.parametrize("module", ["kdx.faults", "kdx.locate", "kdx.store", "kdx.stages", "kdx.compose", "kdx.report", "kdx.commands", "kdx.cli"])
+@pytest.mark.parametrize(
+    "module", ["kdx.faults", "kdx.locate", "kdx.store", "kdx.stages", "kdx.compose", "kdx.report", "kdx.commands", "kdx.cli"]
+)
 def test_importing_it_loads_no_torch(root, module):
     """What the AST cannot see: torch coming in through another module or package."""
     if module not in modules(root):
