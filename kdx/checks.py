@@ -10,7 +10,6 @@ from typing import Any
 
 from kdx.faults import Fault, nearest
 
-
 _gathered: ContextVar[list[str] | None] = ContextVar("gathered", default=None)
 
 

@@ -181,7 +181,7 @@ def code_digest(names: Iterable[str]) -> str:
     return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _module_of(name: str) -> str:
     """The longest prefix of a dotted name that is a module's file."""
     parts = name.split(".")
@@ -191,7 +191,7 @@ def _module_of(name: str) -> str:
     return parts[0]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _own_file(module: str) -> Path | None:
     package = Path(__file__).parent
     if module.split(".")[0] == "kdx":
@@ -213,7 +213,7 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _syntax(path: Path) -> tuple[str, tuple[str, ...]]:
     """(hash of the syntax tree, names of the kdx modules that it imports anywhere)"""
     tree = ast.parse(path.read_text())

@@ -112,7 +112,8 @@ def check_room(order: Order, about: Description, faults: list[str]) -> None:
     needed = room(plan, about)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        faults.append(f"no space left for this run: it needs about {needed / 1e6:.0f} MB in {order.store}, and {free / 1e6:.0f} MB are free; set store=PATH on another disk")
+        faults.append(f"no space left for this run: it needs about {needed / 1e6:.0f} MB in {order.store}, and {free / 1e6:.0f} MB are free; "
+                      "set store=PATH on another disk")  # fmt: skip
 
 
 def room(plan: Plan, about: Description) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import kdx
+from kdx.faults import Fault
 from kdx.stages import evaluate
 from kdx.store import Artifact, Halt, Listener, Miss, Store
 from kdx.wiring import Order, with_sources
@@ -35,7 +36,7 @@ def all_stored(order: Order) -> bool:
     """Whether the run would compute nothing."""
     try:
         perform(order, Listener(), peek=True)
-    except (Miss, OSError):
+    except (Miss, Fault, OSError):  # a file that is missing is told by those who can fetch it
         return False
     return True
 

@@ -119,7 +119,7 @@ def fit(objective: Objective, batches: Iterable, *, start: int, steps: int, trai
     trained = [p for p in objective.parameters() if p.requires_grad]
     look_always = runtime.device == "cpu"
     objective.train()
-    for step, streams in zip(range(start, steps), batches):
+    for step, streams in zip(range(start, steps), batches, strict=False):
         if step % refresh_every == 0:
             refreshed = objective.refresh()
             if refreshed:

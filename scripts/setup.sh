@@ -73,11 +73,13 @@ kdx_show() {
 # One plain sentence for what usually goes wrong, from what was printed.
 kdx_explain() {
     local log=$VENV/.kdx-setup.log
+    local offline='name resolution|(could not|failed to) resolve|dns error|NewConnectionError|error sending request|timed out'
+    offline+='|connection (refused|error|reset)|unreachable|proxy'
     if grep -qiE 'ensurepip is not|No module named (venv|ensurepip)' "$log"; then
         kdx_die "this Python has no venv module: install it (Debian, Ubuntu: apt install python3-venv) or install uv, then try again"
     elif grep -qiE 'No space left|disk quota' "$log"; then
         kdx_die "no space is left for the environment in $VENV: it takes about 7 GB; free some, or set KDX_VENV to another place"
-    elif grep -qiE 'name resolution|(could not|failed to) resolve|dns error|NewConnectionError|connection (refused|error|reset|timed out)|error sending request|timed out|unreachable|proxy' "$log"; then
+    elif grep -qiE "$offline" "$log"; then
         rm -f "$VENV/.kdx-installing" # nothing was touched yet: an environment that works is not thrown away for being offline
         kdx_die "the packages could not be downloaded: the first set-up needs a network that reaches the Python package index"
     fi
@@ -87,11 +89,15 @@ kdx_explain() {
 kdx_build() {
     local python marks=$VENV/.kdx
     [[ -z ${KDX_NO_SETUP:-} ]] || exit 1
-    python=$(kdx_python) || kdx_die "Python 3.11 or later is needed; python3 here is $(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing)"
+    if ! python=$(kdx_python); then
+        python=$(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing)
+        kdx_die "Python 3.11 or later is needed; python3 here is $python"
+    fi
     if [[ -d $VENV && ! -e $VENV/pyvenv.cfg && ! -e $marks-lock && -n $(ls -A "$VENV") ]]; then
         kdx_die "$VENV has files in it and is no Python environment: empty it, or set KDX_VENV to another place"
     fi
-    mkdir -p "$VENV" 2>/dev/null && [[ -w $VENV ]] || kdx_die "the environment cannot be made in $VENV: set KDX_VENV to a folder that can be written"
+    mkdir -p "$VENV" 2>/dev/null && [[ -w $VENV ]] ||
+        kdx_die "the environment cannot be made in $VENV: set KDX_VENV to a folder that can be written"
     trap 'echo "kdx: the set-up was interrupted; the next call does it again" >&2; exit 130' INT TERM
     kdx_lock "$python" || kdx_die "the lock $marks-lock could not be taken"
 

@@ -51,8 +51,8 @@ ONLY = {
 }
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
-NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.store", "kdx.folders", "kdx.report", "kdx.lineage", "kdx.card", "kdx.cache",
-            "kdx.cli"]  # fmt: skip
+NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.store", "kdx.folders", "kdx.report", "kdx.lineage", "kdx.card", "kdx.cache"]
+NO_TORCH += ["kdx.cli"]
 TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.compose", "kdx.commands"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
@@ -118,7 +118,9 @@ def check_import(module: str, target: str, known: dict[str, Path], at_import: bo
         own = package is not None and inside(target, package)
         return None if here is None or own or there < here else "imports only from layers below its own"
     if top in ("hydra", "omegaconf"):
-        return None if any(inside(module, name) for name in COMPOSERS) else "only compose.py, cli.py and commands/ import hydra and omegaconf"
+        return (
+            None if any(inside(module, name) for name in COMPOSERS) else "only compose.py, cli.py and commands/ import hydra and omegaconf"
+        )
     if top in ("torch", "torchvision"):
         if any(inside(module, name) for name in NO_TORCH):
             return "imports no torch"
@@ -224,8 +226,11 @@ def test_a_planted_violation_is_found(tmp_path, name, text, expected):
     assert len(found) == 1 and expected in found[0], found
 
 
-@pytest.mark.parametrize("module", ["kdx.faults", "kdx.locate", "kdx.store", "kdx.stages", "kdx.compose", "kdx.report", "kdx.lineage", "kdx.cache",
-                                    "kdx.commands", "kdx.commands.cache", "kdx.commands.evaluate", "kdx.commands.export", "kdx.cli"])  # fmt: skip
+@pytest.mark.parametrize(
+    "module",
+    ["kdx.faults", "kdx.locate", "kdx.store", "kdx.stages", "kdx.compose", "kdx.report", "kdx.lineage", "kdx.cache", "kdx.commands"]
+    + ["kdx.commands.cache", "kdx.commands.evaluate", "kdx.commands.export", "kdx.cli"],
+)
 def test_importing_it_loads_no_torch(root, module):
     """What the AST cannot see: torch coming in through another module or package."""
     if module not in modules(root):

@@ -75,7 +75,9 @@ class Clone:
 
     def run(self, *argv: str, script: Path | str | None = None, cwd: Path | str = "/", **more: str) -> subprocess.CompletedProcess:
         script = script or self.path / "scripts" / "kdx"
-        return subprocess.run([script, *argv], capture_output=True, text=True, check=False, cwd=cwd, env=self.environment(**more), timeout=60)
+        return subprocess.run(
+            [script, *argv], capture_output=True, text=True, check=False, cwd=cwd, env=self.environment(**more), timeout=60
+        )
 
     def installs(self) -> list[str]:
         return self.calls.read_text().splitlines() if self.calls.exists() else []
@@ -168,7 +170,11 @@ def test_an_environment_whose_python_is_gone_is_made_again(clone):
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_set_up_is_done_again(clone, kill):
     process = subprocess.Popen(
-        [clone.path / "scripts" / "kdx"], env=clone.environment(UV_DOES="hang"), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [clone.path / "scripts" / "kdx"],
+        env=clone.environment(UV_DOES="hang"),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     while not Path(f"{clone.calls}.hanging").exists():
         assert process.poll() is None
@@ -186,7 +192,10 @@ def test_an_interrupted_set_up_is_done_again(clone, kill):
 
 def test_two_that_start_together_set_up_once(clone):
     environment = clone.environment(UV_DOES="slow")
-    both = [subprocess.Popen([clone.path / "scripts" / "kdx", "x"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
+    both = [
+        subprocess.Popen([clone.path / "scripts" / "kdx", "x"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in "ab"
+    ]
     told = [process.communicate(timeout=30) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert all(out.endswith("|x\n") for out, _ in told)
@@ -228,7 +237,10 @@ def test_an_old_python_gets_one_sentence(clone):
 @pytest.mark.parametrize(
     ("says", "sentence"),
     [
-        ("NewConnectionError: Failed to establish a new connection", "the packages could not be downloaded: the first set-up needs a network"),
+        (
+            "NewConnectionError: Failed to establish a new connection",
+            "the packages could not be downloaded: the first set-up needs a network",
+        ),
         ("dns error: failed to lookup address information", "the packages could not be downloaded: the first set-up needs a network"),
         ("OSError: [Errno 28] No space left on device", "no space is left for the environment"),
         ("The virtual environment was not created because ensurepip is not available.", "this Python has no venv module"),
@@ -347,7 +359,11 @@ def test_each_dependency_has_its_reason(root):
     with (root / "pyproject.toml").open("rb") as file:
         data = tomllib.load(file)
     project = data["project"]
-    wanted = [*data["build-system"]["requires"], *project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    wanted = [
+        *data["build-system"]["requires"],
+        *project["dependencies"],
+        *(text for extra in project["optional-dependencies"].values() for text in extra),
+    ]
     names = {re.match(r"[\w-]+", text)[0] for text in wanted}
     rows = re.findall(r"^\| ([\w-]+) \| (.+) \|$", (root / "docs" / "dependencies.md").read_text(), re.MULTILINE)
     assert {name for name, _ in rows} - {"package"} == names

@@ -17,7 +17,11 @@ def wheel(root, tmp_path_factory) -> Path:
     """The repository's wheel. With hatchling here it needs no network; without, `build` downloads it."""
     out = tmp_path_factory.mktemp("wheel")
     here = importlib.util.find_spec("hatchling") is not None
-    command = ["-c", f"import hatchling.build as b; b.build_wheel({str(out)!r})"] if here else ["-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(out), "."]
+    command = (
+        ["-c", f"import hatchling.build as b; b.build_wheel({str(out)!r})"]
+        if here
+        else ["-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(out), "."]
+    )
     done = subprocess.run([sys.executable, *command], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (path,) = out.glob("kdx-*.whl")
@@ -52,7 +56,9 @@ def test_the_installed_kdx_lists_its_options_from_another_folder(root, installed
 
     def kdx(*argv: str) -> str:
         code = "import sys, kdx; from kdx.cli import main; print(kdx.__file__, file=sys.stderr); sys.exit(main())"
-        done = subprocess.run([sys.executable, "-P", "-c", code, *argv], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, *argv], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert (done.returncode, done.stderr.strip()) == (0, str(installed / "kdx" / "__init__.py"))
         return done.stdout
 

@@ -94,7 +94,9 @@ def list_options(conf: Path, group: str) -> list[str]:
         raise Fault(f"no config group '{group}'{nearest(group, groups(conf))}")
     names, default = options(conf, group), defaults(conf)
     wide = max(map(len, names), default=0)
-    return [row(f"{'*' if name in default.get(group, []) else ' '} {name:{wide}}  ", describe(conf / group / f"{name}.yaml")) for name in names]
+    return [
+        row(f"{'*' if name in default.get(group, []) else ' '} {name:{wide}}  ", describe(conf / group / f"{name}.yaml")) for name in names
+    ]
 
 
 def main(argv: Sequence[str]) -> int:

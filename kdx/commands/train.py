@@ -70,8 +70,8 @@ def task(config: Any) -> None:
 
 def run(order: Order, path: Path, words: Sequence[str]) -> int:
     from kdx.report.folder import RunFolder
-    from kdx.report.progress import Progress
     from kdx.report.listener import Many
+    from kdx.report.progress import Progress
 
     folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *words])
     folder.run["store"] = str(order.store.resolve())

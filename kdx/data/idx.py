@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.raw import Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class, read_file
+from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class, read_file
 from kdx.faults import Fault
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -42,6 +42,7 @@ class Idx:
         return []
 
     def fetch(self) -> None:
+        why = NOT_TRIED
         if self.files():
             return
         if self._download:
@@ -49,13 +50,13 @@ class Idx:
 
             kind = getattr(torchvision.datasets, self._torchvision)
             root = self._places[0]
-            download(self._torchvision, root, lambda: kind(str(root), download=True), lambda: bool(self.files()))
+            why = download(root, lambda: kind(str(root), download=True), lambda: bool(self.files()))
         if not self.files():
             missing = next(name for name, path in zip(NAMES, self._found(self._places[0]), strict=True) if path is None)
             looked = " and ".join(f"'{place}'" for place in self._places)
             raise Fault(
                 f"the data file '{missing}' (or '{missing}.gz') is missing; looked for in {looked}: "
-                "set dataset.root=PATH, or dataset.download=true where there is a network"
+                f"set dataset.root=PATH{why}"
             )
 
     def describe(self) -> Description:

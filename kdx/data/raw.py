@@ -109,8 +109,14 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def download(what: str, root: Path, fetch: Callable[[], object], present: Callable[[], bool]) -> None:
-    """Runs `fetch`, one process at a time for each `root`, unless somebody else made the files `present` meanwhile."""
+NOT_TRIED = ", or dataset.download=true where there is a network"
+
+
+def download(root: Path, fetch: Callable[[], object], present: Callable[[], bool]) -> str:
+    """Runs `fetch`, one process at a time for each `root`, unless somebody else made the files `present` meanwhile.
+
+    A failure is no error yet: the file that is missing then is. Returns the end of that sentence: why the download failed.
+    """
     from filelock import FileLock
 
     made = not root.exists()
@@ -124,8 +130,10 @@ def download(what: str, root: Path, fetch: Callable[[], object], present: Callab
         if made:
             with contextlib.suppress(OSError):  # leaves no empty folder behind
                 lock.unlink(missing_ok=True)
-                root.rmdir()
-        raise Fault(f"{what} could not be downloaded to '{root}' ({error}): put its files there by hand") from None
+                for empty in [*sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True), root]:
+                    empty.rmdir()
+        return f" (the download failed: {' '.join(str(error).split())[-120:]})"
+    return ""
 
 
 @contextlib.contextmanager

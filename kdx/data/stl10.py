@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.raw import Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class, read_file
+from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class, read_file
 from kdx.faults import Fault
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -30,15 +30,16 @@ class Stl10:
         return [folder / name for name in NAMES]
 
     def fetch(self) -> None:
+        why = NOT_TRIED
         if self._download and not self._complete():
             import torchvision
 
-            download("STL-10", self._root, lambda: torchvision.datasets.STL10(str(self._root), download=True), self._complete)
+            why = download(self._root, lambda: torchvision.datasets.STL10(str(self._root), download=True), self._complete)
         for path in self.files():
             if not path.is_file():
                 raise Fault(
                     f"the data file '{path.name}' of STL-10 is missing; looked for in '{path.parent}': set dataset.root=PATH to the "
-                    "folder that holds 'stl10_binary', or dataset.download=true where there is a network"
+                    f"folder that holds 'stl10_binary'{why}"
                 )
 
     def describe(self) -> Description:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.raw import Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class
+from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class
 from kdx.faults import Fault
 
 CLASSES = tuple("0123456789")
@@ -27,6 +27,7 @@ class Svhn:
         return [self._root / name for name in NAMES]
 
     def fetch(self) -> None:
+        why = NOT_TRIED
         if self._download and not self._complete():
             import torchvision
 
@@ -34,12 +35,12 @@ class Svhn:
                 for split in ("train", "test"):
                     torchvision.datasets.SVHN(str(self._root), split=split, download=True)
 
-            download("SVHN", self._root, both, self._complete)
+            why = download(self._root, both, self._complete)
         for path in self.files():
             if not path.is_file():
                 raise Fault(
                     f"the data file '{path.name}' of SVHN is missing; looked for in '{self._root}': "
-                    "set dataset.root=PATH, or dataset.download=true where there is a network"
+                    f"set dataset.root=PATH{why}"
                 )
 
     def describe(self) -> Description:

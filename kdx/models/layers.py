@@ -59,9 +59,9 @@ def no_stochastic_depth(model: str, rate: float) -> None:
 
 def check_whole(model: str, **numbers: int) -> None:
     """Each is a whole number of at least 1. Raises at once: nothing can be built on a wrong one."""
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise Fault(f"{model}: {name} must be a whole number of at least 1, not {number!r}")
+    for name, count in numbers.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise Fault(f"{model}: {name} must be a whole number of at least 1, not {count!r}")
 
 
 def check_widths(model: str, widths: Sequence[int], count: int | None = None) -> tuple[int, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from kdx.faults import Fault, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, Inputs

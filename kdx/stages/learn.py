@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdx.budget import passes, shares, total_steps
+from kdx.budget import shares, total_steps
 from kdx.component import Component, Source
 from kdx.core import Frozen, Objective, Parts, Split
 from kdx.data.augment import Chain, Views
@@ -175,7 +175,6 @@ class Watch:
             "threads": torch.get_num_threads(),
             "best": (self.best, self.best_step, self.best_accuracy, self.waited),
         }
-        state["schedule"].pop("lr_lambdas", None)
         if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
             return
         temporary = self.work.checkpoint.with_suffix(".tmp")

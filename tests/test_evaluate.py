@@ -1,0 +1,104 @@
+"""Metrics by hand, and stored answers that answer exactly the student's pixels."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from kdx.core import Frozen, Split
+from kdx.data.augment import Affine, Chain, Views
+from kdx.data.streams import Stream, sequential
+from kdx.evaluate import calibration_error, confusion, metrics, predict
+from kdx.labels import Ensemble, Live, Stored
+from kdx.models.cnn import cnn
+from kdx.runtime import Runtime
+from kdx.store import Artifact
+
+CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
+
+
+def test_calibration_error_by_hand():
+    """Two bins are used: confidence .9 (2 rows, both right) and .6 (2 rows, one right): (2 * .1 + 2 * .1) / 4 = .1"""
+    probs = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.6, 0.4]])
+    assert calibration_error(probs, torch.tensor([0, 1, 0, 1])) == pytest.approx(0.1)
+    assert calibration_error(torch.eye(3), torch.tensor([0, 1, 2])) == 0
+    assert calibration_error(torch.eye(2), torch.tensor([1, 0])) == 1
+
+
+def test_confusion_and_metrics_by_hand():
+    logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    y = torch.tensor([0, 1, 1])
+    assert confusion(logits.argmax(1), y, 2).tolist() == [[1, 0], [1, 1]]
+    found = metrics(logits, y, teacher=torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
+    assert found["accuracy"] == pytest.approx(2 / 3) and found["agreement"] == pytest.approx(2 / 3) and found["n"] == 3
+    expected = np.mean([np.log1p(np.exp(-2)), 2 + np.log1p(np.exp(-2)), np.log1p(np.exp(-1))])
+    assert found["nll"] == pytest.approx(expected)
+
+
+def split(n=21):
+    generator = torch.Generator().manual_seed(1)
+    return Split("unlabelled", torch.randint(256, (n, 1, 16, 16), dtype=torch.uint8, generator=generator))
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return cnn(shape=(1, 16, 16), classes=4, widths=[4], hidden=8, batch_norm=True, dropout=0.5, stochastic_depth=0.0)
+
+
+def test_predict_uses_eval_mode_and_puts_the_mode_back():
+    net = network().train()
+    first, second = predict(net, split(), CPU), predict(net, split(), CPU, batch=5)
+    assert torch.allclose(first, second, atol=1e-6) and net.training
+
+
+def views():
+    return Views(Chain([("affine", Affine(degrees=11.5, shift=0.12, scale=0.1))]), 9)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Answers for 3 views of each row, laid down in another order and batch size than they are asked for."""
+    teacher = Frozen(network())
+    array = np.zeros((21, 3, 4), np.float16)
+    for slot in (2, 0, 1):
+        for batch in sequential(split(), batch=8, views=views(), view=1 + slot):
+            array[batch.index.numpy(), slot] = teacher(batch.views["main"]).numpy()
+    np.save(tmp_path / "unlabelled.npy", array)
+    (tmp_path / "answers.json").write_text(json.dumps({"splits": {"unlabelled": {"views": 3, "first": 1}}, "clean": False}))
+    return Stored.open(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu"), teacher
+
+
+def test_stored_answers_are_the_live_ones_for_every_view(stored):
+    answers, teacher = stored
+    stream = Stream(split(), views(), batch=6, seed=2, cycle=3)
+    live = Live(teacher, "main")
+    seen = set()
+    for step in range(12):
+        batch = stream.batch(step)
+        seen |= set(batch.view.tolist())
+        torch.testing.assert_close(answers(batch), live(batch), rtol=2e-3, atol=2e-3)
+    assert seen == {1, 2, 3}
+
+
+def test_a_view_without_an_answer_is_an_error(stored):
+    answers, _ = stored
+    batch = Stream(split(), views(), batch=21, seed=2, cycle=None).batch(3)
+    assert batch.view.max() == 4
+    with pytest.raises(IndexError, match="no stored answer for view 4"):
+        answers(batch)
+
+
+def test_an_ensemble_is_the_mean_of_probabilities():
+    one = torch.log(torch.tensor([[0.9, 0.1]]))
+    two = torch.log(torch.tensor([[0.5, 0.5]]))
+    both = Ensemble([lambda b: one, lambda b: two])(None)
+    torch.testing.assert_close(both.softmax(1), torch.tensor([[0.7, 0.3]]))
+
+
+def test_a_frozen_teacher_stays_in_eval_mode_without_gradient():
+    net = network().train()
+    frozen = Frozen(net)
+    x = torch.rand(2, 1, 16, 16, requires_grad=True)
+    assert not net.training and not frozen(x).requires_grad and not any(p.requires_grad for p in net.parameters())
+    assert not isinstance(frozen, torch.nn.Module)

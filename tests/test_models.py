@@ -1,0 +1,370 @@
+"""Every model of conf/model builds, answers, learns and fits what is published of it; its files compose."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from kdx import models
+from kdx.faults import Fault
+from kdx.models import layers, size
+from kdx.models import torchvision as zoo
+
+CONF = Path(__file__).parent.parent / "conf"
+NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem != "timm")
+RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
+BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}
+"""Built for one shape by default and for all by the slow tests."""
+STAGE_KEYS = {"length", "optimiser", "lr", "weight_decay", "momentum", "schedule", "warmup", "clip", "batch_size", "precision"}
+
+
+class Described:
+    """A model as its YAML describes it, with changes."""
+
+    def __init__(self, name, /, **changes):
+        self.spec = yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text()) | changes
+
+    def build(self, **more):
+        module, _, function = self.spec["_target_"].rpartition(".")
+        found = getattr(importlib.import_module(module), function)
+        assert found.__module__ == module
+        return found(**{k: v for k, v in self.spec.items() if k != "_target_"}, **more)
+
+
+def make(name, /, shape=(1, 16, 16), classes=10, **changes):
+    torch.manual_seed(0)
+    return models.build(Described(name, **changes), shape=shape, classes=classes, mean=[0.4] * shape[0], std=[0.3] * shape[0])
+
+
+def works(name, shape, classes):
+    """Finite logits, a gradient for every parameter, and in eval mode an answer that does not depend on the rest of the batch."""
+    net = make(name, shape, classes)
+    assert all(isinstance(k, str) and (k in ("mean", "std") or k.startswith("net.")) for k in net.state_dict())
+    for part in net.modules():  # vit's last layer starts at zero: nothing could be told apart
+        if isinstance(part, nn.Linear) and not part.weight.any():
+            nn.init.normal_(part.weight, std=0.02)
+    x = torch.rand(4, *shape)
+    net.eval()
+    with torch.no_grad():
+        together, alone = net(x), net(x[2:3])
+    assert together.shape == (4, classes) and together.isfinite().all()
+    torch.testing.assert_close(together[2:3], alone, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(together[0], together[1])
+    net.train()
+    for part in net.modules():
+        if isinstance(part, layers.DropPath):
+            part.rate = 0.0
+    # Zero-initialised last norms hide what lies before them from the first gradient.
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.constant_(part.weight, 0.5)
+    net(x).square().sum().backward()
+    missing = [k for k, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not missing
+    assert all(p.grad.abs().sum() > 0 for k, p in net.named_parameters() if k.endswith("weight") and p.dim() > 1)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in BIG])
+@pytest.mark.parametrize("shape, classes", [((1, 16, 16), 10), ((3, 32, 32), 7)])
+def test_model_works(name, shape, classes):
+    works(name, shape, classes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape, classes", [((1, 8, 8), 10), ((1, 16, 16), 10), ((1, 28, 28), 10), ((3, 32, 32), 7), ((3, 40, 24), 3), ((3, 96, 96), 5)])
+def test_every_model_works_at_every_size(name, shape, classes):
+    works(name, shape, classes)
+
+
+@pytest.mark.parametrize("name", sorted(BIG))
+def test_big_model_has_the_right_shape(name):
+    """On the meta device: no numbers, so no time."""
+    with torch.device("meta"):
+        net = make(name, (3, 32, 32), 7).eval()
+        assert net(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name, millions", [
+    ("resnet20", 0.278324), ("resnet32", 0.472756), ("resnet56", 0.861620), ("resnet110", 1.736564), ("resnet8x4", 1.233540),
+    ("resnet32x4", 7.433860), ("wrn_16_2", 0.703284), ("wrn_40_2", 2.255156), ("vgg8", 3.965028), ("vgg13", 9.462180),
+])  # fmt: skip
+def test_parameters_are_those_of_the_tables(name, millions):
+    """CIFAR-100, as RepDistiller's and mdistiller's networks count."""
+    assert size.parameters(make(name, (3, 32, 32), 100)) == round(millions * 1e6)
+
+
+@pytest.mark.parametrize("name, parameters", [
+    ("resnet18", 11_689_512), ("resnet50", 25_557_032), ("mobilenet", 3_504_872), ("mobilenet_v3_small", 2_542_856),
+    ("shufflenet_v2", 2_278_604), ("efficientnet_b0", 5_288_548), ("efficientnet_b1", 7_794_184), ("efficientnet_b2", 9_109_994),
+    ("vit_b_16", 86_567_656),
+])  # fmt: skip
+def test_at_224_pixels_the_network_is_torchvisions_own(name, parameters):
+    """torchvision's table of weights gives these counts; with no halving taken out every layer is the original."""
+    with torch.device("meta"):
+        net = make(name, (3, 224, 224), 1000)
+    assert size.parameters(net) == parameters
+
+
+@pytest.mark.parametrize("name, gigaflops", [("resnet32x4", 2.17), ("resnet8x4", 0.354), ("resnet56", 0.252), ("resnet20", 0.082)])
+def test_flops(name, gigaflops):
+    assert size.flops(make(name, (3, 32, 32), 100), (3, 32, 32)) / 1e9 == pytest.approx(gigaflops, rel=0.006)
+
+
+def test_flops_of_attention_are_counted():
+    """A layer of width 8 on 3 tokens by hand: projections 3*8*24 + 3*8*8, scores and mixing 2 * 3*3*8, multiply-adds doubled."""
+
+    class OneLayer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            x = x.flatten(2)[:, 0].view(1, 3, 8)
+            return self.attention(x, x, x, need_weights=False)[0]
+
+    assert size.flops(OneLayer(), (1, 3, 8)) == 2 * (3 * 8 * 24 + 3 * 8 * 8 + 2 * 3 * 3 * 8)
+
+
+@pytest.mark.parametrize("side, last", [(8, 2), (16, 2), (32, 4), (96, 6), (224, 7)])
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v3_small", "shufflenet_v2", "efficientnet_b0"])
+def test_small_pictures_keep_a_map(name, side, last):
+    with torch.device("meta"):
+        net = make(name, (3, side, side))
+        maps = []
+        before_pool = net.net.conv5[0] if name == "shufflenet_v2" else net.net.features
+        before_pool.register_forward_hook(lambda module, inputs, made: maps.append(made.shape[-1]))
+        net.eval()(torch.rand(1, 3, side, side))
+    assert maps == [last]
+
+
+def test_normalises_by_the_datasets_numbers():
+    net = models.adapt.Adapted(nn.Identity(), shape=(3, 2, 2), channels=3, size=(2, 2), mean=[0.1, 0.2, 0.3], std=[0.5, 1, 2])
+    x = torch.rand(2, 3, 2, 2)
+    torch.testing.assert_close(net(x)[:, 2], (x[:, 2] - 0.3) / 2)
+    torch.testing.assert_close(net(x)[:, 0], (x[:, 0] - 0.1) / 0.5)
+
+
+def test_grey_is_repeated_and_resized():
+    net = models.adapt.Adapted(nn.Identity(), shape=(1, 4, 4), channels=3, size=(8, 8), mean=[0.0] * 3, std=[1, 2, 4])
+    made = net(torch.full((2, 1, 4, 4), 0.5))
+    assert made.shape == (2, 3, 8, 8)
+    torch.testing.assert_close(made[0, :, 3, 3], torch.tensor([0.5, 0.25, 0.125]))
+
+
+def test_shrinking_uses_every_pixel():
+    net = models.adapt.Adapted(nn.Identity(), shape=(1, 64, 64), channels=1, size=(4, 4), mean=[0.0], std=[1.0])
+    x = torch.zeros(1, 1, 64, 64)
+    x[..., ::4, ::4] = 1
+    torch.testing.assert_close(net(x).mean(), x.mean(), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("mean, std, wrong", [([0.1], [0.2], "one number a channel"), ([0.1] * 3, [0.2, 0, 0.1], "above 0")])
+def test_adapted_refuses(mean, std, wrong):
+    with pytest.raises(Fault, match=wrong):
+        models.adapt.Adapted(nn.Identity(), shape=(3, 2, 2), channels=3, size=(2, 2), mean=mean, std=std)
+
+
+@pytest.mark.parametrize("name, changes, wrong", [
+    ("cnn", {"dropout": 1.0}, "dropout"), ("cnn", {"stochastic_depth": 0.1}, "no residual branches"), ("cnn", {"hidden": 0}, "hidden"),
+    ("cnn", {"widths": []}, "widths"), ("mlp", {"stochastic_depth": 0.1}, "no residual branches"), ("mlp", {"hidden": 2.5}, "hidden"),
+    ("vgg8", {"stochastic_depth": 0.1}, "no residual branches"), ("vgg8", {"depth": 9}, "8, 11, 13, 16"), ("resnet20", {"depth": 21}, r"6n \+ 2"),
+    ("resnet20", {"widths": [16, 32]}, "4 channel"), ("resnet20", {"stochastic_depth": -0.1}, "stochastic_depth"), ("wrn_16_2", {"depth": 20}, r"6n \+ 4"),
+    ("shufflenet_v2", {"stochastic_depth": 0.1}, "no residual branches"), ("resnet18", {"variant": "resnet19"}, "did you mean"),
+    ("resnet18", {"weights": "IMAGENET1K_V7"}, "IMAGENET1K_V1"), ("vit_b_16", {"patch": 17}, "patch"), ("vit_b_16", {"patch": 4, "weights": "DEFAULT"}, "patch=null"),
+])  # fmt: skip
+def test_wrong_arguments_are_told(name, changes, wrong):
+    with pytest.raises(Fault, match=wrong), torch.device("meta"):
+        make(name, **changes)
+
+
+@pytest.mark.parametrize("name", ["cnn", "vgg8", "resnet20", "wrn_16_2", "resnet18", "mobilenet"])
+def test_too_small_pictures_are_told(name):
+    with pytest.raises(Fault, match="at least"):
+        make(name, (1, 3, 3))
+
+
+@pytest.mark.parametrize("name", ["resnet8x4", "wrn_16_2", "resnet18", "mobilenet", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16"])
+def test_rates_change_training_and_no_key(name):
+    with torch.device("meta"):
+        plain, noisy = make(name, **RATES), make(name, dropout=0.5, stochastic_depth=0.5)
+    assert list(plain.state_dict()) == list(noisy.state_dict())
+    drops = [p.rate for p in noisy.modules() if isinstance(p, layers.DropPath)] or [p.p for p in noisy.modules() if type(p).__name__ == "StochasticDepth"]
+    assert drops == sorted(drops) and len(set(drops)) > 1 and drops[-1] > 0.4
+    assert any(isinstance(p, nn.Dropout) and p.p == 0.5 for p in noisy.modules())
+
+
+@pytest.mark.parametrize("name, rate", [("resnet8x4", "dropout"), ("resnet18", "stochastic_depth"), ("shufflenet_v2", "dropout"), ("mlp", "dropout"), ("cnn", "dropout")])
+def test_rates_act_in_training_only(name, rate):
+    net = make(name, **(RATES | {rate: 0.5}))
+    for part in net.modules():
+        if isinstance(part, zoo.DroppedNorm):
+            nn.init.ones_(part.weight)
+    x = torch.rand(16, 1, 16, 16)
+    net.eval()
+    assert torch.equal(net(x), net(x))
+    for part in net.modules():
+        part.training = not isinstance(part, nn.BatchNorm2d) or isinstance(part, zoo.DroppedNorm)
+    state = torch.random.get_rng_state()
+    first = net(x)
+    assert not torch.allclose(first, net(x))
+    torch.random.set_rng_state(state)
+    torch.testing.assert_close(first, net(x))
+
+
+def test_drop_path_keeps_the_mean_and_whole_rows():
+    torch.manual_seed(0)
+    drop = layers.DropPath(0.3).train()
+    made = drop(torch.ones(20_000, 2, 1, 1))
+    assert made.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert torch.equal(made[:, 0], made[:, 1])
+    assert made.mean().item() == pytest.approx(1, abs=0.02)
+    assert list(layers.rising(0.4, 4)) == pytest.approx([0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet8x4", *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in ("cnn", "resnet8x4"))])
+def test_exports_with_any_batch_size(name):
+    net = make(name).eval()
+    x = torch.rand(3, 1, 16, 16)
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
+    other = torch.rand(5, 1, 16, 16)
+    torch.testing.assert_close(program.module()(other), net(other), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cnn", "resnet8x4", "mobilenet"])
+def test_channels_last_and_bf16(name):
+    net = make(name).eval()
+    x = torch.rand(4, 1, 16, 16)
+    with torch.no_grad():
+        expected = net(x)
+        fast = copy.deepcopy(net).to(memory_format=torch.channels_last)
+        torch.testing.assert_close(fast(x.contiguous(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-4)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert (fast(x) - expected).abs().max() < 0.05 * expected.abs().max() + 0.05
+
+
+def test_state_dict_round_trip():
+    one, other = make("resnet8x4"), models.build(Described("resnet8x4"), shape=(1, 16, 16), classes=10, mean=[0.9], std=[0.1])
+    other.load_state_dict(one.state_dict())
+    x = torch.rand(2, 1, 16, 16)
+    assert torch.equal(one.eval()(x), other.eval()(x))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torch.hub's folder, empty, with a network that answers nothing."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def offline(url, *args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_pretrained_weights_come_from_torch_hubs_folder(hub):
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    torch.manual_seed(3)
+    original = resnet18().eval()
+    torch.save(original.state_dict(), hub / ResNet18_Weights.DEFAULT.url.rsplit("/", 1)[1])
+    net = make("resnet18", (3, 32, 32), 1000, weights="DEFAULT").eval()
+    x = torch.rand(1, 3, 32, 32)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    with torch.no_grad():
+        expected = original((nn.functional.interpolate(x, size=(224, 224), mode="bilinear") - mean) / std)
+        torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5)
+        grey = make("resnet18", (1, 8, 8), 10, weights="ResNet18_Weights.IMAGENET1K_V1").eval()
+        assert grey(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+    assert torch.equal(grey.net.layer4[1].conv2.weight, original.layer4[1].conv2.weight)
+    with pytest.raises(Fault, match="only grey can be repeated"):
+        make("resnet18", (4, 8, 8), 10, weights="DEFAULT")
+
+
+def test_missing_weights_are_named(hub):
+    with pytest.raises(Fault) as told:
+        make("mobilenet", weights="IMAGENET1K_V2")
+    assert "mobilenet_v2-7ebf99e0.pth" in str(told.value) and str(hub) in str(told.value) and "\n" not in str(told.value)
+
+
+def test_without_reading_no_file_is_wanted(hub):
+    net = models.build(Described("mobilenet", weights="DEFAULT"), shape=(1, 16, 16), classes=10, mean=[0.5], std=[0.5], read_weights=False)
+    assert net.size == (224, 224) and net.net.classifier[1].out_features == 10
+    torch.testing.assert_close(net.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
+
+
+@pytest.mark.parametrize("content, wrong", [(b"PK not really", "damaged"), ({"conv1.weight": torch.zeros(1)}, "do not fit")])
+def test_damaged_weights_are_named(hub, content, wrong):
+    path = hub / "resnet18-f37072fd.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(Fault, match=wrong) as told:
+        make("resnet18", weights="DEFAULT")
+    assert str(path) in str(told.value)
+
+
+def test_timm_is_told_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(Fault, match="pip install timm"):
+        make("timm")
+
+
+def test_timm_by_name():
+    pytest.importorskip("timm")
+    works("timm", (1, 16, 16), 10)
+    with pytest.raises(Fault, match="did you mean 'resnet18d'"):
+        make("timm", name="resnet18dd")
+    with pytest.raises(Fault, match="weights"):
+        make("timm", weights="no_such_tag")
+
+
+def test_size_of_a_layer():
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    assert size.parameters(net) == 8 + 4
+    assert size.bytes(net) == 4 * (8 + 4 + 4) + 8
+
+
+def test_latency_measures_and_leaves_the_mode():
+    class Slow(nn.Linear):
+        def forward(self, x):
+            assert not self.training and torch.is_inference_mode_enabled()
+            for _ in range(200):
+                x = x + 1
+            return super().forward(x.flatten(1))
+
+    nets = {"fast": nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "slow": Slow(4, 2)}
+    nets["fast"][1].eval()
+    found = size.latency(nets, (1, 2, 2), "cpu")
+    assert set(found) == {"fast", "slow"} and 0 < found["fast"] < found["slow"]
+    assert nets["slow"].training and nets["fast"].training and not nets["fast"][1].training
+
+
+@pytest.mark.parametrize("role, stage", [("teacher", "teacher_pretrain"), ("student", "student_train")])
+def test_each_model_composes_in_each_role(role, stage):
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    assert {p.stem for p in (CONF / role).glob("*.yaml")} == {p.stem for p in (CONF / "model").glob("*.yaml")}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for path in sorted((CONF / role).glob("*.yaml")):
+            made = OmegaConf.to_container(compose(overrides=[f"+{role}={path.stem}", f"{role}.dropout=0.25"]))
+            spec = yaml.safe_load((CONF / "model" / path.name).read_text())
+            checkpoint = {"checkpoint": None} if role == "teacher" else {}
+            assert made.pop(role) == spec | {"dropout": 0.25} | checkpoint
+            assert set(made.pop(stage, {})) <= STAGE_KEYS
+            assert set(made.pop("pseudo_label", {})) <= ({"views"} if role == "teacher" else set())
+            assert not made
+
+
+def test_each_file_says_what_it_is():
+    for group in ("model", "teacher", "student"):
+        for path in (CONF / group).glob("*.yaml"):
+            lines = [line for line in path.read_text().splitlines() if not line.startswith("# @")]
+            assert lines[0].startswith("# ") and len(lines[0]) > 20, path

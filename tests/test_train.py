@@ -1,0 +1,205 @@
+"""`kdx train` from end to end on real data (scikit-learn's digits), with few steps: what a run leaves behind, and what runs again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdx.cli import main
+
+SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=40", "student_train.steps=30"]
+NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "evaluate"]
+
+
+def train(*words):
+    """Runs in the working directory; returns the run.json of the run."""
+    before = set(Path("outputs/runs").glob("*"))
+    assert main(["train", *SHORT, *words]) == 0
+    (made,) = set(Path("outputs/runs").glob("*")) - before
+    return read(made)
+
+
+def read(folder):
+    return {**json.loads((folder / "run.json").read_text()), "folder": folder}
+
+
+def cached(run):
+    return {s["name"]: s["cached"] for s in run["stages"]}
+
+
+def keys(run):
+    return {s["name"]: s["key"] for s in run["stages"]}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("work here, a=b")
+
+
+@pytest.fixture(autouse=True)
+def inside(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+@pytest.fixture(scope="module")
+def first(place):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        run = train()
+        return {**run, "folder": place / run["folder"]}
+
+
+def test_run_json_is_complete_and_consistent(first):
+    assert first["status"] == "finished" and [s["name"] for s in first["stages"]] == NAMES
+    assert not any(cached(first).values()) and all(len(s["key"]) == 64 and s["seconds"] >= 0 for s in first["stages"])
+    results = first["results"]
+    for role in ("teacher", "baseline", "student"):
+        for which in ("last", "best"):
+            for split, n in (("validation", 200), ("test", 500)):
+                found = results[role][which][split]
+                assert 0 <= found["accuracy"] <= 1 and found["n"] == n and 0 <= found["ece"] <= 1 and found["nll"] > 0
+        assert np.sum(results[role]["last"]["test"]["confusion"]) == 500
+        right = np.trace(np.array(results[role]["last"]["test"]["confusion"]))
+        assert right / 500 == pytest.approx(results[role]["last"]["test"]["accuracy"])
+    accuracy = {role: results[role]["last"]["test"]["accuracy"] for role in ("teacher", "baseline", "student")}
+    assert results["headline"] == "last"
+    assert results["gain"] == pytest.approx(accuracy["student"] - accuracy["baseline"])
+    assert first["protocol"]["counts"] == {"labelled": 100, "validation": 200, "test": 500, "unlabelled": 997}
+    assert first["config"]["loss"]["temperature"] == 4 and first["environment"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_folder_explains_itself(first):
+    folder = first["folder"]
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1 and (folder / "train.log").read_text().count("begins") == 6
+    report = (folder / "report.md").read_text()
+    assert "student alone" in report and "validation" in report and first["stages"][1]["key"][:8] in report
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"teacher-pretrain", "student-train", "baseline-train"}
+    students = [line for line in lines if line["stage"] == "student-train"]
+    assert any(line.get("gradient/distillation", 0) > 0 and line.get("gradient/labels", 0) > 0 for line in students)
+    assert any("validation/accuracy" in line for line in students) and students[0]["step"] == 0
+    assert (folder / "artifacts" / "student-train" / "last.safetensors").exists()
+
+
+def test_tensorboard_shows_one_run_with_three_roles(first):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(first["folder"])).Reload()
+    tags = events.Tags()
+    for role in ("teacher", "baseline", "student"):
+        assert f"{role}/validation/accuracy" in tags["scalars"]
+        steps = [e.step for e in events.Scalars(f"{role}/train/loss")]
+        assert steps == sorted(set(steps)) and len(steps) > 5
+    assert any("confusion" in t for t in tags["images"]) and any("predictions" in t for t in tags["images"])
+    assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+def test_a_second_run_computes_nothing_and_says_the_same(first, capsys):
+    again = train()
+    assert all(cached(again).values()) and again["results"] == first["results"] and keys(again) == keys(first)
+    assert "distilled student" in capsys.readouterr().out
+    ours, theirs = ((r["folder"] / "metrics.jsonl").read_text() for r in (again, first))
+    assert ours == theirs and len(list(again["folder"].glob("events.out.tfevents.*"))) == 1
+
+
+def test_another_temperature_trains_the_student_only(first):
+    run = train("loss.temperature=2")
+    assert cached(run) == {**dict.fromkeys(NAMES, True), "student-train": False, "evaluate": False}
+
+
+def test_another_seed_changes_everything(first):
+    run = train("seed=1", "stages=[teacher_pretrain]")
+    assert [s["name"] for s in run["stages"]] == ["prepare", "teacher-pretrain", "evaluate"] and not any(cached(run).values())
+    assert set(run["results"]).isdisjoint({"student", "baseline"})
+    rows = [np.load(r["folder"] / "artifacts" / "prepare" / "labelled.images.npy") for r in (run, first)]
+    assert not np.array_equal(*rows)
+
+
+def test_a_prefix_runs_so_far_and_a_later_command_goes_on(first):
+    so_far = train("seed=2", "stages=[teacher_pretrain,pseudo_label]")
+    assert [s["name"] for s in so_far["stages"]] == NAMES[:3] + ["evaluate"]
+    whole = train("seed=2")
+    assert [n for n, c in cached(whole).items() if c] == NAMES[:3]
+
+
+def test_baseline_and_student_begin_alike_and_take_the_same_steps(first):
+    results = first["results"]
+    assert results["student"]["steps"] == results["baseline"]["steps"] == 30
+    store = first["folder"] / "artifacts"
+    manifests = [json.loads((store / f"{n}-train" / "manifest.json").read_text())["inputs"] for n in ("student", "baseline")]
+    for name in ("model", "training", "seed", "views_seed", "data", "epoch", "precision"):
+        assert manifests[0][name] == manifests[1][name]
+    assert "answers" not in manifests[1]
+
+
+def test_live_answers_train_a_student_as_the_stored_ones_do(first):
+    """The same pixels and the same teacher: only half precision stands between the two."""
+    live = train("pseudo_label.mode=live")
+    a, b = (load_file(r["folder"] / "artifacts" / "student-train" / "last.safetensors") for r in (live, first))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0.05, atol=0.02)
+    answers = json.loads((live["folder"] / "artifacts" / "pseudo-label" / "answers.json").read_text())
+    assert set(answers["splits"]) == {"validation"}
+
+
+def test_clean_answers_are_stored_once_a_row(first):
+    run = train("pseudo_label.view=clean")
+    stored = np.load(run["folder"] / "artifacts" / "pseudo-label" / "unlabelled.npy")
+    assert stored.shape == (997, 1, 10) and stored.dtype == np.float16
+
+
+def test_loss_supervised_is_the_baseline_itself(first):
+    run = train("loss=supervised")
+    assert "pseudo-label" not in keys(run) and keys(run)["student-train"] == keys(run)["baseline-train"]
+    assert run["results"]["gain"] == 0 and keys(run)["baseline-train"] == keys(first)["baseline-train"]
+
+
+def test_without_a_baseline_there_is_no_gain_to_report(first):
+    run = train("baseline=false")
+    assert "baseline-train" not in keys(run) and run["results"]["gain"] is None
+
+
+def test_a_checkpoint_is_taken_as_it_is_or_trained_on(first):
+    path = first["folder"] / "artifacts" / "teacher-pretrain" / "last.safetensors"
+    words = [w for w in SHORT if not w.startswith("teacher_pretrain")]
+    before = set(Path("outputs/runs").glob("*"))
+    assert main(["train", *words, f"teacher.checkpoint={path}"]) == 0
+    (made,) = set(Path("outputs/runs").glob("*")) - before
+    run = read(made)
+    assert run["results"]["teacher"]["steps"] == 0
+    assert run["results"]["teacher"]["last"]["test"] == first["results"]["teacher"]["last"]["test"]
+    tuned = train(f"teacher.checkpoint={path}", "teacher_pretrain.steps=null", "teacher_pretrain.epochs=5")
+    assert tuned["results"]["teacher"]["steps"] == 8  # 5 passes over 100 labels in batches of 64
+
+
+def test_a_sweep_shares_the_teacher_and_keeps_its_runs_apart(first):
+    assert main(["train", *SHORT, "loss.temperature=1,8", "-m"]) == 0
+    runs = sorted((read(p.parent) for p in Path("outputs/sweeps").glob("*/*/run.json")), key=lambda r: r["folder"].name)
+    assert [r["config"]["loss"]["temperature"] for r in runs] == [1, 8]
+    assert all(cached(r)["teacher-pretrain"] and not cached(r)["student-train"] for r in runs)
+
+
+def test_early_stopping_and_a_target(first):
+    patient = train("student_train.patience=1", "student_train.evaluate_every=1", "baseline=false", "student_train.lr=1e-9")
+    assert patient["results"]["student"]["stopped"] == "patience" and patient["results"]["student"]["steps"] < 30
+    aimed = train("student_train.target=0.01", "student_train.evaluate_every=2", "baseline=false")
+    assert aimed["results"]["student"]["stopped"] == "target" and aimed["results"]["student"]["steps"] == 2
+
+
+@pytest.mark.parametrize("words", [
+    ["student_train.precision=bf16"], ["device.workers=2", "augment=[flip_crop,noise,cutout]"], ["augment=[affine,mixup]"],
+    ["student_train.augment=none"], ["student_train.optimiser=sgd", "student_train.schedule=one_cycle", "student_train.clip=1"],
+    ["teacher=mlp", "student=mlp_small"], ["loss=label_smoothing"], ["loss.alpha=[0.9,0.5]"], ["dataset.labelled=0.2", "dataset.unlabelled=100"],
+    ["dataset.unlabelled=0"], ["student_train.precision=auto"],
+], ids=" ".join)  # fmt: skip
+def test_one_word_changes_one_thing(first, words):
+    assert train(*words, "baseline=false")["status"] == "finished"
+
+
+def test_workers_do_not_change_a_bit(first):
+    inline, threads = (train("student_train.steps=12", f"device.workers={n}", f"store=store-{n}", "baseline=false") for n in (0, 2))
+    a, b = (load_file(r["folder"] / "artifacts" / "student-train" / "last.safetensors") for r in (inline, threads))
+    assert all(torch.equal(a[k], b[k]) for k in a)
