@@ -26,8 +26,8 @@ import kdx
 from kdx import card, lineage
 from kdx.assess import Weights, of_role
 from kdx.component import sha256
-from kdx.disk import write_atomically
 from kdx.data.pixels import as_float
+from kdx.disk import write_atomically
 from kdx.faults import Fault
 from kdx.folders import Run, expect, only_input, read_json, read_model
 from kdx.models import size
