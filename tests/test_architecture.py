@@ -33,6 +33,7 @@ LAYERS = [
     ["kdx.wiring"],
     ["kdx.run"],
     ["kdx.preflight"],
+    ["kdx.words"],
     ["kdx.compose"],
     ["kdx.report"],
     ["kdx.commands"],
@@ -47,7 +48,7 @@ ONLY = {
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.store", "kdx.report", "kdx.cli"]
-TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.compose", "kdx.commands"]
+TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
 COMPOSERS = ["kdx.compose", "kdx.cli", "kdx.commands"]
