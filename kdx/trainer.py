@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.budget import LENGTH
-from kdx.checks import choice, integer, number
+from kdx.checks import choice, integer, number, refuse, shown
 from kdx.core import Objective, Outcome
 from kdx.faults import Fault
 from kdx.runtime import Runtime
@@ -48,6 +48,9 @@ class Training:
             self.warmup: int | float = integer("warmup", warmup, low=0)
         else:
             self.warmup = number("warmup", warmup, low=0, high=1, open_high=True)
+        if not isinstance(milestones, list):
+            refuse(f"milestones must be a list of shares of the training, such as [0.5, 0.75]; given: {shown(milestones)}")
+            milestones = []
         self.milestones = [number("milestones", m, low=0, high=1, open_low=True, open_high=True) for m in milestones]
         self.clip = None if clip is None else number("clip", clip, low=0, open_low=True)
         self.precision = choice("precision", precision, ("fp32", "bf16", "auto"))
