@@ -24,7 +24,7 @@ from kdx import checks
 from kdx.faults import Faults, nearest
 from kdx.locate import conf_dir
 from kdx.words import quote_paths as quote_paths  # what other commands need of both, in one place
-from kdx.words import groups, options_of, wrong_key, wrong_option
+from kdx.words import groups, options_of, own, wrong_key, wrong_option
 
 STAMP = "KDX_RUN_STAMP"
 
@@ -167,8 +167,9 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
 
 def _compose(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
     GlobalHydra.instance().clear()
+    further = [f"hydra.searchpath=['file://{folder}']" for folder in own]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return plain(compose("train", list(words), return_hydra_config=True), resolve)
+        return plain(compose("train", [*words, *further], return_hydra_config=True), resolve)
 
 
 def _composes(words: Sequence[str]) -> bool:

@@ -19,7 +19,7 @@ from kdx.locate import conf_dir
 from kdx.run import ROLES, all_stored, environment, load_examples, perform, protocol
 from kdx.store import Listener
 from kdx.wiring import Order, examine, wire
-from kdx.words import apart
+from kdx.words import apart, use_own
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
 log = logging.getLogger("kdx")
@@ -29,6 +29,7 @@ codes: list[int] = []
 def main(argv: Sequence[str]) -> int:
     """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; 130: interrupted."""
     flags, words = apart(argv)
+    use_own(flags)
     words = compose.plus_less(compose.quote_paths(words))
     compose.register_names()
     if not any(flag.split("=")[0] in ASKING for flag in flags):
