@@ -149,7 +149,7 @@ class Store:
         specs: list[str] = []
         what = {name: _canonical(value, specs) for name, value in sorted(inputs.items())}
         whole = {"stage": stage.name, "version": stage.version, "inputs": what, "code": code_digest([stage.module, *specs])}
-        return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest(), whole
+        return key_of(whole), whole
 
     def run(self, stage: Stage, /, *, name: str | None = None, **inputs: Any) -> Artifact:
         """The artifact of `stage` on these inputs: loaded where its key exists, else made and published. name: what the run calls it."""
@@ -239,6 +239,11 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def key_of(whole: Mapping[str, Any]) -> str:
+    """The key of {"stage", "version", "inputs", "code"}: a manifest holds these four, so a folder's name can be checked against them."""
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def verify(path: Path) -> str | None:

@@ -32,10 +32,15 @@ LAYERS = [
     ["kdx.recipes"],
     ["kdx.wiring"],
     ["kdx.run"],
+    ["kdx.folders"],
     ["kdx.preflight"],
+    ["kdx.assess"],
     ["kdx.words"],
     ["kdx.compose"],
     ["kdx.report"],
+    ["kdx.lineage"],
+    ["kdx.card"],
+    ["kdx.export", "kdx.cache"],
     ["kdx.commands"],
     ["kdx.cli"],
 ]
@@ -47,7 +52,8 @@ ONLY = {
 }
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
-NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.store", "kdx.report", "kdx.cli"]
+NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.store", "kdx.folders", "kdx.report", "kdx.lineage", "kdx.card", "kdx.cache"]
+NO_TORCH += ["kdx.cli"]
 TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
@@ -222,7 +228,9 @@ def test_a_planted_violation_is_found(tmp_path, name, text, expected):
 
 
 @pytest.mark.parametrize(
-    "module", ["kdx.faults", "kdx.locate", "kdx.store", "kdx.stages", "kdx.compose", "kdx.report", "kdx.commands", "kdx.cli"]
+    "module",
+    ["kdx.faults", "kdx.locate", "kdx.store", "kdx.stages", "kdx.compose", "kdx.report", "kdx.lineage", "kdx.cache", "kdx.commands"]
+    + ["kdx.commands.cache", "kdx.commands.evaluate", "kdx.commands.export", "kdx.cli"],
 )
 def test_importing_it_loads_no_torch(root, module):
     """What the AST cannot see: torch coming in through another module or package."""

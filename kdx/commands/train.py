@@ -87,6 +87,8 @@ def run(order: Order, path: Path, words: Sequence[str]) -> int:
     from kdx.report.progress import Progress
 
     folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *words])
+    folder.run["store"] = str(order.store.resolve())
+    folder.save()
     try:
         with Progress() as progress:
             found, artifacts = perform(order, Many(progress, folder, Log()))

@@ -35,14 +35,18 @@ def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
     return Split(name, images, truth)
 
 
-def new_network(model: Component, about: Mapping[str, Any]) -> nn.Module:
-    """The network that a model component describes, fit for a prepared data set (its data.json). Weights from torch's global generator."""
-    return models.build(model, shape=tuple(about["shape"]), classes=len(about["classes"]), mean=about["mean"], std=about["std"])
+def new_network(model: Component, about: Mapping[str, Any], *, read_weights: bool = True) -> nn.Module:
+    """The network that a model component describes, fit for a prepared data set (its data.json). Weights from torch's global generator.
+
+    read_weights: whether pretrained weights, where the component asks for them, are read; not so where others replace them.
+    """
+    return models.build(model, shape=tuple(about["shape"]), classes=len(about["classes"]), mean=about["mean"], std=about["std"],
+                        read_weights=read_weights)  # fmt: skip
 
 
 def open_network(artifact: Artifact, which: str = "last") -> nn.Module:
     """The network of a training artifact with its `last` or `best` weights, on the CPU, in eval mode."""
     about = artifact.json("model.json")
-    network = new_network(Component(about["component"]), about)
+    network = new_network(Component(about["component"]), about, read_weights=False)
     network.load_state_dict(load_file(artifact.file(f"{which}.safetensors")))
     return network.eval()

@@ -1,0 +1,126 @@
+"""Stored weights put to the test: opened from a run folder, an export or a checkpoint, and measured on a split of their own or other data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdx.component import Component
+from kdx.data.raw import Description
+from kdx.data.splits import check_sizes
+from kdx.evaluate import metrics, predict
+from kdx.faults import Fault, Faults
+from kdx.folders import Run, expect, only_input, open_artifact, read_json, read_manifest, read_model
+from kdx.models.weights import load_weights
+from kdx.preflight import describe
+from kdx.runtime import Runtime
+from kdx.stages import prepare
+from kdx.stages.files import new_network, open_split
+from kdx.store import MANIFEST, Artifact, Listener, Store, subseed
+from kdx.wiring import Order, with_sources
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights and what it takes to build the network around it: `about` is a model.json. model: its name for people."""
+
+    name: str
+    file: Path
+    about: Mapping[str, Any]
+    model: str
+
+    def network(self) -> nn.Module:
+        """On the CPU, in eval mode. Raises Fault where the file does not fit."""
+        network = new_network(Component(self.about["component"]), self.about, read_weights=False)
+        load_weights(network, self.file)
+        return network.eval()
+
+
+def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
+    """(the weights of a role of a run, the artifact that holds them)"""
+    artifact = run.role(role)
+    file = artifact.file(f"{which}.safetensors")
+    if not file.is_file():
+        raise Fault(f"the {role} of '{run.path}' has no {which} weights: it was not trained with a validation split; use which=last")
+    about = read_model(artifact.file("model.json"), allow)
+    return Weights(role, file, about, run.model(role) or function(about)), artifact
+
+
+def of_checkpoint(file: Path, allow: Sequence[str]) -> tuple[Weights, Artifact | None]:
+    """(the weights of a file with a model.json beside it, the data that they learned from where the file lies in a store)"""
+    beside = file.with_name("model.json")
+    if not beside.is_file():
+        raise Fault(f"'{file}' has no model.json beside it: name its architecture and the data, such as model=cnn_tiny dataset=digits")
+    about = read_model(beside, allow)
+    weights = Weights(file.stem, file, about, function(about))
+    if not file.with_name(MANIFEST).is_file():
+        return weights, None
+    stage = read_manifest(file.with_name(MANIFEST))["stage"]
+    folder = file.resolve().parent
+    return weights, only_input(open_artifact(folder.parent.parent, stage, folder.name), "data")
+
+
+def in_export(folder: Path) -> Path:
+    """The file of weights in a folder made by `kdx export`."""
+    role = expect(read_json(folder / "model.json").get("role"), str, folder / "model.json", "role")
+    return folder / f"{Path(role).name}.safetensors"
+
+
+def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> Artifact:
+    """The data set of `order`, prepared in `store`, after it was found to fit every one of `weights`. Raises Faults before any work."""
+    faults: list[str] = []
+    description = describe(order.plan, faults)
+    if description is not None:
+        faults += check_sizes(description, **order.plan.sizes)
+        name = order.config["choices"]["dataset"]
+        faults += [fault for w in weights for fault in misfits(w, name, description)]
+    if faults:
+        raise Faults(faults)
+    order = with_sources(order)
+    kept = Store(store, replace(order.runtime, workers=0), Listener())
+    try:
+        return kept.run(prepare, dataset=order.plan.dataset, **order.plan.sizes, seed=subseed(order.plan.seed, "split"))
+    except PermissionError as error:
+        raise Fault(f"the store '{store}' cannot be written, and the data has to be prepared there: name another with store=PATH") from error
+
+
+def misfits(weights: Weights, dataset: str, found: Description) -> list[str]:
+    """Why a data set cannot be put to these weights: another shape, or other classes."""
+    shape, classes = weights.about["shape"], weights.about["classes"]
+    faults = []
+    if list(found.shape) != shape:
+        faults.append(f"the {weights.name} takes pictures of {times(shape)} and dataset={dataset} has {times(found.shape)}: "
+                      "choose another dataset, or set dataset.image_size where it has one")  # fmt: skip
+    if len(found.classes) != len(classes):
+        faults.append(f"the {weights.name} knows {len(classes)} classes and dataset={dataset} has {len(found.classes)}")
+    elif list(found.classes) != classes and set(found.classes) == set(classes):
+        faults.append(f"the {weights.name} and dataset={dataset} have the same classes in another order: every figure would be wrong")
+    return faults
+
+
+def times(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def for_data(component: Component, model: str, file: Path, data: Artifact) -> Weights:
+    """A checkpoint whose architecture the user named, built for this data."""
+    about = {"component": component.spec, **{k: data.json("data.json")[k] for k in ("shape", "classes", "mean", "std", "dataset")}}
+    return Weights(file.stem, file, about, model)
+
+
+def function(about: Mapping[str, Any]) -> str:
+    """The name of the function that builds the model of a model.json."""
+    return about["component"]["_target_"].rpartition(".")[2]
+
+
+def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> dict[str, Any]:
+    """{"accuracy", "ece", "nll", "n", "model"} of the network on the clean pictures of a split, in full precision."""
+    pictures = open_split(data, split, runtime)
+    if pictures is None:
+        raise Fault(f"the data has no {split} split: set dataset.{split}, or choose another with split=")
+    logits = predict(runtime.place(weights.network()), pictures, runtime)
+    return {"model": weights.model, **metrics(logits, pictures.labels)}

@@ -1,0 +1,201 @@
+"""The store looked after: what lies in it, which runs need it, and what can go. Deletes nothing outside the store. No torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdx.card import brief
+from kdx.faults import Fault
+from kdx.folders import STAGES, open_artifact, read_manifest, read_run, references
+from kdx.store import MANIFEST
+
+ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")
+DEPTH = 3
+"""Levels below a folder of runs at which a run folder may lie: outputs/sweeps/<sweep>/<job>."""
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One folder of the store. made: when it was finished or last touched, seconds since 1970. needs: what it was made from."""
+
+    stage: str
+    key: str
+    state: str
+    path: Path
+    bytes: int
+    made: float
+    what: str
+    needs: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}/{self.key}"
+
+
+def entries(store: Path) -> list[Entry]:
+    """What lies in the store, by stage and age. Links are passed over: what is behind them is not the store's."""
+    if not store.is_dir():
+        raise Fault(f"the store '{store}' does not exist; name another with store=PATH")
+    found = []
+    for stage in STAGES:
+        folder = store / stage
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        for path in folder.iterdir():
+            match = ENTRY.fullmatch(path.name)
+            if match and path.is_dir() and not path.is_symlink():
+                state = "finished" if not match[2] else "unfinished" if match[2] == ".partial" else "damaged"
+                found.append(_entry(stage, match[1], state, path))
+    return sorted(found, key=lambda e: (STAGES.index(e.stage), e.made))
+
+
+def _entry(stage: str, key: str, state: str, path: Path) -> Entry:
+    stats = [file.lstat() for file in _files(path)]
+    made = max([stat.st_mtime for stat in stats] + [path.stat().st_mtime])
+    what, needs = "", ()
+    if (path / MANIFEST).is_file():
+        try:
+            manifest = read_manifest(path / MANIFEST)
+            made, what = manifest["created"], describe(stage, manifest["inputs"])
+            needs = tuple(f"{s}/{k}" for s, k in references(manifest["inputs"]))
+        except Fault:
+            state = "damaged"
+    elif state == "finished":
+        state = "damaged"
+    return Entry(stage, key, state, path, sum(stat.st_size for stat in stats), made, what, needs)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(path):  # does not follow links
+        yield from (Path(folder) / name for name in names)
+
+
+def describe(stage: str, inputs: Mapping[str, Any]) -> str:
+    """What an artifact is, in a few words: `KD(temperature=4, alpha=0.9) cnn(widths=[4, 8], hidden=16)`"""
+    words = [brief(value["component"]) for name in ("dataset", "loss", "model")
+             if isinstance(value := inputs.get(name), dict) and isinstance(value.get("component"), dict)]  # fmt: skip
+    if stage == "prepare":
+        words.append(f"labelled={inputs.get('labelled')}")
+    if stage == "pseudo-label":
+        views = inputs.get("views")
+        words.append("answers of the live teacher" if not views else f"views of {views}")
+    if stage == "evaluate" and isinstance(inputs.get("models"), dict):
+        words.append(", ".join(map(str, inputs["models"])))
+    return " ".join(words)
+
+
+def run_folders(tops: Sequence[Path], store: Path) -> list[Path]:
+    """Every run folder below `tops`; links are not followed, and the store is not searched."""
+    found = []
+    for top in tops:
+        for folder, below, files in os.walk(top):
+            here = Path(folder)
+            if "run.json" in files:
+                found.append(here)
+            if len(here.relative_to(top).parts) >= DEPTH or here.resolve() == store.resolve():
+                below.clear()
+    return found
+
+
+def users(folders: Sequence[Path]) -> dict[str, list[str]]:
+    """"stage/key" -> names of the run folders whose run.json names it. A run.json that cannot be read is a Fault: it may need anything."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        for stage, key in read_run(folder).stages.values():
+            found.setdefault(f"{stage}/{key}", []).append(folder.name)
+    return found
+
+
+def needed(all_entries: Sequence[Entry], used: Mapping[str, Sequence[str]]) -> set[str]:
+    """"stage/key" of what runs name, and of all that those were made from."""
+    by_name = {e.name: e for e in all_entries if e.state == "finished"}
+    found: set[str] = set()
+    todo = list(used)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += by_name[name].needs if name in by_name else []
+    return found
+
+
+def removable(all_entries: Sequence[Entry], keep: set[str], older_than: float, now: float) -> list[tuple[Entry, str]]:
+    """(entry, why it can go). Unfinished ones that were touched in the last `older_than` seconds stay: they can be resumed."""
+    found = []
+    for entry in all_entries:
+        if entry.state == "damaged" and (ENTRY.fullmatch(entry.path.name)[2] or entry.name not in keep):
+            found.append((entry, "damaged"))
+        elif entry.state == "unfinished" and now - entry.made >= older_than:
+            found.append((entry, f"unfinished, not touched for {age(now - entry.made)}"))
+        elif entry.state == "finished" and entry.name not in keep:
+            found.append((entry, "no run refers to it"))
+    return found
+
+
+def busy(store: Path, entry: Entry) -> bool:
+    """Whether a run is at work on this key now."""
+    import filelock
+
+    try:
+        with lock(store, entry):
+            return False
+    except filelock.Timeout:
+        return True
+
+
+def lock(store: Path, entry: Entry) -> Any:
+    """The lock that Store takes for this key, without waiting."""
+    import filelock
+
+    (store / "locks").mkdir(exist_ok=True)
+    return filelock.FileLock(store / "locks" / f"{entry.stage}-{entry.key[:32]}.lock", timeout=0)
+
+
+def remove(store: Path, entry: Entry) -> bool:
+    """Deletes one folder of the store; False where a run is at work on it. It is renamed first, so that half a folder never looks whole."""
+    import filelock
+
+    inside = entry.path.parent.resolve() == store.resolve() / entry.stage and ENTRY.fullmatch(entry.path.name)
+    if not inside or entry.path.is_symlink():
+        raise Fault(f"'{entry.path}' is not in the store '{store}': nothing was deleted")
+    try:
+        with lock(store, entry):
+            doomed = entry.path.with_name(f"{entry.key}.damaged-{time.time_ns()}")
+            entry.path.rename(doomed)
+            shutil.rmtree(doomed)
+    except filelock.Timeout:
+        return False
+    return True
+
+
+def damage(store: Path, entry: Entry) -> str | None:
+    """What is wrong with a finished artifact, naming the file; None where every file has its hash and the key is that of the manifest."""
+    try:
+        open_artifact(store, entry.stage, entry.key)
+    except Fault as fault:
+        return str(fault)
+    return None
+
+
+def duration(text: str) -> float:
+    """"7d" -> seconds; s, m, h, d and w are known, and 0."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])|0()", text)
+    if not match:
+        raise Fault(f"older_than must be a time such as 7d, 12h or 0; given: {text!r}")
+    return float(match[1]) * UNITS[match[2]] if match[1] else 0.0
+
+
+def age(seconds: float) -> str:
+    """90000 -> "25 h": in the largest unit of which there are at least two."""
+    for words, unit in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {words}"
+    return f"{max(seconds, 0):.0f} s"

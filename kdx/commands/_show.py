@@ -1,0 +1,23 @@
+"""A table on the terminal, as `kdx train` ends with one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], below: Sequence[str] = ()) -> None:
+    """Prints to stdout. A pipe gets a Markdown table; in a narrow terminal lines are folded, and no figure is lost."""
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    from kdx.report.table import grid
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(title, style="bold"))
+    if rows:
+        made = grid(header, rows, console.is_terminal)
+        width = Measurement.get(console, console.options.update(width=10_000), made).maximum
+        Console(highlight=False, width=max(width, console.width)).print(made)
+    for line in below:
+        console.print(Text(line))

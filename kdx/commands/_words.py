@@ -1,0 +1,98 @@
+"""The words of the commands that are not Hydra applications: one or two names, then key=value, each with its nearest match."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdx.faults import Fault, Faults, nearest
+
+
+@dataclass(frozen=True)
+class Option:
+    """key=value. default None: nothing given. choices: all that is allowed, empty: anything. many: may be given several times."""
+
+    name: str
+    default: str | None
+    text: str
+    choices: tuple[str, ...] = ()
+    many: bool = False
+
+
+@dataclass(frozen=True)
+class Words:
+    """names: words that are no settings. values: option -> value, the default where none was given; of one with `many` a list.
+    given: the options that were given. composed: the words for Hydra."""
+
+    names: list[str]
+    values: dict[str, str | None]
+    lists: dict[str, list[str]]
+    given: set[str]
+    composed: list[str]
+
+    def __getitem__(self, name: str) -> str | None:
+        return self.values[name]
+
+
+def help_text(usage: str, options: Sequence[Option], more: str = "") -> str:
+    wide = max(len(option.name) for option in options) + 1
+    lines = []
+    for option in options:
+        known = f" ({' | '.join(option.choices)})" if option.choices else ""
+        default = f"; default: {option.default}" if option.default else ""
+        head = f"  {option.name + '=':{wide}}  "
+        lines.append(textwrap.fill(f"{option.text}{known}{default}", 100, initial_indent=head, subsequent_indent=" " * len(head)))
+    return "\n".join([usage, "", *lines, *(["", more] if more else [])])
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    return bool({"-h", "--help"} & set(argv))
+
+
+def parse(command: str, argv: Sequence[str], options: Sequence[Option], groups: Sequence[str] = ()) -> Words:
+    """groups: keys that are Hydra's to check, such as `dataset` in `dataset=mnist5k dataset.root=data`. Raises Faults, all told together.
+
+    A word with `=` is a setting, unless its key is none and a file or folder of that name exists.
+    """
+    known = {option.name: option for option in options}
+    words = Words([], {o.name: o.default for o in options}, {o.name: [] for o in options if o.many}, set(), [])
+    faults: list[str] = []
+    for word in argv:
+        name, is_setting, value = word.partition("=")
+        if word.startswith("-"):
+            faults.append(f"kdx {command} has no flag {word}; settings are written key=value: kdx {command} --help")
+        elif is_setting and name.lstrip("+").split(".")[0] in groups:
+            words.composed.append(word.lstrip("+"))
+        elif is_setting and name in known:
+            option = known[name]
+            if option.choices and value not in option.choices:
+                faults.append(f"{name} has no option '{value}'{nearest(value, option.choices)}")
+            elif not value:
+                faults.append(f"{name}= needs a value")
+            words.given.add(name)
+            words.values[name] = value
+            if option.many:
+                words.lists[name].append(value)
+        elif is_setting and not Path(word).expanduser().exists():
+            faults.append(f"'{name}' is no key of kdx {command}{nearest(name, [*known, *groups])}")
+        else:
+            words.names.append(word)
+    if faults:
+        raise Faults(faults)
+    return words
+
+
+def only_name(command: str, words: Words, what: str) -> str:
+    """The one name that a command takes."""
+    if len(words.names) != 1:
+        given = f"given: {' '.join(words.names)}" if words.names else "given: nothing"
+        raise Fault(f"kdx {command} needs one {what}; {given}. kdx {command} --help tells more")
+    return words.names[0]
+
+
+def switch(name: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise Fault(f"{name} must be true or false; given: {value!r}")
+    return value == "true"

@@ -1,0 +1,106 @@
+"""Look after the store: list it, verify its files, free what no run needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdx import cache
+from kdx.commands._show import table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, parse, switch
+from kdx.faults import Fault
+from kdx.report.table import size
+
+OPTIONS = (
+    Option("store", "outputs/store", "the store"),
+    Option("runs", None, "a folder of run folders; may be given several times; default: runs and sweeps beside the store and in outputs", many=True),
+    Option("older_than", "7d", "gc: unfinished stages touched since then stay, such as 7d, 12h or 0"),
+    Option("yes", "false", "gc: delete; without it, only what would be freed is shown", ("true", "false")),
+)
+HELP = help_text(
+    """kdx cache ls        what is in the store, and which runs refer to it
+kdx cache verify    compare every file with its hash; exit code 1 where one differs
+kdx cache gc        free what no run needs: shows it; deletes with yes=true""",
+    OPTIONS,
+    "Do not free while a run is starting: it may be about to read what no run referred to before.",
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 1: verify found damage."""
+    if asks_for_help(argv):
+        print(HELP)
+        return 0
+    words = parse("cache", argv, OPTIONS)
+    if len(words.names) != 1 or words.names[0] not in ACTIONS:
+        given = " ".join(words.names)
+        raise Fault(f"kdx cache needs one of {', '.join(ACTIONS)}; given: {given or 'nothing'}")
+    return ACTIONS[words.names[0]](words, Path(words["store"]).expanduser())
+
+
+def ls(words: Words, store: Path) -> int:
+    found, folders = cache.entries(store), cache.run_folders(tops(words, store), store)
+    used: dict[str, list[str]] = {}
+    unread = []
+    for folder in folders:
+        try:
+            for name, runs in cache.users([folder]).items():
+                used.setdefault(name, []).extend(runs)
+        except Fault as fault:
+            unread.append(str(fault))
+    rows = []
+    for entry in found:
+        runs = used.get(entry.name, [])
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        rows.append([f"{entry.stage} {entry.key[:12]}", entry.state, size(entry.bytes), cache.age(time.time() - entry.made),
+                     f"{runs[0]}{more}" if runs else "-", shorten(entry.what)])  # fmt: skip
+    table(f"{store}: {len(found)} entries, {size(sum(e.bytes for e in found))}", ["stage and key", "state", "size", "age", "runs", "what"], rows, unread)
+    return 0
+
+
+def verify(words: Words, store: Path) -> int:
+    finished = [e for e in cache.entries(store) if e.path.name == e.key]
+    damaged = [found for entry in finished if (found := cache.damage(store, entry))]
+    for text in damaged:
+        print(text)
+    print(f"{len(finished) - len(damaged)} of {len(finished)} artifacts in {store} are whole")
+    return 1 if damaged else 0
+
+
+def gc(words: Words, store: Path) -> int:
+    older_than, delete = cache.duration(words["older_than"]), switch("yes", words["yes"])
+    found, where = cache.entries(store), tops(words, store)
+    if not where:
+        raise Fault(f"no folder of runs was found beside '{store}' or in outputs, and without one everything would go: name it with runs=PATH")
+    keep = cache.needed(found, cache.users(cache.run_folders(where, store)))
+    freed = []
+    for entry, why in cache.removable(found, keep, older_than, time.time()):
+        done = cache.remove(store, entry) if delete else not cache.busy(store, entry)
+        if done:
+            freed.append(entry)
+        word = ("freed" if delete else "would free") if done else "at work, stays:"
+        print(f"{word} {size(entry.bytes):>8}  {entry.stage} {entry.path.name[:12]}  {why}  {shorten(entry.what)}".rstrip())
+    total = size(sum(e.bytes for e in freed))
+    print(f"{len(freed)} of {len(found)} entries, {total}, {'freed' if delete else 'would be freed'} in {store} "
+          f"(runs looked at in {', '.join(map(str, where))})")  # fmt: skip
+    if freed and not delete:
+        print("kdx cache gc yes=true deletes them")
+    return 0
+
+
+ACTIONS = {"ls": ls, "verify": verify, "gc": gc}
+
+
+def tops(words: Words, store: Path) -> list[Path]:
+    """The folders of runs: those named, each of which must exist, or those found where kdx train puts them."""
+    named = [Path(name).expanduser() for name in words.lists["runs"]]
+    for path in named:
+        if not path.is_dir():
+            raise Fault(f"runs={path} does not exist")
+    usual = [parent / kind for parent in (store.absolute().parent, Path("outputs").absolute()) for kind in ("runs", "sweeps")]
+    return named or [path for path in dict.fromkeys(usual) if path.is_dir()]
+
+
+def shorten(text: str, wide: int = 70) -> str:
+    return text if len(text) <= wide else f"{text[: wide - 1]}…"

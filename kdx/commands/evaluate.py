@@ -1,0 +1,142 @@
+"""Measure stored weights, of a run or a checkpoint, on their own or another dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx.commands._show import table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
+from kdx.faults import Fault
+from kdx.folders import read_run
+from kdx.report.judge import ROLES, percent
+from kdx.report.table import decimals
+
+OPTIONS = (
+    Option("role", "all", "of a run: whose weights", ("all", "teacher", "baseline", "student")),
+    Option("which", "last", "of a run: the weights at the end, or those best on validation", ("last", "best")),
+    Option("split", "test", "which rows", ("test", "validation")),
+    Option("model", None, "of a checkpoint: its architecture, where no model.json lies beside it; its keys too: model.dropout=0"),
+    Option("json", None, "write the figures to this file too"),
+    Option("store", None, "where the artifacts are, and where another dataset is prepared; default: found through the run, or outputs/store"),
+)
+GROUPS = ("dataset", "device", "seed", "allow")
+HELP = help_text(
+    """kdx evaluate RUN|CHECKPOINT [key=value ...]
+
+RUN is a run folder; CHECKPOINT is a .safetensors file or a state dict saved by torch, or a folder made by kdx export.""",
+    OPTIONS,
+    """The groups and keys of kdx train that say what data and where: dataset=mnist5k dataset.root=PATH device=cpu
+seed=N (which rows are the test split; default: the run's seed) allow=[package] (your own models)""",
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    if asks_for_help(argv):
+        print(HELP)
+        return 0
+    words = parse("evaluate", argv, OPTIONS, (*GROUPS, "model"))
+    target = Path(only_name("evaluate", words, "run folder or checkpoint")).expanduser()
+    if words["json"] and not Path(words["json"]).expanduser().absolute().parent.is_dir():
+        raise Fault(f"json={words['json']}: its folder does not exist")
+    found = evaluate_run(target, words) if is_run(target) else evaluate_checkpoint(target, words)
+    show(found)
+    if words["json"]:
+        from kdx.report.plain import dump, write_atomically
+
+        write_atomically(Path(words["json"]).expanduser(), dump(found))
+    return 0
+
+
+def is_run(target: Path) -> bool:
+    return target.is_dir() and ((target / "run.json").exists() or not (target / "model.json").exists())
+
+
+def order_of(words: Words, seed: int) -> Any:
+    """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student the model."""
+    from kdx import compose
+    from kdx.wiring import wire
+
+    composed = [f"student{word.removeprefix('model')}" if word.startswith("model") else word for word in words.composed]
+    if not any(word.startswith("seed=") for word in composed):
+        composed.append(f"seed={seed}")
+    composed = compose.quote_paths(composed)
+    if len(compose.jobs(composed, multirun=True)) > 1:
+        raise Fault("kdx evaluate takes one value of each key; quote a value that holds a comma")
+    try:
+        return wire(compose.check_words(composed))
+    except Fault as fault:
+        raise Fault(str(fault).replace("student", "model")) from fault
+
+
+def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
+    run = read_run(target, words["store"])
+    if chooses(words, "model"):
+        raise Fault("model= is for a checkpoint; a run knows its models: choose one with role=")
+    seed = run.document["config"].get("seed")
+    order = order_of(words, seed if isinstance(seed, int) else 0)
+    roles = list(run.roles()) if words["role"] == "all" else [words["role"]]
+    if not roles:
+        raise Fault(f"the run '{target}' has trained nothing yet")
+    from kdx import assess
+    from kdx.folders import only_input
+
+    opened = {role: assess.of_role(run, role, words["which"], order.config["allow"]) for role in roles}
+    own = next(iter(opened.values()))[1]
+    if chooses(words, "dataset"):
+        data = assess.other_data(order, own.path.parent.parent, [weights for weights, _ in opened.values()])
+    else:
+        data = only_input(own, "data")
+    return measured(order, target, words, data, {role: weights for role, (weights, _) in opened.items()}, words["which"])
+
+
+def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
+    from kdx import assess
+
+    if wrong := sorted({"role", "which"} & words.given):
+        raise Fault(f"{' and '.join(f'{name}=' for name in wrong)} choose among the weights of a run; '{target}' is one set of weights")
+    order = order_of(words, 0)
+    file = assess.in_export(target) if target.is_dir() else target
+    if not file.is_file():
+        raise Fault(f"'{file}' does not exist: kdx evaluate needs a run folder, an export or a checkpoint")
+    store = Path(words["store"] or order.store).expanduser()
+    if chooses(words, "model"):
+        if not chooses(words, "dataset"):
+            raise Fault(f"to build that model around '{file}', the data must be known: add dataset=NAME")
+        data = assess.other_data(order, store, [])
+        weights = assess.for_data(order.plan.student, order.config["choices"]["student"], file, data)
+    else:
+        weights, data = assess.of_checkpoint(file, order.config["allow"])
+        if chooses(words, "dataset"):
+            data = assess.other_data(order, store, [weights])
+        elif data is None:
+            raise Fault(f"'{file}' does not lie in a store, so its data is not known: add dataset=NAME")
+    return measured(order, target, words, data, {file.stem: weights}, None)
+
+
+def chooses(words: Words, group: str) -> bool:
+    return any(word.partition("=")[0].split(".")[0] == group for word in words.composed)
+
+
+def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[str, Any], which: str | None) -> dict[str, Any]:
+    from kdx import assess
+
+    about = data.json("data.json")
+    names = {w.name for w in weights.values() if w.about["classes"] != about["classes"]}
+    runtime = order.runtime.settle()
+    results = {role: assess.measure(w, data, words["split"], runtime) for role, w in weights.items()}
+    note = f"the classes of {about['dataset']} have other names than those that {', '.join(sorted(names))} learned; they are matched by position"
+    return {"of": str(target), "which": which, "dataset": about["dataset"], "data_key": data.key, "split": words["split"],
+            "results": results, "notes": [note] if names else []}  # fmt: skip
+
+
+def show(found: dict[str, Any]) -> None:
+    which = f", {found['which']} weights" if found["which"] else ""
+    rows = []
+    for role, numbers in found["results"].items():
+        digits = 2 if numbers["n"] >= 5000 else 1
+        rows.append([ROLES.get(role, role), numbers["model"], str(numbers["n"]), percent(numbers["accuracy"], digits).rstrip("%"),
+                     decimals(numbers["ece"], 3), decimals(numbers["nll"], 3)])  # fmt: skip
+    header = ["", "model", "n", "accuracy %", "ECE", "NLL"]
+    table(f"{found['dataset']}, {found['split']} split{which}", header, rows, found["notes"])

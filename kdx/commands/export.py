@@ -1,0 +1,66 @@
+"""Write a run's student alone, in formats that others can load, with a card of what made it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx.commands._show import table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
+from kdx.faults import Fault, nearest
+from kdx.folders import read_run
+from kdx.report.judge import percent
+from kdx.report.table import size
+
+FORMATS = ("state_dict", "torch_export", "onnx")
+OPTIONS = (
+    Option("to", None, "the folder to write; default: RUN/export/ROLE"),
+    Option("role", "student", "whose weights", ("student", "baseline", "teacher")),
+    Option("which", "last", "the weights at the end, or those best on validation", ("last", "best")),
+    Option("format", "state_dict,torch_export", f"one or several of {', '.join(FORMATS)}, with commas between"),
+    Option("store", None, "where the run's artifacts are, if they cannot be found through the run"),
+    Option("allow", None, "a package of your own that the model comes from", many=True),
+)
+HELP = help_text("kdx export RUN [key=value ...]", OPTIONS, "onnx needs an extra: pip install 'kdx[onnx]'")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 1: an export answered differently from the original, and nothing was written."""
+    if asks_for_help(argv):
+        print(HELP)
+        return 0
+    words = parse("export", argv, OPTIONS)
+    formats = chosen(words)
+    run = read_run(only_name("export", words, "run folder"), words["store"])
+    to = Path(words["to"]).expanduser() if words["to"] else run.path / "export" / words["role"]
+    from kdx.export import Unlike, export
+
+    try:
+        card = export(run, role=words["role"], which=words["which"], formats=formats, to=to, allow=words.lists["allow"])
+    except Unlike as error:
+        print(error, file=sys.stderr)
+        return 1
+    show(card, to)
+    return 0
+
+
+def chosen(words: Words) -> list[str]:
+    """The formats asked for; the state dict is always among them, as the others are made from it."""
+    asked = [name for name in words["format"].strip("[]").split(",") if name]
+    for name in asked:
+        if name not in FORMATS:
+            raise Fault(f"format has no option '{name}'{nearest(name, FORMATS)}")
+    return [name for name in FORMATS if name in asked or name == "state_dict"]
+
+
+def show(card: Mapping[str, Any], to: Path) -> None:
+    rows = []
+    for name, entry in card["formats"].items():
+        same = entry["parity"]
+        rows.append([name, entry["file"], size(entry["bytes"]), f"{same['max_abs_difference']:.2g}", percent(same["argmax_agreement"], 1)])
+    told = next(iter(card["formats"].values()))["parity"]
+    below = f"Compared with the original on {told['rows']} {told['split']} pictures. What made it: {to / 'card.md'}"
+    table(f"{card['role']} {card['model']}, {card['which']} weights, in {to}", ["format", "file", "size", "largest difference", "same class"],
+          rows, [below])  # fmt: skip

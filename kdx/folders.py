@@ -1,0 +1,246 @@
+"""Run folders and the store read as data: nothing in them is believed before it has been checked. No torch.
+
+A folder may come from somebody else, may have been moved, or its store may be gone; each is told plainly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kdx import stages
+from kdx.component import targets
+from kdx.faults import Fault, nearest
+from kdx.run import ROLES
+from kdx.store import MANIFEST, Artifact, Stage, key_of, verify
+
+STAGES = tuple(found.name for found in vars(stages).values() if isinstance(found, Stage))
+"""Names of the folders in a store."""
+KEY = re.compile(r"[0-9a-f]{64}")
+NAME = re.compile(r"([a-z][a-z0-9-]*?)(?:-\d+)?")
+"""What a run calls a stage; the second of its kind has a number behind it: student-train-2."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder whose run.json has been checked. stages: the run's name of a stage -> (folder in the store, key)."""
+
+    path: Path
+    document: Mapping[str, Any]
+    stages: Mapping[str, tuple[str, str]]
+    stores: tuple[Path, ...]
+
+    def roles(self) -> dict[str, str]:
+        """role -> the run's name of the stage that trained it, for the roles that got so far; of several rounds the last."""
+        found = {}
+        for role, stage in ROLES.items():
+            names = [name for name in self.stages if plain_name(name) == stage]
+            found |= {role: names[-1]} if names else {}
+        return found
+
+    def model(self, role: str) -> str | None:
+        """What the user called the model of a role: cnn_tiny."""
+        choices = self.document["config"].get("choices")
+        name = choices.get("teacher" if role == "teacher" else "student") if isinstance(choices, dict) else None
+        return name if isinstance(name, str) else None
+
+    def role(self, role: str) -> Artifact:
+        """The artifact that trained `role`, looked up in the store and checked."""
+        if role not in self.roles():
+            reached = ", ".join(self.stages) or "nothing"
+            raise Fault(f"the run '{self.path}' has no {role}: it made {reached}; run it again with all its stages")
+        return self.stage(self.roles()[role])
+
+    def stage(self, name: str) -> Artifact:
+        """The artifact of one stage of the run; the first of the possible stores that has it. Raises Fault where none has."""
+        stage, key = self.stages[name]
+        for store in self.stores:
+            if (store / stage / key / MANIFEST).is_file():
+                return open_artifact(store, stage, key)
+        looked = ", ".join(f"'{store}'" for store in self.stores) or "nowhere: run.json names none"
+        raise Fault(f"{name} of the run '{self.path}' is not in a store (looked in {looked}): "
+                    "if the store was moved, name it with store=PATH; if it is gone, run the same `kdx train` again")  # fmt: skip
+
+
+def plain_name(name: str) -> str:
+    """student-train-2 -> student-train"""
+    return NAME.fullmatch(name)[1]
+
+
+def read_run(path: Path | str, store: str | None = None) -> Run:
+    """The run folder at `path`. store: where its artifacts are, or None: found by the folder's links and what run.json says."""
+    path = Path(path).expanduser()
+    file = path / "run.json"
+    if not file.is_file():
+        raise Fault(f"'{path}' is no run folder: it has no run.json" if path.is_dir() else f"the run folder '{path}' does not exist")
+    document = read_json(file)
+    found: dict[str, tuple[str, str]] = {}
+    for entry in expect(document.get("stages"), list, file, "stages"):
+        name, key = (expect(expect(entry, dict, file, "stages").get(k), str, file, f"stages: {k}") for k in ("name", "key"))
+        found[name] = (_stage_of(name, file), check_key(key, file))
+    expect(document.get("config"), dict, file, "config")
+    if store is not None:
+        return Run(path, document, found, (Path(store).expanduser(),))
+    return Run(path, document, found, tuple(dict.fromkeys(_possible_stores(path, document, found))))
+
+
+def _stage_of(name: str, file: Path) -> str:
+    match = NAME.fullmatch(name)
+    base = match[1] if match else ""
+    if base in STAGES:
+        return base
+    if base.endswith("-train"):
+        return stages.train.name
+    raise Fault(f"'{file}' names a stage that kdx does not know: {name!r}")
+
+
+def _possible_stores(path: Path, document: Mapping[str, Any], found: Mapping[str, tuple[str, str]]) -> Iterator[Path]:
+    """From the surest to the least sure. The links are relative: they survive when runs and store are moved together; the path in
+    run.json survives when the run folder alone is moved; `config.store` is relative to the working directory of the run."""
+    for name, (stage, key) in found.items():
+        target = _follow(path / "artifacts" / name)
+        if target is not None and target.name == key and target.parent.name == stage:
+            yield target.parent.parent
+    if isinstance(document.get("store"), str):
+        yield Path(document["store"])
+    named = document["config"].get("store")
+    if isinstance(named, str):
+        relative = Path(named).expanduser()
+        yield relative
+        if not relative.is_absolute():
+            yield from (parent / relative for parent in path.resolve().parents if (parent / relative).is_dir())
+
+
+def _follow(link: Path) -> Path | None:
+    """Where a link of artifacts/ leads; where links are not allowed, a text file with the path stands for one."""
+    if link.is_symlink():
+        return link.resolve()
+    if link.is_file() and link.stat().st_size < 4096:
+        return (link.parent / link.read_text(encoding="utf-8", errors="replace").strip()).resolve()
+    return None
+
+
+def open_artifact(store: Path, stage: str, key: str) -> Artifact:
+    """store/stage/key, with a manifest that belongs to the key and files that have the content which was published; else a Fault."""
+    artifact = Artifact(stage, key, Path(store) / stage / key)
+    file = artifact.file(MANIFEST)
+    if not file.is_file():
+        raise Fault(f"{stage}/{key} is not in the store '{store}': it was removed; run the same `kdx train` again")
+    manifest = read_manifest(file)
+    if manifest["stage"] != stage or key_of({k: manifest[k] for k in ("stage", "version", "inputs", "code")}) != key:
+        raise Fault(f"'{file}' does not belong to its folder: what it says has another key; run the same `kdx train` again")
+    damage = verify(artifact.path)
+    if damage:
+        raise Fault(f"the store is damaged: {damage}; run the same `kdx train` again to mend it")
+    return artifact
+
+
+def read_manifest(file: Path) -> dict[str, Any]:
+    manifest = read_json(file)
+    for key, kind in {"stage": str, "version": int, "inputs": dict, "code": str, "files": dict, "created": float, "seconds": float}.items():
+        expect(manifest.get(key), kind, file, key)
+    for name, entry in manifest["files"].items():
+        if not plain_path(name):
+            raise Fault(f"'{file}' names a file outside its folder: {name!r}")
+        expect(expect(entry, dict, file, "files").get("sha256"), str, file, "files: sha256")
+        expect(entry.get("size"), int, file, "files: size")
+    for stage, key in references(manifest["inputs"]):
+        check_stage(stage, file)
+        check_key(key, file)
+    return manifest
+
+
+def references(value: Any) -> Iterator[tuple[str, str]]:
+    """(stage, key) of each artifact that canonical inputs name."""
+    if isinstance(value, dict):
+        if set(value) == {"artifact"} and isinstance(value["artifact"], str):
+            stage, _, key = value["artifact"].partition("/")
+            yield stage, key
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def upstream(artifact: Artifact) -> dict[str, Artifact]:
+    """"stage/key" -> artifact, for all that it was made from, directly or not, and itself last. Each is checked."""
+    found: dict[str, Artifact] = {}
+
+    def climb(artifact: Artifact) -> None:
+        for stage, key in references(artifact.manifest["inputs"]):
+            if f"{stage}/{key}" not in found:
+                climb(open_artifact(artifact.path.parent.parent, stage, key))
+        found[f"{artifact.stage}/{artifact.key}"] = artifact
+
+    climb(artifact)
+    return found
+
+
+def only_input(artifact: Artifact, name: str) -> Artifact:
+    """The artifact that is the input `name` of another one."""
+    ((stage, key),) = references(artifact.manifest["inputs"][name])
+    return open_artifact(artifact.path.parent.parent, stage, key)
+
+
+def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
+    """A model.json: {"component", "shape", "classes", "mean", "std", "dataset"}, fit to build a network from.
+
+    allow: packages of the user's own that the component may come from. Others than these and kdx.models are refused.
+    """
+    about = read_json(file)
+    component = expect(about.get("component"), dict, file, "component")
+    expect(component.get("_target_"), str, file, "component: _target_")
+    for target in targets(component):
+        if not any(str(target).startswith(f"{root}.") for root in ("kdx.models", *allow)):
+            raise Fault(f"'{file}' names {target!r}, which is no model of kdx; if it is your own package, name it with allow=[package]")
+    shape = expect(about.get("shape"), list, file, "shape")
+    if len(shape) != 3 or not all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 65536 for n in shape):
+        raise Fault(f"'{file}' is not as kdx writes it: shape must be [channels, height, width]; given {shape!r}")
+    classes = expect(about.get("classes"), list, file, "classes")
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise Fault(f"'{file}' is not as kdx writes it: classes must be names")
+    for key in ("mean", "std"):
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in expect(about.get(key), list, file, key)):
+            raise Fault(f"'{file}' is not as kdx writes it: {key} must be numbers")
+    expect(about.get("dataset"), str, file, "dataset")
+    return about
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Fault(f"'{file}' cannot be read: {str(error).splitlines()[0]}") from error
+    return expect(found, dict, file, "all of it")
+
+
+def expect(value: Any, kind: type, file: Path, what: str) -> Any:
+    wanted = (int, float) if kind is float else kind
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
+        given = "missing" if value is None else f"{type(value).__name__}"
+        raise Fault(f"'{file}' is not as kdx writes it: {what} must be {kind.__name__}, and is {given}")
+    return value
+
+
+def check_key(key: str, file: Path) -> str:
+    if not KEY.fullmatch(key):
+        raise Fault(f"'{file}' is not as kdx writes it: a key is 64 hexadecimal digits, not {key[:80]!r}")
+    return key
+
+
+def check_stage(stage: str, file: Path) -> str:
+    if stage not in STAGES:
+        raise Fault(f"'{file}' names a stage that kdx does not know: {stage[:80]!r}{nearest(stage, STAGES)}")
+    return stage
+
+
+def plain_path(name: str) -> bool:
+    """Whether a relative path stays inside the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name

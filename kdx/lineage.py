@@ -1,0 +1,117 @@
+"""What made a trained network: read from the store's manifests, from its key upwards. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdx import stages
+from kdx.folders import Run, upstream
+from kdx.run import ROLES
+from kdx.store import Artifact
+
+TRAINS = (stages.pretrain.name, stages.train.name)
+METRICS = ("accuracy", "ece", "nll", "agreement", "n")
+
+
+def tell(artifact: Artifact) -> dict[str, Any]:
+    """{"loss", "training", "precision", "teachers", "labels", "data", "artifacts"} of a training artifact. labels None: it had no teacher.
+
+    Nearest first in `teachers`: of a chain, the last teacher before the student. Raises Fault where something above it is gone or damaged.
+    """
+    chain = upstream(artifact)
+    manifests = {name: made.manifest for name, made in chain.items()}
+    own = f"{artifact.stage}/{artifact.key}"
+    inputs = manifests[own]["inputs"]
+    labels = [made for made in chain.values() if made.stage == stages.label.name]
+    return {
+        "loss": _component(inputs.get("loss")),
+        "training": _component(inputs.get("training")),
+        "precision": inputs.get("precision"),
+        "model": _component(inputs.get("model")),
+        "code": manifests[own]["code"],
+        "created": manifests[own]["created"],
+        "stage_seed": inputs.get("seed"),
+        "teachers": [_teacher(made) for name, made in reversed(chain.items()) if made.stage in TRAINS and name != own],
+        "labels": _labels(labels[-1], inputs) if labels else None,
+        "data": next(_data(made) for made in chain.values() if made.stage == stages.prepare.name),
+        "artifacts": {
+            name: {key: manifest[key] for key in ("inputs", "version", "code", "created", "seconds")} for name, manifest in manifests.items()
+        },
+    }
+
+
+def _component(value: Any) -> Any:
+    """A canonical component as its spec, with the digests of its files where it has some; None stays None."""
+    if not isinstance(value, dict) or not isinstance(value.get("component"), dict):
+        return None
+    return {**value["component"], **({"sources": value["sources"]} if value.get("sources") else {})}
+
+
+def _teacher(made: Artifact) -> dict[str, Any]:
+    inputs = made.manifest["inputs"]
+    checkpoint = inputs.get("checkpoint")
+    return {
+        "artifact": f"{made.stage}/{made.key}",
+        "model": _component(inputs.get("model")),
+        "loss": _component(inputs.get("loss")),
+        "training": _component(inputs.get("training")),
+        "checkpoint": checkpoint.get("source") if isinstance(checkpoint, dict) else None,
+        "data": inputs["data"]["artifact"],
+        "steps": made.json("summary.json")["steps"],
+        "code": made.manifest["code"],
+        "created": made.manifest["created"],
+    }
+
+
+def _labels(made: Artifact, student: Mapping[str, Any]) -> dict[str, Any]:
+    inputs, found = made.manifest["inputs"], made.json("answers.json")
+    live = bool(student.get("teachers"))
+    return {
+        "artifact": f"{made.stage}/{made.key}",
+        "mode": "live" if live else "stored",
+        "view": student.get("view"),
+        "views": None if live else inputs.get("views"),
+        "augment": [name for name, _ in inputs.get("augment") or []],
+        "precision": inputs.get("precision"),
+        "teachers": [each["artifact"] for each in inputs["teachers"]],
+        "teacher_accuracy_on_validation": found["validation_accuracy"],
+    }
+
+
+def _data(made: Artifact) -> dict[str, Any]:
+    inputs, about = made.manifest["inputs"], made.json("data.json")
+    return {
+        "artifact": f"{made.stage}/{made.key}",
+        "dataset": about["dataset"],
+        "component": _component(inputs["dataset"]),
+        "source_digests": inputs["dataset"]["sources"],
+        "sizes": {name: inputs.get(name) for name in ("labelled", "unlabelled", "validation", "test")},
+        "counts": about["counts"],
+        "skipped": len(about["skipped"]),
+        "split_seed": inputs.get("seed"),
+    }
+
+
+def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    """role -> evaluate's results, of the roles whose key is that of `artifacts`; {} where the run was not evaluated."""
+    names = [name for name, (stage, _) in run.stages.items() if stage == stages.evaluate.name]
+    if not names:
+        return {}
+    made = run.stage(names[-1])
+    tested = made.manifest["inputs"]["models"]
+    results = made.json("results.json")
+    found = {}
+    for role, artifact in artifacts.items():
+        if role in results and tested.get(role) == {"artifact": f"{artifact.stage}/{artifact.key}"}:
+            found[role] = {key: results[role].get(key) for key in ("parameters", "bytes", "flops", "latency_ms", "steps", "best_step", "stopped")}
+            for which in {"last", "best"} & results[role].keys():
+                found[role][which] = {split: {k: v for k, v in numbers.items() if k in METRICS} for split, numbers in results[role][which].items()}
+    return found
+
+
+def compared(run: Run) -> dict[str, Artifact]:
+    """role -> artifact, of every role that the run trained."""
+    return {role: run.role(role) for role in ROLES if role in run.roles()}
+
+
