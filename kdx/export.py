@@ -26,8 +26,8 @@ import kdx
 from kdx import card, lineage
 from kdx.assess import Weights, of_role
 from kdx.component import sha256
-from kdx.disk import write_atomically
 from kdx.data.pixels import as_float
+from kdx.disk import write_atomically
 from kdx.faults import Fault
 from kdx.folders import Run, expect, only_input, read_json, read_model
 from kdx.models import size
@@ -62,7 +62,7 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
     about = draw_card(run, role, which, weights, artifact)
     split, pixels = real_pictures(only_input(artifact, "data"))
     network, example = weights.network(), torch.rand(4, *weights.about["shape"])
-    temporary = to.with_name(f"{to.name}.{os.getpid()}.tmp")
+    temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
         write_model(temporary, weights, role, about["classes"])
@@ -80,6 +80,9 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
         raise Fault(f"cannot write '{to}': {error.strerror or error}; choose another folder with to=FOLDER") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if alone:
+            with suppress(OSError):  # not empty: the export is in it
+                to.parent.rmdir()
     return about
 
 
