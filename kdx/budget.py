@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kdx.checks import integer
+from kdx.checks import integer, refuse, shown
 from kdx.faults import Fault
 
 LENGTH = re.compile(r"^\s*(\d+)\s+(epochs?|steps?)\s*$")
@@ -17,13 +17,13 @@ def length(training: Mapping[str, Any], node: str) -> tuple[int, str]:
     """(count, "epochs" | "steps") of a stage's settings: `epochs` or `steps` where one is given, else its default `length`."""
     epochs, steps = training["epochs"], training["steps"]
     if epochs is not None and steps is not None:
-        raise Fault(f"{node}.epochs={epochs} and {node}.steps={steps} are both given; give one of them")
+        refuse(f"{node}.epochs={epochs} and {node}.steps={steps} are both given; give one of them")
     for unit, value in (("epochs", epochs), ("steps", steps)):
         if value is not None:
             return integer(f"{node}.{unit}", value, low=1), unit
     match = LENGTH.match(str(training["length"]))
     if not match or int(match[1]) < 1:
-        raise Fault(f"{node}.length must read like '600 steps' or '200 epochs'; given: {training['length']!r}")
+        raise Fault(f"{node}.length must read like '600 steps' or '200 epochs'; given: {shown(training['length'])}")
     return int(match[1]), match[2].rstrip("s") + "s"
 
 

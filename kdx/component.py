@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from kdx.disk import write_atomically
 from kdx.faults import Fault
 
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
 _extra: list[str] = []
+SETTLED = 2.0
+"""Seconds since its last change after which a file's digest is remembered: a clock may be too coarse to tell two changes apart."""
 PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.store", "kdx.runtime", "kdx.locate")
 """Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
 
 
 def allow(packages: Iterable[str]) -> None:
-    """Lets configuration build objects of these packages as well. Only ever called with names from the user's command line."""
-    _extra.extend(packages)
+    """Lets configuration build objects of these packages as well, and no others. Only ever called with names from the user's command line."""
+    _extra[:] = packages
+    _module_of.cache_clear()
+    _own_file.cache_clear()
 
 
 def resolve(target: str) -> Any:
@@ -52,8 +59,8 @@ class Component:
     """
 
     def __init__(self, spec: Mapping[str, Any], sources: Mapping[str, Source] | None = None):
-        if "_target_" not in spec:
-            raise Fault(f"a component needs a _target_; given: {dict(spec)}")
+        if not isinstance(spec.get("_target_"), str):
+            raise Fault(f"a component needs a _target_, the address of its code such as kdx.losses.kd.KD; given: {dict(spec)}")
         self.spec = json.loads(json.dumps(spec))
         self.sources = dict(sources or {})
 
@@ -103,7 +110,8 @@ class Source:
     """Files or folders from outside, identified by their content and never by their name."""
 
     memo: Path | None = None
-    """Where digests are remembered by size, inode and times; the store sets it."""
+    """Where digests are remembered by size, inode and times; the store sets it. Only written where its folder is there already."""
+    _remembered: ClassVar[dict[str, list]] = {}
 
     def __init__(self, *paths: str | Path):
         self.paths = [Path(p).expanduser() for p in paths]
@@ -112,7 +120,7 @@ class Source:
         found = []
         for path in self.paths:
             if path.is_dir():
-                found += [(p.relative_to(path).as_posix(), p) for p in sorted(path.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+                found += sorted((p.relative_to(path).as_posix(), p) for p in _below(path) if not p.name.startswith("."))
             elif path.is_file():
                 found.append(("", path))
             else:
@@ -120,14 +128,15 @@ class Source:
         return found
 
     def digest(self) -> str:
-        known = _read_memo(self.memo)
-        before = dict(known)
+        kept = _read_memo(self.memo)
+        known = {**kept, **self._remembered}
         whole = hashlib.sha256()
         for name, path in self.files():
             whole.update(f"{name}\0{_digest_once(path, known)}\n".encode())
-        if known != before and self.memo:
-            self.memo.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.memo, json.dumps(known))
+        self._remembered.update(known)
+        if known != kept and self.memo and self.memo.parent.is_dir():
+            with contextlib.suppress(OSError):  # a full disk costs the memory, not the run
+                write_atomically(self.memo, json.dumps(known))
         return whole.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -135,6 +144,18 @@ class Source:
 
     def __repr__(self) -> str:
         return f"Source({', '.join(map(str, self.paths))})"
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Every file below, through links as well (pictures are often linked); each folder once, so that a circle ends."""
+    entered = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        yield from (Path(here, name) for name in files if os.path.isfile(os.path.join(here, name)))
 
 
 def _read_memo(path: Path | None) -> dict[str, list]:
@@ -148,9 +169,12 @@ def _digest_once(path: Path, known: dict[str, list]) -> str:
     stat = path.stat()
     stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     name = str(path.resolve())
-    if known.get(name, [None])[:-1] != stamp:
-        known[name] = [*stamp, sha256(path)]
-    return known[name][-1]
+    if known.get(name, [None])[:-1] == stamp:
+        return known[name][-1]
+    found = sha256(path)
+    if time.time() - stat.st_ctime > SETTLED:
+        known[name] = [*stamp, found]
+    return found
 
 
 def sha256(path: Path) -> str:

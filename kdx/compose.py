@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
@@ -14,44 +15,18 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdx.faults import Fault, Faults, nearest
+from kdx import checks
+from kdx.faults import Faults, nearest
 from kdx.locate import conf_dir
+from kdx.words import quote_paths as quote_paths  # what other commands need of both, in one place
+from kdx.words import groups, options_of, own, wrong_key, wrong_option
 
-WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
-PATHS = re.compile(r"^(?P<key>\+{0,2}(?:\w+\.)*(?:root|\w+_root|checkpoint|store|hydra\.run\.dir|hydra\.sweep\.dir))=(?P<value>.+)$")
 STAMP = "KDX_RUN_STAMP"
-
-
-def flags_first(words: Sequence[str]) -> list[str]:
-    """Hydra wants its flags before the overrides; people write them anywhere."""
-    flags, rest, words = [], [], list(words)
-    while words:
-        word = words.pop(0)
-        if word.startswith("-") and "=" not in word.split("-")[0] and not word.startswith("-="):
-            flags.append(word)
-            if word in WITH_VALUE and words:
-                flags.append(words.pop(0))
-        else:
-            rest.append(word)
-    return flags + rest
-
-
-def quote_paths(words: Sequence[str]) -> list[str]:
-    """Paths may hold `=`, commas and spaces, which mean something to Hydra: their values are quoted."""
-    return [_quoted(w) for w in words]
-
-
-def _quoted(word: str) -> str:
-    match = PATHS.match(word)
-    if not match or match["value"][0] in "'\"" or match["value"] == "null" or not re.search(r"[=,\s(){}\[\]:'\"]", match["value"]):
-        return word
-    value = match["value"].replace("\\", "\\\\").replace("'", "\\'")
-    return f"{match['key']}='{value}'"
 
 
 def register_names() -> None:
@@ -72,99 +47,170 @@ def _slug(words: Sequence[str]) -> str:
 
 
 def jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
-    """The overrides of each run: one, or every combination of a sweep."""
-    parsed = _parse(words)
-    if not multirun:
-        swept = [o.input_line for o in parsed if o.is_sweep_override()]
-        if swept:
-            raise Fault(f"'{swept[0]}' names several values; add -m to run them all, or quote a value that holds a comma")
-        return [list(words)]
-    import itertools
+    """The overrides of each run: one, or every combination of a sweep. Raises Faults."""
+    found, faults = combinations(words, multirun)
+    if faults:
+        raise Faults(faults)
+    return found
 
-    choices = []
-    for override in parsed:
-        if override.is_sweep_override():
-            key = override.get_key_element()
-            choices.append([f"{key}={v}" for v in override.sweep_string_iterator()])
-        else:
+
+def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]], list[str]]:
+    """(the overrides of each run, faults). A word with a fault is left out, so that the others can be looked at as well."""
+    choices, faults = [], []
+    for override in _parse(words, faults):
+        if not override.is_sweep_override():
             choices.append([override.input_line])
-    return [list(c) for c in itertools.product(*choices)]
+        elif not multirun:
+            faults.append(f"'{override.input_line}' names several values; add -m to run them all, or quote a value that holds a comma")
+        elif not override.is_discrete_sweep():
+            faults.append(f"'{override.input_line}' names a range without steps; list the values: {override.key_or_group}=1,2,3")
+        else:
+            choices.append([f"{override.get_key_element()}={value}" for value in _swept(override)])
+    return [list(c) for c in itertools.product(*choices)], faults
 
 
-def _parse(words: Sequence[str]) -> list[Override]:
+def _swept(override: Override) -> list[str]:
+    value = override.value()
+    return value.filter(options_of(override.key_or_group)) if isinstance(value, Glob) else list(override.sweep_string_iterator())
+
+
+def _parse(words: Sequence[str], faults: list[str]) -> list[Override]:
     parser = OverridesParser.create()
-    parsed, faults = [], []
+    parsed = []
     for word in words:
         try:
             parsed.append(parser.parse_override(word))
-        except HydraException as error:
-            faults.append(f"'{word}' cannot be read: {first_line(error)}; write key=value, and quote a value with special characters")
-    if faults:
-        raise Faults(faults)
+            if not parsed[-1].key_or_group:
+                faults.append(_unreadable(f"={word.partition('=')[2]}"))
+                parsed.pop()
+        except HydraException:
+            faults.append(_unreadable(word))
     return parsed
+
+
+def _unreadable(word: str) -> str:
+    key, given, _ = word.partition("=")
+    if not given:
+        return f"'{word}' is no setting: write key=value"
+    if not re.match(r"^[+~]*[\w@:./-]+$", key):
+        return f"'{word}' has no key that could be read: write key=value"
+    return f"'{word}' cannot be read: a bracket or a quote is left open, or a value with special characters needs quotes: \"{key}='...'\""
+
+
+def plus_less(words: Sequence[str]) -> list[str]:
+    """Every key stands in conf/, so `+key=value` and `++key=value` say no more than `key=value`; Hydra's own nodes keep theirs."""
+    return [w if w.lstrip("+").startswith("hydra") else w.lstrip("+") for w in words]
+
+
+def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
+    """Faults of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir."""
+    faults: list[str] = []
+    for override in _parse(words, []):
+        key = override.key_or_group
+        if key == "hydra.run.dir" and multirun:
+            faults.append("hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH, which will hold them all")
+        elif key == "hydra.sweep.dir" and not multirun:
+            faults.append("hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH for a single run, or add -m")
+        elif key in ("hydra.run.dir", "hydra.sweep.dir"):
+            with checks.gather(faults):
+                checks.folder(key, override.value() if isinstance(override.value(), str) else str(override.value()))
+    return faults
 
 
 def check_words(words: Sequence[str]) -> dict[str, Any]:
     """The configuration of one run as plain values. Raises Faults: unknown options and keys, each with the nearest match."""
-    parsed = _parse(words)
+    config, faults, _ = examine(words)
+    if faults:
+        raise Faults(faults)
+    return config
+
+
+def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int]:
+    """(the configuration of one run, faults, number of words that had none).
+
+    Words with a fault are left out of the configuration, and so are the keys of a group whose option is unknown.
+    """
     faults: list[str] = []
-    chosen, values = [], []
-    for override in parsed:
+    chosen, values, hydras, unsure = [], [], [], set()
+    for override in _parse(words, faults):
         group = override.key_or_group
-        if (conf_dir() / group).is_dir() and not group.startswith("hydra"):
-            faults += _unknown_options(group, override)
-            chosen.append(override.input_line)
-        else:
+        if group.split(".")[0].split("/")[0] == "hydra":
+            hydras.append(override.input_line)
+            continue
+        found = _not_ours(override)
+        if not found and (conf_dir() / group).is_dir():
+            found = wrong_option(group, override.value())
+            chosen += [] if found else [override.input_line.lstrip("+")]
+        elif not found:
             values.append(override)
-    if faults:
-        raise Faults(faults)
-    known = {k: v for k, v in _compose(chosen).items() if k != "choices"}
-    with_hydra = [o for o in values if not o.key_or_group.startswith("hydra")]
-    for override in with_hydra:
-        faults += _unknown_key(known, override)
-    if faults:
-        raise Faults(faults)
-    return _compose(chosen + [o.input_line.lstrip("+") for o in with_hydra])
-
-
-def _compose(words: Sequence[str]) -> dict[str, Any]:
-    GlobalHydra.instance().clear()
+        faults += found
+        unsure |= {group} if found else set()
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return plain(compose("train", list(words), return_hydra_config=True))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise Fault(first_line(error)) from error
+        known = _compose(chosen)
+    except HydraException as error:
+        return None, [*faults, f"{' '.join(chosen)} do not go together: {first_line(error)}"], 0
+    if hydras and not _composes([*chosen, *hydras]):
+        faults += [f"'{word}' is unknown to Hydra" for word in hydras if not _composes([*chosen, word])]
+    kept = []
+    for override in values:
+        path = override.key_or_group.split(".")
+        if path[0] not in unsure:
+            found = wrong_key(known, path, override.value())
+            faults += found
+            kept += [] if found else [override.input_line.lstrip("+")]
+    if not _composes([*chosen, *kept]):
+        unfit = [word for word in kept if not _composes([*chosen, word])]
+        faults += [_unfit(word, chosen) for word in unfit]
+        kept = [word for word in kept if word not in unfit]
+    return _compose([*chosen, *kept]), faults, len(chosen) + len(kept)
 
 
-def plain(config: Any) -> dict[str, Any]:
+def _compose(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
+    GlobalHydra.instance().clear()
+    further = [f"hydra.searchpath=['file://{folder}']" for folder in own]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return plain(compose("train", [*words, *further], return_hydra_config=True), resolve)
+
+
+def _composes(words: Sequence[str]) -> bool:
+    try:
+        _compose(words)
+    except (HydraException, OmegaConfBaseException):
+        return False
+    return True
+
+
+def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
     """A composed configuration as JSON values, without Hydra's own node; of that only the options chosen, under `choices`."""
-    kept = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    kept = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=resolve)
     hydra = config.get("hydra") or HydraConfig.get()
     return kept | {"choices": {k: v for k, v in hydra.runtime.choices.items() if "/" not in k and "@" not in k}}
 
 
-def _unknown_options(group: str, override: Override) -> list[str]:
-    options = [p.relative_to(conf_dir() / group).with_suffix("").as_posix() for p in (conf_dir() / group).rglob("*.yaml")]
-    value = override.value()
-    asked = value if isinstance(value, list) else [value]
-    return [f"{group} has no option '{a}'{nearest(str(a), options)}" for a in asked if a is not None and str(a) not in options]
-
-
-def _unknown_key(known: Mapping[str, Any], override: Override) -> list[str]:
+def _not_ours(override: Override) -> list[str]:
+    """Ways of writing that Hydra has and kdx has no use for."""
+    key = override.key_or_group
     if override.is_delete():
-        return []
-    node: Any = known
-    path = override.key_or_group.split(".")
-    for depth, name in enumerate(path):
-        if not isinstance(node, Mapping) or name not in node:
-            where = ".".join(path[:depth])
-            siblings = [".".join([*path[:depth], k]) for k in node if not k.startswith("_")] if isinstance(node, Mapping) else []
-            if depth == 0:
-                siblings += [p.name for p in conf_dir().iterdir() if p.is_dir()]
-            inside = f" in '{where}'" if where else ""
-            return [f"'{'.'.join(path[: depth + 1])}' is no key{inside}{nearest('.'.join(path[: depth + 1]), siblings)}"]
-        node = node[name]
+        return [f"'~{key}' would take away what every run needs: give it another value with {key}=VALUE"]
+    if (conf_dir() / key).is_dir() and key not in groups():
+        return [f"'{key}' is no group to choose from; one of: {', '.join(groups())}"]
+    if override.package is not None:
+        return [f"'{override.input_line}' places an option elsewhere, and each has its place: write {key}=OPTION"]
     return []
+
+
+def _unfit(word: str, chosen: Sequence[str]) -> str:
+    """Why a word whose key exists cannot be set: it lies inside something taken from elsewhere, or refers to what is not there."""
+    path, _, value = word.partition("=")
+    node: Any = _compose(chosen, resolve=False)
+    for depth, name in enumerate(path.split(".")):
+        if isinstance(node, str) and node.startswith("${"):
+            here, there = ".".join(path.split(".")[:depth]), node.strip("${}")
+            return f"'{here}' is taken from '{there}': set {there}.{'.'.join(path.split('.')[depth:])}, or all of {here}"
+        node = node.get(name) if isinstance(node, Mapping) else None
+    if "${" in value:
+        return f"'{word}' refers to a key or an environment variable that is not there"
+    return f"'{word}' does not fit what stands there: {checks.shown(node)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -17,36 +17,44 @@ from kdx.data.raw import Description
 from kdx.data.splits import check_sizes
 from kdx.faults import Faults
 from kdx.models.size import bytes as bytes_of
-from kdx.models.weights import load_weights
+from kdx.models.weights import load_weights, read_weights
 from kdx.recipes import Plan
 from kdx.stages.learn import missing_stream
 from kdx.wiring import Order
 
 ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
+STAND_IN = Description((3, 64, 64), tuple("0123456789"), 1000, (100,) * 10, 100, 100)
+"""Where the data cannot be read: what is wrong with the networks and losses in themselves is told all the same."""
 
 
 def preflight(order: Order) -> None:
     """Raises Faults with everything that is wrong, together. No file is written but what a data set downloads."""
-    faults: list[str] = []
-    plan = order.plan
-    with checks.gather(faults):
-        order.runtime.settle()
-    description = describe(plan, faults)
-    for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
-        if training is not None:
-            with checks.gather(faults, f"{node}."):
-                training.build()
-    if description is not None:
-        sizes = check_sizes(description, **plan.sizes)
-        faults += sizes
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            check_networks(plan, description, faults)
-        if not sizes:
-            check_room(order, description, faults)
+    faults = inspect(order)
     if faults:
         raise Faults(faults)
+
+
+def inspect(order: Order, *, data: bool = True) -> list[str]:
+    """Everything that is wrong with an order, parts of which may be None (see kdx.wiring.examine). data: look at the data set too."""
+    faults: list[str] = []
+    plan = order.plan
+    if order.runtime:
+        with checks.gather(faults):
+            order.runtime.settle()
+    for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
+        if training:
+            with checks.gather(faults, f"{node}."):
+                training.build()
+    about = describe(plan, faults) if data and plan.dataset else None
+    wrong_sizes = check_sizes(about, **plan.sizes) if about else []
+    faults += wrong_sizes
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        check_networks(plan, about, faults)
+    if about and not faults and order.store and plan.pseudo_label and plan.student_train:
+        check_room(order, about, faults)
+    return faults
 
 
 def describe(plan: Plan, faults: list[str]) -> Description | None:
@@ -61,21 +69,29 @@ def describe(plan: Plan, faults: list[str]) -> Description | None:
     return found if len(faults) == before else None
 
 
-def check_networks(plan: Plan, about: Description, faults: list[str]) -> None:
-    """Builds both networks and the losses, loads the checkpoint, and pushes a few made-up pictures of the data's shape through all of them."""
+def check_networks(plan: Plan, about: Description | None, faults: list[str]) -> None:
+    """Builds both networks and the losses, reads the checkpoint, and pushes a few made-up pictures of the data's shape through all of them."""
+    data = about or STAND_IN
     built: dict[str, Any] = {}
     for role, model in (("teacher", plan.teacher), ("student", plan.student)):
+        if model:
+            with checks.gather(faults):
+                built[role] = models.build(model, shape=data.shape, classes=len(data.classes), mean=[0.5] * data.shape[0], std=[0.5] * data.shape[0])
+    if plan.checkpoint:
         with checks.gather(faults):
-            built[role] = models.build(model, shape=about.shape, classes=len(about.classes), mean=[0.5] * about.shape[0], std=[0.5] * about.shape[0])
-    if plan.checkpoint and "teacher" in built:
-        with checks.gather(faults):
-            load_weights(built["teacher"], plan.checkpoint.paths[0])
-    if len(built) < 2:
-        return
-    streams = {s: made_up(s, about) for s in available(plan, about)}
+            weights = plan.checkpoint.paths[0]
+            load_weights(built["teacher"], weights) if about and "teacher" in built else read_weights(weights)
+    student = built.get("student") or torch.nn.Identity()
+    streams = {s: made_up(s, data) for s in available(plan, data)} if about and "student" in built else None
     for loss in (plan.teacher_loss, plan.loss, *plan.controls.values()):
+        if loss:
+            with checks.gather(faults):
+                try_loss(loss, student, streams, len(data.classes))
+    if plan.loss and plan.student_train and streams and plan.student_train.spec["batch_size"] == 1:
         with checks.gather(faults):
-            try_loss(loss, built["student"], streams, len(about.classes))
+            objective = plan.loss.resolve()
+            read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
+            shares(1, read, None)
 
 
 def available(plan: Plan, about: Description) -> list[str]:
@@ -92,10 +108,12 @@ def made_up(name: str, about: Description) -> Batch:
     return Batch(name, index, torch.ones(ROWS, dtype=torch.int64), {"main": pictures, "clean": pictures}, y)
 
 
-def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Batch], classes: int) -> None:
-    """One forward and backward pass of a loss, in eval mode so that batch normalisation takes two rows; leaves no gradient behind."""
+def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Batch] | None, classes: int) -> None:
+    """Builds a loss; with streams, one forward and backward pass, in eval mode so that batch normalisation takes two rows."""
     parts = Parts(student, lambda: student, lambda batch: torch.randn(len(batch), classes), [], None, classes)
     objective: Objective = loss.build(parts)
+    if streams is None:
+        return
     for name in objective.uses:
         if name not in streams:
             checks.refuse(missing_stream(type(objective).__name__, name, list(streams)))
@@ -108,7 +126,7 @@ def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Ba
 def check_room(order: Order, about: Description, faults: list[str]) -> None:
     """Whether the store's disk has room for the prepared data, the answers and the checkpoints."""
     plan = order.plan
-    folder = existing(order.store)
+    folder = checks.existing(order.store)
     needed = room(plan, about)
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -132,12 +150,3 @@ def room(plan: Plan, about: Description) -> int:
 
 def _count(size: Any, whole: int) -> int:
     return whole if size is None else size if isinstance(size, int) else round(size * whole)
-
-
-def existing(path: Path) -> Path:
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
-
-

@@ -36,7 +36,7 @@ def all_stored(order: Order) -> bool:
     """Whether the run would compute nothing."""
     try:
         perform(order, Listener(), peek=True)
-    except (Miss, Fault, OSError):  # a file that is missing is told by those who can fetch it
+    except (Miss, Fault, OSError, ValueError, KeyError):  # a file that is missing or damaged is told by those who can mend it
         return False
     return True
 

@@ -9,7 +9,7 @@ import platform
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kdx.checks import choice, integer, number
+from kdx.checks import choice, flag, integer, number
 from kdx.faults import Fault
 
 
@@ -35,8 +35,7 @@ class Runtime:
         integer("device.workers", self.workers, low=0)
         number("device.checkpoint_seconds", self.checkpoint_seconds, low=0)
         for name in ("channels_last", "compile"):
-            if not isinstance(getattr(self, name), bool):
-                raise Fault(f"device.{name} must be true or false; given: {getattr(self, name)!r}")
+            flag(f"device.{name}", getattr(self, name))
 
     def settle(self) -> Runtime:
         """The same with `auto` resolved, checked against this machine, and set: threads, and an allocator that keeps big blocks."""

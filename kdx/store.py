@@ -22,6 +22,8 @@ from kdx.faults import Fault
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
 CLOCK = "seconds"
+NEARLY_NOTHING = 1 << 16
+"""Bytes free on a disk that counts as full."""
 LEFTOVERS = (CHECKPOINT, CLOCK)
 """Files of an unfinished stage that are not published."""
 
@@ -89,7 +91,10 @@ class Work:
     def __init__(self, path: Path, name: str, listener: Listener):
         self.path, self.name, self.listener = path, name, listener
         self.checkpoint = path / CHECKPOINT
-        self._notes = {line["text"] for line in _lines(path / "notes.jsonl")}
+        notes = list(_lines(path / "notes.jsonl"))
+        self._notes = {line["text"] for line in notes}
+        if notes:  # less a line that a kill cut off, which the next one would be glued to
+            write_atomically(path / "notes.jsonl", "".join(json.dumps(line) + "\n" for line in notes))
 
     def record(self, record: Mapping[str, float]) -> None:
         with (self.path / "metrics.jsonl").open("a") as file:
@@ -158,19 +163,22 @@ class Store:
             if self.peek:
                 raise Miss(name)
             with self._lock(stage, key, name):
-                artifact = self._load(stage, key, name)
+                artifact = self._load(stage, key, name, mend=True)
                 if artifact is None:
                     artifact = self._make(stage, key, name, whole, inputs, final)
         self.done[name] = artifact
         return artifact
 
-    def _load(self, stage: Stage, key: str, name: str) -> Artifact | None:
+    def _load(self, stage: Stage, key: str, name: str, *, mend: bool = False) -> Artifact | None:
+        """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is told of and put aside."""
         path = self.root / stage.name / key
         if not (path / MANIFEST).is_file():
             return None
         if self.peek:
             return Artifact(stage.name, key, path)
         damage = verify(path)
+        if damage and not mend:
+            return None
         if damage:
             aside = path.with_name(f"{key}.damaged-{time.time_ns()}")
             path.rename(aside)
@@ -196,15 +204,17 @@ class Store:
                 (partial / MANIFEST).unlink(missing_ok=True)
                 self.runtime = self.runtime.settle()
                 stage(Work(partial, name, self.listener), self.runtime, **inputs)
+                for cut_off in partial.rglob("*.tmp"):  # a kill in the middle of writing leaves one
+                    cut_off.unlink()
                 _seal(partial, {**whole, "seconds": time.monotonic() - begun, "created": time.time()})
             for leftover in LEFTOVERS:
                 (partial / leftover).unlink(missing_ok=True)
             if final.exists():
                 shutil.rmtree(final)
             os.rename(partial, final)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Fault(f"no space left on the device that holds {self.root}: {name} stopped; free some and run the same command to go on") from error
+        except Exception as error:
+            if _disk_full(error, self.root):
+                raise Fault(f"no space left on the disk of {self.root}: {name} stopped. Free some, then run the same command to go on") from error
             raise
         finally:
             if partial.is_dir():
@@ -298,6 +308,14 @@ def _number(path: Path) -> float:
         return float(path.read_text())
     except (OSError, ValueError):
         return 0.0
+
+
+def _disk_full(error: Exception, root: Path) -> bool:
+    """Whether an error means a full disk. torch, numpy and safetensors raise kinds of their own, some without a word of the reason."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    writing = isinstance(error, OSError) or type(error).__name__ in ("SafetensorError", "RuntimeError")
+    return writing and ("No space left" in str(error) or shutil.disk_usage(root).free < NEARLY_NOTHING)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.budget import LENGTH
-from kdx.checks import choice, integer, number
+from kdx.checks import choice, integer, number, refuse, shown
 from kdx.core import Objective, Outcome
 from kdx.faults import Fault
 from kdx.runtime import Runtime
@@ -48,6 +48,9 @@ class Training:
             self.warmup: int | float = integer("warmup", warmup, low=0)
         else:
             self.warmup = number("warmup", warmup, low=0, high=1, open_high=True)
+        if not isinstance(milestones, list):
+            refuse(f"milestones must be a list of shares of the training, such as [0.5, 0.75]; given: {shown(milestones)}")
+            milestones = []
         self.milestones = [number("milestones", m, low=0, high=1, open_low=True, open_high=True) for m in milestones]
         self.clip = None if clip is None else number("clip", clip, low=0, open_low=True)
         self.precision = choice("precision", precision, ("fp32", "bf16", "auto"))
@@ -88,6 +91,10 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(share, 1))) / 2
 
 
+NORMS_EVERY = 4
+"""Each term's gradient costs a backward pass of its own, so where there are several it is taken at every fourth logged step."""
+
+
 class NonFinite(Fault):
     """A term of the loss became nan or infinite."""
 
@@ -98,12 +105,17 @@ def finite(outcome: Outcome, step: int) -> None:
         raise NonFinite(f"the loss is not finite at step {step}: term {', '.join(bad)}")
 
 
+def norm(gradients: Iterable[Tensor | None]) -> float:
+    """The L2 norm of all of them together."""
+    return math.sqrt(sum(g.float().square().sum().item() for g in gradients if g is not None))
+
+
 def gradient_norms(terms: Mapping[str, Tensor], parameters: list[nn.Parameter]) -> dict[str, float]:
     """The L2 norm of each term's gradient with respect to the student's parameters; 0 for a term that does not reach them."""
     norms = {}
     for name, term in terms.items():
         gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True) if term.requires_grad else []
-        norms[name] = math.sqrt(sum(g.float().square().sum().item() for g in gradients if g is not None))
+        norms[name] = norm(gradients)
     return norms
 
 
@@ -116,6 +128,7 @@ def fit(objective: Objective, batches: Iterable, *, start: int, steps: int, trai
     move (on an accelerator: at the next logged step, as looking at each would stall it).
     """
     student = list(objective.student.parameters())
+    norms_every = NORMS_EVERY * log_every
     trained = [p for p in objective.parameters() if p.requires_grad]
     look_always = runtime.device == "cpu"
     objective.train()
@@ -129,9 +142,12 @@ def fit(objective: Objective, batches: Iterable, *, start: int, steps: int, trai
         logging = step % log_every == 0 or step == steps - 1
         if logging or look_always:
             finite(outcome, step)
-        norms = gradient_norms(outcome.terms, student) if logging else {}
+        several = len(outcome.terms) > 1  # else the step's own gradient is the term's
+        norms = gradient_norms(outcome.terms, student) if several and step % norms_every == 0 else {}
         optimiser.zero_grad(set_to_none=True)
         outcome.loss.backward()
+        if logging and not several:
+            norms = {name: norm(p.grad for p in student) for name in outcome.terms}
         if training.clip is not None:
             nn.utils.clip_grad_norm_(trained, training.clip)
         rate = optimiser.param_groups[0]["lr"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 
 from kdx import checks
-from kdx.budget import length, total_steps
+from kdx.budget import length
 from kdx.component import Component, Source, allow
 from kdx.faults import Fault, Faults, nearest
 from kdx.locate import conf_dir
@@ -38,48 +39,57 @@ class Order:
 
 def wire(config: Mapping[str, Any]) -> Order:
     """Raises Faults: everything that can be told without torch and without opening the data."""
+    order, faults = examine(config)
+    if faults:
+        raise Faults(faults)
+    return order
+
+
+def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
+    """(the order, everything wrong with it that can be told without torch and without opening the data).
+
+    Where there are faults the order is good for looking for more of them only: a part that could not be made is None.
+    """
     faults: list[str] = []
 
     def part(function: Any, *arguments: Any) -> Any:
-        found: list[str] = []
-        with checks.gather(found):
-            value = function(*arguments)
-        faults.extend(found)
-        return value if not found else None
+        with checks.gather(faults):
+            return function(*arguments)
 
     allow(part(_names, config["allow"]) or [])
-    dataset = part(_dataset, config["dataset"])
     teacher = dict(config["teacher"])
     checkpoint = teacher.pop("checkpoint", None)
     nodes = {node: part(_training, node, config) for node in ("teacher_pretrain", "student_train")}
     pseudo_label = part(_pseudo_label, config["pseudo_label"])
-    seed = part(_seed, config["seed"])
-    until = part(_until, config["stages"])
-    headline = part(checks.choice, "headline", config["headline"], ("last", "best"))
-    baseline = part(_flag, "baseline", config["baseline"])
-    runtime = part(_runtime, config["device"])
-    source = part(_checkpoint, checkpoint)
-    if nodes["student_train"] and pseudo_label and pseudo_label["view"] == "clean" and "mixup" in dict(nodes["student_train"].spec["augment"]):
+    if nodes["student_train"] and config["pseudo_label"]["view"] == "clean" and "mixup" in dict(nodes["student_train"].spec["augment"]):
         faults.append("pseudo_label.view=clean answers one clean picture, and mixup mixes two: use pseudo_label.view=same, or leave mixup out")
-    if faults:
-        raise Faults(faults)
+    baseline = part(checks.flag, "baseline", config["baseline"])
     pretrained = checkpoint is not None or teacher.get("weights") is not None
     asked = config["teacher_pretrain"]["epochs"] is not None or config["teacher_pretrain"]["steps"] is not None
     plan = Plan(
-        dataset=dataset,
+        dataset=part(_dataset, config["dataset"]),
         sizes={name: config["dataset"][name] for name in SIZES},
-        teacher=Component(teacher),
-        checkpoint=source,
-        student=Component(config["student"]),
-        teacher_loss=Component(config["teacher_loss"]),
-        loss=Component(config["loss"]),
-        controls={"baseline": Component(config["baseline_loss"])} if baseline else {},
+        teacher=part(Component, teacher),
+        checkpoint=part(_checkpoint, checkpoint),
+        student=part(Component, config["student"]),
+        teacher_loss=part(Component, config["teacher_loss"]),
+        loss=part(Component, config["loss"]),
+        controls={"baseline": part(Component, config["baseline_loss"])} if baseline is True else {},
         teacher_pretrain=nodes["teacher_pretrain"] if asked or not pretrained else None,
         pseudo_label=pseudo_label,
         student_train=nodes["student_train"],
-        seed=seed,
+        seed=part(_seed, config["seed"]),
     )
-    return Order(Component(config["recipe"]), plan, runtime, Path(config["store"]).expanduser(), until, headline, config)
+    order = Order(
+        recipe=part(Component, config["recipe"]),
+        plan=plan,
+        runtime=part(_runtime, config["device"]),
+        store=part(checks.folder, "store", config["store"]),
+        until=part(_until, config["stages"]),
+        headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
+        config=config,
+    )
+    return order, list(dict.fromkeys(faults))
 
 
 def _dataset(node: Mapping[str, Any]) -> Component:
@@ -92,23 +102,30 @@ def _training(node: str, config: Mapping[str, Any]) -> Component:
     spec = dict(config[node])
     checks.integer(f"{node}.batch_size", spec["batch_size"], low=1)
     count, unit = length(spec, node)
-    total_steps(spec, 1, node)
+    count = max(count, 1) if isinstance(count, int) else 1  # a fault, if any, was told just now
     spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}", "augment": [[k, v] for k, v in augmentation(spec["augment"], node).items()]}
     return Component({"_target_": "kdx.trainer.Training", **spec})
 
 
 def augmentation(asked: Any, node: str) -> dict[str, Any]:
     """name -> spec, from a mapping as composed, or from names of files in conf/augment: `affine` or `[flip_crop, cutout]`."""
-    if isinstance(asked, Mapping):
-        return dict(asked)
-    names = [asked] if isinstance(asked, str) else list(asked or [])
     folder = conf_dir() / "augment"
     known = [p.stem for p in folder.glob("*.yaml")]
+    if isinstance(asked, Mapping):
+        wrong = [name for name, spec in asked.items() if not isinstance(spec, Mapping) or "_target_" not in spec]
+        for name in wrong:
+            checks.refuse(f"{node}.augment must name options, such as {node}.augment=[affine]; given: {checks.shown({name: asked[name]})}; "
+                          f"the values of one are set with augment.{name}.KEY=VALUE")  # fmt: skip
+        return {name: spec for name, spec in asked.items() if name not in wrong}
+    names = [asked] if isinstance(asked, str) else [] if asked is None else asked
+    if not isinstance(names, list):
+        raise Fault(f"{node}.augment must name options, such as {node}.augment=[affine]; given: {checks.shown(asked)}")
     found: dict[str, Any] = {}
     for name in names:
-        if name not in known:
-            raise Fault(f"{node}.augment has no option '{name}'{nearest(str(name), known)}")
-        found |= yaml.safe_load((folder / f"{name}.yaml").read_text()) or {}
+        if name in known:
+            found |= yaml.safe_load((folder / f"{name}.yaml").read_text()) or {}
+        else:
+            checks.refuse(f"{node}.augment has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}")
     return found
 
 
@@ -123,26 +140,22 @@ def _pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _until(stages: Any) -> frozenset[str] | None:
-    stages = [stages] if isinstance(stages, str) else list(stages)
-    for name in stages:
-        checks.choice("stages", name, STAGES)
-    if stages != list(STAGES[: len(stages)]) or not stages:
-        raise Fault(f"stages must be a beginning of [{', '.join(STAGES)}]; given: [{', '.join(map(str, stages))}]")
+    stages = [stages] if isinstance(stages, str) else stages
+    if not isinstance(stages, list) or stages != list(STAGES[: len(stages)]) or not stages:
+        typing = [f"'{s}'{nearest(s, STAGES)}" for s in stages if isinstance(s, str) and s not in STAGES] if isinstance(stages, list) else []
+        raise Fault(f"stages must be [{', '.join(STAGES)}] or the first one or two of them; given: {checks.shown(stages)}"
+                    + "".join(f"; there is no {t}" for t in typing))  # fmt: skip
     return frozenset(ALWAYS + sum((RUNS_IN[s] for s in stages), ()))
 
 
 def _names(packages: Any) -> list[str]:
-    if isinstance(packages, str):
-        return [packages]
-    if not isinstance(packages, list) or not all(isinstance(p, str) for p in packages):
-        raise Fault(f"allow must be a list of package names, such as allow=[my_losses]; given: {packages!r}")
+    packages = [packages] if isinstance(packages, str) else packages
+    if not isinstance(packages, list) or not all(isinstance(p, str) and p for p in packages):
+        raise Fault(f"allow must be a list of package names, such as allow=[my_losses]; given: {checks.shown(packages)}")
+    for name in packages:
+        if importlib.util.find_spec(name.split(".")[0]) is None:
+            checks.refuse(f"allow={name}: there is no package '{name}' to import; is its folder on PYTHONPATH, or installed?")
     return packages
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise Fault(f"{name} must be true or false; given: {value!r}")
-    return value
 
 
 def _seed(value: Any) -> int:
@@ -156,8 +169,11 @@ def _runtime(node: Mapping[str, Any]) -> Runtime:
 def _checkpoint(path: Any) -> Source | None:
     if path is None:
         return None
-    if not isinstance(path, str) or not Path(path).expanduser().is_file():
-        raise Fault(f"teacher.checkpoint '{path}' does not exist or is no file")
+    if not isinstance(path, str) or not path:
+        raise Fault(f"teacher.checkpoint must be the path of a file; given: {checks.shown(path)}")
+    if not Path(path).expanduser().is_file():
+        what = "is a folder, not a file" if Path(path).expanduser().is_dir() else "does not exist"
+        raise Fault(f"teacher.checkpoint '{path}' {what}: give the path of a .pt, .pth or .safetensors file of weights")
     return Source(path)
 
 

@@ -35,6 +35,7 @@ LAYERS = [
     ["kdx.folders"],
     ["kdx.preflight"],
     ["kdx.assess"],
+    ["kdx.words"],
     ["kdx.compose"],
     ["kdx.report"],
     ["kdx.lineage"],
@@ -53,7 +54,7 @@ ONLY = {
 
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.store", "kdx.folders", "kdx.report"]
 NO_TORCH += ["kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli"]
-TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.compose", "kdx.commands"]
+TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
 COMPOSERS = ["kdx.compose", "kdx.cli", "kdx.commands"]

@@ -21,7 +21,7 @@ NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem != "tim
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
 BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}
 """Built for one shape by default and for all by the slow tests."""
-STAGE_KEYS = {"length", "optimiser", "lr", "weight_decay", "momentum", "schedule", "warmup", "clip", "batch_size", "precision"}
+STAGE_KEYS = {"evaluate_every", "length", "optimiser", "lr", "weight_decay", "momentum", "schedule", "warmup", "clip", "batch_size", "precision"}
 
 
 class Described:
@@ -78,7 +78,9 @@ def test_model_works(name, shape, classes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape, classes", [((1, 8, 8), 10), ((1, 16, 16), 10), ((1, 28, 28), 10), ((3, 32, 32), 7), ((3, 40, 24), 3), ((3, 96, 96), 5)])
+@pytest.mark.parametrize(
+    "shape, classes", [((1, 8, 8), 10), ((1, 16, 16), 10), ((1, 28, 28), 10), ((3, 32, 32), 7), ((3, 40, 24), 3), ((3, 96, 96), 5)]
+)
 def test_every_model_works_at_every_size(name, shape, classes):
     works(name, shape, classes)
 
@@ -174,10 +176,13 @@ def test_adapted_refuses(mean, std, wrong):
 @pytest.mark.parametrize("name, changes, wrong", [
     ("cnn", {"dropout": 1.0}, "dropout"), ("cnn", {"stochastic_depth": 0.1}, "no residual branches"), ("cnn", {"hidden": 0}, "hidden"),
     ("cnn", {"widths": []}, "widths"), ("mlp", {"stochastic_depth": 0.1}, "no residual branches"), ("mlp", {"hidden": 2.5}, "hidden"),
-    ("vgg8", {"stochastic_depth": 0.1}, "no residual branches"), ("vgg8", {"depth": 9}, "8, 11, 13, 16"), ("resnet20", {"depth": 21}, r"6n \+ 2"),
-    ("resnet20", {"widths": [16, 32]}, "4 channel"), ("resnet20", {"stochastic_depth": -0.1}, "stochastic_depth"), ("wrn_16_2", {"depth": 20}, r"6n \+ 4"),
+    ("vgg8", {"stochastic_depth": 0.1}, "no residual branches"), ("vgg8", {"depth": 9}, "8, 11, 13, 16"),
+    ("resnet20", {"depth": 21}, r"6n \+ 2"),
+    ("resnet20", {"widths": [16, 32]}, "4 channel"), ("resnet20", {"stochastic_depth": -0.1}, "stochastic_depth"),
+    ("wrn_16_2", {"depth": 20}, r"6n \+ 4"),
     ("shufflenet_v2", {"stochastic_depth": 0.1}, "no residual branches"), ("resnet18", {"variant": "resnet19"}, "did you mean"),
-    ("resnet18", {"weights": "IMAGENET1K_V7"}, "IMAGENET1K_V1"), ("vit_b_16", {"patch": 17}, "patch"), ("vit_b_16", {"patch": 4, "weights": "DEFAULT"}, "patch=null"),
+    ("resnet18", {"weights": "IMAGENET1K_V7"}, "IMAGENET1K_V1"), ("vit_b_16", {"patch": 17}, "patch"),
+    ("vit_b_16", {"patch": 4, "weights": "DEFAULT"}, "patch=null"),
 ])  # fmt: skip
 def test_wrong_arguments_are_told(name, changes, wrong):
     with pytest.raises(Fault, match=wrong), torch.device("meta"):
@@ -195,12 +200,17 @@ def test_rates_change_training_and_no_key(name):
     with torch.device("meta"):
         plain, noisy = make(name, **RATES), make(name, dropout=0.5, stochastic_depth=0.5)
     assert list(plain.state_dict()) == list(noisy.state_dict())
-    drops = [p.rate for p in noisy.modules() if isinstance(p, layers.DropPath)] or [p.p for p in noisy.modules() if type(p).__name__ == "StochasticDepth"]
+    drops = [p.rate for p in noisy.modules() if isinstance(p, layers.DropPath)] or [
+        p.p for p in noisy.modules() if type(p).__name__ == "StochasticDepth"
+    ]
     assert drops == sorted(drops) and len(set(drops)) > 1 and drops[-1] > 0.4
     assert any(isinstance(p, nn.Dropout) and p.p == 0.5 for p in noisy.modules())
 
 
-@pytest.mark.parametrize("name, rate", [("resnet8x4", "dropout"), ("resnet18", "stochastic_depth"), ("shufflenet_v2", "dropout"), ("mlp", "dropout"), ("cnn", "dropout")])
+@pytest.mark.parametrize(
+    "name, rate",
+    [("resnet8x4", "dropout"), ("resnet18", "stochastic_depth"), ("shufflenet_v2", "dropout"), ("mlp", "dropout"), ("cnn", "dropout")],
+)
 def test_rates_act_in_training_only(name, rate):
     net = make(name, **(RATES | {rate: 0.5}))
     for part in net.modules():
@@ -228,7 +238,9 @@ def test_drop_path_keeps_the_mean_and_whole_rows():
     assert list(layers.rising(0.4, 4)) == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet8x4", *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in ("cnn", "resnet8x4"))])
+@pytest.mark.parametrize(
+    "name", ["cnn", "resnet8x4", *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in ("cnn", "resnet8x4"))]
+)
 def test_exports_with_any_batch_size(name):
     net = make(name).eval()
     x = torch.rand(3, 1, 16, 16)

@@ -18,54 +18,68 @@ from kdx.faults import Fault, Faults
 from kdx.locate import conf_dir
 from kdx.run import ROLES, all_stored, environment, load_examples, perform, protocol
 from kdx.store import Listener
-from kdx.wiring import Order, wire
+from kdx.wiring import Order, examine, wire
+from kdx.words import apart, use_own
 
-ASKING = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
-MULTIRUN = ("--multirun", "-m")
+ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
 log = logging.getLogger("kdx")
 codes: list[int] = []
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; 130: interrupted."""
-    words = compose.quote_paths(compose.flags_first(argv))
-    flags = [w for w in words if w.startswith("-")]
+    flags, words = apart(argv)
+    use_own(flags)
+    words = compose.plus_less(compose.quote_paths(words))
     compose.register_names()
     if not any(flag.split("=")[0] in ASKING for flag in flags):
-        check([w for w in words if w not in flags], any(f in MULTIRUN for f in flags))
-    compose.quiet_hydra(words)
+        check(words, "--multirun" in flags)
+    compose.quiet_hydra([*flags, *words])
     codes.clear()
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except (hydra.errors.HydraException, compose.OmegaConfBaseException) as error:
         raise Fault(compose.first_line(error)) from error
+    except OSError as error:  # a run's own failures are recorded by `run`; this one came while its folder was made
+        raise Fault(f"the run folder cannot be written: {error.strerror or error} ('{error.filename}'); set hydra.run.dir=PATH") from error
+    except KeyboardInterrupt:
+        if 130 not in codes:
+            raise
     return max(codes, default=0)
 
 
 def check(words: Sequence[str], multirun: bool) -> None:
     """Every run of the command, before the first begins. Raises Faults with all that is wrong."""
-    faults: list[str] = []
+    combinations, faults = compose.combinations(words, multirun)
+    unreadable = bool(faults)
+    faults += compose.misplaced(words, multirun)
     looked: set[str] = set()
-    for combination in compose.jobs(words, multirun):
-        try:
-            order = wire(compose.check_words(combination))
-            alike = json.dumps({**order.config, "seed": 0}, sort_keys=True)
-            if alike not in looked and not all_stored(order):
-                from kdx.preflight import preflight
+    for combination in combinations:
+        config, found, good_words = compose.examine(combination)
+        faults += found
+        if config is None:
+            continue
+        order, wrong = examine(config)
+        faults += wrong
+        alike = json.dumps({**config, "seed": 0}, sort_keys=True)
+        slips = unreadable or bool(found)
+        if alike in looked or (not slips and not wrong and all_stored(order)):
+            continue
+        looked.add(alike)
+        # A slip of the pen alone is told at once; with more on the line it is worth importing torch to tell all that is wrong.
+        if not slips or good_words:
+            from kdx.preflight import inspect
 
-                preflight(order)
-            looked.add(alike)
-        except Faults as error:
-            faults += error.messages
-        except Fault as error:
-            faults.append(str(error))
+            faults += inspect(order, data=not slips)
     if faults:
         raise Faults(faults)
 
 
 def task(config: Any) -> None:
-    """One run, from a configuration that has been checked. Records its failure and never raises, so that a sweep goes on."""
+    """One run, from a configuration that has been checked. Records its failure and never raises, so that a sweep goes on: but not if interrupted."""
     codes.append(run(wire(compose.plain(config)), compose.output_dir(), compose.task_words()))
+    if codes[-1] == 130:
+        raise KeyboardInterrupt
 
 
 def run(order: Order, path: Path, words: Sequence[str]) -> int:

@@ -119,7 +119,7 @@ def download(root: Path, fetch: Callable[[], object], present: Callable[[], bool
     """
     from filelock import FileLock
 
-    made = not root.exists()
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
     lock = root / ".download.lock"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -127,11 +127,12 @@ def download(root: Path, fetch: Callable[[], object], present: Callable[[], bool
             if not present():
                 fetch()
     except Exception as error:  # torchvision raises many kinds: no network, no space, wrong checksum
-        if made:
-            with contextlib.suppress(OSError):  # leaves no empty folder behind
+        with contextlib.suppress(OSError):  # leaves no empty folder behind
+            if made:
                 lock.unlink(missing_ok=True)
-                for empty in [*sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True), root]:
-                    empty.rmdir()
+            inside = [p for p in root.rglob("*") if p.is_dir()] if made else []
+            for folder in [*sorted(inside, reverse=True), *made]:
+                folder.rmdir()
         return f" (the download failed: {' '.join(str(error).split())[-120:]})"
     return ""
 

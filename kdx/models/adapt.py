@@ -38,12 +38,21 @@ class Adapted(nn.Module):
     """
 
     def __init__(
-        self, net: nn.Module, *, shape: tuple[int, int, int], channels: int, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]
+        self,
+        net: nn.Module,
+        *,
+        shape: tuple[int, int, int],
+        channels: int,
+        size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
     ):
         """shape: (C, H, W) of the pictures. channels, size: what `net` takes. mean, std: one a channel of `net`, std > 0."""
         super().__init__()
         if channels not in (shape[0], 3) or (channels != shape[0] and shape[0] != 1):
-            raise Fault(f"the model takes pictures of {channels} channels and these have {shape[0]}: only grey can be repeated; set weights=null")
+            raise Fault(
+                f"the model takes pictures of {channels} channels and these have {shape[0]}: only grey can be repeated; set weights=null"
+            )
         if len(mean) != channels or len(std) != channels:
             raise Fault(f"mean and std want one number a channel ({channels}); given {len(mean)} and {len(std)}")
         if not all(s > 0 for s in std):

@@ -11,7 +11,14 @@ from kdx.models.layers import check_rates, check_size, check_whole, check_widths
 
 
 def cnn(
-    *, shape: tuple[int, int, int], classes: int, widths: Sequence[int], hidden: int, batch_norm: bool, dropout: float, stochastic_depth: float
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    widths: Sequence[int],
+    hidden: int,
+    batch_norm: bool,
+    dropout: float,
+    stochastic_depth: float,
 ) -> nn.Module:
     """Each width: 3x3 convolution, batch norm (if asked for), ReLU, 2x2 max-pool; then one hidden layer with dropout before the last.
 
@@ -36,6 +43,8 @@ def cnn(
         height, width = math.ceil(height / shrink), math.ceil(width / shrink)
     net.add_module(
         "head",
-        nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)),
+        nn.Sequential(
+            nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
+        ),
     )
     return net

@@ -54,7 +54,9 @@ def check_rates(model: str, *, dropout: float, stochastic_depth: float) -> None:
 def no_stochastic_depth(model: str, rate: float) -> None:
     """For a network that cannot use it."""
     if rate != 0:
-        raise Fault(f"{model} has no residual branches to drop: set stochastic_depth=0 (given {rate}), or take a residual net such as resnet20")
+        raise Fault(
+            f"{model} has no residual branches to drop: set stochastic_depth=0 (given {rate}), or take a residual net such as resnet20"
+        )
 
 
 def check_whole(model: str, **numbers: int) -> None:
@@ -77,4 +79,6 @@ def check_widths(model: str, widths: Sequence[int], count: int | None = None) ->
 def check_size(model: str, shape: tuple[int, int, int], least: int) -> None:
     """Pictures are at least `least` pixels a side."""
     if min(shape[1:]) < least:
-        raise Fault(f"{model} needs pictures of at least {least}x{least} pixels; these have {shape[1]}x{shape[2]}: resize them, or take mlp")
+        raise Fault(
+            f"{model} needs pictures of at least {least}x{least} pixels; these have {shape[1]}x{shape[2]}: resize them, or take mlp"
+        )

@@ -30,7 +30,9 @@ class Block(nn.Module):
         return F.relu(branch + self.shortcut(x))
 
 
-def resnet(*, shape: tuple[int, int, int], classes: int, depth: int, widths: Sequence[int], dropout: float, stochastic_depth: float) -> nn.Module:
+def resnet(
+    *, shape: tuple[int, int, int], classes: int, depth: int, widths: Sequence[int], dropout: float, stochastic_depth: float
+) -> nn.Module:
     """He et al. 2015 (arXiv 1512.03385), section 4.2, with convolutions for the shortcuts that change shape.
 
     depth: 6n + 2 layers. widths: channels of the stem and the three stages; (16, 16, 32, 64) is the paper's, (32, 64, 128, 256)

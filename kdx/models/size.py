@@ -25,7 +25,7 @@ def bytes(module: nn.Module) -> int:
 
 
 def flops(module: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Floating-point operations of one picture's forward, (C, H, W) = shape: twice the multiply-adds of convolutions and matrix products."""
+    """Operations of one forward of one picture of `shape` (C, H, W): twice the multiply-adds of convolutions and matrix products."""
     device = next(module.parameters()).device
     # The fused attention of eval mode is one operation that the counter does not know; its parts are counted instead.
     fused = torch.backends.mha.get_fastpath_enabled()

@@ -203,7 +203,9 @@ def _known(variant: str, weights: str | None) -> zoo.WeightsEnum | None:
     return options[pretrained.named(variant, list(options.__members__), weights)]
 
 
-def _start(variant: str, weights: str | None, shape: tuple[int, int, int], classes: int, **more: Any) -> tuple[nn.Module, zoo.WeightsEnum | None]:
+def _start(
+    variant: str, weights: str | None, shape: tuple[int, int, int], classes: int, **more: Any
+) -> tuple[nn.Module, zoo.WeightsEnum | None]:
     """The network as torchvision makes it, with the pretrained number of classes where there are weights."""
     known = _known(variant, weights)
     if known is None:

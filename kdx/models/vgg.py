@@ -15,7 +15,8 @@ WIDTHS = (64, 128, 256, 512, 512)
 def vgg(*, shape: tuple[int, int, int], classes: int, depth: int, dropout: float, stochastic_depth: float) -> nn.Module:
     """Simonyan and Zisserman 2014 (arXiv 1409.1556) with batch norm and one linear layer on the mean of the last map.
 
-    depth: 8, 11, 13 or 16. The first three stages end in a 2x2 max-pool, the fourth too from 64 pixels on. dropout acts on the pooled features.
+    depth: 8, 11, 13 or 16. The first three stages end in a 2x2 max-pool, the fourth too from 64 pixels on.
+    dropout acts on the pooled features.
     """
     if depth not in STAGES:
         raise Fault(f"vgg: depth must be one of {', '.join(map(str, STAGES))}, not {depth!r}")

@@ -10,7 +10,7 @@ from kdx.models.layers import DropPath, check_rates, check_size, check_whole, en
 
 
 class WideBlock(nn.Module):
-    """Norm and ReLU before each 3x3 convolution, dropout between the two; where channels change, the shortcut starts after the first ReLU."""
+    """Norm and ReLU before each 3x3 convolution, dropout between the two; a shortcut that changes shape starts after the first ReLU."""
 
     def __init__(self, inside: int, out: int, stride: int, dropout: float, drop: float):
         super().__init__()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,6 +45,8 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
         shape = (len(split), count, len(about["classes"]))
         fresh = not any(d[0] == name for d in done)
         file = np.lib.format.open_memmap(path, mode="w+" if fresh else "r+", dtype=np.float16, shape=shape if fresh else None)
+        if fresh:
+            reserve(path)
         for slot in range(count):
             if [name, slot] in done:
                 continue
@@ -64,6 +68,13 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
     work.write_json("answers.json", {"splits": splits, "clean": clean, "classes": about["classes"], "teachers": [t.key for t in teachers],
                                      "validation_accuracy": accuracy, "near_chance": guessing})  # fmt: skip
+
+
+def reserve(path: Path) -> None:
+    """Takes a file's space on the disk now: a disk that is full is an error here, and would kill the process in the middle of a memory map."""
+    if "posix_fallocate" in vars(os):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def known_accuracy(work: Work, data: Artifact, classes: int) -> tuple[float | None, bool]:

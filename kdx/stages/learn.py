@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import threading
 import time
@@ -42,7 +43,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
     """
     about = data.json("data.json")
     settings: Training = training.build()
-    saved = torch.load(work.checkpoint, map_location=runtime.device, weights_only=True) if work.checkpoint.exists() else None
+    saved = read_checkpoint(work, runtime)
     if saved:
         go_on_with_threads(saved["threads"], work)
     torch.manual_seed(seed)
@@ -86,6 +87,17 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
 
 
 NODES = {"teacher-pretrain": "teacher_pretrain", "student-train": "student_train", "baseline-train": "student_train"}
+
+
+def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
+    """What `Watch.save` wrote, or None. A file that cannot be read (a crash of the machine may leave one) costs its steps, not the run."""
+    if not work.checkpoint.exists():
+        return None
+    try:
+        return torch.load(work.checkpoint, map_location=runtime.device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        work.note(f"{work.name} begins anew: its checkpoint {work.checkpoint} cannot be read ({str(error).splitlines()[0]})", "warning")
+        return None
 
 
 def open_streams(objective: Objective, data: Artifact, settings: Training, runtime: Runtime, *, seed: int, parts: Parts,
@@ -178,7 +190,10 @@ class Watch:
         if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
             return
         temporary = self.work.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, self.work.checkpoint)
         self.clock, self.saved_at = time.monotonic(), done
 

@@ -15,9 +15,16 @@ from kdx.store import Artifact, Work
 STEPS = 3
 
 
+def worth_trying(device: str) -> bool:
+    """Whether bf16 can be faster here. A processor without bf16 instructions emulates it, ten times slower or worse."""
+    if device == "cpu":
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def run(work: Work, runtime: Runtime, *, data: Artifact, model: Component, batch_size: int, machine: str) -> None:
     """Files: probe.json {"precision": "fp32" | "bf16", "seconds": {precision: median of one training step}}."""
-    if runtime.device == "mps":
+    if not worth_trying(runtime.device):
         work.write_json("probe.json", {"precision": "fp32", "seconds": {}})
         return
     about = data.json("data.json")
