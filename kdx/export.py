@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import kdx
 from kdx import card, lineage
 from kdx.assess import Weights, of_role
+from kdx.component import allow as allow_packages
 from kdx.component import sha256
 from kdx.data.pixels import as_float
 from kdx.disk import write_atomically
@@ -55,6 +56,7 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
 
     Raises Fault where something is missing, Unlike where a format answers differently from the original.
     """
+    allow_packages(allow)
     check_folder(to)
     if "onnx" in formats:
         check_onnx()
@@ -95,6 +97,7 @@ def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
     file = folder / "model.json"
     if not file.is_file():
         raise Fault(f"'{folder}' is no export of kdx: it has no model.json")
+    allow_packages(allow)
     about, role = read_model(file, allow), expect(read_json(file).get("role"), str, file, "role")
     weights = folder / f"{Path(role).name}.safetensors"
     if not weights.is_file() or sha256(weights) != about.get("sha256"):

@@ -152,6 +152,24 @@ def test_other_roles_and_weights(place, tmp_path):
     assert "no teacher" in (folder / "card.md").read_text()
 
 
+def test_a_model_of_ones_own_package_is_built_where_it_is_allowed(place, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\n\ndef flat(*, shape, classes, **rest):\n    return nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=12", "student_train.steps=2", "baseline=false", "allow=[mine]"]
+    assert main(["train", *words, "student._target_=mine.flat", "hydra.run.dir=outputs/runs/mine"]) == 0
+    capsys.readouterr()
+    assert "which is no model of kdx" in told(["export", "outputs/runs/mine"], capsys)
+    assert main(["export", "outputs/runs/mine", "allow=mine", "to=out"]) == 0
+    with pytest.raises(Fault, match="is no model of kdx"):
+        kdx.load("out")
+    assert kdx.load("out", allow=["mine"])(torch.rand(3, 1, 16, 16)).shape == (3, 10)
+    evaluate = ["evaluate", "outputs/runs/mine", "role=student", "device=cpu", "device.threads=1"]
+    assert "which is no model of kdx" in told(evaluate, capsys)
+    assert main([*evaluate, "allow=[mine]"]) == 0
+
+
 def test_a_live_teacher_stands_on_the_card(place):
     words = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=12", "student_train.steps=2", "pseudo_label.mode=live", "baseline=false"]
     assert main(["train", *words, "hydra.run.dir=outputs/runs/live"]) == 0
