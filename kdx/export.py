@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import kdx
 from kdx import card, lineage
 from kdx.assess import Weights, of_role
+from kdx.component import allow as allow_packages
 from kdx.component import sha256
 from kdx.data.pixels import as_float
 from kdx.disk import write_atomically
@@ -55,6 +56,7 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
 
     Raises Fault where something is missing, Unlike where a format answers differently from the original.
     """
+    allow_packages(allow)
     check_folder(to)
     if "onnx" in formats:
         check_onnx()
@@ -62,7 +64,7 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
     about = draw_card(run, role, which, weights, artifact)
     split, pixels = real_pictures(only_input(artifact, "data"))
     network, example = weights.network(), torch.rand(4, *weights.about["shape"])
-    temporary = to.with_name(f"{to.name}.{os.getpid()}.tmp")
+    temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
         write_model(temporary, weights, role, about["classes"])
@@ -80,6 +82,9 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
         raise Fault(f"cannot write '{to}': {error.strerror or error}; choose another folder with to=FOLDER") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if alone:
+            with suppress(OSError):  # not empty: the export is in it
+                to.parent.rmdir()
     return about
 
 
@@ -92,6 +97,7 @@ def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
     file = folder / "model.json"
     if not file.is_file():
         raise Fault(f"'{folder}' is no export of kdx: it has no model.json")
+    allow_packages(allow)
     about, role = read_model(file, allow), expect(read_json(file).get("role"), str, file, "role")
     weights = folder / f"{Path(role).name}.safetensors"
     if not weights.is_file() or sha256(weights) != about.get("sha256"):
