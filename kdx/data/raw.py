@@ -130,8 +130,7 @@ def download(root: Path, fetch: Callable[[], object], present: Callable[[], bool
         with contextlib.suppress(OSError):  # leaves no empty folder behind
             if made:
                 lock.unlink(missing_ok=True)
-                below = sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True) if root in made else []
-                for empty in [*below, *made]:
+                for empty in [*sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True), *made]:
                     empty.rmdir()
         return f" (the download failed: {' '.join(str(error).split())[-120:]})"
     return ""
