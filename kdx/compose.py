@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import os
 import re
@@ -21,10 +23,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdx import checks
-from kdx.faults import Faults, nearest
+from kdx.faults import Faults
 from kdx.locate import conf_dir
-from kdx.words import quote_paths as quote_paths  # what other commands need of both, in one place
 from kdx.words import groups, options_of, own, wrong_key, wrong_option
+from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
 
@@ -158,14 +160,23 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
             found = wrong_key(known, path, override.value())
             faults += found
             kept += [] if found else [override.input_line.lstrip("+")]
-    if not _composes([*chosen, *kept]):
+    try:
+        whole = _compose([*chosen, *kept]) if kept else known
+    except (HydraException, OmegaConfBaseException):
         unfit = [word for word in kept if not _composes([*chosen, word])]
         faults += [_unfit(word, chosen) for word in unfit]
         kept = [word for word in kept if word not in unfit]
-    return _compose([*chosen, *kept]), faults, len(chosen) + len(kept)
+        whole = _compose([*chosen, *kept])
+    return whole, faults, len(chosen) + len(kept)
 
 
 def _compose(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
+    return copy.deepcopy(_composed(tuple(words), resolve, tuple(own)))
+
+
+@functools.lru_cache(maxsize=64)
+def _composed(words: tuple[str, ...], resolve: bool, own: tuple[Path, ...]) -> dict[str, Any]:
+    """Kept, as the combinations of a sweep share most of it."""
     GlobalHydra.instance().clear()
     further = [f"hydra.searchpath=['file://{folder}']" for folder in own]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

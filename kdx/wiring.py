@@ -119,7 +119,8 @@ def augmentation(asked: Any, node: str) -> dict[str, Any]:
         return {name: spec for name, spec in asked.items() if name not in wrong}
     names = [asked] if isinstance(asked, str) else [] if asked is None else asked
     if not isinstance(names, list):
-        raise Fault(f"{node}.augment must name options, such as {node}.augment=[affine]; given: {checks.shown(asked)}")
+        checks.refuse(f"{node}.augment must name options, such as {node}.augment=[affine]; given: {checks.shown(asked)}")
+        return {}
     found: dict[str, Any] = {}
     for name in names:
         if name in known:
@@ -162,8 +163,14 @@ def _seed(value: Any) -> int:
     return checks.integer("seed", value, low=0)
 
 
-def _runtime(node: Mapping[str, Any]) -> Runtime:
-    return Runtime(**node)
+def _runtime(node: Mapping[str, Any]) -> Runtime | None:
+    """None where a value is wrong and only gathered: what could not be set is not tried out."""
+    found: list[str] = []
+    with checks.gather(found):
+        runtime = Runtime(**node)
+    for message in found:
+        checks.refuse(message)
+    return None if found else runtime
 
 
 def _checkpoint(path: Any) -> Source | None:

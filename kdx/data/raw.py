@@ -130,9 +130,8 @@ def download(root: Path, fetch: Callable[[], object], present: Callable[[], bool
         with contextlib.suppress(OSError):  # leaves no empty folder behind
             if made:
                 lock.unlink(missing_ok=True)
-            inside = [p for p in root.rglob("*") if p.is_dir()] if made else []
-            for folder in [*sorted(inside, reverse=True), *made]:
-                folder.rmdir()
+                for empty in [*sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True), *made]:
+                    empty.rmdir()
         return f" (the download failed: {' '.join(str(error).split())[-120:]})"
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,12 +29,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise Fault(f"the checkpoint '{path}' does not exist")
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch warns of a foreign pickle, and then refuses it: that is told below
+            warnings.simplefilter("ignore")
+            found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise Fault(f"the checkpoint '{path}' is damaged, or holds more than tensors and plain values and is not unpickled: "
                     "save the state dict alone (torch.save(model.state_dict(), path))") from error  # fmt: skip
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise Fault(f"the checkpoint '{path}' is damaged: {str(error).splitlines()[0]}") from error
+        raise Fault(f"the checkpoint '{path}' is damaged: {(str(error).splitlines() or ['it is empty or cut off'])[0]}") from error
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

@@ -1,0 +1,421 @@
+"""What `kdx train` says to bad input: plain lines on stderr, exit code 2, before any work, and nothing left behind."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import pickle
+import shlex
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+from kdx import compose, models
+from kdx.cli import main
+from kdx.commands import train as command
+from kdx.component import Component
+
+FOREIGN = ("Traceback", "Error executing job", "HYDRA_FULL_ERROR", "ConfigComposition", "OmegaConf", "omegaconf", "Could not override", "ANTLR")
+"""What no user should ever read: words of the machinery."""
+SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=2", "student_train.steps=2"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def told(capsys):
+    """Gives a command line that must be refused, and returns what it says, by lines."""
+
+    def tell(line: str | list[str]) -> list[str]:
+        before = everything()
+        assert main(["train", *(shlex.split(line) if isinstance(line, str) else line)]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and everything() == before, "work was begun, or something left behind"
+        assert not [word for word in FOREIGN if word in err], err
+        assert all(len(line) < 450 for line in err.splitlines()), "a wall of text: the longest lists the options of a group"
+        return err.splitlines()
+
+    return tell
+
+
+@pytest.fixture
+def would_run(monkeypatch):
+    """The orders that would run: what comes after the checks is left out."""
+    orders = []
+    monkeypatch.setattr(command, "run", lambda order, path, words: orders.append(order) or 0)
+    return orders
+
+
+def everything() -> set[str]:
+    return {str(p) for p in Path().rglob("*")}
+
+
+def ask(told, line: str, *says: str) -> None:
+    """As many lines as `says`; each must hold its text."""
+    lines = told(line)
+    assert len(lines) == len(says), lines
+    for text in says:
+        assert [found for found in lines if text in found], (text, lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("loss=kb", ["loss has no option 'kb'; one of: kd, label_smoothing, supervised"]),
+        ("student=mobilnet", ["student has no option 'mobilnet'; did you mean 'mobilenet'?"]),
+        ("los=kd", ["'los' is no key; did you mean 'loss'?"]),
+        ("+foo=1", ["'foo' is no key; one of: allow, augment, baseline"]),
+        ("++foo=1", ["'foo' is no key; one of: allow, augment, baseline"]),
+        ("foo.bar=1", ["'foo' is no key"]),
+        ("loss.temprature=2", ["'loss.temprature' is no key of loss=kd; did you mean 'loss.temperature'?"]),
+        ("+loss.temprature=2", ["'loss.temprature' is no key of loss=kd; did you mean 'loss.temperature'?"]),
+        ("loss=supervised loss.temperature=2", ["'loss.temperature' is no key of loss=supervised, which has none"]),
+        ("student_train={lrr:1}", ["'student_train.lrr' is no key in 'student_train'; did you mean 'student_train.lr'?"]),
+        ("student_train.lr.x=1", ["'student_train.lr.x' is no key: 'student_train.lr' holds one value"]),
+        ("student_train=5", ["'student_train' holds several keys (epochs, steps"]),
+        ("seed={a:1}", ["'seed' holds one value, not keys of its own: write seed=VALUE"]),
+        ("augment=[afine]", ["augment has no option 'afine'; did you mean 'affine'?"]),
+        ("augment.affine.degres=1", ["'augment.affine.degres' is no key in 'augment.affine'; did you mean 'augment.affine.degrees'?"]),
+        ("student_train.augment.affine.degrees=1", ["'student_train.augment' is taken from 'augment': set augment.affine.degrees, or all of"]),
+        ("loss=null", ["loss has no option 'null'"]),
+        ("loss=", ["loss has no option ''"]),
+        ("loss=[kd]", ["loss has no option '[kd]'"]),
+        ("model=cnn", ["'model' is no group to choose from; one of: recipe, augment, teacher"]),
+        ("loss@foo=kd", ["'loss@foo=kd' places an option elsewhere, and each has its place: write loss=OPTION"]),
+        ("~seed", ["'~seed' would take away what every run needs: give it another value with seed=VALUE"]),
+        ("seed=[1", ["'seed=[1' cannot be read: a bracket or a quote is left open"]),
+        ("loss.temperature", ["'loss.temperature' is no setting: write key=value"]),
+        ("=2", ["'=2' has no key that could be read: write key=value"]),
+        ("loss.alpha=${foo}", ["'loss.alpha=${foo}' refers to a key or an environment variable that is not there"]),
+        ("seed=1,2", ["'seed=1,2' names several values; add -m to run them all"]),
+        ("hydra.foo=1", ["'hydra.foo=1' is unknown to Hydra"]),
+        ("hydra.sweep.dir=x", ["hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH for a single run, or add -m"]),
+        ("--multrun seed=1", ["unknown flag '--multrun'; did you mean '--multirun'?"]),
+        ("seed=1 --config-name x", ["unknown flag '--config-name'"]),
+        ("--cfg seed=1", ["the flag --cfg needs one of: job, hydra, all"]),
+        ("--resolve", ["the flag --resolve goes with --cfg"]),
+    ],
+)
+def test_a_word_that_is_wrong_is_told_in_one_line(told, line, says):
+    ask(told, line, *says)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "loss.temperature=0 loss.alpha=3 student_train.lr=-1 dataset.labelled=99999 seed=-1",
+            [
+                "loss.temperature must be greater than 0; given: 0",
+                "loss.alpha must be at least 0 and at most 1; given: 3",
+                "student_train.lr must be greater than 0; given: -1",
+                "dataset.labelled=99999 asks for 99999 rows; of 1797, less 500 for test and 200 for validation, 1097 are available",
+                "seed must be at least 0; given: -1",
+            ],
+        ),
+        (
+            "loss.temperature=nan loss.alpha=-0.1 student_train.lr=abc seed=x baseline=3 dataset.labelled=abc stages=5 headline=lst",
+            [
+                "loss.temperature must be greater than 0; given: nan",
+                "loss.alpha must be at least 0 and at most 1; given: -0.1",
+                "student_train.lr must be a number; given: 'abc'",
+                "seed must be a whole number; given: 'x'",
+                "baseline must be true or false; given: 3",
+                "dataset.labelled must be an integer (a count), a number strictly between 0 and 1 (a share) or null; given 'abc'",
+                "stages must be [teacher_pretrain, pseudo_label, student_train] or the first one or two of them; given: 5",
+                "headline has no option 'lst'; did you mean 'last'?",
+            ],
+        ),
+        (
+            "student_train.epochs=0 teacher_pretrain.epochs=1 teacher_pretrain.steps=3 student_train.batch_size=0 store= allow=3 dataset.test=0 "
+            "teacher.checkpoint=nope.pt loss.alpha=[0.9,3] loss._target_=kdx.losses.kd.KD",
+            [
+                "student_train.epochs must be at least 1; given: 0",
+                "teacher_pretrain.epochs=1 and teacher_pretrain.steps=3 are both given; give one of them",
+                "student_train.batch_size must be at least 1; given: 0",
+                "store must be the path of a folder; given: ''",
+                "allow must be a list of package names, such as allow=[my_losses]; given: 3",
+                "dataset.test must be 1 or more; given 0",
+                "teacher.checkpoint 'nope.pt' does not exist",
+                "loss.alpha must be at least 0 and at most 1; given: 3",
+            ],
+        ),
+        (
+            "student_train.optimiser=adam student_train.schedule=cosin student_train.warmup=-1 student_train.milestones=5 student_train.clip=0 "
+            "student_train.precision=fp16 student_train.patience=0 student_train.target=2 student_train.labelled_share=2 "
+            "student_train.evaluate_every=0 student_train.augment=5 student_train.weight_decay=null student_train.momentum=true",
+            [
+                "student_train.optimiser has no option 'adam'; did you mean 'adamw'?",
+                "student_train.schedule has no option 'cosin'; did you mean 'cosine'?",
+                "student_train.warmup must be at least 0; given: -1",
+                "student_train.milestones must be a list of shares of the training, such as [0.5, 0.75]; given: 5",
+                "student_train.clip must be greater than 0; given: 0",
+                "student_train.precision has no option 'fp16'; did you mean 'bf16'?",
+                "student_train.patience must be at least 1; given: 0",
+                "student_train.target must be greater than 0 and at most 1; given: 2",
+                "student_train.labelled_share must be greater than 0 and less than 1; given: 2",
+                "student_train.evaluate_every must be at least 1; given: 0",
+                "student_train.augment must name options, such as student_train.augment=[affine]; given: 5",
+                "student_train.weight_decay must be a number; given: null",
+                "student_train.momentum must be a number; given: true",
+            ],
+        ),
+        (
+            "device.threads=0 device.workers=-1 device.compile=3 device.checkpoint_seconds=-1 pseudo_label.mode=foo pseudo_label.limit=abc "
+            "pseudo_label.views=0 student_train.augment=[foo,affine] teacher_pretrain.length=5 student.dropout=2 dataset.image_size=0",
+            [
+                "device.threads must be at least 1; given: 0",
+                "device.workers must be at least 0; given: -1",
+                "device.compile must be true or false; given: 3",
+                "device.checkpoint_seconds must be at least 0; given: -1",
+                "pseudo_label.mode has no option 'foo'; one of: auto, live, stored",
+                "pseudo_label.limit must be a whole number; given: 'abc'",
+                "pseudo_label.views must be at least 1; given: 0",
+                "student_train.augment has no option 'foo'; one of: affine, colour_jitter",
+                "teacher_pretrain.length must read like '600 steps' or '200 epochs'; given: 5",
+                "dropout must be at least 0 and less than 1; given: 2",
+                "dataset.image_size must be an integer from 8 to 256; given 0",
+            ],
+        ),
+        (
+            "student=mobilnet loss.temprature=3 dataset.labelled=99999 teacher_pretrain.lr=-1 student.foo=1 seed=x",
+            [
+                "student has no option 'mobilnet'",
+                "'loss.temprature' is no key of loss=kd",
+                "teacher_pretrain.lr must be greater than 0; given: -1",
+                "seed must be a whole number; given: 'x'",
+            ],
+        ),
+        (
+            "-m loss=kd,kb seed=0,x loss.alpha=0.5,2",
+            ["loss has no option 'kb'", "seed must be a whole number; given: 'x'", "loss.alpha must be at least 0 and at most 1; given: 2"],
+        ),
+    ],
+)
+def test_several_faults_are_told_together(told, line, says):
+    ask(told, line, *says)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("student_train.epochs=0", "student_train.epochs must be at least 1; given: 0"),
+        ("loss.temperature=0", "loss.temperature must be greater than 0; given: 0"),
+        ("dataset.labelled=99999", "asks for 99999 rows"),
+        ("student_train.batch_size=1", "student_train.batch_size must be at least 2 to hold labelled and unlabelled examples; given: 1"),
+        ("stages=[student_train]", "stages must be [teacher_pretrain, pseudo_label, student_train] or the first one or two of them"),
+        ("stages=[teacher_pretrian]", "there is no 'teacher_pretrian'; did you mean 'teacher_pretrain'?"),
+        ("device=cuda", "sees 0 CUDA devices; use device=cpu or device=auto"),
+        ("store=file", "store=file cannot be a folder: "),
+        ("hydra.run.dir=file/x", "hydra.run.dir=file/x cannot be a folder: "),
+        ("hydra.run.dir=", "hydra.run.dir must be the path of a folder; given: ''"),
+        ("-m seed=1,2 hydra.run.dir=x", "hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH"),
+        ("allow=[no_such_package]", "allow=no_such_package: there is no package 'no_such_package' to import"),
+        ("loss._target_=os.system", "_target_ 'os.system' is not allowed: only kdx, torch.optim, torchvision.models"),
+        ("loss._target_=kdx.core.torch.load", "_target_ 'kdx.core.torch.load' does not exist"),
+        ("loss._target_=null", "a component needs a _target_"),
+        ("pseudo_label.view=clean student_train.augment=[mixup]", "mixup mixes two: use pseudo_label.view=same, or leave mixup out"),
+        ("dataset=folder", "looked for a folder of pictures in 'data/folder', and there is none: set dataset.root=PATH"),
+        ("dataset=folder dataset.root=nope", "looked for a folder of pictures in 'nope', and there is none: set dataset.root=PATH"),
+        ("teacher.checkpoint=.", "teacher.checkpoint '.' is a folder, not a file"),
+        ("teacher=timm", "needs the package timm, which is not installed: pip install timm"),
+    ],
+)
+def test_a_value_that_is_wrong_is_told_in_one_line(told, here, monkeypatch, line, says):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    (here / "file").write_text("")
+    ask(told, line, says)
+
+
+@pytest.mark.parametrize("line", ["-m loss.alpha=7 seed=1", "loss.alpha=7 -m seed=1", "seed=1 loss.alpha=7 --multirun"])
+def test_flags_may_stand_before_and_after(told, line):
+    ask(told, line, "loss.alpha must be at least 0 and at most 1; given: 7")
+
+
+def test_a_plus_means_nothing_more_than_the_key(would_run):
+    assert main(["train", "+seed=1", "++loss.alpha=0.5", "+loss=kd"]) == 0
+    assert [(o.plan.seed, o.plan.loss.spec["alpha"]) for o in would_run] == [(1, 0.5)]
+
+
+def test_a_sweep_runs_every_combination(would_run):
+    assert main(["train", "loss=glob([k*,s*])", "-m", "seed=1", "hydra.sweep.dir=here"]) == 0
+    assert [(o.plan.loss.target.split(".")[-1], o.plan.seed) for o in would_run] == [("KD", 1), ("Supervised", 1)]
+
+
+def test_no_space_left_is_told_before_any_work(told, monkeypatch):
+    monkeypatch.setattr("kdx.preflight.shutil.disk_usage", lambda path: type("usage", (), {"free": 1_000_000}))
+    (line,) = told([])
+    assert line.startswith("no space left for this run: it needs about ") and "1 MB are free; set store=PATH on another disk" in line
+
+
+def test_a_bug_is_no_fault(monkeypatch):
+    def broken(order, **more):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("kdx.preflight.inspect", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", "seed=77"])
+
+
+# Checkpoints
+
+
+def cnn(classes: int) -> torch.nn.Module:
+    from kdx.locate import conf_dir
+
+    spec = yaml.safe_load((conf_dir() / "model" / "cnn.yaml").read_text())
+    return models.build(Component(spec), shape=(1, 16, 16), classes=classes, mean=[0.5], std=[0.5])
+
+
+def bad_checkpoint(kind: str) -> str:
+    path = Path("weights.safetensors" if "safe" in kind else "weights.pt")
+    whole = cnn(7 if "classes" in kind else 10).state_dict()
+    torch.save(whole, path) if path.suffix == ".pt" else save_file(whole, path)
+    if "cut" in kind:
+        path.write_bytes(path.read_bytes()[:5000])
+    elif "random" in kind:
+        path.write_bytes(os.urandom(4000))
+    elif "empty" in kind:
+        path.write_bytes(b"")
+    elif kind == "pickled network":
+        torch.save(cnn(10), path)
+    elif kind == "pickled object":
+        path.write_bytes(pickle.dumps(Path("x")))
+    elif kind == "list":
+        torch.save([1, 2], path)
+    elif kind == "another model":
+        torch.save({"weight": torch.zeros(3)}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("other classes", "does not fit the dataset or the model: "),
+        ("other classes safe", "does not fit the dataset or the model: "),
+        ("cut", "is damaged"),
+        ("cut safe", "is damaged"),
+        ("random", "is damaged"),
+        ("random safe", "is damaged"),
+        ("empty", "is damaged"),
+        ("empty safe", "is damaged"),
+        ("pickled network", "holds more than tensors and plain values and is not unpickled: save the state dict alone"),
+        ("pickled object", "holds more than tensors and plain values and is not unpickled: save the state dict alone"),
+        ("list", "holds no state dict"),
+        ("another model", "is of another model"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_named(told, kind, says):
+    path = bad_checkpoint(kind)
+    (line,) = told([f"teacher.checkpoint={path}"])
+    assert line.startswith(f"the checkpoint '{path}' ") and says in line
+
+
+def test_a_damaged_checkpoint_is_told_beside_other_faults(told):
+    path = bad_checkpoint("cut")
+    ask(told, f"teacher.checkpoint={path} loss.alpha=3 los=kd", f"the checkpoint '{path}' is damaged", "loss.alpha must", "'los' is no key")
+
+
+# Data
+
+
+def pictures(root: Path, classes: tuple[str, ...] = ("cat", "dog"), rows: int = 12) -> Path:
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        for row in range(rows):
+            noise = rng.integers(0, 60, (10, 10, 3)) + 120 * number
+            Image.fromarray(noise.astype(np.uint8)).save(root / name / f"{row}.png")
+    return root
+
+
+def test_a_folder_with_one_class_or_a_broken_picture_is_named(told, here):
+    pictures(here / "one", ("cat",))
+    ask(told, "dataset=folder dataset.root=one", "two or more of them; it holds only 'cat'")
+    (pictures(here / "two") / "dog" / "3.png").write_bytes(b"no picture")
+    ask(told, "dataset=folder dataset.root=two", "the picture 'two/dog/3.png' does not decode: ")
+    (here / "two" / "dog" / "3.png").unlink()
+    ask(told, "dataset=folder dataset.root=two dataset.labelled=5000", "dataset.labelled=5000 asks for 5000 rows")
+
+
+def idx(path: Path, values: np.ndarray) -> None:
+    head = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+    path.write_bytes(gzip.compress(head + values.astype(np.uint8).tobytes()))
+
+
+def test_a_missing_or_damaged_data_file_is_named(told, here):
+    for part, n in (("train", 40), ("t10k", 20)):
+        idx(here / f"{part}-images-idx3-ubyte.gz", np.zeros((n, 28, 28)))
+        idx(here / f"{part}-labels-idx1-ubyte.gz", np.arange(n) % 10)
+    line = "dataset=fashion_mnist dataset.root=. dataset.download=false dataset.labelled=10 dataset.validation=10"
+    file = here / "t10k-images-idx3-ubyte.gz"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    ask(told, line, "t10k-images-idx3-ubyte.gz' is damaged")
+    file.unlink()
+    ask(told, line, "the data file 't10k-images-idx3-ubyte' (or 't10k-images-idx3-ubyte.gz') is missing; looked for in '.'")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "stl10", "svhn", "fashion_mnist"])
+def test_a_download_without_a_network_is_one_sentence(told, monkeypatch, name):
+    def refuse(*arguments, **more):
+        raise OSError("no network here")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    (line,) = told([f"dataset={name}", "loss.temperature=2"])
+    assert "is missing; looked for in 'data/" in line and "dataset.root=" in line and "no network here" in line
+
+
+# Paths
+
+
+ODD = """it's a=b, c; "d" [e] {f} (g) ~h #ü \\ 'i'"""
+"""A name that holds every character with a meaning to Hydra or a shell."""
+
+
+def test_paths_may_hold_any_character(here, capsys):
+    root = pictures(here / f"data {ODD}")
+    weights = here / f"weights {ODD}.pt"
+    words = ["dataset=folder", f"dataset.root={root}", "student=mlp_small", "teacher=mlp_small", "dataset.labelled=6", "dataset.validation=4",
+             f"store=store {ODD}", f"hydra.run.dir=run {ODD}", *SHORT]  # fmt: skip
+    assert main(["train", *words]) == 0, capsys.readouterr().err
+    assert (here / f"run {ODD}" / "run.json").exists() and (here / f"store {ODD}" / "teacher-pretrain").is_dir()
+    (made,) = (here / f"store {ODD}" / "teacher-pretrain").glob("*/last.safetensors")
+    from safetensors.torch import load_file
+
+    torch.save(load_file(made), weights)
+    words = [w for w in words if not w.startswith("teacher_pretrain")]
+    assert main(["train", f"teacher.checkpoint={weights}", *words]) == 0, capsys.readouterr().err
+    assert "teacher-pretrain: started" in capsys.readouterr().err
+    assert {p.name for p in here.iterdir()} == {f"data {ODD}", f"weights {ODD}.pt", f"store {ODD}", f"run {ODD}"}
+
+
+@pytest.mark.parametrize(("given", "store"), [("'a, b'", "a, b"), ("2024", "2024"), ("true", "true"), ("~/x", "~/x"), ("a b'", "a b'"), ("c\\", "c\\")])
+def test_a_path_is_text_however_it_looks(given, store):
+    assert compose.check_words(compose.quote_paths([f"store={given}"]))["store"] == store
+
+
+# As a user types it
+
+
+def test_the_command_itself(here):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))}
+    words = ["loss.temperature=0", "seed=-1"]
+    done = subprocess.run([sys.executable, "-m", "kdx.cli", "train", *words], capture_output=True, text=True, check=False, cwd=here, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == ["seed must be at least 0; given: -1", "loss.temperature must be greater than 0; given: 0"]
+    assert list(here.iterdir()) == []
