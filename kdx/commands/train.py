@@ -99,6 +99,10 @@ def run(order: Order, path: Path, words: Sequence[str]) -> int:
         print(f"interrupted; what is finished is in {order.store}. Go on with: kdx train {shlex.join(words)}", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, Fault) and not folder.run["stages"]:  # the data told only when read that they are damaged: no work was done
+            folder.discard()
+            print(error, file=sys.stderr)
+            return 2
         folder.fail(error)
         log.exception("the run failed")
         told = str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
