@@ -41,8 +41,8 @@ from kdx.store import Artifact
 ROWS = 256
 """Pictures that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is an exporter's favourite fault."""
 BATCHES = (1, 2, 7, 64)
-TOLERANCE = 1e-4
-"""Largest difference of a logit, for logits up to 1; in proportion above. Sums in another order differ by about 1e-6."""
+TOLERANCE, LEAST = 1e-4, 1e-6
+"""Largest difference of a logit, as a share of the largest logit, and never below LEAST. Sums in another order differ by about 1e-6."""
 
 Answer = Callable[[Tensor], Tensor]
 
@@ -163,7 +163,7 @@ def compare(name: str, network: Answer, answer: Answer, pixels: Tensor) -> dict[
         raise Unlike(f"the {name} export gives {tuple(given.shape)} logits, {int(torch.isfinite(given).sum())} of them finite, where the original "
                      f"gives {tuple(wanted.shape)}; nothing was written")  # fmt: skip
     difference, largest = (given - wanted).abs().max().item(), wanted.abs().max().item()
-    tolerance = TOLERANCE * max(1.0, largest)
+    tolerance = max(LEAST, TOLERANCE * largest)
     if not difference <= tolerance:
         raise Unlike(f"the {name} export answers differently from the original: a logit differs by {difference:.3g} on {len(pixels)} real pictures, "
                      f"and {tolerance:.3g} is allowed; nothing was written")  # fmt: skip
