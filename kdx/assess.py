@@ -18,7 +18,7 @@ from kdx.folders import Run, expect, only_input, open_artifact, read_json, read_
 from kdx.models.weights import load_weights
 from kdx.preflight import describe
 from kdx.runtime import Runtime
-from kdx.stages import prepare
+from kdx.stages import PREPARE
 from kdx.stages.files import new_network, open_split
 from kdx.store import MANIFEST, Artifact, Listener, Store, subseed
 from kdx.wiring import Order, with_sources
@@ -83,7 +83,7 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> Artifac
     order = with_sources(order)
     kept = Store(store, replace(order.runtime, workers=0), Listener())
     try:
-        return kept.run(prepare, dataset=order.plan.dataset, **order.plan.sizes, seed=subseed(order.plan.seed, "split"))
+        return kept.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, seed=subseed(order.plan.seed, "split"))
     except PermissionError as error:
         raise Fault(f"the store '{store}' cannot be written, and the data has to be prepared there: name another with store=PATH") from error
 

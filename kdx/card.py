@@ -27,7 +27,8 @@ def markdown(card: Mapping[str, Any]) -> str:
 
 
 def opening(card: Mapping[str, Any]) -> str:
-    told = f"{card['parameters']:,} parameters, {size(card['bytes'])}. Weights: {card['which']}. Exported {escape(card['exported'])} by kdx {escape(card['kdx'])}."
+    told = f"{card['parameters']:,} parameters, {size(card['bytes'])}. Weights: {card['which']}."
+    told += f" Exported {escape(card['exported'])} by kdx {escape(card['kdx'])}."
     return told + f"\n\nKey: {code(card['artifact'])}"
 
 

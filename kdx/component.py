@@ -28,8 +28,10 @@ PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx
 
 
 def allow(packages: Iterable[str]) -> None:
-    """Lets configuration build objects of these packages as well. Only ever called with names from the user's command line."""
-    _extra.extend(p for p in packages if p not in _extra)
+    """Lets configuration build objects of these packages as well, and no others. Only ever called with names from the user's command line."""
+    _extra[:] = packages
+    _module_of.cache_clear()
+    _own_file.cache_clear()
 
 
 def resolve(target: str) -> Any:

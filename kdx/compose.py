@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdx import checks
 from kdx.faults import Faults
 from kdx.locate import conf_dir
-from kdx.words import groups, options_of, wrong_key, wrong_option
+from kdx.words import groups, options_of, own, wrong_key, wrong_option
 from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
@@ -171,15 +171,16 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
 
 
 def _compose(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
-    return copy.deepcopy(_composed(tuple(words), resolve))
+    return copy.deepcopy(_composed(tuple(words), resolve, tuple(own)))
 
 
 @functools.lru_cache(maxsize=64)
-def _composed(words: tuple[str, ...], resolve: bool) -> dict[str, Any]:
+def _composed(words: tuple[str, ...], resolve: bool, own: tuple[Path, ...]) -> dict[str, Any]:
     """Kept, as the combinations of a sweep share most of it."""
     GlobalHydra.instance().clear()
+    further = [f"hydra.searchpath=['file://{folder}']" for folder in own]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return plain(compose("train", list(words), return_hydra_config=True), resolve)
+        return plain(compose("train", [*words, *further], return_hydra_config=True), resolve)
 
 
 def _composes(words: Sequence[str]) -> bool:

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 import kdx
 from kdx import card, lineage
 from kdx.assess import Weights, of_role
+from kdx.component import allow as allow_packages
 from kdx.component import sha256
-from kdx.disk import write_atomically
 from kdx.data.pixels import as_float
+from kdx.disk import write_atomically
 from kdx.faults import Fault
 from kdx.folders import Run, expect, only_input, read_json, read_model
 from kdx.models import size
@@ -40,8 +41,8 @@ from kdx.store import Artifact
 ROWS = 256
 """Pictures that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is an exporter's favourite fault."""
 BATCHES = (1, 2, 7, 64)
-TOLERANCE = 1e-4
-"""Largest difference of a logit, for logits up to 1; in proportion above. Sums in another order differ by about 1e-6."""
+TOLERANCE, LEAST = 1e-4, 1e-6
+"""Largest difference of a logit, as a share of the largest logit, and never below LEAST. Sums in another order differ by about 1e-6."""
 
 Answer = Callable[[Tensor], Tensor]
 
@@ -55,6 +56,7 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
 
     Raises Fault where something is missing, Unlike where a format answers differently from the original.
     """
+    allow_packages(allow)
     check_folder(to)
     if "onnx" in formats:
         check_onnx()
@@ -62,7 +64,7 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
     about = draw_card(run, role, which, weights, artifact)
     split, pixels = real_pictures(only_input(artifact, "data"))
     network, example = weights.network(), torch.rand(4, *weights.about["shape"])
-    temporary = to.with_name(f"{to.name}.{os.getpid()}.tmp")
+    temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
         write_model(temporary, weights, role, about["classes"])
@@ -80,6 +82,9 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
         raise Fault(f"cannot write '{to}': {error.strerror or error}; choose another folder with to=FOLDER") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if alone:
+            with suppress(OSError):  # not empty: the export is in it
+                to.parent.rmdir()
     return about
 
 
@@ -92,6 +97,7 @@ def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
     file = folder / "model.json"
     if not file.is_file():
         raise Fault(f"'{folder}' is no export of kdx: it has no model.json")
+    allow_packages(allow)
     about, role = read_model(file, allow), expect(read_json(file).get("role"), str, file, "role")
     weights = folder / f"{Path(role).name}.safetensors"
     if not weights.is_file() or sha256(weights) != about.get("sha256"):
@@ -157,7 +163,7 @@ def compare(name: str, network: Answer, answer: Answer, pixels: Tensor) -> dict[
         raise Unlike(f"the {name} export gives {tuple(given.shape)} logits, {int(torch.isfinite(given).sum())} of them finite, where the original "
                      f"gives {tuple(wanted.shape)}; nothing was written")  # fmt: skip
     difference, largest = (given - wanted).abs().max().item(), wanted.abs().max().item()
-    tolerance = TOLERANCE * max(1.0, largest)
+    tolerance = max(LEAST, TOLERANCE * largest)
     if not difference <= tolerance:
         raise Unlike(f"the {name} export answers differently from the original: a logit differs by {difference:.3g} on {len(pixels)} real pictures, "
                      f"and {tolerance:.3g} is allowed; nothing was written")  # fmt: skip

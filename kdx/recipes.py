@@ -9,7 +9,7 @@ from typing import Any
 from kdx.budget import passes, shares, stored_bytes, total_steps
 from kdx.component import Component, Source
 from kdx.faults import Fault
-from kdx.stages import label, prepare, pretrain, probe, train
+from kdx.stages import LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
 from kdx.store import Artifact, Store, subseed
 
 
@@ -40,29 +40,29 @@ def distil(store: Store, plan: Plan) -> None:
     data, judge = teach(store, plan)
     precision = precise(store, data, plan.teacher, plan.teacher_pretrain)
     views, clean = views_to_answer(data, plan), plan.pseudo_label["view"] == "clean"
-    answers = store.run(label, data=data, teachers=[judge], augment=augmentation(plan.student_train), views=views, clean=clean,
+    answers = store.run(LABEL, data=data, teachers=[judge], augment=augmentation(plan.student_train), views=views, clean=clean,
                         seed=subseed(plan.seed, "views"), precision=precision)  # fmt: skip
     gate(answers, plan)
     pupil = student(store, data, plan)
-    store.run(train, name="student-train", **pupil, loss=plan.loss, answers=answers, teachers=[] if views else [judge],
+    store.run(TRAIN, name="student-train", **pupil, loss=plan.loss, answers=answers, teachers=[] if views else [judge],
               view=plan.pseudo_label["view"])  # fmt: skip
     for name, control in plan.controls.items():
-        store.run(train, name=f"{name}-train", **pupil, loss=control)
+        store.run(TRAIN, name=f"{name}-train", **pupil, loss=control)
 
 
 def supervised(store: Store, plan: Plan) -> None:
     """No answers of a teacher: the student learns from labels only. The teacher is trained all the same, to be compared with."""
     data, _ = teach(store, plan)
     pupil = student(store, data, plan)
-    store.run(train, name="student-train", **pupil, loss=plan.loss)
+    store.run(TRAIN, name="student-train", **pupil, loss=plan.loss)
     for name, control in plan.controls.items():
-        store.run(train, name=f"{name}-train", **pupil, loss=control)
+        store.run(TRAIN, name=f"{name}-train", **pupil, loss=control)
 
 
 def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:
     """(the prepared data, the teacher)"""
-    data = store.run(prepare, dataset=plan.dataset, **plan.sizes, seed=subseed(plan.seed, "split"))
-    judge = store.run(pretrain, data=data, model=plan.teacher, checkpoint=plan.checkpoint, loss=plan.teacher_loss,
+    data = store.run(PREPARE, dataset=plan.dataset, **plan.sizes, seed=subseed(plan.seed, "split"))
+    judge = store.run(PRETRAIN, data=data, model=plan.teacher, checkpoint=plan.checkpoint, loss=plan.teacher_loss,
                       training=plan.teacher_pretrain, precision=precise(store, data, plan.teacher, plan.teacher_pretrain),
                       epoch=["labelled"], seed=subseed(plan.seed, "teacher", 0), views_seed=subseed(plan.seed, "views", "teacher"))  # fmt: skip
     return data, judge
@@ -82,7 +82,7 @@ def precise(store: Store, data: Artifact, model: Component, training: Component 
     asked = training.spec["precision"] if training else "fp32"
     if asked != "auto":
         return asked
-    found = store.run(probe, data=data, model=model, batch_size=training.spec["batch_size"], machine=store.runtime.describe())
+    found = store.run(PROBE, data=data, model=model, batch_size=training.spec["batch_size"], machine=store.runtime.describe())
     return found.json("probe.json")["precision"]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import kdx
 from kdx.faults import Fault
-from kdx.stages import evaluate
+from kdx.stages import EVALUATE
 from kdx.store import Artifact, Halt, Listener, Miss, Store
 from kdx.wiring import Order, with_sources
 
@@ -28,7 +28,7 @@ def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Ar
     except Halt:
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}
-    found = store.run(evaluate, data=store.done["prepare"], models=models)
+    found = store.run(EVALUATE, data=store.done["prepare"], models=models)
     return found, store.done
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,12 +14,14 @@ from kdx.checks import shown
 from kdx.faults import Fault, nearest
 from kdx.locate import conf_dir
 
-FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info", "--shell-completion")
-SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-r": "--run", "-m": "--multirun", "-i": "--info", "-sc": "--shell-completion"}
+FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info", "--shell-completion", 
+         "--config-dir")
+SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-r": "--run", "-m": "--multirun", "-i": "--info", "-sc": "--shell-completion", "-cd": "--config-dir"}
 TAKES = {
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--package": (),
+    "--config-dir": (),
 }
 """Flags with a value, and what it may be (empty: anything)."""
 PATHS = re.compile(r"^(?P<key>\+{0,2}(?:\w+\.)*(?:root|\w+_root|checkpoint|store|hydra\.run\.dir|hydra\.sweep\.dir))=(?P<value>.+)$", re.S)
@@ -89,9 +92,21 @@ def groups() -> list[str]:
     return [name for entry in defaults if isinstance(entry, dict) for name in entry]
 
 
+own: list[Path] = []
+"""The user's folder of further options, laid out like conf/ (--config-dir); at most one."""
+
+
+def use_own(flags: Sequence[str]) -> None:
+    """Takes note of --config-dir."""
+    own[:] = [Path(f.partition("=")[2]).expanduser().absolute() for f in flags if f.startswith("--config-dir=")][-1:]
+    for folder in own:
+        if not folder.is_dir():
+            raise Fault(f"--config-dir={folder} is no folder: it should hold options laid out like conf/, such as loss/mine.yaml")
+
+
 def options_of(group: str) -> list[str]:
-    folder = conf_dir() / group
-    return [p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml")]
+    folders = [place / group for place in (conf_dir(), *own)]
+    return [p.relative_to(folder).with_suffix("").as_posix() for folder in folders for p in folder.rglob("*.yaml")]
 
 
 def wrong_option(group: str, value: Any) -> list[str]:

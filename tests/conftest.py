@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,26 @@ ROOT = Path(__file__).resolve().parent.parent
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A folder with a short run on the digits: outputs/store and outputs/runs/a=b. Not to be changed: see `trained_here`."""
+    from kdx.cli import main
+
+    place = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        words = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=12", "student_train.steps=8", "hydra.run.dir=outputs/runs/a=b"]
+        assert main(["train", *words]) == 0
+    return place
+
+
+@pytest.fixture
+def trained_here(trained, tmp_path, monkeypatch) -> Path:
+    """A copy of it in the working directory, which the test may change; its run.json names the copied store."""
+    shutil.copytree(trained / "outputs", tmp_path / "outputs", symlinks=True)
+    file = tmp_path / "outputs/runs/a=b/run.json"
+    file.write_text(file.read_text().replace(str(trained), str(tmp_path)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

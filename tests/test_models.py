@@ -21,7 +21,7 @@ NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem != "tim
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
 BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}
 """Built for one shape by default and for all by the slow tests."""
-STAGE_KEYS = {"evaluate_every", "evaluate_every", "length", "optimiser", "lr", "weight_decay", "momentum", "schedule", "warmup", "clip", "batch_size", "precision"}
+STAGE_KEYS = {"evaluate_every", "length", "optimiser", "lr", "weight_decay", "momentum", "schedule", "warmup", "clip", "batch_size", "precision"}
 
 
 class Described:

@@ -199,6 +199,41 @@ def test_one_word_changes_one_thing(first, words):
     assert train(*words, "baseline=false")["status"] == "finished"
 
 
+LOSS = """
+from kdx.checks import number
+from kdx.core import Objective, Outcome
+from kdx.functional import cross_entropy
+
+class Confidence(Objective):
+    uses = ("labelled",)
+    def __init__(self, parts, *, weight):
+        super().__init__(parts)
+        self.weight = number("loss.weight", weight, low=0)
+    def forward(self, streams, progress):
+        batch = streams["labelled"]
+        logits = self.student(batch.views["main"])
+        sure = logits.softmax(1).amax(1).mean()
+        return Outcome(terms={"labels": cross_entropy(logits, batch.y).mean(), "confidence": -self.weight * sure})
+"""
+
+
+def test_a_loss_of_ones_own_is_one_python_file_and_one_yaml_file(first, place, monkeypatch, capsys):
+    (place / "my_losses").mkdir()
+    (place / "my_losses" / "confidence.py").write_text(LOSS)
+    (place / "my_conf" / "loss").mkdir(parents=True)
+    (place / "my_conf" / "loss" / "confidence.yaml").write_text("# Likes to be sure\n_target_: my_losses.confidence.Confidence\nweight: 0.1\n")
+    monkeypatch.syspath_prepend(str(place))
+    words = ["allow=[my_losses]", "--config-dir", "my_conf", "loss=confidence"]
+    run = train(*words)
+    assert run["config"]["loss"]["weight"] == 0.1 and not cached(run)["student-train"] and cached(run)["baseline-train"]
+    lines = (run["folder"] / "metrics.jsonl").read_text()
+    assert "gradient/confidence" in lines
+    assert all(cached(train(*words)).values())
+    assert main(["train", *SHORT, *words, "loss.weight=-1"]) == 2 and "loss.weight must be at least 0" in capsys.readouterr().err
+    assert main(["train", *SHORT, *words[1:]]) == 2 and "allow=" in capsys.readouterr().err
+    assert main(["train", *SHORT, "loss=confidense", *words[:3]]) == 2 and "'confidence'" in capsys.readouterr().err
+
+
 def test_workers_do_not_change_a_bit(first):
     inline, threads = (train("student_train.steps=12", f"device.workers={n}", f"store=store-{n}", "baseline=false") for n in (0, 2))
     a, b = (load_file(r["folder"] / "artifacts" / "student-train" / "last.safetensors") for r in (inline, threads))

@@ -20,7 +20,7 @@ from kdx.locate import conf_dir
 from kdx.run import ROLES, all_stored, environment, load_examples, perform, protocol
 from kdx.store import Listener
 from kdx.wiring import Order, examine, wire
-from kdx.words import apart
+from kdx.words import apart, use_own
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
 log = logging.getLogger("kdx")
@@ -30,6 +30,7 @@ codes: list[int] = []
 def main(argv: Sequence[str]) -> int:
     """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; 130: interrupted."""
     flags, words = apart(argv)
+    use_own(flags)
     words = compose.plus_less(compose.quote_paths(words))
     compose.register_names()
     if not any(flag.split("=")[0] in ASKING for flag in flags):
@@ -110,6 +111,10 @@ def run(order: Order, path: Path, words: Sequence[str]) -> int:
         print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', 'train', *words])}", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, Fault) and not folder.run["stages"]:  # the data told only when read that they are damaged: no work was done
+            folder.discard()
+            print(error, file=sys.stderr)
+            return 2
         folder.fail(error)
         log.exception("the run failed")
         told = str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"

@@ -156,6 +156,18 @@ class RunFolder(Listener):
         """Records that the user stopped the run. Never raises."""
         self.end_quietly("interrupted")
 
+    def discard(self) -> None:
+        """Takes back a run that never began: its files, the log that was opened for it, and the folder if nothing else is in it."""
+        with suppress(Exception):
+            self.metrics.close()
+            self.board.close()
+            self.clear()
+            for name in ("run.json", "metrics.jsonl", "train.log"):
+                (self.path / name).unlink(missing_ok=True)
+            for folder in (self.path / "figures", self.path / "artifacts", self.path, self.path.parent):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+
     def end_quietly(self, status: str) -> None:
         with suppress(Exception):
             self.end(status, {})

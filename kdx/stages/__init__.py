@@ -1,10 +1,13 @@
-"""The stages of a run, by name. Nothing here is imported until a stage really runs: a run from the store needs no torch."""
+"""The stages of a run, by name. Nothing here is imported until a stage really runs: a run from the store needs no torch.
+
+In capitals, as importing kdx.stages.train makes the module the attribute `train` of this package.
+"""
 
 from kdx.store import Stage
 
-prepare = Stage("prepare", "kdx.stages.prepare")
-probe = Stage("probe", "kdx.stages.probe")
-pretrain = Stage("teacher-pretrain", "kdx.stages.pretrain")
-label = Stage("pseudo-label", "kdx.stages.label")
-train = Stage("train", "kdx.stages.train")
-evaluate = Stage("evaluate", "kdx.stages.evaluate")
+PREPARE = Stage("prepare", "kdx.stages.prepare")
+PROBE = Stage("probe", "kdx.stages.probe")
+PRETRAIN = Stage("teacher-pretrain", "kdx.stages.pretrain")
+LABEL = Stage("pseudo-label", "kdx.stages.label")
+TRAIN = Stage("train", "kdx.stages.train")
+EVALUATE = Stage("evaluate", "kdx.stages.evaluate")

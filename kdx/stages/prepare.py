@@ -37,7 +37,7 @@ def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unla
     np.save(work.path / "truth.npy", truth.astype(np.int64))
     mean, std = channel_statistics([pictures["labelled"], pictures["unlabelled"]])
     if raw.skipped:
-        work.note(f"{len(raw.skipped)} pictures could not be read and were skipped, among them {raw.skipped[0]}", "warning")
+        work.note(f"pictures that could not be read and were skipped: {len(raw.skipped)}, the first {raw.skipped[0]}", "warning")
     work.write_json("data.json", {
         "dataset": dataset.target.rpartition(".")[2], "shape": list(raw.images.shape[1:]), "classes": list(raw.classes),
         "mean": mean, "std": std, "counts": {name: len(images) for name, images in pictures.items()}, "skipped": list(raw.skipped),

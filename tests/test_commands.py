@@ -1,0 +1,311 @@
+"""`kdx evaluate` and finding what a run folder names, on a short run of real digits; that docs/commands.md tells every option."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from kdx import assess
+from kdx.assess import Weights, misfits
+from kdx.cli import main
+from kdx.commands import commands
+from kdx.commands.list import groups
+from kdx.component import sha256
+from kdx.data.raw import Description
+from kdx.faults import Fault
+from kdx.folders import open_artifact, plain_path, read_run, upstream
+
+RUN = Path("outputs/runs/a=b")
+CPU = ["device=cpu", "device.threads=1"]
+
+
+@pytest.fixture
+def place(trained_here) -> Path:
+    return trained_here
+
+
+def document(run: Path = RUN) -> dict:
+    return json.loads((run / "run.json").read_text())
+
+
+def artifact(role: str, run: Path = RUN) -> Path:
+    return read_run(run).role(role).path.resolve()
+
+
+def told(words, capsys, code: int = 2) -> str:
+    """What a command line that must fail says."""
+    assert main(words) == code
+    text = capsys.readouterr().err
+    assert "Traceback" not in text and len(text.splitlines()) <= 4, text
+    return text
+
+
+def figures(*words) -> dict:
+    assert main(["evaluate", *words, *CPU, "json=figures.json"]) == 0
+    return json.loads(Path("figures.json").read_text())
+
+
+def close(found: dict, wanted: dict) -> bool:
+    return all(found[key] == pytest.approx(wanted[key], abs=1e-5) for key in ("accuracy", "ece", "nll", "n"))
+
+
+def test_every_command_and_option_is_documented(root):
+    text = (root / "docs" / "commands.md").read_text()
+    sections = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    for name in commands():
+        section = sections[f"kdx {name}"]
+        module = importlib.import_module(f"kdx.commands.{name}")
+        for option in vars(module).get("OPTIONS", ()):
+            assert f"`{option.name}=`" in section, f"{name}: {option.name}="
+            assert all(choice in section for choice in option.choices), f"{name}: choices of {option.name}="
+            assert f"{option.name}=" in module.HELP
+        for group in vars(module).get("GROUPS", ()):
+            assert f"`{group}=`" in section, f"{name}: {group}="
+        for action in vars(module).get("ACTIONS", ()):
+            assert f"kdx {name} {action}" in section and f"kdx {name} {action}" in module.HELP
+    train = sections["kdx train"]
+    keys = yaml.safe_load((root / "conf" / "train.yaml").read_text()).keys() - {"defaults", "hydra", *groups(root / "conf")}
+    assert all(f"`{key}=`" in train or f"`{key}.`" in train for key in keys), keys
+    assert all(f"`{group}=`" in train for group in groups(root / "conf") if group != "model")
+
+
+@pytest.mark.parametrize("name", ["evaluate", "export", "cache"])
+def test_help(name, capsys):
+    assert main([name, "--help"]) == 0
+    assert f"kdx {name} " in capsys.readouterr().out
+
+
+def test_a_run_is_measured_as_the_run_measured_itself(place, capsys):
+    results = document()["results"]
+    found = figures(str(RUN))
+    assert list(found["results"]) == ["teacher", "baseline", "student"] and found["split"] == "test"
+    assert all(close(found["results"][role], results[role]["last"]["test"]) for role in found["results"])
+    assert found["results"]["student"]["model"] == "cnn_tiny"
+    shown = capsys.readouterr().out
+    assert "distilled student" in shown and f"{100 * results['student']['last']['test']['accuracy']:.1f}" in shown
+    best = figures(str(RUN), "role=student", "which=best", "split=validation")
+    assert list(best["results"]) == ["student"] and close(best["results"]["student"], results["student"]["best"]["validation"])
+
+
+def test_the_runs_own_dataset_by_name_is_its_own_split(place):
+    """The run's seed is taken, so the same rows are held out; other sizes make another split."""
+    assert figures(str(RUN), "dataset=digits")["data_key"] == document()["protocol"]["data_key"]
+    assert figures(str(RUN), "dataset=digits", "seed=5")["data_key"] != document()["protocol"]["data_key"]
+    assert figures(str(RUN), "role=student", "dataset.test=300")["results"]["student"]["n"] == 300
+
+
+def test_a_checkpoint_wherever_it_lies(place):
+    wanted = document()["results"]["student"]["last"]["test"]
+    own = artifact("student") / "last.safetensors"
+    assert close(figures(str(own))["results"]["last"], wanted)  # its data is known by the manifest beside it
+    shutil.copy(own, "bare, a=b.safetensors")
+    assert close(figures("bare, a=b.safetensors", "model=cnn_tiny", "dataset=digits")["results"]["bare, a=b"], wanted)
+    net = {name.removeprefix("net."): value for name, value in load_file(own).items() if name.startswith("net.")}
+    torch.save(net, "bare.pt")  # the bare network: the data's own normalisation is put before it
+    assert close(figures("bare.pt", "model=cnn_tiny", "dataset=digits")["results"]["bare"], wanted)
+
+
+def test_a_checkpoint_that_says_too_little(place, capsys):
+    shutil.copy(artifact("student") / "last.safetensors", "bare.safetensors")
+    assert "model=cnn_tiny dataset=digits" in told(["evaluate", "bare.safetensors"], capsys)
+    assert "add dataset=NAME" in told(["evaluate", "bare.safetensors", "model=cnn_tiny"], capsys)
+    assert "did you mean 'cnn_tiny'" in told(["evaluate", "bare.safetensors", "model=cnn_tny", "dataset=digits"], capsys)
+    assert "'model.hiden' is no key" in told(["evaluate", "bare.safetensors", "model=cnn_tiny", "model.hiden=3", "dataset=digits"], capsys)
+    assert "does not fit" in told(["evaluate", "bare.safetensors", "model=cnn_tiny", "model.hidden=3", "dataset=digits", *CPU], capsys)
+    assert "choose among the weights of a run" in told(["evaluate", "bare.safetensors", "which=best"], capsys)
+
+
+class Bomb:
+    def __reduce__(self):
+        return Path.touch, (Path("exploded"),)
+
+
+def test_a_checkpoint_is_never_unpickled(place, capsys):
+    Path("bomb.pt").write_bytes(pickle.dumps({"net.weight": Bomb()}))
+    torch.save({"net.weight": Bomb()}, "zipped.pt")
+    for name in ("bomb.pt", "zipped.pt"):
+        assert "not unpickled" in told(["evaluate", name, "model=cnn_tiny", "dataset=digits", *CPU], capsys)
+    assert not Path("exploded").exists()
+
+
+def test_a_dataset_that_does_not_fit_is_told_before_any_work(place, capsys):
+    before = sorted(Path("outputs/store/prepare").iterdir())
+    text = told(["evaluate", str(RUN), "role=student", "dataset.image_size=20", *CPU], capsys)
+    assert "takes pictures of 1x16x16 and dataset=digits has 1x20x20" in text
+    words = ["dataset=synthetic", "dataset.classes=7", "dataset.channels=1", "dataset.image_size=16"]
+    assert "knows 10 classes and dataset=synthetic has 7" in told(["evaluate", str(RUN), "role=student", *words, *CPU], capsys)
+    assert sorted(Path("outputs/store/prepare").iterdir()) == before
+
+
+def test_another_dataset_with_other_names_is_measured_and_the_names_are_told(place, capsys):
+    words = ["dataset=synthetic", "dataset.channels=1", "dataset.image_size=16", "dataset.test_rows=50"]
+    found = figures(str(RUN), "role=student", *words)
+    assert found["results"]["student"]["n"] == 50 and "matched by position" in found["notes"][0]
+    assert "matched by position" in capsys.readouterr().out
+
+
+def test_the_same_classes_in_another_order_are_refused():
+    weights = Weights("student", Path("x"), {"shape": [1, 8, 8], "classes": ["cat", "dog"]}, "cnn")
+    found = Description(shape=(1, 8, 8), classes=("dog", "cat"), train=9, train_per_class=(5, 4), test=None, pool=0)
+    assert "another order" in misfits(weights, "folder", found)[0]
+
+
+def test_unknown_words_are_told_together_with_the_nearest_match(place, capsys):
+    text = told(["evaluate", str(RUN), "rol=student", "+datset=mnist5k", "which=first", "--force"], capsys)
+    for part in ("did you mean 'role'", "did you mean 'dataset'", "which has no option 'first'", "no flag --force"):
+        assert part in text
+    assert "did you mean 'digits'" in told(["evaluate", str(RUN), "dataset=digts"], capsys)
+    assert "one value of each key" in told(["evaluate", str(RUN), "dataset=digits,mnist5k"], capsys)
+    assert "its folder does not exist" in told(["evaluate", str(RUN), "json=nowhere/x.json"], capsys)
+    assert "given: nothing" in told(["evaluate"], capsys)
+    assert "does not exist" in told(["evaluate", "no-such-run", *CPU], capsys)
+    assert "is no run folder" in told(["evaluate", "outputs"], capsys)
+
+
+def test_device_that_is_not_here(place, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert "device=cuda is not here" in told(["evaluate", str(RUN), "device=cuda"], capsys)
+
+
+def moved(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(source, target)
+    return target
+
+
+def test_a_run_folder_is_found_its_artifacts(place, tmp_path, monkeypatch, capsys):
+    """Moved alone: by the path in run.json. With its store: by its links, and without links from its parents."""
+    alone = moved(tmp_path / RUN, tmp_path / "elsewhere/deep/run")
+    assert read_run(alone).role("student").path.is_relative_to(tmp_path / "outputs/store")
+    moved(alone, tmp_path / RUN)
+    whole = moved(tmp_path / "outputs", tmp_path / "other/outputs")
+    run = whole / "runs/a=b"
+    assert read_run(run).role("student").path.is_relative_to(whole)
+    shutil.rmtree(run / "artifacts")
+    assert read_run(run).role("student").path.is_relative_to(whole)
+    moved(whole / "store", tmp_path / "kept/store")
+    text = told(["evaluate", str(run), *CPU], capsys)
+    assert "teacher-pretrain of the run" in text and "store=PATH" in text and str(tmp_path / "outputs/store") in text
+    assert main(["evaluate", str(run), "store=kept/store", *CPU]) == 0
+
+
+def test_text_files_stand_in_for_links(place, tmp_path):
+    for link in list((RUN / "artifacts").iterdir()):
+        target = str(link.readlink())
+        link.unlink()
+        link.write_text(target + "\n")
+    file = RUN / "run.json"
+    file.write_text(json.dumps(document() | {"store": "gone", "config": {}}))
+    assert read_run(RUN).role("student").path.is_dir()
+
+
+def test_a_run_that_stopped_early_says_how_far_it_came(place, capsys):
+    main(["train", *CPU, "teacher_pretrain.steps=12", "stages=[teacher_pretrain]", "hydra.run.dir=outputs/runs/short"])
+    capsys.readouterr()
+    text = told(["evaluate", "outputs/runs/short", "role=student", *CPU], capsys)
+    assert "has no student: it made prepare, teacher-pretrain" in text
+    assert main(["evaluate", "outputs/runs/short", *CPU]) == 0  # all it has: the teacher
+    assert "student" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"stages": [{"name": "student-train", "key": "../../../etc"}]}, "a key is 64 hexadecimal digits"),
+        ({"stages": [{"name": "../../student-train", "key": "0" * 64}]}, "names a stage that kdx does not know"),
+        ({"stages": [{"name": "shell", "key": "0" * 64}]}, "names a stage that kdx does not know"),
+        ({"stages": [{"name": "student-train"}]}, "is missing"),
+        ({"stages": [{"name": "prepare", "key": key * 64} for key in "01"]}, "names the stage 'prepare' twice"),
+        ({"stages": "all of them"}, "stages must be list"),
+        ({"config": None}, "config must be dict"),
+    ],
+)
+def test_a_run_json_that_kdx_did_not_write_is_refused(place, capsys, change, says):
+    (RUN / "run.json").write_text(json.dumps(document() | change))
+    assert says in told(["evaluate", str(RUN)], capsys)
+    assert says in told(["export", str(RUN)], capsys)
+
+
+def test_a_run_json_that_is_no_json(place, capsys):
+    for text in ("{", "[1]", "[" * 100_000):
+        (RUN / "run.json").write_text(text)
+        assert "run.json'" in told(["evaluate", str(RUN)], capsys)
+
+
+def rewrite(path: Path, name: str, text: str) -> None:
+    """Changes a file of an artifact together with its hash, as somebody who knows the format would."""
+    (path / name).write_text(text)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": sha256(path / name), "size": (path / name).stat().st_size}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def refused(says: str) -> None:
+    with pytest.raises(Fault, match=says):
+        assess.of_role(read_run(RUN), "student", "last", ())
+
+
+def test_a_model_from_outside_the_models_is_refused(place):
+    """The path would be written by `build`; a package is allowed by who types the command, not by the folder."""
+    path = artifact("student")
+    about = json.loads((path / "model.json").read_text())
+    harm = {"_target_": "kdx.disk.write_atomically", "path": "harm", "content": "x"}
+    for component in (harm, about["component"] | {"widths": harm}, {"_target_": "os.system"}):
+        rewrite(path, "model.json", json.dumps(about | {"component": component}))
+        refused("which is no model of kdx")
+    (RUN / "run.json").write_text(json.dumps(document() | {"config": document()["config"] | {"allow": ["os"]}}))
+    refused("'os.system', which is no model")
+    for wrong in ({"shape": [1, 0, 16]}, {"classes": [1, 2]}, {"mean": ["x"]}):
+        rewrite(path, "model.json", json.dumps(about | wrong))
+        refused("not as kdx writes it")
+
+
+def test_manifests_are_held_to_their_key_and_files_to_their_hash(place, capsys):
+    path = artifact("student")
+    manifest = json.loads((path / "manifest.json").read_text())
+    changed = json.loads(json.dumps(manifest))
+    changed["inputs"]["loss"]["component"]["temperature"] = 9
+    (path / "manifest.json").write_text(json.dumps(changed))
+    refused("does not belong to its folder")
+    for name in ("../run.json", "/etc/passwd", "a/../../b"):
+        (path / "manifest.json").write_text(json.dumps(manifest | {"files": {name: {"sha256": "", "size": 1}}}))
+        refused("outside its folder")
+    (path / "manifest.json").write_text(json.dumps(manifest | {"inputs": {"data": {"artifact": "../../x/" + "0" * 64}}}))
+    refused("names a stage that kdx does not know")
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    weights = bytearray((path / "last.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (path / "last.safetensors").write_bytes(weights)
+    assert "last.safetensors does not have the content" in told(["evaluate", str(RUN), "role=student", *CPU], capsys)
+
+
+def test_plain_path():
+    assert plain_path("a.json") and plain_path("a/b.json")
+    assert not any(plain_path(p) for p in ("", "/a", "../a", "a/../../b", "a\\..\\b", "a\0b"))
+
+
+def test_upstream_names_all_that_a_network_was_made_from(place):
+    stages = [name.split("/")[0] for name in upstream(read_run(RUN).role("student"))]
+    assert sorted(stages) == ["prepare", "pseudo-label", "teacher-pretrain", "train"] and stages[-1] == "train"
+    data = read_run(RUN).stage("prepare")
+    shutil.rmtree(data.path)
+    with pytest.raises(Fault, match="is not in the store"):
+        upstream(read_run(RUN).role("student"))
+    with pytest.raises(Fault, match="is not in the store"):
+        open_artifact(Path("outputs/store"), "prepare", "0" * 64)
+
+
+def test_a_store_that_cannot_be_written_is_told(place, capsys, monkeypatch):
+    def refuse(*arguments, **more):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(assess.Store, "run", refuse)
+    assert "name another with store=PATH" in told(["evaluate", str(RUN), "dataset.test=300", *CPU], capsys)
