@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     if not any(flag.split("=")[0] in ASKING for flag in flags):
         check(words, "--multirun" in flags)
     compose.quiet_hydra([*flags, *words])
+    quiet_writers()
     codes.clear()
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
@@ -46,6 +48,12 @@ def main(argv: Sequence[str]) -> int:
         if 130 not in codes:
             raise
     return max(codes, default=0)
+
+
+def quiet_writers() -> None:
+    """A full disk is told once, in plain words, by the main thread: not also by loggers and by TensorBoard's thread, with tracebacks."""
+    logging.raiseExceptions = False
+    threading.excepthook = lambda failure: None if issubclass(failure.exc_type, OSError) else threading.__excepthook__(failure)
 
 
 def check(words: Sequence[str], multirun: bool) -> None:
@@ -87,16 +95,20 @@ def run(order: Order, path: Path, words: Sequence[str]) -> int:
     from kdx.report.listener import Many
     from kdx.report.progress import Progress
 
-    folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *words])
-    folder.run["store"] = str(order.store.resolve())
-    folder.save()
+    try:
+        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *words])
+        folder.run["store"] = str(order.store.resolve())
+        folder.save()
+    except Fault as fault:
+        print(fault, file=sys.stderr)
+        return 2
     try:
         with Progress() as progress:
             found, artifacts = perform(order, Many(progress, folder, Log()))
         finish(order, folder, found, artifacts)
     except KeyboardInterrupt:
         folder.interrupt()
-        print(f"interrupted; what is finished is in {order.store}. Go on with: kdx train {shlex.join(words)}", file=sys.stderr)
+        print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', 'train', *words])}", file=sys.stderr)
         return 130
     except Exception as error:
         if isinstance(error, Fault) and not folder.run["stages"]:  # the data told only when read that they are damaged: no work was done
