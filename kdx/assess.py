@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from kdx.artifact import MANIFEST, Artifact
 from kdx.component import Component
 from kdx.data.raw import Description
 from kdx.data.splits import check_sizes
@@ -20,7 +21,7 @@ from kdx.preflight import describe
 from kdx.runtime import Runtime
 from kdx.stages import PREPARE
 from kdx.stages.files import new_network, open_split
-from kdx.store import MANIFEST, Artifact, Listener, Store, subseed
+from kdx.store import Listener, Store, subseed
 from kdx.wiring import Order, with_sources
 
 

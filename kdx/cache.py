@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdx.artifact import MANIFEST
 from kdx.card import brief
 from kdx.faults import Fault
 from kdx.folders import STAGES, open_artifact, read_manifest, read_run, references
-from kdx.store import MANIFEST
 
 ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")
 DEPTH = 3

@@ -23,7 +23,7 @@ ALLOWED = ("kdx", "torch.optim", "torchvision.models")
 _extra: list[str] = []
 SETTLED = 2.0
 """Seconds since its last change after which a file's digest is remembered: a clock may be too coarse to tell two changes apart."""
-PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.store", "kdx.runtime", "kdx.locate")
+PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.artifact", "kdx.store", "kdx.runtime", "kdx.locate")
 """Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
 
 

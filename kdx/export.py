@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import kdx
 from kdx import card, lineage
+from kdx.artifact import Artifact
 from kdx.assess import Weights, of_role
 from kdx.component import allow as allow_packages
 from kdx.component import sha256
@@ -36,7 +37,6 @@ from kdx.report.judge import ROLES, summary
 from kdx.report.plain import dump
 from kdx.runtime import Runtime
 from kdx.stages.files import open_split
-from kdx.store import Artifact
 
 ROWS = 256
 """Pictures that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is an exporter's favourite fault."""

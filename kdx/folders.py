@@ -14,10 +14,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kdx import stages
+from kdx.artifact import MANIFEST, Artifact, key_of, verify
 from kdx.component import targets
 from kdx.faults import Fault, nearest
 from kdx.run import ROLES
-from kdx.store import MANIFEST, Artifact, Stage, key_of, verify
+from kdx.store import Stage
 
 STAGES = tuple(found.name for found in vars(stages).values() if isinstance(found, Stage))
 """Names of the folders in a store."""

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdx.artifact import Artifact
 from kdx.core import Batch, Frozen, Teacher
-from kdx.store import Artifact
 
 HALF_MAX = 60000.0
 """Logits beyond half precision's range are cut off here; softmax of such a row is one-hot either way."""

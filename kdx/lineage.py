@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdx import stages
+from kdx.artifact import Artifact
 from kdx.folders import Run, upstream
 from kdx.run import ROLES
-from kdx.store import Artifact
 
 TRAINS = (stages.PRETRAIN.name, stages.TRAIN.name)
 METRICS = ("accuracy", "ece", "nll", "agreement", "n")

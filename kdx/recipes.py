@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kdx.artifact import Artifact
 from kdx.budget import passes, shares, stored_bytes, total_steps
 from kdx.component import Component, Source
 from kdx.faults import Fault
 from kdx.stages import LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
-from kdx.store import Artifact, Store, subseed
+from kdx.store import Store, subseed
 
 
 @dataclass(frozen=True)

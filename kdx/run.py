@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import kdx
+from kdx.artifact import Artifact
 from kdx.faults import Fault
 from kdx.stages import EVALUATE
-from kdx.store import Artifact, Halt, Listener, Miss, Store
+from kdx.store import Halt, Listener, Miss, Store
 from kdx.wiring import Order, with_sources
 
 ROLES = {"teacher": "teacher-pretrain", "baseline": "baseline-train", "student": "student-train"}

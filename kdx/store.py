@@ -15,17 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx.component import Component, Source, code_digest, sha256, targets
+from kdx.artifact import CHECKPOINT, CLOCK, LEFTOVERS, MANIFEST, Artifact, key_of, lines, seal, verify
+from kdx.component import Component, Source, code_digest, targets
 from kdx.disk import write_atomically
 from kdx.faults import Fault
 
-MANIFEST = "manifest.json"
-CHECKPOINT = "checkpoint.pt"
-CLOCK = "seconds"
 NEARLY_NOTHING = 1 << 16
 """Bytes free on a disk that counts as full."""
-LEFTOVERS = (CHECKPOINT, CLOCK)
-"""Files of an unfinished stage that are not published."""
 
 
 def subseed(seed: int, *path: str | int) -> int:
@@ -63,35 +59,13 @@ class Stage:
         importlib.import_module(self.module).run(work, runtime, **inputs)
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """A finished stage's folder. Nothing in it changes any more."""
-
-    stage: str
-    key: str
-    path: Path
-
-    def file(self, name: str) -> Path:
-        return self.path / name
-
-    def json(self, name: str) -> Any:
-        return json.loads(self.file(name).read_text())
-
-    def lines(self, name: str) -> list[Any]:
-        return list(_lines(self.file(name)))
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        return self.json(MANIFEST)
-
-
 class Work:
     """What a running stage is given: a folder of its own, and the ways to tell what it does."""
 
     def __init__(self, path: Path, name: str, listener: Listener):
         self.path, self.name, self.listener = path, name, listener
         self.checkpoint = path / CHECKPOINT
-        notes = list(_lines(path / "notes.jsonl"))
+        notes = list(lines(path / "notes.jsonl"))
         self._notes = {line["text"] for line in notes}
         if notes:  # less a line that a kill cut off, which the next one would be glued to
             write_atomically(path / "notes.jsonl", "".join(json.dumps(line) + "\n" for line in notes))
@@ -104,7 +78,7 @@ class Work:
     def rewind(self, step: int) -> None:
         """Forgets the records at or after `step` and tells the earlier ones again: the stage goes on from a checkpoint."""
         path = self.path / "metrics.jsonl"
-        kept = [r for r in _lines(path) if r["step"] < step]
+        kept = [r for r in lines(path) if r["step"] < step]
         write_atomically(path, "".join(json.dumps(r) + "\n" for r in kept))
         for record in kept:
             self.listener.record(self.name, record)
@@ -186,9 +160,9 @@ class Store:
             return None
         artifact = Artifact(stage.name, key, path)
         self.listener.started(name, key, True)
-        for record in _lines(path / "metrics.jsonl"):
+        for record in lines(path / "metrics.jsonl"):
             self.listener.record(name, record)
-        for line in _lines(path / "notes.jsonl"):
+        for line in lines(path / "notes.jsonl"):
             self.listener.note(name, line["text"], line["level"])
         self.listener.finished(name, key, True, artifact.manifest["seconds"])
         return artifact
@@ -206,7 +180,7 @@ class Store:
                 stage(Work(partial, name, self.listener), self.runtime, **inputs)
                 for cut_off in partial.rglob("*.tmp"):  # a kill in the middle of writing leaves one
                     cut_off.unlink()
-                _seal(partial, {**whole, "seconds": time.monotonic() - begun, "created": time.time()})
+                seal(partial, {**whole, "seconds": time.monotonic() - begun, "created": time.time()})
             for leftover in LEFTOVERS:
                 (partial / leftover).unlink(missing_ok=True)
             if final.exists():
@@ -241,38 +215,6 @@ class Store:
             lock.release()
 
 
-def key_of(whole: Mapping[str, Any]) -> str:
-    """The key of {"stage", "version", "inputs", "code"}: a manifest holds these four, so a folder's name can be checked against them."""
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def verify(path: Path) -> str | None:
-    """What is wrong with a published folder, naming the file; None where every file has its hash."""
-    try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError):
-        return f"{path / MANIFEST} cannot be read"
-    for name, entry in files.items():
-        file = path / name
-        if not file.is_file():
-            return f"{file} is missing"
-        if file.stat().st_size != entry["size"]:
-            return f"{file} has {file.stat().st_size} bytes instead of {entry['size']}"
-        if sha256(file) != entry["sha256"]:
-            return f"{file} does not have the content that was published"
-    return None
-
-
-def _seal(partial: Path, about: Mapping[str, Any]) -> None:
-    """The manifest comes last: a folder that has one is complete. What only serves a resume is not part of it."""
-    files = {}
-    for path in sorted(p for p in partial.rglob("*") if p.is_file() and p.name not in LEFTOVERS):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        files[path.relative_to(partial).as_posix()] = {"sha256": sha256(path), "size": path.stat().st_size}
-    write_atomically(partial / MANIFEST, json.dumps({**about, "files": files}, indent=1))
-
-
 def _canonical(value: Any, specs: list[str]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -289,18 +231,6 @@ def _canonical(value: Any, specs: list[str]) -> Any:
     if isinstance(value, Artifact):
         return {"artifact": f"{value.stage}/{value.key}"}
     raise TypeError(f"{type(value).__name__} cannot be part of a key: {value!r}")
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    """The JSON lines of a file; a last line cut off by a kill is passed over."""
-    if not path.is_file():
-        return
-    with path.open() as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                return
 
 
 def _number(path: Path) -> float:

@@ -14,9 +14,10 @@ from kdx.checks import shown
 from kdx.faults import Fault, nearest
 from kdx.locate import conf_dir
 
-FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info", "--shell-completion", 
+FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info", "--shell-completion",
          "--config-dir")
-SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-r": "--run", "-m": "--multirun", "-i": "--info", "-sc": "--shell-completion", "-cd": "--config-dir"}
+SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-r": "--run", "-m": "--multirun", "-i": "--info",
+         "-sc": "--shell-completion", "-cd": "--config-dir"}
 TAKES = {
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from kdx import cache
+from kdx.artifact import key_of
 from kdx.cli import main
 from kdx.component import sha256
 from kdx.faults import Fault
-from kdx.store import Listener, Stage, Store, key_of
+from kdx.store import Listener, Stage, Store
 
 STORE = Path("outputs/store")
 

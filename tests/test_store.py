@@ -9,10 +9,11 @@ import time
 
 import pytest
 
+from kdx.artifact import CHECKPOINT, MANIFEST, verify
 from kdx.component import Component, Source, allow, code_digest, resolve
 from kdx.faults import Fault
 from kdx.runtime import Runtime
-from kdx.store import CHECKPOINT, MANIFEST, Halt, Listener, Miss, Stage, Store, subseed, verify
+from kdx.store import Halt, Listener, Miss, Stage, Store, subseed
 
 
 class Still:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdx.artifact import Artifact
 from kdx.core import Split
 from kdx.evaluate import confusion, metrics, predict
 from kdx.models import size
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
-from kdx.store import Artifact, Work
+from kdx.store import Work
 
 SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
 EXAMPLES = 16

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdx import models
+from kdx.artifact import Artifact
 from kdx.component import Component
 from kdx.core import Split
 from kdx.runtime import Runtime
-from kdx.store import Artifact
 
 IN_MEMORY = 2 << 30
 """Splits of more bytes than this stay memory-mapped."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kdx.artifact import Artifact
 from kdx.component import Component
 from kdx.core import Frozen
 from kdx.data.augment import Chain, Views
@@ -18,7 +19,7 @@ from kdx.disk import write_atomically
 from kdx.labels import HALF_MAX, teach
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
-from kdx.store import Artifact, Work
+from kdx.store import Work
 
 BATCH = 256
 

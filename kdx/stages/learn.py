@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kdx.artifact import Artifact
 from kdx.budget import shares, total_steps
 from kdx.component import Component, Source
 from kdx.core import Frozen, Objective, Parts, Split
@@ -27,7 +28,7 @@ from kdx.labels import Stored, teach
 from kdx.models.weights import load_weights
 from kdx.runtime import Runtime
 from kdx.stages.files import new_network, open_network, open_split
-from kdx.store import Artifact, Work, subseed
+from kdx.store import Work, subseed
 from kdx.trainer import NonFinite, Training, fit
 
 LOGS, VALIDATIONS = 40, 20

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from kdx.artifact import Artifact
 from kdx.component import Component, Source
 from kdx.models.weights import load_weights
 from kdx.runtime import Runtime
 from kdx.stages.files import new_network
 from kdx.stages.learn import learn, plain_state
-from kdx.store import Artifact, Work
+from kdx.store import Work
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, model: Component, training: Component | None, checkpoint: Source | None,

@@ -6,11 +6,12 @@ import time
 
 import torch
 
+from kdx.artifact import Artifact
 from kdx.component import Component
 from kdx.functional import cross_entropy
 from kdx.runtime import Runtime
 from kdx.stages.files import new_network
-from kdx.store import Artifact, Work
+from kdx.store import Work
 
 STEPS = 3
 
