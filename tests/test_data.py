@@ -639,15 +639,6 @@ def test_sizes_are_checked_together_and_against_a_test_part():
     assert check_sizes(described(pool=7), **(SIZES | dict(unlabelled=207))) == []
 
 
-def test_a_large_set_is_split_quickly():
-    import time
-
-    labels = np.random.default_rng(0).integers(0, 100, 60_000)
-    start = time.perf_counter()
-    do(labels, has_test=True, labelled=4000, validation=5000)
-    assert time.perf_counter() - start < 5
-
-
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(Fault, match="is damaged: it cannot be read"):
         read_file(tmp_path)

@@ -169,9 +169,8 @@ def test_a_killed_owner_frees_the_lock(tmp_path, package):
     owner.kill()
     owner.join()
     (package / "stage.py").write_text(textwrap.dedent(STAGE))
-    begun = time.monotonic()
-    store(tmp_path).run(STAGE_OBJECT, text="a", wait=0.5)
-    assert time.monotonic() - begun < 10 and runs(tmp_path) == 2
+    store(tmp_path).run(STAGE_OBJECT, text="a", wait=0.5)  # would wait for ever else
+    assert runs(tmp_path) == 2
 
 
 def test_stages_beyond_those_asked_for_halt_and_peeking_runs_nothing(tmp_path, package):
