@@ -35,8 +35,9 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def told(capsys):
+def told(capsys, monkeypatch):
     """Gives a command line that must be refused, and returns what it says, by lines."""
+    monkeypatch.setattr(command, "run", lambda *anything: pytest.fail("the run began"))
 
     def tell(line: str | list[str]) -> list[str]:
         before = everything()
@@ -369,14 +370,14 @@ def test_a_missing_or_damaged_data_file_is_named(told, here):
     ask(told, line, "the data file 't10k-images-idx3-ubyte' (or 't10k-images-idx3-ubyte.gz') is missing; looked for in '.'")
 
 
-@pytest.mark.parametrize("name", ["cifar10", "stl10", "svhn", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["cifar10", "stl10", "svhn", "fashion_mnist dataset.system_root=nowhere"])
 def test_a_download_without_a_network_is_one_sentence(told, monkeypatch, name):
     def refuse(*arguments, **more):
         raise OSError("no network here")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
-    (line,) = told([f"dataset={name}", "loss.temperature=2"])
+    (line,) = told(f"dataset={name} loss.temperature=2")
     assert "is missing; looked for in 'data/" in line and "dataset.root=" in line and "no network here" in line
 
 

@@ -248,7 +248,9 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("name", "file"), [("teacher-pretrain", "last.safetensors"), ("evaluate", "results.json"), ("prepare", "data.json")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("teacher-pretrain", "last.safetensors"), ("evaluate", "results.json"), pytest.param("prepare", "data.json", marks=pytest.mark.slow)]
+)
 def test_a_flipped_byte_is_named_and_that_stage_alone_done_again(server, undisturbed, place, name, file):
     damaged = artifact(place, undisturbed[1], name) / file
     flip(damaged)
@@ -259,6 +261,7 @@ def test_a_flipped_byte_is_named_and_that_stage_alone_done_again(server, undistu
     same(contents(place, again.run), undisturbed[2])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_read_costs_its_steps_only(server, undisturbed, tmp_path):
     train(server, tmp_path, crash=Crash("student-train", 7))
     (checkpoint,) = tmp_path.glob("outputs/store/train/*.partial/checkpoint.pt")
