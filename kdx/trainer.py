@@ -100,9 +100,11 @@ class NonFinite(Fault):
 
 
 def finite(outcome: Outcome, step: int) -> None:
-    bad = [f"'{name}' = {value.item()}" for name, value in outcome.terms.items() if not torch.isfinite(value)]
-    if bad:
-        raise NonFinite(f"the loss is not finite at step {step}: term {', '.join(bad)}")
+    """Raises NonFinite, naming the terms, unless their sum is a finite number. One look at the sum: a term that is none spoils it too."""
+    loss = outcome.loss.item()
+    if not math.isfinite(loss):
+        bad = [f"term '{name}' = {value.item()}" for name, value in outcome.terms.items() if not torch.isfinite(value)]
+        raise NonFinite(f"the loss is not finite at step {step}: {', '.join(bad) or f'the sum of its terms = {loss}'}")
 
 
 def norm(gradients: Iterable[Tensor | None]) -> float:

@@ -235,7 +235,5 @@ def test_a_planted_violation_is_found(tmp_path, name, text, expected):
 )
 def test_importing_it_loads_no_torch(root, module):
     """What the AST cannot see: torch coming in through another module or package."""
-    if module not in modules(root):
-        pytest.skip(f"{module} does not exist")
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

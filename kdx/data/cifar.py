@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class, read_file
+from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class, read_file
 from kdx.faults import Fault
 
 PIXELS = 3 * 32 * 32
@@ -53,12 +53,7 @@ class Cifar:
 
             kind = {10: torchvision.datasets.CIFAR10, 100: torchvision.datasets.CIFAR100}[self._variant]
             why = download(self._root, lambda: kind(str(self._root), download=True), self._complete)
-        for path in self.files():
-            if not path.is_file():
-                raise Fault(
-                    f"the data file '{path.name}' of CIFAR-{self._variant} is missing; looked for in '{path.parent}': "
-                    f"set dataset.root=PATH to the folder of '{path.parent.name}'{why}"
-                )
+        need(self.files(), f"CIFAR-{self._variant}", self._root, why)
 
     def describe(self) -> Description:
         self.fetch()

@@ -72,6 +72,15 @@ def check_flag(key: str, value: object) -> bool:
     return value
 
 
+def need(files: list[Path], what: str, root: Path, why: str) -> None:
+    """A Fault that names the first of the files that is not there, and where it was looked for. why: the end of that sentence."""
+    for path in files:
+        if not path.is_file():
+            inside = path.parent.relative_to(root).as_posix()
+            holds = f", which should hold '{inside}'" if inside != "." else ""
+            raise Fault(f"the data file '{path.name}' of {what} is missing; looked for in '{path.parent}': set dataset.root=PATH{holds}{why}")
+
+
 def damaged(path: Path, why: object) -> Fault:
     """The Fault that names a file which cannot be what it should be."""
     return Fault(f"the data file '{path}' is damaged: {why}; fetch it again")

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class, read_file
-from kdx.faults import Fault
+from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class, read_file
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 NAMES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin")
@@ -35,12 +34,7 @@ class Stl10:
             import torchvision
 
             why = download(self._root, lambda: torchvision.datasets.STL10(str(self._root), download=True), self._complete)
-        for path in self.files():
-            if not path.is_file():
-                raise Fault(
-                    f"the data file '{path.name}' of STL-10 is missing; looked for in '{path.parent}': set dataset.root=PATH to the "
-                    f"folder that holds 'stl10_binary'{why}"
-                )
+        need(self.files(), "STL-10", self._root, why)
 
     def describe(self) -> Description:
         self.fetch()

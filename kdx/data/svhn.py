@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class
-from kdx.faults import Fault
+from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class
 
 CLASSES = tuple("0123456789")
 NAMES = ("train_32x32.mat", "test_32x32.mat")
@@ -36,12 +35,7 @@ class Svhn:
                     torchvision.datasets.SVHN(str(self._root), split=split, download=True)
 
             why = download(self._root, both, self._complete)
-        for path in self.files():
-            if not path.is_file():
-                raise Fault(
-                    f"the data file '{path.name}' of SVHN is missing; looked for in '{self._root}': "
-                    f"set dataset.root=PATH{why}"
-                )
+        need(self.files(), "SVHN", self._root, why)
 
     def describe(self) -> Description:
         self.fetch()

@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Measures kdx against what it is made to beat, interleaved in one process, and prints ratios of medians.
+
+    scripts/bench.py                                   every part; minutes on a quiet machine
+    scripts/bench.py --only train --pair resnet56:resnet20
+    scripts/bench.py --quick                           tiny sizes: shows that it runs, measures nothing
+
+Parts: train (see scripts/bench_train.py), augment, store, start. docs/benchmarks.md tells what each figure means and what it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]  # the kdx of this clone, whatever is installed
+
+PAIRS = ("resnet56:resnet20", "resnet32x4:resnet8x4")
+AUGMENT_GOAL, STORE_GOAL, START_GOAL = 12.0, 0.75, 0.15
+
+
+def alternate(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """name -> (CPU seconds, wall seconds) of each call, the functions in turn; a first call of each is not counted."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
+    for number in range(-1, repeats):
+        for name, function in functions.items():
+            cpu, wall = time.process_time(), time.perf_counter()
+            function()
+            if number >= 0:
+                found[name].append((time.process_time() - cpu, time.perf_counter() - wall))
+    return found
+
+
+def medians(times: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return median(t[0] for t in times), median(t[1] for t in times)
+
+
+def train(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    from bench_train import Settings, bench
+
+    found = {}
+    for pair in args.pair or PAIRS:
+        teacher, _, student = pair.partition(":")
+        rows, parity = (2 * args.batch, 3) if args.quick else (1024, 10)
+        settings = Settings(teacher=teacher, student=student, batch=args.batch, rows=max(rows, 100), threads=args.threads,
+                            repeats=args.repeats, steps=args.steps, parity=parity, precisions=tuple(args.precision))  # fmt: skip
+        found[pair] = bench(settings, folder / pair.replace(":", "-"))
+    return found
+
+
+def augment(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Crop and mirror image of CIFAR-sized pictures, from uint8 in memory to a batch of floats in [0, 1]."""
+    import torch
+    from PIL import Image
+    from torch.utils.data import default_collate
+    from torchvision import transforms
+
+    from kdx.core import Split
+    from kdx.data.augment import Chain, FlipCrop, Views
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (2000 if args.quick else 50000, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    split, pictures = Split("labelled", images), images.permute(0, 2, 3, 1).contiguous().numpy()
+    views = Views(Chain([("flip_crop", FlipCrop(pad=4, mode="zero", flip=0.5))]), seed=0)
+    transform = transforms.Compose([transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()])
+    found = {}
+    for batch in (args.batch, 256):
+        per_turn = 1 if args.quick else 10
+
+        def rows(batch: int = batch) -> torch.Tensor:
+            return torch.randint(len(images), (batch,), generator=generator)
+
+        def torchvision(turns: int = per_turn) -> None:
+            for _ in range(turns):
+                default_collate([transform(Image.fromarray(pictures[row])) for row in rows().tolist()])
+
+        def kdx(turns: int = per_turn) -> None:
+            for _ in range(turns):
+                index = rows()
+                views(split, index, torch.ones_like(index))
+
+        times = alternate({"torchvision, one PIL picture at a time": torchvision, "kdx, a batch at a time": kdx}, 3 * args.repeats)
+        rates = {name: [batch * per_turn / t for t in medians(ts)] for name, ts in times.items()}
+        print(f"\naugment: crop and mirror image of 3x32x32 pictures in batches of {batch}, {args.threads} thread(s); CPU (wall)")
+        for name, (cpu, wall) in rates.items():
+            print(f"  {name:38} {cpu:9.0f} images/s ({wall:9.0f})")
+        (slow, slow_wall), (fast, fast_wall) = rates.values()
+        print(f"  ratio {fast / slow:.1f} ({fast_wall / slow_wall:.1f})  goal {AUGMENT_GOAL:.0f}")
+        found[str(batch)] = {"images_per_second": rates, "ratio": fast / slow, "ratio_wall": fast_wall / slow_wall}
+    return found
+
+
+def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Stored answers of 256 random rows, as kdx reads them from its file, against the same rows of a tensor in memory."""
+    import numpy as np
+    import torch
+
+    from kdx.core import Batch
+    from kdx.labels import Stored
+    from kdx.store import Artifact
+
+    found = {}
+    generator = torch.Generator().manual_seed(0)
+    for rows, classes in ((2000, 1000),) if args.quick else ((200_000, 1000), (200_000, 100)):
+        path = folder / f"answers-{classes}"
+        path.mkdir(parents=True)
+        memory = torch.empty(rows, 1, classes, dtype=torch.float16).normal_(generator=generator)
+        np.save(path / "labelled.npy", memory.numpy())
+        (path / "answers.json").write_text(json.dumps({"splits": {"labelled": {"views": 1, "first": 1}}, "clean": False}))
+        stored, memory = Stored.open(Artifact("pseudo-label", "0" * 64, path), "cpu"), memory[:, 0]
+        stored.answers["labelled"].sum()  # touches each page once, as a first pass does
+
+        calls, per_call = (2, 2) if args.quick else (60, 20)
+        pool = torch.randint(rows, (calls + 1, per_call, 256), generator=generator)
+        batches = [[Batch("labelled", index, torch.ones_like(index), {}) for index in indices] for indices in pool]
+        turns = {"memory": iter(batches), "kdx": iter(batches[::-1])}  # so that neither finds what the other has just read
+
+        def gather(memory: torch.Tensor = memory, turns: dict = turns) -> None:
+            for batch in next(turns["memory"]):
+                memory.index_select(0, batch.index).float()
+
+        def kdx(stored: Stored = stored, turns: dict = turns) -> None:
+            for batch in next(turns["kdx"]):
+                stored(batch)
+
+        times = alternate({"gather in memory": gather, "kdx, mapped file": kdx}, calls)
+        micros = {name: [1e6 * t / per_call for t in medians(ts)] for name, ts in times.items()}
+        print(f"\nstore: float32 logits of 256 random rows of [{rows} x 1 x {classes}] float16, page cache warm; CPU (wall)")
+        for name, (cpu, wall) in micros.items():
+            print(f"  {name:18} {cpu:7.1f} us ({wall:7.1f})")
+        (base, base_wall), (ours, ours_wall) = micros.values()
+        goal = f"  goal {STORE_GOAL}" if classes == 1000 else "  (short rows: calls are what costs, not bytes)"
+        print(f"  ratio {base / ours:.2f} ({base_wall / ours_wall:.2f}){goal}")
+        found[f"{rows}x{classes}"] = {"microseconds": micros, "ratio": base / ours, "ratio_wall": base_wall / ours_wall}
+    return found
+
+
+def timed(words: Sequence[str], folder: Path) -> tuple[float, float]:
+    """CPU and wall seconds of a command that succeeds."""
+    before = os.times()
+    subprocess.run(words, cwd=folder, env=here(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system, after.elapsed - before.elapsed
+
+
+def here() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def start(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """What a user waits for: commands that train nothing, the first step of a run, and a run that is in the store already."""
+    folder.mkdir()
+    kdx = [sys.executable, "-m", "kdx.cli"]
+    few = ["teacher_pretrain.steps=2", "student_train.steps=2"] if args.quick else []  # in the store, a run's length is all the same
+    run = [*kdx, "train", "device=cpu", f"device.threads={args.threads}", *few]
+    begun = time.perf_counter()
+    with subprocess.Popen(run, cwd=folder, env=here(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        first = None
+        while process.poll() is None:
+            if first is None and any(path.stat().st_size for path in folder.glob("outputs/runs/*/metrics.jsonl")):
+                first = time.perf_counter() - begun
+            time.sleep(0.005)
+        whole = time.perf_counter() - begun
+    if process.returncode or first is None:
+        raise SystemExit(f"`{' '.join(run[2:])}` failed with {process.returncode}")
+    commands = {"kdx --help": [*kdx, "--help"], "kdx list": [*kdx, "list"], "kdx train, all in the store": run,
+                "python -c 'import torch'": [sys.executable, "-c", "import torch"]}  # fmt: skip
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for _ in range(1 if args.quick else 5):
+        for name, words in commands.items():
+            times[name].append(timed(words, folder))
+    print("\nstart: CPU seconds (wall)")
+    found: dict[str, Any] = {name: list(medians(ts)) for name, ts in times.items()}
+    for name, (cpu, wall) in found.items():
+        print(f"  {name:28} {cpu:6.2f} s ({wall:6.2f})" + (f"  goal {START_GOAL}" if name in ("kdx --help", "kdx list") else ""))
+    print(f"  {'kdx train, to its first step':28}          ({first:6.2f})")
+    print(f"  {'kdx train, to its end':28}          ({whole:6.2f})" + ("  with 2 steps a stage" if args.quick else ""))
+    cached = found["kdx train, all in the store"]
+    print(f"  ratio of a run in the store to importing torch: {cached[0] / found[list(commands)[-1]][0]:.2f}")
+    return found | {"first_step_wall": first, "whole_run_wall": whole}
+
+
+PARTS = {"train": train, "augment": augment, "store": store, "start": start}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help=f"one of {', '.join(PARTS)}; may be given again")
+    parser.add_argument("--pair", action="append", metavar="TEACHER:STUDENT", help=f"for train; default: {' and '.join(PAIRS)}")
+    parser.add_argument("--precision", action="append", choices=("fp32", "bf16"), metavar="fp32|bf16",
+                        help="for train; default: fp32, and bf16 where the processor has instructions for it")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--repeats", type=int, help="turns of each loop (10; with --quick 1)")
+    parser.add_argument("--steps", type=int, help="steps counted in a turn (5; with --quick 1)")
+    parser.add_argument("--batch", type=int, default=64, help="pictures in a batch (64)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there")
+    args = parser.parse_args(argv)
+    args.repeats = args.repeats or (1 if args.quick else 10)
+    args.steps = args.steps or (1 if args.quick else 5)
+    args.precision = args.precision or ["fp32", *(["bf16"] if has_bf16() else [])]
+    os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
+
+    import torch
+
+    torch.set_num_threads(args.threads)
+    about = {"torch": torch.__version__, "python": platform.python_version(), "processor": processor(), "bf16 instructions": has_bf16(), "cores": os.cpu_count(),
+             "load": os.getloadavg()[0], "command": sys.argv[1:] if argv is None else list(argv)}  # fmt: skip
+    print(", ".join(f"{k} {v}" for k, v in about.items() if k != "command"))
+    found: dict[str, Any] = {"about": about}
+    with tempfile.TemporaryDirectory(prefix="kdx-bench-") as folder:
+        for name in args.only or PARTS:
+            found[name] = PARTS[name](args, Path(folder) / name)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+def processor() -> str:
+    return cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def has_bf16() -> bool:
+    """Without such instructions a bf16 step takes ten times as long as one in fp32."""
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint((cpuinfo("flags") or cpuinfo("Features")).split())
+
+
+def cpuinfo(field: str) -> str:
+    """What Linux says of the first processor, or nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

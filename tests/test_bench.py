@@ -1,0 +1,59 @@
+"""scripts/bench.py at tiny sizes: each part runs, prints its ratios and writes its figures. What they are is for a quiet machine to say."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+NUMBER = r"\d+\.\d+"
+
+
+def bench(root, folder, *words):
+    """(what it printed, the figures it wrote)"""
+    path = folder / "figures.json"
+    command = [sys.executable, str(root / "scripts" / "bench.py"), "--quick", "--json", str(path), *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(root, tmp_path_factory):
+    """All parts but `start`, in one process: importing torch is what takes long."""
+    parts = ["--only", "train", "--only", "augment", "--only", "store"]
+    return bench(root, tmp_path_factory.mktemp("bench"), *parts, "--pair", "cnn_small:cnn_tiny", "--batch", "8", "--precision", "fp32", "--steps", "10")
+
+
+def test_train_compares_kdx_with_the_tutorial_and_the_limit(whole):
+    told, figures = whole
+    (of_limit,) = re.findall(rf"kdx, stored answers, fp32 .*x tutorial +{NUMBER} \({NUMBER}\) +of limit +({NUMBER})", told)
+    found = figures["train"]["cnn_small:cnn_tiny"]
+    assert found["ratios"]["kdx, stored answers, fp32"]["limit"] == pytest.approx(float(of_limit), abs=0.006)
+    assert all(seconds > 0 for seconds in [*found["cpu"].values(), *found["wall"].values()])
+    assert {n: len(s) for n, s in found["steps"].items()} == dict.fromkeys(found["cpu"], 10)
+    # kdx itself was at work: it logged at its own rate, each tenth step here.
+    assert sum(s["logged"] for s in found["steps"]["kdx, stored answers, fp32"]) == 1 and "a log line" in told
+
+
+def test_the_loops_that_are_compared_do_the_same(whole):
+    told, figures = whole
+    losses = figures["train"]["cnn_small:cnn_tiny"]["losses"]
+    assert len(losses["kdx fp32"]) == 3 and losses["kdx fp32"] == pytest.approx(losses["limit fp32"], rel=1e-4)
+    assert re.search(rf"parity fp32.*{losses['kdx fp32'][-1]:.4f} kdx", told)
+
+
+def test_augment_and_store_print_their_ratios(whole):
+    told, figures = whole
+    assert len(re.findall(rf"^  ratio {NUMBER} \({NUMBER}\)", told, re.MULTILINE)) == 3
+    assert {k for k, v in figures["augment"].items() if v["ratio"] > 0} == {"8", "256"}
+    assert figures["store"]["2000x1000"]["ratio"] > 0 and figures["about"]["torch"] in told
+
+
+@pytest.mark.slow
+def test_start_times_commands_and_the_first_step(root, tmp_path):
+    told, figures = bench(root, tmp_path, "--only", "start")
+    for name in ("kdx --help", "kdx list", "kdx train, all in the store"):
+        assert re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)", told) and figures["start"][name][0] > 0
+    assert 0 < figures["start"]["first_step_wall"] < figures["start"]["whole_run_wall"]

@@ -1,0 +1,49 @@
+"""What `precision: auto` settles on."""
+
+import json
+from importlib import import_module
+
+import pytest
+
+from kdx.component import Component
+from kdx.runtime import Runtime
+from kdx.store import Artifact, Listener, Work
+
+probe = import_module("kdx.stages.probe")  # the module; in the package its name is the stage's
+
+CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
+MODEL = Component({"_target_": "kdx.models.mlp.mlp", "hidden": 4, "dropout": 0.0, "stochastic_depth": 0.0})
+
+
+def settle(tmp_path, monkeypatch, bf16):
+    """(probe.json, sizes of the batches tried in bf16), where an fp32 step takes a second and one in bf16 takes `bf16`"""
+    tried = []
+
+    def step(network, pictures, y, runtime, precision):
+        tried.extend([len(pictures)] if precision == "bf16" else [])
+        return bf16 if precision == "bf16" else 1.0
+
+    monkeypatch.setattr(probe, "step", step)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "data.json").write_text(json.dumps({"shape": [1, 4, 4], "classes": ["a", "b"], "mean": [0.5], "std": [0.5]}))
+    probe.run(Work(tmp_path, "probe", Listener()), CPU, data=Artifact("prepare", "0" * 64, data), model=MODEL, batch_size=32, machine="this one")
+    return json.loads((tmp_path / "probe.json").read_text()), tried
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(0.5, "bf16"), (1.5, "fp32")])
+def test_the_faster_precision_is_taken(tmp_path, monkeypatch, bf16, chosen):
+    found, tried = settle(tmp_path, monkeypatch, bf16)
+    assert found == {"precision": chosen, "seconds": {"fp32": 1.0, "bf16": bf16}} and 32 in tried
+
+
+def test_a_hopeless_precision_is_tried_on_a_few_pictures_only(tmp_path, monkeypatch):
+    found, tried = settle(tmp_path, monkeypatch, 10.0)
+    assert found == {"precision": "fp32", "seconds": {"fp32": 1.0}} and set(tried) == {8}
+
+
+def test_a_real_step_takes_time_and_leaves_a_choice(tmp_path):
+    (tmp_path / "data.json").write_text(json.dumps({"shape": [1, 4, 4], "classes": ["a", "b"], "mean": [0.5], "std": [0.5]}))
+    probe.run(Work(tmp_path, "probe", Listener()), CPU, data=Artifact("prepare", "0" * 64, tmp_path), model=MODEL, batch_size=8, machine="this one")
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert found["precision"] in found["seconds"] and all(s > 0 for s in found["seconds"].values())
