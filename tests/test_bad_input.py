@@ -35,8 +35,9 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def told(capsys):
+def told(capsys, monkeypatch):
     """Gives a command line that must be refused, and returns what it says, by lines."""
+    monkeypatch.setattr(command, "run", lambda *anything: pytest.fail("the run began"))
 
     def tell(line: str | list[str]) -> list[str]:
         before = everything()
@@ -376,7 +377,7 @@ def test_a_download_without_a_network_is_one_sentence(told, monkeypatch, name):
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
-    (line,) = told([*f"dataset={name}".split(), "loss.temperature=2"])
+    (line,) = told(f"dataset={name} loss.temperature=2")
     assert "is missing; looked for in 'data/" in line and "dataset.root=" in line and "no network here" in line
 
 

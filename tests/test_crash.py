@@ -248,7 +248,9 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("name", "file"), [("teacher-pretrain", "last.safetensors"), ("evaluate", "results.json"), ("prepare", "data.json")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("teacher-pretrain", "last.safetensors"), ("evaluate", "results.json"), pytest.param("prepare", "data.json", marks=pytest.mark.slow)]
+)
 def test_a_flipped_byte_is_named_and_that_stage_alone_done_again(server, undisturbed, place, name, file):
     damaged = artifact(place, undisturbed[1], name) / file
     flip(damaged)
@@ -259,6 +261,7 @@ def test_a_flipped_byte_is_named_and_that_stage_alone_done_again(server, undistu
     same(contents(place, again.run), undisturbed[2])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_read_costs_its_steps_only(server, undisturbed, tmp_path):
     train(server, tmp_path, crash=Crash("student-train", 7))
     (checkpoint,) = tmp_path.glob("outputs/store/train/*.partial/checkpoint.pt")
@@ -347,21 +350,36 @@ def small_disk(tmp_path) -> Iterator:
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_is_told_plainly_and_the_run_goes_on_when_there_is_room(server, tmp_path, small_disk):
-    words = ["teacher=mlp_small", "student=cnn_small"]  # a student larger than its teacher: the disk that holds the one is full with the other
-    whole = train(server, tmp_path / "whole", *words)
-    size = {name: sum(path.stat().st_size // 4096 * 4 + 4 for path in artifact(tmp_path / "whole", whole.run, name).iterdir()) for name in NAMES}
-    before = {"prepare": 40, "teacher-pretrain": size["prepare"] + 50, "student-train": sum(size[name] for name in NAMES[:3]) + 220}
+def starve(server, place: Path, small_disk, before: dict[str, int], *words: str) -> Ended:
+    """Runs once for each stage, on a disk of so many kilobytes that it is full in that stage; then with room enough."""
     for name, kilobytes in before.items():
         disk = small_disk(kilobytes)
-        ended = train(server, tmp_path, f"store={disk}/store", *words, crash=Crash(roomy=True))
+        ended = train(server, place, f"store={disk}/store", *words, crash=Crash(roomy=True))
         lines, work_was_done = told(ended), name != "prepare"
         assert lines[0] == f"no space left on the disk of {disk}/store: {name} stopped. Free some, then run the same command to go on"
         assert (ended.code, len(lines)) == ((1, 2) if work_was_done else (2, 1)) and (ended.run is not None) == work_was_done
-    small_disk(4000)
-    ended = train(server, tmp_path, f"store={disk}/store", *words, crash=Crash(roomy=True))
+    ended = train(server, place, f"store={small_disk(4000)}/store", *words, crash=Crash(roomy=True))
     assert ended.code == 0, ended.err
-    same(contents(tmp_path, ended.run, str(disk / "store")), contents(tmp_path / "whole", whole.run))
+    return ended
+
+
+def kilobytes(place: Path, run: dict, names: list[str]) -> int:
+    return sum(path.stat().st_size // 4096 * 4 + 4 for name in names for path in artifact(place, run, name).iterdir())
+
+
+def test_a_full_disk_is_told_plainly_and_the_run_goes_on_when_there_is_room(server, undisturbed, tmp_path, small_disk):
+    before = {"prepare": 40, "teacher-pretrain": kilobytes(*undisturbed[:2], NAMES[:1]) + 50}
+    ended = starve(server, tmp_path, small_disk, before)
+    same(contents(tmp_path, ended.run, str(tmp_path / "disk" / "store")), undisturbed[2])
+
+
+@pytest.mark.slow
+def test_a_disk_full_with_the_student_is_told_plainly_as_well(server, tmp_path, small_disk):
+    words = ["teacher=mlp_small", "student=cnn_small"]  # a student larger than its teacher: the disk that holds the one is full with the other
+    whole = train(server, tmp_path / "whole", *words)
+    before = {"student-train": kilobytes(tmp_path / "whole", whole.run, NAMES[:3]) + 220}
+    ended = starve(server, tmp_path, small_disk, before, *words)
+    same(contents(tmp_path, ended.run, str(tmp_path / "disk" / "store")), contents(tmp_path / "whole", whole.run))
 
 
 def test_answers_reserve_their_space(small_disk):
