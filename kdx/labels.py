@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from kdx.artifact import Artifact
 from kdx.core import Batch, Frozen, Teacher
 
+SMALL = 1 << 28
+"""Answers of up to so many bytes are read to the device; larger ones stay mapped."""
 HALF_MAX = 60000.0
 """Logits beyond half precision's range are cut off here; softmax of such a row is one-hot either way."""
 
@@ -20,7 +23,7 @@ HALF_MAX = 60000.0
 class Stored:
     """Answers by row and view from a label artifact's files.
 
-    answers: split -> (N, V, C) float16 on the CPU, memory-mapped; slot v holds view `first[split]` + v.
+    answers: split -> (N, V, C) float16, on the device or memory-mapped; slot v holds view `first[split]` + v.
     """
 
     answers: Mapping[str, Tensor]
@@ -31,8 +34,7 @@ class Stored:
     @staticmethod
     def open(artifact: Artifact, device: str) -> Stored:
         about = artifact.json("answers.json")
-        # Mapped copy-on-write, as torch wants memory that it may write; nothing writes, so nothing is copied.
-        answers = {name: torch.from_numpy(np.load(artifact.file(f"{name}.npy"), mmap_mode="c")) for name in about["splits"]}
+        answers = {name: _read(artifact.file(f"{name}.npy"), device) for name in about["splits"]}
         return Stored(answers, {n: s["first"] for n, s in about["splits"].items()}, about["clean"], device)
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -47,7 +49,13 @@ class Stored:
                 raise IndexError(f"no stored answer for view {low if low < first else high} of '{batch.split}': {views} views are stored")
             places = torch.add(view - first, index, alpha=views)
         # index_select copies whole rows, five times as fast as numpy's indexing; they travel as float16, half the bytes.
-        return answers.flatten(0, 1).index_select(0, places).to(self.device).float()
+        return answers.flatten(0, 1).index_select(0, places.to(answers.device)).to(self.device).float()
+
+
+def _read(path: Path, device: str) -> Tensor:
+    if path.stat().st_size <= SMALL:
+        return torch.from_numpy(np.load(path)).to(device)
+    return torch.from_numpy(np.load(path, mmap_mode="c"))  # copy-on-write, as torch wants memory that it may write; nobody writes
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def augment(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Stored answers of 256 random rows, as kdx reads them from its file, against the same rows of a tensor in memory."""
+    """Stored answers of 256 random rows, as kdx reads them (mapped where they are large), against the same rows of a tensor in memory."""
     import numpy as np
     import torch
 
@@ -134,7 +134,7 @@ def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             for batch in next(turns["kdx"]):
                 stored(batch)
 
-        times = alternate({"gather in memory": gather, "kdx, mapped file": kdx}, calls)
+        times = alternate({"gather in memory": gather, "kdx, from its file": kdx}, calls)
         micros = {name: [1e6 * t / per_call for t in medians(ts)] for name, ts in times.items()}
         print(f"\nstore: float32 logits of 256 random rows of [{rows} x 1 x {classes}] float16, page cache warm; CPU (wall)")
         for name, (cpu, wall) in micros.items():
@@ -215,8 +215,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(args.threads)
-    about = {"torch": torch.__version__, "python": platform.python_version(), "processor": processor(), "bf16 instructions": has_bf16(), "cores": os.cpu_count(),
-             "load": os.getloadavg()[0], "command": sys.argv[1:] if argv is None else list(argv)}  # fmt: skip
+    about = {"torch": torch.__version__, "python": platform.python_version(), "processor": processor(), "bf16 instructions": has_bf16(),
+             "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), "command": sys.argv[1:] if argv is None else list(argv)}  # fmt: skip
     print(", ".join(f"{k} {v}" for k, v in about.items() if k != "command"))
     found: dict[str, Any] = {"about": about}
     with tempfile.TemporaryDirectory(prefix="kdx-bench-") as folder:

@@ -1,6 +1,7 @@
 """Metrics by hand, and stored answers that answer exactly the student's pixels."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,12 +82,25 @@ def test_stored_answers_are_the_live_ones_for_every_view(stored):
     assert seen == {1, 2, 3}
 
 
+def test_large_answers_stay_on_disk_and_are_the_same(stored, tmp_path, monkeypatch):
+    small, _ = stored
+    monkeypatch.setattr("kdx.labels.SMALL", 0)
+    large = Stored.open(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu")
+    batch = Stream(split(), views(), batch=50, seed=2, cycle=3).batch(5)
+    assert torch.equal(large(batch), small(batch))
+    # Told apart by a change of the file, which only the mapped one sees.
+    np.load(tmp_path / "unlabelled.npy", mmap_mode="r+")[:] = 7
+    assert (large(batch) == 7).all() and not (small(batch) == 7).any()
+
+
 def test_a_view_without_an_answer_is_an_error(stored):
     answers, _ = stored
     batch = Stream(split(), views(), batch=21, seed=2, cycle=None).batch(3)
     assert batch.view.max() == 4
     with pytest.raises(IndexError, match="no stored answer for view 4"):
         answers(batch)
+    with pytest.raises(IndexError, match="no stored answer for view 0"):
+        answers(replace(batch, view=torch.zeros_like(batch.view)))
 
 
 def test_an_ensemble_is_the_mean_of_probabilities():
