@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -48,10 +48,22 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    def clean(self, size: int = 512) -> Iterator[Batch]:
+        """The rows in order as clean pictures (view 0), `size` at a time: for statistics."""
+        for start in range(0, len(self), size):
+            index = torch.arange(start, min(start + size, len(self)))
+            pictures = self.images[start : start + size].float() / 255
+            y = None if self.labels is None else self.labels[start : start + size].to(pictures.device)
+            yield Batch(self.name, index, torch.zeros_like(index), {"main": pictures, "clean": pictures}, y)
+
 
 @dataclass(frozen=True)
 class Parts:
-    """What an objective is built from: objects, never config, and no test split, so that no method can peek."""
+    """What an objective is built from: objects, never config, and no test split, so that no method can peek.
+
+    extras: what else the label stage kept of each row, by name: functions of a batch, as a Teacher is ("mean", "std", "cool_mean" and
+    "cool_std" of Monte-Carlo dropout, each (B, C) float32 in [0, 1]); empty unless `pseudo_label.passes` asks for it.
+    """
 
     student: nn.Module
     new_student: Callable[[], nn.Module]
@@ -59,11 +71,15 @@ class Parts:
     live_teachers: Sequence[Frozen]
     validation: Split | None
     num_classes: int
+    extras: Mapping[str, Teacher] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """terms: scalars that are summed and minimised. monitors: watched only, scalars () or one value a row (B,)."""
+    """terms: scalars that are summed and minimised. monitors: watched only, scalars () or one value a row (B,).
+
+    A monitor with one value a row is named after its stream, `unlabelled/weight`: the last value of each row is kept with the artifact.
+    """
 
     terms: Mapping[str, Tensor]
     monitors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -100,6 +116,9 @@ class Objective(nn.Module, ABC):
     """Streams that it reads where the dataset has them."""
     needs_teacher: ClassVar[bool] = True
     """Whether `parts.teacher` must answer. Without it no pseudo-labels are made."""
+    extra_views: ClassVar[tuple[str, ...]] = ()
+    """Further pixels of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong" (`student_train.strong_augment`),
+    "clean" (view 0)."""
 
     def __init__(self, parts: Parts):
         super().__init__()
@@ -119,3 +138,32 @@ class Objective(nn.Module, ABC):
     def export(self) -> nn.Module:
         """The network that is evaluated and saved."""
         return self.student
+
+
+class Weighting(nn.Module, ABC):
+    """How far each pool row's pseudo-label is believed: the slot `loss.weights` of the losses that read a pool. Subclasses are final.
+
+    They take `parts` and keyword-only hyperparameters without defaults, as objectives do; statistics live in buffers, so that a resume is exact.
+    """
+
+    @abstractmethod
+    def forward(self, answers: Tensor, logits: Tensor) -> Tensor:
+        """The teacher's and the student's logits of B pool rows, both (B, C), without gradient -> (B,) weights in [0, 1]."""
+
+    def refresh(self) -> Mapping[str, float]:
+        """Re-estimates statistics (once an epoch); returns scalars to log."""
+        return {}
+
+
+class Features(nn.Module, ABC):
+    """A term on hidden features, added to a loss on logits: the slot `loss.features`. Subclasses are final.
+
+    They take `parts` and keyword-only hyperparameters without defaults; what they train (regressors, variances) are their own children.
+    """
+
+    live: ClassVar[bool] = True
+    """Whether it asks the live teacher's network (`parts.live_teachers`), which stored answers would not need."""
+
+    @abstractmethod
+    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
+        """Terms (), by name, for the pictures that the student has just been shown, (B, C, H, W): called once after each forward pass."""

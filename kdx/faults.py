@@ -18,6 +18,10 @@ class Faults(Fault):
         super().__init__("\n".join(self.messages))
 
 
+class Caution(UserWarning):
+    """Something that a method noticed and the user should know; given with `warnings.warn`, it is shown and kept with the run."""
+
+
 def nearest(word: str, options: Iterable[str]) -> str:
     """A clause that names the closest option, or all of them when they are few: `; did you mean 'kd'?`"""
     options = sorted(str(o) for o in options)

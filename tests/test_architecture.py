@@ -19,13 +19,14 @@ LAYERS = [
     ["kdx.budget"],
     ["kdx.core"],
     ["kdx.functional"],
+    ["kdx.estimate", "kdx.average"],
     ["kdx.component"],
     ["kdx.artifact"],
     ["kdx.store"],
     ["kdx.runtime"],
     ["kdx.models"],
     ["kdx.data"],
-    ["kdx.losses"],
+    ["kdx.losses", "kdx.weights", "kdx.features"],
     ["kdx.labels", "kdx.select", "kdx.aggregate", "kdx.initialise"],
     ["kdx.trainer"],
     ["kdx.evaluate"],
@@ -47,8 +48,11 @@ LAYERS = [
 ]
 """From the bottom up. A package may import its own files; `kdx` itself, the lowest of all, holds the version."""
 
+METHODS = {"kdx.core", "kdx.functional", "kdx.estimate", "kdx.average", "kdx.models.tap", "kdx.faults", "kdx.checks"}
 ONLY = {
-    "kdx.losses": {"kdx.core", "kdx.functional", "kdx.models.tap", "kdx.faults", "kdx.checks"},
+    "kdx.losses": METHODS,
+    "kdx.weights": METHODS,
+    "kdx.features": METHODS,
     "kdx.report": {"kdx.faults", "kdx.disk", "kdx.store", "kdx.report"},
 }
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""

@@ -1,0 +1,55 @@
+"""Rules that choose rows of the pool: which pseudo-labels are kept, or which answers are bought. Numpy only; each file holds one rule."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """What a rule may look at, one row for each row of the pool. The truth is not among it.
+
+    teacher: (n, C) float32 logits of the clean pictures, or None where the teacher has not answered. student: (n, C) float32 logits of the
+    pupil so far. features: (n, D) float32, the pupil's last hidden layer. taken: (n,) bool, rows chosen in earlier rounds.
+    wrong: the share of validation rows that the teacher gets wrong, in [0, 1], or None without a validation split.
+    """
+
+    classes: int
+    taken: np.ndarray
+    teacher: np.ndarray | None = None
+    student: np.ndarray | None = None
+    features: np.ndarray | None = None
+    wrong: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.taken)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """rows: (m,) int64 rows of the pool, ascending; a row that stands there c times is trained on in c copies, each augmented apart.
+
+    about: plain numbers for the report. warnings: sentences for the user.
+    """
+
+    rows: np.ndarray
+    about: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+
+class Rule(ABC):
+    """A rule of choice. Subclasses are final; they take keyword-only hyperparameters without defaults and check them."""
+
+    needs: ClassVar[tuple[str, ...]]
+    """Which of "teacher", "student" and "features" it reads."""
+    buys: ClassVar[bool] = False
+    """Whether it chooses `count` rows for the teacher to answer, before the teacher has; else it sorts out answers that are there."""
+
+    @abstractmethod
+    def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
+        """count: how many new rows to choose (never one that is taken), None for a rule that does not buy. Raises Fault where none is left."""
