@@ -6,6 +6,7 @@ mean of ratios, are this project's reading: the paper's appendix could not be ch
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from kdx import estimate
 from kdx.checks import choice, flag, integer
 from kdx.core import Parts, Weighting
+from kdx.faults import Caution
 from kdx.functional import cross_entropy
 
 METHOD = "loss.weights=debiased"
@@ -35,7 +37,11 @@ class Debiased(Weighting):
         self.estimator = choice("loss.weights.estimator", estimator, estimate.ESTIMATORS)
         self.grid = None if grid is None else integer("loss.weights.grid", grid, low=2, high=4096)
         rows = len(estimate.validation_split(parts.validation, METHOD))
-        self.neighbours = max(1, round(rows**0.5 / 2)) if neighbours is None else integer("loss.weights.neighbours", neighbours, low=1, high=rows)
+        asked = max(1, round(rows**0.5 / 2)) if neighbours is None else integer("loss.weights.neighbours", neighbours, low=1)
+        self.neighbours = min(asked, rows)
+        if asked > rows:
+            warnings.warn(f"{METHOD}: loss.weights.neighbours={asked} is more than the {rows} validation rows: all of them are everybody's "
+                          "neighbours, so the weight is the same everywhere", Caution, stacklevel=2)  # fmt: skip
         self.parts = parts  # no module: the student is the loss's to train and to save
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("points", torch.zeros(rows, 2))
