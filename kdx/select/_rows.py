@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
-from kdx.faults import Fault
+from kdx.faults import Caution, Fault
 from kdx.select import Pool
 
 PIECE = 1 << 20
@@ -35,6 +37,13 @@ def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Gen
         raise Fault(f"this rule compares rows with each other, at most {MOST:,} of them, and {len(rows):,} are left: set select.sample={MOST // 2}"
                     " to draw so many first, or choose select=margin or select=rad")  # fmt: skip
     return rows
+
+
+def beforehand(work: str, size: int) -> list[str]:
+    """Says at once what a rule is about to do and how many bytes that takes, and gives the same sentence back for `Chosen.warnings`."""
+    text = f"{work}: about {max(size / 1e9, 0.001):,.3g} GB of memory"
+    warnings.warn(text, Caution, stacklevel=2)
+    return [text]
 
 
 def lowest(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -72,6 +81,25 @@ def entropy(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     for at, probs in _probs(logits, rows):
         found[at] = -(probs * np.log(np.maximum(probs, 1e-300))).sum(1)
     return found
+
+
+def sure(highest: np.ndarray, threshold: float) -> np.ndarray:
+    """Rows with at least this confidence, ascending; Fault where there are none."""
+    rows = np.flatnonzero(highest >= threshold)
+    if not len(rows):
+        most = float(highest.max())
+        raise Fault(f"no pseudo-label reaches select.threshold={threshold:g}: the highest confidence of {len(highest)} is {most:.4g}."
+                    f" Set select.threshold={math.floor(100 * most) / 100:g} or lower, or train the teacher longer")  # fmt: skip
+    return rows
+
+
+def missing(per_class: np.ndarray) -> list[str]:
+    """A warning where classes are left without a row."""
+    none = np.flatnonzero(per_class == 0)
+    if not len(none):
+        return []
+    first = ", ".join(map(str, none[:10])) + (" and more" if len(none) > 10 else "")
+    return [f"{len(none)} of {len(per_class)} classes have no pseudo-label ({first}): the pool teaches the student nothing of them"]
 
 
 def _probs(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

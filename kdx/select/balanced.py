@@ -7,8 +7,7 @@ import numpy as np
 from kdx.checks import integer, number
 from kdx.faults import Fault
 from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import confidence
-from kdx.select.threshold import missing, sure
+from kdx.select._rows import confidence, missing, sure
 
 EDGES = np.arange(101) / 100
 """Lower ends of the released code's bins of confidence."""

@@ -1,61 +1,56 @@
-"""Buys answers where the student wavers, spread over clusters of the pool."""
+"""Buys small margins from many clusters: Cluster-Margin (Citovsky et al., NeurIPS 2021, arXiv:2107.14263)."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
-from kdx import checks
+from kdx.checks import integer, number
 from kdx.select import Chosen, Pool, Rule
-from kdx.select.common import check_sample, finite_features, left, memory, sampled, smallest, unsureness
+from kdx.select._rows import MOST, beforehand, lowest, margin, remaining, sampled
 
 
 class ClusterMargin(Rule):
-    """Cluster-Margin (Citovsky et al. 2021, arXiv 2107.14263): clusters the rows by average linkage of their features, takes the
-    `candidates` * count smallest margins, and draws from their clusters in turn, the smallest cluster (counted in candidates) first.
+    """candidates: at least 1, how many times as many smallest margins are looked at as are bought. clusters: of the rows left; None: as many
+    as are bought. sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more than that.
 
-    Deviations: the paper clusters once, before the first round, and cuts the tree at a distance; here a round clusters the rows that are left, by the
-    features of its own student, and cuts at rows / `cluster_size` clusters, an average size that third-party code names [unconfirmed].
-    candidates >= 1: 1.25 to 10 in the paper. cluster_size >= 1. sample: choose among so many rows drawn at random; None: among all, at most 50,000,
-    as the distances of all pairs are held.
+    Rows are clustered by features (average linkage, Euclidean). From the candidates one row is taken of each cluster in turn, clusters with
+    fewest candidates first, at random within a cluster, and round again until there are enough.
+    Deviations: clusters are made anew in each round from the pupil of that round, not once; their number is given, not their diameter.
     """
 
-    needs: ClassVar = ("student", "features")
-    buys: ClassVar = True
+    needs = ("student", "features")
+    buys = True
 
-    def __init__(self, *, candidates: int | float, cluster_size: int | float, sample: int | None):
-        self.candidates = checks.number("select.candidates", candidates, low=1)
-        self.cluster_size = checks.number("select.cluster_size", cluster_size, low=1)
-        self.sample = check_sample(sample)
+    def __init__(self, *, candidates: float, clusters: int | None, sample: int | None):
+        self.candidates = number("select.candidates", candidates, low=1)
+        self.clusters = clusters if clusters is None else integer("select.clusters", clusters, low=1)
+        self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST)
 
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
-        from sklearn.cluster import AgglomerativeClustering
-
         rng = np.random.default_rng(seed)
-        rows = sampled(left(pool, count), count, self.sample, rng)
-        told = memory(8.0 * len(rows) ** 2, "cluster_margin", f"the distances of {len(rows)} rows from each other")
-        points = finite_features(pool, rows)
-        clusters = max(1, round(len(rows) / self.cluster_size))
-        if len(rows) > 1:
-            cluster = AgglomerativeClustering(n_clusters=clusters, linkage="average").fit_predict(points)
-        else:
-            cluster = np.zeros(1, dtype=np.int64)
-        wavering = smallest(1 - unsureness(pool.student, rows), min(len(rows), int(np.ceil(self.candidates * count))), rng)
-        chosen = wavering[round_robin(cluster[wavering], count, rng)]
-        return Chosen(np.sort(rows[chosen]), {
-            "left": int((~pool.taken).sum()), "clustered": len(rows), "clusters": clusters, "candidates": len(wavering),
-            "clusters_chosen": len(np.unique(cluster[chosen])),
-        }, (told,))  # fmt: skip
+        left = remaining(pool, count)
+        rows = sampled(left, count, self.sample, rng)
+        n = len(rows)
+        # The distance of each pair in float64, and the library's working copy of them.
+        told = beforehand(f"cluster_margin compares {n:,} rows in pairs", 8 * n * n + 8 * n * pool.features.shape[1])
+        cluster = _clusters(pool.features[rows], min(n, self.clusters or count))
+        looked = lowest(margin(pool.student, rows), min(n, max(count, round(self.candidates * count))), rng)
+        cluster = cluster[looked]
+        order = rng.permutation(len(looked))
+        order = order[np.argsort(cluster[order], kind="stable")]  # by cluster, random within it
+        size = np.bincount(cluster)
+        turn = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)  # 0, 1, 2 ... within each cluster
+        by_turn = np.lexsort((rng.permutation(len(size))[cluster[order]], size[cluster[order]], turn))
+        picked = looked[order[by_turn[:count]]]
+        about = {"remaining": len(left), "sampled": n, "candidates": len(looked), "clusters": int(np.count_nonzero(size)),
+                 "clusters_picked": len(np.unique(cluster[order[by_turn[:count]]]))}  # fmt: skip
+        return Chosen(np.sort(rows[picked]), about, told)
 
 
-def round_robin(cluster: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(m,) cluster of each candidate, m >= count -> positions of `count` of them: one of each cluster in turn, the smallest first, a cluster's
-    own members in random order.
-    """
-    order = rng.permutation(len(cluster))
-    order = order[np.argsort(cluster[order], kind="stable")]
-    mine = cluster[order]
-    turn = np.arange(len(mine)) - np.searchsorted(mine, mine)
-    size = np.bincount(cluster)[mine]
-    return order[np.lexsort((mine, size, turn))[:count]]
+def _clusters(features: np.ndarray, number: int) -> np.ndarray:
+    """(n, D) -> the cluster of each row (n,) in 0 ... number - 1"""
+    from sklearn.cluster import AgglomerativeClustering
+
+    if len(features) == 1:  # the library asks for two
+        return np.zeros(1, dtype=np.int64)
+    return AgglomerativeClustering(n_clusters=number, linkage="average").fit_predict(features)

@@ -1,54 +1,45 @@
-"""Buys answers that cover the pool: no row is far from one that was bought."""
+"""Buys rows that leave none far from a bought one: k-center greedy on features (Sener and Savarese, ICLR 2018, arXiv:1708.00489)."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
+from kdx.checks import integer
 from kdx.select import Chosen, Pool, Rule
-from kdx.select.common import check_sample, finite_features, left, memory, sampled
+from kdx.select._rows import MOST, beforehand, remaining, sampled
 
 
 class KCenter(Rule):
-    """k-center greedy on the student's last hidden layer (Sener and Savarese 2018, arXiv 1708.00489, algorithm 1): the row farthest from all that
-    were chosen, one after another; its largest distance is at most twice the best possible. The first is drawn at random where none was chosen.
+    """sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more than that.
 
-    The paper's centres begin with the labelled examples; here with the rows bought before, as a rule sees the pool alone.
-    sample: choose among so many rows drawn at random; None: among all, at most 50,000. O(rows * count * width).
+    Each pick is the row farthest from all picked before, in this round or an earlier one (Euclidean distance of the pupil's features).
+    Deviation: the labelled examples are no centres, a rule does not see them; the very first pick of all is random.
     """
 
-    needs: ClassVar = ("features",)
-    buys: ClassVar = True
+    needs = ("features",)
+    buys = True
 
     def __init__(self, *, sample: int | None):
-        self.sample = check_sample(sample)
+        self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST)
 
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
-        from sklearn import config_context
         from sklearn.metrics import pairwise_distances_argmin_min
         from sklearn.metrics.pairwise import euclidean_distances
 
         rng = np.random.default_rng(seed)
-        rows = sampled(left(pool, count), count, self.sample, rng)
-        width = pool.features.shape[1]
-        told = memory(8 * width * (len(rows) + pool.taken.sum()), "k_center", f"{len(rows)} rows of {width} features")
-        points = finite_features(pool, rows)
-        squares = np.einsum("ij,ij->i", points, points)[:, None]
-        if pool.taken.any():
-            centres = finite_features(pool, np.flatnonzero(pool.taken))
-            nearest = pairwise_distances_argmin_min(points, centres)[1] ** 2
-            following = int(nearest.argmax())
-        else:
-            nearest = np.full(len(rows), np.inf)
-            following = int(rng.integers(len(rows)))
-        chosen = np.empty(count, dtype=np.int64)
-        with config_context(assume_finite=True):  # checked once above, not at each of `count` calls
-            for number in range(count):
-                chosen[number] = following
-                away = euclidean_distances(points, points[following : following + 1], X_norm_squared=squares, squared=True)
-                np.minimum(nearest, away[:, 0], out=nearest)
-                nearest[chosen[: number + 1]] = -1  # rounding must not let a row be chosen twice
-                following = int(nearest.argmax())
-        radius = float(np.sqrt(max(nearest.max(), 0.0)))
-        return Chosen(np.sort(rows[chosen]), {"left": int((~pool.taken).sum()), "candidates": len(rows), "radius": radius}, (told,))
+        left = remaining(pool, count)
+        rows = sampled(left, count, self.sample, rng)
+        centres = np.flatnonzero(pool.taken)
+        told = beforehand(f"k_center compares {len(rows):,} rows with each centre", 8 * pool.features.shape[1] * (len(rows) + len(centres)))
+        features = pool.features[rows].astype(np.float64)  # in float32 the distances of near rows are mostly rounding
+        squares = np.einsum("nd,nd->n", features, features)[:, None]
+        away = np.full(len(rows), np.inf)
+        if len(centres):
+            away = pairwise_distances_argmin_min(features, pool.features[centres].astype(np.float64))[1] ** 2
+        picked = np.empty(count, dtype=np.int64)
+        for i in range(count):
+            picked[i] = at = int(away.argmax()) if i or len(centres) else int(rng.integers(len(rows)))
+            away = np.minimum(away, euclidean_distances(features, features[at : at + 1], X_norm_squared=squares, squared=True)[:, 0])
+            away[at] = -1  # never again, though another row may equal it
+        radius = float(np.sqrt(max(away.max(), 0)))
+        return Chosen(np.sort(rows[picked]), {"remaining": len(left), "sampled": len(rows), "radius": radius}, told)

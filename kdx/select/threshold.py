@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from kdx.checks import integer, number
-from kdx.faults import Fault
 from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import confidence
+from kdx.select._rows import confidence, missing, sure
 
 
 class Threshold(Rule):
@@ -32,22 +29,3 @@ class Threshold(Rule):
         kept = np.bincount(label[rows], minlength=pool.classes)
         about = {"kept": len(rows), "share": len(rows) / len(pool), "highest_confidence": float(highest.max()), "per_class": kept.tolist()}
         return Chosen(rows, about, missing(kept))
-
-
-def sure(highest: np.ndarray, threshold: float) -> np.ndarray:
-    """Rows with at least this confidence, ascending; Fault where there are none."""
-    rows = np.flatnonzero(highest >= threshold)
-    if not len(rows):
-        most = float(highest.max())
-        raise Fault(f"no pseudo-label reaches select.threshold={threshold:g}: the highest confidence of {len(highest)} is {most:.4g}."
-                    f" Set select.threshold={math.floor(100 * most) / 100:g} or lower, or train the teacher longer")  # fmt: skip
-    return rows
-
-
-def missing(per_class: np.ndarray) -> list[str]:
-    """A warning where classes are left without a row."""
-    none = np.flatnonzero(per_class == 0)
-    if not len(none):
-        return []
-    first = ", ".join(map(str, none[:10])) + (" and more" if len(none) > 10 else "")
-    return [f"{len(none)} of {len(per_class)} classes have no pseudo-label ({first}): the pool teaches the student nothing of them"]
