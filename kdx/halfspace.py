@@ -1,8 +1,8 @@
 """Halfspaces with a margin under random classification noise: SLaM's algorithm, its bound, and what it is compared with. Numpy only.
 
 The points lie in the unit ball, at least `margin` from the plane of a unit vector w*; each label is flipped with probability `noise`.
-SLaM fits the student f(x; w) = clip(1/2 + w.x / (2 margin), 0, 1), mixed with the noise, to the noisy labels (arXiv:2302.03806, section 4;
-the update and the bound below were derived here and match the rate given there).
+SLaM (arXiv:2302.03806) fits the student f(x; w) = clip(1/2 + w.x / (2 margin), 0, 1), mixed with the noise, to the noisy labels; the update
+and the bound below were derived for kdx, in agreement with the rate claimed there.
 """
 
 from __future__ import annotations
