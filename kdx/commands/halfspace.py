@@ -1,4 +1,4 @@
-"""Learn a halfspace with a margin from labels that were flipped: SLaM's algorithm, its bound, and seven others."""
+"""Learn a halfspace with a margin from labels that were flipped: SLaM's algorithm and its bound, beside its rivals."""
 
 from __future__ import annotations
 
