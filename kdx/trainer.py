@@ -19,10 +19,11 @@ from kdx.runtime import Runtime
 class Training:
     """How a stage trains. Each argument is a key of `teacher_pretrain` and `student_train`.
 
-    epochs, steps, length: see kdx/budget.py. rows: at most so many of the labelled examples, None: all. labelled_share: share of labelled rows in a batch, null: in proportion to their number.
-    warmup: steps (int) or share of the training (0..1). milestones: shares of the training at which `schedule: step` multiplies by 0.1.
-    clip: largest norm of the gradient, null: none. precision: fp32 | bf16 | auto. patience: validations without improvement after
-    which training stops; target: validation accuracy in (0, 1] at which it stops. evaluate_every: steps; null: 20 times in all.
+    epochs, steps, length: see kdx/budget.py. rows: at most so many of the labelled examples, None: all. labelled_share: share of labelled
+    rows in a batch, null: in proportion to their number. warmup: steps (int) or share of the training (0..1). milestones: shares of the
+    training at which `schedule: step` multiplies by 0.1. clip: largest norm of the gradient, null: none. precision: fp32 | bf16 | auto.
+    patience: validations without improvement after which training stops; target: validation accuracy in (0, 1] at which it stops.
+    evaluate_every: steps; null: 20 times in all.
     augment: pairs (name, Component), applied in this order. strong_augment: the same for the methods that compare two views.
     """
 
