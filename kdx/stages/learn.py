@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._functorch.config as functorch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -77,7 +78,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
     with cautions(work):
         objective: Objective = loss.build(parts).to(runtime.device)
     if runtime.compile:
-        torch._functorch.config.donated_buffer = False  # else a term's own gradient, taken for the log, could not keep the graph
+        functorch.donated_buffer = False  # else a term's own gradient, taken for the log, could not keep the graph
         student.compile()
     counts = used(about["counts"], settings.rows)
     steps = total_steps(training.spec, sum(counts[s] for s in epoch), work.name)
