@@ -14,10 +14,10 @@ from kdx.checks import shown
 from kdx.faults import Fault, nearest
 from kdx.locate import conf_dir
 
-KEYS = ("by", "measured", "command", "unit", "words", "arms", "figures", "claimed", "beside", "remarks")
+KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
 COMMANDS = ("train", "halfspace")
-UNITS = {"points": 100.0, "share": 1.0}
-"""What a figure is multiplied with before it is shown: accuracies are shares, shown as per cent, and their differences as points."""
+UNITS = {"points": (100.0, 1), "share": (1.0, 3)}
+"""unit -> (what a figure is multiplied with before it is shown, digits): accuracies are shown as per cent, their differences as points."""
 OURS = ("seed", "store", "stages", "device", "hydra", "seeds", "first_seed", "json")
 """Keys that `kdx reproduce` sets itself."""
 
@@ -25,16 +25,17 @@ OURS = ("seed", "store", "stages", "device", "hydra", "seeds", "first_seed", "js
 @dataclass(frozen=True)
 class Figure:
     """One number of a run. train: at "student.last.test.accuracy", dotted keys into `file`, a file of the stage's artifact, such as
-    "evaluate/results.json". halfspace: at names the method, and the figure is its accuracy."""
+    "evaluate/results.json". halfspace: at names the method, and the figure is its accuracy. unit: of UNITS."""
 
     arm: str
     at: str
     file: str
+    unit: str
 
 
 @dataclass(frozen=True)
 class Pair:
-    """That the figure `more` exceeds the figure `less`, by about `difference` in the claim's unit (None: no number is claimed)."""
+    """That the figure `more` exceeds the figure `less`, by about `difference` in the unit of both (None: no number is claimed)."""
 
     more: str
     less: str
@@ -52,7 +53,6 @@ class Claim:
     by: str
     measured: str
     command: str
-    unit: str
     arms: Mapping[str, tuple[str, ...]]
     figures: Mapping[str, Figure]
     claimed: tuple[Pair, ...]
@@ -86,9 +86,8 @@ def read(name: str) -> Claim:
 def parse(name: str, heading: str, body: Any) -> Claim:
     """A claim from its file's content. Raises a Fault that names the claim and the key."""
     with named(f"claim {name}"):
-        body = {"command": "train", "unit": "points", "words": [], "beside": [], "remarks": ""} | keyed(body, KEYS)
+        body = {"command": "train", "words": [], "beside": [], "remarks": ""} | keyed(body, KEYS)
         option("command", body["command"], COMMANDS)
-        option("unit", body["unit"], UNITS)
         common = words("words", body["words"])
         arms = {arm: (*common, *words(f"arms.{arm}", own)) for arm, own in mapping("arms", body["arms"]).items()}
         figures = {key: figure(f"figures.{key}", spec, arms) for key, spec in mapping("figures", body["figures"]).items()}
@@ -98,8 +97,8 @@ def parse(name: str, heading: str, body: Any) -> Claim:
         claimed, beside = (tuple(pair(key, spec, figures) for spec in listed(key, body[key])) for key in ("claimed", "beside"))
         if not heading or not claimed:
             raise Fault("the file must begin with a comment that says what is claimed, and `claimed` must hold a pair of figures")
-        return Claim(name, heading, text("by", body["by"]), text("measured", body["measured"]), body["command"], body["unit"], arms, figures,
-                     claimed, beside, str(body["remarks"]).strip())  # fmt: skip
+        return Claim(name, heading, text("by", body["by"]), text("measured", body["measured"]), body["command"], arms, figures, claimed,
+                     beside, str(body["remarks"]).strip())  # fmt: skip
 
 
 @contextmanager
@@ -157,17 +156,21 @@ def words(key: str, value: Any) -> tuple[str, ...]:
 
 def figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
     """{arm, role: student} is short for {arm, at: student.last.test.accuracy}; {arm, method: SLaM} is of `kdx halfspace`."""
-    spec = {"file": "evaluate/results.json"} | keyed(spec, ("arm", "role", "method", "at", "file"))
+    spec = {"file": "evaluate/results.json", "unit": "points"} | keyed(spec, ("arm", "role", "method", "at", "file", "unit"))
     option(f"{key}.arm", spec["arm"], arms)
     ways = [way for way in ("role", "method", "at") if way in spec]
     if len(ways) != 1:
         raise Fault(f"{key} needs one of role, method and at; given: {shown(spec)}")
     at = text(f"{key}.{ways[0]}", spec[ways[0]])
-    return Figure(spec["arm"], f"{at}.last.test.accuracy" if ways == ["role"] else at, text(f"{key}.file", spec["file"]))
+    return Figure(spec["arm"], f"{at}.last.test.accuracy" if ways == ["role"] else at, text(f"{key}.file", spec["file"]),
+                  option(f"{key}.unit", spec["unit"], UNITS))  # fmt: skip
 
 
-def pair(key: str, spec: Any, figures: Mapping[str, Any]) -> Pair:
+def pair(key: str, spec: Any, figures: Mapping[str, Figure]) -> Pair:
     spec = {"difference": None, "what": ""} | keyed(spec, ("more", "less", "difference", "what"))
     if spec["difference"] is not None and (isinstance(spec["difference"], bool) or not isinstance(spec["difference"], int | float)):
         raise Fault(f"{key}: difference must be a number or null; given: {shown(spec['difference'])}")
-    return Pair(option(f"{key}: more", spec["more"], figures), option(f"{key}: less", spec["less"], figures), spec["difference"], str(spec["what"]))
+    more, less = (option(f"{key}: {side}", spec[side], figures) for side in ("more", "less"))
+    if figures[more].unit != figures[less].unit:
+        raise Fault(f"{key}: {more} is in {figures[more].unit} and {less} in {figures[less].unit}: only alike figures can be compared")
+    return Pair(more, less, spec["difference"], str(spec["what"]))

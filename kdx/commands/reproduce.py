@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
             continue
         told = judged(claim, values)
         place.mkdir(parents=True, exist_ok=True)
-        document = {"claim": claim.name, "title": claim.title, "by": claim.by, "measured": claim.measured, "unit": claim.unit, "seeds": list(seeds),
+        document = {"claim": claim.name, "title": claim.title, "by": claim.by, "measured": claim.measured, "seeds": list(seeds),
                     "arms": claim.arms, "words": list(further), "figures": values, "comparisons": told, "remarks": claim.remarks, "runs": runs}  # fmt: skip
         write_atomically(place / "reproduce.json", dump(document))
         show(claim, values, told, place)
@@ -138,36 +138,37 @@ def measure(claim: Claim, seeds: Sequence[int], further: Sequence[str], place: P
                         values[name].append(look(figure))
             seconds = time.monotonic() - began
             runs.append({"arm": arm, "seed": seed, "seconds": round(seconds, 1), **about})
-            now = ", ".join(f"{name} {UNITS[claim.unit] * values[name][-1]:.4g}" for name, f in claim.figures.items() if f.arm == arm)
+            now = ", ".join(f"{name} {UNITS[f.unit][0] * values[name][-1]:.4g}" for name, f in claim.figures.items() if f.arm == arm)
             print(f"{claim.name} {number}/{len(seeds)}  seed {seed}, {arm}: {now}  ({seconds:.0f} s)", flush=True)
     return values, runs
 
 
 def judged(claim: Claim, values: Values) -> list[dict[str, Any]]:
-    """Each pair of the claim in its unit; `verdict` is None for a control. p is uncorrected for the number of pairs."""
+    """Each pair of the claim in its figures' unit; `verdict` is None for a control. p is uncorrected for the number of pairs."""
     found = []
-    scale = UNITS[claim.unit]
     for pairs, counts in ((claim.claimed, True), (claim.beside, False)):
         for pair in pairs:
+            scale, _ = UNITS[claim.figures[pair.more].unit]
             tested = paired([scale * v for v in values[pair.more]], [scale * v for v in values[pair.less]])
-            found.append({**vars(pair), "n": tested.n, "mean": tested.mean, "deviation": tested.deviation, "wins": tested.wins,
+            found.append({**vars(pair), "unit": claim.figures[pair.more].unit, "n": tested.n, "mean": tested.mean, "deviation": tested.deviation, "wins": tested.wins,
                           "losses": tested.losses, "p": tested.p, "verdict": verdict(tested) if counts else None})  # fmt: skip
     return found
 
 
 def show(claim: Claim, values: Values, told: Sequence[Mapping[str, Any]], place: Path) -> None:
-    scale, digits = UNITS[claim.unit], 1 if claim.unit == "points" else 3
     rows = []
     for name, found in values.items():
+        scale, digits = UNITS[claim.figures[name].unit]
         own = spread([scale * v for v in found])
         rows.append([name, str(own.n), plus_minus(own.mean, own.deviation, digits), f"{own.low:.{digits}f} to {own.high:.{digits}f}"])
     print()
-    table(f"{claim.title}\n{claim.by}. Measured before: {claim.measured}", ["", "n", "accuracy %" if scale == 100 else "mean", "from, to"], rows)
+    table(f"{claim.title}\n{claim.by}. Measured before: {claim.measured}", ["accuracy in %, or share", "n", "mean ± deviation", "from, to"], rows)
     rows = []
     for pair in told:
+        _, digits = UNITS[pair["unit"]]
         rows.append([f"{pair['more']} - {pair['less']}" + (f" ({pair['what']})" if pair["what"] else ""),
                      plus_minus(pair["mean"], pair["deviation"], digits, signed=True), f"{pair['wins']}/{pair['n']}", chance(pair["p"]),
                      "-" if pair["difference"] is None else f"{pair['difference']:+.{digits}f}", pair["verdict"] or "control"])  # fmt: skip
     below = ["Paired by seed; p: two-sided paired t-test, uncorrected." + (" One seed has no p: give --seeds 5." if told[0]["n"] == 1 else "")]
-    table("", ["difference", claim.unit, "wins", "p", "claimed", "verdict"], rows, [*below, *([claim.remarks] if claim.remarks else [])])
+    table("", ["difference", "points, or share", "wins", "p", "claimed", "verdict"], rows, [*below, *([claim.remarks] if claim.remarks else [])])
     print(f"{os.path.relpath(place)}/reproduce.json" + ("; a run folder for each arm and seed beside it" if claim.command == "train" else ""))
