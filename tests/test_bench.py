@@ -22,7 +22,7 @@ def bench(root, folder, *words):
 @pytest.fixture(scope="module")
 def whole(root, tmp_path_factory):
     """All parts but `start`, in one process: importing torch is what takes long."""
-    parts = ["--only", "train", "--only", "augment", "--only", "store"]
+    parts = ["--only", "train", "--only", "augment", "--only", "store", "--only", "select"]
     return bench(root, tmp_path_factory.mktemp("bench"), *parts, "--pair", "cnn_small:cnn_tiny", "--batch", "8", "--precision", "fp32", "--steps", "10")
 
 
@@ -49,6 +49,13 @@ def test_augment_and_store_print_their_ratios(whole):
     assert len(re.findall(rf"^  ratio {NUMBER} \({NUMBER}\)", told, re.MULTILINE)) == 3
     assert {k for k, v in figures["augment"].items() if v["ratio"] > 0} == {"8", "256"}
     assert figures["store"]["2000x1000"]["ratio"] > 0 and figures["about"]["torch"] in told
+
+
+def test_select_times_each_rule(whole):
+    told, figures = whole
+    assert [name.split(",")[0] for name in figures["select"]] == ["rad", "rad", "rad_loss", "k_center", "cluster_margin"]
+    for name, (cpu, wall) in figures["select"].items():
+        assert cpu > 0 and wall > 0 and re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)  (goal 2|about \d+ MB)", told)
 
 
 @pytest.mark.slow
