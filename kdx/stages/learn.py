@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdx.artifact import Artifact
-from kdx.budget import shares, total_steps
+from kdx.budget import shares, total_steps, used
 from kdx.component import Component, Source
 from kdx.core import Frozen, Objective, Outcome, Parts, Split, Streams
 from kdx.data.augment import Chain, Views
+from kdx.data.splits import some
 from kdx.data.streams import Loader, Stream
 from kdx.evaluate import predict, quick
 from kdx.faults import Fault
@@ -79,7 +80,8 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
     if runtime.compile:
         functorch.donated_buffer = False  # else a term's own gradient, taken for the log, could not keep the graph
         student.compile()
-    steps = total_steps(training.spec, sum(about["counts"][s] for s in epoch), work.name)
+    counts = used(about["counts"], settings.rows)
+    steps = total_steps(training.spec, sum(counts[s] for s in epoch), work.name)
     streams = open_streams(objective, data, settings, runtime, seed=views_seed, parts=parts, clean=clean and bool(teachers), rows=rows)
     optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
     schedule = settings.build_schedule(optimiser, steps)
@@ -87,7 +89,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
                   pool=about["counts"].get("unlabelled", 0))  # fmt: skip
     start = watch.restore(saved) if saved else 0
     work.rewind(start)
-    per_epoch = max(1, sum(about["counts"][s] for s in epoch) // settings.batch_size)
+    per_epoch = max(1, sum(counts[s] for s in epoch) // settings.batch_size)
     batches = iter(Loader(streams, start=start, stop=steps, workers=runtime.workers))
     with contextlib.closing(batches), watch.until_interrupted(), cautions(work):
         try:
@@ -124,6 +126,8 @@ def open_streams(objective: Objective, data: Artifact, settings: Training, runti
         elif name in objective.uses:
             raise Fault(missing_stream(type(objective).__name__, name, list(found)))
     kept = {} if rows is None else {"unlabelled": torch.from_numpy(np.load(rows.file("rows.npy")))}
+    if settings.rows is not None and settings.rows < len(found.get("labelled", ())):
+        kept["labelled"] = torch.from_numpy(some(found["labelled"].labels.cpu().numpy(), settings.rows, seed=subseed(seed, "rows")))
     sizes = shares(settings.batch_size, {n: len(kept.get(n, s)) for n, s in found.items()}, settings.labelled_share)
     cycles: Mapping[str, int] = {}
     if isinstance(parts.teacher, Stored) and not parts.teacher.clean:
