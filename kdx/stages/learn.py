@@ -9,7 +9,6 @@ import pickle
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,10 +27,11 @@ from kdx.data.augment import Chain, Views
 from kdx.data.splits import some
 from kdx.data.streams import Loader, Stream
 from kdx.evaluate import predict, quick
-from kdx.faults import Caution, Fault
+from kdx.faults import Fault
 from kdx.labels import Stored, extras, teach
 from kdx.models.weights import load_weights
 from kdx.runtime import Runtime
+from kdx.stages.cautions import cautions
 from kdx.stages.files import new_network, open_network, open_split
 from kdx.store import Work, subseed
 from kdx.trainer import NonFinite, Training, fit
@@ -102,23 +102,6 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
             raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
     watch.publish(done)
     work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
-
-
-@contextlib.contextmanager
-def cautions(work: Work) -> Iterator[None]:
-    """What a method finds worth a `Caution` inside is told and kept as a warning of the run."""
-    with warnings.catch_warnings():
-        usual = warnings.showwarning
-
-        def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, Caution):
-                work.note(str(message), "warning")
-            else:
-                usual(message, category, *rest, **more)
-
-        warnings.simplefilter("always", Caution)
-        warnings.showwarning = tell
-        yield
 
 
 def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
