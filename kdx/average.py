@@ -1,76 +1,62 @@
-"""The exponential moving average of a network, for methods whose teacher or exported student is one."""
+"""A moving average of a network's weights: the teacher of Mean Teacher, and the network that Noisy Student and FixMatch evaluate."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from kdx.checks import choice, number
 
+def mean_teacher_decay(step: int, decay: float) -> float:
+    """min(1 - 1 / (step + 1), decay): the plain mean of all weights so far, until `decay` takes over. step >= 1 counts the updates.
 
-def mean_teacher_decay(decay: float, step: int) -> float:
-    """min(1 - 1 / (step + 1), decay): at first the plain mean of all steps. step: from 1. Steps 1, 2, 50: 1/2, 2/3, .9804.
-
-    Tarvainen and Valpola 2017 (arXiv 1703.01780), as its released code does it.
+    Tarvainen and Valpola 2017 (arXiv 1703.01780), section 2 and the authors' code. decay in [0, 1).
     """
     return min(1 - 1 / (step + 1), decay)
 
 
-def noisy_student_decay(decay: float, step: int) -> float:
-    """min(decay, (1 + step) / (10 + step)): the early weights are forgotten soon. step: from 1. Steps 1, 8: 2/11, 1/2.
+def noisy_student_decay(step: int, decay: float) -> float:
+    """min(decay, (1 + step) / (10 + step)): about the last tenth of the training, until `decay` takes over. step >= 1 counts the updates.
 
-    TensorFlow's rule for a given number of updates, which the released code of Noisy Student uses (arXiv 1911.04252).
+    Xie et al. 2020 (arXiv 1911.04252), the authors' code; TensorFlow's rule for `num_updates`. decay in [0, 1).
     """
     return min(decay, (1 + step) / (10 + step))
 
 
-RULES = {"mean_teacher": mean_teacher_decay, "noisy_student": noisy_student_decay}
-
-
 class Average(nn.Module):
-    """`network`: a copy of a student that follows it, average <- d * average + (1 - d) * student after each step.
+    """A copy of a network whose weights follow it: mine = d * mine + (1 - d) * its, with d = rule(number of updates, decay).
 
-    decay in [0, 1): d's upper end; rule: how d grows to it. decay 0 is the student itself.
-    buffers: "average" treats buffers of floating point (the running statistics of batch normalisation) as the parameters and copies the
-    others; "own" leaves them to the copy, which gathers them in its own forward passes in train mode.
-    Its parameters ask for no gradient, so no optimiser moves them. Weights, buffers and the number of steps are all in the state dict: a
-    resumed average goes on bit for bit.
+    Parameters and floating-point buffers (the mean and variance of batch normalisation) are averaged, other buffers are copied. With
+    decay 0 the copy is the network itself after each update. The copy takes no gradient; it and the count are in the state dict, so
+    that a resumed run goes on bit for bit. Deviation: Mean Teacher's code averages the parameters only.
     """
 
-    def __init__(self, student: nn.Module, *, decay: float, rule: str, buffers: str):
+    def __init__(self, network: nn.Module, *, rule: Callable[[int, float], float], decay: float):
+        """Copies `network` as it is now, so hooks must be put on it later. Its mode, train or eval, is set by whoever holds the average."""
         super().__init__()
-        self.decay = number("loss.ema", decay, low=0, high=1, open_high=True)
-        self.rule = choice("the rule of an average", rule, tuple(RULES))
-        self.buffers_rule = choice("the buffers of an average", buffers, ("average", "own"))
-        self.network = copy.deepcopy(student).requires_grad_(False)
-        self.steps = 0
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits of the averaged network, without gradient; in the mode, train or eval, that it is in."""
-        with torch.no_grad():
-            return self.network(pixels)
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.rule, self.decay = rule, decay
+        self.updates = 0
 
     @torch.no_grad()
-    def follow(self, student: nn.Module) -> None:
-        """One step of the average. Call it after the optimiser's."""
-        self.steps += 1
-        decay = RULES[self.rule](self.decay, self.steps)
-        ours, theirs = list(self.network.parameters()), list(student.parameters())
-        if self.buffers_rule == "average":
-            for mine, other in zip(self.network.buffers(), student.buffers(), strict=True):
-                if mine.is_floating_point():
-                    ours.append(mine)
-                    theirs.append(other)
-                else:
-                    mine.copy_(other)
-        if ours:
-            torch._foreach_lerp_(ours, theirs, 1 - decay)
+    def update(self, network: nn.Module) -> None:
+        """Moves the copy towards `network`; to be called after each optimiser step."""
+        self.updates += 1
+        keep = self.rule(self.updates, self.decay)
+        mine, its = [*self.network.parameters()], [*network.parameters()]
+        for own, other in zip(self.network.buffers(), network.buffers(), strict=True):
+            if own.is_floating_point():
+                mine.append(own)
+                its.append(other)
+            else:
+                own.copy_(other)
+        torch._foreach_lerp_(mine, its, 1 - keep)
 
+    # The count decides the next decay on the host: as a buffer it would have to be fetched from the accelerator at each step.
     def get_extra_state(self) -> Tensor:
-        """The count lives outside the buffers: read from an accelerator at each step, it would stall the training."""
-        return torch.tensor(self.steps)
+        return torch.tensor(self.updates)
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.steps = int(state)
+        self.updates = int(state)
