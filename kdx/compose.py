@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdx import checks
 from kdx.faults import Faults
 from kdx.locate import conf_dir
-from kdx.words import groups, options_of, own, wrong_key, wrong_option
+from kdx.words import SLOTS, groups, options_of, own, wrong_key, wrong_option
 from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
@@ -101,7 +101,13 @@ def _unreadable(word: str) -> str:
 
 def plus_less(words: Sequence[str]) -> list[str]:
     """Every key stands in conf/, so `+key=value` and `++key=value` say no more than `key=value`; Hydra's own nodes keep theirs."""
-    return [w if w.lstrip("+").startswith("hydra") else w.lstrip("+") for w in words]
+    return [slotted(w if w.lstrip("+").startswith("hydra") else w.lstrip("+")) for w in words]
+
+
+def slotted(word: str) -> str:
+    """`loss.weights=debiased` names an option of a slot, which in Hydra's words is `weights@loss.weights=debiased`."""
+    key, given, value = word.partition("=")
+    return f"{SLOTS[key]}@{word}" if given and key in SLOTS and not value.startswith("{") else word
 
 
 def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
@@ -150,6 +156,10 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
     try:
         known = _compose(chosen)
     except HydraException as error:
+        for slot, group in SLOTS.items():
+            if f"'{group}@{slot}'" in str(error):
+                faults.append(f"this loss has no slot '{slot}': those that read a pool have it, such as loss=soft or loss=slam")
+                return None, faults, 0
         return None, [*faults, f"{' '.join(chosen)} do not go together: {first_line(error)}"], 0
     if hydras and not _composes([*chosen, *hydras]):
         faults += [f"'{word}' is unknown to Hydra" for word in hydras if not _composes([*chosen, word])]
@@ -203,6 +213,11 @@ def _not_ours(override: Override) -> list[str]:
     key = override.key_or_group
     if override.is_delete():
         return [f"'~{key}' would take away what every run needs: give it another value with {key}=VALUE"]
+    if SLOTS.get(override.package) == key:
+        return []
+    if key in SLOTS.values():
+        slot = next(slot for slot, group in SLOTS.items() if group == key)
+        return [f"'{key}' is the group of a slot: write {slot}=OPTION"]
     if (conf_dir() / key).is_dir() and key not in groups():
         return [f"'{key}' is no group to choose from; one of: {', '.join(groups())}"]
     if override.package is not None:

@@ -15,6 +15,8 @@ from kdx.core import Batch, Frozen, Teacher
 
 SMALL = 1 << 28
 """Answers of up to so many bytes are read to the device; larger ones stay mapped."""
+CLEAN = "clean"
+"""Name of the file, and of its entry, that holds the answers for the clean pictures of the pool where the others are for augmented ones."""
 HALF_MAX = 60000.0
 """Logits beyond half precision's range are cut off here; softmax of such a row is one-hot either way."""
 
@@ -24,23 +26,31 @@ class Stored:
     """Answers by row and view from a label artifact's files.
 
     answers: split -> (N, V, C) float16, on the device or memory-mapped; slot v holds view `first[split]` + v.
+    places: pool row -> its place in answers["unlabelled"], -1 where it was not bought; None: all rows are there, in order.
     """
 
     answers: Mapping[str, Tensor]
     first: Mapping[str, int]
     clean: bool
     device: str
+    places: Tensor | None = None
 
     @staticmethod
     def open(artifact: Artifact, device: str) -> Stored:
         about = artifact.json("answers.json")
-        answers = {name: _read(artifact.file(f"{name}.npy"), device) for name in about["splits"]}
-        return Stored(answers, {n: s["first"] for n, s in about["splits"].items()}, about["clean"], device)
+        splits = {name: s for name, s in about["splits"].items() if name != CLEAN}
+        answers = {name: _read(artifact.file(f"{name}.npy"), device) for name in splits}
+        places = torch.from_numpy(np.load(artifact.file("places.npy"))) if about["bought"] else None
+        return Stored(answers, {n: s["first"] for n, s in splits.items()}, about["clean"], device, places)
 
     def __call__(self, batch: Batch) -> Tensor:
         """Logits (B, C) float32 of exactly the pixels of `batch` (or, with clean answers, of the clean picture)."""
         answers, index, view = self.answers[batch.split], batch.index.cpu(), batch.view.cpu()
         views, first = answers.shape[1], self.first[batch.split]
+        if self.places is not None and batch.split == "unlabelled":
+            index = self.places[index]
+            if (index < 0).any():
+                raise IndexError("the teacher was not asked about a row of this batch")
         if self.clean:
             places = index * views
         else:
@@ -50,6 +60,33 @@ class Stored:
             places = torch.add(view - first, index, alpha=views)
         # index_select copies whole rows, five times as fast as numpy's indexing; they travel as float16, half the bytes.
         return answers.flatten(0, 1).index_select(0, places.to(answers.device)).to(self.device).float()
+
+
+def clean_answers(artifact: Artifact) -> np.ndarray | None:
+    """The teacher's answers for the clean pictures of the whole pool, (N, C) float16, mapped; None where it was not asked about all of them."""
+    about = artifact.json("answers.json")
+    if about["bought"]:
+        return None
+    name = CLEAN if CLEAN in about["splits"] else "unlabelled" if about["clean"] and "unlabelled" in about["splits"] else None
+    return np.load(artifact.file(f"{name}.npy"), mmap_mode="r")[:, 0] if name else None
+
+
+def extras(artifact: Artifact, device: str) -> dict[str, Teacher]:
+    """What a label artifact holds of the pool beside answers, by name (see kdx.core.Parts.extras)."""
+    return {name: _Extra(_read(artifact.file(f"extra.{name}.npy"), device), device) for name in artifact.json("answers.json")["extras"]}
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """(N, C) float32 by pool row"""
+
+    values: Tensor
+    device: str
+
+    def __call__(self, batch: Batch) -> Tensor:
+        if batch.split != "unlabelled":
+            raise IndexError(f"the extras of the answers are those of the pool; asked for '{batch.split}'")
+        return self.values.index_select(0, batch.index.to(self.values.device)).to(self.device)
 
 
 def _read(path: Path, device: str) -> Tensor:

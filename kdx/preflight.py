@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,10 @@ import torch
 from kdx import checks, models
 from kdx.budget import passes, shares, stored_bytes, total_steps
 from kdx.component import Component
-from kdx.core import Batch, Objective, Parts
+from kdx.core import Batch, Frozen, Objective, Parts, Split
 from kdx.data.raw import Description
 from kdx.data.splits import check_sizes
-from kdx.faults import Faults
+from kdx.faults import Caution, Faults
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights, read_weights
 from kdx.recipes import Plan
@@ -82,10 +83,16 @@ def check_networks(plan: Plan, about: Description | None, faults: list[str]) -> 
             load_weights(built["teacher"], weights) if about and "teacher" in built else read_weights(weights)
     student = built.get("student") or torch.nn.Identity()
     streams = {s: made_up(s, data) for s in available(plan, data)} if about and "student" in built else None
-    for loss in (plan.teacher_loss, plan.loss, *plan.controls.values()):
+    live = [Frozen(built["teacher"])] if plan.features and "teacher" in built else []
+    for loss in (plan.teacher_loss, plan.loss, *(control.loss for control in plan.controls.values())):
         if loss:
             with checks.gather(faults):
-                try_loss(loss, student, streams, len(data.classes))
+                try_loss(loss, student, streams, data, live)
+    if plan.select:
+        with checks.gather(faults):
+            plan.select.build()
+            if plan.budget is None and plan.select.resolve().buys:
+                checks.refuse("this rule buys answers, which is the recipe active: leave recipe= out, select= brings it along")
     if plan.loss and plan.student_train and streams and plan.student_train.spec["batch_size"] == 1:
         with checks.gather(faults):
             objective = plan.loss.resolve()
@@ -104,13 +111,22 @@ def made_up(name: str, about: Description) -> Batch:
     index = torch.arange(ROWS)
     pictures = torch.rand(ROWS, *about.shape)
     y = None if name == "unlabelled" else index % len(about.classes)
-    return Batch(name, index, torch.ones(ROWS, dtype=torch.int64), {"main": pictures, "clean": pictures}, y)
+    return Batch(name, index, torch.ones(ROWS, dtype=torch.int64), dict.fromkeys(("main", "clean", "second", "strong"), pictures), y)
 
 
-def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Batch] | None, classes: int) -> None:
+def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Batch] | None, data: Description, live: list[Frozen]) -> None:
     """Builds a loss; with streams, one forward and backward pass, in eval mode so that batch normalisation takes two rows."""
-    parts = Parts(student, lambda: student, lambda batch: torch.randn(len(batch), classes), [], None, classes)
-    objective: Objective = loss.build(parts)
+    classes = len(data.classes)
+    pictures = torch.randint(256, (ROWS, *data.shape), dtype=torch.uint8)
+    validation = Split("validation", pictures, torch.arange(ROWS) % classes) if streams is None or "validation" in streams else None
+    extras = dict.fromkeys(("mean", "std", "cool_mean", "cool_std"), lambda batch: torch.rand(len(batch), classes))
+    parts = Parts(student, lambda: student, lambda batch: torch.randn(len(batch), classes), live, validation, classes, extras)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
+        push(loss.build(parts), streams, student)
+
+
+def push(objective: Objective, streams: Mapping[str, Batch] | None, student: torch.nn.Module) -> None:
     if streams is None:
         return
     for name in objective.uses:
@@ -118,6 +134,7 @@ def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Ba
             checks.refuse(missing_stream(type(objective).__name__, name, list(streams)))
             return
     objective.eval()
+    objective.refresh()
     objective(streams, 0.0).loss.backward()
     student.zero_grad(set_to_none=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,17 @@ from kdx.artifact import Artifact
 from kdx.budget import passes, shares, stored_bytes, total_steps
 from kdx.component import Component, Source
 from kdx.faults import Fault
-from kdx.stages import LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
+from kdx.stages import CHOOSE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
 from kdx.store import Store, subseed
+
+
+@dataclass(frozen=True)
+class Control:
+    """A student to compare with: it learns from the labels only, at the distilled student's number of steps and batch size."""
+
+    loss: Component
+    model: Component
+    training: Component
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,10 @@ class Plan:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
     sizes: labelled, unlabelled, validation, test. checkpoint: the teacher's weights. teacher_pretrain None: the teacher is taken as it is.
-    controls: role -> loss of a matched baseline: the student's model, initialisation, steps, batch size and augmentation, the labels only.
+    controls: role -> what is trained beside the student ("baseline": its model, initialisation and augmentation too; "noiseless": the same
+    without augmentation and dropout). select None: the whole pool. budget: answers that the recipe `active` may buy. student_init: what
+    the student of a later round begins with. round_patience: rounds without improvement on validation after which it ends, None: none.
+    features: whether the loss reads hidden features of the live teacher.
     """
 
     dataset: Component
@@ -29,35 +41,102 @@ class Plan:
     student: Component
     teacher_loss: Component
     loss: Component
-    controls: Mapping[str, Component]
+    controls: Mapping[str, Control]
     teacher_pretrain: Component | None
     pseudo_label: Mapping[str, Any]
     student_train: Component
     seed: int
+    select: Component | None
+    rounds: int
+    student_init: str
+    round_patience: int | None
+    budget: int | None
+    features: bool
 
 
 def distil(store: Store, plan: Plan) -> None:
-    """The default journey: teacher-pretrain, pseudo-label, student-train, and the matched baseline."""
+    """The default journey: teacher-pretrain, pseudo-label, student-train. In further rounds the student is the teacher; the best one counts."""
     data, judge = teach(store, plan)
-    precision = precise(store, data, plan.teacher, plan.teacher_pretrain)
-    views, clean = views_to_answer(data, plan), plan.pseudo_label["view"] == "clean"
-    answers = store.run(LABEL, data=data, teachers=[judge], augment=augmentation(plan.student_train), views=views, clean=clean,
-                        seed=subseed(plan.seed, "views"), precision=precision)  # fmt: skip
-    gate(answers, plan)
+    views, pupil = views_to_answer(data, plan), student(store, data, plan)
+    tried: list[tuple[Artifact, dict[str, Any]]] = []
+    for number in range(1, plan.rounds + 1):
+        answers = ask(store, data, judge, plan, views, name=round_name("pseudo-label", number, plan))
+        gate(answers, plan)
+        rows = store.run(CHOOSE, name=round_name("choose", number, plan), data=data, answers=answers, rule=plan.select,
+                         seed=subseed(plan.seed, "choose", number)) if plan.select else None  # fmt: skip
+        lesson = {**pupil, "answers": answers, "teachers": [] if views else [judge], "rows": rows, "view": plan.pseudo_label["view"],
+                  "networks": [judge] if plan.features and views else [], "loss": plan.loss,
+                  "init": judge if plan.student_init == "previous" and number > 1 else None}  # fmt: skip
+        judge = store.run(TRAIN, name=round_name("student-train", number, plan), **lesson)
+        tried.append((judge, lesson))
+        if waited([made for made, _ in tried]) >= (plan.round_patience or plan.rounds):
+            break
+    if plan.rounds > 1:  # the best round under the student's own name: it is in the store by now
+        store.run(TRAIN, name="student-train", **tried[best_round([made for made, _ in tried])][1])
+    compare(store, plan, pupil)
+
+
+def active(store: Store, plan: Plan) -> None:
+    """Buys the teacher's answers for `budget` rows of the pool, over rounds: the student so far judges, the rule chooses, the teacher answers."""
+    data, judge = teach(store, plan)
     pupil = student(store, data, plan)
-    store.run(TRAIN, name="student-train", **pupil, loss=plan.loss, answers=answers, teachers=[] if views else [judge],
-              view=plan.pseudo_label["view"])  # fmt: skip
-    for name, control in plan.controls.items():
-        store.run(TRAIN, name=f"{name}-train", **pupil, loss=control)
+    empty = ask(store, data, judge, plan, {}, name="pseudo-label-0")  # validation only: how often the teacher errs
+    made = store.run(TRAIN, name="student-train-0", **pupil, loss=plan.teacher_loss)
+    rows = answers = None
+    lesson: dict[str, Any] = {}
+    for number in range(1, plan.rounds + 1):
+        count = plan.budget * number // plan.rounds - plan.budget * (number - 1) // plan.rounds
+        rows = store.run(CHOOSE, name=f"choose-{number}", data=data, answers=empty, rule=plan.select, pupil=made, earlier=rows, count=count,
+                         seed=subseed(plan.seed, "choose", number))  # fmt: skip
+        answers = ask(store, data, judge, plan, {"unlabelled": 1, "labelled": 1}, name=f"pseudo-label-{number}", rows=rows)
+        lesson = {**pupil, "answers": answers, "rows": rows, "view": "clean", "loss": plan.loss, "networks": [judge] if plan.features else [],
+                  "init": made if plan.student_init == "previous" else None}  # fmt: skip
+        made = store.run(TRAIN, name=f"student-train-{number}", **lesson)
+    store.run(TRAIN, name="student-train", **lesson)
+    compare(store, plan, pupil)
 
 
 def supervised(store: Store, plan: Plan) -> None:
-    """No answers of a teacher: the student learns from labels only. The teacher is trained all the same, to be compared with."""
+    """No answers of a teacher: the student learns from labels, or from its own answers. The teacher is trained all the same, to be compared with."""
     data, _ = teach(store, plan)
     pupil = student(store, data, plan)
     store.run(TRAIN, name="student-train", **pupil, loss=plan.loss)
+    compare(store, plan, pupil)
+
+
+def compare(store: Store, plan: Plan, pupil: Mapping[str, Any]) -> None:
+    """Trains the controls."""
     for name, control in plan.controls.items():
-        store.run(TRAIN, name=f"{name}-train", **pupil, loss=control)
+        store.run(TRAIN, name=f"{name}-train", **{**pupil, "model": control.model, "training": control.training}, loss=control.loss)
+
+
+def round_name(stage: str, number: int, plan: Plan) -> str:
+    return f"{stage}-{number}" if plan.rounds > 1 else stage
+
+
+def accuracies(tried: Sequence[Artifact]) -> list[float]:
+    """Of each round's last weights on validation; without a validation split every later round counts as better."""
+    found = [made.json("summary.json")["validation_accuracy"] for made in tried]
+    return [float(number) if value is None else value for number, value in enumerate(found)]
+
+
+def best_round(tried: Sequence[Artifact]) -> int:
+    """The first of the best."""
+    found = accuracies(tried)
+    return found.index(max(found))
+
+
+def waited(tried: Sequence[Artifact]) -> int:
+    """Rounds since the best one."""
+    return len(tried) - 1 - best_round(tried)
+
+
+def ask(store: Store, data: Artifact, judge: Artifact, plan: Plan, views: Mapping[str, int], *, name: str, rows: Artifact | None = None) -> Artifact:
+    """The teacher's answers."""
+    precision = precise(store, data, plan.teacher, plan.teacher_pretrain)
+    return store.run(LABEL, name=name, data=data, teachers=[judge], augment=augmentation(plan.student_train), views=views,
+                     clean=plan.pseudo_label["view"] == "clean" or rows is not None, seed=subseed(plan.seed, "views"), precision=precision,
+                     rows=rows, passes=plan.pseudo_label["passes"])  # fmt: skip
 
 
 def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:
@@ -99,6 +178,9 @@ def views_to_answer(data: Artifact, plan: Plan) -> dict[str, int]:
         views = passes(steps, shares(spec["batch_size"], counts, spec["labelled_share"]), counts)
         views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
     fits = stored_bytes(counts, views, len(about["classes"])) <= asked["limit"]
+    # A choice among the rows is made after they are answered, so how often a row will be seen is not known yet: augmented, the teacher is live.
+    if plan.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:
+        return {}
     return views if asked["mode"] == "stored" or (asked["mode"] == "auto" and fits) else {}
 
 

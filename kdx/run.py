@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,8 @@ from kdx.stages import EVALUATE
 from kdx.store import Halt, Listener, Miss, Store
 from kdx.wiring import Order, with_sources
 
-ROLES = {"teacher": "teacher-pretrain", "baseline": "baseline-train", "student": "student-train"}
+ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train"}
+ROUND = re.compile(r"student-train-([1-9]\d*)")
 
 
 def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Artifact, dict[str, Artifact]]:
@@ -29,7 +31,8 @@ def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Ar
     except Halt:
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}
-    found = store.run(EVALUATE, data=store.done["prepare"], models=models)
+    rounds = [artifact for name, artifact in store.done.items() if ROUND.fullmatch(name)]
+    found = store.run(EVALUATE, data=store.done["prepare"], models=models, rounds=rounds)
     return found, store.done
 
 

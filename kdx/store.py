@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from kdx.component import Component, Source, code_digest, targets
 from kdx.disk import write_atomically
 from kdx.faults import Fault
 
+NUMBER = re.compile(r"-\d+$")
+"""What the name of a stage ends with where there are several rounds: student-train-2."""
 NEARLY_NOTHING = 1 << 16
 """Bytes free on a disk that counts as full."""
 
@@ -128,7 +131,7 @@ class Store:
     def run(self, stage: Stage, /, *, name: str | None = None, **inputs: Any) -> Artifact:
         """The artifact of `stage` on these inputs: loaded where its key exists, else made and published. name: what the run calls it."""
         name = name or stage.name
-        if self.until is not None and name not in self.until:
+        if self.until is not None and NUMBER.sub("", name) not in self.until:
             raise Halt(name)
         key, whole = self.key(stage, inputs)
         final = self.root / stage.name / key

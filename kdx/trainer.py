@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdx.budget import LENGTH
 from kdx.checks import choice, integer, number, refuse, shown
-from kdx.core import Objective, Outcome
+from kdx.core import Objective, Outcome, Streams
 from kdx.faults import Fault
 from kdx.runtime import Runtime
 
@@ -23,13 +23,13 @@ class Training:
     warmup: steps (int) or share of the training (0..1). milestones: shares of the training at which `schedule: step` multiplies by 0.1.
     clip: largest norm of the gradient, null: none. precision: fp32 | bf16 | auto. patience: validations without improvement after
     which training stops; target: validation accuracy in (0, 1] at which it stops. evaluate_every: steps; null: 20 times in all.
-    augment: pairs (name, Component), applied in this order.
+    augment: pairs (name, Component), applied in this order. strong_augment: the same for the methods that compare two views.
     """
 
     def __init__(self, *, epochs: int | None, steps: int | None, length: str, batch_size: int, labelled_share: float | None,
                  optimiser: str, lr: float, momentum: float, weight_decay: float, schedule: str, warmup: int | float,
                  milestones: list[float], clip: float | None, precision: str, patience: int | None, target: float | None,
-                 evaluate_every: int | None, augment: list[Any]):  # fmt: skip
+                 evaluate_every: int | None, augment: list[Any], strong_augment: list[Any]):  # fmt: skip
         if not LENGTH.match(str(length)):
             raise Fault(f"length must read like '600 steps' or '200 epochs'; given: {length!r}")
         for name, value in (("epochs", epochs), ("steps", steps), ("patience", patience), ("evaluate_every", evaluate_every)):
@@ -57,6 +57,7 @@ class Training:
         self.patience, self.evaluate_every = patience, evaluate_every
         self.target = None if target is None else number("target", target, low=0, high=1, open_low=True)
         self.augment = [(name, component.build()) for name, component in augment]
+        self.strong_augment = [(name, component.build()) for name, component in strong_augment]
 
     def build_optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         if self.optimiser == "sgd":
@@ -123,11 +124,12 @@ def gradient_norms(terms: Mapping[str, Tensor], parameters: list[nn.Parameter]) 
 
 def fit(objective: Objective, batches: Iterable, *, start: int, steps: int, training: Training, precision: str, runtime: Runtime,
         optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, refresh_every: int, log_every: int,
-        log: Callable[[int, Mapping[str, float]], None], after: Callable[[int], bool]) -> int:  # fmt: skip
+        log: Callable[[int, Mapping[str, float]], None], after: Callable[[int], bool],
+        keep: Callable[[Streams, Outcome], None] | None = None) -> int:  # fmt: skip
     """Optimises `objective` from step `start` to `steps` or until `after(step)` says stop; returns the number of steps done in all.
 
-    batches yields the Streams of step `start` and on. `log` gets plain numbers. A non-finite term raises NonFinite before the weights
-    move (on an accelerator: at the next logged step, as looking at each would stall it).
+    batches yields the Streams of step `start` and on. `log` gets plain numbers, `keep` each step's outcome. A non-finite term raises
+    NonFinite before the weights move (on an accelerator: at the next logged step, as looking at each would stall it).
     """
     student = list(objective.student.parameters())
     norms_every = NORMS_EVERY * log_every
@@ -156,6 +158,8 @@ def fit(objective: Objective, batches: Iterable, *, start: int, steps: int, trai
         optimiser.step()
         schedule.step()
         objective.after_step()
+        if keep is not None:
+            keep(streams, outcome)
         if logging:
             log(step, numbers(outcome, norms) | {"train/learning_rate": rate})
         if after(step):

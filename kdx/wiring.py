@@ -15,13 +15,15 @@ from kdx.budget import length
 from kdx.component import Component, Source, allow
 from kdx.faults import Fault, Faults, nearest
 from kdx.locate import conf_dir
-from kdx.recipes import Plan
+from kdx.recipes import Control, Plan
 from kdx.runtime import Runtime
 
 SIZES = ("labelled", "unlabelled", "validation", "test")
 STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
-RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-label",), "student_train": ("student-train", "baseline-train")}
-ALWAYS = ("prepare", "probe", "evaluate")
+RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-label", "choose"),
+           "student_train": ("student-train", "baseline-train", "noiseless-train")}
+ALWAYS = ("prepare", "probe", "evaluate", "audit")
+ACTIVE, NO_FEATURES = "kdx.recipes.active", "kdx.features.none.NoFeatures"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     pseudo_label = part(_pseudo_label, config["pseudo_label"])
     if nodes["student_train"] and config["pseudo_label"]["view"] == "clean" and "mixup" in dict(nodes["student_train"].spec["augment"]):
         faults.append("pseudo_label.view=clean answers one clean picture, and mixup mixes two: use pseudo_label.view=same, or leave mixup out")
-    baseline = part(checks.flag, "baseline", config["baseline"])
+    select = part(_select, config)
+    wanted = {role: part(checks.flag, role, config[role]) for role in ("baseline", "noiseless")}
     pretrained = checkpoint is not None or teacher.get("weights") is not None
     asked = config["teacher_pretrain"]["epochs"] is not None or config["teacher_pretrain"]["steps"] is not None
     plan = Plan(
@@ -74,11 +77,17 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         student=part(Component, config["student"]),
         teacher_loss=part(Component, config["teacher_loss"]),
         loss=part(Component, config["loss"]),
-        controls={"baseline": part(Component, config["baseline_loss"])} if baseline is True else {},
+        controls=part(_controls, config, wanted, nodes["student_train"]) or {},
         teacher_pretrain=nodes["teacher_pretrain"] if asked or not pretrained else None,
         pseudo_label=pseudo_label,
         student_train=nodes["student_train"],
         seed=part(_seed, config["seed"]),
+        select=select,
+        rounds=part(_whole, "rounds", config["rounds"]),
+        student_init=part(checks.choice, "student_init", config["student_init"], ("fresh", "previous")),
+        round_patience=part(_whole, "round_patience", config["round_patience"]),
+        budget=part(_budget, config),
+        features=config["loss"].get("features", {}).get("_target_", NO_FEATURES) != NO_FEATURES,
     )
     order = Order(
         recipe=part(Component, config["recipe"]),
@@ -103,8 +112,38 @@ def _training(node: str, config: Mapping[str, Any]) -> Component:
     checks.integer(f"{node}.batch_size", spec["batch_size"], low=1)
     count, unit = length(spec, node)
     count = max(count, 1) if isinstance(count, int) else 1  # a fault, if any, was told just now
-    spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}", "augment": [[k, v] for k, v in augmentation(spec["augment"], node).items()]}
+    spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}"}
+    for key in ("augment", "strong_augment"):
+        spec[key] = [[k, v] for k, v in augmentation(spec.get(key), f"{node}.{key}").items()]
     return Component({"_target_": "kdx.trainer.Training", **spec})
+
+
+def _select(config: Mapping[str, Any]) -> Component | None:
+    """The rule that chooses among the pool; None: all of it. The recipe `active` goes with the rules that buy."""
+    return Component(config["select"]) if config.get("select") else None
+
+
+def _controls(config: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None) -> dict[str, Control]:
+    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth."""
+    if training is None:
+        return {}
+    loss, student = Component(config["baseline_loss"]), Component(config["student"])
+    still = Component({k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()})
+    found = {"baseline": Control(loss, student, training), "noiseless": Control(loss, still, Component({**training.spec, "augment": []}))}
+    return {role: control for role, control in found.items() if wanted[role] is True}
+
+
+def _whole(name: str, value: Any) -> int | None:
+    return value if value is None and name == "round_patience" else checks.integer(name, value, low=1)
+
+
+def _budget(config: Mapping[str, Any]) -> int | None:
+    active = config["recipe"]["_target_"] == ACTIVE
+    if active and config["budget"] is None:
+        checks.refuse(f"select={config['choices'].get('select')} buys answers of the teacher: say how many with budget=200, say")
+    if not active and config["budget"] is not None:
+        checks.refuse(f"budget={checks.shown(config['budget'])} is for the rules that buy answers: add select=rad, or one of its rivals")
+    return None if config["budget"] is None else checks.integer("budget", config["budget"], low=1)
 
 
 def augmentation(asked: Any, node: str) -> dict[str, Any]:
@@ -114,19 +153,19 @@ def augmentation(asked: Any, node: str) -> dict[str, Any]:
     if isinstance(asked, Mapping):
         wrong = [name for name, spec in asked.items() if not isinstance(spec, Mapping) or "_target_" not in spec]
         for name in wrong:
-            checks.refuse(f"{node}.augment must name options, such as {node}.augment=[affine]; given: {checks.shown({name: asked[name]})}; "
+            checks.refuse(f"{node} must name options, such as {node}=[affine]; given: {checks.shown({name: asked[name]})}; "
                           f"the values of one are set with augment.{name}.KEY=VALUE")  # fmt: skip
         return {name: spec for name, spec in asked.items() if name not in wrong}
     names = [asked] if isinstance(asked, str) else [] if asked is None else asked
     if not isinstance(names, list):
-        checks.refuse(f"{node}.augment must name options, such as {node}.augment=[affine]; given: {checks.shown(asked)}")
+        checks.refuse(f"{node} must name options, such as {node}=[affine]; given: {checks.shown(asked)}")
         return {}
     found: dict[str, Any] = {}
     for name in names:
         if name in known:
             found |= yaml.safe_load((folder / f"{name}.yaml").read_text()) or {}
         else:
-            checks.refuse(f"{node}.augment has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}")
+            checks.refuse(f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}")
     return found
 
 
@@ -135,6 +174,9 @@ def _pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
     checks.choice("pseudo_label.view", node["view"], ("same", "clean"))
     checks.choice("pseudo_label.near_chance", node["near_chance"], ("warn", "error"))
     checks.integer("pseudo_label.limit", node["limit"], low=0)
+    checks.integer("pseudo_label.passes", node["passes"], low=0)
+    if node["passes"] == 1:
+        checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:
         checks.integer("pseudo_label.views", node["views"], low=1)
     return dict(node)

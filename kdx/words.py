@@ -28,6 +28,8 @@ TAKES = {
 PATHS = re.compile(r"^(?P<key>\+{0,2}(?:\w+\.)*(?:root|\w+_root|checkpoint|store|hydra\.run\.dir|hydra\.sweep\.dir))=(?P<value>.+)$", re.S)
 PLAIN = re.compile(r"^[A-Za-z_./-][\w./+-]*$", re.A)
 NOT_TEXT = ("null", "true", "false", "nan", "inf")
+SLOTS = {"loss.weights": "weights", "loss.features": "features"}
+"""Parts of a loss that are chosen by name, and the groups that they are chosen from."""
 SEVERAL = "augment"
 """The group of which several options are combined."""
 

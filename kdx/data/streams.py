@@ -58,6 +58,7 @@ class Stream:
     clean: also give the clean pixels, as `Batch.views["clean"]`.
     num_classes: needed where the chain mixes pictures of a split with labels; y is then (B, num_classes) probabilities.
     device: where pixels and y are made; by default where split.images lies.
+    rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view numbers of its own. None: all.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Stream:
         clean: bool = False,
         num_classes: int | None = None,
         device: torch.device | None = None,
+        rows: Tensor | None = None,
     ):
         extra = dict(extra or {})
         if cycle is not None and cycle < 0:
@@ -81,28 +83,46 @@ class Stream:
                 raise Fault(f"the views 'main' and 'clean' are made by the stream itself; given an extra view {name!r}: rename it")
             if maker.chain.mixup is not None:
                 raise Fault(f"only the main view can be mixed, as a batch has one set of classes; view {name!r} has mixup: remove it there")
-        self.split, self.order, self.cycle = split, Order(len(split), batch, seed), cycle
+        self.split, self.order, self.cycle = split, Order(len(split) if rows is None else len(rows), batch, seed), cycle
+        self._rows = None if rows is None else (rows, *_copies(rows))
         self._makers = {"main": views} | extra | ({"clean": _CLEAN} if clean else {})
         self._num_classes, self._device = num_classes, split.images.device if device is None else device
 
     def batch(self, step: int) -> Batch:
         """The step's rows. index and view lie on the CPU, pixels and y on the stream's device."""
         index, passes = self.order.rows(step)
+        if self._rows is not None:
+            rows, copy, copies = (part[index] for part in self._rows)
+            index, passes = rows, passes * copies + copy
         view = passes + 1 if self.cycle is None else passes % self.cycle + 1 if self.cycle else torch.zeros_like(passes)
         return _batch(self.split, index, view, self._makers, self._num_classes, self._device)
 
 
+def _copies(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) ascending -> (n,) which copy of its row each is, (n,) how many copies its row has: [3, 5, 5] -> [0, 0, 1], [1, 2, 2]"""
+    _, counts = torch.unique_consecutive(rows, return_counts=True)
+    starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    return torch.arange(len(rows)) - starts, counts.repeat_interleave(counts)
+
+
 def sequential(
-    split: Split, *, batch: int, views: Views | None, view: int, num_classes: int | None = None, device: torch.device | None = None
+    split: Split,
+    *,
+    batch: int,
+    views: Views | None,
+    view: int,
+    num_classes: int | None = None,
+    device: torch.device | None = None,
+    rows: Tensor | None = None,
 ) -> Iterator[Batch]:
-    """Every row in order, in its view number `view` (0, the clean one, needs no `views`). For evaluation and labelling."""
+    """Every row (or those of `rows`) in order, in its view number `view` (0, the clean one, needs no `views`). For evaluation and labelling."""
     if batch < 1 or view < 0 or (view and views is None):
         raise Fault(
             f"rows in order need a batch size >= 1, a view >= 0, and for a view > 0 its augmentation; given batch={batch}, view={view}"
         )
     device = split.images.device if device is None else device
-    for start in range(0, len(split), batch):
-        index = torch.arange(start, min(start + batch, len(split)))
+    everything = torch.arange(len(split)) if rows is None else rows
+    for index in everything.split(batch):
         yield _batch(split, index, torch.full_like(index, view), {"main": views or _CLEAN}, num_classes, device)
 
 

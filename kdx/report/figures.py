@@ -19,7 +19,7 @@ from kdx.report.judge import ROLES
 if TYPE_CHECKING:
     import numpy as np
 
-COLOURS = {"teacher": "#4c566a", "baseline": "#d08770", "student": "#2a7f62"}
+COLOURS = {"teacher": "#4c566a", "noiseless": "#b48ead", "baseline": "#d08770", "student": "#2a7f62"}
 WRONG, RIGHT = "#c0271d", "#333333"
 SHORT = {"teacher": "teacher", "baseline": "alone", "student": "distilled"}
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 160, 18, 40  # of the picture grid: pictures a row, then pixels

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from kdx.faults import Fault
 
-ROLES = {"teacher": "teacher", "baseline": "student alone", "student": "distilled student"}
+ROLES = {"teacher": "teacher", "noiseless": "student alone, no noise", "baseline": "student alone", "student": "distilled student"}
 """Roles in the order of the table, with the words shown for them."""
 
 NEAR_CHANCE = 0.05
@@ -44,7 +44,7 @@ def summary(results: Mapping, headline: str) -> dict:
     Both are fractions, or None where they have no meaning; the reason then says why.
     """
     used = settle(results, headline)
-    teacher, alone, student = (metric(results, role, used, "test", "accuracy") for role in ROLES)
+    teacher, alone, student = (metric(results, role, used, "test", "accuracy") for role in ("teacher", "baseline", "student"))
     gain = None if alone is None or student is None else student - alone
     if alone is None:
         reason = "there is no student alone to compare with"
@@ -90,7 +90,7 @@ def judge(results: Mapping, headline: str) -> list[str]:
         elif near_chance(value, len(results["classes"]), n):
             chance = percent(1 / len(results["classes"]))
             found.append(f"The {ROLES[role]} is near chance ({percent(value)} on test, guessing gives {chance}): {consequence}")
-    teacher, alone, student = (test.get(role) for role in ROLES)
+    teacher, alone, student = (test.get(role) for role in ("teacher", "baseline", "student"))
     if teacher is not None and alone is not None and teacher <= alone:
         found.append(
             f"The teacher ({percent(teacher)}) is no better than the student alone ({percent(alone)}): "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,8 +20,11 @@ SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
 EXAMPLES = 16
 
 
-def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Artifact]) -> None:
-    """models: role -> training artifact, the teacher first. Files: results.json (see docs/run-json.md), examples.npy, examples.json."""
+def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Artifact],
+        rounds: Sequence[Artifact] = ()) -> None:  # fmt: skip
+    """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in order.
+
+    Files: results.json (see docs/run-json.md), examples.npy, examples.json."""
     about = data.json("data.json")
     splits = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
     results: dict = {"classes": about["classes"]}
@@ -44,8 +47,16 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Ar
     for role, network in last.items():
         results[role] |= {"parameters": size.parameters(network), "bytes": size.bytes(network), "flops": size.flops(network, shape),
                           "latency_ms": pace[role]}  # fmt: skip
+    results["rounds"] = [of_round(artifact, splits, answers.get("teacher"), runtime) for artifact in rounds]
     work.write_json("results.json", results)
     write_examples(work, splits["test"], {role: logits["test"] for role, logits in answers.items()})
+
+
+def of_round(artifact: Artifact, splits: Mapping[str, Split | None], teacher: Mapping[str, Tensor] | None, runtime: Runtime) -> dict:
+    """What the table of rounds shows: the last weights on each split."""
+    network = runtime.place(open_network(artifact, "last"))
+    found = {name: predict(network, split, runtime) for name, split in splits.items() if split is not None}
+    return {"key": artifact.key, **{name: metrics(logits, splits[name].labels, teacher[name] if teacher else None) for name, logits in found.items()}}
 
 
 def describe(artifact: Artifact) -> dict:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from kdx.artifact import Artifact
 from kdx.component import Component
-from kdx.core import Frozen
+from kdx.core import Frozen, Split
 from kdx.data.augment import Chain, Views
 from kdx.data.streams import sequential
 from kdx.disk import write_atomically
-from kdx.labels import HALF_MAX, teach
+from kdx.labels import CLEAN, HALF_MAX, teach
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
 from kdx.store import Work
@@ -25,25 +27,33 @@ BATCH = 256
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact], augment: Sequence[tuple[str, Component]],
-        views: Mapping[str, int], clean: bool, seed: int, precision: str) -> None:  # fmt: skip
+        views: Mapping[str, int], clean: bool, seed: int, precision: str, rows: Artifact | None = None, passes: int = 0) -> None:  # fmt: skip
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one view, the clean picture.
+    rows: only these rows of the pool are answered. passes: of Monte-Carlo dropout over the clean pool, whose spread is kept as extras.
 
     Files: <split>.npy (N, V, C) float16 logits; answers.json. Slot v of a row answers exactly the pixels of view `first` + v, which are
     a pure function of (seed, split, row, view): 1 + v where the student is augmented, 0 for the clean picture. The validation
-    split is always answered, clean. An interrupted stage goes on at the view it had reached.
+    split is always answered, clean, and so is the whole pool (clean.npy where unlabelled.npy holds other views) unless `rows` are given: then
+    places.npy says where each row's answer lies. An interrupted stage goes on at the view it had reached.
     """
     about = data.json("data.json")
-    teacher = teach([Frozen(runtime.place(open_network(t))) for t in teachers], "main")
+    networks = [runtime.place(open_network(t)) for t in teachers]
+    teacher = teach([Frozen(n) for n in networks], "main")
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
     wanted = {name: (1, 0) if clean else (count, 1) for name, count in views.items() if about["counts"].get(name)}
     if about["counts"].get("validation"):
         wanted["validation"] = (1, 0)
+    bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
+    if bought is None and about["counts"].get("unlabelled") and not (clean and "unlabelled" in wanted):
+        wanted[CLEAN] = (1, 0)
     done = json.loads(work.checkpoint.read_text()) if work.checkpoint.exists() else []
     total = sum(count for count, _ in wanted.values())
     for name, (count, first) in wanted.items():
-        split = open_split(data, name, runtime)
+        split = open_split(data, "unlabelled" if name == CLEAN else name, runtime)
         path = work.path / f"{name}.npy"
-        shape = (len(split), count, len(about["classes"]))
+        some = bought if name == "unlabelled" else None
+        places = torch.arange(len(split)) if some is None else places_of(some, len(split))
+        shape = (len(split) if some is None else len(some), count, len(about["classes"]))
         fresh = not any(d[0] == name for d in done)
         file = np.lib.format.open_memmap(path, mode="w+" if fresh else "r+", dtype=np.float16, shape=shape if fresh else None)
         if fresh:
@@ -52,23 +62,70 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
             if [name, slot] in done:
                 continue
             for batch in sequential(split, batch=BATCH, views=maker, view=first + slot, num_classes=len(about["classes"]),
-                                    device=torch.device(runtime.device)):  # fmt: skip
+                                    device=torch.device(runtime.device), rows=some):  # fmt: skip
                 with torch.inference_mode(), runtime.autocast(precision):
                     logits = teacher(batch).float()
                 if not torch.isfinite(logits).all():
                     raise FloatingPointError(f"the teacher's answers for '{name}' are not finite; its training has diverged")
-                file[batch.index.cpu().numpy(), slot] = logits.clamp(-HALF_MAX, HALF_MAX).cpu().numpy()
+                file[places[batch.index.cpu()].numpy(), slot] = logits.clamp(-HALF_MAX, HALF_MAX).cpu().numpy()
             done.append([name, slot])
             file.flush()
             write_atomically(work.checkpoint, json.dumps(done))
             work.progress(len(done), total, name)
         del file
+    if bought is not None:
+        np.save(work.path / "places.npy", places_of(bought, about["counts"]["unlabelled"]).numpy())
+    pool = open_split(data, "unlabelled", runtime) if passes else None
+    extras = spread(work, runtime, pool, networks, passes, seed, len(about["classes"])) if pool else []
     accuracy, guessing = known_accuracy(work, data, len(about["classes"]))
     if guessing:
         work.note(f"the teacher is near chance ({accuracy:.1%} of {len(about['classes'])} classes on validation): labels from it are noise", "warning")
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
-    work.write_json("answers.json", {"splits": splits, "clean": clean, "classes": about["classes"], "teachers": [t.key for t in teachers],
+    work.write_json("answers.json", {"splits": splits, "clean": clean, "classes": about["classes"], "extras": extras,
+                                     "bought": None if bought is None else len(bought), "teachers": [t.key for t in teachers],
                                      "validation_accuracy": accuracy, "near_chance": guessing})  # fmt: skip
+
+
+def places_of(rows: torch.Tensor, n: int) -> torch.Tensor:
+    """(n,) int64: the place of each row among `rows`, -1 where it is not there."""
+    places = torch.full((n,), -1)
+    places[rows] = torch.arange(len(rows))
+    return places
+
+
+@torch.inference_mode()
+def spread(work: Work, runtime: Runtime, split: Split, networks: Sequence[nn.Module], passes: int, seed: int, classes: int) -> list[str]:
+    """Names of the extras written: mean and unbiased deviation of softmax(z) and (cool_) softmax(z / 2) over passes with dropout alive.
+
+    Each extra.<name>.npy is (N, C) float32. Several teachers take turns (Rizve et al. 2021, arXiv 2101.06329, have one, and 10 passes).
+    """
+    files = {name: np.zeros((len(split), classes), np.float32) for name in ("mean", "std", "cool_mean", "cool_std")}
+    torch.manual_seed(seed)
+    for batch in sequential(split, batch=BATCH, views=None, view=0, device=torch.device(runtime.device)):
+        index, answers = batch.index.numpy(), []
+        for turn in range(passes):
+            with awake(networks[turn % len(networks)]) as network:
+                answers.append(network(batch.views["main"]).float().cpu())
+        logits = torch.stack(answers)
+        for prefix, probs in (("", logits.softmax(2)), ("cool_", (logits / 2).softmax(2))):
+            files[f"{prefix}mean"][index] = probs.mean(0).numpy()
+            files[f"{prefix}std"][index] = probs.std(0).numpy()
+    for name, values in files.items():
+        np.save(work.path / f"extra.{name}.npy", values)
+    return list(files)
+
+
+@contextlib.contextmanager
+def awake(network: nn.Module) -> Iterator[nn.Module]:
+    """The network in eval mode but for its dropout."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)]
+    for layer in layers:
+        layer.train()
+    try:
+        yield network
+    finally:
+        for layer in layers:
+            layer.eval()
 
 
 def reserve(path: Path) -> None:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdx.artifact import Artifact
 from kdx.budget import shares, total_steps
 from kdx.component import Component, Source
-from kdx.core import Frozen, Objective, Parts, Split
+from kdx.core import Frozen, Objective, Outcome, Parts, Split, Streams
 from kdx.data.augment import Chain, Views
 from kdx.data.streams import Loader, Stream
 from kdx.evaluate import predict, quick
-from kdx.faults import Fault
-from kdx.labels import Stored, teach
+from kdx.faults import Caution, Fault
+from kdx.labels import Stored, extras, teach
 from kdx.models.weights import load_weights
 from kdx.runtime import Runtime
 from kdx.stages.files import new_network, open_network, open_split
@@ -37,10 +40,14 @@ LOGS, VALIDATIONS = 40, 20
 
 def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, loss: Component, training: Component, precision: str,
           seed: int, views_seed: int, epoch: Sequence[str], answers: Artifact | None = None, teachers: Sequence[Artifact] = (),
-          view: str = "same", checkpoint: Source | None = None) -> None:  # fmt: skip
+          view: str = "same", checkpoint: Source | None = None, rows: Artifact | None = None, init: Artifact | None = None,
+          networks: Sequence[Artifact] = ()) -> None:  # fmt: skip
     """Trains `model` on `data` with `loss`. epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones.
+    networks: teachers whose hidden features the loss reads although their answers are stored. rows: the rows of the pool that are used.
+    init: whose last weights the student begins with.
 
-    Files: last.safetensors, best.safetensors (with a validation split: the best on it), model.json, summary.json, metrics.jsonl.
+    Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen, nan where none was;
+    last.safetensors, best.safetensors (with a validation split: the best on it), model.json, summary.json, metrics.jsonl.
     """
     about = data.json("data.json")
     settings: Training = training.build()
@@ -51,43 +58,64 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
     student = new_network(model, about)
     if checkpoint:
         load_weights(student, checkpoint.paths[0])
+    if init:
+        student.load_state_dict(load_file(init.file("last.safetensors")))
     student = runtime.place(student)
     clean = view == "clean"
     parts = Parts(
         student=student,
         new_student=lambda: runtime.place(new_network(model, about)),
         teacher=Stored.open(answers, runtime.device) if answers and not teachers else None,
-        live_teachers=[Frozen(runtime.place(open_network(t))) for t in teachers],
+        live_teachers=[Frozen(runtime.place(open_network(t))) for t in (*teachers, *networks)],
         validation=open_split(data, "validation", runtime),
         num_classes=len(about["classes"]),
+        extras=extras(answers, runtime.device) if answers else {},
     )
     if teachers:
         parts = replace(parts, teacher=teach(parts.live_teachers, "clean" if clean else "main"))
-    objective: Objective = loss.build(parts).to(runtime.device)
+    with cautions(work):
+        objective: Objective = loss.build(parts).to(runtime.device)
     if runtime.compile:
+        torch._functorch.config.donated_buffer = False  # else a term's own gradient, taken for the log, could not keep the graph
         student.compile()
     steps = total_steps(training.spec, sum(about["counts"][s] for s in epoch), work.name)
-    streams = open_streams(objective, data, settings, runtime, seed=views_seed, parts=parts, clean=clean and bool(teachers))
+    streams = open_streams(objective, data, settings, runtime, seed=views_seed, parts=parts, clean=clean and bool(teachers), rows=rows)
     optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
     schedule = settings.build_schedule(optimiser, steps)
-    watch = Watch(work, runtime, objective, optimiser, schedule, settings, precision, parts.validation, steps)
+    watch = Watch(work, runtime, objective, optimiser, schedule, settings, precision, parts.validation, steps,
+                  pool=about["counts"].get("unlabelled", 0))  # fmt: skip
     start = watch.restore(saved) if saved else 0
     work.rewind(start)
     per_epoch = max(1, sum(about["counts"][s] for s in epoch) // settings.batch_size)
     batches = iter(Loader(streams, start=start, stop=steps, workers=runtime.workers))
-    with contextlib.closing(batches), watch.until_interrupted():
+    with contextlib.closing(batches), watch.until_interrupted(), cautions(work):
         try:
             done = fit(objective, batches, start=start, steps=steps, training=settings, precision=precision, runtime=runtime,
                        optimiser=optimiser, schedule=schedule, refresh_every=per_epoch, log_every=max(1, steps // LOGS),
-                       log=lambda step, values: work.record({"step": step, **values}), after=watch.after)  # fmt: skip
+                       log=lambda step, values: work.record({"step": step, **values}), after=watch.after, keep=watch.keep)  # fmt: skip
         except NonFinite as error:
+            node = "teacher_pretrain" if work.name == "teacher-pretrain" else "student_train"
             good = f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}" if watch.saved_at else "no checkpoint was made before"
-            raise NonFinite(f"{error}\n{good}; lower {NODES[work.name]}.lr, or set {NODES[work.name]}.clip=1") from error
+            raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
     watch.publish(done)
     work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
 
 
-NODES = {"teacher-pretrain": "teacher_pretrain", "student-train": "student_train", "baseline-train": "student_train"}
+@contextlib.contextmanager
+def cautions(work: Work) -> Iterator[None]:
+    """What a method finds worth a `Caution` inside is told and kept as a warning of the run."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, Caution):
+                work.note(str(message), "warning")
+            else:
+                usual(message, category, *rest, **more)
+
+        warnings.simplefilter("always", Caution)
+        warnings.showwarning = tell
+        yield
 
 
 def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
@@ -102,7 +130,7 @@ def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
 
 
 def open_streams(objective: Objective, data: Artifact, settings: Training, runtime: Runtime, *, seed: int, parts: Parts,
-                 clean: bool) -> dict[str, Stream]:  # fmt: skip
+                 clean: bool, rows: Artifact | None) -> dict[str, Stream]:  # fmt: skip
     """A stream for each split that the objective reads. Stored answers limit the views of a row to those that have an answer."""
     found: dict[str, Split] = {}
     for name in (*objective.uses, *objective.may_use):
@@ -111,13 +139,17 @@ def open_streams(objective: Objective, data: Artifact, settings: Training, runti
             found[name] = split
         elif name in objective.uses:
             raise Fault(missing_stream(type(objective).__name__, name, list(found)))
-    sizes = shares(settings.batch_size, {n: len(s) for n, s in found.items()}, settings.labelled_share)
+    kept = {} if rows is None else {"unlabelled": torch.from_numpy(np.load(rows.file("rows.npy")))}
+    sizes = shares(settings.batch_size, {n: len(kept.get(n, s)) for n, s in found.items()}, settings.labelled_share)
     cycles: Mapping[str, int] = {}
     if isinstance(parts.teacher, Stored) and not parts.teacher.clean:
         cycles = {n: a.shape[1] for n, a in parts.teacher.answers.items()}
     views = Views(Chain(settings.augment), seed)
-    return {name: Stream(split, views, batch=sizes[name], seed=subseed(seed, "order", name), cycle=cycles.get(name), clean=clean,
-                         device=torch.device(runtime.device), num_classes=parts.num_classes) for name, split in found.items()}  # fmt: skip
+    further = {"second": Views(Chain(settings.augment), subseed(seed, "second")), "strong": Views(Chain(settings.strong_augment), subseed(seed, "strong"))}
+    extra = {name: views for name, views in further.items() if name in objective.extra_views}
+    return {name: Stream(split, views, batch=sizes[name], seed=subseed(seed, "order", name), cycle=cycles.get(name), extra=extra, rows=kept.get(name),
+                         clean=clean or "clean" in objective.extra_views, device=torch.device(runtime.device), num_classes=parts.num_classes)
+            for name, split in found.items()}  # fmt: skip
 
 
 def missing_stream(method: str, stream: str, found: list[str]) -> str:
@@ -136,14 +168,16 @@ class Watch:
     """What happens after each step: validation, the best weights so far, early stopping, checkpoints, an interrupt that loses nothing."""
 
     def __init__(self, work: Work, runtime: Runtime, objective: Objective, optimiser: torch.optim.Optimizer,
-                 schedule: torch.optim.lr_scheduler.LRScheduler, settings: Training, precision: str, validation: Split | None, steps: int):  # fmt: skip
+                 schedule: torch.optim.lr_scheduler.LRScheduler, settings: Training, precision: str, validation: Split | None, steps: int,
+                 pool: int):  # fmt: skip
         self.work, self.runtime, self.objective, self.optimiser, self.schedule = work, runtime, objective, optimiser, schedule
         self.settings, self.precision, self.validation, self.steps = settings, precision, validation, steps
         self.every = settings.evaluate_every or max(1, steps // VALIDATIONS)
         self.best: dict[str, Tensor] = {}
         self.best_step, self.best_accuracy, self.waited, self.stopped = 0, -1.0, 0, ""
         self.saved_at, self.clock, self.interrupted = 0, time.monotonic(), False
-        self.text = ""
+        self.text, self.pool, self.last_accuracy = "", pool, None
+        self.by_row: dict[str, Tensor] = {}
 
     def after(self, step: int) -> bool:
         done = step + 1
@@ -158,12 +192,20 @@ class Watch:
             raise KeyboardInterrupt
         return stop
 
+    def keep(self, streams: Streams, outcome: Outcome) -> None:
+        """The last value of each row of the pool of the monitors that have one a row."""
+        for name, values in outcome.monitors.items():
+            if values.dim() == 1 and name.startswith("unlabelled/"):
+                index = streams["unlabelled"].index
+                kept = self.by_row.setdefault(name, torch.full((self.pool,), math.nan))
+                kept[index] = values.detach().float().cpu()
+
     def validate(self, step: int) -> bool:
         """Records the accuracy, keeps the best weights; True where training should stop."""
         network = self.objective.export()
         found = quick(predict(network, self.validation, self.runtime, precision=self.precision), self.validation.labels)
         self.work.record({"step": step, **found})
-        accuracy = found["validation/accuracy"]
+        accuracy = self.last_accuracy = found["validation/accuracy"]
         self.text = f"validation {accuracy:.1%}"
         if accuracy > self.best_accuracy:
             self.best = plain_state(network)
@@ -187,6 +229,7 @@ class Watch:
             "random_cuda": torch.cuda.get_rng_state_all() if self.runtime.device.startswith("cuda") else [],
             "threads": torch.get_num_threads(),
             "best": (self.best, self.best_step, self.best_accuracy, self.waited),
+            "by_row": (self.by_row, self.last_accuracy),
         }
         if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
             return
@@ -206,6 +249,8 @@ class Watch:
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
         self.best, self.best_step, self.best_accuracy, self.waited = state["best"]
+        self.by_row, self.last_accuracy = state["by_row"]
+        self.by_row = {name: values.cpu() for name, values in self.by_row.items()}
         self.saved_at = state["step"]
         self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.steps}")
         return self.saved_at
@@ -233,7 +278,10 @@ class Watch:
         save_file(plain_state(self.objective.export()), self.work.path / "last.safetensors")
         if self.best:
             save_file(self.best, self.work.path / "best.safetensors")
+        for name, values in self.by_row.items():
+            np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.numpy())
         self.work.write_json("summary.json", {
+            "validation_accuracy": self.last_accuracy,
             "steps": done, "planned_steps": self.steps, "stopped": self.stopped or None, "precision": self.precision,
             "best_step": self.best_step or None, "threads": torch.get_num_threads(), "device": self.runtime.device,
         })  # fmt: skip

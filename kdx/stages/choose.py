@@ -1,0 +1,66 @@
+"""choose: the rows of the pool that the student learns from, by a rule that never sees the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from kdx.artifact import Artifact
+from kdx.component import Component
+from kdx.core import Split
+from kdx.data.streams import sequential
+from kdx.evaluate import predict
+from kdx.labels import clean_answers
+from kdx.models.tap import penultimate
+from kdx.runtime import Runtime
+from kdx.select import Pool, Rule
+from kdx.stages.files import open_network, open_split
+from kdx.store import Work
+
+
+def run(work: Work, runtime: Runtime, *, data: Artifact, rule: Component, seed: int, answers: Artifact, pupil: Artifact | None = None,
+        earlier: Artifact | None = None, count: int | None = None) -> None:  # fmt: skip
+    """answers: the teacher's, for the rule's eyes where it needs them and for the share that it gets wrong on validation. pupil: the judge
+    of the rules that buy. earlier: what was chosen before; count: how many more.
+
+    Files: rows.npy, (m,) int64 ascending, those of `earlier` included; chosen.json: {"rows", "new", "about", "warnings"}.
+    """
+    split = open_split(data, "unlabelled", runtime)
+    chooser: Rule = rule.build()
+    before = np.load(earlier.file("rows.npy")) if earlier else np.empty(0, np.int64)
+    taken = np.zeros(len(split), bool)
+    taken[before] = True
+    found = {}
+    if "teacher" in chooser.needs:
+        found["teacher"] = np.asarray(clean_answers(answers), np.float32)
+    if "student" in chooser.needs:
+        found["student"] = predict(runtime.place(open_network(pupil)), split, runtime).numpy()
+    if "features" in chooser.needs:
+        found["features"] = features(runtime, pupil, split)
+    classes = len(data.json("data.json")["classes"])
+    chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(data, answers), **found), count, seed)
+    rows = np.sort(np.concatenate([before, chosen.rows])).astype(np.int64)
+    np.save(work.path / "rows.npy", rows)
+    for warning in chosen.warnings:
+        work.note(warning, "warning")
+    work.write_json("chosen.json", {"rows": len(rows), "new": len(chosen.rows), "about": dict(chosen.about), "warnings": list(chosen.warnings)})
+
+
+@torch.inference_mode()
+def features(runtime: Runtime, pupil: Artifact, split: Split) -> np.ndarray:
+    """(N, D) float32: what the pupil's last layer reads, for the clean pictures."""
+    network = runtime.place(open_network(pupil))
+    found = []
+    with penultimate(network) as tap:
+        for rows in sequential(split, batch=256, views=None, view=0, device=torch.device(runtime.device)):
+            network(rows.views["main"])
+            found.append(tap.take().float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def wrong_share(data: Artifact, answers: Artifact) -> float | None:
+    """The part of the validation rows that the teacher gets wrong; None without a validation split."""
+    if "validation" not in answers.json("answers.json")["splits"]:
+        return None
+    guess = np.load(answers.file("validation.npy"))[:, 0].argmax(1)
+    return float((guess != np.load(data.file("validation.labels.npy"))).mean())
