@@ -122,9 +122,14 @@ def test_saves_and_resumes_bitwise(loss):
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), three.state_dict().values(), strict=True))
 
 
-def test_exports_the_student_itself(loss):
+def test_exports_the_student_itself_or_an_average_of_it(loss):
+    """An average is told by its state: a child of the objective, so that it is saved and resumed, and never optimised."""
     student = network()
-    assert loss.build(parts(student)).export() is student
+    objective = loss.build(parts(student))
+    exported = objective.export()
+    network().load_state_dict(exported.state_dict())
+    assert exported is student or (exported in objective.modules() and not any(p.requires_grad for p in exported.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(exported.state_dict().values(), student.state_dict().values(), strict=True))
 
 
 def test_every_term_is_a_finite_scalar_with_a_gradient(loss):
