@@ -7,15 +7,15 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import kdx
 from kdx.artifact import Artifact
 from kdx.faults import Fault
-from kdx.stages import EVALUATE
-from kdx.store import Halt, Listener, Miss, Store
+from kdx.stages import AUDIT, EVALUATE
+from kdx.store import Halt, Listener, Miss, Store, subseed
 from kdx.wiring import Order, with_sources
 
 ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train"}
@@ -32,8 +32,25 @@ def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Ar
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}
     rounds = [artifact for name, artifact in store.done.items() if ROUND.fullmatch(name)]
+    lessons = list(taught(store.done))
+    if lessons:
+        store.run(AUDIT, data=store.done["prepare"], rounds=lessons, seed=subseed(order.plan.seed, "audit"))
     found = store.run(EVALUATE, data=store.done["prepare"], models=models, rounds=rounds)
     return found, store.done
+
+
+def taught(done: Mapping[str, Artifact]) -> Iterator[dict[str, Artifact | None]]:
+    """What each round's student learned from the pool: answers, the rows chosen (None: all), the student."""
+    if not done["prepare"].json("data.json")["counts"].get("unlabelled"):
+        return
+    single = not any(ROUND.fullmatch(name) for name in done)
+    for name, student in done.items():
+        match = ROUND.fullmatch(name)
+        if not (match or (single and name == "student-train")):
+            continue
+        end = f"-{match[1]}" if match else ""
+        if f"pseudo-label{end}" in done:
+            yield {"answers": done[f"pseudo-label{end}"], "rows": done.get(f"choose{end}"), "student": student}
 
 
 def all_stored(order: Order) -> bool:

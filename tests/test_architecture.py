@@ -29,7 +29,7 @@ LAYERS = [
     ["kdx.losses", "kdx.weights", "kdx.features"],
     ["kdx.labels", "kdx.select", "kdx.aggregate", "kdx.initialise"],
     ["kdx.trainer"],
-    ["kdx.evaluate"],
+    ["kdx.evaluate", "kdx.audit"],
     ["kdx.stages"],
     ["kdx.recipes"],
     ["kdx.wiring"],

@@ -132,8 +132,11 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> None:
     results = found.json("results.json")
     for role in ROLES.keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
-    told = folder.finish(results, load_examples(found), order.headline)
-    print_table(told, order.headline, folder.warnings)
+    if results["rounds"]:
+        results["round_chosen"] = artifacts["student-train"].key
+    audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
+    told = folder.finish(results, load_examples(found), order.headline, audit)
+    print_table(told, order.headline, folder.warnings, audit=audit)
     print(f"\nrun folder: {os.path.relpath(folder.path)}   (report.md, run.json; curves: tensorboard --logdir {os.path.relpath(folder.path)})")
 
 

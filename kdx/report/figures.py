@@ -140,6 +140,38 @@ def curves(series: Mapping[str, Sequence[tuple[int, float]]], title: str, percen
     return png(large.resize((large.width // 2, large.height // 2), Image.Resampling.BOX))
 
 
+def bars(histogram: Mapping, title: str) -> bytes:
+    """A histogram, {"edges", "counts", "right" or absent}: each bar's right labels below its wrong ones, where the truth is known."""
+    from PIL import Image, ImageDraw
+
+    edges, counts = histogram["edges"], histogram["counts"]
+    right = histogram.get("right")
+    y_ticks = ticks(0, max(*counts, 1))
+    left, top, end, bottom = 70, 70, 690, 330
+    canvas = Image.new("RGB", (720, 380), "white")
+    draw = ImageDraw.Draw(canvas)
+    height = (bottom - top) / y_ticks[-1]
+    for y in y_ticks:
+        draw.line((left, bottom - y * height, end, bottom - y * height), fill="#e4e4e4")
+        draw.text((left - 8, bottom - y * height), f"{y:,g}", fill=RIGHT, font=font(12), anchor="rm")
+    width = (end - left) / len(counts)
+    for i, count in enumerate(counts):
+        box = (left + i * width + 2, left + (i + 1) * width - 2)
+        good = count if right is None else right[i]
+        if count:
+            draw.rectangle((box[0], bottom - count * height, box[1], bottom), fill=WRONG)
+        if good:
+            draw.rectangle((box[0], bottom - good * height, box[1], bottom), fill=COLOURS["student"])
+    for i, edge in enumerate(edges):
+        draw.text((left + i * width, bottom + 14), f"{edge:.3g}", fill=RIGHT, font=font(12), anchor="mm")
+    for i, (words, colour) in enumerate([("right", COLOURS["student"]), ("wrong", WRONG)] if right is not None else []):
+        draw.rectangle((left + 90 * i, 44, left + 90 * i + 14, 58), fill=colour)
+        draw.text((left + 90 * i + 20, 51), words, fill=RIGHT, font=font(12), anchor="lm")
+    draw.text((canvas.width / 2, 22), title, fill="black", font=font(15), anchor="mm")
+    draw.text(((left + end) / 2, 364), "labels in each range of the value", fill="black", font=font(13), anchor="mm")
+    return png(canvas)
+
+
 def ticks(low: float, high: float) -> list[float]:
     """Four to eight round numbers, evenly apart, from at most `low` to at least `high`."""
     spread = high - low or abs(high) or 1.0

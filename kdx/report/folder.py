@@ -127,10 +127,12 @@ class RunFolder(Listener):
 
     # How a run ends
 
-    def finish(self, results: Mapping, examples: Mapping | None, headline: str = "last") -> dict:
+    def finish(self, results: Mapping, examples: Mapping | None, headline: str = "last", audit: Mapping | None = None) -> dict:
         """results: as in kdx.report.judge; empty where the evaluate stage was not asked for. examples: {"images": (K, C, H, W)
-        uint8, "truth": K classes, "predictions": {role: K classes}} or None. Returns the results with headline, gain and gap_closed."""
+        uint8, "truth": K classes, "predictions": {role: K classes}} or None. audit: the content of
+        audit.json, or None. Returns the results with headline, gain and gap_closed."""
         told = plain(results)
+        self.run["audit"] = plain(audit)
         if present(told):
             for warning in judge(told, headline):
                 self.warn(warning)
@@ -197,6 +199,13 @@ class RunFolder(Listener):
             if matrix:
                 words = f"Confusion on the test split: {ROLES[role]}"
                 pictures.append((words, f"confusion/{role}", figures.confusion(matrix, classes, words)))
+        if self.run.get("audit"):
+            last = self.run["audit"]["rounds"][-1]
+            bars = {"confidence": ("Confidence of the pseudo-labels kept", last["confidence"])}
+            if self.run["audit"]["teacher"]:
+                bars["reliability"] = ("Confidence of the teacher on validation", self.run["audit"]["teacher"]["reliability"])
+            bars |= {f"monitor-{name}": (f"{name} of each pool row", m["histogram"]) for name, m in last["monitors"].items() if "histogram" in m}
+            pictures += [(words, f"audit/{tag}", figures.bars(histogram, words)) for tag, (words, histogram) in bars.items()]
         for name, words in CURVES.items():
             series = {role: points for role, points in self.series.get(name, {}).items() if role in ROLES}
             if any(len(points) > 1 for points in series.values()):

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdx.report import audit
 from kdx.report.judge import ROLES
 from kdx.report.progress import duration
 from kdx.report.table import cells, sentences, title
@@ -18,7 +19,7 @@ WEIGHTS = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "basel
 def report(run: Mapping, folder: str, figures: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
     """run: the content of run.json. folder: the run folder as the user would type it. figures: caption -> path and artifacts:
     stage -> path, both relative to the run folder. Returns Markdown in which names cannot become markup."""
-    parts = [f"# {heading(run)}", *outcome(run), *results(run), *figure_lines(figures), *protocol(run)]
+    parts = [f"# {heading(run)}", *outcome(run), *results(run), *audited(run), *figure_lines(figures), *protocol(run)]
     parts += [*stages(run, artifacts), *looking_closer(run, folder, artifacts), *environment(run), *settings(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -61,6 +62,33 @@ def results(run: Mapping) -> list[str]:
             "and the teacher name the same class. MFLOPs: one forward pass of one picture."
         )
     return lines
+
+
+def audited(run: Mapping) -> list[str]:
+    """The rounds, and the pseudo-label audit."""
+    header, rows = audit.rounds(run.get("results") or {})
+    lines = ["## Rounds", table(header, rows), "The round with the best validation accuracy is the one that counts."] if rows else []
+    found = run.get("audit")
+    if not found:
+        return lines
+    lines += ["## Pseudo-label audit", "\n".join(f"- {escape(line)}" for line in audit.sentences(found)), table(*audit.per_round(found))]
+    teacher, gap = found.get("teacher"), found.get("domain_gap")
+    said = []
+    if teacher:
+        said.append(f"The teacher on validation: {100 * teacher['accuracy']:.1f}% right, {100 * teacher['confidence']:.1f}% sure on average, "
+                    f"expected calibration error {teacher['ece']:.3f} (n = {teacher['n']}).")  # fmt: skip
+    if gap:
+        said.append(f"Labelled pictures against the pool's: a linear classifier tells them apart {100 * gap['accuracy']:.0f}% of the time "
+                    f"(50% is guessing; standard error {100 * gap['standard_error']:.0f}); proxy A-distance {gap['a_distance']:.2f}.")  # fmt: skip
+    lines.append("\n".join(f"- {line}" for line in said))
+    if len(found["classes"]) <= 100:
+        header, rows = audit.classes(found)
+        lines.append(f"<details><summary>Labels kept, by class</summary>\n\n{table(header, [[escape(c) for c in row] for row in rows])}\n\n</details>")
+    header, rows = audit.monitors(found)
+    lines += [table(header, [[escape(c) for c in row] for row in rows])] if rows else []
+    if not found["truth_known"]:
+        lines.append("The true classes of the pool are not known, so nothing is said of how right its labels are.")
+    return [line for line in lines if line]
 
 
 def best_and_last(numbers: Mapping) -> str:

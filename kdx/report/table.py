@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from kdx.report.audit import rounds
+from kdx.report.audit import sentences as audit_sentences
 from kdx.report.judge import ROLES, metric, overfit_gap, percent, points, present, settle, standard_error, summary
 
 WIDE = ("parameters", "size", "MFLOPs", "latency ms", "validation %", "test %", "ECE", "agreement %")
@@ -74,8 +76,8 @@ def title(results: Mapping, headline: str) -> str:
 class Report:
     """A rich renderable: the widest form of the table that fits, then the sentences, then the warnings."""
 
-    def __init__(self, results: Mapping, headline: str, warnings: Sequence[str]):
-        self.results, self.headline, self.warnings = results, headline, list(warnings)
+    def __init__(self, results: Mapping, headline: str, warnings: Sequence[str], audit: Mapping | None = None):
+        self.results, self.headline, self.warnings, self.audit = results, headline, list(warnings), audit
 
     def forms(self, console: Any) -> list[Any]:
         """The table from wide to narrow; the last one has a column for each role."""
@@ -99,7 +101,10 @@ class Report:
         yield Text(title(self.results, self.headline), style="bold")
         # A width of its own: in a window narrower than any form, the terminal folds lines and no figure is lost.
         yield from console.render(forms[index], options.update(width=max(widths[index], 1)))
-        for line in sentences(self.results, self.headline):
+        header, rows = rounds(self.results)
+        if rows:
+            yield from console.render(grid(header, rows, console.is_terminal), options.update(width=max(options.max_width, 80)))
+        for line in [*sentences(self.results, self.headline), *audit_sentences(self.audit)]:
             yield Text(line, style="bold" if line.startswith("Gain") else "")
         for warning in self.warnings:
             yield Text(f"WARNING: {warning}", style="bold red")
@@ -118,19 +123,20 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], terminal: bool) -
     return table
 
 
-def table(results: Mapping, headline: str, warnings: Sequence[str]) -> Report:
-    """results: see kdx.report.judge. headline: "last" or "best". warnings: shown loudly below."""
-    return Report(results, headline, warnings)
+def table(results: Mapping, headline: str, warnings: Sequence[str], audit: Mapping | None = None) -> Report:
+    """results: see kdx.report.judge. headline: "last" or "best". warnings: shown loudly below. audit: of the pseudo-labels, or None."""
+    return Report(results, headline, warnings, audit)
 
 
-def print_table(results: Mapping, headline: str, warnings: Sequence[str], file: TextIO | None = None, width: int | None = None) -> None:
+def print_table(results: Mapping, headline: str, warnings: Sequence[str], file: TextIO | None = None, width: int | None = None,
+                audit: Mapping | None = None) -> None:  # fmt: skip
     """Prints to stdout, or to `file`. A pipe gets a Markdown table, at a width that needs no shortening."""
     from rich.console import Console
 
     console = Console(file=file or sys.stdout, width=width, highlight=False)
     if width is None and not console.is_terminal:
         console = Console(file=file or sys.stdout, width=120, highlight=False)
-    console.print(table(results, headline, warnings), crop=False)
+    console.print(table(results, headline, warnings, audit), crop=False)
 
 
 def accuracy_digits(results: Mapping, headline: str) -> int:

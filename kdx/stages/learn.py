@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._functorch.config as functorch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -76,7 +77,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
     with cautions(work):
         objective: Objective = loss.build(parts).to(runtime.device)
     if runtime.compile:
-        torch._functorch.config.donated_buffer = False  # else a term's own gradient, taken for the log, could not keep the graph
+        functorch.donated_buffer = False  # else a term's own gradient, taken for the log, could not keep the graph
         student.compile()
     steps = total_steps(training.spec, sum(about["counts"][s] for s in epoch), work.name)
     streams = open_streams(objective, data, settings, runtime, seed=views_seed, parts=parts, clean=clean and bool(teachers), rows=rows)

@@ -1,0 +1,118 @@
+"""What pseudo-labels are worth: pure functions of the teacher's answers, of what was kept of them, and of the truth where it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+BINS = 10
+SHIFT = 0.05
+"""Mean confidence this much lower on the pool than on validation is worth a warning, where it is also more than three standard errors."""
+GAP = 0.65
+"""A classifier that tells labelled pictures from the pool's this often (0.5 is guessing) is worth a warning."""
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, C) -> (N, C) float64"""
+    z = logits.astype(np.float64)
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    return z / z.sum(axis=1, keepdims=True)
+
+
+def histogram(values: np.ndarray, right: np.ndarray | None, copies: np.ndarray, low: float = 0.0, high: float = 1.0) -> dict[str, Any]:
+    """(N,) values in [low, high] -> BINS equal bins: "edges", "counts" (copies counted) and, where `right` (N,) bool is known, "right"."""
+    edges = np.linspace(low, high, BINS + 1)
+    place = np.clip(np.digitize(values, edges[1:-1]), 0, BINS - 1)
+    found: dict[str, Any] = {"edges": edges.tolist(), "counts": np.bincount(place, copies, BINS).astype(int).tolist()}
+    if right is not None:
+        found["right"] = np.bincount(place, copies * right, BINS).astype(int).tolist()
+    return found
+
+
+def labels(logits: np.ndarray, copies: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
+    """logits: (N, C) of the teacher on the pool; copies: (N,) int, how often each row is trained on, 0: left out; truth: (N,) or None.
+
+    {"pool", "kept" (rows), "copies", "kept_share", "per_class" (of the labels kept), "expected_accuracy" (mean confidence), "accuracy" (kept),
+    "accuracy_all", "confidence" (histogram of what is kept)}; accuracies None without truth.
+    """
+    probs = softmax(logits)
+    guess, confidence = probs.argmax(1), probs.max(1)
+    right = None if truth is None else guess == truth
+    total, kept = int(copies.sum()), copies > 0
+    return {
+        "pool": len(copies),
+        "kept": int(kept.sum()),
+        "copies": total,
+        "kept_share": float(kept.mean()),
+        "per_class": np.bincount(guess, copies, probs.shape[1]).astype(int).tolist(),
+        "expected_accuracy": float((confidence * copies).sum() / total) if total else None,
+        "accuracy": float((right * copies).sum() / total) if right is not None and total else None,
+        "accuracy_all": None if right is None else float(right.mean()),
+        "confidence": histogram(confidence[kept], None if right is None else right[kept], copies[kept]),
+    }
+
+
+def against_last_round(guess: np.ndarray, before: np.ndarray | None) -> float | None:
+    """(N,), (N,) classes -> the share of the pool whose label changed; None in the first round."""
+    return None if before is None else float((guess != before).mean())
+
+
+def inherited(guess: np.ndarray, student: np.ndarray, kept: np.ndarray, truth: np.ndarray | None) -> dict[str, Any] | None:
+    """How many of the wrong labels that were kept the student repeats: {"wrong", "repeated", "share"}; all arguments (N,)."""
+    if truth is None:
+        return None
+    wrong = kept & (guess != truth)
+    repeated = int((wrong & (student == guess)).sum())
+    return {"wrong": int(wrong.sum()), "repeated": repeated, "share": repeated / int(wrong.sum()) if wrong.any() else None}
+
+
+def joined(values: np.ndarray, right: np.ndarray | None) -> dict[str, Any]:
+    """A monitor with one value a row, (N,) with nan where none was seen, beside the truth: means and histograms for right and wrong labels."""
+    seen = np.isfinite(values)
+    found: dict[str, Any] = {"rows": int(seen.sum()), "mean": float(values[seen].mean()) if seen.any() else None}
+    if right is not None:
+        for name, rows in (("right", seen & right), ("wrong", seen & ~right)):
+            found[f"mean_{name}"] = float(values[rows].mean()) if rows.any() else None
+    if seen.any():
+        high = max(1.0, float(values[seen].max()))
+        low, ones = min(0.0, float(values[seen].min())), np.ones(int(seen.sum()))
+        found["histogram"] = histogram(values[seen], None if right is None else right[seen], ones, low, high)
+    return found
+
+
+def domain_gap(labelled: np.ndarray, pool: np.ndarray, seed: int) -> dict[str, float] | None:
+    """How well a linear classifier, cross-validated, tells labelled pictures from the pool's; features (n, D) and (m, D), n and m alike.
+
+    {"accuracy" (balanced, 0.5 is guessing), "standard_error", "a_distance" = 2 (1 - 2 error), in [-2, 2]: the proxy A-distance of Ben-David et
+    al. 2007}. None with fewer than 20 rows on a side: nothing could be told.
+    """
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+    size = min(len(labelled), len(pool))
+    if size < 20:
+        return None
+    rng = np.random.default_rng(seed)
+    sides = [side[rng.permutation(len(side))[:size]] for side in (labelled, pool)]
+    x, y = np.concatenate(sides), np.repeat([0, 1], size)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    accuracy = float((cross_val_predict(RidgeClassifier(alpha=10.0), x, y, cv=folds) == y).mean())
+    return {"accuracy": accuracy, "standard_error": float((0.25 / (2 * size)) ** 0.5), "a_distance": 2 * (1 - 2 * (1 - accuracy))}
+
+
+def cautions(validation: Mapping[str, float] | None, pool_confidence: float, pool: int, gap: Mapping[str, float] | None) -> list[str]:
+    """Why the teacher may not know the student's data. validation: {"accuracy", "confidence", "n"} of the teacher."""
+    found = []
+    if validation:
+        drop = validation["confidence"] - pool_confidence
+        error = (0.25 / validation["n"] + 0.25 / pool) ** 0.5
+        if drop > max(SHIFT, 3 * error):
+            found.append(f"the teacher is less sure of the pool ({pool_confidence:.0%} on average) than of validation ({validation['confidence']:.0%}): "
+                         "the pool may hold what it has not learned")  # fmt: skip
+        if validation["accuracy"] < 0.5:
+            found.append(f"the teacher is right on {validation['accuracy']:.0%} of validation only: most of what it teaches may be wrong")
+    if gap and gap["accuracy"] - 3 * gap["standard_error"] > GAP:
+        found.append(f"labelled pictures and the pool differ: a linear classifier tells them apart {gap['accuracy']:.0%} of the time (50% is guessing)")
+    return found

@@ -1,0 +1,91 @@
+"""audit: what the pseudo-labels of a run were worth, joined with the hidden truth where there is some. Nothing learns from what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch.nn import functional as F
+
+from kdx import audit
+from kdx.artifact import Artifact
+from kdx.core import Split
+from kdx.evaluate import calibration_error, predict
+from kdx.labels import clean_answers
+from kdx.runtime import Runtime
+from kdx.stages.files import open_network, open_split
+from kdx.store import Work
+
+MOST = 2000
+"""Pictures of each side that the domain gap is estimated from."""
+
+
+def run(work: Work, runtime: Runtime, *, data: Artifact, rounds: Sequence[Mapping[str, Artifact | None]], seed: int) -> None:
+    """rounds: {"answers", "rows" or None, "student"}, in order. Files: audit.json, see docs/run-json.md."""
+    about = data.json("data.json")
+    pool = open_split(data, "unlabelled", runtime)
+    path = data.file("truth.npy")
+    truth = np.load(path) if path.exists() else None
+    truth = truth if truth is not None and len(truth) == len(pool) and (truth >= 0).all() else None
+    found: list[dict[str, Any]] = []
+    before = None
+    for number, entry in enumerate(rounds):
+        told, before = of_round(entry, pool, truth, before, runtime)
+        found.append(told)
+        work.progress(number + 1, len(rounds), f"round {number + 1}")
+    validation = of_teacher(data, rounds[0]["answers"])
+    gap = audit.domain_gap(thumbnails(open_split(data, "labelled", runtime)), thumbnails(pool), seed)
+    confidence = found[0]["mean_confidence"]
+    for caution in audit.cautions(validation, confidence, found[0]["asked"], gap):
+        work.note(caution, "warning")
+    work.write_json("audit.json", {"classes": about["classes"], "truth_known": truth is not None, "teacher": validation, "domain_gap": gap, "rounds": found})
+
+
+def of_round(entry: Mapping[str, Artifact | None], pool: Split, truth: np.ndarray | None, before: np.ndarray | None,
+             runtime: Runtime) -> tuple[dict[str, Any], np.ndarray | None]:  # fmt: skip
+    """(what is told of one round, the teacher's classes of the whole pool)"""
+    answers, student = entry["answers"], entry["student"]
+    copies = np.ones(len(pool), int) if entry["rows"] is None else np.bincount(np.load(entry["rows"].file("rows.npy")), minlength=len(pool))
+    whole = clean_answers(answers)
+    asked = np.arange(len(pool)) if whole is not None else np.flatnonzero(np.load(answers.file("places.npy")) >= 0)
+    logits = np.asarray(whole if whole is not None else np.load(answers.file("unlabelled.npy"))[:, 0], np.float32)
+    known = None if truth is None else truth[asked]
+    told = {"answers": answers.key, "asked": len(asked), **audit.labels(logits, copies[asked], known), "pool": len(pool)}
+    guess = logits.argmax(1)
+    told["mean_confidence"] = float(audit.softmax(logits).max(1).mean())
+    told["changed"] = audit.against_last_round(guess, before if whole is not None else None)
+    mimic = predict(runtime.place(open_network(student)), pool, runtime).argmax(1).numpy()
+    told["inherited"] = audit.inherited(guess, mimic[asked], copies[asked] > 0, known)
+    told["student_accuracy"] = None if truth is None else float((mimic == truth).mean())
+    right = None
+    if known is not None:
+        right = np.zeros(len(pool), bool)
+        right[asked] = guess == known
+    told["monitors"] = {p.name.split(".")[1]: audit.joined(np.load(p), right) for p in sorted(student.path.glob("rows.*.npy"))}
+    if len(asked) < len(pool):
+        pace = answers.manifest["seconds"] / (len(asked) + 1)
+        told["teacher_seconds_saved"] = pace * (len(pool) - len(asked))
+    return told, guess if whole is not None else None
+
+
+def of_teacher(data: Artifact, answers: Artifact) -> dict[str, float] | None:
+    """The first teacher on validation: accuracy, mean confidence, expected calibration error, n."""
+    if "validation" not in answers.json("answers.json")["splits"]:
+        return None
+    import torch
+
+    logits = np.load(answers.file("validation.npy"))[:, 0].astype(np.float32)
+    y = np.load(data.file("validation.labels.npy"))
+    probs = audit.softmax(logits)
+    return {"accuracy": float((probs.argmax(1) == y).mean()), "confidence": float(probs.max(1).mean()), "n": len(y),
+            "ece": calibration_error(torch.from_numpy(probs), torch.from_numpy(y)),
+            "reliability": audit.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y)))}  # fmt: skip
+
+
+def thumbnails(split: Split) -> np.ndarray:
+    """(at most MOST, D) float64: pictures averaged down to 8x8 at most, evenly spread over the split."""
+    rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST)).astype(int))
+    pictures = split.images[rows].float().cpu() / 255
+    size = [min(8, side) for side in pictures.shape[-2:]]
+    return F.adaptive_avg_pool2d(pictures, size).flatten(1).double().numpy()
