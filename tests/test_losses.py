@@ -1,14 +1,15 @@
 """Contracts that every file of conf/loss/ keeps, and the limits of each method."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from torch import nn
 
 from kdx.component import Component
-from kdx.core import Batch, Frozen, Parts
+from kdx.compose import check_words
+from kdx.core import Batch, Frozen, Parts, Split
 from kdx.faults import Fault
 from kdx.losses.kd import KD, ramp
 from kdx.losses.label_smoothing import LabelSmoothing
@@ -30,22 +31,41 @@ def batch(name, rows=8, seed=0, labels=True):
     index = torch.arange(rows)
     pictures = torch.rand(rows, *SHAPE, generator=generator)
     y = torch.randint(CLASSES, (rows,), generator=generator) if labels else None
-    return Batch(name, index, torch.ones(rows, dtype=torch.int64), {"main": pictures, "clean": pictures}, y)
+    second, strong = (torch.rand(rows, *SHAPE, generator=generator) * 0.1 + pictures * 0.9 for _ in range(2))
+    views = {"main": pictures, "clean": pictures, "second": second, "strong": strong}
+    return Batch(name, index, torch.ones(rows, dtype=torch.int64), views, y)
 
 
-def streams():
-    return {"labelled": batch("labelled"), "unlabelled": batch("unlabelled", 16, 1, labels=False)}
+def streams(pool_truth=None):
+    pool = batch("unlabelled", 16, 1, labels=False)
+    return {"labelled": batch("labelled"), "unlabelled": replace(pool, y=pool_truth)}
 
 
 def component(path):
-    spec = yaml.safe_load(path.read_text())
-    return Component(spec.get("loss", spec))
+    """The loss as `loss=NAME` composes it, its slots filled."""
+    return Component(check_words([f"loss={path.stem}"])["loss"])
+
+
+def validation(rows=24, classes=CLASSES):
+    generator = torch.Generator().manual_seed(5)
+    return Split("validation", torch.randint(256, (rows, *SHAPE), dtype=torch.uint8, generator=generator), torch.arange(rows) % classes)
+
+
+def extras():
+    """Dropout passes that are sure of every second row, and of the others only of what they are not."""
+
+    def spread(sure, unsure):
+        rows = torch.tensor([[unsure, unsure, 0.02, 0.02], sure])
+        return lambda b: torch.stack([rows[i % 2].roll(int(i) // 2) for i in b.index])
+
+    return {"mean": spread([0.97, 0.01, 0.01, 0.01], 0.48), "std": spread([0.01] * 4, 0.1),
+            "cool_mean": spread([0.85, 0.05, 0.05, 0.05], 0.48), "cool_std": lambda b: torch.full((len(b), CLASSES), 0.001)}  # fmt: skip
 
 
 def parts(student, teacher_net=None):
     teacher_net = teacher_net or network(7, 8)
     frozen = Frozen(teacher_net)
-    return Parts(student, network, lambda b: frozen(b.views["main"]), [frozen], None, CLASSES)
+    return Parts(student, network, lambda b: frozen(b.views["main"]), [frozen], validation(), CLASSES, extras())
 
 
 @pytest.fixture(params=LOSSES, ids=lambda p: p.stem)
@@ -56,6 +76,8 @@ def loss(request):
 def train(objective, optimiser, steps, start=0):
     losses = []
     for step in range(start, start + steps):
+        if step == 0:  # as at the start of each epoch; one that is resumed in the middle goes on with the statistics it saved
+            objective.refresh()
         outcome = objective(streams(), step / 100)
         optimiser.zero_grad()
         outcome.loss.backward()
@@ -112,6 +134,18 @@ def test_every_term_is_a_finite_scalar_with_a_gradient(loss):
     assert outcome.terms and all(v.shape == () and torch.isfinite(v) for v in outcome.terms.values())
     assert all(n > 0 for n in norms.values())
     assert outcome.loss.item() == pytest.approx(sum(v.item() for v in outcome.terms.values()))
+
+
+def test_never_reads_the_truth_of_the_pool(loss):
+    truth = torch.arange(16) % CLASSES
+    found = []
+    for y in (None, truth, truth.flip(0)):
+        objective = loss.build(parts(network()))
+        train(objective, torch.optim.AdamW(objective.parameters(), 5e-3), 1)
+        outcome = objective(streams(y), 0.5)
+        found.append({**outcome.terms, **outcome.monitors})
+    first, *others = found
+    assert all(torch.equal(value, other[name]) for other in others for name, value in first.items())
 
 
 # Limits

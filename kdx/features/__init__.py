@@ -1,0 +1,1 @@
+"""Terms on hidden features, the slot `loss.features`. One method a file; none imports another."""

@@ -1,0 +1,22 @@
+"""No term on hidden features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from kdx.core import Features, Parts
+
+
+class Nothing(Features):
+    """Adds no term, and needs no live teacher."""
+
+    live: ClassVar[bool] = False
+
+    def __init__(self, parts: Parts):
+        super().__init__()
+
+    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
+        return {}

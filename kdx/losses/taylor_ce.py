@@ -1,0 +1,67 @@
+"""Taylor cross-entropy (Feng et al. 2020, "Can cross entropy loss be robust to label noise?", IJCAI) on the teacher's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdx.checks import flag, integer
+from kdx.core import Objective, Outcome, Parts, Streams
+from kdx.functional import cross_entropy, margin
+
+
+def taylor(probs: Tensor, order: int) -> Tensor:
+    """Probabilities in [0, 1], any shape -> the same: sum over i = 1 to order of (1 - p)^i / i, at most that of p = 0, which is finite.
+
+    The series of -log p around p = 1: order 1 is 1 - p, a mean absolute error; as the order grows it becomes cross-entropy.
+    """
+    rest = 1 - probs
+    return sum(rest**i / i for i in range(1, order + 1))
+
+
+class TaylorCE(Objective):
+    """loss = (sum over labelled rows of CE(y, student) + sum over pool rows of w * sum_c q_c taylor(student_c)) / all rows, and features' terms.
+
+    order >= 1. q: the teacher's probabilities (a generalisation of this project), or with hard its first choice (the paper's form for noisy
+    labels). weights, features: components, built with `parts`. Which order SLaM's comparison took is not known to us.
+    """
+
+    uses = ("labelled", "unlabelled")
+
+    def __init__(self, parts: Parts, *, order: int, hard: bool, weights: Any, features: Any):
+        super().__init__(parts)
+        self.teacher = parts.teacher
+        self.order = integer("loss.order", order, low=1)
+        self.hard = flag("loss.hard", hard)
+        self.weights, self.features = weights.build(parts), features.build(parts)
+
+    def refresh(self) -> Mapping[str, float]:
+        return self.weights.refresh()
+
+    def forward(self, streams: Streams, progress: float) -> Outcome:
+        labelled, pool = streams["labelled"], streams["unlabelled"]
+        pixels = torch.cat([labelled.views["main"], pool.views["main"]])
+        logits = self.student(pixels)
+        features = self.features(pixels)
+        own, answers = logits[len(labelled) :], self.teacher(pool)
+        weight = self.weights(answers, own.detach())
+        probs = own.float().softmax(1)
+        if self.hard:
+            losses = taylor(probs.gather(1, answers.argmax(1, keepdim=True))[:, 0], self.order)
+        else:
+            losses = (answers.softmax(1) * taylor(probs, self.order)).sum(1)
+        return Outcome(
+            terms={
+                "labels": cross_entropy(logits[: len(labelled)], labelled.y).sum() / len(logits),
+                "pool": (weight * losses).sum() / len(logits),
+                **features,
+            },
+            monitors={
+                "agreement": (own.argmax(1) == answers.argmax(1)).float().mean(),
+                "unlabelled/weight": weight,
+                "unlabelled/student_margin": margin(probs.detach()),
+            },
+        )
