@@ -351,8 +351,8 @@ def parity(pair: Pair) -> dict[str, list[float]]:
     steps = pair.settings.parity
     parts = Parts(pair.student(), pair.student, pair.answers, [], None, CLASSES)
     streams = open_streams(pair.first.plan.loss.build(parts), pair.data, pair.first.plan.student_train.build(), pair.runtime,
-                           seed=pair.pupil["views_seed"], parts=parts, clean=False)  # fmt: skip
-    mean, std = (torch.tensor(pair.about[k]).view(1, 3, 1, 1) for k in ("mean", "std"), rows=None)
+                           seed=pair.pupil["views_seed"], parts=parts, clean=False, rows=None)  # fmt: skip
+    mean, std = (torch.tensor(pair.about[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
     found = {}
     for precision in pair.settings.precisions:
         student = pair.student().net.to(memory_format=torch.channels_last).train()

@@ -66,7 +66,7 @@ def stored(tmp_path):
         for batch in sequential(split(), batch=8, views=views(), view=1 + slot):
             array[batch.index.numpy(), slot] = teacher(batch.views["main"]).numpy()
     np.save(tmp_path / "unlabelled.npy", array)
-    (tmp_path / "answers.json").write_text(json.dumps({"splits": {"unlabelled": {"views": 3, "first": 1}}, "clean": False}))
+    (tmp_path / "answers.json").write_text(json.dumps({"splits": {"unlabelled": {"views": 3, "first": 1}}, "clean": False, "bought": None, "extras": []}))
     return Stored.open(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu"), teacher
 
 

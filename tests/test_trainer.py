@@ -20,7 +20,7 @@ CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=F
 BASE = {
     "epochs": None, "steps": None, "length": "100 steps", "batch_size": 8, "labelled_share": None, "optimiser": "adamw", "lr": 0.01,
     "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant", "warmup": 0, "milestones": [0.5], "clip": None, "precision": "fp32",
-    "patience": None, "target": None, "evaluate_every": None, "augment": [],
+    "patience": None, "target": None, "evaluate_every": None, "augment": [], "strong_augment": [],
 }  # fmt: skip
 
 

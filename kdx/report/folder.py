@@ -132,7 +132,8 @@ class RunFolder(Listener):
         uint8, "truth": K classes, "predictions": {role: K classes}} or None. audit: the content of
         audit.json, or None. Returns the results with headline, gain and gap_closed."""
         told = plain(results)
-        self.run["audit"] = plain(audit)
+        if audit:
+            self.run["audit"] = plain(audit)
         if present(told):
             for warning in judge(told, headline):
                 self.warn(warning)

@@ -1,0 +1,117 @@
+"""What the rules share: which rows are left, and what softmax makes of logits, a piece at a time so that a large pool fits in memory."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from kdx.faults import Caution, Fault
+from kdx.select import Pool
+
+PIECE = 1 << 20
+"""Numbers in a piece: it stays in the processor's cache."""
+MOST = 50_000
+"""Rows that a rule may compare with each other."""
+
+
+def remaining(pool: Pool, count: int | None) -> np.ndarray:
+    """Rows that are not taken, ascending. Fault where they are fewer than `count`."""
+    rows = np.flatnonzero(~pool.taken)
+    if count is None or count < 1:
+        raise Fault(f"a rule that buys answers is told how many, at least 1; given: {count}: set budget")
+    if count > len(rows):
+        raise Fault(f"{count} answers are to be bought, but only {len(rows)} of the pool's {len(pool)} rows are left: lower budget")
+    return rows
+
+
+def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Generator) -> np.ndarray:
+    """At most `sample` of the rows, drawn at random, ascending. Fault where what is left is too many to compare, or fewer than `count`."""
+    if sample is not None and sample < len(rows):
+        if count > sample:
+            raise Fault(f"{count} answers are to be bought among select.sample={sample} rows: set select.sample to more than {count}")
+        return np.sort(rng.choice(rows, sample, replace=False))
+    if len(rows) > MOST:
+        raise Fault(f"this rule compares rows with each other, at most {MOST:,} of them, and {len(rows):,} are left: set select.sample={MOST // 2}"
+                    " to draw so many first, or choose select=margin or select=rad")  # fmt: skip
+    return rows
+
+
+def beforehand(work: str, size: int) -> list[str]:
+    """Says at once what a rule is about to do and how many bytes that takes, and gives the same sentence back for `Chosen.warnings`."""
+    text = f"{work}: about {max(size / 1e9, 0.001):,.3g} GB of memory"
+    warnings.warn(text, Caution, stacklevel=2)
+    return [text]
+
+
+def lowest(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of the `count` smallest values, smallest first; equal ones in random order."""
+    order = rng.permutation(len(values))
+    return order[np.argsort(values[order], kind="stable")[:count]]
+
+
+def confidence(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, C) -> the highest probability (n,) in [1 / C, 1], and its class (n,) int64"""
+    if not len(logits):
+        raise Fault("the pool has no rows to choose from: set dataset.labelled lower")
+    highest, best = np.empty(len(logits)), np.empty(len(logits), dtype=np.int64)
+    for at, probs in _probs(logits, np.arange(len(logits))):
+        best[at] = probs.argmax(1)
+        highest[at] = probs.max(1)
+    return highest, best
+
+
+def margin(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The highest less the second highest probability of each of the rows: (len(rows),) in [0, 1]"""
+    found = np.empty(len(rows))
+    for at, probs in _probs(logits, rows):
+        line = np.arange(len(probs))
+        best = probs.argmax(1)
+        highest = probs[line, best]
+        probs[line, best] = -1
+        found[at] = highest - probs.max(1)
+    return found
+
+
+def entropy(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Of each of the rows, in nats: (len(rows),) in [0, log C]"""
+    found = np.empty(len(rows))
+    for at, probs in _probs(logits, rows):
+        found[at] = -(probs * np.log(np.maximum(probs, 1e-300))).sum(1)
+    return found
+
+
+def sure(highest: np.ndarray, threshold: float) -> np.ndarray:
+    """Rows with at least this confidence, ascending; Fault where there are none."""
+    rows = np.flatnonzero(highest >= threshold)
+    if not len(rows):
+        most = float(highest.max())
+        raise Fault(f"no pseudo-label reaches select.threshold={threshold:g}: the highest confidence of {len(highest)} is {most:.4g}."
+                    f" Set select.threshold={math.floor(100 * most) / 100:g} or lower, or train the teacher longer")  # fmt: skip
+    return rows
+
+
+def missing(per_class: np.ndarray) -> list[str]:
+    """A warning where classes are left without a row."""
+    none = np.flatnonzero(per_class == 0)
+    if not len(none):
+        return []
+    first = ", ".join(map(str, none[:10])) + (" and more" if len(none) > 10 else "")
+    return [f"{len(none)} of {len(per_class)} classes have no pseudo-label ({first}): the pool teaches the student nothing of them"]
+
+
+def _probs(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Softmax in float64: near 1, float32 would make many margins equal."""
+    step = max(1, PIECE // logits.shape[1])
+    for start in range(0, len(rows), step):
+        at = slice(start, min(start + step, len(rows)))
+        part = logits[rows[at]].astype(np.float64)
+        part -= part.max(1, keepdims=True)
+        if not np.isfinite(part).all():
+            row = rows[at][~np.isfinite(part).all(1)][0]
+            raise Fault(f"the answers to choose by hold NaN or infinity, first in pool row {row}: that network's training has failed; try a lower lr")
+        np.exp(part, out=part)
+        part /= part.sum(1, keepdims=True)
+        yield at, part

@@ -1,0 +1,45 @@
+"""Buys rows that leave none far from a bought one: k-center greedy on features (Sener and Savarese, ICLR 2018, arXiv:1708.00489)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kdx.checks import integer
+from kdx.select import Chosen, Pool, Rule
+from kdx.select._rows import MOST, beforehand, remaining, sampled
+
+
+class KCenter(Rule):
+    """sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more than that.
+
+    Each pick is the row farthest from all picked before, in this round or an earlier one (Euclidean distance of the pupil's features).
+    Deviation: the labelled examples are no centres, a rule does not see them; the very first pick of all is random.
+    """
+
+    needs = ("features",)
+    buys = True
+
+    def __init__(self, *, sample: int | None):
+        self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST)
+
+    def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
+        from sklearn.metrics import pairwise_distances_argmin_min
+        from sklearn.metrics.pairwise import euclidean_distances
+
+        rng = np.random.default_rng(seed)
+        left = remaining(pool, count)
+        rows = sampled(left, count, self.sample, rng)
+        centres = np.flatnonzero(pool.taken)
+        told = beforehand(f"k_center compares {len(rows):,} rows with each centre", 8 * pool.features.shape[1] * (len(rows) + len(centres)))
+        features = pool.features[rows].astype(np.float64)  # in float32 the distances of near rows are mostly rounding
+        squares = np.einsum("nd,nd->n", features, features)[:, None]
+        away = np.full(len(rows), np.inf)
+        if len(centres):
+            away = pairwise_distances_argmin_min(features, pool.features[centres].astype(np.float64))[1] ** 2
+        picked = np.empty(count, dtype=np.int64)
+        for i in range(count):
+            picked[i] = at = int(away.argmax()) if i or len(centres) else int(rng.integers(len(rows)))
+            away = np.minimum(away, euclidean_distances(features, features[at : at + 1], X_norm_squared=squares, squared=True)[:, 0])
+            away[at] = -1  # never again, though another row may equal it
+        radius = float(np.sqrt(max(away.max(), 0)))
+        return Chosen(np.sort(rows[picked]), {"remaining": len(left), "sampled": len(rows), "radius": radius}, told)

@@ -1,0 +1,18 @@
+"""Buys the answers of rows drawn at random: what every other rule has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kdx.select import Chosen, Pool, Rule
+from kdx.select._rows import remaining
+
+
+class Uniform(Rule):
+    needs = ()
+    buys = True
+
+    def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
+        rows = remaining(pool, count)
+        picked = np.random.default_rng(seed).choice(rows, count, replace=False)
+        return Chosen(np.sort(picked), {"remaining": len(rows)})
