@@ -122,6 +122,19 @@ def slotted(word: str) -> str:
     return f"{SLOTS[key]}@{word}" if given and key in SLOTS and not value.startswith("{") else word
 
 
+def spread(words: Sequence[str]) -> list[str]:
+    """An option that is a folder of options stands for all of them, one run each: experiment=ablation is experiment=ablation/a,ablation/b."""
+    return [_spread(word) for word in words]
+
+
+def _spread(word: str) -> str:
+    group, _, value = word.partition("=")
+    if group not in groups() or not value:
+        return word
+    inside = sorted(option for option in options_of(group) if option.startswith(f"{value}/"))
+    return f"{group}={','.join(inside)}" if inside and value not in options_of(group) else word
+
+
 def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
     """Faults of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir."""
     faults: list[str] = []

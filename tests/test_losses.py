@@ -17,6 +17,8 @@ from kdx.losses.supervised import Supervised
 from kdx.models.cnn import cnn
 from kdx.trainer import gradient_norms
 
+pytestmark = pytest.mark.filterwarnings("ignore::kdx.faults.Caution")  # what a method notices about twenty made-up rows
+
 LOSSES = sorted(Path(__file__).parent.parent.joinpath("conf", "loss").glob("*.yaml"))
 SHAPE, CLASSES = (1, 16, 16), 4
 
@@ -134,10 +136,11 @@ def test_exports_the_student_itself_or_an_average_of_it(loss):
 
 def test_every_term_is_a_finite_scalar_with_a_gradient(loss):
     student = network()
-    outcome = loss.build(parts(student))(streams(), 0.0)
+    outcome = loss.build(parts(student))(streams(), 0.9)  # late: some terms come in only then
     norms = gradient_norms(outcome.terms, list(student.parameters()))
     assert outcome.terms and all(v.shape == () and torch.isfinite(v) for v in outcome.terms.values())
-    assert all(n > 0 for n in norms.values())
+    gated = {"pool"} if outcome.monitors.get("kept", torch.ones(())).item() == 0 else set()  # it kept no row, and says so
+    assert all(n > 0 for name, n in norms.items() if name not in gated)
     assert outcome.loss.item() == pytest.approx(sum(v.item() for v in outcome.terms.values()))
 
 

@@ -47,12 +47,14 @@ def draw_frozen(count: int, rate: float) -> list[int]:
 class NoisyStudent(Objective):
     """loss = mean over labelled rows of smoothed cross-entropy + unlabel_ratio * mean over pool rows of w * `pseudo_label_loss`.
 
-    A sum weighted by the ratio, as in the authors' code, not a mean over all rows; the features' terms are added. batch: equal (as many labelled as pool rows) or ratio
-    (unlabel_ratio pool rows to a labelled one, the authors' way); it sets student_train.labelled_share, where it is kept.
-    joint: one forward pass over both, so that batch normalisation sees both; else one each. noise: which of the two are augmented (both,
-    labelled, unlabelled, none), the others are shown clean. freeze in [0, 1): the probability with which a layer takes no step (its
-    running statistics go on). ema in [0, 1): decay of the average that is evaluated, saved and handed on; null: the student itself.
-    weights, features: components, built with `parts`. Deviation: any optimiser and schedule, no fine-tuning at a higher resolution.
+    A sum weighted by the ratio, as in the authors' code, not a mean over all rows; the features' terms are added.
+
+    batch: equal (as many labelled as pool rows) or ratio (unlabel_ratio pool rows to a labelled one, the authors' way): the share is set
+    as student_train.labelled_share. joint: one forward pass over both, so that batch normalisation sees both; else one each.
+    noise: which of the two are augmented (both, labelled, unlabelled, none), the others are shown clean. freeze in [0, 1): probability
+    with which a layer takes no step (its running statistics go on). ema in [0, 1): decay of the average that is evaluated, saved and
+    handed on; null: the student itself. weights, features: components, built with `parts`.
+    Deviations: any optimiser and schedule; no fine-tuning at a higher resolution.
     """
 
     uses = ("labelled", "unlabelled")
