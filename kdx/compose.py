@@ -38,6 +38,18 @@ def register_names() -> None:
     OmegaConf.register_new_resolver("kdx_job_name", lambda number, words: f"{number}_{_slug(words)}".rstrip("_"), replace=True)
 
 
+def labelled_share(batch: Any, ratio: Any) -> float:
+    """Of a batch, for losses that say how pool rows join the labelled ones: a half ("equal"), or one row to `ratio` of the pool ("ratio").
+
+    A wrong value gives a half as well: the loss, which checks both, tells of it.
+    """
+    counts = isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 < ratio < float("inf")
+    return 1 / (1 + ratio) if batch == "ratio" and counts else 0.5
+
+
+OmegaConf.register_new_resolver("kdx_labelled_share", labelled_share, replace=True)
+
+
 def run_name(words: Sequence[str] = ()) -> str:
     moment, tail = os.environ[STAMP].split()
     return "_".join(p for p in (moment, _slug(words), tail) if p)

@@ -5,7 +5,7 @@
     scripts/bench.py --only train --pair resnet56:resnet20
     scripts/bench.py --quick                           tiny sizes: shows that it runs, measures nothing
 
-Parts: train (see scripts/bench_train.py), augment, store, start. docs/benchmarks.md tells what each figure means and what it should be.
+Parts: train (see scripts/bench_train.py), augment, store, estimate, start. docs/benchmarks.md tells what each figure means and what it should be.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]  # the kdx of this clone, whatever is installed
 
 PAIRS = ("resnet56:resnet20", "resnet32x4:resnet8x4")
-AUGMENT_GOAL, STORE_GOAL, START_GOAL = 12.0, 0.75, 0.15
+AUGMENT_GOAL, STORE_GOAL, START_GOAL, ESTIMATE_GOAL = 12.0, 0.75, 0.15, 2.0
 
 
 def alternate(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[tuple[float, float]]]:
@@ -146,6 +146,54 @@ def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found
 
 
+def estimate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Statistics of SLaM and of weighted distillation, made from validation and given to a whole pool: alpha and k, or weights."""
+    import torch
+
+    from kdx import estimate as e
+    from kdx.functional import margin
+
+    rows, points, classes = (2000, 200, 10) if args.quick else (1_000_000, 10_000, 10)
+    generator = torch.Generator().manual_seed(0)
+    pool, answers = (3 * torch.randn(n, classes, generator=generator) for n in (rows, points))
+    truth = torch.multinomial(answers.softmax(1), 1, generator=generator)[:, 0]
+    students = [logits + torch.randn(logits.shape, generator=generator) for logits in (pool, answers)]
+    losses = torch.nn.functional.cross_entropy
+    k = max(1, round(points**0.5 / 2))
+
+    def slam() -> None:
+        probs, pooled = answers.softmax(1), pool.softmax(1)
+        curve = e.isotonic(margin(probs), (probs.argmax(1) == truth).float())
+        e.interpolate(margin(pooled), *curve).clamp_min(0.5)
+        e.smallest_k(pooled, e.top_k_cuts(probs, truth, 0.9, "mass"), "mass")
+
+    def statistics() -> tuple[torch.Tensor, ...]:
+        guess = answers.argmax(1)
+        true, noisy = (losses(students[1], y, reduction="none") for y in (truth, guess))
+        return e.margins(answers, students[1]), guess != truth, true, noisy
+
+    def weighted() -> torch.Tensor:
+        grid = e.weight_grid(*statistics(), k=k, estimator="mean_of_ratios", cells=256)
+        return e.look_up(grid, e.margins(pool, students[0]))
+
+    def exact(search: Callable[..., torch.Tensor], some: int = rows) -> torch.Tensor:
+        z, *rest = statistics()
+        return e.weigh(search(z, e.margins(pool[:some], students[0][:some]), k), *rest, "mean_of_ratios")
+
+    times = alternate({"slam: alpha and k": slam, "weighted, on a grid of 256 x 256": weighted}, args.repeats)
+    times["weighted, exact by a tree"] = alternate({"": lambda: exact(e.nearest_of_many)}, 1)[""]
+    times["weighted, exact, one batch of 128"] = alternate({"": lambda: exact(e.nearest, 128)}, args.repeats)[""]
+    error = (weighted() - exact(e.nearest_of_many)).abs()
+    print(f"\nestimate: statistics from {points} validation rows for {rows} answers of {classes} classes, {k} neighbours; CPU seconds (wall)")
+    found: dict[str, Any] = {name: list(medians(ts)) for name, ts in times.items()}
+    for name, (cpu, wall) in found.items():
+        goal = "" if "exact" in name else f"  goal {ESTIMATE_GOAL}"
+        print(f"  {name:36} {cpu:7.3f} s ({wall:7.3f}){goal}")
+    mean, most = error.mean().item(), error.kthvalue(int(0.99 * rows)).values.item()
+    print(f"  the grid's error against the exact weight: {mean:.4f} on average, below {most:.4f} for 99 of 100 answers")
+    return {"seconds": found, "grid_error": mean, "grid_error_99": most}
+
+
 def timed(words: Sequence[str], folder: Path) -> tuple[float, float]:
     """CPU and wall seconds of a command that succeeds."""
     before = os.times()
@@ -191,7 +239,7 @@ def start(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found | {"first_step_wall": first, "whole_run_wall": whole}
 
 
-PARTS = {"train": train, "augment": augment, "store": store, "start": start}
+PARTS = {"train": train, "augment": augment, "store": store, "estimate": estimate, "start": start}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

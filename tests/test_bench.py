@@ -22,7 +22,7 @@ def bench(root, folder, *words):
 @pytest.fixture(scope="module")
 def whole(root, tmp_path_factory):
     """All parts but `start`, in one process: importing torch is what takes long."""
-    parts = ["--only", "train", "--only", "augment", "--only", "store"]
+    parts = ["--only", "train", "--only", "augment", "--only", "store", "--only", "estimate"]
     return bench(root, tmp_path_factory.mktemp("bench"), *parts, "--pair", "cnn_small:cnn_tiny", "--batch", "8", "--precision", "fp32", "--steps", "10")
 
 
@@ -49,6 +49,12 @@ def test_augment_and_store_print_their_ratios(whole):
     assert len(re.findall(rf"^  ratio {NUMBER} \({NUMBER}\)", told, re.MULTILINE)) == 3
     assert {k for k, v in figures["augment"].items() if v["ratio"] > 0} == {"8", "256"}
     assert figures["store"]["2000x1000"]["ratio"] > 0 and figures["about"]["torch"] in told
+
+
+def test_estimate_prints_its_seconds_and_the_grids_error(whole):
+    told, figures = whole
+    assert len(re.findall(rf"^  (?:slam|weighted).* {NUMBER} s \( *{NUMBER}\)", told, re.MULTILINE)) == 4
+    assert f"{figures['estimate']['grid_error']:.4f} on average" in told and figures["estimate"]["grid_error"] < figures["estimate"]["grid_error_99"] < 1
 
 
 @pytest.mark.slow
