@@ -16,6 +16,7 @@ from kdx.commands._arms import told, try_halfspace, try_train
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
 from kdx.commands.halfspace import numeral
+from kdx.commands.list import row
 from kdx.faults import Fault, Faults
 from kdx.report.plain import dump, write_atomically
 from kdx.report.statistics import chance, paired, plus_minus, spread, verdict
@@ -87,8 +88,11 @@ def asked(words: Words) -> range:
 
 
 def show_claims() -> None:
-    rows = [[claim.name, claim.title, claim.measured] for claim in map(claims.read, claims.names())]
-    table("Claims: kdx reproduce NAME --seeds 5", ["name", "what is claimed", "measured before"], rows)
+    wide = max(map(len, claims.names()))
+    for claim in map(claims.read, claims.names()):
+        print(row(f"{claim.name:{wide}}  ", claim.title))
+        print(row(f"{'':{wide}}  ", f"  measured before: {claim.measured}"))
+    print("\nkdx reproduce NAME --seeds 5 runs one again.")
 
 
 def check(chosen: Sequence[Claim], further: Sequence[str], seeds: range) -> None:
@@ -150,8 +154,8 @@ def judged(claim: Claim, values: Values) -> list[dict[str, Any]]:
         for pair in pairs:
             scale, _ = UNITS[claim.figures[pair.more].unit]
             tested = paired([scale * v for v in values[pair.more]], [scale * v for v in values[pair.less]])
-            found.append({**vars(pair), "unit": claim.figures[pair.more].unit, "n": tested.n, "mean": tested.mean, "deviation": tested.deviation, "wins": tested.wins,
-                          "losses": tested.losses, "p": tested.p, "verdict": verdict(tested) if counts else None})  # fmt: skip
+            about = {"unit": claim.figures[pair.more].unit, "verdict": verdict(tested) if counts else None}
+            found.append({**vars(pair), **vars(tested), **about})
     return found
 
 
