@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from kdx.cli import main
 
 SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=40", "student_train.steps=30"]
-NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "evaluate"]
+NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "audit", "evaluate"]
 
 
 def train(*words):
