@@ -11,7 +11,7 @@ from torch import nn
 from kdx import estimate
 from kdx.core import Parts, Split
 from kdx.faults import Caution, Fault
-from kdx.features.none import Nothing
+from kdx.features.none import NoFeatures
 from kdx.weights.constant import Constant
 from kdx.weights.debiased import Debiased
 from kdx.weights.fidelity import Fidelity
@@ -64,7 +64,7 @@ def test_one_constant_and_none():
     made = parts()
     assert One(made)(POOL, OWN).tolist() == [1] * ROWS and One(made).refresh() == {}
     assert Constant(made, value=0.25)(POOL, OWN).tolist() == [0.25] * ROWS
-    assert Nothing(made)(torch.zeros(2, 1, 1, 1)) == {} and not Nothing.live
+    assert NoFeatures(made)(torch.zeros(2, 1, 1, 1)) == {} and not NoFeatures.live
     for bad in (-0.1, 1.1, "half"):
         with pytest.raises(Fault, match=r"loss\.weights\.value"):
             Constant(made, value=bad)
