@@ -33,6 +33,11 @@ def total_steps(training: Mapping[str, Any], rows: int, node: str) -> int:
     return count if unit == "steps" else math.ceil(count * rows / training["batch_size"])
 
 
+def used(counts: Mapping[str, int], rows: int | None) -> dict[str, int]:
+    """The counts with at most `rows` labelled examples."""
+    return {**counts, "labelled": min(counts["labelled"], rows or counts["labelled"])}
+
+
 def shares(batch: int, counts: Mapping[str, int], labelled_share: float | None) -> dict[str, int]:
     """Rows of each stream in a batch. counts: rows of "labelled" and, where the method reads a pool, "unlabelled".
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kdx import checks, models
-from kdx.budget import passes, shares, stored_bytes, total_steps
+from kdx.budget import passes, shares, stored_bytes, total_steps, used
 from kdx.component import Component
 from kdx.core import Batch, Frozen, Objective, Parts, Split
 from kdx.data.raw import Description
@@ -156,8 +156,9 @@ def room(plan: Plan, about: Description) -> int:
     rows = about.train + (about.test or 0) + about.pool
     counts = {"labelled": max(1, min(about.train, _count(plan.sizes["labelled"], about.train))), "unlabelled": about.train + about.pool}
     spec = plan.student_train.spec
-    steps = total_steps(spec, sum(counts.values()), "student_train")
-    views = passes(steps, shares(spec["batch_size"], counts, None), counts) if spec["batch_size"] > 1 else {}
+    seen = used(counts, spec["rows"] if isinstance(spec["rows"], int) else None)
+    steps = total_steps(spec, sum(seen.values()), "student_train")
+    views = passes(steps, shares(spec["batch_size"], seen, None), seen) if spec["batch_size"] > 1 else {}
     answers = min(stored_bytes(counts, views, len(about.classes)), plan.pseudo_label["limit"])
     networks = sum(8 * bytes_of(models.build(m, shape=about.shape, classes=len(about.classes), mean=[0.5] * about.shape[0], std=[0.5] * about.shape[0]))
                    for m in (plan.teacher, plan.student))  # fmt: skip

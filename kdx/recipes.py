@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdx.artifact import Artifact
-from kdx.budget import passes, shares, stored_bytes, total_steps
+from kdx.budget import passes, shares, stored_bytes, total_steps, used
 from kdx.component import Component, Source
 from kdx.faults import Fault
 from kdx.stages import CHOOSE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
@@ -171,11 +171,12 @@ def views_to_answer(data: Artifact, plan: Plan) -> dict[str, int]:
     about = data.json("data.json")
     counts = {name: about["counts"][name] for name in ("labelled", "unlabelled") if about["counts"][name]}
     spec, asked = plan.student_train.spec, plan.pseudo_label
-    steps = total_steps(spec, sum(counts.values()), "student_train")
+    seen_rows = used(counts, spec["rows"])
+    steps = total_steps(spec, sum(seen_rows.values()), "student_train")
     if asked["view"] == "clean" or not spec["augment"]:
         views = dict.fromkeys(counts, 1)
     else:
-        views = passes(steps, shares(spec["batch_size"], counts, spec["labelled_share"]), counts)
+        views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
         views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
     fits = stored_bytes(counts, views, len(about["classes"])) <= asked["limit"]
     # A choice among the rows is made after they are answered, so how often a row will be seen is not known yet: augmented, the teacher is live.

@@ -19,24 +19,25 @@ from kdx.runtime import Runtime
 class Training:
     """How a stage trains. Each argument is a key of `teacher_pretrain` and `student_train`.
 
-    epochs, steps, length: see kdx/budget.py. labelled_share: share of labelled rows in a batch, null: in proportion to their number.
-    warmup: steps (int) or share of the training (0..1). milestones: shares of the training at which `schedule: step` multiplies by 0.1.
-    clip: largest norm of the gradient, null: none. precision: fp32 | bf16 | auto. patience: validations without improvement after
-    which training stops; target: validation accuracy in (0, 1] at which it stops. evaluate_every: steps; null: 20 times in all.
+    epochs, steps, length: see kdx/budget.py. rows: at most so many of the labelled examples, None: all. labelled_share: share of labelled
+    rows in a batch, null: in proportion to their number. warmup: steps (int) or share of the training (0..1). milestones: shares of the
+    training at which `schedule: step` multiplies by 0.1. clip: largest norm of the gradient, null: none. precision: fp32 | bf16 | auto.
+    patience: validations without improvement after which training stops; target: validation accuracy in (0, 1] at which it stops.
+    evaluate_every: steps; null: 20 times in all.
     augment: pairs (name, Component), applied in this order. strong_augment: the same for the methods that compare two views.
     """
 
-    def __init__(self, *, epochs: int | None, steps: int | None, length: str, batch_size: int, labelled_share: float | None,
+    def __init__(self, *, epochs: int | None, steps: int | None, length: str, batch_size: int, rows: int | None, labelled_share: float | None,
                  optimiser: str, lr: float, momentum: float, weight_decay: float, schedule: str, warmup: int | float,
                  milestones: list[float], clip: float | None, precision: str, patience: int | None, target: float | None,
                  evaluate_every: int | None, augment: list[Any], strong_augment: list[Any]):  # fmt: skip
         if not LENGTH.match(str(length)):
             raise Fault(f"length must read like '600 steps' or '200 epochs'; given: {length!r}")
-        for name, value in (("epochs", epochs), ("steps", steps), ("patience", patience), ("evaluate_every", evaluate_every)):
+        for name, value in (("epochs", epochs), ("steps", steps), ("rows", rows), ("patience", patience), ("evaluate_every", evaluate_every)):
             if value is not None:
                 integer(name, value, low=1)
         self.batch_size = integer("batch_size", batch_size, low=1)
-        self.labelled_share = labelled_share
+        self.rows, self.labelled_share = rows, labelled_share
         if labelled_share is not None:
             number("labelled_share", labelled_share, low=0, high=1, open_low=True, open_high=True)
         self.optimiser = choice("optimiser", optimiser, ("sgd", "adamw"))

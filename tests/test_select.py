@@ -191,6 +191,9 @@ def test_rad_of_more_than_its_support_takes_the_support_and_the_next_best():
     p = pool(probs=margins(0.5, 0.1, 0.8, 0.2, 0.9))
     chosen = RAD(form="rad", mislabelled=1).choose(p, 4, 0)
     assert chosen.rows.tolist() == [0, 1, 2, 3] and chosen.about["k"] == 3 and chosen.about["support"] == 4
+    (told,) = chosen.warnings
+    assert "over 3 of the 5 rows left, and 4 are to be bought" in told
+    assert not RAD(form="rad", mislabelled=1).choose(p, 5, 0).warnings  # all of them: no choice to speak of
 
 
 @pytest.mark.parametrize("form", ["rad", "rad_loss"])
@@ -201,7 +204,9 @@ def test_rad_without_wrong_answers_is_margin_sampling_and_says_so(form):
     assert len(chosen.warnings) == 1 and "no wrong answer among the 50 rows left" in chosen.warnings[0] and "select=margin" in chosen.warnings[0]
 
 
-@pytest.mark.parametrize(("form", "m", "told"), [("rad", 50, "50 of the 50 rows left.*all of them"), ("rad", 70, "70 of the 50"), ("rad_loss", 25, "half or more")])
+@pytest.mark.parametrize(
+    ("form", "m", "told"), [("rad", 50, "50 of the 50 rows left.*all of them"), ("rad", 70, "70 of the 50"), ("rad_loss", 25, "half or more")]
+)
 def test_rad_where_no_choice_is_safe_is_uniform_and_says_so(form, m, told):
     p = pool(50)
     found = [RAD(form=form, mislabelled=m).choose(p, 10, seed) for seed in range(400)]
@@ -287,7 +292,7 @@ COMPARING = [lambda s: KCenter(sample=s), lambda s: ClusterMargin(candidates=1.2
 @pytest.mark.parametrize("make", COMPARING)
 def test_rules_that_compare_rows_say_their_memory_before_they_start(make, monkeypatch):
     p = pool(300)
-    with pytest.warns(Caution, match="compares 300 rows .* GB of memory") as seen:
+    with pytest.warns(Caution, match="compares 300 rows .* MB of memory") as seen:
         chosen = make(None).choose(p, 5, 0)
     assert list(chosen.warnings) == [str(seen[0].message)]
 
@@ -296,7 +301,19 @@ def test_rules_that_compare_rows_say_their_memory_before_they_start(make, monkey
 
     monkeypatch.setattr("sklearn.metrics.pairwise.euclidean_distances", stop)
     monkeypatch.setattr("sklearn.cluster.AgglomerativeClustering", stop)
-    with pytest.warns(Caution, match="GB of memory"), pytest.raises(InterruptedError):
+    with pytest.warns(Caution, match="MB of memory"), pytest.raises(InterruptedError):
+        make(None).choose(p, 5, 0)
+
+
+@pytest.mark.parametrize("make", COMPARING)
+def test_rules_that_compare_rows_refuse_what_the_machine_cannot_hold_and_broken_features(make, monkeypatch):
+    p = pool(300)
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 4000}.get)
+    with pytest.raises(Fault, match="compares 300 rows .* about 1 MB of memory, and this machine has 1 MB: set select.sample=10000"):
+        make(None).choose(p, 5, 0)
+    monkeypatch.undo()
+    p.features[17, 2] = np.inf
+    with pytest.raises(Fault, match="features to choose by hold NaN or infinity"):
         make(None).choose(p, 5, 0)
 
 

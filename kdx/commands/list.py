@@ -18,8 +18,9 @@ An option is chosen with `kdx train GROUP=OPTION`."""
 
 
 def groups(conf: Path) -> list[str]:
-    """Folders under `conf` that hold YAML files, by name: ["dataset", "loss", ...]"""
-    return sorted({path.parent.relative_to(conf).as_posix() for path in conf.rglob("*.yaml") if path.parent != conf})
+    """Folders under `conf` that hold options, by name: ["dataset", "loss", ...]; the claims of `kdx reproduce` are none."""
+    found = {path.parent.relative_to(conf).as_posix() for path in conf.rglob("*.yaml") if path.parent != conf}
+    return sorted(found - {"claim"})
 
 
 def options(conf: Path, group: str) -> list[str]:

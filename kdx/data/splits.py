@@ -92,6 +92,11 @@ def split(
     return Rows(None if has_test else np.sort(held_out), np.sort(validated), np.sort(chosen), np.sort(hidden), np.sort(extra))
 
 
+def some(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Rows of (N,) int64 labels, at most `count`, ascending: every class within one row of its share, fewer a subset of more."""
+    return np.sort(_order(labels, np.arange(len(labels)), _generator(seed, 4))[:count])
+
+
 @dataclass(frozen=True)
 class _Sizes:
     """Counts of rows; unlabelled: hidden rows and the set's own pool together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Iterator
 
@@ -40,10 +41,26 @@ def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Gen
 
 
 def beforehand(work: str, size: int) -> list[str]:
-    """Says at once what a rule is about to do and how many bytes that takes, and gives the same sentence back for `Chosen.warnings`."""
-    text = f"{work}: about {max(size / 1e9, 0.001):,.3g} GB of memory"
+    """Says at once what a rule is about to do and how many bytes it takes, and gives the same sentence back for `Chosen.warnings`.
+
+    Fault where the machine has less memory in all.
+    """
+    text = f"{work}: about {_bytes(size)} of memory"
+    if "sysconf" in vars(os) and size > (here := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise Fault(f"{text}, and this machine has {_bytes(here)}: set select.sample=10000 to draw so many rows first")
     warnings.warn(text, Caution, stacklevel=2)
     return [text]
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 1):.0f} MB"
+
+
+def finite(features: np.ndarray) -> np.ndarray:
+    """The same, in float64: in float32 the distance of two near rows is mostly rounding. Fault where one is not a number."""
+    if not np.isfinite(features).all():
+        raise Fault("the features to choose by hold NaN or infinity: that network's training has failed; try a lower lr")
+    return features.astype(np.float64)
 
 
 def lowest(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

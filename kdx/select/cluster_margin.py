@@ -6,7 +6,7 @@ import numpy as np
 
 from kdx.checks import integer, number
 from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import MOST, beforehand, lowest, margin, remaining, sampled
+from kdx.select._rows import MOST, beforehand, finite, lowest, margin, remaining, sampled
 
 
 class ClusterMargin(Rule):
@@ -33,7 +33,7 @@ class ClusterMargin(Rule):
         n = len(rows)
         # The distance of each pair in float64, and the library's working copy of them.
         told = beforehand(f"cluster_margin compares {n:,} rows in pairs", 8 * n * n + 8 * n * pool.features.shape[1])
-        cluster = _clusters(pool.features[rows], min(n, self.clusters or count))
+        cluster = _clusters(finite(pool.features[rows]), min(n, self.clusters or count))
         looked = lowest(margin(pool.student, rows), min(n, max(count, round(self.candidates * count))), rng)
         cluster = cluster[looked]
         order = rng.permutation(len(looked))

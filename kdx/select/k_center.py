@@ -6,7 +6,7 @@ import numpy as np
 
 from kdx.checks import integer
 from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import MOST, beforehand, remaining, sampled
+from kdx.select._rows import MOST, beforehand, finite, remaining, sampled
 
 
 class KCenter(Rule):
@@ -31,11 +31,11 @@ class KCenter(Rule):
         rows = sampled(left, count, self.sample, rng)
         centres = np.flatnonzero(pool.taken)
         told = beforehand(f"k_center compares {len(rows):,} rows with each centre", 8 * pool.features.shape[1] * (len(rows) + len(centres)))
-        features = pool.features[rows].astype(np.float64)  # in float32 the distances of near rows are mostly rounding
+        features = finite(pool.features[rows])
         squares = np.einsum("nd,nd->n", features, features)[:, None]
         away = np.full(len(rows), np.inf)
         if len(centres):
-            away = pairwise_distances_argmin_min(features, pool.features[centres].astype(np.float64))[1] ** 2
+            away = pairwise_distances_argmin_min(features, finite(pool.features[centres]))[1] ** 2
         picked = np.empty(count, dtype=np.int64)
         for i in range(count):
             picked[i] = at = int(away.argmax()) if i or len(centres) else int(rng.integers(len(rows)))

@@ -108,9 +108,16 @@ class RAD(Rule):
         k = int(np.count_nonzero(p))
         support = max(k, count)  # of fewer than are to be picked, no distribution without repetition can be made
         picked = order[:support][dep_round(inclusion(gains[order[:support]], count), rng)]
-        told = [] if m else [f"{self.form} expects no wrong answer among the {n} rows left: it just takes the {count} smallest margins,"
-                             " as select=margin does. select.mislabelled=0.1 would guard it"]  # fmt: skip
-        return Chosen(np.sort(rows[picked]), about | {"k": k, "value": value, "support": support}, told)
+        return Chosen(np.sort(rows[picked]), about | {"k": k, "value": value, "support": support}, self._remarks(m, k, count, n))
+
+    def _remarks(self, m: int, k: int, count: int, n: int) -> list[str]:
+        if m == 0:
+            return [f"{self.form} expects no wrong answer among the {n} rows left: it just takes the {count} smallest margins,"
+                    " as select=margin does. select.mislabelled=0.1 would guard it"]  # fmt: skip
+        if k < count < n:
+            return [f"{self.form} would spread its choice over {k} of the {n} rows left, and {count} are to be bought: it takes the {count}"
+                    " smallest margins, as select=margin does. Buy fewer in a round"]  # fmt: skip
+        return []
 
     def _wrong(self, pool: Pool, n: int) -> int:
         if isinstance(self.mislabelled, int):

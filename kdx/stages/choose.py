@@ -14,6 +14,7 @@ from kdx.labels import clean_answers
 from kdx.models.tap import penultimate
 from kdx.runtime import Runtime
 from kdx.select import Pool, Rule
+from kdx.stages.cautions import cautions
 from kdx.stages.files import open_network, open_split
 from kdx.store import Work
 
@@ -38,11 +39,13 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, rule: Component, seed: 
     if "features" in chooser.needs:
         found["features"] = features(runtime, pupil, split)
     classes = len(data.json("data.json")["classes"])
-    chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(data, answers), **found), count, seed)
+    with cautions(work) as told:  # a rule says at once what it is about to need, and all else with its choice
+        chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(data, answers), **found), count, seed)
     rows = np.sort(np.concatenate([before, chosen.rows])).astype(np.int64)
     np.save(work.path / "rows.npy", rows)
     for warning in chosen.warnings:
-        work.note(warning, "warning")
+        if warning not in told:
+            work.note(warning, "warning")
     work.write_json("chosen.json", {"rows": len(rows), "new": len(chosen.rows), "about": dict(chosen.about), "warnings": list(chosen.warnings)})
 
 

@@ -9,7 +9,6 @@ import pickle
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,16 +20,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdx.artifact import Artifact
-from kdx.budget import shares, total_steps
+from kdx.budget import shares, total_steps, used
 from kdx.component import Component, Source
 from kdx.core import Frozen, Objective, Outcome, Parts, Split, Streams
 from kdx.data.augment import Chain, Views
+from kdx.data.splits import some
 from kdx.data.streams import Loader, Stream
 from kdx.evaluate import predict, quick
-from kdx.faults import Caution, Fault
+from kdx.faults import Fault
 from kdx.labels import Stored, extras, teach
 from kdx.models.weights import load_weights
 from kdx.runtime import Runtime
+from kdx.stages.cautions import cautions
 from kdx.stages.files import new_network, open_network, open_split
 from kdx.store import Work, subseed
 from kdx.trainer import NonFinite, Training, fit
@@ -79,7 +80,8 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
     if runtime.compile:
         functorch.donated_buffer = False  # else a term's own gradient, taken for the log, could not keep the graph
         student.compile()
-    steps = total_steps(training.spec, sum(about["counts"][s] for s in epoch), work.name)
+    counts = used(about["counts"], settings.rows)
+    steps = total_steps(training.spec, sum(counts[s] for s in epoch), work.name)
     streams = open_streams(objective, data, settings, runtime, seed=views_seed, parts=parts, clean=clean and bool(teachers), rows=rows)
     optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
     schedule = settings.build_schedule(optimiser, steps)
@@ -87,7 +89,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
                   pool=about["counts"].get("unlabelled", 0))  # fmt: skip
     start = watch.restore(saved) if saved else 0
     work.rewind(start)
-    per_epoch = max(1, sum(about["counts"][s] for s in epoch) // settings.batch_size)
+    per_epoch = max(1, sum(counts[s] for s in epoch) // settings.batch_size)
     batches = iter(Loader(streams, start=start, stop=steps, workers=runtime.workers))
     with contextlib.closing(batches), watch.until_interrupted(), cautions(work):
         try:
@@ -100,23 +102,6 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
             raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
     watch.publish(done)
     work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
-
-
-@contextlib.contextmanager
-def cautions(work: Work) -> Iterator[None]:
-    """What a method finds worth a `Caution` inside is told and kept as a warning of the run."""
-    with warnings.catch_warnings():
-        usual = warnings.showwarning
-
-        def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, Caution):
-                work.note(str(message), "warning")
-            else:
-                usual(message, category, *rest, **more)
-
-        warnings.simplefilter("always", Caution)
-        warnings.showwarning = tell
-        yield
 
 
 def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
@@ -141,6 +126,8 @@ def open_streams(objective: Objective, data: Artifact, settings: Training, runti
         elif name in objective.uses:
             raise Fault(missing_stream(type(objective).__name__, name, list(found)))
     kept = {} if rows is None else {"unlabelled": torch.from_numpy(np.load(rows.file("rows.npy")))}
+    if settings.rows is not None and settings.rows < len(found.get("labelled", ())):
+        kept["labelled"] = torch.from_numpy(some(found["labelled"].labels.cpu().numpy(), settings.rows, seed=subseed(seed, "rows")))
     sizes = shares(settings.batch_size, {n: len(kept.get(n, s)) for n, s in found.items()}, settings.labelled_share)
     cycles: Mapping[str, int] = {}
     if isinstance(parts.teacher, Stored) and not parts.teacher.clean:

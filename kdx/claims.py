@@ -1,0 +1,176 @@
+"""Claims that can be run again: plain files in conf/claim, each read into a Claim and checked. No torch, and nothing of Hydra's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdx.checks import shown
+from kdx.faults import Fault, nearest
+from kdx.locate import conf_dir
+
+KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
+COMMANDS = ("train", "halfspace")
+UNITS = {"points": (100.0, 1), "share": (1.0, 3)}
+"""unit -> (what a figure is multiplied with before it is shown, digits): accuracies are shown as per cent, their differences as points."""
+OURS = ("seed", "store", "stages", "device", "hydra", "seeds", "first_seed", "json")
+"""Keys that `kdx reproduce` sets itself."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a run. train: at "student.last.test.accuracy", dotted keys into `file`, a file of the stage's artifact, such as
+    "evaluate/results.json". halfspace: at names the method, and the figure is its accuracy. unit: of UNITS."""
+
+    arm: str
+    at: str
+    file: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """That the figure `more` exceeds the figure `less`, by about `difference` in the unit of both (None: no number is claimed)."""
+
+    more: str
+    less: str
+    difference: float | None
+    what: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """title: the file's first comment. by: who claims it. measured: what was found before, and where. command: of kdx, which runs each arm
+    with its words. claimed: pairs that get a verdict; beside: controls without which the reading would be wrong."""
+
+    name: str
+    title: str
+    by: str
+    measured: str
+    command: str
+    arms: Mapping[str, tuple[str, ...]]
+    figures: Mapping[str, Figure]
+    claimed: tuple[Pair, ...]
+    beside: tuple[Pair, ...]
+    remarks: str
+
+
+def folder() -> Path:
+    return conf_dir() / "claim"
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in folder().glob("*.yaml"))
+
+
+def title(path: Path) -> str:
+    """The file's first line, a comment, as text."""
+    with path.open(encoding="utf-8") as file:
+        first = file.readline().strip()
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def read(name: str) -> Claim:
+    """Faults: no claim of that name, or a file that is not as docs/commands.md says."""
+    path = folder() / f"{name}.yaml"
+    if name not in names():
+        raise Fault(f"there is no claim '{name}'{nearest(name, names())}; kdx reproduce lists them")
+    return parse(name, title(path), yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def parse(name: str, heading: str, body: Any) -> Claim:
+    """A claim from its file's content. Raises a Fault that names the claim and the key."""
+    with named(f"claim {name}"):
+        body = {"command": "train", "words": [], "beside": [], "remarks": ""} | keyed(body, KEYS)
+        option("command", body["command"], COMMANDS)
+        common = words("words", body["words"])
+        arms = {arm: (*common, *words(f"arms.{arm}", own)) for arm, own in mapping("arms", body["arms"]).items()}
+        figures = {key: figure(f"figures.{key}", spec, arms) for key, spec in mapping("figures", body["figures"]).items()}
+        unused = arms.keys() - {f.arm for f in figures.values()}
+        if unused:
+            raise Fault(f"no figure is taken of {', '.join(sorted(unused))}")
+        claimed, beside = (tuple(pair(key, spec, figures) for spec in listed(key, body[key])) for key in ("claimed", "beside"))
+        if not heading or not claimed:
+            raise Fault("the file must begin with a comment that says what is claimed, and `claimed` must hold a pair of figures")
+        return Claim(name, heading, text("by", body["by"]), text("measured", body["measured"]), body["command"], arms, figures, claimed,
+                     beside, str(body["remarks"]).strip())  # fmt: skip
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Fault as error:
+        raise Fault(f"{what}: {error}") from error
+    except KeyError as error:
+        raise Fault(f"{what}: the key {error} is missing") from error
+
+
+def keyed(body: Any, allowed: Sequence[str]) -> dict[str, Any]:
+    if not isinstance(body, Mapping):
+        raise Fault(f"wanted the keys {', '.join(allowed)}; given: {shown(body)}")
+    wrong = [f"'{key}' is no key of it{nearest(str(key), allowed)}" for key in body if key not in allowed]
+    if wrong:
+        raise Fault("; ".join(wrong))
+    return dict(body)
+
+
+def mapping(key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        raise Fault(f"{key} must hold a name and a value for each; given: {shown(value)}")
+    return {str(k): v for k, v in value.items()}
+
+
+def listed(key: str, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise Fault(f"{key} must be a list; given: {shown(value)}")
+    return value
+
+
+def option(key: str, value: Any, options: Sequence[str] | Mapping[str, Any]) -> str:
+    if value not in options:
+        raise Fault(f"{key} has no option {shown(value)}{nearest(str(value), options)}")
+    return value
+
+
+def text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Fault(f"{key} must be a text; given: {shown(value)}")
+    return value.strip()
+
+
+def words(key: str, value: Any) -> tuple[str, ...]:
+    """Settings as one types them, without those that `kdx reproduce` adds."""
+    for word in listed(key, value):
+        if not isinstance(word, str) or "=" not in word or word.startswith("-"):
+            raise Fault(f"{key} must list words such as loss=kd; given: {shown(word)} (in YAML a word with ': ' or '[' at its start needs quotes)")
+        if word.split("=")[0].split(".")[0] in OURS:
+            raise Fault(f"{key} must not set {word}: kdx reproduce does")
+    return tuple(value)
+
+
+def figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
+    """{arm, role: student} is short for {arm, at: student.last.test.accuracy}; {arm, method: SLaM} is of `kdx halfspace`."""
+    spec = {"file": "evaluate/results.json", "unit": "points"} | keyed(spec, ("arm", "role", "method", "at", "file", "unit"))
+    option(f"{key}.arm", spec["arm"], arms)
+    ways = [way for way in ("role", "method", "at") if way in spec]
+    if len(ways) != 1:
+        raise Fault(f"{key} needs one of role, method and at; given: {shown(spec)}")
+    at = text(f"{key}.{ways[0]}", spec[ways[0]])
+    return Figure(spec["arm"], f"{at}.last.test.accuracy" if ways == ["role"] else at, text(f"{key}.file", spec["file"]),
+                  option(f"{key}.unit", spec["unit"], UNITS))  # fmt: skip
+
+
+def pair(key: str, spec: Any, figures: Mapping[str, Figure]) -> Pair:
+    spec = {"difference": None, "what": ""} | keyed(spec, ("more", "less", "difference", "what"))
+    if spec["difference"] is not None and (isinstance(spec["difference"], bool) or not isinstance(spec["difference"], int | float)):
+        raise Fault(f"{key}: difference must be a number or null; given: {shown(spec['difference'])}")
+    more, less = (option(f"{key}: {side}", spec[side], figures) for side in ("more", "less"))
+    if figures[more].unit != figures[less].unit:
+        raise Fault(f"{key}: {more} is in {figures[more].unit} and {less} in {figures[less].unit}: only alike figures can be compared")
+    return Pair(more, less, spec["difference"], str(spec["what"]))

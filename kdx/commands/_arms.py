@@ -1,0 +1,88 @@
+"""One arm of a claim with one seed: what `kdx train` or `kdx halfspace` would do, and the figures that are read from it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from kdx import compose
+from kdx.artifact import Artifact
+from kdx.claims import Figure
+from kdx.commands import halfspace
+from kdx.commands._words import parse
+from kdx.faults import Fault
+from kdx.run import environment, perform, protocol
+from kdx.store import Listener
+from kdx.wiring import wire
+
+Look = Callable[[Figure], float]
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Fault as error:
+        raise Fault(f"{what}: {error}") from error
+
+
+def try_halfspace(arm: str, words: Sequence[str], seed: int, further: Sequence[str], place: Path) -> tuple[Look, dict[str, Any]]:
+    problem, _ = halfspace.asked(parse("halfspace", words, halfspace.OPTIONS))
+    errors, _ = halfspace.measure(problem, [seed])
+
+    def look(figure: Figure) -> float:
+        if figure.at not in errors:
+            raise Fault(f"kdx halfspace has no method '{figure.at}'; it has {', '.join(errors)}")
+        return 1 - errors[figure.at][0]
+
+    return look, {"words": [*words, f"first_seed={seed}", "seeds=1"]}
+
+
+def try_train(arm: str, words: Sequence[str], seed: int, further: Sequence[str], place: Path) -> tuple[Look, dict[str, Any]]:
+    """One run as `kdx train` makes it, with a run folder of its own (without pictures); what is stored is not computed again."""
+    from kdx.report.folder import RunFolder
+    from kdx.report.listener import Many
+    from kdx.report.progress import Progress
+
+    whole = [*words, *further, f"seed={seed}"]
+    order = wire(compose.check_words(whole))
+    folder = RunFolder(place / f"{arm}-{seed}", dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *whole])
+    folder.run["store"] = str(order.store.resolve())
+    try:
+        with Progress() if sys.stderr.isatty() else nullcontext(Listener()) as progress:
+            found, artifacts = perform(order, Many(progress, folder))
+    except KeyboardInterrupt:
+        folder.interrupt()
+        print(f"interrupted; what is finished is in {order.store}: the same command goes on", file=sys.stderr)
+        raise
+    except Exception as error:
+        folder.fail(error)
+        raise Fault(f"{error if isinstance(error, Fault) else f'{type(error).__name__}: {error}'}\nthe traceback is in {folder.path}/run.json") from error
+    folder.run["protocol"] = protocol(order, artifacts["prepare"])
+    for name, artifact in artifacts.items():
+        folder.link(name, artifact.path)
+    folder.finish(found.json("results.json"), None, order.headline)
+    stages = {**artifacts, "evaluate": found}
+    return lambda figure: value(stages, figure), {"words": whole, "folder": str(folder.path), "evaluate": found.key}
+
+
+def value(stages: Mapping[str, Artifact], figure: Figure) -> float:
+    """A number out of a file of one of the run's stages: `at` are dotted keys, in a list counted from 0."""
+    stage, _, name = figure.file.partition("/")
+    if stage not in stages or not stages[stage].file(name).is_file():
+        raise Fault(f"the run has no {figure.file}; its stages are {', '.join(stages)}")
+    node: Any = stages[stage].json(name)
+    for depth, key in enumerate(keys := figure.at.split("."), 1):
+        if isinstance(node, list) and key.isdigit() and int(key) < len(node):
+            node = node[int(key)]
+        elif isinstance(node, Mapping) and key in node:
+            node = node[key]
+        else:
+            has = f"it has {', '.join(map(str, node))}" if isinstance(node, Mapping) else f"there stands {str(node)[:60]}"
+            raise Fault(f"{figure.file} has no '{'.'.join(keys[:depth])}': {has}")
+    if isinstance(node, bool) or not isinstance(node, int | float):
+        raise Fault(f"'{figure.at}' of {figure.file} is no number: {str(node)[:60]}")
+    return float(node)

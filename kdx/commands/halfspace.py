@@ -1,0 +1,109 @@
+"""Learn a halfspace with a margin from labels that were flipped: SLaM's algorithm and its bound, beside its rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx import checks
+from kdx.commands._show import table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
+from kdx.faults import Fault, Faults
+from kdx.halfspace import METHODS, Problem, bound, compare
+from kdx.report.plain import dump, write_atomically
+from kdx.report.statistics import chance, paired, plus_minus, spread
+
+OPTIONS = (
+    Option("dimension", "10", "of the points, at least 2"),
+    Option("margin", "0.1", "no point of norm 1 lies nearer to the plane, in (0, 1)"),
+    Option("noise", "0.2", "the chance that a label is flipped, in [0, 0.5)"),
+    Option("stretch", "6", "of the first coordinate before points are scaled to norm 1; 1: alike in all directions, where adding up y x is enough"),
+    Option("rows", "20000", "noisy examples to learn from"),
+    Option("steps", None, "updates; default: rows, each with an example of its own"),
+    Option("test_rows", "20000", "clean examples that the error is measured on"),
+    Option("seeds", "5", "how many repetitions, each with points, noise and order of its own"),
+    Option("first_seed", "0", "the seed of the first"),
+    Option("json", None, "write the figures to this file as well"),
+)
+HELP = help_text("kdx halfspace [key=value ...]", OPTIONS,
+                 "Few and noisy examples: kdx halfspace dimension=50 noise=0.4 rows=1000 seeds=10")  # fmt: skip
+WHOLE = ("dimension", "rows", "steps", "test_rows", "seeds", "first_seed")
+
+
+def main(argv: Sequence[str]) -> int:
+    if asks_for_help(argv):
+        print(HELP)
+        return 0
+    words = parse("halfspace", argv, OPTIONS)
+    if words.names:
+        raise Fault(f"kdx halfspace takes settings only, written key=value; given: {' '.join(words.names)}")
+    problem, seeds = asked(words)
+    errors, guessed = measure(problem, seeds)
+    show(problem, errors, guessed)
+    if words["json"]:
+        about = {"problem": vars(problem), "bound": bound(problem), "seeds": list(seeds), "errors": errors, "noise_estimated": guessed}
+        write_atomically(Path(words["json"]).expanduser(), dump(about))
+    return 0
+
+
+def asked(words: Words) -> tuple[Problem, range]:
+    """(the problem, its seeds). Raises Faults: everything that is wrong with the values."""
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        if option.name != "json" and words[option.name] is not None:
+            with checks.gather(faults):
+                values[option.name] = numeral(option.name, words[option.name], whole=option.name in WHOLE)
+    if faults:
+        raise Faults(faults)
+    seeds, first = values.pop("seeds"), values.pop("first_seed")
+    problem = None
+    with checks.gather(faults):
+        checks.integer("seeds", seeds, low=1, high=10_000)
+        checks.integer("first_seed", first, low=0)
+        problem = Problem(**{"steps": values["rows"]} | values)
+    if faults or problem is None:
+        raise Faults(faults)
+    return problem, range(first, first + seeds)
+
+
+def numeral(name: str, text: str, whole: bool) -> int | float:
+    """The number that a word holds."""
+    try:
+        return int(text.replace("_", "")) if whole else float(text)
+    except ValueError:
+        raise Fault(f"{name} must be a {'whole ' if whole else ''}number; given: {text!r}") from None
+
+
+def measure(problem: Problem, seeds: Sequence[int]) -> tuple[dict[str, list[float]], list[float]]:
+    """(method -> its error for each seed, the estimated noise for each seed)"""
+    found = [compare(problem, seed) for seed in seeds]
+    return {name: [errors[name] for errors, _ in found] for name in METHODS}, [guess for _, guess in found]
+
+
+def show(problem: Problem, errors: Mapping[str, Sequence[float]], guessed: Sequence[float]) -> None:
+    ours = errors[METHODS[0]]
+    rows = []
+    for name, values in errors.items():
+        own = spread(values)
+        row = [name, plus_minus(100 * own.mean, scaled(own.deviation), 2), f"{100 * own.high:.2f}"]
+        if name == METHODS[0]:
+            rows.append([*row, "", "", ""])
+            continue
+        less = paired(values, ours)
+        rows.append([*row, plus_minus(100 * less.mean, scaled(less.deviation), 2, signed=True), f"{less.wins}/{less.n}", chance(less.p)])
+    limit = bound(problem)
+    told = "above 1, so it says nothing here" if limit > 1 else f"{100 * limit:.1f}%"
+    below = [
+        f"Bound on SLaM's expected error, 4 / ((1 - 2 noise) margin sqrt(T)): {limit:.3f}, {told}.",
+        f"The noise was {problem.noise:g}; estimated from held-out examples: {plus_minus(spread(guessed).mean, spread(guessed).deviation, 3)}.",
+        "more than SLaM: the method's error less SLaM's, seed by seed; wins: seeds where SLaM errs less; p: two-sided paired t-test, uncorrected.",
+    ]
+    title = (f"Halfspaces: dimension {problem.dimension}, margin {problem.margin:g}, noise {problem.noise:g}, stretch {problem.stretch:g}, "
+             f"{problem.rows:,} examples, {problem.steps:,} updates, {len(ours)} seeds")  # fmt: skip
+    table(title, ["method", "error %", "worst %", "more than SLaM", "wins", "p"], rows, below)
+
+
+def scaled(deviation: float | None) -> float | None:
+    return None if deviation is None else 100 * deviation

@@ -1,0 +1,174 @@
+"""Run a published claim again with fresh seeds, beside its controls: it holds, is not significant, or is contradicted."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx import claims, compose
+from kdx.claims import UNITS, Claim
+from kdx.commands import halfspace
+from kdx.commands._arms import told, try_halfspace, try_train
+from kdx.commands._show import table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
+from kdx.commands.halfspace import numeral
+from kdx.faults import Fault, Faults
+from kdx.report.plain import dump, write_atomically
+from kdx.report.statistics import chance, paired, plus_minus, spread, verdict
+from kdx.run import all_stored
+from kdx.wiring import examine
+
+OPTIONS = (
+    Option("seeds", "5", "how many, each with its own split, initialisation and order; --seeds N says the same"),
+    Option("first_seed", "1000", "the first of them; these were used for no setting"),
+    Option("store", "outputs/store", "finished stages: a second call goes on where the first one stopped; runs go to runs/reproduce beside it"),
+)
+GROUPS = ("device",)
+HELP = help_text("kdx reproduce                          the claims\nkdx reproduce NAME ... --seeds N [key=value ...]", OPTIONS,
+                 "Keys of a group as in kdx train: device=cpu device.threads=1")  # fmt: skip
+
+Values = dict[str, list[float]]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0 whatever the verdict; 1: a run failed; 2: bad input, and nothing was run."""
+    if asks_for_help(argv):
+        print(HELP)
+        return 0
+    words = parse("reproduce", flagless(argv), OPTIONS, GROUPS)
+    seeds = asked(words)
+    if not words.names:
+        show_claims()
+        return 0
+    chosen = [claims.read(name) for name in dict.fromkeys(words.names)]
+    compose.register_names()
+    further = compose.quote_paths([*words.composed, f"store={words['store']}"])
+    check(chosen, further, seeds)
+    code = 0
+    for claim in chosen:
+        place = Path(str(words["store"])).expanduser().absolute().parent / "runs" / "reproduce" / claim.name
+        try:
+            values, runs = measure(claim, seeds, further, place)
+        except Fault as fault:
+            print(f"claim {claim.name}: {fault}", file=sys.stderr)
+            code = 1
+            continue
+        told = judged(claim, values)
+        place.mkdir(parents=True, exist_ok=True)
+        document = {"claim": claim.name, "title": claim.title, "by": claim.by, "measured": claim.measured, "seeds": list(seeds),
+                    "arms": claim.arms, "words": list(further), "figures": values, "comparisons": told, "remarks": claim.remarks, "runs": runs}  # fmt: skip
+        write_atomically(place / "reproduce.json", dump(document))
+        show(claim, values, told, place)
+    return code
+
+
+def flagless(argv: Sequence[str]) -> list[str]:
+    """`--seeds N` and `--seeds=N` as `seeds=N`."""
+    found = [word.removeprefix("--") if word.startswith("--seeds=") else word for word in argv]
+    while "--seeds" in found:
+        at = found.index("--seeds")
+        if at + 1 == len(found):
+            raise Fault("--seeds needs a number: kdx reproduce kd --seeds 5")
+        found[at : at + 2] = [f"seeds={found[at + 1]}"]
+    return found
+
+
+def asked(words: Words) -> range:
+    """The seeds."""
+    values = {name: numeral(name, str(words[name]), whole=True) for name in ("seeds", "first_seed")}
+    faults = [f"{name} must be at least {low}; given: {values[name]}" for name, low in (("seeds", 1), ("first_seed", 0)) if values[name] < low]
+    if faults:
+        raise Faults(faults)
+    return range(values["first_seed"], values["first_seed"] + values["seeds"])
+
+
+def show_claims() -> None:
+    rows = [[claim.name, claim.title, claim.measured] for claim in map(claims.read, claims.names())]
+    table("Claims: kdx reproduce NAME --seeds 5", ["name", "what is claimed", "measured before"], rows)
+
+
+def check(chosen: Sequence[Claim], further: Sequence[str], seeds: range) -> None:
+    """Every arm of every claim with the first seed, before anything is run. Raises Faults with all that is wrong."""
+    faults: list[str] = []
+    for claim in chosen:
+        for arm, words in claim.arms.items():
+            wrong = halfspace_faults(words) if claim.command == "halfspace" else train_faults([*words, *further, f"seed={seeds[0]}"])
+            faults += [f"claim {claim.name}, arm {arm}: {fault}" for fault in wrong]
+    if faults:
+        raise Faults(faults)
+
+
+def halfspace_faults(words: Sequence[str]) -> list[str]:
+    try:
+        halfspace.asked(parse("halfspace", words, halfspace.OPTIONS))
+    except Faults as error:
+        return error.messages
+    except Fault as error:
+        return [str(error)]
+    return []
+
+
+def train_faults(words: Sequence[str]) -> list[str]:
+    config, faults, _ = compose.examine(words)
+    if config is None or faults:
+        return faults
+    order, faults = examine(config)
+    if faults or all_stored(order):
+        return faults
+    from kdx.preflight import inspect
+
+    return inspect(order)
+
+
+def measure(claim: Claim, seeds: Sequence[int], further: Sequence[str], place: Path) -> tuple[Values, list[dict[str, Any]]]:
+    """(figure -> its value for each seed, what is known of each run). All arms of a seed come before the next seed."""
+    values: Values = {name: [] for name in claim.figures}
+    runs: list[dict[str, Any]] = []
+    for number, seed in enumerate(seeds, 1):
+        for arm, words in claim.arms.items():
+            began = time.monotonic()
+            with told(f"arm {arm}, seed {seed}"):
+                look, about = (try_halfspace if claim.command == "halfspace" else try_train)(arm, words, seed, further, place)
+                for name, figure in claim.figures.items():
+                    if figure.arm == arm:
+                        values[name].append(look(figure))
+            seconds = time.monotonic() - began
+            runs.append({"arm": arm, "seed": seed, "seconds": round(seconds, 1), **about})
+            now = ", ".join(f"{name} {UNITS[f.unit][0] * values[name][-1]:.4g}" for name, f in claim.figures.items() if f.arm == arm)
+            print(f"{claim.name} {number}/{len(seeds)}  seed {seed}, {arm}: {now}  ({seconds:.0f} s)", flush=True)
+    return values, runs
+
+
+def judged(claim: Claim, values: Values) -> list[dict[str, Any]]:
+    """Each pair of the claim in its figures' unit; `verdict` is None for a control. p is uncorrected for the number of pairs."""
+    found = []
+    for pairs, counts in ((claim.claimed, True), (claim.beside, False)):
+        for pair in pairs:
+            scale, _ = UNITS[claim.figures[pair.more].unit]
+            tested = paired([scale * v for v in values[pair.more]], [scale * v for v in values[pair.less]])
+            found.append({**vars(pair), "unit": claim.figures[pair.more].unit, "n": tested.n, "mean": tested.mean, "deviation": tested.deviation, "wins": tested.wins,
+                          "losses": tested.losses, "p": tested.p, "verdict": verdict(tested) if counts else None})  # fmt: skip
+    return found
+
+
+def show(claim: Claim, values: Values, told: Sequence[Mapping[str, Any]], place: Path) -> None:
+    rows = []
+    for name, found in values.items():
+        scale, digits = UNITS[claim.figures[name].unit]
+        own = spread([scale * v for v in found])
+        rows.append([name, str(own.n), plus_minus(own.mean, own.deviation, digits), f"{own.low:.{digits}f} to {own.high:.{digits}f}"])
+    print()
+    table(f"{claim.title}\n{claim.by}. Measured before: {claim.measured}", ["accuracy in %, or share", "n", "mean ± deviation", "from, to"], rows)
+    rows = []
+    for pair in told:
+        _, digits = UNITS[pair["unit"]]
+        rows.append([f"{pair['more']} - {pair['less']}" + (f" ({pair['what']})" if pair["what"] else ""),
+                     plus_minus(pair["mean"], pair["deviation"], digits, signed=True), f"{pair['wins']}/{pair['n']}", chance(pair["p"]),
+                     "-" if pair["difference"] is None else f"{pair['difference']:+.{digits}f}", pair["verdict"] or "control"])  # fmt: skip
+    below = ["Paired by seed; p: two-sided paired t-test, uncorrected." + (" One seed has no p: give --seeds 5." if told[0]["n"] == 1 else "")]
+    table("", ["difference", "points, or share", "wins", "p", "claimed", "verdict"], rows, [*below, *([claim.remarks] if claim.remarks else [])])
+    print(f"{os.path.relpath(place)}/reproduce.json" + ("; a run folder for each arm and seed beside it" if claim.command == "train" else ""))
