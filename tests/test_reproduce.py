@@ -104,7 +104,7 @@ def test_a_failing_run_is_told_and_the_next_claim_goes_on(small, capsys):
     (small / "claim/bad.yaml").write_text("# A claim with a figure that no run has\n" + yaml.safe_dump(bad))
     assert main(["reproduce", "bad", "small", "seeds=1", *CPU]) == 1
     out, err = capsys.readouterr()
-    assert "claim bad: arm kd, seed 1000: evaluate/results.json has no 'teacher.last.test.eec': it has" in err and "Traceback" not in err
+    assert "claim bad: arm kd, seed 5000: evaluate/results.json has no 'teacher.last.test.eec': it has" in err and "Traceback" not in err
     assert "A small claim" in out and (small / "outputs/runs/reproduce/small/reproduce.json").is_file()
 
 

@@ -35,8 +35,8 @@ def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Gen
             raise Fault(f"{count} answers are to be bought among select.sample={sample} rows: set select.sample to more than {count}")
         return np.sort(rng.choice(rows, sample, replace=False))
     if len(rows) > MOST:
-        raise Fault(f"this rule compares rows with each other, at most {MOST:,} of them, and {len(rows):,} are left: set select.sample={MOST // 2}"
-                    " to draw so many first, or choose select=margin or select=rad")  # fmt: skip
+        raise Fault(f"this rule compares rows with each other, at most {MOST:,} of them, and {len(rows):,} are left:"
+                    f" set select.sample={MOST // 2} to draw so many first, or choose select=margin or select=rad")  # fmt: skip
     return rows
 
 
@@ -139,5 +139,6 @@ def _pieces(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.nd
         part -= part.max(1, keepdims=True)
         if not np.isfinite(part).all():
             row = rows[at][~np.isfinite(part).all(1)][0]
-            raise Fault(f"the answers to choose by hold NaN or infinity, first in pool row {row}: that network's training has failed; try a lower lr")
+            raise Fault(f"the answers to choose by hold NaN or infinity, first in pool row {row}:"
+                        " that network's training has failed; try a lower lr")  # fmt: skip
         yield at, part
