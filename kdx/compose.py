@@ -93,7 +93,7 @@ def _parse(words: Sequence[str], faults: list[str]) -> list[Override]:
     parsed = []
     for word in words:
         try:
-            parsed.append(parser.parse_override(word))
+            parsed.append(parser.parse_override(slotted(word)))
             if not parsed[-1].key_or_group:
                 faults.append(_unreadable(f"={word.partition('=')[2]}"))
                 parsed.pop()
