@@ -5,7 +5,7 @@
     scripts/bench.py --only train --pair resnet56:resnet20
     scripts/bench.py --quick                           tiny sizes: shows that it runs, measures nothing
 
-Parts: train (see scripts/bench_train.py), augment, store, estimate, start. docs/benchmarks.md tells what each figure means and what it should be.
+Parts: train (see scripts/bench_train.py), augment, store, estimate, select, start. docs/benchmarks.md tells what each figure means and what it should be.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]  # the kdx of this clone, whatever is installed
 
 PAIRS = ("resnet56:resnet20", "resnet32x4:resnet8x4")
-AUGMENT_GOAL, STORE_GOAL, START_GOAL, ESTIMATE_GOAL = 12.0, 0.75, 0.15, 2.0
+AUGMENT_GOAL, STORE_GOAL, START_GOAL, ESTIMATE_GOAL, SELECT_GOAL = 12.0, 0.75, 0.15, 2.0, 2.0
 
 
 def alternate(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[tuple[float, float]]]:
@@ -194,6 +194,45 @@ def estimate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"seconds": found, "grid_error": mean, "grid_error_99": most}
 
 
+def select(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Rules that buy answers, each for one round: RAD in a large pool, and those that compare rows with each other in a smaller one."""
+    import warnings
+
+    import numpy as np
+
+    from kdx.faults import Caution
+    from kdx.select import Pool
+    from kdx.select.cluster_margin import ClusterMargin
+    from kdx.select.k_center import KCenter
+    from kdx.select.rad import RAD
+
+    rng = np.random.default_rng(0)
+    large, small, count = (10_000, 500, 50) if args.quick else (1_000_000, 10_000, 1000)
+    rad, compared = (
+        Pool(classes=10, taken=np.zeros(rows, dtype=bool), student=3 * rng.standard_normal((rows, 10), dtype=np.float32), wrong=0.2,
+             features=rng.standard_normal((rows, 64), dtype=np.float32) if rows == small else None)
+        for rows in (large, small)
+    )  # fmt: skip
+    work = {
+        f"rad, {count:,} of {large:,}": (RAD(form="rad", mislabelled=None), rad, count),
+        f"rad, {large // 2:,} of {large:,}": (RAD(form="rad", mislabelled=None), rad, large // 2),
+        f"rad_loss, {count:,} of {large:,}": (RAD(form="rad_loss", mislabelled=None), rad, count),
+        f"k_center, {count:,} of {small:,}": (KCenter(sample=None), compared, count),
+        f"cluster_margin, {count:,} of {small:,}": (ClusterMargin(candidates=1.25, clusters=None, sample=None), compared, count),
+    }
+    print(f"\nselect: one round, 10 classes, 64 features, {args.threads} thread(s); CPU seconds (wall)")
+    found: dict[str, Any] = {}
+    for name, (rule, pool, bought) in work.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Caution)
+            chosen = rule.choose(pool, bought, 0)
+            repeats = min(args.repeats, 3) if pool is rad else 1
+            found[name] = list(medians(alternate({name: lambda r=rule, p=pool, b=bought: r.choose(p, b, 0)}, repeats)[name]))
+        goal = f"  goal {SELECT_GOAL:g}" if pool is rad else "  " + "".join(chosen.warnings).rpartition(": ")[2]
+        print(f"  {name:34} {found[name][0]:6.2f} s ({found[name][1]:6.2f}){goal}")
+    return found
+
+
 def timed(words: Sequence[str], folder: Path) -> tuple[float, float]:
     """CPU and wall seconds of a command that succeeds."""
     before = os.times()
@@ -239,7 +278,7 @@ def start(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found | {"first_step_wall": first, "whole_run_wall": whole}
 
 
-PARTS = {"train": train, "augment": augment, "store": store, "estimate": estimate, "start": start}
+PARTS = {"train": train, "augment": augment, "store": store, "estimate": estimate, "select": select, "start": start}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

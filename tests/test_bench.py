@@ -22,7 +22,7 @@ def bench(root, folder, *words):
 @pytest.fixture(scope="module")
 def whole(root, tmp_path_factory):
     """All parts but `start`, in one process: importing torch is what takes long."""
-    parts = ["--only", "train", "--only", "augment", "--only", "store", "--only", "estimate"]
+    parts = [word for part in ("train", "augment", "store", "estimate", "select") for word in ("--only", part)]
     return bench(root, tmp_path_factory.mktemp("bench"), *parts, "--pair", "cnn_small:cnn_tiny", "--batch", "8", "--precision", "fp32", "--steps", "10")
 
 
@@ -55,6 +55,13 @@ def test_estimate_prints_its_seconds_and_the_grids_error(whole):
     told, figures = whole
     assert len(re.findall(rf"^  (?:slam|weighted).* {NUMBER} s \( *{NUMBER}\)", told, re.MULTILINE)) == 4
     assert f"{figures['estimate']['grid_error']:.4f} on average" in told and figures["estimate"]["grid_error"] < figures["estimate"]["grid_error_99"] < 1
+
+
+def test_select_times_each_rule(whole):
+    told, figures = whole
+    assert [name.split(",")[0] for name in figures["select"]] == ["rad", "rad", "rad_loss", "k_center", "cluster_margin"]
+    for name, (cpu, wall) in figures["select"].items():
+        assert cpu > 0 and wall > 0 and re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)  (goal 2|about \d+ MB)", told)
 
 
 @pytest.mark.slow

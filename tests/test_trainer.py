@@ -18,7 +18,7 @@ from kdx.trainer import NonFinite, Training, fit, gradient_norms
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 BASE = {
-    "epochs": None, "steps": None, "length": "100 steps", "batch_size": 8, "labelled_share": None, "optimiser": "adamw", "lr": 0.01,
+    "epochs": None, "steps": None, "length": "100 steps", "batch_size": 8, "rows": None, "labelled_share": None, "optimiser": "adamw", "lr": 0.01,
     "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant", "warmup": 0, "milestones": [0.5], "clip": None, "precision": "fp32",
     "patience": None, "target": None, "evaluate_every": None, "augment": [], "strong_augment": [],
 }  # fmt: skip
@@ -47,7 +47,7 @@ def test_schedules_by_hand():
 
 @pytest.mark.parametrize(("key", "value"), [("lr", 0), ("lr", "x"), ("batch_size", 0), ("optimiser", "adm"), ("schedule", "cos"), ("epochs", 0),
                                             ("warmup", 1.5), ("clip", 0), ("precision", "fp16"), ("target", 1.5), ("patience", 0),
-                                            ("labelled_share", 1), ("milestones", [2]), ("length", "forever"), ("weight_decay", -1)])  # fmt: skip
+                                            ("labelled_share", 1), ("rows", 0), ("milestones", [2]), ("length", "forever"), ("weight_decay", -1)])  # fmt: skip
 def test_training_refuses(key, value):
     with pytest.raises(Fault, match=key):
         settings(**{key: value})

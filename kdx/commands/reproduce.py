@@ -154,8 +154,8 @@ def judged(claim: Claim, values: Values) -> list[dict[str, Any]]:
         for pair in pairs:
             scale, _ = UNITS[claim.figures[pair.more].unit]
             tested = paired([scale * v for v in values[pair.more]], [scale * v for v in values[pair.less]])
-            found.append({**vars(pair), "unit": claim.figures[pair.more].unit, "n": tested.n, "mean": tested.mean, "deviation": tested.deviation, "wins": tested.wins,
-                          "losses": tested.losses, "p": tested.p, "verdict": verdict(tested) if counts else None})  # fmt: skip
+            about = {"unit": claim.figures[pair.more].unit, "verdict": verdict(tested) if counts else None}
+            found.append({**vars(pair), **vars(tested), **about})
     return found
 
 
