@@ -38,6 +38,18 @@ def register_names() -> None:
     OmegaConf.register_new_resolver("kdx_job_name", lambda number, words: f"{number}_{_slug(words)}".rstrip("_"), replace=True)
 
 
+def labelled_share(batch: Any, ratio: Any) -> float:
+    """Of a batch, for losses that say how pool rows join the labelled ones: a half ("equal"), or one row to `ratio` of the pool ("ratio").
+
+    A wrong value gives a half as well: the loss, which checks both, tells of it.
+    """
+    counts = isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 < ratio < float("inf")
+    return 1 / (1 + ratio) if batch == "ratio" and counts else 0.5
+
+
+OmegaConf.register_new_resolver("kdx_labelled_share", labelled_share, replace=True)
+
+
 def run_name(words: Sequence[str] = ()) -> str:
     moment, tail = os.environ[STAMP].split()
     return "_".join(p for p in (moment, _slug(words), tail) if p)
@@ -81,7 +93,7 @@ def _parse(words: Sequence[str], faults: list[str]) -> list[Override]:
     parsed = []
     for word in words:
         try:
-            parsed.append(parser.parse_override(word))
+            parsed.append(parser.parse_override(slotted(word)))
             if not parsed[-1].key_or_group:
                 faults.append(_unreadable(f"={word.partition('=')[2]}"))
                 parsed.pop()
@@ -108,6 +120,19 @@ def slotted(word: str) -> str:
     """`loss.weights=debiased` names an option of a slot, which in Hydra's words is `weights@loss.weights=debiased`."""
     key, given, value = word.partition("=")
     return f"{SLOTS[key]}@{word}" if given and key in SLOTS and not value.startswith("{") else word
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """An option that is a folder of options stands for all of them, one run each: experiment=ablation is experiment=ablation/a,ablation/b."""
+    return [_spread(word) for word in words]
+
+
+def _spread(word: str) -> str:
+    group, _, value = word.partition("=")
+    if group not in groups() or not value:
+        return word
+    inside = sorted(option for option in options_of(group) if option.startswith(f"{value}/"))
+    return f"{group}={','.join(inside)}" if inside and value not in options_of(group) else word
 
 
 def misplaced(words: Sequence[str], multirun: bool) -> list[str]:

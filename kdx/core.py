@@ -103,6 +103,11 @@ class Frozen:
         """(B, C, H, W) in [0, 1] -> (B, K) logits"""
         return self._module(x)
 
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(p.numel() for p in self._module.parameters())
+
 
 class Objective(nn.Module, ABC):
     """A method of training: what is minimised, and what is evaluated and saved at the end.

@@ -34,7 +34,7 @@ WORDS = [
     "student_train.steps=16", "student_train.evaluate_every=2", "student_train.schedule=one_cycle", "student_train.patience=6",
 ]  # fmt: skip
 """Dropout, augmentation (by default), early stopping and a schedule: all that a resumed stage must remember. Each step is a checkpoint."""
-NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "evaluate"]
+NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "audit", "evaluate"]
 FOLDERS = {"student-train": "train", "baseline-train": "train"}
 
 

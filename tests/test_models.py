@@ -179,7 +179,7 @@ def test_adapted_refuses(mean, std, wrong):
     ("vgg8", {"stochastic_depth": 0.1}, "no residual branches"), ("vgg8", {"depth": 9}, "8, 11, 13, 16"),
     ("resnet20", {"depth": 21}, r"6n \+ 2"),
     ("resnet20", {"widths": [16, 32]}, "4 channel"), ("resnet20", {"stochastic_depth": -0.1}, "stochastic_depth"),
-    ("wrn_16_2", {"depth": 20}, r"6n \+ 4"),
+    ("wrn_16_2", {"depth": 20}, r"6n \+ 4"), ("resnet18", {"stochastic_depth": "often"}, "or auto; given: 'often'"),
     ("shufflenet_v2", {"stochastic_depth": 0.1}, "no residual branches"), ("resnet18", {"variant": "resnet19"}, "did you mean"),
     ("resnet18", {"weights": "IMAGENET1K_V7"}, "IMAGENET1K_V1"), ("vit_b_16", {"patch": 17}, "patch"),
     ("vit_b_16", {"patch": 4, "weights": "DEFAULT"}, "patch=null"),
@@ -205,6 +205,18 @@ def test_rates_change_training_and_no_key(name):
     ]
     assert drops == sorted(drops) and len(set(drops)) > 1 and drops[-1] > 0.4
     assert any(isinstance(p, nn.Dropout) and p.p == 0.5 for p in noisy.modules())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stochastic_depth_auto_is_a_fifth_where_there_are_branches(name):
+    """The last branch is dropped at rate .2 (Noisy Student's), and a network without branches takes `auto` as 0."""
+    with torch.device("meta"):
+        net = make(name, dropout=0.0, stochastic_depth="auto")
+    drops = [p.rate if isinstance(p, layers.DropPath) else p.p for p in net.modules() if type(p).__name__ in ("DropPath", "StochasticDepth")]
+    if name.startswith(("cnn", "mlp", "vgg", "shufflenet")):
+        assert not any(drops)
+    else:
+        assert 0.15 < max(drops) < 0.2001  # EfficientNet counts its blocks from 0, and not all of them have a branch
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from kdx.losses.taylor_ce import TaylorCE, taylor
 from kdx.losses.ups import UPS, negative_loss
 
 T = torch.tensor
-ONE, NONE = Component({"_target_": "kdx.weights.one.One"}), Component({"_target_": "kdx.features.none.Nothing"})
+ONE, NONE = Component({"_target_": "kdx.weights.one.One"}), Component({"_target_": "kdx.features.none.NoFeatures"})
 HALF = Component({"_target_": "kdx.weights.constant.Constant", "value": 0.5})
 SLOTS = {"weights": ONE, "features": NONE}
 ROWS, C = 40, 4

@@ -17,7 +17,7 @@ from kdx.faults import Fault
 from kdx.report import figures, markdown
 from kdx.report.board import hyperparameters
 from kdx.report.folder import RunFolder
-from kdx.report.judge import chance_line, judge, settle, summary
+from kdx.report.judge import ROLES, chance_line, judge, settle, summary
 from kdx.report.listener import Listener, Many
 from kdx.report.plain import plain, write_atomically
 from kdx.report.progress import Progress, duration
@@ -526,3 +526,9 @@ def test_importing_the_report_is_cheap():
     program = f"import sys; {'; '.join(f'import kdx.report.{m}' for m in modules)}; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_grid_has_a_name_for_every_role():
+    images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
+    everyone = decode(figures.grid(images, [0], dict.fromkeys(ROLES, [0]), ["a"]))
+    assert everyone.shape[0] == figures.TITLE + figures.SIDE + figures.LINE * (1 + len(ROLES)) + 24

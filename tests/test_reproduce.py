@@ -21,8 +21,6 @@ from kdx.recipes import views_to_answer
 from kdx.report.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.wiring import wire
 
-NOT_YET: dict[str, str] = {"self_training": "loss=self_training", "noisy_student": "loss=noisy_student", "weighted": "loss.weights=NAME"}
-"""Claims that wait for what they name; a claim that is there is to be taken out."""
 CPU = ["device=cpu", "device.threads=1"]
 SMALL = ["dataset=digits", "teacher=mlp_small", "student=mlp_small", "augment=[none]", "teacher_pretrain.steps=20", "student_train.steps=6"]
 BODY = {
@@ -34,11 +32,6 @@ BODY = {
 }  # fmt: skip
 
 
-def shown(name: str):
-    marks = [pytest.mark.xfail(strict=True, reason=f"waits for {NOT_YET[name]}")] if name in NOT_YET else []
-    return pytest.param(name, marks=marks)
-
-
 @pytest.mark.parametrize("name", claims.names())
 def test_a_claim_file_is_whole(name):
     claim = claims.read(name)
@@ -47,7 +40,7 @@ def test_a_claim_file_is_whole(name):
     assert used <= claim.figures.keys() and claim.beside, "a claim without a control can be misread"
 
 
-@pytest.mark.parametrize("name", map(shown, claims.names()))
+@pytest.mark.parametrize("name", claims.names())
 def test_every_arm_of_a_claim_composes(name):
     """What `kdx reproduce` checks before it runs anything, but for the data."""
     claim = claims.read(name)
@@ -104,7 +97,7 @@ def test_a_failing_run_is_told_and_the_next_claim_goes_on(small, capsys):
     (small / "claim/bad.yaml").write_text("# A claim with a figure that no run has\n" + yaml.safe_dump(bad))
     assert main(["reproduce", "bad", "small", "seeds=1", *CPU]) == 1
     out, err = capsys.readouterr()
-    assert "claim bad: arm kd, seed 1000: evaluate/results.json has no 'teacher.last.test.eec': it has" in err and "Traceback" not in err
+    assert "claim bad: arm kd, seed 5000: evaluate/results.json has no 'teacher.last.test.eec': it has" in err and "Traceback" not in err
     assert "A small claim" in out and (small / "outputs/runs/reproduce/small/reproduce.json").is_file()
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from kdx.cli import main
 
 SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=40", "student_train.steps=30"]
-NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "evaluate"]
+NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "audit", "evaluate"]
 
 
 def train(*words):
@@ -73,7 +73,7 @@ def test_run_json_is_complete_and_consistent(first):
 
 def test_the_folder_explains_itself(first):
     folder = first["folder"]
-    assert len(list(folder.glob("events.out.tfevents.*"))) == 1 and (folder / "train.log").read_text().count("begins") == 6
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1 and (folder / "train.log").read_text().count("begins") == 7
     report = (folder / "report.md").read_text()
     assert "student alone" in report and "validation" in report and first["stages"][1]["key"][:8] in report
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -107,7 +107,7 @@ def test_a_second_run_computes_nothing_and_says_the_same(first, capsys):
 
 def test_another_temperature_trains_the_student_only(first):
     run = train("loss.temperature=2")
-    assert cached(run) == {**dict.fromkeys(NAMES, True), "student-train": False, "evaluate": False}
+    assert cached(run) == {**dict.fromkeys(NAMES, True), "student-train": False, "audit": False, "evaluate": False}
 
 
 def test_another_seed_changes_everything(first):
@@ -142,7 +142,7 @@ def test_live_answers_train_a_student_as_the_stored_ones_do(first):
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0.05, atol=0.02)
     answers = json.loads((live["folder"] / "artifacts" / "pseudo-label" / "answers.json").read_text())
-    assert set(answers["splits"]) == {"validation"}
+    assert set(answers["splits"]) == {"validation", "clean"}
 
 
 def test_clean_answers_are_stored_once_a_row(first):

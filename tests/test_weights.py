@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from kdx import estimate
+from kdx.compose import check_words
 from kdx.core import Parts, Split
 from kdx.faults import Caution, Fault
-from kdx.features.none import Nothing
+from kdx.features.none import NoFeatures
 from kdx.weights.constant import Constant
 from kdx.weights.debiased import Debiased
 from kdx.weights.fidelity import Fidelity
 from kdx.weights.one import One
+from kdx.wiring import examine
 
 T = torch.tensor
 ROWS, C = 120, 4
@@ -64,7 +66,7 @@ def test_one_constant_and_none():
     made = parts()
     assert One(made)(POOL, OWN).tolist() == [1] * ROWS and One(made).refresh() == {}
     assert Constant(made, value=0.25)(POOL, OWN).tolist() == [0.25] * ROWS
-    assert Nothing(made)(torch.zeros(2, 1, 1, 1)) == {} and not Nothing.live
+    assert NoFeatures(made)(torch.zeros(2, 1, 1, 1)) == {} and not NoFeatures.live
     for bad in (-0.1, 1.1, "half"):
         with pytest.raises(Fault, match=r"loss\.weights\.value"):
             Constant(made, value=bad)
@@ -183,6 +185,22 @@ def test_the_smallest_split_and_huge_logits_give_weights(rows, grid):
 def test_debiased_refuses(bad):
     with pytest.raises(Fault, match=rf"loss\.weights\.{next(iter(bad))}"):
         debiased(**bad)
+
+
+@pytest.mark.parametrize("grid", [None, 16])
+def test_a_student_that_has_diverged_is_the_losss_to_tell(grid):
+    weighting, *_ = refreshed(debiased(grid=grid))
+    before = {name: value.clone() for name, value in weighting.state_dict().items()}
+    with torch.no_grad():
+        weighting.parts.student.logits.fill_(math.nan)
+    assert refreshed(weighting)[2] == {}
+    assert all(torch.equal(value, before[name]) for name, value in weighting.state_dict().items())
+
+
+@pytest.mark.parametrize("loss", ["soft", "weighted", "slam"])
+def test_an_empty_feature_slot_asks_for_no_live_teacher(loss):
+    order, _ = examine(check_words([f"loss={loss}"]))
+    assert order.plan.features is False
 
 
 def test_debiased_without_validation():

@@ -19,13 +19,13 @@ An option is chosen with `kdx train GROUP=OPTION`."""
 
 def groups(conf: Path) -> list[str]:
     """Folders under `conf` that hold options, by name: ["dataset", "loss", ...]; the claims of `kdx reproduce` are none."""
-    found = {path.parent.relative_to(conf).as_posix() for path in conf.rglob("*.yaml") if path.parent != conf}
-    return sorted(found - {"claim"})
+    return sorted({path.relative_to(conf).parts[0] for path in conf.rglob("*.yaml") if path.parent != conf} - {"claim"})
 
 
 def options(conf: Path, group: str) -> list[str]:
-    """Names of a group's options; a file whose name starts with `_` is none."""
-    return sorted(path.stem for path in (conf / group).glob("*.yaml") if not path.stem.startswith("_"))
+    """Names of a group's options, those in folders as folder/name; a file whose name starts with `_` is none."""
+    files = (path.relative_to(conf / group) for path in (conf / group).rglob("*.yaml") if not path.stem.startswith("_"))
+    return sorted(path.with_suffix("").as_posix() for path in files)
 
 
 def describe(path: Path) -> str:

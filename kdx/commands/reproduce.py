@@ -25,7 +25,7 @@ from kdx.wiring import examine
 
 OPTIONS = (
     Option("seeds", "5", "how many, each with its own split, initialisation and order; --seeds N says the same"),
-    Option("first_seed", "1000", "the first of them; these were used for no setting"),
+    Option("first_seed", "5000", "the first of them; no setting was chosen on these"),
     Option("store", "outputs/store", "finished stages: a second call goes on where the first one stopped; runs go to runs/reproduce beside it"),
 )
 GROUPS = ("device",)

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; 130: interrupted."""
     flags, words = apart(argv)
     use_own(flags)
-    words = compose.plus_less(compose.quote_paths(words))
+    words = compose.spread(compose.plus_less(compose.quote_paths(words)))
     compose.register_names()
     if not any(flag.split("=")[0] in ASKING for flag in flags):
         check(words, "--multirun" in flags)

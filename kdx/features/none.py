@@ -10,7 +10,7 @@ from torch import Tensor
 from kdx.core import Features, Parts
 
 
-class Nothing(Features):
+class NoFeatures(Features):
     """Adds no term, and needs no live teacher."""
 
     live: ClassVar[bool] = False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from kdx.models.layers import check_rates, check_size, check_whole, check_widths, no_stochastic_depth
+from kdx.models.layers import check_rates, check_size, check_whole, check_widths
 
 
 def cnn(
@@ -18,7 +18,7 @@ def cnn(
     hidden: int,
     batch_norm: bool,
     dropout: float,
-    stochastic_depth: float,
+    stochastic_depth: float | str,
 ) -> nn.Module:
     """Each width: 3x3 convolution, batch norm (if asked for), ReLU, 2x2 max-pool; then one hidden layer with dropout before the last.
 
@@ -26,8 +26,7 @@ def cnn(
     """
     widths = check_widths("cnn", widths)
     check_whole("cnn", hidden=hidden)
-    check_rates("cnn", dropout=dropout, stochastic_depth=stochastic_depth)
-    no_stochastic_depth("cnn", stochastic_depth)
+    check_rates("cnn", dropout=dropout, stochastic_depth=stochastic_depth, residual=False)
     check_size("cnn", shape, 2 ** len(widths))
     channels, height, width = shape
     net = nn.Sequential()

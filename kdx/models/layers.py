@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from kdx.checks import number
 from kdx.faults import Fault
 
+AUTO_DEPTH = 0.2
+"""Xie et al. 2020 (Noisy Student, arXiv 1911.04252): the last block survives with probability 0.8, by the linear rule."""
+
 
 class DropPath(nn.Module):
     """Stochastic depth: in training each row of a residual branch is zeroed with probability `rate`, the others are scaled up
@@ -45,18 +48,21 @@ def he(module: nn.Module) -> None:
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
 
-def check_rates(model: str, *, dropout: float, stochastic_depth: float) -> None:
-    """Both rates are numbers in [0, 1)."""
+def check_rates(model: str, *, dropout: float, stochastic_depth: float | str, residual: bool = True) -> float:
+    """The rate of stochastic depth. Both rates are numbers in [0, 1); without residual branches (`residual` False) the second must be 0.
+
+    stochastic_depth "auto": the AUTO_DEPTH that Noisy Student uses, or 0 where there is no branch to drop.
+    """
     number(f"{model}: dropout", dropout, low=0, high=1, open_high=True)
+    if stochastic_depth == "auto":
+        return AUTO_DEPTH if residual else 0.0
+    if isinstance(stochastic_depth, str):
+        raise Fault(f"{model}: stochastic_depth must be a number in [0, 1), or auto; given: {stochastic_depth!r}")
     number(f"{model}: stochastic_depth", stochastic_depth, low=0, high=1, open_high=True)
-
-
-def no_stochastic_depth(model: str, rate: float) -> None:
-    """For a network that cannot use it."""
-    if rate != 0:
-        raise Fault(
-            f"{model} has no residual branches to drop: set stochastic_depth=0 (given {rate}), or take a residual net such as resnet20"
-        )
+    if not residual and stochastic_depth != 0:
+        raise Fault(f"{model} has no residual branches to drop: set stochastic_depth=0 or auto (given {stochastic_depth}), "
+                    "or take a residual net such as resnet20")  # fmt: skip
+    return stochastic_depth
 
 
 def check_whole(model: str, **numbers: int) -> None:

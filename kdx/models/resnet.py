@@ -31,7 +31,7 @@ class Block(nn.Module):
 
 
 def resnet(
-    *, shape: tuple[int, int, int], classes: int, depth: int, widths: Sequence[int], dropout: float, stochastic_depth: float
+    *, shape: tuple[int, int, int], classes: int, depth: int, widths: Sequence[int], dropout: float, stochastic_depth: float | str
 ) -> nn.Module:
     """He et al. 2015 (arXiv 1512.03385), section 4.2, with convolutions for the shortcuts that change shape.
 
@@ -42,7 +42,7 @@ def resnet(
     if depth < 8 or (depth - 2) % 6:
         raise Fault(f"resnet: depth must be 6n + 2 (8, 14, 20, 32, 56, 110), not {depth}")
     widths = check_widths("resnet", widths, 4)
-    check_rates("resnet", dropout=dropout, stochastic_depth=stochastic_depth)
+    stochastic_depth = check_rates("resnet", dropout=dropout, stochastic_depth=stochastic_depth)
     check_size("resnet", shape, 4)
     blocks = (depth - 2) // 6
     drops = rising(stochastic_depth, 3 * blocks)

@@ -12,7 +12,7 @@ LEAST = 64
 
 
 def by_name(
-    *, shape: tuple[int, int, int], classes: int, name: str, weights: str | None, dropout: float, stochastic_depth: float
+    *, shape: tuple[int, int, int], classes: int, name: str, weights: str | None, dropout: float, stochastic_depth: float | str
 ) -> Fitted:
     """The network that timm calls `name`, such as resnet18d.
 
@@ -24,7 +24,7 @@ def by_name(
     except ImportError as error:
         raise Fault(f"the model timm '{name}' needs the package timm, which is not installed: pip install timm") from error
 
-    check_rates(f"timm '{name}'", dropout=dropout, stochastic_depth=stochastic_depth)
+    depth = check_rates(f"timm '{name}'", dropout=dropout, stochastic_depth=stochastic_depth)
     if not timm.is_model(name):
         raise Fault(f"timm has no model '{name}'{nearest(name, timm.list_models())}")
     tag = None if weights in (None, "DEFAULT") else pretrained.named(f"timm '{name}'", _tags(name), weights)
@@ -37,16 +37,16 @@ def by_name(
         check_size(name, shape, 8)
         grow = max(1.0, LEAST / min(shape[1:]))
         size = (round(shape[1] * grow), round(shape[2] * grow))
-    more = {"drop_path_rate": stochastic_depth} if stochastic_depth else {}
+    asked = {"pretrained": weights is not None and pretrained.wanted(), "num_classes": classes, "in_chans": channels, "drop_rate": dropout}
+    with_depth = asked | {"drop_path_rate": depth} if depth else asked
+    full = f"{name}.{tag}" if tag else name
     try:
-        net = timm.create_model(
-            f"{name}.{tag}" if tag else name,
-            pretrained=weights is not None and pretrained.wanted(),
-            num_classes=classes,
-            in_chans=channels,
-            drop_rate=dropout,
-            **more,
-        )
+        try:
+            net = timm.create_model(full, **with_depth)
+        except TypeError:
+            if stochastic_depth != "auto":
+                raise
+            net = timm.create_model(full, **asked)  # it has no branches to drop
     except TypeError as error:
         raise Fault(f"timm '{name}' does not take these rates: set dropout=0 and stochastic_depth=0 ({error})") from error
     except Exception as error:  # the hub's client raises many kinds when a file cannot be had

@@ -19,7 +19,7 @@ from torchvision.models.resnet import Bottleneck
 from kdx.faults import Fault, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, Inputs
-from kdx.models.layers import DropPath, check_rates, check_size, no_stochastic_depth, rising
+from kdx.models.layers import DropPath, check_rates, check_size, rising
 
 HALVINGS = 5
 """Times that each of these networks halves its map."""
@@ -28,13 +28,13 @@ VITS = {"vit_b": (12, 12, 768), "vit_l": (24, 16, 1024)}
 
 
 def resnet(
-    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float
+    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float | str
 ) -> nn.Module | Fitted:
     """He et al. 2015 (arXiv 1512.03385). variant: resnet18, resnet34, resnet50 ... Below 64 pixels the stem is a 3x3 convolution
     without stride or pooling, below 128 it loses its pooling. dropout acts on the pooled features; each block starts as the identity.
     """
     _check_variant(variant, ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"))
-    check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
+    stochastic_depth = check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
     net, known = _start(variant, weights, shape, classes, zero_init_residual=True)
     if known is None:
         kept = max(3, halvings(shape))
@@ -52,10 +52,10 @@ def resnet(
 
 
 def mobilenet_v2(
-    *, shape: tuple[int, int, int], classes: int, weights: str | None, dropout: float, stochastic_depth: float
+    *, shape: tuple[int, int, int], classes: int, weights: str | None, dropout: float, stochastic_depth: float | str
 ) -> nn.Module | Fitted:
     """Sandler et al. 2018 (arXiv 1801.04381), width 1. dropout acts before the last layer."""
-    check_rates("mobilenet_v2", dropout=dropout, stochastic_depth=stochastic_depth)
+    stochastic_depth = check_rates("mobilenet_v2", dropout=dropout, stochastic_depth=stochastic_depth)
     net, known = _start("mobilenet_v2", weights, shape, classes, dropout=dropout)
     if known is None:
         _take_channels(net.features[0], "0", shape[0])
@@ -65,11 +65,11 @@ def mobilenet_v2(
 
 
 def mobilenet_v3(
-    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float
+    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float | str
 ) -> nn.Module | Fitted:
     """Howard et al. 2019 (arXiv 1905.02244). variant: mobilenet_v3_small or mobilenet_v3_large. dropout acts before the last layer."""
     _check_variant(variant, ("mobilenet_v3_small", "mobilenet_v3_large"))
-    check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
+    stochastic_depth = check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
     net, known = _start(variant, weights, shape, classes, dropout=dropout)
     if known is None:
         _take_channels(net.features[0], "0", shape[0])
@@ -79,12 +79,11 @@ def mobilenet_v3(
 
 
 def shufflenet_v2(
-    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float
+    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float | str
 ) -> nn.Module | Fitted:
     """Ma et al. 2018 (arXiv 1807.11164). variant: shufflenet_v2_x0_5, _x1_0, _x1_5 or _x2_0. dropout acts on the pooled features."""
     _check_variant(variant, ("shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"))
-    check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
-    no_stochastic_depth(variant, stochastic_depth)
+    check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth, residual=False)
     net, known = _start(variant, weights, shape, classes)
     if known is None:
         _take_channels(net.conv1, "0", shape[0])
@@ -95,11 +94,11 @@ def shufflenet_v2(
 
 
 def efficientnet(
-    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float
+    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float | str
 ) -> nn.Module | Fitted:
     """Tan and Le 2019 (arXiv 1905.11946). variant: efficientnet_b0 ... b7. dropout acts before the last layer."""
     _check_variant(variant, tuple(f"efficientnet_b{i}" for i in range(8)))
-    check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
+    stochastic_depth = check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
     net, known = _start(variant, weights, shape, classes, dropout=dropout, stochastic_depth_prob=stochastic_depth)
     if known is None:
         _take_channels(net.features[0], "0", shape[0])
@@ -115,7 +114,7 @@ def vit(
     patch: int | None,
     weights: str | None,
     dropout: float,
-    stochastic_depth: float,
+    stochastic_depth: float | str,
 ) -> nn.Module | Fitted:
     """Dosovitskiy et al. 2020 (arXiv 2010.11929). variant: vit_b_16, vit_b_32, vit_l_16 or vit_l_32.
 
@@ -123,7 +122,7 @@ def vit(
     are not square, or not a whole number of patches, are resized to the next size that is. dropout acts in every block.
     """
     _check_variant(variant, ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"))
-    check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
+    stochastic_depth = check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
     known = _known(variant, weights)
     if known is None:
         check_size(variant, shape, 8)

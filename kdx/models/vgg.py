@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from kdx.faults import Fault
-from kdx.models.layers import check_rates, check_size, ending, he, no_stochastic_depth
+from kdx.models.layers import check_rates, check_size, ending, he
 
 STAGES = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
 """Convolutions in each of the five stages, by depth."""
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def vgg(*, shape: tuple[int, int, int], classes: int, depth: int, dropout: float, stochastic_depth: float) -> nn.Module:
+def vgg(*, shape: tuple[int, int, int], classes: int, depth: int, dropout: float, stochastic_depth: float | str) -> nn.Module:
     """Simonyan and Zisserman 2014 (arXiv 1409.1556) with batch norm and one linear layer on the mean of the last map.
 
     depth: 8, 11, 13 or 16. The first three stages end in a 2x2 max-pool, the fourth too from 64 pixels on.
@@ -20,8 +20,7 @@ def vgg(*, shape: tuple[int, int, int], classes: int, depth: int, dropout: float
     """
     if depth not in STAGES:
         raise Fault(f"vgg: depth must be one of {', '.join(map(str, STAGES))}, not {depth!r}")
-    check_rates("vgg", dropout=dropout, stochastic_depth=stochastic_depth)
-    no_stochastic_depth("vgg", stochastic_depth)
+    check_rates("vgg", dropout=dropout, stochastic_depth=stochastic_depth, residual=False)
     check_size("vgg", shape, 8)
     pools = 4 if min(shape[1:]) >= 64 else 3
     channels = shape[0]

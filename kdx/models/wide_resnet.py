@@ -28,7 +28,7 @@ class WideBlock(nn.Module):
         return self.drop(branch) + (x if self.shortcut is None else self.shortcut(active))
 
 
-def wide_resnet(*, shape: tuple[int, int, int], classes: int, depth: int, widen: int, dropout: float, stochastic_depth: float) -> nn.Module:
+def wide_resnet(*, shape: tuple[int, int, int], classes: int, depth: int, widen: int, dropout: float, stochastic_depth: float | str) -> nn.Module:
     """Zagoruyko and Komodakis 2016 (arXiv 1605.07146). depth: 6n + 4 layers. widen: factor on 16, 32, 64 channels.
 
     dropout acts inside the blocks, as in the paper. The last two stages halve the map.
@@ -36,7 +36,7 @@ def wide_resnet(*, shape: tuple[int, int, int], classes: int, depth: int, widen:
     check_whole("wide_resnet", depth=depth, widen=widen)
     if depth < 10 or (depth - 4) % 6:
         raise Fault(f"wide_resnet: depth must be 6n + 4 (10, 16, 28, 40), not {depth}")
-    check_rates("wide_resnet", dropout=dropout, stochastic_depth=stochastic_depth)
+    stochastic_depth = check_rates("wide_resnet", dropout=dropout, stochastic_depth=stochastic_depth)
     check_size("wide_resnet", shape, 4)
     blocks = (depth - 4) // 6
     drops = rising(stochastic_depth, 3 * blocks)

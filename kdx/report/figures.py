@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"teacher": "#4c566a", "noiseless": "#b48ead", "baseline": "#d08770", "student": "#2a7f62"}
 WRONG, RIGHT = "#c0271d", "#333333"
-SHORT = {"teacher": "teacher", "baseline": "alone", "student": "distilled"}
+SHORT = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled"}
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 160, 18, 40  # of the picture grid: pictures a row, then pixels
 
 

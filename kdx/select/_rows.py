@@ -35,8 +35,8 @@ def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Gen
             raise Fault(f"{count} answers are to be bought among select.sample={sample} rows: set select.sample to more than {count}")
         return np.sort(rng.choice(rows, sample, replace=False))
     if len(rows) > MOST:
-        raise Fault(f"this rule compares rows with each other, at most {MOST:,} of them, and {len(rows):,} are left: set select.sample={MOST // 2}"
-                    " to draw so many first, or choose select=margin or select=rad")  # fmt: skip
+        raise Fault(f"this rule compares rows with each other, at most {MOST:,} of them, and {len(rows):,} are left:"
+                    f" set select.sample={MOST // 2} to draw so many first, or choose select=margin or select=rad")  # fmt: skip
     return rows
 
 
@@ -81,14 +81,17 @@ def confidence(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def margin(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The highest less the second highest probability of each of the rows: (len(rows),) in [0, 1]"""
+    """The highest less the second highest probability of each of the rows: (len(rows),) in [0, 1]
+
+    In float32 and in terms of the odds against the highest, (1 - odds of the second) / (1 + odds of all): margins near 1 stay apart,
+    as the odds are precise however small they are, and a hundred classes take half the time of a softmax in float64.
+    """
     found = np.empty(len(rows))
-    for at, probs in _probs(logits, rows):
-        line = np.arange(len(probs))
-        best = probs.argmax(1)
-        highest = probs[line, best]
-        probs[line, best] = -1
-        found[at] = highest - probs.max(1)
+    for at, part in _pieces(logits, rows):
+        best = part.argmax(1)
+        odds = np.exp(part, out=part)
+        odds[np.arange(len(odds)), best] = 0
+        found[at] = (1 - odds.max(1).astype(np.float64)) / (1 + odds.sum(1, dtype=np.float64))
     return found
 
 
@@ -120,15 +123,22 @@ def missing(per_class: np.ndarray) -> list[str]:
 
 
 def _probs(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Softmax in float64: near 1, float32 would make many margins equal."""
+    """(positions in `rows`, softmax of these rows (B, C) float64), a piece at a time"""
+    for at, part in _pieces(logits, rows):
+        probs = np.exp(part, dtype=np.float64)
+        probs /= probs.sum(1, keepdims=True)
+        yield at, probs
+
+
+def _pieces(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """(positions in `rows`, logits of these rows less each row's largest (B, C) float32, the caller's to overwrite), a piece at a time"""
     step = max(1, PIECE // logits.shape[1])
     for start in range(0, len(rows), step):
         at = slice(start, min(start + step, len(rows)))
-        part = logits[rows[at]].astype(np.float64)
+        part = logits[rows[at]]
         part -= part.max(1, keepdims=True)
         if not np.isfinite(part).all():
             row = rows[at][~np.isfinite(part).all(1)][0]
-            raise Fault(f"the answers to choose by hold NaN or infinity, first in pool row {row}: that network's training has failed; try a lower lr")
-        np.exp(part, out=part)
-        part /= part.sum(1, keepdims=True)
+            raise Fault(f"the answers to choose by hold NaN or infinity, first in pool row {row}:"
+                        " that network's training has failed; try a lower lr")  # fmt: skip
         yield at, part

@@ -1,4 +1,4 @@
-"""As many pseudo-labels of each class: Noisy Student's filter and balance (Xie et al., arXiv:1911.04252), by the rule of its released code."""
+"""As many pseudo-labels of each class: Noisy Student's filter and balance (arXiv:1911.04252), by the rule of its released code."""
 
 from __future__ import annotations
 

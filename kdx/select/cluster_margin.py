@@ -10,8 +10,8 @@ from kdx.select._rows import MOST, beforehand, finite, lowest, margin, remaining
 
 
 class ClusterMargin(Rule):
-    """candidates: at least 1, how many times as many smallest margins are looked at as are bought. clusters: of the rows left; None: as many
-    as are bought. sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more than that.
+    """candidates: at least 1, how many times as many smallest margins are looked at as are bought. clusters: of the rows left; None: as
+    many as are bought. sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more than that.
 
     Rows are clustered by features (average linkage, Euclidean). From the candidates one row is taken of each cluster in turn, clusters with
     fewest candidates first, at random within a cluster, and round again until there are enough.

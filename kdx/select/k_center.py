@@ -23,6 +23,7 @@ class KCenter(Rule):
         self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST)
 
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
+        from sklearn import config_context
         from sklearn.metrics import pairwise_distances_argmin_min
         from sklearn.metrics.pairwise import euclidean_distances
 
@@ -37,9 +38,11 @@ class KCenter(Rule):
         if len(centres):
             away = pairwise_distances_argmin_min(features, finite(pool.features[centres]))[1] ** 2
         picked = np.empty(count, dtype=np.int64)
-        for i in range(count):
-            picked[i] = at = int(away.argmax()) if i or len(centres) else int(rng.integers(len(rows)))
-            away = np.minimum(away, euclidean_distances(features, features[at : at + 1], X_norm_squared=squares, squared=True)[:, 0])
-            away[at] = -1  # never again, though another row may equal it
+        with config_context(assume_finite=True):  # looked at once, above: each of `count` looks costs as much as the distances
+            for i in range(count):
+                picked[i] = at = int(away.argmax()) if i or len(centres) else int(rng.integers(len(rows)))
+                new = euclidean_distances(features, features[at : at + 1], X_norm_squared=squares, squared=True)[:, 0]
+                np.minimum(away, new, out=away)
+                away[at] = -1  # never again, though another row may equal it
         radius = float(np.sqrt(max(away.max(), 0)))
         return Chosen(np.sort(rows[picked]), {"remaining": len(left), "sampled": len(rows), "radius": radius}, told)

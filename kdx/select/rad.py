@@ -1,6 +1,6 @@
 """Robust Active Distillation: buys the answers that pay even if the worst m of them are wrong (arXiv:2210.01213, ICLR 2023).
 
-The paper has no code; the form of the game is as we understand it, its closed forms are derived, and held against a linear program in the tests.
+The paper has no code; the form of the game is unconfirmed, its closed forms are derived, and held against a linear program in the tests.
 The pupil gains g_i = 1 - margin_i from row i, nothing where the teacher's answer is wrong (`rad`), or -g_i (`rad_loss`). The learner
 draws a row with probability p_i, the adversary then makes up to m answers wrong; p maximises what is gained in the worst case.
 """
@@ -52,7 +52,7 @@ def inclusion(gains: np.ndarray, count: int) -> np.ndarray:
 
 
 def dep_round(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """DepRound, the paper's algorithm 2: (n,) in [0, 1] with a whole sum -> (n,) bool, each True with its chance, always sum(chances) of them.
+    """DepRound, the paper's algorithm 2: (n,) in [0, 1] with a whole sum -> (n,) bool, each True with its chance, sum(chances) of them.
 
     Deviation: of the two rows of a pair at least one is settled, so many disjoint pairs are settled at a time, in log2(n) turns. The last
     one open is rounded to what the sum leaves for it.

@@ -55,6 +55,8 @@ class Debiased(Weighting):
         student, where = self.parts.student, self.points.device
         with estimate.evaluating(student):
             truth, logits, answers = estimate.ask(self.parts.validation, lambda b: student(b.views["main"].to(where)), self.parts.teacher)
+        if not logits.isfinite().all():
+            return {}  # the training has diverged: the loss of the next step says so, and names its term
         right = answers.argmax(1) == truth
         if not self.fitted:
             estimate.caution(truth, right, METHOD, "every weight is 1, as without weights", "every answer counts as wrong")

@@ -1,0 +1,60 @@
+"""FixMatch (Sohn et al. 2020, arXiv 2001.07685): sure guesses on a weakly augmented picture are labels for the strongly augmented one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kdx.average import Average, noisy_student_decay
+from kdx.checks import number
+from kdx.core import Objective, Outcome, Parts, Streams
+from kdx.functional import cross_entropy
+
+
+def consistency(weak: Tensor, strong: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """(B, C), (B, C) logits -> (B,) 1[max q >= threshold] * cross-entropy(strong, argmax q), and (B,) that mask as 0 and 1.
+
+    q = softmax(weak), without gradient. Equation 4 of the paper before its mean over all B rows, kept or not.
+    """
+    confidence, guess = weak.detach().float().softmax(dim=1).max(dim=1)
+    kept = (confidence >= threshold).float()
+    return kept * cross_entropy(strong, guess), kept
+
+
+class FixMatch(Objective):
+    """loss = mean over labelled rows of cross-entropy + weight * mean over pool rows of `consistency`.
+
+    The view "main" (student_train.augment) is the weak one, "strong" (student_train.strong_augment) the strong one; all share a forward
+    pass. threshold in [0, 1]; weight >= 0. ema in [0, 1): decay of the average that is evaluated and saved, null: the student itself.
+    Deviation: the average's decay rises to `ema` by (1 + n) / (10 + n), as the authors' constant .999 suits long runs only.
+    """
+
+    uses = ("labelled", "unlabelled")
+    needs_teacher = False
+    extra_views = ("strong",)
+
+    def __init__(self, parts: Parts, *, threshold: float, weight: float, ema: float | None):
+        super().__init__(parts)
+        self.threshold = number("loss.threshold", threshold, low=0, high=1)
+        self.weight = number("loss.weight", weight, low=0)
+        self.average = None
+        if ema is not None:
+            decay = number("loss.ema", ema, low=0, high=1, open_high=True)
+            self.average = Average(parts.student, rule=noisy_student_decay, decay=decay)
+
+    def forward(self, streams: Streams, progress: float) -> Outcome:
+        labelled, pool = streams["labelled"], streams["unlabelled"]
+        logits = self.student(torch.cat([labelled.views["main"], pool.views["main"], pool.views["strong"]]))
+        known, weak, strong = logits.split([len(labelled), len(pool), len(pool)])
+        losses, kept = consistency(weak, strong, self.threshold)
+        return Outcome(
+            terms={"labels": cross_entropy(known, labelled.y).mean(), "pool": self.weight * losses.mean()},
+            monitors={"kept": kept.mean(), "unlabelled/weight": kept},
+        )
+
+    def after_step(self) -> None:
+        if self.average is not None:
+            self.average.update(self.student)
+
+    def export(self) -> nn.Module:
+        return self.student if self.average is None else self.average.network

@@ -1,0 +1,134 @@
+"""Noisy Student (Xie et al. 2020, arXiv 1911.04252): a noised student learns labels and the pseudo-labels of an un-noised teacher.
+
+The rest of the method lies elsewhere: rounds in the recipe, balance in `select`, the noise in augmentation, dropout and stochastic depth.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from kdx.average import Average, noisy_student_decay
+from kdx.checks import choice, flag, number
+from kdx.core import Objective, Outcome, Parts, Streams
+from kdx.faults import Caution
+from kdx.functional import margin, smooth_cross_entropy, soft_cross_entropy
+
+
+def pseudo_label_loss(logits: Tensor, answers: Tensor, *, hard: bool, temperature: float, smoothing: float) -> Tensor:
+    """(B, C) student, (B, C) teacher logits -> (B,) cross-entropy, nats: to softmax(answers / temperature), not smoothed; or with `hard`
+    to the teacher's first choice, smoothed as labels are. temperature > 0, smoothing in [0, 1). As the authors' code.
+    """
+    if hard:
+        return smooth_cross_entropy(logits, answers.argmax(dim=1), smoothing)
+    return soft_cross_entropy(logits, (answers / temperature).softmax(dim=1))
+
+
+def layers(network: nn.Module) -> list[list[str]]:
+    """The names of the parameters of each module that has some of its own, in order."""
+    own = ((path, part.named_parameters(recurse=False)) for path, part in network.named_modules())
+    found = [[f"{path}.{name}" if path else name for name, _ in parameters] for path, parameters in own]
+    return [names for names in found if names]
+
+
+def draw_frozen(count: int, rate: float) -> list[int]:
+    """Which of `count` layers stand still in this step, each with probability `rate`, from torch's CPU generator. Never all of them: should
+    all be drawn, the last one learns.
+    """
+    drawn = (torch.rand(count) < rate).nonzero().flatten().tolist()
+    return drawn if len(drawn) < count else drawn[:-1]
+
+
+class NoisyStudent(Objective):
+    """loss = mean over labelled rows of smoothed cross-entropy + unlabel_ratio * mean over pool rows of w * `pseudo_label_loss`.
+
+    A sum weighted by the ratio, as in the authors' code, not a mean over all rows; the features' terms are added.
+
+    batch: equal (as many labelled as pool rows) or ratio (unlabel_ratio pool rows to a labelled one, the authors' way): the share is set
+    as student_train.labelled_share. joint: one forward pass over both, so that batch normalisation sees both; else one each.
+    noise: which of the two are augmented (both, labelled, unlabelled, none), the others are shown clean. freeze in [0, 1): probability
+    with which a layer takes no step (its running statistics go on). ema in [0, 1): decay of the average that is evaluated, saved and
+    handed on; null: the student itself. weights, features: components, built with `parts`.
+    Deviations: any optimiser and schedule; no fine-tuning at a higher resolution.
+    """
+
+    uses = ("labelled", "unlabelled")
+    extra_views = ("clean",)
+
+    def __init__(self, parts: Parts, *, hard: bool, temperature: float, smoothing: float, unlabel_ratio: float, batch: str, joint: bool,
+                 noise: str, freeze: float, ema: float | None, weights: Any, features: Any):  # fmt: skip
+        super().__init__(parts)
+        self.teacher = parts.teacher
+        self.kind = {
+            "hard": flag("loss.hard", hard),
+            "temperature": number("loss.temperature", temperature, low=0, open_low=True),
+            "smoothing": number("loss.smoothing", smoothing, low=0, high=1, open_high=True),
+        }
+        self.unlabel_ratio = number("loss.unlabel_ratio", unlabel_ratio, low=0)
+        choice("loss.batch", batch, ("equal", "ratio"))
+        self.joint = flag("loss.joint", joint)
+        self.noise = choice("loss.noise", noise, ("both", "labelled", "unlabelled", "none"))
+        self.freeze = number("loss.freeze", freeze, low=0, high=1, open_high=True)
+        self.layers = layers(parts.student)
+        self.average = None
+        if ema is not None:
+            decay = number("loss.ema", ema, low=0, high=1, open_high=True)
+            self.average = Average(parts.student, rule=noisy_student_decay, decay=decay)
+        self.weights, self.features = weights.build(parts), features.build(parts)
+        for teacher in parts.live_teachers:
+            warn_if_smaller(parts.student, teacher.size)
+
+    def forward(self, streams: Streams, progress: float) -> Outcome:
+        labelled, pool = streams["labelled"], streams["unlabelled"]
+        pixels = [batch.views["main" if self.noise in ("both", batch.split) else "clean"] for batch in (labelled, pool)]
+        logits, features = self.look([torch.cat(pixels)] if self.joint else pixels)
+        known, own = logits.split([len(labelled), len(pool)])
+        answers = self.teacher(pool)
+        weight = self.weights(answers, own.detach())
+        return Outcome(
+            terms={
+                "labels": smooth_cross_entropy(known, labelled.y, self.kind["smoothing"]).mean(),
+                "pool": self.unlabel_ratio * (weight * pseudo_label_loss(own, answers, **self.kind)).mean(),
+                **features,
+            },
+            monitors={
+                "agreement": (own.argmax(1) == answers.argmax(1)).float().mean(),
+                "unlabelled/weight": weight,
+                "unlabelled/student_margin": margin(own.detach().float().softmax(1)),
+            },
+        )
+
+    def look(self, passes: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits of all rows, and the features' terms as their mean over all rows; the same layers stand still in each pass."""
+        still = draw_frozen(len(self.layers), self.freeze) if self.freeze else []
+        fixed = {name: self.student.get_parameter(name).detach() for place in still for name in self.layers[place]}
+        logits, features = [], {}
+        rows = sum(len(pixels) for pixels in passes)
+        for pixels in passes:
+            logits.append(functional_call(self.student, fixed, (pixels,)) if fixed else self.student(pixels))
+            for name, term in self.features(pixels).items():
+                features[name] = features.get(name, 0.0) + term * (len(pixels) / rows)
+        return torch.cat(logits), features
+
+    def refresh(self) -> Mapping[str, float]:
+        return self.weights.refresh()
+
+    def after_step(self) -> None:
+        if self.average is not None:
+            self.average.update(self.student)
+
+    def export(self) -> nn.Module:
+        return self.student if self.average is None else self.average.network
+
+
+def warn_if_smaller(student: nn.Module, teacher: int) -> None:
+    """teacher: its number of parameters."""
+    own = sum(p.numel() for p in student.parameters())
+    if own < teacher:
+        warnings.warn(f"the student has {own:,} parameters and its teacher {teacher:,}: Noisy Student wants it equal or larger, so that it "
+                      "can take the noise; leave student= out (equal), or name a larger one", Caution, stacklevel=2)  # fmt: skip

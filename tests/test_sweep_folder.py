@@ -1,0 +1,64 @@
+"""A folder of options stands for all of them: the ablation of Noisy Student in one sweep."""
+
+import pytest
+
+from kdx import compose
+from kdx.faults import Faults
+from kdx.words import use_own
+
+FOLDER = "noisy_student_ablation"
+
+
+def ablation():
+    """name of the file -> what it composes to"""
+    (word,) = compose.spread([f"experiment={FOLDER}"])
+    return {words[0].split("/")[-1]: compose.check_words(words) for words in compose.jobs([word], multirun=True)}
+
+
+@pytest.fixture
+def own(tmp_path):
+    for name in ("two/b", "two/a", "one", "one/c"):
+        path = tmp_path / "experiment" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# @package _global_\n# An option of this test\n")
+    use_own([f"--config-dir={tmp_path}"])
+    yield
+    use_own([])
+
+
+def test_a_folder_is_spread_and_nothing_else_is(own):
+    words = ["experiment=two", "experiment=one", "experiment=two/a", "experiment=none", "seed=two", "store=two", "loss=kd,supervised"]
+    assert compose.spread(words) == ["experiment=two/a,two/b", *words[1:]]  # `one` is a file as well: the file is meant
+
+
+def test_a_folder_without_m_is_told(own):
+    words = compose.spread(["experiment=two", "seed=1"])
+    assert compose.jobs(words, multirun=True) == [["experiment=two/a", "seed=1"], ["experiment=two/b", "seed=1"]]
+    with pytest.raises(Faults, match="add -m"):
+        compose.jobs(words, multirun=False)
+
+
+def differences(one, other, path=""):
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return {path} if one != other else set()
+    return {d for k in one.keys() | other.keys() for d in differences(one.get(k), other.get(k), f"{path}.{k}".lstrip("."))}
+
+
+def test_each_file_of_the_ablation_takes_away_what_it_says_and_no_more():
+    found = ablation()
+    whole = found.pop("whole")
+    changed = {name: {d for d in differences(whole, config) if not d.startswith("choices.experiment")} for name, config in found.items()}
+    balance = changed.pop("no_balance")
+    assert "choices.select" in balance and all(d.split(".")[0] in ("select", "choices") for d in balance)
+    inputs, model = {"student_train.augment"}, {"student.dropout", "student.stochastic_depth"}
+    changed = {name: {"student_train.augment" if d.startswith("student_train.augment") else d for d in ds} for name, ds in changed.items()}
+    assert changed == {
+        "no_augmentation": inputs, "no_model_noise": model, "no_noise": inputs | model, "noised_teacher": {"pseudo_label.view"},
+        "hard_labels": {"loss.hard"}, "no_average": {"loss.ema"}, "no_joint_pass": {"loss.joint"}, "one_round": {"rounds"},
+    }  # fmt: skip
+    assert found["no_augmentation"]["student_train"]["augment"] == "none" and found["no_augmentation"]["teacher_pretrain"]["augment"]
+
+
+def test_words_of_the_command_line_win_over_the_ablation():
+    config = compose.check_words([f"experiment={FOLDER}/no_balance", "student=mlp", "augment=[affine]", "loss.unlabel_ratio=2"])
+    assert config["choices"]["student"] == "mlp" and list(config["augment"]) == ["affine"] and config["loss"]["unlabel_ratio"] == 2
