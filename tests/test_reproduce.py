@@ -110,6 +110,7 @@ def test_a_failing_run_is_told_and_the_next_claim_goes_on(small, capsys):
         (["small", "--seeds=many"], "seeds must be a whole number; given: 'many'"),
         (["small", "sedes=2"], "did you mean 'seeds'?"),
         (["small", "device.thread=1"], "did you mean 'device.threads'?"),
+        (["small", "store=claim/small.yaml"], "store=claim/small.yaml cannot be a folder: "),
         (["small", "--force"], "kdx reproduce has no flag --force"),
     ],
 )

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import claims, compose
+from kdx import checks, claims, compose
 from kdx.claims import UNITS, Claim
 from kdx.commands import halfspace
 from kdx.commands._arms import told, try_halfspace, try_train
@@ -46,12 +46,14 @@ def main(argv: Sequence[str]) -> int:
         show_claims()
         return 0
     chosen = [claims.read(name) for name in dict.fromkeys(words.names)]
+    store = checks.folder("store", words["store"])
     compose.register_names()
     further = compose.quote_paths([*words.composed, f"store={words['store']}"])
     check(chosen, further, seeds)
     code = 0
     for claim in chosen:
-        place = Path(str(words["store"])).expanduser().absolute().parent / "runs" / "reproduce" / claim.name
+        place = store.absolute().parent / "runs" / "reproduce" / claim.name
+        make(place)
         try:
             values, runs = measure(claim, seeds, further, place)
         except Fault as fault:
@@ -59,12 +61,19 @@ def main(argv: Sequence[str]) -> int:
             code = 1
             continue
         told = judged(claim, values)
-        place.mkdir(parents=True, exist_ok=True)
         document = {"claim": claim.name, "title": claim.title, "by": claim.by, "measured": claim.measured, "seeds": list(seeds),
                     "arms": claim.arms, "words": list(further), "figures": values, "comparisons": told, "remarks": claim.remarks, "runs": runs}  # fmt: skip
         write_atomically(place / "reproduce.json", dump(document))
         show(claim, values, told, place)
     return code
+
+
+def make(place: Path) -> None:
+    """The folder of a claim's runs, before any work."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Fault(f"the runs' folder cannot be made: {error.strerror or error} ('{error.filename}'); choose another with store=PATH") from error
 
 
 def flagless(argv: Sequence[str]) -> list[str]:
