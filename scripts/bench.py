@@ -117,7 +117,7 @@ def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         path.mkdir(parents=True)
         memory = torch.empty(rows, 1, classes, dtype=torch.float16).normal_(generator=generator)
         np.save(path / "labelled.npy", memory.numpy())
-        (path / "answers.json").write_text(json.dumps({"splits": {"labelled": {"views": 1, "first": 1}}, "clean": False}))
+        (path / "answers.json").write_text(json.dumps({"splits": {"labelled": {"views": 1, "first": 1}}, "clean": False, "bought": None}))
         stored, memory = Stored.open(Artifact("pseudo-label", "0" * 64, path), "cpu"), memory[:, 0]
         stored.answers["labelled"].sum()  # touches each page once, as a first pass does
 
