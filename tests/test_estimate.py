@@ -73,10 +73,9 @@ def test_smallest_k_is_what_the_curves_say(by, threshold):
     probs, truth = made_up()
     queries, _ = made_up(300, seed=1)
     scores = estimate.top_k_score(queries.sort(1, descending=True).values, by)
-    expected = []
-    for row in range(len(queries)):
-        curves = ((k, estimate.top_k_curve(probs, truth, k, by)) for k in range(2, 7))
-        expected.append(next(k for k, c in curves if k == 6 or estimate.interpolate(scores[row, k - 1 : k], *c) >= threshold))
+    curves = [estimate.top_k_curve(probs, truth, k, by) for k in range(2, 6)]
+    fitted = torch.stack([estimate.interpolate(scores[:, k - 1], *curve) for k, curve in enumerate(curves, 2)], dim=1)
+    expected = [next((k for k, accuracy in enumerate(row, 2) if accuracy >= threshold), 6) for row in fitted]
     found = estimate.smallest_k(queries, estimate.top_k_cuts(probs, truth, threshold, by), by)
     assert found.tolist() == expected and found.min() >= 2
     assert threshold == 0.5 or found.unique().numel() > 1

@@ -102,7 +102,7 @@ def spread(work: Work, runtime: Runtime, split: Split, networks: Sequence[nn.Mod
     files = {name: np.zeros((len(split), classes), np.float32) for name in ("mean", "std", "cool_mean", "cool_std")}
     torch.manual_seed(seed)
     for batch in sequential(split, batch=BATCH, views=None, view=0, device=torch.device(runtime.device)):
-        index, answers = batch.index.numpy(), []
+        index, answers = batch.index.cpu().numpy(), []
         for turn in range(passes):
             with awake(networks[turn % len(networks)]) as network:
                 answers.append(network(batch.views["main"]).float().cpu())
