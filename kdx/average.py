@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from kdx.checks import number
+
 
 def mean_teacher_decay(step: int, decay: float) -> float:
     """min(1 - 1 / (step + 1), decay): the plain mean of all weights so far, until `decay` takes over. step >= 1 counts the updates.
@@ -60,3 +62,10 @@ class Average(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.updates = int(state)
+
+
+def optional_average(student: nn.Module, ema: float | None) -> Average | None:
+    """What `loss.ema` asks for: decay in [0, 1) of the average, by Noisy Student's rule; None: no average."""
+    if ema is None:
+        return None
+    return Average(student, rule=noisy_student_decay, decay=number("loss.ema", ema, low=0, high=1, open_high=True))

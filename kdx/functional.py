@@ -19,11 +19,6 @@ def smooth_cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
     return F.cross_entropy(logits.float(), y, reduction="none", label_smoothing=smoothing)
 
 
-def soft_cross_entropy(logits: Tensor, probs: Tensor) -> Tensor:
-    """(B, C) logits, (B, C) target probabilities -> (B,): -sum_c probs_c log softmax(logits)_c, nats"""
-    return -(probs * F.log_softmax(logits.float(), dim=1)).sum(dim=1)
-
-
 def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """(B, C) student logits, (B, C) teacher logits -> (B,): T^2 * KL(softmax(teacher / T) || softmax(student / T)), nats, >= 0.
 
@@ -39,8 +34,3 @@ def margin(probs: Tensor) -> Tensor:
     """(B, C) probabilities -> (B,): the largest minus the second largest, in [0, 1]"""
     top = probs.topk(2, dim=1).values
     return top[:, 0] - top[:, 1]
-
-
-def top_k(probs: Tensor, k: int) -> Tensor:
-    """(B, C) -> (B, C) of 0 and 1: marks the k largest entries of each row. 1 <= k <= C."""
-    return probs.new_zeros(probs.shape).scatter_(1, probs.topk(k, dim=1).indices, 1.0)

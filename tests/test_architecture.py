@@ -19,7 +19,7 @@ LAYERS = [
     ["kdx.budget"],
     ["kdx.core"],
     ["kdx.functional", "kdx.halfspace"],
-    ["kdx.estimate", "kdx.average"],
+    ["kdx.estimate", "kdx.average", "kdx.joint"],
     ["kdx.component"],
     ["kdx.artifact"],
     ["kdx.store"],
@@ -48,7 +48,7 @@ LAYERS = [
 ]
 """From the bottom up. A package may import its own files; `kdx` itself, the lowest of all, holds the version."""
 
-METHODS = {"kdx.core", "kdx.functional", "kdx.estimate", "kdx.average", "kdx.models.tap", "kdx.faults", "kdx.checks"}
+METHODS = {"kdx.core", "kdx.functional", "kdx.estimate", "kdx.average", "kdx.joint", "kdx.models.tap", "kdx.faults", "kdx.checks"}
 ONLY = {
     "kdx.losses": METHODS,
     "kdx.weights": METHODS,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdx.functional import cross_entropy, kl, margin, smooth_cross_entropy, soft_cross_entropy, top_k
+from kdx.functional import cross_entropy, kl, margin, smooth_cross_entropy
 
 TEACHER = torch.tensor([[4.0, 2.0, 0.0]])
 STUDENT = torch.tensor([[2.0, 1.0, 0.0]])
@@ -55,7 +55,7 @@ def test_gradients_in_double_precision(monkeypatch):
     assert gradcheck(lambda s: kl(s, teacher, 2.5), (student,))
     assert gradcheck(lambda s: cross_entropy(s, y), (student,))
     assert gradcheck(lambda s: smooth_cross_entropy(s, y, 0.2), (student,))
-    assert gradcheck(lambda s: soft_cross_entropy(s, teacher.softmax(1)), (student,))
+    assert gradcheck(lambda s: cross_entropy(s, teacher.softmax(1)), (student,))
 
 
 def test_label_smoothing_by_hand():
@@ -65,14 +65,12 @@ def test_label_smoothing_by_hand():
     assert torch.equal(smooth_cross_entropy(STUDENT, Y, 0.0), cross_entropy(STUDENT, Y))
 
 
-def test_soft_cross_entropy_of_one_hot_is_cross_entropy():
+def test_cross_entropy_to_one_hot_probabilities_is_that_to_classes():
     logits, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
-    torch.testing.assert_close(soft_cross_entropy(logits, torch.eye(4)[y]), cross_entropy(logits, y))
+    torch.testing.assert_close(cross_entropy(logits, torch.eye(4)[y]), cross_entropy(logits, y))
     assert cross_entropy(torch.zeros(1, 4), torch.tensor([2])).item() == pytest.approx(math.log(4))
 
 
-def test_margin_and_top_k():
+def test_margin():
     probs = torch.tensor([[0.5, 0.4, 0.1], [0.2, 0.2, 0.6]])
     torch.testing.assert_close(margin(probs), torch.tensor([0.1, 0.4]))
-    assert top_k(probs, 2)[0].tolist() == [1, 1, 0]
-    assert top_k(probs, 3).sum().item() == 6

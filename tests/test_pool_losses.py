@@ -10,7 +10,7 @@ from torch import nn
 from kdx.component import Component
 from kdx.core import Batch, Parts, Split
 from kdx.faults import Caution, Fault
-from kdx.functional import cross_entropy, soft_cross_entropy
+from kdx.functional import cross_entropy
 from kdx.losses.slam import SLaM, first_choices, mix, slam
 from kdx.losses.soft import Soft
 from kdx.losses.taylor_ce import TaylorCE, taylor
@@ -223,7 +223,7 @@ def test_soft_and_hard_by_hand(hard):
     made = parts()
     outcome = Soft(made, hard=hard, weights=HALF, features=NONE)(streams(4, 12), 0.0)
     own, answers = made.student.logits[10:22], TEACHER[10:22]
-    pool = cross_entropy(own, answers.argmax(1)) if hard else soft_cross_entropy(own, answers.softmax(1))
+    pool = cross_entropy(own, answers.argmax(1)) if hard else cross_entropy(own, answers.softmax(1))
     assert outcome.terms["labels"].item() == pytest.approx(cross_entropy(made.student.logits[:4], torch.arange(4)).sum().item() / 16)
     assert outcome.terms["pool"].item() == pytest.approx(0.5 * pool.sum().item() / 16)
     assert outcome.monitors["unlabelled/weight"].tolist() == [0.5] * 12 and outcome.monitors["unlabelled/student_margin"].shape == (12,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdx.average import Average, noisy_student_decay
+from kdx.average import optional_average
 from kdx.checks import number
 from kdx.core import Objective, Outcome, Parts, Streams
 from kdx.functional import cross_entropy
@@ -37,10 +37,7 @@ class FixMatch(Objective):
         super().__init__(parts)
         self.threshold = number("loss.threshold", threshold, low=0, high=1)
         self.weight = number("loss.weight", weight, low=0)
-        self.average = None
-        if ema is not None:
-            decay = number("loss.ema", ema, low=0, high=1, open_high=True)
-            self.average = Average(parts.student, rule=noisy_student_decay, decay=decay)
+        self.average = optional_average(parts.student, ema)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled, pool = streams["labelled"], streams["unlabelled"]
@@ -53,8 +50,8 @@ class FixMatch(Objective):
         )
 
     def after_step(self) -> None:
-        if self.average is not None:
+        if self.average:
             self.average.update(self.student)
 
     def export(self) -> nn.Module:
-        return self.student if self.average is None else self.average.network
+        return self.average.network if self.average else self.student

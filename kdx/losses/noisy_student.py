@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdx.average import Average, noisy_student_decay
+from kdx.average import optional_average
 from kdx.checks import choice, flag, number
 from kdx.core import Objective, Outcome, Parts, Streams
 from kdx.faults import Caution
-from kdx.functional import margin, smooth_cross_entropy, soft_cross_entropy
+from kdx.functional import cross_entropy, smooth_cross_entropy
+from kdx.joint import Joint, believe
 
 
 def pseudo_label_loss(logits: Tensor, answers: Tensor, *, hard: bool, temperature: float, smoothing: float) -> Tensor:
@@ -26,7 +27,7 @@ def pseudo_label_loss(logits: Tensor, answers: Tensor, *, hard: bool, temperatur
     """
     if hard:
         return smooth_cross_entropy(logits, answers.argmax(dim=1), smoothing)
-    return soft_cross_entropy(logits, (answers / temperature).softmax(dim=1))
+    return cross_entropy(logits, (answers / temperature).softmax(dim=1))
 
 
 def layers(network: nn.Module) -> list[list[str]]:
@@ -75,10 +76,7 @@ class NoisyStudent(Objective):
         self.noise = choice("loss.noise", noise, ("both", "labelled", "unlabelled", "none"))
         self.freeze = number("loss.freeze", freeze, low=0, high=1, open_high=True)
         self.layers = layers(parts.student)
-        self.average = None
-        if ema is not None:
-            decay = number("loss.ema", ema, low=0, high=1, open_high=True)
-            self.average = Average(parts.student, rule=noisy_student_decay, decay=decay)
+        self.average = optional_average(parts.student, ema)
         self.weights, self.features = weights.build(parts), features.build(parts)
         for teacher in parts.live_teachers:
             warn_if_smaller(parts.student, teacher.size)
@@ -88,19 +86,14 @@ class NoisyStudent(Objective):
         pixels = [batch.views["main" if self.noise in ("both", batch.split) else "clean"] for batch in (labelled, pool)]
         logits, features = self.look([torch.cat(pixels)] if self.joint else pixels)
         known, own = logits.split([len(labelled), len(pool)])
-        answers = self.teacher(pool)
-        weight = self.weights(answers, own.detach())
+        joint = believe(Joint(labelled.y, known, own, features), self.teacher(pool), self.weights)
         return Outcome(
             terms={
                 "labels": smooth_cross_entropy(known, labelled.y, self.kind["smoothing"]).mean(),
-                "pool": self.unlabel_ratio * (weight * pseudo_label_loss(own, answers, **self.kind)).mean(),
+                "pool": self.unlabel_ratio * (joint.weight * pseudo_label_loss(own, joint.answers, **self.kind)).mean(),
                 **features,
             },
-            monitors={
-                "agreement": (own.argmax(1) == answers.argmax(1)).float().mean(),
-                "unlabelled/weight": weight,
-                "unlabelled/student_margin": margin(own.detach().float().softmax(1)),
-            },
+            monitors=joint.monitors(),
         )
 
     def look(self, passes: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -119,11 +112,11 @@ class NoisyStudent(Objective):
         return self.weights.refresh()
 
     def after_step(self) -> None:
-        if self.average is not None:
+        if self.average:
             self.average.update(self.student)
 
     def export(self) -> nn.Module:
-        return self.student if self.average is None else self.average.network
+        return self.average.network if self.average else self.student
 
 
 def warn_if_smaller(student: nn.Module, teacher: int) -> None:

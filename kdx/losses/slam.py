@@ -16,7 +16,8 @@ from torch import Tensor
 from kdx import estimate
 from kdx.checks import choice, flag, integer, number, refuse
 from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.functional import cross_entropy, margin
+from kdx.functional import margin
+from kdx.joint import ask
 
 METHOD = "loss=slam"
 LEAST = 1e-7
@@ -109,25 +110,8 @@ class SLaM(Objective):
         return alpha, k
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        labelled, pool = streams["labelled"], streams["unlabelled"]
-        pixels = torch.cat([labelled.views["main"], pool.views["main"]])
-        logits = self.student(pixels)
-        features = self.features(pixels)
-        own, answers = logits[len(labelled) :], self.teacher(pool)
-        weight = self.weights(answers, own.detach())
-        probs, teacher = own.float().softmax(1), answers.softmax(1)
+        joint = ask(streams, self.student, self.features, self.teacher, self.weights)
+        teacher = joint.answers.softmax(1)
         alpha, k = self.mixing(teacher)
-        return Outcome(
-            terms={
-                "labels": cross_entropy(logits[: len(labelled)], labelled.y).sum() / len(logits),
-                "pool": (weight * slam(probs, teacher, alpha, k, hard=self.hard, normalised=self.normalised)).sum() / len(logits),
-                **features,
-            },
-            monitors={
-                "agreement": (own.argmax(1) == answers.argmax(1)).float().mean(),
-                "unlabelled/weight": weight,
-                "unlabelled/alpha": alpha,
-                "unlabelled/k": k,
-                "unlabelled/student_margin": margin(probs.detach()),
-            },
-        )
+        losses = slam(joint.own.float().softmax(1), teacher, alpha, k, hard=self.hard, normalised=self.normalised)
+        return joint.outcome(losses, alpha=alpha, k=k)

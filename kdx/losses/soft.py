@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from kdx.checks import flag
 from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.functional import cross_entropy, margin
+from kdx.functional import cross_entropy
+from kdx.joint import ask
 
 
 class Soft(Objective):
@@ -31,22 +30,6 @@ class Soft(Objective):
         return self.weights.refresh()
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        labelled, pool = streams["labelled"], streams["unlabelled"]
-        pixels = torch.cat([labelled.views["main"], pool.views["main"]])
-        logits = self.student(pixels)
-        features = self.features(pixels)
-        own, answers = logits[len(labelled) :], self.teacher(pool)
-        weight = self.weights(answers, own.detach())
-        targets = answers.argmax(1) if self.hard else answers.softmax(1)
-        return Outcome(
-            terms={
-                "labels": cross_entropy(logits[: len(labelled)], labelled.y).sum() / len(logits),
-                "pool": (weight * cross_entropy(own, targets)).sum() / len(logits),
-                **features,
-            },
-            monitors={
-                "agreement": (own.argmax(1) == answers.argmax(1)).float().mean(),
-                "unlabelled/weight": weight,
-                "unlabelled/student_margin": margin(own.detach().float().softmax(1)),
-            },
-        )
+        joint = ask(streams, self.student, self.features, self.teacher, self.weights)
+        targets = joint.answers.argmax(1) if self.hard else joint.answers.softmax(1)
+        return joint.outcome(cross_entropy(joint.own, targets))

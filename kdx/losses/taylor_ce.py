@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kdx.checks import flag, integer
 from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.functional import cross_entropy, margin
+from kdx.joint import ask
 
 
 def taylor(probs: Tensor, order: int) -> Tensor:
@@ -42,26 +41,10 @@ class TaylorCE(Objective):
         return self.weights.refresh()
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        labelled, pool = streams["labelled"], streams["unlabelled"]
-        pixels = torch.cat([labelled.views["main"], pool.views["main"]])
-        logits = self.student(pixels)
-        features = self.features(pixels)
-        own, answers = logits[len(labelled) :], self.teacher(pool)
-        weight = self.weights(answers, own.detach())
-        probs = own.float().softmax(1)
+        joint = ask(streams, self.student, self.features, self.teacher, self.weights)
+        probs = joint.own.float().softmax(1)
         if self.hard:
-            losses = taylor(probs.gather(1, answers.argmax(1, keepdim=True))[:, 0], self.order)
+            losses = taylor(probs.gather(1, joint.answers.argmax(1, keepdim=True))[:, 0], self.order)
         else:
-            losses = (answers.softmax(1) * taylor(probs, self.order)).sum(1)
-        return Outcome(
-            terms={
-                "labels": cross_entropy(logits[: len(labelled)], labelled.y).sum() / len(logits),
-                "pool": (weight * losses).sum() / len(logits),
-                **features,
-            },
-            monitors={
-                "agreement": (own.argmax(1) == answers.argmax(1)).float().mean(),
-                "unlabelled/weight": weight,
-                "unlabelled/student_margin": margin(probs.detach()),
-            },
-        )
+            losses = (joint.answers.softmax(1) * taylor(probs, self.order)).sum(1)
+        return joint.outcome(losses)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kdx.checks import number
 from kdx.core import Objective, Outcome, Parts, Streams
 from kdx.faults import Fault
-from kdx.functional import cross_entropy, margin
+from kdx.functional import cross_entropy
+from kdx.joint import look, student_margin
 
 EXTRAS = ("mean", "std", "cool_mean", "cool_std")
 NOTHING = 1e-6
@@ -56,28 +56,23 @@ class UPS(Objective):
         return label, positive, negative.scatter(1, label[:, None], False).float()
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        labelled, pool = streams["labelled"], streams["unlabelled"]
-        pixels = torch.cat([labelled.views["main"], pool.views["main"]])
-        logits = self.student(pixels)
-        features = self.features(pixels)
-        own, extras = logits[len(labelled) :], [extra(pool) for extra in self.extras]
+        joint, extras = look(streams, self.student, self.features), [extra(streams["unlabelled"]) for extra in self.extras]
         if self.training and extras[1].max() < NOTHING:
             raise Fault("loss=ups selects by the teacher's uncertainty, and its passes with dropout all gave the same answer: "
                         "the teacher has no dropout; set teacher.dropout=0.3, say")  # fmt: skip
         label, positive, negative = self.select(*extras)
         kept, denied = positive.float(), (negative.sum(1) > 0).float()
-        trusted = len(labelled) + kept.sum()
-        probs = own.float().softmax(1)
+        trusted = len(joint.known) + kept.sum()
         return Outcome(
             terms={
-                "labels": cross_entropy(logits[: len(labelled)], labelled.y).sum() / trusted,
-                "positive": (kept * cross_entropy(own, label)).sum() / trusted,
-                "negative": negative_loss(probs, negative).sum() / denied.sum().clamp_min(1),
-                **features,
+                "labels": cross_entropy(joint.known, joint.y).sum() / trusted,
+                "positive": (kept * cross_entropy(joint.own, label)).sum() / trusted,
+                "negative": negative_loss(joint.own.float().softmax(1), negative).sum() / denied.sum().clamp_min(1),
+                **joint.features,
             },
             monitors={
                 "negative": denied.mean(),
                 "unlabelled/weight": kept,
-                "unlabelled/student_margin": margin(probs.detach()),
+                "unlabelled/student_margin": student_margin(joint.own),
             },
         )

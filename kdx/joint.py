@@ -1,0 +1,72 @@
+"""What the losses on labels and a pool share: one forward pass over the rows of both, and the terms and monitors that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from kdx.core import Features, Outcome, Streams, Teacher, Weighting
+from kdx.functional import cross_entropy, margin
+
+
+@dataclass(frozen=True)
+class Joint:
+    """y: classes of the L labelled rows. known (L, C), own (P, C): the student's logits of these and of the P pool rows. features: terms.
+
+    answers (P, C), weight (P,) in [0, 1]: the teacher's logits of the pool rows and how far they are believed; None until they are asked for.
+    """
+
+    y: Tensor
+    known: Tensor
+    own: Tensor
+    features: Mapping[str, Tensor]
+    answers: Tensor | None = None
+    weight: Tensor | None = None
+
+    def outcome(self, losses: Tensor, **rows: Tensor) -> Outcome:
+        """(sum over labelled rows of cross-entropy + sum over pool rows of weight * losses) / all rows, and the features' terms.
+
+        losses: (P,). rows: further monitors with one value a pool row, by name.
+        """
+        total = len(self.known) + len(self.own)
+        return Outcome(
+            terms={
+                "labels": cross_entropy(self.known, self.y).sum() / total,
+                "pool": (self.weight * losses).sum() / total,
+                **self.features,
+            },
+            monitors=self.monitors() | {f"unlabelled/{name}": values for name, values in rows.items()},
+        )
+
+    def monitors(self) -> dict[str, Tensor]:
+        return {
+            "agreement": (self.own.argmax(1) == self.answers.argmax(1)).float().mean(),
+            "unlabelled/weight": self.weight,
+            "unlabelled/student_margin": student_margin(self.own),
+        }
+
+
+def student_margin(own: Tensor) -> Tensor:
+    """(P, C) logits -> (P,) in [0, 1], without gradient"""
+    return margin(own.detach().float().softmax(1))
+
+
+def look(streams: Streams, student: nn.Module, features: Features) -> Joint:
+    """One forward pass over the labelled and the pool rows together, so that batch normalisation sees both."""
+    labelled, pool = streams["labelled"], streams["unlabelled"]
+    pixels = torch.cat([labelled.views["main"], pool.views["main"]])
+    known, own = student(pixels).split([len(labelled), len(pool)])
+    return Joint(labelled.y, known, own, features(pixels))
+
+
+def ask(streams: Streams, student: nn.Module, features: Features, teacher: Teacher, weights: Weighting) -> Joint:
+    """`look`, with the teacher's answers and their weights."""
+    joint = look(streams, student, features)
+    return believe(joint, teacher(streams["unlabelled"]), weights)
+
+
+def believe(joint: Joint, answers: Tensor, weights: Weighting) -> Joint:
+    return replace(joint, answers=answers, weight=weights(answers, joint.own.detach()))
