@@ -35,7 +35,7 @@ def labels(logits: np.ndarray, copies: np.ndarray, truth: np.ndarray | None) -> 
     """logits: (N, C) of the teacher on the pool; copies: (N,) int, how often each row is trained on, 0: left out; truth: (N,) or None.
 
     {"pool", "kept" (rows), "copies", "kept_share", "per_class" (of the labels kept), "expected_accuracy" (mean confidence), "accuracy" (kept),
-    "accuracy_all", "confidence" (histogram of what is kept)}; accuracies None without truth.
+    "accuracy_all", "mean_confidence" (of all N), "confidence" (histogram of what is kept)}; accuracies None without truth.
     """
     probs = softmax(logits)
     guess, confidence = probs.argmax(1), probs.max(1)
@@ -50,6 +50,7 @@ def labels(logits: np.ndarray, copies: np.ndarray, truth: np.ndarray | None) -> 
         "expected_accuracy": float((confidence * copies).sum() / total) if total else None,
         "accuracy": float((right * copies).sum() / total) if right is not None and total else None,
         "accuracy_all": None if right is None else float(right.mean()),
+        "mean_confidence": float(confidence.mean()),
         "confidence": histogram(confidence[kept], None if right is None else right[kept], copies[kept]),
     }
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from kdx.checks import shown
-from kdx.faults import Fault, nearest
+from kdx.faults import Fault, nearest, within
 from kdx.locate import conf_dir
 
 KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
@@ -85,8 +84,8 @@ def read(name: str) -> Claim:
 
 def parse(name: str, heading: str, body: Any) -> Claim:
     """A claim from its file's content. Raises a Fault that names the claim and the key."""
-    with named(f"claim {name}"):
-        body = {"command": "train", "words": [], "beside": [], "remarks": ""} | keyed(body, KEYS)
+    with within(f"claim {name}"):
+        body = {"command": "train", "words": [], "beside": [], "remarks": ""} | keyed(body, KEYS, ("by", "measured", "arms", "figures", "claimed"))
         option("command", body["command"], COMMANDS)
         common = words("words", body["words"])
         arms = {arm: (*common, *words(f"arms.{arm}", own)) for arm, own in mapping("arms", body["arms"]).items()}
@@ -101,20 +100,11 @@ def parse(name: str, heading: str, body: Any) -> Claim:
                      beside, str(body["remarks"]).strip())  # fmt: skip
 
 
-@contextmanager
-def named(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Fault as error:
-        raise Fault(f"{what}: {error}") from error
-    except KeyError as error:
-        raise Fault(f"{what}: the key {error} is missing") from error
-
-
-def keyed(body: Any, allowed: Sequence[str]) -> dict[str, Any]:
+def keyed(body: Any, allowed: Sequence[str], needed: Sequence[str]) -> dict[str, Any]:
     if not isinstance(body, Mapping):
         raise Fault(f"wanted the keys {', '.join(allowed)}; given: {shown(body)}")
     wrong = [f"'{key}' is no key of it{nearest(str(key), allowed)}" for key in body if key not in allowed]
+    wrong += [f"the key '{key}' is missing" for key in needed if key not in body]
     if wrong:
         raise Fault("; ".join(wrong))
     return dict(body)
@@ -156,7 +146,7 @@ def words(key: str, value: Any) -> tuple[str, ...]:
 
 def figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
     """{arm, role: student} is short for {arm, at: student.last.test.accuracy}; {arm, method: SLaM} is of `kdx halfspace`."""
-    spec = {"file": "evaluate/results.json", "unit": "points"} | keyed(spec, ("arm", "role", "method", "at", "file", "unit"))
+    spec = {"file": "evaluate/results.json", "unit": "points"} | keyed(spec, ("arm", "role", "method", "at", "file", "unit"), ("arm",))
     option(f"{key}.arm", spec["arm"], arms)
     ways = [way for way in ("role", "method", "at") if way in spec]
     if len(ways) != 1:
@@ -167,7 +157,7 @@ def figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
 
 
 def pair(key: str, spec: Any, figures: Mapping[str, Figure]) -> Pair:
-    spec = {"difference": None, "what": ""} | keyed(spec, ("more", "less", "difference", "what"))
+    spec = {"difference": None, "what": ""} | keyed(spec, ("more", "less", "difference", "what"), ("more", "less"))
     if spec["difference"] is not None and (isinstance(spec["difference"], bool) or not isinstance(spec["difference"], int | float)):
         raise Fault(f"{key}: difference must be a number or null; given: {shown(spec['difference'])}")
     more, less = (option(f"{key}: {side}", spec[side], figures) for side in ("more", "less"))

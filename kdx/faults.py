@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class Fault(Exception):
@@ -20,6 +21,15 @@ class Faults(Fault):
 
 class Caution(UserWarning):
     """Something that a method noticed and the user should know; given with `warnings.warn`, it is shown and kept with the run."""
+
+
+@contextlib.contextmanager
+def within(what: str) -> Iterator[None]:
+    """A Fault raised inside says first where: `claim kd: the key ...`."""
+    try:
+        yield
+    except Fault as error:
+        raise Fault(f"{what}: {error}") from error
 
 
 def nearest(word: str, options: Iterable[str]) -> str:

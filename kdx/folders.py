@@ -18,13 +18,13 @@ from kdx.artifact import MANIFEST, Artifact, key_of, verify
 from kdx.component import targets
 from kdx.faults import Fault, nearest
 from kdx.run import ROLES
-from kdx.store import Stage
+from kdx.store import Stage, split_number
 
 STAGES = tuple(found.name for found in vars(stages).values() if isinstance(found, Stage))
 """Names of the folders in a store."""
 KEY = re.compile(r"[0-9a-f]{64}")
-NAME = re.compile(r"([a-z][a-z0-9-]*?)(?:-\d+)?")
-"""What a run calls a stage; the second of its kind has a number behind it: student-train-2."""
+NAME = re.compile(r"[a-z][a-z0-9-]*")
+"""What a run calls a stage."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Run:
         """role -> the run's name of the stage that trained it, for the roles that got so far; of several rounds the last."""
         found = {}
         for role, stage in ROLES.items():
-            names = [name for name in self.stages if plain_name(name) == stage]
+            names = [name for name in self.stages if split_number(name)[0] == stage]
             found |= {role: names[-1]} if names else {}
         return found
 
@@ -68,11 +68,6 @@ class Run:
                     "if the store was moved, name it with store=PATH; if it is gone, run the same `kdx train` again")  # fmt: skip
 
 
-def plain_name(name: str) -> str:
-    """student-train-2 -> student-train"""
-    return NAME.fullmatch(name)[1]
-
-
 def read_run(path: Path | str, store: str | None = None) -> Run:
     """The run folder at `path`. store: where its artifacts are, or None: found by the folder's links and what run.json says."""
     path = Path(path).expanduser()
@@ -93,8 +88,7 @@ def read_run(path: Path | str, store: str | None = None) -> Run:
 
 
 def _stage_of(name: str, file: Path) -> str:
-    match = NAME.fullmatch(name)
-    base = match[1] if match else ""
+    base = split_number(name)[0] if NAME.fullmatch(name) else ""
     if base in STAGES:
         return base
     if base.endswith("-train"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,11 +14,10 @@ import kdx
 from kdx.artifact import Artifact
 from kdx.faults import Fault
 from kdx.stages import AUDIT, EVALUATE
-from kdx.store import Halt, Listener, Miss, Store, subseed
+from kdx.store import Halt, Listener, Miss, Store, split_number, subseed
 from kdx.wiring import Order, with_sources
 
 ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train"}
-ROUND = re.compile(r"student-train-([1-9]\d*)")
 
 
 def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Artifact, dict[str, Artifact]]:
@@ -31,7 +29,7 @@ def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Ar
     except Halt:
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}
-    rounds = [artifact for name, artifact in store.done.items() if ROUND.fullmatch(name)]
+    rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done))
     if lessons:
         store.run(AUDIT, data=store.done["prepare"], rounds=lessons, seed=subseed(order.plan.seed, "audit"))
@@ -39,16 +37,21 @@ def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Ar
     return found, store.done
 
 
+def students(done: Mapping[str, Artifact]) -> dict[int | None, Artifact]:
+    """The students by round, in order; None: the one that counts."""
+    names = {name: split_number(name) for name in done}
+    return {number: done[name] for name, (stem, number) in names.items() if stem == "student-train"}
+
+
 def taught(done: Mapping[str, Artifact]) -> Iterator[dict[str, Artifact | None]]:
     """What each round's student learned from the pool: answers, the rows chosen (None: all), the student."""
     if not done["prepare"].json("data.json")["counts"].get("unlabelled"):
         return
-    single = not any(ROUND.fullmatch(name) for name in done)
-    for name, student in done.items():
-        match = ROUND.fullmatch(name)
-        if not (match or (single and name == "student-train")):
+    found = students(done)
+    for number, student in found.items():
+        if number is None and len(found) > 1:  # the best of the rounds once more
             continue
-        end = f"-{match[1]}" if match else ""
+        end = "" if number is None else f"-{number}"
         if f"pseudo-label{end}" in done:
             yield {"answers": done[f"pseudo-label{end}"], "rows": done.get(f"choose{end}"), "student": student}
 

@@ -21,8 +21,7 @@ from kdx.component import Component, Source, code_digest, targets
 from kdx.disk import write_atomically
 from kdx.faults import Fault
 
-NUMBER = re.compile(r"-\d+$")
-"""What the name of a stage ends with where there are several rounds: student-train-2."""
+NUMBERED = re.compile(r"(.+?)(?:-(\d+))?")
 NEARLY_NOTHING = 1 << 16
 """Bytes free on a disk that counts as full."""
 
@@ -30,6 +29,12 @@ NEARLY_NOTHING = 1 << 16
 def subseed(seed: int, *path: str | int) -> int:
     """A seed of 63 bits for one purpose, e.g. subseed(3, "student", 0): independent of the seeds of every other purpose."""
     return int.from_bytes(hashlib.sha256(json.dumps([seed, *path]).encode()).digest()[:8], "big") >> 1
+
+
+def split_number(name: str) -> tuple[str, int | None]:
+    """Where there are several rounds a stage's name ends with its number: "student-train-2" -> ("student-train", 2); else None."""
+    stem, number = NUMBERED.fullmatch(name).groups()
+    return stem, None if number is None else int(number)
 
 
 class Listener:
@@ -131,7 +136,7 @@ class Store:
     def run(self, stage: Stage, /, *, name: str | None = None, **inputs: Any) -> Artifact:
         """The artifact of `stage` on these inputs: loaded where its key exists, else made and published. name: what the run calls it."""
         name = name or stage.name
-        if self.until is not None and NUMBER.sub("", name) not in self.until:
+        if self.until is not None and split_number(name)[0] not in self.until:
             raise Halt(name)
         key, whole = self.key(stage, inputs)
         final = self.root / stage.name / key

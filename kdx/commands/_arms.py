@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,6 @@ from kdx.store import Listener
 from kdx.wiring import wire
 
 Look = Callable[[Figure], float]
-
-
-@contextmanager
-def told(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Fault as error:
-        raise Fault(f"{what}: {error}") from error
 
 
 def try_halfspace(arm: str, words: Sequence[str], seed: int, further: Sequence[str], place: Path) -> tuple[Look, dict[str, Any]]:

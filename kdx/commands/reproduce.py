@@ -12,12 +12,12 @@ from typing import Any
 from kdx import checks, claims, compose
 from kdx.claims import UNITS, Claim
 from kdx.commands import halfspace
-from kdx.commands._arms import told, try_halfspace, try_train
+from kdx.commands._arms import try_halfspace, try_train
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
 from kdx.commands.halfspace import numeral
 from kdx.commands.list import row
-from kdx.faults import Fault, Faults
+from kdx.faults import Fault, Faults, within
 from kdx.report.plain import dump, write_atomically
 from kdx.report.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.run import all_stored
@@ -144,7 +144,7 @@ def measure(claim: Claim, seeds: Sequence[int], further: Sequence[str], place: P
     for number, seed in enumerate(seeds, 1):
         for arm, words in claim.arms.items():
             began = time.monotonic()
-            with told(f"arm {arm}, seed {seed}"):
+            with within(f"arm {arm}, seed {seed}"):
                 look, about = (try_halfspace if claim.command == "halfspace" else try_train)(arm, words, seed, further, place)
                 for name, figure in claim.figures.items():
                     if figure.arm == arm:

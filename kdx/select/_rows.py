@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -67,6 +67,14 @@ def lowest(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
     """Positions of the `count` smallest values, smallest first; equal ones in random order."""
     order = rng.permutation(len(values))
     return order[np.argsort(values[order], kind="stable")[:count]]
+
+
+def buy_lowest(pool: Pool, count: int | None, seed: int, score: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, float, int]:
+    """score: rows -> a number each. ((count,) rows with the lowest, ascending; the highest score among them; rows that were left)"""
+    rows = remaining(pool, count)
+    scores = score(rows)
+    picked = lowest(scores, count, np.random.default_rng(seed))
+    return np.sort(rows[picked]), float(scores[picked[-1]]), len(rows)
 
 
 def confidence(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

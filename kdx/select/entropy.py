@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import entropy, lowest, remaining
+from kdx.select._rows import buy_lowest, entropy
 
 
 class Entropy(Rule):
@@ -13,7 +11,5 @@ class Entropy(Rule):
     buys = True
 
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
-        rows = remaining(pool, count)
-        entropies = entropy(pool.student, rows)
-        picked = lowest(-entropies, count, np.random.default_rng(seed))
-        return Chosen(np.sort(rows[picked]), {"remaining": len(rows), "lowest_entropy": float(entropies[picked[-1]])})
+        rows, last, left = buy_lowest(pool, count, seed, lambda rows: -entropy(pool.student, rows))
+        return Chosen(rows, {"remaining": left, "lowest_entropy": -last})

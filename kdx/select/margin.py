@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import lowest, margin, remaining
+from kdx.select._rows import buy_lowest, margin
 
 
 class Margin(Rule):
@@ -13,7 +11,5 @@ class Margin(Rule):
     buys = True
 
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
-        rows = remaining(pool, count)
-        margins = margin(pool.student, rows)
-        picked = lowest(margins, count, np.random.default_rng(seed))
-        return Chosen(np.sort(rows[picked]), {"remaining": len(rows), "highest_margin": float(margins[picked[-1]])})
+        rows, last, left = buy_lowest(pool, count, seed, lambda rows: margin(pool.student, rows))
+        return Chosen(rows, {"remaining": left, "highest_margin": last})

@@ -53,7 +53,6 @@ def of_round(entry: Mapping[str, Artifact | None], pool: Split, truth: np.ndarra
     known = None if truth is None else truth[asked]
     told = {"answers": answers.key, "asked": len(asked), **audit.labels(logits, copies[asked], known), "pool": len(pool)}
     guess = logits.argmax(1)
-    told["mean_confidence"] = float(audit.softmax(logits).max(1).mean())
     told["changed"] = audit.against_last_round(guess, before if whole is not None else None)
     mimic = predict(runtime.place(open_network(student)), pool, runtime).argmax(1).numpy()
     told["inherited"] = audit.inherited(guess, mimic[asked], copies[asked] > 0, known)
@@ -78,7 +77,7 @@ def of_teacher(data: Artifact, answers: Artifact) -> dict[str, float] | None:
     logits = np.load(answers.file("validation.npy"))[:, 0].astype(np.float32)
     y = np.load(data.file("validation.labels.npy"))
     probs = audit.softmax(logits)
-    return {"accuracy": float((probs.argmax(1) == y).mean()), "confidence": float(probs.max(1).mean()), "n": len(y),
+    return {"accuracy": answers.json("answers.json")["validation_accuracy"], "confidence": float(probs.max(1).mean()), "n": len(y),
             "ece": calibration_error(torch.from_numpy(probs), torch.from_numpy(y)),
             "reliability": audit.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y)))}  # fmt: skip
 

@@ -40,7 +40,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, rule: Component, seed: 
         found["features"] = features(runtime, pupil, split)
     classes = len(data.json("data.json")["classes"])
     with cautions(work) as told:  # a rule says at once what it is about to need, and all else with its choice
-        chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(data, answers), **found), count, seed)
+        chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(answers), **found), count, seed)
     rows = np.sort(np.concatenate([before, chosen.rows])).astype(np.int64)
     np.save(work.path / "rows.npy", rows)
     for warning in chosen.warnings:
@@ -61,9 +61,7 @@ def features(runtime: Runtime, pupil: Artifact, split: Split) -> np.ndarray:
     return np.concatenate(found)
 
 
-def wrong_share(data: Artifact, answers: Artifact) -> float | None:
+def wrong_share(answers: Artifact) -> float | None:
     """The part of the validation rows that the teacher gets wrong; None without a validation split."""
-    if "validation" not in answers.json("answers.json")["splits"]:
-        return None
-    guess = np.load(answers.file("validation.npy"))[:, 0].argmax(1)
-    return float((guess != np.load(data.file("validation.labels.npy"))).mean())
+    right = answers.json("answers.json")["validation_accuracy"]
+    return None if right is None else 1 - right

@@ -184,9 +184,10 @@ class Watch:
         """The last value of each row of the pool of the monitors that have one a row."""
         for name, values in outcome.monitors.items():
             if values.dim() == 1 and name.startswith("unlabelled/"):
-                index = streams["unlabelled"].index
-                kept = self.by_row.setdefault(name, torch.full((self.pool,), math.nan))
-                kept[index] = values.detach().float().cpu()
+                if name not in self.by_row:
+                    self.by_row[name] = torch.full((self.pool,), math.nan, device=values.device)
+                index = streams["unlabelled"].index.to(values.device, non_blocking=True)
+                self.by_row[name][index] = values.detach().float()
 
     def validate(self, step: int) -> bool:
         """Records the accuracy, keeps the best weights; True where training should stop."""
@@ -238,7 +239,6 @@ class Watch:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
         self.best, self.best_step, self.best_accuracy, self.waited = state["best"]
         self.by_row, self.last_accuracy = state["by_row"]
-        self.by_row = {name: values.cpu() for name, values in self.by_row.items()}
         self.saved_at = state["step"]
         self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.steps}")
         return self.saved_at
@@ -267,7 +267,7 @@ class Watch:
         if self.best:
             save_file(self.best, self.work.path / "best.safetensors")
         for name, values in self.by_row.items():
-            np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.numpy())
+            np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.cpu().numpy())
         self.work.write_json("summary.json", {
             "validation_accuracy": self.last_accuracy,
             "steps": done, "planned_steps": self.steps, "stopped": self.stopped or None, "precision": self.precision,
