@@ -80,7 +80,7 @@ def active(store: Store, plan: Plan) -> None:
     """Buys the teacher's answers for `budget` rows of the pool, over rounds: the student so far judges, the rule chooses, the teacher answers."""
     data, judge = teach(store, plan)
     pupil = student(store, data, plan)
-    empty = ask(store, data, judge, plan, {}, name="pseudo-label-0")  # validation only: how often the teacher errs
+    empty = ask(store, data, judge, plan, {}, name="pseudo-label-0", pool=False)  # validation only: how often the teacher errs
     made = store.run(TRAIN, name="student-train-0", **pupil, loss=plan.teacher_loss)
     rows = answers = None
     lesson: dict[str, Any] = {}
@@ -131,12 +131,13 @@ def waited(tried: Sequence[Artifact]) -> int:
     return len(tried) - 1 - best_round(tried)
 
 
-def ask(store: Store, data: Artifact, judge: Artifact, plan: Plan, views: Mapping[str, int], *, name: str, rows: Artifact | None = None) -> Artifact:
-    """The teacher's answers."""
+def ask(store: Store, data: Artifact, judge: Artifact, plan: Plan, views: Mapping[str, int], *, name: str, pool: bool = True,
+        rows: Artifact | None = None) -> Artifact:  # fmt: skip
+    """The teacher's answers. pool: whether to any of its rows."""
     precision = precise(store, data, plan.teacher, plan.teacher_pretrain)
     return store.run(LABEL, name=name, data=data, teachers=[judge], augment=augmentation(plan.student_train), views=views,
                      clean=plan.pseudo_label["view"] == "clean" or rows is not None, seed=subseed(plan.seed, "views"), precision=precision,
-                     rows=rows, passes=plan.pseudo_label["passes"])  # fmt: skip
+                     pool=pool, rows=rows, passes=plan.pseudo_label["passes"])  # fmt: skip
 
 
 def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:

@@ -49,7 +49,7 @@ def taught(done: Mapping[str, Artifact]) -> Iterator[dict[str, Artifact | None]]
         return
     found = students(done)
     for number, student in found.items():
-        if number is None and len(found) > 1:  # the best of the rounds once more
+        if number == 0 or (number is None and len(found) > 1):  # taught by labels alone; one of the rounds once more
             continue
         end = "" if number is None else f"-{number}"
         if f"pseudo-label{end}" in done:

@@ -40,9 +40,9 @@ def streams():
     return {"labelled": batch("labelled", 4, 1), "unlabelled": batch("unlabelled", 12, 2)}
 
 
-def parts(student, live=()):
+def parts(student, **more):
     teacher = Frozen(network(seed=7))
-    return Parts(student, network, lambda b: teacher(b.views["clean"]), list(live), None, CLASSES)
+    return Parts(student, network, lambda b: teacher(b.views["clean"]), [], None, CLASSES, **more)
 
 
 def made(student=None, **changes):
@@ -233,10 +233,11 @@ def test_without_an_average_the_student_itself_is_exported():
 
 def test_a_student_smaller_than_its_teacher_is_told():
     with pytest.warns(Caution, match="the student has .* parameters and its teacher"):
-        NoisyStudent(parts(network(), [Frozen(network(8))]), **PLAIN)
+        NoisyStudent(parts(network(), teacher_size=Frozen(network(8)).size), **PLAIN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        NoisyStudent(parts(network(8), [Frozen(network(8))]), **PLAIN)
+        NoisyStudent(parts(network(8), teacher_size=Frozen(network(8)).size), **PLAIN)
+        NoisyStudent(parts(network()), **PLAIN)  # nobody knows
 
 
 # What one word brings along

@@ -78,8 +78,8 @@ class NoisyStudent(Objective):
         self.layers = layers(parts.student)
         self.average = optional_average(parts.student, ema)
         self.weights, self.features = weights.build(parts), features.build(parts)
-        for teacher in parts.live_teachers:
-            warn_if_smaller(parts.student, teacher.size)
+        if parts.teacher_size is not None:
+            warn_if_smaller(parts.student, parts.teacher_size)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled, pool = streams["labelled"], streams["unlabelled"]

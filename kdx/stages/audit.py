@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,9 +64,14 @@ def of_round(entry: Mapping[str, Artifact | None], pool: Split, truth: np.ndarra
         right[asked] = guess == known
     told["monitors"] = {p.name.split(".")[1]: audit.joined(np.load(p), right) for p in sorted(student.path.glob("rows.*.npy"))}
     if len(asked) < len(pool):
-        pace = answers.manifest["seconds"] / (len(asked) + 1)
+        pace = answers.manifest["seconds"] / sum(len(np.load(p, mmap_mode="r")) for p in answered(answers))
         told["teacher_seconds_saved"] = pace * (len(pool) - len(asked))
     return told, guess if whole is not None else None
+
+
+def answered(answers: Artifact) -> list[Path]:
+    """The files that hold answers of the teacher; those that are bought have one view."""
+    return [answers.file(f"{name}.npy") for name in answers.json("answers.json")["splits"]]
 
 
 def of_teacher(data: Artifact, answers: Artifact) -> dict[str, float] | None:

@@ -27,13 +27,13 @@ BATCH = 256
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact], augment: Sequence[tuple[str, Component]],
-        views: Mapping[str, int], clean: bool, seed: int, precision: str, rows: Artifact | None = None, passes: int = 0) -> None:  # fmt: skip
+        views: Mapping[str, int], clean: bool, seed: int, precision: str, pool: bool, rows: Artifact | None = None, passes: int = 0) -> None:  # fmt: skip
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one view, the clean picture.
-    rows: only these rows of the pool are answered. passes: of Monte-Carlo dropout over the clean pool, whose spread is kept as extras.
+    pool: whether anything of the pool is answered. rows: only these rows of it. passes: of Monte-Carlo dropout over the clean pool, whose spread is kept as extras.
 
     Files: <split>.npy (N, V, C) float16 logits; answers.json. Slot v of a row answers exactly the pixels of view `first` + v, which are
     a pure function of (seed, split, row, view): 1 + v where the student is augmented, 0 for the clean picture. The validation
-    split is always answered, clean, and so is the whole pool (clean.npy where unlabelled.npy holds other views) unless `rows` are given: then
+    split is always answered, clean, and so is the whole pool (clean.npy where unlabelled.npy holds other views) unless `pool` is false or `rows` are given: then
     places.npy says where each row's answer lies. An interrupted stage goes on at the view it had reached.
     """
     about = data.json("data.json")
@@ -44,7 +44,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
     if about["counts"].get("validation"):
         wanted["validation"] = (1, 0)
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
-    if bought is None and about["counts"].get("unlabelled") and not (clean and "unlabelled" in wanted):
+    if pool and bought is None and about["counts"].get("unlabelled") and not (clean and "unlabelled" in wanted):
         wanted[CLEAN] = (1, 0)
     done = json.loads(work.checkpoint.read_text()) if work.checkpoint.exists() else []
     total = sum(count for count, _ in wanted.values())
@@ -75,14 +75,15 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
         del file
     if bought is not None:
         np.save(work.path / "places.npy", places_of(bought, about["counts"]["unlabelled"]).numpy())
-    pool = open_split(data, "unlabelled", runtime) if passes else None
-    extras = spread(work, runtime, pool, networks, passes, seed, len(about["classes"])) if pool else []
+    asked = open_split(data, "unlabelled", runtime) if passes and pool else None
+    extras = spread(work, runtime, asked, networks, passes, seed, len(about["classes"]), bought) if asked else []
     accuracy, guessing = known_accuracy(work, data, len(about["classes"]))
     if guessing:
         work.note(f"the teacher is near chance ({accuracy:.1%} of {len(about['classes'])} classes on validation): labels from it are noise", "warning")
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
     work.write_json("answers.json", {"splits": splits, "clean": clean, "classes": about["classes"], "extras": extras,
                                      "bought": None if bought is None else len(bought), "teachers": [t.key for t in teachers],
+                                     "teacher_size": max(Frozen(n).size for n in networks),
                                      "validation_accuracy": accuracy, "near_chance": guessing})  # fmt: skip
 
 
@@ -94,14 +95,15 @@ def places_of(rows: torch.Tensor, n: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def spread(work: Work, runtime: Runtime, split: Split, networks: Sequence[nn.Module], passes: int, seed: int, classes: int) -> list[str]:
+def spread(work: Work, runtime: Runtime, split: Split, networks: Sequence[nn.Module], passes: int, seed: int, classes: int,
+           rows: torch.Tensor | None) -> list[str]:  # fmt: skip
     """Names of the extras written: mean and unbiased deviation of softmax(z) and (cool_) softmax(z / 2) over passes with dropout alive.
 
-    Each extra.<name>.npy is (N, C) float32. Several teachers take turns (Rizve et al. 2021, arXiv 2101.06329, have one, and 10 passes).
+    Each extra.<name>.npy is (N, C) float32, nan where `rows` are given and a row is not among them. Several teachers take turns (Rizve et al. 2021, arXiv 2101.06329, have one, and 10 passes).
     """
-    files = {name: np.zeros((len(split), classes), np.float32) for name in ("mean", "std", "cool_mean", "cool_std")}
+    files = {name: np.full((len(split), classes), np.nan, np.float32) for name in ("mean", "std", "cool_mean", "cool_std")}
     torch.manual_seed(seed)
-    for batch in sequential(split, batch=BATCH, views=None, view=0, device=torch.device(runtime.device)):
+    for batch in sequential(split, batch=BATCH, views=None, view=0, device=torch.device(runtime.device), rows=rows):
         index, answers = batch.index.cpu().numpy(), []
         for turn in range(passes):
             with awake(networks[turn % len(networks)]) as network:

@@ -72,6 +72,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
         validation=open_split(data, "validation", runtime),
         num_classes=len(about["classes"]),
         extras=extras(answers, runtime.device) if answers else {},
+        teacher_size=answers.json("answers.json")["teacher_size"] if answers else None,
     )
     if teachers:
         parts = replace(parts, teacher=teach(parts.live_teachers, "clean" if clean else "main"))
