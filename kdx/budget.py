@@ -60,3 +60,13 @@ def passes(steps: int, batch: Mapping[str, int], counts: Mapping[str, int]) -> d
 def stored_bytes(counts: Mapping[str, int], views: Mapping[str, int], classes: int) -> int:
     """Size of stored answers: rows x views x classes x 2 bytes."""
     return sum(2 * classes * counts[name] * views[name] for name in views)
+
+
+def to_buy(budget: int | float, pool: int) -> int:
+    """Answers of the teacher: a number, or a share of the pool, of which at least one is bought."""
+    return budget if isinstance(budget, int) else max(1, round(budget * pool))
+
+
+def by_round(total: int, rounds: int) -> list[int]:
+    """How many of them in each round: they differ by one at most, and sum to `total`."""
+    return [total * number // rounds - total * (number - 1) // rounds for number in range(1, rounds + 1)]

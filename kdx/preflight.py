@@ -10,17 +10,18 @@ from typing import Any
 import torch
 
 from kdx import checks, models
-from kdx.budget import passes, shares, stored_bytes, total_steps, used
+from kdx.budget import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 from kdx.component import Component
 from kdx.core import Batch, Frozen, Objective, Parts, Split
 from kdx.data.raw import Description
-from kdx.data.splits import check_sizes
-from kdx.faults import Caution, Faults
+from kdx.data.splits import check_sizes, count_rows
+from kdx.faults import Caution, Fault, Faults
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights, read_weights
 from kdx.recipes import Plan
+from kdx.select import Rule
 from kdx.stages.learn import missing_stream
-from kdx.wiring import Order
+from kdx.wiring import ACTIVE, Order
 
 ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
@@ -49,9 +50,12 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
     about = describe(plan, faults) if data and plan.dataset else None
     wrong_sizes = check_sizes(about, **plan.sizes) if about else []
     faults += wrong_sizes
+    rows = count_rows(about, **plan.sizes) if about and not wrong_sizes else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        check_networks(plan, about, faults)
+        check_networks(plan, about, rows, faults)
+    with checks.gather(faults):
+        check_rule(order, rows)
     if about and not faults and order.store and plan.pseudo_label and plan.student_train:
         check_room(order, about, faults)
     return faults
@@ -69,8 +73,11 @@ def describe(plan: Plan, faults: list[str]) -> Description | None:
     return found if len(faults) == before else None
 
 
-def check_networks(plan: Plan, about: Description | None, faults: list[str]) -> None:
-    """Builds both networks and the losses, reads the checkpoint, and pushes a few made-up pictures of the data's shape through all of them."""
+def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int], faults: list[str]) -> None:
+    """Builds both networks and the losses, reads the checkpoint, and pushes a few made-up pictures of the data's shape through all of them.
+
+    rows: of each split, as far as they are known.
+    """
     data = about or STAND_IN
     built: dict[str, Any] = {}
     for role, model in (("teacher", plan.teacher), ("student", plan.student)):
@@ -82,17 +89,12 @@ def check_networks(plan: Plan, about: Description | None, faults: list[str]) -> 
             weights = plan.checkpoint.paths[0]
             load_weights(built["teacher"], weights) if about and "teacher" in built else read_weights(weights)
     student = built.get("student") or torch.nn.Identity()
-    streams = {s: made_up(s, data) for s in available(plan, data)} if about and "student" in built else None
+    streams = {s: made_up(s, data) for s in available(plan, data, rows)} if about and "student" in built else None
     live = [Frozen(built["teacher"])] if plan.features and "teacher" in built else []
     for loss in (plan.teacher_loss, plan.loss, *(control.loss for control in plan.controls.values())):
         if loss:
             with checks.gather(faults):
                 try_loss(loss, student, streams, data, live)
-    if plan.select:
-        with checks.gather(faults):
-            plan.select.build()
-            if plan.budget is None and plan.select.resolve().buys:
-                checks.refuse("this rule buys answers, which is the recipe active: leave recipe= out, select= brings it along")
     if plan.loss and plan.student_train and streams and plan.student_train.spec["batch_size"] == 1:
         with checks.gather(faults):
             objective = plan.loss.resolve()
@@ -100,8 +102,48 @@ def check_networks(plan: Plan, about: Description | None, faults: list[str]) -> 
             shares(1, read, None)
 
 
-def available(plan: Plan, about: Description) -> list[str]:
-    """Names of the streams that the data will have."""
+def check_rule(order: Order, rows: Mapping[str, int]) -> None:
+    """Whether the rule that chooses among the pool goes with recipe and budget, and whether what it is to choose is there."""
+    plan, choices, given = order.plan, order.config["choices"], order.config["budget"]
+    active = order.config["recipe"]["_target_"] == ACTIVE
+    rule: Rule | None = plan.select.build() if plan.select else None
+    rivals = "select=rad, or one of its rivals"
+    if active and not (rule and rule.buys):
+        raise Fault(f"recipe=active buys the answers that a rule chooses, and select={choices.get('select')} buys none: choose {rivals}, or leave recipe= out")
+    if active and given is None:
+        raise Fault(f"select={choices.get('select')} buys answers of the teacher: say how many with budget=200, or which share of the pool, budget=0.1")
+    if rule and rule.buys and not active:
+        asks = plan.loss is None or plan.loss.resolve().needs_teacher
+        raise Fault(f"select={choices.get('select')} buys answers, and " + (
+            "only the recipe active does that: leave recipe= out, select= brings it along" if asks else
+            f"loss={choices.get('loss')} learns without any: leave select= out, or choose another loss"))  # fmt: skip
+    if given is not None and not active:
+        raise Fault(f"budget={checks.shown(given)} is for the rules that buy answers: choose {rivals}; given: select={choices.get('select')}")
+    if rule and rows:
+        check_choice(plan, rule, rows)
+
+
+def check_choice(plan: Plan, rule: Rule, rows: Mapping[str, int]) -> None:
+    """rows: of each split."""
+    pool, validation = rows["unlabelled"], rows["validation"] > 0
+    if not pool:
+        raise Fault("select= chooses among the pool, and this run has none: set dataset.labelled=100, say, to hide the labels of the rest, or leave it out")
+    if not rule.buys:
+        rule.foresee(pool, None, validation)
+    elif plan.budget is not None and isinstance(plan.rounds, int) and plan.rounds > 0:
+        total = to_buy(plan.budget, pool)
+        if total > pool:
+            raise Fault(f"budget={total} buys more answers than the pool has rows, {pool}: set budget={pool} at most")
+        if plan.rounds > total:
+            raise Fault(f"rounds={plan.rounds} share out {total} answers (budget={plan.budget}, of a pool of {pool}), and each round buys at least one: "
+                        f"set rounds={total}, or a larger budget")  # fmt: skip
+        rule.foresee(pool, max(by_round(total, plan.rounds)), validation)
+
+
+def available(plan: Plan, about: Description, rows: Mapping[str, int]) -> list[str]:
+    """Names of the streams that the data will have; a guess where `rows` are not known, as the sizes do not fit."""
+    if rows:
+        return [name for name, count in rows.items() if count]
     hidden = plan.sizes["labelled"] is not None or about.pool > 0
     pool = hidden and plan.sizes["unlabelled"] != 0
     return ["labelled"] + ["unlabelled"] * pool + ["validation"] * (plan.sizes["validation"] is not None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdx.artifact import Artifact
-from kdx.budget import passes, shares, stored_bytes, total_steps, used
+from kdx.budget import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 from kdx.component import Component, Source
 from kdx.faults import Fault
 from kdx.stages import CHOOSE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
@@ -29,8 +29,8 @@ class Plan:
 
     sizes: labelled, unlabelled, validation, test. checkpoint: the teacher's weights. teacher_pretrain None: the teacher is taken as it is.
     controls: role -> what is trained beside the student ("baseline": its model, initialisation and augmentation too; "noiseless": the same
-    without augmentation and dropout). select None: the whole pool. budget: answers that the recipe `active` may buy. student_init: what
-    the student of a later round begins with. round_patience: rounds without improvement on validation after which it ends, None: none.
+    without augmentation and dropout). select None: the whole pool. budget: answers that the recipe `active` buys, or their share of the pool.
+    student_init: what the student of a later round begins with. round_patience: rounds without improvement on validation after which it ends, None: none.
     features: whether the loss reads hidden features of the live teacher.
     """
 
@@ -50,7 +50,7 @@ class Plan:
     rounds: int
     student_init: str
     round_patience: int | None
-    budget: int | None
+    budget: int | float | None
     features: bool
 
 
@@ -77,15 +77,18 @@ def distil(store: Store, plan: Plan) -> None:
 
 
 def active(store: Store, plan: Plan) -> None:
-    """Buys the teacher's answers for `budget` rows of the pool, over rounds: the student so far judges, the rule chooses, the teacher answers."""
+    """Buys the teacher's answers for `budget` rows of the pool, over rounds: the student so far judges, the rule chooses, the teacher answers.
+
+    The last round counts, as it has learned from all that was bought: also where an earlier one was better on validation.
+    """
     data, judge = teach(store, plan)
     pupil = student(store, data, plan)
     empty = ask(store, data, judge, plan, {}, name="pseudo-label-0", pool=False)  # validation only: how often the teacher errs
     made = store.run(TRAIN, name="student-train-0", **pupil, loss=plan.teacher_loss)
     rows = answers = None
     lesson: dict[str, Any] = {}
-    for number in range(1, plan.rounds + 1):
-        count = plan.budget * number // plan.rounds - plan.budget * (number - 1) // plan.rounds
+    total = to_buy(plan.budget, data.json("data.json")["counts"]["unlabelled"])
+    for number, count in enumerate(by_round(total, plan.rounds), 1):
         rows = store.run(CHOOSE, name=f"choose-{number}", data=data, answers=empty, rule=plan.select, pupil=made, earlier=rows, count=count,
                          seed=subseed(plan.seed, "choose", number))  # fmt: skip
         answers = ask(store, data, judge, plan, {"unlabelled": 1, "labelled": 1}, name=f"pseudo-label-{number}", rows=rows)

@@ -63,7 +63,10 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     checkpoint = teacher.pop("checkpoint", None)
     nodes = {node: part(_training, node, config) for node in ("teacher_pretrain", "student_train")}
     pseudo_label = part(_pseudo_label, config["pseudo_label"])
-    if nodes["student_train"] and config["pseudo_label"]["view"] == "clean" and "mixup" in dict(nodes["student_train"].spec["augment"]):
+    mixed = nodes["student_train"] and "mixup" in dict(nodes["student_train"].spec["augment"])
+    if mixed and config["recipe"]["_target_"] == ACTIVE:
+        faults.append("an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out")
+    elif mixed and config["pseudo_label"]["view"] == "clean":
         faults.append("pseudo_label.view=clean answers one clean picture, and mixup mixes two: use pseudo_label.view=same, or leave mixup out")
     select = part(_select, config)
     wanted = {role: part(checks.flag, role, config[role]) for role in ("baseline", "noiseless")}
@@ -86,7 +89,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         rounds=part(_whole, "rounds", config["rounds"]),
         student_init=part(checks.choice, "student_init", config["student_init"], ("fresh", "previous")),
         round_patience=part(_whole, "round_patience", config["round_patience"]),
-        budget=part(_budget, config),
+        budget=part(_budget, config["budget"]),
         features=config["loss"].get("features", {}).get("_target_", NO_FEATURES) != NO_FEATURES,
     )
     order = Order(
@@ -137,13 +140,12 @@ def _whole(name: str, value: Any) -> int | None:
     return value if value is None and name == "round_patience" else checks.integer(name, value, low=1)
 
 
-def _budget(config: Mapping[str, Any]) -> int | None:
-    active = config["recipe"]["_target_"] == ACTIVE
-    if active and config["budget"] is None:
-        checks.refuse(f"select={config['choices'].get('select')} buys answers of the teacher: say how many with budget=200, say")
-    if not active and config["budget"] is not None:
-        checks.refuse(f"budget={checks.shown(config['budget'])} is for the rules that buy answers: add select=rad, or one of its rivals")
-    return None if config["budget"] is None else checks.integer("budget", config["budget"], low=1)
+def _budget(value: Any) -> int | float | None:
+    """A number of answers, or a share of the pool. Whether the rule and the recipe go with it is looked at by kdx.preflight."""
+    count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not (value is None or count or (isinstance(value, float) and 0 < value < 1)):
+        raise Fault(f"budget must be a number of answers, at least 1, or a share of the pool in (0, 1); given: {checks.shown(value)}")
+    return value
 
 
 def augmentation(asked: Any, node: str) -> dict[str, Any]:

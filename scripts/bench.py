@@ -210,7 +210,8 @@ def select(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     large, small, count = (10_000, 500, 50) if args.quick else (1_000_000, 10_000, 1000)
     rad, compared = (
         Pool(classes=10, taken=np.zeros(rows, dtype=bool), student=3 * rng.standard_normal((rows, 10), dtype=np.float32), wrong=0.2,
-             features=rng.standard_normal((rows, 64), dtype=np.float32) if rows == small else None)
+             features=rng.standard_normal((rows, 64), dtype=np.float32) if rows == small else None,
+             labelled_features=rng.standard_normal((100, 64), dtype=np.float32) if rows == small else None)
         for rows in (large, small)
     )  # fmt: skip
     work = {

@@ -26,7 +26,7 @@ from kdx.select.uniform import Uniform
 pytestmark = pytest.mark.filterwarnings("ignore::kdx.faults.Caution")
 
 
-def pool(n=0, *, probs=None, taken=(), wrong=0.2, features=None, seed=0):
+def pool(n=0, *, probs=None, taken=(), wrong=0.2, features=None, labelled=None, seed=0):
     """n rows of random answers of 3 classes, or these probabilities, as both student and teacher."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(n, 3)) if probs is None else np.log(np.asarray(probs, dtype=np.float64))
@@ -34,7 +34,8 @@ def pool(n=0, *, probs=None, taken=(), wrong=0.2, features=None, seed=0):
     held[list(taken)] = True
     logits = logits.astype(np.float32)
     features = rng.normal(size=(len(logits), 4)) if features is None else np.asarray(features)
-    return Pool(classes=logits.shape[1], taken=held, teacher=logits, student=logits, features=features.astype(np.float32), wrong=wrong)
+    return Pool(classes=logits.shape[1], taken=held, teacher=logits, student=logits, features=features.astype(np.float32),
+                labelled_features=np.float32(labelled or features[:1]), wrong=wrong)  # fmt: skip
 
 
 def two(*highest):
@@ -255,8 +256,8 @@ def test_k_center_goes_where_nobody_is():
     assert chosen.rows.tolist() == [4, 5] and chosen.about["radius"] == pytest.approx(2)  # 30 first, then 11, which is 11 away
     chosen = KCenter(sample=None).choose(pool(6, features=line, taken=[0]), 3, 0)
     assert chosen.rows.tolist() == [2, 4, 5] and chosen.about["radius"] == pytest.approx(1)
-    first = {int(KCenter(sample=None).choose(pool(6, features=line), 1, seed).rows[0]) for seed in range(60)}
-    assert first == set(range(6))  # without a centre the first is random
+    chosen = KCenter(sample=None).choose(pool(6, features=line, labelled=[[29.0], [1.5]]), 2, 0)  # labelled examples are centres too
+    assert chosen.rows.tolist() == [0, 4] and chosen.about["radius"] == pytest.approx(1)  # 11 is 9.5 away from 1.5, then 0
 
 
 def test_k_center_takes_no_row_twice_though_all_are_equal():
@@ -436,7 +437,7 @@ def test_every_option_is_a_rule_and_says_what_it_is(root):
     found = rules(root)
     assert set(found) == {"threshold", "balanced", "rad", "rad_loss", "uniform", "margin", "entropy", "k_center", "cluster_margin"}
     for name, (rule, text) in found.items():
-        assert isinstance(rule, Rule) and set(rule.needs) <= {"teacher", "student", "features"}, name
+        assert isinstance(rule, Rule) and set(rule.needs) <= {"teacher", "student", "features", "labelled_features"}, name
         assert 20 < len(describe(root / "conf" / "select" / f"{name}.yaml")) < 140
         brings_recipe = text.startswith("# @package _global_\n") and yaml.safe_load(text)["defaults"] == [{"override /recipe": "active"}]
         assert rule.buys == brings_recipe, name
@@ -447,7 +448,7 @@ def test_a_rule_reads_only_what_it_needs_and_gives_what_it_promises(root):
     for name, (rule, _) in rules(root).items():
         whole = pool(300, taken=range(0, 300, 7), seed=3)
         whole = Pool(**{**vars(whole), "teacher": 5 * whole.teacher})  # so that some are sure
-        p = Pool(**{**vars(whole), **{part: None for part in ("teacher", "student", "features") if part not in rule.needs}})
+        p = Pool(**{**vars(whole), **{part: None for part in ("teacher", "student", "features", "labelled_features") if part not in rule.needs}})
         count = 40 if rule.buys else None
         chosen, again, other = (rule.choose(p, count, seed) for seed in (1, 1, 2))
         assert isinstance(chosen, Chosen) and chosen.rows.dtype == np.int64 and (np.diff(chosen.rows) >= 0).all(), name

@@ -133,7 +133,7 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> None:
     for role in ROLES.keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
-        results["round_chosen"] = artifacts["student-train"].key
+        results |= {"round_chosen": artifacts["student-train"].key, "round_by": "last" if order.plan.budget else "validation"}
     audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
     told = folder.finish(results, load_examples(found), order.headline, audit)
     print_table(told, order.headline, folder.warnings, audit=audit)

@@ -38,6 +38,15 @@ def rounds(results: Mapping) -> tuple[list[str], list[list[str]]]:
     return header, found
 
 
+def chosen(results: Mapping) -> str:
+    """Why the round that counts is that one."""
+    if results.get("round_by") == "last":
+        return "The last round counts: it has learned from all the answers that were bought, also where an earlier one was better on validation."
+    if not all("validation" in entry for entry in results.get("rounds") or []):
+        return "The last round counts, as there is no validation split to choose by (dataset.validation=200 would make one)."
+    return "The round with the best validation accuracy is the one that counts."
+
+
 def per_round(audit: Mapping) -> tuple[list[str], list[list[str]]]:
     """Header and rows: what was kept and how right it was, by round."""
     header = ["round", "asked", "kept", "with copies", "right %", "all right %", "expected %", "changed %", "wrong ones the student repeats"]

@@ -67,7 +67,7 @@ def results(run: Mapping) -> list[str]:
 def audited(run: Mapping) -> list[str]:
     """The rounds, and the pseudo-label audit."""
     header, rows = audit.rounds(run.get("results") or {})
-    lines = ["## Rounds", table(header, rows), "The round with the best validation accuracy is the one that counts."] if rows else []
+    lines = ["## Rounds", table(header, rows), audit.chosen(run["results"])] if rows else []
     found = run.get("audit")
     if not found:
         return lines

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from kdx.report.audit import rounds
+from kdx.report.audit import chosen, rounds
 from kdx.report.audit import sentences as audit_sentences
 from kdx.report.judge import ROLES, metric, overfit_gap, percent, points, present, settle, standard_error, summary
 
@@ -104,6 +104,7 @@ class Report:
         header, rows = rounds(self.results)
         if rows:
             yield from console.render(grid(header, rows, console.is_terminal), options.update(width=max(options.max_width, 80)))
+            yield Text(chosen(self.results))
         for line in [*sentences(self.results, self.headline), *audit_sentences(self.audit)]:
             yield Text(line, style="bold" if line.startswith("Gain") else "")
         for warning in self.warnings:

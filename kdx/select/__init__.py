@@ -15,7 +15,8 @@ class Pool:
     """What a rule may look at, one row for each row of the pool. The truth is not among it.
 
     teacher: (n, C) float32 logits of the clean pictures, or None where the teacher has not answered. student: (n, C) float32 logits of the
-    pupil so far. features: (n, D) float32, the pupil's last hidden layer. taken: (n,) bool, rows chosen in earlier rounds.
+    pupil so far. features: (n, D) float32, the pupil's last hidden layer; labelled_features: (L, D), of the labelled examples.
+    taken: (n,) bool, rows chosen in earlier rounds.
     wrong: the share of validation rows that the teacher gets wrong, in [0, 1], or None without a validation split.
     """
 
@@ -24,6 +25,7 @@ class Pool:
     teacher: np.ndarray | None = None
     student: np.ndarray | None = None
     features: np.ndarray | None = None
+    labelled_features: np.ndarray | None = None
     wrong: float | None = None
 
     def __len__(self) -> int:
@@ -46,9 +48,14 @@ class Rule(ABC):
     """A rule of choice. Subclasses are final; they take keyword-only hyperparameters without defaults and check them."""
 
     needs: ClassVar[tuple[str, ...]]
-    """Which of "teacher", "student" and "features" it reads."""
+    """Which of "teacher", "student", "features" and "labelled_features" it reads."""
     buys: ClassVar[bool] = False
     """Whether it chooses `count` rows for the teacher to answer, before the teacher has; else it sorts out answers that are there."""
+
+    def foresee(self, rows: int, count: int | None, validation: bool) -> None:  # noqa: B027 (most rules can always choose)
+        """Raises Fault, before any work, where it could not choose. rows: of the pool; count: the most in a round; validation: whether there is such
+        a split.
+        """
 
     @abstractmethod
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:

@@ -30,14 +30,20 @@ def remaining(pool: Pool, count: int | None) -> np.ndarray:
 
 def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Generator) -> np.ndarray:
     """At most `sample` of the rows, drawn at random, ascending. Fault where what is left is too many to compare, or fewer than `count`."""
+    comparable(len(rows), count, sample)
     if sample is not None and sample < len(rows):
+        return np.sort(rng.choice(rows, sample, replace=False))
+    return rows
+
+
+def comparable(rows: int, count: int, sample: int | None) -> None:
+    """Fault where so many rows cannot be compared with each other, or `sample` of them are fewer than `count`."""
+    if sample is not None and sample < rows:
         if count > sample:
             raise Fault(f"{count} answers are to be bought among select.sample={sample} rows: set select.sample to more than {count}")
-        return np.sort(rng.choice(rows, sample, replace=False))
-    if len(rows) > MOST:
-        raise Fault(f"this rule compares rows with each other, at most {MOST:,} of them, and {len(rows):,} are left:"
+    elif rows > MOST:
+        raise Fault(f"this rule compares rows with each other, at most {MOST:,} of them, and {rows:,} are left:"
                     f" set select.sample={MOST // 2} to draw so many first, or choose select=margin or select=rad")  # fmt: skip
-    return rows
 
 
 def beforehand(work: str, size: int) -> list[str]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from kdx.checks import integer, number
 from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import MOST, beforehand, finite, lowest, margin, remaining, sampled
+from kdx.select._rows import MOST, beforehand, comparable, finite, lowest, margin, remaining, sampled
 
 
 class ClusterMargin(Rule):
@@ -25,6 +25,9 @@ class ClusterMargin(Rule):
         self.candidates = number("select.candidates", candidates, low=1)
         self.clusters = clusters if clusters is None else integer("select.clusters", clusters, low=1)
         self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST)
+
+    def foresee(self, rows: int, count: int | None, validation: bool) -> None:
+        comparable(rows, count, self.sample)
 
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
         rng = np.random.default_rng(seed)

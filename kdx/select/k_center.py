@@ -6,21 +6,24 @@ import numpy as np
 
 from kdx.checks import integer
 from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import MOST, beforehand, finite, remaining, sampled
+from kdx.select._rows import MOST, beforehand, comparable, finite, remaining, sampled
 
 
 class KCenter(Rule):
     """sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more than that.
 
-    Each pick is the row farthest from all picked before, in this round or an earlier one (Euclidean distance of the pupil's features).
-    Deviation: the labelled examples are no centres, a rule does not see them; the very first pick of all is random.
+    Each pick is the row farthest from the labelled examples and all picked before, in this round or an earlier one (Euclidean distance of the
+    pupil's features).
     """
 
-    needs = ("features",)
+    needs = ("features", "labelled_features")
     buys = True
 
     def __init__(self, *, sample: int | None):
         self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST)
+
+    def foresee(self, rows: int, count: int | None, validation: bool) -> None:
+        comparable(rows, count, self.sample)
 
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
         from sklearn import config_context
@@ -30,17 +33,15 @@ class KCenter(Rule):
         rng = np.random.default_rng(seed)
         left = remaining(pool, count)
         rows = sampled(left, count, self.sample, rng)
-        centres = np.flatnonzero(pool.taken)
+        centres = np.concatenate([pool.labelled_features, pool.features[pool.taken]])
         told = beforehand(f"k_center compares {len(rows):,} rows with each centre", 8 * pool.features.shape[1] * (len(rows) + len(centres)))
         features = finite(pool.features[rows])
         squares = np.einsum("nd,nd->n", features, features)[:, None]
-        away = np.full(len(rows), np.inf)
-        if len(centres):
-            away = pairwise_distances_argmin_min(features, finite(pool.features[centres]))[1] ** 2
+        away = pairwise_distances_argmin_min(features, finite(centres))[1] ** 2
         picked = np.empty(count, dtype=np.int64)
         with config_context(assume_finite=True):  # looked at once, above: each of `count` looks costs as much as the distances
             for i in range(count):
-                picked[i] = at = int(away.argmax()) if i or len(centres) else int(rng.integers(len(rows)))
+                picked[i] = at = int(away.argmax())
                 new = euclidean_distances(features, features[at : at + 1], X_norm_squared=squares, squared=True)[:, 0]
                 np.minimum(away, new, out=away)
                 away[at] = -1  # never again, though another row may equal it

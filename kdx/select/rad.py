@@ -91,6 +91,10 @@ class RAD(Rule):
             refuse(f"select.mislabelled must be null, a whole number of rows, or a share in (0, 1); given: {shown(mislabelled)}")
         self.mislabelled = mislabelled
 
+    def foresee(self, rows: int, count: int | None, validation: bool) -> None:
+        if self.mislabelled is None and not validation:
+            raise Fault(self._unknown())
+
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
         rng = np.random.default_rng(seed)
         rows = remaining(pool, count)
@@ -124,6 +128,9 @@ class RAD(Rule):
             return self.mislabelled
         share = pool.wrong if self.mislabelled is None else self.mislabelled
         if share is None:
-            raise Fault(f"{self.form} needs to know how often the teacher is wrong, and there is no validation split to tell:"
-                        " set dataset.validation=200, or select.mislabelled=0.2 to say it yourself")  # fmt: skip
+            raise Fault(self._unknown())
         return round(n * share)
+
+    def _unknown(self) -> str:
+        return (f"{self.form} needs to know how often the teacher is wrong, and there is no validation split to tell:"
+                " set dataset.validation=200, or select.mislabelled=0.2 to say it yourself")  # fmt: skip

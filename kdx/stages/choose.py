@@ -38,6 +38,8 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, rule: Component, seed: 
         found["student"] = predict(runtime.place(open_network(pupil)), split, runtime).numpy()
     if "features" in chooser.needs:
         found["features"] = features(runtime, pupil, split)
+    if "labelled_features" in chooser.needs:
+        found["labelled_features"] = features(runtime, pupil, open_split(data, "labelled", runtime))
     classes = len(data.json("data.json")["classes"])
     with cautions(work) as told:  # a rule says at once what it is about to need, and all else with its choice
         chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(answers), **found), count, seed)

@@ -27,13 +27,15 @@ BATCH = 256
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact], augment: Sequence[tuple[str, Component]],
-        views: Mapping[str, int], clean: bool, seed: int, precision: str, pool: bool, rows: Artifact | None = None, passes: int = 0) -> None:  # fmt: skip
+        views: Mapping[str, int], clean: bool, seed: int, precision: str, pool: bool, rows: Artifact | None = None,
+        passes: int = 0) -> None:  # fmt: skip
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one view, the clean picture.
-    pool: whether anything of the pool is answered. rows: only these rows of it. passes: of Monte-Carlo dropout over the clean pool, whose spread is kept as extras.
+    pool: whether anything of the pool is answered. rows: only these rows of it. passes: of Monte-Carlo dropout over the clean pictures of those
+    rows, whose spread is kept as extras.
 
     Files: <split>.npy (N, V, C) float16 logits; answers.json. Slot v of a row answers exactly the pixels of view `first` + v, which are
     a pure function of (seed, split, row, view): 1 + v where the student is augmented, 0 for the clean picture. The validation
-    split is always answered, clean, and so is the whole pool (clean.npy where unlabelled.npy holds other views) unless `pool` is false or `rows` are given: then
+    split is always answered, clean, and so is the whole pool (clean.npy where unlabelled.npy holds other views) unless `rows` are given: then
     places.npy says where each row's answer lies. An interrupted stage goes on at the view it had reached.
     """
     about = data.json("data.json")
@@ -99,7 +101,8 @@ def spread(work: Work, runtime: Runtime, split: Split, networks: Sequence[nn.Mod
            rows: torch.Tensor | None) -> list[str]:  # fmt: skip
     """Names of the extras written: mean and unbiased deviation of softmax(z) and (cool_) softmax(z / 2) over passes with dropout alive.
 
-    Each extra.<name>.npy is (N, C) float32, nan where `rows` are given and a row is not among them. Several teachers take turns (Rizve et al. 2021, arXiv 2101.06329, have one, and 10 passes).
+    Each extra.<name>.npy is (N, C) float32, nan for a row that is not among `rows`, where these are given. Several teachers take turns (Rizve
+    et al. 2021, arXiv 2101.06329, have one, and 10 passes).
     """
     files = {name: np.full((len(split), classes), np.nan, np.float32) for name in ("mean", "std", "cool_mean", "cool_std")}
     torch.manual_seed(seed)
