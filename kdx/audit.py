@@ -10,6 +10,8 @@ import numpy as np
 BINS = 10
 SHIFT = 0.05
 """Mean confidence this much lower on the pool than on validation is worth a warning, where it is also more than three standard errors."""
+FEW = 20
+"""Fewer validation rows than that tell next to nothing."""
 GAP = 0.65
 """A classifier that tells labelled pictures from the pool's this often (0.5 is guessing) is worth a warning."""
 
@@ -112,6 +114,11 @@ def cautions(validation: Mapping[str, float] | None, pool_confidence: float, poo
         if drop > max(SHIFT, 3 * error):
             found.append(f"the teacher is less sure of the pool ({pool_confidence:.0%} on average) than of validation ({validation['confidence']:.0%}): "
                          "the pool may hold what it has not learned")  # fmt: skip
+        if validation["n"] < FEW:
+            rate = (validation["accuracy"] * validation["n"] + 1) / (validation["n"] + 2)  # Laplace's rule, as the plain rate is often 0 or 1 here
+            found.append(f"the validation split has {validation['n']} rows: the teacher's accuracy on it, {validation['accuracy']:.0%}, has a standard "
+                         f"error of {100 * (rate * (1 - rate) / validation['n']) ** 0.5:.0f} points, and the best weights and rounds are chosen "
+                         f"by it; give it {FEW} rows at least, better some hundreds (dataset.validation)")  # fmt: skip
         if validation["accuracy"] < 0.5:
             found.append(f"the teacher is right on {validation['accuracy']:.0%} of validation only: most of what it teaches may be wrong")
     if gap and gap["accuracy"] - 3 * gap["standard_error"] > GAP:

@@ -56,6 +56,9 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
         check_networks(plan, about, rows, faults)
     with checks.gather(faults):
         check_rule(order, rows)
+    for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
+        if about and training and isinstance(training.spec["rows"], int) and 0 < training.spec["rows"] < len(about.classes):
+            faults.append(f"{node}.rows={training.spec['rows']} are fewer labelled rows than the {len(about.classes)} classes: each needs one")
     if about and not faults and order.store and plan.pseudo_label and plan.student_train:
         check_room(order, about, faults)
     return faults
@@ -88,6 +91,10 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
         with checks.gather(faults):
             weights = plan.checkpoint.paths[0]
             load_weights(built["teacher"], weights) if about and "teacher" in built else read_weights(weights)
+    if plan.pseudo_label and plan.pseudo_label["passes"]:
+        answering = ("teacher", "student") if plan.rounds is not None and plan.rounds > 1 and plan.budget is None else ("teacher",)
+        faults += [f"pseudo_label.passes are made with dropout, and the {role} has none: set {role}.dropout=0.3, say"
+                   for role in answering if role in built and not drops_out(built[role])]  # fmt: skip
     student = built.get("student") or torch.nn.Identity()
     streams = {s: made_up(s, data) for s in available(plan, data, rows)} if about and "student" in built else None
     live = [Frozen(built["teacher"])] if plan.features and "teacher" in built else []
@@ -100,6 +107,10 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
             objective = plan.loss.resolve()
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
+
+
+def drops_out(network: torch.nn.Module) -> bool:
+    return any(isinstance(layer, torch.nn.Dropout | torch.nn.Dropout2d) and layer.p > 0 for layer in network.modules())
 
 
 def check_rule(order: Order, rows: Mapping[str, int]) -> None:

@@ -111,6 +111,7 @@ def test_chance_line_is_three_standard_errors_or_five_points():
     assert chance_line(10, 10_000) == pytest.approx(0.15)  # 3 * 0.003 is less than 0.05
     assert chance_line(10, 100) == pytest.approx(0.1 + 3 * 0.03)
     assert chance_line(2, None) == pytest.approx(0.55)
+    assert chance_line(10, 1) == pytest.approx(0.55)  # one right answer of one is not near chance
 
 
 @pytest.mark.parametrize(("accuracy", "warned"), [(0.149, True), (0.151, False)])

@@ -65,9 +65,9 @@ def summary(results: Mapping, headline: str) -> dict:
 
 
 def chance_line(classes: int, n: int | None) -> float:
-    """Accuracies below this are near chance: 1/classes plus three standard errors of guessing on n rows, at least 0.05."""
+    """Accuracies below this are near chance: 1/classes plus three standard errors of guessing on n rows, at least 0.05, at most half the way to 1."""
     p = 1 / classes
-    return p + max(3 * math.sqrt(p * (1 - p) / n) if n else 0.0, NEAR_CHANCE)
+    return p + min(max(3 * math.sqrt(p * (1 - p) / n) if n else 0.0, NEAR_CHANCE), (1 - p) / 2)
 
 
 def near_chance(accuracy: float, classes: int, n: int | None) -> bool:

@@ -141,11 +141,14 @@ def reserve(path: Path) -> None:
 
 
 def known_accuracy(work: Work, data: Artifact, classes: int) -> tuple[float | None, bool]:
-    """(the teacher's accuracy on validation, whether that is no better than guessing: within three standard errors, or 5 points, of 1/C)"""
+    """(the teacher's accuracy on validation, whether that is no better than guessing: within three standard errors, or 5 points, of 1/C)
+
+    Though with a few rows only, an accuracy halfway between guessing and 1 is never taken for guessing.
+    """
     path = work.path / "validation.npy"
     if not path.exists():
         return None, False
     labels = np.load(data.file("validation.labels.npy"))
     accuracy = float((np.load(path)[:, 0].argmax(1) == labels).mean())
     chance = 1 / classes
-    return accuracy, accuracy < chance + max(3 * (chance * (1 - chance) / len(labels)) ** 0.5, 0.05)
+    return accuracy, accuracy < chance + min(max(3 * (chance * (1 - chance) / len(labels)) ** 0.5, 0.05), (1 - chance) / 2)

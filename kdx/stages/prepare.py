@@ -38,6 +38,11 @@ def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unla
     mean, std = channel_statistics([pictures["labelled"], pictures["unlabelled"]])
     if raw.skipped:
         work.note(f"pictures that could not be read and were skipped: {len(raw.skipped)}, the first {raw.skipped[0]}", "warning")
+    unseen = [raw.classes[c] for c in np.flatnonzero(np.bincount(labels["labelled"], minlength=len(raw.classes)) == 0)]
+    if unseen:
+        first = ", ".join(map(str, unseen[:10])) + (" and more" if len(unseen) > 10 else "")
+        work.note(f"no labelled example shows {len(unseen)} of the {len(raw.classes)} classes ({first}): the teacher has never seen them, and takes "
+                  "pool and test pictures of them for something else", "warning")  # fmt: skip
     work.write_json("data.json", {
         "dataset": dataset.target.rpartition(".")[2], "shape": list(raw.images.shape[1:]), "classes": list(raw.classes),
         "mean": mean, "std": std, "counts": {name: len(images) for name, images in pictures.items()}, "skipped": list(raw.skipped),
