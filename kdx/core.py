@@ -144,6 +144,14 @@ class Objective(nn.Module, ABC):
         """Re-estimates statistics (once an epoch); returns scalars to log."""
         return {}
 
+    def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Functions that it has estimated, for people to look at: name -> x and y, both (n,), x increasing, to be joined by straight lines.
+
+        They are kept with the artifact (curves.json) and in the audit. A name `margin/...` is a function of the teacher's margin, in [0, 1],
+        and has values in [0, 1]: it is drawn over the teacher's reliability.
+        """
+        return {}
+
     def after_step(self) -> None:
         """Runs after each optimiser step: moving averages and the like."""
 

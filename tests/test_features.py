@@ -335,11 +335,17 @@ def test_vid_is_soft_with_the_slot_filled():
 
 
 def test_a_run_with_stored_answers(tmp_path, monkeypatch):
-    """The teacher's network is opened beside its stored answers; the student that is saved has no more weights than any other."""
+    """The teacher's network is opened beside its stored answers; the student that is saved has no more weights than any other. What slam
+    fitted to the teacher is in the audit, and drawn."""
     monkeypatch.chdir(tmp_path)
-    short = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=10", "student_train.steps=6", "dataset.labelled=100"]
-    assert main(["train", *short, "loss=vid", "hydra.run.dir=outputs/runs/vid"]) == 0
-    run = json.loads(Path("outputs/runs/vid/run.json").read_text())
-    lines = [json.loads(line) for line in Path("outputs/runs/vid/metrics.jsonl").read_text().splitlines()]
+    short = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=8", "student_train.steps=4", "dataset.labelled=100"]
+    assert main(["train", *short, "loss=slam", "loss.features=vid", "hydra.run.dir=outputs/runs/one"]) == 0
+    run = json.loads(Path("outputs/runs/one/run.json").read_text())
+    lines = [json.loads(line) for line in Path("outputs/runs/one/metrics.jsonl").read_text().splitlines()]
     assert run["status"] == "finished" and any("train/term/vid" in line for line in lines if line["stage"] == "student-train")
     assert run["results"]["student"]["parameters"] == run["results"]["baseline"]["parameters"]
+    told = run["audit"]["rounds"][0]
+    assert sum(told["validation_margins"]["counts"]) == run["audit"]["teacher"]["n"]
+    assert sum(told["validation_margins"]["right"]) == round(run["audit"]["teacher"]["accuracy"] * run["audit"]["teacher"]["n"])
+    assert set(told["curves"]) == {"margin/isotonic", "margin/alpha", "margin/floor"} and min(told["curves"]["margin/alpha"]["y"]) >= 0.5
+    assert Path("outputs/runs/one/figures/audit-margins.png").exists()

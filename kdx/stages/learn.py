@@ -49,6 +49,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
     init: whose last weights the student begins with.
 
     Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen, nan where none was;
+    curves.json {name: {"x", "y"}} where the loss has estimated some;
     last.safetensors, best.safetensors (with a validation split: the best on it), model.json, summary.json, metrics.jsonl.
     """
     about = data.json("data.json")
@@ -275,6 +276,9 @@ class Watch:
             save_file(self.best, self.work.path / "best.safetensors")
         for name, values in self.by_row.items():
             np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.cpu().numpy())
+        curves = {name: {"x": x.tolist(), "y": y.tolist()} for name, (x, y) in self.objective.curves().items()}
+        if curves:
+            self.work.write_json("curves.json", curves)
         self.work.write_json("summary.json", {
             "validation_accuracy": self.last_accuracy,
             "steps": done, "planned_steps": self.steps, "stopped": self.stopped or None, "precision": self.precision,
