@@ -1,5 +1,6 @@
 """The slot loss.features: VID and FitNets' hints by hand, their gradients, their limits, every pair of models, and one whole run."""
 
+import copy
 import functools
 import json
 from dataclasses import replace
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from test_losses import network, streams
 from test_losses import parts as parts_of
-from test_models import make
+from test_models import CONF, make
 from torch import nn
 
 from kdx.cli import main
@@ -50,8 +52,10 @@ def composed(*words):
     return Component(check_words(list(words))["loss"])
 
 
-def built(loss, features, *words):
-    return composed(f"loss={loss}", f"loss.features={features}", *words).build(parts_of(network()))
+def built(loss, features, more=(), **values):
+    """A loss with another option in its slot; more: values of the loss, values: of that option."""
+    option = yaml.safe_load((CONF / "features" / f"{features}.yaml").read_text())
+    return Component({**composed(f"loss={loss}").spec, **dict(more), "features": option | values}).build(parts_of(network()))
 
 
 # By hand
@@ -213,23 +217,23 @@ def models():
     return {name: make(name, SHAPE) for name in MODELS}
 
 
-@pytest.mark.parametrize("features", [vid, fitnet])
 @pytest.mark.parametrize("teacher", MODELS)
 @pytest.mark.parametrize("student", MODELS)
-def test_any_pair_of_models(models, student, teacher, features):
+def test_any_pair_of_models(models, student, teacher):
     """A finite term whose gradient reaches the student and all that was added, and nothing of the teacher."""
-    one, two = make(student, SHAPE), models[teacher]
-    made, x = features(between(one, two)), torch.rand(4, *SHAPE)
-    one.train()
+    one, two, x = copy.deepcopy(models[student]).requires_grad_(True).train(), models[teacher], torch.rand(2, *SHAPE)
     before = {k: v.clone() for k, v in two.state_dict().items()}
-    one(x)
-    ((_, term),) = made(x).items()
-    term.backward()
-    assert term.shape == () and term.isfinite()
-    assert any(p.grad is not None and p.grad.any() for p in one.parameters())
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters())
+    for features in (vid, fitnet):
+        made = features(between(one, two))
+        one.zero_grad(set_to_none=True)
+        one(x)
+        ((_, term),) = made(x).items()
+        term.backward()
+        assert term.shape == () and term.isfinite()
+        assert any(p.grad is not None and p.grad.any() for p in one.parameters())
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters())
+        assert not {id(p) for p in made.parameters()} & {id(p) for net in (one, two) for p in net.parameters()}
     assert all(p.grad is None for p in two.parameters()) and all(torch.equal(before[k], v) for k, v in two.state_dict().items())
-    assert not {id(p) for p in made.parameters()} & {id(p) for net in (one, two) for p in net.parameters()}
 
 
 @pytest.mark.parametrize("features", ["vid", "fitnet"])
@@ -243,7 +247,7 @@ def test_every_loss_with_the_slot_takes_it(loss, features):
     first = made.terms[term].item()
     added = [p.clone() for p in objective.features.parameters()]
     assert added
-    for _ in range(15):
+    for _ in range(10):
         outcome = objective(streams(), 0.5)
         optimiser.zero_grad()
         outcome.loss.backward()
@@ -270,13 +274,13 @@ def test_without_weight_it_is_the_loss_without_it(loss, features):
             found.append(outcome.loss.item())
         return found, objective.export().state_dict()
 
-    (with_it, one), (without, two) = losses(built(loss, features, "loss.features.weight=0")), losses(built(loss, "none"))
+    (with_it, one), (without, two) = losses(built(loss, features, weight=0)), losses(built(loss, "none"))
     assert with_it == without and all(torch.equal(one[k], two[k]) for k in two)
 
 
 def test_two_forward_passes_have_the_mean_of_their_terms_over_all_rows():
     """noisy_student with joint: false calls it after each pass; the feature is then that pass's own."""
-    apart, joint = (built("noisy_student", "vid", f"loss.joint={value}") for value in ("false", "true"))
+    apart, joint = (built("noisy_student", "vid", {"joint": value}) for value in (False, True))
     apart.load_state_dict(joint.state_dict())
     for objective in (apart, joint):
         objective.eval()  # batch normalisation would see other rows
