@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kdx.faults import Fault
-from kdx.report import figures, markdown, reliability
+from kdx.report import figures, markdown, reliability, rounds
 from kdx.report.board import hyperparameters
 from kdx.report.folder import RunFolder
 from kdx.report.judge import ROLES, chance_line, judge, settle, summary
@@ -584,3 +585,28 @@ def test_the_grid_has_a_name_for_every_role():
     images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
     everyone = decode(figures.grid(images, [0], dict.fromkeys(ROLES, [0]), ["a"]))
     assert everyone.shape[0] == figures.TITLE + figures.SIDE + figures.LINE * (1 + len(ROLES)) + 24
+
+
+def three_rounds(asked: int) -> tuple[dict, dict]:
+    entries = [{"key": str(i), "validation": {"accuracy": i / 8}, "test": {"accuracy": 0.5 + i / 8}} for i in range(3)]
+    results = {"rounds": entries, "teacher": {"last": {"test": {"accuracy": 0.79}}}, "baseline": {"last": {"test": {"accuracy": 0.75}}}}
+    return results, {"rounds": [{"asked": asked * (i + 1), "pool": 900} for i in range(3)]}
+
+
+def test_rounds_are_counted_by_the_answers_where_these_are_bought():
+    results, audit = three_rounds(100)
+    assert rounds.steps(results, audit) == ("answers bought", [100, 200, 300])
+    assert rounds.steps(results, None) == ("round", [1, 2, 3])
+    assert rounds.steps(results, {"rounds": [{"asked": 900, "pool": 900}] * 3}) == ("round", [1, 2, 3])
+    assert rounds.series(results, [100, 200, 300])["test"] == [(100, 0.5), (200, 0.625), (300, 0.75)]
+    del results["rounds"][1]["validation"]
+    assert list(rounds.series(results, [1, 2, 3])) == ["test"], "a line with a hole in it is left out"
+
+
+def test_the_picture_of_the_rounds_shows_each_and_the_levels_beside_them():
+    from kdx.report import figures
+
+    results, audit = three_rounds(100)
+    picture = np.asarray(Image.open(io.BytesIO(rounds.curves(results, audit, "title"))).convert("RGB"))
+    for colour in (figures.COLOURS["student"], figures.COLOURS["baseline"], rounds.SHOWN["validation"][1]):
+        assert (picture == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2).any(), colour
