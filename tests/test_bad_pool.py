@@ -151,13 +151,13 @@ def inverted(store, data, tmp_path_factory):
 
 ALWAYS = [
     (["loss=slam"], "alpha is 1 everywhere, which is distillation without a mix", "alpha is its floor, 0.5, everywhere"),
-    (["loss=weighted"], "every weight is 1, as without weights", "every answer counts as wrong"),
+    slow(["loss=weighted"], "every weight is 1, as without weights", "every answer counts as wrong"),
     (["select=rad", "rounds=2", "budget=6"], "rad expects no wrong answer among the 90 rows left: it just takes the 3 smallest margins",
      "rad expects 90 of the 90 rows left to be answered wrongly, all of them. The 3 rows are drawn uniformly"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "right", "wrong"), ALWAYS, ids=[words[0] for words, *_ in ALWAYS])
+@pytest.mark.parametrize(("words", "right", "wrong"), ALWAYS, ids=["slam", "weighted", "rad"])
 def test_a_teacher_that_is_always_right_or_always_wrong_is_handled_and_told(store, data, inverted, words, right, wrong):
     words = [*data, *words, "augment=[none]"]
     holds(warned(store, *words), right)
@@ -179,7 +179,7 @@ def test_an_empty_selection_stops_in_one_sentence(store, here, capsys):  # noqa:
     assert json.loads(Path("run/run.json").read_text())["error"] == first
 
 
-@pytest.mark.parametrize("words", [["loss=kd"], slow(["loss=slam"]), ["loss=weighted"], slow(["loss=noisy_student", "select.threshold=0", "rounds=1"]),
+@pytest.mark.parametrize("words", [slow(["loss=kd"]), slow(["loss=slam"]), ["loss=weighted"], slow(["loss=noisy_student", "select.threshold=0", "rounds=1"]),
                                    ["select=rad", "rounds=1"], slow(["select=cluster_margin", "rounds=1"]), slow(["select=k_center", "rounds=1"])],
                          ids=str)  # fmt: skip
 def test_a_pool_of_one_example_is_a_pool(store, words):

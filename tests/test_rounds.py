@@ -177,6 +177,7 @@ def test_another_loss_redoes_the_students_and_what_follows_from_them(store, thre
     assert {name for name, cached in again.cached.items() if cached} - {"student-train"} == kept
 
 
+@pytest.mark.slow
 def test_another_threshold_redoes_from_the_choice_on(store, three):
     again = go(store, *ROUNDS, "select.threshold=0.2", "rounds=2")
     assert {name for name, cached in again.cached.items() if cached} - {"student-train"} == {"prepare", "teacher-pretrain", "pseudo-label-1", "baseline-train"}
@@ -361,7 +362,7 @@ def contents(found: Ran, leave: tuple[str, ...]) -> dict[str, bytes]:
 @pytest.mark.parametrize("words", [
     ["select=rad", "budget=20", "rounds=2", "loss=weighted"],
     ["loss=self_training", "select.threshold=0.1", "rounds=2", "loss.weights=debiased"],
-    ["loss=slam"],
+    pytest.param(["loss=slam"], marks=pytest.mark.slow),
 ], ids=["rad and weighted", "self_training and weighted", "slam"])  # fmt: skip
 def test_no_method_looks_at_the_truth_of_the_pool(store, tmp_path, words):
     words = [*words, "student_train.epochs=null", "student_train.steps=12"]
