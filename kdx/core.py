@@ -61,10 +61,10 @@ class Split:
 class Parts:
     """What an objective is built from: objects, never config, and no test split, so that no method can peek.
 
-    teacher_size: parameters of the teacher, of several the largest; None where there is none, or it is not known yet.
     extras: what else the label stage kept of each row, by name: functions of a batch, as a Teacher is ("mean", "std", "cool_mean" and
     "cool_std" of Monte-Carlo dropout, each (B, C) float32 in [0, 1]); empty unless `pseudo_label.passes` asks for it.
     shape: (C, H, W) of the pictures, for methods that look into a network before the first batch; None: not told.
+    teacher_size: parameters of the teacher, of several the largest; None where there is none, or it is not known yet.
     """
 
     student: nn.Module
@@ -74,8 +74,8 @@ class Parts:
     validation: Split | None
     num_classes: int
     extras: Mapping[str, Teacher] = field(default_factory=dict)
-    teacher_size: int | None = None
     shape: tuple[int, int, int] | None = None
+    teacher_size: int | None = None
 
 
 @dataclass(frozen=True)

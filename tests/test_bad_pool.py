@@ -205,3 +205,9 @@ def test_a_class_without_a_labelled_example_is_named(store, here):  # noqa: F811
     sizes = ["dataset.labelled=30", "dataset.validation=20", "dataset.unlabelled=null"]
     holds(warned(here / "store", "dataset=fashion_mnist", f"dataset.root={here}", "dataset.download=false", *sizes, "stages=[teacher_pretrain]"),
           "no labelled example shows 1 of the 10 classes (Ankle boot): the teacher has never seen them")  # fmt: skip
+
+
+def test_a_noisy_student_smaller_than_its_teacher_is_told_though_the_answers_are_stored(store):
+    words = ["loss=noisy_student", "select=all", "rounds=1", "noiseless=false", *FEW]
+    holds(warned(store, *words), "parameters and its teacher 8,554: Noisy Student wants it equal or larger")
+    assert not any("equal or larger" in text for text in warned(store, *words, "student=mlp"))
