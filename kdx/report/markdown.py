@@ -13,7 +13,8 @@ from kdx.report.judge import ROLES
 from kdx.report.progress import duration
 from kdx.report.table import cells, sentences, title
 
-WEIGHTS = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train"}
+WEIGHTS = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
+           "ceiling": "ceiling-train"}
 
 
 def report(run: Mapping, folder: str, figures: Mapping[str, str], artifacts: Mapping[str, str]) -> str:

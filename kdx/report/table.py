@@ -12,7 +12,7 @@ from kdx.report.judge import ROLES, metric, overfit_gap, percent, points, presen
 
 WIDE = ("parameters", "size", "MFLOPs", "latency ms", "validation %", "test %", "ECE", "agreement %")
 NARROW = ("params", "size", "MFLOPs", "ms", "val %", "test %", "ECE", "agree %")
-SHORT_ROLES = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled"}
+SHORT_ROLES = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled", "ceiling": "ceiling"}
 
 
 def cells(results: Mapping, headline: str, short: bool = False) -> tuple[list[str], list[list[str]]]:
