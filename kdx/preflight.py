@@ -50,8 +50,7 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
                 training.build()
     about = describe(plan, faults) if data and plan.dataset else None
     for name, shift in order.shifts:
-        with checks.gather(faults):
-            try_shift(name, shift, about or STAND_IN)
+        try_shift(name, shift, about or STAND_IN, faults)
     wrong_sizes = check_sizes(about, **plan.sizes) if about else []
     faults += wrong_sizes
     if about and "ceiling" in plan.controls and (plan.sizes["labelled"] is None or plan.sizes["unlabelled"] == 0):
@@ -122,14 +121,17 @@ def made_up(name: str, about: Description) -> Batch:
     return Batch(name, index, torch.ones(ROWS, dtype=torch.int64), dict.fromkeys(("main", "clean", "second", "strong"), pictures), y)
 
 
-def try_shift(name: str, shift: Component, about: Description) -> None:
-    """Builds a shift and looks at a made-up picture through it."""
-    step = shift.build()
-    if not isinstance(step, Step):
-        checks.refuse(f"shift.{name} needs a step of kdx.data.shift or kdx.data.augment; given {type(step).__name__}: see `kdx list shift`")
-        return
-    row = torch.zeros(1, dtype=torch.int64)
-    step(torch.rand(1, *about.shape), Draws(0, "test", row, row + 1), name)
+def try_shift(name: str, shift: Component, about: Description, faults: list[str]) -> None:
+    """Builds a shift, and looks at a made-up picture through it."""
+    before = len(faults)
+    with checks.gather(faults):
+        step = shift.build()
+    if len(faults) == before and not isinstance(step, Step):
+        faults.append(f"shift.{name} needs a step of kdx.data.shift or kdx.data.augment; given {type(step).__name__}: see `kdx list shift`")
+    if len(faults) == before:
+        row = torch.zeros(1, dtype=torch.int64)
+        with checks.gather(faults):
+            step(torch.rand(1, *about.shape), Draws(0, "test", row, row + 1), name)
 
 
 def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Batch] | None, data: Description, live: list[Frozen]) -> None:

@@ -128,16 +128,45 @@ def curves(series: Mapping[str, Sequence[tuple[int, float]]], title: str, percen
     for y in y_ticks:
         draw.line((spot(x_ticks[0], y), spot(x_ticks[-1], y)), fill="#e4e4e4", width=2)
         draw.text((2 * (left - 8), spot(0, y)[1]), f"{y:.6g}", fill=RIGHT, font=font(24), anchor="rm")
+    names, apart = (ROLES, 160) if len(roles) <= 4 else (SHORT, 124)
     for i, role in enumerate(roles):
         path = [spot(*point) for point in lines[role]]
         draw.line(path, fill=COLOURS[role], width=5, joint="curve")
         draw.circle(path[-1], 7, fill=COLOURS[role])
-        key = 2 * (left + 160 * i)
+        key = 2 * (left + apart * i)
         draw.line((key, 2 * 50, key + 44, 2 * 50), fill=COLOURS[role], width=6)
-        draw.text((key + 56, 2 * 50), ROLES[role], fill=RIGHT, font=font(24), anchor="lm")
+        draw.text((key + 56, 2 * 50), names[role], fill=RIGHT, font=font(24), anchor="lm")
     draw.text((large.width / 2, 2 * 22), title, fill="black", font=font(30), anchor="mm")
     draw.text((left + right, 2 * 370), "optimiser step", fill="black", font=font(26), anchor="mm")
     return png(large.resize((large.width // 2, large.height // 2), Image.Resampling.BOX))
+
+
+def groups(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:
+    """A group of bars for each name, one bar a role, with its figure above it. values[name][role]: fractions in [0, 1]."""
+    from PIL import Image, ImageDraw
+
+    roles = [role for role in ROLES if any(role in of for of in values.values())]
+    bar, left, top, bottom = 30, 60, 80, 330
+    wide = bar * len(roles) + 26
+    canvas = Image.new("RGB", (max(left + wide * len(values) + 20, left + 150 * len(roles)), 370), "white")
+    draw = ImageDraw.Draw(canvas)
+    for y in range(0, 101, 20):
+        height = bottom - y / 100 * (bottom - top)
+        draw.line((left, height, canvas.width - 20, height), fill="#e4e4e4")
+        draw.text((left - 8, height), f"{y}", fill=RIGHT, font=font(12), anchor="rm")
+    for i, (name, of) in enumerate(values.items()):
+        start = left + 13 + wide * i
+        for k, role in enumerate(roles):
+            if role in of:
+                height = bottom - of[role] * (bottom - top)
+                draw.rectangle((start + bar * k, height, start + bar * (k + 1) - 3, bottom), fill=COLOURS[role])
+                draw.text((start + bar * (k + 0.5) - 1, height - 8), f"{100 * of[role]:.0f}", fill=RIGHT, font=font(11), anchor="mm")
+        draw.text((start + bar * len(roles) / 2, bottom + 16), shorten(name, wide // 8), fill=RIGHT, font=font(13), anchor="mm")
+    for k, role in enumerate(roles):
+        draw.rectangle((left + 150 * k, 44, left + 150 * k + 14, 58), fill=COLOURS[role])
+        draw.text((left + 150 * k + 20, 51), SHORT[role], fill=RIGHT, font=font(12), anchor="lm")
+    draw.text((canvas.width / 2, 22), title, fill="black", font=font(15), anchor="mm")
+    return png(canvas)
 
 
 def bars(histogram: Mapping, title: str) -> bytes:
