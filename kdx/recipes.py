@@ -33,8 +33,9 @@ class Plan:
 
     sizes: labelled, unlabelled, validation, test. checkpoint: the teacher's weights. teacher_pretrain None: the teacher is taken as it is.
     controls: role -> what is trained beside the student ("baseline": its model, initialisation and augmentation too; "noiseless": the same
-    without augmentation and dropout; "ceiling": as baseline, with the pool's hidden labels). select None: the whole pool. budget: answers that the recipe `active` may buy. student_init: what
-    the student of a later round begins with. round_patience: rounds without improvement on validation after which it ends, None: none.
+    without augmentation and dropout; "ceiling": as baseline, with the pool's hidden labels). select None: the whole pool. budget: answers
+    that the recipe `active` may buy. student_init: what the student of a later round begins with. round_patience: rounds without
+    improvement on validation after which it ends, None: none.
     features: whether the loss reads hidden features of the live teacher.
     """
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt what they start, and xdist and a shell's `&` have it ignored
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -32,7 +32,7 @@ pip)
     case "${UV_DOES:-}" in
     fail) exit 1 ;;
     slow) sleep 0.5 ;;
-    hang) touch "$CALLS.hanging"; sleep 30 ;;
+    hang) : >"$CALLS.hanging"; exec sleep 30 ;;
     esac
     printf '#!/bin/sh\\necho "kdx|$PWD|$*"\\n' >"$target/bin/kdx"
     chmod +x "$target/bin/kdx"

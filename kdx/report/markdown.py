@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from kdx.report.table import cells, sentences, title
 
 WEIGHTS = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
            "ceiling": "ceiling-train"}
+FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")
+"""A cell that is a number with its unit, or the dash in place of one."""
 
 
 def report(run: Mapping, folder: str, figures: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
@@ -190,8 +193,9 @@ def pairs(value: Mapping, prefix: str = "") -> list[list[str]]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first column to the left, figures to the right. The cells must be escaped already."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    """Markdown; figures to the right, words to the left. The cells must be escaped already."""
+    words = [any(not FIGURE.match(row[i]) for row in rows) for i in range(len(header))]
+    lines = [header, ["---" if left or not i else "---:" for i, left in enumerate(words)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
