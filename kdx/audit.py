@@ -31,6 +31,12 @@ def histogram(values: np.ndarray, right: np.ndarray | None, copies: np.ndarray, 
     return found
 
 
+def margins(probs: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """(N, C) probabilities, (N,) classes -> histogram of the margin between the first two classes, with how many of each bin are right."""
+    first, second = -np.partition(-probs, 1, axis=1)[:, :2].T
+    return histogram(np.clip(first - second, 0, 1), probs.argmax(1) == truth, np.ones(len(truth)))
+
+
 def labels(logits: np.ndarray, copies: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
     """logits: (N, C) of the teacher on the pool; copies: (N,) int, how often each row is trained on, 0: left out; truth: (N,) or None.
 

@@ -63,6 +63,7 @@ class Parts:
 
     extras: what else the label stage kept of each row, by name: functions of a batch, as a Teacher is ("mean", "std", "cool_mean" and
     "cool_std" of Monte-Carlo dropout, each (B, C) float32 in [0, 1]); empty unless `pseudo_label.passes` asks for it.
+    shape: (C, H, W) of the pictures, for methods that look into a network before the first batch; None: not told.
     """
 
     student: nn.Module
@@ -72,6 +73,7 @@ class Parts:
     validation: Split | None
     num_classes: int
     extras: Mapping[str, Teacher] = field(default_factory=dict)
+    shape: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,11 @@ class Frozen:
     def __call__(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> (B, K) logits"""
         return self._module(x)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, for taps on its layers. It is called as this object is: in eval mode, without gradient."""
+        return self._module
 
     @property
     def size(self) -> int:
@@ -135,6 +142,14 @@ class Objective(nn.Module, ABC):
 
     def refresh(self) -> Mapping[str, float]:
         """Re-estimates statistics (once an epoch); returns scalars to log."""
+        return {}
+
+    def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Functions that it has estimated, for people to look at: name -> x and y, both (n,), x increasing, to be joined by straight lines.
+
+        They are kept with the artifact (curves.json) and in the audit. A name `margin/...` is a function of the teacher's margin, in [0, 1],
+        and has values in [0, 1]: it is drawn over the teacher's reliability.
+        """
         return {}
 
     def after_step(self) -> None:

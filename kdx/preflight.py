@@ -21,7 +21,7 @@ from kdx.faults import Caution, Faults
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights, read_weights
 from kdx.recipes import Plan
-from kdx.stages.learn import missing_stream
+from kdx.stages.learn import missing_stream, reads_networks
 from kdx.wiring import Order
 
 ROWS = 2
@@ -90,10 +90,10 @@ def check_networks(plan: Plan, about: Description | None, faults: list[str]) -> 
             load_weights(built["teacher"], weights) if about and "teacher" in built else read_weights(weights)
     student = built.get("student") or torch.nn.Identity()
     streams = {s: made_up(s, data) for s in available(plan, data)} if about and "student" in built else None
-    live = [Frozen(built["teacher"])] if plan.features and "teacher" in built else []
     for loss in (plan.teacher_loss, plan.loss, *(control.loss for control in plan.controls.values())):
         if loss:
             with checks.gather(faults):
+                live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
                 try_loss(loss, student, streams, data, live)
     if plan.select:
         with checks.gather(faults):
@@ -140,7 +140,8 @@ def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Ba
     pictures = torch.randint(256, (ROWS, *data.shape), dtype=torch.uint8)
     validation = Split("validation", pictures, torch.arange(ROWS) % classes) if streams is None or "validation" in streams else None
     extras = dict.fromkeys(("mean", "std", "cool_mean", "cool_std"), lambda batch: torch.rand(len(batch), classes))
-    parts = Parts(student, lambda: student, lambda batch: torch.randn(len(batch), classes), live, validation, classes, extras)
+    parts = Parts(student, lambda: student, lambda batch: torch.randn(len(batch), classes), live, validation, classes, extras,
+                  tuple(data.shape))  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
         push(loss.build(parts), streams, student)

@@ -36,7 +36,6 @@ class Plan:
     without augmentation and dropout; "ceiling": as baseline, with the pool's hidden labels). select None: the whole pool. budget: answers
     that the recipe `active` may buy. student_init: what the student of a later round begins with. round_patience: rounds without
     improvement on validation after which it ends, None: none.
-    features: whether the loss reads hidden features of the live teacher.
     """
 
     dataset: Component
@@ -56,7 +55,6 @@ class Plan:
     student_init: str
     round_patience: int | None
     budget: int | None
-    features: bool
 
 
 def distil(store: Store, plan: Plan) -> None:
@@ -70,7 +68,7 @@ def distil(store: Store, plan: Plan) -> None:
         rows = store.run(CHOOSE, name=round_name("choose", number, plan), data=data, answers=answers, rule=plan.select,
                          seed=subseed(plan.seed, "choose", number)) if plan.select else None  # fmt: skip
         lesson = {**pupil, "answers": answers, "teachers": [] if views else [judge], "rows": rows, "view": plan.pseudo_label["view"],
-                  "networks": [judge] if plan.features and views else [], "loss": plan.loss,
+                  "networks": [judge] if views else [], "loss": plan.loss,
                   "init": judge if plan.student_init == "previous" and number > 1 else None}  # fmt: skip
         judge = store.run(TRAIN, name=round_name("student-train", number, plan), **lesson)
         tried.append((judge, lesson))
@@ -94,7 +92,7 @@ def active(store: Store, plan: Plan) -> None:
         rows = store.run(CHOOSE, name=f"choose-{number}", data=data, answers=empty, rule=plan.select, pupil=made, earlier=rows, count=count,
                          seed=subseed(plan.seed, "choose", number))  # fmt: skip
         answers = ask(store, data, judge, plan, {"unlabelled": 1, "labelled": 1}, name=f"pseudo-label-{number}", rows=rows)
-        lesson = {**pupil, "answers": answers, "rows": rows, "view": "clean", "loss": plan.loss, "networks": [judge] if plan.features else [],
+        lesson = {**pupil, "answers": answers, "rows": rows, "view": "clean", "loss": plan.loss, "networks": [judge],
                   "init": made if plan.student_init == "previous" else None}  # fmt: skip
         made = store.run(TRAIN, name=f"student-train-{number}", **lesson)
     store.run(TRAIN, name="student-train", **lesson)

@@ -23,7 +23,7 @@ STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
 RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-label", "choose"),
            "student_train": ("student-train", "baseline-train", "noiseless-train", "reveal", "ceiling-train")}
 ALWAYS = ("prepare", "probe", "evaluate", "audit")
-ACTIVE, NO_FEATURES = "kdx.recipes.active", "kdx.features.none.NoFeatures"
+ACTIVE = "kdx.recipes.active"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,6 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         student_init=part(checks.choice, "student_init", config["student_init"], ("fresh", "previous")),
         round_patience=part(_whole, "round_patience", config["round_patience"]),
         budget=part(_budget, config),
-        features=config["loss"].get("features", {}).get("_target_", NO_FEATURES) != NO_FEATURES,
     )
     order = Order(
         recipe=part(Component, config["recipe"]),

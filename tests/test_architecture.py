@@ -25,7 +25,7 @@ LAYERS = [
     ["kdx.store"],
     ["kdx.runtime"],
     ["kdx.models"],
-    ["kdx.data"],
+    ["kdx.data", "kdx.hidden"],
     ["kdx.losses", "kdx.weights", "kdx.features"],
     ["kdx.labels", "kdx.select", "kdx.aggregate", "kdx.initialise"],
     ["kdx.trainer"],
@@ -52,7 +52,7 @@ METHODS = {"kdx.core", "kdx.functional", "kdx.estimate", "kdx.average", "kdx.joi
 ONLY = {
     "kdx.losses": METHODS,
     "kdx.weights": METHODS,
-    "kdx.features": METHODS,
+    "kdx.features": METHODS | {"kdx.hidden"},
     "kdx.report": {"kdx.faults", "kdx.disk", "kdx.store", "kdx.report"},
 }
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""

@@ -67,7 +67,7 @@ def extras():
 def parts(student, teacher_net=None):
     teacher_net = teacher_net or network(7, 8)
     frozen = Frozen(teacher_net)
-    return Parts(student, network, lambda b: frozen(b.views["main"]), [frozen], validation(), CLASSES, extras())
+    return Parts(student, network, lambda b: frozen(b.views["main"]), [frozen], validation(), CLASSES, extras(), SHAPE)
 
 
 @pytest.fixture(params=LOSSES, ids=lambda p: p.stem)

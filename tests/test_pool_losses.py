@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdx import estimate
 from kdx.component import Component
 from kdx.core import Batch, Parts, Split
 from kdx.faults import Caution, Fault
@@ -71,6 +72,33 @@ def refreshed(objective):
         objective.refresh()
     assert all(w.category is Caution for w in found)
     return objective, " | ".join(str(w.message) for w in found)
+
+
+# What SLaM fitted, to be looked at
+
+
+def test_slam_shows_its_fit_and_where_alpha_leaves_the_floor():
+    objective = make(alpha_floor=0.6)
+    assert objective.curves() == {}  # nothing is fitted yet
+    objective.fitted.fill_(True)
+    knots, values = objective.alpha_knots, objective.alpha_values
+    knots.fill_(0.8), values.fill_(0.9)
+    knots[:2], values[:2] = T([0.2, 0.4]), T([0.3, 0.5])
+    curves = {name: [x.tolist(), y.tolist()] for name, (x, y) in objective.curves().items()}
+    # From (0.4, 0.5) to (0.8, 0.9) the fit crosses the floor at 0.5.
+    x = [0.0, 0.2, 0.4, 0.5, 0.8, 1.0]
+    assert curves == {"margin/isotonic": [pytest.approx(x), pytest.approx([0.3, 0.3, 0.5, 0.6, 0.9, 0.9])],
+                      "margin/alpha": [pytest.approx(x), pytest.approx([0.6, 0.6, 0.6, 0.6, 0.9, 0.9])],
+                      "margin/floor": [pytest.approx(x), pytest.approx([0.6] * 6)]}  # fmt: skip
+
+
+@pytest.mark.parametrize("floor", [0.5, 0.75, 1.0])
+def test_the_curve_that_is_shown_is_the_alpha_that_is_used(floor):
+    objective, _ = refreshed(make(alpha_floor=floor))
+    x, y = objective.curves()["margin/alpha"]
+    probs = TEACHER.softmax(1)
+    assert torch.allclose(estimate.interpolate(estimate.margin(probs), x, y), objective.mixing(probs)[0], atol=1e-6)
+    assert (x.diff() > 0).all() and x[0] == 0 and x[-1] == 1
 
 
 # SLaM's formula

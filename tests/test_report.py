@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kdx.faults import Fault
-from kdx.report import figures, markdown
+from kdx.report import figures, markdown, reliability, rounds
 from kdx.report.board import hyperparameters
 from kdx.report.folder import RunFolder
 from kdx.report.judge import ROLES, chance_line, judge, settle, summary
@@ -438,6 +439,58 @@ def test_plain_values():
     assert plain(odd) == {"a": 0.5, "b": 3, "c": None, "d": [1, True], "5": "x", "e": [[1.0]], "f": None}
 
 
+# The teacher's reliability
+
+
+MARGINS = {"edges": [0.0, 0.5, 1.0], "counts": [4, 100], "right": [1, 95]}
+FITTED = {"margin/isotonic": {"x": [0.0, 0.5, 1.0], "y": [0.2, 0.6, 1.0]}, "margin/alpha": {"x": [0.0, 0.375, 1.0], "y": [0.5, 0.5, 1.0]},
+          "margin/floor": {"x": [0.0, 1.0], "y": [0.5, 0.5]}}  # fmt: skip
+
+
+def audit(**more):
+    entry = {"kept": 2, "pool": 2, "copies": 2, "asked": 2, "accuracy": None, "accuracy_all": None, "expected_accuracy": 0.9, "changed": None,
+             "inherited": None, "per_class": [2] * 10, "confidence": MARGINS, "monitors": {}, "validation_margins": MARGINS, "curves": {}}  # fmt: skip
+    return {"classes": [str(i) for i in range(10)], "truth_known": False, "teacher": None, "domain_gap": None, "rounds": [entry | more]}
+
+
+@pytest.mark.parametrize(
+    ("more", "drawn"),
+    [({"curves": FITTED}, True), ({}, False), ({"curves": FITTED, "validation_margins": None}, False), ({"curves": {"loss/x": {}}}, False)],
+)
+def test_the_reliability_of_the_teacher_is_shown_where_something_is_fitted_to_it(tmp_path, more, drawn):
+    run = folder(tmp_path)
+    run.finish(results(), None, audit=audit(**more))
+    assert (tmp_path / "figures" / "audit-margins.png").exists() == drawn
+    assert ("figures/audit-margins.png" in (tmp_path / "report.md").read_text()) == drawn
+    assert ("audit/margins" in read_events(tmp_path).Tags()["images"]) == drawn
+
+
+def test_reliability_by_hand():
+    assert reliability.interval(5, 10) == pytest.approx((0.5 - 0.5 / 11**0.5, 0.5 + 0.5 / 11**0.5))
+    assert reliability.interval(0, 9) == pytest.approx((0, 0.1)) and reliability.interval(9, 9) == pytest.approx((0.9, 1))
+
+
+def coloured(pixels, colour, x, y):
+    """Whether the colour is within three pixels of a point of the chart, both in [0, 1]."""
+    left, top, right, bottom = figures.Axes.BOX
+    column, row = round(left + x * (right - left)), round(bottom - y * (bottom - top))
+    near = pixels[row - 3 : row + 4, column - 3 : column + 4]
+    return bool((np.abs(near - [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).sum(axis=-1) < 60).any())
+
+
+def test_reliability_puts_points_and_curves_where_they_belong():
+    pixels = decode(reliability.reliability(MARGINS, FITTED, "t"))
+    teacher = figures.COLOURS["teacher"]
+    assert coloured(pixels, teacher, 0.1, 0.25) and coloured(pixels, teacher, 0.9, 0.95) and not coloured(pixels, teacher, 0.1, 0.95)
+    assert coloured(pixels, teacher, 0.25, 0.4) and not coloured(pixels, teacher, 0.25, 0.6)  # a standard error up: 0.455
+    colours = {name: colour for name, (_, colour, _) in reliability.DRAWN.items()}
+    assert coloured(pixels, colours["isotonic"], 0.2, 0.36) and not coloured(pixels, colours["isotonic"], 0.2, 0.5)
+    assert coloured(pixels, colours["alpha"], 0.2, 0.5) and coloured(pixels, colours["alpha"], 0.7, 0.76)
+    assert coloured(pixels, colours["floor"], 0.9, 0.5)
+    plain = decode(reliability.reliability(MARGINS, {}, "t"))
+    assert coloured(plain, teacher, 0.1, 0.25) and not coloured(plain, colours["isotonic"], 0.2, 0.36)
+
+
 # Words and pictures
 
 
@@ -521,7 +574,7 @@ def test_ticks_of_odd_ranges(low, high):
 
 
 def test_importing_the_report_is_cheap():
-    modules = ["board", "figures", "folder", "judge", "listener", "markdown", "plain", "progress", "table"]
+    modules = ["board", "figures", "folder", "judge", "listener", "markdown", "plain", "progress", "reliability", "table"]
     heavy = ["torch", "hydra", "omegaconf", "rich", "matplotlib", "tensorboard", "PIL", "numpy"]
     program = f"import sys; {'; '.join(f'import kdx.report.{m}' for m in modules)}; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
@@ -532,3 +585,28 @@ def test_the_grid_has_a_name_for_every_role():
     images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
     everyone = decode(figures.grid(images, [0], dict.fromkeys(ROLES, [0]), ["a"]))
     assert everyone.shape[0] == figures.TITLE + figures.SIDE + figures.LINE * (1 + len(ROLES)) + 24
+
+
+def three_rounds(asked: int) -> tuple[dict, dict]:
+    entries = [{"key": str(i), "validation": {"accuracy": i / 8}, "test": {"accuracy": 0.5 + i / 8}} for i in range(3)]
+    results = {"rounds": entries, "teacher": {"last": {"test": {"accuracy": 0.79}}}, "baseline": {"last": {"test": {"accuracy": 0.75}}}}
+    return results, {"rounds": [{"asked": asked * (i + 1), "pool": 900} for i in range(3)]}
+
+
+def test_rounds_are_counted_by_the_answers_where_these_are_bought():
+    results, audit = three_rounds(100)
+    assert rounds.steps(results, audit) == ("answers bought", [100, 200, 300])
+    assert rounds.steps(results, None) == ("round", [1, 2, 3])
+    assert rounds.steps(results, {"rounds": [{"asked": 900, "pool": 900}] * 3}) == ("round", [1, 2, 3])
+    assert rounds.series(results, [100, 200, 300])["test"] == [(100, 0.5), (200, 0.625), (300, 0.75)]
+    del results["rounds"][1]["validation"]
+    assert list(rounds.series(results, [1, 2, 3])) == ["test"], "a line with a hole in it is left out"
+
+
+def test_the_picture_of_the_rounds_shows_each_and_the_levels_beside_them():
+    from kdx.report import figures
+
+    results, audit = three_rounds(100)
+    picture = np.asarray(Image.open(io.BytesIO(rounds.curves(results, audit, "title"))).convert("RGB"))
+    for colour in (figures.COLOURS["student"], figures.COLOURS["baseline"], rounds.SHOWN["validation"][1]):
+        assert (picture == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2).any(), colour

@@ -13,6 +13,7 @@ from kdx.compose import check_words
 from kdx.core import Parts, Split
 from kdx.faults import Caution, Fault
 from kdx.features.none import NoFeatures
+from kdx.stages.learn import reads_networks
 from kdx.weights.constant import Constant
 from kdx.weights.debiased import Debiased
 from kdx.weights.fidelity import Fidelity
@@ -200,7 +201,7 @@ def test_a_student_that_has_diverged_is_the_losss_to_tell(grid):
 @pytest.mark.parametrize("loss", ["soft", "weighted", "slam"])
 def test_an_empty_feature_slot_asks_for_no_live_teacher(loss):
     order, _ = examine(check_words([f"loss={loss}"]))
-    assert order.plan.features is False
+    assert not reads_networks(order.plan.loss)
 
 
 def test_debiased_without_validation():

@@ -7,6 +7,7 @@ how alpha(x) and k(x) are estimated in detail could not be checked against the p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,6 +103,17 @@ class SLaM(Objective):
         self.fitted.fill_(True)
         alpha, k = self.mixing(probs)
         return {"teacher_right": right.float().mean().item(), "alpha_mean": alpha.mean().item(), "k_mean": k.float().mean().item()}
+
+    def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """margin/isotonic: the teacher's accuracy as fitted; margin/alpha: what is made of it, at least the floor (margin/floor)."""
+        if not self.fitted:
+            return {}
+        # Where the fit crosses the floor alpha has a corner of its own.
+        corner = estimate.reaches(self.alpha_knots, self.alpha_values, self.floor)
+        further = torch.tensor([0.0, 1.0, *([corner] if math.isfinite(corner) else [])], device=self.alpha_knots.device)
+        x = torch.cat([self.alpha_knots, further]).unique()
+        fit = estimate.interpolate(x, self.alpha_knots, self.alpha_values)
+        return {"margin/isotonic": (x, fit), "margin/alpha": (x, fit.clamp_min(self.floor)), "margin/floor": (x, torch.full_like(x, self.floor))}
 
     def mixing(self, probs: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's (n, C) probabilities -> alpha (n,) in [floor, 1] and k (n,) int64 in [2, C]"""

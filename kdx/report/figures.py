@@ -104,41 +104,64 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
     return png(canvas)
 
 
+class Axes:
+    """The frame of a chart, drawn twice as large and halved at the end: PIL's lines have no smooth edges of their own.
+
+    x_ticks, y_ticks: see `ticks`. below: what x is.
+    """
+
+    SIZE, BOX = (720, 390), (70, 70, 690, 330)  # pixels of the picture; left, top, right and bottom of the frame
+
+    def __init__(self, x_ticks: Sequence[float], y_ticks: Sequence[float], title: str, below: str):
+        from PIL import Image, ImageDraw
+
+        self.x, self.y = x_ticks, y_ticks
+        self.large = Image.new("RGB", tuple(2 * side for side in self.SIZE), "white")
+        self.draw = ImageDraw.Draw(self.large)
+        left, _, right, bottom = self.BOX
+        for x in x_ticks:
+            self.draw.line((self.spot(x, y_ticks[0]), self.spot(x, y_ticks[-1])), fill="#e4e4e4", width=2)
+            self.draw.text((self.spot(x, 0)[0], 2 * (bottom + 14)), f"{x:,g}", fill=RIGHT, font=font(24), anchor="mm")
+        for y in y_ticks:
+            self.draw.line((self.spot(x_ticks[0], y), self.spot(x_ticks[-1], y)), fill="#e4e4e4", width=2)
+            self.draw.text((2 * (left - 8), self.spot(0, y)[1]), f"{y:.6g}", fill=RIGHT, font=font(24), anchor="rm")
+        self.draw.text((self.SIZE[0], 2 * 22), title, fill="black", font=font(30), anchor="mm")
+        self.draw.text((left + right, 2 * 370), below, fill="black", font=font(26), anchor="mm")
+
+    def spot(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies in the large picture."""
+        left, top, right, bottom = self.BOX
+        across = (x - self.x[0]) / (self.x[-1] - self.x[0])
+        up = (y - self.y[0]) / (self.y[-1] - self.y[0])
+        return 2 * (left + across * (right - left)), 2 * (bottom - up * (bottom - top))
+
+    def line(self, points: Sequence[tuple[float, float]], colour: str, width: int = 5) -> None:
+        self.draw.line([self.spot(*point) for point in points], fill=colour, width=width, joint="curve")
+
+    def key(self, place: float, words: str, colour: str, width: int = 6) -> None:
+        """A short line and what it means, above the frame. place: in pixels of the picture, from the left."""
+        left = 2 * (self.BOX[0] + place)
+        self.draw.line((left, 2 * 50, left + 44, 2 * 50), fill=colour, width=width)
+        self.draw.text((left + 56, 2 * 50), words, fill=RIGHT, font=font(24), anchor="lm")
+
+    def png(self) -> bytes:
+        from PIL import Image
+
+        return png(self.large.resize(self.SIZE, Image.Resampling.BOX))
+
+
 def curves(series: Mapping[str, Sequence[tuple[int, float]]], title: str, percent: bool) -> bytes:
     """One line a role over the steps of its own training. series[role]: (step, value) pairs. percent: values are fractions."""
-    from PIL import Image, ImageDraw
-
     roles = [role for role in ROLES if series.get(role)]
     lines = {role: [(step, 100 * value if percent else value) for step, value in series[role]] for role in roles}
     xs, ys = zip(*(point for line in lines.values() for point in line), strict=True)
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
-    left, top, right, bottom = 70, 70, 690, 330
-    # Twice as large, then halved: PIL's lines have no smooth edges of their own.
-    large = Image.new("RGB", (2 * 720, 2 * 390), "white")
-    draw = ImageDraw.Draw(large)
-
-    def spot(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
-        up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
-        return 2 * (left + across * (right - left)), 2 * (bottom - up * (bottom - top))
-
-    for x in x_ticks:
-        draw.line((spot(x, y_ticks[0]), spot(x, y_ticks[-1])), fill="#e4e4e4", width=2)
-        draw.text((spot(x, 0)[0], 2 * (bottom + 14)), f"{x:,g}", fill=RIGHT, font=font(24), anchor="mm")
-    for y in y_ticks:
-        draw.line((spot(x_ticks[0], y), spot(x_ticks[-1], y)), fill="#e4e4e4", width=2)
-        draw.text((2 * (left - 8), spot(0, y)[1]), f"{y:.6g}", fill=RIGHT, font=font(24), anchor="rm")
+    axes = Axes(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)), title, "optimiser step")
     names, apart = (ROLES, 160) if len(roles) <= 4 else (SHORT, 124)
     for i, role in enumerate(roles):
-        path = [spot(*point) for point in lines[role]]
-        draw.line(path, fill=COLOURS[role], width=5, joint="curve")
-        draw.circle(path[-1], 7, fill=COLOURS[role])
-        key = 2 * (left + apart * i)
-        draw.line((key, 2 * 50, key + 44, 2 * 50), fill=COLOURS[role], width=6)
-        draw.text((key + 56, 2 * 50), names[role], fill=RIGHT, font=font(24), anchor="lm")
-    draw.text((large.width / 2, 2 * 22), title, fill="black", font=font(30), anchor="mm")
-    draw.text((left + right, 2 * 370), "optimiser step", fill="black", font=font(26), anchor="mm")
-    return png(large.resize((large.width // 2, large.height // 2), Image.Resampling.BOX))
+        axes.line(lines[role], COLOURS[role])
+        axes.draw.circle(axes.spot(*lines[role][-1]), 7, fill=COLOURS[role])
+        axes.key(apart * i, names[role], COLOURS[role])
+    return axes.png()
 
 
 def groups(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:

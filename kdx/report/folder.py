@@ -188,7 +188,8 @@ class RunFolder(Listener):
 
     def draw(self, results: Mapping, examples: Mapping | None) -> dict[str, str]:
         """Writes figures/*.png, shows them on the board, and returns caption -> path."""
-        from kdx.report import figures, shifts
+        from kdx.report import figures, rounds, shifts
+        from kdx.report.reliability import reliability
 
         pictures: list[tuple[str, str, bytes]] = []
         classes: Sequence[str] = results.get("classes") or []
@@ -211,6 +212,16 @@ class RunFolder(Listener):
                 bars["reliability"] = ("Confidence of the teacher on validation", self.run["audit"]["teacher"]["reliability"])
             bars |= {f"monitor-{name}": (f"{name} of each pool row", m["histogram"]) for name, m in last["monitors"].items() if "histogram" in m}
             pictures += [(words, f"audit/{tag}", figures.bars(histogram, words)) for tag, (words, histogram) in bars.items()]
+            words = "Reliability of the teacher"
+            if last["validation_margins"] and any(name.startswith("margin/") for name in last["curves"]):
+                pictures.append((words, "audit/margins", reliability(last["validation_margins"], last["curves"], words)))
+        if len(results.get("rounds") or []) > 1:
+            counted, places = rounds.steps(results, self.run.get("audit"))
+            words = f"Accuracy (%) by {counted}"
+            pictures.append((words, "rounds", rounds.curves(results, self.run.get("audit"), words)))
+            for split, points in rounds.series(results, places).items():
+                for place, accuracy in points:
+                    self.board.scalars("rounds", {f"{split} accuracy by {counted}": accuracy}, place)
         for name, words in CURVES.items():
             series = {role: points for role, points in self.series.get(name, {}).items() if role in ROLES}
             if any(len(points) > 1 for points in series.values()):

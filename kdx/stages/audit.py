@@ -31,7 +31,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, rounds: Sequence[Mappin
     found: list[dict[str, Any]] = []
     before = None
     for number, entry in enumerate(rounds):
-        told, before = of_round(entry, pool, truth, before, runtime)
+        told, before = of_round(entry, data, pool, truth, before, runtime)
         found.append(told)
         work.progress(number + 1, len(rounds), f"round {number + 1}")
     validation = of_teacher(data, rounds[0]["answers"])
@@ -42,7 +42,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, rounds: Sequence[Mappin
     work.write_json("audit.json", {"classes": about["classes"], "truth_known": truth is not None, "teacher": validation, "domain_gap": gap, "rounds": found})
 
 
-def of_round(entry: Mapping[str, Artifact | None], pool: Split, truth: np.ndarray | None, before: np.ndarray | None,
+def of_round(entry: Mapping[str, Artifact | None], data: Artifact, pool: Split, truth: np.ndarray | None, before: np.ndarray | None,
              runtime: Runtime) -> tuple[dict[str, Any], np.ndarray | None]:  # fmt: skip
     """(what is told of one round, the teacher's classes of the whole pool)"""
     answers, student = entry["answers"], entry["student"]
@@ -62,24 +62,33 @@ def of_round(entry: Mapping[str, Artifact | None], pool: Split, truth: np.ndarra
         right = np.zeros(len(pool), bool)
         right[asked] = guess == known
     told["monitors"] = {p.name.split(".")[1]: audit.joined(np.load(p), right) for p in sorted(student.path.glob("rows.*.npy"))}
+    checked = on_validation(data, answers)
+    told["validation_margins"] = None if checked is None else audit.margins(*checked)
+    told["curves"] = student.json("curves.json") if student.file("curves.json").exists() else {}
     if len(asked) < len(pool):
         pace = answers.manifest["seconds"] / (len(asked) + 1)
         told["teacher_seconds_saved"] = pace * (len(pool) - len(asked))
     return told, guess if whole is not None else None
 
 
-def of_teacher(data: Artifact, answers: Artifact) -> dict[str, float] | None:
-    """The first teacher on validation: accuracy, mean confidence, expected calibration error, n."""
-    if "validation" not in answers.json("answers.json")["splits"]:
+def of_teacher(data: Artifact, answers: Artifact) -> dict[str, Any] | None:
+    """The first teacher on validation: accuracy, mean confidence, expected calibration error, n, histogram of its confidence."""
+    found = on_validation(data, answers)
+    if found is None:
         return None
     import torch
 
-    logits = np.load(answers.file("validation.npy"))[:, 0].astype(np.float32)
-    y = np.load(data.file("validation.labels.npy"))
-    probs = audit.softmax(logits)
+    probs, y = found
     return {"accuracy": answers.json("answers.json")["validation_accuracy"], "confidence": float(probs.max(1).mean()), "n": len(y),
             "ece": calibration_error(torch.from_numpy(probs), torch.from_numpy(y)),
             "reliability": audit.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y)))}  # fmt: skip
+
+
+def on_validation(data: Artifact, answers: Artifact) -> tuple[np.ndarray, np.ndarray] | None:
+    """((V, C) probabilities of the teacher, (V,) classes); None without a validation split."""
+    if "validation" not in answers.json("answers.json")["splits"]:
+        return None
+    return audit.softmax(np.load(answers.file("validation.npy"))[:, 0]), np.load(data.file("validation.labels.npy"))
 
 
 def thumbnails(split: Split) -> np.ndarray:

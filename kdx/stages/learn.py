@@ -45,10 +45,11 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
           view: str = "same", checkpoint: Source | None = None, rows: Artifact | None = None, init: Artifact | None = None,
           networks: Sequence[Artifact] = ()) -> None:  # fmt: skip
     """Trains `model` on `data` with `loss`. epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones.
-    networks: teachers whose hidden features the loss reads although their answers are stored. rows: the rows of the pool that are used.
+    networks: teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows: the rows of the pool that are used.
     init: whose last weights the student begins with.
 
     Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen, nan where none was;
+    curves.json {name: {"x", "y"}} where the loss has estimated some;
     last.safetensors, best.safetensors (with a validation split: the best on it), model.json, summary.json, metrics.jsonl.
     """
     about = data.json("data.json")
@@ -68,10 +69,11 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
         student=student,
         new_student=lambda: runtime.place(new_network(model, about)),
         teacher=Stored.open(answers, runtime.device) if answers and not teachers else None,
-        live_teachers=[Frozen(runtime.place(open_network(t))) for t in (*teachers, *networks)],
+        live_teachers=[Frozen(runtime.place(open_network(t))) for t in (*teachers, *(networks if reads_networks(loss) else ()))],
         validation=open_split(data, "validation", runtime),
         num_classes=len(about["classes"]),
         extras=extras(answers, runtime.device) if answers else {},
+        shape=tuple(about["shape"]),
     )
     if teachers:
         parts = replace(parts, teacher=teach(parts.live_teachers, "clean" if clean else "main"))
@@ -102,6 +104,12 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
             raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
     watch.publish(done)
     work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
+
+
+def reads_networks(loss: Component) -> bool:
+    """Whether a loss has terms on hidden features, for which the teacher's network is needed beside its answers."""
+    features = loss.spec.get("features")
+    return features is not None and Component(features).resolve().live
 
 
 def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
@@ -268,6 +276,9 @@ class Watch:
             save_file(self.best, self.work.path / "best.safetensors")
         for name, values in self.by_row.items():
             np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.cpu().numpy())
+        curves = {name: {"x": x.tolist(), "y": y.tolist()} for name, (x, y) in self.objective.curves().items()}
+        if curves:
+            self.work.write_json("curves.json", curves)
         self.work.write_json("summary.json", {
             "validation_accuracy": self.last_accuracy,
             "steps": done, "planned_steps": self.steps, "stopped": self.stopped or None, "precision": self.precision,

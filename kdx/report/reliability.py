@@ -1,0 +1,43 @@
+"""The teacher's reliability as a picture: its accuracy on validation by margin, and what a method has fitted to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from kdx.report.figures import COLOURS, RIGHT, Axes, font
+
+DRAWN = {"floor": ("its floor", "#b0b0b0", 4), "alpha": ("alpha", "#ebaf8b", 14), "isotonic": ("isotonic fit", "#a3360f", 4)}
+"""What is drawn, the lowest first, of curves `margin/...`: words, colour and width. Alpha is broad, as it lies under the fit above its floor."""
+INSET = 0.004
+"""What the bar of a bin is shorter at each end, so that neighbours at one height can be told apart."""
+
+
+def interval(right: int, count: int) -> tuple[float, float]:
+    """Wilson's interval of one standard error around right / count, count >= 1: it has a width even where all or none are right."""
+    share = right / count
+    middle = (share + 1 / (2 * count)) / (1 + 1 / count)
+    half = math.sqrt(share * (1 - share) / count + 1 / (4 * count**2)) / (1 + 1 / count)
+    return middle - half, middle + half
+
+
+def reliability(margins: Mapping[str, Sequence[float]], curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> bytes:
+    """margins: {"edges", "counts", "right"} of the validation rows, bins from 0 to 1. curves: name -> {"x", "y"}, all within [0, 1].
+
+    A flat bar is a bin's accuracy, an upright one its standard error (see `interval`).
+    """
+    axes = Axes([i / 10 for i in range(11)], [0, 20, 40, 60, 80, 100], title, "margin of the teacher: first minus second probability (figures: rows)")
+    axes.key(0, "accuracy on validation (%)", COLOURS["teacher"], 8)
+    for name, (words, colour, width) in DRAWN.items():
+        if f"margin/{name}" in curves:
+            curve = curves[f"margin/{name}"]
+            axes.line([(x, 100 * y) for x, y in zip(curve["x"], curve["y"], strict=True)], colour, width)
+            axes.key(480 - 125 * list(DRAWN).index(name) + 20, words, colour, width)
+    edges = margins["edges"]
+    for low, high, count, right in zip(edges[:-1], edges[1:], margins["counts"], margins["right"], strict=True):
+        middle = (low + high) / 2
+        axes.draw.text(axes.spot(middle, 4), f"{count:,}", fill=RIGHT if count else "#aaaaaa", font=font(22), anchor="mm")
+        if count:
+            axes.line([(middle, 100 * end) for end in interval(right, count)], COLOURS["teacher"], 4)
+            axes.line([(low + INSET, 100 * right / count), (high - INSET, 100 * right / count)], COLOURS["teacher"], 8)
+    return axes.png()

@@ -1,0 +1,355 @@
+"""The slot loss.features: VID and FitNets' hints by hand, their gradients, their limits, every pair of models, and one whole run."""
+
+import copy
+import functools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from test_losses import network, streams
+from test_losses import parts as parts_of
+from test_models import CONF, make
+from torch import nn
+
+from kdx.cli import main
+from kdx.component import Component
+from kdx.compose import check_words
+from kdx.core import Frozen, Parts
+from kdx.faults import Fault, Faults
+from kdx.features.fitnet import FitNet
+from kdx.features.vid import VID, nll, regressor
+from kdx.hidden import Pairs, as_map, stages, survey
+from kdx.preflight import inspect
+from kdx.stages.learn import reads_networks
+from kdx.wiring import examine
+
+pytestmark = pytest.mark.filterwarnings("ignore::kdx.faults.Caution")  # the small students of these tests
+
+T = torch.tensor
+SLOT = ("soft", "slam", "taylor_ce", "ups", "noisy_student")
+"""The losses that have it."""
+SHAPE = (1, 16, 16)
+
+
+def vid(parts, **more):
+    return VID(parts, **{"weight": 1.0, "variance": 5.0, "student": "auto", "teacher": "auto", **more})
+
+
+def fitnet(parts, **more):
+    return FitNet(parts, **{"weight": 100.0, "student": "auto", "teacher": "auto", **more})
+
+
+def between(student, teacher, shape=SHAPE):
+    return Parts(student, lambda: student, None, [Frozen(teacher)], None, 10, {}, shape)
+
+
+@functools.cache
+def composed(*words):
+    """The loss as these words of a command line compose it."""
+    return Component(check_words(list(words))["loss"])
+
+
+def built(loss, features, more=(), **values):
+    """A loss with another option in its slot; more: values of the loss, values: of that option."""
+    option = yaml.safe_load((CONF / "features" / f"{features}.yaml").read_text())
+    return Component({**composed(f"loss={loss}").spec, **dict(more), "features": option | values}).build(parts_of(network()))
+
+
+# By hand
+
+
+def test_vid_by_hand():
+    raw = T([4.993229])  # softplus(raw) + 1e-5 = 5
+    assert nll(T([[[[1.0]]]]), T([[[[3.0]]]]), raw).item() == pytest.approx(1.204719, abs=2e-6)
+    # Two channels of variances 5 and 1: half of (4/5 + log 5 + 9) / 2.
+    mean, feature = torch.zeros(1, 2, 1, 1), T([2.0, 3.0]).view(1, 2, 1, 1)
+    one = torch.log(torch.expm1(T([1 - 1e-5])))
+    assert nll(mean, feature, torch.cat([raw, one])).item() == pytest.approx(2.852359, abs=2e-6)
+
+
+def test_vid_is_below_0_where_the_guess_is_sure_and_right():
+    feature = torch.rand(2, 3, 4, 4)
+    assert nll(feature, feature, torch.full((3,), -5.0)).item() == pytest.approx(T(0.0067253).log().item() / 2, abs=1e-4)
+
+
+@pytest.mark.parametrize("variance", [0.001, 1.0, 5.0, 500.0])
+def test_the_variance_begins_where_it_is_asked_to(variance):
+    made = vid(between(network(), network(1)), variance=variance)
+    for raw in made.raw:
+        assert (nn.functional.softplus(raw) + 1e-5).tolist() == pytest.approx([variance] * len(raw), rel=1e-3)
+
+
+def test_vid_has_its_minimum_where_the_variance_is_the_mean_square():
+    feature = 0.7 * torch.randn(64, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    raw = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.Adam([raw], 0.05)
+    for _ in range(300):
+        optimiser.zero_grad()
+        nll(torch.zeros_like(feature), feature, raw).backward()
+        optimiser.step()
+    assert nn.functional.softplus(raw).item() == pytest.approx(feature.square().mean().item(), rel=1e-3)
+
+
+def test_gradients():
+    def double(*size):
+        return torch.randn(*size, dtype=torch.float64, requires_grad=True)
+
+    guess = regressor(2, 3).double()
+    feature = torch.randn(2, 3, 2, 2, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda own, raw: nll(guess(own), feature, raw), (double(2, 2, 2, 2), double(3)))
+
+
+def test_the_regressor_is_three_1x1_convolutions_without_bias():
+    assert [tuple(p.shape) for p in regressor(2, 3).parameters()] == [(3, 2, 1, 1), (3, 3, 1, 1), (3, 3, 1, 1)]
+
+
+class Plain(nn.Module):
+    """Maps of `scale` times the picture's rows and columns, 2 wide each, then logits."""
+
+    def __init__(self, scale, side):
+        super().__init__()
+        self.scale = nn.Parameter(T(float(scale)))
+        self.pool, self.inside, self.head = nn.AdaptiveAvgPool2d(side), nn.Identity(), nn.Linear(side * side, 10)
+
+    def forward(self, x):
+        return self.head(self.inside(self.pool(x) * self.scale).flatten(1))
+
+
+def test_the_hint_by_hand():
+    """Student 4x4, teacher 2x2: the student's map is averaged down, then guessed as 0.5 f + 1."""
+    student, teacher = Plain(2, 4), Plain(3, 2)
+    made = fitnet(between(student, teacher, (1, 4, 4)), weight=10.0, student="inside", teacher="inside")
+    nn.init.constant_(made.regressor.weight, 0.5)
+    nn.init.constant_(made.regressor.bias, 1.0)
+    x = torch.arange(16.0).view(1, 1, 4, 4) / 16
+    student(x)
+    quarters = nn.functional.avg_pool2d(x, 2)
+    expected = 10 * (0.5 * 2 * quarters + 1 - 3 * quarters).square().mean()
+    assert made(x)["hint"].item() == pytest.approx(expected.item())
+
+
+def test_vid_sums_over_its_pairs_and_is_weighted():
+    student, teacher = network(), network(1, 8)
+    both, x = vid(between(student, teacher)), torch.rand(4, *SHAPE)
+    names = [layer.name for layer in stages(survey(student, SHAPE))]
+    assert len(names) == len(both.raw) == 2
+    student(x)
+    together = both(x)["vid"].item()
+    single = 0.0
+    for i, name in enumerate(names):
+        one = vid(between(student, teacher), weight=0.5, student=name, teacher=name)
+        one.regressors[0].load_state_dict(both.regressors[i].state_dict())
+        student(x)
+        single += one(x)["vid"].item()
+    assert together == pytest.approx(2 * single)
+
+
+# Which layers, and at which size
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("resnet20", (3, 32, 32), [("stage1", 16, 32), ("stage2", 32, 16), ("stage3", 64, 8)]),
+        ("cnn", (1, 28, 28), [("stage1.2", 32, 28), ("stage2.2", 64, 14), ("stage2", 64, 7)]),
+        ("mobilenet", (3, 32, 32), [("features.3", 24, 32), ("features.6", 32, 16), ("features.13", 96, 8), ("features", 1280, 4)]),
+        ("vit_b_16", (3, 32, 32), [("encoder", 768, 8)]),
+        ("mlp", (1, 8, 8), []),
+    ],
+)
+def test_auto_takes_the_last_layer_at_each_size_of_map(name, shape, expected):
+    with torch.device("meta" if name == "vit_b_16" else "cpu"):
+        net = make(name, shape)
+    assert [(layer.name, layer.channels, layer.size[0]) for layer in stages(survey(net, shape))] == expected
+
+
+def test_tokens_are_the_map_that_they_were_made_of():
+    x = torch.arange(2 * 3 * 6.0).view(2, 3, 2, 3)[:, :, :, :2]
+    tokens = x.flatten(2).transpose(1, 2)
+    assert torch.equal(as_map(tokens), x)
+    assert torch.equal(as_map(torch.cat([torch.ones(2, 1, 3), tokens], 1)), x)
+    odd = torch.rand(2, 7, 3)
+    assert torch.equal(as_map(odd), odd.mean(1)[:, :, None, None])
+
+
+@pytest.mark.parametrize("features", [vid, fitnet])
+def test_building_it_changes_neither_the_student_nor_what_is_drawn_next(features):
+    student, teacher = make("cnn", SHAPE), network()
+    student.train()
+    state = {k: v.clone() for k, v in student.state_dict().items()}
+    random = torch.get_rng_state()
+    made = features(between(student, teacher))
+    assert torch.equal(random, torch.get_rng_state()) and student.training
+    assert all(torch.equal(state[k], v) for k, v in student.state_dict().items())
+    assert list(made.parameters()) and student.state_dict().keys() == state.keys()
+
+
+def test_sizes_meet_at_the_smaller_of_each_side():
+    class Tall(Plain):
+        def __init__(self):
+            super().__init__(1, 1)
+            self.pool, self.head = nn.AdaptiveAvgPool2d((4, 2)), nn.Linear(8, 10)
+
+    class Wide(Plain):
+        def __init__(self):
+            super().__init__(1, 1)
+            self.pool, self.head = nn.AdaptiveAvgPool2d((3, 5)), nn.Linear(15, 10)
+
+    student = Tall()
+    pairs = Pairs(between(student, Wide()), student="inside", teacher="inside", middle=True)
+    x = torch.rand(2, *SHAPE)
+    student(x)
+    ((own, wanted),) = pairs.read(x)
+    assert own.shape == wanted.shape == (2, 1, 3, 2) and own.requires_grad and not wanted.requires_grad
+
+
+# Every pair of models
+
+
+MODELS = ("cnn", "mlp", "resnet20", "mobilenet")
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: make(name, SHAPE) for name in MODELS}
+
+
+@pytest.mark.parametrize("teacher", MODELS)
+@pytest.mark.parametrize("student", MODELS)
+def test_any_pair_of_models(models, student, teacher):
+    """A finite term whose gradient reaches the student and all that was added, and nothing of the teacher."""
+    one, two, x = copy.deepcopy(models[student]).requires_grad_(True).train(), models[teacher], torch.rand(2, *SHAPE)
+    before = {k: v.clone() for k, v in two.state_dict().items()}
+    for features in (vid, fitnet):
+        made = features(between(one, two))
+        one.zero_grad(set_to_none=True)
+        one(x)
+        ((_, term),) = made(x).items()
+        term.backward()
+        assert term.shape == () and term.isfinite()
+        assert any(p.grad is not None and p.grad.any() for p in one.parameters())
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters())
+        assert not {id(p) for p in made.parameters()} & {id(p) for net in (one, two) for p in net.parameters()}
+    assert all(p.grad is None for p in two.parameters()) and all(torch.equal(before[k], v) for k, v in two.state_dict().items())
+
+
+@pytest.mark.parametrize("features", ["vid", "fitnet"])
+@pytest.mark.parametrize("loss", SLOT)
+def test_every_loss_with_the_slot_takes_it(loss, features):
+    objective, plain = built(loss, features), built(loss, "none")
+    term = {"vid": "vid", "fitnet": "hint"}[features]
+    made = objective(streams(), 0.5)
+    assert set(made.terms) - set(plain(streams(), 0.5).terms) == {term}
+    optimiser = torch.optim.AdamW((p for p in objective.parameters() if p.requires_grad), 5e-3)
+    first = made.terms[term].item()
+    added = [p.clone() for p in objective.features.parameters()]
+    assert added
+    for _ in range(10):
+        outcome = objective(streams(), 0.5)
+        optimiser.zero_grad()
+        outcome.loss.backward()
+        optimiser.step()
+        objective.after_step()
+    assert objective(streams(), 0.5).terms[term].item() < first
+    assert not any(torch.equal(a, p) for a, p in zip(added, objective.features.parameters(), strict=True))
+    network().load_state_dict(objective.export().state_dict())  # the student alone
+
+
+@pytest.mark.parametrize("features", ["vid", "fitnet"])
+@pytest.mark.parametrize("loss", SLOT)
+def test_without_weight_it_is_the_loss_without_it(loss, features):
+    def losses(objective):
+        optimiser = torch.optim.AdamW((p for p in objective.parameters() if p.requires_grad), 5e-3)
+        torch.manual_seed(1)
+        found = []
+        for _ in range(4):
+            outcome = objective(streams(), 0.5)
+            optimiser.zero_grad()
+            outcome.loss.backward()
+            optimiser.step()
+            objective.after_step()
+            found.append(outcome.loss.item())
+        return found, objective.export().state_dict()
+
+    (with_it, one), (without, two) = losses(built(loss, features, weight=0)), losses(built(loss, "none"))
+    assert with_it == without and all(torch.equal(one[k], two[k]) for k in two)
+
+
+def test_two_forward_passes_have_the_mean_of_their_terms_over_all_rows():
+    """noisy_student with joint: false calls it after each pass; the feature is then that pass's own."""
+    apart, joint = (built("noisy_student", "vid", {"joint": value}) for value in (False, True))
+    apart.load_state_dict(joint.state_dict())
+    for objective in (apart, joint):
+        objective.eval()  # batch normalisation would see other rows
+    assert apart(streams(), 0.0).terms["vid"].item() == pytest.approx(joint(streams(), 0.0).terms["vid"].item(), rel=1e-5)
+
+
+# What cannot work
+
+
+@pytest.mark.parametrize("features", [vid, fitnet])
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"student": "stagg1"}, r"loss\.features\.student: the student has no layer 'stagg1'.*did you mean 'stage1'\?.*auto takes of: stage1\.2"),
+        ({"teacher": "layer9"}, r"loss\.features\.teacher: the teacher has no layer 'layer9'"),
+        ({"student": 3}, r"loss\.features\.student must be auto, .*given: 3"),
+        ({"weight": -1}, r"loss\.features\.weight must be at least 0"),
+    ],
+)
+def test_faults(features, more, says):
+    with pytest.raises(Fault, match=says):
+        features(between(network(), network(1)), **more)
+
+
+def test_more_faults():
+    pair = between(network(), network(1))
+    with pytest.raises(Fault, match=r"loss\.features\.student names 2 layers, and there is 1 to pair them with"):
+        vid(pair, student=["stage1", "head"], teacher=["stage1"])
+    with pytest.raises(Fault, match=r"loss\.features\.variance must be greater than 1e-05"):
+        vid(pair, variance=0.0)
+    with pytest.raises(Fault, match=r"this run has no teacher: set loss\.features=none"):
+        vid(replace(pair, live_teachers=[]))
+
+
+def test_preflight_tells_of_a_layer_that_is_not_there():
+    order, faults = examine(check_words(["loss=vid", "loss.features.teacher=[stage7]"]))
+    assert not faults and any("the teacher has no layer 'stage7'" in fault for fault in inspect(order))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [(["loss=kd"], False), (["loss=soft"], False), (["loss=vid"], True), (["loss=slam", "loss.features=fitnet"], True)],
+)
+def test_who_needs_the_teachers_network(words, expected):
+    order, _ = examine(check_words(words))
+    assert reads_networks(order.plan.loss) is expected
+
+
+def test_vid_is_soft_with_the_slot_filled():
+    assert composed("loss=vid") == composed("loss=soft", "loss.features=vid")
+    with pytest.raises(Faults, match="features has no option 'vidd'"):
+        check_words(["loss=soft", "loss.features=vidd"])
+
+
+# A whole run
+
+
+def test_a_run_with_stored_answers(tmp_path, monkeypatch):
+    """The teacher's network is opened beside its stored answers; the student that is saved has no more weights than any other. What slam
+    fitted to the teacher is in the audit, and drawn."""
+    monkeypatch.chdir(tmp_path)
+    short = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=8", "student_train.steps=4", "dataset.labelled=100"]
+    assert main(["train", *short, "loss=slam", "loss.features=vid", "hydra.run.dir=outputs/runs/one"]) == 0
+    run = json.loads(Path("outputs/runs/one/run.json").read_text())
+    lines = [json.loads(line) for line in Path("outputs/runs/one/metrics.jsonl").read_text().splitlines()]
+    assert run["status"] == "finished" and any("train/term/vid" in line for line in lines if line["stage"] == "student-train")
+    assert run["results"]["student"]["parameters"] == run["results"]["baseline"]["parameters"]
+    told = run["audit"]["rounds"][0]
+    assert sum(told["validation_margins"]["counts"]) == run["audit"]["teacher"]["n"]
+    assert sum(told["validation_margins"]["right"]) == round(run["audit"]["teacher"]["accuracy"] * run["audit"]["teacher"]["n"])
+    assert set(told["curves"]) == {"margin/isotonic", "margin/alpha", "margin/floor"} and min(told["curves"]["margin/alpha"]["y"]) >= 0.5
+    assert Path("outputs/runs/one/figures/audit-margins.png").exists()
