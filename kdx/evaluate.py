@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdx.core import Split
+from kdx.data.augment import Views
 from kdx.data.streams import sequential
 from kdx.runtime import Runtime
 
@@ -45,12 +46,15 @@ def metrics(logits: Tensor, y: Tensor, teacher: Tensor | None = None) -> dict[st
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, split: Split, runtime: Runtime, *, precision: str = "fp32", batch: int = 256) -> Tensor:
-    """Logits (N, C) float32 on the CPU of the clean pictures of a split, in order. The model's train or eval mode is put back."""
+def predict(model: nn.Module, split: Split, runtime: Runtime, *, precision: str = "fp32", batch: int = 256, views: Views | None = None) -> Tensor:
+    """Logits (N, C) float32 on the CPU of the pictures of a split, in order: the clean ones, or view 1 of `views`.
+
+    The model's train or eval mode is put back.
+    """
     mode = model.training
     model.eval()
     logits = []
-    for rows in sequential(split, batch=batch, views=None, view=0, device=torch.device(runtime.device)):
+    for rows in sequential(split, batch=batch, views=views, view=0 if views is None else 1, device=torch.device(runtime.device)):
         with runtime.autocast(precision):
             logits.append(model(rows.views["main"]).float().cpu())
     model.train(mode)

@@ -13,6 +13,8 @@ from kdx import checks, models
 from kdx.budget import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 from kdx.component import Component
 from kdx.core import Batch, Frozen, Objective, Parts, Split
+from kdx.data.augment import Step
+from kdx.data.draws import Draws
 from kdx.data.raw import Description
 from kdx.data.splits import check_sizes, count_rows
 from kdx.faults import Caution, Fault, Faults
@@ -48,9 +50,14 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
             with checks.gather(faults, f"{node}."):
                 training.build()
     about = describe(plan, faults) if data and plan.dataset else None
+    for name, shift in order.shifts:
+        try_shift(name, shift, about or STAND_IN, faults)
     wrong_sizes = check_sizes(about, **plan.sizes) if about else []
     faults += wrong_sizes
     rows = count_rows(about, **plan.sizes) if about and not wrong_sizes else {}
+    if about and "ceiling" in plan.controls and (plan.sizes["labelled"] is None or plan.sizes["unlabelled"] == 0):
+        faults.append("ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
+                      "set dataset.labelled=100, say, or ceiling=false")  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
         check_networks(plan, about, rows, faults)
@@ -167,6 +174,19 @@ def made_up(name: str, about: Description) -> Batch:
     return Batch(name, index, torch.ones(ROWS, dtype=torch.int64), dict.fromkeys(("main", "clean", "second", "strong"), pictures), y)
 
 
+def try_shift(name: str, shift: Component, about: Description, faults: list[str]) -> None:
+    """Builds a shift, and looks at a made-up picture through it."""
+    before = len(faults)
+    with checks.gather(faults):
+        step = shift.build()
+    if len(faults) == before and not isinstance(step, Step):
+        faults.append(f"shift.{name} needs a step of kdx.data.shift or kdx.data.augment; given {type(step).__name__}: see `kdx list shift`")
+    if len(faults) == before:
+        row = torch.zeros(1, dtype=torch.int64)
+        with checks.gather(faults):
+            step(torch.rand(1, *about.shape), Draws(0, "test", row, row + 1), name)
+
+
 def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Batch] | None, data: Description, live: list[Frozen]) -> None:
     """Builds a loss; with streams, one forward and backward pass, in eval mode so that batch normalisation takes two rows."""
     classes = len(data.classes)
@@ -216,7 +236,8 @@ def room(plan: Plan, about: Description) -> int:
     answers = min(stored_bytes(counts, views, len(about.classes)), plan.pseudo_label["limit"])
     networks = sum(8 * bytes_of(models.build(m, shape=about.shape, classes=len(about.classes), mean=[0.5] * about.shape[0], std=[0.5] * about.shape[0]))
                    for m in (plan.teacher, plan.student))  # fmt: skip
-    return rows * height + answers + networks
+    copies = 2 if "ceiling" in plan.controls else 1  # of the pictures: the ceiling's data set is one of its own
+    return copies * rows * height + answers + networks
 
 
 def _count(size: Any, whole: int) -> int:

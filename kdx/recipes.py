@@ -10,17 +10,21 @@ from kdx.artifact import Artifact
 from kdx.budget import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 from kdx.component import Component, Source
 from kdx.faults import Fault
-from kdx.stages import CHOOSE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
+from kdx.stages import CHOOSE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store import Store, subseed
 
 
 @dataclass(frozen=True)
 class Control:
-    """A student to compare with: it learns from the labels only, at the distilled student's number of steps and batch size."""
+    """A student to compare with: it learns from labels only, at the distilled student's number of steps and batch size.
+
+    all_labels: also from the pool's hidden labels, where they are known.
+    """
 
     loss: Component
     model: Component
     training: Component
+    all_labels: bool
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,9 @@ class Plan:
 
     sizes: labelled, unlabelled, validation, test. checkpoint: the teacher's weights. teacher_pretrain None: the teacher is taken as it is.
     controls: role -> what is trained beside the student ("baseline": its model, initialisation and augmentation too; "noiseless": the same
-    without augmentation and dropout). select None: the whole pool. budget: answers that the recipe `active` buys, or their share of the pool.
-    student_init: what the student of a later round begins with. round_patience: rounds without improvement on validation after which it ends, None: none.
+    without augmentation and dropout; "ceiling": as baseline, with the pool's hidden labels). select None: the whole pool. budget: answers that
+    the recipe `active` buys, or their share of the pool. student_init: what the student of a later round begins with. round_patience: rounds
+    without improvement on validation after which it ends, None: none.
     """
 
     dataset: Component
@@ -106,9 +111,10 @@ def supervised(store: Store, plan: Plan) -> None:
 
 
 def compare(store: Store, plan: Plan, pupil: Mapping[str, Any]) -> None:
-    """Trains the controls."""
+    """Trains the controls. Only here, when everything else is done, are hidden labels given back, and only to the control that asks for them."""
     for name, control in plan.controls.items():
-        store.run(TRAIN, name=f"{name}-train", **{**pupil, "model": control.model, "training": control.training}, loss=control.loss)
+        data = store.run(REVEAL, data=pupil["data"]) if control.all_labels else pupil["data"]
+        store.run(TRAIN, name=f"{name}-train", **{**pupil, "data": data, "model": control.model, "training": control.training}, loss=control.loss)
 
 
 def round_name(stage: str, number: int, plan: Plan) -> str:

@@ -17,7 +17,8 @@ from kdx.stages import AUDIT, EVALUATE
 from kdx.store import Halt, Listener, Miss, Store, split_number, subseed
 from kdx.wiring import Order, with_sources
 
-ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train"}
+ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
+         "ceiling": "ceiling-train"}
 
 
 def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Artifact, dict[str, Artifact]]:
@@ -33,7 +34,7 @@ def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Ar
     lessons = list(taught(store.done))
     if lessons:
         store.run(AUDIT, data=store.done["prepare"], rounds=lessons, seed=subseed(order.plan.seed, "audit"))
-    found = store.run(EVALUATE, data=store.done["prepare"], models=models, rounds=rounds)
+    found = store.run(EVALUATE, data=store.done["prepare"], models=models, rounds=rounds, shifts=order.shifts, seed=subseed(order.plan.seed, "shift"))
     return found, store.done
 
 

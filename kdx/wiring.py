@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ from kdx.runtime import Runtime
 SIZES = ("labelled", "unlabelled", "validation", "test")
 STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
 RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-label", "choose"),
-           "student_train": ("student-train", "baseline-train", "noiseless-train")}
+           "student_train": ("student-train", "baseline-train", "noiseless-train", "reveal", "ceiling-train")}
 ALWAYS = ("prepare", "probe", "evaluate", "audit")
 ACTIVE = "kdx.recipes.active"
 
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that a run needs. until: names of the stages that may run, None: all."""
+    """Everything that a run needs. until: names of the stages that may run, None: all. shifts: under which the test pictures are looked at too."""
 
     recipe: Component
     plan: Plan
@@ -36,6 +36,7 @@ class Order:
     store: Path
     until: frozenset[str] | None
     headline: str
+    shifts: Sequence[tuple[str, Component]]
     config: Mapping[str, Any]
 
 
@@ -69,7 +70,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     elif mixed and config["pseudo_label"]["view"] == "clean":
         faults.append("pseudo_label.view=clean answers one clean picture, and mixup mixes two: use pseudo_label.view=same, or leave mixup out")
     select = part(_select, config)
-    wanted = {role: part(checks.flag, role, config[role]) for role in ("baseline", "noiseless")}
+    wanted = {role: part(checks.flag, role, config[role]) for role in ("baseline", "noiseless", "ceiling")}
     pretrained = checkpoint is not None or teacher.get("weights") is not None
     asked = config["teacher_pretrain"]["epochs"] is not None or config["teacher_pretrain"]["steps"] is not None
     plan = Plan(
@@ -98,6 +99,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         store=part(checks.folder, "store", config["store"]),
         until=part(_until, config["stages"]),
         headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
+        shifts=[(name, found) for name, spec in config["shift"].items() if (found := part(Component, spec))],
         config=config,
     )
     return order, list(dict.fromkeys(faults))
@@ -126,12 +128,16 @@ def _select(config: Mapping[str, Any]) -> Component | None:
 
 
 def _controls(config: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None) -> dict[str, Control]:
-    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth."""
+    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling: with every label there is."""
     if training is None:
         return {}
     loss, student = Component(config["baseline_loss"]), Component(config["student"])
     still = Component({k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()})
-    found = {"baseline": Control(loss, student, training), "noiseless": Control(loss, still, Component({**training.spec, "augment": []}))}
+    found = {
+        "baseline": Control(loss, student, training, all_labels=False),
+        "noiseless": Control(loss, still, Component({**training.spec, "augment": []}), all_labels=False),
+        "ceiling": Control(loss, student, Component({**training.spec, "rows": None}), all_labels=True),
+    }
     return {role: control for role, control in found.items() if wanted[role] is True}
 
 

@@ -30,8 +30,8 @@ PLAIN = re.compile(r"^[A-Za-z_./-][\w./+-]*$", re.A)
 NOT_TEXT = ("null", "true", "false", "nan", "inf")
 SLOTS = {"loss.weights": "weights", "loss.features": "features"}
 """Parts of a loss that are chosen by name, and the groups that they are chosen from."""
-SEVERAL = "augment"
-"""The group of which several options are combined."""
+SEVERAL = ("augment", "shift")
+"""The groups of which several options are combined."""
 
 
 def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -113,7 +113,7 @@ def options_of(group: str) -> list[str]:
 
 
 def wrong_option(group: str, value: Any) -> list[str]:
-    several = isinstance(value, list) and group == SEVERAL
+    several = isinstance(value, list) and group in SEVERAL
     options = options_of(group)
     wrong = [v for v in (value if several else [value]) if not isinstance(v, str | int | float) or str(v) not in options]
     return [f"{group} has no option '{shown(w, bare=True)}'{nearest(str(w), options)}" for w in wrong]

@@ -273,23 +273,33 @@ def write_svhn(root, n=12):
     root.mkdir(parents=True, exist_ok=True)
     images = pictures(n, (32, 32, 3)).transpose(1, 2, 3, 0)
     labels = np.array([k % 10 + 1 for k in range(n)], np.uint8)[:, None]
-    for name in ("train_32x32.mat", "test_32x32.mat"):
+    for name in ("train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"):
         savemat(root / name, {"X": images, "y": labels}, do_compression=True)
     return images, labels
 
 
 def test_svhn(tmp_path):
     images, labels = write_svhn(tmp_path)
-    raw = agree(Svhn(root=str(tmp_path), download=False))
+    raw = agree(Svhn(root=str(tmp_path), extra=False, download=False))
     assert (raw.images[5] == images[..., 5].transpose(2, 0, 1)).all()
     assert list(raw.labels[:11]) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]  # "10" is the digit 0
+
+
+def test_the_extra_part_of_svhn_is_a_pool_without_labels(tmp_path):
+    images, _ = write_svhn(tmp_path)
+    loader = Svhn(root=str(tmp_path), extra=True, download=False)
+    raw = agree(loader)
+    assert loader.describe().pool == 12 and (raw.pool_images[5] == images[..., 5].transpose(2, 0, 1)).all()
+    (tmp_path / "extra_32x32.mat").unlink()
+    with pytest.raises(Fault, match="'extra_32x32.mat' of SVHN is missing"):
+        loader.fetch()
 
 
 def test_svhn_damage_is_named(tmp_path):
     from scipy.io import savemat
 
     write_svhn(tmp_path)
-    loader, path = Svhn(root=str(tmp_path), download=False), tmp_path / "train_32x32.mat"
+    loader, path = Svhn(root=str(tmp_path), extra=False, download=False), tmp_path / "train_32x32.mat"
     whole = path.read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"garbage" * 100):
         path.write_bytes(content)
@@ -368,7 +378,7 @@ def test_synthetic_checks_its_arguments(bad):
         (lambda: Digits(image_size=4), "image_size"),
         (lambda: Cifar(variant=11, root="r", download=False), "variant"),
         (lambda: Cifar(variant=10, root="", download=False), "root"),
-        (lambda: Svhn(root=None, download=False), "root"),
+        (lambda: Svhn(root=None, extra=False, download=False), "root"),
         (lambda: Stl10(root="r", download="yes"), "download"),
         (lambda: idx("r", classes=["a"]), "classes"),
     ],
@@ -382,7 +392,7 @@ def test_arguments_are_checked(build, key):
     ("kind", "build"),
     [
         ("CIFAR10", lambda root: Cifar(variant=10, root=root, download=True)),
-        ("SVHN", lambda root: Svhn(root=root, download=True)),
+        ("SVHN", lambda root: Svhn(root=root, extra=False, download=True)),
         ("STL10", lambda root: Stl10(root=root, download=True)),
         ("FashionMNIST", lambda root: idx(root, download=True)),
     ],

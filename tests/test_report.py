@@ -321,7 +321,7 @@ def test_hyperparameters_stand_in_the_same_directory(tmp_path):
     content = events.summary_metadata[metadata.SESSION_END_INFO_TAG].plugin_data.content
     assert metadata.parse_session_end_info_plugin_data(content).status == api_pb2.STATUS_SUCCESS
     layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
-    assert list(layout.category[0].chart[0].multiline.tag) == [f"^{r}/validation/accuracy$" for r in ("teacher", "noiseless", "baseline", "student")]
+    assert list(layout.category[0].chart[0].multiline.tag) == [f"^{r}/validation/accuracy$" for r in ROLES]
 
 
 def test_curves_are_live(tmp_path):

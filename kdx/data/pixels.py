@@ -7,6 +7,7 @@ another way than its body). Conventions and constants follow torchvision's funct
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -143,6 +144,18 @@ def sharpness(x: Tensor, factor: Tensor) -> Tensor:
     smooth = x.clone()
     smooth[..., 1:-1, 1:-1] = total / 13
     return blend(x, smooth, factor)
+
+
+def blur(x: Tensor, *, sigma: float) -> Tensor:
+    """Gaussian of standard deviation `sigma` pixels, cut off at three of them and at the picture's side, borders mirrored: along rows, then columns."""
+    for dim in (3, 2):
+        side = x.shape[dim]
+        radius = min(math.ceil(3 * sigma), side - 1)
+        weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
+        wide = torch.cat([x.narrow(dim, 1, radius).flip(dim), x, x.narrow(dim, side - 1 - radius, radius).flip(dim)], dim)
+        total = sum(wide.narrow(dim, start, side) * (weight / sum(weights)) for start, weight in enumerate(weights))
+        x = total.clamp_(0, 1)
+    return x
 
 
 def hue(x: Tensor, shift: Tensor) -> Tensor:

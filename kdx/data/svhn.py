@@ -9,43 +9,45 @@ import numpy as np
 from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class
 
 CLASSES = tuple("0123456789")
-NAMES = ("train_32x32.mat", "test_32x32.mat")
+PARTS = ("train", "test", "extra")
 
 
 class Svhn:
     """Colour pictures of 32x32: 73,257 to train with and 26,032 to test. The files call the digit 0 "10"; here it is class 0.
 
-    root: the folder that holds the two files of `NAMES`.
+    root: the folder that holds train_32x32.mat and test_32x32.mat. extra: whether extra_32x32.mat, 531,131 easier pictures, is the pool; its
+    labels are not looked at.
     """
 
-    def __init__(self, *, root: str, download: bool):
+    def __init__(self, *, root: str, extra: bool, download: bool):
         self._root = check_path("root", root)
+        self._parts = PARTS if check_flag("extra", extra) else PARTS[:2]
         self._download = check_flag("download", download)
 
     def files(self) -> list[Path]:
-        return [self._root / name for name in NAMES]
+        return [self._root / f"{part}_32x32.mat" for part in self._parts]
 
     def fetch(self) -> None:
         why = NOT_TRIED
         if self._download and not self._complete():
             import torchvision
 
-            def both() -> None:
-                for split in ("train", "test"):
-                    torchvision.datasets.SVHN(str(self._root), split=split, download=True)
+            def every() -> None:
+                for part in self._parts:
+                    torchvision.datasets.SVHN(str(self._root), split=part, download=True)
 
-            why = download(self._root, both, self._complete)
+            why = download(self._root, every, self._complete)
         need(self.files(), "SVHN", self._root, why)
 
     def describe(self) -> Description:
         self.fetch()
-        train, test = (_labels(path, _matrix(path, "y")) for path in self.files())
-        return Description((3, 32, 32), CLASSES, len(train), per_class(train, 10), test=len(test), pool=0)
+        train, test, *extra = (_labels(path, _matrix(path, "y")) for path in self.files())
+        return Description((3, 32, 32), CLASSES, len(train), per_class(train, 10), test=len(test), pool=sum(map(len, extra)))
 
     def load(self, *, workers: int = 0) -> Raw:
         self.fetch()
-        (images, labels), (test_images, test_labels) = (_read(path) for path in self.files())
-        return Raw(images, labels, CLASSES, test_images, test_labels)
+        (images, labels), (test_images, test_labels), *extra = (_read(path) for path in self.files())
+        return Raw(images, labels, CLASSES, test_images, test_labels, extra[0][0] if extra else None)
 
     def _complete(self) -> bool:
         return all(path.is_file() for path in self.files())

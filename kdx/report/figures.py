@@ -19,9 +19,9 @@ from kdx.report.judge import ROLES
 if TYPE_CHECKING:
     import numpy as np
 
-COLOURS = {"teacher": "#4c566a", "noiseless": "#b48ead", "baseline": "#d08770", "student": "#2a7f62"}
+COLOURS = {"teacher": "#4c566a", "noiseless": "#b48ead", "baseline": "#d08770", "student": "#2a7f62", "ceiling": "#5e81ac"}
 WRONG, RIGHT = "#c0271d", "#333333"
-SHORT = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled"}
+SHORT = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled", "ceiling": "all labels"}
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 160, 18, 40  # of the picture grid: pictures a row, then pixels
 
 
@@ -156,11 +156,40 @@ def curves(series: Mapping[str, Sequence[tuple[int, float]]], title: str, percen
     lines = {role: [(step, 100 * value if percent else value) for step, value in series[role]] for role in roles}
     xs, ys = zip(*(point for line in lines.values() for point in line), strict=True)
     axes = Axes(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)), title, "optimiser step")
+    names, apart = (ROLES, 160) if len(roles) <= 4 else (SHORT, 124)
     for i, role in enumerate(roles):
         axes.line(lines[role], COLOURS[role])
         axes.draw.circle(axes.spot(*lines[role][-1]), 7, fill=COLOURS[role])
-        axes.key(160 * i, ROLES[role], COLOURS[role])
+        axes.key(apart * i, names[role], COLOURS[role])
     return axes.png()
+
+
+def groups(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:
+    """A group of bars for each name, one bar a role, with its figure above it. values[name][role]: fractions in [0, 1]."""
+    from PIL import Image, ImageDraw
+
+    roles = [role for role in ROLES if any(role in of for of in values.values())]
+    bar, left, top, bottom = 30, 60, 80, 330
+    wide = bar * len(roles) + 26
+    canvas = Image.new("RGB", (max(left + wide * len(values) + 20, left + 150 * len(roles)), 370), "white")
+    draw = ImageDraw.Draw(canvas)
+    for y in range(0, 101, 20):
+        height = bottom - y / 100 * (bottom - top)
+        draw.line((left, height, canvas.width - 20, height), fill="#e4e4e4")
+        draw.text((left - 8, height), f"{y}", fill=RIGHT, font=font(12), anchor="rm")
+    for i, (name, of) in enumerate(values.items()):
+        start = left + 13 + wide * i
+        for k, role in enumerate(roles):
+            if role in of:
+                height = bottom - of[role] * (bottom - top)
+                draw.rectangle((start + bar * k, height, start + bar * (k + 1) - 3, bottom), fill=COLOURS[role])
+                draw.text((start + bar * (k + 0.5) - 1, height - 8), f"{100 * of[role]:.0f}", fill=RIGHT, font=font(11), anchor="mm")
+        draw.text((start + bar * len(roles) / 2, bottom + 16), shorten(name, wide // 8), fill=RIGHT, font=font(13), anchor="mm")
+    for k, role in enumerate(roles):
+        draw.rectangle((left + 150 * k, 44, left + 150 * k + 14, 58), fill=COLOURS[role])
+        draw.text((left + 150 * k + 20, 51), SHORT[role], fill=RIGHT, font=font(12), anchor="lm")
+    draw.text((canvas.width / 2, 22), title, fill="black", font=font(15), anchor="mm")
+    return png(canvas)
 
 
 def bars(histogram: Mapping, title: str) -> bytes:

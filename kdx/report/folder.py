@@ -188,7 +188,7 @@ class RunFolder(Listener):
 
     def draw(self, results: Mapping, examples: Mapping | None) -> dict[str, str]:
         """Writes figures/*.png, shows them on the board, and returns caption -> path."""
-        from kdx.report import figures, rounds
+        from kdx.report import figures, rounds, shifts
         from kdx.report.reliability import reliability
 
         pictures: list[tuple[str, str, bytes]] = []
@@ -201,6 +201,10 @@ class RunFolder(Listener):
             if matrix:
                 words = f"Confusion on the test split: {ROLES[role]}"
                 pictures.append((words, f"confusion/{role}", figures.confusion(matrix, classes, words)))
+        under = shifts.accuracies(results)
+        if under:
+            words = "Test accuracy (%) on shifted pictures"
+            pictures.append((words, "shifts", figures.groups(under, words)))
         if self.run.get("audit"):
             last = self.run["audit"]["rounds"][-1]
             bars = {"confidence": ("Confidence of the pseudo-labels kept", last["confidence"])}

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from kdx.faults import Fault
 
-ROLES = {"teacher": "teacher", "noiseless": "student alone, no noise", "baseline": "student alone", "student": "distilled student"}
+ROLES = {"teacher": "teacher", "noiseless": "student alone, no noise", "baseline": "student alone", "student": "distilled student",
+         "ceiling": "student, all labels"}
 """Roles in the order of the table, with the words shown for them."""
 
 NEAR_CHANCE = 0.05

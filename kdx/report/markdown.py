@@ -9,12 +9,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdx.report import audit
+from kdx.report import audit, shifts
 from kdx.report.judge import ROLES
 from kdx.report.progress import duration
 from kdx.report.table import cells, sentences, title
 
-WEIGHTS = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train"}
+WEIGHTS = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
+           "ceiling": "ceiling-train"}
 FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")
 """A cell that is a number with its unit, or the dash in place of one."""
 
@@ -22,7 +23,7 @@ FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")
 def report(run: Mapping, folder: str, figures: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
     """run: the content of run.json. folder: the run folder as the user would type it. figures: caption -> path and artifacts:
     stage -> path, both relative to the run folder. Returns Markdown in which names cannot become markup."""
-    parts = [f"# {heading(run)}", *outcome(run), *results(run), *audited(run), *figure_lines(figures), *protocol(run)]
+    parts = [f"# {heading(run)}", *outcome(run), *results(run), *shifted(run), *audited(run), *figure_lines(figures), *protocol(run)]
     parts += [*stages(run, artifacts), *looking_closer(run, folder, artifacts), *environment(run), *settings(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -65,6 +66,21 @@ def results(run: Mapping) -> list[str]:
             "and the teacher name the same class. MFLOPs: one forward pass of one picture."
         )
     return lines
+
+
+def shifted(run: Mapping) -> list[str]:
+    """Accuracies on test pictures that are blurred, say, and with what strength."""
+    numbers = run.get("results") or {}
+    header, rows = shifts.cells(numbers, ROLES)
+    if not rows:
+        return []
+    strengths = [
+        f"{name}: " + ", ".join(f"{key} {json.dumps(value)}" for key, value in spec.items() if key != "_target_")
+        for name, spec in ((run.get("config") or {}).get("shift") or {}).items()
+    ]
+    lines = ["## Shifted inputs", table([escape(cell) for cell in header], [[escape(cell) for cell in row] for row in rows])]
+    lines += ["\n".join(f"- {escape(line)}" for line in [*shifts.sentences(numbers), *strengths])]
+    return [*lines, "Accuracies of the last weights on the test pictures as they are, and on the same pictures shifted; nothing was trained on these."]
 
 
 def audited(run: Mapping) -> list[str]:

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from kdx.report import shifts
 from kdx.report.audit import chosen, rounds
 from kdx.report.audit import sentences as audit_sentences
 from kdx.report.judge import ROLES, metric, overfit_gap, percent, points, present, settle, standard_error, summary
 
 WIDE = ("parameters", "size", "MFLOPs", "latency ms", "validation %", "test %", "ECE", "agreement %")
 NARROW = ("params", "size", "MFLOPs", "ms", "val %", "test %", "ECE", "agree %")
-SHORT_ROLES = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled"}
+SHORT_ROLES = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled", "ceiling": "ceiling"}
 
 
 def cells(results: Mapping, headline: str, short: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -48,6 +49,7 @@ def sentences(results: Mapping, headline: str) -> list[str]:
         lines.append(f"Part of the gap to the teacher closed: {100 * told['gap_closed']:.0f}% of {100 * gap:.{digits}f} points.")
     elif told["gain"] is not None:
         lines.append(f"Part of the gap to the teacher closed: none to speak of, as {told['gap_closed_reason']}.")
+    lines += of_ceiling(results, used, digits)
     if told["gain"] is not None and n:
         error = max(standard_error(metric(results, role, used, "test", "accuracy"), n) for role in ("baseline", "student"))
         lines.append(
@@ -62,6 +64,16 @@ def sentences(results: Mapping, headline: str) -> list[str]:
             f"Teacher: {percent(train)} on its training rows, {percent(validation)} on validation (a gap of {100 * overfit:.1f} points)."
         )
     return lines
+
+
+def of_ceiling(results: Mapping, used: str, digits: int) -> list[str]:
+    """What the hidden labels of the pool would have brought, and how much of that the teacher's answers brought."""
+    alone, student, best = (metric(results, role, used, "test", "accuracy") for role in ("baseline", "student", "ceiling"))
+    if best is None or alone is None or student is None:
+        return []
+    whole = best - alone
+    part = f"the teacher's labels brought {100 * (student - alone) / whole:.0f}% of that" if whole > 0 else "there was nothing to gain from them"
+    return [f"The true labels of the pool would bring {points(whole, digits)} points over the student alone: {part}."]
 
 
 def title(results: Mapping, headline: str) -> str:
@@ -90,6 +102,18 @@ class Report:
             grid(turned[0], turned[1:], console.is_terminal),
         ]
 
+    def shifted(self, console: Any, width: int) -> list[Any]:
+        """The table of accuracies under shifts, if any: a row for each role, or where these are too wide for each shift."""
+        from rich.measure import Measurement
+
+        header, rows = shifts.cells(self.results, ROLES)
+        form = grid(header, rows, console.is_terminal)
+        if rows and Measurement.get(console, console.options.update(width=10_000), form).maximum > width:
+            turned = [list(column) for column in zip(header, *rows, strict=True)]
+            _, short = shifts.cells(self.results, SHORT_ROLES)
+            form = grid([header[0], *(row[0] for row in short)], turned[1:], console.is_terminal)
+        return [form] if rows else []
+
     def __rich_console__(self, console: Any, options: Any):
         from rich.measure import Measurement
         from rich.text import Text
@@ -105,7 +129,9 @@ class Report:
         if rows:
             yield from console.render(grid(header, rows, console.is_terminal), options.update(width=max(options.max_width, 80)))
             yield Text(chosen(self.results))
-        for line in [*sentences(self.results, self.headline), *audit_sentences(self.audit)]:
+        for form in self.shifted(console, options.max_width):
+            yield from console.render(form, options.update(width=max(options.max_width, 80)))
+        for line in [*sentences(self.results, self.headline), *shifts.sentences(self.results), *audit_sentences(self.audit)]:
             yield Text(line, style="bold" if line.startswith("Gain") else "")
         for warning in self.warnings:
             yield Text(f"WARNING: {warning}", style="bold red")

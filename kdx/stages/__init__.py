@@ -6,6 +6,7 @@ In capitals, as importing kdx.stages.train makes the module the attribute `train
 from kdx.store import Stage
 
 PREPARE = Stage("prepare", "kdx.stages.prepare")
+REVEAL = Stage("reveal", "kdx.stages.reveal")
 PROBE = Stage("probe", "kdx.stages.probe")
 PRETRAIN = Stage("teacher-pretrain", "kdx.stages.pretrain")
 LABEL = Stage("pseudo-label", "kdx.stages.label")

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from kdx.artifact import Artifact
+from kdx.component import Component
 from kdx.core import Split
+from kdx.data.augment import Chain, Views
 from kdx.evaluate import confusion, metrics, predict
 from kdx.models import size
 from kdx.runtime import Runtime
@@ -21,8 +23,9 @@ EXAMPLES = 16
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Artifact],
-        rounds: Sequence[Artifact] = ()) -> None:  # fmt: skip
-    """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in order.
+        rounds: Sequence[Artifact], shifts: Sequence[tuple[str, Component]], seed: int) -> None:  # fmt: skip
+    """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in order. shifts: by name, steps of a
+    view that the test pictures are seen through as well; seed: of what is random in them.
 
     Files: results.json (see docs/run-json.md), examples.npy, examples.json."""
     about = data.json("data.json")
@@ -47,9 +50,16 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Ar
     for role, network in last.items():
         results[role] |= {"parameters": size.parameters(network), "bytes": size.bytes(network), "flops": size.flops(network, shape),
                           "latency_ms": pace[role]}  # fmt: skip
+    results["shifts"] = {name: shifted(last, splits["test"], name, step, seed, runtime) for name, step in shifts}
     results["rounds"] = [of_round(artifact, splits, answers.get("teacher"), runtime) for artifact in rounds]
     work.write_json("results.json", results)
     write_examples(work, splits["test"], {role: logits["test"] for role, logits in answers.items()})
+
+
+def shifted(networks: Mapping[str, nn.Module], test: Split, name: str, step: Component, seed: int, runtime: Runtime) -> dict[str, float]:
+    """role -> accuracy of the last weights on the test pictures under one shift, the same pictures for every role."""
+    views = Views(Chain([(name, step.build())]), seed)
+    return {role: metrics(predict(network, test, runtime, views=views), test.labels)["accuracy"] for role, network in networks.items()}
 
 
 def of_round(artifact: Artifact, splits: Mapping[str, Split | None], teacher: Mapping[str, Tensor] | None, runtime: Runtime) -> dict:

@@ -1,0 +1,110 @@
+"""The control `ceiling`: a student on every label there is, which no method ever sees, with a data set of its own."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from kdx import compose
+from kdx.artifact import MANIFEST, seal
+from kdx.cli import main
+from kdx.report.table import sentences
+from kdx.wiring import wire
+
+WORDS = ["train", "device=cpu", "device.threads=1", "dataset=synthetic", "dataset.image_size=8", "dataset.classes=4", "dataset.train_rows=160",
+         "dataset.test_rows=80", "dataset.labelled=20", "dataset.validation=20", "teacher=cnn_tiny", "student=cnn_tiny",
+         "teacher_pretrain.steps=20", "student_train.steps=20", "student_train.batch_size=16", "loss=soft"]  # fmt: skip
+
+
+def run(name, *words):
+    assert main([*WORDS, f"hydra.run.dir={name}", *words]) == 0
+    return json.loads(open(f"{name}/run.json").read())
+
+
+def keys(run):
+    return {s["name"]: s["key"] for s in run["stages"]}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ceiling")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run("with", "ceiling=true")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def first():
+    return json.loads(open("with/run.json").read())
+
+
+def test_it_trains_on_every_label_and_has_no_pool_and_no_test_split(place):
+    found = first()
+    data, revealed = (place / "with/artifacts" / name for name in ("prepare", "reveal"))
+    truth = np.load(data / "truth.npy")
+    labels = np.load(revealed / "labelled.labels.npy")
+    assert json.loads((revealed / "data.json").read_text())["counts"] == {"labelled": 140, "validation": 20, "test": 0, "unlabelled": 0}
+    assert np.array_equal(labels, np.concatenate([np.load(data / "labelled.labels.npy"), truth]))
+    both = [np.load(data / f"{name}.images.npy") for name in ("labelled", "unlabelled")]
+    assert np.array_equal(np.load(revealed / "labelled.images.npy"), np.concatenate(both))
+    assert not list(revealed.glob("test*")) and not list(revealed.glob("unlabelled*"))
+    steps = {role: found["results"][role]["steps"] for role in ("baseline", "student", "ceiling")}
+    assert set(steps.values()) == {20} and found["results"]["ceiling"]["last"]["test"]["n"] == 80
+
+
+def test_nothing_else_of_the_run_knows_of_it(place):
+    found = keys(first())
+    for name in found:
+        inputs = json.loads((place / "with/artifacts" / name / MANIFEST).read_text())["inputs"]
+        told = json.dumps({k: v for k, v in inputs.items() if not (name == "evaluate" and k == "models")})
+        assert (found["reveal"] in told) == (name == "ceiling-train"), name
+    without = run("without")
+    assert {n: k for n, k in found.items() if n not in ("reveal", "ceiling-train", "evaluate")} == {
+        n: k for n, k in keys(without).items() if n != "evaluate"
+    }
+    assert "ceiling" not in without["results"]
+
+
+def test_no_method_sees_the_truth(place):
+    """The pool's truth turned by one class: teacher, student and baseline are the same to the bit, and the ceiling is another."""
+    found = keys(first())
+    kept = place / "other/prepare" / found["prepare"]
+    shutil.copytree(place / "outputs/store/prepare" / found["prepare"], kept)
+    np.save(kept / "truth.npy", (np.load(kept / "truth.npy") + 1) % 4)
+    manifest = json.loads((kept / MANIFEST).read_text())
+    (kept / MANIFEST).unlink()
+    seal(kept, {k: v for k, v in manifest.items() if k != "files"})
+    again = run("turned", "store=other", "ceiling=true")
+    assert keys(again)["prepare"] == found["prepare"] and [s["cached"] for s in again["stages"]] == [True] + [False] * 8
+    for stage in ("teacher-pretrain", "student-train", "baseline-train", "ceiling-train"):
+        one, other = (load_file(place / f / "artifacts" / stage / "last.safetensors") for f in ("with", "turned"))
+        assert all((one[k] == other[k]).all() for k in one) == (stage != "ceiling-train"), stage
+
+
+def test_a_limit_on_the_labelled_rows_does_not_hold_for_it():
+    controls = wire(compose.check_words([*WORDS[1:], "ceiling=true", "student_train.rows=10"])).plan.controls
+    assert {role: control.training.spec["rows"] for role, control in controls.items()} == {"baseline": 10, "ceiling": None}
+
+
+@pytest.mark.parametrize("words", [["dataset.labelled=null"], ["dataset.unlabelled=0"]])
+def test_without_hidden_labels_it_is_refused_before_any_work(words, capsys):
+    assert main([*WORDS, "loss=kd", "ceiling=true", "hydra.run.dir=none", *words]) == 2
+    assert "ceiling=true trains a student on the pool's hidden labels, and this run hides none" in capsys.readouterr().err
+
+
+def test_what_the_report_says_of_it(place):
+    def results(alone, student, best):
+        return {role: {"last": {"test": {"accuracy": value, "n": 100}}} for role, value in
+                {"teacher": 0.9, "baseline": alone, "student": student, "ceiling": best}.items()}  # fmt: skip
+
+    told = " ".join(sentences(results(0.7, 0.75, 0.8), "last"))
+    assert "The true labels of the pool would bring +10.0 points over the student alone: the teacher's labels brought 50% of that." in told
+    assert "-5.0 points over the student alone: there was nothing to gain" in " ".join(sentences(results(0.7, 0.75, 0.65), "last"))
+    assert "student, all labels" in (place / "with/report.md").read_text()

@@ -1,0 +1,163 @@
+"""Shifted test pictures: what is done to them by hand and against torchvision, and what a run tells of them."""
+
+import io
+import json
+import math
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import functional as V
+
+from kdx import compose
+from kdx.core import Split
+from kdx.data import pixels
+from kdx.data.augment import Chain, Views
+from kdx.data.draws import Draws
+from kdx.data.shift import Blur, Contrast, Grain, Rotation
+from kdx.evaluate import predict
+from kdx.faults import Fault
+from kdx.report import figures, shifts
+from kdx.report.judge import ROLES
+from kdx.report.table import print_table
+from kdx.runtime import Runtime
+
+CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
+STEPS = {"blur": Blur(sigma=0.8), "noise": Grain(std=0.2), "contrast": Contrast(factor=0.3), "rotation": Rotation(degrees=30)}
+
+
+def pictures(n=9, c=3, h=12, w=10):
+    return torch.randint(0, 256, (n, c, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+
+
+def draws(n=9, seed=0):
+    return Draws(seed, "test", torch.arange(n), torch.ones(n, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.8, 1.5])
+def test_blur_is_torchvisions(sigma):
+    x = pictures().float() / 255
+    theirs = V.gaussian_blur(x, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
+    assert torch.allclose(pixels.blur(x, sigma=sigma), theirs, atol=1e-6)
+
+
+def test_a_blur_wider_than_the_picture_is_flat_and_keeps_a_flat_one():
+    x = torch.full((1, 1, 4, 4), 0.25)
+    assert torch.allclose(pixels.blur(x, sigma=50), x)
+    x = pictures(1, 1, 4, 4).float() / 255
+    assert pixels.blur(x, sigma=50).std() < 0.5 * x.std()
+
+
+def test_contrast_and_noise_by_hand():
+    x = torch.tensor([[[[0.0, 1.0]]]])
+    assert Contrast(factor=0.3)(x, draws(1), "contrast").flatten().tolist() == pytest.approx([0.35, 0.65])
+    grey = torch.full((9, 3, 40, 40), 0.5)
+    noisy = Grain(std=0.1)(grey, draws(), "noise")
+    assert noisy.std().item() == pytest.approx(0.1, rel=0.03) and noisy.mean().item() == pytest.approx(0.5, abs=0.003)
+
+
+def test_rotation_has_one_angle_and_two_sides():
+    x = torch.zeros(200, 1, 21, 21)
+    x[:, :, 2, 10] = 1  # above the centre
+    turned = Rotation(degrees=90)(x, draws(200), "rotation")
+    left, right = turned[:, 0, 10, 2] > 0.99, turned[:, 0, 10, 18] > 0.99
+    assert (left ^ right).all() and 70 < left.sum() < 130
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_same_pictures_in_any_batch_and_others_with_another_seed(name):
+    split, views = Split("test", pictures()), Views(Chain([(name, STEPS[name])]), 5)
+    ones = torch.ones(9, dtype=torch.int64)
+    whole, _ = views(split, torch.arange(9), ones)
+    parts = torch.cat([views(split, rows, ones[: len(rows)])[0] for rows in torch.arange(9).split(2)])
+    assert torch.equal(whole, parts) and 0 <= whole.min() and whole.max() <= 1 and not torch.equal(whole, split.images / 255)
+    other, _ = Views(Chain([(name, STEPS[name])]), 6)(split, torch.arange(9), ones)
+    assert torch.equal(whole, other) == (name in ("blur", "contrast"))
+
+
+def test_predict_looks_through_the_views():
+    class Mean(torch.nn.Module):
+        def forward(self, x):
+            return torch.stack([x.mean((1, 2, 3)), x.std((1, 2, 3))], 1)
+
+    split = Split("test", pictures())
+    clean, flat = predict(Mean(), split, CPU), predict(Mean(), split, CPU, views=Views(Chain([("contrast", Contrast(factor=0))]), 0))
+    assert (clean[:, 1] > 0.2).all() and (flat[:, 1] < 1e-5).all()
+
+
+@pytest.mark.parametrize("build", [lambda: Blur(sigma=0), lambda: Grain(std=-1), lambda: Contrast(factor="x"), lambda: Rotation(degrees=181)])
+def test_a_strength_out_of_range_is_named(build):
+    with pytest.raises(Fault, match=r"shift\.\w+\.\w+ must be"):
+        build()
+
+
+def test_bad_shifts_are_told_before_any_work(capsys, tmp_path, monkeypatch):
+    from kdx.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for word, told in (("shift=[blurr]", "did you mean 'blur'"), ("shift=[blur] shift.blur.sigma=0", "shift.blur.sigma must be"),
+                       ("shift=[noise] shift.noise._target_=kdx.data.augment.Mixup", "does not take these keys"),
+                       ("shift.blur.sigma=1", "no key in 'shift'")):  # fmt: skip
+        assert main(["train", "device=cpu", *word.split()]) == 2
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_experiment_turns_all_four_on():
+    config = compose.check_words(["experiment=shifted_inputs"])
+    assert list(config["shift"]) == ["blur", "noise", "contrast", "rotation"] and compose.check_words([])["shift"] == {}
+    assert list(compose.check_words(["experiment=shifted_inputs", "shift=[noise]"])["shift"]) == ["noise"]
+
+
+# What is told
+
+
+def results(**more):
+    found = {role: {"model": "m", "last": {"test": {"accuracy": value, "n": 500}}} for role, value in
+             {"teacher": 0.9, "baseline": 0.7, "student": 0.8}.items()}  # fmt: skip
+    shifted = {"blur": {"teacher": 0.8, "baseline": 0.5, "student": 0.7}, "noise": {"teacher": 0.6, "baseline": 0.3, "student": 0.3}}
+    return {**found, "classes": ["a", "b"], "shifts": shifted} | more
+
+
+def test_the_table_and_what_it_means():
+    header, rows = shifts.cells(results(), ROLES)
+    assert header == ["test %", "clean", "blur", "noise"]
+    assert rows == [["teacher", "90.0", "80.0", "60.0"], ["student alone", "70.0", "50.0", "30.0"], ["distilled student", "80.0", "70.0", "30.0"]]
+    lost, gain = shifts.sentences(results())
+    assert "mean of 2" in lost and "teacher -20.0, student alone -30.0, distilled student -30.0" in lost
+    assert "+10.0 points (+10.0 on clean" in gain
+    assert shifts.sentences(results(shifts={})) == [] and shifts.cells(results(shifts={}), ROLES)[1] == []
+
+
+@pytest.mark.parametrize("width", [120, 50])
+def test_the_terminal_shows_every_figure(width):
+    many = {f"shift {i}": {"teacher": 0.601 + i / 100, "baseline": 0.5, "student": 0.55} for i in range(9)}
+    out = io.StringIO()
+    print_table(results(shifts=many), "last", [], file=out, width=width)
+    assert all(f"{60.1 + i:.1f}" in out.getvalue() for i in range(9)) and "under shift" in " ".join(out.getvalue().split())
+
+
+def test_the_figure_has_a_bar_of_the_right_height_for_each_role():
+    picture = Image.open(io.BytesIO(figures.groups(shifts.accuracies(results()), "a title"))).convert("RGB")
+    student = tuple(int(figures.COLOURS["student"][i : i + 2], 16) for i in (1, 3, 5))
+    heights = [sum(picture.getpixel((x, y)) == student for y in range(80, 330)) for x in range(picture.width)]
+    assert max(heights) == pytest.approx(0.8 * 250, abs=2) and 0.3 * 250 == pytest.approx(min(h for h in heights[60:] if h > 20), abs=2)
+
+
+def test_a_run_tells_its_shifted_accuracies(tmp_path, monkeypatch, capsys):
+    from kdx.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "device=cpu", "device.threads=1", "teacher_pretrain.steps=30", "student_train.steps=5", "loss=supervised", "baseline=false",
+             "teacher=cnn_small"]  # fmt: skip
+    assert main([*words, "hydra.run.dir=one", "experiment=shifted_inputs", "shift.contrast.factor=1"]) == 0
+    run = json.loads((tmp_path / "one/run.json").read_text())["results"]
+    assert list(run["shifts"]) == ["blur", "noise", "contrast", "rotation"] and set(run["shifts"]["blur"]) == {"teacher", "student"}
+    assert run["shifts"]["contrast"]["teacher"] == run["teacher"]["last"]["test"]["accuracy"]  # a factor of 1 changes nothing
+    assert run["shifts"]["rotation"]["teacher"] < run["teacher"]["last"]["test"]["accuracy"]
+    text = (tmp_path / "one/report.md").read_text()
+    assert "## Shifted inputs" in text and "contrast: factor 1" in text and "figures/shifts.png" in text
+    assert "rotation" in capsys.readouterr().out and (tmp_path / "one/figures/shifts.png").is_file()
+    assert main([*words, "hydra.run.dir=two"]) == 0  # without them only evaluate runs again
+    stages = {s["name"]: s["cached"] for s in json.loads((tmp_path / "two/run.json").read_text())["stages"]}
+    assert [name for name, cached in stages.items() if not cached] == ["evaluate"]
