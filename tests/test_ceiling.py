@@ -105,6 +105,7 @@ def test_what_the_report_says_of_it(place):
                 {"teacher": 0.9, "baseline": alone, "student": student, "ceiling": best}.items()}  # fmt: skip
 
     told = " ".join(sentences(results(0.7, 0.75, 0.8), "last"))
-    assert "The true labels of the pool would bring +10.0 points over the student alone: the teacher's labels brought 50% of that." in told
-    assert "-5.0 points over the student alone: there was nothing to gain" in " ".join(sentences(results(0.7, 0.75, 0.65), "last"))
+    assert "The true labels of the pool bring +10.0 points over the student alone: the teacher's answers brought 50% of that." in told
+    assert "-5.0 points over the student alone: there was nothing to gain" in " ".join(sentences(results(0.7, 0.6, 0.65), "last"))
+    assert "+5.0 points over the student alone: the teacher's answers brought more" in " ".join(sentences(results(0.7, 0.8, 0.75), "last"))
     assert "student, all labels" in (place / "with/report.md").read_text()

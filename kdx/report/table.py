@@ -67,13 +67,16 @@ def sentences(results: Mapping, headline: str) -> list[str]:
 
 
 def of_ceiling(results: Mapping, used: str, digits: int) -> list[str]:
-    """What the hidden labels of the pool would have brought, and how much of that the teacher's answers brought."""
+    """What the hidden labels of the pool bring, and how much of that the teacher's answers brought."""
     alone, student, best = (metric(results, role, used, "test", "accuracy") for role in ("baseline", "student", "ceiling"))
     if best is None or alone is None or student is None:
         return []
     whole = best - alone
-    part = f"the teacher's labels brought {100 * (student - alone) / whole:.0f}% of that" if whole > 0 else "there was nothing to gain from them"
-    return [f"The true labels of the pool would bring {points(whole, digits)} points over the student alone: {part}."]
+    if student > best:
+        part = "the teacher's answers brought more, as those of a good, larger network can"
+    else:
+        part = f"the teacher's answers brought {100 * (student - alone) / whole:.0f}% of that" if whole > 0 else "there was nothing to gain from them"
+    return [f"The true labels of the pool bring {points(whole, digits)} points over the student alone: {part}."]
 
 
 def title(results: Mapping, headline: str) -> str:
