@@ -93,7 +93,7 @@ def ask(told, line: str, *says: str) -> None:
         ("loss=null", ["loss has no option 'null'"]),
         ("loss=", ["loss has no option ''"]),
         ("loss=[kd]", ["loss has no option '[kd]'"]),
-        ("model=cnn", ["'model' is no group to choose from; one of: recipe, augment, teacher"]),
+        ("model=cnn", ["'model' is no group to choose from; one of: recipe, augment, shift, teacher"]),
         ("loss@foo=kd", ["'loss@foo=kd' places an option elsewhere, and each has its place: write loss=OPTION"]),
         ("~seed", ["'~seed' would take away what every run needs: give it another value with seed=VALUE"]),
         ("seed=[1", ["'seed=[1' cannot be read: a bracket or a quote is left open"]),

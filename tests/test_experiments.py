@@ -103,10 +103,10 @@ def faults_of(option, config, looked=()):
 def test_all_compose_and_pass_the_checks_before_work_on_small_data(found):
     """With tiny networks: building the real ones takes seconds each, and their own test is a slow one."""
     wrong, looked = {}, {""}
+    tiny = yaml.safe_load((CONF / "model/cnn_tiny.yaml").read_text())
     for option, config in found.items():
-        tiny = yaml.safe_load((CONF / "model/cnn_tiny.yaml").read_text())
-        dropout = {"dropout": config["teacher"].get("dropout", 0.0)}
-        if faults := faults_of(option, {**config, "teacher": {**tiny, **dropout, "checkpoint": None}, "student": tiny}, looked):
+        teacher, student = ({**tiny, "dropout": config[role].get("dropout", 0.0)} for role in ("teacher", "student"))
+        if faults := faults_of(option, {**config, "teacher": {**teacher, "checkpoint": None}, "student": student}, looked):
             wrong[option] = faults
     assert wrong == {}
 
