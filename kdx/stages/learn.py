@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import pickle
 import signal
 import threading
 import time
@@ -119,8 +118,9 @@ def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
         return None
     try:
         return torch.load(work.checkpoint, map_location=runtime.device, weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        work.note(f"{work.name} begins anew: its checkpoint {work.checkpoint} cannot be read ({str(error).splitlines()[0]})", "warning")
+    except Exception as error:  # torn bytes make the unpickler fail in any way
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        work.note(f"{work.name} begins anew: its checkpoint {work.checkpoint} cannot be read ({why})", "warning")
         return None
 
 
