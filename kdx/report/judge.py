@@ -95,7 +95,7 @@ def judge(results: Mapping, headline: str) -> list[str]:
     if teacher is not None and alone is not None and teacher <= alone:
         found.append(
             f"The teacher ({percent(teacher)}) is no better than the student alone ({percent(alone)}): "
-            "there is nothing to distil; train it longer, or choose another"
+            "there is little to distil; train it longer, or choose another"
         )
     if student is not None and alone is not None and student < alone:
         found.append(f"The distilled student ({percent(student)}) is worse than the student alone ({percent(alone)})")
