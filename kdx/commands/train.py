@@ -110,6 +110,10 @@ def run(order: Order, path: Path, words: Sequence[str]) -> int:
         folder.interrupt()
         print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', 'train', *words])}", file=sys.stderr)
         return 130
+    except (BrokenPipeError, SystemExit) as error:  # nobody reads the table any more (kdx train | head), which rich turns into an exit
+        if folder.run["status"] != "finished":
+            folder.fail(error)
+        return 141
     except Exception as error:
         if isinstance(error, Fault) and not folder.run["stages"]:  # the data told only when read that they are damaged: no work was done
             folder.discard()
