@@ -109,3 +109,10 @@ def test_what_the_report_says_of_it(place):
     assert "-5.0 points over the student alone: there was nothing to gain" in " ".join(sentences(results(0.7, 0.6, 0.65), "last"))
     assert "+5.0 points over the student alone: the teacher's answers brought more" in " ".join(sentences(results(0.7, 0.8, 0.75), "last"))
     assert "student, all labels" in (place / "with/report.md").read_text()
+
+
+def test_it_is_measured_on_the_test_split_of_the_run(capsys):
+    """Its own data set has none."""
+    assert main(["evaluate", "with", "role=ceiling", "device=cpu", "json=figures.json"]) == 0
+    found = json.loads(open("figures.json").read())["results"]
+    assert found["ceiling"]["accuracy"] == pytest.approx(first()["results"]["ceiling"]["last"]["test"]["accuracy"]) and found["ceiling"]["n"] == 80

@@ -14,7 +14,7 @@ from kdx.report.judge import ROLES, percent
 from kdx.report.table import decimals
 
 OPTIONS = (
-    Option("role", "all", "of a run: whose weights", ("all", "teacher", "baseline", "student")),
+    Option("role", "all", "of a run: whose weights", ("all", "teacher", "noiseless", "baseline", "student", "ceiling")),
     Option("which", "last", "of a run: the weights at the end, or those best on validation", ("last", "best")),
     Option("split", "test", "which rows", ("test", "validation")),
     Option("model", None, "of a checkpoint: its architecture, where no model.json lies beside it; its keys too: model.dropout=0"),
@@ -80,14 +80,13 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     if not roles:
         raise Fault(f"the run '{target}' has trained nothing yet")
     from kdx import assess
-    from kdx.folders import only_input
 
     opened = {role: assess.of_role(run, role, words["which"], order.config["allow"]) for role in roles}
     own = next(iter(opened.values()))[1]
     if chooses(words, "dataset"):
         data = assess.other_data(order, own.path.parent.parent, [weights for weights, _ in opened.values()])
     else:
-        data = only_input(own, "data")
+        data = run.stage("prepare")  # not what a role was trained on: the ceiling has data of its own, without a test split
     return measured(order, target, words, data, {role: weights for role, (weights, _) in opened.items()}, words["which"])
 
 
