@@ -143,8 +143,8 @@ class Objective(nn.Module, ABC):
         """One training step's terms. progress: share of the training done, in [0, 1)."""
 
     def refresh(self) -> Mapping[str, float]:
-        """Re-estimates statistics (once an epoch); returns scalars to log."""
-        return {}
+        """Re-estimates statistics (once an epoch), those of its weights where it has some; returns scalars to log."""
+        return {name: value for part in self.children() if isinstance(part, Weighting) for name, value in part.refresh().items()}
 
     def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Functions that it has estimated, for people to look at: name -> x and y, both (n,), x increasing, to be joined by straight lines.

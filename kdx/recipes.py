@@ -61,7 +61,8 @@ def distil(store: Store, plan: Plan) -> None:
     """The default journey: teacher-pretrain, pseudo-label, student-train. In further rounds the student is the teacher; the best one counts."""
     data, judge = teach(store, plan)
     views, pupil = views_to_answer(data, plan), student(store, data, plan)
-    tried: list[tuple[Artifact, dict[str, Any]]] = []
+    students: list[Artifact] = []
+    lessons: list[dict[str, Any]] = []
     for number in range(1, plan.rounds + 1):
         answers = ask(store, data, judge, plan, views, name=round_name("pseudo-label", number, plan))
         gate(answers, plan)
@@ -71,11 +72,12 @@ def distil(store: Store, plan: Plan) -> None:
                   "networks": [judge] if views else [], "loss": plan.loss,
                   "init": judge if plan.student_init == "previous" and number > 1 else None}  # fmt: skip
         judge = store.run(TRAIN, name=round_name("student-train", number, plan), **lesson)
-        tried.append((judge, lesson))
-        if waited([made for made, _ in tried]) >= (plan.round_patience or plan.rounds):
+        students.append(judge)
+        lessons.append(lesson)
+        if waited(students) >= (plan.round_patience or plan.rounds):
             break
     if plan.rounds > 1:  # the best round under the student's own name: it is in the store by now
-        store.run(TRAIN, name="student-train", **tried[best_round([made for made, _ in tried])][1])
+        store.run(TRAIN, name="student-train", **lessons[best_round(students)])
     compare(store, plan, pupil)
 
 

@@ -236,6 +236,16 @@ def test_any_pair_of_models(models, student, teacher):
     assert all(p.grad is None for p in two.parameters()) and all(torch.equal(before[k], v) for k, v in two.state_dict().items())
 
 
+def step(objective, optimiser) -> float:
+    """One step of training; the loss before it."""
+    outcome = objective(streams(), 0.5)
+    optimiser.zero_grad()
+    outcome.loss.backward()
+    optimiser.step()
+    objective.after_step()
+    return outcome.loss.item()
+
+
 @pytest.mark.parametrize("features", ["vid", "fitnet"])
 @pytest.mark.parametrize("loss", SLOT)
 def test_every_loss_with_the_slot_takes_it(loss, features):
@@ -248,11 +258,7 @@ def test_every_loss_with_the_slot_takes_it(loss, features):
     added = [p.clone() for p in objective.features.parameters()]
     assert added
     for _ in range(10):
-        outcome = objective(streams(), 0.5)
-        optimiser.zero_grad()
-        outcome.loss.backward()
-        optimiser.step()
-        objective.after_step()
+        step(objective, optimiser)
     assert objective(streams(), 0.5).terms[term].item() < first
     assert not any(torch.equal(a, p) for a, p in zip(added, objective.features.parameters(), strict=True))
     network().load_state_dict(objective.export().state_dict())  # the student alone
@@ -266,12 +272,7 @@ def test_without_weight_it_is_the_loss_without_it(loss, features):
         torch.manual_seed(1)
         found = []
         for _ in range(4):
-            outcome = objective(streams(), 0.5)
-            optimiser.zero_grad()
-            outcome.loss.backward()
-            optimiser.step()
-            objective.after_step()
-            found.append(outcome.loss.item())
+            found.append(step(objective, optimiser))
         return found, objective.export().state_dict()
 
     (with_it, one), (without, two) = losses(built(loss, features, weight=0)), losses(built(loss, "none"))

@@ -6,7 +6,6 @@ The rest of the method lies elsewhere: rounds in the recipe, balance in `select`
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -107,9 +106,6 @@ class NoisyStudent(Objective):
             for name, term in self.features(pixels).items():
                 features[name] = features.get(name, 0.0) + term * (len(pixels) / rows)
         return torch.cat(logits), features
-
-    def refresh(self) -> Mapping[str, float]:
-        return self.weights.refresh()
 
     def after_step(self) -> None:
         if self.average:

@@ -88,7 +88,7 @@ class SLaM(Objective):
 
     @torch.no_grad()
     def refresh(self) -> Mapping[str, float]:
-        return {**self.weights.refresh(), **({} if self.fitted else self.fit())}
+        return {**super().refresh(), **({} if self.fitted else self.fit())}
 
     def fit(self) -> Mapping[str, float]:
         truth, answers = estimate.ask(self.validation, self.teacher)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from kdx.checks import flag
@@ -25,9 +24,6 @@ class Soft(Objective):
         self.teacher = parts.teacher
         self.hard = flag("loss.hard", hard)
         self.weights, self.features = weights.build(parts), features.build(parts)
-
-    def refresh(self) -> Mapping[str, float]:
-        return self.weights.refresh()
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         joint = ask(streams, self.student, self.features, self.teacher, self.weights)

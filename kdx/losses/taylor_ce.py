@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -36,9 +35,6 @@ class TaylorCE(Objective):
         self.order = integer("loss.order", order, low=1)
         self.hard = flag("loss.hard", hard)
         self.weights, self.features = weights.build(parts), features.build(parts)
-
-    def refresh(self) -> Mapping[str, float]:
-        return self.weights.refresh()
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         joint = ask(streams, self.student, self.features, self.teacher, self.weights)
