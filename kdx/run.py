@@ -14,17 +14,17 @@ import kdx
 from kdx.artifact import Artifact
 from kdx.faults import Fault
 from kdx.stages import AUDIT, EVALUATE
-from kdx.store import Halt, Listener, Miss, Store, split_number, subseed
+from kdx.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
 from kdx.wiring import Order, with_sources
 
 ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
          "ceiling": "ceiling-train"}
 
 
-def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Artifact, dict[str, Artifact]]:
-    """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out."""
+def perform(order: Order, listener: Listener, *, peek: bool = False, asked: Asked | None = None) -> tuple[Artifact, dict[str, Artifact]]:
+    """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out. peek, asked: see Store."""
     order = with_sources(order)
-    store = Store(order.store, order.runtime, listener, until=order.until, peek=peek)
+    store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
         order.recipe.build(store, order.plan)
     except Halt:

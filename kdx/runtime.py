@@ -74,6 +74,15 @@ class Runtime:
             return contextlib.nullcontext()
         return torch.autocast(self.device.split(":")[0], dtype=torch.bfloat16)
 
+    def wait(self) -> None:
+        """Until the device has done what it was given: accelerators answer before they have computed."""
+        import torch
+
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)
+        elif self.device == "mps":
+            torch.mps.synchronize()
+
     def place(self, module: Any) -> Any:
         """The module on the device, in the memory format asked for."""
         import torch

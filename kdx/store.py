@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,15 +114,21 @@ class Miss(Exception):
     """Only asked whether everything is in the store, and it is not."""
 
 
+Asked = Callable[[str, Stage, str, Mapping[str, Any], Artifact | None], Artifact]
+"""(the run's name of a stage, the stage, its key, its inputs, the artifact where the store has it) -> what the run goes on with."""
+
+
 class Store:
     """root/<stage>/<key>/ holds finished stages, root/<stage>/<key>.partial/ unfinished ones, root/locks/ one lock a key.
 
     runtime is handed to the stages and enters no key. until: names of the stages that may run; None: all. peek: run nothing, raise Miss.
+    asked: run nothing, and go on with what this answers for each stage.
     """
 
-    def __init__(self, root: Path, runtime: Any, listener: Listener, *, until: frozenset[str] | None = None, peek: bool = False):
+    def __init__(self, root: Path, runtime: Any, listener: Listener, *, until: frozenset[str] | None = None, peek: bool = False,
+                 asked: Asked | None = None):  # fmt: skip
         self.root, self.runtime, self.listener = Path(root), runtime, listener
-        self.until, self.peek = until, peek
+        self.until, self.peek, self.asked = until, peek or asked is not None, asked
         self.done: dict[str, Artifact] = {}
         Source.memo = self.root / "sources.json"
 
@@ -141,6 +147,8 @@ class Store:
         key, whole = self.key(stage, inputs)
         final = self.root / stage.name / key
         artifact = self._load(stage, key, name)
+        if self.asked:
+            artifact = self.asked(name, stage, key, inputs, artifact)
         if artifact is None:
             if self.peek:
                 raise Miss(name)

@@ -15,7 +15,7 @@ LAYERS = [
     ["kdx.faults"],
     ["kdx.locate"],
     ["kdx.disk"],
-    ["kdx.checks"],
+    ["kdx.checks", "kdx.chance"],
     ["kdx.budget"],
     ["kdx.core"],
     ["kdx.functional", "kdx.halfspace"],
@@ -57,7 +57,7 @@ ONLY = {
 }
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
-NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
+NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.chance", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
 NO_TORCH += ["kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli"]
 TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
