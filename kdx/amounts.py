@@ -29,10 +29,9 @@ def amounts(step: Step, steps: Mapping[str, Step]) -> dict[str, float]:
     if step.stage in (PRETRAIN, TRAIN):
         return of_training(step, counts)
     if step.stage == LABEL:
-        found = {"start": 1.0, "views": 0.0, "clean": 0.0}
+        found = {"start": 1.0, "views": 0.0, "clean": 0.0, "passes": step.inputs["passes"] * asked_rows(step, steps)}
         for rows, views, first in answers(step, steps).values():
             found["views" if first else "clean"] += rows * views
-        found["clean"] += step.inputs["passes"] * asked_rows(step, steps)
         return found
     if step.stage == CHOOSE:
         return {"start": 1, "rows": counts["unlabelled"], "labelled": counts["labelled"], "rule": counts["unlabelled"]}
@@ -113,7 +112,7 @@ def in_words(step: Step, steps: Mapping[str, Step]) -> str:
         most = "at most " if training.spec["patience"] or training.spec["target"] else ""
         return f"{most}{found['steps']:,} steps of {training.spec['batch_size']}"
     if step.stage == LABEL:
-        return f"{round(found['views'] + found['clean']):,} answers"
+        return f"{round(found['views'] + found['clean'] + found['passes']):,} answers"
     if step.stage == EVALUATE:
         return f"{len(step.inputs['models']) + len(step.inputs['rounds'])} networks"
     rows = sum(counts.values()) if step.stage in (PREPARE, REVEAL) else counts["unlabelled"]

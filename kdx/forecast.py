@@ -33,7 +33,7 @@ class Step:
     """A stage of a run. artifact: as the store has it, or what stands in for it.
 
     until: the stage that has to run before the key is known, None: `key` is the true one, else that of a run whose every round improves.
-    perhaps: whether the stage is needed at all is not known yet.
+    perhaps: whether the stage is needed at all is not known yet. same: an earlier stage of the run that is missing and will leave just this.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Step:
     stored: bool
     until: str | None = None
     perhaps: bool = False
+    same: str | None = None
 
     @property
     def state(self) -> str:
@@ -124,10 +125,13 @@ def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[li
     for step in falling:
         keys.setdefault(step.name, set()).add(step.key)
     found, guessed = [], None
+    first: dict[str, str] = {}
     for step in rising:
         known = step.key in keys.get(step.name, ())
         until = None if known or step.name not in keys else guessed
-        found.append(replace(step, until=until, perhaps=step.name not in keys))
+        same = first.get(step.key) if not step.stored and until is None else None
+        found.append(replace(step, until=until, perhaps=step.name not in keys, same=same))
+        first.setdefault(step.key, step.name)
         if not step.stored and step.stage == TRAIN and split_number(step.name)[1]:
             guessed = step.name
     return found, stop

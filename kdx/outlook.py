@@ -114,7 +114,7 @@ def document(survey: Survey) -> dict[str, Any]:
     for job in survey.jobs:
         mine = {step.key for step in job.steps if not step.stored} - paid
         paid |= mine
-        stages = [{"name": s.name, "key": s.key, "state": s.state, "until": s.until, "perhaps": s.perhaps} for s in job.steps]
+        stages = [{"name": s.name, "key": s.key, "state": s.state, "until": s.until, "perhaps": s.perhaps, "same": s.same} for s in job.steps]
         told.append({"words": job.words, "stages": stages, "to_run": len(mine), "seconds": total(entries[key] for key in mine)})
     order = survey.jobs[0].order
     states = [step.state for step in survey.steps.values()]

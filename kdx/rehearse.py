@@ -38,7 +38,7 @@ from kdx.stages import prepare, pretrain, reveal
 from kdx.stages.audit import thumbnails
 from kdx.stages.choose import features
 from kdx.stages.files import open_network, open_split
-from kdx.stages.label import BATCH
+from kdx.stages.label import BATCH, spread
 from kdx.stages.learn import LOGS, Lesson, begin, plain_state
 from kdx.store import Listener, Work
 from kdx.trainer import fit
@@ -214,7 +214,7 @@ class Rehearsals:
         wanted = answers(step, self.steps)
         splits = {name: open_split(data, "unlabelled" if name == "clean" else name, self.runtime) for name in wanted}
         start = time.perf_counter() - start
-        paces = {"start": start, "views": 0.0, "clean": 0.0}
+        paces = {"start": start, "views": 0.0, "clean": 0.0, "passes": 0.0}
         for name, (rows, views, first) in wanted.items():
             file = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=(rows, views, len(about["classes"])))
             if not rows:
@@ -228,7 +228,9 @@ class Rehearsals:
             if name == "validation":
                 known = np.concatenate(logits)[:rows]
                 file[: len(known), 0] = known
-        self.lay_answers(step, inputs, folder, wanted)
+        extras = inputs["passes"] and inputs["pool"] and about["counts"]["unlabelled"]
+        paces["passes"] = self.spread(step, inputs, folder, paces["clean"]) if extras else 0.0
+        lay_answers(inputs, folder, wanted, bool(extras))
         return Rehearsed(paces)
 
     def some(self, split: Split, maker: Views, view: int, classes: int) -> Iterator[Batch]:
@@ -240,22 +242,18 @@ class Rehearsals:
                 return
             yield batch
 
-    def lay_answers(self, step: Step, inputs: Mapping[str, Any], folder: Path, wanted: Mapping[str, tuple[int, int, int]]) -> None:
+    def spread(self, step: Step, inputs: Mapping[str, Any], folder: Path, pace: float) -> float:
+        """Seconds of a row in one pass with dropout. As many rows as QUICK allows are answered; the others are given the answers of these."""
         about = inputs["data"].json("data.json")
-        pool, classes = about["counts"]["unlabelled"], len(about["classes"])
-        if inputs["rows"] is not None:
-            places = np.full(pool, -1, np.int64)
-            rows = np.unique(np.load(inputs["rows"].file("rows.npy")))[: wanted["unlabelled"][0]]
-            places[rows] = np.arange(len(rows))
-            np.save(folder / "places.npy", places)
-        extras = ["mean", "std", "cool_mean", "cool_std"] if inputs["passes"] and inputs["pool"] and pool else []
-        for name in extras:
-            np.lib.format.open_memmap(folder / f"extra.{name}.npy", mode="w+", dtype=np.float32, shape=(pool, classes))
-        (folder / "answers.json").write_text(json.dumps({
-            "splits": {name: {"views": views, "first": first} for name, (_, views, first) in wanted.items()}, "clean": inputs["clean"],
-            "classes": about["classes"], "extras": extras, "bought": None if inputs["rows"] is None else wanted["unlabelled"][0],
-            "teacher_size": max(size.parameters(open_network(t)) for t in inputs["teachers"]), "validation_accuracy": None, "near_chance": False,
-        }))  # fmt: skip
+        pool, passes = open_split(inputs["data"], "unlabelled", self.runtime), inputs["passes"]
+        few = min(len(pool), max(BATCH, int(QUICK / max(pace * passes, 1e-9))))
+        rows = torch.linspace(0, len(pool) - 1, few).long().unique()
+        networks = [self.runtime.place(open_network(t)) for t in inputs["teachers"]]
+        work = Work(folder, step.name, Listener())
+        spent = self.timed(lambda: spread(work, self.runtime, pool, networks, passes, inputs["seed"], len(about["classes"]), rows))
+        for path in folder.glob("extra.*.npy"):
+            np.save(path, np.resize(np.load(path)[rows.numpy()], (len(pool), len(about["classes"]))))
+        return spent / (len(rows) * passes)
 
     def choose(self, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
         """The rule is tried on some rows; its time is taken to grow with the square of their number, as that of the slowest rules does."""
@@ -330,6 +328,22 @@ REHEARSE: dict[str, Callable[[Rehearsals, Step, Mapping[str, Any], Path], Rehear
     "prepare": Rehearsals.prepare, "reveal": Rehearsals.reveal, "teacher-pretrain": Rehearsals.train, "train": Rehearsals.train,
     "pseudo-label": Rehearsals.label, "choose": Rehearsals.choose, "audit": Rehearsals.audit, "evaluate": Rehearsals.evaluate,
 }  # fmt: skip
+
+
+def lay_answers(inputs: Mapping[str, Any], folder: Path, wanted: Mapping[str, tuple[int, int, int]], extras: bool) -> None:
+    """What a labelling stage writes beside its answers."""
+    about = inputs["data"].json("data.json")
+    if inputs["rows"] is not None:
+        places = np.full(about["counts"]["unlabelled"], -1, np.int64)
+        rows = np.unique(np.load(inputs["rows"].file("rows.npy")))[: wanted["unlabelled"][0]]
+        places[rows] = np.arange(len(rows))
+        np.save(folder / "places.npy", places)
+    (folder / "answers.json").write_text(json.dumps({
+        "splits": {name: {"views": views, "first": first} for name, (_, views, first) in wanted.items()}, "clean": inputs["clean"],
+        "classes": about["classes"], "extras": ["mean", "std", "cool_mean", "cool_std"] if extras else [],
+        "bought": None if inputs["rows"] is None else wanted["unlabelled"][0],
+        "teacher_size": max(size.parameters(open_network(t)) for t in inputs["teachers"]), "validation_accuracy": None, "near_chance": False,
+    }))  # fmt: skip
 
 
 def part(split: Split, rows: int) -> Split:

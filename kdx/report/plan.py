@@ -39,7 +39,7 @@ def stages(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for stage in plan["jobs"][0]["stages"]:
         entry = plan["stages"][stage["key"]]
-        mine = entry if stage["state"] == "miss" or (stage["state"] == "unknown" and entry["name"] == stage["name"]) else {}
+        mine = entry if stage["state"] != "hit" and entry["name"] == stage["name"] else {}
         rows.append([stage["name"], "-" if stage["until"] else stage["key"][:8], state(stage), mine.get("work", "-"), *figures([mine])])
     return ["stage", "key", "in the store", "to do", "time", "memory", "disk"], rows
 
@@ -47,6 +47,8 @@ def stages(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 def state(stage: Mapping[str, Any]) -> str:
     if stage["until"]:
         return f"unknown until {stage['until']} ran"
+    if stage["same"]:
+        return f"will be {stage['same']}"
     return f"{stage['state']}, if the rounds go on" if stage["perhaps"] else stage["state"]
 
 
