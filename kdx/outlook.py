@@ -120,11 +120,11 @@ def document(survey: Survey) -> dict[str, Any]:
     states = [step.state for step in survey.steps.values()]
     missing = [entries[step.key] for step in survey.missing]
     free = shutil.disk_usage(checks.existing(order.store)).free
-    peak = survey.rehearsals.peak if survey.rehearsals else None
+    peak, loading = (survey.rehearsals.peak, survey.rehearsals.loading) if survey.rehearsals else (None, 0.0)
     return {
         "store": str(order.store), "device": survey.rehearsals.runtime.describe() if survey.rehearsals else None,
         "counts": {"jobs": len(told), "stages": len(states), **{state: states.count(state) for state in ("hit", "miss", "unknown")}},
-        "seconds": total(missing), "not_timed": sorted({e["name"] for e in missing if e["seconds"] is None}),
+        "seconds": total(missing) + loading, "loading": loading, "not_timed": sorted({e["name"] for e in missing if e["seconds"] is None}),
         "memory": {"peak": max((e["memory"] or 0 for e in missing), default=0) or None, "free": peak.free(), "of": peak.of} if peak else None,
         "disk": {"needed": sum(e["disk"] for e in missing), "free": free},
         "checks": gathered(survey, checked), "teacher": gathered(survey, gate), "loss": gathered(survey, terms), "protocol": gathered(survey, rules),
@@ -197,7 +197,7 @@ def whereabouts(survey: Survey, job: Job, teacher: Step) -> str:
     origin = f"the checkpoint '{plan.checkpoint.paths[0]}'" if plan.checkpoint else "pretrained weights"
     if plan.teacher_pretrain is None:
         return f"{origin}, as it is"
-    return f"{origin}, to be trained further" if plan.checkpoint else "not in the store: it is trained first"
+    return f"{origin}, to be trained further" if plan.checkpoint else "not in the store and trained first"
 
 
 def known_accuracy(survey: Survey, teacher: Step, asked: Step | None) -> float | None:
@@ -254,8 +254,8 @@ def rules(survey: Survey, job: Job) -> list[str]:
     """The protocol of a run, which a comparison must agree on, in words."""
     told, plan = protocol(job.order, job.first(PREPARE).artifact), job.order.plan
     counts = told["counts"]
-    found = [f"splits of {told['dataset']}, seed {told['seed']}: {counts['labelled']:,} labelled, {counts['unlabelled']:,} in the pool with hidden labels, "
-             f"{counts['validation']:,} validation, {counts['test']:,} test",
+    found = [f"splits of {job.order.config['choices']['dataset']}, drawn by the seed: {counts['labelled']:,} labelled, {counts['unlabelled']:,} in the "
+             f"pool without, {counts['validation']:,} validation, {counts['test']:,} test",
              f"selection: {told['selection']}; the table shows the {told['headline']} weights",
              f"test split: {told['test']}",
              f"matched baseline: {told['baseline'] or 'none (baseline=false)'}"]  # fmt: skip

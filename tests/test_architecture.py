@@ -62,7 +62,8 @@ ONLY = {
 
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.chance", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
 NO_TORCH += ["kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli"]
-TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.forecast", "kdx.outlook", "kdx.words", "kdx.compose", "kdx.commands"]
+TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
+TORCH_ONLY_INSIDE_FUNCTIONS += ["kdx.forecast", "kdx.outlook"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
 COMPOSERS = ["kdx.compose", "kdx.cli", "kdx.commands"]

@@ -60,14 +60,15 @@ def figures(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def of_several(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A row for each kind of stage, in the order of a run."""
     groups: dict[tuple[str, int], dict[str, set[int]]] = {}
     for number, job in enumerate(plan["jobs"]):
         for stage in job["stages"]:
             entry = plan["stages"][stage["key"]]
             if stage["state"] != "unknown" or entry["name"] == stage["name"]:
                 groups.setdefault((stage["name"], entry["kind"]), {}).setdefault(stage["key"], set()).add(number)
-    rows = []
-    for (name, _), keys in groups.items():
+    rows, names = [], list(dict.fromkeys(name for name, _ in groups))
+    for (name, _), keys in sorted(groups.items(), key=lambda group: names.index(group[0][0])):
         entries = [plan["stages"][key] for key in keys]
         missing = [e for e in entries if e["state"] != "hit"]
         words = which(plan, set.union(*keys.values()))
@@ -98,8 +99,8 @@ def totals(plan: Mapping[str, Any]) -> list[str]:
     if not missing:
         return ["Everything is in the store: the run takes seconds, and nothing had to be timed."]
     least = "at least " if plan["not_timed"] else ""
-    found = [f"Time: {least}about {duration(plan['seconds'])} for {plural(missing, 'stage')} one after another, from a few timed steps of each on "
-             f"{plan['device']}; a busy machine takes longer."]  # fmt: skip
+    found = [f"Time: {least}about {duration(plan['seconds'])} for {plural(missing, 'stage')} one after another, {duration(plan['loading'])} of it to load "
+             f"libraries; from a few timed steps of each on {plan['device']}. A busy machine takes longer."]  # fmt: skip
     if plan["not_timed"]:
         found.append(f"Not timed: {', '.join(plan['not_timed'])}.")
     memory, disk = plan["memory"], plan["disk"]
