@@ -126,7 +126,7 @@ def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[li
         keys.setdefault(step.name, set()).add(step.key)
     found, guessed = [], None
     first: dict[str, str] = {}
-    for step in rising:
+    for step in {(step.name, step.key): step for step in rising}.values():  # two stages may ask for one probe
         known = step.key in keys.get(step.name, ())
         until = None if known or step.name not in keys else guessed
         same = first.get(step.key) if not step.stored and until is None else None

@@ -84,7 +84,7 @@ class Survey:
         from kdx import amounts
 
         seen = self.rehearsals.of(step)
-        norms = {"gradient_norms": seen.norms} if seen.norms and not seen.black else {}
+        norms = {} if seen.black else {k: v for k, v in (("gradient_norms", seen.norms), ("gradient_norms_at_the_end", seen.late)) if v}
         return found | {"seconds": seen.seconds(amounts.amounts(step, self.steps)), "memory": seen.memory,
                         "disk": amounts.disk(step, self.steps, seen.weights), "work": amounts.in_words(step, self.steps), **norms}  # fmt: skip
 
@@ -122,7 +122,7 @@ def document(survey: Survey) -> dict[str, Any]:
     free = shutil.disk_usage(checks.existing(order.store)).free
     peak, loading = (survey.rehearsals.peak, survey.rehearsals.loading) if survey.rehearsals else (None, 0.0)
     return {
-        "store": str(order.store), "device": survey.rehearsals.runtime.describe() if survey.rehearsals else None,
+        "store": str(order.store), "device": survey.rehearsals.bench.runtime.describe() if survey.rehearsals else None,
         "counts": {"jobs": len(told), "stages": len(states), **{state: states.count(state) for state in ("hit", "miss", "unknown")}},
         "seconds": total(missing) + loading, "loading": loading, "not_timed": sorted({e["name"] for e in missing if e["seconds"] is None}),
         "memory": {"peak": max((e["memory"] or 0 for e in missing), default=0) or None, "free": peak.free(), "of": peak.of} if peak else None,
@@ -141,7 +141,7 @@ def gathered(survey: Survey, section: Callable[[Survey, Job], list[str]]) -> lis
     """Each sentence once, with the numbers of the jobs that it is true of: [{"text", "jobs"}]."""
     found: dict[str, list[int]] = {}
     for number, job in enumerate(survey.jobs):
-        for text in section(survey, job):
+        for text in dict.fromkeys(section(survey, job)):
             found.setdefault(text, []).append(number)
     return [{"text": text, "jobs": jobs} for text, jobs in found.items()]
 
@@ -162,11 +162,13 @@ def checked(survey: Survey, job: Job) -> list[str]:
             probe = step.artifact.json("probe.json")
             times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in probe["seconds"].items())
             found.append(f"precision=auto: {probe['precision']} ({times} a step of {step.inputs['model'].target.rpartition('.')[2]})")
-    asked = job.first(LABEL)
+    asked = [step for step in job.steps if step.stage == LABEL]
     if asked:
-        views = max(asked.inputs["views"].values(), default=0)
-        how = f"stored, {views} {'view' if views == 1 else 'views'} of a row at most" if views else "of the live teacher, at every step"
-        found.append(f"answers: {how}")
+        views = max((count for step in asked for count in step.inputs["views"].values()), default=0)
+        bought = any(step.inputs["rows"] for step in asked)
+        found.append("answers: " + ("of the rows that are bought, stored" if bought else
+                                    f"stored, {views} {'view' if views == 1 else 'views'} of a row at most" if views else
+                                    "of the live teacher, at every step"))  # fmt: skip
     return found
 
 
@@ -221,11 +223,17 @@ def terms(survey: Survey, job: Job) -> list[str]:
         return ["not told: the data are not prepared, and are too many to prepare for a plan; run stages=[teacher_pretrain] first"]
     if len(norms) < 2:
         return [f"one term ({', '.join(norms) or 'not logged'}): there is no ratio to tell"]
-    unit = next((norm for norm in norms.values() if norm > 0), 1.0)
     size = step.inputs["training"].spec["batch_size"]
     how = "as logged when it ran" if step.stored else f"on a real batch of {size}{of_teacher(survey, job, step)}"
-    return [f"gradient norms at the first step of {step.name}, {how}: {', '.join(f'{name} {norm:.3g}' for name, norm in norms.items())}; "
-            f"{' : '.join(norms)} = {' : '.join(f'{norm / unit:.3g}' for norm in norms.values())}"]  # fmt: skip
+    late = {} if step.stored else survey.rehearsals.of(step).late
+    return [f"gradient norms at the first step of {step.name}, {how}: {', '.join(f'{name} {norm:.3g}' for name, norm in norms.items())}; {ratio(norms)}",
+            *([f"weighted as at the last step, on the same batch: {ratio(late)}"] if late else [])]  # fmt: skip
+
+
+def ratio(norms: Mapping[str, float]) -> str:
+    """"labels : pool = 1 : 0.3"; the first that is not zero is 1."""
+    unit = next((norm for norm in norms.values() if norm > 0), 1.0)
+    return f"{' : '.join(norms)} = {' : '.join(f'{norm / unit:.3g}' for norm in norms.values())}"
 
 
 def norms_of(survey: Survey, step: Step) -> dict[str, float]:

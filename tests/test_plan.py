@@ -15,7 +15,7 @@ from kdx.cli import main
 from kdx.commands.plan import take_file
 from kdx.faults import Fault
 from kdx.outlook import look_ahead
-from kdx.rehearse import Rehearsed
+from kdx.rehearse.bench import Rehearsed, enough
 from kdx.report import plan as words_of
 from kdx.run import perform
 from kdx.store import Listener
@@ -241,6 +241,19 @@ def test_the_norm_of_a_term_grows_with_its_weight():
     assert foreseen(alone)["labels"] == 0 and texts(alone, "loss")[0].endswith("distillation : labels = 1 : 0")
 
 
+def test_a_term_that_grows_is_told_as_at_the_end_too():
+    found = plan("loss=mean_teacher", "seed=9", "baseline=false", "augment=[affine]")
+    entry = next(e for e in found["stages"].values() if e["name"] == "student-train")
+    early, late = (entry[name]["consistency"] / entry[name]["labels"] for name in ("gradient_norms", "gradient_norms_at_the_end"))
+    assert late > 5 * early and "weighted as at the last step" in texts(found, "loss")[1]
+    assert len(texts(plan("seed=9", "baseline=false"), "loss")) == 1  # kd's alpha is a constant
+
+
+@pytest.mark.parametrize("counted, seconds, done", [(0, 99, False), (1, 4, False), (1, 6, True), (3, 0.5, False), (3, 0.8, True), (50, 0, True)])
+def test_when_enough_is_timed(counted, seconds, done):
+    assert enough(counted, seconds) == done
+
+
 # The teacher
 
 def test_the_gate_of_a_teacher_that_has_learned_nothing():
@@ -276,7 +289,7 @@ def test_chance_by_hand():
 # Data too large to prepare for a plan
 
 def test_large_data_are_stood_in_for_and_the_ratio_is_not_told(monkeypatch):
-    monkeypatch.setattr("kdx.rehearse.PREPARED", 1000)
+    monkeypatch.setattr("kdx.rehearse.others.PREPARED", 1000)
     found = plan("seed=12")
     assert found["not_timed"] == ["prepare"] and "not told" in texts(found, "loss")[0]
     student = next(e for e in found["stages"].values() if e["name"] == "student-train")
