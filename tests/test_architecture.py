@@ -23,6 +23,7 @@ LAYERS = [
     ["kdx.component"],
     ["kdx.artifact"],
     ["kdx.store"],
+    ["kdx.turns"],
     ["kdx.runtime"],
     ["kdx.models"],
     ["kdx.data", "kdx.hidden"],
@@ -34,7 +35,7 @@ LAYERS = [
     ["kdx.recipes"],
     ["kdx.wiring"],
     ["kdx.run"],
-    ["kdx.folders", "kdx.claims"],
+    ["kdx.folders", "kdx.claims", "kdx.sweep"],
     ["kdx.preflight"],
     ["kdx.assess", "kdx.forecast", "kdx.memory"],
     ["kdx.amounts"],
@@ -60,8 +61,13 @@ ONLY = {
 }
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
+<<<<<<< HEAD
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.chance", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
 NO_TORCH += ["kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli"]
+=======
+NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
+NO_TORCH += ["kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
+>>>>>>> main
 TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
 TORCH_ONLY_INSIDE_FUNCTIONS += ["kdx.forecast", "kdx.outlook"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""

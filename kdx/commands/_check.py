@@ -67,7 +67,7 @@ def which(combinations: Sequence[Sequence[str]], rows: frozenset[int]) -> str:
     for several in (1, 2):
         for words in itertools.combinations(has, several):
             if frozenset.intersection(*(has[word] for word in words)) == rows:
-                return f"with {' '.join(words)}"
+                return f"with {' '.join(word for word in vary[min(rows)] if word in words)}"
     listed = [" ".join(vary[i]) for i in sorted(rows)]
     return "with " + "; ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
