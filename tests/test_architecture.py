@@ -61,13 +61,8 @@ ONLY = {
 }
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
-<<<<<<< HEAD
-NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.chance", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
-NO_TORCH += ["kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli"]
-=======
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
-NO_TORCH += ["kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
->>>>>>> main
+NO_TORCH += ["kdx.chance", "kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
 TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
 TORCH_ONLY_INSIDE_FUNCTIONS += ["kdx.forecast", "kdx.outlook"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""

@@ -42,7 +42,9 @@ def main(argv: Sequence[str]) -> int:
     from kdx.outlook import look_ahead
 
     with Telling() as telling:
-        plan = {"command": ["kdx", "plan", *argv], **look_ahead(((job.words, job.order) for job in jobs), telling)}
+        plan = {"command": ["kdx", "plan", *argv], **look_ahead(((compose.own_words(job.words), job.order) for job in jobs), telling)}
+    if compose.chosen(words, "sweeper", compose.GRID) != compose.GRID:
+        plan["searched"] = "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
     show(plan)
     if file:
         from kdx.report.plain import dump, write_atomically

@@ -96,11 +96,12 @@ def jobs(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]
 def totals(plan: Mapping[str, Any]) -> list[str]:
     """Time, memory and disk of all that is missing."""
     missing = plan["counts"]["stages"] - plan["counts"]["hit"]
+    told = [f"NOTE: {plan['searched']}."] if "searched" in plan else []
     if not missing:
-        return ["Everything is in the store: the run takes seconds, and nothing had to be timed."]
+        return [*told, "Everything is in the store: the run takes seconds, and nothing had to be timed."]
     least = "at least " if plan["not_timed"] else ""
-    found = [f"Time: {least}about {duration(plan['seconds'])} for {plural(missing, 'stage')} one after another, {duration(plan['loading'])} of it to load "
-             f"libraries; from a few timed steps of each on {plan['device']}. A busy machine takes longer."]  # fmt: skip
+    found = [*told, f"Time: {least}about {duration(plan['seconds'])} for {plural(missing, 'stage')} one after another, {duration(plan['loading'])} of it to "
+             f"load libraries; from a few timed steps of each on {plan['device']}. A busy machine takes longer."]  # fmt: skip
     if plan["not_timed"]:
         found.append(f"Not timed: {', '.join(plan['not_timed'])}.")
     memory, disk = plan["memory"], plan["disk"]
