@@ -21,10 +21,12 @@ from kdx.words import quoted
 Launch = Callable[[Sequence[str]], None]
 
 
-def run(flags: Sequence[str], words: Sequence[str], jobs: Sequence[Job], launch: Launch) -> int:
-    """Exit code 0: every run is finished; 1: some are not; 130: interrupted. jobs: the runs, checked; ends of ranges where a sweeper searches."""
-    command = ["kdx", "train", *flags, *words]
-    known = compose.chosen(words, "sweeper", compose.GRID) == compose.GRID
+def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs: Sequence[Job], launch: Launch) -> int:
+    """Exit code 0: every run is finished; 1: some are not; 130: interrupted.
+
+    command: as it was typed. jobs: the runs, checked; of a sweeper that searches the ends of its ranges, as examples.
+    """
+    known = compose.all_combinations(words)
     names = [compose.job_name(number, job.words, len(jobs), keys(words)) for number, job in enumerate(jobs)]
     path, named = compose.sweep_folder(words)
     place = sweep.begin(path, command, {n: compose.own_words(j.words) for n, j in zip(names, jobs, strict=True)} if known else None,
