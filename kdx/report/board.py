@@ -12,6 +12,13 @@ from typing import Any
 
 FLUSH_SECONDS = 2
 LONGEST_TEXT = 100  # of a hyperparameter's value; longer ones are no help in a table
+CHARTS = {
+    "validation accuracy": "validation/accuracy",
+    "validation loss": "validation/loss",
+    "training loss": "train/loss",
+    "learning rate": "train/learning_rate",
+}
+"""Title -> what each role's tag ends with."""
 HIDDEN = {"hydra", "store", "root", "workers", "command"}  # where a run took place, not what it was
 
 
@@ -23,11 +30,18 @@ class Board:
 
         self.name = folder.resolve().name
         self.writer = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=FLUSH_SECONDS)
+        self.begin()
 
     def add(self, summary: Any, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
         self.writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def begin(self) -> None:
+        """Says that the run begins here: a TensorBoard that is open on an earlier try in this folder drops what it has read of it."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        self.writer.add_event(Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, prefix: str, values: Mapping[str, float | None], step: int) -> None:
         """Each finite value under `<prefix>/<name>`."""
@@ -51,18 +65,13 @@ class Board:
         self._tensor(tag, create_summary_metadata(display_name=tag, description=""), [markdown.encode("utf-8", "replace")])
 
     def layout(self, roles: Mapping[str, str]) -> None:
-        """Charts that show teacher, student alone and distilled student together, in the custom scalars tab."""
+        """Charts that show teacher, student alone and distilled student together, those of every round too, in the custom scalars tab."""
         from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
-        charts = {
-            "validation accuracy": "validation/accuracy",
-            "validation loss": "validation/loss",
-            "training loss": "train/loss",
-            "learning rate": "train/learning_rate",
-        }
         category = layout_pb2.Category(title=", ".join(roles.values()))
-        for title, metric in charts.items():
-            category.chart.add(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{role}/{metric}$" for role in roles]))
+        for title, metric in CHARTS.items():
+            tags = [f"^{role}(-[0-9]+)?/{metric}$" for role in roles]
+            category.chart.add(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
         layout = layout_pb2.Layout(category=[category])
         self._tensor(metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), layout.SerializeToString())
 
@@ -99,16 +108,17 @@ class Board:
 
 
 def hyperparameters(config: Mapping, prefix: str = "") -> dict[str, bool | float | str]:
-    """A nested config as flat names and scalars: {"loss": "KD", "loss.temperature": 4.0, ...}.
+    """A nested config as flat names and scalars: {"loss": "kd", "loss.temperature": 4.0, ...}.
 
-    A `_target_` gives its node's name the last word of the address. Nulls, paths, long text and names of `HIDDEN` are left out.
+    A node with a `_target_` has a value of its own: the option chosen, or the last word of the address. Nulls, paths, long text and names of
+    `HIDDEN` are left out.
     """
     found: dict[str, bool | float | str] = {}
     for key, value in config.items():
         name = f"{prefix}.{key}" if prefix else str(key)
         if str(key) == "_target_" and isinstance(value, str):
             found[prefix or "target"] = value.rpartition(".")[2]
-        elif str(key) in HIDDEN or str(key).startswith("_"):
+        elif str(key) in HIDDEN or str(key).startswith("_") or name == "choices":
             continue
         elif isinstance(value, Mapping):
             found |= hyperparameters(value, name)
@@ -118,7 +128,9 @@ def hyperparameters(config: Mapping, prefix: str = "") -> dict[str, bool | float
             found[name] = value
         elif is_number(value):
             found[name] = float(value)
-    return {name: value for name, value in found.items() if fits(value)}
+    chosen = None if prefix else config.get("choices")
+    options = chosen.items() if isinstance(chosen, Mapping) else ()
+    return {name: value for name, value in found.items() if fits(value)} | {str(group): str(option)[:LONGEST_TEXT] for group, option in options}
 
 
 def fits(value: bool | float | str) -> bool:
