@@ -30,18 +30,11 @@ class Board:
 
         self.name = folder.resolve().name
         self.writer = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=FLUSH_SECONDS)
-        self.begin()
 
     def add(self, summary: Any, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
         self.writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
-
-    def begin(self) -> None:
-        """Says that the run begins here: a TensorBoard that is open on an earlier try in this folder drops what it has read of it."""
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-        self.writer.add_event(Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START)))
 
     def scalars(self, prefix: str, values: Mapping[str, float | None], step: int) -> None:
         """Each finite value under `<prefix>/<name>`."""

@@ -38,7 +38,8 @@ def changed(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             told.append(key)
     place = {key: i for i, key in reversed([*enumerate([*FIRST, *known])])}
     told.sort(key=lambda key: (key == "seed", place[key]))
-    groups = [key for key in told if "." not in key]
+    chosen = {key for run in runs for key in options(run.get("config"))}
+    groups = [key for key in told if key in chosen]
     alike: dict[tuple, list[dict[str, str]]] = {}
     for of in flat:
         alike.setdefault(tuple(of.get(key) for key in groups), []).append(of)
@@ -77,8 +78,13 @@ def settings(config: Any, prefix: str = "") -> dict[str, str]:
         elif all(isinstance(inner, Mapping) and "_target_" in inner for inner in value.values()):
             found[name] = written(list(value))
         found |= settings(value, name)
-    chosen = None if prefix else config.get("choices")
-    return found | ({str(group): written(option) for group, option in chosen.items()} if isinstance(chosen, Mapping) else {})
+    return found if prefix else found | {str(group): written(option) for group, option in options(config).items()}
+
+
+def options(config: Any) -> Mapping[str, Any]:
+    """The option chosen in each group."""
+    found = config.get("choices") if isinstance(config, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def written(value: Any) -> str:
