@@ -280,7 +280,7 @@ def test_a_finished_run_explains_itself(tmp_path):
     assert len(lines) == 12 and lines[0] == {"step": 0, "train/loss": 1.0, "validation/accuracy": 0.0, "stage": "teacher-pretrain"}
     assert os.readlink(run.path / "artifacts" / "student-train") == "../../store"
     text = (run.path / "report.md").read_text()
-    for words in ("`seed=0`", "| student alone |", "+6.0 points", "one class is rare", "`k-student-train`", "tensorboard --logdir", "kdx export"):
+    for words in ("`seed=0`", "| student alone |", "+6.0 points", "one class is rare", "`k-student-train`", "kdx board", "kdx export"):
         assert words in text, words
     pictures = [words.split(")")[0] for words in text.split("](")[1:]]
     assert len(pictures) == 7 and all((run.path / picture).exists() for picture in pictures)
@@ -502,7 +502,7 @@ def test_names_cannot_become_markup():
     text = markdown.report(run, "runs/a b", {}, {})
     assert "<script>" not in text and "<b>" not in text and "<i>" not in text
     assert "&lt;b&gt;\\[x\\](y)\\_z\\_" in text and "``teacher.checkpoint=a`b\\|c.pt``" in text
-    assert "tensorboard --logdir 'runs/a b'" in text
+    assert "kdx board 'runs/a b'" in text
     assert markdown.fenced("a\n```\nb") == "````\na\n```\nb\n````"
 
 
@@ -586,6 +586,31 @@ def test_the_grid_has_a_name_for_every_role():
     images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
     everyone = decode(figures.grid(images, [0], dict.fromkeys(ROLES, [0]), ["a"]))
     assert everyone.shape[0] == figures.TITLE + figures.SIDE + figures.LINE * (1 + len(ROLES)) + 24
+
+
+CONFIDENCE = {"edges": [0.0, 0.5, 0.75, 1.0], "counts": [0, 20, 80], "confidence": [None, 0.6, 0.9], "right": [0, 6, 60]}
+
+
+def test_the_reliability_diagram_puts_dots_and_bars_where_they_belong():
+    """Accuracy 30% at confidence .6 (20 rows of 100), 75% at .9 (80 of 100); the empty bin has no dot; grey bars are shares of the rows."""
+    pixels = decode(reliability.diagram(CONFIDENCE, "t", figures.COLOURS["student"]))
+    green = figures.COLOURS["student"]
+    assert coloured(pixels, green, 0.6, 0.3) and coloured(pixels, green, 0.9, 0.75)
+    low, high = reliability.interval(6, 20)
+    assert coloured(pixels, green, 0.6, low + 0.01) and coloured(pixels, green, 0.6, high - 0.01) and not coloured(pixels, green, 0.6, high + 0.1)
+    assert not any(coloured(pixels, green, 0.25, y / 20) for y in range(21))
+    assert coloured(pixels, "#9a9a9a", 0.4, 0.4)
+    assert coloured(pixels, "#e9e9e9", 0.7, 0.17) and not (pixels[220:260, 480:490] < 250).all(axis=-1).any()
+
+
+def test_a_run_without_stored_bins_has_no_reliability_figure(tmp_path):
+    """Evaluations of before the bins were stored; a role that has them is drawn."""
+    found = results()
+    found["student"]["last"]["test"]["reliability"] = CONFIDENCE
+    run = folder(tmp_path)
+    run.finish(found, None)
+    assert sorted(path.name for path in (tmp_path / "figures").glob("reliability*")) == ["reliability-student.png"]
+    assert "figures/reliability-student.png" in (tmp_path / "report.md").read_text()
 
 
 def three_rounds(asked: int) -> tuple[dict, dict]:

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         runs = mirror.update()
         if not runs:
             raise Fault(f"'{top}' holds no run, nor does a folder up to {DEPTH} levels below it; `kdx train` makes one in outputs/runs")
-        print(f"{runs} run{'s' * (runs > 1)} of {top} in TensorBoard: {serve(place, port)}   (Ctrl-C ends it)", flush=True)
+        print(f"{runs} run{'s' * (runs > 1)} of {top} in TensorBoard: {serve(place, port, f'kdx {top}')}   (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(SECONDS)
@@ -61,12 +61,13 @@ def number(port: str | None) -> int | None:
     return int(port)
 
 
-def serve(place: str, port: int | None) -> str:
-    """TensorBoard over `place`, in a thread of its own and on the loopback address only. Returns its address."""
+def serve(place: str, port: int | None, title: str) -> str:
+    """TensorBoard over `place`, in a thread of its own and on the loopback address only. title: of the browser's tab. Returns its address."""
     from tensorboard import program
 
     server = program.TensorBoard()
-    server.configure(argv=[None, "--logdir", place, "--host", "127.0.0.1", "--reload_interval", str(SECONDS)], port=port)
+    server.configure(argv=[None, "--logdir", place, "--host", "127.0.0.1", "--reload_interval", str(SECONDS),
+                           "--window_title", title], port=port)  # fmt: skip
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # a note on its way of loading
             return server.launch()

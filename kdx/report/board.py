@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ class Board:
     def __init__(self, folder: Path):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self.name = folder.resolve().name
+        self.folder = folder.resolve()
         self.writer = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=FLUSH_SECONDS)
 
     def add(self, summary: Any, step: int) -> None:
@@ -57,25 +56,26 @@ class Board:
 
         self._tensor(tag, create_summary_metadata(display_name=tag, description=""), [markdown.encode("utf-8", "replace")])
 
-    def layout(self, roles: Mapping[str, str]) -> None:
+    def layout(self, roles: Iterable[str]) -> None:
         """Charts that show teacher, student alone and distilled student together, those of every round too, in the custom scalars tab."""
         from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
-        category = layout_pb2.Category(title=", ".join(roles.values()))
+        category = layout_pb2.Category(title="teacher, student alone and distilled student")
         for title, metric in CHARTS.items():
             tags = [f"^{role}(-[0-9]+)?/{metric}$" for role in roles]
             category.chart.add(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
         layout = layout_pb2.Layout(category=[category])
         self._tensor(metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), layout.SerializeToString())
 
-    def start_session(self, config: Mapping) -> None:
-        """The hyperparameters. No experiment summary goes with them: TensorBoard would take one run's list for all runs of a sweep."""
+    def start_session(self, config: Mapping, name: str) -> None:
+        """The hyperparameters. name: shown before them, cut to some 15 letters.
+
+        No experiment summary goes with them: TensorBoard would take one run's list for all runs of a sweep."""
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-        found = hyperparameters(config)
         # TensorBoard averages sessions of one group, so the group is this run: its name, and what tells namesakes apart.
-        digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]
-        self.add(hparams_pb(found, trial_id=f"{self.name} {digest}"), 0)
+        digest = hashlib.sha256(f"{self.folder} {time.time_ns()}".encode()).hexdigest()[:8]
+        self.add(hparams_pb(hyperparameters(config), trial_id=f"{name} {digest}"), 0)
 
     def final(self, metrics: Mapping[str, float | None]) -> None:
         """The few numbers to show beside the hyperparameters. TensorBoard shows the first five tags there; the capital sorts them first."""

@@ -60,7 +60,7 @@ class RunFolder(Listener):
             # Unbuffered, one write a line: a kill leaves whole lines.
             self.metrics = open(self.path / "metrics.jsonl", "wb", buffering=0)  # noqa: SIM115 (closed by `end`)
             self.board = Board(self.path)
-            self.board.start_session(self.run["config"])
+            self.board.start_session(self.run["config"], " ".join(told_apart(command)) or self.path.resolve().name)
             self.board.layout(ROLES)
         self.save()
 
@@ -249,6 +249,12 @@ class RunFolder(Listener):
                 self.board.image(tag, png)
             paths[caption] = f"figures/{spot.name}"
         return paths
+
+
+def told_apart(command: Sequence[str]) -> list[str]:
+    """The words of a command line that say what a run is, and not where and how fast it is computed."""
+    words = [word for word in command if "=" in word]
+    return [word for word in words if not word.startswith(("hydra", "device", "store="))]
 
 
 def heading(stage: str) -> str:

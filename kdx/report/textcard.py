@@ -20,7 +20,8 @@ SPLITS = {"labelled": "labels", "unlabelled": "in the pool, their labels hidden"
 def card(run: Mapping, folder: str) -> str:
     """run: the content of run.json. folder: the run folder's name. TensorBoard shows no HTML in it, and names cannot become markup."""
     results = run.get("results") or {}
-    lines = [f"# {heading(run)}", f"**{escape(run['status'])}**, started {escape(run['started'])}, in {code(folder)}", code(shlex.join(run["command"]))]
+    began = escape(run["started"][:16].replace("T", " "))
+    lines = [f"# {heading(run)}", f"**{escape(run['status'])}**, started {began}, in {code(folder)}", code(shlex.join(run["command"]))]
     lines += [fenced(run["error"])] if run.get("error") else []
     lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
     if results:
@@ -29,7 +30,7 @@ def card(run: Mapping, folder: str) -> str:
         found = [*sentences(results, results["headline"]), *shifts.sentences(results), *audit.sentences(run.get("audit"))]
         lines.append("\n".join(f"- {escape(line)}" for line in found))
         lines += rounds(results)
-    lines.append(table(["", ""], [[f"**{what}**", words] for what, words in facts(run).items()]))
+    lines.append(table(["made of", ""], [[f"**{what}**", words] for what, words in facts(run).items()]))
     lines.append("Every number is in `run.json`, the whole story in `report.md`.")
     return "\n\n".join(line for line in lines if line) + "\n"
 
