@@ -103,14 +103,14 @@ class Board:
 def hyperparameters(config: Mapping, prefix: str = "") -> dict[str, bool | float | str]:
     """A nested config as flat names and scalars: {"loss": "kd", "loss.temperature": 4.0, ...}.
 
-    A node with a `_target_` has a value of its own: the option chosen, or the last word of the address. Nulls, paths, long text and names of
+    A node with a `_target_` has a value of its own: the option chosen, or the last word of the address in small letters. Nulls, paths, long text and names of
     `HIDDEN` are left out.
     """
     found: dict[str, bool | float | str] = {}
     for key, value in config.items():
         name = f"{prefix}.{key}" if prefix else str(key)
         if str(key) == "_target_" and isinstance(value, str):
-            found[prefix or "target"] = value.rpartition(".")[2]
+            found[prefix or "target"] = value.rpartition(".")[2].lower()
         elif str(key) in HIDDEN or str(key).startswith("_") or name == "choices":
             continue
         elif isinstance(value, Mapping):

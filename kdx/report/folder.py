@@ -22,7 +22,7 @@ from kdx.report.textcard import card
 from kdx.store import split_number
 
 PREFIX = {stage: role for role, stage in WEIGHTS.items()}
-LATER = {"noiseless": "without_noise", "ceiling": "with_all_labels"}
+LATER = {"noiseless": "without noise,", "ceiling": "with all labels,"}
 """Names that sort behind the others, as TensorBoard shows the first five figures only."""
 AUDITED = ("accuracy", "accuracy_all", "expected_accuracy", "kept_share", "changed", "student_accuracy")
 """What the audit tells of each round, as fractions."""
@@ -148,8 +148,8 @@ class RunFolder(Listener):
             self.save()
         figures = self.draw(told, examples)
         with writing(self.path):
-            accuracies = {f"test_accuracy_{LATER.get(role, role)}": metric(told, role, told["headline"], "test", "accuracy") for role in present(told)}
-            self.board.final({"gain": told.get("gain"), "gap_closed": told.get("gap_closed"), **accuracies})
+            accuracies = {f"{LATER.get(role, role)} accuracy": metric(told, role, told["headline"], "test", "accuracy") for role in present(told)}
+            self.board.final({"gain": told.get("gain"), "gap closed": told.get("gap_closed"), **accuracies})
             for number, found in enumerate(audit["rounds"] if audit else [], 1):
                 self.board.scalars("audit", {key: found.get(key) for key in AUDITED}, number)
         self.end("finished", figures)
@@ -222,7 +222,7 @@ class RunFolder(Listener):
             last = self.run["audit"]["rounds"][-1]
             bars = {"confidence": ("Confidence of the pseudo-labels kept", last["confidence"])}
             if self.run["audit"]["teacher"]:
-                bars["reliability"] = ("Confidence of the teacher on validation", self.run["audit"]["teacher"]["reliability"])
+                bars["teacher-confidence"] = ("Confidence of the teacher on validation", self.run["audit"]["teacher"]["reliability"])
             bars |= {f"monitor-{name}": (f"{name} of each pool row", m["histogram"]) for name, m in last["monitors"].items() if "histogram" in m}
             pictures += [(words, f"audit/{tag}", figures.bars(histogram, words)) for tag, (words, histogram) in bars.items()]
             words = "Reliability of the teacher"
@@ -252,9 +252,9 @@ class RunFolder(Listener):
 
 
 def told_apart(command: Sequence[str]) -> list[str]:
-    """The words of a command line that say what a run is, and not where and how fast it is computed."""
-    words = [word for word in command if "=" in word]
-    return [word for word in words if not word.startswith(("hydra", "device", "store="))]
+    """The words of a command line that say what a run is, and not where and how fast it is computed. The seed comes first: it is short."""
+    words = [word for word in command if "=" in word and not word.startswith(("hydra", "device", "store="))]
+    return sorted(words, key=lambda word: not word.startswith("seed="))
 
 
 def heading(stage: str) -> str:
