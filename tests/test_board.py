@@ -20,6 +20,7 @@ from kdx import compose
 from kdx.cli import main
 from kdx.commands import board
 from kdx.commands import train as training
+from kdx.commands._tell import Alone
 from kdx.faults import Fault
 from kdx.report.folder import RunFolder
 from kdx.report.mirror import LONGEST, REST, Mirror, find
@@ -358,7 +359,7 @@ SHORT = ["device=cpu", "device.threads=1", "device.checkpoint_seconds=0", "teach
 def train(folder, store):
     """What `kdx train` does after its checks."""
     order = wire(compose.check_words([*SHORT, f"store={store}"]))
-    return training.run(order, Path(folder), SHORT)
+    return training.run(order, Path(folder), SHORT, Alone())
 
 
 def curves(folder):
