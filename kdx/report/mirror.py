@@ -42,6 +42,8 @@ class Mirror:
         self.top, self.place = top, place
         self.read: dict[Path, tuple[tuple[int, int], Mapping[str, Any]]] = {}
         self.resting: dict[str, int] = {}
+        self.known: tuple[list[str], list[Mapping[str, Any]]] = ([], [])
+        self.names: list[str] = []
 
     def update(self) -> int:
         """Brings the links up to date and returns the number of runs. A new run may bring a new difference, and so new names.
@@ -68,14 +70,16 @@ class Mirror:
     def named(self, runs: Sequence[Path]) -> list[str]:
         """Names that are names of folders, too, no two alike."""
         folders = [str(run.relative_to(self.top)) if run != self.top else run.resolve().name for run in runs]
-        found: list[str] = []
-        for name, folder in zip(names([self.document(run / "run.json") for run in runs], folders), folders, strict=True):
-            plain = [re.sub(r"[^\w =.,()\[\]+:@~-]", "_", words).strip(". ") for words in (name, folder)]
-            short = plain[0] if len(plain[0]) <= LONGEST else plain[1]
-            while short in found or not short:
-                short += "+"
-            found.append(short)
-        return found
+        documents = [self.document(run / "run.json") for run in runs]
+        if (folders, documents) != self.known:
+            self.known, self.names = (folders, documents), []
+            for name, folder in zip(names(documents, folders), folders, strict=True):
+                plain = [re.sub(r"[^\w =.,()\[\]+:@~-]", "_", words).strip(". ") for words in (name, folder)]
+                short = plain[0] if len(plain[0]) <= LONGEST else plain[1]
+                while short in self.names or not short:
+                    short += "+"
+                self.names.append(short)
+        return self.names
 
     def document(self, file: Path) -> Mapping[str, Any]:
         """A run.json, read again only where it has changed; {} where it cannot be read or is no run.json."""
