@@ -30,10 +30,11 @@ complete -o nospace -o default -F _kdx kdx"""
 WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
 """Commands whose words are few and fixed. `train` and `evaluate` take overrides; where nothing fits, bash offers file names."""
 KEYED = {
+    "board": ["port"],
     "reproduce": ["seeds", "first_seed", "store"],
     "halfspace": ["dimension", "margin", "noise", "stretch", "rows", "steps", "test_rows", "seeds", "first_seed", "json"],
 }
-"""Commands with keys of their own; `reproduce` takes names of claims as well. A test holds them to the commands' OPTIONS."""
+"""Commands with keys of their own; `reproduce` takes names of claims as well, `board` a folder. A test holds them to the commands' OPTIONS."""
 
 
 def place(tree: dict, package: Sequence[str], data: Mapping) -> None:
