@@ -131,7 +131,11 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> tuple[dict[
     for role in ROLES.keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
-        results |= {"round_chosen": artifacts["student-train"].key, "round_by": "last" if order.plan.budget else "validation"}
+        by = "chain" if order.plan.assistants else "last" if order.plan.budget else "validation"
+        results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}
+    if order.plan.assistants:
+        names = [*order.config["assistants"], order.config["choices"]["student"]]
+        results["rounds"] = [{"model": name, **entry} for name, entry in zip(names, results["rounds"], strict=True)]
     audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
     return folder.finish(results, load_examples(found), order.headline, audit), order.headline, audit
 
