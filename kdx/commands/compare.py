@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,15 +17,17 @@ from kdx.disk import write_atomically
 from kdx.faults import Fault
 from kdx.folders import Run, read_run
 from kdx.report import rows
+from kdx.report.caveats import some
 from kdx.report.compare import METRICS, SORTS, Comparison, arranged, compare
-from kdx.report.entries import STUDENT, Entry, entry, pick
+from kdx.report.entries import STUDENT, Entry, entry, pick, visible
 from kdx.run import digests
 
 DEPTH = 3
 """Levels below a named folder at which a run folder may lie: outputs/sweeps/<sweep>/<job> from outputs."""
 FILES = ("csv", "json", "md", "html")
 OPTIONS = (
-    Option("where", None, "only runs of which this holds: where=loss=slam; of several all, and key=a,b is either; `where loss=slam` says the same", many=True),
+    Option("where", None, "only runs of which this holds: where=loss=slam; of several all; key=a,b is either; `where loss=slam` says the same",
+           many=True),
     Option("reference", "baseline", "what differences are taken to: each run's own matched baseline, or a row by its words: reference=loss=kd"),
     Option("metric", "accuracy", "of the test split, what is compared", tuple(METRICS)),
     Option("sort", "test", "order of the rows", tuple(SORTS)),
@@ -70,8 +71,12 @@ def main(argv: Sequence[str]) -> int:
         raise Fault(f"no run is left: {' '.join(f'where={w}' for w in words.lists['where'])} hold of none together")
     made = arranged(compare(chosen, words["reference"], words["metric"]), words["sort"])
     write(targets, made, found)
-    for line in found.lines:
-        print(line, file=sys.stderr if "-" in targets.values() else sys.stdout)
+    quiet = "-" in targets.values()
+    for line in [*([line for line in rows.sentences(made) if line.startswith("WARNING")] if quiet else []), *found.lines]:
+        print(line, file=sys.stderr if quiet else sys.stdout)
+    for kind, name in targets.items():
+        if not quiet:
+            print(f"{kind}: {name}")
     return 1 if found.damaged else 0
 
 
@@ -83,9 +88,10 @@ def plain_words(argv: Sequence[str]) -> list[str]:
         word = rest.pop(0)
         name, given, value = word.removeprefix("--").partition("=")
         if word == "where":
-            if not rest or "=" not in rest[0]:
+            if not rest or not is_setting(rest[0]):
                 raise Fault("where needs key=value behind it, such as: where loss=slam")
-            while rest and "=" in rest[0] and rest[0].partition("=")[0] not in known and not Path(rest[0]).expanduser().exists():
+            found.append(f"where={rest.pop(0)}")
+            while rest and is_setting(rest[0]) and rest[0].partition("=")[0] not in known:
                 found.append(f"where={rest.pop(0)}")
         elif word.startswith("--") and name in FILES and not given:
             is_file = bool(rest) and (rest[0] == "-" or not (rest[0].startswith("-") or "=" in rest[0] or Path(rest[0]).expanduser().is_dir()))
@@ -93,6 +99,10 @@ def plain_words(argv: Sequence[str]) -> list[str]:
         else:
             found.append(f"{name}={value}" if word.startswith("--") and name in known else word)
     return found
+
+
+def is_setting(word: str) -> bool:
+    return "=" in word and not word.startswith("-") and not Path(word).expanduser().exists()
 
 
 def files(words: Words) -> dict[str, str]:
@@ -112,18 +122,17 @@ def files(words: Words) -> dict[str, str]:
 def collect(paths: Sequence[Path]) -> Found:
     """Every run at or below the paths, checked. Raises Fault for a path that is not there or holds no run folder."""
     found, seen = Found(), set()
-    states: Counter[str] = Counter()
     named: dict[str, list[str]] = {}
     manifests: dict[Path, Mapping[str, Any] | None] = {}
     for path in paths:
         folders = run_folders(path)
         if not folders:
-            raise Fault(f"'{path}' " + ("holds no run folder, three levels down" if path.is_dir() else "does not exist: kdx compare needs run folders"))
+            raise Fault(f"'{path}' {'holds no run folder, three levels down' if path.is_dir() else 'does not exist: kdx compare needs run folders'}")
         for folder in folders:
             if folder.resolve() in seen:
                 continue
             seen.add(folder.resolve())
-            name = os.path.relpath(folder)
+            name = visible(os.path.relpath(folder))
             try:
                 run = read_run(folder)
                 state = _state(run)
@@ -132,13 +141,11 @@ def collect(paths: Sequence[Path]) -> Found:
                     found.paths[name] = folder
             except Fault as fault:
                 found.damaged += 1
-                found.lines.append(f"not read: {fault}")
+                found.lines.append(f"not read: {visible(' '.join(str(fault).split()))}")
                 continue
-            states[state] += 1
             named.setdefault(state, []).append(name)
     for state in (s for s in named if s != "finished"):
-        which = ", ".join(named[state][:3]) + (f" and {len(named[state]) - 3} more" if len(named[state]) > 3 else "")
-        found.lines.append(f"not compared: {states[state]} {'run' if states[state] == 1 else 'runs'} {state}: {which}")
+        found.lines.append(f"not compared: {len(named[state])} {'run' if len(named[state]) == 1 else 'runs'} {state}: {some(named[state])}")
     return found
 
 

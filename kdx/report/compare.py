@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kdx.faults import Fault, nearest
 from kdx.report import protocols
+from kdx.report.caveats import fold, other_code, some, twice
 from kdx.report.entries import Entry
 from kdx.report.naming import join, names
 from kdx.report.statistics import Paired, Spread, holm, interval, paired, spread
@@ -104,14 +106,15 @@ def compare(runs: Sequence[Entry], reference: str | None = None, metric: str = "
     of = replace(of, digits=2) if of.unit == 100 and tests >= 5000 else of
     groups, notes, warnings = [], [], []
     for name, found, part in zip(spoken, words, parts, strict=True):
-        kept, folded, said = _fold(name, part, metric)
+        kept, folded, said = fold(name, part, metric)
         notes += folded
         warnings += said
         groups.append(_group(name, found, kept, metric, of))
     groups = _with_reference([g for g in groups if g], reference, metric, of)
     if not groups:
         raise Fault(f"there is nothing to compare: no student has {metric} on the test split")
-    warnings += _other_code(groups) + _twice(groups)
+    told = [(g.name, g.entries) for g in groups]
+    warnings += other_code(told) + twice(told)
     groups.sort(key=lambda g: -g.test.mean if of.more else g.test.mean)
     tested = sum(g.against is not None and g.against.found.p is not None for g in groups)
     return Comparison(tuple(groups), of, metric, reference or OWN, tested, tuple(notes), tuple(warnings), protocols.shared(runs))
@@ -135,29 +138,6 @@ def _unique(spoken: Sequence[str]) -> list[str]:
     return found
 
 
-def _fold(name: str, part: Sequence[Entry], metric: str) -> tuple[list[Entry], list[str], list[str]]:
-    """(one run a seed, notes, warnings). Runs of one student are folded into the one that has most networks beside it; of two students of
-    one seed, which another code or another version made, the later counts."""
-    students: dict[str, list[Entry]] = {}
-    for e in part:
-        students.setdefault(e.student, []).append(e)
-    whole = [max(alike, key=lambda e: len(e.networks)) for alike in students.values()]
-    notes, warnings = [], []
-    if len(whole) < len(part):
-        again = [e for alike in students.values() if len(alike) > 1 for e in alike]
-        notes.append(f"{name}: {len(part)} runs are {len(whole)} students; counted once each: {_some([e.name for e in again])}")
-    for alike in students.values():
-        if len({e.score("student", metric) for e in alike}) > 1:
-            warnings.append(f"{name}: one student was measured differently in {_some([e.name for e in alike])}: other machines or numbers of threads?")
-    by_seed: dict[int, Entry] = {}
-    for e in sorted(whole, key=lambda e: e.started):
-        if e.seed in by_seed:
-            warnings.append(f"{name}: seed {e.seed} has two students, of other code or versions; {by_seed[e.seed].name} is left out, as "
-                            f"{e.name} is later")  # fmt: skip
-        by_seed[e.seed] = e
-    return [by_seed[seed] for seed in sorted(by_seed)], notes, warnings
-
-
 def _group(name: str, words: Mapping[str, str], entries: Sequence[Entry], metric: str, of: Metric) -> Group | None:
     entries = [e for e in entries if e.score("student", metric) is not None]
     if not entries:
@@ -166,7 +146,8 @@ def _group(name: str, words: Mapping[str, str], entries: Sequence[Entry], metric
     validated = [of.unit * v for e in entries if (v := e.score("student", metric, "validation")) is not None]
     own = {e.seed: e.score("baseline", metric) for e in entries}
     gain = _against("student alone", entries, {seed: v for seed, v in own.items() if v is not None}, metric, of)
-    return Group(name, words, tuple(entries), test, interval(test), spread(validated) if validated else None, gain, None, _gap_closed(entries, metric, of))
+    return Group(name, words, tuple(entries), test, interval(test), spread(validated) if validated else None, gain, None,
+                 _gap_closed(entries, metric, of))  # fmt: skip
 
 
 def _gap_closed(entries: Sequence[Entry], metric: str, of: Metric) -> float | None:
@@ -200,7 +181,8 @@ def _with_reference(groups: Sequence[Group], reference: str | None, metric: str,
         made = []
         for g, other in zip(groups, _references(groups, reference), strict=True):
             values = {e.seed: e.score("student", metric) for e in other.entries}
-            made.append(replace(g, is_reference=g is other, against=None if g is other else _against(other.name, g.entries, values, metric, of)))
+            against = None if g is other else _against(other.name, g.entries, values, metric, of)
+            made.append(replace(g, is_reference=g is other, against=against))
     corrected = holm([g.against.found.p if g.against else None for g in made])
     return [replace(g, against=replace(g.against, holm=p)) if g.against else g for g, p in zip(made, corrected, strict=True)]
 
@@ -215,50 +197,22 @@ def _references(groups: Sequence[Group], reference: str) -> list[Group]:
         raise Fault(f"reference={reference}: no row is called so, or has these words{nearest(reference, dict.fromkeys(known))}")
     found = []
     for g in groups:
-        rest = g.words.items()
-        own = fitting if len(fitting) == 1 else [g] if g in fitting else [f for f in fitting if {k: v for k, v in f.words.items() if k not in words}.items() <= rest]
+        own = fitting if len(fitting) == 1 else [g] if g in fitting else [f for f in fitting if _else(f, words).items() <= g.words.items()]
         if len(own) != 1:
-            what = "several rows fit" if own else "none of the rows that fit is its match"
-            raise Fault(f"reference={reference}: {what} '{g.name}': {_some([f.name for f in own or fitting])}; name one of them, or compare fewer with where=")
+            what = "several rows fit" if own else "none of the rows that fit is the match of"
+            told = some([f.name for f in own or fitting])
+            raise Fault(f"reference={reference}: {what} '{g.name}': {told}; name one of them, or compare fewer with where=")
         found += own
     return found
 
 
+def _else(group: Group, words: Mapping[str, str]) -> dict[str, str]:
+    """The other words of its name."""
+    return {key: value for key, value in group.words.items() if key not in words}
+
+
 def _says(group: Group, key: str) -> str | None:
     return group.words.get(key, group.entries[0].value(key))
-
-
-def _other_code(groups: Sequence[Group]) -> list[str]:
-    """Rows whose code or versions differ. The digest of the code is looked at inside a row: rows of other methods have other files."""
-    found = []
-    for g in groups:
-        codes = {e.code for e in g.entries if e.code}
-        if len(codes) > 1:
-            parts = ["; ".join(_some([e.name for e in g.entries if e.code == code]) for code in sorted(codes))]
-            found.append(f"mixed code: the students of {g.name} were trained by different code: {parts[0]}")
-    for what in ("commit", "kdx", "torch"):
-        rows: dict[str, list[str]] = {}
-        for g in groups:
-            for e in g.entries:
-                rows.setdefault(e.environment.get(what, "unknown"), []).append(g.name)
-        if len(rows) > 1:
-            told = "; ".join(f"{value} ({len(of)} runs) in {_some(list(dict.fromkeys(of)))}" for value, of in rows.items())
-            found.append(f"mixed code versions: {what} {told}")
-    return found
-
-
-def _twice(groups: Sequence[Group]) -> list[str]:
-    """Students that stand in several rows: what differs between these changes nothing, and they are not independent."""
-    rows: dict[str, list[str]] = {}
-    for g in groups:
-        for e in g.entries:
-            rows.setdefault(e.student, []).append(g.name)
-    shared = Counter(tuple(of) for of in rows.values() if len(of) > 1)
-    return [f"the same {'student stands' if n == 1 else f'{n} students stand'} in {_some(of)}: what differs between them changes nothing" for of, n in shared.items()]
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 SORTS = {
@@ -286,7 +240,5 @@ def _last(value: float | None) -> float:
 
 def _natural(name: str) -> list[tuple[int, float, str]]:
     """Numbers in a name by their size: labelled=50 before labelled=100."""
-    import re
-
     parts = re.split(r"(\d+(?:\.\d+)?)", name)
     return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts)]

@@ -79,7 +79,8 @@ MISSING = object()
 
 
 def entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str] | None = None, code: str | None = None) -> Entry:
-    """Of a finished run with a student. digests: of its splits, where the protocol names none. Raises Fault where the document is not as kdx writes it."""
+    """Of a finished run with a student. digests: of its splits, where the protocol names none. Raises Fault where the document is not as kdx
+    writes it."""
     try:
         return _entry(name, document, digests or {}, code)
     except (RecursionError, OverflowError) as error:
@@ -99,14 +100,14 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
     weights = results.get("headline")
     if weights not in ("last", "best"):
         raise Fault(f"'{name}' is not as kdx writes it: results.headline must be last or best")
-    networks = {role: _network(results[role], weights, f"results.{role}", name) for role in ROLES if results.get(role)}
+    networks = {role: _network(results[role], weights, role, name) for role in ROLES if results.get(role)}
     if "student" not in networks or STUDENT not in keys or networks["student"].score("test", "accuracy") is None:
         raise Fault(f"'{name}' has no student that was measured")
     return Entry(
         name=name, seed=seed, settings=settings, everything=everything, choices=_choices(config, name),
         given=_given(document.get("command")), student=keys[STUDENT], keys=keys, protocol=protocol,
         digests=_texts(protocol.get("digests")) or digests, environment=_texts(document.get("environment")), code=code,
-        classes=tuple(str(c) for c in _expect(results.get("classes"), list, name, "results.classes")), weights=weights, networks=networks,
+        classes=tuple(visible(str(c)) for c in _expect(results.get("classes"), list, name, "results.classes")), weights=weights, networks=networks,
         started=str(document.get("started") or ""),
     )  # fmt: skip
 
@@ -116,7 +117,9 @@ def _apart(key: str) -> bool:
     return key in APART or key.split(".")[0] in APART or (key.startswith("dataset.") and key.endswith("root"))
 
 
-def _network(found: Any, weights: str, where: str, name: str) -> Network:
+def _network(found: Any, weights: str, role: str, name: str) -> Network:
+    """Of others than the student no tables are taken."""
+    where = f"results.{role}"
     found = _expect(found, dict, name, where)
     splits = _expect(found.get(weights), dict, name, f"{where}.{weights}")
     about = {key: _number(found[key], name, f"{where}.{key}") for key in ABOUT if found.get(key) is not None}
@@ -127,7 +130,7 @@ def _network(found: Any, weights: str, where: str, name: str) -> Network:
             scores[split] = {key: _number(measured[key], name, f"{where}.{split}.{key}") for key in SCORES if measured.get(key) is not None}
             if not 0 <= scores[split].get("accuracy", 0) <= 1:
                 raise Fault(f"'{name}' is not as kdx writes it: {where}.{split}.accuracy must be a fraction")
-    test = splits.get("test") or {}
+    test = (splits.get("test") or {}) if role == "student" else {}
     return Network(about, scores, _confusion(test.get("confusion"), name), _reliability(test.get("reliability"), name))
 
 
@@ -135,9 +138,9 @@ def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:
     if not found:
         return None
     rows = [_expect(row, list, name, "confusion") for row in _expect(found, list, name, "confusion")]
-    if any(len(row) != len(rows) for row in rows):
-        raise Fault(f"'{name}' is not as kdx writes it: a confusion matrix has as many columns as rows")
-    return tuple(tuple(int(_number(count, name, "confusion")) for count in row) for row in rows)
+    if any(len(row) != len(rows) or any(type(count) is not int or not 0 <= count <= LARGEST for count in row) for row in rows):
+        raise Fault(f"'{name}' is not as kdx writes it: a confusion matrix holds counts, and as many columns as rows")
+    return tuple(map(tuple, rows))
 
 
 def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] | None:
@@ -147,7 +150,8 @@ def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] |
     found = _expect(found, dict, name, "reliability")
     made = {}
     for key in ("edges", "counts", "confidence", "right"):
-        made[key] = tuple(None if v is None else _number(v, name, f"reliability.{key}") for v in _expect(found.get(key), list, name, f"reliability.{key}"))
+        what = f"reliability.{key}"
+        made[key] = tuple(None if v is None else _number(v, name, what) for v in _expect(found.get(key), list, name, what))
     bins = len(made["counts"])
     whole = all(v is not None for key in ("edges", "counts", "right") for v in made[key])
     if not whole or len(made["edges"]) != bins + 1 or any(len(made[key]) != bins for key in ("confidence", "right")):
@@ -161,7 +165,7 @@ def _choices(config: Mapping[str, Any], name: str) -> dict[str, str]:
     """Of `augment`, of which several are taken, the names are the keys."""
     found = {} if config.get("choices") is None else _expect(config["choices"], dict, name, "config.choices")
     several = {"augment": list(config["augment"]) or "none"} if isinstance(config.get("augment"), dict) else {}
-    return {str(key): written(str(key), value) for key, value in (several | found).items() if value is not None}
+    return {visible(str(key)): written(str(key), value) for key, value in (several | found).items() if value is not None}
 
 
 def _given(command: Any) -> frozenset[str]:
@@ -171,7 +175,7 @@ def _given(command: Any) -> frozenset[str]:
 
 
 def _texts(found: Any) -> dict[str, str]:
-    return {str(key): str(value) for key, value in found.items() if value is not None} if isinstance(found, Mapping) else {}
+    return {str(key): visible(str(value)) for key, value in found.items() if value is not None} if isinstance(found, Mapping) else {}
 
 
 def _expect(value: Any, kind: type, name: str, what: str) -> Any:
@@ -191,9 +195,9 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
     """(dotted key, value) of every leaf; a list is one."""
     for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{visible(str(key))}.")
         else:
-            yield f"{prefix}{key}", value
+            yield f"{prefix}{visible(str(key))}", value
 
 
 def written(key: str, value: Any) -> str:
@@ -205,7 +209,7 @@ def written(key: str, value: Any) -> str:
 
 def visible(text: str) -> str:
     """On one line, and without characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def pick(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Entry]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from kdx.faults import Faults
-from kdx.report.entries import Entry, written
+from kdx.report.entries import Entry, visible, written
 
 FREE = ("dataset.labelled", "dataset.unlabelled")
 """Sizes that do not move the test and the validation rows of a seed: how many labels are enough is a fair question."""
@@ -105,7 +105,7 @@ def _data(entry: Entry, without: Sequence[str] = ()) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else "none" if value is None else str(value)
+    return visible(", ".join(value) if isinstance(value, tuple) else "none" if value is None else str(value))
 
 
 def _told(parts: Sequence[tuple[str, Sequence[Entry]]], name: Name) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdx.report.caveats import some
 from kdx.report.compare import OWN, Against, Comparison, Group
 from kdx.report.entries import Entry
 from kdx.report.markdown import escape
@@ -83,7 +84,7 @@ def sentences(found: Comparison) -> list[str]:
                      "run more with -m seed=0,1,2,3,4.")  # fmt: skip
     pairs = [g for g in found.groups if not g.is_reference and len(g.against.seeds if g.against else ()) < g.test.n]
     if pairs:
-        lines.append(f"Without a pair for every seed: {', '.join(g.name for g in pairs[:3])}{f' and {len(pairs) - 3} more' if len(pairs) > 3 else ''}.")
+        lines.append(f"Without a pair for every seed: {some([g.name for g in pairs])}.")
     return [*lines, *(f"Folded: {note}." for note in found.notes), *(f"WARNING: {warning}." for warning in found.warnings)]
 
 
@@ -160,7 +161,8 @@ def _is_number(text: str) -> bool:
 
 def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
     """further: lines of what was left out before."""
-    made = [{**record, "words": dict(g.words), "runs": [run(found, e) for e in g.entries]} for record, g in zip(records(found), found.groups, strict=True)]
+    made = [{**record, "words": dict(g.words), "runs": [run(found, e) for e in g.entries]}
+            for record, g in zip(records(found), found.groups, strict=True)]  # fmt: skip
     return dump({"metric": found.measure, "unit": "per cent" if found.metric.unit == 100 else None, "more_is_better": found.metric.more,
                  "reference": found.reference, "comparisons": found.comparisons, "level": LEVEL, "protocol": found.protocol,
                  "notes": [*found.notes, *further], "warnings": found.warnings, "rows": made})  # fmt: skip
@@ -169,7 +171,7 @@ def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
 def run(found: Comparison, e: Entry) -> dict[str, Any]:
     """One run behind a row."""
     values = {role: e.score(role, found.measure) for role in ("teacher", "baseline", "student", "ceiling")}
-    return {"run": e.name, "seed": e.seed, "student": e.student, "commit": e.environment.get("commit"), "kdx": e.environment.get("kdx"),
+    return {"run": e.name, "seed": e.seed, "student_key": e.student, "commit": e.environment.get("commit"), "kdx": e.environment.get("kdx"),
             **{role: None if value is None else found.metric.unit * value for role, value in values.items()}}  # fmt: skip
 
 
