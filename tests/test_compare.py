@@ -49,7 +49,7 @@ def test_holm_by_hand():
 def test_interval_by_hand():
     """1, 2, 3: mean 2, deviation 1; t with two degrees of freedom at .975 is 4.302653, over the root of 3."""
     assert interval(spread([1.0, 2.0, 3.0])) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6)
-    assert interval(spread([4.0])) is None
+    assert interval(spread([4.0])) is None and interval(spread([0.1 + 0.2, 0.3])) is None
 
 
 def test_a_row_by_hand():

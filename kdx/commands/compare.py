@@ -150,13 +150,13 @@ def collect(paths: Sequence[Path]) -> Found:
 
 
 def run_folders(top: Path) -> list[Path]:
-    """Run folders at `top` and below, in order; links are not followed, and nothing is looked for inside a run folder."""
+    """Run folders at `top` and below, in order; links are not followed, and nothing is looked for inside a run folder or a store."""
     found = []
     for folder, below, names in os.walk(top):
         if "run.json" in names:
             found.append(Path(folder))
             below.clear()
-        elif len(Path(folder).relative_to(top).parts) >= DEPTH:
+        elif len(Path(folder).relative_to(top).parts) >= DEPTH or {"prepare", "locks"} <= set(below):
             below.clear()
         below.sort(key=_order)
     return found
@@ -201,6 +201,15 @@ def _manifest(run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | Non
         if manifests[file]:
             return manifests[file]
     return None
+
+
+def summary(folder: Path) -> tuple[Comparison | None, list[str]]:
+    """(the comparison of a sweep's folder for `show`, lines of what is not in it); None where there is nothing to compare, and the lines say why."""
+    try:
+        found = collect([folder])
+        return (compare(found.entries) if found.entries else None), found.lines
+    except Fault as fault:
+        return None, str(fault).splitlines()
 
 
 def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:

@@ -59,7 +59,7 @@ def t_test(differences: Spread) -> float | None:
     None for one value, and where all are the same up to rounding: they say nothing of how far the next one would lie.
     """
     found = differences
-    if found.deviation is None or found.deviation <= 1e-12 * max(abs(found.low), abs(found.high), 1e-12):
+    if _alike(found):
         return None
     from scipy.special import stdtr  # Student's distribution function; scipy.stats would take four times as long to import
 
@@ -67,13 +67,18 @@ def t_test(differences: Spread) -> float | None:
 
 
 def interval(values: Spread, level: float = 1 - LEVEL) -> tuple[float, float] | None:
-    """Student's interval of the mean, mean +- t s / sqrt(n) with n - 1 degrees of freedom; None for one value."""
-    if values.deviation is None:
+    """Student's interval of the mean, mean +- t s / sqrt(n) with n - 1 degrees of freedom; None where `t_test` has none."""
+    if _alike(values):
         return None
     from scipy.special import stdtrit
 
     half = float(stdtrit(values.n - 1, (1 + level) / 2)) * values.deviation / math.sqrt(values.n)
     return values.mean - half, values.mean + half
+
+
+def _alike(values: Spread) -> bool:
+    """One value, or all the same up to rounding."""
+    return values.deviation is None or values.deviation <= 1e-12 * max(abs(values.low), abs(values.high), 1e-12)
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
