@@ -11,11 +11,12 @@ from typing import Any
 
 from kdx.checks import choice, flag, integer, number
 from kdx.faults import Fault
+from kdx.turns import take
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """device: auto | cpu | cuda | cuda:N | mps. threads: "auto" or a count. workers: threads that prepare batches ahead (0: none).
+    """device: auto | cpu | cuda | cuda:N | mps. threads: "auto" (see `share_of_cores`) or a count. workers: threads that prepare batches ahead (0: none).
 
     checkpoint_seconds: time between checkpoints of a training stage. compile: torch.compile for what trains.
     """
@@ -49,10 +50,11 @@ class Runtime:
             index = device.partition(":")[2] or "0"
             if not index.isdigit() or int(index) >= number_of:
                 raise Fault(f"device={self.device} is not here: torch {torch.__version__} sees {number_of} CUDA devices; use device=cpu or device=auto")
+            if device == "cuda" and number_of > 1:
+                device = f"cuda:{take([str(torch.cuda.get_device_properties(i).uuid) for i in range(number_of)])}"
         if device == "mps" and not torch.backends.mps.is_available():
             raise Fault("device=mps is not here: this machine or this build of torch has none; use device=cpu or device=auto")
-        threads = len(os.sched_getaffinity(0)) if self.threads == "auto" and _tells_affinity() else self.threads
-        threads = (os.cpu_count() or 1) if threads == "auto" else threads
+        threads = share_of_cores() if self.threads == "auto" else self.threads
         torch.set_num_threads(threads)
         _keep_big_blocks()
         return replace(self, device=device, threads=threads)
@@ -80,6 +82,13 @@ class Runtime:
 
         module = module.to(self.device)
         return module.to(memory_format=torch.channels_last) if self.channels_last else module
+
+
+def share_of_cores() -> int:
+    """Threads for `auto`: OMP_NUM_THREADS, which launchers set for runs side by side, but no more than the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if _tells_affinity() else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(asked), cores) if asked.isdigit() and int(asked) > 0 else cores
 
 
 def _tells_affinity() -> bool:
