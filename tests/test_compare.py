@@ -145,8 +145,9 @@ def test_runs_without_a_baseline_have_no_gain():
 
 def test_seed_store_device_and_controls_make_no_row():
     words = [(), ("device=cpu", "device.threads=1"), ("store=elsewhere", "allow=[kdx]"), ("ceiling=true", "shift=blur")]
-    (row,) = compare([run(w, seed) for seed, w in enumerate(words)]).groups
-    assert row.test.n == len(words) and row.name == "loss=kd student=cnn_tiny"
+    entries = [run(w, seed) for seed, w in enumerate(words)] + [run((), 9, config__choices__launcher="joblib", config__choices__sweeper="optuna")]
+    (row,) = compare(entries).groups
+    assert row.test.n == len(entries) and row.name == "loss=kd student=cnn_tiny"
 
 
 def test_an_option_and_the_same_values_by_hand_are_one_row():

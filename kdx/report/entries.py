@@ -14,7 +14,7 @@ from typing import Any
 from kdx.faults import Fault, nearest
 from kdx.report.judge import ROLES
 
-APART = {"seed", "store", "device", "allow", "stages", "baseline", "noiseless", "ceiling", "shift", "headline", "experiment", "choices"}
+APART = {"seed", "store", "device", "launcher", "sweeper", "allow", "stages", "baseline", "noiseless", "ceiling", "shift", "headline", "experiment", "choices"}
 APART |= {"pseudo_label.limit", "pseudo_label.near_chance"}
 """Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are measured as well; the weights that
 the table shows, which are the protocol's; and `experiment`, which only sets other keys."""
