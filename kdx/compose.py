@@ -103,9 +103,9 @@ def swept_key(word: str) -> str | None:
     return found[0].get_key_element().lstrip("+") if found and found[0].is_sweep_override() else None
 
 
-def chosen(words: Sequence[str], group: str, default: str) -> str:
-    """The option that the words take of a group that only says how a sweep is run."""
-    return next((w.partition("=")[2] for w in reversed(words) if w.lstrip("+").partition("=")[0] == group), default)
+def all_combinations(words: Sequence[str]) -> bool:
+    """Whether the runs of a sweep are known beforehand: not where the words name a sweeper that searches."""
+    return not any(w.lstrip("+").partition("=")[0] in ("sweeper", "hydra/sweeper") and w.partition("=")[2] not in (GRID, "basic") for w in words)
 
 
 def own_words(words: Sequence[str]) -> list[str]:
@@ -119,7 +119,7 @@ def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]],
     Of a sweeper that searches: the runs at the ends of its ranges, as examples.
     """
     choices, faults = [], []
-    grid = chosen(words, "sweeper", GRID) == GRID
+    grid = all_combinations(words)
     for override in _parse(words, faults):
         if not override.is_sweep_override():
             choices.append([override.input_line])
@@ -136,7 +136,7 @@ def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]],
 
 def _swept(override: Override) -> list[str]:
     value = override.value()
-    return value.filter(options_of(override.key_or_group)) if isinstance(value, Glob) else list(override.sweep_string_iterator())
+    return sorted(value.filter(options_of(override.key_or_group))) if isinstance(value, Glob) else list(override.sweep_string_iterator())
 
 
 def _parse(words: Sequence[str], faults: list[str]) -> list[Override]:
@@ -184,6 +184,19 @@ def _spread(word: str) -> str:
         return word
     inside = sorted(option for option in options_of(group) if option.startswith(f"{value}/"))
     return f"{group}={','.join(inside)}" if inside and value not in options_of(group) else word
+
+
+def listed(words: Sequence[str]) -> list[str]:
+    """Words with several values as plain lists of them, key=a,b,c: from here on everybody sees the same ones in the same order."""
+    return [_listed(word) for word in words]
+
+
+def _listed(word: str) -> str:
+    found = _parse([word], [])
+    if not found or not found[0].is_sweep_override() or not found[0].is_discrete_sweep():
+        return word
+    values = list(map(str, _swept(found[0])))
+    return f"{found[0].get_key_element()}={','.join(values)}" if values else word
 
 
 def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
@@ -344,8 +357,10 @@ def quiet_hydra(words: Sequence[str]) -> None:
 
 def sweep_folder(words: Sequence[str]) -> tuple[Path, bool]:
     """(the folder of a sweep, whether the words name it)"""
-    named = [o.value() for o in _parse(words, []) if o.key_or_group == "hydra.sweep.dir"]
-    return Path(named[-1] if isinstance(named[-1], str) else str(named[-1])) if named else SWEEPS / run_name([w for w in own_words(words) if swept_key(w)]), bool(named)
+    named = [str(o.value()) for o in _parse(words, []) if o.key_or_group == "hydra.sweep.dir"]
+    if named:
+        return Path(named[-1]), True
+    return SWEEPS / run_name([w for w in own_words(words) if swept_key(w)]), False
 
 
 def in_sweep() -> bool:

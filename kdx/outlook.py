@@ -260,8 +260,7 @@ def of_teacher(survey: Survey, job: Job, step: Step) -> str:
 
 def rules(survey: Survey, job: Job) -> list[str]:
     """The protocol of a run, which a comparison must agree on, in words."""
-    told, plan = protocol(job.order, job.first(PREPARE).artifact), job.order.plan
-    counts = told["counts"]
+    told, plan, counts = protocol(job.order, None), job.order.plan, job.data["counts"]
     found = [f"splits of {job.order.config['choices']['dataset']}, drawn by the seed: {counts['labelled']:,} labelled, {counts['unlabelled']:,} in the "
              f"pool without, {counts['validation']:,} validation, {counts['test']:,} test",
              f"selection: {told['selection']}; the table shows the {told['headline']} weights",
@@ -269,4 +268,6 @@ def rules(survey: Survey, job: Job) -> list[str]:
              f"matched baseline: {told['baseline'] or 'none (baseline=false)'}"]  # fmt: skip
     if plan.rounds > 1:
         found.append(f"rounds: {plan.rounds}, of which " + ("the last counts" if plan.budget else "the best on validation counts"))
+    if plan.assistants:
+        found.append(f"assistants: {len(plan.assistants)} between teacher and student, each taught by the one before and trained as the student is")
     return found

@@ -240,7 +240,7 @@ def test_a_planted_violation_is_found(tmp_path, name, text, expected):
 @pytest.mark.parametrize(
     "module",
     ["kdx.faults", "kdx.locate", "kdx.store", "kdx.stages", "kdx.compose", "kdx.report", "kdx.lineage", "kdx.cache", "kdx.commands"]
-    + ["kdx.commands.cache", "kdx.commands.evaluate", "kdx.commands.export", "kdx.commands.plan", "kdx.outlook", "kdx.cli"],
+    + ["kdx.commands.cache", "kdx.commands.compare", "kdx.commands.evaluate", "kdx.commands.export", "kdx.commands.plan", "kdx.outlook", "kdx.cli"],
 )
 def test_importing_it_loads_no_torch(root, module):
     """What the AST cannot see: torch coming in through another module or package."""

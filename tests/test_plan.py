@@ -81,6 +81,7 @@ CASES = {
     "patience": ["loss=self_training", "rounds=3", "round_patience=1", "select.threshold=0.12", "student_train.lr=1e-12", "seed=1"],
     "bought": ["select=rad", "budget=20", "rounds=2"],
     "no teacher": ["loss=fixmatch"],
+    "chain": ["recipe=chain", "assistants=[mlp]", "seed=13", "baseline=false"],
     "no baseline": ["baseline=false", "loss=slam"],
     "teacher only": ["stages=[teacher_pretrain]", "seed=2"],
     "controls": ["ceiling=true", "noiseless=true", "student.dropout=0.1"],
@@ -90,7 +91,7 @@ CASES = {
 }
 
 
-SLOW = ("patience", "live and hidden", "doubt", "precision")
+SLOW = ("patience", "chain", "live and hidden", "doubt", "precision")
 
 
 @pytest.mark.parametrize("words", [pytest.param(words, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, words in CASES.items()])

@@ -28,7 +28,7 @@ class Alone:
 
         place = os.path.relpath(folder.path)
         print_table(results, headline, folder.warnings, audit=audit)
-        print(f"\nrun folder: {place}   (report.md, run.json; curves: tensorboard --logdir {place})")
+        print(f"\nrun folder: {place}   (report.md, run.json; curves: kdx board {place})")
 
     def failed(self, reason: str, path: os.PathLike) -> None:
         print(f"{reason}\nthe run failed; its traceback is in {os.path.relpath(path)}/run.json", file=sys.stderr)

@@ -36,12 +36,18 @@ def main(argv: Sequence[str]) -> int:
     words = compose.spread(compose.plus_less(compose.quote_paths(words)))
     compose.register_names()
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
+    command = ["kdx", "train", *flags, *words]
+    words = compose.listed(words) if multirun and compose.all_combinations(words) else words
     jobs = [] if asking else check(words, multirun)
     quiet_writers()
     codes.clear()
     if multirun and not asking:
-        return _sweep.run(flags, words, jobs, launch)
-    launch([*flags, *words])
+        return _sweep.run(command, flags, words, jobs, launch)
+    try:
+        launch([*flags, *words])
+    except KeyboardInterrupt:
+        if INTERRUPTED not in codes:
+            raise
     return max(codes, default=0)
 
 
@@ -52,11 +58,10 @@ def launch(words: Sequence[str]) -> None:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except (hydra.errors.HydraException, compose.OmegaConfBaseException) as error:
         raise Fault(compose.first_line(error)) from error
+    except BrokenPipeError:
+        raise
     except OSError as error:  # a run's own failures are recorded by `run`; this one came while its folder was made
         raise Fault(f"the run folder cannot be written: {error.strerror or error} ('{error.filename}'); set hydra.run.dir=PATH") from error
-    except KeyboardInterrupt:
-        if INTERRUPTED not in codes:
-            raise
 
 
 def quiet_writers() -> None:
@@ -77,7 +82,7 @@ def task(config: Any) -> float:
         codes.append(run(order, path, words, _sweep.teller(path, words)))
     if codes[-1] == INTERRUPTED:
         raise KeyboardInterrupt
-    if codes[-1] == UNREAD:
+    if codes[-1] == UNREAD and compose.in_sweep():
         raise BrokenPipeError
     return _sweep.validation_error(sweep.read(path / "run.json"))
 
@@ -126,7 +131,11 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> tuple[dict[
     for role in ROLES.keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
-        results |= {"round_chosen": artifacts["student-train"].key, "round_by": "last" if order.plan.budget else "validation"}
+        by = "chain" if order.plan.assistants else "last" if order.plan.budget else "validation"
+        results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}
+    if order.plan.assistants:
+        names = [*order.config["assistants"], order.config["choices"]["student"]]
+        results["rounds"] = [{"model": name, **entry} for name, entry in zip(names, results["rounds"], strict=True)]
     audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
     return folder.finish(results, load_examples(found), order.headline, audit), order.headline, audit
 

@@ -160,7 +160,7 @@ def stages(run: Mapping, artifacts: Mapping[str, str]) -> list[str]:
 
 def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> list[str]:
     where = shlex.quote(folder)
-    lines = ["## Looking closer", f"Curves, hyperparameters, pictures:\n\n{fenced(f'tensorboard --logdir {where}')}"]
+    lines = ["## Looking closer", f"Curves, hyperparameters, pictures:\n\n{fenced(f'kdx board {where}')}"]
     if run.get("status") == "finished" and "student-train" in artifacts:
         lines.append(f"The student alone, with a loader and a card of lineage:\n\n{fenced(f'kdx export {where}')}")
     weights = [f"- {ROLES[role]}: {code(artifacts[stage])}" for role, stage in WEIGHTS.items() if stage in artifacts]
