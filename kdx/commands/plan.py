@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdx import compose
-from kdx.commands._check import check
+from kdx.commands._check import check, read
 from kdx.commands._show import table
 from kdx.faults import Fault
-from kdx.words import apart, use_own
 
 HELP = """kdx plan WORDS
 
@@ -26,7 +25,7 @@ LISTS = ("--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
 
 def main(argv: Sequence[str]) -> int:
     rest, file = take_file(argv)
-    flags, words = apart(rest)
+    flags, _, words = read(rest)
     if "--help" in flags:
         print(HELP)
         return 0
@@ -34,16 +33,13 @@ def main(argv: Sequence[str]) -> int:
         from kdx.commands import train
 
         return train.main(rest)
-    use_own(flags)
-    words = compose.spread(compose.plus_less(compose.quote_paths(words)))
-    compose.register_names()
     jobs = check(words, "--multirun" in flags)
 
     from kdx.outlook import look_ahead
 
     with Telling() as telling:
         plan = {"command": ["kdx", "plan", *argv], **look_ahead(((compose.own_words(job.words), job.order) for job in jobs), telling)}
-    if compose.chosen(words, "sweeper", compose.GRID) != compose.GRID:
+    if "--multirun" in flags and not compose.all_combinations(words):
         plan["searched"] = "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
     show(plan)
     if file:

@@ -13,14 +13,13 @@ import hydra
 
 from kdx import compose, sweep
 from kdx.commands import _sweep
-from kdx.commands._check import check
+from kdx.commands._check import check, read
 from kdx.commands._tell import Alone, InSweep
 from kdx.faults import Fault
 from kdx.locate import conf_dir
 from kdx.run import ROLES, environment, load_examples, perform, protocol
 from kdx.store import Listener
 from kdx.wiring import Order, wire
-from kdx.words import apart, use_own
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
 log = logging.getLogger("kdx")
@@ -31,13 +30,9 @@ codes: list[int] = []
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; 130: interrupted."""
-    flags, words = apart(argv)
-    use_own(flags)
-    words = compose.spread(compose.plus_less(compose.quote_paths(words)))
-    compose.register_names()
+    flags, typed, words = read(argv)
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
-    command = ["kdx", "train", *flags, *words]
-    words = compose.listed(words) if multirun and compose.all_combinations(words) else words
+    command = ["kdx", "train", *flags, *typed]
     jobs = [] if asking else check(words, multirun)
     quiet_writers()
     codes.clear()
