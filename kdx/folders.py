@@ -5,7 +5,6 @@ A folder may come from somebody else, may have been moved, or its store may be g
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdx import stages
+from kdx import disk, stages
 from kdx.artifact import MANIFEST, Artifact, key_of, verify
 from kdx.component import targets
 from kdx.faults import Fault, nearest
@@ -210,11 +209,7 @@ def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise Fault(f"'{file}' cannot be read: {str(error).splitlines()[0]}") from error
-    return expect(found, dict, file, "all of it")
+    return expect(disk.read_json(file), dict, file, "all of it")
 
 
 def expect(value: Any, kind: type, file: Path, what: str) -> Any:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass, replace
 from typing import Any
 
+import kdx
 from kdx.checks import choice, flag, integer, number
 from kdx.faults import Fault
+
+MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,8 @@ class Runtime:
         kind = self.device.split(":")[0] if isinstance(self.device, str) else self.device
         choice("device.device", kind, ("auto", "cpu", "cuda", "mps"))
         if self.threads != "auto":
-            integer("device.threads", self.threads, low=1)
-        integer("device.workers", self.workers, low=0)
+            integer("device.threads", self.threads, low=1, high=MOST_THREADS)
+        integer("device.workers", self.workers, low=0, high=MOST_THREADS)
         number("device.checkpoint_seconds", self.checkpoint_seconds, low=0)
         for name in ("channels_last", "compile"):
             flag(f"device.{name}", getattr(self, name))
@@ -51,11 +55,17 @@ class Runtime:
                 raise Fault(f"device={self.device} is not here: torch {torch.__version__} sees {number_of} CUDA devices; use device=cpu or device=auto")
         if device == "mps" and not torch.backends.mps.is_available():
             raise Fault("device=mps is not here: this machine or this build of torch has none; use device=cpu or device=auto")
-        threads = len(os.sched_getaffinity(0)) if self.threads == "auto" and _tells_affinity() else self.threads
-        threads = (os.cpu_count() or 1) if threads == "auto" else threads
+        threads = cores() if self.threads == "auto" else self.threads
         torch.set_num_threads(threads)
         _keep_big_blocks()
         return replace(self, device=device, threads=threads)
+
+    def where(self) -> dict[str, Any]:
+        """Where a settled runtime computes, and with what: all that may change the last bits of a result."""
+        import torch
+
+        hardware = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else _processor()
+        return {"device": self.device, "threads": torch.get_num_threads(), "hardware": hardware, **versions()}
 
     def describe(self) -> str:
         """The machine in words, for what depends on it (probe)."""
@@ -80,6 +90,17 @@ class Runtime:
 
         module = module.to(self.device)
         return module.to(memory_format=torch.channels_last) if self.channels_last else module
+
+
+def versions() -> dict[str, str]:
+    """Of what computes, told without importing it."""
+    return {"kdx": kdx.__version__, "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}}  # fmt: skip
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if _tells_affinity() else os.cpu_count() or 1
 
 
 def _tells_affinity() -> bool:

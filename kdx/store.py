@@ -188,7 +188,7 @@ class Store:
                 stage(Work(partial, name, self.listener), self.runtime, **inputs)
                 for cut_off in partial.rglob("*.tmp"):  # a kill in the middle of writing leaves one
                     cut_off.unlink()
-                seal(partial, {**whole, "seconds": time.monotonic() - begun, "created": time.time()})
+                seal(partial, {**whole, "made": self.runtime.where(), "seconds": time.monotonic() - begun, "created": time.time()})
             for leftover in LEFTOVERS:
                 (partial / leftover).unlink(missing_ok=True)
             if final.exists():

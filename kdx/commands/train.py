@@ -17,7 +17,7 @@ import hydra
 from kdx import compose
 from kdx.faults import Fault, Faults
 from kdx.locate import conf_dir
-from kdx.run import ROLES, all_stored, environment, load_examples, perform, protocol
+from kdx.run import ROLES, all_stored, environment, load_examples, perform, protocol, trace
 from kdx.store import Listener
 from kdx.wiring import Order, examine, wire
 from kdx.words import apart, use_own
@@ -134,6 +134,7 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> None:
     for name, artifact in artifacts.items():
         folder.link(name, artifact.path)
     results = found.json("results.json")
+    trace(folder.run, results, artifacts)
     for role in ROLES.keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
