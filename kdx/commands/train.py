@@ -90,13 +90,13 @@ def task(config: Any) -> None:
         raise KeyboardInterrupt
 
 
-def run(order: Order, path: Path, words: Sequence[str]) -> int:
+def run(order: Order, path: Path, words: Sequence[str], command: str = "train") -> int:
     from kdx.report.folder import RunFolder
     from kdx.report.listener import Many
     from kdx.report.progress import Progress
 
     try:
-        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *words])
+        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", command, *words])
         folder.run["store"] = str(order.store.resolve())
         folder.save()
     except Fault as fault:
@@ -108,7 +108,7 @@ def run(order: Order, path: Path, words: Sequence[str]) -> int:
         finish(order, folder, found, artifacts)
     except KeyboardInterrupt:
         folder.interrupt()
-        print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', 'train', *words])}", file=sys.stderr)
+        print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(folder.run['command'])}", file=sys.stderr)
         return 130
     except (BrokenPipeError, SystemExit) as error:  # nobody reads the table any more (kdx train | head), which rich turns into an exit
         if folder.run["status"] != "finished":
