@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.component import sha256
-from kdx.disk import is_file, read_json, write_atomically
+from kdx.disk import read_json, write_atomically
 from kdx.faults import Fault
 
 MANIFEST = "manifest.json"
@@ -56,7 +56,7 @@ def verify(path: Path) -> str | None:
         return f"{path / MANIFEST} cannot be read"
     for name, (size, digest) in files.items():
         file = path / name
-        if not is_file(file):
+        if not os.path.isfile(file):
             return f"{file} is missing"
         if file.stat().st_size != size:
             return f"{file} has {file.stat().st_size} bytes instead of {size}"

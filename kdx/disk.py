@@ -35,14 +35,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     os.replace(temporary, path)
 
 
-def is_file(path: Path) -> bool:
-    """Whether a file is there; False as well for a path that no file can have (too long, say) and for what is a pipe or a device."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
 def read_json(path: Path, *, strict: bool = True) -> Any:
     """The content of a JSON file, whoever wrote it: characters that a terminal would obey become text that shows them.
 
@@ -50,7 +42,7 @@ def read_json(path: Path, *, strict: bool = True) -> Any:
     missing, is no file (a pipe would be waited for), is too large or too deep, is no JSON, names a key twice, or has a number of endless length.
     """
     try:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise Fault(f"'{path}' cannot be read: it is no file")
         if path.stat().st_size > LARGEST:
             raise Fault(f"'{path}' is too large: kdx reads JSON of up to {LARGEST >> 20} MiB, and this has {path.stat().st_size >> 20}")

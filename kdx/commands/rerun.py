@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,8 @@ from kdx import alike, checks, compose, saved
 from kdx.alike import Likeness
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
-from kdx.disk import is_file, read_json
 from kdx.faults import Fault, Faults, shows
-from kdx.folders import Run, read_run
+from kdx.folders import Run, read_json, read_run
 from kdx.report.plain import dump, write_atomically
 from kdx.run import all_stored
 from kdx.runtime import cores
@@ -86,7 +86,7 @@ def folder(words: Words, run: Run) -> Path:
     if not words["to"]:
         return Path("outputs/reruns") / compose.run_name([run.path.resolve().name])
     to = checks.folder("to", words["to"])
-    if is_file(to / REPORT) and read_json(to / REPORT).get("of") == str(run.path.resolve()):
+    if os.path.isfile(to / REPORT) and read_json(to / REPORT).get("of") == str(run.path.resolve()):
         return to
     if to.is_symlink() or (to.exists() and any(to.iterdir())):
         raise Fault(f"'{to}' is there already, and is no rerun of '{run.path}': choose another folder with to=FOLDER")
@@ -195,12 +195,18 @@ def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
     if stored:
         everything = len(stored) == len(now.stages)
         print(shows(f"from the store: {'everything, so nothing was computed again' if everything else ', '.join(stored)}"))
+    if now.document["status"] != "finished":
+        there = " as it did there" if run.document.get("error") == now.document.get("error") else ""
+        print(f"the run failed here{there}: nothing to compare")
+        return
     if not found.known:
         how = run.document.get("status")
         print(shows(f"there is nothing to compare with: the run '{run.path}' has no results (its status is {str(how)[:40]!r})"))
     elif found.same:
         network = f", and the student's weights (SHA-256 {found.student})" if found.student else ""
         print(f"the same, bit for bit: {found.compared} numbers{network}")
+        other = ", ".join(shows(what) for what, _, _ in found.environment)
+        print(f"with another {other}" if other else "with the same versions, device and threads")
     elif found.numbers:
         rows = [[what, figure(before), figure(after), difference(before, after)] for what, before, after in alike.listed(found.numbers, SHOWN)]
         more = len(found.numbers) - len(rows)
