@@ -30,6 +30,7 @@ complete -o nospace -o default -F _kdx kdx"""
 WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
 """Commands whose words are few and fixed. `train` and `evaluate` take overrides; where nothing fits, bash offers file names."""
 KEYED = {
+    "rerun": ["to", "store"],
     "reproduce": ["seeds", "first_seed", "store"],
     "halfspace": ["dimension", "margin", "noise", "stretch", "rows", "steps", "test_rows", "seeds", "first_seed", "json"],
 }
