@@ -80,7 +80,7 @@ def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list
     if not isinstance(choices, Mapping):
         return [], ["the saved configuration does not say which options it was made of (`choices`): this is no run.json of kdx"]
     for group, option in choices.items():
-        if group in SEVERAL or group in given:
+        if group in given or (group in SEVERAL and not isinstance(option, str)):  # of several options Hydra keeps no note: see _Laid.pieces
             continue
         wrong = wrong_option(group, option) if group in groups() else [f"the saved configuration names a group that is not here: '{group}'"]
         faults += [f"{fault}; if it is your own, name its folder with --config-dir PATH" if group in groups() else fault for fault in wrong]
