@@ -53,11 +53,12 @@ def main(argv: Sequence[str]) -> int:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     report = {"of": str(run.path.resolve()), "status": "running", "notes": notes}
+    fresh = not (to / REPORT).exists()
     make(to)
     write_atomically(to / REPORT, dump(report))
     code = perform(order, to, rest)
     if code not in (0, 1):
-        if code == 2:
+        if code == 2 and fresh:
             clear(to)
         return code
     now = read_run(to, str(order.store))
