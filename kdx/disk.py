@@ -76,8 +76,8 @@ def _refuse(word: str) -> float:
 
 
 def _short(digits: str) -> int:
-    if len(digits) > LONGEST:
-        raise ValueError(f"a number of {len(digits)} digits is too long")
+    if (count := len(digits.lstrip("-"))) > LONGEST:
+        raise ValueError(f"a number of {count} digits is too long")
     return int(digits)
 
 

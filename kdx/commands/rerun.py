@@ -14,7 +14,7 @@ from kdx.alike import Likeness
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
 from kdx.faults import Fault, Faults, shows
-from kdx.folders import Run, read_json, read_run
+from kdx.folders import Run, as_written, read_json, read_run
 from kdx.report.plain import dump, write_atomically
 from kdx.run import all_stored
 from kdx.runtime import cores
@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
     compose.register_names()
     to = folder(words, run)
     settled = settled_there(run)
-    order, notes = order_of(run, words, to, settled)
+    with as_written(run.path):
+        order, notes = order_of(run, words, to, settled)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     report = {"of": str(run.path.resolve()), "status": "running", "notes": notes}
@@ -138,23 +139,15 @@ def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tu
         raise Faults(faults)
     saved.check_data(config["dataset"], order.plan.dataset.build(), {word.partition("=")[0] for word in given})
     if not all_stored(order):
-        look(order)
+        from kdx.preflight import preflight
+
+        preflight(order)
     threads = config["device"]["threads"]
     if "threads" not in settled and threads == "auto":
         notes.append(f"the number of threads was not recorded: {cores()} are used, and another number sums in another order")
     elif threads != "auto" and threads > cores():
         notes.append(f"the run used {threads} threads, and so does this one, with {cores()} cores: slower, and the same sums")
     return order, notes
-
-
-def look(order: Order) -> None:
-    """The checks that need torch. A network too large for this machine is told, as one that cannot be built."""
-    from kdx.preflight import preflight
-
-    try:
-        preflight(order)
-    except (RuntimeError, MemoryError, OverflowError) as error:
-        raise Fault(f"the run cannot be made here: {(str(error).splitlines() or [type(error).__name__])[0][:200]}") from error
 
 
 def perform(order: Order, to: Path, words: Sequence[str]) -> int:
