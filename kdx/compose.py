@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
 import itertools
+import json
 import os
 import re
 import sys
@@ -19,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -29,13 +32,20 @@ from kdx.words import SLOTS, groups, options_of, own, wrong_key, wrong_option
 from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
+GRID, HERE = "grid", "here"
+"""The sweeper that runs all combinations, and the launcher that runs them one by one."""
+SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
+HOW = ("launcher", "sweeper")
+SWEEPS = Path("outputs/sweeps")
+PLUGINS = {("launcher", "joblib"): "joblib_launcher", ("launcher", "slurm"): "submitit_launcher", ("launcher", "submitit_local"): "submitit_launcher",
+           ("launcher", "ray"): "ray_launcher", ("sweeper", "optuna"): "optuna_sweeper"}  # fmt: skip
+"""What each of their options needs beside Hydra: hydra_plugins.hydra_NAME; the extra of kdx is the first word of it."""
 
 
 def register_names() -> None:
-    """Resolvers for the names of run folders: letters, digits, `-`, `_` and `.` only; two runs never share one."""
+    """A new name for the folder of this command's run, or sweep: two never share one."""
     os.environ[STAMP] = f"{time.strftime('%Y-%m-%d_%H-%M-%S')} {os.urandom(2).hex()}"
     OmegaConf.register_new_resolver("kdx_run_name", run_name, replace=True, use_cache=True)
-    OmegaConf.register_new_resolver("kdx_job_name", lambda number, words: f"{number}_{_slug(words)}".rstrip("_"), replace=True)
 
 
 def labelled_share(batch: Any, ratio: Any) -> float:
@@ -47,16 +57,35 @@ def labelled_share(batch: Any, ratio: Any) -> float:
     return 1 / (1 + ratio) if batch == "ratio" and counts else 0.5
 
 
-OmegaConf.register_new_resolver("kdx_labelled_share", labelled_share, replace=True)
-
-
 def run_name(words: Sequence[str] = ()) -> str:
     moment, tail = os.environ[STAMP].split()
     return "_".join(p for p in (moment, _slug(words), tail) if p)
 
 
+def job_name(number: int, words: Sequence[str], whole: int | None = None, swept: Sequence[str] = ()) -> str:
+    """The folder of one run of a sweep: its number, padded to the width of the last of `whole`, and its words, of `swept` keys only where given."""
+    told = [w for w in words if w.partition("=")[0].lstrip("+") in swept] if swept else words
+    return f"{number:0{len(str(whole - 1)) if whole else 1}}_{_slug(told)}".rstrip("_")
+
+
+def subdir(whole: int | None, swept: Sequence[str]) -> str:
+    """The value of hydra.sweep.subdir that gives these names."""
+    return f"'${{kdx_job_name:${{hydra:job.num}},${{hydra:overrides.task}},{' '.join([str(whole or 0), *swept])}}}'"
+
+
+def _job_name(number: int, words: Sequence[str], more: str = "0") -> str:
+    whole, *swept = str(more).split()
+    return job_name(number, words, int(whole) or None, swept)
+
+
+# Here and not in a function: a process that a launcher makes knows them by importing this.
+OmegaConf.register_new_resolver("kdx_run_name", run_name, replace=True, use_cache=True)
+OmegaConf.register_new_resolver("kdx_job_name", _job_name, replace=True)
+OmegaConf.register_new_resolver("kdx_labelled_share", labelled_share, replace=True)
+
+
 def _slug(words: Sequence[str]) -> str:
-    kept = [w for w in words if not re.match(r"^\+*(store|stages|device|hydra)\b", w)]
+    kept = [w for w in words if not re.match(r"^\+*(store|stages|device|hydra|launcher|sweeper)\b", w)]
     return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", w.split("/")[-1] if "/" in w else w).strip("-.") for w in kept)[:80].strip("-._")
 
 
@@ -68,16 +97,38 @@ def jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
     return found
 
 
+def swept_key(word: str) -> str | None:
+    """The key of a word that stands for several values; None of any other, and of one that cannot be read."""
+    found = _parse([word], [])
+    return found[0].get_key_element().lstrip("+") if found and found[0].is_sweep_override() else None
+
+
+def chosen(words: Sequence[str], group: str, default: str) -> str:
+    """The option that the words take of a group that only says how a sweep is run."""
+    return next((w.partition("=")[2] for w in reversed(words) if w.lstrip("+").partition("=")[0] == group), default)
+
+
+def own_words(words: Sequence[str]) -> list[str]:
+    """Without those that only say how a sweep is run."""
+    return [w for w in words if not re.match(r"^\+*(hydra|launcher|sweeper)\b", w)]
+
+
 def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]], list[str]]:
-    """(the overrides of each run, faults). A word with a fault is left out, so that the others can be looked at as well."""
+    """(the overrides of each run, faults). A word with a fault is left out, so that the others can be looked at as well.
+
+    Of a sweeper that searches: the runs at the ends of its ranges, as examples.
+    """
     choices, faults = [], []
+    grid = chosen(words, "sweeper", GRID) == GRID
     for override in _parse(words, faults):
         if not override.is_sweep_override():
             choices.append([override.input_line])
         elif not multirun:
             faults.append(f"'{override.input_line}' names several values; add -m to run them all, or quote a value that holds a comma")
+        elif not override.is_discrete_sweep() and not grid:
+            choices.append([f"{override.get_key_element()}={end}" for end in (override.value().start, override.value().end)])
         elif not override.is_discrete_sweep():
-            faults.append(f"'{override.input_line}' names a range without steps; list the values: {override.key_or_group}=1,2,3")
+            faults.append(f"'{override.input_line}' names a range without steps; list the values: {override.key_or_group}=1,2,3, or search with sweeper=optuna")
         else:
             choices.append([f"{override.get_key_element()}={value}" for value in _swept(override)])
     return [list(c) for c in itertools.product(*choices)], faults
@@ -172,7 +223,7 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
             continue
         found = _not_ours(override)
         if not found and (conf_dir() / group).is_dir():
-            found = wrong_option(group, override.value())
+            found = wrong_option(group, override.value()) or _not_installed(group, override.value())
             chosen += [] if found else [override.input_line.lstrip("+")]
         elif not found:
             values.append(override)
@@ -196,7 +247,7 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
             faults += found
             kept += [] if found else [override.input_line.lstrip("+")]
     try:
-        whole = _compose([*chosen, *kept]) if kept else known
+        whole = _seeded([*chosen, *kept]) if kept else known
     except (HydraException, OmegaConfBaseException):
         unfit = [word for word in kept if not _composes([*chosen, word])]
         faults += [_unfit(word, chosen) for word in unfit]
@@ -205,8 +256,24 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
     return whole, faults, len(chosen) + len(kept)
 
 
+def _not_installed(group: str, option: Any) -> list[str]:
+    plugin = PLUGINS.get((group, option)) if isinstance(option, str) else None
+    if plugin is None or importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}") is not None:
+        return []
+    return [f"{group}={option} needs Hydra's plugin, which is not installed: pip install 'kdx[{plugin.partition('_')[0]}]'"]
+
+
 def _compose(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
     return copy.deepcopy(_composed(tuple(words), resolve, tuple(own)))
+
+
+def _seeded(words: Sequence[str]) -> dict[str, Any]:
+    """`_compose`; a seed is set afterwards where nothing refers to it: a sweep over seeds then composes once."""
+    seeds = [w for w in words if SEED.fullmatch(w)]
+    rest = [w for w in words if w not in seeds]
+    if not seeds or "${seed" in json.dumps(_compose(rest, resolve=False)):
+        return _compose(words)
+    return _compose(rest) | {"seed": int(SEED.fullmatch(seeds[-1])[1])}
 
 
 @functools.lru_cache(maxsize=64)
@@ -230,7 +297,7 @@ def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
     """A composed configuration as JSON values, without Hydra's own node; of that only the options chosen, under `choices`."""
     kept = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=resolve)
     hydra = config.get("hydra") or HydraConfig.get()
-    return kept | {"choices": {k: v for k, v in hydra.runtime.choices.items() if "/" not in k and "@" not in k}}
+    return kept | {"choices": {k: v for k, v in hydra.runtime.choices.items() if "/" not in k and "@" not in k and k not in HOW}}
 
 
 def _not_ours(override: Override) -> list[str]:
@@ -273,6 +340,21 @@ def quiet_hydra(words: Sequence[str]) -> None:
     """What @hydra.main reads from the process: the words, and that errors are raised instead of printed."""
     sys.argv = ["kdx train", *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+def sweep_folder(words: Sequence[str]) -> tuple[Path, bool]:
+    """(the folder of a sweep, whether the words name it)"""
+    named = [o.value() for o in _parse(words, []) if o.key_or_group == "hydra.sweep.dir"]
+    return Path(named[-1] if isinstance(named[-1], str) else str(named[-1])) if named else SWEEPS / run_name([w for w in own_words(words) if swept_key(w)]), bool(named)
+
+
+def in_sweep() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def one_by_one() -> bool:
+    """Whether the runs of this sweep come one after the other, in one process."""
+    return HydraConfig.get().runtime.choices["launcher"] == HERE and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
 
 
 def output_dir() -> Path:

@@ -13,13 +13,14 @@ from typing import Any
 import kdx
 from kdx.checks import choice, flag, integer, number
 from kdx.faults import Fault
+from kdx.turns import take
 
 MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """device: auto | cpu | cuda | cuda:N | mps. threads: "auto" or a count. workers: threads that prepare batches ahead (0: none).
+    """device: auto | cpu | cuda | cuda:N | mps. threads: "auto" (see `share_of_cores`) or a count. workers: threads that prepare batches ahead (0: none).
 
     checkpoint_seconds: time between checkpoints of a training stage. compile: torch.compile for what trains.
     """
@@ -53,19 +54,22 @@ class Runtime:
             index = device.partition(":")[2] or "0"
             if not index.isdigit() or int(index) >= number_of:
                 raise Fault(f"device={self.device} is not here: torch {torch.__version__} sees {number_of} CUDA devices; use device=cpu or device=auto")
+            if device == "cuda" and number_of > 1:
+                device = f"cuda:{take([str(torch.cuda.get_device_properties(i).uuid) for i in range(number_of)])}"
         if device == "mps" and not torch.backends.mps.is_available():
             raise Fault("device=mps is not here: this machine or this build of torch has none; use device=cpu or device=auto")
-        threads = cores() if self.threads == "auto" else self.threads
+        threads = share_of_cores() if self.threads == "auto" else self.threads
         torch.set_num_threads(threads)
         _keep_big_blocks()
         return replace(self, device=device, threads=threads)
 
     def where(self) -> dict[str, Any]:
-        """Where a settled runtime computes, and with what: all that may change the last bits of a result."""
+        """Where a settled runtime computes, and with what: all that may change the last bits of a result. Which of several GPUs is no part of it."""
         import torch
 
-        hardware = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else _processor()
-        return {"device": self.device, "threads": torch.get_num_threads(), "hardware": hardware, **versions()}
+        kind = self.device.partition(":")[0]
+        hardware = torch.cuda.get_device_name(self.device) if kind == "cuda" else _processor()
+        return {"device": kind, "threads": torch.get_num_threads(), "hardware": hardware, **versions()}
 
     def describe(self) -> str:
         """The machine in words, for what depends on it (probe)."""
@@ -92,15 +96,21 @@ class Runtime:
         return module.to(memory_format=torch.channels_last) if self.channels_last else module
 
 
-def versions() -> dict[str, str]:
-    """Of what computes, told without importing it."""
-    return {"kdx": kdx.__version__, "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}}  # fmt: skip
+def share_of_cores() -> int:
+    """Threads for `auto`: OMP_NUM_THREADS, which launchers set for runs side by side, but no more than the cores that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(asked), cores()) if asked.isdigit() and int(asked) > 0 else cores()
 
 
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if _tells_affinity() else os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Of what computes, told without importing it."""
+    return {"kdx": kdx.__version__, "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}}  # fmt: skip
 
 
 def _tells_affinity() -> bool:

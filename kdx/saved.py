@@ -77,13 +77,14 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list[str]]:
     """(words that choose the saved options, faults). A slot's option is the one whose `_target_` stands there."""
     choices, words, faults = saved.get("choices"), [], []
+    choosable = [group for group in groups() if group not in compose.HOW]
     if not isinstance(choices, Mapping):
         return [], ["the saved configuration does not say which options it was made of (`choices`): this is no run.json of kdx"]
     for group, option in choices.items():
         if group in given or (group in SEVERAL and not isinstance(option, str)):  # of several options Hydra keeps no note: see _Laid.pieces
             continue
-        wrong = wrong_option(group, option) if group in groups() else [f"the saved configuration names a group that is not here: '{group}'"]
-        faults += [f"{fault}; if it is your own, name its folder with --config-dir PATH" if group in groups() else fault for fault in wrong]
+        wrong = wrong_option(group, option) if group in choosable else [f"the saved configuration names a group that is not here: '{group}'"]
+        faults += [f"{fault}; if it is your own, name its folder with --config-dir PATH" if group in choosable else fault for fault in wrong]
         words += [] if wrong else [f"{group}={option}"]
     for slot, group in SLOTS.items():
         node, name = saved.get("loss"), slot.partition(".")[2]

@@ -74,6 +74,11 @@ def quote_paths(words: Sequence[str]) -> list[str]:
     return [_quoted(w) for w in words]
 
 
+def quoted(path: str) -> str:
+    """A path as a value for Hydra."""
+    return _quoted(f"store={path}").partition("=")[2]
+
+
 def _quoted(word: str) -> str:
     match = PATHS.match(word)
     if not match:

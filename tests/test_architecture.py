@@ -23,6 +23,7 @@ LAYERS = [
     ["kdx.component"],
     ["kdx.artifact"],
     ["kdx.store"],
+    ["kdx.turns"],
     ["kdx.runtime"],
     ["kdx.models"],
     ["kdx.data", "kdx.hidden"],
@@ -34,7 +35,7 @@ LAYERS = [
     ["kdx.recipes"],
     ["kdx.wiring"],
     ["kdx.run"],
-    ["kdx.folders", "kdx.claims"],
+    ["kdx.folders", "kdx.claims", "kdx.sweep"],
     ["kdx.preflight"],
     ["kdx.assess"],
     ["kdx.words"],
@@ -58,7 +59,7 @@ ONLY = {
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
-NO_TORCH += ["kdx.lineage", "kdx.alike", "kdx.card", "kdx.cache", "kdx.cli"]
+NO_TORCH += ["kdx.lineage", "kdx.alike", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
 TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.saved", "kdx.commands"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 

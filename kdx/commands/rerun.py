@@ -12,12 +12,13 @@ from typing import Any
 from kdx import alike, checks, compose, saved
 from kdx.alike import Likeness
 from kdx.commands._show import table
+from kdx.commands._tell import Alone
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
 from kdx.faults import Fault, Faults, shows
 from kdx.folders import Run, as_written, read_json, read_run
 from kdx.report.plain import dump, write_atomically
 from kdx.run import all_stored
-from kdx.runtime import cores
+from kdx.runtime import cores, share_of_cores
 from kdx.wiring import Order, examine
 from kdx.words import apart, quote_paths, use_own
 
@@ -144,7 +145,7 @@ def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tu
         preflight(order)
     threads = config["device"]["threads"]
     if "threads" not in settled and threads == "auto":
-        notes.append(f"the number of threads was not recorded: {cores()} are used, and another number sums in another order")
+        notes.append(f"the number of threads was not recorded: {share_of_cores()} are used, and another number sums in another order")
     elif threads != "auto" and threads > cores():
         notes.append(f"the run used {threads} threads, and so does this one, with {cores()} cores: slower, and the same sums")
     return order, notes
@@ -162,7 +163,7 @@ def perform(order: Order, to: Path, words: Sequence[str]) -> int:
     log.setLevel(logging.INFO)
     log.propagate = False
     try:
-        return train.run(order, to, words, "rerun")
+        return train.run(order, to, words, Alone("rerun"))
     finally:
         log.removeHandler(handler)
         log.setLevel(level)

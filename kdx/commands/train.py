@@ -1,11 +1,8 @@
-"""Run teacher-pretrain, pseudo-label and student-train, then show what the teacher was worth."""
+"""Run teacher-pretrain, pseudo-label and student-train, then show what the teacher was worth; -m runs every combination."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shlex
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,16 +11,21 @@ from typing import Any
 
 import hydra
 
-from kdx import compose
-from kdx.faults import Fault, Faults
+from kdx import compose, sweep
+from kdx.commands import _sweep
+from kdx.commands._check import check
+from kdx.commands._tell import Alone, InSweep
+from kdx.faults import Fault
 from kdx.locate import conf_dir
-from kdx.run import ROLES, all_stored, environment, load_examples, perform, protocol, trace
+from kdx.run import ROLES, environment, load_examples, perform, protocol, trace
 from kdx.store import Listener
-from kdx.wiring import Order, examine, wire
+from kdx.wiring import Order, wire
 from kdx.words import apart, use_own
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
 log = logging.getLogger("kdx")
+INTERRUPTED, UNREAD = 130, 141
+"""Exit codes of a run that was stopped by Ctrl-C, and of one whose reader is gone."""
 codes: list[int] = []
 
 
@@ -33,11 +35,19 @@ def main(argv: Sequence[str]) -> int:
     use_own(flags)
     words = compose.spread(compose.plus_less(compose.quote_paths(words)))
     compose.register_names()
-    if not any(flag.split("=")[0] in ASKING for flag in flags):
-        check(words, "--multirun" in flags)
-    compose.quiet_hydra([*flags, *words])
+    asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
+    jobs = [] if asking else check(words, multirun)
     quiet_writers()
     codes.clear()
+    if multirun and not asking:
+        return _sweep.run(flags, words, jobs, launch)
+    launch([*flags, *words])
+    return max(codes, default=0)
+
+
+def launch(words: Sequence[str]) -> None:
+    """Hands the words to Hydra, which calls `task` for each run."""
+    compose.quiet_hydra(words)
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except (hydra.errors.HydraException, compose.OmegaConfBaseException) as error:
@@ -45,9 +55,8 @@ def main(argv: Sequence[str]) -> int:
     except OSError as error:  # a run's own failures are recorded by `run`; this one came while its folder was made
         raise Fault(f"the run folder cannot be written: {error.strerror or error} ('{error.filename}'); set hydra.run.dir=PATH") from error
     except KeyboardInterrupt:
-        if 130 not in codes:
+        if INTERRUPTED not in codes:
             raise
-    return max(codes, default=0)
 
 
 def quiet_writers() -> None:
@@ -56,80 +65,60 @@ def quiet_writers() -> None:
     threading.excepthook = lambda failure: None if issubclass(failure.exc_type, OSError) else threading.__excepthook__(failure)
 
 
-def check(words: Sequence[str], multirun: bool) -> None:
-    """Every run of the command, before the first begins. Raises Faults with all that is wrong."""
-    combinations, faults = compose.combinations(words, multirun)
-    unreadable = bool(faults)
-    faults += compose.misplaced(words, multirun)
-    looked: set[str] = set()
-    for combination in combinations:
-        config, found, good_words = compose.examine(combination)
-        faults += found
-        if config is None:
-            continue
-        order, wrong = examine(config)
-        faults += wrong
-        alike = json.dumps({**config, "seed": 0}, sort_keys=True)
-        slips = unreadable or bool(found)
-        if alike in looked or (not slips and not wrong and all_stored(order)):
-            continue
-        looked.add(alike)
-        # A slip of the pen alone is told at once; with more on the line it is worth importing torch to tell all that is wrong.
-        if not slips or good_words:
-            from kdx.preflight import inspect
+def task(config: Any) -> float:
+    """One run, from a configuration that has been checked. Records its failure and never raises, so that a sweep goes on: but not if interrupted.
 
-            faults += inspect(order, data=not slips)
-    if faults:
-        raise Faults(faults)
-
-
-def task(config: Any) -> None:
-    """One run, from a configuration that has been checked. Records its failure and never raises, so that a sweep goes on: but not if interrupted."""
-    codes.append(run(wire(compose.plain(config)), compose.output_dir(), compose.task_words()))
-    if codes[-1] == 130:
+    Returns what a sweeper that searches makes small: see `_sweep.validation_error`.
+    """
+    order, path, words = wire(compose.plain(config)), compose.output_dir(), compose.task_words()
+    if compose.in_sweep() and sweep.is_done(path, order):
+        codes.append(0)
+    else:
+        codes.append(run(order, path, words, _sweep.teller(path, words)))
+    if codes[-1] == INTERRUPTED:
         raise KeyboardInterrupt
+    if codes[-1] == UNREAD:
+        raise BrokenPipeError
+    return _sweep.validation_error(sweep.read(path / "run.json"))
 
 
-def run(order: Order, path: Path, words: Sequence[str], command: str = "train") -> int:
+def run(order: Order, path: Path, words: Sequence[str], teller: Alone | InSweep) -> int:
     from kdx.report.folder import RunFolder
     from kdx.report.listener import Many
-    from kdx.report.progress import Progress
 
     try:
-        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", command, *words])
+        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", teller.command, *words])
         folder.run["store"] = str(order.store.resolve())
         folder.save()
     except Fault as fault:
         print(fault, file=sys.stderr)
         return 2
     try:
-        with Progress() as progress:
+        with teller.progress() as progress:
             found, artifacts = perform(order, Many(progress, folder, Log()))
-        finish(order, folder, found, artifacts)
+        teller.done(folder, *finish(order, folder, found, artifacts))
     except KeyboardInterrupt:
         folder.interrupt()
-        print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(folder.run['command'])}", file=sys.stderr)
-        return 130
+        teller.interrupted(order, words)
+        return INTERRUPTED
     except (BrokenPipeError, SystemExit) as error:  # nobody reads the table any more (kdx train | head), which rich turns into an exit
         if folder.run["status"] != "finished":
             folder.fail(error)
-        return 141
+        return UNREAD
     except Exception as error:
-        if isinstance(error, Fault) and not folder.run["stages"]:  # the data told only when read that they are damaged: no work was done
-            folder.discard()
+        if isinstance(error, Fault) and not folder.run["stages"] and isinstance(teller, Alone):
+            folder.discard()  # the data told only when read that they are damaged: no work was done
             print(error, file=sys.stderr)
             return 2
         folder.fail(error)
         log.exception("the run failed")
-        told = str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
-        print(f"{told}\nthe run failed; its traceback is in {os.path.relpath(path)}/run.json", file=sys.stderr)
+        teller.failed(str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}", path)
         return 1
     return 0
 
 
-def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> None:
-    from kdx.report.table import print_table
-
+def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> tuple[dict[str, Any], str, dict[str, Any] | None]:
+    """(results, headline, audit) of a run whose folder is now complete."""
     folder.run["protocol"] = protocol(order, artifacts["prepare"])
     for name, artifact in artifacts.items():
         folder.link(name, artifact.path)
@@ -140,9 +129,7 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> None:
     if results["rounds"]:
         results |= {"round_chosen": artifacts["student-train"].key, "round_by": "last" if order.plan.budget else "validation"}
     audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
-    told = folder.finish(results, load_examples(found), order.headline, audit)
-    print_table(told, order.headline, folder.warnings, audit=audit)
-    print(f"\nrun folder: {os.path.relpath(folder.path)}   (report.md, run.json; curves: tensorboard --logdir {os.path.relpath(folder.path)})")
+    return folder.finish(results, load_examples(found), order.headline, audit), order.headline, audit
 
 
 class Log(Listener):

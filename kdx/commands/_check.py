@@ -1,0 +1,78 @@
+"""Every run of a command line checked before the first begins: all that is wrong told together, each fault with the combinations that have it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdx import compose
+from kdx.faults import Faults
+from kdx.run import all_stored
+from kdx.wiring import Order, examine
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a command line: its own words, and what they ask for."""
+
+    words: list[str]
+    order: Order
+
+
+def check(words: Sequence[str], multirun: bool) -> list[Job]:
+    """Every run of the command. Raises Faults with all that is wrong."""
+    combinations, everywhere = compose.combinations(words, multirun)
+    unreadable = bool(everywhere)
+    everywhere += compose.misplaced(words, multirun)
+    jobs: list[Job] = []
+    found: list[list[str]] = []
+    looked: dict[str, list[str]] = {}
+    for combination in combinations:
+        config, slips, good_words = compose.examine(combination)
+        found.append(slips)
+        if config is None:
+            continue
+        order, wrong = examine(config)
+        jobs.append(Job(combination, order))
+        slip = unreadable or bool(slips)
+        alike = json.dumps({**config, "seed": 0}, sort_keys=True)
+        if alike not in looked and (slip or wrong or not all_stored(order)):
+            # A slip of the pen alone is told at once; with more on the line it is worth importing torch to tell all that is wrong.
+            looked[alike] = inspect(order, data=not slip) if not slip or good_words else []
+        found[-1] = [*slips, *wrong, *looked.get(alike, [])]
+    if everywhere or any(found):
+        raise Faults([*everywhere, *by_combination(combinations, found)])
+    return jobs
+
+
+def inspect(order: Order, *, data: bool) -> list[str]:
+    from kdx import preflight
+
+    return preflight.inspect(order, data=data)
+
+
+def by_combination(combinations: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> list[str]:
+    """Each fault once; one that only some combinations have begins with the words that they share, or with the combinations."""
+    messages = dict.fromkeys(message for faults in found for message in faults)
+    having = {message: frozenset(i for i, faults in enumerate(found) if message in faults) for message in messages}
+    return [message if len(rows) == len(found) else f"{which(combinations, rows)}: {message}" for message, rows in having.items()]
+
+
+def which(combinations: Sequence[Sequence[str]], rows: frozenset[int]) -> str:
+    """In words: the one or two settings that these combinations have and no others do, else the combinations one by one."""
+    vary = varying(combinations)
+    has = {word: frozenset(i for i, words in enumerate(vary) if word in words) for words in vary for word in words}
+    for several in (1, 2):
+        for words in itertools.combinations(has, several):
+            if frozenset.intersection(*(has[word] for word in words)) == rows:
+                return f"with {' '.join(word for word in vary[min(rows)] if word in words)}"
+    listed = [" ".join(vary[i]) for i in sorted(rows)]
+    return "with " + "; ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+def varying(combinations: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Of each combination, the words that not all of them have."""
+    common = set.intersection(*(set(words) for words in combinations)) if combinations else set()
+    return [[word for word in words if word not in common] for words in combinations]

@@ -1,0 +1,109 @@
+"""kdx train -m: the folder of a sweep found or made, its runs handed to Hydra, and what came of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx import compose, sweep
+from kdx.commands._check import Job, varying
+from kdx.commands._show import table
+from kdx.commands._tell import Alone, InSweep
+from kdx.report.judge import metric
+from kdx.sweep import Sweep
+from kdx.words import quoted
+
+Launch = Callable[[Sequence[str]], None]
+
+
+def run(flags: Sequence[str], words: Sequence[str], jobs: Sequence[Job], launch: Launch) -> int:
+    """Exit code 0: every run is finished; 1: some are not; 130: interrupted. jobs: the runs, checked; ends of ranges where a sweeper searches."""
+    command = ["kdx", "train", *flags, *words]
+    known = compose.chosen(words, "sweeper", compose.GRID) == compose.GRID
+    names = [compose.job_name(number, job.words, len(jobs), keys(words)) for number, job in enumerate(jobs)]
+    path, named = compose.sweep_folder(words)
+    place = sweep.begin(path, command, {n: compose.own_words(j.words) for n, j in zip(names, jobs, strict=True)} if known else None,
+                        {n: j.order for n, j in zip(names, jobs, strict=True)} if known else {}, named=named)  # fmt: skip
+    further = [f"hydra.sweep.dir={quoted(str(place.path))}", f"hydra.sweep.subdir={compose.subdir(len(jobs) if known else None, keys(words))}"]
+    stores = sorted({str(job.order.store) for job in jobs})
+    try:
+        if known:
+            left = [name for name, job in zip(names, jobs, strict=True) if not (place.resumed and sweep.is_done(place.path / name, job.order))]
+            announce(place, len(jobs), len(left))
+            if left:
+                launch([*flags, *words, *further])
+        else:
+            print(f"a search in {os.path.relpath(place.path)}", flush=True)
+            launch([*flags, *words, *further])
+    except KeyboardInterrupt:
+        interrupted(place, stores, command)
+        return 130
+    except Exception as error:  # a launcher's own: a worker that was killed, a queue that cannot be reached
+        print(f"the sweep was stopped by {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}", file=sys.stderr)
+        conclude(place, command)
+        return 1
+    finally:
+        place.lock.release()
+    return conclude(place, command)
+
+
+def keys(words: Sequence[str]) -> list[str]:
+    """The keys that have several values, which name the runs."""
+    return [key for word in words if (key := compose.swept_key(word))]
+
+
+def announce(place: Sweep, whole: int, left: int) -> None:
+    done = f"{whole - left} of them are done, {left} to do" if left < whole else "none is done yet"
+    print(f"{whole} runs in {os.path.relpath(place.path)}: {done if left else 'all are done'}", flush=True)
+
+
+def conclude(place: Sweep, command: Sequence[str]) -> int:
+    """Tells what came of the runs."""
+    runs = place.runs()
+    failed = {name: reason(document) for name, document in runs.items() if not sweep.finished(document)}
+    if failed:
+        rows = [[name, why] for name, why in failed.items()]
+        table(f"{len(failed)} of {len(runs)} runs are not finished:", ["run", "reason"], rows, ["Run the same command again: only these will run."])
+    print(f"\nruns: {os.path.relpath(place.path)}   (compare: kdx compare {os.path.relpath(place.path)}; curves: kdx board {os.path.relpath(place.path)})")
+    return 1 if failed or not runs else 0
+
+
+def reason(document: Mapping[str, Any] | None) -> str:
+    """Why a run is not finished, in one line."""
+    if not document:
+        return "did not begin"
+    if document.get("status") == "failed":
+        return (str(document.get("error") or "").splitlines() or ["no reason given"])[0]
+    return "was stopped in the middle"
+
+
+def interrupted(place: Sweep, stores: Sequence[str], command: Sequence[str]) -> None:
+    runs = place.runs()
+    done = sum(map(sweep.finished, runs.values()))
+    print(f"interrupted; {done} of {len(runs)} runs are done, what else is finished is in {', '.join(stores)}. Go on with: {shlex.join(command)}",
+          file=sys.stderr)  # fmt: skip
+
+
+def teller(path: Path, words: Sequence[str]) -> Alone | InSweep:
+    """How the run in `path` is told of. Also called in a process that a launcher has made."""
+    if not compose.in_sweep():
+        return Alone()
+    told = (sweep.read(path.parent / sweep.NAME) or {}).get("jobs")
+    if told is None:
+        return InSweep(" ".join(words), compose.one_by_one())
+    number = next((i for i, job in enumerate(told) if job["folder"] == path.name), None)
+    if number is None:
+        return InSweep(path.name, compose.one_by_one())
+    return InSweep(f"{number + 1}/{len(told)} {' '.join(varying([job['words'] for job in told])[number])}".rstrip(), compose.one_by_one())
+
+
+def validation_error(document: Mapping[str, Any] | None) -> float:
+    """Of the distilled student, by the weights that the run shows; nan where there is none. What a search makes small: no figure of the test split."""
+    results = (document or {}).get("results") or {}
+    found = metric(results, "student", results.get("headline") or "last", "validation", "accuracy")
+    return math.nan if found is None else 1 - found

@@ -1,0 +1,117 @@
+"""The folder of a sweep: which runs belong to it, which are done, which failed, and going on with one that was stopped. No torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdx.disk import read_json, write_atomically
+from kdx.faults import Fault
+from kdx.run import perform
+from kdx.stages import EVALUATE
+from kdx.store import Listener, Miss
+from kdx.wiring import Order
+
+NAME = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A folder that no other process writes to while `lock` is held. jobs: folder -> words, in order; None: a sweeper makes them up as it goes."""
+
+    path: Path
+    jobs: Mapping[str, Sequence[str]] | None
+    lock: Any
+    resumed: bool
+
+    def runs(self) -> dict[str, dict[str, Any] | None]:
+        """folder -> its run.json; None where there is none yet, or none that can be read."""
+        names = self.jobs if self.jobs is not None else sorted(p.parent.name for p in self.path.glob("*/run.json"))
+        return {name: read(self.path / name / "run.json") for name in names}
+
+
+def begin(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] | None, orders: Mapping[str, Order], *, named: bool) -> Sweep:
+    """The folder to work in: `path`, or the newest one beside it where the same sweep was stopped or has nothing left to do.
+
+    A folder is gone on with only if its jobs have the same names and words and what it has finished would come out the same today: else its
+    figures would be replaced. named: `path` was asked for by name; then another sweep in it is a Fault.
+    """
+    if named:
+        told = read(path / NAME)
+        if told and (jobs is None or told.get("jobs") != listed(jobs)):
+            raise Fault(f"'{path}' holds another sweep ({' '.join(map(str, told.get('command') or []))}): choose another folder with hydra.sweep.dir=PATH, "
+                        "or leave that out")  # fmt: skip
+        return _open(path, command, jobs, resumed=told is not None) or _busy(path)
+    for other in sorted(path.parent.glob(f"*/{NAME}"), reverse=True) if jobs is not None else []:
+        if (read(other) or {}).get("jobs") == listed(jobs) and all(up_to_date(other.parent / name, order) for name, order in orders.items()):
+            found = _open(other.parent, command, jobs, resumed=True)
+            if found:
+                return found
+    return _open(path, command, jobs, resumed=False) or _busy(path)
+
+
+def _open(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] | None, *, resumed: bool) -> Sweep | None:
+    """None where another process is at work in it."""
+    import filelock
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / "sweep.lock")
+        lock.acquire(timeout=0)
+        if not resumed:
+            write_atomically(path / NAME, json.dumps({"command": list(command), "jobs": listed(jobs), "started": time.time()}, indent=1) + "\n")
+    except filelock.Timeout:
+        return None
+    except OSError as error:
+        raise Fault(f"the sweep's folder cannot be written: {error.strerror or error} ('{error.filename}'); set hydra.sweep.dir=PATH") from error
+    return Sweep(path, jobs, lock, resumed)
+
+
+def _busy(path: Path) -> Sweep:
+    raise Fault(f"another process is at work on the sweep in '{path}': wait for it, or choose another folder with hydra.sweep.dir=PATH")
+
+
+def listed(jobs: Mapping[str, Sequence[str]] | None) -> list[dict[str, Any]] | None:
+    return None if jobs is None else [{"folder": name, "words": list(words)} for name, words in jobs.items()]
+
+
+def read(file: Path) -> dict[str, Any] | None:
+    try:
+        found = read_json(file, strict=False)
+    except Fault:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def finished(document: Mapping[str, Any] | None) -> bool:
+    return bool(document) and document.get("status") == "finished"
+
+
+def is_done(folder: Path, order: Order) -> bool:
+    """Whether the folder holds the finished run that `order` asks for, as it would come out today, and the store still has all of it."""
+    document = read(folder / "run.json")
+    return finished(document) and key_in(document) == key_today(order)
+
+
+def up_to_date(folder: Path, order: Order) -> bool:
+    """Whether nothing would be lost if `order` ran in this folder."""
+    return not finished(read(folder / "run.json")) or is_done(folder, order)
+
+
+def key_in(document: Mapping[str, Any]) -> str | None:
+    """Of the run's evaluation, which all that it has made goes into."""
+    stages = document.get("stages")
+    keys = [s.get("key") for s in stages if isinstance(s, dict) and s.get("name") == EVALUATE.name] if isinstance(stages, list) else []
+    return keys[-1] if keys else None
+
+
+def key_today(order: Order) -> str | None:
+    """The same of the run that `order` asks for; None where the store does not have all of it."""
+    try:
+        return perform(order, Listener(), peek=True)[0].key
+    except (Miss, Fault, OSError, ValueError, KeyError):
+        return None
