@@ -74,7 +74,11 @@ def read_run(path: Path | str, store: str | None = None) -> Run:
     path = Path(path).expanduser()
     file = path / "run.json"
     if not os.path.isfile(file):
-        raise Fault(f"'{path}' is no run folder: it has no run.json" if path.is_dir() else f"the run folder '{path}' does not exist")
+        if not path.is_dir():
+            raise Fault(f"the run folder '{path}' does not exist")
+        inner = next(iter(sorted(path.glob("*/run.json"))), None)
+        several = f", it holds several: name one of them, such as '{inner.parent}'" if inner else ": it has no run.json"
+        raise Fault(f"'{path}' is no run folder{several}")
     document = read_json(file)
     found: dict[str, tuple[str, str]] = {}
     for entry in expect(document.get("stages"), list, file, "stages"):

@@ -18,7 +18,7 @@ from kdx.runtime import Runtime
 from kdx.words import options_of, use_own
 
 RUN = Path("outputs/runs/a=b")
-SHORT = ["device=cpu", "device.threads=1", "dataset.test=60", "dataset.validation=40", "dataset.unlabelled=80", "student=mlp_small",
+SHORT = ["device=cpu", "device.threads=1", "dataset.test=60", "dataset.validation=40", "dataset.unlabelled=80",
          "teacher=cnn_tiny", "teacher_pretrain.steps=6", "student_train.steps=6"]  # fmt: skip
 
 
@@ -250,6 +250,8 @@ def test_what_is_no_run_folder(empty, capsys):
     assert "does not exist" in told(["rerun", "nowhere"], capsys)
     Path("sweep/0_a").mkdir(parents=True)
     assert "it has no run.json" in told(["rerun", "sweep"], capsys)
+    Path("sweep/0_a/run.json").write_text("{}")
+    assert "it holds several: name one of them, such as 'sweep/0_a'" in told(["rerun", "sweep"], capsys)
     assert "given: nothing" in told(["rerun"], capsys)
 
 
@@ -305,6 +307,7 @@ def test_a_precision_that_was_settled_is_taken():
 # Every kind of run
 
 
+@pytest.mark.slow
 def test_rounds_in_a_sweep_with_an_experiment(empty):
     """Self-training over rounds, on shifted pictures."""
     words = ["-m", "experiment=shifted_inputs", "shift=[blur,noise]", "loss=self_training", "select.threshold=0", "rounds=2", "round_patience=2",
@@ -317,6 +320,7 @@ def test_rounds_in_a_sweep_with_an_experiment(empty):
     assert document(Path("again"))["config"]["seed"] == 4
 
 
+@pytest.mark.slow
 def test_slots_several_augmentations_and_a_probed_precision(empty, capsys):
     words = ["loss=soft", "loss.weights=debiased", "loss.features=vid", "augment=[noise,affine]", "shift=[rotation]", "student_train.precision=auto",
              "student=cnn_tiny", "ceiling=true", "select=balanced", "select.threshold=0", "pseudo_label.view=clean"]  # fmt: skip
@@ -344,7 +348,7 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     own = empty / "own/loss/mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("# @package loss\n# KD at a temperature of our own\n_target_: kdx.losses.kd.KD\ntemperature: 3.0\nalpha: 0.5\n")
-    data = ["dataset=folder", "dataset.root=pictures", "dataset.image_size=16", "dataset.labelled=20", "dataset.validation=10", "dataset.test=10",
+    data = ["student=mlp_small", "dataset=folder", "dataset.root=pictures", "dataset.image_size=16", "dataset.labelled=20", "dataset.validation=10", "dataset.test=10",
             "dataset.unlabelled=null"]  # fmt: skip
     (first,) = train(*data)
     teacher = load_file(read_run(first).role("teacher").path / "last.safetensors")

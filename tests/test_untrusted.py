@@ -133,7 +133,8 @@ def test_what_would_be_interpolated_is_refused_wherever_it_stands(word, capsys):
     [
         ({"loss": "../../outside/precious"}, "loss has no option"), ({"loss": "/etc/passwd"}, "loss has no option"), ({"loss": ["kd", "x"]}, "loss has no"),
         ({"loss": "kd hydra.run.dir=outside"}, "loss has no option"), ({"hydra/job_logging": "default"}, "names a group that is not here"),
-        ({"claim": "kd"}, "names a group"), ({"loss": None}, "loss has no option"), ("kd", "does not say which options"), ({"x\u001b]0;y\u0007": "a"}, r"x\x1b]0;"),
+        ({"claim": "kd"}, "names a group"), ({"launcher": "slurm"}, "names a group"), ({"sweeper": "optuna"}, "names a group"),
+        ({"loss": None}, "loss has no option"), ("kd", "does not say which options"), ({"x\u001b]0;y\u0007": "a"}, r"x\x1b]0;"),
     ],
 )  # fmt: skip
 def test_options_are_names_that_exist(choices, says, capsys):
@@ -274,13 +275,16 @@ def test_cache_goes_round_pipes_and_circles(capsys):
     assert "Traceback" not in capsys.readouterr().err and artifact("student").is_dir()
 
 
-@pytest.mark.parametrize("trick", ["circle", "pipe", "passwd", "long", "nul"])
+TRICKS = {"circle": lambda link: link.symlink_to(link.name), "pipe": os.mkfifo, "passwd": lambda link: link.symlink_to("/etc/passwd"),
+          "long": lambda link: link.write_text("x" * 4000), "nul": lambda link: link.write_text("a\0b")}  # fmt: skip
+
+
+@pytest.mark.parametrize("trick", TRICKS)
 def test_links_of_artifacts_lead_only_to_what_has_the_key(trick, capsys):
     """And where they lead nowhere the other ways of finding a store are tried."""
     for link in list((RUN / "artifacts").iterdir()):
         link.unlink()
-        {"circle": lambda: link.symlink_to(link.name), "pipe": lambda: os.mkfifo(link), "passwd": lambda: link.symlink_to("/etc/passwd"),
-         "long": lambda: link.write_text("x" * 4000), "nul": lambda: link.write_text("a\0b")}[trick]()  # fmt: skip
+        TRICKS[trick](link)
     assert main(["evaluate", str(RUN), *CPU]) == 0
     capsys.readouterr()
     for store in ("~nobody-is-called-this/x", "x" * 5000, "a\0b", "outside", "/dev/zero"):
