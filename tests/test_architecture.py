@@ -44,7 +44,7 @@ LAYERS = [
     ["kdx.words"],
     ["kdx.compose"],
     ["kdx.report"],
-    ["kdx.lineage"],
+    ["kdx.lineage", "kdx.alike", "kdx.saved"],
     ["kdx.card"],
     ["kdx.export", "kdx.cache"],
     ["kdx.commands"],
@@ -62,8 +62,8 @@ ONLY = {
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
-NO_TORCH += ["kdx.chance", "kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
-TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
+NO_TORCH += ["kdx.chance", "kdx.lineage", "kdx.alike", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
+TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.saved", "kdx.commands"]
 TORCH_ONLY_INSIDE_FUNCTIONS += ["kdx.forecast", "kdx.outlook"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
