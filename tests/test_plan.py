@@ -12,8 +12,11 @@ import pytest
 
 from kdx import chance, compose
 from kdx.cli import main
+from kdx.commands import commands
+from kdx.commands.completion import complete
 from kdx.commands.plan import take_file
 from kdx.faults import Fault
+from kdx.locate import conf_dir
 from kdx.outlook import look_ahead
 from kdx.rehearse.bench import Rehearsed, enough
 from kdx.report import plan as words_of
@@ -202,6 +205,10 @@ def test_config_dir_and_the_flags_that_only_show(tmp_path, capsys):
     assert "loss mine" in capsys.readouterr().out
     assert main(["plan", "--help"]) == 0 and "Trains nothing" not in capsys.readouterr().out
     assert main(["plan", "--cfg", "job", *SHORT]) == 0 and "teacher_pretrain:" in capsys.readouterr().out
+
+
+def test_completion_offers_the_words_of_train():
+    assert complete(conf_dir(), commands(), "kdx plan lo", "=:") == ["loss="] and "plan " in complete(conf_dir(), commands(), "kdx pl", "=:")
 
 
 # The terms of the loss
