@@ -19,7 +19,8 @@ from kdx.folders import Run, read_run
 from kdx.report import rows
 from kdx.report.caveats import some
 from kdx.report.compare import METRICS, SORTS, Comparison, arranged, compare
-from kdx.report.entries import STUDENT, Entry, entry, pick, visible
+from kdx.report.entries import STUDENT, Entry, entry, pick
+from kdx.report.names import visible
 from kdx.run import digests
 
 DEPTH = 3

@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from kdx.faults import Faults
-from kdx.report.entries import Entry, visible, written
+from kdx.report.entries import Entry
+from kdx.report.names import visible, written
 
 FREE = ("dataset.labelled", "dataset.unlabelled")
 """Sizes that do not move the test and the validation rows of a seed: how many labels are enough is a fair question."""
