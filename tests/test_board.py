@@ -24,8 +24,9 @@ from kdx.commands import train as training
 from kdx.commands._tell import Alone
 from kdx.faults import Fault
 from kdx.report.folder import RunFolder
-from kdx.report.mirror import REST, Mirror, find
+from kdx.report.mirror import DEPTH, REST, Mirror
 from kdx.report.names import changed, names, settings, typed
+from kdx.report.search import run_folders
 from kdx.wiring import wire
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,7 +175,7 @@ def test_only_event_files_in_a_run_folder_itself_are_shown(mirror, tmp_path):
     (tmp_path / "outputs/loop").symlink_to(tmp_path / "outputs")
     bare(tmp_path / "outputs/a/b/c/d", kd(), ["seed=0"])
     bare(tmp_path / "outputs/a/b/c/e/f", kd())
-    assert find(tmp_path / "outputs") == [tmp_path / "outputs/a/b/c/d", one] and find(one) == [one]
+    assert run_folders(tmp_path / "outputs", DEPTH) == [tmp_path / "outputs/a/b/c/d", one] and run_folders(one, DEPTH) == [one]
     assert mirror.update() == 2 and [Path(target).parent.name for target in links(mirror.place).values()] == ["d", "one"]
 
 

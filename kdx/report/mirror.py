@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kdx.report.names import Settings, names, settings
 from kdx.report.plain import writing
+from kdx.report.search import run_folders
 
 DEPTH = 4
 """Levels below a folder at which a run may lie: outputs/runs/reproduce/<claim>/<arm and seed>."""
@@ -21,18 +22,6 @@ LONGEST = 100
 REST = 2
 """Rounds of `update` that a run begun anew is taken away for, so that TensorBoard forgets what it has read of it."""
 NONE = settings(None, None)
-
-
-def find(top: Path) -> list[Path]:
-    """Run folders at `top` or below it, by path. Links are not followed, a store is not searched."""
-    found = []
-    for folder, below, files in os.walk(top):
-        here = Path(folder)
-        if "run.json" in files:
-            found.append(here)
-        if "run.json" in files or "locks" in below or len(here.relative_to(top).parts) >= DEPTH:
-            below.clear()
-    return sorted(found)
 
 
 class Mirror:
@@ -49,7 +38,7 @@ class Mirror:
         """Brings the links up to date and returns the number of runs. A new run may bring a new difference, and so new names.
 
         Raises Fault where links cannot be made."""
-        runs = find(self.top)
+        runs = run_folders(self.top, DEPTH)
         wanted = dict(zip(self.named(runs), (event_files(run) for run in runs), strict=True))
         self.resting = {name: rounds - 1 for name, rounds in self.resting.items() if rounds > 1}
         with writing(self.place):
