@@ -41,7 +41,7 @@ LAYERS = [
     ["kdx.words"],
     ["kdx.compose"],
     ["kdx.report"],
-    ["kdx.lineage"],
+    ["kdx.lineage", "kdx.alike", "kdx.saved"],
     ["kdx.card"],
     ["kdx.export", "kdx.cache"],
     ["kdx.commands"],
@@ -59,8 +59,8 @@ ONLY = {
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
-NO_TORCH += ["kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
-TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
+NO_TORCH += ["kdx.lineage", "kdx.alike", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
+TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.saved", "kdx.commands"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
 COMPOSERS = ["kdx.compose", "kdx.cli", "kdx.commands"]

@@ -32,6 +32,7 @@ WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
 KEYED = {
     "board": ["port"],
     "compare": ["where", "reference", "metric", "sort", "csv", "json", "md", "html"],
+    "rerun": ["to", "store"],
     "reproduce": ["seeds", "first_seed", "store"],
     "halfspace": ["dimension", "margin", "noise", "stretch", "rows", "steps", "test_rows", "seeds", "first_seed", "json"],
 }

@@ -17,7 +17,7 @@ from kdx.commands._check import check
 from kdx.commands._tell import Alone, InSweep
 from kdx.faults import Fault
 from kdx.locate import conf_dir
-from kdx.run import ROLES, environment, load_examples, perform, protocol
+from kdx.run import ROLES, environment, load_examples, perform, protocol, trace
 from kdx.store import Listener
 from kdx.wiring import Order, wire
 from kdx.words import apart, use_own
@@ -92,7 +92,7 @@ def run(order: Order, path: Path, words: Sequence[str], teller: Alone | InSweep)
     from kdx.report.listener import Many
 
     try:
-        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *words])
+        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", teller.command, *words])
         folder.run["store"] = str(order.store.resolve())
         folder.save()
     except Fault as fault:
@@ -128,6 +128,7 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> tuple[dict[
     for name, artifact in artifacts.items():
         folder.link(name, artifact.path)
     results = found.json("results.json")
+    trace(folder.run, results, artifacts)
     for role in ROLES.keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
