@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdx.disk import read_json
+from kdx.faults import Fault
 from kdx.report.names import Settings, names, settings
 from kdx.report.plain import writing
 from kdx.report.search import run_folders
 
 DEPTH = 4
 """Levels below a folder at which a run may lie: outputs/runs/reproduce/<claim>/<arm and seed>."""
-LARGEST = 64_000_000
-"""Bytes of a run.json that is read for its name; the run is shown all the same."""
 LONGEST = 100
 """Letters of a name; runs with more in which they differ are called by their folders."""
 REST = 2
@@ -76,11 +75,11 @@ class Mirror:
             stat = file.stat()
             state = (stat.st_mtime_ns, stat.st_size)
             if self.read.get(file, (None,))[0] != state:
-                found = json.loads(file.read_text(encoding="utf-8")) if stat.st_size <= LARGEST else {}
+                found = read_json(file)
                 kept = settings(found.get("config"), found.get("command")) if isinstance(found, dict) else NONE
                 self.read[file] = (state, kept)
             return self.read[file][1]
-        except (OSError, ValueError, RecursionError):
+        except (OSError, Fault):
             return NONE
 
 

@@ -31,7 +31,7 @@ class Settings:
 
 
 def settings(config: Any, command: Any) -> Settings:
-    """Of run.json, whoever wrote it, less what is `ELSEWHERE`. Raises RecursionError for what is nested too deeply."""
+    """Of run.json, whoever wrote it, less what is `ELSEWHERE`."""
     values = {key: value for key, value in everything(config).items() if value is not None and ELSEWHERE.isdisjoint(key.split("."))}
     return Settings(choices(config), values, typed_keys(command))
 
