@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> int:
     compose.register_names()
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
     command = ["kdx", "train", *flags, *words]
-    words = compose.listed(words) if multirun and compose.all_combinations(words) else words
+    if multirun and compose.all_combinations(words):
+        words = compose.listed(compose.gridded(words))
     jobs = [] if asking else check(words, multirun)
     quiet_writers()
     codes.clear()
