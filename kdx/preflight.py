@@ -176,7 +176,7 @@ def check_choice(plan: Plan, rule: Rule, rows: Mapping[str, int]) -> None:
 def available(plan: Plan, about: Description, rows: Mapping[str, int]) -> list[str]:
     """Names of the streams that the data will have; a guess where `rows` are not known, as the sizes do not fit."""
     if rows:
-        return [name for name, count in rows.items() if count]
+        return [name for name, count in rows.items() if count and name != "test"]
     hidden = plan.sizes["labelled"] is not None or about.pool > 0
     pool = hidden and plan.sizes["unlabelled"] != 0
     return ["labelled"] + ["unlabelled"] * pool + ["validation"] * (plan.sizes["validation"] is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -240,8 +241,8 @@ def _checkpoint(path: Any) -> Source | None:
         return None
     if not isinstance(path, str) or not path:
         raise Fault(f"teacher.checkpoint must be the path of a file; given: {checks.shown(path)}")
-    if not Path(path).expanduser().is_file():
-        what = "is a folder, not a file" if Path(path).expanduser().is_dir() else "does not exist"
+    if not os.path.isfile(os.path.expanduser(path)):
+        what = "is a folder, not a file" if os.path.isdir(os.path.expanduser(path)) else "does not exist"
         raise Fault(f"teacher.checkpoint '{path}' {what}: give the path of a .pt, .pth or .safetensors file of weights")
     return Source(path)
 

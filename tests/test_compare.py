@@ -392,8 +392,8 @@ def test_one_student_alone_for_several_lines_is_drawn_once():
 
     one = drawn("loss.temperature", [((f"loss.temperature={t}", f"loss.alpha={a}"), 0.875) for t in (1, 2) for a in (0.5, 0.9)])
     assert one == {((1, 87.5), (2, 87.5)): None}
-    two = drawn("dataset.labelled", [((f"loss={loss}", f"dataset.labelled={n}"), alone)
-                                     for loss, of in (("kd", (0.75, 0.875)), ("slam", (0.5, 0.625))) for n, alone in zip((50, 100), of, strict=True)])  # fmt: skip
+    alone = {("kd", 50): 0.75, ("kd", 100): 0.875, ("slam", 50): 0.5, ("slam", 100): 0.625}
+    two = drawn("dataset.labelled", [((f"loss={loss}", f"dataset.labelled={n}"), value) for (loss, n), value in alone.items()])
     assert two == {((50, 75), (100, 87.5)): 0, ((50, 50), (100, 62.5)): 1}
     assert drawn("dataset.labelled", [((f"dataset.labelled={n}",), None) for n in (50, 100)]) == {}
 

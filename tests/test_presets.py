@@ -13,7 +13,7 @@ from kdx.commands import _check
 from kdx.commands.list import describe
 from kdx.commands.train import tell_of_grid
 from kdx.faults import Fault
-from kdx.words import apart, options_of, use_own
+from kdx.words import options_of, use_own
 
 CONF = Path(__file__).parents[1] / "conf/experiment"
 QUESTIONS = {"which_temperature": "which_temperature", "which_loss": "which_loss", "how_small": "how_small", "how_many_labels": "how_many_labels",
@@ -29,20 +29,15 @@ def head(question: str) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in comment if re.match(r"(Answers|Cost|Command): ", line))
 
 
-def words_of(command: str) -> list[str]:
-    """As kdx train makes them."""
-    flags, words = apart(shlex.split(command)[2:])
-    assert flags == ["--multirun"]
-    return compose.listed(compose.gridded(compose.spread(compose.plus_less(words))))
-
-
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_each_says_what_it_answers_costs_and_the_command_which_passes_the_checks(question):
     told = head(question)
     assert list(told) == ["Answers", "Cost", "Command"] and told["Command"].startswith(f"kdx train -m experiment={question} ")
     runs, measured = re.match(r"(\d+) runs a seed; (.*)", told["Cost"]).groups()
     assert re.search(r"\d+ minutes", measured)
-    jobs = _check.check(words_of(told["Command"]), True)
+    flags, _, words = _check.read(shlex.split(told["Command"])[2:])
+    assert flags == ["--multirun"]
+    jobs = _check.check(words, True)
     assert len(jobs) == 5 * int(runs)
     assert {word.partition("=")[0] for words in _check.varying([job.words for job in jobs]) for word in words} == SWEPT[question] | {"seed"}
 

@@ -15,6 +15,7 @@ from kdx.commands import compare
 from kdx.commands._check import Job, varying
 from kdx.commands._show import table
 from kdx.commands._tell import Alone, InSweep
+from kdx.report.caveats import some
 from kdx.report.judge import metric
 from kdx.sweep import Sweep
 from kdx.words import quoted
@@ -78,7 +79,7 @@ def conclude(place: Sweep, command: Sequence[str]) -> int:
         why: dict[str, list[str]] = {}
         for name, told in failed.items():
             why.setdefault(told, []).append(name)
-        rows = [[f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}", told] for told, names in why.items()]
+        rows = [[some(names), told] for told, names in why.items()]
         table(f"{len(failed)} of {len(runs)} runs are not finished:", ["runs", "reason"], rows, ["Run the same command again: only these will run."])
     folder = os.path.relpath(place.path)
     print(f"\nruns: {folder}   (kdx compare {folder} --html report.html; kdx board {folder})")

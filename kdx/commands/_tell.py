@@ -16,7 +16,10 @@ from kdx.wiring import Order
 
 
 class Alone:
-    """A run of its own: bars or lines as it goes, then the table."""
+    """A run of its own: bars or lines as it goes, then the table. command: what was called."""
+
+    def __init__(self, command: str = "train"):
+        self.command = command
 
     def progress(self) -> AbstractContextManager[Listener]:
         from kdx.report.progress import Progress
@@ -34,14 +37,14 @@ class Alone:
         print(f"{reason}\nthe run failed; its traceback is in {os.path.relpath(path)}/run.json", file=sys.stderr)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
-        print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', 'train', *words])}", file=sys.stderr)
+        print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', self.command, *words])}", file=sys.stderr)
 
 
 class InSweep:
     """One of several. label: which one. alone: whether it has the terminal for itself, or others run beside it."""
 
     def __init__(self, label: str, alone: bool):
-        self.label, self.alone = label, alone
+        self.label, self.alone, self.command = label, alone, "train"
         self.began = time.monotonic()
 
     def progress(self) -> AbstractContextManager[Listener]:

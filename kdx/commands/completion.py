@@ -28,10 +28,11 @@ BASH = r"""_kdx() {
 complete -o nospace -o default -F _kdx kdx"""
 
 WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
-"""Commands whose words are few and fixed. `train` and `evaluate` take overrides; where nothing fits, bash offers file names."""
+"""Commands whose words are few and fixed. `train`, `plan` and `evaluate` take overrides; where nothing fits, bash offers file names."""
 KEYED = {
     "board": ["port"],
     "compare": ["where", "reference", "metric", "sort", "csv", "json", "md", "html"],
+    "rerun": ["to", "store"],
     "reproduce": ["seeds", "first_seed", "store"],
     "halfspace": ["dimension", "margin", "noise", "stretch", "rows", "steps", "test_rows", "seeds", "first_seed", "json"],
 }
@@ -154,7 +155,7 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
         found = [*(f"{name} " for name in claims), *(f"{key}=" for key in KEYED[command])]
     elif command in WORDS:
         found = [f"{word} " for word in WORDS[command]]
-    elif command == "train" or (command == "evaluate" and last):
+    elif command in ("train", "plan") or (command == "evaluate" and last):
         found = overrides(conf, words, last)
     else:
         found = []

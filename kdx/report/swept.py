@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from kdx.report.compare import Comparison, Group, level
 from kdx.report.entries import Entry
-from kdx.report.naming import join, names
+from kdx.report.names import changed, join
 from kdx.report.picture import MOST_LINES, Picture, errors, left_out, seeds
 from kdx.report.protocols import count
 from kdx.report.svg import INK, PAPER, colour, panels, svg
@@ -88,6 +88,6 @@ def lines_of(found: Comparison, key: str) -> dict[str, list[tuple[float, Group]]
             rest = {k: v for k, v in g.entries[0].settings.items() if k != key and not k.endswith(f".{key}")}
             parts.setdefault(json.dumps(rest, sort_keys=True), []).append((x, g))
     firsts = [part[0][1].entries[0] for part in parts.values()]
-    words = names(firsts) if len(firsts) > 1 else [{}]
+    words = changed([first.asked for first in firsts])
     plain = [join({k: v for k, v in found_words.items() if k not in (key, "experiment")}) for found_words in words]
     return dict(zip([name if plain.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(plain, 1)], parts.values(), strict=True))
