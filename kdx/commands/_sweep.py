@@ -38,10 +38,10 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
             left = [name for name, job in zip(names, jobs, strict=True) if not (place.resumed and sweep.is_done(place.path / name, job.order))]
             announce(place, len(jobs), len(left))
             if left:
-                launch([*flags, *words, *further])
+                launch([*flags, *compose.for_hydra(words), *further])
         else:
             print(f"a search in {os.path.relpath(place.path)}", flush=True)
-            launch([*flags, *words, *further])
+            launch([*flags, *compose.for_hydra(words), *further])
     except KeyboardInterrupt:
         interrupted(place, stores, command)
         return 130
