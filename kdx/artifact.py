@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kdx.component import sha256
-from kdx.disk import write_atomically
+from kdx.disk import read_json, write_atomically
+from kdx.faults import Fault
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
@@ -32,7 +33,7 @@ class Artifact:
         return self.path / name
 
     def json(self, name: str) -> Any:
-        return json.loads(self.file(name).read_text())
+        return read_json(self.file(name), strict=False)
 
     def lines(self, name: str) -> list[Any]:
         return list(lines(self.file(name)))
@@ -50,16 +51,16 @@ def key_of(whole: Mapping[str, Any]) -> str:
 def verify(path: Path) -> str | None:
     """What is wrong with a published folder, naming the file; None where every file has its hash."""
     try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError):
+        files = {name: (entry["size"], entry["sha256"]) for name, entry in read_json(path / MANIFEST)["files"].items()}
+    except (Fault, KeyError, TypeError, AttributeError):
         return f"{path / MANIFEST} cannot be read"
-    for name, entry in files.items():
+    for name, (size, digest) in files.items():
         file = path / name
-        if not file.is_file():
+        if not os.path.isfile(file):
             return f"{file} is missing"
-        if file.stat().st_size != entry["size"]:
-            return f"{file} has {file.stat().st_size} bytes instead of {entry['size']}"
-        if sha256(file) != entry["sha256"]:
+        if file.stat().st_size != size:
+            return f"{file} has {file.stat().st_size} bytes instead of {size}"
+        if sha256(file) != digest:
             return f"{file} does not have the content that was published"
     return None
 

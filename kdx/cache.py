@@ -15,6 +15,7 @@ from kdx.artifact import MANIFEST
 from kdx.card import brief
 from kdx.faults import Fault
 from kdx.folders import STAGES, open_artifact, read_manifest, read_run, references
+from kdx.store import lock_file
 
 ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")
 DEPTH = 3
@@ -155,8 +156,7 @@ def lock(store: Path, entry: Entry) -> Any:
     """The lock that Store takes for this key, without waiting."""
     import filelock
 
-    (store / "locks").mkdir(exist_ok=True)
-    return filelock.FileLock(store / "locks" / f"{entry.stage}-{entry.key[:32]}.lock", timeout=0)
+    return filelock.FileLock(lock_file(store, entry.stage, entry.key), timeout=0)
 
 
 def remove(store: Path, entry: Entry) -> bool:

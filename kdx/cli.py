@@ -9,7 +9,7 @@ from importlib import import_module
 
 import kdx
 from kdx.commands import commands, summary
-from kdx.faults import Fault, nearest
+from kdx.faults import Fault, nearest, shows
 
 
 def usage() -> str:
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Flushed here, where a closed pipe (`kdx list | head -1`) is still ours to catch.
             sys.stdout.flush()
     except Fault as fault:
-        print(fault, file=sys.stderr)
+        print(shows(str(fault)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("kdx: interrupted", file=sys.stderr)

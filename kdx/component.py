@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kdx.disk import write_atomically
+from kdx.disk import read_json, write_atomically
 from kdx.faults import Fault
 
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
@@ -160,9 +160,10 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _read_memo(path: Path | None) -> dict[str, list]:
     try:
-        return json.loads(path.read_text()) if path else {}
-    except (OSError, ValueError):
+        found = read_json(path) if path else {}
+    except Fault:
         return {}
+    return {k: v for k, v in found.items() if isinstance(v, list)} if isinstance(found, dict) else {}
 
 
 def _digest_once(path: Path, known: dict[str, list]) -> str:

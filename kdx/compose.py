@@ -372,8 +372,10 @@ def quiet_hydra(words: Sequence[str]) -> None:
 
 def sweep_folder(words: Sequence[str]) -> tuple[Path, bool]:
     """(the folder of a sweep, whether the words name it)"""
-    named = [o.value() for o in _parse(words, []) if o.key_or_group == "hydra.sweep.dir"]
-    return Path(named[-1] if isinstance(named[-1], str) else str(named[-1])) if named else SWEEPS / run_name([w for w in own_words(words) if swept_key(w)]), bool(named)
+    named = [str(o.value()) for o in _parse(words, []) if o.key_or_group == "hydra.sweep.dir"]
+    if named:
+        return Path(named[-1]), True
+    return SWEEPS / run_name([w for w in own_words(words) if swept_key(w)]), False
 
 
 def in_sweep() -> bool:

@@ -1,17 +1,99 @@
-"""Files that are whole or absent. Standard library only."""
+"""Files that are whole or absent, and JSON that may come from anybody. Standard library only."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from kdx.faults import Fault, shows
+
+LARGEST = 1 << 27
+"""Bytes of the largest JSON file that is read: a run on a thousand classes has confusion matrices of 80 MB."""
+LONGEST = 40
+"""Digits of the longest whole number that is read."""
+DEEPEST = 64
+"""Lists and objects inside each other: whatever walks through them by calling itself must come to an end."""
+LONG = re.compile(r"\d{20}")
+HIDDEN = re.compile(r"\\u00[0189][0-9a-fA-F]|\\u007[fF]|\\u20[26][0-9a-fA-F]|\\u[dD][89a-fA-F]|\\[bf]|[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What may stand for a character that a terminal obeys instead of showing it, or for half a character, which cannot be printed."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """A reader sees the old content or all of the new one, whenever the process dies."""
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    temporary.unlink(missing_ok=True)  # what a killed process left; a link in its place would lead elsewhere
+    with temporary.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def read_json(path: Path, *, strict: bool = True) -> Any:
+    """The content of a JSON file, whoever wrote it: characters that a terminal would obey become text that shows them.
+
+    strict: refuses numbers that are not finite, as all files but those of measurements must. Raises Fault, naming the file, where it is
+    missing, is no file (a pipe would be waited for), is too large or too deep, is no JSON, names a key twice, or has a number of endless length.
+    """
+    try:
+        if not os.path.isfile(path):
+            raise Fault(f"'{path}' cannot be read: it is no file")
+        if path.stat().st_size > LARGEST:
+            raise Fault(f"'{path}' is too large: kdx reads JSON of up to {LARGEST >> 20} MiB, and this has {path.stat().st_size >> 20}")
+        with path.open("rb") as file:
+            text = file.read(LARGEST + 1).decode("utf-8")
+        found = json.loads(text, object_pairs_hook=_once, parse_float=_finite if strict else None,
+                           parse_constant=_refuse if strict else None, parse_int=_short if LONG.search(text) else None)  # fmt: skip
+        _check_depth(found)
+        return _shown(found) if HIDDEN.search(text) else found
+    except (OSError, ValueError, RecursionError) as error:
+        raise Fault(f"'{path}' cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)[:80]!r} stands there twice")
+    return found
+
+
+def _finite(digits: str) -> float:
+    found = float(digits)
+    if not math.isfinite(found):
+        raise ValueError(f"{digits[:80]} is no finite number")
+    return found
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word} is no finite number")
+
+
+def _short(digits: str) -> int:
+    if (count := len(digits.lstrip("-"))) > LONGEST:
+        raise ValueError(f"a number of {count} digits is too long")
+    return int(digits)
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in (outer.values() if isinstance(outer, dict) else outer)
+                 if isinstance(inner, dict | list)]  # fmt: skip
+        if not level:
+            return
+    raise ValueError(f"it has more than {DEEPEST} lists inside each other")
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return shows(value)
+    if isinstance(value, dict):
+        return {shows(key): _shown(inner) for key, inner in value.items()}
+    return [_shown(inner) for inner in value] if isinstance(value, list) else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,18 +13,30 @@ from kdx.data.augment import Views
 from kdx.data.streams import sequential
 from kdx.runtime import Runtime
 
+BINS = 15
 
-def calibration_error(probs: Tensor, y: Tensor, bins: int = 15) -> float:
-    """(N, C), (N,) -> expected calibration error in [0, 1]: mean over equal-width confidence bins of |accuracy - confidence|, by size.
 
-    Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599, equation 3, with M = 15 bins (a, b].
+def reliability(probs: Tensor, y: Tensor, bins: int = BINS) -> dict[str, list]:
+    """(N, C), (N,) -> what a network's confidence was worth, by equal-width bins (a, b] of it: {"edges": bins + 1 numbers from 0 to 1,
+    "counts": rows in each bin, "confidence": their mean confidence, None in an empty bin, "right": how many of them are right}.
     """
     confidence, guess = probs.double().max(dim=1)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
     which = torch.bucketize(confidence, edges[1:-1])
-    right = (guess == y).double()
-    gap = torch.zeros(bins, dtype=torch.float64).index_add_(0, which, right - confidence)
-    return (gap.abs().sum() / len(y)).item()
+    counts = torch.bincount(which, minlength=bins).tolist()
+    right = torch.bincount(which[guess == y], minlength=bins).tolist()
+    sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, which, confidence).tolist()
+    means = [total / count if count else None for total, count in zip(sums, counts, strict=True)]
+    return {"edges": edges.tolist(), "counts": counts, "confidence": means, "right": right}
+
+
+def calibration_error(found: Mapping[str, Sequence]) -> float:
+    """What `reliability` found -> expected calibration error in [0, 1]: mean over the bins of |accuracy - confidence|, by size.
+
+    Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599, equation 3, with M = 15 bins.
+    """
+    bins = zip(found["counts"], found["confidence"], found["right"], strict=True)
+    return sum(abs(right - count * confidence) for count, confidence, right in bins if count) / sum(found["counts"])
 
 
 def confusion(guess: Tensor, y: Tensor, classes: int) -> Tensor:
@@ -36,7 +48,7 @@ def metrics(logits: Tensor, y: Tensor, teacher: Tensor | None = None) -> dict[st
     """(N, C) logits, (N,) truth, (N, C) teacher's logits -> accuracy, ece, nll (nats), n, and agreement: share with the teacher's argmax"""
     found = {
         "accuracy": (logits.argmax(1) == y).double().mean().item(),
-        "ece": calibration_error(logits.double().softmax(1), y),
+        "ece": calibration_error(reliability(logits.double().softmax(1), y)),
         "nll": F.cross_entropy(logits.double(), y).item(),
         "n": len(y),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 
@@ -30,6 +31,17 @@ def within(what: str) -> Iterator[None]:
         yield
     except Fault as error:
         raise Fault(f"{what}: {error}") from error
+
+
+def shows(text: str) -> str:
+    """A text with every character that a terminal would obey, that turns the direction of writing or is half a character, as its escape: `\\x1b`."""
+    return text if text.isprintable() else "".join(_escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    obeyed = unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t"
+    turns = unicodedata.bidirectional(letter) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return letter.encode("unicode_escape").decode() if obeyed or turns else letter
 
 
 def nearest(word: str, options: Iterable[str]) -> str:

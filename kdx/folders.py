@@ -5,15 +5,16 @@ A folder may come from somebody else, may have been moved, or its store may be g
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdx import stages
+from kdx import disk, stages
 from kdx.artifact import MANIFEST, Artifact, key_of, verify
 from kdx.component import targets
 from kdx.faults import Fault, nearest
@@ -61,7 +62,7 @@ class Run:
         """The artifact of one stage of the run; the first of the possible stores that has it. Raises Fault where none has."""
         stage, key = self.stages[name]
         for store in self.stores:
-            if (store / stage / key / MANIFEST).is_file():
+            if os.path.isfile(store / stage / key / MANIFEST):
                 return open_artifact(store, stage, key)
         looked = ", ".join(f"'{store}'" for store in self.stores) or "nowhere: run.json names none"
         raise Fault(f"{name} of the run '{self.path}' is not in a store (looked in {looked}): "
@@ -72,8 +73,12 @@ def read_run(path: Path | str, store: str | None = None) -> Run:
     """The run folder at `path`. store: where its artifacts are, or None: found by the folder's links and what run.json says."""
     path = Path(path).expanduser()
     file = path / "run.json"
-    if not file.is_file():
-        raise Fault(f"'{path}' is no run folder: it has no run.json" if path.is_dir() else f"the run folder '{path}' does not exist")
+    if not os.path.isfile(file):
+        if not path.is_dir():
+            raise Fault(f"the run folder '{path}' does not exist")
+        inner = next(iter(sorted(path.glob("*/run.json"))), None)
+        several = f", it holds several: name one of them, such as '{inner.parent}'" if inner else ": it has no run.json"
+        raise Fault(f"'{path}' is no run folder{several}")
     document = read_json(file)
     found: dict[str, tuple[str, str]] = {}
     for entry in expect(document.get("stages"), list, file, "stages"):
@@ -107,18 +112,23 @@ def _possible_stores(path: Path, document: Mapping[str, Any], found: Mapping[str
         yield Path(document["store"])
     named = document["config"].get("store")
     if isinstance(named, str):
-        relative = Path(named).expanduser()
+        with contextlib.suppress(RuntimeError):  # the home of somebody who is not here
+            named = Path(named).expanduser()
+        relative = Path(named)
         yield relative
         if not relative.is_absolute():
-            yield from (parent / relative for parent in path.resolve().parents if (parent / relative).is_dir())
+            yield from (parent / relative for parent in path.resolve().parents if os.path.isdir(parent / relative))
 
 
 def _follow(link: Path) -> Path | None:
     """Where a link of artifacts/ leads; where links are not allowed, a text file with the path stands for one."""
-    if link.is_symlink():
-        return link.resolve()
-    if link.is_file() and link.stat().st_size < 4096:
-        return (link.parent / link.read_text(encoding="utf-8", errors="replace").strip()).resolve()
+    try:
+        if link.is_symlink():
+            return link.resolve()
+        if link.is_file() and link.stat().st_size < 4096:
+            return (link.parent / link.read_text(encoding="utf-8", errors="replace").strip()).resolve()
+    except (OSError, ValueError, RuntimeError):  # links in a circle, a name that no file can have
+        pass
     return None
 
 
@@ -126,7 +136,7 @@ def open_artifact(store: Path, stage: str, key: str) -> Artifact:
     """store/stage/key, with a manifest that belongs to the key and files that have the content which was published; else a Fault."""
     artifact = Artifact(stage, key, Path(store) / stage / key)
     file = artifact.file(MANIFEST)
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise Fault(f"{stage}/{key} is not in the store '{store}': it was removed; run the same `kdx train` again")
     manifest = read_manifest(file)
     if manifest["stage"] != stage or key_of({k: manifest[k] for k in ("stage", "version", "inputs", "code")}) != key:
@@ -210,11 +220,17 @@ def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
+    return expect(disk.read_json(file), dict, file, "all of it")
+
+
+@contextlib.contextmanager
+def as_written(what: Path) -> Iterator[None]:
+    """What somebody's artifacts say may be anything where a hash alone was checked: whatever breaks on it is a Fault that names the folder."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise Fault(f"'{file}' cannot be read: {str(error).splitlines()[0]}") from error
-    return expect(found, dict, file, "all of it")
+        yield
+    except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        why = (str(error).splitlines() or [""])[0][:200]
+        raise Fault(f"'{what}' is not as kdx writes it, or too large for this machine ({type(error).__name__}: {why})") from error
 
 
 def expect(value: Any, kind: type, file: Path, what: str) -> Any:

@@ -23,7 +23,7 @@ from kdx.models.weights import load_weights, read_weights
 from kdx.recipes import Plan
 from kdx.select import Rule
 from kdx.stages.learn import missing_stream, reads_networks
-from kdx.wiring import ACTIVE, Order
+from kdx.wiring import ACTIVE, CHAIN, Order
 
 ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
@@ -63,6 +63,8 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
         check_networks(plan, about, rows, faults)
     with checks.gather(faults):
         check_rule(order, rows)
+    with checks.gather(faults):
+        check_chain(order)
     for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
         if about and training and isinstance(training.spec["rows"], int) and 0 < training.spec["rows"] < len(about.classes):
             faults.append(f"{node}.rows={training.spec['rows']} are fewer labelled rows than the {len(about.classes)} classes: each needs one")
@@ -90,7 +92,8 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
     """
     data = about or STAND_IN
     built: dict[str, Any] = {}
-    for role, model in (("teacher", plan.teacher), ("student", plan.student)):
+    assistants = [(f"assistant {number}", model) for number, model in enumerate(plan.assistants, 1)]
+    for role, model in (("teacher", plan.teacher), *assistants, ("student", plan.student)):
         if model:
             with checks.gather(faults):
                 built[role] = models.build(model, shape=data.shape, classes=len(data.classes), mean=[0.5] * data.shape[0], std=[0.5] * data.shape[0])
@@ -141,6 +144,18 @@ def check_rule(order: Order, rows: Mapping[str, int]) -> None:
         check_choice(plan, rule, rows)
 
 
+def check_chain(order: Order) -> None:
+    """Whether assistants and the recipe that has them go together, and with what else there is."""
+    plan, chain = order.plan, order.config["recipe"]["_target_"] == CHAIN
+    if plan.assistants and not chain:
+        raise Fault("assistants= stand between teacher and student in recipe=chain: say that too, or leave them out")
+    if chain and not order.config["assistants"]:
+        raise Fault("recipe=chain teaches by way of assistants, and none is named: assistants=[cnn_small], say")
+    if chain and (plan.select or plan.rounds != 1 or plan.student_init != "fresh" or not plan.loss or not plan.loss.resolve().needs_teacher):
+        raise Fault("recipe=chain has a loss with a teacher, the whole pool and a round for each network: leave select=, rounds= and student_init= out, "
+                    "and choose a loss such as kd")  # fmt: skip
+
+
 def check_choice(plan: Plan, rule: Rule, rows: Mapping[str, int]) -> None:
     """rows: of each split."""
     pool, validation = rows["unlabelled"], rows["validation"] > 0
@@ -161,7 +176,7 @@ def check_choice(plan: Plan, rule: Rule, rows: Mapping[str, int]) -> None:
 def available(plan: Plan, about: Description, rows: Mapping[str, int]) -> list[str]:
     """Names of the streams that the data will have; a guess where `rows` are not known, as the sizes do not fit."""
     if rows:
-        return [name for name, count in rows.items() if count]
+        return [name for name, count in rows.items() if count and name != "test"]
     hidden = plan.sizes["labelled"] is not None or about.pool > 0
     pool = hidden and plan.sizes["unlabelled"] != 0
     return ["labelled"] + ["unlabelled"] * pool + ["validation"] * (plan.sizes["validation"] is not None)

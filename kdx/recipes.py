@@ -31,7 +31,8 @@ class Control:
 class Plan:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
-    sizes: labelled, unlabelled, validation, test. checkpoint: the teacher's weights. teacher_pretrain None: the teacher is taken as it is.
+    sizes: labelled, unlabelled, validation, test. checkpoint: the teacher's weights. assistants: networks between teacher and student, largest first.
+    teacher_pretrain None: the teacher is taken as it is.
     controls: role -> what is trained beside the student ("baseline": its model, initialisation and augmentation too; "noiseless": the same
     without augmentation and dropout; "ceiling": as baseline, with the pool's hidden labels). select None: the whole pool. budget: answers that
     the recipe `active` buys, or their share of the pool. student_init: what the student of a later round begins with. round_patience: rounds
@@ -45,6 +46,7 @@ class Plan:
     student: Component
     teacher_loss: Component
     loss: Component
+    assistants: Sequence[Component]
     controls: Mapping[str, Control]
     teacher_pretrain: Component | None
     pseudo_label: Mapping[str, Any]
@@ -100,6 +102,24 @@ def active(store: Store, plan: Plan) -> None:
         lesson = {**pupil, "answers": answers, "rows": rows, "view": "clean", "loss": plan.loss, "networks": [judge],
                   "init": made if plan.student_init == "previous" else None}  # fmt: skip
         made = store.run(TRAIN, name=f"student-train-{number}", **lesson)
+    store.run(TRAIN, name="student-train", **lesson)
+    compare(store, plan, pupil)
+
+
+def chain(store: Store, plan: Plan) -> None:
+    """Teacher assistants (Mirzadeh et al. 2020, arXiv 1902.03393): the teacher teaches the first, each the next one, and the last the student.
+
+    All of them train as the student does, with its loss; the control is the run without assistants.
+    """
+    data, judge = teach(store, plan)
+    views, pupil = views_to_answer(data, plan), student(store, data, plan)
+    lesson: dict[str, Any] = {}
+    for number, model in enumerate([*plan.assistants, plan.student], 1):
+        answers = ask(store, data, judge, plan, views, name=f"pseudo-label-{number}")
+        gate(answers, plan)
+        lesson = {**pupil, "model": model, "answers": answers, "teachers": [] if views else [judge], "view": plan.pseudo_label["view"],
+                  "networks": [judge] if views else [], "loss": plan.loss, "rows": None, "init": None}  # fmt: skip
+        judge = store.run(TRAIN, name=f"student-train-{number}", **lesson)
     store.run(TRAIN, name="student-train", **lesson)
     compare(store, plan, pupil)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -10,21 +11,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import kdx
 from kdx.artifact import Artifact
 from kdx.faults import Fault
+from kdx.runtime import versions
 from kdx.stages import AUDIT, EVALUATE
-from kdx.store import Halt, Listener, Miss, Store, split_number, subseed
+from kdx.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
 from kdx.wiring import Order, with_sources
 
 ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
          "ceiling": "ceiling-train"}
 
 
-def perform(order: Order, listener: Listener, *, peek: bool = False) -> tuple[Artifact, dict[str, Artifact]]:
-    """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out."""
+def perform(order: Order, listener: Listener, *, peek: bool = False, asked: Asked | None = None) -> tuple[Artifact, dict[str, Artifact]]:
+    """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out. peek, asked: see Store."""
     order = with_sources(order)
-    store = Store(order.store, order.runtime, listener, until=order.until, peek=peek)
+    store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
         order.recipe.build(store, order.plan)
     except Halt:
@@ -73,6 +74,7 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
         "sizes": dict(order.plan.sizes),
         "counts": data.json("data.json")["counts"] if data else None,
         "data_key": data.key if data else None,
+        "digests": digests(data.manifest["files"]) if data else None,
         "seed": order.plan.seed,
         "selection": "best weights and early stopping on the validation split only",
         "test": "opened once, at the end, by the evaluate stage",
@@ -82,18 +84,68 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def digests(files: Mapping[str, Any]) -> dict[str, str]:
+    """split -> what its pictures and labels hold, as one digest, of the files of a prepare artifact. At another number of labels the test split
+    is the same and the key is not; and it is told from run.json alone, where the store is gone."""
+    found: dict[str, str] = {}
+    for split in ("labelled", "unlabelled", "validation", "test"):
+        hashes = [files[name]["sha256"] for name in (f"{split}.images.npy", f"{split}.labels.npy") if name in files]
+        if hashes:
+            found[split] = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    return found
+
+
 def environment(order: Order) -> dict[str, Any]:
     """Where the run took place, told without importing torch."""
     return {
-        "kdx": kdx.__version__,
         "commit": _commit(),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy", "hydra-core")},
+        **versions(),
+        "hydra-core": importlib.metadata.version("hydra-core"),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "device": order.runtime.device,
         "threads": order.runtime.threads,
     }
+
+
+def trace(told: dict[str, Any], results: dict[str, Any], artifacts: Mapping[str, Artifact]) -> None:
+    """Adds to a run.json how its results came about, as the store's manifests have it: of each stage the digests of its code and of the files
+    that it read; under environment.settled the device, the threads, the hardware and the versions that the student (without one, the last
+    stage) was made with, and under environment.elsewhere what was otherwise at other stages; to each role's results the digests of its weights.
+    """
+    manifests = {name: artifact.manifest for name, artifact in artifacts.items()}
+    for entry in told["stages"]:
+        manifest = manifests.get(entry["name"], {})
+        entry |= {"code": manifest["code"]} if manifest else {}
+        entry |= {"sources": found} if (found := dict(_sources(manifest.get("inputs")))) else {}
+    made = {name: _made(artifact, manifests[name]) for name, artifact in artifacts.items()}
+    counts = made[ROLES["student"] if ROLES["student"] in made else list(made)[-1]]
+    precision = {role: results[role]["precision"] for role in ROLES if role in results}
+    elsewhere = {name: {k: v for k, v in own.items() if counts.get(k) != v} for name, own in made.items()}
+    told["environment"] |= {"settled": {**counts, "precision": precision}}
+    told["environment"] |= {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
+    for role in ROLES.keys() & results.keys():
+        files = manifests[ROLES[role]]["files"]
+        results[role]["weights"] = {which: files[name]["sha256"] for which in ("last", "best") if (name := f"{which}.safetensors") in files}
+
+
+def _made(artifact: Artifact, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What an artifact was made with; of older ones the device and the threads of those that trained are known."""
+    if "made" in manifest or not artifact.file("summary.json").is_file():
+        return manifest.get("made", {})
+    return {key: artifact.json("summary.json").get(key) for key in ("device", "threads")}
+
+
+def _sources(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(argument, digest) of each file or folder that canonical inputs name by its content."""
+    if isinstance(value, dict):
+        if isinstance(value.get("source"), str):
+            yield name, value["source"]
+        for key, inner in value.items():
+            yield from ((f"{name}.{k}", v) for k, v in inner.items()) if key == "sources" else _sources(inner, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _sources(inner, name)
 
 
 def _commit() -> str | None:

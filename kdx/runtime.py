@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass, replace
 from typing import Any
 
+import kdx
 from kdx.checks import choice, flag, integer, number
 from kdx.faults import Fault
 from kdx.turns import take
+
+MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Runtime:
         kind = self.device.split(":")[0] if isinstance(self.device, str) else self.device
         choice("device.device", kind, ("auto", "cpu", "cuda", "mps"))
         if self.threads != "auto":
-            integer("device.threads", self.threads, low=1)
-        integer("device.workers", self.workers, low=0)
+            integer("device.threads", self.threads, low=1, high=MOST_THREADS)
+        integer("device.workers", self.workers, low=0, high=MOST_THREADS)
         number("device.checkpoint_seconds", self.checkpoint_seconds, low=0)
         for name in ("channels_last", "compile"):
             flag(f"device.{name}", getattr(self, name))
@@ -59,6 +63,14 @@ class Runtime:
         _keep_big_blocks()
         return replace(self, device=device, threads=threads)
 
+    def where(self) -> dict[str, Any]:
+        """Where a settled runtime computes, and with what: all that may change the last bits of a result. Which of several GPUs is no part of it."""
+        import torch
+
+        kind = self.device.partition(":")[0]
+        hardware = torch.cuda.get_device_name(self.device) if kind == "cuda" else _processor()
+        return {"device": kind, "threads": torch.get_num_threads(), "hardware": hardware, **versions()}
+
     def describe(self) -> str:
         """The machine in words, for what depends on it (probe)."""
         import torch
@@ -76,6 +88,15 @@ class Runtime:
             return contextlib.nullcontext()
         return torch.autocast(self.device.split(":")[0], dtype=torch.bfloat16)
 
+    def wait(self) -> None:
+        """Until the device has done what it was given: accelerators answer before they have computed."""
+        import torch
+
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)
+        elif self.device == "mps":
+            torch.mps.synchronize()
+
     def place(self, module: Any) -> Any:
         """The module on the device, in the memory format asked for."""
         import torch
@@ -86,9 +107,19 @@ class Runtime:
 
 def share_of_cores() -> int:
     """Threads for `auto`: OMP_NUM_THREADS, which launchers set for runs side by side, but no more than the cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if _tells_affinity() else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(asked), cores) if asked.isdigit() and int(asked) > 0 else cores
+    return min(int(asked), cores()) if asked.isdigit() and int(asked) > 0 else cores()
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if _tells_affinity() else os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Of what computes, told without importing it."""
+    return {"kdx": kdx.__version__, "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}}  # fmt: skip
 
 
 def _tells_affinity() -> bool:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,15 +114,21 @@ class Miss(Exception):
     """Only asked whether everything is in the store, and it is not."""
 
 
+Asked = Callable[[str, Stage, str, Mapping[str, Any], Artifact | None], Artifact]
+"""(the run's name of a stage, the stage, its key, its inputs, the artifact where the store has it) -> what the run goes on with."""
+
+
 class Store:
     """root/<stage>/<key>/ holds finished stages, root/<stage>/<key>.partial/ unfinished ones, root/locks/ one lock a key.
 
     runtime is handed to the stages and enters no key. until: names of the stages that may run; None: all. peek: run nothing, raise Miss.
+    asked: run nothing, and go on with what this answers for each stage.
     """
 
-    def __init__(self, root: Path, runtime: Any, listener: Listener, *, until: frozenset[str] | None = None, peek: bool = False):
+    def __init__(self, root: Path, runtime: Any, listener: Listener, *, until: frozenset[str] | None = None, peek: bool = False,
+                 asked: Asked | None = None):  # fmt: skip
         self.root, self.runtime, self.listener = Path(root), runtime, listener
-        self.until, self.peek = until, peek
+        self.until, self.peek, self.asked = until, peek or asked is not None, asked
         self.done: dict[str, Artifact] = {}
         Source.memo = self.root / "sources.json"
 
@@ -141,6 +147,8 @@ class Store:
         key, whole = self.key(stage, inputs)
         final = self.root / stage.name / key
         artifact = self._load(stage, key, name)
+        if self.asked:
+            artifact = self.asked(name, stage, key, inputs, artifact)
         if artifact is None:
             if self.peek:
                 raise Miss(name)
@@ -177,7 +185,10 @@ class Store:
 
     def _make(self, stage: Stage, key: str, name: str, whole: Mapping, inputs: Mapping, final: Path) -> Artifact:
         partial = final.with_name(f"{key}.partial")
+        no_link(partial)
         partial.mkdir(parents=True, exist_ok=True)
+        for link in [p for p in partial.rglob("*") if p.is_symlink()]:  # no stage makes one, and what it writes would go elsewhere
+            link.unlink()
         self.listener.started(name, key, False)
         clock = partial / CLOCK
         begun = time.monotonic() - _number(clock)
@@ -188,7 +199,7 @@ class Store:
                 stage(Work(partial, name, self.listener), self.runtime, **inputs)
                 for cut_off in partial.rglob("*.tmp"):  # a kill in the middle of writing leaves one
                     cut_off.unlink()
-                seal(partial, {**whole, "seconds": time.monotonic() - begun, "created": time.time()})
+                seal(partial, {**whole, "made": self.runtime.where(), "seconds": time.monotonic() - begun, "created": time.time()})
             for leftover in LEFTOVERS:
                 (partial / leftover).unlink(missing_ok=True)
             if final.exists():
@@ -210,8 +221,7 @@ class Store:
     def _lock(self, stage: Stage, key: str, name: str) -> Iterator[None]:
         import filelock
 
-        (self.root / "locks").mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.root / "locks" / f"{stage.name}-{key[:32]}.lock")
+        lock = filelock.FileLock(lock_file(self.root, stage.name, key))
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -221,6 +231,22 @@ class Store:
             yield
         finally:
             lock.release()
+
+
+def lock_file(root: Path, stage: str, key: str) -> Path:
+    """The lock of a key; its folder is made. It is emptied when it is opened, so it must not be a link to anything."""
+    folder = root / "locks"
+    no_link(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{stage}-{key[:32]}.lock"
+    no_link(file)
+    return file
+
+
+def no_link(path: Path) -> None:
+    """A Fault where a place that the store writes to is a link: the store may have come from somebody else."""
+    if path.is_symlink():
+        raise Fault(f"'{path}' is a link, and the store would write to where it leads: remove it")
 
 
 def _canonical(value: Any, specs: list[str]) -> Any:

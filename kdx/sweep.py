@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx.disk import write_atomically
+from kdx.disk import read_json, write_atomically
 from kdx.faults import Fault
 from kdx.run import perform
 from kdx.stages import EVALUATE
@@ -81,8 +81,8 @@ def listed(jobs: Mapping[str, Sequence[str]] | None) -> list[dict[str, Any]] | N
 
 def read(file: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(file, strict=False)
+    except Fault:
         return None
     return found if isinstance(found, dict) else None
 

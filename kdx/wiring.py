@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
 RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-label", "choose"),
            "student_train": ("student-train", "baseline-train", "noiseless-train", "reveal", "ceiling-train")}
 ALWAYS = ("prepare", "probe", "evaluate", "audit")
-ACTIVE = "kdx.recipes.active"
+ACTIVE, CHAIN = "kdx.recipes.active", "kdx.recipes.chain"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         student=part(Component, config["student"]),
         teacher_loss=part(Component, config["teacher_loss"]),
         loss=part(Component, config["loss"]),
+        assistants=part(_assistants, config["assistants"]) or [],
         controls=part(_controls, config, wanted, nodes["student_train"]) or {},
         teacher_pretrain=nodes["teacher_pretrain"] if asked or not pretrained else None,
         pseudo_label=pseudo_label,
@@ -125,6 +127,18 @@ def _training(node: str, config: Mapping[str, Any]) -> Component:
 def _select(config: Mapping[str, Any]) -> Component | None:
     """The rule that chooses among the pool; None: all of it. The recipe `active` goes with the rules that buy."""
     return Component(config["select"]) if config.get("select") else None
+
+
+def _assistants(names: Any) -> list[Component]:
+    """Networks by name, as conf/model has them."""
+    folder = conf_dir() / "model"
+    known = [p.stem for p in folder.glob("*.yaml")]
+    if not isinstance(names, list):
+        raise Fault(f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}")
+    for name in names:
+        if name not in known:
+            checks.refuse(f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}")
+    return [Component(yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))) for name in names if name in known]
 
 
 def _controls(config: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None) -> dict[str, Control]:
@@ -227,8 +241,8 @@ def _checkpoint(path: Any) -> Source | None:
         return None
     if not isinstance(path, str) or not path:
         raise Fault(f"teacher.checkpoint must be the path of a file; given: {checks.shown(path)}")
-    if not Path(path).expanduser().is_file():
-        what = "is a folder, not a file" if Path(path).expanduser().is_dir() else "does not exist"
+    if not os.path.isfile(os.path.expanduser(path)):
+        what = "is a folder, not a file" if os.path.isdir(os.path.expanduser(path)) else "does not exist"
         raise Fault(f"teacher.checkpoint '{path}' {what}: give the path of a .pt, .pth or .safetensors file of weights")
     return Source(path)
 

@@ -15,7 +15,7 @@ LAYERS = [
     ["kdx.faults"],
     ["kdx.locate"],
     ["kdx.disk"],
-    ["kdx.checks"],
+    ["kdx.checks", "kdx.chance"],
     ["kdx.budget"],
     ["kdx.core"],
     ["kdx.functional", "kdx.halfspace"],
@@ -37,11 +37,14 @@ LAYERS = [
     ["kdx.run"],
     ["kdx.folders", "kdx.claims", "kdx.sweep"],
     ["kdx.preflight"],
-    ["kdx.assess"],
+    ["kdx.assess", "kdx.forecast", "kdx.memory"],
+    ["kdx.amounts"],
+    ["kdx.rehearse"],
+    ["kdx.outlook"],
     ["kdx.words"],
     ["kdx.compose"],
     ["kdx.report"],
-    ["kdx.lineage"],
+    ["kdx.lineage", "kdx.alike", "kdx.saved"],
     ["kdx.card"],
     ["kdx.export", "kdx.cache"],
     ["kdx.commands"],
@@ -59,8 +62,9 @@ ONLY = {
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
-NO_TORCH += ["kdx.lineage", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
-TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.commands"]
+NO_TORCH += ["kdx.chance", "kdx.lineage", "kdx.alike", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
+TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.saved", "kdx.commands"]
+TORCH_ONLY_INSIDE_FUNCTIONS += ["kdx.forecast", "kdx.outlook"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
 COMPOSERS = ["kdx.compose", "kdx.cli", "kdx.commands"]
@@ -236,7 +240,7 @@ def test_a_planted_violation_is_found(tmp_path, name, text, expected):
 @pytest.mark.parametrize(
     "module",
     ["kdx.faults", "kdx.locate", "kdx.store", "kdx.stages", "kdx.compose", "kdx.report", "kdx.lineage", "kdx.cache", "kdx.commands"]
-    + ["kdx.commands.cache", "kdx.commands.evaluate", "kdx.commands.export", "kdx.cli"],
+    + ["kdx.commands.cache", "kdx.commands.compare", "kdx.commands.evaluate", "kdx.commands.export", "kdx.commands.plan", "kdx.outlook", "kdx.cli"],
 )
 def test_importing_it_loads_no_torch(root, module):
     """What the AST cannot see: torch coming in through another module or package."""

@@ -10,7 +10,7 @@ import torch
 from kdx.core import Frozen, Split
 from kdx.data.augment import Affine, Chain, Views
 from kdx.data.streams import Stream, sequential
-from kdx.evaluate import calibration_error, confusion, metrics, predict
+from kdx.evaluate import calibration_error, confusion, metrics, predict, reliability
 from kdx.labels import Ensemble, Live, Stored
 from kdx.models.cnn import cnn
 from kdx.runtime import Runtime
@@ -22,9 +22,34 @@ CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=F
 def test_calibration_error_by_hand():
     """Two bins are used: confidence .9 (2 rows, both right) and .6 (2 rows, one right): (2 * .1 + 2 * .1) / 4 = .1"""
     probs = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.6, 0.4]])
-    assert calibration_error(probs, torch.tensor([0, 1, 0, 1])) == pytest.approx(0.1)
-    assert calibration_error(torch.eye(3), torch.tensor([0, 1, 2])) == 0
-    assert calibration_error(torch.eye(2), torch.tensor([1, 0])) == 1
+    assert calibration_error(reliability(probs, torch.tensor([0, 1, 0, 1]))) == pytest.approx(0.1)
+    assert calibration_error(reliability(torch.eye(3), torch.tensor([0, 1, 2]))) == 0
+    assert calibration_error(reliability(torch.eye(2), torch.tensor([1, 0]))) == 1
+
+
+def test_reliability_by_hand():
+    """Bins (0, .25], (.25, .5], (.5, .75], (.75, 1]: an edge belongs to the bin below it; an empty bin has no mean."""
+    probs = torch.tensor([[0.5, 0.5], [0.6, 0.4], [0.3, 0.7], [1.0, 0.0]])
+    found = reliability(probs, torch.tensor([0, 1, 1, 0]), bins=4)
+    assert found["edges"] == [0, 0.25, 0.5, 0.75, 1] and found["counts"] == [0, 1, 2, 1] and found["right"] == [0, 1, 1, 1]
+    assert found["confidence"] == [None, pytest.approx(0.5), pytest.approx(0.65), 1]
+    assert calibration_error(found) == pytest.approx((0.5 + 0.3 + 0) / 4)
+
+
+def test_a_run_stores_the_bins_of_its_ece(trained):
+    """For every network, both of its weights, on validation and test; the figures belong to the same rows as the others."""
+    stored = json.loads((trained / "outputs/runs/a=b/run.json").read_text())["results"]
+    for role in ("teacher", "baseline", "student"):
+        for which in ("last", "best"):
+            assert "reliability" not in stored[role][which]["train"]
+            for split in ("validation", "test"):
+                numbers = stored[role][which][split]
+                bins = numbers["reliability"]
+                assert [len(bins[key]) for key in ("edges", "counts", "confidence", "right")] == [16, 15, 15, 15]
+                assert sum(bins["counts"]) == numbers["n"] and sum(bins["right"]) == round(numbers["accuracy"] * numbers["n"])
+                assert all((mean is None) == (count == 0) for mean, count in zip(bins["confidence"], bins["counts"], strict=True))
+                filled = [bin for bin in zip(bins["right"], bins["counts"], bins["confidence"], strict=True) if bin[1]]
+                assert numbers["ece"] == pytest.approx(sum(abs(r - n * c) for r, n, c in filled) / numbers["n"], abs=1e-12)
 
 
 def test_confusion_and_metrics_by_hand():

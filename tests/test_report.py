@@ -280,7 +280,7 @@ def test_a_finished_run_explains_itself(tmp_path):
     assert len(lines) == 12 and lines[0] == {"step": 0, "train/loss": 1.0, "validation/accuracy": 0.0, "stage": "teacher-pretrain"}
     assert os.readlink(run.path / "artifacts" / "student-train") == "../../store"
     text = (run.path / "report.md").read_text()
-    for words in ("`seed=0`", "| student alone |", "+6.0 points", "one class is rare", "`k-student-train`", "tensorboard --logdir", "kdx export"):
+    for words in ("`seed=0`", "| student alone |", "+6.0 points", "one class is rare", "`k-student-train`", "kdx board", "kdx export"):
         assert words in text, words
     pictures = [words.split(")")[0] for words in text.split("](")[1:]]
     assert len(pictures) == 7 and all((run.path / picture).exists() for picture in pictures)
@@ -299,12 +299,12 @@ def test_tensorboard_reads_one_run(tmp_path, cached):
     assert [(e.step, round(e.value, 3)) for e in events.Scalars("student/validation/accuracy")] == [(0, 0), (10, 0.1), (20, 0.2), (30, 0.3)]
     assert events.Scalars("Result/gain")[0].value == pytest.approx(0.06)
     # TensorBoard lists the first five tags beside the hyperparameters.
-    accuracies = [f"Result/test_accuracy_{name}" for name in ("baseline", "student", "teacher")]
-    assert sorted(scalars)[:5] == ["Result/gain", "Result/gap_closed", *accuracies]
+    first = ["baseline accuracy", "gain", "gap closed", "student accuracy", "teacher accuracy"]
+    assert sorted(scalars)[:5] == [f"Result/{name}" for name in first]
     assert {"predictions", "confusion/teacher", "confusion/student", "confusion/baseline"} < set(events.Tags()["images"])
     assert events.Images("predictions")[0].encoded_image_string.startswith(PNG) and events.Images("predictions")[0].width > 100
-    assert {"report", "custom_scalars__config__"} < set(events.Tags()["tensors"])
-    assert b"| student alone |" in events.Tensors("report")[0].tensor_proto.string_val[0]
+    assert {"card", "custom_scalars__config__"} < set(events.Tags()["tensors"])
+    assert b"| student alone |" in events.Tensors("card")[0].tensor_proto.string_val[0]
 
 
 def test_hyperparameters_stand_in_the_same_directory(tmp_path):
@@ -316,12 +316,12 @@ def test_hyperparameters_stand_in_the_same_directory(tmp_path):
     events = read_events(tmp_path)
     content = events.summary_metadata[metadata.SESSION_START_INFO_TAG].plugin_data.content
     found = metadata.parse_session_start_info_plugin_data(content).hparams
-    assert found["loss"].string_value == "KD" and found["loss.temperature"].number_value == 4
+    assert found["loss"].string_value == "kd" and found["loss.temperature"].number_value == 4
     assert found["student.channels"].string_value == "4, 8" and "store" not in found
     content = events.summary_metadata[metadata.SESSION_END_INFO_TAG].plugin_data.content
     assert metadata.parse_session_end_info_plugin_data(content).status == api_pb2.STATUS_SUCCESS
     layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
-    assert list(layout.category[0].chart[0].multiline.tag) == [f"^{r}/validation/accuracy$" for r in ROLES]
+    assert list(layout.category[0].chart[0].multiline.tag) == [f"^{r}(-[0-9]+)?/validation/accuracy$" for r in ROLES]
 
 
 def test_curves_are_live(tmp_path):
@@ -502,7 +502,7 @@ def test_names_cannot_become_markup():
     text = markdown.report(run, "runs/a b", {}, {})
     assert "<script>" not in text and "<b>" not in text and "<i>" not in text
     assert "&lt;b&gt;\\[x\\](y)\\_z\\_" in text and "``teacher.checkpoint=a`b\\|c.pt``" in text
-    assert "tensorboard --logdir 'runs/a b'" in text
+    assert "kdx board 'runs/a b'" in text
     assert markdown.fenced("a\n```\nb") == "````\na\n```\nb\n````"
 
 
@@ -586,6 +586,32 @@ def test_the_grid_has_a_name_for_every_role():
     images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
     everyone = decode(figures.grid(images, [0], dict.fromkeys(ROLES, [0]), ["a"]))
     assert everyone.shape[0] == figures.TITLE + figures.SIDE + figures.LINE * (1 + len(ROLES)) + 24
+
+
+CONFIDENCE = {"edges": [0.0, 0.5, 0.75, 1.0], "counts": [0, 20, 80], "confidence": [None, 0.6, 0.9], "right": [0, 6, 60]}
+
+
+def test_the_reliability_diagram_puts_dots_and_bars_where_they_belong():
+    """Accuracy 30% at confidence .6 (20 rows of 100), 75% at .9 (80 of 100); the empty bin has no dot; grey bars are shares of the rows."""
+    pixels = decode(reliability.diagram(CONFIDENCE, "t", figures.COLOURS["student"]))
+    green = figures.COLOURS["student"]
+    assert coloured(pixels, green, 0.6, 0.3) and coloured(pixels, green, 0.9, 0.75)
+    low, high = reliability.interval(6, 20)
+    assert coloured(pixels, green, 0.6, low + 0.01) and coloured(pixels, green, 0.6, high - 0.01) and not coloured(pixels, green, 0.6, high + 0.1)
+    assert not any(coloured(pixels, green, 0.25, y / 20) for y in range(21))
+    assert coloured(pixels, "#9a9a9a", 0.4, 0.4)
+    grey = [coloured(pixels, "#e9e9e9", x, y) for x, y in ((0.55, 0.1), (0.55, 0.3), (0.85, 0.5), (0.95, 0.9), (0.25, 0.1))]
+    assert grey == [True, False, True, False, False]
+
+
+def test_a_run_without_stored_bins_has_no_reliability_figure(tmp_path):
+    """Evaluations of before the bins were stored; a role that has them is drawn."""
+    found = results()
+    found["student"]["last"]["test"]["reliability"] = CONFIDENCE
+    run = folder(tmp_path)
+    run.finish(found, None)
+    assert sorted(path.name for path in (tmp_path / "figures").glob("reliability*")) == ["reliability-student.png"]
+    assert "figures/reliability-student.png" in (tmp_path / "report.md").read_text()
 
 
 def three_rounds(asked: int) -> tuple[dict, dict]:

@@ -22,6 +22,9 @@ class Still:
     def settle(self):
         return self
 
+    def where(self):
+        return {"device": "here"}
+
 
 class Heard(Listener):
     def __init__(self):

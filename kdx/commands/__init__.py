@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-FIRST = ["train", "list", "evaluate", "export", "reproduce", "halfspace", "cache", "completion"]
+FIRST = ["train", "plan", "compare", "board", "list", "evaluate", "export", "rerun", "reproduce", "halfspace", "cache", "completion"]
 """The order in the help; a command that is not named here follows, by name."""
 
 

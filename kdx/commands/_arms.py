@@ -14,7 +14,7 @@ from kdx.claims import Figure
 from kdx.commands import halfspace
 from kdx.commands._words import parse
 from kdx.faults import Fault
-from kdx.run import environment, perform, protocol
+from kdx.run import environment, perform, protocol, trace
 from kdx.store import Listener
 from kdx.wiring import wire
 
@@ -56,7 +56,9 @@ def try_train(arm: str, words: Sequence[str], seed: int, further: Sequence[str],
     folder.run["protocol"] = protocol(order, artifacts["prepare"])
     for name, artifact in artifacts.items():
         folder.link(name, artifact.path)
-    folder.finish(found.json("results.json"), None, order.headline)
+    results = found.json("results.json")
+    trace(folder.run, results, artifacts)
+    folder.finish(results, None, order.headline)
     stages = {**artifacts, "evaluate": found}
     return lambda figure: value(stages, figure), {"words": whole, "folder": str(folder.path), "evaluate": found.key}
 

@@ -11,6 +11,7 @@ from kdx import compose
 from kdx.faults import Faults
 from kdx.run import all_stored
 from kdx.wiring import Order, examine
+from kdx.words import apart, use_own
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,15 @@ class Job:
 
     words: list[str]
     order: Order
+
+
+def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """(flags, the words as Hydra takes them, the same with every value of a sweep listed)"""
+    flags, words = apart(argv)
+    use_own(flags)
+    words = compose.spread(compose.plus_less(compose.quote_paths(words)))
+    compose.register_names()
+    return flags, words, compose.listed(words) if "--multirun" in flags and compose.all_combinations(words) else words
 
 
 def check(words: Sequence[str], multirun: bool) -> list[Job]:

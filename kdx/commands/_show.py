@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kdx.faults import shows
+
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], below: Sequence[str] = ()) -> None:
     """Prints to stdout. A pipe gets a Markdown table; in a narrow terminal lines are folded, and no figure is lost."""
@@ -14,10 +16,11 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], belo
     from kdx.report.table import grid
 
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(title, style="bold"))
+    header, rows = [shows(cell) for cell in header], [[shows(cell) for cell in row] for row in rows]
+    console.print(Text(shows(title), style="bold"))
     if rows:
         made = grid(header, rows, console.is_terminal)
         width = Measurement.get(console, console.options.update(width=10_000), made).maximum
         Console(highlight=False, width=max(width, console.width)).print(made)
     for line in below:
-        console.print(Text(line))
+        console.print(Text(shows(line)))

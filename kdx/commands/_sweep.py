@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx import compose, sweep
+from kdx.commands import compare
 from kdx.commands._check import Job, varying
 from kdx.commands._show import table
 from kdx.commands._tell import Alone, InSweep
@@ -68,10 +69,19 @@ def conclude(place: Sweep, command: Sequence[str]) -> int:
     """Tells what came of the runs."""
     runs = place.runs()
     failed = {name: reason(document) for name, document in runs.items() if not sweep.finished(document)}
+    found, lines = compare.summary(place.path)
+    if found:
+        compare.show(found)
+    elif len(failed) < len(runs):
+        print("\n".join(lines), file=sys.stderr)
     if failed:
-        rows = [[name, why] for name, why in failed.items()]
-        table(f"{len(failed)} of {len(runs)} runs are not finished:", ["run", "reason"], rows, ["Run the same command again: only these will run."])
-    print(f"\nruns: {os.path.relpath(place.path)}   (compare: kdx compare {os.path.relpath(place.path)}; curves: kdx board {os.path.relpath(place.path)})")
+        why: dict[str, list[str]] = {}
+        for name, told in failed.items():
+            why.setdefault(told, []).append(name)
+        rows = [[f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}", told] for told, names in why.items()]
+        table(f"{len(failed)} of {len(runs)} runs are not finished:", ["runs", "reason"], rows, ["Run the same command again: only these will run."])
+    folder = os.path.relpath(place.path)
+    print(f"\nruns: {folder}   (kdx compare {folder} --html report.html; kdx board {folder})")
     return 1 if failed or not runs else 0
 
 

@@ -16,7 +16,10 @@ from kdx.wiring import Order
 
 
 class Alone:
-    """A run of its own: bars or lines as it goes, then the table."""
+    """A run of its own: bars or lines as it goes, then the table. command: what was called."""
+
+    def __init__(self, command: str = "train"):
+        self.command = command
 
     def progress(self) -> AbstractContextManager[Listener]:
         from kdx.report.progress import Progress
@@ -28,20 +31,20 @@ class Alone:
 
         place = os.path.relpath(folder.path)
         print_table(results, headline, folder.warnings, audit=audit)
-        print(f"\nrun folder: {place}   (report.md, run.json; curves: tensorboard --logdir {place})")
+        print(f"\nrun folder: {place}   (report.md, run.json; curves: kdx board {place})")
 
     def failed(self, reason: str, path: os.PathLike) -> None:
         print(f"{reason}\nthe run failed; its traceback is in {os.path.relpath(path)}/run.json", file=sys.stderr)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
-        print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', 'train', *words])}", file=sys.stderr)
+        print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', self.command, *words])}", file=sys.stderr)
 
 
 class InSweep:
     """One of several. label: which one. alone: whether it has the terminal for itself, or others run beside it."""
 
     def __init__(self, label: str, alone: bool):
-        self.label, self.alone = label, alone
+        self.label, self.alone, self.command = label, alone, "train"
         self.began = time.monotonic()
 
     def progress(self) -> AbstractContextManager[Listener]:

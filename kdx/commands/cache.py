@@ -14,7 +14,7 @@ from kdx.report.table import size
 
 OPTIONS = (
     Option("store", "outputs/store", "the store"),
-    Option("runs", None, "a folder of run folders; may be given several times; default: runs and sweeps beside the store and in outputs", many=True),
+    Option("runs", None, "a folder of run folders; may be given several times; default: runs, sweeps and reruns beside the store and in outputs", many=True),
     Option("older_than", "7d", "gc: unfinished stages touched since then stay, such as 7d, 12h or 0"),
     Option("yes", "false", "gc: delete; without it, only what would be freed is shown", ("true", "false")),
 )
@@ -98,7 +98,7 @@ def tops(words: Words, store: Path) -> list[Path]:
     for path in named:
         if not path.is_dir():
             raise Fault(f"runs={path} does not exist")
-    usual = [parent / kind for parent in (store.absolute().parent, Path("outputs").absolute()) for kind in ("runs", "sweeps")]
+    usual = [parent / kind for parent in (store.absolute().parent, Path("outputs").absolute()) for kind in ("runs", "sweeps", "reruns")]
     return named or [path for path in dict.fromkeys(usual) if path.is_dir()]
 
 

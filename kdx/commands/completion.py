@@ -28,12 +28,15 @@ BASH = r"""_kdx() {
 complete -o nospace -o default -F _kdx kdx"""
 
 WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
-"""Commands whose words are few and fixed. `train` and `evaluate` take overrides; where nothing fits, bash offers file names."""
+"""Commands whose words are few and fixed. `train`, `plan` and `evaluate` take overrides; where nothing fits, bash offers file names."""
 KEYED = {
+    "board": ["port"],
+    "compare": ["where", "reference", "metric", "sort", "csv", "json", "md", "html"],
+    "rerun": ["to", "store"],
     "reproduce": ["seeds", "first_seed", "store"],
     "halfspace": ["dimension", "margin", "noise", "stretch", "rows", "steps", "test_rows", "seeds", "first_seed", "json"],
 }
-"""Commands with keys of their own; `reproduce` takes names of claims as well. A test holds them to the commands' OPTIONS."""
+"""Commands with keys of their own; `reproduce` takes names of claims as well, `compare` and `board` folders. A test holds them to the commands' OPTIONS."""
 
 
 def place(tree: dict, package: Sequence[str], data: Mapping) -> None:
@@ -145,12 +148,14 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
         found = [f"{name} " for name in known] if all(word.startswith("-") for word in words) else []
     elif command == "list":
         found = [f"{group} " for group in groups(conf)]
+    elif command == "compare" and not last:
+        found = []  # folders
     elif command in KEYED:
         claims = options(conf, "claim") if command == "reproduce" else []
         found = [*(f"{name} " for name in claims), *(f"{key}=" for key in KEYED[command])]
     elif command in WORDS:
         found = [f"{word} " for word in WORDS[command]]
-    elif command == "train" or (command == "evaluate" and last):
+    elif command in ("train", "plan") or (command == "evaluate" and last):
         found = overrides(conf, words, last)
     else:
         found = []

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
 from kdx.faults import Fault
-from kdx.folders import read_run
+from kdx.folders import as_written, read_run
 from kdx.report.judge import ROLES, percent
 from kdx.report.table import decimals
 
@@ -40,7 +40,8 @@ def main(argv: Sequence[str]) -> int:
     target = Path(only_name("evaluate", words, "run folder or checkpoint")).expanduser()
     if words["json"] and not Path(words["json"]).expanduser().absolute().parent.is_dir():
         raise Fault(f"json={words['json']}: its folder does not exist")
-    found = evaluate_run(target, words) if is_run(target) else evaluate_checkpoint(target, words)
+    with as_written(target):
+        found = evaluate_run(target, words) if is_run(target) else evaluate_checkpoint(target, words)
     show(found)
     if words["json"]:
         from kdx.report.plain import dump, write_atomically

@@ -10,7 +10,7 @@ from typing import Any
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
 from kdx.faults import Fault, nearest
-from kdx.folders import read_run
+from kdx.folders import as_written, read_run
 from kdx.report.judge import percent
 from kdx.report.table import size
 
@@ -34,16 +34,25 @@ def main(argv: Sequence[str]) -> int:
     words = parse("export", argv, OPTIONS)
     formats = chosen(words)
     run = read_run(only_name("export", words, "run folder"), words["store"])
-    to = Path(words["to"]).expanduser() if words["to"] else run.path / "export" / words["role"]
+    to = Path(words["to"]).expanduser() if words["to"] else inside(run.path) / words["role"]
     from kdx.export import Unlike, export
 
     try:
-        card = export(run, role=words["role"], which=words["which"], formats=formats, to=to, allow=words.lists["allow"])
+        with as_written(run.path):
+            card = export(run, role=words["role"], which=words["which"], formats=formats, to=to, allow=words.lists["allow"])
     except Unlike as error:
         print(error, file=sys.stderr)
         return 1
     show(card, to)
     return 0
+
+
+def inside(run: Path) -> Path:
+    """Where exports go that were not told where to: into the run folder, which may have come from somebody else, with links in it."""
+    folder = run / "export"
+    if folder.is_symlink():
+        raise Fault(f"'{folder}' is a link, and the export would be written to where it leads: choose a folder with to=FOLDER")
+    return folder
 
 
 def chosen(words: Words) -> list[str]:

@@ -13,14 +13,13 @@ import hydra
 
 from kdx import compose, sweep
 from kdx.commands import _sweep
-from kdx.commands._check import check
+from kdx.commands._check import check, read
 from kdx.commands._tell import Alone, InSweep
 from kdx.faults import Fault
 from kdx.locate import conf_dir
-from kdx.run import ROLES, environment, load_examples, perform, protocol
+from kdx.run import ROLES, environment, load_examples, perform, protocol, trace
 from kdx.store import Listener
 from kdx.wiring import Order, wire
-from kdx.words import apart, use_own
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
 log = logging.getLogger("kdx")
@@ -31,13 +30,9 @@ codes: list[int] = []
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; 130: interrupted."""
-    flags, words = apart(argv)
-    use_own(flags)
-    words = compose.spread(compose.plus_less(compose.quote_paths(words)))
-    compose.register_names()
+    flags, typed, words = read(argv)
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
-    command = ["kdx", "train", *flags, *words]
-    words = compose.listed(words) if multirun and compose.all_combinations(words) else words
+    command = ["kdx", "train", *flags, *typed]
     jobs = [] if asking else check(words, multirun)
     quiet_writers()
     codes.clear()
@@ -92,7 +87,7 @@ def run(order: Order, path: Path, words: Sequence[str], teller: Alone | InSweep)
     from kdx.report.listener import Many
 
     try:
-        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *words])
+        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", teller.command, *words])
         folder.run["store"] = str(order.store.resolve())
         folder.save()
     except Fault as fault:
@@ -128,10 +123,15 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> tuple[dict[
     for name, artifact in artifacts.items():
         folder.link(name, artifact.path)
     results = found.json("results.json")
+    trace(folder.run, results, artifacts)
     for role in ROLES.keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
-        results |= {"round_chosen": artifacts["student-train"].key, "round_by": "last" if order.plan.budget else "validation"}
+        by = "chain" if order.plan.assistants else "last" if order.plan.budget else "validation"
+        results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}
+    if order.plan.assistants:
+        names = [*order.config["assistants"], order.config["choices"]["student"]]
+        results["rounds"] = [{"model": name, **entry} for name, entry in zip(names, results["rounds"], strict=True)]
     audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
     return folder.finish(results, load_examples(found), order.headline, audit), order.headline, audit
 

@@ -54,10 +54,10 @@ def check_sizes(description: Description, *, labelled: Size, unlabelled: Size, v
 
 
 def count_rows(description: Description, *, labelled: Size, unlabelled: Size, validation: Size, test: Size) -> dict[str, int]:
-    """Rows of the labelled, the unlabelled and the validation split, for sizes that `check_sizes` finds no fault in."""
+    """Rows of each split, for sizes that `check_sizes` finds no fault in."""
     sizes, _ = _resolve(description.train_per_class, description.pool, description.test is not None,
                         labelled=labelled, unlabelled=unlabelled, validation=validation, test=test)  # fmt: skip
-    return {name: vars(sizes)[name] for name in ("labelled", "unlabelled", "validation")}
+    return {name: vars(sizes)[name] for name in ("labelled", "unlabelled", "validation")} | {"test": description.test or sizes.test}
 
 
 def split(

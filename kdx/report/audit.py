@@ -34,12 +34,15 @@ def rounds(results: Mapping) -> tuple[list[str], list[list[str]]]:
     for number, entry in enumerate(results.get("rounds") or [], 1):
         chosen = " (chosen)" if entry["key"] == results.get("round_chosen") else ""
         cells = [entry.get("validation", {}).get("accuracy"), entry.get("test", {}).get("accuracy"), entry.get("test", {}).get("agreement")]
-        found.append([f"{number}{chosen}", *(percent(cell).rstrip("%") for cell in cells)])
+        model = f" {entry['model']}" if "model" in entry else ""
+        found.append([f"{number}{model}{chosen}", *(percent(cell).rstrip("%") for cell in cells)])
     return header, found
 
 
 def chosen(results: Mapping) -> str:
     """Why the round that counts is that one."""
+    if results.get("round_by") == "chain":
+        return "Each network is taught by the one above it, the first by the teacher."
     if results.get("round_by") == "last":
         return "The last round counts: it has learned from all the answers that were bought, also where an earlier one was better on validation."
     if not all("validation" in entry for entry in results.get("rounds") or []):

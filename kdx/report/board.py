@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 FLUSH_SECONDS = 2
 LONGEST_TEXT = 100  # of a hyperparameter's value; longer ones are no help in a table
+CHARTS = {
+    "validation accuracy": "validation/accuracy",
+    "validation loss": "validation/loss",
+    "training loss": "train/loss",
+    "learning rate": "train/learning_rate",
+}
+"""Title -> what each role's tag ends with."""
 HIDDEN = {"hydra", "store", "root", "workers", "command"}  # where a run took place, not what it was
 
 
@@ -21,7 +27,7 @@ class Board:
     def __init__(self, folder: Path):
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self.name = folder.resolve().name
+        self.folder = folder.resolve()
         self.writer = EventFileWriter(str(folder), max_queue_size=1000, flush_secs=FLUSH_SECONDS)
 
     def add(self, summary: Any, step: int) -> None:
@@ -50,30 +56,26 @@ class Board:
 
         self._tensor(tag, create_summary_metadata(display_name=tag, description=""), [markdown.encode("utf-8", "replace")])
 
-    def layout(self, roles: Mapping[str, str]) -> None:
-        """Charts that show teacher, student alone and distilled student together, in the custom scalars tab."""
+    def layout(self, roles: Iterable[str]) -> None:
+        """Charts that show teacher, student alone and distilled student together, those of every round too, in the custom scalars tab."""
         from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
-        charts = {
-            "validation accuracy": "validation/accuracy",
-            "validation loss": "validation/loss",
-            "training loss": "train/loss",
-            "learning rate": "train/learning_rate",
-        }
-        category = layout_pb2.Category(title=", ".join(roles.values()))
-        for title, metric in charts.items():
-            category.chart.add(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{role}/{metric}$" for role in roles]))
+        category = layout_pb2.Category(title="teacher, student alone and distilled student")
+        for title, metric in CHARTS.items():
+            tags = [f"^{role}(-[0-9]+)?/{metric}$" for role in roles]
+            category.chart.add(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
         layout = layout_pb2.Layout(category=[category])
         self._tensor(metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), layout.SerializeToString())
 
-    def start_session(self, config: Mapping) -> None:
-        """The hyperparameters. No experiment summary goes with them: TensorBoard would take one run's list for all runs of a sweep."""
+    def start_session(self, config: Mapping, name: str) -> None:
+        """The hyperparameters. name: shown before them, cut to some 15 letters.
+
+        No experiment summary goes with them: TensorBoard would take one run's list for all runs of a sweep."""
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-        found = hyperparameters(config)
         # TensorBoard averages sessions of one group, so the group is this run: its name, and what tells namesakes apart.
-        digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]
-        self.add(hparams_pb(found, trial_id=f"{self.name} {digest}"), 0)
+        digest = hashlib.sha256(f"{self.folder} {time.time_ns()}".encode()).hexdigest()[:8]
+        self.add(hparams_pb(hyperparameters(config), trial_id=f"{name} {digest}"), 0)
 
     def final(self, metrics: Mapping[str, float | None]) -> None:
         """The few numbers to show beside the hyperparameters. TensorBoard shows the first five tags there; the capital sorts them first."""
@@ -99,16 +101,17 @@ class Board:
 
 
 def hyperparameters(config: Mapping, prefix: str = "") -> dict[str, bool | float | str]:
-    """A nested config as flat names and scalars: {"loss": "KD", "loss.temperature": 4.0, ...}.
+    """A nested config as flat names and scalars: {"loss": "kd", "loss.temperature": 4.0, ...}.
 
-    A `_target_` gives its node's name the last word of the address. Nulls, paths, long text and names of `HIDDEN` are left out.
+    A node with a `_target_` has a value of its own: the option chosen, or the last word of the address in small letters. Nulls, paths, long text and names of
+    `HIDDEN` are left out.
     """
     found: dict[str, bool | float | str] = {}
     for key, value in config.items():
         name = f"{prefix}.{key}" if prefix else str(key)
         if str(key) == "_target_" and isinstance(value, str):
-            found[prefix or "target"] = value.rpartition(".")[2]
-        elif str(key) in HIDDEN or str(key).startswith("_"):
+            found[prefix or "target"] = value.rpartition(".")[2].lower()
+        elif str(key) in HIDDEN or str(key).startswith("_") or name == "choices":
             continue
         elif isinstance(value, Mapping):
             found |= hyperparameters(value, name)
@@ -118,7 +121,9 @@ def hyperparameters(config: Mapping, prefix: str = "") -> dict[str, bool | float
             found[name] = value
         elif is_number(value):
             found[name] = float(value)
-    return {name: value for name, value in found.items() if fits(value)}
+    chosen = None if prefix else config.get("choices")
+    options = chosen.items() if isinstance(chosen, Mapping) else ()
+    return {name: value for name, value in found.items() if fits(value)} | {str(group): str(option)[:LONGEST_TEXT] for group, option in options}
 
 
 def fits(value: bool | float | str) -> bool:

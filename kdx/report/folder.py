@@ -18,8 +18,14 @@ from kdx.report.judge import ROLES, judge, metric, present, summary
 from kdx.report.listener import Listener
 from kdx.report.markdown import WEIGHTS, report
 from kdx.report.plain import dump, plain, write_atomically, writing
+from kdx.report.textcard import card
+from kdx.store import split_number
 
 PREFIX = {stage: role for role, stage in WEIGHTS.items()}
+LATER = {"noiseless": "without noise,", "ceiling": "with all labels,"}
+"""Names that sort behind the others, as TensorBoard shows the first five figures only."""
+AUDITED = ("accuracy", "accuracy_all", "expected_accuracy", "kept_share", "changed", "student_accuracy")
+"""What the audit tells of each round, as fractions."""
 CURVES = {"validation/accuracy": "Validation accuracy (%)", "train/loss": "Training loss"}
 
 
@@ -54,7 +60,7 @@ class RunFolder(Listener):
             # Unbuffered, one write a line: a kill leaves whole lines.
             self.metrics = open(self.path / "metrics.jsonl", "wb", buffering=0)  # noqa: SIM115 (closed by `end`)
             self.board = Board(self.path)
-            self.board.start_session(self.run["config"])
+            self.board.start_session(self.run["config"], " ".join(told_apart(command)) or self.path.resolve().name)
             self.board.layout(ROLES)
         self.save()
 
@@ -91,7 +97,7 @@ class RunFolder(Listener):
         line = plain({**record, "stage": label})
         with writing(self.path / "metrics.jsonl"):
             self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-            prefix = label.replace(name, PREFIX.get(name, name), 1)
+            prefix = heading(label)
             values = {key: value for key, value in line.items() if key not in ("step", "stage")}
             self.board.scalars(prefix, values, line["step"])
         for curve in CURVES:
@@ -142,8 +148,10 @@ class RunFolder(Listener):
             self.save()
         figures = self.draw(told, examples)
         with writing(self.path):
-            accuracies = {f"test_accuracy_{role}": metric(told, role, told["headline"], "test", "accuracy") for role in present(told)}
-            self.board.final({"gain": told.get("gain"), "gap_closed": told.get("gap_closed"), **accuracies})
+            accuracies = {f"{LATER.get(role, role)} accuracy": metric(told, role, told["headline"], "test", "accuracy") for role in present(told)}
+            self.board.final({"gain": told.get("gain"), "gap closed": told.get("gap_closed"), **accuracies})
+            for number, found in enumerate(audit["rounds"] if audit else [], 1):
+                self.board.scalars("audit", {key: found.get(key) for key in AUDITED}, number)
         self.end("finished", figures)
         return told
 
@@ -182,25 +190,30 @@ class RunFolder(Listener):
         write_atomically(self.path / "report.md", text)
         with writing(self.path):
             self.metrics.close()
-            self.board.text("report", report(self.run, str(self.path), {}, {}))
+            self.board.text("card", card(self.run, self.path.name))
             self.board.end_session(status == "finished")
             self.board.close()
 
     def draw(self, results: Mapping, examples: Mapping | None) -> dict[str, str]:
         """Writes figures/*.png, shows them on the board, and returns caption -> path."""
         from kdx.report import figures, rounds, shifts
-        from kdx.report.reliability import reliability
+        from kdx.report.reliability import diagram, reliability
 
         pictures: list[tuple[str, str, bytes]] = []
         classes: Sequence[str] = results.get("classes") or []
         if examples is not None and len(examples["images"]):
             grid = figures.grid(examples["images"], examples["truth"], examples["predictions"], classes)
             pictures.append(("Test pictures with predictions", "predictions", grid))
-        for role in present(results):
-            matrix = (results[role][results["headline"]].get("test") or {}).get("confusion")
-            if matrix:
+        test = {role: results[role][results["headline"]].get("test") or {} for role in present(results)}
+        for role, numbers in test.items():
+            if numbers.get("confusion"):
                 words = f"Confusion on the test split: {ROLES[role]}"
-                pictures.append((words, f"confusion/{role}", figures.confusion(matrix, classes, words)))
+                pictures.append((words, f"confusion/{role}", figures.confusion(numbers["confusion"], classes, words)))
+        for role, numbers in test.items():
+            if numbers.get("reliability"):
+                words = f"Reliability on the test split: {ROLES[role]}"
+                told = f"{words} (ECE {numbers['ece']:.3f}, n = {numbers['n']:,})"
+                pictures.append((words, f"reliability/{role}", diagram(numbers["reliability"], told, figures.COLOURS[role])))
         under = shifts.accuracies(results)
         if under:
             words = "Test accuracy (%) on shifted pictures"
@@ -209,7 +222,7 @@ class RunFolder(Listener):
             last = self.run["audit"]["rounds"][-1]
             bars = {"confidence": ("Confidence of the pseudo-labels kept", last["confidence"])}
             if self.run["audit"]["teacher"]:
-                bars["reliability"] = ("Confidence of the teacher on validation", self.run["audit"]["teacher"]["reliability"])
+                bars["teacher-confidence"] = ("Confidence of the teacher on validation", self.run["audit"]["teacher"]["reliability"])
             bars |= {f"monitor-{name}": (f"{name} of each pool row", m["histogram"]) for name, m in last["monitors"].items() if "histogram" in m}
             pictures += [(words, f"audit/{tag}", figures.bars(histogram, words)) for tag, (words, histogram) in bars.items()]
             words = "Reliability of the teacher"
@@ -236,6 +249,19 @@ class RunFolder(Listener):
                 self.board.image(tag, png)
             paths[caption] = f"figures/{spot.name}"
         return paths
+
+
+def told_apart(command: Sequence[str]) -> list[str]:
+    """The words of a command line that say what a run is, and not where and how fast it is computed. The seed comes first: it is short."""
+    words = [word for word in command if "=" in word and not word.startswith(("hydra", "device", "store="))]
+    return sorted(words, key=lambda word: not word.startswith("seed="))
+
+
+def heading(stage: str) -> str:
+    """What a stage's curves are grouped under: the role that it trains, with the number of a round or of a further teacher."""
+    stem, number = split_number(stage)
+    role = PREFIX.get(stem, stem)
+    return role if number is None else f"{role}-{number}"
 
 
 def now() -> str:

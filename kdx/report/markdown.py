@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdx.faults import shows
 from kdx.report import audit, shifts
 from kdx.report.judge import ROLES
 from kdx.report.progress import duration
@@ -160,7 +161,7 @@ def stages(run: Mapping, artifacts: Mapping[str, str]) -> list[str]:
 
 def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> list[str]:
     where = shlex.quote(folder)
-    lines = ["## Looking closer", f"Curves, hyperparameters, pictures:\n\n{fenced(f'tensorboard --logdir {where}')}"]
+    lines = ["## Looking closer", f"Curves, hyperparameters, pictures:\n\n{fenced(f'kdx board {where}')}"]
     if run.get("status") == "finished" and "student-train" in artifacts:
         lines.append(f"The student alone, with a loader and a card of lineage:\n\n{fenced(f'kdx export {where}')}")
     weights = [f"- {ROLES[role]}: {code(artifacts[stage])}" for role, stage in WEIGHTS.items() if stage in artifacts]
@@ -201,13 +202,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def escape(text: Any) -> str:
     """Text that stays text: neither HTML nor Markdown, on one line."""
-    flat = html.escape(" ".join(str(text).split()), quote=False)
+    flat = html.escape(" ".join(shows(str(text)).split()), quote=False)
     return "".join(f"\\{letter}" if letter in "\\`*_[]|#~" else letter for letter in flat)
 
 
 def code(text: Any) -> str:
     """Inline code that backticks and bars cannot break out of."""
-    flat = " ".join(str(text).split()).replace("|", "\\|")
+    flat = " ".join(shows(str(text)).split()).replace("|", "\\|")
     ticks = "`" * (longest_run(flat) + 1)
     space = " " if flat.startswith("`") or flat.endswith("`") else ""
     return f"{ticks}{space}{flat}{space}{ticks}"
@@ -215,8 +216,9 @@ def code(text: Any) -> str:
 
 def fenced(text: Any, language: str = "") -> str:
     """A code block that no line of the text can close."""
-    fence = "`" * max(3, longest_run(str(text)) + 1)
-    return f"{fence}{language}\n{str(text).rstrip()}\n{fence}"
+    plain = shows(str(text)).rstrip()
+    fence = "`" * max(3, longest_run(plain) + 1)
+    return f"{fence}{language}\n{plain}\n{fence}"
 
 
 def longest_run(text: str) -> int:

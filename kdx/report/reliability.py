@@ -1,4 +1,4 @@
-"""The teacher's reliability as a picture: its accuracy on validation by margin, and what a method has fitted to it."""
+"""Reliability as a picture: what a network's confidence was worth, and the teacher's accuracy by margin with what a method has fitted to it."""
 
 from __future__ import annotations
 
@@ -40,4 +40,24 @@ def reliability(margins: Mapping[str, Sequence[float]], curves: Mapping[str, Map
         if count:
             axes.line([(middle, 100 * end) for end in interval(right, count)], COLOURS["teacher"], 4)
             axes.line([(low + INSET, 100 * right / count), (high - INSET, 100 * right / count)], COLOURS["teacher"], 8)
+    return axes.png()
+
+
+def diagram(bins: Mapping[str, Sequence], title: str, colour: str) -> bytes:
+    """bins: {"edges", "counts", "confidence", "right"} of run.json. A dot is a bin's accuracy over its mean confidence, with its standard error
+    (see `interval`); on the diagonal a network is as often right as it is sure. Grey bars: the share of the rows in each bin."""
+    axes = Axes([i / 10 for i in range(11)], [0, 20, 40, 60, 80, 100], title, "confidence (mean of each bin)")
+    rows = sum(bins["counts"])
+    for low, high, count in zip(bins["edges"][:-1], bins["edges"][1:], bins["counts"], strict=True):
+        if count:
+            axes.draw.rectangle((axes.spot(low + INSET, 100 * count / rows), axes.spot(high - INSET, 0)), fill="#e9e9e9")
+    axes.line([(0, 0), (1, 100)], "#9a9a9a", 3)
+    filled = [bin for bin in zip(bins["confidence"], bins["counts"], bins["right"], strict=True) if bin[1]]
+    axes.line([(confidence, 100 * right / count) for confidence, count, right in filled], colour, 3)
+    for confidence, count, right in filled:
+        axes.line([(confidence, 100 * end) for end in interval(right, count)], colour, 4)
+        axes.draw.circle(axes.spot(confidence, 100 * right / count), 9, fill=colour)
+    axes.key(0, "accuracy (%)", colour, 8)
+    axes.key(150, "as sure as right", "#9a9a9a", 3)
+    axes.key(320, "share of the rows (%)", "#dcdcdc", 20)
     return axes.png()

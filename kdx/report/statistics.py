@@ -59,11 +59,38 @@ def t_test(differences: Spread) -> float | None:
     None for one value, and where all are the same up to rounding: they say nothing of how far the next one would lie.
     """
     found = differences
-    if found.deviation is None or found.deviation <= 1e-12 * max(abs(found.low), abs(found.high), 1e-12):
+    if _alike(found):
         return None
-    from scipy.stats import t
+    from scipy.special import stdtr  # Student's distribution function; scipy.stats would take four times as long to import
 
-    return float(2 * t.sf(abs(found.mean) * math.sqrt(found.n) / found.deviation, found.n - 1))
+    return float(2 * stdtr(found.n - 1, -abs(found.mean) * math.sqrt(found.n) / found.deviation))
+
+
+def interval(values: Spread, level: float = 1 - LEVEL) -> tuple[float, float] | None:
+    """Student's interval of the mean, mean +- t s / sqrt(n) with n - 1 degrees of freedom; None where `t_test` has none."""
+    if _alike(values):
+        return None
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(values.n - 1, (1 + level) / 2)) * values.deviation / math.sqrt(values.n)
+    return values.mean - half, values.mean + half
+
+
+def _alike(values: Spread) -> bool:
+    """One value, or all the same up to rounding."""
+    return values.deviation is None or values.deviation <= 1e-12 * max(abs(values.low), abs(values.high), 1e-12)
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Each p corrected for the number of comparisons, those that are not None, by Holm's step-down method (1979): the smallest of m is
+    multiplied by m, the next by m - 1, and so on; none is below one before it, and none above 1."""
+    order = sorted((i for i, p in enumerate(ps) if p is not None), key=lambda i: ps[i])
+    found: list[float | None] = [None] * len(ps)
+    least = 0.0
+    for rank, i in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * ps[i]))
+        found[i] = least
+    return found
 
 
 def verdict(found: Paired, level: float = LEVEL) -> str:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from kdx import audit
 from kdx.artifact import Artifact
 from kdx.core import Split
-from kdx.evaluate import calibration_error, predict
+from kdx.evaluate import calibration_error, predict, reliability
 from kdx.labels import clean_answers
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
@@ -86,7 +86,7 @@ def of_teacher(data: Artifact, answers: Artifact) -> dict[str, Any] | None:
 
     probs, y = found
     return {"accuracy": answers.json("answers.json")["validation_accuracy"], "confidence": float(probs.max(1).mean()), "n": len(y),
-            "ece": calibration_error(torch.from_numpy(probs), torch.from_numpy(y)),
+            "ece": calibration_error(reliability(torch.from_numpy(probs), torch.from_numpy(y))),
             "reliability": audit.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y)))}  # fmt: skip
 
 

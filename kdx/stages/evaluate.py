@@ -12,7 +12,7 @@ from kdx.artifact import Artifact
 from kdx.component import Component
 from kdx.core import Split
 from kdx.data.augment import Chain, Views
-from kdx.evaluate import confusion, metrics, predict
+from kdx.evaluate import confusion, metrics, predict, reliability
 from kdx.models import size
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
@@ -77,6 +77,8 @@ def describe(artifact: Artifact) -> dict:
 
 def measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tensor] | None) -> dict:
     found = metrics(logits, split.labels, teacher[name] if teacher else None)
+    if name != "train":
+        found["reliability"] = reliability(logits.double().softmax(1), split.labels)
     if name == "test":
         found["confusion"] = confusion(logits.argmax(1), split.labels, logits.shape[1]).tolist()
     return found

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kdx import chance
 from kdx.artifact import Artifact
 from kdx.component import Component
 from kdx.core import Frozen, Split
@@ -42,12 +43,8 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
     networks = [runtime.place(open_network(t)) for t in teachers]
     teacher = teach([Frozen(n) for n in networks], "main")
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
-    wanted = {name: (1, 0) if clean else (count, 1) for name, count in views.items() if about["counts"].get(name)}
-    if about["counts"].get("validation"):
-        wanted["validation"] = (1, 0)
+    wanted = to_answer(about["counts"], views, clean, pool and rows is None)
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
-    if pool and bought is None and about["counts"].get("unlabelled") and not (clean and "unlabelled" in wanted):
-        wanted[CLEAN] = (1, 0)
     done = json.loads(work.checkpoint.read_text()) if work.checkpoint.exists() else []
     total = sum(count for count, _ in wanted.values())
     for name, (count, first) in wanted.items():
@@ -87,6 +84,16 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
                                      "bought": None if bought is None else len(bought), "teachers": [t.key for t in teachers],
                                      "teacher_size": max(Frozen(n).size for n in networks),
                                      "validation_accuracy": accuracy, "near_chance": guessing})  # fmt: skip
+
+
+def to_answer(counts: Mapping[str, int], views: Mapping[str, int], clean: bool, whole: bool) -> dict[str, tuple[int, int]]:
+    """file -> (views of each row, the first of them). whole: the whole pool is answered, clean as well."""
+    wanted = {name: (1, 0) if clean else (count, 1) for name, count in views.items() if counts.get(name)}
+    if counts.get("validation"):
+        wanted["validation"] = (1, 0)
+    if whole and counts.get("unlabelled") and not (clean and "unlabelled" in wanted):
+        wanted[CLEAN] = (1, 0)
+    return wanted
 
 
 def places_of(rows: torch.Tensor, n: int) -> torch.Tensor:
@@ -141,14 +148,10 @@ def reserve(path: Path) -> None:
 
 
 def known_accuracy(work: Work, data: Artifact, classes: int) -> tuple[float | None, bool]:
-    """(the teacher's accuracy on validation, whether that is no better than guessing: within three standard errors, or 5 points, of 1/C)
-
-    Though with a few rows only, an accuracy halfway between guessing and 1 is never taken for guessing.
-    """
+    """(the teacher's accuracy on validation, whether that is no better than guessing)"""
     path = work.path / "validation.npy"
     if not path.exists():
         return None, False
     labels = np.load(data.file("validation.labels.npy"))
     accuracy = float((np.load(path)[:, 0].argmax(1) == labels).mean())
-    chance = 1 / classes
-    return accuracy, accuracy < chance + min(max(3 * (chance * (1 - chance) / len(labels)) ** 0.5, 0.05), (1 - chance) / 2)
+    return accuracy, accuracy < chance.nearly(classes, len(labels))

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,23 +39,62 @@ LOGS, VALIDATIONS = 40, 20
 """How often a training stage logs and validates, unless told otherwise."""
 
 
-def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, loss: Component, training: Component, precision: str,
-          seed: int, views_seed: int, epoch: Sequence[str], answers: Artifact | None = None, teachers: Sequence[Artifact] = (),
-          view: str = "same", checkpoint: Source | None = None, rows: Artifact | None = None, init: Artifact | None = None,
-          networks: Sequence[Artifact] = ()) -> None:  # fmt: skip
-    """Trains `model` on `data` with `loss`. epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones.
-    networks: teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows: the rows of the pool that are used.
-    init: whose last weights the student begins with.
+def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, precision: str, **inputs: Any) -> None:
+    """Trains `model` on `data`; for the other inputs see `begin`.
 
     Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen, nan where none was;
     curves.json {name: {"x", "y"}} where the loss has estimated some;
     last.safetensors, best.safetensors (with a validation split: the best on it), model.json, summary.json, metrics.jsonl.
     """
     about = data.json("data.json")
-    settings: Training = training.build()
     saved = read_checkpoint(work, runtime)
     if saved:
         go_on_with_threads(saved["threads"], work)
+    with cautions(work):
+        lesson = begin(work.name, runtime, data=data, model=model, **inputs)
+    objective, settings, steps = lesson.objective, lesson.settings, lesson.steps
+    watch = Watch(work, runtime, objective, lesson.optimiser, lesson.schedule, settings, precision, lesson.parts.validation, steps,
+                  pool=about["counts"].get("unlabelled", 0))  # fmt: skip
+    start = watch.restore(saved) if saved else 0
+    work.rewind(start)
+    batches = iter(Loader(lesson.streams, start=start, stop=steps, workers=runtime.workers))
+    with contextlib.closing(batches), watch.until_interrupted(), cautions(work):
+        try:
+            done = fit(objective, batches, start=start, steps=steps, training=settings, precision=precision, runtime=runtime,
+                       optimiser=lesson.optimiser, schedule=lesson.schedule, refresh_every=lesson.per_epoch, log_every=max(1, steps // LOGS),
+                       log=lambda step, values: work.record({"step": step, **values}), after=watch.after, keep=watch.keep)  # fmt: skip
+        except NonFinite as error:
+            node = "teacher_pretrain" if work.name == "teacher-pretrain" else "student_train"
+            good = f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}" if watch.saved_at else "no checkpoint was made before"
+            raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
+    watch.publish(done)
+    work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A training stage before its first step. per_epoch: steps of one pass over the splits that make up an epoch."""
+
+    parts: Parts
+    objective: Objective
+    streams: Mapping[str, Stream]
+    settings: Training
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    steps: int
+    per_epoch: int
+
+
+def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss: Component, training: Component,
+          seed: int, views_seed: int, epoch: Sequence[str], answers: Artifact | None = None, teachers: Sequence[Artifact] = (),
+          view: str = "same", checkpoint: Source | None = None, rows: Artifact | None = None, init: Artifact | None = None,
+          networks: Sequence[Artifact] = ()) -> Lesson:  # fmt: skip
+    """Builds all that one training needs. epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones.
+    networks: teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows: the rows of the pool that are used.
+    init: whose last weights the student begins with.
+    """
+    about = data.json("data.json")
+    settings: Training = training.build()
     torch.manual_seed(seed)
     student = new_network(model, about)
     if checkpoint:
@@ -77,33 +116,26 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, los
     )
     if teachers:
         parts = replace(parts, teacher=teach(parts.live_teachers, "clean" if clean else "main"))
-    with cautions(work):
-        objective: Objective = loss.build(parts).to(runtime.device)
+    objective: Objective = loss.build(parts).to(runtime.device)
     if runtime.compile:
         functorch.donated_buffer = False  # else a term's own gradient, taken for the log, could not keep the graph
         student.compile()
-    counts = used(about["counts"], settings.rows)
-    steps = total_steps(training.spec, sum(counts[s] for s in epoch), work.name)
+    steps, per_epoch = lengths(training, about["counts"], epoch, name)
     streams = open_streams(objective, data, settings, runtime, seed=views_seed, parts=parts, clean=clean and bool(teachers), rows=rows)
     optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
-    schedule = settings.build_schedule(optimiser, steps)
-    watch = Watch(work, runtime, objective, optimiser, schedule, settings, precision, parts.validation, steps,
-                  pool=about["counts"].get("unlabelled", 0))  # fmt: skip
-    start = watch.restore(saved) if saved else 0
-    work.rewind(start)
-    per_epoch = max(1, sum(counts[s] for s in epoch) // settings.batch_size)
-    batches = iter(Loader(streams, start=start, stop=steps, workers=runtime.workers))
-    with contextlib.closing(batches), watch.until_interrupted(), cautions(work):
-        try:
-            done = fit(objective, batches, start=start, steps=steps, training=settings, precision=precision, runtime=runtime,
-                       optimiser=optimiser, schedule=schedule, refresh_every=per_epoch, log_every=max(1, steps // LOGS),
-                       log=lambda step, values: work.record({"step": step, **values}), after=watch.after, keep=watch.keep)  # fmt: skip
-        except NonFinite as error:
-            node = "teacher_pretrain" if work.name == "teacher-pretrain" else "student_train"
-            good = f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}" if watch.saved_at else "no checkpoint was made before"
-            raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
-    watch.publish(done)
-    work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
+    return Lesson(parts, objective, streams, settings, optimiser, settings.build_schedule(optimiser, steps), steps, per_epoch)
+
+
+def lengths(training: Component, counts: Mapping[str, int], epoch: Sequence[str], name: str) -> tuple[int, int]:
+    """(optimiser steps of a training stage, steps of one epoch). counts: rows of each split."""
+    kept = used(counts, training.spec["rows"])
+    rows = sum(kept[split] for split in epoch)
+    return total_steps(training.spec, rows, name), max(1, rows // training.spec["batch_size"])
+
+
+def validate_every(asked: int | None, steps: int) -> int:
+    """Steps between two looks at validation."""
+    return asked or max(1, steps // VALIDATIONS)
 
 
 def reads_networks(loss: Component) -> bool:
@@ -169,7 +201,7 @@ class Watch:
                  pool: int):  # fmt: skip
         self.work, self.runtime, self.objective, self.optimiser, self.schedule = work, runtime, objective, optimiser, schedule
         self.settings, self.precision, self.validation, self.steps = settings, precision, validation, steps
-        self.every = settings.evaluate_every or max(1, steps // VALIDATIONS)
+        self.every = validate_every(settings.evaluate_every, steps)
         self.best: dict[str, Tensor] = {}
         self.best_step, self.best_accuracy, self.waited, self.stopped = 0, -1.0, 0, ""
         self.saved_at, self.clock, self.interrupted = 0, time.monotonic(), False

@@ -1,0 +1,253 @@
+"""Compare runs: means over seeds, paired differences with intervals and corrected p, as a table, a file or one HTML page."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kdx.artifact import MANIFEST
+from kdx.commands._show import table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
+from kdx.disk import write_atomically
+from kdx.faults import Fault
+from kdx.folders import Run, read_run
+from kdx.report import rows
+from kdx.report.caveats import some
+from kdx.report.compare import METRICS, SORTS, Comparison, arranged, compare
+from kdx.report.entries import STUDENT, Entry, entry, pick, visible
+from kdx.run import digests
+
+DEPTH = 3
+"""Levels below a named folder at which a run folder may lie: outputs/sweeps/<sweep>/<job> from outputs."""
+FILES = ("csv", "json", "md", "html")
+OPTIONS = (
+    Option("where", None, "only runs of which this holds: where=loss=slam; of several all; key=a,b is either; `where loss=slam` says the same",
+           many=True),
+    Option("reference", "baseline", "what differences are taken to: each run's own matched baseline, or a row by its words: reference=loss=kd"),
+    Option("metric", "accuracy", "of the test split, what is compared", tuple(METRICS)),
+    Option("sort", "test", "order of the rows", tuple(SORTS)),
+    Option("csv", None, "write the rows to this file; - is the terminal; --csv FILE says the same"),
+    Option("json", None, "the same with every run, the protocol and the notes; --json FILE"),
+    Option("md", None, "the table in Markdown; --md FILE"),
+    Option("html", None, "one page with table and plots that needs no network; --html FILE"),
+)
+HELP = help_text(
+    """kdx compare PATH ... [key=value ...]
+
+PATH is a run folder, a sweep's folder, or a folder that holds some, up to three levels down. Runs that differ by seed only are one row.""",
+    OPTIONS,
+)
+
+
+@dataclass
+class Found:
+    """What lay in the folders. lines: what is not compared and why. damaged: how many could not be read."""
+
+    entries: list[Entry] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    damaged: int = 0
+    paths: dict[str, Path] = field(default_factory=dict)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 1: a run folder could not be read, and the rest was compared; 2: nothing to compare, or what must not be mixed."""
+    if asks_for_help(argv):
+        print(HELP)
+        return 0
+    words = parse("compare", plain_words(argv), OPTIONS)
+    if not words.names:
+        raise Fault("kdx compare needs run folders: kdx compare outputs/sweeps/NAME; kdx compare --help tells more")
+    targets = files(words)
+    found = collect([Path(name).expanduser() for name in words.names])
+    if not found.entries:
+        raise Fault("\n".join(["there is nothing to compare: no run is finished and has results", *found.lines]))
+    chosen = pick(found.entries, words.lists["where"])
+    if not chosen:
+        raise Fault(f"no run is left: {' '.join(f'where={w}' for w in words.lists['where'])} hold of none together")
+    made = arranged(compare(chosen, words["reference"], words["metric"]), words["sort"])
+    write(targets, made, found)
+    quiet = "-" in targets.values()
+    for line in [*([line for line in rows.sentences(made) if line.startswith("WARNING")] if quiet else []), *found.lines]:
+        print(line, file=sys.stderr if quiet else sys.stdout)
+    for kind, name in targets.items():
+        if not quiet:
+            print(f"{kind}: {name}")
+    return 1 if found.damaged else 0
+
+
+def plain_words(argv: Sequence[str]) -> list[str]:
+    """`where loss=slam` as `where=loss=slam`; `--csv FILE` and `--csv=FILE` as `csv=FILE`, and `--csv` with no file behind it as `csv=-`."""
+    found: list[str] = []
+    rest, known = list(argv), {option.name for option in OPTIONS}
+    while rest:
+        word = rest.pop(0)
+        name, given, value = word.removeprefix("--").partition("=")
+        if word == "where":
+            if not rest or not is_setting(rest[0]):
+                raise Fault("where needs key=value behind it, such as: where loss=slam")
+            found.append(f"where={rest.pop(0)}")
+            while rest and is_setting(rest[0]) and rest[0].partition("=")[0] not in known:
+                found.append(f"where={rest.pop(0)}")
+        elif word.startswith("--") and name in FILES and not given:
+            is_file = bool(rest) and (rest[0] == "-" or not (rest[0].startswith("-") or "=" in rest[0] or Path(rest[0]).expanduser().is_dir()))
+            found.append(f"{name}={rest.pop(0) if is_file else '-'}")
+        else:
+            found.append(f"{name}={value}" if word.startswith("--") and name in known else word)
+    return found
+
+
+def is_setting(word: str) -> bool:
+    return "=" in word and not word.startswith("-") and not Path(word).expanduser().exists()
+
+
+def files(words: Words) -> dict[str, str]:
+    """kind -> file, or - for the terminal; checked before anything is read."""
+    found = {kind: words[kind] for kind in FILES if words[kind]}
+    if found.get("html") == "-":
+        raise Fault("html= needs a file to write to: --html report.html")
+    if list(found.values()).count("-") > 1:
+        raise Fault(f"only one of {', '.join(found)} can go to the terminal: give the others a file")
+    for kind, name in found.items():
+        folder = Path(name).expanduser().absolute().parent
+        if name != "-" and (not folder.is_dir() or Path(name).expanduser().is_dir()):
+            raise Fault(f"{kind}={name}: " + ("its folder does not exist" if not folder.is_dir() else "this is a folder; name a file in it"))
+    return found
+
+
+def collect(paths: Sequence[Path]) -> Found:
+    """Every run at or below the paths, checked. Raises Fault for a path that is not there or holds no run folder."""
+    found, seen = Found(), set()
+    named: dict[str, list[str]] = {}
+    manifests: dict[Path, Mapping[str, Any] | None] = {}
+    for path in paths:
+        folders = run_folders(path)
+        if not folders:
+            raise Fault(f"'{path}' {'holds no run folder, three levels down' if path.is_dir() else 'does not exist: kdx compare needs run folders'}")
+        for folder in folders:
+            if folder.resolve() in seen:
+                continue
+            seen.add(folder.resolve())
+            name = visible(os.path.relpath(folder))
+            try:
+                run = read_run(folder)
+                state = _state(run)
+                if state == "finished":
+                    found.entries.append(entry(name, run.document, *_from_store(run, manifests)))
+                    found.paths[name] = folder
+            except Fault as fault:
+                found.damaged += 1
+                found.lines.append(f"not read: {visible(' '.join(str(fault).split()))}")
+                continue
+            named.setdefault(state, []).append(name)
+    for state in (s for s in named if s != "finished"):
+        found.lines.append(f"not compared: {len(named[state])} {'run' if len(named[state]) == 1 else 'runs'} {state}: {some(named[state])}")
+    return found
+
+
+def run_folders(top: Path) -> list[Path]:
+    """Run folders at `top` and below, in order; links are not followed, and nothing is looked for inside a run folder or a store."""
+    found = []
+    for folder, below, names in os.walk(top):
+        if "run.json" in names:
+            found.append(Path(folder))
+            below.clear()
+        elif len(Path(folder).relative_to(top).parts) >= DEPTH or {"prepare", "locks"} <= set(below):
+            below.clear()
+        below.sort(key=_order)
+    return found
+
+
+def _order(name: str) -> tuple[bool, int, str]:
+    """Jobs of a sweep, 0_..., 1_..., 10_..., by their number."""
+    number = name.partition("_")[0]
+    return (not number.isdecimal(), int(number) if number.isdecimal() and len(number) < 9 else 0, name)
+
+
+def _state(run: Run) -> str:
+    """finished: with a student that was measured; else what it is in words."""
+    status = run.document.get("status")
+    if status != "finished":
+        return status if status in ("running", "failed", "interrupted") else "of unknown status"
+    results = run.document.get("results")
+    return "finished" if isinstance(results, dict) and results.get("student") else "without a student that was measured"
+
+
+def _from_store(run: Run, manifests: dict[Path, Mapping[str, Any] | None]) -> tuple[dict[str, str] | None, str | None]:
+    """(digests of the splits, digest of the student's code) from the manifests, where the store is at hand. A manifest is read once."""
+    protocol = run.document.get("protocol")
+    data = None if isinstance(protocol, dict) and protocol.get("digests") else _manifest(run, "prepare", manifests)
+    student = _manifest(run, STUDENT, manifests)
+    return digests(data["files"]) if data else None, student["code"] if student else None
+
+
+def _manifest(run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+    if name not in run.stages:
+        return None
+    stage, key = run.stages[name]
+    for store in run.stores:
+        file = store / stage / key / MANIFEST
+        if file not in manifests:
+            try:
+                read = json.loads(file.read_text(encoding="utf-8"))
+                hashes = [f["sha256"] for f in read["files"].values()]
+                manifests[file] = read if isinstance(read["code"], str) and all(isinstance(h, str) for h in hashes) else None
+            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                manifests[file] = None  # not here, or damaged: then this is not known
+        if manifests[file]:
+            return manifests[file]
+    return None
+
+
+def summary(folder: Path) -> tuple[Comparison | None, list[str]]:
+    """(the comparison of a sweep's folder for `show`, lines of what is not in it); None where there is nothing to compare, and the lines say why."""
+    try:
+        found = collect([folder])
+        return (compare(found.entries) if found.entries else None), found.lines
+    except Fault as fault:
+        return None, str(fault).splitlines()
+
+
+def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
+    """The files; and the table, unless one of them goes to the terminal in its place."""
+    content = {"csv": lambda: rows.as_csv(made), "json": lambda: rows.as_json(made, found.lines), "md": lambda: rows.as_markdown(made, found.lines),
+               "html": lambda: page_of(made, found)}  # fmt: skip
+    if "-" not in targets.values():
+        show(made)
+    for kind, name in targets.items():
+        if name == "-":
+            print(content[kind](), end="")
+            continue
+        try:
+            write_atomically(Path(name).expanduser(), content[kind]())
+        except OSError as error:
+            raise Fault(f"{kind}={name} cannot be written: {error.strerror or error}") from error
+
+
+def page_of(made: Comparison, found: Found) -> str:
+    from kdx.report.curves import read_curves
+    from kdx.report.page import page
+
+    groups = tuple(replace(g, entries=tuple(replace(e, curves=read_curves(found.paths[e.name])) for e in g.entries)) for g in made.groups)
+    return page(replace(made, groups=groups), found.lines)
+
+
+def show(made: Comparison) -> None:
+    """The table on the terminal, in the widest form that fits; a pipe gets Markdown."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    from kdx.report.table import grid
+
+    console = Console(highlight=False)
+    wide = console.options.update(width=10_000)
+    forms = rows.forms(made)
+    fitting = (f for f in forms if all(Measurement.get(console, wide, grid(*t, True)).maximum <= console.width for t in f.tables))
+    chosen = next(fitting) if console.is_terminal else forms[0]
+    for number, (head, body) in enumerate(chosen.tables):
+        table(rows.title(made) if number == 0 else "", head, body)
+    table("" if chosen.tables else rows.title(made), [], [], [*chosen.below, *rows.sentences(made)])

@@ -1,0 +1,103 @@
+"""Tell what kdx train would do with the same words: stages, time, memory, disk, checks. Trains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdx import compose
+from kdx.commands._check import check, read
+from kdx.commands._show import table
+from kdx.faults import Fault
+
+HELP = """kdx plan WORDS
+
+Takes the words and flags of kdx train (-m, --config-dir DIR) and tells what that command would do: which stages are in the store and which
+are missing, an estimate of time, memory and disk from a few timed steps on this device, the checks, the teacher, how strongly the terms of
+the loss pull, and the protocol. It trains nothing, and writes no run folder.
+
+  kdx plan                                the default experiment
+  kdx plan -m loss=kd,slam 'seed=range(5)'   a sweep; stages that runs share are counted once
+  json=FILE, --json FILE                  write the plan to this file too"""
+LISTS = ("--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
+"""Flags of kdx train that show something, and run nothing."""
+
+
+def main(argv: Sequence[str]) -> int:
+    rest, file = take_file(argv)
+    flags, _, words = read(rest)
+    if "--help" in flags:
+        print(HELP)
+        return 0
+    if any(flag.split("=")[0] in LISTS for flag in flags):
+        from kdx.commands import train
+
+        return train.main(rest)
+    jobs = check(words, "--multirun" in flags)
+
+    from kdx.outlook import look_ahead
+
+    with Telling() as telling:
+        plan = {"command": ["kdx", "plan", *argv], **look_ahead(((compose.own_words(job.words), job.order) for job in jobs), telling)}
+    if "--multirun" in flags and not compose.all_combinations(words):
+        plan["searched"] = "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
+    show(plan)
+    if file:
+        from kdx.report.plain import dump, write_atomically
+
+        write_atomically(file, dump(plan))
+    return 0
+
+
+def take_file(argv: Sequence[str]) -> tuple[list[str], Path | None]:
+    """(the other words, the file of json=FILE, --json=FILE or --json FILE)"""
+    rest, todo, name = [], list(argv), None
+    while todo:
+        word = todo.pop(0)
+        key, given, value = word.partition("=")
+        if key not in ("json", "--json"):
+            rest.append(word)
+            continue
+        name = value if given else (todo.pop(0) if key == "--json" and todo else "")
+        if not name:
+            raise Fault("json= needs the name of a file: json=plan.json")
+    if name is None:
+        return rest, None
+    file = Path(name).expanduser()
+    if file.is_dir() or not file.absolute().parent.is_dir():
+        raise Fault(f"json={name}: " + ("that is a folder; name a file in it" if file.is_dir() else "its folder does not exist"))
+    return rest, file
+
+
+class Telling:
+    """A line on a terminal that says what is being timed; nothing in a pipe."""
+
+    def __enter__(self) -> Telling:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        self.status = console.status("looking") if console.is_terminal else None
+        if self.status:
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def __call__(self, name: str) -> None:
+        if self.status:
+            self.status.update(f"timing a few steps of {name}")
+
+
+def show(plan: dict) -> None:
+    from kdx.report import plan as words
+
+    table(words.title(plan), *words.stages(plan), words.totals(plan))
+    if len(plan["jobs"]) > 1:
+        header, rows, below = words.jobs(plan)
+        print()
+        table("Jobs", header, rows, below)
+    for heading, lines in words.sections(plan).items():
+        print()
+        table(heading, (), (), lines)

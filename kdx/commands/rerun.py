@@ -1,0 +1,233 @@
+"""Run a run folder again from itself, and say whether it gives the same numbers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdx import alike, checks, compose, saved
+from kdx.alike import Likeness
+from kdx.commands._show import table
+from kdx.commands._tell import Alone
+from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
+from kdx.faults import Fault, Faults, shows
+from kdx.folders import Run, as_written, read_json, read_run
+from kdx.report.plain import dump, write_atomically
+from kdx.run import all_stored
+from kdx.runtime import cores, share_of_cores
+from kdx.wiring import Order, examine
+from kdx.words import apart, quote_paths, use_own
+
+OPTIONS = (
+    Option("to", None, "the folder of the new run; default: outputs/reruns/<time>_<name>"),
+    Option("store", None, "finished stages are taken from here, and kept; default: a store of its own in the new folder, so that all is computed again"),
+)
+GROUPS = ("device", "dataset", "teacher", "allow")
+PATHS = "dataset.root, dataset.unlabelled_root, teacher.checkpoint"
+HELP = help_text("kdx rerun RUN [key=value ...]", OPTIONS, f"""Where data lie now: {PATHS}
+device=NAME, device.threads=N and other keys of device, as in kdx train; default: what the run was made with
+allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train""")  # fmt: skip
+REPORT, SHOWN = "rerun.json", 20
+log = logging.getLogger("kdx")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0: the same numbers; 1: others, or the run failed; 2: bad input, and nothing was run."""
+    if asks_for_help(argv):
+        print(HELP)
+        return 0
+    flags, rest = apart(argv)
+    if strange := [flag for flag in flags if not flag.startswith("--config-dir=")]:
+        raise Fault(f"kdx rerun has no flag {strange[0]}; settings are written key=value: kdx rerun --help")
+    use_own(flags)
+    words = parse("rerun", rest, OPTIONS, GROUPS)
+    check_words(words)
+    run = read_run(only_name("rerun", words, "run folder"))
+    compose.register_names()
+    to = folder(words, run)
+    settled = settled_there(run)
+    with as_written(run.path):
+        order, notes = order_of(run, words, to, settled)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    report = {"of": str(run.path.resolve()), "status": "running", "notes": notes}
+    fresh = not (to / REPORT).exists()
+    make(to)
+    write_atomically(to / REPORT, dump(report))
+    code = perform(order, to, rest)
+    if code not in (0, 1):
+        if code == 2 and fresh:
+            clear(to)
+        return code
+    now = read_run(to, str(order.store))
+    found = alike.compare(run, now)
+    stored = from_store(now)
+    write_atomically(to / REPORT, dump({**report, "status": now.document["status"], **told(found, run, stored)}))
+    show(found, run, now, stored)
+    return 0 if found.same and code == 0 else 1
+
+
+def check_words(words: Words) -> None:
+    """A rerun is told where things are, never what to do otherwise. Raises Faults."""
+    faults = []
+    for word in words.composed:
+        key = word.partition("=")[0]
+        where = key in ("allow", "teacher.checkpoint") or (key.startswith("dataset.") and key.endswith("root"))
+        if not where and key.split(".")[0] != "device":
+            faults.append(f"'{key}' is what the run says: kdx rerun takes where things are now ({PATHS}), device and allow; "
+                          "to change anything else, kdx train")  # fmt: skip
+    if faults:
+        raise Faults(faults)
+
+
+def folder(words: Words, run: Run) -> Path:
+    """Where the new run goes: nowhere that holds anything but an earlier rerun of the same run, which then goes on."""
+    if not words["to"]:
+        return Path("outputs/reruns") / compose.run_name([run.path.resolve().name])
+    to = checks.folder("to", words["to"])
+    if os.path.isfile(to / REPORT) and read_json(to / REPORT).get("of") == str(run.path.resolve()):
+        return to
+    if to.is_symlink() or (to.exists() and any(to.iterdir())):
+        raise Fault(f"'{to}' is there already, and is no rerun of '{run.path}': choose another folder with to=FOLDER")
+    return to
+
+
+def make(to: Path) -> None:
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Fault(f"the folder of the new run cannot be made: {error.strerror or error} ('{error.filename}'); choose another with to=FOLDER") from error
+
+
+def clear(to: Path) -> None:
+    """Takes the report back where the run never began."""
+    (to / REPORT).unlink(missing_ok=True)
+    if to.is_dir() and not any(to.iterdir()):
+        to.rmdir()
+
+
+def settled_there(run: Run) -> dict[str, Any]:
+    """Device, threads and precision that the run was made with: as run.json says, or of older runs what trained the student says."""
+    environment, results = run.document.get("environment"), run.document.get("results")
+    found = environment.get("settled") if isinstance(environment, Mapping) else None
+    found = dict(found) if isinstance(found, Mapping) else {}
+    if not found and (name := alike.trains(run)):
+        try:
+            summary = run.stage(name).json("summary.json")
+            found = {key: summary[key] for key in ("device", "threads") if key in summary}
+        except (Fault, TypeError):
+            pass  # its store is not here: the number of threads stays unknown, which is told
+    roles = results if isinstance(results, Mapping) else {}
+    found["precision"] = {role: about["precision"] for role, about in roles.items() if isinstance(about, Mapping) and "precision" in about}
+    return found
+
+
+def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tuple[Order, list[str]]:
+    """(the run's own order with its output here, notes). Raises Faults with all that is wrong, as kdx train would."""
+    given = quote_paths(words.composed)
+    if len(compose.jobs(given, multirun=True)) > 1:
+        raise Fault("kdx rerun takes one value of each key; quote a value that holds a comma")
+    config, faults, notes = saved.restore(run.document["config"], given, settled)
+    if config is None or faults:
+        raise Faults(faults)
+    config["store"] = str(words["store"] or to / "store")
+    order, faults = examine(config)
+    if faults:
+        raise Faults(faults)
+    saved.check_data(config["dataset"], order.plan.dataset.build(), {word.partition("=")[0] for word in given})
+    if not all_stored(order):
+        from kdx.preflight import preflight
+
+        preflight(order)
+    threads = config["device"]["threads"]
+    if "threads" not in settled and threads == "auto":
+        notes.append(f"the number of threads was not recorded: {share_of_cores()} are used, and another number sums in another order")
+    elif threads != "auto" and threads > cores():
+        notes.append(f"the run used {threads} threads, and so does this one, with {cores()} cores: slower, and the same sums")
+    return order, notes
+
+
+def perform(order: Order, to: Path, words: Sequence[str]) -> int:
+    """One run as `kdx train` makes it, with its log beside it."""
+    from kdx.commands import train
+
+    train.quiet_writers()
+    handler = logging.FileHandler(to / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s %(message)s"))
+    level, passed_on = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        return train.run(order, to, words, Alone("rerun"))
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = passed_on
+        handler.close()
+
+
+def from_store(now: Run) -> list[str]:
+    """Stages that were in the store before: not those that a run of several rounds names once more."""
+    made = {entry["key"] for entry in now.document["stages"] if not entry["cached"]}
+    return [entry["name"] for entry in now.document["stages"] if entry["cached"] and entry["key"] not in made]
+
+
+def told(found: Likeness, run: Run, stored: Sequence[str]) -> dict[str, Any]:
+    """rerun.json: see docs/run-json.md."""
+    rows = {part: [{"what": what, "recorded": before, "now": after} for what, before, after in vars(found)[part]]
+            for part in ("numbers", "weights", "environment")}  # fmt: skip
+    return {"same": found.same, "compared": found.compared, **rows, "student": found.student,
+            "stages": [{"name": name, "why": why} for name, why in found.stages], "from_store": list(stored)}  # fmt: skip
+
+
+def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
+    print()
+    if stored:
+        everything = len(stored) == len(now.stages)
+        print(shows(f"from the store: {'everything, so nothing was computed again' if everything else ', '.join(stored)}"))
+    if now.document["status"] != "finished":
+        there = " as it did there" if run.document.get("error") == now.document.get("error") else ""
+        print(f"the run failed here{there}: nothing to compare")
+        return
+    if not found.known:
+        how = run.document.get("status")
+        print(shows(f"there is nothing to compare with: the run '{run.path}' has no results (its status is {str(how)[:40]!r})"))
+    elif found.same:
+        network = f", and the student's weights (SHA-256 {found.student})" if found.student else ""
+        print(f"the same, bit for bit: {found.compared} numbers{network}")
+        other = ", ".join(shows(what) for what, _, _ in found.environment)
+        print(f"with another {other}" if other else "with the same versions, device and threads")
+    elif found.numbers:
+        rows = [[what, figure(before), figure(after), difference(before, after)] for what, before, after in alike.listed(found.numbers, SHOWN)]
+        more = len(found.numbers) - len(rows)
+        table(f"{len(found.numbers)} of {found.compared} numbers differ", ["", "recorded", "now", "difference"], rows,
+              [f"and {more} more, cells of matrices among them: see {REPORT}"] if more else [])  # fmt: skip
+    else:
+        print(f"the same {found.compared} numbers, from weights that differ: {', '.join(what for what, _, _ in found.weights)}")
+    if found.known and not found.same:
+        show_why(found)
+    print(f"{now.path / REPORT}")
+
+
+def show_why(found: Likeness) -> None:
+    if found.stages:
+        table("Stages that were made of something else", ["stage", "why"], [[name, why] for name, why in found.stages])
+    if found.environment:
+        rows = [[what, alike.brief(before), alike.brief(after)] for what, before, after in found.environment]
+        table("What the runs were made with", ["", "recorded", "now"], rows)
+    if not found.stages and not found.environment:
+        print("every stage has the same key, and nothing that was recorded of device, threads and versions differs: "
+              "something here is not deterministic, or the folder's numbers are not those of its run")  # fmt: skip
+
+
+def figure(value: Any) -> str:
+    return "-" if value is None else repr(value)
+
+
+def difference(before: Any, after: Any) -> str:
+    return "-" if before is None or after is None else f"{after - before:+.3g}"

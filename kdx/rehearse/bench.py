@@ -1,0 +1,90 @@
+"""What every rehearsal has at hand: the device, a clock, the stages foreseen, and networks that answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from kdx.artifact import Artifact
+from kdx.core import Batch, Frozen, Split, Teacher
+from kdx.evaluate import predict
+from kdx.forecast import Step
+from kdx.labels import HALF_MAX, teach
+from kdx.runtime import Runtime
+from kdx.stages.files import open_network
+
+WARM, FEWEST, MOST = 2, 3, 50
+"""Repetitions that are not counted, and the fewest and the most that are."""
+SECONDS, SLOW = 0.7, 5.0
+"""After so long the fewest are enough; after SLOW a single one is."""
+SMALL, FEW = 32, 512
+"""The fewest and the most rows that are passed through a network to time it."""
+
+
+@dataclass
+class Rehearsed:
+    """paces: part of the stage (see kdx.amounts) -> seconds of one. memory: the peak in bytes. weights: bytes of the network that it trains.
+    norms: term of the loss -> L2 norm of its gradient at the first step; late: the same with the terms weighted as at the end, where that
+    is otherwise. black: the pictures are not the real ones."""
+
+    paces: dict[str, float]
+    memory: int | None = None
+    weights: int = 0
+    norms: dict[str, float] = field(default_factory=dict)
+    late: dict[str, float] = field(default_factory=dict)
+    black: bool = False
+
+    def seconds(self, amounts: Mapping[str, float]) -> float | None:
+        """None where a part was not timed."""
+        if not self.paces.keys() >= amounts.keys():
+            return None
+        return sum(self.paces[part] * often for part, often in amounts.items())
+
+
+@dataclass(frozen=True)
+class Bench:
+    """steps: of all runs, by key. real: inputs, or an artifact, with what stands in for what is missing."""
+
+    runtime: Runtime
+    steps: Mapping[str, Step]
+    real: Callable[[Any], Any]
+
+    def timed(self, work: Callable[[], Any]) -> float:
+        """Seconds."""
+        begun = time.perf_counter()
+        work()
+        self.runtime.wait()
+        return time.perf_counter() - begun
+
+    def forward(self, network: torch.nn.Module, split: Split, precision: str = "fp32") -> float:
+        """Seconds a row of `predict` on clean pictures; the slower the network, the fewer rows are tried."""
+        first = part(split, SMALL)
+        pace = self.timed(lambda: predict(network, first, self.runtime, precision=precision)) / len(first)
+        few = part(split, max(SMALL, min(FEW, int(SECONDS / pace))))
+        return self.timed(lambda: predict(network, few, self.runtime, precision=precision)) / len(few)
+
+    def network(self, artifact: Artifact) -> torch.nn.Module:
+        return self.runtime.place(open_network(artifact))
+
+    def teacher(self, asked: Step) -> Teacher:
+        """Who answers in a labelling stage."""
+        return teach([Frozen(self.network(teacher)) for teacher in self.real(asked.inputs["teachers"])], "main")
+
+    def logits(self, teacher: Teacher, batch: Batch, precision: str) -> torch.Tensor:
+        """(B, C) float16, as a labelling stage keeps them."""
+        with torch.no_grad(), self.runtime.autocast(precision):
+            return teacher(batch).float().clamp(-HALF_MAX, HALF_MAX).half()
+
+
+def enough(counted: int, seconds: float) -> bool:
+    """Whether no more repetitions are needed, `counted` of them after `seconds` in all."""
+    return counted >= MOST or (counted >= FEWEST and seconds > SECONDS) or (counted >= 1 and seconds > SLOW)
+
+
+def part(split: Split, rows: int) -> Split:
+    """The first rows of a split."""
+    return Split(split.name, split.images[:rows], None if split.labels is None else split.labels[:rows])

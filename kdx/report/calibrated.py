@@ -1,0 +1,81 @@
+"""Plots of what the students of a comparison get wrong: reliability, confusion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from kdx.report.compare import Comparison
+from kdx.report.entries import visible
+from kdx.report.picture import MOST_LINES, Picture, key_of, left_out, seeds
+from kdx.report.svg import INK, colour, panels, svg
+
+MOST_MATRICES, MOST_LETTERED = 6, 16
+BLUE = (0.23, 0.49, 0.85)
+FEWEST = 10
+"""Rows of a bin of the reliability plot below which its accuracy is mostly chance."""
+
+
+def reliability(found: Comparison) -> Iterator[Picture | None]:
+    """The student's accuracy against its confidence."""
+    shown = [(i, g) for i, g in enumerate(found.groups) if any(e.networks["student"].reliability for e in g.entries)]
+    if not shown:
+        return
+    figure, (axis,) = panels(1, width=4.6, height=4.2)
+    axis.plot([0, 100], [0, 100], color=INK, lw=0.8, ls="--", alpha=0.6)
+    for i, g in shown[:MOST_LINES]:
+        points = calibration([e.networks["student"].reliability for e in g.entries if e.networks["student"].reliability])
+        if points:
+            axis.plot(*zip(*points, strict=True), color=colour(i), marker="o", ms=4, lw=1.3)
+    axis.set_xlabel("confidence, %")
+    axis.set_ylabel("right, %")
+    yield Picture("Reliability of the students",
+                  f"How often the student is right, by how sure it is, on the test split; the rows of {seeds([g for _, g in shown])} together. "
+                  f"On the dashed line confidence is deserved; below it the student is too sure. Bins of fewer than {FEWEST} rows are left out."
+                  f"{left_out(shown, MOST_LINES)}",
+                  svg(figure, "reliability"), key_of(shown[:MOST_LINES]))  # fmt: skip
+
+
+def calibration(tables: Sequence[Mapping[str, Sequence[float | None]]]) -> list[tuple[float, float]]:
+    """(mean confidence, share right) of each bin with at least FEWEST rows, in per cent, of tables with the bins of the first."""
+    tables = [t for t in tables if t["edges"] == tables[0]["edges"]]
+    found = []
+    for b in range(len(tables[0]["counts"])):
+        rows = sum(t["counts"][b] for t in tables)
+        if rows >= FEWEST:
+            sure = sum(t["counts"][b] * t["confidence"][b] for t in tables if t["counts"][b])
+            found.append((100 * sure / rows, 100 * sum(t["right"][b] for t in tables) / rows))
+    return found
+
+
+def confusion(found: Comparison) -> Iterator[Picture | None]:
+    """A matrix a group, counts summed over seeds."""
+    import numpy as np
+
+    classes = [visible(c)[:14] for c in found.groups[0].entries[0].classes]
+    of = [(i, g, [e.networks["student"].confusion for e in g.entries if e.networks["student"].confusion]) for i, g in enumerate(found.groups)]
+    shown = [(i, g, np.sum(m, axis=0)) for i, g, m in of if m and all(len(x) == len(classes) for x in m)]
+    if not shown:
+        return
+    drawn = shown[:MOST_MATRICES]
+    figure, axes = panels(len(drawn), width=7.6 if len(drawn) > 1 else 4.6, height=2.9 if len(drawn) > 2 else 3.8, columns=3)
+    for axis, (i, g, counts) in zip(axes, drawn, strict=True):
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(np.dstack([np.full_like(shares, c) for c in BLUE] + [shares]), interpolation="nearest")
+        axis.grid(False)
+        axis.set_title(f"row {i + 1}, n = {g.test.n}")
+        every = -(-len(classes) // MOST_LETTERED)
+        turned = {"rotation": 90} if max(map(len, classes)) > 2 else {}
+        axis.set_xticks(range(0, len(classes), every), classes[::every], fontsize=7, **turned)
+        axis.set_yticks(range(0, len(classes), every), classes[::every], fontsize=7)
+        for spine in axis.spines.values():
+            spine.set_visible(True)
+        if len(classes) <= 10:
+            for a, b in np.argwhere(counts):
+                axis.text(b, a, f"{counts[a, b]:.0f}", ha="center", va="center", fontsize=5 if len(drawn) > 1 else 7, in_layout=False)
+    axes[0].set_ylabel("truth")
+    axes[0].set_xlabel("prediction")
+    yield Picture("Confusion of the students",
+                  "Test rows by their truth (rows) and what the student takes them for (columns), summed over "
+                  f"{seeds([g for _, g, _ in drawn])}; colours are shares of a row, figures are counts. Above each: its row in the table."
+                  f"{left_out(shown, MOST_MATRICES)}",
+                  svg(figure, "confusion matrices"), [(None, f"{i + 1}  {g.name}") for i, g, _ in drawn])  # fmt: skip

@@ -1,0 +1,40 @@
+"""Curves of a run out of its metrics.jsonl, which may be somebody else's: read line by line, what does not fit is passed over."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+STAGES = {"student-train": "student", "baseline-train": "baseline"}
+LONGEST_LINE, MOST = 100_000, 64 << 20
+"""Bytes: of a line, and of a file that is read."""
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """role -> (step, validation accuracy as a fraction), in order of the steps; a role without any is absent."""
+    found: dict[str, dict[int, float]] = {}
+    file = folder / "metrics.jsonl"
+    try:
+        if not file.is_file() or file.stat().st_size > MOST:  # a pipe would be waited for
+            return {}
+        with file.open("rb") as lines:
+            for line in lines:
+                if b"validation/accuracy" in line and len(line) < LONGEST_LINE:
+                    _take(line, found)
+    except OSError:
+        return {}
+    return {role: sorted(points.items()) for role, points in found.items()}
+
+
+def _take(line: bytes, found: dict[str, dict[int, float]]) -> None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(record, dict):
+        return
+    step, value, role = record.get("step"), record.get("validation/accuracy"), STAGES.get(str(record.get("stage")))
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in (step, value))
+    if role and numbers and 0 <= value <= 1:
+        found.setdefault(role, {})[int(step)] = float(value)

@@ -1,0 +1,230 @@
+"""One finished run as a comparison needs it: read from the document run.json, every value checked. A document is data, and nobody's word.
+
+Values are kept as fractions. Of the settings those that say where and how fast, and what is measured beside the student, are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdx.faults import Fault, nearest
+from kdx.report.judge import ROLES
+
+APART = {"seed", "store", "device", "launcher", "sweeper", "allow", "stages", "baseline", "noiseless", "ceiling", "shift", "headline", "experiment", "choices"}
+APART |= {"pseudo_label.limit", "pseudo_label.near_chance"}
+"""Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are measured as well; the weights that
+the table shows, which are the protocol's; and `experiment`, which only sets other keys."""
+TARGET = "._target_"
+ABOUT = ("parameters", "flops", "latency_ms")
+SCORES = ("accuracy", "ece", "nll", "agreement", "n")
+SPLITS = ("validation", "test")
+STUDENT = "student-train"
+LARGEST = 1e18
+"""Beyond this a number is nobody's count of parameters."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What evaluate measured of one role, of the weights that the run's table shows. about: see ABOUT. scores: split -> SCORES."""
+
+    about: Mapping[str, float]
+    scores: Mapping[str, Mapping[str, float]]
+    confusion: tuple[tuple[int, ...], ...] | None
+    reliability: Mapping[str, tuple[float | None, ...]] | None
+
+    def score(self, split: str, metric: str) -> float | None:
+        return self.scores.get(split, {}).get(metric)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """name: how messages call the run, its folder. settings: dotted key -> value, less APART; a null is left out, as what is not there.
+    everything: all of them. choices: group -> option. given: the keys on its command line. keys: stage -> key. code: digest of the code that
+    trained the student, where it is known. student: the key of the student that counts."""
+
+    name: str
+    seed: int
+    settings: Mapping[str, Any]
+    everything: Mapping[str, Any]
+    choices: Mapping[str, str]
+    given: frozenset[str]
+    student: str
+    keys: Mapping[str, str]
+    protocol: Mapping[str, Any]
+    digests: Mapping[str, str]
+    environment: Mapping[str, str]
+    code: str | None
+    classes: tuple[str, ...]
+    weights: str
+    networks: Mapping[str, Network]
+    started: str
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+
+    def score(self, role: str, metric: str, split: str = "test") -> float | None:
+        return self.networks[role].score(split, metric) if role in self.networks else None
+
+    def value(self, key: str) -> str | None:
+        """What `key` is, as one would write it on a command line: an option of a group, or a value; None where the run has no such key."""
+        if key in self.choices:
+            return self.choices[key]
+        found = self.everything.get(key, self.everything.get(f"{key}{TARGET}", MISSING))
+        return None if found is MISSING else written(key if key in self.everything else f"{key}{TARGET}", found)
+
+
+MISSING = object()
+
+
+def entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str] | None = None, code: str | None = None) -> Entry:
+    """Of a finished run with a student. digests: of its splits, where the protocol names none. Raises Fault where the document is not as kdx
+    writes it."""
+    try:
+        return _entry(name, document, digests or {}, code)
+    except (RecursionError, OverflowError) as error:
+        raise Fault(f"'{name}' is not as kdx writes it: its run.json is nested too deeply, or holds numbers too large") from error
+
+
+def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], code: str | None) -> Entry:
+    config, results = (_expect(document.get(key), dict, name, key) for key in ("config", "results"))
+    seed = _expect(config.get("seed"), int, name, "config.seed")
+    everything = dict(flat({key: value for key, value in config.items() if key != "choices"}))
+    settings = {key: value for key, value in everything.items() if value is not None and not _apart(key)}
+    protocol = _expect(document.get("protocol"), dict, name, "protocol")
+    keys = {}
+    for stage in _expect(document.get("stages"), list, name, "stages"):
+        named, key = (_expect(_expect(stage, dict, name, "stages").get(k), str, name, f"stages: {k}") for k in ("name", "key"))
+        keys[named] = key
+    weights = results.get("headline")
+    if weights not in ("last", "best"):
+        raise Fault(f"'{name}' is not as kdx writes it: results.headline must be last or best")
+    networks = {role: _network(results[role], weights, role, name) for role in ROLES if results.get(role)}
+    if "student" not in networks or STUDENT not in keys or networks["student"].score("test", "accuracy") is None:
+        raise Fault(f"'{name}' has no student that was measured")
+    return Entry(
+        name=name, seed=seed, settings=settings, everything=everything, choices=_choices(config, name),
+        given=_given(document.get("command")), student=keys[STUDENT], keys=keys, protocol=protocol,
+        digests=_texts(protocol.get("digests")) or digests, environment=_texts(document.get("environment")), code=code,
+        classes=tuple(visible(str(c)) for c in _expect(results.get("classes"), list, name, "results.classes")), weights=weights, networks=networks,
+        started=str(document.get("started") or ""),
+    )  # fmt: skip
+
+
+def _apart(key: str) -> bool:
+    """A dataset's root says where its files lie; what they hold is known by the digests."""
+    return key in APART or key.split(".")[0] in APART or (key.startswith("dataset.") and key.endswith("root"))
+
+
+def _network(found: Any, weights: str, role: str, name: str) -> Network:
+    """Of others than the student no tables are taken."""
+    where = f"results.{role}"
+    found = _expect(found, dict, name, where)
+    splits = _expect(found.get(weights), dict, name, f"{where}.{weights}")
+    about = {key: _number(found[key], name, f"{where}.{key}") for key in ABOUT if found.get(key) is not None}
+    scores = {}
+    for split in SPLITS:
+        if splits.get(split):
+            measured = _expect(splits[split], dict, name, f"{where}.{weights}.{split}")
+            scores[split] = {key: _number(measured[key], name, f"{where}.{split}.{key}") for key in SCORES if measured.get(key) is not None}
+            if not 0 <= scores[split].get("accuracy", 0) <= 1:
+                raise Fault(f"'{name}' is not as kdx writes it: {where}.{split}.accuracy must be a fraction")
+    test = (splits.get("test") or {}) if role == "student" else {}
+    return Network(about, scores, _confusion(test.get("confusion"), name), _reliability(test.get("reliability"), name))
+
+
+def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:
+    if not found:
+        return None
+    rows = [_expect(row, list, name, "confusion") for row in _expect(found, list, name, "confusion")]
+    if any(len(row) != len(rows) or any(type(count) is not int or not 0 <= count <= LARGEST for count in row) for row in rows):
+        raise Fault(f"'{name}' is not as kdx writes it: a confusion matrix holds counts, and as many columns as rows")
+    return tuple(map(tuple, rows))
+
+
+def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] | None:
+    """edges: one more than there are bins; counts, right: rows of each bin; confidence: their mean, None for an empty bin."""
+    if not found:
+        return None
+    found = _expect(found, dict, name, "reliability")
+    made = {}
+    for key in ("edges", "counts", "confidence", "right"):
+        what = f"reliability.{key}"
+        made[key] = tuple(None if v is None else _number(v, name, what) for v in _expect(found.get(key), list, name, what))
+    bins = len(made["counts"])
+    whole = all(v is not None for key in ("edges", "counts", "right") for v in made[key])
+    if not whole or len(made["edges"]) != bins + 1 or any(len(made[key]) != bins for key in ("confidence", "right")):
+        raise Fault(f"'{name}' is not as kdx writes it: reliability needs as many counts, confidences and right ones as bins")
+    if any(count and confidence is None for count, confidence in zip(made["counts"], made["confidence"], strict=True)):
+        raise Fault(f"'{name}' is not as kdx writes it: a bin with rows has a mean confidence")
+    return made
+
+
+def _choices(config: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Of `augment`, of which several are taken, the names are the keys."""
+    found = {} if config.get("choices") is None else _expect(config["choices"], dict, name, "config.choices")
+    several = {"augment": list(config["augment"]) or "none"} if isinstance(config.get("augment"), dict) else {}
+    return {visible(str(key)): written(str(key), value) for key, value in (several | found).items() if value is not None}
+
+
+def _given(command: Any) -> frozenset[str]:
+    """Keys of the words; `weights@loss.weights=one`, which Hydra sees, is `loss.weights=one`."""
+    words = command if isinstance(command, list) else []
+    return frozenset(str(word).partition("=")[0].lstrip("+").rpartition("@")[2] for word in words if "=" in str(word))
+
+
+def _texts(found: Any) -> dict[str, str]:
+    return {str(key): visible(str(value)) for key, value in found.items() if value is not None} if isinstance(found, Mapping) else {}
+
+
+def _expect(value: Any, kind: type, name: str, what: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        given = "missing" if value is None else type(value).__name__
+        raise Fault(f"'{name}' is not as kdx writes it: {what} must be {kind.__name__}, and is {given}")
+    return value
+
+
+def _number(value: Any, name: str, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > LARGEST:
+        raise Fault(f"'{name}' is not as kdx writes it: {what} must be a number")
+    return value
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf; a list is one."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{visible(str(key))}.")
+        else:
+            yield f"{prefix}{visible(str(key))}", value
+
+
+def written(key: str, value: Any) -> str:
+    """A value as one would write it on the command line; of a class the module, which is what the option is called."""
+    if key.endswith(TARGET) and isinstance(value, str) and value.count(".") >= 2:
+        return visible(value.split(".")[-2])
+    return visible(value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).replace('"', ""))
+
+
+def visible(text: str) -> str:
+    """On one line, and without characters that a terminal would obey."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def pick(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Entry]:
+    """The runs of which every `key=value` holds; `key=a,b`: either value. Raises Fault for a key or a value that none has."""
+    for word in wanted:
+        key, given, value = word.partition("=")
+        if not given or not key or not value:
+            raise Fault(f"where needs key=value, such as where=loss=slam; given: '{word}'")
+        found = {e.value(key) for e in entries}
+        if found <= {None}:
+            known = {name for e in entries for name in (*e.choices, *e.everything)}
+            raise Fault(f"where={word}: no run has a key '{key}'{nearest(key, known)}")
+        values = [value] if value in found else value.split(",")
+        for one in values:
+            if one not in found:
+                raise Fault(f"where={word}: no run {'that is left ' if len(wanted) > 1 else ''}has {key}={one}{nearest(one, found - {None})}")
+        entries = [e for e in entries if e.value(key) in values]
+    return list(entries)

@@ -1,0 +1,66 @@
+"""How the page of a comparison looks, light and dark, and the one script in it: a click on a column's head sorts the table."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+LIGHT = ("#1769aa", "#c2571a", "#1b7f5c", "#9b3f97", "#b58900", "#2a9db5", "#b3344d", "#6a6f00", "#6d5bd0", "#6b6b6b")
+DARK = ("#6cb2f2", "#f09a5e", "#57c79c", "#d98ad6", "#e0c050", "#66cfe4", "#ef7d92", "#b9c04a", "#a99cf5", "#b0b0b0")
+"""Of groups, in order; kdx.report.svg counts on as many."""
+
+
+def named(colours: tuple[str, ...]) -> str:
+    return " ".join(f"--c{i}: {c};" for i, c in enumerate(colours))
+
+
+STYLE = f"""
+:root {{ color-scheme: light dark; --paper: #ffffff; --ink: #1c2128; --grid: #d5dae1; --soft: #f4f6f8; --warn: #fff3e0; {named(LIGHT)} }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --paper: #14181d; --ink: #e4e8ee; --grid: #39424e; --soft: #1d232b; --warn: #3a2a12; {named(DARK)} }}
+}}
+""" + """
+body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
+  max-width: 1500px; margin: 2rem auto; padding: 0 1.2rem; }
+h1 { font-size: 1.5rem; margin-bottom: .2rem; }
+h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .45rem; border-bottom: 1px solid var(--grid); text-align: right; white-space: nowrap; }
+th { vertical-align: bottom; }
+th.name, td.name { text-align: left; }
+td.name { font-family: ui-monospace, "DejaVu Sans Mono", monospace; white-space: normal; min-width: 16rem; overflow-wrap: anywhere; }
+tbody tr:hover { background: var(--soft); }
+th button { all: unset; cursor: pointer; font-weight: 600; }
+th button:focus-visible { outline: 2px solid currentColor; }
+th[aria-sort=ascending] button::after { content: " \\2191"; }
+th[aria-sort=descending] button::after { content: " \\2193"; }
+i { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin-right: .45em; }
+ul.warnings { background: var(--warn); padding: .7rem 1rem .7rem 2rem; border-radius: 6px; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 640px), 1fr)); column-gap: 2.5rem; }
+figure { margin: 0; }
+figure svg { max-width: 100%; height: auto; }
+figcaption { max-width: 46rem; font-size: .9rem; }
+ul.key { list-style: none; padding: 0; margin: .2rem 0 .6rem; font: .8rem ui-monospace, "DejaVu Sans Mono", monospace; }
+ul.key li { display: inline-block; margin-right: 1.4rem; overflow-wrap: anywhere; }
+dt { font-weight: 600; }
+dd { margin: 0 0 .4rem 1rem; }
+details { margin: 1rem 0; }
+""" + "\n".join(f".c{i} {{ background: var(--c{i}); }}" for i in range(len(LIGHT))) + "\n"  # fmt: skip
+
+SCRIPT = """
+for (const table of document.querySelectorAll("table.sorts")) table.querySelectorAll("th").forEach((th, column) => {
+  th.querySelector("button").addEventListener("click", () => {
+    const up = th.getAttribute("aria-sort") !== "ascending", body = table.tBodies[0];
+    const key = row => row.cells[column].dataset.v;
+    const order = (a, b) => a === b ? 0 : a === "" ? 1 : b === "" ? -1 :
+      (up ? 1 : -1) * (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b);
+    [...body.rows].sort((a, b) => order(key(a), key(b))).forEach(row => body.append(row));
+    table.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
+    th.setAttribute("aria-sort", up ? "ascending" : "descending");
+  });
+});
+"""
+HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+POLICY = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; script-src 'sha256-{HASH}'"
+"""Only that script runs, known by its hash; nothing is fetched. Styles may stand anywhere, as those of the figures are attributes."""

@@ -1,0 +1,50 @@
+"""One plot of a comparison with its caption, and the words that all captions share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdx.report.compare import Comparison, Group
+from kdx.report.entries import Entry
+from kdx.report.svg import COLOURS
+
+MOST_LINES = 8
+"""In one plot; more cannot be told apart."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """key: (number of a colour, words) of each line, for a legend below; empty where the plot says it itself."""
+
+    title: str
+    caption: str
+    svg: str
+    key: Sequence[tuple[int, str]] = ()
+
+
+def key_of(groups: Sequence[tuple[int, Group]]) -> list[tuple[int, str]]:
+    return [(i % COLOURS, f"{i + 1}  {g.name}") for i, g in groups]
+
+
+def errors(groups: Sequence[Group]) -> list[list[float]]:
+    """How far the ends of each interval lie below and above the mean; nothing for a single seed."""
+    ends = [g.interval or (g.test.mean, g.test.mean) for g in groups]
+    below = [g.test.mean - low for g, (low, _) in zip(groups, ends, strict=True)]
+    return [below, [high - g.test.mean for g, (_, high) in zip(groups, ends, strict=True)]]
+
+
+def seeds(groups: Sequence[Group]) -> str:
+    """"5 seeds", "3 to 5 seeds" """
+    low, high = min(g.test.n for g in groups), max(g.test.n for g in groups)
+    return f"{high} {'seed' if high == 1 else 'seeds'}" if low == high else f"{low} to {high} seeds"
+
+
+def left_out(all_of: Sequence[Any], most: int, what: str = "rows") -> str:
+    return f" Only the first {most} of {len(all_of)} {what} are drawn." if len(all_of) > most else ""
+
+
+def entries(found: Comparison) -> Iterator[Entry]:
+    for g in found.groups:
+        yield from g.entries

@@ -1,0 +1,73 @@
+"""Figures of matplotlib as SVG that a page can hold: its colours are the page's own, light or dark, and its text is text."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+INK, GRID, PAPER = "#010203", "#010204", "#010205"
+"""Stand for the page's colour of text, of thin lines and of the ground."""
+COLOURS = 10
+"""How many the page has for groups."""
+SIZE = 9
+"""Of text, in points; a figure is shown at its own size, 72 points to the inch."""
+MARK = re.compile(r"#0102([0-9a-f]{2})")
+FIRST = 16
+
+
+def colour(number: int) -> str:
+    """Stands for the page's colour of the group with this number, from 0 on; they come again after COLOURS."""
+    return f"#0102{FIRST + number % COLOURS:02x}"
+
+
+@contextmanager
+def drawing(salt: str) -> Iterator[None]:
+    """The settings of all figures. salt: makes the ids inside one figure other than those of the others on the page, and the same each time."""
+    import matplotlib as mpl
+
+    look = {
+        "svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False, "font.size": SIZE, "font.family": "DejaVu Sans",
+        "axes.edgecolor": GRID, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "text.color": INK,
+        "xtick.major.width": 0, "ytick.major.width": 0, "xtick.minor.width": 0, "ytick.minor.width": 0,
+        "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.titlesize": SIZE,
+        "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+    }  # fmt: skip
+    with mpl.rc_context(look):
+        yield
+
+
+def panels(count: int, width: float = 7.6, height: float = 3.4, columns: int | None = None, share_y: bool = False) -> tuple[Any, list[Any]]:
+    """(figure, its axes) side by side, or in rows of `columns`. width, height: in inches, of all and of one row."""
+    from matplotlib.figure import Figure
+
+    columns = min(count, columns or count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharey=share_y, squeeze=False).flatten()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, list(axes[:count])
+
+
+def svg(figure: Any, label: str) -> str:
+    """The <svg> element alone: no prologue, no metadata, no address but the names of the two vocabularies. label: plain words for those who
+    cannot see it, escaped already."""
+    import logging
+    import warnings
+
+    to = io.StringIO()
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    with warnings.catch_warnings():  # a letter that this font lacks is drawn by the browser, with one of its own
+        warnings.simplefilter("ignore")
+        figure.savefig(to, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = to.getvalue()
+    text = re.sub(r"<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif").replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return MARK.sub(lambda found: _of_page(int(found[1], 16)), text)
+
+
+def _of_page(mark: int) -> str:
+    return {3: "currentColor", 4: "var(--grid)", 5: "var(--paper)"}.get(mark, f"var(--c{mark - FIRST})")

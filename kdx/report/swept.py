@@ -1,0 +1,70 @@
+"""Plots of a comparison over a number that was swept: labels, pool, budget, or any key."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator
+
+from kdx.report.compare import Comparison, Group
+from kdx.report.entries import Entry
+from kdx.report.naming import join, names
+from kdx.report.picture import MOST_LINES, Picture, errors, left_out, seeds
+from kdx.report.protocols import count
+from kdx.report.svg import colour, panels, svg
+
+MOST_SWEEPS = 4
+SIZES = {"dataset.labelled": "labelled", "dataset.unlabelled": "unlabelled"}
+WORDS = {"dataset.labelled": "labelled examples", "dataset.unlabelled": "pictures in the pool", "budget": "answers bought"}
+
+
+def sweeps(found: Comparison) -> Iterator[Picture | None]:
+    """Accuracy against labels, pool or budget, and any other number that was swept."""
+    wanted = [key for key in numeric_keys(found) if len(lines_of(found, key)) < len(found.groups)]
+    for key in wanted[:MOST_SWEEPS]:
+        lines = lines_of(found, key)
+        figure, (axis,) = panels(1, height=3.4)
+        points = sorted({x for line in lines.values() for x, _ in line})
+        for i, line in enumerate(list(lines.values())[:MOST_LINES]):
+            xs, groups = zip(*sorted(line, key=lambda point: point[0]), strict=True)
+            means = [g.test.mean for g in groups]
+            axis.errorbar(xs, means, yerr=errors(groups), color=colour(i), marker="o", ms=4, lw=1.4, elinewidth=1, capsize=2)
+        if points[0] > 0 and points[-1] / points[0] >= 8:
+            axis.set_xscale("log")
+        axis.set_xticks(points if len(points) <= 10 else points[:: -(-len(points) // 10)], labels=None)
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
+        axis.minorticks_off()
+        axis.set_xlabel(WORDS.get(key, key))
+        axis.set_ylabel(found.metric.name)
+        shown = list(enumerate(lines))[:MOST_LINES]
+        yield Picture(f"Against {WORDS.get(key, key)}", f"Mean on the test split over {seeds(found.groups)}, with the 95% interval."
+                      f"{left_out(list(lines), MOST_LINES, 'lines')}",
+                      svg(figure, f"{found.measure} against {html.escape(WORDS.get(key, key))}"), shown if len(lines) > 1 else ())  # fmt: skip
+
+
+def numeric_keys(found: Comparison) -> list[str]:
+    """Keys with at least two numbers among the rows, labels, pool and budget first."""
+    keys = dict.fromkeys([*WORDS, *(key for g in found.groups for key in g.words)])
+    values = {key: {place(g.entries[0], key) for g in found.groups} - {None} for key in keys}
+    return [key for key, of in values.items() if len(of) > 1]
+
+
+def place(entry: Entry, key: str) -> float | None:
+    """The number that a run has under a key; sizes and the budget as counted, where they were given as shares."""
+    value = count(entry, SIZES[key]) if key in SIZES else entry.everything.get(key)
+    if key == "budget" and isinstance(value, float) and isinstance(pool := count(entry, "unlabelled"), int):
+        value = round(value * pool)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12 else None
+
+
+def lines_of(found: Comparison, key: str) -> dict[str, list[tuple[float, Group]]]:
+    """name -> (number, group) of the groups that differ in `key` only, each such set a line."""
+    parts: dict[str, list[tuple[float, Group]]] = {}
+    for g in found.groups:
+        if (x := place(g.entries[0], key)) is not None:
+            rest = {k: v for k, v in g.entries[0].settings.items() if k != key and not k.endswith(f".{key}")}
+            parts.setdefault(json.dumps(rest, sort_keys=True), []).append((x, g))
+    firsts = [part[0][1].entries[0] for part in parts.values()]
+    words = names(firsts) if len(firsts) > 1 else [{}]
+    plain = [join({k: v for k, v in found_words.items() if k not in (key, "experiment")}) for found_words in words]
+    return dict(zip([name if plain.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(plain, 1)], parts.values(), strict=True))

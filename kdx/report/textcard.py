@@ -1,0 +1,84 @@
+"""The text card of a run on TensorBoard: what it was, what came of it, on one screen. From run.json alone, as Markdown."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from kdx.report import audit, shifts
+from kdx.report.judge import ROLES
+from kdx.report.markdown import code, escape, fenced, heading, table
+from kdx.report.names import written
+from kdx.report.progress import duration
+from kdx.report.table import cells, sentences
+
+TRAINED = ("optimiser", "lr", "schedule", "batch_size", "precision")
+SPLITS = {"labelled": "labels", "unlabelled": "in the pool, their labels hidden", "validation": "for validation", "test": "for the test"}
+
+
+def card(run: Mapping, folder: str) -> str:
+    """run: the content of run.json. folder: the run folder's name. TensorBoard shows no HTML in it, and names cannot become markup."""
+    results = run.get("results") or {}
+    began = escape(run["started"][:16].replace("T", " "))
+    lines = [f"# {heading(run)}", f"**{escape(run['status'])}**, started {began}, in {code(folder)}", code(shlex.join(run["command"]))]
+    lines += [fenced(run["error"])] if run.get("error") else []
+    lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
+    if results:
+        header, rows = cells(results, results["headline"])
+        lines.append(table(header, [[escape(cell) for cell in row] for row in rows]))
+        found = [*sentences(results, results["headline"]), *shifts.sentences(results), *audit.sentences(run.get("audit"))]
+        lines.append("\n".join(f"- {escape(line)}" for line in found))
+        lines += rounds(results)
+    lines.append(table(["made of", ""], [[f"**{what}**", words] for what, words in facts(run).items()]))
+    lines.append("Every number is in `run.json`, the whole story in `report.md`.")
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def rounds(results: Mapping) -> list[str]:
+    header, rows = audit.rounds(results)
+    return [table(header, rows), audit.chosen(results)] if rows else []
+
+
+def facts(run: Mapping) -> dict[str, str]:
+    """What the run was made of, the settings of each part on a line."""
+    config, results = run.get("config") or {}, run.get("results") or {}
+    chosen = config.get("choices") or {}
+    found = {}
+    for group in ("teacher", "student", "loss", "select", "recipe", "dataset"):
+        if chosen.get(group) not in (None, "all", "distil"):
+            found[group] = described(chosen[group], config.get(group))
+    counts = (run.get("protocol") or {}).get("counts") or {}
+    if counts:
+        found["rows"] = escape(", ".join(f"{counts[split]:,} {words}" for split, words in SPLITS.items() if counts.get(split)))
+    for role, node in {"teacher": "teacher_pretrain", "student": "student_train"}.items():
+        if isinstance(config.get(node), Mapping):
+            steps = (results.get(role) or {}).get("steps")
+            words = [f"{steps:,} steps"] if steps is not None else []
+            words += [f"{key} {written(config[node][key])}" for key in TRAINED if key in config[node]]
+            found[f"training of the {ROLES[role]}"] = escape(", ".join([*words, f"augment {written(list(config[node].get('augment') or []))}"]))
+    if "seed" in config:
+        found["seed"] = escape(written(config["seed"]))
+    if run.get("stages"):
+        found["stages"] = escape(", ".join(f"{s['name']} {duration(s['seconds'])}{' (from the store)' if s['cached'] else ''}" for s in run["stages"]))
+    where = run.get("environment") or {}
+    found["computed on"] = escape(", ".join(f"{key} {where[key]}" for key in ("device", "threads", "kdx", "commit", "torch") if where.get(key)))
+    return found
+
+
+def described(name: str, node: Any) -> str:
+    """`kd: temperature 4, alpha 0.9`"""
+    inner = ", ".join(f"{key} {written(value)}" for key, value in flat(node) if value is not None)
+    return f"{code(name)}{': ' if inner else ''}{escape(inner)}"
+
+
+def flat(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """The values of a node and of the nodes in it, which are named by their class."""
+    found = []
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if isinstance(value, Mapping):
+            found += [(f"{prefix}{key}", str(value["_target_"]).rpartition(".")[2])] if "_target_" in value else []
+            found += flat(value, f"{prefix}{key}.")
+        elif key != "_target_":
+            found.append((f"{prefix}{key}", value))
+    return found

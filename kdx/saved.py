@@ -1,0 +1,192 @@
+"""The configuration in a run.json put together again: as data, laid over what the options of conf/ compose, and never as words for Hydra.
+
+Options are chosen by name among those that exist here (or in the user's --config-dir), every other value is put in place as it is and goes
+through the checks of a command line. What would name code (`_target_`), refer to anything (`${...}`), or say where to write, is not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdx import compose
+from kdx.component import targets
+from kdx.faults import Fault
+from kdx.locate import conf_dir
+from kdx.words import SEVERAL, SLOTS, groups, options_of, own, wrong_key, wrong_option
+
+NEVER = ("store", "allow", "choices", "device")
+"""Where a run writes and what it may import are the user's to say; the options and the device are dealt with by themselves."""
+DEVICE = ("device", "threads", "channels_last", "compile")
+"""What of the device may change the last bits of a result; the rest decides how fast, and is this machine's."""
+PIECES = {"augment": "augment", "strong_augment": "augment", "shift": "shift"}
+"""Nodes that hold options by name, and the group that these are from."""
+GROUPS = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss", **SLOTS}
+"""Nodes whose `_target_` may be any that another group's options have; all others hold those of their own name."""
+ROLES = {"teacher_pretrain": ("teacher",), "student_train": ("student", "baseline")}
+
+
+def restore(saved: Mapping[str, Any], words: Sequence[str], settled: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str], list[str]]:
+    """(the configuration as kdx.compose.examine gives it, faults, notes on what is not as it was).
+
+    saved: `config` of a run.json. words: what the user says otherwise (of the device, where data lie, allow). settled: device, threads and
+    precision by role, as far as they were recorded; they stand in for `auto`.
+    """
+    faults = [f"'{key}' of the saved configuration refers to something else ({value[:60]!r}): what is saved is plain, so this is refused"
+              for key, value in _texts(saved) if "${" in value]  # fmt: skip
+    given = {word.partition("=")[0] for word in words}
+    chosen, unknown = _options(saved, given)
+    faults += unknown
+    if faults:
+        return None, faults, []
+    config, faults, _ = compose.examine([*chosen, *words])
+    if config is None or faults:
+        return None, faults, []
+    notes: list[str] = []
+    kept = {key: value for key, value in saved.items() if key not in NEVER}
+    laid = _Laid(config, given, faults, notes)
+    config = {**config, **laid.mapping({k: v for k, v in config.items() if k not in NEVER}, kept, [])}
+    if "device" not in given:
+        node = saved.get("device") if isinstance(saved.get("device"), Mapping) else {}
+        wanted = {**{key: node[key] for key in DEVICE if key in node}, **{key: settled[key] for key in DEVICE if key in settled}}
+        config["device"] |= {key: value for key, value in wanted.items() if f"device.{key}" not in given}
+    for stage, roles in ROLES.items():
+        found = next((p for role in roles if (p := (settled.get("precision") or {}).get(role))), None)
+        if not faults and config[stage]["precision"] == "auto" and found:
+            config[stage] = {**config[stage], "precision": found}
+            notes.append(f"{stage}.precision=auto was settled as {found} there, and is here")
+    return config, faults, notes
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(where it stands, text) of every text in a JSON value, its keys too."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield key, name
+            yield from _texts(inner, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner, key)
+
+
+def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list[str]]:
+    """(words that choose the saved options, faults). A slot's option is the one whose `_target_` stands there."""
+    choices, words, faults = saved.get("choices"), [], []
+    choosable = [group for group in groups() if group not in compose.HOW]
+    if not isinstance(choices, Mapping):
+        return [], ["the saved configuration does not say which options it was made of (`choices`): this is no run.json of kdx"]
+    for group, option in choices.items():
+        if group in given or (group in SEVERAL and not isinstance(option, str)):  # of several options Hydra keeps no note: see _Laid.pieces
+            continue
+        wrong = wrong_option(group, option) if group in choosable else [f"the saved configuration names a group that is not here: '{group}'"]
+        faults += [f"{fault}; if it is your own, name its folder with --config-dir PATH" if group in choosable else fault for fault in wrong]
+        words += [] if wrong else [f"{group}={option}"]
+    for slot, group in SLOTS.items():
+        node, name = saved.get("loss"), slot.partition(".")[2]
+        target = node[name].get("_target_") if isinstance(node, Mapping) and isinstance(node.get(name), Mapping) else None
+        fitting = sorted(option for option, content in _files(group) if content.get("_target_") == target)
+        if target is not None and not fitting:
+            faults.append(f"'{slot}' names {str(target)[:80]!r}, which no option of the group '{group}' has; "
+                          "if it is your own, name its folder with --config-dir PATH")  # fmt: skip
+        words += [f"{slot}={fitting[0]}"] if fitting else []
+    return words, faults
+
+
+def _files(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, content) of every option of a group, of conf/ and of the user's own folder."""
+    for folder in (conf_dir(), *own):
+        for option in options_of(group):
+            file = Path(folder, group, f"{option}.yaml")
+            content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+            if isinstance(content, dict):
+                yield option, content
+
+
+class _Laid:
+    """Saved values laid over composed ones. Where they do not fit, the composed value stays, and a fault is told."""
+
+    def __init__(self, composed: Mapping[str, Any], given: set[str], faults: list[str], notes: list[str]):
+        self.composed, self.given, self.faults, self.notes = composed, given, faults, notes
+
+    def mapping(self, known: Mapping[str, Any], saved: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
+        """In the saved order, which is that of steps of augmentation and of shifts too; keys that are newer than the run come last."""
+        laid = {}
+        for name, value in saved.items():
+            here = [*path, name]
+            if name not in known:
+                self.faults += wrong_key(self.composed, here, value) or [f"'{'.'.join(here)}' is no key"]
+            elif ".".join(here) in self.given:
+                laid[name] = known[name]
+            else:
+                laid[name] = self.value(known[name], value, here)
+        newer = [name for name in known if name not in saved]
+        self.notes += [f"{'.'.join([*path, name])} is newer than the run and has its default" for name in newer if known[name] != {}]
+        return {**laid, **{name: known[name] for name in newer}}
+
+    def value(self, known: Any, value: Any, path: list[str]) -> Any:
+        dotted = ".".join(path)
+        if path[-1] == "_target_":
+            return self.target(known, value, path)
+        if path[-1] in PIECES and isinstance(value, Mapping):
+            return self.pieces(known, value, path)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            return self.mapping(known, value, path)
+        if path[-1] not in PIECES and isinstance(known, Mapping) != isinstance(value, Mapping):
+            self.faults += wrong_key(self.composed, path, value)
+            return known
+        if isinstance(value, list) and any(_holds_keys(inner) for inner in value):
+            self.faults.append(f"'{dotted}' holds keys inside a list, which no setting does")
+            return known
+        return value
+
+    def target(self, known: Any, value: Any, path: list[str]) -> Any:
+        node = ".".join(path[:-1])
+        group = GROUPS.get(node, node)
+        if value != known and value not in {t for _, content in _files(group) for t in targets(content)}:
+            self.faults.append(f"'{node}._target_' is {str(value)[:80]!r}, which neither the chosen options nor others of '{group}' have; "
+                               "if it is your own, name its folder with --config-dir PATH")  # fmt: skip
+            return known
+        return value
+
+    def pieces(self, known: Any, value: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
+        """Steps by name: each must be one that the options have, key by key."""
+        laid, group = {}, PIECES[path[-1]]
+        templates = [*([known] if isinstance(known, Mapping) else []), *(content for _, content in _files(group))]
+        for name, spec in value.items():
+            alike = (content[name] for content in templates if isinstance(content.get(name), Mapping))
+            if isinstance(spec, Mapping) and any(_same_kind(template, spec) for template in alike):
+                laid[name] = dict(spec)
+            else:
+                self.faults.append(f"'{'.'.join([*path, name])}' is not as an option of '{group}' has it; "
+                                   "if it is your own, name its folder with --config-dir PATH")  # fmt: skip
+        return laid
+
+
+def _same_kind(template: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+    """The same `_target_` and the same keys, each with one value or a list of values."""
+    return template.keys() == spec.keys() and template.get("_target_") == spec.get("_target_") and not any(map(_holds_keys, spec.values()))
+
+
+def _holds_keys(value: Any) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_holds_keys, value)))
+
+
+def data_paths(config: Mapping[str, Any]) -> list[str]:
+    """Keys of the files and folders that a run reads: dataset.root, teacher.checkpoint."""
+    return [f"dataset.{key}" for key in config["dataset"] if key == "root" or key.endswith("_root")] + ["teacher.checkpoint"]
+
+
+def check_data(dataset: Mapping[str, Any], loader: Any, given: set[str]) -> None:
+    """Nothing is downloaded to a place that a folder names: the files must be there, or the user must say where. Raises Fault."""
+    if not dataset.get("download") or any(key.startswith("dataset.") and key.endswith("root") for key in given):
+        return
+    files = loader.files()
+    if not files or not all(Path(file).is_file() for file in files):
+        where = next((str(dataset[k]) for k in ("root", "usual_root") if dataset.get(k)), "the place that it names")
+        raise Fault(f"the data of this run are not in '{where}', and nothing is downloaded to where a folder says: "
+                    "say where they are, or where they may be put, with dataset.root=PATH")  # fmt: skip

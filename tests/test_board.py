@@ -1,0 +1,444 @@
+"""TensorBoard: readable names, a folder of links that keeps up, and what its own HTTP interface tells of finished, failed and resumed runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdx import compose
+from kdx.cli import main
+from kdx.commands import board
+from kdx.commands import train as training
+from kdx.commands._tell import Alone
+from kdx.faults import Fault
+from kdx.report.folder import RunFolder
+from kdx.report.mirror import LONGEST, REST, Mirror, find
+from kdx.report.names import changed, names, settings
+from kdx.wiring import wire
+
+ROOT = Path(__file__).resolve().parent.parent
+ACCURACIES = {"teacher": 0.95, "baseline": 0.85, "student": 0.91}
+
+
+def described(*words, config=None):
+    """run.json as far as names go: of `kdx train` with these words, its config worked out by hand."""
+    return {"config": config or {}, "command": ["kdx", "train", *words]}
+
+
+def kd(temperature=4, seed=0, **more):
+    node = {"_target_": "kdx.losses.kd.KD", "temperature": temperature, "alpha": 0.9}
+    return {"seed": seed, "loss": node, "choices": {"loss": "kd", "student": "cnn"}, **more}
+
+
+def slam(hard=True, seed=0, **more):
+    node = {"_target_": "kdx.losses.slam.SLaM", "hard": hard, "weights": {"_target_": "kdx.weights.one.One"}}
+    return {"seed": seed, "loss": node, "choices": {"loss": "slam", "student": "cnn"}, **more}
+
+
+# Names
+
+
+def test_a_sweep_is_named_by_what_was_swept():
+    runs = [described(f"loss={loss}", f"seed={seed}", config=config(seed=seed)) for loss, config in (("kd", kd), ("slam", slam)) for seed in (0, 1)]
+    assert names(runs, list("abcd")) == ["loss=kd seed=0", "loss=kd seed=1", "loss=slam seed=0", "loss=slam seed=1"]
+    assert changed(runs)[2] == {"loss": "slam", "seed": "0"}
+
+
+def test_what_an_option_brings_is_not_repeated_but_what_was_typed_is():
+    """loss=slam sets other steps than loss=kd: one word tells both. The same steps typed by hand are no matter of the option."""
+    steps = {"student_train": {"steps": 50}}
+    derived = [described("loss=kd", config=kd()), described("loss=slam", config=slam(**steps))]
+    assert names(derived, ["a", "b"]) == ["loss=kd", "loss=slam"]
+    typed = [derived[0], described("loss=slam", "student_train.steps=50", config=slam(**steps))]
+    assert names(typed, ["a", "b"]) == ["loss=kd", "loss=slam student_train.steps=50"]
+
+
+def test_a_value_is_told_of_the_runs_that_differ_in_it():
+    runs = [described(config=kd(4)), described("loss.temperature=2", config=kd(2)), described("loss=slam", config=slam())]
+    assert names(runs, list("abc")) == ["loss=kd loss.temperature=4", "loss=kd loss.temperature=2", "loss=slam"]
+
+
+def test_without_a_command_differences_are_found_all_the_same():
+    runs = [{"config": kd(4)}, {"config": kd(2)}, {"config": kd(2, seed=1)}]
+    assert names(runs, list("abc")) == ["loss.temperature=4 seed=0", "loss.temperature=2 seed=0", "loss.temperature=2 seed=1"]
+
+
+def test_what_settings_do_not_tell_apart_is_called_by_its_folder():
+    assert names([described(config=kd())], ["2026_x"]) == ["2026_x"]
+    runs = [described("seed=0", config=kd()), described("seed=0", config=kd()), described("seed=1", config=kd(seed=1))]
+    assert names(runs, ["first", "second", "third"]) == ["seed=0 (first)", "seed=0 (second)", "seed=1"]
+    elsewhere = [described("store=/a", config=kd(store="/a")), described("store=/b", config=kd(store="/b"))]
+    assert names(elsewhere, ["first", "second"]) == ["first", "second"]
+
+
+def test_a_key_that_an_older_kdx_did_not_have_is_no_difference():
+    assert changed([{"config": kd(budget=None)}, {"config": kd()}]) == [{}, {}]
+
+
+def test_settings_are_written_as_they_are_typed():
+    found = settings(kd(augment={"affine": {"_target_": "kdx.A", "degrees": 11.5}}, rows=None, flag=True, stages=["a", "b"], shift={}))
+    assert found == {"seed": "0", "loss": "kd", "loss.temperature": "4", "loss.alpha": "0.9", "augment": "[affine]", "augment.affine": "a",
+                     "augment.affine.degrees": "11.5", "rows": "null", "flag": "true", "stages": "[a,b]", "shift": "[]", "student": "cnn"}  # fmt: skip
+    assert settings(slam())["loss.weights"] == "one"
+
+
+@pytest.mark.parametrize("odd", [None, [], "x", {"choices": 3}, {"loss": {"_target_": 5}, "choices": {"loss": ["a"]}}])
+def test_a_config_from_somebody_else_may_be_anything(odd):
+    found = names([{"config": odd, "command": odd}, {"config": kd(), "command": [1, None]}], ["a", "b"])
+    assert len(set(found)) == 2 and all(found)
+
+
+def test_two_hundred_runs_are_named_at_once():
+    runs = [described(f"loss.temperature={t}", f"seed={s}", config=kd(t, s)) for t in range(20) for s in range(10)]
+    begun = time.perf_counter()
+    assert len(set(names(runs, [str(i) for i in range(200)]))) == 200 and time.perf_counter() - begun < 1
+
+
+# The folder of links
+
+
+def bare(folder, config=None, words=(), events=("events.out.tfevents.1.h.1.0",)):
+    """A run folder as far as the mirror reads it."""
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(described(*words, config=config)))
+    for name in events:
+        (folder / name).write_bytes(b"events of " + folder.name.encode())
+    return folder
+
+
+def links(place):
+    return {str(link.relative_to(place)): os.readlink(link) for link in sorted(place.rglob("*")) if link.is_symlink()}
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    (tmp_path / "place").mkdir()
+    return Mirror(tmp_path / "outputs", tmp_path / "place")
+
+
+def test_the_mirror_keeps_up_with_runs_that_come_change_and_go(mirror, tmp_path):
+    one = bare(tmp_path / "outputs/runs/one", kd(), ["seed=0"])
+    assert mirror.update() == 1
+    assert links(mirror.place) == {"runs_one/events.out.tfevents.1.h.1.0": str(one / "events.out.tfevents.1.h.1.0")}
+    bare(tmp_path / "outputs/sweeps/s/0_seed-1", kd(seed=1), ["seed=1"])
+    assert mirror.update() == 2 and [folder.name for folder in sorted(mirror.place.iterdir())] == ["seed=0", "seed=1"]
+    shutil.rmtree(one)
+    assert mirror.update() == 1 and list(links(mirror.place)) == ["sweeps_s_0_seed-1/events.out.tfevents.1.h.1.0"]
+
+
+def test_a_run_begun_anew_is_away_long_enough_for_tensorboard_to_forget_it(mirror, tmp_path):
+    one = bare(tmp_path / "outputs/one", kd())
+    mirror.update()
+    (one / "events.out.tfevents.1.h.1.0").unlink()
+    (one / "events.out.tfevents.2.h.1.0").write_bytes(b"")
+    seen = []
+    for _ in range(REST + 2):
+        mirror.update()
+        seen.append([Path(link).name for link in links(mirror.place)])
+    assert seen == [[]] * REST + [["events.out.tfevents.2.h.1.0"]] * 2
+
+
+def test_only_event_files_in_a_run_folder_itself_are_shown(mirror, tmp_path):
+    one = bare(tmp_path / "outputs/one", kd())
+    (tmp_path / "secret").write_text("x")
+    (one / "events.out.tfevents.9.link").symlink_to(tmp_path / "secret")
+    bare(tmp_path / "outputs/store/train/k", kd())
+    (tmp_path / "outputs/store/locks").mkdir()
+    bare(one / "artifacts/inner", kd())
+    (tmp_path / "outputs/loop").symlink_to(tmp_path / "outputs")
+    bare(tmp_path / "outputs/a/b/c/d", kd(), ["seed=0"])
+    bare(tmp_path / "outputs/a/b/c/e/f", kd())
+    assert find(tmp_path / "outputs") == [tmp_path / "outputs/a/b/c/d", one] and find(one) == [one]
+    assert mirror.update() == 2 and [Path(target).parent.name for target in links(mirror.place).values()] == ["d", "one"]
+
+
+def test_names_that_are_no_names_of_folders(mirror, tmp_path):
+    """What the mirror writes stays inside its folder, whatever a run calls itself; long names give way to the folder's."""
+    for i, value in enumerate(["../../x", "a/b", "a\nb\0", "..", "é" * 300, "a_b"]):
+        bare(tmp_path / f"outputs/{i}", {**kd(), "choices": {"loss": value}}, [f"loss={value}"])
+    (tmp_path / "outputs/5/run.json").write_text("[" * 100_000)
+    assert mirror.update() == 6
+    found = sorted(folder.name for folder in mirror.place.iterdir())
+    assert found == ["4", "5", "loss=.. seed=0", "loss=.._.._x seed=0", "loss=a b_ seed=0", "loss=a_b seed=0"]
+    assert max(map(len, found)) <= LONGEST and len(links(mirror.place)) == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs", "place"]
+
+
+# What TensorBoard's own HTTP interface tells
+
+
+def numbers(accuracy):
+    bins = {"edges": [0.0, 0.5, 1.0], "counts": [0, 500], "confidence": [None, 0.9], "right": [0, round(500 * accuracy)]}
+    test = {"accuracy": accuracy, "ece": 0.03, "nll": 0.3, "n": 500, "reliability": bins, "confusion": (np.eye(10, dtype=int) * 50).tolist()}
+    return {"model": "cnn", "best_step": None, "last": {"test": test, "validation": {"accuracy": accuracy, "n": 200}}}
+
+
+def write(folder, words, end, accuracies=None, rounds=0):
+    """A run as RunFolder would leave it: its config composed as for `kdx train`, its curves and results made up."""
+    config = compose.check_words(compose.quote_paths(list(words)))
+    run = RunFolder(folder, config, {"counts": {"labelled": 100, "test": 500}}, {"kdx": "0"}, ["kdx", "train", *words])
+    stages = ["teacher-pretrain", *(f"student-train-{i}" for i in range(1, rounds + 1)), "student-train", "baseline-train"]
+    for name in stages:
+        run.started(name, f"{folder}-{name}", False)
+        for step in range(0, 30, 10):
+            run.record(name, {"step": step, "train/loss": 1 / (step + 1), "validation/accuracy": step / 100, "train/learning_rate": 0.1})
+    if end == "failed":
+        run.fail(Fault("the disk is full"))
+    elif end == "interrupted":
+        run.interrupt()
+    elif end == "finished":
+        results = {role: numbers(accuracy) for role, accuracy in (accuracies or ACCURACIES).items()}
+        run.finish({**results, "classes": [str(i) for i in range(10)]}, None)
+    else:
+        run.board.writer.flush()
+    return run
+
+
+SWEEP = {
+    "loss=kd seed=0": "finished",
+    "loss=kd seed=1": "failed",
+    "loss=slam seed=0": "interrupted",
+    "loss=weighted seed=0": "finished",
+    "loss=self_training seed=0": "finished",
+    "loss=kd seed=2": "killed",
+}
+
+
+class Api:
+    """TensorBoard over a mirror, asked as a browser asks it."""
+
+    def __init__(self, top, place):
+        self.mirror = Mirror(top, place)
+        self.mirror.update()
+        self.url = board.serve(str(place), None, "kdx tests")
+
+    def get(self, path, **query):
+        return json.load(urllib.request.urlopen(f"{self.url}data/{path}?{urllib.parse.urlencode(query)}", timeout=10))
+
+    def post(self, path, **body):
+        asked = urllib.request.Request(f"{self.url}data/{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+        return json.load(urllib.request.urlopen(asked, timeout=10))
+
+    def sessions(self):
+        """run -> (its hyperparameters, its metrics, its status)"""
+        metrics = self.post("plugin/hparams/experiment", experimentName="")["metricInfos"]
+        states = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+        groups = self.post("plugin/hparams/session_groups", experimentName="", allowedStatuses=states, startIndex=0, sliceSize=100,
+                           colParams=[{"metric": metric["name"]} for metric in metrics])["sessionGroups"]  # fmt: skip
+        found = {}
+        for group in groups:
+            (session,) = group["sessions"]  # of several in a group TensorBoard would show the mean
+            found[session["name"]] = (group["hparams"], {m["name"]["tag"]: m["value"] for m in group["metricValues"]}, session["status"])
+        return found
+
+    def until(self, true, seconds=30):
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, "TensorBoard does not show it"
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    """Six runs of a mixed sweep in TensorBoard."""
+    top, place = tmp_path_factory.mktemp("sweep"), tmp_path_factory.mktemp("place")
+    for i, (words, end) in enumerate(SWEEP.items()):
+        write(top / f"{i}_{words.replace('=', '-').replace(' ', '_')}", words.split(), end, rounds=2 * ("self_training" in words))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board, "SECONDS", 1)
+        found = Api(top, place)
+    found.top = top
+    found.until(lambda: len(found.get("plugin/scalars/tags")) == len(SWEEP))
+    return found
+
+
+def test_runs_have_readable_names_and_no_runs_inside_them(api):
+    assert sorted(api.get("runs")) == sorted(SWEEP)
+    assert api.url.startswith("http://127.0.0.1:")
+    with pytest.raises(OSError):  # that address only: a server that listens everywhere answers here, too
+        urllib.request.urlopen(api.url.replace("127.0.0.1", "127.0.0.2"), timeout=2)
+
+
+def test_hparams_of_a_mixed_sweep_are_complete(api):
+    """The union of all columns; a cell is empty where a run has no such setting; the five metrics come first."""
+    experiment = api.post("plugin/hparams/experiment", experimentName="")
+    columns = {info["name"] for info in experiment["hparamInfos"]}
+    assert {"loss", "seed", "student", "loss.temperature", "loss.alpha_floor", "loss.weights.estimator", "select.threshold", "rounds"} <= columns
+    assert not columns & {"store", "choices.loss", "device.workers"}
+    found = api.sessions()
+    assert set(found) == set(SWEEP)
+    for name, (hparams, _, _) in found.items():
+        assert f"loss={hparams['loss']} seed={hparams['seed']:.0f}" == name and hparams["dataset"] == "digits"
+    assert found["loss=kd seed=0"][0]["loss.temperature"] == 4 and "loss.temperature" not in found["loss=slam seed=0"][0]
+    first = [metric["name"]["tag"] for metric in experiment["metricInfos"]][:5]
+    assert first == [f"Result/{name}" for name in ("baseline accuracy", "gain", "gap closed", "student accuracy", "teacher accuracy")]
+    shown = found["loss=weighted seed=0"][1]
+    assert [round(shown[tag], 6) for tag in first] == pytest.approx([0.85, 0.06, 0.6, 0.91, 0.95])
+    assert "Result/gain" not in found["loss=kd seed=1"][1]
+
+
+def test_failed_interrupted_and_running_runs_show_their_status(api):
+    states = {"finished": "STATUS_SUCCESS", "failed": "STATUS_FAILURE", "interrupted": "STATUS_FAILURE"}
+    assert {name: status for name, (_, _, status) in api.sessions().items() if name != "loss=kd seed=2"} == {
+        name: states[end] for name, end in SWEEP.items() if end != "killed"
+    }
+    assert api.sessions()["loss=kd seed=2"][2] in ("STATUS_RUNNING", "STATUS_UNKNOWN")
+
+
+def test_scalars_are_grouped_by_role_and_round(api):
+    tags = api.get("plugin/scalars/tags")
+    assert {tag.split("/")[0] for tag in tags["loss=kd seed=0"]} == {"Result", "teacher", "student", "baseline"}
+    assert {tag.split("/")[0] for tag in tags["loss=self_training seed=0"]} == {"Result", "teacher", "student", "student-1", "student-2", "baseline"}
+    points = api.get("plugin/scalars/scalars", run="loss=kd seed=2", tag="student/validation/accuracy")
+    assert [(step, round(value, 3)) for _, step, value in points] == [(0, 0), (10, 0.1), (20, 0.2)]
+
+
+def test_the_custom_layout_has_all_roles_and_rounds_in_one_chart(api):
+    (category,) = api.get("plugin/custom_scalars/layout")["category"]
+    assert [chart["title"] for chart in category["chart"]] == ["validation accuracy", "validation loss", "training loss", "learning rate"]
+
+    def matched(run, chart):
+        return {tag for regex in category["chart"][chart]["multiline"]["tag"]
+                for tag in api.get("plugin/custom_scalars/scalars", run=run, tag=regex)["tag_to_events"]}  # fmt: skip
+
+    assert matched("loss=kd seed=0", 0) == {f"{role}/validation/accuracy" for role in ("teacher", "baseline", "student")}
+    roles = ("teacher", "baseline", "student", "student-1", "student-2")
+    assert matched("loss=self_training seed=0", 3) == {f"{role}/train/learning_rate" for role in roles}
+
+
+def test_pictures_and_the_card(api):
+    pictures = set(api.get("plugin/images/tags")["loss=kd seed=0"])
+    assert {f"{kind}/{role}" for kind in ("confusion", "reliability") for role in ("teacher", "baseline", "student")} <= pictures
+    assert not set(api.get("plugin/images/tags").get("loss=kd seed=1", ()))
+    for run, words in {"loss=kd seed=0": "+6.0 points", "loss=kd seed=1": "the disk is full", "loss=slam seed=0": "interrupted"}.items():
+        assert api.get("plugin/text/tags")[run] == ["card"]
+        (card,) = api.get("plugin/text/text", run=run, tag="card")
+        assert words in card["text"] and "&lt;" not in card["text"] and "<td>100 labels, 500 for the test</td>" in card["text"]
+
+
+@pytest.mark.slow  # 7 s of waiting
+def test_a_run_begun_anew_is_read_anew_by_a_tensorboard_that_is_open(api):
+    """The failed run runs again in its folder and is shown as it is now: its curve from the start, its status, its new hyperparameters."""
+    write(api.top / "1_loss-kd_seed-1", ["loss=kd", "seed=1"], "finished", {**ACCURACIES, "student": 0.87})
+
+    def shown():
+        time.sleep(1.2)
+        api.mirror.update()
+        return api.sessions().get("loss=kd seed=1", (0, 0, 0))[2] == "STATUS_SUCCESS"
+
+    api.until(shown)
+    assert api.sessions()["loss=kd seed=1"][1]["Result/gain"] == pytest.approx(0.02)
+    points = api.get("plugin/scalars/scalars", run="loss=kd seed=1", tag="student/train/loss")
+    assert [step for _, step, _ in points] == [0, 10, 20]
+
+
+def test_a_run_that_starts_later_appears(api):
+    write(api.top / "9", ["loss=slam", "seed=1"], "finished")
+    api.mirror.update()
+    api.until(lambda: "loss=slam seed=1" in api.get("plugin/scalars/tags"))
+
+
+# A run that was killed and goes on
+
+
+SHORT = ["device=cpu", "device.threads=1", "device.checkpoint_seconds=0", "teacher_pretrain.steps=8", "student_train.steps=20",
+         "dataset.validation=50", "dataset.test=100", "dataset.unlabelled=100", "teacher=cnn_small", "baseline=false"]  # fmt: skip
+
+
+def train(folder, store):
+    """What `kdx train` does after its checks."""
+    order = wire(compose.check_words([*SHORT, f"store={store}"]))
+    return training.run(order, Path(folder), SHORT, Alone())
+
+
+def curves(folder):
+    """tag -> steps, as TensorBoard reads the one event file of a run folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (file,) = folder.rglob("events.out.tfevents.*")
+    assert file.parent == folder
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"] if not tag.startswith("Result")}
+
+
+def test_a_resumed_run_is_one_curve_in_its_own_folder_and_in_a_new_one(tmp_path, monkeypatch):
+    """Stopped in the middle of student-train, it goes on from the checkpoint of the step before; each step is told once, and as in a run
+    that was never stopped. A further run takes all from the store and shows the same curves."""
+    from kdx.store import Work
+
+    monkeypatch.chdir(tmp_path)
+    progress = Work.progress
+
+    def stumble(work, done, total, text=""):
+        progress(work, done, total, text)
+        if work.name == "student-train" and done == 13:
+            raise OSError("pulled out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "progress", stumble)
+        assert train("a", "store") == 1
+    before = curves(Path("a"))
+    assert before["student/train/loss"][-1][0] == 12 and "audit/accuracy" not in before
+    shutil.copytree("store", "copied")
+    assert [train("a", "store"), train("b", "copied"), train("c", "store"), train("whole", "fresh")] == [0] * 4
+    whole = curves(Path("whole"))
+    assert [step for step, _ in whole["student/train/loss"]] == list(range(20))
+    for name in "abc":
+        found = curves(Path(name))
+        assert found == whole, name
+        assert all(steps == sorted(set(steps)) for steps in ([step for step, _ in curve] for curve in found.values()))
+    assert {stage["cached"] for stage in json.loads(Path("c/run.json").read_text())["stages"]} == {True}
+
+
+# The command
+
+
+def test_a_folder_without_runs_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words, said in {
+        (): "the folder 'outputs' does not exist",
+        ("here",): "'here' holds no run",
+        ("here", "there"): "shows one folder; given: here there",
+        ("here", "port=0"): "port must be a whole number from 1 to 65535; given: '0'",
+        ("here", "prot=1"): "'prot' is no key of kdx board; did you mean 'port'",
+    }.items():
+        (tmp_path / "here").mkdir(exist_ok=True)
+        assert main(["board", *words]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_the_command_serves_until_interrupted(tmp_path):
+    """One line with the address; a port that is taken is told where it was asked for, and passed over where it was not; Ctrl-C ends it."""
+    for seed in (0, 1):
+        write(tmp_path / f"outputs/runs/{seed}", ["loss=kd", f"seed={seed}"], "finished")
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    (tmp_path / "temporary").mkdir()
+    program = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from kdx.cli import main; sys.exit(main(sys.argv[1:]))", "board"]
+    server = subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = server.stdout.readline()
+        url = line.split()[6]
+        assert line.startswith("2 runs of outputs in TensorBoard: http://127.0.0.1:") and url.endswith("/")
+        deadline = time.monotonic() + 20
+        while (runs := json.load(urllib.request.urlopen(f"{url}data/runs", timeout=10))) != ["seed=0", "seed=1"]:
+            assert time.monotonic() < deadline, runs
+            time.sleep(0.2)
+        port = urllib.parse.urlparse(url).port
+        again = subprocess.run([*program, f"port={port}"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        assert again.returncode == 2 and again.stdout == "" and f"port {port}" in again.stderr and len(again.stderr.splitlines()) == 1
+        server.send_signal(signal.SIGINT)
+        assert server.wait(20) == 0 and server.stdout.read() == "" and server.stderr.read() == ""
+        assert list((tmp_path / "temporary").iterdir()) == []
+    finally:
+        server.kill()

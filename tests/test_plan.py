@@ -1,0 +1,298 @@
+"""`kdx plan` foresees what `kdx train` with the same words then does: every stage by name and key, hits, counts, gradients; and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdx import chance, compose
+from kdx.cli import main
+from kdx.commands.plan import take_file
+from kdx.faults import Fault
+from kdx.outlook import look_ahead
+from kdx.rehearse.bench import Rehearsed, enough
+from kdx.report import plan as words_of
+from kdx.run import perform
+from kdx.store import Listener
+from kdx.wiring import wire
+
+SHORT = ["device=cpu", "device.threads=1", "teacher=mlp", "student=mlp_small", "teacher_pretrain.steps=40", "student_train.steps=10",
+         "dataset.unlabelled=120", "dataset.test=60", "dataset.validation=60", "augment=[none]"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """One working directory and store for the whole file: what a test makes, later ones find."""
+    return tmp_path_factory.mktemp("plan")
+
+
+@pytest.fixture(autouse=True)
+def inside(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def order(*words):
+    return wire(compose.check_words([*SHORT, *words]))
+
+
+def plan(*words):
+    """The document of one run."""
+    return look_ahead([(words, order(*words))], lambda name: None)
+
+
+def sweep(*words):
+    """The document of all combinations, as `kdx plan -m json=` writes it."""
+    assert main(["plan", *SHORT, "-m", *words, "json=plan.json"]) == 0
+    found = json.loads(Path("plan.json").read_text())
+    Path("plan.json").unlink()
+    return found
+
+
+class Ran(Listener):
+    """What a run of the same words does, without its report."""
+
+    def __init__(self, *words):
+        self.keys, self.cached = {}, {}
+        self.found, self.done = perform(order(*words), self)
+
+    def started(self, name, key, cached):
+        self.keys[name], self.cached[name] = key, cached
+
+    def accuracy(self):
+        return self.found.json("results.json")["teacher"]["last"]["validation"]["accuracy"]
+
+
+def stages(found):
+    return {stage["name"]: stage for stage in found["jobs"][0]["stages"]}
+
+
+def texts(found, section):
+    return [entry["text"] for entry in found[section]]
+
+
+CASES = {
+    "default": [],
+    "rounds": ["loss=self_training", "rounds=2", "select.threshold=0.12", "seed=1"],
+    "patience": ["loss=self_training", "rounds=3", "round_patience=1", "select.threshold=0.12", "student_train.lr=1e-12", "seed=1"],
+    "bought": ["select=rad", "budget=20", "rounds=2"],
+    "no teacher": ["loss=fixmatch"],
+    "chain": ["recipe=chain", "assistants=[mlp]", "seed=13", "baseline=false"],
+    "no baseline": ["baseline=false", "loss=slam"],
+    "teacher only": ["stages=[teacher_pretrain]", "seed=2"],
+    "controls": ["ceiling=true", "noiseless=true", "student.dropout=0.1"],
+    "live and hidden": ["loss=vid", "pseudo_label.mode=live"],
+    "doubt": ["loss=ups", "seed=3"],
+    "precision": ["student_train.precision=auto", "baseline=false", "seed=4"],
+}
+
+
+SLOW = ("patience", "chain", "live and hidden", "doubt", "precision")
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, words in CASES.items()])
+def test_the_plan_names_the_stages_and_keys_of_the_run(words):
+    found = plan(*words)
+    foreseen = stages(found)
+    known = {name: stage for name, stage in foreseen.items() if stage["state"] != "unknown" and not stage["same"]}
+    assert all(stage["key"] == known[stage["same"]]["key"] for stage in foreseen.values() if stage["same"])
+    run = Ran(*words)
+    assert {name for name, stage in foreseen.items() if not stage["perhaps"]} <= set(run.keys) <= set(foreseen)
+    ran = {name: stage for name, stage in known.items() if name in run.keys}
+    assert {name: stage["key"] for name, stage in ran.items()} == {name: run.keys[name] for name in ran}
+    assert {name: stage["state"] == "hit" for name, stage in ran.items()} == {name: run.cached[name] for name in ran}
+    assert len(ran) >= 3 and found["counts"]["miss"] > 0
+    for entry in (found["stages"][stage["key"]] for stage in ran.values() if stage["state"] == "miss"):
+        assert entry["seconds"] > 0 and entry["memory"] > 1e7 and entry["work"]
+    after = plan(*words)
+    assert {name: stage["key"] for name, stage in stages(after).items()} == run.keys
+    assert after["counts"]["hit"] == after["counts"]["stages"] and after["seconds"] == 0
+
+
+def test_rounds_are_all_named_and_what_hangs_on_the_best_is_unknown():
+    whole = stages(plan("loss=self_training", "rounds=3", "seed=5", "round_patience=null"))
+    assert [n for n in whole if n.startswith("student")] == ["student-train-1", "student-train-2", "student-train-3", "student-train"]
+    assert whole["student-train"]["until"] == whole["evaluate"]["until"] == "student-train-3"
+    assert all(s["state"] == "miss" and not s["perhaps"] for n, s in whole.items() if n not in ("student-train", "evaluate"))
+    patient = stages(plan("loss=self_training", "rounds=3", "seed=5", "round_patience=1"))
+    assert patient["student-train-3"]["perhaps"] and patient["pseudo-label-3"]["perhaps"] and not patient["student-train-2"]["perhaps"]
+    without = stages(plan("loss=self_training", "rounds=2", "seed=5", "dataset.validation=null"))
+    assert all(s["state"] == "miss" for s in without.values())  # then the last round counts, which is known
+    assert {n: s["same"] for n, s in without.items() if s["same"]} == {"student-train": "student-train-2"}
+
+
+def test_a_plan_writes_nothing_but_the_file_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", *SHORT]) == 0 and list(tmp_path.iterdir()) == []
+    told = capsys.readouterr().out
+    for part in ("| student-train ", "classes: 10", "1x16x16", "in the pool without", "matched baseline: the distilled"):
+        assert part in told
+    assert "distillation : labels = 1 : " in told and told.count(" miss |") == 7
+    assert main(["plan", *SHORT, "--json", "a.json"]) == 0 and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_everything_in_the_store_needs_no_torch(place, root):
+    Ran()
+    code = "import sys; from kdx.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules, code)"
+    found = subprocess.run([sys.executable, "-c", code, "plan", *SHORT], cwd=place, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True,
+                           text=True, check=False)  # fmt: skip
+    assert found.stdout.splitlines()[-1] == "False 0", found.stderr
+    assert "Everything is in the store" in found.stdout and "as logged when it ran" in found.stdout and found.stdout.count(" hit |") == 7
+
+
+def test_a_sweep_counts_shared_stages_once(capsys):
+    words = ["loss=kd,soft", "seed=6,7", "student_train.steps=12,24", "baseline=false"]
+    found = sweep(*words)
+    keys = {name: {s["key"] for job in found["jobs"] for s in job["stages"] if s["name"] == name} for name in ("prepare", "teacher-pretrain", "student-train")}
+    assert {name: len(of) for name, of in keys.items()} == {"prepare": 2, "teacher-pretrain": 2, "student-train": 8}
+    assert found["counts"]["jobs"] == 8 and found["counts"]["hit"] == 0
+    assert found["counts"]["stages"] == len({s["key"] for job in found["jobs"] for s in job["stages"]}) == sum(job["to_run"] for job in found["jobs"])
+    assert found["seconds"] == pytest.approx(sum(job["seconds"] for job in found["jobs"]) + found["loading"])
+    told = capsys.readouterr().out
+    assert f"8 jobs: 2 teachers, 2 label sets, 8 students; {found['counts']['stages']} stages, 0 in the store" in told
+    assert "student-train (loss=soft) " in told and "loss=kd seed=6 student_train.steps=12" in told
+    for loss in ("loss=kd", "loss=soft"):  # one rehearsal serves both lengths and both seeds
+        mine = [found["stages"][s["key"]] for job in found["jobs"] if loss in job["words"] for s in job["stages"] if s["name"] == "student-train"]
+        assert len(mine) == 4 and len({entry["kind"] for entry in mine}) == 1
+    Ran("seed=6", "student_train.steps=12", "baseline=false", "stages=[teacher_pretrain]")
+    assert sweep(*words)["counts"]["hit"] == 2  # its data and its teacher; the evaluation of a teacher alone is another
+
+
+def test_twice_the_steps_take_about_twice_as_long_by_construction():
+    found = Rehearsed({"start": 0.5, "steps": 0.01, "validation": 0.001})
+    assert found.seconds({"start": 1, "steps": 1000, "validation": 200}) == pytest.approx(10.7)
+    assert found.seconds({"start": 1, "steps": 2000, "validation": 200}) == pytest.approx(20.7)
+    assert found.seconds({"start": 1, "rows": 3}) is None  # was not timed
+    short, long = (next(e for e in plan(f"student_train.steps={n}", "seed=8")["stages"].values() if e["name"] == "student-train") for n in (2000, 4000))
+    assert (short["work"], long["work"]) == ("2,000 steps of 64", "4,000 steps of 64")
+
+
+@pytest.mark.parametrize("words, wrong", [
+    (["loss.temperature=0", "dataset.labelled=5"], ["loss.temperature must be", "dataset.labelled=5 makes 5 labelled rows"]),
+    (["loss=kdd", "teacher=cnnn"], ["loss has no option 'kdd'", "teacher has no option 'cnnn'"]),
+    (["seed=0,1"], ["names several values; add -m"]),
+    (["studnt_train.steps=3"], ["'studnt_train' is no key"]),
+])  # fmt: skip
+def test_bad_input_is_told_as_kdx_train_tells_it(words, wrong, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    told = []
+    for command in ("plan", "train"):
+        assert main([command, *SHORT[:2], *words]) == 2
+        told.append(capsys.readouterr().err)
+    assert told[0] == told[1] and all(part in told[0] for part in wrong) and list(tmp_path.iterdir()) == []
+
+
+def test_the_file_of_the_plan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert take_file(["a=1", "--json", "p.json", "-m"]) == (["a=1", "-m"], Path("p.json"))
+    assert take_file(["json=p.json"]) == ([], Path("p.json")) and take_file(["--json=q"]) == ([], Path("q")) and take_file(["x"]) == (["x"], None)
+    for words in (["--json"], ["json="], [f"json={tmp_path}"], ["json=no/such/p.json"]):
+        with pytest.raises(Fault):
+            take_file(words)
+
+
+def test_config_dir_and_the_flags_that_only_show(tmp_path, capsys):
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "mine.yaml").write_text("# Mine\n_target_: kdx.losses.kd.KD\ntemperature: 2\nalpha: 0.5\n")
+    assert main(["plan", "--config-dir", str(tmp_path), *SHORT, "loss=mine"]) == 0
+    assert "loss mine" in capsys.readouterr().out
+    assert main(["plan", "--help"]) == 0 and "Trains nothing" not in capsys.readouterr().out
+    assert main(["plan", "--cfg", "job", *SHORT]) == 0 and "teacher_pretrain:" in capsys.readouterr().out
+
+
+# The terms of the loss
+
+def foreseen(found):
+    return next(e["gradient_norms"] for e in found["stages"].values() if e["name"] == "student-train")
+
+
+def logged(run):
+    first = next(line for line in run.done["student-train"].lines("metrics.jsonl") if "gradient/labels" in line)
+    assert first["step"] == 0
+    return {name.partition("/")[2]: value for name, value in first.items() if name.startswith("gradient/")}
+
+
+@pytest.mark.parametrize("loss, seed", [("kd", 20), pytest.param("slam", 21, marks=pytest.mark.slow)])
+def test_the_norms_are_those_that_the_run_logs_at_its_first_step(loss, seed):
+    words = [f"loss={loss}", f"seed={seed}", "baseline=false", "augment=[affine]"]
+    untrained = foreseen(plan(*words))
+    Ran(*words, "stages=[teacher_pretrain]")
+    with_teacher = plan(*words)
+    Ran(*words, "stages=[teacher_pretrain,pseudo_label]")
+    with_answers = foreseen(plan(*words))
+    found = logged(Ran(*words))
+    assert with_answers == pytest.approx(found, rel=1e-6)
+    assert foreseen(with_teacher) == pytest.approx(found, rel=2e-3)  # but for the size of the batches in which it is asked
+    assert untrained != pytest.approx(found, rel=0.05)
+    assert "with the teacher of the store" in texts(with_teacher, "loss")[0]
+    after = texts(plan(*words), "loss")[0]
+    assert "as logged when it ran" in after and all(f"{name} {norm:.3g}" in after for name, norm in found.items())
+
+
+def test_the_norm_of_a_term_grows_with_its_weight():
+    """In kd the terms are alpha D and (1 - alpha) L, so the norms follow alpha and 1 - alpha."""
+    half, most = (foreseen(plan(f"loss.alpha={alpha}", "seed=9", "baseline=false")) for alpha in (0.5, 0.9))
+    assert most["distillation"] == pytest.approx(1.8 * half["distillation"], rel=1e-4)
+    assert most["labels"] == pytest.approx(0.2 * half["labels"], rel=1e-4)
+    alone = plan("loss.alpha=1", "seed=9", "baseline=false")
+    assert foreseen(alone)["labels"] == 0 and texts(alone, "loss")[0].endswith("distillation : labels = 1 : 0")
+
+
+def test_a_term_that_grows_is_told_as_at_the_end_too():
+    found = plan("loss=mean_teacher", "seed=9", "baseline=false", "augment=[affine]")
+    entry = next(e for e in found["stages"].values() if e["name"] == "student-train")
+    early, late = (entry[name]["consistency"] / entry[name]["labels"] for name in ("gradient_norms", "gradient_norms_at_the_end"))
+    assert late > 5 * early and "weighted as at the last step" in texts(found, "loss")[1]
+    assert len(texts(plan("seed=9", "baseline=false"), "loss")) == 1  # kd's alpha is a constant
+
+
+@pytest.mark.parametrize("counted, seconds, done", [(0, 99, False), (1, 4, False), (1, 6, True), (3, 0.5, False), (3, 0.8, True), (50, 0, True)])
+def test_when_enough_is_timed(counted, seconds, done):
+    assert enough(counted, seconds) == done
+
+
+# The teacher
+
+def test_the_gate_of_a_teacher_that_has_learned_nothing():
+    words = ["teacher_pretrain.steps=1", "teacher_pretrain.lr=1e-9", "baseline=false", "seed=10"]
+    before = texts(plan(*words), "teacher")
+    line = chance.nearly(10, 60)
+    assert "not in the store" in before[0] and f"below {line:.1%} it is near chance" in before[1] and "goes on" in before[1]
+    accuracy = Ran(*words, "stages=[teacher_pretrain]").accuracy()
+    assert accuracy < line
+    assert f"{accuracy:.1%} of 60 validation rows right, which is NEAR CHANCE" in texts(plan(*words), "teacher")[0]
+    Ran(*words)
+    stopped = plan(*words, "pseudo_label.near_chance=error")
+    told = texts(stopped, "teacher")
+    assert "stops before a student" in told[1] and "this run will stop: the teacher is near chance" in told[2]
+    assert list(stages(stopped)) == ["prepare", "teacher-pretrain", "pseudo-label"]
+
+
+def test_a_checkpoint_is_measured_on_validation():
+    run = Ran("seed=11", "stages=[teacher_pretrain]")
+    weights = run.done["teacher-pretrain"].file("last.safetensors")
+    found = plan("seed=11", f"teacher.checkpoint={weights}", "teacher_pretrain.steps=null")
+    assert f"as it is: {run.accuracy():.1%} of 60 validation rows right" in texts(found, "teacher")[0]
+    assert "with the teacher's weights as they are given" in texts(found, "loss")[0]
+    assert any("checkpoint: the weights of" in text for text in texts(found, "checks"))
+
+
+def test_chance_by_hand():
+    assert chance.nearly(10, 10_000) == pytest.approx(0.15)  # 5 points
+    assert chance.nearly(10, 225) == pytest.approx(0.1 + 3 * 0.02)  # sqrt(.1 * .9 / 225) = .02
+    assert chance.nearly(2, 4) == pytest.approx(0.75)  # half way to 1
+
+
+# Data too large to prepare for a plan
+
+def test_large_data_are_stood_in_for_and_the_ratio_is_not_told(monkeypatch):
+    monkeypatch.setattr("kdx.rehearse.others.PREPARED", 1000)
+    found = plan("seed=12")
+    assert found["not_timed"] == ["prepare"] and "not told" in texts(found, "loss")[0]
+    student = next(e for e in found["stages"].values() if e["name"] == "student-train")
+    assert student["seconds"] > 0 and "gradient_norms" not in student
+    assert any(line.startswith("Time: at least about") for line in words_of.totals(found))
