@@ -387,6 +387,11 @@ def one_by_one() -> bool:
     return HydraConfig.get().runtime.choices["launcher"] == HERE and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
 
 
+def working_directory() -> str:
+    """Where the command was given. A process that a launcher has made may stand elsewhere."""
+    return HydraConfig.get().runtime.cwd
+
+
 def output_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 

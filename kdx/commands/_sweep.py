@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
     path, named = compose.sweep_folder(words)
     place = sweep.begin(path, command, {n: compose.own_words(j.words) for n, j in zip(names, jobs, strict=True)} if known else None,
                         {n: j.order for n, j in zip(names, jobs, strict=True)} if known else {}, named=named)  # fmt: skip
-    further = [f"hydra.sweep.dir={quoted(str(place.path))}", f"hydra.sweep.subdir={compose.subdir(len(jobs) if known else None, keys(words))}"]
+    further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={compose.subdir(len(jobs) if known else None, keys(words))}"]
     stores = sorted({str(job.order.store) for job in jobs})
     try:
         if known:
@@ -43,6 +44,8 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
         else:
             print(f"a search in {os.path.relpath(place.path)}", flush=True)
             launch([*flags, *compose.for_hydra(words), *further])
+        if "ray" in sys.modules:
+            time.sleep(1)  # Ray hands on what its workers print a moment later
     except KeyboardInterrupt:
         interrupted(place, stores, command)
         return 130
