@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import shlex
@@ -42,6 +43,7 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
             if left:
                 launch([*flags, *compose.for_hydra(words), *further])
         else:
+            quiet_search()
             print(f"a search in {os.path.relpath(place.path)}", flush=True)
             launch([*flags, *compose.for_hydra(words), *further])
         if "ray" in sys.modules:
@@ -56,6 +58,13 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
     finally:
         place.lock.release()
     return conclude(place, command)
+
+
+def quiet_search() -> None:
+    """Optuna tells of every study and every failed trial in lines of its own: the runs' lines and the end say it."""
+    if importlib.util.find_spec("optuna"):
+        logging = importlib.import_module("optuna.logging")
+        logging.set_verbosity(logging.ERROR)
 
 
 def keys(words: Sequence[str]) -> list[str]:
@@ -108,9 +117,11 @@ def teller(path: Path, words: Sequence[str]) -> Alone | InSweep:
     """How the run in `path` is told of. Also called in a process that a launcher has made."""
     if not compose.in_sweep():
         return Alone()
-    told = (sweep.read(path.parent / sweep.NAME) or {}).get("jobs")
+    document = sweep.read(path.parent / sweep.NAME) or {}
+    told = document.get("jobs")
     if told is None:
-        return InSweep(" ".join(words), compose.one_by_one())
+        typed = document.get("command") or []
+        return InSweep(" ".join(["trial", path.name.partition("_")[0], *(w for w in words if w not in typed)]), compose.one_by_one())
     number = next((i for i, job in enumerate(told) if job["folder"] == path.name), None)
     if number is None:
         return InSweep(path.name, compose.one_by_one())
