@@ -233,6 +233,21 @@ def _listed(word: str) -> str:
     return f"{found[0].get_key_element()}={','.join(values)}" if values else word
 
 
+def for_hydra(words: Sequence[str]) -> list[str]:
+    """The words of a sweep as Hydra can take them.
+
+    Hydra first composes what does not vary, without the options that do: with loss=slam,weighted the default loss, which may not have the key or
+    the slot that another word sets. Such a key is added to it, and such a slot is left to the runs, as if it varied among one option.
+    """
+    steady = [word for word in words if not swept_key(word)]
+    if _composes(steady):
+        return list(words)
+    options = [w for w in steady if (conf_dir() / w.partition("=")[0].partition("@")[0]).is_dir()]
+    base = [w for w in options if "@" not in w]
+    return [word if word not in steady or word in base or word.startswith("hydra") or _composes([*base, word])
+            else "{}=choice({})".format(*word.split("=", 1)) if word in options else f"++{word}" for word in words]  # fmt: skip
+
+
 def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
     """Faults of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir."""
     faults: list[str] = []
@@ -405,9 +420,14 @@ def one_by_one() -> bool:
     return HydraConfig.get().runtime.choices["launcher"] == HERE and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
 
 
+def working_directory() -> str:
+    """Where the command was given. A process that a launcher has made may stand elsewhere."""
+    return HydraConfig.get().runtime.cwd
+
+
 def output_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def task_words() -> list[str]:
-    return list(HydraConfig.get().overrides.task)
+    return [word if word.startswith("hydra") else word.lstrip("+") for word in HydraConfig.get().overrides.task]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +80,13 @@ def task(config: Any) -> float:
 
     Returns what a sweeper that searches makes small: see `_sweep.validation_error`.
     """
+    os.chdir(compose.working_directory())
     order, path, words = wire(compose.plain(config)), compose.output_dir(), compose.task_words()
-    if compose.in_sweep() and sweep.is_done(path, order):
-        codes.append(0)
-    else:
-        codes.append(run(order, path, words, _sweep.teller(path, words)))
+    with sweep.turn(path) if compose.in_sweep() else nullcontext():
+        if compose.in_sweep() and sweep.is_done(path, order):
+            codes.append(0)
+        else:
+            codes.append(run(order, path, words, _sweep.teller(path, words)))
     if codes[-1] == INTERRUPTED:
         raise KeyboardInterrupt
     if codes[-1] == UNREAD and compose.in_sweep():
