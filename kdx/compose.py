@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdx import checks
-from kdx.faults import Faults
+from kdx.faults import Fault, Faults
 from kdx.locate import conf_dir
 from kdx.words import SLOTS, groups, options_of, own, wrong_key, wrong_option
 from kdx.words import quote_paths as quote_paths
@@ -191,12 +191,61 @@ def listed(words: Sequence[str]) -> list[str]:
     return [_listed(word) for word in words]
 
 
+def gridded(words: Sequence[str]) -> list[str]:
+    """The words of a sweep with the grid of its preset, which a file of conf/experiment has under `hydra.sweeper.params` (key: values, as typed).
+
+    A key of the grid that the words name has the values that they give. The grid comes first, as Hydra has it, so that both number the runs
+    alike. Raises Fault where several presets are named and one has a grid.
+    """
+    named = [w.partition("=")[2] for w in words if w.startswith("experiment=")]
+    several = [option for option in (named[-1].split(",") if named else []) if option in options_of("experiment")]
+    if len(several) > 1:
+        for option in several:
+            if grid_of(option):
+                raise Fault(f"experiment={option} has a grid of its own ({', '.join(grid_of(option))}): run it without the other experiments")
+    grid = {key: f"{key}={values}" for key, values in grid_of(several[0]).items()} if len(several) == 1 else {}
+    given = {key: word for word in words if (key := word.partition("=")[0]) in grid}
+    return [*(grid | given).values(), *(word for word in words if word.partition("=")[0] not in grid)]
+
+
+def grid_of(preset: str) -> dict[str, str]:
+    """key -> values, as they are typed after `key=`; empty where the preset is one run."""
+    files = (place / "experiment" / f"{preset}.yaml" for place in (*own, conf_dir()))
+    if not any("sweeper" in file.read_text(encoding="utf-8") for file in files if file.is_file()):
+        return {}
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            made = compose("train", [f"experiment={preset}", *_further(own)], return_hydra_config=True)
+    except HydraException:
+        return {}  # what is wrong with it is told by the checks
+    return {str(key): str(values) for key, values in (made.hydra.sweeper.get("params") or {}).items()}
+
+
+def _further(folders: Sequence[Path]) -> list[str]:
+    return [f"hydra.searchpath=['file://{folder}']" for folder in folders]
+
+
 def _listed(word: str) -> str:
     found = _parse([word], [])
     if not found or not found[0].is_sweep_override() or not found[0].is_discrete_sweep():
         return word
     values = list(map(str, _swept(found[0])))
     return f"{found[0].get_key_element()}={','.join(values)}" if values else word
+
+
+def for_hydra(words: Sequence[str]) -> list[str]:
+    """The words of a sweep as Hydra can take them.
+
+    Hydra first composes what does not vary, without the options that do: with loss=slam,weighted the default loss, which may not have the key or
+    the slot that another word sets. Such a key is added to it, and such a slot is left to the runs, as if it varied among one option.
+    """
+    steady = [word for word in words if not swept_key(word)]
+    if _composes(steady):
+        return list(words)
+    options = [w for w in steady if (conf_dir() / w.partition("=")[0].partition("@")[0]).is_dir()]
+    base = [w for w in options if "@" not in w]
+    return [word if word not in steady or word in base or word.startswith("hydra") or _composes([*base, word])
+            else "{}=choice({})".format(*word.split("=", 1)) if word in options else f"++{word}" for word in words]  # fmt: skip
 
 
 def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
@@ -293,9 +342,8 @@ def _seeded(words: Sequence[str]) -> dict[str, Any]:
 def _composed(words: tuple[str, ...], resolve: bool, own: tuple[Path, ...]) -> dict[str, Any]:
     """Kept, as the combinations of a sweep share most of it."""
     GlobalHydra.instance().clear()
-    further = [f"hydra.searchpath=['file://{folder}']" for folder in own]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return plain(compose("train", [*words, *further], return_hydra_config=True), resolve)
+        return plain(compose("train", [*words, *_further(own)], return_hydra_config=True), resolve)
 
 
 def _composes(words: Sequence[str]) -> bool:
@@ -372,9 +420,14 @@ def one_by_one() -> bool:
     return HydraConfig.get().runtime.choices["launcher"] == HERE and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
 
 
+def working_directory() -> str:
+    """Where the command was given. A process that a launcher has made may stand elsewhere."""
+    return HydraConfig.get().runtime.cwd
+
+
 def output_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def task_words() -> list[str]:
-    return list(HydraConfig.get().overrides.task)
+    return [word if word.startswith("hydra") else word.lstrip("+") for word in HydraConfig.get().overrides.task]

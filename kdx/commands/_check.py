@@ -23,12 +23,12 @@ class Job:
 
 
 def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """(flags, the words as Hydra takes them, the same with every value of a sweep listed)"""
+    """(flags, the words as Hydra takes them, the same with the grid of a preset and every value of a sweep listed)"""
     flags, words = apart(argv)
     use_own(flags)
     words = compose.spread(compose.plus_less(compose.quote_paths(words)))
     compose.register_names()
-    return flags, words, compose.listed(words) if "--multirun" in flags and compose.all_combinations(words) else words
+    return flags, words, compose.listed(compose.gridded(words)) if "--multirun" in flags and compose.all_combinations(words) else words
 
 
 def check(words: Sequence[str], multirun: bool) -> list[Job]:

@@ -220,6 +220,12 @@ def _says(group: Group, key: str) -> str | None:
     return group.words.get(key, group.entries[0].value(key))
 
 
+def level(found: Comparison, group: Group, role: str) -> float | None:
+    """Of another network of the group's runs, "baseline" or "teacher", the mean on the test split in the metric's unit; None where a run lacks it."""
+    values = [e.score(role, found.measure) for e in group.entries]
+    return None if None in values else found.metric.unit * sum(values) / len(values)
+
+
 SORTS = {
     "test": lambda g, c: -g.test.mean if c.metric.more else g.test.mean,
     "validation": lambda g, c: _last(g.validation and (-g.validation.mean if c.metric.more else g.validation.mean)),
