@@ -11,6 +11,7 @@ from fabricate import document, key
 from kdx.faults import Fault
 from kdx.report.compare import arranged, compare
 from kdx.report.entries import entry, pick
+from kdx.report.pictures import reach
 from kdx.report.rows import as_csv, as_json, as_markdown, cells, forms, header, records, sentences
 from kdx.report.statistics import holm, interval, spread
 from kdx.report.svg import small
@@ -410,3 +411,10 @@ def test_a_figure_loses_only_what_does_not_show():
       <text transform="rotate(-90 1.234 2)">a</text>\n  <path d="M 1.23456 20.5 L 3 4.999"/>\n</g>"""
     assert small(text) == """<g>\n<text style="font-size: 7px; fill: red" x="1.23" y="-0.5">0.12345</text>
 <text transform="rotate(-90 1.234 2)">a</text>\n<path d="M 1.23 20.5 L 3 4.99"/>\n</g>"""
+
+
+def test_an_axis_of_sizes_spans_a_factor_of_two_at_least():
+    assert reach([1000, 3000]) == (1000, 3000)
+    low, high = reach([100, 121])
+    assert high / low == pytest.approx(2) and low * high == pytest.approx(100 * 121)
+    assert reach([8]) == pytest.approx((8 / math.sqrt(2), 8 * math.sqrt(2)))

@@ -32,7 +32,8 @@ def cost(found: Comparison) -> Iterator[Picture | None]:
         return
     figure, axes = panels(len(used), height=3.2, share_y=True)
     for axis, (key, words, unit) in zip(axes, used, strict=True):
-        places = apart([g.mean("student", key) for g in found.groups], min(1.07, 1.3 ** (1 / len(found.groups))))
+        low, high = reach([x for x in [*(g.mean("student", key) for g in found.groups), *(x for x, _ in _teachers(found, key))] if x])
+        places = apart([g.mean("student", key) for g in found.groups], min(1.07, (high / low) ** (0.15 / len(found.groups))))
         for i, (g, x) in enumerate(zip(found.groups, places, strict=True)):
             if x is not None and x > 0:
                 axis.errorbar(x / unit, g.test.mean, yerr=errors([g]), fmt="o", ms=5, color=colour(i), lw=1, capsize=2)
@@ -43,9 +44,11 @@ def cost(found: Comparison) -> Iterator[Picture | None]:
         for x, y in _teachers(found, key):
             axis.plot(x / unit, y, marker="*", ms=10, color=INK, ls="none")
             axis.annotate("teacher", (x / unit, y), xytext=(-5, -12), textcoords="offset points", ha="right")
+        axis.plot([low / unit, high / unit], [found.groups[0].test.mean] * 2, alpha=0)  # keeps the axis so wide
+        axis.set_xscale("log")
+        axis.margins(x=0.2, y=0.12)
         logarithmic(axis)
         axis.set_xlabel(words)
-        axis.margins(x=0.2, y=0.12)
     axes[0].set_ylabel(found.metric.name)
     numbered = "; the number is the row's" if len(found.groups) <= MOST_NUMBERED else ""
     yield Picture("Accuracy against size and speed" if found.measure == "accuracy" else f"{found.metric.name} against size and speed",
@@ -54,6 +57,13 @@ def cost(found: Comparison) -> Iterator[Picture | None]:
                   "little. Latency is of one picture on the machine "
                   "of each run. The horizontal axes are logarithmic.",
                   svg(figure, "accuracy against parameters, FLOPs and latency"))  # fmt: skip
+
+
+def reach(sizes: Sequence[float]) -> tuple[float, float]:
+    """The smallest and the largest, at least a factor of two apart: a few per cent more of parameters should look like a few per cent."""
+    low, high = min(sizes), max(sizes)
+    more = max(1.0, math.sqrt(2 * low / high))
+    return low / more, high * more
 
 
 def _places(found: Comparison, key: str) -> set[float]:
