@@ -238,12 +238,12 @@ def test_the_documented_line_for_slurm_gives_a_sensible_submission(root, tmp_pat
     assert f"`{line}`" in (root / "docs/sweeps.md").read_text()
     compose.register_names()
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        launcher = dict(hydra_compose("train", line.split(), return_hydra_config=True).hydra.launcher)
+        launcher = hydra_compose("train", line.split(), return_hydra_config=True).hydra.launcher
     assert launcher["_target_"].endswith("SlurmLauncher") and launcher["array_parallelism"] == 32
     taken = ("cpus_per_task", "gpus_per_node", "timeout_min", "partition", "array_parallelism", "nodes")
     params = {{"timeout_min": "time"}.get(k, k): launcher[k] for k in taken if k != "array_parallelism"}
-    text = _make_sbatch_string(command="python", folder=tmp_path, map_count=30, array_parallelism=launcher["array_parallelism"], **params)
-    for wanted in ("partition=gpu", "gpus-per-node=1", "cpus-per-task=4", "time=240", "array=0-29%32", "nodes=1"):
+    text = _make_sbatch_string(command="python", folder=tmp_path, map_count=100, array_parallelism=launcher["array_parallelism"], **params)
+    for wanted in ("partition=gpu", "gpus-per-node=1", "cpus-per-task=4", "time=240", "array=0-99%32", "nodes=1"):
         assert f"#SBATCH --{wanted}" in text, text
     assert submitit.__version__
 
