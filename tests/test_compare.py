@@ -13,6 +13,7 @@ from kdx.report.compare import arranged, compare
 from kdx.report.entries import entry, pick
 from kdx.report.rows import as_csv, as_json, as_markdown, cells, forms, header, records, sentences
 from kdx.report.statistics import holm, interval, spread
+from kdx.report.svg import small
 from kdx.report.swept import alones, aside, lines_of
 
 
@@ -402,3 +403,10 @@ def test_intervals_at_one_number_are_moved_aside():
     assert aside([1, 3], -0.5, [1, 3], False) == pytest.approx([1 - 0.008, 3 - 0.008])
     assert aside([1, 100], 1, [1, 100], True) == pytest.approx([100**0.008, 100 * 100**0.008])
     assert aside([1, 3], 0, [1, 3], True) == [1, 3]
+
+
+def test_a_figure_loses_only_what_does_not_show():
+    text = """<g>\n    <text style="font-size: 7px; font-family: 'DejaVu Sans'; fill: red" x="1.23456" y="-0.5" transform="rotate(-0 1.2 3.4)">0.12345</text>
+      <text transform="rotate(-90 1.234 2)">a</text>\n  <path d="M 1.23456 20.5 L 3 4.999"/>\n</g>"""
+    assert small(text) == """<g>\n<text style="font-size: 7px; fill: red" x="1.23" y="-0.5">0.12345</text>
+<text transform="rotate(-90 1.234 2)">a</text>\n<path d="M 1.23 20.5 L 3 4.99"/>\n</g>"""

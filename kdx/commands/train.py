@@ -13,7 +13,7 @@ from typing import Any
 
 import hydra
 
-from kdx import compose, sweep
+from kdx import combine, compose, sweep
 from kdx.commands import _sweep
 from kdx.commands._check import check, read
 from kdx.commands._tell import Alone, InSweep
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 def tell_of_grid(words: Sequence[str]) -> None:
     """A preset with a grid gives a single run without -m, which is no fault and hardly what was meant."""
     for preset in (w.partition("=")[2] for w in words if w.startswith("experiment=")):
-        if grid := compose.grid_of(preset):
+        if grid := combine.grid_of(preset):
             print(f"experiment={preset} is a grid of {', '.join(grid)}: this is one run of it, add -m to run them all", file=sys.stderr)
 
 

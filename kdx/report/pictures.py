@@ -50,7 +50,8 @@ def cost(found: Comparison) -> Iterator[Picture | None]:
     numbered = "; the number is the row's" if len(found.groups) <= MOST_NUMBERED else ""
     yield Picture("Accuracy against size and speed" if found.measure == "accuracy" else f"{found.metric.name} against size and speed",
                   f"Each dot is a row of the table, its mean over {seeds(found.groups)} with the 95% interval{numbered}; the hollow dot in its colour is the "
-                  "same student alone. The star is the teacher, its mean over all runs. Students of one size are moved apart a little. Latency is of one picture on the machine "
+                  "same student alone. The star is the teacher, its mean over all runs. Students of one size are moved apart a "
+                  "little. Latency is of one picture on the machine "
                   "of each run. The horizontal axes are logarithmic.",
                   svg(figure, "accuracy against parameters, FLOPs and latency"))  # fmt: skip
 

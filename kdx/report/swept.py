@@ -29,8 +29,8 @@ def sweeps(found: Comparison) -> Iterator[Picture | None]:
         drawn = list(lines.values())[:MOST_LINES]
         for i, line in enumerate(drawn):
             xs, groups = zip(*sorted(line, key=lambda point: point[0]), strict=True)
-            means = [g.test.mean for g in groups]
-            axis.errorbar(aside(xs, i - (len(drawn) - 1) / 2, points, wide), means, yerr=errors(groups), color=colour(i), marker="o", ms=4, lw=1.4, elinewidth=1, capsize=2)
+            xs, means = aside(xs, i - (len(drawn) - 1) / 2, points, wide), [g.test.mean for g in groups]
+            axis.errorbar(xs, means, yerr=errors(groups), color=colour(i), marker="o", ms=4, lw=1.4, elinewidth=1, capsize=2)
         alone = alones(found, drawn)
         for line, i in alone.items():
             axis.plot(*zip(*line, strict=True), color=INK if i is None else colour(i), marker="o", ms=4, mfc=PAPER, lw=1, ls="--")
