@@ -94,7 +94,8 @@ def describe(stage: str, inputs: Mapping[str, Any]) -> str:
 
 
 def run_folders(tops: Sequence[Path], store: Path) -> list[Path]:
-    """Every run folder below `tops`; links are not followed, and the store is not searched."""
+    """Every run folder below `tops`, also one inside another (kdx.report.search leaves that out): what is not found here is freed. Links are not
+    followed, and the store is not searched."""
     found = []
     for top in tops:
         for folder, below, files in os.walk(top):

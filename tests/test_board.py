@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,8 +24,9 @@ from kdx.commands import train as training
 from kdx.commands._tell import Alone
 from kdx.faults import Fault
 from kdx.report.folder import RunFolder
-from kdx.report.mirror import LONGEST, REST, Mirror, find
-from kdx.report.names import changed, names, settings
+from kdx.report.mirror import DEPTH, REST, Mirror
+from kdx.report.names import changed, names, settings, typed
+from kdx.report.search import run_folders
 from kdx.wiring import wire
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,8 +34,8 @@ ACCURACIES = {"teacher": 0.95, "baseline": 0.85, "student": 0.91}
 
 
 def described(*words, config=None):
-    """run.json as far as names go: of `kdx train` with these words, its config worked out by hand."""
-    return {"config": config or {}, "command": ["kdx", "train", *words]}
+    """What names are made of: of `kdx train` with these words, its config worked out by hand."""
+    return settings(config or {}, ["kdx", "train", *words])
 
 
 def kd(temperature=4, seed=0, **more):
@@ -70,7 +72,7 @@ def test_a_value_is_told_of_the_runs_that_differ_in_it():
 
 
 def test_without_a_command_differences_are_found_all_the_same():
-    runs = [{"config": kd(4)}, {"config": kd(2)}, {"config": kd(2, seed=1)}]
+    runs = [settings(kd(4), None), settings(kd(2), None), settings(kd(2, seed=1), None)]
     assert names(runs, list("abc")) == ["loss.temperature=4 seed=0", "loss.temperature=2 seed=0", "loss.temperature=2 seed=1"]
 
 
@@ -83,20 +85,34 @@ def test_what_settings_do_not_tell_apart_is_called_by_its_folder():
 
 
 def test_a_key_that_an_older_kdx_did_not_have_is_no_difference():
-    assert changed([{"config": kd(budget=None)}, {"config": kd()}]) == [{}, {}]
+    assert changed([described(config=kd(budget=None)), described(config=kd())]) == [{}, {}]
 
 
-def test_settings_are_written_as_they_are_typed():
-    found = settings(kd(augment={"affine": {"_target_": "kdx.A", "degrees": 11.5}}, rows=None, flag=True, stages=["a", "b"], shift={}))
-    assert found == {"seed": "0", "loss": "kd", "loss.temperature": "4", "loss.alpha": "0.9", "augment": "[affine]", "augment.affine": "a",
-                     "augment.affine.degrees": "11.5", "rows": "null", "flag": "true", "stages": "[a,b]", "shift": "[]", "student": "cnn"}  # fmt: skip
-    assert settings(slam())["loss.weights"] == "one"
+def test_a_typed_key_is_told_of_every_run_that_has_it():
+    """And one that a run of the same options has not is told of it as null: 50 steps instead of how many, a budget instead of none."""
+    runs = [described(config=kd(student_train={"steps": 100})), described("loss=slam", "student_train.steps=50", config=slam(student_train={"steps": 50}))]
+    assert names(runs, ["a", "b"]) == ["loss=kd student_train.steps=100", "loss=slam student_train.steps=50"]
+    runs = [described(config=kd(budget=None)), described("budget=9", config=kd(budget=9))]
+    assert names(runs, ["a", "b"]) == ["budget=null", "budget=9"]
+
+
+def test_settings_are_read_as_they_are_typed():
+    augment = {"affine": {"_target_": "kdx.data.augment.Affine", "degrees": 11.5}}
+    found = settings(kd(augment=augment, rows=None, stages=["a", "b"], shift={}, store="s"), ["kdx", "+x=1", "weights@loss.weights=one"])
+    assert found.choices == {"loss": "kd", "student": "cnn", "augment": "[affine]", "shift": "none"} and found.given == {"x", "loss.weights"}
+    assert found.values == {"seed": 0, "loss._target_": "kdx.losses.kd.KD", "loss.temperature": 4, "loss.alpha": 0.9, "stages": ["a", "b"],
+                            "augment.affine._target_": "kdx.data.augment.Affine", "augment.affine.degrees": 11.5}  # fmt: skip
+    assert [typed(value) for value in (True, None, 0.5, ["a", 1, {"b": "c"}], "a\nb")] == ["true", "null", "0.5", "[a,1,{b:c}]", "a\\x0ab"]
+    slots = [described(config=slam()), described(config=slam())]
+    slots[1].values["loss.weights._target_"] = "kdx.weights.debiased.Debiased"
+    assert names(slots, ["a", "b"]) == ["loss.weights=one", "loss.weights=debiased"]
 
 
 @pytest.mark.parametrize("odd", [None, [], "x", {"choices": 3}, {"loss": {"_target_": 5}, "choices": {"loss": ["a"]}}])
 def test_a_config_from_somebody_else_may_be_anything(odd):
-    found = names([{"config": odd, "command": odd}, {"config": kd(), "command": [1, None]}], ["a", "b"])
+    found = names([settings(odd, odd), settings(kd(), [1, None])], ["a", "b"])
     assert len(set(found)) == 2 and all(found)
+    assert names([settings(odd, odd), *(settings(kd(seed=seed), None) for seed in (0, 1))], list("abc"))[1:] != ["b", "c"]
 
 
 def test_two_hundred_runs_are_named_at_once():
@@ -111,7 +127,7 @@ def test_two_hundred_runs_are_named_at_once():
 def bare(folder, config=None, words=(), events=("events.out.tfevents.1.h.1.0",)):
     """A run folder as far as the mirror reads it."""
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps(described(*words, config=config)))
+    (folder / "run.json").write_text(json.dumps({"config": config or {}, "command": ["kdx", "train", *words]}))
     for name in events:
         (folder / name).write_bytes(b"events of " + folder.name.encode())
     return folder
@@ -159,20 +175,28 @@ def test_only_event_files_in_a_run_folder_itself_are_shown(mirror, tmp_path):
     (tmp_path / "outputs/loop").symlink_to(tmp_path / "outputs")
     bare(tmp_path / "outputs/a/b/c/d", kd(), ["seed=0"])
     bare(tmp_path / "outputs/a/b/c/e/f", kd())
-    assert find(tmp_path / "outputs") == [tmp_path / "outputs/a/b/c/d", one] and find(one) == [one]
+    assert run_folders(tmp_path / "outputs", DEPTH) == [tmp_path / "outputs/a/b/c/d", one] and run_folders(one, DEPTH) == [one]
     assert mirror.update() == 2 and [Path(target).parent.name for target in links(mirror.place).values()] == ["d", "one"]
 
 
 def test_names_that_are_no_names_of_folders(mirror, tmp_path):
-    """What the mirror writes stays inside its folder, whatever a run calls itself; long names give way to the folder's."""
+    """What the mirror writes stays inside its folder, whatever a run calls itself; long values are cut; what cannot be read is called by its folder."""
     for i, value in enumerate(["../../x", "a/b", "a\nb\0", "..", "é" * 300, "a_b"]):
         bare(tmp_path / f"outputs/{i}", {**kd(), "choices": {"loss": value}}, [f"loss={value}"])
     (tmp_path / "outputs/5/run.json").write_text("[" * 100_000)
     assert mirror.update() == 6
     found = sorted(folder.name for folder in mirror.place.iterdir())
-    assert found == ["4", "5", "loss=.. seed=0", "loss=.._.._x seed=0", "loss=a b_ seed=0", "loss=a_b seed=0"]
-    assert max(map(len, found)) <= LONGEST and len(links(mirror.place)) == 6
+    cut = found.pop()
+    assert found == ["5", "loss=", "loss=.._.._x", "loss=a_b", "loss=a_x0ab_x00"] and re.fullmatch(r"loss=é{50}_[0-9a-f]{6}", cut)
+    assert len(links(mirror.place)) == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs", "place"]
+
+
+def test_names_of_many_keys_give_way_to_the_folders(mirror, tmp_path):
+    for i in (1, 2):
+        bare(tmp_path / f"outputs/{i}", {f"key{k}": i * 10**9 for k in range(9)}, [f"key{k}={i}" for k in range(9)])
+    mirror.update()
+    assert sorted(folder.name for folder in mirror.place.iterdir()) == ["1", "2"]
 
 
 # What TensorBoard's own HTTP interface tells

@@ -11,8 +11,11 @@ from fabricate import document, key
 from kdx.faults import Fault
 from kdx.report.compare import arranged, compare
 from kdx.report.entries import entry, pick
+from kdx.report.pictures import reach
 from kdx.report.rows import as_csv, as_json, as_markdown, cells, forms, header, records, sentences
 from kdx.report.statistics import holm, interval, spread
+from kdx.report.svg import small
+from kdx.report.swept import alones, aside, lines_of
 
 
 def run(words=(), seed=0, student=0.9, baseline=0.88, name=None, teacher=0.95, **changed):
@@ -369,3 +372,49 @@ def test_sorting():
     assert [g.name for g in found.groups] == ["student=cnn_small", "student=cnn_tiny"]
     assert [g.name for g in arranged(found, "parameters").groups] == ["student=cnn_tiny", "student=cnn_small"]
     assert [g.name for g in arranged(found, "p").groups][0] == min(found.groups, key=lambda g: g.against.holm).name
+
+
+# What stands beside the student
+
+
+def test_the_student_alone_and_the_teacher_stand_in_the_wide_table():
+    entries = [run(("loss=kd",), seed, 0.90, baseline=0.88 + 0.01 * seed, teacher=0.94 + 0.01 * seed) for seed in (0, 1)]
+    found = compare([*entries, run(("loss=slam",), 0, 0.91, baseline=None)])
+    body = [[cell.strip() for cell in line.split("|")] for line in as_markdown(found).splitlines() if line.startswith("|")]
+    alone, teacher = body[0].index("alone"), body[0].index("teacher")
+    assert [(row[1], row[alone], row[teacher]) for row in body[2:]] == [("loss=slam", "-", "95.0"), ("loss=kd", "88.5", "94.5")]
+    assert [(r["baseline_mean"], r["teacher_mean"]) for r in records(found)] == [(None, pytest.approx(95)), (pytest.approx(88.5), pytest.approx(94.5))]
+
+
+def test_one_student_alone_for_several_lines_is_drawn_once():
+    """Temperature and alpha do not touch it; the loss of the baseline does."""
+    def drawn(key, rows):
+        found = compare([run(words, seed, 0.9, baseline=alone) for words, alone in rows for seed in (0, 1)])
+        return alones(found, list(lines_of(found, key).values()))
+
+    one = drawn("loss.temperature", [((f"loss.temperature={t}", f"loss.alpha={a}"), 0.875) for t in (1, 2) for a in (0.5, 0.9)])
+    assert one == {((1, 87.5), (2, 87.5)): None}
+    alone = {("kd", 50): 0.75, ("kd", 100): 0.875, ("slam", 50): 0.5, ("slam", 100): 0.625}
+    two = drawn("dataset.labelled", [((f"loss={loss}", f"dataset.labelled={n}"), value) for (loss, n), value in alone.items()])
+    assert two == {((50, 75), (100, 87.5)): 0, ((50, 50), (100, 62.5)): 1}
+    assert drawn("dataset.labelled", [((f"dataset.labelled={n}",), None) for n in (50, 100)]) == {}
+
+
+def test_intervals_at_one_number_are_moved_aside():
+    assert aside([1, 3], -0.5, [1, 3], False) == pytest.approx([1 - 0.008, 3 - 0.008])
+    assert aside([1, 100], 1, [1, 100], True) == pytest.approx([100**0.008, 100 * 100**0.008])
+    assert aside([1, 3], 0, [1, 3], True) == [1, 3]
+
+
+def test_a_figure_loses_only_what_does_not_show():
+    text = """<g>\n    <text style="font-size: 7px; font-family: 'DejaVu Sans'; fill: red" x="1.23456" y="-0.5" transform="rotate(-0 1.2 3.4)">0.12345</text>
+      <text transform="rotate(-90 1.234 2)">a</text>\n  <path d="M 1.23456 20.5 L 3 4.999"/>\n</g>"""
+    assert small(text) == """<g>\n<text style="font-size: 7px; fill: red" x="1.23" y="-0.5">0.12345</text>
+<text transform="rotate(-90 1.234 2)">a</text>\n<path d="M 1.23 20.5 L 3 4.99"/>\n</g>"""
+
+
+def test_an_axis_of_sizes_spans_a_factor_of_two_at_least():
+    assert reach([1000, 3000]) == (1000, 3000)
+    low, high = reach([100, 121])
+    assert high / low == pytest.approx(2) and low * high == pytest.approx(100 * 121)
+    assert reach([8]) == pytest.approx((8 / math.sqrt(2), 8 * math.sqrt(2)))

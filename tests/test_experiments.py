@@ -31,6 +31,7 @@ REAL = {
     "svhn": Description((3, 32, 32), tuple("0123456789"), 73_257, (7325,) * 9 + (7332,), 26_032, 531_131),
     "folder": Description((3, 64, 64), tuple(map(str, range(1000))), 1_281_167, (1281,) * 999 + (1448,), 50_000, 0, True),
     "digits": Description((1, 16, 16), tuple("0123456789"), 1797, (179,) * 9 + (186,), None, 0),
+    "mnist5k": Description((1, 28, 28), tuple("0123456789"), 5000, (500,) * 10, None, 0),
 }
 
 
@@ -158,6 +159,7 @@ def go(option, config):
     folder = Path("runs") / option.replace("/", "-")
     words = ["teacher=cnn_tiny", "student=cnn_tiny", f"hydra.run.dir={folder}", f"store=stores/{folder.name}", "device=cpu", "device.threads=1"]
     words += [f"teacher.dropout={config['teacher']['dropout']}"] if config["teacher"].get("dropout") else []
+    words += ["student.stochastic_depth=0"] if config["student"].get("stochastic_depth") not in (None, 0, "auto") else []  # no residual net here
     words += [f"{key}={shown(value, bare=True)}" for key, value in small(option, config).items()]
     assert main(["train", f"experiment={option}", *words]) == 0
     return json.loads((folder / "run.json").read_text())

@@ -171,13 +171,15 @@ def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, c
     shutil.move("outputs/store", "kept")
     stages, results, environment = (document()[key] for key in ("stages", "results", "environment"))
     stages[3] |= {"key": "1" * 64, "code": "2" * 64}
-    stages[0] |= {"key": "3" * 64, "sources": {"dataset.root": "4" * 64}}
+    stages[1] |= {"key": "3" * 64}
+    stages[2] |= {"key": "4" * 64, "code": None}
     results["gain"] = 7
     environment["settled"] |= {"torch": "1.0", "threads": 1}
     change(stages=stages, results=results, environment=environment | {"commit": "older"})
     found = rerun("store=kept", code=1)
     assert {"name": "student-train", "why": "other code"} in found["stages"]
-    assert found["stages"][0] == {"name": "prepare", "why": "its artifact is not here, so it cannot be told why"}
+    assert {"name": "teacher-pretrain", "why": "the same code: its settings, or what it was made from"} in found["stages"]
+    assert {"name": "pseudo-label", "why": "it cannot be told: its artifact is not here"} in found["stages"]
     assert [row["what"] for row in found["environment"]] == ["commit", "torch"]
     said = capsys.readouterr().out
     assert "1.0" in said and "other code" in said
@@ -348,8 +350,8 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     own = empty / "own/loss/mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("# @package loss\n# KD at a temperature of our own\n_target_: kdx.losses.kd.KD\ntemperature: 3.0\nalpha: 0.5\n")
-    data = ["student=mlp_small", "dataset=folder", "dataset.root=pictures", "dataset.image_size=16", "dataset.labelled=20", "dataset.validation=10", "dataset.test=10",
-            "dataset.unlabelled=null"]  # fmt: skip
+    data = ["student=mlp_small", "dataset=folder", "dataset.root=pictures", "dataset.image_size=16", "dataset.labelled=20",
+            "dataset.validation=10", "dataset.test=10", "dataset.unlabelled=null"]  # fmt: skip
     (first,) = train(*data)
     teacher = load_file(read_run(first).role("teacher").path / "last.safetensors")
     save_file(teacher, "teacher, a=b.safetensors")

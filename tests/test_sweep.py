@@ -12,7 +12,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from kdx import compose, sweep, turns
+from kdx import combine, compose, sweep, turns
 from kdx.cli import main
 from kdx.commands._check import by_combination
 from kdx.commands._sweep import validation_error
@@ -159,6 +159,10 @@ def test_faults_of_all_combinations_are_told_together_by_combination(tmp_path, m
         "with loss=slam: 'loss.temperature' is no key of loss=slam; did you mean 'loss.features'?",
     ]
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_of_a_key_given_twice_the_last_word_counts():
+    assert combine.listed(["seed=range(2)", "loss=kd", "seed=3,4", "loss=soft,hard", "loss.hard=true"]) == ["seed=3,4", "loss=soft,hard", "loss.hard=true"]
 
 
 def test_which_combinations_have_a_fault():

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import compose, sweep
+from kdx import combine, compose, sweep
 from kdx.commands import compare
 from kdx.commands._check import Job, varying
 from kdx.commands._show import table
 from kdx.commands._tell import Alone, InSweep
+from kdx.report.caveats import some
 from kdx.report.judge import metric
 from kdx.sweep import Sweep
 from kdx.words import quoted
@@ -28,23 +29,23 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
 
     command: as it was typed. jobs: the runs, checked; of a sweeper that searches the ends of its ranges, as examples.
     """
-    known = compose.all_combinations(words)
-    names = [compose.job_name(number, job.words, len(jobs), keys(words)) for number, job in enumerate(jobs)]
-    path, named = compose.sweep_folder(words)
-    place = sweep.begin(path, command, {n: compose.own_words(j.words) for n, j in zip(names, jobs, strict=True)} if known else None,
+    known = combine.all_combinations(words)
+    names = [combine.job_name(number, job.words, len(jobs), keys(words)) for number, job in enumerate(jobs)]
+    path, named = combine.sweep_folder(words)
+    place = sweep.begin(path, command, {n: combine.own_words(j.words) for n, j in zip(names, jobs, strict=True)} if known else None,
                         {n: j.order for n, j in zip(names, jobs, strict=True)} if known else {}, named=named)  # fmt: skip
-    further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={compose.subdir(len(jobs) if known else None, keys(words))}"]
+    further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={combine.subdir(len(jobs) if known else None, keys(words))}"]
     stores = sorted({str(job.order.store) for job in jobs})
     try:
         if known:
             left = [name for name, job in zip(names, jobs, strict=True) if not (place.resumed and sweep.is_done(place.path / name, job.order))]
             announce(place, len(jobs), len(left))
             if left:
-                launch([*flags, *compose.for_hydra(words), *further])
+                launch([*flags, *combine.for_hydra(words), *further])
         else:
             quiet_search()
             print(f"a search in {os.path.relpath(place.path)}", flush=True)
-            launch([*flags, *compose.for_hydra(words), *further])
+            launch([*flags, *combine.for_hydra(words), *further])
         if "ray" in sys.modules:
             time.sleep(1)  # Ray hands on what its workers print a moment later
     except KeyboardInterrupt:
@@ -68,7 +69,7 @@ def quiet_search() -> None:
 
 def keys(words: Sequence[str]) -> list[str]:
     """The keys that have several values, which name the runs."""
-    return [key for word in words if (key := compose.swept_key(word))]
+    return [key for word in words if (key := combine.swept_key(word))]
 
 
 def announce(place: Sweep, whole: int, left: int) -> None:
@@ -89,7 +90,7 @@ def conclude(place: Sweep, command: Sequence[str]) -> int:
         why: dict[str, list[str]] = {}
         for name, told in failed.items():
             why.setdefault(told, []).append(name)
-        rows = [[f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}", told] for told, names in why.items()]
+        rows = [[some(names), told] for told, names in why.items()]
         table(f"{len(failed)} of {len(runs)} runs are not finished:", ["runs", "reason"], rows, ["Run the same command again: only these will run."])
     folder = os.path.relpath(place.path)
     print(f"\nruns: {folder}   (kdx compare {folder} --html report.html; kdx board {folder})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,15 @@ from typing import Any
 from kdx.artifact import MANIFEST
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
-from kdx.disk import write_atomically
+from kdx.disk import read_json, write_atomically
 from kdx.faults import Fault
 from kdx.folders import Run, read_run
 from kdx.report import rows
 from kdx.report.caveats import some
 from kdx.report.compare import METRICS, SORTS, Comparison, arranged, compare
-from kdx.report.entries import STUDENT, Entry, entry, pick, visible
+from kdx.report.entries import STUDENT, Entry, entry, pick
+from kdx.report.names import visible
+from kdx.report.search import run_folders
 from kdx.run import digests
 
 DEPTH = 3
@@ -125,7 +126,7 @@ def collect(paths: Sequence[Path]) -> Found:
     named: dict[str, list[str]] = {}
     manifests: dict[Path, Mapping[str, Any] | None] = {}
     for path in paths:
-        folders = run_folders(path)
+        folders = run_folders(path, DEPTH)
         if not folders:
             raise Fault(f"'{path}' {'holds no run folder, three levels down' if path.is_dir() else 'does not exist: kdx compare needs run folders'}")
         for folder in folders:
@@ -147,25 +148,6 @@ def collect(paths: Sequence[Path]) -> Found:
     for state in (s for s in named if s != "finished"):
         found.lines.append(f"not compared: {len(named[state])} {'run' if len(named[state]) == 1 else 'runs'} {state}: {some(named[state])}")
     return found
-
-
-def run_folders(top: Path) -> list[Path]:
-    """Run folders at `top` and below, in order; links are not followed, and nothing is looked for inside a run folder or a store."""
-    found = []
-    for folder, below, names in os.walk(top):
-        if "run.json" in names:
-            found.append(Path(folder))
-            below.clear()
-        elif len(Path(folder).relative_to(top).parts) >= DEPTH or {"prepare", "locks"} <= set(below):
-            below.clear()
-        below.sort(key=_order)
-    return found
-
-
-def _order(name: str) -> tuple[bool, int, str]:
-    """Jobs of a sweep, 0_..., 1_..., 10_..., by their number."""
-    number = name.partition("_")[0]
-    return (not number.isdecimal(), int(number) if number.isdecimal() and len(number) < 9 else 0, name)
 
 
 def _state(run: Run) -> str:
@@ -193,10 +175,10 @@ def _manifest(run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | Non
         file = store / stage / key / MANIFEST
         if file not in manifests:
             try:
-                read = json.loads(file.read_text(encoding="utf-8"))
+                read = read_json(file)
                 hashes = [f["sha256"] for f in read["files"].values()]
                 manifests[file] = read if isinstance(read["code"], str) and all(isinstance(h, str) for h in hashes) else None
-            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            except (Fault, LookupError, TypeError, AttributeError):
                 manifests[file] = None  # not here, or damaged: then this is not known
         if manifests[file]:
             return manifests[file]

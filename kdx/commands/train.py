@@ -13,7 +13,7 @@ from typing import Any
 
 import hydra
 
-from kdx import compose, sweep
+from kdx import combine, compose, sweep
 from kdx.commands import _sweep
 from kdx.commands._check import check, read
 from kdx.commands._tell import Alone, InSweep
@@ -40,12 +40,20 @@ def main(argv: Sequence[str]) -> int:
     codes.clear()
     if multirun and not asking:
         return _sweep.run(command, flags, words, jobs, launch)
+    tell_of_grid([] if asking else words)
     try:
         launch([*flags, *words])
     except KeyboardInterrupt:
         if INTERRUPTED not in codes:
             raise
     return max(codes, default=0)
+
+
+def tell_of_grid(words: Sequence[str]) -> None:
+    """A preset with a grid gives a single run without -m, which is no fault and hardly what was meant."""
+    for preset in (w.partition("=")[2] for w in words if w.startswith("experiment=")):
+        if grid := combine.grid_of(preset):
+            print(f"experiment={preset} is a grid of {', '.join(grid)}: this is one run of it, add -m to run them all", file=sys.stderr)
 
 
 def launch(words: Sequence[str]) -> None:

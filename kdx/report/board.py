@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdx.report.names import TARGET, everything
+
 FLUSH_SECONDS = 2
 LONGEST_TEXT = 100  # of a hyperparameter's value; longer ones are no help in a table
 CHARTS = {
@@ -100,28 +102,25 @@ class Board:
         self.add(Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=make_tensor_proto(content))]), 0)
 
 
-def hyperparameters(config: Mapping, prefix: str = "") -> dict[str, bool | float | str]:
+def hyperparameters(config: Mapping) -> dict[str, bool | float | str]:
     """A nested config as flat names and scalars: {"loss": "kd", "loss.temperature": 4.0, ...}.
 
     A node with a `_target_` has a value of its own: the option chosen, or the last word of the address in small letters. Nulls, paths, long text and names of
     `HIDDEN` are left out.
     """
     found: dict[str, bool | float | str] = {}
-    for key, value in config.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        if str(key) == "_target_" and isinstance(value, str):
-            found[prefix or "target"] = value.rpartition(".")[2].lower()
-        elif str(key) in HIDDEN or str(key).startswith("_") or name == "choices":
+    for key, value in everything(config).items():
+        if not HIDDEN.isdisjoint(key.split(".")):
             continue
-        elif isinstance(value, Mapping):
-            found |= hyperparameters(value, name)
-        elif isinstance(value, (list, tuple)) and all(isinstance(item, (str, int, float)) for item in value):
-            found[name] = ", ".join(str(item) for item in value)
-        elif isinstance(value, (bool, str)):
-            found[name] = value
+        if key.endswith(TARGET) and isinstance(value, str):
+            found[key.removesuffix(TARGET)] = value.rpartition(".")[2].lower()
+        elif isinstance(value, list | tuple) and all(isinstance(item, str | int | float) for item in value):
+            found[key] = ", ".join(str(item) for item in value)
+        elif isinstance(value, bool | str):
+            found[key] = value
         elif is_number(value):
-            found[name] = float(value)
-    chosen = None if prefix else config.get("choices")
+            found[key] = float(value)
+    chosen = config.get("choices")
     options = chosen.items() if isinstance(chosen, Mapping) else ()
     return {name: value for name, value in found.items() if fits(value)} | {str(group): str(option)[:LONGEST_TEXT] for group, option in options}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kdx.report.compare import Comparison
-from kdx.report.entries import visible
+from kdx.report.names import visible
 from kdx.report.picture import MOST_LINES, Picture, key_of, left_out, seeds
 from kdx.report.svg import INK, colour, panels, svg
 

@@ -16,7 +16,7 @@ from kdx.faults import Fault, nearest
 from kdx.report import protocols
 from kdx.report.caveats import fold, other_code, some, twice
 from kdx.report.entries import Entry
-from kdx.report.naming import join, names
+from kdx.report.names import changed, join
 from kdx.report.statistics import Paired, Spread, holm, interval, paired, spread
 
 OWN = "baseline"
@@ -97,7 +97,7 @@ def compare(runs: Sequence[Entry], reference: str | None = None, metric: str = "
     if not runs:
         raise Fault("there is nothing to compare: no run is finished and has results")
     parts = _parts(runs)
-    words = names([part[0] for part in parts])
+    words = changed([part[0].asked for part in parts]) if len(parts) > 1 else [_alone(runs[0])]
     spoken = _unique([join(found) for found in words])
     row = {e: name for name, part in zip(spoken, parts, strict=True) for e in map(id, part)}
     protocols.check(runs, lambda e: row[id(e)])
@@ -126,6 +126,11 @@ def _parts(runs: Sequence[Entry]) -> list[list[Entry]]:
     for e in runs:
         found.setdefault(json.dumps(e.settings, sort_keys=True), []).append(e)
     return [sorted(part, key=lambda e: (e.seed, e.started)) for part in found.values()]
+
+
+def _alone(only: Entry) -> dict[str, str]:
+    """The words of a row that is the only one."""
+    return {key: only.choices[key] for key in ("loss", "student") if key in only.choices} or {"seed": "any"}
 
 
 def _unique(spoken: Sequence[str]) -> list[str]:
@@ -213,6 +218,12 @@ def _else(group: Group, words: Mapping[str, str]) -> dict[str, str]:
 
 def _says(group: Group, key: str) -> str | None:
     return group.words.get(key, group.entries[0].value(key))
+
+
+def level(found: Comparison, group: Group, role: str) -> float | None:
+    """Of another network of the group's runs, "baseline" or "teacher", the mean on the test split in the metric's unit; None where a run lacks it."""
+    values = [e.score(role, found.measure) for e in group.entries]
+    return None if None in values else found.metric.unit * sum(values) / len(values)
 
 
 SORTS = {

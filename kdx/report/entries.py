@@ -5,20 +5,20 @@ Values are kept as fractions. Of the settings those that say where and how fast,
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kdx.faults import Fault, nearest
+from kdx.report import names
 from kdx.report.judge import ROLES
+from kdx.report.names import TARGET, Settings, visible, written
 
 APART = {"seed", "store", "device", "launcher", "sweeper", "allow", "stages", "baseline", "noiseless", "ceiling", "shift", "headline", "experiment", "choices"}
 APART |= {"pseudo_label.limit", "pseudo_label.near_chance"}
 """Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are measured as well; the weights that
 the table shows, which are the protocol's; and `experiment`, which only sets other keys."""
-TARGET = "._target_"
 ABOUT = ("parameters", "flops", "latency_ms")
 SCORES = ("accuracy", "ece", "nll", "agreement", "n")
 SPLITS = ("validation", "test")
@@ -74,6 +74,11 @@ class Entry:
         found = self.everything.get(key, self.everything.get(f"{key}{TARGET}", MISSING))
         return None if found is MISSING else written(key if key in self.everything else f"{key}{TARGET}", found)
 
+    @property
+    def asked(self) -> Settings:
+        """What its name is made of."""
+        return Settings({key: option for key, option in self.choices.items() if key == "experiment" or not _apart(key)}, self.settings, self.given)
+
 
 MISSING = object()
 
@@ -90,7 +95,9 @@ def entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str] | N
 def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], code: str | None) -> Entry:
     config, results = (_expect(document.get(key), dict, name, key) for key in ("config", "results"))
     seed = _expect(config.get("seed"), int, name, "config.seed")
-    everything = dict(flat({key: value for key, value in config.items() if key != "choices"}))
+    if config.get("choices") is not None:
+        _expect(config["choices"], dict, name, "config.choices")
+    everything = names.everything(config)
     settings = {key: value for key, value in everything.items() if value is not None and not _apart(key)}
     protocol = _expect(document.get("protocol"), dict, name, "protocol")
     keys = {}
@@ -104,8 +111,8 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
     if "student" not in networks or STUDENT not in keys or networks["student"].score("test", "accuracy") is None:
         raise Fault(f"'{name}' has no student that was measured")
     return Entry(
-        name=name, seed=seed, settings=settings, everything=everything, choices=_choices(config, name),
-        given=_given(document.get("command")), student=keys[STUDENT], keys=keys, protocol=protocol,
+        name=name, seed=seed, settings=settings, everything=everything, choices=names.choices(config),
+        given=names.typed_keys(document.get("command")), student=keys[STUDENT], keys=keys, protocol=protocol,
         digests=_texts(protocol.get("digests")) or digests, environment=_texts(document.get("environment")), code=code,
         classes=tuple(visible(str(c)) for c in _expect(results.get("classes"), list, name, "results.classes")), weights=weights, networks=networks,
         started=str(document.get("started") or ""),
@@ -161,19 +168,6 @@ def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] |
     return made
 
 
-def _choices(config: Mapping[str, Any], name: str) -> dict[str, str]:
-    """Of `augment`, of which several are taken, the names are the keys."""
-    found = {} if config.get("choices") is None else _expect(config["choices"], dict, name, "config.choices")
-    several = {"augment": list(config["augment"]) or "none"} if isinstance(config.get("augment"), dict) else {}
-    return {visible(str(key)): written(str(key), value) for key, value in (several | found).items() if value is not None}
-
-
-def _given(command: Any) -> frozenset[str]:
-    """Keys of the words; `weights@loss.weights=one`, which Hydra sees, is `loss.weights=one`."""
-    words = command if isinstance(command, list) else []
-    return frozenset(str(word).partition("=")[0].lstrip("+").rpartition("@")[2] for word in words if "=" in str(word))
-
-
 def _texts(found: Any) -> dict[str, str]:
     return {str(key): visible(str(value)) for key, value in found.items() if value is not None} if isinstance(found, Mapping) else {}
 
@@ -189,27 +183,6 @@ def _number(value: Any, name: str, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > LARGEST:
         raise Fault(f"'{name}' is not as kdx writes it: {what} must be a number")
     return value
-
-
-def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf; a list is one."""
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{visible(str(key))}.")
-        else:
-            yield f"{prefix}{visible(str(key))}", value
-
-
-def written(key: str, value: Any) -> str:
-    """A value as one would write it on the command line; of a class the module, which is what the option is called."""
-    if key.endswith(TARGET) and isinstance(value, str) and value.count(".") >= 2:
-        return visible(value.split(".")[-2])
-    return visible(value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).replace('"', ""))
-
-
-def visible(text: str) -> str:
-    """On one line, and without characters that a terminal would obey."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def pick(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Entry]:

@@ -39,6 +39,7 @@ i { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin
 ul.warnings { background: var(--warn); padding: .7rem 1rem .7rem 2rem; border-radius: 6px; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 640px), 1fr)); column-gap: 2.5rem; }
 figure { margin: 0; }
+figure svg text { font-family: "DejaVu Sans", Verdana, sans-serif; }
 figure svg { max-width: 100%; height: auto; }
 figcaption { max-width: 46rem; font-size: .9rem; }
 ul.key { list-style: none; padding: 0; margin: .2rem 0 .6rem; font: .8rem ui-monospace, "DejaVu Sans Mono", monospace; }

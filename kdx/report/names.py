@@ -1,96 +1,171 @@
-"""Readable names for runs side by side: the settings in which they differ, `loss=slam seed=1`, instead of time stamps."""
+"""Readable names for runs side by side: the settings in which they differ, written as on a command line. Pure functions of any document."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-ELSEWHERE = {"store", "root", "workers", "checkpoint_seconds", "hydra"}
-"""Keys that say where and how fast a run was computed, not what it was."""
-FIRST = ("experiment", "dataset", "teacher", "student", "loss", "recipe", "select")
-"""The order of the groups in a name; other keys follow as the config has them, and the seed comes last."""
-NULL = "null"
-"""What a key counts as in a run that has none of the name."""
+TARGET = "._target_"
+ELSEWHERE = frozenset({"store", "root", "workers", "checkpoint_seconds", "hydra"})
+"""Names of keys that say where and how fast a run was computed, not what it was."""
+ORDER = ("dataset", "teacher", "loss", "student", "select", "augment", "recipe", "experiment")
+"""Which choices are thought of first as the cause of a difference."""
+LONGEST = 60
+
+Key = tuple[bool, str]
+"""(whether it is a choice of a group, its name): `loss` the option, `loss.temperature` a value."""
 
 
-def names(runs: Sequence[Mapping[str, Any]], folders: Sequence[str]) -> list[str]:
-    """A name for each run, no two alike. runs: contents of run.json. folders: what to call those that settings do not tell apart."""
-    found = [" ".join(f"{key}={value}" for key, value in of.items()) for of in changed(runs)]
-    often = Counter(found)
-    return [folder if not name else name if often[name] == 1 else f"{name} ({folder})" for name, folder in zip(found, folders, strict=True)]
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for. choices: group -> option. values: dotted key -> value, less nulls, which are as what is not there. given: the
+    keys on its command line."""
+
+    choices: Mapping[str, str]
+    values: Mapping[str, Any]
+    given: frozenset[str]
 
 
-def changed(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """For each run key -> value of what tells it from the others, in one order for all; {} where nothing does.
+def settings(config: Any, command: Any) -> Settings:
+    """Of run.json, whoever wrote it, less what is `ELSEWHERE`."""
+    values = {key: value for key, value in everything(config).items() if value is not None and ELSEWHERE.isdisjoint(key.split("."))}
+    return Settings(choices(config), values, typed_keys(command))
 
-    Keys typed in some run's command are told where the runs differ in them, and so is the seed. Of the others, groups before single
-    values, a key is told where those before it do not settle it: in `loss=kd` against `loss=slam` all that the two files set is left out.
+
+def names(runs: Sequence[Settings], folders: Sequence[str]) -> list[str]:
+    """A name for each run, no two alike. folders: what to call those that settings do not tell apart, or whose settings are not known."""
+    known = [i for i, run in enumerate(runs) if run.values]
+    found = dict(zip(known, map(join, changed([runs[i] for i in known])), strict=True))
+    often = Counter(found.values())
+    return [folder if not found.get(i) else found[i] if often[found[i]] == 1 else f"{found[i]} ({folder})" for i, folder in enumerate(folders)]
+
+
+def changed(runs: Sequence[Settings]) -> list[dict[str, str]]:
+    """For each run the words of its name: key -> value. No two are alike where no two settings are; {} where nothing differs.
+
+    Of the keys that differ, those that stood on a command line are told, and the seed; then, choices first, each further one that tells apart
+    runs which the words so far do not. What follows from a choice is thus not repeated: loss=slam, but not what slam sets. A value is told of
+    the runs that have it where it was typed, and where runs of the same choices differ in it, as null of those that have none.
     """
-    flat = [settings(run.get("config")) for run in runs]
-    typed = [{"seed", *typed_keys(run.get("command"))} for run in runs]
-    known = {key: None for of in flat for key in of}
-    differ = [key for key in known if len({of.get(key, NULL) for of in flat}) > 1]
-    told = [key for key in differ if any(key in words for words in typed)]
-    for key in sorted((key for key in differ if key not in told), key=lambda key: key.count(".")):
-        if not settled(key, told, flat):
-            told.append(key)
-    place = {key: i for i, key in reversed([*enumerate([*FIRST, *known])])}
-    told.sort(key=lambda key: (key == "seed", place[key]))
-    chosen = {key for run in runs for key in options(run.get("config"))}
-    groups = [key for key in told if key in chosen]
-    alike: dict[tuple, list[dict[str, str]]] = {}
-    for of in flat:
+    held = [_held(run) for run in runs]
+    given = frozenset({"seed"}).union(*(run.given for run in runs))
+    differing = [key for key in sorted({key for of in held for key in of}, key=_place) if len({of.get(key) for of in held}) > 1]
+    told = {key for key in differing if _spoken(key) in given}
+    parts = _parts([tuple(of.get(key) for key in told) for of in held])
+    for key in differing:
+        finer = _parts([(part, of.get(key)) for part, of in zip(parts, held, strict=True)])
+        if max(finer, default=0) > max(parts, default=0):
+            told, parts = told | {key}, finer
+    options = {name for choice, name in told if choice}
+    named = [key for key in differing if key in told and (key[0] or _spoken(key) not in options)]  # the option says more than its class
+    groups = [key for key in named if key[0] or key[1].endswith(TARGET)]
+    alike: dict[tuple, list[Mapping[Key, str]]] = {}
+    for of in held:
         alike.setdefault(tuple(of.get(key) for key in groups), []).append(of)
-    open_keys = {same: {key for key in told if not settled(key, (), runs)} for same, runs in alike.items()}
-    return [{key: of[key] for key in told if key in of and (key in groups or key in words or key in open_keys[tuple(of.get(k) for k in groups)])}
-            for of, words in zip(flat, typed, strict=True)]  # fmt: skip
+    open_keys = {same: {key for key in named if len({of.get(key) for of in those}) > 1} for same, those in alike.items()}
+    return [{_spoken(key): shorten(_text(run, key)) for key in named
+             if key[0] or key in open_keys[tuple(of.get(k) for k in groups)] or (key in of and (key in groups or _spoken(key) in given))}
+            for run, of in zip(runs, held, strict=True)]  # fmt: skip
 
 
-def settled(key: str, by: Sequence[str], flat: Sequence[Mapping[str, str]]) -> bool:
-    """Whether runs that agree in all of `by` agree in `key` too."""
-    seen: dict[tuple, str] = {}
-    return all(seen.setdefault(tuple(of.get(k) for k in by), of.get(key, NULL)) == of.get(key, NULL) for of in flat)
+def join(words: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in words.items())
 
 
-def typed_keys(command: Any) -> list[str]:
-    """Keys of the words of a command line: ["kdx", "train", "+loss=kd", "weights@loss.weights=debiased"] -> ["loss", "loss.weights"]"""
-    words = command if isinstance(command, list) else []
-    return [str(word).partition("=")[0].lstrip("+~").rpartition("@")[2] for word in words if "=" in str(word)]
+def shorten(text: str) -> str:
+    """Long values are cut, and told apart by their digest."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 10]}…{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:6]}"
 
 
-def settings(config: Any, prefix: str = "") -> dict[str, str]:
-    """A config as flat names and values as one would type them. A node with a `_target_` has a value of its own, the option chosen or else the
-    name of its class; so has a node of such nodes, the list of their names: {"loss": "kd", "loss.alpha": "0.9", "augment": "[affine]"}.
-    """
+def _held(run: Settings) -> dict[Key, str]:
+    return {(True, key): option for key, option in run.choices.items()} | {
+        (False, key): json.dumps(value, sort_keys=True) for key, value in run.values.items() if value is not None
+    }
+
+
+def _place(key: Key) -> tuple:
+    """In the order in which they are thought of: choices, classes, then values, those of few parts first; the seed last."""
+    choice, name = key
+    return name == "seed", not choice, ORDER.index(name) if name in ORDER else len(ORDER), not name.endswith(TARGET), name.count("."), name
+
+
+def _parts(values: Sequence[tuple]) -> list[int]:
+    """Equal values as equal numbers, from 0 up."""
+    numbers: dict[tuple, int] = {}
+    return [numbers.setdefault(value, len(numbers)) for value in values]
+
+
+def _spoken(key: Key) -> str:
+    return key[1].removesuffix(TARGET)
+
+
+def _text(run: Settings, key: Key) -> str:
+    choice, name = key
+    return run.choices.get(name, "none") if choice else written(name, run.values.get(name))
+
+
+# What a run.json says, and how one would type it
+
+
+def everything(config: Any) -> dict[str, Any]:
+    """dotted key -> value of every leaf of a config; a list is one. The options chosen are not among them."""
+    return dict(flat({key: value for key, value in config.items() if key != "choices"})) if isinstance(config, Mapping) else {}
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{visible(str(key))}.")
+        else:
+            yield f"{prefix}{visible(str(key))}", value
+
+
+def choices(config: Any) -> dict[str, str]:
+    """group -> the option chosen. Of nodes of which several are taken, such as `augment`, the names are the keys."""
     if not isinstance(config, Mapping):
         return {}
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        if key in ELSEWHERE or str(key).startswith("_") or name == "choices":
-            continue
-        if not isinstance(value, Mapping):
-            found[name] = written(value)
-        elif "_target_" in value:
-            found[name] = str(value["_target_"]).rpartition(".")[2].lower()
-        elif all(isinstance(inner, Mapping) and "_target_" in inner for inner in value.values()):
-            found[name] = written(list(value))
-        found |= settings(value, name)
-    return found if prefix else found | {str(group): written(option) for group, option in options(config).items()}
+    several = {key: typed(list(node)) if node else "none" for key, node in _collections(config)}
+    found = config.get("choices")
+    return several | {visible(str(key)): typed(value) for key, value in (found.items() if isinstance(found, Mapping) else ()) if value is not None}
 
 
-def options(config: Any) -> Mapping[str, Any]:
-    """The option chosen in each group."""
-    found = config.get("choices") if isinstance(config, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+def _collections(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(dotted key, node) of the nodes that hold nothing but nodes with a class."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and (prefix or key != "choices"):
+            name = f"{prefix}{visible(str(key))}"
+            if all(isinstance(inner, Mapping) and "_target_" in inner for inner in value.values()):
+                yield name, value
+            yield from _collections(value, f"{name}.")
 
 
-def written(value: Any) -> str:
-    """A value as it is typed: true, null, 0.5, [a,b], words without quotes."""
-    if isinstance(value, str):
-        return " ".join(value.split())
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(written(item) for item in value)}]"
-    return json.dumps(value)
+def typed_keys(command: Any) -> frozenset[str]:
+    """Keys of the words of a command line: ["kdx", "train", "+loss=kd", "weights@loss.weights=debiased"] -> loss, loss.weights"""
+    words = command if isinstance(command, list) else []
+    return frozenset(str(word).partition("=")[0].lstrip("+~").rpartition("@")[2] for word in words if "=" in str(word))
+
+
+def written(key: str, value: Any) -> str:
+    """A value as it is typed; of a class the module, which is what the option is called."""
+    if key.endswith(TARGET) and isinstance(value, str) and value.count(".") >= 2:
+        return visible(value.split(".")[-2])
+    return typed(value)
+
+
+def typed(value: Any) -> str:
+    """true, null, 0.5, [a,b], {a:1}, words without quotes."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(typed, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{visible(str(key))}:{typed(inner)}' for key, inner in value.items())}}}"
+    return visible(value if isinstance(value, str) else json.dumps(value))
+
+
+def visible(text: str) -> str:
+    """On one line, and without characters that a terminal would obey."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from kdx.report import rows
-from kdx.report.compare import OWN, Comparison, Group
+from kdx.report.compare import OWN, Comparison, Group, level
 from kdx.report.look import POLICY, SCRIPT, STYLE
 from kdx.report.picture import Picture
 from kdx.report.pictures import pictures
@@ -39,7 +39,7 @@ def table(found: Comparison) -> str:
     """Every row; sorted by a click on a column's head."""
     reference = found.reference != OWN
     test, difference, closed = rows.header(found)[1:4], rows.header(found)[4:-1], rows.header(found)[-1]
-    head = ["#", "row", *test, "validation", *difference, closed, "params", "MFLOPs", "ms"]
+    head = ["#", "row", *test, "validation", *difference, closed, *rows.BESIDE.values(), "params", "MFLOPs", "ms"]
     return _table(head, [_row(found, i, g, reference) for i, g in enumerate(found.groups)])
 
 
@@ -51,7 +51,8 @@ def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
     return [
         (str(i + 1), i + 1), (name, name), (n, g.test.n), (test, g.test.mean), (interval, g.interval and g.interval[0]), validated,
         (difference, a and a.found.mean), (its_interval, a and a.interval and a.interval[0]), (wins, a and a.found.wins), (p, a and a.found.p),
-        (corrected, a and a.holm), *((text, g.gain and g.gain.found.mean) for text in (gain if reference else [])), (closed, g.gap_closed), *sizes,
+        (corrected, a and a.holm), *((text, g.gain and g.gain.found.mean) for text in (gain if reference else [])), (closed, g.gap_closed),
+        *zip(rows.beside(found, g), (level(found, g, role) for role in rows.BESIDE), strict=True), *sizes,
     ]  # fmt: skip
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kdx.report.calibrated import confusion, reliability
-from kdx.report.compare import Comparison
+from kdx.report.compare import Comparison, level
 from kdx.report.picture import MOST_LINES, Picture, entries, errors, key_of, left_out, seeds
 from kdx.report.svg import INK, PAPER, colour, drawing, panels, svg
 from kdx.report.swept import sweeps
@@ -31,25 +32,38 @@ def cost(found: Comparison) -> Iterator[Picture | None]:
         return
     figure, axes = panels(len(used), height=3.2, share_y=True)
     for axis, (key, words, unit) in zip(axes, used, strict=True):
-        places = apart([g.mean("student", key) for g in found.groups], min(1.07, 1.3 ** (1 / len(found.groups))))
+        low, high = reach([x for x in [*(g.mean("student", key) for g in found.groups), *(x for x, _ in _teachers(found, key))] if x])
+        places = apart([g.mean("student", key) for g in found.groups], min(1.07, (high / low) ** (0.15 / len(found.groups))))
         for i, (g, x) in enumerate(zip(found.groups, places, strict=True)):
             if x is not None and x > 0:
                 axis.errorbar(x / unit, g.test.mean, yerr=errors([g]), fmt="o", ms=5, color=colour(i), lw=1, capsize=2)
                 if len(found.groups) <= MOST_NUMBERED:
                     _number(axis, i, (x / unit, g.test.mean))
+                if (alone := level(found, g, "baseline")) is not None:
+                    axis.plot(x / unit, alone, marker="o", ms=5, color=colour(i), mfc=PAPER, mew=1.2, ls="none")
         for x, y in _teachers(found, key):
             axis.plot(x / unit, y, marker="*", ms=10, color=INK, ls="none")
             axis.annotate("teacher", (x / unit, y), xytext=(-5, -12), textcoords="offset points", ha="right")
+        axis.plot([low / unit, high / unit], [found.groups[0].test.mean] * 2, alpha=0)  # keeps the axis so wide
+        axis.set_xscale("log")
+        axis.margins(x=0.2, y=0.12)
         logarithmic(axis)
         axis.set_xlabel(words)
-        axis.margins(x=0.2, y=0.12)
     axes[0].set_ylabel(found.metric.name)
     numbered = "; the number is the row's" if len(found.groups) <= MOST_NUMBERED else ""
     yield Picture("Accuracy against size and speed" if found.measure == "accuracy" else f"{found.metric.name} against size and speed",
-                  f"Each dot is a row of the table, its mean over {seeds(found.groups)} with the 95% interval{numbered}. The star is the "
-                  "teacher, its mean over all runs. Students of one size are moved apart a little. Latency is of one picture on the machine "
+                  f"Each dot is a row of the table, its mean over {seeds(found.groups)} with the 95% interval{numbered}; the hollow dot in its colour is the "
+                  "same student alone. The star is the teacher, its mean over all runs. Students of one size are moved apart a "
+                  "little. Latency is of one picture on the machine "
                   "of each run. The horizontal axes are logarithmic.",
                   svg(figure, "accuracy against parameters, FLOPs and latency"))  # fmt: skip
+
+
+def reach(sizes: Sequence[float]) -> tuple[float, float]:
+    """The smallest and the largest, at least a factor of two apart: a few per cent more of parameters should look like a few per cent."""
+    low, high = min(sizes), max(sizes)
+    more = max(1.0, math.sqrt(2 * low / high))
+    return low / more, high * more
 
 
 def _places(found: Comparison, key: str) -> set[float]:
@@ -128,12 +142,17 @@ def scatter(found: Comparison) -> Iterator[Picture | None]:
 
 
 def logarithmic(axis: Any) -> None:
-    """The horizontal axis, with plain numbers at 1, 2, 5, 10, 20 ..."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """The horizontal axis, with plain numbers at 1, 2, 5, 10, 20 ..., closer in a narrow range."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
     axis.set_xscale("log")
     low, high = axis.get_xlim()
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3) if high / low < 300 else (1,), numticks=12))
+    if high / low < 10:  # matplotlib's own choice is too close there
+        steps = (1, 2, 4, 7) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 7) if high / low > 2 else (1, 1.2, 1.4, 1.7, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
+        scales = (10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1))
+        axis.xaxis.set_major_locator(FixedLocator([step * scale for scale in scales for step in steps]))
+    else:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3) if high / low < 300 else (1,), numticks=12))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from kdx.faults import Faults
-from kdx.report.entries import Entry, visible, written
+from kdx.report.caveats import some
+from kdx.report.entries import Entry
+from kdx.report.names import visible, written
 
 FREE = ("dataset.labelled", "dataset.unlabelled")
 """Sizes that do not move the test and the validation rows of a seed: how many labels are enough is a fair question."""
@@ -115,9 +117,8 @@ def _told(parts: Sequence[tuple[str, Sequence[Entry]]], name: Name) -> str:
 def rows(entries: Sequence[Entry], name: Name) -> str:
     """"loss=kd, loss=slam (10 runs: a, b and 8 more)" """
     named = list(dict.fromkeys(name(e) for e in entries))
-    runs = ", ".join(e.name for e in entries[:2]) + (f" and {len(entries) - 2} more" if len(entries) > 2 else "")
-    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
-    return f"{', '.join(named[:3])}{more} ({'1 run' if len(entries) == 1 else f'{len(entries)} runs'}: {runs})"
+    runs = some([e.name for e in entries], 2)
+    return f"{some(named)} ({'1 run' if len(entries) == 1 else f'{len(entries)} runs'}: {runs})"
 
 
 def _cut(text: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdx.report.caveats import some
-from kdx.report.compare import OWN, Against, Comparison, Group
+from kdx.report.compare import OWN, Against, Comparison, Group, level
 from kdx.report.entries import Entry
 from kdx.report.markdown import escape
 from kdx.report.markdown import table as markdown_table
@@ -18,6 +18,8 @@ from kdx.report.statistics import LEVEL, Spread, chance, plus_minus
 from kdx.report.table import magnitude, three_figures
 
 REFERENCE = "reference"
+BESIDE = {"baseline": "alone", "teacher": "teacher"}
+"""What stands beside the student in a wide table, by its mean: role -> head of the column."""
 
 
 def header(found: Comparison) -> list[str]:
@@ -120,7 +122,7 @@ def _record(found: Comparison, g: Group, changed: Sequence[str]) -> dict[str, An
         **_spread("test", g.test, g.interval), "validation_mean": g.validation.mean if g.validation else None,
         "reference": REFERENCE if g.is_reference else g.against.reference if g.against else None, **_difference("difference", g.against),
         "p_holm": g.against.holm if g.against else None, "comparisons": found.comparisons, "verdict": verdict(g.against),
-        **_difference("gain", g.gain), "gap_closed": g.gap_closed,
+        **_difference("gain", g.gain), "gap_closed": g.gap_closed, **{f"{role}_mean": level(found, g, role) for role in BESIDE},
         **{key: g.mean("student", key) for key in ("parameters", "flops", "latency_ms")}, **{key: g.words.get(key) for key in changed},
     }  # fmt: skip
 
@@ -176,10 +178,15 @@ def run(found: Comparison, e: Entry) -> dict[str, Any]:
 
 
 def as_markdown(found: Comparison, further: Sequence[str] = ()) -> str:
-    rows = [[escape(cell) for cell in [*cells(found, g), *size(g)]] for g in found.groups]
-    table = markdown_table([escape(name) for name in [*header(found), "params", "MFLOPs", "ms"]], rows)
+    rows = [[escape(cell) for cell in [*cells(found, g), *beside(found, g), *size(g)]] for g in found.groups]
+    table = markdown_table([escape(name) for name in [*header(found), *BESIDE.values(), "params", "MFLOPs", "ms"]], rows)
     lines = [f"- {escape(line)}" for line in [*sentences(found), *further]]
     return "\n\n".join([f"**{escape(title(found))}**", table, "\n".join(lines)]) + "\n"
+
+
+def beside(found: Comparison, g: Group) -> list[str]:
+    """Means of the student alone and of the teacher."""
+    return ["-" if (mean := level(found, g, role)) is None else plus_minus(mean, None, found.metric.digits) for role in BESIDE]
 
 
 def size(g: Group) -> list[str]:

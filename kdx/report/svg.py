@@ -65,8 +65,15 @@ def svg(figure: Any, label: str) -> str:
         figure.savefig(to, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = to.getvalue()
     text = re.sub(r"<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif").replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    text = small(text).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
     return MARK.sub(lambda found: _of_page(int(found[1], 16)), text)
+
+
+def small(text: str) -> str:
+    """Without what does not show: the font, which is the page's, rotations by nothing, indents, and digits beyond a hundredth of a point."""
+    text = re.sub(r" transform=\"rotate\(-?0 [^\"]*\)\"|(?<=[ \"])font-family: 'DejaVu Sans'; ", "", text)
+    text = re.sub(r"\n +", "\n", text)
+    return re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
 
 
 def _of_page(mark: int) -> str:

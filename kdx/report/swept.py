@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from kdx.report.compare import Comparison, Group
+from kdx.report.compare import Comparison, Group, level
 from kdx.report.entries import Entry
-from kdx.report.naming import join, names
+from kdx.report.names import changed, join
 from kdx.report.picture import MOST_LINES, Picture, errors, left_out, seeds
 from kdx.report.protocols import count
-from kdx.report.svg import colour, panels, svg
+from kdx.report.svg import INK, PAPER, colour, panels, svg
 
 MOST_SWEEPS = 4
 SIZES = {"dataset.labelled": "labelled", "dataset.unlabelled": "unlabelled"}
@@ -25,11 +25,16 @@ def sweeps(found: Comparison) -> Iterator[Picture | None]:
         lines = lines_of(found, key)
         figure, (axis,) = panels(1, height=3.4)
         points = sorted({x for line in lines.values() for x, _ in line})
-        for i, line in enumerate(list(lines.values())[:MOST_LINES]):
+        wide = points[0] > 0 and points[-1] / points[0] >= 8
+        drawn = list(lines.values())[:MOST_LINES]
+        for i, line in enumerate(drawn):
             xs, groups = zip(*sorted(line, key=lambda point: point[0]), strict=True)
-            means = [g.test.mean for g in groups]
+            xs, means = aside(xs, i - (len(drawn) - 1) / 2, points, wide), [g.test.mean for g in groups]
             axis.errorbar(xs, means, yerr=errors(groups), color=colour(i), marker="o", ms=4, lw=1.4, elinewidth=1, capsize=2)
-        if points[0] > 0 and points[-1] / points[0] >= 8:
+        alone = alones(found, drawn)
+        for line, i in alone.items():
+            axis.plot(*zip(*line, strict=True), color=INK if i is None else colour(i), marker="o", ms=4, mfc=PAPER, lw=1, ls="--")
+        if wide:
             axis.set_xscale("log")
         axis.set_xticks(points if len(points) <= 10 else points[:: -(-len(points) // 10)], labels=None)
         axis.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
@@ -38,8 +43,26 @@ def sweeps(found: Comparison) -> Iterator[Picture | None]:
         axis.set_ylabel(found.metric.name)
         shown = list(enumerate(lines))[:MOST_LINES]
         yield Picture(f"Against {WORDS.get(key, key)}", f"Mean on the test split over {seeds(found.groups)}, with the 95% interval."
+                      f"{' Dashed: the same students alone.' if alone else ''}"
                       f"{left_out(list(lines), MOST_LINES, 'lines')}",
                       svg(figure, f"{found.measure} against {html.escape(WORDS.get(key, key))}"), shown if len(lines) > 1 else ())  # fmt: skip
+
+
+def aside(xs: Sequence[float], by: float, points: Sequence[float], logarithmic: bool) -> list[float]:
+    """Moved a little to the side, so that intervals at one number can be told apart; by: places, to the right where it is positive."""
+    if logarithmic:
+        return [x * (points[-1] / points[0]) ** (0.008 * by) for x in xs]
+    return [x + 0.008 * by * (points[-1] - points[0]) for x in xs]
+
+
+def alones(found: Comparison, lines: Sequence[Sequence[tuple[float, Group]]]) -> dict[tuple[tuple[float, float], ...], int | None]:
+    """The student alone along each line, ((number, mean), ...) -> number of the line; None: of several, as one student alone serves them all."""
+    made: dict[tuple[tuple[float, float], ...], int | None] = {}
+    for i, line in enumerate(lines):
+        points = tuple((x, mean) for x, g in sorted(line, key=lambda point: point[0]) if (mean := level(found, g, "baseline")) is not None)
+        if points:
+            made[points] = None if points in made else i
+    return made
 
 
 def numeric_keys(found: Comparison) -> list[str]:
@@ -65,6 +88,6 @@ def lines_of(found: Comparison, key: str) -> dict[str, list[tuple[float, Group]]
             rest = {k: v for k, v in g.entries[0].settings.items() if k != key and not k.endswith(f".{key}")}
             parts.setdefault(json.dumps(rest, sort_keys=True), []).append((x, g))
     firsts = [part[0][1].entries[0] for part in parts.values()]
-    words = names(firsts) if len(firsts) > 1 else [{}]
+    words = changed([first.asked for first in firsts])
     plain = [join({k: v for k, v in found_words.items() if k not in (key, "experiment")}) for found_words in words]
     return dict(zip([name if plain.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(plain, 1)], parts.values(), strict=True))

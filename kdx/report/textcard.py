@@ -9,7 +9,7 @@ from typing import Any
 from kdx.report import audit, shifts
 from kdx.report.judge import ROLES
 from kdx.report.markdown import code, escape, fenced, heading, table
-from kdx.report.names import written
+from kdx.report.names import TARGET, flat, typed, written
 from kdx.report.progress import duration
 from kdx.report.table import cells, sentences
 
@@ -55,10 +55,10 @@ def facts(run: Mapping) -> dict[str, str]:
         if isinstance(config.get(node), Mapping):
             steps = (results.get(role) or {}).get("steps")
             words = [f"{steps:,} steps"] if steps is not None else []
-            words += [f"{key} {written(config[node][key])}" for key in TRAINED if key in config[node]]
-            found[f"training of the {ROLES[role]}"] = escape(", ".join([*words, f"augment {written(list(config[node].get('augment') or []))}"]))
+            words += [f"{key} {typed(config[node][key])}" for key in TRAINED if key in config[node]]
+            found[f"training of the {ROLES[role]}"] = escape(", ".join([*words, f"augment {typed(list(config[node].get('augment') or []))}"]))
     if "seed" in config:
-        found["seed"] = escape(written(config["seed"]))
+        found["seed"] = escape(typed(config["seed"]))
     if run.get("stages"):
         found["stages"] = escape(", ".join(f"{s['name']} {duration(s['seconds'])}{' (from the store)' if s['cached'] else ''}" for s in run["stages"]))
     where = run.get("environment") or {}
@@ -67,18 +67,7 @@ def facts(run: Mapping) -> dict[str, str]:
 
 
 def described(name: str, node: Any) -> str:
-    """`kd: temperature 4, alpha 0.9`"""
-    inner = ", ".join(f"{key} {written(value)}" for key, value in flat(node) if value is not None)
+    """`kd: temperature 4, alpha 0.9`; the nodes in it are named by their options."""
+    values = flat(node) if isinstance(node, Mapping) else ()
+    inner = ", ".join(f"{key.removesuffix(TARGET)} {written(key, value)}" for key, value in values if value is not None and key != "_target_")
     return f"{code(name)}{': ' if inner else ''}{escape(inner)}"
-
-
-def flat(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """The values of a node and of the nodes in it, which are named by their class."""
-    found = []
-    for key, value in node.items() if isinstance(node, Mapping) else ():
-        if isinstance(value, Mapping):
-            found += [(f"{prefix}{key}", str(value["_target_"]).rpartition(".")[2])] if "_target_" in value else []
-            found += flat(value, f"{prefix}{key}.")
-        elif key != "_target_":
-            found.append((f"{prefix}{key}", value))
-    return found
