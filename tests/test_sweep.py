@@ -105,9 +105,9 @@ def test_two_processes_never_work_on_one_run(tmp_path, monkeypatch):
 def test_a_key_that_only_the_options_named_have_is_set(tmp_path, monkeypatch):
     """Hydra composes what does not vary without the options that do, and the default loss has neither the key nor the slot."""
     words = ["loss=slam,weighted", "loss.weights=debiased", "loss.no_key_of_kd=3", "seed=0,1"]
-    words = compose.for_hydra(compose.plus_less(words))
+    words = combine.for_hydra(compose.plus_less(words))
     assert words == ["loss=slam,weighted", "weights@loss.weights=choice(debiased)", "++loss.no_key_of_kd=3", "seed=0,1"]
-    assert compose.for_hydra(["loss=slam", "seed=0,1"]) == ["loss=slam", "seed=0,1"]
+    assert combine.for_hydra(["loss=slam", "seed=0,1"]) == ["loss=slam", "seed=0,1"]
 
 
 FRAGILE = """
