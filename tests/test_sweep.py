@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+import filelock
 import pytest
 
 from kdx import combine, compose, sweep, turns
@@ -87,6 +89,25 @@ def test_a_finished_figure_is_never_replaced(swept, tmp_path, monkeypatch):
     found.lock.release()
     with pytest.raises(Fault, match="holds another sweep .*hydra.sweep.dir=PATH"):
         sweep.begin(old, ["kdx"], {"0_else": ["loss=kd"]}, {}, named=True)
+
+
+def test_two_processes_never_work_on_one_run(tmp_path, monkeypatch):
+    """Jobs of a cluster outlive the command that handed them in: the same command again makes others, which wait."""
+    with sweep.turn(tmp_path / "run"), pytest.raises(filelock.Timeout):
+        filelock.FileLock(tmp_path / "run/run.lock", timeout=0).acquire()
+    taken = []
+    monkeypatch.setattr(sweep, "turn", lambda folder: taken.append(folder.name) or nullcontext())
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", "seed=0,1", "stages=[teacher_pretrain]", *SHORT]) == 0
+    assert taken == ["0_seed-0", "1_seed-1"]
+
+
+def test_a_key_that_only_the_options_named_have_is_set(tmp_path, monkeypatch):
+    """Hydra composes what does not vary without the options that do, and the default loss has neither the key nor the slot."""
+    words = ["loss=slam,weighted", "loss.weights=debiased", "loss.no_key_of_kd=3", "seed=0,1"]
+    words = combine.for_hydra(compose.plus_less(words))
+    assert words == ["loss=slam,weighted", "weights@loss.weights=choice(debiased)", "++loss.no_key_of_kd=3", "seed=0,1"]
+    assert combine.for_hydra(["loss=slam", "seed=0,1"]) == ["loss=slam", "seed=0,1"]
 
 
 FRAGILE = """

@@ -129,7 +129,10 @@ def teller(path: Path, words: Sequence[str]) -> Alone | InSweep:
 
 
 def validation_error(document: Mapping[str, Any] | None) -> float | None:
-    """Of the distilled student, by the weights that the run shows; None where there is none: a trial that failed. What a search makes small: no figure of the test split."""
+    """Of the distilled student, by the weights that the run shows; None where there is none: a trial that failed.
+
+    What a search makes small: no figure of the test split.
+    """
     results = (document or {}).get("results") or {}
     found = metric(results, "student", results.get("headline") or "last", "validation", "accuracy")
     return None if found is None else 1 - found
