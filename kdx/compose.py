@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import importlib.util
-import itertools
 import json
 import os
 import re
@@ -19,16 +18,16 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdx import checks
-from kdx.faults import Fault, Faults
+from kdx.faults import Faults
 from kdx.locate import conf_dir
-from kdx.words import SLOTS, groups, options_of, own, wrong_key, wrong_option
+from kdx.words import SLOTS, groups, own, wrong_key, wrong_option
 from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
@@ -36,7 +35,6 @@ GRID, HERE = "grid", "here"
 """The sweeper that runs all combinations, and the launcher that runs them one by one."""
 SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
 HOW = ("launcher", "sweeper")
-SWEEPS = Path("outputs/sweeps")
 PLUGINS = {("launcher", "joblib"): "joblib_launcher", ("launcher", "slurm"): "submitit_launcher", ("launcher", "submitit_local"): "submitit_launcher",
            ("launcher", "ray"): "ray_launcher", ("sweeper", "optuna"): "optuna_sweeper"}  # fmt: skip
 """What each of their options needs beside Hydra: hydra_plugins.hydra_NAME; the extra of kdx is the first word of it."""
@@ -59,87 +57,20 @@ def labelled_share(batch: Any, ratio: Any) -> float:
 
 def run_name(words: Sequence[str] = ()) -> str:
     moment, tail = os.environ[STAMP].split()
-    return "_".join(p for p in (moment, _slug(words), tail) if p)
-
-
-def job_name(number: int, words: Sequence[str], whole: int | None = None, swept: Sequence[str] = ()) -> str:
-    """The folder of one run of a sweep: its number, padded to the width of the last of `whole`, and its words, of `swept` keys only where given."""
-    told = [w for w in words if w.partition("=")[0].lstrip("+") in swept] if swept else words
-    return f"{number:0{len(str(whole - 1)) if whole else 1}}_{_slug(told)}".rstrip("_")
-
-
-def subdir(whole: int | None, swept: Sequence[str]) -> str:
-    """The value of hydra.sweep.subdir that gives these names."""
-    return f"'${{kdx_job_name:${{hydra:job.num}},${{hydra:overrides.task}},{' '.join([str(whole or 0), *swept])}}}'"
-
-
-def _job_name(number: int, words: Sequence[str], more: str = "0") -> str:
-    whole, *swept = str(more).split()
-    return job_name(number, words, int(whole) or None, swept)
+    return "_".join(p for p in (moment, slug(words), tail) if p)
 
 
 # Here and not in a function: a process that a launcher makes knows them by importing this.
 OmegaConf.register_new_resolver("kdx_run_name", run_name, replace=True, use_cache=True)
-OmegaConf.register_new_resolver("kdx_job_name", _job_name, replace=True)
 OmegaConf.register_new_resolver("kdx_labelled_share", labelled_share, replace=True)
 
 
-def _slug(words: Sequence[str]) -> str:
+def slug(words: Sequence[str]) -> str:
     kept = [w for w in words if not re.match(r"^\+*(store|stages|device|hydra|launcher|sweeper)\b", w)]
     return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", w.split("/")[-1] if "/" in w else w).strip("-.") for w in kept)[:80].strip("-._")
 
 
-def jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
-    """The overrides of each run: one, or every combination of a sweep. Raises Faults."""
-    found, faults = combinations(words, multirun)
-    if faults:
-        raise Faults(faults)
-    return found
-
-
-def swept_key(word: str) -> str | None:
-    """The key of a word that stands for several values; None of any other, and of one that cannot be read."""
-    found = _parse([word], [])
-    return found[0].get_key_element().lstrip("+") if found and found[0].is_sweep_override() else None
-
-
-def all_combinations(words: Sequence[str]) -> bool:
-    """Whether the runs of a sweep are known beforehand: not where the words name a sweeper that searches."""
-    return not any(w.lstrip("+").partition("=")[0] in ("sweeper", "hydra/sweeper") and w.partition("=")[2] not in (GRID, "basic") for w in words)
-
-
-def own_words(words: Sequence[str]) -> list[str]:
-    """Without those that only say how a sweep is run."""
-    return [w for w in words if not re.match(r"^\+*(hydra|launcher|sweeper)\b", w)]
-
-
-def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]], list[str]]:
-    """(the overrides of each run, faults). A word with a fault is left out, so that the others can be looked at as well.
-
-    Of a sweeper that searches: the runs at the ends of its ranges, as examples.
-    """
-    choices, faults = [], []
-    grid = all_combinations(words)
-    for override in _parse(words, faults):
-        if not override.is_sweep_override():
-            choices.append([override.input_line])
-        elif not multirun:
-            faults.append(f"'{override.input_line}' names several values; add -m to run them all, or quote a value that holds a comma")
-        elif not override.is_discrete_sweep() and not grid:
-            choices.append([f"{override.get_key_element()}={end}" for end in (override.value().start, override.value().end)])
-        elif not override.is_discrete_sweep():
-            faults.append(f"'{override.input_line}' names a range without steps; list the values: {override.key_or_group}=1,2,3, or search with sweeper=optuna")
-        else:
-            choices.append([f"{override.get_key_element()}={value}" for value in _swept(override)])
-    return [list(c) for c in itertools.product(*choices)], faults
-
-
-def _swept(override: Override) -> list[str]:
-    value = override.value()
-    return sorted(value.filter(options_of(override.key_or_group))) if isinstance(value, Glob) else list(override.sweep_string_iterator())
-
-
-def _parse(words: Sequence[str], faults: list[str]) -> list[Override]:
+def parse(words: Sequence[str], faults: list[str]) -> list[Override]:
     parser = OverridesParser.create()
     parsed = []
     for word in words:
@@ -173,81 +104,6 @@ def slotted(word: str) -> str:
     return f"{SLOTS[key]}@{word}" if given and key in SLOTS and not value.startswith("{") else word
 
 
-def spread(words: Sequence[str]) -> list[str]:
-    """An option that is a folder of options stands for all of them, one run each: experiment=ablation is experiment=ablation/a,ablation/b."""
-    return [_spread(word) for word in words]
-
-
-def _spread(word: str) -> str:
-    group, _, value = word.partition("=")
-    if group not in groups() or not value:
-        return word
-    inside = sorted(option for option in options_of(group) if option.startswith(f"{value}/"))
-    return f"{group}={','.join(inside)}" if inside and value not in options_of(group) else word
-
-
-def listed(words: Sequence[str]) -> list[str]:
-    """Words with several values as plain lists of them, key=a,b,c: from here on everybody sees the same ones in the same order."""
-    return [_listed(word) for word in words]
-
-
-def gridded(words: Sequence[str]) -> list[str]:
-    """The words of a sweep with the grid of its preset, which a file of conf/experiment has under `hydra.sweeper.params` (key: values, as typed).
-
-    A key of the grid that the words name has the values that they give. The grid comes first, as Hydra has it, so that both number the runs
-    alike. Raises Fault where several presets are named and one has a grid.
-    """
-    named = [w.partition("=")[2] for w in words if w.startswith("experiment=")]
-    several = [option for option in (named[-1].split(",") if named else []) if option in options_of("experiment")]
-    if len(several) > 1:
-        for option in several:
-            if grid_of(option):
-                raise Fault(f"experiment={option} has a grid of its own ({', '.join(grid_of(option))}): run it without the other experiments")
-    grid = {key: f"{key}={values}" for key, values in grid_of(several[0]).items()} if len(several) == 1 else {}
-    given = {key: word for word in words if (key := word.partition("=")[0]) in grid}
-    return [*(grid | given).values(), *(word for word in words if word.partition("=")[0] not in grid)]
-
-
-def grid_of(preset: str) -> dict[str, str]:
-    """key -> values, as they are typed after `key=`; empty where the preset is one run."""
-    files = (place / "experiment" / f"{preset}.yaml" for place in (*own, conf_dir()))
-    if not any("sweeper" in file.read_text(encoding="utf-8") for file in files if file.is_file()):
-        return {}
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            made = compose("train", [f"experiment={preset}", *_further(own)], return_hydra_config=True)
-    except HydraException:
-        return {}  # what is wrong with it is told by the checks
-    return {str(key): str(values) for key, values in (made.hydra.sweeper.get("params") or {}).items()}
-
-
-def _further(folders: Sequence[Path]) -> list[str]:
-    return [f"hydra.searchpath=['file://{folder}']" for folder in folders]
-
-
-def _listed(word: str) -> str:
-    found = _parse([word], [])
-    if not found or not found[0].is_sweep_override() or not found[0].is_discrete_sweep():
-        return word
-    values = list(map(str, _swept(found[0])))
-    return f"{found[0].get_key_element()}={','.join(values)}" if values else word
-
-
-def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
-    """Faults of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir."""
-    faults: list[str] = []
-    for override in _parse(words, []):
-        key = override.key_or_group
-        if key == "hydra.run.dir" and multirun:
-            faults.append("hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH, which will hold them all")
-        elif key == "hydra.sweep.dir" and not multirun:
-            faults.append("hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH for a single run, or add -m")
-        elif key in ("hydra.run.dir", "hydra.sweep.dir"):
-            with checks.gather(faults):
-                checks.folder(key, override.value() if isinstance(override.value(), str) else str(override.value()))
-    return faults
-
-
 def check_words(words: Sequence[str]) -> dict[str, Any]:
     """The configuration of one run as plain values. Raises Faults: unknown options and keys, each with the nearest match."""
     config, faults, _ = examine(words)
@@ -263,7 +119,7 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
     """
     faults: list[str] = []
     chosen, values, hydras, unsure = [], [], [], set()
-    for override in _parse(words, faults):
+    for override in parse(words, faults):
         group = override.key_or_group
         if group.split(".")[0].split("/")[0] == "hydra":
             hydras.append(override.input_line)
@@ -284,8 +140,8 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
                 faults.append(f"this loss has no slot '{slot}': those that read a pool have it, such as loss=soft or loss=slam")
                 return None, faults, 0
         return None, [*faults, f"{' '.join(chosen)} do not go together: {first_line(error)}"], 0
-    if hydras and not _composes([*chosen, *hydras]):
-        faults += [f"'{word}' is unknown to Hydra" for word in hydras if not _composes([*chosen, word])]
+    if hydras and not composes([*chosen, *hydras]):
+        faults += [f"'{word}' is unknown to Hydra" for word in hydras if not composes([*chosen, word])]
     kept = []
     for override in values:
         path = override.key_or_group.split(".")
@@ -296,7 +152,7 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
     try:
         whole = _seeded([*chosen, *kept]) if kept else known
     except (HydraException, OmegaConfBaseException):
-        unfit = [word for word in kept if not _composes([*chosen, word])]
+        unfit = [word for word in kept if not composes([*chosen, word])]
         faults += [_unfit(word, chosen) for word in unfit]
         kept = [word for word in kept if word not in unfit]
         whole = _compose([*chosen, *kept])
@@ -326,12 +182,17 @@ def _seeded(words: Sequence[str]) -> dict[str, Any]:
 @functools.lru_cache(maxsize=64)
 def _composed(words: tuple[str, ...], resolve: bool, own: tuple[Path, ...]) -> dict[str, Any]:
     """Kept, as the combinations of a sweep share most of it."""
+    return plain(whole(words), resolve)
+
+
+def whole(words: Sequence[str]) -> Any:
+    """The composed configuration as Hydra has it, with Hydra's own node and the user's own options."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return plain(compose("train", [*words, *_further(own)], return_hydra_config=True), resolve)
+        return compose("train", [*words, *(f"hydra.searchpath=['file://{folder}']" for folder in own)], return_hydra_config=True)
 
 
-def _composes(words: Sequence[str]) -> bool:
+def composes(words: Sequence[str]) -> bool:
     try:
         _compose(words)
     except (HydraException, OmegaConfBaseException):
@@ -388,14 +249,6 @@ def quiet_hydra(words: Sequence[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
-def sweep_folder(words: Sequence[str]) -> tuple[Path, bool]:
-    """(the folder of a sweep, whether the words name it)"""
-    named = [str(o.value()) for o in _parse(words, []) if o.key_or_group == "hydra.sweep.dir"]
-    if named:
-        return Path(named[-1]), True
-    return SWEEPS / run_name([w for w in own_words(words) if swept_key(w)]), False
-
-
 def in_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
@@ -405,9 +258,14 @@ def one_by_one() -> bool:
     return HydraConfig.get().runtime.choices["launcher"] == HERE and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
 
 
+def working_directory() -> str:
+    """Where the command was given. A process that a launcher has made may stand elsewhere."""
+    return HydraConfig.get().runtime.cwd
+
+
 def output_dir() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
 def task_words() -> list[str]:
-    return list(HydraConfig.get().overrides.task)
+    return [word if word.startswith("hydra") else word.lstrip("+") for word in HydraConfig.get().overrides.task]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,14 @@ def _open(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] 
 
 def _busy(path: Path) -> Sweep:
     raise Fault(f"another process is at work on the sweep in '{path}': wait for it, or choose another folder with hydra.sweep.dir=PATH")
+
+
+def turn(folder: Path) -> AbstractContextManager[Any]:
+    """Held by whoever works in a run's folder. A job of a cluster outlives the command that sent it: a second one for the same folder waits here."""
+    import filelock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(folder / "run.lock")
 
 
 def listed(jobs: Mapping[str, Sequence[str]] | None) -> list[dict[str, Any]] | None:

@@ -1,6 +1,6 @@
 """What a sweep saves: the thirty runs of the README's example in one sweep, against each of them alone with a store of its own.
 
-    python scripts/bench_sweep.py                                   # the digits, as long as by default: about an hour on one core
+    python scripts/bench_sweep.py                                   # the digits, as long as by default: about 40 minutes on one core
     python scripts/bench_sweep.py student_train.steps=200 seeds=2
 
 Every run is a process of its own, one thread each; the sweep comes in the middle of the others, so that a machine that slows down slows both.
@@ -22,8 +22,8 @@ from pathlib import Path
 LOSSES, STUDENTS = ("kd", "slam", "weighted"), ("cnn_small", "cnn_tiny")
 
 
-def kdx(place: Path, *words: str) -> tuple[float, float]:
-    """(wall, processor) seconds of one command in `place`."""
+def kdx(place: Path, *words: str) -> tuple[float, float, str]:
+    """(wall, processor) seconds of one command in `place`, and what it printed."""
     root = Path(__file__).resolve().parent.parent
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
@@ -31,7 +31,7 @@ def kdx(place: Path, *words: str) -> tuple[float, float]:
     if done.returncode:
         sys.exit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.monotonic() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
 
 def accuracies(place: Path) -> dict[str, float]:
@@ -55,10 +55,11 @@ def main(words: list[str]) -> None:
                 place = Path(folder, "sweep")
                 place.mkdir()
                 together = kdx(place, "-m", f"loss={','.join(LOSSES)}", f"student={','.join(STUDENTS)}", f"seed=range({seeds})", *further)
-                print(f"the sweep: {together[0]:.0f} s of wall, {together[1]:.0f} s of processor", flush=True)
+                print(f"{together[2]}\nthe sweep: {together[0]:.0f} s of wall, {together[1]:.0f} s of processor", flush=True)
             own = Path(folder, f"alone-{number}")
             own.mkdir()
-            apart = [a + b for a, b in zip(apart, kdx(own, f"loss={loss}", f"student={student}", f"seed={seed}", *further), strict=True)]
+            one = kdx(own, f"loss={loss}", f"student={student}", f"seed={seed}", *further)
+            apart = [apart[0] + one[0], apart[1] + one[1]]
             alone |= accuracies(own)
         same = sum(accuracies(Path(folder, "sweep")).get(name) == value for name, value in alone.items())
     print(f"{len(jobs)} runs apart: {apart[0]:.0f} s of wall, {apart[1]:.0f} s of processor")

@@ -43,6 +43,7 @@ LAYERS = [
     ["kdx.outlook"],
     ["kdx.words"],
     ["kdx.compose"],
+    ["kdx.combine"],
     ["kdx.report"],
     ["kdx.lineage", "kdx.alike", "kdx.saved"],
     ["kdx.card"],
@@ -67,7 +68,7 @@ TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.
 TORCH_ONLY_INSIDE_FUNCTIONS += ["kdx.forecast", "kdx.outlook"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
-COMPOSERS = ["kdx.compose", "kdx.cli", "kdx.commands"]
+COMPOSERS = ["kdx.compose", "kdx.combine", "kdx.cli", "kdx.commands"]
 UNWANTED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdx import compose
+from kdx import combine, compose
 from kdx.cli import main
 from kdx.commands import _check
 from kdx.commands.list import describe
@@ -97,12 +97,12 @@ def own(tmp_path):
     ],
 )
 def test_a_grid_comes_first_and_gives_way_to_words(own, words, expected):
-    assert compose.gridded(words) == expected
+    assert combine.gridded(words) == expected
 
 
 def test_a_grid_beside_another_preset_is_told(own):
     with pytest.raises(Fault, match=r"experiment=asked has a grid of its own \(loss.temperature, student.hidden\)"):
-        compose.gridded(["experiment=plain,asked"])
+        combine.gridded(["experiment=plain,asked"])
 
 
 def test_the_runs_of_a_grid_are_those_that_hydra_makes(own, tmp_path, monkeypatch):

@@ -348,8 +348,8 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     own = empty / "own/loss/mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("# @package loss\n# KD at a temperature of our own\n_target_: kdx.losses.kd.KD\ntemperature: 3.0\nalpha: 0.5\n")
-    data = ["student=mlp_small", "dataset=folder", "dataset.root=pictures", "dataset.image_size=16", "dataset.labelled=20", "dataset.validation=10", "dataset.test=10",
-            "dataset.unlabelled=null"]  # fmt: skip
+    data = ["student=mlp_small", "dataset=folder", "dataset.root=pictures", "dataset.image_size=16", "dataset.labelled=20",
+            "dataset.validation=10", "dataset.test=10", "dataset.unlabelled=null"]  # fmt: skip
     (first,) = train(*data)
     teacher = load_file(read_run(first).role("teacher").path / "last.safetensors")
     save_file(teacher, "teacher, a=b.safetensors")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdx import compose
+from kdx import combine, compose
 from kdx.faults import Faults
 from kdx.words import use_own
 
@@ -11,8 +11,8 @@ FOLDER = "noisy_student_ablation"
 
 def ablation():
     """name of the file -> what it composes to"""
-    (word,) = compose.spread([f"experiment={FOLDER}"])
-    return {words[0].split("/")[-1]: compose.check_words(words) for words in compose.jobs([word], multirun=True)}
+    (word,) = combine.spread([f"experiment={FOLDER}"])
+    return {words[0].split("/")[-1]: compose.check_words(words) for words in combine.jobs([word], multirun=True)}
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def own(tmp_path):
 
 def test_a_folder_is_spread_and_nothing_else_is(own):
     words = ["experiment=two", "experiment=one", "experiment=two/a", "experiment=none", "seed=two", "store=two", "loss=kd,supervised"]
-    assert compose.spread(words) == ["experiment=two/a,two/b", *words[1:]]  # `one` is a file as well: the file is meant
+    assert combine.spread(words) == ["experiment=two/a,two/b", *words[1:]]  # `one` is a file as well: the file is meant
 
 
 def test_a_folder_without_m_is_told(own):
-    words = compose.spread(["experiment=two", "seed=1"])
-    assert compose.jobs(words, multirun=True) == [["experiment=two/a", "seed=1"], ["experiment=two/b", "seed=1"]]
+    words = combine.spread(["experiment=two", "seed=1"])
+    assert combine.jobs(words, multirun=True) == [["experiment=two/a", "seed=1"], ["experiment=two/b", "seed=1"]]
     with pytest.raises(Faults, match="add -m"):
-        compose.jobs(words, multirun=False)
+        combine.jobs(words, multirun=False)
 
 
 def differences(one, other, path=""):

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdx import compose
+from kdx import combine, compose
 from kdx.faults import Faults
 from kdx.run import all_stored
 from kdx.wiring import Order, examine
@@ -26,16 +26,16 @@ def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """(flags, the words as Hydra takes them, the same with the grid of a preset and every value of a sweep listed)"""
     flags, words = apart(argv)
     use_own(flags)
-    words = compose.spread(compose.plus_less(compose.quote_paths(words)))
+    words = combine.spread(compose.plus_less(compose.quote_paths(words)))
     compose.register_names()
-    return flags, words, compose.listed(compose.gridded(words)) if "--multirun" in flags and compose.all_combinations(words) else words
+    return flags, words, combine.listed(combine.gridded(words)) if "--multirun" in flags and combine.all_combinations(words) else words
 
 
 def check(words: Sequence[str], multirun: bool) -> list[Job]:
     """Every run of the command. Raises Faults with all that is wrong."""
-    combinations, everywhere = compose.combinations(words, multirun)
+    combinations, everywhere = combine.combinations(words, multirun)
     unreadable = bool(everywhere)
-    everywhere += compose.misplaced(words, multirun)
+    everywhere += combine.misplaced(words, multirun)
     jobs: list[Job] = []
     found: list[list[str]] = []
     looked: dict[str, list[str]] = {}

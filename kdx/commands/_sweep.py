@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import compose, sweep
+from kdx import combine, compose, sweep
 from kdx.commands import compare
 from kdx.commands._check import Job, varying
 from kdx.commands._show import table
@@ -28,22 +30,25 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
 
     command: as it was typed. jobs: the runs, checked; of a sweeper that searches the ends of its ranges, as examples.
     """
-    known = compose.all_combinations(words)
-    names = [compose.job_name(number, job.words, len(jobs), keys(words)) for number, job in enumerate(jobs)]
-    path, named = compose.sweep_folder(words)
-    place = sweep.begin(path, command, {n: compose.own_words(j.words) for n, j in zip(names, jobs, strict=True)} if known else None,
+    known = combine.all_combinations(words)
+    names = [combine.job_name(number, job.words, len(jobs), keys(words)) for number, job in enumerate(jobs)]
+    path, named = combine.sweep_folder(words)
+    place = sweep.begin(path, command, {n: combine.own_words(j.words) for n, j in zip(names, jobs, strict=True)} if known else None,
                         {n: j.order for n, j in zip(names, jobs, strict=True)} if known else {}, named=named)  # fmt: skip
-    further = [f"hydra.sweep.dir={quoted(str(place.path))}", f"hydra.sweep.subdir={compose.subdir(len(jobs) if known else None, keys(words))}"]
+    further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={combine.subdir(len(jobs) if known else None, keys(words))}"]
     stores = sorted({str(job.order.store) for job in jobs})
     try:
         if known:
             left = [name for name, job in zip(names, jobs, strict=True) if not (place.resumed and sweep.is_done(place.path / name, job.order))]
             announce(place, len(jobs), len(left))
             if left:
-                launch([*flags, *words, *further])
+                launch([*flags, *combine.for_hydra(words), *further])
         else:
+            quiet_search()
             print(f"a search in {os.path.relpath(place.path)}", flush=True)
-            launch([*flags, *words, *further])
+            launch([*flags, *combine.for_hydra(words), *further])
+        if "ray" in sys.modules:
+            time.sleep(1)  # Ray hands on what its workers print a moment later
     except KeyboardInterrupt:
         interrupted(place, stores, command)
         return 130
@@ -56,9 +61,16 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
     return conclude(place, command)
 
 
+def quiet_search() -> None:
+    """Optuna tells of every study and every failed trial in lines of its own: the runs' lines and the end say it."""
+    if importlib.util.find_spec("optuna"):
+        logging = importlib.import_module("optuna.logging")
+        logging.set_verbosity(logging.ERROR)
+
+
 def keys(words: Sequence[str]) -> list[str]:
     """The keys that have several values, which name the runs."""
-    return [key for word in words if (key := compose.swept_key(word))]
+    return [key for word in words if (key := combine.swept_key(word))]
 
 
 def announce(place: Sweep, whole: int, left: int) -> None:
@@ -106,9 +118,11 @@ def teller(path: Path, words: Sequence[str]) -> Alone | InSweep:
     """How the run in `path` is told of. Also called in a process that a launcher has made."""
     if not compose.in_sweep():
         return Alone()
-    told = (sweep.read(path.parent / sweep.NAME) or {}).get("jobs")
+    document = sweep.read(path.parent / sweep.NAME) or {}
+    told = document.get("jobs")
     if told is None:
-        return InSweep(" ".join(words), compose.one_by_one())
+        typed = document.get("command") or []
+        return InSweep(" ".join(["trial", path.name.partition("_")[0], *(w for w in words if w not in typed)]), compose.one_by_one())
     number = next((i for i, job in enumerate(told) if job["folder"] == path.name), None)
     if number is None:
         return InSweep(path.name, compose.one_by_one())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 from kdx.artifact import MANIFEST
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
-from kdx.disk import write_atomically
+from kdx.disk import read_json, write_atomically
 from kdx.faults import Fault
 from kdx.folders import Run, read_run
 from kdx.report import rows
@@ -176,10 +175,10 @@ def _manifest(run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | Non
         file = store / stage / key / MANIFEST
         if file not in manifests:
             try:
-                read = json.loads(file.read_text(encoding="utf-8"))
+                read = read_json(file)
                 hashes = [f["sha256"] for f in read["files"].values()]
                 manifests[file] = read if isinstance(read["code"], str) and all(isinstance(h, str) for h in hashes) else None
-            except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            except (Fault, LookupError, TypeError, AttributeError):
                 manifests[file] = None  # not here, or damaged: then this is not known
         if manifests[file]:
             return manifests[file]

@@ -56,14 +56,14 @@ def is_run(target: Path) -> bool:
 
 def order_of(words: Words, seed: int) -> Any:
     """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student the model."""
-    from kdx import compose
+    from kdx import combine, compose
     from kdx.wiring import wire
 
     composed = [f"student{word.removeprefix('model')}" if word.startswith("model") else word for word in words.composed]
     if not any(word.startswith("seed=") for word in composed):
         composed.append(f"seed={seed}")
     composed = compose.quote_paths(composed)
-    if len(compose.jobs(composed, multirun=True)) > 1:
+    if len(combine.jobs(composed, multirun=True)) > 1:
         raise Fault("kdx evaluate takes one value of each key; quote a value that holds a comma")
     try:
         return wire(compose.check_words(composed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx import compose
+from kdx import combine
 from kdx.commands._check import check, read
 from kdx.commands._show import table
 from kdx.faults import Fault
@@ -38,8 +38,8 @@ def main(argv: Sequence[str]) -> int:
     from kdx.outlook import look_ahead
 
     with Telling() as telling:
-        plan = {"command": ["kdx", "plan", *argv], **look_ahead(((compose.own_words(job.words), job.order) for job in jobs), telling)}
-    if "--multirun" in flags and not compose.all_combinations(words):
+        plan = {"command": ["kdx", "plan", *argv], **look_ahead(((combine.own_words(job.words), job.order) for job in jobs), telling)}
+    if "--multirun" in flags and not combine.all_combinations(words):
         plan["searched"] = "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
     show(plan)
     if file:

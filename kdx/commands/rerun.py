@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import alike, checks, compose, saved
+from kdx import alike, checks, combine, compose, saved
 from kdx.alike import Likeness
 from kdx.commands._show import table
 from kdx.commands._tell import Alone
@@ -129,7 +129,7 @@ def settled_there(run: Run) -> dict[str, Any]:
 def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tuple[Order, list[str]]:
     """(the run's own order with its output here, notes). Raises Faults with all that is wrong, as kdx train would."""
     given = quote_paths(words.composed)
-    if len(compose.jobs(given, multirun=True)) > 1:
+    if len(combine.jobs(given, multirun=True)) > 1:
         raise Fault("kdx rerun takes one value of each key; quote a value that holds a comma")
     config, faults, notes = saved.restore(run.document["config"], given, settled)
     if config is None or faults:

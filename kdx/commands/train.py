@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 
-from kdx import compose, sweep
+from kdx import combine, compose, sweep
 from kdx.commands import _sweep
 from kdx.commands._check import check, read
 from kdx.commands._tell import Alone, InSweep
@@ -50,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 def tell_of_grid(words: Sequence[str]) -> None:
     """A preset with a grid gives a single run without -m, which is no fault and hardly what was meant."""
     for preset in (w.partition("=")[2] for w in words if w.startswith("experiment=")):
-        if grid := compose.grid_of(preset):
+        if grid := combine.grid_of(preset):
             print(f"experiment={preset} is a grid of {', '.join(grid)}: this is one run of it, add -m to run them all", file=sys.stderr)
 
 
@@ -78,11 +80,13 @@ def task(config: Any) -> float:
 
     Returns what a sweeper that searches makes small: see `_sweep.validation_error`.
     """
+    os.chdir(compose.working_directory())
     order, path, words = wire(compose.plain(config)), compose.output_dir(), compose.task_words()
-    if compose.in_sweep() and sweep.is_done(path, order):
-        codes.append(0)
-    else:
-        codes.append(run(order, path, words, _sweep.teller(path, words)))
+    with sweep.turn(path) if compose.in_sweep() else nullcontext():
+        if compose.in_sweep() and sweep.is_done(path, order):
+            codes.append(0)
+        else:
+            codes.append(run(order, path, words, _sweep.teller(path, words)))
     if codes[-1] == INTERRUPTED:
         raise KeyboardInterrupt
     if codes[-1] == UNREAD and compose.in_sweep():

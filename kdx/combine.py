@@ -1,0 +1,183 @@
+"""The words of a sweep: which runs they stand for, what these are called and where they go. Hydra then runs exactly these."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from kdx import checks, compose
+from kdx.compose import GRID
+from kdx.faults import Fault, Faults
+from kdx.locate import conf_dir
+from kdx.words import groups, options_of, own
+
+SWEEPS = Path("outputs/sweeps")
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """An option that is a folder of options stands for all of them, one run each: experiment=ablation is experiment=ablation/a,ablation/b."""
+    return [_spread(word) for word in words]
+
+
+def _spread(word: str) -> str:
+    group, _, value = word.partition("=")
+    if group not in groups() or not value:
+        return word
+    inside = sorted(option for option in options_of(group) if option.startswith(f"{value}/"))
+    return f"{group}={','.join(inside)}" if inside and value not in options_of(group) else word
+
+
+def gridded(words: Sequence[str]) -> list[str]:
+    """The words of a sweep with the grid of its preset, which a file of conf/experiment has under `hydra.sweeper.params` (key: values, as typed).
+
+    A key of the grid that the words name has the values that they give. The grid comes first, as Hydra has it, so that both number the runs
+    alike. Raises Fault where several presets are named and one has a grid.
+    """
+    named = [w.partition("=")[2] for w in words if w.startswith("experiment=")]
+    several = [option for option in (named[-1].split(",") if named else []) if option in options_of("experiment")]
+    if len(several) > 1:
+        for option in several:
+            if grid_of(option):
+                raise Fault(f"experiment={option} has a grid of its own ({', '.join(grid_of(option))}): run it without the other experiments")
+    grid = {key: f"{key}={values}" for key, values in grid_of(several[0]).items()} if len(several) == 1 else {}
+    given = {key: word for word in words if (key := word.partition("=")[0]) in grid}
+    return [*(grid | given).values(), *(word for word in words if word.partition("=")[0] not in grid)]
+
+
+def grid_of(preset: str) -> dict[str, str]:
+    """key -> values, as they are typed after `key=`; empty where the preset is one run."""
+    files = (place / "experiment" / f"{preset}.yaml" for place in (*own, conf_dir()))
+    if not any("sweeper" in file.read_text(encoding="utf-8") for file in files if file.is_file()):
+        return {}
+    try:
+        made = compose.whole([f"experiment={preset}"])
+    except HydraException:
+        return {}  # what is wrong with it is told by the checks
+    return {str(key): str(values) for key, values in (made.hydra.sweeper.get("params") or {}).items()}
+
+
+def listed(words: Sequence[str]) -> list[str]:
+    """Words with several values as plain lists of them, key=a,b,c: from here on everybody sees the same ones in the same order."""
+    return [_listed(word) for word in words]
+
+
+def _listed(word: str) -> str:
+    found = compose.parse([word], [])
+    if not found or not found[0].is_sweep_override() or not found[0].is_discrete_sweep():
+        return word
+    values = list(map(str, _swept(found[0])))
+    return f"{found[0].get_key_element()}={','.join(values)}" if values else word
+
+
+def jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
+    """The overrides of each run: one, or every combination of a sweep. Raises Faults."""
+    found, faults = combinations(words, multirun)
+    if faults:
+        raise Faults(faults)
+    return found
+
+
+def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]], list[str]]:
+    """(the overrides of each run, faults). A word with a fault is left out, so that the others can be looked at as well.
+
+    Of a sweeper that searches: the runs at the ends of its ranges, as examples.
+    """
+    choices, faults = [], []
+    grid = all_combinations(words)
+    for override in compose.parse(words, faults):
+        if not override.is_sweep_override():
+            choices.append([override.input_line])
+        elif not multirun:
+            faults.append(f"'{override.input_line}' names several values; add -m to run them all, or quote a value that holds a comma")
+        elif not override.is_discrete_sweep() and not grid:
+            choices.append([f"{override.get_key_element()}={end}" for end in (override.value().start, override.value().end)])
+        elif not override.is_discrete_sweep():
+            faults.append(f"'{override.input_line}' names a range without steps; list the values: {override.key_or_group}=1,2,3, or search with sweeper=optuna")
+        else:
+            choices.append([f"{override.get_key_element()}={value}" for value in _swept(override)])
+    return [list(c) for c in itertools.product(*choices)], faults
+
+
+def _swept(override: Override) -> list[str]:
+    value = override.value()
+    return sorted(value.filter(options_of(override.key_or_group))) if isinstance(value, Glob) else list(override.sweep_string_iterator())
+
+
+def swept_key(word: str) -> str | None:
+    """The key of a word that stands for several values; None of any other, and of one that cannot be read."""
+    found = compose.parse([word], [])
+    return found[0].get_key_element().lstrip("+") if found and found[0].is_sweep_override() else None
+
+
+def all_combinations(words: Sequence[str]) -> bool:
+    """Whether the runs of a sweep are known beforehand: not where the words name a sweeper that searches."""
+    return not any(w.lstrip("+").partition("=")[0] in ("sweeper", "hydra/sweeper") and w.partition("=")[2] not in (GRID, "basic") for w in words)
+
+
+def own_words(words: Sequence[str]) -> list[str]:
+    """Without those that only say how a sweep is run."""
+    return [w for w in words if not re.match(r"^\+*(hydra|launcher|sweeper)\b", w)]
+
+
+def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
+    """Faults of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir."""
+    faults: list[str] = []
+    for override in compose.parse(words, []):
+        key = override.key_or_group
+        if key == "hydra.run.dir" and multirun:
+            faults.append("hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH, which will hold them all")
+        elif key == "hydra.sweep.dir" and not multirun:
+            faults.append("hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH for a single run, or add -m")
+        elif key in ("hydra.run.dir", "hydra.sweep.dir"):
+            with checks.gather(faults):
+                checks.folder(key, override.value() if isinstance(override.value(), str) else str(override.value()))
+    return faults
+
+
+def for_hydra(words: Sequence[str]) -> list[str]:
+    """The words of a sweep as Hydra can take them.
+
+    Hydra first composes what does not vary, without the options that do: with loss=slam,weighted the default loss, which may not have the key or
+    the slot that another word sets. Such a key is added to it, and such a slot is left to the runs, as if it varied among one option.
+    """
+    steady = [word for word in words if not swept_key(word)]
+    if compose.composes(steady):
+        return list(words)
+    options = [w for w in steady if (conf_dir() / w.partition("=")[0].partition("@")[0]).is_dir()]
+    base = [w for w in options if "@" not in w]
+    return [word if word not in steady or word in base or word.startswith("hydra") or compose.composes([*base, word])
+            else "{}=choice({})".format(*word.split("=", 1)) if word in options else f"++{word}" for word in words]  # fmt: skip
+
+
+def sweep_folder(words: Sequence[str]) -> tuple[Path, bool]:
+    """(the folder of a sweep, whether the words name it)"""
+    named = [str(o.value()) for o in compose.parse(words, []) if o.key_or_group == "hydra.sweep.dir"]
+    if named:
+        return Path(named[-1]), True
+    return SWEEPS / compose.run_name([w for w in own_words(words) if swept_key(w)]), False
+
+
+def job_name(number: int, words: Sequence[str], whole: int | None = None, swept: Sequence[str] = ()) -> str:
+    """The folder of one run of a sweep: its number, padded to the width of the last of `whole`, and its words, of `swept` keys only where given."""
+    told = [w for w in words if w.partition("=")[0].lstrip("+") in swept] if swept else words
+    return f"{number:0{len(str(whole - 1)) if whole else 1}}_{compose.slug(told)}".rstrip("_")
+
+
+def subdir(whole: int | None, swept: Sequence[str]) -> str:
+    """The value of hydra.sweep.subdir that gives these names."""
+    return f"'${{kdx_job_name:${{hydra:job.num}},${{hydra:overrides.task}},{' '.join([str(whole or 0), *swept])}}}'"
+
+
+def _job_name(number: int, words: Sequence[str], more: str = "0") -> str:
+    whole, *swept = str(more).split()
+    return job_name(number, words, int(whole) or None, swept)
+
+
+# Here and not in a function: a process that a launcher makes knows it by importing this.
+OmegaConf.register_new_resolver("kdx_job_name", _job_name, replace=True)
