@@ -17,8 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TO = ROOT / "docs/examples"
-QUESTIONS = {"which_temperature": None, "which_loss": "loss=hard", "how_small": None, "how_many_labels": None,
-             "how_much_noise": "experiment=how_much_noise/no_noise", "assistant": "experiment=assistant/direct"}  # fmt: skip
+QUESTIONS = {"which_temperature": [], "which_loss": ["loss=hard"], "how_small": [], "how_many_labels": [],
+             "how_much_noise": ["experiment=how_much_noise/no_noise"],
+             "assistant": ["experiment=assistant/direct", "experiment=assistant/direct_longer"]}  # fmt: skip
 """The presets, and what their rows are compared with beside the student alone."""
 WORDS = ["seed=range(300,303)", "device=cpu", "device.threads=1"]
 
@@ -36,11 +37,11 @@ def report(question: str, sweep: Path) -> None:
     from kdx.cli import main
 
     command = [w for w in json.loads((sweep / "sweep.json").read_text())["command"] if w.partition("=")[0] not in ("store", "hydra.sweep.dir")]
-    command = [word.replace("--multirun", "-m") for word in command]
+    command = [f"experiment={question}" if w.startswith("experiment=") else w.replace("--multirun", "-m") for w in command]
     runs = [json.loads(file.read_text()) for file in sorted(sweep.glob("*/run.json"))]
     commits = sorted({str(run["environment"].get("commit"))[:12] for run in runs})
     tables = [f"Made by `{shlex.join(command)}` and `scripts/examples.py {question}`; code of the runs: {', '.join(commits)}."]
-    for reference in dict.fromkeys((None, QUESTIONS[question])):
+    for reference in (None, *QUESTIONS[question]):
         more = [f"reference={reference}"] if reference else [f"html={TO / question}.html"]
         part = TO / f"{question}.part"
         if main(["compare", str(sweep), "sort=name", f"md={part}", *more]):

@@ -25,11 +25,11 @@ body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "D
 h1 { font-size: 1.5rem; margin-bottom: .2rem; }
 h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .45rem; border-bottom: 1px solid var(--grid); text-align: right; white-space: nowrap; }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .35rem; border-bottom: 1px solid var(--grid); text-align: right; white-space: nowrap; }
 th { vertical-align: bottom; }
 th.name, td.name { text-align: left; }
-td.name { font-family: ui-monospace, "DejaVu Sans Mono", monospace; white-space: normal; min-width: 16rem; overflow-wrap: anywhere; }
+td.name { font-family: ui-monospace, "DejaVu Sans Mono", monospace; white-space: normal; min-width: 16rem; overflow-wrap: break-word; }
 tbody tr:hover { background: var(--soft); }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid currentColor; }
