@@ -187,7 +187,7 @@ def test_a_word_that_is_wrong_is_told_in_one_line(told, line, says):
             "pseudo_label.views=0 student_train.augment=[foo,affine] teacher_pretrain.length=5 student.dropout=2 dataset.image_size=0",
             [
                 "device.threads must be at least 1 and at most 4096; given: 0",
-                "device.workers must be at least 0; given: -1",
+                "device.workers must be at least 0 and at most 4096; given: -1",
                 "device.compile must be true or false; given: 3",
                 "device.checkpoint_seconds must be at least 0; given: -1",
                 "pseudo_label.mode has no option 'foo'; one of: auto, live, stored",
