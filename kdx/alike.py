@@ -101,7 +101,7 @@ def other_keys(recorded: Run, now: Run) -> Iterator[tuple[str, str]]:
             yield name, "only there" if name in recorded.stages else "only here"
         elif recorded.stages[name] != now.stages[name]:
             whole = [manifest(run, name) for run in (recorded, now)]
-            yield name, "; ".join(_why(*(entry[name] for entry in entries), *whole)) or "its artifact is not here, so it cannot be told why"
+            yield name, "; ".join(_why(*(entry[name] for entry in entries), *whole)) or "it cannot be told: its artifact is not here"
 
 
 def _why(told: Mapping, tells: Mapping, there: Mapping | None, here: Mapping | None) -> Iterator[str]:
@@ -114,7 +114,10 @@ def _why(told: Mapping, tells: Mapping, there: Mapping | None, here: Mapping | N
         yield from _inputs(there["inputs"], here["inputs"], "")
         return
     sources = [entry.get("sources") if isinstance(entry.get("sources"), Mapping) else {} for entry in (told, tells)]
-    yield from (f"other data: {name}" for name in sources[1] if name in sources[0] and sources[0][name] != sources[1][name])
+    others = [name for name in sources[1] if name in sources[0] and sources[0][name] != sources[1][name]]
+    yield from (f"other data: {name}" for name in others)
+    if not others and old is not None and old == (here or tells).get("code"):
+        yield "the same code: its settings, or what it was made from"
 
 
 def _inputs(there: Any, here: Any, name: str) -> Iterator[str]:

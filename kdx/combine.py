@@ -63,8 +63,9 @@ def grid_of(preset: str) -> dict[str, str]:
 
 
 def listed(words: Sequence[str]) -> list[str]:
-    """Words with several values as plain lists of them, key=a,b,c: from here on everybody sees the same ones in the same order."""
-    return [_listed(word) for word in words]
+    """Words with several values as plain lists of them, key=a,b,c, and of a key that is given twice the last: from here on everybody sees the
+    same ones in the same order."""
+    return list({word.partition("=")[0].lstrip("+"): _listed(word) for word in words}.values())
 
 
 def _listed(word: str) -> str:

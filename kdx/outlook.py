@@ -262,7 +262,7 @@ def rules(survey: Survey, job: Job) -> list[str]:
     """The protocol of a run, which a comparison must agree on, in words."""
     told, plan, counts = protocol(job.order, None), job.order.plan, job.data["counts"]
     found = [f"splits of {job.order.config['choices']['dataset']}, drawn by the seed: {counts['labelled']:,} labelled, {counts['unlabelled']:,} in the "
-             f"pool without, {counts['validation']:,} validation, {counts['test']:,} test",
+             f"pool, without labels, {counts['validation']:,} validation, {counts['test']:,} test",
              f"selection: {told['selection']}; the table shows the {told['headline']} weights",
              f"test split: {told['test']}",
              f"matched baseline: {told['baseline'] or 'none (baseline=false)'}"]  # fmt: skip

@@ -86,8 +86,8 @@ def ask(told, line: str, *says: str) -> None:
         ("loss=kb", ["loss has no option 'kb'; one of: "]),
         ("student=mobilnet", ["student has no option 'mobilnet'; did you mean 'mobilenet'?"]),
         ("los=kd", ["'los' is no key; did you mean 'loss'?"]),
-        ("+foo=1", ["'foo' is no key; one of: allow, augment, baseline"]),
-        ("++foo=1", ["'foo' is no key; one of: allow, augment, baseline"]),
+        ("+foo=1", ["'foo' is no key; one of: allow, assistants, augment, baseline"]),
+        ("++foo=1", ["'foo' is no key; one of: allow, assistants, augment, baseline"]),
         ("foo.bar=1", ["'foo' is no key"]),
         ("loss.temprature=2", ["'loss.temprature' is no key of loss=kd; did you mean 'loss.temperature'?"]),
         ("+loss.temprature=2", ["'loss.temprature' is no key of loss=kd; did you mean 'loss.temperature'?"]),
@@ -186,8 +186,8 @@ def test_a_word_that_is_wrong_is_told_in_one_line(told, line, says):
             "device.threads=0 device.workers=-1 device.compile=3 device.checkpoint_seconds=-1 pseudo_label.mode=foo pseudo_label.limit=abc "
             "pseudo_label.views=0 student_train.augment=[foo,affine] teacher_pretrain.length=5 student.dropout=2 dataset.image_size=0",
             [
-                "device.threads must be at least 1; given: 0",
-                "device.workers must be at least 0; given: -1",
+                "device.threads must be at least 1 and at most 4096; given: 0",
+                "device.workers must be at least 0 and at most 4096; given: -1",
                 "device.compile must be true or false; given: 3",
                 "device.checkpoint_seconds must be at least 0; given: -1",
                 "pseudo_label.mode has no option 'foo'; one of: auto, live, stored",

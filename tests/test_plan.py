@@ -132,7 +132,7 @@ def test_a_plan_writes_nothing_but_the_file_asked_for(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert main(["plan", *SHORT]) == 0 and list(tmp_path.iterdir()) == []
     told = capsys.readouterr().out
-    for part in ("| student-train ", "classes: 10", "1x16x16", "in the pool without", "matched baseline: the distilled"):
+    for part in ("| student-train ", "classes: 10", "1x16x16", "in the pool, without labels", "matched baseline: the distilled"):
         assert part in told
     assert "distillation : labels = 1 : " in told and told.count(" miss |") == 7
     assert main(["plan", *SHORT, "--json", "a.json"]) == 0 and [p.name for p in tmp_path.iterdir()] == ["a.json"]

@@ -171,13 +171,15 @@ def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, c
     shutil.move("outputs/store", "kept")
     stages, results, environment = (document()[key] for key in ("stages", "results", "environment"))
     stages[3] |= {"key": "1" * 64, "code": "2" * 64}
-    stages[0] |= {"key": "3" * 64, "sources": {"dataset.root": "4" * 64}}
+    stages[1] |= {"key": "3" * 64}
+    stages[2] |= {"key": "4" * 64, "code": None}
     results["gain"] = 7
     environment["settled"] |= {"torch": "1.0", "threads": 1}
     change(stages=stages, results=results, environment=environment | {"commit": "older"})
     found = rerun("store=kept", code=1)
     assert {"name": "student-train", "why": "other code"} in found["stages"]
-    assert found["stages"][0] == {"name": "prepare", "why": "its artifact is not here, so it cannot be told why"}
+    assert {"name": "teacher-pretrain", "why": "the same code: its settings, or what it was made from"} in found["stages"]
+    assert {"name": "pseudo-label", "why": "it cannot be told: its artifact is not here"} in found["stages"]
     assert [row["what"] for row in found["environment"]] == ["commit", "torch"]
     said = capsys.readouterr().out
     assert "1.0" in said and "other code" in said

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+import filelock
 import pytest
 
-from kdx import compose, sweep, turns
+from kdx import combine, compose, sweep, turns
 from kdx.cli import main
 from kdx.commands._check import by_combination
 from kdx.commands._sweep import validation_error
@@ -89,6 +91,25 @@ def test_a_finished_figure_is_never_replaced(swept, tmp_path, monkeypatch):
         sweep.begin(old, ["kdx"], {"0_else": ["loss=kd"]}, {}, named=True)
 
 
+def test_two_processes_never_work_on_one_run(tmp_path, monkeypatch):
+    """Jobs of a cluster outlive the command that handed them in: the same command again makes others, which wait."""
+    with sweep.turn(tmp_path / "run"), pytest.raises(filelock.Timeout):
+        filelock.FileLock(tmp_path / "run/run.lock", timeout=0).acquire()
+    taken = []
+    monkeypatch.setattr(sweep, "turn", lambda folder: taken.append(folder.name) or nullcontext())
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "-m", "seed=0,1", "stages=[teacher_pretrain]", *SHORT]) == 0
+    assert taken == ["0_seed-0", "1_seed-1"]
+
+
+def test_a_key_that_only_the_options_named_have_is_set(tmp_path, monkeypatch):
+    """Hydra composes what does not vary without the options that do, and the default loss has neither the key nor the slot."""
+    words = ["loss=slam,weighted", "loss.weights=debiased", "loss.no_key_of_kd=3", "seed=0,1"]
+    words = combine.for_hydra(compose.plus_less(words))
+    assert words == ["loss=slam,weighted", "weights@loss.weights=choice(debiased)", "++loss.no_key_of_kd=3", "seed=0,1"]
+    assert combine.for_hydra(["loss=slam", "seed=0,1"]) == ["loss=slam", "seed=0,1"]
+
+
 FRAGILE = """
 from kdx.core import Objective, Outcome
 from kdx.functional import cross_entropy
@@ -140,6 +161,10 @@ def test_faults_of_all_combinations_are_told_together_by_combination(tmp_path, m
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
+def test_of_a_key_given_twice_the_last_word_counts():
+    assert combine.listed(["seed=range(2)", "loss=kd", "seed=3,4", "loss=soft,hard", "loss.hard=true"]) == ["seed=3,4", "loss=soft,hard", "loss.hard=true"]
+
+
 def test_which_combinations_have_a_fault():
     combinations = [[f"a={a}", f"b={b}", "c=0"] for a in (1, 2) for b in (1, 2, 3)]
     assert by_combination(combinations, [["bad"]] * 6) == ["bad"]
@@ -161,7 +186,7 @@ def test_a_range_needs_a_sweeper_that_searches_and_a_plugin_is_named_when_it_is_
 def test_a_search_makes_the_students_error_on_validation_small():
     results = {"headline": "last", "student": {"last": {"validation": {"accuracy": 0.9, "n": 10}, "test": {"accuracy": 0.1, "n": 10}}}}
     assert validation_error({"results": results}) == pytest.approx(0.1)
-    assert validation_error({"results": None}) != validation_error(None)  # both nan
+    assert validation_error({"results": None}) is validation_error(None) is None
 
 
 def test_a_seed_set_afterwards_is_the_seed_that_hydra_sets():

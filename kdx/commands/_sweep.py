@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import shlex
 import sys
@@ -129,8 +128,11 @@ def teller(path: Path, words: Sequence[str]) -> Alone | InSweep:
     return InSweep(f"{number + 1}/{len(told)} {' '.join(varying([job['words'] for job in told])[number])}".rstrip(), compose.one_by_one())
 
 
-def validation_error(document: Mapping[str, Any] | None) -> float:
-    """Of the distilled student, by the weights that the run shows; nan where there is none. What a search makes small: no figure of the test split."""
+def validation_error(document: Mapping[str, Any] | None) -> float | None:
+    """Of the distilled student, by the weights that the run shows; None where there is none: a trial that failed.
+
+    What a search makes small: no figure of the test split.
+    """
     results = (document or {}).get("results") or {}
     found = metric(results, "student", results.get("headline") or "last", "validation", "accuracy")
-    return math.nan if found is None else 1 - found
+    return None if found is None else 1 - found

@@ -75,7 +75,7 @@ def quiet_writers() -> None:
     threading.excepthook = lambda failure: None if issubclass(failure.exc_type, OSError) else threading.__excepthook__(failure)
 
 
-def task(config: Any) -> float:
+def task(config: Any) -> float | None:
     """One run, from a configuration that has been checked. Records its failure and never raises, so that a sweep goes on: but not if interrupted.
 
     Returns what a sweeper that searches makes small: see `_sweep.validation_error`.
