@@ -1,6 +1,6 @@
 """The reports of docs/examples: the preset of each question run, and compared. What the store has is not run again.
 
-    python scripts/examples.py                                     # all six, seeds 300 to 302, one thread: about COST on one quiet core
+    python scripts/examples.py                                     # all six, seeds 300 to 302, one thread: some 40 minutes of one core
     python scripts/examples.py which_loss assistant 'seed=range(400,405)'
 
 Names of presets choose among them; words of kdx train are handed on to it. Runs and store lie in outputs/examples. With sweeps=FOLDER the

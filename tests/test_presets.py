@@ -44,7 +44,7 @@ def test_each_says_what_it_answers_costs_and_the_command_which_passes_the_checks
 
 def test_each_of_their_files_is_told_by_kdx_list():
     named = [option for option in options_of("experiment") if option.split("/")[0] in QUESTIONS]
-    assert len(named) == 4 + 7 + 3
+    assert len(named) == 4 + 5 + 3
     assert all(len(describe(CONF / f"{option}.yaml")) > 30 for option in named)
 
 
@@ -123,3 +123,16 @@ def test_a_grid_without_m_is_told(own, capsys):
     assert capsys.readouterr().err == ""
     tell_of_grid(["seed=1", "experiment=asked"])
     assert "experiment=asked is a grid of loss.temperature, student.hidden: this is one run of it, add -m" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_each_is_answered_in_the_examples(question):
+    """The table says what it was made by, its rows are those of the preset with three seeds each, and the page goes by itself."""
+    examples = CONF.parents[1] / "docs/examples"
+    table = (examples / f"{question}.md").read_text()
+    assert re.match(rf"Made by `kdx train -m experiment={question} .*`; code of the runs: [0-9a-f]{{12}}\.\n", table)
+    body = [line.split(" | ")[1] for line in table.split("\n\n")[2].splitlines()[2:]]
+    assert body == ["3"] * int(head(question)["Cost"].split()[0])
+    page = (examples / f"{question}.html").read_bytes()
+    assert b"<h1>Comparison of runs</h1>" in page and len(page) < 300_000
+    assert f"]({question}.md)" in (examples / "README.md").read_text() and f"]({question}.html)" in (examples / "README.md").read_text()
