@@ -125,7 +125,7 @@ def test_a_grid_without_m_is_told(own, capsys):
     assert "experiment=asked is a grid of loss.temperature, student.hidden: this is one run of it, add -m" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("question", [question for question in QUESTIONS if question != "how_much_noise"])  # its report is still to be made
+@pytest.mark.parametrize("question", QUESTIONS)
 def test_each_is_answered_in_the_examples(question):
     """The table says what it was made by, its rows are those of the preset with three seeds each, and the page goes by itself."""
     examples = CONF.parents[1] / "docs/examples"
