@@ -58,13 +58,17 @@ def taught(done: Mapping[str, Artifact]) -> Iterator[dict[str, Artifact | None]]
             yield {"answers": done[f"pseudo-label{end}"], "rows": done.get(f"choose{end}"), "student": student}
 
 
+def stored(order: Order) -> Artifact | None:
+    """The evaluation of the run, where the store has all of it; None where something would be computed."""
+    try:
+        return perform(order, Listener(), peek=True)[0]
+    except (Miss, Fault, OSError, ValueError, KeyError):  # a file that is missing or damaged is told by those who can mend it
+        return None
+
+
 def all_stored(order: Order) -> bool:
     """Whether the run would compute nothing."""
-    try:
-        perform(order, Listener(), peek=True)
-    except (Miss, Fault, OSError, ValueError, KeyError):  # a file that is missing or damaged is told by those who can mend it
-        return False
-    return True
+    return stored(order) is not None
 
 
 def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from typing import Any
 
 from kdx.disk import read_json, write_atomically
 from kdx.faults import Fault
-from kdx.run import perform
+from kdx.run import stored
 from kdx.stages import EVALUATE
-from kdx.store import Listener, Miss
 from kdx.wiring import Order
 
 NAME = "sweep.json"
@@ -22,12 +21,14 @@ NAME = "sweep.json"
 
 @dataclass(frozen=True)
 class Sweep:
-    """A folder that no other process writes to while `lock` is held. jobs: folder -> words, in order; None: a sweeper makes them up as it goes."""
+    """A folder that no other process writes to while `lock` is held. jobs: folder -> words, in order; None: a sweeper makes them up as it goes.
+    done: the jobs that were finished when it was opened."""
 
     path: Path
     jobs: Mapping[str, Sequence[str]] | None
     lock: Any
     resumed: bool
+    done: frozenset[str]
 
     def runs(self) -> dict[str, dict[str, Any] | None]:
         """folder -> its run.json; None where there is none yet, or none that can be read."""
@@ -46,16 +47,23 @@ def begin(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] 
         if told and (jobs is None or told.get("jobs") != listed(jobs)):
             raise Fault(f"'{path}' holds another sweep ({' '.join(map(str, told.get('command') or []))}): choose another folder with hydra.sweep.dir=PATH, "
                         "or leave that out")  # fmt: skip
-        return _open(path, command, jobs, resumed=told is not None) or _busy(path)
+        done = _done(path, orders) if told else frozenset()
+        return _open(path, command, jobs, resumed=told is not None, done=done) or _busy(path)
     for other in sorted(path.parent.glob(f"*/{NAME}"), reverse=True) if jobs is not None else []:
-        if (read(other) or {}).get("jobs") == listed(jobs) and all(up_to_date(other.parent / name, order) for name, order in orders.items()):
-            found = _open(other.parent, command, jobs, resumed=True)
-            if found:
-                return found
-    return _open(path, command, jobs, resumed=False) or _busy(path)
+        if (read(other) or {}).get("jobs") == listed(jobs):
+            done = _done(other.parent, orders)
+            if all(name in done or not finished(read(other.parent / name / "run.json")) for name in orders):
+                found = _open(other.parent, command, jobs, resumed=True, done=done)
+                if found:
+                    return found
+    return _open(path, command, jobs, resumed=False, done=frozenset()) or _busy(path)
 
 
-def _open(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] | None, *, resumed: bool) -> Sweep | None:
+def _done(path: Path, orders: Mapping[str, Order]) -> frozenset[str]:
+    return frozenset(name for name, order in orders.items() if is_done(path / name, order))
+
+
+def _open(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] | None, *, resumed: bool, done: frozenset[str]) -> Sweep | None:
     """None where another process is at work in it."""
     import filelock
 
@@ -69,7 +77,7 @@ def _open(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] 
         return None
     except OSError as error:
         raise Fault(f"the sweep's folder cannot be written: {error.strerror or error} ('{error.filename}'); set hydra.sweep.dir=PATH") from error
-    return Sweep(path, jobs, lock, resumed)
+    return Sweep(path, jobs, lock, resumed, done)
 
 
 def _busy(path: Path) -> Sweep:
@@ -106,11 +114,6 @@ def is_done(folder: Path, order: Order) -> bool:
     return finished(document) and key_in(document) == key_today(order)
 
 
-def up_to_date(folder: Path, order: Order) -> bool:
-    """Whether nothing would be lost if `order` ran in this folder."""
-    return not finished(read(folder / "run.json")) or is_done(folder, order)
-
-
 def key_in(document: Mapping[str, Any]) -> str | None:
     """Of the run's evaluation, which all that it has made goes into."""
     stages = document.get("stages")
@@ -120,7 +123,5 @@ def key_in(document: Mapping[str, Any]) -> str | None:
 
 def key_today(order: Order) -> str | None:
     """The same of the run that `order` asks for; None where the store does not have all of it."""
-    try:
-        return perform(order, Listener(), peek=True)[0].key
-    except (Miss, Fault, OSError, ValueError, KeyError):
-        return None
+    found = stored(order)
+    return found and found.key

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kdx import combine, compose
 from kdx.faults import Faults
+from kdx.report.caveats import some
 from kdx.run import all_stored
 from kdx.wiring import Order, examine
 from kdx.words import apart, use_own
@@ -78,8 +79,7 @@ def which(combinations: Sequence[Sequence[str]], rows: frozenset[int]) -> str:
         for words in itertools.combinations(has, several):
             if frozenset.intersection(*(has[word] for word in words)) == rows:
                 return f"with {' '.join(word for word in vary[min(rows)] if word in words)}"
-    listed = [" ".join(vary[i]) for i in sorted(rows)]
-    return "with " + "; ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+    return f"with {some([' '.join(vary[i]) for i in sorted(rows)], between='; ')}"
 
 
 def varying(combinations: Sequence[Sequence[str]]) -> list[list[str]]:

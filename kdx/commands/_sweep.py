@@ -29,35 +29,28 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
 
     command: as it was typed. jobs: the runs, checked; of a sweeper that searches the ends of its ranges, as examples.
     """
-    known = combine.all_combinations(words)
-    names = [combine.job_name(number, job.words, len(jobs), keys(words)) for number, job in enumerate(jobs)]
+    swept = [key for word in words if (key := combine.swept_key(word))]
+    known = {combine.job_name(number, job.words, len(jobs), swept): job for number, job in enumerate(jobs)} if combine.all_combinations(words) else None
     path, named = combine.sweep_folder(words)
-    place = sweep.begin(path, command, {n: combine.own_words(j.words) for n, j in zip(names, jobs, strict=True)} if known else None,
-                        {n: j.order for n, j in zip(names, jobs, strict=True)} if known else {}, named=named)  # fmt: skip
-    further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={combine.subdir(len(jobs) if known else None, keys(words))}"]
-    stores = sorted({str(job.order.store) for job in jobs})
+    place = sweep.begin(path, command, None if known is None else {name: combine.own_words(job.words) for name, job in known.items()},
+                        {name: job.order for name, job in (known or {}).items()}, named=named)  # fmt: skip
+    further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={combine.subdir(len(known) if known else None, swept)}"]
     try:
-        if known:
-            left = [name for name, job in zip(names, jobs, strict=True) if not (place.resumed and sweep.is_done(place.path / name, job.order))]
-            announce(place, len(jobs), len(left))
-            if left:
-                launch([*flags, *combine.for_hydra(words), *further])
-        else:
-            quiet_search()
-            print(f"a search in {os.path.relpath(place.path)}", flush=True)
+        announce(place)
+        if place.jobs is None or len(place.done) < len(place.jobs):
             launch([*flags, *combine.for_hydra(words), *further])
         if "ray" in sys.modules:
             time.sleep(1)  # Ray hands on what its workers print a moment later
     except KeyboardInterrupt:
-        interrupted(place, stores, command)
+        interrupted(place, sorted({str(job.order.store) for job in jobs}), command)
         return 130
     except Exception as error:  # a launcher's own: a worker that was killed, a queue that cannot be reached
         print(f"the sweep was stopped by {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}", file=sys.stderr)
-        conclude(place, command)
+        conclude(place)
         return 1
     finally:
         place.lock.release()
-    return conclude(place, command)
+    return conclude(place)
 
 
 def quiet_search() -> None:
@@ -67,17 +60,17 @@ def quiet_search() -> None:
         logging.set_verbosity(logging.ERROR)
 
 
-def keys(words: Sequence[str]) -> list[str]:
-    """The keys that have several values, which name the runs."""
-    return [key for word in words if (key := combine.swept_key(word))]
+def announce(place: Sweep) -> None:
+    if place.jobs is None:
+        quiet_search()
+        print(f"a search in {os.path.relpath(place.path)}", flush=True)
+        return
+    whole, done = len(place.jobs), len(place.done)
+    told = "all are done" if done == whole else f"{done} of them are done, {whole - done} to do" if done else "none is done yet"
+    print(f"{whole} runs in {os.path.relpath(place.path)}: {told}", flush=True)
 
 
-def announce(place: Sweep, whole: int, left: int) -> None:
-    done = f"{whole - left} of them are done, {left} to do" if left < whole else "none is done yet"
-    print(f"{whole} runs in {os.path.relpath(place.path)}: {done if left else 'all are done'}", flush=True)
-
-
-def conclude(place: Sweep, command: Sequence[str]) -> int:
+def conclude(place: Sweep) -> int:
     """Tells what came of the runs."""
     runs = place.runs()
     failed = {name: reason(document) for name, document in runs.items() if not sweep.finished(document)}

@@ -62,5 +62,5 @@ def twice(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
             for of, n in shared.items()]  # fmt: skip
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
+    return between.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
