@@ -11,7 +11,8 @@ from kdx.forecast import Step
 from kdx.stages import AUDIT, CHOOSE, EVALUATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
 from kdx.stages.evaluate import SPLITS
 from kdx.stages.label import to_answer
-from kdx.stages.learn import lengths, validate_every
+from kdx.stages.learn import lengths
+from kdx.stages.watch import validate_every
 
 SINGLE = 35
 """Pictures that `kdx.models.size.latency` shows to each network, one by one."""

@@ -7,10 +7,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.override_parser.types import Glob, Override
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-
 from kdx import checks, compose
 from kdx.compose import GRID
 from kdx.faults import Fault, Faults
@@ -55,11 +51,7 @@ def grid_of(preset: str) -> dict[str, str]:
     files = (place / "experiment" / f"{preset}.yaml" for place in (*own, conf_dir()))
     if not any("sweeper" in file.read_text(encoding="utf-8") for file in files if file.is_file()):
         return {}
-    try:
-        made = compose.whole([f"experiment={preset}"])
-    except HydraException:
-        return {}  # what is wrong with it is told by the checks
-    return {str(key): str(values) for key, values in (made.hydra.sweeper.get("params") or {}).items()}
+    return compose.sweeper_params([f"experiment={preset}"])
 
 
 def listed(words: Sequence[str]) -> list[str]:
@@ -72,7 +64,7 @@ def _listed(word: str) -> str:
     found = compose.parse([word], [])
     if not found or not found[0].is_sweep_override() or not found[0].is_discrete_sweep():
         return word
-    values = list(map(str, _swept(found[0])))
+    values = list(map(str, compose.swept(found[0])))
     return f"{found[0].get_key_element()}={','.join(values)}" if values else word
 
 
@@ -101,13 +93,8 @@ def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]],
         elif not override.is_discrete_sweep():
             faults.append(f"'{override.input_line}' names a range without steps; list the values: {override.key_or_group}=1,2,3, or search with sweeper=optuna")
         else:
-            choices.append([f"{override.get_key_element()}={value}" for value in _swept(override)])
+            choices.append([f"{override.get_key_element()}={value}" for value in compose.swept(override)])
     return [list(c) for c in itertools.product(*choices)], faults
-
-
-def _swept(override: Override) -> list[str]:
-    value = override.value()
-    return sorted(value.filter(options_of(override.key_or_group))) if isinstance(value, Glob) else list(override.sweep_string_iterator())
 
 
 def swept_key(word: str) -> str | None:
@@ -162,23 +149,3 @@ def sweep_folder(words: Sequence[str]) -> tuple[Path, bool]:
     if named:
         return Path(named[-1]), True
     return SWEEPS / compose.run_name([w for w in own_words(words) if swept_key(w)]), False
-
-
-def job_name(number: int, words: Sequence[str], whole: int | None = None, swept: Sequence[str] = ()) -> str:
-    """The folder of one run of a sweep: its number, padded to the width of the last of `whole`, and its words, of `swept` keys only where given."""
-    told = [w for w in words if w.partition("=")[0].lstrip("+") in swept] if swept else words
-    return f"{number:0{len(str(whole - 1)) if whole else 1}}_{compose.slug(told)}".rstrip("_")
-
-
-def subdir(whole: int | None, swept: Sequence[str]) -> str:
-    """The value of hydra.sweep.subdir that gives these names."""
-    return f"'${{kdx_job_name:${{hydra:job.num}},${{hydra:overrides.task}},{' '.join([str(whole or 0), *swept])}}}'"
-
-
-def _job_name(number: int, words: Sequence[str], more: str = "0") -> str:
-    whole, *swept = str(more).split()
-    return job_name(number, words, int(whole) or None, swept)
-
-
-# Here and not in a function: a process that a launcher makes knows it by importing this.
-OmegaConf.register_new_resolver("kdx_job_name", _job_name, replace=True)

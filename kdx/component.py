@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,13 +43,28 @@ def resolve(target: str) -> Any:
         raise Fault(f"_target_ '{target}' is not allowed: only {', '.join(roots)}; name your own package on the command line with allow=[package]")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name and not module.startswith(error.name):
+    except ModuleNotFoundError as error:
+        if error.name and not module.startswith(error.name):
             raise Fault(f"'{target}' needs the package '{error.name}', which is not installed") from error
         raise Fault(f"_target_ '{target}' does not exist: {error}") from error
+    except Exception as error:
+        if own := own_fault(error):
+            raise Fault(f"'{module}' cannot be imported: {own}") from error
+        if isinstance(error, (ImportError, AttributeError, ValueError)):
+            raise Fault(f"_target_ '{target}' does not exist: {error}") from error
+        raise
     if getattr(found, "__module__", None) != module or not callable(found):
         raise Fault(f"_target_ '{target}' is refused: '{name}' is not defined in {module}")
     return found
+
+
+def own_fault(error: BaseException) -> str | None:
+    """What an error says, and where in the user's own packages it came up; None where none of their code took part in it."""
+    own = [f"{frame.f_code.co_filename}, line {line}" for frame, line in traceback.walk_tb(error.__traceback__)
+           if frame.f_globals.get("__name__", "").partition(".")[0] in {package.partition(".")[0] for package in _extra}]  # fmt: skip
+    if not own and not isinstance(error, SyntaxError):
+        return None
+    return f"{type(error).__name__}: {error}" + (f" ({own[-1]})" if own else "")
 
 
 class Component:

@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdx import checks
 from kdx.faults import Faults
 from kdx.locate import conf_dir
-from kdx.words import SLOTS, groups, own, wrong_key, wrong_option
+from kdx.words import SLOTS, groups, options_of, own, wrong_key, wrong_option
 from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
@@ -60,9 +60,26 @@ def run_name(words: Sequence[str] = ()) -> str:
     return "_".join(p for p in (moment, slug(words), tail) if p)
 
 
+def job_name(number: int, words: Sequence[str], whole: int | None = None, swept: Sequence[str] = ()) -> str:
+    """The folder of one run of a sweep: its number, padded to the width of the last of `whole`, and its words, of `swept` keys only where given."""
+    told = [w for w in words if w.partition("=")[0].lstrip("+") in swept] if swept else words
+    return f"{number:0{len(str(whole - 1)) if whole else 1}}_{slug(told)}".rstrip("_")
+
+
+def subdir(whole: int | None, swept: Sequence[str]) -> str:
+    """The value of hydra.sweep.subdir that gives these names."""
+    return f"'${{kdx_job_name:${{hydra:job.num}},${{hydra:overrides.task}},{' '.join([str(whole or 0), *swept])}}}'"
+
+
+def _job_name(number: int, words: Sequence[str], more: str = "0") -> str:
+    whole, *swept = str(more).split()
+    return job_name(number, words, int(whole) or None, swept)
+
+
 # Here and not in a function: a process that a launcher makes knows them by importing this.
 OmegaConf.register_new_resolver("kdx_run_name", run_name, replace=True, use_cache=True)
 OmegaConf.register_new_resolver("kdx_labelled_share", labelled_share, replace=True)
+OmegaConf.register_new_resolver("kdx_job_name", _job_name, replace=True)
 
 
 def slug(words: Sequence[str]) -> str:
@@ -82,6 +99,21 @@ def parse(words: Sequence[str], faults: list[str]) -> list[Override]:
         except HydraException:
             faults.append(_unreadable(word))
     return parsed
+
+
+def swept(override: Override) -> list[str]:
+    """The values of a word that stands for several, in the order in which they run."""
+    value = override.value()
+    return sorted(value.filter(options_of(override.key_or_group))) if isinstance(value, Glob) else list(override.sweep_string_iterator())
+
+
+def sweeper_params(words: Sequence[str]) -> dict[str, str]:
+    """key -> values of the grid that a composed configuration has; empty where it cannot be composed, which the checks tell."""
+    try:
+        made = whole(words)
+    except HydraException:
+        return {}
+    return {str(key): str(values) for key, values in (made.hydra.sweeper.get("params") or {}).items()}
 
 
 def _unreadable(word: str) -> str:

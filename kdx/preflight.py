@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from kdx import checks, models
 from kdx.budget import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
-from kdx.component import Component
-from kdx.core import Batch, Frozen, Objective, Parts, Split
+from kdx.component import Component, own_fault
+from kdx.core import Batch, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.augment import Step
 from kdx.data.draws import Draws
 from kdx.data.raw import Description
@@ -47,7 +48,7 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
             order.runtime.settle()
     for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
         if training:
-            with checks.gather(faults, f"{node}."):
+            with trying(faults, f"{node}."):
                 training.build()
     about = describe(plan, faults) if data and plan.dataset else None
     for name, shift in order.shifts:
@@ -61,7 +62,7 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         check_networks(plan, about, rows, faults)
-    with checks.gather(faults):
+    with trying(faults):
         check_rule(order, rows)
     with checks.gather(faults):
         check_chain(order)
@@ -73,11 +74,24 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
     return faults
 
 
+@contextmanager
+def trying(faults: list[str], prefix: str = "") -> Iterator[None]:
+    """`checks.gather`, also for what the user's own code raises: they are told where, and not with a traceback through ours."""
+    try:
+        with checks.gather(faults, prefix):
+            yield
+    except Exception as error:
+        own = own_fault(error)
+        if own is None:
+            raise
+        faults.append(f"{prefix}your own code fails when it is tried on made-up data: {own}")
+
+
 def describe(plan: Plan, faults: list[str]) -> Description | None:
     """What the data set holds, without reading all of it; None (and the faults) where it cannot be read."""
     found = None
     before = len(faults)
-    with checks.gather(faults):
+    with trying(faults):
         loader = plan.dataset.build()
         if len(faults) == before:
             loader.fetch()
@@ -95,7 +109,7 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
     assistants = [(f"assistant {number}", model) for number, model in enumerate(plan.assistants, 1)]
     for role, model in (("teacher", plan.teacher), *assistants, ("student", plan.student)):
         if model:
-            with checks.gather(faults):
+            with trying(faults):
                 built[role] = models.build(model, shape=data.shape, classes=len(data.classes), mean=[0.5] * data.shape[0], std=[0.5] * data.shape[0])
     if plan.checkpoint:
         with checks.gather(faults):
@@ -109,7 +123,7 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
     streams = {s: made_up(s, data) for s in available(plan, data, rows)} if about and "student" in built else None
     for loss in (plan.teacher_loss, plan.loss, *(control.loss for control in plan.controls.values())):
         if loss:
-            with checks.gather(faults):
+            with trying(faults):
                 live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
                 try_loss(loss, student, streams, data, live)
     if plan.loss and plan.student_train and streams and plan.student_train.spec["batch_size"] == 1:
@@ -192,13 +206,13 @@ def made_up(name: str, about: Description) -> Batch:
 def try_shift(name: str, shift: Component, about: Description, faults: list[str]) -> None:
     """Builds a shift, and looks at a made-up picture through it."""
     before = len(faults)
-    with checks.gather(faults):
+    with trying(faults):
         step = shift.build()
     if len(faults) == before and not isinstance(step, Step):
         faults.append(f"shift.{name} needs a step of kdx.data.shift or kdx.data.augment; given {type(step).__name__}: see `kdx list shift`")
     if len(faults) == before:
         row = torch.zeros(1, dtype=torch.int64)
-        with checks.gather(faults):
+        with trying(faults):
             step(torch.rand(1, *about.shape), Draws(0, "test", row, row + 1), name)
 
 
@@ -224,7 +238,16 @@ def push(objective: Objective, streams: Mapping[str, Batch] | None, student: tor
             return
     objective.eval()
     objective.refresh()
-    objective(streams, 0.0).loss.backward()
+    outcome = objective(streams, 0.0)
+    method = type(objective).__name__
+    if not isinstance(outcome, Outcome) or not outcome.terms:
+        checks.refuse(f"{method}.forward must return an Outcome with at least one term; given: {outcome!r:.80}")
+    elif wrong := [name for name, term in outcome.terms.items() if not isinstance(term, torch.Tensor) or term.dim()]:
+        checks.refuse(f"the terms of {method} must be scalars, such as `cross_entropy(logits, y).mean()`; not so: {', '.join(wrong)}")
+    elif not outcome.loss.requires_grad:
+        checks.refuse(f"the terms of {method} do not depend on the student, which would learn nothing: {', '.join(outcome.terms)}")
+    else:
+        outcome.loss.backward()
     student.zero_grad(set_to_none=True)
 
 

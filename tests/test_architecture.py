@@ -68,7 +68,7 @@ TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.
 TORCH_ONLY_INSIDE_FUNCTIONS += ["kdx.forecast", "kdx.outlook"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""
 
-COMPOSERS = ["kdx.compose", "kdx.combine", "kdx.cli", "kdx.commands"]
+COMPOSERS = ["kdx.compose", "kdx.cli", "kdx.commands"]
 UNWANTED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
 
 

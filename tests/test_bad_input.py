@@ -250,6 +250,50 @@ def test_a_value_that_is_wrong_is_told_in_one_line(told, here, monkeypatch, line
     ask(told, line, says)
 
 
+OWN = """
+from kdx.core import Objective, Outcome
+from kdx.functional import cross_entropy
+{at_import}
+
+class Mine(Objective):
+    uses = ("labelled",)
+    def __init__(self, parts, *, file):
+        super().__init__(parts)
+        {at_building}
+    def forward(self, streams, progress):
+        batch = streams["labelled"]
+        per_row = cross_entropy(self.student(batch.views["main"]), batch.y)
+        return {answer}
+"""
+GOOD = {"at_import": "", "at_building": "self.file = file", "answer": 'Outcome({"labels": per_row.mean()})'}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"at_import": "cross_entropi"}, "'{name}' cannot be imported: NameError: name 'cross_entropi' is not defined ({path}, line 4)"),
+        ({"at_import": "def"}, "'{name}' cannot be imported: SyntaxError: "),
+        ({"at_import": "import no_such_thing"}, "'{name}.Mine' needs the package 'no_such_thing', which is not installed"),
+        ({"at_building": "open(file)"}, "made-up data: FileNotFoundError: [Errno 2] No such file or directory: 'nowhere' ({path}, line 10)"),
+        ({"answer": 'Outcome({"labels": per_row.mean() * (1 / 0)})'}, "made-up data: ZeroDivisionError: division by zero ({path}, line 14)"),
+        ({"answer": 'Outcome({"labels": cross_entropy(self.student(batch.y), batch.y).mean()})'}, "({path}, line 14)"),
+        ({"answer": 'Outcome({"labels": per_row})'}, "the terms of Mine must be scalars, such as `cross_entropy(logits, y).mean()`; not so: labels"),
+        ({"answer": "Outcome({})"}, "Mine.forward must return an Outcome with at least one term; given: Outcome("),
+        ({"answer": "per_row.mean()"}, "Mine.forward must return an Outcome with at least one term; given: tensor("),
+        ({"answer": 'Outcome({"labels": per_row.mean().detach()})'}, "the terms of Mine do not depend on the student, which would learn nothing: labels"),
+    ],
+)
+def test_what_a_loss_of_ones_own_does_wrong_is_told_with_its_place(told, tmp_path_factory, monkeypatch, change, says):
+    place = tmp_path_factory.mktemp("own")
+    name = f"mine_{place.name}"  # a module of its own for each: Python imports a name once
+    (place / f"{name}.py").write_text(OWN.format(**GOOD | change))
+    (place / "loss").mkdir()
+    (place / "loss/mine.yaml").write_text(f"# Mine\n_target_: {name}.Mine\nfile: nowhere\n")
+    monkeypatch.syspath_prepend(str(place))
+    expected = says.format(name=name, path=place / f"{name}.py")
+    ask(told, f"allow=[{name}] --config-dir {place} loss=mine", expected)
+
+
 @pytest.mark.parametrize("line", ["-m loss.alpha=7 seed=1", "loss.alpha=7 -m seed=1", "seed=1 loss.alpha=7 --multirun"])
 def test_flags_may_stand_before_and_after(told, line):
     ask(told, line, "loss.alpha must be at least 0 and at most 1; given: 7")

@@ -30,11 +30,11 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
     command: as it was typed. jobs: the runs, checked; of a sweeper that searches the ends of its ranges, as examples.
     """
     swept = [key for word in words if (key := combine.swept_key(word))]
-    known = {combine.job_name(number, job.words, len(jobs), swept): job for number, job in enumerate(jobs)} if combine.all_combinations(words) else None
+    known = {compose.job_name(number, job.words, len(jobs), swept): job for number, job in enumerate(jobs)} if combine.all_combinations(words) else None
     path, named = combine.sweep_folder(words)
     place = sweep.begin(path, command, None if known is None else {name: combine.own_words(job.words) for name, job in known.items()},
                         {name: job.order for name, job in (known or {}).items()}, named=named)  # fmt: skip
-    further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={combine.subdir(len(known) if known else None, swept)}"]
+    further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={compose.subdir(len(known) if known else None, swept)}"]
     try:
         announce(place)
         if place.jobs is None or len(place.done) < len(place.jobs):

@@ -96,3 +96,11 @@ def switch(name: str, value: str) -> bool:
     if value not in ("true", "false"):
         raise Fault(f"{name} must be true or false; given: {value!r}")
     return value == "true"
+
+
+def make_folder(path: Path, what: str, option: str) -> None:
+    """Before any work. Raises Fault that says which option names another."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Fault(f"{what} cannot be made: {error.strerror or error} ('{error.filename}'); choose another with {option}") from error

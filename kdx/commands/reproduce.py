@@ -14,7 +14,7 @@ from kdx.claims import UNITS, Claim
 from kdx.commands import halfspace
 from kdx.commands._arms import try_halfspace, try_train
 from kdx.commands._show import table
-from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
+from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, parse
 from kdx.commands.halfspace import numeral
 from kdx.commands.list import row
 from kdx.faults import Fault, Faults, within
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     code = 0
     for claim in chosen:
         place = store.absolute().parent / "runs" / "reproduce" / claim.name
-        make(place)
+        make_folder(place, "the runs' folder", "store=PATH")
         try:
             values, runs = measure(claim, seeds, further, place)
         except Fault as fault:
@@ -66,14 +66,6 @@ def main(argv: Sequence[str]) -> int:
         write_atomically(place / "reproduce.json", dump(document))
         show(claim, values, told, place)
     return code
-
-
-def make(place: Path) -> None:
-    """The folder of a claim's runs, before any work."""
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Fault(f"the runs' folder cannot be made: {error.strerror or error} ('{error.filename}'); choose another with store=PATH") from error
 
 
 def flagless(argv: Sequence[str]) -> list[str]:

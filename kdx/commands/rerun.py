@@ -13,7 +13,7 @@ from kdx import alike, checks, combine, compose, saved
 from kdx.alike import Likeness
 from kdx.commands._show import table
 from kdx.commands._tell import Alone
-from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
+from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, only_name, parse
 from kdx.faults import Fault, Faults, shows
 from kdx.folders import Run, as_written, read_json, read_run
 from kdx.report.plain import dump, write_atomically
@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"note: {note}", file=sys.stderr)
     report = {"of": str(run.path.resolve()), "status": "running", "notes": notes}
     fresh = not (to / REPORT).exists()
-    make(to)
+    make_folder(to, "the folder of the new run", "to=FOLDER")
     write_atomically(to / REPORT, dump(report))
     code = perform(order, to, rest)
     if code not in (0, 1):
@@ -94,13 +94,6 @@ def folder(words: Words, run: Run) -> Path:
     if to.is_symlink() or (to.exists() and any(to.iterdir())):
         raise Fault(f"'{to}' is there already, and is no rerun of '{run.path}': choose another folder with to=FOLDER")
     return to
-
-
-def make(to: Path) -> None:
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Fault(f"the folder of the new run cannot be made: {error.strerror or error} ('{error.filename}'); choose another with to=FOLDER") from error
 
 
 def clear(to: Path) -> None:

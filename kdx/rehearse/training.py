@@ -21,7 +21,8 @@ from kdx.labels import Stored
 from kdx.models import size
 from kdx.rehearse.bench import SLOW, WARM, Bench, Rehearsed, enough
 from kdx.stages import pretrain
-from kdx.stages.learn import LOGS, Lesson, begin, plain_state
+from kdx.stages.learn import LOGS, Lesson, begin
+from kdx.stages.watch import plain_state
 from kdx.store import Listener, Work
 from kdx.trainer import fit, gradient_norms
 

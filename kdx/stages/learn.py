@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch._functorch.config as functorch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
 
 from kdx.artifact import Artifact
 from kdx.budget import shares, total_steps, used
 from kdx.component import Component, Source
-from kdx.core import Frozen, Objective, Outcome, Parts, Split, Streams
+from kdx.core import Frozen, Objective, Parts, Split
 from kdx.data.augment import Chain, Views
 from kdx.data.splits import some
 from kdx.data.streams import Loader, Stream
-from kdx.evaluate import predict, quick
 from kdx.faults import Fault
 from kdx.labels import Stored, extras, teach
 from kdx.models.weights import load_weights
 from kdx.runtime import Runtime
 from kdx.stages.cautions import cautions
 from kdx.stages.files import new_network, open_network, open_split
+from kdx.stages.watch import Watch, go_on_with_threads, read_checkpoint
 from kdx.store import Work, subseed
 from kdx.trainer import NonFinite, Training, fit
 
-LOGS, VALIDATIONS = 40, 20
-"""How often a training stage logs and validates, unless told otherwise."""
+LOGS = 40
+"""How often a training stage logs."""
 
 
 def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, precision: str, **inputs: Any) -> None:
@@ -133,27 +127,10 @@ def lengths(training: Component, counts: Mapping[str, int], epoch: Sequence[str]
     return total_steps(training.spec, rows, name), max(1, rows // training.spec["batch_size"])
 
 
-def validate_every(asked: int | None, steps: int) -> int:
-    """Steps between two looks at validation."""
-    return asked or max(1, steps // VALIDATIONS)
-
-
 def reads_networks(loss: Component) -> bool:
     """Whether a loss has terms on hidden features, for which the teacher's network is needed beside its answers."""
     features = loss.spec.get("features")
     return features is not None and Component(features).resolve().live
-
-
-def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
-    """What `Watch.save` wrote, or None. A file that cannot be read (a crash of the machine may leave one) costs its steps, not the run."""
-    if not work.checkpoint.exists():
-        return None
-    try:
-        return torch.load(work.checkpoint, map_location=runtime.device, weights_only=True)
-    except Exception as error:  # torn bytes make the unpickler fail in any way
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        work.note(f"{work.name} begins anew: its checkpoint {work.checkpoint} cannot be read ({why})", "warning")
-        return None
 
 
 def open_streams(objective: Objective, data: Artifact, settings: Training, runtime: Runtime, *, seed: int, parts: Parts,
@@ -184,141 +161,3 @@ def open_streams(objective: Objective, data: Artifact, settings: Training, runti
 def missing_stream(method: str, stream: str, found: list[str]) -> str:
     has = f"this dataset has {' and '.join(repr(n) for n in found)} only" if found else "this dataset has none"
     return f"{method} needs the stream '{stream}'; {has}: set dataset.labelled=100, say, to hide the labels of the rest"
-
-
-def go_on_with_threads(threads: int, work: Work) -> None:
-    """A sum's bits depend on the number of threads: a resumed stage takes the number that it began with."""
-    if threads != torch.get_num_threads():
-        torch.set_num_threads(threads)
-        work.note(f"{work.name} goes on with {threads} threads, as it began")
-
-
-class Watch:
-    """What happens after each step: validation, the best weights so far, early stopping, checkpoints, an interrupt that loses nothing."""
-
-    def __init__(self, work: Work, runtime: Runtime, objective: Objective, optimiser: torch.optim.Optimizer,
-                 schedule: torch.optim.lr_scheduler.LRScheduler, settings: Training, precision: str, validation: Split | None, steps: int,
-                 pool: int):  # fmt: skip
-        self.work, self.runtime, self.objective, self.optimiser, self.schedule = work, runtime, objective, optimiser, schedule
-        self.settings, self.precision, self.validation, self.steps = settings, precision, validation, steps
-        self.every = validate_every(settings.evaluate_every, steps)
-        self.best: dict[str, Tensor] = {}
-        self.best_step, self.best_accuracy, self.waited, self.stopped = 0, -1.0, 0, ""
-        self.saved_at, self.clock, self.interrupted = 0, time.monotonic(), False
-        self.text, self.pool, self.last_accuracy = "", pool, None
-        self.by_row: dict[str, Tensor] = {}
-
-    def after(self, step: int) -> bool:
-        done = step + 1
-        stop = False
-        if self.validation is not None and (done % self.every == 0 or done == self.steps):
-            stop = self.validate(step)
-        self.work.progress(done, self.steps, self.text)
-        due = time.monotonic() - self.clock >= self.runtime.checkpoint_seconds
-        if not stop and done < self.steps and (due or self.interrupted):
-            self.save(done)
-        if self.interrupted:
-            raise KeyboardInterrupt
-        return stop
-
-    def keep(self, streams: Streams, outcome: Outcome) -> None:
-        """The last value of each row of the pool of the monitors that have one a row."""
-        for name, values in outcome.monitors.items():
-            if values.dim() == 1 and name.startswith("unlabelled/"):
-                if name not in self.by_row:
-                    self.by_row[name] = torch.full((self.pool,), math.nan, device=values.device)
-                index = streams["unlabelled"].index.to(values.device, non_blocking=True)
-                self.by_row[name][index] = values.detach().float()
-
-    def validate(self, step: int) -> bool:
-        """Records the accuracy, keeps the best weights; True where training should stop."""
-        network = self.objective.export()
-        found = quick(predict(network, self.validation, self.runtime, precision=self.precision), self.validation.labels)
-        self.work.record({"step": step, **found})
-        accuracy = self.last_accuracy = found["validation/accuracy"]
-        self.text = f"validation {accuracy:.1%}"
-        if accuracy > self.best_accuracy:
-            self.best = plain_state(network)
-            self.best_step, self.best_accuracy, self.waited = step + 1, accuracy, 0
-        else:
-            self.waited += 1
-        if self.settings.target is not None and accuracy >= self.settings.target:
-            self.stopped = "target"
-        elif self.settings.patience is not None and self.waited >= self.settings.patience:
-            self.stopped = "patience"
-        return bool(self.stopped)
-
-    def save(self, done: int) -> None:
-        """All that the next step depends on, in one file, replaced at once."""
-        state = {
-            "objective": self.objective.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "step": done,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.runtime.device.startswith("cuda") else [],
-            "threads": torch.get_num_threads(),
-            "best": (self.best, self.best_step, self.best_accuracy, self.waited),
-            "by_row": (self.by_row, self.last_accuracy),
-        }
-        if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
-            return
-        temporary = self.work.checkpoint.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.work.checkpoint)
-        self.clock, self.saved_at = time.monotonic(), done
-
-    def restore(self, state: Mapping[str, Any]) -> int:
-        self.objective.load_state_dict(state["objective"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
-        self.best, self.best_step, self.best_accuracy, self.waited = state["best"]
-        self.by_row, self.last_accuracy = state["by_row"]
-        self.saved_at = state["step"]
-        self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.steps}")
-        return self.saved_at
-
-    @contextlib.contextmanager
-    def until_interrupted(self) -> Iterator[None]:
-        """The first Ctrl-C (or SIGTERM) ends the step, saves a checkpoint and stops; the second stops at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: Any) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def publish(self, done: int) -> None:
-        save_file(plain_state(self.objective.export()), self.work.path / "last.safetensors")
-        if self.best:
-            save_file(self.best, self.work.path / "best.safetensors")
-        for name, values in self.by_row.items():
-            np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.cpu().numpy())
-        curves = {name: {"x": x.tolist(), "y": y.tolist()} for name, (x, y) in self.objective.curves().items()}
-        if curves:
-            self.work.write_json("curves.json", curves)
-        self.work.write_json("summary.json", {
-            "validation_accuracy": self.last_accuracy,
-            "steps": done, "planned_steps": self.steps, "stopped": self.stopped or None, "precision": self.precision,
-            "best_step": self.best_step or None, "threads": torch.get_num_threads(), "device": self.runtime.device,
-        })  # fmt: skip
-
-
-def plain_state(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of the weights on the CPU, in the usual memory format."""
-    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}

@@ -12,7 +12,8 @@ from kdx.component import Component, Source
 from kdx.models.weights import load_weights
 from kdx.runtime import Runtime
 from kdx.stages.files import new_network
-from kdx.stages.learn import learn, plain_state
+from kdx.stages.learn import learn
+from kdx.stages.watch import plain_state
 from kdx.store import Work
 
 
