@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kdx.report.judge import ROLES, percent, points
-from kdx.report.markdown import code, escape, fenced, table
+from kdx.report.markdown import code, escape, fenced, moment, table
 from kdx.report.table import decimals, size
 
 USE = {
@@ -76,7 +76,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     made, data = card["lineage"], card["lineage"]["data"]
     parts = ["## Lineage"]
     rows = [["loss", spec(made["loss"])], ["training", spec(made["training"])], ["precision", code(made["precision"])],
-            ["seed of the run", code(card["seed"])], ["made", moment(made["created"])], ["code", code(made["code"])]]  # fmt: skip
+            ["seed of the run", code(card["seed"])], ["made", date_of(made["created"])], ["code", code(made["code"])]]  # fmt: skip
     parts.append(f"{escape(ROLES[card['role']]).capitalize()}:\n\n{table(['', 'value'], rows)}")
     for teacher in made["teachers"]:
         metrics = (card["metrics"].get("teacher") or {}) if teacher["artifact"] == card["teacher_artifact"] else {}
@@ -114,7 +114,7 @@ def rest(card: Mapping[str, Any]) -> list[str]:
     command = fenced(run["command"])
     about = {"run": run["environment"], "export": card["environment"]}
     environment = fenced(json.dumps(about, indent=1), "json")
-    return ["## Run", f"Started {escape(run['started'])}; a stage that came from the store may be older. Command:\n\n{command}",
+    return ["## Run", f"Started {escape(moment(run['started']))}; a stage that came from the store may be older. Command:\n\n{command}",
             f"<details><summary>Environment</summary>\n\n{environment}\n\n</details>", "card.json has all of this and every setting."]  # fmt: skip
 
 
@@ -129,5 +129,5 @@ def brief(component: Mapping[str, Any]) -> str:
     return f"{str(component.get('_target_')).rpartition('.')[2]}({', '.join(given)})"
 
 
-def moment(seconds: float) -> str:
+def date_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

@@ -31,8 +31,8 @@ from kdx.words import SLOTS, groups, options_of, own, wrong_key, wrong_option
 from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
-GRID, HERE = "grid", "here"
-"""The sweeper that runs all combinations, and the launcher that runs them one by one."""
+GRID = "grid"
+"""The sweeper that runs all combinations."""
 SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
 HOW = ("launcher", "sweeper")
 PLUGINS = {("launcher", "joblib"): "joblib_launcher", ("launcher", "slurm"): "submitit_launcher", ("launcher", "submitit_local"): "submitit_launcher",
@@ -283,11 +283,6 @@ def quiet_hydra(words: Sequence[str]) -> None:
 
 def in_sweep() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def one_by_one() -> bool:
-    """Whether the runs of this sweep come one after the other, in one process."""
-    return HydraConfig.get().runtime.choices["launcher"] == HERE and HydraConfig.get().runtime.choices["hydra/launcher"] == "basic"
 
 
 def working_directory() -> str:

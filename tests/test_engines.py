@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -138,6 +139,8 @@ def test_one_failure_stops_no_other_and_the_same_command_again_finishes(launcher
     assert first.code == 1, first.err
     assert "2 of 4 runs are not finished" in first.out and "RuntimeError: broken on purpose" in first.out
     assert sorted(statuses(here.path)) == ["failed", "failed", "finished", "finished"]
+    assert len(re.findall(r"^[1-4]/4 .*: teacher .* gain ", first.out, re.M)) == 2, "a line a run, whichever process it ran in"
+    assert len(first.err.splitlines()) == len(re.findall(r"^[1-4]/4 .*: FAILED: RuntimeError: broken on purpose$", first.err, re.M)) == 2
     assert len(made(here.path, "teacher-pretrain")) == len(set(made(here.path, "teacher-pretrain"))) == 2
     assert {json.loads(p.read_text())["threads"] for p in here.path.glob("outputs/store/train/*/summary.json")} == {1}
     here.broken.unlink()

@@ -12,10 +12,11 @@ from pathlib import Path
 import filelock
 import pytest
 
-from kdx import combine, compose, sweep, turns
+from kdx import combine, compose, disk, sweep, turns
 from kdx.cli import main
 from kdx.commands._check import by_combination
 from kdx.commands._sweep import validation_error
+from kdx.commands._watch import Watch
 from kdx.faults import Fault
 from kdx.runtime import share_of_cores
 
@@ -240,3 +241,26 @@ def test_runs_side_by_side_share_their_stages(tmp_path, root):
     assert sum(line.startswith(tuple(f"{i}/4 loss=" for i in range(1, 5))) for line in done.stdout.splitlines()) == 4
     threads = {json.loads(p.read_text())["threads"] for p in tmp_path.glob("outputs/store/train/*/summary.json")}
     assert threads == {max(len(os.sched_getaffinity(0)) // 2, 1)}, "no oversubscription"
+
+
+def test_runs_of_other_processes_are_told_once_as_they_end(tmp_path, capsys):
+    def write(name, **document):
+        (tmp_path / name).mkdir(exist_ok=True)
+        times = {"started": "2026-01-01T00:00:00.000+00:00", "ended": "2026-01-01T00:01:15.500+00:00"}
+        disk.write_atomically(tmp_path / name / "run.json", json.dumps({**times, "command": ["kdx", "train", f"seed={name}"], **document}))
+
+    accuracy = {role: {"last": {"test": {"accuracy": value}}} for role, value in (("teacher", 0.9), ("baseline", 0.7), ("student", 0.8))}
+    write("before", status="failed", error="long ago")
+    write("at work", status="running")
+    with Watch(tmp_path, lambda name, words: " ".join([name, *words])) as watch:
+        watch.told.add("here")
+        for name in ("here", "at work", "of old"):
+            write(name, status="finished", results={**accuracy, "headline": "last", "gain": 0.1}, warnings=["look"])
+        watch.look()
+        write("bad", status="failed", error="first line\nsecond line")
+        write("at work", status="finished", results=None)
+        (tmp_path / "no run").mkdir()
+    out, err = capsys.readouterr()
+    told = "teacher 90.0%, alone 70.0%, distilled 80.0%, gain +10.0, 1 warning in report.md (1 min 16 s)"
+    assert sorted(out.splitlines()) == [f"at work seed=at work: {told}", f"of old seed=of old: {told}"]
+    assert err.splitlines() == ["bad seed=bad: FAILED: first line"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from kdx import combine, compose, sweep
 from kdx.commands import compare
 from kdx.commands._check import Job, varying
 from kdx.commands._show import table
-from kdx.commands._tell import Alone, InSweep
+from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller
+from kdx.commands._watch import Watch
 from kdx.report.caveats import some
 from kdx.report.judge import metric
 from kdx.sweep import Sweep
 from kdx.words import quoted
 
 Launch = Callable[[Sequence[str]], None]
+watching: Watch | None = None
+"""Of the sweep that this process was called for."""
 
 
 def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs: Sequence[Job], launch: Launch) -> int:
@@ -35,12 +38,12 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
     place = sweep.begin(path, command, None if known is None else {name: combine.own_words(job.words) for name, job in known.items()},
                         {name: job.order for name, job in (known or {}).items()}, named=named)  # fmt: skip
     further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={compose.subdir(len(known) if known else None, swept)}"]
+    global watching
     try:
         announce(place)
         if place.jobs is None or len(place.done) < len(place.jobs):
-            launch([*flags, *combine.for_hydra(words), *further])
-        if "ray" in sys.modules:
-            time.sleep(1)  # Ray hands on what its workers print a moment later
+            with Watch(place.path, functools.partial(label, place.path)) as watching:
+                launch([*flags, *combine.for_hydra(words), *further])
     except KeyboardInterrupt:
         interrupted(place, sorted({str(job.order.store) for job in jobs}), command)
         return 130
@@ -49,6 +52,7 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
         conclude(place)
         return 1
     finally:
+        watching = None
         place.lock.release()
     return conclude(place)
 
@@ -106,19 +110,27 @@ def interrupted(place: Sweep, stores: Sequence[str], command: Sequence[str]) -> 
           file=sys.stderr)  # fmt: skip
 
 
-def teller(path: Path, words: Sequence[str]) -> Alone | InSweep:
+def teller(path: Path, words: Sequence[str]) -> Teller:
     """How the run in `path` is told of. Also called in a process that a launcher has made."""
     if not compose.in_sweep():
         return Alone()
-    document = sweep.read(path.parent / sweep.NAME) or {}
+    if watching is None or watching.process != os.getpid():
+        return Elsewhere()
+    watching.told.add(path.name)
+    return InSweep(label(path.parent, path.name, words))
+
+
+def label(place: Path, name: str, words: Sequence[str]) -> str:
+    """Which run of a sweep it is, for its line."""
+    document = sweep.read(place / sweep.NAME) or {}
     told = document.get("jobs")
     if told is None:
         typed = document.get("command") or []
-        return InSweep(" ".join(["trial", path.name.partition("_")[0], *(w for w in words if w not in typed)]), compose.one_by_one())
-    number = next((i for i, job in enumerate(told) if job["folder"] == path.name), None)
+        return " ".join(["trial", name.partition("_")[0], *(w for w in words if w not in typed)])
+    number = next((i for i, job in enumerate(told) if job["folder"] == name), None)
     if number is None:
-        return InSweep(path.name, compose.one_by_one())
-    return InSweep(f"{number + 1}/{len(told)} {' '.join(varying([job['words'] for job in told])[number])}".rstrip(), compose.one_by_one())
+        return name
+    return f"{number + 1}/{len(told)} {' '.join(varying([job['words'] for job in told])[number])}".rstrip()
 
 
 def validation_error(document: Mapping[str, Any] | None) -> float | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from kdx.report.judge import metric, percent, points
+from kdx.commands._watch import failure, line
 from kdx.store import Listener
 from kdx.wiring import Order
 
@@ -41,28 +40,41 @@ class Alone:
 
 
 class InSweep:
-    """One of several. label: which one. alone: whether it has the terminal for itself, or others run beside it."""
+    """One of several, in the process that was called. label: which one."""
 
-    def __init__(self, label: str, alone: bool):
-        self.label, self.alone, self.command = label, alone, "train"
-        self.began = time.monotonic()
+    command = "train"
+
+    def __init__(self, label: str):
+        self.label = label
 
     def progress(self) -> AbstractContextManager[Listener]:
         from kdx.report.progress import Progress
 
-        return Progress() if self.alone and sys.stderr.isatty() else nullcontext(Listener())
+        return Progress() if sys.stderr.isatty() else nullcontext(Listener())
 
     def done(self, folder: Any, results: Mapping, headline: str, audit: Mapping | None) -> None:
-        from kdx.report.progress import duration
-
-        told = [f"{name} {percent(value)}" for name, role in (("teacher", "teacher"), ("alone", "baseline"), ("distilled", "student"))
-                if (value := metric(results, role, results.get("headline") or headline, "test", "accuracy")) is not None]  # fmt: skip
-        told += [f"gain {points(results['gain'])}"] if results.get("gain") is not None else []
-        told += [f"{len(folder.warnings)} warning{'s' * (len(folder.warnings) > 1)} in report.md"] if folder.warnings else []
-        print(f"{self.label}: {', '.join(told) or 'done'} ({duration(time.monotonic() - self.began)})", flush=True)
+        print(line(self.label, folder.run), flush=True)
 
     def failed(self, reason: str, path: os.PathLike) -> None:
-        print(f"{self.label}: FAILED: {reason.splitlines()[0]}", file=sys.stderr, flush=True)
+        print(failure(self.label, reason), file=sys.stderr, flush=True)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
         """The sweep tells it, once."""
+
+
+class Elsewhere:
+    """One of several, in a process that a launcher has made: `Watch` tells of it where the command was called."""
+
+    command = "train"
+
+    def progress(self) -> AbstractContextManager[Listener]:
+        return nullcontext(Listener())
+
+    def done(self, folder: Any, results: Mapping, headline: str, audit: Mapping | None) -> None: ...
+
+    def failed(self, reason: str, path: os.PathLike) -> None: ...
+
+    def interrupted(self, order: Order, words: Sequence[str]) -> None: ...
+
+
+Teller = Alone | InSweep | Elsewhere

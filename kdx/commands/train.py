@@ -16,7 +16,7 @@ import hydra
 from kdx import combine, compose, sweep
 from kdx.commands import _sweep
 from kdx.commands._check import check, read
-from kdx.commands._tell import Alone, InSweep
+from kdx.commands._tell import Alone, Teller
 from kdx.faults import Fault
 from kdx.locate import conf_dir
 from kdx.run import ROLES, environment, load_examples, perform, protocol, trace
@@ -94,7 +94,7 @@ def task(config: Any) -> float | None:
     return _sweep.validation_error(sweep.read(path / "run.json"))
 
 
-def run(order: Order, path: Path, words: Sequence[str], teller: Alone | InSweep) -> int:
+def run(order: Order, path: Path, words: Sequence[str], teller: Teller) -> int:
     from kdx.report.folder import RunFolder
     from kdx.report.listener import Many
 

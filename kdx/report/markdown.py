@@ -35,10 +35,15 @@ def heading(run: Mapping) -> str:
     return f"kdx run: {escape(' to '.join(names))}" if names else "kdx run"
 
 
+def moment(told: str) -> str:
+    """A time of run.json, to the second."""
+    return str(told)[:19].replace("T", " ")
+
+
 def outcome(run: Mapping) -> list[str]:
     """When, how it ended, what was typed."""
-    ended = f", ended {escape(run['ended'])}" if run.get("ended") else ""
-    lines = [f"Status: **{escape(run['status'])}**. Started {escape(run['started'])}{ended}."]
+    ended = f", ended {escape(moment(run['ended']))}" if run.get("ended") else ""
+    lines = [f"Status: **{escape(run['status'])}**. Started {escape(moment(run['started']))}{ended}."]
     command = list(run.get("command") or [])
     lines.append(f"Command:\n\n{fenced(shlex.join(command))}")
     changed = [word for word in command[1:] if "=" in word or word.startswith("~")]

@@ -8,7 +8,7 @@ from typing import Any
 
 from kdx.report import audit, shifts
 from kdx.report.judge import ROLES
-from kdx.report.markdown import code, escape, fenced, heading, table
+from kdx.report.markdown import code, escape, fenced, heading, moment, table
 from kdx.report.names import TARGET, flat, typed, written
 from kdx.report.progress import duration
 from kdx.report.table import cells, sentences
@@ -20,7 +20,7 @@ SPLITS = {"labelled": "labels", "unlabelled": "in the pool, their labels hidden"
 def card(run: Mapping, folder: str) -> str:
     """run: the content of run.json. folder: the run folder's name. TensorBoard shows no HTML in it, and names cannot become markup."""
     results = run.get("results") or {}
-    began = escape(run["started"][:16].replace("T", " "))
+    began = escape(moment(run["started"]))
     lines = [f"# {heading(run)}", f"**{escape(run['status'])}**, started {began}, in {code(folder)}", code(shlex.join(run["command"]))]
     lines += [fenced(run["error"])] if run.get("error") else []
     lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]

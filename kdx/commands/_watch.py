@@ -1,0 +1,88 @@
+"""The lines of runs that other processes work at, taken from their run.json as they end: so every engine tells the same, wherever its output goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kdx import sweep
+from kdx.report.judge import metric, percent, points
+
+EVERY = 0.5
+"""Seconds between two looks."""
+
+
+class Watch:
+    """Tells of every run of a sweep's folder that ends while this is open, once. `told` has the names of those that nobody need tell.
+
+    label: of a run, from its name and its words.
+    """
+
+    def __init__(self, path: Path, label: Callable[[str, Sequence[str]], str]):
+        self.path, self.label = path, label
+        self.told: set[str] = set()
+        self.process = os.getpid()
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._changed()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._closing.set()
+        self._thread.join()
+        self.look()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(EVERY):
+            self.look()
+
+    def look(self) -> None:
+        for name in self._changed():
+            document = sweep.read(self.path / name / "run.json") or {}
+            if document.get("status") in ("finished", "failed") and name not in self.told:
+                self.told.add(name)
+                label = self.label(name, document.get("command", [])[2:])
+                if document["status"] == "finished":
+                    print(line(label, document), flush=True)
+                else:
+                    print(failure(label, str(document.get("error"))), file=sys.stderr, flush=True)
+
+    def _changed(self) -> list[str]:
+        """Names of the runs whose run.json is another than at the last look, the oldest first."""
+        now = {}
+        for file in self.path.glob("*/run.json"):
+            try:
+                about = file.stat()
+            except OSError:
+                continue  # replaced at this moment: the next look has it
+            now[file.parent.name] = (about.st_mtime_ns, about.st_ino)
+        changed = sorted((stamp, name) for name, stamp in now.items() if self._seen.get(name) != stamp)
+        self._seen = now
+        return [name for _, name in changed]
+
+
+def line(label: str, document: Mapping[str, Any]) -> str:
+    """What came of a run, from its run.json."""
+    from kdx.report.progress import duration
+
+    results = document.get("results") or {}
+    told = [f"{name} {percent(value)}" for name, role in (("teacher", "teacher"), ("alone", "baseline"), ("distilled", "student"))
+            if (value := metric(results, role, results.get("headline") or "last", "test", "accuracy")) is not None]  # fmt: skip
+    told += [f"gain {points(results['gain'])}"] if results.get("gain") is not None else []
+    warnings = document.get("warnings") or []
+    told += [f"{len(warnings)} warning{'s' * (len(warnings) > 1)} in report.md"] if warnings else []
+    seconds = (datetime.fromisoformat(document["ended"]) - datetime.fromisoformat(document["started"])).total_seconds()
+    return f"{label}: {', '.join(told) or 'done'} ({duration(seconds)})"
+
+
+def failure(label: str, reason: str) -> str:
+    return f"{label}: FAILED: {(reason.splitlines() or ['no reason given'])[0]}"
