@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
 NUMBER = r"\d+\.\d+"
 
 
@@ -64,7 +65,6 @@ def test_select_times_each_rule(whole):
         assert cpu > 0 and wall > 0 and re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)  (goal 2|about \d+ MB)", told)
 
 
-@pytest.mark.slow
 def test_start_times_commands_and_the_first_step(root, tmp_path):
     told, figures = bench(root, tmp_path, "--only", "start")
     for name in ("kdx --help", "kdx list", "kdx train, all in the store"):

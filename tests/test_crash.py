@@ -179,9 +179,9 @@ def test_the_settings_of_these_tests_stop_early_and_drop_out(undisturbed):
     ("crash", "says"),
     [
         pytest.param(Crash("teacher-pretrain", 1), None, marks=pytest.mark.slow),
-        (Crash("teacher-pretrain", 5), "teacher-pretrain goes on from step 4 of 12"),
+        pytest.param(Crash("teacher-pretrain", 5), "teacher-pretrain goes on from step 4 of 12", marks=pytest.mark.slow),
         (Crash("teacher-pretrain", 6, torn=True), "teacher-pretrain goes on from step 5 of 12"),
-        (Crash("pseudo-label", 4), None),
+        pytest.param(Crash("pseudo-label", 4), None, marks=pytest.mark.slow),
         (Crash("student-train", 7), "student-train goes on from step 6 of 16"),
         pytest.param(Crash("baseline-train", 3), "baseline-train goes on from step 2 of 16", marks=pytest.mark.slow),
         pytest.param(Crash("evaluate", 2), None, marks=pytest.mark.slow),
@@ -211,7 +211,7 @@ def test_labels_go_on_at_the_view_they_had_reached(server, tmp_path):
     assert np.array_equal(np.load(artifact(tmp_path, again.run, "pseudo-label") / "labelled.npy")[:, :4], answered[:, :4])
 
 
-@pytest.mark.parametrize("stage", [pytest.param("teacher-pretrain", marks=pytest.mark.slow), "student-train", "pseudo-label"])
+@pytest.mark.parametrize("stage", ["student-train", *(pytest.param(other, marks=pytest.mark.slow) for other in ("teacher-pretrain", "pseudo-label"))])
 def test_an_interrupt_saves_tells_how_to_go_on_and_goes_on(server, undisturbed, tmp_path, stage):
     words = ["device.checkpoint_seconds=1000"]  # only the interrupt saves
     stopped = train(server, tmp_path, *words, crash=Crash(stage, 3, signal.SIGINT))
@@ -304,6 +304,7 @@ def test_another_checkpoint_under_the_same_name_is_noticed(server, undisturbed, 
     assert again.code == 0 and again.cached == {name: name in ("prepare", "baseline-train") for name in NAMES}
 
 
+@pytest.mark.slow
 def test_another_picture_under_the_same_name_is_noticed(server, tmp_path):
     rng = np.random.default_rng(0)
     for number, name in enumerate(("cat", "dog")):
@@ -390,7 +391,7 @@ def test_answers_reserve_their_space(small_disk):
         label.reserve(path)
 
 
-@pytest.mark.parametrize("size", [8, 40, pytest.param(120, marks=pytest.mark.slow), pytest.param(180, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [8, *(pytest.param(size, marks=pytest.mark.slow) for size in (40, 120, 180))])
 def test_a_full_disk_of_the_run_folder_is_told_plainly(server, place, small_disk, size):
     ended = train(server, place, f"hydra.run.dir={small_disk(size)}/run")
     lines = told(ended)
@@ -426,6 +427,7 @@ print([name for name in ("torch", "torchvision", "sklearn", "scipy", "matplotlib
     assert all(stage["cached"] for stage in run["stages"]) and run["results"]["gain"] == undisturbed[1]["results"]["gain"]
 
 
+@pytest.mark.slow
 def test_an_edited_loss_is_run_again_and_no_other(place):
     for name in ("kdx", "conf"):
         shutil.copytree(ROOT / name, place / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))

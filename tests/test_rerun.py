@@ -344,6 +344,7 @@ def pictures(folder: Path) -> None:
             Image.fromarray(pixels.numpy()).save(folder / name / f"{number}.png")
 
 
+@pytest.mark.slow
 def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     """dataset=folder, a loss of one's own from --config-dir, and a teacher from a file."""
     pictures(empty / "pictures")

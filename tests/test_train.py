@@ -190,10 +190,12 @@ def test_early_stopping_and_a_target(first):
 
 
 @pytest.mark.parametrize("words", [
-    ["student_train.precision=bf16"], ["device.workers=2", "augment=[flip_crop,noise,cutout]"], ["augment=[affine,mixup]"],
-    ["student_train.augment=none"], ["student_train.optimiser=sgd", "student_train.schedule=one_cycle", "student_train.clip=1"],
+    ["student_train.precision=bf16"], ["student_train.optimiser=sgd", "student_train.schedule=one_cycle", "student_train.clip=1"],
     ["teacher=mlp", "student=mlp_small"], ["loss=label_smoothing"], ["loss.alpha=[0.9,0.5]"], ["dataset.labelled=0.2", "dataset.unlabelled=100"],
-    ["dataset.unlabelled=0"], ["student_train.precision=auto"],
+    *(pytest.param(words, marks=pytest.mark.slow) for words in (
+        ["device.workers=2", "augment=[flip_crop,noise,cutout]"], ["augment=[affine,mixup]"], ["student_train.augment=none"],
+        ["dataset.unlabelled=0"], ["student_train.precision=auto"],
+    )),
 ], ids=" ".join)  # fmt: skip
 def test_one_word_changes_one_thing(first, words):
     assert train(*words, "baseline=false")["status"] == "finished"

@@ -90,7 +90,7 @@ def conclude(place: Sweep) -> int:
         rows = [[some(names), told] for told, names in why.items()]
         table(f"{len(failed)} of {len(runs)} runs are not finished:", ["runs", "reason"], rows, ["Run the same command again: only these will run."])
     folder = os.path.relpath(place.path)
-    print(f"\nruns: {folder}   (kdx compare {folder} --html report.html; kdx board {folder})")
+    print(f"\nruns: {folder}\n  kdx compare {folder} --html report.html\n  kdx board {folder}")
     return 1 if failed or not runs else 0
 
 
