@@ -69,6 +69,15 @@ def test_a_row_by_hand():
     assert row.validation.mean == pytest.approx(90)
 
 
+def test_an_interval_ends_where_a_mean_can_be():
+    """Two seeds: t is 12.7062, so that 99.5 +- 0.7071 would reach from 93.1 to 105.9; a gain may be anything."""
+    (row,) = compare([run(("loss=kd",), seed, 0.99 + 0.01 * seed, baseline=0.89) for seed in range(2)]).groups
+    assert row.interval == pytest.approx((99.5 - 12.7062 * 0.5, 100), abs=1e-3)
+    assert row.gain.interval == pytest.approx((10.5 - 12.7062 * 0.5, 10.5 + 12.7062 * 0.5), abs=1e-3)
+    (row,) = compare([run(("loss=kd",), seed, 0.01 + 0.01 * seed, baseline=0.89) for seed in range(2)]).groups
+    assert row.interval[0] == 0
+
+
 def test_two_rows_are_corrected_for_two_comparisons():
     found = compare(sweep((("loss=kd",), (0.89, 0.91, 0.90)), (("loss=slam",), (0.92, 0.93, 0.96))))
     ps = {g.name: g.gain.found.p for g in found.groups}

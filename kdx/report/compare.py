@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,16 +26,22 @@ OWN = "baseline"
 
 @dataclass(frozen=True)
 class Metric:
-    """unit: what a fraction is multiplied by where it is shown. digits: after the point. more: whether more is better."""
+    """unit: what a fraction is multiplied by where it is shown. digits: after the point. more: whether more is better. high: the most that there can
+    be, in the unit; the least is 0."""
 
     name: str
     unit: float
     digits: int
     more: bool
+    high: float
+
+    def possible(self, found: tuple[float, float] | None) -> tuple[float, float] | None:
+        """The part of a mean's interval in which it can lie: Student's knows no bounds."""
+        return found and (max(0.0, found[0]), min(self.high, found[1]))
 
 
-METRICS = {"accuracy": Metric("test %", 100, 1, True), "ece": Metric("ECE", 1, 3, False), "nll": Metric("NLL", 1, 3, False),
-           "agreement": Metric("agreement %", 100, 1, True)}  # fmt: skip
+METRICS = {"accuracy": Metric("test %", 100, 1, True, 100), "ece": Metric("ECE", 1, 3, False, 1), "nll": Metric("NLL", 1, 3, False, math.inf),
+           "agreement": Metric("agreement %", 100, 1, True, 100)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ def _group(name: str, words: Mapping[str, str], entries: Sequence[Entry], metric
     validated = [of.unit * v for e in entries if (v := e.score("student", metric, "validation")) is not None]
     own = {e.seed: e.score("baseline", metric) for e in entries}
     gain = _against("student alone", entries, {seed: v for seed, v in own.items() if v is not None}, metric, of)
-    return Group(name, words, tuple(entries), test, interval(test), spread(validated) if validated else None, gain, None,
+    return Group(name, words, tuple(entries), test, of.possible(interval(test)), spread(validated) if validated else None, gain, None,
                  _gap_closed(entries, metric, of))  # fmt: skip
 
 
