@@ -199,6 +199,15 @@ def test_names_of_many_keys_give_way_to_the_folders(mirror, tmp_path):
     assert sorted(folder.name for folder in mirror.place.iterdir()) == ["1", "2"]
 
 
+def test_names_are_no_longer_than_a_file_system_takes(mirror, tmp_path):
+    """Counted in bytes: 80 letters of four bytes are more than the 255 of most."""
+    for i in (1, 2):
+        values = {"key": "\U0001d400" * 49 + str(i), "other": "\U0001d401" * 30 + str(i)}
+        bare(tmp_path / "outputs" / ("d" * 120) / ("d" * 120) / f"{i}", values, ["key=", "other="])
+    mirror.update()
+    assert [len(folder.name.encode()) for folder in sorted(mirror.place.iterdir())] == [200, 201], "the second with a sign that tells it apart"
+
+
 # What TensorBoard's own HTTP interface tells
 
 

@@ -16,8 +16,8 @@ from kdx.report.search import run_folders
 
 DEPTH = 4
 """Levels below a folder at which a run may lie: outputs/runs/reproduce/<claim>/<arm and seed>."""
-LONGEST = 100
-"""Letters of a name; runs with more in which they differ are called by their folders."""
+LONGEST, MOST_BYTES = 100, 200
+"""Of a name, in letters and as a file system counts it (which takes 255): runs with more in which they differ are called by their folders."""
 REST = 2
 """Rounds of `update` that a run begun anew is taken away for, so that TensorBoard forgets what it has read of it."""
 NONE = settings(None, None)
@@ -63,7 +63,8 @@ class Mirror:
             self.known, self.names = (folders, asked), []
             for name, folder in zip(names(asked, folders), folders, strict=True):
                 plain = [re.sub(r"[^\w =.,()\[\]+:@~-]", "_", words).strip(". ") for words in (name, folder)]
-                short = plain[0] if len(plain[0]) <= LONGEST else plain[1]
+                fits = len(plain[0]) <= LONGEST and len(plain[0].encode()) <= MOST_BYTES
+                short = plain[0] if fits else plain[1].encode()[:MOST_BYTES].decode(errors="ignore")
                 while short in self.names or not short:
                     short += "+"
                 self.names.append(short)
