@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from kdx.run import stored
 from kdx.stages import EVALUATE
 from kdx.wiring import Order
 
-NAME = "sweep.json"
+NAME, LATER = "sweep.json", "later.json"
+"""What the sweep is; and while one is at work, the runs that an engine is to pass over."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,18 @@ class Sweep:
         """folder -> its run.json; None where there is none yet, or none that can be read."""
         names = self.jobs if self.jobs is not None else sorted(p.parent.name for p in self.path.glob("*/run.json"))
         return {name: read(self.path / name / "run.json") for name in names}
+
+    def begun(self) -> dict[str, str]:
+        """folder -> when its run began, of those that did."""
+        return {name: str(document.get("started")) for name, document in self.runs().items() if document}
+
+    def pass_over(self, names: Iterable[str]) -> None:
+        """Has every worker leave these runs alone from now on; none: they are free again."""
+        listed = sorted(names)
+        if listed:
+            write_atomically(self.path / LATER, json.dumps({"runs": listed}))
+        else:
+            (self.path / LATER).unlink(missing_ok=True)
 
 
 def begin(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] | None, orders: Mapping[str, Order], *, named: bool) -> Sweep:
@@ -71,6 +84,7 @@ def _open(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] 
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / "sweep.lock")
         lock.acquire(timeout=0)
+        (path / LATER).unlink(missing_ok=True)  # of a command that was killed
         if not resumed:
             write_atomically(path / NAME, json.dumps({"command": list(command), "jobs": listed(jobs), "started": time.time()}, indent=1) + "\n")
     except filelock.Timeout:
@@ -90,6 +104,11 @@ def turn(folder: Path) -> AbstractContextManager[Any]:
 
     folder.mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(folder / "run.lock")
+
+
+def passed_over(folder: Path) -> bool:
+    """Whether the sweep that this run belongs to has asked that it be left alone: see `Sweep.pass_over`."""
+    return folder.name in (read(folder.parent / LATER) or {}).get("runs", ())
 
 
 def listed(jobs: Mapping[str, Sequence[str]] | None) -> list[dict[str, Any]] | None:

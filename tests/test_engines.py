@@ -153,17 +153,19 @@ def test_one_failure_stops_no_other_and_the_same_command_again_finishes(launcher
     assert "Traceback" not in first.err + again.err + last.err and not again.err, "an engine has nothing to add"
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_worker_that_is_killed_is_told(launcher, here):
-    line = [f"launcher={launcher}", *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []), *OWN, "loss.how=kill"]
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+def test_a_worker_that_is_killed_every_time_stops_no_other_run(launcher, here, request):
+    python = request.getfixturevalue("ray") if launcher == "ray" else sys.executable
+    line = [f"launcher={launcher}", *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []), *OWN, "loss=fragile,steady", "loss.how=kill"]
     here.broken.touch()
-    first = here.call(*line)
-    why = {"joblib": "TerminatedWorkerError", "submitit_local": "UncompletedJobError"}[launcher]
-    assert first.code == 1 and f"the sweep was stopped by {why}" in first.err and "was stopped in the middle" in first.out
-    assert "Traceback" not in first.err
+    first = here.call(*line, python=python)
+    assert first.code == 1 and "a worker was killed; what was at work follows at the end, one by one" in first.err, first.err
+    assert statuses(here.path) == ["running", "running", "finished", "finished"]
+    assert "2 of 4 runs are not finished" in first.out and "was killed or stopped in the middle" in first.out
+    assert "Traceback" not in first.err and not list(here.path.glob("outputs/sweeps/*/later.json"))
     here.broken.unlink()
-    again = here.call(*line)
-    assert again.code == 0 and statuses(here.path) == ["finished"] * 4, again.err
+    again = here.call(*line, python=python)
+    assert again.code == 0 and "2 of them are done, 2 to do" in again.out and statuses(here.path) == ["finished"] * 4, again.err
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])

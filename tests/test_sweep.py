@@ -15,7 +15,7 @@ import pytest
 from kdx import combine, compose, disk, sweep, turns
 from kdx.cli import main
 from kdx.commands._check import by_combination
-from kdx.commands._sweep import validation_error
+from kdx.commands._sweep import hand_over, validation_error
 from kdx.commands._watch import Watch
 from kdx.faults import Fault
 from kdx.runtime import share_of_cores
@@ -264,3 +264,57 @@ def test_runs_of_other_processes_are_told_once_as_they_end(tmp_path, capsys):
     told = "teacher 90.0%, alone 70.0%, distilled 80.0%, gain +10.0, 1 warning in report.md (1 min 16 s)"
     assert sorted(out.splitlines()) == [f"at work seed=at work: {told}", f"of old seed=of old: {told}"]
     assert err.splitlines() == ["bad seed=bad: FAILED: first line"]
+
+
+class Engine:
+    """Stands in for a launcher: runs what is not passed over in order, and is ended by the first run that is killed. tried: every run begun."""
+
+    def __init__(self, place, *, killed=(), failed=()):
+        self.place, self.killed, self.failed, self.tried = place, killed, failed, []
+
+    def __call__(self):
+        for name in self.place.jobs:
+            folder = self.place.path / name
+            if sweep.passed_over(folder) or sweep.finished(sweep.read(folder / "run.json")):
+                continue
+            self.tried.append(name)
+            folder.mkdir(exist_ok=True)
+            status = "running" if name in self.killed else "failed" if name in self.failed else "finished"
+            (folder / "run.json").write_text(json.dumps({"status": status, "started": str(len(self.tried))}))
+            if name in self.killed:
+                raise RuntimeError("a worker is gone")
+
+
+@pytest.fixture
+def place_of_five(tmp_path):
+    return sweep.Sweep(tmp_path, {name: [f"seed={name}"] for name in "abcde"}, None, False, frozenset())
+
+
+def test_a_run_that_is_killed_every_time_stops_no_other_and_none_is_tried_in_vain(place_of_five, capsys):
+    engine = Engine(place_of_five, killed="bd", failed="c")
+    hand_over(place_of_five, engine)
+    assert engine.tried == ["a", "b", "c", "d", "e", "b", "d"]
+    assert [document["status"] for document in place_of_five.runs().values()] == ["finished", "running", "failed", "running", "finished"]
+    assert len(capsys.readouterr().err.splitlines()) == 2 and not (place_of_five.path / sweep.LATER).exists()
+    again = Engine(place_of_five)
+    hand_over(place_of_five, again)
+    assert again.tried == ["b", "c", "d"] and all(map(sweep.finished, place_of_five.runs().values()))
+
+
+def test_an_engine_in_which_nothing_begins_is_told_at_once(place_of_five):
+    hand_over(place_of_five, Engine(place_of_five, killed="b"))
+
+    def nothing():
+        raise OSError("no queue")
+
+    with pytest.raises(OSError, match="no queue"):
+        hand_over(place_of_five, nothing)
+    assert not (place_of_five.path / sweep.LATER).exists()
+
+
+def test_what_a_killed_command_passed_over_is_free_again(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / sweep.LATER).write_text('{"runs": ["a"]}')
+    assert sweep.passed_over(tmp_path / "s/a") and not sweep.passed_over(tmp_path / "s/b")
+    sweep.begin(tmp_path / "s", ["kdx"], {"a": []}, {}, named=True).lock.release()
+    assert not sweep.passed_over(tmp_path / "s/a")

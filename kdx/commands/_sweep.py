@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -43,18 +44,49 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
         announce(place)
         if place.jobs is None or len(place.done) < len(place.jobs):
             with Watch(place.path, functools.partial(label, place.path)) as watching:
-                launch([*flags, *combine.for_hydra(words), *further])
+                hand_over(place, lambda: launch([*flags, *combine.for_hydra(words), *further]))
     except KeyboardInterrupt:
         interrupted(place, sorted({str(job.order.store) for job in jobs}), command)
         return 130
-    except Exception as error:  # a launcher's own: a worker that was killed, a queue that cannot be reached
-        print(f"the sweep was stopped by {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}", file=sys.stderr)
+    except Exception as error:  # a launcher's own: a queue that cannot be reached
+        print(f"the sweep was stopped by {type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}", file=sys.stderr)
         conclude(place)
         return 1
     finally:
         watching = None
         place.lock.release()
     return conclude(place)
+
+
+def hand_over(place: Sweep, launch: Callable[[], None]) -> None:
+    """Has an engine do the runs.
+
+    A worker that is killed, for want of memory say, takes many an engine with it. Then the runs that it had not come to are handed over again, and at
+    the end each one that was at work by itself, so that one that is killed every time stops no other. Raises what ended an engine in which no
+    run had begun, and any end of a search, whose runs nobody knows beforehand.
+    """
+    before, cut = place.begun(), []
+    try:
+        while True:
+            try:
+                launch()
+                break
+            except Exception as error:
+                began = [name for name, when in place.begun().items() if when != before.get(name)]
+                runs = place.runs()
+                fresh = [name for name in began if name not in cut and runs[name]["status"] not in ("finished", "failed")]
+                if place.jobs is None or not fresh or isinstance(error, BrokenPipeError):
+                    raise
+                cut += fresh
+                what = f"{type(error).__name__}: a worker was killed"
+                print(f"{what}; what was at work follows at the end, one by one: {some(fresh)}", file=sys.stderr, flush=True)
+                place.pass_over(began)
+        for name in cut:
+            place.pass_over(other for other in place.jobs if other != name)
+            with contextlib.suppress(Exception):  # killed again: the table says so
+                launch()
+    finally:
+        place.pass_over(())
 
 
 def quiet_search() -> None:
@@ -100,7 +132,7 @@ def reason(document: Mapping[str, Any] | None) -> str:
         return "did not begin"
     if document.get("status") == "failed":
         return (str(document.get("error") or "").splitlines() or ["no reason given"])[0]
-    return "was stopped in the middle"
+    return "was killed or stopped in the middle"
 
 
 def interrupted(place: Sweep, stores: Sequence[str], command: Sequence[str]) -> None:

@@ -81,7 +81,10 @@ def task(config: Any) -> float | None:
     Returns what a sweeper that searches makes small: see `_sweep.validation_error`.
     """
     os.chdir(compose.working_directory())
-    order, path, words = wire(compose.plain(config)), compose.output_dir(), compose.task_words()
+    path, words = compose.output_dir(), compose.task_words()
+    if compose.in_sweep() and sweep.passed_over(path):
+        return None
+    order = wire(compose.plain(config))
     with sweep.turn(path) if compose.in_sweep() else nullcontext():
         if compose.in_sweep() and sweep.is_done(path, order):
             codes.append(0)
