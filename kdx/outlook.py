@@ -224,7 +224,7 @@ def terms(survey: Survey, job: Job) -> list[str]:
     if len(norms) < 2:
         return [f"one term ({', '.join(norms) or 'not logged'}): there is no ratio to tell"]
     size = step.inputs["training"].spec["batch_size"]
-    how = "as logged when it ran" if step.stored else f"on a real batch of {size}{of_teacher(survey, job, step)}"
+    how = "as logged when it ran" if step.stored else f"on a real batch of {size}{of_teacher(survey, step)}"
     late = {} if step.stored else survey.rehearsals.of(step).late
     return [f"gradient norms at the first step of {step.name}, {how}: {', '.join(f'{name} {norm:.3g}' for name, norm in norms.items())}; {ratio(norms)}",
             *([f"weighted as at the last step, on the same batch: {ratio(late)}"] if late else [])]  # fmt: skip
@@ -246,14 +246,16 @@ def norms_of(survey: Survey, step: Step) -> dict[str, float]:
     return {}
 
 
-def of_teacher(survey: Survey, job: Job, step: Step) -> str:
-    """Whose answers the batch has."""
+def of_teacher(survey: Survey, step: Step) -> str:
+    """Whose answers the batch has, of the rehearsal that stands for all stages of its kind."""
+    step = survey.rehearsals.example(step)
     if not step.inputs.get("answers"):
         return ""
-    teacher, same = job.first(PRETRAIN), survey.steps[step.inputs["answers"].key]
-    if same.stored or teacher.stored:
-        return ", with the teacher of the store"
-    if teacher.inputs["checkpoint"] or teacher.inputs["training"] is None:
+    asked = survey.steps[step.inputs["answers"].key]
+    teachers = [survey.steps[teacher.key] for teacher in asked.inputs["teachers"]]
+    if asked.stored or all(teacher.stored for teacher in teachers):
+        return ", with a teacher of the store"
+    if any(teacher.inputs.get("checkpoint") or teacher.inputs["training"] is None for teacher in teachers):
         return ", with the teacher's weights as they are given"
     return ", with an untrained teacher, as there is no other yet"
 

@@ -235,9 +235,19 @@ def test_the_norms_are_those_that_the_run_logs_at_its_first_step(loss, seed):
     assert with_answers == pytest.approx(found, rel=1e-6)
     assert foreseen(with_teacher) == pytest.approx(found, rel=2e-3)  # but for the size of the batches in which it is asked
     assert untrained != pytest.approx(found, rel=0.05)
-    assert "with the teacher of the store" in texts(with_teacher, "loss")[0]
+    assert "with a teacher of the store" in texts(with_teacher, "loss")[0]
     after = texts(plan(*words), "loss")[0]
     assert "as logged when it ran" in after and all(f"{name} {norm:.3g}" in after for name, norm in found.items())
+
+
+def test_norms_that_stand_for_two_seeds_say_whose_teacher_they_were_measured_with():
+    words = [[f"seed={seed}", "baseline=false", "augment=[affine]"] for seed in (23, 24)]
+    before = look_ahead([(of, order(*of)) for of in words], lambda name: None)
+    assert all("with an untrained teacher" in text for text in texts(before, "loss"))
+    Ran(*words[0], "stages=[teacher_pretrain]")
+    after = look_ahead([(of, order(*of)) for of in words], lambda name: None)
+    (told,) = set(texts(after, "loss"))
+    assert "with a teacher of the store" in told
 
 
 def test_the_norm_of_a_term_grows_with_its_weight():

@@ -40,6 +40,7 @@ class Rehearsals:
         self.steps, self.kinds, self.scratch, self.tell = steps, kinds, scratch, tell
         self.found: dict[str, Rehearsed] = {}
         self.standing: dict[str, Artifact] = {}
+        self.examples: dict[str, Step] = {}
         self.bench = Bench(runtime, steps, self.real)
         self.peak = Peak(runtime.device)
         self.loading = self.bench.timed(self.load)
@@ -69,8 +70,13 @@ class Rehearsals:
                         "a smaller network, or precision=bf16") from error  # fmt: skip
         found.memory = self.peak.bytes()
         found.black |= any(self.of(upstream).black for upstream in self.missing(step.inputs))
-        self.found[kind], self.standing[kind] = found, Artifact(step.stage.name, step.key, folder)
+        self.found[kind], self.standing[kind], self.examples[kind] = found, Artifact(step.stage.name, step.key, folder), step
         return found
+
+    def example(self, step: Step) -> Step:
+        """The one that was rehearsed for all of its kind, of another run maybe."""
+        self.of(step)
+        return self.examples[self.kinds.of(step)]
 
     def real(self, value: Any) -> Any:
         """Inputs, or an artifact, with what stands in for what is missing."""
