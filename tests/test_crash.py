@@ -230,6 +230,7 @@ def test_an_interrupt_ends_a_sweep(server, tmp_path):
     assert len(list(tmp_path.glob("outputs/sweeps/*/*/run.json"))) == 1, "the second run must not begin"
 
 
+@pytest.mark.slow  # tests/test_store.py has two at once on one stage
 def test_two_at_once_train_one_teacher(server, undisturbed, tmp_path):
     processes = [start(server, tmp_path, f"hydra.run.dir=run{number}") for number in (0, 1)]
     for process in processes:
@@ -249,7 +250,12 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("teacher-pretrain", "last.safetensors"), ("evaluate", "results.json"), pytest.param("prepare", "data.json", marks=pytest.mark.slow)]
+    ("name", "file"),
+    [
+        ("teacher-pretrain", "last.safetensors"),
+        pytest.param("evaluate", "results.json", marks=pytest.mark.slow),
+        pytest.param("prepare", "data.json", marks=pytest.mark.slow),
+    ],
 )
 def test_a_flipped_byte_is_named_and_that_stage_alone_done_again(server, undisturbed, place, name, file):
     damaged = artifact(place, undisturbed[1], name) / file

@@ -203,6 +203,7 @@ CUT = ["rounds=2", "select=threshold", "select.threshold=0.1", "augment=[affine]
        "device.checkpoint_seconds=0", "baseline=false"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_killed_in_round_2_it_goes_on_bit_for_bit(tmp_path):
     """Killed for real: tests/test_crash.py. Here it is told where."""
     whole = go(tmp_path / "whole", *CUT)
