@@ -36,10 +36,6 @@ class Sweep:
         names = self.jobs if self.jobs is not None else sorted(p.parent.name for p in self.path.glob("*/run.json"))
         return {name: read(self.path / name / "run.json") for name in names}
 
-    def begun(self) -> dict[str, str]:
-        """folder -> when its run began, of those that did."""
-        return {name: str(document.get("started")) for name, document in self.runs().items() if document}
-
     def pass_over(self, names: Iterable[str]) -> None:
         """Has every worker leave these runs alone from now on; none: they are free again."""
         listed = sorted(names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import os
 import shlex
@@ -43,7 +42,7 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
     try:
         announce(place)
         if place.jobs is None or len(place.done) < len(place.jobs):
-            with Watch(place.path, functools.partial(label, place.path)) as watching:
+            with Watch(place.path, labels(place, command)) as watching:
                 hand_over(place, lambda: launch([*flags, *combine.for_hydra(words), *further]))
     except KeyboardInterrupt:
         interrupted(place, sorted({str(job.order.store) for job in jobs}), command)
@@ -65,16 +64,15 @@ def hand_over(place: Sweep, launch: Callable[[], None]) -> None:
     the end each one that was at work by itself, so that one that is killed every time stops no other. Raises what ended an engine in which no
     run had begun, and any end of a search, whose runs nobody knows beforehand.
     """
-    before, cut = place.begun(), []
+    before, cut = place.runs(), []
     try:
         while True:
             try:
                 launch()
                 break
             except Exception as error:
-                began = [name for name, when in place.begun().items() if when != before.get(name)]
-                runs = place.runs()
-                fresh = [name for name in began if name not in cut and runs[name]["status"] not in ("finished", "failed")]
+                began = {name: run for name, run in place.runs().items() if run and run.get("started") != (before.get(name) or {}).get("started")}
+                fresh = [name for name, run in began.items() if name not in cut and run["status"] not in ("finished", "failed")]
                 if place.jobs is None or not fresh or isinstance(error, BrokenPipeError):
                     raise
                 cut += fresh
@@ -149,20 +147,16 @@ def teller(path: Path, words: Sequence[str]) -> Teller:
     if watching is None or watching.process != os.getpid():
         return Elsewhere()
     watching.told.add(path.name)
-    return InSweep(label(path.parent, path.name, words))
+    return InSweep(watching.label(path.name, words))
 
 
-def label(place: Path, name: str, words: Sequence[str]) -> str:
-    """Which run of a sweep it is, for its line."""
-    document = sweep.read(place / sweep.NAME) or {}
-    told = document.get("jobs")
-    if told is None:
-        typed = document.get("command") or []
-        return " ".join(["trial", name.partition("_")[0], *(w for w in words if w not in typed)])
-    number = next((i for i, job in enumerate(told) if job["folder"] == name), None)
-    if number is None:
-        return name
-    return f"{number + 1}/{len(told)} {' '.join(varying([job['words'] for job in told])[number])}".rstrip()
+def labels(place: Sweep, command: Sequence[str]) -> Callable[[str, Sequence[str]], str]:
+    """What tells which run of a sweep it is, for its line, from its folder and its words."""
+    if place.jobs is None:
+        return lambda name, words: " ".join(["trial", name.partition("_")[0], *(w for w in words if w not in command)])
+    vary = varying(list(place.jobs.values()))
+    told = {name: f"{number}/{len(vary)} {' '.join(words)}".rstrip() for number, (name, words) in enumerate(zip(place.jobs, vary, strict=True), 1)}
+    return lambda name, words: told.get(name, name)
 
 
 def validation_error(document: Mapping[str, Any] | None) -> float | None:
