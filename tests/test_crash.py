@@ -182,7 +182,7 @@ def test_the_settings_of_these_tests_stop_early_and_drop_out(undisturbed):
         pytest.param(Crash("teacher-pretrain", 5), "teacher-pretrain goes on from step 4 of 12", marks=pytest.mark.slow),
         (Crash("teacher-pretrain", 6, torn=True), "teacher-pretrain goes on from step 5 of 12"),
         pytest.param(Crash("pseudo-label", 4), None, marks=pytest.mark.slow),
-        (Crash("student-train", 7), "student-train goes on from step 6 of 16"),
+        pytest.param(Crash("student-train", 7), "student-train goes on from step 6 of 16", marks=pytest.mark.slow),  # an interrupt there is a default test
         pytest.param(Crash("baseline-train", 3), "baseline-train goes on from step 2 of 16", marks=pytest.mark.slow),
         pytest.param(Crash("evaluate", 2), None, marks=pytest.mark.slow),
     ],

@@ -236,6 +236,7 @@ def test_a_loss_of_ones_own_is_one_python_file_and_one_yaml_file(first, place, m
     assert main(["train", *SHORT, "loss=confidense", *words[:3]]) == 2 and "'confidence'" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # tests/test_streams.py holds the loader itself to it
 def test_workers_do_not_change_a_bit(first):
     inline, threads = (train("student_train.steps=12", f"device.workers={n}", f"store=store-{n}", "baseline=false") for n in (0, 2))
     a, b = (load_file(r["folder"] / "artifacts" / "student-train" / "last.safetensors") for r in (inline, threads))
