@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from kdx.data.raw import Description, Raw, check_int, check_path, per_class
+from kdx.data.decode import GREY, Decoder
+from kdx.data.raw import Description, Raw, check_path, per_class
 from kdx.faults import Fault
 
-GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 NO_PICTURES = ("thumbs.db", "desktop.ini")
 """What Windows leaves in folders of pictures, beside the hidden files of other systems."""
 A_VALIDATION_PART = ("val", "valid", "validation")
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -42,10 +38,7 @@ class Folder:
     def __init__(self, *, root: str, unlabelled_root: str | None, image_size: int, on_error: str):
         self._root = check_path("root", root)
         self._unlabelled = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
-        self._size = check_int("image_size", image_size, 4, 4096)
-        if on_error not in ("stop", "skip"):
-            raise Fault(f"dataset.on_error must be 'stop' or 'skip'; given {on_error!r}")
-        self._skip = on_error == "skip"
+        self._decoder = Decoder(image_size=image_size, on_error=on_error)
 
     def files(self) -> list[Path]:
         self.fetch()
@@ -60,7 +53,7 @@ class Folder:
         """Reads the header of every picture, and decodes none."""
         classes, parts, grey, _ = self._scan(workers=0)
         train, test, pool = parts
-        shape = (1 if grey else 3, self._size, self._size)
+        shape = (1 if grey else 3, self._decoder.size, self._decoder.size)
         counts = per_class(np.array(train.labels, np.int64), len(classes))
         return Description(
             shape,
@@ -78,7 +71,9 @@ class Folder:
         skipped = list(unread)
 
         def decode(part: _Listing) -> tuple[np.ndarray, np.ndarray]:
-            return self._decode(part, grey, workers, skipped)
+            images, good = self._decoder.decode(part.paths, grey, workers)
+            skipped.extend(str(path) for path, fine in zip(part.paths, good, strict=True) if not fine)
+            return images, np.array(part.labels, np.int64)[good]
 
         images, labels = decode(train)
         self._none_empty(classes, labels)
@@ -139,40 +134,13 @@ class Folder:
             if part is None:
                 kept.append(None)
                 continue
-            answers = list(_map(_mode, part.paths, workers))
-            self._refuse(part.paths, answers)
-            unread += [str(path) for path, answer in zip(part.paths, answers, strict=True) if isinstance(answer, Exception)]
-            modes |= {answer for answer in answers if isinstance(answer, str)}
-            good = [i for i, answer in enumerate(answers) if isinstance(answer, str)]
+            headers = self._decoder.headers(part.paths, workers)
+            unread += [str(path) for path, header in zip(part.paths, headers, strict=True) if header is None]
+            modes |= {header.mode for header in headers if header}
+            good = [i for i, header in enumerate(headers) if header]
             kept.append(_Listing(tuple(part.paths[i] for i in good), tuple(part.labels[i] for i in good)))
         self._none_empty(classes, np.array(kept[0].labels, np.int64))
         return classes, tuple(kept), modes <= set(GREY), tuple(unread)
-
-    def _decode(self, part: _Listing, grey: bool, workers: int, skipped: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(N, C, S, S) uint8 and (N,) int64 of one part, in its order; adds to `skipped`."""
-        images = np.empty((len(part.paths), 1 if grey else 3, self._size, self._size), np.uint8)
-
-        def fill(i: int) -> Exception | None:
-            try:
-                images[i] = _square(part.paths[i], self._size, grey)
-            except Exception as error:  # Pillow raises many kinds for a damaged file
-                return error
-            return None
-
-        answers = list(_map(fill, range(len(part.paths)), workers))
-        self._refuse(part.paths, answers)
-        good = np.array([answer is None for answer in answers], bool)
-        skipped += [str(path) for path, fine in zip(part.paths, good, strict=True) if not fine]
-        labels = np.array(part.labels, np.int64)
-        return (images, labels) if good.all() else (images[good], labels[good])
-
-    def _refuse(self, paths: Sequence[Path], answers: Sequence[object]) -> None:
-        bad = [(path, answer) for path, answer in zip(paths, answers, strict=True) if isinstance(answer, Exception)]
-        if bad and not self._skip:
-            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-            raise Fault(f"the picture '{bad[0][0]}'{more} does not decode: {bad[0][1]}; remove it, or set dataset.on_error=skip")
-        if len(bad) == len(paths):
-            raise Fault(f"not one of {len(bad)} pictures decodes; the first is '{bad[0][0]}': {bad[0][1]}")
 
     def _none_empty(self, classes: tuple[str, ...], labels: np.ndarray) -> None:
         for name, rows in zip(classes, per_class(labels, len(classes)), strict=True):
@@ -198,43 +166,3 @@ def _pictures(folder: Path) -> list[Path]:
             found += [Path(here, name) for name in _visible(files)]
         entered.add(real)
     return found
-
-
-def _map(function: Callable[[object], Answer], items: Sequence[object], workers: int) -> Iterator[Answer]:
-    if workers <= 0:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(function, items)
-
-
-def _mode(path: Path) -> str | Exception:
-    """How the picture keeps its pixels, by its header; or why it cannot be opened."""
-    from PIL import Image
-
-    try:
-        if not path.is_file():
-            raise OSError("it is no file")
-        with Image.open(path) as picture:
-            return picture.mode
-    except Exception as error:  # Pillow raises many kinds for a damaged file
-        return error
-
-
-def _square(path: Path, size: int, grey: bool) -> np.ndarray:
-    """(C, size, size) uint8"""
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as picture:
-        if picture.format == "JPEG":
-            picture.draft(None, (2 * size, 2 * size))  # decodes at a half, quarter or eighth where that is still twice what is needed
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I"):  # sixteen bits: keep the upper eight
-            picture = Image.fromarray(np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
-        picture = picture.convert("L" if grey else "RGB")
-    scale = size / min(picture.size)
-    wide, high = (max(size, round(side * scale)) for side in picture.size)
-    left, top = (wide - size) // 2, (high - size) // 2
-    picture = picture.resize((wide, high), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-    pixels = np.asarray(picture)
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)
