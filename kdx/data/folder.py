@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kdx.data.decode import GREY, Decoder
+from kdx.data.layout import Listing, lay_out, parts_of
 from kdx.data.raw import Description, Raw, check_path, per_class
 from kdx.faults import Fault
-
-NO_PICTURES = ("thumbs.db", "desktop.ini")
-"""What Windows leaves in folders of pictures, beside the hidden files of other systems."""
-A_VALIDATION_PART = ("val", "valid", "validation")
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """The pictures of one part: paths, and the class of each (-1: none)."""
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
 
 
 class Folder:
@@ -42,7 +28,7 @@ class Folder:
 
     def files(self) -> list[Path]:
         self.fetch()
-        return [folder for folder in (*self._parts(), self._unlabelled) if folder is not None]
+        return [folder for folder in (*parts_of(self._root), self._unlabelled) if folder is not None]
 
     def fetch(self) -> None:
         for key, folder in (("root", self._root), ("unlabelled_root", self._unlabelled)):
@@ -70,7 +56,7 @@ class Folder:
         classes, (train, test, pool), grey, unread = self._scan(workers)
         skipped = list(unread)
 
-        def decode(part: _Listing) -> tuple[np.ndarray, np.ndarray]:
+        def decode(part: Listing) -> tuple[np.ndarray, np.ndarray]:
             images, good = self._decoder.decode(part.paths, grey, workers)
             skipped.extend(str(path) for path, fine in zip(part.paths, good, strict=True) if not fine)
             return images, np.array(part.labels, np.int64)[good]
@@ -81,56 +67,12 @@ class Folder:
         pool_images = decode(pool)[0] if pool else None
         return Raw(images, labels, classes, test_images, test_labels, pool_images, tuple(skipped))
 
-    def _parts(self) -> tuple[Path, Path | None]:
-        """The folders of classes to train and to test with."""
-        train, test = self._root / "train", self._root / "test"
-        if not train.is_dir() or not _folders(train):
-            return self._root, None
-        if test.is_dir():
-            return train, test
-        for name in A_VALIDATION_PART:
-            if (self._root / name).is_dir():
-                raise Fault(
-                    f"'{self._root}' holds train/ and {name}/ but no test/: rename {name}/ to test/, "
-                    "or move it away to have a share of train/ held out"
-                )
-        return train, None
-
-    def _list(self, folder: Path) -> tuple[tuple[str, ...], _Listing]:
-        """The classes in one folder, in order of their names, and their pictures."""
-        inside = None if self._unlabelled is None else self._unlabelled.resolve()
-        folders = [path for path in _folders(folder) if path.resolve() != inside]
-        if len(folders) < 2:
-            found = f"it holds only '{folders[0].name}'" if folders else "it holds no folders"
-            raise Fault(f"'{folder}' must hold one folder of pictures for each class, and two or more of them; {found}")
-        paths, labels = [], []
-        for k, path in enumerate(folders):
-            pictures = _pictures(path)
-            if not pictures:
-                raise Fault(f"the class folder '{path}' holds no picture: add some, or remove the folder")
-            paths += pictures
-            labels += [k] * len(pictures)
-        return tuple(path.name for path in folders), _Listing(tuple(paths), tuple(labels))
-
-    def _scan(self, workers: int) -> tuple[tuple[str, ...], tuple[_Listing, _Listing | None, _Listing | None], bool, tuple[str, ...]]:
+    def _scan(self, workers: int) -> tuple[tuple[str, ...], tuple[Listing, Listing | None, Listing | None], bool, tuple[str, ...]]:
         """Classes; the train, test and unlabelled parts less the pictures that cannot be opened; whether all are grey; those left out."""
         self.fetch()
-        train_folder, test_folder = self._parts()
-        classes, train = self._list(train_folder)
-        test = pool = None
-        if test_folder:
-            test_classes, test = self._list(test_folder)
-            if test_classes != classes:
-                odd = sorted(set(classes) ^ set(test_classes))
-                raise Fault(f"'{train_folder}' and '{test_folder}' must hold the same classes; only one of them has: {', '.join(odd)}")
-        if self._unlabelled:
-            pictures = _pictures(self._unlabelled)
-            if not pictures:
-                raise Fault(f"the folder of unlabelled pictures '{self._unlabelled}' holds no picture")
-            pool = _Listing(tuple(pictures), (-1,) * len(pictures))
-
+        laid = lay_out(self._root, self._unlabelled)
         kept, modes, unread = [], set(), []
-        for part in (train, test, pool):
+        for part in (laid.train, laid.test, laid.pool):
             if part is None:
                 kept.append(None)
                 continue
@@ -138,31 +80,11 @@ class Folder:
             unread += [str(path) for path, header in zip(part.paths, headers, strict=True) if header is None]
             modes |= {header.mode for header in headers if header}
             good = [i for i, header in enumerate(headers) if header]
-            kept.append(_Listing(tuple(part.paths[i] for i in good), tuple(part.labels[i] for i in good)))
-        self._none_empty(classes, np.array(kept[0].labels, np.int64))
-        return classes, tuple(kept), modes <= set(GREY), tuple(unread)
+            kept.append(Listing(tuple(part.paths[i] for i in good), tuple(part.labels[i] for i in good)))
+        self._none_empty(laid.classes, np.array(kept[0].labels, np.int64))
+        return laid.classes, tuple(kept), modes <= set(GREY), tuple(unread)
 
     def _none_empty(self, classes: tuple[str, ...], labels: np.ndarray) -> None:
         for name, rows in zip(classes, per_class(labels, len(classes)), strict=True):
             if rows == 0:
                 raise Fault(f"no picture of the class '{name}' in '{self._root}' decodes")
-
-
-def _visible(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if not name.startswith(".") and name.lower() not in NO_PICTURES)
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [folder / name for name in _visible(os.listdir(folder)) if (folder / name).is_dir()]
-
-
-def _pictures(folder: Path) -> list[Path]:
-    """Every file below, in order of name; links are followed, and each folder is entered once."""
-    found, entered = [], set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        folders[:] = _visible(folders) if real not in entered else []
-        if real not in entered:
-            found += [Path(here, name) for name in _visible(files)]
-        entered.add(real)
-    return found
