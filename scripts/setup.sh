@@ -1,12 +1,15 @@
 # Sourced by scripts/kdx and scripts/test: sets ROOT (the repository) and VENV (its environment), which it builds when
 # there is none or when pyproject.toml has changed. A second call only compares a stamp.
-#   KDX_VENV      another place for the environment
-#   KDX_NO_SETUP  set: build nothing, exit 1 (shell completion asks for this)
+#   KDX_VENV        another place for the environment
+#   KDX_EXTRA       which extra of pyproject.toml goes in: dev, or dev-all (scripts/test --all)
+#   KDX_RESOLUTION  lowest-direct: the oldest versions that pyproject.toml allows (scripts/test --lowest)
+#   KDX_NO_SETUP    set: build nothing, exit 1 (shell completion asks for this)
 # Everything that is said goes to stderr: stdout belongs to the command.
 
 ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd -P)
 VENV=${KDX_VENV:-$ROOT/.venv}
 [[ $VENV == /* ]] || VENV=$PWD/$VENV
+EXTRA=${KDX_EXTRA:-dev}
 
 kdx_die() {
     printf 'kdx: %s\n' "$@" >&2
@@ -15,8 +18,12 @@ kdx_die() {
 
 # What the environment was made from. The path of the Python behind it holds its version, and costs no start of Python.
 kdx_origin() { printf '%s\n' "$ROOT" "$VENV" "$(readlink -f "$VENV/bin/python")"; }
-kdx_stamp() { printf '%s\n' "set-up 1, with dev" "$(kdx_origin)" "$(<"$ROOT/pyproject.toml")"; }
-kdx_ready() { [[ -x $VENV/bin/kdx && -f $VENV/.kdx-stamp && $(<"$VENV/.kdx-stamp") == "$(kdx_stamp)" ]]; }
+kdx_stamp() { printf '%s\n' "set-up 1, with $1${KDX_RESOLUTION:+, $KDX_RESOLUTION}" "$(kdx_origin)" "$(<"$ROOT/pyproject.toml")"; }
+kdx_ready() { # dev-all has all that dev has
+    local found
+    [[ -x $VENV/bin/kdx && -f $VENV/.kdx-stamp ]] && found=$(<"$VENV/.kdx-stamp") || return
+    [[ $found == "$(kdx_stamp "$EXTRA")" || $found == "$(kdx_stamp dev-all)" ]]
+}
 kdx_runs() { [[ -x $1 ]] && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 # The first Python of version 3.11 or later, preferring the one that the user calls python3.
@@ -52,13 +59,21 @@ kdx_create() {
 }
 
 kdx_install() {
+    local pip=("$VENV/bin/python" -m pip install --disable-pip-version-check)
+    export PIP_USER=0
     cd "$ROOT" || return
-    if command -v uv >/dev/null; then
-        uv pip install --python "$VENV/bin/python" --editable '.[dev]' && return
+    if [[ -z ${KDX_RESOLUTION:-} ]] && command -v uv >/dev/null; then
+        uv pip install --python "$VENV/bin/python" --editable ".[$EXTRA]" && return
         echo "uv could not install; trying pip"
     fi
     "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$VENV/bin/python" -m ensurepip --upgrade
-    PIP_USER=0 "$VENV/bin/python" -m pip install --disable-pip-version-check --editable '.[dev]'
+    if [[ -n ${KDX_RESOLUTION:-} ]]; then # which pip cannot do: uv does, from here or from the environment itself
+        local uv=(uv)
+        command -v uv >/dev/null || { "${pip[@]}" uv && uv=("$VENV/bin/python" -m uv); } || return
+        "${uv[@]}" pip install --python "$VENV/bin/python" --editable ".[$EXTRA]" --resolution "$KDX_RESOLUTION"
+        return
+    fi
+    "${pip[@]}" --editable ".[$EXTRA]"
 }
 
 # Keeps all that the installers print in the log, and shows the lines that tell how far they are.
@@ -122,7 +137,7 @@ kdx_build() {
         kdx_install 2>&1 | kdx_show "$marks-setup.log" || kdx_explain
         kdx_origin >"$marks-origin"
         rm -f "$marks-installing"
-        kdx_stamp >"$marks-stamp.new"
+        kdx_stamp "$EXTRA" >"$marks-stamp.new"
         mv "$marks-stamp.new" "$marks-stamp"
         echo "kdx: the environment is ready" >&2
     fi

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,15 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt what they start, and xdist and a shell's `&` have it ignored
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """How many tests an absent package skipped: a run without the extras tells what it did not look at."""
+    reasons = [str(report.longrepr[-1]) for report in terminalreporter.stats.get("skipped", ()) if isinstance(report.longrepr, tuple | list)]
+    absent = Counter(found[1] for reason in reasons if (found := re.search(r"could not import '(\w+)", reason)))
+    if absent:
+        told = ", ".join(f"{count} for {name}" for name, count in sorted(absent.items()))
+        terminalreporter.write_line(f"skipped as a package is absent: {told} (scripts/test --all installs the extras)")
 
 
 @pytest.fixture(scope="session")

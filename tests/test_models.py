@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kdx import models
 from kdx.faults import Fault
@@ -119,19 +122,54 @@ def test_flops(name, gigaflops):
     assert size.flops(make(name, (3, 32, 32), 100), (3, 32, 32)) / 1e9 == pytest.approx(gigaflops, rel=0.006)
 
 
-def test_flops_of_attention_are_counted():
-    """A layer of width 8 on 3 tokens by hand: projections 3*8*24 + 3*8*8, scores and mixing 2 * 3*3*8, multiply-adds doubled."""
+class Tokens(nn.Module):
+    """A layer on 3 tokens of width 8."""
 
-    class OneLayer(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
 
+    def forward(self, x):
+        return self.layer(x.flatten(2)[:, 0].view(1, 3, 8))
+
+
+class Attention(nn.MultiheadAttention):
+    def forward(self, x):
+        return super().forward(x, x, x, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("kernel", [None, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_flops_of_attention_are_counted_whatever_kernel_torch_takes(kernel, fast_path):
+    """By hand: projections 3*8*24 + 3*8*8, scores and mixing 2 * 3*3*8, in the encoder layer two products 3*8*16 more; multiply-adds doubled."""
+    attention = 2 * (3 * 8 * 24 + 3 * 8 * 8 + 2 * 3 * 3 * 8)
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fast_path)
+    try:
+        with sdpa_kernel(kernel) if kernel else contextlib.nullcontext():
+            assert size.flops(Tokens(Attention(8, 2, batch_first=True)), (1, 3, 8)) == attention == 1824
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            assert size.flops(Tokens(layer), (1, 3, 8)) == attention + 2 * (2 * 3 * 8 * 16)
+        assert torch.backends.mha.get_fastpath_enabled() is fast_path, "as it was"
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
+def test_flops_of_recurrent_layers_are_counted(kind, gates, fused):
+    """By hand: at each of 3 steps, to each gate of 4 units, a product with 8 inputs and one with 4 units; a second layer with 4 inputs."""
+
+    class First(kind):
         def forward(self, x):
-            x = x.flatten(2)[:, 0].view(1, 3, 8)
-            return self.attention(x, x, x, need_weights=False)[0]
+            return super().forward(x)[0]
 
-    assert size.flops(OneLayer(), (1, 3, 8)) == 2 * (3 * 8 * 24 + 3 * 8 * 8 + 2 * 3 * 3 * 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of TF32, when the switch is set
+        with torch.backends.mkldnn.flags(enabled=fused):
+            assert size.flops(Tokens(First(8, 4, batch_first=True)), (1, 3, 8)) == 2 * 3 * gates * 4 * (8 + 4)
+            two = Tokens(First(8, 4, num_layers=2, batch_first=True))
+            assert size.flops(two, (1, 3, 8)) == 2 * 3 * gates * 4 * (8 + 4 + 4 + 4)
 
 
 @pytest.mark.parametrize("side, last", [(8, 2), (16, 2), (32, 4), (96, 6), (224, 7)])

@@ -1,6 +1,8 @@
 """What `precision: auto` settles on."""
 
+import importlib.util
 import json
+import sys
 from importlib import import_module
 
 import pytest
@@ -47,3 +49,13 @@ def test_a_real_step_takes_time_and_leaves_a_choice(tmp_path):
     probe.run(Work(tmp_path, "probe", Listener()), CPU, data=Artifact("prepare", "0" * 64, tmp_path), model=MODEL, batch_size=8, machine="this one")
     found = json.loads((tmp_path / "probe.json").read_text())
     assert found["precision"] in found["seconds"] and all(s > 0 for s in found["seconds"].values())
+
+
+@pytest.mark.parametrize(("flags", "has"), [("sse2 avx2 avx512_bf16", True), ("fp asimd bf16", True), ("sse2 avx2 avx512f", False), ("", False)])
+def test_the_benchmark_tells_a_processor_with_bf16_instructions(root, monkeypatch, flags, has):
+    spec = importlib.util.spec_from_file_location("bench", root / "scripts" / "bench.py")
+    bench = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "bench", bench)
+    spec.loader.exec_module(bench)
+    monkeypatch.setattr(bench, "cpuinfo", lambda field: flags if field == "flags" else "")
+    assert bench.has_bf16() is has

@@ -13,6 +13,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -28,7 +29,7 @@ venv)
     ;;
 pip)
     target=$(dirname "$(dirname "$4")")
-    echo "$PWD $5 $6" >>"$CALLS"
+    echo "$PWD ${*:5}" >>"$CALLS"
     case "${UV_DOES:-}" in
     fail) exit 1 ;;
     slow) sleep 0.5 ;;
@@ -257,7 +258,17 @@ def test_the_test_script_runs_pytest_in_the_repository(clone):
     stamp.write_text(stamp.read_text().replace(os.path.realpath(sys.executable), str(python)))
     script = clone.path / "scripts" / "test"
     assert clone.run(script=script).stdout == f"[-m][pytest]{clone.path}\n"
+    stamp.write_text(stamp.read_text().replace("with dev\n", "with dev-all\n"))  # which has all that dev has
     assert clone.run("--all", "-k", "a b", script=script).stdout == f"[-m][pytest][-m][][-k][a b]{clone.path}\n"
+    assert clone.run(script=script).stdout == f"[-m][pytest]{clone.path}\n" and len(clone.installs()) == 1
+
+
+def test_all_asks_for_the_extras_and_lowest_for_the_oldest_versions(clone):
+    script = clone.path / "scripts" / "test"
+    for option in ("--all", "--lowest"):
+        clone.run(option, "--version", script=script)
+    assert clone.installs() == [f"{clone.path} --editable .[dev-all]", f"{clone.path} --editable .[dev] --resolution lowest-direct"]
+    assert (clone.path / "build" / "lowest" / ".kdx-stamp").exists() and (clone.path / ".venv" / ".kdx-stamp").exists()
 
 
 @pytest.mark.slow
@@ -352,10 +363,28 @@ def test_each_dependency_has_its_reason(root):
         *project["dependencies"],
         *(text for extra in project["optional-dependencies"].values() for text in extra),
     ]
-    names = {re.match(r"[\w-]+", text)[0] for text in wanted}
+    names = {re.match(r"[\w-]+", text)[0] for text in wanted} - {project["name"]}
     rows = re.findall(r"^\| ([\w-]+) \| (.+) \|$", (root / "docs" / "dependencies.md").read_text(), re.MULTILINE)
     assert {name for name, _ in rows} - {"package"} == names
     assert len(rows) == len(dict(rows)), "one line each"
+
+
+def test_each_dependency_has_a_lower_bound_and_what_has_a_taste_is_pinned(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = {text for texts in (project["dependencies"], *project["optional-dependencies"].values()) for text in texts}
+    bounds = {re.match(r"[\w-]+", text)[0]: text for text in wanted if not text.startswith("kdx[")}
+    assert not [text for name, text in bounds.items() if not re.search(r"(>=|==)\d", text)]
+    assert re.fullmatch(r"ruff==[\d.]+", bounds["ruff"])
+    for extra in ("timm", "onnx"):
+        assert extra in re.search(r"kdx\[(.+)\]", project["optional-dependencies"]["dev-all"][0])[1].split(",")
+
+
+def test_what_an_absent_package_skips_is_counted(root):
+    reasons = ["Skipped: could not import 'onnx': No module named 'onnx'", "Skipped: could not import 'onnx.checker': gone", "Skipped: no GPU"]
+    reports, said = [SimpleNamespace(longrepr=("a.py", 3, reason)) for reason in reasons], []
+    reporter = SimpleNamespace(stats={"skipped": reports}, write_line=said.append)
+    load(root / "tests" / "conftest.py").pytest_terminal_summary(reporter)
+    assert said == ["skipped as a package is absent: 2 for onnx (scripts/test --all installs the extras)"]
 
 
 @pytest.mark.parametrize("name", ["scripts/kdx", "scripts/test", "scripts/setup.sh", ".ci/run"])

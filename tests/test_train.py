@@ -1,6 +1,7 @@
 """`kdx train` from end to end on real data (scikit-learn's digits), with few steps: what a run leaves behind, and what runs again."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,16 @@ def test_early_stopping_and_a_target(first):
 ], ids=" ".join)  # fmt: skip
 def test_one_word_changes_one_thing(first, words):
     assert train(*words, "baseline=false")["status"] == "finished"
+
+
+@pytest.mark.parametrize(("bf16", "settled"), [(0.5, "bf16"), (10.0, "fp32")])
+def test_auto_trains_in_what_this_processor_is_faster_in(place, monkeypatch, bf16, settled):
+    """As on a processor with bf16 instructions, and as on one without, whichever this is."""
+    monkeypatch.setattr(import_module("kdx.stages.probe"), "step", lambda *step: bf16 if step[-1] == "bf16" else 1.0)
+    words = ["teacher=mlp_small", "teacher_pretrain.steps=2", "teacher_pretrain.precision=auto", "stages=[teacher_pretrain]", f"store={settled}"]
+    assert train(*words)["status"] == "finished"
+    (made,) = place.glob(f"{settled}/teacher-pretrain/*/summary.json")
+    assert json.loads(made.read_text())["precision"] == settled
 
 
 LOSS = """

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 WARM_UP, ROUNDS = 5, 30
@@ -27,15 +29,33 @@ def bytes(module: nn.Module) -> int:
 def flops(module: nn.Module, shape: tuple[int, int, int]) -> int:
     """Operations of one forward of one picture of `shape` (C, H, W): twice the multiply-adds of convolutions and matrix products."""
     device = next(module.parameters()).device
-    # The fused attention of eval mode is one operation that the counter does not know; its parts are counted instead.
+    with _evaluating([module]), _in_parts(), torch.no_grad(), FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter:
+        module(torch.zeros(1, *shape, device=device))
+    return counter.get_total_flops()
+
+
+def _recurrent(x: Sequence[int], *weights: Sequence[int]) -> int:
+    """Of a layer over all steps of a sequence, from shapes: x (T, B, I) or (B, T, I), of weights and biases the matrices count."""
+    return 2 * math.prod(x[:-1]) * sum(math.prod(weight) for weight in weights if len(weight) == 2)
+
+
+RECURRENT = {
+    torch.ops.aten.mkldnn_rnn_layer: lambda x, w1, w2, *rest, **more: _recurrent(x, w1, w2),
+    torch.ops.aten._cudnn_rnn: lambda x, weights, *rest, **more: _recurrent(x, *weights),
+}
+"""Fused layers that torch's counter does not know; which kernel torch takes hangs on the processor and the version."""
+
+
+@contextmanager
+def _in_parts() -> Iterator[None]:
+    """Attention as matrix products, whatever kernel torch would take: of the fused ones the counter knows a few only."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _evaluating([module]), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            module(torch.zeros(1, *shape, device=device))
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    return counter.get_total_flops()
 
 
 def latency(modules: Mapping[str, nn.Module], shape: tuple[int, int, int], device: torch.device | str) -> dict[str, float]:
