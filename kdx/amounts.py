@@ -10,7 +10,7 @@ from kdx.artifact import Artifact
 from kdx.forecast import Step
 from kdx.stages import AUDIT, CHOOSE, EVALUATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
 from kdx.stages.evaluate import SPLITS
-from kdx.stages.label import to_answer
+from kdx.stages.label import rows_of, to_answer
 from kdx.stages.learn import lengths
 from kdx.stages.watch import validate_every
 
@@ -66,9 +66,9 @@ def of_evaluation(step: Step, counts: Mapping[str, int]) -> dict[str, float]:
 def answers(step: Step, steps: Mapping[str, Step]) -> dict[str, tuple[int, int, int]]:
     """file -> (rows, views of each, the first of them) that a labelling stage will answer."""
     inputs, counts = step.inputs, counts_of(step)
-    wanted = to_answer(counts, inputs["views"], inputs["clean"], inputs["pool"] and inputs["rows"] is None)
-    rows = {**counts, "clean": counts["unlabelled"], "unlabelled": asked_rows(step, steps)}
-    return {name: (rows[name], views, first) for name, (views, first) in wanted.items()}
+    wanted = to_answer(counts, inputs["views"], inputs["clean"], inputs["pool"] and inputs["rows"] is None, [name for name, _ in inputs["augment"]])
+    asked = asked_rows(step, steps)
+    return {name: (rows_of(name, counts, asked), views, first) for name, (views, first) in wanted.items()}
 
 
 def asked_rows(step: Step, steps: Mapping[str, Step]) -> int:

@@ -10,6 +10,8 @@ import numpy as np
 BINS = 10
 SHIFT = 0.05
 """Mean confidence this much lower on the pool than on validation is worth a warning, where it is also more than three standard errors."""
+PIECE = 1 << 22
+"""Numbers that are looked at together."""
 FEW = 20
 """Fewer validation rows than that tell next to nothing."""
 GAP = 0.65
@@ -61,6 +63,40 @@ def labels(logits: np.ndarray, copies: np.ndarray, truth: np.ndarray | None) -> 
         "mean_confidence": float(confidence.mean()),
         "confidence": histogram(confidence[kept], None if right is None else right[kept], copies[kept]),
     }
+
+
+def draws(copies: np.ndarray, views: int, passes: float) -> np.ndarray:
+    """(n,) copies, (rows' stored views V, passes over them) -> (n, V): how often training showed each view of each row.
+
+    As kdx.data.streams.Stream counts: a row with c copies shows c further views in each pass, and begins again after V. Of the last pass, which
+    only some of the rows had, nothing is counted, unless it was the first.
+    """
+    shown = copies * max(1, int(passes + 1e-9))
+    return shown[:, None] // views + (np.arange(views) < shown[:, None] % views)
+
+
+def learned(logits: np.ndarray, shown: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
+    """(n, V, C) answers, (n, V) how often each was learned from (`draws`), (n,) classes or None -> {"views" (of each row, V), "answers" (different
+    ones that were learned from), "accuracy" (None without truth), "expected_accuracy" (mean confidence)}, both means over what was learned from.
+    """
+    total, right, sure = int(shown.sum()), 0.0, 0.0
+    step = max(1, PIECE // (logits.shape[1] * logits.shape[2]))
+    for start in range(0, len(logits), step):
+        part, weight = logits[start : start + step].astype(np.float32), shown[start : start + step]
+        highest = part.max(2, keepdims=True)
+        sure += float((weight / np.exp(part - highest).sum(2)).sum())
+        if truth is not None:
+            right += int((weight * (part.argmax(2) == truth[start : start + step, None])).sum())
+    return {"views": logits.shape[1], "answers": int((shown > 0).sum()), "accuracy": right / total if total and truth is not None else None,
+            "expected_accuracy": sure / total if total else None}  # fmt: skip
+
+
+def believed(weight: np.ndarray, right: np.ndarray) -> float | None:
+    """(N,) weights of the rows, nan where a row was not seen; (N,) bool -> the share of right labels, each counted by its weight; None where all
+    weigh alike, or nothing."""
+    weight, right = weight[seen := np.isfinite(weight)], right[seen]
+    total = float(weight.sum())
+    return float((weight * right).sum()) / total if total > 0 and np.ptp(weight) > 0 else None
 
 
 def against_last_round(guess: np.ndarray, before: np.ndarray | None) -> float | None:

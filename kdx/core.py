@@ -65,6 +65,8 @@ class Parts:
     "cool_std" of Monte-Carlo dropout, each (B, C) float32 in [0, 1]); empty unless `pseudo_label.passes` asks for it.
     shape: (C, H, W) of the pictures, for methods that look into a network before the first batch; None: not told.
     teacher_size: parameters of the teacher, of several the largest; None where there is none, or it is not known yet.
+    validation_views: batches of the validation rows, in order, as training shows rows to student and teacher (one augmented view each, the
+    clean picture beside it), for what is estimated there and applied to the pool; None: training shows clean pictures, as `validation.clean()`.
     """
 
     student: nn.Module
@@ -76,6 +78,7 @@ class Parts:
     extras: Mapping[str, Teacher] = field(default_factory=dict)
     shape: tuple[int, int, int] | None = None
     teacher_size: int | None = None
+    validation_views: Callable[[], Iterator[Batch]] | None = None
 
 
 @dataclass(frozen=True)

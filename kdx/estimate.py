@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from kdx.core import Batch, Split
+from kdx.core import Batch, Parts, Split
 from kdx.faults import Caution, Fault
 from kdx.functional import margin
 
@@ -38,9 +38,12 @@ def validation_split(split: Split | None, method: str) -> Split:
 
 
 @torch.no_grad()
-def ask(split: Split, *answerers: Callable[[Batch], Tensor]) -> tuple[Tensor, ...]:
-    """((V,) int64 classes, then (V, C) float32 logits of each answerer), for the clean pictures of a split."""
-    found = [(batch.y, *(answer(batch).float() for answer in answerers)) for batch in split.clean()]
+def ask(parts: Parts, *answerers: Callable[[Batch], Tensor]) -> tuple[Tensor, ...]:
+    """((V,) int64 classes, then (V, C) float32 logits of each answerer), for the validation rows, each in one view such as training shows: a
+    teacher is right less often, and less sure, about augmented pictures than about clean ones, and it is the former that it is asked about.
+    """
+    batches = parts.validation_views() if parts.validation_views else parts.validation.clean()
+    found = [(batch.y, *(answer(batch).float() for answer in answerers)) for batch in batches]
     truth, *logits = (torch.cat(parts) for parts in zip(*found, strict=True))
     return truth.to(logits[0].device), *logits
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdx import estimate
-from kdx.core import Split
+from kdx.core import Parts, Split
 from kdx.faults import Caution, Fault
 
 T = torch.tensor
@@ -214,7 +214,8 @@ def test_cautions():
 def test_ask_goes_through_all_clean_rows_without_gradient():
     layer = torch.nn.Linear(4, 3)
     split = Split("validation", torch.randint(256, (1100, 1, 2, 2), dtype=torch.uint8), torch.arange(1100) % 3)
-    truth, one, two = estimate.ask(split, lambda b: layer(b.views["main"].flatten(1)), lambda b: torch.ones(len(b), 3, dtype=torch.float16))
+    parts = Parts(layer, None, None, [], split, 3)
+    truth, one, two = estimate.ask(parts, lambda b: layer(b.views["main"].flatten(1)), lambda b: torch.ones(len(b), 3, dtype=torch.float16))
     assert torch.equal(truth, split.labels) and one.shape == (1100, 3) and not one.requires_grad and two.dtype == torch.float32
     assert torch.allclose(one[700], layer(split.images[700].flatten() / 255), atol=1e-6)
 

@@ -187,7 +187,7 @@ def test_slam_is_fitted_once():
     objective, _ = refreshed(make(made))
     before = {n: b.clone() for n, b in objective.named_buffers()}
     assert before["fitted"] and (objective.alpha_values < 1).any()
-    objective.validation.labels.copy_((objective.validation.labels + 1) % C)
+    made.validation.labels.copy_((made.validation.labels + 1) % C)
     assert objective.refresh() == {} and all(torch.equal(before[n], b) for n, b in objective.named_buffers())
 
 

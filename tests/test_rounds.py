@@ -297,7 +297,7 @@ def test_what_was_bought_is_reported(bought):
         seconds = bought.done[f"pseudo-label-{number}"].manifest["seconds"]
         assert entry["teacher_seconds_saved"] == pytest.approx(seconds / (60 + 100 + len(rows)) * (150 - len(rows)))
     lines = sentences(bought.audit())
-    assert lines[0].startswith("Pseudo-labels of round 3: 31 of 150 kept, ") and lines[1].startswith("Answers bought: 31 of 150; about ")
+    assert lines[0].startswith("Pseudo-labels of round 3: 31 of 150 rows kept; of their answers ") and lines[1].startswith("Answers bought: 31 of 150; about ")
     assert [row[:3] for row in per_round(bought.audit())[1]] == [["1", "10", "10"], ["2", "20", "20"], ["3", "31", "31"]]
 
 

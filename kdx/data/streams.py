@@ -126,6 +126,13 @@ def sequential(
         yield _batch(split, index, torch.full_like(index, view), {"main": views or _CLEAN}, num_classes, device)
 
 
+def as_trained(split: Split, views: Views, *, batch: int = 512, device: torch.device | None = None) -> Iterator[Batch]:
+    """Every row in order, in view 1, with the clean pixels beside it: what the first pass of a Stream shows, for statistics. No mixup."""
+    device = split.images.device if device is None else device
+    for index in torch.arange(len(split)).split(batch):
+        yield _batch(split, index, torch.ones_like(index), {"main": views, "clean": _CLEAN}, None, device)
+
+
 def _batch(split: Split, index: Tensor, view: Tensor, makers: Mapping[str, Views], num_classes: int | None, device: torch.device) -> Batch:
     made = {name: maker(split, index, view, device=device) for name, maker in makers.items()}
     y = _labels(split, index, made["main"][1], num_classes, device)

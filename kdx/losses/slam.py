@@ -62,7 +62,8 @@ class SLaM(Objective):
     hard, normalised: see `slam` and `mix`. alpha_floor in [0.5, 1]: alpha(x) = max(floor, isotonic fit of the teacher's accuracy on its
     margin); 1 is distillation without a mix. k: the number of choices, in [2, C]; null: the smallest, at least 2, whose estimated top-k
     accuracy (by the score `top_k_by`, see `kdx.estimate.top_k_score`) reaches threshold, in [0, 1]. Both are fitted once, by the first
-    `refresh`, on validation; before that alpha is 1. weights, features: components, built with `parts`.
+    `refresh`, on the teacher's answers to validation, one view of each row such as the pool has; before that alpha is 1. weights, features:
+    components, built with `parts`.
     """
 
     uses = ("labelled", "unlabelled")
@@ -78,9 +79,10 @@ class SLaM(Objective):
             refuse(f"loss.k={k} is more than the {parts.num_classes} classes: give 2 to {parts.num_classes}, or null to have it estimated")
         self.threshold = number("loss.threshold", threshold, low=0, high=1)
         self.by = choice("loss.top_k_by", top_k_by, estimate.BY)
-        self.validation = estimate.validation_split(parts.validation, METHOD)
+        rows = len(estimate.validation_split(parts.validation, METHOD))
+        self.parts = parts  # no module: its student is trained and saved as this loss's own
         self.weights, self.features = weights.build(parts), features.build(parts)
-        knots = max(2, len(self.validation))
+        knots = max(2, rows)
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("alpha_knots", torch.zeros(knots))
         self.register_buffer("alpha_values", torch.ones(knots))
@@ -91,7 +93,7 @@ class SLaM(Objective):
         return {**super().refresh(), **({} if self.fitted else self.fit())}
 
     def fit(self) -> Mapping[str, float]:
-        truth, answers = estimate.ask(self.validation, self.teacher)
+        truth, answers = estimate.ask(self.parts, self.teacher)
         probs = answers.softmax(1)
         right = probs.argmax(1) == truth
         estimate.caution(truth, right, METHOD, "alpha is 1 everywhere, which is distillation without a mix",

@@ -19,7 +19,7 @@ from kdx.forecast import Step
 from kdx.models import size
 from kdx.rehearse.bench import SECONDS, SLOW, Bench, Rehearsed, enough
 from kdx.stages.files import open_network, open_split
-from kdx.stages.label import BATCH, spread
+from kdx.stages.label import BATCH, MIXUP, split_of, spread
 from kdx.store import Listener, Work
 
 
@@ -30,7 +30,7 @@ def label(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
     teacher = bench.teacher(step)
     maker = Views(Chain([(name, c.build()) for name, c in inputs["augment"]]), inputs["seed"])
     wanted = dict(sorted(answers(step, bench.steps).items(), key=lambda item: item[1][0] * item[1][1]))  # the largest gives the pace
-    splits = {name: open_split(inputs["data"], "unlabelled" if name == "clean" else name, bench.runtime) for name in wanted}
+    splits = {name: open_split(inputs["data"], split_of(name), bench.runtime) for name in wanted}
     paces = {"start": time.perf_counter() - start, "views": 0.0, "clean": 0.0, "passes": 0.0}
     for name, (rows, views, first) in wanted.items():
         file = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=(rows, views, len(about["classes"])))
@@ -43,8 +43,9 @@ def label(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
         spent = np.diff(marks) / [len(found) for found in logits]
         paces["views" if first else "clean"] = float(np.median(spent[1:] if len(spent) > 1 else spent))
         if name == "validation":
-            known = np.concatenate(logits)[:rows]
-            file[: len(known), 0] = known
+            for slot in range(views):
+                known = np.concatenate(logits)[slot * rows : (slot + 1) * rows]
+                file[: len(known), slot] = known
     extras = bool(inputs["passes"] and inputs["pool"] and about["counts"]["unlabelled"])
     paces["passes"] = dropout(bench, step, inputs, folder, paces["clean"]) if extras else 0.0
     lay_answers(inputs, folder, wanted, extras)
@@ -81,7 +82,9 @@ def lay_answers(inputs: Mapping[str, Any], folder: Path, wanted: Mapping[str, tu
         np.save(folder / "places.npy", places)
     (folder / "answers.json").write_text(json.dumps({
         "splits": {name: {"views": views, "first": first} for name, (_, views, first) in wanted.items()}, "clean": inputs["clean"],
-        "classes": about["classes"], "extras": ["mean", "std", "cool_mean", "cool_std"] if extras else [],
+        "classes": about["classes"], "pool": about["counts"]["unlabelled"], "moved": bool(inputs["augment"]) and not inputs["clean"],
+        "mixed": not inputs["clean"] and MIXUP in dict(inputs["augment"]),
+        "extras": ["mean", "std", "cool_mean", "cool_std"] if extras else [],
         "bought": None if inputs["rows"] is None else wanted["unlabelled"][0],
         "teacher_size": max(size.parameters(open_network(t)) for t in inputs["teachers"]), "validation_accuracy": None, "near_chance": False,
     }))  # fmt: skip

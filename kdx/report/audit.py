@@ -12,19 +12,38 @@ def sentences(audit: Mapping | None) -> list[str]:
     if not audit:
         return []
     last = audit["rounds"][-1]
-    parts = [f"{last['kept']:,} of {last['pool']:,} kept"]
-    if last["copies"] != last["kept"]:
-        parts.append(f"{last['copies']:,} with copies")
-    if last["accuracy"] is not None:
-        parts.append(f"{percent(last['accuracy'])} right")
-    parts.append(f"the teacher expected {percent(last['expected_accuracy'])}")
-    if last["inherited"] and last["inherited"]["wrong"]:
-        parts.append(f"the student repeats {last['inherited']['repeated']} of the {last['inherited']['wrong']} wrong ones")
     which = f" of round {len(audit['rounds'])}" if len(audit["rounds"]) > 1 else ""
-    lines = [f"Pseudo-labels{which}: {', '.join(parts)}."]
+    kept = f"{last['kept']:,} of {last['pool']:,} rows kept" + (f", {last['copies']:,} with copies" if last["copies"] != last["kept"] else "")
+    lines = [f"Pseudo-labels{which}: {kept}; {of_learning(last)}."]
+    believed = last.get("believed_accuracy")
+    if believed is not None:
+        lines[0] += f" Counted by their weights in the loss, {last['monitors']['weight']['mean']:.2f} on average, {percent(believed)} are right."
     if "teacher_seconds_saved" in last:
         lines.append(f"Answers bought: {last['asked']:,} of {last['pool']:,}; about {last['teacher_seconds_saved']:.1f} s of the teacher saved.")
     return lines
+
+
+def same(told: Mapping) -> bool:
+    """Whether the answers that were learned from are those to the clean pictures. told: a round."""
+    return not told.get("learned") or told["learned"]["of"] == "clean"
+
+
+def of_learning(told: Mapping) -> str:
+    """How right the answers were that the student learned from, and by name those to the clean pictures, where these are others. told: a round."""
+    repeats = told["inherited"] and told["inherited"]["wrong"]
+    end = f"; the student repeats {told['inherited']['repeated']:,} of the {told['inherited']['wrong']:,} wrong ones" if repeats else ""
+    if same(told):
+        return f"of their answers {right(told['accuracy'], told['expected_accuracy'])}{end}"
+    clean = f"of those to the clean pictures {right(told['accuracy'], told['expected_accuracy'])}{end}"
+    learned = told["learned"]
+    if learned["of"] == "mixed":
+        return f"mixed pictures were learned from, to which no answer is right or wrong; {clean}"
+    views = f"{learned['views']} augmented views a row" if learned["of"] == "augmented" else "augmented views, told from a sample"
+    return f"of the answers learned from ({views}) {right(learned['accuracy'], learned['expected_accuracy'])}; {clean}"
+
+
+def right(accuracy: float | None, expected: float | None) -> str:
+    return f"the teacher expected {percent(expected)} to be right" if accuracy is None else f"{percent(accuracy)} are right (expected {percent(expected)})"
 
 
 def rounds(results: Mapping) -> tuple[list[str], list[list[str]]]:
@@ -52,12 +71,15 @@ def chosen(results: Mapping) -> str:
 
 def per_round(audit: Mapping) -> tuple[list[str], list[list[str]]]:
     """Header and rows: what was kept and how right it was, by round."""
-    header = ["round", "asked", "kept", "with copies", "right %", "all right %", "expected %", "changed %", "wrong ones the student repeats"]
+    header = ["round", "asked", "kept", "with copies", "right %, learned from", "expected %", "right %, clean", "expected %, clean", "all right %, clean",
+              "changed %, clean", "wrong ones the student repeats, clean"]  # fmt: skip
     found = []
     for number, entry in enumerate(audit["rounds"], 1):
         inherited = entry["inherited"]
         repeats = f"{inherited['repeated']} of {inherited['wrong']}" if inherited else "-"
-        shares = (percent(entry[key]).rstrip("%") for key in ("accuracy", "accuracy_all", "expected_accuracy", "changed"))
+        learned = entry.get("learned") or entry
+        found_shares = (learned["accuracy"], learned["expected_accuracy"], *(entry[k] for k in ("accuracy", "expected_accuracy", "accuracy_all", "changed")))
+        shares = (percent(share).rstrip("%") for share in found_shares)
         found.append([str(number), f"{entry['asked']:,}", f"{entry['kept']:,}", f"{entry['copies']:,}", *shares, repeats])
     return header, found
 

@@ -151,7 +151,8 @@ class RunFolder(Listener):
             accuracies = {f"{LATER.get(role, role)} accuracy": metric(told, role, told["headline"], "test", "accuracy") for role in present(told)}
             self.board.final({"gain": told.get("gain"), "gap closed": told.get("gap_closed"), **accuracies})
             for number, found in enumerate(audit["rounds"] if audit else [], 1):
-                self.board.scalars("audit", {key: found.get(key) for key in AUDITED}, number)
+                learned = {f"learned {key}": value for key, value in (found.get("learned") or {}).items() if key in AUDITED}
+                self.board.scalars("audit", {key: found.get(key) for key in AUDITED} | learned, number)
         self.end("finished", figures)
         return told
 
@@ -220,7 +221,7 @@ class RunFolder(Listener):
             pictures.append((words, "shifts", figures.groups(under, words)))
         if self.run.get("audit"):
             last = self.run["audit"]["rounds"][-1]
-            bars = {"confidence": ("Confidence of the pseudo-labels kept", last["confidence"])}
+            bars = {"confidence": ("Confidence of the pseudo-labels kept (clean pictures)", last["confidence"])}
             if self.run["audit"]["teacher"]:
                 bars["teacher-confidence"] = ("Confidence of the teacher on validation", self.run["audit"]["teacher"]["reliability"])
             bars |= {f"monitor-{name}": (f"{name} of each pool row", m["histogram"]) for name, m in last["monitors"].items() if "histogram" in m}

@@ -13,7 +13,7 @@ from kdx import audit
 from kdx.artifact import Artifact
 from kdx.core import Split
 from kdx.evaluate import calibration_error, predict, reliability
-from kdx.labels import clean_answers
+from kdx.labels import SAMPLE, clean_answers, learned_answers
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
 from kdx.store import Work
@@ -53,6 +53,7 @@ def of_round(entry: Mapping[str, Artifact | None], data: Artifact, pool: Split, 
     logits = np.asarray(whole if whole is not None else np.load(answers.file("unlabelled.npy"))[:, 0], np.float32)
     known = None if truth is None else truth[asked]
     told = {"answers": answers.key, "asked": len(asked), **audit.labels(logits, copies[asked], known), "pool": len(pool)}
+    told["learned"] = of_learning(answers, student, copies, truth)
     guess = logits.argmax(1)
     told["changed"] = audit.against_last_round(guess, before if whole is not None else None)
     mimic = predict(runtime.place(open_network(student)), pool, runtime).argmax(1).numpy()
@@ -62,14 +63,29 @@ def of_round(entry: Mapping[str, Artifact | None], data: Artifact, pool: Split, 
     if known is not None:
         right = np.zeros(len(pool), bool)
         right[asked] = guess == known
+    weights = student.file("rows.weight.npy")
+    told["believed_accuracy"] = audit.believed(np.load(weights), right) if right is not None and weights.exists() else None
     told["monitors"] = {p.name.split(".")[1]: audit.joined(np.load(p), right) for p in sorted(student.path.glob("rows.*.npy"))}
-    checked = on_validation(data, answers)
+    checked = on_validation(data, answers, slot=-1)
     told["validation_margins"] = None if checked is None else audit.margins(*checked)
     told["curves"] = student.json("curves.json") if student.file("curves.json").exists() else {}
     if len(asked) < len(pool):
         pace = answers.manifest["seconds"] / sum(len(np.load(p, mmap_mode="r")) for p in answered(answers))
         told["teacher_seconds_saved"] = pace * (len(pool) - len(asked))
     return told, guess if whole is not None else None
+
+
+def of_learning(answers: Artifact, student: Artifact, copies: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
+    """What the answers were like that the student really learned from: see `kdx.audit.learned`. "of": clean, augmented, a sample of these, or mixed,
+    where no answer belongs to a row and nothing can be told."""
+    found = learned_answers(answers)
+    if found is None:
+        return {"of": "mixed", "views": None, "answers": None, "accuracy": None, "expected_accuracy": None}
+    rows, logits = found
+    shown = audit.draws(copies[rows], logits.shape[1], student.json("summary.json")["passes"].get("unlabelled", 1))
+    about = answers.json("answers.json")
+    return {"of": "sample" if SAMPLE in about["splits"] else "augmented" if about["moved"] else "clean",
+            **audit.learned(logits, shown, None if truth is None else truth[rows])}  # fmt: skip
 
 
 def answered(answers: Artifact) -> list[Path]:
@@ -90,11 +106,12 @@ def of_teacher(data: Artifact, answers: Artifact) -> dict[str, Any] | None:
             "reliability": audit.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y)))}  # fmt: skip
 
 
-def on_validation(data: Artifact, answers: Artifact) -> tuple[np.ndarray, np.ndarray] | None:
-    """((V, C) probabilities of the teacher, (V,) classes); None without a validation split."""
+def on_validation(data: Artifact, answers: Artifact, slot: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
+    """((V, C) probabilities of the teacher, (V,) classes); None without a validation split. slot: 0 for the clean pictures, -1 for those that the
+    methods estimate from."""
     if "validation" not in answers.json("answers.json")["splits"]:
         return None
-    return audit.softmax(np.load(answers.file("validation.npy"))[:, 0]), np.load(data.file("validation.labels.npy"))
+    return audit.softmax(np.load(answers.file("validation.npy"))[:, slot]), np.load(data.file("validation.labels.npy"))
 
 
 def thumbnails(split: Split) -> np.ndarray:

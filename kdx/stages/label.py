@@ -19,12 +19,13 @@ from kdx.core import Frozen, Split
 from kdx.data.augment import Chain, Views
 from kdx.data.streams import sequential
 from kdx.disk import write_atomically
-from kdx.labels import CLEAN, HALF_MAX, teach
+from kdx.labels import CLEAN, HALF_MAX, SAMPLE, SAMPLED, sampled_rows, teach
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
 from kdx.store import Work
 
 BATCH = 256
+MIXUP = "mixup"
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact], augment: Sequence[tuple[str, Component]],
@@ -35,22 +36,23 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
     rows, whose spread is kept as extras.
 
     Files: <split>.npy (N, V, C) float16 logits; answers.json. Slot v of a row answers exactly the pixels of view `first` + v, which are
-    a pure function of (seed, split, row, view): 1 + v where the student is augmented, 0 for the clean picture. The validation
-    split is always answered, clean, and so is the whole pool (clean.npy where unlabelled.npy holds other views) unless `rows` are given: then
-    places.npy says where each row's answer lies. An interrupted stage goes on at the view it had reached.
+    a pure function of (seed, split, row, view): 1 + v where the student is augmented, 0 for the clean picture. Always answered are the
+    validation split, clean and (slot 1) in one view such as those of the pool, and the whole pool, clean (clean.npy where unlabelled.npy holds
+    other views) unless `rows` are given: then places.npy says where each row's answer lies. Where the teacher is asked live about augmented
+    views, sample.npy holds its answers to one of them. An interrupted stage goes on at the view it had reached.
     """
     about = data.json("data.json")
     networks = [runtime.place(open_network(t)) for t in teachers]
     teacher = teach([Frozen(n) for n in networks], "main")
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
-    wanted = to_answer(about["counts"], views, clean, pool and rows is None)
+    wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
     done = json.loads(work.checkpoint.read_text()) if work.checkpoint.exists() else []
     total = sum(count for count, _ in wanted.values())
     for name, (count, first) in wanted.items():
-        split = open_split(data, "unlabelled" if name == CLEAN else name, runtime)
+        split = open_split(data, split_of(name), runtime)
         path = work.path / f"{name}.npy"
-        some = bought if name == "unlabelled" else None
+        some = {"unlabelled": bought, SAMPLE: torch.from_numpy(sampled_rows(len(split)))}.get(name)
         places = torch.arange(len(split)) if some is None else places_of(some, len(split))
         shape = (len(split) if some is None else len(some), count, len(about["classes"]))
         fresh = not any(d[0] == name for d in done)
@@ -81,19 +83,36 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
         work.note(f"the teacher is near chance ({accuracy:.1%} of {len(about['classes'])} classes on validation): labels from it are noise", "warning")
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
     work.write_json("answers.json", {"splits": splits, "clean": clean, "classes": about["classes"], "extras": extras,
+                                     "pool": about["counts"]["unlabelled"], "moved": bool(augment) and not clean, "mixed": not clean and MIXUP in dict(augment),
                                      "bought": None if bought is None else len(bought), "teachers": [t.key for t in teachers],
                                      "teacher_size": max(Frozen(n).size for n in networks),
                                      "validation_accuracy": accuracy, "near_chance": guessing})  # fmt: skip
 
 
-def to_answer(counts: Mapping[str, int], views: Mapping[str, int], clean: bool, whole: bool) -> dict[str, tuple[int, int]]:
-    """file -> (views of each row, the first of them). whole: the whole pool is answered, clean as well."""
+def to_answer(counts: Mapping[str, int], views: Mapping[str, int], clean: bool, whole: bool, augment: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """file -> (views of each row, the first of them). whole: the whole pool is answered, clean as well. augment: names of the steps.
+
+    Of mixed pictures no answer belongs to a row, so that nothing could be told from answers to them.
+    """
     wanted = {name: (1, 0) if clean else (count, 1) for name, count in views.items() if counts.get(name)}
+    moved = bool(augment) and not clean and MIXUP not in augment
     if counts.get("validation"):
-        wanted["validation"] = (1, 0)
+        wanted["validation"] = (2 if moved else 1, 0)
     if whole and counts.get("unlabelled") and not (clean and "unlabelled" in wanted):
         wanted[CLEAN] = (1, 0)
+        if moved and not views:
+            wanted[SAMPLE] = (1, 1)
     return wanted
+
+
+def split_of(file: str) -> str:
+    """The split whose rows a file answers."""
+    return "unlabelled" if file in (CLEAN, SAMPLE) else file
+
+
+def rows_of(file: str, counts: Mapping[str, int], asked: int) -> int:
+    """How many rows a file answers. asked: of the pool, where answers are bought."""
+    return {CLEAN: counts["unlabelled"], SAMPLE: min(SAMPLED, counts["unlabelled"]), "unlabelled": asked}.get(file) or counts[file]
 
 
 def places_of(rows: torch.Tensor, n: int) -> torch.Tensor:

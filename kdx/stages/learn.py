@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from kdx.component import Component, Source
 from kdx.core import Frozen, Objective, Parts, Split
 from kdx.data.augment import Chain, Views
 from kdx.data.splits import some
-from kdx.data.streams import Loader, Stream
+from kdx.data.streams import Loader, Stream, as_trained
 from kdx.faults import Fault
 from kdx.labels import Stored, extras, teach
 from kdx.models.weights import load_weights
@@ -61,7 +62,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
             node = "teacher_pretrain" if work.name == "teacher-pretrain" else "student_train"
             good = f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}" if watch.saved_at else "no checkpoint was made before"
             raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
-    watch.publish(done)
+    watch.publish(done, {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()})
     work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
 
 
@@ -97,16 +98,19 @@ def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss
         student.load_state_dict(load_file(init.file("last.safetensors")))
     student = runtime.place(student)
     clean = view == "clean"
+    validation, shown = open_split(data, "validation", runtime), Chain(settings.augment)
+    moved = validation is not None and len(shown) > 0 and shown.mixup is None
     parts = Parts(
         student=student,
         new_student=lambda: runtime.place(new_network(model, about)),
         teacher=Stored.open(answers, runtime.device) if answers and not teachers else None,
         live_teachers=[Frozen(runtime.place(open_network(t))) for t in (*teachers, *(networks if reads_networks(loss) else ()))],
-        validation=open_split(data, "validation", runtime),
+        validation=validation,
         num_classes=len(about["classes"]),
         extras=extras(answers, runtime.device) if answers else {},
         teacher_size=answers.json("answers.json")["teacher_size"] if answers else None,
         shape=tuple(about["shape"]),
+        validation_views=partial(as_trained, validation, Views(shown, views_seed), device=torch.device(runtime.device)) if moved else None,
     )
     if teachers:
         parts = replace(parts, teacher=teach(parts.live_teachers, "clean" if clean else "main"))

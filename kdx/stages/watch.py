@@ -160,7 +160,8 @@ class Watch:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def publish(self, done: int) -> None:
+    def publish(self, done: int, passes: Mapping[str, float]) -> None:
+        """passes: how often the rows of each stream were gone through."""
         save_file(plain_state(self.objective.export()), self.work.path / "last.safetensors")
         if self.best:
             save_file(self.best, self.work.path / "best.safetensors")
@@ -172,7 +173,7 @@ class Watch:
         self.work.write_json("summary.json", {
             "validation_accuracy": self.last_accuracy,
             "steps": done, "planned_steps": self.steps, "stopped": self.stopped or None, "precision": self.precision,
-            "best_step": self.best_step or None, "threads": torch.get_num_threads(), "device": self.runtime.device,
+            "best_step": self.best_step or None, "passes": dict(passes), "threads": torch.get_num_threads(), "device": self.runtime.device,
         })  # fmt: skip
 
 

@@ -25,8 +25,8 @@ class Debiased(Weighting):
     """w = min{1, 1 / (1 + p (d - 1))}: p, how often the teacher is wrong; d, the student's loss on its wrong answer over that on the truth.
 
     Both are taken from the `neighbours` nearest validation rows in (teacher's margin, student's margin); null: round(sqrt(V) / 2), at least
-    1. The student's margins and losses on validation move, so `refresh` takes them anew (eval mode, clean pictures); the row that is asked
-    about has the margin of the training pass (its view, with dropout). Before the first refresh w = 1.
+    1. The student's margins and losses on validation move, so `refresh` takes them anew (eval mode, one view of each row, such as training
+    shows); the row that is asked about has the margin of the training pass (its view, with dropout). Before the first refresh w = 1.
     hard: whether the loss reads the teacher's first choice or its probabilities, as `loss.hard`. estimator: see `kdx.estimate.weigh`.
     grid: null searches exactly, in each batch; a number of cells a side looks the weights up, faster above some thousands of rows.
     """
@@ -54,7 +54,7 @@ class Debiased(Weighting):
     def refresh(self) -> Mapping[str, float]:
         student, where = self.parts.student, self.points.device
         with estimate.evaluating(student):
-            truth, logits, answers = estimate.ask(self.parts.validation, lambda b: student(b.views["main"].to(where)), self.parts.teacher)
+            truth, logits, answers = estimate.ask(self.parts, lambda b: student(b.views["main"].to(where)), self.parts.teacher)
         if not logits.isfinite().all():
             return {}  # the training has diverged: the loss of the next step says so, and names its term
         right = answers.argmax(1) == truth
