@@ -8,7 +8,7 @@ from typing import Any
 
 from kdx.artifact import Artifact
 from kdx.forecast import Step
-from kdx.stages import AUDIT, CHOOSE, EVALUATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
+from kdx.stages import AUDIT, CHOOSE, EVALUATE, GATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
 from kdx.stages.evaluate import SPLITS
 from kdx.stages.label import rows_of, to_answer
 from kdx.stages.learn import lengths
@@ -116,5 +116,5 @@ def in_words(step: Step, steps: Mapping[str, Step]) -> str:
         return f"{round(found['views'] + found['clean'] + found['passes']):,} answers"
     if step.stage == EVALUATE:
         return f"{len(step.inputs['models']) + len(step.inputs['rounds'])} networks"
-    rows = sum(counts.values()) if step.stage in (PREPARE, REVEAL) else counts["unlabelled"]
+    rows = sum(counts.values()) if step.stage in (PREPARE, REVEAL) else counts["validation" if step.stage == GATE else "unlabelled"]
     return f"{rows:,} rows"

@@ -1,12 +1,63 @@
-"""Whether a teacher is any better than guessing. Standard library only."""
+"""What is no better than guessing, and whether one of two is better on the same rows. Standard library only.
+
+Guessing is to name the largest class each time, so chance is the share of that class, on the rows that the accuracy is measured on.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
-def nearly(classes: int, rows: int) -> float:
-    """The accuracy on `rows` examples below which it is no better: 1/C and three standard errors, or 5 points, whichever is more.
+ERRORS = 2
+"""Standard errors that a difference must exceed."""
+LEAST = 0.05
+"""How far above chance an accuracy must lie at least, on however many rows."""
 
-    Though with a few rows only, an accuracy halfway between guessing and 1 is never taken for guessing.
+
+def line(share: float, rows: int) -> float:
+    """The accuracy on `rows` examples below which it is no better than `share`, that of the largest class: two standard errors more, or 5 points,
+    whichever is more. Though never more than half the way to 1: with a few rows only, a good accuracy is not taken for guessing.
     """
-    chance = 1 / classes
-    return chance + min(max(3 * (chance * (1 - chance) / rows) ** 0.5, 0.05), (1 - chance) / 2)
+    return share + margin(share, (share * (1 - share) / rows) ** 0.5)
+
+
+def balanced_line(counts: Sequence[int]) -> float:
+    """The same of balanced accuracy, the mean recall of the classes. counts: rows of each class; a class without any does not count.
+
+    Guessing has 1/K, with the variance of K recalls that are independent. Where all counts are equal this is `line(1/K, rows)`.
+    """
+    there = [count for count in counts if count]
+    p = 1 / len(there)
+    return p + margin(p, sum(p * (1 - p) / count for count in there) ** 0.5 / len(there))
+
+
+def margin(share: float, error: float) -> float:
+    return min(max(ERRORS * error, LEAST), (1 - share) / 2)
+
+
+def largest(counts: Sequence[int]) -> tuple[int, float]:
+    """(the class with most rows, the first of several, and its share)"""
+    which = max(range(len(counts)), key=lambda c: counts[c])
+    return which, counts[which] / sum(counts)
+
+
+def guesses(accuracy: float, balanced: float, counts: Sequence[int]) -> bool:
+    """Whether a network is no better than guessing: both its accuracy and its balanced accuracy lie below their lines.
+
+    Either alone would blame good networks: one that finds half of a rare class hardly moves the accuracy, and one that is taught to favour rare
+    classes may have fewer rows right than the largest class has. counts: rows of each class.
+    """
+    return accuracy < line(largest(counts)[1], sum(counts)) and balanced < balanced_line(counts)
+
+
+def paired(only_first: int, only_second: int, rows: int) -> tuple[float, float]:
+    """(accuracy of the first less that of the second on the same rows, standard error of this paired difference, unbiased).
+
+    only_first, only_second: rows that this one has right and the other wrong. rows >= 2.
+    """
+    difference = (only_first - only_second) / rows
+    return difference, ((only_first + only_second - rows * difference**2) / (rows - 1) / rows) ** 0.5
+
+
+def better(difference: float, error: float) -> bool:
+    """Whether a difference is above zero by two of its standard errors."""
+    return difference > 0 and difference >= ERRORS * error

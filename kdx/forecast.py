@@ -18,7 +18,7 @@ from kdx.artifact import Artifact
 from kdx.component import Component, Source
 from kdx.faults import Fault, Faults
 from kdx.run import perform
-from kdx.stages import CHOOSE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.stages import CHOOSE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store import Listener, Stage, Store, split_number
 from kdx.wiring import Order
 
@@ -82,7 +82,9 @@ class Dry:
             rows = about["counts"]["labelled"] + known_labels(inputs["data"], about)
             return {"data.json": {**about, "counts": {**about["counts"], "labelled": rows, "unlabelled": 0, "test": 0}}}
         if stage == LABEL:
-            return {"answers.json": {"validation_accuracy": None, "near_chance": False, "classes": inputs["data"].json("data.json")["classes"]}}
+            return {"answers.json": {"validation_accuracy": None, "classes": inputs["data"].json("data.json")["classes"]}}
+        if stage == GATE:
+            return {"gate.json": {"gain": True}}
         if stage == TRAIN:
             self.guesses += 1
             guess = 1 + self.guesses if self.improving else -self.guesses  # beyond every accuracy there is
@@ -90,7 +92,8 @@ class Dry:
         return {}
 
     def about(self, dataset: Component) -> dict[str, Any]:
-        """data.json of a data set that is not prepared yet, but for its mean and deviation. hidden: rows whose hidden label is known."""
+        """data.json of a data set that is not prepared yet, but for its mean and deviation. hidden: rows whose hidden label is known.
+        train_per_class: rows of the train part, of which validation is drawn class by class."""
         from kdx.data.splits import count_rows
         from kdx.preflight import describe
 
@@ -105,7 +108,8 @@ class Dry:
         tested = 0 if found.test is not None else counts["test"]
         half = [0.5] * found.shape[0]
         return {"dataset": dataset.target.rpartition(".")[2], "shape": list(found.shape), "classes": list(found.classes), "mean": half, "std": half,
-                "counts": counts, "skipped": [], "hidden": found.train - tested - counts["validation"] - counts["labelled"]}  # fmt: skip
+                "counts": counts, "skipped": [], "train_per_class": list(found.train_per_class),
+                "hidden": found.train - tested - counts["validation"] - counts["labelled"]}  # fmt: skip
 
 
 def known_labels(data: Artifact, about: Mapping[str, Any]) -> int:
@@ -143,7 +147,7 @@ def dry(order: Order, scratch: Path, described: dict[str, Any], improving: bool)
         perform(order, Listener(), asked=asked)
     except Faults:
         raise
-    except Fault as stop:  # such as the gate's: the store has a teacher that is near chance
+    except Fault as stop:  # such as the gate's: the store has a teacher from whom nothing is to be gained
         return asked.steps, str(stop)
     return asked.steps, None
 

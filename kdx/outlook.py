@@ -16,7 +16,7 @@ from kdx import chance, checks
 from kdx.artifact import Artifact
 from kdx.forecast import Kinds, Step, forecast
 from kdx.run import protocol
-from kdx.stages import LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
+from kdx.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
 from kdx.store import split_number
 from kdx.wiring import Order
 
@@ -173,7 +173,7 @@ def checked(survey: Survey, job: Job) -> list[str]:
 
 
 def gate(survey: Survey, job: Job) -> list[str]:
-    """Whether there is a teacher, how good it is, and what becomes of one that is no better than guessing."""
+    """Whether there is a teacher, how good it is, and what becomes of one that is no better than guessing, or than the student alone."""
     teacher, asked, data = job.first(PRETRAIN), job.first(LABEL), job.data
     rows, classes = data["counts"]["validation"], len(data["classes"])
     where, accuracy = whereabouts(survey, job, teacher), known_accuracy(survey, teacher, asked)
@@ -182,14 +182,31 @@ def gate(survey: Survey, job: Job) -> list[str]:
     if not asked:
         return [*found, "no answers are asked of it, so nothing depends on how good it is"]
     if not rows:
-        return [*found, "without a validation split nothing tells whether it is better than guessing: set dataset.validation=200, say"]
-    line = chance.nearly(classes, rows)
-    then = ("it is warned of, and the run goes on (near_chance=error stops it)" if job.order.plan.pseudo_label["near_chance"] == "warn" else
-            "the run stops before a student is trained (near_chance=error)")  # fmt: skip
+        return [*found, "without a validation split nothing tells whether it is better than guessing, and the gate cannot speak: "
+                        "set dataset.validation=200, say"]  # fmt: skip
+    name, share = largest(job.first(PREPARE).artifact)
+    line, always = chance.line(share, rows), f'always "{name}"'
     if accuracy is not None and accuracy < line:
-        found[0] += ", which is NEAR CHANCE"
-    found.append(f"below {line:.1%} it is near chance among {classes} classes, its labels noise: {then}")
+        found[0] += f", which is NO BETTER THAN {always}"
+    found.append(f"below {line:.1%} it is no better than {always}, the class that {share:.1%} of these rows have")
+    other = "the student alone" if "baseline" in job.order.plan.controls else always
+    then = ("this is warned of, and the run goes on (gate=error stops it)" if job.order.plan.pseudo_label["gate"] == "warn" else
+            "the run stops there (gate=error)")  # fmt: skip
+    found.append(f"gate, before the student trains: where the teacher is not better than {other} by two standard errors of the paired difference, {then}")
+    stored = job.first(GATE)
+    if stored and stored.stored:
+        found.append(stored.artifact.json("gate.json")["text"])
     return [*found, *([f"this run will stop: {job.stop}"] if job.stop else [])]
+
+
+def largest(data: Artifact) -> tuple[str, float]:
+    """(the class that most rows of validation have, its share)"""
+    import numpy as np
+
+    about = data.json("data.json")
+    counts = about.get("train_per_class") or np.bincount(np.load(data.file("validation.labels.npy"))).tolist()
+    which, share = chance.largest(counts)
+    return about["classes"][which], share
 
 
 def whereabouts(survey: Survey, job: Job, teacher: Step) -> str:

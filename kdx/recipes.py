@@ -10,7 +10,7 @@ from kdx.artifact import Artifact
 from kdx.budget import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 from kdx.component import Component, Source
 from kdx.faults import Fault
-from kdx.stages import CHOOSE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.stages import CHOOSE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store import Store, subseed
 
 
@@ -60,14 +60,16 @@ class Plan:
 
 
 def distil(store: Store, plan: Plan) -> None:
-    """The default journey: teacher-pretrain, pseudo-label, student-train. In further rounds the student is the teacher; the best one counts."""
+    """The default journey: teacher-pretrain, pseudo-label, baseline-train, gate, student-train. In further rounds the student is the teacher; the
+    best one counts."""
     data, judge = teach(store, plan)
     views, pupil = views_to_answer(data, plan), student(store, data, plan)
     students: list[Artifact] = []
     lessons: list[dict[str, Any]] = []
     for number in range(1, plan.rounds + 1):
         answers = ask(store, data, judge, plan, views, name=round_name("pseudo-label", number, plan))
-        gate(answers, plan)
+        if number == 1:
+            alone(store, plan, pupil, answers)
         rows = store.run(CHOOSE, name=round_name("choose", number, plan), data=data, answers=answers, rule=plan.select,
                          seed=subseed(plan.seed, "choose", number)) if plan.select else None  # fmt: skip
         lesson = {**pupil, "answers": answers, "teachers": [] if views else [judge], "rows": rows, "view": plan.pseudo_label["view"],
@@ -91,6 +93,7 @@ def active(store: Store, plan: Plan) -> None:
     data, judge = teach(store, plan)
     pupil = student(store, data, plan)
     empty = ask(store, data, judge, plan, {}, name="pseudo-label-0", pool=False)  # validation only: how often the teacher errs
+    alone(store, plan, pupil, empty)
     made = store.run(TRAIN, name="student-train-0", **pupil, loss=plan.teacher_loss)
     rows = answers = None
     lesson: dict[str, Any] = {}
@@ -116,7 +119,8 @@ def chain(store: Store, plan: Plan) -> None:
     lesson: dict[str, Any] = {}
     for number, model in enumerate([*plan.assistants, plan.student], 1):
         answers = ask(store, data, judge, plan, views, name=f"pseudo-label-{number}")
-        gate(answers, plan)
+        if number == 1:
+            alone(store, plan, pupil, answers)
         lesson = {**pupil, "model": model, "answers": answers, "teachers": [] if views else [judge], "view": plan.pseudo_label["view"],
                   "networks": [judge] if views else [], "loss": plan.loss, "rows": None, "init": None}  # fmt: skip
         judge = store.run(TRAIN, name=f"student-train-{number}", **lesson)
@@ -128,15 +132,29 @@ def supervised(store: Store, plan: Plan) -> None:
     """No answers of a teacher: the student learns from labels, or from its own answers. The teacher is trained all the same, to be compared with."""
     data, _ = teach(store, plan)
     pupil = student(store, data, plan)
+    alone(store, plan, pupil, None)
     store.run(TRAIN, name="student-train", **pupil, loss=plan.loss)
     compare(store, plan, pupil)
 
 
+def alone(store: Store, plan: Plan, pupil: Mapping[str, Any], answers: Artifact | None) -> None:
+    """The matched baseline before any other student, and then the gate: so what cannot gain is told before the longest stage, not after it."""
+    trained = control(store, plan, pupil, "baseline") if "baseline" in plan.controls else None
+    if answers:
+        gate(store, plan, pupil["data"], answers, trained)
+
+
 def compare(store: Store, plan: Plan, pupil: Mapping[str, Any]) -> None:
-    """Trains the controls. Only here, when everything else is done, are hidden labels given back, and only to the control that asks for them."""
-    for name, control in plan.controls.items():
-        data = store.run(REVEAL, data=pupil["data"]) if control.all_labels else pupil["data"]
-        store.run(TRAIN, name=f"{name}-train", **{**pupil, "data": data, "model": control.model, "training": control.training}, loss=control.loss)
+    """Trains the other controls. Only here, when everything else is done, are hidden labels given back, and only to the control that asks for them."""
+    for name in plan.controls:
+        if name != "baseline":
+            control(store, plan, pupil, name)
+
+
+def control(store: Store, plan: Plan, pupil: Mapping[str, Any], name: str) -> Artifact:
+    asked = plan.controls[name]
+    data = store.run(REVEAL, data=pupil["data"]) if asked.all_labels else pupil["data"]
+    return store.run(TRAIN, name=f"{name}-train", **{**pupil, "data": data, "model": asked.model, "training": asked.training}, loss=asked.loss)
 
 
 def round_name(stage: str, number: int, plan: Plan) -> str:
@@ -219,9 +237,15 @@ def augmentation(training: Component) -> list[tuple[str, Component]]:
     return [(name, Component(spec)) for name, spec in training.spec["augment"]]
 
 
-def gate(answers: Artifact, plan: Plan) -> None:
-    """Stops a run whose teacher is no better than guessing, where the user asked for that."""
-    found = answers.json("answers.json")
-    if found["near_chance"] and plan.pseudo_label["near_chance"] == "error":
-        raise Fault(f"the teacher is near chance: {found['validation_accuracy']:.1%} of {len(found['classes'])} classes on validation; "
-                    "train it longer (teacher_pretrain.steps), give it more labels (dataset.labelled), or set pseudo_label.near_chance=warn")  # fmt: skip
+def gate(store: Store, plan: Plan, data: Artifact, answers: Artifact, trained: Artifact | None) -> None:
+    """Says where nothing is to be gained from the teacher, or stops the run there, where the user asked for that. trained: the student alone."""
+    mode, old = plan.pseudo_label["gate"], plan.pseudo_label["near_chance"]
+    found = store.run(GATE, data=data, answers=answers, alone=trained).json("gate.json")
+    if old:
+        store.listener.note("gate", f"pseudo_label.near_chance is the old name of pseudo_label.gate, and read as that: gate={old}", "info")
+    if found["gain"] is None:
+        store.listener.note("gate", found["text"], "warning" if mode == "error" else "info")
+    elif not found["gain"]:
+        if mode == "error":
+            raise Fault(f"{found['text']}. To go on all the same: pseudo_label.gate=warn")
+        store.listener.note("gate", found["text"], "warning")

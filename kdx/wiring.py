@@ -22,7 +22,7 @@ from kdx.runtime import Runtime
 SIZES = ("labelled", "unlabelled", "validation", "test")
 STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
 RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-label", "choose"),
-           "student_train": ("student-train", "baseline-train", "noiseless-train", "reveal", "ceiling-train")}
+           "student_train": ("student-train", "baseline-train", "gate", "noiseless-train", "reveal", "ceiling-train")}
 ALWAYS = ("prepare", "probe", "evaluate", "audit")
 ACTIVE, CHAIN = "kdx.recipes.active", "kdx.recipes.chain"
 
@@ -102,7 +102,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         until=part(_until, config["stages"]),
         headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
         shifts=[(name, found) for name, spec in config["shift"].items() if (found := part(Component, spec))],
-        config=config,
+        config={**config, "pseudo_label": pseudo_label} if pseudo_label else config,
     )
     return order, list(dict.fromkeys(faults))
 
@@ -193,14 +193,15 @@ def augmentation(asked: Any, node: str) -> dict[str, Any]:
 def _pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
     checks.choice("pseudo_label.mode", node["mode"], ("stored", "live", "auto"))
     checks.choice("pseudo_label.view", node["view"], ("same", "clean"))
-    checks.choice("pseudo_label.near_chance", node["near_chance"], ("warn", "error"))
+    checks.choice("pseudo_label.gate", node["gate"], ("warn", "error"))
+    old = node["near_chance"] is not None and checks.choice("pseudo_label.near_chance", node["near_chance"], ("warn", "error"))
     checks.integer("pseudo_label.limit", node["limit"], low=0)
     checks.integer("pseudo_label.passes", node["passes"], low=0)
     if node["passes"] == 1:
         checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:
         checks.integer("pseudo_label.views", node["views"], low=1)
-    return dict(node)
+    return {**node, "gate": old} if old == "error" else dict(node)
 
 
 def _until(stages: Any) -> frozenset[str] | None:

@@ -15,7 +15,7 @@ import math
 import sys
 from pathlib import Path
 
-STAGES = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "audit", "evaluate"]
+STAGES = ["prepare", "teacher-pretrain", "pseudo-label", "baseline-train", "gate", "student-train", "audit", "evaluate"]
 FLOORS = {"teacher": 0.90, "baseline": 0.60, "student": 0.85}
 """Test accuracies below which the default experiment is broken; chance is 0.10."""
 

@@ -82,7 +82,7 @@ def test_no_method_sees_the_truth(place):
     (kept / MANIFEST).unlink()
     seal(kept, {k: v for k, v in manifest.items() if k != "files"})
     again = run("turned", "store=other", "ceiling=true")
-    assert keys(again)["prepare"] == found["prepare"] and [s["cached"] for s in again["stages"]] == [True] + [False] * 8
+    assert keys(again)["prepare"] == found["prepare"] and [s["cached"] for s in again["stages"]] == [True] + [False] * 9
     for stage in ("teacher-pretrain", "student-train", "baseline-train", "ceiling-train"):
         one, other = (load_file(place / f / "artifacts" / stage / "last.safetensors") for f in ("with", "turned"))
         assert all((one[k] == other[k]).all() for k in one) == (stage != "ceiling-train"), stage

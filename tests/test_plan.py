@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kdx import chance, compose
@@ -134,7 +135,7 @@ def test_a_plan_writes_nothing_but_the_file_asked_for(tmp_path, monkeypatch, cap
     told = capsys.readouterr().out
     for part in ("| student-train ", "classes: 10", "1x16x16", "in the pool, without labels", "matched baseline: the distilled"):
         assert part in told
-    assert "distillation : labels = 1 : " in told and told.count(" miss |") == 7
+    assert "distillation : labels = 1 : " in told and told.count(" miss |") == 8
     assert main(["plan", *SHORT, "--json", "a.json"]) == 0 and [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
@@ -144,7 +145,7 @@ def test_everything_in_the_store_needs_no_torch(place, root):
     found = subprocess.run([sys.executable, "-c", code, "plan", *SHORT], cwd=place, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True,
                            text=True, check=False)  # fmt: skip
     assert found.stdout.splitlines()[-1] == "False 0", found.stderr
-    assert "Everything is in the store" in found.stdout and "as logged when it ran" in found.stdout and found.stdout.count(" hit |") == 7
+    assert "Everything is in the store" in found.stdout and "as logged when it ran" in found.stdout and found.stdout.count(" hit |") == 8
 
 
 def test_a_sweep_counts_shared_stages_once(capsys):
@@ -277,16 +278,22 @@ def test_when_enough_is_timed(counted, seconds, done):
 def test_the_gate_of_a_teacher_that_has_learned_nothing():
     words = ["teacher_pretrain.steps=1", "teacher_pretrain.lr=1e-9", "baseline=false", "seed=10"]
     before = texts(plan(*words), "teacher")
-    line = chance.nearly(10, 60)
-    assert "not in the store" in before[0] and f"below {line:.1%} it is near chance" in before[1] and "goes on" in before[1]
-    accuracy = Ran(*words, "stages=[teacher_pretrain]").accuracy()
-    assert accuracy < line
-    assert f"{accuracy:.1%} of 60 validation rows right, which is NEAR CHANCE" in texts(plan(*words), "teacher")[0]
+    assert "not in the store" in before[0] and 'it is no better than always "3", the class that 10.' in before[1]
+    assert 'not better than always "3" by two standard errors' in before[2] and "the run goes on (gate=error stops it)" in before[2]
+    ran = Ran(*words, "stages=[teacher_pretrain]")
+    counts = np.bincount(np.load(ran.done["prepare"].file("validation.labels.npy")))
+    share, accuracy = counts.max() / 60, ran.accuracy()
+    assert accuracy < chance.line(share, 60)
+    told = texts(plan(*words), "teacher")
+    assert f'{accuracy:.1%} of 60 validation rows right, which is NO BETTER THAN always "{counts.argmax()}"' in told[0]
+    assert f"the class that {share:.1%} of these rows have" in told[1]
     Ran(*words)
-    stopped = plan(*words, "pseudo_label.near_chance=error")
+    stopped = plan(*words, "pseudo_label.gate=error")
     told = texts(stopped, "teacher")
-    assert "stops before a student" in told[1] and "this run will stop: the teacher is near chance" in told[2]
-    assert list(stages(stopped)) == ["prepare", "teacher-pretrain", "pseudo-label"]
+    assert "the run stops there (gate=error)" in told[2] and told[3].startswith("nothing is to be gained from this teacher: on 60 validation rows")
+    assert told[4] == f"this run will stop: {told[3]}. To go on all the same: pseudo_label.gate=warn"
+    assert list(stages(stopped)) == ["prepare", "teacher-pretrain", "pseudo-label", "gate"]
+    assert texts(plan(*words, "pseudo_label.near_chance=error"), "teacher") == told, "the old name is read as the new one"
 
 
 def test_a_checkpoint_is_measured_on_validation():
@@ -299,9 +306,9 @@ def test_a_checkpoint_is_measured_on_validation():
 
 
 def test_chance_by_hand():
-    assert chance.nearly(10, 10_000) == pytest.approx(0.15)  # 5 points
-    assert chance.nearly(10, 225) == pytest.approx(0.1 + 3 * 0.02)  # sqrt(.1 * .9 / 225) = .02
-    assert chance.nearly(2, 4) == pytest.approx(0.75)  # half way to 1
+    assert chance.line(0.1, 10_000) == pytest.approx(0.15)  # 5 points
+    assert chance.line(0.1, 100) == pytest.approx(0.1 + 2 * 0.03)  # sqrt(.1 * .9 / 100) = .03
+    assert chance.line(0.5, 4) == pytest.approx(0.75)  # half way to 1
 
 
 # Data too large to prepare for a plan

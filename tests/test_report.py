@@ -127,10 +127,9 @@ def test_teacher_overfits_beyond_fifteen_points(validation, warned):
     assert any("overfits" in line for line in said) == warned
 
 
-def test_teacher_no_better_and_student_worse():
-    said = judge(results(teacher=0.85, alone=0.85, student=0.84), "last")
-    assert any("little to distil" in line for line in said) and any("worse than the student alone" in line for line in said)
-    assert judge(results(teacher=0.851, alone=0.85, student=0.85), "last") == []
+def test_a_student_that_is_worse_is_told_and_the_teacher_is_left_to_the_gate():
+    assert ["worse than the student alone" in line for line in judge(results(teacher=0.85, alone=0.85, student=0.84), "last")] == [True]
+    assert judge(results(teacher=0.84, alone=0.85, student=0.85), "last") == []
 
 
 def test_an_accuracy_that_is_not_a_number_is_told():
@@ -269,18 +268,18 @@ def test_a_finished_run_explains_itself(tmp_path):
     run.note("teacher-pretrain", "nothing to see", "info")
     (tmp_path / "store").mkdir()
     run.link("student-train", tmp_path / "store")
-    told = run.finish(results(teacher=0.8, train=0.8) | {"odd": math.nan}, examples())
+    told = run.finish(results(teacher=0.8, student=0.84, train=0.8) | {"odd": math.nan}, examples())
     document = json.loads((run.path / "run.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     assert set(document) == {"status", "config", "stages", "results", "protocol", "environment", "started", "ended", "warnings", "command"}
     assert document["status"] == "finished" and document["results"] == told and told["odd"] is None
-    assert told["gain"] == pytest.approx(0.06) and told["gap_closed"] is None and told["headline"] == "last"
+    assert told["gain"] == pytest.approx(-0.01) and told["gap_closed"] is None and told["headline"] == "last"
     assert document["stages"][0] == {"name": "teacher-pretrain", "key": "k-teacher-pretrain", "cached": False, "seconds": 1.25}
-    assert document["warnings"][0] == "one class is rare" and "no better" in document["warnings"][1] and len(document["warnings"]) == 2
+    assert document["warnings"][0] == "one class is rare" and "worse" in document["warnings"][1] and len(document["warnings"]) == 2
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 12 and lines[0] == {"step": 0, "train/loss": 1.0, "validation/accuracy": 0.0, "stage": "teacher-pretrain"}
     assert os.readlink(run.path / "artifacts" / "student-train") == "../../store"
     text = (run.path / "report.md").read_text()
-    for words in ("`seed=0`", "| student alone |", "+6.0 points", "one class is rare", "`k-student-train`", "kdx board", "kdx export"):
+    for words in ("`seed=0`", "| student alone |", "-1.0 points", "one class is rare", "`k-student-train`", "kdx board", "kdx export"):
         assert words in text, words
     pictures = [words.split(")")[0] for words in text.split("](")[1:]]
     assert len(pictures) == 7 and all((run.path / picture).exists() for picture in pictures)

@@ -299,7 +299,7 @@ def check_run(root):
 
 
 def example(cached: bool = False) -> dict:
-    names = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "audit", "evaluate"]
+    names = ["prepare", "teacher-pretrain", "pseudo-label", "baseline-train", "gate", "student-train", "audit", "evaluate"]
     accuracies = {"teacher": 0.95, "baseline": 0.85, "student": 0.9}
     return {
         "status": "finished",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from kdx.cli import main
 
 SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=40", "student_train.steps=30"]
-NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "student-train", "baseline-train", "audit", "evaluate"]
+NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "baseline-train", "gate", "student-train", "audit", "evaluate"]
 
 
 def train(*words):
@@ -74,7 +74,7 @@ def test_run_json_is_complete_and_consistent(first):
 
 def test_the_folder_explains_itself(first):
     folder = first["folder"]
-    assert len(list(folder.glob("events.out.tfevents.*"))) == 1 and (folder / "train.log").read_text().count("begins") == 7
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1 and (folder / "train.log").read_text().count("begins") == 8
     report = (folder / "report.md").read_text()
     assert "student alone" in report and "validation" in report and first["stages"][1]["key"][:8] in report
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -137,6 +137,8 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> tuple[dict[
     folder.run["protocol"] = protocol(order, artifacts["prepare"])
     for name, artifact in artifacts.items():
         folder.link(name, artifact.path)
+    if "gate" in artifacts:
+        folder.run["gate"] = artifacts["gate"].json("gate.json")
     results = found.json("results.json")
     trace(folder.run, results, artifacts)
     for role in ROLES.keys() & results.keys():

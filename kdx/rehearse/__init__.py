@@ -22,15 +22,16 @@ from kdx.forecast import Kinds, Step
 from kdx.memory import Peak
 from kdx.rehearse.bench import Bench, Rehearsed
 from kdx.rehearse.labelling import label
-from kdx.rehearse.others import choose, evaluate, lay_data, look_back
+from kdx.rehearse.others import choose, evaluate, lay_data, look_back, weigh
 from kdx.rehearse.training import train
 from kdx.runtime import Runtime
-from kdx.stages import AUDIT, CHOOSE, EVALUATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
+from kdx.stages import AUDIT, CHOOSE, EVALUATE, GATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
 from kdx.stages.files import open_split
 
 QUICK = 5.0
 """Seconds that measuring a teacher may take."""
-REHEARSE = {PREPARE: lay_data, REVEAL: lay_data, PRETRAIN: train, TRAIN: train, LABEL: label, CHOOSE: choose, AUDIT: look_back, EVALUATE: evaluate}
+REHEARSE = {PREPARE: lay_data, REVEAL: lay_data, PRETRAIN: train, TRAIN: train, LABEL: label, GATE: weigh, CHOOSE: choose, AUDIT: look_back,
+            EVALUATE: evaluate}  # fmt: skip
 
 
 class Rehearsals:

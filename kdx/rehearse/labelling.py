@@ -86,5 +86,5 @@ def lay_answers(inputs: Mapping[str, Any], folder: Path, wanted: Mapping[str, tu
         "mixed": not inputs["clean"] and MIXUP in dict(inputs["augment"]),
         "extras": ["mean", "std", "cool_mean", "cool_std"] if extras else [],
         "bought": None if inputs["rows"] is None else wanted["unlabelled"][0],
-        "teacher_size": max(size.parameters(open_network(t)) for t in inputs["teachers"]), "validation_accuracy": None, "near_chance": False,
+        "teacher_size": max(size.parameters(open_network(t)) for t in inputs["teachers"]), "validation_accuracy": None,
     }))  # fmt: skip

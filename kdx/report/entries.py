@@ -16,7 +16,7 @@ from kdx.report.judge import ROLES
 from kdx.report.names import TARGET, Settings, visible, written
 
 APART = {"seed", "store", "device", "launcher", "sweeper", "allow", "stages", "baseline", "noiseless", "ceiling", "shift", "headline", "experiment", "choices"}
-APART |= {"pseudo_label.limit", "pseudo_label.near_chance"}
+APART |= {"pseudo_label.limit", "pseudo_label.gate", "pseudo_label.near_chance"}
 """Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are measured as well; the weights that
 the table shows, which are the protocol's; and `experiment`, which only sets other keys."""
 ABOUT = ("parameters", "flops", "latency_ms")

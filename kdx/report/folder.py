@@ -26,6 +26,8 @@ LATER = {"noiseless": "without noise,", "ceiling": "with all labels,"}
 """Names that sort behind the others, as TensorBoard shows the first five figures only."""
 AUDITED = ("accuracy", "accuracy_all", "expected_accuracy", "kept_share", "changed", "student_accuracy")
 """What the audit tells of each round, as fractions."""
+FIRST = "gate"
+"""The stage whose warning stands before all others: without a good teacher little else matters."""
 CURVES = {"validation/accuracy": "Validation accuracy (%)", "train/loss": "Training loss"}
 
 
@@ -106,11 +108,11 @@ class RunFolder(Listener):
 
     def note(self, name: str, text: str, level: str) -> None:
         if level == "warning":
-            self.warn(text)
+            self.warn(text, first=name == FIRST)
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, first: bool = False) -> None:
         if text not in self.warnings:
-            self.warnings.append(text)
+            self.warnings.insert(0 if first else len(self.warnings), text)
 
     def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
         label, heard = self.labels.get(name, (name, False))

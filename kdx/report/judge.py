@@ -91,12 +91,7 @@ def judge(results: Mapping, headline: str) -> list[str]:
         elif near_chance(value, len(results["classes"]), n):
             chance = percent(1 / len(results["classes"]))
             found.append(f"The {ROLES[role]} is near chance ({percent(value)} on test, guessing gives {chance}): {consequence}")
-    teacher, alone, student = (test.get(role) for role in ("teacher", "baseline", "student"))
-    if teacher is not None and alone is not None and teacher <= alone:
-        found.append(
-            f"The teacher ({percent(teacher)}) is no better than the student alone ({percent(alone)}): "
-            "there is little to distil; train it longer, or choose another"
-        )
+    alone, student = test.get("baseline"), test.get("student")
     if student is not None and alone is not None and student < alone:
         found.append(f"The distilled student ({percent(student)}) is worse than the student alone ({percent(alone)})")
     gap = overfit_gap(results, used)

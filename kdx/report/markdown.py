@@ -65,7 +65,8 @@ def results(run: Mapping) -> list[str]:
         header, rows = cells(numbers, headline)
         weights = escape(title(numbers, headline))
         lines += [f"Models: {weights}.", table(header, [[escape(cell) for cell in row] for row in rows])]
-        lines.append("\n".join(f"- {escape(line)}" for line in sentences(numbers, headline)))
+        gate = (run.get("gate") or {}).get("text")
+        lines.append("\n".join(f"- {escape(line)}" for line in [*sentences(numbers, headline), *([f"The gate: {gate}."] if gate else [])]))
         lines.append(best_and_last(numbers))
         lines.append(
             "ECE: expected calibration error on the test split (0 is perfect). Agreement: share of test rows on which the model "

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdx import chance
 from kdx.artifact import Artifact
 from kdx.component import Component
 from kdx.core import Frozen, Split
@@ -78,15 +77,12 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
         np.save(work.path / "places.npy", places_of(bought, about["counts"]["unlabelled"]).numpy())
     asked = open_split(data, "unlabelled", runtime) if passes and pool else None
     extras = spread(work, runtime, asked, networks, passes, seed, len(about["classes"]), bought) if asked else []
-    accuracy, guessing = known_accuracy(work, data, len(about["classes"]))
-    if guessing:
-        work.note(f"the teacher is near chance ({accuracy:.1%} of {len(about['classes'])} classes on validation): labels from it are noise", "warning")
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
     work.write_json("answers.json", {"splits": splits, "clean": clean, "classes": about["classes"], "extras": extras,
                                      "pool": about["counts"]["unlabelled"], "moved": bool(augment) and not clean, "mixed": not clean and MIXUP in dict(augment),
                                      "bought": None if bought is None else len(bought), "teachers": [t.key for t in teachers],
                                      "teacher_size": max(Frozen(n).size for n in networks),
-                                     "validation_accuracy": accuracy, "near_chance": guessing})  # fmt: skip
+                                     "validation_accuracy": known_accuracy(work, data)})  # fmt: skip
 
 
 def to_answer(counts: Mapping[str, int], views: Mapping[str, int], clean: bool, whole: bool, augment: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -166,11 +162,9 @@ def reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def known_accuracy(work: Work, data: Artifact, classes: int) -> tuple[float | None, bool]:
-    """(the teacher's accuracy on validation, whether that is no better than guessing)"""
+def known_accuracy(work: Work, data: Artifact) -> float | None:
+    """The teacher's on validation."""
     path = work.path / "validation.npy"
     if not path.exists():
-        return None, False
-    labels = np.load(data.file("validation.labels.npy"))
-    accuracy = float((np.load(path)[:, 0].argmax(1) == labels).mean())
-    return accuracy, accuracy < chance.nearly(classes, len(labels))
+        return None
+    return float((np.load(path)[:, 0].argmax(1) == np.load(data.file("validation.labels.npy"))).mean())

@@ -39,7 +39,8 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
 
     Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen, nan where none was;
     curves.json {name: {"x", "y"}} where the loss has estimated some;
-    last.safetensors, best.safetensors (with a validation split: the best on it), model.json, summary.json, metrics.jsonl.
+    last.safetensors; with a validation split best.safetensors (the best on it) and validation.right.npy (N,) bool (which of its rows the last
+    weights have right); model.json, summary.json, metrics.jsonl.
     """
     about = data.json("data.json")
     saved = read_checkpoint(work, runtime)

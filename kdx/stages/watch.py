@@ -64,6 +64,7 @@ class Watch:
         self.saved_at, self.clock, self.interrupted = 0, time.monotonic(), False
         self.text, self.pool, self.last_accuracy = "", pool, None
         self.by_row: dict[str, Tensor] = {}
+        self.right: Tensor | None = None
 
     def after(self, step: int) -> bool:
         done = step + 1
@@ -90,7 +91,9 @@ class Watch:
     def validate(self, step: int) -> bool:
         """Records the accuracy, keeps the best weights; True where training should stop."""
         network = self.objective.export()
-        found = quick(predict(network, self.validation, self.runtime, precision=self.precision), self.validation.labels)
+        logits = predict(network, self.validation, self.runtime, precision=self.precision)
+        found = quick(logits, self.validation.labels)
+        self.right = logits.argmax(1) == self.validation.labels
         self.work.record({"step": step, **found})
         accuracy = self.last_accuracy = found["validation/accuracy"]
         self.text = f"validation {accuracy:.1%}"
@@ -165,6 +168,8 @@ class Watch:
         save_file(plain_state(self.objective.export()), self.work.path / "last.safetensors")
         if self.best:
             save_file(self.best, self.work.path / "best.safetensors")
+        if self.right is not None:
+            np.save(self.work.path / "validation.right.npy", self.right.numpy())
         for name, values in self.by_row.items():
             np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.cpu().numpy())
         curves = {name: {"x": x.tolist(), "y": y.tolist()} for name, (x, y) in self.objective.curves().items()}

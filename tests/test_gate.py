@@ -1,0 +1,145 @@
+"""The gate: whether a teacher is better than the student alone, by hand, before a student learns from it."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+from kdx import chance, compose, recipes
+from kdx.artifact import Artifact
+from kdx.faults import Fault
+from kdx.report.folder import RunFolder
+from kdx.stages import gate
+from kdx.store import Listener, Work
+from kdx.wiring import wire
+
+
+def rows(*counts):
+    """(teacher, alone): of both right, the teacher alone, the student alone, none: so many rows."""
+    both, first, second, none = counts
+    pairs = [(True, True)] * both + [(True, False)] * first + [(False, True)] * second + [(False, False)] * none
+    return tuple(np.array(side) for side in zip(*pairs, strict=True))
+
+
+def test_the_paired_difference_by_hand():
+    """Of 8 rows 3 only here, 1 only there: differences 1, 1, 1, -1, 0, 0, 0, 0 with mean 1/4 and variance (4 - 8/16) / 7 = 1/2."""
+    difference, error = chance.paired(3, 1, 8)
+    assert difference == 0.25 and error == pytest.approx((0.5 / 8) ** 0.5)
+    d = np.array([1, 1, 1, -1, 0, 0, 0, 0])
+    assert error == pytest.approx(d.std(ddof=1) / 8**0.5)
+
+
+@pytest.mark.parametrize(("counts", "gain"), [
+    ((80, 10, 0, 10), True),    # 10 points, standard error 3.0
+    ((80, 3, 0, 17), False),    # 3 points, standard error 1.7
+    ((80, 4, 0, 16), True),     # 4 points, standard error 1.97
+    ((60, 20, 10, 10), False),  # 10 points, standard error 5.4: the rows that are wrong in its place count too
+    ((90, 0, 0, 10), False),    # the same, with no error at all
+    ((0, 10, 0, 0), True),
+    ((50, 0, 20, 30), False),
+])  # fmt: skip
+def test_two_standard_errors_decide(counts, gain):
+    found = gate.weigh(*rows(*counts), "the student alone")
+    both, first, second, _ = counts
+    assert found["gain"] is gain and found["n"] == sum(counts) and found["against"] == "the student alone"
+    assert (found["teacher"], found["alone"]) == pytest.approx(((both + first) / sum(counts), (both + second) / sum(counts)))
+    assert found["text"].startswith("nothing is to be gained from this teacher: on " if not gain else "there is something to gain from this teacher: on ")
+
+
+def test_the_sentence_has_both_numbers_and_what_to_do():
+    found = gate.weigh(*rows(50, 3, 20, 27), "the student alone")
+    assert found["text"] == ("nothing is to be gained from this teacher: on 100 validation rows it has 53.0% right and the student alone 70.0%, a lead of "
+                             "-17.0 points, where two standard errors of the paired difference are 9.0; train it longer (teacher_pretrain.steps), give it "
+                             "more labels (dataset.labelled), or choose another (teacher=)")  # fmt: skip
+    assert "only more validation rows can show (dataset.validation)" in gate.weigh(*rows(60, 20, 10, 10), "x")["text"]
+
+
+def stage(path, y, answers, right):
+    """What the stage writes, of made-up artifacts."""
+    made = {}
+    for name in ("data", "answers", "alone", "gate"):
+        (path / name).mkdir(parents=True)
+        made[name] = Artifact(name, "0" * 64, path / name)
+    (path / "data/data.json").write_text(json.dumps({"classes": ["circle", "square", "triangle"]}))
+    if y is not None:
+        np.save(path / "data/validation.labels.npy", np.array(y))
+        np.save(path / "answers/validation.npy", np.eye(3, dtype=np.float16)[answers][:, None])
+    if right is not None:
+        np.save(path / "alone/validation.right.npy", np.array(right))
+    gate.run(Work(path / "gate", "gate", Listener()), None, data=made["data"], answers=made["answers"], alone=made["alone"] if right is not None else None)
+    return made["gate"].json("gate.json")
+
+
+def test_without_a_baseline_the_teacher_is_held_against_the_largest_class(tmp_path):
+    y = [0, 0, 0, 0, 1, 1, 2, 2]
+    found = stage(tmp_path / "a", y, [0, 0, 0, 0, 1, 1, 2, 0], None)
+    assert found["against"] == 'always "circle"' and found["alone"] == 0.5 and found["teacher"] == 0.875 and found["gain"]
+    assert not stage(tmp_path / "b", y, [0] * 8, None)["gain"]
+    found = stage(tmp_path / "c", y, y, [True] * 7 + [False])
+    assert found["against"] == "the student alone" and found["alone"] == 0.875 and not found["gain"]
+
+
+@pytest.mark.parametrize("y", [None, [1]])
+def test_without_validation_it_says_that_it_cannot_speak(tmp_path, y):
+    found = stage(tmp_path, y, [1], None)
+    assert found["gain"] is None and "nothing tells whether there is anything to gain" in found["text"] and "dataset.validation=200" in found["text"]
+
+
+class Heard(Listener):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, name, text, level):
+        self.notes.append((level, text))
+
+
+def ask(found, **pseudo_label):
+    """What the recipe makes of a gate.json."""
+    heard = Heard()
+    store = types.SimpleNamespace(listener=heard, run=lambda stage, **inputs: types.SimpleNamespace(json=lambda name: found))
+    plan = types.SimpleNamespace(pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label)
+    recipes.gate(store, plan, None, None, None)
+    return heard.notes
+
+
+def test_warn_and_error():
+    nothing, something, unknown = ({"gain": gain, "text": "so it is"} for gain in (False, True, None))
+    assert ask(something) == ask(something, gate="error") == []
+    assert ask(nothing) == [("warning", "so it is")]
+    with pytest.raises(Fault, match="^so it is. To go on all the same: pseudo_label.gate=warn$"):
+        ask(nothing, gate="error")
+    assert ask(unknown) == [("info", "so it is")] and ask(unknown, gate="error") == [("warning", "so it is")]
+    (said,) = ask(something, near_chance="warn")
+    assert said == ("info", "pseudo_label.near_chance is the old name of pseudo_label.gate, and read as that: gate=warn")
+
+
+def test_the_old_name_of_the_key_is_read():
+    def gates(*words):
+        order = wire(compose.check_words(["device=cpu", *words]))
+        return order.plan.pseudo_label["gate"], order.config["pseudo_label"]["gate"]
+
+    assert gates() == ("warn", "warn") and gates("pseudo_label.near_chance=warn") == ("warn", "warn")
+    assert gates("pseudo_label.near_chance=error") == gates("pseudo_label.gate=error") == ("error", "error")
+    for key in ("gate", "near_chance"):
+        with pytest.raises(Fault, match=f"pseudo_label.{key} has no option 'eror'; did you mean 'error'"):
+            gates(f"pseudo_label.{key}=eror")
+
+
+def test_its_warning_is_the_first(tmp_path):
+    run = RunFolder(tmp_path, {}, {}, {}, ["kdx", "train"])
+    run.note("prepare", "a class is missing", "warning")
+    run.note("gate", "nothing is to be gained", "warning")
+    run.note("student-train", "odd", "warning")
+    assert run.warnings == ["nothing is to be gained", "a class is missing", "odd"]
+
+
+def test_a_run_keeps_what_the_gate_found(trained):
+    """Between the student alone and the distilled one, with the numbers of the table."""
+    run = json.loads((trained / "outputs/runs/a=b/run.json").read_text())
+    names = [stage["name"] for stage in run["stages"]]
+    assert names == ["prepare", "teacher-pretrain", "pseudo-label", "baseline-train", "gate", "student-train", "audit", "evaluate"]
+    teacher, alone = (run["results"][role]["last"]["validation"]["accuracy"] for role in ("teacher", "baseline"))
+    assert run["gate"]["alone"] == alone and run["gate"]["teacher"] == pytest.approx(teacher, abs=0.005) and run["gate"]["n"] == 200
+    assert f"The gate: {run['gate']['text'][:40]}" in (trained / "outputs/runs/a=b/report.md").read_text()
+    assert run["gate"]["gain"] == (run["gate"]["text"] not in run["warnings"])
