@@ -175,7 +175,7 @@ def checked(survey: Survey, job: Job) -> list[str]:
 def gate(survey: Survey, job: Job) -> list[str]:
     """Whether there is a teacher, how good it is, and what becomes of one that is no better than guessing, or than the student alone."""
     teacher, asked, data = job.first(PRETRAIN), job.first(LABEL), job.data
-    rows, classes = data["counts"]["validation"], len(data["classes"])
+    rows = data["counts"]["validation"]
     where, accuracy = whereabouts(survey, job, teacher), known_accuracy(survey, teacher, asked)
     measured = f"{accuracy:.1%} of {rows} validation rows right" if accuracy is not None else "its accuracy is not known yet"
     found = [f"{job.order.config['choices']['teacher']}, {where}: {measured}"]

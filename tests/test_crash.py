@@ -283,9 +283,10 @@ def test_another_number_of_threads_does_not_change_a_run_that_goes_on(server, tm
     train(server, tmp_path / "cut", "device.threads=2", crash=Crash("student-train", 7))
     again = train(server, tmp_path / "cut", "device.threads=1")
     assert "student-train goes on with 2 threads, as it began" in again.err
-    threads = {name: json.loads((artifact(tmp_path / "cut", again.run, name) / "summary.json").read_text())["threads"] for name in ("teacher-pretrain", "student-train")}
+    names = ("teacher-pretrain", "student-train")
+    threads = {name: json.loads((artifact(tmp_path / "cut", again.run, name) / "summary.json").read_text())["threads"] for name in names}
     assert threads == {"teacher-pretrain": 2, "student-train": 2}
-    for name in ("teacher-pretrain", "student-train"):
+    for name in names:
         for file in ("last.safetensors", "best.safetensors", "metrics.jsonl"):
             left, right = (artifact(tmp_path / where, run, name) / file for where, run in (("whole", whole.run), ("cut", again.run)))
             assert left.read_bytes() == right.read_bytes()
