@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from kdx.disk import read_json, write_atomically
-from kdx.faults import Fault
+from kdx.faults import Fault, shows
 
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
 _extra: list[str] = []
+NO_FILE = "0" * 64
 SETTLED = 2.0
 """Seconds since its last change after which a file's digest is remembered: a clock may be too coarse to tell two changes apart."""
 PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.artifact", "kdx.store", "kdx.runtime", "kdx.locate")
@@ -71,14 +72,16 @@ class Component:
     """A class or function with its arguments, as plain JSON under `_target_`; `build` imports it late.
 
     spec: {"_target_": "package.module.name", argument: JSON}; a nested mapping with a `_target_` of its own is handed on as a Component.
-    sources: arguments that name files or folders. `build` gets them as they stand in the spec; a key holds their content instead.
+    sources: what it reads from outside, each under the role that it has, `train` say. places: arguments that only tell where that lies, by
+    default those called like the sources: `build` gets them as they stand in the spec, and a key holds role and content in place of them.
     """
 
-    def __init__(self, spec: Mapping[str, Any], sources: Mapping[str, Source] | None = None):
+    def __init__(self, spec: Mapping[str, Any], sources: Mapping[str, Source] | None = None, places: Iterable[str] | None = None):
         if not isinstance(spec.get("_target_"), str):
             raise Fault(f"a component needs a _target_, the address of its code such as kdx.losses.kd.KD; given: {dict(spec)}")
         self.spec = json.loads(json.dumps(spec))
         self.sources = dict(sources or {})
+        self.places = frozenset(self.sources if places is None else places)
 
     @property
     def target(self) -> str:
@@ -98,7 +101,7 @@ class Component:
         return resolve(self.target)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Component) and (self.spec, self.sources) == (other.spec, other.sources)
+        return isinstance(other, Component) and (self.spec, self.sources, self.places) == (other.spec, other.sources, other.places)
 
     def __repr__(self) -> str:
         return f"Component({self.spec})"
@@ -123,22 +126,28 @@ def targets(value: Any) -> Iterator[str]:
 
 
 class Source:
-    """Files or folders from outside, identified by their content and never by their name."""
+    """Files or folders from outside, identified by their content and never by where they lie.
+
+    paths: a file is known by its content; a folder by the names and contents of all files in it but hidden ones; several by those of each,
+    in order. named: files by names of their own, in place of paths: the names count, and the order; one that cannot be read counts as that.
+    """
 
     memo: Path | None = None
     """Where digests are remembered by size, inode and times; the store sets it. Only written where its folder is there already."""
     _remembered: ClassVar[dict[str, list]] = {}
 
-    def __init__(self, *paths: str | Path):
+    def __init__(self, *paths: str | Path, named: Iterable[tuple[str, Path]] = ()):
         self.paths = [Path(p).expanduser() for p in paths]
+        self.named = list(named)
 
     def files(self) -> list[tuple[str, Path]]:
-        found = []
-        for path in self.paths:
+        found = list(self.named)
+        for number, path in enumerate(self.paths):
+            place = f"{number}/" if len(self.paths) > 1 else ""  # a file that moves from one folder to the next is another input
             if path.is_dir():
-                found += sorted((p.relative_to(path).as_posix(), p) for p in _below(path) if not p.name.startswith("."))
+                found += sorted((place + p.relative_to(path).as_posix(), p) for p in _below(path))
             elif path.is_file():
-                found.append(("", path))
+                found.append((place, path))
             else:
                 raise Fault(f"'{path}' does not exist")
         return found
@@ -148,7 +157,8 @@ class Source:
         known = {**kept, **self._remembered}
         whole = hashlib.sha256()
         for name, path in self.files():
-            whole.update(f"{name}\0{_digest_once(path, known)}\n".encode())
+            found = NO_FILE if self.named and not _readable(path) else _digest_once(path, known)
+            whole.update(os.fsencode(name) + f"\0{found}\n".encode())
         self._remembered.update(known)
         if known != kept and self.memo and self.memo.parent.is_dir():
             with contextlib.suppress(OSError):  # a full disk costs the memory, not the run
@@ -156,14 +166,14 @@ class Source:
         return whole.hexdigest()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Source) and self.paths == other.paths
+        return isinstance(other, Source) and (self.paths, self.named) == (other.paths, other.named)
 
     def __repr__(self) -> str:
-        return f"Source({', '.join(map(str, self.paths))})"
+        return f"Source({', '.join(map(str, self.paths or [path for _, path in self.named]))})"
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Every file below, through links as well (pictures are often linked); each folder once, so that a circle ends."""
+    """Every file below but what is hidden, through links as well (pictures are often linked); each folder once, so that a circle ends."""
     entered = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
@@ -171,7 +181,8 @@ def _below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         entered.add(real)
-        yield from (Path(here, name) for name in files if os.path.isfile(os.path.join(here, name)))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(here, name) for name in files if not name.startswith(".") and os.path.isfile(os.path.join(here, name)))
 
 
 def _read_memo(path: Path | None) -> dict[str, list]:
@@ -182,10 +193,15 @@ def _read_memo(path: Path | None) -> dict[str, list]:
     return {k: v for k, v in found.items() if isinstance(v, list)} if isinstance(found, dict) else {}
 
 
+def _readable(path: Path) -> bool:
+    """Whether it is a file, which a pipe is not (it would be waited for), that we may read."""
+    return os.path.isfile(path) and os.access(path, os.R_OK)
+
+
 def _digest_once(path: Path, known: dict[str, list]) -> str:
     stat = path.stat()
     stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-    name = str(path.resolve())
+    name = shows(os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"))  # as it is read back, whatever its bytes
     if known.get(name, [None])[:-1] == stamp:
         return known[name][-1]
     found = sha256(path)

@@ -105,11 +105,11 @@ class Dry:
                 raise Faults(faults)
         found = self.described[name]
         counts = count_rows(found, **plan.sizes)
-        tested = 0 if found.test is not None else counts["test"]
+        kept = sum(counts[name] for name, shipped in (("test", found.test), ("validation", found.validation)) if shipped is None)
         half = [0.5] * found.shape[0]
         return {"dataset": dataset.target.rpartition(".")[2], "shape": list(found.shape), "classes": list(found.classes), "mean": half, "std": half,
                 "counts": counts, "skipped": [], "train_per_class": list(found.train_per_class),
-                "hidden": found.train - tested - counts["validation"] - counts["labelled"]}  # fmt: skip
+                "hidden": found.train - kept - counts["labelled"]}  # fmt: skip
 
 
 def known_labels(data: Artifact, about: Mapping[str, Any]) -> int:

@@ -17,7 +17,7 @@ from kdx.core import Batch, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.augment import Step
 from kdx.data.draws import Draws
 from kdx.data.raw import Description
-from kdx.data.splits import check_sizes, count_rows
+from kdx.data.splits import check_classes, check_sizes, count_rows
 from kdx.faults import Caution, Fault, Faults
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights, read_weights
@@ -53,7 +53,7 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
     about = describe(plan, faults) if data and plan.dataset else None
     for name, shift in order.shifts:
         try_shift(name, shift, about or STAND_IN, faults)
-    wrong_sizes = check_sizes(about, **plan.sizes) if about else []
+    wrong_sizes = (check_classes(about) or check_sizes(about, **plan.sizes)) if about else []
     faults += wrong_sizes
     rows = count_rows(about, **plan.sizes) if about and not wrong_sizes else {}
     if about and "ceiling" in plan.controls and (plan.sizes["labelled"] is None or plan.sizes["unlabelled"] == 0):
@@ -193,7 +193,7 @@ def available(plan: Plan, about: Description, rows: Mapping[str, int]) -> list[s
         return [name for name, count in rows.items() if count and name != "test"]
     hidden = plan.sizes["labelled"] is not None or about.pool > 0
     pool = hidden and plan.sizes["unlabelled"] != 0
-    return ["labelled"] + ["unlabelled"] * pool + ["validation"] * (plan.sizes["validation"] is not None)
+    return ["labelled"] + ["unlabelled"] * pool + ["validation"] * (about.validation is not None or plan.sizes["validation"] is not None)
 
 
 def made_up(name: str, about: Description) -> Batch:
@@ -265,7 +265,7 @@ def check_room(order: Order, about: Description, faults: list[str]) -> None:
 def room(plan: Plan, about: Description) -> int:
     """Bytes, about: pictures, stored answers up to the limit, and for each network its weights twice and a checkpoint of them."""
     height = about.shape[0] * about.shape[1] * about.shape[2]
-    rows = about.train + (about.test or 0) + about.pool
+    rows = about.train + (about.test or 0) + (about.validation or 0) + about.pool
     counts = {"labelled": max(1, min(about.train, _count(plan.sizes["labelled"], about.train))), "unlabelled": about.train + about.pool}
     spec = plan.student_train.spec
     seen = used(counts, spec["rows"] if isinstance(spec["rows"], int) else None)

@@ -258,7 +258,7 @@ def _canonical(value: Any, specs: list[str]) -> Any:
         return {str(k): _canonical(v, specs) for k, v in value.items()}
     if isinstance(value, Component):
         specs += targets(value.spec)
-        spec = {k: v for k, v in value.spec.items() if k not in value.sources}
+        spec = {k: v for k, v in value.spec.items() if k not in value.places}
         return {"component": spec, "sources": {k: s.digest() for k, s in sorted(value.sources.items())}}
     if isinstance(value, Source):
         return {"source": value.digest()}

@@ -250,10 +250,16 @@ def _checkpoint(path: Any) -> Source | None:
 
 def with_sources(order: Order) -> Order:
     """The same, with the data set's files known by their content. They must be there by now."""
-    loader = order.plan.dataset.build()
-    files = loader.files()
+    return replace(order, plan=replace(order.plan, dataset=known(order.plan.dataset)))
+
+
+def known(dataset: Component) -> Component:
+    """A data set known by the content of its files, each under the part that it belongs to, and not by where they lie.
+
+    A loader whose files are always the same ones, in one order, names them as a list; another by part, each with a name of its own.
+    """
+    files = dataset.build().files()
     if not files:
-        return order
-    spec = order.plan.dataset.spec
-    dataset = Component(spec, {k: Source(*files) for k in spec if k == "root" or k.endswith("_root")} or {"files": Source(*files)})
-    return replace(order, plan=replace(order.plan, dataset=dataset))
+        return dataset
+    parts = {part: Source(named=named) for part, named in files.items()} if isinstance(files, Mapping) else {"files": Source(*files)}
+    return Component(dataset.spec, parts, places=[key for key in dataset.spec if key == "root" or key.endswith("_root")])

@@ -18,7 +18,7 @@ from kdx.data.idx import NAMES as IDX_NAMES
 from kdx.data.idx import Idx
 from kdx.data.mnist5k import Mnist5k
 from kdx.data.raw import Description, read_file
-from kdx.data.splits import check_sizes, split
+from kdx.data.splits import check_classes, check_sizes, split
 from kdx.data.stl10 import Stl10
 from kdx.data.svhn import Svhn
 from kdx.data.synthetic import Synthetic
@@ -638,6 +638,21 @@ def test_sizes_that_cannot_be_are_told(sizes, message):
     assert len(faults) == 1 and re.search(message, faults[0]), faults
     with pytest.raises(Faults, match=message):
         do(np.repeat(np.arange(10), 100), **sizes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "test", "says"),
+    [
+        (1, 0.2, "dataset.test=0.2 holds out 1 of all 3 rows, and 2 stay; 3 classes need one labelled row each: add rows, or a test part of its own"),
+        (2, 4, "dataset.test=4 holds out 4 of all 6 rows, and 2 stay; 3 classes need one labelled row each: set dataset.test=3 at most, or add rows"),
+        (2, 0.2, ""),
+        (0, 0.2, "the class 'a' (and 2 more) holds no picture to train with: add some, or remove its folder"),
+    ],
+)
+def test_too_few_rows_blame_the_size_that_takes_them(rows, test, says):
+    about = Description((1, 8, 8), ("a", "b", "c"), 3 * rows, (rows,) * 3, test=None, pool=0, test_size_is_a_fallback=True)
+    found = check_classes(about) or check_sizes(about, labelled=None, unlabelled=None, validation=0.1, test=test)
+    assert "; ".join(found) == says
 
 
 def test_sizes_are_checked_together_and_against_a_test_part():

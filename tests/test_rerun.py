@@ -372,9 +372,9 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     found = rerun(*there, "dataset.root=moved", run=run)
     assert found["same"] and found["stages"] == []
     sources = document(Path("again"))["stages"][0]["sources"]
-    assert "dataset.root" in sources and sources == document(run)["stages"][0]["sources"]
+    assert "dataset.train" in sources and sources == document(run)["stages"][0]["sources"]
     shutil.rmtree("moved/dark/")
     shutil.copytree("moved/light", "moved/dark")
     found = rerun(*there, "dataset.root=moved", run=run, code=1)
-    assert found["stages"][0]["name"] == "prepare" and "other data: dataset.root" in found["stages"][0]["why"]  # from the folder alone: its store is gone
+    assert found["stages"][0]["name"] == "prepare" and "other data: dataset.train" in found["stages"][0]["why"]  # from the folder alone: its store is gone
     use_own([])

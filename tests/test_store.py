@@ -205,6 +205,22 @@ def test_a_source_is_its_content(tmp_path):
         Source(tmp_path / "none").digest()
 
 
+def test_a_source_knows_which_of_its_folders_a_file_is_in(tmp_path):
+    for name in ("a/1", "a/2", "b/3"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    both = Source(tmp_path / "a", tmp_path / "b")
+    found = {both.digest(), Source(tmp_path / "b", tmp_path / "a").digest()}
+    (tmp_path / "a" / "2").rename(tmp_path / "b" / "2")
+    found |= {both.digest()}
+    assert len(found) == 3
+    (tmp_path / "a" / ".cache").mkdir()
+    (tmp_path / "a" / ".cache" / "x").touch()
+    assert both.digest() in found  # nothing hidden counts
+    named = [("cat/1", tmp_path / "a" / "1"), ("dog/3", tmp_path / "b" / "3")]
+    assert len({Source(named=n).digest() for n in (named, named[::-1], named[:1], [("dog/1", named[0][1]), named[1]])}) == 4
+
+
 def test_a_component_with_a_source_is_known_by_content_not_by_path(tmp_path):
     (tmp_path / "x").write_text("same")
     (tmp_path / "y").write_text("same")

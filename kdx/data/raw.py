@@ -19,9 +19,10 @@ from kdx.faults import Fault
 class Raw:
     """A data set as it lies on disk, before it is split.
 
-    images (N, C, H, W) uint8 and labels (N,) int64 are its train part; test_* the test part that it ships, if any;
+    images (N, C, H, W) uint8 and labels (N,) int64 are its train part; test_* and validation_* such parts that it ships, if any;
     pool_images (P, C, H, W) uint8 the pictures that it ships without labels, if any. An array may be a memory map or a view.
-    skipped: files that were left out because they do not decode.
+    skipped: files that were left out because they do not decode. notes: what the user should know of how the set was found.
+    sizes: (M, 2), width and height of the files as stored, where they differ.
     """
 
     images: np.ndarray
@@ -31,15 +32,19 @@ class Raw:
     test_labels: np.ndarray | None = None
     pool_images: np.ndarray | None = None
     skipped: tuple[str, ...] = ()
+    validation_images: np.ndarray | None = None
+    validation_labels: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    sizes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Description:
     """What is known of a data set without decoding its pictures.
 
-    shape (C, H, W); train_per_class: rows of the train part by class; test: rows of the test part that it ships, None where it ships
-    none; pool: pictures without labels; test_size_is_a_fallback: a `test` size may be given although a test part is shipped, and is
-    then unused (a folder of pictures has `test/` or has not; the same settings serve both).
+    shape (C, H, W); train_per_class: rows of the train part by class; test, validation: rows of such a part that it ships, None where it
+    ships none; pool: pictures without labels; test_size_is_a_fallback: a `test` size may be given although a test part is shipped, and is
+    then unused (a folder of pictures has `test/` or has not; the same settings serve both). A size of validation always is.
     """
 
     shape: tuple[int, int, int]
@@ -49,6 +54,7 @@ class Description:
     test: int | None
     pool: int
     test_size_is_a_fallback: bool = False
+    validation: int | None = None
 
 
 def check_path(key: str, value: object) -> Path:

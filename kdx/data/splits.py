@@ -2,8 +2,8 @@
 
 One rule for sizes: an integer is a count; a number strictly between 0 and 1 is a share, rounded (halves down). `test` is a share of
 all rows, and is held out only where the set ships no test part; what stays is the train part. `labelled` and `validation` are shares
-of the train part, `unlabelled` of the train part and the set's own unlabelled pictures together. null: validation none, labelled all
-that validation leaves, unlabelled everything that is left.
+of the train part, `unlabelled` of the train part and the set's own unlabelled pictures together; where the set ships a validation part,
+that is it, and the size is unused. null: validation none, labelled all that validation leaves, unlabelled everything that is left.
 """
 
 from __future__ import annotations
@@ -35,6 +35,13 @@ class Rows:
     pool: np.ndarray
 
 
+def check_classes(description: Description) -> list[str]:
+    """Of classes without a single row to train with, as a plain sentence; [] where there are none. Who only tests may have such."""
+    empty = [name for name, rows in zip(description.classes, description.train_per_class, strict=True) if not rows]
+    more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
+    return [f"the class '{empty[0]}'{more} holds no picture to train with: add some, or remove its folder"] if empty else []
+
+
 def check_sizes(description: Description, *, labelled: Size, unlabelled: Size, validation: Size, test: Size) -> list[str]:
     """Every fault in the sizes that can be told before the pictures are read, as plain sentences; [] if there is none."""
     sizes, faults = _resolve(
@@ -43,7 +50,7 @@ def check_sizes(description: Description, *, labelled: Size, unlabelled: Size, v
         description.test is not None,
         labelled=labelled,
         unlabelled=unlabelled,
-        validation=validation,
+        validation=None if description.validation is not None else validation,
         test=test,
     )
     if description.test is not None and test is not None and not description.test_size_is_a_fallback:
@@ -55,9 +62,11 @@ def check_sizes(description: Description, *, labelled: Size, unlabelled: Size, v
 
 def count_rows(description: Description, *, labelled: Size, unlabelled: Size, validation: Size, test: Size) -> dict[str, int]:
     """Rows of each split, for sizes that `check_sizes` finds no fault in."""
+    shipped = description.validation
     sizes, _ = _resolve(description.train_per_class, description.pool, description.test is not None,
-                        labelled=labelled, unlabelled=unlabelled, validation=validation, test=test)  # fmt: skip
-    return {name: vars(sizes)[name] for name in ("labelled", "unlabelled", "validation")} | {"test": description.test or sizes.test}
+                        labelled=labelled, unlabelled=unlabelled, validation=validation if shipped is None else None, test=test)  # fmt: skip
+    return {"labelled": sizes.labelled, "unlabelled": sizes.unlabelled, "validation": sizes.validation if shipped is None else shipped,
+            "test": description.test or sizes.test}  # fmt: skip
 
 
 def split(
@@ -131,6 +140,8 @@ def _resolve(
     train = rows - tested
     if not has_test and not 1 <= tested < rows:
         return None, [f"dataset.test={test} asks for {tested} of all {rows} rows: it must be at least 1 and leave rows to train with"]
+    if tested and train < classes:
+        return None, [_too_few(rows, classes, test, tested)]
     validated = _count(validation, train) if validation is not None else 0
     if validated > train - classes:
         return None, [
@@ -154,6 +165,12 @@ def _resolve(
             "null takes them all"
         )
     return (None, faults) if faults else (_Sizes(tested, validated, chosen, wanted), [])
+
+
+def _too_few(rows: int, classes: int, test: Size, tested: int) -> str:
+    """Why there is no row to train with for every class."""
+    held = f"dataset.test={test} holds out {tested} of all {rows} rows, and {rows - tested} stay; {classes} classes need one labelled row each"
+    return f"{held}: " + (f"set dataset.test={rows - classes} at most, or add rows" if rows > classes else "add rows, or a test part of its own")
 
 
 def _malformed(key: str, size: object, zero_is_fine: bool) -> str | None:

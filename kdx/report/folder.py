@@ -45,6 +45,7 @@ class RunFolder(Listener):
             "config": plain(config),
             "stages": [],
             "results": None,
+            "data": [],
             "protocol": plain(protocol),
             "environment": plain(environment),
             "started": now(),
@@ -109,6 +110,8 @@ class RunFolder(Listener):
     def note(self, name: str, text: str, level: str) -> None:
         if level == "warning":
             self.warn(text, first=name == FIRST)
+        elif name == "prepare" and level == "info" and text not in self.run["data"]:
+            self.run["data"].append(text)
 
     def warn(self, text: str, first: bool = False) -> None:
         if text not in self.warnings:

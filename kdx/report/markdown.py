@@ -24,7 +24,7 @@ FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")
 def report(run: Mapping, folder: str, figures: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
     """run: the content of run.json. folder: the run folder as the user would type it. figures: caption -> path and artifacts:
     stage -> path, both relative to the run folder. Returns Markdown in which names cannot become markup."""
-    parts = [f"# {heading(run)}", *outcome(run), *results(run), *shifted(run), *audited(run), *figure_lines(figures), *protocol(run)]
+    parts = [f"# {heading(run)}", *outcome(run), *results(run), *shifted(run), *audited(run), *figure_lines(figures), *data(run), *protocol(run)]
     parts += [*stages(run, artifacts), *looking_closer(run, folder, artifacts), *environment(run), *settings(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -132,6 +132,11 @@ def best_and_last(numbers: Mapping) -> str:
 
 def figure_lines(figures: Mapping[str, str]) -> list[str]:
     return ["## Figures", *(f"{escape(caption)}:\n\n![{escape(caption)}]({path})" for caption, path in figures.items())] if figures else []
+
+
+def data(run: Mapping) -> list[str]:
+    """The data set, as it was told when it was prepared."""
+    return ["## Data", "\n".join(f"- {escape(line)}" for line in run["data"])] if run.get("data") else []
 
 
 def protocol(run: Mapping) -> list[str]:

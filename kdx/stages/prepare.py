@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kdx.component import Component
+from kdx.data.raw import Raw, per_class
 from kdx.data.splits import split
 from kdx.runtime import Runtime
 from kdx.store import Work
@@ -14,17 +16,19 @@ from kdx.store import Work
 
 def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> None:
     """Files: <split>.images.npy (N, C, H, W) uint8, <split>.labels.npy (N,) int64 for all but the pool, truth.npy (N,) for the pool
-    (-1 where nobody knows), rows.json (where each row came from), data.json (shape, classes, mean, std, counts)."""
+    (-1 where nobody knows), data.json (shape, classes, mean, std, counts, sizes of the files)."""
     raw = dataset.build().load(workers=runtime.workers)
     pool = raw.pool_images
     rows = split(raw.labels, pool=0 if pool is None else len(pool), has_test=raw.test_images is not None,
-                 labelled=labelled, unlabelled=unlabelled, validation=validation, test=test, seed=seed)  # fmt: skip
+                 labelled=labelled, unlabelled=unlabelled, validation=validation if raw.validation_images is None else None, test=test, seed=seed)  # fmt: skip
     pictures = {"labelled": raw.images[rows.labelled], "validation": raw.images[rows.validation]}
     labels = {"labelled": raw.labels[rows.labelled], "validation": raw.labels[rows.validation]}
     if raw.test_images is None:
         pictures["test"], labels["test"] = raw.images[rows.test], raw.labels[rows.test]
     else:
         pictures["test"], labels["test"] = raw.test_images, raw.test_labels
+    if raw.validation_images is not None:
+        pictures["validation"], labels["validation"] = raw.validation_images, raw.validation_labels
     pictures["unlabelled"] = raw.images[rows.unlabelled]
     truth = raw.labels[rows.unlabelled]
     if pool is not None:
@@ -36,17 +40,48 @@ def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unla
             np.save(work.path / f"{name}.labels.npy", labels[name].astype(np.int64))
     np.save(work.path / "truth.npy", truth.astype(np.int64))
     mean, std = channel_statistics([pictures["labelled"], pictures["unlabelled"]])
+    counts = {name: len(pictures[name]) for name in ("labelled", "unlabelled", "validation", "test")}
+    work.note(summary(raw, counts))
+    for note in raw.notes:
+        work.note(note)
+    for name in ("validation", "test"):
+        if lacking := [c for c, rows in zip(raw.classes, per_class(labels[name], len(raw.classes)), strict=True) if not rows and counts[name]]:
+            work.note(f"no {name} picture shows {len(lacking)} of the {len(raw.classes)} classes ({first(lacking)}): its figures say nothing of them")
     if raw.skipped:
         work.note(f"pictures that could not be read and were skipped: {len(raw.skipped)}, the first {raw.skipped[0]}", "warning")
     unseen = [raw.classes[c] for c in np.flatnonzero(np.bincount(labels["labelled"], minlength=len(raw.classes)) == 0)]
     if unseen:
-        first = ", ".join(map(str, unseen[:10])) + (" and more" if len(unseen) > 10 else "")
-        work.note(f"no labelled example shows {len(unseen)} of the {len(raw.classes)} classes ({first}): the teacher has never seen them, and takes "
+        work.note(f"no labelled example shows {len(unseen)} of the {len(raw.classes)} classes ({first(unseen)}): the teacher has never seen them, and takes "
                   "pool and test pictures of them for something else", "warning")  # fmt: skip
     work.write_json("data.json", {
         "dataset": dataset.target.rpartition(".")[2], "shape": list(raw.images.shape[1:]), "classes": list(raw.classes),
         "mean": mean, "std": std, "counts": {name: len(images) for name, images in pictures.items()}, "skipped": list(raw.skipped),
+        **({"sizes": sizes(raw.sizes)} if raw.sizes is not None and len(raw.sizes) else {}),
     })  # fmt: skip
+
+
+def summary(raw: Raw, counts: Mapping[str, int]) -> str:
+    """The data set in one line: classes, rows of each split, shape, and the sizes of the files where they are squares no longer."""
+    told = ", ".join(f"{rows:,} {name}" for name, rows in counts.items() if rows)
+    shape = "x".join(map(str, raw.images.shape[1:]))
+    line = f"{len(raw.classes)} classes ({first(raw.classes)}); {told}; pictures of {shape}"
+    if raw.sizes is None or not len(raw.sizes):
+        return line
+    found = {name: "x".join(map(str, size)) for name, size in sizes(raw.sizes).items()}
+    if found["smallest"] == found["largest"]:
+        return f"{line}, from files of {found['median']}"
+    return f"{line}, from files of {found['smallest']} to {found['largest']} (median {found['median']})"
+
+
+def sizes(found: np.ndarray) -> dict[str, list[int]]:
+    """(N, 2), width and height -> those with the least and the greatest area, and the median of each side."""
+    order = found.prod(1).argsort(kind="stable")
+    return {"smallest": found[order[0]].tolist(), "largest": found[order[-1]].tolist(), "median": np.median(found, axis=0).astype(int).tolist()}
+
+
+def first(names: Sequence[str]) -> str:
+    """The first ten."""
+    return ", ".join(map(str, names[:10])) + (" and more" if len(names) > 10 else "")
 
 
 def channel_statistics(parts: list[np.ndarray]) -> tuple[list[float], list[float]]:

@@ -1,0 +1,98 @@
+"""Files and folders of pictures listed, whatever lies among them and however they are called. Opens no file."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from kdx.faults import shows
+
+NO_PICTURES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"}
+"""What systems and tools leave in folders of pictures, beside hidden files."""
+OTHER_KINDS = {
+    "txt", "csv", "tsv", "json", "jsonl", "xml", "yaml", "yml", "md", "rst", "html", "htm", "pdf", "doc", "docx", "xls", "xlsx", "py", "ipynb",
+    "m", "mat", "npy", "npz", "pkl", "pickle", "pt", "pth", "h5", "hdf5", "parquet", "zip", "tar", "gz", "tgz", "7z", "rar", "db", "sqlite", "ini",
+    "cfg", "log", "tmp", "part", "bak", "sh", "bat", "lnk", "url", "md5", "sha256", "aae", "xmp",
+}  # fmt: skip
+"""Endings of files that are no pictures. One of any other ending, or of none, is taken for a picture."""
+PICTURES = {"jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm"}
+"""Endings by which a file that lies in no class is known to have been meant for one."""
+
+
+class Walk:
+    """Looks into folders, passing over hidden files and the folder of the pool, and keeps count of what else was left out."""
+
+    def __init__(self, pool: Path | None):
+        self._pool = None if pool is None else os.path.realpath(pool)
+        self._notes: dict[str, None] = {}
+        self._left_out: dict[str, None] = {}
+
+    def note(self, text: str) -> None:
+        self._notes[text] = None
+
+    def told(self) -> list[str]:
+        left = list(self._left_out)
+        if left:
+            self.note(f"files whose names say that they are no pictures were left out: {len(left)}, the first {readable(left[0])}")
+        return list(self._notes)
+
+    def folders(self, folder: Path) -> list[Path]:
+        found = [folder / name for name in _visible(os.listdir(folder)) if os.path.isdir(folder / name)]
+        return [path for path in found if self._pool is None or os.path.realpath(path) != self._pool]
+
+    def files(self, folder: Path) -> list[str]:
+        return [name for name in _visible(os.listdir(folder)) if not os.path.isdir(folder / name)]
+
+    def pictures(self, folder: Path) -> list[Path]:
+        """Every file below that may be a picture, in order of name; links are followed, and each folder is entered once."""
+        found = []
+        for path in self._below(folder):
+            if ending(path.name) in OTHER_KINDS:
+                self._left_out[str(path)] = None
+            else:
+                found.append(path)
+        return found
+
+    def any(self, folder: Path) -> bool:
+        """Whether there is such a file."""
+        return any(ending(path.name) not in OTHER_KINDS for path in self._below(folder))
+
+    def _below(self, folder: Path) -> Iterator[Path]:
+        entered = set()
+        for here, folders, files in os.walk(folder, followlinks=True):
+            real = os.path.realpath(here)
+            if real in entered or (real == self._pool and here != str(folder)):
+                folders.clear()
+                continue
+            entered.add(real)
+            folders[:] = _visible(folders)
+            yield from (Path(here, name) for name in _visible(files))
+
+
+def _visible(names: Iterable[str]) -> list[str]:
+    """Without what is hidden or left by a system, in order of name however accents are written."""
+    return sorted((name for name in names if not name.startswith(".") and name.lower() not in NO_PICTURES), key=lambda name: (as_text(name), name))
+
+
+def ending(name: str) -> str:
+    return name.rpartition(".")[2].lower() if "." in name else ""
+
+
+def name_of(path: Path) -> str:
+    return as_text(path.name)
+
+
+def inside(path: Path, folder: Path) -> str:
+    return as_text(str(path)[len(str(folder)) :].strip(os.sep))
+
+
+def as_text(name: str) -> str:
+    """A name as one text, in whichever of its two forms an accent was written; bytes that are no UTF-8 as their escapes."""
+    return name if name.isascii() and name.isprintable() else unicodedata.normalize("NFC", readable(name))
+
+
+def readable(path: Path | str) -> str:
+    """A path as text that can be printed and kept: bytes that are no UTF-8 as their escapes, `caf\\xe9`."""
+    return shows(os.fsencode(path).decode("utf-8", "backslashreplace"))

@@ -1,0 +1,147 @@
+"""What lies where in a folder of pictures, by its names alone: no file here is a picture, and none is opened."""
+
+import os
+import unicodedata
+
+import pytest
+
+from kdx.data.layout import lay_out, role_of
+from kdx.faults import Fault
+
+
+def files(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def part(root, name, classes=("cat", "dog"), rows=1):
+    files(root, *(f"{name}/{c}/{i}.png" for c in classes for i in range(rows)))
+
+
+def look(root, unlabelled=None, layout="auto"):
+    """(classes, part -> names, notes)"""
+    found = lay_out(root, unlabelled, layout)
+    assert all(len(p.paths) == len(p.labels) == len(p.names) and all(path.is_file() for path in p.paths) for p in found.parts.values())
+    for name, listing in found.parts.items():
+        assert name == "unlabelled" or [n.split("/")[0] for n in listing.names] == [found.classes[k] for k in listing.labels]
+    return found.classes, {name: list(listing.names) for name, listing in found.parts.items()}, found.notes
+
+
+@pytest.mark.parametrize(
+    ("names", "roles"),
+    [
+        (["Training", "Testing"], ["train", "test"]),
+        (["Train", "Test", "Valid"], ["train", "test", "validation"]),
+        (["seg_train", "seg_test", "seg_pred"], ["train", "test", None]),
+        (["train_images", "test_images"], ["train", "test"]),
+        (["TrainSet", "testset", "dev"], ["train", "test", "validation"]),
+        (["asl_alphabet_train", "asl_alphabet_test"], ["train", "test"]),
+        (["train2017", "val2017"], ["train", "validation"]),
+        (["bullet_train", "freight train"], [None, None]),
+        (["training shoes", "test tube"], [None, None]),
+        (["train", "bullet train", "train_test"], ["train", None, None]),
+        (["cat", "contest", "valley"], [None, None, None]),
+    ],
+)
+def test_parts_are_known_by_their_names(names, roles):
+    found = role_of(names)
+    assert [found.get(name) for name in names] == roles
+
+
+@pytest.mark.parametrize(
+    ("folders", "parts"),
+    [
+        (["train", "valid", "test"], ["train", "validation", "test"]),
+        (["train", "val"], ["train", "validation"]),
+        (["Training", "Testing"], ["train", "test"]),
+        (["seg_train/seg_train", "seg_test/seg_test"], ["train", "test"]),
+        (["train"], ["train"]),
+    ],
+)
+def test_each_layout_is_what_it_is_called(tmp_path, folders, parts):
+    for name in folders:
+        part(tmp_path, name)
+    assert look(tmp_path) == (("cat", "dog"), dict.fromkeys(parts, ["cat/0.png", "dog/0.png"]), ())
+
+
+@pytest.mark.parametrize(
+    ("folders", "says"),
+    [
+        (["a/train/cat", "a/test/cat"], "holds only 'a': is it dataset.root='.*a'"),
+        (["cats/train", "cats/test", "dogs/train"], r"\(cats, dogs\) all hold folders of the same names \(train\).*train/cats/; dataset.layout=classes"),
+        (["fold1/cat", "fold1/dog", "fold2/dog", "fold2/cat"], r"\(fold1, fold2\) all hold folders of the same names \(cat, dog\)"),
+        (["train/cat", "train/dog", "eval/cat", "eval/dog"], "holds train/ and eval/ with folders of the same names: rename eval/"),
+        (["train/cat", "train/dog", "test", "training/cat"], "train/ and training/, and both look like the part to train with"),
+        (["train", "test"], r"holds test/ and train/, which look like parts .* and train/ holds no folders of classes.*dataset.layout=classes"),
+        (["val/cat", "val/dog", "test/cat", "test/dog"], "which look like parts of a data set, and there is no train/"),
+        (["train/cat", "train/dog", "test"], "'.*test' looks like the part to test with, and its pictures lie in no folder.*dataset.unlabelled_root='.*test'"),
+        (["train/cat", "train/dog", "test/cat", "test/dgo"], "'.*dgo' holds pictures of a class that .* does not have; did you mean 'dog'"),
+        (["train/cat", "train/dog", "val/x/cat"], "'.*val/x' holds pictures of a class that the part to train with does not have"),
+    ],
+)
+def test_what_cannot_be_told_is_asked_about(tmp_path, folders, says):
+    files(tmp_path, *(f"{folder}/0.png" for folder in folders))
+    with pytest.raises(Fault, match=says) as told:
+        lay_out(tmp_path, None, "auto")
+    assert len(str(told.value)) - 3 * len(str(tmp_path)) < 350
+
+
+def test_every_folder_is_a_class_where_that_is_said(tmp_path):
+    part(tmp_path, "train")
+    part(tmp_path, "test")
+    assert look(tmp_path, layout="classes")[:2] == (("test", "train"), {"train": ["test/cat/0.png", "test/dog/0.png", "train/cat/0.png", "train/dog/0.png"]})
+    files(tmp_path / "one", "train/0.png", "car/0.png")
+    assert look(tmp_path / "one")[0] == ("car", "train")
+
+
+def test_what_is_beside_the_parts_is_told(tmp_path):
+    part(tmp_path, "train")
+    part(tmp_path, "test")
+    files(tmp_path, "extra/0.png", "annotations/0.xml", "train/cat/labels.txt", "train/stray.jpg", ".git/x", "readme.md")
+    (tmp_path / "val").mkdir()
+    classes, parts, notes = look(tmp_path)
+    assert parts == {"train": ["cat/0.png", "dog/0.png"], "test": ["cat/0.png", "dog/0.png"]}
+    assert [note.replace(str(tmp_path), "") for note in notes] == [
+        "'/val' is empty and is passed over",
+        "'/extra' is no part to train or test with, and is not read; dataset.unlabelled_root='/extra' makes it the pool",
+        "pictures in '/train' itself are in no class and not read: 1, the first stray.jpg",
+        "files whose names say that they are no pictures were left out: 1, the first /train/cat/labels.txt",
+    ]
+
+
+def test_a_class_may_be_missing_where_nothing_is_learned(tmp_path):
+    part(tmp_path, "train", ("ant", "bee", "cat"))
+    part(tmp_path, "test", ("cat", "bee"))
+    (tmp_path / "test" / "ant").mkdir()
+    (tmp_path / "test" / "new").mkdir()
+    found = lay_out(tmp_path, None, "auto")
+    assert found.parts["test"].names == ("bee/0.png", "cat/0.png") and found.parts["test"].labels == (1, 2)
+
+
+def test_the_pool_is_in_no_other_part(tmp_path):
+    part(tmp_path, "train")
+    part(tmp_path, "test")
+    files(tmp_path, "train/cat/more/1.png")
+    assert look(tmp_path, tmp_path / "test")[1] == {"train": ["cat/0.png", "cat/more/1.png", "dog/0.png"], "unlabelled": ["cat/0.png", "dog/0.png"]}
+    assert look(tmp_path, tmp_path / "train" / "cat" / "more")[1]["train"] == ["cat/0.png", "dog/0.png"]
+    for pool in (tmp_path, tmp_path / "train"):
+        with pytest.raises(Fault, match="would be in the pool"):
+            lay_out(tmp_path / "train", pool, "auto")
+
+
+def test_an_accent_in_two_forms_is_one_class(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    files(tmp_path, f"train/{composed}/0.png", f"train/{apart}/1.png", "train/thé/0.png", f"test/{apart}/é.png")
+    classes, parts, _ = look(tmp_path)
+    assert classes == (composed, "thé") and parts["test"] == [f"{composed}/é.png"] and len(parts["train"]) == 3
+
+
+def test_names_that_are_no_utf8_are_escaped(tmp_path):
+    os.makedirs(os.fsencode(tmp_path) + b"/caf\xe9")
+    with open(os.fsencode(tmp_path) + b"/caf\xe9/\xff.png", "wb"):
+        pass
+    files(tmp_path, "tea/0.png")
+    classes, parts, _ = look(tmp_path)
+    assert classes == (r"caf\xe9", "tea") and parts["train"] == [r"caf\xe9/\xff.png", "tea/0.png"]
