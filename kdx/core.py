@@ -134,8 +134,8 @@ class Objective(nn.Module, ABC):
     needs_teacher: ClassVar[bool] = True
     """Whether `parts.teacher` must answer. Without it no pseudo-labels are made."""
     extra_views: ClassVar[tuple[str, ...]] = ()
-    """Further pixels of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong" (`student_train.strong_augment`),
-    "clean" (view 0)."""
+    """Further pixels of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong" (that too, and then
+    `student_train.strong_augment`), "clean" (view 0)."""
 
     def __init__(self, parts: Parts):
         super().__init__()

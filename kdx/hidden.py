@@ -101,8 +101,8 @@ class Pairs:
     `stages`, from the deepest up, as many as the other side has; of a network without maps, what its last linear
     layer sees. With `middle` there is one pair, and auto is the middle one of these (of an even number the later).
 
-    The larger of two maps is averaged down to the smaller, side by side; a dense feature is a map of 1x1. channels: (student's, teacher's)
-    of each pair.
+    The larger of two maps is averaged down to the smaller, side by side (`read`), or left as it is (`take`); a dense feature is a map of 1x1.
+    shapes, channels: (student's, teacher's) of each pair, as they are: (C, H, W), and C.
     """
 
     def __init__(self, parts: Parts, *, student: str | Sequence[str], teacher: str | Sequence[str], middle: bool):
@@ -125,12 +125,17 @@ class Pairs:
             like = next(parts.student.parameters(), torch.zeros(()))
             picture = torch.zeros(1, *parts.shape, device=like.device, dtype=like.dtype)
             parts.student(picture)
-            self.channels = [(s.shape[1], t.shape[1]) for s, t in self.read(picture)]
+            self.shapes = [(tuple(s.shape[1:]), tuple(t.shape[1:])) for s, t in self.take(picture)]
+        self.channels = [(s[0], t[0]) for s, t in self.shapes]
 
     def read(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
         """For (B, C, H, W) pictures that the student has just been shown: (B, Cs, h, w) with gradient and (B, Ct, h, w) without, a pair."""
+        return [_alike(s, t) for s, t in self.take(pixels)]
+
+    def take(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """As `read`, each map at its own size."""
         self.teacher(pixels)
-        return [_alike(as_map(s.take()), as_map(t.take())) for s, t in self.taps]
+        return [(as_map(s.take()), as_map(t.take())) for s, t in self.taps]
 
 
 def _names(role: str, asked: str | Sequence[str]) -> list[str] | None:

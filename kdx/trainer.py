@@ -24,7 +24,8 @@ class Training:
     training at which `schedule: step` multiplies by 0.1. clip: largest norm of the gradient, null: none. precision: fp32 | bf16 | auto.
     patience: validations without improvement after which training stops; target: validation accuracy in (0, 1] at which it stops.
     evaluate_every: steps; null: 20 times in all.
-    augment: pairs (name, Component), applied in this order. strong_augment: the same for the methods that compare two views.
+    augment: pairs (name, Component), applied in this order. strong_augment: what the "strong" view of the methods that
+    compare two views has after these.
     """
 
     def __init__(self, *, epochs: int | None, steps: int | None, length: str, batch_size: int, rows: int | None, labelled_share: float | None,

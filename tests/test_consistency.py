@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from kdx.compose import check_words
-from kdx.core import Batch, Parts
+from kdx.core import Batch, Parts, Split
 from kdx.faults import Fault
 from kdx.losses.fixmatch import FixMatch, consistency
 from kdx.losses.mean_teacher import MeanTeacher, disagreement, ramp_up
 from kdx.losses.pseudo_label import PseudoLabel, rising
 from kdx.losses.supervised import Supervised
+from kdx.stages import learn
+from kdx.wiring import wire
 
 CLASSES = 3
 FIXMATCH = {"threshold": 0.95, "weight": 1.0, "ema": 0.9}
@@ -132,6 +134,31 @@ def test_mean_teacher_compares_two_views_of_every_row():
     assert set(with_one.terms) == {"labels", "consistency"}
 
 
+def test_mean_teacher_divides_both_terms_by_all_rows_of_the_batch():
+    """By hand, as the authors' code: one labelled row and three others, probabilities (.5, .5) there and (.9, .1) in the average. The sum of
+    cross-entropies, log 2, and 100 times that of squares over two classes, 4 * .16, by four rows each: a ratio of 92.3, not of 23.1."""
+    rows = {"labelled": Batch("labelled", torch.arange(1), torch.ones(1), dict.fromkeys(("main", "second"), torch.zeros(1, 2)), torch.tensor([0])),
+            "unlabelled": Batch("unlabelled", torch.arange(3), torch.ones(3), dict.fromkeys(("main", "second"), torch.zeros(3, 2)))}  # fmt: skip
+
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x):
+            return x + self.logits
+
+    student = Fixed()
+    objective = MeanTeacher(Parts(student, Fixed, None, [], None, 2), decay=0.9, weight=100.0, consistency="mse", ramp=0.0)
+    with torch.no_grad():
+        objective.average.network.logits.copy_(torch.tensor([0.9, 0.1]).log())
+    terms = objective(rows, 0.0).terms
+    assert terms["labels"].item() == pytest.approx(math.log(2) / 4)
+    assert terms["consistency"].item() == pytest.approx(100 * 4 * 0.16 / 4)
+    assert (terms["consistency"] / terms["labels"]).item() == pytest.approx(100 * 4 * 0.16 / math.log(2))
+    assert set(objective({"labelled": rows["labelled"]}, 0.0).terms) == {"labels", "consistency"}
+
+
 def test_mean_teacher_with_decay_0_is_the_student():
     student = network()
     objective = MeanTeacher(parts(student), **{**MEAN_TEACHER, "decay": 0.0})
@@ -141,12 +168,13 @@ def test_mean_teacher_with_decay_0_is_the_student():
     assert objective(same, 0.5).terms["consistency"].item() == 0
 
 
-def test_mean_teacher_with_weight_0_trains_as_supervised():
+def test_mean_teacher_with_weight_0_trains_as_supervised_at_its_share_of_the_rate():
+    """4 of 10 rows are labelled, so the labels have .4 of the weight: plain descent takes the same steps at 2.5 times the rate."""
     one, two = network(), network()
     averaged = MeanTeacher(parts(one), **{**MEAN_TEACHER, "weight": 0.0})
-    steps(averaged, torch.optim.AdamW(one.parameters(), 1e-2), range(4))
+    steps(averaged, torch.optim.SGD(one.parameters(), 2.5e-2), range(4))
     plain = Supervised(parts(two))
-    steps(plain, torch.optim.AdamW(two.parameters(), 1e-2), range(4))
+    steps(plain, torch.optim.SGD(two.parameters(), 1e-2), range(4))
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(one.parameters(), two.parameters(), strict=True))
     assert not torch.allclose(averaged.export()[1].weight, one[1].weight)
 
@@ -214,3 +242,16 @@ def test_one_word_brings_the_recipe_and_the_batch(name):
     assert 0 < config["student_train"]["labelled_share"] < 0.5
     assert check_words([f"loss={name}", "student_train.labelled_share=0.5"])["student_train"]["labelled_share"] == 0.5
     assert bool(config["student_train"]["strong_augment"]) == (name == "fixmatch")
+
+
+def test_the_strong_view_is_the_weak_augmentation_drawn_anew_and_then_the_strong_one(monkeypatch):
+    """As FixMatch has it; never mixed, as a batch has one set of classes."""
+    order = wire(check_words(["loss=fixmatch", "device=cpu", "student_train.augment=[noise,mixup]"]))
+    seen = {}
+    monkeypatch.setattr(learn, "Views", lambda chain, seed: seen.setdefault(seed, chain))
+    monkeypatch.setattr(learn, "Stream", lambda split, views, *, extra, **more: extra)
+    monkeypatch.setattr(learn, "open_split", lambda data, name, runtime: Split(name, torch.zeros(4, 1, 2, 2), torch.zeros(4)))
+    objective = type("F", (), {"uses": ("labelled",), "may_use": (), "extra_views": ("strong",)})
+    chains = learn.open_streams(objective, None, order.plan.student_train.build(), order.runtime, seed=1, parts=parts(network()), clean=False, rows=None)
+    names = [name.partition(":")[2] for name, _ in chains["labelled"]["strong"]._steps]
+    assert names == ["noise", "randaugment", "cutout"] and chains["labelled"]["strong"].mixup is None

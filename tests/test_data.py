@@ -520,7 +520,7 @@ def test_a_split_is_stratified_within_one_row(seed, labelled):
     assert len(np.unique(LABELS[rows.labelled])) == 10
     limited = do(seed=seed, labelled=100, unlabelled=77)
     hidden = do(seed=seed, labelled=100).unlabelled
-    assert len(limited.unlabelled) == 77 and np.isin(limited.unlabelled, hidden).all() and within_one(LABELS, limited.unlabelled, hidden)
+    assert len(limited.unlabelled) == 77 and np.isin(limited.unlabelled, hidden).all()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -667,3 +667,11 @@ def test_sizes_are_checked_together_and_against_a_test_part():
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(Fault, match="is damaged: it cannot be read"):
         read_file(tmp_path)
+
+
+def test_which_hidden_rows_a_limit_keeps_does_not_hang_on_their_labels():
+    """A fair draw of 60 from two classes of 195 has a deviation of 3.6 rows; a stratified one of less than one."""
+    labels = np.arange(400) % 2
+    given = dict(pool=0, has_test=True, labelled=10, unlabelled=60, validation=None, test=None)
+    counts = [labels[split(labels, seed=seed, **given).unlabelled].sum() for seed in range(30)]
+    assert 2 < np.std(counts) < 6

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,7 +20,7 @@ from kdx.component import Component
 from kdx.compose import check_words
 from kdx.core import Frozen, Parts
 from kdx.faults import Fault, Faults
-from kdx.features.fitnet import FitNet
+from kdx.features.fitnet import FitNet, convolution
 from kdx.features.vid import VID, nll, regressor
 from kdx.hidden import Pairs, as_map, stages, survey
 from kdx.preflight import inspect
@@ -39,7 +40,11 @@ def vid(parts, **more):
 
 
 def fitnet(parts, **more):
-    return FitNet(parts, **{"weight": 100.0, "student": "auto", "teacher": "auto", **more})
+    return FitNet(parts, **{"weight": 100.0, "student": "auto", "teacher": "auto", "regressor": "conv", **more})
+
+
+def linear(parts, **more):
+    return fitnet(parts, **{"regressor": "linear", **more})
 
 
 def between(student, teacher, shape=SHAPE):
@@ -121,7 +126,7 @@ class Plain(nn.Module):
 def test_the_hint_by_hand():
     """Student 4x4, teacher 2x2: the student's map is averaged down, then guessed as 0.5 f + 1."""
     student, teacher = Plain(2, 4), Plain(3, 2)
-    made = fitnet(between(student, teacher, (1, 4, 4)), weight=10.0, student="inside", teacher="inside")
+    made = linear(between(student, teacher, (1, 4, 4)), weight=10.0, student="inside", teacher="inside")
     nn.init.constant_(made.regressor.weight, 0.5)
     nn.init.constant_(made.regressor.bias, 1.0)
     x = torch.arange(16.0).view(1, 1, 4, 4) / 16
@@ -129,6 +134,42 @@ def test_the_hint_by_hand():
     quarters = nn.functional.avg_pool2d(x, 2)
     expected = 10 * (0.5 * 2 * quarters + 1 - 3 * quarters).square().mean()
     assert made(x)["hint"].item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize(("own", "wanted", "kernel", "stride"), [
+    ((3, 6, 5), (7, 6, 5), (1, 1), 1), ((3, 6, 5), (7, 4, 5), (3, 1), 1), ((3, 8, 6), (7, 4, 3), (3, 3), 2), ((3, 4, 3), (7, 8, 6), (4, 4), 2),
+    ((3, 1, 1), (7, 1, 1), (1, 1), 1),
+])  # fmt: skip
+def test_the_kernel_of_the_hint_fits_the_sizes(own, wanted, kernel, stride):
+    """The paper's 1 + H_s - H_t; halved and doubled maps as released comparisons have them."""
+    made = convolution(own, wanted)
+    assert tuple(made(torch.rand(2, *own)).shape[1:]) == wanted and made.kernel_size == kernel and made.stride[0] == stride
+
+
+def test_the_hint_through_convolution_batch_norm_and_relu_by_hand():
+    """Student 4x4, teacher 3x3: a kernel of 2x2, of which the sum is taken; what falls below the batch's mean is guessed as 0."""
+    student, teacher = Plain(1, 4), Plain(3, 3)
+    made = fitnet(between(student, teacher, (1, 4, 4)), weight=10.0, student="inside", teacher="inside")
+    conv, norm, relu = made.regressor
+    assert conv.kernel_size == (2, 2) and isinstance(norm, nn.BatchNorm2d) and isinstance(relu, nn.ReLU)
+    nn.init.constant_(conv.weight, 1.0)
+    nn.init.constant_(conv.bias, 0.0)
+    x = torch.arange(32.0).view(2, 1, 4, 4) / 32
+    student(x)
+    sums = 4 * nn.functional.avg_pool2d(x, 2, stride=1)
+    guess = ((sums - sums.mean()) / (sums.var(correction=0) + 1e-5).sqrt()).clamp_min(0)
+    expected = 10 * (guess - 3 * nn.functional.adaptive_avg_pool2d(x, 3)).square().mean()
+    assert made(x)["hint"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_hint_has_the_non_linearity_of_the_teacher_and_pools_it_where_it_is_larger():
+    negative = fitnet(between(Plain(1, 2), Plain(-3, 3), (1, 4, 4)), student="inside", teacher="inside")
+    assert len(negative.regressor) == 2 and negative.target == (2, 2) and negative.regressor[0].kernel_size == (1, 1)
+    student = Plain(1, 2)
+    doubled = fitnet(between(student, Plain(3, 4), (1, 4, 4)), student="inside", teacher="inside")
+    assert isinstance(doubled.regressor[0], nn.ConvTranspose2d)
+    student(x := torch.rand(3, 1, 4, 4))
+    assert doubled(x)["hint"].isfinite()
 
 
 def test_vid_sums_over_its_pairs_and_is_weighted():
@@ -175,7 +216,7 @@ def test_tokens_are_the_map_that_they_were_made_of():
     assert torch.equal(as_map(odd), odd.mean(1)[:, :, None, None])
 
 
-@pytest.mark.parametrize("features", [vid, fitnet])
+@pytest.mark.parametrize("features", [vid, fitnet, linear])
 def test_building_it_changes_neither_the_student_nor_what_is_drawn_next(features):
     student, teacher = make("cnn", SHAPE), network()
     student.train()
@@ -351,6 +392,8 @@ def test_a_run_with_stored_answers(tmp_path, monkeypatch):
     assert run["results"]["student"]["parameters"] == run["results"]["baseline"]["parameters"]
     told = run["audit"]["rounds"][0]
     assert sum(told["validation_margins"]["counts"]) == run["audit"]["teacher"]["n"]
-    assert sum(told["validation_margins"]["right"]) == round(run["audit"]["teacher"]["accuracy"] * run["audit"]["teacher"]["n"])
+    answers, truth = (np.load(f"outputs/runs/one/artifacts/{name}") for name in ("pseudo-label/validation.npy", "prepare/validation.labels.npy"))
+    assert sum(told["validation_margins"]["right"]) == (answers[:, 1].argmax(1) == truth).sum(), "on the view that the method estimated from"
+    assert run["audit"]["teacher"]["accuracy"] == pytest.approx((answers[:, 0].argmax(1) == truth).mean())
     assert set(told["curves"]) == {"margin/isotonic", "margin/alpha", "margin/floor"} and min(told["curves"]["margin/alpha"]["y"]) >= 0.5
     assert Path("outputs/runs/one/figures/audit-margins.png").exists()

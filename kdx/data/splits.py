@@ -83,9 +83,10 @@ def split(
     """(N,) int64 labels of the train part -> Rows. Faults where the sizes do not fit; `test` is unused where the set has_test.
 
     Stratified: each of test, validation and labelled holds every class within one row of its share of what it is drawn from (test:
-    all rows; the others: the train part), and the hidden rows that a limit keeps likewise of all hidden rows. One thing goes before
-    that: every class has a row in the train part and a labelled row. It tells where there are hardly more labelled rows than classes
-    and some classes are rare.
+    all rows; the others: the train part). One thing goes before that: every class has a row in the train part and a labelled row. It
+    tells where there are hardly more labelled rows than classes and some classes are rare. So the labelled rows tell a method the pool's
+    shares of classes to within a row, as in the field's protocols; labels that are asked for at random scatter more. The hidden rows that
+    a limit keeps are drawn at random, whatever their classes: their labels are hidden from the draw as well.
     Nested: with the same seed, fewer labelled rows are a subset of more, whatever validation is, and the other way round; `unlabelled`
     takes hidden rows before the set's own pool, and fewer are a subset of more.
     """
@@ -103,7 +104,7 @@ def split(
 
     kept = min(sizes.unlabelled, len(hidden))
     if kept < len(hidden):
-        hidden = _order(labels, hidden, _generator(seed, 2))[:kept]
+        hidden = _shuffled(hidden, _generator(seed, 2))[:kept]
     extra = _shuffled(np.arange(pool), _generator(seed, 3))[: sizes.unlabelled - kept]
     return Rows(None if has_test else np.sort(held_out), np.sort(validated), np.sort(chosen), np.sort(hidden), np.sort(extra))
 

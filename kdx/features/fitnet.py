@@ -8,27 +8,64 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.checks import number
+from kdx.checks import choice, number
 from kdx.core import Features, Parts
 from kdx.hidden import Pairs
+
+Shape = tuple[int, int, int]
+"""(C, H, W)"""
+
+
+def convolution(student: Shape, teacher: Shape) -> nn.Module:
+    """From the student's map to the teacher's channels and size, which is in no side larger, or in both twice as large.
+
+    As the paper, a kernel that just fits: 1 + H_s - H_t by 1 + W_s - W_t, without padding. As released comparisons (RepDistiller), 3x3 with stride 2
+    where both sides are halved, and 4x4 transposed with stride 2 where they are doubled.
+    """
+    (own, *size), (wanted, *target) = student, teacher
+    if size == [2 * side for side in target]:
+        return nn.Conv2d(own, wanted, 3, stride=2, padding=1)
+    if target == [2 * side for side in size]:
+        return nn.ConvTranspose2d(own, wanted, 4, stride=2, padding=1)
+    return nn.Conv2d(own, wanted, tuple(1 + s - t for s, t in zip(size, target, strict=True)))
 
 
 class FitNet(Features):
     """term hint = weight * mean over all entries of (regressor(student's feature) - teacher's feature)^2, for one layer of each.
 
-    The regressor is a 1x1 convolution (linear, for dense layers), learned. weight >= 0. student, teacher: see kdx.hidden.Pairs.
-    Deviation: the hint is learned together with the loss on logits, as comparisons of methods do, not in a stage before it; equation 3
-    of the paper takes half the sum over entries, here it is their mean.
+    weight >= 0. student, teacher: see kdx.hidden.Pairs. regressor: conv, a `convolution`, batch normalisation, and ReLU where the teacher's
+    feature has no negative entry (the paper: the non-linearity of the hint); or linear, one 1x1 convolution at the smaller size of the two.
+    Both are learned.
+    Deviations: the hint is learned together with the loss on logits, as comparisons of methods do, not in a stage before it; equation 3 of the
+    paper takes half the sum over entries, here it is their mean; batch normalisation is the comparisons', not the paper's; a teacher's map that
+    is larger than the student's, but not twice as large, is averaged down to its size first.
     """
 
-    def __init__(self, parts: Parts, *, weight: float, student: str, teacher: str):
+    def __init__(self, parts: Parts, *, weight: float, student: str, teacher: str, regressor: str):
         super().__init__()
         self.weight = number("loss.features.weight", weight, low=0)
+        self.kind = choice("loss.features.regressor", regressor, ("conv", "linear"))
         self.pairs = Pairs(parts, student=student, teacher=teacher, middle=True)
-        ((own, wanted),) = self.pairs.channels
+        ((own, wanted),) = self.pairs.shapes
+        twice = wanted[1:] == tuple(2 * side for side in own[1:])
+        self.target = wanted[1:] if twice else tuple(map(min, own[1:], wanted[1:]))
         with torch.random.fork_rng(devices=[]):  # the student's own noise stays what it is without this term
-            self.regressor = nn.Conv2d(own, wanted, 1)
+            if self.kind == "linear":
+                self.regressor = nn.Conv2d(own[0], wanted[0], 1)
+            else:
+                layers = [convolution(own, (wanted[0], *self.target)), nn.BatchNorm2d(wanted[0])]
+                self.regressor = nn.Sequential(*layers, *([nn.ReLU()] if self.rectified(parts) else []))
+
+    @torch.no_grad()
+    def rectified(self, parts: Parts) -> bool:
+        """Whether the teacher's feature has no negative entry, on a few random pictures."""
+        like = next(parts.student.parameters(), torch.zeros(()))
+        pictures = torch.rand(4, *parts.shape, generator=torch.Generator().manual_seed(0)).to(like)
+        self.pairs.teacher(pictures)
+        return bool((self.pairs.taps[0][1].take() >= 0).all())
 
     def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
-        ((student, teacher),) = self.pairs.read(pixels)
+        ((student, teacher),) = self.pairs.read(pixels) if self.kind == "linear" else self.pairs.take(pixels)
+        if teacher.shape[2:] != self.target and self.kind == "conv":
+            teacher = F.adaptive_avg_pool2d(teacher, self.target)
         return {"hint": self.weight * F.mse_loss(self.regressor(student).float(), teacher.float())}

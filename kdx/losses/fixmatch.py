@@ -24,9 +24,15 @@ def consistency(weak: Tensor, strong: Tensor, threshold: float) -> tuple[Tensor,
 class FixMatch(Objective):
     """loss = mean over labelled rows of cross-entropy + weight * mean over pool rows of `consistency`.
 
-    The view "main" (student_train.augment) is the weak one, "strong" (student_train.strong_augment) the strong one; all share a forward
-    pass. threshold in [0, 1]; weight >= 0. ema in [0, 1): decay of the average that is evaluated and saved, null: the student itself.
-    Deviation: the average's decay rises to `ema` by (1 + n) / (10 + n), as the authors' constant .999 suits long runs only.
+    The view "main" (student_train.augment) is the weak one, "strong" (the same drawn anew, then student_train.strong_augment) the strong one;
+    all share a forward pass. threshold in [0, 1]; weight >= 0. ema in [0, 1): decay of the average that is evaluated and saved, null: the
+    student itself.
+    Deviations from the paper and the authors' code: the average's decay rises to `ema` by (1 + n) / (10 + n), as their constant .999 suits
+    long runs only, and batch normalisation's running statistics are averaged too, which they leave alone; the pool is the unlabelled rows,
+    where theirs holds the labelled ones once more; RandAugment has one strength where theirs draws it for each picture (CTAugment, their
+    code's default, is not there); the weak view is student_train.augment, affine by default where theirs flips and shifts; optimiser, rate,
+    schedule and weight decay are those of student_train, and decay all parameters, where theirs are SGD (Nesterov, .03), cos(7 pi t / 16) and
+    .0005 on kernels only (student_train.optimiser=sgd student_train.lr=0.03 student_train.weight_decay=0.0005 comes near).
     """
 
     uses = ("labelled", "unlabelled")

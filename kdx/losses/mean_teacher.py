@@ -28,14 +28,17 @@ def disagreement(student: Tensor, teacher: Tensor, measure: str) -> Tensor:
 
 
 class MeanTeacher(Objective):
-    """loss = mean over labelled rows of cross-entropy + weight * ramp * mean over all rows of `disagreement` with the average.
+    """loss = (sum over labelled rows of cross-entropy + weight * ramp * sum over all rows of `disagreement` with the average) / all rows.
+
+    Both terms are divided by all rows of the batch, labelled or not, as in the authors' code: at a labelled share of 1/4 the labels have a
+    quarter of the weight that a mean over the labelled rows would give them, and it is beside such a term that the authors' weights stand.
 
     The student sees the view "main", the average the view "second" of the same rows, and both their own dropout (the average answers in
     train mode, as in the authors' code). The average is updated after each step and is what is evaluated and saved.
     decay in [0, 1), reached by min(1 - 1 / (step + 1), decay); weight >= 0; consistency: mse | kl; ramp in [0, 1]: share of the training
     over which `ramp_up` goes from 0 to 1 (0: none).
     Deviations: the average of batch normalisation's running statistics is taken too (see `Average`); one decay instead of .99 then
-    .999; no second head for the labels.
+    .999; no second head for the labels; optimiser and schedule are those of student_train.
     """
 
     uses = ("labelled",)
@@ -60,7 +63,7 @@ class MeanTeacher(Objective):
         ramp = ramp_up(progress / self.ramp) if self.ramp else 1.0
         return Outcome(
             terms={
-                "labels": cross_entropy(logits[: len(labelled)], labelled.y).mean(),
+                "labels": cross_entropy(logits[: len(labelled)], labelled.y).sum() / len(logits),
                 "consistency": self.weight * ramp * disagreement(logits, answers, self.measure).mean(),
             },
             monitors={"agreement": (logits.argmax(1) == answers.argmax(1)).float().mean()},

@@ -1,7 +1,8 @@
 """UPS: uncertainty-aware pseudo-label selection, with negative labels (Rizve et al. 2021, arXiv 2101.06329).
 
 Here the selection is applied to the teacher's answers, once. What the paper does over its 20 iterations is left out: new pseudo-labels from
-the student each time, and classes balanced in the first of them.
+the student each time, and classes balanced in the first of them. Means over selected rows are those of one batch, where the authors' code
+trains on the selected rows in batches of their own.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ class KCenter(Rule):
     """sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more than that.
 
     Each pick is the row farthest from the labelled examples and all picked before, in this round or an earlier one (Euclidean distance of the
-    pupil's features).
+    pupil's features). Deviation: the greedy solution alone, without the paper's mixed integer program that leaves out outliers.
     """
 
     needs = ("features", "labelled_features")

@@ -17,7 +17,7 @@ from kdx.artifact import Artifact
 from kdx.budget import shares, total_steps, used
 from kdx.component import Component, Source
 from kdx.core import Frozen, Objective, Parts, Split
-from kdx.data.augment import Chain, Views
+from kdx.data.augment import Chain, Mixup, Views
 from kdx.data.splits import some
 from kdx.data.streams import Loader, Stream, as_trained
 from kdx.faults import Fault
@@ -156,7 +156,8 @@ def open_streams(objective: Objective, data: Artifact, settings: Training, runti
     if isinstance(parts.teacher, Stored) and not parts.teacher.clean:
         cycles = {n: a.shape[1] for n, a in parts.teacher.answers.items()}
     views = Views(Chain(settings.augment), seed)
-    further = {"second": Views(Chain(settings.augment), subseed(seed, "second")), "strong": Views(Chain(settings.strong_augment), subseed(seed, "strong"))}
+    strong = [*((name, step) for name, step in settings.augment if not isinstance(step, Mixup)), *settings.strong_augment]
+    further = {"second": Views(Chain(settings.augment), subseed(seed, "second")), "strong": Views(Chain(strong), subseed(seed, "strong"))}
     extra = {name: views for name, views in further.items() if name in objective.extra_views}
     return {name: Stream(split, views, batch=sizes[name], seed=subseed(seed, "order", name), cycle=cycles.get(name), extra=extra, rows=kept.get(name),
                          clean=clean or "clean" in objective.extra_views, device=torch.device(runtime.device), num_classes=parts.num_classes)
