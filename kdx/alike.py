@@ -12,8 +12,10 @@ from kdx.folders import Run
 from kdx.run import ROLES
 
 TIMES = ("latency_ms", "seconds", "teacher_seconds_saved")
-LONG = ("confusion", "reliability", "confidence", "histogram", "curves", "validation_margins", "counts", "right", "edges")
+LONG = ("confusion", "recall", "class_counts", "reliability", "confidence", "histogram", "curves", "validation_margins", "counts", "right", "edges")
 """Figures of many cells: compared, and counted, but not listed one by one."""
+LATER = ("balanced_accuracy", "recall", "class_counts")
+"""Figures that older runs lack: where the recorded run has none of a kind, they are not compared."""
 VERSIONS = ("kdx", "commit", "python", "torch", "torchvision", "numpy", "platform")
 SETTLED = ("device", "threads", "hardware", "python", "torch", "torchvision", "numpy", "kdx")
 Difference = tuple[str, Any, Any]
@@ -43,6 +45,8 @@ class Likeness:
 def compare(recorded: Run, now: Run) -> Likeness:
     """recorded: anybody's; now: this machine's."""
     before, after = (dict(numbers({"results": r.document.get("results"), "audit": r.document.get("audit")})) for r in (recorded, now))
+    unknown = {part for part in LATER if not any(part in name.split(".") for name in before)}
+    after = {name: value for name, value in after.items() if not unknown & set(name.split("."))}
     differ = [(name, before.get(name), after.get(name)) for name in {**before, **after} if not _equal(before.get(name), after.get(name))]
     old, new = weights(recorded), weights(now)
     changed = [(name, old[name], new.get(name)) for name in old if old[name] != new.get(name)]

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from kdx import chance
 from kdx.artifact import MANIFEST, Artifact
 from kdx.component import Component
 from kdx.data.raw import Description
 from kdx.data.splits import check_sizes
-from kdx.evaluate import metrics, predict
+from kdx.evaluate import metrics, predict, recalls
 from kdx.faults import Fault, Faults
 from kdx.folders import Run, expect, only_input, open_artifact, read_json, read_manifest, read_model
 from kdx.models.weights import load_weights
@@ -119,9 +120,14 @@ def function(about: Mapping[str, Any]) -> str:
 
 
 def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> dict[str, Any]:
-    """{"accuracy", "ece", "nll", "n", "model"} of the network on the clean pictures of a split, in full precision."""
+    """{"accuracy", "balanced_accuracy", "recall" (by class), "ece", "nll", "n", "model", "guesses"} of the network on the clean pictures of a split,
+    in full precision. guesses: the class that it is no better than always naming, else None.
+    """
     pictures = open_split(data, split, runtime)
     if pictures is None:
         raise Fault(f"the data has no {split} split: set dataset.{split}, or choose another with split=")
     logits = predict(runtime.place(weights.network()), pictures, runtime)
-    return {"model": weights.model, **metrics(logits, pictures.labels)}
+    counts = pictures.labels.bincount(minlength=logits.shape[1]).tolist()
+    found = {"model": weights.model, **metrics(logits, pictures.labels), "recall": recalls(logits.argmax(1), pictures.labels, logits.shape[1])}
+    always = data.json("data.json")["classes"][chance.largest(counts)[0]]
+    return found | {"guesses": always if chance.guesses(found["accuracy"], found["balanced_accuracy"], counts) else None}

@@ -44,10 +44,24 @@ def confusion(guess: Tensor, y: Tensor, classes: int) -> Tensor:
     return torch.bincount(y * classes + guess, minlength=classes**2).reshape(classes, classes)
 
 
+def recalls(guess: Tensor, y: Tensor, classes: int) -> list[float | None]:
+    """(N,), (N,) -> of each class the share of its rows that are right, None where it has no row"""
+    rows, right = torch.bincount(y, minlength=classes).tolist(), torch.bincount(y[guess == y], minlength=classes).tolist()
+    return [hits / count if count else None for hits, count in zip(right, rows, strict=True)]
+
+
+def balanced(recall: Sequence[float | None]) -> float:
+    """Balanced accuracy: the mean recall of the classes that have rows. Naming one class always has 1 / those classes."""
+    there = [share for share in recall if share is not None]
+    return sum(there) / len(there)
+
+
 def metrics(logits: Tensor, y: Tensor, teacher: Tensor | None = None) -> dict[str, float]:
-    """(N, C) logits, (N,) truth, (N, C) teacher's logits -> accuracy, ece, nll (nats), n, and agreement: share with the teacher's argmax"""
+    """(N, C) logits, (N,) truth, (N, C) teacher's logits -> accuracy, balanced_accuracy, ece, nll (nats), n, and agreement: share with the
+    teacher's argmax"""
     found = {
         "accuracy": (logits.argmax(1) == y).double().mean().item(),
+        "balanced_accuracy": balanced(recalls(logits.argmax(1), y, logits.shape[1])),
         "ece": calibration_error(reliability(logits.double().softmax(1), y)),
         "nll": F.cross_entropy(logits.double(), y).item(),
         "n": len(y),

@@ -11,7 +11,7 @@ from kdx.folders import Run, upstream
 from kdx.run import ROLES
 
 TRAINS = (stages.PRETRAIN.name, stages.TRAIN.name)
-METRICS = ("accuracy", "ece", "nll", "agreement", "n")
+METRICS = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
 
 
 def tell(artifact: Artifact) -> dict[str, Any]:

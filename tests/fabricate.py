@@ -68,7 +68,7 @@ def network(accuracy: float, parameters: int) -> dict[str, Any]:
     edges = [b / 15 for b in range(16)]
     bins = {"edges": edges, "counts": [0] * 7 + [20] * 5 + [100, 100, 200], "confidence": [None] * 7 + [(b + 0.5) / 15 for b in range(7, 15)],
             "right": [0] * 7 + [10, 11, 12, 14, 15, 85, 92, 196]}  # fmt: skip
-    measured = {"accuracy": accuracy, "ece": 0.02, "nll": 0.3, "n": TEST, "agreement": 0.9}
+    measured = {"accuracy": accuracy, "balanced_accuracy": accuracy, "ece": 0.02, "nll": 0.3, "n": TEST, "agreement": 0.9}
     splits = {"validation": {**measured, "accuracy": accuracy - 0.01, "n": 200}, "test": {**measured, "confusion": matrix, "reliability": bins}}
     return {"model": "cnn", "parameters": parameters, "bytes": 4 * parameters, "flops": 20 * parameters, "latency_ms": 0.2 + parameters / 1e6,
             "steps": 100, "last": splits}  # fmt: skip

@@ -58,7 +58,7 @@ ONLY = {
     "kdx.losses": METHODS,
     "kdx.weights": METHODS,
     "kdx.features": METHODS | {"kdx.hidden"},
-    "kdx.report": {"kdx.faults", "kdx.disk", "kdx.store", "kdx.report"},
+    "kdx.report": {"kdx.faults", "kdx.chance", "kdx.disk", "kdx.store", "kdx.report"},
 }
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 

@@ -54,7 +54,7 @@ def figures(*words) -> dict:
 
 
 def close(found: dict, wanted: dict) -> bool:
-    return all(found[key] == pytest.approx(wanted[key], abs=1e-5) for key in ("accuracy", "ece", "nll", "n"))
+    return all(found[key] == pytest.approx(wanted[key], abs=1e-5) for key in ("accuracy", "balanced_accuracy", "recall", "ece", "nll", "n"))
 
 
 def test_every_command_and_option_is_documented(root):

@@ -112,6 +112,15 @@ def test_less_is_better_for_calibration():
     assert found.groups[1].gain.found.wins == 0
 
 
+def test_balanced_accuracy_is_a_metric_too():
+    """Of which older runs have none: then they are left out, or it is said."""
+    entries = [run(("loss=kd",), seed, results__student__last__test__balanced_accuracy=0.4 + 0.02 * seed) for seed in range(2)]
+    found = compare(entries, metric="balanced_accuracy")
+    assert cells(found, found.groups[0])[2].startswith("41.0") and found.metric.name == "balanced test %"
+    with pytest.raises(Fault, match="no student has balanced_accuracy on the test split"):
+        compare([run(results__student__last__test__balanced_accuracy=None)], metric="balanced_accuracy")
+
+
 # Reference
 
 

@@ -10,7 +10,7 @@ import torch
 from kdx.core import Frozen, Split
 from kdx.data.augment import Affine, Chain, Views
 from kdx.data.streams import Stream, sequential
-from kdx.evaluate import calibration_error, confusion, metrics, predict, reliability
+from kdx.evaluate import calibration_error, confusion, metrics, predict, recalls, reliability
 from kdx.labels import Ensemble, Live, Stored
 from kdx.models.cnn import cnn
 from kdx.runtime import Runtime
@@ -60,6 +60,35 @@ def test_confusion_and_metrics_by_hand():
     assert found["accuracy"] == pytest.approx(2 / 3) and found["agreement"] == pytest.approx(2 / 3) and found["n"] == 3
     expected = np.mean([np.log1p(np.exp(-2)), 2 + np.log1p(np.exp(-2)), np.log1p(np.exp(-1))])
     assert found["nll"] == pytest.approx(expected)
+    assert found["balanced_accuracy"] == pytest.approx(0.75) and recalls(logits.argmax(1), y, 2) == [1, 0.5]
+
+
+def test_recall_and_balanced_accuracy_against_scikit_learn():
+    """Classes of very different sizes, and one that has no row: it has no recall, and does not count."""
+    from sklearn.metrics import balanced_accuracy_score, recall_score
+
+    generator = torch.Generator().manual_seed(0)
+    y = torch.tensor([0] * 90 + [1] * 8 + [3] * 3)
+    logits = torch.randn(101, 4, generator=generator) + torch.eye(4)[y] - torch.tensor([0, 0, 99, 0])
+    guess = logits.argmax(1)
+    found = recalls(guess, y, 4)
+    assert found[2] is None and [found[c] for c in (0, 1, 3)] == pytest.approx(recall_score(y, guess, labels=[0, 1, 3], average=None).tolist())
+    assert metrics(logits, y)["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, guess))
+
+
+def test_a_run_stores_recall_and_the_rows_of_each_class(trained):
+    stored = json.loads((trained / "outputs/runs/a=b/run.json").read_text())["results"]
+    for split in ("train", "validation", "test"):
+        counts = stored["class_counts"][split]
+        for role in ("teacher", "baseline", "student"):
+            numbers = stored[role]["last"][split]
+            assert len(counts) == 10 and sum(counts) == numbers["n"] and ("recall" in numbers) == (split != "train")
+            if split != "train":
+                assert numbers["balanced_accuracy"] == pytest.approx(np.mean(numbers["recall"]))
+                assert np.dot(numbers["recall"], counts) == pytest.approx(numbers["accuracy"] * numbers["n"])
+    matrix = np.array(stored["student"]["last"]["test"]["confusion"])
+    assert matrix.sum(1).tolist() == stored["class_counts"]["test"]
+    assert "## Classes" in (trained / "outputs/runs/a=b/report.md").read_text()
 
 
 def split(n=21):

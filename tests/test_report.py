@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdx import chance
 from kdx.faults import Fault
 from kdx.report import figures, markdown, reliability, rounds
 from kdx.report.board import hyperparameters
 from kdx.report.folder import RunFolder
-from kdx.report.judge import ROLES, chance_line, judge, settle, summary
+from kdx.report.judge import ROLES, judge, settle, summary
 from kdx.report.listener import Listener, Many
 from kdx.report.plain import plain, write_atomically
 from kdx.report.progress import Progress, duration
@@ -29,7 +30,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def numbers(accuracy, n=500, train=0.95, agreement=None):
-    test = {"accuracy": accuracy, "ece": 0.0312, "nll": 0.3, "n": n, "confusion": (np.eye(10, dtype=int) * 50).tolist()}
+    test = {"accuracy": accuracy, "balanced_accuracy": accuracy, "recall": [accuracy] * 10,
+            "ece": 0.0312, "nll": 0.3, "n": n, "confusion": (np.eye(10, dtype=int) * 50).tolist()}  # fmt: skip
     if agreement is not None:
         test["agreement"] = agreement
     return {"train": {"accuracy": train, "n": 100}, "validation": {"accuracy": accuracy, "ece": 0.04, "nll": 0.3, "n": 200}, "test": test}
@@ -41,10 +43,11 @@ def role(accuracy, best=True, **more):
     return found | ({"best": numbers(accuracy + 0.01, **more)} if best else {})
 
 
-def results(teacher=0.95, alone=0.85, student=0.91, **more):
+def results(teacher=0.95, alone=0.85, student=0.91, n=None, **more):
     given = {"teacher": teacher, "baseline": alone, "student": student}
+    more |= {} if n is None else {"n": n}
     found = {name: role(value, agreement=None if name == "teacher" else 0.9, **more) for name, value in given.items() if value is not None}
-    return {**found, "classes": [str(i) for i in range(10)]}
+    return {**found, "classes": [str(i) for i in range(10)], "class_counts": {"test": [50 if n is None else n // 10] * 10}}
 
 
 def folder(path):
@@ -108,17 +111,52 @@ def test_a_sound_run_has_no_warning():
     assert judge(results(), "last") == []
 
 
-def test_chance_line_is_three_standard_errors_or_five_points():
-    assert chance_line(10, 10_000) == pytest.approx(0.15)  # 3 * 0.003 is less than 0.05
-    assert chance_line(10, 100) == pytest.approx(0.1 + 3 * 0.03)
-    assert chance_line(2, None) == pytest.approx(0.55)
-    assert chance_line(10, 1) == pytest.approx(0.55)  # one right answer of one is not near chance
-
-
 @pytest.mark.parametrize(("accuracy", "warned"), [(0.149, True), (0.151, False)])
-def test_teacher_near_chance(accuracy, warned):
+def test_a_teacher_that_only_guesses(accuracy, warned):
     said = judge(results(teacher=accuracy, alone=None, student=None, n=10_000, train=accuracy), "last")
     assert any("labels from it are noise" in line for line in said) == warned
+
+
+def skewed(circles, squares, triangles):
+    """Three classes of 18, 2 and 1 test rows (90, 8 and 3 pictures a class, a fifth of them), so many of each right, in every role."""
+    recall = [circles / 18, squares / 2, triangles / 1]
+    right = {"accuracy": (circles + squares + triangles) / 21, "balanced_accuracy": sum(recall) / 3, "recall": recall, "n": 21, "ece": 0.1, "nll": 0.5}
+    about = {"model": "cnn", "last": {"test": right}}
+    return {"teacher": about, "baseline": about, "student": about, "classes": ["circle", "square", "triangle"], "class_counts": {"test": [18, 2, 1]}}
+
+
+def test_always_the_largest_class_is_told_of_each_role():
+    said = judge(skewed(18, 0, 0), "last")
+    assert said == [f'The {role} is no better than always "circle" (85.7% of the test rows right, and 85.7% are of that class; balanced accuracy 33.3%, '
+                    f"where guessing has 33.3%): {so}" for role, so in (("teacher", "labels from it are noise"),
+                    ("student alone", "it has learned next to nothing"), ("distilled student", "it has learned next to nothing"))]  # fmt: skip
+    assert judge(skewed(17, 2, 1), "last") == [], "fewer circles right, and it knows all three"
+    assert len(judge(skewed(18, 1, 0), "last")) == 3, "one square of two may be luck"
+
+
+def test_the_largest_class_of_many_rows_is_no_measure_of_the_rare_ones():
+    assert chance.guesses(0.994, 0.7, [990, 10]) is False, "four of ten rare ones and no false alarm"
+    assert chance.guesses(0.990, 0.5, [990, 10]) is True and chance.guesses(0.9, 0.92, [990, 10]) is False
+    assert chance.balanced_line([1000] * 10) == pytest.approx(chance.line(0.1, 10_000)) and chance.balanced_line([10] * 10) == pytest.approx(0.16)
+    assert chance.balanced_line([7, 0, 7]) == pytest.approx(chance.line(0.5, 14)), "a class without rows does not count"
+    assert chance.balanced_line([90, 10]) == pytest.approx(0.5 + 2 * (0.25 / 90 + 0.25 / 10) ** 0.5 / 2)
+
+
+def test_balanced_accuracy_is_told_where_a_class_has_most_rows():
+    (line,) = [line for line in printed(200, skewed(17, 2, 0)).splitlines() if line.startswith("Balanced")]
+    assert line == ('Balanced test accuracy, the mean recall of the classes, as "circle" has 85.7% of the rows: teacher 64.8%, student alone 64.8%, '
+                    "distilled student 64.8%.")  # fmt: skip
+    assert "Balanced" not in printed(200)
+
+
+def test_the_report_has_the_recall_of_each_class_and_of_many_the_least():
+    told = "\n".join(markdown.by_class({"results": {**skewed(17, 2, 0), "headline": "last"}}))
+    assert "| balanced accuracy | 21 | 64.8 | 64.8 | 64.8 |" in told and "| circle | 18 | 94.4 | 94.4 | 94.4 |" in told and "<details open>" in told
+    many = {"student": {"last": {"test": {"balanced_accuracy": 0.5, "recall": [c / 1000 for c in range(999)] + [None]}}}, "headline": "last",
+            "classes": [f"c{c}" for c in range(1000)], "class_counts": {"test": [5] * 999 + [0]}}  # fmt: skip
+    told = "\n".join(markdown.by_class({"results": many}))
+    assert told.count("\n| c") == 20 and "| c19 | 5 | 1.9 |" in told and "the 20 classes of 1,000 that the distilled student knows least" in told
+    assert markdown.by_class({"results": {"student": {"last": {"test": {"accuracy": 0.5}}}}}) == [], "older runs have none"
 
 
 @pytest.mark.parametrize(("validation", "warned"), [(0.849, True), (0.851, False)])

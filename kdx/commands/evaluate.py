@@ -137,6 +137,8 @@ def show(found: dict[str, Any]) -> None:
     for role, numbers in found["results"].items():
         digits = 2 if numbers["n"] >= 5000 else 1
         rows.append([ROLES.get(role, role), numbers["model"], str(numbers["n"]), percent(numbers["accuracy"], digits).rstrip("%"),
-                     decimals(numbers["ece"], 3), decimals(numbers["nll"], 3)])  # fmt: skip
-    header = ["", "model", "n", "accuracy %", "ECE", "NLL"]
-    table(f"{found['dataset']}, {found['split']} split{which}", header, rows, found["notes"])
+                     percent(numbers["balanced_accuracy"], digits).rstrip("%"), decimals(numbers["ece"], 3), decimals(numbers["nll"], 3)])  # fmt: skip
+    header = ["", "model", "n", "accuracy %", "balanced %", "ECE", "NLL"]
+    guessing = [f"the {ROLES.get(role, role)} is no better than always \"{numbers['guesses']}\""
+                for role, numbers in found["results"].items() if numbers["guesses"] is not None]  # fmt: skip
+    table(f"{found['dataset']}, {found['split']} split{which}", header, rows, [*guessing, *found["notes"]])

@@ -40,7 +40,8 @@ class Metric:
         return found and (max(0.0, found[0]), min(self.high, found[1]))
 
 
-METRICS = {"accuracy": Metric("test %", 100, 1, True, 100), "ece": Metric("ECE", 1, 3, False, 1), "nll": Metric("NLL", 1, 3, False, math.inf),
+METRICS = {"accuracy": Metric("test %", 100, 1, True, 100), "balanced_accuracy": Metric("balanced test %", 100, 1, True, 100),
+           "ece": Metric("ECE", 1, 3, False, 1), "nll": Metric("NLL", 1, 3, False, math.inf),
            "agreement": Metric("agreement %", 100, 1, True, 100)}  # fmt: skip
 
 

@@ -20,7 +20,7 @@ APART |= {"pseudo_label.limit", "pseudo_label.gate", "pseudo_label.near_chance"}
 """Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are measured as well; the weights that
 the table shows, which are the protocol's; and `experiment`, which only sets other keys."""
 ABOUT = ("parameters", "flops", "latency_ms")
-SCORES = ("accuracy", "ece", "nll", "agreement", "n")
+SCORES = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
 SPLITS = ("validation", "test")
 STUDENT = "student-train"
 LARGEST = 1e18

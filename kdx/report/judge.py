@@ -1,7 +1,8 @@
 """What the numbers of a run say: the gain, the part of the gap closed, and what to be wary of. Pure functions of evaluate's results.
 
 results: {"teacher" | "baseline" | "student": {"model", "parameters", "bytes", "flops", "latency_ms", "steps", "best_step",
-"last" | "best": {"train" | "validation" | "test": {"accuracy", "n", ...}}}, "classes": [names]}. Fractions, not per cent.
+"last" | "best": {"train" | "validation" | "test": {"accuracy", "balanced_accuracy", "n", ...}}}, "classes": [names], "class_counts": {"test": [rows
+of each class], ...}}. Fractions, not per cent.
 A role that was not run is absent; "best" is absent without a validation split.
 """
 
@@ -10,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from kdx import chance
 from kdx.faults import Fault
 
 ROLES = {"teacher": "teacher", "noiseless": "student alone, no noise", "baseline": "student alone", "student": "distilled student",
          "ceiling": "student, all labels"}
 """Roles in the order of the table, with the words shown for them."""
 
-NEAR_CHANCE = 0.05
 OVERFIT = 0.15
 
 
@@ -65,32 +66,31 @@ def summary(results: Mapping, headline: str) -> dict:
     }
 
 
-def chance_line(classes: int, n: int | None) -> float:
-    """Accuracies below this are near chance: 1/classes plus three standard errors of guessing on n rows, at least 0.05, at most half the way to 1."""
-    p = 1 / classes
-    return p + min(max(3 * math.sqrt(p * (1 - p) / n) if n else 0.0, NEAR_CHANCE), (1 - p) / 2)
-
-
-def near_chance(accuracy: float, classes: int, n: int | None) -> bool:
-    return accuracy < chance_line(classes, n)
+def guessing(results: Mapping, role: str, headline: str) -> str | None:
+    """Why a network is no better than guessing on the test split (see `kdx.chance.guesses`), in words; None where it is better, or not known."""
+    counts = (results.get("class_counts") or {}).get("test")
+    accuracy, balanced = (metric(results, role, headline, "test", name) for name in ("accuracy", "balanced_accuracy"))
+    if not counts or accuracy is None or balanced is None or not chance.guesses(accuracy, balanced, counts):
+        return None
+    which, share = chance.largest(counts)
+    return (f"no better than always \"{results['classes'][which]}\" ({percent(accuracy)} of the test rows right, and {percent(share)} are of that class; "
+            f"balanced accuracy {percent(balanced)}, where guessing has {percent(1 / sum(map(bool, counts)))})")  # fmt: skip
 
 
 def judge(results: Mapping, headline: str) -> list[str]:
     """What a reader must not miss, most serious first; empty when nothing is wrong.
 
-    Near chance: see `chance_line`. Overfitting: training accuracy exceeds validation accuracy by more than 0.15.
+    No better than guessing: see `guessing`. Overfitting: training accuracy exceeds validation accuracy by more than 0.15.
     """
     used = settle(results, headline)
     test = {role: metric(results, role, used, "test", "accuracy") for role in present(results)}
     found = []
     for role, value in test.items():
-        n = metric(results, role, used, "test", "n")
         consequence = "labels from it are noise" if role == "teacher" else "it has learned next to nothing"
         if value is None:
             found.append(f"The {ROLES[role]} has no test accuracy: see the log")
-        elif near_chance(value, len(results["classes"]), n):
-            chance = percent(1 / len(results["classes"]))
-            found.append(f"The {ROLES[role]} is near chance ({percent(value)} on test, guessing gives {chance}): {consequence}")
+        elif why := guessing(results, role, used):
+            found.append(f"The {ROLES[role]} is {why}: {consequence}")
     alone, student = test.get("baseline"), test.get("student")
     if student is not None and alone is not None and student < alone:
         found.append(f"The distilled student ({percent(student)}) is worse than the student alone ({percent(alone)})")

@@ -11,12 +11,14 @@ from typing import Any
 
 from kdx.faults import shows
 from kdx.report import audit, shifts
-from kdx.report.judge import ROLES
+from kdx.report.judge import ROLES, metric, percent, present
 from kdx.report.progress import duration
 from kdx.report.table import cells, sentences, title
 
 WEIGHTS = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
            "ceiling": "ceiling-train"}
+MANY_CLASSES, FEW_CLASSES = 100, 20
+"""Of more classes than the first only so many as the second are listed."""
 FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")
 """A cell that is a number with its unit, or the dash in place of one."""
 
@@ -24,7 +26,8 @@ FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")
 def report(run: Mapping, folder: str, figures: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
     """run: the content of run.json. folder: the run folder as the user would type it. figures: caption -> path and artifacts:
     stage -> path, both relative to the run folder. Returns Markdown in which names cannot become markup."""
-    parts = [f"# {heading(run)}", *outcome(run), *results(run), *shifted(run), *audited(run), *figure_lines(figures), *data(run), *protocol(run)]
+    parts = [f"# {heading(run)}", *outcome(run), *results(run), *by_class(run), *shifted(run), *audited(run), *figure_lines(figures)]
+    parts += [*data(run), *protocol(run)]
     parts += [*stages(run, artifacts), *looking_closer(run, folder, artifacts), *environment(run), *settings(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -73,6 +76,24 @@ def results(run: Mapping) -> list[str]:
             "and the teacher name the same class. MFLOPs: one forward pass of one picture."
         )
     return lines
+
+
+def by_class(run: Mapping) -> list[str]:
+    """Balanced accuracy, and the recall of each class; of many classes those that the last network of the table knows least."""
+    numbers = run.get("results") or {}
+    counts, used = (numbers.get("class_counts") or {}).get("test"), numbers.get("headline", "last")
+    recalls = {role: found for role in present(numbers) if (found := ((numbers[role].get(used) or {}).get("test") or {}).get("recall"))}
+    if not counts or not recalls:
+        return []
+    last = list(recalls.values())[-1]
+    order = range(len(counts)) if len(counts) <= MANY_CLASSES else sorted((c for c in range(len(counts)) if counts[c]), key=lambda c: last[c])[:FEW_CLASSES]
+    mean = ["balanced accuracy", f"{sum(counts):,}", *(percent(metric(numbers, role, used, "test", "balanced_accuracy")).rstrip("%") for role in recalls)]
+    rows = [[escape(numbers["classes"][c]), f"{counts[c]:,}", *(percent(found[c]).rstrip("%") for found in recalls.values())] for c in order]
+    text = table(["recall %", "test rows", *(ROLES[role] for role in recalls)], [mean, *rows])
+    what = "Recall by class"
+    if len(rows) < len(counts):
+        what = f"Recall of the {len(rows)} classes of {len(counts):,} that the {ROLES[list(recalls)[-1]]} knows least"
+    return ["## Classes", f"<details{' open' if len(rows) <= FEW_CLASSES else ''}><summary>{what}</summary>\n\n{text}\n\n</details>"]
 
 
 def shifted(run: Mapping) -> list[str]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from kdx import chance
 from kdx.report import shifts
 from kdx.report.audit import chosen, rounds
 from kdx.report.audit import sentences as audit_sentences
@@ -13,6 +14,8 @@ from kdx.report.judge import ROLES, metric, overfit_gap, percent, points, presen
 
 WIDE = ("parameters", "size", "MFLOPs", "latency ms", "validation %", "test %", "ECE", "agreement %")
 NARROW = ("params", "size", "MFLOPs", "ms", "val %", "test %", "ECE", "agree %")
+SKEWED = 1.5
+"""How many times its even share the largest class has where balanced accuracy is told beside the table too."""
 SHORT_ROLES = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled", "ceiling": "ceiling"}
 
 
@@ -49,7 +52,7 @@ def sentences(results: Mapping, headline: str) -> list[str]:
         lines.append(f"Part of the gap to the teacher closed: {100 * told['gap_closed']:.0f}% of {100 * gap:.{digits}f} points.")
     elif told["gain"] is not None:
         lines.append(f"Part of the gap to the teacher closed: none to speak of, as {told['gap_closed_reason']}.")
-    lines += of_ceiling(results, used, digits)
+    lines += [*of_ceiling(results, used, digits), *of_balance(results, used)]
     if told["gain"] is not None and n:
         error = max(standard_error(metric(results, role, used, "test", "accuracy"), n) for role in ("baseline", "student"))
         lines.append(
@@ -64,6 +67,17 @@ def sentences(results: Mapping, headline: str) -> list[str]:
             f"Teacher: {percent(train)} on its training rows, {percent(validation)} on validation (a gap of {100 * overfit:.1f} points)."
         )
     return lines
+
+
+def of_balance(results: Mapping, used: str) -> list[str]:
+    """Where one class has many of the test rows: what accuracy hides."""
+    counts = (results.get("class_counts") or {}).get("test") or [1]
+    which, share = chance.largest(counts)
+    told = [f"{ROLES[role]} {percent(value)}" for role in present(results)
+            if (value := metric(results, role, used, "test", "balanced_accuracy")) is not None]  # fmt: skip
+    if not told or share * len(counts) < SKEWED:
+        return []
+    return [f"Balanced test accuracy, the mean recall of the classes, as \"{results['classes'][which]}\" has {percent(share)} of the rows: {', '.join(told)}."]
 
 
 def of_ceiling(results: Mapping, used: str, digits: int) -> list[str]:

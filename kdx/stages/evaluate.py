@@ -12,7 +12,7 @@ from kdx.artifact import Artifact
 from kdx.component import Component
 from kdx.core import Split
 from kdx.data.augment import Chain, Views
-from kdx.evaluate import confusion, metrics, predict, reliability
+from kdx.evaluate import confusion, metrics, predict, recalls, reliability
 from kdx.models import size
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
@@ -30,7 +30,8 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Ar
     Files: results.json (see docs/run-json.md), examples.npy, examples.json."""
     about = data.json("data.json")
     splits = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
-    results: dict = {"classes": about["classes"]}
+    counts = {name: split.labels.bincount(minlength=len(about["classes"])).tolist() for name, split in splits.items() if split is not None}
+    results: dict = {"classes": about["classes"], "class_counts": counts}
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Tensor]] = {}
     for number, (role, artifact) in enumerate(models.items()):
@@ -78,6 +79,7 @@ def describe(artifact: Artifact) -> dict:
 def measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tensor] | None) -> dict:
     found = metrics(logits, split.labels, teacher[name] if teacher else None)
     if name != "train":
+        found["recall"] = recalls(logits.argmax(1), split.labels, logits.shape[1])
         found["reliability"] = reliability(logits.double().softmax(1), split.labels)
     if name == "test":
         found["confusion"] = confusion(logits.argmax(1), split.labels, logits.shape[1]).tolist()
