@@ -11,7 +11,7 @@ from kdx import checks, compose
 from kdx.compose import GRID
 from kdx.faults import Fault, Faults
 from kdx.locate import conf_dir
-from kdx.words import groups, options_of, own
+from kdx.words import groups, options_of, own, quote_paths
 
 SWEEPS = Path("outputs/sweeps")
 
@@ -65,7 +65,7 @@ def _listed(word: str) -> str:
     if not found or not found[0].is_sweep_override() or not found[0].is_discrete_sweep():
         return word
     values = list(map(str, compose.swept(found[0])))
-    return f"{found[0].get_key_element()}={','.join(values)}" if values else word
+    return quote_paths([f"{found[0].get_key_element()}={','.join(values)}"], sweep=True)[0] if values else word
 
 
 def jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
@@ -92,8 +92,10 @@ def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]],
             choices.append([f"{override.get_key_element()}={end}" for end in (override.value().start, override.value().end)])
         elif not override.is_discrete_sweep():
             faults.append(f"'{override.input_line}' names a range without steps; list the values: {override.key_or_group}=1,2,3, or search with sweeper=optuna")
+        elif values := compose.swept(override):
+            choices.append([f"{override.get_key_element()}={value}" for value in values])
         else:
-            choices.append([f"{override.get_key_element()}={value}" for value in compose.swept(override)])
+            faults.append(f"'{override.input_line}' stands for no value, so there is nothing to run")
     return [list(c) for c in itertools.product(*choices)], faults
 
 

@@ -27,6 +27,10 @@ TAKES = {
 """Flags with a value, and what it may be (empty: anything)."""
 PATHS = re.compile(r"^(?P<key>\+{0,2}(?:\w+\.)*(?:root|\w+_root|checkpoint|store|hydra\.run\.dir|hydra\.sweep\.dir))=(?P<value>.+)$", re.S)
 PLAIN = re.compile(r"^[A-Za-z_./-][\w./+-]*$", re.A)
+QUOTED = re.compile(r"^(?P<quote>['\"]).*(?P=quote)$", re.S)
+PATH = re.compile(r"(?:^|,)\s*(?P<path>(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")\s*(?=,|$)|[^,]*)", re.S)
+"""One of several paths between commas: in quotes, or up to the next comma."""
+FUNCTION = re.compile(r"^(?P<name>choice|range|interval|glob|shuffle|sort|tag|str)\((?P<values>.*)\)$", re.S)
 NOT_TEXT = ("null", "true", "false", "nan", "inf")
 SLOTS = {"loss.weights": "weights", "loss.features": "features"}
 """Parts of a loss that are chosen by name, and the groups that they are chosen from."""
@@ -69,28 +73,43 @@ def _value(flag: str, value: str | None, todo: list[str]) -> str:
     return value
 
 
-def quote_paths(words: Sequence[str]) -> list[str]:
-    """Paths may hold `=`, commas, spaces and the like, which mean something to Hydra: their values are quoted."""
-    return [_quoted(w) for w in words]
+def quote_paths(words: Sequence[str], sweep: bool = False) -> list[str]:
+    """Paths may hold `=`, commas, spaces and the like, which mean something to Hydra: their values are quoted.
+
+    sweep: a comma stands between paths, as between other values, where it is not in quotes, and choice(...) and the like mean what they mean.
+    """
+    return [_quoted(w, sweep) for w in words]
 
 
 def quoted(path: str) -> str:
     """A path as a value for Hydra."""
-    return _quoted(f"store={path}").partition("=")[2]
+    return _quoted(f"store={path}", False).partition("=")[2]
 
 
-def _quoted(word: str) -> str:
+def _quoted(word: str, sweep: bool) -> str:
     match = PATHS.match(word)
     if not match:
         return word
-    value = match["value"]
-    if value[0] in "'\"" and value[-1] == value[0] and len(value) > 1:
-        return word  # quoted already
-    if value == "null" or (PLAIN.match(value) and value.lower() not in NOT_TEXT):
-        return word
+    key, value = match["key"], match["value"]
+    if not sweep or key.lstrip("+").startswith("hydra."):  # a folder of Hydra's is one
+        return f"{key}={_as_text(value)}"
+    if function := FUNCTION.match(value):
+        if function["name"] != "choice":
+            return word
+        value = function["values"]
+    return f"{key}={','.join(map(_as_text, _apart(value)))}"
+
+
+def _apart(values: str) -> list[str]:
+    """The paths between the commas that stand in no quotes."""
+    return [found["path"].strip() for found in PATH.finditer(values)] if values else [values]
+
+
+def _as_text(value: str) -> str:
+    if value == "null" or QUOTED.match(value) or (PLAIN.match(value) and value.lower() not in NOT_TEXT):
+        return value
     # In Hydra's quoted strings a backslash stands for itself, but before a quote, where it is doubled.
-    value = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-    return f"{match['key']}='{value}'"
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"
 
 
 @functools.cache

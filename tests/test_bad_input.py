@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from kdx import compose, models
+from kdx import combine, compose, models
 from kdx.cli import main
 from kdx.commands import train as command
 from kdx.component import Component
@@ -474,6 +474,30 @@ def test_a_path_is_text_however_it_looks(given, store):
 
 
 # As a user types it
+
+
+@pytest.mark.parametrize(
+    ("given", "runs"),
+    [
+        ("a,b", ["a", "b"]),
+        ("'a,b', c d", ["a,b", "c d"]),
+        ("it's,\"x, y\"", ["it's", "x, y"]),
+        ("choice(a=1,b (2))", ["a=1", "b (2)"]),
+        ("range(1,3)", ["1", "2"]),
+        ("2024,true", ["2024", "true"]),
+        ("data", ["data"]),
+    ],
+)
+def test_paths_are_swept_as_other_values_are(given, runs):
+    """A comma in quotes is part of a path."""
+    for key in ("dataset.root", "teacher.checkpoint"):
+        jobs, faults = combine.combinations(combine.listed(compose.quote_paths(["dataset=folder", f"{key}={given}"], sweep=True)), multirun=True)
+        found = [compose.check_words(job) for job in jobs]
+        assert faults == [] and [config[key.split(".")[0]][key.split(".")[1]] for config in found] == runs
+
+
+def test_a_sweep_over_nothing_is_told(told):
+    ask(told, "-m seed=range(3,3)", "'seed=range(3,3)' stands for no value")
 
 
 def test_the_command_itself(here):

@@ -27,7 +27,7 @@ def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """(flags, the words as Hydra takes them, the same with the grid of a preset and every value of a sweep listed)"""
     flags, words = apart(argv)
     use_own(flags)
-    words = combine.spread(compose.plus_less(compose.quote_paths(words)))
+    words = combine.spread(compose.plus_less(compose.quote_paths(words, sweep="--multirun" in flags)))
     compose.register_names()
     return flags, words, combine.listed(combine.gridded(words)) if "--multirun" in flags and combine.all_combinations(words) else words
 
