@@ -14,7 +14,7 @@ from kdx.run import ROLES
 TIMES = ("latency_ms", "seconds", "teacher_seconds_saved")
 LONG = ("confusion", "recall", "class_counts", "reliability", "confidence", "histogram", "curves", "validation_margins", "counts", "right", "edges")
 """Figures of many cells: compared, and counted, but not listed one by one."""
-LATER = ("balanced_accuracy", "recall", "class_counts")
+LATER = ("balanced_accuracy", "recall", "class_counts", "learned", "believed_accuracy")
 """Figures that older runs lack: where the recorded run has none of a kind, they are not compared."""
 VERSIONS = ("kdx", "commit", "python", "torch", "torchvision", "numpy", "platform")
 SETTLED = ("device", "threads", "hardware", "python", "torch", "torchvision", "numpy", "kdx")

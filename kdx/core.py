@@ -64,6 +64,7 @@ class Parts:
     extras: what else the label stage kept of each row, by name: functions of a batch, as a Teacher is ("mean", "std", "cool_mean" and
     "cool_std" of Monte-Carlo dropout, each (B, C) float32 in [0, 1]); empty unless `pseudo_label.passes` asks for it.
     shape: (C, H, W) of the pictures, for methods that look into a network before the first batch; None: not told.
+    class_weights: (C,) by which the cross-entropy of labels is multiplied, class by class; None: it is not. Every Objective has them too.
     teacher_size: parameters of the teacher, of several the largest; None where there is none, or it is not known yet.
     validation_views: batches of the validation rows, in order, as training shows rows to student and teacher (one augmented view each, the
     clean picture beside it), for what is estimated there and applied to the pool; None: training shows clean pictures, as `validation.clean()`.
@@ -78,6 +79,7 @@ class Parts:
     extras: Mapping[str, Teacher] = field(default_factory=dict)
     shape: tuple[int, int, int] | None = None
     teacher_size: int | None = None
+    class_weights: Tensor | None = None
     validation_views: Callable[[], Iterator[Batch]] | None = None
 
 
@@ -140,6 +142,7 @@ class Objective(nn.Module, ABC):
     def __init__(self, parts: Parts):
         super().__init__()
         self.student = parts.student
+        self.register_buffer("class_weights", parts.class_weights, persistent=False)
 
     @abstractmethod
     def forward(self, streams: Streams, progress: float) -> Outcome:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """(B, C) logits, (B,) int64 classes or (B, C) probabilities -> (B,), nats, >= 0"""
-    return F.cross_entropy(logits.float(), y, reduction="none")
+def cross_entropy(logits: Tensor, y: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """(B, C) logits, (B,) int64 classes or (B, C) probabilities -> (B,), nats, >= 0.
+
+    class_weights: (C,), None for 1: -sum over classes c of weight_c * target_c * log p_c. A mean over it divides by B, not by the weights' sum.
+    """
+    return F.cross_entropy(logits.float(), y, class_weights, reduction="none")
 
 
-def smooth_cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
+def smooth_cross_entropy(logits: Tensor, y: Tensor, smoothing: float, class_weights: Tensor | None = None) -> Tensor:
     """(B, C) logits, (B,) or (B, C) targets -> (B,): cross-entropy to (1 - smoothing) * target + smoothing / C.
 
-    Szegedy et al. 2016, arXiv 1512.00567, section 7. smoothing in [0, 1); 0 is plain cross-entropy.
+    Szegedy et al. 2016, arXiv 1512.00567, section 7. smoothing in [0, 1); 0 is plain cross-entropy. class_weights as there, of the smoothed target.
     """
-    return F.cross_entropy(logits.float(), y, reduction="none", label_smoothing=smoothing)
+    return F.cross_entropy(logits.float(), y, class_weights, reduction="none", label_smoothing=smoothing)
+
+
+def balanced_weights(y: Tensor, classes: int) -> Tensor:
+    """(N,) int64 classes -> (C,) float32: n / (K n_c) of the K classes with rows, so that all weigh alike and the mean over the rows is 1.
+
+    scikit-learn's rule (`class_weight="balanced"`); a class without rows has weight 1, which no row is multiplied by.
+    """
+    counts = y.bincount(minlength=classes).double()
+    there = counts > 0
+    return torch.where(there, len(y) / (there.sum() * counts.clamp_min(1)), 1.0).float()
 
 
 def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -15,6 +15,7 @@ from kdx.functional import cross_entropy, margin
 @dataclass(frozen=True)
 class Joint:
     """y: classes of the L labelled rows. known (L, C), own (P, C): the student's logits of these and of the P pool rows. features: terms.
+    class_weights: (C,) of the labels' cross-entropy, or None.
 
     answers (P, C), weight (P,) in [0, 1]: the teacher's logits of the pool rows and how far they are believed; None until they are asked for.
     """
@@ -23,6 +24,7 @@ class Joint:
     known: Tensor
     own: Tensor
     features: Mapping[str, Tensor]
+    class_weights: Tensor | None
     answers: Tensor | None = None
     weight: Tensor | None = None
 
@@ -34,12 +36,16 @@ class Joint:
         total = len(self.known) + len(self.own)
         return Outcome(
             terms={
-                "labels": cross_entropy(self.known, self.y).sum() / total,
+                "labels": self.labels().sum() / total,
                 "pool": (self.weight * losses).sum() / total,
                 **self.features,
             },
             monitors=self.monitors() | {f"unlabelled/{name}": values for name, values in rows.items()},
         )
+
+    def labels(self) -> Tensor:
+        """(L,) cross-entropy of the labelled rows."""
+        return cross_entropy(self.known, self.y, self.class_weights)
 
     def monitors(self) -> dict[str, Tensor]:
         return {
@@ -54,17 +60,17 @@ def student_margin(own: Tensor) -> Tensor:
     return margin(own.detach().float().softmax(1))
 
 
-def look(streams: Streams, student: nn.Module, features: Features) -> Joint:
+def look(streams: Streams, student: nn.Module, features: Features, class_weights: Tensor | None) -> Joint:
     """One forward pass over the labelled and the pool rows together, so that batch normalisation sees both."""
     labelled, pool = streams["labelled"], streams["unlabelled"]
     pixels = torch.cat([labelled.views["main"], pool.views["main"]])
     known, own = student(pixels).split([len(labelled), len(pool)])
-    return Joint(labelled.y, known, own, features(pixels))
+    return Joint(labelled.y, known, own, features(pixels), class_weights)
 
 
-def ask(streams: Streams, student: nn.Module, features: Features, teacher: Teacher, weights: Weighting) -> Joint:
+def ask(streams: Streams, student: nn.Module, features: Features, teacher: Teacher, weights: Weighting, class_weights: Tensor | None) -> Joint:
     """`look`, with the teacher's answers and their weights."""
-    joint = look(streams, student, features)
+    joint = look(streams, student, features, class_weights)
     return believe(joint, teacher(streams["unlabelled"]), weights)
 
 

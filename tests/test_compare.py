@@ -121,6 +121,12 @@ def test_balanced_accuracy_is_a_metric_too():
         compare([run(results__student__last__test__balanced_accuracy=None)], metric="balanced_accuracy")
 
 
+def test_a_newer_key_that_changes_nothing_makes_no_other_experiment():
+    old = run(seed=1)
+    assert "dataset.class_weights" not in old.settings and old.everything["dataset.class_weights"] == "none"
+    assert run(("dataset.class_weights=balanced",)).settings["dataset.class_weights"] == "balanced"
+
+
 # Reference
 
 

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdx.functional import cross_entropy, kl, margin, smooth_cross_entropy
+from kdx.functional import balanced_weights, cross_entropy, kl, margin, smooth_cross_entropy
 
 TEACHER = torch.tensor([[4.0, 2.0, 0.0]])
 STUDENT = torch.tensor([[2.0, 1.0, 0.0]])
@@ -22,6 +23,28 @@ def test_tutorial_mix_by_hand():
     soft, hard = kl(STUDENT, TEACHER, 2), cross_entropy(STUDENT, Y)
     assert hard.item() == pytest.approx(0.407606, abs=2e-6)
     assert (0.25 * soft + 0.75 * hard).item() == pytest.approx(0.365973, abs=2e-6)
+
+
+def test_class_weights_by_hand():
+    """The weighted rows are weight[y] times the plain ones; mixed targets weigh class by class; a smoothed label is such a target."""
+    logits, y, weights = torch.randn(6, 3), torch.tensor([0, 0, 1, 2, 1, 0]), torch.tensor([0.5, 2.0, 3.0])
+    assert torch.equal(cross_entropy(logits, y, None), cross_entropy(logits, y))
+    torch.testing.assert_close(cross_entropy(logits, y, weights), weights[y] * cross_entropy(logits, y))
+    mixed = torch.tensor([[0.25, 0.75, 0.0]]).expand(6, 3)
+    by_hand = -(weights * mixed * logits.log_softmax(1)).sum(1)
+    torch.testing.assert_close(cross_entropy(logits, mixed, weights), by_hand)
+    smoothed = 0.7 * torch.eye(3)[y] + 0.1
+    torch.testing.assert_close(smooth_cross_entropy(logits, y, 0.3, weights), cross_entropy(logits, smoothed, weights))
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    y = torch.tensor([0] * 90 + [1] * 8 + [3] * 3)
+    found = balanced_weights(y, 4)
+    assert found[[0, 1, 3]].tolist() == pytest.approx(compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=y.numpy()).tolist())
+    assert found[0].item() == pytest.approx(101 / (3 * 90)) and found[2] == 1 and found[y].mean().item() == pytest.approx(1)
+    assert balanced_weights(torch.arange(12) % 3, 3).tolist() == [1, 1, 1]
 
 
 def test_kl_is_zero_where_student_equals_teacher_and_positive_elsewhere():

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from kdx import chance, compose, recipes
+from kdx import chance, compose, recipes, saved
 from kdx.artifact import Artifact
 from kdx.faults import Fault
 from kdx.report.folder import RunFolder
@@ -52,7 +52,7 @@ def test_the_sentence_has_both_numbers_and_what_to_do():
     assert found["text"] == ("nothing is to be gained from this teacher: on 100 validation rows it has 53.0% right and the student alone 70.0%, a lead of "
                              "-17.0 points, where two standard errors of the paired difference are 9.0; train it longer (teacher_pretrain.steps), give it "
                              "more labels (dataset.labelled), or choose another (teacher=)")  # fmt: skip
-    assert "only more validation rows can show (dataset.validation)" in gate.weigh(*rows(60, 20, 10, 10), "x")["text"]
+    assert "only more validation rows could show so small a lead to be real (dataset.validation)" in gate.weigh(*rows(60, 20, 10, 10), "x")["text"]
 
 
 def stage(path, y, answers, right):
@@ -124,6 +124,16 @@ def test_the_old_name_of_the_key_is_read():
     for key in ("gate", "near_chance"):
         with pytest.raises(Fault, match=f"pseudo_label.{key} has no option 'eror'; did you mean 'error'"):
             gates(f"pseudo_label.{key}=eror")
+
+
+def test_an_older_run_is_run_again_with_what_it_was_given(trained):
+    """Its run.json has the old name and not the new one."""
+    config = json.loads((trained / "outputs/runs/a=b/run.json").read_text())["config"]
+    for given in ("warn", "error"):
+        old = {key: value for key, value in config["pseudo_label"].items() if key != "gate"} | {"near_chance": given}
+        found, faults, notes = saved.restore({**config, "pseudo_label": old}, [], {})
+        assert faults == [] and notes == ["pseudo_label.gate is newer than the run and has its default"]
+        assert wire(found).plan.pseudo_label["gate"] == given
 
 
 def test_its_warning_is_the_first(tmp_path):

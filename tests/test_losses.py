@@ -107,6 +107,19 @@ def test_leaves_the_teacher_bit_identical_and_out_of_the_state(loss):
     assert (8, 1, 3, 3) not in shapes  # the teacher's first layer is wider than the student's
 
 
+def test_class_weights_are_of_the_labels_and_of_nothing_else(loss):
+    """With every weight 2 the labels' term doubles and no other moves; with one on class 1 alone the other classes' labels count for nothing."""
+    terms = {}
+    for name, weights in {"none": None, "two": torch.full((CLASSES,), 2.0), "first": torch.eye(CLASSES)[1]}.items():
+        objective = loss.build(replace(parts(network()), class_weights=weights))
+        assert "class_weights" not in objective.state_dict(), "a resume does not depend on it"
+        torch.manual_seed(0)
+        terms[name] = objective(streams(), 0.9).terms
+    for name, term in terms["none"].items():
+        assert terms["two"][name].item() == pytest.approx((2 if name == "labels" else 1) * term.item(), rel=1e-5), name
+    assert "labels" in terms["none"] and 0 < terms["first"]["labels"] < terms["none"]["labels"]
+
+
 def test_saves_and_resumes_bitwise(loss):
     def fresh():
         objective = loss.build(parts(network()))

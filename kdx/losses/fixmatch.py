@@ -51,7 +51,7 @@ class FixMatch(Objective):
         known, weak, strong = logits.split([len(labelled), len(pool), len(pool)])
         losses, kept = consistency(weak, strong, self.threshold)
         return Outcome(
-            terms={"labels": cross_entropy(known, labelled.y).mean(), "pool": self.weight * losses.mean()},
+            terms={"labels": cross_entropy(known, labelled.y, self.class_weights).mean(), "pool": self.weight * losses.mean()},
             monitors={"kept": kept.mean(), "unlabelled/weight": kept},
         )
 

@@ -49,7 +49,7 @@ class KD(Objective):
         return Outcome(
             terms={
                 "distillation": alpha * kl(logits, answers, self.temperature).mean(),
-                "labels": (1 - alpha) * cross_entropy(logits[: len(labelled)], labelled.y).mean(),
+                "labels": (1 - alpha) * cross_entropy(logits[: len(labelled)], labelled.y, self.class_weights).mean(),
             },
             monitors={"agreement": (logits.argmax(1) == answers.argmax(1)).float().mean()},
         )

@@ -19,4 +19,5 @@ class LabelSmoothing(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         batch = streams["labelled"]
-        return Outcome(terms={"labels": smooth_cross_entropy(self.student(batch.views["main"]), batch.y, self.smoothing).mean()})
+        losses = smooth_cross_entropy(self.student(batch.views["main"]), batch.y, self.smoothing, self.class_weights)
+        return Outcome(terms={"labels": losses.mean()})

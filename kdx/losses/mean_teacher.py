@@ -63,7 +63,7 @@ class MeanTeacher(Objective):
         ramp = ramp_up(progress / self.ramp) if self.ramp else 1.0
         return Outcome(
             terms={
-                "labels": cross_entropy(logits[: len(labelled)], labelled.y).sum() / len(logits),
+                "labels": cross_entropy(logits[: len(labelled)], labelled.y, self.class_weights).sum() / len(logits),
                 "consistency": self.weight * ramp * disagreement(logits, answers, self.measure).mean(),
             },
             monitors={"agreement": (logits.argmax(1) == answers.argmax(1)).float().mean()},

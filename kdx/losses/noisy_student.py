@@ -85,10 +85,10 @@ class NoisyStudent(Objective):
         pixels = [batch.views["main" if self.noise in ("both", batch.split) else "clean"] for batch in (labelled, pool)]
         logits, features = self.look([torch.cat(pixels)] if self.joint else pixels)
         known, own = logits.split([len(labelled), len(pool)])
-        joint = believe(Joint(labelled.y, known, own, features), self.teacher(pool), self.weights)
+        joint = believe(Joint(labelled.y, known, own, features, self.class_weights), self.teacher(pool), self.weights)
         return Outcome(
             terms={
-                "labels": smooth_cross_entropy(known, labelled.y, self.kind["smoothing"]).mean(),
+                "labels": smooth_cross_entropy(known, labelled.y, self.kind["smoothing"], self.class_weights).mean(),
                 "pool": self.unlabel_ratio * (joint.weight * pseudo_label_loss(own, joint.answers, **self.kind)).mean(),
                 **features,
             },

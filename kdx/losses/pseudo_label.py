@@ -41,7 +41,7 @@ class PseudoLabel(Objective):
         known, own = logits.split([len(labelled), len(pool)])
         return Outcome(
             terms={
-                "labels": cross_entropy(known, labelled.y).mean(),
+                "labels": cross_entropy(known, labelled.y, self.class_weights).mean(),
                 "pool": rising(progress, self.weight, self.start, self.full) * cross_entropy(own, own.argmax(1)).mean(),
             },
             monitors={"confidence": own.detach().softmax(1).amax(1).mean()},

@@ -124,7 +124,7 @@ class SLaM(Objective):
         return alpha, k
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint = ask(streams, self.student, self.features, self.teacher, self.weights)
+        joint = ask(streams, self.student, self.features, self.teacher, self.weights, self.class_weights)
         teacher = joint.answers.softmax(1)
         alpha, k = self.mixing(teacher)
         losses = slam(joint.own.float().softmax(1), teacher, alpha, k, hard=self.hard, normalised=self.normalised)

@@ -26,6 +26,6 @@ class Soft(Objective):
         self.weights, self.features = weights.build(parts), features.build(parts)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint = ask(streams, self.student, self.features, self.teacher, self.weights)
+        joint = ask(streams, self.student, self.features, self.teacher, self.weights, self.class_weights)
         targets = joint.answers.argmax(1) if self.hard else joint.answers.softmax(1)
         return joint.outcome(cross_entropy(joint.own, targets))

@@ -14,4 +14,4 @@ class Supervised(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         batch = streams["labelled"]
-        return Outcome(terms={"labels": cross_entropy(self.student(batch.views["main"]), batch.y).mean()})
+        return Outcome(terms={"labels": cross_entropy(self.student(batch.views["main"]), batch.y, self.class_weights).mean()})

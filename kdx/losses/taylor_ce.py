@@ -37,7 +37,7 @@ class TaylorCE(Objective):
         self.weights, self.features = weights.build(parts), features.build(parts)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint = ask(streams, self.student, self.features, self.teacher, self.weights)
+        joint = ask(streams, self.student, self.features, self.teacher, self.weights, self.class_weights)
         probs = joint.own.float().softmax(1)
         if self.hard:
             losses = taylor(probs.gather(1, joint.answers.argmax(1, keepdim=True))[:, 0], self.order)

@@ -57,7 +57,7 @@ class UPS(Objective):
         return label, positive, negative.scatter(1, label[:, None], False).float()
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint, extras = look(streams, self.student, self.features), [extra(streams["unlabelled"]) for extra in self.extras]
+        joint, extras = look(streams, self.student, self.features, self.class_weights), [extra(streams["unlabelled"]) for extra in self.extras]
         if self.training and extras[1].max() < NOTHING:
             raise Fault("loss=ups selects by the teacher's uncertainty, and its passes with dropout all gave the same answer: "
                         "the teacher has no dropout; set teacher.dropout=0.3, say")  # fmt: skip
@@ -66,7 +66,7 @@ class UPS(Objective):
         trusted = len(joint.known) + kept.sum()
         return Outcome(
             terms={
-                "labels": cross_entropy(joint.known, joint.y).sum() / trusted,
+                "labels": joint.labels().sum() / trusted,
                 "positive": (kept * cross_entropy(joint.own, label)).sum() / trusted,
                 "negative": negative_loss(joint.own.float().softmax(1), negative).sum() / denied.sum().clamp_min(1),
                 **joint.features,

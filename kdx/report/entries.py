@@ -19,6 +19,8 @@ APART = {"seed", "store", "device", "launcher", "sweeper", "allow", "stages", "b
 APART |= {"pseudo_label.limit", "pseudo_label.gate", "pseudo_label.near_chance"}
 """Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are measured as well; the weights that
 the table shows, which are the protocol's; and `experiment`, which only sets other keys."""
+NEUTRAL = {"dataset.class_weights": "none"}
+"""Values of newer keys that are what was before there was the key: left out, as a null is, so that older runs are the same experiment."""
 ABOUT = ("parameters", "flops", "latency_ms")
 SCORES = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
 SPLITS = ("validation", "test")
@@ -98,7 +100,7 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
     if config.get("choices") is not None:
         _expect(config["choices"], dict, name, "config.choices")
     everything = names.everything(config)
-    settings = {key: value for key, value in everything.items() if value is not None and not _apart(key)}
+    settings = {key: value for key, value in everything.items() if value not in (None, NEUTRAL.get(key)) and not _apart(key)}
     protocol = _expect(document.get("protocol"), dict, name, "protocol")
     keys = {}
     for stage in _expect(document.get("stages"), list, name, "stages"):

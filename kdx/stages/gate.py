@@ -43,7 +43,7 @@ def weigh(taught: np.ndarray, other: np.ndarray, against: str) -> dict[str, Any]
             f"where two standard errors of the paired difference are {100 * chance.ERRORS * error:.1f}")  # fmt: skip
     remedy = "train it longer (teacher_pretrain.steps), give it more labels (dataset.labelled), or choose another (teacher=)"
     if difference > 0:
-        remedy += "; that so small a lead is one, only more validation rows can show (dataset.validation)"
+        remedy += "; only more validation rows could show so small a lead to be real (dataset.validation)"
     text = f"there is something to gain from this teacher: {told}" if gain else f"nothing is to be gained from this teacher: {told}; {remedy}"
     return {"gain": gain, "teacher": float(taught.mean()), "alone": float(other.mean()), "against": against, "difference": difference,
             "standard_error": error, "n": n, "text": text}  # fmt: skip

@@ -21,6 +21,7 @@ from kdx.data.augment import Chain, Mixup, Views
 from kdx.data.splits import some
 from kdx.data.streams import Loader, Stream, as_trained
 from kdx.faults import Fault
+from kdx.functional import balanced_weights
 from kdx.labels import Stored, extras, teach
 from kdx.models.weights import load_weights
 from kdx.runtime import Runtime
@@ -84,10 +85,11 @@ class Lesson:
 def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss: Component, training: Component,
           seed: int, views_seed: int, epoch: Sequence[str], answers: Artifact | None = None, teachers: Sequence[Artifact] = (),
           view: str = "same", checkpoint: Source | None = None, rows: Artifact | None = None, init: Artifact | None = None,
-          networks: Sequence[Artifact] = ()) -> Lesson:  # fmt: skip
+          networks: Sequence[Artifact] = (), class_weights: str = "none") -> Lesson:  # fmt: skip
     """Builds all that one training needs. epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones.
     networks: teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows: the rows of the pool that are used.
-    init: whose last weights the student begins with.
+    init: whose last weights the student begins with. class_weights: none, or balanced: see `kdx.functional.balanced_weights`, over the labelled rows
+    that are used.
     """
     about = data.json("data.json")
     settings: Training = training.build()
@@ -111,6 +113,7 @@ def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss
         extras=extras(answers, runtime.device) if answers else {},
         teacher_size=answers.json("answers.json")["teacher_size"] if answers else None,
         shape=tuple(about["shape"]),
+        class_weights=balanced_weights(labels_used(data, settings, views_seed), len(about["classes"])) if class_weights == "balanced" else None,
         validation_views=partial(as_trained, validation, Views(shown, views_seed), device=torch.device(runtime.device)) if moved else None,
     )
     if teachers:
@@ -149,8 +152,8 @@ def open_streams(objective: Objective, data: Artifact, settings: Training, runti
         elif name in objective.uses:
             raise Fault(missing_stream(type(objective).__name__, name, list(found)))
     kept = {} if rows is None else {"unlabelled": torch.from_numpy(np.load(rows.file("rows.npy")))}
-    if settings.rows is not None and settings.rows < len(found.get("labelled", ())):
-        kept["labelled"] = torch.from_numpy(some(found["labelled"].labels.cpu().numpy(), settings.rows, seed=subseed(seed, "rows")))
+    if "labelled" in found and (few := labelled_rows(found["labelled"].labels.cpu().numpy(), settings, seed)) is not None:
+        kept["labelled"] = torch.from_numpy(few)
     sizes = shares(settings.batch_size, {n: len(kept.get(n, s)) for n, s in found.items()}, settings.labelled_share)
     cycles: Mapping[str, int] = {}
     if isinstance(parts.teacher, Stored) and not parts.teacher.clean:
@@ -162,6 +165,18 @@ def open_streams(objective: Objective, data: Artifact, settings: Training, runti
     return {name: Stream(split, views, batch=sizes[name], seed=subseed(seed, "order", name), cycle=cycles.get(name), extra=extra, rows=kept.get(name),
                          clean=clean or "clean" in objective.extra_views, device=torch.device(runtime.device), num_classes=parts.num_classes)
             for name, split in found.items()}  # fmt: skip
+
+
+def labelled_rows(labels: np.ndarray, settings: Training, seed: int) -> np.ndarray | None:
+    """The labelled rows that a training with fewer of them uses; None: all."""
+    return some(labels, settings.rows, seed=subseed(seed, "rows")) if settings.rows is not None and settings.rows < len(labels) else None
+
+
+def labels_used(data: Artifact, settings: Training, seed: int) -> torch.Tensor:
+    """(n,) classes of the labelled rows that are used."""
+    labels = np.load(data.file("labelled.labels.npy"))
+    few = labelled_rows(labels, settings, seed)
+    return torch.from_numpy(labels if few is None else labels[few])
 
 
 def missing_stream(method: str, stream: str, found: list[str]) -> str:
