@@ -185,10 +185,10 @@ def gate(survey: Survey, job: Job) -> list[str]:
         return [*found, "without a validation split nothing tells whether it is better than guessing, and the gate cannot speak: "
                         "set dataset.validation=200, say"]  # fmt: skip
     name, share = largest(job.first(PREPARE).artifact)
-    line, always = chance.line(share, rows), f'always "{name}"'
+    line, always, about = chance.line(share, rows), f'always "{name}"', "" if job.first(PREPARE).stored else "about "
     if accuracy is not None and accuracy < line:
         found[0] += f", which is NO BETTER THAN {always}"
-    found.append(f"below {line:.1%} it is no better than {always}, the class that {share:.1%} of these rows have")
+    found.append(f"below {line:.1%} it is no better than {always}, the class that {about}{share:.1%} of these rows have")
     other = "the student alone" if "baseline" in job.order.plan.controls else always
     then = ("this is warned of, and the run goes on (gate=error stops it)" if job.order.plan.pseudo_label["gate"] == "warn" else
             "the run stops there (gate=error)")  # fmt: skip
@@ -200,7 +200,7 @@ def gate(survey: Survey, job: Job) -> list[str]:
 
 
 def largest(data: Artifact) -> tuple[str, float]:
-    """(the class that most rows of validation have, its share)"""
+    """(the class that most rows of validation have, its share); of data that are not prepared, those of the train part, which it is drawn from."""
     import numpy as np
 
     about = data.json("data.json")
