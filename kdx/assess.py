@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from kdx import chance
@@ -97,11 +99,28 @@ def misfits(weights: Weights, dataset: str, found: Description) -> list[str]:
     if list(found.shape) != shape:
         faults.append(f"the {weights.name} takes pictures of {times(shape)} and dataset={dataset} has {times(found.shape)}: "
                       "choose another dataset, or set dataset.image_size where it has one")  # fmt: skip
-    if len(found.classes) != len(classes):
-        faults.append(f"the {weights.name} knows {len(classes)} classes and dataset={dataset} has {len(found.classes)}")
-    elif list(found.classes) != classes and set(found.classes) == set(classes):
-        faults.append(f"the {weights.name} and dataset={dataset} have the same classes in another order: every figure would be wrong")
+    strange = [name for name in map(nfc, found.classes) if name not in set(map(nfc, classes))]
+    if strange and len(strange) < len(found.classes):
+        faults.append(f"dataset={dataset} has classes that the {weights.name} does not know: {', '.join(strange[:10])}; "
+                      f"it knows {', '.join(map(str, classes[:10]))}{' and more' if len(classes) > 10 else ''}")  # fmt: skip
+    elif strange and len(found.classes) != len(classes):
+        faults.append(f"the {weights.name} knows {len(classes)} classes and dataset={dataset} has {len(found.classes)}, none of the same name")
     return faults
+
+
+def by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
+    """The number that each class of a data set has for the network, which may know more, in any order; None where they share no name, and are
+    matched by position."""
+    if list(shown) == weights.about["classes"]:
+        return list(range(len(shown)))
+    numbers = {nfc(name): number for number, name in enumerate(weights.about["classes"])}
+    found = [numbers.get(nfc(name)) for name in shown]
+    return None if None in found else found
+
+
+def nfc(name: Any) -> str:
+    """A class's name, however a system wrote its accents."""
+    return unicodedata.normalize("NFC", str(name))
 
 
 def times(shape: Sequence[int]) -> str:
@@ -126,8 +145,10 @@ def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> d
     pictures = open_split(data, split, runtime)
     if pictures is None:
         raise Fault(f"the data has no {split} split: set dataset.{split}, or choose another with split=")
+    if numbers := by_name(weights, data.json("data.json")["classes"]):
+        pictures = replace(pictures, labels=torch.tensor(numbers)[pictures.labels])
     logits = predict(runtime.place(weights.network()), pictures, runtime)
     counts = pictures.labels.bincount(minlength=logits.shape[1]).tolist()
     found = {"model": weights.model, **metrics(logits, pictures.labels), "recall": recalls(logits.argmax(1), pictures.labels, logits.shape[1])}
-    always = data.json("data.json")["classes"][chance.largest(counts)[0]]
+    always = weights.about["classes"][chance.largest(counts)[0]]
     return found | {"guesses": always if chance.guesses(found["accuracy"], found["balanced_accuracy"], counts) else None}

@@ -8,18 +8,19 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 from kdx import assess
-from kdx.assess import Weights, misfits
+from kdx.assess import Weights, by_name
 from kdx.cli import main
 from kdx.commands import commands
 from kdx.commands.list import groups
 from kdx.component import sha256
-from kdx.data.raw import Description
 from kdx.faults import Fault
 from kdx.folders import open_artifact, plain_path, read_run, upstream
 
@@ -152,10 +153,32 @@ def test_another_dataset_with_other_names_is_measured_and_the_names_are_told(pla
     assert "matched by position" in capsys.readouterr().out
 
 
-def test_the_same_classes_in_another_order_are_refused():
-    weights = Weights("student", Path("x"), {"shape": [1, 8, 8], "classes": ["cat", "dog"]}, "cnn")
-    found = Description(shape=(1, 8, 8), classes=("dog", "cat"), train=9, train_per_class=(5, 4), test=None, pool=0)
-    assert "another order" in misfits(weights, "folder", found)[0]
+def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys):
+    """Three classes of the run's own test split as picture files, one class folder empty: each has the recall that it had in the run."""
+    data = read_run(RUN).stage("prepare")
+    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("images", "labels"))
+    for digit in (9, 3, 1):
+        rows = np.flatnonzero(labels == digit)
+        for part, chosen in (("train", rows[:1]), ("test", rows)):
+            Path(part, str(digit)).mkdir(parents=True)
+            for row in chosen:
+                Image.fromarray(images[row, 0]).save(Path(part, str(digit), f"{row}.png"))
+    Path("test", "4").mkdir()
+    Path("train", "4").mkdir()
+    found = figures(str(RUN), "role=student", "dataset=folder", "dataset.root=.", "dataset.image_size=16", "dataset.validation=null")
+    recall = json.loads((RUN / "run.json").read_text())["results"]["student"]["last"]["test"]["recall"]
+    assert found["results"]["student"]["recall"] == [share if digit in (1, 3, 9) else None for digit, share in enumerate(recall)]
+    assert found["notes"] == ["no test picture shows 0, 2, 4, 5, 6, 7, 8: the figures say nothing of them"]
+    assert found["notes"][0] in capsys.readouterr().out
+    Path("train", "9").rename(Path("train", "nine"))
+    Path("test", "9").rename(Path("test", "nine"))
+    words = ["evaluate", str(RUN), "role=student", "dataset=folder", "dataset.root=.", "dataset.image_size=16", *CPU]
+    assert "dataset=folder has classes that the student does not know: nine; it knows 0, 1, 2" in told(words, capsys)
+
+
+def test_no_class_is_taken_for_another():
+    weights = Weights("student", Path("x"), {"shape": [1, 8, 8], "classes": ["cat", "caf\u00e9"]}, "cnn")
+    assert by_name(weights, ("cafe\u0301", "cat")) == [1, 0] and by_name(weights, ("café",)) == [1] and by_name(weights, ("a", "b")) is None
 
 
 def test_unknown_words_are_told_together_with_the_nearest_match(place, capsys):

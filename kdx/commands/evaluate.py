@@ -123,12 +123,18 @@ def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[st
     from kdx import assess
 
     about = data.json("data.json")
-    names = {w.name for w in weights.values() if w.about["classes"] != about["classes"]}
+    names = {w.name for w in weights.values() if assess.by_name(w, about["classes"]) is None}
     runtime = order.runtime.settle()
     results = {role: assess.measure(w, data, words["split"], runtime) for role, w in weights.items()}
-    note = f"the classes of {about['dataset']} have other names than those that {', '.join(sorted(names))} learned; they are matched by position"
+    notes = []
+    if names:
+        notes.append(f"the classes of {about['dataset']} have other names than those that {', '.join(sorted(names))} learned; they are matched by position")
+    lacking = {str(w.about["classes"][k]): None for role, w in weights.items() for k, share in enumerate(results[role]["recall"]) if share is None}
+    if lacking:
+        some = ", ".join(list(lacking)[:10]) + (" and more" if len(lacking) > 10 else "")
+        notes.append(f"no {words['split']} picture shows {some}: the figures say nothing of {'it' if len(lacking) == 1 else 'them'}")
     return {"of": str(target), "which": which, "dataset": about["dataset"], "data_key": data.key, "split": words["split"],
-            "results": results, "notes": [note] if names else []}  # fmt: skip
+            "results": results, "notes": notes}  # fmt: skip
 
 
 def show(found: dict[str, Any]) -> None:

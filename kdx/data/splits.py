@@ -131,7 +131,7 @@ def _resolve(
     given = {"labelled": labelled, "unlabelled": unlabelled, "validation": validation, "test": None if has_test else test}
     zero_is_fine = ("unlabelled", "validation")
     faults = [fault for key, size in given.items() if (fault := _malformed(key, size, key in zero_is_fine))]
-    rows, classes = sum(counts), len(counts)
+    rows, classes = sum(counts), sum(count > 0 for count in counts)
     if not has_test and test is None:
         faults.append("this dataset ships no test part: set dataset.test to a number of rows or a share of them such as 0.2")
     if faults:
@@ -144,7 +144,7 @@ def _resolve(
     if tested and train < classes:
         return None, [_too_few(rows, classes, test, tested)]
     validated = _count(validation, train) if validation is not None else 0
-    if validated > train - classes:
+    if validated and validated > train - classes:
         return None, [
             f"dataset.validation={validation} asks for {validated} rows; {train} are there to train with, and {classes} classes need one "
             f"labelled row each: at most {max(0, train - classes)}"
