@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kdx.component import sha256
-from kdx.disk import read_json, write_atomically
+from kdx.disk import LARGEST, read_json, write_atomically
 from kdx.faults import Fault
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
-CLOCK = "seconds"
-LEFTOVERS = (CHECKPOINT, CLOCK)
+DIGESTS = "checkpoint.json"
+LEFTOVERS = (CHECKPOINT, DIGESTS)
 """Files of an unfinished stage that are not published."""
+METRICS, NOTES = "metrics.jsonl", "notes.jsonl"
+SMALL = 1 << 16
+LEVELS = ("info", "warning")
+KEY = re.compile(r"[0-9a-f]{64}")
+FIELDS = {"stage": str, "version": int, "inputs": dict, "code": str, "files": dict, "created": float, "seconds": float}
+
+
+class Unreadable(Fault):
+    """Something of the store may not be read by this user: nobody can say whether it is whole."""
 
 
 @dataclass(frozen=True)
@@ -48,31 +60,150 @@ def key_of(whole: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def verify(path: Path) -> str | None:
-    """What is wrong with a published folder, naming the file; None where every file has its hash."""
+def stands_for(manifest: Mapping[str, Any]) -> str:
+    """The key of what a manifest says."""
+    return key_of({k: manifest[k] for k in ("stage", "version", "inputs", "code")})
+
+
+def read_manifest(file: Path) -> dict[str, Any]:
+    """A manifest with all that kdx reads of it, of the right type. Raises Fault, naming the field; Unreadable where it may not be read."""
+    there(file)
+    manifest = expect(read_json(file), dict, file, "all of it")
+    for key, kind in FIELDS.items():
+        expect(manifest.get(key), kind, file, key)
+    expect(manifest.get("made", {}), dict, file, "made")
+    for name, entry in manifest["files"].items():
+        if not plain_path(name):
+            raise Fault(f"'{file}' names a file outside its folder: {name!r}")
+        expect(expect(entry, dict, file, "files").get("sha256"), str, file, "files: sha256")
+        expect(entry.get("size"), int, file, "files: size")
+    return manifest
+
+
+def verify(path: Path, *, stage: str | None = None, key: str | None = None, writes: Sequence[str] = (), quick: bool = False) -> str | None:
+    """What is wrong with a published folder, naming the file; None where it is whole.
+
+    stage, key: what its place says it is; its manifest must say the same. writes: files that it must have. quick: of files of more than SMALL
+    bytes the size alone is compared. Raises Unreadable where it may not be looked at.
+    """
     try:
-        files = {name: (entry["size"], entry["sha256"]) for name, entry in read_json(path / MANIFEST)["files"].items()}
-    except (Fault, KeyError, TypeError, AttributeError):
-        return f"{path / MANIFEST} cannot be read"
-    for name, (size, digest) in files.items():
+        manifest = read_manifest(path / MANIFEST)
+    except Unreadable:
+        raise
+    except Fault as fault:
+        return str(fault)
+    if stage is not None and (manifest["stage"], stands_for(manifest)) != (stage, key):
+        return f"'{path / MANIFEST}' does not belong to its folder: what it says has another key"
+    if manifest.get("sha256", whole := _digest(manifest)) != whole:  # older ones have none
+        return f"'{path / MANIFEST}' does not have the content that was published"
+    if missing := [name for name in writes if name not in manifest["files"]]:
+        return f"'{path / MANIFEST}' does not list {missing[0]}"
+    for name, entry in manifest["files"].items():
         file = path / name
-        if not os.path.isfile(file):
+        stat = there(file)
+        if stat is None or not os.path.isfile(file):
             return f"{file} is missing"
-        if file.stat().st_size != size:
-            return f"{file} has {file.stat().st_size} bytes instead of {size}"
-        if sha256(file) != digest:
+        if stat.st_size != entry["size"]:
+            return f"{file} has {stat.st_size} bytes instead of {entry['size']}"
+        if not (quick and stat.st_size > SMALL) and _digest_of(file) != entry["sha256"]:
             return f"{file} does not have the content that was published"
+    if strange := _unlisted(path, manifest["files"]):
+        return f"{strange} is none of the files that were published"
+    return _odd(path)
+
+
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise Unreadable(f"'{file}' may not be read by you: ask its owner for permission, or name another store with store=PATH") from error
+
+
+def there(file: Path) -> os.stat_result | None:
+    """None where nothing is; Unreadable where this user may not know."""
+    with _readable(file):
+        try:
+            return os.stat(file)
+        except PermissionError:
+            raise
+        except (OSError, ValueError):  # a name that no file can have
+            return None
+
+
+def _digest_of(file: Path) -> str:
+    with _readable(file):
+        return sha256(file)
+
+
+def _unlisted(path: Path, files: Mapping[str, Any]) -> Path | None:
+    """A file that the manifest does not know: a stage that reads what is there would read it. What a desktop leaves, hidden, is no matter."""
+    for here, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            inside = Path(here, name).relative_to(path).as_posix()
+            if inside not in files and inside not in (MANIFEST, *LEFTOVERS) and not name.startswith("."):
+                return Path(here, name)
     return None
 
 
+def _odd(path: Path) -> str | None:
+    """Which of the records and notes, that are told again with each run, is not as a stage writes it."""
+    for name, fits in ((METRICS, is_record), (NOTES, is_note)):
+        file = path / name
+        if not file.is_file():
+            continue
+        if file.stat().st_size > LARGEST:
+            return f"{file} is too large"
+        for number, line in enumerate(file.read_bytes().splitlines(), 1):
+            try:
+                good = fits(json.loads(line))
+            except (ValueError, RecursionError):
+                good = False
+            if not good:
+                return f"{file}, line {number} is not as kdx writes it"
+    return None
+
+
+def is_record(value: Any) -> bool:
+    """{"step": 3, "train/loss": 0.5, ...}"""
+    return isinstance(value, dict) and type(value.get("step")) is int and all(map(_counts, value.values()))
+
+
+def _counts(value: Any) -> bool:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 1 << 63
+    return isinstance(value, float) or value is None
+
+
+def is_note(value: Any) -> bool:
+    """{"text": "...", "level": "warning"}"""
+    return isinstance(value, dict) and isinstance(value.get("text"), str) and value.get("level") in LEVELS
+
+
 def seal(partial: Path, about: Mapping[str, Any]) -> None:
-    """The manifest comes last: a folder that has one is complete. What only serves a resume is not part of it."""
+    """The manifest comes last: a folder that has one is complete. What only serves a resume is not part of it.
+
+    Every file gets the mode that this process gives to files that it makes: safetensors makes its own readable by nobody else.
+    """
+    plain = partial / f"{MANIFEST}.tmp"
+    plain.unlink(missing_ok=True)
+    plain.touch()
+    mode = plain.stat().st_mode & 0o777
+    plain.unlink()
     files = {}
-    for path in sorted(p for p in partial.rglob("*") if p.is_file() and p.name not in LEFTOVERS):
+    for path in sorted(p for p in partial.rglob("*") if p.is_file() and p.name not in LEFTOVERS and not p.name.startswith(".")):
         with path.open("rb") as file:
             os.fsync(file.fileno())
+        path.chmod(mode)
         files[path.relative_to(partial).as_posix()] = {"sha256": sha256(path), "size": path.stat().st_size}
-    write_atomically(partial / MANIFEST, json.dumps({**about, "files": files}, indent=1))
+    whole = {**about, "files": files}
+    write_atomically(partial / MANIFEST, json.dumps({**whole, "sha256": _digest(whole)}, indent=1))
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Of all that a manifest says, so that a changed one is known where neither its key nor its files tell."""
+    return key_of({k: v for k, v in manifest.items() if k != "sha256"})
 
 
 def lines(path: Path) -> Iterator[Any]:
@@ -85,3 +216,34 @@ def lines(path: Path) -> Iterator[Any]:
                 yield json.loads(line)
             except ValueError:
                 return
+
+
+# What is read of somebody's JSON
+
+
+def references(value: Any) -> Iterator[tuple[str, str]]:
+    """(stage, key) of each artifact that canonical inputs name."""
+    if isinstance(value, dict):
+        if set(value) == {"artifact"} and isinstance(value["artifact"], str):
+            stage, _, key = value["artifact"].partition("/")
+            yield stage, key
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def expect(value: Any, kind: type, file: Path, what: str) -> Any:
+    wanted = (int, float) if kind is float else kind
+    wrong = not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool) or (kind is float and not math.isfinite(value))
+    if wrong:
+        given = "missing" if value is None else f"{type(value).__name__}"
+        raise Fault(f"'{file}' is not as kdx writes it: {what} must be {kind.__name__}, and is {given}")
+    return value
+
+
+def plain_path(name: str) -> bool:
+    """Whether a relative path stays inside the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name

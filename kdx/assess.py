@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from kdx import chance
-from kdx.artifact import MANIFEST, Artifact
+from kdx.artifact import MANIFEST, Artifact, expect
 from kdx.component import Component
 from kdx.data.raw import Description
 from kdx.data.splits import check_sizes
 from kdx.evaluate import metrics, predict, recalls
 from kdx.faults import Fault, Faults
-from kdx.folders import Run, expect, only_input, open_artifact, read_json, read_manifest, read_model
+from kdx.folders import Run, only_input, open_artifact, read_json, read_manifest, read_model
 from kdx.models.weights import load_weights
 from kdx.preflight import describe
 from kdx.runtime import Runtime

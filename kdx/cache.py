@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx.artifact import MANIFEST
+from kdx.artifact import MANIFEST, Unreadable, references, stands_for
 from kdx.card import brief
+from kdx.disk import kind, own_file
 from kdx.faults import Fault
-from kdx.folders import STAGES, open_artifact, read_manifest, read_run, references
-from kdx.store import lock_file
+from kdx.folders import STAGES, open_artifact, read_manifest, read_run
+from kdx.store import lock_file, lock_name
 
+LOCK = re.compile(r"[a-z-]+-[0-9a-f]{32}\.lock")
 ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")
 DEPTH = 3
 """Levels below a folder of runs at which a run folder may lie: outputs/sweeps/<sweep>/<job>."""
+UNREADABLE = "unreadable"
+"""The state of what this user may not read."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -48,29 +52,43 @@ def entries(store: Path) -> list[Entry]:
     found = []
     for stage in STAGES:
         folder = store / stage
-        if folder.is_symlink() or not folder.is_dir():
+        if kind(folder) != "a folder":
             continue
-        for path in folder.iterdir():
+        try:
+            inside = list(folder.iterdir())
+        except PermissionError:
+            found.append(Entry(stage, "", UNREADABLE, folder, 0, folder.stat().st_mtime, "", ()))
+            continue
+        for path in inside:
             match = ENTRY.fullmatch(path.name)
-            if match and path.is_dir() and not path.is_symlink():
+            if match and kind(path) == "a folder":
                 state = "finished" if not match[2] else "unfinished" if match[2] == ".partial" else "damaged"
                 found.append(_entry(stage, match[1], state, path))
     return sorted(found, key=lambda e: (STAGES.index(e.stage), e.made))
+
+
+def passed_over(store: Path) -> list[str]:
+    """What is in the place of a folder of the store and is none: a sentence each."""
+    spots = [store / name for name in (*STAGES, "locks")]
+    spots += [path for folder in spots if kind(folder) == "a folder" and os.access(folder, os.R_OK) for path in folder.iterdir() if ENTRY.fullmatch(path.name)]
+    return [f"'{spot}' is {found}, where the store has folders, and was passed over" for spot in spots if (found := kind(spot)) not in (None, "a folder")]
 
 
 def _entry(stage: str, key: str, state: str, path: Path) -> Entry:
     stats = [file.lstat() for file in _files(path)]
     made = max([stat.st_mtime for stat in stats] + [path.stat().st_mtime])
     what, needs = "", ()
-    if (path / MANIFEST).is_file():
-        try:
-            manifest = read_manifest(path / MANIFEST)
-            made, what = manifest["created"], describe(stage, manifest["inputs"])
-            needs = tuple(f"{s}/{k}" for s, k in references(manifest["inputs"]))
-        except Fault:
+    try:
+        manifest = read_manifest(path / MANIFEST)
+        made, what = manifest["created"], describe(stage, manifest["inputs"])
+        needs = tuple(f"{s}/{k}" for s, k in references(manifest["inputs"]))
+        if (manifest["stage"], stands_for(manifest)) != (stage, key):
+            state, needs = "damaged", ()
+    except Unreadable:
+        state = UNREADABLE
+    except Fault:
+        if state == "finished" or kind(path / MANIFEST):
             state = "damaged"
-    elif state == "finished":
-        state = "damaged"
     return Entry(stage, key, state, path, sum(stat.st_size for stat in stats), made, what, needs)
 
 
@@ -143,12 +161,22 @@ def removable(all_entries: Sequence[Entry], keep: set[str], older_than: float, n
 
 
 def busy(store: Path, entry: Entry) -> bool:
-    """Whether a run is at work on this key now."""
+    """Whether a run is at work on this key now. Looks only: no lock is made for it."""
+    return _held(store / "locks" / lock_name(entry.stage, entry.key))
+
+
+def _held(file: Path) -> bool:
+    """Whether another process holds a lock. False where this user may not try: what is asked for is then refused anyway."""
     import filelock
 
+    if kind(file) is None:
+        return False
+    own_file(file, "kdx cache")
     try:
-        with lock(store, entry):
+        with filelock.FileLock(file, timeout=0):
             return False
+    except PermissionError:
+        return False
     except filelock.Timeout:
         return True
 
@@ -158,6 +186,26 @@ def lock(store: Path, entry: Entry) -> Any:
     import filelock
 
     return filelock.FileLock(lock_file(store, entry.stage, entry.key), timeout=0)
+
+
+def free_locks(store: Path, delete: bool) -> int:
+    """How many lock files nobody holds; deletes them. One is deleted by whoever holds it, and filelock takes none that has gone meanwhile."""
+    import filelock
+
+    free = 0
+    for file in sorted((store / "locks").glob("*.lock")) if kind(store / "locks") == "a folder" else []:
+        if not LOCK.fullmatch(file.name) or kind(file) != "a file":
+            continue
+        if not delete:
+            free += not _held(file)
+            continue
+        try:
+            with filelock.FileLock(file, timeout=0):
+                file.unlink()
+                free += 1
+        except filelock.Timeout:
+            pass
+    return free
 
 
 def remove(store: Path, entry: Entry) -> bool:

@@ -74,16 +74,22 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def folder(name: str, value: Any) -> Path:
-    """A folder to write to, which need not exist yet; `~` expanded."""
+def place(name: str, value: Any) -> Path:
+    """The path of a folder, which need not exist yet; `~` expanded. Whether it may be written is not asked."""
     if not isinstance(value, str) or not value.strip():
         refuse(f"{name} must be the path of a folder; given: {shown(value)}")
         return Path()
     path = Path(value).expanduser()
-    there = existing(path)
-    if not there.is_dir():
+    if not (there := existing(path)).is_dir():
         refuse(f"{name}={value} cannot be a folder: '{there}' is a file")
-    elif not os.access(there, os.W_OK | os.X_OK):
+    return path
+
+
+def folder(name: str, value: Any) -> Path:
+    """A folder to write to, which need not exist yet; `~` expanded."""
+    path = place(name, value)
+    there = existing(path)
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
         refuse(f"{name}={value} cannot be written: no permission to write in '{there}'")
     return path
 

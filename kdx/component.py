@@ -25,7 +25,7 @@ _extra: list[str] = []
 NO_FILE = "0" * 64
 SETTLED = 2.0
 """Seconds since its last change after which a file's digest is remembered: a clock may be too coarse to tell two changes apart."""
-PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.artifact", "kdx.store", "kdx.runtime", "kdx.locate")
+PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.artifact", "kdx.work", "kdx.store", "kdx.runtime", "kdx.locate")
 """Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
 
 
@@ -162,7 +162,7 @@ class Source:
         self._remembered.update(known)
         if known != kept and self.memo and self.memo.parent.is_dir():
             with contextlib.suppress(OSError):  # a full disk costs the memory, not the run
-                write_atomically(self.memo, json.dumps(known))
+                write_atomically(self.memo, json.dumps({"files": known, "sha256": _of(known)}))
         return whole.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -186,11 +186,17 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _read_memo(path: Path | None) -> dict[str, list]:
+    """What was remembered; nothing of a file that is not as it was written: a wrong digest would name another data set."""
     try:
         found = read_json(path) if path else {}
-    except Fault:
+        files = found["files"] if found and found["sha256"] == _of(found["files"]) else {}
+    except (Fault, LookupError, TypeError):
         return {}
-    return {k: v for k, v in found.items() if isinstance(v, list)} if isinstance(found, dict) else {}
+    return {k: v for k, v in files.items() if isinstance(v, list)} if isinstance(files, dict) else {}
+
+
+def _of(known: Any) -> str:
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _readable(path: Path) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,49 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+         stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}  # fmt: skip
+
+
+def kind(path: Path) -> str | None:
+    """What lies at a path, itself and not what it leads to: "a link", "a folder", "a file", "a pipe" ...; None: nothing."""
+    try:
+        return KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "no file")
+    except OSError:
+        return None
+
+
+def own_folder(path: Path, whose: str) -> None:
+    """Makes a folder that is written into, where it is not there. A Fault where something else is in its place, a link to a folder too.
+
+    whose: who writes, for the message: "the store".
+    """
+    if (found := kind(path)) not in (None, "a folder"):
+        raise Fault(_in_the_way(path, found, "a folder", whose))
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def own_file(path: Path, whose: str) -> None:
+    """A Fault where the place of a file that is written is taken by something else: a link would lead elsewhere, a pipe would be waited for."""
+    if (found := kind(path)) not in (None, "a file"):
+        raise Fault(_in_the_way(path, found, "a file", whose))
+
+
+def _in_the_way(path: Path, found: str, wanted: str, whose: str) -> str:
+    if found == "a link":
+        return f"'{path}' is a link, and {whose} would write to where it leads: remove it"
+    return f"'{path}' is {found}, where {whose} needs {wanted}: remove it, or move it away"
+
+
+class LogFile(logging.FileHandler):
+    """A log that is never written through a link and waits for no pipe. Says nothing of it: whoever owns the folder checks it and tells."""
+
+    def _open(self) -> Any:
+        if kind(Path(self.baseFilename)) in (None, "a file"):
+            return super()._open()
+        return open(os.devnull, self.mode, encoding=self.encoding)
 
 
 def read_json(path: Path, *, strict: bool = True) -> Any:

@@ -24,14 +24,14 @@ from torch import Tensor, nn
 
 import kdx
 from kdx import card, lineage
-from kdx.artifact import Artifact
+from kdx.artifact import Artifact, expect
 from kdx.assess import Weights, of_role
 from kdx.component import allow as allow_packages
 from kdx.component import sha256
 from kdx.data.pixels import as_float
 from kdx.disk import write_atomically
 from kdx.faults import Fault
-from kdx.folders import Run, expect, only_input, read_json, read_model
+from kdx.folders import Run, only_input, read_json, read_model
 from kdx.models import size
 from kdx.report.judge import ROLES, summary
 from kdx.report.plain import dump

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+LONG_WORD, LONG_LINE = re.compile(r"\S{600,}"), 4000
+
 
 class Fault(Exception):
-    """Something the user asked for cannot be done. The message says what was wanted, what was given and what to do."""
+    """Something the user asked for cannot be done. The message says what was wanted, what was given and what to do.
+
+    It may quote what a file holds: a word or a line that nobody would read is cut.
+    """
+
+    def __init__(self, message: object = ""):
+        super().__init__(cut(str(message)))
 
 
 class Faults(Fault):
     """Several faults found together."""
 
     def __init__(self, messages: Iterable[str]):
-        self.messages = list(dict.fromkeys(str(m) for m in messages))
-        super().__init__("\n".join(self.messages))
+        self.messages = list(dict.fromkeys(cut(str(m)) for m in messages))
+        Exception.__init__(self, "\n".join(self.messages))
 
 
 class Caution(UserWarning):
@@ -31,6 +40,11 @@ def within(what: str) -> Iterator[None]:
         yield
     except Fault as error:
         raise Fault(f"{what}: {error}") from error
+
+
+def cut(text: str) -> str:
+    words = LONG_WORD.sub(lambda found: f"{found[0][:400]}...{found[0][-100:]}", text)
+    return words if len(words) <= LONG_LINE else "\n".join(line if len(line) <= LONG_LINE else f"{line[:LONG_LINE]}..." for line in words.splitlines())
 
 
 def shows(text: str) -> str:

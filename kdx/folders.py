@@ -11,19 +11,22 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from kdx import disk, stages
-from kdx.artifact import MANIFEST, Artifact, key_of, verify
+from kdx.artifact import KEY, MANIFEST, Artifact, Unreadable, expect, references, there, verify
+from kdx.artifact import plain_path as plain_path
+from kdx.artifact import read_manifest as read_any_manifest
 from kdx.component import targets
 from kdx.faults import Fault, nearest
 from kdx.run import ROLES
 from kdx.store import Stage, split_number
 
-STAGES = tuple(found.name for found in vars(stages).values() if isinstance(found, Stage))
+WRITES = {found.name: found.writes for found in vars(stages).values() if isinstance(found, Stage)}
+"""stage -> the files that it always writes."""
+STAGES = tuple(WRITES)
 """Names of the folders in a store."""
-KEY = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 """What a run calls a stage."""
 
@@ -62,7 +65,7 @@ class Run:
         """The artifact of one stage of the run; the first of the possible stores that has it. Raises Fault where none has."""
         stage, key = self.stages[name]
         for store in self.stores:
-            if os.path.isfile(store / stage / key / MANIFEST):
+            if there(store / stage / key / MANIFEST):
                 return open_artifact(store, stage, key)
         looked = ", ".join(f"'{store}'" for store in self.stores) or "nowhere: run.json names none"
         raise Fault(f"{name} of the run '{self.path}' is not in a store (looked in {looked}): "
@@ -136,43 +139,24 @@ def open_artifact(store: Path, stage: str, key: str) -> Artifact:
     """store/stage/key, with a manifest that belongs to the key and files that have the content which was published; else a Fault."""
     artifact = Artifact(stage, key, Path(store) / stage / key)
     file = artifact.file(MANIFEST)
-    if not os.path.isfile(file):
-        raise Fault(f"{stage}/{key} is not in the store '{store}': it was removed; run the same `kdx train` again")
-    manifest = read_manifest(file)
-    if manifest["stage"] != stage or key_of({k: manifest[k] for k in ("stage", "version", "inputs", "code")}) != key:
-        raise Fault(f"'{file}' does not belong to its folder: what it says has another key; run the same `kdx train` again")
-    damage = verify(artifact.path)
+    try:
+        if there(file) is None or not os.path.isfile(file):
+            raise Fault(f"{stage}/{key} is not in the store '{store}': it was removed; run the same `kdx train` again")
+        read_manifest(file)
+        damage = verify(artifact.path, stage=stage, key=key, writes=WRITES[stage])
+    except Unreadable as fault:
+        raise Fault(f"{stage}/{key} cannot be used: {fault}") from fault
     if damage:
         raise Fault(f"the store is damaged: {damage}; run the same `kdx train` again to mend it")
     return artifact
 
 
 def read_manifest(file: Path) -> dict[str, Any]:
-    manifest = read_json(file)
-    for key, kind in {"stage": str, "version": int, "inputs": dict, "code": str, "files": dict, "created": float, "seconds": float}.items():
-        expect(manifest.get(key), kind, file, key)
-    for name, entry in manifest["files"].items():
-        if not plain_path(name):
-            raise Fault(f"'{file}' names a file outside its folder: {name!r}")
-        expect(expect(entry, dict, file, "files").get("sha256"), str, file, "files: sha256")
-        expect(entry.get("size"), int, file, "files: size")
+    manifest = read_any_manifest(file)
     for stage, key in references(manifest["inputs"]):
         check_stage(stage, file)
         check_key(key, file)
     return manifest
-
-
-def references(value: Any) -> Iterator[tuple[str, str]]:
-    """(stage, key) of each artifact that canonical inputs name."""
-    if isinstance(value, dict):
-        if set(value) == {"artifact"} and isinstance(value["artifact"], str):
-            stage, _, key = value["artifact"].partition("/")
-            yield stage, key
-        for inner in value.values():
-            yield from references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from references(inner)
 
 
 def upstream(artifact: Artifact) -> dict[str, Artifact]:
@@ -233,14 +217,6 @@ def as_written(what: Path) -> Iterator[None]:
         raise Fault(f"'{what}' is not as kdx writes it, or too large for this machine ({type(error).__name__}: {why})") from error
 
 
-def expect(value: Any, kind: type, file: Path, what: str) -> Any:
-    wanted = (int, float) if kind is float else kind
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
-        given = "missing" if value is None else f"{type(value).__name__}"
-        raise Fault(f"'{file}' is not as kdx writes it: {what} must be {kind.__name__}, and is {given}")
-    return value
-
-
 def check_key(key: str, file: Path) -> str:
     if not KEY.fullmatch(key):
         raise Fault(f"'{file}' is not as kdx writes it: a key is 64 hexadecimal digits, not {key[:80]!r}")
@@ -251,9 +227,3 @@ def check_stage(stage: str, file: Path) -> str:
     if stage not in STAGES:
         raise Fault(f"'{file}' names a stage that kdx does not know: {stage[:80]!r}{nearest(stage, STAGES)}")
     return stage
-
-
-def plain_path(name: str) -> bool:
-    """Whether a relative path stays inside the folder that it is relative to."""
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name

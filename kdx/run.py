@@ -62,7 +62,7 @@ def stored(order: Order) -> Artifact | None:
     """The evaluation of the run, where the store has all of it; None where something would be computed."""
     try:
         return perform(order, Listener(), peek=True)[0]
-    except (Miss, Fault, OSError, ValueError, KeyError):  # a file that is missing or damaged is told by those who can mend it
+    except (Miss, Fault, OSError, ValueError, LookupError, TypeError, AttributeError):  # a file that is missing or damaged is told by those who can mend it
         return None
 
 

@@ -13,14 +13,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from kdx.artifact import CHECKPOINT, CLOCK, LEFTOVERS, MANIFEST, Artifact, key_of, lines, seal, verify
+from kdx.artifact import LEFTOVERS, METRICS, NOTES, Artifact, key_of, lines, seal, verify
 from kdx.component import Component, Source, code_digest, targets
-from kdx.disk import write_atomically
+from kdx.disk import kind, own_file, own_folder
 from kdx.faults import Fault
+from kdx.work import Listener as Listener
+from kdx.work import Work as Work
 
+WHO = "the store"
 NUMBERED = re.compile(r"(.+?)(?:-(\d+))?")
 NEARLY_NOTHING = 1 << 16
 """Bytes free on a disk that counts as full."""
@@ -37,73 +41,23 @@ def split_number(name: str) -> tuple[str, int | None]:
     return stem, None if number is None else int(number)
 
 
-class Listener:
-    """Hears what a run does. Every method may be left as it is."""
-
-    def started(self, name: str, key: str, cached: bool) -> None: ...
-
-    def record(self, name: str, record: Mapping[str, float]) -> None: ...
-
-    def progress(self, name: str, done: int, total: int, text: str) -> None: ...
-
-    def note(self, name: str, text: str, level: str) -> None: ...
-
-    def finished(self, name: str, key: str, cached: bool, seconds: float) -> None: ...
-
-
 @dataclass(frozen=True)
 class Stage:
     """A step of a run: `module.run(work, runtime, **inputs)` reads artifacts and writes files into `work.path`.
 
     Held by name, so that a run which finds everything in the store imports none of it. `version` is raised by hand where the
-    meaning of the files changes although the code's digest could not tell.
+    meaning of the files changes although the code's digest could not tell. writes: files that it always leaves; a folder without one of them is
+    damaged. resumes: of what a killed one left, the files that it goes on from, as patterns; it checks them itself, and all others are removed.
     """
 
     name: str
     module: str
     version: int = 1
+    writes: tuple[str, ...] = ()
+    resumes: tuple[str, ...] = ()
 
     def __call__(self, work: Work, runtime: Any, **inputs: Any) -> None:
         importlib.import_module(self.module).run(work, runtime, **inputs)
-
-
-class Work:
-    """What a running stage is given: a folder of its own, and the ways to tell what it does."""
-
-    def __init__(self, path: Path, name: str, listener: Listener):
-        self.path, self.name, self.listener = path, name, listener
-        self.checkpoint = path / CHECKPOINT
-        notes = list(lines(path / "notes.jsonl"))
-        self._notes = {line["text"] for line in notes}
-        if notes:  # less a line that a kill cut off, which the next one would be glued to
-            write_atomically(path / "notes.jsonl", "".join(json.dumps(line) + "\n" for line in notes))
-
-    def record(self, record: Mapping[str, float]) -> None:
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        self.listener.record(self.name, record)
-
-    def rewind(self, step: int) -> None:
-        """Forgets the records at or after `step` and tells the earlier ones again: the stage goes on from a checkpoint."""
-        path = self.path / "metrics.jsonl"
-        kept = [r for r in lines(path) if r["step"] < step]
-        write_atomically(path, "".join(json.dumps(r) + "\n" for r in kept))
-        for record in kept:
-            self.listener.record(self.name, record)
-
-    def progress(self, done: int, total: int, text: str = "") -> None:
-        self.listener.progress(self.name, done, total, text)
-
-    def note(self, text: str, level: str = "info") -> None:
-        """Something the user should know; kept with the artifact, so that a run from the store says it too."""
-        if text not in self._notes:
-            self._notes.add(text)
-            with (self.path / "notes.jsonl").open("a") as file:
-                file.write(json.dumps({"text": text, "level": level}) + "\n")
-        self.listener.note(self.name, text, level)
-
-    def write_json(self, name: str, value: Any) -> None:
-        (self.path / name).write_text(json.dumps(value, indent=1) + "\n")
 
 
 class Halt(Exception):
@@ -162,91 +116,115 @@ class Store:
     def _load(self, stage: Stage, key: str, name: str, *, mend: bool = False) -> Artifact | None:
         """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is told of and put aside."""
         path = self.root / stage.name / key
-        if not (path / MANIFEST).is_file():
+        if kind(path) is None:
             return None
-        if self.peek:
-            return Artifact(stage.name, key, path)
-        damage = verify(path)
-        if damage and not mend:
-            return None
+        damage = verify(path, stage=stage.name, key=key, writes=stage.writes, quick=self.peek)
+        if damage and mend:
+            self._put_aside(path, name, f"the store is damaged: {damage}; {name} runs again")
         if damage:
-            aside = path.with_name(f"{key}.damaged-{time.time_ns()}")
-            path.rename(aside)
-            self.listener.note(name, f"the store is damaged: {damage}; {name} runs again (the damaged folder is kept as {aside})", "warning")
             return None
         artifact = Artifact(stage.name, key, path)
+        if self.peek:
+            return artifact
         self.listener.started(name, key, True)
-        for record in lines(path / "metrics.jsonl"):
+        for record in lines(path / METRICS):
             self.listener.record(name, record)
-        for line in lines(path / "notes.jsonl"):
+        for line in lines(path / NOTES):
             self.listener.note(name, line["text"], line["level"])
         self.listener.finished(name, key, True, artifact.manifest["seconds"])
         return artifact
 
+    def _put_aside(self, path: Path, name: str, why: str) -> None:
+        """Renames what cannot be used, be it a folder, a link or anything else: nothing is lost, and nothing is written through it."""
+        aside = path.with_name(f"{path.name.removesuffix('.partial')}.damaged-{time.time_ns()}")
+        with self._may_write():
+            path.rename(aside)
+        what = "the damaged folder" if kind(aside) == "a folder" else f"what was there, {kind(aside)},"
+        self.listener.note(name, f"{why} ({what} is kept as {aside})", "warning")
+
     def _make(self, stage: Stage, key: str, name: str, whole: Mapping, inputs: Mapping, final: Path) -> Artifact:
         partial = final.with_name(f"{key}.partial")
-        no_link(partial)
-        partial.mkdir(parents=True, exist_ok=True)
-        for link in [p for p in partial.rglob("*") if p.is_symlink()]:  # no stage makes one, and what it writes would go elsewhere
-            link.unlink()
         self.listener.started(name, key, False)
-        clock = partial / CLOCK
-        begun = time.monotonic() - _number(clock)
         try:
-            if verify(partial) is not None:  # else complete already: only the last rename was missing
-                (partial / MANIFEST).unlink(missing_ok=True)
-                self.runtime = self.runtime.settle()
-                stage(Work(partial, name, self.listener), self.runtime, **inputs)
-                for cut_off in partial.rglob("*.tmp"):  # a kill in the middle of writing leaves one
-                    cut_off.unlink()
-                seal(partial, {**whole, "made": self.runtime.where(), "seconds": time.monotonic() - begun, "created": time.time()})
-            for leftover in LEFTOVERS:
-                (partial / leftover).unlink(missing_ok=True)
-            if final.exists():
-                shutil.rmtree(final)
-            os.rename(partial, final)
+            with self._may_write():
+                sealed = self._open_partial(stage, key, name, partial)
+                if not sealed:
+                    self.runtime = self.runtime.settle()
+                    work = Work(partial, name, self.listener, key)
+                    stage(work, self.runtime, **inputs)
+                    seal(partial, {**whole, "made": self.runtime.where(), "seconds": work.seconds, "created": time.time()})
+                for leftover in LEFTOVERS:
+                    (partial / leftover).unlink(missing_ok=True)
+                if kind(final) is not None:
+                    self._put_aside(final, name, f"a folder of another process was in the place of {name}")
+                os.rename(partial, final)
         except Exception as error:
             if _disk_full(error, self.root):
                 raise Fault(f"no space left on the disk of {self.root}: {name} stopped. Free some, then run the same command to go on") from error
             raise
-        finally:
-            if partial.is_dir():
-                with _suppress_full_disk():
-                    clock.write_text(str(time.monotonic() - begun))
         artifact = Artifact(stage.name, key, final)
         self.listener.finished(name, key, False, artifact.manifest["seconds"])
         return artifact
+
+    def _open_partial(self, stage: Stage, key: str, name: str, partial: Path) -> bool:
+        """Whether the unfinished folder is complete already, but for the last rename. Else it is there afterwards, and holds files to go on from alone."""
+        own_folder(partial.parent, WHO)
+        if kind(partial) == "a link":
+            own_folder(partial, WHO)
+        if kind(partial) not in (None, "a folder"):
+            self._put_aside(partial, name, f"{name} begins anew: there is {kind(partial)} in the place of its unfinished folder")
+        own_folder(partial, WHO)
+        if verify(partial, stage=stage.name, key=key, writes=stage.writes) is None:
+            return True
+        for inside in list(partial.iterdir()):
+            found, wanted = kind(inside), any(fnmatch(inside.name, pattern) for pattern in stage.resumes)
+            if wanted and found != "a file":
+                self.listener.note(name, f"{name} begins anew: there is {found} in the place of {inside}", "warning")
+            if found == "a folder":
+                shutil.rmtree(inside)
+            elif found != "a file" or not wanted:
+                inside.unlink()
+        return False
 
     @contextmanager
     def _lock(self, stage: Stage, key: str, name: str) -> Iterator[None]:
         import filelock
 
-        lock = filelock.FileLock(lock_file(self.root, stage.name, key))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            self.listener.note(name, f"another run is at work on {name}; waiting for it", "info")
-            lock.acquire()
+        with self._may_write():
+            lock = filelock.FileLock(lock_file(self.root, stage.name, key))
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                self.listener.note(name, f"another run is at work on {name}; waiting for it", "info")
+                lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
+    @contextmanager
+    def _may_write(self) -> Iterator[None]:
+        """A store that is read only serves what it has; what it lacks cannot be made in it."""
+        try:
+            yield
+        except OSError as error:
+            inside = isinstance(error.filename, str | os.PathLike) and self.root.absolute() in (path := Path(error.filename).absolute(), *path.parents)
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and inside:
+                raise Fault(f"the store '{self.root}' cannot be written ({error.strerror}: '{error.filename}'), and something has to be made in it: "
+                            "name another with store=PATH") from error  # fmt: skip
+            raise
+
 
 def lock_file(root: Path, stage: str, key: str) -> Path:
-    """The lock of a key; its folder is made. It is emptied when it is opened, so it must not be a link to anything."""
-    folder = root / "locks"
-    no_link(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{stage}-{key[:32]}.lock"
-    no_link(file)
+    """The lock of a key; its folder is made. It is opened for writing, so it must not be a link to anything."""
+    own_folder(root / "locks", WHO)
+    file = root / "locks" / lock_name(stage, key)
+    own_file(file, WHO)
     return file
 
 
-def no_link(path: Path) -> None:
-    """A Fault where a place that the store writes to is a link: the store may have come from somebody else."""
-    if path.is_symlink():
-        raise Fault(f"'{path}' is a link, and the store would write to where it leads: remove it")
+def lock_name(stage: str, key: str) -> str:
+    return f"{stage}-{key[:32]}.lock"
 
 
 def _canonical(value: Any, specs: list[str]) -> Any:
@@ -267,24 +245,9 @@ def _canonical(value: Any, specs: list[str]) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be part of a key: {value!r}")
 
 
-def _number(path: Path) -> float:
-    try:
-        return float(path.read_text())
-    except (OSError, ValueError):
-        return 0.0
-
-
 def _disk_full(error: Exception, root: Path) -> bool:
     """Whether an error means a full disk. torch, numpy and safetensors raise kinds of their own, some without a word of the reason."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     writing = isinstance(error, OSError) or type(error).__name__ in ("SafetensorError", "RuntimeError")
     return writing and ("No space left" in str(error) or shutil.disk_usage(root).free < NEARLY_NOTHING)
-
-
-@contextmanager
-def _suppress_full_disk() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        pass

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx.disk import read_json, write_atomically
+from kdx.disk import own_file, read_json, write_atomically
 from kdx.faults import Fault
 from kdx.run import stored
 from kdx.stages import EVALUATE
 from kdx.wiring import Order
 
-NAME, LATER = "sweep.json", "later.json"
-"""What the sweep is; and while one is at work, the runs that an engine is to pass over."""
+NAME, LATER, LOCK = "sweep.json", "later.json", "sweep.lock"
+"""What the sweep is; while one is at work, the runs that an engine is to pass over; and what the command at work holds."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def _open(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] 
 
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / "sweep.lock")
+        for name in (NAME, LATER, LOCK, "multirun.yaml"):  # the last is Hydra's
+            own_file(path / name, "the sweep")
+        lock = filelock.FileLock(path / LOCK)
         lock.acquire(timeout=0)
         (path / LATER).unlink(missing_ok=True)  # of a command that was killed
         if not resumed:
@@ -99,6 +101,7 @@ def turn(folder: Path) -> AbstractContextManager[Any]:
     import filelock
 
     folder.mkdir(parents=True, exist_ok=True)
+    own_file(folder / "run.lock", "the run")
     return filelock.FileLock(folder / "run.lock")
 
 

@@ -99,7 +99,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         recipe=part(Component, config["recipe"]),
         plan=plan,
         runtime=part(_runtime, config["device"]),
-        store=part(checks.folder, "store", config["store"]),
+        store=part(checks.place, "store", config["store"]),
         until=part(_until, config["stages"]),
         headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
         shifts=[(name, found) for name, spec in config["shift"].items() if (found := part(Component, spec))],

@@ -22,6 +22,7 @@ LAYERS = [
     ["kdx.estimate", "kdx.average", "kdx.joint"],
     ["kdx.component"],
     ["kdx.artifact"],
+    ["kdx.work"],
     ["kdx.store"],
     ["kdx.turns"],
     ["kdx.runtime"],
@@ -63,7 +64,7 @@ ONLY = {
 """Packages with a list of their own, instead of all that lies below: no loss imports another."""
 
 NO_TORCH = ["kdx.faults", "kdx.locate", "kdx.disk", "kdx.checks", "kdx.budget", "kdx.component", "kdx.artifact", "kdx.store", "kdx.folders", "kdx.report"]
-NO_TORCH += ["kdx.chance", "kdx.lineage", "kdx.alike", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
+NO_TORCH += ["kdx.work", "kdx.chance", "kdx.lineage", "kdx.alike", "kdx.card", "kdx.cache", "kdx.cli", "kdx.turns", "kdx.sweep"]
 TORCH_ONLY_INSIDE_FUNCTIONS = ["kdx.stages", "kdx.runtime", "kdx.recipes", "kdx.wiring", "kdx.run", "kdx.words", "kdx.compose", "kdx.saved", "kdx.commands"]
 TORCH_ONLY_INSIDE_FUNCTIONS += ["kdx.forecast", "kdx.outlook"]
 """Importing these costs no torch: `kdx.stages` is the package's __init__ alone, the others all their files."""

@@ -16,6 +16,7 @@ from kdx.artifact import key_of
 from kdx.cli import main
 from kdx.component import sha256
 from kdx.faults import Fault
+from kdx.folders import WRITES
 from kdx.store import Listener, Stage, Store
 
 STORE = Path("outputs/store")
@@ -34,7 +35,9 @@ def plant(stage: str, **inputs) -> tuple[str, str]:
     path = STORE / stage / key_of(whole)
     path.mkdir(parents=True)
     (path / "content.json").write_text(json.dumps(inputs))
-    files = {"content.json": {"sha256": sha256(path / "content.json"), "size": (path / "content.json").stat().st_size}}
+    for name in WRITES[stage]:
+        (path / name).touch()
+    files = {file.name: {"sha256": sha256(file), "size": file.stat().st_size} for file in path.iterdir()}
     (path / "manifest.json").write_text(json.dumps({**whole, "seconds": 1.0, "created": time.time() - 7200, "files": files}))
     return stage, path.name
 
@@ -122,7 +125,7 @@ def test_gc_shows_first_and_deletes_when_told(chain, capsys):
     shown = says(capsys, "gc", "yes=true")
     assert "1 of 5 entries" in shown and f"train {chain['other'][1][:12]}" in shown
     gone = before - paths()
-    assert gone == {f"train/{chain['other'][1]}{end}" for end in ("", "/content.json", "/manifest.json")}
+    assert gone == {f"train/{chain['other'][1]}{end}" for end in ("", "/content.json", "/manifest.json", *(f"/{name}" for name in WRITES["train"]))}
     assert "0 of 4 entries" in says(capsys, "gc", "yes=true")
 
 

@@ -267,6 +267,7 @@ def rewrite(path: Path, name: str, text: str) -> None:
     """Changes a file of an artifact together with its hash, as somebody who knows the format would."""
     (path / name).write_text(text)
     manifest = json.loads((path / "manifest.json").read_text())
+    manifest.pop("sha256", None)  # that of the manifest itself: older ones have none
     manifest["files"][name] = {"sha256": sha256(path / name), "size": (path / name).stat().st_size}
     (path / "manifest.json").write_text(json.dumps(manifest))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from fabricate import document, folder
 
+from kdx.artifact import key_of
 from kdx.cli import main
 from kdx.commands import completion
 from kdx.commands.compare import OPTIONS, collect, plain_words, show, summary
@@ -124,15 +125,18 @@ def test_digests_of_older_runs_come_from_the_store(sweep):
     made = json.loads(file.read_text())
     made["protocol"]["digests"], made["store"] = None, str(Path("store").absolute())
     for number, (stage, named) in enumerate((("prepare", "prepare"), ("train", "student-train"))):
-        of = next(s["key"] for s in made["stages"] if s["name"] == named)
-        manifest = Path("store") / stage / of / "manifest.json"
+        whole = {"stage": stage, "version": 1, "inputs": {}, "code": f"code-{number}"}
+        next(s for s in made["stages"] if s["name"] == named)["key"] = key_of(whole)
+        manifest = Path("store") / stage / key_of(whole) / "manifest.json"
         manifest.parent.mkdir(parents=True)
-        manifest.write_text(json.dumps({"code": f"code-{number}", "files": {"test.images.npy": {"sha256": "ab"}, "test.labels.npy": {"sha256": "cd"}}}))
+        files = {"test.images.npy": {"sha256": "ab", "size": 1}, "test.labels.npy": {"sha256": "cd", "size": 1}}
+        manifest.write_text(json.dumps({**whole, "files": files, "created": 0, "seconds": 0}))
     file.write_text(json.dumps(made))
     (found,) = collect([file.parent]).entries
     assert list(found.digests) == ["test"] and len(found.digests["test"]) == 64 and found.code == "code-1"
-    manifest.write_text("[]")
-    assert collect([file.parent]).entries[0].code is None
+    for wrong in ("[]", manifest.read_text().replace("code-1", "code-2")):  # the second belongs to another key
+        manifest.write_text(wrong)
+        assert collect([file.parent]).entries[0].code is None
 
 
 # Words

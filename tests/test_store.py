@@ -13,7 +13,7 @@ from kdx.artifact import CHECKPOINT, MANIFEST, verify
 from kdx.component import Component, Source, allow, code_digest, resolve
 from kdx.faults import Fault
 from kdx.runtime import Runtime
-from kdx.store import Halt, Listener, Miss, Stage, Store, subseed
+from kdx.store import Halt, Listener, Miss, Stage, Store, Work, subseed
 
 
 class Still:
@@ -291,12 +291,22 @@ def test_subseeds_are_stable_and_distinct():
 
 
 def test_a_resumed_stage_tells_its_earlier_records_once(tmp_path):
-    from kdx.store import Work
-
-    heard = Heard()
+    """From the checkpoint: the files beside it may be damaged apart from it."""
+    first = Work(tmp_path, "w", Listener())
+    for step in range(3):
+        first.record({"step": step, "v": step})
+    first.note("careful", "warning")
+    first.note("by the way")
+    told, heard = first.told(), Heard()
+    first.record({"step": 3, "v": 3})
+    for name in ("metrics.jsonl", "notes.jsonl"):
+        (tmp_path / name).unlink()  # as the store does with all that is not gone on from
     work = Work(tmp_path, "w", heard)
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": s, "v": s}) + "\n" for s in range(5)) + '{"step": 5, "v"')
-    work.rewind(3)
-    assert [e[2]["step"] for e in heard.events] == [0, 1, 2]
+    work.tell_again(told)
+    assert [e[2].get("step") for e in heard.events if e[0] == "record"] == [0, 1, 2] and heard.events[-1] == ("note", "warning", "careful")
     work.record({"step": 3, "v": 30})
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
+    assert [json.loads(line)["text"] for line in (tmp_path / "notes.jsonl").read_text().splitlines()] == ["careful", "by the way"]
+    for wrong in ({"records": [{"v": 1}]}, {"notes": [["x", "loud"]]}, {"notes": [[1, "info"]]}, {"records": [{"step": 0, "v": "x"}]}):
+        with pytest.raises(ValueError, match="not as kdx writes them"):
+            Work(tmp_path, "w", Listener()).tell_again(json.dumps(json.loads(told) | wrong))

@@ -82,6 +82,7 @@ def forge(path: Path, name: str, content: bytes) -> None:
     (path / name).unlink(missing_ok=True)
     (path / name).write_bytes(content)
     manifest = json.loads((path / "manifest.json").read_text())
+    manifest.pop("sha256", None)  # that of the manifest itself: older ones have none
     manifest["files"][name] = {"sha256": sha256(path / name), "size": len(content)}
     (path / "manifest.json").write_text(json.dumps(manifest))
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdx import combine, compose
+from kdx import checks, combine, compose
 from kdx.faults import Faults
 from kdx.report.caveats import some
 from kdx.run import all_stored
@@ -52,6 +52,8 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
         if alike not in looked and (slip or wrong or not all_stored(order)):
             # A slip of the pen alone is told at once; with more on the line it is worth importing torch to tell all that is wrong.
             looked[alike] = inspect(order, data=not slip) if not slip or good_words else []
+            with checks.gather(looked[alike]):  # a store that has everything may be read only
+                checks.folder("store", config["store"])
         found[-1] = [*slips, *wrong, *looked.get(alike, [])]
     if everywhere or any(found):
         raise Faults([*everywhere, *by_combination(combinations, found)])

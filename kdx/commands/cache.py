@@ -55,17 +55,20 @@ def ls(words: Words, store: Path) -> int:
         more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
         rows.append([f"{entry.stage} {entry.key[:12]}", entry.state, size(entry.bytes), cache.age(time.time() - entry.made),
                      f"{runs[0]}{more}" if runs else "-", shorten(entry.what)])  # fmt: skip
+    unread += cache.passed_over(store)
     table(f"{store}: {len(found)} entries, {size(sum(e.bytes for e in found))}", ["stage and key", "state", "size", "age", "runs", "what"], rows, unread)
     return 0
 
 
 def verify(words: Words, store: Path) -> int:
-    finished = [e for e in cache.entries(store) if e.path.name == e.key]
-    damaged = [found for entry in finished if (found := cache.damage(store, entry))]
-    for text in damaged:
+    found = cache.entries(store)
+    hidden = [f"'{e.path}' may not be read by you: nothing in it was looked at" for e in found if not e.key]
+    finished = [e for e in found if e.path.name == e.key]
+    damaged = [told for entry in finished if (told := cache.damage(store, entry))]
+    for text in (*hidden, *damaged, *cache.passed_over(store)):
         print(text)
     print(f"{len(finished) - len(damaged)} of {len(finished)} artifacts in {store} are whole")
-    return 1 if damaged else 0
+    return 1 if damaged or hidden else 0
 
 
 def gc(words: Words, store: Path) -> int:
@@ -73,18 +76,29 @@ def gc(words: Words, store: Path) -> int:
     found, where = cache.entries(store), tops(words, store)
     if not where:
         raise Fault(f"no folder of runs was found beside '{store}' or in outputs, and without one everything would go: name it with runs=PATH")
+    if hidden := next((e for e in found if e.state == cache.UNREADABLE), None):
+        raise Fault(f"'{hidden.path}' may not be read by you, and it may need anything else in the store: nothing was freed")
     keep = cache.needed(found, cache.users(cache.run_folders(where, store)))
+    try:
+        return free(store, [*cache.removable(found, keep, older_than, time.time())], len(found), where, delete)
+    except OSError as error:
+        raise Fault(f"the store '{store}' cannot be written: {error.strerror or error} ('{error.filename}')") from error
+
+
+def free(store: Path, doomed: Sequence[tuple[cache.Entry, str]], whole: int, where: Sequence[Path], delete: bool) -> int:
     freed = []
-    for entry, why in cache.removable(found, keep, older_than, time.time()):
+    for entry, why in doomed:
         done = cache.remove(store, entry) if delete else not cache.busy(store, entry)
         if done:
             freed.append(entry)
         word = ("freed" if delete else "would free") if done else "at work, stays:"
         print(f"{word} {size(entry.bytes):>8}  {entry.stage} {entry.path.name[:12]}  {why}  {shorten(entry.what)}".rstrip())
     total = size(sum(e.bytes for e in freed))
-    print(f"{len(freed)} of {len(found)} entries, {total}, {'freed' if delete else 'would be freed'} in {store} "
+    print(f"{len(freed)} of {whole} entries, {total}, {'freed' if delete else 'would be freed'} in {store} "
           f"(runs looked at in {', '.join(map(str, where))})")  # fmt: skip
-    if freed and not delete:
+    if locks := cache.free_locks(store, delete):
+        print(f"{locks} lock files that nobody holds, {'deleted' if delete else 'would be deleted'}")
+    if (freed or locks) and not delete:
         print("kdx cache gc yes=true deletes them")
     return 0
 

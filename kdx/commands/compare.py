@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kdx.artifact import MANIFEST
+from kdx.artifact import MANIFEST, read_manifest, stands_for
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
-from kdx.disk import read_json, write_atomically
+from kdx.disk import write_atomically
 from kdx.faults import Fault
 from kdx.folders import Run, read_run
 from kdx.report import rows
@@ -175,10 +175,9 @@ def _manifest(run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | Non
         file = store / stage / key / MANIFEST
         if file not in manifests:
             try:
-                read = read_json(file)
-                hashes = [f["sha256"] for f in read["files"].values()]
-                manifests[file] = read if isinstance(read["code"], str) and all(isinstance(h, str) for h in hashes) else None
-            except (Fault, LookupError, TypeError, AttributeError):
+                read = read_manifest(file)
+                manifests[file] = read if stands_for(read) == key else None
+            except Fault:
                 manifests[file] = None  # not here, or damaged: then this is not known
         if manifests[file]:
             return manifests[file]

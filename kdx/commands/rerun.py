@@ -14,6 +14,7 @@ from kdx.alike import Likeness
 from kdx.commands._show import table
 from kdx.commands._tell import Alone
 from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, only_name, parse
+from kdx.disk import LogFile
 from kdx.faults import Fault, Faults, shows
 from kdx.folders import Run, as_written, read_json, read_run
 from kdx.report.plain import dump, write_atomically
@@ -135,6 +136,7 @@ def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tu
     if not all_stored(order):
         from kdx.preflight import preflight
 
+        checks.folder("store", config["store"])
         preflight(order)
     threads = config["device"]["threads"]
     if "threads" not in settled and threads == "auto":
@@ -149,7 +151,7 @@ def perform(order: Order, to: Path, words: Sequence[str]) -> int:
     from kdx.commands import train
 
     train.quiet_writers()
-    handler = logging.FileHandler(to / "train.log", encoding="utf-8")
+    handler = LogFile(to / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s %(message)s"))
     level, passed_on = log.level, log.propagate
     log.addHandler(handler)

@@ -85,7 +85,13 @@ def task(config: Any) -> float | None:
     if compose.in_sweep() and sweep.passed_over(path):
         return None
     order = wire(compose.plain(config))
-    with sweep.turn(path) if compose.in_sweep() else nullcontext():
+    try:
+        turn = sweep.turn(path) if compose.in_sweep() else nullcontext()
+    except Fault as fault:
+        print(fault, file=sys.stderr)
+        codes.append(2)
+        return None
+    with turn:
         if compose.in_sweep() and sweep.is_done(path, order):
             codes.append(0)
         else:

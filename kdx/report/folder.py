@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kdx.disk import kind, own_file, own_folder
 from kdx.faults import Fault
 from kdx.report.board import Board
 from kdx.report.judge import ROLES, judge, metric, present, summary
@@ -21,6 +22,7 @@ from kdx.report.plain import dump, plain, write_atomically, writing
 from kdx.report.textcard import card
 from kdx.store import split_number
 
+WHO = "the run"
 PREFIX = {stage: role for role, stage in WEIGHTS.items()}
 LATER = {"noiseless": "without noise,", "ceiling": "with all labels,"}
 """Names that sort behind the others, as TensorBoard shows the first five figures only."""
@@ -59,6 +61,7 @@ class RunFolder(Listener):
         self.artifacts: dict[str, str] = {}
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            self.check()
             self.clear()
             # Unbuffered, one write a line: a kill leaves whole lines.
             self.metrics = open(self.path / "metrics.jsonl", "wb", buffering=0)  # noqa: SIM115 (closed by `end`)
@@ -70,6 +73,16 @@ class RunFolder(Listener):
     @property
     def warnings(self) -> list[str]:
         return self.run["warnings"]
+
+    def check(self) -> None:
+        """Raises Fault where a link, a pipe or the like is in the place of something that is written: the folder may have come from somebody else."""
+        for name in ("run.json", "metrics.jsonl", "report.md", "train.log"):
+            own_file(self.path / name, WHO)
+        for name in ("figures", "artifacts"):
+            if kind(self.path / name) is not None:
+                own_folder(self.path / name, WHO)
+        for spot in (self.path / "figures").glob("*"):
+            own_file(spot, WHO)
 
     def clear(self) -> None:
         """Removes what an earlier run wrote here, and nothing else: a second event file would show each curve twice."""

@@ -5,13 +5,17 @@ In capitals, as importing kdx.stages.train makes the module the attribute `train
 
 from kdx.store import Stage
 
-PREPARE = Stage("prepare", "kdx.stages.prepare")
-REVEAL = Stage("reveal", "kdx.stages.reveal")
-PROBE = Stage("probe", "kdx.stages.probe")
-PRETRAIN = Stage("teacher-pretrain", "kdx.stages.pretrain")
-LABEL = Stage("pseudo-label", "kdx.stages.label")
-GATE = Stage("gate", "kdx.stages.gate")
-CHOOSE = Stage("choose", "kdx.stages.choose")
-TRAIN = Stage("train", "kdx.stages.train")
-AUDIT = Stage("audit", "kdx.stages.audit")
-EVALUATE = Stage("evaluate", "kdx.stages.evaluate")
+DATA = ("labelled.images.npy", "labelled.labels.npy", "validation.images.npy", "validation.labels.npy", "data.json")
+NETWORK = ("last.safetensors", "model.json", "summary.json")
+GOES_ON = ("checkpoint.pt", "checkpoint.json")
+
+PREPARE = Stage("prepare", "kdx.stages.prepare", writes=(*DATA, "test.images.npy", "test.labels.npy", "unlabelled.images.npy", "truth.npy"))
+REVEAL = Stage("reveal", "kdx.stages.reveal", writes=DATA)
+PROBE = Stage("probe", "kdx.stages.probe", writes=("probe.json",))
+PRETRAIN = Stage("teacher-pretrain", "kdx.stages.pretrain", writes=NETWORK, resumes=GOES_ON)
+LABEL = Stage("pseudo-label", "kdx.stages.label", writes=("answers.json",), resumes=(*GOES_ON, "*.npy"))
+GATE = Stage("gate", "kdx.stages.gate", writes=("gate.json",))
+CHOOSE = Stage("choose", "kdx.stages.choose", writes=("rows.npy", "chosen.json"))
+TRAIN = Stage("train", "kdx.stages.train", writes=NETWORK, resumes=GOES_ON)
+AUDIT = Stage("audit", "kdx.stages.audit", writes=("audit.json",))
+EVALUATE = Stage("evaluate", "kdx.stages.evaluate", writes=("results.json", "examples.npy", "examples.json"))

@@ -21,6 +21,7 @@ from kdx.disk import write_atomically
 from kdx.labels import CLEAN, HALF_MAX, SAMPLE, SAMPLED, sampled_rows, teach
 from kdx.runtime import Runtime
 from kdx.stages.files import open_network, open_split
+from kdx.stages.left import answered, digest, open_answers
 from kdx.store import Work
 
 BATCH = 256
@@ -46,7 +47,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
-    done = json.loads(work.checkpoint.read_text()) if work.checkpoint.exists() else []
+    done = answered(work, wanted)
     total = sum(count for count, _ in wanted.values())
     for name, (count, first) in wanted.items():
         split = open_split(data, split_of(name), runtime)
@@ -54,13 +55,15 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
         some = {"unlabelled": bought, SAMPLE: torch.from_numpy(sampled_rows(len(split)))}.get(name)
         places = torch.arange(len(split)) if some is None else places_of(some, len(split))
         shape = (len(split) if some is None else len(some), count, len(about["classes"]))
-        fresh = not any(d[0] == name for d in done)
-        file = np.lib.format.open_memmap(path, mode="w+" if fresh else "r+", dtype=np.float16, shape=shape if fresh else None)
-        if fresh:
-            reserve(path)
+        file = open_answers(path, shape, fresh=all(name != other for other, _ in done))
+        reserve(path)
         for slot in range(count):
-            if [name, slot] in done:
-                continue
+            if before := done.pop((name, slot), None):
+                if before[1] == digest(work, file, name, slot, before[0]):
+                    done[name, slot] = before
+                    work.spent(before[0])
+                    continue
+                work.note(f"{work.name}: answers that a stopped run had left in {path} are not as they were written, and are made again", "warning")
             for batch in sequential(split, batch=BATCH, views=maker, view=first + slot, num_classes=len(about["classes"]),
                                     device=torch.device(runtime.device), rows=some):  # fmt: skip
                 with torch.inference_mode(), runtime.autocast(precision):
@@ -68,9 +71,10 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
                 if not torch.isfinite(logits).all():
                     raise FloatingPointError(f"the teacher's answers for '{name}' are not finite; its training has diverged")
                 file[places[batch.index.cpu()].numpy(), slot] = logits.clamp(-HALF_MAX, HALF_MAX).cpu().numpy()
-            done.append([name, slot])
+            took = round(work.seconds, 3)
+            done[name, slot] = (took, digest(work, file, name, slot, took))
             file.flush()
-            write_atomically(work.checkpoint, json.dumps(done))
+            write_atomically(work.checkpoint, json.dumps([[*which, *held] for which, held in done.items()]))
             work.progress(len(done), total, name)
         del file
     if bought is not None:

@@ -47,13 +47,22 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
     saved = read_checkpoint(work, runtime)
     if saved:
         go_on_with_threads(saved["threads"], work)
-    with cautions(work):
-        lesson = begin(work.name, runtime, data=data, model=model, **inputs)
+
+    def prepared() -> tuple[Lesson, Watch]:
+        with cautions(work):
+            lesson = begin(work.name, runtime, data=data, model=model, **inputs)
+        return lesson, Watch(work, runtime, lesson.objective, lesson.optimiser, lesson.schedule, lesson.settings, precision, lesson.parts.validation,
+                             lesson.steps, pool=about["counts"].get("unlabelled", 0))  # fmt: skip
+
+    lesson, watch = prepared()
+    start = 0
+    if saved:
+        try:
+            start = watch.restore(saved)
+        except Exception as error:  # of another version of torch, say: half of it may be restored
+            work.begin_anew(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
+            lesson, watch = prepared()
     objective, settings, steps = lesson.objective, lesson.settings, lesson.steps
-    watch = Watch(work, runtime, objective, lesson.optimiser, lesson.schedule, settings, precision, lesson.parts.validation, steps,
-                  pool=about["counts"].get("unlabelled", 0))  # fmt: skip
-    start = watch.restore(saved) if saved else 0
-    work.rewind(start)
     batches = iter(Loader(lesson.streams, start=start, stop=steps, workers=runtime.workers))
     with contextlib.closing(batches), watch.until_interrupted(), cautions(work):
         try:

@@ -32,14 +32,13 @@ def validate_every(asked: int | None, steps: int) -> int:
 
 
 def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
-    """What `Watch.save` wrote, or None. A file that cannot be read (a crash of the machine may leave one) costs its steps, not the run."""
-    if not work.checkpoint.exists():
+    """What `Watch.save` wrote, or None. A file that was changed or cannot be read costs its steps, not the run."""
+    if not work.kept():
         return None
     try:
         return torch.load(work.checkpoint, map_location=runtime.device, weights_only=True)
-    except Exception as error:  # torn bytes make the unpickler fail in any way
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        work.note(f"{work.name} begins anew: its checkpoint {work.checkpoint} cannot be read ({why})", "warning")
+    except Exception as error:  # another version of torch, or a device that is not here
+        work.begin_anew((str(error).splitlines() or [type(error).__name__])[0][:200])
         return None
 
 
@@ -120,6 +119,7 @@ class Watch:
             "threads": torch.get_num_threads(),
             "best": (self.best, self.best_step, self.best_accuracy, self.waited),
             "by_row": (self.by_row, self.last_accuracy),
+            "told": self.work.told(),
         }
         if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
             return
@@ -128,7 +128,7 @@ class Watch:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, self.work.checkpoint)
+        self.work.keep(temporary)
         self.clock, self.saved_at = time.monotonic(), done
 
     def restore(self, state: Mapping[str, Any]) -> int:
@@ -141,6 +141,7 @@ class Watch:
         self.best, self.best_step, self.best_accuracy, self.waited = state["best"]
         self.by_row, self.last_accuracy = state["by_row"]
         self.saved_at = state["step"]
+        self.work.tell_again(state["told"])
         self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.steps}")
         return self.saved_at
 

@@ -1,0 +1,52 @@
+"""What a stopped labelling stage left: which of its answers are still what was written, and can be gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kdx.disk import read_json
+from kdx.faults import Fault
+from kdx.store import Work
+
+ROWS = 1 << 14
+"""Rows of answers that are looked at together."""
+
+
+def answered(work: Work, wanted: Mapping[str, tuple[int, int]]) -> dict[tuple[str, int], tuple[float, str]]:
+    """(file, slot) -> (seconds until it was done, digest) of each view that a stopped run had answered; whoever uses the answers compares the digest."""
+    for path in work.path.glob("*.npy"):
+        if path.stem not in wanted:
+            path.unlink()
+    if not work.checkpoint.exists():
+        return {}
+    try:
+        found = {(name, slot): (took, held) for name, slot, took, held in read_json(work.checkpoint)}
+    except (Fault, TypeError, ValueError) as error:
+        work.begin_anew(str(error).splitlines()[0][:200])
+        return {}
+    good = {(name, slot) for name, (count, _) in wanted.items() for slot in range(count)}
+    return {which: held for which, held in found.items() if which in good and isinstance(held[0], float)}
+
+
+def open_answers(path: Path, shape: tuple[int, ...], *, fresh: bool) -> np.memmap:
+    """The file of one split's answers, (N, V, C) float16, written as it is filled: that of a stopped run where it is still what it was made as."""
+    if not fresh:
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            file = np.lib.format.open_memmap(path, mode="r+")
+            if (file.dtype, file.shape, file.flags.c_contiguous) == (np.float16, shape, True):
+                return file
+    path.unlink(missing_ok=True)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+
+
+def digest(work: Work, file: np.ndarray, name: str, slot: int, took: float) -> str:
+    """Of one view's answers, bound to the stage, the file, the view and the time that it took to come so far."""
+    whole = hashlib.sha256(f"{work.key} {name} {slot} {took}\n".encode())
+    for start in range(0, len(file), ROWS):
+        whole.update(np.ascontiguousarray(file[start : start + ROWS, slot]))
+    return whole.hexdigest()
