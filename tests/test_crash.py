@@ -116,9 +116,9 @@ def end(process, place: Path) -> Ended:
 
 
 def told(ended: Ended) -> list[str]:
-    """What it said on stderr beside the progress of the stages."""
+    """What it said on stderr beside the progress and the notes of the stages."""
     assert "Traceback" not in ended.err and "Error executing job" not in ended.err, ended.err
-    return [line for line in ended.err.splitlines() if not line.startswith((*NAMES, "warning: "))]
+    return [line for line in ended.err.splitlines() if not line.startswith((*NAMES, "warning: ", "info: "))]
 
 
 def train(server, place: Path, *words: str, crash: Crash = Crash()) -> Ended:
