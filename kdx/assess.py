@@ -87,7 +87,7 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> Artifac
     order = with_sources(order)
     kept = Store(store, replace(order.runtime, workers=0), Listener())
     try:
-        return kept.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, seed=subseed(order.plan.seed, "split"))
+        return kept.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, duplicates=order.plan.duplicates, seed=subseed(order.plan.seed, "split"))
     except PermissionError as error:
         raise Fault(f"the store '{store}' cannot be written, and the data has to be prepared there: name another with store=PATH") from error
 

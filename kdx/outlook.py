@@ -14,6 +14,7 @@ from typing import Any
 
 from kdx import chance, checks
 from kdx.artifact import Artifact
+from kdx.component import Component
 from kdx.forecast import Kinds, Step, forecast
 from kdx.run import protocol
 from kdx.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
@@ -152,6 +153,10 @@ def checked(survey: Survey, job: Job) -> list[str]:
     names = ", ".join(map(str, data["classes"][:10])) + (", ..." if len(data["classes"]) > 10 else "")
     found = [f"classes: {len(data['classes'])} ({names}), of the data, the teacher and the student alike",
              f"pictures: {'x'.join(map(str, data['shape']))}, taken by the teacher {choices['teacher']} and the student {choices['student']}"]  # fmt: skip
+    if plan.student_train:
+        found.append(augmented(plan.student_train))
+    if job.first(PREPARE).stored:
+        found += [f"of the data: {note['text']}" for note in job.first(PREPARE).artifact.lines("notes.jsonl") if note["level"] == "warning"]
     if all(step.stored for step in job.steps):
         return [*found, "everything is in the store: nothing has to be tried"]
     found.append(f"loss {choices['loss']} and those of teacher and controls: built, and tried forward and backward on pictures of this shape")
@@ -170,6 +175,16 @@ def checked(survey: Survey, job: Job) -> list[str]:
                                     f"stored, {views} {'view' if views == 1 else 'views'} of a row at most" if views else
                                     "of the live teacher, at every step"))  # fmt: skip
     return found
+
+
+def augmented(training: Component) -> str:
+    """What is done to the student's pictures, and whether they are mirrored, which no augmentation does that was not asked to."""
+    steps = [*training.spec["augment"], *training.spec["strong_augment"]]
+    names = ", ".join(dict.fromkeys(name for name, _ in steps)) or "none"
+    mirrored = any(step.get("flip") for _, step in steps)
+    return f"augmentation of the student's pictures: {names}; " + (
+        "some are mirrored, which is wrong where a mirrored picture is another thing, as with writing: augment=[affine] does not" if mirrored else
+        "they are not mirrored: augment=[flip_crop] asks for it")  # fmt: skip
 
 
 def gate(survey: Survey, job: Job) -> list[str]:
@@ -285,6 +300,8 @@ def rules(survey: Survey, job: Job) -> list[str]:
              f"selection: {told['selection']}; the table shows the {told['headline']} weights",
              f"test split: {told['test']}",
              f"matched baseline: {told['baseline'] or 'none (baseline=false)'}"]  # fmt: skip
+    if plan.duplicates == "drop":
+        found.append("equal pictures: copies are left out on the side of training, so there may be fewer rows than said here (dataset.duplicates=drop)")
     if plan.rounds > 1:
         found.append(f"rounds: {plan.rounds}, of which " + ("the last counts" if plan.budget else "the best on validation counts"))
     if plan.assistants:

@@ -31,8 +31,9 @@ class Control:
 class Plan:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
-    sizes: labelled, unlabelled, validation, test. class_weights: of the labels' cross-entropy in every training, none | balanced. checkpoint:
-    the teacher's weights. assistants: networks between teacher and student, largest first. teacher_pretrain None: the teacher is taken as it is.
+    sizes: labelled, unlabelled, validation, test. class_weights: of the labels' cross-entropy in every training, none | balanced.
+    duplicates: what becomes of equal pictures (kdx.stages.prepare). checkpoint: the teacher's weights. assistants: networks between teacher
+    and student, largest first. teacher_pretrain None: the teacher is taken as it is.
     controls: role -> what is trained beside the student ("baseline": its model, initialisation and augmentation too; "noiseless": the same
     without augmentation and dropout; "ceiling": as baseline, with the pool's hidden labels). select None: the whole pool. budget: answers that
     the recipe `active` buys, or their share of the pool. student_init: what the student of a later round begins with. round_patience: rounds
@@ -42,6 +43,7 @@ class Plan:
     dataset: Component
     sizes: Mapping[str, Any]
     class_weights: str
+    duplicates: str
     teacher: Component
     checkpoint: Source | None
     student: Component
@@ -190,7 +192,7 @@ def ask(store: Store, data: Artifact, judge: Artifact, plan: Plan, views: Mappin
 
 def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:
     """(the prepared data, the teacher)"""
-    data = store.run(PREPARE, dataset=plan.dataset, **plan.sizes, seed=subseed(plan.seed, "split"))
+    data = store.run(PREPARE, dataset=plan.dataset, **plan.sizes, duplicates=plan.duplicates, seed=subseed(plan.seed, "split"))
     judge = store.run(PRETRAIN, data=data, model=plan.teacher, checkpoint=plan.checkpoint, loss=plan.teacher_loss,
                       training=plan.teacher_pretrain, precision=precise(store, data, plan.teacher, plan.teacher_pretrain),
                       epoch=["labelled"], seed=subseed(plan.seed, "teacher", 0), views_seed=subseed(plan.seed, "views", "teacher"),

@@ -78,6 +78,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         dataset=part(_dataset, config["dataset"]),
         sizes={name: config["dataset"][name] for name in SIZES},
         class_weights=part(checks.choice, "dataset.class_weights", config["dataset"]["class_weights"], ("none", "balanced")),
+        duplicates=part(checks.choice, "dataset.duplicates", config["dataset"]["duplicates"], ("warn", "drop", "error")),
         teacher=part(Component, teacher),
         checkpoint=part(_checkpoint, checkpoint),
         student=part(Component, config["student"]),
@@ -110,7 +111,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
 
 def _dataset(node: Mapping[str, Any]) -> Component:
     """The loader; its path arguments stay, and are known by the content of the files that the loader names."""
-    return Component({k: v for k, v in node.items() if k not in (*SIZES, "class_weights")})
+    return Component({k: v for k, v in node.items() if k not in (*SIZES, "class_weights", "duplicates")})
 
 
 def _training(node: str, config: Mapping[str, Any]) -> Component:

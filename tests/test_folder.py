@@ -16,10 +16,11 @@ from kdx.stages import PREPARE
 from kdx.store import Listener, Store
 from kdx.wiring import known
 
+SETTINGS = dict(layout="auto", image_size=8, fit="crop", background="white", range=None, max_pixels=89478485, on_error="stop")
+
 
 def folder(root, **more):
-    given = dict(unlabelled_root=None, layout="auto", image_size=8, on_error="stop")
-    return Folder(root=str(root), **(given | more))
+    return Folder(root=str(root), **({"unlabelled_root": None} | SETTINGS | more))
 
 
 def save(path, mode="RGB", size=(10, 12), seed=0, **options):
@@ -49,8 +50,7 @@ def agree(loader):
 
 def key(root, unlabelled=None, **more):
     """What a data set is known by in the store."""
-    spec = {"_target_": "kdx.data.folder.Folder", "root": str(root), "unlabelled_root": unlabelled and str(unlabelled), "layout": "auto",
-            "image_size": 8, "on_error": "stop", **more}  # fmt: skip
+    spec = {"_target_": "kdx.data.folder.Folder", "root": str(root), "unlabelled_root": unlabelled and str(unlabelled), **SETTINGS, **more}
     return Store(Path("store"), None, Listener()).key(PREPARE, {"dataset": known(Component(spec))})[0]
 
 
@@ -107,7 +107,7 @@ def test_grey_stays_one_channel_if_every_picture_is_grey(tmp_path):
     raw = agree(folder(tmp_path))
     assert raw.images.shape == (9, 1, 8, 8)
     assert (raw.images[1, 0] == np.array(Image.open(tmp_path / "cat" / "1.png"))).all()
-    assert (raw.images[2] == 2).all()  # 513 / 256
+    assert (raw.images[2] == 128).all()  # 513 of 1023, the largest number of ten bits
     assert (raw.images[raw.labels == 1][4, 0] == np.eye(8) * 255).all()
     save(tmp_path / "more" / "x.png", "RGB")
     raw = agree(folder(tmp_path, unlabelled_root=str(tmp_path / "more")))

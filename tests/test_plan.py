@@ -18,7 +18,7 @@ from kdx.commands.completion import complete
 from kdx.commands.plan import take_file
 from kdx.faults import Fault
 from kdx.locate import conf_dir
-from kdx.outlook import look_ahead
+from kdx.outlook import augmented, look_ahead
 from kdx.rehearse.bench import Rehearsed, enough
 from kdx.report import plan as words_of
 from kdx.run import perform
@@ -320,3 +320,13 @@ def test_large_data_are_stood_in_for_and_the_ratio_is_not_told(monkeypatch):
     student = next(e for e in found["stages"].values() if e["name"] == "student-train")
     assert student["seconds"] > 0 and "gradient_norms" not in student
     assert any(line.startswith("Time: at least about") for line in words_of.totals(found))
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    ([], "affine; they are not mirrored: augment=[flip_crop] asks for it"),
+    (["augment=[flip_crop,cutout]"], "flip_crop, cutout; some are mirrored, which is wrong where a mirrored picture is another thing"),
+    (["augment=[flip_crop]", "augment.flip_crop.flip=0"], "flip_crop; they are not mirrored"),
+])  # fmt: skip
+def test_pictures_of_a_folder_are_mirrored_only_where_that_is_asked_for(words, told):
+    training = wire(compose.check_words(["dataset=folder", "dataset.root=x", *words])).plan.student_train
+    assert augmented(training).startswith(f"augmentation of the student's pictures: {told}")

@@ -1,72 +1,189 @@
-"""Picture files read: what a header tells, and the pixels as `image_size` squares."""
+"""Picture files read: what a header tells, how bright the whole set is, and the pixels as `image_size` squares."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
+from kdx.data import deep
 from kdx.data.raw import check_int
-from kdx.faults import Fault
+from kdx.data.square import Square
+from kdx.faults import Fault, nearest
 
-GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+LOOKED_AT = 256
+"""Pictures of each depth whose values are looked at before any is scaled, evenly over the list."""
+PIXELS_LOOKED_AT = 1 << 28
+"""After so many no further picture is looked at."""
 
 Answer = TypeVar("Answer")
 
 
+class TooLarge(Exception):
+    """More pixels than `max_pixels`."""
+
+
 @dataclass(frozen=True)
 class Header:
-    """What the header of a picture tells. mode: how it keeps its pixels, as Pillow names it; size: width and height as stored."""
+    """What the header of a picture tells. grey: whether it has no colour; depth: as kdx.data.deep names it; size: width and height as
+    stored; frames: whether there are several, of which the first is read."""
 
-    mode: str
+    path: Path
+    grey: bool
+    depth: str
     size: tuple[int, int]
+    frames: bool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How all pictures of a data set are read: whether as one grey channel, and what becomes black and white at each depth beyond eight bits."""
+
+    headers: Sequence[Header]
+    grey: bool
+    spans: Mapping[str, deep.Span]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """images (N, C, S, S) uint8 of the pictures that decode, in order; good (M,) bool: which of all those are; beyond and odd: pictures with
+    values beyond black and white, and with values that are no numbers."""
+
+    images: np.ndarray
+    good: np.ndarray
+    beyond: tuple[Path, ...]
+    odd: tuple[Path, ...]
 
 
 class Decoder:
-    """Pictures of any size and format that Pillow reads, as `image_size` squares: the short side resized, then the centre cropped.
+    """Pictures of any size and format that Pillow reads, as squares of bytes (see kdx.data.square).
 
-    Transparency is dropped. on_error: "stop" makes a picture that does not decode a Fault that names it; "skip" leaves it out.
+    range: what becomes black and white in pictures of more than eight bits: [low, high], a number (from 0 to it), or None: found in the
+    pictures (kdx.data.deep.span_of); those of eight bits are taken as they are. max_pixels: a picture with more is refused before it is
+    decoded. on_error: "stop" makes a picture that is refused or does not decode a Fault that names it; "skip" leaves it out.
     """
 
-    def __init__(self, *, image_size: int, on_error: str):
-        self.size = check_int("image_size", image_size, 4, 4096)
+    def __init__(self, *, image_size: int, fit: str, background: Any, range: Any, max_pixels: int, on_error: str):
+        self.square = Square(image_size=image_size, fit=fit, background=background)
+        self.range = check_range(range)
+        self._most = check_int("max_pixels", max_pixels, 1, 2**31 - 1)
         if on_error not in ("stop", "skip"):
-            raise Fault(f"dataset.on_error must be 'stop' or 'skip'; given {on_error!r}")
+            raise Fault(f"dataset.on_error must be 'stop' or 'skip'; given {on_error!r}{nearest(str(on_error), ('stop', 'skip'))}")
         self._skip = on_error == "skip"
 
     def headers(self, paths: Sequence[Path], workers: int) -> list[Header | None]:
         """Of each picture, in order; None for those that cannot be opened and are skipped. Decodes nothing."""
-        answers = list(_map(_header, paths, workers))
-        self._refuse(paths, answers)
+        with _limited(self._most):
+            answers = list(_map(_header, paths, workers))
+            self._refuse(paths, answers)
         return [answer if isinstance(answer, Header) else None for answer in answers]
 
-    def decode(self, paths: Sequence[Path], grey: bool, workers: int) -> tuple[np.ndarray, np.ndarray]:
-        """(N, C, S, S) uint8 of the pictures that decode, in order, and (len(paths),) bool: which those are."""
-        images = np.empty((len(paths), 1 if grey else 3, self.size, self.size), np.uint8)
+    def reading(self, headers: Sequence[Header], workers: int) -> Reading:
+        """headers: of all pictures of the data set. Decodes some of those of more than eight bits."""
+        spans = {}
+        for depth in sorted({header.depth for header in headers} - {deep.EIGHT}):
+            if self.range:
+                spans[depth] = deep.Span(*self.range)
+                continue
+            with _limited(self._most):
+                spans[depth] = deep.span_of(depth, _map(_bounds, some([header for header in headers if header.depth == depth]), workers))
+        return Reading(headers, are_grey(headers), spans)
+
+    def decode(self, paths: Sequence[Path], reading: Reading, workers: int) -> Decoded:
+        images = np.empty((len(paths), 1 if reading.grey else 3, self.square.size, self.square.size), np.uint8)
+        beyond, odd = np.zeros(len(paths), bool), np.zeros(len(paths), bool)
+        spans = {header.path: reading.spans[header.depth] for header in reading.headers if header.depth != deep.EIGHT}
 
         def fill(i: int) -> Exception | None:
             try:
-                images[i] = _square(paths[i], self.size, grey)
+                if paths[i] in spans:
+                    images[i], beyond[i], odd[i] = self.square.of_values(paths[i], reading.grey, spans[paths[i]])
+                else:
+                    images[i] = self.square.of_bytes(paths[i], reading.grey)
             except Exception as error:  # Pillow raises many kinds for a damaged file
-                return error
+                return _told(error)
             return None
 
-        answers = list(_map(fill, range(len(paths)), workers))
-        self._refuse(paths, answers)
+        with _limited(self._most):
+            answers = list(_map(fill, range(len(paths)), workers))
+            self._refuse(paths, answers)
         good = np.array([answer is None for answer in answers], bool)
-        return images if good.all() else images[good], good
+        those = [tuple(paths[i] for i in np.flatnonzero(which & good)) for which in (beyond, odd)]
+        return Decoded(images if good.all() else images[good], good, *those)
 
     def _refuse(self, paths: Sequence[Path], answers: Sequence[object]) -> None:
         bad = [(path, answer) for path, answer in zip(paths, answers, strict=True) if isinstance(answer, Exception)]
-        if bad and not self._skip:
-            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-            raise Fault(f"the picture '{bad[0][0]}'{more} does not decode: {bad[0][1]}; remove it, or set dataset.on_error=skip")
-        if len(bad) == len(paths):
-            raise Fault(f"not one of {len(bad)} pictures decodes; the first is '{bad[0][0]}': {bad[0][1]}")
+        if not bad or (self._skip and len(bad) < len(paths)):
+            return
+        path, error = bad[0]
+        large = isinstance(error, TooLarge)
+        why = self._too_many(path) if large else str(error)
+        if self._skip:
+            raise Fault(f"not one of {len(bad)} pictures decodes; the first is '{path}': {why}")
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        what, instead = ("is too large", "raise that, make it smaller,") if large else ("does not decode", "remove it,")
+        raise Fault(f"the picture '{path}'{more} {what}: {why}; {instead} or set dataset.on_error=skip")
+
+    def _too_many(self, path: Path) -> str:
+        """Called inside `_limited`."""
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = None
+        with Image.open(path) as picture:
+            wide, high = picture.size
+        if wide * high <= self._most:  # the header promised less than there is
+            return f"it has more pixels than the {self._most:,} that dataset.max_pixels allows"
+        return f"it has {wide:,} x {high:,} = {wide * high:,} pixels, and dataset.max_pixels allows {self._most:,}"
+
+
+def check_range(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    ends = list(value) if isinstance(value, list | tuple) else [0, value]
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e30 for v in ends)
+    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
+        raise Fault(f"dataset.range must be [low,high] with low < high, a number above 0 (black is 0 then), or null; given {value!r}")
+    return float(ends[0]), float(ends[1])
+
+
+def are_grey(headers: Sequence[Header]) -> bool:
+    """Whether every picture is, so that one channel is enough."""
+    return all(header.grey for header in headers)
+
+
+def some(headers: Sequence[Header]) -> list[Path]:
+    """At most LOOKED_AT of them, evenly over the list, with about PIXELS_LOOKED_AT pixels at most."""
+    found, pixels = [], 0
+    for i in np.unique(np.linspace(0, len(headers) - 1, min(LOOKED_AT, len(headers))).astype(int)):
+        if pixels >= PIXELS_LOOKED_AT:
+            break
+        found.append(headers[i].path)
+        pixels += headers[i].size[0] * headers[i].size[1]
+    return found
+
+
+@contextmanager
+def _limited(most: int) -> Iterator[None]:
+    """Pillow's own limit set: larger pictures are errors, and of nothing else is warned. It holds for the whole process, so it is entered before
+    threads begin and left after they end."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = most
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _map(function: Callable[[object], Answer], items: Sequence[object], workers: int) -> Iterator[Answer]:
@@ -77,6 +194,12 @@ def _map(function: Callable[[object], Answer], items: Sequence[object], workers:
         yield from pool.map(function, items)
 
 
+def _told(error: Exception) -> Exception:
+    from PIL import Image
+
+    return TooLarge() if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError) else error
+
+
 def _header(path: Path) -> Header | Exception:
     """Or why the picture cannot be opened."""
     from PIL import Image
@@ -85,25 +208,16 @@ def _header(path: Path) -> Header | Exception:
         if not path.is_file():
             raise OSError("it is no file")
         with Image.open(path) as picture:
-            return Header(picture.mode, picture.size)
+            grey = picture.mode in GREY or deep.raw_mode(picture).startswith("LA;16")
+            frames = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))  # MPO: a photograph and its preview
+            return Header(path, grey, deep.depth_of(picture), picture.size, frames)
     except Exception as error:  # Pillow raises many kinds for a damaged file
-        return error
+        return _told(error)
 
 
-def _square(path: Path, size: int, grey: bool) -> np.ndarray:
-    """(C, size, size) uint8"""
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as picture:
-        if picture.format == "JPEG":
-            picture.draft(None, (2 * size, 2 * size))  # decodes at a half, quarter or eighth where that is still twice what is needed
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I"):  # sixteen bits: keep the upper eight
-            picture = Image.fromarray(np.clip(np.asarray(picture).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
-        picture = picture.convert("L" if grey else "RGB")
-    scale = size / min(picture.size)
-    wide, high = (max(size, round(side * scale)) for side in picture.size)
-    left, top = (wide - size) // 2, (high - size) // 2
-    picture = picture.resize((wide, high), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-    pixels = np.asarray(picture)
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)
+def _bounds(path: Path) -> tuple[float, float] | None:
+    """Of the values of a picture of more than eight bits; None where it does not decode, which `decode` tells."""
+    try:
+        return deep.bounds(deep.read(path)[0])
+    except Exception:  # Pillow raises many kinds for a damaged file
+        return None

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kdx.data.decode import GREY, Decoder
+from kdx.data import findings
+from kdx.data.decode import Decoder, Header, are_grey
 from kdx.data.layout import Layout, Listing, lay_out
 from kdx.data.raw import Description, Raw, check_path, per_class
-from kdx.data.walk import readable
+from kdx.data.walk import inside, readable
 from kdx.faults import Fault, nearest
 
 LAYOUTS = ("auto", "classes")
@@ -19,32 +21,32 @@ LAYOUTS = ("auto", "classes")
 
 @dataclass(frozen=True)
 class _Scan:
-    """What the headers tell. parts: less the pictures that cannot be opened, which are `unread`; sizes: (N, 2), width and height of the others."""
+    """parts: less the pictures that cannot be opened, which are `unread`; headers: of all in them."""
 
     layout: Layout
     parts: Mapping[str, Listing]
-    grey: bool
-    sizes: np.ndarray
+    headers: tuple[Header, ...]
     unread: tuple[str, ...]
 
 
 class Folder:
-    """Pictures of any size and format that Pillow reads, as `image_size` squares: the short side resized, then the centre cropped.
+    """Pictures of any size and format that Pillow reads, as `image_size` squares of bytes.
 
     root: holds one folder for each class (pictures may lie deeper inside it), or parts that do: `train/` with any of `val/` and `test/`,
     called so or alike (`kdx.data.layout`). layout: "auto", or "classes": every folder in root is a class, whatever it is called.
     unlabelled_root: None, or a folder of pictures without classes, nested as you like; it may lie inside root. Hidden files are ignored.
-    The pictures have one channel if every one of them is grey, else three; transparency is dropped.
-    on_error: "stop" makes a picture that does not decode a Fault that names it; "skip" leaves it out and lists it in `Raw.skipped`.
+    The pictures have one channel if every one of them is grey, else three. image_size, fit, background: see kdx.data.square. range, max_pixels,
+    on_error: see kdx.data.decode; what is skipped is listed in `Raw.skipped`.
     """
 
-    def __init__(self, *, root: str, unlabelled_root: str | None, layout: str, image_size: int, on_error: str):
+    def __init__(self, *, root: str, unlabelled_root: str | None, layout: str, image_size: int, fit: str, background: Any, range: Any, max_pixels: int,
+                 on_error: str):  # fmt: skip
         self._root = check_path("root", root)
         self._unlabelled = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
         if layout not in LAYOUTS:
             raise Fault(f"dataset.layout must be 'auto' or 'classes'; given {layout!r}{nearest(str(layout), LAYOUTS)}")
         self._layout = layout
-        self._decoder = Decoder(image_size=image_size, on_error=on_error)
+        self._decoder = Decoder(image_size=image_size, fit=fit, background=background, range=range, max_pixels=max_pixels, on_error=on_error)
 
     def files(self) -> dict[str, list[tuple[str, Path]]]:
         """Part -> (name, path) of each picture: what is read, and nothing else."""
@@ -61,7 +63,7 @@ class Folder:
         rows = {role: len(part.paths) for role, part in scan.parts.items()}
         classes = scan.layout.classes
         return Description(
-            (1 if scan.grey else 3, self._decoder.size, self._decoder.size),
+            (1 if are_grey(scan.headers) else 3, self._decoder.square.size, self._decoder.square.size),
             classes,
             rows["train"],
             per_class(np.array(scan.parts["train"].labels, np.int64), len(classes)),
@@ -74,21 +76,29 @@ class Folder:
     def load(self, *, workers: int = 0) -> Raw:
         """workers: threads that decode, 0 for none; the result is the same for any number."""
         scan = self._scan(workers)
-        skipped = list(scan.unread)
+        reading = self._decoder.reading(scan.headers, workers)
+        skipped, names, made = list(scan.unread), {}, []
 
         def decode(role: str) -> tuple[np.ndarray | None, np.ndarray | None]:
             if role not in scan.parts:
                 return None, None
             part = scan.parts[role]
-            images, good = self._decoder.decode(part.paths, scan.grey, workers)
-            skipped.extend(readable(path) for path, fine in zip(part.paths, good, strict=True) if not fine)
-            return images, np.array(part.labels, np.int64)[good]
+            made.append(self._decoder.decode(part.paths, reading, workers))
+            skipped.extend(readable(path) for path, fine in zip(part.paths, made[-1].good, strict=True) if not fine)
+            names[role] = [self._name(path) for path, fine in zip(part.paths, made[-1].good, strict=True) if fine]
+            return made[-1].images, np.array(part.labels, np.int64)[made[-1].good]
 
         images, labels = decode("train")
         self._none_lost(scan.layout, labels)
         (test_images, test_labels), (pool_images, _), (validation_images, validation_labels) = map(decode, ("test", "unlabelled", "validation"))
+        notes = (*((text, "info") for text in scan.layout.notes), *findings.of_files(self._decoder, reading, made, self._name))
+        sizes = np.array([header.size for header in scan.headers], np.int64).reshape(-1, 2)
         return Raw(images, labels, scan.layout.classes, test_images, test_labels, pool_images, tuple(skipped), validation_images, validation_labels,
-                   scan.layout.notes, scan.sizes)  # fmt: skip
+                   notes, sizes, names, findings.told(reading))  # fmt: skip
+
+    def _name(self, path: Path) -> str:
+        """What a picture is called: its path inside root, or the whole one."""
+        return inside(path, self._root) if path.is_relative_to(self._root) else readable(path)
 
     def _lay_out(self) -> Layout:
         self.fetch()
@@ -96,15 +106,14 @@ class Folder:
 
     def _scan(self, workers: int) -> _Scan:
         layout = self._lay_out()
-        parts, modes, sizes, unread = {}, set(), [], []
+        parts, opened, unread = {}, [], []
         for role, part in layout.parts.items():
             headers = self._decoder.headers(part.paths, workers)
             unread += [readable(path) for path, header in zip(part.paths, headers, strict=True) if header is None]
-            modes |= {header.mode for header in headers if header}
-            sizes += [header.size for header in headers if header]
+            opened += [header for header in headers if header]
             parts[role] = part.only([i for i, header in enumerate(headers) if header])
         self._none_lost(layout, np.array(parts["train"].labels, np.int64))
-        return _Scan(layout, parts, modes <= set(GREY), np.array(sizes, np.int64).reshape(-1, 2), tuple(unread))
+        return _Scan(layout, parts, tuple(opened), tuple(unread))
 
     def _none_lost(self, layout: Layout, labels: np.ndarray) -> None:
         """A Fault where a class has pictures, and none of them can be read. labels: of those that can."""

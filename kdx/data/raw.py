@@ -6,13 +6,22 @@ import contextlib
 import gzip
 import socket
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from kdx.faults import Fault
+
+PARTS = {"train": ("images", "labels"), "validation": ("validation_images", "validation_labels"), "test": ("test_images", "test_labels"),
+         "unlabelled": ("pool_images", None)}  # fmt: skip
+"""What a data set may ship -> its pictures and its labels in `Raw`."""
+Note = tuple[str, str]
+"""(what the user should know, "info" or "warning")"""
+RARE = 0.01
+"""What is odd about fewer than this share of some pictures is told quietly: it moves an accuracy by less than a point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +30,9 @@ class Raw:
 
     images (N, C, H, W) uint8 and labels (N,) int64 are its train part; test_* and validation_* such parts that it ships, if any;
     pool_images (P, C, H, W) uint8 the pictures that it ships without labels, if any. An array may be a memory map or a view.
-    skipped: files that were left out because they do not decode. notes: what the user should know of how the set was found.
-    sizes: (M, 2), width and height of the files as stored, where they differ.
+    skipped: files that were left out because they do not decode. notes: what the user should know of how the set was found
+    and read. sizes: (M, 2), width and height of the files as stored, where they differ. names: what the rows of a part are called, where they
+    have names. files: what data.json tells of the files, as JSON.
     """
 
     images: np.ndarray
@@ -34,8 +44,25 @@ class Raw:
     skipped: tuple[str, ...] = ()
     validation_images: np.ndarray | None = None
     validation_labels: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     sizes: np.ndarray | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+    def part(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Pictures and labels of a part, None where there are none."""
+        images, labels = PARTS[name]
+        return getattr(self, images), getattr(self, labels) if labels else None
+
+    def only(self, rows: Mapping[str, np.ndarray]) -> Raw:
+        """With these rows of some parts, and all of the others."""
+        fewer = {field: array[rows[part]] for part in rows for field, array in zip(PARTS[part], self.part(part), strict=True) if array is not None}
+        names = {part: [known[i] for i in rows[part]] if part in rows else known for part, known in self.names.items()}
+        return replace(self, **fewer, names=names)
+
+    def name(self, part: str, row: int) -> str:
+        """What a row is called."""
+        return self.names[part][row] if part in self.names else f"row {row} of the {part} part"
 
 
 @dataclass(frozen=True)
@@ -122,6 +149,16 @@ def per_class(labels: np.ndarray, classes: int) -> tuple[int, ...]:
 def to_bytes(values: np.ndarray) -> np.ndarray:
     """Brightness in [0, 255] of any real type -> uint8, rounded"""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 picture", "1,234 pictures" """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 NOT_TRIED = ", or dataset.download=true where there is a network"

@@ -8,16 +8,26 @@ from typing import Any
 import numpy as np
 
 from kdx.component import Component
-from kdx.data.raw import Raw, per_class
-from kdx.data.splits import split
+from kdx.data import copies, findings
+from kdx.data.raw import Raw, few, per_class
+from kdx.data.splits import Rows, split
+from kdx.faults import Fault
 from kdx.runtime import Runtime
 from kdx.store import Work
 
+FLOOR = 1e-3
+"""The least standard deviation that pictures are divided by, of the way from black to white."""
 
-def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> None:
+
+def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unlabelled: Any, validation: Any, test: Any, duplicates: str,
+        seed: int) -> None:  # fmt: skip
     """Files: <split>.images.npy (N, C, H, W) uint8, <split>.labels.npy (N,) int64 for all but the pool, truth.npy (N,) for the pool
-    (-1 where nobody knows), data.json (shape, classes, mean, std, counts, sizes of the files)."""
+    (-1 where nobody knows), data.json (shape, classes, mean, std, counts, sizes of the files, and what was found odd about the pictures).
+
+    duplicates: of equal pictures "warn", "drop" the copies (kdx.data.copies), or make them an "error".
+    """
     raw = dataset.build().load(workers=runtime.workers)
+    raw, left_out = copies.drop(raw) if duplicates == "drop" else (raw, {})
     pool = raw.pool_images
     rows = split(raw.labels, pool=0 if pool is None else len(pool), has_test=raw.test_images is not None,
                  labelled=labelled, unlabelled=unlabelled, validation=validation if raw.validation_images is None else None, test=test, seed=seed)  # fmt: skip
@@ -42,8 +52,9 @@ def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unla
     mean, std = channel_statistics([pictures["labelled"], pictures["unlabelled"]])
     counts = {name: len(pictures[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(summary(raw, counts))
-    for note in raw.notes:
-        work.note(note)
+    about = look(work, raw, rows, pictures, labels | {"unlabelled": truth}, duplicates, left_out)
+    for text, level in findings.floored(std, FLOOR):
+        work.note(text, level)
     for name in ("validation", "test"):
         if lacking := [c for c, rows in zip(raw.classes, per_class(labels[name], len(raw.classes)), strict=True) if not rows and counts[name]]:
             work.note(f"no {name} picture shows {len(lacking)} of the {len(raw.classes)} classes ({first(lacking)}): its figures say nothing of them")
@@ -56,7 +67,7 @@ def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unla
     work.write_json("data.json", {
         "dataset": dataset.target.rpartition(".")[2], "shape": list(raw.images.shape[1:]), "classes": list(raw.classes),
         "mean": mean, "std": std, "counts": {name: len(images) for name, images in pictures.items()}, "skipped": list(raw.skipped),
-        **({"sizes": sizes(raw.sizes)} if raw.sizes is not None and len(raw.sizes) else {}),
+        **({"sizes": sizes(raw.sizes)} if raw.sizes is not None and len(raw.sizes) else {}), **about,
     })  # fmt: skip
 
 
@@ -84,6 +95,30 @@ def first(names: Sequence[str]) -> str:
     return ", ".join(map(str, names[:10])) + (" and more" if len(names) > 10 else "")
 
 
+def look(work: Work, raw: Raw, rows: Rows, pictures: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], duplicates: str,
+         left_out: Mapping[str, Sequence[str]]) -> dict[str, Any]:  # fmt: skip
+    """Notes what the user should know of the pictures, and returns it for data.json. pictures, labels: of the splits. left_out: names of the
+    copies that were dropped, by part."""
+
+    def name(split: str, row: int) -> str:
+        if split == "unlabelled":
+            hidden = len(rows.unlabelled)
+            return raw.name("train", rows.unlabelled[row]) if row < hidden else raw.name("unlabelled", rows.pool[row - hidden])
+        if split in ("validation", "test") and raw.part(split)[0] is not None:
+            return raw.name(split, row)
+        return raw.name("train", vars(rows)[split][row])
+
+    same, found = copies.find(pictures, labels, raw.classes, name)
+    if same and duplicates == "error":
+        raise Fault("; ".join(text for text, _ in same) + ": take the copies out, or set dataset.duplicates=drop, which does, or dataset.duplicates=warn")
+    dull, flat = findings.flat(pictures, name)
+    dropped = [(f"copies of other pictures left out of the {part} part: {len(names):,} ({few(names)})", "info") for part, names in left_out.items() if names]
+    for text, level in (*raw.notes, *dropped, *same, *dull):
+        work.note(text, level)
+    gone = {"dropped": {part: len(names) for part, names in left_out.items()}} if left_out else {}
+    return {"duplicates": {**found, **gone}, "flat": flat, **({"files": dict(raw.files)} if raw.files else {})}
+
+
 def channel_statistics(parts: list[np.ndarray]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel in units of [0, 1], over the pictures that training may see: no validation, no test."""
     total, squares, count = 0.0, 0.0, 0
@@ -93,5 +128,5 @@ def channel_statistics(parts: list[np.ndarray]) -> tuple[list[float], list[float
             total, squares = total + block.sum((0, 2, 3)), squares + (block**2).sum((0, 2, 3))
             count += block.shape[0] * block.shape[2] * block.shape[3]
     mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
+    std = np.sqrt(np.maximum(squares / count - mean**2, FLOOR**2))
     return mean.round(6).tolist(), std.round(6).tolist()

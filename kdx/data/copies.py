@@ -1,0 +1,123 @@
+"""Equal pictures: in several splits, in several classes, several times in one. Numpy only.
+
+Two pictures are equal where the arrays that networks would see are, byte for byte, so a PNG and its BMP copy are too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kdx.data.raw import RARE, Note, Raw, counted, few
+
+PRECEDENCE = ("test", "validation", "train", "unlabelled")
+"""A picture in several parts stays in the first of them."""
+
+
+def identify(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """part -> (N, ...) pictures to part -> (N,) int64, the same number where two pictures are equal, in whichever part."""
+    digests = {
+        part: np.array([int.from_bytes(hashlib.blake2b(np.ascontiguousarray(row), digest_size=8).digest()) for row in images], np.uint64)
+        for part, images in parts.items()
+    }
+    whole = np.concatenate(list(digests.values()))
+    numbers = np.unique(whole, return_inverse=True)[1].astype(np.int64)
+    ends = np.cumsum([len(found) for found in digests.values()])[:-1]
+    return dict(zip(digests, np.split(numbers, ends), strict=True))
+
+
+def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
+    """(the data set with every picture once, names of the rows left out of each part).
+
+    What is tested with keeps its pictures, and training loses the copies: one of the test part leaves train and pool, one of train leaves the
+    pool. A picture under two classes of a part is left out altogether, as nothing tells which class is right.
+    """
+    numbers = identify({part: images for part in PRECEDENCE if (images := raw.part(part)[0]) is not None})
+    taken = np.empty(0, np.int64)
+    kept, left_out = {}, {}
+    for part, ids in numbers.items():
+        labels = raw.part(part)[1]
+        first = np.zeros(len(ids), bool)
+        first[np.unique(ids, return_index=True)[1]] = True
+        torn = taken[:0] if labels is None else several_classes(ids, labels)
+        keep = first & ~np.isin(ids, taken) & ~np.isin(ids, torn)
+        kept[part], left_out[part] = np.flatnonzero(keep), [raw.name(part, int(row)) for row in np.flatnonzero(~keep)]
+        taken = np.union1d(taken, ids)
+    return raw.only({part: rows for part, rows in kept.items() if left_out[part]}), left_out
+
+
+def several_classes(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The numbers that stand under two labels or more, in the order in which they come."""
+    pairs = np.unique(np.stack([ids, labels], 1), axis=0)
+    numbers, times = np.unique(pairs[:, 0], return_counts=True)
+    known, firsts = np.unique(ids, return_index=True)
+    found = numbers[times > 1]
+    return found[np.argsort(firsts[np.searchsorted(known, found)])]
+
+
+def find(
+    parts: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], classes: Sequence[str], name: Callable[[str, int], str]
+) -> tuple[list[Note], dict[str, Any]]:
+    """(what there is to say of copies, the same as JSON). parts: "labelled", "unlabelled", "validation" and "test" -> (N, ...) pictures.
+    labels: (N,) of each, -1 where nobody knows. name: what row i of a part is called."""
+    ids = identify(parts)
+    notes: list[Note] = []
+
+    def shared(here: str, there: Sequence[str], what: str) -> int:
+        """Rows of one split that others hold too."""
+        rows = np.flatnonzero(np.isin(ids[here], np.concatenate([ids[part] for part in there])))
+        if len(rows):
+            pairs = [f"{name(here, i)} = {name(*_first(ids, there, ids[here][i]))}" for i in rows.tolist()]
+            quiet = here == "unlabelled" or len(rows) < RARE * len(ids[here])
+            notes.append((f"{len(rows):,} of {len(ids[here]):,} {here} pictures are {what} ({few(pairs)})", "info" if quiet else "warning"))
+        return len(rows)
+
+    found: dict[str, Any] = {
+        "test_in_training": shared("test", ("labelled", "unlabelled"), "also trained on, so that the test accuracy is none of new pictures"),
+        "validation_in_training": shared("validation", ("labelled", "unlabelled"), "also trained on, so that choosing by validation misleads"),
+        "test_in_validation": shared("test", ("validation",), "in validation too, by which weights are chosen"),
+        "pool_in_labelled": shared("unlabelled", ("labelled",), "labelled too"),
+    }
+    found["in_several_classes"] = _torn(ids, labels, classes, name, notes)
+    found["copies"] = {part: _again(part, numbers, name, notes) for part, numbers in ids.items()}
+    return notes, found
+
+
+def _first(ids: Mapping[str, np.ndarray], parts: Sequence[str], number: int) -> tuple[str, int]:
+    """The split and the row where a picture is found first."""
+    return next((part, int(rows[0])) for part in parts if len(rows := np.flatnonzero(ids[part] == number)))
+
+
+def _torn(ids: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], classes: Sequence[str], name: Callable[[str, int], str],
+          notes: list[Note]) -> int:  # fmt: skip
+    """Pictures that stand under two classes or more."""
+    rows = [(part, i) for part in ids for i in np.flatnonzero(labels[part] >= 0).tolist()]
+    numbers = np.array([ids[part][i] for part, i in rows], np.int64)
+    truth = np.array([labels[part][i] for part, i in rows], np.int64)
+    torn = several_classes(numbers, truth)
+    examples = []
+    for number in torn[:3]:
+        those = np.flatnonzero(numbers == number)
+        those = those[np.unique(truth[those], return_index=True)[1]]
+        examples.append(" = ".join(f"{name(*rows[i])} ({classes[truth[i]]})" for i in those))
+    if len(torn):
+        more = f" and {len(torn) - 3:,} more" if len(torn) > 3 else ""
+        level = "warning" if np.isin(numbers, torn).sum() >= RARE * len(rows) else "info"
+        notes.append((f"{counted(len(torn), 'picture')} in two classes or more ({', '.join(examples)}{more})", level))
+    return len(torn)
+
+
+def _again(part: str, ids: np.ndarray, name: Callable[[str, int], str], notes: list[Note]) -> int:
+    """Rows of a split that are copies of an earlier one."""
+    numbers, firsts, times = np.unique(ids, return_index=True, return_counts=True)
+    copies = len(ids) - len(numbers)
+    if copies:
+        most = times.max()
+        row = int(firsts[times == most].min())
+        level = "warning" if copies >= RARE * len(ids) else "info"
+        notes.append((f"{copies:,} of {len(ids):,} {part} pictures are copies of others there, one of them {most} times "
+                      f"({name(part, row)})", level))  # fmt: skip
+    return copies

@@ -1,0 +1,121 @@
+"""Pictures of more than eight bits: their values read whole, and which of them become black and white."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EIGHT, SIXTEEN, THIRTY_TWO, FLOAT = "8-bit", "16-bit", "32-bit", "float"
+WIDE = re.compile(r"(LA|RGB|RGBX|RGBA);16([BLN])")
+"""How a file keeps several channels of sixteen bits, in Pillow's words. Pillow itself hands over the upper eight bits of them."""
+UNSIGNED = ("I;32", "I;32N", "I;32B")
+
+
+@dataclass(frozen=True)
+class Span:
+    """low becomes black and high white. found: the least and the largest value seen; None where nothing was looked at."""
+
+    low: float
+    high: float
+    found: tuple[float, float] | None = None
+
+
+def raw_mode(picture: Any) -> str:
+    """How the file keeps its pixels, of an opened picture; "" where Pillow does not say."""
+    args = picture.tile[0][3] if picture.tile else ""
+    args = args[0] if isinstance(args, tuple) and args else args
+    return args if isinstance(args, str) else ""
+
+
+def depth_of(picture: Any) -> str:
+    """Of an opened picture, by its header."""
+    if picture.mode == "F":
+        return FLOAT
+    if picture.mode == "I":
+        return THIRTY_TWO
+    return SIXTEEN if picture.mode.startswith("I;16") or WIDE.fullmatch(raw_mode(picture)) else EIGHT
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """(H, W, C) numbers as the file has them, C 1 or 3, and (H, W) float32 opacity in [0, 1], None where all is opaque."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as picture:
+        raw, mode, key = raw_mode(picture), picture.mode, picture.info.get("transparency")
+        wide = WIDE.fullmatch(raw)
+        if not wide:
+            values = np.asarray(ImageOps.exif_transpose(picture))
+            if mode == "I" and raw in UNSIGNED and picture.format == "TIFF":
+                values = values.view(np.uint32)  # Pillow has no such mode
+            values = values[..., None]
+    if wide:
+        values = _wide(path, mode, *wide.groups())
+    opaque = None
+    if key is not None:
+        opaque = (values != np.asarray(key)).any(-1).astype(np.float32)
+    elif values.shape[-1] in (2, 4):
+        opaque, values = values[..., -1].astype(np.float32) / 65535, values[..., :-1]
+    return values, opaque
+
+
+def _wide(path: Path, mode: str, channels: str, order: str) -> np.ndarray:
+    """(H, W, channels) uint16, read twice, with the bytes once in the order that they have and once in the other: Pillow keeps one of each two."""
+    if channels == "LA":  # there is no other order for these, but four bytes a pixel are what RGBA has
+        return np.ascontiguousarray(_read_as(path, "RGBA", "RGBA")).view(">u2")
+    little = order == "L" or (order == "N" and sys.byteorder == "little")
+    upper, lower = _read_as(path, mode, f"{channels};16{order}"), _read_as(path, mode, f"{channels};16{'B' if little else 'L'}")
+    return upper.astype(np.uint16) << 8 | lower
+
+
+def _read_as(path: Path, mode: str, raw: str) -> np.ndarray:
+    """(H, W, C) uint8"""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as picture:
+        picture._mode = mode
+        picture.tile = [(*tile[:3], (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw) for tile in picture.tile]
+        return np.asarray(ImageOps.exif_transpose(picture))
+
+
+def bounds(values: np.ndarray) -> tuple[float, float] | None:
+    """The least and the largest of those that are numbers."""
+    numbers = values if np.isfinite(values).all() else values[np.isfinite(values)]
+    return (float(numbers.min()), float(numbers.max())) if numbers.size else None
+
+
+def span_of(depth: str, seen: Iterable[tuple[float, float] | None]) -> Span:
+    """From the bounds of some pictures of one depth.
+
+    Whole numbers: from 0 to the largest that as many bits hold as the largest one found needs, so that one bright pixel more or less does
+    not move it (4012 -> 4095). Numbers with a fraction: [0, 1] where all lie in it, else to the largest found. Below zero: from the least found.
+    """
+    known = [found for found in seen if found]
+    if not known:
+        return Span(0.0, 1.0)
+    least, most = min(low for low, _ in known), max(high for _, high in known)
+    low = min(least, 0.0)
+    if low < 0:
+        high = most if most > low else 0.0
+    elif depth == FLOAT:
+        high = max(most, 1.0)
+    else:
+        high = float(2 ** max(1, int(most).bit_length()) - 1)
+    return Span(low, high, (least, most))
+
+
+def scaled(values: np.ndarray, span: Span) -> tuple[np.ndarray, bool, bool]:
+    """(float32 in [0, 255] with low at 0 and high at 255, whether some lay beyond, whether some are no numbers, which become black)"""
+    found = bounds(values)
+    beyond = found is not None and (found[0] < span.low or found[1] > span.high)
+    numbers = np.isfinite(values)
+    odd = not numbers.all()
+    if odd:
+        values = np.where(numbers, values, np.float32(span.low))
+    with np.errstate(over="ignore"):
+        return np.clip((values.astype(np.float32) - np.float32(span.low)) * np.float32(255 / (span.high - span.low)), 0, 255), beyond, odd

@@ -1,0 +1,88 @@
+"""What the user should know of their pictures, in sentences: how they were read, and what can hardly be seen in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdx.data.decode import Decoded, Decoder, Reading
+from kdx.data.deep import Span
+from kdx.data.raw import RARE, Note, counted, few
+
+FLAT = 8
+"""A picture whose brightest and darkest value are fewer levels apart, of 256, is called almost constant."""
+BLOCK = 4096
+
+
+def of_files(decoder: Decoder, reading: Reading, decoded: Sequence[Decoded], name: Callable[[Path], str]) -> Iterator[Note]:
+    """How picture files were read. name: what a picture is called."""
+    yield from _depths(reading, decoder.range is not None)
+    for key, what in (("beyond", "values beyond that, which become black or white: dataset.range=[LOW,HIGH] sets other ends"),
+                      ("odd", "values that are no numbers (NaN or infinite), which become black")):  # fmt: skip
+        paths = [path for part in decoded for path in getattr(part, key)]
+        if paths:
+            yield f"{counted(len(paths), 'picture')} with {what} ({few([name(path) for path in paths])})", "warning"
+    frames = [name(header.path) for header in reading.headers if header.frames]
+    if frames:
+        yield f"{counted(len(frames), 'picture')} of several frames, of which the first is read ({few(frames)})", "info"
+    long = [name(header.path) for header in reading.headers if min(header.size) * 2 < max(header.size)]
+    if long and decoder.square.fit == "crop":
+        level = "warning" if len(long) >= RARE * len(reading.headers) else "info"
+        yield (f"cropping throws away more than half of each of {len(long):,} of {len(reading.headers):,} pictures, which are more than twice as long as "
+               f"wide ({few(long)}): dataset.fit=pad or dataset.fit=squeeze keeps all of them", level)  # fmt: skip
+
+
+def _depths(reading: Reading, given: bool) -> Iterator[Note]:
+    """given: whether dataset.range is."""
+    depths = Counter(header.depth for header in reading.headers)
+    for depth, span in reading.spans.items():
+        how = "as dataset.range has it" if given else "dataset.range=[LOW,HIGH] sets other ends"
+        yield f"{counted(depths[depth], f'{depth} picture')}{_values(span)}: {span.low:.9g} to {span.high:.9g} becomes black to white ({how})", "info"
+    if len(depths) > 1:
+        parts = ", ".join(f"{number:,} {depth}" for depth, number in sorted(depths.items()))
+        yield (f"pictures of several depths ({parts}), each with a black and a white of its own: a class or a split with a depth of its own can be told "
+               "by that alone", "warning")  # fmt: skip
+    if given and not reading.spans:
+        yield "dataset.range is for pictures of more than eight bits, and there are none: it has no effect", "warning"
+
+
+def _values(span: Span) -> str:
+    if span.found is None:
+        return ""
+    least, most = span.found
+    return f" with values up to {most:.9g}" if span.low == 0 else f" with values from {least:.9g} to {most:.9g}"
+
+
+def told(reading: Reading) -> dict[str, Any]:
+    """How many pictures there are of each depth, and of those beyond eight bits what becomes black and white."""
+    return {"depths": dict(sorted(Counter(header.depth for header in reading.headers).items())),
+            "range": {depth: [span.low, span.high] for depth, span in reading.spans.items()}}  # fmt: skip
+
+
+def flat(parts: Mapping[str, np.ndarray], name: Callable[[str, int], str]) -> tuple[list[Note], dict[str, int]]:
+    """(notes, {"constant": pictures of one value, "almost": others of less than FLAT levels}). parts: (N, C, H, W) uint8 each, by name."""
+    constant, almost = [], []
+    for part, images in parts.items():
+        for start in range(0, len(images), BLOCK):
+            block = images[start : start + BLOCK].reshape(len(images[start : start + BLOCK]), images.shape[1], -1)
+            apart = (block.max(2).astype(np.int64) - block.min(2)).max(1)  # of the channel that varies most: a red square is as constant as a grey one
+            constant += [(part, start + int(i)) for i in np.flatnonzero(apart == 0)]
+            almost += [(part, start + int(i)) for i in np.flatnonzero((apart > 0) & (apart < FLAT))]
+    whole = sum(len(images) for images in parts.values())
+    notes = [(f"{len(rows):,} of {whole:,} pictures {what} ({few([name(*row) for row in rows])}): there is {nothing} to learn from in them", "warning")
+             for rows, what, nothing in ((constant, "are constant, one colour all over", "nothing but that colour"),
+                                         (almost, f"are almost constant, darkest and brightest less than {FLAT} of 256 levels apart", "hardly anything"))
+             if rows]  # fmt: skip
+    return notes, {"constant": len(constant), "almost": len(almost)}
+
+
+def floored(std: Sequence[float], floor: float) -> Iterator[Note]:
+    """Where the pictures of a data set differ so little that their deviation was raised to `floor`. std: of each channel, in units of [0, 1]."""
+    low = [str(channel) for channel, value in enumerate(std) if value <= floor]
+    if low:
+        which = "the pictures, all taken together, are" if len(low) == len(std) else f"channel {' and '.join(low)} of the pictures, all taken together, is"
+        yield f"{which} almost constant: a standard deviation below {floor:g} of the way from black to white was taken as {floor:g}", "warning"

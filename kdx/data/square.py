@@ -1,0 +1,101 @@
+"""A picture as an `image_size` square of bytes: which part of it is seen, and what lies behind what is transparent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdx.data import deep
+from kdx.data.raw import check_int
+from kdx.faults import Fault, nearest
+
+FITS = ("crop", "pad", "squeeze")
+WHOLE = 1 << 24
+"""Pixels up to which a picture is resized whole and then cut; beyond, what is kept is resized alone: the same to a level of rounding."""
+
+
+class Square:
+    """fit: "crop" resizes the short side and cuts the centre out, "pad" resizes the long side and fills up with the background, "squeeze"
+    resizes both. background: behind transparent pixels and beside padded pictures: the name of a colour, a grey level 0..255, or
+    [red, green, blue]; pictures read as grey take the grey of a colour."""
+
+    def __init__(self, *, image_size: int, fit: str, background: Any):
+        self.size = check_int("image_size", image_size, 4, 4096)
+        if fit not in FITS:
+            raise Fault(f"dataset.fit must be one of {', '.join(FITS)}; given {fit!r}{nearest(str(fit), FITS)}")
+        self.fit = fit
+        self._background = check_background(background)
+
+    def of_bytes(self, path: Path, grey: bool) -> np.ndarray:
+        """(C, S, S) uint8 of a picture of eight bits"""
+        from PIL import Image, ImageOps
+
+        with Image.open(path) as picture:
+            if picture.format == "JPEG":
+                picture.draft(None, (2 * self.size, 2 * self.size))  # decodes at a half, quarter or eighth where that is still twice what is needed
+            picture = ImageOps.exif_transpose(picture)
+            if picture.has_transparency_data:
+                picture = picture.convert("RGBA")
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*self._background, 255)), picture)
+            picture = picture.convert("L" if grey else "RGB")
+        pixels = np.asarray(self._square(picture, self._level() if grey else self._background))
+        return pixels[None] if grey else pixels.transpose(2, 0, 1)
+
+    def of_values(self, path: Path, grey: bool, span: deep.Span) -> tuple[np.ndarray, bool, bool]:
+        """(C, S, S) uint8, and as kdx.data.deep.scaled: whether values lay beyond black and white, and whether some are no numbers"""
+        from PIL import Image
+
+        values, opaque = deep.read(path)
+        values, beyond, odd = deep.scaled(values, span)
+        levels = (self._level(),) if grey else self._background
+        planes = []
+        for channel, level in enumerate(levels):
+            plane = values[..., min(channel, values.shape[-1] - 1)]
+            plane = plane if opaque is None else plane * opaque + level * (1 - opaque)
+            planes.append(np.asarray(self._square(Image.fromarray(plane), level)))
+        return np.rint(np.stack(planes)).astype(np.uint8), beyond, odd
+
+    def _level(self) -> int:
+        """The background's grey."""
+        from PIL import Image
+
+        return Image.new("RGB", (1, 1), self._background).convert("L").getpixel((0, 0))
+
+    def _square(self, picture: Any, background: Any) -> Any:
+        from PIL import Image
+
+        size, bilinear = self.size, Image.Resampling.BILINEAR
+        if self.fit == "squeeze":
+            return picture.resize((size, size), bilinear)
+        if self.fit == "pad":
+            scale = size / max(picture.size)
+            inner = picture.resize(tuple(min(size, max(1, round(side * scale))) for side in picture.size), bilinear)
+            square = Image.new(picture.mode, (size, size), background)
+            square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
+            return square
+        scale = size / min(picture.size)
+        wide, high = (max(size, round(side * scale)) for side in picture.size)
+        left, top = (wide - size) // 2, (high - size) // 2
+        if wide * high <= WHOLE:
+            return picture.resize((wide, high), bilinear).crop((left, top, left + size, top + size))
+        across, down = picture.width / wide, picture.height / high
+        box = (left * across, top * down, min(picture.width, (left + size) * across), min(picture.height, (top + size) * down))
+        return picture.resize((size, size), bilinear, box=box)
+
+
+def check_background(value: Any) -> tuple[int, int, int]:
+    """Red, green and blue, 0..255."""
+    wrong = Fault(f"dataset.background must be the name of a colour such as white, a grey level from 0 to 255, or [red,green,blue]; given {value!r}")
+    if isinstance(value, str):
+        from PIL import ImageColor
+
+        try:
+            return ImageColor.getrgb(value)[:3]
+        except ValueError:
+            raise wrong from None
+    levels = list(value) if isinstance(value, list | tuple) else [value] * 3
+    if len(levels) != 3 or not all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 255 for v in levels):
+        raise wrong
+    return tuple(levels)

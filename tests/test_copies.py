@@ -1,0 +1,171 @@
+"""Equal pictures in several splits, in several classes and several times in one, and pictures in which there is nothing to see."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdx.component import Component
+from kdx.data import copies, findings
+from kdx.data.raw import Raw
+from kdx.faults import Fault
+from kdx.runtime import Runtime
+from kdx.stages.prepare import FLOOR, channel_statistics
+from kdx.stages.prepare import run as prepare
+from kdx.store import Listener, Work
+
+CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
+
+
+def draw(seed, **more):
+    return np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)
+
+
+def put(file, picture):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(file)
+
+
+def lay(root, parts=("train", "test"), each=4):
+    """Four pictures of each of two classes in each part, all of them different."""
+    for p, part in enumerate(parts):
+        for k, name in enumerate(("cat", "dog")):
+            for i in range(each):
+                put(root / part / name / f"{i}.png", draw(100 * p + 10 * k + i))
+    return root
+
+
+def prepared(place, root, *, duplicates="warn", labelled=None, validation=None, test=0.2, unlabelled_root=None):
+    """(data.json, its notes as "level: text")"""
+    spec = {"_target_": "kdx.data.folder.Folder", "root": str(root), "unlabelled_root": unlabelled_root and str(unlabelled_root), "layout": "auto",
+            "image_size": 8, "fit": "crop", "background": "white", "range": None, "max_pixels": 1000, "on_error": "stop"}  # fmt: skip
+    place.mkdir()
+    prepare(Work(place, "prepare", Listener()), CPU, dataset=Component(spec), labelled=labelled, unlabelled=None, validation=validation, test=test,
+            duplicates=duplicates, seed=0)  # fmt: skip
+    notes = (place / "notes.jsonl").read_text().splitlines() if (place / "notes.jsonl").exists() else []
+    return json.loads((place / "data.json").read_text()), [f"{note['level']}: {note['text']}" for note in map(json.loads, notes)]
+
+
+def holds(place, split):
+    return np.load(place / f"{split}.images.npy")
+
+
+NOTHING = {"test_in_training": 0, "validation_in_training": 0, "test_in_validation": 0, "pool_in_labelled": 0, "in_several_classes": 0}
+
+
+def test_of_pictures_that_differ_nothing_is_said(tmp_path):
+    about, notes = prepared(tmp_path / "made", lay(tmp_path / "data"))
+    none = dict.fromkeys(("labelled", "unlabelled", "validation", "test"), 0)
+    assert about["duplicates"] == NOTHING | {"copies": none} and about["flat"] == {"constant": 0, "almost": 0}
+    assert not [note for note in notes if note.startswith("warning") or "copies" in note]
+
+
+def test_a_test_folder_that_is_a_copy_of_train(tmp_path):
+    lay(tmp_path / "data")
+    for file in (tmp_path / "data" / "train").rglob("*.png"):
+        other = tmp_path / "data" / "test" / file.relative_to(tmp_path / "data" / "train")
+        other.unlink()
+        Image.open(file).save(other.with_suffix(".bmp"))  # other bytes, the same picture
+    about, notes = prepared(tmp_path / "made", tmp_path / "data", validation=2)
+    assert about["duplicates"]["test_in_training"] == 6 and about["duplicates"]["test_in_validation"] == 2
+    assert any(note.startswith("warning: 6 of 8 test pictures are also trained on, so that the test accuracy is none of new pictures (test/cat/")
+               and " = train/cat/" in note and note.endswith(" and 3 more)") for note in notes)  # fmt: skip
+    about, notes = prepared(tmp_path / "less", lay(tmp_path / "more") and tmp_path / "data", duplicates="warn", labelled=4, validation=2)
+    assert about["duplicates"]["test_in_training"] == 6  # in the pool, too, they are trained on
+
+
+def test_copies_on_both_sides_of_a_split_that_kdx_makes(tmp_path):
+    root = lay(tmp_path / "data", parts=("",), each=15)
+    for i in range(1, 15):
+        put(root / "cat" / f"{i}.png", draw(0))  # one picture fifteen times
+    about, notes = prepared(tmp_path / "made", root, validation=0.2)
+    found = about["duplicates"]
+    assert found["test_in_training"] == 3 and found["validation_in_training"] > 0 and found["test_in_validation"] == 3
+    assert sum(found["copies"].values()) == 15 - 3  # once in each of three splits
+    assert any(note.startswith("warning: ") and "labelled pictures are copies of others there, one of them" in note for note in notes)
+    about, notes = prepared(tmp_path / "dropped", root, validation=0.2, duplicates="drop")
+    assert about["duplicates"]["dropped"] == {"train": 14} and sum(about["counts"].values()) == 16
+    assert not any(about["duplicates"]["copies"].values()) and about["duplicates"]["test_in_training"] == 0
+    assert any(note.startswith("info: copies of other pictures left out of the train part: 14 (cat/1.png, ") for note in notes)
+
+
+def test_copies_are_dropped_on_the_side_of_training(tmp_path):
+    root = lay(tmp_path / "data")
+    put(root / "train" / "cat" / "0.png", draw(110))  # test/dog/0.png, under another class too
+    put(root / "test" / "cat" / "0.png", draw(103 - 2))  # test/cat/1.png
+    put(root / "train" / "dog" / "1.png", draw(2))  # train/cat/2.png: which class is right?
+    for i, seed in enumerate((3, 103, 900, 900)):  # of train, of test, its own, twice
+        put(tmp_path / "pool" / f"{i}.png", draw(seed))
+    about, notes = prepared(tmp_path / "made", root, unlabelled_root=tmp_path / "pool")
+    assert about["duplicates"] == {"test_in_training": 2, "validation_in_training": 0, "test_in_validation": 0, "pool_in_labelled": 1, "in_several_classes": 2,
+                                   "copies": {"labelled": 1, "unlabelled": 1, "validation": 0, "test": 1}}  # fmt: skip
+    assert any("2 pictures in two classes or more (" in note and "train/cat/2.png (cat) = train/dog/1.png (dog)" in note
+               and "train/cat/0.png (cat) = test/dog/0.png (dog)" in note for note in notes)  # fmt: skip
+    about, notes = prepared(tmp_path / "dropped", root, unlabelled_root=tmp_path / "pool", duplicates="drop")
+    assert about["duplicates"] == NOTHING | {"copies": dict.fromkeys(("labelled", "unlabelled", "validation", "test"), 0),
+                                             "dropped": {"test": 1, "train": 3, "unlabelled": 3}}  # fmt: skip
+    assert about["counts"] == {"labelled": 5, "validation": 0, "test": 7, "unlabelled": 1}
+    assert (holds(tmp_path / "dropped", "unlabelled")[0, 0] == draw(900)).all()
+    with pytest.raises(Fault, match=r"2 of 8 test pictures are also trained on.*: take the copies out, or set dataset.duplicates=drop"):
+        prepared(tmp_path / "refused", root, unlabelled_root=tmp_path / "pool", duplicates="error")
+
+
+def test_error_is_none_where_all_pictures_differ(tmp_path):
+    about, _ = prepared(tmp_path / "made", lay(tmp_path / "data"), duplicates="error")
+    assert about["counts"] == {"labelled": 8, "validation": 0, "test": 8, "unlabelled": 0}
+
+
+def test_few_copies_are_told_quietly():
+    images = np.arange(300, dtype=np.uint16)[:, None].view(np.uint8).reshape(300, 1, 1, 2)
+    parts = {"labelled": images, "unlabelled": images[:0], "validation": images[:0], "test": images[:1]}
+    labels = {name: np.zeros(len(part), np.int64) for name, part in parts.items()}
+    parts["labelled"] = np.concatenate([images, images[5:7]])
+    labels["labelled"] = np.zeros(302, np.int64)
+    notes, found = copies.find(parts, labels, ("a",), lambda part, row: f"{part} {row}")
+    assert [level for _, level in notes] == ["warning", "info"] and found["copies"]["labelled"] == 2  # 1 of 1 test pictures; 2 of 302
+    assert notes[1][0] == "2 of 302 labelled pictures are copies of others there, one of them 2 times (labelled 5)"
+
+
+def test_nothing_dropped_leaves_the_arrays_as_they_are():
+    images = np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)
+    raw = Raw(images, np.array([0, 1, 0]), ("a", "b"))
+    left, gone = copies.drop(raw)
+    assert left.images is images and gone == {"train": []}
+
+
+def test_shipped_sets_have_no_copies():
+    from kdx.data.digits import Digits
+
+    raw = Digits(image_size=16).load()
+    assert len(np.unique(copies.identify({"train": raw.images})["train"])) == len(raw.images)
+
+
+# ---- pictures in which there is nothing to see
+
+
+def test_constant_and_almost_constant_pictures_are_told(tmp_path):
+    root = lay(tmp_path / "data")
+    put(root / "train" / "cat" / "0.png", np.full((8, 8), 9, np.uint8))
+    put(root / "train" / "dog" / "1.png", np.full((8, 8), 3, np.uint8) + np.eye(8, dtype=np.uint8) * 7)
+    put(root / "test" / "dog" / "1.png", np.full((8, 8), 3, np.uint8) + np.eye(8, dtype=np.uint8) * 8)
+    about, notes = prepared(tmp_path / "made", root)
+    assert about["flat"] == {"constant": 1, "almost": 1}
+    assert "warning: 1 of 16 pictures are constant, one colour all over (train/cat/0.png): there is nothing but that colour to learn from in them" in notes
+    assert any(note.startswith("warning: 1 of 16 pictures are almost constant") and "(train/dog/1.png)" in note for note in notes)
+
+
+def test_a_red_square_is_constant():
+    red = np.zeros((1, 3, 4, 4), np.uint8)
+    red[:, 0] = 255
+    assert findings.flat({"test": red}, lambda part, row: f"{part} {row}")[1] == {"constant": 1, "almost": 0}
+
+
+def test_a_deviation_that_was_raised_is_told():
+    black = np.zeros((2, 3, 4, 4), np.uint8)
+    assert channel_statistics([black])[1] == [FLOOR] * 3
+    assert [text for text, _ in findings.floored([FLOOR] * 3, FLOOR)] == [
+        "the pictures, all taken together, are almost constant: a standard deviation below 0.001 of the way from black to white was taken as 0.001"
+    ]
+    assert next(findings.floored([0.2, 0.3, FLOOR], FLOOR))[0].startswith("channel 2 of the pictures, all taken together, is almost constant")
+    assert not list(findings.floored([0.2], FLOOR))

@@ -1,0 +1,272 @@
+"""How picture files become squares of bytes: depth, transparency, shape and size, on small drawn pictures with the values worked out by hand."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdx.data import square
+from kdx.data.folder import Folder
+from kdx.faults import Fault
+
+RAMP = np.array([[0, 1024], [2048, 4095]])
+SETTINGS = dict(unlabelled_root=None, layout="auto", image_size=4, fit="crop", background="white", range=None, max_pixels=89478485, on_error="stop")
+
+
+def folder(root, **more):
+    return Folder(root=str(root), **(SETTINGS | more))
+
+
+def big(values):
+    """Each value as a block of 2x2, so that a picture of 2x2 fills image_size=4 without being resized."""
+    return np.kron(np.asarray(values), np.ones((2, 2), np.asarray(values).dtype))
+
+
+def lay(root, **pictures):
+    """root/a and root/b with each of these pictures: arrays or pictures of Pillow's, by file name with "_" for the dot."""
+    for where in "ab":
+        (root / where).mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            if isinstance(picture, bytes):
+                (root / where / name.replace("_", ".")).write_bytes(picture)
+            else:
+                (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(root / where / name.replace("_", "."))
+    return root
+
+
+def levels(raw, row=0):
+    """The value of each block of a picture that `big` made, (C, 2, 2); it has no others."""
+    image = raw.images[row]
+    assert (image == np.kron(image[:, ::2, ::2], np.ones((2, 2), np.uint8))).all()
+    return image[:, ::2, ::2].tolist()
+
+
+def told(raw):
+    return "\n".join(f"{level}: {text}" for text, level in raw.notes)
+
+
+def png16(values):
+    """A PNG of sixteen bits: (H, W, C), which Pillow reads and does not write."""
+    high, wide, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", wide, high, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    packed = [struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+# ---- values
+
+
+def test_sixteen_bits_take_their_range_from_the_data_set(tmp_path):
+    raw = folder(lay(tmp_path, x_png=big(RAMP.astype(np.uint16)), y_png=big(RAMP.astype(np.uint16) // 2))).load()
+    assert levels(raw) == [[[0, 64], [128, 255]]]  # 1024 / 4095 * 255 = 63.8, 2048 / 4095 * 255 = 127.5 and a little
+    assert levels(raw, 1) == [[[0, 32], [64, 127]]]  # the same scale for every picture: a dark one stays dark
+    assert told(raw) == "info: 4 16-bit pictures with values up to 4095: 0 to 4095 becomes black to white (dataset.range=[LOW,HIGH] sets other ends)"
+    assert raw.files == {"depths": {"16-bit": 4}, "range": {"16-bit": [0.0, 4095.0]}}
+
+
+@pytest.mark.parametrize(
+    ("values", "want", "range"),
+    [
+        (np.array([[0, 1], [128, 255]], np.uint16), [0, 1, 128, 255], [0, 255]),
+        (np.array([[0, 1], [128, 255]], np.int32), [0, 1, 128, 255], [0, 255]),
+        (np.array([[0, 1], [128, 250]], np.uint16), [0, 1, 128, 250], [0, 255]),  # the largest number of as many bits
+        (np.array([[0, 1], [0, 1]], np.uint16), [0, 255, 0, 255], [0, 1]),
+        (np.array([[0, 0.5], [0.25, 0.75]], np.float32), [0, 128, 64, 191], [0, 1]),  # 127.5 to the even number, 63.75, 191.25
+        (np.array([[0, 0.1], [0.2, 0.3]], np.float32), [0, 26, 51, 76], [0, 1]),  # in [0, 1], so as such: 25.5 -> 26 in float32, 76.5 -> 76
+        (np.array([[0, 50], [100, 200]], np.float32), [0, 64, 128, 255], [0, 200]),
+        (np.array([[-1, 0], [0.5, 1]], np.float32), [0, 128, 191, 255], [-1, 1]),
+        (np.array([[-1000, 0], [500, 1000]], np.int32), [0, 128, 191, 255], [-1000, 1000]),
+        (np.array([[0, 2**31], [2**32 - 1, 0]], np.uint32), [0, 128, 255, 0], [0, 2**32 - 1]),
+    ],
+)
+def test_the_range_is_found(tmp_path, values, want, range):
+    lay(tmp_path, x_tif=big(values.view(np.int32) if values.dtype == np.uint32 else values))
+    if values.dtype == np.uint32:  # Pillow writes them as numbers with a sign
+        for file in tmp_path.rglob("*.tif"):
+            signed, unsigned = (struct.pack("<HHLL", 339, 3, 1, kind) for kind in (2, 1))
+            assert signed in file.read_bytes()
+            file.write_bytes(file.read_bytes().replace(signed, unsigned))
+    raw = folder(tmp_path).load()
+    assert np.ravel(levels(raw)).tolist() == want
+    assert list(raw.files["range"].values()) == [range] and raw.images.shape[1] == 1
+
+
+def test_a_range_that_is_given_holds_and_what_lies_beyond_is_told(tmp_path):
+    lay(tmp_path, x_png=big(RAMP.astype(np.uint16)))
+    raw = folder(tmp_path, range=[1024, 3072]).load()
+    assert levels(raw) == [[[0, 0], [128, 255]]]  # 127.5 to the even number
+    assert "2 16-bit pictures: 1024 to 3072 becomes black to white (as dataset.range has it)" in told(raw)
+    assert "warning: 2 pictures with values beyond that, which become black or white" in told(raw) and "(a/x.png, b/x.png)" in told(raw)
+    assert levels(folder(tmp_path, range=8190).load()) == [[[0, 32], [64, 128]]]
+    lay(tmp_path / "bytes", x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
+    raw = folder(tmp_path / "bytes", range=100).load()
+    assert levels(raw) == [[[0, 10], [20, 30]]] and "there are none: it has no effect" in told(raw)  # dark pictures of eight bits stay as they are
+
+
+def test_what_is_no_number_becomes_black_and_is_told(tmp_path):
+    raw = folder(lay(tmp_path, x_tif=big(np.array([[np.nan, np.inf], [0.5, 1]], np.float32)))).load()
+    assert levels(raw) == [[[0, 0], [128, 255]]] and raw.files["range"] == {"float": [0, 1]}
+    assert "warning: 2 pictures with values that are no numbers (NaN or infinite), which become black (a/x.tif, b/x.tif)" in told(raw)
+
+
+def test_channels_of_sixteen_bits_keep_their_lower_bytes(tmp_path):
+    colour = np.stack([big(RAMP), big(RAMP.T), big(RAMP) * 0], -1).astype(np.uint16)
+    lay(tmp_path, x_png=png16(colour))
+    raw = folder(tmp_path).load()
+    assert levels(raw) == [[[0, 64], [128, 255]], [[0, 128], [64, 255]], [[0, 0], [0, 0]]]
+    assert "2 16-bit pictures with values up to 4095" in told(raw)
+    half = np.full((4, 4, 1), 32768)
+    raw = folder(lay(tmp_path / "alpha", x_png=png16(np.concatenate([colour, half], -1).astype(np.uint16)))).load()
+    assert levels(raw)[0] == [[127, 159], [191, 255]]  # 127.5 of white behind, and half of the above: 127.498, 159.38, 191.26, 255
+    grey = folder(lay(tmp_path / "grey", x_png=png16(np.concatenate([big(RAMP)[..., None], half], -1).astype(np.uint16))), background=0).load()
+    assert levels(grey) == [[[0, 32], [64, 128]]]
+
+
+def test_depths_may_be_mixed_and_each_has_its_own_range(tmp_path):
+    lay(tmp_path, a_png=big(RAMP.astype(np.uint16)), b_png=big(np.array([[0, 10], [20, 30]], np.uint8)), c_tif=big(np.array([[0, 1], [0, 0.5]], np.float32)))
+    raw = folder(tmp_path).load()
+    assert [levels(raw, row) for row in range(3)] == [[[[0, 64], [128, 255]]], [[[0, 10], [20, 30]]], [[[0, 255], [0, 128]]]]
+    assert "warning: pictures of several depths (2 16-bit, 2 8-bit, 2 float), each with a black and a white of its own" in told(raw)
+
+
+def test_the_range_is_looked_for_over_the_whole_list(tmp_path, monkeypatch):
+    lay(tmp_path)
+    for i in range(8):
+        Image.fromarray(np.full((4, 4), 100 + 100 * (i >= 6), np.uint16)).save(tmp_path / "b" / f"{i}.png")
+    Image.fromarray(np.full((4, 4), 100, np.uint16)).save(tmp_path / "a" / "0.png")
+    monkeypatch.setattr("kdx.data.decode.LOOKED_AT", 3)
+    assert folder(tmp_path).load().files["range"] == {"16-bit": [0, 255]}
+
+
+# ---- transparency
+
+
+def icon(mode="RGBA"):
+    """Opaque red, opaque blue, transparent black, half transparent red, as blocks."""
+    pixels = big(np.arange(4).reshape(2, 2))
+    return Image.fromarray(np.array([[255, 0, 0, 255], [0, 0, 255, 255], [0, 0, 0, 0], [255, 0, 0, 128]], np.uint8)[pixels]).convert(mode)
+
+
+def test_transparent_pixels_show_the_background(tmp_path):
+    lay(tmp_path, x_png=icon())
+    assert levels(folder(tmp_path).load()) == [[[255, 0], [255, 255]], [[0, 0], [255, 127]], [[0, 255], [255, 127]]]
+    assert levels(folder(tmp_path, background="#00ff00").load()) == [[[255, 0], [0, 128]], [[0, 0], [255, 127]], [[0, 255], [0, 0]]]
+    assert levels(folder(tmp_path, background=100).load())[1] == [[0, 0], [100, 50]]
+    assert levels(folder(tmp_path, background=[1, 2, 3]).load())[2] == [[0, 255], [3, 1]]
+
+
+def cut_out(mode):
+    """A picture whose third block is transparent: by a level, a colour or an entry of the palette that stands for it, or by an alpha channel."""
+    grey = big(np.array([[10, 20], [0, 40]], np.uint8))
+    if mode in ("LA", "RGBA"):
+        alpha = np.where(grey == 0, 0, 255).astype(np.uint8)
+        return Image.fromarray(np.stack([grey] * (len(mode) - 1) + [alpha], -1)), {}
+    if mode == "I;16":
+        return Image.fromarray(grey.astype(np.uint16) * 257), {"transparency": 0}
+    picture = Image.fromarray(grey).convert("RGB" if mode == "P" else mode)
+    return (picture.quantize(8), {}) if mode == "P" else (picture, {"transparency": (0, 0, 0) if mode == "RGB" else 0})
+
+
+@pytest.mark.parametrize("kind", ["L.png", "RGB.png", "P.png", "P.gif", "LA.png", "RGBA.png", "RGBA.webp", "I;16.png", "RGBA.tif", "LA.tif"])
+def test_what_is_transparent_does_not_hang_on_the_format(tmp_path, kind):
+    mode, ending = kind.split(".")
+    picture, how = cut_out(mode)
+    if mode == "P":
+        how = {"transparency": picture.getpixel((0, 3))}
+    for where in "ab":
+        (tmp_path / where).mkdir()
+        picture.save(tmp_path / where / f"x.{ending}", **how, **({"lossless": True} if ending == "webp" else {}))
+    found = levels(folder(tmp_path, range=65535).load())
+    assert found[0] == [[10, 20], [255, 40]] and len(found) == (1 if mode in ("L", "LA", "I;16") else 3)
+
+
+def test_grey_pictures_take_the_grey_of_the_background(tmp_path):
+    lay(tmp_path, x_png=cut_out("LA")[0])
+    assert levels(folder(tmp_path, background="red").load()) == [[[10, 20], [76, 40]]]  # 0.299 of red
+
+
+def test_bits_and_palettes_are_read(tmp_path):
+    lay(tmp_path, x_png=Image.fromarray(big(np.array([[True, False], [False, True]]))))
+    assert levels(folder(tmp_path).load()) == [[[255, 0], [0, 255]]]
+
+
+# ---- shape and size
+
+
+def test_fit(tmp_path):
+    wide = np.zeros((4, 8), np.uint8)
+    wide[:, :2], wide[:, 6:] = 100, 200
+    lay(tmp_path, x_png=wide, y_png=wide.T.copy())
+    crop, pad, squeeze = (folder(tmp_path, fit=fit).load() for fit in square.FITS)
+    assert (crop.images[0] == 0).all() and (crop.images[1] == 0).all()
+    assert (pad.images[0, 0, [0, 3]] == 255).all() and (pad.images[0, 0, 1:3, [0, 3]] < 255).all()
+    assert (pad.images[1, 0] == pad.images[0, 0].T).all()
+    assert pad.images[0, 0, 1, 0] > 80 and pad.images[0, 0, 1, 3] > 160  # both ends are seen
+    assert (squeeze.images[0, 0] == squeeze.images[0, 0, 0]).all() and squeeze.images[0, 0, 0].tolist() == [86, 13, 25, 171]  # 6/7, 1/8
+    assert (folder(tmp_path, fit="pad", background=7).load().images[0, 0, 0] == 7).all()
+    deep = folder(lay(tmp_path / "deep", x_tif=wide.astype(np.float32) / 255), fit="pad").load()
+    assert np.abs(deep.images[0].astype(int) - pad.images[0]).max() <= 1  # Pillow rounds bytes after each direction
+
+
+def test_where_cropping_loses_more_than_half_is_told(tmp_path):
+    lay(tmp_path, x_png=np.zeros((4, 8), np.uint8), y_png=np.zeros((9, 4), np.uint8))  # exactly half, and more
+    assert told(folder(tmp_path).load()) == (
+        "warning: cropping throws away more than half of each of 2 of 4 pictures, which are more than twice as long as wide (a/y.png, b/y.png): "
+        "dataset.fit=pad or dataset.fit=squeeze keeps all of them"
+    )
+    assert told(folder(tmp_path, fit="pad").load()) == ""
+
+
+def test_a_long_picture_is_never_resized_whole(tmp_path, monkeypatch):
+    line = np.zeros((1, 60000), np.uint8)
+    line[:, 29990:30010] = 99
+    lay(tmp_path, x_png=line)
+    asked, resize = [], Image.Image.resize
+    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *more, **rest: asked.append(size) or resize(self, size, *more, **rest))
+    assert (folder(tmp_path, image_size=64).load().images == 99).all()  # whole: 3,840,000 x 64
+    assert set(asked) == {(64, 64)}
+
+
+def test_part_of_a_picture_resized_is_the_whole_resized_and_cut(tmp_path, monkeypatch):
+    lay(tmp_path, x_png=np.random.default_rng(0).integers(0, 256, (30, 50, 3), np.uint8))
+    whole = folder(tmp_path, image_size=16).load().images
+    monkeypatch.setattr(square, "WHOLE", 0)
+    assert np.abs(folder(tmp_path, image_size=16).load().images.astype(int) - whole).max() <= 1
+
+
+def test_pictures_above_the_limit_are_named_with_their_size(tmp_path, recwarn):
+    lay(tmp_path, x_png=np.zeros((20, 30), np.uint8), y_png=np.zeros((5, 5), np.uint8))
+    for limit in (599, 100):  # beyond it Pillow warns, beyond twice of it Pillow refuses
+        with pytest.raises(Fault) as caught:
+            folder(tmp_path, max_pixels=limit).describe()
+        assert str(caught.value) == (
+            f"the picture '{tmp_path / 'a' / 'x.png'}' (and 1 more) is too large: it has 30 x 20 = 600 pixels, and dataset.max_pixels allows {limit}; "
+            "raise that, make it smaller, or set dataset.on_error=skip"
+        )
+    before = Image.MAX_IMAGE_PIXELS
+    raw = folder(tmp_path, max_pixels=100, on_error="skip").load()
+    assert len(raw.images) == 2 and len(raw.skipped) == 2 and Image.MAX_IMAGE_PIXELS == before
+    assert len(folder(tmp_path, max_pixels=600).load().images) == 4 and not recwarn.list
+
+
+def test_the_first_of_several_frames_is_read_and_told(tmp_path):
+    frames = [Image.fromarray(big(np.full((2, 2), level, np.uint8))) for level in (50, 100)]
+    for where in "ab":
+        (tmp_path / where).mkdir()
+        frames[0].save(tmp_path / where / "x.gif", save_all=True, append_images=frames[1:])
+    raw = folder(tmp_path).load()
+    assert (raw.images == 50).all() and told(raw) == "info: 2 pictures of several frames, of which the first is read (a/x.gif, b/x.gif)"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [dict(fit="stretch"), dict(background="whitish"), dict(background=256), dict(background=[1, 2]), dict(range=0), dict(range=[5, 5]),
+     dict(range="x"), dict(range=[0, float("nan")]), dict(max_pixels=0), dict(max_pixels=1.5), dict(on_error="ignore")],
+)  # fmt: skip
+def test_arguments_are_checked(bad):
+    with pytest.raises(Fault, match=f"dataset.{next(iter(bad))} must be"):
+        folder("r", **bad)
