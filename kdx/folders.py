@@ -101,6 +101,8 @@ def _stage_of(name: str, file: Path) -> str:
         return base
     if base.endswith("-train"):
         return stages.TRAIN.name
+    if base == f"{stages.REVEAL.name}-validation":
+        return stages.REVEAL.name
     raise Fault(f"'{file}' names a stage that kdx does not know: {name!r}")
 
 

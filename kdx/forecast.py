@@ -79,8 +79,10 @@ class Dry:
             return {"data.json": self.about(inputs["dataset"])}
         if stage == REVEAL:
             about = inputs["data"].json("data.json")
-            rows = about["counts"]["labelled"] + known_labels(inputs["data"], about)
-            return {"data.json": {**about, "counts": {**about["counts"], "labelled": rows, "unlabelled": 0, "test": 0}}}
+            validation, others = about["counts"]["validation"], inputs["split"] == "validation"
+            rows = about["counts"]["labelled"] + (validation if others else known_labels(inputs["data"], about))
+            counts = {**about["counts"], "labelled": rows, "unlabelled": 0, "test": 0, "validation": 0 if others else validation}
+            return {"data.json": {**about, "counts": counts}}
         if stage == LABEL:
             return {"answers.json": {"validation_accuracy": None, "classes": inputs["data"].json("data.json")["classes"]}}
         if stage == GATE:

@@ -59,6 +59,9 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
     if about and "ceiling" in plan.controls and (plan.sizes["labelled"] is None or plan.sizes["unlabelled"] == 0):
         faults.append("ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
                       "set dataset.labelled=100, say, or ceiling=false")  # fmt: skip
+    if rows and "validation_labels" in plan.controls and not rows["validation"]:
+        faults.append("validation_labels=true trains a student on the validation labels too, and this run has no validation split: "
+                      "set dataset.validation=200, say, or validation_labels=false")  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
         check_networks(plan, about, rows, faults)
@@ -274,7 +277,7 @@ def room(plan: Plan, about: Description) -> int:
     answers = min(stored_bytes(counts, views, len(about.classes)), plan.pseudo_label["limit"])
     networks = sum(8 * bytes_of(models.build(m, shape=about.shape, classes=len(about.classes), mean=[0.5] * about.shape[0], std=[0.5] * about.shape[0]))
                    for m in (plan.teacher, plan.student))  # fmt: skip
-    copies = 2 if "ceiling" in plan.controls else 1  # of the pictures: the ceiling's data set is one of its own
+    copies = 1 + sum(control.also is not None for control in plan.controls.values())  # of the pictures: these have a data set of their own
     return copies * rows * height + answers + networks
 
 

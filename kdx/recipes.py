@@ -18,13 +18,14 @@ from kdx.store import Store, subseed
 class Control:
     """A student to compare with: it learns from labels only, at the distilled student's number of steps and batch size.
 
-    all_labels: also from the pool's hidden labels, where they are known.
+    also: the split whose labels it learns from beside the labelled rows: "unlabelled", the pool's hidden ones where they are known, or
+    "validation", after which nothing validates it.
     """
 
     loss: Component
     model: Component
     training: Component
-    all_labels: bool
+    also: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Plan:
     duplicates: what becomes of equal pictures (kdx.stages.prepare). checkpoint: the teacher's weights. assistants: networks between teacher
     and student, largest first. teacher_pretrain None: the teacher is taken as it is.
     controls: role -> what is trained beside the student ("baseline": its model, initialisation and augmentation too; "noiseless": the same
-    without augmentation and dropout; "ceiling": as baseline, with the pool's hidden labels). select None: the whole pool. budget: answers that
+    without augmentation and dropout; "ceiling": as baseline, with the pool's hidden labels; "validation_labels": as baseline, with those of
+    validation). select None: the whole pool. budget: answers that
     the recipe `active` buys, or their share of the pool. student_init: what the student of a later round begins with. round_patience: rounds
     without improvement on validation after which it ends, None: none.
     """
@@ -155,9 +157,23 @@ def compare(store: Store, plan: Plan, pupil: Mapping[str, Any]) -> None:
 
 
 def control(store: Store, plan: Plan, pupil: Mapping[str, Any], name: str) -> Artifact:
-    asked = plan.controls[name]
-    data = store.run(REVEAL, data=pupil["data"]) if asked.all_labels else pupil["data"]
-    return store.run(TRAIN, name=f"{name}-train", **{**pupil, "data": data, "model": asked.model, "training": asked.training}, loss=asked.loss)
+    asked, data = plan.controls[name], pupil["data"]
+    training = asked.training
+    if asked.also:
+        data = store.run(REVEAL, name="reveal" if asked.also == "unlabelled" else f"reveal-{asked.also}", data=data, split=asked.also)
+    if asked.also == "validation":
+        training = all_the_way(training, pupil["data"].json("data.json")["counts"])
+    stage = f"{name.replace('_', '-')}-train"
+    return store.run(TRAIN, name=stage, **{**pupil, "data": data, "model": asked.model, "training": training}, loss=asked.loss)
+
+
+def all_the_way(training: Component, counts: Mapping[str, int]) -> Component:
+    """The same training where validation's rows are learned from too: as many steps as without them, to the end, as nothing is left that tells when
+    to stop. counts: rows of each split before. A limit on the labelled rows has these rows beside it."""
+    spec = training.spec
+    steps = total_steps(spec, used(counts, spec["rows"])["labelled"] + counts["unlabelled"], "student_train")
+    return Component({**spec, "length": f"{steps} steps", "patience": None, "target": None,
+                      "rows": spec["rows"] and spec["rows"] + counts["validation"]})  # fmt: skip
 
 
 def round_name(stage: str, number: int, plan: Plan) -> str:

@@ -19,7 +19,7 @@ from kdx.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
 from kdx.wiring import Order, with_sources
 
 ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
-         "ceiling": "ceiling-train"}
+         "ceiling": "ceiling-train", "validation_labels": "validation-labels-train"}
 
 
 def perform(order: Order, listener: Listener, *, peek: bool = False, asked: Asked | None = None) -> tuple[Artifact, dict[str, Artifact]]:

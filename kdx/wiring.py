@@ -22,7 +22,8 @@ from kdx.runtime import Runtime
 SIZES = ("labelled", "unlabelled", "validation", "test")
 STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
 RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-label", "choose"),
-           "student_train": ("student-train", "baseline-train", "gate", "noiseless-train", "reveal", "ceiling-train")}
+           "student_train": ("student-train", "baseline-train", "gate", "noiseless-train", "reveal", "ceiling-train", "reveal-validation",
+                             "validation-labels-train")}
 ALWAYS = ("prepare", "probe", "evaluate", "audit")
 ACTIVE, CHAIN = "kdx.recipes.active", "kdx.recipes.chain"
 
@@ -71,7 +72,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     elif mixed and config["pseudo_label"]["view"] == "clean":
         faults.append("pseudo_label.view=clean answers one clean picture, and mixup mixes two: use pseudo_label.view=same, or leave mixup out")
     select = part(_select, config)
-    wanted = {role: part(checks.flag, role, config[role]) for role in ("baseline", "noiseless", "ceiling")}
+    wanted = {role: part(checks.flag, role, config[role]) for role in ("baseline", "noiseless", "ceiling", "validation_labels")}
     pretrained = checkpoint is not None or teacher.get("weights") is not None
     asked = config["teacher_pretrain"]["epochs"] is not None or config["teacher_pretrain"]["steps"] is not None
     plan = Plan(
@@ -144,15 +145,17 @@ def _assistants(names: Any) -> list[Component]:
 
 
 def _controls(config: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None) -> dict[str, Control]:
-    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling: with every label there is."""
+    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling: with every label there is.
+    validation_labels: with those of validation, which some methods read."""
     if training is None:
         return {}
     loss, student = Component(config["baseline_loss"]), Component(config["student"])
     still = Component({k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()})
     found = {
-        "baseline": Control(loss, student, training, all_labels=False),
-        "noiseless": Control(loss, still, Component({**training.spec, "augment": []}), all_labels=False),
-        "ceiling": Control(loss, student, Component({**training.spec, "rows": None}), all_labels=True),
+        "baseline": Control(loss, student, training),
+        "noiseless": Control(loss, still, Component({**training.spec, "augment": []})),
+        "ceiling": Control(loss, student, Component({**training.spec, "rows": None}), also="unlabelled"),
+        "validation_labels": Control(loss, student, training, also="validation"),
     }
     return {role: control for role, control in found.items() if wanted[role] is True}
 

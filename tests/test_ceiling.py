@@ -1,4 +1,4 @@
-"""The control `ceiling`: a student on every label there is, which no method ever sees, with a data set of its own."""
+"""The controls `ceiling` and `validation_labels`: a student on labels that no method trains on, with a data set of its own."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from kdx import compose
+from kdx import claims, compose, recipes
 from kdx.artifact import MANIFEST, seal
 from kdx.cli import main
 from kdx.report.table import sentences
@@ -116,3 +116,72 @@ def test_it_is_measured_on_the_test_split_of_the_run(capsys):
     assert main(["evaluate", "with", "role=ceiling", "device=cpu", "json=figures.json"]) == 0
     found = json.loads(open("figures.json").read())["results"]
     assert found["ceiling"]["accuracy"] == pytest.approx(first()["results"]["ceiling"]["last"]["test"]["accuracy"]) and found["ceiling"]["n"] == 80
+
+
+# The control `validation_labels`
+
+
+@pytest.fixture(scope="module")
+def validated(place):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        return run("validated", "validation_labels=true", "student_train.rows=10", "student_train.patience=1", "headline=best")
+
+
+def test_it_trains_on_validation_too_to_its_last_step_and_nothing_validates_it(place, validated):
+    data, joined = (place / "validated/artifacts" / name for name in ("prepare", "reveal-validation"))
+    assert json.loads((joined / "data.json").read_text())["counts"] == {"labelled": 40, "validation": 0, "test": 0, "unlabelled": 0}
+    for part in ("images", "labels"):
+        both = [np.load(data / f"{name}.{part}.npy") for name in ("labelled", "validation")]
+        assert np.array_equal(np.load(joined / f"labelled.{part}.npy"), np.concatenate(both))
+    assert not list(joined.glob("test*")) and not list(joined.glob("unlabelled*")) and not list(joined.glob("truth*"))
+    found = validated["results"]["validation_labels"]
+    assert found["steps"] == 20 and found["stopped"] is None and "best" not in found and set(found["last"]) == {"train", "test"}
+    inputs = json.loads((place / "validated/artifacts/validation-labels-train" / MANIFEST).read_text())["inputs"]
+    assert inputs["training"]["component"]["rows"] == 30, "ten labelled rows reach the student, and here those of validation beside them"
+    assert validated["results"]["headline"] == "best", "the others have their best weights, and it has none"
+
+
+def test_it_takes_as_many_steps_as_the_baseline_in_epochs_too():
+    more = ["validation_labels=true", "student_train.steps=null", "student_train.epochs=3", "student_train.target=.9"]
+    plan = wire(compose.check_words([*WORDS[1:], *more])).plan
+    training = recipes.all_the_way(plan.controls["validation_labels"].training, {"labelled": 20, "unlabelled": 120, "validation": 20})
+    assert training.spec["length"] == "27 steps" and training.spec["rows"] is training.spec["target"] is None  # 3 x 140 rows in batches of 16
+
+
+def test_nothing_else_of_the_run_knows_of_validation_that_is_learned_from(place, validated):
+    found = keys(validated)
+    for name in found:
+        inputs = json.loads((place / "validated/artifacts" / name / MANIFEST).read_text())["inputs"]
+        told = json.dumps({k: v for k, v in inputs.items() if not (name == "evaluate" and k == "models")})
+        assert (found["reveal-validation"] in told) == (name == "validation-labels-train"), name
+
+
+def test_without_validation_it_is_refused_before_any_work(capsys):
+    assert main([*WORDS, "loss=kd", "validation_labels=true", "dataset.validation=null", "hydra.run.dir=none"]) == 2
+    assert "validation_labels=true trains a student on the validation labels too, and this run has no validation split" in capsys.readouterr().err
+
+
+def test_what_is_said_and_measured_of_it(place, validated, capsys):
+    shown = {"student": "best", "validation_labels": "last"}
+    test = {role: validated["results"][role][which]["test"]["accuracy"] for role, which in shown.items()}
+    report = (place / "validated/report.md").read_text()
+    assert f"nothing validates it): {100 * (test['student'] - test['validation_labels']):+.1f} points" in report
+    assert "student alone, validation labels too" in report
+    assert main(["evaluate", "validated", "which=best", "device=cpu", "json=figures.json"]) == 0
+    figures = json.loads(open("figures.json").read())["results"]
+    assert figures["validation_labels"]["accuracy"] == pytest.approx(test["validation_labels"])
+    assert main(["evaluate", "validated", "split=validation", "device=cpu", "json=figures.json"]) == 0
+    assert set(json.loads(open("figures.json").read())["results"]) == {"teacher", "baseline", "student"}
+    assert main(["evaluate", "validated", "split=validation", "role=validation_labels", "device=cpu"]) == 2
+    assert "learned from the validation rows, so they tell nothing of it: use split=test" in capsys.readouterr().err
+
+
+def test_claims_of_methods_that_read_validation_labels_have_it_beside_them():
+    """SLaM and the debiasing weights estimate from these labels, RAD counts the teacher's errors with them."""
+    for name in claims.names():
+        claim = claims.read(name)
+        reads = [arm for arm, words in claim.arms.items() if {"loss=slam", "loss=weighted", "select=rad"} & set(words)]
+        figures = {key for key, figure in claim.figures.items() if figure.at.startswith("validation_labels.")}
+        assert bool(reads) == bool(figures) == any(pair.less in figures for pair in claim.beside), name
+        assert all(("validation_labels=true" in claim.arms[arm]) == bool(reads) for arm in claim.arms), name

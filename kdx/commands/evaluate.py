@@ -10,11 +10,11 @@ from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
 from kdx.faults import Fault
 from kdx.folders import as_written, read_run
-from kdx.report.judge import ROLES, percent
+from kdx.report.judge import ROLES, of, percent
 from kdx.report.table import decimals
 
 OPTIONS = (
-    Option("role", "all", "of a run: whose weights", ("all", "teacher", "noiseless", "baseline", "student", "ceiling")),
+    Option("role", "all", "of a run: whose weights", ("all", "teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling")),
     Option("which", "last", "of a run: the weights at the end, or those best on validation", ("last", "best")),
     Option("split", "test", "which rows", ("test", "validation")),
     Option("model", None, "of a checkpoint: its architecture, where no model.json lies beside it; its keys too: model.dropout=0"),
@@ -82,7 +82,11 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         raise Fault(f"the run '{target}' has trained nothing yet")
     from kdx import assess
 
-    opened = {role: assess.of_role(run, role, words["which"], order.config["allow"]) for role in roles}
+    if words["split"] == "validation" and "validation_labels" in roles and not chooses(words, "dataset"):
+        roles.remove("validation_labels")  # it learned from these rows
+        if not roles:
+            raise Fault("the student of role=validation_labels learned from the validation rows, so they tell nothing of it: use split=test")
+    opened = {role: assess.of_role(run, role, of(role, words["which"]), order.config["allow"]) for role in roles}
     own = next(iter(opened.values()))[1]
     if chooses(words, "dataset"):
         data = assess.other_data(order, own.path.parent.parent, [weights for weights, _ in opened.values()])

@@ -12,10 +12,11 @@ from typing import Any
 
 from kdx.faults import Fault, nearest
 from kdx.report import names
-from kdx.report.judge import ROLES
+from kdx.report.judge import ROLES, of
 from kdx.report.names import TARGET, Settings, visible, written
 
-APART = {"seed", "store", "device", "launcher", "sweeper", "allow", "stages", "baseline", "noiseless", "ceiling", "shift", "headline", "experiment", "choices"}
+APART = {"seed", "store", "device", "launcher", "sweeper", "allow", "stages", "baseline", "noiseless", "ceiling", "validation_labels", "shift", "headline",
+         "experiment", "choices"}  # fmt: skip
 APART |= {"pseudo_label.limit", "pseudo_label.gate", "pseudo_label.near_chance"}
 """Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are measured as well; the weights that
 the table shows, which are the protocol's; and `experiment`, which only sets other keys."""
@@ -109,7 +110,7 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
     weights = results.get("headline")
     if weights not in ("last", "best"):
         raise Fault(f"'{name}' is not as kdx writes it: results.headline must be last or best")
-    networks = {role: _network(results[role], weights, role, name) for role in ROLES if results.get(role)}
+    networks = {role: _network(results[role], of(role, weights), role, name) for role in ROLES if results.get(role)}
     if "student" not in networks or STUDENT not in keys or networks["student"].score("test", "accuracy") is None:
         raise Fault(f"'{name}' has no student that was measured")
     return Entry(

@@ -19,9 +19,11 @@ from kdx.report.judge import ROLES
 if TYPE_CHECKING:
     import numpy as np
 
-COLOURS = {"teacher": "#4c566a", "noiseless": "#b48ead", "baseline": "#d08770", "student": "#2a7f62", "ceiling": "#5e81ac"}
+COLOURS = {"teacher": "#4c566a", "noiseless": "#b48ead", "baseline": "#d08770", "student": "#2a7f62", "ceiling": "#5e81ac",
+           "validation_labels": "#c0a36e"}
 WRONG, RIGHT = "#c0271d", "#333333"
-SHORT = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled", "ceiling": "all labels"}
+SHORT = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled", "ceiling": "all labels",
+         "validation_labels": "alone, val too"}
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 160, 18, 40  # of the picture grid: pictures a row, then pixels
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from kdx.disk import kind, own_file, own_folder
 from kdx.faults import Fault
 from kdx.report.board import Board
-from kdx.report.judge import ROLES, judge, metric, present, summary
+from kdx.report.judge import ROLES, judge, metric, of, present, summary
 from kdx.report.listener import Listener
 from kdx.report.markdown import WEIGHTS, report
 from kdx.report.plain import dump, plain, write_atomically, writing
@@ -24,7 +24,7 @@ from kdx.store import split_number
 
 WHO = "the run"
 PREFIX = {stage: role for role, stage in WEIGHTS.items()}
-LATER = {"noiseless": "without noise,", "ceiling": "with all labels,"}
+LATER = {"noiseless": "without noise,", "ceiling": "with all labels,", "validation_labels": "with validation labels,"}
 """Names that sort behind the others, as TensorBoard shows the first five figures only."""
 AUDITED = ("accuracy", "accuracy_all", "expected_accuracy", "kept_share", "changed", "student_accuracy")
 """What the audit tells of each round, as fractions."""
@@ -223,7 +223,7 @@ class RunFolder(Listener):
         if examples is not None and len(examples["images"]):
             grid = figures.grid(examples["images"], examples["truth"], examples["predictions"], classes)
             pictures.append(("Test pictures with predictions", "predictions", grid))
-        test = {role: results[role][results["headline"]].get("test") or {} for role in present(results)}
+        test = {role: results[role][of(role, results["headline"])].get("test") or {} for role in present(results)}
         for role, numbers in test.items():
             if numbers.get("confusion"):
                 words = f"Confusion on the test split: {ROLES[role]}"

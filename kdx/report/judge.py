@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from kdx import chance
 from kdx.faults import Fault
 
-ROLES = {"teacher": "teacher", "noiseless": "student alone, no noise", "baseline": "student alone", "student": "distilled student",
-         "ceiling": "student, all labels"}
+ROLES = {"teacher": "teacher", "noiseless": "student alone, no noise", "baseline": "student alone",
+         "validation_labels": "student alone, validation labels too", "student": "distilled student", "ceiling": "student, all labels"}
 """Roles in the order of the table, with the words shown for them."""
+LAST_ONLY = ("validation_labels",)
+"""Roles that learn from the validation rows: nothing is chosen for them, and their last weights stand beside the others' best ones."""
 
 OVERFIT = 0.15
 
@@ -30,13 +32,18 @@ def settle(results: Mapping, headline: str) -> str:
     """The weights that are compared: "last", or "best" where every role has them, as a mixture would not be fair."""
     if headline not in ("last", "best"):
         raise Fault(f"headline must be 'last' or 'best', not '{headline}'")
-    return "best" if headline == "best" and all(results[role].get("best") for role in present(results)) else "last"
+    return "best" if headline == "best" and all(results[role].get("best") for role in present(results) if role not in LAST_ONLY) else "last"
 
 
 def metric(results: Mapping, role: str, headline: str, split: str, name: str) -> float | None:
     """One number, or None where there is none (an absent role or split, a metric that was not finite)."""
-    value = (((results.get(role) or {}).get(headline) or {}).get(split) or {}).get(name)
+    value = (((results.get(role) or {}).get(of(role, headline)) or {}).get(split) or {}).get(name)
     return value if value is not None and math.isfinite(value) else None
+
+
+def of(role: str, headline: str) -> str:
+    """Which weights of a role stand in a table of these."""
+    return "last" if role in LAST_ONLY else headline
 
 
 def summary(results: Mapping, headline: str) -> dict:

@@ -16,7 +16,7 @@ from kdx.report.progress import duration
 from kdx.report.table import cells, sentences, title
 
 WEIGHTS = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
-           "ceiling": "ceiling-train"}
+           "ceiling": "ceiling-train", "validation_labels": "validation-labels-train"}
 MANY_CLASSES, FEW_CLASSES = 100, 20
 """Of more classes than the first only so many as the second are listed."""
 FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")

@@ -12,7 +12,8 @@ from kdx.store import split_number
 MANY = 40
 """Jobs that are listed."""
 NOUNS = {"teacher-pretrain": "teacher", "pseudo-label": "label set", "choose": "choice", "student-train": "student", "baseline-train": "baseline",
-         "noiseless-train": "noiseless student", "ceiling-train": "ceiling"}  # fmt: skip
+         "noiseless-train": "noiseless student", "ceiling-train": "ceiling",
+         "validation-labels-train": "student on validation labels too"}  # fmt: skip
 SECTIONS = {"checks": "Checks", "teacher": "Teacher", "loss": "Terms of the loss", "protocol": "Protocol"}
 
 

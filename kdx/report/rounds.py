@@ -9,7 +9,7 @@ from kdx.report.judge import metric
 
 ROUND, BOUGHT = "round", "answers bought"
 SHOWN = {"test": ("distilled", COLOURS["student"], 5), "validation": ("validation", "#9cc9b4", 4)}
-LEVELS = ("teacher", "noiseless", "baseline")
+LEVELS = ("teacher", "noiseless", "baseline", "validation_labels")
 
 
 def steps(results: Mapping, audit: Mapping | None) -> tuple[str, list[int]]:

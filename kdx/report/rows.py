@@ -172,7 +172,7 @@ def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
 
 def run(found: Comparison, e: Entry) -> dict[str, Any]:
     """One run behind a row."""
-    values = {role: e.score(role, found.measure) for role in ("teacher", "baseline", "student", "ceiling")}
+    values = {role: e.score(role, found.measure) for role in ("teacher", "baseline", "validation_labels", "student", "ceiling")}
     return {"run": e.name, "seed": e.seed, "student_key": e.student, "commit": e.environment.get("commit"), "kdx": e.environment.get("kdx"),
             **{role: None if value is None else found.metric.unit * value for role, value in values.items()}}  # fmt: skip
 

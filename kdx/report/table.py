@@ -16,7 +16,8 @@ WIDE = ("parameters", "size", "MFLOPs", "latency ms", "validation %", "test %", 
 NARROW = ("params", "size", "MFLOPs", "ms", "val %", "test %", "ECE", "agree %")
 SKEWED = 1.5
 """How many times its even share the largest class has where balanced accuracy is told beside the table too."""
-SHORT_ROLES = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled", "ceiling": "ceiling"}
+SHORT_ROLES = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled", "ceiling": "ceiling",
+               "validation_labels": "alone, val too"}
 
 
 def cells(results: Mapping, headline: str, short: bool = False) -> tuple[list[str], list[list[str]]]:
@@ -52,7 +53,7 @@ def sentences(results: Mapping, headline: str) -> list[str]:
         lines.append(f"Part of the gap to the teacher closed: {100 * told['gap_closed']:.0f}% of {100 * gap:.{digits}f} points.")
     elif told["gain"] is not None:
         lines.append(f"Part of the gap to the teacher closed: none to speak of, as {told['gap_closed_reason']}.")
-    lines += [*of_ceiling(results, used, digits), *of_balance(results, used)]
+    lines += [*of_validation(results, used, digits), *of_ceiling(results, used, digits), *of_balance(results, used)]
     if told["gain"] is not None and n:
         error = max(standard_error(metric(results, role, used, "test", "accuracy"), n) for role in ("baseline", "student"))
         lines.append(
@@ -78,6 +79,15 @@ def of_balance(results: Mapping, used: str) -> list[str]:
     if not told or share * len(counts) < SKEWED:
         return []
     return [f"Balanced test accuracy, the mean recall of the classes, as \"{results['classes'][which]}\" has {percent(share)} of the rows: {', '.join(told)}."]
+
+
+def of_validation(results: Mapping, used: str, digits: int) -> list[str]:
+    """How the distilled student fares beside one that just learned from the validation labels."""
+    student, both = (metric(results, role, used, "test", "accuracy") for role in ("student", "validation_labels"))
+    if student is None or both is None:
+        return []
+    return ["Beside the student alone that learned from the validation labels too (to its last step, nothing validates it): "
+            f"{points(student - both, digits)} points."]  # fmt: skip
 
 
 def of_ceiling(results: Mapping, used: str, digits: int) -> list[str]:

@@ -20,6 +20,8 @@ from kdx.store import Work
 
 SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
 EXAMPLES = 16
+LEARNED = {"validation_labels": ("validation",)}
+"""Splits that a role learned from, so that they tell nothing of it."""
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Artifact],
@@ -40,7 +42,8 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Ar
             if not artifact.file(f"{which}.safetensors").exists():
                 continue
             network = runtime.place(open_network(artifact, which))
-            logits = {name: predict(network, split, runtime) for name, split in splits.items() if split is not None}
+            fair = {name: split for name, split in splits.items() if split is not None and name not in LEARNED.get(role, ())}
+            logits = {name: predict(network, split, runtime) for name, split in fair.items()}
             if which == "last":
                 last[role], answers[role] = network, logits
             teacher = answers.get("teacher") if role != "teacher" else None
