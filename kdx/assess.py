@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from kdx import chance
 from kdx.artifact import MANIFEST, Artifact, expect
 from kdx.component import Component
+from kdx.data.copies import identify
 from kdx.data.raw import Description
 from kdx.data.splits import check_sizes
 from kdx.evaluate import metrics, predict, recalls
@@ -121,6 +123,25 @@ def by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
 def nfc(name: Any) -> str:
     """A class's name, however a system wrote its accents."""
     return unicodedata.normalize("NFC", str(name))
+
+
+def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
+    """What sets the pictures of a split apart from new ones of the same kind: learned from already, or read with another black and white."""
+    notes = []
+    before, now = ((found.json("data.json").get("files") or {}).get("range", {}) for found in (learned, data))
+    for depth in sorted(before.keys() & now.keys()):
+        if before[depth] != now[depth]:
+            (low, high), (low_now, high_now) = before[depth], now[depth]
+            notes.append(f"black to white was {low:.9g} to {high:.9g} in the {depth} pictures learned from, and is {low_now:.9g} to {high_now:.9g} in these: "
+                         f"dataset.range=[{low:.9g},{high:.9g}] reads them alike")  # fmt: skip
+    files = {"these": (data, split), **{part: (learned, part) for part in ("labelled", "unlabelled")}}
+    pictures = {name: np.load(path, mmap_mode="r") for name, (found, part) in files.items() if (path := found.file(f"{part}.images.npy")).is_file()}
+    ids = identify(pictures)
+    these = ids.pop("these")
+    seen = int(np.isin(these, np.concatenate([these[:0], *ids.values()])).sum())
+    if seen:
+        notes.append(f"{seen:,} of {len(these):,} {split} pictures are among those that were trained on, so that the figures are none of new pictures")
+    return notes
 
 
 def times(shape: Sequence[int]) -> str:

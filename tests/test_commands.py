@@ -99,7 +99,13 @@ def test_a_run_is_measured_as_the_run_measured_itself(place, capsys):
 def test_the_runs_own_dataset_by_name_is_its_own_split(place):
     """The run's seed is taken, so the same rows are held out; other sizes make another split."""
     assert figures(str(RUN), "dataset=digits")["data_key"] == document()["protocol"]["data_key"]
-    assert figures(str(RUN), "dataset=digits", "seed=5")["data_key"] != document()["protocol"]["data_key"]
+    other = figures(str(RUN), "dataset=digits", "seed=5")
+    assert other["data_key"] != document()["protocol"]["data_key"]
+    learned, made = read_run(RUN).stage("prepare"), read_run(RUN).stage("prepare").path.parent / other["data_key"]
+    known = {row.tobytes() for part in ("labelled", "unlabelled") for row in np.load(learned.file(f"{part}.images.npy"))}
+    seen = sum(row.tobytes() in known for row in np.load(made / "test.images.npy"))
+    assert other["notes"] == [f"{seen} of 500 test pictures are among those that were trained on, so that the figures are none of new pictures"]
+    assert 200 < seen < 500
     assert figures(str(RUN), "role=student", "dataset.test=300")["results"]["student"]["n"] == 300
 
 

@@ -1,5 +1,6 @@
 """How picture files become squares of bytes: depth, transparency, shape and size, on small drawn pictures with the values worked out by hand."""
 
+import json
 import struct
 import zlib
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kdx.artifact import Artifact
 from kdx.data import square
 from kdx.data.folder import Folder
 from kdx.faults import Fault
@@ -65,7 +67,7 @@ def test_sixteen_bits_take_their_range_from_the_data_set(tmp_path):
     assert levels(raw) == [[[0, 64], [128, 255]]]  # 1024 / 4095 * 255 = 63.8, 2048 / 4095 * 255 = 127.5 and a little
     assert levels(raw, 1) == [[[0, 32], [64, 127]]]  # the same scale for every picture: a dark one stays dark
     assert told(raw) == "info: 4 16-bit pictures with values up to 4095: 0 to 4095 becomes black to white (dataset.range=[LOW,HIGH] sets other ends)"
-    assert raw.files == {"depths": {"16-bit": 4}, "range": {"16-bit": [0.0, 4095.0]}}
+    assert raw.files == {"depths": {"16-bit": 4}, "range": {"16-bit": [0.0, 4095.0]}, "warnings": []}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,7 @@ def test_what_is_no_number_becomes_black_and_is_told(tmp_path):
     raw = folder(lay(tmp_path, x_tif=big(np.array([[np.nan, np.inf], [0.5, 1]], np.float32)))).load()
     assert levels(raw) == [[[0, 0], [128, 255]]] and raw.files["range"] == {"float": [0, 1]}
     assert "warning: 2 pictures with values that are no numbers (NaN or infinite), which become black (a/x.tif, b/x.tif)" in told(raw)
+    assert len(raw.files["warnings"]) == 1
 
 
 def test_channels_of_sixteen_bits_keep_their_lower_bytes(tmp_path):
@@ -140,6 +143,24 @@ def test_the_range_is_looked_for_over_the_whole_list(tmp_path, monkeypatch):
     Image.fromarray(np.full((4, 4), 100, np.uint16)).save(tmp_path / "a" / "0.png")
     monkeypatch.setattr("kdx.data.decode.LOOKED_AT", 3)
     assert folder(tmp_path).load().files["range"] == {"16-bit": [0, 255]}
+
+
+def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
+    from kdx.assess import strange  # takes torch
+
+    made = {}
+    for name, most in (("learned", 4095), ("other", 255)):
+        made[name] = Artifact("prepare", name, tmp_path / name)
+        (tmp_path / name).mkdir()
+        lay(tmp_path / name / "files", x_png=big((RAMP * (most / 4095)).astype(np.uint16)))
+        raw = folder(tmp_path / name / "files").load()
+        made[name].file("data.json").write_text(json.dumps({"files": raw.files}))
+        for split in ("labelled", "test"):
+            np.save(made[name].file(f"{split}.images.npy"), raw.images[:1])
+    wanted = "black to white was 0 to 4095 in the 16-bit pictures learned from, and is 0 to 255 in these: dataset.range=[0,4095] reads them alike"
+    assert strange(made["learned"], made["other"], "test") == [wanted]
+    again = "1 of 1 test pictures are among those that were trained on, so that the figures are none of new pictures"
+    assert strange(made["learned"], made["learned"], "test") == [again]
 
 
 # ---- transparency

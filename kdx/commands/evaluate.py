@@ -92,7 +92,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         data = assess.other_data(order, own.path.parent.parent, [weights for weights, _ in opened.values()])
     else:
         data = run.stage("prepare")  # not what a role was trained on: the ceiling has data of its own, without a test split
-    return measured(order, target, words, data, {role: weights for role, (weights, _) in opened.items()}, words["which"])
+    return measured(order, target, words, data, {role: weights for role, (weights, _) in opened.items()}, words["which"], run.stage("prepare"))
 
 
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
@@ -108,22 +108,24 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
     if chooses(words, "model"):
         if not chooses(words, "dataset"):
             raise Fault(f"to build that model around '{file}', the data must be known: add dataset=NAME")
-        data = assess.other_data(order, store, [])
+        data, learned = assess.other_data(order, store, []), None
         weights = assess.for_data(order.plan.student, order.config["choices"]["student"], file, data)
     else:
-        weights, data = assess.of_checkpoint(file, order.config["allow"])
+        weights, learned = assess.of_checkpoint(file, order.config["allow"])
+        data = learned
         if chooses(words, "dataset"):
             data = assess.other_data(order, store, [weights])
         elif data is None:
             raise Fault(f"'{file}' does not lie in a store, so its data is not known: add dataset=NAME")
-    return measured(order, target, words, data, {file.stem: weights}, None)
+    return measured(order, target, words, data, {file.stem: weights}, None, learned)
 
 
 def chooses(words: Words, group: str) -> bool:
     return any(word.partition("=")[0].split(".")[0] == group for word in words.composed)
 
 
-def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[str, Any], which: str | None) -> dict[str, Any]:
+def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[str, Any], which: str | None, learned: Any) -> dict[str, Any]:
+    """learned: the prepared data that the weights come from, None where they are not known."""
     from kdx import assess
 
     about = data.json("data.json")
@@ -137,6 +139,9 @@ def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[st
     if lacking:
         some = ", ".join(list(lacking)[:10]) + (" and more" if len(lacking) > 10 else "")
         notes.append(f"no {words['split']} picture shows {some}: the figures say nothing of {'it' if len(lacking) == 1 else 'them'}")
+    notes += (about.get("files") or {}).get("warnings", [])
+    if learned and learned.key != data.key:
+        notes += assess.strange(learned, data, words["split"])
     return {"of": str(target), "which": which, "dataset": about["dataset"], "data_key": data.key, "split": words["split"],
             "results": results, "notes": notes}  # fmt: skip
 

@@ -57,10 +57,11 @@ def _values(span: Span) -> str:
     return f" with values up to {most:.9g}" if span.low == 0 else f" with values from {least:.9g} to {most:.9g}"
 
 
-def told(reading: Reading) -> dict[str, Any]:
-    """How many pictures there are of each depth, and of those beyond eight bits what becomes black and white."""
+def told(reading: Reading, notes: Sequence[Note]) -> dict[str, Any]:
+    """How many pictures there are of each depth, of those beyond eight bits what becomes black and white, and what was warned of."""
     return {"depths": dict(sorted(Counter(header.depth for header in reading.headers).items())),
-            "range": {depth: [span.low, span.high] for depth, span in reading.spans.items()}}  # fmt: skip
+            "range": {depth: [span.low, span.high] for depth, span in reading.spans.items()},
+            "warnings": [text for text, level in notes if level == "warning"]}  # fmt: skip
 
 
 def flat(parts: Mapping[str, np.ndarray], name: Callable[[str, int], str]) -> tuple[list[Note], dict[str, int]]:

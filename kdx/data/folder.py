@@ -91,10 +91,11 @@ class Folder:
         images, labels = decode("train")
         self._none_lost(scan.layout, labels)
         (test_images, test_labels), (pool_images, _), (validation_images, validation_labels) = map(decode, ("test", "unlabelled", "validation"))
-        notes = (*((text, "info") for text in scan.layout.notes), *findings.of_files(self._decoder, reading, made, self._name))
+        found = list(findings.of_files(self._decoder, reading, made, self._name))
+        notes = (*((text, "info") for text in scan.layout.notes), *found)
         sizes = np.array([header.size for header in scan.headers], np.int64).reshape(-1, 2)
         return Raw(images, labels, scan.layout.classes, test_images, test_labels, pool_images, tuple(skipped), validation_images, validation_labels,
-                   notes, sizes, names, findings.told(reading))  # fmt: skip
+                   notes, sizes, names, findings.told(reading, found))  # fmt: skip
 
     def _name(self, path: Path) -> str:
         """What a picture is called: its path inside root, or the whole one."""

@@ -85,7 +85,7 @@ def name_of(path: Path) -> str:
 
 
 def inside(path: Path, folder: Path) -> str:
-    return as_text(str(path)[len(str(folder)) :].strip(os.sep))
+    return as_text(str(path) if str(folder) == "." else str(path)[len(str(folder)) :].strip(os.sep))  # "." / "cat" is "cat"
 
 
 def as_text(name: str) -> str:
