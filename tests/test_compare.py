@@ -9,6 +9,7 @@ import pytest
 from fabricate import document, key
 
 from kdx.faults import Fault
+from kdx.report import table
 from kdx.report.compare import arranged, compare
 from kdx.report.entries import entry, pick
 from kdx.report.pictures import reach
@@ -442,3 +443,20 @@ def test_an_axis_of_sizes_spans_a_factor_of_two_at_least():
     low, high = reach([100, 121])
     assert high / low == pytest.approx(2) and low * high == pytest.approx(100 * 121)
     assert reach([8]) == pytest.approx((8 / math.sqrt(2), 8 * math.sqrt(2)))
+
+
+def test_a_student_that_is_the_best_of_rounds_is_said_to_be_compared_with_one_run():
+    """With rounds the student is chosen on validation, and the student alone is not: in a run's own lines, and in a comparison."""
+    def told(*words, **changed):
+        return [note for note in compare([run(words, seed, **changed) for seed in (0, 1)]).notes if "rounds on validation" in note]
+
+    (note,) = told("loss=self_training")
+    assert "best of up to 3 rounds on validation, and a student alone is one run" in note
+    assert not told("loss=kd") and not told("loss=soft", "select=rad", "budget=20", "rounds=5")
+    assert not told("loss=self_training", protocol__counts__validation=0)
+    of = {role: {"last": {"test": {"accuracy": value, "n": 100}}} for role, value in (("teacher", 0.9), ("baseline", 0.7), ("student", 0.8))}
+    rounds = [{"key": "a", "validation": {"accuracy": 0.8}}, {"key": "b", "validation": {"accuracy": 0.7}}]
+    caveat = " It is the best of 2 rounds on validation, and the student alone is one run: some of this may be the choice."
+    assert table.sentences({**of, "rounds": rounds, "round_by": "validation"}, "last")[0] == f"Gain of distillation: +10.0 points of test accuracy.{caveat}"
+    for other in ({"round_by": "last"}, {"rounds": []}, {"rounds": [{"key": "a"}, {"key": "b"}]}):
+        assert "rounds" not in table.sentences({**of, "rounds": rounds, "round_by": "validation", **other}, "last")[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kdx.report.entries import Entry
 
@@ -60,6 +60,19 @@ def twice(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
     shared = Counter(tuple(of) for of in where.values() if len(of) > 1)
     return [f"the same {'student stands' if n == 1 else f'{n} students stand'} in {some(of)}: what differs between them changes nothing"
             for of, n in shared.items()]  # fmt: skip
+
+
+def best_of_rounds(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
+    """Rows whose students were the best of several rounds on validation, where what they are compared with is one run."""
+    found = []
+    for name, entries in rows:
+        first = entries[0]
+        rounds, counts = first.settings.get("rounds", 1), first.protocol.get("counts")
+        validated = isinstance(counts, Mapping) and counts.get("validation")
+        if isinstance(rounds, int) and rounds > 1 and first.settings.get("budget") is None and validated:
+            found.append(f"{name}: its students are the best of up to {rounds} rounds on validation, and a student alone is one run: some of its gain may be "
+                         "the choice")  # fmt: skip
+    return found
 
 
 def some(names: Sequence[str], most: int = 3, between: str = ", ") -> str:

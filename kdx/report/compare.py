@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from kdx.faults import Fault, nearest
 from kdx.report import protocols
-from kdx.report.caveats import fold, other_code, some, twice
+from kdx.report.caveats import best_of_rounds, fold, other_code, some, twice
 from kdx.report.entries import Entry
 from kdx.report.names import changed, join
 from kdx.report.statistics import Paired, Spread, holm, interval, paired, spread
@@ -123,6 +123,7 @@ def compare(runs: Sequence[Entry], reference: str | None = None, metric: str = "
         raise Fault(f"there is nothing to compare: no student has {metric} on the test split")
     told = [(g.name, g.entries) for g in groups]
     warnings += other_code(told) + twice(told)
+    notes += best_of_rounds(told)
     groups.sort(key=lambda g: -g.test.mean if of.more else g.test.mean)
     tested = sum(g.against is not None and g.against.found.p is not None for g in groups)
     return Comparison(tuple(groups), of, metric, reference or OWN, tested, tuple(notes), tuple(warnings), protocols.shared(runs))

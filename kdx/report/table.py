@@ -47,7 +47,7 @@ def sentences(results: Mapping, headline: str) -> list[str]:
     used, lines = told["headline"], []
     n = next((n for role in present(results) if (n := metric(results, role, used, "test", "n"))), None)
     if told["gain"] is not None:
-        lines.append(f"Gain of distillation: {points(told['gain'], digits)} points of test accuracy.")
+        lines.append(f"Gain of distillation: {points(told['gain'], digits)} points of test accuracy.{of_rounds(results)}")
     if told["gap_closed"] is not None:
         gap = metric(results, "teacher", used, "test", "accuracy") - metric(results, "baseline", used, "test", "accuracy")
         lines.append(f"Part of the gap to the teacher closed: {100 * told['gap_closed']:.0f}% of {100 * gap:.{digits}f} points.")
@@ -68,6 +68,14 @@ def sentences(results: Mapping, headline: str) -> list[str]:
             f"Teacher: {percent(train)} on its training rows, {percent(validation)} on validation (a gap of {100 * overfit:.1f} points)."
         )
     return lines
+
+
+def of_rounds(results: Mapping) -> str:
+    """What favours a student that was the best of several rounds on validation; empty where it is no such student."""
+    rounds = results.get("rounds") or []
+    if len(rounds) < 2 or results.get("round_by") != "validation" or not all("validation" in entry for entry in rounds):
+        return ""
+    return f" It is the best of {len(rounds)} rounds on validation, and the student alone is one run: some of this may be the choice."
 
 
 def of_balance(results: Mapping, used: str) -> list[str]:
