@@ -222,25 +222,26 @@ def sha256(path: Path) -> str:
 
 
 def code_digest(names: Iterable[str]) -> str:
-    """One hash of what these modules do: their syntax trees without docstrings, and those of every kdx module they import in turn.
+    """One hash of what these modules do: their syntax trees without docstrings, and those of every module of kdx, or of a package that `allow`
+    names, that they import in turn.
 
     names: dotted modules or `_target_`s. A target of another package counts with that package's name and version.
     """
     seen: dict[str, str] = {}
     todo = list(names)
+    own = {"kdx", *(package.partition(".")[0] for package in _extra)}
     while todo:
-        name = todo.pop()
-        module = _module_of(name)
+        module = _module_of(todo.pop())
+        package = module.partition(".")[0]
         if module in seen or module in PLUMBING:
             continue
-        if module.split(".")[0] != "kdx":
-            package = module.split(".")[0]
-            path = _own_file(module) if package in {p.split(".")[0] for p in _extra} else None
-            seen[module] = _syntax(path)[0] if path else _version(package)
+        path = _own_file(module) if package in own else None
+        if path is None:
+            seen[module] = _version(package)
             continue
-        path = _own_file(module)
-        seen[module], imports = _syntax(path)
-        todo += imports
+        seen[module], imports = _syntax(path, module)
+        todo += [name for name in imports if name.partition(".")[0] in own]
+        todo += [module.rpartition(".")[0]] if package != "kdx" and "." in module else []  # its package's __init__.py runs too
     return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
 
 
@@ -277,15 +278,17 @@ def _version(package: str) -> str:
 
 
 @functools.cache
-def _syntax(path: Path) -> tuple[str, tuple[str, ...]]:
-    """(hash of the syntax tree, names of the kdx modules that it imports anywhere)"""
-    tree = ast.parse(path.read_text())
+def _syntax(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
+    """(hash of the syntax tree, full names of all that it imports anywhere)"""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            imports += [a.name for a in node.names if a.name.split(".")[0] == "kdx"]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "kdx":
-            imports += [f"{node.module}.{a.name}" for a in node.names]
+            imports += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            imports += [".".join([*above, *filter(None, [node.module]), a.name]) for a in node.names]
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             if isinstance(body[0].value.value, str):

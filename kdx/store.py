@@ -233,7 +233,9 @@ def _canonical(value: Any, specs: list[str]) -> Any:
     if isinstance(value, list | tuple):
         return [_canonical(v, specs) for v in value]
     if isinstance(value, Mapping):
-        return {str(k): _canonical(v, specs) for k, v in value.items()}
+        if odd := [k for k in value if not isinstance(k, str)]:
+            raise TypeError(f"{type(odd[0]).__name__} cannot name a part of a key, where 1 and '1' would be one: {odd[0]!r}")
+        return {k: _canonical(v, specs) for k, v in value.items()}
     if isinstance(value, Component):
         specs += targets(value.spec)
         spec = {k: v for k, v in value.spec.items() if k not in value.places}

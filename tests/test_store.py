@@ -252,6 +252,32 @@ def test_code_digest_sees_edits_of_what_is_imported_but_no_comments(package):
     assert digest() not in (first, with_words)
 
 
+def test_code_digest_sees_edits_of_what_ones_own_code_imports(package):
+    allow(["kdxtestpkg"])
+    (package / "parts").mkdir()
+    for name, text in {"loss": "from .parts import helper\nimport kdxtestpkg.other\n", "other": "x = 1\n", "parts/__init__": "", "parts/helper":
+                       "from ..deep import y\n", "deep": "y = 1\n", "apart": "z = 1\n"}.items():  # fmt: skip
+        (package / f"{name}.py").write_text(text)
+
+    def digest():
+        code_digest.__globals__["_syntax"].cache_clear()
+        return code_digest(["kdxtestpkg.loss.f"])
+
+    found = {digest()}
+    for name in ("other", "parts/helper", "deep", "loss", "parts/__init__"):
+        with (package / f"{name}.py").open("a") as file:
+            file.write("more = 1\n")
+        found.add(digest())
+    assert len(found) == 6
+    (package / "apart.py").write_text("z = 2\n")
+    assert digest() in found
+
+
+def test_names_in_a_key_are_text(tmp_path):
+    with pytest.raises(TypeError, match="int cannot name a part of a key"):
+        Store(tmp_path, Still(), Listener()).key(STAGE_OBJECT, {"views": {1: "a", "1": "b"}})
+
+
 def test_editing_one_loss_leaves_the_key_of_another(tmp_path):
     """kd and supervised share core and functional, but neither imports the other."""
     from kdx import component
@@ -262,7 +288,7 @@ def test_editing_one_loss_leaves_the_key_of_another(tmp_path):
             module = component._module_of(todo.pop())
             if module not in seen and module.startswith("kdx") and module not in component.PLUMBING:
                 seen.add(module)
-                todo += component._syntax(component._own_file(module))[1]
+                todo += component._syntax(component._own_file(module), module)[1]
         return seen
 
     assert "kdx.losses.kd" in modules("kdx.losses.kd.KD")
