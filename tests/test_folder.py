@@ -151,8 +151,19 @@ def test_a_shipped_validation_part_is_the_validation_split(tmp_path):
 
 
 def test_a_key_knows_the_role_of_every_picture(tmp_path, monkeypatch):
-    """The first is the issue's own: one store, two data sets of the same files."""
+    """The first two are the issue's own: one store, two data sets of the same files."""
     monkeypatch.chdir(tmp_path)
+    sizes = dict(labelled=None, unlabelled=None, validation=0.1, test=0.2)
+    for part, rows in (("train", 20), ("test", 10)):
+        files = [tmp_path / "issue" / part / name / f"{i}.png" for name in ("circle", "square", "triangle") for i in range(rows)]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), len(file.parent.name)).save(file)
+    issue = tmp_path / "issue"
+    found = [folder(issue / "train", unlabelled_root=str(issue / "test")), folder(issue)]
+    counts = [count_rows(loader.describe(), **sizes) for loader in found]
+    assert counts == [dict(labelled=43, unlabelled=30, validation=5, test=12), dict(labelled=54, unlabelled=0, validation=6, test=30)]
+    assert key(issue / "train", issue / "test") != key(issue)
     for part in ("train", "test"):
         classes(tmp_path / "col" / part, rows=2)
     col = tmp_path / "col"

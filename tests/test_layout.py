@@ -99,12 +99,13 @@ def test_every_folder_is_a_class_where_that_is_said(tmp_path):
 def test_what_is_beside_the_parts_is_told(tmp_path):
     part(tmp_path, "train")
     part(tmp_path, "test")
-    files(tmp_path, "extra/0.png", "annotations/0.xml", "train/cat/labels.txt", "train/stray.jpg", ".git/x", "readme.md")
+    files(tmp_path, "extra/0.png", "annotations/0.xml", "train/cat/labels.txt", "train/stray.jpg", "a.PNG", ".git/x", "readme.md")
     (tmp_path / "val").mkdir()
     classes, parts, notes = look(tmp_path)
     assert parts == {"train": ["cat/0.png", "dog/0.png"], "test": ["cat/0.png", "dog/0.png"]}
     assert [note.replace(str(tmp_path), "") for note in notes] == [
         "'/val' is empty and is passed over",
+        "pictures in '' itself are in no class and not read: 1, the first a.PNG",
         "'/extra' is no part to train or test with, and is not read; dataset.unlabelled_root='/extra' makes it the pool",
         "pictures in '/train' itself are in no class and not read: 1, the first stray.jpg",
         "files whose names say that they are no pictures were left out: 1, the first /train/cat/labels.txt",

@@ -131,6 +131,7 @@ def _instead(folder: Path) -> str:
 
 def _others(root: Path, others: Mapping[str, Path], found: Mapping[str, Path], walk: Walk) -> None:
     """Folders beside the parts: one that may well be a part is asked about, and any with pictures is told of."""
+    _loose(root, walk)
     known = {name_of(path) for path in walk.folders(_deeper(found["train"], walk))}
     for name, path in others.items():
         like = len(known & {name_of(inner) for inner in walk.folders(path)}) >= 2
@@ -165,10 +166,13 @@ def _classes(folder: Path, walk: Walk) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in walk.folders(folder):
         found.setdefault(name_of(path), []).append(path)
-    loose = [name for name in walk.files(folder) if ending(name) in PICTURES]
-    if loose:
-        walk.note(f"pictures in '{readable(folder)}' itself are in no class and not read: {len(loose)}, the first {as_text(loose[0])}")
+    _loose(folder, walk)
     return dict(sorted(found.items()))
+
+
+def _loose(folder: Path, walk: Walk) -> None:
+    if loose := [name for name in walk.files(folder) if ending(name) in PICTURES]:
+        walk.note(f"pictures in '{readable(folder)}' itself are in no class and not read: {len(loose)}, the first {as_text(loose[0])}")
 
 
 def _list(found: Mapping[str, Sequence[Path]], classes: Sequence[str], walk: Walk) -> Listing:
