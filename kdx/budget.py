@@ -10,7 +10,9 @@ from typing import Any
 from kdx.checks import integer, refuse, shown
 from kdx.faults import Fault
 
-LENGTH = re.compile(r"^\s*(\d+)\s+(epochs?|steps?)\s*$")
+LENGTH = re.compile(r"^\s*(\d{1,18})\s+(epochs?|steps?)\s*$")
+MOST = {"epochs": 1_000_000, "steps": 1_000_000_000}
+"""Years of work: more of them are a slip of the pen."""
 
 
 def length(training: Mapping[str, Any], node: str) -> tuple[int, str]:
@@ -20,11 +22,13 @@ def length(training: Mapping[str, Any], node: str) -> tuple[int, str]:
         refuse(f"{node}.epochs={epochs} and {node}.steps={steps} are both given; give one of them")
     for unit, value in (("epochs", epochs), ("steps", steps)):
         if value is not None:
-            return integer(f"{node}.{unit}", value, low=1), unit
+            return integer(f"{node}.{unit}", value, low=1, high=MOST[unit]), unit
     match = LENGTH.match(str(training["length"]))
     if not match or int(match[1]) < 1:
-        raise Fault(f"{node}.length must read like '600 steps' or '200 epochs'; given: {shown(training['length'])}")
-    return int(match[1]), match[2].rstrip("s") + "s"
+        refuse(f"{node}.length must read like '600 steps' or '200 epochs'; given: {shown(training['length'])}")
+        return 1, "steps"
+    unit = match[2].rstrip("s") + "s"
+    return integer(f"the {unit} of {node}.length", int(match[1]), low=1, high=MOST[unit]), unit
 
 
 def total_steps(training: Mapping[str, Any], rows: int, node: str) -> int:

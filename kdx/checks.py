@@ -4,34 +4,73 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kdx.faults import Fault, Faults, nearest
 
+MOST = 2**63 - 1
+"""The largest whole number that any setting takes: that of 64 bits, as the libraries below hold them."""
+LONGEST = 60
+"""Letters of a value that a message shows."""
+DEEPEST = 8
+"""Lists in lists that a value may be."""
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes of one name, and of a path with all of its names, that Linux takes."""
+Made = TypeVar("Made")
 _gathered: ContextVar[list[str] | None] = ContextVar("gathered", default=None)
 
 
 @contextmanager
 def gather(into: list[str], prefix: str = "") -> Iterator[None]:
-    """Inside, checks add their message to `into` and go on, so that all faults of a component are told together."""
+    """Inside, a check that refuses a value adds its message to `into` and hands on a value that it allows, so that all faults are told together.
+
+    What is made inside from such a stand-in must not be used: see `attempt` and `whole`. Once something was refused, an exception is its echo and
+    is not told.
+    """
     found: list[str] = []
     token = _gathered.set(found)
     try:
         yield
-    except Faults as error:
-        found += error.messages
     except Fault as error:
-        found.append(str(error))
-    except (TypeError, ValueError, AttributeError):
-        if not found:  # else: a value already told to be wrong went on to break something
+        found += error.messages if isinstance(error, Faults) else [str(error)]
+    except Exception:
+        if not found:
             raise
     finally:
         _gathered.reset(token)
         into += [f"{prefix}{message}" for message in found]
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Inside, checks refuse as in `gather`; at the end all that was refused is raised as one Faults, so nothing made inside is ever used."""
+    found: list[str] = []
+    token = _gathered.set(found)
+    try:
+        yield
+    except Exception as error:
+        if not found:
+            raise
+        found += error.messages if isinstance(error, Faults) else [str(error)] if isinstance(error, Fault) else []
+    finally:
+        _gathered.reset(token)
+    if found:
+        raise Faults(found)
+
+
+def attempt(faults: list[str], function: Callable[..., Made], *arguments: Any, prefix: str = "") -> Made | None:
+    """What the function returns, or None where something was refused, which is added to `faults`."""
+    found: list[str] = []
+    made = None
+    with gather(found, prefix):
+        made = function(*arguments)
+    faults += found
+    return None if found else made
 
 
 def refuse(message: str) -> None:
@@ -41,57 +80,92 @@ def refuse(message: str) -> None:
     found.append(message)
 
 
+def agreed() -> None:
+    """What follows compares values with each other: it is not done where one of them was refused. Raises Faults there."""
+    if found := _gathered.get():
+        raise Faults(found)
+
+
 def number(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False, open_high: bool = False) -> float:
     """A finite number in [low, high], or in the open interval where an end is open."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse(f"{name} must be a number; given: {shown(value)}")
-        return value
+        return _inside(low, high)
     below = value <= low if open_low else value < low
     above = value >= high if open_high else value > high
-    if not math.isfinite(value) or below or above:
-        refuse(f"{name} must be {_interval(low, high, open_low, open_high)}; given: {value}")
+    if below or above or not _finite(value):
+        refuse(f"{name} must be {_interval(low, high, open_low, open_high)}; given: {shown(value)}")
+        return _inside(low, high)
     return value
 
 
-def integer(name: str, value: Any, *, low: int, high: int | None = None) -> int:
+def integer(name: str, value: Any, *, low: int, high: int = MOST, instead: int | None = None) -> int:
+    """instead: what stands in for one that is refused and only told; None: `low`."""
     if isinstance(value, bool) or not isinstance(value, int):
         refuse(f"{name} must be a whole number; given: {shown(value)}")
-        return value
-    if value < low or (high is not None and value > high):
-        refuse(f"{name} must be at least {low}{'' if high is None else f' and at most {high}'}; given: {value}")
+        return low if instead is None else instead
+    if not low <= value <= high:
+        refuse(f"{name} must be at least {low}{'' if value < low else f' and at most {high}'}; given: {shown(value)}")
+        return low if instead is None else instead
     return value
 
 
 def choice(name: str, value: Any, options: tuple[str, ...]) -> str:
-    if value not in options:
-        refuse(f"{name} has no option {shown(value)}{nearest(str(value), options)}")
+    if not isinstance(value, str) or value not in options:
+        refuse(f"{name} has no option {shown(value)}{nearest(str(value)[:LONGEST], options)}")
+        return options[0]
     return value
 
 
 def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         refuse(f"{name} must be true or false; given: {shown(value)}")
+        return False
     return value
+
+
+def path(name: str, value: Any, what: str = "a folder") -> Path:
+    """A path given as text, `~` expanded. Raises Fault where no file system could have it."""
+    if not isinstance(value, str) or not value.strip():
+        raise Fault(f"{name} must be the path of {what}; given: {shown(value)}")
+    if "\0" in value or len(os.fsencode(value)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in value.split("/")):
+        raise Fault(f"{name} is no path that a file system could have (a name has at most {LONGEST_NAME} bytes); given: {shown(value)}")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise Fault(f"{name}={shown(value, bare=True)} begins with '~', and there is no such user") from None
 
 
 def place(name: str, value: Any) -> Path:
     """The path of a folder, which need not exist yet; `~` expanded. Whether it may be written is not asked."""
-    if not isinstance(value, str) or not value.strip():
-        refuse(f"{name} must be the path of a folder; given: {shown(value)}")
-        return Path()
-    path = Path(value).expanduser()
-    if not (there := existing(path)).is_dir():
-        refuse(f"{name}={value} cannot be a folder: '{there}' is a file")
-    return path
+    found = path(name, value)
+    if not (there := existing(found)).is_dir():
+        refuse(f"{name}={shown(value, bare=True)} cannot be a folder: '{there}' is a file")
+    return found
 
 
 def folder(name: str, value: Any) -> Path:
     """A folder to write to, which need not exist yet; `~` expanded."""
-    path = place(name, value)
-    there = existing(path)
+    found = place(name, value)
+    there = existing(found)
     if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
-        refuse(f"{name}={value} cannot be written: no permission to write in '{there}'")
-    return path
+        refuse(f"{name}={shown(value, bare=True)} cannot be written: no permission to write in '{there}'")
+    return found
+
+
+def fits(what: str, size: int, remedy: str) -> None:
+    """Refuses work that would hold `size` bytes at once where the machine has less memory in all."""
+    if (here := machine_memory()) is not None and size > here:
+        refuse(f"{what} is too large for this machine: it would take about {giga(size)} of memory, of {giga(here)}; {remedy}")
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory of this machine in all; None where the system does not tell."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if "sysconf" in vars(os) else None
+
+
+def giga(size: int) -> str:
+    return f"{size / 1e9:,.0f} GB" if size >= 1e10 else f"{size / 1e9:.1f} GB"
 
 
 def existing(path: Path) -> Path:
@@ -103,14 +177,35 @@ def existing(path: Path) -> Path:
 
 
 def shown(value: Any, bare: bool = False) -> str:
-    """A value as one writes it on the command line. bare: without the quotes of a text."""
+    """A value as one writes it on the command line, cut short where it is long. bare: without the quotes of a text."""
+    text = _written(value, bare)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}... ({len(text):,} letters)"
+
+
+def _written(value: Any, bare: bool, depth: int = 0) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if depth > DEEPEST:
+        return "..."
     if isinstance(value, list | tuple):
-        return f"[{', '.join(shown(v, bare=True) for v in value)}]"
+        return f"[{', '.join(_written(v, True, depth + 1) for v in value)}]"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{k}: {shown(v, bare=True)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{k}: {_written(v, True, depth + 1)}' for k, v in value.items())}}}"
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return f"a number of {round(value.bit_length() * math.log10(2))} digits"
     return str(value) if bare else repr(value)
+
+
+def _finite(value: int | float) -> bool:
+    """Whether it is one that a float can hold."""
+    return -sys.float_info.max <= value <= sys.float_info.max
+
+
+def _inside(low: float, high: float) -> float:
+    """A number of the interval, off its ends where it can be."""
+    if low > -math.inf and high < math.inf:
+        return (low + high) / 2
+    return low + 1 if low > -math.inf else high - 1 if high < math.inf else 0.0
 
 
 def _interval(low: float, high: float, open_low: bool, open_high: bool) -> str:

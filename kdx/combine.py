@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from kdx import checks, compose
-from kdx.compose import GRID
+from kdx.compose import GRID, ChoiceSweep, RangeSweep
 from kdx.faults import Fault, Faults
 from kdx.locate import conf_dir
-from kdx.words import groups, options_of, own, quote_paths
+from kdx.words import groups, options_of, own, quote_paths, wrong_in_grid
 
+LIMIT, MOST_RUNS = "max_runs", 1000
+"""The word that says how many runs a sweep may have, and how many it may have without."""
 SWEEPS = Path("outputs/sweeps")
 
 
@@ -41,7 +47,10 @@ def gridded(words: Sequence[str]) -> list[str]:
         for option in several:
             if grid_of(option):
                 raise Fault(f"experiment={option} has a grid of its own ({', '.join(grid_of(option))}): run it without the other experiments")
-    grid = {key: f"{key}={values}" for key, values in grid_of(several[0]).items()} if len(several) == 1 else {}
+    found = grid_of(several[0]) if len(several) == 1 else {}
+    if faults := [fault for key, values in found.items() for fault in wrong_in_grid(key, values)]:
+        raise Faults(faults)
+    grid = {key: f"{key}={values}" for key, values in found.items()}
     given = {key: word for word in words if (key := word.partition("=")[0]) in grid}
     return [*(grid | given).values(), *(word for word in words if word.partition("=")[0] not in grid)]
 
@@ -52,6 +61,49 @@ def grid_of(preset: str) -> dict[str, str]:
     if not any("sweeper" in file.read_text(encoding="utf-8") for file in files if file.is_file()):
         return {}
     return compose.sweeper_params([f"experiment={preset}"])
+
+
+def limit(words: Sequence[str]) -> tuple[int, list[str]]:
+    """(how many runs a sweep may have, the words without max_runs=N, which says so and is no setting of a run)"""
+    said = [w for w in words if w.partition("=")[0] == LIMIT]
+    text = said[-1].partition("=")[2] if said else str(MOST_RUNS)
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text, re.A):
+        raise Fault(f"{LIMIT} must be a whole number from 1 to 999999; given: {checks.shown(text, bare=True)}")
+    return int(text), [w for w in words if w not in said]
+
+
+def check_count(words: Sequence[str], most: int) -> None:
+    """Raises Fault where a sweep stands for more than `most` runs. They are counted, not listed, so that a slip of the pen costs nothing."""
+    counts: dict[str, int | float] = {}
+    tries = 0
+    for override in compose.parse(words, []):
+        counts[override.get_key_element().lstrip("+")] = _many(override)
+        if override.key_or_group == "hydra.sweeper.n_trials" and isinstance(override.value(), int):
+            tries = override.value()
+    runs = max(tries, math.prod(counts.values()))
+    if runs > most:
+        of = " x ".join(f"{checks.shown(key, bare=True)} ({_told(count)})" for key, count in counts.items() if count > 1)
+        of = f" ({of})" if of and tries < runs and len(of) < 100 else ""
+        raise Fault(f"these words stand for {_told(runs)} runs{of}, and a sweep has at most {most:,} unless asked: add {LIMIT}=N for so many, or name fewer")
+
+
+def _many(override: Any) -> int | float:
+    """How many values a word names."""
+    if not override.is_sweep_override():
+        return 1
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if isinstance(value, RangeSweep):
+        start, stop, step = value.start, value.stop, value.step
+        if not all(map(math.isfinite, (start, stop, step))) or step == 0:
+            return math.inf
+        return max(0, math.ceil((Fraction(stop) - Fraction(start)) / Fraction(step)))
+    return len(compose.swept(override)) if override.is_discrete_sweep() else 2
+
+
+def _told(count: int | float) -> str:
+    return f"{count:,}" if count < 10**15 else "endlessly many" if count == math.inf else f"about {Decimal(count):.0e}"
 
 
 def listed(words: Sequence[str]) -> list[str]:

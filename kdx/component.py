@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from kdx import checks
 from kdx.disk import read_json, write_atomically
 from kdx.faults import Fault, shows
 
@@ -59,6 +60,11 @@ def resolve(target: str) -> Any:
     return found
 
 
+def from_own_package(target: str) -> bool:
+    """Whether it is the address of something in a package that the command line allows."""
+    return any(target.startswith(f"{package}.") for package in _extra)
+
+
 def own_fault(error: BaseException) -> str | None:
     """What an error says, and where in the user's own packages it came up; None where none of their code took part in it."""
     own = [f"{frame.f_code.co_filename}, line {line}" for frame, line in traceback.walk_tb(error.__traceback__)
@@ -88,6 +94,12 @@ class Component:
         return self.spec["_target_"]
 
     def build(self, *args: Any, **more: Any) -> Any:
+        """The object, all of whose arguments its checks allow. Raises Faults with every one that they refuse, and hands nothing on."""
+        with checks.whole():
+            return self.call(*args, **more)
+
+    def call(self, *args: Any, **more: Any) -> Any:
+        """`build` for a function that does work, whose faults are not those of its arguments."""
         arguments = {k: _slots(v) for k, v in self.spec.items() if k != "_target_"}
         made = resolve(self.target)
         try:

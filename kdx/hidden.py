@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdx.checks import shown
 from kdx.core import Parts
 from kdx.estimate import evaluating
 from kdx.faults import Fault, nearest
@@ -142,7 +143,7 @@ def _names(role: str, asked: str | Sequence[str]) -> list[str] | None:
     """None: auto."""
     names = [asked] if isinstance(asked, str) else asked
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise Fault(f"loss.features.{role} must be auto, the name of a layer or a list of names, such as [stage1, stage2]; given: {asked!r}")
+        raise Fault(f"loss.features.{role} must be auto, the name of a layer or a list of names, such as [stage1, stage2]; given: {shown(asked)}")
     return None if names == ["auto"] else names
 
 

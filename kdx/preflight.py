@@ -26,6 +26,8 @@ from kdx.select import Rule
 from kdx.stages.learn import missing_stream, reads_networks
 from kdx.wiring import ACTIVE, CHAIN, Order
 
+TRAINED = 4
+"""Of a network in training: weights, gradients and the optimiser's two averages."""
 ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
 STAND_IN = Description((3, 64, 64), tuple("0123456789"), 1000, (100,) * 10, 100, 100)
@@ -62,6 +64,10 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
     if rows and "validation_labels" in plan.controls and not rows["validation"]:
         faults.append("validation_labels=true trains a student on the validation labels too, and this run has no validation split: "
                       "set dataset.validation=200, say, or validation_labels=false")  # fmt: skip
+    for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
+        with checks.gather(faults):
+            if about and training:
+                check_batch(node, training.spec["batch_size"], about)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         check_networks(plan, about, rows, faults)
@@ -72,7 +78,7 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
     for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
         if about and training and isinstance(training.spec["rows"], int) and 0 < training.spec["rows"] < len(about.classes):
             faults.append(f"{node}.rows={training.spec['rows']} are fewer labelled rows than the {len(about.classes)} classes: each needs one")
-    if about and not faults and order.store and plan.pseudo_label and plan.student_train:
+    if about and not faults and order.sound:
         check_room(order, about, faults)
     return faults
 
@@ -113,7 +119,8 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
     for role, model in (("teacher", plan.teacher), *assistants, ("student", plan.student)):
         if model:
             with trying(faults):
-                built[role] = models.build(model, shape=data.shape, classes=len(data.classes), mean=[0.5] * data.shape[0], std=[0.5] * data.shape[0])
+                built[role] = models.build(model, shape=data.shape, classes=len(data.classes), mean=[0.5] * data.shape[0], std=[0.5] * data.shape[0],
+                                           copies=TRAINED)  # fmt: skip
     if plan.checkpoint:
         with checks.gather(faults):
             weights = plan.checkpoint.paths[0]
@@ -136,14 +143,22 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
             shares(1, read, None)
 
 
+def check_batch(node: str, size: int, about: Description) -> None:
+    """Whether a batch's pictures alone would fit into memory: as float32, and what the first layer makes of them at least as large."""
+    channels, height, width = about.shape
+    checks.fits(f"{node}.batch_size={size}, of pictures of {height}x{width},", 2 * 4 * size * channels * height * width, "lower it")
+
+
 def drops_out(network: torch.nn.Module) -> bool:
     return any(isinstance(layer, torch.nn.Dropout | torch.nn.Dropout2d) and layer.p > 0 for layer in network.modules())
 
 
 def check_rule(order: Order, rows: Mapping[str, int]) -> None:
     """Whether the rule that chooses among the pool goes with recipe and budget, and whether what it is to choose is there."""
-    plan, choices, given = order.plan, order.config["choices"], order.config["budget"]
-    active = order.config["recipe"]["_target_"] == ACTIVE
+    plan, choices, given = order.plan, order.config["choices"], order.plan.budget
+    active = order.recipe is not None and order.recipe.target == ACTIVE
+    if order.recipe is None or (given is None and order.config["budget"] is not None):
+        return  # refused already
     rule: Rule | None = plan.select.build() if plan.select else None
     rivals = "select=rad, or one of its rivals"
     if active and not (rule and rule.buys):
@@ -163,7 +178,7 @@ def check_rule(order: Order, rows: Mapping[str, int]) -> None:
 
 def check_chain(order: Order) -> None:
     """Whether assistants and the recipe that has them go together, and with what else there is."""
-    plan, chain = order.plan, order.config["recipe"]["_target_"] == CHAIN
+    plan, chain = order.plan, order.recipe is not None and order.recipe.target == CHAIN
     if plan.assistants and not chain:
         raise Fault("assistants= stand between teacher and student in recipe=chain: say that too, or leave them out")
     if chain and not order.config["assistants"]:

@@ -27,7 +27,7 @@ def perform(order: Order, listener: Listener, *, peek: bool = False, asked: Aske
     order = with_sources(order)
     store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
-        order.recipe.build(store, order.plan)
+        order.recipe.call(store, order.plan)
     except Halt:
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}

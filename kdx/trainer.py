@@ -33,14 +33,12 @@ class Training:
                  milestones: list[float], clip: float | None, precision: str, patience: int | None, target: float | None,
                  evaluate_every: int | None, augment: list[Any], strong_augment: list[Any]):  # fmt: skip
         if not LENGTH.match(str(length)):
-            raise Fault(f"length must read like '600 steps' or '200 epochs'; given: {length!r}")
-        for name, value in (("epochs", epochs), ("steps", steps), ("rows", rows), ("patience", patience), ("evaluate_every", evaluate_every)):
-            if value is not None:
-                integer(name, value, low=1)
+            raise Fault(f"length must read like '600 steps' or '200 epochs'; given: {shown(length)}")
+        whole = {"epochs": epochs, "steps": steps, "rows": rows, "patience": patience, "evaluate_every": evaluate_every}
+        whole = {name: None if value is None else integer(name, value, low=1) for name, value in whole.items()}
         self.batch_size = integer("batch_size", batch_size, low=1)
-        self.rows, self.labelled_share = rows, labelled_share
-        if labelled_share is not None:
-            number("labelled_share", labelled_share, low=0, high=1, open_low=True, open_high=True)
+        self.rows, self.patience, self.evaluate_every = (whole[name] for name in ("rows", "patience", "evaluate_every"))
+        self.labelled_share = None if labelled_share is None else number("labelled_share", labelled_share, low=0, high=1, open_low=True, open_high=True)
         self.optimiser = choice("optimiser", optimiser, ("sgd", "adamw"))
         self.lr = number("lr", lr, low=0, open_low=True)
         self.momentum = number("momentum", momentum, low=0, high=1, open_high=True)
@@ -56,7 +54,6 @@ class Training:
         self.milestones = [number("milestones", m, low=0, high=1, open_low=True, open_high=True) for m in milestones]
         self.clip = None if clip is None else number("clip", clip, low=0, open_low=True)
         self.precision = choice("precision", precision, ("fp32", "bf16", "auto"))
-        self.patience, self.evaluate_every = patience, evaluate_every
         self.target = None if target is None else number("target", target, low=0, high=1, open_low=True)
         self.augment = [(name, component.build()) for name, component in augment]
         self.strong_augment = [(name, component.build()) for name, component in strong_augment]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import yaml
 
 from kdx import checks
 from kdx.budget import length
-from kdx.component import Component, Source, allow
+from kdx.component import Component, Source, allow, from_own_package, targets
 from kdx.faults import Fault, Faults, nearest
 from kdx.locate import conf_dir
 from kdx.recipes import Control, Plan
@@ -25,12 +27,17 @@ RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-l
            "student_train": ("student-train", "baseline-train", "gate", "noiseless-train", "reveal", "ceiling-train", "reveal-validation",
                              "validation-labels-train")}
 ALWAYS = ("prepare", "probe", "evaluate", "audit")
+MOST_ROUNDS, MOST_ASSISTANTS = 1000, 16
+"""More of them are a slip of the pen."""
+GROUP_OF = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss"}
+"""Nodes whose code is of another group's kind; all others are of the group of their own name."""
+SLOTS_OF_A_LOSS = ("weights", "features")
 ACTIVE, CHAIN = "kdx.recipes.active", "kdx.recipes.chain"
 
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that a run needs. until: names of the stages that may run, None: all. shifts: under which the test pictures are looked at too."""
+    """Everything that a run needs; not sound: parts of it were refused, are None, and it is good for finding more faults only. until: names of the stages that may run, None: all. shifts: under which the test pictures are looked at too."""
 
     recipe: Component
     plan: Plan
@@ -40,6 +47,7 @@ class Order:
     headline: str
     shifts: Sequence[tuple[str, Component]]
     config: Mapping[str, Any]
+    sound: bool
 
 
 def wire(config: Mapping[str, Any]) -> Order:
@@ -58,18 +66,21 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     faults: list[str] = []
 
     def part(function: Any, *arguments: Any) -> Any:
-        with checks.gather(faults):
-            return function(*arguments)
+        return checks.attempt(faults, function, *arguments)
 
     allow(part(_names, config["allow"]) or [])
     teacher = dict(config["teacher"])
     checkpoint = teacher.pop("checkpoint", None)
-    nodes = {node: part(_training, node, config) for node in ("teacher_pretrain", "student_train")}
+    nodes: dict[str, Component | None] = dict.fromkeys(("teacher_pretrain", "student_train"))
+    for node in nodes:
+        with checks.gather(faults):  # what is refused has a stand-in, so that the class can tell what else is wrong
+            nodes[node] = _training(node, config)
     pseudo_label = part(_pseudo_label, config["pseudo_label"])
+    recipe = part(_component, "recipe", config["recipe"])
     mixed = nodes["student_train"] and "mixup" in dict(nodes["student_train"].spec["augment"])
-    if mixed and config["recipe"]["_target_"] == ACTIVE:
+    if mixed and recipe and recipe.target == ACTIVE:
         faults.append("an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out")
-    elif mixed and config["pseudo_label"]["view"] == "clean":
+    elif mixed and pseudo_label and pseudo_label["view"] == "clean":
         faults.append("pseudo_label.view=clean answers one clean picture, and mixup mixes two: use pseudo_label.view=same, or leave mixup out")
     select = part(_select, config)
     wanted = {role: part(checks.flag, role, config[role]) for role in ("baseline", "noiseless", "ceiling", "validation_labels")}
@@ -78,13 +89,17 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     plan = Plan(
         dataset=part(_dataset, config["dataset"]),
         sizes={name: config["dataset"][name] for name in SIZES},
+<<<<<<< HEAD
         class_weights=part(checks.choice, "dataset.class_weights", config["dataset"]["class_weights"], ("none", "balanced")),
         duplicates=part(checks.choice, "dataset.duplicates", config["dataset"]["duplicates"], ("warn", "drop", "error")),
         teacher=part(Component, teacher),
+=======
+        teacher=part(_component, "teacher", teacher),
+>>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
         checkpoint=part(_checkpoint, checkpoint),
-        student=part(Component, config["student"]),
-        teacher_loss=part(Component, config["teacher_loss"]),
-        loss=part(Component, config["loss"]),
+        student=part(_component, "student", config["student"]),
+        teacher_loss=part(_component, "teacher_loss", config["teacher_loss"]),
+        loss=part(_component, "loss", config["loss"]),
         assistants=part(_assistants, config["assistants"]) or [],
         controls=part(_controls, config, wanted, nodes["student_train"]) or {},
         teacher_pretrain=nodes["teacher_pretrain"] if asked or not pretrained else None,
@@ -92,44 +107,98 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         student_train=nodes["student_train"],
         seed=part(_seed, config["seed"]),
         select=select,
-        rounds=part(_whole, "rounds", config["rounds"]),
+        rounds=part(_whole, "rounds", config["rounds"], MOST_ROUNDS),
         student_init=part(checks.choice, "student_init", config["student_init"], ("fresh", "previous")),
         round_patience=part(_whole, "round_patience", config["round_patience"]),
         budget=part(_budget, config["budget"]),
     )
     order = Order(
-        recipe=part(Component, config["recipe"]),
+        recipe=recipe,
         plan=plan,
         runtime=part(_runtime, config["device"]),
         store=part(checks.place, "store", config["store"]),
         until=part(_until, config["stages"]),
         headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
+<<<<<<< HEAD
         shifts=[(name, found) for name, spec in config["shift"].items() if (found := part(Component, spec))],
         config={**config, "pseudo_label": pseudo_label} if pseudo_label else config,
+=======
+        shifts=[(name, found) for name, spec in config["shift"].items() if (found := part(_component, f"shift.{name}", spec))],
+        config=config,
+        sound=not faults,
+>>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
     )
     return order, list(dict.fromkeys(faults))
 
 
 def _dataset(node: Mapping[str, Any]) -> Component:
     """The loader; its path arguments stay, and are known by the content of the files that the loader names."""
+<<<<<<< HEAD
     return Component({k: v for k, v in node.items() if k not in (*SIZES, "class_weights", "duplicates")})
+=======
+    return _component("dataset", {k: v for k, v in node.items() if k not in SIZES})
+
+
+def _component(node: str, spec: Any) -> Component:
+    """A described thing, whose code is of the kind that its node holds: what the options of conf/ name, or comes from a package that was allowed.
+
+    Any other function of kdx would be called with arguments that a preset chooses.
+    """
+    if not isinstance(spec, Mapping):
+        raise Fault(f"{node} must hold a _target_ and its keys; given: {checks.shown(spec)}")
+    made = Component(spec)
+    _check_target(node, _group(node), made.target)
+    for key, inner in made.spec.items():
+        if key in SLOTS_OF_A_LOSS and _group(node) == "loss":
+            _component(f"{node}.{key}", inner)
+        elif any(True for _ in targets(inner)):
+            checks.refuse(f"{node}.{key} holds a _target_, and is no slot for one; given: {checks.shown(inner)}")
+    return made
+
+
+def _group(node: str) -> str:
+    """The folder of conf/ that has the options of a node."""
+    first, _, last = node.partition(".")
+    return last if last in SLOTS_OF_A_LOSS else GROUP_OF.get(first, first)
+
+
+def _check_target(node: str, group: str, target: Any) -> None:
+    if not isinstance(target, str):
+        raise Fault(f"{node}._target_ must be the address of its code, such as kdx.losses.kd.KD; given: {checks.shown(target)}")
+    if target in _addresses(group) or from_own_package(target):
+        return
+    raise Fault(f"{node}._target_ '{checks.shown(target, bare=True)}' is not allowed: no option of conf/{group} has it; "
+                "name your own package on the command line with allow=[package]")  # fmt: skip
+
+
+@functools.cache
+def _addresses(group: str) -> frozenset[str]:
+    """Every `_target_` that the options of a group have."""
+    texts = [file.read_text(encoding="utf-8") for file in sorted((conf_dir() / group).rglob("*.yaml"))]
+    return frozenset(found[1] for text in texts for found in re.finditer(r"\b_target_: *(kdx\.[\w.]+)", text))
+>>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
 
 
 def _training(node: str, config: Mapping[str, Any]) -> Component:
     """The settings of a stage with its augmentation spelled out; the length is parsed here, so that a fault comes early."""
     spec = dict(config[node])
-    checks.integer(f"{node}.batch_size", spec["batch_size"], low=1)
+    spec["batch_size"] = checks.integer(f"{node}.batch_size", spec["batch_size"], low=1, instead=64)
     count, unit = length(spec, node)
-    count = max(count, 1) if isinstance(count, int) else 1  # a fault, if any, was told just now
     spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}"}
     for key in ("augment", "strong_augment"):
         spec[key] = [[k, v] for k, v in augmentation(spec.get(key), f"{node}.{key}").items()]
+        for name, step in spec[key]:
+            with checks.gather(told := []):
+                _component(f"augment.{name}", step)
+            for message in told:
+                checks.refuse(message)
+        spec[key] = [[name, step] for name, step in spec[key] if isinstance(step, Mapping)]
     return Component({"_target_": "kdx.trainer.Training", **spec})
 
 
 def _select(config: Mapping[str, Any]) -> Component | None:
     """The rule that chooses among the pool; None: all of it. The recipe `active` goes with the rules that buy."""
-    return Component(config["select"]) if config.get("select") else None
+    return _component("select", config["select"]) if config.get("select") else None
 
 
 def _assistants(names: Any) -> list[Component]:
@@ -138,6 +207,8 @@ def _assistants(names: Any) -> list[Component]:
     known = [p.stem for p in folder.glob("*.yaml")]
     if not isinstance(names, list):
         raise Fault(f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}")
+    if len(names) > MOST_ASSISTANTS:
+        raise Fault(f"assistants names {len(names)} models, each to be trained, and at most {MOST_ASSISTANTS} are taken")
     for name in names:
         if name not in known:
             checks.refuse(f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}")
@@ -145,11 +216,16 @@ def _assistants(names: Any) -> list[Component]:
 
 
 def _controls(config: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None) -> dict[str, Control]:
+<<<<<<< HEAD
     """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling: with every label there is.
     validation_labels: with those of validation, which some methods read."""
     if training is None:
+=======
+    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling: with every label there is."""
+    if training is None or None in wanted.values():
+>>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
         return {}
-    loss, student = Component(config["baseline_loss"]), Component(config["student"])
+    loss, student = _component("baseline_loss", config["baseline_loss"]), Component(config["student"])
     still = Component({k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()})
     found = {
         "baseline": Control(loss, student, training),
@@ -160,13 +236,13 @@ def _controls(config: Mapping[str, Any], wanted: Mapping[str, Any], training: Co
     return {role: control for role, control in found.items() if wanted[role] is True}
 
 
-def _whole(name: str, value: Any) -> int | None:
-    return value if value is None and name == "round_patience" else checks.integer(name, value, low=1)
+def _whole(name: str, value: Any, high: int = checks.MOST) -> int | None:
+    return value if value is None and name == "round_patience" else checks.integer(name, value, low=1, high=high)
 
 
 def _budget(value: Any) -> int | float | None:
     """A number of answers, or a share of the pool. Whether the rule and the recipe go with it is looked at by kdx.preflight."""
-    count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= checks.MOST
     if not (value is None or count or (isinstance(value, float) and 0 < value < 1)):
         raise Fault(f"budget must be a number of answers, at least 1, or a share of the pool in (0, 1); given: {checks.shown(value)}")
     return value
@@ -196,17 +272,22 @@ def augmentation(asked: Any, node: str) -> dict[str, Any]:
 
 
 def _pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
+    node = dict(node)
     checks.choice("pseudo_label.mode", node["mode"], ("stored", "live", "auto"))
     checks.choice("pseudo_label.view", node["view"], ("same", "clean"))
     checks.choice("pseudo_label.gate", node["gate"], ("warn", "error"))
     old = node["near_chance"] is not None and checks.choice("pseudo_label.near_chance", node["near_chance"], ("warn", "error"))
     checks.integer("pseudo_label.limit", node["limit"], low=0)
-    checks.integer("pseudo_label.passes", node["passes"], low=0)
+    checks.integer("pseudo_label.passes", node["passes"], low=0, high=10_000)
     if node["passes"] == 1:
         checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:
         checks.integer("pseudo_label.views", node["views"], low=1)
+<<<<<<< HEAD
     return {**node, "gate": old} if old == "error" else dict(node)
+=======
+    return node
+>>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
 
 
 def _until(stages: Any) -> frozenset[str] | None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
-from kdx.checks import shown
+from kdx.checks import MOST, shown
 from kdx.faults import Fault, nearest
 from kdx.locate import conf_dir
 
-FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info", "--shell-completion",
-         "--config-dir")
+FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info", "--config-dir")
+ONE_OF = ("--cfg", "--run", "--multirun", "--info")
+"""Flags that each say what is to be done."""
 SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-r": "--run", "-m": "--multirun", "-i": "--info",
          "-sc": "--shell-completion", "-cd": "--config-dir"}
 TAKES = {
@@ -34,6 +35,12 @@ FUNCTION = re.compile(r"^(?P<name>choice|range|interval|glob|shuffle|sort|tag|st
 NOT_TEXT = ("null", "true", "false", "nan", "inf")
 SLOTS = {"loss.weights": "weights", "loss.features": "features"}
 """Parts of a loss that are chosen by name, and the groups that they are chosen from."""
+HYDRAS, HYDRAS_BELOW = ("hydra.run.dir", "hydra.sweep.dir"), ("hydra.launcher.", "hydra.sweeper.")
+"""What can be set of Hydra's own node."""
+GRID_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.A)
+NOT_IN_GRID = ("allow", "store", "hydra", "launcher", "sweeper", "max_runs")
+DEEPEST_BRACKETS, LONGEST_WORD = 16, 100_000
+MOST_VALUES, LONGEST_TEXT = 1000, 4096
 SEVERAL = ("augment", "shift")
 """The groups of which several options are combined."""
 
@@ -48,6 +55,8 @@ def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             continue
         name, given, value = word.partition("=")
         name = SHORT.get(name, name)
+        if name == "--shell-completion":
+            raise Fault("the shell completes kdx by its own command: eval \"$(kdx completion bash)\"")
         if name not in FLAGS:
             raise Fault(f"unknown flag '{word}'{nearest(name, FLAGS)}")
         if name in TAKES:
@@ -56,6 +65,9 @@ def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             raise Fault(f"the flag {name} takes no value; given: '{word}'")
         else:
             flags.append(name)
+    shows = [flag for flag in flags if flag.partition("=")[0] in ONE_OF]
+    if len(shows) > 1:
+        raise Fault(f"one of the flags {', '.join(ONE_OF)} at a time; given: {' '.join(dict.fromkeys(shows))}")
     if "--resolve" in flags and not any(f.startswith("--cfg") for f in flags):
         raise Fault("the flag --resolve goes with --cfg: kdx train --cfg job --resolve")
     return flags, rest
@@ -134,6 +146,63 @@ def use_own(flags: Sequence[str]) -> None:
 def options_of(group: str) -> list[str]:
     folders = [place / group for place in (conf_dir(), *own)]
     return [p.relative_to(folder).with_suffix("").as_posix() for folder in folders for p in folder.rglob("*.yaml")]
+
+
+def too_much(word: str) -> str | None:
+    """Why a word is not even read: it is longer, or has more brackets within brackets, than any setting needs."""
+    depth = deepest = 0
+    for letter in word:
+        depth += (letter in "[{(") - (letter in "]})")
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST_BRACKETS:
+        return f"'{shown(word, bare=True)}' has {deepest} brackets within brackets, and no setting is made of so many"
+    if len(word) > LONGEST_WORD:
+        return f"'{shown(word, bare=True)}' is too long to be a setting: {LONGEST_WORD:,} letters at most"
+    return None
+
+
+def beyond(key: str, value: Any) -> list[str]:
+    """Faults of a value that nothing here could use, whatever its key: the first door that every value goes through.
+
+    Whole numbers have 64 bits, texts can be written down, lists are no longer than a person would type.
+    """
+    if isinstance(value, Mapping):
+        odd = [name for name in value if not isinstance(name, str)]
+        return [f"{key} has a key that is no name: {shown(odd[0])}"] if odd else [
+            fault for name, inner in value.items() for fault in beyond(f"{key}.{name}".lstrip("."), inner)]  # fmt: skip
+    if isinstance(value, list):
+        if len(value) > MOST_VALUES:
+            return [f"{key} has {len(value):,} values, and {MOST_VALUES:,} are the most that a list takes"]
+        return list(dict.fromkeys(fault for inner in value for fault in beyond(key, inner)))
+    if isinstance(value, int) and abs(value) > MOST:
+        return [f"{key} must be a number of 64 bits, at most {MOST}; given: {shown(value)}"]
+    if isinstance(value, str) and ("\0" in value or len(value) > LONGEST_TEXT or not value.isascii() and _torn(value)):
+        return [f"{key} must be a text of at most {LONGEST_TEXT:,} letters in UTF-8, without a zero byte; given: {shown(value)}"]
+    return []
+
+
+def _torn(text: str) -> bool:
+    """Whether it holds half a letter, as bytes that are no UTF-8 become."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def wrong_for_hydra(key: str, value: Any, placed: bool) -> list[str]:
+    """Faults of a word for Hydra's own node, of which few keys are the user's: the others would change how runs are made here."""
+    if key in ("hydra/launcher", "hydra/sweeper"):
+        return [f"'{key}' is chosen by {key.partition('/')[2]}=NAME: kdx list {key.partition('/')[2]}"]
+    if placed or not (key in HYDRAS or key.startswith(HYDRAS_BELOW)) or "_target_" in key or isinstance(value, Mapping):
+        return [f"'{shown(key, bare=True)}' is Hydra's own: of its keys {', '.join(HYDRAS)}, hydra.launcher.KEY and hydra.sweeper.KEY can be set"]
+    return beyond(key, value)
+
+
+def wrong_in_grid(key: str, values: Any) -> list[str]:
+    """Faults of a preset's grid, which is read as words: it sets what runs compute, and not what the command line alone may say."""
+    first = key.partition(".")[0]
+    if not GRID_KEY.fullmatch(key) or first in NOT_IN_GRID or "_target_" in key:
+        return [f"the grid of a preset (hydra.sweeper.params) cannot set '{shown(key, bare=True)}': only the command line can"]
+    if "${" in str(values):
+        return [f"the grid of a preset (hydra.sweeper.params) gives '{key}' a reference to something else ({shown(str(values), bare=True)}): list its values"]
+    return []
 
 
 def wrong_option(group: str, value: Any) -> list[str]:

@@ -27,9 +27,23 @@ def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """(flags, the words as Hydra takes them, the same with the grid of a preset and every value of a sweep listed)"""
     flags, words = apart(argv)
     use_own(flags)
-    words = combine.spread(compose.plus_less(compose.quote_paths(words, sweep="--multirun" in flags)))
+    multirun = "--multirun" in flags
+    most, words = combine.limit(words)
+    words = combine.spread(compose.plus_less(compose.quote_paths(words, sweep=multirun)))
     compose.register_names()
-    return flags, words, combine.listed(combine.gridded(words)) if "--multirun" in flags and combine.all_combinations(words) else words
+    whole = combine.gridded(words) if multirun and combine.all_combinations(words) else words
+    if multirun:
+        combine.check_count(whole, most)
+    return flags, words, combine.listed(whole) if multirun and combine.all_combinations(words) else words
+
+
+def shown(words: Sequence[str]) -> None:
+    """Of words whose configuration is only to be shown. Raises Faults with all that is wrong with the words themselves."""
+    combinations, faults = combine.combinations(words, multirun=False)
+    for combination in combinations:
+        faults += compose.examine(combination)[1]
+    if faults:
+        raise Faults(faults)
 
 
 def check(words: Sequence[str], multirun: bool) -> list[Job]:

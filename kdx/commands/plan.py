@@ -19,7 +19,7 @@ the loss pull, and the protocol. It trains nothing, and writes no run folder.
   kdx plan                                the default experiment
   kdx plan -m loss=kd,slam 'seed=range(5)'   a sweep; stages that runs share are counted once
   json=FILE, --json FILE                  write the plan to this file too"""
-LISTS = ("--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
+LISTS = ("--hydra-help", "--version", "--cfg", "--info")
 """Flags of kdx train that show something, and run nothing."""
 
 

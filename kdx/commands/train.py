@@ -15,7 +15,7 @@ import hydra
 
 from kdx import combine, compose, sweep
 from kdx.commands import _sweep
-from kdx.commands._check import check, read
+from kdx.commands._check import check, read, shown
 from kdx.commands._tell import Alone, Teller
 from kdx.faults import Fault
 from kdx.locate import conf_dir
@@ -23,7 +23,7 @@ from kdx.run import ROLES, environment, load_examples, perform, protocol, trace
 from kdx.store import Listener
 from kdx.wiring import Order, wire
 
-ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info", "--shell-completion")
+ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info")
 log = logging.getLogger("kdx")
 INTERRUPTED, UNREAD = 130, 141
 """Exit codes of a run that was stopped by Ctrl-C, and of one whose reader is gone."""
@@ -35,6 +35,8 @@ def main(argv: Sequence[str]) -> int:
     flags, typed, words = read(argv)
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
     command = ["kdx", "train", *flags, *typed]
+    if asking:
+        shown(words)
     jobs = [] if asking else check(words, multirun)
     quiet_writers()
     codes.clear()

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdx.checks import shown
 from kdx.core import Split
 from kdx.data import pixels
 from kdx.data.draws import Draws
@@ -29,7 +30,7 @@ def check(name: str, value: object, low: float, high: float = math.inf, *, whole
     kind = "an integer" if whole else "a number"
     bound = f"above {low:g}" if open_low else f"of at least {low:g}"
     bound += f" and at most {high:g}" if high < math.inf else ""
-    raise Fault(f"augment.{name} needs {kind} {bound}; given {value!r}: set it in that range, or leave it out for its default")
+    raise Fault(f"augment.{name} needs {kind} {bound}; given {shown(value)}: set it in that range, or leave it out for its default")
 
 
 def _between(uniform: Tensor, low: float, high: float) -> Tensor:
@@ -56,7 +57,7 @@ class FlipCrop(Step):
         check("flip_crop.pad", pad, 0, whole=True)
         check("flip_crop.flip", flip, 0, 1)
         if mode not in ("zero", "reflect"):
-            raise Fault(f"augment.flip_crop.mode needs zero or reflect; given {mode!r}: choose one of the two")
+            raise Fault(f"augment.flip_crop.mode needs zero or reflect; given {shown(mode)}: choose one of the two")
         self.pad, self.reflect, self.flip = pad, mode == "reflect", flip
 
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:

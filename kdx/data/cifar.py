@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdx import checks
 from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class, read_file
 from kdx.faults import Fault
 
@@ -37,7 +38,7 @@ class Cifar:
 
     def __init__(self, *, variant: int, root: str, download: bool):
         if isinstance(variant, bool) or variant not in (10, 100):
-            raise Fault(f"dataset.variant must be 10 or 100; given {variant!r}")
+            raise Fault(f"dataset.variant must be 10 or 100; given {checks.shown(variant)}")
         self._variant = variant
         self._root = check_path("root", root)
         self._download = check_flag("download", download)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kdx import checks
 from kdx.faults import Fault
 
 PARTS = {"train": ("images", "labels"), "validation": ("validation_images", "validation_labels"), "test": ("test_images", "test_labels"),
@@ -86,22 +87,20 @@ class Description:
 
 def check_path(key: str, value: object) -> Path:
     """A path given as text, `~` expanded; else a Fault."""
-    if not isinstance(value, (str, Path)) or not str(value).strip():
-        raise Fault(f"dataset.{key} must be the path of a folder; given {value!r}")
-    return Path(value).expanduser()
+    return value.expanduser() if isinstance(value, Path) else checks.path(f"dataset.{key}", value)
 
 
 def check_int(key: str, value: object, low: int, high: int) -> int:
     """An int in [low, high], never a bool; else a Fault."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise Fault(f"dataset.{key} must be an integer from {low} to {high}; given {value!r}")
+        raise Fault(f"dataset.{key} must be an integer from {low} to {high}; given {checks.shown(value)}")
     return value
 
 
 def check_flag(key: str, value: object) -> bool:
     """A bool; else a Fault."""
     if not isinstance(value, bool):
-        raise Fault(f"dataset.{key} must be true or false; given {value!r}")
+        raise Fault(f"dataset.{key} must be true or false; given {checks.shown(value)}")
     return value
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdx import checks
 from kdx.data.raw import Description, per_class
 from kdx.faults import Faults
 
@@ -184,7 +185,7 @@ def _malformed(key: str, size: object, zero_is_fine: bool) -> str | None:
         if 0 < size < 1:
             return None
         return f"dataset.{key} must be an integer (a count) or a number strictly between 0 and 1 (a share); given {size}"
-    return f"dataset.{key} must be an integer (a count), a number strictly between 0 and 1 (a share) or null; given {size!r}"
+    return f"dataset.{key} must be an integer (a count), a number strictly between 0 and 1 (a share) or null; given {checks.shown(size)}"
 
 
 def _count(size: int | float, of: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kdx.checks import number, refuse
+from kdx.checks import agreed, number, refuse
 from kdx.core import Objective, Outcome, Parts, Streams
 from kdx.functional import cross_entropy
 
@@ -32,6 +32,7 @@ class PseudoLabel(Objective):
         self.weight = number("loss.weight", weight, low=0)
         self.start = number("loss.start", start, low=0, high=1)
         self.full = number("loss.full", full, low=0, high=1)
+        agreed()
         if self.full < self.start:
             refuse(f"loss.full must not be before loss.start={start}; given: {full}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from kdx.models import pretrained
+from kdx.models import pretrained, size
 from kdx.models.adapt import Adapted, Fitted, Inputs
 
 
@@ -19,14 +19,15 @@ class Buildable(Protocol):
 
 
 def build(model: Buildable, *, shape: Sequence[int], classes: int, mean: Sequence[float], std: Sequence[float],
-          read_weights: bool = True) -> Adapted:  # fmt: skip
+          read_weights: bool = True, copies: int = 1) -> Adapted:  # fmt: skip
     """The network that `model` describes, for pictures of `shape` (C, H, W) in [0, 1] and `classes` classes.
 
     mean, std: the dataset's, one a channel; a pretrained network brings its own.
+    copies: how often each weight will be held, which must fit into memory (Fault): in training its gradient and the optimiser's two averages as well.
     read_weights: False builds a pretrained network without its file, for weights of another file that are loaded next.
     """
     shape = tuple(int(n) for n in shape)
-    with pretrained.reading(read_weights):
+    with pretrained.reading(read_weights), size.within_memory(copies):
         made = model.build(shape=shape, classes=int(classes))
     fitted = made if isinstance(made, Fitted) else Fitted(made, Inputs(channels=shape[0], size=shape[1:], mean=None, std=None))
     inputs = fitted.inputs

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdx.checks import number
+from kdx.checks import agreed, number, shown
 from kdx.faults import Fault
 
 AUTO_DEPTH = 0.2
@@ -54,11 +54,13 @@ def check_rates(model: str, *, dropout: float, stochastic_depth: float | str, re
     stochastic_depth "auto": the AUTO_DEPTH that Noisy Student uses, or 0 where there is no branch to drop.
     """
     number(f"{model}: dropout", dropout, low=0, high=1, open_high=True)
+    agreed()
     if stochastic_depth == "auto":
         return AUTO_DEPTH if residual else 0.0
     if isinstance(stochastic_depth, str):
-        raise Fault(f"{model}: stochastic_depth must be a number in [0, 1), or auto; given: {stochastic_depth!r}")
+        raise Fault(f"{model}: stochastic_depth must be a number in [0, 1), or auto; given: {shown(stochastic_depth)}")
     number(f"{model}: stochastic_depth", stochastic_depth, low=0, high=1, open_high=True)
+    agreed()
     if not residual and stochastic_depth != 0:
         raise Fault(f"{model} has no residual branches to drop: set stochastic_depth=0 or auto (given {stochastic_depth}), "
                     "or take a residual net such as resnet20")  # fmt: skip
@@ -69,14 +71,14 @@ def check_whole(model: str, **numbers: int) -> None:
     """Each is a whole number of at least 1. Raises at once: nothing can be built on a wrong one."""
     for name, count in numbers.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise Fault(f"{model}: {name} must be a whole number of at least 1, not {count!r}")
+            raise Fault(f"{model}: {name} must be a whole number of at least 1, not {shown(count)}")
 
 
 def check_widths(model: str, widths: Sequence[int], count: int | None = None) -> tuple[int, ...]:
     """`count` whole numbers of at least 1; None: at least one of them."""
-    if isinstance(widths, (str, int, float)) or not widths or (count is not None and len(widths) != count):
+    if not isinstance(widths, list | tuple) or not widths or (count is not None and len(widths) != count):
         wanted = "a list of channel counts" if count is None else f"a list of {count} channel counts"
-        raise Fault(f"{model}: widths must be {wanted}, not {widths!r}")
+        raise Fault(f"{model}: widths must be {wanted}, not {shown(widths)}")
     for width in widths:
         check_whole(model, widths=width)
     return tuple(widths)

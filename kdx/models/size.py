@@ -11,9 +11,29 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdx import checks
+
 WARM_UP, ROUNDS = 5, 30
+
+
+class within_memory(TorchFunctionMode):
+    """Inside, tensors made with nothing in them, as layers make their weights, are added up before they are made: a Fault where they would not fit."""
+
+    def __init__(self, copies: int):
+        super().__init__()
+        self.copies, self.held = copies, 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.empty:
+            sides = args[0] if args and isinstance(args[0], list | tuple) else args
+            self.held += math.prod(side for side in sides if isinstance(side, int)) * ((kwargs or {}).get("dtype") or torch.get_default_dtype()).itemsize
+            with checks.whole():
+                times = f" ({self.copies} times each weight, to train it)" if self.copies > 1 else ""
+                checks.fits(f"this network{times}", self.copies * self.held, "make it smaller")
+        return function(*args, **(kwargs or {}))
 
 
 def parameters(module: nn.Module) -> int:

@@ -16,6 +16,7 @@ from torchvision.models.mobilenetv2 import InvertedResidual as MobileBlock
 from torchvision.models.mobilenetv3 import InvertedResidual as MobileBlock3
 from torchvision.models.resnet import Bottleneck
 
+from kdx.checks import shown
 from kdx.faults import Fault, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, Inputs
@@ -185,13 +186,13 @@ def patches(variant: str, side: int, patch: int | None) -> tuple[int, int]:
         grids = [g for g in range(aim - aim // 4, 2 * aim + 1) if side % g == 0]
         patch = side // min(grids, key=lambda g: abs(g - aim)) if grids else math.ceil(side / aim)
     if isinstance(patch, bool) or not isinstance(patch, int) or not 1 <= patch <= side:
-        raise Fault(f"{variant}: patch must be a whole number of pixels from 1 to the picture's {side}, not {patch!r}; null picks one")
+        raise Fault(f"{variant}: patch must be a whole number of pixels from 1 to the picture's {side}, not {shown(patch)}; null picks one")
     return patch, math.ceil(side / patch) * patch
 
 
 def _check_variant(variant: str, options: Sequence[str]) -> None:
     if variant not in options:
-        raise Fault(f"no such variant: '{variant}'{nearest(str(variant), options)}")
+        raise Fault(f"no such variant: '{shown(variant, bare=True)}'{nearest(shown(variant, bare=True), options)}")
 
 
 def _known(variant: str, weights: str | None) -> zoo.WeightsEnum | None:

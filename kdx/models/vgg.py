@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from kdx.checks import shown
 from kdx.faults import Fault
 from kdx.models.layers import check_rates, check_size, ending, he
 
@@ -18,8 +19,8 @@ def vgg(*, shape: tuple[int, int, int], classes: int, depth: int, dropout: float
     depth: 8, 11, 13 or 16. The first three stages end in a 2x2 max-pool, the fourth too from 64 pixels on.
     dropout acts on the pooled features.
     """
-    if depth not in STAGES:
-        raise Fault(f"vgg: depth must be one of {', '.join(map(str, STAGES))}, not {depth!r}")
+    if not isinstance(depth, int) or depth not in STAGES:
+        raise Fault(f"vgg: depth must be one of {', '.join(map(str, STAGES))}, not {shown(depth)}")
     check_rates("vgg", dropout=dropout, stochastic_depth=stochastic_depth, residual=False)
     check_size("vgg", shape, 8)
     pools = 4 if min(shape[1:]) >= 64 else 3
