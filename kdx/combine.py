@@ -15,7 +15,7 @@ from kdx import checks, compose
 from kdx.compose import GRID, ChoiceSweep, RangeSweep
 from kdx.faults import Fault, Faults
 from kdx.locate import conf_dir
-from kdx.words import groups, options_of, own, quote_paths, wrong_in_grid
+from kdx.words import folders, groups, options_of, own, quote_paths, wrong_in_grid
 
 LIMIT, MOST_RUNS = "max_runs", 1000
 """The word that says how many runs a sweep may have, and how many it may have without."""
@@ -191,7 +191,7 @@ def for_hydra(words: Sequence[str]) -> list[str]:
     steady = [word for word in words if not swept_key(word)]
     if compose.composes(steady):
         return list(words)
-    options = [w for w in steady if (conf_dir() / w.partition("=")[0].partition("@")[0]).is_dir()]
+    options = [w for w in steady if w.partition("=")[0].partition("@")[0] in folders()]
     base = [w for w in options if "@" not in w]
     return [word if word not in steady or word in base or word.startswith("hydra") or compose.composes([*base, word])
             else "{}=choice({})".format(*word.split("=", 1)) if word in options else f"++{word}" for word in words]  # fmt: skip

@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdx import checks
 from kdx.faults import Faults
 from kdx.locate import conf_dir
-from kdx.words import SLOTS, beyond, groups, options_of, own, too_much, wrong_for_hydra, wrong_in_grid, wrong_key, wrong_option
+from kdx.words import SLOTS, beyond, folders, groups, options_of, own, too_much, wrong_for_hydra, wrong_in_grid, wrong_key, wrong_option
 from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
@@ -38,7 +38,8 @@ GRID = "grid"
 """The sweeper that runs all combinations."""
 SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
 HOW = ("launcher", "sweeper")
-UNCOMPOSED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+UNCOMPOSED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ArithmeticError, AttributeError, LookupError, OSError, RecursionError,
+              TypeError, ValueError)  # fmt: skip
 """What composing raises where an option file is no YAML, or not laid out as an option, or a value does not fit."""
 TYPED_ONLY = ("allow", "store")
 ROOTS = ("root", "usual_root")
@@ -175,7 +176,7 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
             hydras += [] if found else [override.input_line]
             continue
         found = _not_ours(override) or beyond(group, override.value())
-        if not found and (conf_dir() / group).is_dir():
+        if not found and group in folders():
             found = wrong_option(group, override.value()) or _not_installed(group, override.value())
             chosen += [] if found else [override.input_line.lstrip("+")]
         elif not found:
@@ -236,7 +237,8 @@ def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
     faults += [f"an option file in --config-dir sets '{key}' to {checks.shown(text)}, and may refer to other keys only: ${{KEY}}"
                for key, text in texts(said) if "${" in REFERENCE.sub("", text)]  # fmt: skip
     if said["dataset"].get("download") and "dataset.download" not in typed:
-        known = {str(yaml.safe_load(f.read_text(encoding="utf-8")).get("dataset", {}).get(key)) for f in (conf_dir() / "dataset").glob("*.yaml") for key in ROOTS}
+        own_nodes = [yaml.safe_load(file.read_text(encoding="utf-8")).get("dataset", {}) for file in (conf_dir() / "dataset").glob("*.yaml")]
+        known = {str(node.get(key)) for node in own_nodes for key in ROOTS}
         faults += [f"an option file in --config-dir has a data set downloaded to '{checks.shown(said['dataset'][key], bare=True)}': "
                    f"say so with dataset.{key}=PATH, or dataset.download=false"
                    for key in ROOTS if key in said["dataset"] and str(said["dataset"][key]) not in known and f"dataset.{key}" not in typed]  # fmt: skip
@@ -365,10 +367,10 @@ def _not_ours(override: Override) -> list[str]:
     if key in SLOTS.values():
         slot = next(slot for slot, group in SLOTS.items() if group == key)
         return [f"'{key}' is the group of a slot: write {slot}=OPTION"]
-    if (conf_dir() / key).is_dir() and key not in groups():
+    if key in folders() and key not in groups():
         return [f"'{key}' is no group to choose from; one of: {', '.join(groups())}"]
     if override.package is not None:
-        return [f"'{override.input_line}' places an option elsewhere, and each has its place: write {key}=OPTION"]
+        return [f"'{checks.shown(override.input_line or key, bare=True)}' places an option elsewhere, and each has its place: write {key}=OPTION"]
     return []
 
 

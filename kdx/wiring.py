@@ -37,7 +37,10 @@ ACTIVE, CHAIN = "kdx.recipes.active", "kdx.recipes.chain"
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that a run needs; not sound: parts of it were refused, are None, and it is good for finding more faults only. until: names of the stages that may run, None: all. shifts: under which the test pictures are looked at too."""
+    """Everything that a run needs. until: names of the stages that may run, None: all. shifts: under which the test pictures are looked at too.
+
+    sound: nothing was refused; else parts of it are None, and it is good for finding more faults only.
+    """
 
     recipe: Component
     plan: Plan
@@ -89,13 +92,9 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     plan = Plan(
         dataset=part(_dataset, config["dataset"]),
         sizes={name: config["dataset"][name] for name in SIZES},
-<<<<<<< HEAD
         class_weights=part(checks.choice, "dataset.class_weights", config["dataset"]["class_weights"], ("none", "balanced")),
         duplicates=part(checks.choice, "dataset.duplicates", config["dataset"]["duplicates"], ("warn", "drop", "error")),
-        teacher=part(Component, teacher),
-=======
         teacher=part(_component, "teacher", teacher),
->>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
         checkpoint=part(_checkpoint, checkpoint),
         student=part(_component, "student", config["student"]),
         teacher_loss=part(_component, "teacher_loss", config["teacher_loss"]),
@@ -119,24 +118,16 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         store=part(checks.place, "store", config["store"]),
         until=part(_until, config["stages"]),
         headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
-<<<<<<< HEAD
-        shifts=[(name, found) for name, spec in config["shift"].items() if (found := part(Component, spec))],
-        config={**config, "pseudo_label": pseudo_label} if pseudo_label else config,
-=======
         shifts=[(name, found) for name, spec in config["shift"].items() if (found := part(_component, f"shift.{name}", spec))],
-        config=config,
+        config={**config, "pseudo_label": pseudo_label} if pseudo_label else config,
         sound=not faults,
->>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
     )
     return order, list(dict.fromkeys(faults))
 
 
 def _dataset(node: Mapping[str, Any]) -> Component:
     """The loader; its path arguments stay, and are known by the content of the files that the loader names."""
-<<<<<<< HEAD
-    return Component({k: v for k, v in node.items() if k not in (*SIZES, "class_weights", "duplicates")})
-=======
-    return _component("dataset", {k: v for k, v in node.items() if k not in SIZES})
+    return _component("dataset", {k: v for k, v in node.items() if k not in (*SIZES, "class_weights", "duplicates")})
 
 
 def _component(node: str, spec: Any) -> Component:
@@ -174,9 +165,9 @@ def _check_target(node: str, group: str, target: Any) -> None:
 @functools.cache
 def _addresses(group: str) -> frozenset[str]:
     """Every `_target_` that the options of a group have."""
-    texts = [file.read_text(encoding="utf-8") for file in sorted((conf_dir() / group).rglob("*.yaml"))]
+    folders = ("shift", "augment") if group == "shift" else (group,)
+    texts = [file.read_text(encoding="utf-8") for folder in folders for file in sorted((conf_dir() / folder).rglob("*.yaml"))]
     return frozenset(found[1] for text in texts for found in re.finditer(r"\b_target_: *(kdx\.[\w.]+)", text))
->>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
 
 
 def _training(node: str, config: Mapping[str, Any]) -> Component:
@@ -216,14 +207,9 @@ def _assistants(names: Any) -> list[Component]:
 
 
 def _controls(config: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None) -> dict[str, Control]:
-<<<<<<< HEAD
     """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling: with every label there is.
     validation_labels: with those of validation, which some methods read."""
-    if training is None:
-=======
-    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling: with every label there is."""
     if training is None or None in wanted.values():
->>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
         return {}
     loss, student = _component("baseline_loss", config["baseline_loss"]), Component(config["student"])
     still = Component({k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()})
@@ -283,11 +269,7 @@ def _pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
         checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
     if node["views"] is not None:
         checks.integer("pseudo_label.views", node["views"], low=1)
-<<<<<<< HEAD
-    return {**node, "gate": old} if old == "error" else dict(node)
-=======
-    return node
->>>>>>> a4b3610 (Checks: what is refused is told, stands in no longer for itself, and nothing made from it is handed on)
+    return {**node, "gate": old} if old == "error" else node
 
 
 def _until(stages: Any) -> frozenset[str] | None:

@@ -131,6 +131,12 @@ def groups() -> list[str]:
     return [name for entry in defaults if isinstance(entry, dict) for name in entry]
 
 
+@functools.cache
+def folders() -> frozenset[str]:
+    """Every group of conf/, those too that are chosen in another way."""
+    return frozenset(place.name for place in conf_dir().iterdir() if place.is_dir())
+
+
 own: list[Path] = []
 """The user's folder of further options, laid out like conf/ (--config-dir); at most one."""
 

@@ -619,7 +619,7 @@ def described(test=None, pool=0, fallback=False):
         (dict(labelled=-5), "labelled must be 1 or more; given -5"),
         (dict(labelled=1.0), "strictly between 0 and 1"),
         (dict(labelled=float("nan")), "strictly between 0 and 1"),
-        (dict(labelled=True), "or null; given True"),
+        (dict(labelled=True), "or null; given true"),
         (dict(labelled="many"), "or null; given 'many'"),
         (dict(unlabelled=201), "unlabelled=201 asks for 201 rows; 200 are left"),
         (dict(unlabelled=-1), "unlabelled must be 0 or more"),

@@ -45,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
     tell_of_grid([] if asking else words)
     try:
         launch([*flags, *words])
+    except SystemExit as end:  # Hydra's own, after it has shown what was asked for, or said that it is not there
+        return 2 if end.code else 0
     except KeyboardInterrupt:
         if INTERRUPTED not in codes:
             raise

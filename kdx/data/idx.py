@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdx import checks
 from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, per_class, read_file
 from kdx.faults import Fault
 
@@ -26,12 +27,12 @@ class Idx:
     def __init__(
         self, *, root: str | None, usual_root: str, system_root: str | None, classes: Sequence[str], torchvision: str, download: bool
     ):
-        places = [usual_root, system_root] if root is None else [root]
-        self._places = [check_path("root", place) for place in places if place is not None]
+        places = {"usual_root": usual_root, "system_root": system_root} if root is None else {"root": root}
+        self._places = [check_path(key, place) for key, place in places.items() if place is not None or key == "usual_root"]
+        if not isinstance(classes, list | tuple) or len(classes) < 2:
+            raise Fault(f"dataset.classes must name the classes, two or more of them; given: {checks.shown(classes)}")
         self._classes = tuple(str(name) for name in classes)
-        if len(self._classes) < 2:
-            raise Fault(f"dataset.classes must name two classes or more; given {list(classes)}")
-        self._torchvision = torchvision
+        self._torchvision = checks.choice("dataset.torchvision", torchvision, ("MNIST", "FashionMNIST", "KMNIST"))
         self._download = check_flag("download", download)
 
     def files(self) -> list[Path]:
