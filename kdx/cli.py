@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import kdx
+from kdx import output, shortage, signals
 from kdx.commands import commands, summary
 from kdx.faults import Fault, nearest, shows
 
@@ -59,24 +60,37 @@ def run(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit code: 0 done, 2 a fault of the user's, 130 interrupted."""
+    """Runs one command line and returns its exit code: see docs/commands.md."""
     argv = sys.argv[1:] if argv is None else argv
-    try:
+    with signals.heeded(), output.enduring():
         try:
+            code = told(argv)
+            if (why := output.lost()) and not code:
+                print(f"not all could be printed: {why}", file=sys.stderr)
+            return code or int(why is not None)
+        except KeyboardInterrupt as error:
+            return interrupted(error, argv)
+        except BrokenPipeError:
+            return 141  # 128 + SIGPIPE, what a shell shows for `yes | head`
+        except Exception:
+            if signals.came():  # a library made another error of it
+                return interrupted(signals.last(), argv)
+            raise
+
+
+def told(argv: Sequence[str]) -> int:
+    try:
+        with shortage.noticed(f"kdx {argv[0]}" if argv else "kdx"):
             return run(argv)
-        finally:
-            # Flushed here, where a closed pipe (`kdx list | head -1`) is still ours to catch.
-            sys.stdout.flush()
     except Fault as fault:
         print(shows(str(fault)), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("kdx: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more when it ends; it must find somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # 128 + SIGPIPE, what a shell shows for `yes | head`
+        return 1 if isinstance(fault, shortage.Shortage) else 2
+
+
+def interrupted(error: KeyboardInterrupt, argv: Sequence[str]) -> int:
+    """What no command has told itself."""
+    print(f"interrupted. Go on with: {shows(shlex.join(['kdx', *argv]))}", file=sys.stderr)
+    return signals.code_of(error)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ _extra: list[str] = []
 NO_FILE = "0" * 64
 SETTLED = 2.0
 """Seconds since its last change after which a file's digest is remembered: a clock may be too coarse to tell two changes apart."""
-PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.artifact", "kdx.work", "kdx.store", "kdx.runtime", "kdx.locate")
+PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.artifact", "kdx.work", "kdx.store", "kdx.runtime", "kdx.locate",
+            "kdx.signals", "kdx.shortage")  # fmt: skip
 """Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
 
 

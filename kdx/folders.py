@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx import disk, stages
+from kdx import disk, document, shortage, stages
 from kdx.artifact import KEY, MANIFEST, Artifact, Unreadable, expect, references, there, verify
 from kdx.artifact import plain_path as plain_path
 from kdx.artifact import read_manifest as read_any_manifest
@@ -39,6 +39,11 @@ class Run:
     document: Mapping[str, Any]
     stages: Mapping[str, tuple[str, str]]
     stores: tuple[Path, ...]
+
+    @property
+    def state(self) -> str:
+        """Its status as it is now: see kdx.document.state."""
+        return document.state(self.path, self.document)
 
     def roles(self) -> dict[str, str]:
         """role -> the run's name of the stage that trained it, for the roles that got so far; of several rounds the last."""
@@ -72,8 +77,9 @@ class Run:
                     "if the store was moved, name it with store=PATH; if it is gone, run the same `kdx train` again")  # fmt: skip
 
 
-def read_run(path: Path | str, store: str | None = None) -> Run:
-    """The run folder at `path`. store: where its artifacts are, or None: found by the folder's links and what run.json says."""
+def read_run(path: Path | str, store: str | None = None, *, figures: bool = False) -> Run:
+    """The run folder at `path`. store: where its artifacts are, or None: found by the folder's links and what run.json says. figures: see
+    kdx.document.read."""
     path = Path(path).expanduser()
     file = path / "run.json"
     if not os.path.isfile(file):
@@ -82,17 +88,17 @@ def read_run(path: Path | str, store: str | None = None) -> Run:
         inner = next(iter(sorted(path.glob("*/run.json"))), None)
         several = f", it holds several: name one of them, such as '{inner.parent}'" if inner else ": it has no run.json"
         raise Fault(f"'{path}' is no run folder{several}")
-    document = read_json(file)
+    told = document.read(file, figures=figures)
     found: dict[str, tuple[str, str]] = {}
-    for entry in expect(document.get("stages"), list, file, "stages"):
+    for entry in expect(told.get("stages"), list, file, "stages"):
         name, key = (expect(expect(entry, dict, file, "stages").get(k), str, file, f"stages: {k}") for k in ("name", "key"))
         if name in found:
             raise Fault(f"'{file}' names the stage {name!r} twice")
         found[name] = (_stage_of(name, file), check_key(key, file))
-    expect(document.get("config"), dict, file, "config")
+    expect(told.get("config"), dict, file, "config")
     if store is not None:
-        return Run(path, document, found, (Path(store).expanduser(),))
-    return Run(path, document, found, tuple(dict.fromkeys(_possible_stores(path, document, found))))
+        return Run(path, told, found, (Path(store).expanduser(),))
+    return Run(path, told, found, tuple(dict.fromkeys(_possible_stores(path, told, found))))
 
 
 def _stage_of(name: str, file: Path) -> str:
@@ -215,8 +221,12 @@ def as_written(what: Path) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        short = shortage.kind(error)
+        if short not in (None, "memory"):
+            raise
         why = (str(error).splitlines() or [""])[0][:200]
-        raise Fault(f"'{what}' is not as kdx writes it, or too large for this machine ({type(error).__name__}: {why})") from error
+        more = ": close other programs, or take a machine with more memory" if short else ""
+        raise Fault(f"'{what}' is not as kdx writes it, or too large for this machine ({type(error).__name__}: {why}){more}") from error
 
 
 def check_key(key: str, file: Path) -> str:

@@ -17,6 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from kdx import shortage, signals
 from kdx.artifact import LEFTOVERS, METRICS, NOTES, Artifact, key_of, lines, seal, verify
 from kdx.component import Component, Source, code_digest, targets
 from kdx.disk import kind, own_file, own_folder
@@ -111,6 +112,7 @@ class Store:
                 if artifact is None:
                     artifact = self._make(stage, key, name, whole, inputs, final)
         self.done[name] = artifact
+        signals.check()  # one that a library swallowed, or that came while a last step was being published
         return artifact
 
     def _load(self, stage: Stage, key: str, name: str, *, mend: bool = False) -> Artifact | None:
@@ -159,6 +161,8 @@ class Store:
                     self._put_aside(final, name, f"a folder of another process was in the place of {name}")
                 os.rename(partial, final)
         except Exception as error:
+            if told := shortage.sentence(error, name, shortage.LOWER.get(stage.name, shortage.ELSE)):
+                raise shortage.Shortage(told) from error
             if _disk_full(error, self.root):
                 raise Fault(f"no space left on the disk of {self.root}: {name} stopped. Free some, then run the same command to go on") from error
             raise

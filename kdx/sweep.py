@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdx import document
 from kdx.disk import own_file, read_json, write_atomically
 from kdx.faults import Fault
 from kdx.run import stored
@@ -18,6 +20,7 @@ from kdx.wiring import Order
 
 NAME, LATER, LOCK = "sweep.json", "later.json", "sweep.lock"
 """What the sweep is; while one is at work, the runs that an engine is to pass over; and what the command at work holds."""
+DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class Sweep:
     done: frozenset[str]
 
     def runs(self) -> dict[str, dict[str, Any] | None]:
-        """folder -> its run.json; None where there is none yet, or none that can be read."""
+        """folder -> its run.json: see `run_in`."""
         names = self.jobs if self.jobs is not None else sorted(p.parent.name for p in self.path.glob("*/run.json"))
-        return {name: read(self.path / name / "run.json") for name in names}
+        return {name: run_in(self.path / name) for name in names}
 
     def pass_over(self, names: Iterable[str]) -> None:
         """Has every worker leave these runs alone from now on; none: they are free again."""
@@ -54,14 +57,15 @@ def begin(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] 
     if named:
         told = read(path / NAME)
         if told and (jobs is None or told.get("jobs") != listed(jobs)):
-            raise Fault(f"'{path}' holds another sweep ({' '.join(map(str, told.get('command') or []))}): choose another folder with hydra.sweep.dir=PATH, "
-                        "or leave that out")  # fmt: skip
+            given = told.get("command") if isinstance(told.get("command"), list) else []
+            what = shlex.join(map(str, given))[:400] or "of unknown words"
+            raise Fault(f"'{path}' holds another sweep ({what}): choose another folder with hydra.sweep.dir=PATH, or leave that out")
         done = _done(path, orders) if told else frozenset()
         return _open(path, command, jobs, resumed=told is not None, done=done) or _busy(path)
     for other in sorted(path.parent.glob(f"*/{NAME}"), reverse=True) if jobs is not None else []:
         if (read(other) or {}).get("jobs") == listed(jobs):
             done = _done(other.parent, orders)
-            if all(name in done or not finished(read(other.parent / name / "run.json")) for name in orders):
+            if all(name in done or not finished(run_in(other.parent / name)) for name in orders):
                 found = _open(other.parent, command, jobs, resumed=True, done=done)
                 if found:
                     return found
@@ -96,18 +100,10 @@ def _busy(path: Path) -> Sweep:
     raise Fault(f"another process is at work on the sweep in '{path}': wait for it, or choose another folder with hydra.sweep.dir=PATH")
 
 
-def turn(folder: Path) -> AbstractContextManager[Any]:
-    """Held by whoever works in a run's folder. A job of a cluster outlives the command that sent it: a second one for the same folder waits here."""
-    import filelock
-
-    folder.mkdir(parents=True, exist_ok=True)
-    own_file(folder / "run.lock", "the run")
-    return filelock.FileLock(folder / "run.lock")
-
-
 def passed_over(folder: Path) -> bool:
     """Whether the sweep that this run belongs to has asked that it be left alone: see `Sweep.pass_over`."""
-    return folder.name in (read(folder.parent / LATER) or {}).get("runs", ())
+    runs = (read(folder.parent / LATER) or {}).get("runs")
+    return isinstance(runs, list) and folder.name in runs
 
 
 def listed(jobs: Mapping[str, Sequence[str]] | None) -> list[dict[str, Any]] | None:
@@ -115,27 +111,36 @@ def listed(jobs: Mapping[str, Sequence[str]] | None) -> list[dict[str, Any]] | N
 
 
 def read(file: Path) -> dict[str, Any] | None:
+    """What the sweep itself has written; None where that is not there, or is nothing of its kind."""
     try:
-        found = read_json(file, strict=False)
+        found = read_json(file)
     except Fault:
         return None
     return found if isinstance(found, dict) else None
 
 
-def finished(document: Mapping[str, Any] | None) -> bool:
-    return bool(document) and document.get("status") == "finished"
+def run_in(folder: Path) -> dict[str, Any] | None:
+    """The run.json of a run's folder; None where there is none. Of one that is not as kdx writes it {"status": "damaged", "error": why}: that run is to do."""
+    file = folder / document.NAME
+    try:
+        return document.read(file) if os.path.lexists(file) else None
+    except Fault as fault:
+        return {"status": DAMAGED, "error": str(fault)}
+
+
+def finished(run: Mapping[str, Any] | None) -> bool:
+    return bool(run) and run.get("status") == "finished"
 
 
 def is_done(folder: Path, order: Order) -> bool:
     """Whether the folder holds the finished run that `order` asks for, as it would come out today, and the store still has all of it."""
-    document = read(folder / "run.json")
-    return finished(document) and key_in(document) == key_today(order)
+    run = run_in(folder)
+    return finished(run) and key_in(run) == key_today(order)
 
 
-def key_in(document: Mapping[str, Any]) -> str | None:
+def key_in(run: Mapping[str, Any]) -> str | None:
     """Of the run's evaluation, which all that it has made goes into."""
-    stages = document.get("stages")
-    keys = [s.get("key") for s in stages if isinstance(s, dict) and s.get("name") == EVALUATE.name] if isinstance(stages, list) else []
+    keys = [stage.get("key") for stage in run.get("stages") or () if stage.get("name") == EVALUATE.name]
     return keys[-1] if keys else None
 
 

@@ -251,7 +251,7 @@ def augmentation(asked: Any, node: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in names:
         if name in known:
-            found |= yaml.safe_load((folder / f"{name}.yaml").read_text()) or {}
+            found |= yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) or {}
         else:
             checks.refuse(f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}")
     return found

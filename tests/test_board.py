@@ -296,6 +296,22 @@ def api(tmp_path_factory):
     return found
 
 
+def ask(url, host):
+    """The status of an answer, asked for under a name of this machine."""
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers={"Host": host}), timeout=10).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_only_who_has_the_address_and_calls_this_machine_by_its_name_can_look(api):
+    port = urllib.parse.urlparse(api.url).port
+    assert [ask(f"{api.url}data/runs", host) for host in (f"127.0.0.1:{port}", "localhost", f"LOCALHOST:{port}", f"[::1]:{port}")] == [200] * 4
+    assert [ask(f"{api.url}data/runs", host) for host in (f"evil.example:{port}", "127.0.0.1.evil.example", "evil", "")] == [403] * 4
+    assert [ask(f"http://127.0.0.1:{port}/{path}", f"127.0.0.1:{port}") for path in ("", "data/runs", "x/data/runs")] == [404] * 3
+    assert len(urllib.parse.urlparse(api.url).path) >= 20
+
+
 def test_runs_have_readable_names_and_no_runs_inside_them(api):
     assert sorted(api.get("runs")) == sorted(SWEEP)
     assert api.url.startswith("http://127.0.0.1:")
@@ -392,7 +408,7 @@ SHORT = ["device=cpu", "device.threads=1", "device.checkpoint_seconds=0", "teach
 def train(folder, store):
     """What `kdx train` does after its checks."""
     order = wire(compose.check_words([*SHORT, f"store={store}"]))
-    return training.run(order, Path(folder), SHORT, Alone())
+    return training.take_turn(order, Path(folder), SHORT, Alone())
 
 
 def curves(folder):
@@ -451,7 +467,8 @@ def test_a_folder_without_runs_is_told(tmp_path, monkeypatch, capsys):
         assert said in capsys.readouterr().err
 
 
-def test_the_command_serves_until_interrupted(tmp_path):
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 0), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
+def test_the_command_serves_until_interrupted(tmp_path, stop, code):
     """One line with the address; a port that is taken is told where it was asked for, and passed over where it was not; Ctrl-C ends it."""
     for seed in (0, 1):
         write(tmp_path / f"outputs/runs/{seed}", ["loss=kd", f"seed={seed}"], "finished")
@@ -467,11 +484,13 @@ def test_the_command_serves_until_interrupted(tmp_path):
         while (runs := json.load(urllib.request.urlopen(f"{url}data/runs", timeout=10))) != ["seed=0", "seed=1"]:
             assert time.monotonic() < deadline, runs
             time.sleep(0.2)
+        children = subprocess.run(["ps", "-o", "args=", "--ppid", str(server.pid)], capture_output=True, text=True, check=False).stdout
+        assert children == "", "a data server would listen at a second port"
         port = urllib.parse.urlparse(url).port
         again = subprocess.run([*program, f"port={port}"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
         assert again.returncode == 2 and again.stdout == "" and f"port {port}" in again.stderr and len(again.stderr.splitlines()) == 1
-        server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 0 and server.stdout.read() == "" and server.stderr.read() == ""
+        server.send_signal(stop)
+        assert server.wait(20) == code and server.stdout.read() == "" and server.stderr.read() == ""
         assert list((tmp_path / "temporary").iterdir()) == []
     finally:
         server.kill()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import errno
+import io
 import os
+import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from kdx import __version__, cli
+from kdx import __version__, cli, output, signals
 from kdx import commands as package
 from kdx.commands import completion
 from kdx.commands import list as listing
@@ -57,7 +62,7 @@ def made_up(root, tmp_path_factory) -> Path:
     """A folder with this command line in it and the files above; it runs as `folder/kdx ...` does for a user."""
     top = tmp_path_factory.mktemp("made up")
     (top / "kdx" / "commands").mkdir(parents=True)
-    for name in ("__init__", "faults", "locate", "cli", "commands/__init__", "commands/list", "commands/completion"):
+    for name in ("__init__", "faults", "signals", "output", "shortage", "locate", "cli", "commands/__init__", "commands/list", "commands/completion"):
         shutil.copy(root / "kdx" / f"{name}.py", top / "kdx" / f"{name}.py")
     for name, text in FILES.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -161,13 +166,105 @@ def test_a_commands_faults_are_told_without_a_traceback(capsys, command):
     assert capsys.readouterr().err == "no such loss 'kb'\nepochs is 0: give 1 or more\n"
 
 
-def test_an_interrupt_ends_with_130(capsys, command):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("how", ["plain", "swallowed", "another error"])
+def test_a_signal_anywhere_ends_a_command_in_one_line(capsys, command, number, code, how):
+    """Also where a library catches what the signal raised, as imports written in C do."""
+
     def main(argv):
-        raise KeyboardInterrupt
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except KeyboardInterrupt as error:
+            if how == "another error":
+                raise ImportError("half a module") from error
+            if how == "plain":
+                raise
+        signals.check()
 
     command(main)
-    assert cli.main(["boom"]) == 130
-    assert capsys.readouterr().err == "kdx: interrupted\n"
+    before = [signal.getsignal(each) for each in signals.NUMBERS]
+    assert cli.main(["boom", "a=b c"]) == code
+    assert capsys.readouterr().err == "interrupted. Go on with: kdx boom 'a=b c'\n"
+    assert [signal.getsignal(each) for each in signals.NUMBERS] == before
+
+
+def test_what_the_caller_ignores_stays_ignored(command):
+    """As nohup does."""
+    command(lambda argv: os.kill(os.getpid(), signal.SIGHUP))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert cli.main(["boom"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_held_signal_waits_and_the_second_does_not():
+    with signals.heeded(), pytest.raises(signals.Stopped), signals.held() as came:
+        assert not came()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert came() and signals.came()
+        with signals.held():  # where the run is being recorded
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signals.code_of(pickle.loads(pickle.dumps(signals.Stopped(signal.SIGTERM)))) == 143, "a worker's reaches the command"
+
+
+def test_what_cannot_be_printed_is_told_once_and_ends_with_1(made_up):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([made_up / "bin" / "kdx", "list"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"not all could be printed: No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_as_dev_null(made_up, closed):
+    done = subprocess.run(f"'{made_up / 'bin' / 'kdx'}' list {closed}", shell=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_no_character_is_too_much_for_a_terminal(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with output.enduring():
+        print("95.2 ± 0.3, … ─ é \udcff", end="")
+    assert raw.getvalue() == rb"95.2 +- 0.3, ... - \xe9 \udcff"
+
+
+def test_output_that_is_lost_is_no_failure_of_what_did_more_than_print(command, capsys, monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def main(argv):
+        print("a table")
+        output.instead("it is in report.md")
+
+    command(main)
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert cli.main(["boom"]) == 0
+    assert capsys.readouterr().err == "not all could be printed (No space left on device): it is in report.md\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "lower"),
+    [
+        (MemoryError("Unable to allocate 7 GiB"), "lower the batch size"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried."), "lower the batch size"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), "lower the batch size"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "lower the batch size"),
+        (RuntimeError("can't start new thread"), "lower device.workers and device.threads, or raise `ulimit -u`"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+    ],
+)
+def test_what_the_machine_lacks_is_told_in_one_sentence(command, capsys, error, lower):
+    def main(argv):
+        raise ValueError("what a library made of it") from error
+
+    command(main)
+    assert cli.main(["boom"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("kdx boom ") and " needs more " in err and lower in err and str(error)[:40] in err and err.count("\n") == 1
 
 
 def test_other_errors_keep_their_traceback(command):

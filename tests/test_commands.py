@@ -253,7 +253,7 @@ def test_a_run_that_stopped_early_says_how_far_it_came(place, capsys):
         ({"stages": [{"name": "shell", "key": "0" * 64}]}, "names a stage that kdx does not know"),
         ({"stages": [{"name": "student-train"}]}, "is missing"),
         ({"stages": [{"name": "prepare", "key": key * 64} for key in "01"]}, "names the stage 'prepare' twice"),
-        ({"stages": "all of them"}, "stages must be list"),
+        ({"stages": "all of them"}, "stages must be a list"),
         ({"config": None}, "config must be dict"),
     ],
 )
@@ -339,3 +339,21 @@ def test_a_store_that_cannot_be_written_is_told(place, capsys, monkeypatch):
 
     monkeypatch.setattr(assess.Store, "run", refuse)
     assert "name another with store=PATH" in told(["evaluate", str(RUN), "dataset.test=300", *CPU], capsys)
+
+
+def test_a_run_or_a_command_that_is_short_of_memory_fails_in_a_sentence(place, capsys, monkeypatch):
+    """What was finished stays, and the words of a run were not wrong: exit code 1. A folder may be anybody's, with any size in it: 2."""
+    from kdx.stages import learn
+
+    def fail(*anything, **more):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(learn, "fit", fail)
+    words = [*CPU, "teacher_pretrain.steps=12", "student_train.steps=8", "student_train.lr=0.0123", "hydra.run.dir=short"]
+    assert main(["train", *words]) == 1
+    last = capsys.readouterr().err.splitlines()[-2:]
+    assert "-train is too large for this machine: it needs more memory than there is (" in last[0] and "short/run.json" in last[1]
+    assert "lower student_train.batch_size" in last[0]
+    assert document(Path("short"))["status"] == "failed" and last[0] == document(Path("short"))["error"]
+    monkeypatch.setattr(assess, "measure", fail)
+    assert "too large for this machine" in (said := told(["evaluate", str(RUN), *CPU], capsys)) and "more memory" in said

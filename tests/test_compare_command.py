@@ -105,7 +105,7 @@ def test_unfinished_runs_are_counted_and_named(sweep, capsys):
     assert main(["compare", "outputs"]) == 0
     shown = capsys.readouterr().out
     assert "not compared: 2 runs failed: outputs/sweeps/one/6_failed, outputs/sweeps/one/7_failed" in shown
-    assert "1 run running: outputs/sweeps/one/8_running" in shown and "1 run without a student that was measured" in shown
+    assert "1 run running, or died: outputs/sweeps/one/8_running" in shown and "1 run without a student that was measured" in shown
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_the_rest_compared(sweep, capsys):

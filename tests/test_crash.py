@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from kdx import document
 from kdx.stages import label
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +50,8 @@ def server():
 
 @dataclass(frozen=True)
 class Crash:
-    """What happens in a child: at the `step`-th sign of progress of `stage` it gets a signal, or (torn) dies in the middle of a checkpoint."""
+    """What happens in a child: at the `step`-th sign of progress of `stage` (0: as it begins) it gets a signal, or (torn) dies in the middle of a
+    checkpoint. stage "report": while the run folder is completed."""
 
     stage: str = ""
     step: int = 0
@@ -63,8 +65,9 @@ def child(words: list[str], place: str, crash: Crash) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     from kdx import cli, preflight
+    from kdx.report.folder import RunFolder
     from kdx.stages import learn
-    from kdx.store import Work
+    from kdx.store import Stage, Work
 
     progress = Work.progress
 
@@ -79,7 +82,16 @@ def child(words: list[str], place: str, crash: Crash) -> None:
             file.truncate(1000)
             os.kill(os.getpid(), signal.SIGKILL)
 
+    def fall(folder: RunFolder, results: dict, examples: dict) -> dict:
+        if crash.stage == "report":
+            os.kill(os.getpid(), crash.signal)
+        return draw(folder, results, examples)
+
     Work.progress, save, learn.torch.save = stumble, learn.torch.save, tear
+    draw, RunFolder.draw = RunFolder.draw, fall
+    if crash.step == 0:
+        call = Stage.__call__
+        Stage.__call__ = lambda stage, work, *more, **inputs: (stumble(work, 0, 0), call(stage, work, *more, **inputs))
     if crash.roomy:
         preflight.check_room = lambda *anything: None
     code = cli.main(["train", *words])
@@ -109,10 +121,14 @@ def start(server, place: Path, *words: str, crash: Crash = Crash()):
     return process
 
 
+def newest(place: Path) -> Path | None:
+    return max(place.glob("outputs/runs/*/run.json"), key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
 def end(process, place: Path) -> Ended:
     process.join()
-    runs = sorted(place.glob("outputs/runs/*/run.json"), key=lambda path: path.stat().st_mtime_ns)
-    return Ended(process.exitcode, (place / "out").read_text(), (place / "err").read_text(), json.loads(runs[-1].read_text()) if runs else None)
+    run = newest(place)
+    return Ended(process.exitcode, (place / "out").read_text(), (place / "err").read_text(), json.loads(run.read_text()) if run else None)
 
 
 def told(ended: Ended) -> list[str]:
@@ -190,7 +206,7 @@ def test_the_settings_of_these_tests_stop_early_and_drop_out(undisturbed):
 )
 def test_a_killed_run_goes_on_bit_for_bit(server, undisturbed, tmp_path, crash, says):
     killed = train(server, tmp_path, crash=crash)
-    assert killed.code == -signal.SIGKILL and killed.run["status"] == "running"
+    assert killed.code == -signal.SIGKILL and killed.run["status"] == "running" and document.state(newest(tmp_path).parent, killed.run) == "died"
     again = train(server, tmp_path)
     assert again.code == 0, again.err
     before = NAMES.index(crash.stage)
@@ -211,22 +227,28 @@ def test_labels_go_on_at_the_view_they_had_reached(server, tmp_path):
     assert np.array_equal(np.load(artifact(tmp_path, again.run, "pseudo-label") / "labelled.npy")[:, :4], answered[:, :4])
 
 
-@pytest.mark.parametrize("stage", ["student-train", *(pytest.param(other, marks=pytest.mark.slow) for other in ("teacher-pretrain", "pseudo-label"))])
-def test_an_interrupt_saves_tells_how_to_go_on_and_goes_on(server, undisturbed, tmp_path, stage):
-    words = ["device.checkpoint_seconds=1000"]  # only the interrupt saves
-    stopped = train(server, tmp_path, *words, crash=Crash(stage, 3, signal.SIGINT))
-    assert stopped.code == 130 and stopped.run["status"] == "interrupted"
+@pytest.mark.parametrize("crash", [
+    Crash("student-train", 3, signal.SIGTERM),
+    *(pytest.param(crash, marks=pytest.mark.slow) for crash in (  # tests/test_cli.py has every signal without a run
+        Crash("teacher-pretrain", 3, signal.SIGINT), Crash("pseudo-label", 3, signal.SIGINT), Crash("prepare", 0, signal.SIGTERM),
+        Crash("pseudo-label", 2, signal.SIGTERM), Crash("baseline-train", 12, signal.SIGHUP), Crash("audit", 0, signal.SIGTERM),
+        Crash("evaluate", 1, signal.SIGTERM), Crash("report", 0, signal.SIGTERM))),
+], ids=lambda crash: f"{crash.stage}-{crash.step}-{crash.signal.name}")  # fmt: skip
+def test_an_interrupt_saves_tells_how_to_go_on_and_goes_on(server, undisturbed, tmp_path, crash):
+    words, stage = ["device.checkpoint_seconds=1000"], crash.stage  # only the interrupt saves
+    stopped = train(server, tmp_path, *words, crash=crash)
+    assert stopped.code == 128 + crash.signal and stopped.run["status"] == "interrupted" and (newest(tmp_path).parent / "report.md").exists()
     (line,) = told(stopped)
     assert line.startswith("interrupted; what is finished is in outputs/store. Go on with: kdx train ")
     again = train(server, tmp_path, *words)
     assert again.code == 0, again.err
-    assert stage == "pseudo-label" or f"{stage} goes on from step 3 of " in again.err
+    assert not stage.endswith("-train") or f"{stage} goes on from step {crash.step} of " in again.err
     same(contents(tmp_path, again.run), undisturbed[2])
 
 
 def test_an_interrupt_ends_a_sweep(server, tmp_path):
-    stopped = train(server, tmp_path, "-m", "seed=0,1", crash=Crash("teacher-pretrain", 2, signal.SIGINT))
-    assert stopped.code == 130 and len(told(stopped)) == 1
+    stopped = train(server, tmp_path, "-m", "seed=0,1", crash=Crash("teacher-pretrain", 2, signal.SIGTERM))
+    assert stopped.code == 143 and len(told(stopped)) == 1
     assert len(list(tmp_path.glob("outputs/sweeps/*/*/run.json"))) == 1, "the second run must not begin"
 
 

@@ -160,6 +160,7 @@ def test_a_worker_that_is_killed_every_time_stops_no_other_run(launcher, here, r
     here.broken.touch()
     first = here.call(*line, python=python)
     assert first.code == 1 and "a worker was killed; what was at work follows at the end, one by one" in first.err, first.err
+    assert "was killed or stopped in the middle" in first.out
     assert statuses(here.path) == ["running", "running", "finished", "finished"]
     assert "2 of 4 runs are not finished" in first.out and "was killed or stopped in the middle" in first.out
     assert "Traceback" not in first.err and not list(here.path.glob("outputs/sweeps/*/later.json"))
@@ -168,8 +169,8 @@ def test_a_worker_that_is_killed_every_time_stops_no_other_run(launcher, here, r
     assert again.code == 0 and "2 of them are done, 2 to do" in again.out and statuses(here.path) == ["finished"] * 4, again.err
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
-def test_an_interrupt_leaves_one_sentence_and_no_process(launcher, here, request):
+@pytest.mark.parametrize(("launcher", "stop"), [("joblib", signal.SIGTERM), *((name, signal.SIGINT) for name in ("joblib", "submitit_local", "ray"))])
+def test_an_interrupt_leaves_one_sentence_and_no_process(launcher, stop, here, request):
     python = request.getfixturevalue("ray") if launcher == "ray" else sys.executable
     here.broken.touch()
     process = here.start(f"launcher={launcher}", *OWN, "loss.how=hang", python=python)
@@ -180,13 +181,13 @@ def test_an_interrupt_leaves_one_sentence_and_no_process(launcher, here, request
     else:
         os.killpg(process.pid, signal.SIGKILL)
         pytest.fail("no run came to work")
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, stop)
     try:
         _, err = process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         raise
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + stop, err
     said = [line for line in err.splitlines() if "interrupted; " in line]
     assert len(said) == 1 and "Go on with: kdx train" in said[0], err
     if launcher != "submitit_local":  # whose own watchers, a process each, end with a traceback

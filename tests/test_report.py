@@ -309,7 +309,7 @@ def test_a_finished_run_explains_itself(tmp_path):
     run.link("student-train", tmp_path / "store")
     told = run.finish(results(teacher=0.8, student=0.84, train=0.8) | {"odd": math.nan}, examples())
     document = json.loads((run.path / "run.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert set(document) == {"status", "config", "stages", "results", "protocol", "environment", "started", "ended", "warnings", "command", "data"}
+    assert set(document) == {"status", "config", "stages", "results", "protocol", "environment", "started", "ended", "seconds", "warnings", "command", "data"}
     assert document["data"] == ["2 classes (cat, dog); 10 labelled, 5 test"] and "## Data\n\n- 2 classes (cat" in (run.path / "report.md").read_text()
     assert document["status"] == "finished" and document["results"] == told and told["odd"] is None
     assert told["gain"] == pytest.approx(-0.01) and told["gap_closed"] is None and told["headline"] == "last"

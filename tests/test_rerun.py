@@ -183,7 +183,7 @@ def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, c
     environment["settled"] |= {"torch": "1.0", "threads": 1}
     change(stages=stages, results=results, environment=environment | {"commit": "older"})
     found = rerun("store=kept", code=1)
-    assert {"name": stages[3]["name"], "why": "other code"} in found["stages"]
+    assert {"name": stages[5]["name"], "why": "other code"} in found["stages"]
     assert {"name": "teacher-pretrain", "why": "the same code: its settings, or what it was made from"} in found["stages"]
     assert {"name": "pseudo-label", "why": "it cannot be told: its artifact is not here"} in found["stages"]
     assert [row["what"] for row in found["environment"]] == ["commit", "torch"]

@@ -9,10 +9,12 @@ import time
 
 import pytest
 
+from kdx import signals
 from kdx.artifact import CHECKPOINT, MANIFEST, verify
 from kdx.component import Component, Source, allow, code_digest, resolve
 from kdx.faults import Fault
 from kdx.runtime import Runtime
+from kdx.shortage import Shortage
 from kdx.store import Halt, Listener, Miss, Stage, Store, Work, subseed
 
 
@@ -336,3 +338,28 @@ def test_a_resumed_stage_tells_its_earlier_records_once(tmp_path):
     for wrong in ({"records": [{"v": 1}]}, {"notes": [["x", "loud"]]}, {"notes": [[1, "info"]]}, {"records": [{"step": 0, "v": "x"}]}):
         with pytest.raises(ValueError, match="not as kdx writes them"):
             Work(tmp_path, "w", Listener()).tell_again(json.dumps(json.loads(told) | wrong))
+
+
+SHORT = {"MemoryError()": "is too large for this machine", 'RuntimeError("can\'t start new thread")': "needs more threads"}
+
+
+@pytest.mark.parametrize(("error", "says"), SHORT.items())
+def test_a_stage_that_is_short_of_something_says_what_to_lower(package, tmp_path, error, says):
+    (package / "stage.py").write_text(f"def run(work, runtime, **rest):\n    raise {error}\n")
+    with pytest.raises(Shortage, match=says) as found:
+        store(tmp_path).run(Stage("train", "kdxtestpkg.stage"), name="baseline-train")
+    assert str(found.value).startswith("baseline-train ") and ("student_train.batch_size" in str(found.value)) == ("too large" in says)
+
+
+def test_a_signal_that_a_stage_swallows_stops_the_run_after_it(package, tmp_path):
+    (package / "stage.py").write_text("""
+import os, signal
+def run(work, runtime, **rest):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        pass
+""")
+    with signals.heeded(), pytest.raises(signals.Stopped):
+        store(tmp_path).run(STAGE_OBJECT)
+    store(tmp_path).run(STAGE_OBJECT), "it was published"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-import filelock
 import pytest
 
-from kdx import combine, compose, disk, sweep, turns
+from kdx import combine, compose, disk, document, signals, sweep, turns
 from kdx.cli import main
 from kdx.commands._check import by_combination
 from kdx.commands._sweep import hand_over, validation_error
@@ -94,13 +94,13 @@ def test_a_finished_figure_is_never_replaced(swept, tmp_path, monkeypatch):
 
 def test_two_processes_never_work_on_one_run(tmp_path, monkeypatch):
     """Jobs of a cluster outlive the command that handed them in: the same command again makes others, which wait."""
-    with sweep.turn(tmp_path / "run"), pytest.raises(filelock.Timeout):
-        filelock.FileLock(tmp_path / "run/run.lock", timeout=0).acquire()
+    with document.at_work(tmp_path / "run"), pytest.raises(Fault, match="another process is at work on the run in"), document.at_work(tmp_path / "run", 0):
+        pass
     taken = []
-    monkeypatch.setattr(sweep, "turn", lambda folder: taken.append(folder.name) or nullcontext())
+    monkeypatch.setattr(document, "at_work", lambda folder, timeout: taken.append((folder.name, timeout)) or nullcontext())
     monkeypatch.chdir(tmp_path)
     assert main(["train", "-m", "seed=0,1", "stages=[teacher_pretrain]", *SHORT]) == 0
-    assert taken == ["0_seed-0", "1_seed-1"]
+    assert taken == [("0_seed-0", -1), ("1_seed-1", -1)]
 
 
 def test_a_key_that_only_the_options_named_have_is_set(tmp_path, monkeypatch):
@@ -299,6 +299,23 @@ def test_a_run_that_is_killed_every_time_stops_no_other_and_none_is_tried_in_vai
     again = Engine(place_of_five)
     hand_over(place_of_five, again)
     assert again.tried == ["b", "c", "d"] and all(map(sweep.finished, place_of_five.runs().values()))
+
+
+def test_a_worker_that_somebody_stops_is_as_one_that_is_killed_and_a_stopped_command_is_not(place_of_five, capsys):
+    """What watches over memory sends SIGTERM first."""
+
+    class Stopping(Engine):
+        def __call__(self):
+            try:
+                super().__call__()
+            except RuntimeError:
+                raise signals.Stopped(signal.SIGTERM) from None
+
+    engine = Stopping(place_of_five, killed="b")
+    hand_over(place_of_five, engine)
+    assert engine.tried == ["a", "b", "c", "d", "e", "b"] and "a worker was stopped; what was at work follows" in capsys.readouterr().err
+    with pytest.raises(signals.Stopped), signals.heeded():
+        hand_over(place_of_five, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def test_an_engine_in_which_nothing_begins_is_told_at_once(place_of_five):

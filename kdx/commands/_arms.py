@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from kdx import compose
+from kdx import compose, document, signals
 from kdx.artifact import Artifact
 from kdx.claims import Figure
 from kdx.commands import halfspace
@@ -41,24 +41,28 @@ def try_train(arm: str, words: Sequence[str], seed: int, further: Sequence[str],
 
     whole = [*words, *further, f"seed={seed}"]
     order = wire(compose.check_words(whole))
-    folder = RunFolder(place / f"{arm}-{seed}", dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *whole])
-    folder.run["store"] = str(order.store.resolve())
-    try:
-        with Progress() if sys.stderr.isatty() else nullcontext(Listener()) as progress:
-            found, artifacts = perform(order, Many(progress, folder))
-    except KeyboardInterrupt:
-        folder.interrupt()
-        print(f"interrupted; what is finished is in {order.store}: the same command goes on", file=sys.stderr)
-        raise
-    except Exception as error:
-        folder.fail(error)
-        raise Fault(f"{error if isinstance(error, Fault) else f'{type(error).__name__}: {error}'}\nthe traceback is in {folder.path}/run.json") from error
-    folder.run["protocol"] = protocol(order, artifacts["prepare"])
-    for name, artifact in artifacts.items():
-        folder.link(name, artifact.path)
-    results = found.json("results.json")
-    trace(folder.run, results, artifacts)
-    folder.finish(results, None, order.headline)
+    path = place / f"{arm}-{seed}"
+    with document.at_work(path, timeout=1) as host:
+        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *whole])
+        folder.run |= {"store": str(order.store.resolve()), "host": host}
+        try:
+            folder.save()
+            with Progress() if sys.stderr.isatty() else nullcontext(Listener()) as progress:
+                found, artifacts = perform(order, Many(progress, folder))
+            folder.run["protocol"] = protocol(order, artifacts["prepare"])
+            for name, artifact in artifacts.items():
+                folder.link(name, artifact.path)
+            results = found.json("results.json")
+            trace(folder.run, results, artifacts)
+            folder.finish(results, None, order.headline)
+        except KeyboardInterrupt:
+            with signals.held():
+                folder.interrupt()
+            raise
+        except Exception as error:
+            signals.check()
+            folder.fail(error)
+            raise Fault(f"{error if isinstance(error, Fault) else f'{type(error).__name__}: {error}'}\nthe traceback is in {path}/run.json") from error
     stages = {**artifacts, "evaluate": found}
     return lambda figure: value(stages, figure), {"words": whole, "folder": str(folder.path), "evaluate": found.key}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import combine, compose, sweep
+from kdx import combine, compose, document, output, signals, sweep
 from kdx.commands import compare
 from kdx.commands._check import Job, varying
 from kdx.commands._show import table
@@ -28,7 +28,7 @@ watching: Watch | None = None
 
 
 def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs: Sequence[Job], launch: Launch) -> int:
-    """Exit code 0: every run is finished; 1: some are not; 130: interrupted.
+    """Exit code 0: every run is finished; 1: some are not; those of kdx.signals where it was interrupted.
 
     command: as it was typed. jobs: the runs, checked; of a sweeper that searches the ends of its ranges, as examples.
     """
@@ -44,10 +44,12 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
         if place.jobs is None or len(place.done) < len(place.jobs):
             with Watch(place.path, labels(place, command)) as watching:
                 hand_over(place, lambda: launch([*flags, *combine.for_hydra(words), *further]))
-    except KeyboardInterrupt:
-        interrupted(place, sorted({str(job.order.store) for job in jobs}), command)
-        return 130
+    except KeyboardInterrupt as error:
+        with signals.held():
+            interrupted(place, sorted({str(job.order.store) for job in jobs}), command)
+        return signals.code_of(error)
     except Exception as error:  # a launcher's own: a queue that cannot be reached
+        signals.check()
         print(f"the sweep was stopped by {type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}", file=sys.stderr)
         conclude(place)
         return 1
@@ -70,19 +72,22 @@ def hand_over(place: Sweep, launch: Callable[[], None]) -> None:
             try:
                 launch()
                 break
-            except Exception as error:
+            except (Exception, KeyboardInterrupt) as error:
+                if signals.came():
+                    raise  # this process was stopped; else a worker, by whoever watches over memory, say
                 began = {name: run for name, run in place.runs().items() if run and run.get("started") != (before.get(name) or {}).get("started")}
-                fresh = [name for name, run in began.items() if name not in cut and run["status"] not in ("finished", "failed")]
+                fresh = [name for name, run in began.items() if name not in cut and run.get("status") not in ("finished", "failed")]
                 if place.jobs is None or not fresh or isinstance(error, BrokenPipeError):
                     raise
                 cut += fresh
-                what = f"{type(error).__name__}: a worker was killed"
+                what = f"{type(error).__name__}: a worker was killed" if isinstance(error, Exception) else "a worker was stopped"
                 print(f"{what}; what was at work follows at the end, one by one: {some(fresh)}", file=sys.stderr, flush=True)
                 place.pass_over(began)
         for name in cut:
             place.pass_over(other for other in place.jobs if other != name)
-            with contextlib.suppress(Exception):  # killed again: the table says so
+            with contextlib.suppress(Exception, KeyboardInterrupt):  # killed again: the table says so
                 launch()
+            signals.check()
     finally:
         place.pass_over(())
 
@@ -107,7 +112,7 @@ def announce(place: Sweep) -> None:
 def conclude(place: Sweep) -> int:
     """Tells what came of the runs."""
     runs = place.runs()
-    failed = {name: reason(document) for name, document in runs.items() if not sweep.finished(document)}
+    failed = {name: reason(place.path / name, run) for name, run in runs.items() if not sweep.finished(run)}
     found, lines = compare.summary(place.path)
     if found:
         compare.show(found)
@@ -121,16 +126,17 @@ def conclude(place: Sweep) -> int:
         table(f"{len(failed)} of {len(runs)} runs are not finished:", ["runs", "reason"], rows, ["Run the same command again: only these will run."])
     folder = os.path.relpath(place.path)
     print(f"\nruns: {folder}\n  kdx compare {folder} --html report.html\n  kdx board {folder}")
+    output.instead(f"the runs are in {folder}, and kdx compare {folder} shows them")
     return 1 if failed or not runs else 0
 
 
-def reason(document: Mapping[str, Any] | None) -> str:
+def reason(folder: Path, run: Mapping[str, Any] | None) -> str:
     """Why a run is not finished, in one line."""
-    if not document:
+    if not run:
         return "did not begin"
-    if document.get("status") == "failed":
-        return (str(document.get("error") or "").splitlines() or ["no reason given"])[0]
-    return "was killed or stopped in the middle"
+    if run.get("status") in ("failed", sweep.DAMAGED):
+        return (str(run.get("error") or "").splitlines() or ["no reason given"])[0]
+    return {document.DIED: "was killed or stopped in the middle", "interrupted": "was interrupted"}.get(state := document.state(folder, run), state)
 
 
 def interrupted(place: Sweep, stores: Sequence[str], command: Sequence[str]) -> None:
@@ -159,11 +165,11 @@ def labels(place: Sweep, command: Sequence[str]) -> Callable[[str, Sequence[str]
     return lambda name, words: told.get(name, name)
 
 
-def validation_error(document: Mapping[str, Any] | None) -> float | None:
+def validation_error(run: Mapping[str, Any] | None) -> float | None:
     """Of the distilled student, by the weights that the run shows; None where there is none: a trial that failed.
 
     What a search makes small: no figure of the test split.
     """
-    results = (document or {}).get("results") or {}
+    results = (run or {}).get("results") or {}
     found = metric(results, "student", results.get("headline") or "last", "validation", "accuracy")
     return None if found is None else 1 - found

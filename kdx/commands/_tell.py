@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from kdx import output
 from kdx.commands._watch import failure, line
 from kdx.store import Listener
 from kdx.wiring import Order
@@ -31,6 +32,7 @@ class Alone:
         place = os.path.relpath(folder.path)
         print_table(results, headline, folder.warnings, audit=audit)
         print(f"\nrun folder: {place}   (report.md, run.json; curves: kdx board {place})")
+        output.instead(f"the run is finished, and its table is in {place}/report.md")
 
     def failed(self, reason: str, path: os.PathLike) -> None:
         print(f"{reason}\nthe run failed; its traceback is in {os.path.relpath(path)}/run.json", file=sys.stderr)

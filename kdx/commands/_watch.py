@@ -6,11 +6,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kdx import sweep
+from kdx.document import seconds
 from kdx.report.judge import metric, percent, points
 
 EVERY = 0.5
@@ -47,10 +47,10 @@ class Watch:
 
     def look(self) -> None:
         for name in self._changed():
-            document = sweep.read(self.path / name / "run.json") or {}
+            document = sweep.run_in(self.path / name) or {}
             if document.get("status") in ("finished", "failed") and name not in self.told:
                 self.told.add(name)
-                label = self.label(name, document.get("command", [])[2:])
+                label = self.label(name, (document.get("command") or [])[2:])
                 if document["status"] == "finished":
                     print(line(label, document), flush=True)
                 else:
@@ -80,8 +80,8 @@ def line(label: str, document: Mapping[str, Any]) -> str:
     told += [f"gain {points(results['gain'])}"] if results.get("gain") is not None else []
     warnings = document.get("warnings") or []
     told += [f"{len(warnings)} warning{'s' * (len(warnings) > 1)} in report.md"] if warnings else []
-    seconds = (datetime.fromisoformat(document["ended"]) - datetime.fromisoformat(document["started"])).total_seconds()
-    return f"{label}: {', '.join(told) or 'done'} ({duration(seconds)})"
+    took = seconds(document)
+    return f"{label}: {', '.join(told) or 'done'}" + ("" if took is None else f" ({duration(took)})")
 
 
 def failure(label: str, reason: str) -> str:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
-import sys
+import secrets
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from kdx import document, signals
 from kdx.commands._words import Option, asks_for_help, help_text, parse
 from kdx.faults import Fault
 
 FOLDER = "outputs"
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+"""What a browser on this machine, or one at the other end of an ssh tunnel, calls it."""
 SECONDS = 5
 """Between two looks for new runs; TensorBoard looks for new values as often."""
-OPTIONS = (Option("port", None, "where it listens, on this machine only; default: 6006, or the next that is free"),)
+OPTIONS = (Option("port", None, "where it listens, for programs of this machine only; default: 6006, or the next that is free"),)
 HELP = help_text(
     f"""kdx board [FOLDER] [port=N]
 
-FOLDER is one run, a sweep, or any folder with runs below it; default: {FOLDER}. Ctrl-C ends it.""",
+FOLDER is one run, a sweep, or any folder with runs below it; default: {FOLDER}. Ctrl-C ends it.
+Whoever has the address that it prints can look, from this machine; nobody else can.""",
     OPTIONS,
 )
 
@@ -40,17 +44,33 @@ def main(argv: Sequence[str]) -> int:
         raise Fault(f"the folder '{top}' does not exist; name one with runs in it: kdx board FOLDER")
     from kdx.report.mirror import DEPTH, Mirror
 
-    with tempfile.TemporaryDirectory(prefix="kdx-board-", ignore_cleanup_errors=True) as place, terminated():
+    with tempfile.TemporaryDirectory(prefix="kdx-board-", ignore_cleanup_errors=True) as place:
         mirror = Mirror(top, Path(place))
         runs = mirror.update()
         if not runs:
             raise Fault(f"'{top}' holds no run, nor does a folder up to {DEPTH} levels below it; `kdx train` makes one in outputs/runs")
-        print(f"{runs} run{'s' * (runs > 1)} of {top} in TensorBoard: {serve(place, port, f'kdx {top}')}   (Ctrl-C ends it)", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
+        address = serve(place, port, f"kdx {top}")
+        print(f"{runs} run{'s' * (runs > 1)} of {top} in TensorBoard: {address}   (Ctrl-C ends it{unfinished(top)})", flush=True)
+        try:
             while True:
                 time.sleep(SECONDS)
                 mirror.update()
-    return 0
+        except KeyboardInterrupt as error:
+            code = signals.code_of(error)
+    return 0 if code == 130 else code
+
+
+def unfinished(top: Path) -> str:
+    """How many runs have not finished, by what they are: ; 1 died, 2 running."""
+    from kdx.report.mirror import DEPTH
+    from kdx.report.search import run_folders
+
+    states: Counter[str] = Counter()
+    for folder in run_folders(top, DEPTH):
+        with contextlib.suppress(Fault):
+            states[document.state(folder, document.read(folder / document.NAME, figures=False))] += 1
+    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state in ("running", document.DIED, document.UNSURE))
+    return f"; {told}" if told else ""
 
 
 def number(port: str | None) -> int | None:
@@ -62,12 +82,16 @@ def number(port: str | None) -> int | None:
 
 
 def serve(place: str, port: int | None, title: str) -> str:
-    """TensorBoard over `place`, in a thread of its own and on the loopback address only. title: of the browser's tab. Returns its address."""
+    """TensorBoard over `place`, in a thread of its own. title: of the browser's tab. Returns its address.
+
+    The loopback address is every local user's, so all of it lies below a path that nobody can guess; of its own data server, which would listen at a
+    second port without any, it makes no use.
+    """
     from tensorboard import program
 
-    server = program.TensorBoard()
-    server.configure(argv=[None, "--logdir", place, "--host", "127.0.0.1", "--reload_interval", str(SECONDS),
-                           "--window_title", title], port=port)  # fmt: skip
+    server = program.TensorBoard(server_class=lambda app, flags: program.create_port_scanning_werkzeug_server(guarded(app), flags))
+    server.configure(argv=[None, "--logdir", place, "--host", "127.0.0.1", "--reload_interval", str(SECONDS), "--load_fast", "false",
+                           "--path_prefix", f"/{secrets.token_urlsafe(16)}", "--window_title", title], port=port)  # fmt: skip
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # a note on its way of loading
             return server.launch()
@@ -75,14 +99,15 @@ def serve(place: str, port: int | None, title: str) -> str:
         raise Fault(f"TensorBoard cannot listen: {error.msg}. Choose another port with port=N, or leave it out") from error
 
 
-@contextlib.contextmanager
-def terminated() -> Iterator[None]:
-    """SIGTERM ends the program as an exit does, so that its folder is removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def guarded(app: Callable[[Mapping[str, Any], Any], Iterable[bytes]]) -> Callable[[Mapping[str, Any], Any], Iterable[bytes]]:
+    """The same WSGI application for requests that call this machine by a name of its own: a page from elsewhere, whose name has been turned to
+    127.0.0.1 (DNS rebinding), calls it by that name."""
+
+    def answer(environ: Mapping[str, Any], start: Any) -> Iterable[bytes]:
+        name = str(environ.get("HTTP_HOST", "")).lower()
+        if (name if name.endswith("]") else name.rpartition(":")[0] or name) in LOCAL:
+            return app(environ, start)
+        start("403 Forbidden", [("Content-Type", "text/plain")])
+        return [b"kdx board answers to 127.0.0.1 and localhost only\n"]
+
+    return answer

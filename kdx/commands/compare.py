@@ -135,7 +135,7 @@ def collect(paths: Sequence[Path]) -> Found:
             seen.add(folder.resolve())
             name = visible(os.path.relpath(folder))
             try:
-                run = read_run(folder)
+                run = read_run(folder, figures=True)
                 state = _state(run)
                 if state == "finished":
                     found.entries.append(entry(name, run.document, *_from_store(run, manifests)))
@@ -152,9 +152,9 @@ def collect(paths: Sequence[Path]) -> Found:
 
 def _state(run: Run) -> str:
     """finished: with a student that was measured; else what it is in words."""
-    status = run.document.get("status")
-    if status != "finished":
-        return status if status in ("running", "failed", "interrupted") else "of unknown status"
+    state = run.state
+    if state != "finished":
+        return visible(state)[:40]
     results = run.document.get("results")
     return "finished" if isinstance(results, dict) and results.get("student") else "without a student that was measured"
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdx import output
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
 from kdx.faults import Fault, nearest
@@ -44,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     show(card, to)
+    output.instead(f"it is in {to / 'card.md'}")
     return 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import checks, claims, compose
+from kdx import checks, claims, compose, output
 from kdx.claims import UNITS, Claim
 from kdx.commands import halfspace
 from kdx.commands._arms import try_halfspace, try_train
@@ -65,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
                     "arms": claim.arms, "words": list(further), "figures": values, "comparisons": told, "remarks": claim.remarks, "runs": runs}  # fmt: skip
         write_atomically(place / "reproduce.json", dump(document))
         show(claim, values, told, place)
+        output.instead(f"it is in {place}/reproduce.json")
     return code
 
 

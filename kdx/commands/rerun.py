@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import alike, checks, combine, compose, saved
+from kdx import alike, checks, combine, compose, output, saved
 from kdx.alike import Likeness
 from kdx.commands._show import table
 from kdx.commands._tell import Alone
@@ -60,15 +60,18 @@ def main(argv: Sequence[str]) -> int:
     make_folder(to, "the folder of the new run", "to=FOLDER")
     write_atomically(to / REPORT, dump(report))
     code = perform(order, to, rest)
-    if code not in (0, 1):
-        if code == 2 and fresh:
-            clear(to)
+    if code == 2 and fresh:
+        clear(to)
         return code
     now = read_run(to, str(order.store))
+    if code not in (0, 1):
+        write_atomically(to / REPORT, dump({**report, "status": now.document["status"]}))
+        return code
     found = alike.compare(run, now)
     stored = from_store(now)
     write_atomically(to / REPORT, dump({**report, "status": now.document["status"], **told(found, run, stored)}))
     show(found, run, now, stored)
+    output.instead(f"what differs is in {to / REPORT}")
     return 0 if found.same and code == 0 else 1
 
 
@@ -158,7 +161,7 @@ def perform(order: Order, to: Path, words: Sequence[str]) -> int:
     log.setLevel(logging.INFO)
     log.propagate = False
     try:
-        return train.run(order, to, words, Alone("rerun"))
+        return train.take_turn(order, to, words, Alone("rerun"))
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
@@ -190,8 +193,7 @@ def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
         print(f"the run failed here{there}: nothing to compare")
         return
     if not found.known:
-        how = run.document.get("status")
-        print(shows(f"there is nothing to compare with: the run '{run.path}' has no results (its status is {str(how)[:40]!r})"))
+        print(shows(f"there is nothing to compare with: the run '{run.path}' has no results (its status is {run.state[:40]!r})"))
     elif found.same:
         network = f", and the student's weights (SHA-256 {found.student})" if found.student else ""
         print(f"the same, bit for bit: {found.compared} numbers{network}")

@@ -7,31 +7,31 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 
-from kdx import combine, compose, sweep
+from kdx import combine, compose, document, signals, sweep
 from kdx.commands import _sweep
 from kdx.commands._check import check, read, shown
 from kdx.commands._tell import Alone, Teller
 from kdx.faults import Fault
 from kdx.locate import conf_dir
 from kdx.run import ROLES, environment, load_examples, perform, protocol, trace
+from kdx.shortage import Shortage
 from kdx.store import Listener
 from kdx.wiring import Order, wire
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info")
 log = logging.getLogger("kdx")
-INTERRUPTED, UNREAD = 130, 141
-"""Exit codes of a run that was stopped by Ctrl-C, and of one whose reader is gone."""
+UNREAD = 141
+"""Exit code of a run whose reader is gone."""
 codes: list[int] = []
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; 130: interrupted."""
+    """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; see kdx.signals.CODES."""
     flags, typed, words = read(argv)
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
     command = ["kdx", "train", *flags, *typed]
@@ -48,8 +48,8 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as end:  # Hydra's own, after it has shown what was asked for, or said that it is not there
         return 2 if end.code else 0
     except KeyboardInterrupt:
-        if INTERRUPTED not in codes:
-            raise
+        if not set(codes) & set(signals.CODES):
+            raise  # not yet at work: the caller tells
     return max(codes, default=0)
 
 
@@ -89,57 +89,63 @@ def task(config: Any) -> float | None:
     if compose.in_sweep() and sweep.passed_over(path):
         return None
     order = wire(compose.plain(config))
-    try:
-        turn = sweep.turn(path) if compose.in_sweep() else nullcontext()
-    except Fault as fault:
-        print(fault, file=sys.stderr)
-        codes.append(2)
-        return None
-    with turn:
-        if compose.in_sweep() and sweep.is_done(path, order):
-            codes.append(0)
-        else:
-            codes.append(run(order, path, words, _sweep.teller(path, words)))
-    if codes[-1] == INTERRUPTED:
-        raise KeyboardInterrupt
+    with signals.heeded():  # also in a process that a launcher has made
+        codes.append(take_turn(order, path, words, _sweep.teller(path, words), swept=compose.in_sweep()))
+    if codes[-1] in signals.CODES:
+        raise signals.Stopped(codes[-1] - 128)
     if codes[-1] == UNREAD and compose.in_sweep():
         raise BrokenPipeError
-    return _sweep.validation_error(sweep.read(path / "run.json"))
+    return _sweep.validation_error(sweep.run_in(path))
 
 
-def run(order: Order, path: Path, words: Sequence[str], teller: Teller) -> int:
-    from kdx.report.folder import RunFolder
-    from kdx.report.listener import Many
-
+def take_turn(order: Order, path: Path, words: Sequence[str], teller: Teller, *, swept: bool = False) -> int:
+    """One run, of a sweep unless it is done. A job of a cluster outlives the command that sent it: a second one for the same folder waits for it."""
     try:
-        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", teller.command, *words])
-        folder.run["store"] = str(order.store.resolve())
-        folder.save()
+        with document.at_work(path, timeout=-1 if swept else 1) as host:
+            return 0 if swept and sweep.is_done(path, order) else run(order, path, words, teller, host)
     except Fault as fault:
         print(fault, file=sys.stderr)
         return 2
+
+
+def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: str | None) -> int:
+    """host: see kdx.document.at_work. Raises Fault where the run folder cannot be made."""
+    from kdx.report.folder import RunFolder
+    from kdx.report.listener import Many
+
+    folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", teller.command, *words])
+    folder.run |= {"store": str(order.store.resolve()), "host": host}
     try:
+        folder.save()
         with teller.progress() as progress:
             found, artifacts = perform(order, Many(progress, folder, Log()))
-        teller.done(folder, *finish(order, folder, found, artifacts))
-    except KeyboardInterrupt:
-        folder.interrupt()
-        teller.interrupted(order, words)
-        return INTERRUPTED
+        told = finish(order, folder, found, artifacts)
+        signals.check()  # one that came while the report was written
+        teller.done(folder, *told)
+    except KeyboardInterrupt as error:
+        return interrupted(error, folder, order, words, teller)
     except (BrokenPipeError, SystemExit) as error:  # nobody reads the table any more (kdx train | head), which rich turns into an exit
         if folder.run["status"] != "finished":
             folder.fail(error)
         return UNREAD
     except Exception as error:
-        if isinstance(error, Fault) and not folder.run["stages"] and isinstance(teller, Alone):
+        if signals.came():  # a library made another error of it
+            return interrupted(signals.last(), folder, order, words, teller)
+        if isinstance(error, Fault) and not isinstance(error, Shortage) and not folder.run["stages"] and isinstance(teller, Alone):
             folder.discard()  # the data told only when read that they are damaged: no work was done
-            print(error, file=sys.stderr)
-            return 2
+            raise
         folder.fail(error)
         log.exception("the run failed")
         teller.failed(str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}", path)
         return 1
     return 0
+
+
+def interrupted(error: KeyboardInterrupt, folder: Any, order: Order, words: Sequence[str], teller: Teller) -> int:
+    with signals.held():  # a scheduler that signals twice
+        folder.interrupt()
+        teller.interrupted(order, words)
+    return signals.code_of(error)
 
 
 def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> tuple[dict[str, Any], str, dict[str, Any] | None]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from kdx import shortage
 from kdx.data import deep
 from kdx.data.raw import check_int
 from kdx.data.square import Square
@@ -195,8 +196,11 @@ def _map(function: Callable[[object], Answer], items: Sequence[object], workers:
 
 
 def _told(error: Exception) -> Exception:
+    """What a picture's owner should know. Too little memory is raised: the picture is well, and must not be skipped."""
     from PIL import Image
 
+    if shortage.kind(error):
+        raise error
     return TooLarge() if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError) else error
 
 

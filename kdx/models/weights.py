@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from kdx import shortage
 from kdx.faults import Fault
 
 NESTED = ("state_dict", "model", "model_state_dict", "net")
@@ -35,6 +36,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise Fault(f"the checkpoint '{path}' is damaged, or holds more than tensors and plain values and is not unpickled: "
                     "save the state dict alone (torch.save(model.state_dict(), path))") from error  # fmt: skip
     except Exception as error:  # bytes that are no checkpoint make the readers fail in any way: IndexError, TypeError, struct.error
+        if shortage.kind(error):
+            raise
         raise Fault(f"the checkpoint '{path}' is damaged: {(str(error).splitlines() or ['it is empty or cut off'])[0]}") from error
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdx import audit
+from kdx import audit, shortage
 from kdx.artifact import Artifact
 from kdx.evaluate import predict
-from kdx.faults import Caution, Fault
+from kdx.faults import Caution
 from kdx.forecast import Kinds, Step
 from kdx.memory import Peak
 from kdx.rehearse.bench import Bench, Rehearsed
@@ -62,13 +62,10 @@ class Rehearsals:
         folder = self.scratch / "rehearsed" / str(len(self.standing))
         folder.mkdir(parents=True)
         self.peak.begin()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Caution)  # what stands in for an artifact may be worth one, and the run will tell its own
-                found = REHEARSE[step.stage](self.bench, step, inputs, folder)
-        except torch.OutOfMemoryError as error:
-            raise Fault(f"{step.name} does not fit into the memory of {self.bench.runtime.device}: set a smaller batch_size for it, "
-                        "a smaller network, or precision=bf16") from error  # fmt: skip
+        lower = shortage.LOWER.get(step.stage.name, shortage.ELSE)
+        with warnings.catch_warnings(), shortage.noticed(f"{step.name} on {self.bench.runtime.device}", lower):
+            warnings.simplefilter("ignore", Caution)  # what stands in for an artifact may be worth one, and the run will tell its own
+            found = REHEARSE[step.stage](self.bench, step, inputs, folder)
         found.memory = self.peak.bytes()
         found.black |= any(self.of(upstream).black for upstream in self.missing(step.inputs))
         self.found[kind], self.standing[kind], self.examples[kind] = found, Artifact(step.stage.name, step.key, folder), step

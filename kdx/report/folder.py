@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kdx import signals
 from kdx.disk import kind, own_file, own_folder
+from kdx.document import LOCK
 from kdx.faults import Fault
 from kdx.report.board import Board
 from kdx.report.judge import ROLES, judge, metric, of, present, summary
@@ -52,9 +55,11 @@ class RunFolder(Listener):
             "environment": plain(environment),
             "started": now(),
             "ended": None,
+            "seconds": None,
             "warnings": [],
             "command": [str(word) for word in command],
         }
+        self.began = time.monotonic()  # the time of day may be set while a run is at work
         self.labels: dict[str, tuple[str, bool]] = {}
         self.keys: dict[str, list[str]] = {}
         self.series: dict[str, dict[str, list[tuple[int, float]]]] = {}
@@ -183,8 +188,9 @@ class RunFolder(Listener):
         self.end_quietly("failed")
 
     def interrupt(self) -> None:
-        """Records that the user stopped the run. Never raises."""
-        self.end_quietly("interrupted")
+        """Records that the user stopped the run; one that was finished stays so. Never raises."""
+        if self.run["status"] == "running":
+            self.end_quietly("interrupted")
 
     def discard(self) -> None:
         """Takes back a run that never began: its files, the log that was opened for it, and the folder if nothing else is in it."""
@@ -192,7 +198,7 @@ class RunFolder(Listener):
             self.metrics.close()
             self.board.close()
             self.clear()
-            for name in ("run.json", "metrics.jsonl", "train.log"):
+            for name in ("run.json", "metrics.jsonl", "train.log", LOCK):
                 (self.path / name).unlink(missing_ok=True)
             for folder in (self.path / "figures", self.path / "artifacts", self.path, self.path.parent):
                 if folder.is_dir() and not any(folder.iterdir()):
@@ -203,7 +209,12 @@ class RunFolder(Listener):
             self.end(status, {})
 
     def end(self, status: str, figures: Mapping[str, str]) -> None:
-        self.run |= {"status": status, "ended": now()}
+        """Within it a signal is noted only: what says that a run is finished comes with its report."""
+        with signals.held():
+            self._end(status, figures)
+
+    def _end(self, status: str, figures: Mapping[str, str]) -> None:
+        self.run |= {"status": status, "ended": now(), "seconds": round(time.monotonic() - self.began, 3)}
         self.save()
         text = report(self.run, str(self.path), figures, self.artifacts)
         write_atomically(self.path / "report.md", text)

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx.disk import read_json
+from kdx import document
 from kdx.faults import Fault
 from kdx.report.names import Settings, names, settings
 from kdx.report.plain import writing
@@ -71,14 +71,13 @@ class Mirror:
         return self.names
 
     def settings(self, file: Path) -> Settings:
-        """Of a run.json, read again only where it has changed; none where it cannot be read or is no run.json."""
+        """Of a run.json, read again only where it has changed; none where it is not as kdx writes it."""
         try:
             stat = file.stat()
             state = (stat.st_mtime_ns, stat.st_size)
             if self.read.get(file, (None,))[0] != state:
-                found = read_json(file)
-                kept = settings(found.get("config"), found.get("command")) if isinstance(found, dict) else NONE
-                self.read[file] = (state, kept)
+                found = document.read(file, figures=False)
+                self.read[file] = (state, settings(found.get("config"), found.get("command")))
             return self.read[file][1]
         except (OSError, Fault):
             return NONE

@@ -13,6 +13,7 @@ import torch
 import torch._functorch.config as functorch
 from safetensors.torch import load_file
 
+from kdx import signals
 from kdx.artifact import Artifact
 from kdx.budget import shares, total_steps, used
 from kdx.component import Component, Source
@@ -64,7 +65,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
             lesson, watch = prepared()
     objective, settings, steps = lesson.objective, lesson.settings, lesson.steps
     batches = iter(Loader(lesson.streams, start=start, stop=steps, workers=runtime.workers))
-    with contextlib.closing(batches), watch.until_interrupted(), cautions(work):
+    with contextlib.closing(batches), signals.held() as watch.interrupted, cautions(work):  # a signal ends the step and saves; a second one stops at once
         try:
             done = fit(objective, batches, start=start, steps=steps, training=settings, precision=precision, runtime=runtime,
                        optimiser=lesson.optimiser, schedule=lesson.schedule, refresh_every=lesson.per_epoch, log_every=max(1, steps // LOGS),

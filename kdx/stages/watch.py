@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kdx import shortage, signals
 from kdx.core import Objective, Outcome, Split, Streams
 from kdx.evaluate import predict, quick
 from kdx.runtime import Runtime
@@ -38,6 +36,8 @@ def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
     try:
         return torch.load(work.checkpoint, map_location=runtime.device, weights_only=True)
     except Exception as error:  # another version of torch, or a device that is not here
+        if shortage.kind(error):
+            raise
         work.begin_anew((str(error).splitlines() or [type(error).__name__])[0][:200])
         return None
 
@@ -60,7 +60,8 @@ class Watch:
         self.every = validate_every(settings.evaluate_every, steps)
         self.best: dict[str, Tensor] = {}
         self.best_step, self.best_accuracy, self.waited, self.stopped = 0, -1.0, 0, ""
-        self.saved_at, self.clock, self.interrupted = 0, time.monotonic(), False
+        self.saved_at, self.clock = 0, time.monotonic()
+        self.interrupted: Callable[[], bool] = lambda: False
         self.text, self.pool, self.last_accuracy = "", pool, None
         self.by_row: dict[str, Tensor] = {}
         self.right: Tensor | None = None
@@ -72,10 +73,13 @@ class Watch:
             stop = self.validate(step)
         self.work.progress(done, self.steps, self.text)
         due = time.monotonic() - self.clock >= self.runtime.checkpoint_seconds
-        if not stop and done < self.steps and (due or self.interrupted):
+        if stop or done == self.steps:
+            return stop  # all that is left is to publish: a signal stops what comes after
+        interrupted = self.interrupted()
+        if due or interrupted:
             self.save(done)
-        if self.interrupted:
-            raise KeyboardInterrupt
+        if interrupted:
+            signals.check()
         return stop
 
     def keep(self, streams: Streams, outcome: Outcome) -> None:
@@ -144,25 +148,6 @@ class Watch:
         self.work.tell_again(state["told"])
         self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.steps}")
         return self.saved_at
-
-    @contextlib.contextmanager
-    def until_interrupted(self) -> Iterator[None]:
-        """The first Ctrl-C (or SIGTERM) ends the step, saves a checkpoint and stops; the second stops at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: Any) -> None:
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def publish(self, done: int, passes: Mapping[str, float]) -> None:
         """passes: how often the rows of each stream were gone through."""

@@ -1,0 +1,177 @@
+"""run.json read as data: every command reads it here, gets what has the shape of docs/run-json.md or one sentence, and asks here whether a run is at work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kdx.disk import own_file, read_json
+from kdx.faults import Fault
+
+NAME, LOCK = "run.json", "run.lock"
+LARGEST = 1e18
+"""Beyond this a number is nobody's count."""
+DIED, UNSURE = "died", "running, or died"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number in [low, high]."""
+
+    low: float = -LARGEST
+    high: float = LARGEST
+
+    def wrong(self, value: Any) -> str | None:
+        if type(value) in (int, float) and self.low <= value <= self.high:
+            return None
+        bounds = f" from {self.low:g} to {self.high:g}" if type(value) in (int, float) else ""
+        return f"must be a number{bounds}"
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """In a list: what may be null there. Elsewhere everything may be."""
+
+    inner: Any
+
+
+COUNT, SHARE = Number(low=0), Number(low=0, high=1)
+MEASURED = {"accuracy": SHARE, "balanced_accuracy": SHARE, "recall": [Maybe(SHARE)], "ece": SHARE, "nll": COUNT, "agreement": SHARE, "n": COUNT,
+            "confusion": [[COUNT]],
+            "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]}}  # fmt: skip
+SPLITS = {"*": MEASURED}
+NETWORK = {"model": str, "parameters": COUNT, "bytes": COUNT, "flops": COUNT, "latency_ms": COUNT, "steps": COUNT, "best_step": COUNT, "precision": str,
+           "stopped": str, "weights": {"*": str}, "last": SPLITS, "best": SPLITS}  # fmt: skip
+SHAPE = {
+    "status": str, "error": str, "traceback": str, "store": str, "host": str, "started": str, "ended": str, "seconds": COUNT,
+    "command": [str], "warnings": [str], "data": [str], "gate": {}, "config": {},
+    "environment": {"settled": {"precision": {}}, "elsewhere": {"*": {}}}, "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}},
+    "stages": [{"name": str, "key": str, "cached": bool, "seconds": COUNT, "code": str, "sources": {"*": str}}],
+    "results": {"classes": [str], "class_counts": {"*": [COUNT]}, "headline": str, "gain": Number(), "gap_closed": Number(),
+                "gap_closed_reason": str, "round_chosen": str,
+                "rounds": [{"validation": MEASURED, "test": MEASURED}], "shifts": {"*": {"*": SHARE}},
+                **dict.fromkeys(("teacher", "noiseless", "baseline", "student", "ceiling"), NETWORK)},
+    "audit": {"classes": [str], "teacher": {}, "domain_gap": {}, "rounds": [{}]},
+}  # fmt: skip
+"""Of each key what it holds where it is there and not null: a type, a Number, [of each item], or {of each key; `*`: of all others}. Other keys may
+hold anything: a newer kdx may have written them."""
+BASIS = {key: SHAPE[key] for key in ("status", "config", "stages", "host")}
+NAMES = {str: "text", bool: "true or false", list: "a list", dict: "an object"}
+
+
+def read(file: Path, *, figures: bool = True) -> dict[str, Any]:
+    """A run.json, whoever wrote it. figures: whether what it says of results and surroundings is believed, else only what it was made of and where
+    that lies. Raises Fault where it cannot be read, or has not the shape of one."""
+    return checked(read_json(file), file, figures=figures)
+
+
+def checked(document: Any, file: Path | str, *, figures: bool = True) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise Fault(f"'{file}' is not as kdx writes it: it must hold an object, and holds {_kind(document)}")
+    if found := next(_wrong(document, SHAPE if figures else BASIS, ""), None):
+        raise Fault(f"'{file}' is not as kdx writes it: {found}")
+    return document
+
+
+def _wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
+    """Sentences: results.student.flops must be a number from 0 to 1e+18, and is -3."""
+    if isinstance(shape, Number):
+        if told := shape.wrong(value):
+            yield f"{where} {told}, and is {_kind(value)}"
+    elif not isinstance(value, kind := shape if isinstance(shape, type) else type(shape)):
+        yield f"{where} must be {NAMES[kind]}, and is {_kind(value)}"
+    elif isinstance(shape, list):
+        inner = shape[0].inner if isinstance(shape[0], Maybe) else shape[0]
+        for item in value:
+            if isinstance(inner, Number) and inner.wrong(item) is None:
+                continue  # most of a document are numbers
+            if item is not None or not isinstance(shape[0], Maybe):
+                yield from _wrong(item, inner, f"each of {where}")
+    elif isinstance(shape, dict) and shape:
+        for key, inner in value.items():
+            wanted = shape.get(key, shape.get("*"))
+            if wanted is not None and inner is not None:
+                yield from _wrong(inner, wanted, f"{where}.{key[:40]}".lstrip("."))
+
+
+def _kind(value: Any) -> str:
+    """A value in a sentence: a short one itself."""
+    if value is None:
+        return "null"
+    return NAMES.get(type(value)) or str(value)[:40]
+
+
+def seconds(document: Mapping[str, Any]) -> float | None:
+    """How long a run took, by a clock that nobody sets; of older runs by the times that it began and ended, where these tell."""
+    if document.get("seconds") is not None:
+        return document["seconds"]
+    try:
+        return max(0.0, (datetime.fromisoformat(document["ended"]) - datetime.fromisoformat(document["started"])).total_seconds())
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+# Whether a run is at work
+
+
+@contextlib.contextmanager
+def at_work(folder: Path, timeout: float = -1) -> Iterator[str | None]:
+    """Held by whoever works in a run folder, until it ends, however it ends. Yields what this machine is called, for run.json; None where a lock
+    cannot be relied on. timeout: seconds to wait for another process, -1: until it is done. Raises Fault where it is not, or the folder cannot be made."""
+    import filelock
+
+    lock = filelock.FileLock(folder / LOCK, timeout=timeout)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        own_file(folder / LOCK, "the run")
+        lock.acquire()
+    except filelock.Timeout:
+        raise Fault(f"another process is at work on the run in '{folder}': wait for it, or choose another folder with hydra.run.dir=PATH") from None
+    except OSError as error:
+        raise Fault(f"the run folder cannot be written: {error.strerror or error} ('{error.filename or folder}'); set hydra.run.dir=PATH") from error
+    try:
+        yield platform.node() if _is_held(folder) else None
+    finally:
+        lock.release()
+
+
+def _is_held(folder: Path) -> bool | None:
+    """Whether a process works in a run folder; None where that cannot be told. Writes nothing, and follows no link."""
+    try:
+        import fcntl
+
+        place = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except (ImportError, OSError):
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return None
+        fcntl.flock(place, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(place)
+
+
+def state(folder: Path, document: Mapping[str, Any]) -> str:
+    """The status of a run as it is now: of one that says `running` whether that is so, or whether it died (killed, or the machine went down). The lock
+    that a run holds tells, to the machine that it was begun on for certain; of an older run, or another machine's, nobody can know."""
+    status = document.get("status") or "of unknown status"
+    if status != "running":
+        return status
+    held = _is_held(folder)
+    if held:
+        return status
+    return DIED if held is not None and document.get("host") and document["host"] == platform.node() else UNSURE

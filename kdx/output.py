@@ -1,0 +1,114 @@
+"""stdout and stderr that cost no work: what cannot be written is told once, a closed stream is as /dev/null, and a terminal without Unicode gets ASCII.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+ASCII = {"±": "+-", "×": "x", "…": "...", "→": "->", "–": "-", "—": "-", "−": "-", "·": ".", "─": "-", "━": "-", "╸": "-", "╺": "-", "│": "|"}
+"""How what tables and bars are made of is told in an encoding that lacks it. Other characters become their escapes."""
+
+
+def plainer(error: UnicodeError) -> tuple[str, int]:
+    """Never fails: see `ASCII`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters), error.end
+
+
+codecs.register_error("kdx.plainer", plainer)
+
+
+class Enduring:
+    """A text stream that keeps its first failure to write in `lost` instead of raising it. unread: whether that its reader is gone is raised all the same."""
+
+    def __init__(self, stream: Any, *, unread: bool):
+        self.stream, self.unread = stream, unread
+        self.lost: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with self._kept():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._kept():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self.unread and isinstance(error, BrokenPipeError):
+                raise
+            self.lost = self.lost or error
+
+
+@contextlib.contextmanager
+def enduring() -> Iterator[None]:
+    """Inside, sys.stdout and sys.stderr are Enduring."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        fill()
+    before = sys.stdout, sys.stderr
+    for stream in before:
+        with contextlib.suppress(AttributeError, ValueError):  # a stream that is no file
+            if stream.errors in ("strict", "backslashreplace"):
+                stream.reconfigure(errors="kdx.plainer")
+    sys.stdout, sys.stderr = Enduring(before[0], unread=True), Enduring(before[1], unread=False)
+    made = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        for stream in made:
+            hush(stream)
+        sys.stdout, sys.stderr = before
+
+
+def fill() -> None:
+    """Opens /dev/null where a stream was closed (`>&-`): else the next file opened would take its number, and be written to by whoever prints."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if vars(sys)[name] is None:
+            place = os.open(os.devnull, os.O_RDWR)
+            if place != number:
+                os.dup2(place, number)
+                os.close(place)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115 (as long as the process)
+
+
+def hush(stream: Enduring) -> None:
+    """The interpreter flushes once more when it ends; what could not be written must find somewhere to go."""
+    try:
+        stream.stream.flush()
+    except OSError as error:
+        stream.lost = stream.lost or error
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.stream.fileno())
+    except ValueError:
+        pass  # closed by somebody: nothing is left to write
+
+
+def lost() -> str | None:
+    """Why not all could be printed to stdout, in words; None where it could."""
+    if not isinstance(sys.stdout, Enduring):
+        return None
+    sys.stdout.flush()
+    return sys.stdout.lost and (sys.stdout.lost.strerror or str(sys.stdout.lost))
+
+
+def instead(where: str) -> None:
+    """At the end of what did work besides printing: tells where to find what could not be printed, which then is no failure. where: a clause."""
+    if why := lost():
+        sys.stdout.lost = None
+        print(f"not all could be printed ({why}): {where}", file=sys.stderr)

@@ -1,0 +1,69 @@
+"""What this machine has too little of (memory, threads, open files), recognised in the errors of torch, numpy and the system, and told with what to lower.
+
+Imports none of them: an error is known by the name of its kind and by its words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from collections.abc import Iterator
+
+from kdx.faults import Fault
+
+MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory|cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED|bad_alloc|unable to allocate",
+                    re.IGNORECASE)  # fmt: skip
+THREADS = re.compile(r"can't start new thread|resource temporarily unavailable|thread creation failed", re.IGNORECASE)
+LOWER = {
+    "prepare": "dataset.labelled and dataset.unlabelled, or the size of the pictures (dataset.image_size)",
+    "reveal": "dataset.labelled and dataset.unlabelled, or the size of the pictures (dataset.image_size)",
+    "teacher-pretrain": "teacher_pretrain.batch_size, or take a smaller teacher or smaller pictures",
+    "train": "student_train.batch_size, or take a smaller student or smaller pictures",
+    "pseudo-label": "pseudo_label.views or dataset.unlabelled, or take a smaller teacher",
+}
+"""Of each stage what needs the most memory."""
+ELSE = "the batch size and the size of the pictures, or take smaller networks or less data"
+MOST = 160
+"""Letters that are told of the error's own words."""
+
+
+class Shortage(Fault):
+    """The machine is too small for what was asked: the work failed, and the words were not wrong."""
+
+
+def kind(error: BaseException) -> str | None:
+    """"memory", "threads" or "files", whichever this error says there is too little of; None for any other."""
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or number == errno.ENOMEM:
+        return "memory"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "files"
+    if not isinstance(error, RuntimeError | OSError):
+        return None
+    return "memory" if MEMORY.search(str(error)) else "threads" if THREADS.search(str(error)) else None
+
+
+def sentence(error: BaseException, what: str, lower: str = ELSE) -> str | None:
+    """For an error, or one that it was raised from; None where nothing was short. what: the work that needs it. lower: the settings that need most."""
+    while error.__cause__ is not None and kind(error) is None:
+        error = error.__cause__
+    words = (" ".join(str(error).split()) or type(error).__name__)[:MOST]
+    return {
+        "memory": f"{what} is too large for this machine: it needs more memory than there is ({words}); lower {lower}",
+        "threads": f"{what} needs more threads or processes than it may have ({words}): lower device.workers and device.threads, or raise `ulimit -u`",
+        "files": f"{what} needs more open files than it may have ({words}): raise `ulimit -n`, or lower device.workers",
+    }.get(kind(error) or "")
+
+
+@contextlib.contextmanager
+def noticed(what: str, lower: str = ELSE) -> Iterator[None]:
+    """Raises Shortage in place of an error that tells of one."""
+    try:
+        yield
+    except Fault:
+        raise
+    except Exception as error:
+        if told := sentence(error, what, lower):
+            raise Shortage(told) from error
+        raise

@@ -1,0 +1,86 @@
+"""What ends a program from outside (Ctrl-C, a scheduler's SIGTERM, SIGHUP of a closed terminal) as one exception in the main thread. No other import."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+NUMBERS = tuple(vars(signal)[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in vars(signal))
+CODES = tuple(128 + number for number in NUMBERS)
+"""Exit codes of what was stopped, as a shell shows them: 130, 143, 129."""
+_came: list[int] = []
+"""The signals that came since the outermost `heeded` began."""
+_held: list[int] = []
+"""For each `held` that is open how many had come before it."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal came. Whatever ends well after Ctrl-C does so after the others too."""
+
+    def __init__(self, number: int = signal.SIGINT):
+        super().__init__(int(number))
+        self.number = int(number)
+
+
+def code_of(error: KeyboardInterrupt) -> int:
+    """The exit code of a command that this ended."""
+    return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Inside, each of these signals raises Stopped in the main thread, wherever it is at work: in a stage, an import, waiting for a lock.
+
+    What the caller has this process ignore (nohup, a shell's `&`) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    outermost = _heed not in before.values()
+    ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}  # None: of a library in C
+    for number in ours:
+        signal.signal(number, _heed)
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+        if outermost:
+            _came.clear()
+
+
+def _heed(number: int, frame: Any) -> None:
+    _came.append(number)
+    if not _held or len(_came) > _held[-1] + 1:
+        raise Stopped(number)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[Callable[[], bool]]:
+    """Inside, the first signal is only noted, and the second one raises. Yields what tells whether one came."""
+    before = len(_came)
+    _held.append(before)
+    try:
+        yield lambda: len(_came) > before
+    finally:
+        _held.pop()
+
+
+def last() -> Stopped:
+    """What the first signal raised, to be raised again; Ctrl-C where none came."""
+    return Stopped(_came[0]) if _came else Stopped()
+
+
+def came() -> bool:
+    """Whether a signal came, also where it was held, or where a library swallowed what it raised or made another error of it."""
+    return bool(_came)
+
+
+def check() -> None:
+    """Raises Stopped where a signal came."""
+    if _came:
+        raise Stopped(_came[0])
