@@ -96,6 +96,8 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
         parts.append(f"Labels of the teacher:\n\n{table(['', 'value'], rows)}")
     rows = [["key", code(data["artifact"])], ["dataset", escape(data["dataset"])], ["asked for", code(json.dumps(data["sizes"]))],
             ["rows", code(json.dumps(data["counts"]))], ["files (SHA-256)", code(json.dumps(data["source_digests"]))]]  # fmt: skip
+    if data["range"]:
+        rows.append(["black to white in the files", code(json.dumps(data["range"]))])
     return [*parts, f"Data:\n\n{table(['', 'value'], rows)}"]
 
 

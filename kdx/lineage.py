@@ -89,6 +89,7 @@ def _data(made: Artifact) -> dict[str, Any]:
         "sizes": {name: inputs.get(name) for name in ("labelled", "unlabelled", "validation", "test")},
         "counts": about["counts"],
         "skipped": len(about["skipped"]),
+        "range": (about.get("files") or {}).get("range", {}),
         "split_seed": inputs.get("seed"),
     }
 

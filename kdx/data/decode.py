@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kdx import shortage
+from kdx import checks, shortage
 from kdx.data import deep
 from kdx.data.raw import check_int
 from kdx.data.square import Square
-from kdx.faults import Fault, nearest
+from kdx.data.walk import readable
+from kdx.faults import Fault
 
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 LOOKED_AT = 256
@@ -75,9 +76,7 @@ class Decoder:
         self.square = Square(image_size=image_size, fit=fit, background=background)
         self.range = check_range(range)
         self._most = check_int("max_pixels", max_pixels, 1, 2**31 - 1)
-        if on_error not in ("stop", "skip"):
-            raise Fault(f"dataset.on_error must be 'stop' or 'skip'; given {on_error!r}{nearest(str(on_error), ('stop', 'skip'))}")
-        self._skip = on_error == "skip"
+        self._skip = checks.choice("dataset.on_error", on_error, ("stop", "skip")) == "skip"
 
     def headers(self, paths: Sequence[Path], workers: int) -> list[Header | None]:
         """Of each picture, in order; None for those that cannot be opened and are skipped. Decodes nothing."""
@@ -127,10 +126,10 @@ class Decoder:
         large = isinstance(error, TooLarge)
         why = self._too_many(path) if large else str(error)
         if self._skip:
-            raise Fault(f"not one of {len(bad)} pictures decodes; the first is '{path}': {why}")
+            raise Fault(f"not one of {len(bad)} pictures decodes; the first is '{readable(path)}': {why}")
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         what, instead = ("is too large", "raise that, make it smaller,") if large else ("does not decode", "remove it,")
-        raise Fault(f"the picture '{path}'{more} {what}: {why}; {instead} or set dataset.on_error=skip")
+        raise Fault(f"the picture '{readable(path)}'{more} {what}: {why}; {instead} or set dataset.on_error=skip")
 
     def _too_many(self, path: Path) -> str:
         """Called inside `_limited`."""
@@ -150,7 +149,8 @@ def check_range(value: Any) -> tuple[float, float] | None:
     ends = list(value) if isinstance(value, list | tuple) else [0, value]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e30 for v in ends)
     if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
-        raise Fault(f"dataset.range must be [low,high] with low < high, a number above 0 (black is 0 then), or null; given {value!r}")
+        checks.refuse(f"dataset.range must be [low,high] with low < high, a number above 0 (black is 0 then), or null; given: {checks.shown(value)}")
+        return None
     return float(ends[0]), float(ends[1])
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from kdx import checks
 from kdx.data import findings
 from kdx.data.decode import Decoder, Header, are_grey
 from kdx.data.layout import Layout, Listing, lay_out
 from kdx.data.raw import Description, Raw, check_path, per_class
 from kdx.data.walk import inside, readable
-from kdx.faults import Fault, nearest
+from kdx.faults import Fault
 
 LAYOUTS = ("auto", "classes")
 
@@ -43,9 +44,7 @@ class Folder:
                  on_error: str):  # fmt: skip
         self._root = check_path("root", root)
         self._unlabelled = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
-        if layout not in LAYOUTS:
-            raise Fault(f"dataset.layout must be 'auto' or 'classes'; given {layout!r}{nearest(str(layout), LAYOUTS)}")
-        self._layout = layout
+        self._layout = checks.choice("dataset.layout", layout, LAYOUTS)
         self._decoder = Decoder(image_size=image_size, fit=fit, background=background, range=range, max_pixels=max_pixels, on_error=on_error)
 
     def files(self) -> dict[str, list[tuple[str, Path]]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kdx import checks
 from kdx.data import deep
 from kdx.data.raw import check_int
-from kdx.faults import Fault, nearest
 
 FITS = ("crop", "pad", "squeeze")
 WHOLE = 1 << 24
@@ -23,9 +24,7 @@ class Square:
 
     def __init__(self, *, image_size: int, fit: str, background: Any):
         self.size = check_int("image_size", image_size, 4, 4096)
-        if fit not in FITS:
-            raise Fault(f"dataset.fit must be one of {', '.join(FITS)}; given {fit!r}{nearest(str(fit), FITS)}")
-        self.fit = fit
+        self.fit = checks.choice("dataset.fit", fit, FITS)
         self._background = check_background(background)
 
     def of_bytes(self, path: Path, grey: bool) -> np.ndarray:
@@ -85,17 +84,16 @@ class Square:
         return picture.resize((size, size), bilinear, box=box)
 
 
-def check_background(value: Any) -> tuple[int, int, int]:
+def check_background(value: Any) -> tuple[int, ...]:
     """Red, green and blue, 0..255."""
-    wrong = Fault(f"dataset.background must be the name of a colour such as white, a grey level from 0 to 255, or [red,green,blue]; given {value!r}")
+    levels = list(value) if isinstance(value, list | tuple) else [value] * 3
     if isinstance(value, str):
         from PIL import ImageColor
 
-        try:
-            return ImageColor.getrgb(value)[:3]
-        except ValueError:
-            raise wrong from None
-    levels = list(value) if isinstance(value, list | tuple) else [value] * 3
-    if len(levels) != 3 or not all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 255 for v in levels):
-        raise wrong
-    return tuple(levels)
+        with contextlib.suppress(ValueError):
+            levels = list(ImageColor.getrgb(value)[:3])
+    if len(levels) == 3 and all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 255 for v in levels):
+        return tuple(levels)
+    checks.refuse("dataset.background must be the name of a colour such as white, a grey level from 0 to 255, or [red,green,blue]; "
+                  f"given: {checks.shown(value)}")  # fmt: skip
+    return 255, 255, 255
