@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdx.checks import shown
 from kdx.data.walk import PICTURES, Walk, as_text, ending, inside, name_of, readable
 from kdx.faults import Fault, nearest
 
@@ -126,7 +125,7 @@ def _parts(root: Path, walk: Walk) -> dict[str, Path]:
 
 
 def _instead(folder: Path) -> str:
-    return f"sort them, or take them as the pool with dataset.unlabelled_root={shown(str(folder))}, or move the folder away"
+    return f"sort them, or take them as the pool with dataset.unlabelled_root='{readable(folder)}', or move the folder away"
 
 
 def _others(root: Path, others: Mapping[str, Path], found: Mapping[str, Path], walk: Walk) -> None:
@@ -139,7 +138,7 @@ def _others(root: Path, others: Mapping[str, Path], found: Mapping[str, Path], w
             raise Fault(f"'{readable(root)}' holds {found['train'].name}/ and {name}/ with folders of the same names: rename {name}/ to test/ or val/, "
                         "as it is meant, or move it away")  # fmt: skip
         if walk.any(path):
-            walk.note(f"'{readable(path)}' is no part to train or test with, and is not read; dataset.unlabelled_root={shown(str(path))} makes it the pool")
+            walk.note(f"'{readable(path)}' is no part to train or test with, and is not read; dataset.unlabelled_root='{readable(path)}' makes it the pool")
 
 
 def _ask(root: Path, folders: Sequence[Path], walk: Walk) -> None:
@@ -193,5 +192,5 @@ def _too_few(folder: Path, classes: Mapping[str, Sequence[Path]], walk: Walk) ->
         (name,) = classes
         found = f"it holds only '{name}'"
         if len(walk.folders(classes[name][0])) >= 2:
-            more = f": is it dataset.root={shown(str(classes[name][0]))}?"
+            more = f": is it dataset.root='{readable(classes[name][0])}'?"
     return f"'{readable(folder)}' must hold one folder of pictures for each class, and two or more of them; {found}{more}"
