@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,22 @@ from kdx.wiring import Order, with_sources
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights and what it takes to build the network around it: `about` is a model.json. model: its name for people."""
+    """A file of weights and what it takes to build the network around it: `about` is a model.json. model: its name for people.
+
+    key: where in the file the weights lie. notes: what was told of the file when it was opened.
+    """
 
     name: str
     file: Path
     about: Mapping[str, Any]
     model: str
+    key: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     def network(self) -> nn.Module:
         """On the CPU, in eval mode. Raises Fault where the file does not fit."""
         network = new_network(Component(self.about["component"]), self.about, read_weights=False)
-        load_weights(network, self.file)
+        self.notes[:] = load_weights(network, self.file, key=self.key)
         return network.eval()
 
 
@@ -56,13 +61,13 @@ def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weig
     return Weights(role, file, about, run.model(role) or function(about)), artifact
 
 
-def of_checkpoint(file: Path, allow: Sequence[str]) -> tuple[Weights, Artifact | None]:
+def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[Weights, Artifact | None]:
     """(the weights of a file with a model.json beside it, the data that they learned from where the file lies in a store)"""
     beside = file.with_name("model.json")
     if not beside.is_file():
         raise Fault(f"'{file}' has no model.json beside it: name its architecture and the data, such as model=cnn_tiny dataset=digits")
     about = read_model(beside, allow)
-    weights = Weights(file.stem, file, about, function(about))
+    weights = Weights(file.stem, file, about, function(about), key)
     if not file.with_name(MANIFEST).is_file():
         return weights, None
     stage = read_manifest(file.with_name(MANIFEST))["stage"]
@@ -148,10 +153,10 @@ def times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def for_data(component: Component, model: str, file: Path, data: Artifact) -> Weights:
+def for_data(component: Component, model: str, file: Path, key: str | None, data: Artifact) -> Weights:
     """A checkpoint whose architecture the user named, built for this data."""
     about = {"component": component.spec, **{k: data.json("data.json")[k] for k in ("shape", "classes", "mean", "std", "dataset")}}
-    return Weights(file.stem, file, about, model)
+    return Weights(file.stem, file, about, model, key)
 
 
 def function(about: Mapping[str, Any]) -> str:

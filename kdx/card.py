@@ -76,7 +76,8 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     made, data = card["lineage"], card["lineage"]["data"]
     parts = ["## Lineage"]
     rows = [["loss", spec(made["loss"])], ["training", spec(made["training"])], ["precision", code(made["precision"])],
-            ["seed of the run", code(card["seed"])], ["made", date_of(made["created"])], ["code", code(made["code"])]]  # fmt: skip
+            ["seed of the run", code(card["seed"])], ["made", date_of(made["created"])], ["code", code(made["code"])],
+            *([["checkpoint that it began with (SHA-256)", code(made["checkpoint"])]] if made.get("checkpoint") else [])]  # fmt: skip
     parts.append(f"{escape(ROLES[card['role']]).capitalize()}:\n\n{table(['', 'value'], rows)}")
     for teacher in made["teachers"]:
         metrics = (card["metrics"].get("teacher") or {}) if teacher["artifact"] == card["teacher_artifact"] else {}

@@ -15,7 +15,7 @@ METRICS = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
 
 
 def tell(artifact: Artifact) -> dict[str, Any]:
-    """{"loss", "training", "precision", "teachers", "labels", "data", "artifacts"} of a training artifact. labels None: it had no teacher.
+    """{"loss", "training", "precision", "checkpoint", "teachers", "labels", "data", "artifacts"} of a training artifact. labels None: it had no teacher.
 
     Nearest first in `teachers`: of a chain, the last teacher before the student. Raises Fault where something above it is gone or damaged.
     """
@@ -29,6 +29,7 @@ def tell(artifact: Artifact) -> dict[str, Any]:
         "training": _component(inputs.get("training")),
         "precision": inputs.get("precision"),
         "model": _component(inputs.get("model")),
+        "checkpoint": _file(inputs),
         "code": manifests[own]["code"],
         "created": manifests[own]["created"],
         "stage_seed": inputs.get("seed"),
@@ -48,15 +49,20 @@ def _component(value: Any) -> Any:
     return {**value["component"], **({"sources": value["sources"]} if value.get("sources") else {})}
 
 
+def _file(inputs: Mapping[str, Any]) -> str | None:
+    """The digest of the file of weights that a network began with."""
+    checkpoint = inputs.get("checkpoint")
+    return checkpoint.get("source") if isinstance(checkpoint, dict) else None
+
+
 def _teacher(made: Artifact) -> dict[str, Any]:
     inputs = made.manifest["inputs"]
-    checkpoint = inputs.get("checkpoint")
     return {
         "artifact": f"{made.stage}/{made.key}",
         "model": _component(inputs.get("model")),
         "loss": _component(inputs.get("loss")),
         "training": _component(inputs.get("training")),
-        "checkpoint": checkpoint.get("source") if isinstance(checkpoint, dict) else None,
+        "checkpoint": _file(inputs),
         "data": inputs["data"]["artifact"],
         "steps": made.json("summary.json")["steps"],
         "code": made.manifest["code"],

@@ -160,8 +160,8 @@ def checked(survey: Survey, job: Job) -> list[str]:
     if all(step.stored for step in job.steps):
         return [*found, "everything is in the store: nothing has to be tried"]
     found.append(f"loss {choices['loss']} and those of teacher and controls: built, and tried forward and backward on pictures of this shape")
-    if plan.checkpoint:
-        found.append(f"checkpoint: the weights of '{plan.checkpoint.paths[0]}' fit the teacher")
+    for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
+        found += [f"checkpoint: the weights of '{given.file.paths[0]}' fit the {role}"] if given else []
     for step in job.steps:
         if step.stage == PROBE:
             probe = step.artifact.json("probe.json")
@@ -228,7 +228,7 @@ def whereabouts(survey: Survey, job: Job, teacher: Step) -> str:
     plan = job.order.plan
     if teacher.stored:
         return "in the store"
-    origin = f"the checkpoint '{plan.checkpoint.paths[0]}'" if plan.checkpoint else "pretrained weights"
+    origin = f"the checkpoint '{plan.checkpoint.file.paths[0]}'" if plan.checkpoint else "pretrained weights"
     if plan.teacher_pretrain is None:
         return f"{origin}, as it is"
     return f"{origin}, to be trained further" if plan.checkpoint else "not in the store and trained first"

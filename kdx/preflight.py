@@ -19,8 +19,9 @@ from kdx.data.draws import Draws
 from kdx.data.raw import Description
 from kdx.data.splits import check_classes, check_sizes, count_rows
 from kdx.faults import Caution, Fault, Faults
+from kdx.models import checkpoint
 from kdx.models.size import bytes as bytes_of
-from kdx.models.weights import load_weights, read_weights
+from kdx.models.weights import load_weights
 from kdx.recipes import Plan
 from kdx.select import Rule
 from kdx.stages.learn import missing_stream, reads_networks
@@ -109,22 +110,27 @@ def describe(plan: Plan, faults: list[str]) -> Description | None:
 
 
 def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int], faults: list[str]) -> None:
-    """Builds both networks and the losses, reads the checkpoint, and pushes a few made-up pictures of the data's shape through all of them.
+    """Builds both networks and the losses, reads the checkpoints, and pushes a few made-up pictures of the data's shape through all of them.
 
     rows: of each split, as far as they are known.
     """
     data = about or STAND_IN
     built: dict[str, Any] = {}
+    begins = {"teacher": plan.checkpoint, "student": plan.student_checkpoint}
     assistants = [(f"assistant {number}", model) for number, model in enumerate(plan.assistants, 1)]
     for role, model in (("teacher", plan.teacher), *assistants, ("student", plan.student)):
         if model:
             with trying(faults):
                 built[role] = models.build(model, shape=data.shape, classes=len(data.classes), mean=[0.5] * data.shape[0], std=[0.5] * data.shape[0],
-                                           copies=TRAINED)  # fmt: skip
-    if plan.checkpoint:
-        with checks.gather(faults):
-            weights = plan.checkpoint.paths[0]
-            load_weights(built["teacher"], weights) if about and "teacher" in built else read_weights(weights)
+                                           copies=TRAINED, read_weights=begins.get(role) is None)  # fmt: skip
+    for role, given in begins.items():
+        if given:
+            with checks.gather(faults):
+                file, trained = given.file.paths[0], role == "student" or plan.teacher_pretrain is not None
+                if about and role in built:
+                    load_weights(built[role], file, key=given.key, role=role, new_head=trained)
+                else:
+                    checkpoint.read(file, key=given.key, role=role)
     if plan.pseudo_label and plan.pseudo_label["passes"]:
         answering = ("teacher", "student") if plan.rounds is not None and plan.rounds > 1 and plan.budget is None else ("teacher",)
         faults += [f"pseudo_label.passes are made with dropout, and the {role} has none: set {role}.dropout=0.3, say"
@@ -290,8 +296,8 @@ def room(plan: Plan, about: Description) -> int:
     steps = total_steps(spec, sum(seen.values()), "student_train")
     views = passes(steps, shares(spec["batch_size"], seen, None), seen) if spec["batch_size"] > 1 else {}
     answers = min(stored_bytes(counts, views, len(about.classes)), plan.pseudo_label["limit"])
-    networks = sum(8 * bytes_of(models.build(m, shape=about.shape, classes=len(about.classes), mean=[0.5] * about.shape[0], std=[0.5] * about.shape[0]))
-                   for m in (plan.teacher, plan.student))  # fmt: skip
+    networks = sum(8 * bytes_of(models.build(m, shape=about.shape, classes=len(about.classes), mean=[0.5] * about.shape[0], std=[0.5] * about.shape[0],
+                                         read_weights=False)) for m in (plan.teacher, plan.student))  # fmt: skip
     copies = 1 + sum(control.also is not None for control in plan.controls.values())  # of the pictures: these have a data set of their own
     return copies * rows * height + answers + networks
 

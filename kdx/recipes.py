@@ -29,12 +29,20 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights to begin with. key: where in it they lie, None: where they usually do."""
+
+    file: Source
+    key: str | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
     sizes: labelled, unlabelled, validation, test. class_weights: of the labels' cross-entropy in every training, none | balanced.
-    duplicates: what becomes of equal pictures (kdx.stages.prepare). checkpoint: the teacher's weights. assistants: networks between teacher
-    and student, largest first. teacher_pretrain None: the teacher is taken as it is.
+    duplicates: what becomes of equal pictures (kdx.stages.prepare). checkpoint: the teacher's weights. student_checkpoint: those that the student
+    and its controls begin with. assistants: networks between teacher and student, largest first. teacher_pretrain None: the teacher is taken as it is.
     controls: role -> what is trained beside the student ("baseline": its model, initialisation and augmentation too; "noiseless": the same
     without augmentation and dropout; "ceiling": as baseline, with the pool's hidden labels; "validation_labels": as baseline, with those of
     validation). select None: the whole pool. budget: answers that
@@ -47,8 +55,9 @@ class Plan:
     class_weights: str
     duplicates: str
     teacher: Component
-    checkpoint: Source | None
+    checkpoint: Checkpoint | None
     student: Component
+    student_checkpoint: Checkpoint | None
     teacher_loss: Component
     loss: Component
     assistants: Sequence[Component]
@@ -126,7 +135,8 @@ def chain(store: Store, plan: Plan) -> None:
         answers = ask(store, data, judge, plan, views, name=f"pseudo-label-{number}")
         if number == 1:
             alone(store, plan, pupil, answers)
-        lesson = {**pupil, "model": model, "answers": answers, "teachers": [] if views else [judge], "view": plan.pseudo_label["view"],
+        begins = begin(plan.student_checkpoint if number > len(plan.assistants) else None)
+        lesson = {**pupil, "model": model, **begins, "answers": answers, "teachers": [] if views else [judge], "view": plan.pseudo_label["view"],
                   "networks": [judge] if views else [], "loss": plan.loss, "rows": None, "init": None}  # fmt: skip
         judge = store.run(TRAIN, name=f"student-train-{number}", **lesson)
     store.run(TRAIN, name="student-train", **lesson)
@@ -209,7 +219,7 @@ def ask(store: Store, data: Artifact, judge: Artifact, plan: Plan, views: Mappin
 def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:
     """(the prepared data, the teacher)"""
     data = store.run(PREPARE, dataset=plan.dataset, **plan.sizes, duplicates=plan.duplicates, seed=subseed(plan.seed, "split"))
-    judge = store.run(PRETRAIN, data=data, model=plan.teacher, checkpoint=plan.checkpoint, loss=plan.teacher_loss,
+    judge = store.run(PRETRAIN, data=data, model=plan.teacher, **begin(plan.checkpoint), loss=plan.teacher_loss,
                       training=plan.teacher_pretrain, precision=precise(store, data, plan.teacher, plan.teacher_pretrain),
                       epoch=["labelled"], seed=subseed(plan.seed, "teacher", 0), views_seed=subseed(plan.seed, "views", "teacher"),
                       class_weights=plan.class_weights if plan.teacher_pretrain else "none")  # fmt: skip
@@ -219,10 +229,15 @@ def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:
 def student(store: Store, data: Artifact, plan: Plan) -> dict[str, Any]:
     """What the distilled student and its controls share."""
     return {
-        "data": data, "model": plan.student, "training": plan.student_train, "epoch": ["labelled", "unlabelled"],
+        "data": data, "model": plan.student, **begin(plan.student_checkpoint), "training": plan.student_train, "epoch": ["labelled", "unlabelled"],
         "precision": precise(store, data, plan.student, plan.student_train),
         "seed": subseed(plan.seed, "student", 0), "views_seed": subseed(plan.seed, "views"), "class_weights": plan.class_weights,
     }  # fmt: skip
+
+
+def begin(checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """The inputs of a training stage that say which file of weights it begins with."""
+    return {"checkpoint": checkpoint and checkpoint.file, "checkpoint_key": checkpoint and checkpoint.key}
 
 
 def precise(store: Store, data: Artifact, model: Component, training: Component | None) -> str:

@@ -177,8 +177,8 @@ def _holds_keys(value: Any) -> bool:
 
 
 def data_paths(config: Mapping[str, Any]) -> list[str]:
-    """Keys of the files and folders that a run reads: dataset.root, teacher.checkpoint."""
-    return [f"dataset.{key}" for key in config["dataset"] if key == "root" or key.endswith("_root")] + ["teacher.checkpoint"]
+    """Keys of the files and folders that a run reads: dataset.root, teacher.checkpoint, student.checkpoint."""
+    return [f"dataset.{key}" for key in config["dataset"] if key == "root" or key.endswith("_root")] + ["teacher.checkpoint", "student.checkpoint"]
 
 
 def check_data(dataset: Mapping[str, Any], loader: Any, given: set[str]) -> None:

@@ -18,7 +18,7 @@ from kdx.budget import length
 from kdx.component import Component, Source, allow, from_own_package, targets
 from kdx.faults import Fault, Faults, nearest
 from kdx.locate import conf_dir
-from kdx.recipes import Control, Plan
+from kdx.recipes import Checkpoint, Control, Plan
 from kdx.runtime import Runtime
 
 SIZES = ("labelled", "unlabelled", "validation", "test")
@@ -72,8 +72,9 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         return checks.attempt(faults, function, *arguments)
 
     allow(part(_names, config["allow"]) or [])
-    teacher = dict(config["teacher"])
-    checkpoint = teacher.pop("checkpoint", None)
+    teacher, student = dict(config["teacher"]), dict(config["student"])
+    checkpoint = part(_checkpoint, "teacher", teacher)
+    begins = part(_checkpoint, "student", student)
     nodes: dict[str, Component | None] = dict.fromkeys(("teacher_pretrain", "student_train"))
     for node in nodes:
         with checks.gather(faults):  # what is refused has a stand-in, so that the class can tell what else is wrong
@@ -87,7 +88,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         faults.append("pseudo_label.view=clean answers one clean picture, and mixup mixes two: use pseudo_label.view=same, or leave mixup out")
     select = part(_select, config)
     wanted = {role: part(checks.flag, role, config[role]) for role in ("baseline", "noiseless", "ceiling", "validation_labels")}
-    pretrained = checkpoint is not None or teacher.get("weights") is not None
+    pretrained = config["teacher"].get("checkpoint") is not None or teacher.get("weights") is not None
     asked = config["teacher_pretrain"]["epochs"] is not None or config["teacher_pretrain"]["steps"] is not None
     plan = Plan(
         dataset=part(_dataset, config["dataset"]),
@@ -95,12 +96,13 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         class_weights=part(checks.choice, "dataset.class_weights", config["dataset"]["class_weights"], ("none", "balanced")),
         duplicates=part(checks.choice, "dataset.duplicates", config["dataset"]["duplicates"], ("warn", "drop", "error")),
         teacher=part(_component, "teacher", teacher),
-        checkpoint=part(_checkpoint, checkpoint),
-        student=part(_component, "student", config["student"]),
+        checkpoint=checkpoint,
+        student=part(_component, "student", student),
+        student_checkpoint=begins,
         teacher_loss=part(_component, "teacher_loss", config["teacher_loss"]),
         loss=part(_component, "loss", config["loss"]),
         assistants=part(_assistants, config["assistants"]) or [],
-        controls=part(_controls, config, wanted, nodes["student_train"]) or {},
+        controls=part(_controls, config, student, wanted, nodes["student_train"]) or {},
         teacher_pretrain=nodes["teacher_pretrain"] if asked or not pretrained else None,
         pseudo_label=pseudo_label,
         student_train=nodes["student_train"],
@@ -206,12 +208,12 @@ def _assistants(names: Any) -> list[Component]:
     return [Component(yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))) for name in names if name in known]
 
 
-def _controls(config: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None) -> dict[str, Control]:
+def _controls(config: Mapping[str, Any], model: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None) -> dict[str, Control]:
     """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling: with every label there is.
     validation_labels: with those of validation, which some methods read."""
     if training is None or None in wanted.values():
         return {}
-    loss, student = _component("baseline_loss", config["baseline_loss"]), Component(config["student"])
+    loss, student = _component("baseline_loss", config["baseline_loss"]), Component(model)
     still = Component({k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()})
     found = {
         "baseline": Control(loss, student, training),
@@ -305,15 +307,22 @@ def _runtime(node: Mapping[str, Any]) -> Runtime | None:
     return None if found else runtime
 
 
-def _checkpoint(path: Any) -> Source | None:
+def _checkpoint(role: str, node: dict[str, Any]) -> Checkpoint | None:
+    """The file that a role begins with; its settings are taken out of the node, which is the model's."""
+    path, key = node.pop("checkpoint", None), node.pop("key", None)
+    if key is not None and (not isinstance(key, str) or not key):
+        raise Fault(f"{role}.key must name where in the checkpoint the weights lie, such as {role}.key=model_ema; given: {checks.shown(key)}")
     if path is None:
+        if key is not None:
+            raise Fault(f"{role}.key={key} says where in a checkpoint the weights lie, and there is none: set {role}.checkpoint=PATH, or leave it out")
         return None
     if not isinstance(path, str) or not path:
-        raise Fault(f"teacher.checkpoint must be the path of a file; given: {checks.shown(path)}")
-    if not os.path.isfile(os.path.expanduser(path)):
-        what = "is a folder, not a file" if os.path.isdir(os.path.expanduser(path)) else "does not exist"
-        raise Fault(f"teacher.checkpoint '{path}' {what}: give the path of a .pt, .pth or .safetensors file of weights")
-    return Source(path)
+        raise Fault(f"{role}.checkpoint must be the path of a file; given: {checks.shown(path)}")
+    found = os.path.expanduser(path)
+    if not os.path.isfile(found):
+        what = "is a folder, not a file" if os.path.isdir(found) else "is no ordinary file" if os.path.exists(found) else "does not exist"
+        raise Fault(f"{role}.checkpoint '{path}' {what}: give the path of a .pt, .pth or .safetensors file of weights")
+    return Checkpoint(Source(path), key)
 
 
 def with_sources(order: Order) -> Order:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
+import io
 import os
 import pickle
 import shlex
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -359,24 +362,67 @@ def bad_checkpoint(kind: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("other classes", "does not fit the dataset or the model: "),
-        ("other classes safe", "does not fit the dataset or the model: "),
-        ("cut", "is damaged"),
+        ("other classes", "does not fit: net.head.4.weight is [7, 128] there and [10, 128] here: it was trained for 7 classes and the data set has 10: "
+                          "set teacher_pretrain.epochs=5"),
+        ("other classes safe", "does not fit: net.head.4.weight is [7, 128] there"),
+        ("cut", "is damaged: its end is missing"),
         ("cut safe", "is damaged"),
         ("random", "is damaged"),
         ("random safe", "is damaged"),
-        ("empty", "is damaged"),
-        ("empty safe", "is damaged"),
-        ("pickled network", "holds more than tensors and plain values and is not unpickled: save the state dict alone"),
-        ("pickled object", "holds more than tensors and plain values and is not unpickled: save the state dict alone"),
-        ("list", "holds no state dict"),
-        ("another model", "is of another model"),
+        ("empty", "is damaged: it is empty"),
+        ("empty safe", "is damaged: it is empty"),
+        ("pickled network", "is a whole pickled network (kdx.models.adapt.Adapted), not its weights, and kdx unpickles nothing"),
+        ("pickled object", "holds a pickled pathlib."),
+        ("list", "holds no state dict: it holds a list"),
+        ("another model", "is of another model: of its names (weight, ...) none is one of this model (stage1.0.weight, "),
     ],
-)
+)  # fmt: skip
 def test_a_checkpoint_that_cannot_be_used_is_named(told, kind, says):
     path = bad_checkpoint(kind)
     (line,) = told([f"teacher.checkpoint={path}"])
     assert line.startswith(f"the checkpoint '{path}' ") and says in line
+
+
+def test_a_checkpoint_with_the_arguments_of_its_training_names_the_class_and_the_remedy(tmp_path):
+    for archived in (True, False):
+        path = tmp_path / f"{archived}.pt"
+        torch.save({"model": {"w": torch.ones(2)}, "args": argparse.Namespace(lr=0.1)}, path, _use_new_zipfile_serialization=archived)
+        with pytest.raises(Fault) as fault:
+            read_weights(path)
+        assert str(fault.value).startswith(f"the checkpoint '{path}' holds a pickled argparse.Namespace, and kdx unpickles nothing")
+        assert "torch.save(model.state_dict(), 'weights.pt')" in str(fault.value) and "torch.save(c[KEY], 'weights.pt')" in str(fault.value)
+
+
+def archive(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for name in names:
+            made.writestr(name, "x")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    (archive("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"), "is TorchScript (torch.jit.save), a program and no state dict: "),
+    (archive("m/archive_format", "m/models/model.json"), "is a program of torch.export"),
+    (archive("arr_0.npy"), "is an archive of numpy arrays (.npz)"),
+    (archive("config.json", "model.weights.h5"), "is a model of Keras"),
+    (archive("my/weights.pt", "my/readme.txt"), "is a zip archive (my/weights.pt, ...) that torch.save did not write: unpack it first"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file, as Keras writes"), (b"\x93NUMPY\x01", "is an array of numpy"),
+    (b"\x08\x08\x12\x07pytorch\x1a\x052.0.0", "is an ONNX program"), (b"\x1f\x8b\x08\x00", "is compressed (gzip): unpack it first"),
+    (b"\n<!DOCTYPE html><title>404</title>", "is a web page, an error page say"), (b'{"weight_map": {}}', "is a text file (JSON)"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer and not the file itself: fetch it with `git lfs pull`"),
+])  # fmt: skip
+def test_a_file_of_another_kind_is_named_as_such(tmp_path, content, says):
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(Fault) as fault:
+        read_weights(tmp_path / "weights.pt")
+    assert f"the checkpoint '{tmp_path}/weights.pt' {says}" in str(fault.value) and "\n" not in str(fault.value)
+
+
+def test_what_names_no_checkpoint_is_told(told):
+    ask(told, "student.checkpoint=/dev/null teacher.key=model_ema", "student.checkpoint '/dev/null' is no ordinary file",
+        "teacher.key=model_ema says where in a checkpoint the weights lie, and there is none")  # fmt: skip
+    ask(told, "student.checkpoint=nope.pt teacher.key=3", "student.checkpoint 'nope.pt' does not exist", "teacher.key must name where in the checkpoint")
 
 
 def test_whatever_the_bytes_a_file_that_is_no_checkpoint_is_named(tmp_path):

@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from kdx import compose
 from kdx.cli import main
+from kdx.forecast import forecast
+from kdx.wiring import wire
 
 SHORT = ["device=cpu", "device.threads=1", "teacher=mlp", "student=mlp_small", "teacher_pretrain.steps=6", "student_train.steps=5"]
 
@@ -49,6 +53,14 @@ def test_an_assistant_like_the_student_is_a_second_round(place):
     rounds = train("rounds=2")
     assert [r["key"] for r in chain["results"]["rounds"]] == [r["key"] for r in rounds["results"]["rounds"]]
     assert all(s["cached"] for s in rounds["stages"] if s["name"] not in ("evaluate", "audit"))
+
+
+def test_the_students_checkpoint_is_not_the_assistants(place, tmp_path):
+    torch.save({"w": torch.ones(1)}, "w.pt")
+    steps, _ = forecast(wire(compose.check_words([*SHORT, "recipe=chain", "assistants=[cnn_small]", "student.checkpoint=w.pt"])), tmp_path, {})
+    given = {step.name: step.inputs["checkpoint"] for step in steps if "checkpoint" in step.inputs}
+    assert {name: [str(path) for path in source.paths] for name, source in given.items() if source} == dict.fromkeys(
+        ("student-train-2", "student-train", "baseline-train"), ["w.pt"])  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "says"), [

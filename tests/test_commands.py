@@ -118,6 +118,9 @@ def test_a_checkpoint_wherever_it_lies(place):
     net = {name.removeprefix("net."): value for name, value in load_file(own).items() if name.startswith("net.")}
     torch.save(net, "bare.pt")  # the bare network: the data's own normalisation is put before it
     assert close(figures("bare.pt", "model=cnn_tiny", "dataset=digits")["results"]["bare"], wanted)
+    torch.save({"model": {n: 0 * v for n, v in net.items()}, "model_ema": {f"module.{n}": v for n, v in net.items()}}, "two.pt")
+    found = figures("two.pt", "model=cnn_tiny", "dataset=digits", "key=model_ema")
+    assert close(found["results"]["two"], wanted) and "begin with 'module.', which was dropped" in found["notes"][0]
 
 
 def test_a_checkpoint_that_says_too_little(place, capsys):
@@ -128,6 +131,7 @@ def test_a_checkpoint_that_says_too_little(place, capsys):
     assert "'model.hiden' is no key" in told(["evaluate", "bare.safetensors", "model=cnn_tiny", "model.hiden=3", "dataset=digits"], capsys)
     assert "does not fit" in told(["evaluate", "bare.safetensors", "model=cnn_tiny", "model.hidden=3", "dataset=digits", *CPU], capsys)
     assert "choose among the weights of a run" in told(["evaluate", "bare.safetensors", "which=best"], capsys)
+    assert "key= is for a checkpoint" in told(["evaluate", str(RUN), "key=model_ema"], capsys)
 
 
 class Bomb:
@@ -139,7 +143,7 @@ def test_a_checkpoint_is_never_unpickled(place, capsys):
     Path("bomb.pt").write_bytes(pickle.dumps({"net.weight": Bomb()}))
     torch.save({"net.weight": Bomb()}, "zipped.pt")
     for name in ("bomb.pt", "zipped.pt"):
-        assert "not unpickled" in told(["evaluate", name, "model=cnn_tiny", "dataset=digits", *CPU], capsys)
+        assert "kdx unpickles nothing" in told(["evaluate", name, "model=cnn_tiny", "dataset=digits", *CPU], capsys)
     assert not Path("exploded").exists()
 
 

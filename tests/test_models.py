@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -18,6 +19,7 @@ from kdx import models
 from kdx.faults import Fault
 from kdx.models import layers, size
 from kdx.models import torchvision as zoo
+from kdx.models.weights import load_weights
 
 CONF = Path(__file__).parent.parent / "conf"
 NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem != "timm")
@@ -318,6 +320,145 @@ def test_state_dict_round_trip():
     assert torch.equal(one.eval()(x), other.eval()(x))
 
 
+def bare(net, before=""):
+    """The state dict of the network inside, as others would save it."""
+    return {before + name.removeprefix("net."): value for name, value in net.state_dict().items() if name.startswith("net.")}
+
+
+def another(net, before="", **changes):
+    """The same with other numbers, so that it is seen which were taken."""
+    return {name: value + 1 if value.is_floating_point() else value for name, value in bare(net, before).items()}
+
+
+TINY = {"widths": [2, 3], "hidden": 4}
+
+
+@pytest.fixture
+def load(tmp_path):
+    """(content, more) -> what is told of loading it into a tiny network, which the content must have filled with `wanted` where that is given."""
+
+    def load(content, *, net=None, wanted=None, **more):
+        torch.save(content, tmp_path / "w.pt")
+        net = net or make("cnn", **TINY)
+        told = load_weights(net, tmp_path / "w.pt", **more)
+        if wanted is not None:
+            assert all(torch.equal(value, wanted[name]) for name, value in bare(net).items())
+        return [text.replace(str(tmp_path / "w.pt"), "w.pt") for text in told]
+
+    return load
+
+
+@pytest.mark.parametrize("prefix", ["model.", "backbone.", "net.", "student.", "module.", "module._orig_mod.", "a.b.c."])
+def test_a_prefix_that_all_names_share_is_dropped_and_said(load, prefix):
+    source = make("cnn", **TINY)
+    shown = prefix.replace("_orig_mod.", "")
+    assert load(bare(source, prefix), wanted=bare(source)) == [f"the names of the checkpoint 'w.pt' begin with '{shown}', which was dropped"]
+    told = load({"state_dict": bare(source, prefix) | {"criterion.weight": torch.ones(3)}, "epoch": 3}, wanted=bare(source))
+    assert told == [f"the names of the checkpoint 'w.pt' begin with '{shown}', which was dropped; what does not begin with it was left out: criterion.weight"]
+
+
+def test_kdxs_own_file_and_a_bare_one_need_no_word(load):
+    source = make("cnn", **TINY)
+    source.mean.fill_(0.25)
+    net = make("cnn", **TINY)
+    assert load(source.state_dict(), net=net, wanted=bare(source)) == [] and net.mean.item() == 0.25
+    net = make("cnn", **TINY)
+    assert load(bare(source), net=net, wanted=bare(source)) == [] and net.mean.item() == pytest.approx(0.4), "the data set's"
+
+
+@pytest.mark.parametrize("place", ["state_dict", "model", "module", "teacher", "model_state_dict", "net", "params", "ema_state_dict", "model_ema", "mine"])
+def test_weights_are_found_where_others_put_them(load, place):
+    source = make("cnn", **TINY)
+    others = {"epoch": 3, "best": 0.5, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}}
+    assert load({place: bare(source), **others}, wanted=bare(source)) == []
+    assert load({"a": {"b.c": {place: bare(source)}}}, wanted=bare(source), key=f"a.b.c.{place}") == []
+
+
+def test_of_several_sets_of_weights_one_is_taken_and_the_others_are_told(load):
+    source = make("cnn", **TINY)
+    one, other = bare(source), another(source)
+    both = {"model": one, "model_ema": other}
+    taken = "the checkpoint 'w.pt' holds raw weights and averaged ones: 'model' was taken; teacher.key=model_ema takes the other"
+    assert load(both, wanted=one, role="teacher") == [taken]
+    assert load(both, wanted=other, role="teacher", key="model_ema") == []
+    flat = bare(source, "model.") | another(source, "model_ema.")
+    assert load(flat, wanted=one, role="teacher")[0] == taken
+    assert load(flat, wanted=other, key="model_ema") == []
+    pair = {"student": one, "teacher": other}
+    taken = "the checkpoint 'w.pt' holds several sets of weights: 'teacher' was taken; teacher.key=student takes the other"
+    assert load(pair, wanted=other, role="teacher") == [taken]
+    assert "student.key=teacher" in load(pair, wanted=one, role="student")[0]
+    for content in ({"a": one, "b": other}, bare(source, "a.") | another(source, "b.")):
+        with pytest.raises(Fault, match=r"several sets of .*choose with teacher\.key=a"):
+            load(content, role="teacher")
+        assert load(content, wanted=other, key="b") == []
+    with pytest.raises(Fault, match=r"has no 'modle' \(teacher\.key\); did you mean 'model'"):
+        load(both, role="teacher", key="modle")
+    with pytest.raises(Fault, match=r"holds no state dict: under key=epoch lies a int"):
+        load({"model": one, "epoch": 3}, key="epoch")
+
+
+def test_a_last_layer_of_another_size_is_left_out_where_the_network_is_trained_on(load):
+    net, source = make("cnn", **TINY), make("cnn", classes=7, **TINY)
+    first = {name: value.clone() for name, value in bare(net).items()}
+    (_, told) = load(another(source, "model."), net=net, new_head=True)
+    assert told.startswith("the last layer of the checkpoint 'w.pt' was left out (model.head.4.weight[7, 4], model.head.4.bias[7]): ")
+    now, there = bare(net), another(source)
+    assert all(torch.equal(now[name], first[name] if name.startswith("head.4.") else there[name]) for name in now)
+    body = {name: value for name, value in another(source, "encoder.").items() if "head.4." not in name}
+    assert "encoder.head.4.weight is missing" in load(body, new_head=True)[1]
+    assert "was left out" in load(body | {"encoder.fc.weight": torch.ones(99, 4)}, new_head=True)[1]
+    with pytest.raises(Fault, match=r"model\.head\.4\.weight is \[7, 4\] there and \[10, 4\] here: it was trained for 7 classes .*teacher_pretrain\.epochs=5"):
+        load(another(source, "model."), role="teacher")
+    with pytest.raises(Fault, match=r"lacks the last layer \(encoder\.head\.4\.weight, encoder\.head\.4\.bias\): set teacher_pretrain\.epochs=5"):
+        load(body, role="teacher")
+
+
+def test_what_does_not_fit_is_told_in_the_files_own_names_with_its_cause(load):
+    with torch.device("meta"):
+        small, large = make("resnet18", (3, 32, 32)), make("resnet18", (3, 128, 128))
+        vit, vit_large = (make("vit_b_16", (3, size, size), patch=8) for size in (32, 64))
+        mlp, mlp_large = (make("mlp", (1, size, size)) for size in (8, 16))
+    for content, net, says in (
+        (bare(large, "model."), small, r"model\.conv1\.weight is \[64, 3, 7, 7\] there and \[64, 3, 3, 3\] here: .* for larger pictures.*DEFAULT"),
+        (bare(small), large, r"conv1\.weight .*its first layer is for smaller pictures, as kdx fits that layer to the picture: set dataset\.image_size"),
+        (bare(vit_large), vit, r"encoder\.pos_embedding is \[1, 65, 768\] there and \[1, 17, 768\] here: its positions are of pictures of another size"),
+        (bare(mlp_large), mlp, "it learned on pictures of another size"),
+        (bare(make("cnn", (3, 16, 16), **TINY)), make("cnn", **TINY), "it takes pictures of 3 channels and the data set's have 1"),
+        (bare(make("cnn", widths=[2, 5], hidden=4)), make("cnn", **TINY), "other widths, or another model"),
+        (bare(make("cnn", **TINY), "m.") | {"m.more.weight": torch.ones(2)}, make("cnn", **TINY), r"has \['m\.more\.weight'\] besides"),
+    ):
+        with pytest.raises(Fault, match=says):
+            load(content, net=net, role="teacher", new_head=True)
+
+
+def test_numbers_that_are_no_weights_are_told_and_other_precisions_are_cast(load):
+    source = make("cnn", **TINY)
+    right = bare(source)
+    for kind in (torch.float16, torch.bfloat16, torch.float64):
+        cast = {name: value.to(kind) for name, value in right.items()}
+        assert load(cast, wanted={name: value.to(right[name].dtype) for name, value in cast.items()}) == []
+    assert load({name: value for name, value in right.items() if "num_batches" not in name}, wanted=right) == []
+    name = "stage1.0.weight"
+    for value in (float("nan"), float("-inf")):
+        with pytest.raises(Fault, match=r"not finite \(NaN or infinite\) in 1 of \d+ tensors, the first of them m\.stage1\.0\.weight: its training went wrong"):
+            load({f"m.{k}": v for k, v in (right | {name: right[name] * value}).items()})
+    for odd, says in ((right[name].to(torch.int8), "int8"), (right[name].to("meta"), "without numbers"), (right[name].to_sparse(), "sparse")):
+        with pytest.raises(Fault, match=f"is quantised, packed or empty: stage1.0.weight is {says}"):
+            load(right | {name: odd})
+    with pytest.raises(Fault, match="is quantised"):
+        load(right | {"head.4._packed_params": 3})
+
+
+def test_a_files_content_says_what_it_is_and_not_its_name(tmp_path):
+    source, net = make("cnn", **TINY), make("cnn", **TINY)
+    torch.save(another(source), tmp_path / "w.safetensors")
+    save_file({name: value.contiguous() for name, value in another(source).items()}, tmp_path / "w.pt")
+    for file in tmp_path.iterdir():
+        net.load_state_dict(source.state_dict())
+        assert load_weights(net, file) == [] and torch.equal(net.net.stage1[0].weight, source.net.stage1[0].weight + 1)
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """torch.hub's folder, empty, with a network that answers nothing."""
@@ -418,8 +559,7 @@ def test_each_model_composes_in_each_role(role, stage):
         for path in sorted((CONF / role).glob("*.yaml")):
             made = OmegaConf.to_container(compose(overrides=[f"+{role}={path.stem}", f"{role}.dropout=0.25"]))
             spec = yaml.safe_load((CONF / "model" / path.name).read_text())
-            checkpoint = {"checkpoint": None} if role == "teacher" else {}
-            assert made.pop(role) == spec | {"dropout": 0.25} | checkpoint
+            assert made.pop(role) == spec | {"dropout": 0.25}
             assert set(made.pop(stage, {})) <= STAGE_KEYS
             assert set(made.pop("pseudo_label", {})) <= ({"views"} if role == "teacher" else set())
             assert not made

@@ -176,6 +176,23 @@ def test_a_checkpoint_is_taken_as_it_is_or_trained_on(first):
     assert tuned["results"]["teacher"]["steps"] == 8  # 5 passes over 100 labels in batches of 64
 
 
+def test_the_student_and_its_baseline_begin_with_the_students_checkpoint(first, place):
+    trained = load_file(first["folder"] / "artifacts" / "student-train" / "last.safetensors")
+    net = {name.removeprefix("net."): value for name, value in trained.items() if name.startswith("net.")}
+    torch.save({"model": {name: value + 1 for name, value in net.items()}, "ema": {f"body.{name}": value for name, value in net.items()}}, "pupil.pt")
+    words = ["student.checkpoint=pupil.pt", "student_train.steps=1", "student_train.lr=1e-12"]
+    run = train(*words, "student.key=ema")
+    assert cached(run)["teacher-pretrain"] and not cached(run)["baseline-train"]
+    for name in ("student-train", "baseline-train"):
+        made = run["folder"] / "artifacts" / name
+        assert all(torch.allclose(value, trained[key], atol=1e-6) for key, value in load_file(made / "last.safetensors").items())
+        assert "the names of the checkpoint 'pupil.pt' begin with 'body.', which was dropped" in (made / "notes.jsonl").read_text()
+        assert json.loads((made / "manifest.json").read_text())["inputs"]["checkpoint_key"] == "ema"
+    other = train(*words)
+    assert not cached(other)["student-train"], "where in the file the weights lie is part of the key"
+    assert any("'model' was taken; student.key=ema takes the other" in text for text in other["warnings"])
+
+
 def test_a_sweep_shares_the_teacher_and_keeps_its_runs_apart(first):
     assert main(["train", *SHORT, "loss.temperature=1,8", "-m"]) == 0
     runs = sorted((read(p.parent) for p in Path("outputs/sweeps").glob("*/*/run.json")), key=lambda r: r["folder"].name)

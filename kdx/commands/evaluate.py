@@ -18,6 +18,7 @@ OPTIONS = (
     Option("which", "last", "of a run: the weights at the end, or those best on validation", ("last", "best")),
     Option("split", "test", "which rows", ("test", "validation")),
     Option("model", None, "of a checkpoint: its architecture, where no model.json lies beside it; its keys too: model.dropout=0"),
+    Option("key", None, "of a checkpoint that holds several sets of weights: which, such as model_ema"),
     Option("json", None, "write the figures to this file too"),
     Option("store", None, "where the artifacts are, and where another dataset is prepared; default: found through the run, or outputs/store"),
 )
@@ -75,6 +76,8 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     run = read_run(target, words["store"])
     if chooses(words, "model"):
         raise Fault("model= is for a checkpoint; a run knows its models: choose one with role=")
+    if "key" in words.given:
+        raise Fault("key= is for a checkpoint that others made; of a run, role= and which= choose the weights")
     seed = run.document["config"].get("seed")
     order = order_of(words, seed if isinstance(seed, int) else 0)
     roles = list(run.roles()) if words["role"] == "all" else [words["role"]]
@@ -109,9 +112,9 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
         if not chooses(words, "dataset"):
             raise Fault(f"to build that model around '{file}', the data must be known: add dataset=NAME")
         data, learned = assess.other_data(order, store, []), None
-        weights = assess.for_data(order.plan.student, order.config["choices"]["student"], file, data)
+        weights = assess.for_data(order.plan.student, order.config["choices"]["student"], file, words["key"], data)
     else:
-        weights, learned = assess.of_checkpoint(file, order.config["allow"])
+        weights, learned = assess.of_checkpoint(file, words["key"], order.config["allow"])
         data = learned
         if chooses(words, "dataset"):
             data = assess.other_data(order, store, [weights])
@@ -132,7 +135,7 @@ def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[st
     names = {w.name for w in weights.values() if assess.by_name(w, about["classes"]) is None}
     runtime = order.runtime.settle()
     results = {role: assess.measure(w, data, words["split"], runtime) for role, w in weights.items()}
-    notes = []
+    notes = [text for w in weights.values() for text in w.notes]
     if names:
         notes.append(f"the classes of {about['dataset']} have other names than those that {', '.join(sorted(names))} learned; they are matched by position")
     lacking = {str(w.about["classes"][k]): None for role, w in weights.items() for k, share in enumerate(results[role]["recall"]) if share is None}

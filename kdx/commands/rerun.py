@@ -28,7 +28,7 @@ OPTIONS = (
     Option("store", None, "finished stages are taken from here, and kept; default: a store of its own in the new folder, so that all is computed again"),
 )
 GROUPS = ("device", "dataset", "teacher", "allow")
-PATHS = "dataset.root, dataset.unlabelled_root, teacher.checkpoint"
+PATHS = "dataset.root, dataset.unlabelled_root, teacher.checkpoint, student.checkpoint"
 HELP = help_text("kdx rerun RUN [key=value ...]", OPTIONS, f"""Where data lie now: {PATHS}
 device=NAME, device.threads=N and other keys of device, as in kdx train; default: what the run was made with
 allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train""")  # fmt: skip
@@ -80,7 +80,7 @@ def check_words(words: Words) -> None:
     faults = []
     for word in words.composed:
         key = word.partition("=")[0]
-        where = key in ("allow", "teacher.checkpoint") or (key.startswith("dataset.") and key.endswith("root"))
+        where = key in ("allow", "teacher.checkpoint", "student.checkpoint") or (key.startswith("dataset.") and key.endswith("root"))
         if not where and key.split(".")[0] != "device":
             faults.append(f"'{key}' is what the run says: kdx rerun takes where things are now ({PATHS}), device and allow; "
                           "to change anything else, kdx train")  # fmt: skip

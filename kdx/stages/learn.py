@@ -63,6 +63,8 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
         except Exception as error:  # of another version of torch, say: half of it may be restored
             work.begin_anew(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
             lesson, watch = prepared()
+    for text in lesson.notes:
+        work.note(text, "warning")
     objective, settings, steps = lesson.objective, lesson.settings, lesson.steps
     batches = iter(Loader(lesson.streams, start=start, stop=steps, workers=runtime.workers))
     with contextlib.closing(batches), signals.held() as watch.interrupted, cautions(work):  # a signal ends the step and saves; a second one stops at once
@@ -80,7 +82,7 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
 
 @dataclass(frozen=True)
 class Lesson:
-    """A training stage before its first step. per_epoch: steps of one pass over the splits that make up an epoch."""
+    """A training stage before its first step. per_epoch: steps of one pass over the splits that make up an epoch. notes: what to tell of its checkpoint."""
 
     parts: Parts
     objective: Objective
@@ -90,23 +92,24 @@ class Lesson:
     schedule: torch.optim.lr_scheduler.LRScheduler
     steps: int
     per_epoch: int
+    notes: Sequence[str]
 
 
 def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss: Component, training: Component,
           seed: int, views_seed: int, epoch: Sequence[str], answers: Artifact | None = None, teachers: Sequence[Artifact] = (),
-          view: str = "same", checkpoint: Source | None = None, rows: Artifact | None = None, init: Artifact | None = None,
+          view: str = "same", checkpoint: Source | None = None, checkpoint_key: str | None = None, rows: Artifact | None = None, init: Artifact | None = None,
           networks: Sequence[Artifact] = (), class_weights: str = "none") -> Lesson:  # fmt: skip
     """Builds all that one training needs. epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones.
     networks: teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows: the rows of the pool that are used.
-    init: whose last weights the student begins with. class_weights: none, or balanced: see `kdx.functional.balanced_weights`, over the labelled rows
-    that are used.
+    checkpoint: a file of weights that the network begins with, and where in it they lie; init: whose last weights it begins with.
+    class_weights: none, or balanced: see `kdx.functional.balanced_weights`, over the labelled rows that are used.
     """
     about = data.json("data.json")
     settings: Training = training.build()
     torch.manual_seed(seed)
-    student = new_network(model, about)
-    if checkpoint:
-        load_weights(student, checkpoint.paths[0])
+    student = new_network(model, about, read_weights=checkpoint is None)
+    role = "teacher" if name == "teacher-pretrain" else "student"
+    notes = load_weights(student, checkpoint.paths[0], key=checkpoint_key, role=role, new_head=True) if checkpoint else []
     if init:
         student.load_state_dict(load_file(init.file("last.safetensors")))
     student = runtime.place(student)
@@ -115,7 +118,7 @@ def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss
     moved = validation is not None and len(shown) > 0 and shown.mixup is None
     parts = Parts(
         student=student,
-        new_student=lambda: runtime.place(new_network(model, about)),
+        new_student=lambda: runtime.place(new_network(model, about, read_weights=checkpoint is None)),
         teacher=Stored.open(answers, runtime.device) if answers and not teachers else None,
         live_teachers=[Frozen(runtime.place(open_network(t))) for t in (*teachers, *(networks if reads_networks(loss) else ()))],
         validation=validation,
@@ -135,7 +138,7 @@ def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss
     steps, per_epoch = lengths(training, about["counts"], epoch, name)
     streams = open_streams(objective, data, settings, runtime, seed=views_seed, parts=parts, clean=clean and bool(teachers), rows=rows)
     optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
-    return Lesson(parts, objective, streams, settings, optimiser, settings.build_schedule(optimiser, steps), steps, per_epoch)
+    return Lesson(parts, objective, streams, settings, optimiser, settings.build_schedule(optimiser, steps), steps, per_epoch, notes)
 
 
 def lengths(training: Component, counts: Mapping[str, int], epoch: Sequence[str], name: str) -> tuple[int, int]:

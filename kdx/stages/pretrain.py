@@ -18,16 +18,16 @@ from kdx.store import Work
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, model: Component, training: Component | None, checkpoint: Source | None,
-        seed: int, **inputs: Any) -> None:  # fmt: skip
+        checkpoint_key: str | None, seed: int, **inputs: Any) -> None:  # fmt: skip
     """training None: no step is made. Files: those of kdx.stages.learn.learn."""
     if training is not None:
-        learn(work, runtime, data=data, model=model, training=training, checkpoint=checkpoint, seed=seed, **inputs)
+        learn(work, runtime, data=data, model=model, training=training, checkpoint=checkpoint, checkpoint_key=checkpoint_key, seed=seed, **inputs)
         return
     about = data.json("data.json")
     torch.manual_seed(seed)
-    network = new_network(model, about)
-    if checkpoint:
-        load_weights(network, checkpoint.paths[0])
+    network = new_network(model, about, read_weights=checkpoint is None)
+    for text in load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher") if checkpoint else ():
+        work.note(text, "warning")
     save_file(plain_state(network), work.path / "last.safetensors")
     work.write_json("summary.json", {"steps": 0, "planned_steps": 0, "stopped": None, "precision": "fp32", "best_step": None,
                                      "threads": torch.get_num_threads(), "device": runtime.device})  # fmt: skip

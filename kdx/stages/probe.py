@@ -25,7 +25,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, model: Component, batch
         return
     about = data.json("data.json")
     with torch.random.fork_rng():
-        network = runtime.place(new_network(model, about)).train()
+        network = runtime.place(new_network(model, about, read_weights=False)).train()
         pictures = torch.rand(batch_size, *about["shape"], device=runtime.device)
         y = torch.randint(len(about["classes"]), (batch_size,), device=runtime.device)
     rows = slice(0, FEW)  # without instructions for it a bf16 step takes ten times as long as one in fp32: that shows on a few pictures too
