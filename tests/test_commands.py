@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -345,6 +348,38 @@ def test_a_store_that_cannot_be_written_is_told(place, capsys, monkeypatch):
     assert "name another with store=PATH" in told(["evaluate", str(RUN), "dataset.test=300", *CPU], capsys)
 
 
+SHORT = [*CPU, "teacher_pretrain.steps=12", "student_train.steps=8"]
+
+
+@pytest.mark.parametrize("words", [[], pytest.param(["-m"], marks=pytest.mark.slow)])
+def test_a_finished_run_stays_finished_where_nothing_can_be_printed(place, words, capsys, monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(["train", *words, *SHORT, "hydra.run.dir=full" if not words else "seed=0"]) == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "could be printed" in line)
+    wanted = "the runs are in outputs/sweeps/" if words else "the run is finished, and its table is in full/report.md"
+    assert line.startswith(f"not all could be printed (No space left on device): {wanted}")
+    (file,) = Path("outputs/sweeps" if words else "full").glob("**/run.json")
+    assert document(file.parent)["status"] == "finished"
+
+
+PRINTING = [["list"], ["compare", str(RUN)], ["cache", "ls"], ["plan", *SHORT], ["evaluate", str(RUN), *CPU], ["halfspace", "rows=50", "seeds=1"]]
+
+
+@pytest.mark.parametrize("words", PRINTING, ids=lambda words: words[0])
+def test_a_command_whose_work_is_what_it_prints_has_failed_where_it_cannot(place, words, capsys, monkeypatch):
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(words) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "not all could be printed: No space left on device"
+
+
 def test_a_run_or_a_command_that_is_short_of_memory_fails_in_a_sentence(place, capsys, monkeypatch):
     """What was finished stays, and the words of a run were not wrong: exit code 1. A folder may be anybody's, with any size in it: 2."""
     from kdx.stages import learn
@@ -353,8 +388,7 @@ def test_a_run_or_a_command_that_is_short_of_memory_fails_in_a_sentence(place, c
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
     monkeypatch.setattr(learn, "fit", fail)
-    words = [*CPU, "teacher_pretrain.steps=12", "student_train.steps=8", "student_train.lr=0.0123", "hydra.run.dir=short"]
-    assert main(["train", *words]) == 1
+    assert main(["train", *SHORT, "student_train.lr=0.0123", "hydra.run.dir=short"]) == 1
     last = capsys.readouterr().err.splitlines()[-2:]
     assert "-train is too large for this machine: it needs more memory than there is (" in last[0] and "short/run.json" in last[1]
     assert "lower student_train.batch_size" in last[0]

@@ -43,9 +43,11 @@ def try_train(arm: str, words: Sequence[str], seed: int, further: Sequence[str],
     order = wire(compose.check_words(whole))
     path = place / f"{arm}-{seed}"
     with document.at_work(path, timeout=1) as host:
-        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *whole])
+        with signals.held():
+            folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *whole])
         folder.run |= {"store": str(order.store.resolve()), "host": host}
         try:
+            signals.check()
             folder.save()
             with Progress() if sys.stderr.isatty() else nullcontext(Listener()) as progress:
                 found, artifacts = perform(order, Many(progress, folder))

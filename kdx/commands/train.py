@@ -113,9 +113,11 @@ def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: st
     from kdx.report.folder import RunFolder
     from kdx.report.listener import Many
 
-    folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", teller.command, *words])
+    with signals.held():  # a folder that says `running` is always told better
+        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", teller.command, *words])
     folder.run |= {"store": str(order.store.resolve()), "host": host}
     try:
+        signals.check()
         folder.save()
         with teller.progress() as progress:
             found, artifacts = perform(order, Many(progress, folder, Log()))
