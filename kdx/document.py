@@ -42,7 +42,7 @@ class Maybe:
     inner: Any
 
 
-COUNT, SHARE = Number(low=0), Number(low=0, high=1)
+COUNT, SHARE = Number(low=0), Number(low=0, high=1 + 1e-6)  # a mean of ones may round to a little more
 MEASURED = {"accuracy": SHARE, "balanced_accuracy": SHARE, "recall": [Maybe(SHARE)], "ece": SHARE, "nll": COUNT, "agreement": SHARE, "n": COUNT,
             "confusion": [[COUNT]],
             "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]}}  # fmt: skip

@@ -24,6 +24,7 @@ from kdx.faults import Fault
 from kdx.folders import Run, read_run
 from kdx.report import rows
 from kdx.report.compare import compare
+from kdx.report.curves import read_curves
 from kdx.report.entries import entry
 from kdx.report.mirror import Mirror
 
@@ -165,6 +166,13 @@ def test_a_broken_run_of_a_sweep_is_to_do_and_says_why(tmp_path):
     run = sweep.run_in(tmp_path / "a")
     assert not sweep.finished(run) and "each of stages must be an object" in _sweep.reason(tmp_path / "a", run)
     assert sweep.run_in(tmp_path / "b") is None and _sweep.reason(tmp_path / "b", None) == "did not begin"
+
+
+@pytest.mark.parametrize("step", ["1" + 400 * "0", "1e400", "-5", "NaN", "true", '"x"', "[1]", "null"])
+def test_a_line_of_metrics_that_kdx_did_not_write_is_passed_over(tmp_path, step):
+    line = '{"step": %s, "stage": "student-train", "validation/accuracy": %s}\n'
+    (tmp_path / "metrics.jsonl").write_text("".join(line % pair for pair in ((step, 0.5), (1, step), (2, 0.25))) + "[1]\n5\n{")
+    assert read_curves(tmp_path) == {"student": [(2, 0.25)]}
 
 
 # Whether it is at work

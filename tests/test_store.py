@@ -3,10 +3,13 @@
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import textwrap
+import threading
 import time
 
+import filelock
 import pytest
 
 from kdx import signals
@@ -15,7 +18,7 @@ from kdx.component import Component, Source, allow, code_digest, resolve
 from kdx.faults import Fault
 from kdx.runtime import Runtime
 from kdx.shortage import Shortage
-from kdx.store import Halt, Listener, Miss, Stage, Store, Work, subseed
+from kdx.store import Halt, Listener, Miss, Stage, Store, Work, lock_file, subseed
 
 
 class Still:
@@ -363,3 +366,16 @@ def run(work, runtime, **rest):
     with signals.heeded(), pytest.raises(signals.Stopped):
         store(tmp_path).run(STAGE_OBJECT)
     store(tmp_path).run(STAGE_OBJECT), "it was published"
+
+
+def test_a_signal_ends_the_wait_for_another_run(package, tmp_path):
+    """A lock that this process holds itself stands in for another's."""
+    one = store(tmp_path)
+    key, _ = one.key(STAGE_OBJECT, {"text": "a"})
+    with filelock.FileLock(lock_file(tmp_path / "store", "write", key)), signals.heeded():
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        with pytest.raises(signals.Stopped):
+            one.run(STAGE_OBJECT, text="a")
+        timer.join()
+    one.run(STAGE_OBJECT, text="a")

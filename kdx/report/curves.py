@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 STAGES = {"student-train": "student", "baseline-train": "baseline"}
+FURTHEST = 1e15
+"""Beyond this no step lies."""
 LONGEST_LINE, MOST = 100_000, 64 << 20
 """Bytes: of a line, and of a file that is read."""
 
@@ -35,6 +36,6 @@ def _take(line: bytes, found: dict[str, dict[int, float]]) -> None:
     if not isinstance(record, dict):
         return
     step, value, role = record.get("step"), record.get("validation/accuracy"), STAGES.get(str(record.get("stage")))
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in (step, value))
-    if role and numbers and 0 <= value <= 1:
+    numbers = all(type(v) in (int, float) for v in (step, value))
+    if role and numbers and 0 <= value <= 1 and 0 <= step <= FURTHEST:
         found.setdefault(role, {})[int(step)] = float(value)
