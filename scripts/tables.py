@@ -210,8 +210,14 @@ def git(*words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def here() -> str:
+    """The commit that is checked out, `-dirty` where the code is another."""
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if git("status", "--porcelain", "--", "kdx", "conf") else "")
+
+
 def age(commit: str) -> str:
     """What became of the code since a commit, in words."""
+    commit = commit.removesuffix("-dirty")
     if git("cat-file", "-e", f"{commit}^{{commit}}") is None:
         return "made by a commit that this repository does not have"
     changed = (git("diff", "--name-only", commit, "HEAD", "--", "kdx", "conf") or "").split()
@@ -228,7 +234,7 @@ def run(argv: Sequence[str]) -> int:
     place = Path("outputs/tables").resolve()
     for name in (name for name in argv if name != "--check"):
         command, make = TABLES[name]
-        body, commit = make(place), git("describe", "--always", "--dirty", "--abbrev=12") or "unknown"
+        body, commit = make(place), here()
         for page, text in pages().items():
             (ROOT / page).write_text(replaced(text, name, command, commit, body), encoding="utf-8")
         print(body + (f"written into {', '.join(page for page, _ in known[name])}" if name in known else f"no page shows {name}"))
