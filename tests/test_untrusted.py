@@ -376,7 +376,8 @@ def test_pictures_that_are_none(kind, capsys):
         assert "is not as kdx writes it" in told(words, capsys)
 
 
-ABOUT = [{"counts": 3}, {"counts": {"test": "many"}}, {"classes": 5}, {"dataset": None}, {"dataset": {"_target_": "os.system"}}, None]
+ABOUT = [{"counts": 3}, {"counts": {"test": "many"}}, {"classes": 5}, {"dataset": None}, {"dataset": {"_target_": "os.system"}}, {"files": 5},
+         {"files": {"warnings": 3}}, None]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", ABOUT, ids=str)
@@ -462,7 +463,7 @@ def test_names_do_not_reach_the_terminal_as_orders(capsys):
     write(document() | {"config": config | {"choices": config["choices"] | {"student": ODD}}})
     path = read_run(RUN).stage("prepare").path.resolve()
     about = json.loads((path / "data.json").read_text())
-    forge(path, "data.json", json.dumps(about | {"dataset": ODD, "classes": [ODD + c for c in about["classes"]]}).encode())
+    forge(path, "data.json", json.dumps(about | {"dataset": ODD, "classes": [ODD + c for c in about["classes"]], "files": {"warnings": [ODD]}}).encode())
     folder = RUN.with_name(f"run {ODD}")
     shutil.copytree(RUN, folder, symlinks=True)
     for words in (["evaluate", str(RUN), "role=student", *CPU], ["evaluate", str(folder), "role=student", *CPU], ["cache", "ls"], ["export", str(RUN)]):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kdx.data.raw import RARE, Note, Raw, counted, few
+from kdx.data.raw import NAMED, RARE, Note, Raw, counted, few
 
 PRECEDENCE = ("test", "validation", "train", "unlabelled")
 """A picture in several parts stays in the first of them."""
@@ -70,9 +70,9 @@ def find(
         """Rows of one split that others hold too."""
         rows = np.flatnonzero(np.isin(ids[here], np.concatenate([ids[part] for part in there])))
         if len(rows):
-            pairs = [f"{name(here, i)} = {name(*_first(ids, there, ids[here][i]))}" for i in rows.tolist()]
+            pairs = [f"{name(here, i)} = {name(*_first(ids, there, ids[here][i]))}" for i in rows[:NAMED].tolist()]
             quiet = here == "unlabelled" or len(rows) < RARE * len(ids[here])
-            notes.append((f"{len(rows):,} of {len(ids[here]):,} {here} pictures are {what} ({few(pairs)})", "info" if quiet else "warning"))
+            notes.append((f"{len(rows):,} of {len(ids[here]):,} {here} pictures are {what} ({few(pairs, len(rows))})", "info" if quiet else "warning"))
         return len(rows)
 
     found: dict[str, Any] = {
@@ -99,14 +99,13 @@ def _torn(ids: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], class
     truth = np.array([labels[part][i] for part, i in rows], np.int64)
     torn = several_classes(numbers, truth)
     examples = []
-    for number in torn[:3]:
+    for number in torn[:NAMED]:
         those = np.flatnonzero(numbers == number)
         those = those[np.unique(truth[those], return_index=True)[1]]
         examples.append(" = ".join(f"{name(*rows[i])} ({classes[truth[i]]})" for i in those))
     if len(torn):
-        more = f" and {len(torn) - 3:,} more" if len(torn) > 3 else ""
         level = "warning" if np.isin(numbers, torn).sum() >= RARE * len(rows) else "info"
-        notes.append((f"{counted(len(torn), 'picture')} in two classes or more ({', '.join(examples)}{more})", level))
+        notes.append((f"{counted(len(torn), 'picture')} in two classes or more ({few(examples, len(torn))})", level))
     return len(torn)
 
 

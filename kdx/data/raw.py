@@ -155,9 +155,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def few(names: Sequence[str], most: int = 3) -> str:
-    """The first of them, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+NAMED = 3
+
+
+def few(names: Sequence[str], whole: int | None = None) -> str:
+    """The first NAMED of them, and how many more there are. whole: how many there are, where `names` are the first ones only."""
+    more = (len(names) if whole is None else whole) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 NOT_TRIED = ", or dataset.download=true where there is a network"
