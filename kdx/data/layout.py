@@ -148,9 +148,10 @@ def _ask(root: Path, folders: Sequence[Path], walk: Walk) -> None:
     inner = set.intersection(*({name_of(path) for path in walk.folders(folder)} for folder in folders))
     if len(inner) >= 2 or role_of(inner):
         these, those = (", ".join(sorted(names)[:5]) for names in (map(name_of, folders), inner))
-        example = f"{sorted(role_of(inner) or inner)[0]}/{name_of(folders[0])}"
+        name = name_of(folders[0])
+        turned = f"for parts turn them round, {sorted(role_of(inner))[0]}/{name}/" if role_of(inner) else "call parts train/, val/ and test/"
         raise Fault(f"the folders in '{readable(root)}' ({these}) all hold folders of the same names ({those}), so it cannot be told which are the "
-                    f"classes: for parts turn them round, {example}/; dataset.layout=classes takes all below {name_of(folders[0])}/ as that class")  # fmt: skip
+                    f"classes: {turned}; dataset.layout=classes takes all pictures below {name}/ as that class")  # fmt: skip
 
 
 def _deeper(folder: Path, walk: Walk) -> Path:
