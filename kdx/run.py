@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from kdx.artifact import Artifact
 from kdx.faults import Fault
-from kdx.runtime import versions
+from kdx.runtime import cores, versions
 from kdx.stages import AUDIT, EVALUATE
 from kdx.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
 from kdx.wiring import Order, with_sources
@@ -106,7 +105,7 @@ def environment(order: Order) -> dict[str, Any]:
         **versions(),
         "hydra-core": importlib.metadata.version("hydra-core"),
         "platform": platform.platform(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "device": order.runtime.device,
         "threads": order.runtime.threads,
     }

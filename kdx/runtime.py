@@ -128,11 +128,11 @@ def _tells_affinity() -> bool:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
-    except OSError:
-        return platform.processor()
+    """Its name, or what kind it is: not every system tells, and of ARM /proc/cpuinfo has no name."""
+    found = ""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        found = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), "")
+    return found or platform.processor() or platform.machine()
 
 
 def _keep_big_blocks() -> None:

@@ -425,6 +425,13 @@ def test_what_names_no_checkpoint_is_told(told):
     ask(told, "student.checkpoint=nope.pt teacher.key=3", "student.checkpoint 'nope.pt' does not exist", "teacher.key must name where in the checkpoint")
 
 
+def test_a_file_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    (tmp_path / "w.pt").write_bytes(b"x")
+    monkeypatch.setattr(Path, "open", lambda *given: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(Fault, match=r"the checkpoint '.*w\.pt' cannot be read: Permission denied"):
+        read_weights(tmp_path / "w.pt")
+
+
 def test_whatever_the_bytes_a_file_that_is_no_checkpoint_is_named(tmp_path):
     """The unpickler fails in several ways: of 2,000 such files 110 met an IndexError."""
     rng = np.random.default_rng(0)

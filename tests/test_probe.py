@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import platform
 import sys
 from importlib import import_module
 
 import pytest
 
+from kdx import runtime
 from kdx.component import Component
 from kdx.runtime import Runtime
 from kdx.store import Artifact, Listener, Work
@@ -59,3 +61,14 @@ def test_the_benchmark_tells_a_processor_with_bf16_instructions(root, monkeypatc
     spec.loader.exec_module(bench)
     monkeypatch.setattr(bench, "cpuinfo", lambda field: flags if field == "flags" else "")
     assert bench.has_bf16() is has
+
+
+def test_a_processor_without_a_name_is_told_by_its_kind(monkeypatch, tmp_path):
+    """As on ARM, whose /proc/cpuinfo names none, and on systems that have no such file."""
+    for name, content in {"none": None, "arm": "processor : 0\nFeatures : fp asimd\n", "x86": "model name : This One\n"}.items():
+        if content:
+            (tmp_path / name).write_text(content)
+        monkeypatch.setattr("builtins.open", lambda *given, name=name: (tmp_path / name).open())
+        told = runtime._processor()
+        monkeypatch.undo()
+        assert told == "This One" if name == "x86" else told in (platform.processor(), platform.machine()) and told

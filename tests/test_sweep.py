@@ -18,7 +18,7 @@ from kdx.commands._check import by_combination
 from kdx.commands._sweep import hand_over, validation_error
 from kdx.commands._watch import Watch
 from kdx.faults import Fault
-from kdx.runtime import share_of_cores
+from kdx.runtime import cores, share_of_cores
 
 SHORT = ["device=cpu", "device.threads=1", "teacher=mlp", "teacher_pretrain.steps=6", "student_train.steps=4"]
 GRID = ["loss=kd,soft", "student=mlp_small", "seed=range(2)", "augment=[none]", "pseudo_label.view=clean"]
@@ -197,8 +197,8 @@ def test_a_seed_set_afterwards_is_the_seed_that_hydra_sets():
 
 
 def test_threads_are_shared_by_runs_side_by_side(monkeypatch):
-    cores = len(os.sched_getaffinity(0))
-    for given, threads in {"1": 1, "100000": cores, "": cores, "none": cores, "0": cores}.items():
+    most = cores()
+    for given, threads in {"1": 1, "100000": most, "": most, "none": most, "0": most}.items():
         monkeypatch.setenv("OMP_NUM_THREADS", given)
         assert share_of_cores() == threads
 
@@ -240,7 +240,7 @@ def test_runs_side_by_side_share_their_stages(tmp_path, root):
     assert len(made(runs, "teacher-pretrain")) == len(set(made(runs, "teacher-pretrain"))) == 2 and len(made(runs, "pseudo-label")) == 2
     assert sum(line.startswith(tuple(f"{i}/4 loss=" for i in range(1, 5))) for line in done.stdout.splitlines()) == 4
     threads = {json.loads(p.read_text())["threads"] for p in tmp_path.glob("outputs/store/train/*/summary.json")}
-    assert threads == {max(len(os.sched_getaffinity(0)) // 2, 1)}, "no oversubscription"
+    assert threads == {max(cores() // 2, 1)}, "no oversubscription"
 
 
 def test_runs_of_other_processes_are_told_once_as_they_end(tmp_path, capsys):

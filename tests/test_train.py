@@ -193,6 +193,20 @@ def test_the_student_and_its_baseline_begin_with_the_students_checkpoint(first, 
     assert any("'model' was taken; student.key=ema takes the other" in text for text in other["warnings"])
 
 
+@pytest.mark.slow
+def test_a_checkpoint_in_the_shape_of_pretrained_weights_needs_no_file_of_these(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *given, **more: pytest.fail("asked for the pretrained weights"))
+    from torchvision.models import resnet18
+
+    torch.save({f"module.{name}": value for name, value in resnet18().state_dict().items()}, "stem.pt")
+    words = ["teacher=resnet18", "teacher.checkpoint=stem.pt", "stages=[teacher_pretrain]", "teacher_pretrain.steps=1", "teacher_pretrain.batch_size=2"]
+    assert main(["train", *SHORT, *words]) == 2, "its stem is for larger pictures"
+    run = train(*words, "teacher.weights=DEFAULT", "dataset.validation=null", "teacher_pretrain.precision=auto", "dataset.test=20")
+    left = "the last layer of the checkpoint 'stem.pt' was left out (module.fc.weight[1000, 512]"
+    assert run["status"] == "finished" and any(left in warning for warning in run["warnings"])
+
+
 def test_a_sweep_shares_the_teacher_and_keeps_its_runs_apart(first):
     assert main(["train", *SHORT, "loss.temperature=1,8", "-m"]) == 0
     runs = sorted((read(p.parent) for p in Path("outputs/sweeps").glob("*/*/run.json")), key=lambda r: r["folder"].name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import pickle
 import pickletools
 import re
@@ -41,8 +42,8 @@ HEADS = {
 """First bytes of files that are no checkpoint of torch's, and what is said of them."""
 PICKLES = 4
 """torch.save before version 1.6 wrote so many in a row: a number, its version, the system, the object."""
-MOST = 64 << 20
-"""Bytes of a pickle that are looked through."""
+MOST, MOST_WORDS = 64 << 20, 500_000
+"""Bytes and words of a pickle that are looked through."""
 ONNX = re.compile(rb"\x08[\x01-\x1f]\x12(?P<size>[\x01-\x40])(?P<name>[\w .+-]{1,64})", re.S)
 
 
@@ -92,8 +93,11 @@ def also(taken: str, others: Iterable[str], path: Path, role: str | None) -> str
 
 
 def _open(path: Path) -> Any:
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise Fault(f"the checkpoint '{path}' cannot be read: {error.strerror}") from error
     if foreign := _foreign(path, head):
         raise Fault(f"the checkpoint '{path}' {foreign}")
     try:
@@ -189,7 +193,7 @@ def _pickled(path: Path) -> list[str]:
             file = io.BytesIO(archive.open(inner).read(MOST))
         for _ in range(PICKLES):
             words: list[Any] = []
-            for op, value, _ in pickletools.genops(file):
+            for op, value, _ in itertools.islice(pickletools.genops(file), MOST_WORDS):
                 if op.name in ("GLOBAL", "STACK_GLOBAL"):
                     found[value.replace(" ", ".") if op.name == "GLOBAL" else ".".join(map(str, words[-2:]))] = None
                 elif isinstance(value, str):
