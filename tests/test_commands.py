@@ -6,8 +6,11 @@ import errno
 import importlib
 import io
 import json
+import os
 import pickle
+import resource
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -395,3 +398,14 @@ def test_a_run_or_a_command_that_is_short_of_memory_fails_in_a_sentence(place, c
     assert document(Path("short"))["status"] == "failed" and last[0] == document(Path("short"))["error"]
     monkeypatch.setattr(assess, "measure", fail)
     assert "too large for this machine" in (said := told(["evaluate", str(RUN), *CPU], capsys)) and "more memory" in said
+
+
+@pytest.mark.slow
+def test_a_network_that_no_memory_holds_is_told_before_any_work(tmp_path, root):
+    """For real: the process may have 4.5 GB, of which libraries map most."""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (4_500_000_000, 4_500_000_000))  # noqa: E731
+    words = [sys.executable, "-m", "kdx.cli", "train", *SHORT, "teacher=mlp", "teacher.hidden=1000000"]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, preexec_fn=limit, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("kdx train is too large for this machine: it needs more memory than there is ("), done.stderr
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "outputs/runs").exists()

@@ -1,5 +1,6 @@
 """The store: keys, caching, damage, resume, two at once. A stage here is a small module written into a package of the test's own."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -9,7 +10,6 @@ import textwrap
 import threading
 import time
 
-import filelock
 import pytest
 
 from kdx import signals
@@ -369,13 +369,19 @@ def run(work, runtime, **rest):
 
 
 def test_a_signal_ends_the_wait_for_another_run(package, tmp_path):
-    """A lock that this process holds itself stands in for another's."""
-    one = store(tmp_path)
-    key, _ = one.key(STAGE_OBJECT, {"text": "a"})
-    with filelock.FileLock(lock_file(tmp_path / "store", "write", key)), signals.heeded():
-        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.start()
+    """It comes as soon as the wait is told of."""
+
+    class Impatient(Heard):
+        def note(self, name, text, level):
+            assert "another run is at work" in text
+            timer.start()
+
+    key, _ = store(tmp_path).key(STAGE_OBJECT, {"text": "a"})
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
+    with lock_file(tmp_path / "store", "write", key).open("w") as held, signals.heeded():
+        fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(signals.Stopped):
-            one.run(STAGE_OBJECT, text="a")
+            store(tmp_path, Impatient()).run(STAGE_OBJECT, text="a")
+            time.sleep(5)
         timer.join()
-    one.run(STAGE_OBJECT, text="a")
+    store(tmp_path).run(STAGE_OBJECT, text="a")
