@@ -86,7 +86,7 @@ class RunFolder(Listener):
         for name in ("figures", "artifacts"):
             if kind(self.path / name) is not None:
                 own_folder(self.path / name, WHO)
-        for spot in (self.path / "figures").glob("*"):
+        for spot in (*(self.path / "figures").glob("*"), *self.path.glob("events.out.tfevents.*")):
             own_file(spot, WHO)
 
     def clear(self) -> None:
