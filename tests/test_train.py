@@ -143,7 +143,7 @@ def test_live_answers_train_a_student_as_the_stored_ones_do(first):
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0.05, atol=0.02)
     answers = json.loads((live["folder"] / "artifacts" / "pseudo-label" / "answers.json").read_text())
-    assert set(answers["splits"]) == {"validation", "clean"}
+    assert set(answers["splits"]) == {"validation", "clean", "sample"}, "the last for the audit alone"
 
 
 def test_clean_answers_are_stored_once_a_row(first):

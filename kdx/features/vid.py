@@ -36,7 +36,8 @@ def regressor(student: int, teacher: int) -> nn.Module:
 class VID(Features):
     """term vid = weight * sum over pairs of layers of `nll`, the guess being a learned function of the student's feature.
 
-    weight >= 0. variance > 1e-5: each channel's at first; it is learned. student, teacher: see kdx.hidden.Pairs.
+    weight >= 0. variance > 1e-5: each channel's at first; it is learned. student, teacher: see kdx.hidden.Pairs. Maps of two sizes are averaged
+    down to the smaller, as released comparisons (RepDistiller) do.
     """
 
     def __init__(self, parts: Parts, *, weight: float, variance: float, student: str | Sequence[str], teacher: str | Sequence[str]):

@@ -54,7 +54,8 @@ class NoisyStudent(Objective):
     noise: which of the two are augmented (both, labelled, unlabelled, none), the others are shown clean. freeze in [0, 1): probability
     with which a layer takes no step (its running statistics go on). ema in [0, 1): decay of the average that is evaluated, saved and
     handed on; null: the student itself. weights, features: components, built with `parts`.
-    Deviations: any optimiser and schedule; no fine-tuning at a higher resolution.
+    Deviations: any optimiser and schedule, theirs decays no batch normalisation; no fine-tuning at a higher resolution; batch normalisation's
+    running statistics are averaged with the weights.
     """
 
     uses = ("labelled", "unlabelled")

@@ -21,7 +21,8 @@ class PseudoLabel(Objective):
 
     Lee 2013, equation 15; a is `rising`. weight >= 0 is a's end; 0 <= start <= full <= 1 are shares of the training. The guesses are
     those of the current step, from the same forward pass; labelled and pool rows share it. weight 0 is `supervised` (but for the pool
-    rows in the statistics of batch normalisation).
+    rows in the statistics of batch normalisation). Deviations: no pre-training as a denoising auto-encoder (the paper's second variant), and
+    optimiser and schedule are those of student_train.
     """
 
     uses = ("labelled", "unlabelled")

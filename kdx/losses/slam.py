@@ -2,7 +2,7 @@
 
 The teacher's answer is taken for right with probability alpha, and else for any of the other k - 1 of its first k choices: the student's
 prediction, mixed in that way, is fitted to the answer, and the plain student is what is used afterwards. The mix is the paper's Remark B.1;
-how alpha(x) and k(x) are estimated in detail could not be checked against the paper.
+how alpha(x) and k(x) are estimated in detail, and whether its tables are of hard or soft answers, could not be checked against the paper.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ class TaylorCE(Objective):
     """loss = (sum over labelled rows of CE(y, student) + sum over pool rows of w * sum_c q_c taylor(student_c)) / all rows, and features' terms.
 
     order >= 1. q: the teacher's probabilities (a generalisation of this project), or with hard its first choice (the paper's form for noisy
-    labels). weights, features: components, built with `parts`. Which order SLaM's comparison took is not known to us.
+    labels, of which all may be wrong; labelled rows have plain cross-entropy here). weights, features: components, built with `parts`. Which
+    order SLaM's comparison took is not known to us.
     """
 
     uses = ("labelled", "unlabelled")
