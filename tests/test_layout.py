@@ -146,3 +146,22 @@ def test_names_that_are_no_utf8_are_escaped(tmp_path):
     files(tmp_path, "tea/0.png")
     classes, parts, _ = look(tmp_path)
     assert classes == (r"caf\xe9", "tea") and parts["train"] == [r"caf\xe9/\xff.png", "tea/0.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    part(tmp_path, "train")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    with pytest.raises(Fault, match="'.*dog' cannot be read: Permission denied"):
+        lay_out(tmp_path, None, "auto")
+
+
+def test_a_name_is_one_line(tmp_path):
+    files(tmp_path, "a\nb/0.png", "c\x1b[31m/0.png")
+    assert look(tmp_path)[0] == (r"a\nb", r"c\x1b[31m")

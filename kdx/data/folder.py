@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class Folder:
 
     def fetch(self) -> None:
         for key, folder in (("root", self._root), ("unlabelled_root", self._unlabelled)):
-            if folder is not None and not folder.is_dir():
+            if folder is not None and not os.path.isdir(folder):
                 raise Fault(f"dataset=folder looked for a folder of pictures in '{readable(folder)}', and there is none: set dataset.{key}=PATH")
 
     def describe(self) -> Description:

@@ -52,6 +52,13 @@ def lay_out(root: Path, unlabelled: Path | None, layout: str) -> Layout:
         raise Fault(f"dataset.unlabelled_root='{readable(unlabelled)}' holds dataset.root='{readable(root)}', so the pictures to train and test with "
                     "would be in the pool: give the pool a folder of its own")  # fmt: skip
     walk = Walk(unlabelled)
+    try:
+        return _lay_out(root, unlabelled, layout, walk)
+    except OSError as error:
+        raise Fault(f"'{readable(error.filename or root)}' cannot be read: {error.strerror or error}") from error
+
+
+def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> Layout:
     folders = {"train": root} if layout == "classes" else _parts(root, walk)
     classes = _classes(folders["train"], walk)
     if len(classes) < 2:

@@ -61,7 +61,7 @@ class Walk:
 
     def _below(self, folder: Path) -> Iterator[Path]:
         entered = set()
-        for here, folders, files in os.walk(folder, followlinks=True):
+        for here, folders, files in os.walk(folder, followlinks=True, onerror=_stop):
             real = os.path.realpath(here)
             if real in entered or (real == self._pool and here != str(folder)):
                 folders.clear()
@@ -69,6 +69,11 @@ class Walk:
             entered.add(real)
             folders[:] = _visible(folders)
             yield from (Path(here, name) for name in _visible(files))
+
+
+def _stop(error: OSError) -> None:
+    """A folder that cannot be read is no empty one."""
+    raise error
 
 
 def _visible(names: Iterable[str]) -> list[str]:
@@ -94,5 +99,5 @@ def as_text(name: str) -> str:
 
 
 def readable(path: Path | str) -> str:
-    """A path as text that can be printed and kept: bytes that are no UTF-8 as their escapes, `caf\\xe9`."""
-    return shows(os.fsencode(path).decode("utf-8", "backslashreplace"))
+    """A path as text of one line that can be printed and kept: bytes that are no UTF-8 as their escapes, `caf\\xe9`."""
+    return shows(os.fsencode(path).decode("utf-8", "backslashreplace")).replace("\n", "\\n").replace("\t", "\\t")
