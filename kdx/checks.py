@@ -82,8 +82,8 @@ def refuse(message: str) -> None:
 
 def agreed() -> None:
     """What follows compares values with each other: it is not done where one of them was refused. Raises Faults there."""
-    if found := _gathered.get():
-        raise Faults(found)
+    if _gathered.get():
+        raise Faults(())  # they are noted
 
 
 def number(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False, open_high: bool = False) -> float:

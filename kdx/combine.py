@@ -172,6 +172,10 @@ def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
     faults: list[str] = []
     for override in compose.parse(words, []):
         key = override.key_or_group
+        engine = key.startswith(("hydra.launcher.", "hydra.sweeper.")) or (key in compose.HOW and override.value() not in ("here", GRID))
+        if engine and not multirun:
+            word = checks.shown(override.input_line, bare=True)
+            faults.append(f"'{word}' can never act: it says how the runs of a sweep are run, and this is one run: add -m")
         if key == "hydra.run.dir" and multirun:
             faults.append("hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH, which will hold them all")
         elif key == "hydra.sweep.dir" and not multirun:

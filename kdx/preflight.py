@@ -42,8 +42,11 @@ def preflight(order: Order) -> None:
         raise Faults(faults)
 
 
-def inspect(order: Order, *, data: bool = True) -> list[str]:
-    """Everything that is wrong with an order, parts of which may be None (see kdx.wiring.examine). data: look at the data set too."""
+def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = None) -> list[str]:
+    """Everything that is wrong with an order, parts of which may be None (see kdx.wiring.examine). data: look at the data set too.
+
+    splits: is filled with the rows of each split, as far as they can be told.
+    """
     faults: list[str] = []
     plan = order.plan
     if order.runtime:
@@ -59,6 +62,8 @@ def inspect(order: Order, *, data: bool = True) -> list[str]:
     wrong_sizes = (check_classes(about) or check_sizes(about, **plan.sizes)) if about else []
     faults += wrong_sizes
     rows = count_rows(about, **plan.sizes) if about and not wrong_sizes else {}
+    if splits is not None:
+        splits |= rows
     if about and "ceiling" in plan.controls and (plan.sizes["labelled"] is None or plan.sizes["unlabelled"] == 0):
         faults.append("ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
                       "set dataset.labelled=100, say, or ceiling=false")  # fmt: skip

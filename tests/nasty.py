@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import random
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,38 @@ def _leaves(node: Any, path: str = "") -> Iterator[str]:
             yield from _leaves(inner, f"{path}.{name}".lstrip("."))
     elif path:
         yield path
+
+
+def stop_before_work(patch: Any) -> None:
+    """What comes after the checks is left out: no run begins, nothing is timed, no network is there. patch: a pytest.MonkeyPatch."""
+    from kdx.commands import plan, train
+
+    def nowhere(*_: Any, **__: Any) -> Any:
+        raise OSError("no network here")
+
+    shows = ("--cfg", "--info", "--help", "--version", "--hydra-help")
+    show = train.launch
+    patch.setattr(train, "launch", lambda words: show(words) if any(word.startswith(shows) for word in words) else None)
+    patch.setattr(train._sweep, "run", lambda *_: 0)
+    patch.setattr("kdx.outlook.look_ahead", lambda *_: {})
+    patch.setattr(plan, "show", lambda found: None)
+    patch.setattr("socket.socket.connect", nowhere)
+    patch.setattr("socket.getaddrinfo", nowhere)
+
+
+def answer(command: str, words: Sequence[str]) -> str | None:
+    """What is wrong with how kdx answers this line in the working directory, which must be empty; None: nothing."""
+    from kdx.cli import main
+
+    err = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+        code = main([command, *words])
+    left = [path for path in Path().iterdir()]
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if code == 2 and left:
+        return f"left behind: {left}"
+    return complaint(words, code, err.getvalue())
 
 
 def complaint(words: Sequence[str], code: int, err: str) -> str | None:

@@ -36,7 +36,7 @@ LAYERS = [
     ["kdx.evaluate", "kdx.audit"],
     ["kdx.stages"],
     ["kdx.recipes"],
-    ["kdx.wiring"],
+    ["kdx.wiring", "kdx.idle"],
     ["kdx.run"],
     ["kdx.folders", "kdx.claims", "kdx.sweep"],
     ["kdx.preflight"],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kdx import checks, combine, compose
 from kdx.faults import Faults
+from kdx.idle import idle
 from kdx.report.caveats import some
 from kdx.run import all_stored
 from kdx.wiring import Order, examine
@@ -54,6 +56,8 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
     jobs: list[Job] = []
     found: list[list[str]] = []
     looked: dict[str, list[str]] = {}
+    splits: dict[str, dict[str, int]] = {}
+    without_effect: list[dict[str, str]] = []
     for combination in combinations:
         config, slips, good_words = compose.examine(combination)
         found.append(slips)
@@ -65,19 +69,34 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
         alike = json.dumps({**config, "seed": 0}, sort_keys=True)
         if alike not in looked and (slip or wrong or not all_stored(order)):
             # A slip of the pen alone is told at once; with more on the line it is worth importing torch to tell all that is wrong.
-            looked[alike] = inspect(order, data=not slip) if not slip or good_words else []
+            rows = splits.setdefault(alike, {})
+            looked[alike] = inspect(order, data=not slip, splits=rows) if not slip or good_words else []
             with checks.gather(looked[alike]):  # a store that has everything may be read only
                 checks.folder("store", config["store"])
         found[-1] = [*slips, *wrong, *looked.get(alike, [])]
+        if not found[-1]:
+            without_effect.append(idle(order.config, keys(combination), splits.get(alike)))
     if everywhere or any(found):
         raise Faults([*everywhere, *by_combination(combinations, found)])
+    # Of a sweep a setting may lie idle in some of the runs: not in all of them.
+    if nowhere := [why for key, why in without_effect[0].items() if all(key in others for others in without_effect)]:
+        raise Faults(nowhere)
     return jobs
 
 
-def inspect(order: Order, *, data: bool) -> list[str]:
+def keys(words: Sequence[str]) -> list[str]:
+    """Dotted keys that these words set; of a mapping those inside it."""
+    return [key for override in compose.parse(words, []) for key in _inside(override.key_or_group, override.value())]
+
+
+def _inside(key: str, value: Any) -> list[str]:
+    return [inner for name, v in value.items() for inner in _inside(f"{key}.{name}", v)] if isinstance(value, Mapping) else [key]
+
+
+def inspect(order: Order, *, data: bool, splits: dict[str, int]) -> list[str]:
     from kdx import preflight
 
-    return preflight.inspect(order, data=data)
+    return preflight.inspect(order, data=data, splits=splits)
 
 
 def by_combination(combinations: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> list[str]:

@@ -1,0 +1,128 @@
+"""What docs/security.md says, line by line: option files and presets from somebody else set what is computed; they run nothing and write nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdx import compose
+from kdx.cli import main
+from kdx.commands import plan
+from kdx.commands import train as command
+
+THEIRS = ""
+"""The folder of `theirs`, set for each test."""
+HARM = "{_target_: subprocess.Popen, args: [touch, canary]}"
+GLOBAL = "# @package _global_\n"
+FILES = {  # name of the preset: (its text, what is said)
+    "allows": (f"allow: [subprocess]\nshift: {{x: {HARM}}}", "sets 'allow' to [subprocess], which counts from the command line only"),
+    "stores": ("store: elsewhere", "sets 'store' to 'elsewhere', which counts from the command line only"),
+    "moves": ("hydra: {run: {dir: elsewhere}}", "sets 'hydra.run.dir', which decides what runs and where is written"),
+    "moves_sweeps": ("hydra: {sweep: {dir: elsewhere}}", "sets 'hydra.sweep.dir'"),
+    "names_folders": ("hydra: {sweep: {subdir: ../../elsewhere}}", "sets 'hydra.sweep.subdir'"),
+    "logs": ("hydra: {job_logging: {handlers: {file: {filename: elsewhere}}}}", "sets 'hydra.job_logging.handlers.file.filename'"),
+    "logs_of_hydra": ("hydra: {hydra_logging: {handlers: {x: {'()': os.system, command: touch canary}}}}", "sets 'hydra.hydra_logging.handlers.x'"),
+    "calls_back": ("hydra: {callbacks: {x: {_target_: os.system, command: touch canary}}}", "sets 'hydra.callbacks.x'"),
+    "launches": ("hydra: {launcher: {_target_: os.system}}", "sets 'hydra.launcher._target_'"),
+    "sweeps": ("hydra: {sweeper: {_target_: os.system}}", "sets 'hydra.sweeper._target_'"),
+    "sets_environment": ("hydra: {job: {env_set: {PATH: /elsewhere}}}", "sets 'hydra.job.env_set.PATH'"),
+    "keeps_words": ("hydra: {output_subdir: elsewhere}", "sets 'hydra.output_subdir'"),
+    "runs_many": ("hydra: {mode: MULTIRUN}", "sets 'hydra.mode'"),
+    "grid_allows": ("hydra: {sweeper: {params: {seed: '1,2', allow: '[subprocess]'}}}", "the grid of a preset (hydra.sweeper.params) cannot set 'allow'"),
+    "grid_hides": ("hydra: {sweeper: {params: {'allow=[subprocess],seed': '1'}}}", "the grid of a preset (hydra.sweeper.params) cannot set 'allow="),
+    "grid_adds": ("hydra: {sweeper: {params: {'+hydra.run.dir': '1'}}}", "cannot set '+hydra.run.dir'"),
+    "grid_targets": ("hydra: {sweeper: {params: {'loss._target_': 'os.system'}}}", "cannot set 'loss._target_'"),
+    "grid_reads": ("hydra: {sweeper: {params: {student_init: '${oc.env:HOME},fresh'}}}", "gives 'student_init' a reference to something else"),
+    "reads_environment": ("student_init: ${oc.env:HOME}", "sets 'student_init' to '${oc.env:HOME}', and may refer to other keys only"),
+    "reads_inside": ("student_init: 'a ${oc.env:HOME} b'", "may refer to other keys only"),
+    "reads_by_name": ("headline: oc.env\nstudent_init: '${${headline}:HOME}'", "may refer to other keys only"),
+    "decodes": ("student_init: \"${oc.decode:'{a: 1}'}\"", "may refer to other keys only"),
+    "names_code": ("loss: {_target_: os.system, command: touch canary}", "loss._target_ 'os.system' is not allowed"),
+    "names_kdx": ("shift: {x: {_target_: kdx.disk.write_atomically, path: canary, text: x}}", "shift.x._target_ 'kdx.disk.write_atomically' is not allowed"),
+    "names_another_kind": ("dataset: {_target_: kdx.models.pretrained.fetch, path: canary}", "dataset._target_ 'kdx.models.pretrained.fetch' is not"),
+    "hides_code": (f"loss: {{temperature: {HARM}}}", "loss.temperature holds a _target_, and is no slot for one"),
+    "hides_code_in_a_list": (f"student: {{widths: [{HARM}]}}", "student.widths holds a _target_, and is no slot for one"),
+    "augments": (f"student_train: {{augment: {{x: {HARM}}}}}", "augment.x._target_ 'subprocess.Popen' is not allowed"),
+    "partly": ("loss: {_partial_: true, _args_: [1]}", "kdx.losses.kd.KD does not take these keys"),
+    "downloads": ("defaults: [override /dataset: cifar10]\ndataset: {root: elsewhere}", "has a data set downloaded to 'elsewhere'"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory) -> Path:
+    """Somebody's folder of options, with every preset of FILES. One for all tests, so that what does not differ is composed once."""
+    place = tmp_path_factory.mktemp("theirs")
+    (place / "experiment").mkdir()
+    for name, (text, _) in FILES.items():
+        (place / "experiment" / f"{name}.yaml").write_text(GLOBAL + text)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def here(theirs, tmp_path, monkeypatch) -> Path:
+    """A working directory, which must stay empty."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(command, "launch", lambda words: pytest.fail("the run began"))
+    monkeypatch.setattr(command._sweep, "run", lambda *anything: pytest.fail("the sweep began"))
+    monkeypatch.setattr("test_security.THEIRS", str(theirs))
+    yield place
+    assert not list(place.iterdir()), "something was written"
+
+
+def told(capsys, *words: str, name: str = "train") -> str:
+    assert main([name, "--config-dir", THEIRS, *words]) == 2
+    out, err = capsys.readouterr()
+    assert not out and "Traceback" not in err
+    return err
+
+
+QUICK = ("allows", "logs", "grid_allows", "reads_environment", "names_kdx")
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FILES])
+def test_a_preset_runs_nothing_and_writes_nowhere(name, capsys):
+    assert FILES[name][1] in told(capsys, f"experiment={name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_nor_under_plan_nor_in_a_sweep_nor_where_it_is_only_shown(name, capsys):
+    assert FILES[name][1] in told(capsys, f"experiment={name}", name="plan")
+    assert FILES[name][1] in told(capsys, "-m", f"experiment={name}", "rounds=1,2")
+
+
+def test_what_is_typed_counts(here, monkeypatch, capsys):
+    begun = []
+    monkeypatch.setattr(command, "launch", lambda words: begun.append(words))
+    (Path(THEIRS) / "experiment" / "fine.yaml").write_text(GLOBAL + "student_train: {lr: '${teacher_pretrain.lr}'}\nallow: [kdx]\nstore: elsewhere")
+    assert main(["train", "--config-dir", THEIRS, "experiment=fine", "allow=[]", "store=mine"]) == 0 and len(begun) == 1
+
+
+def test_a_grid_of_ones_own_still_counts(here, monkeypatch, capsys):
+    monkeypatch.setattr(plan, "show", lambda found: None)
+    monkeypatch.setattr("kdx.outlook.look_ahead", lambda jobs, telling: {"jobs": list(jobs)})
+    (Path(THEIRS) / "experiment" / "grid.yaml").write_text(GLOBAL + "hydra: {sweeper: {params: {seed: '1,2', loss.temperature: '1,2'}}}")
+    assert main(["plan", "-m", "--config-dir", THEIRS, "experiment=grid"]) == 0
+
+
+def test_a_program_is_not_looked_at_before_it_is_refused(monkeypatch, capsys):
+    """The fault of `allow` comes before anything is built, whatever else is wrong."""
+    monkeypatch.setattr("kdx.commands._check.inspect", lambda *anything, **more: pytest.fail("it was built"))
+    assert told(capsys, "experiment=allows", "loss.temperature=0", "seed=x").count("\n") == 1
+
+
+def test_kdx_keeps_its_own_rules():
+    """No option of conf/ would be refused if it came from somebody else, but for the engines of a sweep."""
+    for preset in ("which_temperature", "how_many_labels"):
+        assert compose.overreach([f"experiment={preset}"], set()) == []
+
+
+def test_every_line_of_the_page_has_a_test(root):
+    text = (root / "docs" / "security.md").read_text()
+    named = {line.split("`")[-2] for line in text.splitlines() if line.startswith("|") and line.count("`") >= 2 and "test_" in line.split("`")[-2]}
+    found = {f"{file.name}::{line.split('def ')[1].split('(')[0]}" for file in (root / "tests").glob("test_*.py")
+             for line in file.read_text().splitlines() if line.startswith("def test_")}  # fmt: skip
+    assert named and named <= found, named - found
