@@ -61,7 +61,7 @@ def would_run(monkeypatch):
     """The orders that would run: what comes after the checks is left out."""
     orders = []
 
-    def note(order, path, words, teller):
+    def note(order, path, words, *more):
         orders.append(order)
         path.mkdir(parents=True, exist_ok=True)
         (path / "run.json").write_text('{"status": "finished"}')
@@ -114,7 +114,7 @@ def ask(told, line: str, *says: str) -> None:
         ("loss.alpha=${foo}", ["'loss.alpha=${foo}' refers to a key or an environment variable that is not there"]),
         ("seed=1,2", ["'seed=1,2' names several values; add -m to run them all"]),
         ("hydra.foo=1", ["'hydra.foo' is Hydra's own: of its keys hydra.run.dir, hydra.sweep.dir, hydra.launcher.KEY and hydra.sweeper.KEY can be set"]),
-        ("hydra.launcher.foo=1", ["'hydra.launcher.foo=1' is unknown to Hydra"]),
+        ("-m seed=1,2 hydra.launcher.foo=1", ["'hydra.launcher.foo=1' is unknown to Hydra"]),
         ("hydra.sweep.dir=x", ["hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH for a single run, or add -m"]),
         ("--multrun seed=1", ["unknown flag '--multrun'; did you mean '--multirun'?"]),
         ("seed=1 --config-name x", ["unknown flag '--config-name'"]),
