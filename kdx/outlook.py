@@ -162,6 +162,8 @@ def checked(survey: Survey, job: Job) -> list[str]:
     found.append(f"loss {choices['loss']} and those of teacher and controls: built, and tried forward and backward on pictures of this shape")
     for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
         found += [f"checkpoint: the weights of '{given.file.paths[0]}' fit the {role}"] if given else []
+    begun = [step for step in job.steps if step.inputs.get("checkpoint") and not step.stored]
+    found += dict.fromkeys(f"checkpoint: {note}" for step in begun for note in survey.rehearsals.of(step).notes)
     for step in job.steps:
         if step.stage == PROBE:
             probe = step.artifact.json("probe.json")

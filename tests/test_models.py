@@ -362,6 +362,10 @@ def test_kdxs_own_file_and_a_bare_one_need_no_word(load):
     source.mean.fill_(0.25)
     net = make("cnn", **TINY)
     assert load(source.state_dict(), net=net, wanted=bare(source)) == [] and net.mean.item() == 0.25
+    wrapped = {f"module._orig_mod.{name}": value for name, value in source.state_dict().items()}
+    net = make("cnn", **TINY)
+    assert load(wrapped, net=net, wanted=bare(source)) == ["the names of the checkpoint 'w.pt' begin with 'module.', which was dropped"]
+    assert net.mean.item() == 0.25
     net = make("cnn", **TINY)
     assert load(bare(source), net=net, wanted=bare(source)) == [] and net.mean.item() == pytest.approx(0.4), "the data set's"
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from kdx import chance, compose
 from kdx.cli import main
@@ -299,10 +301,12 @@ def test_the_gate_of_a_teacher_that_has_learned_nothing():
 def test_a_checkpoint_is_measured_on_validation():
     run = Ran("seed=11", "stages=[teacher_pretrain]")
     weights = run.done["teacher-pretrain"].file("last.safetensors")
-    found = plan("seed=11", f"teacher.checkpoint={weights}", "teacher_pretrain.steps=null")
+    torch.save({f"module.{name}": value for name, value in load_file(weights).items()}, "wrapped.pt")
+    found = plan("seed=11", "teacher.checkpoint=wrapped.pt", "teacher_pretrain.steps=null")
     assert f"as it is: {run.accuracy():.1%} of 60 validation rows right" in texts(found, "teacher")[0]
     assert "with the teacher's weights as they are given" in texts(found, "loss")[0]
-    assert any("checkpoint: the weights of" in text for text in texts(found, "checks"))
+    assert "checkpoint: the weights of 'wrapped.pt' fit the teacher" in texts(found, "checks")
+    assert "checkpoint: the names of the checkpoint 'wrapped.pt' begin with 'module.', which was dropped" in texts(found, "checks")
 
 
 def test_chance_by_hand():

@@ -18,6 +18,8 @@ WRAPPERS = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_modu
 """What compiled and sharded modules put into names, anywhere."""
 NET = "net."
 """Where kdx keeps the bare network inside the one that takes pixels."""
+NORMALISE = ("mean", "std")
+"""What that one normalises pictures by, in its state dict; another file has none, and the data set's is used."""
 FINE_TUNE = {"teacher": "set teacher_pretrain.epochs=5, say, to train it on with a new last layer", None: "kdx train can fine-tune it to others"}
 
 
@@ -47,20 +49,27 @@ def load_weights(network: nn.Module, path: Path, *, key: str | None = None, role
     _check_shapes(fit, head, bare, path, role)
     _check_numbers(fit, bare, path)
     own |= {NET + name: value for name, value in fit.weights.items()}
-    own |= _normalisation(fit, weights, own, path)
+    for name, value in fit.normalise.items():
+        if value.shape != own[name].shape:
+            raise Fault(f"the checkpoint '{path}' does not fit: {name} is {list(value.shape)} there and {list(own[name].shape)} here: it takes other channels")
+    own |= fit.normalise
     network.load_state_dict(own)
     return notes
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """How a file's names meet those of a network. weights: by the network's names; original: what the file calls them; prefix: what was dropped."""
+    """How a file's names meet those of a network. weights: by the network's names; original: what the file calls them; prefix: what was dropped.
+
+    normalise: the mean and deviation that pictures are normalised by, of a file of kdx's own.
+    """
 
     prefix: str
     weights: Mapping[str, Tensor]
     original: Mapping[str, str]
     missing: frozenset[str]
     extra: frozenset[str]
+    normalise: Mapping[str, Tensor]
 
     def misfits(self, bare: Mapping[str, Tensor]) -> frozenset[str]:
         """Names that are missing, or whose shape is another."""
@@ -69,7 +78,7 @@ class _Fit:
     def without(self, names: frozenset[str]) -> _Fit:
         """The same where the network keeps its own tensors for these names, and what the file has in their place is not looked at."""
         kept = {name: value for name, value in self.weights.items() if name not in names}
-        return _Fit(self.prefix, kept, self.original, self.missing - names, frozenset())
+        return _Fit(self.prefix, kept, self.original, self.missing - names, frozenset(), self.normalise)
 
 
 def _fit(weights: Mapping[str, Tensor], bare: Mapping[str, Tensor], path: Path, role: str | None, notes: list[str]) -> _Fit:
@@ -91,13 +100,16 @@ def _fit(weights: Mapping[str, Tensor], bare: Mapping[str, Tensor], path: Path, 
         prefix = f"{taken}."
         notes.append(checkpoint.also(taken, [name[:-1] for name in alike], path, role))
     original = {name[len(prefix) :]: there for name, there in clean.items() if name.startswith(prefix)}
-    if prefix and not (prefix == NET and {"mean", "std"} <= weights.keys()):  # else it is kdx's own
-        others = weights.keys() - original.values() if len(alike) == 1 else ()
+    outer = prefix.removesuffix(NET)
+    own = {name: clean[outer + name] for name in NORMALISE if outer + name in clean} if prefix.endswith(NET) else {}
+    dropped = outer if own else prefix  # else the file is of a network in kdx
+    if dropped:
+        others = set(weights).difference(original.values(), own.values()) if len(alike) == 1 else ()
         some = f"; what does not begin with it was left out: {', '.join(sorted(others)[:2])}{', ...' if len(others) > 2 else ''}" if others else ""
-        notes.append(f"the names of the checkpoint '{path}' begin with '{prefix}', which was dropped{some}")
+        notes.append(f"the names of the checkpoint '{path}' begin with '{dropped}', which was dropped{some}")
     kept = {name: weights[there] for name, there in original.items() if name in bare}
     missing = {name for name in bare.keys() - kept.keys() if not name.endswith("num_batches_tracked")}  # which old versions of torch did not count
-    return _Fit(prefix, kept, original, frozenset(missing), frozenset(original.keys() - bare.keys()))
+    return _Fit(prefix, kept, original, frozenset(missing), frozenset(original.keys() - bare.keys()), {name: weights[there] for name, there in own.items()})
 
 
 def _head(bare: Mapping[str, Tensor]) -> frozenset[str]:
@@ -114,7 +126,7 @@ def _listed(fit: _Fit, names: frozenset[str]) -> str:
 
 def _check_names(fit: _Fit, head: frozenset[str], bare: Mapping[str, Tensor], path: Path, role: str | None) -> None:
     if not fit.weights:
-        there = ", ".join([name for name in fit.original.values() if name not in ("mean", "std")][:2])
+        there = ", ".join([name for name in fit.original.values() if name not in NORMALISE][:2])
         raise Fault(f"the checkpoint '{path}' is of another model: of its names ({there}, ...) none is one of this model ({', '.join(list(bare)[:2])}, ...)")
     if fit.missing and fit.missing <= head:
         raise Fault(f"the checkpoint '{path}' lacks the last layer ({', '.join(fit.prefix + name for name in sorted(fit.missing, reverse=True))}): "
@@ -168,14 +180,3 @@ def _check_numbers(fit: _Fit, bare: Mapping[str, Tensor], path: Path) -> None:
     if bad:
         raise Fault(f"the checkpoint '{path}' holds numbers that are not finite (NaN or infinite) in {len(bad)} of {len(fit.weights)} tensors, the first of "
                     f"them {fit.original[bad[0]]}: its training went wrong; give an earlier checkpoint")  # fmt: skip
-
-
-def _normalisation(fit: _Fit, weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Of a file of kdx's own, what its network takes from and divides pictures by; another file has none, and the data set's is used."""
-    outer = fit.prefix.removesuffix(NET)
-    found = {name: weights[outer + name] for name in own if not name.startswith(NET) and fit.prefix.endswith(NET) and outer + name in weights}
-    wrong = [name for name, value in found.items() if value.shape != own[name].shape]
-    if wrong:
-        raise Fault(f"the checkpoint '{path}' does not fit: {outer}{wrong[0]} is {list(found[wrong[0]].shape)} there and {list(own[wrong[0]].shape)} here: "
-                    "it takes pictures of other channels")  # fmt: skip
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ SMALL, FEW = 32, 512
 class Rehearsed:
     """paces: part of the stage (see kdx.amounts) -> seconds of one. memory: the peak in bytes. weights: bytes of the network that it trains.
     norms: term of the loss -> L2 norm of its gradient at the first step; late: the same with the terms weighted as at the end, where that
-    is otherwise. black: the pictures are not the real ones."""
+    is otherwise. black: the pictures are not the real ones. notes: what is told of the file of weights that it begins with."""
 
     paces: dict[str, float]
     memory: int | None = None
@@ -37,6 +37,7 @@ class Rehearsed:
     norms: dict[str, float] = field(default_factory=dict)
     late: dict[str, float] = field(default_factory=dict)
     black: bool = False
+    notes: Sequence[str] = ()
 
     def seconds(self, amounts: Mapping[str, float]) -> float | None:
         """None where a part was not timed."""

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from kdx.artifact import lines
 from kdx.data.streams import Loader
 from kdx.forecast import Step
 from kdx.labels import Stored
@@ -34,7 +35,8 @@ def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
     """Leaves the network with the weights that it begins with; one that is taken as it is, as the stage itself does."""
     if inputs["training"] is None:
         spent = bench.timed(lambda: pretrain.run(Work(folder, step.name, Listener()), bench.runtime, **inputs))
-        return Rehearsed({"start": spent}, weights=folder.joinpath("last.safetensors").stat().st_size)
+        notes = [note["text"] for note in lines(folder / "notes.jsonl")]
+        return Rehearsed({"start": spent}, weights=folder.joinpath("last.safetensors").stat().st_size, notes=notes)
     inputs, precision = {k: v for k, v in inputs.items() if k != "precision"}, inputs["precision"]
     made: list[Lesson] = []
     start = bench.timed(lambda: made.append(begin(step.name, bench.runtime, **inputs)))
@@ -47,7 +49,8 @@ def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
     found = {"start": start + first, "steps": pace, "refreshes": bench.timed(lesson.objective.refresh), "validation": 0.0}
     if lesson.parts.validation is not None:
         found["validation"] = bench.forward(lesson.objective.export(), lesson.parts.validation, precision)
-    return Rehearsed(found, weights=size.bytes(lesson.objective.export()), norms=norms, late=at_the_end(bench, lesson, precision))
+    return Rehearsed(found, weights=size.bytes(lesson.objective.export()), norms=norms, late=at_the_end(bench, lesson, precision),
+                     notes=lesson.notes)  # fmt: skip
 
 
 def first_steps(bench: Bench, lesson: Lesson, precision: str) -> tuple[float, float, dict[str, float]]:
