@@ -50,7 +50,7 @@ def gridded(words: Sequence[str]) -> list[str]:
     found = grid_of(several[0]) if len(several) == 1 else {}
     if faults := [fault for key, values in found.items() for fault in wrong_in_grid(key, values)]:
         raise Faults(faults)
-    grid = {key: f"{key}={values}" for key, values in found.items()}
+    grid = dict(zip(found, quote_paths([f"{key}={values}" for key, values in found.items()], sweep=True), strict=True))
     given = {key: word for word in words if (key := word.partition("=")[0]) in grid}
     return [*(grid | given).values(), *(word for word in words if word.partition("=")[0] not in grid)]
 

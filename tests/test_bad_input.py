@@ -550,6 +550,11 @@ def test_paths_are_swept_as_other_values_are(given, runs):
         assert faults == [] and [config[key.split(".")[0]][key.split(".")[1]] for config in found] == runs
 
 
+def test_the_paths_of_a_presets_grid_are_read_as_typed_ones(monkeypatch):
+    monkeypatch.setattr(combine, "grid_of", lambda preset: {"dataset.root": "a=1,b"})
+    assert combine.gridded(["experiment=which_temperature"]) == ["dataset.root='a=1',b", "experiment=which_temperature"]
+
+
 def test_a_sweep_over_nothing_is_told(told):
     ask(told, "-m seed=range(3,3)", "'seed=range(3,3)' stands for no value")
 
