@@ -47,8 +47,12 @@ def _validation(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> It
         yield "round_patience", why
     if config["headline"] == "best":
         yield "headline", why
-    if config["pseudo_label"]["gate"] == "error":
-        yield "pseudo_label.gate", why
+    yield from _gate(config, why)
+
+
+def _gate(config: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
+    """By its new and by its old name; warn is the default, and asks for nothing."""
+    yield from ((f"pseudo_label.{key}", why) for key in ("gate", "near_chance") if config["pseudo_label"][key] == "error")
 
 
 def _rounds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -57,6 +61,7 @@ def _rounds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         why = f"loss={config['choices']['loss']} learns from no teacher, so there is one round: leave it out"
         if config["rounds"] > 1:
             yield "rounds", why
+        yield from _gate(config, f"loss={config['choices']['loss']} learns from no teacher, so nothing is asked of one: leave it out")
     elif config["rounds"] == 1:
         why = "there is one round: set rounds=3, say, or leave it out"
     else:

@@ -16,6 +16,8 @@ LINES = [
     ("student_train.evaluate_every=5 dataset.validation=null", "student_train.evaluate_every=5 can never act"),
     ("headline=best dataset.validation=null", "headline=best can never act"),
     ("pseudo_label.gate=error dataset.validation=null", "pseudo_label.gate=error can never act"),
+    ("pseudo_label.near_chance=error dataset.validation=null", "pseudo_label.near_chance=error can never act: it goes by the validation split"),
+    ("pseudo_label.gate=error loss=supervised", "pseudo_label.gate=error can never act: loss=supervised learns from no teacher"),
     ("rounds=3 round_patience=1 dataset.validation=null", "round_patience=1 can never act: it goes by the validation split"),
     ("round_patience=1", "round_patience=1 can never act: there is one round"),
     ("student_init=previous", "student_init=previous can never act: there is one round"),
