@@ -128,7 +128,8 @@ def path(name: str, value: Any, what: str = "a folder") -> Path:
     """A path given as text, `~` expanded. Raises Fault where no file system could have it."""
     if not isinstance(value, str) or not value.strip():
         raise Fault(f"{name} must be the path of {what}; given: {shown(value)}")
-    if "\0" in value or len(os.fsencode(value)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in value.split("/")):
+    bare = value.encode("utf-8", "surrogatepass")
+    if b"\0" in bare or len(bare) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in bare.split(b"/")):
         raise Fault(f"{name} is no path that a file system could have (a name has at most {LONGEST_NAME} bytes); given: {shown(value)}")
     try:
         return Path(value).expanduser()

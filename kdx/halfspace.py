@@ -44,7 +44,7 @@ class Problem:
         checks.number("noise", self.noise, low=0, high=0.5, open_high=True)
         checks.number("stretch", self.stretch, low=0, open_low=True)
         for name in ("rows", "steps", "test_rows"):
-            checks.integer(name, getattr(self, name), low=10)
+            checks.integer(name, getattr(self, name), low=10, high=MOST_NUMBERS)
         if max(self.rows, self.test_rows) * self.dimension > MOST_NUMBERS:
             checks.refuse(f"{max(self.rows, self.test_rows):,} examples of dimension {self.dimension:,} are too many to hold: "
                           f"rows x dimension may be {MOST_NUMBERS:,}")  # fmt: skip

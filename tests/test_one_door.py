@@ -150,3 +150,22 @@ def test_a_network_is_weighed_before_it_is_made(monkeypatch):
     assert 25_000 < weights < 50_000
     with pytest.raises(Fault, match=r"this network \(4 times each weight, to train it\) is too large for this machine"):
         models.build(conv, **size, copies=4)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["compare", "outputs", "html=" + "x" * 300], "html is no path that a file system could have"),
+        (["cache", "ls", "store=" + "[" * 300], "store is no path that a file system could have"),
+        (["evaluate", "x" * 3000], "is no path that a file system could have"),
+        (["export", "~nobody_of_that_name/x"], "begins with '~', and there is no such user"),
+        (["plan", "json=" + "x" * 300], "json is no path that a file system could have"),
+        (["compare", "a\0b"], "is no path that a file system could have"),
+        (["reproduce", "kd", "seeds=1000000000"], "seeds must be at least 1 and at most 1000"),
+        (["halfspace", "steps=10000000000000"], "steps must be at least 10 and at most"),
+    ],
+)
+def test_other_commands_have_a_door_too(words, says, quiet, capsys):
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert says in err and nasty.complaint(words, 2, err) is None and not list(quiet.iterdir())

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdx.checks import gather, path
 from kdx.faults import Fault, Faults, nearest
 
 
@@ -61,6 +62,12 @@ def parse(command: str, argv: Sequence[str], options: Sequence[Option], groups: 
     faults: list[str] = []
     for word in argv:
         name, is_setting, value = word.partition("=")
+        if (given := value if is_setting else word).strip():  # whatever it is, a path is the longest that it can be
+            with gather(unfit := []):
+                path(name if is_setting and name in known else f"a word of kdx {command}", given)
+            if unfit:
+                faults += unfit
+                continue
         if word.startswith("-"):
             faults.append(f"kdx {command} has no flag {word}; settings are written key=value: kdx {command} --help")
         elif is_setting and name.lstrip("+").split(".")[0] in groups:

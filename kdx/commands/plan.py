@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx import combine
+from kdx import checks, combine
 from kdx.commands._check import check, read
 from kdx.commands._show import table
 from kdx.faults import Fault
@@ -63,7 +63,7 @@ def take_file(argv: Sequence[str]) -> tuple[list[str], Path | None]:
             raise Fault("json= needs the name of a file: json=plan.json")
     if name is None:
         return rest, None
-    file = Path(name).expanduser()
+    file = checks.path("json", name, "a file")
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise Fault(f"json={name}: " + ("that is a folder; name a file in it" if file.is_dir() else "its folder does not exist"))
     return rest, file

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import checks, claims, compose, output
+from kdx import checks, claims, combine, compose, output
 from kdx.claims import UNITS, Claim
 from kdx.commands import halfspace
 from kdx.commands._arms import try_halfspace, try_train
@@ -83,9 +83,9 @@ def flagless(argv: Sequence[str]) -> list[str]:
 def asked(words: Words) -> range:
     """The seeds."""
     values = {name: numeral(name, str(words[name]), whole=True) for name in ("seeds", "first_seed")}
-    faults = [f"{name} must be at least {low}; given: {values[name]}" for name, low in (("seeds", 1), ("first_seed", 0)) if values[name] < low]
-    if faults:
-        raise Faults(faults)
+    with checks.whole():
+        checks.integer("seeds", values["seeds"], low=1, high=combine.MOST_RUNS)
+        checks.integer("first_seed", values["first_seed"], low=0, high=checks.MOST - combine.MOST_RUNS)
     return range(values["first_seed"], values["first_seed"] + values["seeds"])
 
 
