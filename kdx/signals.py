@@ -53,6 +53,17 @@ def heeded() -> Iterator[None]:
             _came.clear()
 
 
+def idle_between_runs() -> None:
+    """In a process that a launcher has made for several runs: Ctrl-C between two of them is the command's to heed, which then ends this process."""
+    import multiprocessing  # takes a while, and `kdx --help` needs none of it
+
+    if multiprocessing.parent_process() is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _pass)
+
+
+def _pass(number: int, frame: Any) -> None: ...
+
+
 def _heed(number: int, frame: Any) -> None:
     _came.append(number)
     if not _held or len(_came) > _held[-1] + 1:

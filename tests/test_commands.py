@@ -383,6 +383,7 @@ def test_a_command_whose_work_is_what_it_prints_has_failed_where_it_cannot(place
     assert capsys.readouterr().err.splitlines()[-1] == "not all could be printed: No space left on device"
 
 
+@pytest.mark.slow  # tests/test_store.py has a stage, tests/test_cli.py a command
 def test_a_run_or_a_command_that_is_short_of_memory_fails_in_a_sentence(place, capsys, monkeypatch):
     """What was finished stays, and the words of a run were not wrong: exit code 1. A folder may be anybody's, with any size in it: 2."""
     from kdx.stages import learn

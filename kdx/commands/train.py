@@ -89,6 +89,7 @@ def task(config: Any) -> float | None:
     if compose.in_sweep() and sweep.passed_over(path):
         return None
     order = wire(compose.plain(config))
+    signals.idle_between_runs()
     with signals.heeded():  # also in a process that a launcher has made
         codes.append(take_turn(order, path, words, _sweep.teller(path, words), swept=compose.in_sweep()))
     if codes[-1] in signals.CODES:
