@@ -19,7 +19,7 @@ from fabricate import folder
 
 from kdx import alike, document, saved, sweep
 from kdx.cli import main
-from kdx.commands import _sweep, _watch
+from kdx.commands import _sweep, _watch, board
 from kdx.faults import Fault
 from kdx.folders import Run, as_written, read_run
 from kdx.report import rows
@@ -205,6 +205,17 @@ def test_a_run_that_died_shows_as_died(tmp_path):
     for unknown in ({**run, "host": "another machine"}, {"status": "running"}):
         assert document.state(tmp_path / "a", unknown) == "running, or died"
     assert document.state(tmp_path / "a", {"status": "finished"}) == "finished"
+
+
+def test_the_board_counts_what_is_at_work_and_what_died(tmp_path):
+    here = {"status": "running", "host": document.platform.node()}
+    for name, run in {"a": here, "b": {"status": "running"}, "c": here, "d": {"status": "finished"}, "e": [1]}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps(run))
+    with document.at_work(tmp_path / "c"):
+        assert board.unfinished(tmp_path) == "; 1 died, 1 running, 1 running, or died"
+    (tmp_path / "f").mkdir()
+    assert board.unfinished(tmp_path / "f") == ""
 
 
 def test_a_lock_that_is_no_file_is_neither_followed_nor_waited_for(tmp_path):
