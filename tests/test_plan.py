@@ -90,7 +90,7 @@ CASES = {
     "chain": ["recipe=chain", "assistants=[mlp]", "seed=13", "baseline=false"],
     "no baseline": ["baseline=false", "loss=slam"],
     "teacher only": ["stages=[teacher_pretrain]", "seed=2"],
-    "controls": ["ceiling=true", "noiseless=true", "student.dropout=0.1"],
+    "controls": ["ceiling=true", "noiseless=true", "validation_labels=true", "student.dropout=0.1"],
     "live and hidden": ["loss=vid", "pseudo_label.mode=live"],
     "doubt": ["loss=ups", "seed=3"],
     "precision": ["student_train.precision=auto", "baseline=false", "seed=4"],

@@ -122,7 +122,7 @@ def audited(run: Mapping) -> list[str]:
     teacher, gap = found.get("teacher"), found.get("domain_gap")
     said = []
     if teacher:
-        said.append(f"The teacher on validation: {100 * teacher['accuracy']:.1f}% right, {100 * teacher['confidence']:.1f}% sure on average, "
+        said.append(f"The teacher on validation, clean pictures: {100 * teacher['accuracy']:.1f}% right, {100 * teacher['confidence']:.1f}% sure on average, "
                     f"expected calibration error {teacher['ece']:.3f} (n = {teacher['n']}).")  # fmt: skip
     if gap:
         said.append(f"Labelled pictures against the pool's: a linear classifier tells them apart {100 * gap['accuracy']:.0f}% of the time "
