@@ -195,7 +195,9 @@ def seal(partial: Path, about: Mapping[str, Any]) -> None:
     for path in sorted(p for p in partial.rglob("*") if p.is_file() and p.name not in LEFTOVERS and not p.name.startswith(".")):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        path.chmod(mode)
+        if path.stat().st_mode & 0o777 != mode:
+            with contextlib.suppress(PermissionError):  # another user's, who made it before this one went on
+                path.chmod(mode)
         files[path.relative_to(partial).as_posix()] = {"sha256": sha256(path), "size": path.stat().st_size}
     whole = {**about, "files": files}
     write_atomically(partial / MANIFEST, json.dumps({**whole, "sha256": _digest(whole)}, indent=1))

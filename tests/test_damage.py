@@ -371,7 +371,7 @@ def test_files_get_the_mode_that_the_user_gives_to_files():
         (path / MANIFEST).unlink()
         seal(path, manifest)
         assert {stat.S_IMODE(p.stat().st_mode) for p in path.iterdir()} == {0o664} and stat.S_IMODE(path.stat().st_mode) == 0o775
-        assert {stat.S_IMODE(p.stat().st_mode) for p in Path("store/locks").iterdir()} == {0o664}
+        assert {stat.S_IMODE(p.stat().st_mode) for p in Path("store/locks").iterdir()} <= {0o664}  # some versions of filelock delete them
     finally:
         os.umask(before)
 
