@@ -26,6 +26,8 @@ _extra: list[str] = []
 NO_FILE = "0" * 64
 SETTLED = 2.0
 """Seconds since its last change after which a file's digest is remembered: a clock may be too coarse to tell two changes apart."""
+UNREADABLE = "unreadable"
+"""What stands for the digest of a file that this user may not read."""
 PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.artifact", "kdx.work", "kdx.store", "kdx.runtime", "kdx.locate",
             "kdx.signals", "kdx.shortage")  # fmt: skip
 """Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
@@ -223,7 +225,10 @@ def _digest_once(path: Path, known: dict[str, list]) -> str:
     name = shows(os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"))  # as it is read back, whatever its bytes
     if known.get(name, [None])[:-1] == stamp:
         return known[name][-1]
-    found = sha256(path)
+    try:
+        found = sha256(path)
+    except PermissionError:  # whoever needs it tells; a picture may be skipped
+        return UNREADABLE
     if time.time() - stat.st_ctime > SETTLED:
         known[name] = [*stamp, found]
     return found

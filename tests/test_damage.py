@@ -22,6 +22,7 @@ from kdx import sweep
 from kdx.artifact import MANIFEST, seal, verify
 from kdx.cli import main
 from kdx.component import Source
+from kdx.data.walk import Walk
 from kdx.disk import own_file, own_folder
 from kdx.faults import Fault, Faults
 from kdx.folders import open_artifact
@@ -173,6 +174,27 @@ def test_a_digest_of_a_source_that_was_changed_is_not_believed(tmp_path):
         Source.memo.write_text(json.dumps(content))
         Source._remembered.clear()
         assert Source(file).digest() == honest
+
+
+def test_pictures_and_folders_that_may_not_be_read(tmp_path, capfd):
+    """As a child for whom modes count. One is told in a sentence, the other may be skipped and changes the key when it can be read."""
+    (tmp_path / "given/cat").mkdir(parents=True)
+    (tmp_path / "given/cat/0.png").write_text("x")
+    Source.memo = None
+    readable = Source(tmp_path / "given").digest()
+    (tmp_path / "given/cat/0.png").chmod(0)
+    assert by_modes(lambda: int(Source(tmp_path / "given").digest() == readable)) == 0
+    (tmp_path / "given/cat").chmod(0)
+
+    def looked() -> int:
+        with pytest.raises(Fault, match="the folder '.*/given/cat' cannot be read: Permission denied; give yourself permission, or move it away"):
+            Walk(None).folders(tmp_path / "given/cat")
+        with pytest.raises(Fault, match="cannot be read"):
+            Walk(None).pictures(tmp_path / "given")
+        return 0
+
+    assert by_modes(looked) == 0, capfd.readouterr().err
+    (tmp_path / "given/cat").chmod(0o755)
 
 
 # What a killed stage left

@@ -6,8 +6,9 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
-from kdx.faults import shows
+from kdx.faults import Fault, shows
 
 NO_PICTURES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"}
 """What systems and tools leave in folders of pictures, beside hidden files."""
@@ -39,11 +40,11 @@ class Walk:
         return list(self._notes)
 
     def folders(self, folder: Path) -> list[Path]:
-        found = [folder / name for name in _visible(os.listdir(folder)) if os.path.isdir(folder / name)]
+        found = [folder / name for name in _visible(_listed(folder)) if os.path.isdir(folder / name)]
         return [path for path in found if self._pool is None or os.path.realpath(path) != self._pool]
 
     def files(self, folder: Path) -> list[str]:
-        return [name for name in _visible(os.listdir(folder)) if not os.path.isdir(folder / name)]
+        return [name for name in _visible(_listed(folder)) if not os.path.isdir(folder / name)]
 
     def pictures(self, folder: Path) -> list[Path]:
         """Every file below that may be a picture, in order of name; links are followed, and each folder is entered once."""
@@ -71,9 +72,16 @@ class Walk:
             yield from (Path(here, name) for name in _visible(files))
 
 
-def _stop(error: OSError) -> None:
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as error:
+        _stop(error)
+
+
+def _stop(error: OSError) -> NoReturn:
     """A folder that cannot be read is no empty one."""
-    raise error
+    raise Fault(f"the folder '{readable(error.filename)}' cannot be read: {error.strerror}; give yourself permission, or move it away") from error
 
 
 def _visible(names: Iterable[str]) -> list[str]:
