@@ -10,6 +10,10 @@ from typing import Any
 from kdx.checks import integer, refuse, shown
 from kdx.faults import Fault
 
+SIZES = ("labelled", "unlabelled", "validation", "test")
+"""Of the splits: keys of every data set."""
+STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
+"""The nodes that hold the settings of the three stages, in order."""
 LENGTH = re.compile(r"^\s*(\d{1,18})\s+(epochs?|steps?)\s*$")
 MOST = {"epochs": 1_000_000, "steps": 1_000_000_000}
 """Years of work: more of them are a slip of the pen."""

@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdx import checks
 from kdx.faults import Faults
 from kdx.locate import conf_dir
-from kdx.words import SLOTS, beyond, folders, groups, options_of, own, too_much, wrong_for_hydra, wrong_in_grid, wrong_key, wrong_option
+from kdx.words import SLOTS, beyond, folders, groups, misshapen, options_of, own, too_much, wrong_for_hydra, wrong_in_grid, wrong_key, wrong_option
 from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
@@ -191,6 +191,8 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
                 faults.append(f"this loss has no slot '{slot}': those that read a pool have it, such as loss=soft or loss=slam")
                 return None, faults, 0
         return None, [*faults, f"{checks.shown(' '.join(chosen), bare=True)} do not go together: {first_line(error)}"], 0
+    if own and (odd := [*misshapen(known), *beyond("", known)]):
+        return None, [*faults, *odd], 0
     if own and (beyond_them := overreach(chosen, {o.key_or_group for o in values})):
         return None, [*faults, *beyond_them], 0  # nothing more is looked at: that could run what they name
     if hydras and not composes([*chosen, *hydras]):
@@ -210,7 +212,7 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
         whole = _overlaid(chosen, kept)
     if whole is None:
         return None, [*faults, f"{checks.shown(' '.join(o.input_line for o in kept), bare=True)} do not go together: one refers to another"], 0
-    return whole, [*faults, *beyond("", whole)], len(chosen) + len(kept)
+    return whole, faults, len(chosen) + len(kept)
 
 
 def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
@@ -390,6 +392,8 @@ def _unfit(word: str, chosen: Sequence[str]) -> str:
 
 def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].endswith("raised while composing config:") and len(lines) > 1:
+        return f"{lines[0].partition(':')[0]}: {lines[1]}"
     return lines[0] if lines else type(error).__name__
 
 

@@ -14,15 +14,13 @@ from typing import Any
 import yaml
 
 from kdx import checks
-from kdx.budget import length
+from kdx.budget import SIZES, STAGES, length
 from kdx.component import Component, Source, allow, from_own_package, targets
 from kdx.faults import Fault, Faults, nearest
 from kdx.locate import conf_dir
 from kdx.recipes import Checkpoint, Control, Plan
 from kdx.runtime import Runtime
 
-SIZES = ("labelled", "unlabelled", "validation", "test")
-STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
 RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-label", "choose"),
            "student_train": ("student-train", "baseline-train", "gate", "noiseless-train", "reveal", "ceiling-train", "reveal-validation",
                              "validation-labels-train")}

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from kdx.budget import SIZES, STAGES
 from kdx.checks import MOST, shown
 from kdx.faults import Fault, nearest
 from kdx.locate import conf_dir
@@ -152,6 +153,24 @@ def use_own(flags: Sequence[str]) -> None:
 def options_of(group: str) -> list[str]:
     folders = [place / group for place in (conf_dir(), *own)]
     return [p.relative_to(folder).with_suffix("").as_posix() for folder in folders for p in folder.rglob("*.yaml")]
+
+
+def misshapen(config: Mapping[str, Any]) -> list[str]:
+    """Faults in the shape of what option files of the user's own compose: a key that is not there, one that lacks, one value in place of keys."""
+    template = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    known = {*template, *groups(), "choices"} - {"defaults", "hydra"}
+    faults = [f"an option file in --config-dir sets '{shown(key, bare=True)}', which is no key{nearest(str(key), known)}" for key in config if key not in known]
+    template["device"] = yaml.safe_load((conf_dir() / "device" / "auto.yaml").read_text(encoding="utf-8"))
+    for name in ("teacher", "student", "dataset", "device", "shift", *STAGES):
+        node = config.get(name)
+        if not isinstance(node, Mapping):
+            faults.append(f"an option file in --config-dir sets '{name}' to {shown(node)}, and it holds keys of its own")
+            continue
+        wanted = SIZES if name == "dataset" else template[name] if name in ("device", *STAGES) else ()
+        faults += [f"an option file in --config-dir leaves out '{name}.{key}', which every run reads" for key in wanted if key not in node]
+        if name in ("device", *STAGES):
+            faults += [_no_key(template[name], [name, str(key)], 1, config["choices"]) for key in node if key not in template[name]]
+    return faults
 
 
 def too_much(word: str) -> str | None:

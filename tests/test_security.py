@@ -94,6 +94,34 @@ def test_nor_under_plan_nor_in_a_sweep_nor_where_it_is_only_shown(name, capsys):
     assert FILES[name][1] in told(capsys, "-m", f"experiment={name}", "rounds=1,2")
 
 
+BROKEN = {  # name of the preset: (its text, what is said)
+    "no_keys": ("teacher: 5", "sets 'teacher' to 5, and it holds keys of its own"),
+    "unknown": ("nonsense: 3", "sets 'nonsense', which is no key"),
+    "strange": ("device: {nonsense: 1}", "'device.nonsense' is no key of device=auto"),
+    "null_data": ("dataset: null", "sets 'dataset' to null, and it holds keys of its own"),
+    "numbered": ("student: {1: 2}", "student has a key that is no name: 1"),
+    "list": ("- x", "do not go together: In 'experiment/list': Cannot merge DictConfig with ListConfig"),
+    "torn": ("a: [", "do not go together: while parsing a flow node"),
+    "round": ("seed: ${seed}", "do not go together: Recursive interpolation detected"),
+    "python": ("seed: !!python/object/apply:os.system [touch canary]", "could not determine a constructor"),
+    "huge": ("seed: 1" + "0" * 40, "seed must be a number of 64 bits"),
+}
+
+
+@pytest.mark.parametrize("name", [name if name in ("no_keys", "torn") else pytest.param(name, marks=pytest.mark.slow) for name in BROKEN])
+def test_an_option_file_that_is_none_is_told_in_a_sentence(name, capsys):
+    (Path(THEIRS) / "experiment" / f"{name}.yaml").write_text(GLOBAL + BROKEN[name][0])
+    err = told(capsys, f"experiment={name}")
+    assert BROKEN[name][1] in err and err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_data_set_that_lacks_a_size_is_told(capsys):
+    (Path(THEIRS) / "dataset").mkdir(exist_ok=True)
+    (Path(THEIRS) / "dataset" / "short.yaml").write_text("_target_: kdx.data.digits.Digits\nimage_size: 16\nlabelled: 100\nunlabelled: null\ntest: 500\n")
+    assert "leaves out 'dataset.validation', which every run reads" in told(capsys, "dataset=short")
+
+
 def test_what_is_typed_counts(here, monkeypatch, capsys):
     begun = []
     monkeypatch.setattr(command, "launch", lambda words: begun.append(words))
