@@ -69,7 +69,7 @@ kdx_install() {
     "$VENV/bin/python" -m pip --version >/dev/null 2>&1 || "$VENV/bin/python" -m ensurepip --upgrade
     if [[ -n ${KDX_RESOLUTION:-} ]]; then # which pip cannot do: uv does, from here or from the environment itself
         local uv=(uv)
-        command -v uv >/dev/null || { "${pip[@]}" uv && uv=("$VENV/bin/python" -m uv); } || return
+        command -v uv >/dev/null || { "${pip[@]}" --target "$VENV/.uv" uv && uv=("$VENV/.uv/bin/uv"); } || return
         "${uv[@]}" pip install --python "$VENV/bin/python" --editable ".[$EXTRA]" --resolution "$KDX_RESOLUTION"
         return
     fi
