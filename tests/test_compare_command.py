@@ -330,7 +330,7 @@ def test_the_digests_of_a_run_are_those_of_its_data(swept):
     run = json.loads(next((swept / "outputs").rglob("*kd*seed-1*/run.json")).read_text())["protocol"]
     order = wire(check_words(["seed=1", "dataset.labelled=50", f"store={swept}/outputs/store", "device.threads=1"]))
     store = Store(order.store, order.runtime, Listener())
-    fewer = store.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, seed=subseed(1, "split"))
+    fewer = store.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, duplicates=order.plan.duplicates, seed=subseed(1, "split"))
     found = protocol(order, fewer)
     assert found["data_key"] != run["data_key"] and set(found["digests"]) == {"labelled", "unlabelled", "validation", "test"}
     assert {split for split, digest in found["digests"].items() if digest == run["digests"][split]} == {"validation", "test"}
