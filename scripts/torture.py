@@ -7,7 +7,7 @@
 silent: exit code 0, and other results than those of the undisturbed run (latencies and times apart), or pictures that are neither used nor told
 of, or something written outside. traceback: one was printed, or an exit code that is none of kdx's. hang: a command took more than --limit
 seconds. Exit code 1 where any count is not 0. Each command runs in a fork of this process, which has imported torch and done nothing with it.
-The same seed makes the same cases, but for the moments of kills.
+The same seed makes the same cases, but for the moments of kills. The code must not change meanwhile: keys hold its digest.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests")]
 import damages  # noqa: E402
 import hostile  # noqa: E402
 from unprivileged import obey_modes  # noqa: E402
+
+from kdx.artifact import LEFTOVERS  # noqa: E402
 
 CPU = ("device=cpu", "device.threads=1", "device.checkpoint_seconds=0")
 SMALL = ("dataset=folder", "dataset.image_size=16", "augment=[affine]", "teacher=cnn_small", "teacher.dropout=0.2", "student=mlp_small", *CPU)
@@ -172,7 +174,7 @@ def results(place: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"results": plain(told["results"]), "stages": [(s["name"], s["key"]) for s in told["stages"]], "status": told["status"]}
     for stage in told["stages"]:
         for file in sorted((place / "rd/artifacts" / stage["name"]).resolve().iterdir()):
-            if file.name not in ("manifest.json", "notes.jsonl"):
+            if file.name not in ("manifest.json", "notes.jsonl", *LEFTOVERS):  # nothing reads the last where a stage is finished
                 content = file.read_bytes()
                 found[f"{stage['name']}/{file.name}"] = plain(json.loads(content)) if file.suffix == ".json" else content
     return found
