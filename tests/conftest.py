@@ -14,6 +14,7 @@ import pytest
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt what they start, and xdist and a shell's `&` have it ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -38,7 +38,8 @@ def of_learning(told: Mapping) -> str:
     learned = told["learned"]
     if learned["of"] == "mixed":
         return f"mixed pictures were learned from, to which no answer is right or wrong; {clean}"
-    views = f"{learned['views']} augmented views a row" if learned["of"] == "augmented" else "augmented views, told from a sample"
+    many = "view" if learned["views"] == 1 else "views"
+    views = f"{learned['views']} augmented {many} a row" if learned["of"] == "augmented" else "augmented views, told from a sample"
     return f"of the answers learned from ({views}) {right(learned['accuracy'], learned['expected_accuracy'])}; {clean}"
 
 
