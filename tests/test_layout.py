@@ -70,8 +70,19 @@ def test_each_layout_is_what_it_is_called(tmp_path, folders, parts):
     ("folders", "says"),
     [
         (["a/train/cat", "a/test/cat"], "holds only 'a': is it dataset.root='.*a'"),
-        (["cats/train", "cats/test", "dogs/train"], r"\(cats, dogs\) all hold folders of the same names \(train\).*train/cats/; dataset.layout=classes"),
-        (["fold1/cat", "fold1/dog", "fold2/dog", "fold2/cat"], r"\(fold1, fold2\) all hold folders of the same names \(cat, dog\)"),
+        (["cats/train", "cats/test", "dogs/train"], r"\(cats, dogs\) hold folders of the same names \(train\).*train/cats/, or .*; dataset.layout=classes"),
+        (["fold1/cat", "fold1/dog", "fold2/dog", "fold2/cat"], r"\(fold1, fold2\) hold folders of the same names \(cat, dog\)"),
+        (["lernen/cat", "lernen/dog", "pruefen/dog", "pruefen/cat", "beispiele"], r"\(lernen, pruefen\) hold folders of the same names \(cat, dog\)"),
+        (["set1/cat", "set1/dog", "set2/cat", "set2/dog", "set3/cat"], r"\(set1, set2, set3\) hold folders of the same names \(cat, dog\)"),
+        (["s1/cat", "s1/dog", "s2/cat", "s2/cow", "x/y"], r"\(s1, s2\) hold folders of the same names \(cat\)"),
+        (["train/fold1/cat", "train/fold1/dog", "train/fold2/cat", "train/fold2/dog"], r"in '.*train' \(fold1, fold2\) hold .*dataset.layout=parts takes all"),
+        (["train/images/cat", "train/images/dog", "train/masks/cat", "val/images/cat", "val/masks/cat"], r"\(images, masks\) hold .*dataset.layout=parts"),
+        (["train_circle", "train_square", "test_circle", "test_square"], r"\(test_circle, .*\) are called like parts and classes in one.*layout=classes"),
+        (["cats_train", "dogs_train", "cats_test", "dogs_test"], r"\(cats_test, cats_train, dogs_test, dogs_train\) are called like parts and classes in one"),
+        (["train-cat", "val-cat", "train-dog", "other"], r"\(train-cat, val-cat\) are called"),
+        (["trainA", "trainB", "testA", "testB"], r"\(testA, testB, trainA, trainB\) are called"),
+        (["traincat", "testcat", "traindog"], r"\(testcat, traincat\) are called"),
+        (["train/freight", "train/passenger", "bus", "car/suv", "car/sedan"], "train/ and, with pictures too, bus/, car/: is train/ the part .*, or a class"),
         (["train/cat", "train/dog", "eval/cat", "eval/dog"], "holds train/ and eval/ with folders of the same names: rename eval/"),
         (["train/cat", "train/dog", "test", "training/cat"], "train/ and training/, and both look like the part to train with"),
         (["train", "test"], r"holds test/ and train/, which look like parts .* and train/ holds no folders of classes.*dataset.layout=classes"),
@@ -94,6 +105,37 @@ def test_every_folder_is_a_class_where_that_is_said(tmp_path):
     assert look(tmp_path, layout="classes")[:2] == (("test", "train"), {"train": ["test/cat/0.png", "test/dog/0.png", "train/cat/0.png", "train/dog/0.png"]})
     files(tmp_path / "one", "train/0.png", "car/0.png")
     assert look(tmp_path / "one")[0] == ("car", "train")
+
+
+def test_what_is_asked_can_be_answered(tmp_path):
+    part(tmp_path / "folds", "train", ("fold1/cat", "fold2/cat", "fold2/dog"))
+    part(tmp_path / "folds", "test", ("fold1", "fold2"))
+    assert look(tmp_path / "folds", layout="parts")[:2] == (
+        ("fold1", "fold2"), {"train": ["fold1/cat/0.png", "fold2/cat/0.png", "fold2/dog/0.png"], "test": ["fold1/0.png", "fold2/0.png"]})  # fmt: skip
+    part(tmp_path / "lone", "train")
+    files(tmp_path / "lone", "car/0.png")
+    assert look(tmp_path / "lone", layout="parts")[0] == ("cat", "dog") and look(tmp_path / "lone", layout="classes")[0] == ("car", "train")
+    assert look(tmp_path / "lone", tmp_path / "lone" / "car")[0] == ("cat", "dog")
+    part(tmp_path, "ab", ("trainA", "testA"))
+    assert look(tmp_path / "ab", layout="classes")[0] == ("testA", "trainA")
+    with pytest.raises(Fault, match="holds nothing that is called train/: each part needs"):
+        lay_out(tmp_path / "lone" / "train", None, "parts")
+
+
+@pytest.mark.parametrize("folders", [("circle/2021", "square/2021"), ("train/circle/images", "train/square/images"), ("bullet_train", "old_train", "test_tube"),
+                                     ("circle/a", "square/b"), ("circle", "test/a", "test/b")])  # fmt: skip
+def test_what_is_clear_is_not_asked_about(tmp_path, folders):
+    files(tmp_path, *(f"{folder}/0.png" for folder in folders))
+    assert len(look(tmp_path)[0]) == len({folder.removeprefix("train/").split("/")[0] for folder in folders})
+
+
+def test_one_folder_between_part_and_classes_is_understood(tmp_path):
+    part(tmp_path, "train/images")
+    part(tmp_path, "test/images")
+    part(tmp_path, "val")
+    classes, parts, notes = look(tmp_path)
+    assert (classes, parts) == (("cat", "dog"), dict.fromkeys(("train", "validation", "test"), ["cat/0.png", "dog/0.png"]))
+    assert [note.replace(str(tmp_path), "") for note in notes] == ["the classes are the folders in '/train/images', the only one of its part"]
 
 
 def test_what_is_beside_the_parts_is_told(tmp_path):

@@ -18,7 +18,7 @@ from kdx.data.raw import Description, Raw, check_path, per_class
 from kdx.data.walk import inside, readable
 from kdx.faults import Fault
 
-LAYOUTS = ("auto", "classes")
+LAYOUTS = ("auto", "parts", "classes")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Folder:
     """Pictures of any size and format that Pillow reads, as `image_size` squares of bytes.
 
     root: holds one folder for each class (pictures may lie deeper inside it), or parts that do: `train/` with any of `val/` and `test/`,
-    called so or alike (`kdx.data.layout`). layout: "auto", or "classes": every folder in root is a class, whatever it is called.
+    called so or alike (`kdx.data.layout`). layout: "auto", "parts" or "classes": see `lay_out` there.
     unlabelled_root: None, or a folder of pictures without classes, nested as you like; it may lie inside root. Hidden files are ignored.
     The pictures have one channel if every one of them is grey, else three. image_size, fit, background: see kdx.data.square. range, max_pixels,
     on_error: see kdx.data.decode; what is skipped is listed in `Raw.skipped`.

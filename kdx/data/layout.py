@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdx.data.roles import crossed, role_of, words_of
 from kdx.data.walk import PICTURES, Walk, as_text, ending, inside, name_of, readable
 from kdx.faults import Fault, nearest
 
-ROLES = {
-    "train": ("train", "training", "trn"),
-    "validation": ("val", "valid", "validation", "validate", "dev", "devel", "development"),
-    "test": ("test", "testing", "tst"),
-}
 MEANING = {"train": "to train with", "validation": "to validate with", "test": "to test with"}
 UNCLEAR = ("eval", "evaluation", "holdout", "heldout")
-FILLERS = {"set", "data", "dataset", "images", "image", "img", "imgs", "pictures", "pics", "photos", "split", "folder", "files", "part", "samples", "examples",
-           "seg"}  # fmt: skip
-"""Words that say nothing of a part: seg_train, training_set, train images."""
-
-
 @dataclass(frozen=True)
 class Listing:
     """The pictures of one part: paths; the class of each (-1: none); its name, class and place in it, by which a key knows it: `cat/a.png`."""
@@ -47,7 +37,9 @@ class Layout:
 
 
 def lay_out(root: Path, unlabelled: Path | None, layout: str) -> Layout:
-    """root, unlabelled: folders that exist. layout: "auto", or "classes": every folder in root is a class. Raises Fault where it cannot be told."""
+    """root, unlabelled: folders that exist. layout: "auto"; "parts": root holds train/ and maybe val/ and test/, and every folder in them is a class;
+    or "classes": every folder in root is a class. Raises Fault where it cannot be told.
+    """
     if unlabelled and root.resolve().is_relative_to(unlabelled.resolve()):
         raise Fault(f"dataset.unlabelled_root='{readable(unlabelled)}' holds dataset.root='{readable(root)}', so the pictures to train and test with "
                     "would be in the pool: give the pool a folder of its own")  # fmt: skip
@@ -59,7 +51,7 @@ def lay_out(root: Path, unlabelled: Path | None, layout: str) -> Layout:
 
 
 def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> Layout:
-    folders = {"train": root} if layout == "classes" else _parts(root, walk)
+    folders = {"train": root} if layout == "classes" else _parts(root, walk, certain=layout == "parts")
     classes = _classes(folders["train"], walk)
     if len(classes) < 2:
         raise Fault(_too_few(folders["train"], classes, walk))
@@ -80,32 +72,16 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
     return Layout(tuple(classes), parts, tuple(walk.told()))
 
 
-def role_of(names: Iterable[str]) -> dict[str, str]:
-    """name -> role, of those folders among `names` that are called like a part: Training, seg_test, brain-val beside brain-train."""
-    words = {name: _words(name) for name in names}
-    roles = {name: {role for role, known in ROLES.items() if set(known) & set(said)} for name, said in words.items()}
-    called = [name for name, found in roles.items() if len(found) == 1]
-    shared = set.intersection(*(set(words[name]) for name in called)) if len(called) > 1 else set()
-    return {name: role for name in called for role in roles[name] if set(words[name]) - shared - FILLERS <= set(ROLES[role])}
+def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
+    """role -> its folder of classes. Without such folders the root is what is trained with. Raises Fault where a folder looks like a part and is none.
 
-
-def _words(name: str) -> list[str]:
-    """The words of a name, in small letters: TrainSet, train_set and trainset are train and set."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    found = []
-    for word in re.findall(r"[^\W\d_]+", apart.lower()):
-        known = re.fullmatch(rf"({'|'.join(word for role in ROLES.values() for word in role)})({'|'.join(FILLERS)})", word)
-        found += known.groups() if known else [word]
-    return found
-
-
-def _parts(root: Path, walk: Walk) -> dict[str, Path]:
-    """role -> its folder of classes. Without such folders the root is what is trained with. Raises Fault where a folder looks like a part and is none."""
+    certain: somebody has said that these are parts, so nothing is asked that asks just that.
+    """
     folders = {path.name: path for path in walk.folders(root)}
     roles = role_of(folders)
     deep = {name: bool(walk.folders(path)) for name, path in folders.items()}
-    if not any(deep[name] for name in roles) and len(roles) < 2:
-        _ask(root, list(folders.values()), walk)
+    if not certain and not any(deep[name] for name in roles) and len(roles) < 2:
+        _ask(root, "classes", walk)
         return {"train": root}
     found: dict[str, Path] = {}
     for name, role in roles.items():
@@ -115,11 +91,12 @@ def _parts(root: Path, walk: Walk) -> dict[str, Path]:
         found[role] = folders[name]
     if "train" not in found or not deep[found["train"].name]:
         looks = " and ".join(f"{name}/" for name in roles)
-        if len(roles) == 1:  # a class that is called test
-            _ask(root, list(folders.values()), walk)
+        if len(roles) == 1 and not certain:  # a class that is called test
+            _ask(root, "classes", walk)
             return {"train": root}
         why = "there is no train/" if "train" not in found else f"{found['train'].name}/ holds no folders of classes"
-        raise Fault(f"'{readable(root)}' holds {looks}, which look like parts of a data set, and {why}: each part needs one folder of pictures for each class; "
+        holds = f"{looks}, which look like parts of a data set, and {why}" if looks else "nothing that is called train/"
+        raise Fault(f"'{readable(root)}' holds {holds}: each part needs one folder of pictures for each class; "
                     "or set dataset.layout=classes if these are the classes")  # fmt: skip
     for role, path in [*found.items()]:
         if not deep[path.name] and not walk.any(path):
@@ -127,38 +104,71 @@ def _parts(root: Path, walk: Walk) -> dict[str, Path]:
             del found[role]
         elif not deep[path.name]:
             raise Fault(f"'{readable(path)}' looks like the part {MEANING[role]}, and its pictures lie in no folder of a class: {_instead(path)}")
-    _others(root, {name: path for name, path in folders.items() if name not in roles}, found, walk)
-    return {role: _deeper(path, walk) for role, path in found.items()}
+    _others(root, {name: path for name, path in folders.items() if name not in roles}, found, walk, certain)
+    parts = _unwrapped({role: _deeper(path, walk) for role, path in found.items()}, walk)
+    if not certain:
+        _ask(parts["train"], "parts", walk)
+    return parts
 
 
 def _instead(folder: Path) -> str:
     return f"sort them, or take them as the pool with dataset.unlabelled_root='{readable(folder)}', or move the folder away"
 
 
-def _others(root: Path, others: Mapping[str, Path], found: Mapping[str, Path], walk: Walk) -> None:
+def _others(root: Path, others: Mapping[str, Path], found: Mapping[str, Path], walk: Walk, certain: bool) -> None:
     """Folders beside the parts: one that may well be a part is asked about, and any with pictures is told of."""
     _loose(root, walk)
-    known = {name_of(path) for path in walk.folders(_deeper(found["train"], walk))}
+    train = found["train"]
+    known = {name_of(path) for path in walk.folders(_deeper(train, walk))}
+    pictures = []
     for name, path in others.items():
         like = len(known & {name_of(inner) for inner in walk.folders(path)}) >= 2
-        if like and (len(found) == 1 or set(_words(name)) & set(UNCLEAR)):
-            raise Fault(f"'{readable(root)}' holds {found['train'].name}/ and {name}/ with folders of the same names: rename {name}/ to test/ or val/, "
+        if like and not certain and (len(found) == 1 or set(words_of(name)) & set(UNCLEAR)):
+            raise Fault(f"'{readable(root)}' holds {train.name}/ and {name}/ with folders of the same names: rename {name}/ to test/ or val/, "
                         "as it is meant, or move it away")  # fmt: skip
         if walk.any(path):
+            pictures.append(as_text(name))
             walk.note(f"'{readable(path)}' is no part to train or test with, and is not read; dataset.unlabelled_root='{readable(path)}' makes it the pool")
+    if pictures and len(found) == 1 and not certain:
+        beside = ", ".join(f"{name}/" for name in pictures[:5])
+        raise Fault(f"'{readable(root)}' holds {name_of(train)}/ and, with pictures too, {beside}: is {name_of(train)}/ the part to train with, or a class as "
+                    "they are? dataset.layout=parts trains with it alone, dataset.layout=classes takes every folder as a class")  # fmt: skip
 
 
-def _ask(root: Path, folders: Sequence[Path], walk: Walk) -> None:
-    """Fault where all folders hold sub-folders of the same names: are the classes outside, or inside?"""
-    if len(folders) < 2:
-        return
-    inner = set.intersection(*({name_of(path) for path in walk.folders(folder)} for folder in folders))
-    if len(inner) >= 2 or role_of(inner):
-        these, those = (", ".join(sorted(names)[:5]) for names in (map(name_of, folders), inner))
-        name = name_of(folders[0])
-        turned = f"for parts turn them round, {sorted(role_of(inner))[0]}/{name}/" if role_of(inner) else "call parts train/, val/ and test/"
-        raise Fault(f"the folders in '{readable(root)}' ({these}) all hold folders of the same names ({those}), so it cannot be told which are the "
-                    f"classes: {turned}; dataset.layout=classes takes all pictures below {name}/ as that class")  # fmt: skip
+def _ask(folder: Path, layout: str, walk: Walk) -> None:
+    """Fault where what would be the classes may well be something else: several hold sub-folders of the same names, or are called like parts.
+
+    Sub-folders that all have one name, circle/2021 and square/2021, are no classes, as there would be one of them only.
+    layout: the value of dataset.layout that says that they are the classes.
+    """
+    folders = walk.folders(folder)
+    inner = {name_of(path): {name_of(within) for within in walk.folders(path)} for path in folders}
+    every = [name for names in inner.values() for name in names]
+    shared = {name for name in every if every.count(name) > 1}
+    meant = f"dataset.layout={layout} takes"
+    if shared and (role_of(shared) or len(set().union(*(names for names in inner.values() if names & shared))) > 1):
+        these = [name for name, names in inner.items() if names & shared]
+        turned = f"for parts turn them round, {sorted(role_of(shared))[0]}/{these[0]}/" if role_of(shared) else "call parts train/, val/ and test/"
+        raise Fault(f"the folders in '{readable(folder)}' ({_some(these)}) hold folders of the same names ({_some(shared)}), so it cannot be told which "
+                    f"are the classes: {turned}, or move what is no class away; {meant} all pictures below {these[0]}/ as that class")  # fmt: skip
+    if called := crossed(inner):
+        raise Fault(f"the folders in '{readable(folder)}' ({_some(called)}) are called like parts and classes in one: make folders train/, val/ or test/, "
+                    f"and in them one for each class; {meant} each of them as a class")  # fmt: skip
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
+
+
+def _unwrapped(parts: dict[str, Path], walk: Walk) -> dict[str, Path]:
+    """The parts, where train/ holds one folder and that one the classes (train/images/cat), with these; so too the others that hold it alone."""
+    within = walk.folders(parts["train"])
+    if len(within) != 1 or len(walk.folders(within[0])) < 2:
+        return parts
+    found = {role: [path for path in walk.folders(part) if name_of(path) == name_of(within[0])] for role, part in parts.items()}
+    walk.note(f"the classes are the folders in '{readable(within[0])}', the only one of its part")
+    return {role: found[role][0] if len(walk.folders(part)) == len(found[role]) == 1 else part for role, part in parts.items()}
 
 
 def _deeper(folder: Path, walk: Walk) -> Path:
