@@ -16,7 +16,7 @@ from kdx import chance
 from kdx.artifact import MANIFEST, Artifact, expect
 from kdx.component import Component
 from kdx.data.copies import identify
-from kdx.data.raw import Description
+from kdx.data.raw import Description, are
 from kdx.data.splits import check_sizes
 from kdx.evaluate import metrics, predict, recalls
 from kdx.faults import Fault, Faults
@@ -145,7 +145,7 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
     these = ids.pop("these")
     seen = int(np.isin(these, np.concatenate([these[:0], *ids.values()])).sum())
     if seen:
-        notes.append(f"{seen:,} of {len(these):,} {split} pictures are among those that were trained on, so that the figures are none of new pictures")
+        notes.append(f"{are(seen, f'of {len(these):,} {split} pictures')} among those that were trained on, so that the figures are none of new pictures")
     return notes
 
 

@@ -1,6 +1,7 @@
 """Equal pictures in several splits, in several classes and several times in one, and pictures in which there is nothing to see."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from kdx.data import copies, findings
 from kdx.data.raw import Raw
 from kdx.faults import Fault
 from kdx.runtime import Runtime
-from kdx.stages.prepare import FLOOR, channel_statistics
+from kdx.stages.prepare import FLOOR, channel_statistics, check_parts, gaps
 from kdx.stages.prepare import run as prepare
 from kdx.store import Listener, Work
 
@@ -83,7 +84,7 @@ def test_copies_on_both_sides_of_a_split_that_kdx_makes(tmp_path):
     found = about["duplicates"]
     assert found["test_in_training"] == 3 and found["validation_in_training"] > 0 and found["test_in_validation"] == 3
     assert sum(found["copies"].values()) == 15 - 3  # once in each of three splits
-    assert any(note.startswith("warning: ") and "labelled pictures are copies of others there, one of them" in note for note in notes)
+    assert any(note.startswith("warning: ") and "labelled pictures are copies of others there; one picture is there " in note for note in notes)
     about, notes = prepared(tmp_path / "dropped", root, validation=0.2, duplicates="drop")
     assert about["duplicates"]["dropped"] == {"train": 14} and sum(about["counts"].values()) == 16
     assert not any(about["duplicates"]["copies"].values()) and about["duplicates"]["test_in_training"] == 0
@@ -111,6 +112,81 @@ def test_copies_are_dropped_on_the_side_of_training(tmp_path):
         prepared(tmp_path / "refused", root, unlabelled_root=tmp_path / "pool", duplicates="error")
 
 
+def copied(root, *parts):
+    """Each of the parts becomes a copy of the first."""
+    for file in [*(root / parts[0]).rglob("*.png")]:
+        for part in parts[1:]:
+            place = root / part / file.relative_to(root / parts[0])
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place)
+    return root
+
+
+def test_a_part_that_drop_would_empty_is_told_before_any_work(tmp_path):
+    copied(lay(tmp_path / "a", parts=("train",)), "train", "test")
+    says = (r"^nothing is left to train with: of 8 pictures in the train part every one is in the test part too \(train/cat/0.png, .* and 5 more\), and "
+            r"dataset.duplicates=drop leaves them out. Give that part other pictures, or set dataset.duplicates=warn, which keeps them$")  # fmt: skip
+    with pytest.raises(Fault, match=says):
+        prepared(tmp_path / "one", tmp_path / "a", duplicates="drop")
+    root = lay(tmp_path / "b", parts=("train", "test"))
+    put(root / "test" / "dog" / "0.png", draw(100))  # test/cat/0.png: in two classes
+    copied(root, "test", "val", "pool")
+    (root / "val" / "dog" / "3.png").unlink()
+    with pytest.raises(Fault) as told:
+        prepared(tmp_path / "two", root, unlabelled_root=root / "pool", duplicates="drop")
+    first, second = str(told.value).splitlines()
+    assert first.startswith("nothing is left to validate with: of 7 pictures in the validation part every one is in the test part too and 2 are in two "
+                            "classes or more (")  # fmt: skip
+    assert "or take it away, or set dataset.duplicates=warn" in first
+    assert second.startswith("nothing is left in the pool: of 8 pictures in the unlabelled part ")
+    root = lay(tmp_path / "c")
+    for name in ("cat", "dog"):
+        for i in range(4):
+            put(root / "test" / name / f"{i}.png", draw(50 + i))
+    with pytest.raises(Fault, match="nothing is left to test with: of 8 pictures in the test part every one is in two classes or more"):
+        prepared(tmp_path / "three", root, duplicates="drop")
+
+
+def test_all_pictures_equal_leave_nothing(tmp_path):
+    root = lay(tmp_path / "data", parts=("",))
+    for file in root.rglob("*.png"):
+        put(file, draw(0))
+    with pytest.raises(Fault, match="nothing is left to train with: of 8 pictures in the train part every one is in two classes or more"):
+        prepared(tmp_path / "made", root, duplicates="drop")
+
+
+def test_a_class_that_drop_takes_from_training_is_told(tmp_path):
+    root = lay(tmp_path / "data")
+    for i in range(4):
+        put(root / "train" / "eel" / f"{i}.png", draw(100 + i))
+    _, notes = prepared(tmp_path / "made", root, duplicates="drop")
+    assert any(note.startswith("warning: no labelled example shows 1 of the 3 classes (eel), as dataset.duplicates=drop left out every train picture of eel: "
+                               "the teacher has never seen it") for note in notes)  # fmt: skip
+    for i in range(4):
+        put(root / "train" / "cat" / f"{i}.png", draw(110 + i))
+    with pytest.raises(Fault, match="leaves no train picture of cat, eel, and with that fewer than two classes to train with"):
+        prepared(tmp_path / "refused", root, duplicates="drop")
+
+
+def test_sizes_that_no_longer_fit_blame_the_copies(tmp_path):
+    root = lay(tmp_path / "data")
+    put(root / "train" / "cat" / "0.png", draw(100))
+    with pytest.raises(Fault, match="^once dataset.duplicates=drop has left out 1 of the pictures: dataset.labelled=8 asks for 8 rows; of 7 7 are available"):
+        prepared(tmp_path / "made", root, labelled=8, duplicates="drop")
+
+
+def test_an_empty_part_is_told():
+    images = np.zeros((2, 1, 4, 4), np.uint8)
+    with pytest.raises(Fault, match="^the unlabelled part of the data set holds no picture in the pool: add some, or take the part away$"):
+        check_parts(Raw(images, np.array([0, 1]), ("a", "b"), pool_images=images[:0]))
+
+
+def test_classes_that_splits_lack_are_told_once():
+    labels = {"validation": np.array([0, 0, 2]), "test": np.array([0, 2]), "more": np.array([0, 1])}
+    assert gaps(labels, "abc") == ["no validation or test picture shows 1 of the 3 classes (b): their figures say nothing of it",
+                                   "no more picture shows 1 of the 3 classes (c): its figures say nothing of it"]  # fmt: skip
+
+
 def test_error_is_none_where_all_pictures_differ(tmp_path):
     about, _ = prepared(tmp_path / "made", lay(tmp_path / "data"), duplicates="error")
     assert about["counts"] == {"labelled": 8, "validation": 0, "test": 8, "unlabelled": 0}
@@ -124,7 +200,7 @@ def test_few_copies_are_told_quietly():
     labels["labelled"] = np.zeros(302, np.int64)
     notes, found = copies.find(parts, labels, ("a",), lambda part, row: f"{part} {row}")
     assert [level for _, level in notes] == ["warning", "info"] and found["copies"]["labelled"] == 2  # 1 of 1 test pictures; 2 of 302
-    assert notes[1][0] == "2 of 302 labelled pictures are copies of others there, one of them 2 times (labelled 5)"
+    assert notes[1][0] == "2 of 302 labelled pictures are copies of others there; one picture is there 2 times (labelled 5)"
 
 
 def test_nothing_dropped_leaves_the_arrays_as_they_are():
@@ -151,8 +227,8 @@ def test_constant_and_almost_constant_pictures_are_told(tmp_path):
     put(root / "test" / "dog" / "1.png", np.full((8, 8), 3, np.uint8) + np.eye(8, dtype=np.uint8) * 8)
     about, notes = prepared(tmp_path / "made", root)
     assert about["flat"] == {"constant": 1, "almost": 1}
-    assert "warning: 1 of 16 pictures are constant, one colour all over (train/cat/0.png): there is nothing but that colour to learn from in them" in notes
-    assert any(note.startswith("warning: 1 of 16 pictures are almost constant") and "(train/dog/1.png)" in note for note in notes)
+    assert "warning: 1 of 16 pictures is constant, one colour all over (train/cat/0.png): there is nothing but that colour to learn from in it" in notes
+    assert any(note.startswith("warning: 1 of 16 pictures is almost constant") and "(train/dog/1.png)" in note for note in notes)
 
 
 def test_a_red_square_is_constant():
@@ -167,5 +243,6 @@ def test_a_deviation_that_was_raised_is_told():
     assert [text for text, _ in findings.floored([FLOOR] * 3, FLOOR)] == [
         "the pictures, all taken together, are almost constant: a standard deviation below 0.001 of the way from black to white was taken as 0.001"
     ]
+    assert next(findings.floored([FLOOR, 0.3, FLOOR], FLOOR))[0].startswith("channels 0 and 2 of the pictures, all taken together, are almost constant")
     assert next(findings.floored([0.2, 0.3, FLOOR], FLOOR))[0].startswith("channel 2 of the pictures, all taken together, is almost constant")
     assert not list(findings.floored([0.2], FLOOR))

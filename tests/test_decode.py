@@ -159,7 +159,7 @@ def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
             np.save(made[name].file(f"{split}.images.npy"), raw.images[:1])
     wanted = "black to white was 0 to 4095 in the 16-bit pictures learned from, and is 0 to 255 in these: dataset.range=[0,4095] reads them alike"
     assert strange(made["learned"], made["other"], "test") == [wanted]
-    again = "1 of 1 test pictures are among those that were trained on, so that the figures are none of new pictures"
+    again = "1 of 1 test pictures is among those that were trained on, so that the figures are none of new pictures"
     assert strange(made["learned"], made["learned"], "test") == [again]
 
 
@@ -236,7 +236,7 @@ def test_fit(tmp_path):
 def test_where_cropping_loses_more_than_half_is_told(tmp_path):
     lay(tmp_path, x_png=np.zeros((4, 8), np.uint8), y_png=np.zeros((9, 4), np.uint8))  # exactly half, and more
     assert told(folder(tmp_path).load()) == (
-        "warning: cropping throws away more than half of each of 2 of 4 pictures, which are more than twice as long as wide (a/y.png, b/y.png): "
+        "warning: cropping throws away more than half of each of 2 of 4 pictures, more than twice as long as wide (a/y.png, b/y.png): "
         "dataset.fit=pad or dataset.fit=squeeze keeps all of them"
     )
     assert told(folder(tmp_path, fit="pad").load()) == ""

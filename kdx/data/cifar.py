@@ -133,7 +133,7 @@ def _unpickle(path: Path) -> dict[str, object]:
     except Exception as error:  # bytes that are not a pickle fail in any way at all
         raise damaged(path, f"it is not a pickle of plain data ({error})") from None
     if not isinstance(content, dict):
-        raise damaged(path, f"it holds a {type(content).__name__}, not a dictionary")
+        raise damaged(path, f"it holds something of the type {type(content).__name__}, not a dictionary")
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from kdx.data.raw import NAMED, RARE, Note, Raw, counted, few
+from kdx.data.raw import MEANING, NAMED, RARE, Note, Raw, are, counted, few
+from kdx.faults import Faults
 
 PRECEDENCE = ("test", "validation", "train", "unlabelled")
 """A picture in several parts stays in the first of them."""
@@ -33,11 +34,12 @@ def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
     """(the data set with every picture once, names of the rows left out of each part).
 
     What is tested with keeps its pictures, and training loses the copies: one of the test part leaves train and pool, one of train leaves the
-    pool. A picture under two classes of a part is left out altogether, as nothing tells which class is right.
+    pool. A picture under two classes of a part is left out altogether, as nothing tells which class is right. Raises Faults where that leaves
+    a part without a picture.
     """
     numbers = identify({part: images for part in PRECEDENCE if (images := raw.part(part)[0]) is not None})
     taken = np.empty(0, np.int64)
-    kept, left_out = {}, {}
+    kept, left_out, faults = {}, {}, []
     for part, ids in numbers.items():
         labels = raw.part(part)[1]
         first = np.zeros(len(ids), bool)
@@ -45,8 +47,20 @@ def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
         torn = taken[:0] if labels is None else several_classes(ids, labels)
         keep = first & ~np.isin(ids, taken) & ~np.isin(ids, torn)
         kept[part], left_out[part] = np.flatnonzero(keep), [raw.name(part, int(row)) for row in np.flatnonzero(~keep)]
+        if len(ids) and not keep.any():
+            why = {f"in the {there} part too": np.isin(ids, others) for there, others in numbers.items() if there in kept and there != part}
+            faults.append(_emptied(part, why | {"in two classes or more": np.isin(ids, torn)}, left_out[part]))
         taken = np.union1d(taken, ids)
+    if faults:
+        raise Faults(faults)
     return raw.only({part: rows for part, rows in kept.items() if left_out[part]}), left_out
+
+
+def _emptied(part: str, why: Mapping[str, np.ndarray], names: Sequence[str]) -> str:
+    """why: words -> (N,) bool, the rows that they are true of. names: of all rows of the part."""
+    reasons = " and ".join(f"{'every one is' if rows.all() else are(int(rows.sum()))} {words}" for words, rows in why.items() if rows.any())
+    return (f"nothing is left {MEANING[part]}: of {counted(len(names), 'picture')} in the {part} part {reasons} ({few(names)}), and dataset.duplicates=drop "
+            f"leaves them out. Give that part other pictures{'' if part == 'train' else ' or take it away'}, or set dataset.duplicates=warn, which keeps them")
 
 
 def several_classes(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -72,7 +86,7 @@ def find(
         if len(rows):
             pairs = [f"{name(here, i)} = {name(*_first(ids, there, ids[here][i]))}" for i in rows[:NAMED].tolist()]
             quiet = here == "unlabelled" or len(rows) < RARE * len(ids[here])
-            notes.append((f"{len(rows):,} of {len(ids[here]):,} {here} pictures are {what} ({few(pairs, len(rows))})", "info" if quiet else "warning"))
+            notes.append((f"{are(len(rows), f'of {len(ids[here]):,} {here} pictures')} {what} ({few(pairs, len(rows))})", "info" if quiet else "warning"))
         return len(rows)
 
     found: dict[str, Any] = {
@@ -117,6 +131,6 @@ def _again(part: str, ids: np.ndarray, name: Callable[[str, int], str], notes: l
         most = times.max()
         row = int(firsts[times == most].min())
         level = "warning" if copies >= RARE * len(ids) else "info"
-        notes.append((f"{copies:,} of {len(ids):,} {part} pictures are copies of others there, one of them {most} times "
-                      f"({name(part, row)})", level))  # fmt: skip
+        notes.append((f"{are(copies, f'of {len(ids):,} {part} pictures')} {'a copy' if copies == 1 else 'copies'} of others there; "
+                      f"one picture is there {most} times ({name(part, row)})", level))  # fmt: skip
     return copies

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdx.data.decode import Decoded, Decoder, Reading
 from kdx.data.deep import Span
-from kdx.data.raw import RARE, Note, counted, few
+from kdx.data.raw import RARE, Note, are, counted, few
 
 FLAT = 8
 """A picture whose brightest and darkest value are fewer levels apart, of 256, is called almost constant."""
@@ -32,8 +32,8 @@ def of_files(decoder: Decoder, reading: Reading, decoded: Sequence[Decoded], nam
     long = [name(header.path) for header in reading.headers if min(header.size) * 2 < max(header.size)]
     if long and decoder.square.fit == "crop":
         level = "warning" if len(long) >= RARE * len(reading.headers) else "info"
-        yield (f"cropping throws away more than half of each of {len(long):,} of {len(reading.headers):,} pictures, which are more than twice as long as "
-               f"wide ({few(long)}): dataset.fit=pad or dataset.fit=squeeze keeps all of them", level)  # fmt: skip
+        yield (f"cropping throws away more than half of each of {len(long):,} of {len(reading.headers):,} pictures, more than twice as long as wide "
+               f"({few(long)}): dataset.fit=pad or dataset.fit=squeeze keeps all of them", level)  # fmt: skip
 
 
 def _depths(reading: Reading, given: bool) -> Iterator[Note]:
@@ -74,9 +74,10 @@ def flat(parts: Mapping[str, np.ndarray], name: Callable[[str, int], str]) -> tu
             constant += [(part, start + int(i)) for i in np.flatnonzero(apart == 0)]
             almost += [(part, start + int(i)) for i in np.flatnonzero((apart > 0) & (apart < FLAT))]
     whole = sum(len(images) for images in parts.values())
-    notes = [(f"{len(rows):,} of {whole:,} pictures {what} ({few([name(*row) for row in rows])}): there is {nothing} to learn from in them", "warning")
-             for rows, what, nothing in ((constant, "are constant, one colour all over", "nothing but that colour"),
-                                         (almost, f"are almost constant, darkest and brightest less than {FLAT} of 256 levels apart", "hardly anything"))
+    notes = [(f"{are(len(rows), f'of {whole:,} pictures')} {what} ({few([name(*row) for row in rows])}): there is {nothing} to learn from in "
+              f"{'it' if len(rows) == 1 else 'them'}", "warning")
+             for rows, what, nothing in ((constant, "constant, one colour all over", "nothing but that colour"),
+                                         (almost, f"almost constant, darkest and brightest less than {FLAT} of 256 levels apart", "hardly anything"))
              if rows]  # fmt: skip
     return notes, {"constant": len(constant), "almost": len(almost)}
 
@@ -85,5 +86,7 @@ def floored(std: Sequence[float], floor: float) -> Iterator[Note]:
     """Where the pictures of a data set differ so little that their deviation was raised to `floor`. std: of each channel, in units of [0, 1]."""
     low = [str(channel) for channel, value in enumerate(std) if value <= floor]
     if low:
-        which = "the pictures, all taken together, are" if len(low) == len(std) else f"channel {' and '.join(low)} of the pictures, all taken together, is"
+        some = f"channel {low[0]} of the pictures, all taken together, is" if len(low) == 1 else (
+            f"channels {' and '.join(low)} of the pictures, all taken together, are")  # fmt: skip
+        which = "the pictures, all taken together, are" if len(low) == len(std) else some
         yield f"{which} almost constant: a standard deviation below {floor:g} of the way from black to white was taken as {floor:g}", "warning"

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdx.data.raw import MEANING
 from kdx.data.roles import crossed, role_of, words_of
 from kdx.data.walk import PICTURES, Walk, as_text, ending, inside, name_of, readable
 from kdx.faults import Fault, nearest
 
-MEANING = {"train": "to train with", "validation": "to validate with", "test": "to test with"}
 UNCLEAR = ("eval", "evaluation", "holdout", "heldout")
+
+
 @dataclass(frozen=True)
 class Listing:
     """The pictures of one part: paths; the class of each (-1: none); its name, class and place in it, by which a key knows it: `cat/a.png`."""

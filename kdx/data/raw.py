@@ -19,6 +19,7 @@ from kdx.faults import Fault
 PARTS = {"train": ("images", "labels"), "validation": ("validation_images", "validation_labels"), "test": ("test_images", "test_labels"),
          "unlabelled": ("pool_images", None)}  # fmt: skip
 """What a data set may ship -> its pictures and its labels in `Raw`."""
+MEANING = {"train": "to train with", "validation": "to validate with", "test": "to test with", "unlabelled": "in the pool"}
 Note = tuple[str, str]
 """(what the user should know, "info" or "warning")"""
 RARE = 0.01
@@ -153,6 +154,11 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
 def counted(number: int, noun: str) -> str:
     """ "1 picture", "1,234 pictures" """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def are(number: int, what: str = "") -> str:
+    """ "1 of 30 pictures is", "2 of 30 pictures are" """
+    return f"{number:,}{what and f' {what}'} {'is' if number == 1 else 'are'}"
 
 
 NAMED = 3

@@ -51,7 +51,7 @@ class Adapted(nn.Module):
         super().__init__()
         if channels not in (shape[0], 3) or (channels != shape[0] and shape[0] != 1):
             raise Fault(
-                f"the model takes pictures of {channels} channels and these have {shape[0]}: only grey can be repeated; set weights=null"
+                f"the model takes pictures of {channels} channel{'s' * (channels != 1)} and these have {shape[0]}: only grey can be repeated; set weights=null"
             )
         if len(mean) != channels or len(std) != channels:
             raise Fault(f"mean and std want one number a channel ({channels}); given {len(mean)} and {len(std)}")

@@ -254,4 +254,4 @@ def _under(found: Any, key: str, path: Path, name: str) -> Any:
 def _kind(found: Any) -> str:
     if isinstance(found, Mapping):
         return f"a mapping of {', '.join(shows(repr(name)) for name in list(found)[:4])[:120]}" if found else "an empty mapping"
-    return "one tensor" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    return "one tensor" if isinstance(found, Tensor) else f"something of the type {type(found).__name__}"

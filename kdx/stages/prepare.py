@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from kdx.component import Component
 from kdx.data import copies, findings
-from kdx.data.raw import Raw, few, per_class
+from kdx.data.raw import MEANING, PARTS, Raw, few, per_class
 from kdx.data.splits import Rows, split
-from kdx.faults import Fault
+from kdx.faults import Fault, Faults, within
 from kdx.runtime import Runtime
 from kdx.store import Work
 
@@ -27,10 +28,13 @@ def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unla
     duplicates: of equal pictures "warn", "drop" the copies (kdx.data.copies), or make them an "error".
     """
     raw = dataset.build().load(workers=runtime.workers)
-    raw, left_out = copies.drop(raw) if duplicates == "drop" else (raw, {})
+    check_parts(raw)
+    raw, left_out, lost = less(raw) if duplicates == "drop" else (raw, {}, [])
     pool = raw.pool_images
-    rows = split(raw.labels, pool=0 if pool is None else len(pool), has_test=raw.test_images is not None,
-                 labelled=labelled, unlabelled=unlabelled, validation=validation if raw.validation_images is None else None, test=test, seed=seed)  # fmt: skip
+    gone = sum(map(len, left_out.values()))
+    with within(f"once dataset.duplicates=drop has left out {gone:,} of the pictures") if gone else nullcontext():
+        rows = split(raw.labels, pool=0 if pool is None else len(pool), has_test=raw.test_images is not None, labelled=labelled,
+                     unlabelled=unlabelled, validation=validation if raw.validation_images is None else None, test=test, seed=seed)  # fmt: skip
     pictures = {"labelled": raw.images[rows.labelled], "validation": raw.images[rows.validation]}
     labels = {"labelled": raw.labels[rows.labelled], "validation": raw.labels[rows.validation]}
     if raw.test_images is None:
@@ -55,20 +59,51 @@ def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unla
     about = look(work, raw, rows, pictures, labels | {"unlabelled": truth}, duplicates, left_out)
     for text, level in findings.floored(std, FLOOR):
         work.note(text, level)
-    for name in ("validation", "test"):
-        if lacking := [c for c, rows in zip(raw.classes, per_class(labels[name], len(raw.classes)), strict=True) if not rows and counts[name]]:
-            work.note(f"no {name} picture shows {len(lacking)} of the {len(raw.classes)} classes ({first(lacking)}): its figures say nothing of them")
+    for text in gaps({name: labels[name] for name in ("validation", "test") if counts[name]}, raw.classes):
+        work.note(text)
     if raw.skipped:
         work.note(f"pictures that could not be read and were skipped: {len(raw.skipped)}, the first {raw.skipped[0]}", "warning")
     unseen = [raw.classes[c] for c in np.flatnonzero(np.bincount(labels["labelled"], minlength=len(raw.classes)) == 0)]
     if unseen:
-        work.note(f"no labelled example shows {len(unseen)} of the {len(raw.classes)} classes ({first(unseen)}): the teacher has never seen them, and takes "
-                  "pool and test pictures of them for something else", "warning")  # fmt: skip
+        why = f", as dataset.duplicates=drop left out every train picture of {first(lost)}" if lost else ""
+        them = "it" if len(unseen) == 1 else "them"
+        work.note(f"no labelled example shows {len(unseen)} of the {len(raw.classes)} classes ({first(unseen)}){why}: the teacher has never seen {them}, "
+                  f"and takes pool and test pictures of {them} for something else", "warning")  # fmt: skip
     work.write_json("data.json", {
         "dataset": dataset.target.rpartition(".")[2], "shape": list(raw.images.shape[1:]), "classes": list(raw.classes),
         "mean": mean, "std": std, "counts": {name: len(images) for name, images in pictures.items()}, "skipped": list(raw.skipped),
         **({"sizes": sizes(raw.sizes)} if raw.sizes is not None and len(raw.sizes) else {}), **about,
     })  # fmt: skip
+
+
+def check_parts(raw: Raw) -> None:
+    """Raises Faults where a part that is there holds no picture."""
+    empty = [part for part in PARTS if (images := raw.part(part)[0]) is not None and not len(images)]
+    if empty:
+        raise Faults(f"the {part} part of the data set holds no picture {MEANING[part]}: add some, or take the part away" for part in empty)
+
+
+def less(raw: Raw) -> tuple[Raw, dict[str, list[str]], list[str]]:
+    """(the data set without copies, their names by part, classes that had pictures to train with and now have none). Raises Fault where fewer than
+    two classes are left."""
+    kept, left_out = copies.drop(raw)
+    before, after = (per_class(found.labels, len(raw.classes)) for found in (raw, kept))
+    lost = [name for name, had, has in zip(raw.classes, before, after, strict=True) if had and not has]
+    if lost and np.count_nonzero(after) < 2:
+        raise Fault(f"dataset.duplicates=drop leaves no train picture of {first(lost)}, and with that fewer than two classes to train with "
+                    f"({few(left_out['train'])} left out): give them other pictures, or set dataset.duplicates=warn, which keeps them")  # fmt: skip
+    return kept, left_out, lost
+
+
+def gaps(labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[str]:
+    """A sentence for each set of classes that splits lack, with the names of the splits. labels: split -> (N,)"""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for split_name, truth in labels.items():
+        lacking = tuple(name for name, rows in zip(classes, per_class(truth, len(classes)), strict=True) if not rows)
+        found.setdefault(lacking, []).append(split_name)
+    return [f"no {' or '.join(splits)} picture shows {len(lacking)} of the {len(classes)} classes ({first(lacking)}): "
+            f"{'its' if len(splits) == 1 else 'their'} figures say nothing of {'it' if len(lacking) == 1 else 'them'}"
+            for lacking, splits in found.items() if lacking]  # fmt: skip
 
 
 def summary(raw: Raw, counts: Mapping[str, int]) -> str:
