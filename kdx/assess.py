@@ -47,7 +47,7 @@ class Weights:
     def network(self) -> nn.Module:
         """On the CPU, in eval mode. Raises Fault where the file does not fit."""
         network = new_network(Component(self.about["component"]), self.about, read_weights=False)
-        self.notes[:] = load_weights(network, self.file, key=self.key)
+        self.notes[:] = [text for text, _ in load_weights(network, self.file, key=self.key)]
         return network.eval()
 
 
@@ -174,6 +174,8 @@ def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> d
     if numbers := by_name(weights, data.json("data.json")["classes"]):
         pictures = replace(pictures, labels=torch.tensor(numbers)[pictures.labels])
     logits = predict(runtime.place(weights.network()), pictures, runtime)
+    if not logits.isfinite().all():
+        raise Fault(f"the {weights.name}'s answers are not finite (NaN or infinite): the weights in '{weights.file}' are of no use")
     counts = pictures.labels.bincount(minlength=logits.shape[1]).tolist()
     found = {"model": weights.model, **metrics(logits, pictures.labels), "recall": recalls(logits.argmax(1), pictures.labels, logits.shape[1])}
     always = weights.about["classes"][chance.largest(counts)[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import gzip
 import io
 import os
@@ -391,6 +392,17 @@ def test_a_checkpoint_with_the_arguments_of_its_training_names_the_class_and_the
             read_weights(path)
         assert str(fault.value).startswith(f"the checkpoint '{path}' holds a pickled argparse.Namespace, and kdx unpickles nothing")
         assert "torch.save(model.state_dict(), 'weights.pt')" in str(fault.value) and "torch.save(c[KEY], 'weights.pt')" in str(fault.value)
+
+
+def test_a_class_that_most_files_hold_is_named_too_and_junk_is_plainly_told(tmp_path):
+    path = tmp_path / "w.pt"
+    for held, name in ((collections.defaultdict(list), "collections.defaultdict"), (collections.deque([1]), "collections.deque"), (slice(1), "slice")):
+        torch.save({"model": {"w": torch.ones(2)}, "device": torch.device("cpu"), "more": held}, path)
+        with pytest.raises(Fault, match=f"holds a pickled {name}, and kdx unpickles nothing"):
+            read_weights(path)
+    path.write_bytes(b"junk" * 100)
+    with pytest.raises(Fault, match="is damaged, or no file of weights: its bytes are none that torch.save or safetensors writes$"):
+        read_weights(path)
 
 
 def archive(*names: str) -> bytes:

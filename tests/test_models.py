@@ -19,6 +19,7 @@ from kdx import models
 from kdx.faults import Fault
 from kdx.models import layers, size
 from kdx.models import torchvision as zoo
+from kdx.models.checkpoint import AVERAGED
 from kdx.models.weights import load_weights
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -343,7 +344,7 @@ def load(tmp_path):
         told = load_weights(net, tmp_path / "w.pt", **more)
         if wanted is not None:
             assert all(torch.equal(value, wanted[name]) for name, value in bare(net).items())
-        return [text.replace(str(tmp_path / "w.pt"), "w.pt") for text in told]
+        return [text.replace(str(tmp_path / "w.pt"), "w.pt") for text, _ in told]
 
     return load
 
@@ -452,6 +453,98 @@ def test_numbers_that_are_no_weights_are_told_and_other_precisions_are_cast(load
             load(right | {name: odd})
     with pytest.raises(Fault, match="is quantised"):
         load(right | {"head.4._packed_params": 3})
+
+
+def test_any_other_mapping_that_holds_the_networks_weights_is_told(load):
+    source = make("cnn", **TINY)
+    one, other = bare(source), another(source)
+    assert all(AVERAGED.search(name) for name in ("ema_net", "model_avg", "mean_teacher", "momentum_encoder", "best_ema", "model_ema_state", "swa", "averaged"))
+    assert not any(AVERAGED.search(name) for name in ("schema", "model", "emanation", "net"))
+    for name in ("ema_weights", "polyak", "modelEMA"):
+        taken = f"the checkpoint 'w.pt' holds raw weights and averaged ones: 'model' was taken; teacher.key={name} takes the other"
+        assert load({"model": one, name: other, "rng": {"cpu": torch.ones(3)}}, wanted=one, role="teacher") == [taken]
+    (told,) = load({"model": one, "best_model": other}, wanted=one, role="teacher")
+    assert told.endswith("holds several sets of weights: 'model' was taken; teacher.key=best_model takes the other")
+    for content in (one | {"ema": other}, one | bare(source, "ema.")):
+        (told,) = load(content, wanted=one, role="teacher")
+        assert told.endswith("holds raw weights and averaged ones: what lies at the top was taken; teacher.key=ema takes the other")
+    assert load(one | {"ema": other}, wanted=other, key="ema") == []
+    assert load(one | {"rng": {"cpu": torch.ones(3)}}, wanted=one) == []
+    (told,) = load(one | another(source, "student."), wanted=one, role="teacher")
+    assert told.endswith("several sets of weights: what lies at the top was taken; teacher.key=student takes the other")
+    assert "holds other weights at the top: 'student' was taken" in load(one | another(source, "student."), wanted=other, role="student")[0]
+
+
+def test_the_key_that_is_advised_works(load):
+    source = make("cnn", **TINY)
+    one, other = bare(source), another(source)
+    for first, second in (("model", "model_ema"), ("teacher", "student"), ("a", "b")):
+        content = {"state_dict": bare(source, f"{first}.") | another(source, f"{second}.")}
+        if first == "a":
+            with pytest.raises(Fault, match=r"choose with teacher\.key=state_dict\.a$"):
+                load(content, role="teacher")
+        else:
+            assert load(content, wanted=one, role="teacher")[0].endswith(f"'state_dict.{first}' was taken; teacher.key=state_dict.{second} takes the other")
+        assert load(content, wanted=one, role="teacher", key=f"state_dict.{first}") == []
+        assert load(content, wanted=other, role="teacher", key=f"state_dict.{second}") == []
+        with pytest.raises(Fault, match=rf"has no '{second}' \(teacher\.key\); did you mean 'state_dict\.{second}'\?"):
+            load(content, role="teacher", key=second)
+
+
+def test_a_deeper_network_is_another_model_though_its_last_layer_may_differ(load):
+    with torch.device("meta"):
+        net, deep = make("resnet8x4"), bare(make("resnet8x4", classes=7, depth=14))
+    with pytest.raises(Fault, match=r"is of another model: it lacks nothing and has \['stage1\.1\."):
+        load(deep, net=net, role="teacher", new_head=True)
+    source = make("cnn", classes=7, **TINY)
+    for more in ({"stage3.0.weight": torch.ones(3, 3, 3, 3)}, {"head.7.weight": torch.ones(7, 7)}, {"neck.running_mean": torch.ones(3)}):
+        with pytest.raises(Fault, match="is of another model: it lacks nothing and has"):
+            load(bare(source) | more, new_head=True)
+    body = {name: value for name, value in bare(source).items() if "head.4." not in name}
+    for head in ({"head.4.1.weight": torch.ones(7, 4)}, {"fc.0.weight": torch.ones(9, 4), "fc.2.weight": torch.ones(7, 9), "fc.2.bias": torch.ones(7)}):
+        assert "was left out" in load(body | head, new_head=True)[0]
+
+
+def test_single_numbers_beside_the_weights_are_left_out_and_told(load):
+    source = make("cnn", **TINY)
+    for more in ({"epoch": torch.tensor(4)}, {"n_averaged": torch.tensor(5)}, {"stage1.0.total_ops": torch.zeros(1)}, {"best_acc": torch.tensor(0.9)}):
+        assert load(bare(source) | more, wanted=bare(source)) == [f"of the checkpoint 'w.pt' was left out what is no weight: {next(iter(more))}"]
+    with pytest.raises(Fault, match="is of another model: it lacks nothing and has .'stage1.0.scale'. besides"):
+        load(bare(source) | {"stage1.0.scale": torch.ones(())})
+
+
+def test_numbers_are_checked_as_they_are_cast_and_so_is_the_normalisation(load):
+    source = make("cnn", **TINY)
+    right, whole = bare(source), source.state_dict()
+    eighth = {name: value.to(torch.float8_e4m3fn) for name, value in right.items()}
+    assert load(eighth, wanted={name: value.float() for name, value in eighth.items()}) == []
+    with pytest.raises(Fault, match=r"too large for float32 in 1 of 16 tensors, the first of them stage1\.0\.weight"):
+        load(right | {"stage1.0.weight": right["stage1.0.weight"].double() * 0 + 1e300})
+    for name, value, says in (("mean", float("nan"), r"not finite .* in 1 of 2 tensors, the first of them mean"), ("std", 0.0, "must be above 0 in every"),
+                              ("std", -1.0, r"must be above 0 in every channel; it is \[-1\.0\]"), ("std", float("inf"), "not finite")):  # fmt: skip
+        with pytest.raises(Fault, match=says):
+            load(whole | {name: torch.full_like(whole[name], value)})
+
+
+def test_a_network_that_halves_less_for_small_pictures_tells_so_of_others_weights(load):
+    net = make("cnn", **TINY)
+    net.net.halves_less = True
+    (told,) = load(bare(net), net=net, role="teacher")
+    assert "kdx leaves out early strides or pooling of this network, which no shape shows" in told and "teacher.weights=DEFAULT" in told
+    assert load(net.state_dict(), net=net) == [], "kdx's own brings its normalisation"
+    with torch.device("meta"):
+        halves = [getattr(make("resnet18", (3, size, size)).net, "halves_less", False) for size in (32, 64)]
+        assert halves == [False, True], "a 3x3 stem shows"
+        assert not make("mobilenet", (3, 128, 128)).net.halves_less
+
+
+def test_what_is_told_of_names_is_no_warning(tmp_path):
+    source = make("cnn", **TINY)
+    torch.save({"n_averaged": torch.tensor(5)} | bare(source, "module."), tmp_path / "w.pt")
+    ((told, level),) = load_weights(make("cnn", **TINY), tmp_path / "w.pt")
+    assert level == "info" and told.endswith("begin with 'module.', which was dropped; what does not begin with it was left out: n_averaged")
+    torch.save({"model": bare(source), "ema": bare(source)}, tmp_path / "w.pt")
+    assert [level for _, level in load_weights(make("cnn", **TINY), tmp_path / "w.pt")] == ["warning"]
 
 
 def test_a_files_content_says_what_it_is_and_not_its_name(tmp_path):

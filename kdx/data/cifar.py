@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx import checks
+from kdx import checks, shortage
 from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class, read_file
 from kdx.faults import Fault
 
@@ -131,6 +131,8 @@ def _unpickle(path: Path) -> dict[str, object]:
     except Fault:
         raise
     except Exception as error:  # bytes that are not a pickle fail in any way at all
+        if shortage.kind(error):
+            raise
         raise damaged(path, f"it is not a pickle of plain data ({error})") from None
     if not isinstance(content, dict):
         raise damaged(path, f"it holds something of the type {type(content).__name__}, not a dictionary")

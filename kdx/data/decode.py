@@ -223,5 +223,6 @@ def _bounds(path: Path) -> tuple[float, float] | None:
     """Of the values of a picture of more than eight bits; None where it does not decode, which `decode` tells."""
     try:
         return deep.bounds(deep.read(path)[0])
-    except Exception:  # Pillow raises many kinds for a damaged file
+    except Exception as error:  # Pillow raises many kinds for a damaged file
+        _told(error)
         return None

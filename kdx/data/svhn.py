@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdx import shortage
 from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class
 
 CLASSES = tuple("0123456789")
@@ -67,6 +68,8 @@ def _matrix(path: Path, name: str) -> np.ndarray:
     try:
         content = loadmat(path, variable_names=[name])
     except Exception as error:  # scipy raises many kinds for bytes that are no .mat file
+        if shortage.kind(error):
+            raise
         raise damaged(path, f"it is not a complete .mat file ({error})") from None
     if name not in content:
         raise damaged(path, f"it has no matrix '{name}'")

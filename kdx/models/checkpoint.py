@@ -10,7 +10,9 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ RAW = ("state_dict", "model_state_dict", "model_state", "model", "module", "net"
 EMA = ("ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "model_ema_state_dict", "ema_model_state_dict", "ema", "params_ema", "shadow",
        "swa_model", "swa_state_dict", "averaged_model")  # fmt: skip
 """And their moving average."""
-AVERAGED = re.compile(r"(^|[._])(ema|swa|shadow|averaged?)([._]|$)")
+AVERAGED = re.compile(r"(^|[._])(ema|swa|shadow|averaged?|avg|polyak|mean_teacher|momentum_encoder|momentum)([._]|$)|EMA|Ema([._A-Z]|$)")
+WRAPPERS = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What compiled and sharded modules put into names, anywhere."""
 REFUSED = "kdx unpickles nothing, as a pickle can run code"
 HEADS = {
     b"version https://git-lfs": "is a Git LFS pointer and not the file itself: fetch it with `git lfs pull`",
@@ -47,11 +51,25 @@ MOST, MOST_WORDS = 64 << 20, 500_000
 ONNX = re.compile(rb"\x08[\x01-\x1f]\x12(?P<size>[\x01-\x40])(?P<name>[\w .+-]{1,64})", re.S)
 
 
-def read(path: Path, *, key: str | None = None, role: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
-    """(name -> tensor, what to tell of the choice) from .safetensors, or from a file of torch.save with nothing in it but tensors and plain values.
+@dataclass(frozen=True)
+class Content:
+    """Weights of a file: name -> tensor, the key under which they lie ("" at the top), and what to tell of the choice."""
+
+    weights: dict[str, Tensor]
+    place: str
+    notes: list[str]
+
+    def key(self, prefix: str) -> str:
+        """The words for `teacher.key=` that take the names beginning with `prefix` and a dot; "" for all at the top."""
+        return ".".join(filter(None, (self.place, prefix)))
+
+
+def read(path: Path, *, key: str | None = None, role: str | None = None, like: Collection[str] = ()) -> Content:
+    """From .safetensors, or from a file of torch.save with nothing in it but tensors and plain values.
 
     key: where inside the file the weights lie, with dots where it lies deeper. role: "teacher" or "student", preferred where the file holds both, and
-    said in the name of the setting. Raises Fault, naming the file, where it is missing, damaged, of another kind, or would have to be unpickled.
+    said in the name of the setting. like: the names of the network, by which its weights are told from other tensors.
+    Raises Fault, naming the file, where it is missing, damaged, of another kind, or would have to be unpickled.
     """
     path = Path(path)
     if not path.is_file():
@@ -60,11 +78,21 @@ def read(path: Path, *, key: str | None = None, role: str | None = None) -> tupl
     place, found = "", _open(path)
     if key is not None:
         place, found = key, _under(found, key, path, setting(role))
-    weights = _weights(found, place, path, role, notes)
+    weights, place = _weights(found, place, path, role, notes, like)
     if not weights:
         held = f"under {setting(role)}={key} lies {_kind(found)}" if key is not None else f"it holds {_kind(found)}"
         raise Fault(f"the checkpoint '{path}' holds no state dict: {held}")
-    return weights, notes
+    return Content(weights, place, notes)
+
+
+def prefixes(names: Iterable[str], like: Collection[str]) -> Counter[str]:
+    """What stands before the names of a network, and how often: `model.`, say, or nothing."""
+    found: Counter[str] = Counter()
+    for name in names:
+        for at in (0, *(match.end() for match in re.finditer(r"\.", name))):
+            if name[at:] in like:
+                found[name[:at]] += 1
+    return found
 
 
 def setting(role: str | None) -> str:
@@ -73,8 +101,11 @@ def setting(role: str | None) -> str:
 
 
 def choose(names: Sequence[str], role: str | None) -> str | None:
-    """Of names that all would do: the role's own, else the only one that is no moving average; None where that does not tell."""
+    """Of names that all would do: the role's own, else what lies at the top (""), else the only one that is no moving average; None where that does
+    not tell."""
     of_role = [name for name in names if role and role in name.split(".")]
+    if not of_role and "" in names:
+        return ""
     raw = [name for name in (of_role or names) if not AVERAGED.search(name)]
     rest = raw or of_role or list(names)
     return rest[0] if len(rest) == 1 else None
@@ -82,11 +113,14 @@ def choose(names: Sequence[str], role: str | None) -> str | None:
 
 def also(taken: str, others: Iterable[str], path: Path, role: str | None) -> str:
     """What is said where the file holds more than what is taken."""
-    others = [name for name in others if name != taken]
+    others = [name for name in others if name and name != taken]
+    if not others:
+        return f"the checkpoint '{path}' holds other weights at the top: '{taken}' was taken"
     averaged = [name for name in others if AVERAGED.search(name)]
     what = "raw weights and averaged ones" if averaged and not AVERAGED.search(taken) else "several sets of weights"
-    return (f"the checkpoint '{path}' holds {what}: '{taken}' was taken; "
-            f"{setting(role)}={(averaged or others)[0]} takes the other{'s' if len(others) > 1 else ''}")  # fmt: skip
+    shown = f"'{taken}'" if taken else "what lies at the top"
+    return (f"the checkpoint '{path}' holds {what}: {shown} was taken; "
+            f"{setting(role)}={shows((averaged or others)[0])} takes the other{'s' if len(others) > 1 else ''}")  # fmt: skip
 
 
 # What kind of file it is
@@ -108,12 +142,13 @@ def _open(path: Path) -> Any:
             with path.open("rb") as file:  # of a name torch takes its ending to mean something
                 return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise Fault(_refusal(path)) from error
+        raise Fault(_refusal(path, error)) from error
     except Exception as error:  # bytes that are no checkpoint make the readers fail in any way: IndexError, TypeError, struct.error
         if shortage.kind(error):
             raise
-        why = (str(error).splitlines() or ["it is empty or cut off"])[0]
-        raise Fault(f"the checkpoint '{path}' is damaged: {shows(why)[:160]}") from error
+        why = (str(error).splitlines() or [""])[0]
+        told = f": {shows(why)[:160]}" if " " in why else ", or no file of weights: its bytes are none that torch.save or safetensors writes"
+        raise Fault(f"the checkpoint '{path}' is damaged{told}") from error
 
 
 def _is_safetensors(path: Path, head: bytes) -> bool:
@@ -169,8 +204,9 @@ def _in_zip(path: Path) -> str | None:
     return f"is a zip archive ({shows(names[0])[:60]}{', ...' if len(names) > 1 else ''}) that torch.save did not write: unpack it first"
 
 
-def _refusal(path: Path) -> str:
-    names = _pickled(path)
+def _refusal(path: Path, error: pickle.UnpicklingError) -> str:
+    """What the file wants to be run: the class that torch refused, else one that its pickles name."""
+    names = [shows(name)[:60] for name in re.findall(r"GLOBAL (\S+) (?:was|whose)", str(error))] + _pickled(path)
     whole = next((name for name in names if name.startswith("torch.nn.modules")), None)
     if whole:
         first = next((name for name in names if not name.startswith("torch.")), whole)
@@ -206,28 +242,50 @@ def _pickled(path: Path) -> list[str]:
 # Where in it the weights lie
 
 
-def _weights(found: Any, place: str, path: Path, role: str | None, notes: list[str]) -> dict[str, Tensor]:
-    """The state dict in what was read; empty where there is none. place: the key so far."""
+def _weights(found: Any, place: str, path: Path, role: str | None, notes: list[str], like: Collection[str]) -> tuple[dict[str, Tensor], str]:
+    """(the state dict in what was read, its key); empty where there is none. place: the key so far."""
     if not isinstance(found, Mapping):
-        return {}
-    inside = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Mapping) and _holds_tensors(value)}
-    usual = [name for name in inside if name in RAW or name in EMA or name == role]
-    names = usual or [name for name in inside if not re.search(r"optim|sched|scaler|^opt", name)]
+        return {}, place
+    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    names, others = _sets(found, tensors, role, like)
     if names:
         taken = choose(names, role)
-        dotted = [f"{place}.{name}" if place else name for name in names]
+        dotted = {name: f"{place}.{name}" if place and name else name or place for name in (*names, *others)}
         if taken is None:
-            listed = ", ".join(f"'{shows(name)}'" for name in dotted[:6])
-            raise Fault(f"the checkpoint '{path}' holds several sets of weights ({listed}): choose with {setting(role)}={shows(dotted[0])}")
-        place = dotted[names.index(taken)]
-        if len(names) > 1:
-            notes.append(also(place, dotted, path, role))
-        return _weights(inside[taken], place, path, role, notes)
-    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+            listed = ", ".join(f"'{shows(name)}'" for name in list(dotted.values())[:6])
+            raise Fault(f"the checkpoint '{path}' holds several sets of weights ({listed}): choose with {setting(role)}={shows(dotted[names[0]])}")
+        if len(dotted) > 1:
+            notes.append(also(dotted[taken], list(dotted.values()), path, role))
+        if taken:
+            return _weights(found[taken], dotted[taken], path, role, notes, like)
     packed = [name for name in found if isinstance(name, str) and name.endswith("_packed_params")]
     if packed or any(value.is_quantized for value in tensors.values()):
         raise Fault(f"the checkpoint '{path}' is quantised, and the network to be trained or asked has floating-point weights: give those it was made from")
-    return tensors if any(value.dim() for value in tensors.values()) else {}
+    return (tensors if any(value.dim() for value in tensors.values()) else {}), place
+
+
+def _sets(found: Mapping, tensors: Mapping[str, Tensor], role: str | None, like: Collection[str]) -> tuple[list[str], list[str]]:
+    """(the names under which weights lie of which one is to be taken, "" for here; others that hold as many of the network's names)"""
+    inside = [name for name, value in found.items() if isinstance(name, str) and isinstance(value, Mapping) and _holds_tensors(value)
+              and (name in RAW or name in EMA or name == role or not re.search(r"optim|sched|scaler|^opt", name))]  # fmt: skip
+    shares = {name: _share(found[name], like) for name in inside} | {"": _share(tensors, like)}
+    most = max(shares.values())
+    known = 2 * most > len(like) > 0
+    if known:  # rather than usual names: what holds about as many of the network's names is a set of its weights, and nothing else is
+        inside = [name for name in inside if 2 * shares[name] > most]
+    usual = [name for name in inside if name in RAW or name in EMA or name == role]
+    if known and 2 * shares[""] > most:
+        return ["", *inside], []
+    if usual or not any(value.dim() > 1 for value in tensors.values()):
+        return usual or inside, [name for name in inside if known and usual and name not in usual]
+    return inside if known else [], []
+
+
+def _share(found: Any, like: Collection[str], depth: int = 4) -> int:
+    """How many of a network's names are in a mapping, or in one that lies in it."""
+    names = [WRAPPERS.sub("", name) for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)] if like else []
+    deeper = [_share(value, like, depth - 1) for value in found.values() if isinstance(value, Mapping)] if like and depth else []
+    return max([*prefixes(names, like).values(), *deeper], default=0)
 
 
 def _holds_tensors(value: Any, depth: int = 4) -> bool:
@@ -248,7 +306,9 @@ def _under(found: Any, key: str, path: Path, name: str) -> Any:
     if begin:
         return begin
     held = [n for n, value in found.items() if isinstance(n, str) and isinstance(value, Mapping)] or [n.partition(".")[0] for n in map(str, found)]
-    raise Fault(f"the checkpoint '{path}' has no '{shows(key)}' ({name}){shows(nearest(key, dict.fromkeys(held)))[:200]}")
+    deeper = [f"{n}.{key}" for n in held if isinstance(inner := found.get(n), Mapping) and any(f"{i}.".startswith(f"{key}.") for i in inner)]
+    meant = f"; did you mean '{deeper[0]}'?" if deeper else nearest(key, dict.fromkeys(held))
+    raise Fault(f"the checkpoint '{path}' has no '{shows(key)}' ({name}){shows(meant)[:200]}")
 
 
 def _kind(found: Any) -> str:

@@ -44,6 +44,7 @@ def resnet(
         _take_channels(net, "conv1", shape[0])
         if kept < HALVINGS:
             net.maxpool = nn.Identity()
+            net.halves_less = kept > 3
     blocks = [block for stage in (net.layer1, net.layer2, net.layer3, net.layer4) for block in stage]
     for block, rate in zip(blocks, rising(stochastic_depth, len(blocks)), strict=True):
         last = "bn3" if isinstance(block, Bottleneck) else "bn2"
@@ -60,7 +61,7 @@ def mobilenet_v2(
     net, known = _start("mobilenet_v2", weights, shape, classes, dropout=dropout)
     if known is None:
         _take_channels(net.features[0], "0", shape[0])
-        _halve_less(_strided(net), shape)
+        _halve_less(net, _strided(net), shape)
     _drop_branches([block.conv for block in net.features if isinstance(block, MobileBlock) and block.use_res_connect], stochastic_depth)
     return _finish(net, known, shape, classes, (net.classifier, "1"))
 
@@ -74,7 +75,7 @@ def mobilenet_v3(
     net, known = _start(variant, weights, shape, classes, dropout=dropout)
     if known is None:
         _take_channels(net.features[0], "0", shape[0])
-        _halve_less(_strided(net), shape)
+        _halve_less(net, _strided(net), shape)
     _drop_branches([block.block for block in net.features if isinstance(block, MobileBlock3) and block.use_res_connect], stochastic_depth)
     return _finish(net, known, shape, classes, (net.classifier, "3"))
 
@@ -88,7 +89,7 @@ def shufflenet_v2(
     net, known = _start(variant, weights, shape, classes)
     if known is None:
         _take_channels(net.conv1, "0", shape[0])
-        _halve_less([[net.conv1[0]], [net.maxpool], *(_flat(_strided(stage)) for stage in (net.stage2, net.stage3, net.stage4))], shape)
+        _halve_less(net, [[net.conv1[0]], [net.maxpool], *(_flat(_strided(stage)) for stage in (net.stage2, net.stage3, net.stage4))], shape)
     # Dropping whole maps before they are averaged is dropout on the averages.
     net.conv5.append(nn.Dropout2d(dropout))
     return _finish(net, known, shape, classes, (net, "fc"))
@@ -103,7 +104,7 @@ def efficientnet(
     net, known = _start(variant, weights, shape, classes, dropout=dropout, stochastic_depth_prob=stochastic_depth)
     if known is None:
         _take_channels(net.features[0], "0", shape[0])
-        _halve_less(_strided(net), shape)
+        _halve_less(net, _strided(net), shape)
     return _finish(net, known, shape, classes, (net.classifier, "1"))
 
 
@@ -246,8 +247,12 @@ def _flat(groups: list[list[nn.Module]]) -> list[nn.Module]:
     return [part for group in groups for part in group]
 
 
-def _halve_less(groups: list[list[nn.Module]], shape: tuple[int, int, int]) -> None:
-    """Takes the stride from the first of the halving layers, so that the last map of a small picture is no single pixel."""
+def _halve_less(net: nn.Module, groups: list[list[nn.Module]], shape: tuple[int, int, int]) -> None:
+    """Takes the stride from the first of the halving layers, so that the last map of a small picture is no single pixel.
+
+    net.halves_less: whether it did, which no shape in its state dict shows.
+    """
+    net.halves_less = halvings(shape) < len(groups)
     for group in groups[: len(groups) - halvings(shape)]:
         for part in group:
             part.stride = 1 if isinstance(part, nn.MaxPool2d) else (1, 1)

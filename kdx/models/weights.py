@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,9 +12,12 @@ from torch import Tensor, nn
 
 from kdx.faults import Fault
 from kdx.models import checkpoint
+from kdx.models.checkpoint import Content
 
-WRAPPERS = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What compiled and sharded modules put into names, anywhere."""
+COUNTED = re.compile(r"(^|[._])(epochs?|steps?|iterations?|iter|acc|acc1|accuracy|loss|lr|decay|num_updates|n_averaged|total_ops|total_params)$")
+"""Names of single numbers that training and counting tools put beside weights."""
+Note = tuple[str, str]
+"""What to tell, and how: info or warning."""
 NET = "net."
 """Where kdx keeps the bare network inside the one that takes pixels."""
 NORMALISE = ("mean", "std")
@@ -25,35 +27,36 @@ FINE_TUNE = {"teacher": "set teacher_pretrain.epochs=5, say, to train it on with
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """name -> tensor, as kdx.models.checkpoint.read finds them, without what wrappers put before every name."""
-    weights, _ = checkpoint.read(path)
-    weights = {WRAPPERS.sub("", name): value for name, value in weights.items()}
+    weights = {checkpoint.WRAPPERS.sub("", name): value for name, value in checkpoint.read(path).weights.items()}
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
-def load_weights(network: nn.Module, path: Path, *, key: str | None = None, role: str | None = None, new_head: bool = False) -> list[str]:
+def load_weights(network: nn.Module, path: Path, *, key: str | None = None, role: str | None = None, new_head: bool = False) -> list[Note]:
     """Loads a checkpoint of the network as kdx builds it, or of the bare net inside it; returns what to tell of it.
 
     A prefix that the names have in common is dropped where the rest then fits. new_head: a last layer of another size is left out, as the network is
     trained further. Every other name and shape must agree. key, role: see kdx.models.checkpoint.read. Raises Fault, in the file's own names.
     """
-    weights, notes = checkpoint.read(path, key=key, role=role)
     own = network.state_dict()
     bare = {name.removeprefix(NET): value for name, value in own.items() if name.startswith(NET)}
-    fit = _fit(weights, bare, path, role, notes)
+    content = checkpoint.read(path, key=key, role=role, like=bare)
+    notes: list[Note] = [(text, "warning") for text in content.notes]
+    fit = _fit(content, bare, path, role, notes)
     head = _head(bare)
     misfits = fit.misfits(bare)
     if new_head and misfits and misfits <= head and bare.keys() - head:
-        notes.append(f"the last layer of the checkpoint '{path}' was left out ({_listed(fit, misfits)}): the network begins with a new one")
-        fit = fit.without(head)
+        notes.append((f"the last layer of the checkpoint '{path}' was left out ({_listed(fit, misfits)}): the network begins with a new one", "warning"))
+        fit = fit.without(head, _of_head(fit, head, bare, content.weights))
     _check_names(fit, head, bare, path, role)
     _check_shapes(fit, head, bare, path, role)
     _check_numbers(fit, bare, path)
-    own |= {NET + name: value for name, value in fit.weights.items()}
-    for name, value in fit.normalise.items():
-        if value.shape != own[name].shape:
-            raise Fault(f"the checkpoint '{path}' does not fit: {name} is {list(value.shape)} there and {list(own[name].shape)} here: it takes other channels")
-    own |= fit.normalise
+    own |= {NET + name: value.to(bare[name].dtype) for name, value in fit.weights.items()}
+    own |= _normalise(fit, own, path)
     network.load_state_dict(own)
+    if getattr(network.net, "halves_less", False) and not fit.normalise:
+        notes.append((f"the checkpoint '{path}' fits, but for small pictures kdx leaves out early strides or pooling of this network, which no shape shows: "
+                      f"where it learned with torchvision's own, train it on, or set {role or 'model'}.weights=DEFAULT, "
+                      "which keeps them and enlarges the pictures", "warning"))  # fmt: skip
     return notes
 
 
@@ -75,41 +78,68 @@ class _Fit:
         """Names that are missing, or whose shape is another."""
         return self.missing | {name for name, value in self.weights.items() if value.shape != bare[name].shape}
 
-    def without(self, names: frozenset[str]) -> _Fit:
-        """The same where the network keeps its own tensors for these names, and what the file has in their place is not looked at."""
+    def without(self, names: frozenset[str], instead: frozenset[str]) -> _Fit:
+        """The same where the network keeps its own tensors for these names. instead: what the file has in their place, which is not looked at."""
         kept = {name: value for name, value in self.weights.items() if name not in names}
-        return _Fit(self.prefix, kept, self.original, self.missing - names, frozenset(), self.normalise)
+        return replace(self, weights=kept, missing=self.missing - names, extra=self.extra - instead)
 
 
-def _fit(weights: Mapping[str, Tensor], bare: Mapping[str, Tensor], path: Path, role: str | None, notes: list[str]) -> _Fit:
+def _fit(content: Content, bare: Mapping[str, Tensor], path: Path, role: str | None, notes: list[Note]) -> _Fit:
     """The prefix under which most names of the network are found; the names of one prefix are one set of weights."""
-    clean = {WRAPPERS.sub("", name): name for name in weights}
-    found: Counter[str] = Counter()
-    for name in clean:
-        for at in (0, *(match.end() for match in re.finditer(r"\.", name))):
-            if name[at:] in bare:
-                found[name[:at]] += 1
-    most = max(found.values(), default=0)
-    alike = sorted((prefix for prefix, count in found.items() if count == most), key=lambda prefix: (prefix.count("."), prefix))
-    prefix = alike[0] if alike else ""
-    if len(alike) > 1 and prefix and 2 * most > len(bare):
-        taken = checkpoint.choose([name[:-1] for name in alike], role)
+    weights = content.weights
+    clean = {checkpoint.WRAPPERS.sub("", name): name for name in weights}
+    alike = _alike(clean, bare)
+    prefix, others = alike[0] if alike else "", []
+    if len(alike) > 1:
+        outer = [name.removesuffix(NET) if name.removesuffix(NET) + "mean" in clean else name for name in alike]  # with what it normalises by
+        keys = [name.removesuffix(".") for name in outer]
+        taken = checkpoint.choose(keys, role)
         if taken is None:
             raise Fault(f"the checkpoint '{path}' holds several sets of names that fit ({', '.join(f'{name}*' for name in alike[:4])}): "
-                        f"choose with {checkpoint.setting(role)}={alike[0][:-1]}")  # fmt: skip
-        prefix = f"{taken}."
-        notes.append(checkpoint.also(taken, [name[:-1] for name in alike], path, role))
+                        f"choose with {checkpoint.setting(role)}={content.key(keys[0])}")  # fmt: skip
+        prefix = alike[keys.index(taken)]
+        others = [name for name in outer if name and not prefix.startswith(name)]
+        notes.append((checkpoint.also(content.key(taken), [content.key(name) for name in keys], path, role), "warning"))
     original = {name[len(prefix) :]: there for name, there in clean.items() if name.startswith(prefix)}
+    original = {name: there for name, there in original.items() if name in bare or not (prefix + name).startswith(tuple(others))}
     outer = prefix.removesuffix(NET)
     own = {name: clean[outer + name] for name in NORMALISE if outer + name in clean} if prefix.endswith(NET) else {}
     dropped = outer if own else prefix  # else the file is of a network in kdx
+    left = [name for name in original if name not in bare and _counts(name, weights[original[name]])]
+    besides = set(weights).difference(original.values(), own.values()) if dropped and len(alike) == 1 else set()
+    if besides or left:
+        besides |= {original[name] for name in left}
+    some = f"{', '.join(sorted(besides)[:2])}{', ...' if len(besides) > 2 else ''}"
     if dropped:
-        others = set(weights).difference(original.values(), own.values()) if len(alike) == 1 else ()
-        some = f"; what does not begin with it was left out: {', '.join(sorted(others)[:2])}{', ...' if len(others) > 2 else ''}" if others else ""
-        notes.append(f"the names of the checkpoint '{path}' begin with '{dropped}', which was dropped{some}")
+        more = f"; what does not begin with it was left out: {some}" if besides and not left else f"; left out: {some}" if besides else ""
+        notes.append((f"the names of the checkpoint '{path}' begin with '{dropped}', which was dropped{more}", "info"))
+    elif besides:
+        notes.append((f"of the checkpoint '{path}' was left out what is no weight: {some}", "info"))
     kept = {name: weights[there] for name, there in original.items() if name in bare}
     missing = {name for name in bare.keys() - kept.keys() if not name.endswith("num_batches_tracked")}  # which old versions of torch did not count
-    return _Fit(prefix, kept, original, frozenset(missing), frozenset(original.keys() - bare.keys()), {name: weights[there] for name, there in own.items()})
+    extra = original.keys() - bare.keys() - set(left)
+    return _Fit(prefix, kept, original, frozenset(missing), frozenset(extra), {name: weights[there] for name, there in own.items()})
+
+
+def _alike(names: Collection[str], bare: Mapping[str, Tensor]) -> list[str]:
+    """The prefixes under which about as many of the network's names are found as under any, those of the same names once; the fullest first."""
+    found = checkpoint.prefixes(names, bare)
+    most = max(found.values(), default=0)
+    if 2 * most <= len(bare):
+        return sorted(found, key=lambda prefix: (-found[prefix], prefix.count("."), prefix))[:1]
+    alike: list[str] = []
+    taken: set[str] = set()
+    for prefix in sorted((prefix for prefix, count in found.items() if 2 * count > most), key=lambda p: (-found[p], p.count("."), p)):
+        these = {prefix + name for name in bare} & set(names)
+        if 2 * len(these - taken) > most:
+            alike.append(prefix)
+            taken |= these
+    return alike
+
+
+def _counts(name: str, value: Tensor) -> bool:
+    """Whether a tensor that the network has no name for is no weight, but a number about the training."""
+    return (value.dim() == 0 and not value.is_floating_point() and not value.is_complex()) or (value.numel() == 1 and bool(COUNTED.search(name)))
 
 
 def _head(bare: Mapping[str, Tensor]) -> frozenset[str]:
@@ -117,6 +147,19 @@ def _head(bare: Mapping[str, Tensor]) -> frozenset[str]:
     last = next((name for name in reversed(bare) if name.endswith("weight") and bare[name].dim() > 1), "")
     layer = last.removesuffix("weight")
     return frozenset({last, f"{layer}bias"} & bare.keys())
+
+
+def _of_head(fit: _Fit, head: frozenset[str], bare: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> frozenset[str]:
+    """Names besides the network's that are the file's own last layers: inside the network's, or of a module that the rest of the network has no like of
+    (but for its number: stage5 beside stage4 is a deeper network), and made of matrices and vectors."""
+
+    def module(name: str) -> str:
+        return re.sub(r"\d+", "", name.partition(".")[0])
+
+    inside = tuple(f"{name.rpartition('.')[0]}." for name in head if "." in name)
+    body = {module(name) for name in bare.keys() - head}
+    return frozenset(name for name in fit.extra if (bool(inside) and name.startswith(inside))
+                     or (module(name) not in body and weights[fit.original[name]].dim() <= 2 and "running_" not in name))  # fmt: skip
 
 
 def _listed(fit: _Fit, names: frozenset[str]) -> str:
@@ -176,7 +219,30 @@ def _check_numbers(fit: _Fit, bare: Mapping[str, Tensor], path: Path) -> None:
             kind = "without numbers" if value.is_meta else str(value.dtype if value.layout is torch.strided else value.layout).removeprefix("torch.")
             raise Fault(f"the checkpoint '{path}' is quantised, packed or empty: {fit.original[name]} is {kind}; "
                         "give the floating-point weights that it was made from")  # fmt: skip
-    bad = [name for name, value in fit.weights.items() if value.is_floating_point() and not value.isfinite().all()]
-    if bad:
-        raise Fault(f"the checkpoint '{path}' holds numbers that are not finite (NaN or infinite) in {len(bad)} of {len(fit.weights)} tensors, the first of "
-                    f"them {fit.original[bad[0]]}: its training went wrong; give an earlier checkpoint")  # fmt: skip
+    _check_finite({fit.original[name]: (value, bare[name].dtype) for name, value in fit.weights.items()}, path)
+
+
+def _check_finite(values: Mapping[str, tuple[Tensor, torch.dtype]], path: Path) -> None:
+    """name in the file -> (tensor, the precision that it is cast to)"""
+    bad = [name for name, (value, dtype) in values.items() if not value.to(dtype).isfinite().all()]
+    if not bad:
+        return
+    first, dtype = values[bad[0]]
+    where = f"in {len(bad)} of {len(values)} tensors, the first of them {bad[0]}"
+    if first.dtype == torch.float64 and first.isfinite().all():
+        raise Fault(f"the checkpoint '{path}' holds numbers that are too large for {str(dtype).removeprefix('torch.')} {where}: "
+                    "its training went wrong; give an earlier checkpoint")  # fmt: skip
+    raise Fault(f"the checkpoint '{path}' holds numbers that are not finite (NaN or infinite) {where}: its training went wrong; give an earlier checkpoint")
+
+
+def _normalise(fit: _Fit, own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The mean and deviation that pictures are normalised by, of a file of kdx's own."""
+    for name, value in fit.normalise.items():
+        if value.shape != own[name].shape:
+            raise Fault(f"the checkpoint '{path}' does not fit: {name} is {list(value.shape)} there and {list(own[name].shape)} here: it takes other channels")
+    _check_finite({name: (value, own[name].dtype) for name, value in fit.normalise.items()}, path)
+    cast = {name: value.to(own[name].dtype) for name, value in fit.normalise.items()}
+    if "std" in cast and not (cast["std"] > 0).all():
+        raise Fault(f"the checkpoint '{path}' is damaged: its std, by which pictures are divided, must be above 0 in every channel; "
+                    f"it is {cast['std'].flatten().tolist()[:4]}")  # fmt: skip
+    return cast

@@ -18,7 +18,7 @@ from kdx.disk import kind, own_file, own_folder
 from kdx.document import LOCK
 from kdx.faults import Fault
 from kdx.report.board import Board
-from kdx.report.judge import ROLES, judge, metric, of, present, summary
+from kdx.report.judge import ROLES, judge, metric, number, of, present, summary
 from kdx.report.listener import Listener
 from kdx.report.markdown import WEIGHTS, report
 from kdx.report.plain import dump, plain, write_atomically, writing
@@ -242,7 +242,7 @@ class RunFolder(Listener):
         for role, numbers in test.items():
             if numbers.get("reliability"):
                 words = f"Reliability on the test split: {ROLES[role]}"
-                told = f"{words} (ECE {numbers['ece']:.3f}, n = {numbers['n']:,})"
+                told = f"{words} (ECE {number(numbers['ece'], 3)}, n = {numbers['n']:,})"
                 pictures.append((words, f"reliability/{role}", diagram(numbers["reliability"], told, figures.COLOURS[role])))
         under = shifts.accuracies(results)
         if under:

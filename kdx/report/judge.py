@@ -128,6 +128,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f}%"
 
 
+def number(value: float | None, digits: int) -> str:
+    """"-" where there is none, as of a figure that was not finite."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def points(value: float, digits: int = 1) -> str:
     """A difference of fractions in percentage points, signed."""
     return f"{100 * value:+.{digits}f}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from kdx.faults import shows
 from kdx.report import audit, shifts
-from kdx.report.judge import ROLES, metric, percent, present
+from kdx.report.judge import ROLES, metric, number, percent, present
 from kdx.report.progress import duration
 from kdx.report.table import cells, sentences, title
 
@@ -122,11 +122,11 @@ def audited(run: Mapping) -> list[str]:
     teacher, gap = found.get("teacher"), found.get("domain_gap")
     said = []
     if teacher:
-        said.append(f"The teacher on validation, clean pictures: {100 * teacher['accuracy']:.1f}% right, {100 * teacher['confidence']:.1f}% sure on average, "
-                    f"expected calibration error {teacher['ece']:.3f} (n = {teacher['n']}).")  # fmt: skip
+        said.append(f"The teacher on validation, clean pictures: {percent(teacher['accuracy'])} right, {percent(teacher['confidence'])} sure on average, "
+                    f"expected calibration error {number(teacher['ece'], 3)} (n = {teacher['n']}).")  # fmt: skip
     if gap:
-        said.append(f"Labelled pictures against the pool's: a linear classifier tells them apart {100 * gap['accuracy']:.0f}% of the time "
-                    f"(50% is guessing; standard error {100 * gap['standard_error']:.0f}); proxy A-distance {gap['a_distance']:.2f}.")  # fmt: skip
+        said.append(f"Labelled pictures against the pool's: a linear classifier tells them apart {percent(gap['accuracy'], 0)} of the time "
+                    f"(50% is guessing; standard error {percent(gap['standard_error'], 0)}); proxy A-distance {number(gap['a_distance'], 2)}.")  # fmt: skip
     lines.append("\n".join(f"- {line}" for line in said))
     if len(found["classes"]) <= 100:
         header, rows = audit.classes(found)

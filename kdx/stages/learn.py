@@ -24,7 +24,7 @@ from kdx.data.streams import Loader, Stream, as_trained
 from kdx.faults import Fault
 from kdx.functional import balanced_weights
 from kdx.labels import Stored, extras, teach
-from kdx.models.weights import load_weights
+from kdx.models.weights import Note, load_weights
 from kdx.runtime import Runtime
 from kdx.stages.cautions import cautions
 from kdx.stages.files import new_network, open_network, open_split
@@ -63,8 +63,8 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
         except Exception as error:  # of another version of torch, say: half of it may be restored
             work.begin_anew(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
             lesson, watch = prepared()
-    for text in lesson.notes:
-        work.note(text, "warning")
+    for text, level in lesson.notes:
+        work.note(text, level)
     objective, settings, steps = lesson.objective, lesson.settings, lesson.steps
     batches = iter(Loader(lesson.streams, start=start, stop=steps, workers=runtime.workers))
     with contextlib.closing(batches), signals.held() as watch.interrupted, cautions(work):  # a signal ends the step and saves; a second one stops at once
@@ -92,7 +92,7 @@ class Lesson:
     schedule: torch.optim.lr_scheduler.LRScheduler
     steps: int
     per_epoch: int
-    notes: Sequence[str]
+    notes: Sequence[Note]
 
 
 def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss: Component, training: Component,

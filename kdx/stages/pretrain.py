@@ -26,8 +26,8 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, model: Component, train
     about = data.json("data.json")
     torch.manual_seed(seed)
     network = new_network(model, about, read_weights=checkpoint is None)
-    for text in load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher") if checkpoint else ():
-        work.note(text, "warning")
+    for text, level in load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher") if checkpoint else ():
+        work.note(text, level)
     save_file(plain_state(network), work.path / "last.safetensors")
     work.write_json("summary.json", {"steps": 0, "planned_steps": 0, "stopped": None, "precision": "fp32", "best_step": None,
                                      "threads": torch.get_num_threads(), "device": runtime.device})  # fmt: skip
