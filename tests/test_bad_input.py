@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from safetensors.torch import save_file
 from kdx import combine, compose, models
 from kdx.cli import main
 from kdx.commands import train as command
+from kdx.commands._tell import Alone
 from kdx.component import Component
 from kdx.faults import Fault
 from kdx.models.weights import read_weights
@@ -327,6 +329,15 @@ def test_a_bug_is_no_fault(monkeypatch):
     monkeypatch.setattr("kdx.preflight.inspect", broken)
     with pytest.raises(ZeroDivisionError):
         main(["train", "seed=77"])
+
+
+def test_what_stops_a_run_on_purpose_is_no_failure_with_a_traceback(here, capsys):
+    order = SimpleNamespace(store="outputs/store")
+    Alone().failed(Fault("nothing is to be gained from this teacher"), here / "run", order)
+    Alone().failed(KeyError("a bug"), here / "run", order)
+    assert capsys.readouterr().err.splitlines() == [
+        "nothing is to be gained from this teacher", "the run stopped; what is finished is in outputs/store",
+        "KeyError: 'a bug'", "the run failed; its traceback is in run/run.json"]  # fmt: skip
 
 
 # Checkpoints

@@ -175,7 +175,7 @@ def test_an_empty_selection_stops_in_one_sentence(store, here, capsys):  # noqa:
     assert not [word for word in FOREIGN if word in err]
     first, second = err.splitlines()[-2:]  # above them the stages tell how far they are, more or less of it on a slow machine
     assert first.startswith("no pseudo-label reaches select.threshold=0.9999: the highest confidence of 60 is 0.")
-    assert "Set select.threshold=0." in first and second == "the run failed; its traceback is in run/run.json"
+    assert "Set select.threshold=0." in first and second == f"the run stopped; what is finished is in {store}"
     assert json.loads(Path("run/run.json").read_text())["error"] == first
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from kdx import compose, document, signals
 from kdx.artifact import Artifact
 from kdx.claims import Figure
-from kdx.commands import halfspace
+from kdx.commands import _tell, halfspace
 from kdx.commands._words import parse
 from kdx.faults import Fault
 from kdx.run import environment, perform, protocol, trace
@@ -64,7 +64,7 @@ def try_train(arm: str, words: Sequence[str], seed: int, further: Sequence[str],
         except Exception as error:
             signals.check()
             folder.fail(error)
-            raise Fault(f"{error if isinstance(error, Fault) else f'{type(error).__name__}: {error}'}\nthe traceback is in {path}/run.json") from error
+            raise Fault(f"{_tell.reason(error)}\n{_tell.where(error, path, order)}") from error
     stages = {**artifacts, "evaluate": found}
     return lambda figure: value(stages, figure), {"words": whole, "folder": str(folder.path), "evaluate": found.key}
 

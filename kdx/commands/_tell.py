@@ -11,8 +11,20 @@ from typing import Any
 
 from kdx import output
 from kdx.commands._watch import failure, line
+from kdx.faults import Fault
 from kdx.store import Listener
 from kdx.wiring import Order
+
+
+def reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
+
+
+def where(error: Exception, path: os.PathLike, order: Order) -> str:
+    """Where to look next. A Fault is the user's to mend, or was asked for, as by a gate: no traceback tells more of it."""
+    if isinstance(error, Fault):
+        return f"the run stopped; what is finished is in {order.store}"
+    return f"the run failed; its traceback is in {os.path.relpath(path)}/run.json"
 
 
 class Alone:
@@ -34,8 +46,8 @@ class Alone:
         print(f"\nrun folder: {place}   (report.md, run.json; curves: kdx board {place})")
         output.instead(f"the run is finished, and its table is in {place}/report.md")
 
-    def failed(self, reason: str, path: os.PathLike) -> None:
-        print(f"{reason}\nthe run failed; its traceback is in {os.path.relpath(path)}/run.json", file=sys.stderr)
+    def failed(self, error: Exception, path: os.PathLike, order: Order) -> None:
+        print(f"{reason(error)}\n{where(error, path, order)}", file=sys.stderr)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
         print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', self.command, *words])}", file=sys.stderr)
@@ -57,8 +69,8 @@ class InSweep:
     def done(self, folder: Any, results: Mapping, headline: str, audit: Mapping | None) -> None:
         print(line(self.label, folder.run), flush=True)
 
-    def failed(self, reason: str, path: os.PathLike) -> None:
-        print(failure(self.label, reason), file=sys.stderr, flush=True)
+    def failed(self, error: Exception, path: os.PathLike, order: Order) -> None:
+        print(failure(self.label, reason(error)), file=sys.stderr, flush=True)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
         """The sweep tells it, once."""
@@ -74,7 +86,7 @@ class Elsewhere:
 
     def done(self, folder: Any, results: Mapping, headline: str, audit: Mapping | None) -> None: ...
 
-    def failed(self, reason: str, path: os.PathLike) -> None: ...
+    def failed(self, error: Exception, path: os.PathLike, order: Order) -> None: ...
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None: ...
 

@@ -139,7 +139,7 @@ def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: st
             raise
         folder.fail(error)
         log.exception("the run failed")
-        teller.failed(str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}", path)
+        teller.failed(error, path, order)
         return 1
     return 0
 
