@@ -49,13 +49,16 @@ def guesses(accuracy: float, balanced: float, counts: Sequence[int]) -> bool:
     return accuracy < line(largest(counts)[1], sum(counts)) and balanced < balanced_line(counts)
 
 
-def paired(only_first: int, only_second: int, rows: int) -> tuple[float, float]:
-    """(accuracy of the first less that of the second on the same rows, standard error of this paired difference, unbiased).
+def paired(differences: Sequence[float]) -> tuple[float, float]:
+    """(N,) what the first has more than the second, row by row -> (their mean, its standard error, unbiased). N >= 2.
 
-    only_first, only_second: rows that this one has right and the other wrong. rows >= 2.
+    Of 1 where only the first has a row right, -1 where only the second, else 0, that is the difference of their accuracies. Each times the row's
+    weight n / (K n_c), n_c of the n rows being of its class, of K classes, that of their balanced accuracies; its error then counts what classes
+    differ by as well, and so is rather too large than too small, also where a class has one row only.
     """
-    difference = (only_first - only_second) / rows
-    return difference, ((only_first + only_second - rows * difference**2) / (rows - 1) / rows) ** 0.5
+    n = len(differences)
+    mean = sum(differences) / n
+    return mean, (max(sum(d * d for d in differences) - n * mean**2, 0) / (n - 1) / n) ** 0.5
 
 
 def better(difference: float, error: float) -> bool:

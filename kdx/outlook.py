@@ -209,6 +209,7 @@ def gate(survey: Survey, job: Job) -> list[str]:
     other = "the student alone" if "baseline" in job.order.plan.controls else always
     then = ("this is warned of, and the run goes on (gate=error stops it)" if job.order.plan.pseudo_label["gate"] == "warn" else
             "the run stops there (gate=error)")  # fmt: skip
+    other += " in balanced accuracy" if job.order.plan.class_weights == "balanced" else ""
     found.append(f"gate, before the student trains: where the teacher is not better than {other} by two standard errors of the paired difference, {then}")
     stored = job.first(GATE)
     if stored and stored.stored:

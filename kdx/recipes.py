@@ -40,7 +40,7 @@ class Checkpoint:
 class Plan:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
-    sizes: labelled, unlabelled, validation, test. class_weights: of the labels' cross-entropy in every training, none | balanced.
+    sizes: labelled, unlabelled, validation, test. class_weights: of the labels' cross-entropy in every training, and so of the gate, none | balanced.
     duplicates: what becomes of equal pictures (kdx.stages.prepare). checkpoint: the teacher's weights. student_checkpoint: those that the student
     and its controls begin with. assistants: networks between teacher and student, largest first. teacher_pretrain None: the teacher is taken as it is.
     controls: role -> what is trained beside the student ("baseline": its model, initialisation and augmentation too; "noiseless": the same
@@ -275,7 +275,7 @@ def augmentation(training: Component) -> list[tuple[str, Component]]:
 def gate(store: Store, plan: Plan, data: Artifact, answers: Artifact, trained: Artifact | None) -> None:
     """Says where nothing is to be gained from the teacher, or stops the run there, where the user asked for that. trained: the student alone."""
     mode, old = plan.pseudo_label["gate"], plan.pseudo_label["near_chance"]
-    found = store.run(GATE, data=data, answers=answers, alone=trained).json("gate.json")
+    found = store.run(GATE, data=data, answers=answers, alone=trained, class_weights=plan.class_weights).json("gate.json")
     if old:
         store.listener.note("gate", f"pseudo_label.near_chance is the old name of pseudo_label.gate, and read as that: gate={old}", "info")
     if found["gain"] is None:

@@ -24,9 +24,9 @@ def rows(*counts):
 
 def test_the_paired_difference_by_hand():
     """Of 8 rows 3 only here, 1 only there: differences 1, 1, 1, -1, 0, 0, 0, 0 with mean 1/4 and variance (4 - 8/16) / 7 = 1/2."""
-    difference, error = chance.paired(3, 1, 8)
-    assert difference == 0.25 and error == pytest.approx((0.5 / 8) ** 0.5)
     d = np.array([1, 1, 1, -1, 0, 0, 0, 0])
+    difference, error = chance.paired(d.tolist())
+    assert difference == 0.25 and error == pytest.approx((0.5 / 8) ** 0.5)
     assert error == pytest.approx(d.std(ddof=1) / 8**0.5)
 
 
@@ -55,7 +55,7 @@ def test_the_sentence_has_both_numbers_and_what_to_do():
     assert "only more validation rows could show so small a lead to be real (dataset.validation)" in gate.weigh(*rows(60, 20, 10, 10), "x")["text"]
 
 
-def stage(path, y, answers, right):
+def stage(path, y, answers, right, class_weights="none"):
     """What the stage writes, of made-up artifacts."""
     made = {}
     for name in ("data", "answers", "alone", "gate"):
@@ -67,7 +67,8 @@ def stage(path, y, answers, right):
         np.save(path / "answers/validation.npy", np.eye(3, dtype=np.float16)[answers][:, None])
     if right is not None:
         np.save(path / "alone/validation.right.npy", np.array(right))
-    gate.run(Work(path / "gate", "gate", Listener()), None, data=made["data"], answers=made["answers"], alone=made["alone"] if right is not None else None)
+    gate.run(Work(path / "gate", "gate", Listener()), None, data=made["data"], answers=made["answers"], alone=made["alone"] if right is not None else None,
+             class_weights=class_weights)
     return made["gate"].json("gate.json")
 
 
@@ -78,6 +79,28 @@ def test_without_a_baseline_the_teacher_is_held_against_the_largest_class(tmp_pa
     assert not stage(tmp_path / "b", y, [0] * 8, None)["gain"]
     found = stage(tmp_path / "c", y, y, [True] * 7 + [False])
     assert found["against"] == "the student alone" and found["alone"] == 0.875 and not found["gain"]
+
+
+def test_where_classes_weigh_alike_balanced_accuracies_are_compared(tmp_path):
+    """80 circles, 10 squares, 10 triangles; the teacher has 60, 9 and 9 right, the student alone calls all circles: 78% against 80%, and 85% against 33.3%.
+
+    Weights 100 / (3 n_c): 5/12 and 10/3. Sum of weighted differences 18 * 10/3 - 20 * 5/12 = 51 2/3, of their squares 18 * 100/9 + 20 * 25/144.
+    """
+    y = np.repeat([0, 1, 2], [80, 10, 10])
+    answers = np.repeat([0, 1, 1, 0, 2, 0], [60, 20, 9, 1, 9, 1])
+    plain = stage(tmp_path / "a", y, answers, y == 0)
+    assert plain["metric"] == "accuracy" and not plain["gain"] and (plain["teacher"], plain["alone"]) == pytest.approx((0.78, 0.80))
+    found = stage(tmp_path / "b", y, answers, y == 0, "balanced")
+    assert found["metric"] == "balanced_accuracy" and found["gain"] and (found["teacher"], found["alone"]) == pytest.approx((0.85, 1 / 3))
+    assert found["difference"] == pytest.approx(0.85 - 1 / 3)
+    assert found["standard_error"] == pytest.approx(((200 + 500 / 144 - 100 * (31 / 60) ** 2) / 99 / 100) ** 0.5)
+    assert "on 100 validation rows its balanced accuracy is 85.0% and that of the student alone 33.3%, a lead of +51.7 points" in found["text"]
+    always = stage(tmp_path / "c", y, answers, None, "balanced")
+    assert always["alone"] == pytest.approx(1 / 3) and 'that of always "circle" 33.3%' in always["text"]
+    even = stage(tmp_path / "d", [0, 0, 1, 1], [0, 0, 1, 0], [True, False, True, True], "balanced")
+    same = stage(tmp_path / "e", [0, 0, 1, 1], [0, 0, 1, 0], [True, False, True, True])
+    assert [even[k] for k in ("teacher", "alone", "difference", "standard_error")] == pytest.approx(
+        [same[k] for k in ("teacher", "alone", "difference", "standard_error")])  # fmt: skip
 
 
 @pytest.mark.parametrize("y", [None, [1]])
@@ -98,7 +121,7 @@ def ask(found, **pseudo_label):
     """What the recipe makes of a gate.json."""
     heard = Heard()
     store = types.SimpleNamespace(listener=heard, run=lambda stage, **inputs: types.SimpleNamespace(json=lambda name: found))
-    plan = types.SimpleNamespace(pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label)
+    plan = types.SimpleNamespace(class_weights="none", pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label)
     recipes.gate(store, plan, None, None, None)
     return heard.notes
 
