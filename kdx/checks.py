@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -148,10 +149,18 @@ def place(name: str, value: Any) -> Path:
 def folder(name: str, value: Any) -> Path:
     """A folder to write to, which need not exist yet; `~` expanded."""
     found = place(name, value)
+    in_utf8(name, found)
     there = existing(found)
     if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
         refuse(f"{name}={shown(value, bare=True)} cannot be written: no permission to write in '{there}'")
     return found
+
+
+def in_utf8(name: str, path: Path) -> None:
+    """Refuses a folder to write to, named or that of the working directory, that TensorBoard, JSON and reports could not name."""
+    if odd := [part for part in path.absolute().parts if not part.isascii() and any("\udc80" <= letter <= "\udcff" for letter in part)]:
+        refuse(f"{name}={shown(str(path), bare=True)} lies in the folder '{shown(odd[0], bare=True)}', whose name is not UTF-8, and TensorBoard cannot "
+               f"write there: work in another folder, or set {name}=PATH")  # fmt: skip
 
 
 def fits(what: str, size: int, remedy: str) -> None:
@@ -194,7 +203,9 @@ def _written(value: Any, bare: bool, depth: int = 0) -> str:
         return f"{{{', '.join(f'{k}: {_written(v, True, depth + 1)}' for k, v in value.items())}}}"
     if isinstance(value, int) and abs(value) >= 10**40:
         return f"a number of {round(value.bit_length() * math.log10(2))} digits"
-    return str(value) if bare else repr(value)
+    if bare or not isinstance(value, str):
+        return str(value) if bare else repr(value)
+    return re.sub(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])", r"\1\\x\2", repr(value))  # a byte that is no UTF-8 as that byte, as in `kdx.faults.shows`
 
 
 def _finite(value: int | float) -> bool:

@@ -170,7 +170,12 @@ def own_words(words: Sequence[str]) -> list[str]:
 def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
     """Faults of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir."""
     faults: list[str] = []
-    for override in compose.parse(words, []):
+    parsed = compose.parse(words, [])
+    usual = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+    if usual not in {override.key_or_group for override in parsed}:
+        with checks.gather(faults):
+            checks.in_utf8(usual, Path("outputs"))
+    for override in parsed:
         key = override.key_or_group
         engine = key.startswith(("hydra.launcher.", "hydra.sweeper.")) or (key in compose.HOW and override.value() not in ("here", GRID))
         if engine and not multirun:

@@ -48,11 +48,16 @@ def cut(text: str) -> str:
 
 
 def shows(text: str) -> str:
-    """A text with every character that a terminal would obey, that turns the direction of writing or is half a character, as its escape: `\\x1b`."""
+    """A text with every character that a terminal would obey, that turns the direction of writing or is half a character, as its escape: `\\x1b`.
+
+    A byte of the command line or of a path that is no UTF-8, which Python keeps as half a character, is told as that byte: `caf\\xe9`.
+    """
     return text if text.isprintable() else "".join(_escaped(letter) for letter in text)
 
 
 def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":
+        return f"\\x{ord(letter) - 0xDC00:02x}"
     obeyed = unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t"
     turns = unicodedata.bidirectional(letter) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
     return letter.encode("unicode_escape").decode() if obeyed or turns else letter

@@ -589,3 +589,18 @@ def test_the_command_itself(here):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == ["seed must be at least 0; given: -1", "loss.temperature must be greater than 0; given: 0"]
     assert list(here.iterdir()) == []
+
+
+def test_a_name_that_is_no_utf8_is_told_with_its_bytes_before_any_work(told, here, monkeypatch):
+    """TensorBoard and JSON take UTF-8 only. With both folders elsewhere the working directory may be called anything."""
+    odd = os.path.join(os.fsencode(here), b"caf\xe9")
+    os.mkdir(odd)
+    monkeypatch.chdir(odd)
+    says = "lies in the folder 'caf\\xe9', whose name is not UTF-8, and TensorBoard cannot write there: work in another folder, or set"
+    store, run, sweep = (f"{key} {says} {key.partition('=')[0]}=PATH" for key in ("store=outputs/store", "hydra.run.dir=outputs", "hydra.sweep.dir=outputs"))
+    assert told(SHORT) == [run, store]
+    assert told([*SHORT, "-m", "seed=0,1", f"store={here}/s"]) == [sweep]
+    assert told([*SHORT, f"hydra.run.dir={here}/r"]) == [store]
+    assert combine.misplaced([f"hydra.run.dir={here}/r"], multirun=False) == []
+    (line,) = told(["dataset=folder", os.fsdecode(b"dataset.root=r_caf\xe9"), f"store={here}/s", f"hydra.run.dir={here}/r"])
+    assert line == r"dataset.root must be a text of at most 4,096 letters in UTF-8, without a zero byte; given: 'r_caf\xe9'"

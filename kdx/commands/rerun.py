@@ -91,6 +91,7 @@ def check_words(words: Words) -> None:
 def folder(words: Words, run: Run) -> Path:
     """Where the new run goes: nowhere that holds anything but an earlier rerun of the same run, which then goes on."""
     if not words["to"]:
+        checks.in_utf8("to", Path("outputs/reruns"))
         return Path("outputs/reruns") / compose.run_name([run.path.resolve().name])
     to = checks.folder("to", words["to"])
     if os.path.isfile(to / REPORT) and read_json(to / REPORT).get("of") == str(run.path.resolve()):
