@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from kdx.data.cifar import Cifar
+from kdx.data.decode import _bounds
 from kdx.data.digits import Digits, enlarge
 from kdx.data.idx import NAMES as IDX_NAMES
 from kdx.data.idx import Idx
@@ -667,6 +668,23 @@ def test_sizes_are_checked_together_and_against_a_test_part():
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(Fault, match="is damaged: it cannot be read"):
         read_file(tmp_path)
+
+
+def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
+    import scipy.io
+
+    def full(*given, **more):
+        raise MemoryError("Unable to allocate 7 GiB")
+
+    write_cifar(tmp_path / "c", 10, "python")
+    write_svhn(tmp_path / "s")
+    monkeypatch.setattr(scipy.io, "loadmat", full)
+    monkeypatch.setattr("kdx.data.cifar._Plain.load", full)
+    monkeypatch.setattr("kdx.data.decode.deep.read", full)
+    for work in (Cifar(variant=10, root=str(tmp_path / "c"), download=False).load, Svhn(root=str(tmp_path / "s"), extra=False, download=False).load,
+                 lambda: _bounds(tmp_path / "x.png")):  # fmt: skip
+        with pytest.raises(MemoryError):
+            work()
 
 
 def test_which_hidden_rows_a_limit_keeps_does_not_hang_on_their_labels():

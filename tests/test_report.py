@@ -653,6 +653,20 @@ def test_a_run_without_stored_bins_has_no_reliability_figure(tmp_path):
     assert "figures/reliability-student.png" in (tmp_path / "report.md").read_text()
 
 
+def test_figures_that_are_not_finite_are_dashes_in_the_report(tmp_path):
+    found = results()
+    for numbers in (found[role][kind]["test"] for role in ("teacher", "baseline", "student") for kind in ("last", "best")):
+        numbers |= {"ece": math.nan, "nll": math.inf, "reliability": CONFIDENCE | {"confidence": [math.nan] * len(CONFIDENCE["confidence"])}}
+    run = folder(tmp_path)
+    told = run.finish(found, None)
+    assert told["teacher"]["last"]["test"]["ece"] is None
+    assert len(list((tmp_path / "figures").glob("reliability*"))) == 3
+    assert "The teacher's answers are not all finite (NaN or infinite): its figures mean nothing" in (tmp_path / "report.md").read_text()
+    teacher = {"accuracy": None, "confidence": None, "ece": None, "n": 3}
+    lines = markdown.audited({"results": {}, "audit": audit() | {"teacher": teacher}})
+    assert "clean pictures: - right, - sure on average, expected calibration error - (n = 3)" in "\n".join(lines)
+
+
 def three_rounds(asked: int) -> tuple[dict, dict]:
     entries = [{"key": str(i), "validation": {"accuracy": i / 8}, "test": {"accuracy": 0.5 + i / 8}} for i in range(3)]
     results = {"rounds": entries, "teacher": {"last": {"test": {"accuracy": 0.79}}}, "baseline": {"last": {"test": {"accuracy": 0.75}}}}

@@ -98,6 +98,9 @@ def judge(results: Mapping, headline: str) -> list[str]:
             found.append(f"The {ROLES[role]} has no test accuracy: see the log")
         elif why := guessing(results, role, used):
             found.append(f"The {ROLES[role]} is {why}: {consequence}")
+        tested = (results[role].get(of(role, used)) or {}).get("test") or {}
+        if "nll" in tested and metric(results, role, used, "test", "nll") is None:
+            found.append(f"The {ROLES[role]}'s answers are not all finite (NaN or infinite): its figures mean nothing")
     alone, student = test.get("baseline"), test.get("student")
     if student is not None and alone is not None and student < alone:
         found.append(f"The distilled student ({percent(student)}) is worse than the student alone ({percent(alone)})")

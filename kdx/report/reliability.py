@@ -52,7 +52,7 @@ def diagram(bins: Mapping[str, Sequence], title: str, colour: str) -> bytes:
         if count:
             axes.draw.rectangle((axes.spot(low + INSET, 100 * count / rows), axes.spot(high - INSET, 0)), fill="#e9e9e9")
     axes.line([(0, 0), (1, 100)], "#9a9a9a", 3)
-    filled = [bin for bin in zip(bins["confidence"], bins["counts"], bins["right"], strict=True) if bin[1]]
+    filled = [bin for bin in zip(bins["confidence"], bins["counts"], bins["right"], strict=True) if bin[1] and bin[0] is not None]  # None: not finite
     axes.line([(confidence, 100 * right / count) for confidence, count, right in filled], colour, 3)
     for confidence, count, right in filled:
         axes.line([(confidence, 100 * end) for end in interval(right, count)], colour, 4)
