@@ -63,6 +63,12 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode() if obeyed or turns else letter
 
 
+def kind_of(value: object) -> str:
+    """ "a list", "an int" """
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
 def nearest(word: str, options: Iterable[str]) -> str:
     """A clause that names the closest option, or all of them when they are few: `; did you mean 'kd'?`"""
     options = sorted(str(o) for o in options)

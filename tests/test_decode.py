@@ -1,6 +1,7 @@
 """How picture files become squares of bytes: depth, transparency, shape and size, on small drawn pictures with the values worked out by hand."""
 
 import json
+import os
 import struct
 import zlib
 
@@ -59,6 +60,19 @@ def png16(values):
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
+def tiff(values):
+    """A TIFF of numbers of any type, (H, W) or (H, W, C), as other programs write them and Pillow does not."""
+    values = np.asarray(values)
+    order = ">" if values.dtype.byteorder == ">" else "<"
+    high, wide, channels = (*values.shape, 1)[:3]
+    kind = {"u": 1, "i": 2, "f": 3, "c": 6}[values.dtype.kind]
+    tags = ((256, wide), (257, high), (258, values.itemsize * 8), (259, 1), (262, 1 if channels == 1 else 2), (273, 0), (277, channels),
+            (278, high), (279, values.nbytes), (339, kind))  # fmt: skip
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags)
+    return struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8) + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + values.tobytes()
+
+
 # ---- values
 
 
@@ -95,6 +109,32 @@ def test_the_range_is_found(tmp_path, values, want, range):
     raw = folder(tmp_path).load()
     assert np.ravel(levels(raw)).tolist() == want
     assert list(raw.files["range"].values()) == [range] and raw.images.shape[1] == 1
+
+
+def test_signed_bytes_do_not_wrap_round(tmp_path):
+    raw = folder(lay(tmp_path, x_tif=tiff(big(np.array([[-128, 0], [64, 127]], np.int8))))).load()
+    assert levels(raw) == [[[0, 128], [192, 255]]] and raw.files["depths"] == {"signed 8-bit": 2} and raw.files["range"] == {"signed 8-bit": [-128, 127]}
+
+
+@pytest.mark.parametrize(("dtype", "says"), [
+    ("<f8", "it holds 64-bit float numbers, which Pillow does not read; save it as 32-bit float, remove it, or set dataset.on_error=skip"),
+    ("<f2", "it holds 16-bit float numbers, "), ("<u8", "it holds 64-bit whole numbers, "), (">u4", "it holds big-endian 32-bit whole numbers, "),
+    (">i8", "it holds big-endian 64-bit signed whole numbers, "), ("<c8", "it holds 64-bit complex float numbers, ")])  # fmt: skip
+def test_numbers_that_pillow_does_not_read_are_named(tmp_path, dtype, says):
+    with pytest.raises(Fault) as fault:
+        folder(lay(tmp_path, x_tif=tiff(big(np.arange(4).reshape(2, 2)).astype(dtype)))).load()
+    assert str(fault.value).startswith(f"the picture '{tmp_path}/a/x.tif' (and 1 more) does not decode: {says}")
+
+
+def test_what_is_no_picture_is_told_without_its_path_twice(tmp_path):
+    lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
+    colours = tiff(np.zeros((4, 4, 3), np.float32))
+    for content, why in ((b"", "it is empty"), (b"hello", "it is no picture of a kind that Pillow knows"), (colours[:60], "it is no picture of a kind"),
+                         (colours, "it holds 32-bit float numbers in 3 channels, which Pillow does not read; save it as whole numbers of 8 or 16 bits, ")):
+        (tmp_path / os.fsdecode(b"a/caf\xe9.tif")).write_bytes(content)
+        with pytest.raises(Fault) as fault:
+            folder(tmp_path).load()
+        assert str(fault.value).startswith(f"the picture '{tmp_path}/a/caf\\xe9.tif' does not decode: {why}") and str(fault.value).count("caf") == 1
 
 
 def test_a_range_that_is_given_holds_and_what_lies_beyond_is_told(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from kdx import checks, shortage
 from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class, read_file
-from kdx.faults import Fault
+from kdx.faults import Fault, kind_of
 
 PIXELS = 3 * 32 * 32
 
@@ -135,7 +135,7 @@ def _unpickle(path: Path) -> dict[str, object]:
             raise
         raise damaged(path, f"it is not a pickle of plain data ({error})") from None
     if not isinstance(content, dict):
-        raise damaged(path, f"it holds something of the type {type(content).__name__}, not a dictionary")
+        raise damaged(path, f"it holds {kind_of(content)}, not a dictionary")
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 

@@ -32,6 +32,14 @@ class TooLarge(Exception):
     """More pixels than `max_pixels`."""
 
 
+class Unknown(Exception):
+    """No kind of picture that Pillow knows. instead: what its owner may do, "" for nothing in particular."""
+
+    def __init__(self, why: str, instead: str = ""):
+        super().__init__(why)
+        self.instead = instead
+
+
 @dataclass(frozen=True)
 class Header:
     """What the header of a picture tells. grey: whether it has no colour; depth: as kdx.data.deep names it; size: width and height as
@@ -108,7 +116,7 @@ class Decoder:
                 else:
                     images[i] = self.square.of_bytes(paths[i], reading.grey)
             except Exception as error:  # Pillow raises many kinds for a damaged file
-                return _told(error)
+                return _told(error, paths[i])
             return None
 
         with _limited(self._most):
@@ -124,11 +132,11 @@ class Decoder:
             return
         path, error = bad[0]
         large = isinstance(error, TooLarge)
-        why = self._too_many(path) if large else str(error)
+        why = self._too_many(path) if large else _why(error)
         if self._skip:
             raise Fault(f"not one of {len(bad)} pictures decodes; the first is '{readable(path)}': {why}")
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        what, instead = ("is too large", "raise that, make it smaller,") if large else ("does not decode", "remove it,")
+        what, instead = ("is too large", "raise that, make it smaller,") if large else ("does not decode", f"{getattr(error, 'instead', '')}remove it,")
         raise Fault(f"the picture '{readable(path)}'{more} {what}: {why}; {instead} or set dataset.on_error=skip")
 
     def _too_many(self, path: Path) -> str:
@@ -195,13 +203,28 @@ def _map(function: Callable[[object], Answer], items: Sequence[object], workers:
         yield from pool.map(function, items)
 
 
-def _told(error: Exception) -> Exception:
+def _told(error: Exception, path: Path) -> Exception:
     """What a picture's owner should know. Too little memory is raised: the picture is well, and must not be skipped."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if shortage.kind(error):
         raise error
-    return TooLarge() if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError) else error
+    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
+        return TooLarge()
+    if not isinstance(error, UnidentifiedImageError):
+        return error
+    if path.stat().st_size == 0:
+        return Unknown("it is empty")
+    if numbers := deep.foreign(path):
+        return Unknown(f"it holds {numbers[0]}, which Pillow does not read", f"save it as {numbers[1]}, ")
+    return Unknown("it is no picture of a kind that Pillow knows")
+
+
+def _why(error: Exception) -> str:
+    """In words, without the path, which is told already."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return readable(str(error) or type(error).__name__)
 
 
 def _header(path: Path) -> Header | Exception:
@@ -216,7 +239,7 @@ def _header(path: Path) -> Header | Exception:
             frames = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))  # MPO: a photograph and its preview
             return Header(path, grey, deep.depth_of(picture), picture.size, frames)
     except Exception as error:  # Pillow raises many kinds for a damaged file
-        return _told(error)
+        return _told(error, path)
 
 
 def _bounds(path: Path) -> tuple[float, float] | None:
@@ -224,5 +247,5 @@ def _bounds(path: Path) -> tuple[float, float] | None:
     try:
         return deep.bounds(deep.read(path)[0])
     except Exception as error:  # Pillow raises many kinds for a damaged file
-        _told(error)
+        _told(error, path)
         return None

@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 
-EIGHT, SIXTEEN, THIRTY_TWO, FLOAT = "8-bit", "16-bit", "32-bit", "float"
+EIGHT, SIGNED, SIXTEEN, THIRTY_TWO, FLOAT = "8-bit", "signed 8-bit", "16-bit", "32-bit", "float"
+BITS, CHANNELS, FORMAT = 258, 277, 339
+"""Tags of a TIFF."""
+NUMBERS = {1: "whole", 2: "signed whole", 3: "float", 5: "complex whole", 6: "complex float"}
+"""Its FORMAT in words."""
 WIDE = re.compile(r"(LA|RGB|RGBX|RGBA);16([BLN])")
 """How a file keeps several channels of sixteen bits, in Pillow's words. Pillow itself hands over the upper eight bits of them."""
 UNSIGNED = ("I;32", "I;32N", "I;32B")
@@ -39,6 +43,8 @@ def depth_of(picture: Any) -> str:
         return FLOAT
     if picture.mode == "I":
         return THIRTY_TWO
+    if picture.format == "TIFF" and picture.mode == "L" and picture.tag_v2.get(FORMAT) == (2,):
+        return SIGNED
     return SIXTEEN if picture.mode.startswith("I;16") or WIDE.fullmatch(raw_mode(picture)) else EIGHT
 
 
@@ -47,12 +53,14 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     from PIL import Image, ImageOps
 
     with Image.open(path) as picture:
-        raw, mode, key = raw_mode(picture), picture.mode, picture.info.get("transparency")
+        raw, mode, key, depth = raw_mode(picture), picture.mode, picture.info.get("transparency"), depth_of(picture)
         wide = WIDE.fullmatch(raw)
         if not wide:
             values = np.asarray(ImageOps.exif_transpose(picture))
             if mode == "I" and raw in UNSIGNED and picture.format == "TIFF":
                 values = values.view(np.uint32)  # Pillow has no such mode
+            elif depth == SIGNED:
+                values = values.view(np.int8)  # nor such
             values = values[..., None]
     if wide:
         values = _wide(path, mode, *wide.groups())
@@ -62,6 +70,29 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     elif values.shape[-1] in (2, 4):
         opaque, values = values[..., -1].astype(np.float32) / 65535, values[..., :-1]
     return values, opaque
+
+
+def foreign(path: Path) -> tuple[str, str] | None:
+    """(the kind of numbers in a TIFF that Pillow does not open, as which they could be saved instead); None where they are not the reason."""
+    from PIL import TiffImagePlugin as tiff
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+            if head[:4] not in tiff.PREFIXES:
+                return None
+            tags = tiff.ImageFileDirectory_v2(head if 42 in head[2:4] else head + file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+            bits, kinds, channels = tags.get(BITS, (1,)), tags.get(FORMAT, (1,)), tags.get(CHANNELS, 1)
+            bits = bits * channels if len(bits) == 1 else bits
+            if any(known[0] == head[:2] and known[2] == kinds[:1] and known[4] == bits for known in tiff.OPEN_INFO):
+                return None
+            order, parts = "big-endian " if head[:2] == b"MM" else "", f" in {channels} channels" if channels > 1 else ""
+            what = f"{order}{max(bits)}-bit {NUMBERS[kinds[0]]} numbers{parts}"
+    except Exception:  # a damaged file: Pillow raises many kinds
+        return None
+    return what, "32-bit float" if channels == 1 else "whole numbers of 8 or 16 bits"
 
 
 def _wide(path: Path, mode: str, channels: str, order: str) -> np.ndarray:

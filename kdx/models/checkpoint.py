@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdx import shortage
-from kdx.faults import Fault, nearest, shows
+from kdx.faults import Fault, kind_of, nearest, shows
 
 RAW = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "teacher", "student", "params", "weights", "backbone", "encoder")
 """Where other tools put the weights inside a checkpoint."""
@@ -314,4 +314,4 @@ def _under(found: Any, key: str, path: Path, name: str) -> Any:
 def _kind(found: Any) -> str:
     if isinstance(found, Mapping):
         return f"a mapping of {', '.join(shows(repr(name)) for name in list(found)[:4])[:120]}" if found else "an empty mapping"
-    return "one tensor" if isinstance(found, Tensor) else f"something of the type {type(found).__name__}"
+    return "one tensor" if isinstance(found, Tensor) else kind_of(found)
