@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from kdx.data.copies import identify
 from kdx.data.raw import Description, are
 from kdx.data.splits import check_sizes
 from kdx.evaluate import metrics, predict, recalls
-from kdx.faults import Fault, Faults
+from kdx.faults import Fault, Faults, together
 from kdx.folders import Run, only_input, open_artifact, read_json, read_manifest, read_model
 from kdx.models.weights import load_weights
 from kdx.preflight import describe
@@ -34,7 +35,7 @@ from kdx.wiring import Order, with_sources
 class Weights:
     """A file of weights and what it takes to build the network around it: `about` is a model.json. model: its name for people.
 
-    key: where in the file the weights lie. notes: what was told of the file when it was opened.
+    key: where in the file the weights lie. notes: what was told of the file when it was opened. called: what a sentence calls them.
     """
 
     name: str
@@ -43,6 +44,11 @@ class Weights:
     model: str
     key: str | None = None
     notes: list[str] = field(default_factory=list)
+    called: str | None = None
+
+    @property
+    def who(self) -> str:
+        return self.called or f"the {self.name}"
 
     def network(self) -> nn.Module:
         """On the CPU, in eval mode. Raises Fault where the file does not fit."""
@@ -67,12 +73,16 @@ def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[We
     if not beside.is_file():
         raise Fault(f"'{file}' has no model.json beside it: name its architecture and the data, such as model=cnn_tiny dataset=digits")
     about = read_model(beside, allow)
-    weights = Weights(file.stem, file, about, function(about), key)
+    weights = Weights(file.stem, file, about, function(about), key, called=in_file(file))
     if not file.with_name(MANIFEST).is_file():
         return weights, None
     stage = read_manifest(file.with_name(MANIFEST))["stage"]
     folder = file.resolve().parent
     return weights, only_input(open_artifact(folder.parent.parent, stage, folder.name), "data")
+
+
+def in_file(file: Path) -> str:
+    return f"the network in '{file.name}'"
 
 
 def in_export(folder: Path) -> Path:
@@ -88,7 +98,7 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> Artifac
     if description is not None:
         faults += check_sizes(description, **order.plan.sizes)
         name = order.config["choices"]["dataset"]
-        faults += [fault for w in weights for fault in misfits(w, name, description)]
+        faults += misfits(weights, name, description)
     if faults:
         raise Faults(faults)
     order = with_sources(order)
@@ -99,19 +109,25 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> Artifac
         raise Fault(f"the store '{store}' cannot be written, and the data has to be prepared there: name another with store=PATH") from error
 
 
-def misfits(weights: Weights, dataset: str, found: Description) -> list[str]:
-    """Why a data set cannot be put to these weights: another shape, or other classes."""
-    shape, classes = weights.about["shape"], weights.about["classes"]
+def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> list[str]:
+    """Why a data set cannot be put to these weights, each reason once: another shape, or other classes."""
+    alike: dict[str, list[Weights]] = {}
+    for w in weights:
+        alike.setdefault(json.dumps([w.about["shape"], w.about["classes"]]), []).append(w)
     faults = []
-    if list(found.shape) != shape:
-        faults.append(f"the {weights.name} takes pictures of {times(shape)} and dataset={dataset} has {times(found.shape)}: "
-                      "choose another dataset, or set dataset.image_size where it has one")  # fmt: skip
-    strange = [name for name in map(nfc, found.classes) if name not in set(map(nfc, classes))]
-    if strange and len(strange) < len(found.classes):
-        faults.append(f"dataset={dataset} has classes that the {weights.name} does not know: {', '.join(strange[:10])}; "
-                      f"it knows {', '.join(map(str, classes[:10]))}{' and more' if len(classes) > 10 else ''}")  # fmt: skip
-    elif strange and len(found.classes) != len(classes):
-        faults.append(f"the {weights.name} knows {len(classes)} classes and dataset={dataset} has {len(found.classes)}, none of the same name")
+    for same in alike.values():
+        shape, classes = same[0].about["shape"], same[0].about["classes"]
+        who, several = together([w.who for w in same]), len(same) > 1
+        if list(found.shape) != shape:
+            faults.append(f"{who} {'take' if several else 'takes'} pictures of {times(shape)} and dataset={dataset} has {times(found.shape)}: "
+                          "choose another dataset, or set dataset.image_size where it has one")  # fmt: skip
+        strange = [name for name in map(nfc, found.classes) if name not in set(map(nfc, classes))]
+        if strange and len(strange) < len(found.classes):
+            faults.append(f"dataset={dataset} has classes that {who} {'do' if several else 'does'} not know: {', '.join(strange[:10])}; "
+                          f"known are {', '.join(map(str, classes[:10]))}{' and more' if len(classes) > 10 else ''}")  # fmt: skip
+        elif strange and len(found.classes) != len(classes):
+            faults.append(f"{who} {'know' if several else 'knows'} {len(classes)} classes and dataset={dataset} has {len(found.classes)}, none of the "
+                          "same name")  # fmt: skip
     return faults
 
 
@@ -156,7 +172,7 @@ def times(shape: Sequence[int]) -> str:
 def for_data(component: Component, model: str, file: Path, key: str | None, data: Artifact) -> Weights:
     """A checkpoint whose architecture the user named, built for this data."""
     about = {"component": component.spec, **{k: data.json("data.json")[k] for k in ("shape", "classes", "mean", "std", "dataset")}}
-    return Weights(file.stem, file, about, model, key)
+    return Weights(file.stem, file, about, model, key, called=in_file(file))
 
 
 def function(about: Mapping[str, Any]) -> str:
@@ -175,7 +191,7 @@ def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> d
         pictures = replace(pictures, labels=torch.tensor(numbers)[pictures.labels])
     logits = predict(runtime.place(weights.network()), pictures, runtime)
     if not logits.isfinite().all():
-        raise Fault(f"the {weights.name}'s answers are not finite (NaN or infinite): the weights in '{weights.file}' are of no use")
+        raise Fault(f"the answers of {weights.who} are not finite (NaN or infinite): the weights in '{weights.file}' are of no use")
     counts = pictures.labels.bincount(minlength=logits.shape[1]).tolist()
     found = {"model": weights.model, **metrics(logits, pictures.labels), "recall": recalls(logits.argmax(1), pictures.labels, logits.shape[1])}
     always = weights.about["classes"][chance.largest(counts)[0]]

@@ -94,7 +94,13 @@ OmegaConf.register_new_resolver("kdx_job_name", _job_name, replace=True)
 
 def slug(words: Sequence[str]) -> str:
     kept = [w for w in words if not re.match(r"^\+*(store|stages|device|hydra|launcher|sweeper)\b", w)]
-    return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", w.split("/")[-1] if "/" in w else w).strip("-.") for w in kept)[:80].strip("-._")
+    return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", _shortened(w)).strip("-.") for w in kept)[:80].strip("-._")
+
+
+def _shortened(word: str) -> str:
+    """A word with its key, and of each path the last part only."""
+    key, given, value = word.partition("=")
+    return key + given + re.sub(r"[^,'\"\[\](){}]*/(?=[^,/'\"\[\](){}])", "", value) if given else key.rpartition("/")[2]
 
 
 def parse(words: Sequence[str], faults: list[str]) -> list[Override]:

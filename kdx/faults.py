@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 LONG_WORD, LONG_LINE = re.compile(r"\S{600,}"), 4000
 
@@ -67,6 +67,11 @@ def kind_of(value: object) -> str:
     """ "a list", "an int" """
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def together(names: Sequence[str]) -> str:
+    """`a, b and c`"""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def nearest(word: str, options: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from kdx import assess
-from kdx.assess import Weights, by_name
+from kdx.assess import Weights, by_name, for_data, misfits
 from kdx.cli import main
 from kdx.commands import commands
 from kdx.commands.list import groups
-from kdx.component import sha256
+from kdx.component import Component, sha256
+from kdx.data.raw import Description
 from kdx.faults import Fault
 from kdx.folders import open_artifact, plain_path, read_run, upstream
 
@@ -189,7 +191,21 @@ def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys
     Path("train", "9").rename(Path("train", "nine"))
     Path("test", "9").rename(Path("test", "nine"))
     words = ["evaluate", str(RUN), "role=student", "dataset=folder", "dataset.root=.", "dataset.image_size=16", *CPU]
-    assert "dataset=folder has classes that the student does not know: nine; it knows 0, 1, 2" in told(words, capsys)
+    assert "dataset=folder has classes that the distilled student does not know: nine; known are 0, 1, 2" in told(words, capsys)
+
+
+def test_what_no_network_fits_is_told_once():
+    """Of networks of one shape and the same classes; a file is called by its name."""
+    about = {"shape": [1, 16, 16], "classes": ["circle", "square"]}
+    run = [Weights(role, Path("x"), about, "cnn", called=called) for role, called in (("teacher", None), ("baseline", "the student alone"), ("student", None))]
+    found = Description((1, 32, 32), ("Circle", "square"), 4, (2, 2), 2, 0)
+    assert misfits(run, "folder", found) == [
+        "the teacher, the student alone and the student take pictures of 1x16x16 and dataset=folder has 1x32x32: choose another dataset, or set "
+        "dataset.image_size where it has one",
+        "dataset=folder has classes that the teacher, the student alone and the student do not know: Circle; known are circle, square"]  # fmt: skip
+    data = types.SimpleNamespace(json=lambda name: {**about, "mean": [0], "std": [1], "dataset": "x"})
+    small = for_data(Component({"_target_": "kdx.models.cnn"}), "cnn", Path("rk/two.pt"), None, data)
+    assert misfits([small], "x", found)[0].startswith("the network in 'two.pt' takes pictures of 1x16x16")
 
 
 def test_no_class_is_taken_for_another():

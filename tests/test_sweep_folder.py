@@ -62,3 +62,10 @@ def test_each_file_of_the_ablation_takes_away_what_it_says_and_no_more():
 def test_words_of_the_command_line_win_over_the_ablation():
     config = compose.check_words([f"experiment={FOLDER}/no_balance", "student=mlp", "augment=[affine]", "loss.unlabel_ratio=2"])
     assert config["choices"]["student"] == "mlp" and list(config["augment"]) == ["affine"] and config["loss"]["unlabel_ratio"] == 2
+
+
+def test_a_run_is_called_by_key_and_last_part_of_a_path():
+    words, swept = ["dataset=folder", "dataset.root=a1", "seed=1"], ["dataset.root"]
+    assert compose.job_name(0, words, 12, swept) == "00_dataset.root-a1"
+    assert [compose.job_name(1, ["seed=1", f"dataset.root={root}"], 2, swept) for root in ("a4b/train", "/a4b/train/")] == ["1_dataset.root-train"] * 2
+    assert compose.slug(["dataset.root=x/a,y/b/", "store=s/t", "loss=kd"]) == "dataset.root-a-b_loss-kd" and compose.slug(["runs/old"]) == "old"

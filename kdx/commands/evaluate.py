@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
-from kdx.faults import Fault
+from kdx.faults import Fault, together
 from kdx.folders import as_written, read_run
 from kdx.report.judge import ROLES, of, percent
 from kdx.report.table import decimals
@@ -90,6 +91,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         if not roles:
             raise Fault("the student of role=validation_labels learned from the validation rows, so they tell nothing of it: use split=test")
     opened = {role: assess.of_role(run, role, of(role, words["which"]), order.config["allow"]) for role in roles}
+    opened = {role: (replace(weights, called=f"the {ROLES[role]}"), artifact) for role, (weights, artifact) in opened.items()}
     own = next(iter(opened.values()))[1]
     if chooses(words, "dataset"):
         data = assess.other_data(order, own.path.parent.parent, [weights for weights, _ in opened.values()])
@@ -132,12 +134,12 @@ def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[st
     from kdx import assess
 
     about = data.json("data.json")
-    names = {w.name for w in weights.values() if assess.by_name(w, about["classes"]) is None}
+    names = [w.who for w in weights.values() if assess.by_name(w, about["classes"]) is None]
     runtime = order.runtime.settle()
     results = {role: assess.measure(w, data, words["split"], runtime) for role, w in weights.items()}
     notes = [text for w in weights.values() for text in w.notes]
     if names:
-        notes.append(f"the classes of {about['dataset']} have other names than those that {', '.join(sorted(names))} learned; they are matched by position")
+        notes.append(f"the classes of {about['dataset']} have other names than those that {together(names)} learned; they are matched by position")
     lacking = {str(w.about["classes"][k]): None for role, w in weights.items() for k, share in enumerate(results[role]["recall"]) if share is None}
     if lacking:
         some = ", ".join(list(lacking)[:10]) + (" and more" if len(lacking) > 10 else "")
@@ -156,7 +158,11 @@ def show(found: dict[str, Any]) -> None:
         digits = 2 if numbers["n"] >= 5000 else 1
         rows.append([ROLES.get(role, role), numbers["model"], str(numbers["n"]), percent(numbers["accuracy"], digits).rstrip("%"),
                      percent(numbers["balanced_accuracy"], digits).rstrip("%"), decimals(numbers["ece"], 3), decimals(numbers["nll"], 3)])  # fmt: skip
+    fooled: dict[str, list[str]] = {}
+    for role, numbers in found["results"].items():
+        if numbers["guesses"] is not None:
+            who = f"the {ROLES[role]}" if found["which"] else f"the network in '{Path(found['of']).name}'"
+            fooled.setdefault(numbers["guesses"], []).append(who)
+    guessing = [f"{together(who)} {'is' if len(who) == 1 else 'are'} no better than always \"{always}\"" for always, who in fooled.items()]
     header = ["", "model", "n", "accuracy %", "balanced %", "ECE", "NLL"]
-    guessing = [f"the {ROLES.get(role, role)} is no better than always \"{numbers['guesses']}\""
-                for role, numbers in found["results"].items() if numbers["guesses"] is not None]  # fmt: skip
     table(f"{found['dataset']}, {found['split']} split{which}", header, rows, [*guessing, *found["notes"]])
