@@ -2,15 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from kdx import assess
 from kdx.core import Frozen, Split
 from kdx.data.augment import Affine, Chain, Views
 from kdx.data.streams import Stream, sequential
 from kdx.evaluate import calibration_error, confusion, metrics, predict, recalls, reliability
+from kdx.faults import Fault
 from kdx.labels import Ensemble, Live, Stored
 from kdx.models.cnn import cnn
 from kdx.runtime import Runtime
@@ -34,6 +37,16 @@ def test_reliability_by_hand():
     assert found["edges"] == [0, 0.25, 0.5, 0.75, 1] and found["counts"] == [0, 1, 2, 1] and found["right"] == [0, 1, 1, 1]
     assert found["confidence"] == [None, pytest.approx(0.5), pytest.approx(0.65), 1]
     assert calibration_error(found) == pytest.approx((0.5 + 0.3 + 0) / 4)
+
+
+def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):
+    monkeypatch.setattr(assess, "open_split", lambda *given: Split("test", torch.zeros(2, 1, 2, 2), torch.tensor([0, 1])))
+    monkeypatch.setattr(assess, "predict", lambda *given: torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]))
+    monkeypatch.setattr(assess.Weights, "network", lambda self: torch.nn.Identity())
+    monkeypatch.setattr(assess, "by_name", lambda *given: None)
+    (tmp_path / "data.json").write_text('{"classes": ["a", "b"]}')
+    with pytest.raises(Fault, match=r"the w's answers are not finite \(NaN or infinite\): the weights in 'w.pt' are of no use"):
+        assess.measure(assess.Weights("w", Path("w.pt"), {}, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU)
 
 
 def test_a_run_stores_the_bins_of_its_ece(trained):

@@ -399,7 +399,7 @@ def test_of_several_sets_of_weights_one_is_taken_and_the_others_are_told(load):
         assert load(content, wanted=other, key="b") == []
     with pytest.raises(Fault, match=r"has no 'modle' \(teacher\.key\); did you mean 'model'"):
         load(both, role="teacher", key="modle")
-    with pytest.raises(Fault, match=r"holds no state dict: under key=epoch lies a int"):
+    with pytest.raises(Fault, match=r"holds no state dict: under key=epoch lies an int"):
         load({"model": one, "epoch": 3}, key="epoch")
 
 
