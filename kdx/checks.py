@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kdx import disk
 from kdx.faults import Fault, Faults, nearest
 
 MOST = 2**63 - 1
@@ -138,12 +139,26 @@ def path(name: str, value: Any, what: str = "a folder") -> Path:
         raise Fault(f"{name}={shown(value, bare=True)} begins with '~', and there is no such user") from None
 
 
+def output(name: str, value: Any) -> Path:
+    """The path of a file that a command writes at its end, for kdx.disk.write_output; `~` expanded. Asked before the work: a folder to hold it is there."""
+    found = path(name, value, "a file")
+    leads = Path(os.path.realpath(found)) if found.is_symlink() else found.absolute()
+    if found.is_dir() or not (found.exists() or leads.parent.is_dir()):
+        raise Fault(f"{name}={shown(value, bare=True)}: " + ("this is a folder; name a file in it" if found.is_dir() else "its folder does not exist"))
+    return found
+
+
 def place(name: str, value: Any) -> Path:
     """The path of a folder, which need not exist yet; `~` expanded. Whether it may be written is not asked."""
     found = path(name, value)
     if not (there := existing(found)).is_dir():
-        refuse(f"{name}={shown(value, bare=True)} cannot be a folder: '{there}' is a file")
+        refuse(f"{name}={shown(value, bare=True)} cannot be a folder: '{there}' is {_what(there)}")
     return found
+
+
+def _what(there: Path) -> str:
+    found = disk.kind(there)
+    return f"a link to {'what is not there' if not there.exists() else disk.kind(Path(os.path.realpath(there)))}" if found == "a link" else found or "gone"
 
 
 def folder(name: str, value: Any) -> Path:

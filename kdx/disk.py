@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import math
 import os
 import re
 import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,16 +28,63 @@ HIDDEN = re.compile(r"\\u00[0189][0-9a-fA-F]|\\u007[fF]|\\u20[26][0-9a-fA-F]|\\u
 """What may stand for a character that a terminal obeys instead of showing it, or for half a character, which cannot be printed."""
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """A reader sees the old content or all of the new one, whenever the process dies."""
+def write_atomically(path: Path, content: str | bytes, mode: int | None = None) -> None:
+    """A reader sees the old content or all of the new one, whenever the process dies. Whatever is at the path is replaced, a link or a device too:
+    for files of kdx's own; `write_output` is for those that the user names. mode: permissions, None: as new files have them."""
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)  # what a killed process left; a link in its place would lead elsewhere
     with temporary.open("xb") as file:
+        if mode is not None:
+            os.chmod(temporary, mode)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def write_output(name: str, path: Path, content: str) -> None:
+    """A file that the user names, which is theirs: a link is followed, a device, a pipe and what stdout leads to are written to directly, and a regular
+    file is replaced at once, with its permissions kept. name: of the setting, for the message. Raises Fault where it cannot be written."""
+    data = content.encode("utf-8", "replace")
+    try:
+        there = path.stat() if os.path.exists(path) else None
+        if there is None or (stat.S_ISREG(there.st_mode) and not _printed_to(there)):
+            _replace(Path(os.path.realpath(path)), data, there)
+            return
+        if stat.S_ISBLK(there.st_mode):
+            raise Fault(f"{name}={path} cannot be written: it is a disk, and what is on it would be lost")
+        if stat.S_ISREG(there.st_mode):  # at where stdout is, and not in its place: more is printed to it
+            sys.stdout.flush()
+            place = os.dup(_printed_to(there))
+        else:
+            place = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # a pipe without a reader would be waited for
+            os.set_blocking(place, True)
+        with open(place, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        why = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror or error
+        raise Fault(f"{name}={path} cannot be written: {why}") from error
+
+
+def _replace(path: Path, data: bytes, there: os.stat_result | None) -> None:
+    if there is None:
+        if kind(path) is not None:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        write_atomically(path, data)
+        return
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    write_atomically(path, data, mode=stat.S_IMODE(there.st_mode))
+
+
+def _printed_to(there: os.stat_result) -> int:
+    """Which of stdout (1) and stderr (2) leads to this file; 0: neither."""
+    for number in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(there, os.fstat(number)):
+                return number
+    return 0
 
 
 KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",

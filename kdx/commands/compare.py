@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kdx import checks
 from kdx.artifact import MANIFEST, read_manifest, stands_for
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
-from kdx.disk import write_atomically
+from kdx.disk import write_output
 from kdx.faults import Fault
 from kdx.folders import Run, read_run
 from kdx.report import rows
@@ -114,9 +115,8 @@ def files(words: Words) -> dict[str, str]:
     if list(found.values()).count("-") > 1:
         raise Fault(f"only one of {', '.join(found)} can go to the terminal: give the others a file")
     for kind, name in found.items():
-        folder = Path(name).expanduser().absolute().parent
-        if name != "-" and (not folder.is_dir() or Path(name).expanduser().is_dir()):
-            raise Fault(f"{kind}={name}: " + ("its folder does not exist" if not folder.is_dir() else "this is a folder; name a file in it"))
+        if name != "-":
+            checks.output(kind, name)
     return found
 
 
@@ -203,10 +203,7 @@ def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
         if name == "-":
             print(content[kind](), end="")
             continue
-        try:
-            write_atomically(Path(name).expanduser(), content[kind]())
-        except OSError as error:
-            raise Fault(f"{kind}={name} cannot be written: {error.strerror or error}") from error
+        write_output(kind, Path(name).expanduser(), content[kind]())
 
 
 def page_of(made: Comparison, found: Found) -> str:

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kdx import checks
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
+from kdx.disk import write_output
 from kdx.faults import Fault, together
 from kdx.folders import as_written, read_run
 from kdx.report.judge import ROLES, of, percent
@@ -40,15 +42,14 @@ def main(argv: Sequence[str]) -> int:
         return 0
     words = parse("evaluate", argv, OPTIONS, (*GROUPS, "model"))
     target = Path(only_name("evaluate", words, "run folder or checkpoint")).expanduser()
-    if words["json"] and not Path(words["json"]).expanduser().absolute().parent.is_dir():
-        raise Fault(f"json={words['json']}: its folder does not exist")
+    file = checks.output("json", words["json"]) if words["json"] else None
     with as_written(target):
         found = evaluate_run(target, words) if is_run(target) else evaluate_checkpoint(target, words)
     show(found)
-    if words["json"]:
-        from kdx.report.plain import dump, write_atomically
+    if file:
+        from kdx.report.plain import dump
 
-        write_atomically(Path(words["json"]).expanduser(), dump(found))
+        write_output("json", file, dump(found))
     return 0
 
 

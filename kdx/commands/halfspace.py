@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from kdx import checks
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
+from kdx.disk import write_output
 from kdx.faults import Fault, Faults
 from kdx.halfspace import METHODS, Problem, bound, compare
-from kdx.report.plain import dump, write_atomically
+from kdx.report.plain import dump
 from kdx.report.statistics import chance, paired, plus_minus, spread
 
 OPTIONS = (
@@ -39,11 +39,12 @@ def main(argv: Sequence[str]) -> int:
     if words.names:
         raise Fault(f"kdx halfspace takes settings only, written key=value; given: {' '.join(words.names)}")
     problem, seeds = asked(words)
+    file = checks.output("json", words["json"]) if words["json"] else None
     errors, guessed = measure(problem, seeds)
     show(problem, errors, guessed)
-    if words["json"]:
+    if file:
         about = {"problem": vars(problem), "bound": bound(problem), "seeds": list(seeds), "errors": errors, "noise_estimated": guessed}
-        write_atomically(Path(words["json"]).expanduser(), dump(about))
+        write_output("json", file, dump(about))
     return 0
 
 

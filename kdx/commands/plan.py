@@ -8,6 +8,7 @@ from pathlib import Path
 from kdx import checks, combine
 from kdx.commands._check import check, read
 from kdx.commands._show import table
+from kdx.disk import write_output
 from kdx.faults import Fault
 
 HELP = """kdx plan WORDS
@@ -43,9 +44,9 @@ def main(argv: Sequence[str]) -> int:
         plan["searched"] = "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
     show(plan)
     if file:
-        from kdx.report.plain import dump, write_atomically
+        from kdx.report.plain import dump
 
-        write_atomically(file, dump(plan))
+        write_output("json", file, dump(plan))
     return 0
 
 
@@ -63,10 +64,7 @@ def take_file(argv: Sequence[str]) -> tuple[list[str], Path | None]:
             raise Fault("json= needs the name of a file: json=plan.json")
     if name is None:
         return rest, None
-    file = checks.path("json", name, "a file")
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        raise Fault(f"json={name}: " + ("that is a folder; name a file in it" if file.is_dir() else "its folder does not exist"))
-    return rest, file
+    return rest, checks.output("json", name)
 
 
 class Telling:
