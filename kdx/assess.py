@@ -101,7 +101,7 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> Artifac
         faults += misfits(weights, name, description)
     if faults:
         raise Faults(faults)
-    order = with_sources(order)
+    order = with_sources(order, lambda text, level: None)
     kept = Store(store, replace(order.runtime, workers=0), Listener())
     try:
         return kept.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, duplicates=order.plan.duplicates, seed=subseed(order.plan.seed, "split"))

@@ -187,6 +187,17 @@ class Source:
         return f"Source({', '.join(map(str, self.paths or [path for _, path in self.named]))})"
 
 
+class Files(dict[str, list[tuple[str, Path]]]):
+    """Part -> (name, path) of each picture that is read. notes: what there is to tell, with its level, of where they lie and what lies beside them.
+
+    No key holds that, so every run tells it anew, and it is kept with no artifact, which serves other folders of the same pictures too.
+    """
+
+    def __init__(self, parts: Mapping[str, list[tuple[str, Path]]], notes: Iterable[tuple[str, str]] = ()):
+        super().__init__(parts)
+        self.notes = tuple(notes)
+
+
 def _below(folder: Path) -> Iterator[Path]:
     """Every file below but what is hidden, through links as well (pictures are often linked); each folder once, so that a circle ends."""
     entered = set()

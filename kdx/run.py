@@ -13,7 +13,7 @@ from typing import Any
 from kdx.artifact import Artifact
 from kdx.faults import Fault
 from kdx.runtime import cores, versions
-from kdx.stages import AUDIT, EVALUATE
+from kdx.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
 from kdx.wiring import Order, with_sources
 
@@ -23,7 +23,7 @@ ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baselin
 
 def perform(order: Order, listener: Listener, *, peek: bool = False, asked: Asked | None = None) -> tuple[Artifact, dict[str, Artifact]]:
     """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out. peek, asked: see Store."""
-    order = with_sources(order)
+    order = with_sources(order, lambda text, level: listener.note(PREPARE.name, text, level))
     store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
         order.recipe.call(store, order.plan)

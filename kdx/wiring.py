@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import yaml
 
 from kdx import checks
 from kdx.budget import SIZES, STAGES, length
-from kdx.component import Component, Source, allow, from_own_package, targets
+from kdx.component import Component, Files, Source, allow, from_own_package, targets
 from kdx.faults import Fault, Faults, nearest
 from kdx.locate import conf_dir
 from kdx.recipes import Checkpoint, Control, Plan
@@ -323,17 +323,20 @@ def _checkpoint(role: str, node: dict[str, Any]) -> Checkpoint | None:
     return Checkpoint(Source(path), key)
 
 
-def with_sources(order: Order) -> Order:
-    """The same, with the data set's files known by their content. They must be there by now."""
-    return replace(order, plan=replace(order.plan, dataset=known(order.plan.dataset)))
+def with_sources(order: Order, tell: Callable[[str, str], None]) -> Order:
+    """The same, with the data set's files known by their content. They must be there by now. tell: see `known`."""
+    return replace(order, plan=replace(order.plan, dataset=known(order.plan.dataset, tell)))
 
 
-def known(dataset: Component) -> Component:
-    """A data set known by the content of its files, each under the part that it belongs to, and not by where they lie.
+def known(dataset: Component, tell: Callable[[str, str], None] = lambda text, level: None) -> Component:
+    """A data set known by the content of its files, each under the part that it belongs to, and not by where they lie. tell: hears what there is
+    to say of where they lie, with its level.
 
     A loader whose files are always the same ones, in one order, names them as a list; another by part, each with a name of its own.
     """
     files = dataset.build().files()
+    for text, level in files.notes if isinstance(files, Files) else ():
+        tell(text, level)
     if not files:
         return dataset
     parts = {part: Source(named=named) for part, named in files.items()} if isinstance(files, Mapping) else {"files": Source(*files)}

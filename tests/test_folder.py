@@ -12,10 +12,12 @@ from kdx.component import Component
 from kdx.data.folder import Folder
 from kdx.data.splits import check_classes, check_sizes, count_rows, split
 from kdx.faults import Fault
+from kdx.runtime import Runtime
 from kdx.stages import PREPARE
 from kdx.store import Listener, Store
 from kdx.wiring import known
 
+CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 SETTINGS = dict(layout="auto", image_size=8, fit="crop", background="white", range=None, max_pixels=89478485, on_error="stop")
 
 
@@ -228,7 +230,7 @@ def test_pictures_that_do_not_decode_can_be_skipped_and_are_counted(tmp_path):
     (tmp_path / "dog" / "0.png").write_text("no picture at all")
     loader = folder(tmp_path, on_error="skip")
     raw = loader.load()
-    assert sorted(raw.skipped) == [str(tmp_path / "cat" / "1.png"), str(tmp_path / "dog" / "0.png")]
+    assert sorted(raw.skipped) == ["cat/1.png", "dog/0.png"]
     assert (raw.images == want.images[[0, 2, 4, 5]]).all() and list(raw.labels) == [0, 0, 1, 1]
     assert loader.describe().train == 5
     for i in (0, 2):
@@ -306,3 +308,67 @@ def test_folders_that_cannot_be_a_data_set(tmp_path):
 def test_arguments_are_checked(bad):
     with pytest.raises(Fault, match=f"dataset.{next(iter(bad))}"):
         folder("r", **bad)
+
+
+# ---- what hangs on more than the pictures
+
+
+def test_files_that_are_no_pictures_change_no_key(tmp_path):
+    for part in ("train", "test"):
+        classes(tmp_path / part)
+    before = {how: key(tmp_path, on_error=how) for how in ("stop", "skip")}
+    for name in ("README", "LICENSE", "x.heic", "x.dcm", "x.bin", "x.psd"):
+        (tmp_path / "train" / "cat" / name).write_text("words")
+    assert key(tmp_path, on_error="skip") == before["skip"]
+    with pytest.raises(Fault, match="LICENSE' .and 5 more. does not decode: it is no picture of a kind that Pillow knows"):
+        folder(tmp_path).load()
+    loader = folder(tmp_path, on_error="skip")
+    assert loader.load().skipped == () and loader.describe().train == 6
+    assert loader.files().notes == (
+        (f"files that are no pictures of a kind that Pillow knows were left out: 6 ({tmp_path}/train/cat/LICENSE, {tmp_path}/train/cat/README, "
+         f"{tmp_path}/train/cat/x.bin and 3 more)", "warning"),)  # fmt: skip
+    shutil.copy(tmp_path / "train" / "cat" / "0.png", tmp_path / "train" / "cat" / "README")  # a picture after all
+    assert key(tmp_path, on_error="skip") != before["skip"] and folder(tmp_path, on_error="skip").describe().train == 7
+    for file in (tmp_path / "test").rglob("*.png"):
+        file.with_suffix(".heic").write_text("words")
+        file.unlink()
+    with pytest.raises(Fault, match="not one of 6 files to test with is a picture of a kind that Pillow knows; the first is '.*test/cat/0.heic'"):
+        loader.describe()
+
+
+def test_names_that_say_so_are_no_pictures(tmp_path):
+    classes(tmp_path)
+    before = key(tmp_path)
+    for name in ("0.png~", "Icon\r", "x.svg", "x.mp4", "x.mov", "x.crdownload", "x.swp", "cache.db-wal"):
+        (tmp_path / "cat" / name).write_text("words")
+    assert key(tmp_path) == before
+
+
+class Told(Listener):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, name, text, level):
+        self.notes.append((name, level, text))
+
+
+def test_what_is_told_of_a_folder_is_told_of_that_one(tmp_path):
+    """The same pictures in two folders have one key; what lies beside them, and where, is told of each by every run."""
+    told = {}
+    for name, beside in (("mine", "extra"), ("yours", None), ("again", "more")):
+        for part in ("train", "test"):
+            classes(tmp_path / name / part)
+        save(tmp_path / name / "pool" / "9.png", seed=0)  # a copy of train/cat/0.png
+        if beside:
+            save(tmp_path / name / beside / "x.png")
+        spec = {"_target_": "kdx.data.folder.Folder", "root": str(tmp_path / name), "unlabelled_root": str(tmp_path / name / "pool"), **SETTINGS}
+        heard = Told()
+        dataset = known(Component(spec), lambda text, level, heard=heard: heard.note("prepare", text, level))
+        sizes = dict(labelled=None, unlabelled=None, validation=None, test=None)
+        Store(tmp_path / "store", CPU, heard).run(PREPARE, dataset=dataset, **sizes, duplicates="warn", seed=0)
+        told[name] = [text for _, _, text in heard.notes]
+    assert len([*(tmp_path / "store" / "prepare").iterdir()]) == 1
+    assert [text for text in told["mine"] if "not read" in text] == [told["mine"][0]] and f"'{tmp_path}/mine/extra'" in told["mine"][0]
+    assert told["mine"][1:] == told["yours"] == told["again"][1:] and f"'{tmp_path}/again/more'" in told["again"][0]
+    assert "1 of 1 unlabelled pictures is labelled too (unlabelled/9.png = train/cat/0.png)" in told["yours"]
+    assert not any(str(tmp_path) in text for text in told["yours"])

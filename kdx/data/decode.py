@@ -16,7 +16,7 @@ from kdx import checks, shortage
 from kdx.data import deep
 from kdx.data.raw import check_int
 from kdx.data.square import Square
-from kdx.data.walk import readable
+from kdx.data.walk import PICTURES, ending, readable
 from kdx.faults import Fault
 
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -92,6 +92,13 @@ class Decoder:
             answers = list(_map(_header, paths, workers))
             self._refuse(paths, answers)
         return [answer if isinstance(answer, Header) else None for answer in answers]
+
+    def strangers(self, paths: Sequence[Path]) -> set[Path]:
+        """Those that are skipped as no picture at all: Pillow knows them for none, and their names do not say that they are meant for one. Such a file
+        counts for nothing; it is opened here, and no other."""
+        odd = [path for path in paths if ending(path.name) not in PICTURES] if self._skip else []
+        with _limited(self._most):
+            return {path for path in odd if isinstance(_header(path), Unknown)}
 
     def reading(self, headers: Sequence[Header], workers: int) -> Reading:
         """headers: of all pictures of the data set. Decodes some of those of more than eight bits."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kdx import checks
+from kdx.component import Files
 from kdx.data import findings
 from kdx.data.decode import Decoder, Header, are_grey
 from kdx.data.layout import Layout, Listing, lay_out
-from kdx.data.raw import Description, Raw, check_path, per_class
-from kdx.data.walk import inside, readable
+from kdx.data.raw import MEANING, Description, Note, Raw, check_path, counted, few, per_class
+from kdx.data.walk import as_text, readable
 from kdx.faults import Fault
 
 LAYOUTS = ("auto", "parts", "classes")
@@ -23,12 +24,13 @@ LAYOUTS = ("auto", "parts", "classes")
 
 @dataclass(frozen=True)
 class _Scan:
-    """parts: less the pictures that cannot be opened, which are `unread`; headers: of all in them."""
+    """parts: less the pictures that cannot be opened, which are `unread`; headers: of all in them; called: what each picture is called."""
 
     layout: Layout
     parts: Mapping[str, Listing]
     headers: tuple[Header, ...]
     unread: tuple[str, ...]
+    called: Mapping[Path, str]
 
 
 class Folder:
@@ -38,7 +40,8 @@ class Folder:
     called so or alike (`kdx.data.layout`). layout: "auto", "parts" or "classes": see `lay_out` there.
     unlabelled_root: None, or a folder of pictures without classes, nested as you like; it may lie inside root. Hidden files are ignored.
     The pictures have one channel if every one of them is grey, else three. image_size, fit, background: see kdx.data.square. range, max_pixels,
-    on_error: see kdx.data.decode; what is skipped is listed in `Raw.skipped`.
+    on_error: see kdx.data.decode; what is skipped is listed in `Raw.skipped`. A picture is called by its part and its place in that, as its key has
+    it, wherever the folder lies and whatever it is called.
     """
 
     def __init__(self, *, root: str, unlabelled_root: str | None, layout: str, image_size: int, fit: str, background: Any, range: Any, max_pixels: int,
@@ -48,9 +51,10 @@ class Folder:
         self._layout = checks.choice("dataset.layout", layout, LAYOUTS)
         self._decoder = Decoder(image_size=image_size, fit=fit, background=background, range=range, max_pixels=max_pixels, on_error=on_error)
 
-    def files(self) -> dict[str, list[tuple[str, Path]]]:
-        """Part -> (name, path) of each picture: what is read, and nothing else."""
-        return {role: list(zip(part.names, part.paths, strict=True)) for role, part in self._lay_out().parts.items()}
+    def files(self) -> Files:
+        """What is read, and nothing else."""
+        layout, notes = self._lay_out()
+        return Files({role: list(zip(part.names, part.paths, strict=True)) for role, part in layout.parts.items()}, notes)
 
     def fetch(self) -> None:
         for key, folder in (("root", self._root), ("unlabelled_root", self._unlabelled)):
@@ -84,37 +88,46 @@ class Folder:
                 return None, None
             part = scan.parts[role]
             made.append(self._decoder.decode(part.paths, reading, workers))
-            skipped.extend(readable(path) for path, fine in zip(part.paths, made[-1].good, strict=True) if not fine)
-            names[role] = [self._name(path) for path, fine in zip(part.paths, made[-1].good, strict=True) if fine]
+            skipped.extend(scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if not fine)
+            names[role] = [scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if fine]
             return made[-1].images, np.array(part.labels, np.int64)[made[-1].good]
 
         images, labels = decode("train")
         self._none_lost(scan.layout, labels)
         (test_images, test_labels), (pool_images, _), (validation_images, validation_labels) = map(decode, ("test", "unlabelled", "validation"))
-        found = list(findings.of_files(self._decoder, reading, made, self._name))
-        notes = (*((text, "info") for text in scan.layout.notes), *found)
+        found = list(findings.of_files(self._decoder, reading, made, scan.called.__getitem__))
         sizes = np.array([header.size for header in scan.headers], np.int64).reshape(-1, 2)
         return Raw(images, labels, scan.layout.classes, test_images, test_labels, pool_images, tuple(skipped), validation_images, validation_labels,
-                   notes, sizes, names, findings.told(reading, found))  # fmt: skip
+                   tuple(found), sizes, names, findings.told(reading, found))  # fmt: skip
 
-    def _name(self, path: Path) -> str:
-        """What a picture is called: its path inside root, or the whole one."""
-        return inside(path, self._root) if path.is_relative_to(self._root) else readable(path)
-
-    def _lay_out(self) -> Layout:
+    def _lay_out(self) -> tuple[Layout, list[Note]]:
+        """What lies where, less what is skipped as no picture at all, and what there is to tell of that."""
         self.fetch()
-        return lay_out(self._root, self._unlabelled, self._layout)
+        layout = lay_out(self._root, self._unlabelled, self._layout)
+        notes, parts, gone = [(text, "info") for text in layout.notes], {}, []
+        for role, part in layout.parts.items():
+            strange = self._decoder.strangers(part.paths)
+            parts[role] = part.only([i for i, path in enumerate(part.paths) if path not in strange]) if strange else part
+            gone += [readable(path) for path in part.paths if path in strange]
+            if strange and not parts[role].paths:
+                raise Fault(f"not one of {counted(len(part.paths), 'file')} {MEANING[role]} is a picture of a kind that Pillow knows; the first is "
+                            f"'{readable(part.paths[0])}'")  # fmt: skip
+        if gone:
+            notes.append((f"files that are no pictures of a kind that Pillow knows were left out: {len(gone):,} ({few(gone)})", "warning"))
+        return replace(layout, parts=parts), notes
 
     def _scan(self, workers: int) -> _Scan:
-        layout = self._lay_out()
-        parts, opened, unread = {}, [], []
+        layout, _ = self._lay_out()
+        parts, opened, unread, called = {}, [], [], {}
+        several = bool(layout.parts.keys() & {"validation", "test"})
         for role, part in layout.parts.items():
             headers = self._decoder.headers(part.paths, workers)
-            unread += [readable(path) for path, header in zip(part.paths, headers, strict=True) if header is None]
+            called |= {path: as_text(name if role == "train" and not several else f"{role}/{name}") for path, name in zip(part.paths, part.names, strict=True)}
+            unread += [called[path] for path, header in zip(part.paths, headers, strict=True) if header is None]
             opened += [header for header in headers if header]
             parts[role] = part.only([i for i, header in enumerate(headers) if header])
         self._none_lost(layout, np.array(parts["train"].labels, np.int64))
-        return _Scan(layout, parts, tuple(opened), tuple(unread))
+        return _Scan(layout, parts, tuple(opened), tuple(unread), called)
 
     def _none_lost(self, layout: Layout, labels: np.ndarray) -> None:
         """A Fault where a class has pictures, and none of them can be read. labels: of those that can."""

@@ -32,9 +32,9 @@ class Raw:
 
     images (N, C, H, W) uint8 and labels (N,) int64 are its train part; test_* and validation_* such parts that it ships, if any;
     pool_images (P, C, H, W) uint8 the pictures that it ships without labels, if any. An array may be a memory map or a view.
-    skipped: files that were left out because they do not decode. notes: what the user should know of how the set was found
-    and read. sizes: (M, 2), width and height of the files as stored, where they differ. names: what the rows of a part are called, where they
-    have names. files: what data.json tells of the files, as JSON.
+    skipped: files that were left out because they do not decode. notes: what the user should know of how the set was
+    read; what hangs on more than its key belongs to kdx.component.Files. sizes: (M, 2), width and height of the files as stored, where they
+    differ. names: what the rows of a part are called, where they have names. files: what data.json tells of the files, as JSON.
     """
 
     images: np.ndarray

@@ -10,14 +10,16 @@ from typing import NoReturn
 
 from kdx.faults import Fault, shows
 
-NO_PICTURES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found"}
+NO_PICTURES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini", "__macosx", "@eadir", "__pycache__", "$recycle.bin", "lost+found",
+               "icon\r"}  # fmt: skip
 """What systems and tools leave in folders of pictures, beside hidden files."""
 OTHER_KINDS = {
     "txt", "csv", "tsv", "json", "jsonl", "xml", "yaml", "yml", "md", "rst", "html", "htm", "pdf", "doc", "docx", "xls", "xlsx", "py", "ipynb",
     "m", "mat", "npy", "npz", "pkl", "pickle", "pt", "pth", "h5", "hdf5", "parquet", "zip", "tar", "gz", "tgz", "7z", "rar", "db", "sqlite", "ini",
-    "cfg", "log", "tmp", "part", "bak", "sh", "bat", "lnk", "url", "md5", "sha256", "aae", "xmp",
+    "cfg", "log", "tmp", "part", "bak", "sh", "bat", "lnk", "url", "md5", "sha256", "aae", "xmp", "svg", "mp4", "mov", "avi", "mkv", "webm", "m4v", "mp3",
+    "wav", "crdownload", "download", "swp", "swo", "orig", "cache", "info", "onnx", "safetensors", "db-wal", "db-shm", "ffs_db",
 }  # fmt: skip
-"""Endings of files that are no pictures. One of any other ending, or of none, is taken for a picture."""
+"""Endings of files that are no pictures, as one with "~" is none. One of any other ending, or of none, is taken for a picture."""
 PICTURES = {"jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm"}
 """Endings by which a file that lies in no class is known to have been meant for one."""
 
@@ -50,7 +52,7 @@ class Walk:
         """Every file below that may be a picture, in order of name; links are followed, and each folder is entered once."""
         found = []
         for path in self._below(folder):
-            if ending(path.name) in OTHER_KINDS:
+            if is_other(path.name):
                 self._left_out[str(path)] = None
             else:
                 found.append(path)
@@ -58,7 +60,7 @@ class Walk:
 
     def any(self, folder: Path) -> bool:
         """Whether there is such a file."""
-        return any(ending(path.name) not in OTHER_KINDS for path in self._below(folder))
+        return any(not is_other(path.name) for path in self._below(folder))
 
     def _below(self, folder: Path) -> Iterator[Path]:
         entered = set()
@@ -87,6 +89,11 @@ def _stop(error: OSError) -> NoReturn:
 def _visible(names: Iterable[str]) -> list[str]:
     """Without what is hidden or left by a system, in order of name however accents are written."""
     return sorted((name for name in names if not name.startswith(".") and name.lower() not in NO_PICTURES), key=lambda name: (as_text(name), name))
+
+
+def is_other(name: str) -> bool:
+    """Whether the name says that it is no picture."""
+    return ending(name) in OTHER_KINDS or name.endswith("~")
 
 
 def ending(name: str) -> str:
