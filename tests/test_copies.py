@@ -231,6 +231,19 @@ def test_constant_and_almost_constant_pictures_are_told(tmp_path):
     assert any(note.startswith("warning: 1 of 16 pictures is almost constant") and "(train/dog/1.png)" in note for note in notes)
 
 
+def test_white_on_transparent_ground_names_the_background(tmp_path):
+    root = lay(tmp_path / "data")
+    icon = np.full((8, 8, 4), 255, np.uint8)
+    icon[:, :4, 3] = 0
+    put(root / "train" / "cat" / "0.png", icon)
+    put(root / "train" / "cat" / "1.png", np.full((8, 8, 3), 255, np.uint8))
+    says = ("1 of 2 is transparent in part, and dataset.background, which shows there, may have the colour of what is drawn: try another, "
+            "dataset.background=black, say")  # fmt: skip
+    _, notes = prepared(tmp_path / "made", root)
+    (told,) = (note for note in notes if "constant" in note)
+    assert told.startswith("warning: 2 of 16 pictures are constant") and told.endswith(f"in them; {says}")
+
+
 def test_a_red_square_is_constant():
     red = np.zeros((1, 3, 4, 4), np.uint8)
     red[:, 0] = 255

@@ -43,13 +43,14 @@ class Unknown(Exception):
 @dataclass(frozen=True)
 class Header:
     """What the header of a picture tells. grey: whether it has no colour; depth: as kdx.data.deep names it; size: width and height as
-    stored; frames: whether there are several, of which the first is read."""
+    stored; frames: whether there are several, of which the first is read; transparent: whether it tells what is, which may be nothing."""
 
     path: Path
     grey: bool
     depth: str
     size: tuple[int, int]
     frames: bool
+    transparent: bool
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def _header(path: Path) -> Header | Exception:
         with Image.open(path) as picture:
             grey = picture.mode in GREY or deep.raw_mode(picture).startswith("LA;16")
             frames = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))  # MPO: a photograph and its preview
-            return Header(path, grey, deep.depth_of(picture), picture.size, frames)
+            return Header(path, grey, deep.depth_of(picture), picture.size, frames, picture.has_transparency_data)
     except Exception as error:  # Pillow raises many kinds for a damaged file
         return _told(error, path)
 

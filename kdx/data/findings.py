@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,11 @@ def told(reading: Reading, notes: Sequence[Note]) -> dict[str, Any]:
             "warnings": [text for text, level in notes if level == "warning"]}  # fmt: skip
 
 
-def flat(parts: Mapping[str, np.ndarray], name: Callable[[str, int], str]) -> tuple[list[Note], dict[str, int]]:
-    """(notes, {"constant": pictures of one value, "almost": others of less than FLAT levels}). parts: (N, C, H, W) uint8 each, by name."""
+def flat(parts: Mapping[str, np.ndarray], name: Callable[[str, int], str], transparent: Collection[str] = ()) -> tuple[list[Note], dict[str, int]]:
+    """(notes, {"constant": pictures of one value, "almost": others of less than FLAT levels}). parts: (N, C, H, W) uint8 each, by name.
+
+    transparent: names of pictures behind which the background may show.
+    """
     constant, almost = [], []
     for part, images in parts.items():
         for start in range(0, len(images), BLOCK):
@@ -75,11 +78,18 @@ def flat(parts: Mapping[str, np.ndarray], name: Callable[[str, int], str]) -> tu
             almost += [(part, start + int(i)) for i in np.flatnonzero((apart > 0) & (apart < FLAT))]
     whole = sum(len(images) for images in parts.values())
     notes = [(f"{are(len(rows), f'of {whole:,} pictures')} {what} ({few([name(*row) for row in rows])}): there is {nothing} to learn from in "
-              f"{'it' if len(rows) == 1 else 'them'}", "warning")
+              f"{'it' if len(rows) == 1 else 'them'}{_behind(rows, name, transparent)}", "warning")
              for rows, what, nothing in ((constant, "constant, one colour all over", "nothing but that colour"),
                                          (almost, f"almost constant, darkest and brightest less than {FLAT} of 256 levels apart", "hardly anything"))
              if rows]  # fmt: skip
     return notes, {"constant": len(constant), "almost": len(almost)}
+
+
+def _behind(rows: Sequence[tuple[str, int]], name: Callable[[str, int], str], transparent: Collection[str]) -> str:
+    """White drawings on transparent ground, say, which are gone on white."""
+    number = sum(name(*row) in transparent for row in rows) if transparent else 0
+    return number and (f"; {are(number, f'of {len(rows):,}')} transparent in part, and dataset.background, which shows there, may have the colour of what is "
+                       "drawn: try another, dataset.background=black, say") or ""  # fmt: skip
 
 
 def floored(std: Sequence[float], floor: float) -> Iterator[Note]:

@@ -35,6 +35,7 @@ class Raw:
     skipped: files that were left out because they do not decode. notes: what the user should know of how the set was
     read; what hangs on more than its key belongs to kdx.component.Files. sizes: (M, 2), width and height of the files as stored, where they
     differ. names: what the rows of a part are called, where they have names. files: what data.json tells of the files, as JSON.
+    transparent: names of pictures behind which the background may show.
     """
 
     images: np.ndarray
@@ -50,6 +51,7 @@ class Raw:
     sizes: np.ndarray | None = None
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     files: Mapping[str, Any] = field(default_factory=dict)
+    transparent: frozenset[str] = frozenset()
 
     def part(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Pictures and labels of a part, None where there are none."""

@@ -146,7 +146,7 @@ def look(work: Work, raw: Raw, rows: Rows, pictures: Mapping[str, np.ndarray], l
     same, found = copies.find(pictures, labels, raw.classes, name)
     if same and duplicates == "error":
         raise Fault("; ".join(text for text, _ in same) + ": take the copies out, or set dataset.duplicates=drop, which does, or dataset.duplicates=warn")
-    dull, flat = findings.flat(pictures, name)
+    dull, flat = findings.flat(pictures, name, raw.transparent)
     dropped = [(f"copies of other pictures left out of the {part} part: {len(names):,} ({few(names)})", "info") for part, names in left_out.items() if names]
     for text, level in (*raw.notes, *dropped, *same, *dull):
         work.note(text, level)
