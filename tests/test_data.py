@@ -1,5 +1,6 @@
 """Loaders on small files in the real formats, and the splitting."""
 
+import errno
 import gzip
 import json
 import os
@@ -671,16 +672,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 
 
 def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
-    import scipy.io
-
     def full(*given, **more):
         raise MemoryError("Unable to allocate 7 GiB")
 
     write_cifar(tmp_path / "c", 10, "python")
     write_svhn(tmp_path / "s")
-    monkeypatch.setattr(scipy.io, "loadmat", full)
-    monkeypatch.setattr("kdx.data.cifar._Plain.load", full)
-    monkeypatch.setattr("kdx.data.decode.deep.read", full)
+    opened = OSError(errno.EMFILE, "Too many open files")
+    monkeypatch.setattr(Path, "open", lambda *given: (_ for _ in ()).throw(opened))
+    with pytest.raises(OSError, match="Too many open files"):
+        read_file(tmp_path / "x.bin")
+    monkeypatch.undo()
+    for name in ("scipy.io.loadmat", "kdx.data.cifar._Plain.load", "kdx.data.decode.deep.read"):
+        monkeypatch.setattr(name, full)
     for work in (Cifar(variant=10, root=str(tmp_path / "c"), download=False).load, Svhn(root=str(tmp_path / "s"), extra=False, download=False).load,
                  lambda: _bounds(tmp_path / "x.png")):  # fmt: skip
         with pytest.raises(MemoryError):

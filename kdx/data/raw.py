@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kdx import checks
+from kdx import checks, shortage
 from kdx.faults import Fault
 
 PARTS = {"train": ("images", "labels"), "validation": ("validation_images", "validation_labels"), "test": ("test_images", "test_labels"),
@@ -130,6 +130,8 @@ def read_file(path: Path, start: int | None = None) -> bytes:
     except FileNotFoundError:
         raise Fault(f"the data file '{path}' is missing") from None
     except (OSError, EOFError, zlib.error) as error:
+        if shortage.kind(error):
+            raise
         raise damaged(path, f"it cannot be read ({error})") from None
 
 
@@ -190,6 +192,8 @@ def download(root: Path, fetch: Callable[[], object], present: Callable[[], bool
             if not present():
                 fetch()
     except Exception as error:  # torchvision raises many kinds: no network, no space, wrong checksum
+        if shortage.kind(error):
+            raise
         with contextlib.suppress(OSError):  # leaves no empty folder behind
             if made:
                 lock.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from urllib.parse import urlparse
 import torch
 from torch import nn
 
+from kdx import shortage
 from kdx.faults import Fault, nearest
 from kdx.models.weights import read_weights
 
@@ -71,6 +72,8 @@ def fetch(url: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix and prefix[1], progress=False)
     except Exception as error:  # urllib and http.client raise many kinds; each means that there is no file
+        if shortage.kind(error):
+            raise
         raise Fault(
             f"the weights {path.name} are missing: looked in {folder}, and {url} could not be downloaded ({_short(error)}); "
             "put the file there, or set weights=null"

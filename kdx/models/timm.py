@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kdx import shortage
 from kdx.faults import Fault, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, Inputs
@@ -50,7 +51,7 @@ def by_name(
     except TypeError as error:
         raise Fault(f"timm '{name}' does not take these rates: set dropout=0 and stochastic_depth=0 ({error})") from error
     except Exception as error:  # the hub's client raises many kinds when a file cannot be had
-        if weights is None:
+        if weights is None or shortage.kind(error):
             raise
         raise Fault(
             f"the weights '{seen.hf_hub_id or seen.url}' of timm '{name}' are neither in the hub's cache nor to be downloaded "

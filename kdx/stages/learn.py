@@ -13,7 +13,7 @@ import torch
 import torch._functorch.config as functorch
 from safetensors.torch import load_file
 
-from kdx import signals
+from kdx import shortage, signals
 from kdx.artifact import Artifact
 from kdx.budget import shares, total_steps, used
 from kdx.component import Component, Source
@@ -61,6 +61,8 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
         try:
             start = watch.restore(saved)
         except Exception as error:  # of another version of torch, say: half of it may be restored
+            if shortage.kind(error):
+                raise
             work.begin_anew(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
             lesson, watch = prepared()
     for text, level in lesson.notes:
