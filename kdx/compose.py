@@ -245,6 +245,9 @@ def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
     faults += [f"an option file in --config-dir sets '{key}' to {checks.shown(text)}, and may refer to other keys only: ${{KEY}}"
                for key, text in texts(said) if "${" in REFERENCE.sub("", text)]  # fmt: skip
     if said["dataset"].get("download") and "dataset.download" not in typed:
+        faults += [f"the grid of a preset (hydra.sweeper.params) has a data set downloaded to '{checks.shown(str(grid[key]), bare=True)}': "
+                   f"say so with {key}=PATH in place of the grid, or dataset.download=false"
+                   for key in map("dataset.{}".format, ROOTS) if key in grid]  # fmt: skip
         own_nodes = [yaml.safe_load(file.read_text(encoding="utf-8")).get("dataset", {}) for file in (conf_dir() / "dataset").glob("*.yaml")]
         known = {str(node.get(key)) for node in own_nodes for key in ROOTS}
         faults += [f"an option file in --config-dir has a data set downloaded to '{checks.shown(said['dataset'][key], bare=True)}': "

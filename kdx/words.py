@@ -39,7 +39,7 @@ SLOTS = {"loss.weights": "weights", "loss.features": "features"}
 HYDRAS, HYDRAS_BELOW = ("hydra.run.dir", "hydra.sweep.dir"), ("hydra.launcher.", "hydra.sweeper.")
 """What can be set of Hydra's own node."""
 GRID_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.A)
-NOT_IN_GRID = ("allow", "store", "hydra", "launcher", "sweeper", "max_runs")
+NOT_IN_GRID = ("allow", "store", "hydra", "launcher", "sweeper", "max_runs", "dataset.download")
 DEEPEST_BRACKETS, LONGEST_WORD = 16, 100_000
 MOST_VALUES, LONGEST_TEXT = 1000, 4096
 SEVERAL = ("augment", "shift")
@@ -223,7 +223,7 @@ def wrong_for_hydra(key: str, value: Any, placed: bool) -> list[str]:
 def wrong_in_grid(key: str, values: Any) -> list[str]:
     """Faults of a preset's grid, which is read as words: it sets what runs compute, and not what the command line alone may say."""
     first = key.partition(".")[0]
-    if not GRID_KEY.fullmatch(key) or first in NOT_IN_GRID or "_target_" in key:
+    if not GRID_KEY.fullmatch(key) or first in NOT_IN_GRID or key in NOT_IN_GRID or "_target_" in key:
         return [f"the grid of a preset (hydra.sweeper.params) cannot set '{shown(key, bare=True)}': only the command line can"]
     if "${" in str(values):
         return [f"the grid of a preset (hydra.sweeper.params) gives '{key}' a reference to something else ({shown(str(values), bare=True)}): list its values"]

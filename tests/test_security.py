@@ -46,6 +46,12 @@ FILES = {  # name of the preset: (its text, what is said)
     "augments": (f"student_train: {{augment: {{x: {HARM}}}}}", "augment.x._target_ 'subprocess.Popen' is not allowed"),
     "partly": ("loss: {_partial_: true, _args_: [1]}", "kdx.losses.kd.KD does not take these keys"),
     "downloads": ("defaults: [override /dataset: cifar10]\ndataset: {root: elsewhere}", "has a data set downloaded to 'elsewhere'"),
+    "grid_downloads": ("defaults: [override /dataset: cifar10]\nhydra: {sweeper: {params: {dataset.root: elsewhere, seed: '1,2'}}}",
+                       "the grid of a preset (hydra.sweeper.params) has a data set downloaded to 'elsewhere'"),
+    "grid_downloads_usually": ("defaults: [override /dataset: fashion_mnist]\nhydra: {sweeper: {params: {dataset.usual_root: 'elsewhere,data'}}}",
+                               "has a data set downloaded to 'elsewhere,data'"),
+    "grid_lets_download": ("defaults: [override /dataset: cifar10]\ndataset: {root: elsewhere, download: false}\n"
+                           "hydra: {sweeper: {params: {dataset.download: 'true'}}}", "cannot set 'dataset.download'"),
 }  # fmt: skip
 
 
@@ -79,7 +85,7 @@ def told(capsys, *words: str, name: str = "train") -> str:
     return err
 
 
-QUICK = ("allows", "logs", "grid_allows", "reads_environment", "names_kdx")
+QUICK = ("allows", "logs", "grid_allows", "reads_environment", "names_kdx", "grid_downloads")
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FILES])
@@ -127,6 +133,12 @@ def test_what_is_typed_counts(here, monkeypatch, capsys):
     monkeypatch.setattr(command, "launch", lambda words: begun.append(words))
     (Path(THEIRS) / "experiment" / "fine.yaml").write_text(GLOBAL + "student_train: {lr: '${teacher_pretrain.lr}'}\nallow: [kdx]\nstore: elsewhere")
     assert main(["train", "--config-dir", THEIRS, "experiment=fine", "allow=[]", "store=mine"]) == 0 and len(begun) == 1
+
+
+def test_a_grid_that_chooses_the_data_too_has_it_downloaded_nowhere(capsys):
+    text = "hydra: {sweeper: {params: {dataset: 'cifar10,digits', dataset.root: elsewhere}}}"
+    (Path(THEIRS) / "experiment" / "grid_of_data.yaml").write_text(GLOBAL + text)
+    assert "has a data set downloaded to 'elsewhere'" in told(capsys, "-m", "experiment=grid_of_data", name="plan")
 
 
 def test_a_grid_of_ones_own_still_counts(here, monkeypatch, capsys):
