@@ -84,7 +84,8 @@ def test_copies_on_both_sides_of_a_split_that_kdx_makes(tmp_path):
     found = about["duplicates"]
     assert found["test_in_training"] == 3 and found["validation_in_training"] > 0 and found["test_in_validation"] == 3
     assert sum(found["copies"].values()) == 15 - 3  # once in each of three splits
-    assert any(note.startswith("warning: ") and "labelled pictures are copies of others there; one picture is there " in note for note in notes)
+    assert any(note.startswith("warning: ") and " labelled, " in note
+               and " test pictures are copies of others there; one picture is there " in note for note in notes)  # fmt: skip
     about, notes = prepared(tmp_path / "dropped", root, validation=0.2, duplicates="drop")
     assert about["duplicates"]["dropped"] == {"train": 14} and sum(about["counts"].values()) == 16
     assert not any(about["duplicates"]["copies"].values()) and about["duplicates"]["test_in_training"] == 0
@@ -201,6 +202,15 @@ def test_few_copies_are_told_quietly():
     notes, found = copies.find(parts, labels, ("a",), lambda part, row: f"{part} {row}")
     assert [level for _, level in notes] == ["warning", "info"] and found["copies"]["labelled"] == 2  # 1 of 1 test pictures; 2 of 302
     assert notes[1][0] == "2 of 302 labelled pictures are copies of others there; one picture is there 2 times (labelled 5)"
+
+
+def test_copies_within_several_splits_are_one_sentence():
+    images = np.arange(9, dtype=np.uint8).reshape(9, 1, 1, 1)
+    parts = {"labelled": images[[0, 0, 0, 1]], "unlabelled": images[:0], "validation": images[[2, 2]], "test": images[3:5]}
+    labels = {name: np.zeros(len(part), np.int64) for name, part in parts.items()}
+    notes, found = copies.find(parts, labels, ("a",), lambda part, row: f"{part} {row}")
+    assert notes == [("2 of 4 labelled and 1 of 2 validation pictures are copies of others there; one picture is there 3 times (labelled 0)", "warning")]
+    assert found["copies"] == {"labelled": 2, "unlabelled": 0, "validation": 1, "test": 0}
 
 
 def test_nothing_dropped_leaves_the_arrays_as_they_are():

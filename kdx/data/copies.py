@@ -96,7 +96,7 @@ def find(
         "pool_in_labelled": shared("unlabelled", ("labelled",), "labelled too"),
     }
     found["in_several_classes"] = _torn(ids, labels, classes, name, notes)
-    found["copies"] = {part: _again(part, numbers, name, notes) for part, numbers in ids.items()}
+    found["copies"] = _again(ids, name, notes)
     return notes, found
 
 
@@ -123,14 +123,20 @@ def _torn(ids: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], class
     return len(torn)
 
 
-def _again(part: str, ids: np.ndarray, name: Callable[[str, int], str], notes: list[Note]) -> int:
-    """Rows of a split that are copies of an earlier one."""
-    numbers, firsts, times = np.unique(ids, return_index=True, return_counts=True)
-    copies = len(ids) - len(numbers)
-    if copies:
-        most = times.max()
-        row = int(firsts[times == most].min())
-        level = "warning" if copies >= RARE * len(ids) else "info"
-        notes.append((f"{are(copies, f'of {len(ids):,} {part} pictures')} {'a copy' if copies == 1 else 'copies'} of others there; "
-                      f"one picture is there {most} times ({name(part, row)})", level))  # fmt: skip
-    return copies
+def _again(ids: Mapping[str, np.ndarray], name: Callable[[str, int], str], notes: list[Note]) -> dict[str, int]:
+    """Rows of each split that are copies of an earlier one there; one sentence tells of all splits."""
+    found, told, quiet, most, which = {}, [], True, 0, ""
+    for part, rows in ids.items():
+        numbers, firsts, times = np.unique(rows, return_index=True, return_counts=True)
+        found[part] = copies = len(rows) - len(numbers)
+        if copies:
+            told.append(f"{copies:,} of {len(rows):,} {part}")
+            quiet = quiet and copies < RARE * len(rows)
+            if times.max() > most:
+                most = int(times.max())
+                which = name(part, int(firsts[times == most].min()))
+    if told:
+        splits = " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+        verb = "is a copy" if sum(found.values()) == 1 else "are copies"
+        notes.append((f"{splits} pictures {verb} of others there; one picture is there {most} times ({which})", "info" if quiet else "warning"))
+    return found
