@@ -115,6 +115,13 @@ def own_file(path: Path, whose: str) -> None:
         raise Fault(_in_the_way(path, found, "a file", whose))
 
 
+def appendable(path: Path, whose: str) -> None:
+    """`own_file`, for one that is written to where it is, not replaced: a Fault where it is there and may not be written, too."""
+    own_file(path, whose)
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise Fault(f"'{path}' may not be read and written, and {whose} goes on with it: give yourself permission, or remove it")
+
+
 def _in_the_way(path: Path, found: str, wanted: str, whose: str) -> str:
     if found == "a link":
         return f"'{path}' is a link, and {whose} would write to where it leads: remove it"
@@ -122,11 +129,13 @@ def _in_the_way(path: Path, found: str, wanted: str, whose: str) -> str:
 
 
 class LogFile(logging.FileHandler):
-    """A log that is never written through a link and waits for no pipe. Says nothing of it: whoever owns the folder checks it and tells."""
+    """A log that is never written through a link and waits for no pipe. Says nothing of it, nor of one that may not be written: whoever owns the
+    folder checks it and tells."""
 
     def _open(self) -> Any:
         if kind(Path(self.baseFilename)) in (None, "a file"):
-            return super()._open()
+            with contextlib.suppress(PermissionError):
+                return super()._open()
         return open(os.devnull, self.mode, encoding=self.encoding)
 
 

@@ -437,6 +437,14 @@ def test_the_log_is_neither(here, capsys):
         shutil.rmtree("rd")
 
 
+@pytest.mark.parametrize("name", ["train.log", "metrics.jsonl"])
+def test_a_file_of_a_run_folder_that_may_not_be_written_is_told(here, capfd, name):
+    Path("rd").mkdir()
+    (Path("rd") / name).touch(mode=0o000)
+    assert by_modes(lambda: main([*here, "hydra.run.dir=rd"])) == 2
+    assert f"rd/{name}' may not be read and written" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["sweep.json", "later.json", "sweep.lock", "multirun.yaml"])
 def test_nothing_of_a_sweep_is_written_through_a_link(name):
     Path("sweep").mkdir()

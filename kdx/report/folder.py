@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx import signals
-from kdx.disk import kind, own_file, own_folder
+from kdx.disk import appendable, kind, own_file, own_folder
 from kdx.document import LOCK
 from kdx.faults import Fault
 from kdx.report.board import Board
@@ -81,8 +81,10 @@ class RunFolder(Listener):
 
     def check(self) -> None:
         """Raises Fault where a link, a pipe or the like is in the place of something that is written: the folder may have come from somebody else."""
-        for name in ("run.json", "metrics.jsonl", "report.md", "train.log"):
+        for name in ("run.json", "report.md"):
             own_file(self.path / name, WHO)
+        for name in ("metrics.jsonl", "train.log"):
+            appendable(self.path / name, WHO)
         for name in ("figures", "artifacts"):
             if kind(self.path / name) is not None:
                 own_folder(self.path / name, WHO)
