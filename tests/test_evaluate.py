@@ -45,7 +45,7 @@ def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):
     monkeypatch.setattr(assess.Weights, "network", lambda self: torch.nn.Identity())
     monkeypatch.setattr(assess, "by_name", lambda *given: None)
     (tmp_path / "data.json").write_text('{"classes": ["a", "b"]}')
-    with pytest.raises(Fault, match=r"the w's answers are not finite \(NaN or infinite\): the weights in 'w.pt' are of no use"):
+    with pytest.raises(Fault, match=r"the answers of the w are not finite \(NaN or infinite\): the weights in 'w.pt' are of no use"):
         assess.measure(assess.Weights("w", Path("w.pt"), {}, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU)
 
 
