@@ -52,6 +52,20 @@ def test_shared_stages_are_made_once(swept):
     assert list(runs)[:2] == ["0_loss-kd_seed-0", "1_loss-kd_seed-1"]
 
 
+def test_runs_that_stand_in_no_one_table_are_told_as_finished(swept, monkeypatch, capsys):
+    """Such as those of two data sets: each with its own figures, why, and exit code 0."""
+    monkeypatch.chdir(swept)
+    with monkeypatch.context() as patch:
+        patch.setattr("kdx.report.protocols.count", lambda e, split: 7 if "_loss-kd_seed" in e.name else 9)
+        assert main(["train", "-m", *GRID, *SHORT]) == 0
+    said = capsys.readouterr()
+    assert said.err == "" and "the 4 runs are finished; each has a test split or a protocol of its own, so they are not compared" in said.out
+    alone = documents(swept / "outputs/sweeps")["0_loss-kd_seed-0"]["results"]["baseline"]["last"]["test"]["accuracy"]
+    (line,) = (line for line in said.out.splitlines() if line.startswith("| 0_loss-kd_seed-0 "))
+    assert f"{alone:.1%}" in line.split("|")[3]
+    assert "test rows: 7 in " in said.out and "where=KEY=VALUE --html" in said.out
+
+
 def test_the_same_command_again_runs_nothing_and_more_runs_what_is_missing(swept, monkeypatch, capsys):
     monkeypatch.chdir(swept)
     before = {p: p.stat().st_mtime_ns for p in swept.glob("outputs/sweeps/*/*/run.json")}

@@ -18,7 +18,8 @@ from kdx.commands._show import table
 from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller
 from kdx.commands._watch import Watch
 from kdx.report.caveats import some
-from kdx.report.judge import metric
+from kdx.report.entries import Entry
+from kdx.report.judge import ROLES, metric, percent
 from kdx.sweep import Sweep
 from kdx.words import quoted
 
@@ -113,9 +114,11 @@ def conclude(place: Sweep) -> int:
     """Tells what came of the runs."""
     runs = place.runs()
     failed = {name: reason(place.path / name, run) for name, run in runs.items() if not sweep.finished(run)}
-    found, lines = compare.summary(place.path)
+    found, lines, apart = compare.summary(place.path)
     if found:
         compare.show(found)
+    elif apart:
+        side_by_side(apart, lines, finished=len(runs) - len(failed), whole=len(runs))
     elif len(failed) < len(runs):
         print("\n".join(lines), file=sys.stderr)
     if failed:
@@ -125,9 +128,17 @@ def conclude(place: Sweep) -> int:
         rows = [[some(names), told] for told, names in why.items()]
         table(f"{len(failed)} of {len(runs)} runs are not finished:", ["runs", "reason"], rows, ["Run the same command again: only these will run."])
     folder = os.path.relpath(place.path)
-    print(f"\nruns: {folder}\n  kdx compare {folder} --html report.html\n  kdx board {folder}")
+    print(f"\nruns: {folder}\n  kdx compare {folder} {'where=KEY=VALUE ' if apart else ''}--html report.html\n  kdx board {folder}")
     output.instead(f"the runs are in {folder}, and kdx compare {folder} shows them")
     return 1 if failed or not runs else 0
+
+
+def side_by_side(entries: Sequence[Entry], lines: Sequence[str], *, finished: int, whole: int) -> None:
+    """Runs that are finished and must not be compared, each with its own figures. lines: why."""
+    rows = [[Path(e.name).name, *(percent(e.score(role, "accuracy")) for role in ("teacher", "baseline", "student"))] for e in entries]
+    done = f"the {whole} runs are finished" if finished == whole else f"{finished} of {whole} runs are finished"
+    table(f"{done}; each has a test split or a protocol of its own, so they are not compared, and no row is better than another:",
+          ["run", *(f"{ROLES[role]}, test" for role in ("teacher", "baseline", "student"))], rows, lines)  # fmt: skip
 
 
 def reason(folder: Path, run: Mapping[str, Any] | None) -> str:

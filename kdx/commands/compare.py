@@ -184,13 +184,17 @@ def _manifest(run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | Non
     return None
 
 
-def summary(folder: Path) -> tuple[Comparison | None, list[str]]:
-    """(the comparison of a sweep's folder for `show`, lines of what is not in it); None where there is nothing to compare, and the lines say why."""
+def summary(folder: Path) -> tuple[Comparison | None, list[str], list[Entry]]:
+    """(the comparison of a sweep's folder for `show`, lines of what is not in it, runs that are finished and stand in no one table).
+
+    None where there is nothing to compare, or what must not be mixed, and the lines say why.
+    """
+    found = Found()
     try:
         found = collect([folder])
-        return (compare(found.entries) if found.entries else None), found.lines
+        return (compare(found.entries) if found.entries else None), found.lines, []
     except Fault as fault:
-        return None, str(fault).splitlines()
+        return None, [*str(fault).splitlines(), *found.lines], found.entries
 
 
 def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
