@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from kdx.component import sha256
 from kdx.disk import LARGEST, read_json, write_atomically
+from kdx.document import COUNT, MADE, wrong
 from kdx.faults import Fault
 
 MANIFEST = "manifest.json"
@@ -26,7 +26,7 @@ METRICS, NOTES = "metrics.jsonl", "notes.jsonl"
 SMALL = 1 << 16
 LEVELS = ("info", "warning")
 KEY = re.compile(r"[0-9a-f]{64}")
-FIELDS = {"stage": str, "version": int, "inputs": dict, "code": str, "files": dict, "created": float, "seconds": float}
+FIELDS = {"stage": str, "version": int, "inputs": dict, "code": str, "files": dict, "created": COUNT, "seconds": COUNT}
 
 
 class Unreadable(Fault):
@@ -71,7 +71,7 @@ def read_manifest(file: Path) -> dict[str, Any]:
     manifest = expect(read_json(file), dict, file, "all of it")
     for key, kind in FIELDS.items():
         expect(manifest.get(key), kind, file, key)
-    expect(manifest.get("made", {}), dict, file, "made")
+    expect(manifest.get("made", {}), MADE, file, "made")
     for name, entry in manifest["files"].items():
         if not plain_path(name):
             raise Fault(f"'{file}' names a file outside its folder: {name!r}")
@@ -80,11 +80,14 @@ def read_manifest(file: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify(path: Path, *, stage: str | None = None, key: str | None = None, writes: Sequence[str] = (), quick: bool = False) -> str | None:
+def verify(path: Path, *, stage: str | None = None, key: str | None = None, writes: Sequence[str] = (), quick: bool = False,
+           own: bool = False) -> str | None:  # fmt: skip
     """What is wrong with a published folder, naming the file; None where it is whole.
 
     stage, key: what its place says it is; its manifest must say the same. writes: files that it must have. quick: of files of more than SMALL
-    bytes the size alone is compared. Raises Unreadable where it may not be looked at.
+    bytes the size alone is compared. own: its manifest must have a digest of its own, which an older kdx did not write: without one nobody
+    knows whether a file is left out that the stage writes on some inputs only, and no run needs an older one, whose code has another digest. Raises
+    Unreadable where it may not be looked at.
     """
     try:
         manifest = read_manifest(path / MANIFEST)
@@ -94,7 +97,9 @@ def verify(path: Path, *, stage: str | None = None, key: str | None = None, writ
         return str(fault)
     if stage is not None and (manifest["stage"], stands_for(manifest)) != (stage, key):
         return f"'{path / MANIFEST}' does not belong to its folder: what it says has another key"
-    if manifest.get("sha256", whole := _digest(manifest)) != whole:  # older ones have none
+    if own and "sha256" not in manifest:
+        return f"'{path / MANIFEST}' does not have a digest of its own"
+    if manifest.get("sha256", whole := digest(manifest)) != whole:  # older ones have none
         return f"'{path / MANIFEST}' does not have the content that was published"
     if missing := [name for name in writes if name not in manifest["files"]]:
         return f"'{path / MANIFEST}' does not list {missing[0]}"
@@ -200,10 +205,10 @@ def seal(partial: Path, about: Mapping[str, Any]) -> None:
                 path.chmod(mode)
         files[path.relative_to(partial).as_posix()] = {"sha256": sha256(path), "size": path.stat().st_size}
     whole = {**about, "files": files}
-    write_atomically(partial / MANIFEST, json.dumps({**whole, "sha256": _digest(whole)}, indent=1))
+    write_atomically(partial / MANIFEST, json.dumps({**whole, "sha256": digest(whole)}, indent=1))
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
+def digest(manifest: Mapping[str, Any]) -> str:
     """Of all that a manifest says, so that a changed one is known where neither its key nor its files tell."""
     return key_of({k: v for k, v in manifest.items() if k != "sha256"})
 
@@ -236,12 +241,10 @@ def references(value: Any) -> Iterator[tuple[str, str]]:
             yield from references(inner)
 
 
-def expect(value: Any, kind: type, file: Path, what: str) -> Any:
-    wanted = (int, float) if kind is float else kind
-    wrong = not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool) or (kind is float and not math.isfinite(value))
-    if wrong:
-        given = "missing" if value is None else f"{type(value).__name__}"
-        raise Fault(f"'{file}' is not as kdx writes it: {what} must be {kind.__name__}, and is {given}")
+def expect(value: Any, shape: Any, file: Path | str, what: str) -> Any:
+    """The value, which has a shape as kdx.document has them, or a Fault."""
+    if found := wrong(value, shape, what):
+        raise Fault(f"'{file}' is not as kdx writes it: {found}")
     return value
 
 

@@ -87,7 +87,7 @@ class Component:
 
     def __init__(self, spec: Mapping[str, Any], sources: Mapping[str, Source] | None = None, places: Iterable[str] | None = None):
         if not isinstance(spec.get("_target_"), str):
-            raise Fault(f"a component needs a _target_, the address of its code such as kdx.losses.kd.KD; given: {dict(spec)}")
+            raise Fault(f"a component needs a _target_, the address of its code such as kdx.losses.kd.KD; given: {checks.shown(spec)}")
         self.spec = json.loads(json.dumps(spec))
         self.sources = dict(sources or {})
         self.places = frozenset(self.sources if places is None else places)

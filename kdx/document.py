@@ -47,12 +47,14 @@ MEASURED = {"accuracy": SHARE, "balanced_accuracy": SHARE, "recall": [Maybe(SHAR
             "confusion": [[COUNT]],
             "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]}}  # fmt: skip
 SPLITS = {"*": MEASURED}
+MADE = {"device": str, "threads": COUNT, "hardware": str, **dict.fromkeys(("kdx", "python", "torch", "torchvision", "numpy"), str)}
+"""With what a stage was made: see Runtime.where."""
 NETWORK = {"model": str, "parameters": COUNT, "bytes": COUNT, "flops": COUNT, "latency_ms": COUNT, "steps": COUNT, "best_step": COUNT, "precision": str,
            "stopped": str, "weights": {"*": str}, "last": SPLITS, "best": SPLITS}  # fmt: skip
 SHAPE = {
     "status": str, "error": str, "traceback": str, "store": str, "host": str, "started": str, "ended": str, "seconds": COUNT,
     "command": [str], "warnings": [str], "data": [str], "gate": {}, "config": {},
-    "environment": {"settled": {"precision": {}}, "elsewhere": {"*": {}}}, "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}},
+    "environment": {"settled": {**MADE, "precision": {}}, "elsewhere": {"*": MADE}}, "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}},
     "stages": [{"name": str, "key": str, "cached": bool, "seconds": COUNT, "code": str, "sources": {"*": str}}],
     "results": {"classes": [str], "class_counts": {"*": [COUNT]}, "headline": str, "gain": Number(), "gap_closed": Number(),
                 "gap_closed_reason": str, "round_chosen": str,
@@ -64,6 +66,7 @@ SHAPE = {
 hold anything: a newer kdx may have written them."""
 BASIS = {key: SHAPE[key] for key in ("status", "config", "stages", "host")}
 NAMES = {str: "text", bool: "true or false", list: "a list", dict: "an object"}
+ASKED = {**NAMES, int: "a whole number"}
 
 
 def read(file: Path, *, figures: bool = True) -> dict[str, Any]:
@@ -80,13 +83,20 @@ def checked(document: Any, file: Path | str, *, figures: bool = True) -> dict[st
     return document
 
 
+def wrong(value: Any, shape: Any, where: str) -> str | None:
+    """What is wrong with a value that must be there, in a sentence; None where it has the shape (see SHAPE)."""
+    if value is None:
+        return f"{where} is missing"
+    return next(_wrong(value, shape, where), None)
+
+
 def _wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
     """Sentences: results.student.flops must be a number from 0 to 1e+18, and is -3."""
     if isinstance(shape, Number):
         if told := shape.wrong(value):
             yield f"{where} {told}, and is {_kind(value)}"
-    elif not isinstance(value, kind := shape if isinstance(shape, type) else type(shape)):
-        yield f"{where} must be {NAMES[kind]}, and is {_kind(value)}"
+    elif not isinstance(value, kind := shape if isinstance(shape, type) else type(shape)) or (isinstance(value, bool) and kind is not bool):
+        yield f"{where} must be {ASKED[kind]}, and is {_kind(value)}"
     elif isinstance(shape, list):
         inner = shape[0].inner if isinstance(shape[0], Maybe) else shape[0]
         for item in value:

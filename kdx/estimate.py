@@ -33,7 +33,7 @@ def validation_split(split: Split | None, method: str) -> Split:
     """The split, or a Fault that says how to make one. method: the words of the command line, such as `loss=slam`."""
     if split is None:
         raise Fault(f"{method} estimates from a validation split how often the teacher is right, and this run has none: "
-                    "set dataset.validation=300, or a share of the training rows, such as 0.1")  # fmt: skip
+                    "set dataset.validation=0.1, a share of the training rows, or how many")  # fmt: skip
     return split
 
 

@@ -40,7 +40,7 @@ def _validation(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> It
     """What waits for a look at the validation split."""
     if rows.get("validation") if rows else config["dataset"]["validation"] is not None:
         return
-    why = "it goes by the validation split, and this run has none: set dataset.validation=200, say, or leave it out"
+    why = "it goes by the validation split, and this run has none: set dataset.validation=0.1, say, or leave it out"
     for node in TRAININGS:
         yield from ((f"{node}.{key}", why) for key in ("patience", "target", "evaluate_every") if config[node][key] is not None)
     if config["round_patience"] is not None:
@@ -77,7 +77,7 @@ def _rounds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _pool(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> Iterator[tuple[str, str]]:
     if config["student_train"]["labelled_share"] is not None and rows and not rows.get("unlabelled"):
-        yield "student_train.labelled_share", "this run has no pool, so a batch is all labelled: set dataset.labelled=100, say, or leave it out"
+        yield "student_train.labelled_share", "this run has no pool, so a batch is all labelled: set dataset.labelled=0.1, say, or leave it out"
     if config["teacher_pretrain"]["labelled_share"] is not None:
         yield "teacher_pretrain.labelled_share", "the teacher learns from labelled examples alone: leave it out"
     if config["pseudo_label"]["mode"] != "auto":

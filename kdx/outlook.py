@@ -200,7 +200,7 @@ def gate(survey: Survey, job: Job) -> list[str]:
         return [*found, "no answers are asked of it, so nothing depends on how good it is"]
     if not rows:
         return [*found, "without a validation split nothing tells whether it is better than guessing, and the gate cannot speak: "
-                        "set dataset.validation=200, say"]  # fmt: skip
+                        "set dataset.validation=0.1, say"]  # fmt: skip
     name, share = largest(job.first(PREPARE).artifact)
     line, always, about = chance.line(share, rows), f'always "{name}"', "" if job.first(PREPARE).stored else "about "
     if accuracy is not None and accuracy < line:

@@ -21,6 +21,7 @@ from kdx.data.splits import check_classes, check_sizes, count_rows
 from kdx.faults import Caution, Fault, Faults
 from kdx.models import checkpoint
 from kdx.models.size import bytes as bytes_of
+from kdx.models.size import smaller
 from kdx.models.weights import load_weights
 from kdx.recipes import Plan
 from kdx.select import Rule
@@ -66,10 +67,10 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
         splits |= rows
     if about and "ceiling" in plan.controls and (plan.sizes["labelled"] is None or plan.sizes["unlabelled"] == 0):
         faults.append("ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
-                      "set dataset.labelled=100, say, or ceiling=false")  # fmt: skip
+                      "set dataset.labelled=0.1, say, or ceiling=false")  # fmt: skip
     if rows and "validation_labels" in plan.controls and not rows["validation"]:
         faults.append("validation_labels=true trains a student on the validation labels too, and this run has no validation split: "
-                      "set dataset.validation=200, say, or validation_labels=false")  # fmt: skip
+                      "set dataset.validation=0.1, say, or validation_labels=false")  # fmt: skip
     for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
         with checks.gather(faults):
             if about and training:
@@ -127,7 +128,8 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
         if model:
             with trying(faults):
                 built[role] = models.build(model, shape=data.shape, classes=len(data.classes), mean=[0.5] * data.shape[0], std=[0.5] * data.shape[0],
-                                           copies=TRAINED, read_weights=begins.get(role) is None)  # fmt: skip
+                                           copies=TRAINED, read_weights=begins.get(role) is None,
+                                           what=f"the {role}", remedy=smaller(role, model.spec))  # fmt: skip
     for role, given in begins.items():
         if given:
             with checks.gather(faults):
@@ -203,7 +205,7 @@ def check_choice(plan: Plan, rule: Rule, rows: Mapping[str, int]) -> None:
     """rows: of each split."""
     pool, validation = rows["unlabelled"], rows["validation"] > 0
     if not pool:
-        raise Fault("select= chooses among the pool, and this run has none: set dataset.labelled=100, say, to hide the labels of the rest, or leave it out")
+        raise Fault("select= chooses among the pool, and this run has none: set dataset.labelled=0.1, say, to hide the labels of the rest, or leave it out")
     if not rule.buys:
         rule.foresee(pool, None, validation)
     elif plan.budget is not None and isinstance(plan.rounds, int) and plan.rounds > 0:

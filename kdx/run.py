@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.artifact import Artifact
+from kdx.artifact import Artifact, Unreadable
 from kdx.faults import Fault
 from kdx.runtime import cores, versions
 from kdx.stages import AUDIT, EVALUATE, PREPARE
@@ -58,9 +58,11 @@ def taught(done: Mapping[str, Artifact]) -> Iterator[dict[str, Artifact | None]]
 
 
 def stored(order: Order) -> Artifact | None:
-    """The evaluation of the run, where the store has all of it; None where something would be computed."""
+    """The evaluation of the run, where the store has all of it; None where something would be computed. Raises Unreadable where this user may not know."""
     try:
         return perform(order, Listener(), peek=True)[0]
+    except Unreadable:
+        raise
     except (Miss, Fault, OSError, ValueError, LookupError, TypeError, AttributeError):  # a file that is missing or damaged is told by those who can mend it
         return None
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx import shortage, signals
-from kdx.artifact import LEFTOVERS, METRICS, NOTES, Artifact, key_of, lines, seal, verify
+from kdx.artifact import LEFTOVERS, METRICS, NOTES, Artifact, key_of, lines, seal, there, verify
 from kdx.component import Component, Source, code_digest, targets
 from kdx.disk import kind, own_file, own_folder
 from kdx.faults import Fault
@@ -119,10 +119,11 @@ class Store:
         """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is told of and put aside."""
         path = self.root / stage.name / key
         if kind(path) is None:
+            there(path)  # raises where nobody may know
             return None
-        damage = verify(path, stage=stage.name, key=key, writes=stage.writes, quick=self.peek)
+        damage = verify(path, stage=stage.name, key=key, writes=stage.writes, quick=self.peek, own=True)
         if damage and mend:
-            self._put_aside(path, name, f"the store is damaged: {damage}; {name} runs again")
+            self._put_aside(path, name, f"the store is damaged: {damage}; it runs again")
         if damage:
             return None
         artifact = Artifact(stage.name, key, path)
@@ -158,7 +159,7 @@ class Store:
                 for leftover in LEFTOVERS:
                     (partial / leftover).unlink(missing_ok=True)
                 if kind(final) is not None:
-                    self._put_aside(final, name, f"a folder of another process was in the place of {name}")
+                    self._put_aside(final, name, "a folder of another process was in its place")
                 os.rename(partial, final)
         except Exception as error:
             if told := shortage.sentence(error, name, shortage.LOWER.get(stage.name, shortage.ELSE)):
@@ -176,14 +177,14 @@ class Store:
         if kind(partial) == "a link":
             own_folder(partial, WHO)
         if kind(partial) not in (None, "a folder"):
-            self._put_aside(partial, name, f"{name} begins anew: there is {kind(partial)} in the place of its unfinished folder")
+            self._put_aside(partial, name, f"begins anew: there is {kind(partial)} in the place of its unfinished folder")
         own_folder(partial, WHO)
-        if verify(partial, stage=stage.name, key=key, writes=stage.writes) is None:
+        if verify(partial, stage=stage.name, key=key, writes=stage.writes, own=True) is None:
             return True
         for inside in list(partial.iterdir()):
             found, wanted = kind(inside), any(fnmatch(inside.name, pattern) for pattern in stage.resumes)
             if wanted and found != "a file":
-                self.listener.note(name, f"{name} begins anew: there is {found} in the place of {inside}", "warning")
+                self.listener.note(name, f"begins anew: there is {found} in the place of {inside}", "warning")
             if found == "a folder":
                 shutil.rmtree(inside)
             elif found != "a file" or not wanted:

@@ -137,8 +137,8 @@ def _component(node: str, spec: Any) -> Component:
     """
     if not isinstance(spec, Mapping):
         raise Fault(f"{node} must hold a _target_ and its keys; given: {checks.shown(spec)}")
+    _check_target(node, _group(node), spec.get("_target_"))
     made = Component(spec)
-    _check_target(node, _group(node), made.target)
     for key, inner in made.spec.items():
         if key in SLOTS_OF_A_LOSS and _group(node) == "loss":
             _component(f"{node}.{key}", inner)
@@ -155,7 +155,7 @@ def _group(node: str) -> str:
 
 def _check_target(node: str, group: str, target: Any) -> None:
     if not isinstance(target, str):
-        raise Fault(f"{node}._target_ must be the address of its code, such as kdx.losses.kd.KD; given: {checks.shown(target)}")
+        raise Fault(f"{node}._target_ must be the address of its code, such as {min(_addresses(group), default='a.b.C')}; given: {checks.shown(target)}")
     if target in _addresses(group) or from_own_package(target):
         return
     raise Fault(f"{node}._target_ '{checks.shown(target, bare=True)}' is not allowed: no option of conf/{group} has it; "
@@ -211,7 +211,7 @@ def _controls(config: Mapping[str, Any], model: Mapping[str, Any], wanted: Mappi
     validation_labels: with those of validation, which some methods read."""
     if training is None or None in wanted.values():
         return {}
-    loss, student = _component("baseline_loss", config["baseline_loss"]), Component(model)
+    loss, student = _component("baseline_loss", config["baseline_loss"]), _component("student", model)
     still = Component({k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()})
     found = {
         "baseline": Control(loss, student, training),

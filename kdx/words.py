@@ -42,6 +42,8 @@ GRID_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.A)
 NOT_IN_GRID = ("allow", "store", "hydra", "launcher", "sweeper", "max_runs", "dataset.download")
 DEEPEST_BRACKETS, LONGEST_WORD = 16, 100_000
 MOST_VALUES, LONGEST_TEXT = 1000, 4096
+LONG_NUMBER = re.compile(r"(?<![\w/.'\"-])-?\d[\d_]{4095,}")
+"""More digits than Python reads; a text is no longer than that either."""
 SEVERAL = ("augment", "shift")
 """The groups of which several options are combined."""
 
@@ -174,13 +176,15 @@ def misshapen(config: Mapping[str, Any]) -> list[str]:
 
 
 def too_much(word: str) -> str | None:
-    """Why a word is not even read: it is longer, or has more brackets within brackets, than any setting needs."""
+    """Why a word is not even read: it is longer, or has more digits or brackets within brackets, than any setting needs."""
     depth = deepest = 0
     for letter in word:
         depth += (letter in "[{(") - (letter in "]})")
         deepest = max(deepest, depth)
     if deepest > DEEPEST_BRACKETS:
         return f"'{shown(word, bare=True)}' has {deepest} brackets within brackets, and no setting is made of so many"
+    if number := LONG_NUMBER.search(word):
+        return f"'{shown(word, bare=True)}' holds a number of {len(number[0]):,} digits, which is too long: numbers have 64 bits, at most {MOST}"
     if len(word) > LONGEST_WORD:
         return f"'{shown(word, bare=True)}' is too long to be a setting: {LONGEST_WORD:,} letters at most"
     return None

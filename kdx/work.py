@@ -41,6 +41,7 @@ class Work:
         self.checkpoint = path / CHECKPOINT
         self._records: list[Mapping[str, float]] = []
         self._notes: dict[str, str] = {}
+        self._said: set[str] = set()
         self._begun = time.monotonic()
 
     @property
@@ -64,7 +65,9 @@ class Work:
     def note(self, text: str, level: str = "info") -> None:
         """Something the user should know; kept with the artifact, so that a run from the store says it too."""
         self._note(text, level)
-        self.listener.note(self.name, text, level)
+        if text not in self._said:  # of each row, or view, perhaps
+            self._said.add(text)
+            self.listener.note(self.name, text, level)
 
     def _note(self, text: str, level: str) -> None:
         if text not in self._notes:
@@ -116,7 +119,7 @@ class Work:
         """Says that what a killed stage left cannot be gone on with, and removes it."""
         for name in (CHECKPOINT, DIGESTS):
             (self.path / name).unlink(missing_ok=True)
-        self.note(f"{self.name} begins anew: its checkpoint {self.checkpoint} cannot be used ({why})", "warning")
+        self.note(f"begins anew: its checkpoint {self.checkpoint} cannot be used ({why})", "warning")
 
     def digest(self, file: Path) -> str:
         return hashlib.sha256(f"{self.key}\n{sha256(file)}".encode()).hexdigest()

@@ -242,7 +242,7 @@ def test_several_faults_are_told_together(told, line, says):
         ("allow=[no_such_package]", "allow=no_such_package: there is no package 'no_such_package' to import"),
         ("loss._target_=os.system", "loss._target_ 'os.system' is not allowed: no option of conf/loss has it"),
         ("loss._target_=kdx.core.torch.load", "loss._target_ 'kdx.core.torch.load' is not allowed"),
-        ("loss._target_=null", "a component needs a _target_"),
+        ("loss._target_=null", "loss._target_ must be the address of its code, such as kdx.losses.fixmatch.FixMatch; given: null"),
         ("pseudo_label.view=clean student_train.augment=[mixup]", "mixup mixes two: use pseudo_label.view=same, or leave mixup out"),
         ("dataset=folder", "looked for a folder of pictures in 'data/folder', and there is none: set dataset.root=PATH"),
         ("dataset=folder dataset.root=nope", "looked for a folder of pictures in 'nope', and there is none: set dataset.root=PATH"),

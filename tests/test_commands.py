@@ -280,7 +280,7 @@ def test_a_run_that_stopped_early_says_how_far_it_came(place, capsys):
         ({"stages": [{"name": "student-train"}]}, "is missing"),
         ({"stages": [{"name": "prepare", "key": key * 64} for key in "01"]}, "names the stage 'prepare' twice"),
         ({"stages": "all of them"}, "stages must be a list"),
-        ({"config": None}, "config must be dict"),
+        ({"config": None}, "config is missing"),
     ],
 )
 def test_a_run_json_that_kdx_did_not_write_is_refused(place, capsys, change, says):

@@ -284,7 +284,7 @@ def test_a_flipped_byte_is_named_and_that_stage_alone_done_again(server, undistu
     flip(damaged)
     again = train(server, place)
     assert again.code == 0, again.err
-    assert f"the store is damaged: {damaged.relative_to(place)} does not have the content that was published; {name} runs again" in again.err
+    assert f"the store is damaged: {damaged.relative_to(place)} does not have the content that was published; it runs again" in again.err
     assert again.cached == {other: other != name for other in NAMES}
     same(contents(place, again.run), undisturbed[2])
 
@@ -295,7 +295,7 @@ def test_a_checkpoint_that_cannot_be_read_costs_its_steps_only(server, undisturb
     (checkpoint,) = tmp_path.glob("outputs/store/train/*.partial/checkpoint.pt")
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
     again = train(server, tmp_path)
-    assert again.code == 0 and "student-train begins anew: its checkpoint" in again.err
+    assert again.code == 0 and "student-train: begins anew: its checkpoint" in again.err
     same(contents(tmp_path, again.run), undisturbed[2])
 
 

@@ -137,6 +137,16 @@ def test_what_is_wrong_is_said(path, odd, says):
     assert str(error.value) == f"'a/run.json' is not as kdx writes it: {says}"
 
 
+@pytest.mark.parametrize(("value", "shape", "says"), [
+    ({}, int, "config.seed must be a whole number, and is an object"), (True, int, "config.seed must be a whole number, and is true or false"),
+    (None, int, "config.seed is missing"), ([], str, "config.seed must be text, and is a list"), (3, int, None),
+    ({"threads": {}}, document.MADE, "config.seed.threads must be a number, and is an object"), (-5, document.COUNT,
+     "config.seed must be a number from 0 to 1e+18, and is -5"), (float("nan"), document.COUNT, "config.seed must be a number from 0 to 1e+18, and is nan"),
+])  # fmt: skip
+def test_what_every_reader_says_of_a_value(value, shape, says):
+    assert document.wrong(value, shape, "config.seed") == says
+
+
 def test_one_broken_run_stops_no_comparison(tmp_path, capsys):
     for seed in (0, 1):
         folder(tmp_path, f"good-{seed}", made_up((), seed))

@@ -190,7 +190,7 @@ def test_the_grid_is_exact_on_its_own_places():
 
 
 def test_a_missing_validation_split_is_told():
-    with pytest.raises(Fault, match=r"loss=slam .* set dataset\.validation=300"):
+    with pytest.raises(Fault, match=r"loss=slam .* set dataset\.validation=0\.1"):
         estimate.validation_split(None, "loss=slam")
 
 

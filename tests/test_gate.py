@@ -106,7 +106,7 @@ def test_where_classes_weigh_alike_balanced_accuracies_are_compared(tmp_path):
 @pytest.mark.parametrize("y", [None, [1]])
 def test_without_validation_it_says_that_it_cannot_speak(tmp_path, y):
     found = stage(tmp_path, y, [1], None)
-    assert found["gain"] is None and "nothing tells whether there is anything to gain" in found["text"] and "dataset.validation=200" in found["text"]
+    assert found["gain"] is None and "nothing tells whether there is anything to gain" in found["text"] and "dataset.validation=0.1" in found["text"]
 
 
 class Heard(Listener):

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kdx import alike, compose, saved
+from kdx.artifact import digest
 from kdx.cli import main
 from kdx.component import sha256
 from kdx.folders import read_run
@@ -89,8 +90,8 @@ def test_run_json_tells_what_was_settled_also_from_the_store(place):
     assert settled["precision"] == {"teacher": "fp32", "baseline": "fp32", "student": "fp32"} and "elsewhere" not in document()["environment"]
     file = read_run(RUN).role("teacher").file("manifest.json")
     manifest = json.loads(file.read_text())
-    del manifest["sha256"]
-    file.write_text(json.dumps(manifest | {"made": manifest["made"] | {"threads": 5}}))  # how it was made enters no key
+    manifest["made"]["threads"] = 5  # how it was made enters no key
+    file.write_text(json.dumps(manifest | {"sha256": digest(manifest)}))
     rerun("store=outputs/store")
     environment = document(Path("again"))["environment"]
     assert environment["settled"]["threads"] == 1 and environment["elsewhere"] == {"teacher-pretrain": {"threads": 5}}

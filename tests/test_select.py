@@ -176,7 +176,7 @@ def test_rad_estimates_the_wrong_answers_among_the_rows_left():
     assert RAD(form="rad", mislabelled=None).choose(p, 3, 0).about["m"] == 2
     assert RAD(form="rad", mislabelled=0.5).choose(p, 3, 0).about["m"] == 4
     assert RAD(form="rad", mislabelled=3).choose(p, 3, 0).about["m"] == 3
-    with pytest.raises(Fault, match="no validation split.*dataset.validation=200, or select.mislabelled=0.2"):
+    with pytest.raises(Fault, match="no validation split.*dataset.validation=0.1, or select.mislabelled=0.2"):
         RAD(form="rad", mislabelled=None).choose(pool(10, wrong=None), 3, 0)
     assert RAD(form="rad", mislabelled=0.5).choose(pool(10, wrong=None), 3, 0).about["m"] == 5
 

@@ -67,7 +67,12 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
         jobs.append(Job(combination, order))
         slip = unreadable or bool(slips)
         alike = json.dumps({**config, "seed": 0}, sort_keys=True)
-        if alike not in looked and (slip or wrong or not all_stored(order)):
+        here = None
+        if alike not in looked and not (slip or wrong):
+            here = checks.attempt(unread := [], all_stored, order)
+            if unread:  # nobody can say whether anything has to be made
+                looked[alike] = unread
+        if alike not in looked and not here:
             # A slip of the pen alone is told at once; with more on the line it is worth importing torch to tell all that is wrong.
             rows = splits.setdefault(alike, {})
             looked[alike] = inspect(order, data=not slip, splits=rows) if not slip or good_words else []

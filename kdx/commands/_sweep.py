@@ -107,7 +107,7 @@ def announce(place: Sweep) -> None:
         return
     whole, done = len(place.jobs), len(place.done)
     told = "all are done" if done == whole else f"{done} of them are done, {whole - done} to do" if done else "none is done yet"
-    print(f"{whole} runs in {os.path.relpath(place.path)}: {told}", flush=True)
+    print(f"{whole} {'run' if whole == 1 else 'runs'} in {os.path.relpath(place.path)}: {told}", flush=True)
 
 
 def conclude(place: Sweep) -> int:

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,11 +21,14 @@ WARM_UP, ROUNDS = 5, 30
 
 
 class within_memory(TorchFunctionMode):
-    """Inside, tensors made with nothing in them, as layers make their weights, are added up before they are made: a Fault where they would not fit."""
+    """Inside, tensors made with nothing in them, as layers make their weights, are added up before they are made: a Fault where they would not fit.
 
-    def __init__(self, copies: int):
+    what, remedy: how the network is called there, and what to do.
+    """
+
+    def __init__(self, copies: int, what: str, remedy: str):
         super().__init__()
-        self.copies, self.held = copies, 0
+        self.copies, self.held, self.what, self.remedy = copies, 0, what, remedy
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.empty:
@@ -32,8 +36,18 @@ class within_memory(TorchFunctionMode):
             self.held += math.prod(side for side in sides if isinstance(side, int)) * ((kwargs or {}).get("dtype") or torch.get_default_dtype()).itemsize
             with checks.whole():
                 times = f" ({self.copies} times each weight, to train it)" if self.copies > 1 else ""
-                checks.fits(f"this network{times}", self.copies * self.held, "make it smaller")
+                checks.fits(f"{self.what}{times}", self.copies * self.held, self.remedy)
         return function(*args, **(kwargs or {}))
+
+
+def smaller(role: str, spec: Mapping[str, Any]) -> str:
+    """How to make the network of a role smaller: by its keys that hold whole numbers, where it has some."""
+
+    def counts(value: Any) -> bool:
+        return any(map(counts, value)) if isinstance(value, list) else type(value) is int
+
+    keys = [] if role.startswith("assistant") else [f"{role}.{key}" for key, value in spec.items() if counts(value)]
+    return f"lower {' or '.join(keys)}, or choose another" if keys else "choose a smaller one"
 
 
 def parameters(module: nn.Module) -> int:

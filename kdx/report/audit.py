@@ -66,7 +66,7 @@ def chosen(results: Mapping) -> str:
     if results.get("round_by") == "last":
         return "The last round counts: it has learned from all the answers that were bought, also where an earlier one was better on validation."
     if not all("validation" in entry for entry in results.get("rounds") or []):
-        return "The last round counts, as there is no validation split to choose by (dataset.validation=200 would make one)."
+        return "The last round counts, as there is no validation split to choose by (dataset.validation=0.1 would make one)."
     return "The round with the best validation accuracy is the one that counts."
 
 

@@ -5,11 +5,11 @@ Values are kept as fractions. Of the settings those that say where and how fast,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdx.document import LARGEST, Number, wrong
 from kdx.faults import Fault, nearest
 from kdx.report import names
 from kdx.report.judge import ROLES, of
@@ -26,8 +26,6 @@ ABOUT = ("parameters", "flops", "latency_ms")
 SCORES = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
 SPLITS = ("validation", "test")
 STUDENT = "student-train"
-LARGEST = 1e18
-"""Beyond this a number is nobody's count of parameters."""
 
 
 @dataclass(frozen=True)
@@ -175,17 +173,14 @@ def _texts(found: Any) -> dict[str, str]:
     return {str(key): visible(str(value)) for key, value in found.items() if value is not None} if isinstance(found, Mapping) else {}
 
 
-def _expect(value: Any, kind: type, name: str, what: str) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        given = "missing" if value is None else type(value).__name__
-        raise Fault(f"'{name}' is not as kdx writes it: {what} must be {kind.__name__}, and is {given}")
+def _expect(value: Any, kind: Any, name: str, what: str) -> Any:
+    if found := wrong(value, kind, what):
+        raise Fault(f"'{name}' is not as kdx writes it: {found}")
     return value
 
 
 def _number(value: Any, name: str, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > LARGEST:
-        raise Fault(f"'{name}' is not as kdx writes it: {what} must be a number")
-    return value
+    return _expect(value, Number(), name, what)
 
 
 def pick(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Entry]:

@@ -111,7 +111,7 @@ def judge(results: Mapping, headline: str) -> list[str]:
             "try teacher_pretrain.augment, weight decay, teacher_pretrain.patience or more labels"
         )
     if used != headline:
-        found.append("headline=best needs a validation split for every model (dataset.validation=200); the last weights are shown")
+        found.append("headline=best needs a validation split for every model (dataset.validation=0.1); the last weights are shown")
     return found
 
 

@@ -133,4 +133,4 @@ class RAD(Rule):
 
     def _unknown(self) -> str:
         return (f"{self.form} needs to know how often the teacher is wrong, and there is no validation split to tell:"
-                " set dataset.validation=200, or select.mislabelled=0.2 to say it yourself")  # fmt: skip
+                " set dataset.validation=0.1, or select.mislabelled=0.2 to say it yourself")  # fmt: skip

@@ -25,7 +25,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, answers: Artifact, alon
     labels = data.file("validation.labels.npy")
     y = np.load(labels) if labels.exists() else np.empty(0, int)
     if len(y) < 2:
-        text = f"nothing tells whether there is anything to gain from this teacher, with {len(y)} rows of validation: set dataset.validation=200, say"
+        text = f"nothing tells whether there is anything to gain from this teacher, with {len(y)} rows of validation: set dataset.validation=0.1, say"
         work.write_json("gate.json", {"gain": None, "n": len(y), "text": text})
         return
     taught = np.load(answers.file("validation.npy"))[:, 0].argmax(1) == y

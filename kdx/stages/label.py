@@ -63,7 +63,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
                     done[name, slot] = before
                     work.spent(before[0])
                     continue
-                work.note(f"{work.name}: answers that a stopped run had left in {path} are not as they were written, and are made again", "warning")
+                work.note(f"answers that a stopped run had left in {path} are not as they were written, and are made again", "warning")
             for batch in sequential(split, batch=BATCH, views=maker, view=first + slot, num_classes=len(about["classes"]),
                                     device=torch.device(runtime.device), rows=some):  # fmt: skip
                 with torch.inference_mode(), runtime.autocast(precision):

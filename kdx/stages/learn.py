@@ -196,4 +196,4 @@ def labels_used(data: Artifact, settings: Training, seed: int) -> torch.Tensor:
 
 def missing_stream(method: str, stream: str, found: list[str]) -> str:
     has = f"this dataset has {' and '.join(repr(n) for n in found)} only" if found else "this dataset has none"
-    return f"{method} needs the stream '{stream}'; {has}: set dataset.labelled=100, say, to hide the labels of the rest"
+    return f"{method} needs the stream '{stream}'; {has}: set dataset.labelled=0.1, say, to hide the labels of the rest"
