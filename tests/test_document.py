@@ -28,7 +28,8 @@ from kdx.report.curves import read_curves
 from kdx.report.entries import entry
 from kdx.report.mirror import Mirror
 
-ODD = [None, 5, -3, 1e300, "x", "\u202e", True, [], [1], {}, {"x": [1]}, [[{"a": None}]], float("-inf"), 10**39]
+LACKING = object()
+ODD = [LACKING, None, 5, -3, 1e300, "x", "\u202e", True, [], [1], {}, {"x": [1]}, [[{"a": None}]], float("-inf"), 10**39]
 CHANGES, MANY = 20, 600
 TURN = itertools.count()
 
@@ -42,12 +43,15 @@ def nodes(value: Any, path: tuple = ()) -> Iterator[tuple]:
 
 def changed(whole: dict, path: tuple, odd: Any) -> Any:
     if not path:
-        return odd
+        return {} if odd is LACKING else odd
     made = copy.deepcopy(whole)
     node = made
     for key in path[:-1]:
         node = node[key]
-    node[path[-1]] = odd
+    if odd is LACKING:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = odd
     return made
 
 
@@ -155,6 +159,33 @@ def test_one_broken_run_stops_no_comparison(tmp_path, capsys):
     assert main(["compare", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "results must be an object, and is a list" in out and "| 2 |" in out
+
+
+@pytest.mark.parametrize("much", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_run_that_lacks_something_stops_no_comparison(much, trained, tmp_path, monkeypatch, capsys):
+    """Each key of a real run.json taken out in turn: the run is compared all the same, or named and left out."""
+    monkeypatch.chdir(tmp_path)
+    whole = real(trained)
+    for name in ("good", "bad"):
+        folder(tmp_path, name, whole)
+    paths = [path for path in nodes(whole) if path and (much or path[0] in ("protocol", "results") and len(path) < 4)]
+    protocol = [p for p in paths if p[0] == "protocol" and p[1:2] not in (("sizes",), ("digests",))]
+    for path in paths if much else protocol + random.Random(3).sample(paths, 3):
+        (tmp_path / "bad/run.json").write_text(json.dumps(changed(whole, path, LACKING)))
+        code = main(["compare", "."])
+        out, err = capsys.readouterr()
+        lacks = "not read: " in out or "not compared: 1 run" in out
+        assert code in (0, 1) and not err and "Digits" in out and (code == 0 or lacks), (path, code, out, err)
+        if path[0] == "protocol" and path[1:] in ((), ("dataset",), ("counts",), ("counts", "test"), ("selection",), ("test",), ("headline",)):
+            assert code == 1 and "not read: 'bad' is not as kdx writes it: protocol" in out, path
+
+
+def test_an_empty_protocol_is_no_protocol_of_its_own(tmp_path, capsys):
+    folder(tmp_path, "good", made_up((), 0))
+    folder(tmp_path, "bad", {**made_up((), 1), "protocol": {}})
+    assert main(["compare", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "bad' is not as kdx writes it: protocol.dataset must be str, and is missing" in out and "Digits" in out
 
 
 @pytest.mark.parametrize("told", ['{"command": 5, "jobs": []}', '{"command": [[5]], "jobs": 5}', "[1]", "5", '{"jobs": {"folder": 1}}', "{", ""])

@@ -100,7 +100,7 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
         _expect(config["choices"], dict, name, "config.choices")
     everything = names.everything(config)
     settings = {key: value for key, value in everything.items() if value not in (None, NEUTRAL.get(key)) and not _apart(key)}
-    protocol = _expect(document.get("protocol"), dict, name, "protocol")
+    protocol = _protocol(document.get("protocol"), name)
     keys = {}
     for stage in _expect(document.get("stages"), list, name, "stages"):
         named, key = (_expect(_expect(stage, dict, name, "stages").get(k), str, name, f"stages: {k}") for k in ("name", "key"))
@@ -111,13 +111,27 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
     networks = {role: _network(results[role], of(role, weights), role, name) for role in ROLES if results.get(role)}
     if "student" not in networks or STUDENT not in keys or networks["student"].score("test", "accuracy") is None:
         raise Fault(f"'{name}' has no student that was measured")
+    classes = tuple(visible(str(c)) for c in _expect(results.get("classes"), list, name, "results.classes"))
+    if (table := networks["student"].confusion) and len(table) != len(classes):
+        raise Fault(f"'{name}' is not as kdx writes it: results.classes has {len(classes)} names, and the confusion matrix {len(table)} rows")
     return Entry(
         name=name, seed=seed, settings=settings, everything=everything, choices=names.choices(config),
         given=names.typed_keys(document.get("command")), student=keys[STUDENT], keys=keys, protocol=protocol,
         digests=_texts(protocol.get("digests")) or digests, environment=_texts(document.get("environment")), code=code,
-        classes=tuple(visible(str(c)) for c in _expect(results.get("classes"), list, name, "results.classes")), weights=weights, networks=networks,
+        classes=classes, weights=weights, networks=networks,
         started=str(document.get("started") or ""),
     )  # fmt: skip
+
+
+def _protocol(found: Any, name: str) -> Mapping[str, Any]:
+    """What every run says since the first: a run that lacks some of it follows no other protocol, but is damaged."""
+    found = _expect(found, dict, name, "protocol")
+    for key in ("dataset", "selection", "test", "headline"):
+        _expect(found.get(key), str, name, f"protocol.{key}")
+    counts = _expect(found.get("counts"), dict, name, "protocol.counts")
+    for split in SPLITS:
+        _expect(counts.get(split), int, name, f"protocol.counts.{split}")
+    return found
 
 
 def _apart(key: str) -> bool:
