@@ -64,7 +64,7 @@ def enduring() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     for stream in before:
         with contextlib.suppress(AttributeError, ValueError):  # a stream that is no file
-            if stream.errors in ("strict", "backslashreplace"):
+            if stream.errors in ("strict", "backslashreplace", "surrogateescape"):  # the last in the C locale
                 stream.reconfigure(errors="kdx.plainer")
     sys.stdout, sys.stderr = Enduring(before[0], unread=True), Enduring(before[1], unread=False)
     made = sys.stdout, sys.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import functools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -150,6 +152,22 @@ def use_own(flags: Sequence[str]) -> None:
     for folder in own:
         if not folder.is_dir():
             raise Fault(f"--config-dir={folder} is no folder: it should hold options laid out like conf/, such as loss/mine.yaml")
+        if hidden := [name for name in _names() if os.path.lexists(folder / name) and not _alike(folder / name, conf_dir() / name)]:
+            raise Fault(f"--config-dir={folder}: '{hidden[0]}' has the name of a file of kdx's own, which would be read in its place: give it another name")
+
+
+@functools.cache
+def _names() -> list[str]:
+    """Every file of conf/, which no other of that name replaces."""
+    return sorted(file.relative_to(conf_dir()).as_posix() for file in conf_dir().rglob("*.yaml"))
+
+
+def _alike(one: Path, other: Path) -> bool:
+    """Whether both are files that hold the same, as those of a copy of conf/ do."""
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def options_of(group: str) -> list[str]:

@@ -222,9 +222,10 @@ def test_a_closed_stream_is_as_dev_null(made_up, closed):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_no_character_is_too_much_for_a_terminal(monkeypatch):
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape", "backslashreplace"])  # the second is stdout's in the C locale
+def test_no_character_is_too_much_for_a_terminal(errors, monkeypatch):
     raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", errors=errors))
     with output.enduring():
         print("95.2 ± 0.3, … ─ é \udcff", end="")
     assert raw.getvalue() == rb"95.2 +- 0.3, ... - \xe9 \udcff"

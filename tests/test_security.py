@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from kdx import compose
 from kdx.cli import main
 from kdx.commands import plan
 from kdx.commands import train as command
+from kdx.faults import Fault
+from kdx.locate import conf_dir
+from kdx.words import use_own
 
 THEIRS = ""
 """The folder of `theirs`, set for each test."""
@@ -133,6 +137,23 @@ def test_what_is_typed_counts(here, monkeypatch, capsys):
     monkeypatch.setattr(command, "launch", lambda words: begun.append(words))
     (Path(THEIRS) / "experiment" / "fine.yaml").write_text(GLOBAL + "student_train: {lr: '${teacher_pretrain.lr}'}\nallow: [kdx]\nstore: elsewhere")
     assert main(["train", "--config-dir", THEIRS, "experiment=fine", "allow=[]", "store=mine"]) == 0 and len(begun) == 1
+
+
+@pytest.mark.parametrize("name", ["train.yaml", "launcher/joblib.yaml", "loss/kd.yaml"])
+def test_a_file_with_a_name_of_kdxs_own_is_not_passed_over_in_silence(name, tmp_path):
+    mine, kdxs = tmp_path / "mine" / name, conf_dir() / name
+    mine.parent.mkdir(parents=True)
+    if kdxs.is_file():
+        mine.write_bytes(kdxs.read_bytes())
+    use_own([f"--config-dir={tmp_path / 'mine'}"])  # a copy of it changes nothing
+    mine.write_text("seed: 7")
+    with pytest.raises(Fault, match=f"'{name}' has the name of a file of kdx's own"):
+        use_own([f"--config-dir={tmp_path / 'mine'}"])
+    mine.unlink()
+    os.mkfifo(mine)
+    with pytest.raises(Fault, match="give it another name"):
+        use_own([f"--config-dir={tmp_path / 'mine'}"])
+    use_own([])
 
 
 def test_a_grid_that_chooses_the_data_too_has_it_downloaded_nowhere(capsys):
