@@ -1,8 +1,11 @@
 """A folder of options stands for all of them: the ablation of Noisy Student in one sweep."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from kdx import combine, compose
+from kdx.commands import _sweep
 from kdx.faults import Faults
 from kdx.words import use_own
 
@@ -69,3 +72,9 @@ def test_a_run_is_called_by_key_and_last_part_of_a_path():
     assert compose.job_name(0, words, 12, swept) == "00_dataset.root-a1"
     assert [compose.job_name(1, ["seed=1", f"dataset.root={root}"], 2, swept) for root in ("a4b/train", "/a4b/train/")] == ["1_dataset.root-train"] * 2
     assert compose.slug(["dataset.root=x/a,y/b/", "store=s/t", "loss=kd"]) == "dataset.root-a-b_loss-kd" and compose.slug(["runs/old"]) == "old"
+
+
+def test_one_run_is_one_run(capsys):
+    for jobs in (1, 2):
+        _sweep.announce(SimpleNamespace(jobs=range(jobs), done=(), path="a"))
+    assert capsys.readouterr().out == "1 run in a: none is done yet\n2 runs in a: none is done yet\n"
