@@ -162,12 +162,12 @@ def test_files_are_written(sweep, capsys):
 
 def test_the_summary_of_a_sweep_never_fails(sweep, capsys):
     """What `kdx train -m` can end with, whatever was swept."""
-    found, lines = summary(sweep)
+    found, lines, apart = summary(sweep)
     show(found)
-    assert "loss=slam" in capsys.readouterr().out and lines == []
+    assert "loss=slam" in capsys.readouterr().out and lines == [] and apart == []
     folder(sweep, "6_other", document(("loss=kd", "dataset.test=300"), 0))
-    found, lines = summary(sweep)
-    assert found is None and "different test split" in lines[0]
+    found, lines, apart = summary(sweep)
+    assert found is None and "different test split" in lines[0] and len(apart) == 7
     assert summary(Path("nowhere"))[0] is None
 
 
