@@ -332,6 +332,12 @@ def test_answers_that_were_changed_are_made_again(tmp_path):
         (work.path / "labelled.npy").write_bytes(content)
         assert set(good(work)) <= {("labelled", 0), ("validation", 0)} and ("validation", 0) in good(work)
     work = left(tmp_path / "a")
+    made = (work.path / "labelled.npy").read_bytes()
+    for content in (made + b"more", made.replace(b"}  ", b"} \t", 1)):  # what neither array nor digests show would be published too
+        work = left(tmp_path / "a")
+        (work.path / "labelled.npy").write_bytes(content)
+        assert good(work) == whole[2:] and len((work.path / "labelled.npy").read_bytes()) == len(made)
+    work = left(tmp_path / "a")
     (work.path / "labelled.npy").unlink()
     assert good(work) == whole[2:]
     work = left(tmp_path / "a")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,13 +36,22 @@ def answered(work: Work, wanted: Mapping[str, tuple[int, int]]) -> dict[tuple[st
 
 def open_answers(path: Path, shape: tuple[int, ...], *, fresh: bool) -> np.memmap:
     """The file of one split's answers, (N, V, C) float16, written as it is filled: that of a stopped run where it is still what it was made as."""
-    if not fresh:
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            file = np.lib.format.open_memmap(path, mode="r+")
-            if (file.dtype, file.shape, file.flags.c_contiguous) == (np.float16, shape, True):
-                return file
+    if not fresh and _as_made(path, shape):
+        return np.lib.format.open_memmap(path, mode="r+")
     path.unlink(missing_ok=True)
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+
+
+def _as_made(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a file has the header and the length of one that was made for answers of this shape: of what follows its header, digests tell."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape})
+    wanted = head.getvalue()
+    try:
+        with path.open("rb") as file:
+            return file.read(len(wanted)) == wanted and path.stat().st_size == len(wanted) + 2 * math.prod(shape)
+    except OSError:
+        return False
 
 
 def digest(work: Work, file: np.ndarray, name: str, slot: int, took: float) -> str:
