@@ -55,3 +55,14 @@ def trained_here(trained, tmp_path, monkeypatch) -> Path:
     file.write_text(file.read_text().replace(str(trained), str(tmp_path)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def stopped_before_work(tmp_path_factory):
+    """In an empty folder, where a command line that is good ends before its work begins."""
+    import nasty
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("fuzz"))
+        nasty.stop_before_work(patch)
+        yield

@@ -95,3 +95,13 @@ def many(place: Path, rows: int, seeds: int) -> None:
         noise = 0.01 * math.sin(7 * seed + number)
         made = document(of, seed, 0.8 + lift + noise, 0.79 + 0.02 * labels.index(int(of[2][17:])) + 0.7 * noise)
         folder(place, f"{number}_{'_'.join(of).replace('=', '-')}_seed-{seed}", made)
+
+
+class Still:
+    """A runtime that needs no torch."""
+
+    def settle(self):
+        return self
+
+    def where(self):
+        return {"device": "here"}

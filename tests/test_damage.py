@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fabricate import Still
 from unprivileged import obey_modes
 
 from kdx import sweep
@@ -37,16 +38,6 @@ CODE = """
 """
 WRITE = Stage("train", "kdxdamagepkg.stage", writes=("out.txt",), resumes=("*.npy",))
 OTHER = Stage("gate", "kdxdamagepkg.stage", writes=("out.txt",))
-
-
-class Still:
-    """A runtime that needs no torch."""
-
-    def settle(self):
-        return self
-
-    def where(self):
-        return {"device": "here"}
 
 
 class Heard(Listener):

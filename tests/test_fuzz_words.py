@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 CONTEXTS = ("loss=slam", "student=resnet20", "dataset=synthetic", "select=threshold")
 """The options of the default tests: few, as each is composed anew."""
 ALIKE = {"derandomize": True, "deadline": None, "database": None, "phases": (Phase.generate,), "suppress_health_check": list(HealthCheck)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def stopped(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("fuzz"))
-        nasty.stop_before_work(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("stopped_before_work")
 
 
 @settings(max_examples=50, **ALIKE)

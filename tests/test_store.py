@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from fabricate import Still
 
 from kdx import signals
 from kdx.artifact import CHECKPOINT, MANIFEST, verify
@@ -19,16 +20,6 @@ from kdx.faults import Fault
 from kdx.runtime import Runtime
 from kdx.shortage import Shortage
 from kdx.store import Halt, Listener, Miss, Stage, Store, Work, lock_file, subseed
-
-
-class Still:
-    """A runtime that needs no torch."""
-
-    def settle(self):
-        return self
-
-    def where(self):
-        return {"device": "here"}
 
 
 class Heard(Listener):
