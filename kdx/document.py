@@ -59,7 +59,7 @@ SHAPE = {
     "results": {"classes": [str], "class_counts": {"*": [COUNT]}, "headline": str, "gain": Number(), "gap_closed": Number(),
                 "gap_closed_reason": str, "round_chosen": str,
                 "rounds": [{"validation": MEASURED, "test": MEASURED}], "shifts": {"*": {"*": SHARE}},
-                **dict.fromkeys(("teacher", "noiseless", "baseline", "student", "ceiling"), NETWORK)},
+                **dict.fromkeys(("teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling"), NETWORK)},
     "audit": {"classes": [str], "teacher": {}, "domain_gap": {}, "rounds": [{}]},
 }  # fmt: skip
 """Of each key what it holds where it is there and not null: a type, a Number, [of each item], or {of each key; `*`: of all others}. Other keys may

@@ -19,14 +19,20 @@ from fabricate import folder
 
 from kdx import alike, document, saved, sweep
 from kdx.cli import main
-from kdx.commands import _sweep, _watch, board
+from kdx.commands import _sweep, _watch, board, evaluate
 from kdx.faults import Fault
 from kdx.folders import Run, as_written, read_run
 from kdx.report import rows
 from kdx.report.compare import compare
 from kdx.report.curves import read_curves
 from kdx.report.entries import entry
+from kdx.report.figures import COLOURS, SHORT
+from kdx.report.judge import ROLES
+from kdx.report.markdown import WEIGHTS
 from kdx.report.mirror import Mirror
+from kdx.report.rounds import LEVELS
+from kdx.report.table import SHORT_ROLES
+from kdx.run import ROLES as STAGES_OF
 
 LACKING = object()
 ODD = [LACKING, None, 5, -3, 1e300, "x", "\u202e", True, [], [1], {}, {"x": [1]}, [[{"a": None}]], float("-inf"), 10**39]
@@ -149,6 +155,17 @@ def test_what_is_wrong_is_said(path, odd, says):
 ])  # fmt: skip
 def test_what_every_reader_says_of_a_value(value, shape, says):
     assert document.wrong(value, shape, "config.seed") == says
+
+
+def test_every_role_stands_wherever_roles_are_listed():
+    """One that lacks in a list is trained and then not checked, not shown, or not to be asked for."""
+    asked = next(option for option in evaluate.OPTIONS if option.name == "role").choices
+    listed = {"run.json": document.SHAPE["results"], "weights in the report": WEIGHTS, "colours": COLOURS, "short names": SHORT, "narrow table": SHORT_ROLES,
+              "picture of rounds": {*LEVELS, "student"}, "kdx evaluate": asked, "stages": STAGES_OF}  # fmt: skip
+    lacking = {where: set(ROLES) - set(roles) for where, roles in listed.items()}
+    assert not any(lacking.values()), lacking
+    made = rows.run(compare([entry("a", made_up())]), entry("a", made_up()))
+    assert set(ROLES) <= set(made)
 
 
 def test_one_broken_run_stops_no_comparison(tmp_path, capsys):

@@ -11,7 +11,7 @@ from typing import Any
 
 from kdx.faults import shows
 from kdx.report import audit, shifts
-from kdx.report.judge import ROLES, metric, number, percent, present
+from kdx.report.judge import ROLES, metric, number, of, percent, present
 from kdx.report.progress import duration
 from kdx.report.table import cells, sentences, title
 
@@ -82,7 +82,7 @@ def by_class(run: Mapping) -> list[str]:
     """Balanced accuracy, and the recall of each class; of many classes those that the last network of the table knows least."""
     numbers = run.get("results") or {}
     counts, used = (numbers.get("class_counts") or {}).get("test"), numbers.get("headline", "last")
-    recalls = {role: found for role in present(numbers) if (found := ((numbers[role].get(used) or {}).get("test") or {}).get("recall"))}
+    recalls = {role: found for role in present(numbers) if (found := ((numbers[role].get(of(role, used)) or {}).get("test") or {}).get("recall"))}
     if not counts or not recalls:
         return []
     last = list(recalls.values())[-1]

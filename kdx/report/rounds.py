@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kdx.report.figures import COLOURS, SHORT, Axes, ticks
-from kdx.report.judge import metric
+from kdx.report.judge import ROLES, metric
 
 ROUND, BOUGHT = "round", "answers bought"
 SHOWN = {"test": ("distilled", COLOURS["student"], 5), "validation": ("validation", "#9cc9b4", 4)}
-LEVELS = ("teacher", "noiseless", "baseline", "validation_labels")
+LEVELS = tuple(role for role in ROLES if role != "student")
 
 
 def steps(results: Mapping, audit: Mapping | None) -> tuple[str, list[int]]:

@@ -11,6 +11,7 @@ from typing import Any
 from kdx.report.caveats import some
 from kdx.report.compare import OWN, Against, Comparison, Group, level
 from kdx.report.entries import Entry
+from kdx.report.judge import ROLES
 from kdx.report.markdown import escape
 from kdx.report.markdown import table as markdown_table
 from kdx.report.plain import dump
@@ -172,7 +173,7 @@ def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
 
 def run(found: Comparison, e: Entry) -> dict[str, Any]:
     """One run behind a row."""
-    values = {role: e.score(role, found.measure) for role in ("teacher", "baseline", "validation_labels", "student", "ceiling")}
+    values = {role: e.score(role, found.measure) for role in ROLES}
     return {"run": e.name, "seed": e.seed, "student_key": e.student, "commit": e.environment.get("commit"), "kdx": e.environment.get("kdx"),
             **{role: None if value is None else found.metric.unit * value for role, value in values.items()}}  # fmt: skip
 
