@@ -60,17 +60,34 @@ def png16(values):
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
-def tiff(values):
-    """A TIFF of numbers of any type, (H, W) or (H, W, C), as other programs write them and Pillow does not."""
+def tiff(values, *, packed=False, apart=False, photometric=None, extra=()):
+    """A TIFF of numbers of any type, (H, W) or (H, W, C), as other programs write them and Pillow does not.
+
+    packed: deflated; apart: channel after channel; extra: what each channel beyond the colours is: 0 nothing, 1 opacity that the colours are multiplied by,
+    2 opacity.
+    """
     values = np.asarray(values)
     order = ">" if values.dtype.byteorder == ">" else "<"
     high, wide, channels = (*values.shape, 1)[:3]
     kind = {"u": 1, "i": 2, "f": 3, "c": 6}[values.dtype.kind]
-    tags = ((256, wide), (257, high), (258, values.itemsize * 8), (259, 1), (262, 1 if channels == 1 else 2), (273, 0), (277, channels),
-            (278, high), (279, values.nbytes), (339, kind))  # fmt: skip
-    start = 8 + 2 + 12 * len(tags) + 4
-    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags)
-    return struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8) + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + values.tobytes()
+    parts = [part.tobytes() for part in (np.moveaxis(values, -1, 0) if apart else [values])]
+    parts = [zlib.compress(part) for part in parts] if packed else parts
+    photometric = (1 if channels == 1 else 2) if photometric is None else photometric
+    bits = [values.itemsize * 8] * channels
+    tags = {256: [wide], 257: [high], 258: bits, 259: [8 if packed else 1], 262: [photometric], 273: [0] * len(parts), 277: [channels], 278: [high],
+            279: [len(part) for part in parts], 284: [2 if apart else 1], 338: list(extra), 339: [kind] * channels}  # fmt: skip
+    tags = {tag: found for tag, found in tags.items() if found}
+    start = 8 + 2 + 12 * len(tags) + 4  # of what does not fit into its tag, then of the pixels
+    starts = start + sum(4 * len(found) for found in tags.values() if len(found) > 1) + np.cumsum([0, *map(len, parts)])[:-1]
+    tags[273] = starts.tolist()
+    entries, behind = b"", b""
+    for tag, found in tags.items():
+        numbers = struct.pack(f"{order}{len(found)}I", *found)
+        lie = len(found) > 1
+        entries += struct.pack(f"{order}HHI", tag, 4, len(found)) + (struct.pack(f"{order}I", start + len(behind)) if lie else numbers)
+        behind += numbers if lie else b""
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8) + struct.pack(f"{order}H", len(tags))
+    return head + entries + bytes(4) + behind + b"".join(parts)
 
 
 # ---- values
@@ -167,6 +184,50 @@ def test_channels_of_sixteen_bits_keep_their_lower_bytes(tmp_path):
     assert levels(raw)[0] == [[127, 159], [191, 255]]  # 127.5 of white behind, and half of the above: 127.498, 159.38, 191.26, 255
     grey = folder(lay(tmp_path / "grey", x_png=png16(np.concatenate([big(RAMP)[..., None], half], -1).astype(np.uint16))), background=0).load()
     assert levels(grey) == [[[0, 32], [64, 128]]]
+
+
+def tiffs(dtype, channels):
+    """Every way in which a TIFF may hold the same pixels: order of bytes, deflated or not, channel after channel or not."""
+    return [(np.dtype(dtype).newbyteorder(order), {"packed": packed, "apart": apart})
+            for order in "<>" for packed, apart in ((False, False), (True, False), (False, True)) if channels > 1 or not apart]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i2", "i4", "f4"])
+def test_a_tiff_is_read_alike_however_its_numbers_lie(tmp_path, dtype):
+    values = big(RAMP) / 4095 if dtype == "f4" else big(RAMP)
+    for i, (kind, way) in enumerate(tiffs(dtype, 1)):
+        for turned in (False, True) if dtype in ("f4", "u2") and (kind.str[0] != ">" or dtype == "f4") else (False,):
+            where = tmp_path / f"{i}{turned}"
+            raw = folder(lay(where, x_tif=tiff(values.astype(kind), photometric=0 if turned else 1, packed=way["packed"]))).load()
+            want = [[[255, 191], [127, 0]]] if turned else [[[0, 64], [128, 255]]]  # 63.77 and 127.53 of 255, or what is left of that
+            assert levels(raw) == want, (kind, way, turned)
+
+
+def test_colours_of_sixteen_bits_in_a_tiff_are_read_alike_however_they_lie(tmp_path):
+    colour = np.stack([big(RAMP), big(RAMP.T), big(RAMP) * 0], -1)
+    for i, (kind, way) in enumerate(tiffs("u2", 3)):
+        raw = folder(lay(tmp_path / str(i), x_tif=tiff(colour.astype(kind), **way))).load()
+        assert levels(raw) == [[[0, 64], [128, 255]], [[0, 128], [64, 255]], [[0, 0], [0, 0]]], (kind, way)
+        assert raw.files["range"] == {"16-bit": [0, 4095]}
+
+
+def test_opacity_of_sixteen_bits_in_a_tiff_is_heeded_however_it_lies(tmp_path):
+    colour = np.stack([big(RAMP), big(RAMP.T), big(RAMP) * 0], -1)
+    for i, (kind, way) in enumerate(tiffs("u2", 4)):
+        for extra, given, opacity in ((0, colour, 32768), (2, colour, 32768), (1, colour * 32768 // 65535, 32768), (2, colour, 0)):
+            where = lay(tmp_path / f"{i}{extra}{opacity}", x_tif=tiff(np.dstack([given, np.full((4, 4), opacity)]).astype(kind), extra=(extra,), **way))
+            red = levels(folder(where, range=[0, 4095]).load())[0]
+            want = [[0, 64], [128, 255]] if extra == 0 else [[255, 255], [255, 255]] if opacity == 0 else [[127, 159], [191, 255]]
+            assert np.abs(np.array(red) - want).max() <= (extra == 1), (kind, way, extra, red)  # what was divided by two has lost a bit
+
+
+def test_channels_apart_that_pillow_does_not_read_are_refused(tmp_path):
+    for name, values, more in (("LA", np.zeros((4, 4, 2), np.uint8), {"photometric": 1, "extra": (2,)}),
+                               ("LA", np.zeros((4, 4, 2), np.uint8), {"photometric": 1, "extra": (2,), "packed": True}),
+                               ("RGB", np.zeros((4, 4, 3), np.uint16), {"packed": True}),
+                               ("CMYK", np.zeros((4, 4, 4), np.uint16), {"photometric": 5})):  # fmt: skip
+        with pytest.raises(Fault, match=f"it holds its {len(name)} channels one after the other \\(planar\\), which Pillow does not read; save it as one with"):
+            folder(lay(tmp_path, x_tif=tiff(values, apart=True, **more))).load()
 
 
 def test_depths_may_be_mixed_and_each_has_its_own_range(tmp_path):

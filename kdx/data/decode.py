@@ -243,6 +243,8 @@ def _header(path: Path) -> Header | Exception:
         if not path.is_file():
             raise OSError("it is no file")
         with Image.open(path) as picture:
+            if other := deep.unread(picture):
+                return Unknown(f"{other[0]}, which Pillow does not read", f"save it as {other[1]}, ")
             grey = picture.mode in GREY or deep.raw_mode(picture).startswith("LA;16")
             frames = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))  # MPO: a photograph and its preview
             return Header(path, grey, deep.depth_of(picture), picture.size, frames, picture.has_transparency_data)

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 EIGHT, SIGNED, SIXTEEN, THIRTY_TWO, FLOAT = "8-bit", "signed 8-bit", "16-bit", "32-bit", "float"
-BITS, CHANNELS, FORMAT = 258, 277, 339
+BITS, PHOTOMETRIC, CHANNELS, PLANAR, EXTRA, FORMAT = 258, 262, 277, 284, 338, 339
 """Tags of a TIFF."""
 NUMBERS = {1: "whole", 2: "signed whole", 3: "float", 5: "complex whole", 6: "complex float"}
 """Its FORMAT in words."""
-WIDE = re.compile(r"(LA|RGB|RGBX|RGBA);16([BLN])")
+WIDE = re.compile(r"(LA|RGB|RGBX|RGBA|RGBa);16([BLN])")
 """How a file keeps several channels of sixteen bits, in Pillow's words. Pillow itself hands over the upper eight bits of them."""
+WHOLE_OR_FLOAT = re.compile(r"([IF];\d+)B(S?F?)")
+"""How a big-endian TIFF keeps its numbers; libtiff, which undoes a compression, has turned them round already, and Pillow does not know but of some."""
 UNSIGNED = ("I;32", "I;32N", "I;32B")
 
 
@@ -45,31 +47,55 @@ def depth_of(picture: Any) -> str:
         return THIRTY_TWO
     if picture.format == "TIFF" and picture.mode == "L" and picture.tag_v2.get(FORMAT) == (2,):
         return SIGNED
-    return SIXTEEN if picture.mode.startswith("I;16") or WIDE.fullmatch(raw_mode(picture)) else EIGHT
+    return SIXTEEN if picture.mode.startswith("I;16") or WIDE.fullmatch(raw_mode(picture)) or _apart(picture) else EIGHT
 
 
-def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """(H, W, C) numbers as the file has them, C 1 or 3, and (H, W) float32 opacity in [0, 1], None where all is opaque."""
+def unread(picture: Any) -> tuple[str, str] | None:
+    """(what an opened picture is that Pillow reads wrongly, without a word; as which it could be saved instead); None where it reads it well."""
+    if picture.format != "TIFF" or picture.tag_v2.get(PLANAR) != 2:
+        return None
+    channels = picture.tag_v2.get(CHANNELS, 1)
+    deep = max(picture.tag_v2.get(BITS, (1,))) > 8
+    if channels == 2 or (channels > 1 and deep and (picture.mode == "CMYK" or not _apart(picture))):
+        return f"it holds its {channels} channels one after the other (planar)", "one with the channels of each pixel together"
+    return None
+
+
+def white_first(picture: Any) -> bool:
+    """Whether a file of more than eight bits says that its least value is white. Pillow turns round those of eight bits, and no others."""
+    return picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == 0 and picture.mode[0] in "IF"
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """(H, W, C) numbers as the file has them, C 1 or 3; (H, W) float32 opacity in [0, 1], None where all is opaque; and whether the least is white."""
     from PIL import Image, ImageOps
 
     with Image.open(path) as picture:
-        raw, mode, key, depth = raw_mode(picture), picture.mode, picture.info.get("transparency"), depth_of(picture)
+        mode, key, depth, apart, turned = picture.mode, picture.info.get("transparency"), depth_of(picture), _apart(picture), white_first(picture)
+        associated = picture.format == "TIFF" and 1 in picture.tag_v2.get(EXTRA, ())
+        if picture.format == "TIFF" and picture.tile and picture.tile[0][0] == "libtiff":
+            picture.tile = [tile._replace(args=(WHOLE_OR_FLOAT.sub(r"\1N\2", tile.args[0]), *tile.args[1:])) for tile in picture.tile]
+        raw = raw_mode(picture)
         wide = WIDE.fullmatch(raw)
-        if not wide:
+        if not wide and not apart:
             values = np.asarray(ImageOps.exif_transpose(picture))
             if mode == "I" and raw in UNSIGNED and picture.format == "TIFF":
                 values = values.view(np.uint32)  # Pillow has no such mode
             elif depth == SIGNED:
                 values = values.view(np.int8)  # nor such
             values = values[..., None]
-    if wide:
+    if apart:
+        values = np.stack([_read_plane(path, layer) for layer in range(len(mode))], -1)
+    elif wide:
         values = _wide(path, mode, *wide.groups())
     opaque = None
     if key is not None:
         opaque = (values != np.asarray(key)).any(-1).astype(np.float32)
     elif values.shape[-1] in (2, 4):
         opaque, values = values[..., -1].astype(np.float32) / 65535, values[..., :-1]
-    return values, opaque
+        if associated:  # the file holds each colour times its opacity
+            values = np.where(opaque[..., None] > 0, np.minimum(values / np.maximum(opaque, 1 / 65535)[..., None], 65535), 0).round().astype(np.uint16)
+    return values, opaque, turned
 
 
 def foreign(path: Path) -> tuple[str, str] | None:
@@ -99,6 +125,7 @@ def _wide(path: Path, mode: str, channels: str, order: str) -> np.ndarray:
     """(H, W, channels) uint16, read twice, with the bytes once in the order that they have and once in the other: Pillow keeps one of each two."""
     if channels == "LA":  # there is no other order for these, but four bytes a pixel are what RGBA has
         return np.ascontiguousarray(_read_as(path, "RGBA", "RGBA")).view(">u2")
+    channels = channels.upper()  # of colours times their opacity Pillow would divide one byte alone
     little = order == "L" or (order == "N" and sys.byteorder == "little")
     upper, lower = _read_as(path, mode, f"{channels};16{order}"), _read_as(path, mode, f"{channels};16{'B' if little else 'L'}")
     return upper.astype(np.uint16) << 8 | lower
@@ -110,8 +137,25 @@ def _read_as(path: Path, mode: str, raw: str) -> np.ndarray:
 
     with Image.open(path) as picture:
         picture._mode = mode
-        picture.tile = [(*tile[:3], (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw) for tile in picture.tile]
+        picture.tile = [tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw) for tile in picture.tile]
         return np.asarray(ImageOps.exif_transpose(picture))
+
+
+def _apart(picture: Any) -> bool:
+    """Whether a file has its channels of sixteen bits one after the other, and not compressed, where Pillow would take each byte for a number."""
+    return (picture.format == "TIFF" and picture.tag_v2.get(PLANAR) == 2 and len(picture.tile) > 1 and len(raw_mode(picture)) == 1
+            and max(picture.tag_v2.get(BITS, (1,))) == 16)  # fmt: skip
+
+
+def _read_plane(path: Path, layer: int) -> np.ndarray:
+    """(H, W) uint16 of one channel of such a file"""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as picture:
+        mode, each = ("I;16B" if picture.tag_v2.prefix == b"MM" else "I;16"), len(picture.tile) // picture.tag_v2[CHANNELS]
+        picture._mode = mode
+        picture.tile = [tile._replace(args=(mode, *tile.args[1:])) for tile in picture.tile[layer * each : (layer + 1) * each]]
+        return np.asarray(ImageOps.exif_transpose(picture)).astype(np.uint16)
 
 
 def bounds(values: np.ndarray) -> tuple[float, float] | None:
@@ -140,13 +184,15 @@ def span_of(depth: str, seen: Iterable[tuple[float, float] | None]) -> Span:
     return Span(low, high, (least, most))
 
 
-def scaled(values: np.ndarray, span: Span) -> tuple[np.ndarray, bool, bool]:
-    """(float32 in [0, 255] with low at 0 and high at 255, whether some lay beyond, whether some are no numbers, which become black)"""
+def scaled(values: np.ndarray, span: Span, turned: bool = False) -> tuple[np.ndarray, bool, bool]:
+    """(float32 in [0, 255] with low at 0 and high at 255, or where `turned` the other way, whether some lay beyond, whether some are no numbers, which
+    become black)"""
     found = bounds(values)
     beyond = found is not None and (found[0] < span.low or found[1] > span.high)
     numbers = np.isfinite(values)
     odd = not numbers.all()
     if odd:
-        values = np.where(numbers, values, np.float32(span.low))
+        values = np.where(numbers, values, np.float32(span.high if turned else span.low))
     with np.errstate(over="ignore"):
-        return np.clip((values.astype(np.float32) - np.float32(span.low)) * np.float32(255 / (span.high - span.low)), 0, 255), beyond, odd
+        made = np.clip((values.astype(np.float32) - np.float32(span.low)) * np.float32(255 / (span.high - span.low)), 0, 255)
+    return 255 - made if turned else made, beyond, odd

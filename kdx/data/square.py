@@ -46,8 +46,8 @@ class Square:
         """(C, S, S) uint8, and as kdx.data.deep.scaled: whether values lay beyond black and white, and whether some are no numbers"""
         from PIL import Image
 
-        values, opaque = deep.read(path)
-        values, beyond, odd = deep.scaled(values, span)
+        values, opaque, turned = deep.read(path)
+        values, beyond, odd = deep.scaled(values, span, turned)
         levels = (self._level(),) if grey else self._background
         planes = []
         for channel, level in enumerate(levels):
