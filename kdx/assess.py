@@ -147,9 +147,15 @@ def nfc(name: Any) -> str:
 
 
 def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
-    """What sets the pictures of a split apart from new ones of the same kind: learned from already, or read with another black and white."""
+    """What sets the pictures of a split apart from new ones of the same kind: learned from already, or read in another way: with another black and white,
+    cut otherwise, on another background."""
     notes = []
-    before, now = ((found.json("data.json").get("files") or {}).get("range", {}) for found in (learned, data))
+    read, read_now = (found.json("data.json").get("files") or {} for found in (learned, data))
+    for key in ("fit", "background"):
+        was, now = (str(how[key]).replace(" ", "") if key in how else None for how in (read, read_now))
+        if was and now and was != now:
+            notes.append(f"dataset.{key} was {was} for the pictures learned from, and is {now} for these: dataset.{key}={was} reads them alike")
+    before, now = (how.get("range", {}) for how in (read, read_now))
     for depth in sorted(before.keys() & now.keys()):
         if before[depth] != now[depth]:
             (low, high), (low_now, high_now) = before[depth], now[depth]

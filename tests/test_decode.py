@@ -264,6 +264,30 @@ def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
     assert strange(made["learned"], made["learned"], "test") == [again]
 
 
+def test_other_pictures_for_the_same_networks_may_be_cut_otherwise_or_lie_on_another_ground(tmp_path):
+    from kdx.assess import strange  # takes torch
+
+    long = Image.fromarray(np.repeat(big(np.array([[0, 50], [100, 200]], np.uint8)), 2, 1))
+
+    def made(name, picture, **how):
+        found = Artifact("prepare", name, tmp_path / name)
+        raw = folder(lay(tmp_path / name, x_png=picture), **how).load()
+        found.file("data.json").write_text(json.dumps({"files": raw.files}))
+        np.save(found.file("test.images.npy"), raw.images[:1])
+        return found
+
+    fit = "dataset.fit was {} for the pictures learned from, and is {} for these: dataset.fit={} reads them alike"
+    ground = "dataset.background was {} for the pictures learned from, and is {} for these: dataset.background={} reads them alike"
+    squeezed, padded, cut, dark = (made(how, long, fit=how) if how != "dark" else made(how, long, fit="pad", background="black")
+                                   for how in ("squeeze", "pad", "crop", "dark"))  # fmt: skip
+    assert strange(squeezed, cut, "test") == [fit.format("squeeze", "crop", "squeeze")]
+    assert strange(padded, dark, "test") == [ground.format("[255,255,255]", "[0,0,0]", "[255,255,255]")]
+    clear, red = made("clear", icon(), background=[0, 0, 9]), made("red", icon(), background="red")
+    assert strange(clear, red, "test") == [ground.format("[0,0,9]", "[255,0,0]", "[0,0,9]")]
+    plain = made("plain", big(np.array([[0, 50], [100, 200]], np.uint8)), background="red", fit="squeeze")  # square and opaque: neither is seen
+    assert not any(strange(*those, "test") for those in ((plain, cut), (cut, plain), (plain, clear), (squeezed, clear), (cut, cut)))
+
+
 # ---- transparency
 
 

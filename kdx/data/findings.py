@@ -12,6 +12,7 @@ import numpy as np
 from kdx.data.decode import Decoded, Decoder, Reading
 from kdx.data.deep import Span
 from kdx.data.raw import RARE, Note, are, counted, few
+from kdx.data.square import Square
 
 FLAT = 8
 """A picture whose brightest and darkest value are fewer levels apart, of 256, is called almost constant."""
@@ -57,9 +58,13 @@ def _values(span: Span) -> str:
     return f" with values up to {most:.9g}" if span.low == 0 else f" with values from {least:.9g} to {most:.9g}"
 
 
-def told(reading: Reading, notes: Sequence[Note]) -> dict[str, Any]:
-    """How many pictures there are of each depth, of those beyond eight bits what becomes black and white, and what was warned of."""
-    return {"depths": dict(sorted(Counter(header.depth for header in reading.headers).items())),
+def told(reading: Reading, square: Square, notes: Sequence[Note]) -> dict[str, Any]:
+    """How many pictures there are of each depth, of those beyond eight bits what becomes black and white, what was warned of; and, where they are seen,
+    how pictures that are no squares become such, and the background, red, green and blue."""
+    oblong = any(header.size[0] != header.size[1] for header in reading.headers)
+    shown = any(header.transparent for header in reading.headers) or (oblong and square.fit == "pad")
+    return {**({"fit": square.fit} if oblong else {}), **({"background": list(square.background)} if shown else {}),
+            "depths": dict(sorted(Counter(header.depth for header in reading.headers).items())),
             "range": {depth: [span.low, span.high] for depth, span in reading.spans.items()},
             "warnings": [text for text, level in notes if level == "warning"]}  # fmt: skip
 

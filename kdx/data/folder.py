@@ -99,7 +99,7 @@ class Folder:
         transparent = frozenset(scan.called[header.path] for header in scan.headers if header.transparent)
         sizes = np.array([header.size for header in scan.headers], np.int64).reshape(-1, 2)
         return Raw(images, labels, scan.layout.classes, test_images, test_labels, pool_images, tuple(skipped), validation_images, validation_labels,
-                   tuple(found), sizes, names, findings.told(reading, found), transparent)  # fmt: skip
+                   tuple(found), sizes, names, findings.told(reading, self._decoder.square, found), transparent)  # fmt: skip
 
     def _lay_out(self) -> tuple[Layout, list[Note]]:
         """What lies where, less what is skipped as no picture at all, and what there is to tell of that."""

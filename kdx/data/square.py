@@ -25,7 +25,7 @@ class Square:
     def __init__(self, *, image_size: int, fit: str, background: Any):
         self.size = check_int("image_size", image_size, 4, 4096)
         self.fit = checks.choice("dataset.fit", fit, FITS)
-        self._background = check_background(background)
+        self.background = check_background(background)
 
     def of_bytes(self, path: Path, grey: bool) -> np.ndarray:
         """(C, S, S) uint8 of a picture of eight bits"""
@@ -37,9 +37,9 @@ class Square:
             picture = ImageOps.exif_transpose(picture)
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*self._background, 255)), picture)
+                picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*self.background, 255)), picture)
             picture = picture.convert("L" if grey else "RGB")
-        pixels = np.asarray(self._square(picture, self._level() if grey else self._background))
+        pixels = np.asarray(self._square(picture, self._level() if grey else self.background))
         return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
     def of_values(self, path: Path, grey: bool, span: deep.Span) -> tuple[np.ndarray, bool, bool]:
@@ -48,7 +48,7 @@ class Square:
 
         values, opaque, turned = deep.read(path)
         values, beyond, odd = deep.scaled(values, span, turned)
-        levels = (self._level(),) if grey else self._background
+        levels = (self._level(),) if grey else self.background
         planes = []
         for channel, level in enumerate(levels):
             plane = values[..., min(channel, values.shape[-1] - 1)]
@@ -60,7 +60,7 @@ class Square:
         """The background's grey."""
         from PIL import Image
 
-        return Image.new("RGB", (1, 1), self._background).convert("L").getpixel((0, 0))
+        return Image.new("RGB", (1, 1), self.background).convert("L").getpixel((0, 0))
 
     def _square(self, picture: Any, background: Any) -> Any:
         from PIL import Image
