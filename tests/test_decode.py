@@ -154,6 +154,34 @@ def test_what_is_no_picture_is_told_without_its_path_twice(tmp_path):
         assert str(fault.value).startswith(f"the picture '{tmp_path}/a/caf\\xe9.tif' does not decode: {why}") and str(fault.value).count("caf") == 1
 
 
+def test_what_pillow_does_not_open_is_named_as_what_it_is(tmp_path):
+    lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
+    svg = b'<?xml version="1.0"?>\n<!-- drawn --><svg xmlns="http://www.w3.org/2000/svg"/>'
+    files = (
+        (b"\0\0\0\x18ftypheic" + bytes(40), "it is a HEIC picture, as telephones take them, and Pillow does not read these; save it as JPEG or PNG, remove"),
+        (bytes(128) + b"DICM", "it is a DICOM file, which Pillow does not read; save it as PNG or TIFF, remove it, or set dataset.on_error=skip"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer and not the picture itself; fetch it with `git lfs pull`, "),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html>", "it is a web page, an error page say; download it again, remove it"),
+        (svg, "it is a drawing (SVG) and holds no pixels; save it as PNG"),
+        (svg[:21], "it is no picture of a kind that Pillow knows; remove it"),
+        (b"\0\0\0\x18ftypisom", "it is no picture of a kind that Pillow knows; remove it"),
+    )
+    for content, why in files:
+        (tmp_path / "a/y.jpg").write_bytes(content)
+        with pytest.raises(Fault) as fault:
+            folder(tmp_path).load()
+        assert str(fault.value).startswith(f"the picture '{tmp_path}/a/y.jpg' does not decode: {why}")
+
+
+def test_a_class_of_pictures_that_pillow_does_not_read_is_no_empty_one(tmp_path):
+    lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
+    (tmp_path / "b/x.png").rename(tmp_path / "b/x.heic")
+    (tmp_path / "b/x.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    for how in (Folder.describe, Folder.load):
+        with pytest.raises(Fault, match="^no file of the class 'b' is a picture of a kind that Pillow knows; the first is '.*b/x.heic': it is a HEIC picture"):
+            how(folder(tmp_path, on_error="skip"))
+
+
 def test_a_range_that_is_given_holds_and_what_lies_beyond_is_told(tmp_path):
     lay(tmp_path, x_png=big(RAMP.astype(np.uint16)))
     raw = folder(tmp_path, range=[1024, 3072]).load()
@@ -333,6 +361,20 @@ def test_what_is_transparent_does_not_hang_on_the_format(tmp_path, kind):
 def test_grey_pictures_take_the_grey_of_the_background(tmp_path):
     lay(tmp_path, x_png=cut_out("LA")[0])
     assert levels(folder(tmp_path, background="red").load()) == [[[10, 20], [76, 40]]]  # 0.299 of red
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_grey_of_few_bits_is_found(tmp_path, bits):
+    """As tools that make files smaller write them."""
+    most = 2**bits - 1
+    for key in (0, most):
+        rows = big(np.array([[0, most], [most, 0]]))
+        packed = [np.packbits(np.unpackbits(row.astype(np.uint8)[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes() for row in rows]
+        chunks = ((b"IHDR", struct.pack(">IIBBBBB", 4, 4, bits, 0, 0, 0, 0)), (b"tRNS", struct.pack(">H", key)),
+                  (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in packed))), (b"IEND", b""))  # fmt: skip
+        whole = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+        found = levels(folder(lay(tmp_path / str(key), x_png=b"\x89PNG\r\n\x1a\n" + whole), background=100).load())
+        assert found == [[[100, 255], [255, 100]] if key == 0 else [[0, 100], [100, 0]]], (bits, key)
 
 
 def test_bits_and_palettes_are_read(tmp_path):

@@ -25,6 +25,20 @@ LOOKED_AT = 256
 PIXELS_LOOKED_AT = 1 << 28
 """After so many no further picture is looked at."""
 
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+OTHERS = (
+    (b"version https://git-lfs", "it is a Git LFS pointer and not the picture itself", "fetch it with `git lfs pull`, "),
+    (b"<svg", "it is a drawing (SVG) and holds no pixels", "save it as PNG, "),
+    (b"<!doctype svg", "it is a drawing (SVG) and holds no pixels", "save it as PNG, "),
+    (b"<!doctype", "it is a web page, an error page say", "download it again, "),
+    (b"<html", "it is a web page, an error page say", "download it again, "),
+    (b"%pdf", "it is a PDF", "save its pages as PNG, "),
+    (b"\x93numpy", "it is an array of numpy", "save it as PNG or TIFF, "),
+    (b"pk\x03\x04", "it is a zip archive", "unpack it, "),
+    (b"\x1f\x8b\x08", "it is compressed (gzip)", "unpack it, "),
+)
+"""First bytes, in small letters, of what lies among pictures and is none that Pillow reads; what it is; what its owner may do."""
+
 Answer = TypeVar("Answer")
 
 
@@ -94,12 +108,12 @@ class Decoder:
             self._refuse(paths, answers)
         return [answer if isinstance(answer, Header) else None for answer in answers]
 
-    def strangers(self, paths: Sequence[Path]) -> set[Path]:
-        """Those that are skipped as no picture at all: Pillow knows them for none, and their names do not say that they are meant for one. Such a file
+    def strangers(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Why, of those that are skipped as no picture at all: Pillow knows them for none, and their names do not say that they are meant for one. Such a file
         counts for nothing; it is opened here, and no other."""
         odd = [path for path in paths if ending(path.name) not in PICTURES] if self._skip else []
         with _limited(self._most):
-            return {path for path in odd if isinstance(_header(path), Unknown)}
+            return {path: str(answer) for path in odd if isinstance(answer := _header(path), Unknown)}
 
     def reading(self, headers: Sequence[Header], workers: int) -> Reading:
         """headers: of all pictures of the data set. Decodes some of those of more than eight bits."""
@@ -225,7 +239,22 @@ def _told(error: Exception, path: Path) -> Exception:
         return Unknown("it is empty")
     if numbers := deep.foreign(path):
         return Unknown(f"it holds {numbers[0]}, which Pillow does not read", f"save it as {numbers[1]}, ")
-    return Unknown("it is no picture of a kind that Pillow knows")
+    return Unknown(*_strange(path))
+
+
+def _strange(path: Path) -> tuple[str, str]:
+    """What a file is that Pillow does not open, by its first bytes, and what its owner may do."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"<?xml") and b"<svg" in text:
+        text = text[text.index(b"<svg") :]
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC:
+        return "it is a HEIC picture, as telephones take them, and Pillow does not read these", "save it as JPEG or PNG, "
+    if head[128:132] == b"DICM":
+        return "it is a DICOM file, which Pillow does not read", "save it as PNG or TIFF, "
+    known = next((how for first, *how in OTHERS if text.startswith(first)), None)
+    return (known[0], known[1]) if known else ("it is no picture of a kind that Pillow knows", "")
 
 
 def _why(error: Exception) -> str:

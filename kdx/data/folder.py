@@ -113,6 +113,10 @@ class Folder:
             if strange and not parts[role].paths:
                 raise Fault(f"not one of {counted(len(part.paths), 'file')} {MEANING[role]} is a picture of a kind that Pillow knows; the first is "
                             f"'{readable(part.paths[0])}'")  # fmt: skip
+            for number in sorted(set(part.labels) - set(parts[role].labels)) if role == "train" else ():
+                first = part.paths[part.labels.index(number)]
+                raise Fault(f"no file of the class '{layout.classes[number]}' is a picture of a kind that Pillow knows; the first is '{readable(first)}': "
+                            f"{strange[first]}")  # fmt: skip
         if gone:
             notes.append((f"files that are no pictures of a kind that Pillow knows were left out: {len(gone):,} ({few(gone)})", "warning"))
         return replace(layout, parts=parts), notes

@@ -13,6 +13,8 @@ from kdx.data import deep
 from kdx.data.raw import check_int
 
 FITS = ("crop", "pad", "squeeze")
+SCALES = {"L;2": 85, "L;4": 17}
+"""What a grey PNG of two and of four bits is multiplied by, to have eight."""
 WHOLE = 1 << 24
 """Pixels up to which a picture is resized whole and then cut; beyond, what is kept is resized alone: the same to a level of rounding."""
 
@@ -34,6 +36,8 @@ class Square:
         with Image.open(path) as picture:
             if picture.format == "JPEG":
                 picture.draft(None, (2 * self.size, 2 * self.size))  # decodes at a half, quarter or eighth where that is still twice what is needed
+            if picture.format == "PNG" and isinstance(key := picture.info.get("transparency"), int):  # which Pillow does not scale as it does the pixels
+                picture.info["transparency"] = key * SCALES.get(deep.raw_mode(picture), 1)
             picture = ImageOps.exif_transpose(picture)
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")

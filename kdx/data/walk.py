@@ -20,8 +20,8 @@ OTHER_KINDS = {
     "wav", "crdownload", "download", "swp", "swo", "orig", "cache", "info", "onnx", "safetensors", "db-wal", "db-shm", "ffs_db",
 }  # fmt: skip
 """Endings of files that are no pictures, as one with "~" is none. One of any other ending, or of none, is taken for a picture."""
-PICTURES = {"jpg", "jpeg", "png", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm"}
-"""Endings by which a file that lies in no class is known to have been meant for one."""
+PICTURES = {"jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "tif", "tiff", "webp", "avif", "jp2", "tga", "pbm", "pgm", "ppm", "pnm"}
+"""Endings that say that a file is meant for a picture that Pillow reads."""
 
 
 class Walk:
