@@ -451,6 +451,9 @@ def test_numbers_that_are_no_weights_are_told_and_other_precisions_are_cast(load
     for odd, says in ((right[name].to(torch.int8), "int8"), (right[name].to("meta"), "without numbers"), (right[name].to_sparse(), "sparse")):
         with pytest.raises(Fault, match=f"is quantised, packed or empty: stage1.0.weight is {says}"):
             load(right | {name: odd})
+    variances = {name: -value for name, value in right.items() if name.endswith("running_var")}
+    with pytest.raises(Fault, match=r"is damaged: stage1\.1\.running_var holds variances below zero, and so do 1 more; give another copy"):
+        load(right | variances)
     with pytest.raises(Fault, match="is quantised"):
         load(right | {"head.4._packed_params": 3})
 

@@ -307,6 +307,8 @@ def test_a_checkpoint_is_measured_on_validation():
     assert "with the teacher's weights as they are given" in texts(found, "loss")[0]
     assert "checkpoint: the weights of 'wrapped.pt' fit the teacher" in texts(found, "checks")
     assert "checkpoint: the names of the checkpoint 'wrapped.pt' begin with 'module.', which was dropped" in texts(found, "checks")
+    trained_on = plan("seed=11", "teacher.checkpoint=wrapped.pt", "teacher_pretrain.steps=2")
+    assert "checkpoint: the names of the checkpoint 'wrapped.pt' begin with 'module.', which was dropped" in texts(trained_on, "checks")
 
 
 def test_chance_by_hand():

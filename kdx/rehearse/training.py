@@ -50,7 +50,7 @@ def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
     if lesson.parts.validation is not None:
         found["validation"] = bench.forward(lesson.objective.export(), lesson.parts.validation, precision)
     return Rehearsed(found, weights=size.bytes(lesson.objective.export()), norms=norms, late=at_the_end(bench, lesson, precision),
-                     notes=lesson.notes)  # fmt: skip
+                     notes=[text for text, _ in lesson.notes])  # fmt: skip
 
 
 def first_steps(bench: Bench, lesson: Lesson, precision: str) -> tuple[float, float, dict[str, float]]:
