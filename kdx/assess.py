@@ -17,7 +17,7 @@ from kdx import chance
 from kdx.artifact import MANIFEST, Artifact, expect
 from kdx.component import Component
 from kdx.data.copies import identify
-from kdx.data.raw import Description, are
+from kdx.data.raw import Description, are, counted
 from kdx.data.splits import check_sizes
 from kdx.evaluate import metrics, predict, recalls
 from kdx.faults import Fault, Faults, together
@@ -91,8 +91,9 @@ def in_export(folder: Path) -> Path:
     return folder / f"{Path(role).name}.safetensors"
 
 
-def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> Artifact:
-    """The data set of `order`, prepared in `store`, after it was found to fit every one of `weights`. Raises Faults before any work."""
+def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[Artifact, list[str]]:
+    """The data set of `order`, prepared in `store`, after it was found to fit every one of `weights`, and what is to be told of its test split. Raises
+    Faults before any work."""
     faults: list[str] = []
     description = describe(order.plan, faults)
     if description is not None:
@@ -104,9 +105,19 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> Artifac
     order = with_sources(order, lambda text, level: None)
     kept = Store(store, replace(order.runtime, workers=0), Listener())
     try:
-        return kept.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, duplicates=order.plan.duplicates, seed=subseed(order.plan.seed, "split"))
+        data = kept.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, duplicates=order.plan.duplicates, seed=subseed(order.plan.seed, "split"))
     except PermissionError as error:
         raise Fault(f"the store '{store}' cannot be written, and the data has to be prepared there: name another with store=PATH") from error
+    return data, held_out(description, order.plan.sizes["test"], data)
+
+
+def held_out(found: Description, test: Any, data: Artifact) -> list[str]:
+    """What is said where not all pictures of a folder were measured, as it has no test part."""
+    if found.test is not None or not found.test_size_is_a_fallback:
+        return []
+    rows = data.json("data.json")["counts"]["test"]
+    return [f"{rows:,} of {counted(found.train, 'picture')} are the test split, drawn by dataset.test={test}, as there is no test part: a larger one, "
+            "such as 0.9, draws more"]  # fmt: skip
 
 
 def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> list[str]:
@@ -119,8 +130,11 @@ def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> lis
         shape, classes = same[0].about["shape"], same[0].about["classes"]
         who, several = together([w.who for w in same]), len(same) > 1
         if list(found.shape) != shape:
-            faults.append(f"{who} {'take' if several else 'takes'} pictures of {times(shape)} and dataset={dataset} has {times(found.shape)}: "
-                          "choose another dataset, or set dataset.image_size where it has one")  # fmt: skip
+            remedy = "choose another dataset, or set dataset.image_size where it has one"
+            if found.shape[0] != shape[0] and found.test_size_is_a_fallback:  # a folder
+                remedy = (f"these pictures are {'all grey' if found.shape[0] == 1 else 'not all grey'}, and those that were learned from "
+                          f"{'were not' if found.shape[0] == 1 else 'were'}; save them as {'colours (RGB)' if found.shape[0] == 1 else 'grey'}")  # fmt: skip
+            faults.append(f"{who} {'take' if several else 'takes'} pictures of {times(shape)} and dataset={dataset} has {times(found.shape)}: {remedy}")
         strange = [name for name in map(nfc, found.classes) if name not in set(map(nfc, classes))]
         if strange and len(strange) < len(found.classes):
             faults.append(f"dataset={dataset} has classes that {who} {'do' if several else 'does'} not know: {', '.join(strange[:10])}; "

@@ -167,7 +167,9 @@ def test_a_dataset_that_does_not_fit_is_told_before_any_work(place, capsys):
 def test_another_dataset_with_other_names_is_measured_and_the_names_are_told(place, capsys):
     words = ["dataset=synthetic", "dataset.channels=1", "dataset.image_size=16", "dataset.test_rows=50"]
     found = figures(str(RUN), "role=student", *words)
-    assert found["results"]["student"]["n"] == 50 and "matched by position" in found["notes"][0]
+    assert found["results"]["student"]["n"] == 50 and "matched by position: " in found["notes"][0]
+    names = json.loads(artifact("student").joinpath("model.json").read_text())["classes"], found["notes"][0].partition("matched by position: ")[2].split(", ")
+    assert [pair.partition(" as ")[2] for pair in names[1]] == list(map(str, names[0]))
     assert "matched by position" in capsys.readouterr().out
 
 
@@ -192,6 +194,29 @@ def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys
     Path("test", "9").rename(Path("test", "nine"))
     words = ["evaluate", str(RUN), "role=student", "dataset=folder", "dataset.root=.", "dataset.image_size=16", *CPU]
     assert "dataset=folder has classes that the distilled student does not know: nine; known are 0, 1, 2" in told(words, capsys)
+
+
+def test_of_a_folder_without_a_test_part_it_is_told_how_many_pictures_were_measured(place):
+    data = read_run(RUN).stage("prepare")
+    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("images", "labels"))
+    for digit in (1, 3):
+        Path("new", str(digit)).mkdir(parents=True)
+        for row in np.flatnonzero(labels == digit)[:10]:
+            Image.fromarray(images[row, 0]).save(Path("new", str(digit), f"{row}.png"))
+    found = figures(str(RUN), "role=student", "dataset=folder", "dataset.root=new", "dataset.image_size=16")
+    assert found["results"]["student"]["n"] == 4
+    assert found["notes"][0] == ("4 of 20 pictures are the test split, drawn by dataset.test=0.2, as there is no test part: a larger one, such as 0.9, "
+                                 "draws more")  # fmt: skip
+    assert figures(str(RUN), "role=student", "dataset=folder", "dataset.root=new", "dataset.image_size=16", "dataset.test=0.9",
+                   "dataset.validation=null")["results"]["student"]["n"] == 18  # fmt: skip
+
+
+def test_grey_and_coloured_pictures_are_told_apart():
+    for learned, channels, says in ((1, 3, "these pictures are not all grey, and those that were learned from were; save them as grey"),
+                                    (3, 1, "these pictures are all grey, and those that were learned from were not; save them as colours (RGB)")):  # fmt: skip
+        weights = Weights("student", Path("x"), {"shape": [learned, 8, 8], "classes": ["cat", "dog"]}, "cnn")
+        found = Description((channels, 8, 8), ("cat", "dog"), 4, (2, 2), None, 0, test_size_is_a_fallback=True)
+        assert misfits([weights], "folder", found) == [f"the student takes pictures of {learned}x8x8 and dataset=folder has {channels}x8x8: {says}"]
 
 
 def test_what_no_network_fits_is_told_once():

@@ -94,11 +94,12 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     opened = {role: assess.of_role(run, role, of(role, words["which"]), order.config["allow"]) for role in roles}
     opened = {role: (replace(weights, called=f"the {ROLES[role]}"), artifact) for role, (weights, artifact) in opened.items()}
     own = next(iter(opened.values()))[1]
+    drawn: list[str] = []
     if chooses(words, "dataset"):
-        data = assess.other_data(order, own.path.parent.parent, [weights for weights, _ in opened.values()])
+        data, drawn = assess.other_data(order, own.path.parent.parent, [weights for weights, _ in opened.values()])
     else:
         data = run.stage("prepare")  # not what a role was trained on: the ceiling has data of its own, without a test split
-    return measured(order, target, words, data, {role: weights for role, (weights, _) in opened.items()}, words["which"], run.stage("prepare"))
+    return measured(order, target, words, data, {role: weights for role, (weights, _) in opened.items()}, words["which"], run.stage("prepare"), drawn)
 
 
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
@@ -114,33 +115,37 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
     if chooses(words, "model"):
         if not chooses(words, "dataset"):
             raise Fault(f"to build that model around '{file}', the data must be known: add dataset=NAME")
-        data, learned = assess.other_data(order, store, []), None
+        (data, drawn), learned = assess.other_data(order, store, []), None
         weights = assess.for_data(order.plan.student, order.config["choices"]["student"], file, words["key"], data)
     else:
         weights, learned = assess.of_checkpoint(file, words["key"], order.config["allow"])
-        data = learned
+        data, drawn = learned, []
         if chooses(words, "dataset"):
-            data = assess.other_data(order, store, [weights])
+            data, drawn = assess.other_data(order, store, [weights])
         elif data is None:
             raise Fault(f"'{file}' does not lie in a store, so its data is not known: add dataset=NAME")
-    return measured(order, target, words, data, {file.stem: weights}, None, learned)
+    return measured(order, target, words, data, {file.stem: weights}, None, learned, drawn)
 
 
 def chooses(words: Words, group: str) -> bool:
     return any(word.partition("=")[0].split(".")[0] == group for word in words.composed)
 
 
-def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[str, Any], which: str | None, learned: Any) -> dict[str, Any]:
-    """learned: the prepared data that the weights come from, None where they are not known."""
+def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[str, Any], which: str | None, learned: Any,
+             drawn: list[str]) -> dict[str, Any]:  # fmt: skip
+    """learned: the prepared data that the weights come from, None where they are not known. drawn: what is told of a test split that was drawn."""
     from kdx import assess
 
     about = data.json("data.json")
     names = [w.who for w in weights.values() if assess.by_name(w, about["classes"]) is None]
     runtime = order.runtime.settle()
     results = {role: assess.measure(w, data, words["split"], runtime) for role, w in weights.items()}
-    notes = [text for w in weights.values() for text in w.notes]
+    notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
     if names:
-        notes.append(f"the classes of {about['dataset']} have other names than those that {together(names)} learned; they are matched by position")
+        learn = next(w.about["classes"] for w in weights.values() if assess.by_name(w, about["classes"]) is None)
+        pairs = [f"{here} as {there}" for here, there in zip(about["classes"], learn, strict=False)]
+        notes.append(f"the classes of {about['dataset']} have other names than those that {together(names)} learned; they are matched by position: "
+                     f"{', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}")  # fmt: skip
     lacking = {str(w.about["classes"][k]): None for role, w in weights.items() for k, share in enumerate(results[role]["recall"]) if share is None}
     if lacking:
         some = ", ".join(list(lacking)[:10]) + (" and more" if len(lacking) > 10 else "")
