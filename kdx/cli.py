@@ -12,6 +12,9 @@ from kdx import output, shortage, signals
 from kdx.commands import commands, summary
 from kdx.faults import Fault, nearest, shows
 
+UNREAD = 141
+"""Exit code where nobody reads the output any more: 128 + SIGPIPE, what a shell shows for `yes | head`."""
+
 
 def usage() -> str:
     wide = max(map(len, commands()))
@@ -71,7 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as error:
             return interrupted(error, argv)
         except BrokenPipeError:
-            return 141  # 128 + SIGPIPE, what a shell shows for `yes | head`
+            return UNREAD
+        except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):  # rich made an end of its own of it
+                return UNREAD
+            raise
         except Exception:
             if signals.came():  # a library made another error of it
                 return interrupted(signals.last(), argv)
@@ -83,6 +90,8 @@ def told(argv: Sequence[str]) -> int:
         with shortage.noticed(f"kdx {argv[0]}" if argv else "kdx"):
             return run(argv)
     except Fault as fault:
+        if not isinstance(fault, shortage.Shortage):
+            signals.check()  # a library made an error of its own of what a signal raised, and that was told as a fault of the words
         print(shows(str(fault)), file=sys.stderr)
         return 1 if isinstance(fault, shortage.Shortage) else 2
 

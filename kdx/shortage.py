@@ -14,6 +14,8 @@ from kdx.faults import Fault
 
 MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory|cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED|bad_alloc|unable to allocate",
                     re.IGNORECASE)  # fmt: skip
+UNMAPPED = re.compile(r"failed to map segment|cannot map zero-fill pages|cannot allocate memory", re.IGNORECASE)
+"""What the loader of shared libraries says, which Python passes on as an ImportError; of a file system where nothing may be run it names that too."""
 THREADS = re.compile(r"can't start new thread|resource temporarily unavailable|thread creation failed", re.IGNORECASE)
 LOWER = {
     "prepare": "dataset.labelled and dataset.unlabelled, or the size of the pictures (dataset.image_size)",
@@ -33,12 +35,14 @@ class Shortage(Fault):
 
 
 def kind(error: BaseException) -> str | None:
-    """"memory", "threads" or "files", whichever this error says there is too little of; None for any other."""
+    """"memory", "libraries" (memory already for these), "threads" or "files", whichever this error says there is too little of; None for any other."""
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or number == errno.ENOMEM:
         return "memory"
     if number in (errno.EMFILE, errno.ENFILE):
         return "files"
+    if isinstance(error, ImportError):
+        return "libraries" if UNMAPPED.search(str(error)) and "not permitted" not in str(error) else None
     if not isinstance(error, RuntimeError | OSError):
         return None
     return "memory" if MEMORY.search(str(error)) else "threads" if THREADS.search(str(error)) else None
@@ -51,6 +55,7 @@ def sentence(error: BaseException, what: str, lower: str = ELSE) -> str | None:
     words = (" ".join(str(error).split()) or type(error).__name__)[:MOST]
     return {
         "memory": f"{what} is too large for this machine: it needs more memory than there is ({words}); lower {lower}",
+        "libraries": f"{what} needs more memory than it may have already for the libraries that it loads ({words}): raise `ulimit -v`, or close other programs",
         "threads": f"{what} needs more threads or processes than it may have ({words}): lower device.workers and device.threads, or raise `ulimit -u`",
         "files": f"{what} needs more open files than it may have ({words}): raise `ulimit -n`, or lower device.workers",
     }.get(kind(error) or "")

@@ -152,6 +152,8 @@ def use_own(flags: Sequence[str]) -> None:
     for folder in own:
         if not folder.is_dir():
             raise Fault(f"--config-dir={folder} is no folder: it should hold options laid out like conf/, such as loss/mine.yaml")
+        if os.path.lexists(folder / "hydra"):
+            raise Fault(f"--config-dir={folder}: 'hydra' would hold options of Hydra's own, which count from the command line only: remove it")
         if hidden := [name for name in _names() if os.path.lexists(folder / name) and not _alike(folder / name, conf_dir() / name)]:
             raise Fault(f"--config-dir={folder}: '{hidden[0]}' has the name of a file of kdx's own, which would be read in its place: give it another name")
 
@@ -175,13 +177,24 @@ def options_of(group: str) -> list[str]:
     return [p.relative_to(folder).with_suffix("").as_posix() for folder in folders for p in folder.rglob("*.yaml")]
 
 
+PRESETS = ("experiment", "launcher", "sweeper")
+"""Groups whose options set keys of the whole run: nothing reads what lies under their own names."""
+SHAPED = ("teacher", "student", "dataset", "device", "shift", *STAGES)
+"""Nodes that hold keys of their own."""
+
+
 def misshapen(config: Mapping[str, Any]) -> list[str]:
-    """Faults in the shape of what option files of the user's own compose: a key that is not there, one that lacks, one value in place of keys."""
+    """Faults in the shape of what option files of the user's own compose: a key that is not there, one that lacks, one value in place of keys, or keys
+    that lie where nothing reads them."""
     template = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
     known = {*template, *groups(), "choices"} - {"defaults", "hydra"}
     faults = [f"an option file in --config-dir sets '{shown(key, bare=True)}', which is no key{nearest(str(key), known)}" for key in config if key not in known]
+    faults += [f"an option file in --config-dir sets '{name}' to {shown(config[name])}, which nothing reads: let its first line be "
+               "'# @package _global_', and its keys are those of the run" for name in PRESETS if config.get(name)]  # fmt: skip
+    faults += [f"an option file in --config-dir leaves out '{name}', which every run reads; a line '# @package' puts the keys of a file elsewhere"
+               for name in [*template, *groups()] if name not in ("defaults", "hydra", *PRESETS, *SHAPED, *config)]  # fmt: skip
     template["device"] = yaml.safe_load((conf_dir() / "device" / "auto.yaml").read_text(encoding="utf-8"))
-    for name in ("teacher", "student", "dataset", "device", "shift", *STAGES):
+    for name in SHAPED:
         node = config.get(name)
         if not isinstance(node, Mapping):
             faults.append(f"an option file in --config-dir sets '{name}' to {shown(node)}, and it holds keys of its own")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from kdx import __version__, cli, output, signals
+from kdx import __version__, cli, output, shortage, signals
 from kdx import commands as package
 from kdx.commands import completion
 from kdx.commands import list as listing
@@ -167,7 +167,7 @@ def test_a_commands_faults_are_told_without_a_traceback(capsys, command):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-@pytest.mark.parametrize("how", ["plain", "swallowed", "another error"])
+@pytest.mark.parametrize("how", ["plain", "swallowed", "another error", "a fault of the words"])
 def test_a_signal_anywhere_ends_a_command_in_one_line(capsys, command, number, code, how):
     """Also where a library catches what the signal raised, as imports written in C do."""
 
@@ -178,6 +178,8 @@ def test_a_signal_anywhere_ends_a_command_in_one_line(capsys, command, number, c
         except KeyboardInterrupt as error:
             if how == "another error":
                 raise ImportError("half a module") from error
+            if how == "a fault of the words":
+                raise Faults(["loss=kd do not go together: ConfigCompositionException"]) from error
             if how == "plain":
                 raise
         signals.check()
@@ -256,6 +258,8 @@ def test_output_that_is_lost_is_no_failure_of_what_did_more_than_print(command, 
         (RuntimeError("can't start new thread"), "lower device.workers and device.threads, or raise `ulimit -u`"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
         (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "already for the libraries that it loads"),
+        (ImportError("libm.so: cannot map zero-fill pages: Cannot allocate memory"), "raise `ulimit -v`"),
     ],
 )
 def test_what_the_machine_lacks_is_told_in_one_sentence(command, capsys, error, lower):
@@ -266,6 +270,10 @@ def test_what_the_machine_lacks_is_told_in_one_sentence(command, capsys, error, 
     assert cli.main(["boom"]) == 1
     err = capsys.readouterr().err
     assert err.startswith("kdx boom ") and " needs more " in err and lower in err and str(error)[:40] in err and err.count("\n") == 1
+
+
+def test_a_library_that_may_not_be_run_is_no_want_of_memory():
+    assert shortage.kind(ImportError("libtorch_cpu.so: failed to map segment from shared object: Operation not permitted")) is None
 
 
 def test_other_errors_keep_their_traceback(command):
@@ -284,6 +292,33 @@ def test_a_closed_pipe_ends_quietly(made_up, argv):
     done = subprocess.run([made_up / "bin" / "kdx", *argv], stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_what_rich_makes_of_a_closed_pipe_is_one_too(command):
+    def main(argv):
+        try:
+            raise BrokenPipeError
+        except BrokenPipeError:
+            raise SystemExit(1)  # noqa: B904  as rich's Console.on_broken_pipe does
+
+    command(main)
+    assert cli.main(["boom"]) == 141
+
+
+def test_rich_ends_so_where_nobody_reads():
+    from rich.console import Console
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    before = os.dup(1)
+    try:
+        with open(writer, "w") as pipe, pytest.raises(SystemExit) as end:  # noqa: PT012
+            Console(file=pipe).print("x" * 70_000)
+            pipe.flush()
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+    assert isinstance(end.value.__context__, BrokenPipeError)
 
 
 def test_list_shows_groups_with_counts_and_defaults(conf, capsys):

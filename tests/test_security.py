@@ -125,6 +125,26 @@ def test_an_option_file_that_is_none_is_told_in_a_sentence(name, capsys):
     assert BROKEN[name][1] in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("name", "text", "said"), [
+    ("experiment/aside", "seed: 7\n", "sets 'experiment' to {seed: 7}, which nothing reads: let its first line be '# @package _global_'"),
+    ("experiment/words", "hello\n", "sets 'experiment' to {hello: null}, which nothing reads"),
+    ("sweeper/aside", "max_runs: 3\n", "sets 'sweeper' to {max_runs: 3}, which nothing reads"),
+    ("loss/aside", "# @package baseline_loss\n_target_: kdx.losses.supervised.Supervised\n", "leaves out 'loss', which every run reads"),
+    ("recipe/aside", "# @package seed\nseed: 1\n", "leaves out 'recipe', which every run reads"),
+])  # fmt: skip
+def test_what_nothing_would_read_is_not_passed_over(name, text, said, capsys):
+    (Path(THEIRS) / name).parent.mkdir(exist_ok=True)
+    (Path(THEIRS) / f"{name}.yaml").write_text(text)
+    assert said in told(capsys, name.replace("/", "="))
+
+
+def test_nor_are_options_of_hydras_own(tmp_path):
+    (tmp_path / "hydra" / "launcher").mkdir(parents=True)
+    (tmp_path / "hydra" / "launcher" / "basic.yaml").write_text("_target_: os.system\n")
+    with pytest.raises(Fault, match="'hydra' would hold options of Hydra's own, which count from the command line only"):
+        use_own([f"--config-dir={tmp_path}"])
+
+
 @pytest.mark.slow
 def test_a_data_set_that_lacks_a_size_is_told(capsys):
     (Path(THEIRS) / "dataset").mkdir(exist_ok=True)

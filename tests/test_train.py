@@ -106,6 +106,18 @@ def test_a_second_run_computes_nothing_and_says_the_same(first, capsys):
     assert ours == theirs and len(list(again["folder"].glob("events.out.tfevents.*"))) == 1
 
 
+def test_too_little_memory_while_the_report_is_made_is_told_in_a_sentence(first, monkeypatch, capsys):
+    def short(*anything):
+        raise ImportError("libXau.so: failed to map segment from shared object")
+
+    monkeypatch.setattr(import_module("kdx.commands.train"), "finish", short)
+    assert main(["train", *SHORT, "hydra.run.dir=short"]) == 1
+    said = "kdx train needs more memory than it may have already for the libraries that it loads (libXau.so: failed to map segment from shared object)"
+    assert said in capsys.readouterr().err
+    run = read(Path("short"))
+    assert run["status"] == "failed" and run["error"].startswith(said)
+
+
 def test_another_temperature_trains_the_student_only(first):
     run = train("loss.temperature=2")
     assert cached(run) == {**dict.fromkeys(NAMES, True), "student-train": False, "audit": False, "evaluate": False}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdx import checks, combine, compose
+from kdx import checks, combine, compose, signals
 from kdx.faults import Faults
 from kdx.idle import idle
 from kdx.report.caveats import some
@@ -86,6 +86,7 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
     # Of a sweep a setting may lie idle in some of the runs: not in all of them.
     if nowhere := [why for key, why in without_effect[0].items() if all(key in others for others in without_effect)]:
         raise Faults(nowhere)
+    signals.check()  # one that a library swallowed while the words were put together
     return jobs
 
 

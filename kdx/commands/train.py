@@ -12,7 +12,7 @@ from typing import Any
 
 import hydra
 
-from kdx import combine, compose, document, signals, sweep
+from kdx import combine, compose, document, shortage, signals, sweep
 from kdx.commands import _sweep
 from kdx.commands._check import check, read, shown
 from kdx.commands._tell import Alone, Teller
@@ -137,6 +137,9 @@ def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: st
         if isinstance(error, Fault) and not isinstance(error, Shortage) and not folder.run["stages"] and isinstance(teller, Alone):
             folder.discard()  # the data told only when read that they are damaged: no work was done
             raise
+        if not isinstance(error, Fault) and (told := shortage.sentence(error, f"kdx {teller.command}")):  # outside of any stage, in a picture of the report say
+            short = Shortage(told)
+            short.__cause__, error = error, short
         folder.fail(error)
         log.exception("the run failed")
         teller.failed(error, path, order)
