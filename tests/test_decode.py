@@ -173,6 +173,14 @@ def test_what_pillow_does_not_open_is_named_as_what_it_is(tmp_path):
         assert str(fault.value).startswith(f"the picture '{tmp_path}/a/y.jpg' does not decode: {why}")
 
 
+def test_a_link_to_nothing_is_told_as_that(tmp_path):
+    lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
+    (tmp_path / "a/y.png").symlink_to("/nonexistent/annex/objects/key")
+    with pytest.raises(Fault, match=r"does not decode: it is a link to a file that is not there \(of git-annex or DVC, say, and not fetched\); remove"):
+        folder(tmp_path).load()
+    assert folder(tmp_path, on_error="skip").load().skipped == ("a/y.png",)
+
+
 def test_a_class_of_pictures_that_pillow_does_not_read_is_no_empty_one(tmp_path):
     lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
     (tmp_path / "b/x.png").rename(tmp_path / "b/x.heic")

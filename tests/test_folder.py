@@ -250,7 +250,7 @@ def test_hidden_files_are_ignored_and_other_kinds_are_named(tmp_path):
         (tmp_path / name).write_text("x")
     assert len(agree(folder(tmp_path)).images) == 6
     os.symlink(tmp_path / "gone.png", tmp_path / "cat" / "link.png")
-    with pytest.raises(Fault, match="link.png' does not decode: it is no file"):
+    with pytest.raises(Fault, match="link.png' does not decode: it is a link to a file that is not there"):
         folder(tmp_path).describe()
     (tmp_path / "cat" / "link.png").unlink()
     os.mkfifo(tmp_path / "cat" / "pipe.png")  # must not wait for somebody to write into it

@@ -181,6 +181,30 @@ def test_an_accent_in_two_forms_is_one_class(tmp_path):
     assert classes == (composed, "thé") and parts["test"] == [f"{composed}/é.png"] and len(parts["train"]) == 3
 
 
+def test_why_there_are_too_few_classes_is_told(tmp_path):
+    files(tmp_path, "table/images/0.png", "table/train.csv", "pool/train/cat/0.png", "pool/test/cat/0.png", "pool/test/dog/0.png")
+    with pytest.raises(Fault, match=r"holds only 'images'\. No label is read from a table such as train\.csv: sort the pictures into folders by it$"):
+        lay_out(tmp_path / "table", None, "auto")
+    with pytest.raises(Fault, match=r"it holds only 'test', as the folder of dataset.unlabelled_root is not counted$"):
+        lay_out(tmp_path / "pool", tmp_path / "pool" / "train", "auto")
+
+
+def test_classes_that_differ_in_capitals_or_spaces_only_are_told(tmp_path):
+    files(tmp_path, *(f"{name}/0.png" for name in ("Cat", "cat", "hot_dog", "hot dog", "cat2", "c++", "c")))
+    classes, _, notes = look(tmp_path)
+    assert classes == ("Cat", "c", "c++", "cat", "cat2", "hot dog", "hot_dog")
+    said = "classes whose names differ in capitals or spaces only, and are 2 classes: "
+    assert notes == (f"{said}'Cat', 'cat'", f"{said}'hot dog', 'hot_dog'")
+
+
+def test_a_link_to_what_holds_a_class_brings_no_other_class_into_it(tmp_path):
+    files(tmp_path, "cat/0.png", "dog/0.png", "elsewhere/1.png")
+    (tmp_path / "cat" / "up").symlink_to("..")
+    (tmp_path / "cat" / "self").symlink_to(".")
+    (tmp_path / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    assert look(tmp_path)[1]["train"] == ["cat/0.png", "cat/more/1.png", "dog/0.png", "elsewhere/1.png"]
+
+
 def test_names_that_are_no_utf8_are_escaped(tmp_path):
     os.makedirs(os.fsencode(tmp_path) + b"/caf\xe9")
     with open(os.fsencode(tmp_path) + b"/caf\xe9/\xff.png", "wb"):

@@ -270,7 +270,8 @@ def _header(path: Path) -> Header | Exception:
 
     try:
         if not path.is_file():
-            raise OSError("it is no file")
+            gone = path.is_symlink() and not path.exists()
+            raise OSError("it is a link to a file that is not there (of git-annex or DVC, say, and not fetched)" if gone else "it is no file")
         with Image.open(path) as picture:
             if other := deep.unread(picture):
                 return Unknown(f"{other[0]}, which Pillow does not read", f"save it as {other[1]}, ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
     classes = _classes(folders["train"], walk)
     if len(classes) < 2:
         raise Fault(_too_few(folders["train"], classes, walk))
+    _alike(classes, walk)
     parts = {"train": _list(classes, list(classes), walk)}
     for role in ("validation", "test"):
         if role in folders:
@@ -189,6 +191,16 @@ def _classes(folder: Path, walk: Walk) -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
+def _alike(classes: Iterable[str], walk: Walk) -> None:
+    """Cat and cat, hot_dog and hot dog: two classes that somebody may have meant for one."""
+    called: dict[str, list[str]] = {}
+    for name in classes:
+        called.setdefault(re.sub(r"[\s_-]+", " ", name.casefold()).strip(), []).append(name)
+    for names in called.values():
+        if len(names) > 1:
+            walk.note(f"classes whose names differ in capitals or spaces only, and are {len(names)} classes: {', '.join(map(repr, names))}")
+
+
 def _loose(folder: Path, walk: Walk) -> None:
     if loose := [name for name in walk.files(folder) if ending(name) in PICTURES]:
         walk.note(f"pictures in '{readable(folder)}' itself are in no class and not read: {len(loose)}, the first {as_text(loose[0])}")
@@ -213,4 +225,9 @@ def _too_few(folder: Path, classes: Mapping[str, Sequence[Path]], walk: Walk) ->
         found = f"it holds only '{name}'"
         if len(walk.folders(classes[name][0])) >= 2:
             more = f": is it dataset.root='{readable(classes[name][0])}'?"
+    if walk.pool_is_within(folder):
+        more = ", as the folder of dataset.unlabelled_root is not counted"
+    tables = [name for name in walk.files(folder) if ending(name) in ("csv", "tsv", "xlsx", "parquet")]
+    if tables and not more:
+        more = f". No label is read from a table such as {as_text(tables[0])}: sort the pictures into folders by it"
     return f"'{readable(folder)}' must hold one folder of pictures for each class, and two or more of them; {found}{more}"

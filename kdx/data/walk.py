@@ -45,6 +45,9 @@ class Walk:
         found = [folder / name for name in _visible(_listed(folder)) if os.path.isdir(folder / name)]
         return [path for path in found if self._pool is None or os.path.realpath(path) != self._pool]
 
+    def pool_is_within(self, folder: Path) -> bool:
+        return self._pool is not None and os.path.dirname(self._pool) == os.path.realpath(folder)
+
     def files(self, folder: Path) -> list[str]:
         return [name for name in _visible(_listed(folder)) if not os.path.isdir(folder / name)]
 
@@ -63,10 +66,11 @@ class Walk:
         return any(not is_other(path.name) for path in self._below(folder))
 
     def _below(self, folder: Path) -> Iterator[Path]:
-        entered = set()
+        entered, within = set(), os.path.join(os.path.realpath(folder), "")
         for here, folders, files in os.walk(folder, followlinks=True, onerror=_stop):
             real = os.path.realpath(here)
-            if real in entered or (real == self._pool and here != str(folder)):
+            around = here != str(folder) and within.startswith(os.path.join(real, ""))  # a link to what holds this folder, and others beside it
+            if real in entered or around or (real == self._pool and here != str(folder)):
                 folders.clear()
                 continue
             entered.add(real)
