@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -80,6 +80,11 @@ def refuse(message: str) -> None:
     if found is None:
         raise Fault(message)
     found.append(message)
+
+
+def refuse_all(messages: Iterable[str]) -> None:
+    for message in messages:
+        refuse(message)
 
 
 def agreed() -> None:

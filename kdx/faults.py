@@ -8,6 +8,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+MANY = 4
+"""Lines that are said of one value, at most."""
 LONG_WORD, LONG_LINE = re.compile(r"\S{600,}"), 4000
 
 
@@ -67,6 +69,11 @@ def kind_of(value: object) -> str:
     """ "a list", "an int" """
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def in_short(messages: Sequence[str], what: str) -> list[str]:
+    """What is wrong inside one value, a list say: the first three of many, and how many more there are. what: the key."""
+    return list(messages) if len(messages) <= MANY else [*messages[: MANY - 1], f"{what}: {len(messages) - MANY + 1} more of its values are wrong"]
 
 
 def together(names: Sequence[str]) -> str:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from kdx.budget import LENGTH
-from kdx.checks import choice, integer, number, refuse, shown
+from kdx.checks import choice, gather, integer, number, refuse, refuse_all, shown
 from kdx.core import Objective, Outcome, Streams
-from kdx.faults import Fault
+from kdx.faults import Fault, in_short
 from kdx.runtime import Runtime
 
 
@@ -51,7 +51,9 @@ class Training:
         if not isinstance(milestones, list):
             refuse(f"milestones must be a list of shares of the training, such as [0.5, 0.75]; given: {shown(milestones)}")
             milestones = []
-        self.milestones = [number("milestones", m, low=0, high=1, open_low=True, open_high=True) for m in milestones]
+        with gather(odd := []):
+            self.milestones = [number("milestones", m, low=0, high=1, open_low=True, open_high=True) for m in milestones]
+        refuse_all(in_short(odd, "milestones"))
         self.clip = None if clip is None else number("clip", clip, low=0, open_low=True)
         self.precision = choice("precision", precision, ("fp32", "bf16", "auto"))
         self.target = None if target is None else number("target", target, low=0, high=1, open_low=True)

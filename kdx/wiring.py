@@ -16,7 +16,7 @@ import yaml
 from kdx import checks
 from kdx.budget import SIZES, STAGES, length
 from kdx.component import Component, Files, Source, allow, from_own_package, targets
-from kdx.faults import Fault, Faults, nearest
+from kdx.faults import Fault, Faults, in_short, nearest
 from kdx.locate import conf_dir
 from kdx.recipes import Checkpoint, Control, Plan
 from kdx.runtime import Runtime
@@ -200,9 +200,8 @@ def _assistants(names: Any) -> list[Component]:
         raise Fault(f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}")
     if len(names) > MOST_ASSISTANTS:
         raise Fault(f"assistants names {len(names)} models, each to be trained, and at most {MOST_ASSISTANTS} are taken")
-    for name in names:
-        if name not in known:
-            checks.refuse(f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}")
+    wrong = [f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}" for name in names if name not in known]
+    checks.refuse_all(in_short(wrong, "assistants"))
     return [Component(yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))) for name in names if name in known]
 
 
@@ -240,20 +239,19 @@ def augmentation(asked: Any, node: str) -> dict[str, Any]:
     known = [p.stem for p in folder.glob("*.yaml")]
     if isinstance(asked, Mapping):
         wrong = [name for name, spec in asked.items() if not isinstance(spec, Mapping) or "_target_" not in spec]
-        for name in wrong:
-            checks.refuse(f"{node} must name options, such as {node}=[affine]; given: {checks.shown({name: asked[name]})}; "
-                          f"the values of one are set with augment.{name}.KEY=VALUE")  # fmt: skip
+        checks.refuse_all(in_short([f"{node} must name options, such as {node}=[affine]; given: {checks.shown({name: asked[name]})}; "
+                                f"the values of one are set with augment.{name}.KEY=VALUE" for name in wrong], node))  # fmt: skip
         return {name: spec for name, spec in asked.items() if name not in wrong}
     names = [asked] if isinstance(asked, str) else [] if asked is None else asked
     if not isinstance(names, list):
         checks.refuse(f"{node} must name options, such as {node}=[affine]; given: {checks.shown(asked)}")
         return {}
     found: dict[str, Any] = {}
+    wrong = [f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}" for name in names if name not in known]
+    checks.refuse_all(in_short(wrong, node))
     for name in names:
         if name in known:
             found |= yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) or {}
-        else:
-            checks.refuse(f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}")
     return found
 
 
@@ -285,9 +283,8 @@ def _names(packages: Any) -> list[str]:
     packages = [packages] if isinstance(packages, str) else packages
     if not isinstance(packages, list) or not all(isinstance(p, str) and p for p in packages):
         raise Fault(f"allow must be a list of package names, such as allow=[my_losses]; given: {checks.shown(packages)}")
-    for name in packages:
-        if importlib.util.find_spec(name.split(".")[0]) is None:
-            checks.refuse(f"allow={name}: there is no package '{name}' to import; is its folder on PYTHONPATH, or installed?")
+    checks.refuse_all(in_short([f"allow={name}: there is no package '{name}' to import; is its folder on PYTHONPATH, or installed?"
+                            for name in packages if importlib.util.find_spec(name.split(".")[0]) is None], "allow"))  # fmt: skip
     return packages
 
 

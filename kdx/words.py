@@ -14,7 +14,7 @@ import yaml
 
 from kdx.budget import SIZES, STAGES
 from kdx.checks import MOST, shown
-from kdx.faults import Fault, nearest
+from kdx.faults import Fault, in_short, nearest
 from kdx.locate import conf_dir
 
 FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info", "--config-dir")
@@ -269,7 +269,7 @@ def wrong_option(group: str, value: Any) -> list[str]:
     several = isinstance(value, list) and group in SEVERAL
     options = options_of(group)
     wrong = [v for v in (value if several else [value]) if not isinstance(v, str | int | float) or str(v) not in options]
-    return [f"{group} has no option '{shown(w, bare=True)}'{nearest(str(w), options)}" for w in wrong]
+    return in_short([f"{group} has no option '{shown(w, bare=True)}'{nearest(str(w), options)}" for w in wrong], group)
 
 
 def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list[str]:
@@ -283,7 +283,7 @@ def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list
     if path[-1] == "augment":
         return []  # names of files or a mapping: kdx.wiring looks at it
     if isinstance(node, Mapping) and isinstance(value, Mapping):
-        return [fault for inner, v in value.items() for fault in wrong_key(known, [*path, str(inner)], v)]
+        return in_short([fault for inner, v in value.items() for fault in wrong_key(known, [*path, str(inner)], v)], key)
     if isinstance(node, Mapping):
         keys = [k for k in node if not k.startswith("_")]
         return [f"'{key}' holds several keys ({', '.join(keys)}): set one of them" + (f", such as {key}.{keys[0]}=VALUE" if keys else "")]

@@ -171,10 +171,15 @@ def odd_names(root: Path, rng: random.Random) -> Folder:
              "new\nline", "tab\t", "ünï", "日本語", "🙂", "x" * 200, "CON", "..x", "a;b", "@z", "~", "null", "true", "1e5", "\x1b[31mred",
              "\u202etxt"]  # fmt: skip
     chosen = rng.sample(names, 3)
-    count = classes(root, rng, 10, chosen)
+    classes(root, rng, 10, chosen)
     for number, name in enumerate(rng.sample(names, 3)):
         draw("circle", rng).save(root / chosen[0] / f"{name}{number}.png")
-    return Folder(pictures=count + 3)
+    return Folder(pictures=seen(root))
+
+
+def seen(root: Path) -> int:
+    """Pictures that are not hidden, as `..x` is."""
+    return sum(not any(part.startswith(".") for part in path.relative_to(root).parts) for path in root.rglob("*") if path.is_file())
 
 
 def odd_root(root: Path, rng: random.Random) -> Folder:

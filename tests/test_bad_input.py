@@ -130,6 +130,24 @@ def test_a_word_that_is_wrong_is_told_in_one_line(told, line, says):
 
 
 @pytest.mark.parametrize(
+    ("line", "first", "more"),
+    [
+        ("shift=[1,2,3,4,5,6,7,8,9]", "shift has no option '3'; one of: ", "shift: 6 more of its values are wrong"),
+        ("augment=[1,2,3,4,5]", "augment has no option '3'; one of: ", "augment: 2 more of its values are wrong"),
+        ("assistants=[1,2,3,4,5]", "assistants has no model '3'; one of: ", "assistants: 2 more of its values are wrong"),
+        ("allow=[a-,b-,c-,d-,e-]", "allow=c-: there is no package 'c-' to import", "allow: 2 more of its values are wrong"),
+        ("student_train={a:1,b:1,c:1,d:1,e:1}", "'student_train.c' is no key in 'student_train'", "student_train: 2 more of its values are wrong"),
+        ("student_train.milestones=[2,3,4,5,6]", "student_train.milestones must be greater than 0 and less than 1; given: 4",
+         "student_train.milestones: 2 more of its values are wrong"),
+        ("student_train.augment={a:{b:1},c:{d:1},e:{f:1},g:{h:1},i:{j:1}}", "augment.e.KEY=VALUE", "student_train.augment: 2 more of its values are wrong"),
+    ],
+)  # fmt: skip
+def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more):
+    lines = told(line)
+    assert len(lines) == 4 and first in lines[2] and lines[3] == more, lines
+
+
+@pytest.mark.parametrize(
     ("line", "says"),
     [
         (
