@@ -220,7 +220,7 @@ def _check_numbers(fit: _Fit, bare: Mapping[str, Tensor], path: Path) -> None:
             raise Fault(f"the checkpoint '{path}' is quantised, packed or empty: {fit.original[name]} is {kind}; "
                         "give the floating-point weights that it was made from")  # fmt: skip
     _check_finite({fit.original[name]: (value, bare[name].dtype) for name, value in fit.weights.items()}, path)
-    if bad := [fit.original[name] for name, value in fit.weights.items() if name.endswith("running_var") and (value < 0).any()]:
+    if bad := [fit.original[name] for name, value in fit.weights.items() if name.endswith("running_var") and (value.to(bare[name].dtype) < 0).any()]:
         raise Fault(f"the checkpoint '{path}' is damaged: {bad[0]} holds variances below zero{f', and so do {len(bad) - 1} more' if len(bad) > 1 else ''}; "
                     "give another copy of it, or an earlier checkpoint")  # fmt: skip
 
