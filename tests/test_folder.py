@@ -336,6 +336,17 @@ def test_files_that_are_no_pictures_change_no_key(tmp_path):
         loader.describe()
 
 
+def test_what_stands_where_a_folder_should_is_told(tmp_path):
+    classes(tmp_path / "one")
+    (tmp_path / "two.zip").write_bytes(b"PK")
+    for root, says in ((f"{tmp_path}/one,{tmp_path}/two", f"and there is none: '{tmp_path}/one' is one, and to run several takes a sweep: kdx train -m"),
+                       (f"{tmp_path}/two.zip", "and there is none: it is a file: unpack it, if it is an archive, and set dataset.root=PATH"),
+                       (f"{tmp_path}/three,", "and there is none: set dataset.root=PATH")):  # fmt: skip
+        with pytest.raises(Fault) as fault:
+            folder(root).load()
+        assert str(fault.value) == f"dataset=folder looked for a folder of pictures in '{root}', {says}"
+
+
 def test_names_that_say_so_are_no_pictures(tmp_path):
     classes(tmp_path)
     before = key(tmp_path)

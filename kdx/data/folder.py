@@ -59,7 +59,13 @@ class Folder:
     def fetch(self) -> None:
         for key, folder in (("root", self._root), ("unlabelled_root", self._unlabelled)):
             if folder is not None and not os.path.isdir(folder):
-                raise Fault(f"dataset=folder looked for a folder of pictures in '{readable(folder)}', and there is none: set dataset.{key}=PATH")
+                several = [part for part in str(folder).split(",") if os.path.isdir(part.strip())]
+                remedy = f"set dataset.{key}=PATH"
+                if several:
+                    remedy = f"'{readable(several[0])}' is one, and to run several takes a sweep: kdx train -m"
+                elif os.path.isfile(folder):
+                    remedy = f"it is a file: unpack it, if it is an archive, and {remedy}"
+                raise Fault(f"dataset=folder looked for a folder of pictures in '{readable(folder)}', and there is none: {remedy}")
 
     def describe(self) -> Description:
         """Reads the header of every picture, and decodes none."""
