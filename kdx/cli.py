@@ -64,7 +64,11 @@ def run(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code: see docs/commands.md."""
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        try:
+            return main(sys.argv[1:])
+        finally:
+            signals.end_at_once()
     with signals.heeded(), output.enduring():
         try:
             code = told(argv)
@@ -98,7 +102,8 @@ def told(argv: Sequence[str]) -> int:
 
 def interrupted(error: KeyboardInterrupt, argv: Sequence[str]) -> int:
     """What no command has told itself."""
-    print(f"interrupted. Go on with: {shows(shlex.join(['kdx', *argv]))}", file=sys.stderr)
+    with signals.held():  # a second one while the first is told
+        print(f"interrupted. Go on with: {shows(shlex.join(['kdx', *argv]))}", file=sys.stderr)
     return signals.code_of(error)
 
 

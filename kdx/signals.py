@@ -53,6 +53,12 @@ def heeded() -> Iterator[None]:
             _came.clear()
 
 
+def end_at_once() -> None:
+    """For the end of the program, where libraries take a second to clean up: a Ctrl-C that still comes ends it without their tracebacks."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def idle_between_runs() -> None:
     """In a process that a launcher has made for several runs: Ctrl-C between two of them is the command's to heed, which then ends this process."""
     import multiprocessing  # takes a while, and `kdx --help` needs none of it

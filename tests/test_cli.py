@@ -191,6 +191,37 @@ def test_a_signal_anywhere_ends_a_command_in_one_line(capsys, command, number, c
     assert [signal.getsignal(each) for each in signals.NUMBERS] == before
 
 
+SLOW_TO_END = """
+import atexit, os, sys, time
+from kdx import cli
+def clean_up():
+    print("cleaning up", flush=True)
+    time.sleep(20)
+atexit.register(clean_up)
+sys.argv = ["kdx", "list", "loss"]
+sys.exit(cli.main())
+"""
+
+
+def test_a_ctrl_c_while_libraries_clean_up_ends_it_without_their_tracebacks(root):
+    with subprocess.Popen([sys.executable, "-c", SLOW_TO_END], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root) as program:
+        while program.stdout.readline() != "cleaning up\n":
+            assert program.poll() is None
+        program.send_signal(signal.SIGINT)
+        assert (program.wait(10), program.stderr.read()) == (-signal.SIGINT, "")
+
+
+def test_a_second_signal_while_the_first_is_told_is_held(capsys, command, monkeypatch):
+    def main(argv):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    command(main)
+    monkeypatch.setattr(cli, "shows", lambda text: os.kill(os.getpid(), signal.SIGTERM) or text)
+    assert cli.main(["boom"]) == 143
+    assert capsys.readouterr().err == "interrupted. Go on with: kdx boom\n"
+
+
 def test_what_the_caller_ignores_stays_ignored(command):
     """As nohup does."""
     command(lambda argv: os.kill(os.getpid(), signal.SIGHUP))
