@@ -16,6 +16,7 @@ from kdx import chance, checks
 from kdx.artifact import Artifact
 from kdx.component import Component
 from kdx.forecast import Kinds, Step, forecast
+from kdx.recipes import told_of_classes
 from kdx.run import protocol
 from kdx.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
 from kdx.store import split_number
@@ -162,6 +163,8 @@ def checked(survey: Survey, job: Job) -> list[str]:
     found.append(f"loss {choices['loss']} and those of teacher and controls: built, and tried forward and backward on pictures of this shape")
     for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
         found += [f"checkpoint: the weights of '{given.file.paths[0]}' fit the {role}"] if given else []
+        told = told_of_classes(role, given, data["classes"], role == "student" or plan.teacher_pretrain is not None) if given else None
+        found += [f"checkpoint: {told[0]}"] if told else []
     begun = [step for step in job.steps if step.inputs.get("checkpoint") and not step.stored]
     found += dict.fromkeys(f"checkpoint: {note}" for step in begun for note in survey.rehearsals.of(step).notes)
     for step in job.steps:

@@ -23,7 +23,7 @@ from kdx.models import checkpoint
 from kdx.models.size import bytes as bytes_of
 from kdx.models.size import smaller
 from kdx.models.weights import load_weights
-from kdx.recipes import Plan
+from kdx.recipes import Plan, told_of_classes
 from kdx.select import Rule
 from kdx.stages.learn import missing_stream, reads_networks
 from kdx.wiring import ACTIVE, CHAIN, Order
@@ -136,6 +136,7 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
                 file, trained = given.file.paths[0], role == "student" or plan.teacher_pretrain is not None
                 if about and role in built:
                     load_weights(built[role], file, key=given.key, role=role, new_head=trained)
+                    told_of_classes(role, given, about.classes, trained)
                 else:
                     checkpoint.read(file, key=given.key, role=role)
     if plan.pseudo_label and plan.pseudo_label["passes"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from kdx.artifact import Artifact
 from kdx.budget import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 from kdx.component import Component, Source
+from kdx.disk import kind, read_json
 from kdx.faults import Fault
 from kdx.stages import CHOOSE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store import Store, subseed
@@ -219,6 +221,10 @@ def ask(store: Store, data: Artifact, judge: Artifact, plan: Plan, views: Mappin
 def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:
     """(the prepared data, the teacher)"""
     data = store.run(PREPARE, dataset=plan.dataset, **plan.sizes, duplicates=plan.duplicates, seed=subseed(plan.seed, "split"))
+    classes = data.json("data.json")["classes"]
+    for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
+        if given and (told := told_of_classes(role, given, classes, trained=role == "student" or plan.teacher_pretrain is not None)):
+            store.listener.note(PRETRAIN.name if role == "teacher" else TRAIN.name, *told)
     judge = store.run(PRETRAIN, data=data, model=plan.teacher, **begin(plan.checkpoint), loss=plan.teacher_loss,
                       training=plan.teacher_pretrain, precision=precise(store, data, plan.teacher, plan.teacher_pretrain),
                       epoch=["labelled"], seed=subseed(plan.seed, "teacher", 0), views_seed=subseed(plan.seed, "views", "teacher"),
@@ -233,6 +239,29 @@ def student(store: Store, data: Artifact, plan: Plan) -> dict[str, Any]:
         "precision": precise(store, data, plan.student, plan.student_train),
         "seed": subseed(plan.seed, "student", 0), "views_seed": subseed(plan.seed, "views"), "class_weights": plan.class_weights,
     }  # fmt: skip
+
+
+def told_of_classes(role: str, checkpoint: Checkpoint, classes: Sequence[Any], trained: bool) -> tuple[str, str] | None:
+    """What there is to tell, with its level, where the model.json beside a file of weights names other classes than the data have: weights know
+    positions only. trained: whether the network is trained on. Raises Fault where a teacher that is taken as it is would answer with wrong names."""
+    beside = checkpoint.file.paths[0].with_name("model.json")
+    try:
+        about = read_json(beside) if kind(beside) == "a file" else None
+    except Fault:
+        return None  # not needed, and no business of this run
+    learned = about.get("classes") if isinstance(about, dict) else None
+    names = [unicodedata.normalize("NFC", str(name)) for name in classes]
+    if not isinstance(learned, list) or len(learned) != len(names) or (learned := [unicodedata.normalize("NFC", str(n)) for n in learned]) == names:
+        return None
+    pairs = [f"{here} as {there}" for here, there in zip(names, learned, strict=True) if here != there]
+    what = f"{role}.checkpoint='{checkpoint.file.paths[0]}' learned other classes than the data's, by the model.json beside it"
+    shown = ", ".join(pairs[:10]) + (" and more" if len(pairs) > 10 else "")
+    if trained:
+        return f"{what}, and begins with their last layer: {shown}", "info"
+    if set(names) & set(learned):
+        raise Fault(f"{what}, and would answer with wrong names: {shown}; give the classes its names in its order, or set teacher_pretrain.epochs=5, "
+                    "say, to train it on")  # fmt: skip
+    return f"{what}; they are matched by position: {shown}", "warning"
 
 
 def begin(checkpoint: Checkpoint | None) -> dict[str, Any]:

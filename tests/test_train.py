@@ -188,6 +188,32 @@ def test_a_checkpoint_is_taken_as_it_is_or_trained_on(first):
     assert tuned["results"]["teacher"]["steps"] == 8  # 5 passes over 100 labels in batches of 64
 
 
+def test_a_checkpoint_of_other_classes_is_not_asked_in_silence(first, capsys):
+    """Weights know positions. The model.json that kdx keeps beside them has the names."""
+    teacher = first["folder"] / "artifacts" / "teacher-pretrain"
+    about, digits = json.loads((teacher / "model.json").read_text()), list("0123456789")
+    Path("given").mkdir(exist_ok=True)
+    Path("given/weights.safetensors").write_bytes((teacher / "last.safetensors").read_bytes())
+    words = [w for w in SHORT if not w.startswith("teacher_pretrain")] + ["teacher.checkpoint=given/weights.safetensors"]
+
+    def told(classes, *more):
+        Path("given/model.json").write_text(json.dumps({**about, "classes": classes}))
+        code = main(["train", *words, *more, "stages=[teacher_pretrain]"])
+        return code, " ".join("".join(capsys.readouterr()).split())
+
+    what = "teacher.checkpoint='given/weights.safetensors' learned other classes than the data's, by the model.json beside it"
+    code, said = told([*digits[1:], "0"])
+    assert code == 2 and f"{what}, and would answer with wrong names: 0 as 1, 1 as 2" in said and "set teacher_pretrain.epochs=5" in said
+    code, said = told(list("abcdefghij"))
+    assert code == 0 and f"{what}; they are matched by position: 0 as a, 1 as b" in said
+    code, said = told([*digits[:8], "9", "8"], "teacher_pretrain.steps=1")
+    assert code == 0 and f"{what}, and begins with their last layer: 8 as 9, 9 as 8" in said
+    code, said = told(digits)
+    assert code == 0 and "learned other classes" not in said
+    Path("given/model.json").write_text("[1")
+    assert main(["train", *words, "stages=[teacher_pretrain]"]) == 0 and "learned other classes" not in "".join(capsys.readouterr())
+
+
 def test_the_student_and_its_baseline_begin_with_the_students_checkpoint(first, place):
     trained = load_file(first["folder"] / "artifacts" / "student-train" / "last.safetensors")
     net = {name.removeprefix("net."): value for name, value in trained.items() if name.startswith("net.")}
