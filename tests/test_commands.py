@@ -451,3 +451,9 @@ def test_a_network_that_no_memory_holds_is_told_before_any_work(tmp_path, root):
     done = subprocess.run(words, cwd=tmp_path, env=environment, preexec_fn=limit, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith("kdx train is too large for this machine: it needs more memory than there is ("), done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "outputs/runs").exists()
+
+
+def test_a_key_that_is_not_there_is_answered_with_each_that_is_once(capsys):
+    assert main(["evaluate", "nowhere", "nope=1"]) == 2
+    keys = "allow, dataset, device, json, key, model, role, seed, split, store, which"
+    assert capsys.readouterr().err == f"'nope' is no key of kdx evaluate; one of: {keys}\n"

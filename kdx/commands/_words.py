@@ -83,7 +83,7 @@ def parse(command: str, argv: Sequence[str], options: Sequence[Option], groups: 
             if option.many:
                 words.lists[name].append(value)
         elif is_setting and not Path(word).expanduser().exists():
-            faults.append(f"'{name}' is no key of kdx {command}{nearest(name, [*known, *groups])}")
+            faults.append(f"'{name}' is no key of kdx {command}{nearest(name, {*known, *groups})}")
         else:
             words.names.append(word)
     if faults:
