@@ -206,7 +206,9 @@ def gate(survey: Survey, job: Job) -> list[str]:
                         "set dataset.validation=0.1, say"]  # fmt: skip
     name, share = largest(job.first(PREPARE).artifact)
     line, always, about = chance.line(share, rows), f'always "{name}"', "" if job.first(PREPARE).stored else "about "
-    if accuracy is not None and accuracy < line:
+    if accuracy is not None and not teacher.stored and teacher.inputs["training"] is not None:
+        found[0] += " before that"  # a new last layer knows nothing yet
+    elif accuracy is not None and accuracy < line:
         found[0] += f", which is NO BETTER THAN {always}"
     found.append(f"below {line:.1%} it is no better than {always}, the class that {about}{share:.1%} of these rows have")
     other = "the student alone" if "baseline" in job.order.plan.controls else always

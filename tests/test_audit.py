@@ -94,7 +94,8 @@ def test_the_audit_is_of_the_answers_that_were_learned_from(ran):
     passes = int(done["student-train"].json("summary.json")["passes"]["unlabelled"])
     assert passes == 24 * 25 // 140 == 4 and answers.shape[1] == 5, "of the last pass only some rows were seen"
     right = answers.argmax(2) == truth[:, None]
-    assert told["learned"] == {"of": "augmented", "views": 5, "answers": 4 * 140, "accuracy": pytest.approx(right[:, :passes].mean()),
+    assert told["learned"] == {"of": "augmented", "passes": pytest.approx(24 * 25 / 140), "views": 5, "answers": 4 * 140,
+                               "accuracy": pytest.approx(right[:, :passes].mean()),
                                "expected_accuracy": pytest.approx(told["learned"]["expected_accuracy"])}  # fmt: skip
     assert told["accuracy"] == pytest.approx((clean.argmax(1) == truth).mean()) != told["learned"]["accuracy"]
     (line,) = sentences({"rounds": [told]})
@@ -115,7 +116,9 @@ def test_clean_answers_are_what_was_learned_from(ran):
     _, told = ran("pseudo_label.view=clean")
     assert told["learned"]["of"] == "clean" and told["learned"]["accuracy"] == told["accuracy"]
     assert "learned from" not in sentences({"rounds": [told]})[0]
-    mixed = {**told, "learned": {"of": "mixed", "views": None, "answers": None, "accuracy": None, "expected_accuracy": None}}
+    short = {**told, "learned": {**told["learned"], "passes": 0.23}}
+    assert "; training ended when it had seen 23% of the rows, and all are counted" in sentences({"rounds": [short]})[0]
+    mixed = {**told, "learned": {"of": "mixed", "passes": None, "views": None, "answers": None, "accuracy": None, "expected_accuracy": None}}
     assert "mixed pictures were learned from, to which no answer is right or wrong; of those to the clean" in sentences({"rounds": [mixed]})[0]
 
 

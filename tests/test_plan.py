@@ -308,6 +308,7 @@ def test_a_checkpoint_is_measured_on_validation():
     assert "checkpoint: the weights of 'wrapped.pt' fit the teacher" in texts(found, "checks")
     assert "checkpoint: the names of the checkpoint 'wrapped.pt' begin with 'module.', which was dropped" in texts(found, "checks")
     trained_on = plan("seed=11", "teacher.checkpoint=wrapped.pt", "teacher_pretrain.steps=2")
+    assert texts(trained_on, "teacher")[0].endswith(f"to be trained further: {run.accuracy():.1%} of 60 validation rows right before that")
     assert "checkpoint: the names of the checkpoint 'wrapped.pt' begin with 'module.', which was dropped" in texts(trained_on, "checks")
 
 

@@ -31,7 +31,9 @@ def same(told: Mapping) -> bool:
 def of_learning(told: Mapping) -> str:
     """How right the answers were that the student learned from, and by name those to the clean pictures, where these are others. told: a round."""
     repeats = told["inherited"] and told["inherited"]["wrong"]
-    end = f"; the student repeats {told['inherited']['repeated']:,} of the {told['inherited']['wrong']:,} wrong ones" if repeats else ""
+    passes = (told.get("learned") or {}).get("passes")
+    end = f"; training ended when it had seen {percent(passes, 0)} of the rows, and all are counted" if passes is not None and passes < 1 else ""
+    end += f"; the student repeats {told['inherited']['repeated']:,} of the {told['inherited']['wrong']:,} wrong ones" if repeats else ""
     if same(told):
         return f"of their answers {right(told['accuracy'], told['expected_accuracy'])}{end}"
     clean = f"of those to the clean pictures {right(told['accuracy'], told['expected_accuracy'])}{end}"

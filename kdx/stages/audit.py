@@ -80,11 +80,12 @@ def of_learning(answers: Artifact, student: Artifact, copies: np.ndarray, truth:
     where no answer belongs to a row and nothing can be told."""
     found = learned_answers(answers)
     if found is None:
-        return {"of": "mixed", "views": None, "answers": None, "accuracy": None, "expected_accuracy": None}
+        return {"of": "mixed", "passes": None, "views": None, "answers": None, "accuracy": None, "expected_accuracy": None}
     rows, logits = found
-    shown = audit.draws(copies[rows], logits.shape[1], student.json("summary.json")["passes"].get("unlabelled", 1))
+    passes = student.json("summary.json")["passes"].get("unlabelled", 1)
+    shown = audit.draws(copies[rows], logits.shape[1], passes)
     about = answers.json("answers.json")
-    return {"of": "sample" if SAMPLE in about["splits"] else "augmented" if about["moved"] else "clean",
+    return {"of": "sample" if SAMPLE in about["splits"] else "augmented" if about["moved"] else "clean", "passes": passes,
             **audit.learned(logits, shown, None if truth is None else truth[rows])}  # fmt: skip
 
 
