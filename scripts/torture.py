@@ -40,6 +40,7 @@ import hostile  # noqa: E402
 from unprivileged import obey_modes  # noqa: E402
 
 from kdx.artifact import LEFTOVERS  # noqa: E402
+from kdx.disk import kind  # noqa: E402
 
 CPU = ("device=cpu", "device.threads=1", "device.checkpoint_seconds=0")
 SMALL = ("dataset=folder", "dataset.image_size=16", "augment=[affine]", "teacher=cnn_small", "teacher.dropout=0.2", "student=mlp_small", *CPU)
@@ -252,7 +253,7 @@ def targets(place: Path, rng: random.Random) -> Path:
     kinds: dict[str, list[Path]] = {}
     for path in sorted((*place.glob("store/**/*"), *place.glob("rd/**/*"))):
         inside = path.relative_to(place).as_posix()
-        partial, folder = ".partial" in inside, path.is_dir() and not path.is_symlink()
+        partial, folder = ".partial" in inside, kind(path) == "a folder"
         name = "partial folder" if partial and folder else "partial file" if partial else "link" if path.is_symlink() else "lock" if "/locks/" in inside else (
             "folder" if folder else path.name if path.name in ("manifest.json", "sources.json", "run.json", "metrics.jsonl", "train.log") else
             "run file" if inside.startswith("rd/") else path.suffix)  # fmt: skip
@@ -277,7 +278,7 @@ def damage(arena: Arena, number: int, rng: random.Random) -> Verdict:
     for _ in range(rng.choice([1, 1, 1, 2])):
         for _ in range(20):
             target = targets(place, rng)
-            how = rng.choice(damages.OF_FOLDERS if target.is_dir() and not target.is_symlink() else damages.OF_FILES)
+            how = rng.choice(damages.OF_FOLDERS if kind(target) == "a folder" else damages.OF_FILES)
             try:
                 done = how(target, rng)
             except OSError:
