@@ -85,7 +85,7 @@ def over_seeds(plain: Sequence[Mapping[str, Any]], normed: Sequence[Mapping[str,
         lines += [row(f"{words}{more}", values[role]) for role, words in ROLES.items() if not (more and role == "teacher")]
         lines.append(difference(f"**gain, paired**{more}", values["student"], values["baseline"]))
     closed = [found["gap_closed"] for found in plain if found["gap_closed"] is not None]
-    return "\n".join([*lines, row("part of the gap closed", closed, 2)]) + "\n"
+    return "\n".join([*lines, row("part of the gap closed, without it", closed, 2)]) + "\n"
 
 
 def row(name: str, values: Sequence[float], digits: int = 1) -> str:
