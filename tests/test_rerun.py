@@ -319,7 +319,7 @@ def test_a_precision_that_was_settled_is_taken():
 @pytest.mark.slow
 def test_rounds_in_a_sweep_with_an_experiment(empty):
     """Self-training over rounds, on shifted pictures."""
-    words = ["-m", "experiment=shifted_inputs", "shift=[blur,noise]", "loss=self_training", "select.threshold=0", "rounds=2", "round_patience=2",
+    words = ["-m", "experiment=shifted_inputs", "shift=[blur,noise]", "loss=self_training", "select.threshold=0", "rounds=2", "round_patience=1",
              "student=cnn_tiny", "seed=4"]  # fmt: skip
     (run,) = train(*words)
     assert "sweeps" in run.parts
