@@ -1,4 +1,6 @@
-"""Whether two runs gave the same numbers, and where they did not, what was different: read from their run.json and manifests. No torch."""
+"""Whether two runs gave the same numbers, and where they did not, what was different: read from their
+run.json and manifests. No torch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,19 @@ from kdx.folders import Run
 from kdx.run import ROLES
 
 TIMES = ("latency_ms", "seconds", "teacher_seconds_saved")
-LONG = ("confusion", "recall", "class_counts", "reliability", "confidence", "histogram", "curves", "validation_margins", "counts", "right", "edges")
+LONG = (
+    "confusion",
+    "recall",
+    "class_counts",
+    "reliability",
+    "confidence",
+    "histogram",
+    "curves",
+    "validation_margins",
+    "counts",
+    "right",
+    "edges",
+)
 """Figures of many cells: compared, and counted, but not listed one by one."""
 LATER = ("balanced_accuracy", "recall", "class_counts", "learned", "believed_accuracy")
 """Figures that older runs lack: where the recorded run has none of a kind, they are not compared."""
@@ -24,9 +38,11 @@ Difference = tuple[str, Any, Any]
 
 @dataclass(frozen=True)
 class Likeness:
-    """compared: how many numbers. numbers, weights, environment: what differs. stages: (the run's name of a stage, why its key is another).
+    """compared: how many numbers. numbers, weights, environment: what differs. stages: (the run's name of a
+    stage, why its key is another).
 
-    known: whether the recorded run has numbers at all. student: the digest of the student's last weights where both have the same.
+    known: whether the recorded run has numbers at all. student: the digest of the student's last weights
+    where both have the same.
     """
 
     known: bool
@@ -44,18 +60,29 @@ class Likeness:
 
 def compare(recorded: Run, now: Run) -> Likeness:
     """recorded: anybody's; now: this machine's."""
-    before, after = (dict(numbers({"results": r.document.get("results"), "audit": r.document.get("audit")})) for r in (recorded, now))
+    before, after = (
+        dict(numbers({"results": r.document.get("results"), "audit": r.document.get("audit")}))
+        for r in (recorded, now)
+    )
     unknown = {part for part in LATER if not any(part in name.split(".") for name in before)}
     after = {name: value for name, value in after.items() if not unknown & set(name.split("."))}
-    differ = [(name, before.get(name), after.get(name)) for name in {**before, **after} if not _equal(before.get(name), after.get(name))]
+    differ = [
+        (name, before.get(name), after.get(name))
+        for name in {**before, **after}
+        if not _equal(before.get(name), after.get(name))
+    ]
     old, new = weights(recorded), weights(now)
     changed = [(name, old[name], new.get(name)) for name in old if old[name] != new.get(name)]
     student = new.get("student, last")
     return Likeness(
-        known=any(name.startswith("results.") for name in before), compared=len({**before, **after}), numbers=differ, weights=changed,
+        known=any(name.startswith("results.") for name in before),
+        compared=len({**before, **after}),
+        numbers=differ,
+        weights=changed,
         student=student if student and student == old.get("student, last") else None,
-        stages=list(other_keys(recorded, now)), environment=list(other_environment(recorded.document, now.document)),
-    )  # fmt: skip
+        stages=list(other_keys(recorded, now)),
+        environment=list(other_environment(recorded.document, now.document)),
+    )
 
 
 def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
@@ -76,7 +103,9 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def weights(run: Run) -> dict[str, str]:
-    """"role, last" -> digest of the file of weights: as run.json says, or of older runs the manifest in the store."""
+    """ "role, last" -> digest of the file of weights: as run.json says, or of older runs the manifest in the
+    store.
+    """
     found = {}
     results = run.document.get("results")
     for role in ROLES:
@@ -84,8 +113,14 @@ def weights(run: Run) -> dict[str, str]:
         told = about.get("weights") if isinstance(about, Mapping) else None
         if not isinstance(told, Mapping):
             files = (manifest(run, run.roles().get(role)) or {}).get("files", {})
-            told = {which: files[f"{which}.safetensors"]["sha256"] for which in ("last", "best") if f"{which}.safetensors" in files}
-        found |= {f"{role}, {which}": told[which] for which in ("last", "best") if isinstance(told.get(which), str)}
+            told = {
+                which: files[f"{which}.safetensors"]["sha256"]
+                for which in ("last", "best")
+                if f"{which}.safetensors" in files
+            }
+        found |= {
+            f"{role}, {which}": told[which] for which in ("last", "best") if isinstance(told.get(which), str)
+        }
     return found
 
 
@@ -105,7 +140,11 @@ def other_keys(recorded: Run, now: Run) -> Iterator[tuple[str, str]]:
             yield name, "only there" if name in recorded.stages else "only here"
         elif recorded.stages[name] != now.stages[name]:
             whole = [manifest(run, name) for run in (recorded, now)]
-            yield name, "; ".join(_why(*(entry[name] for entry in entries), *whole)) or "it cannot be told: its artifact is not here"
+            yield (
+                name,
+                "; ".join(_why(*(entry[name] for entry in entries), *whole))
+                or "it cannot be told: its artifact is not here",
+            )
 
 
 def _why(told: Mapping, tells: Mapping, there: Mapping | None, here: Mapping | None) -> Iterator[str]:
@@ -117,7 +156,9 @@ def _why(told: Mapping, tells: Mapping, there: Mapping | None, here: Mapping | N
             yield f"version {there['version']} of the stage became {here['version']}"
         yield from _inputs(there["inputs"], here["inputs"], "")
         return
-    sources = [entry.get("sources") if isinstance(entry.get("sources"), Mapping) else {} for entry in (told, tells)]
+    sources = [
+        entry.get("sources") if isinstance(entry.get("sources"), Mapping) else {} for entry in (told, tells)
+    ]
     others = [name for name in sources[1] if name in sources[0] and sources[0][name] != sources[1][name]]
     yield from (f"other data: {name}" for name in others)
     if not others and old is not None and old == (here or tells).get("code"):
@@ -128,7 +169,9 @@ def _inputs(there: Any, here: Any, name: str) -> Iterator[str]:
     """What differs between canonical inputs."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         for key in {**there, **here}:
-            yield from _inputs(there.get(key), here.get(key), f"{name}.{key}".replace(".component", "").lstrip("."))
+            yield from _inputs(
+                there.get(key), here.get(key), f"{name}.{key}".replace(".component", "").lstrip(".")
+            )
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         for place, (old, new) in enumerate(zip(there, here, strict=True)):
             yield from _inputs(old, new, f"{name}.{place}")
@@ -144,7 +187,9 @@ def _inputs(there: Any, here: Any, name: str) -> Iterator[str]:
 
 def other_environment(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     """Versions, commit and platform of the runs, and what the figures were made with."""
-    old, new = (d.get("environment") if isinstance(d.get("environment"), Mapping) else {} for d in (recorded, now))
+    old, new = (
+        d.get("environment") if isinstance(d.get("environment"), Mapping) else {} for d in (recorded, now)
+    )
     settled = [e.get("settled") if isinstance(e.get("settled"), Mapping) else {} for e in (old, new)]
     for name in VERSIONS:
         if name not in SETTLED or name not in settled[0]:
@@ -166,12 +211,24 @@ def brief(value: Any) -> str:
 
 
 def listed(differences: list[Difference], most: int) -> list[Difference]:
-    """Those worth showing first: test, then validation, of every role; cells of matrices and histograms left out."""
+    """Those worth showing first: test, then validation, of every role; cells of matrices and histograms left
+    out.
+    """
     single = [d for d in differences if not any(part in LONG for part in d[0].split("."))]
-    return sorted(single, key=lambda d: (".test." not in d[0], ".validation." not in d[0], not d[0].endswith("accuracy")))[:most]
+    return sorted(
+        single,
+        key=lambda d: (".test." not in d[0], ".validation." not in d[0], not d[0].endswith("accuracy")),
+    )[:most]
 
 
 def trains(run: Run) -> str | None:
     """The run's name of the stage that trained the student, or the last one that trained anything."""
     roles = run.roles()
-    return roles.get("student") or next((name for name in reversed(run.stages) if run.stages[name][0] in (stages.TRAIN.name, stages.PRETRAIN.name)), None)
+    return roles.get("student") or next(
+        (
+            name
+            for name in reversed(run.stages)
+            if run.stages[name][0] in (stages.TRAIN.name, stages.PRETRAIN.name)
+        ),
+        None,
+    )

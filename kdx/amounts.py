@@ -1,4 +1,6 @@
-"""How much there is to do in a stage that has not run: how often each of its parts, in words, and the bytes that it leaves."""
+"""How much there is to do in a stage that has not run: how often each of its parts, in words, and the bytes
+that it leaves.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ SINGLE = 35
 
 
 def counts_of(step: Step) -> Mapping[str, int]:
-    """Rows of each split of the data that a stage works on; of a stage that prepares data, those that it makes."""
+    """Rows of each split of the data that a stage works on; of a stage that prepares data, those that it
+    makes.
+    """
     data = step.artifact if step.stage in (PREPARE, REVEAL) else step.inputs["data"]
     return data.json("data.json")["counts"]
 
@@ -30,12 +34,22 @@ def amounts(step: Step, steps: Mapping[str, Step]) -> dict[str, float]:
     if step.stage in (PRETRAIN, TRAIN):
         return of_training(step, counts)
     if step.stage == LABEL:
-        found = {"start": 1.0, "views": 0.0, "clean": 0.0, "passes": step.inputs["passes"] * asked_rows(step, steps)}
+        found = {
+            "start": 1.0,
+            "views": 0.0,
+            "clean": 0.0,
+            "passes": step.inputs["passes"] * asked_rows(step, steps),
+        }
         for rows, views, first in answers(step, steps).values():
             found["views" if first else "clean"] += rows * views
         return found
     if step.stage == CHOOSE:
-        return {"start": 1, "rows": counts["unlabelled"], "labelled": counts["labelled"], "rule": counts["unlabelled"]}
+        return {
+            "start": 1,
+            "rows": counts["unlabelled"],
+            "labelled": counts["labelled"],
+            "rule": counts["unlabelled"],
+        }
     if step.stage == AUDIT:
         return {"start": 1, "rows": len(step.inputs["rounds"]) * counts["unlabelled"]}
     if step.stage == EVALUATE:
@@ -48,16 +62,29 @@ def of_training(step: Step, counts: Mapping[str, int]) -> dict[str, float]:
     if training is None:
         return {"start": 1}
     steps, per_epoch = lengths(training, counts, step.inputs["epoch"], step.name)
-    looks = math.ceil(steps / validate_every(training.spec["evaluate_every"], steps)) if counts.get("validation") else 0
-    return {"start": 1, "steps": steps, "refreshes": math.ceil(steps / per_epoch), "validation": looks * counts.get("validation", 0)}
+    looks = (
+        math.ceil(steps / validate_every(training.spec["evaluate_every"], steps))
+        if counts.get("validation")
+        else 0
+    )
+    return {
+        "start": 1,
+        "steps": steps,
+        "refreshes": math.ceil(steps / per_epoch),
+        "validation": looks * counts.get("validation", 0),
+    }
 
 
 def of_evaluation(step: Step, counts: Mapping[str, int]) -> dict[str, float]:
-    """Every network: its last and its best weights on all splits, one picture at a time, and on the shifted test split."""
+    """Every network: its last and its best weights on all splits, one picture at a time, and on the shifted
+    test split.
+    """
     rows = sum(counts.get(split, 0) for split in SPLITS.values())
     sets = 2 if counts.get("validation") else 1
     roles = step.inputs["models"]
-    found = {"start": 1.0} | {f"rows of {role}": sets * rows + len(step.inputs["shifts"]) * counts["test"] for role in roles}
+    found = {"start": 1.0} | {
+        f"rows of {role}": sets * rows + len(step.inputs["shifts"]) * counts["test"] for role in roles
+    }
     if step.inputs["rounds"]:
         found["rows of student"] = found.get("rows of student", 0) + len(step.inputs["rounds"]) * rows
     return found | {f"single pictures of {role}": SINGLE for role in roles}
@@ -66,7 +93,13 @@ def of_evaluation(step: Step, counts: Mapping[str, int]) -> dict[str, float]:
 def answers(step: Step, steps: Mapping[str, Step]) -> dict[str, tuple[int, int, int]]:
     """file -> (rows, views of each, the first of them) that a labelling stage will answer."""
     inputs, counts = step.inputs, counts_of(step)
-    wanted = to_answer(counts, inputs["views"], inputs["clean"], inputs["pool"] and inputs["rows"] is None, [name for name, _ in inputs["augment"]])
+    wanted = to_answer(
+        counts,
+        inputs["views"],
+        inputs["clean"],
+        inputs["pool"] and inputs["rows"] is None,
+        [name for name, _ in inputs["augment"]],
+    )
     asked = asked_rows(step, steps)
     return {name: (rows_of(name, counts, asked), views, first) for name, (views, first) in wanted.items()}
 
@@ -90,7 +123,9 @@ def chosen_rows(step: Step, steps: Mapping[str, Step]) -> int:
 
 
 def disk(step: Step, steps: Mapping[str, Step], weights: int) -> int:
-    """Bytes that a stage leaves in the store, less the few of its JSON. weights: bytes of the network that it trains."""
+    """Bytes that a stage leaves in the store, less the few of its JSON. weights: bytes of the network that it
+    trains.
+    """
     counts = counts_of(step)
     if step.stage in (PREPARE, REVEAL):
         return sum(counts.values()) * (math.prod(step.artifact.json("data.json")["shape"]) + 8)
@@ -98,7 +133,9 @@ def disk(step: Step, steps: Mapping[str, Step], weights: int) -> int:
         return weights * (2 if counts.get("validation") and step.inputs["training"] is not None else 1)
     if step.stage == LABEL:
         classes = len(step.inputs["data"].json("data.json")["classes"])
-        extras = 4 * 4 * classes * counts["unlabelled"] if step.inputs["passes"] and step.inputs["pool"] else 0
+        extras = (
+            4 * 4 * classes * counts["unlabelled"] if step.inputs["passes"] and step.inputs["pool"] else 0
+        )
         return sum(2 * classes * rows * views for rows, views, _ in answers(step, steps).values()) + extras
     return 8 * chosen_rows(step, steps) if step.stage == CHOOSE else 0
 
@@ -116,5 +153,9 @@ def in_words(step: Step, steps: Mapping[str, Step]) -> str:
         return f"{round(found['views'] + found['clean'] + found['passes']):,} answers"
     if step.stage == EVALUATE:
         return f"{len(step.inputs['models']) + len(step.inputs['rounds'])} networks"
-    rows = sum(counts.values()) if step.stage in (PREPARE, REVEAL) else counts["validation" if step.stage == GATE else "unlabelled"]
+    rows = (
+        sum(counts.values())
+        if step.stage in (PREPARE, REVEAL)
+        else counts["validation" if step.stage == GATE else "unlabelled"]
+    )
     return f"{rows:,} rows"

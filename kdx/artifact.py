@@ -1,4 +1,6 @@
-"""A finished stage's folder: what its manifest says, how it is sealed and how it is checked. Standard library only."""
+"""A finished stage's folder: what its manifest says, how it is sealed and how it is checked. Standard library
+only.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,15 @@ METRICS, NOTES = "metrics.jsonl", "notes.jsonl"
 SMALL = 1 << 16
 LEVELS = ("info", "warning")
 KEY = re.compile(r"[0-9a-f]{64}")
-FIELDS = {"stage": str, "version": int, "inputs": dict, "code": str, "files": dict, "created": COUNT, "seconds": COUNT}
+FIELDS = {
+    "stage": str,
+    "version": int,
+    "inputs": dict,
+    "code": str,
+    "files": dict,
+    "created": COUNT,
+    "seconds": COUNT,
+}
 
 
 class Unreadable(Fault):
@@ -56,7 +66,9 @@ class Artifact:
 
 
 def key_of(whole: Mapping[str, Any]) -> str:
-    """The key of {"stage", "version", "inputs", "code"}: a manifest holds these four, so a folder's name can be checked against them."""
+    """The key of {"stage", "version", "inputs", "code"}: a manifest holds these four, so a folder's name can
+    be checked against them.
+    """
     return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -66,7 +78,9 @@ def stands_for(manifest: Mapping[str, Any]) -> str:
 
 
 def read_manifest(file: Path) -> dict[str, Any]:
-    """A manifest with all that kdx reads of it, of the right type. Raises Fault, naming the field; Unreadable where it may not be read."""
+    """A manifest with all that kdx reads of it, of the right type. Raises Fault, naming the field; Unreadable
+    where it may not be read.
+    """
     there(file)
     manifest = expect(read_json(file), dict, file, "all of it")
     for key, kind in FIELDS.items():
@@ -80,13 +94,21 @@ def read_manifest(file: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify(path: Path, *, stage: str | None = None, key: str | None = None, writes: Sequence[str] = (), quick: bool = False,
-           own: bool = False) -> str | None:  # fmt: skip
+def verify(
+    path: Path,
+    *,
+    stage: str | None = None,
+    key: str | None = None,
+    writes: Sequence[str] = (),
+    quick: bool = False,
+    own: bool = False,
+) -> str | None:
     """What is wrong with a published folder, naming the file; None where it is whole.
 
-    stage, key: what its place says it is; its manifest must say the same. writes: files that it must have. quick: of files of more than SMALL
-    bytes the size alone is compared. own: its manifest must have a digest of its own, which an older kdx did not write: without one nobody
-    knows whether a file is left out that the stage writes on some inputs only, and no run needs an older one, whose code has another digest. Raises
+    stage, key: what its place says it is; its manifest must say the same. writes: files that it must have.
+    quick: of files of more than SMALL bytes the size alone is compared. own: its manifest must have a digest
+    of its own, which an older kdx did not write: without one nobody knows whether a file is left out that the
+    stage writes on some inputs only, and no run needs an older one, whose code has another digest. Raises
     Unreadable where it may not be looked at.
     """
     try:
@@ -122,7 +144,10 @@ def _readable(file: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise Unreadable(f"'{file}' may not be read by you: ask its owner for permission, or name another store with store=PATH") from error
+        raise Unreadable(
+            f"'{file}' may not be read by you: ask its owner for permission, or name "
+            "another store with store=PATH"
+        ) from error
 
 
 def there(file: Path) -> os.stat_result | None:
@@ -142,7 +167,9 @@ def _digest_of(file: Path) -> str:
 
 
 def _unlisted(path: Path, files: Mapping[str, Any]) -> Path | None:
-    """A file that the manifest does not know: a stage that reads what is there would read it. What a desktop leaves, hidden, is no matter."""
+    """A file that the manifest does not know: a stage that reads what is there would read it. What a desktop
+    leaves, hidden, is no matter.
+    """
     for here, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
@@ -187,9 +214,11 @@ def is_note(value: Any) -> bool:
 
 
 def seal(partial: Path, about: Mapping[str, Any]) -> None:
-    """The manifest comes last: a folder that has one is complete. What only serves a resume is not part of it.
+    """The manifest comes last: a folder that has one is complete. What only serves a resume is not part of
+    it.
 
-    Every file gets the mode that this process gives to files that it makes: safetensors makes its own readable by nobody else.
+    Every file gets the mode that this process gives to files that it makes: safetensors makes its own
+    readable by nobody else.
     """
     plain = partial / f"{MANIFEST}.tmp"
     plain.unlink(missing_ok=True)
@@ -197,7 +226,11 @@ def seal(partial: Path, about: Mapping[str, Any]) -> None:
     mode = plain.stat().st_mode & 0o777
     plain.unlink()
     files = {}
-    for path in sorted(p for p in partial.rglob("*") if p.is_file() and p.name not in LEFTOVERS and not p.name.startswith(".")):
+    for path in sorted(
+        p
+        for p in partial.rglob("*")
+        if p.is_file() and p.name not in LEFTOVERS and not p.name.startswith(".")
+    ):
         with path.open("rb") as file:
             os.fsync(file.fileno())
         if path.stat().st_mode & 0o777 != mode:
@@ -209,7 +242,9 @@ def seal(partial: Path, about: Mapping[str, Any]) -> None:
 
 
 def digest(manifest: Mapping[str, Any]) -> str:
-    """Of all that a manifest says, so that a changed one is known where neither its key nor its files tell."""
+    """Of all that a manifest says,
+    so that a changed one is known where neither its key nor its files tell.
+    """
     return key_of({k: v for k, v in manifest.items() if k != "sha256"})
 
 
@@ -251,4 +286,10 @@ def expect(value: Any, shape: Any, file: Path | str, what: str) -> Any:
 def plain_path(name: str) -> bool:
     """Whether a relative path stays inside the folder that it is relative to."""
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+    return (
+        bool(path.parts)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and "\\" not in name
+        and "\0" not in name
+    )

@@ -1,4 +1,6 @@
-"""Stored weights put to the test: opened from a run folder, an export or a checkpoint, and measured on a split of their own or other data."""
+"""Stored weights put to the test: opened from a run folder, an export or a checkpoint, and measured on a
+split of their own or other data.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,11 @@ from kdx.wiring import Order, with_sources
 
 @dataclass(frozen=True)
 class Weights:
-    """A file of weights and what it takes to build the network around it: `about` is a model.json. model: its name for people.
+    """A file of weights and what it takes to build the network around it: `about` is a model.json. model: its
+    name for people.
 
-    key: where in the file the weights lie. notes: what was told of the file when it was opened. called: what a sentence calls them.
+    key: where in the file the weights lie. notes: what was told of the file when it was opened. called: what
+    a sentence calls them.
     """
 
     name: str
@@ -62,16 +66,24 @@ def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weig
     artifact = run.role(role)
     file = artifact.file(f"{which}.safetensors")
     if not file.is_file():
-        raise Fault(f"the {role} of '{run.path}' has no {which} weights: it was not trained with a validation split; use which=last")
+        raise Fault(
+            f"the {role} of '{run.path}' has no {which} weights: it was not trained with a "
+            "validation split; use which=last"
+        )
     about = read_model(artifact.file("model.json"), allow)
     return Weights(role, file, about, run.model(role) or function(about)), artifact
 
 
 def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[Weights, Artifact | None]:
-    """(the weights of a file with a model.json beside it, the data that they learned from where the file lies in a store)"""
+    """(the weights of a file with a model.json beside it, the data that they learned from where the file lies
+    in a store)
+    """
     beside = file.with_name("model.json")
     if not beside.is_file():
-        raise Fault(f"'{file}' has no model.json beside it: name its architecture and the data, such as model=cnn_tiny dataset=digits")
+        raise Fault(
+            f"'{file}' has no model.json beside it: name its architecture and the data, such as "
+            "model=cnn_tiny dataset=digits"
+        )
     about = read_model(beside, allow)
     weights = Weights(file.stem, file, about, function(about), key, called=in_file(file))
     if not file.with_name(MANIFEST).is_file():
@@ -92,8 +104,8 @@ def in_export(folder: Path) -> Path:
 
 
 def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[Artifact, list[str]]:
-    """The data set of `order`, prepared in `store`, after it was found to fit every one of `weights`, and what is to be told of its test split. Raises
-    Faults before any work."""
+    """The data set of `order`, prepared in `store`, after it was found to fit every one of `weights`, and
+    what is to be told of its test split. Raises Faults before any work."""
     faults: list[str] = []
     description = describe(order.plan, faults)
     if description is not None:
@@ -105,9 +117,18 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[A
     order = with_sources(order, lambda text, level: None)
     kept = Store(store, replace(order.runtime, workers=0), Listener())
     try:
-        data = kept.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, duplicates=order.plan.duplicates, seed=subseed(order.plan.seed, "split"))
+        data = kept.run(
+            PREPARE,
+            dataset=order.plan.dataset,
+            **order.plan.sizes,
+            duplicates=order.plan.duplicates,
+            seed=subseed(order.plan.seed, "split"),
+        )
     except PermissionError as error:
-        raise Fault(f"the store '{store}' cannot be written, and the data has to be prepared there: name another with store=PATH") from error
+        raise Fault(
+            f"the store '{store}' cannot be written, and the data has to be prepared there: "
+            "name another with store=PATH"
+        ) from error
     return data, held_out(description, order.plan.sizes["test"], data)
 
 
@@ -116,8 +137,10 @@ def held_out(found: Description, test: Any, data: Artifact) -> list[str]:
     if found.test is not None or not found.test_size_is_a_fallback:
         return []
     rows = data.json("data.json")["counts"]["test"]
-    return [f"{rows:,} of {counted(found.train, 'picture')} are the test split, drawn by dataset.test={test}, as there is no test part: a larger one, "
-            "such as 0.9, draws more"]  # fmt: skip
+    return [
+        f"{rows:,} of {counted(found.train, 'picture')} are the test split, drawn by dataset.test={test}, "
+        "as there is no test part: a larger one, such as 0.9, draws more"
+    ]
 
 
 def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> list[str]:
@@ -132,22 +155,33 @@ def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> lis
         if list(found.shape) != shape:
             remedy = "choose another dataset, or set dataset.image_size where it has one"
             if found.shape[0] != shape[0] and found.test_size_is_a_fallback:  # a folder
-                remedy = (f"these pictures are {'all grey' if found.shape[0] == 1 else 'not all grey'}, and those that were learned from "
-                          f"{'were not' if found.shape[0] == 1 else 'were'}; save them as {'colours (RGB)' if found.shape[0] == 1 else 'grey'}")  # fmt: skip
-            faults.append(f"{who} {'take' if several else 'takes'} pictures of {times(shape)} and dataset={dataset} has {times(found.shape)}: {remedy}")
+                remedy = (
+                    f"these pictures are {'all grey' if found.shape[0] == 1 else 'not all grey'}, and those "
+                    f"that were learned from {'were not' if found.shape[0] == 1 else 'were'}; save them as "
+                    f"{'colours (RGB)' if found.shape[0] == 1 else 'grey'}"
+                )
+            faults.append(
+                f"{who} {'take' if several else 'takes'} pictures of {times(shape)} and dataset={dataset} "
+                f"has {times(found.shape)}: {remedy}"
+            )
         strange = [name for name in map(nfc, found.classes) if name not in set(map(nfc, classes))]
         if strange and len(strange) < len(found.classes):
-            faults.append(f"dataset={dataset} has classes that {who} {'do' if several else 'does'} not know: {', '.join(strange[:10])}; "
-                          f"known are {', '.join(map(str, classes[:10]))}{' and more' if len(classes) > 10 else ''}")  # fmt: skip
+            faults.append(
+                f"dataset={dataset} has classes that {who} {'do' if several else 'does'} not know: "
+                f"{', '.join(strange[:10])}; known are "
+                f"{', '.join(map(str, classes[:10]))}{' and more' if len(classes) > 10 else ''}"
+            )
         elif strange and len(found.classes) != len(classes):
-            faults.append(f"{who} {'know' if several else 'knows'} {len(classes)} classes and dataset={dataset} has {len(found.classes)}, none of the "
-                          "same name")  # fmt: skip
+            faults.append(
+                f"{who} {'know' if several else 'knows'} {len(classes)} classes and dataset={dataset} has "
+                f"{len(found.classes)}, none of the same name"
+            )
     return faults
 
 
 def by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
-    """The number that each class of a data set has for the network, which may know more, in any order; None where they share no name, and are
-    matched by position."""
+    """The number that each class of a data set has for the network, which may know more, in any order; None
+    where they share no name, and are matched by position."""
     if list(shown) == weights.about["classes"]:
         return list(range(len(shown)))
     numbers = {nfc(name): number for number, name in enumerate(weights.about["classes"])}
@@ -161,27 +195,40 @@ def nfc(name: Any) -> str:
 
 
 def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
-    """What sets the pictures of a split apart from new ones of the same kind: learned from already, or read in another way: with another black and white,
-    cut otherwise, on another background."""
+    """What sets the pictures of a split apart from new ones of the same kind: learned from already, or read
+    in another way: with another black and white, cut otherwise, on another background."""
     notes = []
     read, read_now = (found.json("data.json").get("files") or {} for found in (learned, data))
     for key in ("fit", "background"):
         was, now = (str(how[key]).replace(" ", "") if key in how else None for how in (read, read_now))
         if was and now and was != now:
-            notes.append(f"dataset.{key} was {was} for the pictures learned from, and is {now} for these: dataset.{key}={was} reads them alike")
+            notes.append(
+                f"dataset.{key} was {was} for the pictures learned from, and is {now} for these: "
+                f"dataset.{key}={was} reads them alike"
+            )
     before, now = (how.get("range", {}) for how in (read, read_now))
     for depth in sorted(before.keys() & now.keys()):
         if before[depth] != now[depth]:
             (low, high), (low_now, high_now) = before[depth], now[depth]
-            notes.append(f"black to white was {low:.9g} to {high:.9g} in the {depth} pictures learned from, and is {low_now:.9g} to {high_now:.9g} in these: "
-                         f"dataset.range=[{low:.9g},{high:.9g}] reads them alike")  # fmt: skip
+            notes.append(
+                f"black to white was {low:.9g} to {high:.9g} in the {depth} pictures learned from, "
+                f"and is {low_now:.9g} to {high_now:.9g} in these: "
+                f"dataset.range=[{low:.9g},{high:.9g}] reads them alike"
+            )
     files = {"these": (data, split), **{part: (learned, part) for part in ("labelled", "unlabelled")}}
-    pictures = {name: np.load(path, mmap_mode="r") for name, (found, part) in files.items() if (path := found.file(f"{part}.images.npy")).is_file()}
+    pictures = {
+        name: np.load(path, mmap_mode="r")
+        for name, (found, part) in files.items()
+        if (path := found.file(f"{part}.images.npy")).is_file()
+    }
     ids = identify(pictures)
     these = ids.pop("these")
     seen = int(np.isin(these, np.concatenate([these[:0], *ids.values()])).sum())
     if seen:
-        notes.append(f"{are(seen, f'of {len(these):,} {split} pictures')} among those that were trained on, so that the figures are none of new pictures")
+        notes.append(
+            f"{are(seen, f'of {len(these):,} {split} pictures')} among those that were trained on, so that "
+            "the figures are none of new pictures"
+        )
     return notes
 
 
@@ -191,7 +238,10 @@ def times(shape: Sequence[int]) -> str:
 
 def for_data(component: Component, model: str, file: Path, key: str | None, data: Artifact) -> Weights:
     """A checkpoint whose architecture the user named, built for this data."""
-    about = {"component": component.spec, **{k: data.json("data.json")[k] for k in ("shape", "classes", "mean", "std", "dataset")}}
+    about = {
+        "component": component.spec,
+        **{k: data.json("data.json")[k] for k in ("shape", "classes", "mean", "std", "dataset")},
+    }
     return Weights(file.stem, file, about, model, key, called=in_file(file))
 
 
@@ -201,8 +251,9 @@ def function(about: Mapping[str, Any]) -> str:
 
 
 def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> dict[str, Any]:
-    """{"accuracy", "balanced_accuracy", "recall" (by class), "ece", "nll", "n", "model", "guesses"} of the network on the clean pictures of a split,
-    in full precision. guesses: the class that it is no better than always naming, else None.
+    """{"accuracy", "balanced_accuracy", "recall" (by class), "ece", "nll", "n", "model", "guesses"} of the
+    network on the clean pictures of a split, in full precision. guesses: the class that it is no better than
+    always naming, else None.
     """
     pictures = open_split(data, split, runtime)
     if pictures is None:
@@ -211,8 +262,17 @@ def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> d
         pictures = replace(pictures, labels=torch.tensor(numbers)[pictures.labels])
     logits = predict(runtime.place(weights.network()), pictures, runtime)
     if not logits.isfinite().all():
-        raise Fault(f"the answers of {weights.who} are not finite (NaN or infinite): the weights in '{weights.file}' are of no use")
+        raise Fault(
+            f"the answers of {weights.who} are not finite (NaN or infinite): the weights in "
+            f"'{weights.file}' are of no use"
+        )
     counts = pictures.labels.bincount(minlength=logits.shape[1]).tolist()
-    found = {"model": weights.model, **metrics(logits, pictures.labels), "recall": recalls(logits.argmax(1), pictures.labels, logits.shape[1])}
+    found = {
+        "model": weights.model,
+        **metrics(logits, pictures.labels),
+        "recall": recalls(logits.argmax(1), pictures.labels, logits.shape[1]),
+    }
     always = weights.about["classes"][chance.largest(counts)[0]]
-    return found | {"guesses": always if chance.guesses(found["accuracy"], found["balanced_accuracy"], counts) else None}
+    return found | {
+        "guesses": always if chance.guesses(found["accuracy"], found["balanced_accuracy"], counts) else None
+    }

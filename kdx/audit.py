@@ -1,4 +1,6 @@
-"""What pseudo-labels are worth: pure functions of the teacher's answers, of what was kept of them, and of the truth where it is known."""
+"""What pseudo-labels are worth: pure functions of the teacher's answers, of what was kept of them, and of the
+truth where it is known.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,16 @@ import numpy as np
 
 BINS = 10
 SHIFT = 0.05
-"""Mean confidence this much lower on the pool than on validation is worth a warning, where it is also more than three standard errors."""
+"""Mean confidence this much lower on the pool than on validation is worth a warning, where it is also more
+than three standard errors.
+"""
 PIECE = 1 << 22
 """Numbers that are looked at together."""
 FEW = 20
 """Fewer validation rows than that tell next to nothing."""
 GAP = 0.65
-"""A classifier that tells labelled pictures from the pool's this often (0.5 is guessing) is worth a warning."""
+"""A classifier that tells labelled pictures from the pool's this often (0.5 is guessing) is worth a warning.
+"""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -25,27 +30,38 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return z / z.sum(axis=1, keepdims=True)
 
 
-def histogram(values: np.ndarray, right: np.ndarray | None, copies: np.ndarray, low: float = 0.0, high: float = 1.0) -> dict[str, Any]:
-    """(N,) values in [low, high] -> BINS equal bins: "edges", "counts" (copies counted) and, where `right` (N,) bool is known, "right"."""
+def histogram(
+    values: np.ndarray, right: np.ndarray | None, copies: np.ndarray, low: float = 0.0, high: float = 1.0
+) -> dict[str, Any]:
+    """(N,) values in [low, high] -> BINS equal bins: "edges", "counts" (copies counted) and, where `right`
+    (N,) bool is known, "right".
+    """
     edges = np.linspace(low, high, BINS + 1)
     place = np.clip(np.digitize(values, edges[1:-1]), 0, BINS - 1)
-    found: dict[str, Any] = {"edges": edges.tolist(), "counts": np.bincount(place, copies, BINS).astype(int).tolist()}
+    found: dict[str, Any] = {
+        "edges": edges.tolist(),
+        "counts": np.bincount(place, copies, BINS).astype(int).tolist(),
+    }
     if right is not None:
         found["right"] = np.bincount(place, copies * right, BINS).astype(int).tolist()
     return found
 
 
 def margins(probs: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    """(N, C) probabilities, (N,) classes -> histogram of the margin between the first two classes, with how many of each bin are right."""
+    """(N, C) probabilities, (N,) classes -> histogram of the margin between the first two classes, with how
+    many of each bin are right.
+    """
     first, second = -np.partition(-probs, 1, axis=1)[:, :2].T
     return histogram(np.clip(first - second, 0, 1), probs.argmax(1) == truth, np.ones(len(truth)))
 
 
 def labels(logits: np.ndarray, copies: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
-    """logits: (N, C) of the teacher on the pool; copies: (N,) int, how often each row is trained on, 0: left out; truth: (N,) or None.
+    """logits: (N, C) of the teacher on the pool; copies: (N,) int, how often each row is trained on, 0: left
+    out; truth: (N,) or None.
 
-    {"pool", "kept" (rows), "copies", "kept_share", "per_class" (of the labels kept), "expected_accuracy" (mean confidence), "accuracy" (kept),
-    "accuracy_all", "mean_confidence" (of all N), "confidence" (histogram of what is kept)}; accuracies None without truth.
+    {"pool", "kept" (rows), "copies", "kept_share", "per_class" (of the labels kept), "expected_accuracy"
+    (mean confidence), "accuracy" (kept), "accuracy_all", "mean_confidence" (of all N), "confidence"
+    (histogram of what is kept)}; accuracies None without truth.
     """
     probs = softmax(logits)
     guess, confidence = probs.argmax(1), probs.max(1)
@@ -66,18 +82,21 @@ def labels(logits: np.ndarray, copies: np.ndarray, truth: np.ndarray | None) -> 
 
 
 def draws(copies: np.ndarray, views: int, passes: float) -> np.ndarray:
-    """(n,) copies, (rows' stored views V, passes over them) -> (n, V): how often training showed each view of each row.
+    """(n,) copies, (rows' stored views V, passes over them) -> (n, V): how often training showed each view of
+    each row.
 
-    As kdx.data.streams.Stream counts: a row with c copies shows c further views in each pass, and begins again after V. Of the last pass, which
-    only some of the rows had, nothing is counted, unless it was the first.
+    As kdx.data.streams.Stream counts: a row with c copies shows c further views in each pass, and begins
+    again after V. Of the last pass, which only some of the rows had, nothing is counted, unless it was the
+    first.
     """
     shown = copies * max(1, int(passes + 1e-9))
     return shown[:, None] // views + (np.arange(views) < shown[:, None] % views)
 
 
 def learned(logits: np.ndarray, shown: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
-    """(n, V, C) answers, (n, V) how often each was learned from (`draws`), (n,) classes or None -> {"views" (of each row, V), "answers" (different
-    ones that were learned from), "accuracy" (None without truth), "expected_accuracy" (mean confidence)}, both means over what was learned from.
+    """(n, V, C) answers, (n, V) how often each was learned from (`draws`), (n,) classes or None -> {"views"
+    (of each row, V), "answers" (different ones that were learned from), "accuracy" (None without truth),
+    "expected_accuracy" (mean confidence)}, both means over what was learned from.
     """
     total, right, sure = int(shown.sum()), 0.0, 0.0
     step = max(1, PIECE // (logits.shape[1] * logits.shape[2]))
@@ -87,13 +106,17 @@ def learned(logits: np.ndarray, shown: np.ndarray, truth: np.ndarray | None) -> 
         sure += float((weight / np.exp(part - highest).sum(2)).sum())
         if truth is not None:
             right += int((weight * (part.argmax(2) == truth[start : start + step, None])).sum())
-    return {"views": logits.shape[1], "answers": int((shown > 0).sum()), "accuracy": right / total if total and truth is not None else None,
-            "expected_accuracy": sure / total if total else None}  # fmt: skip
+    return {
+        "views": logits.shape[1],
+        "answers": int((shown > 0).sum()),
+        "accuracy": right / total if total and truth is not None else None,
+        "expected_accuracy": sure / total if total else None,
+    }
 
 
 def believed(weight: np.ndarray, right: np.ndarray) -> float | None:
-    """(N,) weights of the rows, nan where a row was not seen; (N,) bool -> the share of right labels, each counted by its weight; None where all
-    weigh alike, or nothing."""
+    """(N,) weights of the rows, nan where a row was not seen; (N,) bool -> the share of right labels, each
+    counted by its weight; None where all weigh alike, or nothing."""
     weight, right = weight[seen := np.isfinite(weight)], right[seen]
     total = float(weight.sum())
     return float((weight * right).sum()) / total if total > 0 and np.ptp(weight) > 0 else None
@@ -104,19 +127,32 @@ def against_last_round(guess: np.ndarray, before: np.ndarray | None) -> float | 
     return None if before is None else float((guess != before).mean())
 
 
-def inherited(guess: np.ndarray, student: np.ndarray, kept: np.ndarray, truth: np.ndarray | None) -> dict[str, Any] | None:
-    """How many of the wrong labels that were kept the student repeats: {"wrong", "repeated", "share"}; all arguments (N,)."""
+def inherited(
+    guess: np.ndarray, student: np.ndarray, kept: np.ndarray, truth: np.ndarray | None
+) -> dict[str, Any] | None:
+    """How many of the wrong labels that were kept the student repeats: {"wrong", "repeated", "share"}; all
+    arguments (N,).
+    """
     if truth is None:
         return None
     wrong = kept & (guess != truth)
     repeated = int((wrong & (student == guess)).sum())
-    return {"wrong": int(wrong.sum()), "repeated": repeated, "share": repeated / int(wrong.sum()) if wrong.any() else None}
+    return {
+        "wrong": int(wrong.sum()),
+        "repeated": repeated,
+        "share": repeated / int(wrong.sum()) if wrong.any() else None,
+    }
 
 
 def joined(values: np.ndarray, right: np.ndarray | None) -> dict[str, Any]:
-    """A monitor with one value a row, (N,) with nan where none was seen, beside the truth: means and histograms for right and wrong labels."""
+    """A monitor with one value a row, (N,) with nan where none was seen, beside the truth: means and
+    histograms for right and wrong labels.
+    """
     seen = np.isfinite(values)
-    found: dict[str, Any] = {"rows": int(seen.sum()), "mean": float(values[seen].mean()) if seen.any() else None}
+    found: dict[str, Any] = {
+        "rows": int(seen.sum()),
+        "mean": float(values[seen].mean()) if seen.any() else None,
+    }
     if right is not None:
         for name, rows in (("right", seen & right), ("wrong", seen & ~right)):
             found[f"mean_{name}"] = float(values[rows].mean()) if rows.any() else None
@@ -128,10 +164,11 @@ def joined(values: np.ndarray, right: np.ndarray | None) -> dict[str, Any]:
 
 
 def domain_gap(labelled: np.ndarray, pool: np.ndarray, seed: int) -> dict[str, float] | None:
-    """How well a linear classifier, cross-validated, tells labelled pictures from the pool's; features (n, D) and (m, D), n and m alike.
+    """How well a linear classifier, cross-validated, tells labelled pictures from the pool's; features (n, D)
+    and (m, D), n and m alike.
 
-    {"accuracy" (balanced, 0.5 is guessing), "standard_error", "a_distance" = 2 (1 - 2 error), in [-2, 2]: the proxy A-distance of Ben-David et
-    al. 2007}. None with fewer than 20 rows on a side: nothing could be told.
+    {"accuracy" (balanced, 0.5 is guessing), "standard_error", "a_distance" = 2 (1 - 2 error), in [-2, 2]: the
+    proxy A-distance of Ben-David et al. 2007}. None with fewer than 20 rows on a side: nothing could be told.
     """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -144,25 +181,46 @@ def domain_gap(labelled: np.ndarray, pool: np.ndarray, seed: int) -> dict[str, f
     x, y = np.concatenate(sides), np.repeat([0, 1], size)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     accuracy = float((cross_val_predict(RidgeClassifier(alpha=10.0), x, y, cv=folds) == y).mean())
-    return {"accuracy": accuracy, "standard_error": float((0.25 / (2 * size)) ** 0.5), "a_distance": 2 * (1 - 2 * (1 - accuracy))}
+    return {
+        "accuracy": accuracy,
+        "standard_error": float((0.25 / (2 * size)) ** 0.5),
+        "a_distance": 2 * (1 - 2 * (1 - accuracy)),
+    }
 
 
-def cautions(validation: Mapping[str, float] | None, pool_confidence: float, pool: int, gap: Mapping[str, float] | None) -> list[str]:
-    """Why the teacher may not know the student's data. validation: {"accuracy", "confidence", "n"} of the teacher."""
+def cautions(
+    validation: Mapping[str, float] | None, pool_confidence: float, pool: int, gap: Mapping[str, float] | None
+) -> list[str]:
+    """Why the teacher may not know the student's data. validation: {"accuracy", "confidence", "n"} of the
+    teacher.
+    """
     found = []
     if validation:
         drop = validation["confidence"] - pool_confidence
         error = (0.25 / validation["n"] + 0.25 / pool) ** 0.5
         if drop > max(SHIFT, 3 * error):
-            found.append(f"the teacher is less sure of the pool ({pool_confidence:.0%} on average) than of validation ({validation['confidence']:.0%}): "
-                         "the pool may hold what it has not learned")  # fmt: skip
+            found.append(
+                f"the teacher is less sure of the pool ({pool_confidence:.0%} on average) than of "
+                f"validation ({validation['confidence']:.0%}): the pool may hold what it has not learned"
+            )
         if validation["n"] < FEW:
-            rate = (validation["accuracy"] * validation["n"] + 1) / (validation["n"] + 2)  # Laplace's rule, as the plain rate is often 0 or 1 here
-            found.append(f"the validation split has {validation['n']} rows: the teacher's accuracy on it, {validation['accuracy']:.0%}, has a standard "
-                         f"error of {100 * (rate * (1 - rate) / validation['n']) ** 0.5:.0f} points, and the best weights and rounds are chosen "
-                         f"by it; give it {FEW} rows at least, better some hundreds (dataset.validation)")  # fmt: skip
+            # Laplace's rule, as the plain rate is often 0 or 1 here
+            rate = (validation["accuracy"] * validation["n"] + 1) / (validation["n"] + 2)
+            found.append(
+                f"the validation split has {validation['n']} rows: the teacher's accuracy on it, "
+                f"{validation['accuracy']:.0%}, has a standard error of "
+                f"{100 * (rate * (1 - rate) / validation['n']) ** 0.5:.0f} points, and the best weights and "
+                f"rounds are chosen by it; give it {FEW} rows at least, better some hundreds "
+                "(dataset.validation)"
+            )
         if validation["accuracy"] < 0.5:
-            found.append(f"the teacher is right on {validation['accuracy']:.0%} of validation only: most of what it teaches may be wrong")
+            found.append(
+                f"the teacher is right on {validation['accuracy']:.0%} of validation only: most of what it "
+                "teaches may be wrong"
+            )
     if gap and gap["accuracy"] - 3 * gap["standard_error"] > GAP:
-        found.append(f"labelled pictures and the pool differ: a linear classifier tells them apart {gap['accuracy']:.0%} of the time (50% is guessing)")
+        found.append(
+            "labelled pictures and the pool differ: a linear classifier tells them apart "
+            f"{gap['accuracy']:.0%} of the time (50% is guessing)"
+        )
     return found

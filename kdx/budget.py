@@ -1,4 +1,6 @@
-"""How long a stage trains, and how a batch is shared between streams: whole numbers from whole numbers. Standard library only."""
+"""How long a stage trains, and how a batch is shared between streams: whole numbers from whole numbers.
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ MOST = {"epochs": 1_000_000, "steps": 1_000_000_000}
 
 
 def length(training: Mapping[str, Any], node: str) -> tuple[int, str]:
-    """(count, "epochs" | "steps") of a stage's settings: `epochs` or `steps` where one is given, else its default `length`."""
+    """(count, "epochs" | "steps") of a stage's settings: `epochs` or `steps` where one is given, else its
+    default `length`.
+    """
     epochs, steps = training["epochs"], training["steps"]
     if epochs is not None and steps is not None:
         refuse(f"{node}.epochs={epochs} and {node}.steps={steps} are both given; give one of them")
@@ -29,7 +33,9 @@ def length(training: Mapping[str, Any], node: str) -> tuple[int, str]:
             return integer(f"{node}.{unit}", value, low=1, high=MOST[unit]), unit
     match = LENGTH.match(str(training["length"]))
     if not match or int(match[1]) < 1:
-        refuse(f"{node}.length must read like '600 steps' or '200 epochs'; given: {shown(training['length'])}")
+        refuse(
+            f"{node}.length must read like '600 steps' or '200 epochs'; given: {shown(training['length'])}"
+        )
         return 1, "steps"
     unit = match[2].rstrip("s") + "s"
     return integer(f"the {unit} of {node}.length", int(match[1]), low=1, high=MOST[unit]), unit
@@ -47,21 +53,28 @@ def used(counts: Mapping[str, int], rows: int | None) -> dict[str, int]:
 
 
 def shares(batch: int, counts: Mapping[str, int], labelled_share: float | None) -> dict[str, int]:
-    """Rows of each stream in a batch. counts: rows of "labelled" and, where the method reads a pool, "unlabelled".
+    """Rows of each stream in a batch. counts: rows of "labelled" and, where the method reads a pool,
+    "unlabelled".
 
-    labelled_share None: in proportion to the counts; each stream gets one row at least. With one stream it has the whole batch.
+    labelled_share None: in proportion to the counts; each stream gets one row at least. With one stream it
+    has the whole batch.
     """
     if not counts.get("unlabelled"):
         return {"labelled": batch}
     if batch < 2:
-        raise Fault(f"student_train.batch_size must be at least 2 to hold labelled and unlabelled examples; given: {batch}")
+        raise Fault(
+            "student_train.batch_size must be at least 2 to hold labelled and unlabelled "
+            f"examples; given: {batch}"
+        )
     share = counts["labelled"] / sum(counts.values()) if labelled_share is None else labelled_share
     labelled = min(max(round(batch * share), 1), batch - 1)
     return {"labelled": labelled, "unlabelled": batch - labelled}
 
 
 def passes(steps: int, batch: Mapping[str, int], counts: Mapping[str, int]) -> dict[str, int]:
-    """How often each stream's rows are seen: the number of different views of a row that training asks for."""
+    """How often each stream's rows are seen:
+    the number of different views of a row that training asks for.
+    """
     return {name: math.ceil(steps * size / counts[name]) for name, size in batch.items()}
 
 

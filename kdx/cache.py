@@ -1,4 +1,6 @@
-"""The store looked after: what lies in it, which runs need it, and what can go. Deletes nothing outside the store. No torch."""
+"""The store looked after: what lies in it, which runs need it, and what can go. Deletes nothing outside the
+store. No torch.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 @dataclass(frozen=True)
 class Entry:
-    """One folder of the store. made: when it was finished or last touched, seconds since 1970. needs: what it was made from."""
+    """One folder of the store. made: when it was finished or last touched, seconds since 1970. needs: what it
+    was made from.
+    """
 
     stage: str
     key: str
@@ -46,7 +50,9 @@ class Entry:
 
 
 def entries(store: Path) -> list[Entry]:
-    """What lies in the store, by stage and age. Links are passed over: what is behind them is not the store's."""
+    """What lies in the store, by stage and age. Links are passed over: what is behind them is not the
+    store's.
+    """
     if not store.is_dir():
         raise Fault(f"the store '{store}' does not exist; name another with store=PATH")
     found = []
@@ -70,8 +76,18 @@ def entries(store: Path) -> list[Entry]:
 def passed_over(store: Path) -> list[str]:
     """What is in the place of a folder of the store and is none: a sentence each."""
     spots = [store / name for name in (*STAGES, "locks")]
-    spots += [path for folder in spots if kind(folder) == "a folder" and os.access(folder, os.R_OK) for path in folder.iterdir() if ENTRY.fullmatch(path.name)]
-    return [f"'{spot}' is {found}, where the store has folders, and was passed over" for spot in spots if (found := kind(spot)) not in (None, "a folder")]
+    spots += [
+        path
+        for folder in spots
+        if kind(folder) == "a folder" and os.access(folder, os.R_OK)
+        for path in folder.iterdir()
+        if ENTRY.fullmatch(path.name)
+    ]
+    return [
+        f"'{spot}' is {found}, where the store has folders, and was passed over"
+        for spot in spots
+        if (found := kind(spot)) not in (None, "a folder")
+    ]
 
 
 def _entry(stage: str, key: str, state: str, path: Path) -> Entry:
@@ -99,8 +115,11 @@ def _files(path: Path) -> Iterator[Path]:
 
 def describe(stage: str, inputs: Mapping[str, Any]) -> str:
     """What an artifact is, in a few words: `KD(temperature=4, alpha=0.9) cnn(widths=[4, 8], hidden=16)`"""
-    words = [brief(value["component"]) for name in ("dataset", "loss", "model")
-             if isinstance(value := inputs.get(name), dict) and isinstance(value.get("component"), dict)]  # fmt: skip
+    words = [
+        brief(value["component"])
+        for name in ("dataset", "loss", "model")
+        if isinstance(value := inputs.get(name), dict) and isinstance(value.get("component"), dict)
+    ]
     if stage == "prepare":
         words.append(f"labelled={inputs.get('labelled')}")
     if stage == "pseudo-label":
@@ -112,8 +131,8 @@ def describe(stage: str, inputs: Mapping[str, Any]) -> str:
 
 
 def run_folders(tops: Sequence[Path], store: Path) -> list[Path]:
-    """Every run folder below `tops`, also one inside another (kdx.report.search leaves that out): what is not found here is freed. Links are not
-    followed, and the store is not searched."""
+    """Every run folder below `tops`, also one inside another (kdx.report.search leaves that out): what is not
+    found here is freed. Links are not followed, and the store is not searched."""
     found = []
     for top in tops:
         for folder, below, files in os.walk(top):
@@ -126,7 +145,9 @@ def run_folders(tops: Sequence[Path], store: Path) -> list[Path]:
 
 
 def users(folders: Sequence[Path]) -> dict[str, list[str]]:
-    """"stage/key" -> names of the run folders whose run.json names it. A run.json that cannot be read is a Fault: it may need anything."""
+    """ "stage/key" -> names of the run folders whose run.json names it. A run.json that cannot be read is a
+    Fault: it may need anything.
+    """
     found: dict[str, list[str]] = {}
     for folder in folders:
         for stage, key in read_run(folder).stages.values():
@@ -135,7 +156,7 @@ def users(folders: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def needed(all_entries: Sequence[Entry], used: Mapping[str, Sequence[str]]) -> set[str]:
-    """"stage/key" of what runs name, and of all that those were made from."""
+    """ "stage/key" of what runs name, and of all that those were made from."""
     by_name = {e.name: e for e in all_entries if e.state == "finished"}
     found: set[str] = set()
     todo = list(used)
@@ -147,8 +168,12 @@ def needed(all_entries: Sequence[Entry], used: Mapping[str, Sequence[str]]) -> s
     return found
 
 
-def removable(all_entries: Sequence[Entry], keep: set[str], older_than: float, now: float) -> list[tuple[Entry, str]]:
-    """(entry, why it can go). Unfinished ones that were touched in the last `older_than` seconds stay: they can be resumed."""
+def removable(
+    all_entries: Sequence[Entry], keep: set[str], older_than: float, now: float
+) -> list[tuple[Entry, str]]:
+    """(entry, why it can go). Unfinished ones that were touched in the last `older_than` seconds stay: they
+    can be resumed.
+    """
     found = []
     for entry in all_entries:
         if entry.state == "damaged" and (ENTRY.fullmatch(entry.path.name)[2] or entry.name not in keep):
@@ -166,7 +191,9 @@ def busy(store: Path, entry: Entry) -> bool:
 
 
 def _held(file: Path) -> bool:
-    """Whether another process holds a lock. False where this user may not try: what is asked for is then refused anyway."""
+    """Whether another process holds a lock. False where this user may not try: what is asked for is then
+    refused anyway.
+    """
     import filelock
 
     if kind(file) is None:
@@ -189,7 +216,9 @@ def lock(store: Path, entry: Entry) -> Any:
 
 
 def free_locks(store: Path, delete: bool) -> int:
-    """How many lock files nobody holds; deletes them. One is deleted by whoever holds it, and filelock takes none that has gone meanwhile."""
+    """How many lock files nobody holds; deletes them. One is deleted by whoever holds it, and filelock takes
+    none that has gone meanwhile.
+    """
     import filelock
 
     free = 0
@@ -209,7 +238,9 @@ def free_locks(store: Path, delete: bool) -> int:
 
 
 def remove(store: Path, entry: Entry) -> bool:
-    """Deletes one folder of the store; False where a run is at work on it. It is renamed first, so that half a folder never looks whole."""
+    """Deletes one folder of the store; False where a run is at work on it. It is renamed first, so that half
+    a folder never looks whole.
+    """
     import filelock
 
     inside = entry.path.parent.resolve() == store.resolve() / entry.stage and ENTRY.fullmatch(entry.path.name)
@@ -226,7 +257,9 @@ def remove(store: Path, entry: Entry) -> bool:
 
 
 def damage(store: Path, entry: Entry) -> str | None:
-    """What is wrong with a finished artifact, naming the file; None where every file has its hash and the key is that of the manifest."""
+    """What is wrong with a finished artifact, naming the file; None where every file has its hash and the key
+    is that of the manifest.
+    """
     try:
         open_artifact(store, entry.stage, entry.key)
     except Fault as fault:
@@ -235,7 +268,7 @@ def damage(store: Path, entry: Entry) -> str | None:
 
 
 def duration(text: str) -> float:
-    """"7d" -> seconds; s, m, h, d and w are known, and 0."""
+    """ "7d" -> seconds; s, m, h, d and w are known, and 0."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])|0()", text)
     if not match:
         raise Fault(f"older_than must be a time such as 7d, 12h or 0; given: {text!r}")

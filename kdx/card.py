@@ -1,4 +1,6 @@
-"""card.md: what an exported network is and what made it, from its card.json alone. Names cannot become markup. No torch."""
+"""card.md: what an exported network is and what made it, from its card.json alone. Names cannot become
+markup. No torch.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,27 @@ from kdx.report.table import decimals, size
 
 USE = {
     "state_dict": ("With kdx", 'import kdx\n\nnetwork = kdx.load("FOLDER")\nlogits = network(pixels)'),
-    "torch_export": ("Without kdx, with PyTorch", 'import torch\n\nnetwork = torch.export.load("FOLDER/FILE").module()\nlogits = network(pixels)'),
-    "onnx": ("Without PyTorch, with ONNX Runtime", 'import onnxruntime\n\nsession = onnxruntime.InferenceSession("FOLDER/FILE")\n'
-             '(logits,) = session.run(None, {"pixels": pixels})'),
-}  # fmt: skip
+    "torch_export": (
+        "Without kdx, with PyTorch",
+        'import torch\n\nnetwork = torch.export.load("FOLDER/FILE").module()\nlogits = network(pixels)',
+    ),
+    "onnx": (
+        "Without PyTorch, with ONNX Runtime",
+        'import onnxruntime\n\nsession = onnxruntime.InferenceSession("FOLDER/FILE")\n'
+        '(logits,) = session.run(None, {"pixels": pixels})',
+    ),
+}
 
 
 def markdown(card: Mapping[str, Any]) -> str:
     """card: the content of card.json, as kdx.export writes it."""
-    parts = [f"# {escape(card['model'])}: {escape(ROLES[card['role']])}", opening(card), *contract(card), *use(card), *results(card)]
+    parts = [
+        f"# {escape(card['model'])}: {escape(ROLES[card['role']])}",
+        opening(card),
+        *contract(card),
+        *use(card),
+        *results(card),
+    ]
     parts += [*lineage(card), *parity(card), *rest(card)]
     return "\n\n".join(parts) + "\n"
 
@@ -42,7 +56,11 @@ def contract(card: Mapping[str, Any]) -> list[str]:
         f"- output {code('logits')}: float32, shape (N, {len(card['classes'])}); softmax gives probabilities",
     ]
     names = table(["index", "class"], [[str(i), escape(name)] for i, name in enumerate(card["classes"])])
-    return ["## Input and output", "\n".join(lines), f"<details><summary>Classes</summary>\n\n{names}\n\n</details>"]
+    return [
+        "## Input and output",
+        "\n".join(lines),
+        f"<details><summary>Classes</summary>\n\n{names}\n\n</details>",
+    ]
 
 
 def use(card: Mapping[str, Any]) -> list[str]:
@@ -63,40 +81,83 @@ def results(card: Mapping[str, Any]) -> list[str]:
         numbers = (about or {}).get(which) or {}
         test, validation = numbers.get("test") or {}, numbers.get("validation") or {}
         if about:
-            rows.append([escape(words), f"{about['parameters']:,}", percent(validation.get("accuracy")), percent(test.get("accuracy")),
-                         decimals(test.get("ece"), 3), decimals(test.get("nll"), 3), percent(test.get("agreement")), str(test.get("n", "-"))])  # fmt: skip
+            rows.append(
+                [
+                    escape(words),
+                    f"{about['parameters']:,}",
+                    percent(validation.get("accuracy")),
+                    percent(test.get("accuracy")),
+                    decimals(test.get("ece"), 3),
+                    decimals(test.get("nll"), 3),
+                    percent(test.get("agreement")),
+                    str(test.get("n", "-")),
+                ]
+            )
     header = ["", "parameters", "validation", "test", "ECE", "NLL", "agreement with the teacher", "test rows"]
     lines = ["## Results", table(header, rows)]
     if card["gain"] is not None:
-        lines.append(f"Gain of distillation over the student alone: {points(card['gain'])} points of test accuracy, from one seed.")
+        lines.append(
+            f"Gain of distillation over the student alone: {points(card['gain'])} points of test "
+            "accuracy, from one seed."
+        )
     return lines
 
 
 def lineage(card: Mapping[str, Any]) -> list[str]:
     made, data = card["lineage"], card["lineage"]["data"]
     parts = ["## Lineage"]
-    rows = [["loss", spec(made["loss"])], ["training", spec(made["training"])], ["precision", code(made["precision"])],
-            ["seed of the run", code(card["seed"])], ["made", date_of(made["created"])], ["code", code(made["code"])],
-            *([["checkpoint that it began with (SHA-256)", code(made["checkpoint"])]] if made.get("checkpoint") else [])]  # fmt: skip
+    rows = [
+        ["loss", spec(made["loss"])],
+        ["training", spec(made["training"])],
+        ["precision", code(made["precision"])],
+        ["seed of the run", code(card["seed"])],
+        ["made", date_of(made["created"])],
+        ["code", code(made["code"])],
+        *(
+            [["checkpoint that it began with (SHA-256)", code(made["checkpoint"])]]
+            if made.get("checkpoint")
+            else []
+        ),
+    ]
     parts.append(f"{escape(ROLES[card['role']]).capitalize()}:\n\n{table(['', 'value'], rows)}")
     for teacher in made["teachers"]:
-        metrics = (card["metrics"].get("teacher") or {}) if teacher["artifact"] == card["teacher_artifact"] else {}
-        accuracy = ((metrics.get(card["which"]) or metrics.get("last") or {}).get("test") or {}).get("accuracy")
-        rows = [["key", code(teacher["artifact"])], ["model", spec(teacher["model"])], ["loss", spec(teacher["loss"])],
-                ["training", spec(teacher["training"]) if teacher["training"] else "none: taken as it is"],
-                ["checkpoint (SHA-256)", code(teacher["checkpoint"]) if teacher["checkpoint"] else "none"],
-                ["data", code(teacher["data"])], ["test accuracy", percent(accuracy)], ["code", code(teacher["code"])]]  # fmt: skip
+        metrics = (
+            (card["metrics"].get("teacher") or {}) if teacher["artifact"] == card["teacher_artifact"] else {}
+        )
+        accuracy = ((metrics.get(card["which"]) or metrics.get("last") or {}).get("test") or {}).get(
+            "accuracy"
+        )
+        rows = [
+            ["key", code(teacher["artifact"])],
+            ["model", spec(teacher["model"])],
+            ["loss", spec(teacher["loss"])],
+            ["training", spec(teacher["training"]) if teacher["training"] else "none: taken as it is"],
+            ["checkpoint (SHA-256)", code(teacher["checkpoint"]) if teacher["checkpoint"] else "none"],
+            ["data", code(teacher["data"])],
+            ["test accuracy", percent(accuracy)],
+            ["code", code(teacher["code"])],
+        ]
         parts.append(f"Teacher:\n\n{table(['', 'value'], rows)}")
     labels = made["labels"]
     if labels is None:
         parts.append("Labels: those of the dataset only; no teacher.")
     else:
-        rows = [["key", code(labels["artifact"])], ["mode", escape(labels["mode"])], ["the teacher sees", escape(f"{labels['view']} view")],
-                ["stored views of a row", code(json.dumps(labels["views"]))], ["augmentation", escape(", ".join(labels["augment"]) or "none")],
-                ["teacher on validation", percent(labels["teacher_accuracy_on_validation"])]]  # fmt: skip
+        rows = [
+            ["key", code(labels["artifact"])],
+            ["mode", escape(labels["mode"])],
+            ["the teacher sees", escape(f"{labels['view']} view")],
+            ["stored views of a row", code(json.dumps(labels["views"]))],
+            ["augmentation", escape(", ".join(labels["augment"]) or "none")],
+            ["teacher on validation", percent(labels["teacher_accuracy_on_validation"])],
+        ]
         parts.append(f"Labels of the teacher:\n\n{table(['', 'value'], rows)}")
-    rows = [["key", code(data["artifact"])], ["dataset", escape(data["dataset"])], ["asked for", code(json.dumps(data["sizes"]))],
-            ["rows", code(json.dumps(data["counts"]))], ["files (SHA-256)", code(json.dumps(data["source_digests"]))]]  # fmt: skip
+    rows = [
+        ["key", code(data["artifact"])],
+        ["dataset", escape(data["dataset"])],
+        ["asked for", code(json.dumps(data["sizes"]))],
+        ["rows", code(json.dumps(data["counts"]))],
+        ["files (SHA-256)", code(json.dumps(data["source_digests"]))],
+    ]
     if data["range"]:
         rows.append(["black to white in the files", code(json.dumps(data["range"]))])
     return [*parts, f"Data:\n\n{table(['', 'value'], rows)}"]
@@ -106,9 +167,24 @@ def parity(card: Mapping[str, Any]) -> list[str]:
     rows = []
     for name, entry in card["formats"].items():
         same = entry["parity"]
-        rows.append([escape(name), code(entry["file"]), size(entry["bytes"]), f"{same['max_abs_difference']:.2g}",
-                     percent(same["argmax_agreement"], 2), str(same["rows"])])  # fmt: skip
-    header = ["format", "file", "size", "largest difference of a logit", "same class", f"{escape(same['split'])} rows"]
+        rows.append(
+            [
+                escape(name),
+                code(entry["file"]),
+                size(entry["bytes"]),
+                f"{same['max_abs_difference']:.2g}",
+                percent(same["argmax_agreement"], 2),
+                str(same["rows"]),
+            ]
+        )
+    header = [
+        "format",
+        "file",
+        "size",
+        "largest difference of a logit",
+        "same class",
+        f"{escape(same['split'])} rows",
+    ]
     return ["## Parity with the original", table(header, rows)]
 
 
@@ -117,8 +193,15 @@ def rest(card: Mapping[str, Any]) -> list[str]:
     command = fenced(run["command"])
     about = {"run": run["environment"], "export": card["environment"]}
     environment = fenced(json.dumps(about, indent=1), "json")
-    return ["## Run", f"Started {escape(moment(run['started']))}; a stage that came from the store may be older. Command:\n\n{command}",
-            f"<details><summary>Environment</summary>\n\n{environment}\n\n</details>", "card.json has all of this and every setting."]  # fmt: skip
+    return [
+        "## Run",
+        (
+            f"Started {escape(moment(run['started']))}; a stage that came from the store may be older. "
+            f"Command:\n\n{command}"
+        ),
+        f"<details><summary>Environment</summary>\n\n{environment}\n\n</details>",
+        "card.json has all of this and every setting.",
+    ]
 
 
 def spec(component: Mapping[str, Any] | None) -> str:
@@ -128,7 +211,11 @@ def spec(component: Mapping[str, Any] | None) -> str:
 
 def brief(component: Mapping[str, Any]) -> str:
     """A spec in one line: the name and what it was given, without what was left at nothing."""
-    given: Sequence[str] = [f"{k}={json.dumps(v)}" for k, v in component.items() if k not in ("_target_", "sources") and v is not None]
+    given: Sequence[str] = [
+        f"{k}={json.dumps(v)}"
+        for k, v in component.items()
+        if k not in ("_target_", "sources") and v is not None
+    ]
     return f"{str(component.get('_target_')).rpartition('.')[2]}({', '.join(given)})"
 
 

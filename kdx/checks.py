@@ -1,4 +1,6 @@
-"""Range checks that hyperparameters share: each returns the value or raises a Fault that says what was wanted and what was given."""
+"""Range checks that hyperparameters share: each returns the value or raises a Fault that says what was wanted
+and what was given.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,11 @@ _gathered: ContextVar[list[str] | None] = ContextVar("gathered", default=None)
 
 @contextmanager
 def gather(into: list[str], prefix: str = "") -> Iterator[None]:
-    """Inside, a check that refuses a value adds its message to `into` and hands on a value that it allows, so that all faults are told together.
+    """Inside, a check that refuses a value adds its message to `into` and hands on a value that it allows, so
+    that all faults are told together.
 
-    What is made inside from such a stand-in must not be used: see `attempt` and `whole`. Once something was refused, an exception is its echo and
-    is not told.
+    What is made inside from such a stand-in must not be used: see `attempt` and `whole`. Once something was
+    refused, an exception is its echo and is not told.
     """
     found: list[str] = []
     token = _gathered.set(found)
@@ -50,7 +53,9 @@ def gather(into: list[str], prefix: str = "") -> Iterator[None]:
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Inside, checks refuse as in `gather`; at the end all that was refused is raised as one Faults, so nothing made inside is ever used."""
+    """Inside, checks refuse as in `gather`; at the end all that was refused is raised as one Faults, so
+    nothing made inside is ever used.
+    """
     found: list[str] = []
     token = _gathered.set(found)
     try:
@@ -58,14 +63,18 @@ def whole() -> Iterator[None]:
     except Exception as error:
         if not found:
             raise
-        found += error.messages if isinstance(error, Faults) else [str(error)] if isinstance(error, Fault) else []
+        found += (
+            error.messages if isinstance(error, Faults) else [str(error)] if isinstance(error, Fault) else []
+        )
     finally:
         _gathered.reset(token)
     if found:
         raise Faults(found)
 
 
-def attempt(faults: list[str], function: Callable[..., Made], *arguments: Any, prefix: str = "") -> Made | None:
+def attempt(
+    faults: list[str], function: Callable[..., Made], *arguments: Any, prefix: str = ""
+) -> Made | None:
     """What the function returns, or None where something was refused, which is added to `faults`."""
     found: list[str] = []
     made = None
@@ -88,12 +97,22 @@ def refuse_all(messages: Iterable[str]) -> None:
 
 
 def agreed() -> None:
-    """What follows compares values with each other: it is not done where one of them was refused. Raises Faults there."""
+    """What follows compares values with each other: it is not done where one of them was refused. Raises
+    Faults there.
+    """
     if _gathered.get():
         raise Faults(())  # they are noted
 
 
-def number(name: str, value: Any, *, low: float = -math.inf, high: float = math.inf, open_low: bool = False, open_high: bool = False) -> float:
+def number(
+    name: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
     """A finite number in [low, high], or in the open interval where an end is open."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse(f"{name} must be a number; given: {shown(value)}")
@@ -112,7 +131,10 @@ def integer(name: str, value: Any, *, low: int, high: int = MOST, instead: int |
         refuse(f"{name} must be a whole number; given: {shown(value)}")
         return low if instead is None else instead
     if not low <= value <= high:
-        refuse(f"{name} must be at least {low}{'' if value < low else f' and at most {high}'}; given: {shown(value)}")
+        refuse(
+            f"{name} must be at least "
+            f"{low}{'' if value < low else f' and at most {high}'}; given: {shown(value)}"
+        )
         return low if instead is None else instead
     return value
 
@@ -136,8 +158,15 @@ def path(name: str, value: Any, what: str = "a folder") -> Path:
     if not isinstance(value, str) or not value.strip():
         raise Fault(f"{name} must be the path of {what}; given: {shown(value)}")
     bare = value.encode("utf-8", "surrogatepass")
-    if b"\0" in bare or len(bare) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in bare.split(b"/")):
-        raise Fault(f"{name} is no path that a file system could have (a name has at most {LONGEST_NAME} bytes); given: {shown(value)}")
+    if (
+        b"\0" in bare
+        or len(bare) > LONGEST_PATH
+        or any(len(part) > LONGEST_NAME for part in bare.split(b"/"))
+    ):
+        raise Fault(
+            f"{name} is no path that a file system could have (a name has at most {LONGEST_NAME} bytes); "
+            f"given: {shown(value)}"
+        )
     try:
         return Path(value).expanduser()
     except RuntimeError:
@@ -145,16 +174,23 @@ def path(name: str, value: Any, what: str = "a folder") -> Path:
 
 
 def output(name: str, value: Any) -> Path:
-    """The path of a file that a command writes at its end, for kdx.disk.write_output; `~` expanded. Asked before the work: a folder to hold it is there."""
+    """The path of a file that a command writes at its end, for kdx.disk.write_output; `~` expanded. Asked
+    before the work: a folder to hold it is there.
+    """
     found = path(name, value, "a file")
     leads = Path(os.path.realpath(found)) if found.is_symlink() else found.absolute()
     if found.is_dir() or not (found.exists() or leads.parent.is_dir()):
-        raise Fault(f"{name}={shown(value, bare=True)}: " + ("this is a folder; name a file in it" if found.is_dir() else "its folder does not exist"))
+        raise Fault(
+            f"{name}={shown(value, bare=True)}: "
+            + ("this is a folder; name a file in it" if found.is_dir() else "its folder does not exist")
+        )
     return found
 
 
 def place(name: str, value: Any) -> Path:
-    """The path of a folder, which need not exist yet; `~` expanded. Whether it may be written is not asked."""
+    """The path of a folder, which need not exist yet; `~` expanded.
+    Whether it may be written is not asked.
+    """
     found = path(name, value)
     if not (there := existing(found)).is_dir():
         refuse(f"{name}={shown(value, bare=True)} cannot be a folder: '{there}' is {_what(there)}")
@@ -163,7 +199,11 @@ def place(name: str, value: Any) -> Path:
 
 def _what(there: Path) -> str:
     found = disk.kind(there)
-    return f"a link to {'what is not there' if not there.exists() else disk.kind(Path(os.path.realpath(there)))}" if found == "a link" else found or "gone"
+    return (
+        f"a link to {'what is not there' if not there.exists() else disk.kind(Path(os.path.realpath(there)))}"
+        if found == "a link"
+        else found or "gone"
+    )
 
 
 def folder(name: str, value: Any) -> Path:
@@ -177,16 +217,28 @@ def folder(name: str, value: Any) -> Path:
 
 
 def in_utf8(name: str, path: Path) -> None:
-    """Refuses a folder to write to, named or that of the working directory, that TensorBoard, JSON and reports could not name."""
-    if odd := [part for part in path.absolute().parts if not part.isascii() and any("\udc80" <= letter <= "\udcff" for letter in part)]:
-        refuse(f"{name}={shown(str(path), bare=True)} lies in the folder '{shown(odd[0], bare=True)}', whose name is not UTF-8, and TensorBoard cannot "
-               f"write there: work in another folder, or set {name}=PATH")  # fmt: skip
+    """Refuses a folder to write to, named or that of the working directory, that TensorBoard, JSON and
+    reports could not name.
+    """
+    if odd := [
+        part
+        for part in path.absolute().parts
+        if not part.isascii() and any("\udc80" <= letter <= "\udcff" for letter in part)
+    ]:
+        refuse(
+            f"{name}={shown(str(path), bare=True)} lies in the folder "
+            f"'{shown(odd[0], bare=True)}', whose name is not UTF-8, and TensorBoard cannot write "
+            f"there: work in another folder, or set {name}=PATH"
+        )
 
 
 def fits(what: str, size: int, remedy: str) -> None:
     """Refuses work that would hold `size` bytes at once where the machine has less memory in all."""
     if (here := machine_memory()) is not None and size > here:
-        refuse(f"{what} is too large for this machine: it would take about {giga(size)} of memory, of {giga(here)}; {remedy}")
+        refuse(
+            f"{what} is too large for this machine: it would take about {giga(size)} of memory, of "
+            f"{giga(here)}; {remedy}"
+        )
 
 
 def machine_memory() -> int | None:
@@ -207,7 +259,9 @@ def existing(path: Path) -> Path:
 
 
 def shown(value: Any, bare: bool = False) -> str:
-    """A value as one writes it on the command line, cut short where it is long. bare: without the quotes of a text."""
+    """A value as one writes it on the command line, cut short where it is long. bare: without the quotes of a
+    text.
+    """
     text = _written(value, bare)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}... ({len(text):,} letters)"
 
@@ -225,7 +279,8 @@ def _written(value: Any, bare: bool, depth: int = 0) -> str:
         return f"a number of {round(value.bit_length() * math.log10(2))} digits"
     if bare or not isinstance(value, str):
         return str(value) if bare else repr(value)
-    return re.sub(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])", r"\1\\x\2", repr(value))  # a byte that is no UTF-8 as that byte, as in `kdx.faults.shows`
+    # a byte that is no UTF-8 as that byte, as in `kdx.faults.shows`
+    return re.sub(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])", r"\1\\x\2", repr(value))
 
 
 def _finite(value: int | float) -> bool:

@@ -1,4 +1,6 @@
-"""Claims that can be run again: plain files in conf/claim, each read into a Claim and checked. No torch, and nothing of Hydra's."""
+"""Claims that can be run again: plain files in conf/claim, each read into a Claim and checked. No torch, and
+nothing of Hydra's.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,18 @@ from kdx.locate import conf_dir
 KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
 COMMANDS = ("train", "halfspace")
 UNITS = {"points": (100.0, 1), "share": (1.0, 3)}
-"""unit -> (what a figure is multiplied with before it is shown, digits): accuracies are shown as per cent, their differences as points."""
+"""unit -> (what a figure is multiplied with before it is shown, digits): accuracies are shown as per cent,
+their differences as points.
+"""
 OURS = ("seed", "store", "stages", "device", "hydra", "seeds", "first_seed", "json")
 """Keys that `kdx reproduce` sets itself."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a run. train: at "student.last.test.accuracy", dotted keys into `file`, a file of the stage's artifact, such as
-    "evaluate/results.json". halfspace: at names the method, and the figure is its accuracy. unit: of UNITS."""
+    """One number of a run. train: at "student.last.test.accuracy", dotted keys into `file`, a file of the
+    stage's artifact, such as "evaluate/results.json". halfspace: at names the method, and the figure is its
+    accuracy. unit: of UNITS."""
 
     arm: str
     at: str
@@ -34,7 +39,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Pair:
-    """That the figure `more` exceeds the figure `less`, by about `difference` in the unit of both (None: no number is claimed)."""
+    """That the figure `more` exceeds the figure `less`, by about `difference` in the unit of both (None: no
+    number is claimed).
+    """
 
     more: str
     less: str
@@ -44,8 +51,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Claim:
-    """title: the file's first comment. by: who claims it. measured: what was found before, and where. command: of kdx, which runs each arm
-    with its words. claimed: pairs that get a verdict; beside: controls without which the reading would be wrong."""
+    """title: the file's first comment. by: who claims it. measured: what was found before, and where.
+    command: of kdx, which runs each arm with its words. claimed: pairs that get a verdict; beside: controls
+    without which the reading would be wrong."""
 
     name: str
     title: str
@@ -85,19 +93,42 @@ def read(name: str) -> Claim:
 def parse(name: str, heading: str, body: Any) -> Claim:
     """A claim from its file's content. Raises a Fault that names the claim and the key."""
     with within(f"claim {name}"):
-        body = {"command": "train", "words": [], "beside": [], "remarks": ""} | keyed(body, KEYS, ("by", "measured", "arms", "figures", "claimed"))
+        body = {"command": "train", "words": [], "beside": [], "remarks": ""} | keyed(
+            body, KEYS, ("by", "measured", "arms", "figures", "claimed")
+        )
         option("command", body["command"], COMMANDS)
         common = words("words", body["words"])
-        arms = {arm: (*common, *words(f"arms.{arm}", own)) for arm, own in mapping("arms", body["arms"]).items()}
-        figures = {key: figure(f"figures.{key}", spec, arms) for key, spec in mapping("figures", body["figures"]).items()}
+        arms = {
+            arm: (*common, *words(f"arms.{arm}", own)) for arm, own in mapping("arms", body["arms"]).items()
+        }
+        figures = {
+            key: figure(f"figures.{key}", spec, arms)
+            for key, spec in mapping("figures", body["figures"]).items()
+        }
         unused = arms.keys() - {f.arm for f in figures.values()}
         if unused:
             raise Fault(f"no figure is taken of {', '.join(sorted(unused))}")
-        claimed, beside = (tuple(pair(key, spec, figures) for spec in listed(key, body[key])) for key in ("claimed", "beside"))
+        claimed, beside = (
+            tuple(pair(key, spec, figures) for spec in listed(key, body[key]))
+            for key in ("claimed", "beside")
+        )
         if not heading or not claimed:
-            raise Fault("the file must begin with a comment that says what is claimed, and `claimed` must hold a pair of figures")
-        return Claim(name, heading, text("by", body["by"]), text("measured", body["measured"]), body["command"], arms, figures, claimed,
-                     beside, str(body["remarks"]).strip())  # fmt: skip
+            raise Fault(
+                "the file must begin with a comment that says what is claimed, and `claimed` "
+                "must hold a pair of figures"
+            )
+        return Claim(
+            name,
+            heading,
+            text("by", body["by"]),
+            text("measured", body["measured"]),
+            body["command"],
+            arms,
+            figures,
+            claimed,
+            beside,
+            str(body["remarks"]).strip(),
+        )
 
 
 def keyed(body: Any, allowed: Sequence[str], needed: Sequence[str]) -> dict[str, Any]:
@@ -138,29 +169,47 @@ def words(key: str, value: Any) -> tuple[str, ...]:
     """Settings as one types them, without those that `kdx reproduce` adds."""
     for word in listed(key, value):
         if not isinstance(word, str) or "=" not in word or word.startswith("-"):
-            raise Fault(f"{key} must list words such as loss=kd; given: {shown(word)} (in YAML a word with ': ' or '[' at its start needs quotes)")
+            raise Fault(
+                f"{key} must list words such as loss=kd; given: {shown(word)} (in YAML a word with ': ' or "
+                "'[' at its start needs quotes)"
+            )
         if word.split("=")[0].split(".")[0] in OURS:
             raise Fault(f"{key} must not set {word}: kdx reproduce does")
     return tuple(value)
 
 
 def figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
-    """{arm, role: student} is short for {arm, at: student.last.test.accuracy}; {arm, method: SLaM} is of `kdx halfspace`."""
-    spec = {"file": "evaluate/results.json", "unit": "points"} | keyed(spec, ("arm", "role", "method", "at", "file", "unit"), ("arm",))
+    """{arm, role: student} is short for {arm, at: student.last.test.accuracy}; {arm, method: SLaM} is of `kdx
+    halfspace`.
+    """
+    spec = {"file": "evaluate/results.json", "unit": "points"} | keyed(
+        spec, ("arm", "role", "method", "at", "file", "unit"), ("arm",)
+    )
     option(f"{key}.arm", spec["arm"], arms)
     ways = [way for way in ("role", "method", "at") if way in spec]
     if len(ways) != 1:
         raise Fault(f"{key} needs one of role, method and at; given: {shown(spec)}")
     at = text(f"{key}.{ways[0]}", spec[ways[0]])
-    return Figure(spec["arm"], f"{at}.last.test.accuracy" if ways == ["role"] else at, text(f"{key}.file", spec["file"]),
-                  option(f"{key}.unit", spec["unit"], UNITS))  # fmt: skip
+    return Figure(
+        spec["arm"],
+        f"{at}.last.test.accuracy" if ways == ["role"] else at,
+        text(f"{key}.file", spec["file"]),
+        option(f"{key}.unit", spec["unit"], UNITS),
+    )
 
 
 def pair(key: str, spec: Any, figures: Mapping[str, Figure]) -> Pair:
-    spec = {"difference": None, "what": ""} | keyed(spec, ("more", "less", "difference", "what"), ("more", "less"))
-    if spec["difference"] is not None and (isinstance(spec["difference"], bool) or not isinstance(spec["difference"], int | float)):
+    spec = {"difference": None, "what": ""} | keyed(
+        spec, ("more", "less", "difference", "what"), ("more", "less")
+    )
+    if spec["difference"] is not None and (
+        isinstance(spec["difference"], bool) or not isinstance(spec["difference"], int | float)
+    ):
         raise Fault(f"{key}: difference must be a number or null; given: {shown(spec['difference'])}")
     more, less = (option(f"{key}: {side}", spec[side], figures) for side in ("more", "less"))
     if figures[more].unit != figures[less].unit:
-        raise Fault(f"{key}: {more} is in {figures[more].unit} and {less} in {figures[less].unit}: only alike figures can be compared")
+        raise Fault(
+            f"{key}: {more} is in {figures[more].unit} and {less} in {figures[less].unit}: only alike "
+            "figures can be compared"
+        )
     return Pair(more, less, spec["difference"], str(spec["what"]))

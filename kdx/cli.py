@@ -1,4 +1,6 @@
-"""Entry point: the first word names a module of kdx/commands. Imports nothing heavy, so that `kdx --help` answers at once."""
+"""Entry point: the first word names a module of kdx/commands. Imports nothing heavy, so that `kdx --help`
+answers at once.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def usage() -> str:
 def pick(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     """Splits a command line into the command and the rest; flags may stand before the command or after it.
 
-    In `--cfg job train` the word `job` belongs to a flag, so behind a leading flag the first known command is taken.
+    In `--cfg job train` the word `job` belongs to a flag, so behind a leading flag the first known command is
+    taken.
     """
     known = set(commands())
     words = [i for i, word in enumerate(argv) if not word.startswith("-")]
@@ -95,7 +98,9 @@ def told(argv: Sequence[str]) -> int:
             return run(argv)
     except Fault as fault:
         if not isinstance(fault, shortage.Shortage):
-            signals.check()  # a library made an error of its own of what a signal raised, and that was told as a fault of the words
+            # a library made an error of its own of what a signal raised, and that was told as a fault of the
+            # words
+            signals.check()
         print(shows(str(fault)), file=sys.stderr)
         return 1 if isinstance(fault, shortage.Shortage) else 2
 

@@ -1,4 +1,6 @@
-"""The words of a sweep: which runs they stand for, what these are called and where they go. Hydra then runs exactly these."""
+"""The words of a sweep: which runs they stand for, what these are called and where they go. Hydra then runs
+exactly these.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ SWEEPS = Path("outputs/sweeps")
 
 
 def spread(words: Sequence[str]) -> list[str]:
-    """An option that is a folder of options stands for all of them, one run each: experiment=ablation is experiment=ablation/a,ablation/b."""
+    """An option that is a folder of options stands for all of them, one run each: experiment=ablation is
+    experiment=ablation/a,ablation/b.
+    """
     return [_spread(word) for word in words]
 
 
@@ -36,21 +40,29 @@ def _spread(word: str) -> str:
 
 
 def gridded(words: Sequence[str]) -> list[str]:
-    """The words of a sweep with the grid of its preset, which a file of conf/experiment has under `hydra.sweeper.params` (key: values, as typed).
+    """The words of a sweep with the grid of its preset, which a file of conf/experiment has under
+    `hydra.sweeper.params` (key: values, as typed).
 
-    A key of the grid that the words name has the values that they give. The grid comes first, as Hydra has it, so that both number the runs
-    alike. Raises Fault where several presets are named and one has a grid.
+    A key of the grid that the words name has the values that they give. The grid comes first, as Hydra has
+    it, so that both number the runs alike. Raises Fault where several presets are named and one has a grid.
     """
     named = [w.partition("=")[2] for w in words if w.startswith("experiment=")]
-    several = [option for option in (named[-1].split(",") if named else []) if option in options_of("experiment")]
+    several = [
+        option for option in (named[-1].split(",") if named else []) if option in options_of("experiment")
+    ]
     if len(several) > 1:
         for option in several:
             if grid_of(option):
-                raise Fault(f"experiment={option} has a grid of its own ({', '.join(grid_of(option))}): run it without the other experiments")
+                raise Fault(
+                    f"experiment={option} has a grid of its own ({', '.join(grid_of(option))}): run it "
+                    "without the other experiments"
+                )
     found = grid_of(several[0]) if len(several) == 1 else {}
     if faults := [fault for key, values in found.items() for fault in wrong_in_grid(key, values)]:
         raise Faults(faults)
-    grid = dict(zip(found, quote_paths([f"{key}={values}" for key, values in found.items()], sweep=True), strict=True))
+    grid = dict(
+        zip(found, quote_paths([f"{key}={values}" for key, values in found.items()], sweep=True), strict=True)
+    )
     given = {key: word for word in words if (key := word.partition("=")[0]) in grid}
     return [*(grid | given).values(), *(word for word in words if word.partition("=")[0] not in grid)]
 
@@ -64,16 +76,22 @@ def grid_of(preset: str) -> dict[str, str]:
 
 
 def limit(words: Sequence[str]) -> tuple[int, list[str]]:
-    """(how many runs a sweep may have, the words without max_runs=N, which says so and is no setting of a run)"""
+    """(how many runs a sweep may have, the words without max_runs=N, which says so and is no setting of a
+    run)
+    """
     said = [w for w in words if w.partition("=")[0] == LIMIT]
     text = said[-1].partition("=")[2] if said else str(MOST_RUNS)
     if not re.fullmatch(r"[1-9][0-9]{0,5}", text, re.A):
-        raise Fault(f"{LIMIT} must be a whole number from 1 to 999999; given: {checks.shown(text, bare=True)}")
+        raise Fault(
+            f"{LIMIT} must be a whole number from 1 to 999999; given: {checks.shown(text, bare=True)}"
+        )
     return int(text), [w for w in words if w not in said]
 
 
 def check_count(words: Sequence[str], most: int) -> None:
-    """Raises Fault where a sweep stands for more than `most` runs. They are counted, not listed, so that a slip of the pen costs nothing."""
+    """Raises Fault where a sweep stands for more than `most` runs. They are counted, not listed, so that a
+    slip of the pen costs nothing.
+    """
     counts: dict[str, int | float] = {}
     tries = 0
     for override in compose.parse(words, []):
@@ -82,9 +100,14 @@ def check_count(words: Sequence[str], most: int) -> None:
             tries = override.value()
     runs = max(tries, math.prod(counts.values()))
     if runs > most:
-        of = " x ".join(f"{checks.shown(key, bare=True)} ({_told(count)})" for key, count in counts.items() if count > 1)
+        of = " x ".join(
+            f"{checks.shown(key, bare=True)} ({_told(count)})" for key, count in counts.items() if count > 1
+        )
         of = f" ({of})" if of and tries < runs and len(of) < 100 else ""
-        raise Fault(f"these words stand for {_told(runs)} runs{of}, and a sweep has at most {most:,} unless asked: add {LIMIT}=N for so many, or name fewer")
+        raise Fault(
+            f"these words stand for {_told(runs)} runs{of}, and a sweep has at most {most:,} unless asked: "
+            f"add {LIMIT}=N for so many, or name fewer"
+        )
 
 
 def _many(override: Any) -> int | float:
@@ -103,12 +126,18 @@ def _many(override: Any) -> int | float:
 
 
 def _told(count: int | float) -> str:
-    return f"{count:,}" if count < 10**15 else "endlessly many" if count == math.inf else f"about {Decimal(count):.0e}"
+    return (
+        f"{count:,}"
+        if count < 10**15
+        else "endlessly many"
+        if count == math.inf
+        else f"about {Decimal(count):.0e}"
+    )
 
 
 def listed(words: Sequence[str]) -> list[str]:
-    """Words with several values as plain lists of them, key=a,b,c, and of a key that is given twice the last: from here on everybody sees the
-    same ones in the same order."""
+    """Words with several values as plain lists of them, key=a,b,c, and of a key that is given twice the last:
+    from here on everybody sees the same ones in the same order."""
     return list({word.partition("=")[0].lstrip("+"): _listed(word) for word in words}.values())
 
 
@@ -117,7 +146,9 @@ def _listed(word: str) -> str:
     if not found or not found[0].is_sweep_override() or not found[0].is_discrete_sweep():
         return word
     values = list(map(str, compose.swept(found[0])))
-    return quote_paths([f"{found[0].get_key_element()}={','.join(values)}"], sweep=True)[0] if values else word
+    return (
+        quote_paths([f"{found[0].get_key_element()}={','.join(values)}"], sweep=True)[0] if values else word
+    )
 
 
 def jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
@@ -129,7 +160,8 @@ def jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
 
 
 def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]], list[str]]:
-    """(the overrides of each run, faults). A word with a fault is left out, so that the others can be looked at as well.
+    """(the overrides of each run, faults). A word with a fault is left out, so that the others can be looked
+    at as well.
 
     Of a sweeper that searches: the runs at the ends of its ranges, as examples.
     """
@@ -139,11 +171,22 @@ def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]],
         if not override.is_sweep_override():
             choices.append([override.input_line])
         elif not multirun:
-            faults.append(f"'{override.input_line}' names several values; add -m to run them all, or quote a value that holds a comma")
+            faults.append(
+                f"'{override.input_line}' names several values; add -m to run them all, or quote a value "
+                "that holds a comma"
+            )
         elif not override.is_discrete_sweep() and not grid:
-            choices.append([f"{override.get_key_element()}={end}" for end in (override.value().start, override.value().end)])
+            choices.append(
+                [
+                    f"{override.get_key_element()}={end}"
+                    for end in (override.value().start, override.value().end)
+                ]
+            )
         elif not override.is_discrete_sweep():
-            faults.append(f"'{override.input_line}' names a range without steps; list the values: {override.key_or_group}=1,2,3, or search with sweeper=optuna")
+            faults.append(
+                f"'{override.input_line}' names a range without steps; list the values: "
+                f"{override.key_or_group}=1,2,3, or search with sweeper=optuna"
+            )
         elif values := compose.swept(override):
             choices.append([f"{override.get_key_element()}={value}" for value in values])
         else:
@@ -159,7 +202,11 @@ def swept_key(word: str) -> str | None:
 
 def all_combinations(words: Sequence[str]) -> bool:
     """Whether the runs of a sweep are known beforehand: not where the words name a sweeper that searches."""
-    return not any(w.lstrip("+").partition("=")[0] in ("sweeper", "hydra/sweeper") and w.partition("=")[2] not in (GRID, "basic") for w in words)
+    return not any(
+        w.lstrip("+").partition("=")[0] in ("sweeper", "hydra/sweeper")
+        and w.partition("=")[2] not in (GRID, "basic")
+        for w in words
+    )
 
 
 def own_words(words: Sequence[str]) -> list[str]:
@@ -177,33 +224,53 @@ def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
             checks.in_utf8(usual, Path("outputs"))
     for override in parsed:
         key = override.key_or_group
-        engine = key.startswith(("hydra.launcher.", "hydra.sweeper.")) or (key in compose.HOW and override.value() not in ("here", GRID))
+        engine = key.startswith(("hydra.launcher.", "hydra.sweeper.")) or (
+            key in compose.HOW and override.value() not in ("here", GRID)
+        )
         if engine and not multirun:
             word = checks.shown(override.input_line, bare=True)
-            faults.append(f"'{word}' can never act: it says how the runs of a sweep are run, and this is one run: add -m")
+            faults.append(
+                f"'{word}' can never act: it says how the runs of a sweep are run, "
+                "and this is one run: add -m"
+            )
         if key == "hydra.run.dir" and multirun:
-            faults.append("hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH, which will hold them all")
+            faults.append(
+                "hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH, which "
+                "will hold them all"
+            )
         elif key == "hydra.sweep.dir" and not multirun:
-            faults.append("hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH for a single run, or add -m")
+            faults.append(
+                "hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH "
+                "for a single run, or add -m"
+            )
         elif key in ("hydra.run.dir", "hydra.sweep.dir"):
             with checks.gather(faults):
-                checks.folder(key, override.value() if isinstance(override.value(), str) else str(override.value()))
+                checks.folder(
+                    key, override.value() if isinstance(override.value(), str) else str(override.value())
+                )
     return faults
 
 
 def for_hydra(words: Sequence[str]) -> list[str]:
     """The words of a sweep as Hydra can take them.
 
-    Hydra first composes what does not vary, without the options that do: with loss=slam,weighted the default loss, which may not have the key or
-    the slot that another word sets. Such a key is added to it, and such a slot is left to the runs, as if it varied among one option.
+    Hydra first composes what does not vary, without the options that do: with loss=slam,weighted the default
+    loss, which may not have the key or the slot that another word sets. Such a key is added to it, and such a
+    slot is left to the runs, as if it varied among one option.
     """
     steady = [word for word in words if not swept_key(word)]
     if compose.composes(steady):
         return list(words)
     options = [w for w in steady if w.partition("=")[0].partition("@")[0] in folders()]
     base = [w for w in options if "@" not in w]
-    return [word if word not in steady or word in base or word.startswith("hydra") or compose.composes([*base, word])
-            else "{}=choice({})".format(*word.split("=", 1)) if word in options else f"++{word}" for word in words]  # fmt: skip
+    return [
+        word
+        if word not in steady or word in base or word.startswith("hydra") or compose.composes([*base, word])
+        else "{}=choice({})".format(*word.split("=", 1))
+        if word in options
+        else f"++{word}"
+        for word in words
+    ]
 
 
 def sweep_folder(words: Sequence[str]) -> tuple[Path, bool]:

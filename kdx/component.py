@@ -1,4 +1,6 @@
-"""Things described but not built yet, and files known by their content. Standard library only: describing imports no torch."""
+"""Things described but not built yet, and files known by their content. Standard library only: describing
+imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -25,27 +27,48 @@ ALLOWED = ("kdx", "torch.optim", "torchvision.models")
 _extra: list[str] = []
 NO_FILE = "0" * 64
 SETTLED = 2.0
-"""Seconds since its last change after which a file's digest is remembered: a clock may be too coarse to tell two changes apart."""
+"""Seconds since its last change after which a file's digest is remembered: a clock may be too coarse to tell
+two changes apart.
+"""
 UNREADABLE = "unreadable"
 """What stands for the digest of a file that this user may not read."""
-PLUMBING = ("kdx", "kdx.faults", "kdx.disk", "kdx.checks", "kdx.component", "kdx.artifact", "kdx.work", "kdx.store", "kdx.runtime", "kdx.locate",
-            "kdx.signals", "kdx.shortage")  # fmt: skip
+PLUMBING = (
+    "kdx",
+    "kdx.faults",
+    "kdx.disk",
+    "kdx.checks",
+    "kdx.component",
+    "kdx.artifact",
+    "kdx.work",
+    "kdx.store",
+    "kdx.runtime",
+    "kdx.locate",
+    "kdx.signals",
+    "kdx.shortage",
+)
 """Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
 
 
 def allow(packages: Iterable[str]) -> None:
-    """Lets configuration build objects of these packages as well, and no others. Only ever called with names from the user's command line."""
+    """Lets configuration build objects of these packages as well, and no others. Only ever called with names
+    from the user's command line.
+    """
     _extra[:] = packages
     _module_of.cache_clear()
     _own_file.cache_clear()
 
 
 def resolve(target: str) -> Any:
-    """The object that a `_target_` names, or a Fault: only from allowed packages, only where it is defined itself."""
+    """The object that a `_target_` names, or a Fault: only from allowed packages, only where it is defined
+    itself.
+    """
     module, _, name = target.rpartition(".")
     roots = (*ALLOWED, *_extra)
     if not any(target == r or target.startswith(r + ".") for r in roots):
-        raise Fault(f"_target_ '{target}' is not allowed: only {', '.join(roots)}; name your own package on the command line with allow=[package]")
+        raise Fault(
+            f"_target_ '{target}' is not allowed: only {', '.join(roots)}; name your own package on the "
+            "command line with allow=[package]"
+        )
     try:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
@@ -69,9 +92,15 @@ def from_own_package(target: str) -> bool:
 
 
 def own_fault(error: BaseException) -> str | None:
-    """What an error says, and where in the user's own packages it came up; None where none of their code took part in it."""
-    own = [f"{frame.f_code.co_filename}, line {line}" for frame, line in traceback.walk_tb(error.__traceback__)
-           if frame.f_globals.get("__name__", "").partition(".")[0] in {package.partition(".")[0] for package in _extra}]  # fmt: skip
+    """What an error says, and where in the user's own packages it came up; None where none of their code took
+    part in it.
+    """
+    own = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0]
+        in {package.partition(".")[0] for package in _extra}
+    ]
     if not own and not isinstance(error, SyntaxError):
         return None
     return f"{type(error).__name__}: {error}" + (f" ({own[-1]})" if own else "")
@@ -80,14 +109,23 @@ def own_fault(error: BaseException) -> str | None:
 class Component:
     """A class or function with its arguments, as plain JSON under `_target_`; `build` imports it late.
 
-    spec: {"_target_": "package.module.name", argument: JSON}; a nested mapping with a `_target_` of its own is handed on as a Component.
-    sources: what it reads from outside, each under the role that it has, `train` say. places: arguments that only tell where that lies, by
-    default those called like the sources: `build` gets them as they stand in the spec, and a key holds role and content in place of them.
+    spec: {"_target_": "package.module.name", argument: JSON}; a nested mapping with a `_target_` of its own
+    is handed on as a Component. sources: what it reads from outside, each under the role that it has, `train`
+    say. places: arguments that only tell where that lies, by default those called like the sources: `build`
+    gets them as they stand in the spec, and a key holds role and content in place of them.
     """
 
-    def __init__(self, spec: Mapping[str, Any], sources: Mapping[str, Source] | None = None, places: Iterable[str] | None = None):
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        sources: Mapping[str, Source] | None = None,
+        places: Iterable[str] | None = None,
+    ):
         if not isinstance(spec.get("_target_"), str):
-            raise Fault(f"a component needs a _target_, the address of its code such as kdx.losses.kd.KD; given: {checks.shown(spec)}")
+            raise Fault(
+                "a component needs a _target_, the address of its code such as kdx.losses.kd.KD; given: "
+                f"{checks.shown(spec)}"
+            )
         self.spec = json.loads(json.dumps(spec))
         self.sources = dict(sources or {})
         self.places = frozenset(self.sources if places is None else places)
@@ -97,7 +135,9 @@ class Component:
         return self.spec["_target_"]
 
     def build(self, *args: Any, **more: Any) -> Any:
-        """The object, all of whose arguments its checks allow. Raises Faults with every one that they refuse, and hands nothing on."""
+        """The object, all of whose arguments its checks allow. Raises Faults with every one that they refuse,
+        and hands nothing on.
+        """
         with checks.whole():
             return self.call(*args, **more)
 
@@ -108,7 +148,8 @@ class Component:
         try:
             return made(*args, **arguments, **more)
         except TypeError as error:
-            if error.__traceback__ and error.__traceback__.tb_next is None:  # the call itself: a key too many or too few
+            # the call itself: a key too many or too few
+            if error.__traceback__ and error.__traceback__.tb_next is None:
                 raise Fault(f"{self.target} does not take these keys: {error}") from error
             raise
 
@@ -116,7 +157,11 @@ class Component:
         return resolve(self.target)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Component) and (self.spec, self.sources, self.places) == (other.spec, other.sources, other.places)
+        return isinstance(other, Component) and (self.spec, self.sources, self.places) == (
+            other.spec,
+            other.sources,
+            other.places,
+        )
 
     def __repr__(self) -> str:
         return f"Component({self.spec})"
@@ -143,12 +188,15 @@ def targets(value: Any) -> Iterator[str]:
 class Source:
     """Files or folders from outside, identified by their content and never by where they lie.
 
-    paths: a file is known by its content; a folder by the names and contents of all files in it but hidden ones; several by those of each,
-    in order. named: files by names of their own, in place of paths: the names count, and the order; one that cannot be read counts as that.
+    paths: a file is known by its content; a folder by the names and contents of all files in it but hidden
+    ones; several by those of each, in order. named: files by names of their own, in place of paths: the names
+    count, and the order; one that cannot be read counts as that.
     """
 
     memo: Path | None = None
-    """Where digests are remembered by size, inode and times; the store sets it. Only written where its folder is there already."""
+    """Where digests are remembered by size, inode and times; the store sets it. Only written where its folder
+    is there already.
+    """
     _remembered: ClassVar[dict[str, list]] = {}
 
     def __init__(self, *paths: str | Path, named: Iterable[tuple[str, Path]] = ()):
@@ -158,7 +206,8 @@ class Source:
     def files(self) -> list[tuple[str, Path]]:
         found = list(self.named)
         for number, path in enumerate(self.paths):
-            place = f"{number}/" if len(self.paths) > 1 else ""  # a file that moves from one folder to the next is another input
+            # a file that moves from one folder to the next is another input
+            place = f"{number}/" if len(self.paths) > 1 else ""
             if path.is_dir():
                 found += sorted((place + p.relative_to(path).as_posix(), p) for p in _below(path))
             elif path.is_file():
@@ -188,9 +237,11 @@ class Source:
 
 
 class Files(dict[str, list[tuple[str, Path]]]):
-    """Part -> (name, path) of each picture that is read. notes: what there is to tell, with its level, of where they lie and what lies beside them.
+    """Part -> (name, path) of each picture that is read. notes: what there is to tell, with its level, of
+    where they lie and what lies beside them.
 
-    No key holds that, so every run tells it anew, and it is kept with no artifact, which serves other folders of the same pictures too.
+    No key holds that, so every run tells it anew, and it is kept with no artifact, which serves other folders
+    of the same pictures too.
     """
 
     def __init__(self, parts: Mapping[str, list[tuple[str, Path]]], notes: Iterable[tuple[str, str]] = ()):
@@ -199,7 +250,9 @@ class Files(dict[str, list[tuple[str, Path]]]):
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Every file below but what is hidden, through links as well (pictures are often linked); each folder once, so that a circle ends."""
+    """Every file below but what is hidden, through links as well (pictures are often linked); each folder
+    once, so that a circle ends.
+    """
     entered = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
@@ -208,11 +261,17 @@ def _below(folder: Path) -> Iterator[Path]:
             continue
         entered.add(real)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(here, name) for name in files if not name.startswith(".") and os.path.isfile(os.path.join(here, name)))
+        yield from (
+            Path(here, name)
+            for name in files
+            if not name.startswith(".") and os.path.isfile(os.path.join(here, name))
+        )
 
 
 def _read_memo(path: Path | None) -> dict[str, list]:
-    """What was remembered; nothing of a file that is not as it was written: a wrong digest would name another data set."""
+    """What was remembered; nothing of a file that is not as it was written: a wrong digest would name another
+    data set.
+    """
     try:
         found = read_json(path) if path else {}
         files = found["files"] if found and found["sha256"] == _of(found["files"]) else {}
@@ -233,7 +292,8 @@ def _readable(path: Path) -> bool:
 def _digest_once(path: Path, known: dict[str, list]) -> str:
     stat = path.stat()
     stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-    name = shows(os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"))  # as it is read back, whatever its bytes
+    # as it is read back, whatever its bytes
+    name = shows(os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"))
     if known.get(name, [None])[:-1] == stamp:
         return known[name][-1]
     try:
@@ -251,10 +311,11 @@ def sha256(path: Path) -> str:
 
 
 def code_digest(names: Iterable[str]) -> str:
-    """One hash of what these modules do: their syntax trees without docstrings, and those of every module of kdx, or of a package that `allow`
-    names, that they import in turn.
+    """One hash of what these modules do: their syntax trees without docstrings, and those of every module of
+    kdx, or of a package that `allow` names, that they import in turn.
 
-    names: dotted modules or `_target_`s. A target of another package counts with that package's name and version.
+    names: dotted modules or `_target_`s. A target of another package counts with that package's name and
+    version.
     """
     seen: dict[str, str] = {}
     todo = list(names)
@@ -270,7 +331,8 @@ def code_digest(names: Iterable[str]) -> str:
             continue
         seen[module], imports = _syntax(path, module)
         todo += [name for name in imports if name.partition(".")[0] in own]
-        todo += [module.rpartition(".")[0]] if package != "kdx" and "." in module else []  # its package's __init__.py runs too
+        # its package's __init__.py runs too
+        todo += [module.rpartition(".")[0]] if package != "kdx" and "." in module else []
     return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
 
 
@@ -319,7 +381,12 @@ def _syntax(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
             above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
             imports += [".".join([*above, *filter(None, [node.module]), a.name]) for a in node.names]
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
             if isinstance(body[0].value.value, str):
                 body[0].value.value = ""
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(imports)

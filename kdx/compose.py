@@ -1,4 +1,6 @@
-"""The command line composed by Hydra: every word checked first and all faults told together, then the configuration as plain values."""
+"""The command line composed by Hydra: every word checked first and all faults told together, then the
+configuration as plain values.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,20 @@ from omegaconf.errors import OmegaConfBaseException
 from kdx import checks
 from kdx.faults import Faults
 from kdx.locate import conf_dir
-from kdx.words import SLOTS, beyond, folders, groups, misshapen, options_of, own, too_much, wrong_for_hydra, wrong_in_grid, wrong_key, wrong_option
+from kdx.words import (
+    SLOTS,
+    beyond,
+    folders,
+    groups,
+    misshapen,
+    options_of,
+    own,
+    too_much,
+    wrong_for_hydra,
+    wrong_in_grid,
+    wrong_key,
+    wrong_option,
+)
 from kdx.words import quote_paths as quote_paths
 
 STAMP = "KDX_RUN_STAMP"
@@ -38,16 +53,37 @@ GRID = "grid"
 """The sweeper that runs all combinations."""
 SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
 HOW = ("launcher", "sweeper")
-UNCOMPOSED = (HydraException, OmegaConfBaseException, yaml.YAMLError, ArithmeticError, AttributeError, LookupError, OSError, RecursionError,
-              TypeError, ValueError)  # fmt: skip
-"""What composing raises where an option file is no YAML, or not laid out as an option, or a value does not fit."""
+UNCOMPOSED = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What composing raises where an option file is no YAML, or not laid out as an option, or a value does not
+fit.
+"""
 TYPED_ONLY = ("allow", "store")
 ROOTS = ("root", "usual_root")
-REFERENCE = re.compile(r"\$\{[A-Za-z_][\w.]*\}|\$\{kdx_labelled_share:\$\{loss\.batch\},\$\{loss\.unlabel_ratio\}\}")
+REFERENCE = re.compile(
+    r"\$\{[A-Za-z_][\w.]*\}|\$\{kdx_labelled_share:\$\{loss\.batch\},\$\{loss\.unlabel_ratio\}\}"
+)
 """What an option file of the user's own may refer to."""
-PLUGINS = {("launcher", "joblib"): "joblib_launcher", ("launcher", "slurm"): "submitit_launcher", ("launcher", "submitit_local"): "submitit_launcher",
-           ("launcher", "ray"): "ray_launcher", ("sweeper", "optuna"): "optuna_sweeper"}  # fmt: skip
-"""What each of their options needs beside Hydra: hydra_plugins.hydra_NAME; the extra of kdx is the first word of it."""
+PLUGINS = {
+    ("launcher", "joblib"): "joblib_launcher",
+    ("launcher", "slurm"): "submitit_launcher",
+    ("launcher", "submitit_local"): "submitit_launcher",
+    ("launcher", "ray"): "ray_launcher",
+    ("sweeper", "optuna"): "optuna_sweeper",
+}
+"""What each of their options needs beside Hydra: hydra_plugins.hydra_NAME; the extra of kdx is the first word
+of it.
+"""
 
 
 def register_names() -> None:
@@ -57,7 +93,8 @@ def register_names() -> None:
 
 
 def labelled_share(batch: Any, ratio: Any) -> float:
-    """Of a batch, for losses that say how pool rows join the labelled ones: a half ("equal"), or one row to `ratio` of the pool ("ratio").
+    """Of a batch, for losses that say how pool rows join the labelled ones: a half ("equal"), or one row to
+    `ratio` of the pool ("ratio").
 
     A wrong value gives a half as well: the loss, which checks both, tells of it.
     """
@@ -71,14 +108,16 @@ def run_name(words: Sequence[str] = ()) -> str:
 
 
 def job_name(number: int, words: Sequence[str], whole: int | None = None, swept: Sequence[str] = ()) -> str:
-    """The folder of one run of a sweep: its number, padded to the width of the last of `whole`, and its words, of `swept` keys only where given."""
+    """The folder of one run of a sweep: its number, padded to the width of the last of `whole`, and its
+    words, of `swept` keys only where given.
+    """
     told = [w for w in words if w.partition("=")[0].lstrip("+") in swept] if swept else words
     return f"{number:0{len(str(whole - 1)) if whole else 1}}_{slug(told)}".rstrip("_")
 
 
 def subdir(whole: int | None, swept: Sequence[str]) -> str:
     """The value of hydra.sweep.subdir that gives these names."""
-    return f"'${{kdx_job_name:${{hydra:job.num}},${{hydra:overrides.task}},{' '.join([str(whole or 0), *swept])}}}'"
+    return f"'${{kdx_job_name:${{hydra:job.num}},${{hydra:overrides.task}},{' '.join([str(whole or 0), *swept])}}}'"  # noqa: E501
 
 
 def _job_name(number: int, words: Sequence[str], more: str = "0") -> str:
@@ -100,7 +139,11 @@ def slug(words: Sequence[str]) -> str:
 def _shortened(word: str) -> str:
     """A word with its key, and of each path the last part only."""
     key, given, value = word.partition("=")
-    return key + given + re.sub(r"[^,'\"\[\](){}]*/(?=[^,/'\"\[\](){}])", "", value) if given else key.rpartition("/")[2]
+    return (
+        key + given + re.sub(r"[^,'\"\[\](){}]*/(?=[^,/'\"\[\](){}])", "", value)
+        if given
+        else key.rpartition("/")[2]
+    )
 
 
 def parse(words: Sequence[str], faults: list[str]) -> list[Override]:
@@ -125,11 +168,17 @@ def parse(words: Sequence[str], faults: list[str]) -> list[Override]:
 def swept(override: Override) -> list[str]:
     """The values of a word that stands for several, in the order in which they run."""
     value = override.value()
-    return sorted(value.filter(options_of(override.key_or_group))) if isinstance(value, Glob) else list(override.sweep_string_iterator())
+    return (
+        sorted(value.filter(options_of(override.key_or_group)))
+        if isinstance(value, Glob)
+        else list(override.sweep_string_iterator())
+    )
 
 
 def sweeper_params(words: Sequence[str]) -> dict[str, str]:
-    """key -> values of the grid that a composed configuration has; empty where it cannot be composed, which the checks tell."""
+    """key -> values of the grid that a composed configuration has; empty where it cannot be composed, which
+    the checks tell.
+    """
     try:
         made = whole(words)
     except HydraException:
@@ -145,22 +194,31 @@ def _unreadable(word: str) -> str:
     if not re.match(r"^[+~]*[\w@:./-]+$", key):
         return f"'{short}' has no key that could be read: write key=value"
     key = checks.shown(key, bare=True)
-    return f"'{short}' cannot be read: a bracket or a quote is left open, or a value with special characters needs quotes: \"{key}='...'\""
+    return (
+        f"'{short}' cannot be read: a bracket or a quote is left open, or a value with special characters "
+        f"needs quotes: \"{key}='...'\""
+    )
 
 
 def plus_less(words: Sequence[str]) -> list[str]:
-    """Every key stands in conf/, so `+key=value` and `++key=value` say no more than `key=value`; Hydra's own nodes keep theirs."""
+    """Every key stands in conf/, so `+key=value` and `++key=value` say no more than `key=value`; Hydra's own
+    nodes keep theirs.
+    """
     return [slotted(w if w.lstrip("+").startswith("hydra") else w.lstrip("+")) for w in words]
 
 
 def slotted(word: str) -> str:
-    """`loss.weights=debiased` names an option of a slot, which in Hydra's words is `weights@loss.weights=debiased`."""
+    """`loss.weights=debiased` names an option of a slot, which in Hydra's words is
+    `weights@loss.weights=debiased`.
+    """
     key, given, value = word.partition("=")
     return f"{SLOTS[key]}@{word}" if given and key in SLOTS and not value.startswith("{") else word
 
 
 def check_words(words: Sequence[str]) -> dict[str, Any]:
-    """The configuration of one run as plain values. Raises Faults: unknown options and keys, each with the nearest match."""
+    """The configuration of one run as plain values. Raises Faults: unknown options and keys, each with the
+    nearest match.
+    """
     config, faults, _ = examine(words)
     if faults:
         raise Faults(faults)
@@ -170,7 +228,8 @@ def check_words(words: Sequence[str]) -> dict[str, Any]:
 def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int]:
     """(the configuration of one run, faults, number of words that had none).
 
-    Words with a fault are left out of the configuration, and so are the keys of a group whose option is unknown.
+    Words with a fault are left out of the configuration, and so are the keys of a group whose option is
+    unknown.
     """
     faults: list[str] = []
     chosen, values, hydras, unsure = [], [], [], set()
@@ -194,15 +253,26 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
     except UNCOMPOSED as error:
         for slot, group in SLOTS.items():
             if f"'{group}@{slot}'" in str(error):
-                faults.append(f"this loss has no slot '{slot}': those that read a pool have it, such as loss=soft or loss=slam")
+                faults.append(
+                    f"this loss has no slot '{slot}': those that read a pool have it, such "
+                    "as loss=soft or loss=slam"
+                )
                 return None, faults, 0
-        return None, [*faults, f"{checks.shown(' '.join(chosen), bare=True)} do not go together: {first_line(error)}"], 0
+        return (
+            None,
+            [*faults, f"{checks.shown(' '.join(chosen), bare=True)} do not go together: {first_line(error)}"],
+            0,
+        )
     if own and (odd := [*misshapen(known), *beyond("", known)]):
         return None, [*faults, *odd], 0
     if own and (beyond_them := overreach(chosen, {o.key_or_group for o in values})):
         return None, [*faults, *beyond_them], 0  # nothing more is looked at: that could run what they name
     if hydras and not composes([*chosen, *hydras]):
-        faults += [f"'{checks.shown(word, bare=True)}' is unknown to Hydra" for word in hydras if not composes([*chosen, word])]
+        faults += [
+            f"'{checks.shown(word, bare=True)}' is unknown to Hydra"
+            for word in hydras
+            if not composes([*chosen, word])
+        ]
     kept: list[Override] = []
     for override in values:
         path = override.key_or_group.split(".")
@@ -217,49 +287,106 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
         kept = [override for override in kept if override not in unfit]
         whole = _overlaid(chosen, kept)
     if whole is None:
-        return None, [*faults, f"{checks.shown(' '.join(o.input_line for o in kept), bare=True)} do not go together: one refers to another"], 0
+        return (
+            None,
+            [
+                *faults,
+                (
+                    f"{checks.shown(' '.join(o.input_line for o in kept), bare=True)} do not go together: "
+                    "one refers to another"
+                ),
+            ],
+            0,
+        )
     return whole, faults, len(chosen) + len(kept)
 
 
 def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
-    """Faults of option files in --config-dir: what only the command line may say, as it decides what code runs and where is written.
+    """Faults of option files in --config-dir: what only the command line may say, as it decides what code
+    runs and where is written.
 
-    chosen: words that choose options. typed: keys that are set on the command line, which count. docs/security.md tells what is trusted.
+    chosen: words that choose options. typed: keys that are set on the command line, which count.
+    docs/security.md tells what is trusted.
     """
     found = _kept(tuple(chosen), tuple(own))
     how = {name: found.hydra.runtime.choices[name] for name in HOW}
-    ours = _kept(tuple(f"{name}={option}" for name, option in how.items() if (conf_dir() / name / f"{option}.yaml").is_file()), tuple(own))
+    ours = _kept(
+        tuple(
+            f"{name}={option}"
+            for name, option in how.items()
+            if (conf_dir() / name / f"{option}.yaml").is_file()
+        ),
+        tuple(own),
+    )
     said, plainly = (OmegaConf.to_container(node, resolve=False) for node in (found, ours))
-    faults = [f"an option file in --config-dir sets '{key}' to {checks.shown(said[key])}, which counts from the command line only: type {key}=VALUE"
-              for key in TYPED_ONLY if said[key] != plainly[key] and key not in typed]  # fmt: skip
+    faults = [
+        (
+            f"an option file in --config-dir sets '{key}' to {checks.shown(said[key])}, which counts from "
+            f"the command line only: type {key}=VALUE"
+        )
+        for key in TYPED_ONLY
+        if said[key] != plainly[key] and key not in typed
+    ]
     hydra, plain_hydra = said.pop("hydra"), plainly.pop("hydra")
     grid = (hydra.get("sweeper") or {}).pop("params", None) or {}
     (plain_hydra.get("sweeper") or {}).pop("params", None)
     for node in (hydra, plain_hydra):  # what tells of this very composition
         for told in ("runtime", "overrides", "searchpath", "job"):
-            node[told] = {k: v for k, v in node[told].items() if k in ("chdir", "env_set", "env_copy")} if told == "job" else None
-    faults += [f"an option file in --config-dir sets 'hydra.{key}', which decides what runs and where is written: on the command line only"
-               for key in differing(hydra, plain_hydra)[:1]]  # fmt: skip
+            node[told] = (
+                {k: v for k, v in node[told].items() if k in ("chdir", "env_set", "env_copy")}
+                if told == "job"
+                else None
+            )
+    faults += [
+        (
+            f"an option file in --config-dir sets 'hydra.{key}', which decides what runs and where is "
+            "written: on the command line only"
+        )
+        for key in differing(hydra, plain_hydra)[:1]
+    ]
     for key, values in grid.items():
         faults += wrong_in_grid(str(key), values)
-    faults += [f"an option file in --config-dir sets '{key}' to {checks.shown(text)}, and may refer to other keys only: ${{KEY}}"
-               for key, text in texts(said) if "${" in REFERENCE.sub("", text)]  # fmt: skip
+    faults += [
+        (
+            f"an option file in --config-dir sets '{key}' to {checks.shown(text)}, and may refer to other "
+            "keys only: ${KEY}"
+        )
+        for key, text in texts(said)
+        if "${" in REFERENCE.sub("", text)
+    ]
     if said["dataset"].get("download") and "dataset.download" not in typed:
-        faults += [f"the grid of a preset (hydra.sweeper.params) has a data set downloaded to '{checks.shown(str(grid[key]), bare=True)}': "
-                   f"say so with {key}=PATH in place of the grid, or dataset.download=false"
-                   for key in map("dataset.{}".format, ROOTS) if key in grid]  # fmt: skip
-        own_nodes = [yaml.safe_load(file.read_text(encoding="utf-8")).get("dataset", {}) for file in (conf_dir() / "dataset").glob("*.yaml")]
+        faults += [
+            "the grid of a preset (hydra.sweeper.params) has a data set downloaded to "
+            f"'{checks.shown(str(grid[key]), bare=True)}': say so with {key}=PATH in place of the grid, or "
+            "dataset.download=false"
+            for key in map("dataset.{}".format, ROOTS)
+            if key in grid
+        ]
+        own_nodes = [
+            yaml.safe_load(file.read_text(encoding="utf-8")).get("dataset", {})
+            for file in (conf_dir() / "dataset").glob("*.yaml")
+        ]
         known = {str(node.get(key)) for node in own_nodes for key in ROOTS}
-        faults += [f"an option file in --config-dir has a data set downloaded to '{checks.shown(said['dataset'][key], bare=True)}': "
-                   f"say so with dataset.{key}=PATH, or dataset.download=false"
-                   for key in ROOTS if key in said["dataset"] and str(said["dataset"][key]) not in known and f"dataset.{key}" not in typed]  # fmt: skip
+        faults += [
+            "an option file in --config-dir has a data set downloaded to "
+            f"'{checks.shown(said['dataset'][key], bare=True)}': say so with dataset.{key}=PATH, or "
+            "dataset.download=false"
+            for key in ROOTS
+            if key in said["dataset"]
+            and str(said["dataset"][key]) not in known
+            and f"dataset.{key}" not in typed
+        ]
     return faults
 
 
 def differing(one: Any, other: Any, path: str = "") -> list[str]:
     """Dotted keys whose values differ."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return [key for name in {**one, **other} for key in differing(one.get(name), other.get(name), f"{path}.{name}".lstrip("."))]
+        return [
+            key
+            for name in {**one, **other}
+            for key in differing(one.get(name), other.get(name), f"{path}.{name}".lstrip("."))
+        ]
     return [] if one == other else [path]
 
 
@@ -279,7 +406,12 @@ def _not_installed(group: str, option: Any) -> list[str]:
     plugin = PLUGINS.get((group, option)) if isinstance(option, str) else None
     if plugin is None or importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}") is not None:
         return []
-    return [f"{group}={option} needs Hydra's plugin, which is not installed: pip install 'kdx[{plugin.partition('_')[0]}]'"]
+    return [
+        (
+            f"{group}={option} needs Hydra's plugin, which is not installed: pip install "
+            f"'kdx[{plugin.partition('_')[0]}]'"
+        )
+    ]
 
 
 def _compose(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
@@ -290,12 +422,15 @@ def _compose(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
 def _overlaid(chosen: Sequence[str], values: Sequence[Override]) -> dict[str, Any] | None:
     """What Hydra composes of these options and values; None where a value does not fit.
 
-    The options are composed once and kept, and the values laid over them as Hydra does: a tenth of the time, which a sweep feels. A seed comes last
-    where nothing refers to it, so that a sweep over seeds does even that once.
+    The options are composed once and kept, and the values laid over them as Hydra does: a tenth of the time,
+    which a sweep feels. A seed comes last where nothing refers to it, so that a sweep over seeds does even
+    that once.
     """
     seeds = [o for o in values if SEED.fullmatch(o.input_line.lstrip("+"))]
     rest = [o for o in values if o not in seeds]
-    if seeds and "${seed" not in "".join([json.dumps(_compose(chosen, resolve=False)), *(o.input_line for o in rest)]):
+    if seeds and "${seed" not in "".join(
+        [json.dumps(_compose(chosen, resolve=False)), *(o.input_line for o in rest)]
+    ):
         found = _laid(tuple(chosen), _Values(rest), tuple(own))
         return found and copy.deepcopy(found) | {"seed": seeds[-1].value()}
     return copy.deepcopy(_laid(tuple(chosen), _Values(values), tuple(own)))
@@ -316,7 +451,9 @@ class _Values:
 
 @functools.lru_cache(maxsize=64)
 def _laid(chosen: tuple[str, ...], values: _Values, own: tuple[Path, ...]) -> dict[str, Any] | None:
-    """Over a copy of the composed options: `ConfigLoaderImpl._apply_overrides_to_config` for values without a prefix."""
+    """Over a copy of the composed options: `ConfigLoaderImpl._apply_overrides_to_config` for values without a
+    prefix.
+    """
     base, choices = _base(chosen, own)
     config = copy.deepcopy(base)
     try:
@@ -346,7 +483,11 @@ def whole(words: Sequence[str]) -> Any:
     """The composed configuration as Hydra has it, with Hydra's own node and the user's own options."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("train", [*words, *(f"hydra.searchpath=['file://{folder}']" for folder in own)], return_hydra_config=True)
+        return compose(
+            "train",
+            [*words, *(f"hydra.searchpath=['file://{folder}']" for folder in own)],
+            return_hydra_config=True,
+        )
 
 
 def composes(words: Sequence[str]) -> bool:
@@ -358,8 +499,12 @@ def composes(words: Sequence[str]) -> bool:
 
 
 def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
-    """A composed configuration as JSON values, without Hydra's own node; of that only the options chosen, under `choices`."""
-    kept = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=resolve)
+    """A composed configuration as JSON values, without Hydra's own node; of that only the options chosen,
+    under `choices`.
+    """
+    kept = OmegaConf.to_container(
+        OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=resolve
+    )
     return kept | {"choices": _choices(config)}
 
 
@@ -381,18 +526,28 @@ def _not_ours(override: Override) -> list[str]:
     if key in folders() and key not in groups():
         return [f"'{key}' is no group to choose from; one of: {', '.join(groups())}"]
     if override.package is not None:
-        return [f"'{checks.shown(override.input_line or key, bare=True)}' places an option elsewhere, and each has its place: write {key}=OPTION"]
+        return [
+            (
+                f"'{checks.shown(override.input_line or key, bare=True)}' places an option elsewhere, and "
+                f"each has its place: write {key}=OPTION"
+            )
+        ]
     return []
 
 
 def _unfit(word: str, chosen: Sequence[str]) -> str:
-    """Why a word whose key exists cannot be set: it lies inside something taken from elsewhere, or refers to what is not there."""
+    """Why a word whose key exists cannot be set: it lies inside something taken from elsewhere, or refers to
+    what is not there.
+    """
     path, _, value = word.partition("=")
     node: Any = _compose(chosen, resolve=False)
     for depth, name in enumerate(path.split(".")):
         if isinstance(node, str) and node.startswith("${"):
             here, there = ".".join(path.split(".")[:depth]), node.strip("${}")
-            return f"'{here}' is taken from '{there}': set {there}.{'.'.join(path.split('.')[depth:])}, or all of {here}"
+            return (
+                f"'{here}' is taken from '{there}': set "
+                f"{there}.{'.'.join(path.split('.')[depth:])}, or all of {here}"
+            )
         node = node.get(name) if isinstance(node, Mapping) else None
     if "${" in value:
         return f"'{word}' refers to a key or an environment variable that is not there"
@@ -426,4 +581,6 @@ def output_dir() -> Path:
 
 
 def task_words() -> list[str]:
-    return [word if word.startswith("hydra") else word.lstrip("+") for word in HydraConfig.get().overrides.task]
+    return [
+        word if word.startswith("hydra") else word.lstrip("+") for word in HydraConfig.get().overrides.task
+    ]

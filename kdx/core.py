@@ -19,7 +19,8 @@ class Batch:
     index: (B,) int64, rows of that split.
     view:  (B,) int64, the counter that each row's pixels were made from; 0 is the clean picture.
     views: named pixels, each (B, C, H, W) float in [0, 1]; "main" is what the student sees.
-    y:     (B,) int64 classes, (B, K) float class probabilities where pictures were mixed, or None: no truth here.
+    y:     (B,) int64 classes, (B, K) float class probabilities where pictures were mixed, or None: no truth
+           here.
     """
 
     split: str
@@ -39,7 +40,9 @@ Teacher = Callable[[Batch], Tensor]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows by index. `images` is (N, C, H, W) uint8 (a tensor, or a memory-mapped array behind one); `labels` (N,) int64 or None."""
+    """Rows by index. `images` is (N, C, H, W) uint8 (a tensor, or a memory-mapped array behind one); `labels`
+    (N,) int64 or None.
+    """
 
     name: str
     images: Tensor
@@ -61,13 +64,15 @@ class Split:
 class Parts:
     """What an objective is built from: objects, never config, and no test split, so that no method can peek.
 
-    extras: what else the label stage kept of each row, by name: functions of a batch, as a Teacher is ("mean", "std", "cool_mean" and
-    "cool_std" of Monte-Carlo dropout, each (B, C) float32 in [0, 1]); empty unless `pseudo_label.passes` asks for it.
-    shape: (C, H, W) of the pictures, for methods that look into a network before the first batch; None: not told.
-    class_weights: (C,) by which the cross-entropy of labels is multiplied, class by class; None: it is not. Every Objective has them too.
-    teacher_size: parameters of the teacher, of several the largest; None where there is none, or it is not known yet.
-    validation_views: batches of the validation rows, in order, as training shows rows to student and teacher (one augmented view each, the
-    clean picture beside it), for what is estimated there and applied to the pool; None: training shows clean pictures, as `validation.clean()`.
+    extras: what else the label stage kept of each row, by name: functions of a batch, as a Teacher is
+    ("mean", "std", "cool_mean" and "cool_std" of Monte-Carlo dropout, each (B, C) float32 in [0, 1]); empty
+    unless `pseudo_label.passes` asks for it. shape: (C, H, W) of the pictures, for methods that look into a
+    network before the first batch; None: not told. class_weights: (C,) by which the cross-entropy of labels
+    is multiplied, class by class; None: it is not. Every Objective has them too. teacher_size: parameters of
+    the teacher, of several the largest; None where there is none, or it is not known yet. validation_views:
+    batches of the validation rows, in order, as training shows rows to student and teacher (one augmented
+    view each, the clean picture beside it), for what is estimated there and applied to the pool; None:
+    training shows clean pictures, as `validation.clean()`.
     """
 
     student: nn.Module
@@ -85,9 +90,11 @@ class Parts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """terms: scalars that are summed and minimised. monitors: watched only, scalars () or one value a row (B,).
+    """terms: scalars that are summed and minimised. monitors: watched only, scalars () or one value a row
+    (B,).
 
-    A monitor with one value a row is named after its stream, `unlabelled/weight`: the last value of each row is kept with the artifact.
+    A monitor with one value a row is named after its stream, `unlabelled/weight`: the last value of each row
+    is kept with the artifact.
     """
 
     terms: Mapping[str, Tensor]
@@ -101,7 +108,8 @@ class Outcome:
 class Frozen:
     """A network that only answers: eval mode, no gradient.
 
-    Deliberately not an `nn.Module`: an objective that holds one never optimises it, saves it or switches it to train mode.
+    Deliberately not an `nn.Module`: an objective that holds one never optimises it, saves it or switches it
+    to train mode.
     """
 
     def __init__(self, module: nn.Module):
@@ -114,7 +122,9 @@ class Frozen:
 
     @property
     def network(self) -> nn.Module:
-        """The network itself, for taps on its layers. It is called as this object is: in eval mode, without gradient."""
+        """The network itself, for taps on its layers. It is called as this object is: in eval mode, without
+        gradient.
+        """
         return self._module
 
     @property
@@ -126,7 +136,8 @@ class Frozen:
 class Objective(nn.Module, ABC):
     """A method of training: what is minimised, and what is evaluated and saved at the end.
 
-    Subclasses are final. They take `parts` and keyword-only hyperparameters without defaults, and check each of them.
+    Subclasses are final. They take `parts` and keyword-only hyperparameters without defaults, and check each
+    of them.
     """
 
     uses: ClassVar[tuple[str, ...]]
@@ -136,8 +147,8 @@ class Objective(nn.Module, ABC):
     needs_teacher: ClassVar[bool] = True
     """Whether `parts.teacher` must answer. Without it no pseudo-labels are made."""
     extra_views: ClassVar[tuple[str, ...]] = ()
-    """Further pixels of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong" (that too, and then
-    `student_train.strong_augment`), "clean" (view 0)."""
+    """Further pixels of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
+    (that too, and then `student_train.strong_augment`), "clean" (view 0)."""
 
     def __init__(self, parts: Parts):
         super().__init__()
@@ -149,14 +160,22 @@ class Objective(nn.Module, ABC):
         """One training step's terms. progress: share of the training done, in [0, 1)."""
 
     def refresh(self) -> Mapping[str, float]:
-        """Re-estimates statistics (once an epoch), those of its weights where it has some; returns scalars to log."""
-        return {name: value for part in self.children() if isinstance(part, Weighting) for name, value in part.refresh().items()}
+        """Re-estimates statistics (once an epoch), those of its weights where it has some; returns scalars to
+        log.
+        """
+        return {
+            name: value
+            for part in self.children()
+            if isinstance(part, Weighting)
+            for name, value in part.refresh().items()
+        }
 
     def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """Functions that it has estimated, for people to look at: name -> x and y, both (n,), x increasing, to be joined by straight lines.
+        """Functions that it has estimated, for people to look at: name -> x and y, both (n,), x increasing,
+        to be joined by straight lines.
 
-        They are kept with the artifact (curves.json) and in the audit. A name `margin/...` is a function of the teacher's margin, in [0, 1],
-        and has values in [0, 1]: it is drawn over the teacher's reliability.
+        They are kept with the artifact (curves.json) and in the audit. A name `margin/...` is a function of
+        the teacher's margin, in [0, 1], and has values in [0, 1]: it is drawn over the teacher's reliability.
         """
         return {}
 
@@ -169,14 +188,18 @@ class Objective(nn.Module, ABC):
 
 
 class Weighting(nn.Module, ABC):
-    """How far each pool row's pseudo-label is believed: the slot `loss.weights` of the losses that read a pool. Subclasses are final.
+    """How far each pool row's pseudo-label is believed: the slot `loss.weights` of the losses that read a
+    pool. Subclasses are final.
 
-    They take `parts` and keyword-only hyperparameters without defaults, as objectives do; statistics live in buffers, so that a resume is exact.
+    They take `parts` and keyword-only hyperparameters without defaults, as objectives do; statistics live in
+    buffers, so that a resume is exact.
     """
 
     @abstractmethod
     def forward(self, answers: Tensor, logits: Tensor) -> Tensor:
-        """The teacher's and the student's logits of B pool rows, both (B, C), without gradient -> (B,) weights in [0, 1]."""
+        """The teacher's and the student's logits of B pool rows, both (B, C), without gradient -> (B,)
+        weights in [0, 1].
+        """
 
     def refresh(self) -> Mapping[str, float]:
         """Re-estimates statistics (once an epoch); returns scalars to log."""
@@ -186,12 +209,17 @@ class Weighting(nn.Module, ABC):
 class Features(nn.Module, ABC):
     """A term on hidden features, added to a loss on logits: the slot `loss.features`. Subclasses are final.
 
-    They take `parts` and keyword-only hyperparameters without defaults; what they train (regressors, variances) are their own children.
+    They take `parts` and keyword-only hyperparameters without defaults; what they train (regressors,
+    variances) are their own children.
     """
 
     live: ClassVar[bool] = True
-    """Whether it asks the live teacher's network (`parts.live_teachers`), which stored answers would not need."""
+    """Whether it asks the live teacher's network (`parts.live_teachers`), which stored answers would not
+    need.
+    """
 
     @abstractmethod
     def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
-        """Terms (), by name, for the pictures that the student has just been shown, (B, C, H, W): called once after each forward pass."""
+        """Terms (), by name, for the pictures that the student has just been shown, (B, C, H, W): called once
+        after each forward pass.
+        """

@@ -18,19 +18,26 @@ from typing import Any
 from kdx.faults import Fault, shows
 
 LARGEST = 1 << 27
-"""Bytes of the largest JSON file that is read: a run on a thousand classes has confusion matrices of 80 MB."""
+"""Bytes of the largest JSON file that is read:
+a run on a thousand classes has confusion matrices of 80 MB.
+"""
 LONGEST = 40
 """Digits of the longest whole number that is read."""
 DEEPEST = 64
 """Lists and objects inside each other: whatever walks through them by calling itself must come to an end."""
 LONG = re.compile(r"\d{20}")
-HIDDEN = re.compile(r"\\u00[0189][0-9a-fA-F]|\\u007[fF]|\\u20[26][0-9a-fA-F]|\\u[dD][89a-fA-F]|\\[bf]|[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What may stand for a character that a terminal obeys instead of showing it, or for half a character, which cannot be printed."""
+HIDDEN = re.compile(
+    r"\\u00[0189][0-9a-fA-F]|\\u007[fF]|\\u20[26][0-9a-fA-F]|\\u[dD][89a-fA-F]|\\[bf]|[\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)
+"""What may stand for a character that a terminal obeys instead of showing it, or for half a character, which
+cannot be printed.
+"""
 
 
 def write_atomically(path: Path, content: str | bytes, mode: int | None = None) -> None:
-    """A reader sees the old content or all of the new one, whenever the process dies. Whatever is at the path is replaced, a link or a device too:
-    for files of kdx's own; `write_output` is for those that the user names. mode: permissions, None: as new files have them."""
+    """A reader sees the old content or all of the new one, whenever the process dies. Whatever is at the path
+    is replaced, a link or a device too: for files of kdx's own; `write_output` is for those that the user
+    names. mode: permissions, None: as new files have them."""
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)  # what a killed process left; a link in its place would lead elsewhere
@@ -44,8 +51,9 @@ def write_atomically(path: Path, content: str | bytes, mode: int | None = None) 
 
 
 def write_output(name: str, path: Path, content: str) -> None:
-    """A file that the user names, which is theirs: a link is followed, a device, a pipe and what stdout leads to are written to directly, and a regular
-    file is replaced at once, with its permissions kept. name: of the setting, for the message. Raises Fault where it cannot be written."""
+    """A file that the user names, which is theirs: a link is followed, a device, a pipe and what stdout leads
+    to are written to directly, and a regular file is replaced at once, with its permissions kept. name: of
+    the setting, for the message. Raises Fault where it cannot be written."""
     data = content.encode("utf-8", "replace")
     try:
         there = path.stat() if os.path.exists(path) else None
@@ -87,12 +95,21 @@ def _printed_to(there: os.stat_result) -> int:
     return 0
 
 
-KINDS = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
-         stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}  # fmt: skip
+KINDS = {
+    stat.S_IFLNK: "a link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFREG: "a file",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def kind(path: Path) -> str | None:
-    """What lies at a path, itself and not what it leads to: "a link", "a folder", "a file", "a pipe" ...; None: nothing."""
+    """What lies at a path, itself and not what it leads to: "a link", "a folder", "a file", "a pipe" ...;
+    None: nothing.
+    """
     try:
         return KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "no file")
     except OSError:
@@ -100,7 +117,8 @@ def kind(path: Path) -> str | None:
 
 
 def own_folder(path: Path, whose: str) -> None:
-    """Makes a folder that is written into, where it is not there. A Fault where something else is in its place, a link to a folder too.
+    """Makes a folder that is written into, where it is not there. A Fault where something else is in its
+    place, a link to a folder too.
 
     whose: who writes, for the message: "the store".
     """
@@ -110,16 +128,23 @@ def own_folder(path: Path, whose: str) -> None:
 
 
 def own_file(path: Path, whose: str) -> None:
-    """A Fault where the place of a file that is written is taken by something else: a link would lead elsewhere, a pipe would be waited for."""
+    """A Fault where the place of a file that is written is taken by something else: a link would lead
+    elsewhere, a pipe would be waited for.
+    """
     if (found := kind(path)) not in (None, "a file"):
         raise Fault(_in_the_way(path, found, "a file", whose))
 
 
 def appendable(path: Path, whose: str) -> None:
-    """`own_file`, for one that is written to where it is, not replaced: a Fault where it is there and may not be written, too."""
+    """`own_file`, for one that is written to where it is, not replaced: a Fault where it is there and may not
+    be written, too.
+    """
     own_file(path, whose)
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        raise Fault(f"'{path}' may not be read and written, and {whose} goes on with it: give yourself permission, or remove it")
+        raise Fault(
+            f"'{path}' may not be read and written, and {whose} goes on with it: give yourself "
+            "permission, or remove it"
+        )
 
 
 def _in_the_way(path: Path, found: str, wanted: str, whose: str) -> str:
@@ -129,8 +154,8 @@ def _in_the_way(path: Path, found: str, wanted: str, whose: str) -> str:
 
 
 class LogFile(logging.FileHandler):
-    """A log that is never written through a link and waits for no pipe. Says nothing of it, nor of one that may not be written: whoever owns the
-    folder checks it and tells."""
+    """A log that is never written through a link and waits for no pipe. Says nothing of it, nor of one that
+    may not be written: whoever owns the folder checks it and tells."""
 
     def _open(self) -> Any:
         if kind(Path(self.baseFilename)) in (None, "a file"):
@@ -140,24 +165,36 @@ class LogFile(logging.FileHandler):
 
 
 def read_json(path: Path, *, strict: bool = True) -> Any:
-    """The content of a JSON file, whoever wrote it: characters that a terminal would obey become text that shows them.
+    """The content of a JSON file, whoever wrote it: characters that a terminal would obey become text that
+    shows them.
 
-    strict: refuses numbers that are not finite, as all files but those of measurements must. Raises Fault, naming the file, where it is
-    missing, is no file (a pipe would be waited for), is too large or too deep, is no JSON, names a key twice, or has a number of endless length.
+    strict: refuses numbers that are not finite, as all files but those of measurements must. Raises Fault,
+    naming the file, where it is missing, is no file (a pipe would be waited for), is too large or too deep,
+    is no JSON, names a key twice, or has a number of endless length.
     """
     try:
         if not os.path.isfile(path):
             raise Fault(f"'{path}' cannot be read: it is no file")
         if path.stat().st_size > LARGEST:
-            raise Fault(f"'{path}' is too large: kdx reads JSON of up to {LARGEST >> 20} MiB, and this has {path.stat().st_size >> 20}")
+            raise Fault(
+                f"'{path}' is too large: kdx reads JSON of up to {LARGEST >> 20} MiB, and this has "
+                f"{path.stat().st_size >> 20}"
+            )
         with path.open("rb") as file:
             text = file.read(LARGEST + 1).decode("utf-8")
-        found = json.loads(text, object_pairs_hook=_once, parse_float=_finite if strict else None,
-                           parse_constant=_refuse if strict else None, parse_int=_short if LONG.search(text) else None)  # fmt: skip
+        found = json.loads(
+            text,
+            object_pairs_hook=_once,
+            parse_float=_finite if strict else None,
+            parse_constant=_refuse if strict else None,
+            parse_int=_short if LONG.search(text) else None,
+        )
         _check_depth(found)
         return _shown(found) if HIDDEN.search(text) else found
     except (OSError, ValueError, RecursionError) as error:
-        raise Fault(f"'{path}' cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+        raise Fault(
+            f"'{path}' cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from error
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -188,8 +225,13 @@ def _short(digits: str) -> int:
 def _check_depth(value: Any) -> None:
     level = [value]
     for _ in range(DEEPEST):
-        level = [inner for outer in level if isinstance(outer, dict | list) for inner in (outer.values() if isinstance(outer, dict) else outer)
-                 if isinstance(inner, dict | list)]  # fmt: skip
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
         if not level:
             return
     raise ValueError(f"it has more than {DEEPEST} lists inside each other")

@@ -1,4 +1,6 @@
-"""run.json read as data: every command reads it here, gets what has the shape of docs/run-json.md or one sentence, and asks here whether a run is at work."""
+"""run.json read as data: every command reads it here, gets what has the shape of docs/run-json.md or one
+sentence, and asks here whether a run is at work.
+"""
 
 from __future__ import annotations
 
@@ -43,35 +45,85 @@ class Maybe:
 
 
 COUNT, SHARE = Number(low=0), Number(low=0, high=1 + 1e-6)  # a mean of ones may round to a little more
-MEASURED = {"accuracy": SHARE, "balanced_accuracy": SHARE, "recall": [Maybe(SHARE)], "ece": SHARE, "nll": COUNT, "agreement": SHARE, "n": COUNT,
-            "confusion": [[COUNT]],
-            "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]}}  # fmt: skip
+MEASURED = {
+    "accuracy": SHARE,
+    "balanced_accuracy": SHARE,
+    "recall": [Maybe(SHARE)],
+    "ece": SHARE,
+    "nll": COUNT,
+    "agreement": SHARE,
+    "n": COUNT,
+    "confusion": [[COUNT]],
+    "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]},
+}
 SPLITS = {"*": MEASURED}
-MADE = {"device": str, "threads": COUNT, "hardware": str, **dict.fromkeys(("kdx", "python", "torch", "torchvision", "numpy"), str)}
+MADE = {
+    "device": str,
+    "threads": COUNT,
+    "hardware": str,
+    **dict.fromkeys(("kdx", "python", "torch", "torchvision", "numpy"), str),
+}
 """With what a stage was made: see Runtime.where."""
-NETWORK = {"model": str, "parameters": COUNT, "bytes": COUNT, "flops": COUNT, "latency_ms": COUNT, "steps": COUNT, "best_step": COUNT, "precision": str,
-           "stopped": str, "weights": {"*": str}, "last": SPLITS, "best": SPLITS}  # fmt: skip
+NETWORK = {
+    "model": str,
+    "parameters": COUNT,
+    "bytes": COUNT,
+    "flops": COUNT,
+    "latency_ms": COUNT,
+    "steps": COUNT,
+    "best_step": COUNT,
+    "precision": str,
+    "stopped": str,
+    "weights": {"*": str},
+    "last": SPLITS,
+    "best": SPLITS,
+}
 SHAPE = {
-    "status": str, "error": str, "traceback": str, "store": str, "host": str, "started": str, "ended": str, "seconds": COUNT,
-    "command": [str], "warnings": [str], "data": [str], "gate": {}, "config": {},
-    "environment": {"settled": {**MADE, "precision": {}}, "elsewhere": {"*": MADE}}, "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}},
-    "stages": [{"name": str, "key": str, "cached": bool, "seconds": COUNT, "code": str, "sources": {"*": str}}],
-    "results": {"classes": [str], "class_counts": {"*": [COUNT]}, "headline": str, "gain": Number(), "gap_closed": Number(),
-                "gap_closed_reason": str, "round_chosen": str,
-                "rounds": [{"validation": MEASURED, "test": MEASURED}], "shifts": {"*": {"*": SHARE}},
-                **dict.fromkeys(("teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling"), NETWORK)},
+    "status": str,
+    "error": str,
+    "traceback": str,
+    "store": str,
+    "host": str,
+    "started": str,
+    "ended": str,
+    "seconds": COUNT,
+    "command": [str],
+    "warnings": [str],
+    "data": [str],
+    "gate": {},
+    "config": {},
+    "environment": {"settled": {**MADE, "precision": {}}, "elsewhere": {"*": MADE}},
+    "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}},
+    "stages": [
+        {"name": str, "key": str, "cached": bool, "seconds": COUNT, "code": str, "sources": {"*": str}}
+    ],
+    "results": {
+        "classes": [str],
+        "class_counts": {"*": [COUNT]},
+        "headline": str,
+        "gain": Number(),
+        "gap_closed": Number(),
+        "gap_closed_reason": str,
+        "round_chosen": str,
+        "rounds": [{"validation": MEASURED, "test": MEASURED}],
+        "shifts": {"*": {"*": SHARE}},
+        **dict.fromkeys(
+            ("teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling"), NETWORK
+        ),
+    },
     "audit": {"classes": [str], "teacher": {}, "domain_gap": {}, "rounds": [{}]},
-}  # fmt: skip
-"""Of each key what it holds where it is there and not null: a type, a Number, [of each item], or {of each key; `*`: of all others}. Other keys may
-hold anything: a newer kdx may have written them."""
+}
+"""Of each key what it holds where it is there and not null: a type, a Number, [of each item], or {of each
+key; `*`: of all others}. Other keys may hold anything: a newer kdx may have written them."""
 BASIS = {key: SHAPE[key] for key in ("status", "config", "stages", "host")}
 NAMES = {str: "text", bool: "true or false", list: "a list", dict: "an object"}
 ASKED = {**NAMES, int: "a whole number"}
 
 
 def read(file: Path, *, figures: bool = True) -> dict[str, Any]:
-    """A run.json, whoever wrote it. figures: whether what it says of results and surroundings is believed, else only what it was made of and where
-    that lies. Raises Fault where it cannot be read, or has not the shape of one."""
+    """A run.json, whoever wrote it. figures: whether what it says of results and surroundings is believed,
+    else only what it was made of and where that lies. Raises Fault where it cannot be read, or has not the
+    shape of one."""
     return checked(read_json(file), file, figures=figures)
 
 
@@ -84,7 +136,9 @@ def checked(document: Any, file: Path | str, *, figures: bool = True) -> dict[st
 
 
 def wrong(value: Any, shape: Any, where: str) -> str | None:
-    """What is wrong with a value that must be there, in a sentence; None where it has the shape (see SHAPE)."""
+    """What is wrong with a value that must be there, in a sentence;
+    None where it has the shape (see SHAPE).
+    """
     if value is None:
         return f"{where} is missing"
     return next(_wrong(value, shape, where), None)
@@ -95,7 +149,9 @@ def _wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
     if isinstance(shape, Number):
         if told := shape.wrong(value):
             yield f"{where} {told}, and is {_kind(value)}"
-    elif not isinstance(value, kind := shape if isinstance(shape, type) else type(shape)) or (isinstance(value, bool) and kind is not bool):
+    elif not isinstance(value, kind := shape if isinstance(shape, type) else type(shape)) or (
+        isinstance(value, bool) and kind is not bool
+    ):
         yield f"{where} must be {ASKED[kind]}, and is {_kind(value)}"
     elif isinstance(shape, list):
         inner = shape[0].inner if isinstance(shape[0], Maybe) else shape[0]
@@ -119,11 +175,18 @@ def _kind(value: Any) -> str:
 
 
 def seconds(document: Mapping[str, Any]) -> float | None:
-    """How long a run took, by a clock that nobody sets; of older runs by the times that it began and ended, where these tell."""
+    """How long a run took, by a clock that nobody sets; of older runs by the times that it began and ended,
+    where these tell.
+    """
     if document.get("seconds") is not None:
         return document["seconds"]
     try:
-        return max(0.0, (datetime.fromisoformat(document["ended"]) - datetime.fromisoformat(document["started"])).total_seconds())
+        return max(
+            0.0,
+            (
+                datetime.fromisoformat(document["ended"]) - datetime.fromisoformat(document["started"])
+            ).total_seconds(),
+        )
     except (LookupError, TypeError, ValueError):
         return None
 
@@ -133,8 +196,9 @@ def seconds(document: Mapping[str, Any]) -> float | None:
 
 @contextlib.contextmanager
 def at_work(folder: Path, timeout: float = -1) -> Iterator[str | None]:
-    """Held by whoever works in a run folder, until it ends, however it ends. Yields what this machine is called, for run.json; None where a lock
-    cannot be relied on. timeout: seconds to wait for another process, -1: until it is done. Raises Fault where it is not, or the folder cannot be made."""
+    """Held by whoever works in a run folder, until it ends, however it ends. Yields what this machine is
+    called, for run.json; None where a lock cannot be relied on. timeout: seconds to wait for another process,
+    -1: until it is done. Raises Fault where it is not, or the folder cannot be made."""
     import filelock
 
     lock = filelock.FileLock(folder / LOCK, timeout=timeout)
@@ -143,9 +207,15 @@ def at_work(folder: Path, timeout: float = -1) -> Iterator[str | None]:
         own_file(folder / LOCK, "the run")
         lock.acquire()
     except filelock.Timeout:
-        raise Fault(f"another process is at work on the run in '{folder}': wait for it, or choose another folder with hydra.run.dir=PATH") from None
+        raise Fault(
+            f"another process is at work on the run in '{folder}': wait for it, or choose another folder "
+            "with hydra.run.dir=PATH"
+        ) from None
     except OSError as error:
-        raise Fault(f"the run folder cannot be written: {error.strerror or error} ('{error.filename or folder}'); set hydra.run.dir=PATH") from error
+        raise Fault(
+            f"the run folder cannot be written: {error.strerror or error} ('{error.filename or folder}'); "
+            "set hydra.run.dir=PATH"
+        ) from error
     try:
         yield platform.node() if _is_held(folder) else None
     finally:
@@ -153,7 +223,9 @@ def at_work(folder: Path, timeout: float = -1) -> Iterator[str | None]:
 
 
 def _is_held(folder: Path) -> bool | None:
-    """Whether a process works in a run folder; None where that cannot be told. Writes nothing, and follows no link."""
+    """Whether a process works in a run folder; None where that cannot be told. Writes nothing, and follows no
+    link.
+    """
     try:
         import fcntl
 
@@ -176,12 +248,15 @@ def _is_held(folder: Path) -> bool | None:
 
 
 def state(folder: Path, document: Mapping[str, Any]) -> str:
-    """The status of a run as it is now: of one that says `running` whether that is so, or whether it died (killed, or the machine went down). The lock
-    that a run holds tells, to the machine that it was begun on for certain; of an older run, or another machine's, nobody can know."""
+    """The status of a run as it is now: of one that says `running` whether that is so, or whether it died
+    (killed, or the machine went down). The lock that a run holds tells, to the machine that it was begun on
+    for certain; of an older run, or another machine's, nobody can know."""
     status = document.get("status") or "of unknown status"
     if status != "running":
         return status
     held = _is_held(folder)
     if held:
         return status
-    return DIED if held is not None and document.get("host") and document["host"] == platform.node() else UNSURE
+    return (
+        DIED if held is not None and document.get("host") and document["host"] == platform.node() else UNSURE
+    )

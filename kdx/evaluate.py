@@ -17,8 +17,9 @@ BINS = 15
 
 
 def reliability(probs: Tensor, y: Tensor, bins: int = BINS) -> dict[str, list]:
-    """(N, C), (N,) -> what a network's confidence was worth, by equal-width bins (a, b] of it: {"edges": bins + 1 numbers from 0 to 1,
-    "counts": rows in each bin, "confidence": their mean confidence, None in an empty bin, "right": how many of them are right}.
+    """(N, C), (N,) -> what a network's confidence was worth, by equal-width bins (a, b] of it: {"edges": bins
+    + 1 numbers from 0 to 1, "counts": rows in each bin, "confidence": their mean confidence, None in an empty
+    bin, "right": how many of them are right}.
     """
     confidence, guess = probs.double().max(dim=1)
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
@@ -31,12 +32,15 @@ def reliability(probs: Tensor, y: Tensor, bins: int = BINS) -> dict[str, list]:
 
 
 def calibration_error(found: Mapping[str, Sequence]) -> float:
-    """What `reliability` found -> expected calibration error in [0, 1]: mean over the bins of |accuracy - confidence|, by size.
+    """What `reliability` found -> expected calibration error in [0, 1]: mean over the bins of |accuracy -
+    confidence|, by size.
 
     Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599, equation 3, with M = 15 bins.
     """
     bins = zip(found["counts"], found["confidence"], found["right"], strict=True)
-    return sum(abs(right - count * confidence) for count, confidence, right in bins if count) / sum(found["counts"])
+    return sum(abs(right - count * confidence) for count, confidence, right in bins if count) / sum(
+        found["counts"]
+    )
 
 
 def confusion(guess: Tensor, y: Tensor, classes: int) -> Tensor:
@@ -46,19 +50,24 @@ def confusion(guess: Tensor, y: Tensor, classes: int) -> Tensor:
 
 def recalls(guess: Tensor, y: Tensor, classes: int) -> list[float | None]:
     """(N,), (N,) -> of each class the share of its rows that are right, None where it has no row"""
-    rows, right = torch.bincount(y, minlength=classes).tolist(), torch.bincount(y[guess == y], minlength=classes).tolist()
+    rows, right = (
+        torch.bincount(y, minlength=classes).tolist(),
+        torch.bincount(y[guess == y], minlength=classes).tolist(),
+    )
     return [hits / count if count else None for hits, count in zip(right, rows, strict=True)]
 
 
 def balanced(recall: Sequence[float | None]) -> float:
-    """Balanced accuracy: the mean recall of the classes that have rows. Naming one class always has 1 / those classes."""
+    """Balanced accuracy: the mean recall of the classes that have rows. Naming one class always has 1 / those
+    classes.
+    """
     there = [share for share in recall if share is not None]
     return sum(there) / len(there)
 
 
 def metrics(logits: Tensor, y: Tensor, teacher: Tensor | None = None) -> dict[str, float]:
-    """(N, C) logits, (N,) truth, (N, C) teacher's logits -> accuracy, balanced_accuracy, ece, nll (nats), n, and agreement: share with the
-    teacher's argmax"""
+    """(N, C) logits, (N,) truth, (N, C) teacher's logits -> accuracy, balanced_accuracy, ece, nll (nats), n,
+    and agreement: share with the teacher's argmax"""
     found = {
         "accuracy": (logits.argmax(1) == y).double().mean().item(),
         "balanced_accuracy": balanced(recalls(logits.argmax(1), y, logits.shape[1])),
@@ -72,15 +81,26 @@ def metrics(logits: Tensor, y: Tensor, teacher: Tensor | None = None) -> dict[st
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, split: Split, runtime: Runtime, *, precision: str = "fp32", batch: int = 256, views: Views | None = None) -> Tensor:
-    """Logits (N, C) float32 on the CPU of the pictures of a split, in order: the clean ones, or view 1 of `views`.
+def predict(
+    model: nn.Module,
+    split: Split,
+    runtime: Runtime,
+    *,
+    precision: str = "fp32",
+    batch: int = 256,
+    views: Views | None = None,
+) -> Tensor:
+    """Logits (N, C) float32 on the CPU of the pictures of a split, in order: the clean ones, or view 1 of
+    `views`.
 
     The model's train or eval mode is put back.
     """
     mode = model.training
     model.eval()
     logits = []
-    for rows in sequential(split, batch=batch, views=views, view=0 if views is None else 1, device=torch.device(runtime.device)):
+    for rows in sequential(
+        split, batch=batch, views=views, view=0 if views is None else 1, device=torch.device(runtime.device)
+    ):
         with runtime.autocast(precision):
             logits.append(model(rows.views["main"]).float().cpu())
     model.train(mode)
@@ -89,4 +109,7 @@ def predict(model: nn.Module, split: Split, runtime: Runtime, *, precision: str 
 
 def quick(logits: Tensor, y: Tensor) -> Mapping[str, float]:
     """What is watched while training."""
-    return {"validation/accuracy": (logits.argmax(1) == y).float().mean().item(), "validation/loss": F.cross_entropy(logits, y).item()}
+    return {
+        "validation/accuracy": (logits.argmax(1) == y).float().mean().item(),
+        "validation/loss": F.cross_entropy(logits, y).item(),
+    }

@@ -1,4 +1,6 @@
-"""A trained network alone, in formats that others can load: each held against the original on real pictures, with a card of its lineage."""
+"""A trained network alone, in formats that others can load: each held against the original on real pictures,
+with a card of its lineage.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,14 @@ from kdx.runtime import Runtime
 from kdx.stages.files import open_split
 
 ROWS = 256
-"""Pictures that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is an exporter's favourite fault."""
+"""Pictures that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is
+an exporter's favourite fault.
+"""
 BATCHES = (1, 2, 7, 64)
 TOLERANCE, LEAST = 1e-4, 1e-6
-"""Largest difference of a logit, as a share of the largest logit, and never below LEAST. Sums in another order differ by about 1e-6."""
+"""Largest difference of a logit, as a share of the largest logit, and never below LEAST. Sums in another
+order differ by about 1e-6.
+"""
 
 Answer = Callable[[Tensor], Tensor]
 
@@ -51,7 +57,9 @@ class Unlike(Exception):
     """An exported network answers differently from the original."""
 
 
-def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path, allow: Sequence[str]) -> dict[str, Any]:
+def export(
+    run: Run, *, role: str, which: str, formats: Sequence[str], to: Path, allow: Sequence[str]
+) -> dict[str, Any]:
     """Writes the folder `to`, whole or not at all, and returns its card. formats: names in FORMATS.
 
     Raises Fault where something is missing, Unlike where a format answers differently from the original.
@@ -71,15 +79,21 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
         for name in formats:
             file, answer = FORMATS[name](network, temporary, role, example, allow)
             path = temporary / file
-            about["formats"][name] = {"file": file, "bytes": path.stat().st_size, "sha256": sha256(path),
-                                      "parity": {"split": split, **compare(name, network, answer, pixels)}}  # fmt: skip
+            about["formats"][name] = {
+                "file": file,
+                "bytes": path.stat().st_size,
+                "sha256": sha256(path),
+                "parity": {"split": split, **compare(name, network, answer, pixels)},
+            }
         write_atomically(temporary / "card.json", dump(about))
         write_atomically(temporary / "card.md", card.markdown(json.loads(dump(about))))
         for path in temporary.iterdir():  # safetensors writes for its owner only
             shutil.copymode(temporary / "card.json", path)
         publish(temporary, to)
     except OSError as error:
-        raise Fault(f"cannot write '{to}': {error.strerror or error}; choose another folder with to=FOLDER") from error
+        raise Fault(
+            f"cannot write '{to}': {error.strerror or error}; choose another folder with to=FOLDER"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if alone:
@@ -89,9 +103,11 @@ def export(run: Run, *, role: str, which: str, formats: Sequence[str], to: Path,
 
 
 def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
-    """The network of an exported folder, on the CPU, in eval mode: (N, C, H, W) float32 in [0, 1] -> (N, K) logits.
+    """The network of an exported folder, on the CPU, in eval mode: (N, C, H, W) float32 in [0, 1] -> (N, K)
+    logits.
 
-    allow: packages of your own that the model comes from. Nothing is unpickled. Raises Fault where the folder is damaged or no export.
+    allow: packages of your own that the model comes from. Nothing is unpickled. Raises Fault where the folder
+    is damaged or no export.
     """
     folder = Path(folder).expanduser()
     file = folder / "model.json"
@@ -106,69 +122,111 @@ def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
 
 
 def write_model(folder: Path, weights: Weights, role: str, classes: Sequence[str]) -> None:
-    """The state dict and what it takes to build the network around it; all formats keep them, as the small and readable one."""
+    """The state dict and what it takes to build the network around it; all formats keep them, as the small
+    and readable one.
+    """
     save_file(weights.network().state_dict(), folder / f"{role}.safetensors")
     kept = {key: weights.about[key] for key in ("component", "shape", "classes", "mean", "std", "dataset")}
     digest = sha256(folder / f"{role}.safetensors")
-    write_atomically(folder / "model.json", dump({**kept, "role": role, "input": contract(kept["shape"]), "sha256": digest}))
+    write_atomically(
+        folder / "model.json",
+        dump({**kept, "role": role, "input": contract(kept["shape"]), "sha256": digest}),
+    )
 
 
 def contract(shape: Sequence[int]) -> dict[str, Any]:
     """What the exported network takes."""
     channels = {1: "grey", 3: "red, green, blue"}.get(shape[0], f"{shape[0]}, in the order of the dataset")
-    return {"name": "pixels", "dtype": "float32", "range": [0, 1], "shape": list(shape), "layout": "NCHW", "channels": channels,
-            "normalisation": "built in", "batch": "any"}  # fmt: skip
+    return {
+        "name": "pixels",
+        "dtype": "float32",
+        "range": [0, 1],
+        "shape": list(shape),
+        "layout": "NCHW",
+        "channels": channels,
+        "normalisation": "built in",
+        "batch": "any",
+    }
 
 
-def state_dict(network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]) -> tuple[str, Answer]:
+def state_dict(
+    network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]
+) -> tuple[str, Answer]:
     return f"{role}.safetensors", load(folder, allow)
 
 
-def torch_export(network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]) -> tuple[str, Answer]:
+def torch_export(
+    network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]
+) -> tuple[str, Answer]:
     file = folder / f"{role}.pt2"
     with quiet():
         torch.export.save(program(network, example), file)
         return file.name, torch.export.load(file).module()
 
 
-def onnx(network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]) -> tuple[str, Answer]:
+def onnx(
+    network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]
+) -> tuple[str, Answer]:
     import onnxruntime
 
     file = folder / f"{role}.onnx"
     with quiet():
-        torch.onnx.export(program(network, example), (), str(file), dynamo=True, external_data=False, verbose=False,
-                          input_names=["pixels"], output_names=["logits"])  # fmt: skip
+        torch.onnx.export(
+            program(network, example),
+            (),
+            str(file),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=["pixels"],
+            output_names=["logits"],
+        )
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     return file.name, lambda pixels: torch.from_numpy(session.run(["logits"], {"pixels": pixels.numpy()})[0])
 
 
 FORMATS = {"state_dict": state_dict, "torch_export": torch_export, "onnx": onnx}
-"""name -> what writes it: (network, folder, role, example, allow) -> (its file, the network loaded back from that file)."""
+"""name -> what writes it: (network, folder, role, example, allow) -> (its file, the network loaded back from
+that file).
+"""
 
 
 def program(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    """The network's forward as a graph, for any number of rows. example: at least two rows, as one would be taken for a constant."""
+    """The network's forward as a graph, for any number of rows. example: at least two rows, as one would be
+    taken for a constant.
+    """
     return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
 
 
 @torch.no_grad()
 def compare(name: str, network: Answer, answer: Answer, pixels: Tensor) -> dict[str, Any]:
-    """Both networks on the same pictures, in batches of several sizes. Raises Unlike beyond TOLERANCE, or where an answer is not finite."""
+    """Both networks on the same pictures, in batches of several sizes. Raises Unlike beyond TOLERANCE, or
+    where an answer is not finite.
+    """
     original, other = [], []
     for rows in batches(pixels):
         original.append(network(rows))
         other.append(answer(rows))
     wanted, given = torch.cat(original).double(), torch.cat(other).double()
     if given.shape != wanted.shape or not torch.isfinite(given).all():
-        raise Unlike(f"the {name} export gives {tuple(given.shape)} logits, {int(torch.isfinite(given).sum())} of them finite, where the original "
-                     f"gives {tuple(wanted.shape)}; nothing was written")  # fmt: skip
+        raise Unlike(
+            f"the {name} export gives {tuple(given.shape)} logits, {int(torch.isfinite(given).sum())} of "
+            f"them finite, where the original gives {tuple(wanted.shape)}; nothing was written"
+        )
     difference, largest = (given - wanted).abs().max().item(), wanted.abs().max().item()
     tolerance = max(LEAST, TOLERANCE * largest)
     if not difference <= tolerance:
-        raise Unlike(f"the {name} export answers differently from the original: a logit differs by {difference:.3g} on {len(pixels)} real pictures, "
-                     f"and {tolerance:.3g} is allowed; nothing was written")  # fmt: skip
-    return {"rows": len(pixels), "max_abs_difference": difference, "tolerance": tolerance, "largest_logit": largest,
-            "argmax_agreement": (given.argmax(1) == wanted.argmax(1)).double().mean().item()}  # fmt: skip
+        raise Unlike(
+            f"the {name} export answers differently from the original: a logit differs by {difference:.3g} "
+            f"on {len(pixels)} real pictures, and {tolerance:.3g} is allowed; nothing was written"
+        )
+    return {
+        "rows": len(pixels),
+        "max_abs_difference": difference,
+        "tolerance": tolerance,
+        "largest_logit": largest,
+        "argmax_agreement": (given.argmax(1) == wanted.argmax(1)).double().mean().item(),
+    }
 
 
 def batches(pixels: Tensor) -> Iterator[Tensor]:
@@ -180,8 +238,12 @@ def batches(pixels: Tensor) -> Iterator[Tensor]:
 
 
 def real_pictures(data: Artifact) -> tuple[str, Tensor]:
-    """(name of the split, (N, C, H, W) float32 in [0, 1]): the first validation pictures, or test pictures where nothing validates."""
-    cpu = Runtime(device="cpu", threads="auto", workers=0, channels_last=False, compile=False, checkpoint_seconds=0)
+    """(name of the split, (N, C, H, W) float32 in [0, 1]): the first validation pictures, or test pictures
+    where nothing validates.
+    """
+    cpu = Runtime(
+        device="cpu", threads="auto", workers=0, channels_last=False, compile=False, checkpoint_seconds=0
+    )
     split = open_split(data, "validation", cpu) or open_split(data, "test", cpu)
     return split.name, as_float(split.images[:ROWS])
 
@@ -193,23 +255,42 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
         told = lineage.tell(artifact)
         gain = summary(metrics, which) if "student" in metrics else {"gain": None, "gap_closed": None}
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-        raise Fault(f"the lineage of '{run.path}' cannot be read: an artifact in its store is not as kdx writes it ({error!r})") from error
+        raise Fault(
+            f"the lineage of '{run.path}' cannot be read: an artifact in its store is not as "
+            f"kdx writes it ({error!r})"
+        ) from error
     network = weights.network()
     config = run.document["config"]
     return {
-        "kdx": kdx.__version__, "exported": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "model": weights.model, "role": role, "which": which, "artifact": f"{artifact.stage}/{artifact.key}",
-        "component": weights.about["component"], "parameters": size.parameters(network), "bytes": size.bytes(network),
-        "input": contract(weights.about["shape"]), "classes": weights.about["classes"], "formats": {},
-        "seed": config.get("seed"), "metrics": metrics, "gain": gain["gain"], "gap_closed": gain["gap_closed"],
-        "teacher_artifact": "/".join(run.stages[run.roles()["teacher"]]) if "teacher" in run.roles() else None,
+        "kdx": kdx.__version__,
+        "exported": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "model": weights.model,
+        "role": role,
+        "which": which,
+        "artifact": f"{artifact.stage}/{artifact.key}",
+        "component": weights.about["component"],
+        "parameters": size.parameters(network),
+        "bytes": size.bytes(network),
+        "input": contract(weights.about["shape"]),
+        "classes": weights.about["classes"],
+        "formats": {},
+        "seed": config.get("seed"),
+        "metrics": metrics,
+        "gain": gain["gain"],
+        "gap_closed": gain["gap_closed"],
+        "teacher_artifact": "/".join(run.stages[run.roles()["teacher"]])
+        if "teacher" in run.roles()
+        else None,
         "lineage": told,
         "run": {
-            "command": shlex.join(str(word) for word in run.document.get("command") or []), "started": run.document.get("started"),
-            "config": config, "environment": run.document.get("environment"), "protocol": run.document.get("protocol"),
+            "command": shlex.join(str(word) for word in run.document.get("command") or []),
+            "started": run.document.get("started"),
+            "config": config,
+            "environment": run.document.get("environment"),
+            "protocol": run.document.get("protocol"),
         },
         "environment": {"python": platform.python_version(), "platform": platform.platform(), **versions()},
-    }  # fmt: skip
+    }
 
 
 def versions() -> dict[str, str]:
@@ -221,19 +302,35 @@ def versions() -> dict[str, str]:
 
 
 def check_onnx() -> None:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
+    ]
     if missing:
-        raise Fault(f"format=onnx needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed: pip install 'kdx[onnx]'")
+        raise Fault(
+            f"format=onnx needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+            "installed: pip install 'kdx[onnx]'"
+        )
 
 
 def check_folder(to: Path) -> None:
     """The folder is free, or holds an earlier export and nothing else: that is replaced."""
     if not to.exists() and not to.is_symlink():
         return
-    names = {f"{role}.{kind}" for role in ROLES for kind in ("safetensors", "pt2", "onnx")} | {"model.json", "card.json", "card.md"}
-    strange = sorted(p.name for p in to.iterdir() if p.name not in names) if to.is_dir() and not to.is_symlink() else [to.name]
+    names = {f"{role}.{kind}" for role in ROLES for kind in ("safetensors", "pt2", "onnx")} | {
+        "model.json",
+        "card.json",
+        "card.md",
+    }
+    strange = (
+        sorted(p.name for p in to.iterdir() if p.name not in names)
+        if to.is_dir() and not to.is_symlink()
+        else [to.name]
+    )
     if strange:
-        raise Fault(f"'{to}' is there already and is no earlier export (it has {strange[0]!r}): choose another folder with to=FOLDER")
+        raise Fault(
+            f"'{to}' is there already and is no earlier export (it has {strange[0]!r}): choose another "
+            "folder with to=FOLDER"
+        )
 
 
 def publish(temporary: Path, to: Path) -> None:

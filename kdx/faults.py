@@ -1,4 +1,6 @@
-"""Errors that are the user's to mend: told in one to three plain lines, never as a traceback. Standard library only."""
+"""Errors that are the user's to mend: told in one to three plain lines, never as a traceback. Standard
+library only.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ LONG_WORD, LONG_LINE = re.compile(r"\S{600,}"), 4000
 
 
 class Fault(Exception):
-    """Something the user asked for cannot be done. The message says what was wanted, what was given and what to do.
+    """Something the user asked for cannot be done. The message says what was wanted, what was given and what
+    to do.
 
     It may quote what a file holds: a word or a line that nobody would read is cut.
     """
@@ -32,7 +35,9 @@ class Faults(Fault):
 
 
 class Caution(UserWarning):
-    """Something that a method noticed and the user should know; given with `warnings.warn`, it is shown and kept with the run."""
+    """Something that a method noticed and the user should know; given with `warnings.warn`, it is shown and
+    kept with the run.
+    """
 
 
 @contextlib.contextmanager
@@ -46,13 +51,21 @@ def within(what: str) -> Iterator[None]:
 
 def cut(text: str) -> str:
     words = LONG_WORD.sub(lambda found: f"{found[0][:400]}...{found[0][-100:]}", text)
-    return words if len(words) <= LONG_LINE else "\n".join(line if len(line) <= LONG_LINE else f"{line[:LONG_LINE]}..." for line in words.splitlines())
+    return (
+        words
+        if len(words) <= LONG_LINE
+        else "\n".join(
+            line if len(line) <= LONG_LINE else f"{line[:LONG_LINE]}..." for line in words.splitlines()
+        )
+    )
 
 
 def shows(text: str) -> str:
-    """A text with every character that a terminal would obey, that turns the direction of writing or is half a character, as its escape: `\\x1b`.
+    """A text with every character that a terminal would obey, that turns the direction of writing or is half
+    a character, as its escape: `\\x1b`.
 
-    A byte of the command line or of a path that is no UTF-8, which Python keeps as half a character, is told as that byte: `caf\\xe9`.
+    A byte of the command line or of a path that is no UTF-8, which Python keeps as half a character, is told
+    as that byte: `caf\\xe9`.
     """
     return text if text.isprintable() else "".join(_escaped(letter) for letter in text)
 
@@ -61,7 +74,17 @@ def _escaped(letter: str) -> str:
     if "\udc80" <= letter <= "\udcff":
         return f"\\x{ord(letter) - 0xDC00:02x}"
     obeyed = unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t"
-    turns = unicodedata.bidirectional(letter) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    turns = unicodedata.bidirectional(letter) in (
+        "LRE",
+        "RLE",
+        "LRO",
+        "RLO",
+        "PDF",
+        "LRI",
+        "RLI",
+        "FSI",
+        "PDI",
+    )
     return letter.encode("unicode_escape").decode() if obeyed or turns else letter
 
 
@@ -72,8 +95,14 @@ def kind_of(value: object) -> str:
 
 
 def in_short(messages: Sequence[str], what: str) -> list[str]:
-    """What is wrong inside one value, a list say: the first three of many, and how many more there are. what: the key."""
-    return list(messages) if len(messages) <= MANY else [*messages[: MANY - 1], f"{what}: {len(messages) - MANY + 1} more of its values are wrong"]
+    """What is wrong inside one value, a list say: the first three of many, and how many more there are. what:
+    the key.
+    """
+    return (
+        list(messages)
+        if len(messages) <= MANY
+        else [*messages[: MANY - 1], f"{what}: {len(messages) - MANY + 1} more of its values are wrong"]
+    )
 
 
 def together(names: Sequence[str]) -> str:

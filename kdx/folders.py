@@ -33,7 +33,9 @@ NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder whose run.json has been checked. stages: the run's name of a stage -> (folder in the store, key)."""
+    """A run folder whose run.json has been checked. stages: the run's name of a stage -> (folder in the
+    store, key).
+    """
 
     path: Path
     document: Mapping[str, Any]
@@ -46,7 +48,9 @@ class Run:
         return document.state(self.path, self.document)
 
     def roles(self) -> dict[str, str]:
-        """role -> the run's name of the stage that trained it, for the roles that got so far; of several rounds the last."""
+        """role -> the run's name of the stage that trained it, for the roles that got so far; of several
+        rounds the last.
+        """
         found = {}
         for role, stage in ROLES.items():
             names = [name for name in self.stages if split_number(name)[0] == stage]
@@ -56,42 +60,57 @@ class Run:
     def model(self, role: str) -> str | None:
         """What the user called the model of a role: cnn_tiny."""
         choices = self.document["config"].get("choices")
-        name = choices.get("teacher" if role == "teacher" else "student") if isinstance(choices, dict) else None
+        name = (
+            choices.get("teacher" if role == "teacher" else "student") if isinstance(choices, dict) else None
+        )
         return name if isinstance(name, str) else None
 
     def role(self, role: str) -> Artifact:
         """The artifact that trained `role`, looked up in the store and checked."""
         if role not in self.roles():
             reached = ", ".join(self.stages) or "nothing"
-            raise Fault(f"the run '{self.path}' has no {role}: it made {reached}; run it again with all its stages")
+            raise Fault(
+                f"the run '{self.path}' has no {role}: it made {reached}; run it again with all its stages"
+            )
         return self.stage(self.roles()[role])
 
     def stage(self, name: str) -> Artifact:
-        """The artifact of one stage of the run; the first of the possible stores that has it. Raises Fault where none has."""
+        """The artifact of one stage of the run; the first of the possible stores that has it. Raises Fault
+        where none has.
+        """
         stage, key = self.stages[name]
         for store in self.stores:
             if there(store / stage / key / MANIFEST):
                 return open_artifact(store, stage, key)
         looked = ", ".join(f"'{store}'" for store in self.stores) or "nowhere: run.json names none"
-        raise Fault(f"{name} of the run '{self.path}' is not in a store (looked in {looked}): "
-                    "if the store was moved, name it with store=PATH; if it is gone, run the same `kdx train` again")  # fmt: skip
+        raise Fault(
+            f"{name} of the run '{self.path}' is not in a store (looked in {looked}): "
+            "if the store was moved, name it with store=PATH; if it is gone, run the same `kdx train` again"
+        )
 
 
 def read_run(path: Path | str, store: str | None = None, *, figures: bool = False) -> Run:
-    """The run folder at `path`. store: where its artifacts are, or None: found by the folder's links and what run.json says. figures: see
-    kdx.document.read."""
+    """The run folder at `path`. store: where its artifacts are, or None: found by the folder's links and what
+    run.json says. figures: see kdx.document.read."""
     path = Path(path).expanduser()
     file = path / "run.json"
     if not os.path.isfile(file):
         if not path.is_dir():
             raise Fault(f"the run folder '{path}' does not exist")
         inner = next(iter(sorted(path.glob("*/run.json"))), None)
-        several = f", it holds several: name one of them, such as '{inner.parent}'" if inner else ": it has no run.json"
+        several = (
+            f", it holds several: name one of them, such as '{inner.parent}'"
+            if inner
+            else ": it has no run.json"
+        )
         raise Fault(f"'{path}' is no run folder{several}")
     told = document.read(file, figures=figures)
     found: dict[str, tuple[str, str]] = {}
     for entry in expect(told.get("stages"), list, file, "stages"):
-        name, key = (expect(expect(entry, dict, file, "stages").get(k), str, file, f"stages: {k}") for k in ("name", "key"))
+        name, key = (
+            expect(expect(entry, dict, file, "stages").get(k), str, file, f"stages: {k}")
+            for k in ("name", "key")
+        )
         if name in found:
             raise Fault(f"'{file}' names the stage {name!r} twice")
         found[name] = (_stage_of(name, file), check_key(key, file))
@@ -112,9 +131,12 @@ def _stage_of(name: str, file: Path) -> str:
     raise Fault(f"'{file}' names a stage that kdx does not know: {name!r}")
 
 
-def _possible_stores(path: Path, document: Mapping[str, Any], found: Mapping[str, tuple[str, str]]) -> Iterator[Path]:
-    """From the surest to the least sure. The links are relative: they survive when runs and store are moved together; the path in
-    run.json survives when the run folder alone is moved; `config.store` is relative to the working directory of the run."""
+def _possible_stores(
+    path: Path, document: Mapping[str, Any], found: Mapping[str, tuple[str, str]]
+) -> Iterator[Path]:
+    """From the surest to the least sure. The links are relative: they survive when runs and store are moved
+    together; the path in run.json survives when the run folder alone is moved; `config.store` is relative to
+    the working directory of the run."""
     for name, (stage, key) in found.items():
         target = _follow(path / "artifacts" / name)
         if target is not None and target.name == key and target.parent.name == stage:
@@ -128,11 +150,15 @@ def _possible_stores(path: Path, document: Mapping[str, Any], found: Mapping[str
         relative = Path(named)
         yield relative
         if not relative.is_absolute():
-            yield from (parent / relative for parent in path.resolve().parents if os.path.isdir(parent / relative))
+            yield from (
+                parent / relative for parent in path.resolve().parents if os.path.isdir(parent / relative)
+            )
 
 
 def _follow(link: Path) -> Path | None:
-    """Where a link of artifacts/ leads; where links are not allowed, a text file with the path stands for one."""
+    """Where a link of artifacts/ leads; where links are not allowed, a text file with the path stands for
+    one.
+    """
     try:
         if link.is_symlink():
             return link.resolve()
@@ -144,12 +170,16 @@ def _follow(link: Path) -> Path | None:
 
 
 def open_artifact(store: Path, stage: str, key: str) -> Artifact:
-    """store/stage/key, with a manifest that belongs to the key and files that have the content which was published; else a Fault."""
+    """store/stage/key, with a manifest that belongs to the key and files that have the content which was
+    published; else a Fault.
+    """
     artifact = Artifact(stage, key, Path(store) / stage / key)
     file = artifact.file(MANIFEST)
     try:
         if there(file) is None or not os.path.isfile(file):
-            raise Fault(f"{stage}/{key} is not in the store '{store}': it was removed; run the same `kdx train` again")
+            raise Fault(
+                f"{stage}/{key} is not in the store '{store}': it was removed; run the same `kdx train` again"
+            )
         read_manifest(file)
         damage = verify(artifact.path, stage=stage, key=key, writes=WRITES[stage])
     except Unreadable as fault:
@@ -168,7 +198,9 @@ def read_manifest(file: Path) -> dict[str, Any]:
 
 
 def upstream(artifact: Artifact) -> dict[str, Artifact]:
-    """"stage/key" -> artifact, for all that it was made from, directly or not, and itself last. Each is checked."""
+    """ "stage/key" -> artifact, for all that it was made from, directly or not, and itself last. Each is
+    checked.
+    """
     found: dict[str, Artifact] = {}
 
     def climb(artifact: Artifact) -> None:
@@ -190,22 +222,32 @@ def only_input(artifact: Artifact, name: str) -> Artifact:
 def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
     """A model.json: {"component", "shape", "classes", "mean", "std", "dataset"}, fit to build a network from.
 
-    allow: packages of the user's own that the component may come from. Others than these and kdx.models are refused.
+    allow: packages of the user's own that the component may come from. Others than these and kdx.models are
+    refused.
     """
     about = read_json(file)
     component = expect(about.get("component"), dict, file, "component")
     expect(component.get("_target_"), str, file, "component: _target_")
     for target in targets(component):
         if not any(str(target).startswith(f"{root}.") for root in ("kdx.models", *allow)):
-            raise Fault(f"'{file}' names {target!r}, which is no model of kdx; if it is your own package, name it with allow=[package]")
+            raise Fault(
+                f"'{file}' names {target!r}, which is no model of kdx; if it is your own package, name it "
+                "with allow=[package]"
+            )
     shape = expect(about.get("shape"), list, file, "shape")
-    if len(shape) != 3 or not all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 65536 for n in shape):
-        raise Fault(f"'{file}' is not as kdx writes it: shape must be [channels, height, width]; given {shape!r}")
+    if len(shape) != 3 or not all(
+        isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 65536 for n in shape
+    ):
+        raise Fault(
+            f"'{file}' is not as kdx writes it: shape must be [channels, height, width]; given {shape!r}"
+        )
     classes = expect(about.get("classes"), list, file, "classes")
     if not classes or not all(isinstance(name, str) for name in classes):
         raise Fault(f"'{file}' is not as kdx writes it: classes must be names")
     for key in ("mean", "std"):
-        if not all(isinstance(n, int | float) and math.isfinite(n) for n in expect(about.get(key), list, file, key)):
+        if not all(
+            isinstance(n, int | float) and math.isfinite(n) for n in expect(about.get(key), list, file, key)
+        ):
             raise Fault(f"'{file}' is not as kdx writes it: {key} must be numbers")
     expect(about.get("dataset"), str, file, "dataset")
     return about
@@ -217,16 +259,31 @@ def read_json(file: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def as_written(what: Path) -> Iterator[None]:
-    """What somebody's artifacts say may be anything where a hash alone was checked: whatever breaks on it is a Fault that names the folder."""
+    """What somebody's artifacts say may be anything where a hash alone was checked: whatever breaks on it is
+    a Fault that names the folder.
+    """
     try:
         yield
-    except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        MemoryError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         short = shortage.kind(error)
         if short not in (None, "memory"):
             raise
         why = (str(error).splitlines() or [""])[0][:200]
         more = ": close other programs, or take a machine with more memory" if short else ""
-        raise Fault(f"'{what}' is not as kdx writes it, or too large for this machine ({type(error).__name__}: {why}){more}") from error
+        raise Fault(
+            f"'{what}' is not as kdx writes it, or too large for this machine "
+            f"({type(error).__name__}: {why}){more}"
+        ) from error
 
 
 def check_key(key: str, file: Path) -> str:

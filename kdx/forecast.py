@@ -1,9 +1,10 @@
 """What a run would do, told without doing it: its recipe runs over a store in which nothing runs.
 
-A recipe reads what its stages wrote: how many rows there are, which round was best. A stage that is missing is stood in for by a folder with
-what can be told of that beforehand. What only a run can tell is told twice, once so that every round improves and once so that none does: a
-key that differs between the two is not known yet. So the recipes stay the one place that knows the order. Imports torch only where the
-data set has to be described first, or `precision=auto` to be settled.
+A recipe reads what its stages wrote: how many rows there are, which round was best. A stage that is missing
+is stood in for by a folder with what can be told of that beforehand. What only a run can tell is told twice,
+once so that every round improves and once so that none does: a key that differs between the two is not known
+yet. So the recipes stay the one place that knows the order. Imports torch only where the data set has to be
+described first, or `precision=auto` to be settled.
 """
 
 from __future__ import annotations
@@ -24,7 +25,20 @@ from kdx.wiring import Order
 
 SEEDS = ("seed", "views_seed", "count", "earlier", "rounds")
 """Inputs that change a stage's key, and not what one of its steps costs."""
-RATES = ("epochs", "steps", "length", "lr", "momentum", "weight_decay", "schedule", "warmup", "milestones", "patience", "target", "evaluate_every")
+RATES = (
+    "epochs",
+    "steps",
+    "length",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "schedule",
+    "warmup",
+    "milestones",
+    "patience",
+    "target",
+    "evaluate_every",
+)
 """Settings of a training that do not change what one of its steps costs."""
 
 
@@ -32,8 +46,9 @@ RATES = ("epochs", "steps", "length", "lr", "momentum", "weight_decay", "schedul
 class Step:
     """A stage of a run. artifact: as the store has it, or what stands in for it.
 
-    until: the stage that has to run before the key is known, None: `key` is the true one, else that of a run whose every round improves.
-    perhaps: whether the stage is needed at all is not known yet. same: an earlier stage of the run that is missing and will leave just this.
+    until: the stage that has to run before the key is known, None: `key` is the true one, else that of a run
+    whose every round improves. perhaps: whether the stage is needed at all is not known yet. same: an earlier
+    stage of the run that is missing and will leave just this.
     """
 
     name: str
@@ -54,7 +69,8 @@ class Step:
 class Dry:
     """What a store in which nothing runs answers (see kdx.store.Asked), and the stages that it was asked for.
 
-    scratch: where stand-ins lie. described: data sets looked at so far. improving: whether every round is better on validation than all before.
+    scratch: where stand-ins lie. described: data sets looked at so far. improving: whether every round is
+    better on validation than all before.
     """
 
     def __init__(self, order: Order, scratch: Path, described: dict[str, Any], improving: bool):
@@ -62,8 +78,11 @@ class Dry:
         self.steps: list[Step] = []
         self.guesses = 0
 
-    def __call__(self, name: str, stage: Stage, key: str, inputs: Mapping[str, Any], found: Artifact | None) -> Artifact:
-        if found is None and stage == PROBE:  # all later keys hold its answer, so it is given for real, and kept for the run
+    def __call__(
+        self, name: str, stage: Stage, key: str, inputs: Mapping[str, Any], found: Artifact | None
+    ) -> Artifact:
+        # all later keys hold its answer, so it is given for real, and kept for the run
+        if found is None and stage == PROBE:
             found = Store(self.order.store, self.order.runtime, Listener()).run(PROBE, **inputs)
         artifact = found or Artifact(stage.name, key, self.scratch / "foretold" / stage.name / key)
         if found is None:
@@ -80,22 +99,42 @@ class Dry:
         if stage == REVEAL:
             about = inputs["data"].json("data.json")
             validation, others = about["counts"]["validation"], inputs["split"] == "validation"
-            rows = about["counts"]["labelled"] + (validation if others else known_labels(inputs["data"], about))
-            counts = {**about["counts"], "labelled": rows, "unlabelled": 0, "test": 0, "validation": 0 if others else validation}
+            rows = about["counts"]["labelled"] + (
+                validation if others else known_labels(inputs["data"], about)
+            )
+            counts = {
+                **about["counts"],
+                "labelled": rows,
+                "unlabelled": 0,
+                "test": 0,
+                "validation": 0 if others else validation,
+            }
             return {"data.json": {**about, "counts": counts}}
         if stage == LABEL:
-            return {"answers.json": {"validation_accuracy": None, "classes": inputs["data"].json("data.json")["classes"]}}
+            return {
+                "answers.json": {
+                    "validation_accuracy": None,
+                    "classes": inputs["data"].json("data.json")["classes"],
+                }
+            }
         if stage == GATE:
             return {"gate.json": {"gain": True}}
         if stage == TRAIN:
             self.guesses += 1
             guess = 1 + self.guesses if self.improving else -self.guesses  # beyond every accuracy there is
-            return {"summary.json": {"validation_accuracy": guess if inputs["data"].json("data.json")["counts"]["validation"] else None}}
+            return {
+                "summary.json": {
+                    "validation_accuracy": guess
+                    if inputs["data"].json("data.json")["counts"]["validation"]
+                    else None
+                }
+            }
         return {}
 
     def about(self, dataset: Component) -> dict[str, Any]:
-        """data.json of a data set that is not prepared yet, but for its mean and deviation. hidden: rows whose hidden label is known.
-        train_per_class: rows of the train part, of which validation is drawn class by class."""
+        """data.json of a data set that is not prepared yet, but for its mean and deviation. hidden: rows
+        whose hidden label is known. train_per_class: rows of the train part, of which validation is drawn
+        class by class."""
         from kdx.data.splits import count_rows
         from kdx.preflight import describe
 
@@ -107,11 +146,23 @@ class Dry:
                 raise Faults(faults)
         found = self.described[name]
         counts = count_rows(found, **plan.sizes)
-        kept = sum(counts[name] for name, shipped in (("test", found.test), ("validation", found.validation)) if shipped is None)
+        kept = sum(
+            counts[name]
+            for name, shipped in (("test", found.test), ("validation", found.validation))
+            if shipped is None
+        )
         half = [0.5] * found.shape[0]
-        return {"dataset": dataset.target.rpartition(".")[2], "shape": list(found.shape), "classes": list(found.classes), "mean": half, "std": half,
-                "counts": counts, "skipped": [], "train_per_class": list(found.train_per_class),
-                "hidden": found.train - kept - counts["labelled"]}  # fmt: skip
+        return {
+            "dataset": dataset.target.rpartition(".")[2],
+            "shape": list(found.shape),
+            "classes": list(found.classes),
+            "mean": half,
+            "std": half,
+            "counts": counts,
+            "skipped": [],
+            "train_per_class": list(found.train_per_class),
+            "hidden": found.train - kept - counts["labelled"],
+        }
 
 
 def known_labels(data: Artifact, about: Mapping[str, Any]) -> int:
@@ -124,7 +175,9 @@ def known_labels(data: Artifact, about: Mapping[str, Any]) -> int:
 
 
 def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[list[Step], str | None]:
-    """(the stages that the run asks for, in order; why it will stop there, if what the store has tells that it will)"""
+    """(the stages that the run asks for, in order; why it will stop there, if what the store has tells that
+    it will)
+    """
     falling, _ = dry(order, scratch, described, improving=False)
     rising, stop = dry(order, scratch, described, improving=True)
     keys: dict[str, set[str]] = {}
@@ -143,7 +196,9 @@ def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[li
     return found, stop
 
 
-def dry(order: Order, scratch: Path, described: dict[str, Any], improving: bool) -> tuple[list[Step], str | None]:
+def dry(
+    order: Order, scratch: Path, described: dict[str, Any], improving: bool
+) -> tuple[list[Step], str | None]:
     asked = Dry(order, scratch, described, improving)
     try:
         perform(order, Listener(), asked=asked)
@@ -155,7 +210,9 @@ def dry(order: Order, scratch: Path, described: dict[str, Any], improving: bool)
 
 
 class Kinds:
-    """Stages whose steps cost the same: they differ in seeds, rates and length only. steps: of all runs, by key."""
+    """Stages whose steps cost the same: they differ in seeds, rates and length only. steps: of all runs, by
+    key.
+    """
 
     def __init__(self, steps: Mapping[str, Step]):
         self.steps = steps
@@ -184,7 +241,14 @@ class Kinds:
     def face(self, step: Step) -> Any:
         """What the cost of a later stage depends on."""
         if step.stage in (PRETRAIN, TRAIN):
-            return {"network": step.inputs["model"].spec, "checkpoint": self.reduced(step.inputs.get("checkpoint"))}
+            return {
+                "network": step.inputs["model"].spec,
+                "checkpoint": self.reduced(step.inputs.get("checkpoint")),
+            }
         if step.stage == LABEL:
-            return {"answers": sorted(step.inputs["views"]), "clean": step.inputs["clean"], "teachers": self.reduced(step.inputs["teachers"])}
+            return {
+                "answers": sorted(step.inputs["views"]),
+                "clean": step.inputs["clean"],
+                "teachers": self.reduced(step.inputs["teachers"]),
+            }
         return {"rows": step.inputs["rule"].spec} if step.stage == CHOOSE else self.of(step)

@@ -1,4 +1,6 @@
-"""Mathematics that several methods share. Tensors in, one value per example out; the caller reduces. Logits are never softmaxed twice."""
+"""Mathematics that several methods share. Tensors in, one value per example out; the caller reduces. Logits
+are never softmaxed twice.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,30 @@ from torch import Tensor
 def cross_entropy(logits: Tensor, y: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """(B, C) logits, (B,) int64 classes or (B, C) probabilities -> (B,), nats, >= 0.
 
-    class_weights: (C,), None for 1: -sum over classes c of weight_c * target_c * log p_c. A mean over it divides by B, not by the weights' sum.
+    class_weights: (C,), None for 1: -sum over classes c of weight_c * target_c * log p_c. A mean over it
+    divides by B, not by the weights' sum.
     """
     return F.cross_entropy(logits.float(), y, class_weights, reduction="none")
 
 
-def smooth_cross_entropy(logits: Tensor, y: Tensor, smoothing: float, class_weights: Tensor | None = None) -> Tensor:
-    """(B, C) logits, (B,) or (B, C) targets -> (B,): cross-entropy to (1 - smoothing) * target + smoothing / C.
+def smooth_cross_entropy(
+    logits: Tensor, y: Tensor, smoothing: float, class_weights: Tensor | None = None
+) -> Tensor:
+    """(B, C) logits, (B,) or (B, C) targets -> (B,): cross-entropy to (1 - smoothing) * target + smoothing /
+    C.
 
-    Szegedy et al. 2016, arXiv 1512.00567, section 7. smoothing in [0, 1); 0 is plain cross-entropy. class_weights as there, of the smoothed target.
+    Szegedy et al. 2016, arXiv 1512.00567, section 7. smoothing in [0, 1); 0 is plain cross-entropy.
+    class_weights as there, of the smoothed target.
     """
     return F.cross_entropy(logits.float(), y, class_weights, reduction="none", label_smoothing=smoothing)
 
 
 def balanced_weights(y: Tensor, classes: int) -> Tensor:
-    """(N,) int64 classes -> (C,) float32: n / (K n_c) of the K classes with rows, so that all weigh alike and the mean over the rows is 1.
+    """(N,) int64 classes -> (C,) float32: n / (K n_c) of the K classes with rows, so that all weigh alike and
+    the mean over the rows is 1.
 
-    scikit-learn's rule (`class_weight="balanced"`); a class without rows has weight 1, which no row is multiplied by.
+    scikit-learn's rule (`class_weight="balanced"`); a class without rows has weight 1, which no row is
+    multiplied by.
     """
     counts = y.bincount(minlength=classes).double()
     there = counts > 0
@@ -34,10 +43,12 @@ def balanced_weights(y: Tensor, classes: int) -> Tensor:
 
 
 def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """(B, C) student logits, (B, C) teacher logits -> (B,): T^2 * KL(softmax(teacher / T) || softmax(student / T)), nats, >= 0.
+    """(B, C) student logits, (B, C) teacher logits -> (B,): T^2 * KL(softmax(teacher / T) || softmax(student
+    / T)), nats, >= 0.
 
-    Hinton et al. 2015, arXiv 1503.02531, section 2: the factor T^2 keeps the gradient's size as T grows. The one convention of kdx:
-    summed over classes, to be averaged over the batch (never over its elements), always with the T^2. temperature > 0.
+    Hinton et al. 2015, arXiv 1503.02531, section 2: the factor T^2 keeps the gradient's size as T grows. The
+    one convention of kdx: summed over classes, to be averaged over the batch (never over its elements),
+    always with the T^2. temperature > 0.
     """
     log_q = F.log_softmax(teacher.float() / temperature, dim=1)
     log_p = F.log_softmax(student.float() / temperature, dim=1)

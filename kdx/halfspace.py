@@ -1,8 +1,10 @@
-"""Halfspaces with a margin under random classification noise: SLaM's algorithm, its bound, and what it is compared with. Numpy only.
+"""Halfspaces with a margin under random classification noise: SLaM's algorithm, its bound, and what it is
+compared with. Numpy only.
 
-The points lie in the unit ball, at least `margin` from the plane of a unit vector w*; each label is flipped with probability `noise`.
-SLaM (arXiv:2302.03806) fits the student f(x; w) = clip(1/2 + w.x / (2 margin), 0, 1), mixed with the noise, to the noisy labels; the update
-and the bound below were derived for kdx, in agreement with the rate claimed there.
+The points lie in the unit ball, at least `margin` from the plane of a unit vector w*; each label is flipped
+with probability `noise`. SLaM (arXiv:2302.03806) fits the student f(x; w) = clip(1/2 + w.x / (2 margin), 0,
+1), mixed with the noise, to the noisy labels; the update and the bound below were derived for kdx, in
+agreement with the rate claimed there.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ MOST_NUMBERS = 200_000_000
 
 @dataclass(frozen=True)
 class Problem:
-    """dimension >= 2; margin in (0, 1); noise in [0, 0.5); stretch > 0, of the first coordinate before the points are scaled to norm 1:
-    with stretch=1 the points are the same in all directions, and adding up y x already finds w*. rows: examples; steps: updates (the
-    examples are passed over again and again where rows < steps); test_rows: clean examples that the error is measured on."""
+    """dimension >= 2; margin in (0, 1); noise in [0, 0.5); stretch > 0, of the first coordinate before the
+    points are scaled to norm 1: with stretch=1 the points are the same in all directions, and adding up y x
+    already finds w*. rows: examples; steps: updates (the examples are passed over again and again where rows
+    < steps); test_rows: clean examples that the error is measured on."""
 
     dimension: int
     margin: float
@@ -46,12 +49,15 @@ class Problem:
         for name in ("rows", "steps", "test_rows"):
             checks.integer(name, getattr(self, name), low=10, high=MOST_NUMBERS)
         if max(self.rows, self.test_rows) * self.dimension > MOST_NUMBERS:
-            checks.refuse(f"{max(self.rows, self.test_rows):,} examples of dimension {self.dimension:,} are too many to hold: "
-                          f"rows x dimension may be {MOST_NUMBERS:,}")  # fmt: skip
+            checks.refuse(
+                f"{max(self.rows, self.test_rows):,} examples of dimension {self.dimension:,} are too many "
+                f"to hold: rows x dimension may be {MOST_NUMBERS:,}"
+            )
 
 
 def draw(random: np.random.Generator, rows: int, problem: Problem) -> tuple[np.ndarray, np.ndarray]:
-    """(points (rows, d) of norm 1 outside the margin, their true labels (rows,) in {0, 1}); w* = (1, ..., 1) / sqrt(d).
+    """(points (rows, d) of norm 1 outside the margin, their true labels (rows,) in {0, 1}); w* = (1, ..., 1)
+    / sqrt(d).
 
     Normal points, the first coordinate stretched, scaled to norm 1; those within the margin are drawn again.
     """
@@ -67,7 +73,10 @@ def draw(random: np.random.Generator, rows: int, problem: Problem) -> tuple[np.n
         kept.append(points[: rows - found])
         found, tried = found + len(points), tried + batch
         if tried >= 20_000 and found < tried / 2000:
-            raise Fault(f"margin={problem.margin} leaves hardly a point: of {tried:,} drawn {found} lie outside it; lower margin= or dimension=")
+            raise Fault(
+                f"margin={problem.margin} leaves hardly a point: of {tried:,} drawn {found} lie outside it; "
+                "lower margin= or dimension="
+            )
     points = np.concatenate(kept)
     return points, (points.sum(1) > 0).astype(float)
 
@@ -83,7 +92,9 @@ def ramp(score: float, margin: float) -> float:
 
 
 def mix(f: float, noise: float) -> float:
-    """What a label flipped with probability `noise` is on average, where the clean one is f: (1 - noise) f + noise (1 - f)."""
+    """What a label flipped with probability `noise` is on average, where the clean one is f: (1 - noise) f +
+    noise (1 - f).
+    """
     return (1 - noise) * f + noise * (1 - f)
 
 
@@ -92,20 +103,30 @@ def sigmoid(score: float) -> float:
 
 
 def bound(problem: Problem) -> float:
-    """4 / ((1 - 2 noise) margin sqrt(T)): SLaM's expected error after T updates, each with an example of its own. Above 1 it says nothing.
+    """4 / ((1 - 2 noise) margin sqrt(T)): SLaM's expected error after T updates, each with an example of its
+    own. Above 1 it says nothing.
 
-    Proof: the regret is at most sqrt(T); the mixed ramp is (1 - 2 noise) / (2 margin)-Lipschitz in the score, so its mean squared distance
-    from the best one's is at most (1 - 2 noise) / (margin sqrt(T)); and a wrong sign costs at least ((1 - 2 noise) / 2)^2.
+    Proof: the regret is at most sqrt(T); the mixed ramp is (1 - 2 noise) / (2 margin)-Lipschitz in the score,
+    so its mean squared distance from the best one's is at most (1 - 2 noise) / (margin sqrt(T)); and a wrong
+    sign costs at least ((1 - 2 noise) / 2)^2.
     """
     fresh = min(problem.steps, problem.rows)
     return 4 / ((1 - 2 * problem.noise) * problem.margin * math.sqrt(fresh))
 
 
-def descend(points: np.ndarray, labels: np.ndarray, order: Sequence[int], predict: Callable[[float], float], radius: float) -> np.ndarray:
-    """Projected stochastic gradient descent on the matching loss of `predict`, averaged: the mean of w after each update.
+def descend(
+    points: np.ndarray,
+    labels: np.ndarray,
+    order: Sequence[int],
+    predict: Callable[[float], float],
+    radius: float,
+) -> np.ndarray:
+    """Projected stochastic gradient descent on the matching loss of `predict`, averaged: the mean of w after
+    each update.
 
-    w = 0; for i in order: w <- w - (radius / sqrt(T)) (predict(w.x_i) - y_i) x_i, brought back to norm `radius`. T = len(order).
-    The matching loss is the one, convex in w, whose gradient is (predict(w.x) - y) x. points: (n, d); labels: (n,) in {0, 1}.
+    w = 0; for i in order: w <- w - (radius / sqrt(T)) (predict(w.x_i) - y_i) x_i, brought back to norm
+    `radius`. T = len(order). The matching loss is the one, convex in w, whose gradient is (predict(w.x) - y)
+    x. points: (n, d); labels: (n,) in {0, 1}.
     """
     w, total = np.zeros(points.shape[1]), np.zeros(points.shape[1])
     rate = radius / math.sqrt(len(order))
@@ -119,19 +140,27 @@ def descend(points: np.ndarray, labels: np.ndarray, order: Sequence[int], predic
     return total / len(order)
 
 
-def slam(points: np.ndarray, labels: np.ndarray, order: Sequence[int], *, margin: float, noise: float) -> np.ndarray:
-    """SLaM: the mixed ramp fitted to noisy labels in the unit ball. noise=0 is the same descent without the correction."""
+def slam(
+    points: np.ndarray, labels: np.ndarray, order: Sequence[int], *, margin: float, noise: float
+) -> np.ndarray:
+    """SLaM: the mixed ramp fitted to noisy labels in the unit ball. noise=0 is the same descent without the
+    correction.
+    """
     return descend(points, labels, order, lambda score: mix(ramp(score, margin), noise), 1.0)
 
 
 def estimate_noise(points: np.ndarray, labels: np.ndarray, order: Sequence[int], *, margin: float) -> float:
-    """The share of held-out labels that the uncorrected descent on the rest disagrees with, at most 0.49; an error of its own adds to it."""
+    """The share of held-out labels that the uncorrected descent on the rest disagrees with, at most 0.49; an
+    error of its own adds to it.
+    """
     early, late = apart(len(points))
     w = slam(points, labels, [i for i in order if i < early], margin=margin, noise=0.0)
     return min(0.49, error(w, points[late], labels[late]))
 
 
-def ball_logistic(points: np.ndarray, labels: np.ndarray, order: Sequence[int], *, radius: float) -> np.ndarray:
+def ball_logistic(
+    points: np.ndarray, labels: np.ndarray, order: Sequence[int], *, radius: float
+) -> np.ndarray:
     """Logistic regression by the same projected, averaged descent, in the ball of `radius`."""
     return descend(points, labels, order, sigmoid, radius)
 
@@ -140,7 +169,9 @@ def tuned_logistic(points: np.ndarray, labels: np.ndarray, order: Sequence[int])
     """The same in the ball, of RADII, that agrees best with held-out noisy labels; then on all examples."""
     early, late = apart(len(points))
     kept = [i for i in order if i < early]
-    radius = min(RADII, key=lambda r: error(ball_logistic(points, labels, kept, radius=r), points[late], labels[late]))
+    radius = min(
+        RADII, key=lambda r: error(ball_logistic(points, labels, kept, radius=r), points[late], labels[late])
+    )
     return ball_logistic(points, labels, order, radius=radius)
 
 
@@ -203,7 +234,9 @@ METHODS = (
 
 
 def compare(problem: Problem, seed: int) -> tuple[dict[str, float], float]:
-    """(method -> error on clean examples, the noise as it was estimated). All learn from the same noisy examples in the same order."""
+    """(method -> error on clean examples, the noise as it was estimated). All learn from the same noisy
+    examples in the same order.
+    """
     random = np.random.default_rng(seed)
     points, truth = draw(random, problem.rows, problem)
     labels = flip(random, truth, problem.noise)

@@ -1,4 +1,6 @@
-"""Hidden layers of the student beside those of the teacher: which ones, and their features at one size. For terms on hidden features."""
+"""Hidden layers of the student beside those of the teacher: which ones, and their features at one size. For
+terms on hidden features.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,9 @@ class Layer:
 
 
 def as_map(feature: Tensor) -> Tensor:
-    """(B, C, H, W), (B, D) or (B, N, D) -> (B, C, H, W). A dense feature is a map of 1x1, and so is the mean of N tokens, unless they
-    are a square, with or without one more in front for the class: then they are the map that they were made of.
+    """(B, C, H, W), (B, D) or (B, N, D) -> (B, C, H, W). A dense feature is a map of 1x1, and so is the mean
+    of N tokens, unless they are a square, with or without one more in front for the class: then they are the
+    map that they were made of.
     """
     if feature.dim() == 4:
         return feature
@@ -46,14 +49,17 @@ def as_map(feature: Tensor) -> Tensor:
 
 @torch.no_grad()
 def survey(network: nn.Module, shape: Sequence[int]) -> list[Layer]:
-    """The layers whose output for a picture of `shape` (C, H, W) is a feature, in the order in which they are done; the logits are among them."""
+    """The layers whose output for a picture of `shape` (C, H, W) is a feature, in the order in which they are
+    done; the logits are among them.
+    """
     names = {module: name.removeprefix(WRAPPED) for name, module in network.named_modules()}
     found: dict[nn.Module, Layer] = {}
 
     def note(module: nn.Module, given: tuple, made: object) -> None:
         if isinstance(made, Tensor) and made.dim() in (2, 3, 4) and made.shape[0] == 1:
             feature = as_map(made)
-            found.pop(module, None)  # a layer that runs several times stands where it last ran, as a Tap sees it
+            # a layer that runs several times stands where it last ran, as a Tap sees it
+            found.pop(module, None)
             found[module] = Layer(names[module], module, feature.shape[1], tuple(feature.shape[2:]))
 
     handles = [module.register_forward_hook(note) for module in names]
@@ -68,8 +74,8 @@ def survey(network: nn.Module, shape: Sequence[int]) -> list[Layer]:
 
 
 def stages(layers: Sequence[Layer]) -> list[Layer]:
-    """The last layer at each size of map, the deepest last. Sizes of 1x1 (pooled, dense) do not count, nor what lies inside a block: in a
-    module that gives a map itself and is no plain sequence of others.
+    """The last layer at each size of map, the deepest last. Sizes of 1x1 (pooled, dense) do not count, nor
+    what lies inside a block: in a module that gives a map itself and is no plain sequence of others.
     """
     maps = [layer for layer in layers if layer.size != (1, 1)]
     blocks = tuple(f"{layer.name}." for layer in maps if not isinstance(layer.module, nn.Sequential))
@@ -85,41 +91,61 @@ class Side:
         self.stages = stages(self.layers)
 
     def named(self, names: Sequence[str]) -> list[Tap]:
-        """A tap on each named layer. Fault where there is none, or where it gives nothing that can be read."""
+        """A tap on each named layer.
+        Fault where there is none, or where it gives nothing that can be read.
+        """
         known = {layer.name: layer for layer in self.layers}
         for name in names:
             if name not in known:
-                shown = ", ".join(f"{s.name} ({s.channels}x{s.size[0]}x{s.size[1]})" for s in self.stages) or "the one before the last linear layer"
-                raise Fault(f"loss.features.{self.role}: the {self.role} has no layer '{name}' with a feature to read"
-                            f"{nearest(name, known)}; auto takes of: {shown}")  # fmt: skip
+                shown = (
+                    ", ".join(f"{s.name} ({s.channels}x{s.size[0]}x{s.size[1]})" for s in self.stages)
+                    or "the one before the last linear layer"
+                )
+                raise Fault(
+                    f"loss.features.{self.role}: the {self.role} has no layer '{name}' with a feature to read"
+                    f"{nearest(name, known)}; auto takes of: {shown}"
+                )
         return [Tap(known[name].module, at="output") for name in names]
 
 
 class Pairs:
     """Features of student and teacher for the same pictures, layer by layer, as maps of one size.
 
-    student, teacher: names of layers, or "auto". The two lists are as long, and stand in the order in which they are paired. Auto is
-    `stages`, from the deepest up, as many as the other side has; of a network without maps, what its last linear
-    layer sees. With `middle` there is one pair, and auto is the middle one of these (of an even number the later).
+    student, teacher: names of layers, or "auto". The two lists are as long, and stand in the order in which
+    they are paired. Auto is `stages`, from the deepest up, as many as the other side has; of a network
+    without maps, what its last linear layer sees. With `middle` there is one pair, and auto is the middle one
+    of these (of an even number the later).
 
-    The larger of two maps is averaged down to the smaller, side by side (`read`), or left as it is (`take`); a dense feature is a map of 1x1.
-    shapes, channels: (student's, teacher's) of each pair, as they are: (C, H, W), and C.
+    The larger of two maps is averaged down to the smaller, side by side (`read`), or left as it is (`take`);
+    a dense feature is a map of 1x1. shapes, channels: (student's, teacher's) of each pair, as they are: (C,
+    H, W), and C.
     """
 
-    def __init__(self, parts: Parts, *, student: str | Sequence[str], teacher: str | Sequence[str], middle: bool):
+    def __init__(
+        self, parts: Parts, *, student: str | Sequence[str], teacher: str | Sequence[str], middle: bool
+    ):
         if not parts.live_teachers:
-            raise Fault("loss.features reads the hidden features of the teacher's network, and this run has no teacher: set loss.features=none")
+            raise Fault(
+                "loss.features reads the hidden features of the teacher's network, and this run has no "
+                "teacher: set loss.features=none"
+            )
         if parts.shape is None:
             raise ValueError("terms on hidden features need Parts.shape")
         self.teacher = parts.live_teachers[0]
         asked = {"student": _names("student", student), "teacher": _names("teacher", teacher)}
         networks = {"student": parts.student, "teacher": self.teacher.network}
         sides = {role: Side(network, parts.shape, role) for role, network in networks.items()}
-        counts = {role: 1 if middle else len(names) if names else len(sides[role].stages) or 1 for role, names in asked.items()}
+        counts = {
+            role: 1 if middle else len(names) if names else len(sides[role].stages) or 1
+            for role, names in asked.items()
+        }
         count = min(counts.values())
         for role, names in asked.items():
             if names and len(names) != count:
-                raise Fault(f"loss.features.{role} names {len(names)} layers, and there is {count} to pair them with: name as many on both sides")
+                raise Fault(
+                    f"loss.features.{role} names {len(names)} layers, and there is {count} to pair them "
+                    "with: name as many on both sides"
+                )
         taps = {role: _choose(sides[role], names, count, middle) for role, names in asked.items()}
         self.taps = list(zip(taps["student"], taps["teacher"], strict=True))
         with torch.no_grad(), evaluating(parts.student):
@@ -130,7 +156,9 @@ class Pairs:
         self.channels = [(s[0], t[0]) for s, t in self.shapes]
 
     def read(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For (B, C, H, W) pictures that the student has just been shown: (B, Cs, h, w) with gradient and (B, Ct, h, w) without, a pair."""
+        """For (B, C, H, W) pictures that the student has just been shown: (B, Cs, h, w) with gradient and (B,
+        Ct, h, w) without, a pair.
+        """
         return [_alike(s, t) for s, t in self.take(pixels)]
 
     def take(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -143,7 +171,10 @@ def _names(role: str, asked: str | Sequence[str]) -> list[str] | None:
     """None: auto."""
     names = [asked] if isinstance(asked, str) else asked
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise Fault(f"loss.features.{role} must be auto, the name of a layer or a list of names, such as [stage1, stage2]; given: {shown(asked)}")
+        raise Fault(
+            f"loss.features.{role} must be auto, the name of a layer or a list of names, such as [stage1, "
+            f"stage2]; given: {shown(asked)}"
+        )
     return None if names == ["auto"] else names
 
 
@@ -159,4 +190,6 @@ def _choose(side: Side, names: list[str] | None, count: int, middle: bool) -> li
 def _alike(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both averaged down to the smaller height and the smaller width of the two."""
     size = [min(sides) for sides in zip(student.shape[2:], teacher.shape[2:], strict=True)]
-    return tuple(f if list(f.shape[2:]) == size else F.adaptive_avg_pool2d(f, size) for f in (student, teacher))
+    return tuple(
+        f if list(f.shape[2:]) == size else F.adaptive_avg_pool2d(f, size) for f in (student, teacher)
+    )

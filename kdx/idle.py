@@ -1,6 +1,8 @@
-"""Settings that could never act in the run that they are typed for, such as a patience where nothing validates: told before any work.
+"""Settings that could never act in the run that they are typed for, such as a patience where nothing
+validates: told before any work.
 
-Only what was typed is looked at: defaults, and what a chosen option brings along, may lie idle. Plain values in, sentences out.
+Only what was typed is looked at: defaults, and what a chosen option brings along, may lie idle. Plain values
+in, sentences out.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ from kdx.checks import shown
 
 TRAININGS = ("teacher_pretrain", "student_train")
 VALIDATIONS = 20
-"""How often a training validates, unless told otherwise: kdx.stages.watch.VALIDATIONS, which a test holds this to."""
+"""How often a training validates, unless told otherwise: kdx.stages.watch.VALIDATIONS, which a test holds
+this to.
+"""
 
 
-def idle(config: Mapping[str, Any], typed: Iterable[str], rows: Mapping[str, int] | None = None) -> dict[str, str]:
+def idle(
+    config: Mapping[str, Any], typed: Iterable[str], rows: Mapping[str, int] | None = None
+) -> dict[str, str]:
     """key -> why it cannot act, of the dotted keys that were typed.
 
-    config: plain values that passed all other checks. rows: of each split, as far as they are known; without, the size that is asked for.
+    config: plain values that passed all other checks. rows: of each split, as far as they are known; without,
+    the size that is asked for.
     """
     typed = set(typed)
     found = [*_validation(config, rows), *_rounds(config), *_pool(config, rows)]
@@ -40,9 +47,16 @@ def _validation(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> It
     """What waits for a look at the validation split."""
     if rows.get("validation") if rows else config["dataset"]["validation"] is not None:
         return
-    why = "it goes by the validation split, and this run has none: set dataset.validation=0.1, say, or leave it out"
+    why = (
+        "it goes by the validation split, and this run has none: set "
+        "dataset.validation=0.1, say, or leave it out"
+    )
     for node in TRAININGS:
-        yield from ((f"{node}.{key}", why) for key in ("patience", "target", "evaluate_every") if config[node][key] is not None)
+        yield from (
+            (f"{node}.{key}", why)
+            for key in ("patience", "target", "evaluate_every")
+            if config[node][key] is not None
+        )
     if config["round_patience"] is not None:
         yield "round_patience", why
     if config["headline"] == "best":
@@ -52,7 +66,11 @@ def _validation(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> It
 
 def _gate(config: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
     """By its new and by its old name; warn is the default, and asks for nothing."""
-    yield from ((f"pseudo_label.{key}", why) for key in ("gate", "near_chance") if config["pseudo_label"][key] == "error")
+    yield from (
+        (f"pseudo_label.{key}", why)
+        for key in ("gate", "near_chance")
+        if config["pseudo_label"][key] == "error"
+    )
 
 
 def _rounds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -61,13 +79,20 @@ def _rounds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         why = f"loss={config['choices']['loss']} learns from no teacher, so there is one round: leave it out"
         if config["rounds"] > 1:
             yield "rounds", why
-        yield from _gate(config, f"loss={config['choices']['loss']} learns from no teacher, so nothing is asked of one: leave it out")
+        yield from _gate(
+            config,
+            f"loss={config['choices']['loss']} learns from no teacher, so nothing is "
+            "asked of one: leave it out",
+        )
     elif config["rounds"] == 1:
         why = "there is one round: set rounds=3, say, or leave it out"
     else:
         patience = config["round_patience"]
         if patience is not None and patience >= config["rounds"]:
-            yield "round_patience", f"there are {config['rounds']} rounds, which end no sooner: set it lower, or leave it out"
+            yield (
+                "round_patience",
+                f"there are {config['rounds']} rounds, which end no sooner: set it lower, or leave it out",
+            )
         return
     if config["student_init"] == "previous":
         yield "student_init", why
@@ -77,26 +102,59 @@ def _rounds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _pool(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> Iterator[tuple[str, str]]:
     if config["student_train"]["labelled_share"] is not None and rows and not rows.get("unlabelled"):
-        yield "student_train.labelled_share", "this run has no pool, so a batch is all labelled: set dataset.labelled=0.1, say, or leave it out"
+        yield (
+            "student_train.labelled_share",
+            (
+                "this run has no pool, so a batch is all labelled: set "
+                "dataset.labelled=0.1, say, or leave it out"
+            ),
+        )
     if config["teacher_pretrain"]["labelled_share"] is not None:
-        yield "teacher_pretrain.labelled_share", "the teacher learns from labelled examples alone: leave it out"
+        yield (
+            "teacher_pretrain.labelled_share",
+            "the teacher learns from labelled examples alone: leave it out",
+        )
     if config["pseudo_label"]["mode"] != "auto":
-        yield "pseudo_label.limit", f"it is what mode=auto goes by, and pseudo_label.mode={config['pseudo_label']['mode']}: leave one of them out"
+        yield (
+            "pseudo_label.limit",
+            (
+                f"it is what mode=auto goes by, and pseudo_label.mode={config['pseudo_label']['mode']}: "
+                "leave one of them out"
+            ),
+        )
 
 
 def _training(node: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the optimiser, the schedule or the length of a training leaves without effect."""
     if spec["optimiser"] == "adamw":
-        yield f"{node}.momentum", f"it is for sgd, and {node}.optimiser=adamw: set {node}.optimiser=sgd, or leave it out"
+        yield (
+            f"{node}.momentum",
+            f"it is for sgd, and {node}.optimiser=adamw: set {node}.optimiser=sgd, or leave it out",
+        )
     if spec["schedule"] != "step":
-        yield f"{node}.milestones", f"they are for the schedule step, and {node}.schedule={spec['schedule']}: set {node}.schedule=step, or leave them out"
+        yield (
+            f"{node}.milestones",
+            (
+                f"they are for the schedule step, and {node}.schedule={spec['schedule']}: set "
+                f"{node}.schedule=step, or leave them out"
+            ),
+        )
     if spec["schedule"] == "one_cycle" and spec["warmup"] != 0:
-        yield f"{node}.warmup", f"{node}.schedule=one_cycle has a warm-up of its own: leave it out, or choose another schedule"
+        yield (
+            f"{node}.warmup",
+            f"{node}.schedule=one_cycle has a warm-up of its own: leave it out, or choose another schedule",
+        )
     steps, unit = length(spec, node)
     if unit != "steps":
         return
     if spec["schedule"] != "one_cycle" and isinstance(spec["warmup"], int) and spec["warmup"] >= steps:
-        yield f"{node}.warmup", f"the training has {steps} steps and would end before the full rate: set it lower"
+        yield (
+            f"{node}.warmup",
+            f"the training has {steps} steps and would end before the full rate: set it lower",
+        )
     looks = math.ceil(steps / (spec["evaluate_every"] or max(1, steps // VALIDATIONS)))
     if spec["patience"] is not None and spec["patience"] >= looks:
-        yield f"{node}.patience", f"the training looks at validation {looks} times in all: set it lower, or {node}.evaluate_every"
+        yield (
+            f"{node}.patience",
+            f"the training looks at validation {looks} times in all: set it lower, or {node}.evaluate_every",
+        )

@@ -1,4 +1,6 @@
-"""What the losses on labels and a pool share: one forward pass over the rows of both, and the terms and monitors that are made of it."""
+"""What the losses on labels and a pool share: one forward pass over the rows of both, and the terms and
+monitors that are made of it.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ from kdx.functional import cross_entropy, margin
 
 @dataclass(frozen=True)
 class Joint:
-    """y: classes of the L labelled rows. known (L, C), own (P, C): the student's logits of these and of the P pool rows. features: terms.
-    class_weights: (C,) of the labels' cross-entropy, or None.
+    """y: classes of the L labelled rows. known (L, C), own (P, C): the student's logits of these and of the P
+    pool rows. features: terms. class_weights: (C,) of the labels' cross-entropy, or None.
 
-    answers (P, C), weight (P,) in [0, 1]: the teacher's logits of the pool rows and how far they are believed; None until they are asked for.
+    answers (P, C), weight (P,) in [0, 1]: the teacher's logits of the pool rows and how far they are
+    believed; None until they are asked for.
     """
 
     y: Tensor
@@ -29,7 +32,8 @@ class Joint:
     weight: Tensor | None = None
 
     def outcome(self, losses: Tensor, **rows: Tensor) -> Outcome:
-        """(sum over labelled rows of cross-entropy + sum over pool rows of weight * losses) / all rows, and the features' terms.
+        """(sum over labelled rows of cross-entropy + sum over pool rows of weight * losses) / all rows, and
+        the features' terms.
 
         losses: (P,). rows: further monitors with one value a pool row, by name.
         """
@@ -61,14 +65,23 @@ def student_margin(own: Tensor) -> Tensor:
 
 
 def look(streams: Streams, student: nn.Module, features: Features, class_weights: Tensor | None) -> Joint:
-    """One forward pass over the labelled and the pool rows together, so that batch normalisation sees both."""
+    """One forward pass over the labelled and the pool rows together,
+    so that batch normalisation sees both.
+    """
     labelled, pool = streams["labelled"], streams["unlabelled"]
     pixels = torch.cat([labelled.views["main"], pool.views["main"]])
     known, own = student(pixels).split([len(labelled), len(pool)])
     return Joint(labelled.y, known, own, features(pixels), class_weights)
 
 
-def ask(streams: Streams, student: nn.Module, features: Features, teacher: Teacher, weights: Weighting, class_weights: Tensor | None) -> Joint:
+def ask(
+    streams: Streams,
+    student: nn.Module,
+    features: Features,
+    teacher: Teacher,
+    weights: Weighting,
+    class_weights: Tensor | None,
+) -> Joint:
     """`look`, with the teacher's answers and their weights."""
     joint = look(streams, student, features, class_weights)
     return believe(joint, teacher(streams["unlabelled"]), weights)

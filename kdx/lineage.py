@@ -15,9 +15,11 @@ METRICS = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
 
 
 def tell(artifact: Artifact) -> dict[str, Any]:
-    """{"loss", "training", "precision", "checkpoint", "teachers", "labels", "data", "artifacts"} of a training artifact. labels None: it had no teacher.
+    """{"loss", "training", "precision", "checkpoint", "teachers", "labels", "data", "artifacts"} of a
+    training artifact. labels None: it had no teacher.
 
-    Nearest first in `teachers`: of a chain, the last teacher before the student. Raises Fault where something above it is gone or damaged.
+    Nearest first in `teachers`: of a chain, the last teacher before the student. Raises Fault where something
+    above it is gone or damaged.
     """
     chain = upstream(artifact)
     manifests = {name: made.manifest for name, made in chain.items()}
@@ -33,11 +35,14 @@ def tell(artifact: Artifact) -> dict[str, Any]:
         "code": manifests[own]["code"],
         "created": manifests[own]["created"],
         "stage_seed": inputs.get("seed"),
-        "teachers": [_teacher(made) for name, made in reversed(chain.items()) if made.stage in TRAINS and name != own],
+        "teachers": [
+            _teacher(made) for name, made in reversed(chain.items()) if made.stage in TRAINS and name != own
+        ],
         "labels": _labels(labels[-1], inputs) if labels else None,
         "data": next(_data(made) for made in chain.values() if made.stage == stages.PREPARE.name),
         "artifacts": {
-            name: {key: manifest[key] for key in ("inputs", "version", "code", "created", "seconds")} for name, manifest in manifests.items()
+            name: {key: manifest[key] for key in ("inputs", "version", "code", "created", "seconds")}
+            for name, manifest in manifests.items()
         },
     }
 
@@ -101,7 +106,9 @@ def _data(made: Artifact) -> dict[str, Any]:
 
 
 def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-    """role -> evaluate's results, of the roles whose key is that of `artifacts`; {} where the run was not evaluated."""
+    """role -> evaluate's results, of the roles whose key is that of `artifacts`; {} where the run was not
+    evaluated.
+    """
     names = [name for name, (stage, _) in run.stages.items() if stage == stages.EVALUATE.name]
     if not names:
         return {}
@@ -111,14 +118,18 @@ def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
     found = {}
     for role, artifact in artifacts.items():
         if role in results and tested.get(role) == {"artifact": f"{artifact.stage}/{artifact.key}"}:
-            found[role] = {key: results[role].get(key) for key in ("parameters", "bytes", "flops", "latency_ms", "steps", "best_step", "stopped")}
+            found[role] = {
+                key: results[role].get(key)
+                for key in ("parameters", "bytes", "flops", "latency_ms", "steps", "best_step", "stopped")
+            }
             for which in {"last", "best"} & results[role].keys():
-                found[role][which] = {split: {k: v for k, v in numbers.items() if k in METRICS} for split, numbers in results[role][which].items()}
+                found[role][which] = {
+                    split: {k: v for k, v in numbers.items() if k in METRICS}
+                    for split, numbers in results[role][which].items()
+                }
     return found
 
 
 def compared(run: Run) -> dict[str, Artifact]:
     """role -> artifact, of every role that the run trained."""
     return {role: run.role(role) for role in ROLES if role in run.roles()}
-
-

@@ -8,7 +8,9 @@ from kdx.faults import Fault
 
 
 def conf_dir() -> Path:
-    """The folder of YAML files: `kdx/conf` of an installed wheel, else `conf/` beside the package, as in the repository."""
+    """The folder of YAML files: `kdx/conf` of an installed wheel, else `conf/` beside the package, as in the
+    repository.
+    """
     package = Path(__file__).resolve().parent
     places = [package / "conf", package.parent / "conf"]
     for place in places:

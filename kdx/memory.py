@@ -12,10 +12,11 @@ import torch
 
 
 class Peak:
-    """The most that was held since `begin`. On CUDA what torch allocated on the device; else what the whole process held, libraries included.
+    """The most that was held since `begin`. On CUDA what torch allocated on the device; else what the whole
+    process held, libraries included.
 
-    Where the system cannot forget an earlier peak (Linux can), it is that since the process began. On MPS, whose memory is the process's own
-    only in part, nothing is told.
+    Where the system cannot forget an earlier peak (Linux can), it is that since the process began. On MPS,
+    whose memory is the process's own only in part, nothing is told.
     """
 
     def __init__(self, device: str):
@@ -37,13 +38,18 @@ class Peak:
         if self.device == "mps":
             return None
         kept = _kilobytes(Path("/proc/self/status"), "VmHWM")
-        return kept or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return kept or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
 
     def free(self) -> int | None:
         """What work could take now: of the device, or of the machine beside what this process holds."""
         if self.device.startswith("cuda"):
             return torch.cuda.mem_get_info(self.device)[0]
-        there, held = _kilobytes(Path("/proc/meminfo"), "MemAvailable"), _kilobytes(Path("/proc/self/status"), "VmRSS")
+        there, held = (
+            _kilobytes(Path("/proc/meminfo"), "MemAvailable"),
+            _kilobytes(Path("/proc/self/status"), "VmRSS"),
+        )
         return None if there is None else there + (held or 0)
 
 

@@ -1,4 +1,5 @@
-"""stdout and stderr that cost no work: what cannot be written is told once, a closed stream is as /dev/null, and a terminal without Unicode gets ASCII.
+"""stdout and stderr that cost no work: what cannot be written is told once, a closed stream is as /dev/null,
+and a terminal without Unicode gets ASCII.
 
 Standard library only.
 """
@@ -12,8 +13,24 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-ASCII = {"±": "+-", "×": "x", "…": "...", "→": "->", "–": "-", "—": "-", "−": "-", "·": ".", "─": "-", "━": "-", "╸": "-", "╺": "-", "│": "|"}
-"""How what tables and bars are made of is told in an encoding that lacks it. Other characters become their escapes."""
+ASCII = {
+    "±": "+-",
+    "×": "x",
+    "…": "...",
+    "→": "->",
+    "–": "-",
+    "—": "-",
+    "−": "-",
+    "·": ".",
+    "─": "-",
+    "━": "-",
+    "╸": "-",
+    "╺": "-",
+    "│": "|",
+}
+"""How what tables and bars are made of is told in an encoding that lacks it. Other characters become their
+escapes.
+"""
 
 
 def plainer(error: UnicodeError) -> tuple[str, int]:
@@ -21,14 +38,18 @@ def plainer(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]
-    return "".join(ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters), error.end
+    return "".join(
+        ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters
+    ), error.end
 
 
 codecs.register_error("kdx.plainer", plainer)
 
 
 class Enduring:
-    """A text stream that keeps its first failure to write in `lost` instead of raising it. unread: whether that its reader is gone is raised all the same."""
+    """A text stream that keeps its first failure to write in `lost` instead of raising it. unread: whether
+    that its reader is gone is raised all the same.
+    """
 
     def __init__(self, stream: Any, *, unread: bool):
         self.stream, self.unread = stream, unread
@@ -77,7 +98,9 @@ def enduring() -> Iterator[None]:
 
 
 def fill() -> None:
-    """Opens /dev/null where a stream was closed (`>&-`): else the next file opened would take its number, and be written to by whoever prints."""
+    """Opens /dev/null where a stream was closed (`>&-`): else the next file opened would take its number, and
+    be written to by whoever prints.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if vars(sys)[name] is None:
             place = os.open(os.devnull, os.O_RDWR)
@@ -108,7 +131,9 @@ def lost() -> str | None:
 
 
 def instead(where: str) -> None:
-    """At the end of what did work besides printing: tells where to find what could not be printed, which then is no failure. where: a clause."""
+    """At the end of what did work besides printing: tells where to find what could not be printed, which then
+    is no failure. where: a clause.
+    """
     if why := lost():
         sys.stdout.lost = None
         print(f"not all could be printed ({why}): {where}", file=sys.stderr)

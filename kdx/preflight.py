@@ -1,4 +1,6 @@
-"""Checks before any work that need torch or a look at the data: what would stop a run in the night stops it in a second."""
+"""Checks before any work that need torch or a look at the data: what would stop a run in the night stops it
+in a second.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +35,23 @@ TRAINED = 4
 ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
 STAND_IN = Description((3, 64, 64), tuple("0123456789"), 1000, (100,) * 10, 100, 100)
-"""Where the data cannot be read: what is wrong with the networks and losses in themselves is told all the same."""
+"""Where the data cannot be read: what is wrong with the networks and losses in themselves is told all the
+same.
+"""
 
 
 def preflight(order: Order) -> None:
-    """Raises Faults with everything that is wrong, together. No file is written but what a data set downloads."""
+    """Raises Faults with everything that is wrong, together. No file is written but what a data set
+    downloads.
+    """
     faults = inspect(order)
     if faults:
         raise Faults(faults)
 
 
 def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = None) -> list[str]:
-    """Everything that is wrong with an order, parts of which may be None (see kdx.wiring.examine). data: look at the data set too.
+    """Everything that is wrong with an order, parts of which may be None (see kdx.wiring.examine). data: look
+    at the data set too.
 
     splits: is filled with the rows of each split, as far as they can be told.
     """
@@ -53,7 +60,10 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
     if order.runtime:
         with checks.gather(faults):
             order.runtime.settle()
-    for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
+    for node, training in (
+        ("teacher_pretrain", plan.teacher_pretrain),
+        ("student_train", plan.student_train),
+    ):
         if training:
             with trying(faults, f"{node}."):
                 training.build()
@@ -65,13 +75,24 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
     rows = count_rows(about, **plan.sizes) if about and not wrong_sizes else {}
     if splits is not None:
         splits |= rows
-    if about and "ceiling" in plan.controls and (plan.sizes["labelled"] is None or plan.sizes["unlabelled"] == 0):
-        faults.append("ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
-                      "set dataset.labelled=0.1, say, or ceiling=false")  # fmt: skip
+    if (
+        about
+        and "ceiling" in plan.controls
+        and (plan.sizes["labelled"] is None or plan.sizes["unlabelled"] == 0)
+    ):
+        faults.append(
+            "ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
+            "set dataset.labelled=0.1, say, or ceiling=false"
+        )
     if rows and "validation_labels" in plan.controls and not rows["validation"]:
-        faults.append("validation_labels=true trains a student on the validation labels too, and this run has no validation split: "
-                      "set dataset.validation=0.1, say, or validation_labels=false")  # fmt: skip
-    for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
+        faults.append(
+            "validation_labels=true trains a student on the validation labels too, and this run has no "
+            "validation split: set dataset.validation=0.1, say, or validation_labels=false"
+        )
+    for node, training in (
+        ("teacher_pretrain", plan.teacher_pretrain),
+        ("student_train", plan.student_train),
+    ):
         with checks.gather(faults):
             if about and training:
                 check_batch(node, training.spec["batch_size"], about)
@@ -82,9 +103,20 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
         check_rule(order, rows)
     with checks.gather(faults):
         check_chain(order)
-    for node, training in (("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)):
-        if about and training and isinstance(training.spec["rows"], int) and 0 < training.spec["rows"] < len(about.classes):
-            faults.append(f"{node}.rows={training.spec['rows']} are fewer labelled rows than the {len(about.classes)} classes: each needs one")
+    for node, training in (
+        ("teacher_pretrain", plan.teacher_pretrain),
+        ("student_train", plan.student_train),
+    ):
+        if (
+            about
+            and training
+            and isinstance(training.spec["rows"], int)
+            and 0 < training.spec["rows"] < len(about.classes)
+        ):
+            faults.append(
+                f"{node}.rows={training.spec['rows']} are fewer labelled rows than the {len(about.classes)} "
+                "classes: each needs one"
+            )
     if about and not faults and order.sound:
         check_room(order, about, faults)
     return faults
@@ -92,7 +124,9 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
 
 @contextmanager
 def trying(faults: list[str], prefix: str = "") -> Iterator[None]:
-    """`checks.gather`, also for what the user's own code raises: they are told where, and not with a traceback through ours."""
+    """`checks.gather`, also for what the user's own code raises: they are told where, and not with a
+    traceback through ours.
+    """
     try:
         with checks.gather(faults, prefix):
             yield
@@ -116,7 +150,8 @@ def describe(plan: Plan, faults: list[str]) -> Description | None:
 
 
 def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int], faults: list[str]) -> None:
-    """Builds both networks and the losses, reads the checkpoints, and pushes a few made-up pictures of the data's shape through all of them.
+    """Builds both networks and the losses, reads the checkpoints, and pushes a few made-up pictures of the
+    data's shape through all of them.
 
     rows: of each split, as far as they are known.
     """
@@ -127,9 +162,17 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
     for role, model in (("teacher", plan.teacher), *assistants, ("student", plan.student)):
         if model:
             with trying(faults):
-                built[role] = models.build(model, shape=data.shape, classes=len(data.classes), mean=[0.5] * data.shape[0], std=[0.5] * data.shape[0],
-                                           copies=TRAINED, read_weights=begins.get(role) is None,
-                                           what=f"the {role}", remedy=smaller(role, model.spec))  # fmt: skip
+                built[role] = models.build(
+                    model,
+                    shape=data.shape,
+                    classes=len(data.classes),
+                    mean=[0.5] * data.shape[0],
+                    std=[0.5] * data.shape[0],
+                    copies=TRAINED,
+                    read_weights=begins.get(role) is None,
+                    what=f"the {role}",
+                    remedy=smaller(role, model.spec),
+                )
     for role, given in begins.items():
         if given:
             with checks.gather(faults):
@@ -140,11 +183,20 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
                 else:
                     checkpoint.read(file, key=given.key, role=role)
     if plan.pseudo_label and plan.pseudo_label["passes"]:
-        answering = ("teacher", "student") if plan.rounds is not None and plan.rounds > 1 and plan.budget is None else ("teacher",)
-        faults += [f"pseudo_label.passes are made with dropout, and the {role} has none: set {role}.dropout=0.3, say"
-                   for role in answering if role in built and not drops_out(built[role])]  # fmt: skip
+        answering = (
+            ("teacher", "student")
+            if plan.rounds is not None and plan.rounds > 1 and plan.budget is None
+            else ("teacher",)
+        )
+        faults += [
+            f"pseudo_label.passes are made with dropout, and the {role} has none: set {role}.dropout=0.3, say"
+            for role in answering
+            if role in built and not drops_out(built[role])
+        ]
     student = built.get("student") or torch.nn.Identity()
-    streams = {s: made_up(s, data) for s in available(plan, data, rows)} if about and "student" in built else None
+    streams = (
+        {s: made_up(s, data) for s in available(plan, data, rows)} if about and "student" in built else None
+    )
     for loss in (plan.teacher_loss, plan.loss, *(control.loss for control in plan.controls.values())):
         if loss:
             with trying(faults):
@@ -158,17 +210,28 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
 
 
 def check_batch(node: str, size: int, about: Description) -> None:
-    """Whether a batch's pictures alone would fit into memory: as float32, and what the first layer makes of them at least as large."""
+    """Whether a batch's pictures alone would fit into memory: as float32, and what the first layer makes of
+    them at least as large.
+    """
     channels, height, width = about.shape
-    checks.fits(f"{node}.batch_size={size}, of pictures of {height}x{width},", 2 * 4 * size * channels * height * width, "lower it")
+    checks.fits(
+        f"{node}.batch_size={size}, of pictures of {height}x{width},",
+        2 * 4 * size * channels * height * width,
+        "lower it",
+    )
 
 
 def drops_out(network: torch.nn.Module) -> bool:
-    return any(isinstance(layer, torch.nn.Dropout | torch.nn.Dropout2d) and layer.p > 0 for layer in network.modules())
+    return any(
+        isinstance(layer, torch.nn.Dropout | torch.nn.Dropout2d) and layer.p > 0
+        for layer in network.modules()
+    )
 
 
 def check_rule(order: Order, rows: Mapping[str, int]) -> None:
-    """Whether the rule that chooses among the pool goes with recipe and budget, and whether what it is to choose is there."""
+    """Whether the rule that chooses among the pool goes with recipe and budget, and whether what it is to
+    choose is there.
+    """
     plan, choices, given = order.plan, order.config["choices"], order.plan.budget
     active = order.recipe is not None and order.recipe.target == ACTIVE
     if order.recipe is None or (given is None and order.config["budget"] is not None):
@@ -176,16 +239,33 @@ def check_rule(order: Order, rows: Mapping[str, int]) -> None:
     rule: Rule | None = plan.select.build() if plan.select else None
     rivals = "select=rad, or one of its rivals"
     if active and not (rule and rule.buys):
-        raise Fault(f"recipe=active buys the answers that a rule chooses, and select={choices.get('select')} buys none: choose {rivals}, or leave recipe= out")
+        raise Fault(
+            f"recipe=active buys the answers that a rule chooses, and select={choices.get('select')} buys "
+            f"none: choose {rivals}, or leave recipe= out"
+        )
     if active and given is None:
-        raise Fault(f"select={choices.get('select')} buys answers of the teacher: say how many with budget=200, or which share of the pool, budget=0.1")
+        raise Fault(
+            f"select={choices.get('select')} buys answers of the teacher: say how many with budget=200, or "
+            "which share of the pool, budget=0.1"
+        )
     if rule and rule.buys and not active:
         asks = plan.loss is None or plan.loss.resolve().needs_teacher
-        raise Fault(f"select={choices.get('select')} buys answers, and " + (
-            "only the recipe active does that: leave recipe= out, select= brings it along" if asks else
-            f"loss={choices.get('loss')} learns without any: leave select= out, or choose another loss"))  # fmt: skip
+        raise Fault(
+            f"select={choices.get('select')} buys answers, and "
+            + (
+                "only the recipe active does that: leave recipe= out, select= brings it along"
+                if asks
+                else (
+                    f"loss={choices.get('loss')} learns without any: leave select= "
+                    "out, or choose another loss"
+                )
+            )
+        )
     if given is not None and not active:
-        raise Fault(f"budget={checks.shown(given)} is for the rules that buy answers: choose {rivals}; given: select={choices.get('select')}")
+        raise Fault(
+            f"budget={checks.shown(given)} is for the rules that buy answers: choose {rivals}; given: "
+            f"select={choices.get('select')}"
+        )
     if rule and rows:
         check_choice(plan, rule, rows)
 
@@ -194,45 +274,76 @@ def check_chain(order: Order) -> None:
     """Whether assistants and the recipe that has them go together, and with what else there is."""
     plan, chain = order.plan, order.recipe is not None and order.recipe.target == CHAIN
     if plan.assistants and not chain:
-        raise Fault("assistants= stand between teacher and student in recipe=chain: say that too, or leave them out")
+        raise Fault(
+            "assistants= stand between teacher and student in recipe=chain: say that too, or leave them out"
+        )
     if chain and not order.config["assistants"]:
-        raise Fault("recipe=chain teaches by way of assistants, and none is named: assistants=[cnn_small], say")
-    if chain and (plan.select or plan.rounds != 1 or plan.student_init != "fresh" or not plan.loss or not plan.loss.resolve().needs_teacher):
-        raise Fault("recipe=chain has a loss with a teacher, the whole pool and a round for each network: leave select=, rounds= and student_init= out, "
-                    "and choose a loss such as kd")  # fmt: skip
+        raise Fault(
+            "recipe=chain teaches by way of assistants, and none is named: assistants=[cnn_small], say"
+        )
+    if chain and (
+        plan.select
+        or plan.rounds != 1
+        or plan.student_init != "fresh"
+        or not plan.loss
+        or not plan.loss.resolve().needs_teacher
+    ):
+        raise Fault(
+            "recipe=chain has a loss with a teacher, the whole pool and a round for each network: leave "
+            "select=, rounds= and student_init= out, and choose a loss such as kd"
+        )
 
 
 def check_choice(plan: Plan, rule: Rule, rows: Mapping[str, int]) -> None:
     """rows: of each split."""
     pool, validation = rows["unlabelled"], rows["validation"] > 0
     if not pool:
-        raise Fault("select= chooses among the pool, and this run has none: set dataset.labelled=0.1, say, to hide the labels of the rest, or leave it out")
+        raise Fault(
+            "select= chooses among the pool, and this run has none: set dataset.labelled=0.1, say, to hide "
+            "the labels of the rest, or leave it out"
+        )
     if not rule.buys:
         rule.foresee(pool, None, validation)
     elif plan.budget is not None and isinstance(plan.rounds, int) and plan.rounds > 0:
         total = to_buy(plan.budget, pool)
         if total > pool:
-            raise Fault(f"budget={total} buys more answers than the pool has rows, {pool}: set budget={pool} at most")
+            raise Fault(
+                f"budget={total} buys more answers than the pool has rows, {pool}: set budget={pool} at most"
+            )
         if plan.rounds > total:
-            raise Fault(f"rounds={plan.rounds} share out {total} answers (budget={plan.budget}, of a pool of {pool}), and each round buys at least one: "
-                        f"set rounds={total}, or a larger budget")  # fmt: skip
+            raise Fault(
+                f"rounds={plan.rounds} share out {total} answers (budget={plan.budget}, of a pool of "
+                f"{pool}), and each round buys at least one: set rounds={total}, or a larger budget"
+            )
         rule.foresee(pool, max(by_round(total, plan.rounds)), validation)
 
 
 def available(plan: Plan, about: Description, rows: Mapping[str, int]) -> list[str]:
-    """Names of the streams that the data will have; a guess where `rows` are not known, as the sizes do not fit."""
+    """Names of the streams that the data will have; a guess where `rows` are not known, as the sizes do not
+    fit.
+    """
     if rows:
         return [name for name, count in rows.items() if count and name != "test"]
     hidden = plan.sizes["labelled"] is not None or about.pool > 0
     pool = hidden and plan.sizes["unlabelled"] != 0
-    return ["labelled"] + ["unlabelled"] * pool + ["validation"] * (about.validation is not None or plan.sizes["validation"] is not None)
+    return (
+        ["labelled"]
+        + ["unlabelled"] * pool
+        + ["validation"] * (about.validation is not None or plan.sizes["validation"] is not None)
+    )
 
 
 def made_up(name: str, about: Description) -> Batch:
     index = torch.arange(ROWS)
     pictures = torch.rand(ROWS, *about.shape)
     y = None if name == "unlabelled" else index % len(about.classes)
-    return Batch(name, index, torch.ones(ROWS, dtype=torch.int64), dict.fromkeys(("main", "clean", "second", "strong"), pictures), y)
+    return Batch(
+        name,
+        index,
+        torch.ones(ROWS, dtype=torch.int64),
+        dict.fromkeys(("main", "clean", "second", "strong"), pictures),
+        y,
+    )
 
 
 def try_shift(name: str, shift: Component, about: Description, faults: list[str]) -> None:
@@ -241,21 +352,46 @@ def try_shift(name: str, shift: Component, about: Description, faults: list[str]
     with trying(faults):
         step = shift.build()
     if len(faults) == before and not isinstance(step, Step):
-        faults.append(f"shift.{name} needs a step of kdx.data.shift or kdx.data.augment; given {type(step).__name__}: see `kdx list shift`")
+        faults.append(
+            f"shift.{name} needs a step of kdx.data.shift or kdx.data.augment; given {type(step).__name__}: "
+            "see `kdx list shift`"
+        )
     if len(faults) == before:
         row = torch.zeros(1, dtype=torch.int64)
         with trying(faults):
             step(torch.rand(1, *about.shape), Draws(0, "test", row, row + 1), name)
 
 
-def try_loss(loss: Component, student: torch.nn.Module, streams: Mapping[str, Batch] | None, data: Description, live: list[Frozen]) -> None:
-    """Builds a loss; with streams, one forward and backward pass, in eval mode so that batch normalisation takes two rows."""
+def try_loss(
+    loss: Component,
+    student: torch.nn.Module,
+    streams: Mapping[str, Batch] | None,
+    data: Description,
+    live: list[Frozen],
+) -> None:
+    """Builds a loss; with streams, one forward and backward pass, in eval mode so that batch normalisation
+    takes two rows.
+    """
     classes = len(data.classes)
     pictures = torch.randint(256, (ROWS, *data.shape), dtype=torch.uint8)
-    validation = Split("validation", pictures, torch.arange(ROWS) % classes) if streams is None or "validation" in streams else None
-    extras = dict.fromkeys(("mean", "std", "cool_mean", "cool_std"), lambda batch: torch.rand(len(batch), classes))
-    parts = Parts(student, lambda: student, lambda batch: torch.randn(len(batch), classes), live, validation, classes, extras,
-                  tuple(data.shape))  # fmt: skip
+    validation = (
+        Split("validation", pictures, torch.arange(ROWS) % classes)
+        if streams is None or "validation" in streams
+        else None
+    )
+    extras = dict.fromkeys(
+        ("mean", "std", "cool_mean", "cool_std"), lambda batch: torch.rand(len(batch), classes)
+    )
+    parts = Parts(
+        student,
+        lambda: student,
+        lambda batch: torch.randn(len(batch), classes),
+        live,
+        validation,
+        classes,
+        extras,
+        tuple(data.shape),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
         push(loss.build(parts), streams, student)
@@ -273,11 +409,21 @@ def push(objective: Objective, streams: Mapping[str, Batch] | None, student: tor
     outcome = objective(streams, 0.0)
     method = type(objective).__name__
     if not isinstance(outcome, Outcome) or not outcome.terms:
-        checks.refuse(f"{method}.forward must return an Outcome with at least one term; given: {outcome!r:.80}")
-    elif wrong := [name for name, term in outcome.terms.items() if not isinstance(term, torch.Tensor) or term.dim()]:
-        checks.refuse(f"the terms of {method} must be scalars, such as `cross_entropy(logits, y).mean()`; not so: {', '.join(wrong)}")
+        checks.refuse(
+            f"{method}.forward must return an Outcome with at least one term; given: {outcome!r:.80}"
+        )
+    elif wrong := [
+        name for name, term in outcome.terms.items() if not isinstance(term, torch.Tensor) or term.dim()
+    ]:
+        checks.refuse(
+            f"the terms of {method} must be scalars, such as `cross_entropy(logits, y).mean()`; not so: "
+            f"{', '.join(wrong)}"
+        )
     elif not outcome.loss.requires_grad:
-        checks.refuse(f"the terms of {method} do not depend on the student, which would learn nothing: {', '.join(outcome.terms)}")
+        checks.refuse(
+            f"the terms of {method} do not depend on the student, which would learn nothing: "
+            f"{', '.join(outcome.terms)}"
+        )
     else:
         outcome.loss.backward()
     student.zero_grad(set_to_none=True)
@@ -290,23 +436,43 @@ def check_room(order: Order, about: Description, faults: list[str]) -> None:
     needed = room(plan, about)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        faults.append(f"no space left for this run: it needs about {needed / 1e6:.0f} MB in {order.store}, and {free / 1e6:.0f} MB are free; "
-                      "set store=PATH on another disk")  # fmt: skip
+        faults.append(
+            f"no space left for this run: it needs about {needed / 1e6:.0f} MB in {order.store}, and "
+            f"{free / 1e6:.0f} MB are free; set store=PATH on another disk"
+        )
 
 
 def room(plan: Plan, about: Description) -> int:
-    """Bytes, about: pictures, stored answers up to the limit, and for each network its weights twice and a checkpoint of them."""
+    """Bytes, about: pictures, stored answers up to the limit, and for each network its weights twice and a
+    checkpoint of them.
+    """
     height = about.shape[0] * about.shape[1] * about.shape[2]
     rows = about.train + (about.test or 0) + (about.validation or 0) + about.pool
-    counts = {"labelled": max(1, min(about.train, _count(plan.sizes["labelled"], about.train))), "unlabelled": about.train + about.pool}
+    counts = {
+        "labelled": max(1, min(about.train, _count(plan.sizes["labelled"], about.train))),
+        "unlabelled": about.train + about.pool,
+    }
     spec = plan.student_train.spec
     seen = used(counts, spec["rows"] if isinstance(spec["rows"], int) else None)
     steps = total_steps(spec, sum(seen.values()), "student_train")
     views = passes(steps, shares(spec["batch_size"], seen, None), seen) if spec["batch_size"] > 1 else {}
     answers = min(stored_bytes(counts, views, len(about.classes)), plan.pseudo_label["limit"])
-    networks = sum(8 * bytes_of(models.build(m, shape=about.shape, classes=len(about.classes), mean=[0.5] * about.shape[0], std=[0.5] * about.shape[0],
-                                         read_weights=False)) for m in (plan.teacher, plan.student))  # fmt: skip
-    copies = 1 + sum(control.also is not None for control in plan.controls.values())  # of the pictures: these have a data set of their own
+    networks = sum(
+        8
+        * bytes_of(
+            models.build(
+                m,
+                shape=about.shape,
+                classes=len(about.classes),
+                mean=[0.5] * about.shape[0],
+                std=[0.5] * about.shape[0],
+                read_weights=False,
+            )
+        )
+        for m in (plan.teacher, plan.student)
+    )
+    # of the pictures: these have a data set of their own
+    copies = 1 + sum(control.also is not None for control in plan.controls.values())
     return copies * rows * height + answers + networks
 
 

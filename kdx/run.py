@@ -1,4 +1,6 @@
-"""One run: a recipe over a store, then the evaluation of what it made. Imports no torch unless a stage has to run."""
+"""One run: a recipe over a store, then the evaluation of what it made. Imports no torch unless a stage has to
+run.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,22 @@ from kdx.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
 from kdx.wiring import Order, with_sources
 
-ROLES = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
-         "ceiling": "ceiling-train", "validation_labels": "validation-labels-train"}
+ROLES = {
+    "teacher": "teacher-pretrain",
+    "noiseless": "noiseless-train",
+    "baseline": "baseline-train",
+    "student": "student-train",
+    "ceiling": "ceiling-train",
+    "validation_labels": "validation-labels-train",
+}
 
 
-def perform(order: Order, listener: Listener, *, peek: bool = False, asked: Asked | None = None) -> tuple[Artifact, dict[str, Artifact]]:
-    """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out. peek, asked: see Store."""
+def perform(
+    order: Order, listener: Listener, *, peek: bool = False, asked: Asked | None = None
+) -> tuple[Artifact, dict[str, Artifact]]:
+    """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out. peek,
+    asked: see Store.
+    """
     order = with_sources(order, lambda text, level: listener.note(PREPARE.name, text, level))
     store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
@@ -34,7 +46,14 @@ def perform(order: Order, listener: Listener, *, peek: bool = False, asked: Aske
     lessons = list(taught(store.done))
     if lessons:
         store.run(AUDIT, data=store.done["prepare"], rounds=lessons, seed=subseed(order.plan.seed, "audit"))
-    found = store.run(EVALUATE, data=store.done["prepare"], models=models, rounds=rounds, shifts=order.shifts, seed=subseed(order.plan.seed, "shift"))
+    found = store.run(
+        EVALUATE,
+        data=store.done["prepare"],
+        models=models,
+        rounds=rounds,
+        shifts=order.shifts,
+        seed=subseed(order.plan.seed, "shift"),
+    )
     return found, store.done
 
 
@@ -50,20 +69,36 @@ def taught(done: Mapping[str, Artifact]) -> Iterator[dict[str, Artifact | None]]
         return
     found = students(done)
     for number, student in found.items():
-        if number == 0 or (number is None and len(found) > 1):  # taught by labels alone; one of the rounds once more
+        # taught by labels alone; one of the rounds once more
+        if number == 0 or (number is None and len(found) > 1):
             continue
         end = "" if number is None else f"-{number}"
         if f"pseudo-label{end}" in done:
-            yield {"answers": done[f"pseudo-label{end}"], "rows": done.get(f"choose{end}"), "student": student}
+            yield {
+                "answers": done[f"pseudo-label{end}"],
+                "rows": done.get(f"choose{end}"),
+                "student": student,
+            }
 
 
 def stored(order: Order) -> Artifact | None:
-    """The evaluation of the run, where the store has all of it; None where something would be computed. Raises Unreadable where this user may not know."""
+    """The evaluation of the run, where the store has all of it; None where something would be computed.
+    Raises Unreadable where this user may not know.
+    """
     try:
         return perform(order, Listener(), peek=True)[0]
     except Unreadable:
         raise
-    except (Miss, Fault, OSError, ValueError, LookupError, TypeError, AttributeError):  # a file that is missing or damaged is told by those who can mend it
+    # a file that is missing or damaged is told by those who can mend it
+    except (
+        Miss,
+        Fault,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ):
         return None
 
 
@@ -84,17 +119,24 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
         "selection": "best weights and early stopping on the validation split only",
         "test": "opened once, at the end, by the evaluate stage",
         "headline": order.headline,
-        "baseline": "the distilled student's model, initialisation, optimiser steps, batch size and augmentation; the labels only"
-        if order.plan.controls else None,
-    }  # fmt: skip
+        "baseline": (
+            "the distilled student's model, initialisation, optimiser steps, batch size and "
+            "augmentation; the labels only"
+        )
+        if order.plan.controls
+        else None,
+    }
 
 
 def digests(files: Mapping[str, Any]) -> dict[str, str]:
-    """split -> what its pictures and labels hold, as one digest, of the files of a prepare artifact. At another number of labels the test split
-    is the same and the key is not; and it is told from run.json alone, where the store is gone."""
+    """split -> what its pictures and labels hold, as one digest, of the files of a prepare artifact. At
+    another number of labels the test split is the same and the key is not; and it is told from run.json
+    alone, where the store is gone."""
     found: dict[str, str] = {}
     for split in ("labelled", "unlabelled", "validation", "test"):
-        hashes = [files[name]["sha256"] for name in (f"{split}.images.npy", f"{split}.labels.npy") if name in files]
+        hashes = [
+            files[name]["sha256"] for name in (f"{split}.images.npy", f"{split}.labels.npy") if name in files
+        ]
         if hashes:
             found[split] = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     return found
@@ -114,9 +156,11 @@ def environment(order: Order) -> dict[str, Any]:
 
 
 def trace(told: dict[str, Any], results: dict[str, Any], artifacts: Mapping[str, Artifact]) -> None:
-    """Adds to a run.json how its results came about, as the store's manifests have it: of each stage the digests of its code and of the files
-    that it read; under environment.settled the device, the threads, the hardware and the versions that the student (without one, the last
-    stage) was made with, and under environment.elsewhere what was otherwise at other stages; to each role's results the digests of its weights.
+    """Adds to a run.json how its results came about, as the store's manifests have it: of each stage the
+    digests of its code and of the files that it read; under environment.settled the device, the threads, the
+    hardware and the versions that the student (without one, the last stage) was made with, and under
+    environment.elsewhere what was otherwise at other stages; to each role's results the digests of its
+    weights.
     """
     manifests = {name: artifact.manifest for name, artifact in artifacts.items()}
     for entry in told["stages"]:
@@ -128,14 +172,22 @@ def trace(told: dict[str, Any], results: dict[str, Any], artifacts: Mapping[str,
     precision = {role: results[role]["precision"] for role in ROLES if role in results}
     elsewhere = {name: {k: v for k, v in own.items() if counts.get(k) != v} for name, own in made.items()}
     told["environment"] |= {"settled": {**counts, "precision": precision}}
-    told["environment"] |= {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
+    told["environment"] |= (
+        {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
+    )
     for role in ROLES.keys() & results.keys():
         files = manifests[ROLES[role]]["files"]
-        results[role]["weights"] = {which: files[name]["sha256"] for which in ("last", "best") if (name := f"{which}.safetensors") in files}
+        results[role]["weights"] = {
+            which: files[name]["sha256"]
+            for which in ("last", "best")
+            if (name := f"{which}.safetensors") in files
+        }
 
 
 def _made(artifact: Artifact, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What an artifact was made with; of older ones the device and the threads of those that trained are known."""
+    """What an artifact was made with; of older ones the device and the threads of those that trained are
+    known.
+    """
     if "made" in manifest or not artifact.file("summary.json").is_file():
         return manifest.get("made", {})
     return {key: artifact.json("summary.json").get(key) for key in ("device", "threads")}
@@ -147,7 +199,11 @@ def _sources(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(value.get("source"), str):
             yield name, value["source"]
         for key, inner in value.items():
-            yield from ((f"{name}.{k}", v) for k, v in inner.items()) if key == "sources" else _sources(inner, f"{name}.{key}".lstrip("."))
+            yield from (
+                ((f"{name}.{k}", v) for k, v in inner.items())
+                if key == "sources"
+                else _sources(inner, f"{name}.{key}".lstrip("."))
+            )
     elif isinstance(value, list):
         for inner in value:
             yield from _sources(inner, name)
@@ -155,8 +211,12 @@ def _sources(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 def _commit() -> str | None:
     try:
-        answer = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],
-                                capture_output=True, text=True, timeout=5)  # fmt: skip
+        answer = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None

@@ -20,7 +20,8 @@ MOST_THREADS = 4096
 
 @dataclass(frozen=True)
 class Runtime:
-    """device: auto | cpu | cuda | cuda:N | mps. threads: "auto" (see `share_of_cores`) or a count. workers: threads that prepare batches ahead (0: none).
+    """device: auto | cpu | cuda | cuda:N | mps. threads: "auto" (see `share_of_cores`) or a count. workers:
+    threads that prepare batches ahead (0: none).
 
     checkpoint_seconds: time between checkpoints of a training stage. compile: torch.compile for what trains.
     """
@@ -43,28 +44,42 @@ class Runtime:
             flag(f"device.{name}", getattr(self, name))
 
     def settle(self) -> Runtime:
-        """The same with `auto` resolved, checked against this machine, and set: threads, and an allocator that keeps big blocks."""
+        """The same with `auto` resolved, checked against this machine, and set: threads, and an allocator
+        that keeps big blocks.
+        """
         import torch
 
         device = self.device
         if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+            device = (
+                "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+            )
         if device.startswith("cuda"):
             number_of = torch.cuda.device_count()
             index = device.partition(":")[2] or "0"
             if not index.isdigit() or int(index) >= number_of:
-                raise Fault(f"device={self.device} is not here: torch {torch.__version__} sees {number_of} CUDA devices; use device=cpu or device=auto")
+                raise Fault(
+                    f"device={self.device} is not here: torch {torch.__version__} sees {number_of} CUDA "
+                    "devices; use device=cpu or device=auto"
+                )
             if device == "cuda" and number_of > 1:
-                device = f"cuda:{take([str(torch.cuda.get_device_properties(i).uuid) for i in range(number_of)])}"
+                device = (
+                    f"cuda:{take([str(torch.cuda.get_device_properties(i).uuid) for i in range(number_of)])}"
+                )
         if device == "mps" and not torch.backends.mps.is_available():
-            raise Fault("device=mps is not here: this machine or this build of torch has none; use device=cpu or device=auto")
+            raise Fault(
+                "device=mps is not here: this machine or this build of torch has none; use "
+                "device=cpu or device=auto"
+            )
         threads = share_of_cores() if self.threads == "auto" else self.threads
         torch.set_num_threads(threads)
         _keep_big_blocks()
         return replace(self, device=device, threads=threads)
 
     def where(self) -> dict[str, Any]:
-        """Where a settled runtime computes, and with what: all that may change the last bits of a result. Which of several GPUs is no part of it."""
+        """Where a settled runtime computes, and with what: all that may change the last bits of a result.
+        Which of several GPUs is no part of it.
+        """
         import torch
 
         kind = self.device.partition(":")[0]
@@ -106,7 +121,9 @@ class Runtime:
 
 
 def share_of_cores() -> int:
-    """Threads for `auto`: OMP_NUM_THREADS, which launchers set for runs side by side, but no more than the cores that this process may use."""
+    """Threads for `auto`: OMP_NUM_THREADS, which launchers set for runs side by side, but no more than the
+    cores that this process may use.
+    """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(asked), cores()) if asked.isdigit() and int(asked) > 0 else cores()
 
@@ -118,8 +135,11 @@ def cores() -> int:
 
 def versions() -> dict[str, str]:
     """Of what computes, told without importing it."""
-    return {"kdx": kdx.__version__, "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")}}  # fmt: skip
+    return {
+        "kdx": kdx.__version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")},
+    }
 
 
 def _tells_affinity() -> bool:
@@ -136,7 +156,9 @@ def _processor() -> str:
 
 
 def _keep_big_blocks() -> None:
-    """glibc: do not return big blocks to the kernel after each step (1.1x on the CPU, see docs/benchmarks.md)."""
+    """glibc: do not return big blocks to the kernel after each step (1.1x on the CPU, see
+    docs/benchmarks.md).
+    """
     m_trim_threshold, m_mmap_threshold = -1, -3
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

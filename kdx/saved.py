@@ -1,7 +1,9 @@
-"""The configuration in a run.json put together again: as data, laid over what the options of conf/ compose, and never as words for Hydra.
+"""The configuration in a run.json put together again: as data, laid over what the options of conf/ compose,
+and never as words for Hydra.
 
-Options are chosen by name among those that exist here (or in the user's --config-dir), every other value is put in place as it is and goes
-through the checks of a command line. What would name code (`_target_`), refer to anything (`${...}`), or say where to write, is not taken.
+Options are chosen by name among those that exist here (or in the user's --config-dir), every other value is
+put in place as it is and goes through the checks of a command line. What would name code (`_target_`), refer
+to anything (`${...}`), or say where to write, is not taken.
 """
 
 from __future__ import annotations
@@ -19,24 +21,38 @@ from kdx.locate import conf_dir
 from kdx.words import SEVERAL, SLOTS, groups, options_of, own, wrong_key, wrong_option
 
 NEVER = ("store", "allow", "choices", "device")
-"""Where a run writes and what it may import are the user's to say; the options and the device are dealt with by themselves."""
+"""Where a run writes and what it may import are the user's to say; the options and the device are dealt with
+by themselves.
+"""
 DEVICE = ("device", "threads", "channels_last", "compile")
-"""What of the device may change the last bits of a result; the rest decides how fast, and is this machine's."""
+"""What of the device may change the last bits of a result;
+the rest decides how fast, and is this machine's.
+"""
 PIECES = {"augment": "augment", "strong_augment": "augment", "shift": "shift"}
 """Nodes that hold options by name, and the group that these are from."""
 GROUPS = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss", **SLOTS}
-"""Nodes whose `_target_` may be any that another group's options have; all others hold those of their own name."""
+"""Nodes whose `_target_` may be any that another group's options have; all others hold those of their own
+name.
+"""
 ROLES = {"teacher_pretrain": ("teacher",), "student_train": ("student", "baseline")}
 
 
-def restore(saved: Mapping[str, Any], words: Sequence[str], settled: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[str], list[str]]:
+def restore(
+    saved: Mapping[str, Any], words: Sequence[str], settled: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, list[str], list[str]]:
     """(the configuration as kdx.compose.examine gives it, faults, notes on what is not as it was).
 
-    saved: `config` of a run.json. words: what the user says otherwise (of the device, where data lie, allow). settled: device, threads and
-    precision by role, as far as they were recorded; they stand in for `auto`.
+    saved: `config` of a run.json. words: what the user says otherwise (of the device, where data lie, allow).
+    settled: device, threads and precision by role, as far as they were recorded; they stand in for `auto`.
     """
-    faults = [f"'{key}' of the saved configuration refers to something else ({value[:60]!r}): what is saved is plain, so this is refused"
-              for key, value in _texts(saved) if "${" in value]  # fmt: skip
+    faults = [
+        (
+            f"'{key}' of the saved configuration refers to something else ({value[:60]!r}): what is saved is "
+            "plain, so this is refused"
+        )
+        for key, value in _texts(saved)
+        if "${" in value
+    ]
     given = {word.partition("=")[0] for word in words}
     chosen, unknown = _options(saved, given)
     faults += unknown
@@ -51,7 +67,10 @@ def restore(saved: Mapping[str, Any], words: Sequence[str], settled: Mapping[str
     config = {**config, **laid.mapping({k: v for k, v in config.items() if k not in NEVER}, kept, [])}
     if "device" not in given:
         node = saved.get("device") if isinstance(saved.get("device"), Mapping) else {}
-        wanted = {**{key: node[key] for key in DEVICE if key in node}, **{key: settled[key] for key in DEVICE if key in settled}}
+        wanted = {
+            **{key: node[key] for key in DEVICE if key in node},
+            **{key: settled[key] for key in DEVICE if key in settled},
+        }
         config["device"] |= {key: value for key, value in wanted.items() if f"device.{key}" not in given}
     for stage, roles in ROLES.items():
         found = next((p for role in roles if (p := (settled.get("precision") or {}).get(role))), None)
@@ -75,24 +94,47 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list[str]]:
-    """(words that choose the saved options, faults). A slot's option is the one whose `_target_` stands there."""
+    """(words that choose the saved options, faults). A slot's option is the one whose `_target_` stands
+    there.
+    """
     choices, words, faults = saved.get("choices"), [], []
     choosable = [group for group in groups() if group not in compose.HOW]
     if not isinstance(choices, Mapping):
-        return [], ["the saved configuration does not say which options it was made of (`choices`): this is no run.json of kdx"]
+        return [], [
+            (
+                "the saved configuration does not say which options it was made of (`choices`): "
+                "this is no run.json of kdx"
+            )
+        ]
     for group, option in choices.items():
-        if group in given or (group in SEVERAL and not isinstance(option, str)):  # of several options Hydra keeps no note: see _Laid.pieces
+        # of several options Hydra keeps no note: see _Laid.pieces
+        if group in given or (group in SEVERAL and not isinstance(option, str)):
             continue
-        wrong = wrong_option(group, option) if group in choosable else [f"the saved configuration names a group that is not here: '{group}'"]
-        faults += [f"{fault}; if it is your own, name its folder with --config-dir PATH" if group in choosable else fault for fault in wrong]
+        wrong = (
+            wrong_option(group, option)
+            if group in choosable
+            else [f"the saved configuration names a group that is not here: '{group}'"]
+        )
+        faults += [
+            f"{fault}; if it is your own, name its folder with --config-dir PATH"
+            if group in choosable
+            else fault
+            for fault in wrong
+        ]
         words += [] if wrong else [f"{group}={option}"]
     for slot, group in SLOTS.items():
         node, name = saved.get("loss"), slot.partition(".")[2]
-        target = node[name].get("_target_") if isinstance(node, Mapping) and isinstance(node.get(name), Mapping) else None
+        target = (
+            node[name].get("_target_")
+            if isinstance(node, Mapping) and isinstance(node.get(name), Mapping)
+            else None
+        )
         fitting = sorted(option for option, content in _files(group) if content.get("_target_") == target)
         if target is not None and not fitting:
-            faults.append(f"'{slot}' names {str(target)[:80]!r}, which no option of the group '{group}' has; "
-                          "if it is your own, name its folder with --config-dir PATH")  # fmt: skip
+            faults.append(
+                f"'{slot}' names {str(target)[:80]!r}, which no option of the group '{group}' has; "
+                "if it is your own, name its folder with --config-dir PATH"
+            )
         words += [f"{slot}={fitting[0]}"] if fitting else []
     return words, faults
 
@@ -108,13 +150,17 @@ def _files(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 class _Laid:
-    """Saved values laid over composed ones. Where they do not fit, the composed value stays, and a fault is told."""
+    """Saved values laid over composed ones. Where they do not fit, the composed value stays, and a fault is
+    told.
+    """
 
     def __init__(self, composed: Mapping[str, Any], given: set[str], faults: list[str], notes: list[str]):
         self.composed, self.given, self.faults, self.notes = composed, given, faults, notes
 
     def mapping(self, known: Mapping[str, Any], saved: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
-        """In the saved order, which is that of steps of augmentation and of shifts too; keys that are newer than the run come last."""
+        """In the saved order, which is that of steps of augmentation and of shifts too; keys that are newer
+        than the run come last.
+        """
         laid = {}
         for name, value in saved.items():
             here = [*path, name]
@@ -125,7 +171,11 @@ class _Laid:
             else:
                 laid[name] = self.value(known[name], value, here)
         newer = [name for name in known if name not in saved]
-        self.notes += [f"{'.'.join([*path, name])} is newer than the run and has its default" for name in newer if known[name] != {}]
+        self.notes += [
+            f"{'.'.join([*path, name])} is newer than the run and has its default"
+            for name in newer
+            if known[name] != {}
+        ]
         return {**laid, **{name: known[name] for name in newer}}
 
     def value(self, known: Any, value: Any, path: list[str]) -> Any:
@@ -148,28 +198,39 @@ class _Laid:
         node = ".".join(path[:-1])
         group = GROUPS.get(node, node)
         if value != known and value not in {t for _, content in _files(group) for t in targets(content)}:
-            self.faults.append(f"'{node}._target_' is {str(value)[:80]!r}, which neither the chosen options nor others of '{group}' have; "
-                               "if it is your own, name its folder with --config-dir PATH")  # fmt: skip
+            self.faults.append(
+                f"'{node}._target_' is {str(value)[:80]!r}, which neither the chosen options nor others of "
+                f"'{group}' have; if it is your own, name its folder with --config-dir PATH"
+            )
             return known
         return value
 
     def pieces(self, known: Any, value: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
         """Steps by name: each must be one that the options have, key by key."""
         laid, group = {}, PIECES[path[-1]]
-        templates = [*([known] if isinstance(known, Mapping) else []), *(content for _, content in _files(group))]
+        templates = [
+            *([known] if isinstance(known, Mapping) else []),
+            *(content for _, content in _files(group)),
+        ]
         for name, spec in value.items():
             alike = (content[name] for content in templates if isinstance(content.get(name), Mapping))
             if isinstance(spec, Mapping) and any(_same_kind(template, spec) for template in alike):
                 laid[name] = dict(spec)
             else:
-                self.faults.append(f"'{'.'.join([*path, name])}' is not as an option of '{group}' has it; "
-                                   "if it is your own, name its folder with --config-dir PATH")  # fmt: skip
+                self.faults.append(
+                    f"'{'.'.join([*path, name])}' is not as an option of '{group}' has it; "
+                    "if it is your own, name its folder with --config-dir PATH"
+                )
         return laid
 
 
 def _same_kind(template: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
     """The same `_target_` and the same keys, each with one value or a list of values."""
-    return template.keys() == spec.keys() and template.get("_target_") == spec.get("_target_") and not any(map(_holds_keys, spec.values()))
+    return (
+        template.keys() == spec.keys()
+        and template.get("_target_") == spec.get("_target_")
+        and not any(map(_holds_keys, spec.values()))
+    )
 
 
 def _holds_keys(value: Any) -> bool:
@@ -177,16 +238,29 @@ def _holds_keys(value: Any) -> bool:
 
 
 def data_paths(config: Mapping[str, Any]) -> list[str]:
-    """Keys of the files and folders that a run reads: dataset.root, teacher.checkpoint, student.checkpoint."""
-    return [f"dataset.{key}" for key in config["dataset"] if key == "root" or key.endswith("_root")] + ["teacher.checkpoint", "student.checkpoint"]
+    """Keys of the files and folders that a run reads:
+    dataset.root, teacher.checkpoint, student.checkpoint.
+    """
+    return [f"dataset.{key}" for key in config["dataset"] if key == "root" or key.endswith("_root")] + [
+        "teacher.checkpoint",
+        "student.checkpoint",
+    ]
 
 
 def check_data(dataset: Mapping[str, Any], loader: Any, given: set[str]) -> None:
-    """Nothing is downloaded to a place that a folder names: the files must be there, or the user must say where. Raises Fault."""
-    if not dataset.get("download") or any(key.startswith("dataset.") and key.endswith("root") for key in given):
+    """Nothing is downloaded to a place that a folder names: the files must be there, or the user must say
+    where. Raises Fault.
+    """
+    if not dataset.get("download") or any(
+        key.startswith("dataset.") and key.endswith("root") for key in given
+    ):
         return
     files = loader.files()
     if not files or not all(Path(file).is_file() for file in files):
-        where = next((str(dataset[k]) for k in ("root", "usual_root") if dataset.get(k)), "the place that it names")
-        raise Fault(f"the data of this run are not in '{where}', and nothing is downloaded to where a folder says: "
-                    "say where they are, or where they may be put, with dataset.root=PATH")  # fmt: skip
+        where = next(
+            (str(dataset[k]) for k in ("root", "usual_root") if dataset.get(k)), "the place that it names"
+        )
+        raise Fault(
+            f"the data of this run are not in '{where}', and nothing is downloaded to where a folder says: "
+            "say where they are, or where they may be put, with dataset.root=PATH"
+        )

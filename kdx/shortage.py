@@ -1,4 +1,5 @@
-"""What this machine has too little of (memory, threads, open files), recognised in the errors of torch, numpy and the system, and told with what to lower.
+"""What this machine has too little of (memory, threads, open files), recognised in the errors of torch, numpy
+and the system, and told with what to lower.
 
 Imports none of them: an error is known by the name of its kind and by its words.
 """
@@ -12,11 +13,20 @@ from collections.abc import Iterator
 
 from kdx.faults import Fault
 
-MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory|cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED|bad_alloc|unable to allocate",
-                    re.IGNORECASE)  # fmt: skip
-UNMAPPED = re.compile(r"failed to map segment|cannot map zero-fill pages|cannot allocate memory", re.IGNORECASE)
-"""What the loader of shared libraries says, which Python passes on as an ImportError; of a file system where nothing may be run it names that too."""
-THREADS = re.compile(r"can't start new thread|resource temporarily unavailable|thread creation failed", re.IGNORECASE)
+MEMORY = re.compile(
+    r"can't allocate memory|out of memory|not enough memory|cannot allocate "
+    r"memory|CUBLAS_STATUS_ALLOC_FAILED|bad_alloc|unable to allocate",
+    re.IGNORECASE,
+)
+UNMAPPED = re.compile(
+    r"failed to map segment|cannot map zero-fill pages|cannot allocate memory", re.IGNORECASE
+)
+"""What the loader of shared libraries says, which Python passes on as an ImportError; of a file system where
+nothing may be run it names that too.
+"""
+THREADS = re.compile(
+    r"can't start new thread|resource temporarily unavailable|thread creation failed", re.IGNORECASE
+)
 LOWER = {
     "prepare": "dataset.labelled and dataset.unlabelled, or the size of the pictures (dataset.image_size)",
     "reveal": "dataset.labelled and dataset.unlabelled, or the size of the pictures (dataset.image_size)",
@@ -35,7 +45,9 @@ class Shortage(Fault):
 
 
 def kind(error: BaseException) -> str | None:
-    """"memory", "libraries" (memory already for these), "threads" or "files", whichever this error says there is too little of; None for any other."""
+    """ "memory", "libraries" (memory already for these), "threads" or "files", whichever this error says
+    there is too little of; None for any other.
+    """
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or number == errno.ENOMEM:
         return "memory"
@@ -49,15 +61,29 @@ def kind(error: BaseException) -> str | None:
 
 
 def sentence(error: BaseException, what: str, lower: str = ELSE) -> str | None:
-    """For an error, or one that it was raised from; None where nothing was short. what: the work that needs it. lower: the settings that need most."""
+    """For an error, or one that it was raised from; None where nothing was short. what: the work that needs
+    it. lower: the settings that need most.
+    """
     while error.__cause__ is not None and kind(error) is None:
         error = error.__cause__
     words = (" ".join(str(error).split()) or type(error).__name__)[:MOST]
     return {
-        "memory": f"{what} is too large for this machine: it needs more memory than there is ({words}); lower {lower}",
-        "libraries": f"{what} needs more memory than it may have already for the libraries that it loads ({words}): raise `ulimit -v`, or close other programs",
-        "threads": f"{what} needs more threads or processes than it may have ({words}): lower device.workers and device.threads, or raise `ulimit -u`",
-        "files": f"{what} needs more open files than it may have ({words}): raise `ulimit -n`, or lower device.workers",
+        "memory": (
+            f"{what} is too large for this machine: it needs more memory than there is "
+            f"({words}); lower {lower}"
+        ),
+        "libraries": (
+            f"{what} needs more memory than it may have already for the libraries that it loads ({words}): "
+            "raise `ulimit -v`, or close other programs"
+        ),
+        "threads": (
+            f"{what} needs more threads or processes than it may have ({words}): lower device.workers and "
+            "device.threads, or raise `ulimit -u`"
+        ),
+        "files": (
+            f"{what} needs more open files than it may have ({words}): raise `ulimit "
+            "-n`, or lower device.workers"
+        ),
     }.get(kind(error) or "")
 
 

@@ -1,4 +1,6 @@
-"""What ends a program from outside (Ctrl-C, a scheduler's SIGTERM, SIGHUP of a closed terminal) as one exception in the main thread. No other import."""
+"""What ends a program from outside (Ctrl-C, a scheduler's SIGTERM, SIGHUP of a closed terminal) as one
+exception in the main thread. No other import.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def code_of(error: KeyboardInterrupt) -> int:
 
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
-    """Inside, each of these signals raises Stopped in the main thread, wherever it is at work: in a stage, an import, waiting for a lock.
+    """Inside, each of these signals raises Stopped in the main thread, wherever it is at work: in a stage, an
+    import, waiting for a lock.
 
     What the caller has this process ignore (nohup, a shell's `&`) stays ignored.
     """
@@ -41,7 +44,8 @@ def heeded() -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in NUMBERS}
     outermost = _heed not in before.values()
-    ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}  # None: of a library in C
+    # None: of a library in C
+    ours = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in ours:
         signal.signal(number, _heed)
     try:
@@ -54,13 +58,17 @@ def heeded() -> Iterator[None]:
 
 
 def end_at_once() -> None:
-    """For the end of the program, where libraries take a second to clean up: a Ctrl-C that still comes ends it without their tracebacks."""
+    """For the end of the program, where libraries take a second to clean up: a Ctrl-C that still comes ends
+    it without their tracebacks.
+    """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def idle_between_runs() -> None:
-    """In a process that a launcher has made for several runs: Ctrl-C between two of them is the command's to heed, which then ends this process."""
+    """In a process that a launcher has made for several runs: Ctrl-C between two of them is the command's to
+    heed, which then ends this process.
+    """
     import multiprocessing  # takes a while, and `kdx --help` needs none of it
 
     if multiprocessing.parent_process() is not None and threading.current_thread() is threading.main_thread():
@@ -78,7 +86,9 @@ def _heed(number: int, frame: Any) -> None:
 
 @contextlib.contextmanager
 def held() -> Iterator[Callable[[], bool]]:
-    """Inside, the first signal is only noted, and the second one raises. Yields what tells whether one came."""
+    """Inside, the first signal is only noted, and the second one raises.
+    Yields what tells whether one came.
+    """
     before = len(_came)
     _held.append(before)
     try:
@@ -93,7 +103,9 @@ def last() -> Stopped:
 
 
 def came() -> bool:
-    """Whether a signal came, also where it was held, or where a library swallowed what it raised or made another error of it."""
+    """Whether a signal came, also where it was held, or where a library swallowed what it raised or made
+    another error of it.
+    """
     return bool(_came)
 
 

@@ -1,4 +1,6 @@
-"""The store: every finished stage is kept under a key made of what produced it, so nothing is computed twice. No torch."""
+"""The store: every finished stage is kept under a key made of what produced it, so nothing is computed twice.
+No torch.
+"""
 
 from __future__ import annotations
 
@@ -32,23 +34,29 @@ NEARLY_NOTHING = 1 << 16
 
 
 def subseed(seed: int, *path: str | int) -> int:
-    """A seed of 63 bits for one purpose, e.g. subseed(3, "student", 0): independent of the seeds of every other purpose."""
+    """A seed of 63 bits for one purpose, e.g. subseed(3, "student", 0): independent of the seeds of every
+    other purpose.
+    """
     return int.from_bytes(hashlib.sha256(json.dumps([seed, *path]).encode()).digest()[:8], "big") >> 1
 
 
 def split_number(name: str) -> tuple[str, int | None]:
-    """Where there are several rounds a stage's name ends with its number: "student-train-2" -> ("student-train", 2); else None."""
+    """Where there are several rounds a stage's name ends with its number: "student-train-2" ->
+    ("student-train", 2); else None.
+    """
     stem, number = NUMBERED.fullmatch(name).groups()
     return stem, None if number is None else int(number)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of a run: `module.run(work, runtime, **inputs)` reads artifacts and writes files into `work.path`.
+    """A step of a run: `module.run(work, runtime, **inputs)` reads artifacts and writes files into
+    `work.path`.
 
-    Held by name, so that a run which finds everything in the store imports none of it. `version` is raised by hand where the
-    meaning of the files changes although the code's digest could not tell. writes: files that it always leaves; a folder without one of them is
-    damaged. resumes: of what a killed one left, the files that it goes on from, as patterns; it checks them itself, and all others are removed.
+    Held by name, so that a run which finds everything in the store imports none of it. `version` is raised by
+    hand where the meaning of the files changes although the code's digest could not tell. writes: files that
+    it always leaves; a folder without one of them is damaged. resumes: of what a killed one left, the files
+    that it goes on from, as patterns; it checks them itself, and all others are removed.
     """
 
     name: str
@@ -70,32 +78,52 @@ class Miss(Exception):
 
 
 Asked = Callable[[str, Stage, str, Mapping[str, Any], Artifact | None], Artifact]
-"""(the run's name of a stage, the stage, its key, its inputs, the artifact where the store has it) -> what the run goes on with."""
+"""(the run's name of a stage, the stage, its key, its inputs, the artifact where the store has it) -> what
+the run goes on with.
+"""
 
 
 class Store:
-    """root/<stage>/<key>/ holds finished stages, root/<stage>/<key>.partial/ unfinished ones, root/locks/ one lock a key.
+    """root/<stage>/<key>/ holds finished stages, root/<stage>/<key>.partial/ unfinished ones, root/locks/ one
+    lock a key.
 
-    runtime is handed to the stages and enters no key. until: names of the stages that may run; None: all. peek: run nothing, raise Miss.
-    asked: run nothing, and go on with what this answers for each stage.
+    runtime is handed to the stages and enters no key. until: names of the stages that may run; None: all.
+    peek: run nothing, raise Miss. asked: run nothing, and go on with what this answers for each stage.
     """
 
-    def __init__(self, root: Path, runtime: Any, listener: Listener, *, until: frozenset[str] | None = None, peek: bool = False,
-                 asked: Asked | None = None):  # fmt: skip
+    def __init__(
+        self,
+        root: Path,
+        runtime: Any,
+        listener: Listener,
+        *,
+        until: frozenset[str] | None = None,
+        peek: bool = False,
+        asked: Asked | None = None,
+    ):
         self.root, self.runtime, self.listener = Path(root), runtime, listener
         self.until, self.peek, self.asked = until, peek or asked is not None, asked
         self.done: dict[str, Artifact] = {}
         Source.memo = self.root / "sources.json"
 
     def key(self, stage: Stage, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """(64 hexadecimal digits, the canonical inputs behind them). A type that has no canonical form is a TypeError."""
+        """(64 hexadecimal digits, the canonical inputs behind them). A type that has no canonical form is a
+        TypeError.
+        """
         specs: list[str] = []
         what = {name: _canonical(value, specs) for name, value in sorted(inputs.items())}
-        whole = {"stage": stage.name, "version": stage.version, "inputs": what, "code": code_digest([stage.module, *specs])}
+        whole = {
+            "stage": stage.name,
+            "version": stage.version,
+            "inputs": what,
+            "code": code_digest([stage.module, *specs]),
+        }
         return key_of(whole), whole
 
     def run(self, stage: Stage, /, *, name: str | None = None, **inputs: Any) -> Artifact:
-        """The artifact of `stage` on these inputs: loaded where its key exists, else made and published. name: what the run calls it."""
+        """The artifact of `stage` on these inputs: loaded where its key exists, else made and published.
+        name: what the run calls it.
+        """
         name = name or stage.name
         if self.until is not None and split_number(name)[0] not in self.until:
             raise Halt(name)
@@ -116,7 +144,9 @@ class Store:
         return artifact
 
     def _load(self, stage: Stage, key: str, name: str, *, mend: bool = False) -> Artifact | None:
-        """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is told of and put aside."""
+        """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is told
+        of and put aside.
+        """
         path = self.root / stage.name / key
         if kind(path) is None:
             there(path)  # raises where nobody may know
@@ -138,14 +168,18 @@ class Store:
         return artifact
 
     def _put_aside(self, path: Path, name: str, why: str) -> None:
-        """Renames what cannot be used, be it a folder, a link or anything else: nothing is lost, and nothing is written through it."""
+        """Renames what cannot be used, be it a folder, a link or anything else: nothing is lost, and nothing
+        is written through it.
+        """
         aside = path.with_name(f"{path.name.removesuffix('.partial')}.damaged-{time.time_ns()}")
         with self._may_write():
             path.rename(aside)
         what = "the damaged folder" if kind(aside) == "a folder" else f"what was there, {kind(aside)},"
         self.listener.note(name, f"{why} ({what} is kept as {aside})", "warning")
 
-    def _make(self, stage: Stage, key: str, name: str, whole: Mapping, inputs: Mapping, final: Path) -> Artifact:
+    def _make(
+        self, stage: Stage, key: str, name: str, whole: Mapping, inputs: Mapping, final: Path
+    ) -> Artifact:
         partial = final.with_name(f"{key}.partial")
         self.listener.started(name, key, False)
         try:
@@ -155,7 +189,15 @@ class Store:
                     self.runtime = self.runtime.settle()
                     work = Work(partial, name, self.listener, key)
                     stage(work, self.runtime, **inputs)
-                    seal(partial, {**whole, "made": self.runtime.where(), "seconds": work.seconds, "created": time.time()})
+                    seal(
+                        partial,
+                        {
+                            **whole,
+                            "made": self.runtime.where(),
+                            "seconds": work.seconds,
+                            "created": time.time(),
+                        },
+                    )
                 for leftover in LEFTOVERS:
                     (partial / leftover).unlink(missing_ok=True)
                 if kind(final) is not None:
@@ -165,19 +207,26 @@ class Store:
             if told := shortage.sentence(error, name, shortage.LOWER.get(stage.name, shortage.ELSE)):
                 raise shortage.Shortage(told) from error
             if _disk_full(error, self.root):
-                raise Fault(f"no space left on the disk of {self.root}: {name} stopped. Free some, then run the same command to go on") from error
+                raise Fault(
+                    f"no space left on the disk of {self.root}: {name} stopped. Free some, then run the same "
+                    "command to go on"
+                ) from error
             raise
         artifact = Artifact(stage.name, key, final)
         self.listener.finished(name, key, False, artifact.manifest["seconds"])
         return artifact
 
     def _open_partial(self, stage: Stage, key: str, name: str, partial: Path) -> bool:
-        """Whether the unfinished folder is complete already, but for the last rename. Else it is there afterwards, and holds files to go on from alone."""
+        """Whether the unfinished folder is complete already, but for the last rename. Else it is there
+        afterwards, and holds files to go on from alone.
+        """
         own_folder(partial.parent, WHO)
         if kind(partial) == "a link":
             own_folder(partial, WHO)
         if kind(partial) not in (None, "a folder"):
-            self._put_aside(partial, name, f"begins anew: there is {kind(partial)} in the place of its unfinished folder")
+            self._put_aside(
+                partial, name, f"begins anew: there is {kind(partial)} in the place of its unfinished folder"
+            )
         own_folder(partial, WHO)
         if verify(partial, stage=stage.name, key=key, writes=stage.writes, own=True) is None:
             return True
@@ -213,15 +262,22 @@ class Store:
         try:
             yield
         except OSError as error:
-            inside = isinstance(error.filename, str | os.PathLike) and self.root.absolute() in (path := Path(error.filename).absolute(), *path.parents)
+            inside = isinstance(error.filename, str | os.PathLike) and self.root.absolute() in (
+                path := Path(error.filename).absolute(),
+                *path.parents,
+            )
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and inside:
-                raise Fault(f"the store '{self.root}' cannot be written ({error.strerror}: '{error.filename}'), and something has to be made in it: "
-                            "name another with store=PATH") from error  # fmt: skip
+                raise Fault(
+                    f"the store '{self.root}' cannot be written ({error.strerror}: '{error.filename}'), and "
+                    "something has to be made in it: name another with store=PATH"
+                ) from error
             raise
 
 
 def lock_file(root: Path, stage: str, key: str) -> Path:
-    """The lock of a key; its folder is made. It is opened for writing, so it must not be a link to anything."""
+    """The lock of a key; its folder is made.
+    It is opened for writing, so it must not be a link to anything.
+    """
     own_folder(root / "locks", WHO)
     file = root / "locks" / lock_name(stage, key)
     own_file(file, WHO)
@@ -239,7 +295,10 @@ def _canonical(value: Any, specs: list[str]) -> Any:
         return [_canonical(v, specs) for v in value]
     if isinstance(value, Mapping):
         if odd := [k for k in value if not isinstance(k, str)]:
-            raise TypeError(f"{type(odd[0]).__name__} cannot name a part of a key, where 1 and '1' would be one: {odd[0]!r}")
+            raise TypeError(
+                f"{type(odd[0]).__name__} cannot name a part of a key, where 1 and '1' "
+                f"would be one: {odd[0]!r}"
+            )
         return {k: _canonical(v, specs) for k, v in value.items()}
     if isinstance(value, Component):
         specs += targets(value.spec)
@@ -253,7 +312,9 @@ def _canonical(value: Any, specs: list[str]) -> Any:
 
 
 def _disk_full(error: Exception, root: Path) -> bool:
-    """Whether an error means a full disk. torch, numpy and safetensors raise kinds of their own, some without a word of the reason."""
+    """Whether an error means a full disk. torch, numpy and safetensors raise kinds of their own, some without
+    a word of the reason.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     writing = isinstance(error, OSError) or type(error).__name__ in ("SafetensorError", "RuntimeError")

@@ -1,4 +1,6 @@
-"""The folder of a sweep: which runs belong to it, which are done, which failed, and going on with one that was stopped. No torch."""
+"""The folder of a sweep: which runs belong to it, which are done, which failed, and going on with one that
+was stopped. No torch.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,16 @@ from kdx.stages import EVALUATE
 from kdx.wiring import Order
 
 NAME, LATER, LOCK = "sweep.json", "later.json", "sweep.lock"
-"""What the sweep is; while one is at work, the runs that an engine is to pass over; and what the command at work holds."""
+"""What the sweep is; while one is at work, the runs that an engine is to pass over; and what the command at
+work holds.
+"""
 DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A folder that no other process writes to while `lock` is held. jobs: folder -> words, in order; None: a sweeper makes them up as it goes.
-    done: the jobs that were finished when it was opened."""
+    """A folder that no other process writes to while `lock` is held. jobs: folder -> words, in order; None: a
+    sweeper makes them up as it goes. done: the jobs that were finished when it was opened."""
 
     path: Path
     jobs: Mapping[str, Sequence[str]] | None
@@ -36,7 +40,11 @@ class Sweep:
 
     def runs(self) -> dict[str, dict[str, Any] | None]:
         """folder -> its run.json: see `run_in`."""
-        names = self.jobs if self.jobs is not None else sorted(p.parent.name for p in self.path.glob("*/run.json"))
+        names = (
+            self.jobs
+            if self.jobs is not None
+            else sorted(p.parent.name for p in self.path.glob("*/run.json"))
+        )
         return {name: run_in(self.path / name) for name in names}
 
     def pass_over(self, names: Iterable[str]) -> None:
@@ -48,18 +56,30 @@ class Sweep:
             (self.path / LATER).unlink(missing_ok=True)
 
 
-def begin(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] | None, orders: Mapping[str, Order], *, named: bool) -> Sweep:
-    """The folder to work in: `path`, or the newest one beside it where the same sweep was stopped or has nothing left to do.
+def begin(
+    path: Path,
+    command: Sequence[str],
+    jobs: Mapping[str, Sequence[str]] | None,
+    orders: Mapping[str, Order],
+    *,
+    named: bool,
+) -> Sweep:
+    """The folder to work in: `path`, or the newest one beside it where the same sweep was stopped or has
+    nothing left to do.
 
-    A folder is gone on with only if its jobs have the same names and words and what it has finished would come out the same today: else its
-    figures would be replaced. named: `path` was asked for by name; then another sweep in it is a Fault.
+    A folder is gone on with only if its jobs have the same names and words and what it has finished would
+    come out the same today: else its figures would be replaced. named: `path` was asked for by name; then
+    another sweep in it is a Fault.
     """
     if named:
         told = read(path / NAME)
         if told and (jobs is None or told.get("jobs") != listed(jobs)):
             given = told.get("command") if isinstance(told.get("command"), list) else []
             what = shlex.join(map(str, given))[:400] or "of unknown words"
-            raise Fault(f"'{path}' holds another sweep ({what}): choose another folder with hydra.sweep.dir=PATH, or leave that out")
+            raise Fault(
+                f"'{path}' holds another sweep ({what}): choose another folder with "
+                "hydra.sweep.dir=PATH, or leave that out"
+            )
         done = _done(path, orders) if told else frozenset()
         return _open(path, command, jobs, resumed=told is not None, done=done) or _busy(path)
     for other in sorted(path.parent.glob(f"*/{NAME}"), reverse=True) if jobs is not None else []:
@@ -76,7 +96,14 @@ def _done(path: Path, orders: Mapping[str, Order]) -> frozenset[str]:
     return frozenset(name for name, order in orders.items() if is_done(path / name, order))
 
 
-def _open(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] | None, *, resumed: bool, done: frozenset[str]) -> Sweep | None:
+def _open(
+    path: Path,
+    command: Sequence[str],
+    jobs: Mapping[str, Sequence[str]] | None,
+    *,
+    resumed: bool,
+    done: frozenset[str],
+) -> Sweep | None:
     """None where another process is at work in it."""
     import filelock
 
@@ -88,16 +115,26 @@ def _open(path: Path, command: Sequence[str], jobs: Mapping[str, Sequence[str]] 
         lock.acquire(timeout=0)
         (path / LATER).unlink(missing_ok=True)  # of a command that was killed
         if not resumed:
-            write_atomically(path / NAME, json.dumps({"command": list(command), "jobs": listed(jobs), "started": time.time()}, indent=1) + "\n")
+            write_atomically(
+                path / NAME,
+                json.dumps({"command": list(command), "jobs": listed(jobs), "started": time.time()}, indent=1)
+                + "\n",
+            )
     except filelock.Timeout:
         return None
     except OSError as error:
-        raise Fault(f"the sweep's folder cannot be written: {error.strerror or error} ('{error.filename}'); set hydra.sweep.dir=PATH") from error
+        raise Fault(
+            f"the sweep's folder cannot be written: {error.strerror or error} ('{error.filename}'); set "
+            "hydra.sweep.dir=PATH"
+        ) from error
     return Sweep(path, jobs, lock, resumed, done)
 
 
 def _busy(path: Path) -> Sweep:
-    raise Fault(f"another process is at work on the sweep in '{path}': wait for it, or choose another folder with hydra.sweep.dir=PATH")
+    raise Fault(
+        f"another process is at work on the sweep in '{path}': wait for it, or choose another folder with "
+        "hydra.sweep.dir=PATH"
+    )
 
 
 def passed_over(folder: Path) -> bool:
@@ -120,7 +157,9 @@ def read(file: Path) -> dict[str, Any] | None:
 
 
 def run_in(folder: Path) -> dict[str, Any] | None:
-    """The run.json of a run's folder; None where there is none. Of one that is not as kdx writes it {"status": "damaged", "error": why}: that run is to do."""
+    """The run.json of a run's folder; None where there is none. Of one that is not as kdx writes it
+    {"status": "damaged", "error": why}: that run is to do.
+    """
     file = folder / document.NAME
     try:
         return document.read(file) if os.path.lexists(file) else None
@@ -133,7 +172,9 @@ def finished(run: Mapping[str, Any] | None) -> bool:
 
 
 def is_done(folder: Path, order: Order) -> bool:
-    """Whether the folder holds the finished run that `order` asks for, as it would come out today, and the store still has all of it."""
+    """Whether the folder holds the finished run that `order` asks for, as it would come out today, and the
+    store still has all of it.
+    """
     run = run_in(folder)
     return finished(run) and key_in(run) == key_today(order)
 

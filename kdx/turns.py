@@ -1,4 +1,6 @@
-"""One GPU a run: of several, a process takes the first that no other kdx process on this machine has, and keeps it. No torch."""
+"""One GPU a run: of several, a process takes the first that no other kdx process on this machine has, and
+keeps it. No torch.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,12 @@ _held: dict[tuple[str, ...], tuple[int, Any]] = {}
 
 
 def take(names: Sequence[str]) -> int:
-    """The place in `names` of what this process may use; asked again, the same. Where all are taken, they are shared out by process number.
+    """The place in `names` of what this process may use; asked again, the same. Where all are taken, they are
+    shared out by process number.
 
-    names: of each thing, the same in every process (a GPU's serial number, as CUDA's own numbers depend on CUDA_VISIBLE_DEVICES). A lock that
-    the process holds until it ends, however it ends, says that a thing is taken.
+    names: of each thing, the same in every process (a GPU's serial number, as CUDA's own numbers depend on
+    CUDA_VISIBLE_DEVICES). A lock that the process holds until it ends, however it ends, says that a thing is
+    taken.
     """
     import filelock
 

@@ -1,4 +1,6 @@
-"""A composed configuration, as plain values, turned into the objects of a run. Knows the names of `conf/train.yaml`; imports no torch."""
+"""A composed configuration, as plain values, turned into the objects of a run. Knows the names of
+`conf/train.yaml`; imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,20 @@ from kdx.locate import conf_dir
 from kdx.recipes import Checkpoint, Control, Plan
 from kdx.runtime import Runtime
 
-RUNS_IN = {"teacher_pretrain": ("teacher-pretrain",), "pseudo_label": ("pseudo-label", "choose"),
-           "student_train": ("student-train", "baseline-train", "gate", "noiseless-train", "reveal", "ceiling-train", "reveal-validation",
-                             "validation-labels-train")}
+RUNS_IN = {
+    "teacher_pretrain": ("teacher-pretrain",),
+    "pseudo_label": ("pseudo-label", "choose"),
+    "student_train": (
+        "student-train",
+        "baseline-train",
+        "gate",
+        "noiseless-train",
+        "reveal",
+        "ceiling-train",
+        "reveal-validation",
+        "validation-labels-train",
+    ),
+}
 ALWAYS = ("prepare", "probe", "evaluate", "audit")
 MOST_ROUNDS, MOST_ASSISTANTS = 1000, 16
 """More of them are a slip of the pen."""
@@ -35,7 +48,8 @@ ACTIVE, CHAIN = "kdx.recipes.active", "kdx.recipes.chain"
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that a run needs. until: names of the stages that may run, None: all. shifts: under which the test pictures are looked at too.
+    """Everything that a run needs. until: names of the stages that may run, None: all. shifts: under which
+    the test pictures are looked at too.
 
     sound: nothing was refused; else parts of it are None, and it is good for finding more faults only.
     """
@@ -62,7 +76,8 @@ def wire(config: Mapping[str, Any]) -> Order:
 def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     """(the order, everything wrong with it that can be told without torch and without opening the data).
 
-    Where there are faults the order is good for looking for more of them only: a part that could not be made is None.
+    Where there are faults the order is good for looking for more of them only: a part that could not be made
+    is None.
     """
     faults: list[str] = []
 
@@ -75,24 +90,39 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     begins = part(_checkpoint, "student", student)
     nodes: dict[str, Component | None] = dict.fromkeys(("teacher_pretrain", "student_train"))
     for node in nodes:
-        with checks.gather(faults):  # what is refused has a stand-in, so that the class can tell what else is wrong
+        # what is refused has a stand-in, so that the class can tell what else is wrong
+        with checks.gather(faults):
             nodes[node] = _training(node, config)
     pseudo_label = part(_pseudo_label, config["pseudo_label"])
     recipe = part(_component, "recipe", config["recipe"])
     mixed = nodes["student_train"] and "mixup" in dict(nodes["student_train"].spec["augment"])
     if mixed and recipe and recipe.target == ACTIVE:
-        faults.append("an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out")
+        faults.append(
+            "an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out"
+        )
     elif mixed and pseudo_label and pseudo_label["view"] == "clean":
-        faults.append("pseudo_label.view=clean answers one clean picture, and mixup mixes two: use pseudo_label.view=same, or leave mixup out")
+        faults.append(
+            "pseudo_label.view=clean answers one clean picture, and mixup mixes two: use "
+            "pseudo_label.view=same, or leave mixup out"
+        )
     select = part(_select, config)
-    wanted = {role: part(checks.flag, role, config[role]) for role in ("baseline", "noiseless", "ceiling", "validation_labels")}
+    wanted = {
+        role: part(checks.flag, role, config[role])
+        for role in ("baseline", "noiseless", "ceiling", "validation_labels")
+    }
     pretrained = config["teacher"].get("checkpoint") is not None or teacher.get("weights") is not None
-    asked = config["teacher_pretrain"]["epochs"] is not None or config["teacher_pretrain"]["steps"] is not None
+    asked = (
+        config["teacher_pretrain"]["epochs"] is not None or config["teacher_pretrain"]["steps"] is not None
+    )
     plan = Plan(
         dataset=part(_dataset, config["dataset"]),
         sizes={name: config["dataset"][name] for name in SIZES},
-        class_weights=part(checks.choice, "dataset.class_weights", config["dataset"]["class_weights"], ("none", "balanced")),
-        duplicates=part(checks.choice, "dataset.duplicates", config["dataset"]["duplicates"], ("warn", "drop", "error")),
+        class_weights=part(
+            checks.choice, "dataset.class_weights", config["dataset"]["class_weights"], ("none", "balanced")
+        ),
+        duplicates=part(
+            checks.choice, "dataset.duplicates", config["dataset"]["duplicates"], ("warn", "drop", "error")
+        ),
         teacher=part(_component, "teacher", teacher),
         checkpoint=checkpoint,
         student=part(_component, "student", student),
@@ -118,7 +148,11 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         store=part(checks.place, "store", config["store"]),
         until=part(_until, config["stages"]),
         headline=part(checks.choice, "headline", config["headline"], ("last", "best")),
-        shifts=[(name, found) for name, spec in config["shift"].items() if (found := part(_component, f"shift.{name}", spec))],
+        shifts=[
+            (name, found)
+            for name, spec in config["shift"].items()
+            if (found := part(_component, f"shift.{name}", spec))
+        ],
         config={**config, "pseudo_label": pseudo_label} if pseudo_label else config,
         sound=not faults,
     )
@@ -126,12 +160,17 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
 
 
 def _dataset(node: Mapping[str, Any]) -> Component:
-    """The loader; its path arguments stay, and are known by the content of the files that the loader names."""
-    return _component("dataset", {k: v for k, v in node.items() if k not in (*SIZES, "class_weights", "duplicates")})
+    """The loader; its path arguments stay,
+    and are known by the content of the files that the loader names.
+    """
+    return _component(
+        "dataset", {k: v for k, v in node.items() if k not in (*SIZES, "class_weights", "duplicates")}
+    )
 
 
 def _component(node: str, spec: Any) -> Component:
-    """A described thing, whose code is of the kind that its node holds: what the options of conf/ name, or comes from a package that was allowed.
+    """A described thing, whose code is of the kind that its node holds: what the options of conf/ name, or
+    comes from a package that was allowed.
 
     Any other function of kdx would be called with arguments that a preset chooses.
     """
@@ -143,7 +182,9 @@ def _component(node: str, spec: Any) -> Component:
         if key in SLOTS_OF_A_LOSS and _group(node) == "loss":
             _component(f"{node}.{key}", inner)
         elif any(True for _ in targets(inner)):
-            checks.refuse(f"{node}.{key} holds a _target_, and is no slot for one; given: {checks.shown(inner)}")
+            checks.refuse(
+                f"{node}.{key} holds a _target_, and is no slot for one; given: {checks.shown(inner)}"
+            )
     return made
 
 
@@ -155,23 +196,34 @@ def _group(node: str) -> str:
 
 def _check_target(node: str, group: str, target: Any) -> None:
     if not isinstance(target, str):
-        raise Fault(f"{node}._target_ must be the address of its code, such as {min(_addresses(group), default='a.b.C')}; given: {checks.shown(target)}")
+        raise Fault(
+            f"{node}._target_ must be the address of its code, such as "
+            f"{min(_addresses(group), default='a.b.C')}; given: {checks.shown(target)}"
+        )
     if target in _addresses(group) or from_own_package(target):
         return
-    raise Fault(f"{node}._target_ '{checks.shown(target, bare=True)}' is not allowed: no option of conf/{group} has it; "
-                "name your own package on the command line with allow=[package]")  # fmt: skip
+    raise Fault(
+        f"{node}._target_ '{checks.shown(target, bare=True)}' is not allowed: no option of conf/{group} has "
+        "it; name your own package on the command line with allow=[package]"
+    )
 
 
 @functools.cache
 def _addresses(group: str) -> frozenset[str]:
     """Every `_target_` that the options of a group have."""
     folders = ("shift", "augment") if group == "shift" else (group,)
-    texts = [file.read_text(encoding="utf-8") for folder in folders for file in sorted((conf_dir() / folder).rglob("*.yaml"))]
+    texts = [
+        file.read_text(encoding="utf-8")
+        for folder in folders
+        for file in sorted((conf_dir() / folder).rglob("*.yaml"))
+    ]
     return frozenset(found[1] for text in texts for found in re.finditer(r"\b_target_: *(kdx\.[\w.]+)", text))
 
 
 def _training(node: str, config: Mapping[str, Any]) -> Component:
-    """The settings of a stage with its augmentation spelled out; the length is parsed here, so that a fault comes early."""
+    """The settings of a stage with its augmentation spelled out; the length is parsed here, so that a fault
+    comes early.
+    """
     spec = dict(config[node])
     spec["batch_size"] = checks.integer(f"{node}.batch_size", spec["batch_size"], low=1, instead=64)
     count, unit = length(spec, node)
@@ -188,7 +240,9 @@ def _training(node: str, config: Mapping[str, Any]) -> Component:
 
 
 def _select(config: Mapping[str, Any]) -> Component | None:
-    """The rule that chooses among the pool; None: all of it. The recipe `active` goes with the rules that buy."""
+    """The rule that chooses among the pool; None: all of it. The recipe `active` goes with the rules that
+    buy.
+    """
     return _component("select", config["select"]) if config.get("select") else None
 
 
@@ -197,21 +251,38 @@ def _assistants(names: Any) -> list[Component]:
     folder = conf_dir() / "model"
     known = [p.stem for p in folder.glob("*.yaml")]
     if not isinstance(names, list):
-        raise Fault(f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}")
+        raise Fault(
+            f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}"
+        )
     if len(names) > MOST_ASSISTANTS:
-        raise Fault(f"assistants names {len(names)} models, each to be trained, and at most {MOST_ASSISTANTS} are taken")
-    wrong = [f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}" for name in names if name not in known]
+        raise Fault(
+            f"assistants names {len(names)} models, each to be trained, and at most "
+            f"{MOST_ASSISTANTS} are taken"
+        )
+    wrong = [
+        f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
+        for name in names
+        if name not in known
+    ]
     checks.refuse_all(in_short(wrong, "assistants"))
-    return [Component(yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))) for name in names if name in known]
+    return [
+        Component(yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
+        for name in names
+        if name in known
+    ]
 
 
-def _controls(config: Mapping[str, Any], model: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None) -> dict[str, Control]:
-    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling: with every label there is.
-    validation_labels: with those of validation, which some methods read."""
+def _controls(
+    config: Mapping[str, Any], model: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None
+) -> dict[str, Control]:
+    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling:
+    with every label there is. validation_labels: with those of validation, which some methods read."""
     if training is None or None in wanted.values():
         return {}
     loss, student = _component("baseline_loss", config["baseline_loss"]), _component("student", model)
-    still = Component({k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()})
+    still = Component(
+        {k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()}
+    )
     found = {
         "baseline": Control(loss, student, training),
         "noiseless": Control(loss, still, Component({**training.spec, "augment": []})),
@@ -222,32 +293,56 @@ def _controls(config: Mapping[str, Any], model: Mapping[str, Any], wanted: Mappi
 
 
 def _whole(name: str, value: Any, high: int = checks.MOST) -> int | None:
-    return value if value is None and name == "round_patience" else checks.integer(name, value, low=1, high=high)
+    return (
+        value if value is None and name == "round_patience" else checks.integer(name, value, low=1, high=high)
+    )
 
 
 def _budget(value: Any) -> int | float | None:
-    """A number of answers, or a share of the pool. Whether the rule and the recipe go with it is looked at by kdx.preflight."""
+    """A number of answers, or a share of the pool. Whether the rule and the recipe go with it is looked at by
+    kdx.preflight.
+    """
     count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= checks.MOST
     if not (value is None or count or (isinstance(value, float) and 0 < value < 1)):
-        raise Fault(f"budget must be a number of answers, at least 1, or a share of the pool in (0, 1); given: {checks.shown(value)}")
+        raise Fault(
+            "budget must be a number of answers, at least 1, or a share of the pool in (0, 1); given: "
+            f"{checks.shown(value)}"
+        )
     return value
 
 
 def augmentation(asked: Any, node: str) -> dict[str, Any]:
-    """name -> spec, from a mapping as composed, or from names of files in conf/augment: `affine` or `[flip_crop, cutout]`."""
+    """name -> spec, from a mapping as composed, or from names of files in conf/augment: `affine` or
+    `[flip_crop, cutout]`.
+    """
     folder = conf_dir() / "augment"
     known = [p.stem for p in folder.glob("*.yaml")]
     if isinstance(asked, Mapping):
-        wrong = [name for name, spec in asked.items() if not isinstance(spec, Mapping) or "_target_" not in spec]
-        checks.refuse_all(in_short([f"{node} must name options, such as {node}=[affine]; given: {checks.shown({name: asked[name]})}; "
-                                f"the values of one are set with augment.{name}.KEY=VALUE" for name in wrong], node))  # fmt: skip
+        wrong = [
+            name for name, spec in asked.items() if not isinstance(spec, Mapping) or "_target_" not in spec
+        ]
+        checks.refuse_all(
+            in_short(
+                [
+                    f"{node} must name options, such as {node}=[affine]; given: "
+                    f"{checks.shown({name: asked[name]})}; the values of one are set with "
+                    f"augment.{name}.KEY=VALUE"
+                    for name in wrong
+                ],
+                node,
+            )
+        )
         return {name: spec for name, spec in asked.items() if name not in wrong}
     names = [asked] if isinstance(asked, str) else [] if asked is None else asked
     if not isinstance(names, list):
         checks.refuse(f"{node} must name options, such as {node}=[affine]; given: {checks.shown(asked)}")
         return {}
     found: dict[str, Any] = {}
-    wrong = [f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}" for name in names if name not in known]
+    wrong = [
+        f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
+        for name in names
+        if name not in known
+    ]
     checks.refuse_all(in_short(wrong, node))
     for name in names:
         if name in known:
@@ -260,7 +355,9 @@ def _pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
     checks.choice("pseudo_label.mode", node["mode"], ("stored", "live", "auto"))
     checks.choice("pseudo_label.view", node["view"], ("same", "clean"))
     checks.choice("pseudo_label.gate", node["gate"], ("warn", "error"))
-    old = node["near_chance"] is not None and checks.choice("pseudo_label.near_chance", node["near_chance"], ("warn", "error"))
+    old = node["near_chance"] is not None and checks.choice(
+        "pseudo_label.near_chance", node["near_chance"], ("warn", "error")
+    )
     checks.integer("pseudo_label.limit", node["limit"], low=0)
     checks.integer("pseudo_label.passes", node["passes"], low=0, high=10_000)
     if node["passes"] == 1:
@@ -273,18 +370,41 @@ def _pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
 def _until(stages: Any) -> frozenset[str] | None:
     stages = [stages] if isinstance(stages, str) else stages
     if not isinstance(stages, list) or stages != list(STAGES[: len(stages)]) or not stages:
-        typing = [f"'{s}'{nearest(s, STAGES)}" for s in stages if isinstance(s, str) and s not in STAGES] if isinstance(stages, list) else []
-        raise Fault(f"stages must be [{', '.join(STAGES)}] or the first one or two of them; given: {checks.shown(stages)}"
-                    + "".join(f"; there is no {t}" for t in typing))  # fmt: skip
+        typing = (
+            [f"'{s}'{nearest(s, STAGES)}" for s in stages if isinstance(s, str) and s not in STAGES]
+            if isinstance(stages, list)
+            else []
+        )
+        raise Fault(
+            (
+                f"stages must be [{', '.join(STAGES)}] or the first one or two of them; given: "
+                f"{checks.shown(stages)}"
+            )
+            + "".join(f"; there is no {t}" for t in typing)
+        )
     return frozenset(ALWAYS + sum((RUNS_IN[s] for s in stages), ()))
 
 
 def _names(packages: Any) -> list[str]:
     packages = [packages] if isinstance(packages, str) else packages
     if not isinstance(packages, list) or not all(isinstance(p, str) and p for p in packages):
-        raise Fault(f"allow must be a list of package names, such as allow=[my_losses]; given: {checks.shown(packages)}")
-    checks.refuse_all(in_short([f"allow={name}: there is no package '{name}' to import; is its folder on PYTHONPATH, or installed?"
-                            for name in packages if importlib.util.find_spec(name.split(".")[0]) is None], "allow"))  # fmt: skip
+        raise Fault(
+            "allow must be a list of package names, such as allow=[my_losses]; given: "
+            f"{checks.shown(packages)}"
+        )
+    checks.refuse_all(
+        in_short(
+            [
+                (
+                    f"allow={name}: there is no package '{name}' to import; is its folder on "
+                    "PYTHONPATH, or installed?"
+                )
+                for name in packages
+                if importlib.util.find_spec(name.split(".")[0]) is None
+            ],
+            "allow",
+        )
+    )
     return packages
 
 
@@ -306,35 +426,58 @@ def _checkpoint(role: str, node: dict[str, Any]) -> Checkpoint | None:
     """The file that a role begins with; its settings are taken out of the node, which is the model's."""
     path, key = node.pop("checkpoint", None), node.pop("key", None)
     if key is not None and (not isinstance(key, str) or not key):
-        raise Fault(f"{role}.key must name where in the checkpoint the weights lie, such as {role}.key=model_ema; given: {checks.shown(key)}")
+        raise Fault(
+            f"{role}.key must name where in the checkpoint the weights lie, such as {role}.key=model_ema; "
+            f"given: {checks.shown(key)}"
+        )
     if path is None:
         if key is not None:
-            raise Fault(f"{role}.key={key} says where in a checkpoint the weights lie, and there is none: set {role}.checkpoint=PATH, or leave it out")
+            raise Fault(
+                f"{role}.key={key} says where in a checkpoint the weights lie, and there is none: set "
+                f"{role}.checkpoint=PATH, or leave it out"
+            )
         return None
     if not isinstance(path, str) or not path:
         raise Fault(f"{role}.checkpoint must be the path of a file; given: {checks.shown(path)}")
     found = os.path.expanduser(path)
     if not os.path.isfile(found):
-        what = "is a folder, not a file" if os.path.isdir(found) else "is no ordinary file" if os.path.exists(found) else "does not exist"
-        raise Fault(f"{role}.checkpoint '{path}' {what}: give the path of a .pt, .pth or .safetensors file of weights")
+        what = (
+            "is a folder, not a file"
+            if os.path.isdir(found)
+            else "is no ordinary file"
+            if os.path.exists(found)
+            else "does not exist"
+        )
+        raise Fault(
+            f"{role}.checkpoint '{path}' {what}: give the path of a .pt, .pth or .safetensors file of weights"
+        )
     return Checkpoint(Source(path), key)
 
 
 def with_sources(order: Order, tell: Callable[[str, str], None]) -> Order:
-    """The same, with the data set's files known by their content. They must be there by now. tell: see `known`."""
+    """The same, with the data set's files known by their content. They must be there by now. tell: see
+    `known`.
+    """
     return replace(order, plan=replace(order.plan, dataset=known(order.plan.dataset, tell)))
 
 
 def known(dataset: Component, tell: Callable[[str, str], None] = lambda text, level: None) -> Component:
-    """A data set known by the content of its files, each under the part that it belongs to, and not by where they lie. tell: hears what there is
-    to say of where they lie, with its level.
+    """A data set known by the content of its files, each under the part that it belongs to, and not by where
+    they lie. tell: hears what there is to say of where they lie, with its level.
 
-    A loader whose files are always the same ones, in one order, names them as a list; another by part, each with a name of its own.
+    A loader whose files are always the same ones, in one order, names them as a list; another by part, each
+    with a name of its own.
     """
     files = dataset.build().files()
     for text, level in files.notes if isinstance(files, Files) else ():
         tell(text, level)
     if not files:
         return dataset
-    parts = {part: Source(named=named) for part, named in files.items()} if isinstance(files, Mapping) else {"files": Source(*files)}
-    return Component(dataset.spec, parts, places=[key for key in dataset.spec if key == "root" or key.endswith("_root")])
+    parts = (
+        {part: Source(named=named) for part, named in files.items()}
+        if isinstance(files, Mapping)
+        else {"files": Source(*files)}
+    )
+    return Component(
+        dataset.spec, parts, places=[key for key in dataset.spec if key == "root" or key.endswith("_root")]
+    )

@@ -1,4 +1,6 @@
-"""The words of a command line, apart from Hydra: flags, paths that may hold any character, options and keys that are not there."""
+"""The words of a command line, apart from Hydra: flags, paths that may hold any character, options and keys
+that are not there.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,30 @@ from kdx.checks import MOST, shown
 from kdx.faults import Fault, in_short, nearest
 from kdx.locate import conf_dir
 
-FLAGS = ("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info", "--config-dir")
+FLAGS = (
+    "--help",
+    "--hydra-help",
+    "--version",
+    "--cfg",
+    "--resolve",
+    "--package",
+    "--run",
+    "--multirun",
+    "--info",
+    "--config-dir",
+)
 ONE_OF = ("--cfg", "--run", "--multirun", "--info")
 """Flags that each say what is to be done."""
-SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-r": "--run", "-m": "--multirun", "-i": "--info",
-         "-sc": "--shell-completion", "-cd": "--config-dir"}
+SHORT = {
+    "-h": "--help",
+    "-c": "--cfg",
+    "-p": "--package",
+    "-r": "--run",
+    "-m": "--multirun",
+    "-i": "--info",
+    "-sc": "--shell-completion",
+    "-cd": "--config-dir",
+}
 TAKES = {
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
@@ -29,7 +50,10 @@ TAKES = {
     "--config-dir": (),
 }
 """Flags with a value, and what it may be (empty: anything)."""
-PATHS = re.compile(r"^(?P<key>\+{0,2}(?:\w+\.)*(?:root|\w+_root|checkpoint|store|hydra\.run\.dir|hydra\.sweep\.dir))=(?P<value>.+)$", re.S)
+PATHS = re.compile(
+    r"^(?P<key>\+{0,2}(?:\w+\.)*(?:root|\w+_root|checkpoint|store|hydra\.run\.dir|hydra\.sweep\.dir))=(?P<value>.+)$",
+    re.S,
+)
 PLAIN = re.compile(r"^[A-Za-z_./-][\w./+-]*$", re.A)
 QUOTED = re.compile(r"^(?P<quote>['\"]).*(?P=quote)$", re.S)
 PATH = re.compile(r"(?:^|,)\s*(?P<path>(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")\s*(?=,|$)|[^,]*)", re.S)
@@ -51,7 +75,9 @@ SEVERAL = ("augment", "shift")
 
 
 def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(flags as `--name` or `--name=value`, the other words). Flags may stand anywhere; one that is unknown or lacks its value is a Fault."""
+    """(flags as `--name` or `--name=value`, the other words). Flags may stand anywhere; one that is unknown
+    or lacks its value is a Fault.
+    """
     flags, rest, todo = [], [], list(argv)
     while todo:
         word = todo.pop(0)
@@ -61,7 +87,7 @@ def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         name, given, value = word.partition("=")
         name = SHORT.get(name, name)
         if name == "--shell-completion":
-            raise Fault("the shell completes kdx by its own command: eval \"$(kdx completion bash)\"")
+            raise Fault('the shell completes kdx by its own command: eval "$(kdx completion bash)"')
         if name not in FLAGS:
             raise Fault(f"unknown flag '{word}'{nearest(name, FLAGS)}")
         if name in TAKES:
@@ -72,7 +98,9 @@ def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             flags.append(name)
     shows = [flag for flag in flags if flag.partition("=")[0] in ONE_OF]
     if len(shows) > 1:
-        raise Fault(f"one of the flags {', '.join(ONE_OF)} at a time; given: {' '.join(dict.fromkeys(shows))}")
+        raise Fault(
+            f"one of the flags {', '.join(ONE_OF)} at a time; given: {' '.join(dict.fromkeys(shows))}"
+        )
     if "--resolve" in flags and not any(f.startswith("--cfg") for f in flags):
         raise Fault("the flag --resolve goes with --cfg: kdx train --cfg job --resolve")
     return flags, rest
@@ -86,14 +114,20 @@ def _value(flag: str, value: str | None, todo: list[str]) -> str:
             return "all"
         value = todo.pop(0) if follows else ""
     if not value or (options and value not in options):
-        raise Fault(f"the flag {flag} needs one of: {', '.join(options)}" if options else f"the flag {flag} needs a value")
+        raise Fault(
+            f"the flag {flag} needs one of: {', '.join(options)}"
+            if options
+            else f"the flag {flag} needs a value"
+        )
     return value
 
 
 def quote_paths(words: Sequence[str], sweep: bool = False) -> list[str]:
-    """Paths may hold `=`, commas, spaces and the like, which mean something to Hydra: their values are quoted.
+    """Paths may hold `=`, commas, spaces and the like, which mean something to Hydra: their values are
+    quoted.
 
-    sweep: a comma stands between paths, as between other values, where it is not in quotes, and choice(...) and the like mean what they mean.
+    sweep: a comma stands between paths, as between other values, where it is not in quotes, and choice(...)
+    and the like mean what they mean.
     """
     return [_quoted(w, sweep) for w in words]
 
@@ -148,14 +182,29 @@ own: list[Path] = []
 
 def use_own(flags: Sequence[str]) -> None:
     """Takes note of --config-dir."""
-    own[:] = [Path(f.partition("=")[2]).expanduser().absolute() for f in flags if f.startswith("--config-dir=")][-1:]
+    own[:] = [
+        Path(f.partition("=")[2]).expanduser().absolute() for f in flags if f.startswith("--config-dir=")
+    ][-1:]
     for folder in own:
         if not folder.is_dir():
-            raise Fault(f"--config-dir={folder} is no folder: it should hold options laid out like conf/, such as loss/mine.yaml")
+            raise Fault(
+                f"--config-dir={folder} is no folder: it should hold options laid out like "
+                "conf/, such as loss/mine.yaml"
+            )
         if os.path.lexists(folder / "hydra"):
-            raise Fault(f"--config-dir={folder}: 'hydra' would hold options of Hydra's own, which count from the command line only: remove it")
-        if hidden := [name for name in _names() if os.path.lexists(folder / name) and not _alike(folder / name, conf_dir() / name)]:
-            raise Fault(f"--config-dir={folder}: '{hidden[0]}' has the name of a file of kdx's own, which would be read in its place: give it another name")
+            raise Fault(
+                f"--config-dir={folder}: 'hydra' would hold options of Hydra's own, which count from the "
+                "command line only: remove it"
+            )
+        if hidden := [
+            name
+            for name in _names()
+            if os.path.lexists(folder / name) and not _alike(folder / name, conf_dir() / name)
+        ]:
+            raise Fault(
+                f"--config-dir={folder}: '{hidden[0]}' has the name of a file of kdx's own, which would be "
+                "read in its place: give it another name"
+            )
 
 
 @functools.cache
@@ -174,7 +223,9 @@ def _alike(one: Path, other: Path) -> bool:
 
 def options_of(group: str) -> list[str]:
     folders = [place / group for place in (conf_dir(), *own)]
-    return [p.relative_to(folder).with_suffix("").as_posix() for folder in folders for p in folder.rglob("*.yaml")]
+    return [
+        p.relative_to(folder).with_suffix("").as_posix() for folder in folders for p in folder.rglob("*.yaml")
+    ]
 
 
 PRESETS = ("experiment", "launcher", "sweeper")
@@ -184,60 +235,108 @@ SHAPED = ("teacher", "student", "dataset", "device", "shift", *STAGES)
 
 
 def misshapen(config: Mapping[str, Any]) -> list[str]:
-    """Faults in the shape of what option files of the user's own compose: a key that is not there, one that lacks, one value in place of keys, or keys
-    that lie where nothing reads them."""
+    """Faults in the shape of what option files of the user's own compose: a key that is not there, one that
+    lacks, one value in place of keys, or keys that lie where nothing reads them."""
     template = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
     known = {*template, *groups(), "choices"} - {"defaults", "hydra"}
-    faults = [f"an option file in --config-dir sets '{shown(key, bare=True)}', which is no key{nearest(str(key), known)}" for key in config if key not in known]
-    faults += [f"an option file in --config-dir sets '{name}' to {shown(config[name])}, which nothing reads: let its first line be "
-               "'# @package _global_', and its keys are those of the run" for name in PRESETS if config.get(name)]  # fmt: skip
-    faults += [f"an option file in --config-dir leaves out '{name}', which every run reads; a line '# @package' puts the keys of a file elsewhere"
-               for name in [*template, *groups()] if name not in ("defaults", "hydra", *PRESETS, *SHAPED, *config)]  # fmt: skip
+    faults = [
+        (
+            f"an option file in --config-dir sets '{shown(key, bare=True)}', which is no "
+            f"key{nearest(str(key), known)}"
+        )
+        for key in config
+        if key not in known
+    ]
+    faults += [
+        f"an option file in --config-dir sets '{name}' to {shown(config[name])}, which nothing reads: let "
+        "its first line be '# @package _global_', and its keys are those of the run"
+        for name in PRESETS
+        if config.get(name)
+    ]
+    faults += [
+        (
+            f"an option file in --config-dir leaves out '{name}', which every run reads; a line '# @package' "
+            "puts the keys of a file elsewhere"
+        )
+        for name in [*template, *groups()]
+        if name not in ("defaults", "hydra", *PRESETS, *SHAPED, *config)
+    ]
     template["device"] = yaml.safe_load((conf_dir() / "device" / "auto.yaml").read_text(encoding="utf-8"))
     for name in SHAPED:
         node = config.get(name)
         if not isinstance(node, Mapping):
-            faults.append(f"an option file in --config-dir sets '{name}' to {shown(node)}, and it holds keys of its own")
+            faults.append(
+                f"an option file in --config-dir sets '{name}' to {shown(node)}, and it holds keys of its own"
+            )
             continue
         wanted = SIZES if name == "dataset" else template[name] if name in ("device", *STAGES) else ()
-        faults += [f"an option file in --config-dir leaves out '{name}.{key}', which every run reads" for key in wanted if key not in node]
+        faults += [
+            f"an option file in --config-dir leaves out '{name}.{key}', which every run reads"
+            for key in wanted
+            if key not in node
+        ]
         if name in ("device", *STAGES):
-            faults += [_no_key(template[name], [name, str(key)], 1, config["choices"]) for key in node if key not in template[name]]
+            faults += [
+                _no_key(template[name], [name, str(key)], 1, config["choices"])
+                for key in node
+                if key not in template[name]
+            ]
     return faults
 
 
 def too_much(word: str) -> str | None:
-    """Why a word is not even read: it is longer, or has more digits or brackets within brackets, than any setting needs."""
+    """Why a word is not even read: it is longer, or has more digits or brackets within brackets, than any
+    setting needs.
+    """
     depth = deepest = 0
     for letter in word:
         depth += (letter in "[{(") - (letter in "]})")
         deepest = max(deepest, depth)
     if deepest > DEEPEST_BRACKETS:
-        return f"'{shown(word, bare=True)}' has {deepest} brackets within brackets, and no setting is made of so many"
+        return (
+            f"'{shown(word, bare=True)}' has {deepest} brackets within brackets, and no "
+            "setting is made of so many"
+        )
     if number := LONG_NUMBER.search(word):
-        return f"'{shown(word, bare=True)}' holds a number of {len(number[0]):,} digits, which is too long: numbers have 64 bits, at most {MOST}"
+        return (
+            f"'{shown(word, bare=True)}' holds a number of {len(number[0]):,} digits, which is too long: "
+            f"numbers have 64 bits, at most {MOST}"
+        )
     if len(word) > LONGEST_WORD:
         return f"'{shown(word, bare=True)}' is too long to be a setting: {LONGEST_WORD:,} letters at most"
     return None
 
 
 def beyond(key: str, value: Any) -> list[str]:
-    """Faults of a value that nothing here could use, whatever its key: the first door that every value goes through.
+    """Faults of a value that nothing here could use, whatever its key: the first door that every value goes
+    through.
 
     Whole numbers have 64 bits, texts can be written down, lists are no longer than a person would type.
     """
     if isinstance(value, Mapping):
         odd = [name for name in value if not isinstance(name, str)]
-        return [f"{key} has a key that is no name: {shown(odd[0])}"] if odd else [
-            fault for name, inner in value.items() for fault in beyond(f"{key}.{name}".lstrip("."), inner)]  # fmt: skip
+        return (
+            [f"{key} has a key that is no name: {shown(odd[0])}"]
+            if odd
+            else [
+                fault for name, inner in value.items() for fault in beyond(f"{key}.{name}".lstrip("."), inner)
+            ]
+        )
     if isinstance(value, list):
         if len(value) > MOST_VALUES:
             return [f"{key} has {len(value):,} values, and {MOST_VALUES:,} are the most that a list takes"]
         return list(dict.fromkeys(fault for inner in value for fault in beyond(key, inner)))
     if isinstance(value, int) and abs(value) > MOST:
         return [f"{key} must be a number of 64 bits, at most {MOST}; given: {shown(value)}"]
-    if isinstance(value, str) and ("\0" in value or len(value) > LONGEST_TEXT or not value.isascii() and _torn(value)):
-        return [f"{key} must be a text of at most {LONGEST_TEXT:,} letters in UTF-8, without a zero byte; given: {shown(value)}"]
+    if isinstance(value, str) and (
+        "\0" in value or len(value) > LONGEST_TEXT or not value.isascii() and _torn(value)
+    ):
+        return [
+            (
+                f"{key} must be a text of at most {LONGEST_TEXT:,} letters in UTF-8, without a zero byte; "
+                f"given: {shown(value)}"
+            )
+        ]
     return []
 
 
@@ -247,29 +346,59 @@ def _torn(text: str) -> bool:
 
 
 def wrong_for_hydra(key: str, value: Any, placed: bool) -> list[str]:
-    """Faults of a word for Hydra's own node, of which few keys are the user's: the others would change how runs are made here."""
+    """Faults of a word for Hydra's own node, of which few keys are the user's: the others would change how
+    runs are made here.
+    """
     if key in ("hydra/launcher", "hydra/sweeper"):
         return [f"'{key}' is chosen by {key.partition('/')[2]}=NAME: kdx list {key.partition('/')[2]}"]
-    if placed or not (key in HYDRAS or key.startswith(HYDRAS_BELOW)) or "_target_" in key or isinstance(value, Mapping):
-        return [f"'{shown(key, bare=True)}' is Hydra's own: of its keys {', '.join(HYDRAS)}, hydra.launcher.KEY and hydra.sweeper.KEY can be set"]
+    if (
+        placed
+        or not (key in HYDRAS or key.startswith(HYDRAS_BELOW))
+        or "_target_" in key
+        or isinstance(value, Mapping)
+    ):
+        return [
+            (
+                f"'{shown(key, bare=True)}' is Hydra's own: of its keys {', '.join(HYDRAS)}, "
+                "hydra.launcher.KEY and hydra.sweeper.KEY can be set"
+            )
+        ]
     return beyond(key, value)
 
 
 def wrong_in_grid(key: str, values: Any) -> list[str]:
-    """Faults of a preset's grid, which is read as words: it sets what runs compute, and not what the command line alone may say."""
+    """Faults of a preset's grid, which is read as words: it sets what runs compute, and not what the command
+    line alone may say.
+    """
     first = key.partition(".")[0]
     if not GRID_KEY.fullmatch(key) or first in NOT_IN_GRID or key in NOT_IN_GRID or "_target_" in key:
-        return [f"the grid of a preset (hydra.sweeper.params) cannot set '{shown(key, bare=True)}': only the command line can"]
+        return [
+            (
+                f"the grid of a preset (hydra.sweeper.params) cannot set '{shown(key, bare=True)}': only the "
+                "command line can"
+            )
+        ]
     if "${" in str(values):
-        return [f"the grid of a preset (hydra.sweeper.params) gives '{key}' a reference to something else ({shown(str(values), bare=True)}): list its values"]
+        return [
+            (
+                f"the grid of a preset (hydra.sweeper.params) gives '{key}' a reference to something else "
+                f"({shown(str(values), bare=True)}): list its values"
+            )
+        ]
     return []
 
 
 def wrong_option(group: str, value: Any) -> list[str]:
     several = isinstance(value, list) and group in SEVERAL
     options = options_of(group)
-    wrong = [v for v in (value if several else [value]) if not isinstance(v, str | int | float) or str(v) not in options]
-    return in_short([f"{group} has no option '{shown(w, bare=True)}'{nearest(str(w), options)}" for w in wrong], group)
+    wrong = [
+        v
+        for v in (value if several else [value])
+        if not isinstance(v, str | int | float) or str(v) not in options
+    ]
+    return in_short(
+        [f"{group} has no option '{shown(w, bare=True)}'{nearest(str(w), options)}" for w in wrong], group
+    )
 
 
 def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list[str]:
@@ -283,10 +412,15 @@ def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list
     if path[-1] == "augment":
         return []  # names of files or a mapping: kdx.wiring looks at it
     if isinstance(node, Mapping) and isinstance(value, Mapping):
-        return in_short([fault for inner, v in value.items() for fault in wrong_key(known, [*path, str(inner)], v)], key)
+        return in_short(
+            [fault for inner, v in value.items() for fault in wrong_key(known, [*path, str(inner)], v)], key
+        )
     if isinstance(node, Mapping):
         keys = [k for k in node if not k.startswith("_")]
-        return [f"'{key}' holds several keys ({', '.join(keys)}): set one of them" + (f", such as {key}.{keys[0]}=VALUE" if keys else "")]
+        return [
+            f"'{key}' holds several keys ({', '.join(keys)}): set one of them"
+            + (f", such as {key}.{keys[0]}=VALUE" if keys else "")
+        ]
     if isinstance(value, Mapping):
         return [f"'{key}' holds one value, not keys of its own: write {key}=VALUE"]
     return []
@@ -298,5 +432,11 @@ def _no_key(node: Any, path: Sequence[str], depth: int, choices: Mapping[str, An
         return f"'{asked}' is no key: '{where}' holds one value"
     siblings = {".".join([*path[:depth], k]) for k in node if not k.startswith("_")}
     siblings |= set(groups()) if depth == 0 else set()
-    inside = f" of {where}={shown(choices[where], bare=True)}" if where in choices else f" in '{where}'" if where else ""
+    inside = (
+        f" of {where}={shown(choices[where], bare=True)}"
+        if where in choices
+        else f" in '{where}'"
+        if where
+        else ""
+    )
     return f"'{asked}' is no key{inside}{nearest(asked, siblings) if siblings else ', which has none'}"

@@ -63,7 +63,9 @@ class Work:
         self.listener.progress(self.name, done, total, text)
 
     def note(self, text: str, level: str = "info") -> None:
-        """Something the user should know; kept with the artifact, so that a run from the store says it too."""
+        """Something the user should know;
+        kept with the artifact, so that a run from the store says it too.
+        """
         self._note(text, level)
         if text not in self._said:  # of each row, or view, perhaps
             self._said.add(text)
@@ -81,11 +83,17 @@ class Work:
     # A stage that goes on
 
     def told(self) -> str:
-        """What was recorded and noted so far and how long it took, to be kept in a checkpoint: files beside it may be damaged apart from it."""
-        return json.dumps({"records": self._records, "notes": list(self._notes.items()), "seconds": self.seconds})
+        """What was recorded and noted so far and how long it took, to be kept in a checkpoint: files beside
+        it may be damaged apart from it.
+        """
+        return json.dumps(
+            {"records": self._records, "notes": list(self._notes.items()), "seconds": self.seconds}
+        )
 
     def tell_again(self, told: str) -> None:
-        """Goes on from `told`: its records are told again, its warnings too, and it was at work as long as it says. Raises ValueError if it is none."""
+        """Goes on from `told`: its records are told again, its warnings too, and it was at work as long as it
+        says. Raises ValueError if it is none.
+        """
         found = json.loads(told)
         records, notes = found["records"], [{"text": text, "level": level} for text, level in found["notes"]]
         if not (all(map(is_record, records)) and all(map(is_note, notes))):
@@ -97,14 +105,16 @@ class Work:
             (self.note if note["level"] == "warning" else self._note)(**note)
 
     def keep(self, temporary: Path) -> None:
-        """Makes a finished file the checkpoint. The digests of the one before and of this are written first: at any moment the checkpoint that is
-        there is known."""
+        """Makes a finished file the checkpoint. The digests of the one before and of this are written first:
+        at any moment the checkpoint that is there is known."""
         made = self.digest(temporary)
         write_atomically(self.path / DIGESTS, json.dumps([*self._digests()[-1:], made]))
         os.replace(temporary, self.checkpoint)
 
     def kept(self) -> bool:
-        """Whether a checkpoint of this very stage is here, byte for byte; one that is not is told of and removed."""
+        """Whether a checkpoint of this very stage is here, byte for byte; one that is not is told of and
+        removed.
+        """
         if not os.path.lexists(self.checkpoint):
             return False
         try:

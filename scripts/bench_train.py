@@ -1,11 +1,16 @@
-"""The `train` part of scripts/bench.py: one step of distillation in hand-written loops and in kdx itself, interleaved in one process.
+"""The `train` part of scripts/bench.py: one step of distillation in hand-written loops and in kdx itself,
+interleaved in one process.
 
-Every loop trains the same student on the same CIFAR-shaped pictures with crop and flip, by T^2 KL at T = 4 and cross-entropy, with SGD:
-  tutorial  as in PyTorch's knowledge distillation tutorial: a DataLoader with torchvision's transforms of PIL pictures (in this process,
-            so that their time counts), a live fp32 teacher, torch's default SGD, the running loss read in each step
-  limit     what one would write for speed and for nothing else: pictures in memory and augmented as a batch, answers in memory (or a live
-            bf16 teacher), channels_last, fused SGD, an allocator that keeps big blocks
-  kdx       `kdx train` as it is: the recipe over a store, kdx/stages/learn.py, its checks in each step, run folder, TensorBoard, progress
+Every loop trains the same student on the same CIFAR-shaped pictures with crop and flip, by T^2 KL at T = 4
+and cross-entropy, with SGD:
+  tutorial  as in PyTorch's knowledge distillation tutorial: a DataLoader with torchvision's transforms of PIL
+            pictures (in this process, so that their time counts), a live fp32 teacher, torch's default SGD,
+            the running loss read in each step
+  limit     what one would write for speed and for nothing else: pictures in memory and augmented as a batch,
+            answers in memory (or a live bf16 teacher), channels_last, fused SGD, an allocator that keeps big
+            blocks
+  kdx       `kdx train` as it is: the recipe over a store, kdx/stages/learn.py, its checks in each step, run
+            folder, TensorBoard, progress
 """
 
 from __future__ import annotations
@@ -56,7 +61,9 @@ LONG = 15640
 
 @dataclass(frozen=True)
 class Settings:
-    """parity: steps that limit and kdx take from the same weights on the same batches. precisions: of "fp32" and "bf16"."""
+    """parity: steps that limit and kdx take from the same weights on the same batches. precisions: of "fp32"
+    and "bf16".
+    """
 
     teacher: str
     student: str
@@ -71,7 +78,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds that one step took, of the process (all threads) and of the wall. logged: kdx wrote a log line in it."""
+    """Seconds that one step took, of the process (all threads) and of the wall. logged: kdx wrote a log line
+    in it.
+    """
 
     cpu: float
     wall: float
@@ -120,7 +129,9 @@ class Stop(BaseException):
 
 
 class Kdx(Listener):
-    """A run of kdx in a thread of its own, which moves only while `block` waits for it, so many steps of the student at a time."""
+    """A run of kdx in a thread of its own, which moves only while `block` waits for it, so many steps of the
+    student at a time.
+    """
 
     keeps_blocks = True
 
@@ -137,7 +148,13 @@ class Kdx(Listener):
     def run(self) -> None:
         self.go.acquire()
         try:
-            folder = RunFolder(self.folder, dict(self.order.config), protocol(self.order, None), environment(self.order), ["kdx", "train"])
+            folder = RunFolder(
+                self.folder,
+                dict(self.order.config),
+                protocol(self.order, None),
+                environment(self.order),
+                ["kdx", "train"],
+            )
             with open(os.devnull, "w") as nowhere, Progress(Console(file=nowhere)) as progress:
                 perform(self.order, Many(progress, folder, self))
         except Stop:
@@ -182,13 +199,17 @@ class Kdx(Listener):
 
 
 def keep_blocks(keep: bool) -> None:
-    """The allocator as kdx sets it, or as glibc brings it: there the thresholds move with use, up to the numbers here."""
+    """The allocator as kdx sets it, or as glibc brings it: there the thresholds move with use, up to the
+    numbers here.
+    """
     _mallopt(-3, 1 << 30 if keep else 32 << 20)  # M_MMAP_THRESHOLD
     _mallopt(-1, 2**31 - 1 if keep else 64 << 20)  # M_TRIM_THRESHOLD
 
 
 def one_heap() -> None:
-    """For all threads. Else kdx, which runs in a thread of its own only here, would get memory of another kind than it has at home."""
+    """For all threads. Else kdx, which runs in a thread of its own only here, would get memory of another
+    kind than it has at home.
+    """
     _mallopt(-8, 1)  # M_ARENA_MAX
 
 
@@ -198,7 +219,9 @@ def _mallopt(parameter: int, value: int) -> None:
 
 
 class Pair:
-    """The two networks, the pictures and the answers, as kdx's own stages make them in a store under `folder`."""
+    """The two networks, the pictures and the answers, as kdx's own stages make them in a store under
+    `folder`.
+    """
 
     def __init__(self, settings: Settings, folder: Path):
         self.settings, self.folder = settings, folder
@@ -209,7 +232,12 @@ class Pair:
         self.checkpoint = f"teacher.checkpoint={checkpoint}"
         self.first = self.order("fp32", "stored", self.checkpoint, steps=1)
         self.runtime = self.first.runtime.settle()
-        store = Store(self.first.store, self.runtime, Listener(), until=frozenset({"prepare", "teacher-pretrain", "pseudo-label"}))
+        store = Store(
+            self.first.store,
+            self.runtime,
+            Listener(),
+            until=frozenset({"prepare", "teacher-pretrain", "pseudo-label"}),
+        )
         with contextlib.suppress(Halt):
             self.first.recipe.build(store, self.first.plan)
         self.data, self.answers = store.done["prepare"], Stored.open(store.done["pseudo-label"], "cpu")
@@ -220,15 +248,39 @@ class Pair:
 
     def order(self, precision: str, mode: str, *more: str, steps: int) -> Order:
         s = self.settings
-        return wire(compose.check_words([
-            f"teacher={s.teacher}", f"student={s.student}", "dataset=synthetic", f"dataset.classes={CLASSES}", "dataset.labelled=null",
-            f"dataset.train_rows={s.rows + VALIDATION}", f"dataset.test_rows={CLASSES}", f"dataset.validation={VALIDATION}",
-            "loss=kd", f"loss.temperature={T}", f"loss.alpha={ALPHA}", "augment=flip_crop", "baseline=false", "device=cpu",
-            f"device.threads={s.threads}", "device.checkpoint_seconds=1000000", f"store={self.folder / 'store'}",
-            f"pseudo_label.mode={mode}", "pseudo_label.views=1", f"student_train.precision={precision}", f"student_train.steps={steps}",
-            f"student_train.batch_size={s.batch}", "student_train.evaluate_every=1000000", "student_train.schedule=constant",
-            "student_train.optimiser=sgd", *(f"student_train.{k}={SGD[k]}" for k in ("lr", "momentum", "weight_decay")), *more,
-        ]))  # fmt: skip
+        return wire(
+            compose.check_words(
+                [
+                    f"teacher={s.teacher}",
+                    f"student={s.student}",
+                    "dataset=synthetic",
+                    f"dataset.classes={CLASSES}",
+                    "dataset.labelled=null",
+                    f"dataset.train_rows={s.rows + VALIDATION}",
+                    f"dataset.test_rows={CLASSES}",
+                    f"dataset.validation={VALIDATION}",
+                    "loss=kd",
+                    f"loss.temperature={T}",
+                    f"loss.alpha={ALPHA}",
+                    "augment=flip_crop",
+                    "baseline=false",
+                    "device=cpu",
+                    f"device.threads={s.threads}",
+                    "device.checkpoint_seconds=1000000",
+                    f"store={self.folder / 'store'}",
+                    f"pseudo_label.mode={mode}",
+                    "pseudo_label.views=1",
+                    f"student_train.precision={precision}",
+                    f"student_train.steps={steps}",
+                    f"student_train.batch_size={s.batch}",
+                    "student_train.evaluate_every=1000000",
+                    "student_train.schedule=constant",
+                    "student_train.optimiser=sgd",
+                    *(f"student_train.{k}={SGD[k]}" for k in ("lr", "momentum", "weight_decay")),
+                    *more,
+                ]
+            )
+        )
 
     def student(self) -> nn.Module:
         """With the weights that kdx's student begins with."""
@@ -239,12 +291,17 @@ class Pair:
         return open_network(self.teacher_artifact).requires_grad_(False)
 
     def kdx(self, precision: str, mode: str, steps: int) -> Kdx:
-        return Kdx(self.order(precision, mode, self.checkpoint, steps=steps), self.folder / f"{mode}-{precision}-{steps}")
+        return Kdx(
+            self.order(precision, mode, self.checkpoint, steps=steps),
+            self.folder / f"{mode}-{precision}-{steps}",
+        )
 
 
 def random_teacher(order: Order) -> dict[str, Tensor]:
     """Weights as they are drawn, with batch statistics of noise, so that the answers have a sane size."""
-    net = build(order.plan.teacher, shape=(3, 32, 32), classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3).net.train()
+    net = build(
+        order.plan.teacher, shape=(3, 32, 32), classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3
+    ).net.train()
     for part in net.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = 1.0
@@ -264,10 +321,14 @@ class Pictures(Dataset):
     def __init__(self, pair: Pair):
         self.pictures = pair.split.images.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = pair.split.labels.tolist()
-        self.transform = transforms.Compose([
-            transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-            transforms.Normalize(pair.about["mean"], pair.about["std"]),
-        ])  # fmt: skip
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(pair.about["mean"], pair.about["std"]),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -284,7 +345,9 @@ def forever(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
 def tutorial(pair: Pair) -> Loop:
     teacher, student = pair.teacher().net.eval(), pair.student().net.train()
     optimiser = torch.optim.SGD(student.parameters(), **SGD)
-    batches = forever(DataLoader(Pictures(pair), batch_size=pair.settings.batch, shuffle=True, drop_last=True))
+    batches = forever(
+        DataLoader(Pictures(pair), batch_size=pair.settings.batch, shuffle=True, drop_last=True)
+    )
     running = 0.0
 
     def step() -> None:
@@ -314,7 +377,9 @@ def augmented(pair: Pair) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 
 
 def limit(pair: Pair, precision: str, *, live: bool) -> Loop:
-    teacher, student = (n.net.to(memory_format=torch.channels_last) for n in (pair.teacher(), pair.student().train()))
+    teacher, student = (
+        n.net.to(memory_format=torch.channels_last) for n in (pair.teacher(), pair.student().train())
+    )
     answers = pair.answers.answers["labelled"][:, 0].float()
     batches = augmented(pair)
     optimise = optimiser_step(student)
@@ -347,11 +412,21 @@ def optimiser_step(student: nn.Module) -> Callable[[Tensor], None]:
 
 
 def parity(pair: Pair) -> dict[str, list[float]]:
-    """The losses of the first steps: of the limit loop on the weights and batches that kdx begins with, and of kdx itself."""
+    """The losses of the first steps: of the limit loop on the weights and batches that kdx begins with, and
+    of kdx itself.
+    """
     steps = pair.settings.parity
     parts = Parts(pair.student(), pair.student, pair.answers, [], None, CLASSES)
-    streams = open_streams(pair.first.plan.loss.build(parts), pair.data, pair.first.plan.student_train.build(), pair.runtime,
-                           seed=pair.pupil["views_seed"], parts=parts, clean=False, rows=None)  # fmt: skip
+    streams = open_streams(
+        pair.first.plan.loss.build(parts),
+        pair.data,
+        pair.first.plan.student_train.build(),
+        pair.runtime,
+        seed=pair.pupil["views_seed"],
+        parts=parts,
+        clean=False,
+        rows=None,
+    )
     mean, std = (torch.tensor(pair.about[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
     found = {}
     for precision in pair.settings.precisions:
@@ -374,8 +449,8 @@ def parity(pair: Pair) -> dict[str, list[float]]:
 
 
 def interleave(contenders: dict[str, Contender], repeats: int, steps: int) -> dict[str, list[Step]]:
-    """The steps of each, in turns of `steps`, the other way round in each second round. The first step of a turn is not counted: caches
-    and allocator still hold what the one before left there."""
+    """The steps of each, in turns of `steps`, the other way round in each second round. The first step of a
+    turn is not counted: caches and allocator still hold what the one before left there."""
     found: dict[str, list[Step]] = {name: [] for name in contenders}
     try:
         for number in range(-1, repeats):  # round -1 warms up
@@ -393,7 +468,11 @@ def interleave(contenders: dict[str, Contender], repeats: int, steps: int) -> di
 
 GOALS = {
     ("resnet56", "resnet20"): {"kdx, stored answers, bf16": 4.0, "kdx, live teacher, bf16": 2.1},
-    ("resnet32x4", "resnet8x4"): {"kdx, stored answers, fp32": 3.0, "kdx, stored answers, bf16": 5.5, "kdx, live teacher, bf16": 2.1},
+    ("resnet32x4", "resnet8x4"): {
+        "kdx, stored answers, fp32": 3.0,
+        "kdx, stored answers, bf16": 5.5,
+        "kdx, live teacher, bf16": 2.1,
+    },
 }
 OF_LIMIT = 0.97
 TOLERANCE = 1e-3
@@ -415,31 +494,50 @@ def bench(settings: Settings, folder: Path) -> dict[str, Any]:
 
 def tell(settings: Settings, found: dict[str, list[Step]], losses: dict[str, list[float]]) -> dict[str, Any]:
     goals = GOALS.get((settings.teacher, settings.student), {})
-    cpu, wall = ({n: median(getattr(t, k) for t in times if not t.logged) for n, times in found.items()} for k in ("cpu", "wall"))
+    cpu, wall = (
+        {n: median(getattr(t, k) for t in times if not t.logged) for n, times in found.items()}
+        for k in ("cpu", "wall")
+    )
     reference = "tutorial, live teacher, fp32"
-    print(f"\ntrain {settings.teacher} -> {settings.student}: batch {settings.batch}, {settings.threads} thread(s), medians of "
-          f"{settings.repeats} x {settings.steps} steps; x tutorial and of limit by CPU time (by the wall)")  # fmt: skip
+    print(
+        f"\ntrain {settings.teacher} -> {settings.student}: batch {settings.batch}, {settings.threads} "
+        f"thread(s), medians of {settings.repeats} x {settings.steps} steps; x tutorial and of limit by CPU "
+        "time (by the wall)"
+    )
     ratios: dict[str, dict[str, float]] = {}
     for name in found:
         ratios[name] = {"tutorial": cpu[reference] / cpu[name], "tutorial_wall": wall[reference] / wall[name]}
-        line = f"  {name:29} {1e3 * cpu[name]:8.1f} ms ({1e3 * wall[name]:8.1f})  x tutorial {_two(ratios[name], 'tutorial')}"
-        line += f"  goal {goals[name]:.1f}" if name in goals else "          " if name.startswith("kdx") else ""
+        line = (
+            f"  {name:29} {1e3 * cpu[name]:8.1f} ms ({1e3 * wall[name]:8.1f})  x tutorial "
+            f"{_two(ratios[name], 'tutorial')}"
+        )
+        line += (
+            f"  goal {goals[name]:.1f}" if name in goals else "          " if name.startswith("kdx") else ""
+        )
         if name.startswith("kdx"):
             best = name.replace("kdx", "limit")
             fastest = min(t.cpu for t in found[best]) / min(t.cpu for t in found[name])
-            ratios[name] |= {"limit": cpu[best] / cpu[name], "limit_wall": wall[best] / wall[name], "limit_fastest": fastest}
+            ratios[name] |= {
+                "limit": cpu[best] / cpu[name],
+                "limit_wall": wall[best] / wall[name],
+                "limit_fastest": fastest,
+            }
             line += f"  of limit {_two(ratios[name], 'limit')}, fastest steps {fastest:.2f}  goal {OF_LIMIT}"
         print(line.rstrip())
     logs = _log_lines(found, cpu)
     for name, extra in logs.items():
-        print(f"  {name}: a log line (the gradient norm of each term) costs {1e3 * extra:.1f} ms more than a step, "
-              f"{LOGS * extra / (LONG * cpu[name]):.2%} of a training of {LONG} steps")  # fmt: skip
+        print(
+            f"  {name}: a log line (the gradient norm of each term) costs {1e3 * extra:.1f} ms more than a "
+            f"step, {LOGS * extra / (LONG * cpu[name]):.2%} of a training of {LONG} steps"
+        )
     for precision in settings.precisions:
         ours, theirs = losses[f"kdx {precision}"], losses[f"limit {precision}"]
         apart = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
         told = f"; goal {TOLERANCE:.0e}" if precision == "fp32" else ""
-        print(f"  parity {precision}: same weights, same batches, {len(ours)} steps: loss {theirs[-1]:.4f} limit, {ours[-1]:.4f} kdx, "
-              f"at most {apart:.1e} apart in any step{told}")  # fmt: skip
+        print(
+            f"  parity {precision}: same weights, same batches, {len(ours)} steps: loss {theirs[-1]:.4f} "
+            f"limit, {ours[-1]:.4f} kdx, at most {apart:.1e} apart in any step{told}"
+        )
     steps = {name: [vars(t) for t in times] for name, times in found.items()}
     return {"cpu": cpu, "wall": wall, "ratios": ratios, "log_line": logs, "losses": losses, "steps": steps}
 

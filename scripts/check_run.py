@@ -15,7 +15,16 @@ import math
 import sys
 from pathlib import Path
 
-STAGES = ["prepare", "teacher-pretrain", "pseudo-label", "baseline-train", "gate", "student-train", "audit", "evaluate"]
+STAGES = [
+    "prepare",
+    "teacher-pretrain",
+    "pseudo-label",
+    "baseline-train",
+    "gate",
+    "student-train",
+    "audit",
+    "evaluate",
+]
 FLOORS = {"teacher": 0.90, "baseline": 0.60, "student": 0.85}
 """Test accuracies below which the default experiment is broken; chance is 0.10."""
 
@@ -54,17 +63,35 @@ def problems(run: dict) -> list[str]:
     if not abs(number(run, "results", "gain") - gain) < 1e-6:
         found.append(f"results.gain is {number(run, 'results', 'gain')}, but student - baseline is {gain}")
     # Without a gap between teacher and baseline no part of it can be closed.
-    if abs(teacher - baseline) > 1e-6 and not abs(number(run, "results", "gap_closed") - gain / (teacher - baseline)) < 1e-6:
-        found.append(f"results.gap_closed is {number(run, 'results', 'gap_closed')}, not {gain / (teacher - baseline)}")
+    if (
+        abs(teacher - baseline) > 1e-6
+        and not abs(number(run, "results", "gap_closed") - gain / (teacher - baseline)) < 1e-6
+    ):
+        found.append(
+            f"results.gap_closed is {number(run, 'results', 'gap_closed')}, not {gain / (teacher - baseline)}"
+        )
     return found
 
 
 def differences(first: dict, second: dict) -> list[str]:
-    """What a second run of the same command did anew: each stage must come from the store and each result be the same."""
-    found = [f"stage {stage.get('name')} ran again" for stage in second.get("stages", []) if stage.get("cached") is not True]
-    keys = [{stage.get("name"): stage.get("key") for stage in run.get("stages", [])} for run in (first, second)]
-    found += [f"stage {name} has another key" for name in keys[0] if keys[0][name] is None or keys[0][name] != keys[1].get(name)]
-    results = [json.dumps(run.get("results"), sort_keys=True) for run in (first, second)]  # as text, where nan equals nan
+    """What a second run of the same command did anew: each stage must come from the store and each result be
+    the same.
+    """
+    found = [
+        f"stage {stage.get('name')} ran again"
+        for stage in second.get("stages", [])
+        if stage.get("cached") is not True
+    ]
+    keys = [
+        {stage.get("name"): stage.get("key") for stage in run.get("stages", [])} for run in (first, second)
+    ]
+    found += [
+        f"stage {name} has another key"
+        for name in keys[0]
+        if keys[0][name] is None or keys[0][name] != keys[1].get(name)
+    ]
+    # as text, where nan equals nan
+    results = [json.dumps(run.get("results"), sort_keys=True) for run in (first, second)]
     if results[0] != results[1]:
         found.append(f"the results differ: {results[0]} and {results[1]}")
     return found

@@ -1,4 +1,6 @@
-"""Ways to damage what a run leaves, for scripts/torture.py: each takes a path and a random generator, and returns whether it did anything."""
+"""Ways to damage what a run leaves, for scripts/torture.py: each takes a path and a random generator, and
+returns whether it did anything.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,36 @@ def empty(path: Path, rng: random.Random) -> bool:
 
 
 def garbage(path: Path, rng: random.Random) -> bool:
-    path.write_bytes(rng.choice([rng.randbytes(300), b"{" * 3000, b"\xff" * 40, b"null", b"[]", b"{}", b"text\n" * 20, b"0" * path.stat().st_size]))
+    path.write_bytes(
+        rng.choice(
+            [
+                rng.randbytes(300),
+                b"{" * 3000,
+                b"\xff" * 40,
+                b"null",
+                b"[]",
+                b"{}",
+                b"text\n" * 20,
+                b"0" * path.stat().st_size,
+            ]
+        )
+    )
     return True
 
 
 def append(path: Path, rng: random.Random) -> bool:
     with path.open("ab") as file:
-        file.write(rng.choice([b"\0" * 100, b"{}\n", b"[1]\n", b'{"step": "x"}\n', b'{"step": 99, "validation/accuracy": 1.0}\n']))
+        file.write(
+            rng.choice(
+                [
+                    b"\0" * 100,
+                    b"{}\n",
+                    b"[1]\n",
+                    b'{"step": "x"}\n',
+                    b'{"step": 99, "validation/accuracy": 1.0}\n',
+                ]
+            )
+        )
     return True
 
 
@@ -100,11 +125,24 @@ def delete(path: Path, rng: random.Random) -> bool:
 
 
 def copied_over(path: Path, rng: random.Random) -> bool:
-    """Another file or folder of its kind is copied into its place: of the same name elsewhere, or a neighbour."""
-    others = [p for p in {*path.parent.iterdir(), *(q / path.name for q in path.parent.parent.iterdir()), *(r / path.name for r in path.parents[2].glob("*/*"))}
-              if p != path and not p.is_symlink() and p.is_dir() == path.is_dir() and p.exists()]  # fmt: skip
+    """Another file or folder of its kind is copied into its place: of the same name elsewhere, or a
+    neighbour.
+    """
+    others = [
+        p
+        for p in {
+            *path.parent.iterdir(),
+            *(q / path.name for q in path.parent.parent.iterdir()),
+            *(r / path.name for r in path.parents[2].glob("*/*")),
+        }
+        if p != path and not p.is_symlink() and p.is_dir() == path.is_dir() and p.exists()
+    ]
     if path.is_dir():
-        others += [p for p in path.parent.parent.glob("*/*") if p.is_dir() and not p.is_symlink() and p != path and p.parent.name != "locks"]
+        others += [
+            p
+            for p in path.parent.parent.glob("*/*")
+            if p.is_dir() and not p.is_symlink() and p != path and p.parent.name != "locks"
+        ]
     if not others:
         return False
     other = rng.choice(sorted(others))
@@ -151,7 +189,19 @@ def write_protect(path: Path, rng: random.Random) -> bool:
 
 def stray(path: Path, rng: random.Random) -> bool:
     """A file that nobody wrote lies in a folder, under the name of one that is read where it is there."""
-    name = rng.choice(["best.safetensors", "curves.json", "rows.loss.npy", "notes.jsonl", "clean.npy", "places.npy", "x.tmp", "checkpoint.pt", "junk"])
+    name = rng.choice(
+        [
+            "best.safetensors",
+            "curves.json",
+            "rows.loss.npy",
+            "notes.jsonl",
+            "clean.npy",
+            "places.npy",
+            "x.tmp",
+            "checkpoint.pt",
+            "junk",
+        ]
+    )
     if (path / name).exists():
         return False
     source = rng.choice([p for p in path.rglob("*") if p.is_file()] or [None])
@@ -159,6 +209,35 @@ def stray(path: Path, rng: random.Random) -> bool:
     return True
 
 
-OF_FILES: tuple[Damage, ...] = (flip, flip, truncate, empty, garbage, append, other_type, other_type, lose, exchange, delete, copied_over, copied_over, pipe,
-                                link, other_kind, forbid, write_protect)  # fmt: skip
-OF_FOLDERS: tuple[Damage, ...] = (delete, copied_over, copied_over, pipe, link, other_kind, forbid, write_protect, stray, stray)
+OF_FILES: tuple[Damage, ...] = (
+    flip,
+    flip,
+    truncate,
+    empty,
+    garbage,
+    append,
+    other_type,
+    other_type,
+    lose,
+    exchange,
+    delete,
+    copied_over,
+    copied_over,
+    pipe,
+    link,
+    other_kind,
+    forbid,
+    write_protect,
+)
+OF_FOLDERS: tuple[Damage, ...] = (
+    delete,
+    copied_over,
+    copied_over,
+    pipe,
+    link,
+    other_kind,
+    forbid,
+    write_protect,
+    stray,
+    stray,
+)

@@ -1,10 +1,13 @@
-"""The reports of docs/examples: the preset of each question run, and compared. What the store has is not run again.
+"""The reports of docs/examples: the preset of each question run, and compared. What the store has is not run
+again.
 
-    python scripts/examples.py                                     # all six, seeds 300 to 302, one thread: some 40 minutes of one core
+    python scripts/examples.py                                     # all six, seeds 300 to 302, one thread:
+                                                                   some 40 minutes of one core
     python scripts/examples.py which_loss assistant 'seed=range(400,405)'
 
-Names of presets choose among them; words of kdx train are handed on to it. Runs and store lie in outputs/examples. With sweeps=FOLDER the
-sweeps FOLDER/PRESET are taken as they are, finished or not, and nothing is run.
+Names of presets choose among them; words of kdx train are handed on to it. Runs and store lie in
+outputs/examples. With sweeps=FOLDER the sweeps FOLDER/PRESET are taken as they are, finished or not, and
+nothing is run.
 """
 
 from __future__ import annotations
@@ -17,9 +20,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TO = ROOT / "docs/examples"
-QUESTIONS = {"which_temperature": [], "which_loss": ["loss=hard"], "how_small": [], "how_many_labels": [],
-             "how_much_noise": ["experiment=how_much_noise/no_noise"],
-             "assistant": ["experiment=assistant/direct", "experiment=assistant/direct_longer"]}  # fmt: skip
+QUESTIONS = {
+    "which_temperature": [],
+    "which_loss": ["loss=hard"],
+    "how_small": [],
+    "how_many_labels": [],
+    "how_much_noise": ["experiment=how_much_noise/no_noise"],
+    "assistant": ["experiment=assistant/direct", "experiment=assistant/direct_longer"],
+}
 """The presets, and what their rows are compared with beside the student alone."""
 WORDS = ["seed=range(300,303)", "device=cpu", "device.threads=1"]
 
@@ -33,14 +41,28 @@ def train(question: str, sweep: Path, store: Path, words: list[str]) -> None:
 
 
 def report(question: str, sweep: Path) -> None:
-    """Writes the question's table and page: both are kdx compare's own, with a line above the table that says what they were made by."""
+    """Writes the question's table and page: both are kdx compare's own, with a line above the table that says
+    what they were made by.
+    """
     from kdx.cli import main
 
-    command = [w for w in json.loads((sweep / "sweep.json").read_text())["command"] if w.partition("=")[0] not in ("store", "hydra.sweep.dir")]
-    command = [f"experiment={question}" if w.startswith("experiment=") else w.replace("--multirun", "-m") for w in command]
+    command = [
+        w
+        for w in json.loads((sweep / "sweep.json").read_text())["command"]
+        if w.partition("=")[0] not in ("store", "hydra.sweep.dir")
+    ]
+    command = [
+        f"experiment={question}" if w.startswith("experiment=") else w.replace("--multirun", "-m")
+        for w in command
+    ]
     runs = [json.loads(file.read_text()) for file in sorted(sweep.glob("*/run.json"))]
     commits = sorted({str(run["environment"].get("commit"))[:12] for run in runs})
-    tables = [f"Made by `{shlex.join(command)}` and `scripts/examples.py {question}`; code of the runs: {', '.join(commits)}."]
+    tables = [
+        (
+            f"Made by `{shlex.join(command)}` and `scripts/examples.py {question}`; code of the runs: "
+            f"{', '.join(commits)}."
+        )
+    ]
     for reference in (None, *QUESTIONS[question]):
         more = [f"reference={reference}"] if reference else [f"html={TO / question}.html"]
         part = TO / f"{question}.part"
@@ -62,7 +84,12 @@ def run(argv: list[str]) -> None:
     place = Path(made[-1] if made else "outputs/examples")
     for question in chosen or QUESTIONS:
         if not made:
-            train(question, place / question, place / "store", [*words, *(w for w in WORDS if w.partition("=")[0] not in given)])
+            train(
+                question,
+                place / question,
+                place / "store",
+                [*words, *(w for w in WORDS if w.partition("=")[0] not in given)],
+            )
         report(question, place / question)
 
 

@@ -1,6 +1,8 @@
-"""Folders of pictures that nobody would want to be given: layouts, names, formats, damage. scripts/torture.py trains on each.
+"""Folders of pictures that nobody would want to be given: layouts, names, formats, damage. scripts/torture.py
+trains on each.
 
-A generator takes (root, rng), where root does not exist yet, and returns a Folder. To add one, write it and name it in FOLDERS.
+A generator takes (root, rng), where root does not exist yet, and returns a Folder. To add one, write it and
+name it in FOLDERS.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ Drawn = Callable[[Path, random.Random], "Folder"]
 
 @dataclass(frozen=True)
 class Folder:
-    """words: further settings of the run. pictures: how many there are to be used or told of as skipped, where it is plain; None: it is not."""
+    """words: further settings of the run. pictures: how many there are to be used or told of as skipped,
+    where it is plain; None: it is not.
+    """
 
     words: Sequence[str] = ()
     pictures: int | None = None
@@ -31,7 +35,11 @@ def draw(shape: str, rng: random.Random, size: int = 24, mode: str = "RGB") -> I
     """A shape somewhere on a plain ground, in colours of its own."""
     ground, ink = (tuple(rng.randrange(low, high) for _ in range(3)) for low, high in ((0, 90), (150, 256)))
     picture = Image.new("RGB", (size, size), ground)
-    x, y, r = rng.randint(size // 3, 2 * size // 3), rng.randint(size // 3, 2 * size // 3), rng.randint(size // 5, size // 3)
+    x, y, r = (
+        rng.randint(size // 3, 2 * size // 3),
+        rng.randint(size // 3, 2 * size // 3),
+        rng.randint(size // 5, size // 3),
+    )
     pen = ImageDraw.Draw(picture)
     if shape == "circle":
         pen.ellipse((x - r, y - r, x + r, y + r), fill=ink)
@@ -63,8 +71,20 @@ def flat(root: Path, rng: random.Random) -> Folder:
 
 def parts(root: Path, rng: random.Random) -> Folder:
     """train/ and test/ under the names that people give them."""
-    names = rng.choice([("train", "test"), ("train", "val"), ("train", "valid", "test"), ("Train", "Test"), ("Training", "Testing"), ("seg_train", "seg_test"),
-                        ("TRAIN", "VAL", "TEST"), ("training_set", "test_set"), ("train", "validation"), ("train", "dev")])  # fmt: skip
+    names = rng.choice(
+        [
+            ("train", "test"),
+            ("train", "val"),
+            ("train", "valid", "test"),
+            ("Train", "Test"),
+            ("Training", "Testing"),
+            ("seg_train", "seg_test"),
+            ("TRAIN", "VAL", "TEST"),
+            ("training_set", "test_set"),
+            ("train", "validation"),
+            ("train", "dev"),
+        ]
+    )
     for name in names:
         classes(root / name, rng, 12 if name.lower().startswith(("train", "seg_train")) else 6)
     return Folder()
@@ -160,16 +180,49 @@ def few(root: Path, rng: random.Random) -> Folder:
 
 def splits_too_large(root: Path, rng: random.Random) -> Folder:
     classes(root, rng)
-    return Folder([f"dataset.{rng.choice(['labelled', 'test', 'validation'])}={rng.choice([30, 36, 1000, 0.99, 1, 3])}"])
+    return Folder(
+        [f"dataset.{rng.choice(['labelled', 'test', 'validation'])}={rng.choice([30, 36, 1000, 0.99, 1, 3])}"]
+    )
 
 
 # Names
 
 
 def odd_names(root: Path, rng: random.Random) -> Folder:
-    names = [" leading", "trailing ", "-rf", "--help", "a=b", "#1", "it's", 'say "x"', "$HOME", "${seed}", "a,b", "[x]", "{y}", "*", "%s", "\\n",
-             "new\nline", "tab\t", "ünï", "日本語", "🙂", "x" * 200, "CON", "..x", "a;b", "@z", "~", "null", "true", "1e5", "\x1b[31mred",
-             "\u202etxt"]  # fmt: skip
+    names = [
+        " leading",
+        "trailing ",
+        "-rf",
+        "--help",
+        "a=b",
+        "#1",
+        "it's",
+        'say "x"',
+        "$HOME",
+        "${seed}",
+        "a,b",
+        "[x]",
+        "{y}",
+        "*",
+        "%s",
+        "\\n",
+        "new\nline",
+        "tab\t",
+        "ünï",
+        "日本語",
+        "🙂",
+        "x" * 200,
+        "CON",
+        "..x",
+        "a;b",
+        "@z",
+        "~",
+        "null",
+        "true",
+        "1e5",
+        "\x1b[31mred",
+        "\u202etxt",
+    ]
     chosen = rng.sample(names, 3)
     classes(root, rng, 10, chosen)
     for number, name in enumerate(rng.sample(names, 3)):
@@ -179,11 +232,17 @@ def odd_names(root: Path, rng: random.Random) -> Folder:
 
 def seen(root: Path) -> int:
     """Pictures that are not hidden, as `..x` is."""
-    return sum(not any(part.startswith(".") for part in path.relative_to(root).parts) for path in root.rglob("*") if path.is_file())
+    return sum(
+        not any(part.startswith(".") for part in path.relative_to(root).parts)
+        for path in root.rglob("*")
+        if path.is_file()
+    )
 
 
 def odd_root(root: Path, rng: random.Random) -> Folder:
-    inner = root / rng.choice(["with space", "a=b", "a,b", "it's", "ünï", "(x)", "[x]", "{x}", "x:y", "#", "a'b\"c", "-x", "tr ue"])
+    inner = root / rng.choice(
+        ["with space", "a=b", "a,b", "it's", "ünï", "(x)", "[x]", "{x}", "x:y", "#", "a'b\"c", "-x", "tr ue"]
+    )
     count = classes(inner, rng, 10)
     return Folder([f"dataset.root={inner}"], count)
 
@@ -203,7 +262,14 @@ def two_unicode_forms(root: Path, rng: random.Random) -> Folder:
 
 
 def nearly_the_same_names(root: Path, rng: random.Random) -> Folder:
-    return Folder(pictures=classes(root, rng, 8, rng.choice([("Cat", "cat", "CAT"), ("1", "10", "2"), ("a", "a ", "a."), ("x_1", "x-1", "x 1")])))
+    return Folder(
+        pictures=classes(
+            root,
+            rng,
+            8,
+            rng.choice([("Cat", "cat", "CAT"), ("1", "10", "2"), ("a", "a ", "a."), ("x_1", "x-1", "x 1")]),
+        )
+    )
 
 
 def what_lies_about(root: Path, rng: random.Random) -> Folder:
@@ -221,7 +287,16 @@ def what_lies_about(root: Path, rng: random.Random) -> Folder:
 
 def formats(root: Path, rng: random.Random) -> Folder:
     count = classes(root, rng)
-    kinds = ((".jpg", "RGB"), (".JPG", "L"), (".JPEG", "CMYK"), (".webp", "RGB"), (".bmp", "1"), (".tif", "RGB"), (".gif", "P"), (".ppm", "RGB"))
+    kinds = (
+        (".jpg", "RGB"),
+        (".JPG", "L"),
+        (".JPEG", "CMYK"),
+        (".webp", "RGB"),
+        (".bmp", "1"),
+        (".tif", "RGB"),
+        (".gif", "P"),
+        (".ppm", "RGB"),
+    )
     for number, (suffix, mode) in enumerate(kinds):
         draw("circle", rng, mode=mode).save(root / "circle" / f"f{number}{suffix}")
     (root / "circle/f0.jpg").rename(root / "circle/misnamed.png")
@@ -237,10 +312,18 @@ def modes(root: Path, rng: random.Random) -> Folder:
             picture = draw(shape, rng)
             one = rng.choice(["L", "RGB", "RGBA", "P", "1"]) if mode == "mixed" else mode
             if one == "I;16":
-                picture = Image.fromarray((np.asarray(picture.convert("L")).astype(np.uint16) * rng.choice([1, 16, 257])).astype(np.uint16))
+                picture = Image.fromarray(
+                    (np.asarray(picture.convert("L")).astype(np.uint16) * rng.choice([1, 16, 257])).astype(
+                        np.uint16
+                    )
+                )
             elif one in ("I", "F"):
                 values = np.asarray(picture.convert("L"))
-                picture = Image.fromarray(values.astype(np.int32) if one == "I" else values.astype(np.float32) / rng.choice([1, 255]))
+                picture = Image.fromarray(
+                    values.astype(np.int32)
+                    if one == "I"
+                    else values.astype(np.float32) / rng.choice([1, 255])
+                )
             else:
                 picture = picture.convert(one)
             picture.save(root / shape / f"{number}{'.tif' if one in ('I', 'F', 'I;16', 'CMYK') else '.png'}")
@@ -250,7 +333,15 @@ def modes(root: Path, rng: random.Random) -> Folder:
 def odd_numbers(root: Path, rng: random.Random) -> Folder:
     """Values that are not finite, negative, constant."""
     classes(root, rng)
-    for number, values in enumerate((np.full((9, 9), np.nan), np.full((9, 9), np.inf), np.full((9, 9), -5.0), np.zeros((9, 9)), np.full((9, 9), 1e30))):
+    for number, values in enumerate(
+        (
+            np.full((9, 9), np.nan),
+            np.full((9, 9), np.inf),
+            np.full((9, 9), -5.0),
+            np.zeros((9, 9)),
+            np.full((9, 9), 1e30),
+        )
+    ):
         if rng.random() < 0.6:
             Image.fromarray(values.astype(np.float32)).save(root / "circle" / f"odd{number}.tif")
     return Folder([f"dataset.on_error={rng.choice(['stop', 'skip'])}"])
@@ -260,7 +351,9 @@ def constant(root: Path, rng: random.Random) -> Folder:
     for shape in SHAPES:
         (root / shape).mkdir(parents=True)
         for number in range(10):
-            Image.new("RGB", (16, 16), (rng.choice([0, 255, number]),) * 3).save(root / shape / f"{number}.png")
+            Image.new("RGB", (16, 16), (rng.choice([0, 255, number]),) * 3).save(
+                root / shape / f"{number}.png"
+            )
     return Folder(pictures=30)
 
 
@@ -296,7 +389,9 @@ def damaged(root: Path, rng: random.Random) -> Folder:
     count = classes(root, rng)
     good = (root / "circle/0.png").read_bytes()
     torn = good[:60] + b"\xff" * 40 + good[100:]
-    for number, content in enumerate((b"", good[:20], good[: len(good) // 2], good[:-10], b"text", torn, b"GIF89a" + b"\0" * 9)):
+    for number, content in enumerate(
+        (b"", good[:20], good[: len(good) // 2], good[:-10], b"text", torn, b"GIF89a" + b"\0" * 9)
+    ):
         (root / "circle" / f"bad{number}.png").write_bytes(content)
     return Folder([f"dataset.on_error={rng.choice(['stop', 'skip'])}"], count + 7)
 
@@ -334,7 +429,9 @@ def linked(root: Path, rng: random.Random) -> Folder:
         (root / shape).symlink_to(root.with_name(f"{root.name} kept") / shape)
     (root / "triangle").mkdir()
     for number in range(12):
-        (root / f"triangle/{number}.png").symlink_to(root.with_name(f"{root.name} kept") / f"triangle/{number}.png")
+        (root / f"triangle/{number}.png").symlink_to(
+            root.with_name(f"{root.name} kept") / f"triangle/{number}.png"
+        )
     return Folder(pictures=36)
 
 
@@ -349,13 +446,49 @@ def duplicates(root: Path, rng: random.Random) -> Folder:
     classes(root / "train", rng)
     classes(root / "test", rng, 6)
     content = (root / "train/circle/0.png").read_bytes()
-    for spot in ("train/circle/copy.png", "train/square/copy.png", "test/circle/copy.png", "test/circle/again.png"):
+    for spot in (
+        "train/circle/copy.png",
+        "train/square/copy.png",
+        "test/circle/copy.png",
+        "test/circle/again.png",
+    ):
         (root / spot).write_bytes(content)
-    return Folder([f"dataset.duplicates={rng.choice(['warn', 'drop', 'error'])}"] if rng.random() < 0.5 else [])
+    return Folder(
+        [f"dataset.duplicates={rng.choice(['warn', 'drop', 'error'])}"] if rng.random() < 0.5 else []
+    )
 
 
 FOLDERS: tuple[Drawn, ...] = (
-    flat, parts, same_folders_in_each_class, two_levels, deep, wrapped, no_classes, loose_pictures, test_lacks_a_class, test_has_another_class, a_pool,
-    nothing_there, few, splits_too_large, odd_names, odd_root, no_unicode, two_unicode_forms, nearly_the_same_names, what_lies_about, formats, modes,
-    odd_numbers, constant, frames, sizes, damaged, all_damaged, no_files, linked, forbidden, duplicates,
-)  # fmt: skip
+    flat,
+    parts,
+    same_folders_in_each_class,
+    two_levels,
+    deep,
+    wrapped,
+    no_classes,
+    loose_pictures,
+    test_lacks_a_class,
+    test_has_another_class,
+    a_pool,
+    nothing_there,
+    few,
+    splits_too_large,
+    odd_names,
+    odd_root,
+    no_unicode,
+    two_unicode_forms,
+    nearly_the_same_names,
+    what_lies_about,
+    formats,
+    modes,
+    odd_numbers,
+    constant,
+    frames,
+    sizes,
+    damaged,
+    all_damaged,
+    no_files,
+    linked,
+    forbidden,
+    duplicates,
+)

@@ -1,15 +1,20 @@
-"""The tables of README.md and docs: each stands between two marks, with the command and the commit that it was made by.
+"""The tables of README.md and docs: each stands between two marks, with the command and the commit that it
+was made by.
 
-    python scripts/tables.py                     # which there are, where, and which were made by other code than is here now
-    python scripts/tables.py default seeds       # runs what the store has not yet, and writes these into every page that shows them
-    python scripts/tables.py --check             # exit code 1: a table of figures without marks, or one table with two contents
+    python scripts/tables.py                     # which there are, where, and which were made by other code
+                                                 than is here now
+    python scripts/tables.py default seeds       # runs what the store has not yet, and writes these into
+                                                 every page that shows them
+    python scripts/tables.py --check             # exit code 1: a table of figures without marks, or one table
+                                                 with two contents
 
     <!-- table NAME: COMMAND; commit ABC -->
     ...
     <!-- end NAME -->
 
-A name that this script cannot make says by its command who can. Runs and store lie in outputs/tables. `default` takes a minute of one core, `seeds`
-six, `shifted` one, a claim (`slam`, `weighted`, `rad`, `noisy_student`, ...) 5 to 60; `claims` only reads theirs.
+A name that this script cannot make says by its command who can. Runs and store lie in outputs/tables.
+`default` takes a minute of one core, `seeds` six, `shifted` one, a claim (`slam`, `weighted`, `rad`,
+`noisy_student`, ...) 5 to 60; `claims` only reads theirs.
 """
 
 from __future__ import annotations
@@ -26,7 +31,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/benchmarks.md", "docs/choosing.md")
-BLOCK = re.compile(r"<!-- table (?P<name>[\w-]+): (?P<command>.*?); commit (?P<commit>[\w-]+) -->\n(?P<body>.*?)<!-- end (?P=name) -->\n", re.S)
+BLOCK = re.compile(
+    r"<!-- table (?P<name>[\w-]+): (?P<command>.*?); commit (?P<commit>[\w-]+) "
+    r"-->\n(?P<body>.*?)<!-- end (?P=name) -->\n",
+    re.S,
+)
 FIGURE = re.compile(r"\d\.\d")
 SEEDS = "200,201,202,203,204"
 HERE = ("device=cpu", "device.threads=1")
@@ -34,10 +43,25 @@ ROLES = {"teacher": "teacher", "baseline": "student alone (control)", "student":
 CLAIMS = (  # of the README: claim, the two figures, words
     ("slam", "SLaM, soft", "vanilla, soft", "`slam`: SLaM less vanilla distillation, soft"),
     ("slam", "SLaM, hard", "vanilla, hard", "the same with hard labels"),
-    ("slam", "SLaM, hard", "student alone, validation labels too", "its control: less the student alone that learned from the validation labels too"),
+    (
+        "slam",
+        "SLaM, hard",
+        "student alone, validation labels too",
+        "its control: less the student alone that learned from the validation labels too",
+    ),
     ("noisy_student", "Noisy Student", "self-training", "`noisy_student`: less self-training"),
-    ("noisy_student", "Noisy Student", "labels alone, same noise", "its control: less the labels alone under the same noise"),
-    ("rad", "right answers, RAD", "right answers, margin", "`rad`: share of right answers bought, less margin sampling's"),
+    (
+        "noisy_student",
+        "Noisy Student",
+        "labels alone, same noise",
+        "its control: less the labels alone under the same noise",
+    ),
+    (
+        "rad",
+        "right answers, RAD",
+        "right answers, margin",
+        "`rad`: share of right answers bought, less margin sampling's",
+    ),
     ("rad", "RAD", "uniform", "its control: accuracy, less random rows"),
 )
 
@@ -71,7 +95,15 @@ def seeds(place: Path) -> str:
     """The default experiment over five seeds, and the same with batch norm in the student."""
     parts = []
     for name, further in (("seeds", ()), ("seeds_norm", ("student.batch_norm=true",))):
-        kdx("train", "-m", f"seed={SEEDS}", *HERE, *further, f"store={place / 'store'}", f"hydra.sweep.dir={place / name}")
+        kdx(
+            "train",
+            "-m",
+            f"seed={SEEDS}",
+            *HERE,
+            *further,
+            f"store={place / 'store'}",
+            f"hydra.sweep.dir={place / name}",
+        )
         runs = [json.loads(file.read_text()) for file in (place / name).glob("*/run.json")]
         parts.append([run["results"] for run in sorted(runs, key=lambda run: run["config"]["seed"])])
     return over_seeds(*parts)
@@ -81,8 +113,14 @@ def over_seeds(plain: Sequence[Mapping[str, Any]], normed: Sequence[Mapping[str,
     """results of run.json, by seed."""
     lines = [f"| test accuracy, n = {len(plain)} | mean | deviation | each |", "|---|---|---|---|"]
     for results, more in ((plain, ""), (normed, " with batch norm")):
-        values = {role: [100 * found[role]["last"]["test"]["accuracy"] for found in results] for role in ROLES}
-        lines += [row(f"{words}{more}", values[role]) for role, words in ROLES.items() if not (more and role == "teacher")]
+        values = {
+            role: [100 * found[role]["last"]["test"]["accuracy"] for found in results] for role in ROLES
+        }
+        lines += [
+            row(f"{words}{more}", values[role])
+            for role, words in ROLES.items()
+            if not (more and role == "teacher")
+        ]
         lines.append(difference(f"**gain, paired**{more}", values["student"], values["baseline"]))
     closed = [found["gap_closed"] for found in plain if found["gap_closed"] is not None]
     return "\n".join([*lines, row("part of the gap closed, without it", closed, 2)]) + "\n"
@@ -93,7 +131,9 @@ def row(name: str, values: Sequence[float], digits: int = 1) -> str:
 
     found = spread(values)
     deviation = "-" if found.deviation is None else f"{found.deviation:.{digits}f}"
-    return f"| {name} | {found.mean:.{digits}f} | {deviation} | {', '.join(f'{v:.{digits}f}' for v in values)} |"
+    return (
+        f"| {name} | {found.mean:.{digits}f} | {deviation} | {', '.join(f'{v:.{digits}f}' for v in values)} |"
+    )
 
 
 def difference(name: str, more: Sequence[float], less: Sequence[float]) -> str:
@@ -102,12 +142,21 @@ def difference(name: str, more: Sequence[float], less: Sequence[float]) -> str:
     found = paired(more, less)
     each = ", ".join(f"{a - b:+.1f}" for a, b in zip(more, less, strict=True))
     significance = " n.s." if found.p is None or found.p >= 0.05 else ""
-    return (f"| {name} | {found.mean:+.1f} | {found.deviation or 0:.1f} | {each}; {found.wins}/{found.n}, p = {chance(found.p)}{significance}, "
-            "two-sided paired t |")  # fmt: skip
+    return (
+        f"| {name} | {found.mean:+.1f} | {found.deviation or 0:.1f} | {each}; {found.wins}/{found.n}, p = "
+        f"{chance(found.p)}{significance}, two-sided paired t |"
+    )
 
 
 def shifted(place: Path) -> str:
-    kdx("train", "experiment=shifted_inputs", "ceiling=true", *HERE, f"store={place / 'store'}", f"hydra.run.dir={place / 'shifted'}")
+    kdx(
+        "train",
+        "experiment=shifted_inputs",
+        "ceiling=true",
+        *HERE,
+        f"store={place / 'store'}",
+        f"hydra.run.dir={place / 'shifted'}",
+    )
     from kdx.report.judge import ROLES as roles
     from kdx.report.shifts import cells
 
@@ -137,16 +186,29 @@ def of_claim(found: Mapping[str, Any]) -> str:
     units = {name: UNITS[figure.unit] for name, figure in read(found["claim"]).figures.items()}
     own = {name: spread([units[name][0] * v for v in values]) for name, values in found["figures"].items()}
     rows = [[name, plus_minus(s.mean, s.deviation, units[name][1])] for name, s in own.items()]
-    header = [f"n = {len(found['seeds'])}, seeds {found['seeds'][0]} to {found['seeds'][-1]}", "mean ± deviation"]
-    pairs = [[f"{p['more']} - {p['less']}", *of_pair(p), p["verdict"] or "control"] for p in found["comparisons"]]
-    return markdown(header, rows) + "\n" + markdown(["difference", "mean ± deviation", "wins", "p", "verdict"], pairs)
+    header = [
+        f"n = {len(found['seeds'])}, seeds {found['seeds'][0]} to {found['seeds'][-1]}",
+        "mean ± deviation",
+    ]
+    pairs = [
+        [f"{p['more']} - {p['less']}", *of_pair(p), p["verdict"] or "control"] for p in found["comparisons"]
+    ]
+    return (
+        markdown(header, rows)
+        + "\n"
+        + markdown(["difference", "mean ± deviation", "wins", "p", "verdict"], pairs)
+    )
 
 
 def of_pair(pair: Mapping[str, Any]) -> list[str]:
     from kdx.claims import UNITS
     from kdx.report.statistics import chance, plus_minus
 
-    return [plus_minus(pair["mean"], pair["deviation"], UNITS[pair["unit"]][1], signed=True), f"{pair['wins']}/{pair['n']}", chance(pair["p"])]
+    return [
+        plus_minus(pair["mean"], pair["deviation"], UNITS[pair["unit"]][1], signed=True),
+        f"{pair['wins']}/{pair['n']}",
+        chance(pair["p"]),
+    ]
 
 
 def claims(place: Path) -> str:
@@ -156,19 +218,32 @@ def claims(place: Path) -> str:
         file = place / f"runs/reproduce/{name}/reproduce.json"
         if not file.exists():
             sys.exit(f"claims: {name} has not been run: python scripts/tables.py {name}")
-        (pair,) = [p for p in json.loads(file.read_text())["comparisons"] if (p["more"], p["less"]) == (more, less)]
-        rows.append([words, *of_pair(pair), pair["verdict"] or ("n.s." if pair["p"] is None or pair["p"] >= 0.05 else "control")])
+        (pair,) = [
+            p for p in json.loads(file.read_text())["comparisons"] if (p["more"], p["less"]) == (more, less)
+        ]
+        rows.append(
+            [
+                words,
+                *of_pair(pair),
+                pair["verdict"] or ("n.s." if pair["p"] is None or pair["p"] >= 0.05 else "control"),
+            ]
+        )
     return markdown(["five fresh seeds", "difference", "wins", "p", "verdict"], rows)
 
 
 TABLES: dict[str, tuple[str, Callable[[Path], str]]] = {
     "default": ("kdx train device=cpu device.threads=1", default),
-    "seeds": (f"kdx train -m seed={SEEDS} device=cpu device.threads=1; again with student.batch_norm=true", seeds),
+    "seeds": (
+        f"kdx train -m seed={SEEDS} device=cpu device.threads=1; again with student.batch_norm=true",
+        seeds,
+    ),
     "shifted": ("kdx train experiment=shifted_inputs ceiling=true device=cpu device.threads=1", shifted),
-    **{name: (f"kdx reproduce {name} seeds=5 device=cpu device.threads=1", claim(name))
-       for name in ("kd", "slam", "slam_fashion", "weighted", "self_training", "noisy_student", "rad")},
+    **{
+        name: (f"kdx reproduce {name} seeds=5 device=cpu device.threads=1", claim(name))
+        for name in ("kd", "slam", "slam_fashion", "weighted", "self_training", "noisy_student", "rad")
+    },
     "claims": ("kdx reproduce slam noisy_student rad seeds=5 device=cpu device.threads=1", claims),
-}  # fmt: skip
+}
 """name -> the command, and what makes the table out of the folder of all runs."""
 
 
@@ -201,7 +276,10 @@ def faults(found: Mapping[str, str]) -> list[str]:
                 wrong.append(f"{page}: a table of figures stands in no marks: {table.splitlines()[0][:80]}")
     for name, places in blocks(found).items():
         if len({(match["command"], match["commit"], match["body"]) for _, match in places}) > 1:
-            wrong.append(f"table {name} has two contents, in {' and '.join(page for page, _ in places)}: python scripts/tables.py {name}")
+            wrong.append(
+                f"table {name} has two contents, in {' and '.join(page for page, _ in places)}: python "
+                f"scripts/tables.py {name}"
+            )
     return wrong
 
 
@@ -212,7 +290,9 @@ def git(*words: str) -> str | None:
 
 def here() -> str:
     """The commit that is checked out, `-dirty` where the code is another."""
-    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if git("status", "--porcelain", "--", "kdx", "conf") else "")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + (
+        "-dirty" if git("status", "--porcelain", "--", "kdx", "conf") else ""
+    )
 
 
 def age(commit: str) -> str:
@@ -221,7 +301,11 @@ def age(commit: str) -> str:
     if git("cat-file", "-e", f"{commit}^{{commit}}") is None:
         return "made by a commit that this repository does not have"
     changed = (git("diff", "--name-only", commit, "HEAD", "--", "kdx", "conf") or "").split()
-    return f"{len(changed)} files of kdx and conf have changed since" if changed else "made by the code that is here"
+    return (
+        f"{len(changed)} files of kdx and conf have changed since"
+        if changed
+        else "made by the code that is here"
+    )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -237,11 +321,21 @@ def run(argv: Sequence[str]) -> int:
         body, commit = make(place), here()
         for page, text in pages().items():
             (ROOT / page).write_text(replaced(text, name, command, commit, body), encoding="utf-8")
-        print(body + (f"written into {', '.join(page for page, _ in known[name])}" if name in known else f"no page shows {name}"))
+        print(
+            body
+            + (
+                f"written into {', '.join(page for page, _ in known[name])}"
+                if name in known
+                else f"no page shows {name}"
+            )
+        )
     if argv and "--check" not in argv:
         return 0
     for name, places in known.items():
-        print(f"{name:16} {', '.join(page for page, _ in places)}: {places[0][1]['commit']}, {age(places[0][1]['commit'])}")
+        print(
+            f"{name:16} {', '.join(page for page, _ in places)}: {places[0][1]['commit']}, "
+            f"{age(places[0][1]['commit'])}"
+        )
     wrong = faults(pages())
     print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
     return 1 if wrong else 0

@@ -1,14 +1,17 @@
 #!/usr/bin/env python
 """Kills runs, damages what they leave, trains on hostile folders of pictures and types nasty lines, and counts what kdx must never do.
 
-    python scripts/torture.py --seed 1                                 all of it: 30 kills, 400 damages, 150 folders, 5,000 lines
+    python scripts/torture.py --seed 1                                 all of it: 30 kills, 400 damages, 150
+                                                                       folders, 5,000 lines
     python scripts/torture.py --kills 5 --damages 40 --folders 10 --lines 100
 
-silent: exit code 0, and other results than those of the undisturbed run (latencies and times apart), or pictures that are neither used nor told
-of, or something written outside. traceback: one was printed, or an exit code that is none of kdx's. hang: a command took more than --limit
-seconds. Exit code 1 where any count is not 0. Each command runs in a fork of this process, which has imported torch and done nothing with it.
-The same seed makes the same cases, but for the moments of kills. The code must not change meanwhile: keys hold its digest.
-"""
+silent: exit code 0, and other results than those of the undisturbed run (latencies and times apart), or
+pictures that are neither used nor told of, or something written outside. traceback: one was printed, or an
+exit code that is none of kdx's. hang: a command took more than --limit seconds. Exit code 1 where any count
+is not 0. Each command runs in a fork of this process, which has imported torch and done nothing with it. The
+same seed makes the same cases, but for the moments of kills. The code must not change meanwhile: keys hold
+its digest.
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -43,14 +46,42 @@ from kdx.artifact import LEFTOVERS  # noqa: E402
 from kdx.disk import kind  # noqa: E402
 
 CPU = ("device=cpu", "device.threads=1", "device.checkpoint_seconds=0")
-SMALL = ("dataset=folder", "dataset.image_size=16", "augment=[affine]", "teacher=cnn_small", "teacher.dropout=0.2", "student=mlp_small", *CPU)
-WORDS = (*SMALL, "dataset.labelled=45", "dataset.validation=45", "dataset.test=45", "teacher_pretrain.steps=10", "teacher_pretrain.evaluate_every=2",
-         "student_train.steps=10", "student_train.evaluate_every=3", "hydra.run.dir=rd", "store=store")  # fmt: skip
+SMALL = (
+    "dataset=folder",
+    "dataset.image_size=16",
+    "augment=[affine]",
+    "teacher=cnn_small",
+    "teacher.dropout=0.2",
+    "student=mlp_small",
+    *CPU,
+)
+WORDS = (
+    *SMALL,
+    "dataset.labelled=45",
+    "dataset.validation=45",
+    "dataset.test=45",
+    "teacher_pretrain.steps=10",
+    "teacher_pretrain.evaluate_every=2",
+    "student_train.steps=10",
+    "student_train.evaluate_every=3",
+    "hydra.run.dir=rd",
+    "store=store",
+)
 BRIEF = (*SMALL, "teacher_pretrain.steps=3", "student_train.steps=3", "hydra.run.dir=rd", "store=store")
 TIMES = ("latency_ms", "seconds", "teacher_seconds_saved")
 CODES = (0, 1, 2, 130, 141)
-STOPS = (("teacher-pretrain", 5), ("pseudo-label", 3), ("baseline-train", 4), ("student-train", 7), ("evaluate", 2), ("audit", 1), ("prepare", 0))
-"""Where runs are killed whose unfinished stages are damaged: the stage, and its how manyth sign of progress."""
+STOPS = (
+    ("teacher-pretrain", 5),
+    ("pseudo-label", 3),
+    ("baseline-train", 4),
+    ("student-train", 7),
+    ("evaluate", 2),
+    ("audit", 1),
+    ("prepare", 0),
+)
+"""Where runs are killed whose unfinished stages are damaged:
+the stage, and its how manyth sign of progress.
+"""
 
 
 @dataclass(frozen=True)
@@ -93,8 +124,17 @@ class Verdict:
 # Commands in forks
 
 
-def run(place: Path, words: Sequence[str], limit: float, *, kill_after: float | None = None, stop: tuple[str, int] | None = None) -> Ended:
-    """`kdx words` in `place`. stop: it kills itself at that sign of progress (0: at the stage's first file)."""
+def run(
+    place: Path,
+    words: Sequence[str],
+    limit: float,
+    *,
+    kill_after: float | None = None,
+    stop: tuple[str, int] | None = None,
+) -> Ended:
+    """`kdx words` in `place`.
+    stop: it kills itself at that sign of progress (0: at the stage's first file).
+    """
     out, err = place / "out.txt", place / "err.txt"
     child = os.fork()
     if child == 0:
@@ -152,10 +192,30 @@ def _kill_self(stage: str, step: int) -> None:
 
 
 def import_all() -> None:
-    for name in ("kdx.preflight", "kdx.stages.prepare", "kdx.stages.pretrain", "kdx.stages.train", "kdx.stages.label", "kdx.stages.gate", "kdx.stages.audit",
-                 "kdx.stages.evaluate", "kdx.commands.train", "kdx.commands.evaluate", "kdx.commands.cache", "kdx.commands.compare", "kdx.commands.plan",
-                 "kdx.export", "kdx.report.folder", "kdx.report.figures", "kdx.report.table", "kdx.data.folder", "kdx.outlook", "torch._dynamo",
-                 "sklearn.linear_model", "sklearn.model_selection"):  # fmt: skip
+    for name in (
+        "kdx.preflight",
+        "kdx.stages.prepare",
+        "kdx.stages.pretrain",
+        "kdx.stages.train",
+        "kdx.stages.label",
+        "kdx.stages.gate",
+        "kdx.stages.audit",
+        "kdx.stages.evaluate",
+        "kdx.commands.train",
+        "kdx.commands.evaluate",
+        "kdx.commands.cache",
+        "kdx.commands.compare",
+        "kdx.commands.plan",
+        "kdx.export",
+        "kdx.report.folder",
+        "kdx.report.figures",
+        "kdx.report.table",
+        "kdx.data.folder",
+        "kdx.outlook",
+        "torch._dynamo",
+        "sklearn.linear_model",
+        "sklearn.model_selection",
+    ):
         importlib.import_module(name)
 
 
@@ -170,14 +230,27 @@ def plain(value: Any) -> Any:
 
 
 def results(place: Path) -> dict[str, Any]:
-    """All that a run has made, but for times and notes: what a run that was disturbed must come to as well."""
+    """All that a run has made, but for times and notes:
+    what a run that was disturbed must come to as well.
+    """
     told = json.loads((place / "rd/run.json").read_text())
-    found: dict[str, Any] = {"results": plain(told["results"]), "stages": [(s["name"], s["key"]) for s in told["stages"]], "status": told["status"]}
+    found: dict[str, Any] = {
+        "results": plain(told["results"]),
+        "stages": [(s["name"], s["key"]) for s in told["stages"]],
+        "status": told["status"],
+    }
     for stage in told["stages"]:
         for file in sorted((place / "rd/artifacts" / stage["name"]).resolve().iterdir()):
-            if file.name not in ("manifest.json", "notes.jsonl", *LEFTOVERS):  # nothing reads the last where a stage is finished
+            # nothing reads the last where a stage is finished
+            if file.name not in (
+                "manifest.json",
+                "notes.jsonl",
+                *LEFTOVERS,
+            ):
                 content = file.read_bytes()
-                found[f"{stage['name']}/{file.name}"] = plain(json.loads(content)) if file.suffix == ".json" else content
+                found[f"{stage['name']}/{file.name}"] = (
+                    plain(json.loads(content)) if file.suffix == ".json" else content
+                )
     return found
 
 
@@ -191,7 +264,9 @@ def differences(place: Path, wanted: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Arena:
-    """top: a folder of this torture's own. wanted: what the undisturbed run made; measured: what `kdx evaluate` says of it."""
+    """top: a folder of this torture's own. wanted: what the undisturbed run made; measured: what `kdx
+    evaluate` says of it.
+    """
 
     top: Path
     limit: float
@@ -210,7 +285,9 @@ class Arena:
         return ["train", f"dataset.root={self.top / 'pictures'}", *WORDS]
 
     def untouched(self, place: Path, verdict: Verdict) -> None:
-        if [p.name for p in (place / "outside").iterdir()] != ["precious"] or (place / "outside/precious").read_text() != "mine":
+        if [p.name for p in (place / "outside").iterdir()] != ["precious"] or (
+            place / "outside/precious"
+        ).read_text() != "mine":
             verdict.silent.append("something was written through a link")
 
 
@@ -254,20 +331,49 @@ def targets(place: Path, rng: random.Random) -> Path:
     for path in sorted((*place.glob("store/**/*"), *place.glob("rd/**/*"))):
         inside = path.relative_to(place).as_posix()
         partial, folder = ".partial" in inside, kind(path) == "a folder"
-        name = "partial folder" if partial and folder else "partial file" if partial else "link" if path.is_symlink() else "lock" if "/locks/" in inside else (
-            "folder" if folder else path.name if path.name in ("manifest.json", "sources.json", "run.json", "metrics.jsonl", "train.log") else
-            "run file" if inside.startswith("rd/") else path.suffix)  # fmt: skip
+        name = (
+            "partial folder"
+            if partial and folder
+            else "partial file"
+            if partial
+            else "link"
+            if path.is_symlink()
+            else "lock"
+            if "/locks/" in inside
+            else (
+                "folder"
+                if folder
+                else path.name
+                if path.name in ("manifest.json", "sources.json", "run.json", "metrics.jsonl", "train.log")
+                else "run file"
+                if inside.startswith("rd/")
+                else path.suffix
+            )
+        )
         kinds.setdefault(name, []).append(path)
-    several = [name for name in kinds for _ in range(4 if name.startswith("partial") else 2 if name in ("manifest.json", "folder", "run.json") else 1)]
+    several = [
+        name
+        for name in kinds
+        for _ in range(
+            4 if name.startswith("partial") else 2 if name in ("manifest.json", "folder", "run.json") else 1
+        )
+    ]
     return rng.choice(kinds[rng.choice(several)])
 
 
-READERS = (["export", "rd", "to=export", "format=state_dict"], ["compare", "rd", "json=compared.json"], ["cache", "ls", "store=store", "runs=."],
-           ["cache", "verify", "store=store"], ["cache", "gc", "store=store", "runs=.", "older_than=0", "yes=true"])  # fmt: skip
+READERS = (
+    ["export", "rd", "to=export", "format=state_dict"],
+    ["compare", "rd", "json=compared.json"],
+    ["cache", "ls", "store=store", "runs=."],
+    ["cache", "verify", "store=store"],
+    ["cache", "gc", "store=store", "runs=.", "older_than=0", "yes=true"],
+)
 
 
 def damage(arena: Arena, number: int, rng: random.Random) -> Verdict:
-    """Something of a finished or a killed run is damaged; then a command reads it, and the run is asked for again."""
+    """Something of a finished or a killed run is damaged; then a command reads it, and the run is asked for
+    again.
+    """
     name = rng.choice(["undisturbed", *(f"stopped-{stage}" for stage, _ in STOPS)])
     place = arena.top / f"damage-{number}"
     shutil.copytree(arena.top / name, place, symlinks=True)
@@ -293,7 +399,11 @@ def damage(arena: Arena, number: int, rng: random.Random) -> Verdict:
         ended = verdict.look(run(place, reader, arena.limit), reader)
         if reader is EVALUATE and ended.code == 0:
             said = plain(json.loads((place / "figures.json").read_text())["results"])
-            verdict.silent += [f"evaluate says something else of {role}" for role in said if said[role] != arena.measured[role]]
+            verdict.silent += [
+                f"evaluate says something else of {role}"
+                for role in said
+                if said[role] != arena.measured[role]
+            ]
     if verdict.look(run(place, arena.words, arena.limit), arena.words).code == 0:
         verdict.silent += differences(place, arena.wanted)
     arena.untouched(place, verdict)
@@ -305,7 +415,12 @@ def folder(arena: Arena, number: int, rng: random.Random) -> Verdict:
     place = arena.place(f"folder-{number}")
     make = hostile.FOLDERS[number % len(hostile.FOLDERS)]
     made = make(place / "given", rng)
-    words = ["train", *BRIEF, *([] if any(w.startswith("dataset.root=") for w in made.words) else ["dataset.root=given"]), *made.words]
+    words = [
+        "train",
+        *BRIEF,
+        *([] if any(w.startswith("dataset.root=") for w in made.words) else ["dataset.root=given"]),
+        *made.words,
+    ]
     verdict = Verdict(f"folder {number}: {make.__name__} {' '.join(made.words)}")
     ended = verdict.look(run(place, words, arena.limit), words)
     if any(ord(c) < 32 and c not in "\n\t\r" for c in ended.told):
@@ -342,8 +457,13 @@ def lines(arena: Arena, number: int, rng: random.Random) -> Verdict:
                 os.kill(child, signal.SIGKILL)
             time.sleep(0.02)
         answers = [json.loads(line) for line in journal.read_text().splitlines()]
-        told = [f"{todo[at + n][0]} {' '.join(map(repr, todo[at + n][1]))[:300]}" for n in range(min(len(answers) + 1, len(todo) - at))]
-        verdict.tracebacks += [f"{line}: {wrong}" for line, wrong in zip(told, answers, strict=False) if wrong]
+        told = [
+            f"{todo[at + n][0]} {' '.join(map(repr, todo[at + n][1]))[:300]}"
+            for n in range(min(len(answers) + 1, len(todo) - at))
+        ]
+        verdict.tracebacks += [
+            f"{line}: {wrong}" for line, wrong in zip(told, answers, strict=False) if wrong
+        ]
         at += len(answers)
         if at < len(todo):
             verdict.hangs.append(f"{told[-1]}: it took too long, or died")
@@ -353,7 +473,9 @@ def lines(arena: Arena, number: int, rng: random.Random) -> Verdict:
 
 
 def _answer(here: Path, todo: Sequence[tuple[str, list[str]]], at: int, journal: Path) -> None:
-    """One line of the journal for each command line: what is wrong with the answer to it, or null. Never returns."""
+    """One line of the journal for each command line: what is wrong with the answer to it, or null. Never
+    returns.
+    """
     import nasty
     from pytest import MonkeyPatch
 
@@ -376,11 +498,22 @@ def _answer(here: Path, todo: Sequence[tuple[str, list[str]]], at: int, journal:
 # All of them
 
 
-def cases(asked: argparse.Namespace) -> Iterator[tuple[str, Callable[[Arena, int, random.Random], Verdict], int]]:
-    for part, count in (("kills", asked.kills), ("damages", asked.damages), ("folders", asked.folders), ("lines", -(-asked.lines // LINES_A_CASE))):
+def cases(
+    asked: argparse.Namespace,
+) -> Iterator[tuple[str, Callable[[Arena, int, random.Random], Verdict], int]]:
+    for part, count in (
+        ("kills", asked.kills),
+        ("damages", asked.damages),
+        ("folders", asked.folders),
+        ("lines", -(-asked.lines // LINES_A_CASE)),
+    ):
         for number in range(count):
             if asked.only is None or asked.only == number:
-                yield part, {"kills": kill, "damages": damage, "folders": folder, "lines": lines}[part], number
+                yield (
+                    part,
+                    {"kills": kill, "damages": damage, "folders": folder, "lines": lines}[part],
+                    number,
+                )
 
 
 def judged(arena: Arena, case: Callable, part: str, number: int, seed: int) -> Verdict:
@@ -413,15 +546,28 @@ def torture(arena: Arena, asked: argparse.Namespace) -> dict[str, list[Verdict]]
             running[child] = part, kept
         child, _ = os.wait()
         part, kept = running.pop(child)
-        verdict = pickle.loads(kept.read_bytes()) if kept.is_file() else Verdict(part, tracebacks=["torture itself was killed"])
+        verdict = (
+            pickle.loads(kept.read_bytes())
+            if kept.is_file()
+            else Verdict(part, tracebacks=["torture itself was killed"])
+        )
         kept.unlink(missing_ok=True)
         found[part].append(verdict)
-        bad = [*(f"SILENT {x}" for x in verdict.silent), *(f"TRACEBACK {x}" for x in verdict.tracebacks), *(f"HANG {x}" for x in verdict.hangs)]
+        bad = [
+            *(f"SILENT {x}" for x in verdict.silent),
+            *(f"TRACEBACK {x}" for x in verdict.tracebacks),
+            *(f"HANG {x}" for x in verdict.hangs),
+        ]
         if bad or asked.verbose:
             more = [*bad, *([verdict.said] if asked.verbose else [])]
             print("\n    ".join([f"{verdict.what}: exit code {verdict.code}", *more]), flush=True)
         elif sys.stderr.isatty():
-            print(f"\r{whole - len(todo) - len(running)} of {whole} cases, {time.monotonic() - began:.0f} s", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{whole - len(todo) - len(running)} of {whole} cases, {time.monotonic() - began:.0f} s",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
     return found
 
 
@@ -432,15 +578,23 @@ def show(found: dict[str, list[Verdict]], seconds: float, seed: int) -> bool:
     good = True
     for part, verdicts in found.items():
         counts = [sum(len(getattr(v, name)) for v in verdicts) for name in ("silent", "tracebacks", "hangs")]
-        codes = ", ".join(f"{count} x {code}" for code, count in sorted(Counter(str(v.code) for v in verdicts).items()))
+        codes = ", ".join(
+            f"{count} x {code}" for code, count in sorted(Counter(str(v.code) for v in verdicts).items())
+        )
         number = len(verdicts) * (LINES_A_CASE if part == "lines" else 1)  # typed by the hundred
-        print(f"{part:10}{number:>8}{counts[0]:>8}{counts[1]:>12}{counts[2]:>8}   {codes if part != 'lines' else ''}")
+        print(
+            f"{part:10}{number:>8}{counts[0]:>8}{counts[1]:>12}{counts[2]:>8}   "
+            f"{codes if part != 'lines' else ''}"
+        )
         good = good and not any(counts)
     return good
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="One case: --kills 0 --folders 0 --lines 0 --only 17 --verbose")
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="One case: --kills 0 --folders 0 --lines 0 --only 17 --verbose",
+    )
     for name, count in (("kills", 30), ("damages", 400), ("folders", 150), ("lines", 5000)):
         parser.add_argument(f"--{name}", type=int, default=count, help=f"default: {count}")
     parser.add_argument("--seed", type=int, default=0)

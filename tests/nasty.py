@@ -1,7 +1,8 @@
-"""Command lines that nobody should type, for tests/test_fuzz*.py and scripts/torture.py: every key of conf/ with values that break things elsewhere.
+"""Command lines that nobody should type, for tests/test_fuzz*.py and scripts/torture.py: every key of conf/
+with values that break things elsewhere.
 
-`lines(seed, n)` gives n of them, (command, words) each; `line(pick)` one, where `pick` takes one of a sequence: a random generator's choice, or hypothesis.
-`complaint` looks at what a command answered.
+`lines(seed, n)` gives n of them, (command, words) each; `line(pick)` one, where `pick` takes one of a
+sequence: a random generator's choice, or hypothesis. `complaint` looks at what a command answered.
 """
 
 from __future__ import annotations
@@ -20,46 +21,319 @@ import yaml
 from kdx.faults import shows
 from kdx.locate import conf_dir
 
-FOREIGN = ("Traceback", "Error executing job", "HYDRA_FULL_ERROR", "ConfigComposition", "OmegaConf", "omegaconf", "Could not override", "ANTLR")
+FOREIGN = (
+    "Traceback",
+    "Error executing job",
+    "HYDRA_FULL_ERROR",
+    "ConfigComposition",
+    "OmegaConf",
+    "omegaconf",
+    "Could not override",
+    "ANTLR",
+)
 """What no user should ever read: words of the machinery."""
 Pick = Callable[[Sequence[Any]], Any]
 WIDE, MOST_LINES = 200, 4
 """Letters of a line, and lines, that one bad value may be told in."""
 
 VALUES = (
-    "null", "true", "false", "nan", "inf", "-inf", "-1", "0", "-0.0", "1", "2", "0.5", "1.5", "-0.5", "1e308", "-1e308", "1e-320", "1e400", "3.0",
-    "1" + "0" * 400, "-1" + "0" * 400, "9" * 19, "9" * 25, "9" * 5000, "100000000000", "0x10", "1_000", "010", "1e5", "010.5", "1+1", "", "''", '""',
-    "x", "' '", "'  x'", "a b", ".", "..", "/", "//", "=", "==", "a=b", ",", ":", ";", "'", '"', "\\", "\\'", "#", "@", "%", "&", "*", "?", "!", "~",
-    "|", "[]", "[[]]", "[[[]]]", "{}", "{a:1}", "{a:{b:1}}", "[{a:1}]", "[null]", "[nan]", "[-1]", "[0]", "[1,2]", "[1,[2,[3]]]", "[x,y]",
-    "[true,1,x]", "[1e400]", "[100000,100000]", "[0.5,2]", "[1,2,3,4,5,6,7,8,9]", "[" + ",".join(["1"] * 1500) + "]", "[" * 200 + "]" * 200,
-    "[" * 12 + "]" * 12, "(" * 50, "[", "]", "{", "}", "{_target_:os.system}", "{_target_:kdx.disk.write_atomically,path:x,text:y}",
-    "[{_target_:os.system}]", "{0:1}", "{null:1}", "{'a b':1}", "${seed}", "${oc.env:HOME}", "'${oc.env:HOME}'", "${oc.env:NOTHING_OF_THAT_NAME}",
-    "${nothing}", "${loss}", "${loss.alpha}", "${hydra:job.num}", "${", "$", "${}", "${${seed}}", "${oc.decode:x}", "${oc.create:x}", "a${seed}b",
-    "'${store}'", "${student_train.lr}", "${kdx_run_name:1}", "${kdx_labelled_share:1,2}", "x" * 300, "y" * 5000, "word " * 100, "é" * 40, "日本",
-    "\u202etxt", "\x1b[31mred", "\x07", "a\nb", "a\tb", "\r", "\x00", "\ud800", "🙂", "\u2028", "ﬀ", "ı", "NaN", "NULL", "True", "/no/such/path",
-    "/dev/zero", "/dev/null", "/etc/passwd", "/proc/self/mem", "~", "~nobody_of_that_name/x", "../../..", "a/b", "a/../b", "x" * 256 + "/y",
-    "file:///etc/passwd", "kdx.losses.kd.KD", "os.system", "kdx", "kdx.core.torch.load", "kdx.disk.write_atomically", "builtins.eval", "__import__",
-    "!!python/object:os.system", "1,2", "a,b", "range(3)", "range(0)", "range(1000000000)", "range(0,1,1e-30)", "range(1,2,0)", "range(a)",
-    "choice(1,2)", "choice()", "glob(*)", "glob(x*)", "interval(0,1)", "interval(1,0)", "sort(3,1,2)", "shuffle(range(4))", "tag(a,choice(1,2))",
-    "int(x)", "int(3.5)", "float(1)", "str(1)", "bool(2)", "json_str(x)", "extend_list(1)", "cast(1)", "range(nan,1)", "cpu", "cuda:99", "cuda:-1",
-    "cuda:x", "auto", "same", "clean", "rad", "null.null", "5 epochs", "0 steps", "-1 steps", "9999999999 steps", "99999999999999999999 epochs",
+    "null",
+    "true",
+    "false",
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "-0.0",
+    "1",
+    "2",
+    "0.5",
+    "1.5",
+    "-0.5",
+    "1e308",
+    "-1e308",
+    "1e-320",
+    "1e400",
+    "3.0",
+    "1" + "0" * 400,
+    "-1" + "0" * 400,
+    "9" * 19,
+    "9" * 25,
+    "9" * 5000,
+    "100000000000",
+    "0x10",
+    "1_000",
+    "010",
+    "1e5",
+    "010.5",
+    "1+1",
+    "",
+    "''",
+    '""',
+    "x",
+    "' '",
+    "'  x'",
+    "a b",
+    ".",
+    "..",
+    "/",
+    "//",
+    "=",
+    "==",
+    "a=b",
+    ",",
+    ":",
+    ";",
+    "'",
+    '"',
+    "\\",
+    "\\'",
+    "#",
+    "@",
+    "%",
+    "&",
+    "*",
+    "?",
+    "!",
+    "~",
+    "|",
+    "[]",
+    "[[]]",
+    "[[[]]]",
+    "{}",
+    "{a:1}",
+    "{a:{b:1}}",
+    "[{a:1}]",
+    "[null]",
+    "[nan]",
+    "[-1]",
+    "[0]",
+    "[1,2]",
+    "[1,[2,[3]]]",
+    "[x,y]",
+    "[true,1,x]",
+    "[1e400]",
+    "[100000,100000]",
+    "[0.5,2]",
+    "[1,2,3,4,5,6,7,8,9]",
+    "[" + ",".join(["1"] * 1500) + "]",
+    "[" * 200 + "]" * 200,
+    "[" * 12 + "]" * 12,
+    "(" * 50,
+    "[",
+    "]",
+    "{",
+    "}",
+    "{_target_:os.system}",
+    "{_target_:kdx.disk.write_atomically,path:x,text:y}",
+    "[{_target_:os.system}]",
+    "{0:1}",
+    "{null:1}",
+    "{'a b':1}",
+    "${seed}",
+    "${oc.env:HOME}",
+    "'${oc.env:HOME}'",
+    "${oc.env:NOTHING_OF_THAT_NAME}",
+    "${nothing}",
+    "${loss}",
+    "${loss.alpha}",
+    "${hydra:job.num}",
+    "${",
+    "$",
+    "${}",
+    "${${seed}}",
+    "${oc.decode:x}",
+    "${oc.create:x}",
+    "a${seed}b",
+    "'${store}'",
+    "${student_train.lr}",
+    "${kdx_run_name:1}",
+    "${kdx_labelled_share:1,2}",
+    "x" * 300,
+    "y" * 5000,
+    "word " * 100,
+    "é" * 40,
+    "日本",
+    "\u202etxt",
+    "\x1b[31mred",
+    "\x07",
+    "a\nb",
+    "a\tb",
+    "\r",
+    "\x00",
+    "\ud800",
+    "🙂",
+    "\u2028",
+    "ﬀ",
+    "ı",
+    "NaN",
+    "NULL",
+    "True",
+    "/no/such/path",
+    "/dev/zero",
+    "/dev/null",
+    "/etc/passwd",
+    "/proc/self/mem",
+    "~",
+    "~nobody_of_that_name/x",
+    "../../..",
+    "a/b",
+    "a/../b",
+    "x" * 256 + "/y",
+    "file:///etc/passwd",
+    "kdx.losses.kd.KD",
+    "os.system",
+    "kdx",
+    "kdx.core.torch.load",
+    "kdx.disk.write_atomically",
+    "builtins.eval",
+    "__import__",
+    "!!python/object:os.system",
+    "1,2",
+    "a,b",
+    "range(3)",
+    "range(0)",
+    "range(1000000000)",
+    "range(0,1,1e-30)",
+    "range(1,2,0)",
+    "range(a)",
+    "choice(1,2)",
+    "choice()",
+    "glob(*)",
+    "glob(x*)",
+    "interval(0,1)",
+    "interval(1,0)",
+    "sort(3,1,2)",
+    "shuffle(range(4))",
+    "tag(a,choice(1,2))",
+    "int(x)",
+    "int(3.5)",
+    "float(1)",
+    "str(1)",
+    "bool(2)",
+    "json_str(x)",
+    "extend_list(1)",
+    "cast(1)",
+    "range(nan,1)",
+    "cpu",
+    "cuda:99",
+    "cuda:-1",
+    "cuda:x",
+    "auto",
+    "same",
+    "clean",
+    "rad",
+    "null.null",
+    "5 epochs",
+    "0 steps",
+    "-1 steps",
+    "9999999999 steps",
+    "99999999999999999999 epochs",
     "1 step",
-)  # fmt: skip
+)
 KEYS_OF_ITS_OWN = (
-    "hydra/launcher", "hydra/sweeper", "hydra/job_logging", "hydra/hydra_logging", "hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir",
-    "hydra.job.num", "hydra.mode", "hydra.verbose", "hydra.searchpath", "hydra.launcher._target_", "hydra.launcher.n_jobs", "hydra.sweeper.params",
-    "hydra.sweeper.n_trials", "hydra.callbacks", "hydra", "hydra.output_subdir", "max_runs", "json", "model", "weights", "features", "loss.weights",
-    "loss.features", "loss", "student", "+", "++seed", "~seed", "seed@x", "a.b.c", "_target_", "choices", "choices.loss", "", ".", "seed.", ".seed",
-    "seed..x", "loss@student", "x" * 300, "é", "SEED", "defaults", "launcher@x", "augment@y",
-)  # fmt: skip
+    "hydra/launcher",
+    "hydra/sweeper",
+    "hydra/job_logging",
+    "hydra/hydra_logging",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+    "hydra.sweep.subdir",
+    "hydra.job.num",
+    "hydra.mode",
+    "hydra.verbose",
+    "hydra.searchpath",
+    "hydra.launcher._target_",
+    "hydra.launcher.n_jobs",
+    "hydra.sweeper.params",
+    "hydra.sweeper.n_trials",
+    "hydra.callbacks",
+    "hydra",
+    "hydra.output_subdir",
+    "max_runs",
+    "json",
+    "model",
+    "weights",
+    "features",
+    "loss.weights",
+    "loss.features",
+    "loss",
+    "student",
+    "+",
+    "++seed",
+    "~seed",
+    "seed@x",
+    "a.b.c",
+    "_target_",
+    "choices",
+    "choices.loss",
+    "",
+    ".",
+    "seed.",
+    ".seed",
+    "seed..x",
+    "loss@student",
+    "x" * 300,
+    "é",
+    "SEED",
+    "defaults",
+    "launcher@x",
+    "augment@y",
+)
 FLAGS = (
-    [], [], [], [], [], [], [], [], [], [], ["-m"], ["-m"], ["--cfg", "job"], ["--cfg", "hydra"], ["--cfg", "job", "-m"],
-    ["--cfg", "job", "--resolve"], ["--resolve"], ["-sc"], ["--info", "defaults"], ["--info", "-m"], ["--cfg"], ["--config-dir", "/no/such/folder"],
-    ["--config-dir"], ["--config-dir=/dev/null"], ["-p"], ["-p", "x"], ["--package", "nothing", "--cfg", "job"], ["--run"], ["-r", "-m"],
-    ["--nothing"], ["-"], ["--"], ["-m", "-m"], ["--help"], ["--version"], ["--config-dir="],
-)  # fmt: skip
+    [],
+    [],
+    [],
+    [],
+    [],
+    [],
+    [],
+    [],
+    [],
+    [],
+    ["-m"],
+    ["-m"],
+    ["--cfg", "job"],
+    ["--cfg", "hydra"],
+    ["--cfg", "job", "-m"],
+    ["--cfg", "job", "--resolve"],
+    ["--resolve"],
+    ["-sc"],
+    ["--info", "defaults"],
+    ["--info", "-m"],
+    ["--cfg"],
+    ["--config-dir", "/no/such/folder"],
+    ["--config-dir"],
+    ["--config-dir=/dev/null"],
+    ["-p"],
+    ["-p", "x"],
+    ["--package", "nothing", "--cfg", "job"],
+    ["--run"],
+    ["-r", "-m"],
+    ["--nothing"],
+    ["-"],
+    ["--"],
+    ["-m", "-m"],
+    ["--help"],
+    ["--version"],
+    ["--config-dir="],
+)
 """Most lines have none. (`--config-dir` with files in it is tests/test_security.py's.)"""
-CHOSEN = ("dataset", "loss", "student", "teacher", "select", "augment", "shift", "device", "recipe", "experiment", "launcher", "sweeper")
+CHOSEN = (
+    "dataset",
+    "loss",
+    "student",
+    "teacher",
+    "select",
+    "augment",
+    "shift",
+    "device",
+    "recipe",
+    "experiment",
+    "launcher",
+    "sweeper",
+)
 SLOTTED = ("weights", "features")
 
 
@@ -71,11 +345,17 @@ def lines(seed: int, count: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def line(pick: Pick, contexts: Sequence[str] | None = None) -> tuple[str, list[str]]:
-    """One of them: an option, or none, and one or two of its keys or of any, with a value each. contexts: the options to choose among."""
+    """One of them: an option, or none, and one or two of its keys or of any, with a value each. contexts: the
+    options to choose among.
+    """
     option = pick([None, None, *(contexts if contexts is not None else options())])
     words = option.split() if option else []
     for _ in range(pick([1, 1, 2])):
-        key = pick(keys(option)) if option and pick([True, True, False]) else pick(pick([keys(None), keys(None), KEYS_OF_ITS_OWN, CHOSEN]))
+        key = (
+            pick(keys(option))
+            if option and pick([True, True, False])
+            else pick(pick([keys(None), keys(None), KEYS_OF_ITS_OWN, CHOSEN]))
+        )
         words.append(f"{pick(['', '', '', '', '', '+', '++'])}{key}={pick(VALUES)}")
     if option and option.startswith("dataset=") and not any("download" in word for word in words):
         words += ["dataset.download=false"] if "dataset.download" in keys(option) else []
@@ -99,16 +379,29 @@ def _names(group: str) -> list[str]:
 def keys(option: str | None) -> tuple[str, ...]:
     """Dotted keys that an option's file sets, those of a model too; None: those of train.yaml."""
     if option is None:
-        return tuple(_leaves({k: v for k, v in _read(conf_dir() / "train.yaml").items() if k not in ("defaults", "hydra")}))
+        return tuple(
+            _leaves(
+                {k: v for k, v in _read(conf_dir() / "train.yaml").items() if k not in ("defaults", "hydra")}
+            )
+        )
     group, _, name = option.rpartition(" ")[2].partition("=")
     if group.startswith("loss."):
-        return tuple(f"{group}.{key}" for key in _leaves(_read(conf_dir() / group[5:] / f"{name}.yaml"))) or (group,)
+        return tuple(f"{group}.{key}" for key in _leaves(_read(conf_dir() / group[5:] / f"{name}.yaml"))) or (
+            group,
+        )
     file = conf_dir() / group / f"{name}.yaml"
     content = {k: v for k, v in _read(file).items() if k not in ("defaults", "hydra")}
     whole = "@package _global_" in file.read_text(encoding="utf-8") or group in content
     found = list(_leaves(content if whole else {group: content}))
     if group in ("student", "teacher"):
-        model = next((entry[f"/model@{group}"] for entry in _read(file)["defaults"] if isinstance(entry, Mapping) and f"/model@{group}" in entry), name)
+        model = next(
+            (
+                entry[f"/model@{group}"]
+                for entry in _read(file)["defaults"]
+                if isinstance(entry, Mapping) and f"/model@{group}" in entry
+            ),
+            name,
+        )
         found += [f"{group}.{key}" for key in _leaves(_read(conf_dir() / "model" / f"{model}.yaml"))]
     return tuple(found) or (group,)
 
@@ -126,7 +419,9 @@ def _leaves(node: Any, path: str = "") -> Iterator[str]:
 
 
 def stop_before_work(patch: Any) -> None:
-    """What comes after the checks is left out: no run begins, nothing is timed, no network is there. patch: a pytest.MonkeyPatch."""
+    """What comes after the checks is left out: no run begins, nothing is timed, no network is there. patch: a
+    pytest.MonkeyPatch.
+    """
     from kdx.commands import plan, train
 
     def nowhere(*_: Any, **__: Any) -> Any:
@@ -134,7 +429,9 @@ def stop_before_work(patch: Any) -> None:
 
     shows = ("--cfg", "--info", "--help", "--version", "--hydra-help")
     show = train.launch
-    patch.setattr(train, "launch", lambda words: show(words) if any(word.startswith(shows) for word in words) else None)
+    patch.setattr(
+        train, "launch", lambda words: show(words) if any(word.startswith(shows) for word in words) else None
+    )
     patch.setattr(train._sweep, "run", lambda *_: 0)
     patch.setattr("kdx.outlook.look_ahead", lambda *_: {})
     patch.setattr(plan, "show", lambda found: None)
@@ -143,7 +440,9 @@ def stop_before_work(patch: Any) -> None:
 
 
 def answer(command: str, words: Sequence[str]) -> str | None:
-    """What is wrong with how kdx answers this line in the working directory, which must be empty; None: nothing."""
+    """What is wrong with how kdx answers this line in the working directory, which must be empty; None:
+    nothing.
+    """
     from kdx.cli import main
 
     err = io.StringIO()

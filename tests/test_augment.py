@@ -1,4 +1,6 @@
-"""Draws are good random numbers, steps match torchvision's, and pixels depend on nothing but (seed, split, row, view)."""
+"""Draws are good random numbers, steps match torchvision's, and pixels depend on nothing but (seed, split,
+row, view).
+"""
 
 import math
 from pathlib import Path
@@ -37,7 +39,9 @@ EVERY = {name: [(name, step)] for name, step in STEPS.items()} | {
 
 
 def pictures(n=23, c=3, h=13, w=11, seed=0):
-    return torch.randint(0, 256, (n, c, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, (n, c, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def split(**shape):
@@ -49,7 +53,9 @@ def draws(n=23, seed=0, view=1):
 
 
 def smooth(n=4, c=3, h=16, w=20):
-    """Pictures without sharp edges on a black border, so that two bilinear samplers may differ by rounding only."""
+    """Pictures without sharp edges on a black border, so that two bilinear samplers may differ by rounding
+    only.
+    """
     return torch.rand(n, c, h, w, generator=torch.Generator().manual_seed(1))
 
 
@@ -116,7 +122,9 @@ def test_one_bit_of_the_row_or_view_moves_half_of_the_bits():
 
 
 def test_draws_are_these_numbers_for_ever():
-    """Stored answers outlive the process: a changed hash would silently pair them with other pixels. Worked with Python integers."""
+    """Stored answers outlive the process: a changed hash would silently pair them with other pixels. Worked
+    with Python integers.
+    """
 
     def scramble(z):
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
@@ -144,26 +152,35 @@ def close(ours, theirs, tolerance=2e-5):
 
 def test_conversion_of_all_levels_is_exact():
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    exact = torch.tensor([k / 255 for k in range(256)], dtype=torch.float32).view(1, 1, 16, 16)  # float64 quotient, rounded once more
+    # float64 quotient, rounded once more
+    exact = torch.tensor([k / 255 for k in range(256)], dtype=torch.float32).view(1, 1, 16, 16)
     assert torch.equal(pixels.as_float(levels), exact) and torch.equal(pixels.as_levels(exact), levels.long())
 
 
 @pytest.mark.parametrize("reflect", [False, True])
 def test_crop_is_torchvisions(reflect):
     x = pictures(6)
-    top, left, flip = torch.tensor([0, 6, 3, 1, 0, 5]), torch.tensor([6, 0, 3, 2, 0, 4]), torch.tensor([0, 1, 0, 1, 1, 0])
+    top, left, flip = (
+        torch.tensor([0, 6, 3, 1, 0, 5]),
+        torch.tensor([6, 0, 3, 2, 0, 4]),
+        torch.tensor([0, 1, 0, 1, 1, 0]),
+    )
     ours = pixels.crop(x, top, left, flip, pad=3, reflect=reflect)
     for i in range(6):
         picture = V.hflip(x[i]) if flip[i] else x[i]
         padded = V.pad(picture, 3, padding_mode="reflect" if reflect else "constant")
         assert torch.equal(ours[i], V.crop(padded, int(top[i]), int(left[i]), 13, 11))
-    assert torch.equal(pixels.as_float(ours), pixels.crop(pixels.as_float(x), top, left, flip, pad=3, reflect=reflect))
+    assert torch.equal(
+        pixels.as_float(ours), pixels.crop(pixels.as_float(x), top, left, flip, pad=3, reflect=reflect)
+    )
 
 
 def test_turn_is_cosine_and_sine():
     angle = torch.linspace(-math.pi, math.pi, 1001)
     cosine, sine = pixels.turn(angle)
-    assert (cosine - angle.double().cos()).abs().max() < 1e-7 and (sine - angle.double().sin()).abs().max() < 1e-7
+    assert (cosine - angle.double().cos()).abs().max() < 1e-7 and (
+        sine - angle.double().sin()
+    ).abs().max() < 1e-7
 
 
 def test_affine_and_rotate_are_torchvisions():
@@ -174,7 +191,9 @@ def test_affine_and_rotate_are_torchvisions():
         angle, right, down, scale = u[i].tolist()
         theirs = _functional_tensor.affine(
             x[i],
-            V._get_inverse_affine_matrix([0, 0], 30 * angle, [0.2 * 20 * right, 0.2 * 16 * down], 1 + 0.3 * scale, [0.0, 0.0]),
+            V._get_inverse_affine_matrix(
+                [0, 0], 30 * angle, [0.2 * 20 * right, 0.2 * 16 * down], 1 + 0.3 * scale, [0.0, 0.0]
+            ),
             interpolation="bilinear",
         )
         close(ours[i], theirs)
@@ -223,11 +242,15 @@ def test_randaugment_operations_are_torchvisions(name, magnitude):
     x = pictures(2, h=16, w=20)
     space = Theirs()._augmentation_space(31, (16, 20))
     their_names = dict(zip(OPERATIONS, space, strict=True))
-    assert {k: v.lower().replace("color", "colour") for k, v in their_names.items()} == {k: k.replace("_", "") for k in OPERATIONS}
+    assert {k: v.lower().replace("color", "colour") for k, v in their_names.items()} == {
+        k: k.replace("_", "") for k in OPERATIONS
+    }
     amounts, signed = space[their_names[name]]
     amount = float(amounts[magnitude]) if amounts.ndim else 0.0
     sign = torch.tensor([1.0, -1.0])
-    ours = RandAugment(ops=1, magnitude=magnitude).apply(pixels.as_float(x), torch.full((2,), OPERATIONS.index(name)), sign)
+    ours = RandAugment(ops=1, magnitude=magnitude).apply(
+        pixels.as_float(x), torch.full((2,), OPERATIONS.index(name)), sign
+    )
     for i in range(2):
         value = amount * sign[i].item() if signed else amount
         on_levels = name in ("posterize", "equalize")
@@ -249,7 +272,9 @@ def test_every_step_changes_pictures_within_range(name, c):
     made = [views(x, index, torch.full_like(index, view))[0] for view in range(3)]
     assert torch.equal(made[0], pixels.as_float(x.images))
     for one in made:
-        assert one.dtype == torch.float32 and one.shape == x.images.shape and one.min() >= 0 and one.max() <= 1
+        assert (
+            one.dtype == torch.float32 and one.shape == x.images.shape and one.min() >= 0 and one.max() <= 1
+        )
     assert not torch.equal(made[0], made[1]) and not torch.equal(made[1], made[2])
     other_seed = Views(Chain(EVERY[name]), seed=1)(x, index, torch.ones_like(index))[0]
     other_split = views(Split("unlabelled", x.images), index, torch.ones_like(index))[0]
@@ -277,7 +302,11 @@ def test_cutout_counts_pixels_or_shares():
     x = torch.ones(500, 1, 12, 16)
     for size, side in ((5, 5), (0.5, 6)):
         painted = (Cutout(size=size, fill=0.0)(x, draws(500), "c") == 0).sum((1, 2, 3))
-        assert painted.max() == side * side and (painted < side * side).any() and painted.min() >= (side // 2) ** 2
+        assert (
+            painted.max() == side * side
+            and (painted < side * side).any()
+            and painted.min() >= (side // 2) ** 2
+        )
 
 
 def test_randaugment_uses_every_operation_about_equally():
@@ -313,7 +342,9 @@ def test_mixup_blends_the_views_that_it_names():
 def test_a_step_twice_draws_twice():
     x = split()
     index = torch.arange(len(x))
-    made = Views(Chain([("flip", FlipCrop(pad=0, mode="zero", flip=0.5))] * 2), seed=0)(x, index, index + 1)[0]
+    made = Views(Chain([("flip", FlipCrop(pad=0, mode="zero", flip=0.5))] * 2), seed=0)(x, index, index + 1)[
+        0
+    ]
     assert not torch.equal(made, pixels.as_float(x.images))  # the same draws twice would undo themselves
 
 
@@ -342,26 +373,38 @@ def test_pixels_do_not_depend_on_the_batch(name, shape):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_pixels_do_not_depend_on_the_threads(name):
-    x, views = split(n=16, h=37, w=41), Views(Chain(EVERY[name]), seed=3)  # a batch is large enough for torch to use two threads
+    # a batch is large enough for torch to use two threads
+    x, views = (
+        split(n=16, h=37, w=41),
+        Views(Chain(EVERY[name]), seed=3),
+    )
     index = torch.arange(len(x))
     before, made = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            made += [views(x, index, index % 5)[0], torch.cat([views(x, one, one % 5)[0] for one in index.split(1)])]
+            made += [
+                views(x, index, index % 5)[0],
+                torch.cat([views(x, one, one % 5)[0] for one in index.split(1)]),
+            ]
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, made[0]) for one in made)
 
 
 def test_the_mean_of_a_large_picture_does_not_depend_on_the_threads():
-    """Alone in its batch, a large picture's float sum would be split between threads, and rounded in another order."""
+    """Alone in its batch, a large picture's float sum would be split between threads, and rounded in another
+    order.
+    """
     x = torch.rand(6, 1, 300, 301, generator=torch.Generator().manual_seed(0))
     factor, before, made = torch.zeros(6), torch.get_num_threads(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            made += [pixels.contrast(x, factor), torch.cat([pixels.contrast(one, factor[:1]) for one in x.split(1)])]
+            made += [
+                pixels.contrast(x, factor),
+                torch.cat([pixels.contrast(one, factor[:1]) for one in x.split(1)]),
+            ]
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, made[0]) for one in made)
@@ -370,7 +413,10 @@ def test_the_mean_of_a_large_picture_does_not_depend_on_the_threads():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_draws_and_whole_pixel_moves_are_the_same_on_a_gpu():
     x, chain, index = split(), Chain(EVERY["reflect"]), torch.arange(23)
-    here, there = (Views(chain, seed=0)(x, index, index, device=torch.device(device))[0].cpu() for device in ("cpu", "cuda"))
+    here, there = (
+        Views(chain, seed=0)(x, index, index, device=torch.device(device))[0].cpu()
+        for device in ("cpu", "cuda")
+    )
     assert torch.equal(here, there)
     on_gpu = Draws(0, "labelled", index.cuda(), torch.ones_like(index).cuda())
     assert torch.equal(on_gpu.uniform("x", 9).cpu(), draws().uniform("x", 9))
@@ -424,7 +470,10 @@ def test_every_option_file_builds_its_step():
         assert list(options) == ([] if file.stem == "none" else [file.stem])
         for settings in options.values():
             module, name = settings.pop("_target_").rsplit(".", 1)
-            scope = {"kdx.data.augment": augment.__dict__, "kdx.data.randaugment": {"RandAugment": RandAugment}}[module]
+            scope = {
+                "kdx.data.augment": augment.__dict__,
+                "kdx.data.randaugment": {"RandAugment": RandAugment},
+            }[module]
             scope[name](**settings)
 
 

@@ -25,20 +25,28 @@ def move(net, seed):
 
 def same(one, two):
     assert one.state_dict().keys() == two.state_dict().keys()
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    return all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    )
 
 
 def test_mean_teacher_decay_by_hand():
-    assert [mean_teacher_decay(step, 0.99) for step in (1, 2, 50, 1000)] == pytest.approx([0.5, 0.666667, 0.980392, 0.99], abs=1e-6)
+    assert [mean_teacher_decay(step, 0.99) for step in (1, 2, 50, 1000)] == pytest.approx(
+        [0.5, 0.666667, 0.980392, 0.99], abs=1e-6
+    )
 
 
 def test_noisy_student_decay_by_hand():
     """(1 + n) / (10 + n): 2/11, 3/12, 51/60, and from n = 89,990 on the paper's .9999."""
-    assert [noisy_student_decay(step, 0.9999) for step in (1, 2, 50, 10**6)] == pytest.approx([2 / 11, 0.25, 0.85, 0.9999], abs=1e-12)
+    assert [noisy_student_decay(step, 0.9999) for step in (1, 2, 50, 10**6)] == pytest.approx(
+        [2 / 11, 0.25, 0.85, 0.9999], abs=1e-12
+    )
 
 
 def test_a_weight_by_hand():
-    """From 0, the network at 6, 3 and 5: Mean Teacher's ramp first makes plain means: 3, 3, then with decay .5: 4."""
+    """From 0, the network at 6, 3 and 5: Mean Teacher's ramp first makes plain means: 3, 3, then with decay
+    .5: 4.
+    """
     net = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(net.weight)
     average = Average(net, rule=mean_teacher_decay, decay=0.5)
@@ -78,8 +86,12 @@ def test_it_takes_no_gradient_and_leaves_the_network_alone():
     move(net, 0)
     moved = {k: v.clone() for k, v in net.state_dict().items()}
     average.update(net)
-    assert all(torch.equal(v, moved[k]) for k, v in net.state_dict().items()) and not torch.equal(before["0.weight"], moved["0.weight"])
-    assert all(p.requires_grad for p in net.parameters()) and not any(p.requires_grad for p in average.parameters())
+    assert all(torch.equal(v, moved[k]) for k, v in net.state_dict().items()) and not torch.equal(
+        before["0.weight"], moved["0.weight"]
+    )
+    assert all(p.requires_grad for p in net.parameters()) and not any(
+        p.requires_grad for p in average.parameters()
+    )
 
 
 def test_a_resume_continues_bit_for_bit():

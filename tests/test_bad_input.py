@@ -1,4 +1,6 @@
-"""What `kdx train` says to bad input: plain lines on stderr, exit code 2, before any work, and nothing left behind."""
+"""What `kdx train` says to bad input: plain lines on stderr, exit code 2, before any work, and nothing left
+behind.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,16 @@ from kdx.component import Component
 from kdx.faults import Fault
 from kdx.models.weights import read_weights
 
-FOREIGN = ("Traceback", "Error executing job", "HYDRA_FULL_ERROR", "ConfigComposition", "OmegaConf", "omegaconf", "Could not override", "ANTLR")
+FOREIGN = (
+    "Traceback",
+    "Error executing job",
+    "HYDRA_FULL_ERROR",
+    "ConfigComposition",
+    "OmegaConf",
+    "omegaconf",
+    "Could not override",
+    "ANTLR",
+)
 """What no user should ever read: words of the machinery."""
 SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=2", "student_train.steps=2"]
 
@@ -53,7 +64,9 @@ def told(capsys, monkeypatch):
         out, err = capsys.readouterr()
         assert out == "" and everything() == before, "work was begun, or something left behind"
         assert not [word for word in FOREIGN if word in err], err
-        assert all(len(line) < 450 for line in err.splitlines()), "a wall of text: the longest lists the options of a group"
+        assert all(len(line) < 450 for line in err.splitlines()), (
+            "a wall of text: the longest lists the options of a group"
+        )
         return err.splitlines()
 
     return tell
@@ -97,28 +110,62 @@ def ask(told, line: str, *says: str) -> None:
         ("foo.bar=1", ["'foo' is no key"]),
         ("loss.temprature=2", ["'loss.temprature' is no key of loss=kd; did you mean 'loss.temperature'?"]),
         ("+loss.temprature=2", ["'loss.temprature' is no key of loss=kd; did you mean 'loss.temperature'?"]),
-        ("loss=supervised loss.temperature=2", ["'loss.temperature' is no key of loss=supervised, which has none"]),
-        ("student_train={lrr:1}", ["'student_train.lrr' is no key in 'student_train'; did you mean 'student_train.lr'?"]),
+        (
+            "loss=supervised loss.temperature=2",
+            ["'loss.temperature' is no key of loss=supervised, which has none"],
+        ),
+        (
+            "student_train={lrr:1}",
+            ["'student_train.lrr' is no key in 'student_train'; did you mean 'student_train.lr'?"],
+        ),
         ("student_train.lr.x=1", ["'student_train.lr.x' is no key: 'student_train.lr' holds one value"]),
         ("student_train=5", ["'student_train' holds several keys (epochs, steps"]),
         ("seed={a:1}", ["'seed' holds one value, not keys of its own: write seed=VALUE"]),
         ("augment=[afine]", ["augment has no option 'afine'; did you mean 'affine'?"]),
-        ("augment.affine.degres=1", ["'augment.affine.degres' is no key in 'augment.affine'; did you mean 'augment.affine.degrees'?"]),
-        ("student_train.augment.affine.degrees=1", ["'student_train.augment' is taken from 'augment': set augment.affine.degrees, or all of"]),
+        (
+            "augment.affine.degres=1",
+            ["'augment.affine.degres' is no key in 'augment.affine'; did you mean 'augment.affine.degrees'?"],
+        ),
+        (
+            "student_train.augment.affine.degrees=1",
+            ["'student_train.augment' is taken from 'augment': set augment.affine.degrees, or all of"],
+        ),
         ("loss=null", ["loss has no option 'null'"]),
         ("loss=", ["loss has no option ''"]),
         ("loss=[kd]", ["loss has no option '[kd]'"]),
         ("model=cnn", ["'model' is no group to choose from; one of: recipe, augment, shift, teacher"]),
-        ("loss@foo=kd", ["'loss@foo=kd' places an option elsewhere, and each has its place: write loss=OPTION"]),
+        (
+            "loss@foo=kd",
+            ["'loss@foo=kd' places an option elsewhere, and each has its place: write loss=OPTION"],
+        ),
         ("~seed", ["'~seed' would take away what every run needs: give it another value with seed=VALUE"]),
         ("seed=[1", ["'seed=[1' cannot be read: a bracket or a quote is left open"]),
         ("loss.temperature", ["'loss.temperature' is no setting: write key=value"]),
         ("=2", ["'=2' has no key that could be read: write key=value"]),
-        ("loss.alpha=${foo}", ["'loss.alpha=${foo}' refers to a key or an environment variable that is not there"]),
+        (
+            "loss.alpha=${foo}",
+            ["'loss.alpha=${foo}' refers to a key or an environment variable that is not there"],
+        ),
         ("seed=1,2", ["'seed=1,2' names several values; add -m to run them all"]),
-        ("hydra.foo=1", ["'hydra.foo' is Hydra's own: of its keys hydra.run.dir, hydra.sweep.dir, hydra.launcher.KEY and hydra.sweeper.KEY can be set"]),
+        (
+            "hydra.foo=1",
+            [
+                (
+                    "'hydra.foo' is Hydra's own: of its keys hydra.run.dir, hydra.sweep.dir, "
+                    "hydra.launcher.KEY and hydra.sweeper.KEY can be set"
+                )
+            ],
+        ),
         ("-m seed=1,2 hydra.launcher.foo=1", ["'hydra.launcher.foo=1' is unknown to Hydra"]),
-        ("hydra.sweep.dir=x", ["hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH for a single run, or add -m"]),
+        (
+            "hydra.sweep.dir=x",
+            [
+                (
+                    "hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH "
+                    "for a single run, or add -m"
+                )
+            ],
+        ),
         ("--multrun seed=1", ["unknown flag '--multrun'; did you mean '--multirun'?"]),
         ("seed=1 --config-name x", ["unknown flag '--config-name'"]),
         ("--cfg seed=1", ["the flag --cfg needs one of: job, hydra, all"]),
@@ -132,16 +179,43 @@ def test_a_word_that_is_wrong_is_told_in_one_line(told, line, says):
 @pytest.mark.parametrize(
     ("line", "first", "more"),
     [
-        ("shift=[1,2,3,4,5,6,7,8,9]", "shift has no option '3'; one of: ", "shift: 6 more of its values are wrong"),
-        ("augment=[1,2,3,4,5]", "augment has no option '3'; one of: ", "augment: 2 more of its values are wrong"),
-        ("assistants=[1,2,3,4,5]", "assistants has no model '3'; one of: ", "assistants: 2 more of its values are wrong"),
-        ("allow=[a-,b-,c-,d-,e-]", "allow=c-: there is no package 'c-' to import", "allow: 2 more of its values are wrong"),
-        ("student_train={a:1,b:1,c:1,d:1,e:1}", "'student_train.c' is no key in 'student_train'", "student_train: 2 more of its values are wrong"),
-        ("student_train.milestones=[2,3,4,5,6]", "student_train.milestones must be greater than 0 and less than 1; given: 4",
-         "student_train.milestones: 2 more of its values are wrong"),
-        ("student_train.augment={a:{b:1},c:{d:1},e:{f:1},g:{h:1},i:{j:1}}", "augment.e.KEY=VALUE", "student_train.augment: 2 more of its values are wrong"),
+        (
+            "shift=[1,2,3,4,5,6,7,8,9]",
+            "shift has no option '3'; one of: ",
+            "shift: 6 more of its values are wrong",
+        ),
+        (
+            "augment=[1,2,3,4,5]",
+            "augment has no option '3'; one of: ",
+            "augment: 2 more of its values are wrong",
+        ),
+        (
+            "assistants=[1,2,3,4,5]",
+            "assistants has no model '3'; one of: ",
+            "assistants: 2 more of its values are wrong",
+        ),
+        (
+            "allow=[a-,b-,c-,d-,e-]",
+            "allow=c-: there is no package 'c-' to import",
+            "allow: 2 more of its values are wrong",
+        ),
+        (
+            "student_train={a:1,b:1,c:1,d:1,e:1}",
+            "'student_train.c' is no key in 'student_train'",
+            "student_train: 2 more of its values are wrong",
+        ),
+        (
+            "student_train.milestones=[2,3,4,5,6]",
+            "student_train.milestones must be greater than 0 and less than 1; given: 4",
+            "student_train.milestones: 2 more of its values are wrong",
+        ),
+        (
+            "student_train.augment={a:{b:1},c:{d:1},e:{f:1},g:{h:1},i:{j:1}}",
+            "augment.e.KEY=VALUE",
+            "student_train.augment: 2 more of its values are wrong",
+        ),
     ],
-)  # fmt: skip
+)
 def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more):
     lines = told(line)
     assert len(lines) == 4 and first in lines[2] and lines[3] == more, lines
@@ -156,26 +230,39 @@ def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more
                 "loss.temperature must be greater than 0; given: 0",
                 "loss.alpha must be at least 0 and at most 1; given: 3",
                 "student_train.lr must be greater than 0; given: -1",
-                "dataset.labelled=99999 asks for 99999 rows; of 1797, less 500 for test and 200 for validation, 1097 are available",
+                (
+                    "dataset.labelled=99999 asks for 99999 rows; of 1797, less 500 for test and 200 for "
+                    "validation, 1097 are available"
+                ),
                 "seed must be at least 0; given: -1",
             ],
         ),
         (
-            "loss.temperature=nan loss.alpha=-0.1 student_train.lr=abc seed=x baseline=3 dataset.labelled=abc stages=5 headline=lst",
+            (
+                "loss.temperature=nan loss.alpha=-0.1 student_train.lr=abc seed=x baseline=3 "
+                "dataset.labelled=abc stages=5 headline=lst"
+            ),
             [
                 "loss.temperature must be greater than 0; given: nan",
                 "loss.alpha must be at least 0 and at most 1; given: -0.1",
                 "student_train.lr must be a number; given: 'abc'",
                 "seed must be a whole number; given: 'x'",
                 "baseline must be true or false; given: 3",
-                "dataset.labelled must be an integer (a count), a number strictly between 0 and 1 (a share) or null; given 'abc'",
-                "stages must be [teacher_pretrain, pseudo_label, student_train] or the first one or two of them; given: 5",
+                (
+                    "dataset.labelled must be an integer (a count), a number strictly between 0 and 1 (a "
+                    "share) or null; given 'abc'"
+                ),
+                (
+                    "stages must be [teacher_pretrain, pseudo_label, student_train] or the first one or two "
+                    "of them; given: 5"
+                ),
                 "headline has no option 'lst'; did you mean 'last'?",
             ],
         ),
         (
-            "student_train.epochs=0 teacher_pretrain.epochs=1 teacher_pretrain.steps=3 student_train.batch_size=0 store= allow=3 dataset.test=0 "
-            "teacher.checkpoint=nope.pt loss.alpha=[0.9,3] loss._target_=kdx.losses.kd.KD",
+            "student_train.epochs=0 teacher_pretrain.epochs=1 teacher_pretrain.steps=3 "
+            "student_train.batch_size=0 store= allow=3 dataset.test=0 teacher.checkpoint=nope.pt "
+            "loss.alpha=[0.9,3] loss._target_=kdx.losses.kd.KD",
             [
                 "student_train.epochs must be at least 1; given: 0",
                 "teacher_pretrain.epochs=1 and teacher_pretrain.steps=3 are both given; give one of them",
@@ -188,14 +275,19 @@ def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more
             ],
         ),
         (
-            "student_train.optimiser=adam student_train.schedule=cosin student_train.warmup=-1 student_train.milestones=5 student_train.clip=0 "
-            "student_train.precision=fp16 student_train.patience=0 student_train.target=2 student_train.labelled_share=2 "
-            "student_train.evaluate_every=0 student_train.augment=5 student_train.weight_decay=null student_train.momentum=true",
+            "student_train.optimiser=adam student_train.schedule=cosin student_train.warmup=-1 "
+            "student_train.milestones=5 student_train.clip=0 student_train.precision=fp16 "
+            "student_train.patience=0 student_train.target=2 student_train.labelled_share=2 "
+            "student_train.evaluate_every=0 student_train.augment=5 student_train.weight_decay=null "
+            "student_train.momentum=true",
             [
                 "student_train.optimiser has no option 'adam'; did you mean 'adamw'?",
                 "student_train.schedule has no option 'cosin'; did you mean 'cosine'?",
                 "student_train.warmup must be at least 0; given: -1",
-                "student_train.milestones must be a list of shares of the training, such as [0.5, 0.75]; given: 5",
+                (
+                    "student_train.milestones must be a list of shares of the training, such "
+                    "as [0.5, 0.75]; given: 5"
+                ),
                 "student_train.clip must be greater than 0; given: 0",
                 "student_train.precision has no option 'fp16'; did you mean 'bf16'?",
                 "student_train.patience must be at least 1; given: 0",
@@ -208,8 +300,10 @@ def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more
             ],
         ),
         (
-            "device.threads=0 device.workers=-1 device.compile=3 device.checkpoint_seconds=-1 pseudo_label.mode=foo pseudo_label.limit=abc "
-            "pseudo_label.views=0 student_train.augment=[foo,affine] teacher_pretrain.length=5 student.dropout=2 dataset.image_size=0",
+            "device.threads=0 device.workers=-1 device.compile=3 device.checkpoint_seconds=-1 "
+            "pseudo_label.mode=foo pseudo_label.limit=abc pseudo_label.views=0 "
+            "student_train.augment=[foo,affine] teacher_pretrain.length=5 student.dropout=2 "
+            "dataset.image_size=0",
             [
                 "device.threads must be at least 1; given: 0",
                 "device.workers must be at least 0; given: -1",
@@ -225,7 +319,10 @@ def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more
             ],
         ),
         (
-            "student=mobilnet loss.temprature=3 dataset.labelled=99999 teacher_pretrain.lr=-1 student.foo=1 seed=x",
+            (
+                "student=mobilnet loss.temprature=3 dataset.labelled=99999 teacher_pretrain.lr=-1 "
+                "student.foo=1 seed=x"
+            ),
             [
                 "student has no option 'mobilnet'",
                 "'loss.temprature' is no key of loss=kd",
@@ -235,7 +332,11 @@ def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more
         ),
         (
             "-m loss=kd,kb seed=0,x loss.alpha=0.5,2",
-            ["loss has no option 'kb'", "seed must be a whole number; given: 'x'", "loss.alpha must be at least 0 and at most 1; given: 2"],
+            [
+                "loss has no option 'kb'",
+                "seed must be a whole number; given: 'x'",
+                "loss.alpha must be at least 0 and at most 1; given: 2",
+            ],
         ),
     ],
 )
@@ -249,21 +350,48 @@ def test_several_faults_are_told_together(told, line, says):
         ("student_train.epochs=0", "student_train.epochs must be at least 1; given: 0"),
         ("loss.temperature=0", "loss.temperature must be greater than 0; given: 0"),
         ("dataset.labelled=99999", "asks for 99999 rows"),
-        ("student_train.batch_size=1", "student_train.batch_size must be at least 2 to hold labelled and unlabelled examples; given: 1"),
-        ("stages=[student_train]", "stages must be [teacher_pretrain, pseudo_label, student_train] or the first one or two of them"),
+        (
+            "student_train.batch_size=1",
+            "student_train.batch_size must be at least 2 to hold labelled and unlabelled examples; given: 1",
+        ),
+        (
+            "stages=[student_train]",
+            "stages must be [teacher_pretrain, pseudo_label, student_train] or the first one or two of them",
+        ),
         ("stages=[teacher_pretrian]", "there is no 'teacher_pretrian'; did you mean 'teacher_pretrain'?"),
         ("device=cuda", "sees 0 CUDA devices; use device=cpu or device=auto"),
         ("store=file", "store=file cannot be a folder: "),
         ("hydra.run.dir=file/x", "hydra.run.dir=file/x cannot be a folder: "),
         ("hydra.run.dir=", "hydra.run.dir must be the path of a folder; given: ''"),
-        ("-m seed=1,2 hydra.run.dir=x", "hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH"),
+        (
+            "-m seed=1,2 hydra.run.dir=x",
+            "hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH",
+        ),
         ("allow=[no_such_package]", "allow=no_such_package: there is no package 'no_such_package' to import"),
-        ("loss._target_=os.system", "loss._target_ 'os.system' is not allowed: no option of conf/loss has it"),
+        (
+            "loss._target_=os.system",
+            "loss._target_ 'os.system' is not allowed: no option of conf/loss has it",
+        ),
         ("loss._target_=kdx.core.torch.load", "loss._target_ 'kdx.core.torch.load' is not allowed"),
-        ("loss._target_=null", "loss._target_ must be the address of its code, such as kdx.losses.fixmatch.FixMatch; given: null"),
-        ("pseudo_label.view=clean student_train.augment=[mixup]", "mixup mixes two: use pseudo_label.view=same, or leave mixup out"),
-        ("dataset=folder", "looked for a folder of pictures in 'data/folder', and there is none: set dataset.root=PATH"),
-        ("dataset=folder dataset.root=nope", "looked for a folder of pictures in 'nope', and there is none: set dataset.root=PATH"),
+        (
+            "loss._target_=null",
+            (
+                "loss._target_ must be the address of its code, such as "
+                "kdx.losses.fixmatch.FixMatch; given: null"
+            ),
+        ),
+        (
+            "pseudo_label.view=clean student_train.augment=[mixup]",
+            "mixup mixes two: use pseudo_label.view=same, or leave mixup out",
+        ),
+        (
+            "dataset=folder",
+            "looked for a folder of pictures in 'data/folder', and there is none: set dataset.root=PATH",
+        ),
+        (
+            "dataset=folder dataset.root=nope",
+            "looked for a folder of pictures in 'nope', and there is none: set dataset.root=PATH",
+        ),
         ("teacher.checkpoint=.", "teacher.checkpoint '.' is a folder, not a file"),
         ("teacher=timm", "needs the package timm, which is not installed: pip install timm"),
     ],
@@ -296,19 +424,51 @@ GOOD = {"at_import": "", "at_building": "self.file = file", "answer": 'Outcome({
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"at_import": "cross_entropi"}, "'{name}' cannot be imported: NameError: name 'cross_entropi' is not defined ({path}, line 4)"),
+        (
+            {"at_import": "cross_entropi"},
+            "'{name}' cannot be imported: NameError: name 'cross_entropi' is not defined ({path}, line 4)",
+        ),
         ({"at_import": "def"}, "'{name}' cannot be imported: SyntaxError: "),
-        ({"at_import": "import no_such_thing"}, "'{name}.Mine' needs the package 'no_such_thing', which is not installed"),
-        ({"at_building": "open(file)"}, "made-up data: FileNotFoundError: [Errno 2] No such file or directory: 'nowhere' ({path}, line 10)"),
-        ({"answer": 'Outcome({"labels": per_row.mean() * (1 / 0)})'}, "made-up data: ZeroDivisionError: division by zero ({path}, line 14)"),
-        ({"answer": 'Outcome({"labels": cross_entropy(self.student(batch.y), batch.y).mean()})'}, "({path}, line 14)"),
-        ({"answer": 'Outcome({"labels": per_row})'}, "the terms of Mine must be scalars, such as `cross_entropy(logits, y).mean()`; not so: labels"),
-        ({"answer": "Outcome({})"}, "Mine.forward must return an Outcome with at least one term; given: Outcome("),
-        ({"answer": "per_row.mean()"}, "Mine.forward must return an Outcome with at least one term; given: tensor("),
-        ({"answer": 'Outcome({"labels": per_row.mean().detach()})'}, "the terms of Mine do not depend on the student, which would learn nothing: labels"),
+        (
+            {"at_import": "import no_such_thing"},
+            "'{name}.Mine' needs the package 'no_such_thing', which is not installed",
+        ),
+        (
+            {"at_building": "open(file)"},
+            (
+                "made-up data: FileNotFoundError: [Errno 2] No such file or directory: "
+                "'nowhere' ({path}, line 10)"
+            ),
+        ),
+        (
+            {"answer": 'Outcome({"labels": per_row.mean() * (1 / 0)})'},
+            "made-up data: ZeroDivisionError: division by zero ({path}, line 14)",
+        ),
+        (
+            {"answer": 'Outcome({"labels": cross_entropy(self.student(batch.y), batch.y).mean()})'},
+            "({path}, line 14)",
+        ),
+        (
+            {"answer": 'Outcome({"labels": per_row})'},
+            "the terms of Mine must be scalars, such as `cross_entropy(logits, y).mean()`; not so: labels",
+        ),
+        (
+            {"answer": "Outcome({})"},
+            "Mine.forward must return an Outcome with at least one term; given: Outcome(",
+        ),
+        (
+            {"answer": "per_row.mean()"},
+            "Mine.forward must return an Outcome with at least one term; given: tensor(",
+        ),
+        (
+            {"answer": 'Outcome({"labels": per_row.mean().detach()})'},
+            "the terms of Mine do not depend on the student, which would learn nothing: labels",
+        ),
     ],
 )
-def test_what_a_loss_of_ones_own_does_wrong_is_told_with_its_place(told, tmp_path_factory, monkeypatch, change, says):
+def test_what_a_loss_of_ones_own_does_wrong_is_told_with_its_place(
+    told, tmp_path_factory, monkeypatch, change, says
+):
     place = tmp_path_factory.mktemp("own")
     name = f"mine_{place.name}"  # a module of its own for each: Python imports a name once
     (place / f"{name}.py").write_text(OWN.format(**GOOD | change))
@@ -319,7 +479,9 @@ def test_what_a_loss_of_ones_own_does_wrong_is_told_with_its_place(told, tmp_pat
     ask(told, f"allow=[{name}] --config-dir {place} loss=mine", expected)
 
 
-@pytest.mark.parametrize("line", ["-m loss.alpha=7 seed=1", "loss.alpha=7 -m seed=1", "seed=1 loss.alpha=7 --multirun"])
+@pytest.mark.parametrize(
+    "line", ["-m loss.alpha=7 seed=1", "loss.alpha=7 -m seed=1", "seed=1 loss.alpha=7 --multirun"]
+)
 def test_flags_may_stand_before_and_after(told, line):
     ask(told, line, "loss.alpha must be at least 0 and at most 1; given: 7")
 
@@ -331,13 +493,21 @@ def test_a_plus_means_nothing_more_than_the_key(would_run):
 
 def test_a_sweep_runs_every_combination(would_run):
     assert main(["train", "loss=glob([k*,supervised])", "-m", "seed=1", "hydra.sweep.dir=here"]) == 0
-    assert [(o.plan.loss.target.split(".")[-1], o.plan.seed) for o in would_run] == [("KD", 1), ("Supervised", 1)]
+    assert [(o.plan.loss.target.split(".")[-1], o.plan.seed) for o in would_run] == [
+        ("KD", 1),
+        ("Supervised", 1),
+    ]
 
 
 def test_no_space_left_is_told_before_any_work(told, monkeypatch):
-    monkeypatch.setattr("kdx.preflight.shutil.disk_usage", lambda path: type("usage", (), {"free": 1_000_000}))
+    monkeypatch.setattr(
+        "kdx.preflight.shutil.disk_usage", lambda path: type("usage", (), {"free": 1_000_000})
+    )
     (line,) = told([])
-    assert line.startswith("no space left for this run: it needs about ") and "1 MB are free; set store=PATH on another disk" in line
+    assert (
+        line.startswith("no space left for this run: it needs about ")
+        and "1 MB are free; set store=PATH on another disk" in line
+    )
 
 
 def test_a_bug_is_no_fault(monkeypatch):
@@ -354,8 +524,11 @@ def test_what_stops_a_run_on_purpose_is_no_failure_with_a_traceback(here, capsys
     Alone().failed(Fault("nothing is to be gained from this teacher"), here / "run", order)
     Alone().failed(KeyError("a bug"), here / "run", order)
     assert capsys.readouterr().err.splitlines() == [
-        "nothing is to be gained from this teacher", "the run stopped; what is finished is in outputs/store",
-        "KeyError: 'a bug'", "the run failed; its traceback is in run/run.json"]  # fmt: skip
+        "nothing is to be gained from this teacher",
+        "the run stopped; what is finished is in outputs/store",
+        "KeyError: 'a bug'",
+        "the run failed; its traceback is in run/run.json",
+    ]
 
 
 # Checkpoints
@@ -392,8 +565,11 @@ def bad_checkpoint(kind: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("other classes", "does not fit: net.head.4.weight is [7, 128] there and [10, 128] here: it was trained for 7 classes and the data set has 10: "
-                          "set teacher_pretrain.epochs=5"),
+        (
+            "other classes",
+            "does not fit: net.head.4.weight is [7, 128] there and [10, 128] here: it was trained for 7 "
+            "classes and the data set has 10: set teacher_pretrain.epochs=5",
+        ),
         ("other classes safe", "does not fit: net.head.4.weight is [7, 128] there"),
         ("cut", "is damaged: its end is missing"),
         ("cut safe", "is damaged"),
@@ -401,12 +577,21 @@ def bad_checkpoint(kind: str) -> str:
         ("random safe", "is damaged"),
         ("empty", "is damaged: it is empty"),
         ("empty safe", "is damaged: it is empty"),
-        ("pickled network", "is a whole pickled network (kdx.models.adapt.Adapted), not its weights, and kdx unpickles nothing"),
+        (
+            "pickled network",
+            (
+                "is a whole pickled network (kdx.models.adapt.Adapted), not its weights, "
+                "and kdx unpickles nothing"
+            ),
+        ),
         ("pickled object", "holds a pickled pathlib."),
         ("list", "holds no state dict: it holds a list"),
-        ("another model", "is of another model: of its names (weight, ...) none is one of this model (stage1.0.weight, "),
+        (
+            "another model",
+            "is of another model: of its names (weight, ...) none is one of this model (stage1.0.weight, ",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_checkpoint_that_cannot_be_used_is_named(told, kind, says):
     path = bad_checkpoint(kind)
     (line,) = told([f"teacher.checkpoint={path}"])
@@ -416,21 +601,36 @@ def test_a_checkpoint_that_cannot_be_used_is_named(told, kind, says):
 def test_a_checkpoint_with_the_arguments_of_its_training_names_the_class_and_the_remedy(tmp_path):
     for archived in (True, False):
         path = tmp_path / f"{archived}.pt"
-        torch.save({"model": {"w": torch.ones(2)}, "args": argparse.Namespace(lr=0.1)}, path, _use_new_zipfile_serialization=archived)
+        torch.save(
+            {"model": {"w": torch.ones(2)}, "args": argparse.Namespace(lr=0.1)},
+            path,
+            _use_new_zipfile_serialization=archived,
+        )
         with pytest.raises(Fault) as fault:
             read_weights(path)
-        assert str(fault.value).startswith(f"the checkpoint '{path}' holds a pickled argparse.Namespace, and kdx unpickles nothing")
-        assert "torch.save(model.state_dict(), 'weights.pt')" in str(fault.value) and "torch.save(c[KEY], 'weights.pt')" in str(fault.value)
+        assert str(fault.value).startswith(
+            f"the checkpoint '{path}' holds a pickled argparse.Namespace, and kdx unpickles nothing"
+        )
+        assert "torch.save(model.state_dict(), 'weights.pt')" in str(
+            fault.value
+        ) and "torch.save(c[KEY], 'weights.pt')" in str(fault.value)
 
 
 def test_a_class_that_most_files_hold_is_named_too_and_junk_is_plainly_told(tmp_path):
     path = tmp_path / "w.pt"
-    for held, name in ((collections.defaultdict(list), "collections.defaultdict"), (collections.deque([1]), "collections.deque"), (slice(1), "slice")):
+    for held, name in (
+        (collections.defaultdict(list), "collections.defaultdict"),
+        (collections.deque([1]), "collections.deque"),
+        (slice(1), "slice"),
+    ):
         torch.save({"model": {"w": torch.ones(2)}, "device": torch.device("cpu"), "more": held}, path)
         with pytest.raises(Fault, match=f"holds a pickled {name}, and kdx unpickles nothing"):
             read_weights(path)
     path.write_bytes(b"junk" * 100)
-    with pytest.raises(Fault, match="is damaged, or no file of weights: its bytes are none that torch.save or safetensors writes$"):
+    with pytest.raises(
+        Fault,
+        match="is damaged, or no file of weights: its bytes are none that torch.save or safetensors writes$",
+    ):
         read_weights(path)
 
 
@@ -442,33 +642,61 @@ def archive(*names: str) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(("content", "says"), [
-    (archive("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"), "is TorchScript (torch.jit.save), a program and no state dict: "),
-    (archive("m/archive_format", "m/models/model.json"), "is a program of torch.export"),
-    (archive("arr_0.npy"), "is an archive of numpy arrays (.npz)"),
-    (archive("config.json", "model.weights.h5"), "is a model of Keras"),
-    (archive("my/weights.pt", "my/readme.txt"), "is a zip archive (my/weights.pt, ...) that torch.save did not write: unpack it first"),
-    (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file, as Keras writes"), (b"\x93NUMPY\x01", "is an array of numpy"),
-    (b"\x08\x08\x12\x07pytorch\x1a\x052.0.0", "is an ONNX program"), (b"\x1f\x8b\x08\x00", "is compressed (gzip): unpack it first"),
-    (b"\n<!DOCTYPE html><title>404</title>", "is a web page, an error page say"), (b'{"weight_map": {}}', "is a text file (JSON)"),
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer and not the file itself: fetch it with `git lfs pull`"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            archive("m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"),
+            "is TorchScript (torch.jit.save), a program and no state dict: ",
+        ),
+        (archive("m/archive_format", "m/models/model.json"), "is a program of torch.export"),
+        (archive("arr_0.npy"), "is an archive of numpy arrays (.npz)"),
+        (archive("config.json", "model.weights.h5"), "is a model of Keras"),
+        (
+            archive("my/weights.pt", "my/readme.txt"),
+            "is a zip archive (my/weights.pt, ...) that torch.save did not write: unpack it first",
+        ),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file, as Keras writes"),
+        (b"\x93NUMPY\x01", "is an array of numpy"),
+        (b"\x08\x08\x12\x07pytorch\x1a\x052.0.0", "is an ONNX program"),
+        (b"\x1f\x8b\x08\x00", "is compressed (gzip): unpack it first"),
+        (b"\n<!DOCTYPE html><title>404</title>", "is a web page, an error page say"),
+        (b'{"weight_map": {}}', "is a text file (JSON)"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0",
+            "is a Git LFS pointer and not the file itself: fetch it with `git lfs pull`",
+        ),
+    ],
+)
 def test_a_file_of_another_kind_is_named_as_such(tmp_path, content, says):
     (tmp_path / "weights.pt").write_bytes(content)
     with pytest.raises(Fault) as fault:
         read_weights(tmp_path / "weights.pt")
-    assert f"the checkpoint '{tmp_path}/weights.pt' {says}" in str(fault.value) and "\n" not in str(fault.value)
+    assert f"the checkpoint '{tmp_path}/weights.pt' {says}" in str(fault.value) and "\n" not in str(
+        fault.value
+    )
 
 
 def test_what_names_no_checkpoint_is_told(told):
-    ask(told, "student.checkpoint=/dev/null teacher.key=model_ema", "student.checkpoint '/dev/null' is no ordinary file",
-        "teacher.key=model_ema says where in a checkpoint the weights lie, and there is none")  # fmt: skip
-    ask(told, "student.checkpoint=nope.pt teacher.key=3", "student.checkpoint 'nope.pt' does not exist", "teacher.key must name where in the checkpoint")
+    ask(
+        told,
+        "student.checkpoint=/dev/null teacher.key=model_ema",
+        "student.checkpoint '/dev/null' is no ordinary file",
+        "teacher.key=model_ema says where in a checkpoint the weights lie, and there is none",
+    )
+    ask(
+        told,
+        "student.checkpoint=nope.pt teacher.key=3",
+        "student.checkpoint 'nope.pt' does not exist",
+        "teacher.key must name where in the checkpoint",
+    )
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path, monkeypatch):
     (tmp_path / "w.pt").write_bytes(b"x")
-    monkeypatch.setattr(Path, "open", lambda *given: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    monkeypatch.setattr(
+        Path, "open", lambda *given: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+    )
     with pytest.raises(Fault, match=r"the checkpoint '.*w\.pt' cannot be read: Permission denied"):
         read_weights(tmp_path / "w.pt")
 
@@ -485,7 +713,13 @@ def test_whatever_the_bytes_a_file_that_is_no_checkpoint_is_named(tmp_path):
 
 def test_a_damaged_checkpoint_is_told_beside_other_faults(told):
     path = bad_checkpoint("cut")
-    ask(told, f"teacher.checkpoint={path} loss.alpha=3 los=kd", f"the checkpoint '{path}' is damaged", "loss.alpha must", "'los' is no key")
+    ask(
+        told,
+        f"teacher.checkpoint={path} loss.alpha=3 los=kd",
+        f"the checkpoint '{path}' is damaged",
+        "loss.alpha must",
+        "'los' is no key",
+    )
 
 
 # Data
@@ -507,7 +741,11 @@ def test_a_folder_with_one_class_or_a_broken_picture_is_named(told, here):
     (pictures(here / "two") / "dog" / "3.png").write_bytes(b"no picture")
     ask(told, "dataset=folder dataset.root=two", "the picture 'two/dog/3.png' does not decode: ")
     (here / "two" / "dog" / "3.png").unlink()
-    ask(told, "dataset=folder dataset.root=two dataset.labelled=5000", "dataset.labelled=5000 asks for 5000 rows")
+    ask(
+        told,
+        "dataset=folder dataset.root=two dataset.labelled=5000",
+        "dataset.labelled=5000 asks for 5000 rows",
+    )
 
 
 def idx(path: Path, values: np.ndarray) -> None:
@@ -519,13 +757,21 @@ def test_a_missing_or_damaged_data_file_is_named(told, here):
     for part, n in (("train", 40), ("t10k", 20)):
         idx(here / f"{part}-images-idx3-ubyte.gz", np.zeros((n, 28, 28)))
         idx(here / f"{part}-labels-idx1-ubyte.gz", np.arange(n) % 10)
-    line = "dataset=fashion_mnist dataset.root=. dataset.download=false dataset.labelled=10 dataset.validation=10"
+    line = (
+        "dataset=fashion_mnist dataset.root=. dataset.download=false dataset.labelled=10 "
+        "dataset.validation=10"
+    )
     file = here / "t10k-images-idx3-ubyte.gz"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
     ask(told, line, "t10k-images-idx3-ubyte.gz' is damaged")
     file.unlink()
-    ask(told, line, "the data file 't10k-images-idx3-ubyte' (or 't10k-images-idx3-ubyte.gz') is missing; looked for in '.'")
+    ask(
+        told,
+        line,
+        "the data file 't10k-images-idx3-ubyte' (or 't10k-images-idx3-ubyte.gz') is "
+        "missing; looked for in '.'",
+    )
 
 
 @pytest.mark.parametrize("name", ["cifar10", "stl10", "svhn", "fashion_mnist dataset.system_root=nowhere"])
@@ -536,7 +782,9 @@ def test_a_download_without_a_network_is_one_sentence(told, monkeypatch, name):
     monkeypatch.setattr("socket.socket.connect", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
     (line,) = told(f"dataset={name} loss.temperature=2")
-    assert "is missing; looked for in 'data/" in line and "dataset.root=" in line and "no network here" in line
+    assert (
+        "is missing; looked for in 'data/" in line and "dataset.root=" in line and "no network here" in line
+    )
 
 
 # Paths
@@ -549,10 +797,21 @@ ODD = """it's a=b, c; "d" [e] {f} (g) ~h #ü \\ 'i'"""
 def test_paths_may_hold_any_character(here, capsys):
     root = pictures(here / f"data {ODD}")
     weights = here / f"weights {ODD}.pt"
-    words = ["dataset=folder", f"dataset.root={root}", "student=mlp_small", "teacher=mlp_small", "dataset.labelled=6", "dataset.validation=4",
-             f"store=store {ODD}", f"hydra.run.dir=run {ODD}", *SHORT]  # fmt: skip
+    words = [
+        "dataset=folder",
+        f"dataset.root={root}",
+        "student=mlp_small",
+        "teacher=mlp_small",
+        "dataset.labelled=6",
+        "dataset.validation=4",
+        f"store=store {ODD}",
+        f"hydra.run.dir=run {ODD}",
+        *SHORT,
+    ]
     assert main(["train", *words]) == 0, capsys.readouterr().err
-    assert (here / f"run {ODD}" / "run.json").exists() and (here / f"store {ODD}" / "teacher-pretrain").is_dir()
+    assert (here / f"run {ODD}" / "run.json").exists() and (
+        here / f"store {ODD}" / "teacher-pretrain"
+    ).is_dir()
     (made,) = (here / f"store {ODD}" / "teacher-pretrain").glob("*/last.safetensors")
     from safetensors.torch import load_file
 
@@ -560,10 +819,25 @@ def test_paths_may_hold_any_character(here, capsys):
     words = [w for w in words if not w.startswith("teacher_pretrain")]
     assert main(["train", f"teacher.checkpoint={weights}", *words]) == 0, capsys.readouterr().err
     assert "teacher-pretrain: started" in capsys.readouterr().err
-    assert {p.name for p in here.iterdir()} == {f"data {ODD}", f"weights {ODD}.pt", f"store {ODD}", f"run {ODD}"}
+    assert {p.name for p in here.iterdir()} == {
+        f"data {ODD}",
+        f"weights {ODD}.pt",
+        f"store {ODD}",
+        f"run {ODD}",
+    }
 
 
-@pytest.mark.parametrize(("given", "store"), [("'a, b'", "a, b"), ("2024", "2024"), ("true", "true"), ("~/x", "~/x"), ("a b'", "a b'"), ("c\\", "c\\")])
+@pytest.mark.parametrize(
+    ("given", "store"),
+    [
+        ("'a, b'", "a, b"),
+        ("2024", "2024"),
+        ("true", "true"),
+        ("~/x", "~/x"),
+        ("a b'", "a b'"),
+        ("c\\", "c\\"),
+    ],
+)
 def test_a_path_is_text_however_it_looks(given, store):
     assert compose.check_words(compose.quote_paths([f"store={given}"]))["store"] == store
 
@@ -576,7 +850,7 @@ def test_a_path_is_text_however_it_looks(given, store):
     [
         ("a,b", ["a", "b"]),
         ("'a,b', c d", ["a,b", "c d"]),
-        ("it's,\"x, y\"", ["it's", "x, y"]),
+        ('it\'s,"x, y"', ["it's", "x, y"]),
         ("choice(a=1,b (2))", ["a=1", "b (2)"]),
         ("range(1,3)", ["1", "2"]),
         ("2024,true", ["2024", "true"]),
@@ -586,14 +860,20 @@ def test_a_path_is_text_however_it_looks(given, store):
 def test_paths_are_swept_as_other_values_are(given, runs):
     """A comma in quotes is part of a path."""
     for key in ("dataset.root", "teacher.checkpoint"):
-        jobs, faults = combine.combinations(combine.listed(compose.quote_paths(["dataset=folder", f"{key}={given}"], sweep=True)), multirun=True)
+        jobs, faults = combine.combinations(
+            combine.listed(compose.quote_paths(["dataset=folder", f"{key}={given}"], sweep=True)),
+            multirun=True,
+        )
         found = [compose.check_words(job) for job in jobs]
         assert faults == [] and [config[key.split(".")[0]][key.split(".")[1]] for config in found] == runs
 
 
 def test_the_paths_of_a_presets_grid_are_read_as_typed_ones(monkeypatch):
     monkeypatch.setattr(combine, "grid_of", lambda preset: {"dataset.root": "a=1,b"})
-    assert combine.gridded(["experiment=which_temperature"]) == ["dataset.root='a=1',b", "experiment=which_temperature"]
+    assert combine.gridded(["experiment=which_temperature"]) == [
+        "dataset.root='a=1',b",
+        "experiment=which_temperature",
+    ]
 
 
 def test_a_sweep_over_nothing_is_told(told):
@@ -601,24 +881,57 @@ def test_a_sweep_over_nothing_is_told(told):
 
 
 def test_the_command_itself(here):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")])
+        ),
+    }
     words = ["loss.temperature=0", "seed=-1"]
-    done = subprocess.run([sys.executable, "-m", "kdx.cli", "train", *words], capture_output=True, text=True, check=False, cwd=here, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-m", "kdx.cli", "train", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=here,
+        env=environment,
+    )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == ["seed must be at least 0; given: -1", "loss.temperature must be greater than 0; given: 0"]
+    assert done.stderr.splitlines() == [
+        "seed must be at least 0; given: -1",
+        "loss.temperature must be greater than 0; given: 0",
+    ]
     assert list(here.iterdir()) == []
 
 
 def test_a_name_that_is_no_utf8_is_told_with_its_bytes_before_any_work(told, here, monkeypatch):
-    """TensorBoard and JSON take UTF-8 only. With both folders elsewhere the working directory may be called anything."""
+    """TensorBoard and JSON take UTF-8 only. With both folders elsewhere the working directory may be called
+    anything.
+    """
     odd = os.path.join(os.fsencode(here), b"caf\xe9")
     os.mkdir(odd)
     monkeypatch.chdir(odd)
-    says = "lies in the folder 'caf\\xe9', whose name is not UTF-8, and TensorBoard cannot write there: work in another folder, or set"
-    store, run, sweep = (f"{key} {says} {key.partition('=')[0]}=PATH" for key in ("store=outputs/store", "hydra.run.dir=outputs", "hydra.sweep.dir=outputs"))
+    says = (
+        "lies in the folder 'caf\\xe9', whose name is not UTF-8, and TensorBoard cannot write there: work in "
+        "another folder, or set"
+    )
+    store, run, sweep = (
+        f"{key} {says} {key.partition('=')[0]}=PATH"
+        for key in ("store=outputs/store", "hydra.run.dir=outputs", "hydra.sweep.dir=outputs")
+    )
     assert told(SHORT) == [run, store]
     assert told([*SHORT, "-m", "seed=0,1", f"store={here}/s"]) == [sweep]
     assert told([*SHORT, f"hydra.run.dir={here}/r"]) == [store]
     assert combine.misplaced([f"hydra.run.dir={here}/r"], multirun=False) == []
-    (line,) = told(["dataset=folder", os.fsdecode(b"dataset.root=r_caf\xe9"), f"store={here}/s", f"hydra.run.dir={here}/r"])
-    assert line == r"dataset.root must be a text of at most 4,096 letters in UTF-8, without a zero byte; given: 'r_caf\xe9'"
+    (line,) = told(
+        [
+            "dataset=folder",
+            os.fsdecode(b"dataset.root=r_caf\xe9"),
+            f"store={here}/s",
+            f"hydra.run.dir={here}/r",
+        ]
+    )
+    assert line == (
+        r"dataset.root must be a text of at most 4,096 letters in UTF-8, without a zero "
+        r"byte; given: 'r_caf\xe9'"
+    )

@@ -1,4 +1,6 @@
-"""scripts/bench.py at tiny sizes: each part runs, prints its ratios and writes its figures. What they are is for a quiet machine to say."""
+"""scripts/bench.py at tiny sizes: each part runs, prints its ratios and writes its figures. What they are is
+for a quiet machine to say.
+"""
 
 import json
 import re
@@ -23,13 +25,29 @@ def bench(root, folder, *words):
 @pytest.fixture(scope="module")
 def whole(root, tmp_path_factory):
     """All parts but `start`, in one process: importing torch is what takes long."""
-    parts = [word for part in ("train", "augment", "store", "estimate", "select") for word in ("--only", part)]
-    return bench(root, tmp_path_factory.mktemp("bench"), *parts, "--pair", "cnn_small:cnn_tiny", "--batch", "8", "--precision", "fp32", "--steps", "10")
+    parts = [
+        word for part in ("train", "augment", "store", "estimate", "select") for word in ("--only", part)
+    ]
+    return bench(
+        root,
+        tmp_path_factory.mktemp("bench"),
+        *parts,
+        "--pair",
+        "cnn_small:cnn_tiny",
+        "--batch",
+        "8",
+        "--precision",
+        "fp32",
+        "--steps",
+        "10",
+    )
 
 
 def test_train_compares_kdx_with_the_tutorial_and_the_limit(whole):
     told, figures = whole
-    (of_limit,) = re.findall(rf"kdx, stored answers, fp32 .*x tutorial +{NUMBER} \({NUMBER}\) +of limit +({NUMBER})", told)
+    (of_limit,) = re.findall(
+        rf"kdx, stored answers, fp32 .*x tutorial +{NUMBER} \({NUMBER}\) +of limit +({NUMBER})", told
+    )
     found = figures["train"]["cnn_small:cnn_tiny"]
     assert found["ratios"]["kdx, stored answers, fp32"]["limit"] == pytest.approx(float(of_limit), abs=0.006)
     assert all(seconds > 0 for seconds in [*found["cpu"].values(), *found["wall"].values()])
@@ -41,7 +59,9 @@ def test_train_compares_kdx_with_the_tutorial_and_the_limit(whole):
 def test_the_loops_that_are_compared_do_the_same(whole):
     told, figures = whole
     losses = figures["train"]["cnn_small:cnn_tiny"]["losses"]
-    assert len(losses["kdx fp32"]) == 3 and losses["kdx fp32"] == pytest.approx(losses["limit fp32"], rel=1e-4)
+    assert len(losses["kdx fp32"]) == 3 and losses["kdx fp32"] == pytest.approx(
+        losses["limit fp32"], rel=1e-4
+    )
     assert re.search(rf"parity fp32.*{losses['kdx fp32'][-1]:.4f} kdx", told)
 
 
@@ -55,14 +75,27 @@ def test_augment_and_store_print_their_ratios(whole):
 def test_estimate_prints_its_seconds_and_the_grids_error(whole):
     told, figures = whole
     assert len(re.findall(rf"^  (?:slam|weighted).* {NUMBER} s \( *{NUMBER}\)", told, re.MULTILINE)) == 4
-    assert f"{figures['estimate']['grid_error']:.4f} on average" in told and figures["estimate"]["grid_error"] < figures["estimate"]["grid_error_99"] < 1
+    assert (
+        f"{figures['estimate']['grid_error']:.4f} on average" in told
+        and figures["estimate"]["grid_error"] < figures["estimate"]["grid_error_99"] < 1
+    )
 
 
 def test_select_times_each_rule(whole):
     told, figures = whole
-    assert [name.split(",")[0] for name in figures["select"]] == ["rad", "rad", "rad_loss", "k_center", "cluster_margin"]
+    assert [name.split(",")[0] for name in figures["select"]] == [
+        "rad",
+        "rad",
+        "rad_loss",
+        "k_center",
+        "cluster_margin",
+    ]
     for name, (cpu, wall) in figures["select"].items():
-        assert cpu > 0 and wall > 0 and re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)  (goal 2|about \d+ MB)", told)
+        assert (
+            cpu > 0
+            and wall > 0
+            and re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)  (goal 2|about \d+ MB)", told)
+        )
 
 
 def test_start_times_commands_and_the_first_step(root, tmp_path):

@@ -1,4 +1,6 @@
-"""TensorBoard: readable names, a folder of links that keeps up, and what its own HTTP interface tells of finished, failed and resumed runs."""
+"""TensorBoard: readable names, a folder of links that keeps up, and what its own HTTP interface tells of
+finished, failed and resumed runs.
+"""
 
 from __future__ import annotations
 
@@ -52,13 +54,24 @@ def slam(hard=True, seed=0, **more):
 
 
 def test_a_sweep_is_named_by_what_was_swept():
-    runs = [described(f"loss={loss}", f"seed={seed}", config=config(seed=seed)) for loss, config in (("kd", kd), ("slam", slam)) for seed in (0, 1)]
-    assert names(runs, list("abcd")) == ["loss=kd seed=0", "loss=kd seed=1", "loss=slam seed=0", "loss=slam seed=1"]
+    runs = [
+        described(f"loss={loss}", f"seed={seed}", config=config(seed=seed))
+        for loss, config in (("kd", kd), ("slam", slam))
+        for seed in (0, 1)
+    ]
+    assert names(runs, list("abcd")) == [
+        "loss=kd seed=0",
+        "loss=kd seed=1",
+        "loss=slam seed=0",
+        "loss=slam seed=1",
+    ]
     assert changed(runs)[2] == {"loss": "slam", "seed": "0"}
 
 
 def test_what_an_option_brings_is_not_repeated_but_what_was_typed_is():
-    """loss=slam sets other steps than loss=kd: one word tells both. The same steps typed by hand are no matter of the option."""
+    """loss=slam sets other steps than loss=kd: one word tells both. The same steps typed by hand are no
+    matter of the option.
+    """
     steps = {"student_train": {"steps": 50}}
     derived = [described("loss=kd", config=kd()), described("loss=slam", config=slam(**steps))]
     assert names(derived, ["a", "b"]) == ["loss=kd", "loss=slam"]
@@ -67,18 +80,34 @@ def test_what_an_option_brings_is_not_repeated_but_what_was_typed_is():
 
 
 def test_a_value_is_told_of_the_runs_that_differ_in_it():
-    runs = [described(config=kd(4)), described("loss.temperature=2", config=kd(2)), described("loss=slam", config=slam())]
-    assert names(runs, list("abc")) == ["loss=kd loss.temperature=4", "loss=kd loss.temperature=2", "loss=slam"]
+    runs = [
+        described(config=kd(4)),
+        described("loss.temperature=2", config=kd(2)),
+        described("loss=slam", config=slam()),
+    ]
+    assert names(runs, list("abc")) == [
+        "loss=kd loss.temperature=4",
+        "loss=kd loss.temperature=2",
+        "loss=slam",
+    ]
 
 
 def test_without_a_command_differences_are_found_all_the_same():
     runs = [settings(kd(4), None), settings(kd(2), None), settings(kd(2, seed=1), None)]
-    assert names(runs, list("abc")) == ["loss.temperature=4 seed=0", "loss.temperature=2 seed=0", "loss.temperature=2 seed=1"]
+    assert names(runs, list("abc")) == [
+        "loss.temperature=4 seed=0",
+        "loss.temperature=2 seed=0",
+        "loss.temperature=2 seed=1",
+    ]
 
 
 def test_what_settings_do_not_tell_apart_is_called_by_its_folder():
     assert names([described(config=kd())], ["2026_x"]) == ["2026_x"]
-    runs = [described("seed=0", config=kd()), described("seed=0", config=kd()), described("seed=1", config=kd(seed=1))]
+    runs = [
+        described("seed=0", config=kd()),
+        described("seed=0", config=kd()),
+        described("seed=1", config=kd(seed=1)),
+    ]
     assert names(runs, ["first", "second", "third"]) == ["seed=0 (first)", "seed=0 (second)", "seed=1"]
     elsewhere = [described("store=/a", config=kd(store="/a")), described("store=/b", config=kd(store="/b"))]
     assert names(elsewhere, ["first", "second"]) == ["first", "second"]
@@ -89,8 +118,13 @@ def test_a_key_that_an_older_kdx_did_not_have_is_no_difference():
 
 
 def test_a_typed_key_is_told_of_every_run_that_has_it():
-    """And one that a run of the same options has not is told of it as null: 50 steps instead of how many, a budget instead of none."""
-    runs = [described(config=kd(student_train={"steps": 100})), described("loss=slam", "student_train.steps=50", config=slam(student_train={"steps": 50}))]
+    """And one that a run of the same options has not is told of it as null: 50 steps instead of how many, a
+    budget instead of none.
+    """
+    runs = [
+        described(config=kd(student_train={"steps": 100})),
+        described("loss=slam", "student_train.steps=50", config=slam(student_train={"steps": 50})),
+    ]
     assert names(runs, ["a", "b"]) == ["loss=kd student_train.steps=100", "loss=slam student_train.steps=50"]
     runs = [described(config=kd(budget=None)), described("budget=9", config=kd(budget=9))]
     assert names(runs, ["a", "b"]) == ["budget=null", "budget=9"]
@@ -98,25 +132,52 @@ def test_a_typed_key_is_told_of_every_run_that_has_it():
 
 def test_settings_are_read_as_they_are_typed():
     augment = {"affine": {"_target_": "kdx.data.augment.Affine", "degrees": 11.5}}
-    found = settings(kd(augment=augment, rows=None, stages=["a", "b"], shift={}, store="s"), ["kdx", "+x=1", "weights@loss.weights=one"])
-    assert found.choices == {"loss": "kd", "student": "cnn", "augment": "[affine]", "shift": "none"} and found.given == {"x", "loss.weights"}
-    assert found.values == {"seed": 0, "loss._target_": "kdx.losses.kd.KD", "loss.temperature": 4, "loss.alpha": 0.9, "stages": ["a", "b"],
-                            "augment.affine._target_": "kdx.data.augment.Affine", "augment.affine.degrees": 11.5}  # fmt: skip
-    assert [typed(value) for value in (True, None, 0.5, ["a", 1, {"b": "c"}], "a\nb")] == ["true", "null", "0.5", "[a,1,{b:c}]", "a\\x0ab"]
+    found = settings(
+        kd(augment=augment, rows=None, stages=["a", "b"], shift={}, store="s"),
+        ["kdx", "+x=1", "weights@loss.weights=one"],
+    )
+    assert found.choices == {
+        "loss": "kd",
+        "student": "cnn",
+        "augment": "[affine]",
+        "shift": "none",
+    } and found.given == {"x", "loss.weights"}
+    assert found.values == {
+        "seed": 0,
+        "loss._target_": "kdx.losses.kd.KD",
+        "loss.temperature": 4,
+        "loss.alpha": 0.9,
+        "stages": ["a", "b"],
+        "augment.affine._target_": "kdx.data.augment.Affine",
+        "augment.affine.degrees": 11.5,
+    }
+    assert [typed(value) for value in (True, None, 0.5, ["a", 1, {"b": "c"}], "a\nb")] == [
+        "true",
+        "null",
+        "0.5",
+        "[a,1,{b:c}]",
+        "a\\x0ab",
+    ]
     slots = [described(config=slam()), described(config=slam())]
     slots[1].values["loss.weights._target_"] = "kdx.weights.debiased.Debiased"
     assert names(slots, ["a", "b"]) == ["loss.weights=one", "loss.weights=debiased"]
 
 
-@pytest.mark.parametrize("odd", [None, [], "x", {"choices": 3}, {"loss": {"_target_": 5}, "choices": {"loss": ["a"]}}])
+@pytest.mark.parametrize(
+    "odd", [None, [], "x", {"choices": 3}, {"loss": {"_target_": 5}, "choices": {"loss": ["a"]}}]
+)
 def test_a_config_from_somebody_else_may_be_anything(odd):
     found = names([settings(odd, odd), settings(kd(), [1, None])], ["a", "b"])
     assert len(set(found)) == 2 and all(found)
-    assert names([settings(odd, odd), *(settings(kd(seed=seed), None) for seed in (0, 1))], list("abc"))[1:] != ["b", "c"]
+    assert names([settings(odd, odd), *(settings(kd(seed=seed), None) for seed in (0, 1))], list("abc"))[
+        1:
+    ] != ["b", "c"]
 
 
 def test_two_hundred_runs_are_named_at_once():
-    runs = [described(f"loss.temperature={t}", f"seed={s}", config=kd(t, s)) for t in range(20) for s in range(10)]
+    runs = [
+        described(f"loss.temperature={t}", f"seed={s}", config=kd(t, s)) for t in range(20) for s in range(10)
+    ]
     begun = time.perf_counter()
     assert len(set(names(runs, [str(i) for i in range(200)]))) == 200 and time.perf_counter() - begun < 1
 
@@ -127,14 +188,20 @@ def test_two_hundred_runs_are_named_at_once():
 def bare(folder, config=None, words=(), events=("events.out.tfevents.1.h.1.0",)):
     """A run folder as far as the mirror reads it."""
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"config": config or {}, "command": ["kdx", "train", *words]}))
+    (folder / "run.json").write_text(
+        json.dumps({"config": config or {}, "command": ["kdx", "train", *words]})
+    )
     for name in events:
         (folder / name).write_bytes(b"events of " + folder.name.encode())
     return folder
 
 
 def links(place):
-    return {str(link.relative_to(place)): os.readlink(link) for link in sorted(place.rglob("*")) if link.is_symlink()}
+    return {
+        str(link.relative_to(place)): os.readlink(link)
+        for link in sorted(place.rglob("*"))
+        if link.is_symlink()
+    }
 
 
 @pytest.fixture
@@ -146,11 +213,18 @@ def mirror(tmp_path):
 def test_the_mirror_keeps_up_with_runs_that_come_change_and_go(mirror, tmp_path):
     one = bare(tmp_path / "outputs/runs/one", kd(), ["seed=0"])
     assert mirror.update() == 1
-    assert links(mirror.place) == {"runs_one/events.out.tfevents.1.h.1.0": str(one / "events.out.tfevents.1.h.1.0")}
+    assert links(mirror.place) == {
+        "runs_one/events.out.tfevents.1.h.1.0": str(one / "events.out.tfevents.1.h.1.0")
+    }
     bare(tmp_path / "outputs/sweeps/s/0_seed-1", kd(seed=1), ["seed=1"])
-    assert mirror.update() == 2 and [folder.name for folder in sorted(mirror.place.iterdir())] == ["seed=0", "seed=1"]
+    assert mirror.update() == 2 and [folder.name for folder in sorted(mirror.place.iterdir())] == [
+        "seed=0",
+        "seed=1",
+    ]
     shutil.rmtree(one)
-    assert mirror.update() == 1 and list(links(mirror.place)) == ["sweeps_s_0_seed-1/events.out.tfevents.1.h.1.0"]
+    assert mirror.update() == 1 and list(links(mirror.place)) == [
+        "sweeps_s_0_seed-1/events.out.tfevents.1.h.1.0"
+    ]
 
 
 def test_a_run_begun_anew_is_away_long_enough_for_tensorboard_to_forget_it(mirror, tmp_path):
@@ -175,26 +249,39 @@ def test_only_event_files_in_a_run_folder_itself_are_shown(mirror, tmp_path):
     (tmp_path / "outputs/loop").symlink_to(tmp_path / "outputs")
     bare(tmp_path / "outputs/a/b/c/d", kd(), ["seed=0"])
     bare(tmp_path / "outputs/a/b/c/e/f", kd())
-    assert run_folders(tmp_path / "outputs", DEPTH) == [tmp_path / "outputs/a/b/c/d", one] and run_folders(one, DEPTH) == [one]
-    assert mirror.update() == 2 and [Path(target).parent.name for target in links(mirror.place).values()] == ["d", "one"]
+    assert run_folders(tmp_path / "outputs", DEPTH) == [tmp_path / "outputs/a/b/c/d", one] and run_folders(
+        one, DEPTH
+    ) == [one]
+    assert mirror.update() == 2 and [Path(target).parent.name for target in links(mirror.place).values()] == [
+        "d",
+        "one",
+    ]
 
 
 def test_names_that_are_no_names_of_folders(mirror, tmp_path):
-    """What the mirror writes stays inside its folder, whatever a run calls itself; long values are cut; what cannot be read is called by its folder."""
+    """What the mirror writes stays inside its folder, whatever a run calls itself; long values are cut; what
+    cannot be read is called by its folder.
+    """
     for i, value in enumerate(["../../x", "a/b", "a\nb\0", "..", "é" * 300, "a_b"]):
         bare(tmp_path / f"outputs/{i}", {**kd(), "choices": {"loss": value}}, [f"loss={value}"])
     (tmp_path / "outputs/5/run.json").write_text("[" * 100_000)
     assert mirror.update() == 6
     found = sorted(folder.name for folder in mirror.place.iterdir())
     cut = found.pop()
-    assert found == ["5", "loss=", "loss=.._.._x", "loss=a_b", "loss=a_x0ab_x00"] and re.fullmatch(r"loss=é{50}_[0-9a-f]{6}", cut)
+    assert found == ["5", "loss=", "loss=.._.._x", "loss=a_b", "loss=a_x0ab_x00"] and re.fullmatch(
+        r"loss=é{50}_[0-9a-f]{6}", cut
+    )
     assert len(links(mirror.place)) == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs", "place"]
 
 
 def test_names_of_many_keys_give_way_to_the_folders(mirror, tmp_path):
     for i in (1, 2):
-        bare(tmp_path / f"outputs/{i}", {f"key{k}": i * 10**9 for k in range(9)}, [f"key{k}={i}" for k in range(9)])
+        bare(
+            tmp_path / f"outputs/{i}",
+            {f"key{k}": i * 10**9 for k in range(9)},
+            [f"key{k}={i}" for k in range(9)],
+        )
     mirror.update()
     assert sorted(folder.name for folder in mirror.place.iterdir()) == ["1", "2"]
 
@@ -205,27 +292,62 @@ def test_names_are_no_longer_than_a_file_system_takes(mirror, tmp_path):
         values = {"key": "\U0001d400" * 49 + str(i), "other": "\U0001d401" * 30 + str(i)}
         bare(tmp_path / "outputs" / ("d" * 120) / ("d" * 120) / f"{i}", values, ["key=", "other="])
     mirror.update()
-    assert [len(folder.name.encode()) for folder in sorted(mirror.place.iterdir())] == [200, 201], "the second with a sign that tells it apart"
+    assert [len(folder.name.encode()) for folder in sorted(mirror.place.iterdir())] == [200, 201], (
+        "the second with a sign that tells it apart"
+    )
 
 
 # What TensorBoard's own HTTP interface tells
 
 
 def numbers(accuracy):
-    bins = {"edges": [0.0, 0.5, 1.0], "counts": [0, 500], "confidence": [None, 0.9], "right": [0, round(500 * accuracy)]}
-    test = {"accuracy": accuracy, "ece": 0.03, "nll": 0.3, "n": 500, "reliability": bins, "confusion": (np.eye(10, dtype=int) * 50).tolist()}
-    return {"model": "cnn", "best_step": None, "last": {"test": test, "validation": {"accuracy": accuracy, "n": 200}}}
+    bins = {
+        "edges": [0.0, 0.5, 1.0],
+        "counts": [0, 500],
+        "confidence": [None, 0.9],
+        "right": [0, round(500 * accuracy)],
+    }
+    test = {
+        "accuracy": accuracy,
+        "ece": 0.03,
+        "nll": 0.3,
+        "n": 500,
+        "reliability": bins,
+        "confusion": (np.eye(10, dtype=int) * 50).tolist(),
+    }
+    return {
+        "model": "cnn",
+        "best_step": None,
+        "last": {"test": test, "validation": {"accuracy": accuracy, "n": 200}},
+    }
 
 
 def write(folder, words, end, accuracies=None, rounds=0):
-    """A run as RunFolder would leave it: its config composed as for `kdx train`, its curves and results made up."""
+    """A run as RunFolder would leave it: its config composed as for `kdx train`, its curves and results made
+    up.
+    """
     config = compose.check_words(compose.quote_paths(list(words)))
-    run = RunFolder(folder, config, {"counts": {"labelled": 100, "test": 500}}, {"kdx": "0"}, ["kdx", "train", *words])
-    stages = ["teacher-pretrain", *(f"student-train-{i}" for i in range(1, rounds + 1)), "student-train", "baseline-train"]
+    run = RunFolder(
+        folder, config, {"counts": {"labelled": 100, "test": 500}}, {"kdx": "0"}, ["kdx", "train", *words]
+    )
+    stages = [
+        "teacher-pretrain",
+        *(f"student-train-{i}" for i in range(1, rounds + 1)),
+        "student-train",
+        "baseline-train",
+    ]
     for name in stages:
         run.started(name, f"{folder}-{name}", False)
         for step in range(0, 30, 10):
-            run.record(name, {"step": step, "train/loss": 1 / (step + 1), "validation/accuracy": step / 100, "train/learning_rate": 0.1})
+            run.record(
+                name,
+                {
+                    "step": step,
+                    "train/loss": 1 / (step + 1),
+                    "validation/accuracy": step / 100,
+                    "train/learning_rate": 0.1,
+                },
+            )
     if end == "failed":
         run.fail(Fault("the disk is full"))
     elif end == "interrupted":
@@ -257,22 +379,38 @@ class Api:
         self.url = board.serve(str(place), None, "kdx tests")
 
     def get(self, path, **query):
-        return json.load(urllib.request.urlopen(f"{self.url}data/{path}?{urllib.parse.urlencode(query)}", timeout=10))
+        return json.load(
+            urllib.request.urlopen(f"{self.url}data/{path}?{urllib.parse.urlencode(query)}", timeout=10)
+        )
 
     def post(self, path, **body):
-        asked = urllib.request.Request(f"{self.url}data/{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+        asked = urllib.request.Request(
+            f"{self.url}data/{path}",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
         return json.load(urllib.request.urlopen(asked, timeout=10))
 
     def sessions(self):
         """run -> (its hyperparameters, its metrics, its status)"""
         metrics = self.post("plugin/hparams/experiment", experimentName="")["metricInfos"]
         states = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
-        groups = self.post("plugin/hparams/session_groups", experimentName="", allowedStatuses=states, startIndex=0, sliceSize=100,
-                           colParams=[{"metric": metric["name"]} for metric in metrics])["sessionGroups"]  # fmt: skip
+        groups = self.post(
+            "plugin/hparams/session_groups",
+            experimentName="",
+            allowedStatuses=states,
+            startIndex=0,
+            sliceSize=100,
+            colParams=[{"metric": metric["name"]} for metric in metrics],
+        )["sessionGroups"]
         found = {}
         for group in groups:
             (session,) = group["sessions"]  # of several in a group TensorBoard would show the mean
-            found[session["name"]] = (group["hparams"], {m["name"]["tag"]: m["value"] for m in group["metricValues"]}, session["status"])
+            found[session["name"]] = (
+                group["hparams"],
+                {m["name"]["tag"]: m["value"] for m in group["metricValues"]},
+                session["status"],
+            )
         return found
 
     def until(self, true, seconds=30):
@@ -287,7 +425,12 @@ def api(tmp_path_factory):
     """Six runs of a mixed sweep in TensorBoard."""
     top, place = tmp_path_factory.mktemp("sweep"), tmp_path_factory.mktemp("place")
     for i, (words, end) in enumerate(SWEEP.items()):
-        write(top / f"{i}_{words.replace('=', '-').replace(' ', '_')}", words.split(), end, rounds=2 * ("self_training" in words))
+        write(
+            top / f"{i}_{words.replace('=', '-').replace(' ', '_')}",
+            words.split(),
+            end,
+            rounds=2 * ("self_training" in words),
+        )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(board, "SECONDS", 1)
         found = Api(top, place)
@@ -306,9 +449,18 @@ def ask(url, host):
 
 def test_only_who_has_the_address_and_calls_this_machine_by_its_name_can_look(api):
     port = urllib.parse.urlparse(api.url).port
-    assert [ask(f"{api.url}data/runs", host) for host in (f"127.0.0.1:{port}", "localhost", f"LOCALHOST:{port}", f"[::1]:{port}")] == [200] * 4
-    assert [ask(f"{api.url}data/runs", host) for host in (f"evil.example:{port}", "127.0.0.1.evil.example", "evil", "")] == [403] * 4
-    assert [ask(f"http://127.0.0.1:{port}/{path}", f"127.0.0.1:{port}") for path in ("", "data/runs", "x/data/runs")] == [404] * 3
+    assert [
+        ask(f"{api.url}data/runs", host)
+        for host in (f"127.0.0.1:{port}", "localhost", f"LOCALHOST:{port}", f"[::1]:{port}")
+    ] == [200] * 4
+    assert [
+        ask(f"{api.url}data/runs", host)
+        for host in (f"evil.example:{port}", "127.0.0.1.evil.example", "evil", "")
+    ] == [403] * 4
+    assert [
+        ask(f"http://127.0.0.1:{port}/{path}", f"127.0.0.1:{port}")
+        for path in ("", "data/runs", "x/data/runs")
+    ] == [404] * 3
     assert len(urllib.parse.urlparse(api.url).path) >= 20
 
 
@@ -320,18 +472,35 @@ def test_runs_have_readable_names_and_no_runs_inside_them(api):
 
 
 def test_hparams_of_a_mixed_sweep_are_complete(api):
-    """The union of all columns; a cell is empty where a run has no such setting; the five metrics come first."""
+    """The union of all columns; a cell is empty where a run has no such setting;
+    the five metrics come first.
+    """
     experiment = api.post("plugin/hparams/experiment", experimentName="")
     columns = {info["name"] for info in experiment["hparamInfos"]}
-    assert {"loss", "seed", "student", "loss.temperature", "loss.alpha_floor", "loss.weights.estimator", "select.threshold", "rounds"} <= columns
+    assert {
+        "loss",
+        "seed",
+        "student",
+        "loss.temperature",
+        "loss.alpha_floor",
+        "loss.weights.estimator",
+        "select.threshold",
+        "rounds",
+    } <= columns
     assert not columns & {"store", "choices.loss", "device.workers"}
     found = api.sessions()
     assert set(found) == set(SWEEP)
     for name, (hparams, _, _) in found.items():
         assert f"loss={hparams['loss']} seed={hparams['seed']:.0f}" == name and hparams["dataset"] == "digits"
-    assert found["loss=kd seed=0"][0]["loss.temperature"] == 4 and "loss.temperature" not in found["loss=slam seed=0"][0]
+    assert (
+        found["loss=kd seed=0"][0]["loss.temperature"] == 4
+        and "loss.temperature" not in found["loss=slam seed=0"][0]
+    )
     first = [metric["name"]["tag"] for metric in experiment["metricInfos"]][:5]
-    assert first == [f"Result/{name}" for name in ("baseline accuracy", "gain", "gap closed", "student accuracy", "teacher accuracy")]
+    assert first == [
+        f"Result/{name}"
+        for name in ("baseline accuracy", "gain", "gap closed", "student accuracy", "teacher accuracy")
+    ]
     shown = found["loss=weighted seed=0"][1]
     assert [round(shown[tag], 6) for tag in first] == pytest.approx([0.85, 0.06, 0.6, 0.91, 0.95])
     assert "Result/gain" not in found["loss=kd seed=1"][1]
@@ -347,38 +516,74 @@ def test_failed_interrupted_and_running_runs_show_their_status(api):
 
 def test_scalars_are_grouped_by_role_and_round(api):
     tags = api.get("plugin/scalars/tags")
-    assert {tag.split("/")[0] for tag in tags["loss=kd seed=0"]} == {"Result", "teacher", "student", "baseline"}
-    assert {tag.split("/")[0] for tag in tags["loss=self_training seed=0"]} == {"Result", "teacher", "student", "student-1", "student-2", "baseline"}
+    assert {tag.split("/")[0] for tag in tags["loss=kd seed=0"]} == {
+        "Result",
+        "teacher",
+        "student",
+        "baseline",
+    }
+    assert {tag.split("/")[0] for tag in tags["loss=self_training seed=0"]} == {
+        "Result",
+        "teacher",
+        "student",
+        "student-1",
+        "student-2",
+        "baseline",
+    }
     points = api.get("plugin/scalars/scalars", run="loss=kd seed=2", tag="student/validation/accuracy")
     assert [(step, round(value, 3)) for _, step, value in points] == [(0, 0), (10, 0.1), (20, 0.2)]
 
 
 def test_the_custom_layout_has_all_roles_and_rounds_in_one_chart(api):
     (category,) = api.get("plugin/custom_scalars/layout")["category"]
-    assert [chart["title"] for chart in category["chart"]] == ["validation accuracy", "validation loss", "training loss", "learning rate"]
+    assert [chart["title"] for chart in category["chart"]] == [
+        "validation accuracy",
+        "validation loss",
+        "training loss",
+        "learning rate",
+    ]
 
     def matched(run, chart):
-        return {tag for regex in category["chart"][chart]["multiline"]["tag"]
-                for tag in api.get("plugin/custom_scalars/scalars", run=run, tag=regex)["tag_to_events"]}  # fmt: skip
+        return {
+            tag
+            for regex in category["chart"][chart]["multiline"]["tag"]
+            for tag in api.get("plugin/custom_scalars/scalars", run=run, tag=regex)["tag_to_events"]
+        }
 
-    assert matched("loss=kd seed=0", 0) == {f"{role}/validation/accuracy" for role in ("teacher", "baseline", "student")}
+    assert matched("loss=kd seed=0", 0) == {
+        f"{role}/validation/accuracy" for role in ("teacher", "baseline", "student")
+    }
     roles = ("teacher", "baseline", "student", "student-1", "student-2")
     assert matched("loss=self_training seed=0", 3) == {f"{role}/train/learning_rate" for role in roles}
 
 
 def test_pictures_and_the_card(api):
     pictures = set(api.get("plugin/images/tags")["loss=kd seed=0"])
-    assert {f"{kind}/{role}" for kind in ("confusion", "reliability") for role in ("teacher", "baseline", "student")} <= pictures
+    assert {
+        f"{kind}/{role}"
+        for kind in ("confusion", "reliability")
+        for role in ("teacher", "baseline", "student")
+    } <= pictures
     assert not set(api.get("plugin/images/tags").get("loss=kd seed=1", ()))
-    for run, words in {"loss=kd seed=0": "+6.0 points", "loss=kd seed=1": "the disk is full", "loss=slam seed=0": "interrupted"}.items():
+    for run, words in {
+        "loss=kd seed=0": "+6.0 points",
+        "loss=kd seed=1": "the disk is full",
+        "loss=slam seed=0": "interrupted",
+    }.items():
         assert api.get("plugin/text/tags")[run] == ["card"]
         (card,) = api.get("plugin/text/text", run=run, tag="card")
-        assert words in card["text"] and "&lt;" not in card["text"] and "<td>100 labels, 500 for the test</td>" in card["text"]
+        assert (
+            words in card["text"]
+            and "&lt;" not in card["text"]
+            and "<td>100 labels, 500 for the test</td>" in card["text"]
+        )
 
 
 @pytest.mark.slow  # 7 s of waiting
 def test_a_run_begun_anew_is_read_anew_by_a_tensorboard_that_is_open(api):
-    """The failed run runs again in its folder and is shown as it is now: its curve from the start, its status, its new hyperparameters."""
+    """The failed run runs again in its folder and is shown as it is now: its curve from the start, its
+    status, its new hyperparameters.
+    """
     write(api.top / "1_loss-kd_seed-1", ["loss=kd", "seed=1"], "finished", {**ACCURACIES, "student": 0.87})
 
     def shown():
@@ -401,8 +606,18 @@ def test_a_run_that_starts_later_appears(api):
 # A run that was killed and goes on
 
 
-SHORT = ["device=cpu", "device.threads=1", "device.checkpoint_seconds=0", "teacher_pretrain.steps=8", "student_train.steps=20",
-         "dataset.validation=50", "dataset.test=100", "dataset.unlabelled=100", "teacher=cnn_small", "baseline=false"]  # fmt: skip
+SHORT = [
+    "device=cpu",
+    "device.threads=1",
+    "device.checkpoint_seconds=0",
+    "teacher_pretrain.steps=8",
+    "student_train.steps=20",
+    "dataset.validation=50",
+    "dataset.test=100",
+    "dataset.unlabelled=100",
+    "teacher=cnn_small",
+    "baseline=false",
+]
 
 
 def train(folder, store):
@@ -418,12 +633,17 @@ def curves(folder):
     (file,) = folder.rglob("events.out.tfevents.*")
     assert file.parent == folder
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"] if not tag.startswith("Result")}
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if not tag.startswith("Result")
+    }
 
 
 def test_a_resumed_run_is_one_curve_in_its_own_folder_and_in_a_new_one(tmp_path, monkeypatch):
-    """Stopped in the middle of student-train, it goes on from the checkpoint of the step before; each step is told once, and as in a run
-    that was never stopped. A further run takes all from the store and shows the same curves."""
+    """Stopped in the middle of student-train, it goes on from the checkpoint of the step before; each step is
+    told once, and as in a run that was never stopped. A further run takes all from the store and shows the
+    same curves."""
     from kdx.store import Work
 
     monkeypatch.chdir(tmp_path)
@@ -440,13 +660,17 @@ def test_a_resumed_run_is_one_curve_in_its_own_folder_and_in_a_new_one(tmp_path,
     before = curves(Path("a"))
     assert before["student/train/loss"][-1][0] == 12 and "audit/accuracy" not in before
     shutil.copytree("store", "copied")
-    assert [train("a", "store"), train("b", "copied"), train("c", "store"), train("whole", "fresh")] == [0] * 4
+    assert [train("a", "store"), train("b", "copied"), train("c", "store"), train("whole", "fresh")] == [
+        0
+    ] * 4
     whole = curves(Path("whole"))
     assert [step for step, _ in whole["student/train/loss"]] == list(range(20))
     for name in "abc":
         found = curves(Path(name))
         assert found == whole, name
-        assert all(steps == sorted(set(steps)) for steps in ([step for step, _ in curve] for curve in found.values()))
+        assert all(
+            steps == sorted(set(steps)) for steps in ([step for step, _ in curve] for curve in found.values())
+        )
     assert {stage["cached"] for stage in json.loads(Path("c/run.json").read_text())["stages"]} == {True}
 
 
@@ -467,28 +691,59 @@ def test_a_folder_without_runs_is_told(tmp_path, monkeypatch, capsys):
         assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 0), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGINT, 0), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_the_command_serves_until_interrupted(tmp_path, stop, code):
-    """One line with the address; a port that is taken is told where it was asked for, and passed over where it was not; Ctrl-C ends it."""
+    """One line with the address; a port that is taken is told where it was asked for, and passed over where
+    it was not; Ctrl-C ends it.
+    """
     for seed in (0, 1):
         write(tmp_path / f"outputs/runs/{seed}", ["loss=kd", f"seed={seed}"], "finished")
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
     (tmp_path / "temporary").mkdir()
-    program = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); from kdx.cli import main; sys.exit(main(sys.argv[1:]))", "board"]
-    server = subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    program = [
+        sys.executable,
+        "-c",
+        (
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); from kdx.cli import main; "
+            "sys.exit(main(sys.argv[1:]))"
+        ),
+        "board",
+    ]
+    server = subprocess.Popen(
+        program, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         line = server.stdout.readline()
         url = line.split()[6]
         assert line.startswith("2 runs of outputs in TensorBoard: http://127.0.0.1:") and url.endswith("/")
         deadline = time.monotonic() + 20
-        while (runs := json.load(urllib.request.urlopen(f"{url}data/runs", timeout=10))) != ["seed=0", "seed=1"]:
+        while (runs := json.load(urllib.request.urlopen(f"{url}data/runs", timeout=10))) != [
+            "seed=0",
+            "seed=1",
+        ]:
             assert time.monotonic() < deadline, runs
             time.sleep(0.2)
-        children = subprocess.run(["ps", "-o", "args=", "--ppid", str(server.pid)], capture_output=True, text=True, check=False).stdout
+        children = subprocess.run(
+            ["ps", "-o", "args=", "--ppid", str(server.pid)], capture_output=True, text=True, check=False
+        ).stdout
         assert children == "", "a data server would listen at a second port"
         port = urllib.parse.urlparse(url).port
-        again = subprocess.run([*program, f"port={port}"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-        assert again.returncode == 2 and again.stdout == "" and f"port {port}" in again.stderr and len(again.stderr.splitlines()) == 1
+        again = subprocess.run(
+            [*program, f"port={port}"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (
+            again.returncode == 2
+            and again.stdout == ""
+            and f"port {port}" in again.stderr
+            and len(again.stderr.splitlines()) == 1
+        )
         server.send_signal(stop)
         assert server.wait(20) == code and server.stdout.read() == "" and server.stderr.read() == ""
         assert list((tmp_path / "temporary").iterdir()) == []

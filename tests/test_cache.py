@@ -30,7 +30,10 @@ def inside(tmp_path, monkeypatch):
 
 def plant(stage: str, **inputs) -> tuple[str, str]:
     """A published artifact; an input (stage, key) is another one."""
-    spelled = {name: {"artifact": "/".join(value)} if isinstance(value, tuple) else value for name, value in inputs.items()}
+    spelled = {
+        name: {"artifact": "/".join(value)} if isinstance(value, tuple) else value
+        for name, value in inputs.items()
+    }
     whole = {"stage": stage, "version": 1, "inputs": spelled, "code": "0" * 64}
     path = STORE / stage / key_of(whole)
     path.mkdir(parents=True)
@@ -38,15 +41,22 @@ def plant(stage: str, **inputs) -> tuple[str, str]:
     for name in WRITES[stage]:
         (path / name).touch()
     files = {file.name: {"sha256": sha256(file), "size": file.stat().st_size} for file in path.iterdir()}
-    (path / "manifest.json").write_text(json.dumps({**whole, "seconds": 1.0, "created": time.time() - 7200, "files": files}))
+    (path / "manifest.json").write_text(
+        json.dumps({**whole, "seconds": 1.0, "created": time.time() - 7200, "files": files})
+    )
     return stage, path.name
 
 
 def run(name: str, *artifacts: tuple[str, str], top: str = "outputs/runs") -> Path:
     folder = Path(top) / name
     folder.mkdir(parents=True)
-    stages = [{"name": f"student-train-{i}" if stage == "train" else stage, "key": key} for i, (stage, key) in enumerate(artifacts)]
-    (folder / "run.json").write_text(json.dumps({"status": "finished", "config": {"store": str(STORE)}, "stages": stages}))
+    stages = [
+        {"name": f"student-train-{i}" if stage == "train" else stage, "key": key}
+        for i, (stage, key) in enumerate(artifacts)
+    ]
+    (folder / "run.json").write_text(
+        json.dumps({"status": "finished", "config": {"store": str(STORE)}, "stages": stages})
+    )
     return folder
 
 
@@ -62,16 +72,33 @@ def unfinished(stage: str, key: str, days: float) -> Path:
 @pytest.fixture
 def chain() -> dict[str, tuple[str, str]]:
     """data -> teacher -> answers -> student, and a student of another run."""
-    data = plant("prepare", dataset={"component": {"_target_": "kdx.data.digits.Digits", "image_size": 16}, "sources": {}}, labelled=100)
+    data = plant(
+        "prepare",
+        dataset={"component": {"_target_": "kdx.data.digits.Digits", "image_size": 16}, "sources": {}},
+        labelled=100,
+    )
     teacher = plant("teacher-pretrain", data=data)
-    answers = plant("pseudo-label", data=data, teachers=[{"artifact": "/".join(teacher)}], views={"labelled": 3})
+    answers = plant(
+        "pseudo-label", data=data, teachers=[{"artifact": "/".join(teacher)}], views={"labelled": 3}
+    )
     loss = {"component": {"_target_": "kdx.losses.kd.KD", "temperature": 4}, "sources": {}}
-    return {"data": data, "teacher": teacher, "answers": answers, "student": plant("train", data=data, answers=answers, loss=loss),
-            "other": plant("train", data=data, loss={"component": {"_target_": "kdx.losses.kd.KD", "temperature": 9}, "sources": {}})}  # fmt: skip
+    return {
+        "data": data,
+        "teacher": teacher,
+        "answers": answers,
+        "student": plant("train", data=data, answers=answers, loss=loss),
+        "other": plant(
+            "train",
+            data=data,
+            loss={"component": {"_target_": "kdx.losses.kd.KD", "temperature": 9}, "sources": {}},
+        ),
+    }
 
 
 def paths() -> set[str]:
-    return {p.relative_to(STORE).as_posix() for p in STORE.rglob("*") if p.relative_to(STORE).parts[0] != "locks"}
+    return {
+        p.relative_to(STORE).as_posix() for p in STORE.rglob("*") if p.relative_to(STORE).parts[0] != "locks"
+    }
 
 
 def says(capsys, *words: str, code: int = 0) -> str:
@@ -89,10 +116,22 @@ def test_ls_tells_what_is_there_and_who_needs_it(chain, capsys):
     (STORE / "train" / "notes.txt").write_text("not the store's")
     shown = says(capsys, "ls")
     assert "7 entries" in shown and "notes" not in shown
-    row = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:]] for line in shown.splitlines() if line.count("|") == 7}
+    row = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:]]
+        for line in shown.splitlines()
+        if line.count("|") == 7
+    }
     student = row[f"train {chain['student'][1][:12]}"]
-    assert student[0] == "finished" and student[2] == "2 h" and student[3] == "first" and student[4] == "KD(temperature=4)"
-    assert row[f"prepare {chain['data'][1][:12]}"][3:5] == ["first and 1 more", "Digits(image_size=16) labelled=100"]
+    assert (
+        student[0] == "finished"
+        and student[2] == "2 h"
+        and student[3] == "first"
+        and student[4] == "KD(temperature=4)"
+    )
+    assert row[f"prepare {chain['data'][1][:12]}"][3:5] == [
+        "first and 1 more",
+        "Digits(image_size=16) labelled=100",
+    ]
     assert row[f"train {chain['other'][1][:12]}"][3] == "-"
     assert row[f"train {'a' * 12}"][:3] == ["unfinished", "1.00 kB", "24 h"]
     assert row[f"train {'b' * 12}"][0] == "damaged"
@@ -109,23 +148,33 @@ def test_verify_names_what_is_damaged(chain, capsys):
     file.write_text(file.read_text().replace("prepare", "prepaer"))
     (STORE / "train" / chain["student"][1] / "content.json").unlink()
     other = STORE / "train" / chain["other"][1] / "manifest.json"
-    other.write_text(other.read_text().replace("temperature\": 9", "temperature\": 8"))
+    other.write_text(other.read_text().replace('temperature": 9', 'temperature": 8'))
     (STORE / "pseudo-label" / chain["answers"][1] / "manifest.json").write_text("{")
     shown = says(capsys, "verify", code=1)
     assert f"{file} does not have the content" in shown and "content.json is missing" in shown
-    assert "does not belong to its folder" in shown and "cannot be read" in shown and "1 of 5 artifacts" in shown
+    assert (
+        "does not belong to its folder" in shown and "cannot be read" in shown and "1 of 5 artifacts" in shown
+    )
 
 
 def test_gc_shows_first_and_deletes_when_told(chain, capsys):
     run("first", chain["student"])  # names only the student: what it was made from stays too
     before = paths()
     shown = says(capsys, "gc")
-    assert "would free" in shown and chain["other"][1][:12] in shown and "1 of 5 entries" in shown and "yes=true" in shown
+    assert (
+        "would free" in shown
+        and chain["other"][1][:12] in shown
+        and "1 of 5 entries" in shown
+        and "yes=true" in shown
+    )
     assert paths() == before
     shown = says(capsys, "gc", "yes=true")
     assert "1 of 5 entries" in shown and f"train {chain['other'][1][:12]}" in shown
     gone = before - paths()
-    assert gone == {f"train/{chain['other'][1]}{end}" for end in ("", "/content.json", "/manifest.json", *(f"/{name}" for name in WRITES["train"]))}
+    assert gone == {
+        f"train/{chain['other'][1]}{end}"
+        for end in ("", "/content.json", "/manifest.json", *(f"/{name}" for name in WRITES["train"]))
+    }
     assert "0 of 4 entries" in says(capsys, "gc", "yes=true")
 
 
@@ -179,9 +228,14 @@ def test_what_a_run_is_at_work_on_stays(chain, capsys):
     run("first", *chain.values())
     old = unfinished("train", "a" * 64, days=8)
     (STORE / "locks").mkdir(exist_ok=True)
-    code = f"import filelock, sys; lock = filelock.FileLock({str(STORE / 'locks' / ('train-' + 'a' * 32 + '.lock'))!r}); lock.acquire()\n"
+    code = (
+        "import filelock, sys; lock = "
+        f"filelock.FileLock({str(STORE / 'locks' / ('train-' + 'a' * 32 + '.lock'))!r}); lock.acquire()\n"
+    )
     code += "print('held', flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout.readline() == "held\n"
         for words in (["gc"], ["gc", "yes=true"]):
             shown = says(capsys, *words)
@@ -238,7 +292,9 @@ def test_a_store_that_is_a_link_itself_is_a_store(chain, tmp_path, capsys):
 
 
 def test_folders_that_are_not_the_stores_are_left_alone(chain, capsys):
-    """Another program's store has hash-named folders too, but not in folders that are named like our stages."""
+    """Another program's store has hash-named folders too,
+    but not in folders that are named like our stages.
+    """
     run("first", *chain.values())
     for path in (STORE / "sha256" / ("f" * 64), STORE / "train" / "backup", STORE / "train" / ("F" * 64)):
         path.mkdir(parents=True)
@@ -246,18 +302,35 @@ def test_folders_that_are_not_the_stores_are_left_alone(chain, capsys):
     assert (STORE / "sha256" / ("f" * 64)).is_dir() and (STORE / "train" / "backup").is_dir()
 
 
-@pytest.mark.parametrize(("words", "text"), [
-    (["prune"], "kdx cache needs one of ls, verify, gc; given: prune"),
-    ([], "given: nothing"),
-    (["gc", "older_then=7d"], "did you mean 'older_than'?"),
-    (["gc", "older_than=soon"], "older_than must be a time such as 7d, 12h or 0; given: 'soon'"),
-    (["gc", "yes=yes"], "yes has no option 'yes'"),
-    (["ls", "store=nowhere"], "the store 'nowhere' does not exist"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["prune"], "kdx cache needs one of ls, verify, gc; given: prune"),
+        ([], "given: nothing"),
+        (["gc", "older_then=7d"], "did you mean 'older_than'?"),
+        (["gc", "older_than=soon"], "older_than must be a time such as 7d, 12h or 0; given: 'soon'"),
+        (["gc", "yes=yes"], "yes has no option 'yes'"),
+        (["ls", "store=nowhere"], "the store 'nowhere' does not exist"),
+    ],
+)
 def test_bad_words(chain, capsys, words, text):
     assert text in says(capsys, *words, code=2)
 
 
 def test_times():
-    assert [cache.duration(t) for t in ("0", "90s", "30m", "12h", "7d", "1.5w")] == [0, 90, 1800, 43200, 604800, 907200]
-    assert [cache.age(t) for t in (5, 119, 120, 7200, 172799, 172800)] == ["5 s", "119 s", "2 min", "2 h", "48 h", "2 d"]
+    assert [cache.duration(t) for t in ("0", "90s", "30m", "12h", "7d", "1.5w")] == [
+        0,
+        90,
+        1800,
+        43200,
+        604800,
+        907200,
+    ]
+    assert [cache.age(t) for t in (5, 119, 120, 7200, 172799, 172800)] == [
+        "5 s",
+        "119 s",
+        "2 min",
+        "2 h",
+        "48 h",
+        "2 d",
+    ]

@@ -1,4 +1,6 @@
-"""The controls `ceiling` and `validation_labels`: a student on labels that no method trains on, with a data set of its own."""
+"""The controls `ceiling` and `validation_labels`: a student on labels that no method trains on, with a data
+set of its own.
+"""
 
 import json
 import shutil
@@ -13,9 +15,24 @@ from kdx.cli import main
 from kdx.report.table import sentences
 from kdx.wiring import wire
 
-WORDS = ["train", "device=cpu", "device.threads=1", "dataset=synthetic", "dataset.image_size=8", "dataset.classes=4", "dataset.train_rows=160",
-         "dataset.test_rows=80", "dataset.labelled=20", "dataset.validation=20", "teacher=cnn_tiny", "student=cnn_tiny",
-         "teacher_pretrain.steps=20", "student_train.steps=20", "student_train.batch_size=16", "loss=soft"]  # fmt: skip
+WORDS = [
+    "train",
+    "device=cpu",
+    "device.threads=1",
+    "dataset=synthetic",
+    "dataset.image_size=8",
+    "dataset.classes=4",
+    "dataset.train_rows=160",
+    "dataset.test_rows=80",
+    "dataset.labelled=20",
+    "dataset.validation=20",
+    "teacher=cnn_tiny",
+    "student=cnn_tiny",
+    "teacher_pretrain.steps=20",
+    "student_train.steps=20",
+    "student_train.batch_size=16",
+    "loss=soft",
+]
 
 
 def run(name, *words):
@@ -50,7 +67,12 @@ def test_it_trains_on_every_label_and_has_no_pool_and_no_test_split(place):
     data, revealed = (place / "with/artifacts" / name for name in ("prepare", "reveal"))
     truth = np.load(data / "truth.npy")
     labels = np.load(revealed / "labelled.labels.npy")
-    assert json.loads((revealed / "data.json").read_text())["counts"] == {"labelled": 140, "validation": 20, "test": 0, "unlabelled": 0}
+    assert json.loads((revealed / "data.json").read_text())["counts"] == {
+        "labelled": 140,
+        "validation": 20,
+        "test": 0,
+        "unlabelled": 0,
+    }
     assert np.array_equal(labels, np.concatenate([np.load(data / "labelled.labels.npy"), truth]))
     both = [np.load(data / f"{name}.images.npy") for name in ("labelled", "unlabelled")]
     assert np.array_equal(np.load(revealed / "labelled.images.npy"), np.concatenate(both))
@@ -73,7 +95,9 @@ def test_nothing_else_of_the_run_knows_of_it(place):
 
 
 def test_no_method_sees_the_truth(place):
-    """The pool's truth turned by one class: teacher, student and baseline are the same to the bit, and the ceiling is another."""
+    """The pool's truth turned by one class: teacher, student and baseline are the same to the bit, and the
+    ceiling is another.
+    """
     found = keys(first())
     kept = place / "other/prepare" / found["prepare"]
     shutil.copytree(place / "outputs/store/prepare" / found["prepare"], kept)
@@ -82,32 +106,57 @@ def test_no_method_sees_the_truth(place):
     (kept / MANIFEST).unlink()
     seal(kept, {k: v for k, v in manifest.items() if k != "files"})
     again = run("turned", "store=other", "ceiling=true")
-    assert keys(again)["prepare"] == found["prepare"] and [s["cached"] for s in again["stages"]] == [True] + [False] * 9
+    assert (
+        keys(again)["prepare"] == found["prepare"]
+        and [s["cached"] for s in again["stages"]] == [True] + [False] * 9
+    )
     for stage in ("teacher-pretrain", "student-train", "baseline-train", "ceiling-train"):
-        one, other = (load_file(place / f / "artifacts" / stage / "last.safetensors") for f in ("with", "turned"))
+        one, other = (
+            load_file(place / f / "artifacts" / stage / "last.safetensors") for f in ("with", "turned")
+        )
         assert all((one[k] == other[k]).all() for k in one) == (stage != "ceiling-train"), stage
 
 
 def test_a_limit_on_the_labelled_rows_does_not_hold_for_it():
     controls = wire(compose.check_words([*WORDS[1:], "ceiling=true", "student_train.rows=10"])).plan.controls
-    assert {role: control.training.spec["rows"] for role, control in controls.items()} == {"baseline": 10, "ceiling": None}
+    assert {role: control.training.spec["rows"] for role, control in controls.items()} == {
+        "baseline": 10,
+        "ceiling": None,
+    }
 
 
 @pytest.mark.parametrize("words", [["dataset.labelled=null"], ["dataset.unlabelled=0"]])
 def test_without_hidden_labels_it_is_refused_before_any_work(words, capsys):
     assert main([*WORDS, "loss=kd", "ceiling=true", "hydra.run.dir=none", *words]) == 2
-    assert "ceiling=true trains a student on the pool's hidden labels, and this run hides none" in capsys.readouterr().err
+    assert (
+        "ceiling=true trains a student on the pool's hidden labels, and this run hides none"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_the_report_says_of_it(place):
     def results(alone, student, best):
-        return {role: {"last": {"test": {"accuracy": value, "n": 100}}} for role, value in
-                {"teacher": 0.9, "baseline": alone, "student": student, "ceiling": best}.items()}  # fmt: skip
+        return {
+            role: {"last": {"test": {"accuracy": value, "n": 100}}}
+            for role, value in {
+                "teacher": 0.9,
+                "baseline": alone,
+                "student": student,
+                "ceiling": best,
+            }.items()
+        }
 
     told = " ".join(sentences(results(0.7, 0.75, 0.8), "last"))
-    assert "The true labels of the pool bring +10.0 points over the student alone: the teacher's answers brought 50% of that." in told
-    assert "-5.0 points over the student alone: there was nothing to gain" in " ".join(sentences(results(0.7, 0.6, 0.65), "last"))
-    assert "+5.0 points over the student alone: the teacher's answers brought more" in " ".join(sentences(results(0.7, 0.8, 0.75), "last"))
+    assert (
+        "The true labels of the pool bring +10.0 points over the student alone: the teacher's answers "
+        "brought 50% of that."
+    ) in told
+    assert "-5.0 points over the student alone: there was nothing to gain" in " ".join(
+        sentences(results(0.7, 0.6, 0.65), "last")
+    )
+    assert "+5.0 points over the student alone: the teacher's answers brought more" in " ".join(
+        sentences(results(0.7, 0.8, 0.75), "last")
+    )
     assert "student, all labels" in (place / "with/report.md").read_text()
 
 
@@ -115,7 +164,11 @@ def test_it_is_measured_on_the_test_split_of_the_run(capsys):
     """Its own data set has none."""
     assert main(["evaluate", "with", "role=ceiling", "device=cpu", "json=figures.json"]) == 0
     found = json.loads(open("figures.json").read())["results"]
-    assert found["ceiling"]["accuracy"] == pytest.approx(first()["results"]["ceiling"]["last"]["test"]["accuracy"]) and found["ceiling"]["n"] == 80
+    assert (
+        found["ceiling"]["accuracy"]
+        == pytest.approx(first()["results"]["ceiling"]["last"]["test"]["accuracy"])
+        and found["ceiling"]["n"] == 80
+    )
 
 
 # The control `validation_labels`
@@ -125,28 +178,60 @@ def test_it_is_measured_on_the_test_split_of_the_run(capsys):
 def validated(place):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        return run("validated", "validation_labels=true", "student_train.rows=10", "student_train.patience=1", "headline=best")
+        return run(
+            "validated",
+            "validation_labels=true",
+            "student_train.rows=10",
+            "student_train.patience=1",
+            "headline=best",
+        )
 
 
 def test_it_trains_on_validation_too_to_its_last_step_and_nothing_validates_it(place, validated):
     data, joined = (place / "validated/artifacts" / name for name in ("prepare", "reveal-validation"))
-    assert json.loads((joined / "data.json").read_text())["counts"] == {"labelled": 40, "validation": 0, "test": 0, "unlabelled": 0}
+    assert json.loads((joined / "data.json").read_text())["counts"] == {
+        "labelled": 40,
+        "validation": 0,
+        "test": 0,
+        "unlabelled": 0,
+    }
     for part in ("images", "labels"):
         both = [np.load(data / f"{name}.{part}.npy") for name in ("labelled", "validation")]
         assert np.array_equal(np.load(joined / f"labelled.{part}.npy"), np.concatenate(both))
-    assert not list(joined.glob("test*")) and not list(joined.glob("unlabelled*")) and not list(joined.glob("truth*"))
+    assert (
+        not list(joined.glob("test*"))
+        and not list(joined.glob("unlabelled*"))
+        and not list(joined.glob("truth*"))
+    )
     found = validated["results"]["validation_labels"]
-    assert found["steps"] == 20 and found["stopped"] is None and "best" not in found and set(found["last"]) == {"train", "test"}
-    inputs = json.loads((place / "validated/artifacts/validation-labels-train" / MANIFEST).read_text())["inputs"]
-    assert inputs["training"]["component"]["rows"] == 30, "ten labelled rows reach the student, and here those of validation beside them"
+    assert (
+        found["steps"] == 20
+        and found["stopped"] is None
+        and "best" not in found
+        and set(found["last"]) == {"train", "test"}
+    )
+    inputs = json.loads((place / "validated/artifacts/validation-labels-train" / MANIFEST).read_text())[
+        "inputs"
+    ]
+    assert inputs["training"]["component"]["rows"] == 30, (
+        "ten labelled rows reach the student, and here those of validation beside them"
+    )
     assert validated["results"]["headline"] == "best", "the others have their best weights, and it has none"
 
 
 def test_it_takes_as_many_steps_as_the_baseline_in_epochs_too():
-    more = ["validation_labels=true", "student_train.steps=null", "student_train.epochs=3", "student_train.target=.9"]
+    more = [
+        "validation_labels=true",
+        "student_train.steps=null",
+        "student_train.epochs=3",
+        "student_train.target=.9",
+    ]
     plan = wire(compose.check_words([*WORDS[1:], *more])).plan
-    training = recipes.all_the_way(plan.controls["validation_labels"].training, {"labelled": 20, "unlabelled": 120, "validation": 20})
-    assert training.spec["length"] == "27 steps" and training.spec["rows"] is training.spec["target"] is None  # 3 x 140 rows in batches of 16
+    training = recipes.all_the_way(
+        plan.controls["validation_labels"].training, {"labelled": 20, "unlabelled": 120, "validation": 20}
+    )
+    # 3 x 140 rows in batches of 16
+    assert training.spec["length"] == "27 steps" and training.spec["rows"] is training.spec["target"] is None
 
 
 def test_nothing_else_of_the_run_knows_of_validation_that_is_learned_from(place, validated):
@@ -158,15 +243,23 @@ def test_nothing_else_of_the_run_knows_of_validation_that_is_learned_from(place,
 
 
 def test_without_validation_it_is_refused_before_any_work(capsys):
-    assert main([*WORDS, "loss=kd", "validation_labels=true", "dataset.validation=null", "hydra.run.dir=none"]) == 2
-    assert "validation_labels=true trains a student on the validation labels too, and this run has no validation split" in capsys.readouterr().err
+    assert (
+        main([*WORDS, "loss=kd", "validation_labels=true", "dataset.validation=null", "hydra.run.dir=none"])
+        == 2
+    )
+    assert (
+        "validation_labels=true trains a student on the validation labels too, and this run has no "
+        "validation split"
+    ) in capsys.readouterr().err
 
 
 def test_what_is_said_and_measured_of_it(place, validated, capsys):
     shown = {"student": "best", "validation_labels": "last"}
     test = {role: validated["results"][role][which]["test"]["accuracy"] for role, which in shown.items()}
     report = (place / "validated/report.md").read_text()
-    assert f"nothing validates it): {100 * (test['student'] - test['validation_labels']):+.1f} points" in report
+    assert (
+        f"nothing validates it): {100 * (test['student'] - test['validation_labels']):+.1f} points" in report
+    )
     assert "student alone, validation labels too" in report
     assert main(["evaluate", "validated", "which=best", "device=cpu", "json=figures.json"]) == 0
     figures = json.loads(open("figures.json").read())["results"]
@@ -174,14 +267,23 @@ def test_what_is_said_and_measured_of_it(place, validated, capsys):
     assert main(["evaluate", "validated", "split=validation", "device=cpu", "json=figures.json"]) == 0
     assert set(json.loads(open("figures.json").read())["results"]) == {"teacher", "baseline", "student"}
     assert main(["evaluate", "validated", "split=validation", "role=validation_labels", "device=cpu"]) == 2
-    assert "learned from the validation rows, so they tell nothing of it: use split=test" in capsys.readouterr().err
+    assert (
+        "learned from the validation rows, so they tell nothing of it: use split=test"
+        in capsys.readouterr().err
+    )
 
 
 def test_claims_of_methods_that_read_validation_labels_have_it_beside_them():
-    """SLaM and the debiasing weights estimate from these labels, RAD counts the teacher's errors with them."""
+    """SLaM and the debiasing weights estimate from these labels,
+    RAD counts the teacher's errors with them.
+    """
     for name in claims.names():
         claim = claims.read(name)
-        reads = [arm for arm, words in claim.arms.items() if {"loss=slam", "loss=weighted", "select=rad"} & set(words)]
+        reads = [
+            arm
+            for arm, words in claim.arms.items()
+            if {"loss=slam", "loss=weighted", "select=rad"} & set(words)
+        ]
         figures = {key for key, figure in claim.figures.items() if figure.at.startswith("validation_labels.")}
         assert bool(reads) == bool(figures) == any(pair.less in figures for pair in claim.beside), name
         assert all(("validation_labels=true" in claim.arms[arm]) == bool(reads) for arm in claim.arms), name

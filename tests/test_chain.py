@@ -13,7 +13,14 @@ from kdx.cli import main
 from kdx.forecast import forecast
 from kdx.wiring import wire
 
-SHORT = ["device=cpu", "device.threads=1", "teacher=mlp", "student=mlp_small", "teacher_pretrain.steps=6", "student_train.steps=5"]
+SHORT = [
+    "device=cpu",
+    "device.threads=1",
+    "teacher=mlp",
+    "student=mlp_small",
+    "teacher_pretrain.steps=6",
+    "student_train.steps=5",
+]
 
 
 def train(*words):
@@ -38,10 +45,15 @@ def test_each_network_is_taught_by_the_one_above_it(place, capsys):
     run = train("recipe=chain", "assistants=[cnn_small,cnn_tiny]")
     keys = {s["name"]: s["key"] for s in run["stages"]}
     teachers = [manifest(run, f"pseudo-label-{n}")["inputs"]["teachers"] for n in (1, 2, 3)]
-    assert teachers == [[{"artifact": f"teacher-pretrain/{keys['teacher-pretrain']}"}], [{"artifact": f"train/{keys['student-train-1']}"}],
-                        [{"artifact": f"train/{keys['student-train-2']}"}]]  # fmt: skip
+    assert teachers == [
+        [{"artifact": f"teacher-pretrain/{keys['teacher-pretrain']}"}],
+        [{"artifact": f"train/{keys['student-train-1']}"}],
+        [{"artifact": f"train/{keys['student-train-2']}"}],
+    ]
     models = [manifest(run, f"student-train-{n}")["inputs"]["model"]["component"] for n in (1, 2, 3)]
-    assert [m["_target_"].rpartition(".")[2] for m in models] == ["cnn", "cnn", "mlp"] and models[0]["widths"] != models[1]["widths"]
+    assert [m["_target_"].rpartition(".")[2] for m in models] == ["cnn", "cnn", "mlp"] and models[0][
+        "widths"
+    ] != models[1]["widths"]
     assert keys["student-train"] == keys["student-train-3"] == run["results"]["round_chosen"]
     assert [r["model"] for r in run["results"]["rounds"]] == ["cnn_small", "cnn_tiny", "mlp_small"]
     assert "1 cnn_small" in capsys.readouterr().out
@@ -57,21 +69,43 @@ def test_an_assistant_like_the_student_is_a_second_round(place):
 
 def test_the_students_checkpoint_is_not_the_assistants(place, tmp_path):
     torch.save({"w": torch.ones(1)}, "w.pt")
-    steps, _ = forecast(wire(compose.check_words([*SHORT, "recipe=chain", "assistants=[cnn_small]", "student.checkpoint=w.pt"])), tmp_path, {})
+    steps, _ = forecast(
+        wire(
+            compose.check_words([*SHORT, "recipe=chain", "assistants=[cnn_small]", "student.checkpoint=w.pt"])
+        ),
+        tmp_path,
+        {},
+    )
     given = {step.name: step.inputs["checkpoint"] for step in steps if "checkpoint" in step.inputs}
-    assert {name: [str(path) for path in source.paths] for name, source in given.items() if source} == dict.fromkeys(
-        ("student-train-2", "student-train", "baseline-train"), ["w.pt"])  # fmt: skip
+    assert {
+        name: [str(path) for path in source.paths] for name, source in given.items() if source
+    } == dict.fromkeys(("student-train-2", "student-train", "baseline-train"), ["w.pt"])
 
 
-@pytest.mark.parametrize(("words", "says"), [
-    (["recipe=chain"], "none is named: assistants=[cnn_small], say"),
-    (["assistants=[cnn_small]"], "recipe=chain: say that too"),
-    (["recipe=chain", "assistants=[cnn_smal]"], "assistants has no model 'cnn_smal'; did you mean 'cnn_small'?"),
-    (["recipe=chain", "assistants=cnn_small"], "assistants must name models"),
-    (["recipe=chain", "assistants=[cnn_small]", "rounds=3"], "leave select=, rounds= and student_init= out"),
-    (["recipe=chain", "assistants=[cnn_small]", "select=threshold"], "leave select=, rounds= and student_init= out"),
-    (["recipe=chain", "assistants=[cnn_small]", "loss=supervised", "recipe=chain"], "choose a loss such as kd"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["recipe=chain"], "none is named: assistants=[cnn_small], say"),
+        (["assistants=[cnn_small]"], "recipe=chain: say that too"),
+        (
+            ["recipe=chain", "assistants=[cnn_smal]"],
+            "assistants has no model 'cnn_smal'; did you mean 'cnn_small'?",
+        ),
+        (["recipe=chain", "assistants=cnn_small"], "assistants must name models"),
+        (
+            ["recipe=chain", "assistants=[cnn_small]", "rounds=3"],
+            "leave select=, rounds= and student_init= out",
+        ),
+        (
+            ["recipe=chain", "assistants=[cnn_small]", "select=threshold"],
+            "leave select=, rounds= and student_init= out",
+        ),
+        (
+            ["recipe=chain", "assistants=[cnn_small]", "loss=supervised", "recipe=chain"],
+            "choose a loss such as kd",
+        ),
+    ],
+)
 def test_what_does_not_go_together_is_told(place, capsys, words, says):
     assert main(["train", *SHORT, *words]) == 2
     said = capsys.readouterr().err

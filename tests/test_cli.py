@@ -1,4 +1,6 @@
-"""The command line: choosing a command, faults, `kdx list`, completion, and how fast the light ones answer."""
+"""The command line: choosing a command, faults, `kdx list`, completion,
+and how fast the light ones answer.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,12 @@ student_train:
   nesterov: true
   optimiser: {name: sgd, rate: 0.1}
 """,
-    "conf/loss/kd.yaml": "# @package loss\n\n# Distillation of logits (Hinton 2015).\n_target_: kdx.KD\n# The other.\ntemperature: 4\n",
+    "conf/loss/kd.yaml": (
+        "# @package loss\n\n# Distillation of logits (Hinton 2015).\n_target_: kdx.KD\n# The "
+        "other.\ntemperature: 4\n"
+    ),
     "conf/loss/supervised.yaml": "# Labels only.\n_target_: kdx.losses.supervised.Supervised\n",
-    "conf/loss/noisy.yaml": "# @package _global_\n# Noisy student.\nloss: {rounds: 3}\nstudent_train: {dropout: 0.5}\n",
+    "conf/loss/noisy.yaml": "# @package _global_\n# Noisy student.\nloss: {rounds: 3}\nstudent_train: {dropout: 0.5}\n",  # noqa: E501
     "conf/loss/_base.yaml": "# Not an option.\n",
     "conf/teacher/cnn.yaml": "# A small net.\ndefaults:\n  - /model@_here_: cnn\n",
     "conf/model/cnn.yaml": "# Two layers.\nchannels: [8, 16]\n",
@@ -59,10 +64,23 @@ student_train:
 
 @pytest.fixture(scope="module")
 def made_up(root, tmp_path_factory) -> Path:
-    """A folder with this command line in it and the files above; it runs as `folder/kdx ...` does for a user."""
+    """A folder with this command line in it and the files above;
+    it runs as `folder/kdx ...` does for a user.
+    """
     top = tmp_path_factory.mktemp("made up")
     (top / "kdx" / "commands").mkdir(parents=True)
-    for name in ("__init__", "faults", "signals", "output", "shortage", "locate", "cli", "commands/__init__", "commands/list", "commands/completion"):
+    for name in (
+        "__init__",
+        "faults",
+        "signals",
+        "output",
+        "shortage",
+        "locate",
+        "cli",
+        "commands/__init__",
+        "commands/list",
+        "commands/completion",
+    ):
         shutil.copy(root / "kdx" / f"{name}.py", top / "kdx" / f"{name}.py")
     for name, text in FILES.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +101,9 @@ def conf(made_up, monkeypatch) -> Path:
 
 
 def kdx(made_up: Path, *argv: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([made_up / "bin" / "kdx", *argv], capture_output=True, text=True, check=False, cwd="/", **options)
+    return subprocess.run(
+        [made_up / "bin" / "kdx", *argv], capture_output=True, text=True, check=False, cwd="/", **options
+    )
 
 
 @pytest.fixture
@@ -166,7 +186,9 @@ def test_a_commands_faults_are_told_without_a_traceback(capsys, command):
     assert capsys.readouterr().err == "no such loss 'kb'\nepochs is 0: give 1 or more\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 @pytest.mark.parametrize("how", ["plain", "swallowed", "another error", "a fault of the words"])
 def test_a_signal_anywhere_ends_a_command_in_one_line(capsys, command, number, code, how):
     """Also where a library catches what the signal raised, as imports written in C do."""
@@ -204,7 +226,13 @@ sys.exit(cli.main())
 
 
 def test_a_ctrl_c_while_libraries_clean_up_ends_it_without_their_tracebacks(root):
-    with subprocess.Popen([sys.executable, "-c", SLOW_TO_END], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root) as program:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW_TO_END],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=root,
+    ) as program:
         while program.stdout.readline() != "cleaning up\n":
             assert program.poll() is None
         program.send_signal(signal.SIGINT)
@@ -240,22 +268,29 @@ def test_a_held_signal_waits_and_the_second_does_not():
         with signals.held():  # where the run is being recorded
             os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
-    assert signals.code_of(pickle.loads(pickle.dumps(signals.Stopped(signal.SIGTERM)))) == 143, "a worker's reaches the command"
+    assert signals.code_of(pickle.loads(pickle.dumps(signals.Stopped(signal.SIGTERM)))) == 143, (
+        "a worker's reaches the command"
+    )
 
 
 def test_what_cannot_be_printed_is_told_once_and_ends_with_1(made_up):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([made_up / "bin" / "kdx", "list"], stdout=full, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(
+            [made_up / "bin" / "kdx", "list"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
     assert (done.returncode, done.stderr) == (1, b"not all could be printed: No space left on device\n")
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_as_dev_null(made_up, closed):
-    done = subprocess.run(f"'{made_up / 'bin' / 'kdx'}' list {closed}", shell=True, capture_output=True, check=False)
+    done = subprocess.run(
+        f"'{made_up / 'bin' / 'kdx'}' list {closed}", shell=True, capture_output=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("errors", ["strict", "surrogateescape", "backslashreplace"])  # the second is stdout's in the C locale
+# the second is stdout's in the C locale
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape", "backslashreplace"])
 def test_no_character_is_too_much_for_a_terminal(errors, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", errors=errors))
@@ -276,20 +311,33 @@ def test_output_that_is_lost_is_no_failure_of_what_did_more_than_print(command, 
     command(main)
     monkeypatch.setattr(sys, "stdout", Full())
     assert cli.main(["boom"]) == 0
-    assert capsys.readouterr().err == "not all could be printed (No space left on device): it is in report.md\n"
+    assert (
+        capsys.readouterr().err == "not all could be printed (No space left on device): it is in report.md\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "lower"),
     [
         (MemoryError("Unable to allocate 7 GiB"), "lower the batch size"),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried."), "lower the batch size"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried."
+            ),
+            "lower the batch size",
+        ),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), "lower the batch size"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "lower the batch size"),
-        (RuntimeError("can't start new thread"), "lower device.workers and device.threads, or raise `ulimit -u`"),
+        (
+            RuntimeError("can't start new thread"),
+            "lower device.workers and device.threads, or raise `ulimit -u`",
+        ),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
         (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
-        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "already for the libraries that it loads"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "already for the libraries that it loads",
+        ),
         (ImportError("libm.so: cannot map zero-fill pages: Cannot allocate memory"), "raise `ulimit -v`"),
     ],
 )
@@ -300,11 +348,22 @@ def test_what_the_machine_lacks_is_told_in_one_sentence(command, capsys, error, 
     command(main)
     assert cli.main(["boom"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("kdx boom ") and " needs more " in err and lower in err and str(error)[:40] in err and err.count("\n") == 1
+    assert (
+        err.startswith("kdx boom ")
+        and " needs more " in err
+        and lower in err
+        and str(error)[:40] in err
+        and err.count("\n") == 1
+    )
 
 
 def test_a_library_that_may_not_be_run_is_no_want_of_memory():
-    assert shortage.kind(ImportError("libtorch_cpu.so: failed to map segment from shared object: Operation not permitted")) is None
+    assert (
+        shortage.kind(
+            ImportError("libtorch_cpu.so: failed to map segment from shared object: Operation not permitted")
+        )
+        is None
+    )
 
 
 def test_other_errors_keep_their_traceback(command):
@@ -320,7 +379,9 @@ def test_other_errors_keep_their_traceback(command):
 def test_a_closed_pipe_ends_quietly(made_up, argv):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([made_up / "bin" / "kdx", *argv], stdout=writer, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        [made_up / "bin" / "kdx", *argv], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 
@@ -396,7 +457,9 @@ def test_list_survives_a_broken_map(tmp_path, text):
 
 
 def test_defaults_read_every_way_of_writing_them(tmp_path):
-    (tmp_path / "train.yaml").write_text("defaults: [{optional a: x}, {/b/c: y}, {override /d: z}, {m@e: x}, _self_, {n: 1}]\n")
+    (tmp_path / "train.yaml").write_text(
+        "defaults: [{optional a: x}, {/b/c: y}, {override /d: z}, {m@e: x}, _self_, {n: 1}]\n"
+    )
     assert listing.defaults(tmp_path) == {"a": ["x"], "b/c": ["y"], "d": ["z"], "n": ["1"]}
 
 
@@ -414,7 +477,10 @@ def test_the_real_options_say_what_they_are():
 def test_the_real_defaults_exist():
     conf = conf_dir()
     missing = [
-        f"{group}={name}" for group, names in listing.defaults(conf).items() for name in names if name not in listing.options(conf, group)
+        f"{group}={name}"
+        for group, names in listing.defaults(conf).items()
+        for name in names
+        if name not in listing.options(conf, group)
     ]
     assert missing == []
 
@@ -449,7 +515,10 @@ def test_conf_inside_the_package_wins(tmp_path, monkeypatch):
         ("kdx train loss=kd,su", ["kd,supervised "]),
         ("kdx train augment=[affine,n", ["[affine,noise"]),
         ("kdx train student_train.ep", ["student_train.epochs="]),
-        ("kdx train student_train.optimiser.", ["student_train.optimiser.name=", "student_train.optimiser.rate="]),
+        (
+            "kdx train student_train.optimiser.",
+            ["student_train.optimiser.name=", "student_train.optimiser.rate="],
+        ),
         ("kdx train student_train.nesterov=", ["false ", "true "]),
         ("kdx train student_train.nothing.", []),
         ("kdx train loss.", ["loss.temperature="]),
@@ -463,7 +532,9 @@ def test_conf_inside_the_package_wins(tmp_path, monkeypatch):
     ],
 )
 def test_completion_in_bash(made_up, line, replies):
-    """Real bash runs the printed script, with the variables that it sets when somebody presses TAB, at the line's end."""
+    """Real bash runs the printed script, with the variables that it sets when somebody presses TAB, at the
+    line's end.
+    """
     script = f"""
 eval "$(kdx completion bash)"
 complete -p kdx >/dev/null || exit 3
@@ -473,20 +544,39 @@ _kdx kdx
 for reply in "${{COMPREPLY[@]}}"; do printf '%s|' "$reply"; done
 """
     path = f"{made_up}/bin:{os.environ['PATH']}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, cwd="/", env={**os.environ, "PATH": path})
+    done = subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env={**os.environ, "PATH": path},
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split("|")[:-1] == replies
 
 
 def test_completion_looks_at_the_words_before_the_cursor(made_up):
     assert completion.complete(made_up / "conf", ["train"], "kdx train lo", "=") == ["loss="]
-    assert completion.complete(made_up / "conf", ["train"], "kdx train loss=k", "") == ["loss=kd "], "bash keeps no part of the word"
+    assert completion.complete(made_up / "conf", ["train"], "kdx train loss=k", "") == ["loss=kd "], (
+        "bash keeps no part of the word"
+    )
 
 
 def test_light_commands_import_nothing_heavy(made_up):
     heavy = "{'torch', 'hydra', 'omegaconf', 'numpy', 'rich', 'sklearn', 'matplotlib'}"
-    for argv, more in [([], {"yaml"}), (["--version"], {"yaml"}), (["list"], set()), (["completion", "words", "kdx train loss.t"], set())]:
-        code = f"import sys; from kdx.cli import main; assert main({argv!r}) == 0; unwanted = {heavy} | {more!r}; "
+    for argv, more in [
+        ([], {"yaml"}),
+        (["--version"], {"yaml"}),
+        (["list"], set()),
+        (["completion", "words", "kdx train loss.t"], set()),
+    ]:
+        code = (
+            f"import sys; from kdx.cli import main; assert main({argv!r}) == 0; "
+            f"unwanted = {heavy} | {more!r}; "
+        )
         code += "print(unwanted & set(sys.modules), file=sys.stderr)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=made_up)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=made_up
+        )
         assert (done.returncode, done.stderr) == (0, "set()\n")

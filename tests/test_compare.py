@@ -1,4 +1,6 @@
-"""What `kdx compare` says of many runs: groups, names, statistics by hand, folding, refusals. On documents, without a run."""
+"""What `kdx compare` says of many runs: groups, names, statistics by hand, folding, refusals. On documents,
+without a run.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,19 @@ from kdx.report.swept import alones, aside, lines_of
 
 def run(words=(), seed=0, student=0.9, baseline=0.88, name=None, teacher=0.95, **changed):
     """An entry; changed: dotted keys of the document, with __ for the dots."""
-    made = document(words, seed, student, baseline, teacher, {k.replace("__", "."): v for k, v in changed.items()})
+    made = document(
+        words, seed, student, baseline, teacher, {k.replace("__", "."): v for k, v in changed.items()}
+    )
     return entry(name or f"{'_'.join(words)}_seed-{seed}", made)
 
 
 def sweep(*rows, seeds=(0, 1, 2), **further):
     """rows: (words, accuracies of the seeds)."""
-    return [run(words, seed, value, **further) for words, values in rows for seed, value in zip(seeds, values, strict=False)]
+    return [
+        run(words, seed, value, **further)
+        for words, values in rows
+        for seed, value in zip(seeds, values, strict=False)
+    ]
 
 
 def told(entries, **more) -> str:
@@ -52,12 +60,16 @@ def test_holm_by_hand():
 
 def test_interval_by_hand():
     """1, 2, 3: mean 2, deviation 1; t with two degrees of freedom at .975 is 4.302653, over the root of 3."""
-    assert interval(spread([1.0, 2.0, 3.0])) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6)
+    assert interval(spread([1.0, 2.0, 3.0])) == pytest.approx(
+        (2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6
+    )
     assert interval(spread([4.0])) is None and interval(spread([0.1 + 0.2, 0.3])) is None
 
 
 def test_a_row_by_hand():
-    """Gains 1, 2 and 3 points: mean 2, deviation 1, t = 2 sqrt(3) with two degrees of freedom, p = 1 - t / sqrt(2 + t^2)."""
+    """Gains 1, 2 and 3 points: mean 2, deviation 1, t = 2 sqrt(3) with two degrees of freedom, p = 1 - t /
+    sqrt(2 + t^2).
+    """
     entries = [run(("loss=kd",), seed, 0.90 + 0.01 * seed, baseline=0.89) for seed in range(3)]
     (row,) = compare(entries).groups
     assert (row.test.n, row.test.mean, row.test.deviation) == pytest.approx((3, 91, 1))
@@ -65,13 +77,17 @@ def test_a_row_by_hand():
     t = 2 * math.sqrt(3)
     assert (gain.mean, gain.deviation, gain.wins, gain.losses, gain.n) == pytest.approx((2, 1, 3, 0, 3))
     assert gain.p == pytest.approx(1 - t / math.sqrt(2 + t * t)) and row.against.holm == pytest.approx(gain.p)
-    assert row.gain.interval == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-5)
+    assert row.gain.interval == pytest.approx(
+        (2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-5
+    )
     assert row.gap_closed == pytest.approx(2 / (95 - 89))
     assert row.validation.mean == pytest.approx(90)
 
 
 def test_an_interval_ends_where_a_mean_can_be():
-    """Two seeds: t is 12.7062, so that 99.5 +- 0.7071 would reach from 93.1 to 105.9; a gain may be anything."""
+    """Two seeds: t is 12.7062, so that 99.5 +- 0.7071 would reach from 93.1 to 105.9;
+    a gain may be anything.
+    """
     (row,) = compare([run(("loss=kd",), seed, 0.99 + 0.01 * seed, baseline=0.89) for seed in range(2)]).groups
     assert row.interval == pytest.approx((99.5 - 12.7062 * 0.5, 100), abs=1e-3)
     assert row.gain.interval == pytest.approx((10.5 - 12.7062 * 0.5, 10.5 + 12.7062 * 0.5), abs=1e-3)
@@ -91,7 +107,10 @@ def test_two_rows_are_corrected_for_two_comparisons():
 
 def test_one_seed_has_no_deviation_interval_or_p():
     found = compare([run(("loss=kd",)), run(("loss=slam",), student=0.92)])
-    assert all(g.test.deviation is None and g.interval is None and g.gain.found.p is None and g.against.holm is None for g in found.groups)
+    assert all(
+        g.test.deviation is None and g.interval is None and g.gain.found.p is None and g.against.holm is None
+        for g in found.groups
+    )
     assert cells(found, found.groups[0])[1:] == ["1", "92.0", "-", "+4.0", "-", "1/1", "-", "-", "57%"]
     assert "more than one seed" in " ".join(sentences(found)) and found.comparisons == 0
 
@@ -106,7 +125,9 @@ def test_not_significant_is_said():
 def test_less_is_better_for_calibration():
     """The row with the lower error comes first, and a lower one wins."""
     entries = [run(("loss=kd",), seed, results__student__last__test__ece=0.01) for seed in range(2)]
-    entries += [run(("loss=slam",), seed, results__student__last__test__ece=0.05 + 0.01 * seed) for seed in range(2)]
+    entries += [
+        run(("loss=slam",), seed, results__student__last__test__ece=0.05 + 0.01 * seed) for seed in range(2)
+    ]
     found = compare(entries, metric="ece")
     assert [g.name for g in found.groups] == ["loss=kd", "loss=slam"]
     assert (found.groups[0].gain.found.mean, found.groups[0].gain.found.wins) == (pytest.approx(-0.01), 2)
@@ -115,7 +136,10 @@ def test_less_is_better_for_calibration():
 
 def test_balanced_accuracy_is_a_metric_too():
     """Of which older runs have none: then they are left out, or it is said."""
-    entries = [run(("loss=kd",), seed, results__student__last__test__balanced_accuracy=0.4 + 0.02 * seed) for seed in range(2)]
+    entries = [
+        run(("loss=kd",), seed, results__student__last__test__balanced_accuracy=0.4 + 0.02 * seed)
+        for seed in range(2)
+    ]
     found = compare(entries, metric="balanced_accuracy")
     assert cells(found, found.groups[0])[2].startswith("41.0") and found.metric.name == "balanced test %"
     with pytest.raises(Fault, match="no student has balanced_accuracy on the test split"):
@@ -138,14 +162,23 @@ def test_reference_is_paired_by_seed():
     found = arranged(compare([*kd, *slam], reference="loss=kd"), "name")
     reference, other = found.groups
     assert reference.is_reference and reference.against is None
-    assert other.against.seeds == (1, 2) and (other.against.found.mean, other.against.found.n) == (pytest.approx(3), 2)
+    assert other.against.seeds == (1, 2) and (other.against.found.mean, other.against.found.n) == (
+        pytest.approx(3),
+        2,
+    )
     assert found.comparisons == 1 and "Without a pair for every seed: loss=slam" in " ".join(sentences(found))
     assert header(found)[4] == "less reference" and cells(found, reference)[4] == "reference"
 
 
 def test_reference_that_several_rows_fit_is_each_rows_own_match():
-    words = [(f"loss={loss}", f"student={student}") for loss in ("kd", "slam") for student in ("cnn_tiny", "cnn_small")]
-    found = compare([run(w, seed, 0.9 + 0.01 * i) for i, w in enumerate(words) for seed in (0, 1)], reference="loss=kd")
+    words = [
+        (f"loss={loss}", f"student={student}")
+        for loss in ("kd", "slam")
+        for student in ("cnn_tiny", "cnn_small")
+    ]
+    found = compare(
+        [run(w, seed, 0.9 + 0.01 * i) for i, w in enumerate(words) for seed in (0, 1)], reference="loss=kd"
+    )
     against = {g.name: g.against and g.against.reference for g in found.groups}
     assert against["loss=slam student=cnn_tiny"] == "loss=kd student=cnn_tiny"
     assert against["loss=slam student=cnn_small"] == "loss=kd student=cnn_small"
@@ -172,8 +205,15 @@ def test_runs_without_a_baseline_have_no_gain():
 
 
 def test_seed_store_device_and_controls_make_no_row():
-    words = [(), ("device=cpu", "device.threads=1"), ("store=elsewhere", "allow=[kdx]"), ("ceiling=true", "shift=blur")]
-    entries = [run(w, seed) for seed, w in enumerate(words)] + [run((), 9, config__choices__launcher="joblib", config__choices__sweeper="optuna")]
+    words = [
+        (),
+        ("device=cpu", "device.threads=1"),
+        ("store=elsewhere", "allow=[kdx]"),
+        ("ceiling=true", "shift=blur"),
+    ]
+    entries = [run(w, seed) for seed, w in enumerate(words)] + [
+        run((), 9, config__choices__launcher="joblib", config__choices__sweeper="optuna")
+    ]
     (row,) = compare(entries).groups
     assert row.test.n == len(entries) and row.name == "loss=kd student=cnn_tiny"
 
@@ -184,44 +224,82 @@ def test_an_option_and_the_same_values_by_hand_are_one_row():
 
 
 def test_names_are_the_changed_keys_and_not_what_an_option_sets():
-    rows = [("loss=slam", "student=cnn_small"), ("loss=kd", "student=cnn_small"), ("loss=weighted", "student=cnn_tiny"), ("loss=soft", "student=cnn_tiny")]
-    assert names_of([run(w) for w in rows]) == ["loss=kd student=cnn_small", "loss=slam student=cnn_small", "loss=soft student=cnn_tiny",
-                                                "loss=weighted student=cnn_tiny"]  # fmt: skip
+    rows = [
+        ("loss=slam", "student=cnn_small"),
+        ("loss=kd", "student=cnn_small"),
+        ("loss=weighted", "student=cnn_tiny"),
+        ("loss=soft", "student=cnn_tiny"),
+    ]
+    assert names_of([run(w) for w in rows]) == [
+        "loss=kd student=cnn_small",
+        "loss=slam student=cnn_small",
+        "loss=soft student=cnn_tiny",
+        "loss=weighted student=cnn_tiny",
+    ]
 
 
 def test_values_that_differ_among_runs_of_one_option_are_named():
     rows = [("loss=kd", "loss.temperature=2"), ("loss=kd",), ("loss=slam",)]
-    assert names_of([run(w) for w in rows]) == ["loss=kd loss.temperature=2", "loss=kd loss.temperature=4", "loss=slam"]
+    assert names_of([run(w) for w in rows]) == [
+        "loss=kd loss.temperature=2",
+        "loss=kd loss.temperature=4",
+        "loss=slam",
+    ]
 
 
 def test_a_value_that_was_set_is_named_where_the_options_would_tell_the_rows_apart():
     """Only slam's threshold was set by hand: it is part of what the row is."""
-    assert names_of([run(("loss=kd",)), run(("loss=slam", "loss.threshold=0.5"))]) == ["loss=kd", "loss=slam loss.threshold=0.5"]
+    assert names_of([run(("loss=kd",)), run(("loss=slam", "loss.threshold=0.5"))]) == [
+        "loss=kd",
+        "loss=slam loss.threshold=0.5",
+    ]
 
 
 def test_an_augmentation_is_named_once_and_a_slot_by_its_option():
     assert names_of([run(()), run(("augment=[none]",))]) == ["augment=[affine]", "augment=none"]
-    assert names_of([run(()), run(("augment.affine.degrees=5",))]) == ["augment.affine.degrees=5", "augment.affine.degrees=11.5"]
+    assert names_of([run(()), run(("augment.affine.degrees=5",))]) == [
+        "augment.affine.degrees=5",
+        "augment.affine.degrees=11.5",
+    ]
     slots = [run(("loss=soft", f"loss.weights={w}")) for w in ("one", "debiased")]
     assert names_of(slots) == ["loss.weights=debiased", "loss.weights=one"]
 
 
 def test_names_are_unique_also_for_long_and_like_values():
     long = ["a" * 300 + end for end in "xy"]
-    found = compare([run((), config__loss__note=note, config__loss__other=other) for note, other in zip([*long, "1", 1], "pqrs", strict=True)])
+    found = compare(
+        [
+            run((), config__loss__note=note, config__loss__other=other)
+            for note, other in zip([*long, "1", 1], "pqrs", strict=True)
+        ]
+    )
     assert len({g.name for g in found.groups}) == 4 and all(len(g.name) < 120 for g in found.groups)
 
 
 def test_a_terminal_is_not_commanded_by_a_name():
     found = compare([run((), config__loss__note="\x1b[31mred\n"), run((), config__loss__note="plain")])
-    assert any("\\x1b[31mred\\x0a" in g.name for g in found.groups) and not any("\x1b" in g.name for g in found.groups)
+    assert any("\\x1b[31mred\\x0a" in g.name for g in found.groups) and not any(
+        "\x1b" in g.name for g in found.groups
+    )
 
 
 def test_where_takes_both_options_and_values():
-    entries = [run((f"loss={loss}",), seed, config__dataset__labelled=n) for loss in ("kd", "slam") for n in (50, 100) for seed in (0, 1)]
-    assert len(pick(entries, ["loss=slam"])) == 4 and len(pick(entries, ["loss=slam", "dataset.labelled=50"])) == 2
+    entries = [
+        run((f"loss={loss}",), seed, config__dataset__labelled=n)
+        for loss in ("kd", "slam")
+        for n in (50, 100)
+        for seed in (0, 1)
+    ]
+    assert (
+        len(pick(entries, ["loss=slam"])) == 4
+        and len(pick(entries, ["loss=slam", "dataset.labelled=50"])) == 2
+    )
     assert len(pick(entries, ["loss=slam,kd", "seed=1"])) == 4
-    for wanted, part in (("los=slam", "did you mean 'loss'"), ("loss=slm", "did you mean 'slam'"), ("loss", "needs key=value")):
+    for wanted, part in (
+        ("los=slam", "did you mean 'loss'"),
+        ("loss=slm", "did you mean 'slam'"),
+        ("loss", "needs key=value"),
+    ):
         with pytest.raises(Fault, match=part):
             pick(entries, [wanted])
 
@@ -235,7 +313,9 @@ def test_runs_of_one_student_count_once():
     again = [run(("loss=kd",), seed, v, name=f"again-{seed}") for seed, v in enumerate((0.90, 0.91, 0.92))]
     once, twice = compare(entries), compare([*entries, *again])
     assert twice.groups[0].test == once.groups[0].test and twice.groups[0].against == once.groups[0].against
-    assert "6 runs are 3 students; not counted again: again-0, again-1, again-2" in twice.notes[0] and "Folded: " in " ".join(sentences(twice))
+    assert "6 runs are 3 students; not counted again: again-0, again-1, again-2" in twice.notes[
+        0
+    ] and "Folded: " in " ".join(sentences(twice))
 
 
 def test_a_folded_run_is_the_one_with_most_beside_it():
@@ -273,7 +353,10 @@ def test_mixed_code_versions_are_told_by_row():
 
 
 def test_mixed_code_inside_a_row_is_told_by_its_digest():
-    entries = [entry(name, document(("loss=kd",), seed), code=code) for name, seed, code in (("a", 0, "1"), ("b", 1, "2"))]
+    entries = [
+        entry(name, document(("loss=kd",), seed), code=code)
+        for name, seed, code in (("a", 0, "1"), ("b", 1, "2"))
+    ]
     (warning,) = compare(entries).warnings
     assert "students of loss=kd student=cnn_tiny were trained by different code: a; b" in warning
 
@@ -284,27 +367,51 @@ def test_mixed_code_inside_a_row_is_told_by_its_digest():
 def test_different_headlines_are_refused_by_name():
     other = run(("loss=slam", "headline=best"), 0, protocol__headline="best")
     text = told([run(("loss=kd",), 0, name="one"), other])
-    assert "headline: last in loss=kd (1 run: one); best in loss=slam" in text and "where=headline=last" in text
+    assert (
+        "headline: last in loss=kd (1 run: one); best in loss=slam" in text and "where=headline=last" in text
+    )
 
 
-@pytest.mark.parametrize("changed", [
-    {"protocol__dataset": "Mnist5k"}, {"protocol__counts": {"test": 300, "validation": 200}}, {"protocol__counts": {"test": 500, "validation": 100}},
-    {"protocol__selection": "the test split"}, {"protocol__test": "looked at often"}, {"protocol__baseline": "another"},
-    {"results__classes": list("abcdefghij")},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"protocol__dataset": "Mnist5k"},
+        {"protocol__counts": {"test": 300, "validation": 200}},
+        {"protocol__counts": {"test": 500, "validation": 100}},
+        {"protocol__selection": "the test split"},
+        {"protocol__test": "looked at often"},
+        {"protocol__baseline": "another"},
+        {"results__classes": list("abcdefghij")},
+    ],
+)
 def test_different_protocols_are_refused(changed):
     text = told([run(("loss=kd",), 0), run(("loss=slam",), 0, **changed)])
-    assert "loss=kd (1 run" in text and "loss=slam (1 run" in text and "not compared" in text and len(text.splitlines()) <= 3
+    assert (
+        "loss=kd (1 run" in text
+        and "loss=slam (1 run" in text
+        and "not compared" in text
+        and len(text.splitlines()) <= 3
+    )
 
 
 def test_a_run_without_a_baseline_has_no_other_protocol():
-    assert len(compare([run(("loss=kd",), 0), run(("loss=slam",), 0, baseline=None, protocol__baseline=None)]).groups) == 2
+    assert (
+        len(
+            compare(
+                [run(("loss=kd",), 0), run(("loss=slam",), 0, baseline=None, protocol__baseline=None)]
+            ).groups
+        )
+        == 2
+    )
 
 
 def test_another_test_split_is_refused_by_its_digest():
     other = run(("loss=slam",), 1, protocol__digests__test=key("other rows"), protocol__data_key=key("x"))
     text = told([run(("loss=kd",), 0), run(("loss=kd",), 1), run(("loss=slam",), 0), other])
-    assert "different test split (seed 1): loss=kd (1 run: loss=kd_seed-1); loss=slam (1 run: loss=slam_seed-1)" in text
+    assert (
+        "different test split (seed 1): loss=kd (1 run: loss=kd_seed-1); loss=slam (1 run: loss=slam_seed-1)"
+        in text
+    )
 
 
 def test_another_number_of_labels_has_the_same_test_split():
@@ -319,29 +426,62 @@ def without_digests(*words, seed=0, **changed):
 
 def test_without_digests_the_settings_of_the_data_set_tell():
     """kdx/data/splits.py: the test rows depend on the seed and dataset.test, not on the number of labels."""
-    assert len(compare([without_digests("dataset.labelled=50"), without_digests("dataset.labelled=100")]).groups) == 2
-    assert "different test split" in told([without_digests("dataset.test=500"), without_digests("dataset.test=300")])
+    assert (
+        len(compare([without_digests("dataset.labelled=50"), without_digests("dataset.labelled=100")]).groups)
+        == 2
+    )
+    assert "different test split" in told(
+        [without_digests("dataset.test=500"), without_digests("dataset.test=300")]
+    )
     assert "different test split" in told([without_digests(), without_digests("dataset.image_size=20")])
 
 
 def test_one_seed_and_the_same_settings_must_have_had_the_same_data():
     """By key, or where keys differ (other code) by digest."""
     assert "different data (seed 0)" in told([without_digests("loss=kd"), without_digests("loss=slam")])
-    assert len(compare([without_digests("loss=kd", protocol__data_key="k"), without_digests("loss=slam", protocol__data_key="k")]).groups) == 2
+    assert (
+        len(
+            compare(
+                [
+                    without_digests("loss=kd", protocol__data_key="k"),
+                    without_digests("loss=slam", protocol__data_key="k"),
+                ]
+            ).groups
+        )
+        == 2
+    )
     assert len(compare([run(("loss=kd",)), run(("loss=slam",))]).groups) == 2
-    assert "different data (seed 0)" in told([run(("loss=kd",)), run(("loss=slam",), protocol__digests__labelled="other")])
+    assert "different data (seed 0)" in told(
+        [run(("loss=kd",)), run(("loss=slam",), protocol__digests__labelled="other")]
+    )
 
 
 # Documents that are not as kdx writes them
 
 
-@pytest.mark.parametrize("changed", [
-    {"config": []}, {"config": {"seed": "0"}}, {"results": None}, {"results": {"headline": "last"}}, {"results__headline": "worst"},
-    {"results__student__last__test__accuracy": 7}, {"results__student__last__test__accuracy": "high"}, {"results__student__parameters": 10**400},
-    {"results__student__last__test__confusion": [[1, 2]]}, {"results__student__last__test__confusion": [[True]]},
-    {"results__student__last__test__reliability": {"edges": [0, 1]}}, {"results__student__last": 3}, {"results__classes": 3},
-    {"stages": [3]}, {"stages": []}, {"protocol": "strict"}, {"results__student__last__test__accuracy": float("nan")}, {"config__choices": 3},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"config": []},
+        {"config": {"seed": "0"}},
+        {"results": None},
+        {"results": {"headline": "last"}},
+        {"results__headline": "worst"},
+        {"results__student__last__test__accuracy": 7},
+        {"results__student__last__test__accuracy": "high"},
+        {"results__student__parameters": 10**400},
+        {"results__student__last__test__confusion": [[1, 2]]},
+        {"results__student__last__test__confusion": [[True]]},
+        {"results__student__last__test__reliability": {"edges": [0, 1]}},
+        {"results__student__last": 3},
+        {"results__classes": 3},
+        {"stages": [3]},
+        {"stages": []},
+        {"protocol": "strict"},
+        {"results__student__last__test__accuracy": float("nan")},
+        {"config__choices": 3},
+    ],
+)
 def test_a_document_that_is_wrong_is_a_fault_and_no_traceback(changed):
     with pytest.raises(Fault):
         run(("loss=kd",), **changed)
@@ -364,12 +504,29 @@ def test_csv_json_and_markdown_hold_the_figures():
     found = compare(sweep((("loss=kd",), (0.90, 0.91, 0.92)), (("loss=slam",), (0.92, 0.93, 0.95))))
     lines = as_csv(found).splitlines()
     rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
-    assert [row["name"] for row in rows] == ["loss=slam", "loss=kd"] and rows[1]["loss"] == "kd" and rows[1]["n"] == "3"
-    assert float(rows[1]["test_mean"]) == pytest.approx(91) and float(rows[1]["gain_mean"]) == pytest.approx(3)
-    assert rows[1]["seeds"] == "0 1 2" and float(rows[1]["p_holm"]) >= float(rows[1]["difference_p"]) and rows[1]["parameters"] == "2582.0"
+    assert (
+        [row["name"] for row in rows] == ["loss=slam", "loss=kd"]
+        and rows[1]["loss"] == "kd"
+        and rows[1]["n"] == "3"
+    )
+    assert float(rows[1]["test_mean"]) == pytest.approx(91) and float(rows[1]["gain_mean"]) == pytest.approx(
+        3
+    )
+    assert (
+        rows[1]["seeds"] == "0 1 2"
+        and float(rows[1]["p_holm"]) >= float(rows[1]["difference_p"])
+        and rows[1]["parameters"] == "2582.0"
+    )
     made = json.loads(as_json(found, ["not compared: 1 run failed: x"]))
-    assert made["rows"][1]["words"] == {"loss": "kd"} and len(made["rows"][1]["runs"]) == 3 and made["comparisons"] == 2
-    assert made["rows"][1]["runs"][0]["student"] == pytest.approx(90) and "not compared: 1 run failed: x" in made["notes"]
+    assert (
+        made["rows"][1]["words"] == {"loss": "kd"}
+        and len(made["rows"][1]["runs"]) == 3
+        and made["comparisons"] == 2
+    )
+    assert (
+        made["rows"][1]["runs"][0]["student"] == pytest.approx(90)
+        and "not compared: 1 run failed: x" in made["notes"]
+    )
     assert made["protocol"]["test rows"] == "500"
     text = as_markdown(found, ["not compared: 1 run failed: x"])
     assert "| loss=kd | 3 | 91.0 ± 1.0 |" in text and "- not compared: 1 run failed: x" in text
@@ -378,7 +535,12 @@ def test_csv_json_and_markdown_hold_the_figures():
 def test_a_spreadsheet_is_given_no_formula_and_markdown_no_markup():
     found = compare([run((), **{"config__=cmd()": "=1+1|<b>"}), run((), **{"config__=cmd()": "-2"})])
     text = as_csv(found)
-    assert "'=cmd()=" in text and "'=cmd()," in text.splitlines()[0] + "," and ",'=1+1|<b>" in text and ",-2" in text
+    assert (
+        "'=cmd()=" in text
+        and "'=cmd()," in text.splitlines()[0] + ","
+        and ",'=1+1|<b>" in text
+        and ",-2" in text
+    )
     assert "<b>" not in as_markdown(found) and "&lt;b&gt;" in as_markdown(found)
 
 
@@ -392,35 +554,59 @@ def test_every_form_of_the_table_holds_every_figure():
 
 
 def test_sorting():
-    entries = sweep((("student=cnn_small",), (0.90, 0.91)), (("student=cnn_tiny",), (0.80, 0.83)), seeds=(0, 1))
+    entries = sweep(
+        (("student=cnn_small",), (0.90, 0.91)), (("student=cnn_tiny",), (0.80, 0.83)), seeds=(0, 1)
+    )
     found = compare(entries)
     assert [g.name for g in found.groups] == ["student=cnn_small", "student=cnn_tiny"]
     assert [g.name for g in arranged(found, "parameters").groups] == ["student=cnn_tiny", "student=cnn_small"]
-    assert [g.name for g in arranged(found, "p").groups][0] == min(found.groups, key=lambda g: g.against.holm).name
+    assert [g.name for g in arranged(found, "p").groups][0] == min(
+        found.groups, key=lambda g: g.against.holm
+    ).name
 
 
 # What stands beside the student
 
 
 def test_the_student_alone_and_the_teacher_stand_in_the_wide_table():
-    entries = [run(("loss=kd",), seed, 0.90, baseline=0.88 + 0.01 * seed, teacher=0.94 + 0.01 * seed) for seed in (0, 1)]
+    entries = [
+        run(("loss=kd",), seed, 0.90, baseline=0.88 + 0.01 * seed, teacher=0.94 + 0.01 * seed)
+        for seed in (0, 1)
+    ]
     found = compare([*entries, run(("loss=slam",), 0, 0.91, baseline=None)])
-    body = [[cell.strip() for cell in line.split("|")] for line in as_markdown(found).splitlines() if line.startswith("|")]
+    body = [
+        [cell.strip() for cell in line.split("|")]
+        for line in as_markdown(found).splitlines()
+        if line.startswith("|")
+    ]
     alone, teacher = body[0].index("alone"), body[0].index("teacher")
-    assert [(row[1], row[alone], row[teacher]) for row in body[2:]] == [("loss=slam", "-", "95.0"), ("loss=kd", "88.5", "94.5")]
-    assert [(r["baseline_mean"], r["teacher_mean"]) for r in records(found)] == [(None, pytest.approx(95)), (pytest.approx(88.5), pytest.approx(94.5))]
+    assert [(row[1], row[alone], row[teacher]) for row in body[2:]] == [
+        ("loss=slam", "-", "95.0"),
+        ("loss=kd", "88.5", "94.5"),
+    ]
+    assert [(r["baseline_mean"], r["teacher_mean"]) for r in records(found)] == [
+        (None, pytest.approx(95)),
+        (pytest.approx(88.5), pytest.approx(94.5)),
+    ]
 
 
 def test_one_student_alone_for_several_lines_is_drawn_once():
     """Temperature and alpha do not touch it; the loss of the baseline does."""
+
     def drawn(key, rows):
         found = compare([run(words, seed, 0.9, baseline=alone) for words, alone in rows for seed in (0, 1)])
         return alones(found, list(lines_of(found, key).values()))
 
-    one = drawn("loss.temperature", [((f"loss.temperature={t}", f"loss.alpha={a}"), 0.875) for t in (1, 2) for a in (0.5, 0.9)])
+    one = drawn(
+        "loss.temperature",
+        [((f"loss.temperature={t}", f"loss.alpha={a}"), 0.875) for t in (1, 2) for a in (0.5, 0.9)],
+    )
     assert one == {((1, 87.5), (2, 87.5)): None}
     alone = {("kd", 50): 0.75, ("kd", 100): 0.875, ("slam", 50): 0.5, ("slam", 100): 0.625}
-    two = drawn("dataset.labelled", [((f"loss={loss}", f"dataset.labelled={n}"), value) for (loss, n), value in alone.items()])
+    two = drawn(
+        "dataset.labelled",
+        [((f"loss={loss}", f"dataset.labelled={n}"), value) for (loss, n), value in alone.items()],
+    )
     assert two == {((50, 75), (100, 87.5)): 0, ((50, 50), (100, 62.5)): 1}
     assert drawn("dataset.labelled", [((f"dataset.labelled={n}",), None) for n in (50, 100)]) == {}
 
@@ -433,9 +619,12 @@ def test_intervals_at_one_number_are_moved_aside():
 
 def test_a_figure_loses_only_what_does_not_show():
     text = """<g>\n    <text style="font-size: 7px; font-family: 'DejaVu Sans'; fill: red" x="1.23456" y="-0.5" transform="rotate(-0 1.2 3.4)">0.12345</text>
-      <text transform="rotate(-90 1.234 2)">a</text>\n  <path d="M 1.23456 20.5 L 3 4.999"/>\n</g>"""
-    assert small(text) == """<g>\n<text style="font-size: 7px; fill: red" x="1.23" y="-0.5">0.12345</text>
+      <text transform="rotate(-90 1.234 2)">a</text>\n  <path d="M 1.23456 20.5 L 3 4.999"/>\n</g>"""  # noqa: E501
+    assert (
+        small(text)
+        == """<g>\n<text style="font-size: 7px; fill: red" x="1.23" y="-0.5">0.12345</text>
 <text transform="rotate(-90 1.234 2)">a</text>\n<path d="M 1.23 20.5 L 3 4.99"/>\n</g>"""
+    )
 
 
 def test_an_axis_of_sizes_spans_a_factor_of_two_at_least():
@@ -446,17 +635,36 @@ def test_an_axis_of_sizes_spans_a_factor_of_two_at_least():
 
 
 def test_a_student_that_is_the_best_of_rounds_is_said_to_be_compared_with_one_run():
-    """With rounds the student is chosen on validation, and the student alone is not: in a run's own lines, and in a comparison."""
+    """With rounds the student is chosen on validation, and the student alone is not: in a run's own lines,
+    and in a comparison.
+    """
+
     def told(*words, **changed):
-        return [note for note in compare([run(words, seed, **changed) for seed in (0, 1)]).notes if "rounds on validation" in note]
+        return [
+            note
+            for note in compare([run(words, seed, **changed) for seed in (0, 1)]).notes
+            if "rounds on validation" in note
+        ]
 
     (note,) = told("loss=self_training")
     assert "best of up to 3 rounds on validation, and a student alone is one run" in note
     assert not told("loss=kd") and not told("loss=soft", "select=rad", "budget=20", "rounds=5")
     assert not told("loss=self_training", protocol__counts__validation=0)
-    of = {role: {"last": {"test": {"accuracy": value, "n": 100}}} for role, value in (("teacher", 0.9), ("baseline", 0.7), ("student", 0.8))}
+    of = {
+        role: {"last": {"test": {"accuracy": value, "n": 100}}}
+        for role, value in (("teacher", 0.9), ("baseline", 0.7), ("student", 0.8))
+    }
     rounds = [{"key": "a", "validation": {"accuracy": 0.8}}, {"key": "b", "validation": {"accuracy": 0.7}}]
-    caveat = " It is the best of 2 rounds on validation, and the student alone is one run: some of this may be the choice."
-    assert table.sentences({**of, "rounds": rounds, "round_by": "validation"}, "last")[0] == f"Gain of distillation: +10.0 points of test accuracy.{caveat}"
+    caveat = (
+        " It is the best of 2 rounds on validation, and the student alone is one run: some "
+        "of this may be the choice."
+    )
+    assert (
+        table.sentences({**of, "rounds": rounds, "round_by": "validation"}, "last")[0]
+        == f"Gain of distillation: +10.0 points of test accuracy.{caveat}"
+    )
     for other in ({"round_by": "last"}, {"rounds": []}, {"rounds": [{"key": "a"}, {"key": "b"}]}):
-        assert "rounds" not in table.sentences({**of, "rounds": rounds, "round_by": "validation", **other}, "last")[0]
+        assert (
+            "rounds"
+            not in table.sentences({**of, "rounds": rounds, "round_by": "validation", **other}, "last")[0]
+        )

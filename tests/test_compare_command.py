@@ -1,4 +1,6 @@
-"""`kdx compare` from the command line: what it reads and writes, its exit codes, the page, and a real small sweep."""
+"""`kdx compare` from the command line: what it reads and writes, its exit codes, the page, and a real small
+sweep.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,11 @@ def sweep(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     place = tmp_path / "outputs/sweeps/one"
     for number, (loss, seed) in enumerate((loss, seed) for loss in ("kd", "slam") for seed in range(3)):
-        folder(place, f"{number}_loss-{loss}_seed-{seed}", document((f"loss={loss}",), seed, 0.90 + 0.01 * seed + 0.02 * (loss == "slam")))
+        folder(
+            place,
+            f"{number}_loss-{loss}_seed-{seed}",
+            document((f"loss={loss}",), seed, 0.90 + 0.01 * seed + 0.02 * (loss == "slam")),
+        )
     return place
 
 
@@ -79,7 +85,10 @@ class Tags(HTMLParser):
 def test_a_table_of_a_sweep(sweep, capsys):
     assert main(["compare", "outputs"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"loss=slam +\| 3 +\| +93.0 ± 1.0 \| 90.5 to 95.5", shown) and "Holm: corrected for 2 comparisons" in shown
+    assert (
+        re.search(r"loss=slam +\| 3 +\| +93.0 ± 1.0 \| 90.5 to 95.5", shown)
+        and "Holm: corrected for 2 comparisons" in shown
+    )
     assert shown.index("loss=slam") < shown.index("loss=kd ")
     assert main(["compare", str(sweep / "0_loss-kd_seed-0"), str(sweep / "3_loss-slam_seed-0")]) == 0
     assert "more than one seed" in capsys.readouterr().out
@@ -105,7 +114,10 @@ def test_unfinished_runs_are_counted_and_named(sweep, capsys):
     assert main(["compare", "outputs"]) == 0
     shown = capsys.readouterr().out
     assert "not compared: 2 runs failed: outputs/sweeps/one/6_failed, outputs/sweeps/one/7_failed" in shown
-    assert "1 run running, or died: outputs/sweeps/one/8_running" in shown and "1 run without a student that was measured" in shown
+    assert (
+        "1 run running, or died: outputs/sweeps/one/8_running" in shown
+        and "1 run without a student that was measured" in shown
+    )
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_the_rest_compared(sweep, capsys):
@@ -116,11 +128,19 @@ def test_a_folder_that_cannot_be_read_is_told_and_the_rest_compared(sweep, capsy
     folder(sweep, "7_odd", odd)
     assert main(["compare", "outputs"]) == 1
     shown = capsys.readouterr().out
-    assert "not read: " in shown and "6_broken" in shown and "7_odd" in shown and "loss=slam" in shown and "\x1b" not in shown
+    assert (
+        "not read: " in shown
+        and "6_broken" in shown
+        and "7_odd" in shown
+        and "loss=slam" in shown
+        and "\x1b" not in shown
+    )
 
 
 def test_digests_of_older_runs_come_from_the_store(sweep):
-    """Without digests in run.json the manifest of the prepared data tells them, and that of the student its code."""
+    """Without digests in run.json the manifest of the prepared data tells them, and that of the student its
+    code.
+    """
     file = sweep / "0_loss-kd_seed-0" / "run.json"
     made = json.loads(file.read_text())
     made["protocol"]["digests"], made["store"] = None, str(Path("store").absolute())
@@ -129,12 +149,19 @@ def test_digests_of_older_runs_come_from_the_store(sweep):
         next(s for s in made["stages"] if s["name"] == named)["key"] = key_of(whole)
         manifest = Path("store") / stage / key_of(whole) / "manifest.json"
         manifest.parent.mkdir(parents=True)
-        files = {"test.images.npy": {"sha256": "ab", "size": 1}, "test.labels.npy": {"sha256": "cd", "size": 1}}
+        files = {
+            "test.images.npy": {"sha256": "ab", "size": 1},
+            "test.labels.npy": {"sha256": "cd", "size": 1},
+        }
         manifest.write_text(json.dumps({**whole, "files": files, "created": 0, "seconds": 0}))
     file.write_text(json.dumps(made))
     (found,) = collect([file.parent]).entries
     assert list(found.digests) == ["test"] and len(found.digests["test"]) == 64 and found.code == "code-1"
-    for wrong in ("[]", manifest.read_text().replace("code-1", "code-2")):  # the second belongs to another key
+    # the second belongs to another key
+    for wrong in (
+        "[]",
+        manifest.read_text().replace("code-1", "code-2"),
+    ):
         manifest.write_text(wrong)
         assert collect([file.parent]).entries[0].code is None
 
@@ -143,8 +170,20 @@ def test_digests_of_older_runs_come_from_the_store(sweep):
 
 
 def test_flags_and_where_in_both_forms():
-    assert plain_words(["a", "--csv", "x.csv", "where", "loss=kd", "seed=1", "sort=name"]) == ["a", "csv=x.csv", "where=loss=kd", "where=seed=1", "sort=name"]
-    assert plain_words(["--json=x", "--md", "--html", "y.html", "where", "a=b", "--csv"]) == ["json=x", "md=-", "html=y.html", "where=a=b", "csv=-"]
+    assert plain_words(["a", "--csv", "x.csv", "where", "loss=kd", "seed=1", "sort=name"]) == [
+        "a",
+        "csv=x.csv",
+        "where=loss=kd",
+        "where=seed=1",
+        "sort=name",
+    ]
+    assert plain_words(["--json=x", "--md", "--html", "y.html", "where", "a=b", "--csv"]) == [
+        "json=x",
+        "md=-",
+        "html=y.html",
+        "where=a=b",
+        "csv=-",
+    ]
 
 
 def test_a_flag_before_a_folder_is_for_the_terminal(sweep, capsys):
@@ -179,12 +218,21 @@ def test_a_store_is_not_searched(sweep):
 
 def test_faults(sweep, capsys):
     for words, part in [
-        ([], "needs run folders"), (["nowhere"], "does not exist"), (["outputs", "sort=tets"], "did you mean 'test'"),
-        (["outputs", "sorted=test"], "did you mean 'sort'"), (["outputs", "where=loss=slm"], "did you mean 'slam'"), (["outputs", "where"], "key=value"),
-        (["outputs", "metric=acuracy"], "did you mean 'accuracy'"), (["outputs", "reference=loss=soft"], "no row"), (["outputs", "--force"], "no flag"),
-        (["outputs", "--html"], "needs a file"), (["outputs", "--csv", "-", "--md", "-"], "only one of"), (["outputs", "csv=no/where.csv"], "does not exist"),
-        (["outputs", "csv=outputs"], "is a folder"), (["outputs", "where=loss=kd", "where=loss=slam"], "no run that is left has loss=slam"),
-    ]:  # fmt: skip
+        ([], "needs run folders"),
+        (["nowhere"], "does not exist"),
+        (["outputs", "sort=tets"], "did you mean 'test'"),
+        (["outputs", "sorted=test"], "did you mean 'sort'"),
+        (["outputs", "where=loss=slm"], "did you mean 'slam'"),
+        (["outputs", "where"], "key=value"),
+        (["outputs", "metric=acuracy"], "did you mean 'accuracy'"),
+        (["outputs", "reference=loss=soft"], "no row"),
+        (["outputs", "--force"], "no flag"),
+        (["outputs", "--html"], "needs a file"),
+        (["outputs", "--csv", "-", "--md", "-"], "only one of"),
+        (["outputs", "csv=no/where.csv"], "does not exist"),
+        (["outputs", "csv=outputs"], "is a folder"),
+        (["outputs", "where=loss=kd", "where=loss=slam"], "no run that is left has loss=slam"),
+    ]:
         assert part in told(words, capsys), words
     Path("empty").mkdir()
     assert "holds no run folder" in told(["empty"], capsys)
@@ -207,7 +255,16 @@ def test_no_figure_is_lost_on_a_terminal(sweep, capsys, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert main(["compare", "outputs"]) == 0
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
-    for figure in ("loss=slam", "93.0 ± 1.0", "90.5 to 95.5", "+5.0 ± 1.0", "+2.5 to +7.5", "3/3", "0.013", "0.026"):
+    for figure in (
+        "loss=slam",
+        "93.0 ± 1.0",
+        "90.5 to 95.5",
+        "+5.0 ± 1.0",
+        "+2.5 to +7.5",
+        "3/3",
+        "0.013",
+        "0.026",
+    ):
         assert figure in shown, figure
     table = [line for line in shown.splitlines()[1:] if "±" in line]
     assert max(map(len, table)) <= max(columns, 40)
@@ -220,9 +277,19 @@ def test_completion_knows_the_keys(root):
 
 
 def test_the_table_needs_neither_torch_nor_hydra_nor_matplotlib(sweep, root):
-    code = ("import sys; from kdx.cli import main; assert main(['compare', 'outputs']) == 0; "
-            "sys.exit(any(name in sys.modules for name in ('torch', 'hydra', 'omegaconf', 'matplotlib', 'scipy.stats')))")  # fmt: skip
-    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    code = (
+        "import sys; from kdx.cli import main; assert main(['compare', 'outputs']) == 0; sys.exit(any(name "
+        "in sys.modules for name in ('torch', 'hydra', 'omegaconf', 'matplotlib', 'scipy.stats')))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONPATH": str(root)},
+            check=False,
+            stdout=subprocess.DEVNULL,
+        ).returncode
+        == 0
+    )
 
 
 # The page
@@ -231,11 +298,19 @@ def test_the_table_needs_neither_torch_nor_hydra_nor_matplotlib(sweep, root):
 def test_the_page_needs_no_network_and_holds_all_plots(sweep):
     for n in (50, 200):
         for seed in (0, 1):
-            folder(sweep, f"{n}-{seed}", document(("loss=kd", f"dataset.labelled={n}"), seed, 0.85 + n / 10000))
+            folder(
+                sweep, f"{n}-{seed}", document(("loss=kd", f"dataset.labelled={n}"), seed, 0.85 + n / 10000)
+            )
     text = page_of()
     tags = Tags(text)
-    assert {"every seed", "accuracy against parameters, FLOPs and latency", "accuracy against labelled examples", "learning curves", "reliability",
-            "confusion matrices"} == {a["aria-label"] for t, a in tags.tags if t == "svg"}  # fmt: skip
+    assert {
+        "every seed",
+        "accuracy against parameters, FLOPs and latency",
+        "accuracy against labelled examples",
+        "learning curves",
+        "reliability",
+        "confusion matrices",
+    } == {a["aria-label"] for t, a in tags.tags if t == "svg"}
     for tag, attributes in tags.tags:
         assert tag not in ("link", "iframe", "object", "embed", "base", "form", "audio", "video")
         for name in ("src", "href", "xlink:href"):
@@ -244,9 +319,15 @@ def test_the_page_needs_no_network_and_holds_all_plots(sweep):
     addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, addresses
     assert not re.search(r"url\((?!#)", text) and "@import" not in text
-    (policy,) = [a["content"] for t, a in tags.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+    (policy,) = [
+        a["content"] for t, a in tags.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    ]
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-    assert policy.startswith("default-src 'none'") and f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+    assert (
+        policy.startswith("default-src 'none'")
+        and f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        in policy
+    )
     assert text.count("<figcaption>") == 6 and "2 to 3 seeds" in text and "prefers-color-scheme: dark" in text
     check_figures(text)
 
@@ -254,7 +335,12 @@ def test_the_page_needs_no_network_and_holds_all_plots(sweep):
 def check_figures(text: str) -> None:
     """Sound XML, and no id of one figure is referred to in another."""
     figures = re.findall(r"<svg .*?</svg>", text, re.DOTALL)
-    ids = [element.get("id") for figure in figures for element in ElementTree.fromstring(figure).iter() if element.get("id")]
+    ids = [
+        element.get("id")
+        for figure in figures
+        for element in ElementTree.fromstring(figure).iter()
+        if element.get("id")
+    ]
     shared = {i for i in ids if ids.count(i) > 1}
     used = {found for figure in figures for found in re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', figure)}
     assert used and not used & shared and "#0102" not in "".join(figures)
@@ -264,7 +350,12 @@ def test_names_from_somebody_else_stay_text(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for seed in (0, 1):
         for loss in ("kd", "slam"):
-            made = document((f"loss={loss}",), seed, 0.9 + 0.01 * seed, changed={"results.classes": [f"{SCRIPT}{c}$_x" for c in range(10)]})
+            made = document(
+                (f"loss={loss}",),
+                seed,
+                0.9 + 0.01 * seed,
+                changed={"results.classes": [f"{SCRIPT}{c}$_x" for c in range(10)]},
+            )
             made["config"]["choices"]["loss"] = f'{loss}"{SCRIPT}'
             made["config"]["loss"][f"<img src=x onerror=alert({loss == 'kd'})>"] = loss
             made["environment"]["commit"] = f"{SCRIPT}{seed}\ud800"
@@ -290,10 +381,17 @@ def test_plots_with_nothing_to_show_are_left_out(tmp_path, monkeypatch):
 
 
 def test_curves_pass_over_what_does_not_fit(tmp_path):
-    lines = ['{"step": 2, "stage": "student-train", "validation/accuracy": 0.5}', '{"step": 1, "stage": "student-train", "validation/accuracy": 0.25}',
-             '{"step": 3, "stage": "student-train", "validation/accuracy": NaN}', '{"step": 4, "stage": "student-train", "validation/accuracy": 7}',
-             '{"step": "5", "stage": "student-train", "validation/accuracy": 0.5}', '["validation/accuracy"]', '{"validation/accuracy": 0.5',
-             '{"step": 9, "stage": "baseline-train", "validation/accuracy": 1}', '{"step": 6, "stage": "x", "validation/accuracy": 0.5}']  # fmt: skip
+    lines = [
+        '{"step": 2, "stage": "student-train", "validation/accuracy": 0.5}',
+        '{"step": 1, "stage": "student-train", "validation/accuracy": 0.25}',
+        '{"step": 3, "stage": "student-train", "validation/accuracy": NaN}',
+        '{"step": 4, "stage": "student-train", "validation/accuracy": 7}',
+        '{"step": "5", "stage": "student-train", "validation/accuracy": 0.5}',
+        '["validation/accuracy"]',
+        '{"validation/accuracy": 0.5',
+        '{"step": 9, "stage": "baseline-train", "validation/accuracy": 1}',
+        '{"step": 6, "stage": "x", "validation/accuracy": 0.5}',
+    ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     assert read_curves(tmp_path) == {"student": [(1, 0.25), (2, 0.5)], "baseline": [(9, 1.0)]}
     assert read_curves(tmp_path / "nowhere") == {}
@@ -308,7 +406,10 @@ def swept(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("swept")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        assert main(["train", "-m", "loss=kd,slam", "seed=0,1", "hydra.sweep.dir=outputs/sweeps/one", *STEPS]) == 0
+        assert (
+            main(["train", "-m", "loss=kd,slam", "seed=0,1", "hydra.sweep.dir=outputs/sweeps/one", *STEPS])
+            == 0
+        )
     return place
 
 
@@ -317,23 +418,43 @@ def test_a_real_sweep(swept, monkeypatch, tmp_path):
     files = [str(tmp_path / name) for name in ("one.json", "one.html")]
     assert main(["compare", "outputs", "--json", files[0], "--html", files[1]]) == 0
     made = json.loads(Path(files[0]).read_text())
-    assert sorted(row["name"] for row in made["rows"]) == ["loss=kd", "loss=slam"] and [row["n"] for row in made["rows"]] == [2, 2]
+    assert sorted(row["name"] for row in made["rows"]) == ["loss=kd", "loss=slam"] and [
+        row["n"] for row in made["rows"]
+    ] == [2, 2]
     for row in made["rows"]:
         own = [json.loads((Path(r["run"]) / "run.json").read_text())["results"] for r in row["runs"]]
         mean = sum(r["student"]["last"]["test"]["accuracy"] for r in own) / 2
-        assert row["test_mean"] == pytest.approx(100 * mean) and row["gain_mean"] == pytest.approx(100 * sum(r["gain"] for r in own) / 2)
+        assert row["test_mean"] == pytest.approx(100 * mean) and row["gain_mean"] == pytest.approx(
+            100 * sum(r["gain"] for r in own) / 2
+        )
     assert "learning curves" in Path(files[1]).read_text() and not made["warnings"]
 
 
 def test_the_digests_of_a_run_are_those_of_its_data(swept):
     """And at another number of labels the rows of test and validation are the same, and the key is not."""
     run = json.loads(next((swept / "outputs").rglob("*kd*seed-1*/run.json")).read_text())["protocol"]
-    order = wire(check_words(["seed=1", "dataset.labelled=50", f"store={swept}/outputs/store", "device.threads=1"]))
+    order = wire(
+        check_words(["seed=1", "dataset.labelled=50", f"store={swept}/outputs/store", "device.threads=1"])
+    )
     store = Store(order.store, order.runtime, Listener())
-    fewer = store.run(PREPARE, dataset=order.plan.dataset, **order.plan.sizes, duplicates=order.plan.duplicates, seed=subseed(1, "split"))
+    fewer = store.run(
+        PREPARE,
+        dataset=order.plan.dataset,
+        **order.plan.sizes,
+        duplicates=order.plan.duplicates,
+        seed=subseed(1, "split"),
+    )
     found = protocol(order, fewer)
-    assert found["data_key"] != run["data_key"] and set(found["digests"]) == {"labelled", "unlabelled", "validation", "test"}
-    assert {split for split, digest in found["digests"].items() if digest == run["digests"][split]} == {"validation", "test"}
+    assert found["data_key"] != run["data_key"] and set(found["digests"]) == {
+        "labelled",
+        "unlabelled",
+        "validation",
+        "test",
+    }
+    assert {split for split, digest in found["digests"].items() if digest == run["digests"][split]} == {
+        "validation",
+        "test",
+    }
 
 
 @pytest.mark.slow
@@ -342,14 +463,26 @@ def test_a_real_sweep_and_further_runs(swept, tmp_path, monkeypatch, capsys):
     shutil.copytree(swept / "outputs", tmp_path / "outputs", symlinks=True)
     monkeypatch.chdir(tmp_path)
     assert main(["train", "loss=kd", "seed=1", "hydra.run.dir=outputs/runs/again", *STEPS]) == 0
-    assert main(["train", "loss=kd", "seed=1", "dataset.labelled=50", "hydra.run.dir=outputs/runs/fewer", *STEPS]) == 0
+    assert (
+        main(
+            ["train", "loss=kd", "seed=1", "dataset.labelled=50", "hydra.run.dir=outputs/runs/fewer", *STEPS]
+        )
+        == 0
+    )
     capsys.readouterr()
     assert main(["compare", "outputs", "--json", "all.json"]) == 0
     assert "3 runs are 2 students; not counted again: outputs/runs/again" in capsys.readouterr().out
     rows = {row["name"]: row["n"] for row in json.loads(Path("all.json").read_text())["rows"]}
-    assert rows == {"loss=kd dataset.labelled=100": 2, "loss=slam dataset.labelled=100": 2, "loss=kd dataset.labelled=50": 1}
+    assert rows == {
+        "loss=kd dataset.labelled=100": 2,
+        "loss=slam dataset.labelled=100": 2,
+        "loss=kd dataset.labelled=50": 1,
+    }
 
-    assert main(["train", "loss=kd", "seed=1", "dataset.test=300", "hydra.run.dir=outputs/runs/other", *STEPS]) == 0
+    assert (
+        main(["train", "loss=kd", "seed=1", "dataset.test=300", "hydra.run.dir=outputs/runs/other", *STEPS])
+        == 0
+    )
     capsys.readouterr()
     assert "test rows: 500 in " in told(["outputs"], capsys)
     shutil.rmtree("outputs/store")  # all that is needed stands in run.json

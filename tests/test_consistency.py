@@ -74,7 +74,8 @@ def test_fixmatch_moves_the_strong_view_only():
     consistency(weak, strong, 0.0)[0].sum().backward()
     assert weak.grad is None
     expected = strong.detach().softmax(1) - nn.functional.one_hot(weak.argmax(1), CLASSES)
-    assert torch.allclose(strong.grad, expected, atol=1e-6)  # the losses themselves are computed in single precision
+    # the losses themselves are computed in single precision
+    assert torch.allclose(strong.grad, expected, atol=1e-6)
 
 
 def test_fixmatch_that_is_never_sure_is_supervised():
@@ -106,13 +107,18 @@ def test_mean_teacher_by_hand():
     assert [ramp_up(x) for x in (0.0, 0.5, 1.0, 3.0)] == pytest.approx([0.006738, 0.286505, 1, 1], abs=1e-6)
     student, teacher = torch.tensor([[0.7, 0.2, 0.1]]).log(), torch.tensor([[0.5, 0.4, 0.1]]).log()
     assert disagreement(student, teacher, "mse").item() == pytest.approx((0.04 + 0.04) / 3)
-    assert disagreement(student, teacher, "kl").item() == pytest.approx(0.5 * math.log(5 / 7) + 0.4 * math.log(2))
+    assert disagreement(student, teacher, "kl").item() == pytest.approx(
+        0.5 * math.log(5 / 7) + 0.4 * math.log(2)
+    )
 
 
 @pytest.mark.parametrize("measure", ["mse", "kl"])
 def test_mean_teacher_gradient_is_that_of_its_formula(measure):
     torch.manual_seed(3)
-    logits, answers = torch.randn(4, CLASSES, dtype=torch.float64, requires_grad=True), torch.randn(4, CLASSES, dtype=torch.float64)
+    logits, answers = (
+        torch.randn(4, CLASSES, dtype=torch.float64, requires_grad=True),
+        torch.randn(4, CLASSES, dtype=torch.float64),
+    )
     disagreement(logits, answers, measure).sum().backward()
     p, q = logits.detach().softmax(1), answers.softmax(1)
     if measure == "kl":
@@ -128,17 +134,30 @@ def test_mean_teacher_compares_two_views_of_every_row():
     objective = MeanTeacher(parts(student), **MEAN_TEACHER)
     both = [streams()["labelled"], streams()["unlabelled"]]
     main, second = (torch.cat([b.views[view] for b in both]) for view in ("main", "second"))
-    expected = 10 * ramp_up(0.5) * (student(main).softmax(1) - student(second).softmax(1)).square().mean().item()
+    expected = (
+        10 * ramp_up(0.5) * (student(main).softmax(1) - student(second).softmax(1)).square().mean().item()
+    )
     assert objective(streams(), 0.25).terms["consistency"].item() == pytest.approx(expected, rel=1e-5)
     with_one = objective({"labelled": both[0]}, 0.25)
     assert set(with_one.terms) == {"labels", "consistency"}
 
 
 def test_mean_teacher_divides_both_terms_by_all_rows_of_the_batch():
-    """By hand, as the authors' code: one labelled row and three others, probabilities (.5, .5) there and (.9, .1) in the average. The sum of
-    cross-entropies, log 2, and 100 times that of squares over two classes, 4 * .16, by four rows each: a ratio of 92.3, not of 23.1."""
-    rows = {"labelled": Batch("labelled", torch.arange(1), torch.ones(1), dict.fromkeys(("main", "second"), torch.zeros(1, 2)), torch.tensor([0])),
-            "unlabelled": Batch("unlabelled", torch.arange(3), torch.ones(3), dict.fromkeys(("main", "second"), torch.zeros(3, 2)))}  # fmt: skip
+    """By hand, as the authors' code: one labelled row and three others, probabilities (.5, .5) there and (.9,
+    .1) in the average. The sum of cross-entropies, log 2, and 100 times that of squares over two classes, 4 *
+    .16, by four rows each: a ratio of 92.3, not of 23.1."""
+    rows = {
+        "labelled": Batch(
+            "labelled",
+            torch.arange(1),
+            torch.ones(1),
+            dict.fromkeys(("main", "second"), torch.zeros(1, 2)),
+            torch.tensor([0]),
+        ),
+        "unlabelled": Batch(
+            "unlabelled", torch.arange(3), torch.ones(3), dict.fromkeys(("main", "second"), torch.zeros(3, 2))
+        ),
+    }
 
     class Fixed(nn.Module):
         def __init__(self):
@@ -149,7 +168,9 @@ def test_mean_teacher_divides_both_terms_by_all_rows_of_the_batch():
             return x + self.logits
 
     student = Fixed()
-    objective = MeanTeacher(Parts(student, Fixed, None, [], None, 2), decay=0.9, weight=100.0, consistency="mse", ramp=0.0)
+    objective = MeanTeacher(
+        Parts(student, Fixed, None, [], None, 2), decay=0.9, weight=100.0, consistency="mse", ramp=0.0
+    )
     with torch.no_grad():
         objective.average.network.logits.copy_(torch.tensor([0.9, 0.1]).log())
     terms = objective(rows, 0.0).terms
@@ -163,19 +184,25 @@ def test_mean_teacher_with_decay_0_is_the_student():
     student = network()
     objective = MeanTeacher(parts(student), **{**MEAN_TEACHER, "decay": 0.0})
     steps(objective, torch.optim.AdamW(student.parameters(), 1e-2), range(3))
-    assert all(torch.equal(a, b) for a, b in zip(objective.export().parameters(), student.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(objective.export().parameters(), student.parameters(), strict=True)
+    )
     same = {name: replace(b, views={**b.views, "second": b.views["main"]}) for name, b in streams().items()}
     assert objective(same, 0.5).terms["consistency"].item() == 0
 
 
 def test_mean_teacher_with_weight_0_trains_as_supervised_at_its_share_of_the_rate():
-    """4 of 10 rows are labelled, so the labels have .4 of the weight: plain descent takes the same steps at 2.5 times the rate."""
+    """4 of 10 rows are labelled, so the labels have .4 of the weight: plain descent takes the same steps at
+    2.5 times the rate.
+    """
     one, two = network(), network()
     averaged = MeanTeacher(parts(one), **{**MEAN_TEACHER, "weight": 0.0})
     steps(averaged, torch.optim.SGD(one.parameters(), 2.5e-2), range(4))
     plain = Supervised(parts(two))
     steps(plain, torch.optim.SGD(two.parameters(), 1e-2), range(4))
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert all(
+        torch.allclose(a, b, atol=1e-6) for a, b in zip(one.parameters(), two.parameters(), strict=True)
+    )
     assert not torch.allclose(averaged.export()[1].weight, one[1].weight)
 
 
@@ -183,7 +210,9 @@ def test_mean_teacher_with_weight_0_trains_as_supervised_at_its_share_of_the_rat
 
 
 def test_pseudo_label_weight_rises_along_a_straight_line():
-    assert [rising(p, 2.0, 0.2, 0.6) for p in (0.0, 0.19, 0.2, 0.4, 0.6, 0.99)] == pytest.approx([0, 0, 0, 1, 2, 2])
+    assert [rising(p, 2.0, 0.2, 0.6) for p in (0.0, 0.19, 0.2, 0.4, 0.6, 0.99)] == pytest.approx(
+        [0, 0, 0, 1, 2, 2]
+    )
     assert [rising(p, 2.0, 0.5, 0.5) for p in (0.4, 0.5)] == [0, 2]
 
 
@@ -204,7 +233,11 @@ def test_pseudo_label_is_supervised_before_it_starts():
 # All three
 
 
-METHODS = [(FixMatch, {**FIXMATCH, "threshold": 0.0}), (MeanTeacher, MEAN_TEACHER), (PseudoLabel, PSEUDO_LABEL)]
+METHODS = [
+    (FixMatch, {**FIXMATCH, "threshold": 0.0}),
+    (MeanTeacher, MEAN_TEACHER),
+    (PseudoLabel, PSEUDO_LABEL),
+]
 
 
 @pytest.mark.parametrize(("method", "settings"), METHODS, ids=lambda v: getattr(v, "__name__", ""))
@@ -222,14 +255,26 @@ def test_resumes_with_dropout_bit_for_bit(method, settings):
     resumed.load_state_dict(state)
     optimiser.load_state_dict(moments)
     assert found + steps(resumed, optimiser, range(3, 6)) == expected
-    assert all(torch.equal(a, b) for a, b in zip(whole.export().parameters(), resumed.export().parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(whole.export().parameters(), resumed.export().parameters(), strict=True)
+    )
 
 
-@pytest.mark.parametrize(("method", "settings", "bad"), [
-    (FixMatch, FIXMATCH, {"threshold": 1.1}), (FixMatch, FIXMATCH, {"weight": -1}), (FixMatch, FIXMATCH, {"ema": 1.0}),
-    (MeanTeacher, MEAN_TEACHER, {"decay": 1.0}), (MeanTeacher, MEAN_TEACHER, {"consistency": "mae"}), (MeanTeacher, MEAN_TEACHER, {"ramp": 2}),
-    (PseudoLabel, PSEUDO_LABEL, {"weight": float("nan")}), (PseudoLabel, PSEUDO_LABEL, {"start": -0.1}), (PseudoLabel, PSEUDO_LABEL, {"full": 0.1}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "settings", "bad"),
+    [
+        (FixMatch, FIXMATCH, {"threshold": 1.1}),
+        (FixMatch, FIXMATCH, {"weight": -1}),
+        (FixMatch, FIXMATCH, {"ema": 1.0}),
+        (MeanTeacher, MEAN_TEACHER, {"decay": 1.0}),
+        (MeanTeacher, MEAN_TEACHER, {"consistency": "mae"}),
+        (MeanTeacher, MEAN_TEACHER, {"ramp": 2}),
+        (PseudoLabel, PSEUDO_LABEL, {"weight": float("nan")}),
+        (PseudoLabel, PSEUDO_LABEL, {"start": -0.1}),
+        (PseudoLabel, PSEUDO_LABEL, {"full": 0.1}),
+    ],
+)
 def test_refuses(method, settings, bad):
     with pytest.raises(Fault, match=f"loss.{next(iter(bad))}"):
         method(parts(network()), **{**settings, **bad})
@@ -240,7 +285,10 @@ def test_one_word_brings_the_recipe_and_the_batch(name):
     config = check_words([f"loss={name}"])
     assert config["recipe"]["_target_"] == "kdx.recipes.supervised"
     assert 0 < config["student_train"]["labelled_share"] < 0.5
-    assert check_words([f"loss={name}", "student_train.labelled_share=0.5"])["student_train"]["labelled_share"] == 0.5
+    assert (
+        check_words([f"loss={name}", "student_train.labelled_share=0.5"])["student_train"]["labelled_share"]
+        == 0.5
+    )
     assert bool(config["student_train"]["strong_augment"]) == (name == "fixmatch")
 
 
@@ -250,8 +298,19 @@ def test_the_strong_view_is_the_weak_augmentation_drawn_anew_and_then_the_strong
     seen = {}
     monkeypatch.setattr(learn, "Views", lambda chain, seed: seen.setdefault(seed, chain))
     monkeypatch.setattr(learn, "Stream", lambda split, views, *, extra, **more: extra)
-    monkeypatch.setattr(learn, "open_split", lambda data, name, runtime: Split(name, torch.zeros(4, 1, 2, 2), torch.zeros(4)))
+    monkeypatch.setattr(
+        learn, "open_split", lambda data, name, runtime: Split(name, torch.zeros(4, 1, 2, 2), torch.zeros(4))
+    )
     objective = type("F", (), {"uses": ("labelled",), "may_use": (), "extra_views": ("strong",)})
-    chains = learn.open_streams(objective, None, order.plan.student_train.build(), order.runtime, seed=1, parts=parts(network()), clean=False, rows=None)
+    chains = learn.open_streams(
+        objective,
+        None,
+        order.plan.student_train.build(),
+        order.runtime,
+        seed=1,
+        parts=parts(network()),
+        clean=False,
+        rows=None,
+    )
     names = [name.partition(":")[2] for name, _ in chains["labelled"]["strong"]._steps]
     assert names == ["noise", "randaugment", "cutout"] and chains["labelled"]["strong"].mixup is None

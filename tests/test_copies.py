@@ -1,4 +1,6 @@
-"""Equal pictures in several splits, in several classes and several times in one, and pictures in which there is nothing to see."""
+"""Equal pictures in several splits, in several classes and several times in one, and pictures in which there
+is nothing to see.
+"""
 
 import json
 import shutil
@@ -37,22 +39,51 @@ def lay(root, parts=("train", "test"), each=4):
     return root
 
 
-def prepared(place, root, *, duplicates="warn", labelled=None, validation=None, test=0.2, unlabelled_root=None):
+def prepared(
+    place, root, *, duplicates="warn", labelled=None, validation=None, test=0.2, unlabelled_root=None
+):
     """(data.json, its notes as "level: text")"""
-    spec = {"_target_": "kdx.data.folder.Folder", "root": str(root), "unlabelled_root": unlabelled_root and str(unlabelled_root), "layout": "auto",
-            "image_size": 8, "fit": "crop", "background": "white", "range": None, "max_pixels": 1000, "on_error": "stop"}  # fmt: skip
+    spec = {
+        "_target_": "kdx.data.folder.Folder",
+        "root": str(root),
+        "unlabelled_root": unlabelled_root and str(unlabelled_root),
+        "layout": "auto",
+        "image_size": 8,
+        "fit": "crop",
+        "background": "white",
+        "range": None,
+        "max_pixels": 1000,
+        "on_error": "stop",
+    }
     place.mkdir()
-    prepare(Work(place, "prepare", Listener()), CPU, dataset=Component(spec), labelled=labelled, unlabelled=None, validation=validation, test=test,
-            duplicates=duplicates, seed=0)  # fmt: skip
+    prepare(
+        Work(place, "prepare", Listener()),
+        CPU,
+        dataset=Component(spec),
+        labelled=labelled,
+        unlabelled=None,
+        validation=validation,
+        test=test,
+        duplicates=duplicates,
+        seed=0,
+    )
     notes = (place / "notes.jsonl").read_text().splitlines() if (place / "notes.jsonl").exists() else []
-    return json.loads((place / "data.json").read_text()), [f"{note['level']}: {note['text']}" for note in map(json.loads, notes)]
+    return json.loads((place / "data.json").read_text()), [
+        f"{note['level']}: {note['text']}" for note in map(json.loads, notes)
+    ]
 
 
 def holds(place, split):
     return np.load(place / f"{split}.images.npy")
 
 
-NOTHING = {"test_in_training": 0, "validation_in_training": 0, "test_in_validation": 0, "pool_in_labelled": 0, "in_several_classes": 0}
+NOTHING = {
+    "test_in_training": 0,
+    "validation_in_training": 0,
+    "test_in_validation": 0,
+    "pool_in_labelled": 0,
+    "in_several_classes": 0,
+}
 
 
 def test_of_pictures_that_differ_nothing_is_said(tmp_path):
@@ -70,9 +101,22 @@ def test_a_test_folder_that_is_a_copy_of_train(tmp_path):
         Image.open(file).save(other.with_suffix(".bmp"))  # other bytes, the same picture
     about, notes = prepared(tmp_path / "made", tmp_path / "data", validation=2)
     assert about["duplicates"]["test_in_training"] == 6 and about["duplicates"]["test_in_validation"] == 2
-    assert any(note.startswith("warning: 6 of 8 test pictures are also trained on, so that the test accuracy is none of new pictures (test/cat/")
-               and " = train/cat/" in note and note.endswith(" and 3 more)") for note in notes)  # fmt: skip
-    about, notes = prepared(tmp_path / "less", lay(tmp_path / "more") and tmp_path / "data", duplicates="warn", labelled=4, validation=2)
+    assert any(
+        note.startswith(
+            "warning: 6 of 8 test pictures are also trained on, so that the test accuracy is none of new "
+            "pictures (test/cat/"
+        )
+        and " = train/cat/" in note
+        and note.endswith(" and 3 more)")
+        for note in notes
+    )
+    about, notes = prepared(
+        tmp_path / "less",
+        lay(tmp_path / "more") and tmp_path / "data",
+        duplicates="warn",
+        labelled=4,
+        validation=2,
+    )
     assert about["duplicates"]["test_in_training"] == 6  # in the pool, too, they are trained on
 
 
@@ -82,14 +126,25 @@ def test_copies_on_both_sides_of_a_split_that_kdx_makes(tmp_path):
         put(root / "cat" / f"{i}.png", draw(0))  # one picture fifteen times
     about, notes = prepared(tmp_path / "made", root, validation=0.2)
     found = about["duplicates"]
-    assert found["test_in_training"] == 3 and found["validation_in_training"] > 0 and found["test_in_validation"] == 3
+    assert (
+        found["test_in_training"] == 3
+        and found["validation_in_training"] > 0
+        and found["test_in_validation"] == 3
+    )
     assert sum(found["copies"].values()) == 15 - 3  # once in each of three splits
-    assert any(note.startswith("warning: ") and " labelled, " in note
-               and " test pictures are copies of others there; one picture is there " in note for note in notes)  # fmt: skip
+    assert any(
+        note.startswith("warning: ")
+        and " labelled, " in note
+        and " test pictures are copies of others there; one picture is there " in note
+        for note in notes
+    )
     about, notes = prepared(tmp_path / "dropped", root, validation=0.2, duplicates="drop")
     assert about["duplicates"]["dropped"] == {"train": 14} and sum(about["counts"].values()) == 16
     assert not any(about["duplicates"]["copies"].values()) and about["duplicates"]["test_in_training"] == 0
-    assert any(note.startswith("info: copies of other pictures left out of the train part: 14 (cat/1.png, ") for note in notes)
+    assert any(
+        note.startswith("info: copies of other pictures left out of the train part: 14 (cat/1.png, ")
+        for note in notes
+    )
 
 
 def test_copies_are_dropped_on_the_side_of_training(tmp_path):
@@ -100,16 +155,31 @@ def test_copies_are_dropped_on_the_side_of_training(tmp_path):
     for i, seed in enumerate((3, 103, 900, 900)):  # of train, of test, its own, twice
         put(tmp_path / "pool" / f"{i}.png", draw(seed))
     about, notes = prepared(tmp_path / "made", root, unlabelled_root=tmp_path / "pool")
-    assert about["duplicates"] == {"test_in_training": 2, "validation_in_training": 0, "test_in_validation": 0, "pool_in_labelled": 1, "in_several_classes": 2,
-                                   "copies": {"labelled": 1, "unlabelled": 1, "validation": 0, "test": 1}}  # fmt: skip
-    assert any("2 pictures in two classes or more (" in note and "train/cat/2.png (cat) = train/dog/1.png (dog)" in note
-               and "train/cat/0.png (cat) = test/dog/0.png (dog)" in note for note in notes)  # fmt: skip
+    assert about["duplicates"] == {
+        "test_in_training": 2,
+        "validation_in_training": 0,
+        "test_in_validation": 0,
+        "pool_in_labelled": 1,
+        "in_several_classes": 2,
+        "copies": {"labelled": 1, "unlabelled": 1, "validation": 0, "test": 1},
+    }
+    assert any(
+        "2 pictures in two classes or more (" in note
+        and "train/cat/2.png (cat) = train/dog/1.png (dog)" in note
+        and "train/cat/0.png (cat) = test/dog/0.png (dog)" in note
+        for note in notes
+    )
     about, notes = prepared(tmp_path / "dropped", root, unlabelled_root=tmp_path / "pool", duplicates="drop")
-    assert about["duplicates"] == NOTHING | {"copies": dict.fromkeys(("labelled", "unlabelled", "validation", "test"), 0),
-                                             "dropped": {"test": 1, "train": 3, "unlabelled": 3}}  # fmt: skip
+    assert about["duplicates"] == NOTHING | {
+        "copies": dict.fromkeys(("labelled", "unlabelled", "validation", "test"), 0),
+        "dropped": {"test": 1, "train": 3, "unlabelled": 3},
+    }
     assert about["counts"] == {"labelled": 5, "validation": 0, "test": 7, "unlabelled": 1}
     assert (holds(tmp_path / "dropped", "unlabelled")[0, 0] == draw(900)).all()
-    with pytest.raises(Fault, match=r"2 of 8 test pictures are also trained on.*: take the copies out, or set dataset.duplicates=drop"):
+    with pytest.raises(
+        Fault,
+        match=r"2 of 8 test pictures are also trained on.*: take the copies out, or set dataset.duplicates=drop",  # noqa: E501
+    ):
         prepared(tmp_path / "refused", root, unlabelled_root=tmp_path / "pool", duplicates="error")
 
 
@@ -125,8 +195,12 @@ def copied(root, *parts):
 
 def test_a_part_that_drop_would_empty_is_told_before_any_work(tmp_path):
     copied(lay(tmp_path / "a", parts=("train",)), "train", "test")
-    says = (r"^nothing is left to train with: of 8 pictures in the train part every one is in the test part too \(train/cat/0.png, .* and 5 more\), and "
-            r"dataset.duplicates=drop leaves them out. Give that part other pictures, or set dataset.duplicates=warn, which keeps them$")  # fmt: skip
+    says = (
+        r"^nothing is left to train with: of 8 pictures in the train part every one is in the test part too "
+        r"\(train/cat/0.png, .* and 5 more\), and "
+        r"dataset.duplicates=drop leaves them out. Give that part other pictures, or set "
+        r"dataset.duplicates=warn, which keeps them$"
+    )
     with pytest.raises(Fault, match=says):
         prepared(tmp_path / "one", tmp_path / "a", duplicates="drop")
     root = lay(tmp_path / "b", parts=("train", "test"))
@@ -136,15 +210,20 @@ def test_a_part_that_drop_would_empty_is_told_before_any_work(tmp_path):
     with pytest.raises(Fault) as told:
         prepared(tmp_path / "two", root, unlabelled_root=root / "pool", duplicates="drop")
     first, second = str(told.value).splitlines()
-    assert first.startswith("nothing is left to validate with: of 7 pictures in the validation part every one is in the test part too and 2 are in two "
-                            "classes or more (")  # fmt: skip
+    assert first.startswith(
+        "nothing is left to validate with: of 7 pictures in the validation part every one is in the test "
+        "part too and 2 are in two classes or more ("
+    )
     assert "or take it away, or set dataset.duplicates=warn" in first
     assert second.startswith("nothing is left in the pool: of 8 pictures in the unlabelled part ")
     root = lay(tmp_path / "c")
     for name in ("cat", "dog"):
         for i in range(4):
             put(root / "test" / name / f"{i}.png", draw(50 + i))
-    with pytest.raises(Fault, match="nothing is left to test with: of 8 pictures in the test part every one is in two classes or more"):
+    with pytest.raises(
+        Fault,
+        match="nothing is left to test with: of 8 pictures in the test part every one is in two classes or more",  # noqa: E501
+    ):
         prepared(tmp_path / "three", root, duplicates="drop")
 
 
@@ -152,7 +231,13 @@ def test_all_pictures_equal_leave_nothing(tmp_path):
     root = lay(tmp_path / "data", parts=("",))
     for file in root.rglob("*.png"):
         put(file, draw(0))
-    with pytest.raises(Fault, match="nothing is left to train with: of 8 pictures in the train part every one is in two classes or more"):
+    with pytest.raises(
+        Fault,
+        match=(
+            "nothing is left to train with: of 8 pictures in the train part every one "
+            "is in two classes or more"
+        ),
+    ):
         prepared(tmp_path / "made", root, duplicates="drop")
 
 
@@ -161,31 +246,52 @@ def test_a_class_that_drop_takes_from_training_is_told(tmp_path):
     for i in range(4):
         put(root / "train" / "eel" / f"{i}.png", draw(100 + i))
     _, notes = prepared(tmp_path / "made", root, duplicates="drop")
-    assert any(note.startswith("warning: no labelled example shows 1 of the 3 classes (eel), as dataset.duplicates=drop left out every train picture of eel: "
-                               "the teacher has never seen it") for note in notes)  # fmt: skip
+    assert any(
+        note.startswith(
+            "warning: no labelled example shows 1 of the 3 classes (eel), as dataset.duplicates=drop left "
+            "out every train picture of eel: the teacher has never seen it"
+        )
+        for note in notes
+    )
     for i in range(4):
         put(root / "train" / "cat" / f"{i}.png", draw(110 + i))
-    with pytest.raises(Fault, match="leaves no train picture of cat, eel, and with that fewer than two classes to train with"):
+    with pytest.raises(
+        Fault, match="leaves no train picture of cat, eel, and with that fewer than two classes to train with"
+    ):
         prepared(tmp_path / "refused", root, duplicates="drop")
 
 
 def test_sizes_that_no_longer_fit_blame_the_copies(tmp_path):
     root = lay(tmp_path / "data")
     put(root / "train" / "cat" / "0.png", draw(100))
-    with pytest.raises(Fault, match="^once dataset.duplicates=drop has left out 1 of the pictures: dataset.labelled=8 asks for 8 rows; of 7 7 are available"):
+    with pytest.raises(
+        Fault,
+        match=(
+            "^once dataset.duplicates=drop has left out 1 of the pictures: dataset.labelled=8 asks for 8 "
+            "rows; of 7 7 are available"
+        ),
+    ):
         prepared(tmp_path / "made", root, labelled=8, duplicates="drop")
 
 
 def test_an_empty_part_is_told():
     images = np.zeros((2, 1, 4, 4), np.uint8)
-    with pytest.raises(Fault, match="^the unlabelled part of the data set holds no picture in the pool: add some, or take the part away$"):
+    with pytest.raises(
+        Fault,
+        match=(
+            "^the unlabelled part of the data set holds no picture in the pool: add "
+            "some, or take the part away$"
+        ),
+    ):
         check_parts(Raw(images, np.array([0, 1]), ("a", "b"), pool_images=images[:0]))
 
 
 def test_classes_that_splits_lack_are_told_once():
     labels = {"validation": np.array([0, 0, 2]), "test": np.array([0, 2]), "more": np.array([0, 1])}
-    assert gaps(labels, "abc") == ["no validation or test picture shows 1 of the 3 classes (b): their figures say nothing of it",
-                                   "no more picture shows 1 of the 3 classes (c): its figures say nothing of it"]  # fmt: skip
+    assert gaps(labels, "abc") == [
+        "no validation or test picture shows 1 of the 3 classes (b): their figures say nothing of it",
+        "no more picture shows 1 of the 3 classes (c): its figures say nothing of it",
+    ]
 
 
 def test_error_is_none_where_all_pictures_differ(tmp_path):
@@ -200,16 +306,34 @@ def test_few_copies_are_told_quietly():
     parts["labelled"] = np.concatenate([images, images[5:7]])
     labels["labelled"] = np.zeros(302, np.int64)
     notes, found = copies.find(parts, labels, ("a",), lambda part, row: f"{part} {row}")
-    assert [level for _, level in notes] == ["warning", "info"] and found["copies"]["labelled"] == 2  # 1 of 1 test pictures; 2 of 302
-    assert notes[1][0] == "2 of 302 labelled pictures are copies of others there; one picture is there 2 times (labelled 5)"
+    assert [level for _, level in notes] == ["warning", "info"] and found["copies"][
+        "labelled"
+    ] == 2  # 1 of 1 test pictures; 2 of 302
+    assert (
+        notes[1][0]
+        == "2 of 302 labelled pictures are copies of others there; one picture is there 2 times (labelled 5)"
+    )
 
 
 def test_copies_within_several_splits_are_one_sentence():
     images = np.arange(9, dtype=np.uint8).reshape(9, 1, 1, 1)
-    parts = {"labelled": images[[0, 0, 0, 1]], "unlabelled": images[:0], "validation": images[[2, 2]], "test": images[3:5]}
+    parts = {
+        "labelled": images[[0, 0, 0, 1]],
+        "unlabelled": images[:0],
+        "validation": images[[2, 2]],
+        "test": images[3:5],
+    }
     labels = {name: np.zeros(len(part), np.int64) for name, part in parts.items()}
     notes, found = copies.find(parts, labels, ("a",), lambda part, row: f"{part} {row}")
-    assert notes == [("2 of 4 labelled and 1 of 2 validation pictures are copies of others there; one picture is there 3 times (labelled 0)", "warning")]
+    assert notes == [
+        (
+            (
+                "2 of 4 labelled and 1 of 2 validation pictures are copies of others there; one picture is "
+                "there 3 times (labelled 0)"
+            ),
+            "warning",
+        )
+    ]
     assert found["copies"] == {"labelled": 2, "unlabelled": 0, "validation": 1, "test": 0}
 
 
@@ -237,8 +361,14 @@ def test_constant_and_almost_constant_pictures_are_told(tmp_path):
     put(root / "test" / "dog" / "1.png", np.full((8, 8), 3, np.uint8) + np.eye(8, dtype=np.uint8) * 8)
     about, notes = prepared(tmp_path / "made", root)
     assert about["flat"] == {"constant": 1, "almost": 1}
-    assert "warning: 1 of 16 pictures is constant, one colour all over (train/cat/0.png): there is nothing but that colour to learn from in it" in notes
-    assert any(note.startswith("warning: 1 of 16 pictures is almost constant") and "(train/dog/1.png)" in note for note in notes)
+    assert (
+        "warning: 1 of 16 pictures is constant, one colour all over (train/cat/0.png): there is nothing "
+        "but that colour to learn from in it"
+    ) in notes
+    assert any(
+        note.startswith("warning: 1 of 16 pictures is almost constant") and "(train/dog/1.png)" in note
+        for note in notes
+    )
 
 
 def test_white_on_transparent_ground_names_the_background(tmp_path):
@@ -247,8 +377,10 @@ def test_white_on_transparent_ground_names_the_background(tmp_path):
     icon[:, :4, 3] = 0
     put(root / "train" / "cat" / "0.png", icon)
     put(root / "train" / "cat" / "1.png", np.full((8, 8, 3), 255, np.uint8))
-    says = ("1 of 2 is transparent in part, and dataset.background, which shows there, may have the colour of what is drawn: try another, "
-            "dataset.background=black, say")  # fmt: skip
+    says = (
+        "1 of 2 is transparent in part, and dataset.background, which shows there, may have the colour of "
+        "what is drawn: try another, dataset.background=black, say"
+    )
     _, notes = prepared(tmp_path / "made", root)
     (told,) = (note for note in notes if "constant" in note)
     assert told.startswith("warning: 2 of 16 pictures are constant") and told.endswith(f"in them; {says}")
@@ -264,8 +396,15 @@ def test_a_deviation_that_was_raised_is_told():
     black = np.zeros((2, 3, 4, 4), np.uint8)
     assert channel_statistics([black])[1] == [FLOOR] * 3
     assert [text for text, _ in findings.floored([FLOOR] * 3, FLOOR)] == [
-        "the pictures, all taken together, are almost constant: a standard deviation below 0.001 of the way from black to white was taken as 0.001"
+        (
+            "the pictures, all taken together, are almost constant: a standard deviation below 0.001 of the "
+            "way from black to white was taken as 0.001"
+        )
     ]
-    assert next(findings.floored([FLOOR, 0.3, FLOOR], FLOOR))[0].startswith("channels 0 and 2 of the pictures, all taken together, are almost constant")
-    assert next(findings.floored([0.2, 0.3, FLOOR], FLOOR))[0].startswith("channel 2 of the pictures, all taken together, is almost constant")
+    assert next(findings.floored([FLOOR, 0.3, FLOOR], FLOOR))[0].startswith(
+        "channels 0 and 2 of the pictures, all taken together, are almost constant"
+    )
+    assert next(findings.floored([0.2, 0.3, FLOOR], FLOOR))[0].startswith(
+        "channel 2 of the pictures, all taken together, is almost constant"
+    )
     assert not list(findings.floored([0.2], FLOOR))

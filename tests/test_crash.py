@@ -1,6 +1,8 @@
-"""`kdx train` killed, interrupted, damaged, starved of disk: the next run goes on, and ends bit for bit as if nothing had happened.
+"""`kdx train` killed, interrupted, damaged, starved of disk: the next run goes on, and ends bit for bit as if
+nothing had happened.
 
-The runs are child processes of a server that has imported torch already and done nothing else, so that each costs a second.
+The runs are child processes of a server that has imported torch already and done nothing else, so that each
+costs a second.
 """
 
 from __future__ import annotations
@@ -29,29 +31,70 @@ from kdx.stages import label
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = [
-    "device=cpu", "device.threads=1", "device.checkpoint_seconds=0", "dataset.unlabelled=100", "dataset.test=100", "dataset.validation=50",
-    "teacher=cnn_small", "teacher.dropout=0.2", "student=mlp_small", "student.dropout=0.1", "student_train.clip=1",
-    "teacher_pretrain.steps=12", "teacher_pretrain.evaluate_every=2", "teacher_pretrain.patience=3",
-    "student_train.steps=16", "student_train.evaluate_every=2", "student_train.schedule=one_cycle", "student_train.patience=6",
-]  # fmt: skip
-"""Dropout, augmentation (by default), early stopping and a schedule: all that a resumed stage must remember. Each step is a checkpoint."""
-NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "baseline-train", "gate", "student-train", "audit", "evaluate"]
+    "device=cpu",
+    "device.threads=1",
+    "device.checkpoint_seconds=0",
+    "dataset.unlabelled=100",
+    "dataset.test=100",
+    "dataset.validation=50",
+    "teacher=cnn_small",
+    "teacher.dropout=0.2",
+    "student=mlp_small",
+    "student.dropout=0.1",
+    "student_train.clip=1",
+    "teacher_pretrain.steps=12",
+    "teacher_pretrain.evaluate_every=2",
+    "teacher_pretrain.patience=3",
+    "student_train.steps=16",
+    "student_train.evaluate_every=2",
+    "student_train.schedule=one_cycle",
+    "student_train.patience=6",
+]
+"""Dropout, augmentation (by default), early stopping and a schedule: all that a resumed stage must remember.
+Each step is a checkpoint.
+"""
+NAMES = [
+    "prepare",
+    "teacher-pretrain",
+    "pseudo-label",
+    "baseline-train",
+    "gate",
+    "student-train",
+    "audit",
+    "evaluate",
+]
 FOLDERS = {"student-train": "train", "baseline-train": "train"}
 
 
 @pytest.fixture(scope="session")
 def server():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kdx.preflight", "kdx.stages.evaluate", "kdx.stages.label", "kdx.stages.pretrain", "kdx.stages.prepare",
-                                    "kdx.stages.train", "kdx.commands.train", "kdx.report.folder", "kdx.report.figures", "kdx.report.table",
-                                    "kdx.data.digits", "sklearn.datasets", "torch._dynamo", "test_crash"])  # fmt: skip
+    context.set_forkserver_preload(
+        [
+            "kdx.preflight",
+            "kdx.stages.evaluate",
+            "kdx.stages.label",
+            "kdx.stages.pretrain",
+            "kdx.stages.prepare",
+            "kdx.stages.train",
+            "kdx.commands.train",
+            "kdx.report.folder",
+            "kdx.report.figures",
+            "kdx.report.table",
+            "kdx.data.digits",
+            "sklearn.datasets",
+            "torch._dynamo",
+            "test_crash",
+        ]
+    )
     return context
 
 
 @dataclass(frozen=True)
 class Crash:
-    """What happens in a child: at the `step`-th sign of progress of `stage` (0: as it begins) it gets a signal, or (torn) dies in the middle of a
-    checkpoint. stage "report": while the run folder is completed."""
+    """What happens in a child: at the `step`-th sign of progress of `stage` (0: as it begins) it gets a
+    signal, or (torn) dies in the middle of a checkpoint. stage "report": while the run folder is completed.
+    """
 
     stage: str = ""
     step: int = 0
@@ -91,7 +134,10 @@ def child(words: list[str], place: str, crash: Crash) -> None:
     draw, RunFolder.draw = RunFolder.draw, fall
     if crash.step == 0:
         call = Stage.__call__
-        Stage.__call__ = lambda stage, work, *more, **inputs: (stumble(work, 0, 0), call(stage, work, *more, **inputs))
+        Stage.__call__ = lambda stage, work, *more, **inputs: (
+            stumble(work, 0, 0),
+            call(stage, work, *more, **inputs),
+        )
     if crash.roomy:
         preflight.check_room = lambda *anything: None
     code = cli.main(["train", *words])
@@ -128,7 +174,12 @@ def newest(place: Path) -> Path | None:
 def end(process, place: Path) -> Ended:
     process.join()
     run = newest(place)
-    return Ended(process.exitcode, (place / "out").read_text(), (place / "err").read_text(), json.loads(run.read_text()) if run else None)
+    return Ended(
+        process.exitcode,
+        (place / "out").read_text(),
+        (place / "err").read_text(),
+        json.loads(run.read_text()) if run else None,
+    )
 
 
 def told(ended: Ended) -> list[str]:
@@ -147,7 +198,9 @@ def artifact(place: Path, run: dict, name: str, store: str = "outputs/store") ->
 
 
 def contents(place: Path, run: dict, store: str = "outputs/store") -> dict[str, bytes]:
-    """Everything that the stages made, but for what tells of the making: times, notes of a resume, latencies."""
+    """Everything that the stages made, but for what tells of the making:
+    times, notes of a resume, latencies.
+    """
     found = {}
     for name in (stage["name"] for stage in run["stages"]):
         for path in artifact(place, run, name, store).iterdir():
@@ -187,7 +240,10 @@ def test_the_settings_of_these_tests_stop_early_and_drop_out(undisturbed):
     place, run, found = undisturbed
     summary = json.loads(found["teacher-pretrain/summary.json"])
     assert summary["best_step"] and run["config"]["augment"] and run["config"]["teacher"]["dropout"] == 0.2
-    assert any(json.loads(found[f"{name}/summary.json"])["stopped"] == "patience" for name in ("teacher-pretrain", "student-train", "baseline-train"))
+    assert any(
+        json.loads(found[f"{name}/summary.json"])["stopped"] == "patience"
+        for name in ("teacher-pretrain", "student-train", "baseline-train")
+    )
     assert json.loads(found["pseudo-label/answers.json"])["splits"]["unlabelled"]["views"] > 2
 
 
@@ -195,24 +251,39 @@ def test_the_settings_of_these_tests_stop_early_and_drop_out(undisturbed):
     ("crash", "says"),
     [
         pytest.param(Crash("teacher-pretrain", 1), None, marks=pytest.mark.slow),
-        pytest.param(Crash("teacher-pretrain", 5), "teacher-pretrain goes on from step 4 of 12", marks=pytest.mark.slow),
+        pytest.param(
+            Crash("teacher-pretrain", 5), "teacher-pretrain goes on from step 4 of 12", marks=pytest.mark.slow
+        ),
         (Crash("teacher-pretrain", 6, torn=True), "teacher-pretrain goes on from step 5 of 12"),
         pytest.param(Crash("pseudo-label", 4), None, marks=pytest.mark.slow),
-        pytest.param(Crash("student-train", 7), "student-train goes on from step 6 of 16", marks=pytest.mark.slow),  # an interrupt there is a default test
-        pytest.param(Crash("baseline-train", 3), "baseline-train goes on from step 2 of 16", marks=pytest.mark.slow),
+        # an interrupt there is a default test
+        pytest.param(
+            Crash("student-train", 7), "student-train goes on from step 6 of 16", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            Crash("baseline-train", 3), "baseline-train goes on from step 2 of 16", marks=pytest.mark.slow
+        ),
         pytest.param(Crash("evaluate", 2), None, marks=pytest.mark.slow),
     ],
     ids=lambda value: f"{value.stage}-{value.step}{'-torn' * value.torn}" if isinstance(value, Crash) else "",
 )
 def test_a_killed_run_goes_on_bit_for_bit(server, undisturbed, tmp_path, crash, says):
     killed = train(server, tmp_path, crash=crash)
-    assert killed.code == -signal.SIGKILL and killed.run["status"] == "running" and document.state(newest(tmp_path).parent, killed.run) == "died"
+    assert (
+        killed.code == -signal.SIGKILL
+        and killed.run["status"] == "running"
+        and document.state(newest(tmp_path).parent, killed.run) == "died"
+    )
     again = train(server, tmp_path)
     assert again.code == 0, again.err
     before = NAMES.index(crash.stage)
-    assert again.cached == {name: number < before for number, name in enumerate(NAMES)}, "finished stages are loaded, the others not"
+    assert again.cached == {name: number < before for number, name in enumerate(NAMES)}, (
+        "finished stages are loaded, the others not"
+    )
     assert says is None or says in again.err
-    assert not list(tmp_path.glob("outputs/store/*/*.partial")) and not list(tmp_path.glob("outputs/store/*/*/*.tmp"))
+    assert not list(tmp_path.glob("outputs/store/*/*.partial")) and not list(
+        tmp_path.glob("outputs/store/*/*/*.tmp")
+    )
     same(contents(tmp_path, again.run), undisturbed[2])
 
 
@@ -224,20 +295,39 @@ def test_labels_go_on_at_the_view_they_had_reached(server, tmp_path):
     answered = np.load(partial / "labelled.npy")
     again = train(server, tmp_path, crash=Crash("pseudo-label", 4))
     assert again.code == 0, "its first sign of progress is the fifth view: the first four are not made again"
-    assert np.array_equal(np.load(artifact(tmp_path, again.run, "pseudo-label") / "labelled.npy")[:, :4], answered[:, :4])
+    assert np.array_equal(
+        np.load(artifact(tmp_path, again.run, "pseudo-label") / "labelled.npy")[:, :4], answered[:, :4]
+    )
 
 
-@pytest.mark.parametrize("crash", [
-    Crash("student-train", 3, signal.SIGTERM),
-    *(pytest.param(crash, marks=pytest.mark.slow) for crash in (  # tests/test_cli.py has every signal without a run
-        Crash("teacher-pretrain", 3, signal.SIGINT), Crash("pseudo-label", 3, signal.SIGINT), Crash("prepare", 0, signal.SIGTERM),
-        Crash("pseudo-label", 2, signal.SIGTERM), Crash("baseline-train", 12, signal.SIGHUP), Crash("audit", 0, signal.SIGTERM),
-        Crash("evaluate", 1, signal.SIGTERM), Crash("report", 0, signal.SIGTERM))),
-], ids=lambda crash: f"{crash.stage}-{crash.step}-{crash.signal.name}")  # fmt: skip
+@pytest.mark.parametrize(
+    "crash",
+    [
+        Crash("student-train", 3, signal.SIGTERM),
+        *(
+            pytest.param(crash, marks=pytest.mark.slow)
+            for crash in (  # tests/test_cli.py has every signal without a run
+                Crash("teacher-pretrain", 3, signal.SIGINT),
+                Crash("pseudo-label", 3, signal.SIGINT),
+                Crash("prepare", 0, signal.SIGTERM),
+                Crash("pseudo-label", 2, signal.SIGTERM),
+                Crash("baseline-train", 12, signal.SIGHUP),
+                Crash("audit", 0, signal.SIGTERM),
+                Crash("evaluate", 1, signal.SIGTERM),
+                Crash("report", 0, signal.SIGTERM),
+            )
+        ),
+    ],
+    ids=lambda crash: f"{crash.stage}-{crash.step}-{crash.signal.name}",
+)
 def test_an_interrupt_saves_tells_how_to_go_on_and_goes_on(server, undisturbed, tmp_path, crash):
     words, stage = ["device.checkpoint_seconds=1000"], crash.stage  # only the interrupt saves
     stopped = train(server, tmp_path, *words, crash=crash)
-    assert stopped.code == 128 + crash.signal and stopped.run["status"] == "interrupted" and (newest(tmp_path).parent / "report.md").exists()
+    assert (
+        stopped.code == 128 + crash.signal
+        and stopped.run["status"] == "interrupted"
+        and (newest(tmp_path).parent / "report.md").exists()
+    )
     (line,) = told(stopped)
     assert line.startswith("interrupted; what is finished is in outputs/store. Go on with: kdx train ")
     again = train(server, tmp_path, *words)
@@ -259,7 +349,12 @@ def test_two_at_once_train_one_teacher(server, undisturbed, tmp_path):
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     runs = [json.loads((tmp_path / f"run{number}" / "run.json").read_text()) for number in (0, 1)]
-    made = [name for run in runs for name, cached in ((s["name"], s["cached"]) for s in run["stages"]) if not cached]
+    made = [
+        name
+        for run in runs
+        for name, cached in ((s["name"], s["cached"]) for s in run["stages"])
+        if not cached
+    ]
     assert sorted(made) == sorted(NAMES), "each stage was made once, by one of the two"
     for run in runs:
         same(contents(tmp_path, run), undisturbed[2])
@@ -284,7 +379,10 @@ def test_a_flipped_byte_is_named_and_that_stage_alone_done_again(server, undistu
     flip(damaged)
     again = train(server, place)
     assert again.code == 0, again.err
-    assert f"the store is damaged: {damaged.relative_to(place)} does not have the content that was published; it runs again" in again.err
+    assert (
+        f"the store is damaged: {damaged.relative_to(place)} does not have the content that was "
+        "published; it runs again"
+    ) in again.err
     assert again.cached == {other: other != name for other in NAMES}
     same(contents(place, again.run), undisturbed[2])
 
@@ -306,11 +404,19 @@ def test_another_number_of_threads_does_not_change_a_run_that_goes_on(server, tm
     again = train(server, tmp_path / "cut", "device.threads=1")
     assert "student-train goes on with 2 threads, as it began" in again.err
     names = ("teacher-pretrain", "student-train")
-    threads = {name: json.loads((artifact(tmp_path / "cut", again.run, name) / "summary.json").read_text())["threads"] for name in names}
+    threads = {
+        name: json.loads((artifact(tmp_path / "cut", again.run, name) / "summary.json").read_text())[
+            "threads"
+        ]
+        for name in names
+    }
     assert threads == {"teacher-pretrain": 2, "student-train": 2}
     for name in names:
         for file in ("last.safetensors", "best.safetensors", "metrics.jsonl"):
-            left, right = (artifact(tmp_path / where, run, name) / file for where, run in (("whole", whole.run), ("cut", again.run)))
+            left, right = (
+                artifact(tmp_path / where, run, name) / file
+                for where, run in (("whole", whole.run), ("cut", again.run))
+            )
             assert left.read_bytes() == right.read_bytes()
 
 
@@ -326,7 +432,13 @@ def test_another_checkpoint_under_the_same_name_is_noticed(server, undisturbed, 
     assert first.code == 0, first.err
     assert all(train(server, place, *words).cached.values())
     stat = path.stat()
-    torch.save({name: -w if name.startswith("net.") and w.is_floating_point() and w.dim() > 1 else w for name, w in weights.items()}, path)
+    torch.save(
+        {
+            name: -w if name.startswith("net.") and w.is_floating_point() and w.dim() > 1 else w
+            for name, w in weights.items()
+        },
+        path,
+    )
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert path.stat().st_size == stat.st_size, "neither size nor time tell"
     again = train(server, place, *words)
@@ -339,8 +451,17 @@ def test_another_picture_under_the_same_name_is_noticed(server, tmp_path):
     for number, name in enumerate(("cat", "dog")):
         (tmp_path / "pets" / name).mkdir(parents=True)
         for row in range(20):
-            Image.fromarray((rng.integers(0, 60, (8, 8)) + 120 * number).astype(np.uint8)).save(tmp_path / "pets" / name / f"{row}.png")
-    words = ["dataset=folder", "dataset.root=pets", "dataset.labelled=8", "dataset.validation=6", "dataset.test=6", "dataset.unlabelled=null"]
+            Image.fromarray((rng.integers(0, 60, (8, 8)) + 120 * number).astype(np.uint8)).save(
+                tmp_path / "pets" / name / f"{row}.png"
+            )
+    words = [
+        "dataset=folder",
+        "dataset.root=pets",
+        "dataset.labelled=8",
+        "dataset.validation=6",
+        "dataset.test=6",
+        "dataset.unlabelled=null",
+    ]
     first = train(server, tmp_path, *words)
     assert first.code == 0, first.err
     assert all(train(server, tmp_path, *words).cached.values())
@@ -349,16 +470,26 @@ def test_another_picture_under_the_same_name_is_noticed(server, tmp_path):
 
 
 def test_a_loss_that_turns_infinite_stops_with_step_term_and_checkpoint(server, place):
-    words = ["student_train.optimiser=sgd", "student_train.lr=1e30", "student_train.schedule=constant", "student_train.clip=null"]
+    words = [
+        "student_train.optimiser=sgd",
+        "student_train.lr=1e30",
+        "student_train.schedule=constant",
+        "student_train.clip=null",
+    ]
     ended = train(server, place, *words)
     assert ended.code == 1 and ended.run["status"] == "failed" and "NonFinite" in ended.run["traceback"]
     what, good, where = told(ended)
     assert what.startswith("the loss is not finite at step ") and ": term '" in what
-    assert good.startswith("the last good checkpoint, step ") and good.endswith("; lower student_train.lr, or set student_train.clip=1")
+    assert good.startswith("the last good checkpoint, step ") and good.endswith(
+        "; lower student_train.lr, or set student_train.clip=1"
+    )
     assert where.startswith("the run stopped; what is finished is in ")
     checkpoint = place / good.split(", is ")[1].split(";")[0]
     state = torch.load(checkpoint, weights_only=True)
-    assert all(torch.isfinite(value).all() for value in state["objective"].values()) and f"step {state['step']}," in good
+    assert (
+        all(torch.isfinite(value).all() for value in state["objective"].values())
+        and f"step {state['step']}," in good
+    )
 
 
 # A full disk
@@ -369,7 +500,12 @@ def small_disk(tmp_path) -> Iterator:
     """grow(kilobytes) -> a folder on a disk of that size."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if sys.platform != "linux" or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False).returncode:
+    if (
+        sys.platform != "linux"
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("cannot mount a small disk here")
 
     def grow(kilobytes: int) -> Path:
@@ -381,23 +517,34 @@ def small_disk(tmp_path) -> Iterator:
 
 
 def starve(server, place: Path, small_disk, before: dict[str, int], *words: str) -> Ended:
-    """Runs once for each stage, on a disk of so many kilobytes that it is full in that stage; then with room enough."""
+    """Runs once for each stage, on a disk of so many kilobytes that it is full in that stage; then with room
+    enough.
+    """
     for name, kilobytes in before.items():
         disk = small_disk(kilobytes)
         ended = train(server, place, f"store={disk}/store", *words, crash=Crash(roomy=True))
         lines, work_was_done = told(ended), name != "prepare"
-        assert lines[0] == f"no space left on the disk of {disk}/store: {name} stopped. Free some, then run the same command to go on"
-        assert (ended.code, len(lines)) == ((1, 2) if work_was_done else (2, 1)) and (ended.run is not None) == work_was_done
+        assert lines[0] == (
+            f"no space left on the disk of {disk}/store: {name} stopped. Free some, then run the same "
+            "command to go on"
+        )
+        assert (ended.code, len(lines)) == ((1, 2) if work_was_done else (2, 1)) and (
+            ended.run is not None
+        ) == work_was_done
     ended = train(server, place, f"store={small_disk(4000)}/store", *words, crash=Crash(roomy=True))
     assert ended.code == 0, ended.err
     return ended
 
 
 def kilobytes(place: Path, run: dict, names: list[str]) -> int:
-    return sum(path.stat().st_size // 4096 * 4 + 4 for name in names for path in artifact(place, run, name).iterdir())
+    return sum(
+        path.stat().st_size // 4096 * 4 + 4 for name in names for path in artifact(place, run, name).iterdir()
+    )
 
 
-def test_a_full_disk_is_told_plainly_and_the_run_goes_on_when_there_is_room(server, undisturbed, tmp_path, small_disk):
+def test_a_full_disk_is_told_plainly_and_the_run_goes_on_when_there_is_room(
+    server, undisturbed, tmp_path, small_disk
+):
     before = {"prepare": 40, "teacher-pretrain": kilobytes(*undisturbed[:2], NAMES[:1]) + 50}
     ended = starve(server, tmp_path, small_disk, before)
     same(contents(tmp_path, ended.run, str(tmp_path / "disk" / "store")), undisturbed[2])
@@ -405,12 +552,16 @@ def test_a_full_disk_is_told_plainly_and_the_run_goes_on_when_there_is_room(serv
 
 @pytest.mark.slow
 def test_a_disk_full_with_the_student_is_told_plainly_as_well(server, tmp_path, small_disk):
-    # A student larger than its teacher, and no other network of its size: the disk that holds the one is full with the other.
+    # A student larger than its teacher, and no other network of its size: the disk that holds the one is full
+    # with the other.
     words = ["teacher=mlp_small", "student=cnn_small", "baseline=false"]
     whole = train(server, tmp_path / "whole", *words)
     before = {"student-train": kilobytes(tmp_path / "whole", whole.run, NAMES[:3]) + 220}
     ended = starve(server, tmp_path, small_disk, before, *words)
-    same(contents(tmp_path, ended.run, str(tmp_path / "disk" / "store")), contents(tmp_path / "whole", whole.run))
+    same(
+        contents(tmp_path, ended.run, str(tmp_path / "disk" / "store")),
+        contents(tmp_path / "whole", whole.run),
+    )
 
 
 def test_answers_reserve_their_space(small_disk):
@@ -421,7 +572,9 @@ def test_answers_reserve_their_space(small_disk):
         label.reserve(path)
 
 
-@pytest.mark.parametrize("size", [8, *(pytest.param(size, marks=pytest.mark.slow) for size in (40, 120, 180))])
+@pytest.mark.parametrize(
+    "size", [8, *(pytest.param(size, marks=pytest.mark.slow) for size in (40, 120, 180))]
+)
 def test_a_full_disk_of_the_run_folder_is_told_plainly(server, place, small_disk, size):
     ended = train(server, place, f"hydra.run.dir={small_disk(size)}/run")
     lines = told(ended)
@@ -432,7 +585,14 @@ def test_a_full_disk_of_the_run_folder_is_told_plainly(server, place, small_disk
 def test_a_reader_who_leaves_before_the_table_costs_the_run_nothing(undisturbed, place):
     """As in `kdx train | head`."""
     words = [sys.executable, "-m", "kdx.cli", "train", *WORDS, "hydra.run.dir=unread"]
-    process = subprocess.Popen(words, cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     process.stdout.close()
     said = process.stderr.read()
     assert process.wait(60) == 141 and "Traceback" not in said and "failed" not in said, said
@@ -449,12 +609,17 @@ import sys
 from kdx.cli import main
 assert main(["train", *{WORDS!r}]) == 0
 print([name for name in ("torch", "torchvision", "sklearn", "scipy", "matplotlib", "PIL.Image") if name in sys.modules])
-"""
+"""  # noqa: E501
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=place, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=place, env=environment
+    )
     assert done.stdout.splitlines()[-1] in ("[]", "['PIL.Image']"), "a run from the store needs none of it"
     (run,) = (json.loads(path.read_text()) for path in place.glob("outputs/runs/*/run.json"))
-    assert all(stage["cached"] for stage in run["stages"]) and run["results"]["gain"] == undisturbed[1]["results"]["gain"]
+    assert (
+        all(stage["cached"] for stage in run["stages"])
+        and run["results"]["gain"] == undisturbed[1]["results"]["gain"]
+    )
 
 
 @pytest.mark.slow
@@ -465,7 +630,13 @@ def test_an_edited_loss_is_run_again_and_no_other(place):
     def again() -> set[str]:
         environment = {**os.environ, "PYTHONPATH": str(place / "code"), "PYTHONDONTWRITEBYTECODE": "1"}
         shutil.rmtree(place / "outputs" / "runs", ignore_errors=True)
-        subprocess.run([sys.executable, "-P", "-m", "kdx.cli", "train", *WORDS], capture_output=True, check=True, cwd=place, env=environment)
+        subprocess.run(
+            [sys.executable, "-P", "-m", "kdx.cli", "train", *WORDS],
+            capture_output=True,
+            check=True,
+            cwd=place,
+            env=environment,
+        )
         (run,) = (json.loads(path.read_text()) for path in place.glob("outputs/runs/*/run.json"))
         return {stage["name"] for stage in run["stages"] if not stage["cached"]}
 

@@ -1,6 +1,8 @@
-"""The store believes nothing: a folder in another's place, a manifest that was changed, what a killed stage left, and what is no file or folder at all.
+"""The store believes nothing: a folder in another's place, a manifest that was changed, what a killed stage
+left, and what is no file or folder at all.
 
-tests/test_crash.py kills and damages whole runs, scripts/torture.py does so at random; here are the store and its stages alone.
+tests/test_crash.py kills and damages whole runs, scripts/torture.py does so at random; here are the store and
+its stages alone.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ def place(tmp_path, monkeypatch) -> Path:
     monkeypatch.syspath_prepend(str(folder.parent))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
-    assert [p.name for p in Path("outside").iterdir()] == ["precious"] and Path("outside/precious").read_text() == "mine"
+    assert [p.name for p in Path("outside").iterdir()] == ["precious"] and Path(
+        "outside/precious"
+    ).read_text() == "mine"
     for name in [m for m in sys.modules if m.startswith("kdxdamagepkg")]:
         del sys.modules[name]
 
@@ -98,15 +102,38 @@ def test_what_the_manifest_says_of_its_making_is_known_too():
     """No key and no file tells of these."""
     path = run().path
     manifest = json.loads((path / MANIFEST).read_text())
-    for change in ({"seconds": 0.5}, {"made": {"device": "there"}}, {"created": 1}, {"sha256": "0" * 64}, {"files": {}}):
+    for change in (
+        {"seconds": 0.5},
+        {"made": {"device": "there"}},
+        {"created": 1},
+        {"sha256": "0" * 64},
+        {"files": {}},
+    ):
         (path / MANIFEST).write_text(json.dumps(manifest | change))
         assert "does not have the content that was published" in made_again()
 
 
-BROKEN = [{"files": []}, {"files": {}}, {"files": {"out.txt": 5}}, {"files": {"out.txt": {"sha256": 5, "size": 1}}}, {"seconds": "x"}, {"seconds": None},
-          {"made": 5}, {"files": {"../x": {"sha256": "", "size": 1}}},
-          {"version": "1"}, {"inputs": []}, {"code": None}, {"stage": 7}, {"created": True},
-          {"seconds": -5}, {"seconds": 1e300}, {"created": 1e300}, {"made": {"device": [1]}}, {"made": {"threads": {}}}, {"made": {"torch": 2}}]  # fmt: skip
+BROKEN = [
+    {"files": []},
+    {"files": {}},
+    {"files": {"out.txt": 5}},
+    {"files": {"out.txt": {"sha256": 5, "size": 1}}},
+    {"seconds": "x"},
+    {"seconds": None},
+    {"made": 5},
+    {"files": {"../x": {"sha256": "", "size": 1}}},
+    {"version": "1"},
+    {"inputs": []},
+    {"code": None},
+    {"stage": 7},
+    {"created": True},
+    {"seconds": -5},
+    {"seconds": 1e300},
+    {"created": 1e300},
+    {"made": {"device": [1]}},
+    {"made": {"threads": {}}},
+    {"made": {"torch": 2}},
+]
 
 
 @pytest.mark.parametrize("change", BROKEN, ids=str)
@@ -120,11 +147,15 @@ def test_a_manifest_that_lacks_or_mistypes_a_field_is_a_damaged_folder(change):
         run(peek=True)
     with pytest.raises(Fault):
         open_artifact(Path("store"), "train", path.name)
-    assert "(the damaged folder is kept as store/train/" in made_again() and list(Path("store/train").glob("*.damaged-*"))
+    assert "(the damaged folder is kept as store/train/" in made_again() and list(
+        Path("store/train").glob("*.damaged-*")
+    )
 
 
 def test_a_manifest_without_a_digest_of_its_own_is_an_older_one():
-    """What was made with it can be looked at. No run goes on from it: a file that it does not list may be one that the stage wrote."""
+    """What was made with it can be looked at. No run goes on from it: a file that it does not list may be one
+    that the stage wrote.
+    """
     path = run().path
     manifest = json.loads((path / MANIFEST).read_text())
     del manifest["sha256"], manifest["files"]["metrics.jsonl"]
@@ -145,7 +176,10 @@ def test_a_note_is_told_once_and_says_its_stage_once(tmp_path):
     work = Work(tmp_path, "pseudo-label", Heard())
     for text in ("made again", "made again", "begins anew", "made again"):
         work.note(text, "warning")
-    assert work.listener.notes == ["made again", "begins anew"] and len((tmp_path / "notes.jsonl").read_text().splitlines()) == 2
+    assert (
+        work.listener.notes == ["made again", "begins anew"]
+        and len((tmp_path / "notes.jsonl").read_text().splitlines()) == 2
+    )
 
 
 def test_a_file_that_was_not_published_is_told_and_a_hidden_one_is_not():
@@ -156,10 +190,18 @@ def test_a_file_that_was_not_published_is_told_and_a_hidden_one_is_not():
     assert "best.safetensors is none of the files that were published" in made_again()
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("metrics.jsonl", "[1]\n"), ("metrics.jsonl", '{"value": 1}\n'), ("metrics.jsonl", '{"step": 1, "value": "x"}\n'), ("metrics.jsonl", '{"step": 1'),
-    ("metrics.jsonl", "[" * 100_000), ("notes.jsonl", '{"text": 5, "level": "info"}\n'), ("notes.jsonl", '{"text": "x", "level": "loud"}\n'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics.jsonl", "[1]\n"),
+        ("metrics.jsonl", '{"value": 1}\n'),
+        ("metrics.jsonl", '{"step": 1, "value": "x"}\n'),
+        ("metrics.jsonl", '{"step": 1'),
+        ("metrics.jsonl", "[" * 100_000),
+        ("notes.jsonl", '{"text": 5, "level": "info"}\n'),
+        ("notes.jsonl", '{"text": "x", "level": "loud"}\n'),
+    ],
+)
 def test_records_and_notes_of_another_form(name, content):
     """With hashes that fit: they are told again with every run."""
     path = run().path
@@ -185,7 +227,9 @@ def test_a_digest_of_a_source_that_was_changed_is_not_believed(tmp_path):
 
 
 def test_pictures_and_folders_that_may_not_be_read(tmp_path, capfd):
-    """As a child for whom modes count. One is told in a sentence, the other may be skipped and changes the key when it can be read."""
+    """As a child for whom modes count. One is told in a sentence, the other may be skipped and changes the
+    key when it can be read.
+    """
     (tmp_path / "given/cat").mkdir(parents=True)
     (tmp_path / "given/cat/0.png").write_text("x")
     Source.memo = None
@@ -195,7 +239,13 @@ def test_pictures_and_folders_that_may_not_be_read(tmp_path, capfd):
     (tmp_path / "given/cat").chmod(0)
 
     def looked() -> int:
-        with pytest.raises(Fault, match="the folder '.*/given/cat' cannot be read: Permission denied; give yourself permission, or move it away"):
+        with pytest.raises(
+            Fault,
+            match=(
+                "the folder '.*/given/cat' cannot be read: Permission denied; give yourself "
+                "permission, or move it away"
+            ),
+        ):
             Walk(None).folders(tmp_path / "given/cat")
         with pytest.raises(Fault, match="cannot be read"):
             Walk(None).pictures(tmp_path / "given")
@@ -209,7 +259,11 @@ def test_pictures_and_folders_that_may_not_be_read(tmp_path, capfd):
 
 
 def partial(stage: Stage = WRITE, text: str = "a") -> Path:
-    found = Path("store") / stage.name / f"{Store(Path('store'), Still(), Listener()).key(stage, {'text': text})[0]}.partial"
+    found = (
+        Path("store")
+        / stage.name
+        / f"{Store(Path('store'), Still(), Listener()).key(stage, {'text': text})[0]}.partial"
+    )
     found.mkdir(parents=True)
     return found
 
@@ -222,7 +276,10 @@ def test_only_what_a_stage_goes_on_from_is_left_and_published():
     (here / "folder/x").touch()
     (here / "link").symlink_to("../../../outside")
     found = run()
-    assert sorted(p.name for p in found.path.iterdir()) == ["half.npy", MANIFEST, "metrics.jsonl", "out.txt"] and found.file("out.txt").read_text() == "a+"
+    assert (
+        sorted(p.name for p in found.path.iterdir()) == ["half.npy", MANIFEST, "metrics.jsonl", "out.txt"]
+        and found.file("out.txt").read_text() == "a+"
+    )
     assert found.lines("metrics.jsonl") == [{"step": 0, "value": 1.5}]
     (partial(OTHER) / "half.npy").touch()
     assert run("a", OTHER).file("out.txt").read_text() == "a", "this stage goes on from nothing"
@@ -260,7 +317,7 @@ def test_a_checkpoint_is_gone_on_with_only_as_it_was_written(tmp_path):
         work = checkpoint(tmp_path / f"b{number}", b"second")
         work.checkpoint.write_bytes(content)
         assert damaged(work)
-    for number, text in enumerate(("[]", "{}", "5", "{", '[5, null]', "")):
+    for number, text in enumerate(("[]", "{}", "5", "{", "[5, null]", "")):
         work = checkpoint(tmp_path / f"c{number}", b"second")
         (work.path / "checkpoint.json").write_text(text)
         assert damaged(work)
@@ -304,8 +361,15 @@ def good(work: Work) -> list[tuple[str, int]]:
     done = answered(work, WANTED)
     found = []
     for name, (count, _) in WANTED.items():
-        file = open_answers(work.path / f"{name}.npy", (3, count, 3), fresh=all(name != other for other, _ in done))
-        found += [(name, slot) for slot in range(count) if (name, slot) in done and done[name, slot][1] == digest(work, file, name, slot, done[name, slot][0])]
+        file = open_answers(
+            work.path / f"{name}.npy", (3, count, 3), fresh=all(name != other for other, _ in done)
+        )
+        found += [
+            (name, slot)
+            for slot in range(count)
+            if (name, slot) in done
+            and done[name, slot][1] == digest(work, file, name, slot, done[name, slot][0])
+        ]
     return found
 
 
@@ -318,13 +382,22 @@ def test_answers_that_were_changed_are_made_again(tmp_path):
     file[1, 1, 2] = 9
     file.flush()
     assert good(work) == [("labelled", 0), ("validation", 0)] and not (work.path / "stray.npy").exists()
-    for content in (b"", b"no array", (tmp_path / "a/validation.npy").read_bytes(), (tmp_path / "a/labelled.npy").read_bytes()[:-3]):
+    for content in (
+        b"",
+        b"no array",
+        (tmp_path / "a/validation.npy").read_bytes(),
+        (tmp_path / "a/labelled.npy").read_bytes()[:-3],
+    ):
         work = left(tmp_path / "a")
         (work.path / "labelled.npy").write_bytes(content)
         assert set(good(work)) <= {("labelled", 0), ("validation", 0)} and ("validation", 0) in good(work)
     work = left(tmp_path / "a")
     made = (work.path / "labelled.npy").read_bytes()
-    for content in (made + b"more", made.replace(b"}  ", b"} \t", 1)):  # what neither array nor digests show would be published too
+    # what neither array nor digests show would be published too
+    for content in (
+        made + b"more",
+        made.replace(b"}  ", b"} \t", 1),
+    ):
         work = left(tmp_path / "a")
         (work.path / "labelled.npy").write_bytes(content)
         assert good(work) == whole[2:] and len((work.path / "labelled.npy").read_bytes()) == len(made)
@@ -333,12 +406,27 @@ def test_answers_that_were_changed_are_made_again(tmp_path):
     assert good(work) == whole[2:]
     work = left(tmp_path / "a")
     content = json.loads(work.checkpoint.read_text())
-    for swapped in ([[name, 1 - slot, *rest] for name, slot, *rest in content[:2]], [[*content[0][:2], 99.0, content[0][3]]]):
+    for swapped in (
+        [[name, 1 - slot, *rest] for name, slot, *rest in content[:2]],
+        [[*content[0][:2], 99.0, content[0][3]]],
+    ):
         work.checkpoint.write_text(json.dumps(swapped))
         assert good(work) == [], "another view's digest, and another clock"
 
 
-@pytest.mark.parametrize("text", ["{", "5", "[5]", "[[1, 2, 3, 4]]", '[["labelled", [], 0.5, "x"]]', '[["labelled", 0, "x", 5]]', '{"a": 1}', ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "5",
+        "[5]",
+        "[[1, 2, 3, 4]]",
+        '[["labelled", [], 0.5, "x"]]',
+        '[["labelled", 0, "x", 5]]',
+        '{"a": 1}',
+        "",
+    ],
+)
 def test_a_list_of_answers_that_is_none_begins_anew(text, tmp_path):
     work = left(tmp_path / "a")
     work.checkpoint.write_text(text)
@@ -348,8 +436,13 @@ def test_a_list_of_answers_that_is_none_begins_anew(text, tmp_path):
 # What is no file, and what is no folder
 
 
-KINDS = {"file": lambda path: path.write_text("x"), "pipe": os.mkfifo, "link": lambda path: path.symlink_to(Path("outside").absolute()),
-         "dead link": lambda path: path.symlink_to("nowhere"), "empty folder": Path.mkdir}  # fmt: skip
+KINDS = {
+    "file": lambda path: path.write_text("x"),
+    "pipe": os.mkfifo,
+    "link": lambda path: path.symlink_to(Path("outside").absolute()),
+    "dead link": lambda path: path.symlink_to("nowhere"),
+    "empty folder": Path.mkdir,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -384,7 +477,12 @@ def test_something_else_in_the_place_of_the_stores_own_folders(kind, spot):
     if (kind, spot) == ("file", "lock"):
         run()
         return
-    with pytest.raises(Fault, match="is a link, and the store would write" if "link" in kind else "is a (file|pipe), where the store needs a f"):
+    with pytest.raises(
+        Fault,
+        match="is a link, and the store would write"
+        if "link" in kind
+        else "is a (file|pipe), where the store needs a f",
+    ):
         run()
 
 
@@ -406,27 +504,39 @@ def test_files_get_the_mode_that_the_user_gives_to_files():
         manifest = json.loads((path / MANIFEST).read_text())
         (path / MANIFEST).unlink()
         seal(path, manifest)
-        assert {stat.S_IMODE(p.stat().st_mode) for p in path.iterdir()} == {0o664} and stat.S_IMODE(path.stat().st_mode) == 0o775
-        assert {stat.S_IMODE(p.stat().st_mode) for p in Path("store/locks").iterdir()} <= {0o664}  # some versions of filelock delete them
+        assert {stat.S_IMODE(p.stat().st_mode) for p in path.iterdir()} == {0o664} and stat.S_IMODE(
+            path.stat().st_mode
+        ) == 0o775
+        # some versions of filelock delete them
+        assert {stat.S_IMODE(p.stat().st_mode) for p in Path("store/locks").iterdir()} <= {0o664}
     finally:
         os.umask(before)
 
 
 def test_what_a_file_holds_is_cut_where_nobody_would_read_it():
     assert len(str(Fault(f"the file '{'x' * 10**7}' is none"))) < 700 and str(Fault("a b")) == "a b"
-    assert len(str(Faults(["x " * 10**5, "fine"]))) < 5000 and str(Faults(["x " * 10**5, "fine"])).endswith("\nfine")
+    assert len(str(Faults(["x " * 10**5, "fine"]))) < 5000 and str(Faults(["x " * 10**5, "fine"])).endswith(
+        "\nfine"
+    )
 
 
 # Run folders
 
 
-@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "train.log", "report.md", "figures", "artifacts", "figures/x.png"])
+@pytest.mark.parametrize(
+    "name", ["run.json", "metrics.jsonl", "train.log", "report.md", "figures", "artifacts", "figures/x.png"]
+)
 def test_nothing_of_a_run_folder_is_written_through_a_link_or_into_a_pipe(name):
     spot = Path("rd") / name
     spot.parent.mkdir(parents=True, exist_ok=True)
     target = Path("outside" if name in ("figures", "artifacts") else "outside/precious").absolute()
-    for make, says in ((lambda: spot.symlink_to(target), f"'rd/{name}' is a link, and the run would write to where it leads: remove it"),
-                       (lambda: os.mkfifo(spot), f"'rd/{name}' is a pipe, where the run needs a ")):  # fmt: skip
+    for make, says in (
+        (
+            lambda: spot.symlink_to(target),
+            f"'rd/{name}' is a link, and the run would write to where it leads: remove it",
+        ),
+        (lambda: os.mkfifo(spot), f"'rd/{name}' is a pipe, where the run needs a "),
+    ):
         make()
         with pytest.raises(Fault, match=says):
             RunFolder("rd", {}, {}, {}, [])
@@ -508,10 +618,16 @@ def test_a_read_only_store_serves_what_it_has(shared, here, capfd):
     words = [*here, "hydra.run.dir=mine", "store=outputs/store"]
     assert by_modes(lambda: main(words)) == 0, capfd.readouterr().err
     assert all(stage["cached"] for stage in json.loads(Path("mine/run.json").read_text())["stages"])
-    assert by_modes(lambda: main(["evaluate", "outputs/runs/a=b", "role=student", *here[1:3]])) == 0, capfd.readouterr().err
-    assert by_modes(lambda: main(["export", "outputs/runs/a=b", "to=export", "format=state_dict"])) == 0, capfd.readouterr().err
+    assert by_modes(lambda: main(["evaluate", "outputs/runs/a=b", "role=student", *here[1:3]])) == 0, (
+        capfd.readouterr().err
+    )
+    assert by_modes(lambda: main(["export", "outputs/runs/a=b", "to=export", "format=state_dict"])) == 0, (
+        capfd.readouterr().err
+    )
     for action in ("ls", "verify", "gc"):
-        assert by_modes(lambda action=action: main(["cache", action, "store=outputs/store"])) == 0, capfd.readouterr().err
+        assert by_modes(lambda action=action: main(["cache", action, "store=outputs/store"])) == 0, (
+            capfd.readouterr().err
+        )
     capfd.readouterr()
     assert by_modes(lambda: main([*words, "seed=5"])) == 2
     assert "cannot be written: no permission to write in" in capfd.readouterr().err
@@ -520,8 +636,11 @@ def test_a_read_only_store_serves_what_it_has(shared, here, capfd):
 
 def test_what_may_not_be_read_is_told_and_stays(shared, here, capfd):
     prepared = next(Path("outputs/store/prepare").iterdir())
-    for spot, says in ((prepared / "data.json", "data.json' may not be read by you"), (prepared, "manifest.json' may not be read by you"),
-                       (prepared.parent, "/prepare' may not be read by you")):  # fmt: skip
+    for spot, says in (
+        (prepared / "data.json", "data.json' may not be read by you"),
+        (prepared, "manifest.json' may not be read by you"),
+        (prepared.parent, "/prepare' may not be read by you"),
+    ):
         mode = spot.stat().st_mode
         spot.chmod(0)
         before = snapshot(shared / "outputs/store")

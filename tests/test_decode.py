@@ -1,4 +1,6 @@
-"""How picture files become squares of bytes: depth, transparency, shape and size, on small drawn pictures with the values worked out by hand."""
+"""How picture files become squares of bytes: depth, transparency, shape and size, on small drawn pictures
+with the values worked out by hand.
+"""
 
 import json
 import os
@@ -15,7 +17,16 @@ from kdx.data.folder import Folder
 from kdx.faults import Fault
 
 RAMP = np.array([[0, 1024], [2048, 4095]])
-SETTINGS = dict(unlabelled_root=None, layout="auto", image_size=4, fit="crop", background="white", range=None, max_pixels=89478485, on_error="stop")
+SETTINGS = dict(
+    unlabelled_root=None,
+    layout="auto",
+    image_size=4,
+    fit="crop",
+    background="white",
+    range=None,
+    max_pixels=89478485,
+    on_error="stop",
+)
 
 
 def folder(root, **more):
@@ -28,14 +39,18 @@ def big(values):
 
 
 def lay(root, **pictures):
-    """root/a and root/b with each of these pictures: arrays or pictures of Pillow's, by file name with "_" for the dot."""
+    """root/a and root/b with each of these pictures: arrays or pictures of Pillow's, by file name with "_"
+    for the dot.
+    """
     for where in "ab":
         (root / where).mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
             if isinstance(picture, bytes):
                 (root / where / name.replace("_", ".")).write_bytes(picture)
             else:
-                (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(root / where / name.replace("_", "."))
+                (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(
+                    root / where / name.replace("_", ".")
+                )
     return root
 
 
@@ -56,15 +71,18 @@ def png16(values):
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", wide, high, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    packed = [struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks]
+    packed = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def tiff(values, *, packed=False, apart=False, photometric=None, extra=()):
     """A TIFF of numbers of any type, (H, W) or (H, W, C), as other programs write them and Pillow does not.
 
-    packed: deflated; apart: channel after channel; extra: what each channel beyond the colours is: 0 nothing, 1 opacity that the colours are multiplied by,
-    2 opacity.
+    packed: deflated; apart: channel after channel; extra: what each channel beyond the colours is: 0 nothing,
+    1 opacity that the colours are multiplied by, 2 opacity.
     """
     values = np.asarray(values)
     order = ">" if values.dtype.byteorder == ">" else "<"
@@ -74,19 +92,39 @@ def tiff(values, *, packed=False, apart=False, photometric=None, extra=()):
     parts = [zlib.compress(part) for part in parts] if packed else parts
     photometric = (1 if channels == 1 else 2) if photometric is None else photometric
     bits = [values.itemsize * 8] * channels
-    tags = {256: [wide], 257: [high], 258: bits, 259: [8 if packed else 1], 262: [photometric], 273: [0] * len(parts), 277: [channels], 278: [high],
-            279: [len(part) for part in parts], 284: [2 if apart else 1], 338: list(extra), 339: [kind] * channels}  # fmt: skip
+    tags = {
+        256: [wide],
+        257: [high],
+        258: bits,
+        259: [8 if packed else 1],
+        262: [photometric],
+        273: [0] * len(parts),
+        277: [channels],
+        278: [high],
+        279: [len(part) for part in parts],
+        284: [2 if apart else 1],
+        338: list(extra),
+        339: [kind] * channels,
+    }
     tags = {tag: found for tag, found in tags.items() if found}
     start = 8 + 2 + 12 * len(tags) + 4  # of what does not fit into its tag, then of the pixels
-    starts = start + sum(4 * len(found) for found in tags.values() if len(found) > 1) + np.cumsum([0, *map(len, parts)])[:-1]
+    starts = (
+        start
+        + sum(4 * len(found) for found in tags.values() if len(found) > 1)
+        + np.cumsum([0, *map(len, parts)])[:-1]
+    )
     tags[273] = starts.tolist()
     entries, behind = b"", b""
     for tag, found in tags.items():
         numbers = struct.pack(f"{order}{len(found)}I", *found)
         lie = len(found) > 1
-        entries += struct.pack(f"{order}HHI", tag, 4, len(found)) + (struct.pack(f"{order}I", start + len(behind)) if lie else numbers)
+        entries += struct.pack(f"{order}HHI", tag, 4, len(found)) + (
+            struct.pack(f"{order}I", start + len(behind)) if lie else numbers
+        )
         behind += numbers if lie else b""
-    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8) + struct.pack(f"{order}H", len(tags))
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8) + struct.pack(
+        f"{order}H", len(tags)
+    )
     return head + entries + bytes(4) + behind + b"".join(parts)
 
 
@@ -94,10 +132,16 @@ def tiff(values, *, packed=False, apart=False, photometric=None, extra=()):
 
 
 def test_sixteen_bits_take_their_range_from_the_data_set(tmp_path):
-    raw = folder(lay(tmp_path, x_png=big(RAMP.astype(np.uint16)), y_png=big(RAMP.astype(np.uint16) // 2))).load()
-    assert levels(raw) == [[[0, 64], [128, 255]]]  # 1024 / 4095 * 255 = 63.8, 2048 / 4095 * 255 = 127.5 and a little
+    raw = folder(
+        lay(tmp_path, x_png=big(RAMP.astype(np.uint16)), y_png=big(RAMP.astype(np.uint16) // 2))
+    ).load()
+    # 1024 / 4095 * 255 = 63.8, 2048 / 4095 * 255 = 127.5 and a little
+    assert levels(raw) == [[[0, 64], [128, 255]]]
     assert levels(raw, 1) == [[[0, 32], [64, 127]]]  # the same scale for every picture: a dark one stays dark
-    assert told(raw) == "info: 4 16-bit pictures with values up to 4095: 0 to 4095 becomes black to white (dataset.range=[LOW,HIGH] sets other ends)"
+    assert told(raw) == (
+        "info: 4 16-bit pictures with values up to 4095: 0 to 4095 becomes black to white "
+        "(dataset.range=[LOW,HIGH] sets other ends)"
+    )
     assert raw.files == {"depths": {"16-bit": 4}, "range": {"16-bit": [0.0, 4095.0]}, "warnings": []}
 
 
@@ -106,10 +150,25 @@ def test_sixteen_bits_take_their_range_from_the_data_set(tmp_path):
     [
         (np.array([[0, 1], [128, 255]], np.uint16), [0, 1, 128, 255], [0, 255]),
         (np.array([[0, 1], [128, 255]], np.int32), [0, 1, 128, 255], [0, 255]),
-        (np.array([[0, 1], [128, 250]], np.uint16), [0, 1, 128, 250], [0, 255]),  # the largest number of as many bits
+        # the largest number of as many bits
+        (
+            np.array([[0, 1], [128, 250]], np.uint16),
+            [0, 1, 128, 250],
+            [0, 255],
+        ),
         (np.array([[0, 1], [0, 1]], np.uint16), [0, 255, 0, 255], [0, 1]),
-        (np.array([[0, 0.5], [0.25, 0.75]], np.float32), [0, 128, 64, 191], [0, 1]),  # 127.5 to the even number, 63.75, 191.25
-        (np.array([[0, 0.1], [0.2, 0.3]], np.float32), [0, 26, 51, 76], [0, 1]),  # in [0, 1], so as such: 25.5 -> 26 in float32, 76.5 -> 76
+        # 127.5 to the even number, 63.75, 191.25
+        (
+            np.array([[0, 0.5], [0.25, 0.75]], np.float32),
+            [0, 128, 64, 191],
+            [0, 1],
+        ),
+        # in [0, 1], so as such: 25.5 -> 26 in float32, 76.5 -> 76
+        (
+            np.array([[0, 0.1], [0.2, 0.3]], np.float32),
+            [0, 26, 51, 76],
+            [0, 1],
+        ),
         (np.array([[0, 50], [100, 200]], np.float32), [0, 64, 128, 255], [0, 200]),
         (np.array([[-1, 0], [0.5, 1]], np.float32), [0, 128, 191, 255], [-1, 1]),
         (np.array([[-1000, 0], [500, 1000]], np.int32), [0, 128, 191, 255], [-1000, 1000]),
@@ -130,38 +189,88 @@ def test_the_range_is_found(tmp_path, values, want, range):
 
 def test_signed_bytes_do_not_wrap_round(tmp_path):
     raw = folder(lay(tmp_path, x_tif=tiff(big(np.array([[-128, 0], [64, 127]], np.int8))))).load()
-    assert levels(raw) == [[[0, 128], [192, 255]]] and raw.files["depths"] == {"signed 8-bit": 2} and raw.files["range"] == {"signed 8-bit": [-128, 127]}
+    assert (
+        levels(raw) == [[[0, 128], [192, 255]]]
+        and raw.files["depths"] == {"signed 8-bit": 2}
+        and raw.files["range"] == {"signed 8-bit": [-128, 127]}
+    )
 
 
-@pytest.mark.parametrize(("dtype", "says"), [
-    ("<f8", "it holds 64-bit float numbers, which Pillow does not read; save it as 32-bit float, remove it, or set dataset.on_error=skip"),
-    ("<f2", "it holds 16-bit float numbers, "), ("<u8", "it holds 64-bit whole numbers, "), (">u4", "it holds big-endian 32-bit whole numbers, "),
-    (">i8", "it holds big-endian 64-bit signed whole numbers, "), ("<c8", "it holds 64-bit complex float numbers, ")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dtype", "says"),
+    [
+        (
+            "<f8",
+            (
+                "it holds 64-bit float numbers, which Pillow does not read; save it as 32-bit float, remove "
+                "it, or set dataset.on_error=skip"
+            ),
+        ),
+        ("<f2", "it holds 16-bit float numbers, "),
+        ("<u8", "it holds 64-bit whole numbers, "),
+        (">u4", "it holds big-endian 32-bit whole numbers, "),
+        (">i8", "it holds big-endian 64-bit signed whole numbers, "),
+        ("<c8", "it holds 64-bit complex float numbers, "),
+    ],
+)
 def test_numbers_that_pillow_does_not_read_are_named(tmp_path, dtype, says):
     with pytest.raises(Fault) as fault:
         folder(lay(tmp_path, x_tif=tiff(big(np.arange(4).reshape(2, 2)).astype(dtype)))).load()
-    assert str(fault.value).startswith(f"the picture '{tmp_path}/a/x.tif' (and 1 more) does not decode: {says}")
+    assert str(fault.value).startswith(
+        f"the picture '{tmp_path}/a/x.tif' (and 1 more) does not decode: {says}"
+    )
 
 
 def test_what_is_no_picture_is_told_without_its_path_twice(tmp_path):
     lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
     colours = tiff(np.zeros((4, 4, 3), np.float32))
-    for content, why in ((b"", "it is empty"), (b"hello", "it is no picture of a kind that Pillow knows"), (colours[:60], "it is no picture of a kind"),
-                         (colours, "it holds 32-bit float numbers in 3 channels, which Pillow does not read; save it as whole numbers of 8 or 16 bits, ")):
+    for content, why in (
+        (b"", "it is empty"),
+        (b"hello", "it is no picture of a kind that Pillow knows"),
+        (colours[:60], "it is no picture of a kind"),
+        (
+            colours,
+            (
+                "it holds 32-bit float numbers in 3 channels, which Pillow does not read; save it as whole "
+                "numbers of 8 or 16 bits, "
+            ),
+        ),
+    ):
         (tmp_path / os.fsdecode(b"a/caf\xe9.tif")).write_bytes(content)
         with pytest.raises(Fault) as fault:
             folder(tmp_path).load()
-        assert str(fault.value).startswith(f"the picture '{tmp_path}/a/caf\\xe9.tif' does not decode: {why}") and str(fault.value).count("caf") == 1
+        assert (
+            str(fault.value).startswith(f"the picture '{tmp_path}/a/caf\\xe9.tif' does not decode: {why}")
+            and str(fault.value).count("caf") == 1
+        )
 
 
 def test_what_pillow_does_not_open_is_named_as_what_it_is(tmp_path):
     lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
     svg = b'<?xml version="1.0"?>\n<!-- drawn --><svg xmlns="http://www.w3.org/2000/svg"/>'
     files = (
-        (b"\0\0\0\x18ftypheic" + bytes(40), "it is a HEIC picture, as telephones take them, and Pillow does not read these; save it as JPEG or PNG, remove"),
-        (bytes(128) + b"DICM", "it is a DICOM file, which Pillow does not read; save it as PNG or TIFF, remove it, or set dataset.on_error=skip"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer and not the picture itself; fetch it with `git lfs pull`, "),
-        (b"\xef\xbb\xbf\n<!DOCTYPE html>", "it is a web page, an error page say; download it again, remove it"),
+        (
+            b"\0\0\0\x18ftypheic" + bytes(40),
+            (
+                "it is a HEIC picture, as telephones take them, and Pillow does not read these; save it as "
+                "JPEG or PNG, remove"
+            ),
+        ),
+        (
+            bytes(128) + b"DICM",
+            (
+                "it is a DICOM file, which Pillow does not read; save it as PNG or TIFF, remove it, or set "
+                "dataset.on_error=skip"
+            ),
+        ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "it is a Git LFS pointer and not the picture itself; fetch it with `git lfs pull`, ",
+        ),
+        (
+            b"\xef\xbb\xbf\n<!DOCTYPE html>",
+            "it is a web page, an error page say; download it again, remove it",
+        ),
         (svg, "it is a drawing (SVG) and holds no pixels; save it as PNG"),
         (svg[:21], "it is no picture of a kind that Pillow knows; remove it"),
         (b"\0\0\0\x18ftypisom", "it is no picture of a kind that Pillow knows; remove it"),
@@ -176,7 +285,13 @@ def test_what_pillow_does_not_open_is_named_as_what_it_is(tmp_path):
 def test_a_link_to_nothing_is_told_as_that(tmp_path):
     lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
     (tmp_path / "a/y.png").symlink_to("/nonexistent/annex/objects/key")
-    with pytest.raises(Fault, match=r"does not decode: it is a link to a file that is not there \(of git-annex or DVC, say, and not fetched\); remove"):
+    with pytest.raises(
+        Fault,
+        match=(
+            r"does not decode: it is a link to a file that is not there \(of git-annex or DVC, say, and not "
+            r"fetched\); remove"
+        ),
+    ):
         folder(tmp_path).load()
     assert folder(tmp_path, on_error="skip").load().skipped == ("a/y.png",)
 
@@ -186,7 +301,13 @@ def test_a_class_of_pictures_that_pillow_does_not_read_is_no_empty_one(tmp_path)
     (tmp_path / "b/x.png").rename(tmp_path / "b/x.heic")
     (tmp_path / "b/x.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     for how in (Folder.describe, Folder.load):
-        with pytest.raises(Fault, match="^no file of the class 'b' is a picture of a kind that Pillow knows; the first is '.*b/x.heic': it is a HEIC picture"):
+        with pytest.raises(
+            Fault,
+            match=(
+                "^no file of the class 'b' is a picture of a kind that Pillow knows; the first is "
+                "'.*b/x.heic': it is a HEIC picture"
+            ),
+        ):
             how(folder(tmp_path, on_error="skip"))
 
 
@@ -195,17 +316,23 @@ def test_a_range_that_is_given_holds_and_what_lies_beyond_is_told(tmp_path):
     raw = folder(tmp_path, range=[1024, 3072]).load()
     assert levels(raw) == [[[0, 0], [128, 255]]]  # 127.5 to the even number
     assert "2 16-bit pictures: 1024 to 3072 becomes black to white (as dataset.range has it)" in told(raw)
-    assert "warning: 2 pictures with values beyond that, which become black or white" in told(raw) and "(a/x.png, b/x.png)" in told(raw)
+    assert "warning: 2 pictures with values beyond that, which become black or white" in told(
+        raw
+    ) and "(a/x.png, b/x.png)" in told(raw)
     assert levels(folder(tmp_path, range=8190).load()) == [[[0, 32], [64, 128]]]
     lay(tmp_path / "bytes", x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
     raw = folder(tmp_path / "bytes", range=100).load()
-    assert levels(raw) == [[[0, 10], [20, 30]]] and "there are none: it has no effect" in told(raw)  # dark pictures of eight bits stay as they are
+    # dark pictures of eight bits stay as they are
+    assert levels(raw) == [[[0, 10], [20, 30]]] and "there are none: it has no effect" in told(raw)
 
 
 def test_what_is_no_number_becomes_black_and_is_told(tmp_path):
     raw = folder(lay(tmp_path, x_tif=big(np.array([[np.nan, np.inf], [0.5, 1]], np.float32)))).load()
     assert levels(raw) == [[[0, 0], [128, 255]]] and raw.files["range"] == {"float": [0, 1]}
-    assert "warning: 2 pictures with values that are no numbers (NaN or infinite), which become black (a/x.tif, b/x.tif)" in told(raw)
+    assert (
+        "warning: 2 pictures with values that are no numbers (NaN or infinite), which become black "
+        "(a/x.tif, b/x.tif)"
+    ) in told(raw)
     assert len(raw.files["warnings"]) == 1
 
 
@@ -216,26 +343,51 @@ def test_channels_of_sixteen_bits_keep_their_lower_bytes(tmp_path):
     assert levels(raw) == [[[0, 64], [128, 255]], [[0, 128], [64, 255]], [[0, 0], [0, 0]]]
     assert "2 16-bit pictures with values up to 4095" in told(raw)
     half = np.full((4, 4, 1), 32768)
-    raw = folder(lay(tmp_path / "alpha", x_png=png16(np.concatenate([colour, half], -1).astype(np.uint16)))).load()
-    assert levels(raw)[0] == [[127, 159], [191, 255]]  # 127.5 of white behind, and half of the above: 127.498, 159.38, 191.26, 255
-    grey = folder(lay(tmp_path / "grey", x_png=png16(np.concatenate([big(RAMP)[..., None], half], -1).astype(np.uint16))), background=0).load()
+    raw = folder(
+        lay(tmp_path / "alpha", x_png=png16(np.concatenate([colour, half], -1).astype(np.uint16)))
+    ).load()
+    # 127.5 of white behind, and half of the above: 127.498, 159.38, 191.26, 255
+    assert levels(raw)[0] == [
+        [127, 159],
+        [191, 255],
+    ]
+    grey = folder(
+        lay(
+            tmp_path / "grey", x_png=png16(np.concatenate([big(RAMP)[..., None], half], -1).astype(np.uint16))
+        ),
+        background=0,
+    ).load()
     assert levels(grey) == [[[0, 32], [64, 128]]]
 
 
 def tiffs(dtype, channels):
-    """Every way in which a TIFF may hold the same pixels: order of bytes, deflated or not, channel after channel or not."""
-    return [(np.dtype(dtype).newbyteorder(order), {"packed": packed, "apart": apart})
-            for order in "<>" for packed, apart in ((False, False), (True, False), (False, True)) if channels > 1 or not apart]  # fmt: skip
+    """Every way in which a TIFF may hold the same pixels: order of bytes, deflated or not, channel after
+    channel or not.
+    """
+    return [
+        (np.dtype(dtype).newbyteorder(order), {"packed": packed, "apart": apart})
+        for order in "<>"
+        for packed, apart in ((False, False), (True, False), (False, True))
+        if channels > 1 or not apart
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["u2", "i2", "i4", "f4"])
 def test_a_tiff_is_read_alike_however_its_numbers_lie(tmp_path, dtype):
     values = big(RAMP) / 4095 if dtype == "f4" else big(RAMP)
     for i, (kind, way) in enumerate(tiffs(dtype, 1)):
-        for turned in (False, True) if dtype in ("f4", "u2") and (kind.str[0] != ">" or dtype == "f4") else (False,):
+        for turned in (
+            (False, True) if dtype in ("f4", "u2") and (kind.str[0] != ">" or dtype == "f4") else (False,)
+        ):
             where = tmp_path / f"{i}{turned}"
-            raw = folder(lay(where, x_tif=tiff(values.astype(kind), photometric=0 if turned else 1, packed=way["packed"]))).load()
-            want = [[[255, 191], [127, 0]]] if turned else [[[0, 64], [128, 255]]]  # 63.77 and 127.53 of 255, or what is left of that
+            raw = folder(
+                lay(
+                    where,
+                    x_tif=tiff(values.astype(kind), photometric=0 if turned else 1, packed=way["packed"]),
+                )
+            ).load()
+            # 63.77 and 127.53 of 255, or what is left of that
+            want = [[[255, 191], [127, 0]]] if turned else [[[0, 64], [128, 255]]]
             assert levels(raw) == want, (kind, way, turned)
 
 
@@ -250,27 +402,67 @@ def test_colours_of_sixteen_bits_in_a_tiff_are_read_alike_however_they_lie(tmp_p
 def test_opacity_of_sixteen_bits_in_a_tiff_is_heeded_however_it_lies(tmp_path):
     colour = np.stack([big(RAMP), big(RAMP.T), big(RAMP) * 0], -1)
     for i, (kind, way) in enumerate(tiffs("u2", 4)):
-        for extra, given, opacity in ((0, colour, 32768), (2, colour, 32768), (1, colour * 32768 // 65535, 32768), (2, colour, 0)):
-            where = lay(tmp_path / f"{i}{extra}{opacity}", x_tif=tiff(np.dstack([given, np.full((4, 4), opacity)]).astype(kind), extra=(extra,), **way))
+        for extra, given, opacity in (
+            (0, colour, 32768),
+            (2, colour, 32768),
+            (1, colour * 32768 // 65535, 32768),
+            (2, colour, 0),
+        ):
+            where = lay(
+                tmp_path / f"{i}{extra}{opacity}",
+                x_tif=tiff(np.dstack([given, np.full((4, 4), opacity)]).astype(kind), extra=(extra,), **way),
+            )
             red = levels(folder(where, range=[0, 4095]).load())[0]
-            want = [[0, 64], [128, 255]] if extra == 0 else [[255, 255], [255, 255]] if opacity == 0 else [[127, 159], [191, 255]]
-            assert np.abs(np.array(red) - want).max() <= (extra == 1), (kind, way, extra, red)  # what was divided by two has lost a bit
+            want = (
+                [[0, 64], [128, 255]]
+                if extra == 0
+                else [[255, 255], [255, 255]]
+                if opacity == 0
+                else [[127, 159], [191, 255]]
+            )
+            # what was divided by two has lost a bit
+            assert np.abs(np.array(red) - want).max() <= (extra == 1), (
+                kind,
+                way,
+                extra,
+                red,
+            )
 
 
 def test_channels_apart_that_pillow_does_not_read_are_refused(tmp_path):
-    for name, values, more in (("LA", np.zeros((4, 4, 2), np.uint8), {"photometric": 1, "extra": (2,)}),
-                               ("LA", np.zeros((4, 4, 2), np.uint8), {"photometric": 1, "extra": (2,), "packed": True}),
-                               ("RGB", np.zeros((4, 4, 3), np.uint16), {"packed": True}),
-                               ("CMYK", np.zeros((4, 4, 4), np.uint16), {"photometric": 5})):  # fmt: skip
-        with pytest.raises(Fault, match=f"it holds its {len(name)} channels one after the other \\(planar\\), which Pillow does not read; save it as one with"):
+    for name, values, more in (
+        ("LA", np.zeros((4, 4, 2), np.uint8), {"photometric": 1, "extra": (2,)}),
+        ("LA", np.zeros((4, 4, 2), np.uint8), {"photometric": 1, "extra": (2,), "packed": True}),
+        ("RGB", np.zeros((4, 4, 3), np.uint16), {"packed": True}),
+        ("CMYK", np.zeros((4, 4, 4), np.uint16), {"photometric": 5}),
+    ):
+        with pytest.raises(
+            Fault,
+            match=(
+                f"it holds its {len(name)} channels one after the other \\(planar\\), which Pillow does not "
+                "read; save it as one with"
+            ),
+        ):
             folder(lay(tmp_path, x_tif=tiff(values, apart=True, **more))).load()
 
 
 def test_depths_may_be_mixed_and_each_has_its_own_range(tmp_path):
-    lay(tmp_path, a_png=big(RAMP.astype(np.uint16)), b_png=big(np.array([[0, 10], [20, 30]], np.uint8)), c_tif=big(np.array([[0, 1], [0, 0.5]], np.float32)))
+    lay(
+        tmp_path,
+        a_png=big(RAMP.astype(np.uint16)),
+        b_png=big(np.array([[0, 10], [20, 30]], np.uint8)),
+        c_tif=big(np.array([[0, 1], [0, 0.5]], np.float32)),
+    )
     raw = folder(tmp_path).load()
-    assert [levels(raw, row) for row in range(3)] == [[[[0, 64], [128, 255]]], [[[0, 10], [20, 30]]], [[[0, 255], [0, 128]]]]
-    assert "warning: pictures of several depths (2 16-bit, 2 8-bit, 2 float), each with a black and a white of its own" in told(raw)
+    assert [levels(raw, row) for row in range(3)] == [
+        [[[0, 64], [128, 255]]],
+        [[[0, 10], [20, 30]]],
+        [[[0, 255], [0, 128]]],
+    ]
+    assert (
+        "warning: pictures of several depths (2 16-bit, 2 8-bit, 2 float), each with a "
+        "black and a white of its own"
+    ) in told(raw)
 
 
 def test_the_range_is_looked_for_over_the_whole_list(tmp_path, monkeypatch):
@@ -294,9 +486,15 @@ def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
         made[name].file("data.json").write_text(json.dumps({"files": raw.files}))
         for split in ("labelled", "test"):
             np.save(made[name].file(f"{split}.images.npy"), raw.images[:1])
-    wanted = "black to white was 0 to 4095 in the 16-bit pictures learned from, and is 0 to 255 in these: dataset.range=[0,4095] reads them alike"
+    wanted = (
+        "black to white was 0 to 4095 in the 16-bit pictures learned from, and is 0 to 255 in these: "
+        "dataset.range=[0,4095] reads them alike"
+    )
     assert strange(made["learned"], made["other"], "test") == [wanted]
-    again = "1 of 1 test pictures is among those that were trained on, so that the figures are none of new pictures"
+    again = (
+        "1 of 1 test pictures is among those that were trained on, so that the figures "
+        "are none of new pictures"
+    )
     assert strange(made["learned"], made["learned"], "test") == [again]
 
 
@@ -312,16 +510,28 @@ def test_other_pictures_for_the_same_networks_may_be_cut_otherwise_or_lie_on_ano
         np.save(found.file("test.images.npy"), raw.images[:1])
         return found
 
-    fit = "dataset.fit was {} for the pictures learned from, and is {} for these: dataset.fit={} reads them alike"
-    ground = "dataset.background was {} for the pictures learned from, and is {} for these: dataset.background={} reads them alike"
-    squeezed, padded, cut, dark = (made(how, long, fit=how) if how != "dark" else made(how, long, fit="pad", background="black")
-                                   for how in ("squeeze", "pad", "crop", "dark"))  # fmt: skip
+    fit = (
+        "dataset.fit was {} for the pictures learned from, and is {} for these: "
+        "dataset.fit={} reads them alike"
+    )
+    ground = (
+        "dataset.background was {} for the pictures learned from, and is {} for these: dataset.background={} "
+        "reads them alike"
+    )
+    squeezed, padded, cut, dark = (
+        made(how, long, fit=how) if how != "dark" else made(how, long, fit="pad", background="black")
+        for how in ("squeeze", "pad", "crop", "dark")
+    )
     assert strange(squeezed, cut, "test") == [fit.format("squeeze", "crop", "squeeze")]
     assert strange(padded, dark, "test") == [ground.format("[255,255,255]", "[0,0,0]", "[255,255,255]")]
     clear, red = made("clear", icon(), background=[0, 0, 9]), made("red", icon(), background="red")
     assert strange(clear, red, "test") == [ground.format("[0,0,9]", "[255,0,0]", "[0,0,9]")]
-    plain = made("plain", big(np.array([[0, 50], [100, 200]], np.uint8)), background="red", fit="squeeze")  # square and opaque: neither is seen
-    assert not any(strange(*those, "test") for those in ((plain, cut), (cut, plain), (plain, clear), (squeezed, clear), (cut, cut)))
+    # square and opaque: neither is seen
+    plain = made("plain", big(np.array([[0, 50], [100, 200]], np.uint8)), background="red", fit="squeeze")
+    assert not any(
+        strange(*those, "test")
+        for those in ((plain, cut), (cut, plain), (plain, clear), (squeezed, clear), (cut, cut))
+    )
 
 
 # ---- transparency
@@ -330,19 +540,31 @@ def test_other_pictures_for_the_same_networks_may_be_cut_otherwise_or_lie_on_ano
 def icon(mode="RGBA"):
     """Opaque red, opaque blue, transparent black, half transparent red, as blocks."""
     pixels = big(np.arange(4).reshape(2, 2))
-    return Image.fromarray(np.array([[255, 0, 0, 255], [0, 0, 255, 255], [0, 0, 0, 0], [255, 0, 0, 128]], np.uint8)[pixels]).convert(mode)
+    return Image.fromarray(
+        np.array([[255, 0, 0, 255], [0, 0, 255, 255], [0, 0, 0, 0], [255, 0, 0, 128]], np.uint8)[pixels]
+    ).convert(mode)
 
 
 def test_transparent_pixels_show_the_background(tmp_path):
     lay(tmp_path, x_png=icon())
-    assert levels(folder(tmp_path).load()) == [[[255, 0], [255, 255]], [[0, 0], [255, 127]], [[0, 255], [255, 127]]]
-    assert levels(folder(tmp_path, background="#00ff00").load()) == [[[255, 0], [0, 128]], [[0, 0], [255, 127]], [[0, 255], [0, 0]]]
+    assert levels(folder(tmp_path).load()) == [
+        [[255, 0], [255, 255]],
+        [[0, 0], [255, 127]],
+        [[0, 255], [255, 127]],
+    ]
+    assert levels(folder(tmp_path, background="#00ff00").load()) == [
+        [[255, 0], [0, 128]],
+        [[0, 0], [255, 127]],
+        [[0, 255], [0, 0]],
+    ]
     assert levels(folder(tmp_path, background=100).load())[1] == [[0, 0], [100, 50]]
     assert levels(folder(tmp_path, background=[1, 2, 3]).load())[2] == [[0, 255], [3, 1]]
 
 
 def cut_out(mode):
-    """A picture whose third block is transparent: by a level, a colour or an entry of the palette that stands for it, or by an alpha channel."""
+    """A picture whose third block is transparent: by a level, a colour or an entry of the palette that stands
+    for it, or by an alpha channel.
+    """
     grey = big(np.array([[10, 20], [0, 40]], np.uint8))
     if mode in ("LA", "RGBA"):
         alpha = np.where(grey == 0, 0, 255).astype(np.uint8)
@@ -350,10 +572,28 @@ def cut_out(mode):
     if mode == "I;16":
         return Image.fromarray(grey.astype(np.uint16) * 257), {"transparency": 0}
     picture = Image.fromarray(grey).convert("RGB" if mode == "P" else mode)
-    return (picture.quantize(8), {}) if mode == "P" else (picture, {"transparency": (0, 0, 0) if mode == "RGB" else 0})
+    return (
+        (picture.quantize(8), {})
+        if mode == "P"
+        else (picture, {"transparency": (0, 0, 0) if mode == "RGB" else 0})
+    )
 
 
-@pytest.mark.parametrize("kind", ["L.png", "RGB.png", "P.png", "P.gif", "LA.png", "RGBA.png", "RGBA.webp", "I;16.png", "RGBA.tif", "LA.tif"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "L.png",
+        "RGB.png",
+        "P.png",
+        "P.gif",
+        "LA.png",
+        "RGBA.png",
+        "RGBA.webp",
+        "I;16.png",
+        "RGBA.tif",
+        "LA.tif",
+    ],
+)
 def test_what_is_transparent_does_not_hang_on_the_format(tmp_path, kind):
     mode, ending = kind.split(".")
     picture, how = cut_out(mode)
@@ -361,7 +601,9 @@ def test_what_is_transparent_does_not_hang_on_the_format(tmp_path, kind):
         how = {"transparency": picture.getpixel((0, 3))}
     for where in "ab":
         (tmp_path / where).mkdir()
-        picture.save(tmp_path / where / f"x.{ending}", **how, **({"lossless": True} if ending == "webp" else {}))
+        picture.save(
+            tmp_path / where / f"x.{ending}", **how, **({"lossless": True} if ending == "webp" else {})
+        )
     found = levels(folder(tmp_path, range=65535).load())
     assert found[0] == [[10, 20], [255, 40]] and len(found) == (1 if mode in ("L", "LA", "I;16") else 3)
 
@@ -377,11 +619,23 @@ def test_the_transparent_grey_of_few_bits_is_found(tmp_path, bits):
     most = 2**bits - 1
     for key in (0, most):
         rows = big(np.array([[0, most], [most, 0]]))
-        packed = [np.packbits(np.unpackbits(row.astype(np.uint8)[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes() for row in rows]
-        chunks = ((b"IHDR", struct.pack(">IIBBBBB", 4, 4, bits, 0, 0, 0, 0)), (b"tRNS", struct.pack(">H", key)),
-                  (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in packed))), (b"IEND", b""))  # fmt: skip
-        whole = b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
-        found = levels(folder(lay(tmp_path / str(key), x_png=b"\x89PNG\r\n\x1a\n" + whole), background=100).load())
+        packed = [
+            np.packbits(np.unpackbits(row.astype(np.uint8)[:, None], axis=1)[:, 8 - bits :].ravel()).tobytes()
+            for row in rows
+        ]
+        chunks = (
+            (b"IHDR", struct.pack(">IIBBBBB", 4, 4, bits, 0, 0, 0, 0)),
+            (b"tRNS", struct.pack(">H", key)),
+            (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in packed))),
+            (b"IEND", b""),
+        )
+        whole = b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+        found = levels(
+            folder(lay(tmp_path / str(key), x_png=b"\x89PNG\r\n\x1a\n" + whole), background=100).load()
+        )
         assert found == [[[100, 255], [255, 100]] if key == 0 else [[0, 100], [100, 0]]], (bits, key)
 
 
@@ -402,17 +656,25 @@ def test_fit(tmp_path):
     assert (pad.images[0, 0, [0, 3]] == 255).all() and (pad.images[0, 0, 1:3, [0, 3]] < 255).all()
     assert (pad.images[1, 0] == pad.images[0, 0].T).all()
     assert pad.images[0, 0, 1, 0] > 80 and pad.images[0, 0, 1, 3] > 160  # both ends are seen
-    assert (squeeze.images[0, 0] == squeeze.images[0, 0, 0]).all() and squeeze.images[0, 0, 0].tolist() == [86, 13, 25, 171]  # 6/7, 1/8
+    # 6/7, 1/8
+    assert (squeeze.images[0, 0] == squeeze.images[0, 0, 0]).all() and squeeze.images[0, 0, 0].tolist() == [
+        86,
+        13,
+        25,
+        171,
+    ]
     assert (folder(tmp_path, fit="pad", background=7).load().images[0, 0, 0] == 7).all()
     deep = folder(lay(tmp_path / "deep", x_tif=wide.astype(np.float32) / 255), fit="pad").load()
-    assert np.abs(deep.images[0].astype(int) - pad.images[0]).max() <= 1  # Pillow rounds bytes after each direction
+    # Pillow rounds bytes after each direction
+    assert np.abs(deep.images[0].astype(int) - pad.images[0]).max() <= 1
 
 
 def test_where_cropping_loses_more_than_half_is_told(tmp_path):
-    lay(tmp_path, x_png=np.zeros((4, 8), np.uint8), y_png=np.zeros((9, 4), np.uint8))  # exactly half, and more
+    # exactly half, and more
+    lay(tmp_path, x_png=np.zeros((4, 8), np.uint8), y_png=np.zeros((9, 4), np.uint8))
     assert told(folder(tmp_path).load()) == (
-        "warning: cropping throws away more than half of each of 2 of 4 pictures, more than twice as long as wide (a/y.png, b/y.png): "
-        "dataset.fit=pad or dataset.fit=squeeze keeps all of them"
+        "warning: cropping throws away more than half of each of 2 of 4 pictures, more than twice as long "
+        "as wide (a/y.png, b/y.png): dataset.fit=pad or dataset.fit=squeeze keeps all of them"
     )
     assert told(folder(tmp_path, fit="pad").load()) == ""
 
@@ -422,7 +684,11 @@ def test_a_long_picture_is_never_resized_whole(tmp_path, monkeypatch):
     line[:, 29990:30010] = 99
     lay(tmp_path, x_png=line)
     asked, resize = [], Image.Image.resize
-    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *more, **rest: asked.append(size) or resize(self, size, *more, **rest))
+    monkeypatch.setattr(
+        Image.Image,
+        "resize",
+        lambda self, size, *more, **rest: asked.append(size) or resize(self, size, *more, **rest),
+    )
     assert (folder(tmp_path, image_size=64).load().images == 99).all()  # whole: 3,840,000 x 64
     assert set(asked) == {(64, 64)}
 
@@ -440,8 +706,9 @@ def test_pictures_above_the_limit_are_named_with_their_size(tmp_path, recwarn):
         with pytest.raises(Fault) as caught:
             folder(tmp_path, max_pixels=limit).describe()
         assert str(caught.value) == (
-            f"the picture '{tmp_path / 'a' / 'x.png'}' (and 1 more) is too large: it has 30 x 20 = 600 pixels, and dataset.max_pixels allows {limit}; "
-            "raise that, make it smaller, or set dataset.on_error=skip"
+            f"the picture '{tmp_path / 'a' / 'x.png'}' (and 1 more) is too large: it has 30 x 20 = 600 "
+            f"pixels, and dataset.max_pixels allows {limit}; raise that, make it smaller, or set "
+            "dataset.on_error=skip"
         )
     before = Image.MAX_IMAGE_PIXELS
     raw = folder(tmp_path, max_pixels=100, on_error="skip").load()
@@ -455,15 +722,29 @@ def test_the_first_of_several_frames_is_read_and_told(tmp_path):
         (tmp_path / where).mkdir()
         frames[0].save(tmp_path / where / "x.gif", save_all=True, append_images=frames[1:])
     raw = folder(tmp_path).load()
-    assert (raw.images == 50).all() and told(raw) == "info: 2 pictures of several frames, of which the first is read (a/x.gif, b/x.gif)"
+    assert (raw.images == 50).all() and told(
+        raw
+    ) == "info: 2 pictures of several frames, of which the first is read (a/x.gif, b/x.gif)"
 
 
 @pytest.mark.parametrize(
     "bad",
-    [dict(fit="stretch"), dict(fit=["crop"]), dict(background="whitish"), dict(background="rgb(300,0,0)"), dict(background=256),
-     dict(background=[1, 2]), dict(range=0), dict(range=[5, 5]),
-     dict(range="x"), dict(range=[0, float("nan")]), dict(max_pixels=0), dict(max_pixels=1.5), dict(on_error="ignore")],
-)  # fmt: skip
+    [
+        dict(fit="stretch"),
+        dict(fit=["crop"]),
+        dict(background="whitish"),
+        dict(background="rgb(300,0,0)"),
+        dict(background=256),
+        dict(background=[1, 2]),
+        dict(range=0),
+        dict(range=[5, 5]),
+        dict(range="x"),
+        dict(range=[0, float("nan")]),
+        dict(max_pixels=0),
+        dict(max_pixels=1.5),
+        dict(on_error="ignore"),
+    ],
+)
 def test_arguments_are_checked(bad):
     with pytest.raises(Fault, match=f"^dataset.{next(iter(bad))} (must be|has no option)"):
         folder("r", **bad)

@@ -1,4 +1,6 @@
-"""run.json that is not as kdx writes it: every reader gets one sentence or goes on, none breaks. And whether a run is at work, was, or died."""
+"""run.json that is not as kdx writes it: every reader gets one sentence or goes on, none breaks. And whether
+a run is at work, was, or died.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,23 @@ from kdx.report.table import SHORT_ROLES
 from kdx.run import ROLES as STAGES_OF
 
 LACKING = object()
-ODD = [LACKING, None, 5, -3, 1e300, "x", "\u202e", True, [], [1], {}, {"x": [1]}, [[{"a": None}]], float("-inf"), 10**39]
+ODD = [
+    LACKING,
+    None,
+    5,
+    -3,
+    1e300,
+    "x",
+    "\u202e",
+    True,
+    [],
+    [1],
+    {},
+    {"x": [1]},
+    [[{"a": None}]],
+    float("-inf"),
+    10**39,
+]
 CHANGES, MANY = 20, 600
 TURN = itertools.count()
 
@@ -43,7 +61,9 @@ TURN = itertools.count()
 def nodes(value: Any, path: tuple = ()) -> Iterator[tuple]:
     """Where everything in a document is; of a list the first two."""
     yield path
-    for key in value if isinstance(value, dict) else range(min(len(value), 2)) if isinstance(value, list) else ():
+    for key in (
+        value if isinstance(value, dict) else range(min(len(value), 2)) if isinstance(value, list) else ()
+    ):
         yield from nodes(value[key], (*path, key))
 
 
@@ -65,7 +85,9 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
     """What every command does with a run folder, as functions that may raise a Fault and nothing else."""
 
     def table():
-        found = compare([entry(run.path.name, run.document) for run in (read_run(place, figures=True), other)])
+        found = compare(
+            [entry(run.path.name, run.document) for run in (read_run(place, figures=True), other)]
+        )
         rows.as_markdown(found, []), rows.as_csv(found), rows.as_json(found, []), rows.forms(found)
         if thorough and not next(TURN) % 50:  # it draws, a second each
             from kdx.report.page import page
@@ -85,12 +107,20 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
     def board():
         Mirror(place.parent, place.parent).named([place])
 
-    yield from (table, swept, board, lambda: alike.compare(read_run(place), other), lambda: read_run(place).state)
+    yield from (
+        table,
+        swept,
+        board,
+        lambda: alike.compare(read_run(place), other),
+        lambda: read_run(place).state,
+    )
     if thorough:
         yield again
 
 
-def broken(tmp_path: Path, whole: dict, changes: list[tuple[tuple, Any]], *, thorough: bool = False) -> list[str]:
+def broken(
+    tmp_path: Path, whole: dict, changes: list[tuple[tuple, Any]], *, thorough: bool = False
+) -> list[str]:
     """Every reader over every change; what broke."""
     good = read_run(folder(tmp_path, "good", whole))
     bad = folder(tmp_path, "bad", whole)
@@ -103,7 +133,10 @@ def broken(tmp_path: Path, whole: dict, changes: list[tuple[tuple, Any]], *, tho
             except Fault:
                 pass
             except Exception as error:
-                found.append(f"{'.'.join(map(str, path))} = {odd!r}: {type(error).__name__}: {error} in {error.__traceback__.tb_next.tb_frame.f_code.co_name}")
+                found.append(
+                    f"{'.'.join(map(str, path))} = {odd!r}: {type(error).__name__}: {error} in "
+                    f"{error.__traceback__.tb_next.tb_frame.f_code.co_name}"
+                )
     return found
 
 
@@ -134,8 +167,16 @@ def test_no_reader_breaks_on_thousands_of_changes(trained, tmp_path):
     ("path", "odd", "says"),
     [
         (("results",), [1], "results must be an object, and is a list"),
-        (("results", "student", "flops"), -3, "results.student.flops must be a number from 0 to 1e+18, and is -3"),
-        (("results", "student", "last", "test", "accuracy"), "x", "results.student.last.test.accuracy must be a number, and is text"),
+        (
+            ("results", "student", "flops"),
+            -3,
+            "results.student.flops must be a number from 0 to 1e+18, and is -3",
+        ),
+        (
+            ("results", "student", "last", "test", "accuracy"),
+            "x",
+            "results.student.last.test.accuracy must be a number, and is text",
+        ),
         (("command",), 5, "command must be a list, and is 5"),
         (("stages", 0), None, "each of stages must be an object, and is null"),
         ((), [1], "it must hold an object, and holds a list"),
@@ -147,12 +188,19 @@ def test_what_is_wrong_is_said(path, odd, says):
     assert str(error.value) == f"'a/run.json' is not as kdx writes it: {says}"
 
 
-@pytest.mark.parametrize(("value", "shape", "says"), [
-    ({}, int, "config.seed must be a whole number, and is an object"), (True, int, "config.seed must be a whole number, and is true or false"),
-    (None, int, "config.seed is missing"), ([], str, "config.seed must be text, and is a list"), (3, int, None),
-    ({"threads": {}}, document.MADE, "config.seed.threads must be a number, and is an object"), (-5, document.COUNT,
-     "config.seed must be a number from 0 to 1e+18, and is -5"), (float("nan"), document.COUNT, "config.seed must be a number from 0 to 1e+18, and is nan"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "shape", "says"),
+    [
+        ({}, int, "config.seed must be a whole number, and is an object"),
+        (True, int, "config.seed must be a whole number, and is true or false"),
+        (None, int, "config.seed is missing"),
+        ([], str, "config.seed must be text, and is a list"),
+        (3, int, None),
+        ({"threads": {}}, document.MADE, "config.seed.threads must be a number, and is an object"),
+        (-5, document.COUNT, "config.seed must be a number from 0 to 1e+18, and is -5"),
+        (float("nan"), document.COUNT, "config.seed must be a number from 0 to 1e+18, and is nan"),
+    ],
+)
 def test_what_every_reader_says_of_a_value(value, shape, says):
     assert document.wrong(value, shape, "config.seed") == says
 
@@ -160,8 +208,16 @@ def test_what_every_reader_says_of_a_value(value, shape, says):
 def test_every_role_stands_wherever_roles_are_listed():
     """One that lacks in a list is trained and then not checked, not shown, or not to be asked for."""
     asked = next(option for option in evaluate.OPTIONS if option.name == "role").choices
-    listed = {"run.json": document.SHAPE["results"], "weights in the report": WEIGHTS, "colours": COLOURS, "short names": SHORT, "narrow table": SHORT_ROLES,
-              "picture of rounds": {*LEVELS, "student"}, "kdx evaluate": asked, "stages": STAGES_OF}  # fmt: skip
+    listed = {
+        "run.json": document.SHAPE["results"],
+        "weights in the report": WEIGHTS,
+        "colours": COLOURS,
+        "short names": SHORT,
+        "narrow table": SHORT_ROLES,
+        "picture of rounds": {*LEVELS, "student"},
+        "kdx evaluate": asked,
+        "stages": STAGES_OF,
+    }
     lacking = {where: set(ROLES) - set(roles) for where, roles in listed.items()}
     assert not any(lacking.values()), lacking
     made = rows.run(compare([entry("a", made_up())]), entry("a", made_up()))
@@ -180,12 +236,18 @@ def test_one_broken_run_stops_no_comparison(tmp_path, capsys):
 
 @pytest.mark.parametrize("much", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_that_lacks_something_stops_no_comparison(much, trained, tmp_path, monkeypatch, capsys):
-    """Each key of a real run.json taken out in turn: the run is compared all the same, or named and left out."""
+    """Each key of a real run.json taken out in turn:
+    the run is compared all the same, or named and left out.
+    """
     monkeypatch.chdir(tmp_path)
     whole = real(trained)
     for name in ("good", "bad"):
         folder(tmp_path, name, whole)
-    paths = [path for path in nodes(whole) if path and (much or path[0] in ("protocol", "results") and len(path) < 4)]
+    paths = [
+        path
+        for path in nodes(whole)
+        if path and (much or path[0] in ("protocol", "results") and len(path) < 4)
+    ]
     protocol = [p for p in paths if p[0] == "protocol" and p[1:2] not in (("sizes",), ("digests",))]
     for path in paths if much else protocol + random.Random(3).sample(paths, 3):
         (tmp_path / "bad/run.json").write_text(json.dumps(changed(whole, path, LACKING)))
@@ -193,7 +255,15 @@ def test_a_run_that_lacks_something_stops_no_comparison(much, trained, tmp_path,
         out, err = capsys.readouterr()
         lacks = "not read: " in out or "not compared: 1 run" in out
         assert code in (0, 1) and not err and "Digits" in out and (code == 0 or lacks), (path, code, out, err)
-        if path[0] == "protocol" and path[1:] in ((), ("dataset",), ("counts",), ("counts", "test"), ("selection",), ("test",), ("headline",)):
+        if path[0] == "protocol" and path[1:] in (
+            (),
+            ("dataset",),
+            ("counts",),
+            ("counts", "test"),
+            ("selection",),
+            ("test",),
+            ("headline",),
+        ):
             assert code == 1 and "not read: 'bad' is not as kdx writes it: protocol" in out, path
 
 
@@ -205,7 +275,18 @@ def test_an_empty_protocol_is_no_protocol_of_its_own(tmp_path, capsys):
     assert "bad' is not as kdx writes it: protocol.dataset is missing" in out and "Digits" in out
 
 
-@pytest.mark.parametrize("told", ['{"command": 5, "jobs": []}', '{"command": [[5]], "jobs": 5}', "[1]", "5", '{"jobs": {"folder": 1}}', "{", ""])
+@pytest.mark.parametrize(
+    "told",
+    [
+        '{"command": 5, "jobs": []}',
+        '{"command": [[5]], "jobs": 5}',
+        "[1]",
+        "5",
+        '{"jobs": {"folder": 1}}',
+        "{",
+        "",
+    ],
+)
 def test_a_broken_sweep_json_stops_no_sweep(tmp_path, told):
     """Another one in a folder that was asked for by name is told of; elsewhere it is passed by."""
     place = tmp_path / "sweeps" / "old"
@@ -226,14 +307,18 @@ def test_a_broken_run_of_a_sweep_is_to_do_and_says_why(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/run.json").write_text('{"status": "finished", "stages": [5]}')
     run = sweep.run_in(tmp_path / "a")
-    assert not sweep.finished(run) and "each of stages must be an object" in _sweep.reason(tmp_path / "a", run)
+    assert not sweep.finished(run) and "each of stages must be an object" in _sweep.reason(
+        tmp_path / "a", run
+    )
     assert sweep.run_in(tmp_path / "b") is None and _sweep.reason(tmp_path / "b", None) == "did not begin"
 
 
 @pytest.mark.parametrize("step", ["1" + 400 * "0", "1e400", "-5", "NaN", "true", '"x"', "[1]", "null"])
 def test_a_line_of_metrics_that_kdx_did_not_write_is_passed_over(tmp_path, step):
     line = '{"step": %s, "stage": "student-train", "validation/accuracy": %s}\n'
-    (tmp_path / "metrics.jsonl").write_text("".join(line % pair for pair in ((step, 0.5), (1, step), (2, 0.25))) + "[1]\n5\n{")
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(line % pair for pair in ((step, 0.5), (1, step), (2, 0.25))) + "[1]\n5\n{"
+    )
     assert read_curves(tmp_path) == {"student": [(2, 0.25)]}
 
 
@@ -255,11 +340,17 @@ def test_a_run_that_died_shows_as_died(tmp_path):
     assert ready.wait(20)
     run = document.read(tmp_path / "a/run.json")
     assert document.state(tmp_path / "a", run) == "running"
-    with pytest.raises(Fault, match="another process is at work on the run in"), document.at_work(tmp_path / "a", timeout=0):
+    with (
+        pytest.raises(Fault, match="another process is at work on the run in"),
+        document.at_work(tmp_path / "a", timeout=0),
+    ):
         pass
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert document.state(tmp_path / "a", run) == "died" and _sweep.reason(tmp_path / "a", run) == "was killed or stopped in the middle"
+    assert (
+        document.state(tmp_path / "a", run) == "died"
+        and _sweep.reason(tmp_path / "a", run) == "was killed or stopped in the middle"
+    )
     for unknown in ({**run, "host": "another machine"}, {"status": "running"}):
         assert document.state(tmp_path / "a", unknown) == "running, or died"
     assert document.state(tmp_path / "a", {"status": "finished"}) == "finished"
@@ -267,7 +358,13 @@ def test_a_run_that_died_shows_as_died(tmp_path):
 
 def test_the_board_counts_what_is_at_work_and_what_died(tmp_path):
     here = {"status": "running", "host": document.platform.node()}
-    for name, run in {"a": here, "b": {"status": "running"}, "c": here, "d": {"status": "finished"}, "e": [1]}.items():
+    for name, run in {
+        "a": here,
+        "b": {"status": "running"},
+        "c": here,
+        "d": {"status": "finished"},
+        "e": [1],
+    }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps(run))
     with document.at_work(tmp_path / "c"):
@@ -282,15 +379,23 @@ def test_a_lock_that_is_no_file_is_neither_followed_nor_waited_for(tmp_path):
     (tmp_path / "a" / document.LOCK).symlink_to(tmp_path / "precious")
     with pytest.raises(Fault, match="is a link"), document.at_work(tmp_path / "a"):
         pass
-    assert document.state(tmp_path / "a", {"status": "running", "host": document.platform.node()}) == "running, or died"
+    assert (
+        document.state(tmp_path / "a", {"status": "running", "host": document.platform.node()})
+        == "running, or died"
+    )
     (tmp_path / "a" / document.LOCK).unlink()
     os.mkfifo(tmp_path / "a" / document.LOCK)
-    assert document.state(tmp_path / "a", {"status": "running", "host": document.platform.node()}) == "running, or died"
+    assert (
+        document.state(tmp_path / "a", {"status": "running", "host": document.platform.node()})
+        == "running, or died"
+    )
     assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_durations_do_not_hang_on_the_time_of_day():
     began, ended = "2026-03-29T01:59:00+00:00", "2026-03-29T01:00:00+00:00"
     assert document.seconds({"started": began, "ended": ended, "seconds": 61.5}) == 61.5
-    assert document.seconds({"started": began, "ended": ended}) == 0, "an older run, while which the clock was set back"
+    assert document.seconds({"started": began, "ended": ended}) == 0, (
+        "an older run, while which the clock was set back"
+    )
     assert document.seconds({"started": "x", "ended": None}) is None

@@ -1,4 +1,6 @@
-"""Estimates from validation: hand numbers of the methods' sections, against brute force and scikit-learn, and the ends of every range."""
+"""Estimates from validation: hand numbers of the methods' sections, against brute force and scikit-learn, and
+the ends of every range.
+"""
 
 import math
 import warnings
@@ -12,7 +14,15 @@ from kdx.core import Parts, Split
 from kdx.faults import Caution, Fault
 
 T = torch.tensor
-VALIDATION = T([[0.9, 0.8, 0, 0.2, 0.2], [0.8, 0.7, 0, 0.4, 0.4], [0.2, 0.3, 1, 0.5, 2], [0.1, 0.2, 0, 1, 1], [0.15, 0.9, 1, 0.1, 3]])
+VALIDATION = T(
+    [
+        [0.9, 0.8, 0, 0.2, 0.2],
+        [0.8, 0.7, 0, 0.4, 0.4],
+        [0.2, 0.3, 1, 0.5, 2],
+        [0.1, 0.2, 0, 1, 1],
+        [0.15, 0.9, 1, 0.1, 3],
+    ]
+)
 POINTS, WRONG, TRUE, NOISY = VALIDATION[:, :2], VALIDATION[:, 2].bool(), VALIDATION[:, 3], VALIDATION[:, 4]
 
 
@@ -26,7 +36,13 @@ def made_up(rows=400, classes=6, seed=0):
 # Isotonic regression
 
 
-@pytest.mark.parametrize("y, fit", [([0, 1, 0, 1, 1], [0, 0.5, 0.5, 1, 1]), ([0, 0, 1, 0, 1, 1, 0, 1], [0, 0, 0.5, 0.5, 2 / 3, 2 / 3, 2 / 3, 1])])
+@pytest.mark.parametrize(
+    "y, fit",
+    [
+        ([0, 1, 0, 1, 1], [0, 0.5, 0.5, 1, 1]),
+        ([0, 0, 1, 0, 1, 1, 0, 1], [0, 0, 0.5, 0.5, 2 / 3, 2 / 3, 2 / 3, 1]),
+    ],
+)
 def test_isotonic_by_hand(y, fit):
     x = torch.arange(len(y)) / 10
     assert estimate.interpolate(x, *estimate.isotonic(x, T(y))).tolist() == pytest.approx(fit)
@@ -35,7 +51,9 @@ def test_isotonic_by_hand(y, fit):
 def test_isotonic_interpolates_and_clips_at_its_ends():
     knots, values = estimate.isotonic(T([0.2, 0.4, 0.6]), T([0.1, 0.5, 0.9]))
     assert len(knots) == len(values) == 3
-    assert estimate.interpolate(T([-5.0, 0.2, 0.3, 0.55, 0.6, 0.99]), knots, values).tolist() == pytest.approx([0.1, 0.1, 0.3, 0.8, 0.9, 0.9])
+    assert estimate.interpolate(
+        T([-5.0, 0.2, 0.3, 0.55, 0.6, 0.99]), knots, values
+    ).tolist() == pytest.approx([0.1, 0.1, 0.3, 0.8, 0.9, 0.9])
 
 
 def test_isotonic_is_scikit_learns_everywhere():
@@ -44,12 +62,25 @@ def test_isotonic_is_scikit_learns_everywhere():
     probs, truth = made_up()
     x, y = probs.max(1).values, (probs.argmax(1) == truth).float()
     queries = torch.linspace(0, 1, 1001)
-    theirs = IsotonicRegression(out_of_bounds="clip").fit(x.double().numpy(), y.numpy()).predict(queries.double().numpy())
+    theirs = (
+        IsotonicRegression(out_of_bounds="clip")
+        .fit(x.double().numpy(), y.numpy())
+        .predict(queries.double().numpy())
+    )
     ours = estimate.interpolate(queries, *estimate.isotonic(x, y))
-    assert np.abs(ours.numpy() - theirs).max() < 1e-5 and (ours.diff() >= 0).all() and ours.unique().numel() > 5
+    assert (
+        np.abs(ours.numpy() - theirs).max() < 1e-5 and (ours.diff() >= 0).all() and ours.unique().numel() > 5
+    )
 
 
-@pytest.mark.parametrize("x, y, fit", [([0.3], [1.0], [1, 1, 1]), ([0.5, 0.5], [0.0, 1.0], [0.5, 0.5, 0.5]), ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5, 0.5])])
+@pytest.mark.parametrize(
+    "x, y, fit",
+    [
+        ([0.3], [1.0], [1, 1, 1]),
+        ([0.5, 0.5], [0.0, 1.0], [0.5, 0.5, 0.5]),
+        ([1.0, 0.0], [0.0, 1.0], [0.5, 0.5, 0.5]),
+    ],
+)
 def test_isotonic_of_one_row_of_equal_rows_and_of_a_falling_curve(x, y, fit):
     knots, values = estimate.isotonic(T(x), T(y))
     assert len(knots) == 2
@@ -74,7 +105,9 @@ def test_smallest_k_is_what_the_curves_say(by, threshold):
     queries, _ = made_up(300, seed=1)
     scores = estimate.top_k_score(queries.sort(1, descending=True).values, by)
     curves = [estimate.top_k_curve(probs, truth, k, by) for k in range(2, 6)]
-    fitted = torch.stack([estimate.interpolate(scores[:, k - 1], *curve) for k, curve in enumerate(curves, 2)], dim=1)
+    fitted = torch.stack(
+        [estimate.interpolate(scores[:, k - 1], *curve) for k, curve in enumerate(curves, 2)], dim=1
+    )
     expected = [next((k for k, accuracy in enumerate(row, 2) if accuracy >= threshold), 6) for row in fitted]
     found = estimate.smallest_k(queries, estimate.top_k_cuts(probs, truth, threshold, by), by)
     assert found.tolist() == expected and found.min() >= 2
@@ -85,14 +118,20 @@ def test_smallest_k_at_the_edges():
     probs, truth = made_up()
     right, wrong = probs.argmax(1), probs.argmin(1)
     for by in estimate.BY:
-        assert (estimate.smallest_k(probs, estimate.top_k_cuts(probs, right, 0.9, by), by) == 2).all()  # always right: the floor
-        assert (estimate.smallest_k(probs, estimate.top_k_cuts(probs, wrong, 0.9, by), by) == 6).all()  # the truth always comes last: all
+        assert (
+            estimate.smallest_k(probs, estimate.top_k_cuts(probs, right, 0.9, by), by) == 2
+        ).all()  # always right: the floor
+        assert (
+            estimate.smallest_k(probs, estimate.top_k_cuts(probs, wrong, 0.9, by), by) == 6
+        ).all()  # the truth always comes last: all
         assert (estimate.smallest_k(probs, estimate.top_k_cuts(probs, truth, 0.0, by), by) == 2).all()
         two = T([[0.9, 0.1], [0.4, 0.6]])
         assert estimate.smallest_k(two, estimate.top_k_cuts(two, T([1, 0]), 0.9, by), by).tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("threshold, x", [(0.1, -math.inf), (0.2, -math.inf), (0.4, 0.25), (0.6, 0.5), (0.61, math.inf)])
+@pytest.mark.parametrize(
+    "threshold, x", [(0.1, -math.inf), (0.2, -math.inf), (0.4, 0.25), (0.6, 0.5), (0.61, math.inf)]
+)
 def test_reaches_inverts_the_curve(threshold, x):
     assert estimate.reaches(T([0.0, 0.5, 1.0]), T([0.2, 0.6, 0.6]), threshold) == pytest.approx(x)
 
@@ -106,19 +145,25 @@ def test_debiasing_weight_by_hand(p, d, w):
 
 
 def test_the_weighted_noisy_risk_is_the_clean_risk():
-    """7 points with loss .5 that the teacher gets right, 3 that it gets wrong with noisy loss 2 and true loss .5."""
+    """7 points with loss .5 that the teacher gets right, 3 that it gets wrong with noisy loss 2 and true loss
+    .5.
+    """
     noisy, true, wrong = T([0.5] * 7 + [2.0] * 3), T([0.5] * 10), T([False] * 7 + [True] * 3)
     everybody = torch.arange(10)[None]
     assert noisy.mean().item() == pytest.approx(0.95)
     for estimator in estimate.ESTIMATORS:
         weight = estimate.weigh(everybody, wrong, true, noisy, estimator)
-        assert weight.item() == pytest.approx(0.526316, abs=1e-6) and (weight * noisy.mean()).item() == pytest.approx(0.5, abs=1e-6)
+        assert weight.item() == pytest.approx(0.526316, abs=1e-6) and (
+            weight * noisy.mean()
+        ).item() == pytest.approx(0.5, abs=1e-6)
 
 
 def test_neighbours_and_weights_by_hand():
     query = T([[0.15, 0.25]])
     found = estimate.nearest(POINTS, query, 2)
-    assert sorted(found[0].tolist()) == [2, 3] == sorted(estimate.nearest_of_many(POINTS, query, 2)[0].tolist())
+    assert (
+        sorted(found[0].tolist()) == [2, 3] == sorted(estimate.nearest_of_many(POINTS, query, 2)[0].tolist())
+    )
     p, d = estimate.distortion(found, WRONG, TRUE, NOISY)
     assert (p.item(), d.item()) == pytest.approx((0.5, 4))
     assert estimate.weigh(found, WRONG, TRUE, NOISY, "mean_of_ratios").item() == pytest.approx(0.4)
@@ -147,7 +192,10 @@ def test_the_distortion_is_clipped():
 
 def sample(points=800, queries=3000, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    z, q = torch.rand(points, 2, generator=generator).sqrt(), torch.rand(queries, 2, generator=generator).sqrt()
+    z, q = (
+        torch.rand(points, 2, generator=generator).sqrt(),
+        torch.rand(queries, 2, generator=generator).sqrt(),
+    )
     wrong = torch.rand(points, generator=generator) > z[:, 0]
     true = 0.1 + torch.rand(points, generator=generator)
     return z, q, wrong, true, torch.where(wrong, true + 2 * z[:, 1], true)
@@ -182,7 +230,10 @@ def test_the_grid_is_exact_on_its_own_places():
     ticks = torch.linspace(0, 1, 8)
     places = torch.stack([ticks, ticks.flip(0) ** 2], 1)
     places = (places * 7).round() / 7
-    assert torch.allclose(estimate.look_up(grid, places), estimate.weigh(estimate.nearest(z, places, 14), wrong, true, noisy, "mean_of_ratios"))
+    assert torch.allclose(
+        estimate.look_up(grid, places),
+        estimate.weigh(estimate.nearest(z, places, 14), wrong, true, noisy, "mean_of_ratios"),
+    )
     assert estimate.look_up(grid, T([[0.0, 1.0]])) == grid[0, 7] != grid[7, 0]
 
 
@@ -204,19 +255,37 @@ def told(truth, right):
 
 def test_cautions():
     assert told([0, 1] * 10, [True, False] * 10) == ""
-    assert "19 rows" in (few := told([0, 1] * 9 + [0], [True, False] * 9 + [True])) and "52.6%, has a standard error of 11 points" in few
+    assert (
+        "19 rows" in (few := told([0, 1] * 9 + [0], [True, False] * 9 + [True]))
+        and "52.6%, has a standard error of 11 points" in few
+    )
     assert "of class 3" in told([3] * 20, [True, False] * 10)
-    assert "never wrong" in (right := told([0, 1] * 10, [True] * 20)) and "ALL RIGHT" in right and "ALL WRONG" not in right
+    assert (
+        "never wrong" in (right := told([0, 1] * 10, [True] * 20))
+        and "ALL RIGHT" in right
+        and "ALL WRONG" not in right
+    )
     assert "always wrong" in (wrong := told([0, 1] * 10, [False] * 20)) and "ALL WRONG" in wrong
     assert "standard error of 35 points" in told([0, 1], [True, False])
 
 
 def test_ask_goes_through_all_clean_rows_without_gradient():
     layer = torch.nn.Linear(4, 3)
-    split = Split("validation", torch.randint(256, (1100, 1, 2, 2), dtype=torch.uint8), torch.arange(1100) % 3)
+    split = Split(
+        "validation", torch.randint(256, (1100, 1, 2, 2), dtype=torch.uint8), torch.arange(1100) % 3
+    )
     parts = Parts(layer, None, None, [], split, 3)
-    truth, one, two = estimate.ask(parts, lambda b: layer(b.views["main"].flatten(1)), lambda b: torch.ones(len(b), 3, dtype=torch.float16))
-    assert torch.equal(truth, split.labels) and one.shape == (1100, 3) and not one.requires_grad and two.dtype == torch.float32
+    truth, one, two = estimate.ask(
+        parts,
+        lambda b: layer(b.views["main"].flatten(1)),
+        lambda b: torch.ones(len(b), 3, dtype=torch.float16),
+    )
+    assert (
+        torch.equal(truth, split.labels)
+        and one.shape == (1100, 3)
+        and not one.requires_grad
+        and two.dtype == torch.float32
+    )
     assert torch.allclose(one[700], layer(split.images[700].flatten() / 255), atol=1e-6)
 
 

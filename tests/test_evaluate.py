@@ -23,7 +23,9 @@ CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=F
 
 
 def test_calibration_error_by_hand():
-    """Two bins are used: confidence .9 (2 rows, both right) and .6 (2 rows, one right): (2 * .1 + 2 * .1) / 4 = .1"""
+    """Two bins are used: confidence .9 (2 rows, both right) and .6 (2 rows, one right): (2 * .1 + 2 * .1) / 4
+    = .1
+    """
     probs = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [0.6, 0.4]])
     assert calibration_error(reliability(probs, torch.tensor([0, 1, 0, 1]))) == pytest.approx(0.1)
     assert calibration_error(reliability(torch.eye(3), torch.tensor([0, 1, 2]))) == 0
@@ -31,26 +33,41 @@ def test_calibration_error_by_hand():
 
 
 def test_reliability_by_hand():
-    """Bins (0, .25], (.25, .5], (.5, .75], (.75, 1]: an edge belongs to the bin below it; an empty bin has no mean."""
+    """Bins (0, .25], (.25, .5], (.5, .75], (.75, 1]: an edge belongs to the bin below it; an empty bin has no
+    mean.
+    """
     probs = torch.tensor([[0.5, 0.5], [0.6, 0.4], [0.3, 0.7], [1.0, 0.0]])
     found = reliability(probs, torch.tensor([0, 1, 1, 0]), bins=4)
-    assert found["edges"] == [0, 0.25, 0.5, 0.75, 1] and found["counts"] == [0, 1, 2, 1] and found["right"] == [0, 1, 1, 1]
+    assert (
+        found["edges"] == [0, 0.25, 0.5, 0.75, 1]
+        and found["counts"] == [0, 1, 2, 1]
+        and found["right"] == [0, 1, 1, 1]
+    )
     assert found["confidence"] == [None, pytest.approx(0.5), pytest.approx(0.65), 1]
     assert calibration_error(found) == pytest.approx((0.5 + 0.3 + 0) / 4)
 
 
 def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):
-    monkeypatch.setattr(assess, "open_split", lambda *given: Split("test", torch.zeros(2, 1, 2, 2), torch.tensor([0, 1])))
+    monkeypatch.setattr(
+        assess, "open_split", lambda *given: Split("test", torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))
+    )
     monkeypatch.setattr(assess, "predict", lambda *given: torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]))
     monkeypatch.setattr(assess.Weights, "network", lambda self: torch.nn.Identity())
     monkeypatch.setattr(assess, "by_name", lambda *given: None)
     (tmp_path / "data.json").write_text('{"classes": ["a", "b"]}')
-    with pytest.raises(Fault, match=r"the answers of the w are not finite \(NaN or infinite\): the weights in 'w.pt' are of no use"):
-        assess.measure(assess.Weights("w", Path("w.pt"), {}, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU)
+    with pytest.raises(
+        Fault,
+        match=r"the answers of the w are not finite \(NaN or infinite\): the weights in 'w.pt' are of no use",
+    ):
+        assess.measure(
+            assess.Weights("w", Path("w.pt"), {}, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU
+        )
 
 
 def test_a_run_stores_the_bins_of_its_ece(trained):
-    """For every network, both of its weights, on validation and test; the figures belong to the same rows as the others."""
+    """For every network, both of its weights, on validation and test; the figures belong to the same rows as
+    the others.
+    """
     stored = json.loads((trained / "outputs/runs/a=b/run.json").read_text())["results"]
     for role in ("teacher", "baseline", "student"):
         for which in ("last", "best"):
@@ -58,11 +75,27 @@ def test_a_run_stores_the_bins_of_its_ece(trained):
             for split in ("validation", "test"):
                 numbers = stored[role][which][split]
                 bins = numbers["reliability"]
-                assert [len(bins[key]) for key in ("edges", "counts", "confidence", "right")] == [16, 15, 15, 15]
-                assert sum(bins["counts"]) == numbers["n"] and sum(bins["right"]) == round(numbers["accuracy"] * numbers["n"])
-                assert all((mean is None) == (count == 0) for mean, count in zip(bins["confidence"], bins["counts"], strict=True))
-                filled = [bin for bin in zip(bins["right"], bins["counts"], bins["confidence"], strict=True) if bin[1]]
-                assert numbers["ece"] == pytest.approx(sum(abs(r - n * c) for r, n, c in filled) / numbers["n"], abs=1e-12)
+                assert [len(bins[key]) for key in ("edges", "counts", "confidence", "right")] == [
+                    16,
+                    15,
+                    15,
+                    15,
+                ]
+                assert sum(bins["counts"]) == numbers["n"] and sum(bins["right"]) == round(
+                    numbers["accuracy"] * numbers["n"]
+                )
+                assert all(
+                    (mean is None) == (count == 0)
+                    for mean, count in zip(bins["confidence"], bins["counts"], strict=True)
+                )
+                filled = [
+                    bin
+                    for bin in zip(bins["right"], bins["counts"], bins["confidence"], strict=True)
+                    if bin[1]
+                ]
+                assert numbers["ece"] == pytest.approx(
+                    sum(abs(r - n * c) for r, n, c in filled) / numbers["n"], abs=1e-12
+                )
 
 
 def test_confusion_and_metrics_by_hand():
@@ -70,7 +103,11 @@ def test_confusion_and_metrics_by_hand():
     y = torch.tensor([0, 1, 1])
     assert confusion(logits.argmax(1), y, 2).tolist() == [[1, 0], [1, 1]]
     found = metrics(logits, y, teacher=torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]))
-    assert found["accuracy"] == pytest.approx(2 / 3) and found["agreement"] == pytest.approx(2 / 3) and found["n"] == 3
+    assert (
+        found["accuracy"] == pytest.approx(2 / 3)
+        and found["agreement"] == pytest.approx(2 / 3)
+        and found["n"] == 3
+    )
     expected = np.mean([np.log1p(np.exp(-2)), 2 + np.log1p(np.exp(-2)), np.log1p(np.exp(-1))])
     assert found["nll"] == pytest.approx(expected)
     assert found["balanced_accuracy"] == pytest.approx(0.75) and recalls(logits.argmax(1), y, 2) == [1, 0.5]
@@ -85,7 +122,9 @@ def test_recall_and_balanced_accuracy_against_scikit_learn():
     logits = torch.randn(101, 4, generator=generator) + torch.eye(4)[y] - torch.tensor([0, 0, 99, 0])
     guess = logits.argmax(1)
     found = recalls(guess, y, 4)
-    assert found[2] is None and [found[c] for c in (0, 1, 3)] == pytest.approx(recall_score(y, guess, labels=[0, 1, 3], average=None).tolist())
+    assert found[2] is None and [found[c] for c in (0, 1, 3)] == pytest.approx(
+        recall_score(y, guess, labels=[0, 1, 3], average=None).tolist()
+    )
     assert metrics(logits, y)["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, guess))
 
 
@@ -95,7 +134,11 @@ def test_a_run_stores_recall_and_the_rows_of_each_class(trained):
         counts = stored["class_counts"][split]
         for role in ("teacher", "baseline", "student"):
             numbers = stored[role]["last"][split]
-            assert len(counts) == 10 and sum(counts) == numbers["n"] and ("recall" in numbers) == (split != "train")
+            assert (
+                len(counts) == 10
+                and sum(counts) == numbers["n"]
+                and ("recall" in numbers) == (split != "train")
+            )
             if split != "train":
                 assert numbers["balanced_accuracy"] == pytest.approx(np.mean(numbers["recall"]))
                 assert np.dot(numbers["recall"], counts) == pytest.approx(numbers["accuracy"] * numbers["n"])
@@ -111,7 +154,9 @@ def split(n=21):
 
 def network(seed=0):
     torch.manual_seed(seed)
-    return cnn(shape=(1, 16, 16), classes=4, widths=[4], hidden=8, batch_norm=True, dropout=0.5, stochastic_depth=0.0)
+    return cnn(
+        shape=(1, 16, 16), classes=4, widths=[4], hidden=8, batch_norm=True, dropout=0.5, stochastic_depth=0.0
+    )
 
 
 def test_predict_uses_eval_mode_and_puts_the_mode_back():
@@ -133,7 +178,11 @@ def stored(tmp_path):
         for batch in sequential(split(), batch=8, views=views(), view=1 + slot):
             array[batch.index.numpy(), slot] = teacher(batch.views["main"]).numpy()
     np.save(tmp_path / "unlabelled.npy", array)
-    (tmp_path / "answers.json").write_text(json.dumps({"splits": {"unlabelled": {"views": 3, "first": 1}}, "clean": False, "bought": None, "extras": []}))
+    (tmp_path / "answers.json").write_text(
+        json.dumps(
+            {"splits": {"unlabelled": {"views": 3, "first": 1}}, "clean": False, "bought": None, "extras": []}
+        )
+    )
     return Stored.open(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu"), teacher
 
 
@@ -181,5 +230,9 @@ def test_a_frozen_teacher_stays_in_eval_mode_without_gradient():
     net = network().train()
     frozen = Frozen(net)
     x = torch.rand(2, 1, 16, 16, requires_grad=True)
-    assert not net.training and not frozen(x).requires_grad and not any(p.requires_grad for p in net.parameters())
+    assert (
+        not net.training
+        and not frozen(x).requires_grad
+        and not any(p.requires_grad for p in net.parameters())
+    )
     assert not isinstance(frozen, torch.nn.Module)

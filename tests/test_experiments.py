@@ -1,4 +1,6 @@
-"""The files of conf/experiment: all compose and pass the checks before work on small data in the real format; each runs to its end."""
+"""The files of conf/experiment: all compose and pass the checks before work on small data in the real format;
+each runs to its end.
+"""
 
 import copy
 import functools
@@ -22,14 +24,23 @@ from kdx.words import options_of
 
 CONF = Path(__file__).parents[1] / "conf"
 HERE = sorted(option for option in options_of("experiment") if option != "none")
-TINY = {"dataset.validation": 10, "teacher_pretrain.epochs": None, "teacher_pretrain.steps": 2, "student_train.steps": 2,
-        "student_train.batch_size": 16, "teacher_pretrain.batch_size": 16, "teacher_pretrain.precision": "fp32",
-        "student_train.precision": "fp32"}  # fmt: skip
+TINY = {
+    "dataset.validation": 10,
+    "teacher_pretrain.epochs": None,
+    "teacher_pretrain.steps": 2,
+    "student_train.steps": 2,
+    "student_train.batch_size": 16,
+    "teacher_pretrain.batch_size": 16,
+    "teacher_pretrain.precision": "fp32",
+    "student_train.precision": "fp32",
+}
 REAL = {
     "cifar10": Description((3, 32, 32), tuple("0123456789"), 50_000, (5000,) * 10, 10_000, 0),
     "cifar100": Description((3, 32, 32), tuple(map(str, range(100))), 50_000, (500,) * 100, 10_000, 0),
     "svhn": Description((3, 32, 32), tuple("0123456789"), 73_257, (7325,) * 9 + (7332,), 26_032, 531_131),
-    "folder": Description((3, 64, 64), tuple(map(str, range(1000))), 1_281_167, (1281,) * 999 + (1448,), 50_000, 0, True),
+    "folder": Description(
+        (3, 64, 64), tuple(map(str, range(1000))), 1_281_167, (1281,) * 999 + (1448,), 50_000, 0, True
+    ),
     "digits": Description((1, 16, 16), tuple("0123456789"), 1797, (179,) * 9 + (186,), None, 0),
     "mnist5k": Description((1, 28, 28), tuple("0123456789"), 5000, (500,) * 10, None, 0),
 }
@@ -43,7 +54,9 @@ def place(tmp_path_factory):
     write_cifar(folder / "cifar100", 100, "python", per_file=400)
     write_svhn(folder / "svhn", 60)
     rng = np.random.default_rng(0)
-    parts = [f"{part}/{name}" for part in ("folder/train", "folder/test", "labelled") for name in ("no", "yes")]
+    parts = [
+        f"{part}/{name}" for part in ("folder/train", "folder/test", "labelled") for name in ("no", "yes")
+    ]
     for part in [*parts, "unlabelled/a", "unlabelled/b/c"]:
         (folder / part).mkdir(parents=True)
         for i in range(24):
@@ -63,20 +76,33 @@ def found():
 
 
 def small(option, config):
-    """key -> value: what fits an experiment to the small data and to a few steps, and leaves its networks and method as they are."""
+    """key -> value: what fits an experiment to the small data and to a few steps, and leaves its networks and
+    method as they are.
+    """
     name, changed = config["choices"]["dataset"], dict(TINY)
     if name in ("cifar10", "cifar100", "svhn"):
         changed |= {"dataset.root": name, "dataset.download": False}
     if name == "folder":
-        changed |= {"dataset.root": "labelled" if option == "folder_with_pool" else "folder", "dataset.image_size": 32}
-        changed |= {"dataset.unlabelled_root": "unlabelled"} if option == "folder_with_pool" or "noisy_student" in option else {}
+        changed |= {
+            "dataset.root": "labelled" if option == "folder_with_pool" else "folder",
+            "dataset.image_size": 32,
+        }
+        changed |= (
+            {"dataset.unlabelled_root": "unlabelled"}
+            if option == "folder_with_pool" or "noisy_student" in option
+            else {}
+        )
         changed |= {"loss.k": None} if config["loss"].get("k") else {}  # two classes only
     if config["dataset"]["labelled"] is not None and not option.startswith("pool_and_labels"):
         changed["dataset.labelled"] = 120 if name == "cifar100" else 20
     if config["budget"] is not None:
         changed["budget"] = 6
     changed |= {"rounds": 2} if config["rounds"] > 2 else {}
-    return changed | ({"select.per_class": 5, "select.threshold": 0.0} if config["select"].get("_target_", "").endswith("Balanced") else {})
+    return changed | (
+        {"select.per_class": 5, "select.threshold": 0.0}
+        if config["select"].get("_target_", "").endswith("Balanced")
+        else {}
+    )
 
 
 def fitted(option, config):
@@ -91,10 +117,15 @@ def fitted(option, config):
 
 
 def faults_of(option, config, looked=()):
-    """looked: what the checks that read the data were made with before; experiments that differ in sizes only need them once."""
+    """looked: what the checks that read the data were made with before; experiments that differ in sizes only
+    need them once.
+    """
     config = fitted(option, config)
     order, faults = examine(config)
-    alike = json.dumps([config[key] for key in ("loss", "select", "recipe", "shift", "ceiling", "teacher")] + [config["choices"]["dataset"]])
+    alike = json.dumps(
+        [config[key] for key in ("loss", "select", "recipe", "shift", "ceiling", "teacher")]
+        + [config["choices"]["dataset"]]
+    )
     if faults or alike in looked:
         return faults
     looked and looked.add(alike)
@@ -106,8 +137,12 @@ def test_all_compose_and_pass_the_checks_before_work_on_small_data(found):
     wrong, looked = {}, {""}
     tiny = yaml.safe_load((CONF / "model/cnn_tiny.yaml").read_text())
     for option, config in found.items():
-        teacher, student = ({**tiny, "dropout": config[role].get("dropout", 0.0)} for role in ("teacher", "student"))
-        if faults := faults_of(option, {**config, "teacher": {**teacher, "checkpoint": None}, "student": student}, looked):
+        teacher, student = (
+            {**tiny, "dropout": config[role].get("dropout", 0.0)} for role in ("teacher", "student")
+        )
+        if faults := faults_of(
+            option, {**config, "teacher": {**teacher, "checkpoint": None}, "student": student}, looked
+        ):
             wrong[option] = faults
     assert wrong == {}
 
@@ -126,15 +161,29 @@ def test_the_sizes_of_the_protocols_fit_the_real_sets(found):
 
 def test_the_labelled_and_validation_sizes_are_those_of_the_papers(found):
     def sizes(folder, key="labelled"):
-        return {name.split("/")[1]: config["dataset"][key] for name, config in found.items() if name.startswith(f"{folder}/")}
+        return {
+            name.split("/")[1]: config["dataset"][key]
+            for name, config in found.items()
+            if name.startswith(f"{folder}/")
+        }
 
     assert sizes("weighted_cifar10") == {f"labels_{n}": n for n in (7500, 10000, 12500, 15000, 17500, 20000)}
     for name in ("slam_cifar10", "slam_cifar100"):
-        assert sizes(name) == {"labels_1_percent": 500, "labels_5_percent": 2500} and set(sizes(name, "validation").values()) == {500}
-    for name, validation in (("rad_cifar10", 1000), ("rad_cifar100", 1000), ("rad_svhn", 1000), ("rad_imagenet", 10000)):
+        assert sizes(name) == {"labels_1_percent": 500, "labels_5_percent": 2500} and set(
+            sizes(name, "validation").values()
+        ) == {500}
+    for name, validation in (
+        ("rad_cifar10", 1000),
+        ("rad_cifar100", 1000),
+        ("rad_svhn", 1000),
+        ("rad_imagenet", 10000),
+    ):
         assert found[name]["dataset"]["validation"] == validation
     grid = {f"labels_{n:03}_pool_{u}": (n, u) for n in (40, 100, 300) for u in (100, 300, 700)}
-    both = {name: (n, sizes("pool_and_labels", "unlabelled")[name]) for name, n in sizes("pool_and_labels").items()}
+    both = {
+        name: (n, sizes("pool_and_labels", "unlabelled")[name])
+        for name, n in sizes("pool_and_labels").items()
+    }
     assert both == grid and all(found[f"pool_and_labels/{name}"]["ceiling"] is True for name in grid)
 
 
@@ -148,30 +197,63 @@ def test_noisy_student_has_the_released_settings(found):
 
 
 def test_words_of_the_command_line_win():
-    config = compose.check_words(["experiment=rad_svhn", "select=margin", "student=mlp", "dataset.labelled=99"])
-    assert (config["choices"]["select"], config["choices"]["student"], config["dataset"]["labelled"]) == ("margin", "mlp", 99)
+    config = compose.check_words(
+        ["experiment=rad_svhn", "select=margin", "student=mlp", "dataset.labelled=99"]
+    )
+    assert (config["choices"]["select"], config["choices"]["student"], config["dataset"]["labelled"]) == (
+        "margin",
+        "mlp",
+        99,
+    )
     config = compose.check_words(["experiment=folder_with_pool", "loss=noisy_student", "augment=[flip_crop]"])
-    assert config["rounds"] == 3 and list(config["augment"]) == ["flip_crop"] and config["choices"]["teacher"] == "resnet18"
+    assert (
+        config["rounds"] == 3
+        and list(config["augment"]) == ["flip_crop"]
+        and config["choices"]["teacher"] == "resnet18"
+    )
 
 
 def go(option, config):
     """Runs it with tiny networks; -> run.json"""
     folder = Path("runs") / option.replace("/", "-")
-    words = ["teacher=cnn_tiny", "student=cnn_tiny", f"hydra.run.dir={folder}", f"store=stores/{folder.name}", "device=cpu", "device.threads=1"]
+    words = [
+        "teacher=cnn_tiny",
+        "student=cnn_tiny",
+        f"hydra.run.dir={folder}",
+        f"store=stores/{folder.name}",
+        "device=cpu",
+        "device.threads=1",
+    ]
     words += [f"teacher.dropout={config['teacher']['dropout']}"] if config["teacher"].get("dropout") else []
-    words += ["student.stochastic_depth=0"] if config["student"].get("stochastic_depth") not in (None, 0, "auto") else []  # no residual net here
+    # no residual net here
+    words += (
+        ["student.stochastic_depth=0"]
+        if config["student"].get("stochastic_depth") not in (None, 0, "auto")
+        else []
+    )
     words += [f"{key}={shown(value, bare=True)}" for key, value in small(option, config).items()]
     assert main(["train", f"experiment={option}", *words]) == 0
     return json.loads((folder / "run.json").read_text())
 
 
-@pytest.mark.parametrize("option", [option if option == "folder_with_pool" else pytest.param(option, marks=pytest.mark.slow) for option in HERE])
+@pytest.mark.parametrize(
+    "option",
+    [
+        option if option == "folder_with_pool" else pytest.param(option, marks=pytest.mark.slow)
+        for option in HERE
+    ],
+)
 def test_each_runs_to_its_end(option, found):
     run = go(option, found[option])
     assert run["status"] == "finished" and {"teacher", "baseline", "student"} <= run["results"].keys()
-    if option == "folder_with_pool":  # a fifth of 48 each to test and to choose by, all of the other folder; grey stays grey
+    # a fifth of 48 each to test and to choose by, all of the other folder; grey stays grey
+    if option == "folder_with_pool":
         assert run["protocol"]["counts"] == {"labelled": 28, "validation": 10, "test": 10, "unlabelled": 48}
-        assert json.loads(Path("runs/folder_with_pool/artifacts/prepare/data.json").read_text())["shape"] == [1, 32, 32]
+        assert json.loads(Path("runs/folder_with_pool/artifacts/prepare/data.json").read_text())["shape"] == [
+            1,
+            32,
+            32,
+        ]
         assert run["audit"]["truth_known"] is False
     if option == "noisy_student_svhn":
         assert run["protocol"]["counts"] == {"labelled": 50, "validation": 10, "test": 60, "unlabelled": 60}

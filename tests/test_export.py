@@ -1,4 +1,6 @@
-"""`kdx export`: the formats answer as the original does, the card tells what made the network, and nothing half-made is left behind."""
+"""`kdx export`: the formats answer as the original does, the card tells what made the network, and nothing
+half-made is left behind.
+"""
 
 from __future__ import annotations
 
@@ -69,17 +71,31 @@ def test_the_student_alone_answers_as_the_original(place, capsys):
     program = torch.export.load(OUT / "student.pt2").module()
     for rows in (1, 2, 9):  # 1 is what a fixed batch size fails on
         assert torch.allclose(program(pixels[:rows]), original(pixels[:rows]), atol=1e-5)
-    assert {p.name for p in OUT.iterdir()} == {"student.safetensors", "model.json", "student.pt2", "card.json", "card.md"}
+    assert {p.name for p in OUT.iterdir()} == {
+        "student.safetensors",
+        "model.json",
+        "student.pt2",
+        "card.json",
+        "card.md",
+    }
     assert {p.stat().st_mode & 0o777 for p in OUT.iterdir()} == {0o666 & ~umask()}
     shown = capsys.readouterr().out
-    assert "torch_export" in shown and "student.pt2" in shown and "100.0%" in shown and "200 validation pictures" in shown
+    assert (
+        "torch_export" in shown
+        and "student.pt2" in shown
+        and "100.0%" in shown
+        and "200 validation pictures" in shown
+    )
     assert {p.name for p in (RUN / "export").iterdir()} == {"student"}
     without_kdx(OUT / "student.pt2", pixels, original(pixels))
 
 
 def without_kdx(file: Path, pixels: torch.Tensor, wanted: torch.Tensor) -> None:
     np.save("in.npy", pixels.numpy())
-    code = "import sys; sys.modules['kdx'] = None\nimport numpy, torch\nnetwork = torch.export.load(sys.argv[1]).module()\n"
+    code = (
+        "import sys; sys.modules['kdx'] = None\nimport numpy, torch\nnetwork = "
+        "torch.export.load(sys.argv[1]).module()\n"
+    )
     code += "numpy.save('out.npy', network(torch.from_numpy(numpy.load('in.npy'))).detach().numpy())"
     subprocess.run([sys.executable, "-c", code, str(file)], check=True)
     assert np.allclose(np.load("out.npy"), wanted.detach().numpy(), atol=1e-5)
@@ -102,7 +118,10 @@ def test_onnx_answers_as_the_original(place):
     for rows in (1, 9):
         (logits,) = session.run(None, {"pixels": pixels[:rows].numpy()})
         assert np.allclose(logits, original(pixels[:rows]).detach().numpy(), atol=1e-4)
-    assert read_card()["formats"]["onnx"]["parity"]["argmax_agreement"] == 1 and "onnxruntime" in (OUT / "card.md").read_text()
+    assert (
+        read_card()["formats"]["onnx"]["parity"]["argmax_agreement"] == 1
+        and "onnxruntime" in (OUT / "card.md").read_text()
+    )
 
 
 def test_without_the_extra_it_is_named_before_any_work(place, capsys, monkeypatch):
@@ -115,38 +134,103 @@ def test_the_card_tells_what_made_it(exported):
     told, run = read_card(), document()
     keys = {stage["name"]: stage["key"] for stage in run["stages"]}
     made = told["lineage"]
-    assert told["artifact"] == f"train/{keys['student-train']}" and told["teacher_artifact"] == f"teacher-pretrain/{keys['teacher-pretrain']}"
+    assert (
+        told["artifact"] == f"train/{keys['student-train']}"
+        and told["teacher_artifact"] == f"teacher-pretrain/{keys['teacher-pretrain']}"
+    )
     assert [teacher["artifact"] for teacher in made["teachers"]] == [told["teacher_artifact"]]
-    assert made["teachers"][0]["model"]["_target_"] == "kdx.models.cnn.cnn" and made["teachers"][0]["steps"] == 12
-    assert made["labels"]["artifact"] == f"pseudo-label/{keys['pseudo-label']}" and made["labels"]["mode"] == "stored"
-    assert made["labels"]["views"]["labelled"] >= 1 and made["labels"]["view"] == "same" and made["labels"]["augment"] == ["affine"]
-    assert made["data"]["artifact"] == f"prepare/{keys['prepare']}" and made["data"]["counts"] == run["protocol"]["counts"]
+    assert (
+        made["teachers"][0]["model"]["_target_"] == "kdx.models.cnn.cnn"
+        and made["teachers"][0]["steps"] == 12
+    )
+    assert (
+        made["labels"]["artifact"] == f"pseudo-label/{keys['pseudo-label']}"
+        and made["labels"]["mode"] == "stored"
+    )
+    assert (
+        made["labels"]["views"]["labelled"] >= 1
+        and made["labels"]["view"] == "same"
+        and made["labels"]["augment"] == ["affine"]
+    )
+    assert (
+        made["data"]["artifact"] == f"prepare/{keys['prepare']}"
+        and made["data"]["counts"] == run["protocol"]["counts"]
+    )
     assert len(made["data"]["source_digests"]["files"]) == 64
-    assert made["loss"]["_target_"] == "kdx.losses.kd.KD" and made["loss"]["temperature"] == 4 and told["seed"] == 0
-    assert len(made["code"]) == 64 and set(made["artifacts"]) == {f"{s}/{keys[n]}" for n, s in (
-        ("prepare", "prepare"), ("teacher-pretrain", "teacher-pretrain"), ("pseudo-label", "pseudo-label"), ("student-train", "train"))}  # fmt: skip
+    assert (
+        made["loss"]["_target_"] == "kdx.losses.kd.KD"
+        and made["loss"]["temperature"] == 4
+        and told["seed"] == 0
+    )
+    assert len(made["code"]) == 64 and set(made["artifacts"]) == {
+        f"{s}/{keys[n]}"
+        for n, s in (
+            ("prepare", "prepare"),
+            ("teacher-pretrain", "teacher-pretrain"),
+            ("pseudo-label", "pseudo-label"),
+            ("student-train", "train"),
+        )
+    }
     for role in ("teacher", "baseline", "student"):
-        assert told["metrics"][role]["last"]["test"]["accuracy"] == run["results"][role]["last"]["test"]["accuracy"]
+        assert (
+            told["metrics"][role]["last"]["test"]["accuracy"]
+            == run["results"][role]["last"]["test"]["accuracy"]
+        )
     assert told["gain"] == pytest.approx(run["results"]["gain"])
-    assert told["run"]["config"] == run["config"] and told["run"]["environment"]["torch"] and told["environment"]["torch"] == torch.__version__.split("+")[0]
+    assert (
+        told["run"]["config"] == run["config"]
+        and told["run"]["environment"]["torch"]
+        and told["environment"]["torch"] == torch.__version__.split("+")[0]
+    )
     entry = told["formats"]["state_dict"]
-    assert entry["sha256"] == sha256(exported / "student.safetensors") and entry["parity"]["max_abs_difference"] == 0
+    assert (
+        entry["sha256"] == sha256(exported / "student.safetensors")
+        and entry["parity"]["max_abs_difference"] == 0
+    )
     text = (exported / "card.md").read_text()
-    for part in ("student alone", "cnn\\_tiny", keys["teacher-pretrain"], keys["pseudo-label"], keys["prepare"], "KD(temperature=4", "kdx.load"):
+    for part in (
+        "student alone",
+        "cnn\\_tiny",
+        keys["teacher-pretrain"],
+        keys["pseudo-label"],
+        keys["prepare"],
+        "KD(temperature=4",
+        "kdx.load",
+    ):
         assert part in text, part
 
 
 def test_the_input_is_written_down(exported):
     about = json.loads((exported / "model.json").read_text())
-    assert about["input"] == {"name": "pixels", "dtype": "float32", "range": [0, 1], "shape": [1, 16, 16], "layout": "NCHW", "channels": "grey",
-                              "normalisation": "built in", "batch": "any"}  # fmt: skip
+    assert about["input"] == {
+        "name": "pixels",
+        "dtype": "float32",
+        "range": [0, 1],
+        "shape": [1, 16, 16],
+        "layout": "NCHW",
+        "channels": "grey",
+        "normalisation": "built in",
+        "batch": "any",
+    }
     assert about["classes"] == [str(i) for i in range(10)]
     assert export.contract([3, 8, 8])["channels"] == "red, green, blue"
     assert "shape (N, 1, 16, 16)" in (exported / "card.md").read_text()
 
 
 def test_other_roles_and_weights(place, tmp_path):
-    assert main(["export", str(RUN), "role=baseline", "which=best", f"to={tmp_path / 'a, b=c'}", "format=state_dict"]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(RUN),
+                "role=baseline",
+                "which=best",
+                f"to={tmp_path / 'a, b=c'}",
+                "format=state_dict",
+            ]
+        )
+        == 0
+    )
     folder = tmp_path / "a, b=c"
     best = load_file(read_run(RUN).role("baseline").file("best.safetensors"))
     assert all(torch.equal(value, best[name]) for name, value in kdx.load(folder).state_dict().items())
@@ -156,10 +240,18 @@ def test_other_roles_and_weights(place, tmp_path):
 
 def test_a_model_of_ones_own_package_is_built_where_it_is_allowed(place, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text(
-        "from torch import nn\n\n\ndef flat(*, shape, classes, **rest):\n    return nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], classes))\n"
+        "from torch import nn\n\n\ndef flat(*, shape, classes, **rest):\n    return "
+        "nn.Sequential(nn.Flatten(), nn.Linear(shape[1] * shape[2], classes))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    words = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=12", "student_train.steps=2", "baseline=false", "allow=[mine]"]
+    words = [
+        "device=cpu",
+        "device.threads=1",
+        "teacher_pretrain.steps=12",
+        "student_train.steps=2",
+        "baseline=false",
+        "allow=[mine]",
+    ]
     assert main(["train", *words, "student._target_=mine.flat", "hydra.run.dir=outputs/runs/mine"]) == 0
     capsys.readouterr()
     assert "which is no model of kdx" in told(["export", "outputs/runs/mine"], capsys)
@@ -173,7 +265,14 @@ def test_a_model_of_ones_own_package_is_built_where_it_is_allowed(place, tmp_pat
 
 
 def test_a_live_teacher_stands_on_the_card(place):
-    words = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=12", "student_train.steps=2", "pseudo_label.mode=live", "baseline=false"]
+    words = [
+        "device=cpu",
+        "device.threads=1",
+        "teacher_pretrain.steps=12",
+        "student_train.steps=2",
+        "pseudo_label.mode=live",
+        "baseline=false",
+    ]
     assert main(["train", *words, "hydra.run.dir=outputs/runs/live"]) == 0
     run = read_run("outputs/runs/live")
     made = tell(run.role("student"))
@@ -183,17 +282,23 @@ def test_a_live_teacher_stands_on_the_card(place):
 
 def test_an_export_is_measured_like_a_checkpoint(exported, capsys):
     wanted = document()["results"]["student"]["last"]["test"]["accuracy"]
-    assert main(["evaluate", str(exported), "dataset=digits", "device=cpu", "device.threads=1", "json=f.json"]) == 0
+    assert (
+        main(["evaluate", str(exported), "dataset=digits", "device=cpu", "device.threads=1", "json=f.json"])
+        == 0
+    )
     assert json.loads(Path("f.json").read_text())["results"]["student"]["accuracy"] == pytest.approx(wanted)
     capsys.readouterr()
     assert "add dataset=NAME" in told(["evaluate", str(exported), "device=cpu", "device.threads=1"], capsys)
 
 
-@pytest.mark.parametrize(("spoil", "says"), [
-    (lambda logits: logits + 1e-2, "a logit differs by 0.01"),
-    (lambda logits: logits * float("nan"), "0 of them finite"),
-    (lambda logits: logits[:, :-1], "gives (200, 9) logits"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda logits: logits + 1e-2, "a logit differs by 0.01"),
+        (lambda logits: logits * float("nan"), "0 of them finite"),
+        (lambda logits: logits[:, :-1], "gives (200, 9) logits"),
+    ],
+)
 def test_an_export_that_answers_differently_leaves_nothing_behind(exported, capsys, monkeypatch, spoil, says):
     def wrong(network, folder, role, example, allow):
         (folder / "student.pt2").write_bytes(b"x")
@@ -257,7 +362,9 @@ def test_a_damaged_export_is_not_loaded(exported):
     with pytest.raises(Fault, match="does not have the content that was exported"):
         kdx.load(exported)
     about = json.loads((exported / "model.json").read_text())
-    (exported / "model.json").write_text(json.dumps(about | {"component": {"_target_": "kdx.disk.write_atomically"}}))
+    (exported / "model.json").write_text(
+        json.dumps(about | {"component": {"_target_": "kdx.disk.write_atomically"}})
+    )
     with pytest.raises(Fault, match="is no model of kdx"):
         kdx.load(exported)
     with pytest.raises(Fault, match="is no export of kdx"):
@@ -272,8 +379,15 @@ def test_names_cannot_become_markup_on_the_card(exported):
     told["lineage"]["loss"]["name"] = nasty
     told["run"]["command"] = "```\n<script>"
     text = card.markdown(told)
-    outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", re.sub(r"\\`", "", text), flags=re.DOTALL)  # without code, in which all is text
-    assert "alert(1)" in outside and "<script>" not in outside and "[c](d)" not in outside and " *a*" not in outside and "\n# e" not in outside
+    # without code, in which all is text
+    outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", re.sub(r"\\`", "", text), flags=re.DOTALL)
+    assert (
+        "alert(1)" in outside
+        and "<script>" not in outside
+        and "[c](d)" not in outside
+        and " *a*" not in outside
+        and "\n# e" not in outside
+    )
     for start in ("| 3 |", "| loss |", "| dataset |"):
         rows = [line for line in text.splitlines() if line.startswith(start)]
         assert rows and all(line.replace("\\|", "").count("|") == 3 for line in rows), rows
@@ -281,13 +395,25 @@ def test_names_cannot_become_markup_on_the_card(exported):
 
 def test_the_evaluation_of_other_networks_is_not_shown_as_theirs(place):
     """A run.json put together from two runs: the figures are those of the keys that were evaluated."""
-    other = ["train", "device=cpu", "device.threads=1", "teacher_pretrain.steps=12", "student_train.steps=2", "baseline=false", "hydra.run.dir=other"]
+    other = [
+        "train",
+        "device=cpu",
+        "device.threads=1",
+        "teacher_pretrain.steps=12",
+        "student_train.steps=2",
+        "baseline=false",
+        "hydra.run.dir=other",
+    ]
     assert main(other) == 0
     stages = {s["name"]: s for s in json.loads(Path("other/run.json").read_text())["stages"]}
     mixed = [stages["student-train"] if s["name"] == "student-train" else s for s in document()["stages"]]
     (RUN / "run.json").write_text(json.dumps(document() | {"stages": mixed}))
     assert main(["export", str(RUN), "format=state_dict"]) == 0
-    assert "student" not in read_card()["metrics"] and read_card()["gain"] is None and "teacher" in read_card()["metrics"]
+    assert (
+        "student" not in read_card()["metrics"]
+        and read_card()["gain"] is None
+        and "teacher" in read_card()["metrics"]
+    )
 
 
 class Scaled(nn.Module):
@@ -302,7 +428,20 @@ def test_a_program_takes_any_number_of_rows():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet20", "wrn_16_2", "vgg8", "mlp", "resnet18", "mobilenet", "mobilenet_v3_small", "shufflenet_v2", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet20",
+        "wrn_16_2",
+        "vgg8",
+        "mlp",
+        "resnet18",
+        "mobilenet",
+        "mobilenet_v3_small",
+        "shufflenet_v2",
+        "efficientnet_b0",
+    ],
+)
 def test_every_kind_of_network_becomes_a_program(root, tmp_path, name):
     spec = yaml.safe_load((root / "conf" / "model" / f"{name}.yaml").read_text())
     torch.manual_seed(0)
@@ -311,7 +450,11 @@ def test_every_kind_of_network_becomes_a_program(root, tmp_path, name):
         for weights in network.parameters():  # none stays at nothing, as a last layer may begin
             weights.add_(torch.randn_like(weights) * 0.02)
         network.train()(torch.rand(64, 3, 32, 32))  # norms see what they will normalise
-    formats = ["torch_export", "onnx"] if all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime")) else ["torch_export"]
+    formats = (
+        ["torch_export", "onnx"]
+        if all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))
+        else ["torch_export"]
+    )
     for kind in formats:
         _, answer = export.FORMATS[kind](network.eval(), tmp_path, "student", torch.rand(4, 3, 32, 32), ())
         found = export.compare(name, network, answer, torch.rand(12, 3, 32, 32))

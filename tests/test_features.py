@@ -1,4 +1,6 @@
-"""The slot loss.features: VID and FitNets' hints by hand, their gradients, their limits, every pair of models, and one whole run."""
+"""The slot loss.features: VID and FitNets' hints by hand, their gradients, their limits, every pair of
+models, and one whole run.
+"""
 
 import copy
 import functools
@@ -40,7 +42,9 @@ def vid(parts, **more):
 
 
 def fitnet(parts, **more):
-    return FitNet(parts, **{"weight": 100.0, "student": "auto", "teacher": "auto", "regressor": "conv", **more})
+    return FitNet(
+        parts, **{"weight": 100.0, "student": "auto", "teacher": "auto", "regressor": "conv", **more}
+    )
 
 
 def linear(parts, **more):
@@ -60,7 +64,9 @@ def composed(*words):
 def built(loss, features, more=(), **values):
     """A loss with another option in its slot; more: values of the loss, values: of that option."""
     option = yaml.safe_load((CONF / "features" / f"{features}.yaml").read_text())
-    return Component({**composed(f"loss={loss}").spec, **dict(more), "features": option | values}).build(parts_of(network()))
+    return Component({**composed(f"loss={loss}").spec, **dict(more), "features": option | values}).build(
+        parts_of(network())
+    )
 
 
 # By hand
@@ -77,7 +83,9 @@ def test_vid_by_hand():
 
 def test_vid_is_below_0_where_the_guess_is_sure_and_right():
     feature = torch.rand(2, 3, 4, 4)
-    assert nll(feature, feature, torch.full((3,), -5.0)).item() == pytest.approx(T(0.0067253).log().item() / 2, abs=1e-4)
+    assert nll(feature, feature, torch.full((3,), -5.0)).item() == pytest.approx(
+        T(0.0067253).log().item() / 2, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("variance", [0.001, 1.0, 5.0, 500.0])
@@ -104,11 +112,17 @@ def test_gradients():
 
     guess = regressor(2, 3).double()
     feature = torch.randn(2, 3, 2, 2, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda own, raw: nll(guess(own), feature, raw), (double(2, 2, 2, 2), double(3)))
+    assert torch.autograd.gradcheck(
+        lambda own, raw: nll(guess(own), feature, raw), (double(2, 2, 2, 2), double(3))
+    )
 
 
 def test_the_regressor_is_three_1x1_convolutions_without_bias():
-    assert [tuple(p.shape) for p in regressor(2, 3).parameters()] == [(3, 2, 1, 1), (3, 3, 1, 1), (3, 3, 1, 1)]
+    assert [tuple(p.shape) for p in regressor(2, 3).parameters()] == [
+        (3, 2, 1, 1),
+        (3, 3, 1, 1),
+        (3, 3, 1, 1),
+    ]
 
 
 class Plain(nn.Module):
@@ -117,7 +131,11 @@ class Plain(nn.Module):
     def __init__(self, scale, side):
         super().__init__()
         self.scale = nn.Parameter(T(float(scale)))
-        self.pool, self.inside, self.head = nn.AdaptiveAvgPool2d(side), nn.Identity(), nn.Linear(side * side, 10)
+        self.pool, self.inside, self.head = (
+            nn.AdaptiveAvgPool2d(side),
+            nn.Identity(),
+            nn.Linear(side * side, 10),
+        )
 
     def forward(self, x):
         return self.head(self.inside(self.pool(x) * self.scale).flatten(1))
@@ -136,18 +154,30 @@ def test_the_hint_by_hand():
     assert made(x)["hint"].item() == pytest.approx(expected.item())
 
 
-@pytest.mark.parametrize(("own", "wanted", "kernel", "stride"), [
-    ((3, 6, 5), (7, 6, 5), (1, 1), 1), ((3, 6, 5), (7, 4, 5), (3, 1), 1), ((3, 8, 6), (7, 4, 3), (3, 3), 2), ((3, 4, 3), (7, 8, 6), (4, 4), 2),
-    ((3, 1, 1), (7, 1, 1), (1, 1), 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("own", "wanted", "kernel", "stride"),
+    [
+        ((3, 6, 5), (7, 6, 5), (1, 1), 1),
+        ((3, 6, 5), (7, 4, 5), (3, 1), 1),
+        ((3, 8, 6), (7, 4, 3), (3, 3), 2),
+        ((3, 4, 3), (7, 8, 6), (4, 4), 2),
+        ((3, 1, 1), (7, 1, 1), (1, 1), 1),
+    ],
+)
 def test_the_kernel_of_the_hint_fits_the_sizes(own, wanted, kernel, stride):
     """The paper's 1 + H_s - H_t; halved and doubled maps as released comparisons have them."""
     made = convolution(own, wanted)
-    assert tuple(made(torch.rand(2, *own)).shape[1:]) == wanted and made.kernel_size == kernel and made.stride[0] == stride
+    assert (
+        tuple(made(torch.rand(2, *own)).shape[1:]) == wanted
+        and made.kernel_size == kernel
+        and made.stride[0] == stride
+    )
 
 
 def test_the_hint_through_convolution_batch_norm_and_relu_by_hand():
-    """Student 4x4, teacher 3x3: a kernel of 2x2, of which the sum is taken; what falls below the batch's mean is guessed as 0."""
+    """Student 4x4, teacher 3x3: a kernel of 2x2, of which the sum is taken; what falls below the batch's mean
+    is guessed as 0.
+    """
     student, teacher = Plain(1, 4), Plain(3, 3)
     made = fitnet(between(student, teacher, (1, 4, 4)), weight=10.0, student="inside", teacher="inside")
     conv, norm, relu = made.regressor
@@ -164,7 +194,11 @@ def test_the_hint_through_convolution_batch_norm_and_relu_by_hand():
 
 def test_the_hint_has_the_non_linearity_of_the_teacher_and_pools_it_where_it_is_larger():
     negative = fitnet(between(Plain(1, 2), Plain(-3, 3), (1, 4, 4)), student="inside", teacher="inside")
-    assert len(negative.regressor) == 2 and negative.target == (2, 2) and negative.regressor[0].kernel_size == (1, 1)
+    assert (
+        len(negative.regressor) == 2
+        and negative.target == (2, 2)
+        and negative.regressor[0].kernel_size == (1, 1)
+    )
     student = Plain(1, 2)
     doubled = fitnet(between(student, Plain(3, 4), (1, 4, 4)), student="inside", teacher="inside")
     assert isinstance(doubled.regressor[0], nn.ConvTranspose2d)
@@ -196,7 +230,11 @@ def test_vid_sums_over_its_pairs_and_is_weighted():
     [
         ("resnet20", (3, 32, 32), [("stage1", 16, 32), ("stage2", 32, 16), ("stage3", 64, 8)]),
         ("cnn", (1, 28, 28), [("stage1.2", 32, 28), ("stage2.2", 64, 14), ("stage2", 64, 7)]),
-        ("mobilenet", (3, 32, 32), [("features.3", 24, 32), ("features.6", 32, 16), ("features.13", 96, 8), ("features", 1280, 4)]),
+        (
+            "mobilenet",
+            (3, 32, 32),
+            [("features.3", 24, 32), ("features.6", 32, 16), ("features.13", 96, 8), ("features", 1280, 4)],
+        ),
         ("vit_b_16", (3, 32, 32), [("encoder", 768, 8)]),
         ("mlp", (1, 8, 8), []),
     ],
@@ -262,7 +300,11 @@ def models():
 @pytest.mark.parametrize("student", MODELS)
 def test_any_pair_of_models(models, student, teacher):
     """A finite term whose gradient reaches the student and all that was added, and nothing of the teacher."""
-    one, two, x = copy.deepcopy(models[student]).requires_grad_(True).train(), models[teacher], torch.rand(2, *SHAPE)
+    one, two, x = (
+        copy.deepcopy(models[student]).requires_grad_(True).train(),
+        models[teacher],
+        torch.rand(2, *SHAPE),
+    )
     before = {k: v.clone() for k, v in two.state_dict().items()}
     for features in (vid, fitnet):
         made = features(between(one, two))
@@ -273,8 +315,12 @@ def test_any_pair_of_models(models, student, teacher):
         assert term.shape == () and term.isfinite()
         assert any(p.grad is not None and p.grad.any() for p in one.parameters())
         assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters())
-        assert not {id(p) for p in made.parameters()} & {id(p) for net in (one, two) for p in net.parameters()}
-    assert all(p.grad is None for p in two.parameters()) and all(torch.equal(before[k], v) for k, v in two.state_dict().items())
+        assert not {id(p) for p in made.parameters()} & {
+            id(p) for net in (one, two) for p in net.parameters()
+        }
+    assert all(p.grad is None for p in two.parameters()) and all(
+        torch.equal(before[k], v) for k, v in two.state_dict().items()
+    )
 
 
 def step(objective, optimiser) -> float:
@@ -326,7 +372,9 @@ def test_two_forward_passes_have_the_mean_of_their_terms_over_all_rows():
     apart.load_state_dict(joint.state_dict())
     for objective in (apart, joint):
         objective.eval()  # batch normalisation would see other rows
-    assert apart(streams(), 0.0).terms["vid"].item() == pytest.approx(joint(streams(), 0.0).terms["vid"].item(), rel=1e-5)
+    assert apart(streams(), 0.0).terms["vid"].item() == pytest.approx(
+        joint(streams(), 0.0).terms["vid"].item(), rel=1e-5
+    )
 
 
 # What cannot work
@@ -336,7 +384,13 @@ def test_two_forward_passes_have_the_mean_of_their_terms_over_all_rows():
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"student": "stagg1"}, r"loss\.features\.student: the student has no layer 'stagg1'.*did you mean 'stage1'\?.*auto takes of: stage1\.2"),
+        (
+            {"student": "stagg1"},
+            (
+                r"loss\.features\.student: the student has no layer 'stagg1'.*did you mean 'stage1'\?.*auto "
+                r"takes of: stage1\.2"
+            ),
+        ),
         ({"teacher": "layer9"}, r"loss\.features\.teacher: the teacher has no layer 'layer9'"),
         ({"student": 3}, r"loss\.features\.student must be auto, .*given: 3"),
         ({"weight": -1}, r"loss\.features\.weight must be at least 0"),
@@ -349,7 +403,9 @@ def test_faults(features, more, says):
 
 def test_more_faults():
     pair = between(network(), network(1))
-    with pytest.raises(Fault, match=r"loss\.features\.student names 2 layers, and there is 1 to pair them with"):
+    with pytest.raises(
+        Fault, match=r"loss\.features\.student names 2 layers, and there is 1 to pair them with"
+    ):
         vid(pair, student=["stage1", "head"], teacher=["stage1"])
     with pytest.raises(Fault, match=r"loss\.features\.variance must be greater than 1e-05"):
         vid(pair, variance=0.0)
@@ -364,7 +420,12 @@ def test_preflight_tells_of_a_layer_that_is_not_there():
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [(["loss=kd"], False), (["loss=soft"], False), (["loss=vid"], True), (["loss=slam", "loss.features=fitnet"], True)],
+    [
+        (["loss=kd"], False),
+        (["loss=soft"], False),
+        (["loss=vid"], True),
+        (["loss=slam", "loss.features=fitnet"], True),
+    ],
 )
 def test_who_needs_the_teachers_network(words, expected):
     order, _ = examine(check_words(words))
@@ -381,19 +442,35 @@ def test_vid_is_soft_with_the_slot_filled():
 
 
 def test_a_run_with_stored_answers(tmp_path, monkeypatch):
-    """The teacher's network is opened beside its stored answers; the student that is saved has no more weights than any other. What slam
-    fitted to the teacher is in the audit, and drawn."""
+    """The teacher's network is opened beside its stored answers; the student that is saved has no more
+    weights than any other. What slam fitted to the teacher is in the audit, and drawn."""
     monkeypatch.chdir(tmp_path)
-    short = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=8", "student_train.steps=4", "dataset.labelled=100"]
+    short = [
+        "device=cpu",
+        "device.threads=1",
+        "teacher_pretrain.steps=8",
+        "student_train.steps=4",
+        "dataset.labelled=100",
+    ]
     assert main(["train", *short, "loss=slam", "loss.features=vid", "hydra.run.dir=outputs/runs/one"]) == 0
     run = json.loads(Path("outputs/runs/one/run.json").read_text())
     lines = [json.loads(line) for line in Path("outputs/runs/one/metrics.jsonl").read_text().splitlines()]
-    assert run["status"] == "finished" and any("train/term/vid" in line for line in lines if line["stage"] == "student-train")
+    assert run["status"] == "finished" and any(
+        "train/term/vid" in line for line in lines if line["stage"] == "student-train"
+    )
     assert run["results"]["student"]["parameters"] == run["results"]["baseline"]["parameters"]
     told = run["audit"]["rounds"][0]
     assert sum(told["validation_margins"]["counts"]) == run["audit"]["teacher"]["n"]
-    answers, truth = (np.load(f"outputs/runs/one/artifacts/{name}") for name in ("pseudo-label/validation.npy", "prepare/validation.labels.npy"))
-    assert sum(told["validation_margins"]["right"]) == (answers[:, 1].argmax(1) == truth).sum(), "on the view that the method estimated from"
+    answers, truth = (
+        np.load(f"outputs/runs/one/artifacts/{name}")
+        for name in ("pseudo-label/validation.npy", "prepare/validation.labels.npy")
+    )
+    assert sum(told["validation_margins"]["right"]) == (answers[:, 1].argmax(1) == truth).sum(), (
+        "on the view that the method estimated from"
+    )
     assert run["audit"]["teacher"]["accuracy"] == pytest.approx((answers[:, 0].argmax(1) == truth).mean())
-    assert set(told["curves"]) == {"margin/isotonic", "margin/alpha", "margin/floor"} and min(told["curves"]["margin/alpha"]["y"]) >= 0.5
+    assert (
+        set(told["curves"]) == {"margin/isotonic", "margin/alpha", "margin/floor"}
+        and min(told["curves"]["margin/alpha"]["y"]) >= 0.5
+    )
     assert Path("outputs/runs/one/figures/audit-margins.png").exists()

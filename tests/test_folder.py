@@ -18,7 +18,15 @@ from kdx.store import Listener, Store
 from kdx.wiring import known
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
-SETTINGS = dict(layout="auto", image_size=8, fit="crop", background="white", range=None, max_pixels=89478485, on_error="stop")
+SETTINGS = dict(
+    layout="auto",
+    image_size=8,
+    fit="crop",
+    background="white",
+    range=None,
+    max_pixels=89478485,
+    on_error="stop",
+)
 
 
 def folder(root, **more):
@@ -52,7 +60,13 @@ def agree(loader):
 
 def key(root, unlabelled=None, **more):
     """What a data set is known by in the store."""
-    spec = {"_target_": "kdx.data.folder.Folder", "root": str(root), "unlabelled_root": unlabelled and str(unlabelled), **SETTINGS, **more}
+    spec = {
+        "_target_": "kdx.data.folder.Folder",
+        "root": str(root),
+        "unlabelled_root": unlabelled and str(unlabelled),
+        **SETTINGS,
+        **more,
+    }
     return Store(Path("store"), None, Listener()).key(PREPARE, {"dataset": known(Component(spec))})[0]
 
 
@@ -72,7 +86,8 @@ def test_train_and_test_folders(tmp_path):
     assert len(raw.images) == 6 and list(raw.test_labels) == [0, 0, 1, 1]
     assert folder(tmp_path).files()["test"][0] == ("cat/0.png", tmp_path / "test" / "cat" / "0.png")
     sizes = dict(labelled=None, unlabelled=None, validation=None, test=0.2)
-    assert check_sizes(folder(tmp_path).describe(), **sizes) == []  # the setting that holds rows out is unused here
+    # the setting that holds rows out is unused here
+    assert check_sizes(folder(tmp_path).describe(), **sizes) == []
 
 
 def test_train_alone_has_a_share_held_out(tmp_path):
@@ -81,7 +96,9 @@ def test_train_alone_has_a_share_held_out(tmp_path):
     sizes = dict(labelled=None, unlabelled=None, validation=0.25, test=0.2)
     assert raw.test_images is None and check_sizes(folder(tmp_path).describe(), **sizes) == []
     rows = split(raw.labels, pool=0, has_test=False, seed=3, **sizes)
-    assert list(np.bincount(raw.labels[rows.test])) == [2, 2] and list(np.bincount(raw.labels[rows.validation])) == [2, 2]
+    assert list(np.bincount(raw.labels[rows.test])) == [2, 2] and list(
+        np.bincount(raw.labels[rows.validation])
+    ) == [2, 2]
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -93,7 +110,9 @@ def test_pixels_are_the_short_side_resized_and_the_centre_cropped(tmp_path):
     pixels = save(tmp_path / "a" / "wide.png", size=(12, 8))
     tall = save(tmp_path / "b" / "tall.png", size=(8, 11), seed=1)
     raw = folder(tmp_path).load()
-    assert (raw.images[0] == pixels[:, 2:10].transpose(2, 0, 1)).all() and (raw.images[1] == tall[1:9].transpose(2, 0, 1)).all()
+    assert (raw.images[0] == pixels[:, 2:10].transpose(2, 0, 1)).all() and (
+        raw.images[1] == tall[1:9].transpose(2, 0, 1)
+    ).all()
     large = np.zeros((64, 96, 3), np.uint8)
     large[:, 16:48] = 200  # the left half of the centre
     Image.fromarray(large).save(tmp_path / "b" / "tall.png")
@@ -145,11 +164,25 @@ def test_a_shipped_validation_part_is_the_validation_split(tmp_path):
         classes(tmp_path / part, rows=rows)
     sizes = dict(labelled=0.5, unlabelled=None, validation=0.25, test=0.2)
     raw, described = agree(folder(tmp_path)), folder(tmp_path).describe()
-    assert list(raw.validation_labels) == [0, 0, 0, 1, 1, 1] and (described.validation, described.test) == (6, 4)
-    assert check_sizes(described, **sizes) == [] and count_rows(described, **sizes) == {"labelled": 10, "unlabelled": 10, "validation": 6, "test": 4}
-    shutil.rmtree(tmp_path / "test")  # train and val alone, ImageFolder's habit: the test split is held out of train
+    assert list(raw.validation_labels) == [0, 0, 0, 1, 1, 1] and (described.validation, described.test) == (
+        6,
+        4,
+    )
+    assert check_sizes(described, **sizes) == [] and count_rows(described, **sizes) == {
+        "labelled": 10,
+        "unlabelled": 10,
+        "validation": 6,
+        "test": 4,
+    }
+    # train and val alone, ImageFolder's habit: the test split is held out of train
+    shutil.rmtree(tmp_path / "test")
     assert agree(folder(tmp_path)).test_images is None
-    assert count_rows(folder(tmp_path).describe(), **sizes) == {"labelled": 8, "unlabelled": 8, "validation": 6, "test": 4}
+    assert count_rows(folder(tmp_path).describe(), **sizes) == {
+        "labelled": 8,
+        "unlabelled": 8,
+        "validation": 6,
+        "test": 4,
+    }
 
 
 def test_a_key_knows_the_role_of_every_picture(tmp_path, monkeypatch):
@@ -157,19 +190,32 @@ def test_a_key_knows_the_role_of_every_picture(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sizes = dict(labelled=None, unlabelled=None, validation=0.1, test=0.2)
     for part, rows in (("train", 20), ("test", 10)):
-        files = [tmp_path / "issue" / part / name / f"{i}.png" for name in ("circle", "square", "triangle") for i in range(rows)]
+        files = [
+            tmp_path / "issue" / part / name / f"{i}.png"
+            for name in ("circle", "square", "triangle")
+            for i in range(rows)
+        ]
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.new("L", (8, 8), len(file.parent.name)).save(file)
     issue = tmp_path / "issue"
     found = [folder(issue / "train", unlabelled_root=str(issue / "test")), folder(issue)]
     counts = [count_rows(loader.describe(), **sizes) for loader in found]
-    assert counts == [dict(labelled=43, unlabelled=30, validation=5, test=12), dict(labelled=54, unlabelled=0, validation=6, test=30)]
+    assert counts == [
+        dict(labelled=43, unlabelled=30, validation=5, test=12),
+        dict(labelled=54, unlabelled=0, validation=6, test=30),
+    ]
     assert key(issue / "train", issue / "test") != key(issue)
     for part in ("train", "test"):
         classes(tmp_path / "col" / part, rows=2)
     col = tmp_path / "col"
-    keys = [key(col), key(col / "train", unlabelled=col / "test"), key(col, unlabelled=col / "test"), key(col / "train"), key(col, layout="classes")]
+    keys = [
+        key(col),
+        key(col / "train", unlabelled=col / "test"),
+        key(col, unlabelled=col / "test"),
+        key(col / "train"),
+        key(col, layout="classes"),
+    ]
     assert keys[1] == keys[2]  # the same parts, said in two ways
     (col / "test").rename(col / "val")
     keys[2] = key(col)
@@ -188,7 +234,15 @@ def test_a_key_hangs_neither_on_the_place_nor_on_what_is_not_read(tmp_path, monk
     classes(tmp_path / "a" / "train", ("café", "tea"), rows=2)
     classes(tmp_path / "a" / "val", ("café", "tea"), rows=1)
     first = key(tmp_path / "a")
-    for name in ("Thumbs.db", "train/tea/desktop.ini", "train/.ipynb_checkpoints/0.png", "train/tea/._0.png", "__MACOSX/x/0.png", "val/labels.csv", "x/0.png"):
+    for name in (
+        "Thumbs.db",
+        "train/tea/desktop.ini",
+        "train/.ipynb_checkpoints/0.png",
+        "train/tea/._0.png",
+        "__MACOSX/x/0.png",
+        "val/labels.csv",
+        "x/0.png",
+    ):
         (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "a" / name).write_text("x")
     (tmp_path / "a" / "val").rename(tmp_path / "a" / "Valid")
@@ -203,7 +257,11 @@ def test_any_number_of_threads_gives_the_same_bytes(tmp_path):
     (tmp_path / "cat" / "bad.png").write_bytes(b"no picture")
     raws = [folder(tmp_path, on_error="skip").load(workers=n) for n in (0, 1, 4)]
     for raw in raws[1:]:
-        assert (raw.images == raws[0].images).all() and (raw.labels == raws[0].labels).all() and raw.skipped == raws[0].skipped
+        assert (
+            (raw.images == raws[0].images).all()
+            and (raw.labels == raws[0].labels).all()
+            and raw.skipped == raws[0].skipped
+        )
 
 
 def cut(path):
@@ -290,11 +348,15 @@ def test_folders_that_cannot_be_a_data_set(tmp_path):
     with pytest.raises(Fault, match="two or more of them; it holds only 'cat'"):
         folder(tmp_path / "one").describe()
     (tmp_path / "one" / "dog").mkdir()
-    assert check_classes(folder(tmp_path / "one").describe()) == ["the class 'dog' holds no picture to train with: add some, or remove its folder"]
+    assert check_classes(folder(tmp_path / "one").describe()) == [
+        "the class 'dog' holds no picture to train with: add some, or remove its folder"
+    ]
 
     classes(tmp_path / "two" / "train", ("cat", "dog", "fox"))
     classes(tmp_path / "two" / "test", ("cat", "dog", "owl"))
-    with pytest.raises(Fault, match="two/test/owl' holds pictures of a class that the part to train with does not have"):
+    with pytest.raises(
+        Fault, match="two/test/owl' holds pictures of a class that the part to train with does not have"
+    ):
         folder(tmp_path / "two").describe()
     classes(tmp_path / "four")
     with pytest.raises(Fault, match="dataset.unlabelled_root=PATH"):
@@ -304,7 +366,9 @@ def test_folders_that_cannot_be_a_data_set(tmp_path):
         folder(tmp_path / "four", unlabelled_root=str(tmp_path / "empty")).describe()
 
 
-@pytest.mark.parametrize("bad", [dict(image_size=0), dict(image_size=8.0), dict(on_error="ignore"), dict(unlabelled_root=5)])
+@pytest.mark.parametrize(
+    "bad", [dict(image_size=0), dict(image_size=8.0), dict(on_error="ignore"), dict(unlabelled_root=5)]
+)
 def test_arguments_are_checked(bad):
     with pytest.raises(Fault, match=f"dataset.{next(iter(bad))}"):
         folder("r", **bad)
@@ -320,28 +384,53 @@ def test_files_that_are_no_pictures_change_no_key(tmp_path):
     for name in ("README", "LICENSE", "x.heic", "x.dcm", "x.bin", "x.psd"):
         (tmp_path / "train" / "cat" / name).write_text("words")
     assert key(tmp_path, on_error="skip") == before["skip"]
-    with pytest.raises(Fault, match="LICENSE' .and 5 more. does not decode: it is no picture of a kind that Pillow knows"):
+    with pytest.raises(
+        Fault, match="LICENSE' .and 5 more. does not decode: it is no picture of a kind that Pillow knows"
+    ):
         folder(tmp_path).load()
     loader = folder(tmp_path, on_error="skip")
     assert loader.load().skipped == () and loader.describe().train == 6
     assert loader.files().notes == (
-        (f"files that are no pictures of a kind that Pillow knows were left out: 6 ({tmp_path}/train/cat/LICENSE, {tmp_path}/train/cat/README, "
-         f"{tmp_path}/train/cat/x.bin and 3 more)", "warning"),)  # fmt: skip
-    shutil.copy(tmp_path / "train" / "cat" / "0.png", tmp_path / "train" / "cat" / "README")  # a picture after all
-    assert key(tmp_path, on_error="skip") != before["skip"] and folder(tmp_path, on_error="skip").describe().train == 7
+        (
+            "files that are no pictures of a kind that Pillow knows were left out: 6 "
+            f"({tmp_path}/train/cat/LICENSE, {tmp_path}/train/cat/README, "
+            f"{tmp_path}/train/cat/x.bin and 3 more)",
+            "warning",
+        ),
+    )
+    # a picture after all
+    shutil.copy(tmp_path / "train" / "cat" / "0.png", tmp_path / "train" / "cat" / "README")
+    assert (
+        key(tmp_path, on_error="skip") != before["skip"]
+        and folder(tmp_path, on_error="skip").describe().train == 7
+    )
     for file in (tmp_path / "test").rglob("*.png"):
         file.with_suffix(".heic").write_text("words")
         file.unlink()
-    with pytest.raises(Fault, match="not one of 6 files to test with is a picture of a kind that Pillow knows; the first is '.*test/cat/0.heic'"):
+    with pytest.raises(
+        Fault,
+        match=(
+            "not one of 6 files to test with is a picture of a kind that Pillow knows; the first is "
+            "'.*test/cat/0.heic'"
+        ),
+    ):
         loader.describe()
 
 
 def test_what_stands_where_a_folder_should_is_told(tmp_path):
     classes(tmp_path / "one")
     (tmp_path / "two.zip").write_bytes(b"PK")
-    for root, says in ((f"{tmp_path}/one,{tmp_path}/two", f"and there is none: '{tmp_path}/one' is one, and to run several takes a sweep: kdx train -m"),
-                       (f"{tmp_path}/two.zip", "and there is none: it is a file: unpack it, if it is an archive, and set dataset.root=PATH"),
-                       (f"{tmp_path}/three,", "and there is none: set dataset.root=PATH")):  # fmt: skip
+    for root, says in (
+        (
+            f"{tmp_path}/one,{tmp_path}/two",
+            f"and there is none: '{tmp_path}/one' is one, and to run several takes a sweep: kdx train -m",
+        ),
+        (
+            f"{tmp_path}/two.zip",
+            "and there is none: it is a file: unpack it, if it is an archive, and set dataset.root=PATH",
+        ),
+        (f"{tmp_path}/three,", "and there is none: set dataset.root=PATH"),
+    ):
         with pytest.raises(Fault) as fault:
             folder(root).load()
         assert str(fault.value) == f"dataset=folder looked for a folder of pictures in '{root}', {says}"
@@ -364,7 +453,9 @@ class Told(Listener):
 
 
 def test_what_is_told_of_a_folder_is_told_of_that_one(tmp_path):
-    """The same pictures in two folders have one key; what lies beside them, and where, is told of each by every run."""
+    """The same pictures in two folders have one key; what lies beside them, and where, is told of each by
+    every run.
+    """
     told = {}
     for name, beside in (("mine", "extra"), ("yours", None), ("again", "more")):
         for part in ("train", "test"):
@@ -372,14 +463,26 @@ def test_what_is_told_of_a_folder_is_told_of_that_one(tmp_path):
         save(tmp_path / name / "pool" / "9.png", seed=0)  # a copy of train/cat/0.png
         if beside:
             save(tmp_path / name / beside / "x.png")
-        spec = {"_target_": "kdx.data.folder.Folder", "root": str(tmp_path / name), "unlabelled_root": str(tmp_path / name / "pool"), **SETTINGS}
+        spec = {
+            "_target_": "kdx.data.folder.Folder",
+            "root": str(tmp_path / name),
+            "unlabelled_root": str(tmp_path / name / "pool"),
+            **SETTINGS,
+        }
         heard = Told()
         dataset = known(Component(spec), lambda text, level, heard=heard: heard.note("prepare", text, level))
         sizes = dict(labelled=None, unlabelled=None, validation=None, test=None)
-        Store(tmp_path / "store", CPU, heard).run(PREPARE, dataset=dataset, **sizes, duplicates="warn", seed=0)
+        Store(tmp_path / "store", CPU, heard).run(
+            PREPARE, dataset=dataset, **sizes, duplicates="warn", seed=0
+        )
         told[name] = [text for _, _, text in heard.notes]
     assert len([*(tmp_path / "store" / "prepare").iterdir()]) == 1
-    assert [text for text in told["mine"] if "not read" in text] == [told["mine"][0]] and f"'{tmp_path}/mine/extra'" in told["mine"][0]
-    assert told["mine"][1:] == told["yours"] == told["again"][1:] and f"'{tmp_path}/again/more'" in told["again"][0]
+    assert [text for text in told["mine"] if "not read" in text] == [
+        told["mine"][0]
+    ] and f"'{tmp_path}/mine/extra'" in told["mine"][0]
+    assert (
+        told["mine"][1:] == told["yours"] == told["again"][1:]
+        and f"'{tmp_path}/again/more'" in told["again"][0]
+    )
     assert "1 of 1 unlabelled pictures is labelled too (unlabelled/9.png = train/cat/0.png)" in told["yours"]
     assert not any(str(tmp_path) in text for text in told["yours"])

@@ -26,7 +26,9 @@ def test_tutorial_mix_by_hand():
 
 
 def test_class_weights_by_hand():
-    """The weighted rows are weight[y] times the plain ones; mixed targets weigh class by class; a smoothed label is such a target."""
+    """The weighted rows are weight[y] times the plain ones; mixed targets weigh class by class; a smoothed
+    label is such a target.
+    """
     logits, y, weights = torch.randn(6, 3), torch.tensor([0, 0, 1, 2, 1, 0]), torch.tensor([0.5, 2.0, 3.0])
     assert torch.equal(cross_entropy(logits, y, None), cross_entropy(logits, y))
     torch.testing.assert_close(cross_entropy(logits, y, weights), weights[y] * cross_entropy(logits, y))
@@ -34,7 +36,9 @@ def test_class_weights_by_hand():
     by_hand = -(weights * mixed * logits.log_softmax(1)).sum(1)
     torch.testing.assert_close(cross_entropy(logits, mixed, weights), by_hand)
     smoothed = 0.7 * torch.eye(3)[y] + 0.1
-    torch.testing.assert_close(smooth_cross_entropy(logits, y, 0.3, weights), cross_entropy(logits, smoothed, weights))
+    torch.testing.assert_close(
+        smooth_cross_entropy(logits, y, 0.3, weights), cross_entropy(logits, smoothed, weights)
+    )
 
 
 def test_balanced_weights_are_those_of_scikit_learn():
@@ -42,8 +46,14 @@ def test_balanced_weights_are_those_of_scikit_learn():
 
     y = torch.tensor([0] * 90 + [1] * 8 + [3] * 3)
     found = balanced_weights(y, 4)
-    assert found[[0, 1, 3]].tolist() == pytest.approx(compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=y.numpy()).tolist())
-    assert found[0].item() == pytest.approx(101 / (3 * 90)) and found[2] == 1 and found[y].mean().item() == pytest.approx(1)
+    assert found[[0, 1, 3]].tolist() == pytest.approx(
+        compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=y.numpy()).tolist()
+    )
+    assert (
+        found[0].item() == pytest.approx(101 / (3 * 90))
+        and found[2] == 1
+        and found[y].mean().item() == pytest.approx(1)
+    )
     assert balanced_weights(torch.arange(12) % 3, 3).tolist() == [1, 1, 1]
 
 
@@ -58,7 +68,9 @@ def test_kl_stays_finite_for_extreme_logits():
 
 
 def test_gradient_keeps_its_size_as_temperature_grows():
-    """For high T the gradient of T^2 KL tends to (s - t) / C for centred logits (Hinton et al. 2015, equation 4)."""
+    """For high T the gradient of T^2 KL tends to (s - t) / C for centred logits (Hinton et al. 2015, equation
+    4).
+    """
     student = torch.tensor([[0.5, -0.2, -0.3]], dtype=torch.float64, requires_grad=True)
     teacher = torch.tensor([[1.0, -0.4, -0.6]], dtype=torch.float64)
 
@@ -72,7 +84,8 @@ def test_gradient_keeps_its_size_as_temperature_grows():
 
 
 def test_gradients_in_double_precision(monkeypatch):
-    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)  # the losses work in float32; here they keep float64
+    # the losses work in float32; here they keep float64
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
     student = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     teacher, y = torch.randn(4, 5, dtype=torch.float64), torch.tensor([0, 4, 2, 2])
     assert gradcheck(lambda s: kl(s, teacher, 2.5), (student,))

@@ -1,4 +1,6 @@
-"""Nasty command lines (tests/nasty.py), half of them; the other half is tests/test_fuzz_words.py, so that both run at once. The same each time."""
+"""Nasty command lines (tests/nasty.py), half of them; the other half is tests/test_fuzz_words.py, so that
+both run at once. The same each time.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,21 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-CONTEXTS = ("loss=noisy_student", "teacher=mlp", "dataset=folder", "augment=flip_crop", "loss=soft loss.weights=debiased")
+CONTEXTS = (
+    "loss=noisy_student",
+    "teacher=mlp",
+    "dataset=folder",
+    "augment=flip_crop",
+    "loss=soft loss.weights=debiased",
+)
 """The options of the default tests: few, as each is composed anew."""
-ALIKE = {"derandomize": True, "deadline": None, "database": None, "phases": (Phase.generate,), "suppress_health_check": list(HealthCheck)}
+ALIKE = {
+    "derandomize": True,
+    "deadline": None,
+    "database": None,
+    "phases": (Phase.generate,),
+    "suppress_health_check": list(HealthCheck),
+}
 pytestmark = pytest.mark.usefixtures("stopped_before_work")
 
 

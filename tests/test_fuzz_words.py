@@ -1,4 +1,6 @@
-"""Nasty command lines (tests/nasty.py), half of them; the other half is tests/test_fuzz_more.py, so that both run at once. The same each time."""
+"""Nasty command lines (tests/nasty.py), half of them; the other half is tests/test_fuzz_more.py, so that both
+run at once. The same each time.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ from hypothesis import strategies as st
 
 CONTEXTS = ("loss=slam", "student=resnet20", "dataset=synthetic", "select=threshold")
 """The options of the default tests: few, as each is composed anew."""
-ALIKE = {"derandomize": True, "deadline": None, "database": None, "phases": (Phase.generate,), "suppress_health_check": list(HealthCheck)}
+ALIKE = {
+    "derandomize": True,
+    "deadline": None,
+    "database": None,
+    "phases": (Phase.generate,),
+    "suppress_health_check": list(HealthCheck),
+}
 pytestmark = pytest.mark.usefixtures("stopped_before_work")
 
 

@@ -18,12 +18,16 @@ from kdx.wiring import wire
 def rows(*counts):
     """(teacher, alone): of both right, the teacher alone, the student alone, none: so many rows."""
     both, first, second, none = counts
-    pairs = [(True, True)] * both + [(True, False)] * first + [(False, True)] * second + [(False, False)] * none
+    pairs = (
+        [(True, True)] * both + [(True, False)] * first + [(False, True)] * second + [(False, False)] * none
+    )
     return tuple(np.array(side) for side in zip(*pairs, strict=True))
 
 
 def test_the_paired_difference_by_hand():
-    """Of 8 rows 3 only here, 1 only there: differences 1, 1, 1, -1, 0, 0, 0, 0 with mean 1/4 and variance (4 - 8/16) / 7 = 1/2."""
+    """Of 8 rows 3 only here, 1 only there: differences 1, 1, 1, -1, 0, 0, 0, 0 with mean 1/4 and variance (4
+    - 8/16) / 7 = 1/2.
+    """
     d = np.array([1, 1, 1, -1, 0, 0, 0, 0])
     difference, error = chance.paired(d.tolist())
     assert difference == 0.25 and error == pytest.approx((0.5 / 8) ** 0.5)
@@ -34,7 +38,8 @@ def test_the_paired_difference_by_hand():
     ((80, 10, 0, 10), True),    # 10 points, standard error 3.0
     ((80, 3, 0, 17), False),    # 3 points, standard error 1.7
     ((80, 4, 0, 16), True),     # 4 points, standard error 1.97
-    ((60, 20, 10, 10), False),  # 10 points, standard error 5.4: the rows that are wrong in its place count too
+    # 10 points, standard error 5.4: the rows that are wrong in its place count too
+    ((60, 20, 10, 10), False),
     ((90, 0, 0, 10), False),    # the same, with no error at all
     ((0, 10, 0, 0), True),
     ((50, 0, 20, 30), False),
@@ -43,16 +48,28 @@ def test_two_standard_errors_decide(counts, gain):
     found = gate.weigh(*rows(*counts), "the student alone")
     both, first, second, _ = counts
     assert found["gain"] is gain and found["n"] == sum(counts) and found["against"] == "the student alone"
-    assert (found["teacher"], found["alone"]) == pytest.approx(((both + first) / sum(counts), (both + second) / sum(counts)))
-    assert found["text"].startswith("nothing is to be gained from this teacher: on " if not gain else "there is something to gain from this teacher: on ")
+    assert (found["teacher"], found["alone"]) == pytest.approx(
+        ((both + first) / sum(counts), (both + second) / sum(counts))
+    )
+    assert found["text"].startswith(
+        "nothing is to be gained from this teacher: on "
+        if not gain
+        else "there is something to gain from this teacher: on "
+    )
 
 
 def test_the_sentence_has_both_numbers_and_what_to_do():
     found = gate.weigh(*rows(50, 3, 20, 27), "the student alone")
-    assert found["text"] == ("nothing is to be gained from this teacher: on 100 validation rows it has 53.0% right and the student alone 70.0%, a lead of "
-                             "-17.0 points, where two standard errors of the paired difference are 9.0; train it longer (teacher_pretrain.steps), give it "
-                             "more labels (dataset.labelled), or choose another (teacher=)")  # fmt: skip
-    assert "only more validation rows could show so small a lead to be real (dataset.validation)" in gate.weigh(*rows(60, 20, 10, 10), "x")["text"]
+    assert found["text"] == (
+        "nothing is to be gained from this teacher: on 100 validation rows it has 53.0% right and the "
+        "student alone 70.0%, a lead of -17.0 points, where two standard errors of the paired difference "
+        "are 9.0; train it longer (teacher_pretrain.steps), give it more labels (dataset.labelled), or "
+        "choose another (teacher=)"
+    )
+    assert (
+        "only more validation rows could show so small a lead to be real (dataset.validation)"
+        in gate.weigh(*rows(60, 20, 10, 10), "x")["text"]
+    )
 
 
 def stage(path, y, answers, right, class_weights="none"):
@@ -67,46 +84,77 @@ def stage(path, y, answers, right, class_weights="none"):
         np.save(path / "answers/validation.npy", np.eye(3, dtype=np.float16)[answers][:, None])
     if right is not None:
         np.save(path / "alone/validation.right.npy", np.array(right))
-    gate.run(Work(path / "gate", "gate", Listener()), None, data=made["data"], answers=made["answers"], alone=made["alone"] if right is not None else None,
-             class_weights=class_weights)
+    gate.run(
+        Work(path / "gate", "gate", Listener()),
+        None,
+        data=made["data"],
+        answers=made["answers"],
+        alone=made["alone"] if right is not None else None,
+        class_weights=class_weights,
+    )
     return made["gate"].json("gate.json")
 
 
 def test_without_a_baseline_the_teacher_is_held_against_the_largest_class(tmp_path):
     y = [0, 0, 0, 0, 1, 1, 2, 2]
     found = stage(tmp_path / "a", y, [0, 0, 0, 0, 1, 1, 2, 0], None)
-    assert found["against"] == 'always "circle"' and found["alone"] == 0.5 and found["teacher"] == 0.875 and found["gain"]
+    assert (
+        found["against"] == 'always "circle"'
+        and found["alone"] == 0.5
+        and found["teacher"] == 0.875
+        and found["gain"]
+    )
     assert not stage(tmp_path / "b", y, [0] * 8, None)["gain"]
     found = stage(tmp_path / "c", y, y, [True] * 7 + [False])
     assert found["against"] == "the student alone" and found["alone"] == 0.875 and not found["gain"]
 
 
 def test_where_classes_weigh_alike_balanced_accuracies_are_compared(tmp_path):
-    """80 circles, 10 squares, 10 triangles; the teacher has 60, 9 and 9 right, the student alone calls all circles: 78% against 80%, and 85% against 33.3%.
+    """80 circles, 10 squares, 10 triangles; the teacher has 60, 9 and 9 right, the student alone calls all
+    circles: 78% against 80%, and 85% against 33.3%.
 
-    Weights 100 / (3 n_c): 5/12 and 10/3. Sum of weighted differences 18 * 10/3 - 20 * 5/12 = 51 2/3, of their squares 18 * 100/9 + 20 * 25/144.
+    Weights 100 / (3 n_c): 5/12 and 10/3. Sum of weighted differences 18 * 10/3 - 20 * 5/12 = 51 2/3, of their
+    squares 18 * 100/9 + 20 * 25/144.
     """
     y = np.repeat([0, 1, 2], [80, 10, 10])
     answers = np.repeat([0, 1, 1, 0, 2, 0], [60, 20, 9, 1, 9, 1])
     plain = stage(tmp_path / "a", y, answers, y == 0)
-    assert plain["metric"] == "accuracy" and not plain["gain"] and (plain["teacher"], plain["alone"]) == pytest.approx((0.78, 0.80))
+    assert (
+        plain["metric"] == "accuracy"
+        and not plain["gain"]
+        and (plain["teacher"], plain["alone"]) == pytest.approx((0.78, 0.80))
+    )
     found = stage(tmp_path / "b", y, answers, y == 0, "balanced")
-    assert found["metric"] == "balanced_accuracy" and found["gain"] and (found["teacher"], found["alone"]) == pytest.approx((0.85, 1 / 3))
+    assert (
+        found["metric"] == "balanced_accuracy"
+        and found["gain"]
+        and (found["teacher"], found["alone"]) == pytest.approx((0.85, 1 / 3))
+    )
     assert found["difference"] == pytest.approx(0.85 - 1 / 3)
-    assert found["standard_error"] == pytest.approx(((200 + 500 / 144 - 100 * (31 / 60) ** 2) / 99 / 100) ** 0.5)
-    assert "on 100 validation rows its balanced accuracy is 85.0% and that of the student alone 33.3%, a lead of +51.7 points" in found["text"]
+    assert found["standard_error"] == pytest.approx(
+        ((200 + 500 / 144 - 100 * (31 / 60) ** 2) / 99 / 100) ** 0.5
+    )
+    assert (
+        "on 100 validation rows its balanced accuracy is 85.0% and that of the student alone 33.3%, a "
+        "lead of +51.7 points"
+    ) in found["text"]
     always = stage(tmp_path / "c", y, answers, None, "balanced")
     assert always["alone"] == pytest.approx(1 / 3) and 'that of always "circle" 33.3%' in always["text"]
     even = stage(tmp_path / "d", [0, 0, 1, 1], [0, 0, 1, 0], [True, False, True, True], "balanced")
     same = stage(tmp_path / "e", [0, 0, 1, 1], [0, 0, 1, 0], [True, False, True, True])
     assert [even[k] for k in ("teacher", "alone", "difference", "standard_error")] == pytest.approx(
-        [same[k] for k in ("teacher", "alone", "difference", "standard_error")])  # fmt: skip
+        [same[k] for k in ("teacher", "alone", "difference", "standard_error")]
+    )
 
 
 @pytest.mark.parametrize("y", [None, [1]])
 def test_without_validation_it_says_that_it_cannot_speak(tmp_path, y):
     found = stage(tmp_path, y, [1], None)
-    assert found["gain"] is None and "nothing tells whether there is anything to gain" in found["text"] and "dataset.validation=0.1" in found["text"]
+    assert (
+        found["gain"] is None
+        and "nothing tells whether there is anything to gain" in found["text"]
+        and "dataset.validation=0.1" in found["text"]
+    )
 
 
 class Heard(Listener):
@@ -120,8 +168,12 @@ class Heard(Listener):
 def ask(found, **pseudo_label):
     """What the recipe makes of a gate.json."""
     heard = Heard()
-    store = types.SimpleNamespace(listener=heard, run=lambda stage, **inputs: types.SimpleNamespace(json=lambda name: found))
-    plan = types.SimpleNamespace(class_weights="none", pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label)
+    store = types.SimpleNamespace(
+        listener=heard, run=lambda stage, **inputs: types.SimpleNamespace(json=lambda name: found)
+    )
+    plan = types.SimpleNamespace(
+        class_weights="none", pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label
+    )
     recipes.gate(store, plan, None, None, None)
     return heard.notes
 
@@ -134,7 +186,10 @@ def test_warn_and_error():
         ask(nothing, gate="error")
     assert ask(unknown) == [("info", "so it is")] and ask(unknown, gate="error") == [("warning", "so it is")]
     (said,) = ask(something, near_chance="warn")
-    assert said == ("info", "pseudo_label.near_chance is the old name of pseudo_label.gate, and read as that: gate=warn")
+    assert said == (
+        "info",
+        "pseudo_label.near_chance is the old name of pseudo_label.gate, and read as that: gate=warn",
+    )
 
 
 def test_the_old_name_of_the_key_is_read():
@@ -153,7 +208,9 @@ def test_an_older_run_is_run_again_with_what_it_was_given(trained):
     """Its run.json has the old name and not the new one."""
     config = json.loads((trained / "outputs/runs/a=b/run.json").read_text())["config"]
     for given in ("warn", "error"):
-        old = {key: value for key, value in config["pseudo_label"].items() if key != "gate"} | {"near_chance": given}
+        old = {key: value for key, value in config["pseudo_label"].items() if key != "gate"} | {
+            "near_chance": given
+        }
         found, faults, notes = saved.restore({**config, "pseudo_label": old}, [], {})
         assert faults == [] and notes == ["pseudo_label.gate is newer than the run and has its default"]
         assert wire(found).plan.pseudo_label["gate"] == given
@@ -171,8 +228,23 @@ def test_a_run_keeps_what_the_gate_found(trained):
     """Between the student alone and the distilled one, with the numbers of the table."""
     run = json.loads((trained / "outputs/runs/a=b/run.json").read_text())
     names = [stage["name"] for stage in run["stages"]]
-    assert names == ["prepare", "teacher-pretrain", "pseudo-label", "baseline-train", "gate", "student-train", "audit", "evaluate"]
-    teacher, alone = (run["results"][role]["last"]["validation"]["accuracy"] for role in ("teacher", "baseline"))
-    assert run["gate"]["alone"] == alone and run["gate"]["teacher"] == pytest.approx(teacher, abs=0.005) and run["gate"]["n"] == 200
+    assert names == [
+        "prepare",
+        "teacher-pretrain",
+        "pseudo-label",
+        "baseline-train",
+        "gate",
+        "student-train",
+        "audit",
+        "evaluate",
+    ]
+    teacher, alone = (
+        run["results"][role]["last"]["validation"]["accuracy"] for role in ("teacher", "baseline")
+    )
+    assert (
+        run["gate"]["alone"] == alone
+        and run["gate"]["teacher"] == pytest.approx(teacher, abs=0.005)
+        and run["gate"]["n"] == 200
+    )
     assert f"The gate: {run['gate']['text'][:40]}" in (trained / "outputs/runs/a=b/report.md").read_text()
     assert run["gate"]["gain"] == (run["gate"]["text"] not in run["warnings"])

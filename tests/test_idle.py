@@ -1,4 +1,6 @@
-"""Settings that could never act where they are typed: told before any work, and only where they were typed."""
+"""Settings that could never act where they are typed:
+told before any work, and only where they were typed.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +13,54 @@ from kdx.idle import VALIDATIONS, idle
 from kdx.stages import watch
 
 LINES = [
-    ("student_train.patience=3 dataset.validation=null", "student_train.patience=3 can never act: it goes by the validation split, and this run has none"),
+    (
+        "student_train.patience=3 dataset.validation=null",
+        "student_train.patience=3 can never act: it goes by the validation split, and this run has none",
+    ),
     ("teacher_pretrain.target=0.9 dataset.validation=null", "teacher_pretrain.target=0.9 can never act"),
-    ("student_train.evaluate_every=5 dataset.validation=null", "student_train.evaluate_every=5 can never act"),
+    (
+        "student_train.evaluate_every=5 dataset.validation=null",
+        "student_train.evaluate_every=5 can never act",
+    ),
     ("headline=best dataset.validation=null", "headline=best can never act"),
     ("pseudo_label.gate=error dataset.validation=null", "pseudo_label.gate=error can never act"),
-    ("pseudo_label.near_chance=error dataset.validation=null", "pseudo_label.near_chance=error can never act: it goes by the validation split"),
-    ("pseudo_label.gate=error loss=supervised", "pseudo_label.gate=error can never act: loss=supervised learns from no teacher"),
-    ("rounds=3 round_patience=1 dataset.validation=null", "round_patience=1 can never act: it goes by the validation split"),
+    (
+        "pseudo_label.near_chance=error dataset.validation=null",
+        "pseudo_label.near_chance=error can never act: it goes by the validation split",
+    ),
+    (
+        "pseudo_label.gate=error loss=supervised",
+        "pseudo_label.gate=error can never act: loss=supervised learns from no teacher",
+    ),
+    (
+        "rounds=3 round_patience=1 dataset.validation=null",
+        "round_patience=1 can never act: it goes by the validation split",
+    ),
     ("round_patience=1", "round_patience=1 can never act: there is one round"),
     ("student_init=previous", "student_init=previous can never act: there is one round"),
     ("rounds=3 round_patience=3", "round_patience=3 can never act: there are 3 rounds, which end no sooner"),
     ("loss=supervised rounds=3", "rounds=3 can never act: loss=supervised learns from no teacher"),
     ("student_train.momentum=0.5", "student_train.momentum=0.5 can never act: it is for sgd"),
-    ("teacher_pretrain.milestones=[0.5]", "teacher_pretrain.milestones=[0.5] can never act: they are for the schedule step"),
-    ("student_train.schedule=one_cycle student_train.warmup=5", "student_train.warmup=5 can never act: student_train.schedule=one_cycle has"),
-    ("student_train.warmup=20 student_train.steps=20", "student_train.warmup=20 can never act: the training has 20 steps"),
-    ("student_train.patience=20", "student_train.patience=20 can never act: the training looks at validation 20 times in all"),
-    ("student_train.patience=2 student_train.evaluate_every=800", "student_train.patience=2 can never act: the training looks at validation 2 times"),
+    (
+        "teacher_pretrain.milestones=[0.5]",
+        "teacher_pretrain.milestones=[0.5] can never act: they are for the schedule step",
+    ),
+    (
+        "student_train.schedule=one_cycle student_train.warmup=5",
+        "student_train.warmup=5 can never act: student_train.schedule=one_cycle has",
+    ),
+    (
+        "student_train.warmup=20 student_train.steps=20",
+        "student_train.warmup=20 can never act: the training has 20 steps",
+    ),
+    (
+        "student_train.patience=20",
+        "student_train.patience=20 can never act: the training looks at validation 20 times in all",
+    ),
+    (
+        "student_train.patience=2 student_train.evaluate_every=800",
+        "student_train.patience=2 can never act: the training looks at validation 2 times",
+    ),
     ("pseudo_label.limit=5 pseudo_label.mode=live", "pseudo_label.limit=5 can never act"),
     ("teacher_pretrain.labelled_share=0.5", "teacher_pretrain.labelled_share=0.5 can never act"),
 ]
@@ -47,9 +79,17 @@ def test_what_can_never_act_is_told(line, says):
 
 @pytest.mark.parametrize(
     "line",
-    ["seed=1", "dataset.validation=null", "dataset.validation=null loss=self_training", "student_train.patience=19", "student_train.patience=null",
-     "student_train.optimiser=sgd student_train.momentum=0.5", "rounds=3 round_patience=2 student_init=previous", "student_train.warmup=0.1"],
-)  # fmt: skip
+    [
+        "seed=1",
+        "dataset.validation=null",
+        "dataset.validation=null loss=self_training",
+        "student_train.patience=19",
+        "student_train.patience=null",
+        "student_train.optimiser=sgd student_train.momentum=0.5",
+        "rounds=3 round_patience=2 student_init=previous",
+        "student_train.warmup=0.1",
+    ],
+)
 def test_what_acts_and_what_was_not_typed_is_left_alone(line):
     assert found(line) == []
 
@@ -60,7 +100,9 @@ def test_the_rows_that_there_are_count_not_those_asked_for():
     assert len(found(line, {"validation": 0, "unlabelled": 0})) == 2
 
 
-def test_it_is_told_before_any_work_and_of_a_sweep_where_no_run_has_a_use_for_it(tmp_path, monkeypatch, capsys):
+def test_it_is_told_before_any_work_and_of_a_sweep_where_no_run_has_a_use_for_it(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     begun = []
     monkeypatch.setattr(command, "launch", begun.append)
@@ -69,9 +111,15 @@ def test_it_is_told_before_any_work_and_of_a_sweep_where_no_run_has_a_use_for_it
     for name in ("train", "plan"):
         assert main([name, *nothing]) == 2
         assert capsys.readouterr().err.count("\n") == 1 and not begun and not list(tmp_path.iterdir())
-    assert main(["train", "-m", "student_train.patience=3", "dataset.validation=null,200"]) == 0 and len(begun) == 1
+    assert (
+        main(["train", "-m", "student_train.patience=3", "dataset.validation=null,200"]) == 0
+        and len(begun) == 1
+    )
     assert main(["train", "launcher=joblib"]) == 2
-    assert "can never act: it says how the runs of a sweep are run, and this is one run: add -m" in capsys.readouterr().err
+    assert (
+        "can never act: it says how the runs of a sweep are run, and this is one run: add -m"
+        in capsys.readouterr().err
+    )
 
 
 def test_it_knows_how_often_a_training_validates():

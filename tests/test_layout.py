@@ -1,4 +1,6 @@
-"""What lies where in a folder of pictures, by its names alone: no file here is a picture, and none is opened."""
+"""What lies where in a folder of pictures, by its names alone:
+no file here is a picture, and none is opened.
+"""
 
 import os
 import unicodedata
@@ -23,9 +25,14 @@ def part(root, name, classes=("cat", "dog"), rows=1):
 def look(root, unlabelled=None, layout="auto"):
     """(classes, part -> names, notes)"""
     found = lay_out(root, unlabelled, layout)
-    assert all(len(p.paths) == len(p.labels) == len(p.names) and all(path.is_file() for path in p.paths) for p in found.parts.values())
+    assert all(
+        len(p.paths) == len(p.labels) == len(p.names) and all(path.is_file() for path in p.paths)
+        for p in found.parts.values()
+    )
     for name, listing in found.parts.items():
-        assert name == "unlabelled" or [n.split("/")[0] for n in listing.names] == [found.classes[k] for k in listing.labels]
+        assert name == "unlabelled" or [n.split("/")[0] for n in listing.names] == [
+            found.classes[k] for k in listing.labels
+        ]
     return found.classes, {name: list(listing.names) for name, listing in found.parts.items()}, found.notes
 
 
@@ -70,26 +77,86 @@ def test_each_layout_is_what_it_is_called(tmp_path, folders, parts):
     ("folders", "says"),
     [
         (["a/train/cat", "a/test/cat"], "holds only 'a': is it dataset.root='.*a'"),
-        (["cats/train", "cats/test", "dogs/train"], r"\(cats, dogs\) hold folders of the same names \(train\).*train/cats/, or .*; dataset.layout=classes"),
-        (["fold1/cat", "fold1/dog", "fold2/dog", "fold2/cat"], r"\(fold1, fold2\) hold folders of the same names \(cat, dog\)"),
-        (["lernen/cat", "lernen/dog", "pruefen/dog", "pruefen/cat", "beispiele"], r"\(lernen, pruefen\) hold folders of the same names \(cat, dog\)"),
-        (["set1/cat", "set1/dog", "set2/cat", "set2/dog", "set3/cat"], r"\(set1, set2, set3\) hold folders of the same names \(cat, dog\)"),
-        (["s1/cat", "s1/dog", "s2/cat", "s2/cow", "x/y"], r"\(s1, s2\) hold folders of the same names \(cat\)"),
-        (["train/fold1/cat", "train/fold1/dog", "train/fold2/cat", "train/fold2/dog"], r"in '.*train' \(fold1, fold2\) hold .*dataset.layout=parts takes all"),
-        (["train/images/cat", "train/images/dog", "train/masks/cat", "val/images/cat", "val/masks/cat"], r"\(images, masks\) hold .*dataset.layout=parts"),
-        (["train_circle", "train_square", "test_circle", "test_square"], r"\(test_circle, .*\) are called like parts and classes in one.*layout=classes"),
-        (["cats_train", "dogs_train", "cats_test", "dogs_test"], r"\(cats_test, cats_train, dogs_test, dogs_train\) are called like parts and classes in one"),
+        (
+            ["cats/train", "cats/test", "dogs/train"],
+            (
+                r"\(cats, dogs\) hold folders of the same names \(train\).*train/cats/, or .*; "
+                r"dataset.layout=classes"
+            ),
+        ),
+        (
+            ["fold1/cat", "fold1/dog", "fold2/dog", "fold2/cat"],
+            r"\(fold1, fold2\) hold folders of the same names \(cat, dog\)",
+        ),
+        (
+            ["lernen/cat", "lernen/dog", "pruefen/dog", "pruefen/cat", "beispiele"],
+            r"\(lernen, pruefen\) hold folders of the same names \(cat, dog\)",
+        ),
+        (
+            ["set1/cat", "set1/dog", "set2/cat", "set2/dog", "set3/cat"],
+            r"\(set1, set2, set3\) hold folders of the same names \(cat, dog\)",
+        ),
+        (
+            ["s1/cat", "s1/dog", "s2/cat", "s2/cow", "x/y"],
+            r"\(s1, s2\) hold folders of the same names \(cat\)",
+        ),
+        (
+            ["train/fold1/cat", "train/fold1/dog", "train/fold2/cat", "train/fold2/dog"],
+            r"in '.*train' \(fold1, fold2\) hold .*dataset.layout=parts takes all",
+        ),
+        (
+            ["train/images/cat", "train/images/dog", "train/masks/cat", "val/images/cat", "val/masks/cat"],
+            r"\(images, masks\) hold .*dataset.layout=parts",
+        ),
+        (
+            ["train_circle", "train_square", "test_circle", "test_square"],
+            r"\(test_circle, .*\) are called like parts and classes in one.*layout=classes",
+        ),
+        (
+            ["cats_train", "dogs_train", "cats_test", "dogs_test"],
+            r"\(cats_test, cats_train, dogs_test, dogs_train\) are called like parts and classes in one",
+        ),
         (["train-cat", "val-cat", "train-dog", "other"], r"\(train-cat, val-cat\) are called"),
         (["trainA", "trainB", "testA", "testB"], r"\(testA, testB, trainA, trainB\) are called"),
         (["traincat", "testcat", "traindog"], r"\(testcat, traincat\) are called"),
-        (["train/freight", "train/passenger", "bus", "car/suv", "car/sedan"], "train/ and, with pictures too, bus/, car/: is train/ the part .*, or a class"),
-        (["train/cat", "train/dog", "eval/cat", "eval/dog"], "holds train/ and eval/ with folders of the same names: rename eval/"),
-        (["train/cat", "train/dog", "test", "training/cat"], "train/ and training/, and both look like the part to train with"),
-        (["train", "test"], r"holds test/ and train/, which look like parts .* and train/ holds no folders of classes.*dataset.layout=classes"),
-        (["val/cat", "val/dog", "test/cat", "test/dog"], "which look like parts of a data set, and there is no train/"),
-        (["train/cat", "train/dog", "test"], "'.*test' looks like the part to test with, and its pictures lie in no folder.*dataset.unlabelled_root='.*test'"),
-        (["train/cat", "train/dog", "test/cat", "test/dgo"], "'.*dgo' holds pictures of a class that .* does not have; did you mean 'dog'"),
-        (["train/cat", "train/dog", "val/x/cat"], "'.*val/x' holds pictures of a class that the part to train with does not have"),
+        (
+            ["train/freight", "train/passenger", "bus", "car/suv", "car/sedan"],
+            "train/ and, with pictures too, bus/, car/: is train/ the part .*, or a class",
+        ),
+        (
+            ["train/cat", "train/dog", "eval/cat", "eval/dog"],
+            "holds train/ and eval/ with folders of the same names: rename eval/",
+        ),
+        (
+            ["train/cat", "train/dog", "test", "training/cat"],
+            "train/ and training/, and both look like the part to train with",
+        ),
+        (
+            ["train", "test"],
+            (
+                r"holds test/ and train/, which look like parts .* and train/ holds no folders of "
+                r"classes.*dataset.layout=classes"
+            ),
+        ),
+        (
+            ["val/cat", "val/dog", "test/cat", "test/dog"],
+            "which look like parts of a data set, and there is no train/",
+        ),
+        (
+            ["train/cat", "train/dog", "test"],
+            (
+                "'.*test' looks like the part to test with, and its pictures lie in no "
+                "folder.*dataset.unlabelled_root='.*test'"
+            ),
+        ),
+        (
+            ["train/cat", "train/dog", "test/cat", "test/dgo"],
+            "'.*dgo' holds pictures of a class that .* does not have; did you mean 'dog'",
+        ),
+        (
+            ["train/cat", "train/dog", "val/x/cat"],
+            "'.*val/x' holds pictures of a class that the part to train with does not have",
+        ),
     ],
 )
 def test_what_cannot_be_told_is_asked_about(tmp_path, folders, says):
@@ -102,7 +169,10 @@ def test_what_cannot_be_told_is_asked_about(tmp_path, folders, says):
 def test_every_folder_is_a_class_where_that_is_said(tmp_path):
     part(tmp_path, "train")
     part(tmp_path, "test")
-    assert look(tmp_path, layout="classes")[:2] == (("test", "train"), {"train": ["test/cat/0.png", "test/dog/0.png", "train/cat/0.png", "train/dog/0.png"]})
+    assert look(tmp_path, layout="classes")[:2] == (
+        ("test", "train"),
+        {"train": ["test/cat/0.png", "test/dog/0.png", "train/cat/0.png", "train/dog/0.png"]},
+    )
     files(tmp_path / "one", "train/0.png", "car/0.png")
     assert look(tmp_path / "one")[0] == ("car", "train")
 
@@ -111,10 +181,17 @@ def test_what_is_asked_can_be_answered(tmp_path):
     part(tmp_path / "folds", "train", ("fold1/cat", "fold2/cat", "fold2/dog"))
     part(tmp_path / "folds", "test", ("fold1", "fold2"))
     assert look(tmp_path / "folds", layout="parts")[:2] == (
-        ("fold1", "fold2"), {"train": ["fold1/cat/0.png", "fold2/cat/0.png", "fold2/dog/0.png"], "test": ["fold1/0.png", "fold2/0.png"]})  # fmt: skip
+        ("fold1", "fold2"),
+        {
+            "train": ["fold1/cat/0.png", "fold2/cat/0.png", "fold2/dog/0.png"],
+            "test": ["fold1/0.png", "fold2/0.png"],
+        },
+    )
     part(tmp_path / "lone", "train")
     files(tmp_path / "lone", "car/0.png")
-    assert look(tmp_path / "lone", layout="parts")[0] == ("cat", "dog") and look(tmp_path / "lone", layout="classes")[0] == ("car", "train")
+    assert look(tmp_path / "lone", layout="parts")[0] == ("cat", "dog") and look(
+        tmp_path / "lone", layout="classes"
+    )[0] == ("car", "train")
     assert look(tmp_path / "lone", tmp_path / "lone" / "car")[0] == ("cat", "dog")
     part(tmp_path, "ab", ("trainA", "testA"))
     assert look(tmp_path / "ab", layout="classes")[0] == ("testA", "trainA")
@@ -122,8 +199,16 @@ def test_what_is_asked_can_be_answered(tmp_path):
         lay_out(tmp_path / "lone" / "train", None, "parts")
 
 
-@pytest.mark.parametrize("folders", [("circle/2021", "square/2021"), ("train/circle/images", "train/square/images"), ("bullet_train", "old_train", "test_tube"),
-                                     ("circle/a", "square/b"), ("circle", "test/a", "test/b")])  # fmt: skip
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("circle/2021", "square/2021"),
+        ("train/circle/images", "train/square/images"),
+        ("bullet_train", "old_train", "test_tube"),
+        ("circle/a", "square/b"),
+        ("circle", "test/a", "test/b"),
+    ],
+)
 def test_what_is_clear_is_not_asked_about(tmp_path, folders):
     files(tmp_path, *(f"{folder}/0.png" for folder in folders))
     assert len(look(tmp_path)[0]) == len({folder.removeprefix("train/").split("/")[0] for folder in folders})
@@ -134,21 +219,38 @@ def test_one_folder_between_part_and_classes_is_understood(tmp_path):
     part(tmp_path, "test/images")
     part(tmp_path, "val")
     classes, parts, notes = look(tmp_path)
-    assert (classes, parts) == (("cat", "dog"), dict.fromkeys(("train", "validation", "test"), ["cat/0.png", "dog/0.png"]))
-    assert [note.replace(str(tmp_path), "") for note in notes] == ["the classes are the folders in '/train/images', the only one of its part"]
+    assert (classes, parts) == (
+        ("cat", "dog"),
+        dict.fromkeys(("train", "validation", "test"), ["cat/0.png", "dog/0.png"]),
+    )
+    assert [note.replace(str(tmp_path), "") for note in notes] == [
+        "the classes are the folders in '/train/images', the only one of its part"
+    ]
 
 
 def test_what_is_beside_the_parts_is_told(tmp_path):
     part(tmp_path, "train")
     part(tmp_path, "test")
-    files(tmp_path, "extra/0.png", "annotations/0.xml", "train/cat/labels.txt", "train/stray.jpg", "a.PNG", ".git/x", "readme.md")
+    files(
+        tmp_path,
+        "extra/0.png",
+        "annotations/0.xml",
+        "train/cat/labels.txt",
+        "train/stray.jpg",
+        "a.PNG",
+        ".git/x",
+        "readme.md",
+    )
     (tmp_path / "val").mkdir()
     classes, parts, notes = look(tmp_path)
     assert parts == {"train": ["cat/0.png", "dog/0.png"], "test": ["cat/0.png", "dog/0.png"]}
     assert [note.replace(str(tmp_path), "") for note in notes] == [
         "'/val' is empty and is passed over",
         "pictures in '' itself are in no class and not read: 1, the first a.PNG",
-        "'/extra' is no part to train or test with, and is not read; dataset.unlabelled_root='/extra' makes it the pool",
+        (
+            "'/extra' is no part to train or test with, and is not read; dataset.unlabelled_root='/extra' "
+            "makes it the pool"
+        ),
         "pictures in '/train' itself are in no class and not read: 1, the first stray.jpg",
         "files whose names say that they are no pictures were left out: 1, the first /train/cat/labels.txt",
     ]
@@ -167,7 +269,10 @@ def test_the_pool_is_in_no_other_part(tmp_path):
     part(tmp_path, "train")
     part(tmp_path, "test")
     files(tmp_path, "train/cat/more/1.png")
-    assert look(tmp_path, tmp_path / "test")[1] == {"train": ["cat/0.png", "cat/more/1.png", "dog/0.png"], "unlabelled": ["cat/0.png", "dog/0.png"]}
+    assert look(tmp_path, tmp_path / "test")[1] == {
+        "train": ["cat/0.png", "cat/more/1.png", "dog/0.png"],
+        "unlabelled": ["cat/0.png", "dog/0.png"],
+    }
     assert look(tmp_path, tmp_path / "train" / "cat" / "more")[1]["train"] == ["cat/0.png", "dog/0.png"]
     for pool in (tmp_path, tmp_path / "train"):
         with pytest.raises(Fault, match="would be in the pool"):
@@ -176,16 +281,35 @@ def test_the_pool_is_in_no_other_part(tmp_path):
 
 def test_an_accent_in_two_forms_is_one_class(tmp_path):
     composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
-    files(tmp_path, f"train/{composed}/0.png", f"train/{apart}/1.png", "train/thé/0.png", f"test/{apart}/é.png")
+    files(
+        tmp_path, f"train/{composed}/0.png", f"train/{apart}/1.png", "train/thé/0.png", f"test/{apart}/é.png"
+    )
     classes, parts, _ = look(tmp_path)
-    assert classes == (composed, "thé") and parts["test"] == [f"{composed}/é.png"] and len(parts["train"]) == 3
+    assert (
+        classes == (composed, "thé") and parts["test"] == [f"{composed}/é.png"] and len(parts["train"]) == 3
+    )
 
 
 def test_why_there_are_too_few_classes_is_told(tmp_path):
-    files(tmp_path, "table/images/0.png", "table/train.csv", "pool/train/cat/0.png", "pool/test/cat/0.png", "pool/test/dog/0.png")
-    with pytest.raises(Fault, match=r"holds only 'images'\. No label is read from a table such as train\.csv: sort the pictures into folders by it$"):
+    files(
+        tmp_path,
+        "table/images/0.png",
+        "table/train.csv",
+        "pool/train/cat/0.png",
+        "pool/test/cat/0.png",
+        "pool/test/dog/0.png",
+    )
+    with pytest.raises(
+        Fault,
+        match=(
+            r"holds only 'images'\. No label is read from a table such as train\.csv: sort the "
+            r"pictures into folders by it$"
+        ),
+    ):
         lay_out(tmp_path / "table", None, "auto")
-    with pytest.raises(Fault, match=r"it holds only 'test', as the folder of dataset.unlabelled_root is not counted$"):
+    with pytest.raises(
+        Fault, match=r"it holds only 'test', as the folder of dataset.unlabelled_root is not counted$"
+    ):
         lay_out(tmp_path / "pool", tmp_path / "pool" / "train", "auto")
 
 

@@ -17,7 +17,8 @@ from kdx.losses.supervised import Supervised
 from kdx.models.cnn import cnn
 from kdx.trainer import gradient_norms
 
-pytestmark = pytest.mark.filterwarnings("ignore::kdx.faults.Caution")  # what a method notices about twenty made-up rows
+# what a method notices about twenty made-up rows
+pytestmark = pytest.mark.filterwarnings("ignore::kdx.faults.Caution")
 
 LOSSES = sorted(Path(__file__).parent.parent.joinpath("conf", "loss").glob("*.yaml"))
 SHAPE, CLASSES = (1, 16, 16), 4
@@ -25,7 +26,15 @@ SHAPE, CLASSES = (1, 16, 16), 4
 
 def network(seed=0, width=4):
     torch.manual_seed(seed)
-    return cnn(shape=SHAPE, classes=CLASSES, widths=[width], hidden=8, batch_norm=True, dropout=0.0, stochastic_depth=0.0)
+    return cnn(
+        shape=SHAPE,
+        classes=CLASSES,
+        widths=[width],
+        hidden=8,
+        batch_norm=True,
+        dropout=0.0,
+        stochastic_depth=0.0,
+    )
 
 
 def batch(name, rows=8, seed=0, labels=True):
@@ -50,7 +59,11 @@ def component(path):
 
 def validation(rows=24, classes=CLASSES):
     generator = torch.Generator().manual_seed(5)
-    return Split("validation", torch.randint(256, (rows, *SHAPE), dtype=torch.uint8, generator=generator), torch.arange(rows) % classes)
+    return Split(
+        "validation",
+        torch.randint(256, (rows, *SHAPE), dtype=torch.uint8, generator=generator),
+        torch.arange(rows) % classes,
+    )
 
 
 def extras():
@@ -60,14 +73,20 @@ def extras():
         rows = torch.tensor([[unsure, unsure, 0.02, 0.02], sure])
         return lambda b: torch.stack([rows[i % 2].roll(int(i) // 2) for i in b.index])
 
-    return {"mean": spread([0.97, 0.01, 0.01, 0.01], 0.48), "std": spread([0.01] * 4, 0.1),
-            "cool_mean": spread([0.85, 0.05, 0.05, 0.05], 0.48), "cool_std": lambda b: torch.full((len(b), CLASSES), 0.001)}  # fmt: skip
+    return {
+        "mean": spread([0.97, 0.01, 0.01, 0.01], 0.48),
+        "std": spread([0.01] * 4, 0.1),
+        "cool_mean": spread([0.85, 0.05, 0.05, 0.05], 0.48),
+        "cool_std": lambda b: torch.full((len(b), CLASSES), 0.001),
+    }
 
 
 def parts(student, teacher_net=None):
     teacher_net = teacher_net or network(7, 8)
     frozen = Frozen(teacher_net)
-    return Parts(student, network, lambda b: frozen(b.views["main"]), [frozen], validation(), CLASSES, extras(), SHAPE)
+    return Parts(
+        student, network, lambda b: frozen(b.views["main"]), [frozen], validation(), CLASSES, extras(), SHAPE
+    )
 
 
 @pytest.fixture(params=LOSSES, ids=lambda p: p.stem)
@@ -78,7 +97,9 @@ def loss(request):
 def train(objective, optimiser, steps, start=0):
     losses = []
     for step in range(start, start + steps):
-        if step == 0:  # as at the start of each epoch; one that is resumed in the middle goes on with the statistics it saved
+        # as at the start of each epoch; one that is resumed in the middle goes on with the statistics it
+        # saved
+        if step == 0:
             objective.refresh()
         outcome = objective(streams(), step / 100)
         optimiser.zero_grad()
@@ -108,15 +129,23 @@ def test_leaves_the_teacher_bit_identical_and_out_of_the_state(loss):
 
 
 def test_class_weights_are_of_the_labels_and_of_nothing_else(loss):
-    """With every weight 2 the labels' term doubles and no other moves; with one on class 1 alone the other classes' labels count for nothing."""
+    """With every weight 2 the labels' term doubles and no other moves; with one on class 1 alone the other
+    classes' labels count for nothing.
+    """
     terms = {}
-    for name, weights in {"none": None, "two": torch.full((CLASSES,), 2.0), "first": torch.eye(CLASSES)[1]}.items():
+    for name, weights in {
+        "none": None,
+        "two": torch.full((CLASSES,), 2.0),
+        "first": torch.eye(CLASSES)[1],
+    }.items():
         objective = loss.build(replace(parts(network()), class_weights=weights))
         assert "class_weights" not in objective.state_dict(), "a resume does not depend on it"
         torch.manual_seed(0)
         terms[name] = objective(streams(), 0.9).terms
     for name, term in terms["none"].items():
-        assert terms["two"][name].item() == pytest.approx((2 if name == "labels" else 1) * term.item(), rel=1e-5), name
+        assert terms["two"][name].item() == pytest.approx(
+            (2 if name == "labels" else 1) * term.item(), rel=1e-5
+        ), name
     assert "labels" in terms["none"] and 0 < terms["first"]["labels"] < terms["none"]["labels"]
 
 
@@ -134,17 +163,26 @@ def test_saves_and_resumes_bitwise(loss):
     three.load_state_dict(state)
     optimiser.load_state_dict(moments)
     assert begun + train(three, optimiser, 4, start=4) == whole
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), three.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), three.state_dict().values(), strict=True)
+    )
 
 
 def test_exports_the_student_itself_or_an_average_of_it(loss):
-    """An average is told by its state: a child of the objective, so that it is saved and resumed, and never optimised."""
+    """An average is told by its state: a child of the objective, so that it is saved and resumed, and never
+    optimised.
+    """
     student = network()
     objective = loss.build(parts(student))
     exported = objective.export()
     network().load_state_dict(exported.state_dict())
-    assert exported is student or (exported in objective.modules() and not any(p.requires_grad for p in exported.parameters()))
-    assert all(torch.equal(a, b) for a, b in zip(exported.state_dict().values(), student.state_dict().values(), strict=True))
+    assert exported is student or (
+        exported in objective.modules() and not any(p.requires_grad for p in exported.parameters())
+    )
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(exported.state_dict().values(), student.state_dict().values(), strict=True)
+    )
 
 
 def test_every_term_is_a_finite_scalar_with_a_gradient(loss):
@@ -152,7 +190,8 @@ def test_every_term_is_a_finite_scalar_with_a_gradient(loss):
     outcome = loss.build(parts(student))(streams(), 0.9)  # late: some terms come in only then
     norms = gradient_norms(outcome.terms, list(student.parameters()))
     assert outcome.terms and all(v.shape == () and torch.isfinite(v) for v in outcome.terms.values())
-    gated = {"pool"} if outcome.monitors.get("kept", torch.ones(())).item() == 0 else set()  # it kept no row, and says so
+    # it kept no row, and says so
+    gated = {"pool"} if outcome.monitors.get("kept", torch.ones(())).item() == 0 else set()
     assert all(n > 0 for name, n in norms.items() if name not in gated)
     assert outcome.loss.item() == pytest.approx(sum(v.item() for v in outcome.terms.values()))
 
@@ -190,7 +229,10 @@ def test_kd_soft_term_is_zero_where_student_equals_teacher():
 
 def test_label_smoothing_0_is_supervised():
     student = network()
-    assert LabelSmoothing(parts(student), smoothing=0.0)(streams(), 0.0).loss.item() == Supervised(parts(student))(streams(), 0.0).loss.item()
+    assert (
+        LabelSmoothing(parts(student), smoothing=0.0)(streams(), 0.0).loss.item()
+        == Supervised(parts(student))(streams(), 0.0).loss.item()
+    )
 
 
 def test_kd_by_hand_on_labels_and_pool():
@@ -204,7 +246,13 @@ def test_kd_by_hand_on_labels_and_pool():
     teacher = torch.tensor([[4.0, 2.0, 0.0]])
     made = Parts(Same(), Same, lambda b: teacher.expand(len(b), 3), [], None, 3)
     pool = batch("unlabelled", 2, labels=False)
-    first = Batch("labelled", torch.zeros(1, dtype=torch.int64), torch.ones(1), {"main": torch.zeros(1, 1)}, torch.tensor([0]))
+    first = Batch(
+        "labelled",
+        torch.zeros(1, dtype=torch.int64),
+        torch.ones(1),
+        {"main": torch.zeros(1, 1)},
+        torch.tensor([0]),
+    )
     second = Batch("unlabelled", pool.index, pool.view, {"main": torch.zeros(2, 1)}, None)
     outcome = KD(made, temperature=2, alpha=0.25)({"labelled": first, "unlabelled": second}, 0.0)
     assert outcome.loss.item() == pytest.approx(0.365973, abs=2e-6)
@@ -216,7 +264,10 @@ def test_kd_alpha_goes_along_a_straight_line():
     student = network()
     scheduled = KD(parts(student), temperature=4, alpha=[1.0, 0.0])
     assert scheduled(streams(), 0.0).terms["labels"].item() == 0
-    assert scheduled(streams(), 0.999).terms["distillation"].item() < 0.01 * scheduled(streams(), 0.0).terms["distillation"].item()
+    assert (
+        scheduled(streams(), 0.999).terms["distillation"].item()
+        < 0.01 * scheduled(streams(), 0.0).terms["distillation"].item()
+    )
 
 
 def test_supervised_never_reads_the_pool():
@@ -226,8 +277,21 @@ def test_supervised_never_reads_the_pool():
     assert Supervised(made)(with_pool, 0.0).loss.item() == Supervised(made)(without, 0.0).loss.item()
 
 
-@pytest.mark.parametrize("bad", [{"temperature": 0}, {"temperature": float("nan")}, {"temperature": -1}, {"temperature": "hot"}, {"temperature": True},
-                                 {"alpha": 1.5}, {"alpha": -0.1}, {"alpha": [0.1]}, {"alpha": [0.5, 2]}, {"alpha": "x"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": 0},
+        {"temperature": float("nan")},
+        {"temperature": -1},
+        {"temperature": "hot"},
+        {"temperature": True},
+        {"alpha": 1.5},
+        {"alpha": -0.1},
+        {"alpha": [0.1]},
+        {"alpha": [0.5, 2]},
+        {"alpha": "x"},
+    ],
+)
 def test_kd_refuses(bad):
     with pytest.raises(Fault, match=f"loss.{next(iter(bad))}"):
         KD(parts(network()), **{"temperature": 4, "alpha": 0.9, **bad})

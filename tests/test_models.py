@@ -27,7 +27,19 @@ NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem != "tim
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
 BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}
 """Built for one shape by default and for all by the slow tests."""
-STAGE_KEYS = {"evaluate_every", "length", "optimiser", "lr", "weight_decay", "momentum", "schedule", "warmup", "clip", "batch_size", "precision"}
+STAGE_KEYS = {
+    "evaluate_every",
+    "length",
+    "optimiser",
+    "lr",
+    "weight_decay",
+    "momentum",
+    "schedule",
+    "warmup",
+    "clip",
+    "batch_size",
+    "precision",
+}
 
 
 class Described:
@@ -45,13 +57,19 @@ class Described:
 
 def make(name, /, shape=(1, 16, 16), classes=10, **changes):
     torch.manual_seed(0)
-    return models.build(Described(name, **changes), shape=shape, classes=classes, mean=[0.4] * shape[0], std=[0.3] * shape[0])
+    return models.build(
+        Described(name, **changes), shape=shape, classes=classes, mean=[0.4] * shape[0], std=[0.3] * shape[0]
+    )
 
 
 def works(name, shape, classes):
-    """Finite logits, a gradient for every parameter, and in eval mode an answer that does not depend on the rest of the batch."""
+    """Finite logits, a gradient for every parameter, and in eval mode an answer that does not depend on the
+    rest of the batch.
+    """
     net = make(name, shape, classes)
-    assert all(isinstance(k, str) and (k in ("mean", "std") or k.startswith("net.")) for k in net.state_dict())
+    assert all(
+        isinstance(k, str) and (k in ("mean", "std") or k.startswith("net.")) for k in net.state_dict()
+    )
     for part in net.modules():  # vit's last layer starts at zero: nothing could be told apart
         if isinstance(part, nn.Linear) and not part.weight.any():
             nn.init.normal_(part.weight, std=0.02)
@@ -73,7 +91,9 @@ def works(name, shape, classes):
     net(x).square().sum().backward()
     missing = [k for k, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not missing
-    assert all(p.grad.abs().sum() > 0 for k, p in net.named_parameters() if k.endswith("weight") and p.dim() > 1)
+    assert all(
+        p.grad.abs().sum() > 0 for k, p in net.named_parameters() if k.endswith("weight") and p.dim() > 1
+    )
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in BIG])
@@ -85,7 +105,15 @@ def test_model_works(name, shape, classes):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "shape, classes", [((1, 8, 8), 10), ((1, 16, 16), 10), ((1, 28, 28), 10), ((3, 32, 32), 7), ((3, 40, 24), 3), ((3, 96, 96), 5)]
+    "shape, classes",
+    [
+        ((1, 8, 8), 10),
+        ((1, 16, 16), 10),
+        ((1, 28, 28), 10),
+        ((3, 32, 32), 7),
+        ((3, 40, 24), 3),
+        ((3, 96, 96), 5),
+    ],
 )
 def test_every_model_works_at_every_size(name, shape, classes):
     works(name, shape, classes)
@@ -99,28 +127,52 @@ def test_big_model_has_the_right_shape(name):
         assert net(torch.rand(2, 3, 32, 32)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("name, millions", [
-    ("resnet20", 0.278324), ("resnet32", 0.472756), ("resnet56", 0.861620), ("resnet110", 1.736564), ("resnet8x4", 1.233540),
-    ("resnet32x4", 7.433860), ("wrn_16_2", 0.703284), ("wrn_40_2", 2.255156), ("vgg8", 3.965028), ("vgg13", 9.462180),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, millions",
+    [
+        ("resnet20", 0.278324),
+        ("resnet32", 0.472756),
+        ("resnet56", 0.861620),
+        ("resnet110", 1.736564),
+        ("resnet8x4", 1.233540),
+        ("resnet32x4", 7.433860),
+        ("wrn_16_2", 0.703284),
+        ("wrn_40_2", 2.255156),
+        ("vgg8", 3.965028),
+        ("vgg13", 9.462180),
+    ],
+)
 def test_parameters_are_those_of_the_tables(name, millions):
     """CIFAR-100, as RepDistiller's and mdistiller's networks count."""
     assert size.parameters(make(name, (3, 32, 32), 100)) == round(millions * 1e6)
 
 
-@pytest.mark.parametrize("name, parameters", [
-    ("resnet18", 11_689_512), ("resnet50", 25_557_032), ("mobilenet", 3_504_872), ("mobilenet_v3_small", 2_542_856),
-    ("shufflenet_v2", 2_278_604), ("efficientnet_b0", 5_288_548), ("efficientnet_b1", 7_794_184), ("efficientnet_b2", 9_109_994),
-    ("vit_b_16", 86_567_656),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, parameters",
+    [
+        ("resnet18", 11_689_512),
+        ("resnet50", 25_557_032),
+        ("mobilenet", 3_504_872),
+        ("mobilenet_v3_small", 2_542_856),
+        ("shufflenet_v2", 2_278_604),
+        ("efficientnet_b0", 5_288_548),
+        ("efficientnet_b1", 7_794_184),
+        ("efficientnet_b2", 9_109_994),
+        ("vit_b_16", 86_567_656),
+    ],
+)
 def test_at_224_pixels_the_network_is_torchvisions_own(name, parameters):
-    """torchvision's table of weights gives these counts; with no halving taken out every layer is the original."""
+    """torchvision's table of weights gives these counts; with no halving taken out every layer is the
+    original.
+    """
     with torch.device("meta"):
         net = make(name, (3, 224, 224), 1000)
     assert size.parameters(net) == parameters
 
 
-@pytest.mark.parametrize("name, gigaflops", [("resnet32x4", 2.17), ("resnet8x4", 0.354), ("resnet56", 0.252), ("resnet20", 0.082)])
+@pytest.mark.parametrize(
+    "name, gigaflops", [("resnet32x4", 2.17), ("resnet8x4", 0.354), ("resnet56", 0.252), ("resnet20", 0.082)]
+)
 def test_flops(name, gigaflops):
     assert size.flops(make(name, (3, 32, 32), 100), (3, 32, 32)) / 1e9 == pytest.approx(gigaflops, rel=0.006)
 
@@ -144,7 +196,9 @@ class Attention(nn.MultiheadAttention):
 @pytest.mark.parametrize("kernel", [None, SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])
 @pytest.mark.parametrize("fast_path", [True, False])
 def test_flops_of_attention_are_counted_whatever_kernel_torch_takes(kernel, fast_path):
-    """By hand: projections 3*8*24 + 3*8*8, scores and mixing 2 * 3*3*8, in the encoder layer two products 3*8*16 more; multiply-adds doubled."""
+    """By hand: projections 3*8*24 + 3*8*8, scores and mixing 2 * 3*3*8, in the encoder layer two products
+    3*8*16 more; multiply-adds doubled.
+    """
     attention = 2 * (3 * 8 * 24 + 3 * 8 * 8 + 2 * 3 * 3 * 8)
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -161,7 +215,9 @@ def test_flops_of_attention_are_counted_whatever_kernel_torch_takes(kernel, fast
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
 def test_flops_of_recurrent_layers_are_counted(kind, gates, fused):
-    """By hand: at each of 3 steps, to each gate of 4 units, a product with 8 inputs and one with 4 units; a second layer with 4 inputs."""
+    """By hand: at each of 3 steps, to each gate of 4 units, a product with 8 inputs and one with 4 units; a
+    second layer with 4 inputs.
+    """
 
     class First(kind):
         def forward(self, x):
@@ -188,43 +244,63 @@ def test_small_pictures_keep_a_map(name, side, last):
 
 
 def test_normalises_by_the_datasets_numbers():
-    net = models.adapt.Adapted(nn.Identity(), shape=(3, 2, 2), channels=3, size=(2, 2), mean=[0.1, 0.2, 0.3], std=[0.5, 1, 2])
+    net = models.adapt.Adapted(
+        nn.Identity(), shape=(3, 2, 2), channels=3, size=(2, 2), mean=[0.1, 0.2, 0.3], std=[0.5, 1, 2]
+    )
     x = torch.rand(2, 3, 2, 2)
     torch.testing.assert_close(net(x)[:, 2], (x[:, 2] - 0.3) / 2)
     torch.testing.assert_close(net(x)[:, 0], (x[:, 0] - 0.1) / 0.5)
 
 
 def test_grey_is_repeated_and_resized():
-    net = models.adapt.Adapted(nn.Identity(), shape=(1, 4, 4), channels=3, size=(8, 8), mean=[0.0] * 3, std=[1, 2, 4])
+    net = models.adapt.Adapted(
+        nn.Identity(), shape=(1, 4, 4), channels=3, size=(8, 8), mean=[0.0] * 3, std=[1, 2, 4]
+    )
     made = net(torch.full((2, 1, 4, 4), 0.5))
     assert made.shape == (2, 3, 8, 8)
     torch.testing.assert_close(made[0, :, 3, 3], torch.tensor([0.5, 0.25, 0.125]))
 
 
 def test_shrinking_uses_every_pixel():
-    net = models.adapt.Adapted(nn.Identity(), shape=(1, 64, 64), channels=1, size=(4, 4), mean=[0.0], std=[1.0])
+    net = models.adapt.Adapted(
+        nn.Identity(), shape=(1, 64, 64), channels=1, size=(4, 4), mean=[0.0], std=[1.0]
+    )
     x = torch.zeros(1, 1, 64, 64)
     x[..., ::4, ::4] = 1
     torch.testing.assert_close(net(x).mean(), x.mean(), rtol=0.05, atol=0)
 
 
-@pytest.mark.parametrize("mean, std, wrong", [([0.1], [0.2], "one number a channel"), ([0.1] * 3, [0.2, 0, 0.1], "above 0")])
+@pytest.mark.parametrize(
+    "mean, std, wrong", [([0.1], [0.2], "one number a channel"), ([0.1] * 3, [0.2, 0, 0.1], "above 0")]
+)
 def test_adapted_refuses(mean, std, wrong):
     with pytest.raises(Fault, match=wrong):
         models.adapt.Adapted(nn.Identity(), shape=(3, 2, 2), channels=3, size=(2, 2), mean=mean, std=std)
 
 
-@pytest.mark.parametrize("name, changes, wrong", [
-    ("cnn", {"dropout": 1.0}, "dropout"), ("cnn", {"stochastic_depth": 0.1}, "no residual branches"), ("cnn", {"hidden": 0}, "hidden"),
-    ("cnn", {"widths": []}, "widths"), ("mlp", {"stochastic_depth": 0.1}, "no residual branches"), ("mlp", {"hidden": 2.5}, "hidden"),
-    ("vgg8", {"stochastic_depth": 0.1}, "no residual branches"), ("vgg8", {"depth": 9}, "8, 11, 13, 16"),
-    ("resnet20", {"depth": 21}, r"6n \+ 2"),
-    ("resnet20", {"widths": [16, 32]}, "4 channel"), ("resnet20", {"stochastic_depth": -0.1}, "stochastic_depth"),
-    ("wrn_16_2", {"depth": 20}, r"6n \+ 4"), ("resnet18", {"stochastic_depth": "often"}, "or auto; given: 'often'"),
-    ("shufflenet_v2", {"stochastic_depth": 0.1}, "no residual branches"), ("resnet18", {"variant": "resnet19"}, "did you mean"),
-    ("resnet18", {"weights": "IMAGENET1K_V7"}, "IMAGENET1K_V1"), ("vit_b_16", {"patch": 17}, "patch"),
-    ("vit_b_16", {"patch": 4, "weights": "DEFAULT"}, "patch=null"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, changes, wrong",
+    [
+        ("cnn", {"dropout": 1.0}, "dropout"),
+        ("cnn", {"stochastic_depth": 0.1}, "no residual branches"),
+        ("cnn", {"hidden": 0}, "hidden"),
+        ("cnn", {"widths": []}, "widths"),
+        ("mlp", {"stochastic_depth": 0.1}, "no residual branches"),
+        ("mlp", {"hidden": 2.5}, "hidden"),
+        ("vgg8", {"stochastic_depth": 0.1}, "no residual branches"),
+        ("vgg8", {"depth": 9}, "8, 11, 13, 16"),
+        ("resnet20", {"depth": 21}, r"6n \+ 2"),
+        ("resnet20", {"widths": [16, 32]}, "4 channel"),
+        ("resnet20", {"stochastic_depth": -0.1}, "stochastic_depth"),
+        ("wrn_16_2", {"depth": 20}, r"6n \+ 4"),
+        ("resnet18", {"stochastic_depth": "often"}, "or auto; given: 'often'"),
+        ("shufflenet_v2", {"stochastic_depth": 0.1}, "no residual branches"),
+        ("resnet18", {"variant": "resnet19"}, "did you mean"),
+        ("resnet18", {"weights": "IMAGENET1K_V7"}, "IMAGENET1K_V1"),
+        ("vit_b_16", {"patch": 17}, "patch"),
+        ("vit_b_16", {"patch": 4, "weights": "DEFAULT"}, "patch=null"),
+    ],
+)
 def test_wrong_arguments_are_told(name, changes, wrong):
     with pytest.raises(Fault, match=wrong), torch.device("meta"):
         make(name, **changes)
@@ -236,7 +312,10 @@ def test_too_small_pictures_are_told(name):
         make(name, (1, 3, 3))
 
 
-@pytest.mark.parametrize("name", ["resnet8x4", "wrn_16_2", "resnet18", "mobilenet", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet8x4", "wrn_16_2", "resnet18", "mobilenet", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16"],
+)
 def test_rates_change_training_and_no_key(name):
     with torch.device("meta"):
         plain, noisy = make(name, **RATES), make(name, dropout=0.5, stochastic_depth=0.5)
@@ -250,19 +329,32 @@ def test_rates_change_training_and_no_key(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_stochastic_depth_auto_is_a_fifth_where_there_are_branches(name):
-    """The last branch is dropped at rate .2 (Noisy Student's), and a network without branches takes `auto` as 0."""
+    """The last branch is dropped at rate .2 (Noisy Student's), and a network without branches takes `auto` as
+    0.
+    """
     with torch.device("meta"):
         net = make(name, dropout=0.0, stochastic_depth="auto")
-    drops = [p.rate if isinstance(p, layers.DropPath) else p.p for p in net.modules() if type(p).__name__ in ("DropPath", "StochasticDepth")]
+    drops = [
+        p.rate if isinstance(p, layers.DropPath) else p.p
+        for p in net.modules()
+        if type(p).__name__ in ("DropPath", "StochasticDepth")
+    ]
     if name.startswith(("cnn", "mlp", "vgg", "shufflenet")):
         assert not any(drops)
     else:
-        assert 0.15 < max(drops) < 0.2001  # EfficientNet counts its blocks from 0, and not all of them have a branch
+        # EfficientNet counts its blocks from 0, and not all of them have a branch
+        assert 0.15 < max(drops) < 0.2001
 
 
 @pytest.mark.parametrize(
     "name, rate",
-    [("resnet8x4", "dropout"), ("resnet18", "stochastic_depth"), ("shufflenet_v2", "dropout"), ("mlp", "dropout"), ("cnn", "dropout")],
+    [
+        ("resnet8x4", "dropout"),
+        ("resnet18", "stochastic_depth"),
+        ("shufflenet_v2", "dropout"),
+        ("mlp", "dropout"),
+        ("cnn", "dropout"),
+    ],
 )
 def test_rates_act_in_training_only(name, rate):
     net = make(name, **(RATES | {rate: 0.5}))
@@ -292,7 +384,12 @@ def test_drop_path_keeps_the_mean_and_whole_rows():
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn", "resnet8x4", *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in ("cnn", "resnet8x4"))]
+    "name",
+    [
+        "cnn",
+        "resnet8x4",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in NAMES if n not in ("cnn", "resnet8x4")),
+    ],
 )
 def test_exports_with_any_batch_size(name):
     net = make(name).eval()
@@ -309,13 +406,18 @@ def test_channels_last_and_bf16(name):
     with torch.no_grad():
         expected = net(x)
         fast = copy.deepcopy(net).to(memory_format=torch.channels_last)
-        torch.testing.assert_close(fast(x.contiguous(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            fast(x.contiguous(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-4
+        )
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert (fast(x) - expected).abs().max() < 0.05 * expected.abs().max() + 0.05
 
 
 def test_state_dict_round_trip():
-    one, other = make("resnet8x4"), models.build(Described("resnet8x4"), shape=(1, 16, 16), classes=10, mean=[0.9], std=[0.1])
+    one, other = (
+        make("resnet8x4"),
+        models.build(Described("resnet8x4"), shape=(1, 16, 16), classes=10, mean=[0.9], std=[0.1]),
+    )
     other.load_state_dict(one.state_dict())
     x = torch.rand(2, 1, 16, 16)
     assert torch.equal(one.eval()(x), other.eval()(x))
@@ -323,12 +425,18 @@ def test_state_dict_round_trip():
 
 def bare(net, before=""):
     """The state dict of the network inside, as others would save it."""
-    return {before + name.removeprefix("net."): value for name, value in net.state_dict().items() if name.startswith("net.")}
+    return {
+        before + name.removeprefix("net."): value
+        for name, value in net.state_dict().items()
+        if name.startswith("net.")
+    }
 
 
 def another(net, before="", **changes):
     """The same with other numbers, so that it is seen which were taken."""
-    return {name: value + 1 if value.is_floating_point() else value for name, value in bare(net, before).items()}
+    return {
+        name: value + 1 if value.is_floating_point() else value for name, value in bare(net, before).items()
+    }
 
 
 TINY = {"widths": [2, 3], "hidden": 4}
@@ -336,7 +444,9 @@ TINY = {"widths": [2, 3], "hidden": 4}
 
 @pytest.fixture
 def load(tmp_path):
-    """(content, more) -> what is told of loading it into a tiny network, which the content must have filled with `wanted` where that is given."""
+    """(content, more) -> what is told of loading it into a tiny network, which the content must have filled
+    with `wanted` where that is given.
+    """
 
     def load(content, *, net=None, wanted=None, **more):
         torch.save(content, tmp_path / "w.pt")
@@ -349,13 +459,25 @@ def load(tmp_path):
     return load
 
 
-@pytest.mark.parametrize("prefix", ["model.", "backbone.", "net.", "student.", "module.", "module._orig_mod.", "a.b.c."])
+@pytest.mark.parametrize(
+    "prefix", ["model.", "backbone.", "net.", "student.", "module.", "module._orig_mod.", "a.b.c."]
+)
 def test_a_prefix_that_all_names_share_is_dropped_and_said(load, prefix):
     source = make("cnn", **TINY)
     shown = prefix.replace("_orig_mod.", "")
-    assert load(bare(source, prefix), wanted=bare(source)) == [f"the names of the checkpoint 'w.pt' begin with '{shown}', which was dropped"]
-    told = load({"state_dict": bare(source, prefix) | {"criterion.weight": torch.ones(3)}, "epoch": 3}, wanted=bare(source))
-    assert told == [f"the names of the checkpoint 'w.pt' begin with '{shown}', which was dropped; what does not begin with it was left out: criterion.weight"]
+    assert load(bare(source, prefix), wanted=bare(source)) == [
+        f"the names of the checkpoint 'w.pt' begin with '{shown}', which was dropped"
+    ]
+    told = load(
+        {"state_dict": bare(source, prefix) | {"criterion.weight": torch.ones(3)}, "epoch": 3},
+        wanted=bare(source),
+    )
+    assert told == [
+        (
+            f"the names of the checkpoint 'w.pt' begin with '{shown}', which was dropped; what does not "
+            "begin with it was left out: criterion.weight"
+        )
+    ]
 
 
 def test_kdxs_own_file_and_a_bare_one_need_no_word(load):
@@ -365,16 +487,38 @@ def test_kdxs_own_file_and_a_bare_one_need_no_word(load):
     assert load(source.state_dict(), net=net, wanted=bare(source)) == [] and net.mean.item() == 0.25
     wrapped = {f"module._orig_mod.{name}": value for name, value in source.state_dict().items()}
     net = make("cnn", **TINY)
-    assert load(wrapped, net=net, wanted=bare(source)) == ["the names of the checkpoint 'w.pt' begin with 'module.', which was dropped"]
+    assert load(wrapped, net=net, wanted=bare(source)) == [
+        "the names of the checkpoint 'w.pt' begin with 'module.', which was dropped"
+    ]
     assert net.mean.item() == 0.25
     net = make("cnn", **TINY)
-    assert load(bare(source), net=net, wanted=bare(source)) == [] and net.mean.item() == pytest.approx(0.4), "the data set's"
+    assert load(bare(source), net=net, wanted=bare(source)) == [] and net.mean.item() == pytest.approx(0.4), (
+        "the data set's"
+    )
 
 
-@pytest.mark.parametrize("place", ["state_dict", "model", "module", "teacher", "model_state_dict", "net", "params", "ema_state_dict", "model_ema", "mine"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "state_dict",
+        "model",
+        "module",
+        "teacher",
+        "model_state_dict",
+        "net",
+        "params",
+        "ema_state_dict",
+        "model_ema",
+        "mine",
+    ],
+)
 def test_weights_are_found_where_others_put_them(load, place):
     source = make("cnn", **TINY)
-    others = {"epoch": 3, "best": 0.5, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}}
+    others = {
+        "epoch": 3,
+        "best": 0.5,
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []},
+    }
     assert load({place: bare(source), **others}, wanted=bare(source)) == []
     assert load({"a": {"b.c": {place: bare(source)}}}, wanted=bare(source), key=f"a.b.c.{place}") == []
 
@@ -383,14 +527,20 @@ def test_of_several_sets_of_weights_one_is_taken_and_the_others_are_told(load):
     source = make("cnn", **TINY)
     one, other = bare(source), another(source)
     both = {"model": one, "model_ema": other}
-    taken = "the checkpoint 'w.pt' holds raw weights and averaged ones: 'model' was taken; teacher.key=model_ema takes the other"
+    taken = (
+        "the checkpoint 'w.pt' holds raw weights and averaged ones: 'model' was taken; "
+        "teacher.key=model_ema takes the other"
+    )
     assert load(both, wanted=one, role="teacher") == [taken]
     assert load(both, wanted=other, role="teacher", key="model_ema") == []
     flat = bare(source, "model.") | another(source, "model_ema.")
     assert load(flat, wanted=one, role="teacher")[0] == taken
     assert load(flat, wanted=other, key="model_ema") == []
     pair = {"student": one, "teacher": other}
-    taken = "the checkpoint 'w.pt' holds several sets of weights: 'teacher' was taken; teacher.key=student takes the other"
+    taken = (
+        "the checkpoint 'w.pt' holds several sets of weights: 'teacher' was taken; "
+        "teacher.key=student takes the other"
+    )
     assert load(pair, wanted=other, role="teacher") == [taken]
     assert "student.key=teacher" in load(pair, wanted=one, role="student")[0]
     for content in ({"a": one, "b": other}, bare(source, "a.") | another(source, "b.")):
@@ -407,15 +557,32 @@ def test_a_last_layer_of_another_size_is_left_out_where_the_network_is_trained_o
     net, source = make("cnn", **TINY), make("cnn", classes=7, **TINY)
     first = {name: value.clone() for name, value in bare(net).items()}
     (_, told) = load(another(source, "model."), net=net, new_head=True)
-    assert told.startswith("the last layer of the checkpoint 'w.pt' was left out (model.head.4.weight[7, 4], model.head.4.bias[7]): ")
+    assert told.startswith(
+        "the last layer of the checkpoint 'w.pt' was left out (model.head.4.weight[7, 4], "
+        "model.head.4.bias[7]): "
+    )
     now, there = bare(net), another(source)
-    assert all(torch.equal(now[name], first[name] if name.startswith("head.4.") else there[name]) for name in now)
+    assert all(
+        torch.equal(now[name], first[name] if name.startswith("head.4.") else there[name]) for name in now
+    )
     body = {name: value for name, value in another(source, "encoder.").items() if "head.4." not in name}
     assert "encoder.head.4.weight is missing" in load(body, new_head=True)[1]
     assert "was left out" in load(body | {"encoder.fc.weight": torch.ones(99, 4)}, new_head=True)[1]
-    with pytest.raises(Fault, match=r"model\.head\.4\.weight is \[7, 4\] there and \[10, 4\] here: it was trained for 7 classes .*teacher_pretrain\.epochs=5"):
+    with pytest.raises(
+        Fault,
+        match=(
+            r"model\.head\.4\.weight is \[7, 4\] there and \[10, 4\] here: it was trained for 7 classes "
+            r".*teacher_pretrain\.epochs=5"
+        ),
+    ):
         load(another(source, "model."), role="teacher")
-    with pytest.raises(Fault, match=r"lacks the last layer \(encoder\.head\.4\.weight, encoder\.head\.4\.bias\): set teacher_pretrain\.epochs=5"):
+    with pytest.raises(
+        Fault,
+        match=(
+            r"lacks the last layer \(encoder\.head\.4\.weight, encoder\.head\.4\.bias\): set "
+            r"teacher_pretrain\.epochs=5"
+        ),
+    ):
         load(body, role="teacher")
 
 
@@ -425,13 +592,42 @@ def test_what_does_not_fit_is_told_in_the_files_own_names_with_its_cause(load):
         vit, vit_large = (make("vit_b_16", (3, size, size), patch=8) for size in (32, 64))
         mlp, mlp_large = (make("mlp", (1, size, size)) for size in (8, 16))
     for content, net, says in (
-        (bare(large, "model."), small, r"model\.conv1\.weight is \[64, 3, 7, 7\] there and \[64, 3, 3, 3\] here: .* for larger pictures.*DEFAULT"),
-        (bare(small), large, r"conv1\.weight .*its first layer is for smaller pictures, as kdx fits that layer to the picture: set dataset\.image_size"),
-        (bare(vit_large), vit, r"encoder\.pos_embedding is \[1, 65, 768\] there and \[1, 17, 768\] here: its positions are of pictures of another size"),
+        (
+            bare(large, "model."),
+            small,
+            (
+                r"model\.conv1\.weight is \[64, 3, 7, 7\] there and \[64, 3, 3, 3\] here: .* for larger "
+                r"pictures.*DEFAULT"
+            ),
+        ),
+        (
+            bare(small),
+            large,
+            (
+                r"conv1\.weight .*its first layer is for smaller pictures, as kdx fits that layer to the "
+                r"picture: set dataset\.image_size"
+            ),
+        ),
+        (
+            bare(vit_large),
+            vit,
+            (
+                r"encoder\.pos_embedding is \[1, 65, 768\] there and \[1, 17, 768\] here: its positions are "
+                r"of pictures of another size"
+            ),
+        ),
         (bare(mlp_large), mlp, "it learned on pictures of another size"),
-        (bare(make("cnn", (3, 16, 16), **TINY)), make("cnn", **TINY), "it takes pictures of 3 channels and the data set's have 1"),
+        (
+            bare(make("cnn", (3, 16, 16), **TINY)),
+            make("cnn", **TINY),
+            "it takes pictures of 3 channels and the data set's have 1",
+        ),
         (bare(make("cnn", widths=[2, 5], hidden=4)), make("cnn", **TINY), "other widths, or another model"),
-        (bare(make("cnn", **TINY), "m.") | {"m.more.weight": torch.ones(2)}, make("cnn", **TINY), r"has \['m\.more\.weight'\] besides"),
+        (
+            bare(make("cnn", **TINY), "m.") | {"m.more.weight": torch.ones(2)},
+            make("cnn", **TINY),
+            r"has \['m\.more\.weight'\] besides",
+        ),
     ):
         with pytest.raises(Fault, match=says):
             load(content, net=net, role="teacher", new_head=True)
@@ -443,16 +639,34 @@ def test_numbers_that_are_no_weights_are_told_and_other_precisions_are_cast(load
     for kind in (torch.float16, torch.bfloat16, torch.float64):
         cast = {name: value.to(kind) for name, value in right.items()}
         assert load(cast, wanted={name: value.to(right[name].dtype) for name, value in cast.items()}) == []
-    assert load({name: value for name, value in right.items() if "num_batches" not in name}, wanted=right) == []
+    assert (
+        load({name: value for name, value in right.items() if "num_batches" not in name}, wanted=right) == []
+    )
     name = "stage1.0.weight"
     for value in (float("nan"), float("-inf")):
-        with pytest.raises(Fault, match=r"not finite \(NaN or infinite\) in 1 of \d+ tensors, the first of them m\.stage1\.0\.weight: its training went wrong"):
+        with pytest.raises(
+            Fault,
+            match=(
+                r"not finite \(NaN or infinite\) in 1 of \d+ tensors, the first of them "
+                r"m\.stage1\.0\.weight: its training went wrong"
+            ),
+        ):
             load({f"m.{k}": v for k, v in (right | {name: right[name] * value}).items()})
-    for odd, says in ((right[name].to(torch.int8), "int8"), (right[name].to("meta"), "without numbers"), (right[name].to_sparse(), "sparse")):
+    for odd, says in (
+        (right[name].to(torch.int8), "int8"),
+        (right[name].to("meta"), "without numbers"),
+        (right[name].to_sparse(), "sparse"),
+    ):
         with pytest.raises(Fault, match=f"is quantised, packed or empty: stage1.0.weight is {says}"):
             load(right | {name: odd})
     variances = {name: -value for name, value in right.items() if name.endswith("running_var")}
-    with pytest.raises(Fault, match=r"is damaged: stage1\.1\.running_var holds variances below zero, and so do 1 more; give another copy"):
+    with pytest.raises(
+        Fault,
+        match=(
+            r"is damaged: stage1\.1\.running_var holds variances below zero, and so do "
+            r"1 more; give another copy"
+        ),
+    ):
         load(right | variances)
     with pytest.raises(Fault, match="is quantised"):
         load(right | {"head.4._packed_params": 3})
@@ -461,21 +675,48 @@ def test_numbers_that_are_no_weights_are_told_and_other_precisions_are_cast(load
 def test_any_other_mapping_that_holds_the_networks_weights_is_told(load):
     source = make("cnn", **TINY)
     one, other = bare(source), another(source)
-    assert all(AVERAGED.search(name) for name in ("ema_net", "model_avg", "mean_teacher", "momentum_encoder", "best_ema", "model_ema_state", "swa", "averaged"))
+    assert all(
+        AVERAGED.search(name)
+        for name in (
+            "ema_net",
+            "model_avg",
+            "mean_teacher",
+            "momentum_encoder",
+            "best_ema",
+            "model_ema_state",
+            "swa",
+            "averaged",
+        )
+    )
     assert not any(AVERAGED.search(name) for name in ("schema", "model", "emanation", "net"))
     for name in ("ema_weights", "polyak", "modelEMA"):
-        taken = f"the checkpoint 'w.pt' holds raw weights and averaged ones: 'model' was taken; teacher.key={name} takes the other"
-        assert load({"model": one, name: other, "rng": {"cpu": torch.ones(3)}}, wanted=one, role="teacher") == [taken]
+        taken = (
+            "the checkpoint 'w.pt' holds raw weights and averaged ones: 'model' was taken; "
+            f"teacher.key={name} takes the other"
+        )
+        assert load(
+            {"model": one, name: other, "rng": {"cpu": torch.ones(3)}}, wanted=one, role="teacher"
+        ) == [taken]
     (told,) = load({"model": one, "best_model": other}, wanted=one, role="teacher")
-    assert told.endswith("holds several sets of weights: 'model' was taken; teacher.key=best_model takes the other")
+    assert told.endswith(
+        "holds several sets of weights: 'model' was taken; teacher.key=best_model takes the other"
+    )
     for content in (one | {"ema": other}, one | bare(source, "ema.")):
         (told,) = load(content, wanted=one, role="teacher")
-        assert told.endswith("holds raw weights and averaged ones: what lies at the top was taken; teacher.key=ema takes the other")
+        assert told.endswith(
+            "holds raw weights and averaged ones: what lies at the top was taken; "
+            "teacher.key=ema takes the other"
+        )
     assert load(one | {"ema": other}, wanted=other, key="ema") == []
     assert load(one | {"rng": {"cpu": torch.ones(3)}}, wanted=one) == []
     (told,) = load(one | another(source, "student."), wanted=one, role="teacher")
-    assert told.endswith("several sets of weights: what lies at the top was taken; teacher.key=student takes the other")
-    assert "holds other weights at the top: 'student' was taken" in load(one | another(source, "student."), wanted=other, role="student")[0]
+    assert told.endswith(
+        "several sets of weights: what lies at the top was taken; teacher.key=student takes the other"
+    )
+    assert (
+        "holds other weights at the top: 'student' was taken"
+        in load(one | another(source, "student."), wanted=other, role="student")[0]
+    )
 
 
 def test_the_key_that_is_advised_works(load):
@@ -487,10 +728,14 @@ def test_the_key_that_is_advised_works(load):
             with pytest.raises(Fault, match=r"choose with teacher\.key=state_dict\.a$"):
                 load(content, role="teacher")
         else:
-            assert load(content, wanted=one, role="teacher")[0].endswith(f"'state_dict.{first}' was taken; teacher.key=state_dict.{second} takes the other")
+            assert load(content, wanted=one, role="teacher")[0].endswith(
+                f"'state_dict.{first}' was taken; teacher.key=state_dict.{second} takes the other"
+            )
         assert load(content, wanted=one, role="teacher", key=f"state_dict.{first}") == []
         assert load(content, wanted=other, role="teacher", key=f"state_dict.{second}") == []
-        with pytest.raises(Fault, match=rf"has no '{second}' \(teacher\.key\); did you mean 'state_dict\.{second}'\?"):
+        with pytest.raises(
+            Fault, match=rf"has no '{second}' \(teacher\.key\); did you mean 'state_dict\.{second}'\?"
+        ):
             load(content, role="teacher", key=second)
 
 
@@ -500,19 +745,35 @@ def test_a_deeper_network_is_another_model_though_its_last_layer_may_differ(load
     with pytest.raises(Fault, match=r"is of another model: it lacks nothing and has \['stage1\.1\."):
         load(deep, net=net, role="teacher", new_head=True)
     source = make("cnn", classes=7, **TINY)
-    for more in ({"stage3.0.weight": torch.ones(3, 3, 3, 3)}, {"head.7.weight": torch.ones(7, 7)}, {"neck.running_mean": torch.ones(3)}):
+    for more in (
+        {"stage3.0.weight": torch.ones(3, 3, 3, 3)},
+        {"head.7.weight": torch.ones(7, 7)},
+        {"neck.running_mean": torch.ones(3)},
+    ):
         with pytest.raises(Fault, match="is of another model: it lacks nothing and has"):
             load(bare(source) | more, new_head=True)
     body = {name: value for name, value in bare(source).items() if "head.4." not in name}
-    for head in ({"head.4.1.weight": torch.ones(7, 4)}, {"fc.0.weight": torch.ones(9, 4), "fc.2.weight": torch.ones(7, 9), "fc.2.bias": torch.ones(7)}):
+    for head in (
+        {"head.4.1.weight": torch.ones(7, 4)},
+        {"fc.0.weight": torch.ones(9, 4), "fc.2.weight": torch.ones(7, 9), "fc.2.bias": torch.ones(7)},
+    ):
         assert "was left out" in load(body | head, new_head=True)[0]
 
 
 def test_single_numbers_beside_the_weights_are_left_out_and_told(load):
     source = make("cnn", **TINY)
-    for more in ({"epoch": torch.tensor(4)}, {"n_averaged": torch.tensor(5)}, {"stage1.0.total_ops": torch.zeros(1)}, {"best_acc": torch.tensor(0.9)}):
-        assert load(bare(source) | more, wanted=bare(source)) == [f"of the checkpoint 'w.pt' was left out what is no weight: {next(iter(more))}"]
-    with pytest.raises(Fault, match="is of another model: it lacks nothing and has .'stage1.0.scale'. besides"):
+    for more in (
+        {"epoch": torch.tensor(4)},
+        {"n_averaged": torch.tensor(5)},
+        {"stage1.0.total_ops": torch.zeros(1)},
+        {"best_acc": torch.tensor(0.9)},
+    ):
+        assert load(bare(source) | more, wanted=bare(source)) == [
+            f"of the checkpoint 'w.pt' was left out what is no weight: {next(iter(more))}"
+        ]
+    with pytest.raises(
+        Fault, match="is of another model: it lacks nothing and has .'stage1.0.scale'. besides"
+    ):
         load(bare(source) | {"stage1.0.scale": torch.ones(())})
 
 
@@ -521,10 +782,16 @@ def test_numbers_are_checked_as_they_are_cast_and_so_is_the_normalisation(load):
     right, whole = bare(source), source.state_dict()
     eighth = {name: value.to(torch.float8_e4m3fn) for name, value in right.items()}
     assert load(eighth, wanted={name: value.float() for name, value in eighth.items()}) == []
-    with pytest.raises(Fault, match=r"too large for float32 in 1 of 16 tensors, the first of them stage1\.0\.weight"):
+    with pytest.raises(
+        Fault, match=r"too large for float32 in 1 of 16 tensors, the first of them stage1\.0\.weight"
+    ):
         load(right | {"stage1.0.weight": right["stage1.0.weight"].double() * 0 + 1e300})
-    for name, value, says in (("mean", float("nan"), r"not finite .* in 1 of 2 tensors, the first of them mean"), ("std", 0.0, "must be above 0 in every"),
-                              ("std", -1.0, r"must be above 0 in every channel; it is \[-1\.0\]"), ("std", float("inf"), "not finite")):  # fmt: skip
+    for name, value, says in (
+        ("mean", float("nan"), r"not finite .* in 1 of 2 tensors, the first of them mean"),
+        ("std", 0.0, "must be above 0 in every"),
+        ("std", -1.0, r"must be above 0 in every channel; it is \[-1\.0\]"),
+        ("std", float("inf"), "not finite"),
+    ):
         with pytest.raises(Fault, match=says):
             load(whole | {name: torch.full_like(whole[name], value)})
 
@@ -533,7 +800,10 @@ def test_a_network_that_halves_less_for_small_pictures_tells_so_of_others_weight
     net = make("cnn", **TINY)
     net.net.halves_less = True
     (told,) = load(bare(net), net=net, role="teacher")
-    assert "kdx leaves out early strides or pooling of this network, which no shape shows" in told and "teacher.weights=DEFAULT" in told
+    assert (
+        "kdx leaves out early strides or pooling of this network, which no shape shows" in told
+        and "teacher.weights=DEFAULT" in told
+    )
     assert load(net.state_dict(), net=net) == [], "kdx's own brings its normalisation"
     with torch.device("meta"):
         halves = [getattr(make("resnet18", (3, size, size)).net, "halves_less", False) for size in (32, 64)]
@@ -545,7 +815,9 @@ def test_what_is_told_of_names_is_no_warning(tmp_path):
     source = make("cnn", **TINY)
     torch.save({"n_averaged": torch.tensor(5)} | bare(source, "module."), tmp_path / "w.pt")
     ((told, level),) = load_weights(make("cnn", **TINY), tmp_path / "w.pt")
-    assert level == "info" and told.endswith("begin with 'module.', which was dropped; what does not begin with it was left out: n_averaged")
+    assert level == "info" and told.endswith(
+        "begin with 'module.', which was dropped; what does not begin with it was left out: n_averaged"
+    )
     torch.save({"model": bare(source), "ema": bare(source)}, tmp_path / "w.pt")
     assert [level for _, level in load_weights(make("cnn", **TINY), tmp_path / "w.pt")] == ["warning"]
 
@@ -556,7 +828,9 @@ def test_a_files_content_says_what_it_is_and_not_its_name(tmp_path):
     save_file({name: value.contiguous() for name, value in another(source).items()}, tmp_path / "w.pt")
     for file in tmp_path.iterdir():
         net.load_state_dict(source.state_dict())
-        assert load_weights(net, file) == [] and torch.equal(net.net.stage1[0].weight, source.net.stage1[0].weight + 1)
+        assert load_weights(net, file) == [] and torch.equal(
+            net.net.stage1[0].weight, source.net.stage1[0].weight + 1
+        )
 
 
 @pytest.fixture
@@ -581,7 +855,10 @@ def test_pretrained_weights_come_from_torch_hubs_folder(hub):
     torch.save(original.state_dict(), hub / ResNet18_Weights.DEFAULT.url.rsplit("/", 1)[1])
     net = make("resnet18", (3, 32, 32), 1000, weights="DEFAULT").eval()
     x = torch.rand(1, 3, 32, 32)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    mean, std = (
+        torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1),
+    )
     with torch.no_grad():
         expected = original((nn.functional.interpolate(x, size=(224, 224), mode="bilinear") - mean) / std)
         torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5)
@@ -595,16 +872,29 @@ def test_pretrained_weights_come_from_torch_hubs_folder(hub):
 def test_missing_weights_are_named(hub):
     with pytest.raises(Fault) as told:
         make("mobilenet", weights="IMAGENET1K_V2")
-    assert "mobilenet_v2-7ebf99e0.pth" in str(told.value) and str(hub) in str(told.value) and "\n" not in str(told.value)
+    assert (
+        "mobilenet_v2-7ebf99e0.pth" in str(told.value)
+        and str(hub) in str(told.value)
+        and "\n" not in str(told.value)
+    )
 
 
 def test_without_reading_no_file_is_wanted(hub):
-    net = models.build(Described("mobilenet", weights="DEFAULT"), shape=(1, 16, 16), classes=10, mean=[0.5], std=[0.5], read_weights=False)
+    net = models.build(
+        Described("mobilenet", weights="DEFAULT"),
+        shape=(1, 16, 16),
+        classes=10,
+        mean=[0.5],
+        std=[0.5],
+        read_weights=False,
+    )
     assert net.size == (224, 224) and net.net.classifier[1].out_features == 10
     torch.testing.assert_close(net.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
 
 
-@pytest.mark.parametrize("content, wrong", [(b"PK not really", "damaged"), ({"conv1.weight": torch.zeros(1)}, "do not fit")])
+@pytest.mark.parametrize(
+    "content, wrong", [(b"PK not really", "damaged"), ({"conv1.weight": torch.zeros(1)}, "do not fit")]
+)
 def test_damaged_weights_are_named(hub, content, wrong):
     path = hub / "resnet18-f37072fd.pth"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)

@@ -1,4 +1,6 @@
-"""Noisy Student and self-training: hand numbers, limits, what one word brings along, freezing, and the average that is handed on."""
+"""Noisy Student and self-training: hand numbers, limits, what one word brings along, freezing, and the
+average that is handed on.
+"""
 
 import math
 import warnings
@@ -20,20 +22,41 @@ from kdx.models.cnn import cnn
 SHAPE, CLASSES = (1, 8, 8), 3
 ONE = Component({"_target_": "kdx.weights.one.One"})
 NOTHING = Component(compose.check_words(["loss=noisy_student"])["loss"]["features"])
-PLAIN = {"hard": False, "temperature": 1.0, "smoothing": 0.0, "unlabel_ratio": 1.0, "batch": "ratio", "joint": True, "noise": "both",
-         "freeze": 0.0, "ema": None, "weights": ONE, "features": NOTHING}  # fmt: skip
+PLAIN = {
+    "hard": False,
+    "temperature": 1.0,
+    "smoothing": 0.0,
+    "unlabel_ratio": 1.0,
+    "batch": "ratio",
+    "joint": True,
+    "noise": "both",
+    "freeze": 0.0,
+    "ema": None,
+    "weights": ONE,
+    "features": NOTHING,
+}
 
 
 def network(width=4, seed=0, dropout=0.0):
     torch.manual_seed(seed)
-    return cnn(shape=SHAPE, classes=CLASSES, widths=[width], hidden=8, batch_norm=True, dropout=dropout, stochastic_depth=0.0)
+    return cnn(
+        shape=SHAPE,
+        classes=CLASSES,
+        widths=[width],
+        hidden=8,
+        batch_norm=True,
+        dropout=dropout,
+        stochastic_depth=0.0,
+    )
 
 
 def batch(name, rows, seed):
     generator = torch.Generator().manual_seed(seed)
     clean, noisy = torch.rand(2, rows, *SHAPE, generator=generator)
     y = torch.randint(CLASSES, (rows,), generator=generator) if name == "labelled" else None
-    return Batch(name, torch.arange(rows), torch.ones(rows, dtype=torch.int64), {"main": noisy, "clean": clean}, y)
+    return Batch(
+        name, torch.arange(rows), torch.ones(rows, dtype=torch.int64), {"main": noisy, "clean": clean}, y
+    )
 
 
 def streams():
@@ -72,7 +95,9 @@ def test_the_loss_is_a_sum_weighted_by_the_ratio():
     prepared = Parts(Table(), Table, lambda b: sure.expand(len(b), 2), [], None, 2)
     pictures = torch.zeros(3, 1, 1, 1)
     given = {
-        "labelled": Batch("labelled", torch.arange(1), torch.ones(1), {"main": pictures[:1]}, torch.tensor([0])),
+        "labelled": Batch(
+            "labelled", torch.arange(1), torch.ones(1), {"main": pictures[:1]}, torch.tensor([0])
+        ),
         "unlabelled": Batch("unlabelled", torch.arange(3), torch.ones(3), {"main": pictures}, None),
     }
     for hard in (False, True):
@@ -83,11 +108,15 @@ def test_the_loss_is_a_sum_weighted_by_the_ratio():
 
 
 def test_pseudo_label_loss_by_hand():
-    """Student (log 2, 0): p = (2/3, 1/3). Teacher (log 9, 0): q = (.9, .1), at T=2 (.75, .25); hard with smoothing .2 is (.9, .1) too."""
+    """Student (log 2, 0): p = (2/3, 1/3). Teacher (log 9, 0): q = (.9, .1), at T=2 (.75, .25); hard with
+    smoothing .2 is (.9, .1) too.
+    """
     student, teacher = torch.tensor([[math.log(2), 0.0]]), torch.tensor([[math.log(9), 0.0]])
 
     def found(**given):
-        return pseudo_label_loss(student, teacher, **{"hard": False, "temperature": 1.0, "smoothing": 0.0, **given}).item()
+        return pseudo_label_loss(
+            student, teacher, **{"hard": False, "temperature": 1.0, "smoothing": 0.0, **given}
+        ).item()
 
     own = (math.log(1.5), math.log(3))
     assert found() == pytest.approx(0.9 * own[0] + 0.1 * own[1], abs=1e-6)
@@ -100,9 +129,15 @@ def test_pseudo_label_loss_by_hand():
 
 @pytest.mark.parametrize("hard", [False, True])
 def test_gradients_in_double_precision(monkeypatch, hard):
-    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)  # the losses work in float32; here they keep float64
-    student, teacher = torch.randn(4, 5, dtype=torch.float64, requires_grad=True), torch.randn(4, 5, dtype=torch.float64)
-    assert gradcheck(lambda s: pseudo_label_loss(s, teacher, hard=hard, temperature=2.0, smoothing=0.1), (student,))
+    # the losses work in float32; here they keep float64
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
+    student, teacher = (
+        torch.randn(4, 5, dtype=torch.float64, requires_grad=True),
+        torch.randn(4, 5, dtype=torch.float64),
+    )
+    assert gradcheck(
+        lambda s: pseudo_label_loss(s, teacher, hard=hard, temperature=2.0, smoothing=0.1), (student,)
+    )
 
 
 # Limits
@@ -110,7 +145,9 @@ def test_gradients_in_double_precision(monkeypatch, hard):
 
 @pytest.mark.parametrize("hard", [False, True])
 def test_without_noise_it_is_self_training(hard):
-    """No noise, no smoothing, no average: with the ratio that the batch has, the two losses differ by the factor B / labelled rows."""
+    """No noise, no smoothing, no average: with the ratio that the batch has, the two losses differ by the
+    factor B / labelled rows.
+    """
     student = network()
     noisy = made(student, hard=hard, unlabel_ratio=3.0)(streams(), 0.0)  # 4 labelled rows, 12 of the pool
     plain = Soft(parts(student), hard=hard, weights=ONE, features=NOTHING)(streams(), 0.0)
@@ -126,15 +163,27 @@ def test_weights_multiply_each_row_of_the_pool():
     assert halved.terms["labels"].item() == whole.terms["labels"].item()
 
 
-@pytest.mark.parametrize("noise, noised", [("both", "labelled unlabelled"), ("labelled", "labelled"), ("unlabelled", "unlabelled"),
-                                           ("none", "")])  # fmt: skip
+@pytest.mark.parametrize(
+    "noise, noised",
+    [("both", "labelled unlabelled"), ("labelled", "labelled"), ("unlabelled", "unlabelled"), ("none", "")],
+)
 def test_noise_can_be_turned_off_for_labels_and_pool(noise, noised):
-    """A student without batch normalisation answers each row by itself, so what it was shown shows in each term."""
+    """A student without batch normalisation answers each row by itself, so what it was shown shows in each
+    term.
+    """
     student = nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES))
     given = streams()
-    shown = {name: replace(b, views={"main": b.views["main" if name in noised.split() else "clean"]}) for name, b in given.items()}
-    expected = pseudo_label_loss(student(shown["unlabelled"].views["main"]), parts(student).teacher(given["unlabelled"]), hard=False,
-                                 temperature=1.0, smoothing=0.0).mean()  # fmt: skip
+    shown = {
+        name: replace(b, views={"main": b.views["main" if name in noised.split() else "clean"]})
+        for name, b in given.items()
+    }
+    expected = pseudo_label_loss(
+        student(shown["unlabelled"].views["main"]),
+        parts(student).teacher(given["unlabelled"]),
+        hard=False,
+        temperature=1.0,
+        smoothing=0.0,
+    ).mean()
     outcome = made(student, noise=noise)(given, 0.0)
     torch.testing.assert_close(outcome.terms["pool"], expected)
     labels = nn.functional.cross_entropy(student(shown["labelled"].views["main"]), given["labelled"].y)
@@ -158,8 +207,12 @@ def test_ratio_0_leaves_the_labels_alone():
 
 
 def test_layers_are_the_modules_with_parameters_of_their_own():
-    assert layers(network()) == [["stage1.0.weight"], ["stage1.1.weight", "stage1.1.bias"], ["head.1.weight", "head.1.bias"],
-                                 ["head.4.weight", "head.4.bias"]]  # fmt: skip
+    assert layers(network()) == [
+        ["stage1.0.weight"],
+        ["stage1.1.weight", "stage1.1.bias"],
+        ["head.1.weight", "head.1.bias"],
+        ["head.4.weight", "head.4.bias"],
+    ]
 
 
 def test_each_layer_is_frozen_as_often_as_asked():
@@ -176,7 +229,8 @@ def test_a_frozen_layer_takes_no_step_and_the_others_do(monkeypatch):
     monkeypatch.setattr(noisy_student, "draw_frozen", lambda count, rate: [0, 3])
     objective = made(freeze=0.5, hard=True)
     before = {k: v.clone() for k, v in objective.student.state_dict().items()}
-    optimiser = torch.optim.AdamW(objective.student.parameters(), 0.1)  # its weight decay moves whatever has a gradient, even a zero one
+    # its weight decay moves whatever has a gradient, even a zero one
+    optimiser = torch.optim.AdamW(objective.student.parameters(), 0.1)
     objective(streams(), 0.0).loss.backward()
     optimiser.step()
     moved = {name for name, p in objective.student.named_parameters() if not torch.equal(p, before[name])}
@@ -211,7 +265,11 @@ def test_the_average_is_what_is_exported_and_resumes_bit_for_bit():
     half, optimiser = begin()
     torch.manual_seed(1)
     go_on(half, optimiser, 3)
-    saved, moments, random = {k: v.clone() for k, v in half.state_dict().items()}, optimiser.state_dict(), torch.get_rng_state()
+    saved, moments, random = (
+        {k: v.clone() for k, v in half.state_dict().items()},
+        optimiser.state_dict(),
+        torch.get_rng_state(),
+    )
     resumed, optimiser = begin()
     resumed.load_state_dict(saved)
     optimiser.load_state_dict(moments)
@@ -247,8 +305,16 @@ def test_noisy_student_is_one_word():
     config = compose.check_words(["loss=noisy_student"])
     assert config["choices"]["student"] == config["choices"]["teacher"] == "cnn"
     assert config["choices"]["select"] == "balanced" and list(config["augment"]) == ["randaugment"]
-    assert (config["student"]["dropout"], config["student"]["stochastic_depth"], config["rounds"]) == (0.3, "auto", 3)
-    assert config["pseudo_label"]["view"] == "clean" and config["noiseless"] is True and config["loss"]["ema"] == 0.9999
+    assert (config["student"]["dropout"], config["student"]["stochastic_depth"], config["rounds"]) == (
+        0.3,
+        "auto",
+        3,
+    )
+    assert (
+        config["pseudo_label"]["view"] == "clean"
+        and config["noiseless"] is True
+        and config["loss"]["ema"] == 0.9999
+    )
 
 
 def test_self_training_is_one_word():
@@ -267,18 +333,46 @@ def test_the_student_follows_the_teacher_and_the_user_wins(loss):
         assert compose.check_words(words)["choices"]["student"] == "mlp"
     words = [f"loss={loss}", "student.dropout=0.1", "augment=[affine]", "select=all", "rounds=1"]
     config = compose.check_words(words)
-    assert (config["student"]["dropout"], list(config["augment"]), config["select"], config["rounds"]) == (0.1, ["affine"], {}, 1)
+    assert (config["student"]["dropout"], list(config["augment"]), config["select"], config["rounds"]) == (
+        0.1,
+        ["affine"],
+        {},
+        1,
+    )
 
 
-@pytest.mark.parametrize("words, share", [([], 1 / 2), (["loss.unlabel_ratio=3"], 1 / 4),
-                                          (["loss.unlabel_ratio=3", "loss.batch=equal"], 1 / 2),
-                                          (["loss.unlabel_ratio=0"], 1 / 2), (["student_train.labelled_share=0.1"], 0.1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, share",
+    [
+        ([], 1 / 2),
+        (["loss.unlabel_ratio=3"], 1 / 4),
+        (["loss.unlabel_ratio=3", "loss.batch=equal"], 1 / 2),
+        (["loss.unlabel_ratio=0"], 1 / 2),
+        (["student_train.labelled_share=0.1"], 0.1),
+    ],
+)
 def test_the_batch_is_shared_as_the_loss_says(words, share):
-    assert compose.check_words(["loss=noisy_student", *words])["student_train"]["labelled_share"] == pytest.approx(share)
+    assert compose.check_words(["loss=noisy_student", *words])["student_train"][
+        "labelled_share"
+    ] == pytest.approx(share)
 
 
-@pytest.mark.parametrize("bad", [{"temperature": 0}, {"smoothing": 1}, {"unlabel_ratio": -1}, {"unlabel_ratio": "much"}, {"batch": "half"},
-                                 {"joint": 1}, {"noise": "some"}, {"freeze": 1.0}, {"ema": 1.0}, {"ema": "slow"}, {"hard": "yes"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": 0},
+        {"smoothing": 1},
+        {"unlabel_ratio": -1},
+        {"unlabel_ratio": "much"},
+        {"batch": "half"},
+        {"joint": 1},
+        {"noise": "some"},
+        {"freeze": 1.0},
+        {"ema": 1.0},
+        {"ema": "slow"},
+        {"hard": "yes"},
+    ],
+)
 def test_refuses(bad):
     with pytest.raises(Fault, match=f"loss.{next(iter(bad))}"):
         made(**bad)

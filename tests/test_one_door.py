@@ -1,4 +1,6 @@
-"""The door that every value goes through: what is refused is told in a sentence, and nothing made from it is handed on."""
+"""The door that every value goes through: what is refused is told in a sentence, and nothing made from it is
+handed on.
+"""
 
 from __future__ import annotations
 
@@ -18,31 +20,64 @@ DEEP, LONG = "[" * 200 + "]" * 200, "9" * 5000
 LINES = [
     (["loss.alpha=x"], "loss.alpha must be a number; given: 'x'"),
     (["pseudo_label.limit=null"], "pseudo_label.limit must be a whole number; given: null"),
-    (["teacher._target_=nan"], "teacher._target_ must be the address of its code, such as kdx.models.cnn.cnn; given: nan"),
+    (
+        ["teacher._target_=nan"],
+        "teacher._target_ must be the address of its code, such as kdx.models.cnn.cnn; given: nan",
+    ),
     (["student.dropout=nan"], "cnn: dropout must be at least 0 and less than 1; given: nan"),
-    (["teacher.widths=[100000,100000]"], "the teacher (4 times each weight, to train it) is too large for this machine"),
+    (
+        ["teacher.widths=[100000,100000]"],
+        "the teacher (4 times each weight, to train it) is too large for this machine",
+    ),
     (["student.widths=[100000,100000]"], "lower student.widths or student.hidden, or choose another"),
-    (["student_train.batch_size=100000000000"], "student_train.batch_size=100000000000, of pictures of 16x16, is too large for this machine"),
+    (
+        ["student_train.batch_size=100000000000"],
+        "student_train.batch_size=100000000000, of pictures of 16x16, is too large for this machine",
+    ),
     ([f"seed={DEEP}"], "has 200 brackets within brackets"),
     ([f"seed={LONG}"], "(5,005 letters)' holds a number of 5,000 digits, which is too long"),
     (["hydra/launcher=1"], "'hydra/launcher' is chosen by launcher=NAME"),
     (["hydra/job_logging=false"], "'hydra/job_logging' is Hydra's own"),
     (["-sc"], "the shell completes kdx by its own command"),
-    (["--cfg", "job", "-m"], "one of the flags --cfg, --run, --multirun, --info at a time; given: --cfg=job --multirun"),
+    (
+        ["--cfg", "job", "-m"],
+        "one of the flags --cfg, --run, --multirun, --info at a time; given: --cfg=job --multirun",
+    ),
     (["--cfg", "job", "seed=[["], "'seed=[[' cannot be read"),
     (["rounds=1000000000"], "rounds must be at least 1 and at most 1000; given: 1000000000"),
     (["student_train.steps=10000000000"], "student_train.steps must be at least 1 and at most 1000000000"),
     (["pseudo_label.passes=1000000"], "pseudo_label.passes must be at least 0 and at most 10000"),
-    (["teacher_pretrain.length=99999999 epochs"], "the epochs of teacher_pretrain.length must be at least 1 and at most 1000000"),
-    (["student_train.milestones=[" + ",".join(["0.5"] * 1001) + "]"], "student_train.milestones has 1,001 values"),
-    (["-m", "seed=range(1000000)"], "these words stand for 1,000,000 runs (seed (1,000,000)), and a sweep has at most 1,000 unless asked: add max_runs=N"),
+    (
+        ["teacher_pretrain.length=99999999 epochs"],
+        "the epochs of teacher_pretrain.length must be at least 1 and at most 1000000",
+    ),
+    (
+        ["student_train.milestones=[" + ",".join(["0.5"] * 1001) + "]"],
+        "student_train.milestones has 1,001 values",
+    ),
+    (
+        ["-m", "seed=range(1000000)"],
+        (
+            "these words stand for 1,000,000 runs (seed (1,000,000)), and a sweep has at most 1,000 unless "
+            "asked: add max_runs=N"
+        ),
+    ),
     (["-m", "seed=range(0,1,1e-300)"], "these words stand for about 1e+300 runs"),
-    (["-m", "seed=range(2)", "loss=kd,slam", "max_runs=3"], "these words stand for 4 runs (seed (2) x loss (2)), and a sweep has at most 3"),
-    (["-m", "sweeper=optuna", "hydra.sweeper.n_trials=1000000000"], "these words stand for 1,000,000,000 runs"),
+    (
+        ["-m", "seed=range(2)", "loss=kd,slam", "max_runs=3"],
+        "these words stand for 4 runs (seed (2) x loss (2)), and a sweep has at most 3",
+    ),
+    (
+        ["-m", "sweeper=optuna", "hydra.sweeper.n_trials=1000000000"],
+        "these words stand for 1,000,000,000 runs",
+    ),
     (["-m", "max_runs=x"], "max_runs must be a whole number from 1 to 999999; given: x"),
-    (["dataset.root=~nobody_of_that_name", "dataset=folder"], "dataset.root=~nobody_of_that_name begins with '~', and there is no such user"),
+    (
+        ["dataset.root=~nobody_of_that_name", "dataset=folder"],
+        "dataset.root=~nobody_of_that_name begins with '~', and there is no such user",
+    ),
     (["store=" + "x" * 300], "store is no path that a file system could have"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -69,11 +104,19 @@ def test_max_runs_lifts_the_limit_and_reaches_no_run():
 
 
 OVERLAID = [
-    "loss.alpha=[0,1] student_train.lr=0.01 seed=3", "student_train.lr='${teacher_pretrain.lr}' seed=${rounds}", "student_train={lr:3,steps:5}",
+    "loss.alpha=[0,1] student_train.lr=0.01 seed=3",
+    "student_train.lr='${teacher_pretrain.lr}' seed=${rounds}",
+    "student_train={lr:3,steps:5}",
     pytest.param("loss=slam loss.k=3 augment.affine.degrees=3", marks=pytest.mark.slow),
-    pytest.param("loss=noisy_student loss.unlabel_ratio=3 student_train.augment=[cutout,affine]", marks=pytest.mark.slow),
-    pytest.param("loss=weighted loss.hard=true student=resnet20 student.widths=[4,4,4,4] budget=null", marks=pytest.mark.slow),
-]  # fmt: skip
+    pytest.param(
+        "loss=noisy_student loss.unlabel_ratio=3 student_train.augment=[cutout,affine]",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        "loss=weighted loss.hard=true student=resnet20 student.widths=[4,4,4,4] budget=null",
+        marks=pytest.mark.slow,
+    ),
+]
 
 
 @pytest.mark.parametrize("line", OVERLAID)
@@ -89,7 +132,10 @@ class Picky:
     made = 0
 
     def __init__(self, *, share, count):
-        self.share, self.count = checks.number("share", share, low=0, high=1), checks.integer("count", count, low=1)
+        self.share, self.count = (
+            checks.number("share", share, low=0, high=1),
+            checks.integer("count", count, low=1),
+        )
         self.parts = ["x"] * int(1 / (1.5 - self.share)) * self.count
         Picky.made += 1
 
@@ -104,7 +150,10 @@ def test_what_is_refused_stands_for_nothing_and_all_of_it_is_told(picky):
     assert picky(share=0.5, count=2).build().share == 0.5
     with pytest.raises(Faults) as told:
         picky(share=1.5, count="many").build()  # 1 / 0, were it not for what stands in
-    assert told.value.messages == ["share must be at least 0 and at most 1; given: 1.5", "count must be a whole number; given: 'many'"]
+    assert told.value.messages == [
+        "share must be at least 0 and at most 1; given: 1.5",
+        "count must be a whole number; given: 'many'",
+    ]
 
 
 def test_an_attempt_gives_nothing_where_something_was_refused(picky):
@@ -145,11 +194,26 @@ def test_the_first_door():
 
 def test_a_network_is_weighed_before_it_is_made(monkeypatch):
     monkeypatch.setattr(checks, "machine_memory", lambda: 50_000)
-    conv = Component({"_target_": "kdx.models.cnn.cnn", "widths": [16, 32], "hidden": 8, "batch_norm": True, "dropout": 0.0, "stochastic_depth": 0})
+    conv = Component(
+        {
+            "_target_": "kdx.models.cnn.cnn",
+            "widths": [16, 32],
+            "hidden": 8,
+            "batch_norm": True,
+            "dropout": 0.0,
+            "stochastic_depth": 0,
+        }
+    )
     size = {"shape": (1, 16, 16), "classes": 10, "mean": [0.5], "std": [0.5]}
-    weights = sum(t.numel() * t.element_size() for t in models.build(conv, **size).net.state_dict().values() if t.dtype is torch.float32)
+    weights = sum(
+        t.numel() * t.element_size()
+        for t in models.build(conv, **size).net.state_dict().values()
+        if t.dtype is torch.float32
+    )
     assert 25_000 < weights < 50_000
-    with pytest.raises(Fault, match=r"this network \(4 times each weight, to train it\) is too large for this machine"):
+    with pytest.raises(
+        Fault, match=r"this network \(4 times each weight, to train it\) is too large for this machine"
+    ):
         models.build(conv, **size, copies=4)
 
 

@@ -1,4 +1,6 @@
-"""Files that the user names for a command to write: what stands at the path is theirs, and what is no regular file stays what it is."""
+"""Files that the user names for a command to write: what stands at the path is theirs, and what is no regular
+file stays what it is.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,11 @@ def test_a_regular_file_is_replaced_at_once_and_keeps_its_permissions(tmp_path):
     before = file.stat().st_ino
     file.chmod(0o600)
     write_output("json", file, "±")
-    assert file.read_text(encoding="utf-8") == "±" and file.stat().st_ino != before and stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert (
+        file.read_text(encoding="utf-8") == "±"
+        and file.stat().st_ino != before
+        and stat.S_IMODE(file.stat().st_mode) == 0o600
+    )
     assert os.listdir(tmp_path) == ["x.json"]
 
 
@@ -63,7 +69,9 @@ def test_a_pipe_is_written_to_and_never_waited_for(tmp_path):
         write_output("json", pipe, "x")
     place = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(place, True)
-    reader = threading.Thread(target=lambda: select.select([place], [], []) and heard.append(open(place).read()))  # noqa: SIM115
+    reader = threading.Thread(
+        target=lambda: select.select([place], [], []) and heard.append(open(place).read())
+    )  # noqa: SIM115
     reader.start()
     write_output("json", pipe, long := "x" * 200_000)
     reader.join(20)
@@ -92,7 +100,10 @@ def test_a_device_stays_a_device_whatever_command_writes_to_it(tmp_path, monkeyp
 
 def test_what_stdout_leads_to_is_written_to_in_its_place(tmp_path):
     with (tmp_path / "out").open("w") as out:
-        code = "from pathlib import Path; from kdx.disk import write_output; print('one'); write_output('csv', Path('/dev/stdout'), 'two\\n'); print('three')"
+        code = (
+            "from pathlib import Path; from kdx.disk import write_output; print('one'); write_output('csv', "
+            "Path('/dev/stdout'), 'two\\n'); print('three')"
+        )
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
     assert (tmp_path / "out").read_text() == "one\ntwo\nthree\n"
 
@@ -120,7 +131,12 @@ def test_what_is_in_the_place_of_a_folder_is_told_as_what_it_is(key, tmp_path, m
     (tmp_path / "lost").symlink_to("nowhere")
     (tmp_path / "file").touch()
     (tmp_path / "away").symlink_to("file")
-    kinds = {"pipe": "is a pipe", "lost": "is a link to what is not there", "file": "is a file", "away": "is a link to a file"}
+    kinds = {
+        "pipe": "is a pipe",
+        "lost": "is a link to what is not there",
+        "file": "is a file",
+        "away": "is a link to a file",
+    }
     for name, told in kinds.items():
         assert main(["train", f"{key}={name}"]) == 2
         found = capsys.readouterr().err

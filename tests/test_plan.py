@@ -1,4 +1,6 @@
-"""`kdx plan` foresees what `kdx train` with the same words then does: every stage by name and key, hits, counts, gradients; and leaves nothing."""
+"""`kdx plan` foresees what `kdx train` with the same words then does: every stage by name and key, hits,
+counts, gradients; and leaves nothing.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,18 @@ from kdx.run import perform
 from kdx.store import Listener
 from kdx.wiring import wire
 
-SHORT = ["device=cpu", "device.threads=1", "teacher=mlp", "student=mlp_small", "teacher_pretrain.steps=40", "student_train.steps=10",
-         "dataset.unlabelled=120", "dataset.test=60", "dataset.validation=60", "augment=[none]"]  # fmt: skip
+SHORT = [
+    "device=cpu",
+    "device.threads=1",
+    "teacher=mlp",
+    "student=mlp_small",
+    "teacher_pretrain.steps=40",
+    "student_train.steps=10",
+    "dataset.unlabelled=120",
+    "dataset.test=60",
+    "dataset.validation=60",
+    "augment=[none]",
+]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +96,14 @@ def texts(found, section):
 CASES = {
     "default": [],
     "rounds": ["loss=self_training", "rounds=2", "select.threshold=0.12", "seed=1"],
-    "patience": ["loss=self_training", "rounds=3", "round_patience=1", "select.threshold=0.12", "student_train.lr=1e-12", "seed=1"],
+    "patience": [
+        "loss=self_training",
+        "rounds=3",
+        "round_patience=1",
+        "select.threshold=0.12",
+        "student_train.lr=1e-12",
+        "seed=1",
+    ],
     "bought": ["select=rad", "budget=20", "rounds=2"],
     "no teacher": ["loss=fixmatch"],
     "chain": ["recipe=chain", "assistants=[mlp]", "seed=13", "baseline=false"],
@@ -100,17 +119,29 @@ CASES = {
 SLOW = ("patience", "chain", "live and hidden", "doubt", "precision")
 
 
-@pytest.mark.parametrize("words", [pytest.param(words, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, words in CASES.items()])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(words, id=name, marks=[pytest.mark.slow] * (name in SLOW))
+        for name, words in CASES.items()
+    ],
+)
 def test_the_plan_names_the_stages_and_keys_of_the_run(words):
     found = plan(*words)
     foreseen = stages(found)
-    known = {name: stage for name, stage in foreseen.items() if stage["state"] != "unknown" and not stage["same"]}
+    known = {
+        name: stage for name, stage in foreseen.items() if stage["state"] != "unknown" and not stage["same"]
+    }
     assert all(stage["key"] == known[stage["same"]]["key"] for stage in foreseen.values() if stage["same"])
     run = Ran(*words)
-    assert {name for name, stage in foreseen.items() if not stage["perhaps"]} <= set(run.keys) <= set(foreseen)
+    assert (
+        {name for name, stage in foreseen.items() if not stage["perhaps"]} <= set(run.keys) <= set(foreseen)
+    )
     ran = {name: stage for name, stage in known.items() if name in run.keys}
     assert {name: stage["key"] for name, stage in ran.items()} == {name: run.keys[name] for name in ran}
-    assert {name: stage["state"] == "hit" for name, stage in ran.items()} == {name: run.cached[name] for name in ran}
+    assert {name: stage["state"] == "hit" for name, stage in ran.items()} == {
+        name: run.cached[name] for name in ran
+    }
     assert len(ran) >= 3 and found["counts"]["miss"] > 0
     for entry in (found["stages"][stage["key"]] for stage in ran.values() if stage["state"] == "miss"):
         assert entry["seconds"] > 0 and entry["memory"] > 1e7 and entry["work"]
@@ -121,11 +152,24 @@ def test_the_plan_names_the_stages_and_keys_of_the_run(words):
 
 def test_rounds_are_all_named_and_what_hangs_on_the_best_is_unknown():
     whole = stages(plan("loss=self_training", "rounds=3", "seed=5", "round_patience=null"))
-    assert [n for n in whole if n.startswith("student")] == ["student-train-1", "student-train-2", "student-train-3", "student-train"]
+    assert [n for n in whole if n.startswith("student")] == [
+        "student-train-1",
+        "student-train-2",
+        "student-train-3",
+        "student-train",
+    ]
     assert whole["student-train"]["until"] == whole["evaluate"]["until"] == "student-train-3"
-    assert all(s["state"] == "miss" and not s["perhaps"] for n, s in whole.items() if n not in ("student-train", "evaluate"))
+    assert all(
+        s["state"] == "miss" and not s["perhaps"]
+        for n, s in whole.items()
+        if n not in ("student-train", "evaluate")
+    )
     patient = stages(plan("loss=self_training", "rounds=3", "seed=5", "round_patience=1"))
-    assert patient["student-train-3"]["perhaps"] and patient["pseudo-label-3"]["perhaps"] and not patient["student-train-2"]["perhaps"]
+    assert (
+        patient["student-train-3"]["perhaps"]
+        and patient["pseudo-label-3"]["perhaps"]
+        and not patient["student-train-2"]["perhaps"]
+    )
     without = stages(plan("loss=self_training", "rounds=2", "seed=5", "dataset.validation=null"))
     assert all(s["state"] == "miss" for s in without.values())  # then the last round counts, which is known
     assert {n: s["same"] for n, s in without.items() if s["same"]} == {"student-train": "student-train-2"}
@@ -135,34 +179,69 @@ def test_a_plan_writes_nothing_but_the_file_asked_for(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert main(["plan", *SHORT]) == 0 and list(tmp_path.iterdir()) == []
     told = capsys.readouterr().out
-    for part in ("| student-train ", "classes: 10", "1x16x16", "in the pool, without labels", "matched baseline: the distilled"):
+    for part in (
+        "| student-train ",
+        "classes: 10",
+        "1x16x16",
+        "in the pool, without labels",
+        "matched baseline: the distilled",
+    ):
         assert part in told
     assert "distillation : labels = 1 : " in told and told.count(" miss |") == 8
-    assert main(["plan", *SHORT, "--json", "a.json"]) == 0 and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert main(["plan", *SHORT, "--json", "a.json"]) == 0 and [p.name for p in tmp_path.iterdir()] == [
+        "a.json"
+    ]
 
 
 def test_everything_in_the_store_needs_no_torch(place, root):
     Ran()
-    code = "import sys; from kdx.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules, code)"
-    found = subprocess.run([sys.executable, "-c", code, "plan", *SHORT], cwd=place, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True,
-                           text=True, check=False)  # fmt: skip
+    code = (
+        "import sys; from kdx.cli import main; code = main(sys.argv[1:]); print('torch' in sys.modules, code)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, "plan", *SHORT],
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.stdout.splitlines()[-1] == "False 0", found.stderr
-    assert "Everything is in the store" in found.stdout and "as logged when it ran" in found.stdout and found.stdout.count(" hit |") == 8
+    assert (
+        "Everything is in the store" in found.stdout
+        and "as logged when it ran" in found.stdout
+        and found.stdout.count(" hit |") == 8
+    )
 
 
 def test_a_sweep_counts_shared_stages_once(capsys):
     words = ["loss=kd,soft", "seed=6,7", "baseline=false"]
     found = sweep(*words)
-    keys = {name: {s["key"] for job in found["jobs"] for s in job["stages"] if s["name"] == name} for name in ("prepare", "teacher-pretrain", "student-train")}
-    assert {name: len(of) for name, of in keys.items()} == {"prepare": 2, "teacher-pretrain": 2, "student-train": 4}
+    keys = {
+        name: {s["key"] for job in found["jobs"] for s in job["stages"] if s["name"] == name}
+        for name in ("prepare", "teacher-pretrain", "student-train")
+    }
+    assert {name: len(of) for name, of in keys.items()} == {
+        "prepare": 2,
+        "teacher-pretrain": 2,
+        "student-train": 4,
+    }
     assert found["counts"]["jobs"] == 4 and found["counts"]["hit"] == 0
-    assert found["counts"]["stages"] == len({s["key"] for job in found["jobs"] for s in job["stages"]}) == sum(job["to_run"] for job in found["jobs"])
+    assert (
+        found["counts"]["stages"]
+        == len({s["key"] for job in found["jobs"] for s in job["stages"]})
+        == sum(job["to_run"] for job in found["jobs"])
+    )
     assert found["seconds"] == pytest.approx(sum(job["seconds"] for job in found["jobs"]) + found["loading"])
     told = capsys.readouterr().out
-    assert f"4 jobs: 2 teachers, 2 label sets, 4 students; {found['counts']['stages']} stages, 0 in the store" in told
+    assert (
+        f"4 jobs: 2 teachers, 2 label sets, 4 students; {found['counts']['stages']} stages, 0 in the store"
+        in told
+    )
     assert "student-train (loss=soft) " in told and "loss=kd seed=6 |" in told
     Ran("seed=6", "baseline=false", "stages=[teacher_pretrain]")
-    assert sweep(*words)["counts"]["hit"] == 2  # its data and its teacher; the evaluation of a teacher alone is another
+    # its data and its teacher; the evaluation of a teacher alone is another
+    assert sweep(*words)["counts"]["hit"] == 2
 
 
 def test_twice_the_steps_take_about_twice_as_long_by_construction():
@@ -170,19 +249,29 @@ def test_twice_the_steps_take_about_twice_as_long_by_construction():
     assert found.seconds({"start": 1, "steps": 1000, "validation": 200}) == pytest.approx(10.7)
     assert found.seconds({"start": 1, "steps": 2000, "validation": 200}) == pytest.approx(20.7)
     assert found.seconds({"start": 1, "rows": 3}) is None  # was not timed
-    words = [["seed=8", f"student_train.steps={n}", "student_train.evaluate_every=100", "baseline=false"] for n in (2000, 4000)]
+    words = [
+        ["seed=8", f"student_train.steps={n}", "student_train.evaluate_every=100", "baseline=false"]
+        for n in (2000, 4000)
+    ]
     entries = look_ahead([(w, order(*w)) for w in words], lambda name: None)["stages"].values()
     short, long = (entry for entry in entries if entry["name"] == "student-train")
     assert (short["work"], long["work"]) == ("2,000 steps of 64", "4,000 steps of 64")
-    assert short["kind"] == long["kind"] and 1.5 * short["seconds"] < long["seconds"] <= 2 * short["seconds"]  # one rehearsal, whose start counts once
+    # one rehearsal, whose start counts once
+    assert short["kind"] == long["kind"] and 1.5 * short["seconds"] < long["seconds"] <= 2 * short["seconds"]
 
 
-@pytest.mark.parametrize("words, wrong", [
-    (["loss.temperature=0", "dataset.labelled=5"], ["loss.temperature must be", "dataset.labelled=5 makes 5 labelled rows"]),
-    (["loss=kdd", "teacher=cnnn"], ["loss has no option 'kdd'", "teacher has no option 'cnnn'"]),
-    (["seed=0,1"], ["names several values; add -m"]),
-    (["studnt_train.steps=3"], ["'studnt_train' is no key"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words, wrong",
+    [
+        (
+            ["loss.temperature=0", "dataset.labelled=5"],
+            ["loss.temperature must be", "dataset.labelled=5 makes 5 labelled rows"],
+        ),
+        (["loss=kdd", "teacher=cnnn"], ["loss has no option 'kdd'", "teacher has no option 'cnnn'"]),
+        (["seed=0,1"], ["names several values; add -m"]),
+        (["studnt_train.steps=3"], ["'studnt_train' is no key"]),
+    ],
+)
 def test_bad_input_is_told_as_kdx_train_tells_it(words, wrong, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     told = []
@@ -195,7 +284,11 @@ def test_bad_input_is_told_as_kdx_train_tells_it(words, wrong, tmp_path, monkeyp
 def test_the_file_of_the_plan(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert take_file(["a=1", "--json", "p.json", "-m"]) == (["a=1", "-m"], Path("p.json"))
-    assert take_file(["json=p.json"]) == ([], Path("p.json")) and take_file(["--json=q"]) == ([], Path("q")) and take_file(["x"]) == (["x"], None)
+    assert (
+        take_file(["json=p.json"]) == ([], Path("p.json"))
+        and take_file(["--json=q"]) == ([], Path("q"))
+        and take_file(["x"]) == (["x"], None)
+    )
     for words in (["--json"], ["json="], [f"json={tmp_path}"], ["json=no/such/p.json"]):
         with pytest.raises(Fault):
             take_file(words)
@@ -203,7 +296,9 @@ def test_the_file_of_the_plan(tmp_path, monkeypatch):
 
 def test_config_dir_and_the_flags_that_only_show(tmp_path, capsys):
     (tmp_path / "loss").mkdir()
-    (tmp_path / "loss" / "mine.yaml").write_text("# Mine\n_target_: kdx.losses.kd.KD\ntemperature: 2\nalpha: 0.5\n")
+    (tmp_path / "loss" / "mine.yaml").write_text(
+        "# Mine\n_target_: kdx.losses.kd.KD\ntemperature: 2\nalpha: 0.5\n"
+    )
     assert main(["plan", "--config-dir", str(tmp_path), *SHORT, "loss=mine"]) == 0
     assert "loss mine" in capsys.readouterr().out
     assert main(["plan", "--help"]) == 0 and "Trains nothing" not in capsys.readouterr().out
@@ -211,17 +306,22 @@ def test_config_dir_and_the_flags_that_only_show(tmp_path, capsys):
 
 
 def test_completion_offers_the_words_of_train():
-    assert complete(conf_dir(), commands(), "kdx plan lo", "=:") == ["loss="] and "plan " in complete(conf_dir(), commands(), "kdx pl", "=:")
+    assert complete(conf_dir(), commands(), "kdx plan lo", "=:") == ["loss="] and "plan " in complete(
+        conf_dir(), commands(), "kdx pl", "=:"
+    )
 
 
 # The terms of the loss
+
 
 def foreseen(found):
     return next(e["gradient_norms"] for e in found["stages"].values() if e["name"] == "student-train")
 
 
 def logged(run):
-    first = next(line for line in run.done["student-train"].lines("metrics.jsonl") if "gradient/labels" in line)
+    first = next(
+        line for line in run.done["student-train"].lines("metrics.jsonl") if "gradient/labels" in line
+    )
     assert first["step"] == 0
     return {name.partition("/")[2]: value for name, value in first.items() if name.startswith("gradient/")}
 
@@ -236,11 +336,14 @@ def test_the_norms_are_those_that_the_run_logs_at_its_first_step(loss, seed):
     with_answers = foreseen(plan(*words))
     found = logged(Ran(*words))
     assert with_answers == pytest.approx(found, rel=1e-6)
-    assert foreseen(with_teacher) == pytest.approx(found, rel=2e-3)  # but for the size of the batches in which it is asked
+    # but for the size of the batches in which it is asked
+    assert foreseen(with_teacher) == pytest.approx(found, rel=2e-3)
     assert untrained != pytest.approx(found, rel=0.05)
     assert "with a teacher of the store" in texts(with_teacher, "loss")[0]
     after = texts(plan(*words), "loss")[0]
-    assert "as logged when it ran" in after and all(f"{name} {norm:.3g}" in after for name, norm in found.items())
+    assert "as logged when it ran" in after and all(
+        f"{name} {norm:.3g}" in after for name, norm in found.items()
+    )
 
 
 def test_norms_that_stand_for_two_seeds_say_whose_teacher_they_were_measured_with():
@@ -259,43 +362,65 @@ def test_the_norm_of_a_term_grows_with_its_weight():
     assert most["distillation"] == pytest.approx(1.8 * half["distillation"], rel=1e-4)
     assert most["labels"] == pytest.approx(0.2 * half["labels"], rel=1e-4)
     alone = plan("loss.alpha=1", "seed=9", "baseline=false")
-    assert foreseen(alone)["labels"] == 0 and texts(alone, "loss")[0].endswith("distillation : labels = 1 : 0")
+    assert foreseen(alone)["labels"] == 0 and texts(alone, "loss")[0].endswith(
+        "distillation : labels = 1 : 0"
+    )
 
 
 def test_a_term_that_grows_is_told_as_at_the_end_too():
     found = plan("loss=mean_teacher", "seed=9", "baseline=false", "augment=[affine]")
     entry = next(e for e in found["stages"].values() if e["name"] == "student-train")
-    early, late = (entry[name]["consistency"] / entry[name]["labels"] for name in ("gradient_norms", "gradient_norms_at_the_end"))
+    early, late = (
+        entry[name]["consistency"] / entry[name]["labels"]
+        for name in ("gradient_norms", "gradient_norms_at_the_end")
+    )
     assert late > 5 * early and "weighted as at the last step" in texts(found, "loss")[1]
     assert len(texts(plan("seed=9", "baseline=false"), "loss")) == 1  # kd's alpha is a constant
 
 
-@pytest.mark.parametrize("counted, seconds, done", [(0, 99, False), (1, 4, False), (1, 6, True), (3, 0.5, False), (3, 0.8, True), (50, 0, True)])
+@pytest.mark.parametrize(
+    "counted, seconds, done",
+    [(0, 99, False), (1, 4, False), (1, 6, True), (3, 0.5, False), (3, 0.8, True), (50, 0, True)],
+)
 def test_when_enough_is_timed(counted, seconds, done):
     assert enough(counted, seconds) == done
 
 
 # The teacher
 
+
 def test_the_gate_of_a_teacher_that_has_learned_nothing():
     words = ["teacher_pretrain.steps=1", "teacher_pretrain.lr=1e-9", "baseline=false", "seed=10"]
     before = texts(plan(*words), "teacher")
-    assert "not in the store" in before[0] and 'it is no better than always "3", the class that about 10.' in before[1]
-    assert 'not better than always "3" by two standard errors' in before[2] and "the run goes on (gate=error stops it)" in before[2]
+    assert (
+        "not in the store" in before[0]
+        and 'it is no better than always "3", the class that about 10.' in before[1]
+    )
+    assert (
+        'not better than always "3" by two standard errors' in before[2]
+        and "the run goes on (gate=error stops it)" in before[2]
+    )
     ran = Ran(*words, "stages=[teacher_pretrain]")
     counts = np.bincount(np.load(ran.done["prepare"].file("validation.labels.npy")))
     share, accuracy = counts.max() / 60, ran.accuracy()
     assert accuracy < chance.line(share, 60)
     told = texts(plan(*words), "teacher")
-    assert f'{accuracy:.1%} of 60 validation rows right, which is NO BETTER THAN always "{counts.argmax()}"' in told[0]
+    assert (
+        f'{accuracy:.1%} of 60 validation rows right, which is NO BETTER THAN always "{counts.argmax()}"'
+        in told[0]
+    )
     assert f"the class that {share:.1%} of these rows have" in told[1]
     Ran(*words)
     stopped = plan(*words, "pseudo_label.gate=error")
     told = texts(stopped, "teacher")
-    assert "the run stops there (gate=error)" in told[2] and told[3].startswith("nothing is to be gained from this teacher: on 60 validation rows")
+    assert "the run stops there (gate=error)" in told[2] and told[3].startswith(
+        "nothing is to be gained from this teacher: on 60 validation rows"
+    )
     assert told[4] == f"this run will stop: {told[3]}. To go on all the same: pseudo_label.gate=warn"
     assert list(stages(stopped)) == ["prepare", "teacher-pretrain", "pseudo-label", "gate"]
-    assert texts(plan(*words, "pseudo_label.near_chance=error"), "teacher") == told, "the old name is read as the new one"
+    assert texts(plan(*words, "pseudo_label.near_chance=error"), "teacher") == told, (
+        "the old name is read as the new one"
+    )
 
 
 def test_a_checkpoint_is_measured_on_validation():
@@ -306,10 +431,18 @@ def test_a_checkpoint_is_measured_on_validation():
     assert f"as it is: {run.accuracy():.1%} of 60 validation rows right" in texts(found, "teacher")[0]
     assert "with the teacher's weights as they are given" in texts(found, "loss")[0]
     assert "checkpoint: the weights of 'wrapped.pt' fit the teacher" in texts(found, "checks")
-    assert "checkpoint: the names of the checkpoint 'wrapped.pt' begin with 'module.', which was dropped" in texts(found, "checks")
+    assert (
+        "checkpoint: the names of the checkpoint 'wrapped.pt' begin with 'module.', which was dropped"
+        in texts(found, "checks")
+    )
     trained_on = plan("seed=11", "teacher.checkpoint=wrapped.pt", "teacher_pretrain.steps=2")
-    assert texts(trained_on, "teacher")[0].endswith(f"to be trained further: {run.accuracy():.1%} of 60 validation rows right before that")
-    assert "checkpoint: the names of the checkpoint 'wrapped.pt' begin with 'module.', which was dropped" in texts(trained_on, "checks")
+    assert texts(trained_on, "teacher")[0].endswith(
+        f"to be trained further: {run.accuracy():.1%} of 60 validation rows right before that"
+    )
+    assert (
+        "checkpoint: the names of the checkpoint 'wrapped.pt' begin with 'module.', which was dropped"
+        in texts(trained_on, "checks")
+    )
 
 
 def test_chance_by_hand():
@@ -320,6 +453,7 @@ def test_chance_by_hand():
 
 # Data too large to prepare for a plan
 
+
 def test_large_data_are_stood_in_for_and_the_ratio_is_not_told(monkeypatch):
     monkeypatch.setattr("kdx.rehearse.others.PREPARED", 1000)
     found = plan("seed=12")
@@ -329,11 +463,17 @@ def test_large_data_are_stood_in_for_and_the_ratio_is_not_told(monkeypatch):
     assert any(line.startswith("Time: at least about") for line in words_of.totals(found))
 
 
-@pytest.mark.parametrize(("words", "told"), [
-    ([], "affine; they are not mirrored: augment=[flip_crop] asks for it"),
-    (["augment=[flip_crop,cutout]"], "flip_crop, cutout; some are mirrored, which is wrong where a mirrored picture is another thing"),
-    (["augment=[flip_crop]", "augment.flip_crop.flip=0"], "flip_crop; they are not mirrored"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "affine; they are not mirrored: augment=[flip_crop] asks for it"),
+        (
+            ["augment=[flip_crop,cutout]"],
+            "flip_crop, cutout; some are mirrored, which is wrong where a mirrored picture is another thing",
+        ),
+        (["augment=[flip_crop]", "augment.flip_crop.flip=0"], "flip_crop; they are not mirrored"),
+    ],
+)
 def test_pictures_of_a_folder_are_mirrored_only_where_that_is_asked_for(words, told):
     training = wire(compose.check_words(["dataset=folder", "dataset.root=x", *words])).plan.student_train
     assert augmented(training).startswith(f"augmentation of the student's pictures: {told}")

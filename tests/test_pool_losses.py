@@ -18,7 +18,10 @@ from kdx.losses.taylor_ce import TaylorCE, taylor
 from kdx.losses.ups import UPS, negative_loss
 
 T = torch.tensor
-ONE, NONE = Component({"_target_": "kdx.weights.one.One"}), Component({"_target_": "kdx.features.none.NoFeatures"})
+ONE, NONE = (
+    Component({"_target_": "kdx.weights.one.One"}),
+    Component({"_target_": "kdx.features.none.NoFeatures"}),
+)
 HALF = Component({"_target_": "kdx.weights.constant.Constant", "value": 0.5})
 SLOTS = {"weights": ONE, "features": NONE}
 ROWS, C = 40, 4
@@ -57,11 +60,22 @@ def parts(truth=None, rows=ROWS, teacher=TEACHER, **more):
 
 
 def streams(labelled=4, pool=12):
-    return {"labelled": numbered("labelled", labelled, torch.arange(labelled) % C), "unlabelled": numbered("unlabelled", pool, start=10)}
+    return {
+        "labelled": numbered("labelled", labelled, torch.arange(labelled) % C),
+        "unlabelled": numbered("unlabelled", pool, start=10),
+    }
 
 
 def make(made=None, **more):
-    defaults = {"hard": True, "normalised": False, "alpha_floor": 0.5, "k": None, "threshold": 0.9, "top_k_by": "mass", **SLOTS}
+    defaults = {
+        "hard": True,
+        "normalised": False,
+        "alpha_floor": 0.5,
+        "k": None,
+        "threshold": 0.9,
+        "top_k_by": "mass",
+        **SLOTS,
+    }
     return SLaM(made or parts(), **{**defaults, **more})
 
 
@@ -87,9 +101,11 @@ def test_slam_shows_its_fit_and_where_alpha_leaves_the_floor():
     curves = {name: [x.tolist(), y.tolist()] for name, (x, y) in objective.curves().items()}
     # From (0.4, 0.5) to (0.8, 0.9) the fit crosses the floor at 0.5.
     x = [0.0, 0.2, 0.4, 0.5, 0.8, 1.0]
-    assert curves == {"margin/isotonic": [pytest.approx(x), pytest.approx([0.3, 0.3, 0.5, 0.6, 0.9, 0.9])],
-                      "margin/alpha": [pytest.approx(x), pytest.approx([0.6, 0.6, 0.6, 0.6, 0.9, 0.9])],
-                      "margin/floor": [pytest.approx(x), pytest.approx([0.6] * 6)]}  # fmt: skip
+    assert curves == {
+        "margin/isotonic": [pytest.approx(x), pytest.approx([0.3, 0.3, 0.5, 0.6, 0.9, 0.9])],
+        "margin/alpha": [pytest.approx(x), pytest.approx([0.6, 0.6, 0.6, 0.6, 0.9, 0.9])],
+        "margin/floor": [pytest.approx(x), pytest.approx([0.6] * 6)],
+    }
 
 
 @pytest.mark.parametrize("floor", [0.5, 0.75, 1.0])
@@ -97,7 +113,9 @@ def test_the_curve_that_is_shown_is_the_alpha_that_is_used(floor):
     objective, _ = refreshed(make(alpha_floor=floor))
     x, y = objective.curves()["margin/alpha"]
     probs = TEACHER.softmax(1)
-    assert torch.allclose(estimate.interpolate(estimate.margin(probs), x, y), objective.mixing(probs)[0], atol=1e-6)
+    assert torch.allclose(
+        estimate.interpolate(estimate.margin(probs), x, y), objective.mixing(probs)[0], atol=1e-6
+    )
     assert (x.diff() > 0).all() and x[0] == 0 and x[-1] == 1
 
 
@@ -123,7 +141,9 @@ def test_the_mix_sums_to_more_than_1_or_to_1():
 
 def test_a_binary_mix_is_a_flip():
     f = T([[0.8, 0.2]])
-    assert torch.allclose(mix(f, T([[0.4, 0.6]]), T([0.7]), T([2]), normalised=False), 0.7 * f + 0.3 * (1 - f))
+    assert torch.allclose(
+        mix(f, T([[0.4, 0.6]]), T([0.7]), T([2]), normalised=False), 0.7 * f + 0.3 * (1 - f)
+    )
 
 
 def test_first_choices_differ_by_row_and_prefer_the_first_of_equals():
@@ -142,7 +162,9 @@ def test_inside_the_first_k_the_loss_is_bounded(hard):
 
 def test_outside_the_first_k_it_is_finite():
     f, q = T([[1.0, 0.0, 0.0]]), T([[0.5, 0.4, 0.1]])
-    assert slam(f, q, T([1.0]), T([2]), hard=False, normalised=False).item() == pytest.approx(0.5 * 16.118096, rel=1e-4)
+    assert slam(f, q, T([1.0]), T([2]), hard=False, normalised=False).item() == pytest.approx(
+        0.5 * 16.118096, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("hard", [True, False])
@@ -150,7 +172,9 @@ def test_outside_the_first_k_it_is_finite():
 def test_slams_gradient(hard, normalised):
     logits, q = table()[:6].double().requires_grad_(), TEACHER[:6].double().softmax(1)
     alpha, k = torch.linspace(0.5, 0.95, 6).double(), T([2, 3, 4, 2, 3, 4])
-    torch.autograd.gradcheck(lambda z: slam(z.softmax(1), q, alpha, k, hard=hard, normalised=normalised), logits)
+    torch.autograd.gradcheck(
+        lambda z: slam(z.softmax(1), q, alpha, k, hard=hard, normalised=normalised), logits
+    )
 
 
 @pytest.mark.parametrize("hard", [True, False])
@@ -161,7 +185,9 @@ def test_slam_without_a_mix_is_vanilla_distillation(hard, k, weights):
     mixed, _ = refreshed(make(made, alpha_floor=1.0, hard=hard, k=k, weights=weights))
     plain = Soft(made, hard=hard, weights=weights, features=NONE)
     one, two = mixed(streams(), 0.0), plain(streams(), 0.0)
-    assert all(one.terms[n].item() == pytest.approx(two.terms[n].item(), rel=1e-5) for n in ("labels", "pool"))
+    assert all(
+        one.terms[n].item() == pytest.approx(two.terms[n].item(), rel=1e-5) for n in ("labels", "pool")
+    )
 
 
 def test_k_of_all_classes_is_the_mix_over_all():
@@ -196,7 +222,11 @@ def test_statistics_are_saved_bit_for_bit():
     two = make()
     two.load_state_dict(one.state_dict())
     assert all(torch.equal(b, dict(two.named_buffers())[n]) for n, b in one.named_buffers())
-    assert two(streams(), 0.0).loss.item() == one(streams(), 0.0).loss.item() != make()(streams(), 0.0).loss.item()
+    assert (
+        two(streams(), 0.0).loss.item()
+        == one(streams(), 0.0).loss.item()
+        != make()(streams(), 0.0).loss.item()
+    )
 
 
 def test_before_a_refresh_slam_is_vanilla_distillation():
@@ -205,7 +235,9 @@ def test_before_a_refresh_slam_is_vanilla_distillation():
     assert make(made)(streams(), 0.0).loss.item() == pytest.approx(plain.loss.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("right, says, alpha, k", [(True, "never wrong", 1.0, 2), (False, "always wrong", 0.6, C)])
+@pytest.mark.parametrize(
+    "right, says, alpha, k", [(True, "never wrong", 1.0, 2), (False, "always wrong", 0.6, C)]
+)
 def test_a_teacher_that_is_always_right_or_always_wrong(right, says, alpha, k):
     truth = TEACHER.argmax(1) if right else TEACHER.argmin(1)
     objective, told = refreshed(make(parts(truth), alpha_floor=0.6))
@@ -214,7 +246,10 @@ def test_a_teacher_that_is_always_right_or_always_wrong(right, says, alpha, k):
     assert (found[0] == T(alpha)).all() and (found[1] == k).all()
 
 
-@pytest.mark.parametrize("truth, rows, says", [(None, 2, "2 rows"), (None, 1, "1 rows"), (torch.zeros(ROWS, dtype=torch.int64), ROWS, "of class 0")])
+@pytest.mark.parametrize(
+    "truth, rows, says",
+    [(None, 2, "2 rows"), (None, 1, "1 rows"), (torch.zeros(ROWS, dtype=torch.int64), ROWS, "of class 0")],
+)
 def test_a_poor_validation_split_is_told_and_gives_numbers(truth, rows, says):
     objective, told = refreshed(make(parts(truth, rows)))
     assert says in told and "standard error" in told
@@ -231,8 +266,20 @@ def test_a_teacher_of_huge_logits_gives_numbers():
     assert torch.isfinite(outcome.loss) and torch.isfinite(objective.student.logits.grad).all()
 
 
-@pytest.mark.parametrize("bad", [{"alpha_floor": 0.4}, {"alpha_floor": 1.1}, {"k": 1}, {"k": C + 1}, {"k": 2.5}, {"threshold": 1.5},
-                                 {"top_k_by": "margin"}, {"hard": 1}, {"normalised": "no"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"alpha_floor": 0.4},
+        {"alpha_floor": 1.1},
+        {"k": 1},
+        {"k": C + 1},
+        {"k": 2.5},
+        {"threshold": 1.5},
+        {"top_k_by": "margin"},
+        {"hard": 1},
+        {"normalised": "no"},
+    ],
+)
 def test_slam_refuses(bad):
     with pytest.raises(Fault, match=f"loss.{next(iter(bad))}"):
         make(**bad)
@@ -252,33 +299,58 @@ def test_soft_and_hard_by_hand(hard):
     outcome = Soft(made, hard=hard, weights=HALF, features=NONE)(streams(4, 12), 0.0)
     own, answers = made.student.logits[10:22], TEACHER[10:22]
     pool = cross_entropy(own, answers.argmax(1)) if hard else cross_entropy(own, answers.softmax(1))
-    assert outcome.terms["labels"].item() == pytest.approx(cross_entropy(made.student.logits[:4], torch.arange(4)).sum().item() / 16)
+    assert outcome.terms["labels"].item() == pytest.approx(
+        cross_entropy(made.student.logits[:4], torch.arange(4)).sum().item() / 16
+    )
     assert outcome.terms["pool"].item() == pytest.approx(0.5 * pool.sum().item() / 16)
-    assert outcome.monitors["unlabelled/weight"].tolist() == [0.5] * 12 and outcome.monitors["unlabelled/student_margin"].shape == (12,)
+    assert outcome.monitors["unlabelled/weight"].tolist() == [0.5] * 12 and outcome.monitors[
+        "unlabelled/student_margin"
+    ].shape == (12,)
 
 
 def test_weighted_with_weights_of_1_is_soft():
     made = parts(TEACHER.argmax(1))  # never wrong on validation: every weight is 1
-    debiased = {"_target_": "kdx.weights.debiased.Debiased", "hard": False, "estimator": "mean_of_ratios", "neighbours": None, "grid": None}
+    debiased = {
+        "_target_": "kdx.weights.debiased.Debiased",
+        "hard": False,
+        "estimator": "mean_of_ratios",
+        "neighbours": None,
+        "grid": None,
+    }
     weighted, told = refreshed(Soft(made, hard=False, weights=Component(debiased), features=NONE))
-    assert weighted(streams(), 0.0).loss.item() == Soft(made, hard=False, **SLOTS)(streams(), 0.0).loss.item() and "never wrong" in told
+    assert (
+        weighted(streams(), 0.0).loss.item() == Soft(made, hard=False, **SLOTS)(streams(), 0.0).loss.item()
+        and "never wrong" in told
+    )
 
 
 def test_no_gradient_passes_through_the_weights():
     made = parts()
-    debiased = {"_target_": "kdx.weights.debiased.Debiased", "hard": True, "estimator": "ratio_of_means", "neighbours": None, "grid": None}
+    debiased = {
+        "_target_": "kdx.weights.debiased.Debiased",
+        "hard": True,
+        "estimator": "ratio_of_means",
+        "neighbours": None,
+        "grid": None,
+    }
     weighted, _ = refreshed(Soft(made, hard=True, weights=Component(debiased), features=NONE))
     outcome = weighted(streams(), 0.0)
     weight = outcome.monitors["unlabelled/weight"]
     (found,) = torch.autograd.grad(outcome.terms["pool"], made.student.logits)
-    (expected,) = torch.autograd.grad((weight * cross_entropy(made.student.logits[10:22], TEACHER[10:22].argmax(1))).sum() / 16, made.student.logits)
+    (expected,) = torch.autograd.grad(
+        (weight * cross_entropy(made.student.logits[10:22], TEACHER[10:22].argmax(1))).sum() / 16,
+        made.student.logits,
+    )
     assert not weight.requires_grad and weight.min() < 1 and torch.allclose(found, expected)
 
 
 # Taylor cross-entropy
 
 
-@pytest.mark.parametrize("p, values, limit", [(0.6, (0.4, 0.48, 0.501333, 0.510464), 0.510826), (0.1, (0.9, 1.305, 1.548, 1.918697), 2.302585)])
+@pytest.mark.parametrize(
+    "p, values, limit",
+    [(0.6, (0.4, 0.48, 0.501333, 0.510464), 0.510826), (0.1, (0.9, 1.305, 1.548, 1.918697), 2.302585)],
+)
 def test_taylor_by_hand(p, values, limit):
     p = T([p], dtype=torch.float64)
     assert [taylor(p, t).item() for t in (1, 2, 3, 6)] == pytest.approx(values, abs=1e-6)
@@ -294,7 +366,9 @@ def test_taylors_gradient(order):
 def test_taylor_of_high_order_is_vanilla_distillation(hard):
     made = parts()
     limit = Soft(made, hard=hard, **SLOTS)(streams(), 0.0)
-    near, far = (TaylorCE(made, order=order, hard=hard, **SLOTS)(streams(), 0.0).loss.item() for order in (2000, 2))
+    near, far = (
+        TaylorCE(made, order=order, hard=hard, **SLOTS)(streams(), 0.0).loss.item() for order in (2000, 2)
+    )
     assert near == pytest.approx(limit.loss.item(), rel=1e-4) and far < 0.95 * near
     with pytest.raises(Fault, match=r"loss\.order"):
         TaylorCE(made, order=0, hard=hard, **SLOTS)
@@ -304,11 +378,26 @@ def test_taylor_of_high_order_is_vanilla_distillation(hard):
 
 
 def ups(made, **more):
-    return UPS(made, **{"positive": 0.7, "positive_std": 0.05, "negative": 0.05, "negative_std": 0.005, "features": NONE, **more})
+    return UPS(
+        made,
+        **{
+            "positive": 0.7,
+            "positive_std": 0.05,
+            "negative": 0.05,
+            "negative_std": 0.005,
+            "features": NONE,
+            **more,
+        },
+    )
 
 
 def answering(mean, std, cool_mean, cool_std):
-    return {n: (lambda b, v=v: T(v)) for n, v in zip(("mean", "std", "cool_mean", "cool_std"), (mean, std, cool_mean, cool_std), strict=True)}
+    return {
+        n: (lambda b, v=v: T(v))
+        for n, v in zip(
+            ("mean", "std", "cool_mean", "cool_std"), (mean, std, cool_mean, cool_std), strict=True
+        )
+    }
 
 
 SURE = answering(
@@ -321,31 +410,50 @@ SURE = answering(
 
 def test_negative_loss_by_hand():
     assert negative_loss(T([[0.7, 0.2, 0.1]]), T([[0.0, 1, 1]])).item() == pytest.approx(0.164252, abs=1e-6)
-    assert negative_loss(T([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]]), T([[0.0, 0, 0], [0, 1, 0]])).tolist() == pytest.approx([0, 16.118096], rel=1e-3)
-    torch.autograd.gradcheck(lambda z: negative_loss(z.softmax(1), T([[0.0, 1, 1, 0]])), table()[:1].double().requires_grad_())
+    assert negative_loss(
+        T([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]]), T([[0.0, 0, 0], [0, 1, 0]])
+    ).tolist() == pytest.approx([0, 16.118096], rel=1e-3)
+    torch.autograd.gradcheck(
+        lambda z: negative_loss(z.softmax(1), T([[0.0, 1, 1, 0]])), table()[:1].double().requires_grad_()
+    )
 
 
 def test_ups_selects_by_hand():
     label, positive, negative = ups(parts(extras=SURE)).select(*(f(None) for f in SURE.values()))
     assert label.tolist() == [0, 0, 0, 1] and positive.tolist() == [True, False, False, False]
-    assert negative.tolist() == [[0] * 4, [0, 0, 1, 0], [0, 0, 1, 0], [1, 0, 1, 1]]  # never the label, nothing where there is a label
+    # never the label, nothing where there is a label
+    assert negative.tolist() == [
+        [0] * 4,
+        [0, 0, 1, 0],
+        [0, 0, 1, 0],
+        [1, 0, 1, 1],
+    ]
 
 
 def test_ups_terms_by_hand():
     made = parts(extras=SURE)
     outcome = ups(made)(streams(4, 4), 0.0)
     logits = made.student.logits
-    assert outcome.terms["labels"].item() == pytest.approx(cross_entropy(logits[:4], torch.arange(4)).sum().item() / 5)
+    assert outcome.terms["labels"].item() == pytest.approx(
+        cross_entropy(logits[:4], torch.arange(4)).sum().item() / 5
+    )
     assert outcome.terms["positive"].item() == pytest.approx(cross_entropy(logits[10:11], T([0])).item() / 5)
     denied = -(1 - logits[11:14].softmax(1)).log() * T([[0, 0, 1, 0], [0, 0, 1, 0], [1, 0, 1, 1]])
-    assert outcome.terms["negative"].item() == pytest.approx((denied.sum(1) / T([1, 1, 3])).mean().item(), rel=1e-5)
+    assert outcome.terms["negative"].item() == pytest.approx(
+        (denied.sum(1) / T([1, 1, 3])).mean().item(), rel=1e-5
+    )
     assert outcome.monitors["unlabelled/weight"].tolist() == [1, 0, 0, 0]
 
 
 def test_ups_with_nothing_selected_is_supervised():
     outcome = ups(parts(extras=SURE), positive=1.0, negative=0.0)(streams(4, 4), 0.0)
     outcome.loss.backward()
-    assert outcome.terms["positive"].item() == outcome.terms["negative"].item() == 0 < outcome.terms["labels"].item()
+    assert (
+        outcome.terms["positive"].item()
+        == outcome.terms["negative"].item()
+        == 0
+        < outcome.terms["labels"].item()
+    )
 
 
 def test_ups_needs_passes_and_a_teacher_with_dropout():

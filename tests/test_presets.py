@@ -16,30 +16,50 @@ from kdx.faults import Fault
 from kdx.words import options_of, use_own
 
 CONF = Path(__file__).parents[1] / "conf/experiment"
-QUESTIONS = {"which_temperature": "which_temperature", "which_loss": "which_loss", "how_small": "how_small", "how_many_labels": "how_many_labels",
-             "how_much_noise": "how_much_noise/no_noise", "assistant": "assistant/direct"}  # fmt: skip
+QUESTIONS = {
+    "which_temperature": "which_temperature",
+    "which_loss": "which_loss",
+    "how_small": "how_small",
+    "how_many_labels": "how_many_labels",
+    "how_much_noise": "how_much_noise/no_noise",
+    "assistant": "assistant/direct",
+}
 """The name on the command line -> the file that says what the question is."""
-SWEPT = {"which_temperature": {"loss.temperature", "loss.alpha"}, "which_loss": {"loss"}, "how_small": {"student.widths"},
-         "how_many_labels": {"dataset.labelled"}, "how_much_noise": {"experiment"}, "assistant": {"experiment"}}  # fmt: skip
+SWEPT = {
+    "which_temperature": {"loss.temperature", "loss.alpha"},
+    "which_loss": {"loss"},
+    "how_small": {"student.widths"},
+    "how_many_labels": {"dataset.labelled"},
+    "how_much_noise": {"experiment"},
+    "assistant": {"experiment"},
+}
 
 
 def head(question: str) -> dict[str, str]:
     """Answers, Cost, Command -> what the comment says."""
-    comment = [line.lstrip("# ") for line in (CONF / f"{QUESTIONS[question]}.yaml").read_text().splitlines() if line.startswith("#")]
+    comment = [
+        line.lstrip("# ")
+        for line in (CONF / f"{QUESTIONS[question]}.yaml").read_text().splitlines()
+        if line.startswith("#")
+    ]
     return dict(line.split(": ", 1) for line in comment if re.match(r"(Answers|Cost|Command): ", line))
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_each_says_what_it_answers_costs_and_the_command_which_passes_the_checks(question):
     told = head(question)
-    assert list(told) == ["Answers", "Cost", "Command"] and told["Command"].startswith(f"kdx train -m experiment={question} ")
+    assert list(told) == ["Answers", "Cost", "Command"] and told["Command"].startswith(
+        f"kdx train -m experiment={question} "
+    )
     runs, measured = re.match(r"(\d+) runs a seed; (.*)", told["Cost"]).groups()
     assert re.search(r"\d+ minutes", measured)
     flags, _, words = _check.read(shlex.split(told["Command"])[2:])
     assert flags == ["--multirun"]
     jobs = _check.check(words, True)
     assert len(jobs) == 5 * int(runs)
-    assert {word.partition("=")[0] for words in _check.varying([job.words for job in jobs]) for word in words} == SWEPT[question] | {"seed"}
+    assert {
+        word.partition("=")[0] for words in _check.varying([job.words for job in jobs]) for word in words
+    } == SWEPT[question] | {"seed"}
 
 
 def test_each_of_their_files_is_told_by_kdx_list():
@@ -55,9 +75,14 @@ def test_the_arms_of_the_noise_differ_from_none_in_the_noise_only():
         found = compose.check_words([f"experiment={option}"])
         assert {key for key in none if found[key] != none[key]} <= noise
         assert found["teacher_pretrain"]["augment"] == "affine" and found["pseudo_label"]["view"] == "clean"
-        assert {k: v for k, v in found["student_train"].items() if k != "augment"} == {k: v for k, v in none["student_train"].items() if k != "augment"}
+        assert {k: v for k, v in found["student_train"].items() if k != "augment"} == {
+            k: v for k, v in none["student_train"].items() if k != "augment"
+        }
         assert found["student_train"]["augment"] == found["augment"]
-        assert {k for k in none["student"] if found["student"][k] != none["student"][k]} <= {"dropout", "stochastic_depth"}
+        assert {k for k in none["student"] if found["student"][k] != none["student"][k]} <= {
+            "dropout",
+            "stochastic_depth",
+        }
 
 
 def test_the_longer_direct_run_takes_the_steps_of_the_chain():
@@ -87,9 +112,18 @@ def own(tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["experiment=asked", "seed=1"], ["loss.temperature=1,2", "student.hidden=3,4", "experiment=asked", "seed=1"]),
-        (["student.hidden=9", "experiment=asked"], ["loss.temperature=1,2", "student.hidden=9", "experiment=asked"]),
-        (["experiment=asked", "loss.temperature=range(3)"], ["loss.temperature=range(3)", "student.hidden=3,4", "experiment=asked"]),
+        (
+            ["experiment=asked", "seed=1"],
+            ["loss.temperature=1,2", "student.hidden=3,4", "experiment=asked", "seed=1"],
+        ),
+        (
+            ["student.hidden=9", "experiment=asked"],
+            ["loss.temperature=1,2", "student.hidden=9", "experiment=asked"],
+        ),
+        (
+            ["experiment=asked", "loss.temperature=range(3)"],
+            ["loss.temperature=range(3)", "student.hidden=3,4", "experiment=asked"],
+        ),
         (["experiment=plain", "seed=1,2"], ["experiment=plain", "seed=1,2"]),
         (["loss=kd", "experiment=plain,none"], ["loss=kd", "experiment=plain,none"]),
         (["experiment=nothing_such"], ["experiment=nothing_such"]),
@@ -101,38 +135,64 @@ def test_a_grid_comes_first_and_gives_way_to_words(own, words, expected):
 
 
 def test_a_grid_beside_another_preset_is_told(own):
-    with pytest.raises(Fault, match=r"experiment=asked has a grid of its own \(loss.temperature, student.hidden\)"):
+    with pytest.raises(
+        Fault, match=r"experiment=asked has a grid of its own \(loss.temperature, student.hidden\)"
+    ):
         combine.gridded(["experiment=plain,asked"])
 
 
 def test_the_runs_of_a_grid_are_those_that_hydra_makes(own, tmp_path, monkeypatch):
     """Folder, words and configuration of each agree, whatever the order of the words."""
     monkeypatch.chdir(tmp_path)
-    short = [f"--config-dir={own}", "device=cpu", "device.threads=1", "teacher=mlp", "student=mlp_small", "teacher_pretrain.steps=2",
-             "student_train.steps=2", "augment=[none]", "baseline=false"]  # fmt: skip
+    short = [
+        f"--config-dir={own}",
+        "device=cpu",
+        "device.threads=1",
+        "teacher=mlp",
+        "student=mlp_small",
+        "teacher_pretrain.steps=2",
+        "student_train.steps=2",
+        "augment=[none]",
+        "baseline=false",
+    ]
     assert main(["train", "-m", *short, "seed=5", "student.hidden=4", "experiment=asked"]) == 0
     runs = {p.parent.name: json.loads(p.read_text()) for p in Path("outputs/sweeps").glob("*/*/run.json")}
     listed = json.loads(next(Path("outputs/sweeps").glob("*/sweep.json")).read_text())["jobs"]
-    assert sorted(runs) == [job["folder"] for job in listed] == ["0_loss.temperature-1", "1_loss.temperature-2"]
+    assert (
+        sorted(runs) == [job["folder"] for job in listed] == ["0_loss.temperature-1", "1_loss.temperature-2"]
+    )
     for name, run in runs.items():
-        assert name.endswith(f"temperature-{run['config']['loss']['temperature']}") and run["config"]["student"]["hidden"] == 4
+        assert (
+            name.endswith(f"temperature-{run['config']['loss']['temperature']}")
+            and run["config"]["student"]["hidden"] == 4
+        )
 
 
 def test_a_grid_without_m_is_told(own, capsys):
     tell_of_grid(["seed=1", "experiment=plain"])
     assert capsys.readouterr().err == ""
     tell_of_grid(["seed=1", "experiment=asked"])
-    assert "experiment=asked is a grid of loss.temperature, student.hidden: this is one run of it, add -m" in capsys.readouterr().err
+    assert (
+        "experiment=asked is a grid of loss.temperature, student.hidden: this is one run of it, add -m"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_each_is_answered_in_the_examples(question):
-    """The table says what it was made by, its rows are those of the preset with three seeds each, and the page goes by itself."""
+    """The table says what it was made by, its rows are those of the preset with three seeds each, and the
+    page goes by itself.
+    """
     examples = CONF.parents[1] / "docs/examples"
     table = (examples / f"{question}.md").read_text()
-    assert re.match(rf"Made by `kdx train -m experiment={question} .*`; code of the runs: [0-9a-f]{{12}}\.\n", table)
+    assert re.match(
+        rf"Made by `kdx train -m experiment={question} .*`; code of the runs: [0-9a-f]{{12}}\.\n", table
+    )
     body = [line.split(" | ")[1] for line in table.split("\n\n")[2].splitlines()[2:]]
     assert body == ["3"] * int(head(question)["Cost"].split()[0])
     page = (examples / f"{question}.html").read_bytes()
     assert b"<h1>Comparison of runs</h1>" in page and len(page) < 300_000
-    assert f"]({question}.md)" in (examples / "README.md").read_text() and f"]({question}.html)" in (examples / "README.md").read_text()
+    assert (
+        f"]({question}.md)" in (examples / "README.md").read_text()
+        and f"]({question}.html)" in (examples / "README.md").read_text()
+    )

@@ -20,7 +20,9 @@ MODEL = Component({"_target_": "kdx.models.mlp.mlp", "hidden": 4, "dropout": 0.0
 
 
 def settle(tmp_path, monkeypatch, bf16):
-    """(probe.json, sizes of the batches tried in bf16), where an fp32 step takes a second and one in bf16 takes `bf16`"""
+    """(probe.json, sizes of the batches tried in bf16), where an fp32 step takes a second and one in bf16
+    takes `bf16`
+    """
     tried = []
 
     def step(network, pictures, y, runtime, precision):
@@ -30,8 +32,17 @@ def settle(tmp_path, monkeypatch, bf16):
     monkeypatch.setattr(probe, "step", step)
     data = tmp_path / "data"
     data.mkdir()
-    (data / "data.json").write_text(json.dumps({"shape": [1, 4, 4], "classes": ["a", "b"], "mean": [0.5], "std": [0.5]}))
-    probe.run(Work(tmp_path, "probe", Listener()), CPU, data=Artifact("prepare", "0" * 64, data), model=MODEL, batch_size=32, machine="this one")
+    (data / "data.json").write_text(
+        json.dumps({"shape": [1, 4, 4], "classes": ["a", "b"], "mean": [0.5], "std": [0.5]})
+    )
+    probe.run(
+        Work(tmp_path, "probe", Listener()),
+        CPU,
+        data=Artifact("prepare", "0" * 64, data),
+        model=MODEL,
+        batch_size=32,
+        machine="this one",
+    )
     return json.loads((tmp_path / "probe.json").read_text()), tried
 
 
@@ -47,13 +58,25 @@ def test_a_hopeless_precision_is_tried_on_a_few_pictures_only(tmp_path, monkeypa
 
 
 def test_a_real_step_takes_time_and_leaves_a_choice(tmp_path):
-    (tmp_path / "data.json").write_text(json.dumps({"shape": [1, 4, 4], "classes": ["a", "b"], "mean": [0.5], "std": [0.5]}))
-    probe.run(Work(tmp_path, "probe", Listener()), CPU, data=Artifact("prepare", "0" * 64, tmp_path), model=MODEL, batch_size=8, machine="this one")
+    (tmp_path / "data.json").write_text(
+        json.dumps({"shape": [1, 4, 4], "classes": ["a", "b"], "mean": [0.5], "std": [0.5]})
+    )
+    probe.run(
+        Work(tmp_path, "probe", Listener()),
+        CPU,
+        data=Artifact("prepare", "0" * 64, tmp_path),
+        model=MODEL,
+        batch_size=8,
+        machine="this one",
+    )
     found = json.loads((tmp_path / "probe.json").read_text())
     assert found["precision"] in found["seconds"] and all(s > 0 for s in found["seconds"].values())
 
 
-@pytest.mark.parametrize(("flags", "has"), [("sse2 avx2 avx512_bf16", True), ("fp asimd bf16", True), ("sse2 avx2 avx512f", False), ("", False)])
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [("sse2 avx2 avx512_bf16", True), ("fp asimd bf16", True), ("sse2 avx2 avx512f", False), ("", False)],
+)
 def test_the_benchmark_tells_a_processor_with_bf16_instructions(root, monkeypatch, flags, has):
     spec = importlib.util.spec_from_file_location("bench", root / "scripts" / "bench.py")
     bench = importlib.util.module_from_spec(spec)
@@ -65,10 +88,18 @@ def test_the_benchmark_tells_a_processor_with_bf16_instructions(root, monkeypatc
 
 def test_a_processor_without_a_name_is_told_by_its_kind(monkeypatch, tmp_path):
     """As on ARM, whose /proc/cpuinfo names none, and on systems that have no such file."""
-    for name, content in {"none": None, "arm": "processor : 0\nFeatures : fp asimd\n", "x86": "model name : This One\n"}.items():
+    for name, content in {
+        "none": None,
+        "arm": "processor : 0\nFeatures : fp asimd\n",
+        "x86": "model name : This One\n",
+    }.items():
         if content:
             (tmp_path / name).write_text(content)
         monkeypatch.setattr("builtins.open", lambda *given, name=name: (tmp_path / name).open())
         told = runtime._processor()
         monkeypatch.undo()
-        assert told == "This One" if name == "x86" else told in (platform.processor(), platform.machine()) and told
+        assert (
+            told == "This One"
+            if name == "x86"
+            else told in (platform.processor(), platform.machine()) and told
+        )

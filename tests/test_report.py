@@ -30,15 +30,33 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def numbers(accuracy, n=500, train=0.95, agreement=None):
-    test = {"accuracy": accuracy, "balanced_accuracy": accuracy, "recall": [accuracy] * 10,
-            "ece": 0.0312, "nll": 0.3, "n": n, "confusion": (np.eye(10, dtype=int) * 50).tolist()}  # fmt: skip
+    test = {
+        "accuracy": accuracy,
+        "balanced_accuracy": accuracy,
+        "recall": [accuracy] * 10,
+        "ece": 0.0312,
+        "nll": 0.3,
+        "n": n,
+        "confusion": (np.eye(10, dtype=int) * 50).tolist(),
+    }
     if agreement is not None:
         test["agreement"] = agreement
-    return {"train": {"accuracy": train, "n": 100}, "validation": {"accuracy": accuracy, "ece": 0.04, "nll": 0.3, "n": 200}, "test": test}
+    return {
+        "train": {"accuracy": train, "n": 100},
+        "validation": {"accuracy": accuracy, "ece": 0.04, "nll": 0.3, "n": 200},
+        "test": test,
+    }
 
 
 def role(accuracy, best=True, **more):
-    sizes = {"model": "resnet50", "parameters": 23_520_842, "bytes": 94_312_345, "flops": 1_304_000_000, "latency_ms": 1312.34, "steps": 300}
+    sizes = {
+        "model": "resnet50",
+        "parameters": 23_520_842,
+        "bytes": 94_312_345,
+        "flops": 1_304_000_000,
+        "latency_ms": 1312.34,
+        "steps": 300,
+    }
     found = {**sizes, "best_step": 250 if best else None, "last": numbers(accuracy, **more)}
     return found | ({"best": numbers(accuracy + 0.01, **more)} if best else {})
 
@@ -46,12 +64,25 @@ def role(accuracy, best=True, **more):
 def results(teacher=0.95, alone=0.85, student=0.91, n=None, **more):
     given = {"teacher": teacher, "baseline": alone, "student": student}
     more |= {} if n is None else {"n": n}
-    found = {name: role(value, agreement=None if name == "teacher" else 0.9, **more) for name, value in given.items() if value is not None}
-    return {**found, "classes": [str(i) for i in range(10)], "class_counts": {"test": [50 if n is None else n // 10] * 10}}
+    found = {
+        name: role(value, agreement=None if name == "teacher" else 0.9, **more)
+        for name, value in given.items()
+        if value is not None
+    }
+    return {
+        **found,
+        "classes": [str(i) for i in range(10)],
+        "class_counts": {"test": [50 if n is None else n // 10] * 10},
+    }
 
 
 def folder(path):
-    config = {"loss": {"_target_": "kdx.losses.kd.KD", "temperature": 4}, "seed": 0, "student": {"channels": [4, 8]}, "store": "outputs/store"}
+    config = {
+        "loss": {"_target_": "kdx.losses.kd.KD", "temperature": 4},
+        "seed": 0,
+        "student": {"channels": [4, 8]},
+        "store": "outputs/store",
+    }
     return RunFolder(path, config, {"split": {"test": 500}}, {"python": "3.11"}, ["kdx", "train", "seed=0"])
 
 
@@ -59,13 +90,20 @@ def train(listener, cached=False, stages=("teacher-pretrain", "baseline-train", 
     for name in stages:
         listener.started(name, f"{key}-{name}", cached)
         for step in range(0, 40, 10):
-            listener.record(name, {"step": step, "train/loss": 1 / (step + 1), "validation/accuracy": step / 100})
+            listener.record(
+                name, {"step": step, "train/loss": 1 / (step + 1), "validation/accuracy": step / 100}
+            )
         listener.finished(name, f"{key}-{name}", cached, 1.25)
 
 
 def examples(count=5):
     images = np.random.default_rng(0).integers(0, 255, (count, 1, 8, 8), dtype=np.uint8)
-    return {"images": images, "truth": [1] * count, "predictions": {"teacher": [1] * count, "student": [2] * count}, "confidence": {}}
+    return {
+        "images": images,
+        "truth": [1] * count,
+        "predictions": {"teacher": [1] * count, "student": [2] * count},
+        "confidence": {},
+    }
 
 
 def read_events(path):
@@ -102,7 +140,9 @@ def test_gap_closed_is_null_with_a_reason(given, gain, reason):
 def test_headline_is_best_only_where_every_role_has_it():
     assert settle(results(), "best") == "best"
     mixed = results() | {"student": role(0.9, best=False)}
-    assert settle(mixed, "best") == "last" and any("validation split" in line for line in judge(mixed, "best"))
+    assert settle(mixed, "best") == "last" and any(
+        "validation split" in line for line in judge(mixed, "best")
+    )
     with pytest.raises(Fault, match="'last' or 'best'"):
         settle(results(), "first")
 
@@ -118,18 +158,40 @@ def test_a_teacher_that_only_guesses(accuracy, warned):
 
 
 def skewed(circles, squares, triangles):
-    """Three classes of 18, 2 and 1 test rows (90, 8 and 3 pictures a class, a fifth of them), so many of each right, in every role."""
+    """Three classes of 18, 2 and 1 test rows (90, 8 and 3 pictures a class, a fifth of them), so many of each
+    right, in every role.
+    """
     recall = [circles / 18, squares / 2, triangles / 1]
-    right = {"accuracy": (circles + squares + triangles) / 21, "balanced_accuracy": sum(recall) / 3, "recall": recall, "n": 21, "ece": 0.1, "nll": 0.5}
+    right = {
+        "accuracy": (circles + squares + triangles) / 21,
+        "balanced_accuracy": sum(recall) / 3,
+        "recall": recall,
+        "n": 21,
+        "ece": 0.1,
+        "nll": 0.5,
+    }
     about = {"model": "cnn", "last": {"test": right}}
-    return {"teacher": about, "baseline": about, "student": about, "classes": ["circle", "square", "triangle"], "class_counts": {"test": [18, 2, 1]}}
+    return {
+        "teacher": about,
+        "baseline": about,
+        "student": about,
+        "classes": ["circle", "square", "triangle"],
+        "class_counts": {"test": [18, 2, 1]},
+    }
 
 
 def test_always_the_largest_class_is_told_of_each_role():
     said = judge(skewed(18, 0, 0), "last")
-    assert said == [f'The {role} is no better than always "circle" (85.7% of the test rows right, and 85.7% are of that class; balanced accuracy 33.3%, '
-                    f"where guessing has 33.3%): {so}" for role, so in (("teacher", "labels from it are noise"),
-                    ("student alone", "it has learned next to nothing"), ("distilled student", "it has learned next to nothing"))]  # fmt: skip
+    assert said == [
+        f'The {role} is no better than always "circle" (85.7% of the test rows right, and 85.7% are of that '
+        "class; balanced accuracy 33.3%, "
+        f"where guessing has 33.3%): {so}"
+        for role, so in (
+            ("teacher", "labels from it are noise"),
+            ("student alone", "it has learned next to nothing"),
+            ("distilled student", "it has learned next to nothing"),
+        )
+    ]
     assert judge(skewed(17, 2, 1), "last") == [], "fewer circles right, and it knows all three"
     assert len(judge(skewed(18, 1, 0), "last")) == 3, "one square of two may be luck"
 
@@ -137,26 +199,49 @@ def test_always_the_largest_class_is_told_of_each_role():
 def test_the_largest_class_of_many_rows_is_no_measure_of_the_rare_ones():
     assert chance.guesses(0.994, 0.7, [990, 10]) is False, "four of ten rare ones and no false alarm"
     assert chance.guesses(0.990, 0.5, [990, 10]) is True and chance.guesses(0.9, 0.92, [990, 10]) is False
-    assert chance.balanced_line([1000] * 10) == pytest.approx(chance.line(0.1, 10_000)) and chance.balanced_line([10] * 10) == pytest.approx(0.16)
-    assert chance.balanced_line([7, 0, 7]) == pytest.approx(chance.line(0.5, 14)), "a class without rows does not count"
+    assert chance.balanced_line([1000] * 10) == pytest.approx(
+        chance.line(0.1, 10_000)
+    ) and chance.balanced_line([10] * 10) == pytest.approx(0.16)
+    assert chance.balanced_line([7, 0, 7]) == pytest.approx(chance.line(0.5, 14)), (
+        "a class without rows does not count"
+    )
     assert chance.balanced_line([90, 10]) == pytest.approx(0.5 + 2 * (0.25 / 90 + 0.25 / 10) ** 0.5 / 2)
 
 
 def test_balanced_accuracy_is_told_where_a_class_has_most_rows():
     (line,) = [line for line in printed(200, skewed(17, 2, 0)).splitlines() if line.startswith("Balanced")]
-    assert line == ('Balanced test accuracy, the mean recall of the classes, as "circle" has 85.7% of the rows: teacher 64.8%, student alone 64.8%, '
-                    "distilled student 64.8%.")  # fmt: skip
+    assert line == (
+        'Balanced test accuracy, the mean recall of the classes, as "circle" has 85.7% of the rows: teacher '
+        "64.8%, student alone 64.8%, "
+        "distilled student 64.8%."
+    )
     assert "Balanced" not in printed(200)
 
 
 def test_the_report_has_the_recall_of_each_class_and_of_many_the_least():
     told = "\n".join(markdown.by_class({"results": {**skewed(17, 2, 0), "headline": "last"}}))
-    assert "| balanced accuracy | 21 | 64.8 | 64.8 | 64.8 |" in told and "| circle | 18 | 94.4 | 94.4 | 94.4 |" in told and "<details open>" in told
-    many = {"student": {"last": {"test": {"balanced_accuracy": 0.5, "recall": [c / 1000 for c in range(999)] + [None]}}}, "headline": "last",
-            "classes": [f"c{c}" for c in range(1000)], "class_counts": {"test": [5] * 999 + [0]}}  # fmt: skip
+    assert (
+        "| balanced accuracy | 21 | 64.8 | 64.8 | 64.8 |" in told
+        and "| circle | 18 | 94.4 | 94.4 | 94.4 |" in told
+        and "<details open>" in told
+    )
+    many = {
+        "student": {
+            "last": {"test": {"balanced_accuracy": 0.5, "recall": [c / 1000 for c in range(999)] + [None]}}
+        },
+        "headline": "last",
+        "classes": [f"c{c}" for c in range(1000)],
+        "class_counts": {"test": [5] * 999 + [0]},
+    }
     told = "\n".join(markdown.by_class({"results": many}))
-    assert told.count("\n| c") == 20 and "| c19 | 5 | 1.9 |" in told and "the 20 classes of 1,000 that the distilled student knows least" in told
-    assert markdown.by_class({"results": {"student": {"last": {"test": {"accuracy": 0.5}}}}}) == [], "older runs have none"
+    assert (
+        told.count("\n| c") == 20
+        and "| c19 | 5 | 1.9 |" in told
+        and "the 20 classes of 1,000 that the distilled student knows least" in told
+    )
+    assert markdown.by_class({"results": {"student": {"last": {"test": {"accuracy": 0.5}}}}}) == [], (
+        "older runs have none"
+    )
 
 
 @pytest.mark.parametrize(("validation", "warned"), [(0.849, True), (0.851, False)])
@@ -166,7 +251,10 @@ def test_teacher_overfits_beyond_fifteen_points(validation, warned):
 
 
 def test_a_student_that_is_worse_is_told_and_the_teacher_is_left_to_the_gate():
-    assert ["worse than the student alone" in line for line in judge(results(teacher=0.85, alone=0.85, student=0.84), "last")] == [True]
+    assert [
+        "worse than the student alone" in line
+        for line in judge(results(teacher=0.85, alone=0.85, student=0.84), "last")
+    ] == [True]
     assert judge(results(teacher=0.84, alone=0.85, student=0.85), "last") == []
 
 
@@ -189,7 +277,11 @@ def test_no_figure_is_cut_at_any_width(width):
     for figure in ("95.0", "85.0", "91.0", "90.0", "94.3 MB", "1,304", "1,312", "0.031"):
         assert figure in text, figure
     flat = " ".join(text.split())
-    assert "Gain of distillation: +6.0 points" in flat and "60% of 10.0 points" in flat and "-m seed=0,1,2" in flat
+    assert (
+        "Gain of distillation: +6.0 points" in flat
+        and "60% of 10.0 points" in flat
+        and "-m seed=0,1,2" in flat
+    )
     assert "WARNING: look out" in flat and "\N{HORIZONTAL ELLIPSIS}" not in text
 
 
@@ -201,7 +293,9 @@ def test_the_table_fits_its_terminal(width, header, terminal):
     from kdx.report.table import table
 
     out = io.StringIO()
-    Console(file=out, width=width, force_terminal=terminal, color_system=None).print(table(results(), "last", []), crop=False)
+    Console(file=out, width=width, force_terminal=terminal, color_system=None).print(
+        table(results(), "last", []), crop=False
+    )
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= width and any(header in line for line in lines)
 
@@ -228,7 +322,13 @@ def test_a_pipe_gets_markdown_without_colour(capsys):
 def test_units():
     assert [magnitude(n) for n in (7, 1234, 23_520_842)] == ["7", "1.23k", "23.5M"]
     assert [size(n) for n in (999, 11_756, 94_312_345)] == ["999 B", "11.8 kB", "94.3 MB"]
-    assert [three_figures(x) for x in (0.04123, 3.14159, 41.23, 1312.3, None)] == ["0.0412", "3.14", "41.2", "1,312", "-"]
+    assert [three_figures(x) for x in (0.04123, 3.14159, 41.23, 1312.3, None)] == [
+        "0.0412",
+        "3.14",
+        "41.2",
+        "1,312",
+        "-",
+    ]
     assert [duration(s) for s in (0.42, 59.7, 75, 5400)] == ["0.4 s", "1 min 0 s", "1 min 15 s", "1 h 30 min"]
 
 
@@ -249,8 +349,13 @@ def test_plain_lines_are_few_and_complete():
         progress.started("student-train", "k", True)
         progress.finished("student-train", "k", True, 0.1)
     lines = out.getvalue().splitlines()
-    assert lines[0] == "teacher-pretrain: started" and lines[-2] == "teacher-pretrain: done in 50 s, validation accuracy 50.0%"
-    assert lines[-1] == "student-train: from the store" and "warning: teacher-pretrain: careful [bold]" in lines
+    assert (
+        lines[0] == "teacher-pretrain: started"
+        and lines[-2] == "teacher-pretrain: done in 50 s, validation accuracy 50.0%"
+    )
+    assert (
+        lines[-1] == "student-train: from the store" and "warning: teacher-pretrain: careful [bold]" in lines
+    )
     steps = [line for line in lines if "/1000" in line]
     assert 8 <= len(steps) <= 12 and "validation accuracy 50.0%" in steps[0]
 
@@ -271,7 +376,10 @@ def test_bars_restore_the_terminal_on_ctrl_c():
     from rich.console import Console
 
     out = io.StringIO()
-    with pytest.raises(KeyboardInterrupt), Progress(Console(file=out, force_terminal=True, color_system=None, width=100)) as progress:
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Progress(Console(file=out, force_terminal=True, color_system=None, width=100)) as progress,
+    ):
         progress.started("prepare", "k", True)
         progress.finished("prepare", "k", True, 0.1)
         progress.started("teacher-pretrain", "k", False)
@@ -309,17 +417,55 @@ def test_a_finished_run_explains_itself(tmp_path):
     run.link("student-train", tmp_path / "store")
     told = run.finish(results(teacher=0.8, student=0.84, train=0.8) | {"odd": math.nan}, examples())
     document = json.loads((run.path / "run.json").read_text(), parse_constant=lambda word: pytest.fail(word))
-    assert set(document) == {"status", "config", "stages", "results", "protocol", "environment", "started", "ended", "seconds", "warnings", "command", "data"}
-    assert document["data"] == ["2 classes (cat, dog); 10 labelled, 5 test"] and "## Data\n\n- 2 classes (cat" in (run.path / "report.md").read_text()
+    assert set(document) == {
+        "status",
+        "config",
+        "stages",
+        "results",
+        "protocol",
+        "environment",
+        "started",
+        "ended",
+        "seconds",
+        "warnings",
+        "command",
+        "data",
+    }
+    assert (
+        document["data"] == ["2 classes (cat, dog); 10 labelled, 5 test"]
+        and "## Data\n\n- 2 classes (cat" in (run.path / "report.md").read_text()
+    )
     assert document["status"] == "finished" and document["results"] == told and told["odd"] is None
     assert told["gain"] == pytest.approx(-0.01) and told["gap_closed"] is None and told["headline"] == "last"
-    assert document["stages"][0] == {"name": "teacher-pretrain", "key": "k-teacher-pretrain", "cached": False, "seconds": 1.25}
-    assert document["warnings"][0] == "one class is rare" and "worse" in document["warnings"][1] and len(document["warnings"]) == 2
+    assert document["stages"][0] == {
+        "name": "teacher-pretrain",
+        "key": "k-teacher-pretrain",
+        "cached": False,
+        "seconds": 1.25,
+    }
+    assert (
+        document["warnings"][0] == "one class is rare"
+        and "worse" in document["warnings"][1]
+        and len(document["warnings"]) == 2
+    )
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    assert len(lines) == 12 and lines[0] == {"step": 0, "train/loss": 1.0, "validation/accuracy": 0.0, "stage": "teacher-pretrain"}
+    assert len(lines) == 12 and lines[0] == {
+        "step": 0,
+        "train/loss": 1.0,
+        "validation/accuracy": 0.0,
+        "stage": "teacher-pretrain",
+    }
     assert os.readlink(run.path / "artifacts" / "student-train") == "../../store"
     text = (run.path / "report.md").read_text()
-    for words in ("`seed=0`", "| student alone |", "-1.0 points", "one class is rare", "`k-student-train`", "kdx board", "kdx export"):
+    for words in (
+        "`seed=0`",
+        "| student alone |",
+        "-1.0 points",
+        "one class is rare",
+        "`k-student-train`",
+        "kdx board",
+        "kdx export",
+    ):
         assert words in text, words
     pictures = [words.split(")")[0] for words in text.split("](")[1:]]
     assert len(pictures) == 7 and all((run.path / picture).exists() for picture in pictures)
@@ -334,14 +480,28 @@ def test_tensorboard_reads_one_run(tmp_path, cached):
     assert len(list(tmp_path.rglob("events.out.tfevents.*"))) == 1
     events = read_events(tmp_path)
     scalars = set(events.Tags()["scalars"])
-    assert {f"{name}/{metric}" for name in ("teacher", "baseline", "student") for metric in ("train/loss", "validation/accuracy")} < scalars
-    assert [(e.step, round(e.value, 3)) for e in events.Scalars("student/validation/accuracy")] == [(0, 0), (10, 0.1), (20, 0.2), (30, 0.3)]
+    assert {
+        f"{name}/{metric}"
+        for name in ("teacher", "baseline", "student")
+        for metric in ("train/loss", "validation/accuracy")
+    } < scalars
+    assert [(e.step, round(e.value, 3)) for e in events.Scalars("student/validation/accuracy")] == [
+        (0, 0),
+        (10, 0.1),
+        (20, 0.2),
+        (30, 0.3),
+    ]
     assert events.Scalars("Result/gain")[0].value == pytest.approx(0.06)
     # TensorBoard lists the first five tags beside the hyperparameters.
     first = ["baseline accuracy", "gain", "gap closed", "student accuracy", "teacher accuracy"]
     assert sorted(scalars)[:5] == [f"Result/{name}" for name in first]
-    assert {"predictions", "confusion/teacher", "confusion/student", "confusion/baseline"} < set(events.Tags()["images"])
-    assert events.Images("predictions")[0].encoded_image_string.startswith(PNG) and events.Images("predictions")[0].width > 100
+    assert {"predictions", "confusion/teacher", "confusion/student", "confusion/baseline"} < set(
+        events.Tags()["images"]
+    )
+    assert (
+        events.Images("predictions")[0].encoded_image_string.startswith(PNG)
+        and events.Images("predictions")[0].width > 100
+    )
     assert {"card", "custom_scalars__config__"} < set(events.Tags()["tensors"])
     assert b"| student alone |" in events.Tensors("card")[0].tensor_proto.string_val[0]
 
@@ -360,7 +520,9 @@ def test_hyperparameters_stand_in_the_same_directory(tmp_path):
     content = events.summary_metadata[metadata.SESSION_END_INFO_TAG].plugin_data.content
     assert metadata.parse_session_end_info_plugin_data(content).status == api_pb2.STATUS_SUCCESS
     layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
-    assert list(layout.category[0].chart[0].multiline.tag) == [f"^{r}(-[0-9]+)?/validation/accuracy$" for r in ROLES]
+    assert list(layout.category[0].chart[0].multiline.tag) == [
+        f"^{r}(-[0-9]+)?/validation/accuracy$" for r in ROLES
+    ]
 
 
 def test_curves_are_live(tmp_path):
@@ -376,7 +538,16 @@ def test_curves_are_live(tmp_path):
 
 
 def test_odd_hyperparameters_are_left_out():
-    config = {"a": None, "b": math.nan, "c": "/some/path", "d": "x" * 200, "hydra": {"x": 1}, "e": {"f": True, "g": []}, "h": [{"i": 1}], "j": 2}
+    config = {
+        "a": None,
+        "b": math.nan,
+        "c": "/some/path",
+        "d": "x" * 200,
+        "hydra": {"x": 1},
+        "e": {"f": True, "g": []},
+        "h": [{"i": 1}],
+        "j": 2,
+    }
     assert hyperparameters(config) == {"e.f": True, "j": 2.0}
 
 
@@ -416,7 +587,11 @@ def test_failure_and_interruption_are_recorded(tmp_path):
     except ValueError as error:
         run.fail(error)
     document = json.loads((tmp_path / "a" / "run.json").read_text())
-    assert document["status"] == "failed" and document["error"] == "ValueError: bad `thing` <b>" and "test_report.py" in document["traceback"]
+    assert (
+        document["status"] == "failed"
+        and document["error"] == "ValueError: bad `thing` <b>"
+        and "test_report.py" in document["traceback"]
+    )
     assert "bad `thing` <b>" in (tmp_path / "a" / "report.md").read_text()
     run = folder(tmp_path / "b")
     run.interrupt()
@@ -475,7 +650,15 @@ def test_where_links_fail_a_text_file_stands_in(tmp_path, monkeypatch):
 
 
 def test_plain_values():
-    odd = {"a": np.float32(0.5), "b": np.int64(3), "c": math.inf, "d": (1, np.bool_(True)), 5: Path("x"), "e": np.eye(1), "f": np.float64("nan")}
+    odd = {
+        "a": np.float32(0.5),
+        "b": np.int64(3),
+        "c": math.inf,
+        "d": (1, np.bool_(True)),
+        5: Path("x"),
+        "e": np.eye(1),
+        "f": np.float64("nan"),
+    }
     assert plain(odd) == {"a": 0.5, "b": 3, "c": None, "d": [1, True], "5": "x", "e": [[1.0]], "f": None}
 
 
@@ -483,19 +666,47 @@ def test_plain_values():
 
 
 MARGINS = {"edges": [0.0, 0.5, 1.0], "counts": [4, 100], "right": [1, 95]}
-FITTED = {"margin/isotonic": {"x": [0.0, 0.5, 1.0], "y": [0.2, 0.6, 1.0]}, "margin/alpha": {"x": [0.0, 0.375, 1.0], "y": [0.5, 0.5, 1.0]},
-          "margin/floor": {"x": [0.0, 1.0], "y": [0.5, 0.5]}}  # fmt: skip
+FITTED = {
+    "margin/isotonic": {"x": [0.0, 0.5, 1.0], "y": [0.2, 0.6, 1.0]},
+    "margin/alpha": {"x": [0.0, 0.375, 1.0], "y": [0.5, 0.5, 1.0]},
+    "margin/floor": {"x": [0.0, 1.0], "y": [0.5, 0.5]},
+}
 
 
 def audit(**more):
-    entry = {"kept": 2, "pool": 2, "copies": 2, "asked": 2, "accuracy": None, "accuracy_all": None, "expected_accuracy": 0.9, "changed": None,
-             "inherited": None, "per_class": [2] * 10, "confidence": MARGINS, "monitors": {}, "validation_margins": MARGINS, "curves": {}}  # fmt: skip
-    return {"classes": [str(i) for i in range(10)], "truth_known": False, "teacher": None, "domain_gap": None, "rounds": [entry | more]}
+    entry = {
+        "kept": 2,
+        "pool": 2,
+        "copies": 2,
+        "asked": 2,
+        "accuracy": None,
+        "accuracy_all": None,
+        "expected_accuracy": 0.9,
+        "changed": None,
+        "inherited": None,
+        "per_class": [2] * 10,
+        "confidence": MARGINS,
+        "monitors": {},
+        "validation_margins": MARGINS,
+        "curves": {},
+    }
+    return {
+        "classes": [str(i) for i in range(10)],
+        "truth_known": False,
+        "teacher": None,
+        "domain_gap": None,
+        "rounds": [entry | more],
+    }
 
 
 @pytest.mark.parametrize(
     ("more", "drawn"),
-    [({"curves": FITTED}, True), ({}, False), ({"curves": FITTED, "validation_margins": None}, False), ({"curves": {"loss/x": {}}}, False)],
+    [
+        ({"curves": FITTED}, True),
+        ({}, False),
+        ({"curves": FITTED, "validation_margins": None}, False),
+        ({"curves": {"loss/x": {}}}, False),
+    ],
 )
 def test_the_reliability_of_the_teacher_is_shown_where_something_is_fitted_to_it(tmp_path, more, drawn):
     run = folder(tmp_path)
@@ -507,7 +718,9 @@ def test_the_reliability_of_the_teacher_is_shown_where_something_is_fitted_to_it
 
 def test_reliability_by_hand():
     assert reliability.interval(5, 10) == pytest.approx((0.5 - 0.5 / 11**0.5, 0.5 + 0.5 / 11**0.5))
-    assert reliability.interval(0, 9) == pytest.approx((0, 0.1)) and reliability.interval(9, 9) == pytest.approx((0.9, 1))
+    assert reliability.interval(0, 9) == pytest.approx((0, 0.1)) and reliability.interval(
+        9, 9
+    ) == pytest.approx((0.9, 1))
 
 
 def coloured(pixels, colour, x, y):
@@ -521,10 +734,17 @@ def coloured(pixels, colour, x, y):
 def test_reliability_puts_points_and_curves_where_they_belong():
     pixels = decode(reliability.reliability(MARGINS, FITTED, "t"))
     teacher = figures.COLOURS["teacher"]
-    assert coloured(pixels, teacher, 0.1, 0.25) and coloured(pixels, teacher, 0.9, 0.95) and not coloured(pixels, teacher, 0.1, 0.95)
-    assert coloured(pixels, teacher, 0.25, 0.4) and not coloured(pixels, teacher, 0.25, 0.6)  # a standard error up: 0.455
+    assert (
+        coloured(pixels, teacher, 0.1, 0.25)
+        and coloured(pixels, teacher, 0.9, 0.95)
+        and not coloured(pixels, teacher, 0.1, 0.95)
+    )
+    # a standard error up: 0.455
+    assert coloured(pixels, teacher, 0.25, 0.4) and not coloured(pixels, teacher, 0.25, 0.6)
     colours = {name: colour for name, (_, colour, _) in reliability.DRAWN.items()}
-    assert coloured(pixels, colours["isotonic"], 0.2, 0.36) and not coloured(pixels, colours["isotonic"], 0.2, 0.5)
+    assert coloured(pixels, colours["isotonic"], 0.2, 0.36) and not coloured(
+        pixels, colours["isotonic"], 0.2, 0.5
+    )
     assert coloured(pixels, colours["alpha"], 0.2, 0.5) and coloured(pixels, colours["alpha"], 0.7, 0.76)
     assert coloured(pixels, colours["floor"], 0.9, 0.5)
     plain = decode(reliability.reliability(MARGINS, {}, "t"))
@@ -535,8 +755,17 @@ def test_reliability_puts_points_and_curves_where_they_belong():
 
 
 def test_names_cannot_become_markup():
-    run = {"status": "finished", "started": "now", "command": ["kdx", "train", "teacher.checkpoint=a`b|c.pt"], "stages": []}
-    run |= {"warnings": ["<script>alert(1)</script> | *x*"], "results": results() | {"headline": "last"}, "environment": {"cpu|x": "<i>"}}
+    run = {
+        "status": "finished",
+        "started": "now",
+        "command": ["kdx", "train", "teacher.checkpoint=a`b|c.pt"],
+        "stages": [],
+    }
+    run |= {
+        "warnings": ["<script>alert(1)</script> | *x*"],
+        "results": results() | {"headline": "last"},
+        "environment": {"cpu|x": "<i>"},
+    }
     run["results"]["teacher"]["model"] = "<b>[x](y)_z_"
     text = markdown.report(run, "runs/a b", {}, {})
     assert "<script>" not in text and "<b>" not in text and "<i>" not in text
@@ -572,7 +801,10 @@ def test_the_grid_keeps_colours_and_orientation():
     rows, columns = np.nonzero((pixels[..., 1] > 200) & (pixels[..., 0] < 50))
     left, top = (figures.CELL - figures.SIDE) // 2, figures.TITLE
     half = figures.SIDE // 2
-    assert (rows.min(), rows.max() + 1) == (top, top + half) and (columns.min(), columns.max() + 1) == (left + half, left + 2 * half)
+    assert (rows.min(), rows.max() + 1) == (top, top + half) and (columns.min(), columns.max() + 1) == (
+        left + half,
+        left + 2 * half,
+    )
 
 
 def test_the_grid_refuses_what_does_not_match():
@@ -596,13 +828,22 @@ def test_confusion_matrix(classes):
 
 
 def test_curves_have_a_line_a_role_in_its_colour():
-    pixels = decode(figures.curves({"student": [(0, 0.5), (100, 0.9)], "teacher": [(0, 0.9), (300, 0.95)]}, "t", percent=True))
-    found = {name: int((np.abs(pixels - [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).sum(axis=-1) < 12).sum())
-             for name, colour in figures.COLOURS.items()}  # fmt: skip
+    pixels = decode(
+        figures.curves(
+            {"student": [(0, 0.5), (100, 0.9)], "teacher": [(0, 0.9), (300, 0.95)]}, "t", percent=True
+        )
+    )
+    found = {
+        name: int((np.abs(pixels - [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).sum(axis=-1) < 12).sum())
+        for name, colour in figures.COLOURS.items()
+    }
     assert found["student"] > 200 and found["teacher"] > 200 and found["baseline"] == 0
 
 
-@pytest.mark.parametrize(("low", "high", "wanted"), [(0, 250, [0, 50, 100, 150, 200, 250]), (0.31, 0.97, [0.2, 0.4, 0.6, 0.8, 1.0])])
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [(0, 250, [0, 50, 100, 150, 200, 250]), (0.31, 0.97, [0.2, 0.4, 0.6, 0.8, 1.0])],
+)
 def test_ticks_are_round_and_cover_the_range(low, high, wanted):
     assert figures.ticks(low, high) == wanted
 
@@ -614,10 +855,26 @@ def test_ticks_of_odd_ranges(low, high):
 
 
 def test_importing_the_report_is_cheap():
-    modules = ["board", "figures", "folder", "judge", "listener", "markdown", "plain", "progress", "reliability", "table"]
+    modules = [
+        "board",
+        "figures",
+        "folder",
+        "judge",
+        "listener",
+        "markdown",
+        "plain",
+        "progress",
+        "reliability",
+        "table",
+    ]
     heavy = ["torch", "hydra", "omegaconf", "rich", "matplotlib", "tensorboard", "PIL", "numpy"]
-    program = f"import sys; {'; '.join(f'import kdx.report.{m}' for m in modules)}; print([m for m in {heavy!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    program = (
+        f"import sys; {'; '.join(f'import kdx.report.{m}' for m in modules)}; print([m for m in {heavy!r} if "
+        "m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -627,19 +884,33 @@ def test_the_grid_has_a_name_for_every_role():
     assert everyone.shape[0] == figures.TITLE + figures.SIDE + figures.LINE * (1 + len(ROLES)) + 24
 
 
-CONFIDENCE = {"edges": [0.0, 0.5, 0.75, 1.0], "counts": [0, 20, 80], "confidence": [None, 0.6, 0.9], "right": [0, 6, 60]}
+CONFIDENCE = {
+    "edges": [0.0, 0.5, 0.75, 1.0],
+    "counts": [0, 20, 80],
+    "confidence": [None, 0.6, 0.9],
+    "right": [0, 6, 60],
+}
 
 
 def test_the_reliability_diagram_puts_dots_and_bars_where_they_belong():
-    """Accuracy 30% at confidence .6 (20 rows of 100), 75% at .9 (80 of 100); the empty bin has no dot; grey bars are shares of the rows."""
+    """Accuracy 30% at confidence .6 (20 rows of 100), 75% at .9 (80 of 100); the empty bin has no dot; grey
+    bars are shares of the rows.
+    """
     pixels = decode(reliability.diagram(CONFIDENCE, "t", figures.COLOURS["student"]))
     green = figures.COLOURS["student"]
     assert coloured(pixels, green, 0.6, 0.3) and coloured(pixels, green, 0.9, 0.75)
     low, high = reliability.interval(6, 20)
-    assert coloured(pixels, green, 0.6, low + 0.01) and coloured(pixels, green, 0.6, high - 0.01) and not coloured(pixels, green, 0.6, high + 0.1)
+    assert (
+        coloured(pixels, green, 0.6, low + 0.01)
+        and coloured(pixels, green, 0.6, high - 0.01)
+        and not coloured(pixels, green, 0.6, high + 0.1)
+    )
     assert not any(coloured(pixels, green, 0.25, y / 20) for y in range(21))
     assert coloured(pixels, "#9a9a9a", 0.4, 0.4)
-    grey = [coloured(pixels, "#e9e9e9", x, y) for x, y in ((0.55, 0.1), (0.55, 0.3), (0.85, 0.5), (0.95, 0.9), (0.25, 0.1))]
+    grey = [
+        coloured(pixels, "#e9e9e9", x, y)
+        for x, y in ((0.55, 0.1), (0.55, 0.3), (0.85, 0.5), (0.95, 0.9), (0.25, 0.1))
+    ]
     assert grey == [True, False, True, False, False]
 
 
@@ -649,27 +920,47 @@ def test_a_run_without_stored_bins_has_no_reliability_figure(tmp_path):
     found["student"]["last"]["test"]["reliability"] = CONFIDENCE
     run = folder(tmp_path)
     run.finish(found, None)
-    assert sorted(path.name for path in (tmp_path / "figures").glob("reliability*")) == ["reliability-student.png"]
+    assert sorted(path.name for path in (tmp_path / "figures").glob("reliability*")) == [
+        "reliability-student.png"
+    ]
     assert "figures/reliability-student.png" in (tmp_path / "report.md").read_text()
 
 
 def test_figures_that_are_not_finite_are_dashes_in_the_report(tmp_path):
     found = results()
-    for numbers in (found[role][kind]["test"] for role in ("teacher", "baseline", "student") for kind in ("last", "best")):
-        numbers |= {"ece": math.nan, "nll": math.inf, "reliability": CONFIDENCE | {"confidence": [math.nan] * len(CONFIDENCE["confidence"])}}
+    for numbers in (
+        found[role][kind]["test"] for role in ("teacher", "baseline", "student") for kind in ("last", "best")
+    ):
+        numbers |= {
+            "ece": math.nan,
+            "nll": math.inf,
+            "reliability": CONFIDENCE | {"confidence": [math.nan] * len(CONFIDENCE["confidence"])},
+        }
     run = folder(tmp_path)
     told = run.finish(found, None)
     assert told["teacher"]["last"]["test"]["ece"] is None
     assert len(list((tmp_path / "figures").glob("reliability*"))) == 3
-    assert "The teacher's answers are not all finite (NaN or infinite): its figures mean nothing" in (tmp_path / "report.md").read_text()
+    assert (
+        "The teacher's answers are not all finite (NaN or infinite): its figures mean nothing"
+        in (tmp_path / "report.md").read_text()
+    )
     teacher = {"accuracy": None, "confidence": None, "ece": None, "n": 3}
     lines = markdown.audited({"results": {}, "audit": audit() | {"teacher": teacher}})
-    assert "clean pictures: - right, - sure on average, expected calibration error - (n = 3)" in "\n".join(lines)
+    assert "clean pictures: - right, - sure on average, expected calibration error - (n = 3)" in "\n".join(
+        lines
+    )
 
 
 def three_rounds(asked: int) -> tuple[dict, dict]:
-    entries = [{"key": str(i), "validation": {"accuracy": i / 8}, "test": {"accuracy": 0.5 + i / 8}} for i in range(3)]
-    results = {"rounds": entries, "teacher": {"last": {"test": {"accuracy": 0.79}}}, "baseline": {"last": {"test": {"accuracy": 0.75}}}}
+    entries = [
+        {"key": str(i), "validation": {"accuracy": i / 8}, "test": {"accuracy": 0.5 + i / 8}}
+        for i in range(3)
+    ]
+    results = {
+        "rounds": entries,
+        "teacher": {"last": {"test": {"accuracy": 0.79}}},
+        "baseline": {"last": {"test": {"accuracy": 0.75}}},
+    }
     return results, {"rounds": [{"asked": asked * (i + 1), "pool": 900} for i in range(3)]}
 
 

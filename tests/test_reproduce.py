@@ -1,4 +1,6 @@
-"""`kdx reproduce`: the claim files, the figures read from runs, the verdicts, and that a second call computes nothing again."""
+"""`kdx reproduce`: the claim files, the figures read from runs, the verdicts, and that a second call computes
+nothing again.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,28 @@ from kdx.report.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.wiring import wire
 
 CPU = ["device=cpu", "device.threads=1"]
-SMALL = ["dataset=digits", "teacher=mlp_small", "student=mlp_small", "augment=[none]", "teacher_pretrain.steps=20", "student_train.steps=6"]
+SMALL = [
+    "dataset=digits",
+    "teacher=mlp_small",
+    "student=mlp_small",
+    "augment=[none]",
+    "teacher_pretrain.steps=20",
+    "student_train.steps=6",
+]
 BODY = {
-    "by": "nobody", "measured": "never", "words": SMALL,
+    "by": "nobody",
+    "measured": "never",
+    "words": SMALL,
     "arms": {"kd": ["loss=kd"], "smooth": ["loss=label_smoothing", "baseline=false"]},
-    "figures": {"teacher": {"arm": "kd", "role": "teacher"}, "student": {"arm": "kd", "role": "student"}, "smoothed": {"arm": "smooth", "role": "student"},
-                "calibration": {"arm": "kd", "at": "teacher.last.test.ece", "unit": "share"}},
-    "claimed": [{"more": "student", "less": "smoothed", "difference": 2}], "beside": [{"more": "teacher", "less": "student", "what": "the ceiling"}],
-}  # fmt: skip
+    "figures": {
+        "teacher": {"arm": "kd", "role": "teacher"},
+        "student": {"arm": "kd", "role": "student"},
+        "smoothed": {"arm": "smooth", "role": "student"},
+        "calibration": {"arm": "kd", "at": "teacher.last.test.ece", "unit": "share"},
+    },
+    "claimed": [{"more": "student", "less": "smoothed", "difference": 2}],
+    "beside": [{"more": "teacher", "less": "student", "what": "the ceiling"}],
+}
 
 
 @pytest.mark.parametrize("name", claims.names())
@@ -54,7 +70,16 @@ def test_every_arm_of_a_claim_composes(name):
 
 
 def test_the_claims_are_those_of_the_issue():
-    assert set(claims.names()) >= {"kd", "slam", "self_training", "noisy_student", "halfspace", "weighted", "rad", "slam_fashion"}
+    assert set(claims.names()) >= {
+        "kd",
+        "slam",
+        "self_training",
+        "noisy_student",
+        "halfspace",
+        "weighted",
+        "rad",
+        "slam_fashion",
+    }
 
 
 @pytest.fixture
@@ -79,25 +104,44 @@ def test_a_claim_is_run_again_and_goes_on(small, capsys):
     assert main(["reproduce", "small", "seeds=2", "first_seed=3", *CPU]) == 0
     text = capsys.readouterr().out
     second = json.loads((place / "reproduce.json").read_text())
-    assert {name: values[:1] for name, values in second["figures"].items()} == first["figures"] and second["seeds"] == [3, 4]
+    assert {name: values[:1] for name, values in second["figures"].items()} == first["figures"] and second[
+        "seeds"
+    ] == [3, 4]
     assert all(path.stat().st_mtime_ns == when for path, when in stored.items())
     assert [run["evaluate"] for run in second["runs"]][:2] == [run["evaluate"] for run in first["runs"]]
-    assert "A small claim" in text and "control" in text and any(word in text for word in ("holds", "n.s.", "contradicted"))
+    assert (
+        "A small claim" in text
+        and "control" in text
+        and any(word in text for word in ("holds", "n.s.", "contradicted"))
+    )
     results = json.loads((place / "kd-4/run.json").read_text())["results"]
     assert results["student"]["last"]["test"]["accuracy"] == second["figures"]["student"][1]
     assert results["teacher"]["last"]["test"]["ece"] == pytest.approx(second["figures"]["calibration"][1])
     told = second["comparisons"][0]
     student, smoothed = (np.array(second["figures"][name]) for name in ("student", "smoothed"))
-    assert told["mean"] == pytest.approx(100 * (student - smoothed).mean()) and told["n"] == 2 and told["unit"] == "points"
+    assert (
+        told["mean"] == pytest.approx(100 * (student - smoothed).mean())
+        and told["n"] == 2
+        and told["unit"] == "points"
+    )
     assert second["comparisons"][1]["verdict"] is None
 
 
 def test_a_failing_run_is_told_and_the_next_claim_goes_on(small, capsys):
-    bad = {**BODY, "figures": {**BODY["figures"], "calibration": {"arm": "kd", "at": "teacher.last.test.eec", "unit": "share"}}}
+    bad = {
+        **BODY,
+        "figures": {
+            **BODY["figures"],
+            "calibration": {"arm": "kd", "at": "teacher.last.test.eec", "unit": "share"},
+        },
+    }
     (small / "claim/bad.yaml").write_text("# A claim with a figure that no run has\n" + yaml.safe_dump(bad))
     assert main(["reproduce", "bad", "small", "seeds=1", *CPU]) == 1
     out, err = capsys.readouterr()
-    assert "claim bad: arm kd, seed 5000: evaluate/results.json has no 'teacher.last.test.eec': it has" in err and "Traceback" not in err
+    assert (
+        "claim bad: arm kd, seed 5000: evaluate/results.json has no 'teacher.last.test.eec': it has" in err
+        and "Traceback" not in err
+    )
     assert "A small claim" in out and (small / "outputs/runs/reproduce/small/reproduce.json").is_file()
 
 
@@ -141,8 +185,14 @@ def changed(**keys) -> dict:
         (changed(words=["seed=1"]), "words must not set seed=1"),
         (changed(words=["device.threads=1"]), "words must not set device.threads=1"),
         (changed(arms={**BODY["arms"], "idle": []}), "no figure is taken of idle"),
-        (changed(figures={**BODY["figures"], "x": {"arm": "kb", "role": "student"}}), "figures.x.arm has no option 'kb'"),
-        (changed(figures={**BODY["figures"], "x": {"arm": "kd"}}), "figures.x needs one of role, method and at"),
+        (
+            changed(figures={**BODY["figures"], "x": {"arm": "kb", "role": "student"}}),
+            "figures.x.arm has no option 'kb'",
+        ),
+        (
+            changed(figures={**BODY["figures"], "x": {"arm": "kd"}}),
+            "figures.x needs one of role, method and at",
+        ),
         (changed(claimed=[{"more": "student", "less": "calibration"}]), "only alike figures can be compared"),
         (changed(claimed=[{"more": "student", "less": "teecher"}]), "less has no option 'teecher'"),
         (changed(claimed=[]), "`claimed` must hold a pair"),
@@ -155,14 +205,20 @@ def test_a_claim_file_that_is_wrong_is_told(body, wanted):
 
 
 def test_figures_are_read_by_dotted_keys(tmp_path):
-    (tmp_path / "audit.json").write_text(json.dumps({"rounds": [{"accuracy": 0.25}, {"accuracy": None}], "name": "x"}))
+    (tmp_path / "audit.json").write_text(
+        json.dumps({"rounds": [{"accuracy": 0.25}, {"accuracy": None}], "name": "x"})
+    )
     stages = {"audit": Artifact("audit", "0" * 64, tmp_path)}
 
     def read(at: str, file: str = "audit/audit.json") -> float:
         return value(stages, Figure("arm", at, file, "points"))
 
     assert read("rounds.0.accuracy") == 0.25
-    for at, wanted in [("rounds.2.accuracy", "no 'rounds.2'"), ("rounds.1.accuracy", "is no number: None"), ("round", "it has rounds, name")]:
+    for at, wanted in [
+        ("rounds.2.accuracy", "no 'rounds.2'"),
+        ("rounds.1.accuracy", "is no number: None"),
+        ("round", "it has rounds, name"),
+    ]:
         with pytest.raises(Fault, match=wanted):
             read(at)
     with pytest.raises(Fault, match="the run has no evaluate/results.json; its stages are audit"):
@@ -170,23 +226,41 @@ def test_figures_are_read_by_dotted_keys(tmp_path):
 
 
 def test_statistics_by_hand():
-    """Differences 1, 2, 3: mean 2, deviation 1, t = 2 sqrt(3) = 3.4641 with 2 degrees of freedom, p = 1 - t / sqrt(t^2 + 2) = .074180."""
+    """Differences 1, 2, 3: mean 2, deviation 1, t = 2 sqrt(3) = 3.4641 with 2 degrees of freedom, p = 1 - t /
+    sqrt(t^2 + 2) = .074180.
+    """
     found = paired([2, 4, 6], [1, 2, 3])
     assert (found.n, found.mean, found.deviation, found.wins, found.losses) == (3, 2, 1, 3, 0)
     assert found.p == pytest.approx(1 - 2 * 3**0.5 / 14**0.5, abs=1e-9) == pytest.approx(0.074180, abs=1e-6)
     assert verdict(found) == "n.s." and verdict(found, level=0.1) == "holds"
     assert verdict(paired([1, 2, 3], [2, 4, 6]), level=0.1) == "contradicted"
-    assert paired([1.0], [0.5]).p is None and paired([2, 3], [1, 2]).p is None and verdict(paired([2, 3], [1, 2])) == "n.s."
+    assert (
+        paired([1.0], [0.5]).p is None
+        and paired([2, 3], [1, 2]).p is None
+        and verdict(paired([2, 3], [1, 2])) == "n.s."
+    )
     assert spread([1, 3]).deviation == pytest.approx(2**0.5) and spread([1]).deviation is None
-    assert [chance(p) for p in (None, 0.00001, 0.00142, 0.0231, 0.12345)] == ["-", "<0.0001", "0.0014", "0.023", "0.12"]
+    assert [chance(p) for p in (None, 0.00001, 0.00142, 0.0231, 0.12345)] == [
+        "-",
+        "<0.0001",
+        "0.0014",
+        "0.023",
+        "0.12",
+    ]
     assert plus_minus(3.04, 1.21, 1, signed=True) == "+3.0 ± 1.2" and plus_minus(-1, None, 1) == "-1.0"
 
 
 def test_the_student_can_see_fewer_labelled_rows_than_the_teacher(small, monkeypatch):
-    """rows caps what the student and its control see, each class within one row of its share; the teacher keeps all."""
+    """rows caps what the student and its control see, each class within one row of its share; the teacher
+    keeps all.
+    """
     labels = np.repeat([0, 1, 2], [30, 20, 10])
     kept = some(labels, 12, seed=5)
-    assert len(kept) == 12 and (np.diff(kept) > 0).all() and np.abs(np.bincount(labels[kept]) - [6, 4, 2]).max() <= 1
+    assert (
+        len(kept) == 12
+        and (np.diff(kept) > 0).all()
+        and np.abs(np.bincount(labels[kept]) - [6, 4, 2]).max() <= 1
+    )
     assert set(some(labels, 6, seed=5)) < set(kept) and list(some(labels, 99, seed=5)) == list(range(60))
 
     from kdx.data.streams import Stream
@@ -195,9 +269,20 @@ def test_the_student_can_see_fewer_labelled_rows_than_the_teacher(small, monkeyp
 
     passed = []
     make = Stream.__init__
-    monkeypatch.setattr(Stream, "__init__", lambda self, *a, **k: (passed.append((len(self_rows(k, a[0])), k["batch"])), make(self, *a, **k))[1])
+    monkeypatch.setattr(
+        Stream,
+        "__init__",
+        lambda self, *a, **k: (passed.append((len(self_rows(k, a[0])), k["batch"])), make(self, *a, **k))[1],
+    )
     compose.register_names()
-    words = [*SMALL, *CPU, "dataset.labelled=60", "dataset.unlabelled=0", "student_train.rows=20", "store=store"]
+    words = [
+        *SMALL,
+        *CPU,
+        "dataset.labelled=60",
+        "dataset.unlabelled=0",
+        "student_train.rows=20",
+        "store=store",
+    ]
     order = wire(compose.check_words(words))
     _, done = perform(order, Listener())
     assert [rows for rows, _ in passed] == [60, 20, 20]  # teacher, student, baseline

@@ -1,4 +1,6 @@
-"""`kdx rerun`: a run folder run again from itself gives the same numbers, whatever it was; where it does not, it says which and why."""
+"""`kdx rerun`: a run folder run again from itself gives the same numbers, whatever it was; where it does not,
+it says which and why.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,16 @@ from kdx.runtime import Runtime
 from kdx.words import options_of, use_own
 
 RUN = Path("outputs/runs/a=b")
-SHORT = ["device=cpu", "device.threads=1", "dataset.test=60", "dataset.validation=40", "dataset.unlabelled=80",
-         "teacher=cnn_tiny", "teacher_pretrain.steps=6", "student_train.steps=6"]  # fmt: skip
+SHORT = [
+    "device=cpu",
+    "device.threads=1",
+    "dataset.test=60",
+    "dataset.validation=40",
+    "dataset.unlabelled=80",
+    "teacher=cnn_tiny",
+    "teacher_pretrain.steps=6",
+    "student_train.steps=6",
+]
 
 
 @pytest.fixture
@@ -67,13 +77,27 @@ def test_the_same_bit_for_bit_from_a_store_of_its_own(place, capsys):
     shutil.rmtree("outputs/store")  # the folder alone is enough
     found = rerun()
     weights = document()["results"]["student"]["weights"]["last"]
-    assert found["same"] and found["compared"] > 300 and found["student"] == weights and found["stages"] == [] and found["from_store"] == []
+    assert (
+        found["same"]
+        and found["compared"] > 300
+        and found["student"] == weights
+        and found["stages"] == []
+        and found["from_store"] == []
+    )
     said = capsys.readouterr().out
-    assert f"the same, bit for bit: {found['compared']} numbers, and the student's weights (SHA-256 {weights})" in said
+    assert (
+        f"the same, bit for bit: {found['compared']} numbers, and the student's weights (SHA-256 {weights})"
+        in said
+    )
     now = document(Path("again"))
     assert now["store"] == str(Path("again/store").resolve()) and not Path("outputs/store").exists()
-    assert now["command"][:2] == ["kdx", "rerun"] and "teacher-pretrain is done after" in Path("again/train.log").read_text()
-    assert [s["key"] for s in now["stages"]] == [s["key"] for s in document()["stages"]] and not any(s["cached"] for s in now["stages"])
+    assert (
+        now["command"][:2] == ["kdx", "rerun"]
+        and "teacher-pretrain is done after" in Path("again/train.log").read_text()
+    )
+    assert [s["key"] for s in now["stages"]] == [s["key"] for s in document()["stages"]] and not any(
+        s["cached"] for s in now["stages"]
+    )
     assert [s["code"] for s in now["stages"]] == [s["code"] for s in document()["stages"]]
 
 
@@ -86,15 +110,25 @@ def test_a_store_that_is_named_is_used_and_that_is_told(place, capsys):
 
 def test_run_json_tells_what_was_settled_also_from_the_store(place):
     settled = document()["environment"]["settled"]
-    assert settled["device"] == "cpu" and settled["threads"] == 1 and settled["hardware"] and settled["torch"] == torch.__version__.split("+")[0]
-    assert settled["precision"] == {"teacher": "fp32", "baseline": "fp32", "student": "fp32"} and "elsewhere" not in document()["environment"]
+    assert (
+        settled["device"] == "cpu"
+        and settled["threads"] == 1
+        and settled["hardware"]
+        and settled["torch"] == torch.__version__.split("+")[0]
+    )
+    assert (
+        settled["precision"] == {"teacher": "fp32", "baseline": "fp32", "student": "fp32"}
+        and "elsewhere" not in document()["environment"]
+    )
     file = read_run(RUN).role("teacher").file("manifest.json")
     manifest = json.loads(file.read_text())
     manifest["made"]["threads"] = 5  # how it was made enters no key
     file.write_text(json.dumps(manifest | {"sha256": digest(manifest)}))
     rerun("store=outputs/store")
     environment = document(Path("again"))["environment"]
-    assert environment["settled"]["threads"] == 1 and environment["elsewhere"] == {"teacher-pretrain": {"threads": 5}}
+    assert environment["settled"]["threads"] == 1 and environment["elsewhere"] == {
+        "teacher-pretrain": {"threads": 5}
+    }
     rows = {s["name"]: s for s in document()["stages"]}
     path = Path("outputs/store/train") / rows["student-train"]["key"]
     assert document()["results"]["student"]["weights"]["best"] == sha256(path / "best.safetensors")
@@ -112,16 +146,24 @@ def asked_for(monkeypatch, *words: str) -> Runtime:
 def test_threads_are_those_of_the_run_and_too_few_cores_are_told(place, capsys, monkeypatch):
     """The run asked for `auto`; what that was settled as counts."""
     config, environment = document()["config"], document()["environment"]
-    change(config=config | {"device": config["device"] | {"threads": "auto"}}, environment=environment | {"settled": environment["settled"] | {"threads": 2}})
+    change(
+        config=config | {"device": config["device"] | {"threads": "auto"}},
+        environment=environment | {"settled": environment["settled"] | {"threads": 2}},
+    )
     monkeypatch.setattr("kdx.commands.rerun.cores", lambda: 1)
     assert asked_for(monkeypatch).threads == 2
     assert "the run used 2 threads, and so does this one, with 1 cores" in capsys.readouterr().err
-    assert asked_for(monkeypatch, "device.threads=1").threads == 1 and asked_for(monkeypatch, "device=cpu").threads == "auto"
+    assert (
+        asked_for(monkeypatch, "device.threads=1").threads == 1
+        and asked_for(monkeypatch, "device=cpu").threads == "auto"
+    )
     assert not Path("again").exists()
 
 
 def test_an_older_run_is_known_by_its_artifacts(place, capsys, monkeypatch):
-    """Without what this version adds to run.json: threads and weights are then read in the store, where it is there."""
+    """Without what this version adds to run.json: threads and weights are then read in the store, where it is
+    there.
+    """
     old = document()
     for stage in old["stages"]:
         stage.pop("code"), stage.pop("sources", None)
@@ -134,7 +176,9 @@ def test_an_older_run_is_known_by_its_artifacts(place, capsys, monkeypatch):
     old["environment"].pop("settled")
     old["config"]["device"]["threads"] = "auto"
     change(**old)
-    assert alike.weights(read_run(RUN))["student, last"] == sha256(read_run(RUN).role("student").path / "last.safetensors")
+    assert alike.weights(read_run(RUN))["student, last"] == sha256(
+        read_run(RUN).role("student").path / "last.safetensors"
+    )
     found = rerun("store=outputs/store")
     assert found["same"] and found["student"] and found["environment"] == [] and found["notes"] == []
     assert asked_for(monkeypatch).threads == 1 and "not recorded" not in capsys.readouterr().err
@@ -150,9 +194,15 @@ def test_other_numbers_are_listed_and_a_folder_that_lies_is_found_out(place, cap
     change(results=results)
     found = rerun("store=outputs/store", code=1)
     (number,) = found["numbers"]
-    assert number["what"] == "results.student.last.test.accuracy" and number["recorded"] - number["now"] == pytest.approx(0.25)
+    assert number["what"] == "results.student.last.test.accuracy" and number["recorded"] - number[
+        "now"
+    ] == pytest.approx(0.25)
     said = capsys.readouterr().out
-    assert f"1 of {found['compared']} numbers differ" in said and "-0.25" in said and "the folder's numbers are not those of its run" in said
+    assert (
+        f"1 of {found['compared']} numbers differ" in said
+        and "-0.25" in said
+        and "the folder's numbers are not those of its run" in said
+    )
 
 
 def test_weights_that_differ_are_told_though_no_number_does(place, capsys):
@@ -160,7 +210,11 @@ def test_weights_that_differ_are_told_though_no_number_does(place, capsys):
     results["student"]["weights"]["last"] = "0" * 64
     change(results=results)
     found = rerun("store=outputs/store", code=1)
-    assert found["numbers"] == [] and [w["what"] for w in found["weights"]] == ["student, last"] and found["student"] is None
+    assert (
+        found["numbers"] == []
+        and [w["what"] for w in found["weights"]] == ["student, last"]
+        and found["student"] is None
+    )
     assert "from weights that differ: student, last" in capsys.readouterr().out
 
 
@@ -169,7 +223,11 @@ def test_why_the_numbers_differ_settings_data_and_what_follows(place, capsys):
     change(config=document()["config"] | {"seed": 5})
     found = rerun(code=1)
     why = {row["name"]: row["why"] for row in found["stages"]}
-    assert why["prepare"].startswith("seed: ") and "made from another prepare" in why["teacher-pretrain"] and "made from another" in why["evaluate"]
+    assert (
+        why["prepare"].startswith("seed: ")
+        and "made from another prepare" in why["teacher-pretrain"]
+        and "made from another" in why["evaluate"]
+    )
     assert len(found["numbers"]) > 20 and "Stages that were made of something else" in capsys.readouterr().out
     assert len(alike.listed([(n["what"], n["recorded"], n["now"]) for n in found["numbers"]], 20)) == 20
 
@@ -185,7 +243,10 @@ def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, c
     change(stages=stages, results=results, environment=environment | {"commit": "older"})
     found = rerun("store=kept", code=1)
     assert {"name": stages[5]["name"], "why": "other code"} in found["stages"]
-    assert {"name": "teacher-pretrain", "why": "the same code: its settings, or what it was made from"} in found["stages"]
+    assert {
+        "name": "teacher-pretrain",
+        "why": "the same code: its settings, or what it was made from",
+    } in found["stages"]
     assert {"name": "pseudo-label", "why": "it cannot be told: its artifact is not here"} in found["stages"]
     assert [row["what"] for row in found["environment"]] == ["commit", "torch"]
     said = capsys.readouterr().out
@@ -193,14 +254,27 @@ def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, c
 
 
 def test_inputs_are_told_apart_by_name():
-    there = {"data": {"artifact": "prepare/1"}, "training": {"component": {"lr": 0.1, "augment": [["a", {"x": 1}]]}, "sources": {}}, "seed": 1,
-             "dataset": {"component": {}, "sources": {"root": "a"}}, "checkpoint": {"source": "b"}}  # fmt: skip
-    here = {"data": {"artifact": "prepare/2"}, "training": {"component": {"lr": 0.2, "augment": [["a", {"x": 2}]]}, "sources": {}}, "seed": 1,
-            "dataset": {"component": {}, "sources": {"root": "c"}}, "checkpoint": {"source": "d"}}  # fmt: skip
+    there = {
+        "data": {"artifact": "prepare/1"},
+        "training": {"component": {"lr": 0.1, "augment": [["a", {"x": 1}]]}, "sources": {}},
+        "seed": 1,
+        "dataset": {"component": {}, "sources": {"root": "a"}},
+        "checkpoint": {"source": "b"},
+    }
+    here = {
+        "data": {"artifact": "prepare/2"},
+        "training": {"component": {"lr": 0.2, "augment": [["a", {"x": 2}]]}, "sources": {}},
+        "seed": 1,
+        "dataset": {"component": {}, "sources": {"root": "c"}},
+        "checkpoint": {"source": "d"},
+    }
     assert list(alike._inputs(there, here, "")) == [
-        "made from another prepare", "training.lr: 0.1 there, 0.2 here", "training.augment.0.1.x: 1 there, 2 here", "other data: dataset.root",
+        "made from another prepare",
+        "training.lr: 0.1 there, 0.2 here",
+        "training.augment.0.1.x: 1 there, 2 here",
+        "other data: dataset.root",
         "other data: checkpoint.source",
-    ]  # fmt: skip
+    ]
 
 
 def test_a_run_that_failed_is_run_and_that_nothing_can_be_compared_is_told(place, capsys):
@@ -228,7 +302,9 @@ def test_an_interrupted_rerun_goes_on_in_its_folder_and_another_folder_is_left_a
     shutil.copytree(RUN, "outputs/runs/other", symlinks=True)
     for to in ("again", "outputs", str(RUN)):
         before = sorted(Path(to).rglob("*"))
-        assert "is there already, and is no rerun of" in told(["rerun", "outputs/runs/other", f"to={to}"], capsys)
+        assert "is there already, and is no rerun of" in told(
+            ["rerun", "outputs/runs/other", f"to={to}"], capsys
+        )
         assert sorted(Path(to).rglob("*")) == before
 
 
@@ -275,11 +351,22 @@ def plain(words: list[str]) -> dict:
 def unchanged(words: list[str]) -> bool:
     config = plain(words)
     found, faults, notes = saved.restore(config, [], {})
-    return json.dumps(found, sort_keys=True) == json.dumps(config, sort_keys=True) and list(map(list, (found["augment"], found["shift"]))) == list(
-        map(list, (config["augment"], config["shift"]))) and faults == notes == []  # fmt: skip
+    return (
+        json.dumps(found, sort_keys=True) == json.dumps(config, sort_keys=True)
+        and list(map(list, (found["augment"], found["shift"])))
+        == list(map(list, (config["augment"], config["shift"])))
+        and faults == notes == []
+    )
 
 
-OPTIONS = ["loss=slam", "loss=fixmatch", "select=rad", "experiment=noisy_student_ablation/no_noise", "experiment=shifted_inputs", "teacher=timm"]
+OPTIONS = [
+    "loss=slam",
+    "loss=fixmatch",
+    "select=rad",
+    "experiment=noisy_student_ablation/no_noise",
+    "experiment=shifted_inputs",
+    "teacher=timm",
+]
 
 
 @pytest.mark.parametrize("word", OPTIONS)
@@ -288,14 +375,33 @@ def test_a_configuration_is_put_together_again(word):
 
 
 def test_every_kind_of_value_is_put_together_again():
-    assert unchanged(["loss=soft", "loss.weights=fidelity", "loss.features=vid", "loss.features.student=[a,b]", "loss.weights.beta=0.5",
-                      "shift=[noise,blur]", "shift.blur.sigma=2", "augment=[noise,affine]", "augment.affine.degrees=3",
-                      "student_train.augment=[cutout,affine]", "teacher_pretrain.augment=none", "student.widths=[3,4]", "seed=7",
-                      "stages=[teacher_pretrain]", "dataset.labelled=0.5", "budget=null", "student_train.milestones=[0.25]"])  # fmt: skip
+    assert unchanged(
+        [
+            "loss=soft",
+            "loss.weights=fidelity",
+            "loss.features=vid",
+            "loss.features.student=[a,b]",
+            "loss.weights.beta=0.5",
+            "shift=[noise,blur]",
+            "shift.blur.sigma=2",
+            "augment=[noise,affine]",
+            "augment.affine.degrees=3",
+            "student_train.augment=[cutout,affine]",
+            "teacher_pretrain.augment=none",
+            "student.widths=[3,4]",
+            "seed=7",
+            "stages=[teacher_pretrain]",
+            "dataset.labelled=0.5",
+            "budget=null",
+            "student_train.milestones=[0.25]",
+        ]
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", ["experiment", "loss", "dataset", "teacher", "student", "select", "augment", "recipe", "device"])
+@pytest.mark.parametrize(
+    "group", ["experiment", "loss", "dataset", "teacher", "student", "select", "augment", "recipe", "device"]
+)
 def test_every_option_is_put_together_again(group):
     assert all(unchanged([f"{group}={option}"]) for option in options_of(group))
 
@@ -304,13 +410,22 @@ def test_keys_that_are_newer_than_the_run_have_their_default():
     config = plain([])
     config["student_train"].pop("clip")
     found, faults, notes = saved.restore(config, [], {})
-    assert faults == [] and found["student_train"]["clip"] is None and notes == ["student_train.clip is newer than the run and has its default"]
+    assert (
+        faults == []
+        and found["student_train"]["clip"] is None
+        and notes == ["student_train.clip is newer than the run and has its default"]
+    )
 
 
 def test_a_precision_that_was_settled_is_taken():
     config = plain(["student_train.precision=auto", "teacher_pretrain.precision=auto"])
     found, faults, notes = saved.restore(config, [], {"precision": {"student": "bf16"}})
-    assert faults == [] and found["student_train"]["precision"] == "bf16" and found["teacher_pretrain"]["precision"] == "auto" and len(notes) == 1
+    assert (
+        faults == []
+        and found["student_train"]["precision"] == "bf16"
+        and found["teacher_pretrain"]["precision"] == "auto"
+        and len(notes) == 1
+    )
 
 
 # Every kind of run
@@ -319,23 +434,50 @@ def test_a_precision_that_was_settled_is_taken():
 @pytest.mark.slow
 def test_rounds_in_a_sweep_with_an_experiment(empty):
     """Self-training over rounds, on shifted pictures."""
-    words = ["-m", "experiment=shifted_inputs", "shift=[blur,noise]", "loss=self_training", "select.threshold=0", "rounds=2", "round_patience=1",
-             "student=cnn_tiny", "seed=4"]  # fmt: skip
+    words = [
+        "-m",
+        "experiment=shifted_inputs",
+        "shift=[blur,noise]",
+        "loss=self_training",
+        "select.threshold=0",
+        "rounds=2",
+        "round_patience=1",
+        "student=cnn_tiny",
+        "seed=4",
+    ]
     (run,) = train(*words)
     assert "sweeps" in run.parts
     found = rerun(run=run)
     names = [s["name"] for s in document(Path("again"))["stages"]]
-    assert found["same"] and found["from_store"] == [] and "student-train-2" in names and "student-train" in names
+    assert (
+        found["same"]
+        and found["from_store"] == []
+        and "student-train-2" in names
+        and "student-train" in names
+    )
     assert document(Path("again"))["config"]["seed"] == 4
 
 
 @pytest.mark.slow
 def test_slots_several_augmentations_and_a_probed_precision(empty, capsys):
-    words = ["loss=soft", "loss.weights=debiased", "loss.features=vid", "augment=[noise,affine]", "shift=[rotation]", "student_train.precision=auto",
-             "student=cnn_tiny", "ceiling=true", "select=balanced", "select.threshold=0", "pseudo_label.view=clean"]  # fmt: skip
+    words = [
+        "loss=soft",
+        "loss.weights=debiased",
+        "loss.features=vid",
+        "augment=[noise,affine]",
+        "shift=[rotation]",
+        "student_train.precision=auto",
+        "student=cnn_tiny",
+        "ceiling=true",
+        "select=balanced",
+        "select.threshold=0",
+        "pseudo_label.view=clean",
+    ]
     (run,) = train(*words)
     found = rerun(run=run)
-    assert found["same"] and document(Path("again"))["config"]["augment"] == document(run)["config"]["augment"]
+    assert (
+        found["same"] and document(Path("again"))["config"]["augment"] == document(run)["config"]["augment"]
+    )
     assert "precision=auto was settled as" in capsys.readouterr().err
     assert document(Path("again"))["config"]["loss"]["weights"]["_target_"] == "kdx.weights.debiased.Debiased"
 
@@ -357,14 +499,32 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     pictures(empty / "pictures")
     own = empty / "own/loss/mine.yaml"
     own.parent.mkdir(parents=True)
-    own.write_text("# @package loss\n# KD at a temperature of our own\n_target_: kdx.losses.kd.KD\ntemperature: 3.0\nalpha: 0.5\n")
-    data = ["student=mlp_small", "dataset=folder", "dataset.root=pictures", "dataset.image_size=16", "dataset.labelled=20",
-            "dataset.validation=10", "dataset.test=10", "dataset.unlabelled=null"]  # fmt: skip
+    own.write_text(
+        "# @package loss\n# KD at a temperature of our own\n_target_: kdx.losses.kd.KD\ntemperature: "
+        "3.0\nalpha: 0.5\n"
+    )
+    data = [
+        "student=mlp_small",
+        "dataset=folder",
+        "dataset.root=pictures",
+        "dataset.image_size=16",
+        "dataset.labelled=20",
+        "dataset.validation=10",
+        "dataset.test=10",
+        "dataset.unlabelled=null",
+    ]
     (first,) = train(*data)
     teacher = load_file(read_run(first).role("teacher").path / "last.safetensors")
     save_file(teacher, "teacher, a=b.safetensors")
-    train(*data, "--config-dir", "own", "loss=mine", "teacher.checkpoint=teacher, a=b.safetensors", "teacher_pretrain.steps=null",
-          "hydra.run.dir=outputs/runs/own")  # fmt: skip
+    train(
+        *data,
+        "--config-dir",
+        "own",
+        "loss=mine",
+        "teacher.checkpoint=teacher, a=b.safetensors",
+        "teacher_pretrain.steps=null",
+        "hydra.run.dir=outputs/runs/own",
+    )
     run = Path("outputs/runs/own")
     shutil.rmtree("outputs/store")
     shutil.move("pictures", "moved")
@@ -373,9 +533,13 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     assert "loss has no option 'mine'" in told(["rerun", str(run), "to=again"], capsys)
     there = ["--config-dir", "own"]
     use_own([])
-    assert "teacher.checkpoint 'teacher, a=b.safetensors' does not exist" in told(["rerun", str(run), "to=again", *there], capsys)
+    assert "teacher.checkpoint 'teacher, a=b.safetensors' does not exist" in told(
+        ["rerun", str(run), "to=again", *there], capsys
+    )
     there += ["teacher.checkpoint=elsewhere, a=b.safetensors"]
-    assert "looked for a folder of pictures in 'pictures'" in told(["rerun", str(run), "to=again", *there], capsys)
+    assert "looked for a folder of pictures in 'pictures'" in told(
+        ["rerun", str(run), "to=again", *there], capsys
+    )
     found = rerun(*there, "dataset.root=moved", run=run)
     assert found["same"] and found["stages"] == []
     sources = document(Path("again"))["stages"][0]["sources"]
@@ -383,5 +547,8 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     shutil.rmtree("moved/dark/")
     shutil.copytree("moved/light", "moved/dark")
     found = rerun(*there, "dataset.root=moved", run=run, code=1)
-    assert found["stages"][0]["name"] == "prepare" and "other data: dataset.train" in found["stages"][0]["why"]  # from the folder alone: its store is gone
+    # from the folder alone: its store is gone
+    assert (
+        found["stages"][0]["name"] == "prepare" and "other data: dataset.train" in found["stages"][0]["why"]
+    )
     use_own([])

@@ -1,4 +1,6 @@
-"""Rounds, bought answers and the audit: which stages run, on what, and that nothing of the pool's truth or of answers not bought gets in."""
+"""Rounds, bought answers and the audit: which stages run, on what, and that nothing of the pool's truth or of
+answers not bought gets in.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,18 @@ from kdx.stages.label import spread
 from kdx.store import Listener, Store, Work
 from kdx.wiring import wire
 
-SHORT = ["device=cpu", "device.threads=1", "teacher=mlp", "student=mlp_small", "teacher_pretrain.steps=60", "student_train.steps=12",
-         "dataset.unlabelled=150", "dataset.test=60", "dataset.validation=60", "augment=[none]"]  # fmt: skip
+SHORT = [
+    "device=cpu",
+    "device.threads=1",
+    "teacher=mlp",
+    "student=mlp_small",
+    "teacher_pretrain.steps=60",
+    "student_train.steps=12",
+    "dataset.unlabelled=150",
+    "dataset.test=60",
+    "dataset.validation=60",
+    "augment=[none]",
+]
 
 
 class Heard(Listener):
@@ -92,9 +104,19 @@ def store(tmp_path_factory):
 # Rounds of the recipe distil
 
 ROUNDS = ["rounds=3", "select=threshold", "select.threshold=0.12", "pseudo_label.view=clean"]
-THREE = ["prepare", "teacher-pretrain", "pseudo-label-1", "baseline-train", "gate", "choose-1", "student-train-1",
-         *(f"{stage}-{n}" for n in (2, 3) for stage in ("pseudo-label", "choose", "student-train")),
-         "student-train", "audit", "evaluate"]  # fmt: skip
+THREE = [
+    "prepare",
+    "teacher-pretrain",
+    "pseudo-label-1",
+    "baseline-train",
+    "gate",
+    "choose-1",
+    "student-train-1",
+    *(f"{stage}-{n}" for n in (2, 3) for stage in ("pseudo-label", "choose", "student-train")),
+    "student-train",
+    "audit",
+    "evaluate",
+]
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +132,15 @@ def test_the_student_of_a_round_teaches_the_next(three):
         network = open_network(three.done[f"student-train-{number - 1}"])
         pool = open_split(three.done["prepare"], "unlabelled", Runtime.settle(plan(Path("x")).runtime))
         expected = predict(network, pool, plan(Path("x")).runtime)
-        np.testing.assert_allclose(np.asarray(clean_answers(three.done[f"pseudo-label-{number}"]), np.float32), expected, rtol=2e-3, atol=2e-3)
-    assert "init" not in three.manifest("student-train-2") or three.manifest("student-train-2")["init"] is None
+        np.testing.assert_allclose(
+            np.asarray(clean_answers(three.done[f"pseudo-label-{number}"]), np.float32),
+            expected,
+            rtol=2e-3,
+            atol=2e-3,
+        )
+    assert (
+        "init" not in three.manifest("student-train-2") or three.manifest("student-train-2")["init"] is None
+    )
 
 
 def test_the_best_round_on_validation_counts(three):
@@ -133,19 +162,33 @@ class Trained:
         return {"summary.json": {"validation_accuracy": self.accuracy}}[name]
 
 
-@pytest.mark.parametrize("accuracies, best, waited", [
-    ([0.5], 0, 0), ([0.5, 0.7, 0.6], 1, 1), ([0.7, 0.6, 0.5], 0, 2), ([0.5, 0.5], 0, 1), ([0.1, 0.2, 0.2, 0.3], 3, 0), ([None, None, None], 2, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "accuracies, best, waited",
+    [
+        ([0.5], 0, 0),
+        ([0.5, 0.7, 0.6], 1, 1),
+        ([0.7, 0.6, 0.5], 0, 2),
+        ([0.5, 0.5], 0, 1),
+        ([0.1, 0.2, 0.2, 0.3], 3, 0),
+        ([None, None, None], 2, 0),
+    ],
+)
 def test_best_and_waited_by_hand(accuracies, best, waited):
     tried = [Trained(a) for a in accuracies]
     assert (recipes.best_round(tried), recipes.waited(tried)) == (best, waited)
 
 
 def test_patience_ends_the_rounds_and_the_first_of_equals_counts(store):
-    """A student that takes no step is as good in each round: the second brings nothing, and there is no third."""
+    """A student that takes no step is as good in each round: the second brings nothing, and there is no
+    third.
+    """
     found = go(store, *ROUNDS, "round_patience=1", "student_train.lr=1e-12", "baseline=false")
     assert "student-train-2" in found.done and "student-train-3" not in found.done
-    assert found.done["student-train"].key == found.done["student-train-1"].key != found.done["student-train-2"].key
+    assert (
+        found.done["student-train"].key
+        == found.done["student-train-1"].key
+        != found.done["student-train-2"].key
+    )
     assert len(found.audit()["rounds"]) == len(found.results["rounds"]) == 2
 
 
@@ -159,7 +202,9 @@ def test_previous_goes_on_from_the_last_weights(store):
     still = Component({**order.plan.student_train.spec, "lr": 1e-12})
     shelf = Store(store, order.runtime, Listener())
     pupil = recipes.student(shelf, found.done["prepare"], replace(order.plan, student_train=still))
-    begun, fresh = (shelf.run(TRAIN, **pupil, loss=order.plan.teacher_loss, init=init) for init in (second, None))
+    begun, fresh = (
+        shelf.run(TRAIN, **pupil, loss=order.plan.teacher_loss, init=init) for init in (second, None)
+    )
     left, right, other = (load_file(made.file("last.safetensors")) for made in (begun, second, fresh))
     for name in left:
         torch.testing.assert_close(left[name], right[name], rtol=0, atol=1e-6)
@@ -200,8 +245,16 @@ class Kill(Listener):
             raise Killed
 
 
-CUT = ["rounds=2", "select=threshold", "select.threshold=0.1", "augment=[affine]", "student.dropout=0.1", "student_train.evaluate_every=2",
-       "device.checkpoint_seconds=0", "baseline=false"]  # fmt: skip
+CUT = [
+    "rounds=2",
+    "select=threshold",
+    "select.threshold=0.1",
+    "augment=[affine]",
+    "student.dropout=0.1",
+    "student_train.evaluate_every=2",
+    "device.checkpoint_seconds=0",
+    "baseline=false",
+]
 
 
 @pytest.mark.slow
@@ -212,7 +265,11 @@ def test_killed_in_round_2_it_goes_on_bit_for_bit(tmp_path):
         perform(plan(tmp_path / "cut", *CUT), Kill())
     again = go(tmp_path / "cut", *CUT)
     assert "student-train-2 goes on from step 6 of 12" in again.notes
-    assert {n for n, cached in again.cached.items() if not cached} - {"student-train"} == {"student-train-2", "audit", "evaluate"}
+    assert {n for n, cached in again.cached.items() if not cached} - {"student-train"} == {
+        "student-train-2",
+        "audit",
+        "evaluate",
+    }
     assert {n: a.key for n, a in whole.done.items()} == {n: a.key for n, a in again.done.items()}
     left, right = (contents(run, ()) for run in (whole, again))
     assert left.keys() == right.keys() and [name for name in left if left[name] != right[name]] == []
@@ -228,20 +285,29 @@ def bought(store):
     return go(store, *ACTIVE)
 
 
-@pytest.mark.parametrize("budget, pool, total", [(31, 150, 31), (1, 1, 1), (0.1, 997, 100), (0.1, 3, 1), (0.5, 5, 2), (0.999, 1000, 999)])
+@pytest.mark.parametrize(
+    "budget, pool, total",
+    [(31, 150, 31), (1, 1, 1), (0.1, 997, 100), (0.1, 3, 1), (0.5, 5, 2), (0.999, 1000, 999)],
+)
 def test_a_budget_is_a_number_or_a_share(budget, pool, total):
     assert to_buy(budget, pool) == total
 
 
-@pytest.mark.parametrize("total, number, counts", [(31, 3, [10, 10, 11]), (5, 5, [1] * 5), (7, 1, [7]), (500, 5, [100] * 5)])
+@pytest.mark.parametrize(
+    "total, number, counts", [(31, 3, [10, 10, 11]), (5, 5, [1] * 5), (7, 1, [7]), (500, 5, [100] * 5)]
+)
 def test_a_budget_is_shared_out(total, number, counts):
     assert by_round(total, number) == counts
 
 
 def test_the_budget_is_bought_exactly_and_no_row_twice(bought):
     names = [name for name in bought.cached if name.startswith(("choose", "pseudo-label", "student-train"))]
-    assert names == ["pseudo-label-0", "student-train-0", *(f"{s}-{n}" for n in (1, 2, 3) for s in ("choose", "pseudo-label", "student-train")),
-                     "student-train"]  # fmt: skip
+    assert names == [
+        "pseudo-label-0",
+        "student-train-0",
+        *(f"{s}-{n}" for n in (1, 2, 3) for s in ("choose", "pseudo-label", "student-train")),
+        "student-train",
+    ]
     rows = [bought.array(f"choose-{n}", "rows.npy") for n in (1, 2, 3)]
     assert [len(r) for r in rows] == [10, 20, 31]
     for earlier, later in zip(rows, rows[1:], strict=False):
@@ -254,19 +320,28 @@ def test_the_budget_is_bought_exactly_and_no_row_twice(bought):
 def test_only_what_is_bought_is_answered(bought):
     """No artifact of the run but the bought answers knows anything of the teacher about the pool."""
     assert set(bought.done["pseudo-label-0"].json("answers.json")["splits"]) == {"validation"}
-    assert clean_answers(bought.done["pseudo-label-0"]) is None and extras(bought.done["pseudo-label-0"], "cpu") == {}
+    assert (
+        clean_answers(bought.done["pseudo-label-0"]) is None
+        and extras(bought.done["pseudo-label-0"], "cpu") == {}
+    )
     teacher = open_network(bought.done["teacher-pretrain"])
     pool = open_split(bought.done["prepare"], "unlabelled", plan(Path("x")).runtime)
     truly = predict(teacher, pool, plan(Path("x")).runtime)
     for number, count in ((1, 10), (2, 20), (3, 31)):
         labels = bought.done[f"pseudo-label-{number}"]
         rows, places = bought.array(f"choose-{number}", "rows.npy"), np.load(labels.file("places.npy"))
-        assert np.array_equal(np.flatnonzero(places >= 0), rows) and np.array_equal(places[rows], np.arange(count))
-        assert np.load(labels.file("unlabelled.npy")).shape == (count, 1, 10) and not labels.file("clean.npy").exists()
+        assert np.array_equal(np.flatnonzero(places >= 0), rows) and np.array_equal(
+            places[rows], np.arange(count)
+        )
+        assert (
+            np.load(labels.file("unlabelled.npy")).shape == (count, 1, 10)
+            and not labels.file("clean.npy").exists()
+        )
         assert clean_answers(labels) is None
         stored = Stored.open(labels, "cpu")
         some = torch.from_numpy(rows).flip(0)[:5]
-        asked = Batch("unlabelled", some, torch.full_like(some, 3), {})  # in any view: the answer is that for the clean picture
+        # in any view: the answer is that for the clean picture
+        asked = Batch("unlabelled", some, torch.full_like(some, 3), {})
         torch.testing.assert_close(stored(asked), truly[some], rtol=2e-3, atol=2e-3)
         missing = torch.from_numpy(np.setdiff1d(np.arange(150), rows)[:1])
         with pytest.raises(IndexError, match="the teacher was not asked"):
@@ -284,22 +359,40 @@ def test_the_last_round_counts_and_is_said_to(bought):
     told = bought.results | {"round_chosen": bought.done["student-train"].key, "round_by": "last"}
     header, rows = rounds(told)
     assert [row[0] for row in rows] == ["1", "2", "3 (chosen)"] and len(rows[0]) == len(header)
-    assert chosen(told).startswith("The last round counts: it has learned from all the answers that were bought")
+    assert chosen(told).startswith(
+        "The last round counts: it has learned from all the answers that were bought"
+    )
 
 
 def test_what_was_bought_is_reported(bought):
     found = bought.audit()["rounds"]
     truth, teacher = bought.array("prepare", "truth.npy"), open_network(bought.done["teacher-pretrain"])
-    guess = predict(teacher, open_split(bought.done["prepare"], "unlabelled", plan(Path("x")).runtime), plan(Path("x")).runtime).argmax(1).numpy()
+    guess = (
+        predict(
+            teacher,
+            open_split(bought.done["prepare"], "unlabelled", plan(Path("x")).runtime),
+            plan(Path("x")).runtime,
+        )
+        .argmax(1)
+        .numpy()
+    )
     assert [(e["asked"], e["kept"], e["pool"]) for e in found] == [(n, n, 150) for n in (10, 20, 31)]
     for number, entry in enumerate(found, 1):
         rows = bought.array(f"choose-{number}", "rows.npy")
         assert entry["accuracy"] == pytest.approx((guess == truth)[rows].mean())
         seconds = bought.done[f"pseudo-label-{number}"].manifest["seconds"]
-        assert entry["teacher_seconds_saved"] == pytest.approx(seconds / (60 + 100 + len(rows)) * (150 - len(rows)))
+        assert entry["teacher_seconds_saved"] == pytest.approx(
+            seconds / (60 + 100 + len(rows)) * (150 - len(rows))
+        )
     lines = sentences(bought.audit())
-    assert lines[0].startswith("Pseudo-labels of round 3: 31 of 150 rows kept; of their answers ") and lines[1].startswith("Answers bought: 31 of 150; about ")
-    assert [row[:3] for row in per_round(bought.audit())[1]] == [["1", "10", "10"], ["2", "20", "20"], ["3", "31", "31"]]
+    assert lines[0].startswith("Pseudo-labels of round 3: 31 of 150 rows kept; of their answers ") and lines[
+        1
+    ].startswith("Answers bought: 31 of 150; about ")
+    assert [row[:3] for row in per_round(bought.audit())[1]] == [
+        ["1", "10", "10"],
+        ["2", "20", "20"],
+        ["3", "31", "31"],
+    ]
 
 
 def test_a_larger_budget_does_not_touch_what_came_before(store, bought):
@@ -314,7 +407,9 @@ BUYING = ["rad", "rad_loss", "uniform", "margin", "entropy", "k_center", "cluste
 def test_a_rule_that_buys_needs_no_further_word(root):
     from kdx.preflight import check_rule, inspect
 
-    names = [p.stem for p in (root / "conf/select").glob("*.yaml") if "override /recipe: active" in p.read_text()]
+    names = [
+        p.stem for p in (root / "conf/select").glob("*.yaml") if "override /recipe: active" in p.read_text()
+    ]
     assert sorted(names) == sorted(BUYING)
     for name in names:
         order = wire(compose.check_words([f"select={name}"]))
@@ -323,20 +418,33 @@ def test_a_rule_that_buys_needs_no_further_word(root):
     assert inspect(wire(compose.check_words(["select=rad"]))) == []
 
 
-@pytest.mark.parametrize("rule", ["rad", *(pytest.param(r, marks=pytest.mark.slow) for r in BUYING if r not in ("rad", "margin"))])
+@pytest.mark.parametrize(
+    "rule", ["rad", *(pytest.param(r, marks=pytest.mark.slow) for r in BUYING if r not in ("rad", "margin"))]
+)
 def test_every_rule_buys_a_tenth(store, rule):
-    found = go(store, f"select={rule}", "student_train.steps=2", "baseline=false", "stages=[teacher_pretrain,pseudo_label,student_train]")
+    found = go(
+        store,
+        f"select={rule}",
+        "student_train.steps=2",
+        "baseline=false",
+        "stages=[teacher_pretrain,pseudo_label,student_train]",
+    )
     assert len(set(found.array("choose-5", "rows.npy").tolist())) == 15
     assert [found.done[f"choose-{n}"].json("chosen.json")["new"] for n in range(1, 6)] == [3] * 5
 
 
 def test_k_center_begins_away_from_the_labelled_examples(store):
-    """The first row bought is the one farthest from all labelled examples, in the features of the first student."""
+    """The first row bought is the one farthest from all labelled examples, in the features of the first
+    student.
+    """
     from kdx.stages.choose import features
 
     found = go(store, "select=k_center", "student_train.steps=2", "baseline=false", "budget=2", "rounds=2")
     runtime, pupil = plan(store).runtime, found.done["student-train-0"]
-    pool, known = (features(runtime, pupil, open_split(found.done["prepare"], name, runtime)) for name in ("unlabelled", "labelled"))
+    pool, known = (
+        features(runtime, pupil, open_split(found.done["prepare"], name, runtime))
+        for name in ("unlabelled", "labelled")
+    )
     away = np.sqrt(((pool[:, None].astype(np.float64) - known[None]) ** 2).sum(2)).min(1)
     assert found.array("choose-1", "rows.npy").tolist() == [int(away.argmax())]
 
@@ -357,22 +465,33 @@ def shuffled_truth(prepared: Artifact, store: Path) -> None:
 
 def contents(found: Ran, leave: tuple[str, ...]) -> dict[str, bytes]:
     """Every file of every stage but for what tells of the making."""
-    return {f"{name}/{path.name}": path.read_bytes() for name, made in found.done.items() if name not in leave
-            for path in sorted(made.path.iterdir()) if path.name not in (MANIFEST, "notes.jsonl", "results.json", *LEFTOVERS)}  # fmt: skip
+    return {
+        f"{name}/{path.name}": path.read_bytes()
+        for name, made in found.done.items()
+        if name not in leave
+        for path in sorted(made.path.iterdir())
+        if path.name not in (MANIFEST, "notes.jsonl", "results.json", *LEFTOVERS)
+    }
 
 
-@pytest.mark.parametrize("words", [
-    ["select=rad", "budget=20", "rounds=2", "loss=weighted"],
-    ["loss=self_training", "select.threshold=0.1", "rounds=2", "loss.weights=debiased"],
-    pytest.param(["loss=slam"], marks=pytest.mark.slow),
-], ids=["rad and weighted", "self_training and weighted", "slam"])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["select=rad", "budget=20", "rounds=2", "loss=weighted"],
+        ["loss=self_training", "select.threshold=0.1", "rounds=2", "loss.weights=debiased"],
+        pytest.param(["loss=slam"], marks=pytest.mark.slow),
+    ],
+    ids=["rad and weighted", "self_training and weighted", "slam"],
+)
 def test_no_method_looks_at_the_truth_of_the_pool(store, tmp_path, words):
     words = [*words, "student_train.epochs=null", "student_train.steps=12"]
     known = go(store, *words)
     shuffled_truth(known.done["prepare"], tmp_path / "store")
     other = go(tmp_path / "store", *words)
     twice = ("prepare", "student-train", "student-train-0")  # the last is the baseline under another name
-    assert other.cached["prepare"] and not any(cached for name, cached in other.cached.items() if name not in twice)
+    assert other.cached["prepare"] and not any(
+        cached for name, cached in other.cached.items() if name not in twice
+    )
     assert {n: a.key for n, a in known.done.items()} == {n: a.key for n, a in other.done.items()}
     left, right = (contents(run, ("audit", "prepare")) for run in (known, other))
     assert left.keys() == right.keys() and [name for name in left if left[name] != right[name]] == []
@@ -398,7 +517,9 @@ def test_labels_by_hand():
     assert found["expected_accuracy"] == pytest.approx((0.72 + 2 * 0.85 + 0.52) / 4)
     assert found["accuracy"] == pytest.approx(3 / 4) and found["accuracy_all"] == pytest.approx(3 / 4)
     assert found["mean_confidence"] == pytest.approx((0.72 + 0.85 + 0.52 + 0.94) / 4)
-    assert found["confidence"]["counts"] == [0, 0, 0, 0, 0, 1, 0, 1, 2, 0] and found["confidence"]["right"] == [0, 0, 0, 0, 0, 0, 0, 1, 2, 0]
+    assert found["confidence"]["counts"] == [0, 0, 0, 0, 0, 1, 0, 1, 2, 0] and found["confidence"][
+        "right"
+    ] == [0, 0, 0, 0, 0, 0, 0, 1, 2, 0]
     unknown = audit.labels(answers, np.array([1, 2, 1, 0]), None)
     assert unknown["accuracy"] is unknown["accuracy_all"] is None and "right" not in unknown["confidence"]
     nothing = audit.labels(answers, np.zeros(4, int), np.zeros(4, int))
@@ -406,8 +527,23 @@ def test_labels_by_hand():
 
 
 def test_histogram_puts_edges_above_and_one_into_the_last_bin():
-    found = audit.histogram(np.array([0.0, 0.1, 0.35, 0.99, 1.0]), np.array([True, False, True, True, False]), np.array([1, 1, 3, 1, 1]))
-    assert found["counts"] == [1, 1, 0, 3, 0, 0, 0, 0, 0, 2] and found["right"] == [1, 0, 0, 3, 0, 0, 0, 0, 0, 1]
+    found = audit.histogram(
+        np.array([0.0, 0.1, 0.35, 0.99, 1.0]),
+        np.array([True, False, True, True, False]),
+        np.array([1, 1, 3, 1, 1]),
+    )
+    assert found["counts"] == [1, 1, 0, 3, 0, 0, 0, 0, 0, 2] and found["right"] == [
+        1,
+        0,
+        0,
+        3,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+    ]
     assert found["edges"] == pytest.approx(np.linspace(0, 1, 11))
 
 
@@ -415,8 +551,16 @@ def test_changed_and_inherited_by_hand():
     guess, before = np.array([0, 1, 2, 2]), np.array([0, 1, 1, 0])
     assert audit.against_last_round(guess, before) == 0.5 and audit.against_last_round(guess, None) is None
     truth, student, kept = np.array([0, 0, 1, 1]), np.array([0, 1, 2, 0]), np.array([True, True, True, True])
-    assert audit.inherited(guess, student, kept, truth) == {"wrong": 3, "repeated": 2, "share": pytest.approx(2 / 3)}
-    assert audit.inherited(guess, student, np.array([True, True, False, True]), truth) == {"wrong": 2, "repeated": 1, "share": 0.5}
+    assert audit.inherited(guess, student, kept, truth) == {
+        "wrong": 3,
+        "repeated": 2,
+        "share": pytest.approx(2 / 3),
+    }
+    assert audit.inherited(guess, student, np.array([True, True, False, True]), truth) == {
+        "wrong": 2,
+        "repeated": 1,
+        "share": 0.5,
+    }
     assert audit.inherited(guess, student, kept, guess) == {"wrong": 0, "repeated": 0, "share": None}
     assert audit.inherited(guess, student, kept, None) is None
 
@@ -425,7 +569,11 @@ def test_monitors_are_joined_with_the_truth():
     found = audit.joined(np.array([0.5, np.nan, 1.0, 0.25, 3.0]), np.array([True, True, True, False, False]))
     assert (found["rows"], found["mean"]) == (4, pytest.approx(4.75 / 4))
     assert (found["mean_right"], found["mean_wrong"]) == (pytest.approx(0.75), pytest.approx(1.625))
-    assert found["histogram"]["edges"][-1] == 3 and sum(found["histogram"]["counts"]) == 4 and sum(found["histogram"]["right"]) == 2
+    assert (
+        found["histogram"]["edges"][-1] == 3
+        and sum(found["histogram"]["counts"]) == 4
+        and sum(found["histogram"]["right"]) == 2
+    )
     assert audit.joined(np.full(3, np.nan), None) == {"rows": 0, "mean": None}
 
 
@@ -434,14 +582,20 @@ def test_domain_gap_tells_shifted_features_and_not_equal_ones():
     labelled, alike = rng.normal(size=(200, 5)), rng.normal(size=(300, 5))
     near, far = audit.domain_gap(labelled, alike, 0), audit.domain_gap(labelled, alike + 4, 0)
     assert near["accuracy"] == pytest.approx(0.5, abs=0.1) and far["accuracy"] > 0.97
-    assert far["a_distance"] == pytest.approx(2 * (2 * far["accuracy"] - 1)) and near["standard_error"] == pytest.approx((0.25 / 400) ** 0.5)
+    assert far["a_distance"] == pytest.approx(2 * (2 * far["accuracy"] - 1)) and near[
+        "standard_error"
+    ] == pytest.approx((0.25 / 400) ** 0.5)
     assert audit.domain_gap(labelled[:19], alike, 0) is None
     assert audit.domain_gap(labelled, alike, 0) == near
 
 
 def test_cautions_by_hand():
     good = {"accuracy": 0.9, "confidence": 0.9, "n": 400}
-    assert audit.cautions(good, 0.88, 1000, {"accuracy": 0.6, "standard_error": 0.02}) == [] == audit.cautions(None, 0.1, 10, None)
+    assert (
+        audit.cautions(good, 0.88, 1000, {"accuracy": 0.6, "standard_error": 0.02})
+        == []
+        == audit.cautions(None, 0.1, 10, None)
+    )
     (told,) = audit.cautions(good, 0.7, 1000, None)
     assert "less sure of the pool (70% on average) than of validation (90%)" in told
     assert audit.cautions({**good, "n": 20}, 0.7, 1000, None) == [], "20 rows cannot tell"
@@ -453,22 +607,40 @@ def test_cautions_by_hand():
 
 # Copies of rows
 
-CHAIN = [("flip_crop", FlipCrop(pad=2, mode="zero", flip=0.5)), ("affine", Affine(degrees=11.5, shift=0.12, scale=0.1))]
+CHAIN = [
+    ("flip_crop", FlipCrop(pad=2, mode="zero", flip=0.5)),
+    ("affine", Affine(degrees=11.5, shift=0.12, scale=0.1)),
+]
 COPIES = torch.tensor([3, 5, 5, 5, 11])
 
 
 def pool_split(n=16):
-    return Split("unlabelled", torch.randint(0, 256, (n, 1, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
+    return Split(
+        "unlabelled",
+        torch.randint(0, 256, (n, 1, 9, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+    )
 
 
 def copied(**options):
-    return Stream(pool_split(), Views(Chain(CHAIN), 0), **{"batch": 4, "seed": 1, "cycle": None, "rows": COPIES, **options})
+    return Stream(
+        pool_split(),
+        Views(Chain(CHAIN), 0),
+        **{"batch": 4, "seed": 1, "cycle": None, "rows": COPIES, **options},
+    )
 
 
 def test_each_copy_has_an_augmentation_of_its_own():
-    """Two passes over [3, 5, 5, 5, 11]: row 5 is seen in views 1 to 6, the others in 1 and 2, and each view once."""
+    """Two passes over [3, 5, 5, 5, 11]: row 5 is seen in views 1 to 6, the others in 1 and 2, and each view
+    once.
+    """
     stream = copied(batch=5)
-    seen = [(row, view) for step in (0, 1) for row, view in zip(*(part.tolist() for part in (stream.batch(step).index, stream.batch(step).view)), strict=True)]
+    seen = [
+        (row, view)
+        for step in (0, 1)
+        for row, view in zip(
+            *(part.tolist() for part in (stream.batch(step).index, stream.batch(step).view)), strict=True
+        )
+    ]
     assert sorted(seen) == [(3, 1), (3, 2), *((5, view) for view in range(1, 7)), (11, 1), (11, 2)]
     batch, make = stream.batch(0), Views(Chain(CHAIN), 0)
     for i, (row, view) in enumerate(zip(batch.index, batch.view, strict=True)):
@@ -488,9 +660,15 @@ def test_copies_are_the_same_bytes_for_any_workers_and_order_of_asking(workers):
     streams = {"unlabelled": copied()}
     plain = [copied().batch(step) for step in reversed(range(12))][::-1]
     for start in (0, 7):
-        for one, other in zip(plain[start:], Loader(streams, start=start, stop=12, workers=workers), strict=True):
+        for one, other in zip(
+            plain[start:], Loader(streams, start=start, stop=12, workers=workers), strict=True
+        ):
             other = other["unlabelled"]
-            assert torch.equal(one.index, other.index) and torch.equal(one.view, other.view) and torch.equal(one.views["main"], other.views["main"])
+            assert (
+                torch.equal(one.index, other.index)
+                and torch.equal(one.view, other.view)
+                and torch.equal(one.views["main"], other.views["main"])
+            )
 
 
 # Monte-Carlo extras
@@ -511,7 +689,16 @@ class Pixels(nn.Module):
 def spread_of(path: Path, rate: float, rows=None, passes=40) -> dict[str, np.ndarray]:
     path.mkdir()
     runtime = plan(Path("x")).runtime
-    names = spread(Work(path, "pseudo-label", Listener()), runtime, pool_split(), [Pixels(rate).eval()], passes, 7, 3, rows)
+    names = spread(
+        Work(path, "pseudo-label", Listener()),
+        runtime,
+        pool_split(),
+        [Pixels(rate).eval()],
+        passes,
+        7,
+        3,
+        rows,
+    )
     return {name: np.load(path / f"extra.{name}.npy") for name in names}
 
 
@@ -524,7 +711,11 @@ def test_without_dropout_there_is_no_spread(tmp_path):
 
 
 def test_with_dropout_there_is_and_the_same_each_time(tmp_path):
-    found, again, some = spread_of(tmp_path / "a", 0.5), spread_of(tmp_path / "b", 0.5), spread_of(tmp_path / "c", 0.5, torch.tensor([2, 9]))
+    found, again, some = (
+        spread_of(tmp_path / "a", 0.5),
+        spread_of(tmp_path / "b", 0.5),
+        spread_of(tmp_path / "c", 0.5, torch.tensor([2, 9])),
+    )
     assert all(np.array_equal(found[name], again[name]) for name in found)
     np.testing.assert_allclose(found["mean"].sum(1), 1, atol=1e-5)
     assert (found["std"] > 0.01).any(1).all() and found["std"].max() <= 0.51
@@ -533,12 +724,22 @@ def test_with_dropout_there_is_and_the_same_each_time(tmp_path):
 
 
 def test_extras_reach_the_loss_by_row(store):
-    found = go(store, "loss=ups", "student_train.epochs=null", "student_train.steps=6", "baseline=false", "pseudo_label.passes=4", "teacher.dropout=0.3")
+    found = go(
+        store,
+        "loss=ups",
+        "student_train.epochs=null",
+        "student_train.steps=6",
+        "baseline=false",
+        "pseudo_label.passes=4",
+        "teacher.dropout=0.3",
+    )
     labels = found.done["pseudo-label"]
     assert set(extras(labels, "cpu")) == {"mean", "std", "cool_mean", "cool_std"}
     values = np.load(labels.file("extra.std.npy"))
     index = torch.tensor([7, 3])
-    assert np.array_equal(extras(labels, "cpu")["std"](Batch("unlabelled", index, index, {})).numpy(), values[[7, 3]])
+    assert np.array_equal(
+        extras(labels, "cpu")["std"](Batch("unlabelled", index, index, {})).numpy(), values[[7, 3]]
+    )
     with pytest.raises(IndexError, match="those of the pool"):
         extras(labels, "cpu")["std"](Batch("labelled", index, index, {}))
 
@@ -550,9 +751,16 @@ def test_the_command_tells_of_rounds_and_of_what_was_bought(store, bought, tmp_p
     monkeypatch.chdir(tmp_path)
     assert main(["train", *SHORT, *ACTIVE, f"store={store}", "hydra.run.dir=run"]) == 0
     out = capsys.readouterr().out
-    assert "3 (chosen)" in out and "The last round counts: it has learned from all the answers" in " ".join(out.split())
+    assert "3 (chosen)" in out and "The last round counts: it has learned from all the answers" in " ".join(
+        out.split()
+    )
     assert "Answers bought: 31 of 150; about " in out
     run, report = json.loads(Path("run/run.json").read_text()), Path("run/report.md").read_text()
-    assert run["results"]["round_by"] == "last" and run["results"]["round_chosen"] == bought.done["student-train-3"].key
-    assert "The last round counts" in report and "best validation accuracy is the one that counts" not in report
+    assert (
+        run["results"]["round_by"] == "last"
+        and run["results"]["round_chosen"] == bought.done["student-train-3"].key
+    )
+    assert (
+        "The last round counts" in report and "best validation accuracy is the one that counts" not in report
+    )
     assert all(stage["cached"] for stage in run["stages"])

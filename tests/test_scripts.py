@@ -1,4 +1,6 @@
-"""The scripts of a clone: set-up once, from anywhere, twice at a time, interrupted; what .ci/run checks; the dependencies' reasons."""
+"""The scripts of a clone: set-up once, from anywhere, twice at a time, interrupted; what .ci/run checks; the
+dependencies' reasons.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from types import SimpleNamespace
 
 import pytest
 
-# Stands in for uv, which may not be here and would need a network: it makes an environment whose commands say what they
-# were called with, writes one line in $CALLS for each install, and does what $UV_DOES says.
+# Stands in for uv, which may not be here and would need a network: it makes an environment whose commands say
+# what they were called with, writes one line in $CALLS for each install, and does what $UV_DOES says.
 UV = """#!/usr/bin/env bash
 case "$1" in
 venv)
@@ -41,7 +43,8 @@ pip)
 esac
 """
 
-# Stands in for a python3 that makes no environments: as if there were no uv and pip had no network, or no venv, or no room.
+# Stands in for a python3 that makes no environments: as if there were no uv and pip had no network, or no
+# venv, or no room.
 BROKEN = """#!/usr/bin/env bash
 [ "$1" = -m ] || exec "$PYTHON" "$@"
 echo "$SAYS"
@@ -69,15 +72,28 @@ class Clone:
         (self.bin / name).chmod(0o755)
 
     def environment(self, **more: str) -> dict[str, str]:
-        keep = {key: value for key, value in os.environ.items() if not key.startswith(("KDX_", "VIRTUAL_ENV"))}
-        # The real python3 of this environment comes next, then the system's: `command -v uv` finds the stand-in alone.
+        keep = {
+            key: value for key, value in os.environ.items() if not key.startswith(("KDX_", "VIRTUAL_ENV"))
+        }
+        # The real python3 of this environment comes next, then the system's: `command -v uv` finds the
+        # stand-in alone.
         path = f"{self.bin}:{Path(sys.executable).parent}:/usr/bin:/bin"
-        return keep | {"PATH": path, "CALLS": str(self.calls), "PYTHON": os.path.realpath(sys.executable)} | more
+        return (
+            keep | {"PATH": path, "CALLS": str(self.calls), "PYTHON": os.path.realpath(sys.executable)} | more
+        )
 
-    def run(self, *argv: str, script: Path | str | None = None, cwd: Path | str = "/", **more: str) -> subprocess.CompletedProcess:
+    def run(
+        self, *argv: str, script: Path | str | None = None, cwd: Path | str = "/", **more: str
+    ) -> subprocess.CompletedProcess:
         script = script or self.path / "scripts" / "kdx"
         return subprocess.run(
-            [script, *argv], capture_output=True, text=True, check=False, cwd=cwd, env=self.environment(**more), timeout=60
+            [script, *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=cwd,
+            env=self.environment(**more),
+            timeout=60,
         )
 
     def installs(self) -> list[str]:
@@ -172,7 +188,9 @@ def test_an_interrupted_set_up_is_done_again(clone, kill):
     os.killpg(process.pid, kill)  # the whole group, as a terminal's Ctrl-C does
     said = process.communicate(timeout=10)[1].decode()
     if kill == signal.SIGINT:
-        assert process.returncode == 130 and said.endswith("kdx: the set-up was interrupted; the next call does it again\n")
+        assert process.returncode == 130 and said.endswith(
+            "kdx: the set-up was interrupted; the next call does it again\n"
+        )
     done = clone.run("list")
     assert (done.returncode, done.stdout) == (0, "kdx|/|list\n"), done.stderr
     assert not (clone.path / ".venv" / "half").exists(), "what was half-made is thrown away"
@@ -182,7 +200,13 @@ def test_an_interrupted_set_up_is_done_again(clone, kill):
 def test_two_that_start_together_set_up_once(clone):
     environment = clone.environment(UV_DOES="slow")
     both = [
-        subprocess.Popen([clone.path / "scripts" / "kdx", "x"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [clone.path / "scripts" / "kdx", "x"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in "ab"
     ]
     told = [process.communicate(timeout=30) for process in both]
@@ -219,7 +243,10 @@ def test_an_old_python_gets_one_sentence(clone):
     for name in ("python3", "python3.11", "python3.12", "python3.13"):
         clone.stand_in(name, OLD)
     done = clone.run()
-    assert (done.returncode, done.stderr) == (1, "kdx: Python 3.11 or later is needed; python3 here is 3.9.2\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "kdx: Python 3.11 or later is needed; python3 here is 3.9.2\n",
+    )
     assert not (clone.path / ".venv").exists()
 
 
@@ -230,9 +257,15 @@ def test_an_old_python_gets_one_sentence(clone):
             "NewConnectionError: Failed to establish a new connection",
             "the packages could not be downloaded: the first set-up needs a network",
         ),
-        ("dns error: failed to lookup address information", "the packages could not be downloaded: the first set-up needs a network"),
+        (
+            "dns error: failed to lookup address information",
+            "the packages could not be downloaded: the first set-up needs a network",
+        ),
         ("OSError: [Errno 28] No space left on device", "no space is left for the environment"),
-        ("The virtual environment was not created because ensurepip is not available.", "this Python has no venv module"),
+        (
+            "The virtual environment was not created because ensurepip is not available.",
+            "this Python has no venv module",
+        ),
         ("Resolved 40 packages\nERROR: something else", "the set-up failed; its last lines:"),
     ],
 )
@@ -253,13 +286,16 @@ def test_the_test_script_runs_pytest_in_the_repository(clone):
     python.unlink()
     python.write_text('#!/bin/sh\nfor arg in "$@"; do printf "[%s]" "$arg"; done; echo "$PWD"\n')
     python.chmod(0o755)
-    # The stamp names the Python behind the environment: this stand-in has to be the one that it was made with.
+    # The stamp names the Python behind the environment: this stand-in has to be the one that it was made
+    # with.
     stamp = clone.path / ".venv" / ".kdx-stamp"
     stamp.write_text(stamp.read_text().replace(os.path.realpath(sys.executable), str(python)))
     script = clone.path / "scripts" / "test"
     assert clone.run(script=script).stdout == f"[-m][pytest]{clone.path}\n"
     stamp.write_text(stamp.read_text().replace("with dev\n", "with dev-all\n"))  # which has all that dev has
-    assert clone.run("--all", "-k", "a b", script=script).stdout == f"[-m][pytest][-m][][-k][a b]{clone.path}\n"
+    assert (
+        clone.run("--all", "-k", "a b", script=script).stdout == f"[-m][pytest][-m][][-k][a b]{clone.path}\n"
+    )
     assert clone.run(script=script).stdout == f"[-m][pytest]{clone.path}\n" and len(clone.installs()) == 1
 
 
@@ -267,8 +303,13 @@ def test_all_asks_for_the_extras_and_lowest_for_the_oldest_versions(clone):
     script = clone.path / "scripts" / "test"
     for option in ("--all", "--lowest"):
         clone.run(option, "--version", script=script)
-    assert clone.installs() == [f"{clone.path} --editable .[dev-all]", f"{clone.path} --editable .[dev] --resolution lowest-direct"]
-    assert (clone.path / "build" / "lowest" / ".kdx-stamp").exists() and (clone.path / ".venv" / ".kdx-stamp").exists()
+    assert clone.installs() == [
+        f"{clone.path} --editable .[dev-all]",
+        f"{clone.path} --editable .[dev] --resolution lowest-direct",
+    ]
+    assert (clone.path / "build" / "lowest" / ".kdx-stamp").exists() and (
+        clone.path / ".venv" / ".kdx-stamp"
+    ).exists()
 
 
 @pytest.mark.slow
@@ -276,8 +317,9 @@ def test_without_uv_a_real_environment_is_made(clone):
     """venv and pip in earnest, for a package without dependencies; its build backend is downloaded."""
     (clone.bin / "uv").unlink()
     (clone.path / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n[project]\nname = "kdx"\nversion = "1"\n'
-        '[project.optional-dependencies]\ndev = []\n[project.scripts]\nkdx = "kdx:main"\n'
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = '
+        '"hatchling.build"\n[project]\nname = "kdx"\nversion = '
+        '"1"\n[project.optional-dependencies]\ndev = []\n[project.scripts]\nkdx = "kdx:main"\n'
     )
     (clone.path / "kdx").mkdir()
     (clone.path / "kdx" / "__init__.py").write_text("def main():\n    print('here')\n")
@@ -299,11 +341,22 @@ def check_run(root):
 
 
 def example(cached: bool = False) -> dict:
-    names = ["prepare", "teacher-pretrain", "pseudo-label", "baseline-train", "gate", "student-train", "audit", "evaluate"]
+    names = [
+        "prepare",
+        "teacher-pretrain",
+        "pseudo-label",
+        "baseline-train",
+        "gate",
+        "student-train",
+        "audit",
+        "evaluate",
+    ]
     accuracies = {"teacher": 0.95, "baseline": 0.85, "student": 0.9}
     return {
         "status": "finished",
-        "stages": [{"name": name, "key": f"key of {name}", "cached": cached, "seconds": 1.0} for name in names],
+        "stages": [
+            {"name": name, "key": f"key of {name}", "cached": cached, "seconds": 1.0} for name in names
+        ],
         "results": {role: {"last": {"test": {"accuracy": value}}} for role, value in accuracies.items()}
         | {"headline": "last", "gain": 0.05, "gap_closed": 0.5},
     }
@@ -317,7 +370,9 @@ def test_check_run_passes_a_good_run_and_its_repetition(check_run, tmp_path, cap
     assert check_run.main([str(tmp_path)]) == 0
     assert check_run.main([str(tmp_path), "--cached-like", str(tmp_path / "1" / "run.json")]) == 0
     assert capsys.readouterr().err == ""
-    assert check_run.main([str(tmp_path), "--cached-like", str(tmp_path / "2" / "run.json")]) == 1, "there was no second run"
+    assert check_run.main([str(tmp_path), "--cached-like", str(tmp_path / "2" / "run.json")]) == 1, (
+        "there was no second run"
+    )
 
 
 @pytest.mark.parametrize(
@@ -364,23 +419,35 @@ def test_each_dependency_has_its_reason(root):
         *(text for extra in project["optional-dependencies"].values() for text in extra),
     ]
     names = {re.match(r"[\w-]+", text)[0] for text in wanted} - {project["name"]}
-    rows = re.findall(r"^\| ([\w-]+) \| (.+) \|$", (root / "docs" / "dependencies.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| ([\w-]+) \| (.+) \|$", (root / "docs" / "dependencies.md").read_text(), re.MULTILINE
+    )
     assert {name for name, _ in rows} - {"package"} == names
     assert len(rows) == len(dict(rows)), "one line each"
 
 
 def test_each_dependency_has_a_lower_bound_and_what_has_a_taste_is_pinned(root):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = {text for texts in (project["dependencies"], *project["optional-dependencies"].values()) for text in texts}
+    wanted = {
+        text
+        for texts in (project["dependencies"], *project["optional-dependencies"].values())
+        for text in texts
+    }
     bounds = {re.match(r"[\w-]+", text)[0]: text for text in wanted if not text.startswith("kdx[")}
     assert not [text for name, text in bounds.items() if not re.search(r"(>=|==)\d", text)]
     assert re.fullmatch(r"ruff==[\d.]+", bounds["ruff"])
     for extra in ("timm", "onnx"):
-        assert extra in re.search(r"kdx\[(.+)\]", project["optional-dependencies"]["dev-all"][0])[1].split(",")
+        assert extra in re.search(r"kdx\[(.+)\]", project["optional-dependencies"]["dev-all"][0])[1].split(
+            ","
+        )
 
 
 def test_what_an_absent_package_skips_is_counted(root):
-    reasons = ["Skipped: could not import 'onnx': No module named 'onnx'", "Skipped: could not import 'onnx.checker': gone", "Skipped: no GPU"]
+    reasons = [
+        "Skipped: could not import 'onnx': No module named 'onnx'",
+        "Skipped: could not import 'onnx.checker': gone",
+        "Skipped: no GPU",
+    ]
     reports, said = [SimpleNamespace(longrepr=("a.py", 3, reason)) for reason in reasons], []
     reporter = SimpleNamespace(stats={"skipped": reports}, write_line=said.append)
     load(root / "tests" / "conftest.py").pytest_terminal_summary(reporter)

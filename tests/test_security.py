@@ -1,4 +1,6 @@
-"""What docs/security.md says, line by line: option files and presets from somebody else set what is computed; they run nothing and write nowhere else."""
+"""What docs/security.md says, line by line: option files and presets from somebody else set what is computed;
+they run nothing and write nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -20,48 +22,117 @@ THEIRS = ""
 HARM = "{_target_: subprocess.Popen, args: [touch, canary]}"
 GLOBAL = "# @package _global_\n"
 FILES = {  # name of the preset: (its text, what is said)
-    "allows": (f"allow: [subprocess]\nshift: {{x: {HARM}}}", "sets 'allow' to [subprocess], which counts from the command line only"),
+    "allows": (
+        f"allow: [subprocess]\nshift: {{x: {HARM}}}",
+        "sets 'allow' to [subprocess], which counts from the command line only",
+    ),
     "stores": ("store: elsewhere", "sets 'store' to 'elsewhere', which counts from the command line only"),
-    "moves": ("hydra: {run: {dir: elsewhere}}", "sets 'hydra.run.dir', which decides what runs and where is written"),
+    "moves": (
+        "hydra: {run: {dir: elsewhere}}",
+        "sets 'hydra.run.dir', which decides what runs and where is written",
+    ),
     "moves_sweeps": ("hydra: {sweep: {dir: elsewhere}}", "sets 'hydra.sweep.dir'"),
     "names_folders": ("hydra: {sweep: {subdir: ../../elsewhere}}", "sets 'hydra.sweep.subdir'"),
-    "logs": ("hydra: {job_logging: {handlers: {file: {filename: elsewhere}}}}", "sets 'hydra.job_logging.handlers.file.filename'"),
-    "logs_of_hydra": ("hydra: {hydra_logging: {handlers: {x: {'()': os.system, command: touch canary}}}}", "sets 'hydra.hydra_logging.handlers.x'"),
-    "calls_back": ("hydra: {callbacks: {x: {_target_: os.system, command: touch canary}}}", "sets 'hydra.callbacks.x'"),
+    "logs": (
+        "hydra: {job_logging: {handlers: {file: {filename: elsewhere}}}}",
+        "sets 'hydra.job_logging.handlers.file.filename'",
+    ),
+    "logs_of_hydra": (
+        "hydra: {hydra_logging: {handlers: {x: {'()': os.system, command: touch canary}}}}",
+        "sets 'hydra.hydra_logging.handlers.x'",
+    ),
+    "calls_back": (
+        "hydra: {callbacks: {x: {_target_: os.system, command: touch canary}}}",
+        "sets 'hydra.callbacks.x'",
+    ),
     "launches": ("hydra: {launcher: {_target_: os.system}}", "sets 'hydra.launcher._target_'"),
     "sweeps": ("hydra: {sweeper: {_target_: os.system}}", "sets 'hydra.sweeper._target_'"),
     "sets_environment": ("hydra: {job: {env_set: {PATH: /elsewhere}}}", "sets 'hydra.job.env_set.PATH'"),
     "keeps_words": ("hydra: {output_subdir: elsewhere}", "sets 'hydra.output_subdir'"),
     "runs_many": ("hydra: {mode: MULTIRUN}", "sets 'hydra.mode'"),
-    "grid_allows": ("hydra: {sweeper: {params: {seed: '1,2', allow: '[subprocess]'}}}", "the grid of a preset (hydra.sweeper.params) cannot set 'allow'"),
-    "grid_hides": ("hydra: {sweeper: {params: {'allow=[subprocess],seed': '1'}}}", "the grid of a preset (hydra.sweeper.params) cannot set 'allow="),
+    "grid_allows": (
+        "hydra: {sweeper: {params: {seed: '1,2', allow: '[subprocess]'}}}",
+        "the grid of a preset (hydra.sweeper.params) cannot set 'allow'",
+    ),
+    "grid_hides": (
+        "hydra: {sweeper: {params: {'allow=[subprocess],seed': '1'}}}",
+        "the grid of a preset (hydra.sweeper.params) cannot set 'allow=",
+    ),
     "grid_adds": ("hydra: {sweeper: {params: {'+hydra.run.dir': '1'}}}", "cannot set '+hydra.run.dir'"),
-    "grid_targets": ("hydra: {sweeper: {params: {'loss._target_': 'os.system'}}}", "cannot set 'loss._target_'"),
-    "grid_reads": ("hydra: {sweeper: {params: {student_init: '${oc.env:HOME},fresh'}}}", "gives 'student_init' a reference to something else"),
-    "reads_environment": ("student_init: ${oc.env:HOME}", "sets 'student_init' to '${oc.env:HOME}', and may refer to other keys only"),
+    "grid_targets": (
+        "hydra: {sweeper: {params: {'loss._target_': 'os.system'}}}",
+        "cannot set 'loss._target_'",
+    ),
+    "grid_reads": (
+        "hydra: {sweeper: {params: {student_init: '${oc.env:HOME},fresh'}}}",
+        "gives 'student_init' a reference to something else",
+    ),
+    "reads_environment": (
+        "student_init: ${oc.env:HOME}",
+        "sets 'student_init' to '${oc.env:HOME}', and may refer to other keys only",
+    ),
     "reads_inside": ("student_init: 'a ${oc.env:HOME} b'", "may refer to other keys only"),
-    "reads_by_name": ("headline: oc.env\nstudent_init: '${${headline}:HOME}'", "may refer to other keys only"),
+    "reads_by_name": (
+        "headline: oc.env\nstudent_init: '${${headline}:HOME}'",
+        "may refer to other keys only",
+    ),
     "decodes": ("student_init: \"${oc.decode:'{a: 1}'}\"", "may refer to other keys only"),
-    "names_code": ("loss: {_target_: os.system, command: touch canary}", "loss._target_ 'os.system' is not allowed"),
-    "names_kdx": ("shift: {x: {_target_: kdx.disk.write_atomically, path: canary, text: x}}", "shift.x._target_ 'kdx.disk.write_atomically' is not allowed"),
-    "names_another_kind": ("dataset: {_target_: kdx.models.pretrained.fetch, path: canary}", "dataset._target_ 'kdx.models.pretrained.fetch' is not"),
-    "hides_code": (f"loss: {{temperature: {HARM}}}", "loss.temperature holds a _target_, and is no slot for one"),
-    "hides_code_in_a_list": (f"student: {{widths: [{HARM}]}}", "student.widths holds a _target_, and is no slot for one"),
-    "augments": (f"student_train: {{augment: {{x: {HARM}}}}}", "augment.x._target_ 'subprocess.Popen' is not allowed"),
+    "names_code": (
+        "loss: {_target_: os.system, command: touch canary}",
+        "loss._target_ 'os.system' is not allowed",
+    ),
+    "names_kdx": (
+        "shift: {x: {_target_: kdx.disk.write_atomically, path: canary, text: x}}",
+        "shift.x._target_ 'kdx.disk.write_atomically' is not allowed",
+    ),
+    "names_another_kind": (
+        "dataset: {_target_: kdx.models.pretrained.fetch, path: canary}",
+        "dataset._target_ 'kdx.models.pretrained.fetch' is not",
+    ),
+    "hides_code": (
+        f"loss: {{temperature: {HARM}}}",
+        "loss.temperature holds a _target_, and is no slot for one",
+    ),
+    "hides_code_in_a_list": (
+        f"student: {{widths: [{HARM}]}}",
+        "student.widths holds a _target_, and is no slot for one",
+    ),
+    "augments": (
+        f"student_train: {{augment: {{x: {HARM}}}}}",
+        "augment.x._target_ 'subprocess.Popen' is not allowed",
+    ),
     "partly": ("loss: {_partial_: true, _args_: [1]}", "kdx.losses.kd.KD does not take these keys"),
-    "downloads": ("defaults: [override /dataset: cifar10]\ndataset: {root: elsewhere}", "has a data set downloaded to 'elsewhere'"),
-    "grid_downloads": ("defaults: [override /dataset: cifar10]\nhydra: {sweeper: {params: {dataset.root: elsewhere, seed: '1,2'}}}",
-                       "the grid of a preset (hydra.sweeper.params) has a data set downloaded to 'elsewhere'"),
-    "grid_downloads_usually": ("defaults: [override /dataset: fashion_mnist]\nhydra: {sweeper: {params: {dataset.usual_root: 'elsewhere,data'}}}",
-                               "has a data set downloaded to 'elsewhere,data'"),
-    "grid_lets_download": ("defaults: [override /dataset: cifar10]\ndataset: {root: elsewhere, download: false}\n"
-                           "hydra: {sweeper: {params: {dataset.download: 'true'}}}", "cannot set 'dataset.download'"),
-}  # fmt: skip
+    "downloads": (
+        "defaults: [override /dataset: cifar10]\ndataset: {root: elsewhere}",
+        "has a data set downloaded to 'elsewhere'",
+    ),
+    "grid_downloads": (
+        (
+            "defaults: [override /dataset: cifar10]\nhydra: {sweeper: {params: {dataset.root: "
+            "elsewhere, seed: '1,2'}}}"
+        ),
+        "the grid of a preset (hydra.sweeper.params) has a data set downloaded to 'elsewhere'",
+    ),
+    "grid_downloads_usually": (
+        (
+            "defaults: [override /dataset: fashion_mnist]\nhydra: {sweeper: {params: {dataset.usual_root: "
+            "'elsewhere,data'}}}"
+        ),
+        "has a data set downloaded to 'elsewhere,data'",
+    ),
+    "grid_lets_download": (
+        "defaults: [override /dataset: cifar10]\ndataset: {root: elsewhere, download: false}\n"
+        "hydra: {sweeper: {params: {dataset.download: 'true'}}}",
+        "cannot set 'dataset.download'",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory) -> Path:
-    """Somebody's folder of options, with every preset of FILES. One for all tests, so that what does not differ is composed once."""
+    """Somebody's folder of options, with every preset of FILES. One for all tests, so that what does not
+    differ is composed once.
+    """
     place = tmp_path_factory.mktemp("theirs")
     (place / "experiment").mkdir()
     for name, (text, _) in FILES.items():
@@ -92,7 +163,9 @@ def told(capsys, *words: str, name: str = "train") -> str:
 QUICK = ("allows", "logs", "grid_allows", "reads_environment", "names_kdx", "grid_downloads")
 
 
-@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FILES])
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FILES]
+)
 def test_a_preset_runs_nothing_and_writes_nowhere(name, capsys):
     assert FILES[name][1] in told(capsys, f"experiment={name}")
 
@@ -118,20 +191,37 @@ BROKEN = {  # name of the preset: (its text, what is said)
 }
 
 
-@pytest.mark.parametrize("name", [name if name in ("no_keys", "torn") else pytest.param(name, marks=pytest.mark.slow) for name in BROKEN])
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("no_keys", "torn") else pytest.param(name, marks=pytest.mark.slow) for name in BROKEN],
+)
 def test_an_option_file_that_is_none_is_told_in_a_sentence(name, capsys):
     (Path(THEIRS) / "experiment" / f"{name}.yaml").write_text(GLOBAL + BROKEN[name][0])
     err = told(capsys, f"experiment={name}")
     assert BROKEN[name][1] in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("name", "text", "said"), [
-    ("experiment/aside", "seed: 7\n", "sets 'experiment' to {seed: 7}, which nothing reads: let its first line be '# @package _global_'"),
-    ("experiment/words", "hello\n", "sets 'experiment' to {hello: null}, which nothing reads"),
-    ("sweeper/aside", "max_runs: 3\n", "sets 'sweeper' to {max_runs: 3}, which nothing reads"),
-    ("loss/aside", "# @package baseline_loss\n_target_: kdx.losses.supervised.Supervised\n", "leaves out 'loss', which every run reads"),
-    ("recipe/aside", "# @package seed\nseed: 1\n", "leaves out 'recipe', which every run reads"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "experiment/aside",
+            "seed: 7\n",
+            (
+                "sets 'experiment' to {seed: 7}, which nothing reads: let its first line "
+                "be '# @package _global_'"
+            ),
+        ),
+        ("experiment/words", "hello\n", "sets 'experiment' to {hello: null}, which nothing reads"),
+        ("sweeper/aside", "max_runs: 3\n", "sets 'sweeper' to {max_runs: 3}, which nothing reads"),
+        (
+            "loss/aside",
+            "# @package baseline_loss\n_target_: kdx.losses.supervised.Supervised\n",
+            "leaves out 'loss', which every run reads",
+        ),
+        ("recipe/aside", "# @package seed\nseed: 1\n", "leaves out 'recipe', which every run reads"),
+    ],
+)
 def test_what_nothing_would_read_is_not_passed_over(name, text, said, capsys):
     (Path(THEIRS) / name).parent.mkdir(exist_ok=True)
     (Path(THEIRS) / f"{name}.yaml").write_text(text)
@@ -141,22 +231,31 @@ def test_what_nothing_would_read_is_not_passed_over(name, text, said, capsys):
 def test_nor_are_options_of_hydras_own(tmp_path):
     (tmp_path / "hydra" / "launcher").mkdir(parents=True)
     (tmp_path / "hydra" / "launcher" / "basic.yaml").write_text("_target_: os.system\n")
-    with pytest.raises(Fault, match="'hydra' would hold options of Hydra's own, which count from the command line only"):
+    with pytest.raises(
+        Fault, match="'hydra' would hold options of Hydra's own, which count from the command line only"
+    ):
         use_own([f"--config-dir={tmp_path}"])
 
 
 @pytest.mark.slow
 def test_a_data_set_that_lacks_a_size_is_told(capsys):
     (Path(THEIRS) / "dataset").mkdir(exist_ok=True)
-    (Path(THEIRS) / "dataset" / "short.yaml").write_text("_target_: kdx.data.digits.Digits\nimage_size: 16\nlabelled: 100\nunlabelled: null\ntest: 500\n")
+    (Path(THEIRS) / "dataset" / "short.yaml").write_text(
+        "_target_: kdx.data.digits.Digits\nimage_size: 16\nlabelled: 100\nunlabelled: null\ntest: 500\n"
+    )
     assert "leaves out 'dataset.validation', which every run reads" in told(capsys, "dataset=short")
 
 
 def test_what_is_typed_counts(here, monkeypatch, capsys):
     begun = []
     monkeypatch.setattr(command, "launch", lambda words: begun.append(words))
-    (Path(THEIRS) / "experiment" / "fine.yaml").write_text(GLOBAL + "student_train: {lr: '${teacher_pretrain.lr}'}\nallow: [kdx]\nstore: elsewhere")
-    assert main(["train", "--config-dir", THEIRS, "experiment=fine", "allow=[]", "store=mine"]) == 0 and len(begun) == 1
+    (Path(THEIRS) / "experiment" / "fine.yaml").write_text(
+        GLOBAL + "student_train: {lr: '${teacher_pretrain.lr}'}\nallow: [kdx]\nstore: elsewhere"
+    )
+    assert (
+        main(["train", "--config-dir", THEIRS, "experiment=fine", "allow=[]", "store=mine"]) == 0
+        and len(begun) == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["train.yaml", "launcher/joblib.yaml", "loss/kd.yaml"])
@@ -179,13 +278,17 @@ def test_a_file_with_a_name_of_kdxs_own_is_not_passed_over_in_silence(name, tmp_
 def test_a_grid_that_chooses_the_data_too_has_it_downloaded_nowhere(capsys):
     text = "hydra: {sweeper: {params: {dataset: 'cifar10,digits', dataset.root: elsewhere}}}"
     (Path(THEIRS) / "experiment" / "grid_of_data.yaml").write_text(GLOBAL + text)
-    assert "has a data set downloaded to 'elsewhere'" in told(capsys, "-m", "experiment=grid_of_data", name="plan")
+    assert "has a data set downloaded to 'elsewhere'" in told(
+        capsys, "-m", "experiment=grid_of_data", name="plan"
+    )
 
 
 def test_a_grid_of_ones_own_still_counts(here, monkeypatch, capsys):
     monkeypatch.setattr(plan, "show", lambda found: None)
     monkeypatch.setattr("kdx.outlook.look_ahead", lambda jobs, telling: {"jobs": list(jobs)})
-    (Path(THEIRS) / "experiment" / "grid.yaml").write_text(GLOBAL + "hydra: {sweeper: {params: {seed: '1,2', loss.temperature: '1,2'}}}")
+    (Path(THEIRS) / "experiment" / "grid.yaml").write_text(
+        GLOBAL + "hydra: {sweeper: {params: {seed: '1,2', loss.temperature: '1,2'}}}"
+    )
     assert main(["plan", "-m", "--config-dir", THEIRS, "experiment=grid"]) == 0
 
 
@@ -203,7 +306,15 @@ def test_kdx_keeps_its_own_rules():
 
 def test_every_line_of_the_page_has_a_test(root):
     text = (root / "docs" / "security.md").read_text()
-    named = {line.split("`")[-2] for line in text.splitlines() if line.startswith("|") and line.count("`") >= 2 and "test_" in line.split("`")[-2]}
-    found = {f"{file.name}::{line.split('def ')[1].split('(')[0]}" for file in (root / "tests").glob("test_*.py")
-             for line in file.read_text().splitlines() if line.startswith("def test_")}  # fmt: skip
+    named = {
+        line.split("`")[-2]
+        for line in text.splitlines()
+        if line.startswith("|") and line.count("`") >= 2 and "test_" in line.split("`")[-2]
+    }
+    found = {
+        f"{file.name}::{line.split('def ')[1].split('(')[0]}"
+        for file in (root / "tests").glob("test_*.py")
+        for line in file.read_text().splitlines()
+        if line.startswith("def test_")
+    }
     assert named and named <= found, named - found

@@ -1,4 +1,6 @@
-"""Shifted test pictures: what is done to them by hand and against torchvision, and what a run tells of them."""
+"""Shifted test pictures:
+what is done to them by hand and against torchvision, and what a run tells of them.
+"""
 
 import io
 import json
@@ -23,7 +25,12 @@ from kdx.report.table import print_table
 from kdx.runtime import Runtime
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
-STEPS = {"blur": Blur(sigma=0.8), "noise": Grain(std=0.2), "contrast": Contrast(factor=0.3), "rotation": Rotation(degrees=30)}
+STEPS = {
+    "blur": Blur(sigma=0.8),
+    "noise": Grain(std=0.2),
+    "contrast": Contrast(factor=0.3),
+    "rotation": Rotation(degrees=30),
+}
 
 
 def pictures(n=9, c=3, h=12, w=10):
@@ -53,7 +60,9 @@ def test_contrast_and_noise_by_hand():
     assert Contrast(factor=0.3)(x, draws(1), "contrast").flatten().tolist() == pytest.approx([0.35, 0.65])
     grey = torch.full((9, 3, 40, 40), 0.5)
     noisy = Grain(std=0.1)(grey, draws(), "noise")
-    assert noisy.std().item() == pytest.approx(0.1, rel=0.03) and noisy.mean().item() == pytest.approx(0.5, abs=0.003)
+    assert noisy.std().item() == pytest.approx(0.1, rel=0.03) and noisy.mean().item() == pytest.approx(
+        0.5, abs=0.003
+    )
 
 
 def test_rotation_has_one_angle_and_two_sides():
@@ -70,7 +79,12 @@ def test_the_same_pictures_in_any_batch_and_others_with_another_seed(name):
     ones = torch.ones(9, dtype=torch.int64)
     whole, _ = views(split, torch.arange(9), ones)
     parts = torch.cat([views(split, rows, ones[: len(rows)])[0] for rows in torch.arange(9).split(2)])
-    assert torch.equal(whole, parts) and 0 <= whole.min() and whole.max() <= 1 and not torch.equal(whole, split.images / 255)
+    assert (
+        torch.equal(whole, parts)
+        and 0 <= whole.min()
+        and whole.max() <= 1
+        and not torch.equal(whole, split.images / 255)
+    )
     other, _ = Views(Chain([(name, STEPS[name])]), 6)(split, torch.arange(9), ones)
     assert torch.equal(whole, other) == (name in ("blur", "contrast"))
 
@@ -81,11 +95,22 @@ def test_predict_looks_through_the_views():
             return torch.stack([x.mean((1, 2, 3)), x.std((1, 2, 3))], 1)
 
     split = Split("test", pictures())
-    clean, flat = predict(Mean(), split, CPU), predict(Mean(), split, CPU, views=Views(Chain([("contrast", Contrast(factor=0))]), 0))
+    clean, flat = (
+        predict(Mean(), split, CPU),
+        predict(Mean(), split, CPU, views=Views(Chain([("contrast", Contrast(factor=0))]), 0)),
+    )
     assert (clean[:, 1] > 0.2).all() and (flat[:, 1] < 1e-5).all()
 
 
-@pytest.mark.parametrize("build", [lambda: Blur(sigma=0), lambda: Grain(std=-1), lambda: Contrast(factor="x"), lambda: Rotation(degrees=181)])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Blur(sigma=0),
+        lambda: Grain(std=-1),
+        lambda: Contrast(factor="x"),
+        lambda: Rotation(degrees=181),
+    ],
+)
 def test_a_strength_out_of_range_is_named(build):
     with pytest.raises(Fault, match=r"shift\.\w+\.\w+ must be"):
         build()
@@ -95,9 +120,12 @@ def test_bad_shifts_are_told_before_any_work(capsys, tmp_path, monkeypatch):
     from kdx.cli import main
 
     monkeypatch.chdir(tmp_path)
-    for word, told in (("shift=[blurr]", "did you mean 'blur'"), ("shift=[blur] shift.blur.sigma=0", "shift.blur.sigma must be"),
-                       ("shift=[noise] shift.noise._target_=kdx.data.augment.Mixup", "does not take these keys"),
-                       ("shift.blur.sigma=1", "no key in 'shift'")):  # fmt: skip
+    for word, told in (
+        ("shift=[blurr]", "did you mean 'blur'"),
+        ("shift=[blur] shift.blur.sigma=0", "shift.blur.sigma must be"),
+        ("shift=[noise] shift.noise._target_=kdx.data.augment.Mixup", "does not take these keys"),
+        ("shift.blur.sigma=1", "no key in 'shift'"),
+    ):
         assert main(["train", "device=cpu", *word.split()]) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
@@ -105,7 +133,10 @@ def test_bad_shifts_are_told_before_any_work(capsys, tmp_path, monkeypatch):
 
 def test_the_experiment_turns_all_four_on():
     config = compose.check_words(["experiment=shifted_inputs"])
-    assert list(config["shift"]) == ["blur", "noise", "contrast", "rotation"] and compose.check_words([])["shift"] == {}
+    assert (
+        list(config["shift"]) == ["blur", "noise", "contrast", "rotation"]
+        and compose.check_words([])["shift"] == {}
+    )
     assert list(compose.check_words(["experiment=shifted_inputs", "shift=[noise]"])["shift"]) == ["noise"]
 
 
@@ -113,16 +144,25 @@ def test_the_experiment_turns_all_four_on():
 
 
 def results(**more):
-    found = {role: {"model": "m", "last": {"test": {"accuracy": value, "n": 500}}} for role, value in
-             {"teacher": 0.9, "baseline": 0.7, "student": 0.8}.items()}  # fmt: skip
-    shifted = {"blur": {"teacher": 0.8, "baseline": 0.5, "student": 0.7}, "noise": {"teacher": 0.6, "baseline": 0.3, "student": 0.3}}
+    found = {
+        role: {"model": "m", "last": {"test": {"accuracy": value, "n": 500}}}
+        for role, value in {"teacher": 0.9, "baseline": 0.7, "student": 0.8}.items()
+    }
+    shifted = {
+        "blur": {"teacher": 0.8, "baseline": 0.5, "student": 0.7},
+        "noise": {"teacher": 0.6, "baseline": 0.3, "student": 0.3},
+    }
     return {**found, "classes": ["a", "b"], "shifts": shifted} | more
 
 
 def test_the_table_and_what_it_means():
     header, rows = shifts.cells(results(), ROLES)
     assert header == ["test %", "clean", "blur", "noise"]
-    assert rows == [["teacher", "90.0", "80.0", "60.0"], ["student alone", "70.0", "50.0", "30.0"], ["distilled student", "80.0", "70.0", "30.0"]]
+    assert rows == [
+        ["teacher", "90.0", "80.0", "60.0"],
+        ["student alone", "70.0", "50.0", "30.0"],
+        ["distilled student", "80.0", "70.0", "30.0"],
+    ]
     lost, gain = shifts.sentences(results())
     assert "mean of 2" in lost and "teacher -20.0, student alone -30.0, distilled student -30.0" in lost
     assert "+10.0 points (+10.0 on clean" in gain
@@ -134,26 +174,41 @@ def test_the_terminal_shows_every_figure(width):
     many = {f"shift {i}": {"teacher": 0.601 + i / 100, "baseline": 0.5, "student": 0.55} for i in range(9)}
     out = io.StringIO()
     print_table(results(shifts=many), "last", [], file=out, width=width)
-    assert all(f"{60.1 + i:.1f}" in out.getvalue() for i in range(9)) and "under shift" in " ".join(out.getvalue().split())
+    assert all(f"{60.1 + i:.1f}" in out.getvalue() for i in range(9)) and "under shift" in " ".join(
+        out.getvalue().split()
+    )
 
 
 def test_the_figure_has_a_bar_of_the_right_height_for_each_role():
     picture = Image.open(io.BytesIO(figures.groups(shifts.accuracies(results()), "a title"))).convert("RGB")
     student = tuple(int(figures.COLOURS["student"][i : i + 2], 16) for i in (1, 3, 5))
     heights = [sum(picture.getpixel((x, y)) == student for y in range(80, 330)) for x in range(picture.width)]
-    assert max(heights) == pytest.approx(0.8 * 250, abs=2) and 0.3 * 250 == pytest.approx(min(h for h in heights[60:] if h > 20), abs=2)
+    assert max(heights) == pytest.approx(0.8 * 250, abs=2) and 0.3 * 250 == pytest.approx(
+        min(h for h in heights[60:] if h > 20), abs=2
+    )
 
 
 def test_a_run_tells_its_shifted_accuracies(tmp_path, monkeypatch, capsys):
     from kdx.cli import main
 
     monkeypatch.chdir(tmp_path)
-    words = ["train", "device=cpu", "device.threads=1", "teacher_pretrain.steps=30", "student_train.steps=5", "loss=supervised", "baseline=false",
-             "teacher=cnn_small"]  # fmt: skip
+    words = [
+        "train",
+        "device=cpu",
+        "device.threads=1",
+        "teacher_pretrain.steps=30",
+        "student_train.steps=5",
+        "loss=supervised",
+        "baseline=false",
+        "teacher=cnn_small",
+    ]
     assert main([*words, "hydra.run.dir=one", "experiment=shifted_inputs", "shift.contrast.factor=1"]) == 0
     run = json.loads((tmp_path / "one/run.json").read_text())["results"]
-    assert list(run["shifts"]) == ["blur", "noise", "contrast", "rotation"] and set(run["shifts"]["blur"]) == {"teacher", "student"}
-    assert run["shifts"]["contrast"]["teacher"] == run["teacher"]["last"]["test"]["accuracy"]  # a factor of 1 changes nothing
+    assert list(run["shifts"]) == ["blur", "noise", "contrast", "rotation"] and set(
+        run["shifts"]["blur"]
+    ) == {"teacher", "student"}
+    # a factor of 1 changes nothing
+    assert run["shifts"]["contrast"]["teacher"] == run["teacher"]["last"]["test"]["accuracy"]
     assert run["shifts"]["rotation"]["teacher"] < run["teacher"]["last"]["test"]["accuracy"]
     text = (tmp_path / "one/report.md").read_text()
     assert "## Shifted inputs" in text and "contrast: factor 1" in text and "figures/shifts.png" in text

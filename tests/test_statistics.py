@@ -17,31 +17,46 @@ def test_p_is_that_of_scipys_paired_test():
         a, b = random.normal(0.3, 1, n), random.normal(0, 1, n)
         found, wanted = paired(a.tolist(), b.tolist()), ttest_rel(a, b)
         assert found.p == pytest.approx(wanted.pvalue, rel=1e-9)
-        assert found.mean == pytest.approx((a - b).mean()) and found.deviation == pytest.approx((a - b).std(ddof=1))
+        assert found.mean == pytest.approx((a - b).mean()) and found.deviation == pytest.approx(
+            (a - b).std(ddof=1)
+        )
         assert found.wins == (a > b).sum() and found.losses == (a < b).sum()
 
 
 def test_two_pairs_by_hand():
-    """Differences 1 and 3: mean 2, deviation sqrt(2), t = 2 with one degree of freedom, p = 1 - 2 atan(2) / pi = .295167."""
+    """Differences 1 and 3: mean 2, deviation sqrt(2), t = 2 with one degree of freedom, p = 1 - 2 atan(2) /
+    pi = .295167.
+    """
     found = paired([0.0, 5.0], [-1.0, 2.0])
-    assert found.deviation == pytest.approx(math.sqrt(2)) and found.p == pytest.approx(1 - 2 * math.atan(2) / math.pi)
+    assert found.deviation == pytest.approx(math.sqrt(2)) and found.p == pytest.approx(
+        1 - 2 * math.atan(2) / math.pi
+    )
     assert found.p == pytest.approx(0.295167, abs=1e-6)
 
 
 def test_a_claim_that_is_not_true_holds_in_one_of_forty():
-    """With no difference the verdict is `holds` in 2.5% of trials and `contradicted` in 2.5%, whatever the number of seeds."""
+    """With no difference the verdict is `holds` in 2.5% of trials and `contradicted` in 2.5%, whatever the
+    number of seeds.
+    """
     random = np.random.default_rng(1)
     for n in (3, 5):
         verdicts = [verdict(paired(*random.normal(0, 1, (2, n)).tolist())) for _ in range(1500)]
         for word in ("holds", "contradicted"):
-            assert verdicts.count(word) / 1500 == pytest.approx(0.025, abs=0.0125), (n, word)  # three standard errors
+            # three standard errors
+            assert verdicts.count(word) / 1500 == pytest.approx(0.025, abs=0.0125), (
+                n,
+                word,
+            )
 
 
 def test_exchanging_the_sides_exchanges_the_verdict():
     ahead = paired([3.0, 4.1, 5.0, 6.2], [1.0, 2.0, 3.1, 4.0])
     behind = paired([1.0, 2.0, 3.1, 4.0], [3.0, 4.1, 5.0, 6.2])
     assert (ahead.wins, ahead.losses, behind.wins, behind.losses) == (4, 0, 0, 4)
-    assert ahead.p == pytest.approx(behind.p) and (verdict(ahead), verdict(behind)) == ("holds", "contradicted")
+    assert ahead.p == pytest.approx(behind.p) and (verdict(ahead), verdict(behind)) == (
+        "holds",
+        "contradicted",
+    )
 
 
 def test_ties_are_neither_won_nor_lost():
@@ -50,7 +65,9 @@ def test_ties_are_neither_won_nor_lost():
 
 
 def test_differences_that_are_all_the_same_have_no_p():
-    """Accuracies on 1,000 rows are often equal to the last digit; rounding must not make certainty of that."""
+    """Accuracies on 1,000 rows are often equal to the last digit;
+    rounding must not make certainty of that.
+    """
     for base in ([0.842, 0.871, 0.9], [84.2, 87.1, 90.0]):
         for step in (0.013, 0.0):
             found = paired([b + step for b in base], base)
@@ -72,6 +89,15 @@ def test_the_border_of_significance():
 
 
 def test_writing_numbers():
-    assert plus_minus(-0.04, 0.3, 1, signed=True) == "+0.0 ± 0.3" and plus_minus(-0.04, None, 1) == "0.0"  # never "-0.0"
+    # never "-0.0"
+    assert plus_minus(-0.04, 0.3, 1, signed=True) == "+0.0 ± 0.3" and plus_minus(-0.04, None, 1) == "0.0"
     assert plus_minus(0.1234, 0.05, 3) == "0.123 ± 0.050"
-    assert [chance(p) for p in (0.0, 1e-4, 0.00999, 0.01, 0.0999, 0.1, 1.0)] == ["<0.0001", "0.0001", "0.0100", "0.010", "0.100", "0.10", "1.00"]
+    assert [chance(p) for p in (0.0, 1e-4, 0.00999, 0.01, 0.0999, 0.1, 1.0)] == [
+        "<0.0001",
+        "0.0001",
+        "0.0100",
+        "0.010",
+        "0.100",
+        "0.10",
+        "1.00",
+    ]

@@ -1,4 +1,6 @@
-"""The store: keys, caching, damage, resume, two at once. A stage here is a small module written into a package of the test's own."""
+"""The store: keys, caching, damage, resume, two at once. A stage here is a small module written into a
+package of the test's own.
+"""
 
 import fcntl
 import json
@@ -87,7 +89,20 @@ def test_a_stage_runs_once_and_is_replayed(tmp_path, package):
 
 def test_a_key_knows_types_and_order(tmp_path, package):
     one = store(tmp_path)
-    keys = [one.key(STAGE_OBJECT, {"x": v})[0] for v in (1, 1.5, "1", True, None, [1, 2], [2, 1], {"a": 1}, Component({"_target_": "kdx.recipes.distil"}))]
+    keys = [
+        one.key(STAGE_OBJECT, {"x": v})[0]
+        for v in (
+            1,
+            1.5,
+            "1",
+            True,
+            None,
+            [1, 2],
+            [2, 1],
+            {"a": 1},
+            Component({"_target_": "kdx.recipes.distil"}),
+        )
+    ]
     assert len(set(keys)) == len(keys)
     assert one.key(STAGE_OBJECT, {"a": 1, "b": 2})[0] == one.key(STAGE_OBJECT, {"b": 2, "a": 1})[0]
     with pytest.raises(TypeError, match="Still"):
@@ -96,7 +111,9 @@ def test_a_key_knows_types_and_order(tmp_path, package):
 
 def test_runtime_enters_no_key(tmp_path, package):
     def key(threads):
-        runtime = Runtime(device="cpu", threads=threads, workers=0, channels_last=False, compile=False, checkpoint_seconds=1)
+        runtime = Runtime(
+            device="cpu", threads=threads, workers=0, channels_last=False, compile=False, checkpoint_seconds=1
+        )
         return Store(tmp_path / "store", runtime, Listener()).key(STAGE_OBJECT, {"x": 1})[0]
 
     assert key(1) == key(2)
@@ -126,7 +143,9 @@ def test_a_missing_file_and_a_cut_one_are_named(tmp_path, package):
 
 
 def test_a_failed_stage_publishes_nothing_and_leaves_its_work(tmp_path, package):
-    (package / "stage.py").write_text("def run(work, runtime, **i):\n    (work.path / 'half').write_text('x')\n    raise ValueError('no')\n")
+    (package / "stage.py").write_text(
+        "def run(work, runtime, **i):\n    (work.path / 'half').write_text('x')\n    raise ValueError('no')\n"
+    )
     with pytest.raises(ValueError):
         store(tmp_path).run(STAGE_OBJECT, text="a")
     folders = list((tmp_path / "store" / "write").iterdir())
@@ -150,7 +169,10 @@ def _work(folder, code, log):
 
 def test_two_at_once_run_a_stage_once(tmp_path, package):
     context = multiprocessing.get_context("spawn")
-    both = [context.Process(target=_work, args=(tmp_path / "store", package.parent, tmp_path / "log")) for _ in range(2)]
+    both = [
+        context.Process(target=_work, args=(tmp_path / "store", package.parent, tmp_path / "log"))
+        for _ in range(2)
+    ]
     for process in both:
         process.start()
     for process in both:
@@ -160,7 +182,9 @@ def test_two_at_once_run_a_stage_once(tmp_path, package):
 
 def test_a_killed_owner_frees_the_lock(tmp_path, package):
     context = multiprocessing.get_context("spawn")
-    (package / "stage.py").write_text(textwrap.dedent(STAGE).replace("time.sleep(wait)", "time.sleep(wait * 200)"))
+    (package / "stage.py").write_text(
+        textwrap.dedent(STAGE).replace("time.sleep(wait)", "time.sleep(wait * 200)")
+    )
     owner = context.Process(target=_work, args=(tmp_path / "store", package.parent, tmp_path / "log"))
     owner.start()
     while runs(tmp_path) == 0:
@@ -193,7 +217,8 @@ def test_a_source_is_its_content(tmp_path):
     stamp = os.stat(moved / "a.txt")
     (moved / "a.txt").write_text("two")
     os.utime(moved / "a.txt", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert Source(moved).digest() != first  # same name, size and time of change: the inode's own time gives it away
+    # same name, size and time of change: the inode's own time gives it away
+    assert Source(moved).digest() != first
     (moved / "a.txt").write_text("one")
     (moved / "a.txt").rename(moved / "b.txt")
     assert Source(moved).digest() != first  # in a folder a file's name is content
@@ -214,7 +239,15 @@ def test_a_source_knows_which_of_its_folders_a_file_is_in(tmp_path):
     (tmp_path / "a" / ".cache" / "x").touch()
     assert both.digest() in found  # nothing hidden counts
     named = [("cat/1", tmp_path / "a" / "1"), ("dog/3", tmp_path / "b" / "3")]
-    assert len({Source(named=n).digest() for n in (named, named[::-1], named[:1], [("dog/1", named[0][1]), named[1]])}) == 4
+    assert (
+        len(
+            {
+                Source(named=n).digest()
+                for n in (named, named[::-1], named[:1], [("dog/1", named[0][1]), named[1]])
+            }
+        )
+        == 4
+    )
 
 
 def test_a_component_with_a_source_is_known_by_content_not_by_path(tmp_path):
@@ -224,7 +257,10 @@ def test_a_component_with_a_source_is_known_by_content_not_by_path(tmp_path):
 
     def key(name):
         path = str(tmp_path / name)
-        return one.key(STAGE_OBJECT, {"d": Component({"_target_": "kdx.recipes.distil", "root": path}, {"root": Source(path)})})[0]
+        return one.key(
+            STAGE_OBJECT,
+            {"d": Component({"_target_": "kdx.recipes.distil", "root": path}, {"root": Source(path)})},
+        )[0]
 
     assert key("x") == key("y")
     (tmp_path / "y").write_text("diff")
@@ -251,8 +287,14 @@ def test_code_digest_sees_edits_of_what_is_imported_but_no_comments(package):
 def test_code_digest_sees_edits_of_what_ones_own_code_imports(package):
     allow(["kdxtestpkg"])
     (package / "parts").mkdir()
-    for name, text in {"loss": "from .parts import helper\nimport kdxtestpkg.other\n", "other": "x = 1\n", "parts/__init__": "", "parts/helper":
-                       "from ..deep import y\n", "deep": "y = 1\n", "apart": "z = 1\n"}.items():  # fmt: skip
+    for name, text in {
+        "loss": "from .parts import helper\nimport kdxtestpkg.other\n",
+        "other": "x = 1\n",
+        "parts/__init__": "",
+        "parts/helper": "from ..deep import y\n",
+        "deep": "y = 1\n",
+        "apart": "z = 1\n",
+    }.items():
         (package / f"{name}.py").write_text(text)
 
     def digest():
@@ -294,8 +336,22 @@ def test_editing_one_loss_leaves_the_key_of_another(tmp_path):
     assert not any(m in modules("kdx.stages.prepare") for m in ("kdx.trainer", "kdx.models"))
 
 
-@pytest.mark.parametrize("target", ["os.system", "kdx.core.torch.load", "kdx.store.shutil", "kdx.core.torch", "builtins.eval", "kdxevil.f", "torch.load",
-                                    "torchvision.models.os.system", "kdx.component.MANIFEST", "nodots", "kdx..core"])  # fmt: skip
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "kdx.core.torch.load",
+        "kdx.store.shutil",
+        "kdx.core.torch",
+        "builtins.eval",
+        "kdxevil.f",
+        "torch.load",
+        "torchvision.models.os.system",
+        "kdx.component.MANIFEST",
+        "nodots",
+        "kdx..core",
+    ],
+)
 def test_targets_that_are_refused(target):
     with pytest.raises(Fault):
         resolve(target)
@@ -325,16 +381,36 @@ def test_a_resumed_stage_tells_its_earlier_records_once(tmp_path):
         (tmp_path / name).unlink()  # as the store does with all that is not gone on from
     work = Work(tmp_path, "w", heard)
     work.tell_again(told)
-    assert [e[2].get("step") for e in heard.events if e[0] == "record"] == [0, 1, 2] and heard.events[-1] == ("note", "warning", "careful")
+    assert [e[2].get("step") for e in heard.events if e[0] == "record"] == [0, 1, 2] and heard.events[-1] == (
+        "note",
+        "warning",
+        "careful",
+    )
     work.record({"step": 3, "v": 30})
-    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [0, 1, 2, 3]
-    assert [json.loads(line)["text"] for line in (tmp_path / "notes.jsonl").read_text().splitlines()] == ["careful", "by the way"]
-    for wrong in ({"records": [{"v": 1}]}, {"notes": [["x", "loud"]]}, {"notes": [[1, "info"]]}, {"records": [{"step": 0, "v": "x"}]}):
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert [json.loads(line)["text"] for line in (tmp_path / "notes.jsonl").read_text().splitlines()] == [
+        "careful",
+        "by the way",
+    ]
+    for wrong in (
+        {"records": [{"v": 1}]},
+        {"notes": [["x", "loud"]]},
+        {"notes": [[1, "info"]]},
+        {"records": [{"step": 0, "v": "x"}]},
+    ):
         with pytest.raises(ValueError, match="not as kdx writes them"):
             Work(tmp_path, "w", Listener()).tell_again(json.dumps(json.loads(told) | wrong))
 
 
-SHORT = {"MemoryError()": "is too large for this machine", 'RuntimeError("can\'t start new thread")': "needs more threads"}
+SHORT = {
+    "MemoryError()": "is too large for this machine",
+    'RuntimeError("can\'t start new thread")': "needs more threads",
+}
 
 
 @pytest.mark.parametrize(("error", "says"), SHORT.items())
@@ -342,7 +418,9 @@ def test_a_stage_that_is_short_of_something_says_what_to_lower(package, tmp_path
     (package / "stage.py").write_text(f"def run(work, runtime, **rest):\n    raise {error}\n")
     with pytest.raises(Shortage, match=says) as found:
         store(tmp_path).run(Stage("train", "kdxtestpkg.stage"), name="baseline-train")
-    assert str(found.value).startswith("baseline-train ") and ("student_train.batch_size" in str(found.value)) == ("too large" in says)
+    assert str(found.value).startswith("baseline-train ") and (
+        "student_train.batch_size" in str(found.value)
+    ) == ("too large" in says)
 
 
 def test_a_signal_that_a_stage_swallows_stops_the_run_after_it(package, tmp_path):

@@ -1,4 +1,6 @@
-"""Batches are pure functions of their step: same bytes for any worker count, after any restart, and equal to the labelling pass."""
+"""Batches are pure functions of their step: same bytes for any worker count, after any restart, and equal to
+the labelling pass.
+"""
 
 import gc
 import threading
@@ -14,7 +16,10 @@ from kdx.data.augment import Affine, Chain, FlipCrop, Mixup, Noise, Views
 from kdx.data.streams import Loader, Order, Stream, sequential
 from kdx.faults import Fault
 
-CHAIN = [("flip_crop", FlipCrop(pad=2, mode="zero", flip=0.5)), ("affine", Affine(degrees=11.5, shift=0.12, scale=0.1))]
+CHAIN = [
+    ("flip_crop", FlipCrop(pad=2, mode="zero", flip=0.5)),
+    ("affine", Affine(degrees=11.5, shift=0.12, scale=0.1)),
+]
 
 
 def split(n=29, labels=True, name="labelled"):
@@ -45,7 +50,9 @@ def loader_threads():
 @pytest.mark.parametrize("n, batch", [(29, 8), (29, 29), (5, 17), (1, 3), (8, 4)])
 def test_each_pass_takes_every_row_once(n, batch):
     order = Order(n, batch, seed=4)
-    index, passes = (torch.cat(parts) for parts in zip(*(order.rows(step) for step in range(3 * n)), strict=True))
+    index, passes = (
+        torch.cat(parts) for parts in zip(*(order.rows(step) for step in range(3 * n)), strict=True)
+    )
     assert index.dtype == passes.dtype == torch.int64 and len(index) == 3 * n * batch
     assert torch.equal(passes, torch.arange(len(index)) // n)
     assert all(torch.equal(index[passes == p].sort().values, torch.arange(n)) for p in range(3 * batch))
@@ -55,7 +62,11 @@ def test_order_is_a_pure_function_of_seed_and_step():
     order = Order(29, 8, seed=4)
     there = [order.rows(step) for step in range(40)]
     back = [order.rows(step) for step in reversed(range(40))]
-    assert all(torch.equal(x, y) for one, other in zip(there, reversed(back), strict=True) for x, y in zip(one, other, strict=True))
+    assert all(
+        torch.equal(x, y)
+        for one, other in zip(there, reversed(back), strict=True)
+        for x, y in zip(one, other, strict=True)
+    )
     long = Order(29, 16, seed=4).rows(3)[0]  # position counts, not the batch size
     assert torch.equal(long, torch.cat((there[6][0], there[7][0])))
     flat = torch.cat([index for index, _ in there])
@@ -74,7 +85,9 @@ def test_a_batch_is_what_was_asked_for():
     assert stream(split(labels=False)).batch(0).y is None
 
 
-@pytest.mark.parametrize("cycle, expected", [(None, [1, 2, 3, 4, 5]), (3, [1, 2, 3, 1, 2]), (1, [1] * 5), (0, [0] * 5)])
+@pytest.mark.parametrize(
+    "cycle, expected", [(None, [1, 2, 3, 4, 5]), (3, [1, 2, 3, 1, 2]), (1, [1] * 5), (0, [0] * 5)]
+)
 def test_views_cycle_with_the_passes(cycle, expected):
     whole = stream(split(8), cycle=cycle)
     assert [whole.batch(step).view.unique().tolist() for step in range(5)] == [[v] for v in expected]
@@ -84,7 +97,10 @@ def test_views_cycle_with_the_passes(cycle, expected):
 def test_training_sees_the_pixels_that_were_labelled(more):
     data, make = split(), views(*more)
     labelled = {
-        view: torch.cat([b.views["main"] for b in sequential(data, batch=7, views=make, view=view, num_classes=4)]) for view in (1, 2, 3)
+        view: torch.cat(
+            [b.views["main"] for b in sequential(data, batch=7, views=make, view=view, num_classes=4)]
+        )
+        for view in (1, 2, 3)
     }
     batches = list(Loader({"s": stream(data, make, num_classes=4)}, start=0, stop=15, workers=2))
     assert {v for b in batches for v in b["s"].view.tolist()} == {1, 2, 3}
@@ -106,7 +122,9 @@ def test_workers_and_restarts_change_no_byte(workers):
         again = list(Loader(streams, start=start, stop=stop, workers=workers))
         assert len(again) == stop - start
         for one, other in zip(plain[start:stop], again, strict=True):
-            assert list(one) == list(other) == ["labelled", "unlabelled"] and all(same(one[k], other[k]) for k in one)
+            assert list(one) == list(other) == ["labelled", "unlabelled"] and all(
+                same(one[k], other[k]) for k in one
+            )
     assert list(Loader(streams, start=5, stop=5, workers=workers)) == []
 
 
@@ -159,7 +177,9 @@ def test_sequential_gives_every_row_in_order():
     data = split()
     parts = list(sequential(data, batch=8, views=None, view=0))
     assert [len(p) for p in parts] == [8, 8, 8, 5]
-    assert torch.equal(torch.cat([p.index for p in parts]), torch.arange(29)) and not any(p.view.any() for p in parts)
+    assert torch.equal(torch.cat([p.index for p in parts]), torch.arange(29)) and not any(
+        p.view.any() for p in parts
+    )
     assert torch.equal(torch.cat([p.views["main"] for p in parts]), pixels.as_float(data.images))
     assert torch.equal(torch.cat([p.y for p in parts]), data.labels)
 

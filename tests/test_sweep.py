@@ -1,4 +1,6 @@
-"""kdx train -m: checked together, shared stages made once, gone on with after a kill or a repair, told at the end."""
+"""kdx train -m: checked together, shared stages made once, gone on with after a kill or a repair, told at the
+end.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,17 @@ def test_runs_that_stand_in_no_one_table_are_told_as_finished(swept, monkeypatch
         patch.setattr("kdx.report.protocols.count", lambda e, split: 7 if "_loss-kd_seed" in e.name else 9)
         assert main(["train", "-m", *GRID, *SHORT]) == 0
     said = capsys.readouterr()
-    assert said.err == "" and "the 4 runs are finished; each has a test split or a protocol of its own, so they are not compared" in said.out
-    alone = documents(swept / "outputs/sweeps")["0_loss-kd_seed-0"]["results"]["baseline"]["last"]["test"]["accuracy"]
+    assert (
+        said.err == ""
+        and (
+            "the 4 runs are finished; each has a test split or a protocol of its own, "
+            "so they are not compared"
+        )
+        in said.out
+    )
+    alone = documents(swept / "outputs/sweeps")["0_loss-kd_seed-0"]["results"]["baseline"]["last"]["test"][
+        "accuracy"
+    ]
     (line,) = (line for line in said.out.splitlines() if line.startswith("| 0_loss-kd_seed-0 "))
     assert f"{alone:.1%}" in line.split("|")[3]
     assert "test rows: 7 in " in said.out and "where=KEY=VALUE --html" in said.out
@@ -81,7 +92,9 @@ def test_the_same_command_again_runs_nothing_and_more_runs_what_is_missing(swept
 
 
 def test_a_finished_figure_is_never_replaced(swept, tmp_path, monkeypatch):
-    """A finished run that would come out otherwise today (another code, other data) is left alone: the sweep takes a new folder."""
+    """A finished run that would come out otherwise today (another code, other data) is left alone: the sweep
+    takes a new folder.
+    """
     monkeypatch.chdir(tmp_path)
     (old,) = [p.parent for p in swept.glob("outputs/sweeps/*/sweep.json")]
     jobs = {job["folder"]: job["words"] for job in json.loads((old / "sweep.json").read_text())["jobs"]}
@@ -96,7 +109,9 @@ def test_a_finished_figure_is_never_replaced(swept, tmp_path, monkeypatch):
     found = sweep.begin(old.parent / "new", ["kdx"], jobs, {name: name for name in jobs}, named=False)
     assert found.resumed and found.path == old
     busy = sweep.begin(old.parent / "third", ["kdx"], jobs, {name: name for name in jobs}, named=False)
-    assert busy.path == old.parent / "third", "a folder in which another process is at work is not gone on with"
+    assert busy.path == old.parent / "third", (
+        "a folder in which another process is at work is not gone on with"
+    )
     busy.lock.release()
     busy.path.joinpath("sweep.json").unlink()
     with pytest.raises(Fault, match="another process is at work"):
@@ -107,21 +122,36 @@ def test_a_finished_figure_is_never_replaced(swept, tmp_path, monkeypatch):
 
 
 def test_two_processes_never_work_on_one_run(tmp_path, monkeypatch):
-    """Jobs of a cluster outlive the command that handed them in: the same command again makes others, which wait."""
-    with document.at_work(tmp_path / "run"), pytest.raises(Fault, match="another process is at work on the run in"), document.at_work(tmp_path / "run", 0):
+    """Jobs of a cluster outlive the command that handed them in: the same command again makes others, which
+    wait.
+    """
+    with (
+        document.at_work(tmp_path / "run"),
+        pytest.raises(Fault, match="another process is at work on the run in"),
+        document.at_work(tmp_path / "run", 0),
+    ):
         pass
     taken = []
-    monkeypatch.setattr(document, "at_work", lambda folder, timeout: taken.append((folder.name, timeout)) or nullcontext())
+    monkeypatch.setattr(
+        document, "at_work", lambda folder, timeout: taken.append((folder.name, timeout)) or nullcontext()
+    )
     monkeypatch.chdir(tmp_path)
     assert main(["train", "-m", "seed=0,1", "stages=[teacher_pretrain]", *SHORT]) == 0
     assert taken == [("0_seed-0", -1), ("1_seed-1", -1)]
 
 
 def test_a_key_that_only_the_options_named_have_is_set(tmp_path, monkeypatch):
-    """Hydra composes what does not vary without the options that do, and the default loss has neither the key nor the slot."""
+    """Hydra composes what does not vary without the options that do, and the default loss has neither the key
+    nor the slot.
+    """
     words = ["loss=slam,weighted", "loss.weights=debiased", "loss.no_key_of_kd=3", "seed=0,1"]
     words = combine.for_hydra(compose.plus_less(words))
-    assert words == ["loss=slam,weighted", "weights@loss.weights=choice(debiased)", "++loss.no_key_of_kd=3", "seed=0,1"]
+    assert words == [
+        "loss=slam,weighted",
+        "weights@loss.weights=choice(debiased)",
+        "++loss.no_key_of_kd=3",
+        "seed=0,1",
+    ]
     assert combine.for_hydra(["loss=slam", "seed=0,1"]) == ["loss=slam", "seed=0,1"]
 
 
@@ -149,14 +179,26 @@ def test_one_failure_stops_no_other_and_a_repair_runs_only_what_is_missing(tmp_p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fragile_losses.py").write_text(FRAGILE)
     (tmp_path / "my/loss").mkdir(parents=True)
-    (tmp_path / "my/loss/fragile.yaml").write_text("# Fails while a file is there\n_target_: fragile_losses.Fragile\nfile: broken\n")
+    (tmp_path / "my/loss/fragile.yaml").write_text(
+        "# Fails while a file is there\n_target_: fragile_losses.Fragile\nfile: broken\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken").touch()
-    line = ["train", "-m", "allow=[fragile_losses]", "--config-dir", "my", "loss=fragile,kd", "seed=0,1", *SHORT]
+    line = [
+        "train",
+        "-m",
+        "allow=[fragile_losses]",
+        "--config-dir",
+        "my",
+        "loss=fragile,kd",
+        "seed=0,1",
+        *SHORT,
+    ]
     assert main(line) == 1
     out = capsys.readouterr()
     assert out.err.count("FAILED: RuntimeError: broken on purpose") == 2 and "with more lines" not in out.err
-    assert "2 of 4 runs are not finished" in out.out and out.out.count("RuntimeError: broken on purpose") == 1  # one reason, two runs
+    # one reason, two runs
+    assert "2 of 4 runs are not finished" in out.out and out.out.count("RuntimeError: broken on purpose") == 1
     assert [run["status"] for run in documents().values()] == ["failed", "failed", "finished", "finished"]
     (tmp_path / "broken").unlink()
     assert main(line) == 0
@@ -166,7 +208,20 @@ def test_one_failure_stops_no_other_and_a_repair_runs_only_what_is_missing(tmp_p
 
 def test_faults_of_all_combinations_are_told_together_by_combination(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "-m", "loss=kd,slam", "student=cnn_small,cnn_tin", "seed=range(3)", "loss.temperature=0", "device=cpu"]) == 2
+    assert (
+        main(
+            [
+                "train",
+                "-m",
+                "loss=kd,slam",
+                "student=cnn_small,cnn_tin",
+                "seed=range(3)",
+                "loss.temperature=0",
+                "device=cpu",
+            ]
+        )
+        == 2
+    )
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "with loss=kd: loss.temperature must be greater than 0; given: 0",
@@ -177,29 +232,43 @@ def test_faults_of_all_combinations_are_told_together_by_combination(tmp_path, m
 
 
 def test_of_a_key_given_twice_the_last_word_counts():
-    assert combine.listed(["seed=range(2)", "loss=kd", "seed=3,4", "loss=soft,hard", "loss.hard=true"]) == ["seed=3,4", "loss=soft,hard", "loss.hard=true"]
+    assert combine.listed(["seed=range(2)", "loss=kd", "seed=3,4", "loss=soft,hard", "loss.hard=true"]) == [
+        "seed=3,4",
+        "loss=soft,hard",
+        "loss.hard=true",
+    ]
 
 
 def test_which_combinations_have_a_fault():
     combinations = [[f"a={a}", f"b={b}", "c=0"] for a in (1, 2) for b in (1, 2, 3)]
     assert by_combination(combinations, [["bad"]] * 6) == ["bad"]
     assert by_combination(combinations, [["bad"] if i < 3 else [] for i in range(6)]) == ["with a=1: bad"]
-    assert by_combination(combinations, [["bad"] if i == 4 else [] for i in range(6)]) == ["with a=2 b=2: bad"]
+    assert by_combination(combinations, [["bad"] if i == 4 else [] for i in range(6)]) == [
+        "with a=2 b=2: bad"
+    ]
     some = [["bad"] if i in (0, 1, 4, 5) else [] for i in range(6)]
     assert by_combination(combinations, some) == ["with a=1 b=1; a=1 b=2; a=2 b=2 and 1 more: bad"]
 
 
-def test_a_range_needs_a_sweeper_that_searches_and_a_plugin_is_named_when_it_is_missing(capsys, monkeypatch, tmp_path):
+def test_a_range_needs_a_sweeper_that_searches_and_a_plugin_is_named_when_it_is_missing(
+    capsys, monkeypatch, tmp_path
+):
     monkeypatch.chdir(tmp_path)
     assert main(["train", "-m", "loss.temperature=interval(1,8)"]) == 2
     assert "names a range without steps" in capsys.readouterr().err
     monkeypatch.setitem(compose.PLUGINS, ("launcher", "ray"), "nowhere_launcher")
     assert main(["train", "-m", "launcher=ray", "seed=0,1"]) == 2
-    assert capsys.readouterr().err == "launcher=ray needs Hydra's plugin, which is not installed: pip install 'kdx[nowhere]'\n"
+    assert (
+        capsys.readouterr().err
+        == "launcher=ray needs Hydra's plugin, which is not installed: pip install 'kdx[nowhere]'\n"
+    )
 
 
 def test_a_search_makes_the_students_error_on_validation_small():
-    results = {"headline": "last", "student": {"last": {"validation": {"accuracy": 0.9, "n": 10}, "test": {"accuracy": 0.1, "n": 10}}}}
+    results = {
+        "headline": "last",
+        "student": {"last": {"validation": {"accuracy": 0.9, "n": 10}, "test": {"accuracy": 0.1, "n": 10}}},
+    }
     assert validation_error({"results": results}) == pytest.approx(0.1)
     assert validation_error({"results": None}) is validation_error(None) is None
 
@@ -217,14 +286,23 @@ def test_threads_are_shared_by_runs_side_by_side(monkeypatch):
         assert share_of_cores() == threads
 
 
-TAKE = "import sys, time; from kdx import turns; print(turns.take(['gpu a', 'gpu b']), flush=True); sys.stdin.read()"
+TAKE = (
+    "import sys, time; from kdx import turns; print(turns.take(['gpu a', 'gpu b']), flush=True); "
+    "sys.stdin.read()"
+)
 
 
 def test_each_process_takes_a_gpu_of_its_own(tmp_path, root):
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(root)}
 
     def start():
-        process = subprocess.Popen([sys.executable, "-c", TAKE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        process = subprocess.Popen(
+            [sys.executable, "-c", TAKE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         return process, int(process.stdout.readline())
 
     (first, one), (second, two) = start(), start()
@@ -244,16 +322,38 @@ def test_each_process_takes_a_gpu_of_its_own(tmp_path, root):
 def test_runs_side_by_side_share_their_stages(tmp_path, root):
     """joblib, two processes, for real."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "loss=kd,soft", "seed=0,1", "augment=[none]", "pseudo_label.view=clean"]
+    words = [
+        "-m",
+        "launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "loss=kd,soft",
+        "seed=0,1",
+        "augment=[none]",
+        "pseudo_label.view=clean",
+    ]
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | {"PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-m", "kdx.cli", "train", *words, *[w for w in SHORT if "threads" not in w]], cwd=tmp_path,
-                          env=environment, capture_output=True, text=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "kdx.cli", "train", *words, *[w for w in SHORT if "threads" not in w]],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     runs = documents(tmp_path / "outputs/sweeps")
     assert [run["status"] for run in runs.values()] == ["finished"] * 4
-    assert len(made(runs, "teacher-pretrain")) == len(set(made(runs, "teacher-pretrain"))) == 2 and len(made(runs, "pseudo-label")) == 2
-    assert sum(line.startswith(tuple(f"{i}/4 loss=" for i in range(1, 5))) for line in done.stdout.splitlines()) == 4
-    threads = {json.loads(p.read_text())["threads"] for p in tmp_path.glob("outputs/store/train/*/summary.json")}
+    assert (
+        len(made(runs, "teacher-pretrain")) == len(set(made(runs, "teacher-pretrain"))) == 2
+        and len(made(runs, "pseudo-label")) == 2
+    )
+    assert (
+        sum(line.startswith(tuple(f"{i}/4 loss=" for i in range(1, 5))) for line in done.stdout.splitlines())
+        == 4
+    )
+    threads = {
+        json.loads(p.read_text())["threads"] for p in tmp_path.glob("outputs/store/train/*/summary.json")
+    }
     assert threads == {max(cores() // 2, 1)}, "no oversubscription"
 
 
@@ -261,15 +361,26 @@ def test_runs_of_other_processes_are_told_once_as_they_end(tmp_path, capsys):
     def write(name, **document):
         (tmp_path / name).mkdir(exist_ok=True)
         times = {"started": "2026-01-01T00:00:00.000+00:00", "ended": "2026-01-01T00:01:15.500+00:00"}
-        disk.write_atomically(tmp_path / name / "run.json", json.dumps({**times, "command": ["kdx", "train", f"seed={name}"], **document}))
+        disk.write_atomically(
+            tmp_path / name / "run.json",
+            json.dumps({**times, "command": ["kdx", "train", f"seed={name}"], **document}),
+        )
 
-    accuracy = {role: {"last": {"test": {"accuracy": value}}} for role, value in (("teacher", 0.9), ("baseline", 0.7), ("student", 0.8))}
+    accuracy = {
+        role: {"last": {"test": {"accuracy": value}}}
+        for role, value in (("teacher", 0.9), ("baseline", 0.7), ("student", 0.8))
+    }
     write("before", status="failed", error="long ago")
     write("at work", status="running")
     with Watch(tmp_path, lambda name, words: " ".join([name, *words])) as watch:
         watch.told.add("here")
         for name in ("here", "at work", "of old"):
-            write(name, status="finished", results={**accuracy, "headline": "last", "gain": 0.1}, warnings=["look"])
+            write(
+                name,
+                status="finished",
+                results={**accuracy, "headline": "last", "gain": 0.1},
+                warnings=["look"],
+            )
         watch.look()
         write("bad", status="failed", error="first line\nsecond line")
         write("at work", status="finished", results=None)
@@ -281,7 +392,9 @@ def test_runs_of_other_processes_are_told_once_as_they_end(tmp_path, capsys):
 
 
 class Engine:
-    """Stands in for a launcher: runs what is not passed over in order, and is ended by the first run that is killed. tried: every run begun."""
+    """Stands in for a launcher: runs what is not passed over in order, and is ended by the first run that is
+    killed. tried: every run begun.
+    """
 
     def __init__(self, place, *, killed=(), failed=()):
         self.place, self.killed, self.failed, self.tried = place, killed, failed, []
@@ -308,14 +421,22 @@ def test_a_run_that_is_killed_every_time_stops_no_other_and_none_is_tried_in_vai
     engine = Engine(place_of_five, killed="bd", failed="c")
     hand_over(place_of_five, engine)
     assert engine.tried == ["a", "b", "c", "d", "e", "b", "d"]
-    assert [document["status"] for document in place_of_five.runs().values()] == ["finished", "running", "failed", "running", "finished"]
+    assert [document["status"] for document in place_of_five.runs().values()] == [
+        "finished",
+        "running",
+        "failed",
+        "running",
+        "finished",
+    ]
     assert len(capsys.readouterr().err.splitlines()) == 2 and not (place_of_five.path / sweep.LATER).exists()
     again = Engine(place_of_five)
     hand_over(place_of_five, again)
     assert again.tried == ["b", "c", "d"] and all(map(sweep.finished, place_of_five.runs().values()))
 
 
-def test_a_worker_that_somebody_stops_is_as_one_that_is_killed_and_a_stopped_command_is_not(place_of_five, capsys):
+def test_a_worker_that_somebody_stops_is_as_one_that_is_killed_and_a_stopped_command_is_not(
+    place_of_five, capsys
+):
     """What watches over memory sends SIGTERM first."""
 
     class Stopping(Engine):
@@ -327,7 +448,10 @@ def test_a_worker_that_somebody_stops_is_as_one_that_is_killed_and_a_stopped_com
 
     engine = Stopping(place_of_five, killed="b")
     hand_over(place_of_five, engine)
-    assert engine.tried == ["a", "b", "c", "d", "e", "b"] and "a worker was stopped; what was at work follows" in capsys.readouterr().err
+    assert (
+        engine.tried == ["a", "b", "c", "d", "e", "b"]
+        and "a worker was stopped; what was at work follows" in capsys.readouterr().err
+    )
     with pytest.raises(signals.Stopped), signals.heeded():
         hand_over(place_of_five, lambda: os.kill(os.getpid(), signal.SIGTERM))
 

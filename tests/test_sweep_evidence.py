@@ -1,4 +1,6 @@
-"""Thirty runs on the digits: shared stages made once, killed five times at random moments, two sweeps at once on one store."""
+"""Thirty runs on the digits: shared stages made once, killed five times at random moments, two sweeps at once
+on one store.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,33 @@ from kdx.cli import main
 
 pytestmark = pytest.mark.slow
 SEEDS = 5
-SWEEP = ["train", "-m", "loss=kd,slam,weighted", "student=mlp_small,cnn_tiny", f"seed=range({SEEDS})", "device=cpu", "device.threads=1",
-         "device.checkpoint_seconds=0", "teacher=mlp", "teacher_pretrain.steps=20", "student_train.steps=20"]  # fmt: skip
+SWEEP = [
+    "train",
+    "-m",
+    "loss=kd,slam,weighted",
+    "student=mlp_small,cnn_tiny",
+    f"seed=range({SEEDS})",
+    "device=cpu",
+    "device.threads=1",
+    "device.checkpoint_seconds=0",
+    "teacher=mlp",
+    "teacher_pretrain.steps=20",
+    "student_train.steps=20",
+]
 TIMES = {"latency_ms", "seconds", "teacher_seconds_saved"}
 """What is measured with a clock and so differs from run to run; everything else must not."""
 
 
 def start(place: Path, root: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "kdx.cli", *SWEEP], cwd=place, env={**os.environ, "PYTHONPATH": str(root)}, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-m", "kdx.cli", *SWEEP],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def timeless(value: Any) -> Any:
@@ -39,7 +59,10 @@ def results(place: Path) -> dict[str, str]:
     (folder,) = (p.parent for p in place.glob("outputs/sweeps/*/sweep.json"))
     found = {p.parent.name: json.loads(p.read_text()) for p in sorted(folder.glob("*/run.json"))}
     assert len(found) == 30 and all(run["status"] == "finished" for run in found.values())
-    return {name: json.dumps([timeless(run[k]) for k in ("results", "audit", "config", "protocol", "warnings")]) for name, run in found.items()}
+    return {
+        name: json.dumps([timeless(run[k]) for k in ("results", "audit", "config", "protocol", "warnings")])
+        for name, run in found.items()
+    }
 
 
 def weights(place: Path) -> dict[str, str]:
@@ -47,7 +70,11 @@ def weights(place: Path) -> dict[str, str]:
     found = {}
     for manifest in sorted(place.glob("outputs/store/*/*/manifest.json")):
         files = json.loads(manifest.read_text())["files"]
-        found |= {f"{manifest.parent.parent.name}/{manifest.parent.name}/{n}": f["sha256"] for n, f in files.items() if n.endswith((".safetensors", ".npy"))}
+        found |= {
+            f"{manifest.parent.parent.name}/{manifest.parent.name}/{n}": f["sha256"]
+            for n, f in files.items()
+            if n.endswith((".safetensors", ".npy"))
+        }
     return found
 
 
@@ -65,7 +92,12 @@ def undisturbed(tmp_path_factory, root):
 
 
 def test_thirty_runs_train_one_teacher_a_seed(undisturbed):
-    assert count(undisturbed, "teacher-pretrain") == count(undisturbed, "pseudo-label") == count(undisturbed, "prepare") == SEEDS
+    assert (
+        count(undisturbed, "teacher-pretrain")
+        == count(undisturbed, "pseudo-label")
+        == count(undisturbed, "prepare")
+        == SEEDS
+    )
     assert count(undisturbed, "train") == 30 + 2 * SEEDS, "thirty students, and alone two for each seed"
 
 

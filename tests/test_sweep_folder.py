@@ -15,7 +15,9 @@ FOLDER = "noisy_student_ablation"
 def ablation():
     """name of the file -> what it composes to"""
     (word,) = combine.spread([f"experiment={FOLDER}"])
-    return {words[0].split("/")[-1]: compose.check_words(words) for words in combine.jobs([word], multirun=True)}
+    return {
+        words[0].split("/")[-1]: compose.check_words(words) for words in combine.jobs([word], multirun=True)
+    }
 
 
 @pytest.fixture
@@ -30,13 +32,28 @@ def own(tmp_path):
 
 
 def test_a_folder_is_spread_and_nothing_else_is(own):
-    words = ["experiment=two", "experiment=one", "experiment=two/a", "experiment=none", "seed=two", "store=two", "loss=kd,supervised"]
-    assert combine.spread(words) == ["experiment=two/a,two/b", *words[1:]]  # `one` is a file as well: the file is meant
+    words = [
+        "experiment=two",
+        "experiment=one",
+        "experiment=two/a",
+        "experiment=none",
+        "seed=two",
+        "store=two",
+        "loss=kd,supervised",
+    ]
+    # `one` is a file as well: the file is meant
+    assert combine.spread(words) == [
+        "experiment=two/a,two/b",
+        *words[1:],
+    ]
 
 
 def test_a_folder_without_m_is_told(own):
     words = combine.spread(["experiment=two", "seed=1"])
-    assert combine.jobs(words, multirun=True) == [["experiment=two/a", "seed=1"], ["experiment=two/b", "seed=1"]]
+    assert combine.jobs(words, multirun=True) == [
+        ["experiment=two/a", "seed=1"],
+        ["experiment=two/b", "seed=1"],
+    ]
     with pytest.raises(Faults, match="add -m"):
         combine.jobs(words, multirun=False)
 
@@ -44,34 +61,65 @@ def test_a_folder_without_m_is_told(own):
 def differences(one, other, path=""):
     if not isinstance(one, dict) or not isinstance(other, dict):
         return {path} if one != other else set()
-    return {d for k in one.keys() | other.keys() for d in differences(one.get(k), other.get(k), f"{path}.{k}".lstrip("."))}
+    return {
+        d
+        for k in one.keys() | other.keys()
+        for d in differences(one.get(k), other.get(k), f"{path}.{k}".lstrip("."))
+    }
 
 
 def test_each_file_of_the_ablation_takes_away_what_it_says_and_no_more():
     found = ablation()
     whole = found.pop("whole")
-    changed = {name: {d for d in differences(whole, config) if not d.startswith("choices.experiment")} for name, config in found.items()}
+    changed = {
+        name: {d for d in differences(whole, config) if not d.startswith("choices.experiment")}
+        for name, config in found.items()
+    }
     balance = changed.pop("no_balance")
     assert "choices.select" in balance and all(d.split(".")[0] in ("select", "choices") for d in balance)
     inputs, model = {"student_train.augment"}, {"student.dropout", "student.stochastic_depth"}
-    changed = {name: {"student_train.augment" if d.startswith("student_train.augment") else d for d in ds} for name, ds in changed.items()}
+    changed = {
+        name: {"student_train.augment" if d.startswith("student_train.augment") else d for d in ds}
+        for name, ds in changed.items()
+    }
     assert changed == {
-        "no_augmentation": inputs, "no_model_noise": model, "no_noise": inputs | model, "noised_teacher": {"pseudo_label.view"},
-        "hard_labels": {"loss.hard"}, "no_average": {"loss.ema"}, "no_joint_pass": {"loss.joint"}, "one_round": {"rounds"},
-    }  # fmt: skip
-    assert found["no_augmentation"]["student_train"]["augment"] == "none" and found["no_augmentation"]["teacher_pretrain"]["augment"]
+        "no_augmentation": inputs,
+        "no_model_noise": model,
+        "no_noise": inputs | model,
+        "noised_teacher": {"pseudo_label.view"},
+        "hard_labels": {"loss.hard"},
+        "no_average": {"loss.ema"},
+        "no_joint_pass": {"loss.joint"},
+        "one_round": {"rounds"},
+    }
+    assert (
+        found["no_augmentation"]["student_train"]["augment"] == "none"
+        and found["no_augmentation"]["teacher_pretrain"]["augment"]
+    )
 
 
 def test_words_of_the_command_line_win_over_the_ablation():
-    config = compose.check_words([f"experiment={FOLDER}/no_balance", "student=mlp", "augment=[affine]", "loss.unlabel_ratio=2"])
-    assert config["choices"]["student"] == "mlp" and list(config["augment"]) == ["affine"] and config["loss"]["unlabel_ratio"] == 2
+    config = compose.check_words(
+        [f"experiment={FOLDER}/no_balance", "student=mlp", "augment=[affine]", "loss.unlabel_ratio=2"]
+    )
+    assert (
+        config["choices"]["student"] == "mlp"
+        and list(config["augment"]) == ["affine"]
+        and config["loss"]["unlabel_ratio"] == 2
+    )
 
 
 def test_a_run_is_called_by_key_and_last_part_of_a_path():
     words, swept = ["dataset=folder", "dataset.root=a1", "seed=1"], ["dataset.root"]
     assert compose.job_name(0, words, 12, swept) == "00_dataset.root-a1"
-    assert [compose.job_name(1, ["seed=1", f"dataset.root={root}"], 2, swept) for root in ("a4b/train", "/a4b/train/")] == ["1_dataset.root-train"] * 2
-    assert compose.slug(["dataset.root=x/a,y/b/", "store=s/t", "loss=kd"]) == "dataset.root-a-b_loss-kd" and compose.slug(["runs/old"]) == "old"
+    assert [
+        compose.job_name(1, ["seed=1", f"dataset.root={root}"], 2, swept)
+        for root in ("a4b/train", "/a4b/train/")
+    ] == ["1_dataset.root-train"] * 2
+    assert (
+        compose.slug(["dataset.root=x/a,y/b/", "store=s/t", "loss=kd"]) == "dataset.root-a-b_loss-kd"
+        and compose.slug(["runs/old"]) == "old"
+    )
 
 
 def test_one_run_is_one_run(capsys):

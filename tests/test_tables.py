@@ -1,4 +1,6 @@
-"""scripts/tables.py: every table of figures stands between marks, one name has one content, and the figures are as by hand."""
+"""scripts/tables.py: every table of figures stands between marks, one name has one content, and the figures
+are as by hand.
+"""
 
 import importlib.util
 
@@ -24,7 +26,9 @@ def test_every_table_of_figures_says_what_made_it(tables):
     found = tables.pages()
     assert tables.faults(found) == []
     assert {"default", "seeds", "slam"} <= tables.blocks(found).keys()
-    assert {page for page, _ in tables.blocks(found)["seeds"]} == {"README.md", "docs/benchmarks.md"}, "one table, one source"
+    assert {page for page, _ in tables.blocks(found)["seeds"]} == {"README.md", "docs/benchmarks.md"}, (
+        "one table, one source"
+    )
 
 
 def test_what_the_check_finds(tables):
@@ -40,32 +44,79 @@ def test_what_the_check_finds(tables):
 def test_a_table_is_made_anew_wherever_it_stands(tables):
     page = f"before\n{marked('x', TABLE)}between\n{marked('y', TABLE)}after\n"
     made = tables.replaced(page, "x", "kdx train seed=1", "def", "| 3.5 |\n")
-    assert made == f"before\n<!-- table x: kdx train seed=1; commit def -->\n| 3.5 |\n<!-- end x -->\nbetween\n{marked('y', TABLE)}after\n"
+    assert made == (
+        "before\n<!-- table x: kdx train seed=1; commit def -->\n| 3.5 |\n<!-- end x "
+        f"-->\nbetween\n{marked('y', TABLE)}after\n"
+    )
 
 
 def results(teacher, alone, student, closed):
-    return {"gap_closed": closed, **{role: {"last": {"test": {"accuracy": value}}} for role, value in
-                                     (("teacher", teacher), ("baseline", alone), ("student", student))}}  # fmt: skip
+    return {
+        "gap_closed": closed,
+        **{
+            role: {"last": {"test": {"accuracy": value}}}
+            for role, value in (("teacher", teacher), ("baseline", alone), ("student", student))
+        },
+    }
 
 
 def test_the_table_over_seeds_by_hand(tables):
-    """Gains of 3, 1 and 2 points: mean 2, deviation 1, t = 2 sqrt(3) with two degrees of freedom, so p = .074."""
-    plain = [results(0.96, 0.92, 0.95, 0.75), results(0.97, 0.93, 0.94, 0.25), results(0.95, 0.91, 0.93, None)]
-    normed = [results(0.96, 0.95, 0.95, None), results(0.97, 0.95, 0.96, None), results(0.95, 0.94, 0.96, None)]
+    """Gains of 3, 1 and 2 points: mean 2, deviation 1, t = 2 sqrt(3) with two degrees of freedom, so p =
+    .074.
+    """
+    plain = [
+        results(0.96, 0.92, 0.95, 0.75),
+        results(0.97, 0.93, 0.94, 0.25),
+        results(0.95, 0.91, 0.93, None),
+    ]
+    normed = [
+        results(0.96, 0.95, 0.95, None),
+        results(0.97, 0.95, 0.96, None),
+        results(0.95, 0.94, 0.96, None),
+    ]
     lines = tables.over_seeds(plain, normed).splitlines()
-    assert lines[0].startswith("| test accuracy, n = 3 |") and lines[2] == "| teacher | 96.0 | 1.0 | 96.0, 97.0, 95.0 |"
-    assert lines[5] == "| **gain, paired** | +2.0 | 1.0 | +3.0, +1.0, +2.0; 3/3, p = 0.074 n.s., two-sided paired t |"
+    assert (
+        lines[0].startswith("| test accuracy, n = 3 |")
+        and lines[2] == "| teacher | 96.0 | 1.0 | 96.0, 97.0, 95.0 |"
+    )
+    assert (
+        lines[5]
+        == "| **gain, paired** | +2.0 | 1.0 | +3.0, +1.0, +2.0; 3/3, p = 0.074 n.s., two-sided paired t |"
+    )
     assert lines[7] == "| distilled student with batch norm | 95.7 | 0.6 | 95.0, 96.0, 96.0 |"
     assert lines[8].startswith("| **gain, paired** with batch norm | +1.0 | 1.0 | +0.0, +1.0, +2.0; 2/3")
     assert lines[-1] == "| part of the gap closed, without it | 0.50 | 0.35 | 0.75, 0.25 |"
 
 
 def test_a_claim_is_written_as_it_is_printed(tables):
-    pair = {"more": "SLaM, hard", "less": "vanilla, hard", "unit": "points", "mean": 1.04, "deviation": 0.4, "wins": 2, "n": 2, "p": 0.0047, "verdict": "holds"}
-    told = tables.of_claim({"claim": "slam", "seeds": [5000, 5001], "figures": {"SLaM, hard": [0.8, 0.82]}, "comparisons": [pair]})
-    assert told.splitlines() == ["| n = 2, seeds 5000 to 5001 | mean ± deviation |", "| --- | --- |", "| SLaM, hard | 81.0 ± 1.4 |", "",
-                                 "| difference | mean ± deviation | wins | p | verdict |", "| --- | --- | --- | --- | --- |",
-                                 "| SLaM, hard - vanilla, hard | +1.0 ± 0.4 | 2/2 | 0.0047 | holds |"]  # fmt: skip
+    pair = {
+        "more": "SLaM, hard",
+        "less": "vanilla, hard",
+        "unit": "points",
+        "mean": 1.04,
+        "deviation": 0.4,
+        "wins": 2,
+        "n": 2,
+        "p": 0.0047,
+        "verdict": "holds",
+    }
+    told = tables.of_claim(
+        {
+            "claim": "slam",
+            "seeds": [5000, 5001],
+            "figures": {"SLaM, hard": [0.8, 0.82]},
+            "comparisons": [pair],
+        }
+    )
+    assert told.splitlines() == [
+        "| n = 2, seeds 5000 to 5001 | mean ± deviation |",
+        "| --- | --- |",
+        "| SLaM, hard | 81.0 ± 1.4 |",
+        "",
+        "| difference | mean ± deviation | wins | p | verdict |",
+        "| --- | --- | --- | --- | --- |",
+        "| SLaM, hard - vanilla, hard | +1.0 ± 0.4 | 2/2 | 0.0047 | holds |",
+    ]
     for name, more, less, _ in tables.CLAIMS:
         claim = tables_claim(name)
         assert (more, less) in {(p.more, p.less) for p in (*claim.claimed, *claim.beside)}, name
@@ -82,5 +133,10 @@ def test_what_a_run_prints_is_a_block_of_code(tables, trained):
 
     text = tables.printed(json.loads((trained / "outputs/runs/a=b/run.json").read_text()))
     lines = text.splitlines()
-    assert lines[0].startswith("    prepare -> teacher-pretrain -> pseudo-label -> ") and all(line.startswith("    ") or not line for line in lines)
-    assert "parameters" in text and "Pseudo-labels: 997 of 997 rows kept; of the answers learned from" in " ".join(text.split())
+    assert lines[0].startswith("    prepare -> teacher-pretrain -> pseudo-label -> ") and all(
+        line.startswith("    ") or not line for line in lines
+    )
+    assert (
+        "parameters" in text
+        and "Pseudo-labels: 997 of 997 rows kept; of the answers learned from" in " ".join(text.split())
+    )

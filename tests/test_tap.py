@@ -22,7 +22,9 @@ def test_penultimate_is_what_the_logits_are_linear_in(name):
             feature = tap.take()
     assert feature.shape == (2, last.in_features) and last.out_features == 7
     if name not in BIG:
-        assert torch.equal(nn.functional.linear(feature, last.weight, last.bias), logits) and not torch.equal(feature[0], feature[1])
+        assert torch.equal(nn.functional.linear(feature, last.weight, last.bias), logits) and not torch.equal(
+            feature[0], feature[1]
+        )
 
 
 def test_a_tap_hands_over_once_and_never_a_stale_feature():

@@ -1,4 +1,6 @@
-"""scripts/torture.py: its damages do damage, its folders can be made, and a little of all of it finds nothing."""
+"""scripts/torture.py: its damages do damage, its folders can be made, and a little of all of it finds
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,25 @@ def lay(place: Path) -> Path:
 
 
 def state(path: Path) -> list:
-    return sorted((str(p.relative_to(path)), p.lstat().st_mode, p.read_bytes() if p.is_file() and p.stat().st_mode & 0o400 else b"")
-                  for p in [path, *path.rglob("*")])  # fmt: skip
+    return sorted(
+        (
+            str(p.relative_to(path)),
+            p.lstat().st_mode,
+            p.read_bytes() if p.is_file() and p.stat().st_mode & 0o400 else b"",
+        )
+        for p in [path, *path.rglob("*")]
+    )
 
 
-@pytest.mark.parametrize("how", sorted({*damages.OF_FILES, *damages.OF_FOLDERS}, key=lambda how: how.__name__), ids=lambda how: how.__name__)
+@pytest.mark.parametrize(
+    "how",
+    sorted({*damages.OF_FILES, *damages.OF_FOLDERS}, key=lambda how: how.__name__),
+    ids=lambda how: how.__name__,
+)
 def test_a_damage_does_damage_and_only_there(how, tmp_path):
-    spots = [name for name, those in (("x.json", damages.OF_FILES), (".", damages.OF_FOLDERS)) if how in those]
+    spots = [
+        name for name, those in (("x.json", damages.OF_FILES), (".", damages.OF_FOLDERS)) if how in those
+    ]
     for spot in spots:
         folder = lay(tmp_path / "place")
         before = state(tmp_path / "place")
@@ -53,5 +67,9 @@ def test_a_hostile_folder_can_be_made(make, tmp_path):
 @pytest.mark.slow
 def test_a_little_of_it_finds_nothing():
     words = ["--kills", "2", "--damages", "8", "--folders", "4", "--lines", "100", "--seed", "1"]
-    done = subprocess.run([sys.executable, ROOT / "scripts/torture.py", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "kills            2       0           0       0" in done.stdout, done.stdout + done.stderr
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/torture.py", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "kills            2       0           0       0" in done.stdout, (
+        done.stdout + done.stderr
+    )

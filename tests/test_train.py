@@ -1,4 +1,6 @@
-"""`kdx train` from end to end on real data (scikit-learn's digits), with few steps: what a run leaves behind, and what runs again."""
+"""`kdx train` from end to end on real data (scikit-learn's digits), with few steps: what a run leaves behind,
+and what runs again.
+"""
 
 import json
 from importlib import import_module
@@ -12,7 +14,16 @@ from safetensors.torch import load_file
 from kdx.cli import main
 
 SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=40", "student_train.steps=30"]
-NAMES = ["prepare", "teacher-pretrain", "pseudo-label", "baseline-train", "gate", "student-train", "audit", "evaluate"]
+NAMES = [
+    "prepare",
+    "teacher-pretrain",
+    "pseudo-label",
+    "baseline-train",
+    "gate",
+    "student-train",
+    "audit",
+    "evaluate",
+]
 
 
 def train(*words):
@@ -55,32 +66,49 @@ def first(place):
 
 def test_run_json_is_complete_and_consistent(first):
     assert first["status"] == "finished" and [s["name"] for s in first["stages"]] == NAMES
-    assert not any(cached(first).values()) and all(len(s["key"]) == 64 and s["seconds"] >= 0 for s in first["stages"])
+    assert not any(cached(first).values()) and all(
+        len(s["key"]) == 64 and s["seconds"] >= 0 for s in first["stages"]
+    )
     results = first["results"]
     for role in ("teacher", "baseline", "student"):
         for which in ("last", "best"):
             for split, n in (("validation", 200), ("test", 500)):
                 found = results[role][which][split]
-                assert 0 <= found["accuracy"] <= 1 and found["n"] == n and 0 <= found["ece"] <= 1 and found["nll"] > 0
+                assert (
+                    0 <= found["accuracy"] <= 1
+                    and found["n"] == n
+                    and 0 <= found["ece"] <= 1
+                    and found["nll"] > 0
+                )
         assert np.sum(results[role]["last"]["test"]["confusion"]) == 500
         right = np.trace(np.array(results[role]["last"]["test"]["confusion"]))
         assert right / 500 == pytest.approx(results[role]["last"]["test"]["accuracy"])
-    accuracy = {role: results[role]["last"]["test"]["accuracy"] for role in ("teacher", "baseline", "student")}
+    accuracy = {
+        role: results[role]["last"]["test"]["accuracy"] for role in ("teacher", "baseline", "student")
+    }
     assert results["headline"] == "last"
     assert results["gain"] == pytest.approx(accuracy["student"] - accuracy["baseline"])
     assert first["protocol"]["counts"] == {"labelled": 100, "validation": 200, "test": 500, "unlabelled": 997}
-    assert first["config"]["loss"]["temperature"] == 4 and first["environment"]["torch"] == torch.__version__.split("+")[0]
+    assert (
+        first["config"]["loss"]["temperature"] == 4
+        and first["environment"]["torch"] == torch.__version__.split("+")[0]
+    )
 
 
 def test_the_folder_explains_itself(first):
     folder = first["folder"]
-    assert len(list(folder.glob("events.out.tfevents.*"))) == 1 and (folder / "train.log").read_text().count("begins") == 8
+    assert (
+        len(list(folder.glob("events.out.tfevents.*"))) == 1
+        and (folder / "train.log").read_text().count("begins") == 8
+    )
     report = (folder / "report.md").read_text()
     assert "student alone" in report and "validation" in report and first["stages"][1]["key"][:8] in report
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {line["stage"] for line in lines} == {"teacher-pretrain", "student-train", "baseline-train"}
     students = [line for line in lines if line["stage"] == "student-train"]
-    assert any(line.get("gradient/distillation", 0) > 0 and line.get("gradient/labels", 0) > 0 for line in students)
+    assert any(
+        line.get("gradient/distillation", 0) > 0 and line.get("gradient/labels", 0) > 0 for line in students
+    )
     assert any("validation/accuracy" in line for line in students) and students[0]["step"] == 0
     assert (folder / "artifacts" / "student-train" / "last.safetensors").exists()
 
@@ -112,7 +140,10 @@ def test_too_little_memory_while_the_report_is_made_is_told_in_a_sentence(first,
 
     monkeypatch.setattr(import_module("kdx.commands.train"), "finish", short)
     assert main(["train", *SHORT, "hydra.run.dir=short"]) == 1
-    said = "kdx train needs more memory than it may have already for the libraries that it loads (libXau.so: failed to map segment from shared object)"
+    said = (
+        "kdx train needs more memory than it may have already for the libraries that it loads (libXau.so: "
+        "failed to map segment from shared object)"
+    )
     assert said in capsys.readouterr().err
     run = read(Path("short"))
     assert run["status"] == "failed" and run["error"].startswith(said)
@@ -120,12 +151,19 @@ def test_too_little_memory_while_the_report_is_made_is_told_in_a_sentence(first,
 
 def test_another_temperature_trains_the_student_only(first):
     run = train("loss.temperature=2")
-    assert cached(run) == {**dict.fromkeys(NAMES, True), "student-train": False, "audit": False, "evaluate": False}
+    assert cached(run) == {
+        **dict.fromkeys(NAMES, True),
+        "student-train": False,
+        "audit": False,
+        "evaluate": False,
+    }
 
 
 def test_another_seed_changes_everything(first):
     run = train("seed=1", "stages=[teacher_pretrain]")
-    assert [s["name"] for s in run["stages"]] == ["prepare", "teacher-pretrain", "evaluate"] and not any(cached(run).values())
+    assert [s["name"] for s in run["stages"]] == ["prepare", "teacher-pretrain", "evaluate"] and not any(
+        cached(run).values()
+    )
     assert set(run["results"]).isdisjoint({"student", "baseline"})
     rows = [np.load(r["folder"] / "artifacts" / "prepare" / "labelled.images.npy") for r in (run, first)]
     assert not np.array_equal(*rows)
@@ -142,7 +180,10 @@ def test_baseline_and_student_begin_alike_and_take_the_same_steps(first):
     results = first["results"]
     assert results["student"]["steps"] == results["baseline"]["steps"] == 30
     store = first["folder"] / "artifacts"
-    manifests = [json.loads((store / f"{n}-train" / "manifest.json").read_text())["inputs"] for n in ("student", "baseline")]
+    manifests = [
+        json.loads((store / f"{n}-train" / "manifest.json").read_text())["inputs"]
+        for n in ("student", "baseline")
+    ]
     for name in ("model", "training", "seed", "views_seed", "data", "epoch", "precision"):
         assert manifests[0][name] == manifests[1][name]
     assert "answers" not in manifests[1]
@@ -151,7 +192,9 @@ def test_baseline_and_student_begin_alike_and_take_the_same_steps(first):
 def test_live_answers_train_a_student_as_the_stored_ones_do(first):
     """The same pixels and the same teacher: only half precision stands between the two."""
     live = train("pseudo_label.mode=live")
-    a, b = (load_file(r["folder"] / "artifacts" / "student-train" / "last.safetensors") for r in (live, first))
+    a, b = (
+        load_file(r["folder"] / "artifacts" / "student-train" / "last.safetensors") for r in (live, first)
+    )
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0.05, atol=0.02)
     answers = json.loads((live["folder"] / "artifacts" / "pseudo-label" / "answers.json").read_text())
@@ -194,16 +237,25 @@ def test_a_checkpoint_of_other_classes_is_not_asked_in_silence(first, capsys):
     about, digits = json.loads((teacher / "model.json").read_text()), list("0123456789")
     Path("given").mkdir(exist_ok=True)
     Path("given/weights.safetensors").write_bytes((teacher / "last.safetensors").read_bytes())
-    words = [w for w in SHORT if not w.startswith("teacher_pretrain")] + ["teacher.checkpoint=given/weights.safetensors"]
+    words = [w for w in SHORT if not w.startswith("teacher_pretrain")] + [
+        "teacher.checkpoint=given/weights.safetensors"
+    ]
 
     def told(classes, *more):
         Path("given/model.json").write_text(json.dumps({**about, "classes": classes}))
         code = main(["train", *words, *more, "stages=[teacher_pretrain]"])
         return code, " ".join("".join(capsys.readouterr()).split())
 
-    what = "teacher.checkpoint='given/weights.safetensors' learned other classes than the data's, by the model.json beside it"
+    what = (
+        "teacher.checkpoint='given/weights.safetensors' learned other classes than the data's, by the "
+        "model.json beside it"
+    )
     code, said = told([*digits[1:], "0"])
-    assert code == 2 and f"{what}, and would answer with wrong names: 0 as 1, 1 as 2" in said and "set teacher_pretrain.epochs=5" in said
+    assert (
+        code == 2
+        and f"{what}, and would answer with wrong names: 0 as 1, 1 as 2" in said
+        and "set teacher_pretrain.epochs=5" in said
+    )
     code, said = told(list("abcdefghij"))
     assert code == 0 and f"{what}; they are matched by position: 0 as a, 1 as b" in said
     code, said = told([*digits[:8], "9", "8"], "teacher_pretrain.steps=1")
@@ -211,20 +263,34 @@ def test_a_checkpoint_of_other_classes_is_not_asked_in_silence(first, capsys):
     code, said = told(digits)
     assert code == 0 and "learned other classes" not in said
     Path("given/model.json").write_text("[1")
-    assert main(["train", *words, "stages=[teacher_pretrain]"]) == 0 and "learned other classes" not in "".join(capsys.readouterr())
+    assert main(
+        ["train", *words, "stages=[teacher_pretrain]"]
+    ) == 0 and "learned other classes" not in "".join(capsys.readouterr())
 
 
 def test_the_student_and_its_baseline_begin_with_the_students_checkpoint(first, place):
     trained = load_file(first["folder"] / "artifacts" / "student-train" / "last.safetensors")
     net = {name.removeprefix("net."): value for name, value in trained.items() if name.startswith("net.")}
-    torch.save({"model": {name: value + 1 for name, value in net.items()}, "ema": {f"body.{name}": value for name, value in net.items()}}, "pupil.pt")
+    torch.save(
+        {
+            "model": {name: value + 1 for name, value in net.items()},
+            "ema": {f"body.{name}": value for name, value in net.items()},
+        },
+        "pupil.pt",
+    )
     words = ["student.checkpoint=pupil.pt", "student_train.steps=1", "student_train.lr=1e-12"]
     run = train(*words, "student.key=ema")
     assert cached(run)["teacher-pretrain"] and not cached(run)["baseline-train"]
     for name in ("student-train", "baseline-train"):
         made = run["folder"] / "artifacts" / name
-        assert all(torch.allclose(value, trained[key], atol=1e-6) for key, value in load_file(made / "last.safetensors").items())
-        assert "the names of the checkpoint 'pupil.pt' begin with 'body.', which was dropped" in (made / "notes.jsonl").read_text()
+        assert all(
+            torch.allclose(value, trained[key], atol=1e-6)
+            for key, value in load_file(made / "last.safetensors").items()
+        )
+        assert (
+            "the names of the checkpoint 'pupil.pt' begin with 'body.', which was dropped"
+            in (made / "notes.jsonl").read_text()
+        )
         assert json.loads((made / "manifest.json").read_text())["inputs"]["checkpoint_key"] == "ema"
     other = train(*words)
     assert not cached(other)["student-train"], "where in the file the weights lie is part of the key"
@@ -234,39 +300,78 @@ def test_the_student_and_its_baseline_begin_with_the_students_checkpoint(first, 
 @pytest.mark.slow
 def test_a_checkpoint_in_the_shape_of_pretrained_weights_needs_no_file_of_these(place, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *given, **more: pytest.fail("asked for the pretrained weights"))
+    monkeypatch.setattr(
+        torch.hub,
+        "download_url_to_file",
+        lambda *given, **more: pytest.fail("asked for the pretrained weights"),
+    )
     from torchvision.models import resnet18
 
     torch.save({f"module.{name}": value for name, value in resnet18().state_dict().items()}, "stem.pt")
-    words = ["teacher=resnet18", "teacher.checkpoint=stem.pt", "stages=[teacher_pretrain]", "teacher_pretrain.steps=1", "teacher_pretrain.batch_size=2"]
+    words = [
+        "teacher=resnet18",
+        "teacher.checkpoint=stem.pt",
+        "stages=[teacher_pretrain]",
+        "teacher_pretrain.steps=1",
+        "teacher_pretrain.batch_size=2",
+    ]
     assert main(["train", *SHORT, *words]) == 2, "its stem is for larger pictures"
-    run = train(*words, "teacher.weights=DEFAULT", "dataset.validation=null", "teacher_pretrain.precision=auto", "dataset.test=20")
+    run = train(
+        *words,
+        "teacher.weights=DEFAULT",
+        "dataset.validation=null",
+        "teacher_pretrain.precision=auto",
+        "dataset.test=20",
+    )
     left = "the last layer of the checkpoint 'stem.pt' was left out (module.fc.weight[1000, 512]"
     assert run["status"] == "finished" and any(left in warning for warning in run["warnings"])
 
 
 def test_a_sweep_shares_the_teacher_and_keeps_its_runs_apart(first):
     assert main(["train", *SHORT, "loss.temperature=1,8", "-m"]) == 0
-    runs = sorted((read(p.parent) for p in Path("outputs/sweeps").glob("*/*/run.json")), key=lambda r: r["folder"].name)
+    runs = sorted(
+        (read(p.parent) for p in Path("outputs/sweeps").glob("*/*/run.json")), key=lambda r: r["folder"].name
+    )
     assert [r["config"]["loss"]["temperature"] for r in runs] == [1, 8]
     assert all(cached(r)["teacher-pretrain"] and not cached(r)["student-train"] for r in runs)
 
 
 def test_early_stopping_and_a_target(first):
-    patient = train("student_train.patience=1", "student_train.evaluate_every=1", "baseline=false", "student_train.lr=1e-9")
-    assert patient["results"]["student"]["stopped"] == "patience" and patient["results"]["student"]["steps"] < 30
+    patient = train(
+        "student_train.patience=1",
+        "student_train.evaluate_every=1",
+        "baseline=false",
+        "student_train.lr=1e-9",
+    )
+    assert (
+        patient["results"]["student"]["stopped"] == "patience" and patient["results"]["student"]["steps"] < 30
+    )
     aimed = train("student_train.target=0.01", "student_train.evaluate_every=2", "baseline=false")
     assert aimed["results"]["student"]["stopped"] == "target" and aimed["results"]["student"]["steps"] == 2
 
 
-@pytest.mark.parametrize("words", [
-    ["student_train.precision=bf16"], ["student_train.optimiser=sgd", "student_train.schedule=one_cycle", "student_train.clip=1"],
-    ["teacher=mlp", "student=mlp_small"], ["loss=label_smoothing"], ["loss.alpha=[0.9,0.5]"], ["dataset.labelled=0.2", "dataset.unlabelled=100"],
-    *(pytest.param(words, marks=pytest.mark.slow) for words in (
-        ["device.workers=2", "augment=[flip_crop,noise,cutout]"], ["augment=[affine,mixup]"], ["student_train.augment=none"],
-        ["dataset.unlabelled=0"], ["student_train.precision=auto"],
-    )),
-], ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["student_train.precision=bf16"],
+        ["student_train.optimiser=sgd", "student_train.schedule=one_cycle", "student_train.clip=1"],
+        ["teacher=mlp", "student=mlp_small"],
+        ["loss=label_smoothing"],
+        ["loss.alpha=[0.9,0.5]"],
+        ["dataset.labelled=0.2", "dataset.unlabelled=100"],
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (
+                ["device.workers=2", "augment=[flip_crop,noise,cutout]"],
+                ["augment=[affine,mixup]"],
+                ["student_train.augment=none"],
+                ["dataset.unlabelled=0"],
+                ["student_train.precision=auto"],
+            )
+        ),
+    ],
+    ids=" ".join,
+)
 def test_one_word_changes_one_thing(first, words):
     assert train(*words, "baseline=false")["status"] == "finished"
 
@@ -274,8 +379,16 @@ def test_one_word_changes_one_thing(first, words):
 @pytest.mark.parametrize(("bf16", "settled"), [(0.5, "bf16"), (10.0, "fp32")])
 def test_auto_trains_in_what_this_processor_is_faster_in(place, monkeypatch, bf16, settled):
     """As on a processor with bf16 instructions, and as on one without, whichever this is."""
-    monkeypatch.setattr(import_module("kdx.stages.probe"), "step", lambda *step: bf16 if step[-1] == "bf16" else 1.0)
-    words = ["teacher=mlp_small", "teacher_pretrain.steps=2", "teacher_pretrain.precision=auto", "stages=[teacher_pretrain]", f"store={settled}"]
+    monkeypatch.setattr(
+        import_module("kdx.stages.probe"), "step", lambda *step: bf16 if step[-1] == "bf16" else 1.0
+    )
+    words = [
+        "teacher=mlp_small",
+        "teacher_pretrain.steps=2",
+        "teacher_pretrain.precision=auto",
+        "stages=[teacher_pretrain]",
+        f"store={settled}",
+    ]
     assert train(*words)["status"] == "finished"
     (made,) = place.glob(f"{settled}/teacher-pretrain/*/summary.json")
     assert json.loads(made.read_text())["precision"] == settled
@@ -296,28 +409,45 @@ class Confidence(Objective):
         logits = self.student(batch.views["main"])
         sure = logits.softmax(1).amax(1).mean()
         return Outcome(terms={"labels": cross_entropy(logits, batch.y).mean(), "confidence": -self.weight * sure})
-"""
+"""  # noqa: E501
 
 
 def test_a_loss_of_ones_own_is_one_python_file_and_one_yaml_file(first, place, monkeypatch, capsys):
     (place / "my_losses").mkdir()
     (place / "my_losses" / "confidence.py").write_text(LOSS)
     (place / "my_conf" / "loss").mkdir(parents=True)
-    (place / "my_conf" / "loss" / "confidence.yaml").write_text("# Likes to be sure\n_target_: my_losses.confidence.Confidence\nweight: 0.1\n")
+    (place / "my_conf" / "loss" / "confidence.yaml").write_text(
+        "# Likes to be sure\n_target_: my_losses.confidence.Confidence\nweight: 0.1\n"
+    )
     monkeypatch.syspath_prepend(str(place))
     words = ["allow=[my_losses]", "--config-dir", "my_conf", "loss=confidence"]
     run = train(*words)
-    assert run["config"]["loss"]["weight"] == 0.1 and not cached(run)["student-train"] and cached(run)["baseline-train"]
+    assert (
+        run["config"]["loss"]["weight"] == 0.1
+        and not cached(run)["student-train"]
+        and cached(run)["baseline-train"]
+    )
     lines = (run["folder"] / "metrics.jsonl").read_text()
     assert "gradient/confidence" in lines
     assert all(cached(train(*words)).values())
-    assert main(["train", *SHORT, *words, "loss.weight=-1"]) == 2 and "loss.weight must be at least 0" in capsys.readouterr().err
+    assert (
+        main(["train", *SHORT, *words, "loss.weight=-1"]) == 2
+        and "loss.weight must be at least 0" in capsys.readouterr().err
+    )
     assert main(["train", *SHORT, *words[1:]]) == 2 and "allow=" in capsys.readouterr().err
-    assert main(["train", *SHORT, "loss=confidense", *words[:3]]) == 2 and "'confidence'" in capsys.readouterr().err
+    assert (
+        main(["train", *SHORT, "loss=confidense", *words[:3]]) == 2
+        and "'confidence'" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow  # tests/test_streams.py holds the loader itself to it
 def test_workers_do_not_change_a_bit(first):
-    inline, threads = (train("student_train.steps=12", f"device.workers={n}", f"store=store-{n}", "baseline=false") for n in (0, 2))
-    a, b = (load_file(r["folder"] / "artifacts" / "student-train" / "last.safetensors") for r in (inline, threads))
+    inline, threads = (
+        train("student_train.steps=12", f"device.workers={n}", f"store=store-{n}", "baseline=false")
+        for n in (0, 2)
+    )
+    a, b = (
+        load_file(r["folder"] / "artifacts" / "student-train" / "last.safetensors") for r in (inline, threads)
+    )
     assert all(torch.equal(a[k], b[k]) for k in a)

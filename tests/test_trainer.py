@@ -1,4 +1,6 @@
-"""The loop: schedules, gradient norms, non-finite terms, clipping; and a golden run that a refactor must not move."""
+"""The loop: schedules, gradient norms, non-finite terms, clipping; and a golden run that a refactor must not
+move.
+"""
 
 import itertools
 import math
@@ -18,10 +20,27 @@ from kdx.trainer import NonFinite, Training, fit, gradient_norms
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 BASE = {
-    "epochs": None, "steps": None, "length": "100 steps", "batch_size": 8, "rows": None, "labelled_share": None, "optimiser": "adamw", "lr": 0.01,
-    "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant", "warmup": 0, "milestones": [0.5], "clip": None, "precision": "fp32",
-    "patience": None, "target": None, "evaluate_every": None, "augment": [], "strong_augment": [],
-}  # fmt: skip
+    "epochs": None,
+    "steps": None,
+    "length": "100 steps",
+    "batch_size": 8,
+    "rows": None,
+    "labelled_share": None,
+    "optimiser": "adamw",
+    "lr": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "warmup": 0,
+    "milestones": [0.5],
+    "clip": None,
+    "precision": "fp32",
+    "patience": None,
+    "target": None,
+    "evaluate_every": None,
+    "augment": [],
+    "strong_augment": [],
+}
 
 
 def settings(**more):
@@ -38,16 +57,43 @@ def test_schedules_by_hand():
     assert factors(warmup=4)[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert factors(warmup=0.04)[:5] == factors(warmup=4)[:5]
     cosine = factors(schedule="cosine")
-    assert cosine[0] == 1 and cosine[50] == pytest.approx(0.5) and cosine[99] == pytest.approx((1 + math.cos(0.99 * math.pi)) / 2)
+    assert (
+        cosine[0] == 1
+        and cosine[50] == pytest.approx(0.5)
+        and cosine[99] == pytest.approx((1 + math.cos(0.99 * math.pi)) / 2)
+    )
     assert factors(schedule="step", milestones=[0.5, 0.75])[49:51] == [1, 0.1]
     assert factors(schedule="step", milestones=[0.5, 0.75])[75] == pytest.approx(0.01)
     cycle = factors(schedule="one_cycle")
-    assert cycle[0] == pytest.approx(1 / 25) and cycle[30] == pytest.approx(1) and cycle[99] < 0.01 and max(cycle) <= 1
+    assert (
+        cycle[0] == pytest.approx(1 / 25)
+        and cycle[30] == pytest.approx(1)
+        and cycle[99] < 0.01
+        and max(cycle) <= 1
+    )
 
 
-@pytest.mark.parametrize(("key", "value"), [("lr", 0), ("lr", "x"), ("batch_size", 0), ("optimiser", "adm"), ("schedule", "cos"), ("epochs", 0),
-                                            ("warmup", 1.5), ("clip", 0), ("precision", "fp16"), ("target", 1.5), ("patience", 0),
-                                            ("labelled_share", 1), ("rows", 0), ("milestones", [2]), ("length", "forever"), ("weight_decay", -1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("lr", 0),
+        ("lr", "x"),
+        ("batch_size", 0),
+        ("optimiser", "adm"),
+        ("schedule", "cos"),
+        ("epochs", 0),
+        ("warmup", 1.5),
+        ("clip", 0),
+        ("precision", "fp16"),
+        ("target", 1.5),
+        ("patience", 0),
+        ("labelled_share", 1),
+        ("rows", 0),
+        ("milestones", [2]),
+        ("length", "forever"),
+        ("weight_decay", -1),
+    ],
+)
 def test_training_refuses(key, value):
     with pytest.raises(Fault, match=key):
         settings(**{key: value})
@@ -66,28 +112,56 @@ def test_lengths_shares_and_passes():
     assert shares(64, {"labelled": 100, "unlabelled": 997}, 0.25) == {"labelled": 16, "unlabelled": 48}
     assert shares(8, {"labelled": 1, "unlabelled": 10**6}, None) == {"labelled": 1, "unlabelled": 7}
     assert shares(64, {"labelled": 100, "unlabelled": 0}, None) == {"labelled": 64}
-    assert passes(800, {"labelled": 6, "unlabelled": 58}, {"labelled": 100, "unlabelled": 997}) == {"labelled": 48, "unlabelled": 47}
-    assert stored_bytes({"labelled": 100, "unlabelled": 997}, {"labelled": 48, "unlabelled": 47}, 10) == 2 * 10 * (4800 + 997 * 47)
+    assert passes(800, {"labelled": 6, "unlabelled": 58}, {"labelled": 100, "unlabelled": 997}) == {
+        "labelled": 48,
+        "unlabelled": 47,
+    }
+    assert stored_bytes(
+        {"labelled": 100, "unlabelled": 997}, {"labelled": 48, "unlabelled": 47}, 10
+    ) == 2 * 10 * (4800 + 997 * 47)
 
 
 def batches(rows=8, classes=3, names=("labelled",)):
     generator = torch.Generator().manual_seed(5)
     while True:
-        yield {n: Batch(n, torch.arange(rows), torch.ones(rows), {"main": torch.rand(rows, 1, 8, 8, generator=generator)},
-                        torch.randint(classes, (rows,), generator=generator) if n == "labelled" else None) for n in names}  # fmt: skip
+        yield {
+            n: Batch(
+                n,
+                torch.arange(rows),
+                torch.ones(rows),
+                {"main": torch.rand(rows, 1, 8, 8, generator=generator)},
+                torch.randint(classes, (rows,), generator=generator) if n == "labelled" else None,
+            )
+            for n in names
+        }
 
 
 def small():
     torch.manual_seed(3)
-    return cnn(shape=(1, 8, 8), classes=3, widths=[4], hidden=8, batch_norm=True, dropout=0.2, stochastic_depth=0.0)
+    return cnn(
+        shape=(1, 8, 8), classes=3, widths=[4], hidden=8, batch_norm=True, dropout=0.2, stochastic_depth=0.0
+    )
 
 
 def run(objective, training, steps=20, stream=None, start=0, after=lambda step: False, log_every=1):
     logged = []
     optimiser = training.build_optimiser(objective.parameters())
     schedule = training.build_schedule(optimiser, steps)
-    done = fit(objective, stream or batches(), start=start, steps=steps, training=training, precision="fp32", runtime=CPU, optimiser=optimiser,
-               schedule=schedule, refresh_every=5, log_every=log_every, log=lambda s, v: logged.append((s, dict(v))), after=after)  # fmt: skip
+    done = fit(
+        objective,
+        stream or batches(),
+        start=start,
+        steps=steps,
+        training=training,
+        precision="fp32",
+        runtime=CPU,
+        optimiser=optimiser,
+        schedule=schedule,
+        refresh_every=5,
+        log_every=log_every,
+        log=lambda s, v: logged.append((s, dict(v))),
+        after=after,
+    )
     return done, logged
 
 
@@ -96,9 +170,15 @@ def objective(loss=Supervised, **more):
 
 
 def test_a_golden_run_of_20_steps():
-    """Losses of 20 steps of KD on made-up data. A refactor must not move them; a change of the method must say so here."""
+    """Losses of 20 steps of KD on made-up data. A refactor must not move them; a change of the method must
+    say so here.
+    """
     torch.manual_seed(11)
-    _, logged = run(objective(KD, temperature=4, alpha=0.9), settings(schedule="cosine", weight_decay=0.01), stream=batches(names=("labelled", "unlabelled")))
+    _, logged = run(
+        objective(KD, temperature=4, alpha=0.9),
+        settings(schedule="cosine", weight_decay=0.01),
+        stream=batches(names=("labelled", "unlabelled")),
+    )
     losses = [v["train/loss"] for _, v in logged]
     assert losses[::5] + losses[-1:] == pytest.approx(GOLDEN, rel=1e-4)
 

@@ -1,5 +1,6 @@
-"""A run folder, a store and weights from somebody else, with the known tricks in them: each is told in a sentence, nothing runs, nothing is
-written but where the command writes. What tests/test_commands.py tries already (keys, stages, paths in manifests) is not repeated."""
+"""A run folder, a store and weights from somebody else, with the known tricks in them: each is told in a
+sentence, nothing runs, nothing is written but where the command writes. What tests/test_commands.py tries
+already (keys, stages, paths in manifests) is not repeated."""
 
 from __future__ import annotations
 
@@ -31,7 +32,13 @@ from kdx.stages import PREPARE
 RUN = Path("outputs/runs/a=b")
 CPU = ["device=cpu", "device.threads=1"]
 CANARY = "touch canary"
-READERS = [["rerun", str(RUN), "to=again"], ["evaluate", str(RUN), *CPU], ["export", str(RUN)], ["compare", str(RUN)], ["cache", "gc", "yes=true"]]
+READERS = [
+    ["rerun", str(RUN), "to=again"],
+    ["evaluate", str(RUN), *CPU],
+    ["export", str(RUN)],
+    ["compare", str(RUN)],
+    ["cache", "gc", "yes=true"],
+]
 """Every command that reads a run folder of its user's choice."""
 
 
@@ -47,10 +54,14 @@ def place(trained_here, monkeypatch) -> Path:
         (trained_here / name).mkdir()
         (trained_here / name / "precious").write_text("mine")
     monkeypatch.setenv("HOME", str(trained_here / "home"))
-    monkeypatch.setenv("MPLCONFIGDIR", str(trained_here / "matplotlib"))  # else its cache would go to that home
+    # else its cache would go to that home
+    monkeypatch.setenv("MPLCONFIGDIR", str(trained_here / "matplotlib"))
     yield trained_here
     assert not Path("canary").exists(), "it ran"
-    assert sorted(p.name for name in ("home", "outside") for p in Path(name).rglob("*")) == ["precious", "precious"]
+    assert sorted(p.name for name in ("home", "outside") for p in Path(name).rglob("*")) == [
+        "precious",
+        "precious",
+    ]
     assert all((Path(name) / "precious").read_text() == "mine" for name in ("home", "outside"))
 
 
@@ -68,7 +79,11 @@ def told(words, capsys, code: int = 2) -> str:
     assert main(words) == code
     said = capsys.readouterr()
     text = said.out + said.err
-    assert "Traceback" not in text and len(said.err.splitlines()) <= 4 and not any(c in text for c in "\x1b\x07\x9b"), text
+    assert (
+        "Traceback" not in text
+        and len(said.err.splitlines()) <= 4
+        and not any(c in text for c in "\x1b\x07\x9b")
+    ), text
     assert everything() == before and time.monotonic() - began < 20
     return text
 
@@ -97,15 +112,44 @@ def forge(path: Path, name: str, content: bytes) -> None:
 
 HARM = {"_target_": "os.system", "command": CANARY}
 PROGRAMS = [
-    *(("loss._target_", name) for name in ("os.system", "builtins.eval", "subprocess.Popen", "kdx.core.torch.load", "kdx.disk.write_atomically", 7)),
-    ("loss", HARM), ("loss.weights", HARM), ("loss.features", HARM), ("loss.temperature", HARM), ("loss.temperature", [HARM]),
-    ("teacher._target_", "kdx.models.pretrained.fetch"), ("teacher", HARM), ("teacher_loss", HARM), ("baseline_loss._target_", "os.system"),
-    ("student.widths", [4, HARM]), ("student._target_", "kdx.losses.kd.KD"), ("dataset._target_", "os.listdir"), ("recipe._target_", "os.system"),
-    ("augment", {"x": HARM}), ("augment.affine", HARM), ("augment.affine.degrees", HARM), ("student_train.augment", {"affine": HARM}),
-    ("student_train.strong_augment", {"x": HARM}), ("shift", {"x": HARM}), ("select", HARM), ("experiment", HARM),
-    ("hydra", {"job_logging": {"handlers": {"x": {"()": "os.system", "command": CANARY}}}}), ("hydra", {"run": {"dir": "outside"}}),
-    ("job_logging", {"formatters": {"x": {"class": "os.system"}}}), ("defaults", ["/etc/passwd"]), ("student_train.callback", HARM),
-]  # fmt: skip
+    *(
+        ("loss._target_", name)
+        for name in (
+            "os.system",
+            "builtins.eval",
+            "subprocess.Popen",
+            "kdx.core.torch.load",
+            "kdx.disk.write_atomically",
+            7,
+        )
+    ),
+    ("loss", HARM),
+    ("loss.weights", HARM),
+    ("loss.features", HARM),
+    ("loss.temperature", HARM),
+    ("loss.temperature", [HARM]),
+    ("teacher._target_", "kdx.models.pretrained.fetch"),
+    ("teacher", HARM),
+    ("teacher_loss", HARM),
+    ("baseline_loss._target_", "os.system"),
+    ("student.widths", [4, HARM]),
+    ("student._target_", "kdx.losses.kd.KD"),
+    ("dataset._target_", "os.listdir"),
+    ("recipe._target_", "os.system"),
+    ("augment", {"x": HARM}),
+    ("augment.affine", HARM),
+    ("augment.affine.degrees", HARM),
+    ("student_train.augment", {"affine": HARM}),
+    ("student_train.strong_augment", {"x": HARM}),
+    ("shift", {"x": HARM}),
+    ("select", HARM),
+    ("experiment", HARM),
+    ("hydra", {"job_logging": {"handlers": {"x": {"()": "os.system", "command": CANARY}}}}),
+    ("hydra", {"run": {"dir": "outside"}}),
+    ("job_logging", {"formatters": {"x": {"class": "os.system"}}}),
+    ("defaults", ["/etc/passwd"]),
+    ("student_train.callback", HARM),
+]
 
 
 def put(config: dict, dotted: str, value) -> dict:
@@ -118,7 +162,9 @@ def put(config: dict, dotted: str, value) -> dict:
     return config
 
 
-@pytest.mark.parametrize(("where", "what"), PROGRAMS, ids=[f"{where}-{number}" for number, (where, _) in enumerate(PROGRAMS)])
+@pytest.mark.parametrize(
+    ("where", "what"), PROGRAMS, ids=[f"{where}-{number}" for number, (where, _) in enumerate(PROGRAMS)]
+)
 def test_a_program_in_the_configuration_is_refused(where, what, capsys):
     write(document() | {"config": put(document()["config"], where, what)})
     text = told(["rerun", str(RUN), "to=again"], capsys)
@@ -131,9 +177,22 @@ WORDS = ["${oc.env:HOME}", "${oc.decode:'{a: 1}'}", "a ${oc.env:HOME} b", "${hyd
 @pytest.mark.parametrize("word", WORDS)
 def test_what_would_be_interpolated_is_refused_wherever_it_stands(word, capsys):
     whole = document()
-    for where in ("seed", "store", "loss.temperature", "dataset.image_size", "choices.loss", "student_train.schedule", "allow", f"loss.{word}"):
+    for where in (
+        "seed",
+        "store",
+        "loss.temperature",
+        "dataset.image_size",
+        "choices.loss",
+        "student_train.schedule",
+        "allow",
+        f"loss.{word}",
+    ):
         value = [word] if where == "allow" else word
-        config = whole["config"] | {"loss": {**whole["config"]["loss"], word: 1}} if where.endswith(word) else put(whole["config"], where, value)
+        config = (
+            whole["config"] | {"loss": {**whole["config"]["loss"], word: 1}}
+            if where.endswith(word)
+            else put(whole["config"], where, value)
+        )
         write(whole | {"config": config})
         assert "refers to something else" in told(["rerun", str(RUN), "to=again"], capsys), where
 
@@ -141,15 +200,28 @@ def test_what_would_be_interpolated_is_refused_wherever_it_stands(word, capsys):
 @pytest.mark.parametrize(
     ("choices", "says"),
     [
-        ({"loss": "../../outside/precious"}, "loss has no option"), ({"loss": "/etc/passwd"}, "loss has no option"), ({"loss": ["kd", "x"]}, "loss has no"),
-        ({"loss": "kd hydra.run.dir=outside"}, "loss has no option"), ({"hydra/job_logging": "default"}, "names a group that is not here"),
-        ({"claim": "kd"}, "names a group"), ({"launcher": "slurm"}, "names a group"), ({"sweeper": "optuna"}, "names a group"),
-        ({"loss": None}, "loss has no option"), ("kd", "does not say which options"), ({"x\u001b]0;y\u0007": "a"}, r"x\x1b]0;"),
+        ({"loss": "../../outside/precious"}, "loss has no option"),
+        ({"loss": "/etc/passwd"}, "loss has no option"),
+        ({"loss": ["kd", "x"]}, "loss has no"),
+        ({"loss": "kd hydra.run.dir=outside"}, "loss has no option"),
+        ({"hydra/job_logging": "default"}, "names a group that is not here"),
+        ({"claim": "kd"}, "names a group"),
+        ({"launcher": "slurm"}, "names a group"),
+        ({"sweeper": "optuna"}, "names a group"),
+        ({"loss": None}, "loss has no option"),
+        ("kd", "does not say which options"),
+        ({"x\u001b]0;y\u0007": "a"}, r"x\x1b]0;"),
     ],
-)  # fmt: skip
+)
 def test_options_are_names_that_exist(choices, says, capsys):
     config = document()["config"]
-    write(document() | {"config": config | {"choices": config["choices"] | choices if isinstance(choices, dict) else choices}})
+    write(
+        document()
+        | {
+            "config": config
+            | {"choices": config["choices"] | choices if isinstance(choices, dict) else choices}
+        }
+    )
     assert says in told(["rerun", str(RUN), "to=again"], capsys)
 
 
@@ -160,17 +232,27 @@ def test_where_it_writes_and_what_it_allows_are_not_the_folders_to_say(monkeypat
     orders = []
     monkeypatch.setattr(rerun, "perform", lambda order, to, words: orders.append(order) or 2)
     assert main(["rerun", str(RUN), "to=again"]) == 2
-    assert orders[0].store == Path("again/store") and orders[0].config["allow"] == [] and orders[0].runtime.workers == 0
+    assert (
+        orders[0].store == Path("again/store")
+        and orders[0].config["allow"] == []
+        and orders[0].runtime.workers == 0
+    )
 
 
 @pytest.mark.parametrize(
     ("where", "value", "says"),
     [
-        ("device.threads", 10**9, "at most 4096"), ("device.device", "cuda:99", "device=cuda:99 is not here"), ("device.device", ["cpu"], "device.device"),
-        ("seed", -1, "seed must be at least 0"), ("student_train.steps", "rm -rf", "student_train.steps"), ("headline", "worst", "headline has no option"),
-        ("student.widths", [10**12, 10**12], "too large for this machine"), ("stages", ["shell"], "stages must be"), ("augment", ["affine"], ""),
+        ("device.threads", 10**9, "at most 4096"),
+        ("device.device", "cuda:99", "device=cuda:99 is not here"),
+        ("device.device", ["cpu"], "device.device"),
+        ("seed", -1, "seed must be at least 0"),
+        ("student_train.steps", "rm -rf", "student_train.steps"),
+        ("headline", "worst", "headline has no option"),
+        ("student.widths", [10**12, 10**12], "too large for this machine"),
+        ("stages", ["shell"], "stages must be"),
+        ("augment", ["affine"], ""),
     ],
-)  # fmt: skip
+)
 def test_values_go_through_the_checks_of_a_command_line(where, value, says, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     config, environment = put(document()["config"], where, value), document()["environment"]
@@ -181,8 +263,12 @@ def test_values_go_through_the_checks_of_a_command_line(where, value, says, caps
 
 
 def test_settled_things_go_through_the_checks_too(capsys):
-    for settled, says in (({"threads": {"a": 1}}, "device.threads must be a whole number"), ({"device": "os.system"}, "has no option"),
-                          ({"threads": 1e9}, "whole number"), ({"channels_last": "yes"}, "true or false")):  # fmt: skip
+    for settled, says in (
+        ({"threads": {"a": 1}}, "device.threads must be a whole number"),
+        ({"device": "os.system"}, "has no option"),
+        ({"threads": 1e9}, "whole number"),
+        ({"channels_last": "yes"}, "true or false"),
+    ):
         write(document() | {"environment": {"settled": settled}})
         assert says in told(["rerun", str(RUN), "to=again"], capsys)
 
@@ -194,7 +280,9 @@ def test_nothing_is_downloaded_to_where_a_folder_says(capsys, monkeypatch):
     assert config["dataset"]["download"]
     write(document() | {"config": config})
     assert "nothing is downloaded to where a folder says" in told(["rerun", str(RUN), "to=again"], capsys)
-    config = compose.check_words(["dataset=fashion_mnist", "dataset.usual_root=outside/fashion", "dataset.system_root=null", *CPU])
+    config = compose.check_words(
+        ["dataset=fashion_mnist", "dataset.usual_root=outside/fashion", "dataset.system_root=null", *CPU]
+    )
     write(document() | {"config": config})
     assert "nothing is downloaded" in told(["rerun", str(RUN), "to=again"], capsys)
     saved.check_data(config["dataset"], None, {"dataset.root"})  # where the user says so, the loader may
@@ -205,8 +293,14 @@ def test_a_teacher_from_a_pickle_a_pipe_or_a_device(capsys):
     torch.save({"net.weight": Bomb()}, "zipped.pt")
     os.mkfifo("pipe.pt")
     config = document()["config"]
-    for name, says in (("bomb.pt", "unpickles nothing"), ("zipped.pt", "unpickles nothing"), ("pipe.pt", "no ordinary file"), ("/dev/zero", "no ordinary file"),
-                       ("x" * 5000, "teacher.checkpoint"), ("a\0b", "teacher.checkpoint")):  # fmt: skip
+    for name, says in (
+        ("bomb.pt", "unpickles nothing"),
+        ("zipped.pt", "unpickles nothing"),
+        ("pipe.pt", "no ordinary file"),
+        ("/dev/zero", "no ordinary file"),
+        ("x" * 5000, "teacher.checkpoint"),
+        ("a\0b", "teacher.checkpoint"),
+    ):
         write(document() | {"config": put(config, "teacher.checkpoint", name)})
         assert says in told(["rerun", str(RUN), "to=again"], capsys), name[:20]
 
@@ -250,12 +344,17 @@ def test_a_gigabyte_of_json_is_refused_unread(words, capsys):
 
 def test_the_limits_leave_room_for_what_kdx_writes(tmp_path):
     file = tmp_path / "x.json"
-    for value in ({"a": [10**39, -(10**39), 1e308, "x" * 10**6]}, json.loads(deep(DEEPEST // 2 - 1)), {"name": "Grüße 😀 \n\t"}):
+    for value in (
+        {"a": [10**39, -(10**39), 1e308, "x" * 10**6]},
+        json.loads(deep(DEEPEST // 2 - 1)),
+        {"name": "Grüße 😀 \n\t"},
+    ):
         file.write_text(json.dumps(value))
         assert read_json(file) == value
     file.write_text('{"nll": NaN}')
     assert read_json(file, strict=False)["nll"] != 0  # a measurement may be no number
-    assert LARGEST > 6 * 1000 * 1000 * 14  # confusion matrices of three roles, last and best, on a thousand classes
+    # confusion matrices of three roles, last and best, on a thousand classes
+    assert LARGEST > 6 * 1000 * 1000 * 14
 
 
 # What is no file
@@ -264,7 +363,12 @@ def test_the_limits_leave_room_for_what_kdx_writes(tmp_path):
 @pytest.mark.parametrize("words", READERS[:-1], ids=lambda words: words[0])
 def test_a_pipe_a_device_or_a_circle_in_place_of_a_file(words, capsys):
     (RUN / "run.json").unlink()
-    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to(path.name), lambda path: path.mkdir()):
+    for make in (
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.mkdir(),
+    ):
         make(RUN / "run.json")
         assert re.search("has no run.json|holds no run folder", told(words, capsys))
         (RUN / "run.json").rmdir() if (RUN / "run.json").is_dir() else (RUN / "run.json").unlink()
@@ -285,8 +389,13 @@ def test_cache_goes_round_pipes_and_circles(capsys):
     assert "Traceback" not in capsys.readouterr().err and artifact("student").is_dir()
 
 
-TRICKS = {"circle": lambda link: link.symlink_to(link.name), "pipe": os.mkfifo, "passwd": lambda link: link.symlink_to("/etc/passwd"),
-          "long": lambda link: link.write_text("x" * 4000), "nul": lambda link: link.write_text("a\0b")}  # fmt: skip
+TRICKS = {
+    "circle": lambda link: link.symlink_to(link.name),
+    "pipe": os.mkfifo,
+    "passwd": lambda link: link.symlink_to("/etc/passwd"),
+    "long": lambda link: link.write_text("x" * 4000),
+    "nul": lambda link: link.write_text("a\0b"),
+}
 
 
 @pytest.mark.parametrize("trick", TRICKS)
@@ -299,7 +408,9 @@ def test_links_of_artifacts_lead_only_to_what_has_the_key(trick, capsys):
     capsys.readouterr()
     for store in ("~nobody-is-called-this/x", "x" * 5000, "a\0b", "outside", "/dev/zero"):
         write(document() | {"store": store, "config": document()["config"] | {"store": store}})
-        assert "is not in a store" in told(["evaluate", str(RUN), *CPU], capsys)[-6000:].replace("x" * 300, "")
+        assert "is not in a store" in told(["evaluate", str(RUN), *CPU], capsys)[-6000:].replace(
+            "x" * 300, ""
+        )
 
 
 def test_an_export_with_a_pipe_in_place_of_its_model(capsys):
@@ -349,8 +460,15 @@ def header(length: int) -> bytes:
     return struct.pack("<Q", length) + b"{}"
 
 
-WEIGHTS = {"pickle": pickle.dumps({"w": Bomb()}), "header": header(2 << 30), "negative": header(2**64 - 1), "empty": b"", "text": b"x" * 100,
-           "offsets": struct.pack("<Q", 64) + b'{"net.0.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,9]}}'.ljust(64)}  # fmt: skip
+WEIGHTS = {
+    "pickle": pickle.dumps({"w": Bomb()}),
+    "header": header(2 << 30),
+    "negative": header(2**64 - 1),
+    "empty": b"",
+    "text": b"x" * 100,
+    "offsets": struct.pack("<Q", 64)
+    + b'{"net.0.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,9]}}'.ljust(64),
+}
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
@@ -368,7 +486,12 @@ def npy(shape: str) -> bytes:
 
 
 OBJECTS = Path("objects.npy")
-ARRAYS = {"endless": npy("(1000000, 1000000, 1000)"), "cut off": npy("(500, 1, 16, 16)"), "code": npy("__import__('os').system('touch canary')"), "none": b""}
+ARRAYS = {
+    "endless": npy("(1000000, 1000000, 1000)"),
+    "cut off": npy("(500, 1, 16, 16)"),
+    "code": npy("__import__('os').system('touch canary')"),
+    "none": b"",
+}
 
 
 @pytest.mark.parametrize("kind", [*ARRAYS, "pickled"])
@@ -382,8 +505,16 @@ def test_pictures_that_are_none(kind, capsys):
         assert "is not as kdx writes it" in told(words, capsys)
 
 
-ABOUT = [{"counts": 3}, {"counts": {"test": "many"}}, {"classes": 5}, {"dataset": None}, {"dataset": {"_target_": "os.system"}}, {"files": 5},
-         {"files": {"warnings": 3}}, None]  # fmt: skip
+ABOUT = [
+    {"counts": 3},
+    {"counts": {"test": "many"}},
+    {"classes": 5},
+    {"dataset": None},
+    {"dataset": {"_target_": "os.system"}},
+    {"files": 5},
+    {"files": {"warnings": 3}},
+    None,
+]
 
 
 @pytest.mark.parametrize("change", ABOUT, ids=str)
@@ -391,22 +522,44 @@ def test_a_data_json_that_kdx_did_not_write(change, capsys):
     path = read_run(RUN).stage("prepare").path.resolve()
     about = json.loads((path / "data.json").read_text())
     forge(path, "data.json", json.dumps([] if change is None else about | change).encode())
-    assert main(["evaluate", str(RUN), "role=student", *CPU]) in (0, 2)  # a name of another kind is shown as it is
+    # a name of another kind is shown as it is
+    assert main(["evaluate", str(RUN), "role=student", *CPU]) in (
+        0,
+        2,
+    )
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_model_too_large_for_this_machine(capsys):
     path = artifact("student")
     about = json.loads((path / "model.json").read_text())
-    forge(path, "model.json", json.dumps(about | {"component": about["component"] | {"widths": [10**12, 10**12]}}).encode())
+    forge(
+        path,
+        "model.json",
+        json.dumps(about | {"component": about["component"] | {"widths": [10**12, 10**12]}}).encode(),
+    )
     assert "too large for this machine" in told(["evaluate", str(RUN), "role=student", *CPU], capsys)
 
 
-@pytest.mark.parametrize("target", ["kdx.models.pretrained.fetch", "kdx.models.weights.read_weights", "kdx.models.cnn.torch.load", "kdx.models.nothing.x"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "kdx.models.pretrained.fetch",
+        "kdx.models.weights.read_weights",
+        "kdx.models.cnn.torch.load",
+        "kdx.models.nothing.x",
+    ],
+)
 def test_a_model_that_is_another_function_of_the_models(target, capsys):
     path = artifact("student")
     about = json.loads((path / "model.json").read_text())
-    forge(path, "model.json", json.dumps(about | {"component": {"_target_": target, "url": "http://127.0.0.1:1/x", "path": "x"}}).encode())
+    forge(
+        path,
+        "model.json",
+        json.dumps(
+            about | {"component": {"_target_": target, "url": "http://127.0.0.1:1/x", "path": "x"}}
+        ).encode(),
+    )
     told(["evaluate", str(RUN), "role=student", *CPU], capsys)
 
 
@@ -427,7 +580,8 @@ def test_data_prepared_in_somebodys_store_stay_in_it(capsys):
     before = set(Path("outputs/store/prepare").iterdir())
     assert main(words) == 0
     (made,) = set(Path("outputs/store/prepare").iterdir()) - before
-    lock = Path("outputs/store/locks", f"{PREPARE.name}-{made.name[:32]}.lock")  # older filelocks delete it after use
+    # older filelocks delete it after use
+    lock = Path("outputs/store/locks", f"{PREPARE.name}-{made.name[:32]}.lock")
     partial = made.with_name(f"{made.name}.partial")
     precious = Path("outside/precious").resolve()
     shutil.rmtree(made)
@@ -469,30 +623,65 @@ def test_names_do_not_reach_the_terminal_as_orders(capsys):
     write(document() | {"config": config | {"choices": config["choices"] | {"student": ODD}}})
     path = read_run(RUN).stage("prepare").path.resolve()
     about = json.loads((path / "data.json").read_text())
-    forge(path, "data.json", json.dumps(about | {"dataset": ODD, "classes": [ODD + c for c in about["classes"]], "files": {"warnings": [ODD]}}).encode())
+    forge(
+        path,
+        "data.json",
+        json.dumps(
+            about
+            | {"dataset": ODD, "classes": [ODD + c for c in about["classes"]], "files": {"warnings": [ODD]}}
+        ).encode(),
+    )
     folder = RUN.with_name(f"run {ODD}")
     shutil.copytree(RUN, folder, symlinks=True)
-    for words in (["evaluate", str(RUN), "role=student", *CPU], ["evaluate", str(folder), "role=student", *CPU], ["cache", "ls"], ["export", str(RUN)]):
+    for words in (
+        ["evaluate", str(RUN), "role=student", *CPU],
+        ["evaluate", str(folder), "role=student", *CPU],
+        ["cache", "ls"],
+        ["export", str(RUN)],
+    ):
         assert main(words) == 0
         said = capsys.readouterr()
-        assert not any(c in said.out + said.err for c in ODD[0] + "\x07\x9b\u202e") and ("owned" in said.out or words[0] == "cache"), words
+        assert not any(c in said.out + said.err for c in ODD[0] + "\x07\x9b\u202e") and (
+            "owned" in said.out or words[0] == "cache"
+        ), words
     card = (RUN / "export/student/card.md").read_text()
     assert not any(c in card for c in "\x1b\x07\x9b\u202e")
     told(["rerun", str(folder), "to=again"], capsys)
 
 
 def test_what_the_recorded_numbers_hold_is_only_shown(capsys):
-    """Nulls, texts, huge numbers and odd names in the place of results: the run is made, and they are told as different."""
+    """Nulls, texts, huge numbers and odd names in the place of results: the run is made, and they are told as
+    different.
+    """
     results = document()["results"]
-    results["student"]["last"]["test"] |= {"accuracy": 1e308, f"<script>{ODD}</script>": 3, "nll": "none", "ece": 10**30}
+    results["student"]["last"]["test"] |= {
+        "accuracy": 1e308,
+        f"<script>{ODD}</script>": 3,
+        "nll": "none",
+        "ece": 10**30,
+    }
     results["teacher"] = [1, {"weights": {"last": 5}}]
-    write(document() | {"results": results, "audit": 7, "environment": {"settled": {"torch": ODD, "threads": 1}, "elsewhere": {ODD: {ODD: ODD}}},
-                        "protocol": None, "command": ODD})  # fmt: skip
+    write(
+        document()
+        | {
+            "results": results,
+            "audit": 7,
+            "environment": {"settled": {"torch": ODD, "threads": 1}, "elsewhere": {ODD: {ODD: ODD}}},
+            "protocol": None,
+            "command": ODD,
+        }
+    )
     assert main(["rerun", str(RUN), "to=again", "store=outputs/store"]) == 1
     said = capsys.readouterr()
-    assert "numbers differ" in said.out and "Traceback" not in said.err and not any(c in said.out + said.err for c in "\x1b\x07\x9b\u202e")
+    assert (
+        "numbers differ" in said.out
+        and "Traceback" not in said.err
+        and not any(c in said.out + said.err for c in "\x1b\x07\x9b\u202e")
+    )
     found = json.loads(Path("again/rerun.json").read_text())
-    assert not found["same"] and not any(c in Path("again/rerun.json").read_text() for c in "\x1b\x07\x9b\u202e")
+    assert not found["same"] and not any(
+        c in Path("again/rerun.json").read_text() for c in "\x1b\x07\x9b\u202e"
+    )
 
 
 def test_each_way_out_shows_orders_as_text(tmp_path, capsys):
@@ -509,6 +698,8 @@ def test_each_way_out_shows_orders_as_text(tmp_path, capsys):
 
 def test_shows():
     assert shows("plain, Grüße 😀\n\t") == "plain, Grüße 😀\n\t"
-    assert shows(ODD) == r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil" and shows("\r\x00\ud800") == r"\r\x00\ud800"
+    assert (
+        shows(ODD) == r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil" and shows("\r\x00\ud800") == r"\r\x00\ud800"
+    )
     with pytest.raises(Fault, match="it is no file"):
         read_json(Path("nowhere.json"))

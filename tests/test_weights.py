@@ -47,11 +47,21 @@ def parts(truth=None, rows=ROWS, student=None):
         truth = torch.multinomial(TEACHER.softmax(1), 1, generator=torch.Generator().manual_seed(2))[:, 0]
     pictures = torch.arange(ROWS, dtype=torch.uint8)[:, None, None, None]
     net = Student(table(3) if student is None else student)
-    return Parts(net, lambda: net, lambda b: TEACHER[b.index], [], Split("validation", pictures[:rows], truth[:rows]), C)
+    return Parts(
+        net,
+        lambda: net,
+        lambda b: TEACHER[b.index],
+        [],
+        Split("validation", pictures[:rows], truth[:rows]),
+        C,
+    )
 
 
 def debiased(made=None, **more):
-    return Debiased(made or parts(), **{"hard": True, "estimator": "mean_of_ratios", "neighbours": None, "grid": None, **more})
+    return Debiased(
+        made or parts(),
+        **{"hard": True, "estimator": "mean_of_ratios", "neighbours": None, "grid": None, **more},
+    )
 
 
 def refreshed(weighting):
@@ -112,7 +122,9 @@ def test_debiased_weights_are_the_formula_over_the_nearest_rows(hard, estimator)
 
 
 def test_a_student_that_knows_better_doubts_the_wrong_answers():
-    """Mechanism: where the student has learned the truth, the weights of wrong answers are below those of right ones."""
+    """Mechanism: where the student has learned the truth, the weights of wrong answers are below those of
+    right ones.
+    """
     truth = torch.multinomial(TEACHER.softmax(1), 1, generator=torch.Generator().manual_seed(2))[:, 0]
     clever = 4 * nn.functional.one_hot(truth, C).float() + 0.5 * table(6)
     _, _, logged = refreshed(debiased(parts(student=clever)))
@@ -177,12 +189,16 @@ def test_a_teacher_that_is_always_right_or_always_wrong(right, says, estimator):
 def test_the_smallest_split_and_huge_logits_give_weights(rows, grid):
     huge = torch.full((ROWS, C), -6e4)
     huge[:, 0] = 6e4
-    weighting, told, _ = refreshed(debiased(parts(torch.ones(ROWS, dtype=torch.int64), rows, huge), grid=grid))
+    weighting, told, _ = refreshed(
+        debiased(parts(torch.ones(ROWS, dtype=torch.int64), rows, huge), grid=grid)
+    )
     weights = weighting(huge, -huge)
     assert ((weights >= 0) & (weights <= 1)).all() and f"{rows} rows" in told
 
 
-@pytest.mark.parametrize("bad", [{"hard": None}, {"estimator": "median"}, {"neighbours": 0}, {"grid": 1}, {"grid": "fine"}])
+@pytest.mark.parametrize(
+    "bad", [{"hard": None}, {"estimator": "median"}, {"neighbours": 0}, {"grid": 1}, {"grid": "fine"}]
+)
 def test_debiased_refuses(bad):
     with pytest.raises(Fault, match=rf"loss\.weights\.{next(iter(bad))}"):
         debiased(**bad)

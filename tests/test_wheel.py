@@ -44,7 +44,9 @@ def tracked(root: Path, folder: str, suffix: str) -> set[str]:
 def test_the_wheel_has_every_module_and_every_option(root, wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {name for name in names if name.startswith("kdx/") and name.endswith(".py")} == tracked(root, "kdx", ".py")
+    assert {name for name in names if name.startswith("kdx/") and name.endswith(".py")} == tracked(
+        root, "kdx", ".py"
+    )
     options = tracked(root, "conf", ".yaml")
     assert "conf/train.yaml" in options
     assert {name for name in names if name.endswith(".yaml")} == {f"kdx/{name}" for name in options}
@@ -55,15 +57,26 @@ def test_the_installed_kdx_lists_its_options_from_another_folder(root, installed
     environment = {**os.environ, "PYTHONPATH": str(installed)}
 
     def kdx(*argv: str) -> str:
-        code = "import sys, kdx; from kdx.cli import main; print(kdx.__file__, file=sys.stderr); sys.exit(main())"
+        code = (
+            "import sys, kdx; from kdx.cli import main; print(kdx.__file__, file=sys.stderr); "
+            "sys.exit(main())"
+        )
         done = subprocess.run(
-            [sys.executable, "-P", "-c", code, *argv], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-c", code, *argv],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (done.returncode, done.stderr.strip()) == (0, str(installed / "kdx" / "__init__.py"))
         return done.stdout
 
     listed = kdx("list")
-    groups = {path.relative_to(root / "conf").parts[0] for path in (root / "conf").rglob("*.yaml")} - {"train.yaml", "claim"}
+    groups = {path.relative_to(root / "conf").parts[0] for path in (root / "conf").rglob("*.yaml")} - {
+        "train.yaml",
+        "claim",
+    }
     assert groups and all(f"\n{group} " in listed for group in groups)
     for path in (root / "conf" / "loss").glob("[!_]*.yaml"):
         assert f" {path.stem} " in kdx("list", "loss")

@@ -1,4 +1,6 @@
-"""Permissions that mean something for root too: without the capabilities that pass over them, root may do to its files what their modes allow."""
+"""Permissions that mean something for root too: without the capabilities that pass over them, root may do to
+its files what their modes allow.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ class Header(ctypes.Structure):
 
 
 class Data(ctypes.Structure):
-    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
 
 
 def obey_modes() -> None:

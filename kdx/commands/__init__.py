@@ -1,11 +1,26 @@
-"""One thin file a command; each has `main(argv) -> int`, and its first docstring line is its line in `kdx --help`."""
+"""One thin file a command; each has `main(argv) -> int`, and its first docstring line is its line in `kdx
+--help`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-FIRST = ["train", "plan", "compare", "board", "list", "evaluate", "export", "rerun", "reproduce", "halfspace", "cache", "completion"]
+FIRST = [
+    "train",
+    "plan",
+    "compare",
+    "board",
+    "list",
+    "evaluate",
+    "export",
+    "rerun",
+    "reproduce",
+    "halfspace",
+    "cache",
+    "completion",
+]
 """The order in the help; a command that is not named here follows, by name."""
 
 

@@ -1,4 +1,6 @@
-"""One arm of a claim with one seed: what `kdx train` or `kdx halfspace` would do, and the figures that are read from it."""
+"""One arm of a claim with one seed: what `kdx train` or `kdx halfspace` would do, and the figures that are
+read from it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from kdx.wiring import wire
 Look = Callable[[Figure], float]
 
 
-def try_halfspace(arm: str, words: Sequence[str], seed: int, further: Sequence[str], place: Path) -> tuple[Look, dict[str, Any]]:
+def try_halfspace(
+    arm: str, words: Sequence[str], seed: int, further: Sequence[str], place: Path
+) -> tuple[Look, dict[str, Any]]:
     problem, _ = halfspace.asked(parse("halfspace", words, halfspace.OPTIONS))
     errors, _ = halfspace.measure(problem, [seed])
 
@@ -33,8 +37,12 @@ def try_halfspace(arm: str, words: Sequence[str], seed: int, further: Sequence[s
     return look, {"words": [*words, f"first_seed={seed}", "seeds=1"]}
 
 
-def try_train(arm: str, words: Sequence[str], seed: int, further: Sequence[str], place: Path) -> tuple[Look, dict[str, Any]]:
-    """One run as `kdx train` makes it, with a run folder of its own (without pictures); what is stored is not computed again."""
+def try_train(
+    arm: str, words: Sequence[str], seed: int, further: Sequence[str], place: Path
+) -> tuple[Look, dict[str, Any]]:
+    """One run as `kdx train` makes it, with a run folder of its own (without pictures); what is stored is not
+    computed again.
+    """
     from kdx.report.folder import RunFolder
     from kdx.report.listener import Many
     from kdx.report.progress import Progress
@@ -44,7 +52,9 @@ def try_train(arm: str, words: Sequence[str], seed: int, further: Sequence[str],
     path = place / f"{arm}-{seed}"
     with document.at_work(path, timeout=1) as host:
         with signals.held():
-            folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *whole])
+            folder = RunFolder(
+                path, dict(order.config), protocol(order, None), environment(order), ["kdx", "train", *whole]
+            )
         folder.run |= {"store": str(order.store.resolve()), "host": host}
         try:
             signals.check()
@@ -66,7 +76,11 @@ def try_train(arm: str, words: Sequence[str], seed: int, further: Sequence[str],
             folder.fail(error)
             raise Fault(f"{_tell.reason(error)}\n{_tell.where(error, path, order)}") from error
     stages = {**artifacts, "evaluate": found}
-    return lambda figure: value(stages, figure), {"words": whole, "folder": str(folder.path), "evaluate": found.key}
+    return lambda figure: value(stages, figure), {
+        "words": whole,
+        "folder": str(folder.path),
+        "evaluate": found.key,
+    }
 
 
 def value(stages: Mapping[str, Artifact], figure: Figure) -> float:
@@ -81,7 +95,11 @@ def value(stages: Mapping[str, Artifact], figure: Figure) -> float:
         elif isinstance(node, Mapping) and key in node:
             node = node[key]
         else:
-            has = f"it has {', '.join(map(str, node))}" if isinstance(node, Mapping) else f"there stands {str(node)[:60]}"
+            has = (
+                f"it has {', '.join(map(str, node))}"
+                if isinstance(node, Mapping)
+                else f"there stands {str(node)[:60]}"
+            )
             raise Fault(f"{figure.file} has no '{'.'.join(keys[:depth])}': {has}")
     if isinstance(node, bool) or not isinstance(node, int | float):
         raise Fault(f"'{figure.at}' of {figure.file} is no number: {str(node)[:60]}")

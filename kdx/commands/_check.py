@@ -1,4 +1,6 @@
-"""Every run of a command line checked before the first begins: all that is wrong told together, each fault with the combinations that have it."""
+"""Every run of a command line checked before the first begins: all that is wrong told together, each fault
+with the combinations that have it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Job:
 
 
 def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """(flags, the words as Hydra takes them, the same with the grid of a preset and every value of a sweep listed)"""
+    """(flags, the words as Hydra takes them, the same with the grid of a preset and every value of a sweep
+    listed)
+    """
     flags, words = apart(argv)
     use_own(flags)
     multirun = "--multirun" in flags
@@ -40,7 +44,9 @@ def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def shown(words: Sequence[str]) -> None:
-    """Of words whose configuration is only to be shown. Raises Faults with all that is wrong with the words themselves."""
+    """Of words whose configuration is only to be shown. Raises Faults with all that is wrong with the words
+    themselves.
+    """
     combinations, faults = combine.combinations(words, multirun=False)
     for combination in combinations:
         faults += compose.examine(combination)[1]
@@ -73,7 +79,8 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
             if unread:  # nobody can say whether anything has to be made
                 looked[alike] = unread
         if alike not in looked and not here:
-            # A slip of the pen alone is told at once; with more on the line it is worth importing torch to tell all that is wrong.
+            # A slip of the pen alone is told at once; with more on the line it is worth importing torch to
+            # tell all that is wrong.
             rows = splits.setdefault(alike, {})
             looked[alike] = inspect(order, data=not slip, splits=rows) if not slip or good_words else []
             with checks.gather(looked[alike]):  # a store that has everything may be read only
@@ -84,7 +91,9 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
     if everywhere or any(found):
         raise Faults([*everywhere, *by_combination(combinations, found)])
     # Of a sweep a setting may lie idle in some of the runs: not in all of them.
-    if nowhere := [why for key, why in without_effect[0].items() if all(key in others for others in without_effect)]:
+    if nowhere := [
+        why for key, why in without_effect[0].items() if all(key in others for others in without_effect)
+    ]:
         raise Faults(nowhere)
     signals.check()  # one that a library swallowed while the words were put together
     return jobs
@@ -92,11 +101,19 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
 
 def keys(words: Sequence[str]) -> list[str]:
     """Dotted keys that these words set; of a mapping those inside it."""
-    return [key for override in compose.parse(words, []) for key in _inside(override.key_or_group, override.value())]
+    return [
+        key
+        for override in compose.parse(words, [])
+        for key in _inside(override.key_or_group, override.value())
+    ]
 
 
 def _inside(key: str, value: Any) -> list[str]:
-    return [inner for name, v in value.items() for inner in _inside(f"{key}.{name}", v)] if isinstance(value, Mapping) else [key]
+    return (
+        [inner for name, v in value.items() for inner in _inside(f"{key}.{name}", v)]
+        if isinstance(value, Mapping)
+        else [key]
+    )
 
 
 def inspect(order: Order, *, data: bool, splits: dict[str, int]) -> list[str]:
@@ -106,16 +123,29 @@ def inspect(order: Order, *, data: bool, splits: dict[str, int]) -> list[str]:
 
 
 def by_combination(combinations: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> list[str]:
-    """Each fault once; one that only some combinations have begins with the words that they share, or with the combinations."""
+    """Each fault once; one that only some combinations have begins with the words that they share, or with
+    the combinations.
+    """
     messages = dict.fromkeys(message for faults in found for message in faults)
-    having = {message: frozenset(i for i, faults in enumerate(found) if message in faults) for message in messages}
-    return [message if len(rows) == len(found) else f"{which(combinations, rows)}: {message}" for message, rows in having.items()]
+    having = {
+        message: frozenset(i for i, faults in enumerate(found) if message in faults) for message in messages
+    }
+    return [
+        message if len(rows) == len(found) else f"{which(combinations, rows)}: {message}"
+        for message, rows in having.items()
+    ]
 
 
 def which(combinations: Sequence[Sequence[str]], rows: frozenset[int]) -> str:
-    """In words: the one or two settings that these combinations have and no others do, else the combinations one by one."""
+    """In words: the one or two settings that these combinations have and no others do, else the combinations
+    one by one.
+    """
     vary = varying(combinations)
-    has = {word: frozenset(i for i, words in enumerate(vary) if word in words) for words in vary for word in words}
+    has = {
+        word: frozenset(i for i, words in enumerate(vary) if word in words)
+        for words in vary
+        for word in words
+    }
     for several in (1, 2):
         for words in itertools.combinations(has, several):
             if frozenset.intersection(*(has[word] for word in words)) == rows:

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from kdx.faults import shows
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], below: Sequence[str] = ()) -> None:
-    """Prints to stdout. A pipe gets a Markdown table; in a narrow terminal lines are folded, and no figure is lost."""
+def table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], below: Sequence[str] = ()
+) -> None:
+    """Prints to stdout. A pipe gets a Markdown table; in a narrow terminal lines are folded, and no figure is
+    lost.
+    """
     from rich.console import Console
     from rich.measure import Measurement
     from rich.text import Text

@@ -28,17 +28,32 @@ watching: Watch | None = None
 """Of the sweep that this process was called for."""
 
 
-def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs: Sequence[Job], launch: Launch) -> int:
+def run(
+    command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs: Sequence[Job], launch: Launch
+) -> int:
     """Exit code 0: every run is finished; 1: some are not; those of kdx.signals where it was interrupted.
 
-    command: as it was typed. jobs: the runs, checked; of a sweeper that searches the ends of its ranges, as examples.
+    command: as it was typed. jobs: the runs, checked; of a sweeper that searches the ends of its ranges, as
+    examples.
     """
     swept = [key for word in words if (key := combine.swept_key(word))]
-    known = {compose.job_name(number, job.words, len(jobs), swept): job for number, job in enumerate(jobs)} if combine.all_combinations(words) else None
+    known = (
+        {compose.job_name(number, job.words, len(jobs), swept): job for number, job in enumerate(jobs)}
+        if combine.all_combinations(words)
+        else None
+    )
     path, named = combine.sweep_folder(words)
-    place = sweep.begin(path, command, None if known is None else {name: combine.own_words(job.words) for name, job in known.items()},
-                        {name: job.order for name, job in (known or {}).items()}, named=named)  # fmt: skip
-    further = [f"hydra.sweep.dir={quoted(str(place.path.absolute()))}", f"hydra.sweep.subdir={compose.subdir(len(known) if known else None, swept)}"]
+    place = sweep.begin(
+        path,
+        command,
+        None if known is None else {name: combine.own_words(job.words) for name, job in known.items()},
+        {name: job.order for name, job in (known or {}).items()},
+        named=named,
+    )
+    further = [
+        f"hydra.sweep.dir={quoted(str(place.path.absolute()))}",
+        f"hydra.sweep.subdir={compose.subdir(len(known) if known else None, swept)}",
+    ]
     global watching
     try:
         announce(place)
@@ -51,7 +66,11 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
         return signals.code_of(error)
     except Exception as error:  # a launcher's own: a queue that cannot be reached
         signals.check()
-        print(f"the sweep was stopped by {type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}", file=sys.stderr)
+        print(
+            f"the sweep was stopped by {type(error).__name__}: "
+            f"{(str(error).splitlines() or ['no reason given'])[0]}",
+            file=sys.stderr,
+        )
         conclude(place)
         return 1
     finally:
@@ -63,9 +82,10 @@ def run(command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs
 def hand_over(place: Sweep, launch: Callable[[], None]) -> None:
     """Has an engine do the runs.
 
-    A worker that is killed, for want of memory say, takes many an engine with it. Then the runs that it had not come to are handed over again, and at
-    the end each one that was at work by itself, so that one that is killed every time stops no other. Raises what ended an engine in which no
-    run had begun, and any end of a search, whose runs nobody knows beforehand.
+    A worker that is killed, for want of memory say, takes many an engine with it. Then the runs that it had
+    not come to are handed over again, and at the end each one that was at work by itself, so that one that is
+    killed every time stops no other. Raises what ended an engine in which no run had begun, and any end of a
+    search, whose runs nobody knows beforehand.
     """
     before, cut = place.runs(), []
     try:
@@ -76,13 +96,29 @@ def hand_over(place: Sweep, launch: Callable[[], None]) -> None:
             except (Exception, KeyboardInterrupt) as error:
                 if signals.came():
                     raise  # this process was stopped; else a worker, by whoever watches over memory, say
-                began = {name: run for name, run in place.runs().items() if run and run.get("started") != (before.get(name) or {}).get("started")}
-                fresh = [name for name, run in began.items() if name not in cut and run.get("status") not in ("finished", "failed")]
+                began = {
+                    name: run
+                    for name, run in place.runs().items()
+                    if run and run.get("started") != (before.get(name) or {}).get("started")
+                }
+                fresh = [
+                    name
+                    for name, run in began.items()
+                    if name not in cut and run.get("status") not in ("finished", "failed")
+                ]
                 if place.jobs is None or not fresh or isinstance(error, BrokenPipeError):
                     raise
                 cut += fresh
-                what = f"{type(error).__name__}: a worker was killed" if isinstance(error, Exception) else "a worker was stopped"
-                print(f"{what}; what was at work follows at the end, one by one: {some(fresh)}", file=sys.stderr, flush=True)
+                what = (
+                    f"{type(error).__name__}: a worker was killed"
+                    if isinstance(error, Exception)
+                    else "a worker was stopped"
+                )
+                print(
+                    f"{what}; what was at work follows at the end, one by one: {some(fresh)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 place.pass_over(began)
         for name in cut:
             place.pass_over(other for other in place.jobs if other != name)
@@ -94,7 +130,9 @@ def hand_over(place: Sweep, launch: Callable[[], None]) -> None:
 
 
 def quiet_search() -> None:
-    """Optuna tells of every study and every failed trial in lines of its own: the runs' lines and the end say it."""
+    """Optuna tells of every study and every failed trial in lines of its own: the runs' lines and the end say
+    it.
+    """
     if importlib.util.find_spec("optuna"):
         logging = importlib.import_module("optuna.logging")
         logging.set_verbosity(logging.ERROR)
@@ -106,7 +144,13 @@ def announce(place: Sweep) -> None:
         print(f"a search in {os.path.relpath(place.path)}", flush=True)
         return
     whole, done = len(place.jobs), len(place.done)
-    told = "all are done" if done == whole else f"{done} of them are done, {whole - done} to do" if done else "none is done yet"
+    told = (
+        "all are done"
+        if done == whole
+        else f"{done} of them are done, {whole - done} to do"
+        if done
+        else "none is done yet"
+    )
     print(f"{whole} {'run' if whole == 1 else 'runs'} in {os.path.relpath(place.path)}: {told}", flush=True)
 
 
@@ -126,19 +170,40 @@ def conclude(place: Sweep) -> int:
         for name, told in failed.items():
             why.setdefault(told, []).append(name)
         rows = [[some(names), told] for told, names in why.items()]
-        table(f"{len(failed)} of {len(runs)} runs are not finished:", ["runs", "reason"], rows, ["Run the same command again: only these will run."])
+        table(
+            f"{len(failed)} of {len(runs)} runs are not finished:",
+            ["runs", "reason"],
+            rows,
+            ["Run the same command again: only these will run."],
+        )
     folder = os.path.relpath(place.path)
-    print(f"\nruns: {folder}\n  kdx compare {folder} {'where=KEY=VALUE ' if apart else ''}--html report.html\n  kdx board {folder}")
+    print(
+        f"\nruns: {folder}\n  kdx compare {folder} {'where=KEY=VALUE ' if apart else ''}--html "
+        f"report.html\n  kdx board {folder}"
+    )
     output.instead(f"the runs are in {folder}, and kdx compare {folder} shows them")
     return 1 if failed or not runs else 0
 
 
 def side_by_side(entries: Sequence[Entry], lines: Sequence[str], *, finished: int, whole: int) -> None:
     """Runs that are finished and must not be compared, each with its own figures. lines: why."""
-    rows = [[Path(e.name).name, *(percent(e.score(role, "accuracy")) for role in ("teacher", "baseline", "student"))] for e in entries]
-    done = f"the {whole} runs are finished" if finished == whole else f"{finished} of {whole} runs are finished"
-    table(f"{done}; each has a test split or a protocol of its own, so they are not compared, and no row is better than another:",
-          ["run", *(f"{ROLES[role]}, test" for role in ("teacher", "baseline", "student"))], rows, lines)  # fmt: skip
+    rows = [
+        [
+            Path(e.name).name,
+            *(percent(e.score(role, "accuracy")) for role in ("teacher", "baseline", "student")),
+        ]
+        for e in entries
+    ]
+    done = (
+        f"the {whole} runs are finished" if finished == whole else f"{finished} of {whole} runs are finished"
+    )
+    table(
+        f"{done}; each has a test split or a protocol of its own, so they are not compared, and no row is "
+        "better than another:",
+        ["run", *(f"{ROLES[role]}, test" for role in ("teacher", "baseline", "student"))],
+        rows,
+        lines,
+    )
 
 
 def reason(folder: Path, run: Mapping[str, Any] | None) -> str:
@@ -147,14 +212,19 @@ def reason(folder: Path, run: Mapping[str, Any] | None) -> str:
         return "did not begin"
     if run.get("status") in ("failed", sweep.DAMAGED):
         return (str(run.get("error") or "").splitlines() or ["no reason given"])[0]
-    return {document.DIED: "was killed or stopped in the middle", "interrupted": "was interrupted"}.get(state := document.state(folder, run), state)
+    return {document.DIED: "was killed or stopped in the middle", "interrupted": "was interrupted"}.get(
+        state := document.state(folder, run), state
+    )
 
 
 def interrupted(place: Sweep, stores: Sequence[str], command: Sequence[str]) -> None:
     runs = place.runs()
     done = sum(map(sweep.finished, runs.values()))
-    print(f"interrupted; {done} of {len(runs)} runs are done, what else is finished is in {', '.join(stores)}. Go on with: {shlex.join(command)}",
-          file=sys.stderr)  # fmt: skip
+    print(
+        f"interrupted; {done} of {len(runs)} runs are done, what else is finished is in "
+        f"{', '.join(stores)}. Go on with: {shlex.join(command)}",
+        file=sys.stderr,
+    )
 
 
 def teller(path: Path, words: Sequence[str]) -> Teller:
@@ -170,14 +240,20 @@ def teller(path: Path, words: Sequence[str]) -> Teller:
 def labels(place: Sweep, command: Sequence[str]) -> Callable[[str, Sequence[str]], str]:
     """What tells which run of a sweep it is, for its line, from its folder and its words."""
     if place.jobs is None:
-        return lambda name, words: " ".join(["trial", name.partition("_")[0], *(w for w in words if w not in command)])
+        return lambda name, words: " ".join(
+            ["trial", name.partition("_")[0], *(w for w in words if w not in command)]
+        )
     vary = varying(list(place.jobs.values()))
-    told = {name: f"{number}/{len(vary)} {' '.join(words)}".rstrip() for number, (name, words) in enumerate(zip(place.jobs, vary, strict=True), 1)}
+    told = {
+        name: f"{number}/{len(vary)} {' '.join(words)}".rstrip()
+        for number, (name, words) in enumerate(zip(place.jobs, vary, strict=True), 1)
+    }
     return lambda name, words: told.get(name, name)
 
 
 def validation_error(run: Mapping[str, Any] | None) -> float | None:
-    """Of the distilled student, by the weights that the run shows; None where there is none: a trial that failed.
+    """Of the distilled student, by the weights that the run shows; None where there is none: a trial that
+    failed.
 
     What a search makes small: no figure of the test split.
     """

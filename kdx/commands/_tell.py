@@ -1,4 +1,6 @@
-"""What is said of a run while it works and when it ends: in full where it is the only one, in a line where it is one of a sweep."""
+"""What is said of a run while it works and when it ends: in full where it is the only one, in a line where it
+is one of a sweep.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def reason(error: Exception) -> str:
 
 
 def where(error: Exception, path: os.PathLike, order: Order) -> str:
-    """Where to look next. A Fault is the user's to mend, or was asked for, as by a gate: no traceback tells more of it."""
+    """Where to look next. A Fault is the user's to mend, or was asked for, as by a gate: no traceback tells
+    more of it.
+    """
     if isinstance(error, Fault):
         return f"the run stopped; what is finished is in {order.store}"
     return f"the run failed; its traceback is in {os.path.relpath(path)}/run.json"
@@ -50,7 +54,11 @@ class Alone:
         print(f"{reason(error)}\n{where(error, path, order)}", file=sys.stderr)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
-        print(f"interrupted; what is finished is in {order.store}. Go on with: {shlex.join(['kdx', self.command, *words])}", file=sys.stderr)
+        print(
+            f"interrupted; what is finished is in {order.store}. Go on with: "
+            f"{shlex.join(['kdx', self.command, *words])}",
+            file=sys.stderr,
+        )
 
 
 class InSweep:
@@ -77,7 +85,9 @@ class InSweep:
 
 
 class Elsewhere:
-    """One of several, in a process that a launcher has made: `Watch` tells of it where the command was called."""
+    """One of several, in a process that a launcher has made: `Watch` tells of it where the command was
+    called.
+    """
 
     command = "train"
 

@@ -1,4 +1,6 @@
-"""The lines of runs that other processes work at, taken from their run.json as they end: so every engine tells the same, wherever its output goes."""
+"""The lines of runs that other processes work at, taken from their run.json as they end: so every engine
+tells the same, wherever its output goes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ EVERY = 0.5
 
 
 class Watch:
-    """Tells of every run of a sweep's folder that ends while this is open, once. `told` has the names of those that nobody need tell.
+    """Tells of every run of a sweep's folder that ends while this is open, once. `told` has the names of
+    those that nobody need tell.
 
     label: of a run, from its name and its words.
     """
@@ -75,8 +78,11 @@ def line(label: str, document: Mapping[str, Any]) -> str:
     from kdx.report.progress import duration
 
     results = document.get("results") or {}
-    told = [f"{name} {percent(value)}" for name, role in (("teacher", "teacher"), ("alone", "baseline"), ("distilled", "student"))
-            if (value := metric(results, role, results.get("headline") or "last", "test", "accuracy")) is not None]  # fmt: skip
+    told = [
+        f"{name} {percent(value)}"
+        for name, role in (("teacher", "teacher"), ("alone", "baseline"), ("distilled", "student"))
+        if (value := metric(results, role, results.get("headline") or "last", "test", "accuracy")) is not None
+    ]
     told += [f"gain {points(results['gain'])}"] if results.get("gain") is not None else []
     warnings = document.get("warnings") or []
     told += [f"{len(warnings)} warning{'s' * (len(warnings) > 1)} in report.md"] if warnings else []

@@ -1,4 +1,6 @@
-"""The words of the commands that are not Hydra applications: one or two names, then key=value, each with its nearest match."""
+"""The words of the commands that are not Hydra applications: one or two names, then key=value, each with its
+nearest match.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from kdx.faults import Fault, Faults, nearest
 
 @dataclass(frozen=True)
 class Option:
-    """key=value. default None: nothing given. choices: all that is allowed, empty: anything. many: may be given several times."""
+    """key=value. default None: nothing given. choices: all that is allowed, empty: anything. many: may be
+    given several times.
+    """
 
     name: str
     default: str | None
@@ -24,8 +28,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Words:
-    """names: words that are no settings. values: option -> value, the default where none was given; of one with `many` a list.
-    given: the options that were given. composed: the words for Hydra."""
+    """names: words that are no settings. values: option -> value, the default where none was given; of one
+    with `many` a list. given: the options that were given. composed: the words for Hydra."""
 
     names: list[str]
     values: dict[str, str | None]
@@ -44,7 +48,11 @@ def help_text(usage: str, options: Sequence[Option], more: str = "") -> str:
         known = f" ({' | '.join(option.choices)})" if option.choices else ""
         default = f"; default: {option.default}" if option.default else ""
         head = f"  {option.name + '=':{wide}}  "
-        lines.append(textwrap.fill(f"{option.text}{known}{default}", 100, initial_indent=head, subsequent_indent=" " * len(head)))
+        lines.append(
+            textwrap.fill(
+                f"{option.text}{known}{default}", 100, initial_indent=head, subsequent_indent=" " * len(head)
+            )
+        )
     return "\n".join([usage, "", *lines, *(["", more] if more else [])])
 
 
@@ -53,23 +61,30 @@ def asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def parse(command: str, argv: Sequence[str], options: Sequence[Option], groups: Sequence[str] = ()) -> Words:
-    """groups: keys that are Hydra's to check, such as `dataset` in `dataset=mnist5k dataset.root=data`. Raises Faults, all told together.
+    """groups: keys that are Hydra's to check, such as `dataset` in `dataset=mnist5k dataset.root=data`.
+    Raises Faults, all told together.
 
     A word with `=` is a setting, unless its key is none and a file or folder of that name exists.
     """
     known = {option.name: option for option in options}
-    words = Words([], {o.name: o.default for o in options}, {o.name: [] for o in options if o.many}, set(), [])
+    words = Words(
+        [], {o.name: o.default for o in options}, {o.name: [] for o in options if o.many}, set(), []
+    )
     faults: list[str] = []
     for word in argv:
         name, is_setting, value = word.partition("=")
-        if (given := value if is_setting else word).strip():  # whatever it is, a path is the longest that it can be
+        if (
+            given := value if is_setting else word
+        ).strip():  # whatever it is, a path is the longest that it can be
             with gather(unfit := []):
                 path(name if is_setting and name in known else f"a word of kdx {command}", given)
             if unfit:
                 faults += unfit
                 continue
         if word.startswith("-"):
-            faults.append(f"kdx {command} has no flag {word}; settings are written key=value: kdx {command} --help")
+            faults.append(
+                f"kdx {command} has no flag {word}; settings are written key=value: kdx {command} --help"
+            )
         elif is_setting and name.lstrip("+").split(".")[0] in groups:
             words.composed.append(word.lstrip("+"))
         elif is_setting and name in known:
@@ -110,4 +125,7 @@ def make_folder(path: Path, what: str, option: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Fault(f"{what} cannot be made: {error.strerror or error} ('{error.filename}'); choose another with {option}") from error
+        raise Fault(
+            f"{what} cannot be made: {error.strerror or error} ('{error.filename}'); "
+            f"choose another with {option}"
+        ) from error

@@ -21,7 +21,13 @@ LOCAL = ("127.0.0.1", "localhost", "[::1]")
 """What a browser on this machine, or one at the other end of an ssh tunnel, calls it."""
 SECONDS = 5
 """Between two looks for new runs; TensorBoard looks for new values as often."""
-OPTIONS = (Option("port", None, "where it listens, for programs of this machine only; default: 6006, or the next that is free"),)
+OPTIONS = (
+    Option(
+        "port",
+        None,
+        "where it listens, for programs of this machine only; default: 6006, or the next that is free",
+    ),
+)
 HELP = help_text(
     f"""kdx board [FOLDER] [port=N]
 
@@ -37,7 +43,10 @@ def main(argv: Sequence[str]) -> int:
         return 0
     words = parse("board", argv, OPTIONS)
     if len(words.names) > 1:
-        raise Fault(f"kdx board shows one folder; given: {' '.join(words.names)}. Name one above them all, such as {FOLDER}")
+        raise Fault(
+            f"kdx board shows one folder; given: {' '.join(words.names)}. Name one above "
+            f"them all, such as {FOLDER}"
+        )
     top = Path(words.names[0] if words.names else FOLDER).expanduser()
     port = number(words["port"])
     if not top.is_dir():
@@ -48,9 +57,16 @@ def main(argv: Sequence[str]) -> int:
         mirror = Mirror(top, Path(place))
         runs = mirror.update()
         if not runs:
-            raise Fault(f"'{top}' holds no run, nor does a folder up to {DEPTH} levels below it; `kdx train` makes one in outputs/runs")
+            raise Fault(
+                f"'{top}' holds no run, nor does a folder up to {DEPTH} levels below it; `kdx train` makes "
+                "one in outputs/runs"
+            )
         address = serve(place, port, f"kdx {top}")
-        print(f"{runs} run{'s' * (runs > 1)} of {top} in TensorBoard: {address}   (Ctrl-C ends it{unfinished(top)})", flush=True)
+        print(
+            f"{runs} run{'s' * (runs > 1)} of {top} in TensorBoard: {address}   (Ctrl-C ends "
+            f"it{unfinished(top)})",
+            flush=True,
+        )
         try:
             while True:
                 time.sleep(SECONDS)
@@ -69,7 +85,11 @@ def unfinished(top: Path) -> str:
     for folder in run_folders(top, DEPTH):
         with contextlib.suppress(Fault):
             states[document.state(folder, document.read(folder / document.NAME, figures=False))] += 1
-    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()) if state in ("running", document.DIED, document.UNSURE))
+    told = ", ".join(
+        f"{count} {state}"
+        for state, count in sorted(states.items())
+        if state in ("running", document.DIED, document.UNSURE)
+    )
     return f"; {told}" if told else ""
 
 
@@ -84,24 +104,46 @@ def number(port: str | None) -> int | None:
 def serve(place: str, port: int | None, title: str) -> str:
     """TensorBoard over `place`, in a thread of its own. title: of the browser's tab. Returns its address.
 
-    The loopback address is every local user's, so all of it lies below a path that nobody can guess; of its own data server, which would listen at a
-    second port without any, it makes no use.
+    The loopback address is every local user's, so all of it lies below a path that nobody can guess; of its
+    own data server, which would listen at a second port without any, it makes no use.
     """
     from tensorboard import program
 
-    server = program.TensorBoard(server_class=lambda app, flags: program.create_port_scanning_werkzeug_server(guarded(app), flags))
-    server.configure(argv=[None, "--logdir", place, "--host", "127.0.0.1", "--reload_interval", str(SECONDS), "--load_fast", "false",
-                           "--path_prefix", f"/{secrets.token_urlsafe(16)}", "--window_title", title], port=port)  # fmt: skip
+    server = program.TensorBoard(
+        server_class=lambda app, flags: program.create_port_scanning_werkzeug_server(guarded(app), flags)
+    )
+    server.configure(
+        argv=[
+            None,
+            "--logdir",
+            place,
+            "--host",
+            "127.0.0.1",
+            "--reload_interval",
+            str(SECONDS),
+            "--load_fast",
+            "false",
+            "--path_prefix",
+            f"/{secrets.token_urlsafe(16)}",
+            "--window_title",
+            title,
+        ],
+        port=port,
+    )
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # a note on its way of loading
             return server.launch()
     except program.TensorBoardServerException as error:
-        raise Fault(f"TensorBoard cannot listen: {error.msg}. Choose another port with port=N, or leave it out") from error
+        raise Fault(
+            f"TensorBoard cannot listen: {error.msg}. Choose another port with port=N, or leave it out"
+        ) from error
 
 
-def guarded(app: Callable[[Mapping[str, Any], Any], Iterable[bytes]]) -> Callable[[Mapping[str, Any], Any], Iterable[bytes]]:
-    """The same WSGI application for requests that call this machine by a name of its own: a page from elsewhere, whose name has been turned to
-    127.0.0.1 (DNS rebinding), calls it by that name."""
+def guarded(
+    app: Callable[[Mapping[str, Any], Any], Iterable[bytes]],
+) -> Callable[[Mapping[str, Any], Any], Iterable[bytes]]:
+    """The same WSGI application for requests that call this machine by a name of its own: a page from
+    elsewhere, whose name has been turned to 127.0.0.1 (DNS rebinding), calls it by that name."""
 
     def answer(environ: Mapping[str, Any], start: Any) -> Iterable[bytes]:
         name = str(environ.get("HTTP_HOST", "")).lower()

@@ -14,7 +14,13 @@ from kdx.report.table import size
 
 OPTIONS = (
     Option("store", "outputs/store", "the store"),
-    Option("runs", None, "a folder of run folders; may be given several times; default: runs, sweeps and reruns beside the store and in outputs", many=True),
+    Option(
+        "runs",
+        None,
+        "a folder of run folders; may be given several times; default: runs, sweeps and reruns beside the "
+        "store and in outputs",
+        many=True,
+    ),
     Option("older_than", "7d", "gc: unfinished stages touched since then stay, such as 7d, 12h or 0"),
     Option("yes", "false", "gc: delete; without it, only what would be freed is shown", ("true", "false")),
 )
@@ -53,10 +59,23 @@ def ls(words: Words, store: Path) -> int:
     for entry in found:
         runs = used.get(entry.name, [])
         more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-        rows.append([f"{entry.stage} {entry.key[:12]}", entry.state, size(entry.bytes), cache.age(time.time() - entry.made),
-                     f"{runs[0]}{more}" if runs else "-", shorten(entry.what)])  # fmt: skip
+        rows.append(
+            [
+                f"{entry.stage} {entry.key[:12]}",
+                entry.state,
+                size(entry.bytes),
+                cache.age(time.time() - entry.made),
+                f"{runs[0]}{more}" if runs else "-",
+                shorten(entry.what),
+            ]
+        )
     unread += cache.passed_over(store)
-    table(f"{store}: {len(found)} entries, {size(sum(e.bytes for e in found))}", ["stage and key", "state", "size", "age", "runs", "what"], rows, unread)
+    table(
+        f"{store}: {len(found)} entries, {size(sum(e.bytes for e in found))}",
+        ["stage and key", "state", "size", "age", "runs", "what"],
+        rows,
+        unread,
+    )
     return 0
 
 
@@ -75,27 +94,46 @@ def gc(words: Words, store: Path) -> int:
     older_than, delete = cache.duration(words["older_than"]), switch("yes", words["yes"])
     found, where = cache.entries(store), tops(words, store)
     if not where:
-        raise Fault(f"no folder of runs was found beside '{store}' or in outputs, and without one everything would go: name it with runs=PATH")
+        raise Fault(
+            f"no folder of runs was found beside '{store}' or in outputs, and without one everything would "
+            "go: name it with runs=PATH"
+        )
     if hidden := next((e for e in found if e.state == cache.UNREADABLE), None):
-        raise Fault(f"'{hidden.path}' may not be read by you, and it may need anything else in the store: nothing was freed")
+        raise Fault(
+            f"'{hidden.path}' may not be read by you, and it may need anything else in the "
+            "store: nothing was freed"
+        )
     keep = cache.needed(found, cache.users(cache.run_folders(where, store)))
     try:
-        return free(store, [*cache.removable(found, keep, older_than, time.time())], len(found), where, delete)
+        return free(
+            store, [*cache.removable(found, keep, older_than, time.time())], len(found), where, delete
+        )
     except OSError as error:
-        raise Fault(f"the store '{store}' cannot be written: {error.strerror or error} ('{error.filename}')") from error
+        raise Fault(
+            f"the store '{store}' cannot be written: {error.strerror or error} ('{error.filename}')"
+        ) from error
 
 
-def free(store: Path, doomed: Sequence[tuple[cache.Entry, str]], whole: int, where: Sequence[Path], delete: bool) -> int:
+def free(
+    store: Path, doomed: Sequence[tuple[cache.Entry, str]], whole: int, where: Sequence[Path], delete: bool
+) -> int:
     freed = []
     for entry, why in doomed:
         done = cache.remove(store, entry) if delete else not cache.busy(store, entry)
         if done:
             freed.append(entry)
         word = ("freed" if delete else "would free") if done else "at work, stays:"
-        print(f"{word} {size(entry.bytes):>8}  {entry.stage} {entry.path.name[:12]}  {why}  {shorten(entry.what)}".rstrip())
+        print(
+            (
+                f"{word} {size(entry.bytes):>8}  {entry.stage} {entry.path.name[:12]}  {why}  "
+                f"{shorten(entry.what)}"
+            ).rstrip()
+        )
     total = size(sum(e.bytes for e in freed))
-    print(f"{len(freed)} of {whole} entries, {total}, {'freed' if delete else 'would be freed'} in {store} "
-          f"(runs looked at in {', '.join(map(str, where))})")  # fmt: skip
+    print(
+        f"{len(freed)} of {whole} entries, {total}, {'freed' if delete else 'would be freed'} in {store} "
+        f"(runs looked at in {', '.join(map(str, where))})"
+    )
     if locks := cache.free_locks(store, delete):
         print(f"{locks} lock files that nobody holds, {'deleted' if delete else 'would be deleted'}")
     if (freed or locks) and not delete:
@@ -107,12 +145,18 @@ ACTIONS = {"ls": ls, "verify": verify, "gc": gc}
 
 
 def tops(words: Words, store: Path) -> list[Path]:
-    """The folders of runs: those named, each of which must exist, or those found where kdx train puts them."""
+    """The folders of runs:
+    those named, each of which must exist, or those found where kdx train puts them.
+    """
     named = [Path(name).expanduser() for name in words.lists["runs"]]
     for path in named:
         if not path.is_dir():
             raise Fault(f"runs={path} does not exist")
-    usual = [parent / kind for parent in (store.absolute().parent, Path("outputs").absolute()) for kind in ("runs", "sweeps", "reruns")]
+    usual = [
+        parent / kind
+        for parent in (store.absolute().parent, Path("outputs").absolute())
+        for kind in ("runs", "sweeps", "reruns")
+    ]
     return named or [path for path in dict.fromkeys(usual) if path.is_dir()]
 
 

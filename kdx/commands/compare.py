@@ -1,4 +1,4 @@
-"""Compare runs: means over seeds, paired differences with intervals and corrected p, as a table, a file or one HTML page."""
+"""Compare runs: means over seeds, paired differences with intervals and corrected p, as a table, a file or one HTML page."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -28,9 +28,19 @@ DEPTH = 3
 """Levels below a named folder at which a run folder may lie: outputs/sweeps/<sweep>/<job> from outputs."""
 FILES = ("csv", "json", "md", "html")
 OPTIONS = (
-    Option("where", None, "only runs of which this holds: where=loss=slam; of several all; key=a,b is either; `where loss=slam` says the same",
-           many=True),
-    Option("reference", "baseline", "what differences are taken to: each run's own matched baseline, or a row by its words: reference=loss=kd"),
+    Option(
+        "where",
+        None,
+        "only runs of which this holds: where=loss=slam; of several all; key=a,b is either; `where "
+        "loss=slam` says the same",
+        many=True,
+    ),
+    Option(
+        "reference",
+        "baseline",
+        "what differences are taken to: each run's own matched baseline, or a row by its words: "
+        "reference=loss=kd",
+    ),
     Option("metric", "accuracy", "of the test split, what is compared", tuple(METRICS)),
     Option("sort", "test", "order of the rows", tuple(SORTS)),
     Option("csv", None, "write the rows to this file; - is the terminal; --csv FILE says the same"),
@@ -41,7 +51,7 @@ OPTIONS = (
 HELP = help_text(
     """kdx compare PATH ... [key=value ...]
 
-PATH is a run folder, a sweep's folder, or a folder that holds some, up to three levels down. Runs that differ by seed only are one row.""",
+PATH is a run folder, a sweep's folder, or a folder that holds some, up to three levels down. Runs that differ by seed only are one row.""",  # noqa: E501
     OPTIONS,
 )
 
@@ -57,24 +67,35 @@ class Found:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 1: a run folder could not be read, and the rest was compared; 2: nothing to compare, or what must not be mixed."""
+    """Exit code 1: a run folder could not be read, and the rest was compared; 2: nothing to compare, or what
+    must not be mixed.
+    """
     if asks_for_help(argv):
         print(HELP)
         return 0
     words = parse("compare", plain_words(argv), OPTIONS)
     if not words.names:
-        raise Fault("kdx compare needs run folders: kdx compare outputs/sweeps/NAME; kdx compare --help tells more")
+        raise Fault(
+            "kdx compare needs run folders: kdx compare outputs/sweeps/NAME; kdx compare --help tells more"
+        )
     targets = files(words)
     found = collect([Path(name).expanduser() for name in words.names])
     if not found.entries:
-        raise Fault("\n".join(["there is nothing to compare: no run is finished and has results", *found.lines]))
+        raise Fault(
+            "\n".join(["there is nothing to compare: no run is finished and has results", *found.lines])
+        )
     chosen = pick(found.entries, words.lists["where"])
     if not chosen:
-        raise Fault(f"no run is left: {' '.join(f'where={w}' for w in words.lists['where'])} hold of none together")
+        raise Fault(
+            f"no run is left: {' '.join(f'where={w}' for w in words.lists['where'])} hold of none together"
+        )
     made = arranged(compare(chosen, words["reference"], words["metric"]), words["sort"])
     write(targets, made, found)
     quiet = "-" in targets.values()
-    for line in [*([line for line in rows.sentences(made) if line.startswith("WARNING")] if quiet else []), *found.lines]:
+    for line in [
+        *([line for line in rows.sentences(made) if line.startswith("WARNING")] if quiet else []),
+        *found.lines,
+    ]:
         print(line, file=sys.stderr if quiet else sys.stdout)
     for kind, name in targets.items():
         if not quiet:
@@ -83,7 +104,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def plain_words(argv: Sequence[str]) -> list[str]:
-    """`where loss=slam` as `where=loss=slam`; `--csv FILE` and `--csv=FILE` as `csv=FILE`, and `--csv` with no file behind it as `csv=-`."""
+    """`where loss=slam` as `where=loss=slam`; `--csv FILE` and `--csv=FILE` as `csv=FILE`, and `--csv` with
+    no file behind it as `csv=-`.
+    """
     found: list[str] = []
     rest, known = list(argv), {option.name for option in OPTIONS}
     while rest:
@@ -96,7 +119,10 @@ def plain_words(argv: Sequence[str]) -> list[str]:
             while rest and is_setting(rest[0]) and rest[0].partition("=")[0] not in known:
                 found.append(f"where={rest.pop(0)}")
         elif word.startswith("--") and name in FILES and not given:
-            is_file = bool(rest) and (rest[0] == "-" or not (rest[0].startswith("-") or "=" in rest[0] or Path(rest[0]).expanduser().is_dir()))
+            is_file = bool(rest) and (
+                rest[0] == "-"
+                or not (rest[0].startswith("-") or "=" in rest[0] or Path(rest[0]).expanduser().is_dir())
+            )
             found.append(f"{name}={rest.pop(0) if is_file else '-'}")
         else:
             found.append(f"{name}={value}" if word.startswith("--") and name in known else word)
@@ -121,14 +147,19 @@ def files(words: Words) -> dict[str, str]:
 
 
 def collect(paths: Sequence[Path]) -> Found:
-    """Every run at or below the paths, checked. Raises Fault for a path that is not there or holds no run folder."""
+    """Every run at or below the paths, checked. Raises Fault for a path that is not there or holds no run
+    folder.
+    """
     found, seen = Found(), set()
     named: dict[str, list[str]] = {}
     manifests: dict[Path, Mapping[str, Any] | None] = {}
     for path in paths:
         folders = run_folders(path, DEPTH)
         if not folders:
-            raise Fault(f"'{path}' {'holds no run folder, three levels down' if path.is_dir() else 'does not exist: kdx compare needs run folders'}")
+            raise Fault(
+                f"'{path}' "
+                f"{'holds no run folder, three levels down' if path.is_dir() else 'does not exist: kdx compare needs run folders'}"  # noqa: E501
+            )
         for folder in folders:
             if folder.resolve() in seen:
                 continue
@@ -146,7 +177,10 @@ def collect(paths: Sequence[Path]) -> Found:
                 continue
             named.setdefault(state, []).append(name)
     for state in (s for s in named if s != "finished"):
-        found.lines.append(f"not compared: {len(named[state])} {'run' if len(named[state]) == 1 else 'runs'} {state}: {some(named[state])}")
+        found.lines.append(
+            f"not compared: {len(named[state])} {'run' if len(named[state]) == 1 else 'runs'} {state}: "
+            f"{some(named[state])}"
+        )
     return found
 
 
@@ -156,18 +190,32 @@ def _state(run: Run) -> str:
     if state != "finished":
         return visible(state)[:40]
     results = run.document.get("results")
-    return "finished" if isinstance(results, dict) and results.get("student") else "without a student that was measured"
+    return (
+        "finished"
+        if isinstance(results, dict) and results.get("student")
+        else "without a student that was measured"
+    )
 
 
-def _from_store(run: Run, manifests: dict[Path, Mapping[str, Any] | None]) -> tuple[dict[str, str] | None, str | None]:
-    """(digests of the splits, digest of the student's code) from the manifests, where the store is at hand. A manifest is read once."""
+def _from_store(
+    run: Run, manifests: dict[Path, Mapping[str, Any] | None]
+) -> tuple[dict[str, str] | None, str | None]:
+    """(digests of the splits, digest of the student's code) from the manifests, where the store is at hand. A
+    manifest is read once.
+    """
     protocol = run.document.get("protocol")
-    data = None if isinstance(protocol, dict) and protocol.get("digests") else _manifest(run, "prepare", manifests)
+    data = (
+        None
+        if isinstance(protocol, dict) and protocol.get("digests")
+        else _manifest(run, "prepare", manifests)
+    )
     student = _manifest(run, STUDENT, manifests)
     return digests(data["files"]) if data else None, student["code"] if student else None
 
 
-def _manifest(run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+def _manifest(
+    run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | None]
+) -> Mapping[str, Any] | None:
     if name not in run.stages:
         return None
     stage, key = run.stages[name]
@@ -185,7 +233,8 @@ def _manifest(run: Run, name: str, manifests: dict[Path, Mapping[str, Any] | Non
 
 
 def summary(folder: Path) -> tuple[Comparison | None, list[str], list[Entry]]:
-    """(the comparison of a sweep's folder for `show`, lines of what is not in it, runs that are finished and stand in no one table).
+    """(the comparison of a sweep's folder for `show`, lines of what is not in it, runs that are finished and
+    stand in no one table).
 
     None where there is nothing to compare, or what must not be mixed, and the lines say why.
     """
@@ -199,8 +248,12 @@ def summary(folder: Path) -> tuple[Comparison | None, list[str], list[Entry]]:
 
 def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
     """The files; and the table, unless one of them goes to the terminal in its place."""
-    content = {"csv": lambda: rows.as_csv(made), "json": lambda: rows.as_json(made, found.lines), "md": lambda: rows.as_markdown(made, found.lines),
-               "html": lambda: page_of(made, found)}  # fmt: skip
+    content = {
+        "csv": lambda: rows.as_csv(made),
+        "json": lambda: rows.as_json(made, found.lines),
+        "md": lambda: rows.as_markdown(made, found.lines),
+        "html": lambda: page_of(made, found),
+    }
     if "-" not in targets.values():
         show(made)
     for kind, name in targets.items():
@@ -214,7 +267,10 @@ def page_of(made: Comparison, found: Found) -> str:
     from kdx.report.curves import read_curves
     from kdx.report.page import page
 
-    groups = tuple(replace(g, entries=tuple(replace(e, curves=read_curves(found.paths[e.name])) for e in g.entries)) for g in made.groups)
+    groups = tuple(
+        replace(g, entries=tuple(replace(e, curves=read_curves(found.paths[e.name])) for e in g.entries))
+        for g in made.groups
+    )
     return page(replace(made, groups=groups), found.lines)
 
 
@@ -228,7 +284,11 @@ def show(made: Comparison) -> None:
     console = Console(highlight=False)
     wide = console.options.update(width=10_000)
     forms = rows.forms(made)
-    fitting = (f for f in forms if all(Measurement.get(console, wide, grid(*t, True)).maximum <= console.width for t in f.tables))
+    fitting = (
+        f
+        for f in forms
+        if all(Measurement.get(console, wide, grid(*t, True)).maximum <= console.width for t in f.tables)
+    )
     chosen = next(fitting) if console.is_terminal else forms[0]
     for number, (head, body) in enumerate(chosen.tables):
         table(rows.title(made) if number == 0 else "", head, body)

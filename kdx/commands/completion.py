@@ -15,9 +15,10 @@ HELP = """kdx completion bash    print a script that completes commands, config 
 
 Put this line in ~/.bashrc: eval "$(kdx completion bash)\""""
 
-# The words come from the kdx that is being typed, so that each clone answers from its own conf/. KDX_NO_SETUP keeps
-# ./scripts/kdx from building an environment because somebody pressed TAB. Bash splits words at the characters of
-# COMP_WORDBREAKS (`=` is one), so the whole line is handed over. A reply that needs no more ends in a space.
+# The words come from the kdx that is being typed, so that each clone answers from its own conf/. KDX_NO_SETUP
+# keeps ./scripts/kdx from building an environment because somebody pressed TAB. Bash splits words at the
+# characters of COMP_WORDBREAKS (`=` is one), so the whole line is handed over. A reply that needs no more
+# ends in a space.
 BASH = r"""_kdx() {
     local word
     COMPREPLY=()
@@ -25,18 +26,33 @@ BASH = r"""_kdx() {
         COMPREPLY+=("$word")
     done < <(KDX_NO_SETUP=1 KDX_WORDBREAKS="$COMP_WORDBREAKS" "${1/#\~/$HOME}" completion words "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
 }
-complete -o nospace -o default -F _kdx kdx"""
+complete -o nospace -o default -F _kdx kdx"""  # noqa: E501
 
 WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
-"""Commands whose words are few and fixed. `train`, `plan` and `evaluate` take overrides; where nothing fits, bash offers file names."""
+"""Commands whose words are few and fixed. `train`, `plan` and `evaluate` take overrides; where nothing fits,
+bash offers file names.
+"""
 KEYED = {
     "board": ["port"],
     "compare": ["where", "reference", "metric", "sort", "csv", "json", "md", "html"],
     "rerun": ["to", "store"],
     "reproduce": ["seeds", "first_seed", "store"],
-    "halfspace": ["dimension", "margin", "noise", "stretch", "rows", "steps", "test_rows", "seeds", "first_seed", "json"],
+    "halfspace": [
+        "dimension",
+        "margin",
+        "noise",
+        "stretch",
+        "rows",
+        "steps",
+        "test_rows",
+        "seeds",
+        "first_seed",
+        "json",
+    ],
 }
-"""Commands with keys of their own; `reproduce` takes names of claims as well, `compare` and `board` folders. A test holds them to the commands' OPTIONS."""
+"""Commands with keys of their own; `reproduce` takes names of claims as well, `compare` and `board` folders.
+A test holds them to the commands' OPTIONS.
+"""
 
 
 def place(tree: dict, package: Sequence[str], data: Mapping) -> None:
@@ -63,8 +79,12 @@ def header(path: Path) -> str | None:
     return None
 
 
-def add(tree: dict, conf: Path, group: str, option: str, package: list[str], named: str | None, depth: int = 0) -> None:
-    """Places one option's keys in `tree` as Hydra does: below its parent's package and its own, be it named or its group's."""
+def add(
+    tree: dict, conf: Path, group: str, option: str, package: list[str], named: str | None, depth: int = 0
+) -> None:
+    """Places one option's keys in `tree` as Hydra does: below its parent's package and its own, be it named
+    or its group's.
+    """
     path = conf / group / f"{option}.yaml"
     if depth > 8 or not path.is_file():  # depth: files that name each other in a ring
         return
@@ -82,7 +102,9 @@ def add(tree: dict, conf: Path, group: str, option: str, package: list[str], nam
 
 
 def keys(conf: Path, words: Iterable[str]) -> dict:
-    """The keys that can be set, nested, for the options which `words` choose and the defaults of the other groups."""
+    """The keys that can be set, nested, for the options which `words` choose and the defaults of the other
+    groups.
+    """
     body = load(conf / "train.yaml")
     chosen = entries(body)
     for word in words:
@@ -99,7 +121,9 @@ def keys(conf: Path, words: Iterable[str]) -> dict:
 
 
 def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:
-    """What `last`, the override being typed, may become: `lo` -> `loss=`, `loss=k` -> `loss=kd `, `seed.` -> nothing."""
+    """What `last`, the override being typed, may become: `lo` -> `loss=`, `loss=k` -> `loss=kd `, `seed.` ->
+    nothing.
+    """
     sign = last[: len(last) - len(last.lstrip("+~"))]
     name, is_override, value = last[len(sign) :].partition("=")
     choices = groups(conf)
@@ -110,7 +134,8 @@ def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:
         return [f"{sign}{name}={head}{option}" + ("" if "[" in head else " ") for option in names]
     parents = name.split(".")[:-1]
     if not parents:
-        # `+` adds what the defaults list does not have; without a readable defaults list every group is offered.
+        # `+` adds what the defaults list does not have; without a readable defaults list every group is
+        # offered.
         known = set(defaults(conf))
         chosen = set(choices) - known if "+" in sign else known or set(choices)
         body = {key: value for key, value in load(conf / "train.yaml").items() if key != "defaults"}
@@ -127,7 +152,10 @@ def spell(sign: str, parents: Sequence[str], node: Mapping, skip: Sequence[str] 
     """Keys of one node: `epochs=` for a value, `optimiser.` for a node that has keys of its own."""
     stem = sign + "".join(f"{part}." for part in parents)
     names = [name for name in node if not str(name).startswith("_") and name not in skip]
-    return [f"{stem}{name}{'.' if isinstance(node[name], dict) and node[name] else '='}" for name in sorted(names, key=str)]
+    return [
+        f"{stem}{name}{'.' if isinstance(node[name], dict) and node[name] else '='}"
+        for name in sorted(names, key=str)
+    ]
 
 
 def values(node: object, path: Sequence[str]) -> list[str]:
@@ -138,7 +166,9 @@ def values(node: object, path: Sequence[str]) -> list[str]:
 
 
 def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[str]:
-    """Replies to `line`, the command line up to the cursor: whole words, less what bash itself keeps (up to a word break)."""
+    """Replies to `line`, the command line up to the cursor: whole words, less what bash itself keeps (up to a
+    word break).
+    """
     words = line.split()[1:]
     last = words.pop() if words and not line[-1].isspace() else ""
     command = next((word for word in words if word in known), None)

@@ -17,22 +17,39 @@ from kdx.report.judge import ROLES, of, percent
 from kdx.report.table import decimals
 
 OPTIONS = (
-    Option("role", "all", "of a run: whose weights", ("all", "teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling")),
-    Option("which", "last", "of a run: the weights at the end, or those best on validation", ("last", "best")),
+    Option(
+        "role",
+        "all",
+        "of a run: whose weights",
+        ("all", "teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling"),
+    ),
+    Option(
+        "which", "last", "of a run: the weights at the end, or those best on validation", ("last", "best")
+    ),
     Option("split", "test", "which rows", ("test", "validation")),
-    Option("model", None, "of a checkpoint: its architecture, where no model.json lies beside it; its keys too: model.dropout=0"),
+    Option(
+        "model",
+        None,
+        "of a checkpoint: its architecture, where no model.json lies beside it; its "
+        "keys too: model.dropout=0",
+    ),
     Option("key", None, "of a checkpoint that holds several sets of weights: which, such as model_ema"),
     Option("json", None, "write the figures to this file too"),
-    Option("store", None, "where the artifacts are, and where another dataset is prepared; default: found through the run, or outputs/store"),
+    Option(
+        "store",
+        None,
+        "where the artifacts are, and where another dataset is prepared; default: found through "
+        "the run, or outputs/store",
+    ),
 )
 GROUPS = ("dataset", "device", "seed", "allow")
 HELP = help_text(
     """kdx evaluate RUN|CHECKPOINT [key=value ...]
 
-RUN is a run folder; CHECKPOINT is a .safetensors file or a state dict saved by torch, or a folder made by kdx export.""",
+RUN is a run folder; CHECKPOINT is a .safetensors file or a state dict saved by torch, or a folder made by kdx export.""",  # noqa: E501
     OPTIONS,
     """The groups and keys of kdx train that say what data and where: dataset=mnist5k dataset.root=PATH device=cpu
-seed=N (which rows are the test split; default: the run's seed) allow=[package] (your own models)""",
+seed=N (which rows are the test split; default: the run's seed) allow=[package] (your own models)""",  # noqa: E501
 )
 
 
@@ -58,11 +75,16 @@ def is_run(target: Path) -> bool:
 
 
 def order_of(words: Words, seed: int) -> Any:
-    """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student the model."""
+    """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student
+    the model.
+    """
     from kdx import combine, compose
     from kdx.wiring import wire
 
-    composed = [f"student{word.removeprefix('model')}" if word.startswith("model") else word for word in words.composed]
+    composed = [
+        f"student{word.removeprefix('model')}" if word.startswith("model") else word
+        for word in words.composed
+    ]
     if not any(word.startswith("seed=") for word in composed):
         composed.append(f"seed={seed}")
     composed = compose.quote_paths(composed)
@@ -79,7 +101,9 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     if chooses(words, "model"):
         raise Fault("model= is for a checkpoint; a run knows its models: choose one with role=")
     if "key" in words.given:
-        raise Fault("key= is for a checkpoint that others made; of a run, role= and which= choose the weights")
+        raise Fault(
+            "key= is for a checkpoint that others made; of a run, role= and which= choose the weights"
+        )
     seed = run.document["config"].get("seed")
     order = order_of(words, seed if isinstance(seed, int) else 0)
     roles = list(run.roles()) if words["role"] == "all" else [words["role"]]
@@ -90,23 +114,46 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     if words["split"] == "validation" and "validation_labels" in roles and not chooses(words, "dataset"):
         roles.remove("validation_labels")  # it learned from these rows
         if not roles:
-            raise Fault("the student of role=validation_labels learned from the validation rows, so they tell nothing of it: use split=test")
-    opened = {role: assess.of_role(run, role, of(role, words["which"]), order.config["allow"]) for role in roles}
-    opened = {role: (replace(weights, called=f"the {ROLES[role]}"), artifact) for role, (weights, artifact) in opened.items()}
+            raise Fault(
+                "the student of role=validation_labels learned from the validation rows, so they tell "
+                "nothing of it: use split=test"
+            )
+    opened = {
+        role: assess.of_role(run, role, of(role, words["which"]), order.config["allow"]) for role in roles
+    }
+    opened = {
+        role: (replace(weights, called=f"the {ROLES[role]}"), artifact)
+        for role, (weights, artifact) in opened.items()
+    }
     own = next(iter(opened.values()))[1]
     drawn: list[str] = []
     if chooses(words, "dataset"):
-        data, drawn = assess.other_data(order, own.path.parent.parent, [weights for weights, _ in opened.values()])
+        data, drawn = assess.other_data(
+            order, own.path.parent.parent, [weights for weights, _ in opened.values()]
+        )
     else:
-        data = run.stage("prepare")  # not what a role was trained on: the ceiling has data of its own, without a test split
-    return measured(order, target, words, data, {role: weights for role, (weights, _) in opened.items()}, words["which"], run.stage("prepare"), drawn)
+        # not what a role was trained on: the ceiling has data of its own, without a test split
+        data = run.stage("prepare")
+    return measured(
+        order,
+        target,
+        words,
+        data,
+        {role: weights for role, (weights, _) in opened.items()},
+        words["which"],
+        run.stage("prepare"),
+        drawn,
+    )
 
 
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
     from kdx import assess
 
     if wrong := sorted({"role", "which"} & words.given):
-        raise Fault(f"{' and '.join(f'{name}=' for name in wrong)} choose among the weights of a run; '{target}' is one set of weights")
+        raise Fault(
+            f"{' and '.join(f'{name}=' for name in wrong)} choose among the weights of a run; '{target}' is "
+            "one set of weights"
+        )
     order = order_of(words, 0)
     file = assess.in_export(target) if target.is_dir() else target
     if not file.is_file():
@@ -116,7 +163,9 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
         if not chooses(words, "dataset"):
             raise Fault(f"to build that model around '{file}', the data must be known: add dataset=NAME")
         (data, drawn), learned = assess.other_data(order, store, []), None
-        weights = assess.for_data(order.plan.student, order.config["choices"]["student"], file, words["key"], data)
+        weights = assess.for_data(
+            order.plan.student, order.config["choices"]["student"], file, words["key"], data
+        )
     else:
         weights, learned = assess.of_checkpoint(file, words["key"], order.config["allow"])
         data, drawn = learned, []
@@ -131,9 +180,19 @@ def chooses(words: Words, group: str) -> bool:
     return any(word.partition("=")[0].split(".")[0] == group for word in words.composed)
 
 
-def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[str, Any], which: str | None, learned: Any,
-             drawn: list[str]) -> dict[str, Any]:  # fmt: skip
-    """learned: the prepared data that the weights come from, None where they are not known. drawn: what is told of a test split that was drawn."""
+def measured(
+    order: Any,
+    target: Path,
+    words: Words,
+    data: Any,
+    weights: dict[str, Any],
+    which: str | None,
+    learned: Any,
+    drawn: list[str],
+) -> dict[str, Any]:
+    """learned: the prepared data that the weights come from, None where they are not known. drawn: what is
+    told of a test split that was drawn.
+    """
     from kdx import assess
 
     about = data.json("data.json")
@@ -142,19 +201,38 @@ def measured(order: Any, target: Path, words: Words, data: Any, weights: dict[st
     results = {role: assess.measure(w, data, words["split"], runtime) for role, w in weights.items()}
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
     if names:
-        learn = next(w.about["classes"] for w in weights.values() if assess.by_name(w, about["classes"]) is None)
+        learn = next(
+            w.about["classes"] for w in weights.values() if assess.by_name(w, about["classes"]) is None
+        )
         pairs = [f"{here} as {there}" for here, there in zip(about["classes"], learn, strict=False)]
-        notes.append(f"the classes of {about['dataset']} have other names than those that {together(names)} learned; they are matched by position: "
-                     f"{', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}")  # fmt: skip
-    lacking = {str(w.about["classes"][k]): None for role, w in weights.items() for k, share in enumerate(results[role]["recall"]) if share is None}
+        notes.append(
+            f"the classes of {about['dataset']} have other names than those that {together(names)} learned; "
+            f"they are matched by position: {', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}"
+        )
+    lacking = {
+        str(w.about["classes"][k]): None
+        for role, w in weights.items()
+        for k, share in enumerate(results[role]["recall"])
+        if share is None
+    }
     if lacking:
         some = ", ".join(list(lacking)[:10]) + (" and more" if len(lacking) > 10 else "")
-        notes.append(f"no {words['split']} picture shows {some}: the figures say nothing of {'it' if len(lacking) == 1 else 'them'}")
+        notes.append(
+            f"no {words['split']} picture shows {some}: the figures say nothing of "
+            f"{'it' if len(lacking) == 1 else 'them'}"
+        )
     notes += (about.get("files") or {}).get("warnings", [])
     if learned and learned.key != data.key:
         notes += assess.strange(learned, data, words["split"])
-    return {"of": str(target), "which": which, "dataset": about["dataset"], "data_key": data.key, "split": words["split"],
-            "results": results, "notes": notes}  # fmt: skip
+    return {
+        "of": str(target),
+        "which": which,
+        "dataset": about["dataset"],
+        "data_key": data.key,
+        "split": words["split"],
+        "results": results,
+        "notes": notes,
+    }
 
 
 def show(found: dict[str, Any]) -> None:
@@ -162,13 +240,25 @@ def show(found: dict[str, Any]) -> None:
     rows = []
     for role, numbers in found["results"].items():
         digits = 2 if numbers["n"] >= 5000 else 1
-        rows.append([ROLES.get(role, role), numbers["model"], str(numbers["n"]), percent(numbers["accuracy"], digits).rstrip("%"),
-                     percent(numbers["balanced_accuracy"], digits).rstrip("%"), decimals(numbers["ece"], 3), decimals(numbers["nll"], 3)])  # fmt: skip
+        rows.append(
+            [
+                ROLES.get(role, role),
+                numbers["model"],
+                str(numbers["n"]),
+                percent(numbers["accuracy"], digits).rstrip("%"),
+                percent(numbers["balanced_accuracy"], digits).rstrip("%"),
+                decimals(numbers["ece"], 3),
+                decimals(numbers["nll"], 3),
+            ]
+        )
     fooled: dict[str, list[str]] = {}
     for role, numbers in found["results"].items():
         if numbers["guesses"] is not None:
             who = f"the {ROLES[role]}" if found["which"] else f"the network in '{Path(found['of']).name}'"
             fooled.setdefault(numbers["guesses"], []).append(who)
-    guessing = [f"{together(who)} {'is' if len(who) == 1 else 'are'} no better than always \"{always}\"" for always, who in fooled.items()]
+    guessing = [
+        f'{together(who)} {"is" if len(who) == 1 else "are"} no better than always "{always}"'
+        for always, who in fooled.items()
+    ]
     header = ["", "model", "n", "accuracy %", "balanced %", "ECE", "NLL"]
     table(f"{found['dataset']}, {found['split']} split{which}", header, rows, [*guessing, *found["notes"]])

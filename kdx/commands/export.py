@@ -20,7 +20,9 @@ OPTIONS = (
     Option("to", None, "the folder to write; default: RUN/export/ROLE"),
     Option("role", "student", "whose weights", ("student", "baseline", "teacher")),
     Option("which", "last", "the weights at the end, or those best on validation", ("last", "best")),
-    Option("format", "state_dict,torch_export", f"one or several of {', '.join(FORMATS)}, with commas between"),
+    Option(
+        "format", "state_dict,torch_export", f"one or several of {', '.join(FORMATS)}, with commas between"
+    ),
     Option("store", None, "where the run's artifacts are, if they cannot be found through the run"),
     Option("allow", None, "a package of your own that the model comes from", many=True),
 )
@@ -40,7 +42,14 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         with as_written(run.path):
-            card = export(run, role=words["role"], which=words["which"], formats=formats, to=to, allow=words.lists["allow"])
+            card = export(
+                run,
+                role=words["role"],
+                which=words["which"],
+                formats=formats,
+                to=to,
+                allow=words.lists["allow"],
+            )
     except Unlike as error:
         print(error, file=sys.stderr)
         return 1
@@ -50,10 +59,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def inside(run: Path) -> Path:
-    """Where exports go that were not told where to: into the run folder, which may have come from somebody else, with links in it."""
+    """Where exports go that were not told where to: into the run folder, which may have come from somebody
+    else, with links in it.
+    """
     folder = run / "export"
     if folder.is_symlink():
-        raise Fault(f"'{folder}' is a link, and the export would be written to where it leads: choose a folder with to=FOLDER")
+        raise Fault(
+            f"'{folder}' is a link, and the export would be written to where it leads: "
+            "choose a folder with to=FOLDER"
+        )
     return folder
 
 
@@ -70,8 +84,23 @@ def show(card: Mapping[str, Any], to: Path) -> None:
     rows = []
     for name, entry in card["formats"].items():
         same = entry["parity"]
-        rows.append([name, entry["file"], size(entry["bytes"]), f"{same['max_abs_difference']:.2g}", percent(same["argmax_agreement"], 1)])
+        rows.append(
+            [
+                name,
+                entry["file"],
+                size(entry["bytes"]),
+                f"{same['max_abs_difference']:.2g}",
+                percent(same["argmax_agreement"], 1),
+            ]
+        )
     told = next(iter(card["formats"].values()))["parity"]
-    below = f"Compared with the original on {told['rows']} {told['split']} pictures. What made it: {to / 'card.md'}"
-    table(f"{card['role']} {card['model']}, {card['which']} weights, in {to}", ["format", "file", "size", "largest difference", "same class"],
-          rows, [below])  # fmt: skip
+    below = (
+        f"Compared with the original on {told['rows']} {told['split']} pictures. What made it: "
+        f"{to / 'card.md'}"
+    )
+    table(
+        f"{card['role']} {card['model']}, {card['which']} weights, in {to}",
+        ["format", "file", "size", "largest difference", "same class"],
+        rows,
+        [below],
+    )

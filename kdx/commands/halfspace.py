@@ -1,4 +1,4 @@
-"""Learn a halfspace with a margin from labels that were flipped: SLaM's algorithm and its bound, beside its rivals."""
+"""Learn a halfspace with a margin from labels that were flipped: SLaM's algorithm and its bound, beside its rivals."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ OPTIONS = (
     Option("dimension", "10", "of the points, at least 2"),
     Option("margin", "0.1", "no point of norm 1 lies nearer to the plane, in (0, 1)"),
     Option("noise", "0.2", "the chance that a label is flipped, in [0, 0.5)"),
-    Option("stretch", "6", "of the first coordinate before points are scaled to norm 1; 1: alike in all directions, where adding up y x is enough"),
+    Option(
+        "stretch",
+        "6",
+        "of the first coordinate before points are scaled to norm 1; 1: alike in all directions, where "
+        "adding up y x is enough",
+    ),
     Option("rows", "20000", "noisy examples to learn from"),
     Option("steps", None, "updates; default: rows, each with an example of its own"),
     Option("test_rows", "20000", "clean examples that the error is measured on"),
@@ -26,8 +31,11 @@ OPTIONS = (
     Option("first_seed", "0", "the seed of the first"),
     Option("json", None, "write the figures to this file as well"),
 )
-HELP = help_text("kdx halfspace [key=value ...]", OPTIONS,
-                 "Few and noisy examples: kdx halfspace dimension=50 noise=0.4 rows=1000 seeds=10")  # fmt: skip
+HELP = help_text(
+    "kdx halfspace [key=value ...]",
+    OPTIONS,
+    "Few and noisy examples: kdx halfspace dimension=50 noise=0.4 rows=1000 seeds=10",
+)
 WHOLE = ("dimension", "rows", "steps", "test_rows", "seeds", "first_seed")
 
 
@@ -43,7 +51,13 @@ def main(argv: Sequence[str]) -> int:
     errors, guessed = measure(problem, seeds)
     show(problem, errors, guessed)
     if file:
-        about = {"problem": vars(problem), "bound": bound(problem), "seeds": list(seeds), "errors": errors, "noise_estimated": guessed}
+        about = {
+            "problem": vars(problem),
+            "bound": bound(problem),
+            "seeds": list(seeds),
+            "errors": errors,
+            "noise_estimated": guessed,
+        }
         write_output("json", file, dump(about))
     return 0
 
@@ -93,16 +107,32 @@ def show(problem: Problem, errors: Mapping[str, Sequence[float]], guessed: Seque
             rows.append([*row, "", "", ""])
             continue
         less = paired(values, ours)
-        rows.append([*row, plus_minus(100 * less.mean, scaled(less.deviation), 2, signed=True), f"{less.wins}/{less.n}", chance(less.p)])
+        rows.append(
+            [
+                *row,
+                plus_minus(100 * less.mean, scaled(less.deviation), 2, signed=True),
+                f"{less.wins}/{less.n}",
+                chance(less.p),
+            ]
+        )
     limit = bound(problem)
     told = "above 1, so it says nothing here" if limit > 1 else f"{100 * limit:.1f}%"
     below = [
         f"Bound on SLaM's expected error, 4 / ((1 - 2 noise) margin sqrt(T)): {limit:.3f}, {told}.",
-        f"The noise was {problem.noise:g}; estimated from held-out examples: {plus_minus(spread(guessed).mean, spread(guessed).deviation, 3)}.",
-        "more than SLaM: the method's error less SLaM's, seed by seed; wins: seeds where SLaM errs less; p: two-sided paired t-test, uncorrected.",
+        (
+            f"The noise was {problem.noise:g}; estimated from held-out examples: "
+            f"{plus_minus(spread(guessed).mean, spread(guessed).deviation, 3)}."
+        ),
+        (
+            "more than SLaM: the method's error less SLaM's, seed by seed; wins: seeds where SLaM errs less; "
+            "p: two-sided paired t-test, uncorrected."
+        ),
     ]
-    title = (f"Halfspaces: dimension {problem.dimension}, margin {problem.margin:g}, noise {problem.noise:g}, stretch {problem.stretch:g}, "
-             f"{problem.rows:,} examples, {problem.steps:,} updates, {len(ours)} seeds")  # fmt: skip
+    title = (
+        f"Halfspaces: dimension {problem.dimension}, margin {problem.margin:g}, noise "
+        f"{problem.noise:g}, stretch {problem.stretch:g}, {problem.rows:,} examples, {problem.steps:,} "
+        f"updates, {len(ours)} seeds"
+    )
     table(title, ["method", "error %", "worst %", "more than SLaM", "wins", "p"], rows, below)
 
 

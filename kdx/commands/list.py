@@ -18,13 +18,23 @@ An option is chosen with `kdx train GROUP=OPTION`."""
 
 
 def groups(conf: Path) -> list[str]:
-    """Folders under `conf` that hold options, by name: ["dataset", "loss", ...]; the claims of `kdx reproduce` are none."""
-    return sorted({path.relative_to(conf).parts[0] for path in conf.rglob("*.yaml") if path.parent != conf} - {"claim"})
+    """Folders under `conf` that hold options, by name: ["dataset", "loss", ...]; the claims of `kdx
+    reproduce` are none.
+    """
+    return sorted(
+        {path.relative_to(conf).parts[0] for path in conf.rglob("*.yaml") if path.parent != conf} - {"claim"}
+    )
 
 
 def options(conf: Path, group: str) -> list[str]:
-    """Names of a group's options, those in folders as folder/name; a file whose name starts with `_` is none."""
-    files = (path.relative_to(conf / group) for path in (conf / group).rglob("*.yaml") if not path.stem.startswith("_"))
+    """Names of a group's options, those in folders as folder/name;
+    a file whose name starts with `_` is none.
+    """
+    files = (
+        path.relative_to(conf / group)
+        for path in (conf / group).rglob("*.yaml")
+        if not path.stem.startswith("_")
+    )
     return sorted(path.with_suffix("").as_posix() for path in files)
 
 
@@ -39,18 +49,24 @@ def describe(path: Path) -> str:
 
 
 def load(path: Path) -> dict:
-    """One YAML file as a mapping; one that is missing, empty or broken gives {}: reporting that is `kdx train`'s work."""
+    """One YAML file as a mapping; one that is missing, empty or broken gives {}: reporting that is `kdx
+    train`'s work.
+    """
     import yaml
 
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
+        data = yaml.load(
+            path.read_text(encoding="utf-8"), yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+        )
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return {}
     return data if isinstance(data, dict) else {}
 
 
 def entries(data: dict) -> dict[str, list[str]]:
-    """A file's defaults list as {"group" or "group@package": options}, without `override`, `optional` and a leading `/`."""
+    """A file's defaults list as {"group" or "group@package": options}, without `override`, `optional` and a
+    leading `/`.
+    """
     found = {}
     for entry in data.get("defaults") or []:
         if isinstance(entry, dict):
@@ -78,7 +94,9 @@ def row(head: str, text: str) -> str:
     if columns is None or len(head) + len(text) <= columns:
         return f"{head}{text}".rstrip()
     indent = min(len(head), columns // 2)
-    return textwrap.fill(text, columns, initial_indent=head, subsequent_indent=" " * indent, break_on_hyphens=False)
+    return textwrap.fill(
+        text, columns, initial_indent=head, subsequent_indent=" " * indent, break_on_hyphens=False
+    )
 
 
 def list_groups(conf: Path) -> list[str]:
@@ -86,8 +104,14 @@ def list_groups(conf: Path) -> list[str]:
     wide = max(map(len, ["group", *names]))
     lines = [f"{'group':{wide}}  options  default"]
     for name in names:
-        lines.append(row(f"{name:{wide}}  {len(options(conf, name)):7}  ", ", ".join(default.get(name, [])) or "-"))
-    return [*lines, "", row("", "kdx list GROUP shows a group's options; kdx train GROUP=OPTION chooses one.")]
+        lines.append(
+            row(f"{name:{wide}}  {len(options(conf, name)):7}  ", ", ".join(default.get(name, [])) or "-")
+        )
+    return [
+        *lines,
+        "",
+        row("", "kdx list GROUP shows a group's options; kdx train GROUP=OPTION chooses one."),
+    ]
 
 
 def list_options(conf: Path, group: str) -> list[str]:
@@ -96,7 +120,11 @@ def list_options(conf: Path, group: str) -> list[str]:
     names, default = options(conf, group), defaults(conf)
     wide = max(map(len, names), default=0)
     return [
-        row(f"{'*' if name in default.get(group, []) else ' '} {name:{wide}}  ", describe(conf / group / f"{name}.yaml")) for name in names
+        row(
+            f"{'*' if name in default.get(group, []) else ' '} {name:{wide}}  ",
+            describe(conf / group / f"{name}.yaml"),
+        )
+        for name in names
     ]
 
 

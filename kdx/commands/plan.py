@@ -19,7 +19,7 @@ the loss pull, and the protocol. It trains nothing, and writes no run folder.
 
   kdx plan                                the default experiment
   kdx plan -m loss=kd,slam 'seed=range(5)'   a sweep; stages that runs share are counted once
-  json=FILE, --json FILE                  write the plan to this file too"""
+  json=FILE, --json FILE                  write the plan to this file too"""  # noqa: E501
 LISTS = ("--hydra-help", "--version", "--cfg", "--info")
 """Flags of kdx train that show something, and run nothing."""
 
@@ -39,9 +39,14 @@ def main(argv: Sequence[str]) -> int:
     from kdx.outlook import look_ahead
 
     with Telling() as telling:
-        plan = {"command": ["kdx", "plan", *argv], **look_ahead(((combine.own_words(job.words), job.order) for job in jobs), telling)}
+        plan = {
+            "command": ["kdx", "plan", *argv],
+            **look_ahead(((combine.own_words(job.words), job.order) for job in jobs), telling),
+        }
     if "--multirun" in flags and not combine.all_combinations(words):
-        plan["searched"] = "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
+        plan["searched"] = (
+            "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
+        )
     show(plan)
     if file:
         from kdx.report.plain import dump

@@ -1,4 +1,4 @@
-"""Run a published claim again with fresh seeds, beside its controls: it holds, is not significant, or is contradicted."""
+"""Run a published claim again with fresh seeds, beside its controls: it holds, is not significant, or is contradicted."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -24,13 +24,23 @@ from kdx.run import all_stored
 from kdx.wiring import examine
 
 OPTIONS = (
-    Option("seeds", "5", "how many, each with its own split, initialisation and order; --seeds N says the same"),
+    Option(
+        "seeds", "5", "how many, each with its own split, initialisation and order; --seeds N says the same"
+    ),
     Option("first_seed", "5000", "the first of them; no setting was chosen on these"),
-    Option("store", "outputs/store", "finished stages: a second call goes on where the first one stopped; runs go to runs/reproduce beside it"),
+    Option(
+        "store",
+        "outputs/store",
+        "finished stages: a second call goes on where the first one stopped; runs go to "
+        "runs/reproduce beside it",
+    ),
 )
 GROUPS = ("device",)
-HELP = help_text("kdx reproduce                          the claims\nkdx reproduce NAME ... --seeds N [key=value ...]", OPTIONS,
-                 "Keys of a group as in kdx train: device=cpu device.threads=1")  # fmt: skip
+HELP = help_text(
+    "kdx reproduce                          the claims\nkdx reproduce NAME ... --seeds N [key=value ...]",
+    OPTIONS,
+    "Keys of a group as in kdx train: device=cpu device.threads=1",
+)
 
 Values = dict[str, list[float]]
 
@@ -61,8 +71,19 @@ def main(argv: Sequence[str]) -> int:
             code = 1
             continue
         told = judged(claim, values)
-        document = {"claim": claim.name, "title": claim.title, "by": claim.by, "measured": claim.measured, "seeds": list(seeds),
-                    "arms": claim.arms, "words": list(further), "figures": values, "comparisons": told, "remarks": claim.remarks, "runs": runs}  # fmt: skip
+        document = {
+            "claim": claim.name,
+            "title": claim.title,
+            "by": claim.by,
+            "measured": claim.measured,
+            "seeds": list(seeds),
+            "arms": claim.arms,
+            "words": list(further),
+            "figures": values,
+            "comparisons": told,
+            "remarks": claim.remarks,
+            "runs": runs,
+        }
         write_atomically(place / "reproduce.json", dump(document))
         show(claim, values, told, place)
         output.instead(f"it is in {place}/reproduce.json")
@@ -98,11 +119,17 @@ def show_claims() -> None:
 
 
 def check(chosen: Sequence[Claim], further: Sequence[str], seeds: range) -> None:
-    """Every arm of every claim with the first seed, before anything is run. Raises Faults with all that is wrong."""
+    """Every arm of every claim with the first seed, before anything is run. Raises Faults with all that is
+    wrong.
+    """
     faults: list[str] = []
     for claim in chosen:
         for arm, words in claim.arms.items():
-            wrong = halfspace_faults(words) if claim.command == "halfspace" else train_faults([*words, *further, f"seed={seeds[0]}"])
+            wrong = (
+                halfspace_faults(words)
+                if claim.command == "halfspace"
+                else train_faults([*words, *further, f"seed={seeds[0]}"])
+            )
             faults += [f"claim {claim.name}, arm {arm}: {fault}" for fault in wrong]
     if faults:
         raise Faults(faults)
@@ -130,27 +157,42 @@ def train_faults(words: Sequence[str]) -> list[str]:
     return inspect(order)
 
 
-def measure(claim: Claim, seeds: Sequence[int], further: Sequence[str], place: Path) -> tuple[Values, list[dict[str, Any]]]:
-    """(figure -> its value for each seed, what is known of each run). All arms of a seed come before the next seed."""
+def measure(
+    claim: Claim, seeds: Sequence[int], further: Sequence[str], place: Path
+) -> tuple[Values, list[dict[str, Any]]]:
+    """(figure -> its value for each seed, what is known of each run). All arms of a seed come before the next
+    seed.
+    """
     values: Values = {name: [] for name in claim.figures}
     runs: list[dict[str, Any]] = []
     for number, seed in enumerate(seeds, 1):
         for arm, words in claim.arms.items():
             began = time.monotonic()
             with within(f"arm {arm}, seed {seed}"):
-                look, about = (try_halfspace if claim.command == "halfspace" else try_train)(arm, words, seed, further, place)
+                look, about = (try_halfspace if claim.command == "halfspace" else try_train)(
+                    arm, words, seed, further, place
+                )
                 for name, figure in claim.figures.items():
                     if figure.arm == arm:
                         values[name].append(look(figure))
             seconds = time.monotonic() - began
             runs.append({"arm": arm, "seed": seed, "seconds": round(seconds, 1), **about})
-            now = ", ".join(f"{name} {UNITS[f.unit][0] * values[name][-1]:.4g}" for name, f in claim.figures.items() if f.arm == arm)
-            print(f"{claim.name} {number}/{len(seeds)}  seed {seed}, {arm}: {now}  ({seconds:.0f} s)", flush=True)
+            now = ", ".join(
+                f"{name} {UNITS[f.unit][0] * values[name][-1]:.4g}"
+                for name, f in claim.figures.items()
+                if f.arm == arm
+            )
+            print(
+                f"{claim.name} {number}/{len(seeds)}  seed {seed}, {arm}: {now}  ({seconds:.0f} s)",
+                flush=True,
+            )
     return values, runs
 
 
 def judged(claim: Claim, values: Values) -> list[dict[str, Any]]:
-    """Each pair of the claim in its figures' unit; `verdict` is None for a control. p is uncorrected for the number of pairs."""
+    """Each pair of the claim in its figures' unit; `verdict` is None for a control. p is uncorrected for the
+    number of pairs.
+    """
     found = []
     for pairs, counts in ((claim.claimed, True), (claim.beside, False)):
         for pair in pairs:
@@ -166,15 +208,44 @@ def show(claim: Claim, values: Values, told: Sequence[Mapping[str, Any]], place:
     for name, found in values.items():
         scale, digits = UNITS[claim.figures[name].unit]
         own = spread([scale * v for v in found])
-        rows.append([name, str(own.n), plus_minus(own.mean, own.deviation, digits), f"{own.low:.{digits}f} to {own.high:.{digits}f}"])
+        rows.append(
+            [
+                name,
+                str(own.n),
+                plus_minus(own.mean, own.deviation, digits),
+                f"{own.low:.{digits}f} to {own.high:.{digits}f}",
+            ]
+        )
     print()
-    table(f"{claim.title}\n{claim.by}. Measured before: {claim.measured}", ["accuracy in %, or share", "n", "mean ± deviation", "from, to"], rows)
+    table(
+        f"{claim.title}\n{claim.by}. Measured before: {claim.measured}",
+        ["accuracy in %, or share", "n", "mean ± deviation", "from, to"],
+        rows,
+    )
     rows = []
     for pair in told:
         _, digits = UNITS[pair["unit"]]
-        rows.append([f"{pair['more']} - {pair['less']}" + (f" ({pair['what']})" if pair["what"] else ""),
-                     plus_minus(pair["mean"], pair["deviation"], digits, signed=True), f"{pair['wins']}/{pair['n']}", chance(pair["p"]),
-                     "-" if pair["difference"] is None else f"{pair['difference']:+.{digits}f}", pair["verdict"] or "control"])  # fmt: skip
-    below = ["Paired by seed; p: two-sided paired t-test, uncorrected." + (" One seed has no p: give --seeds 5." if told[0]["n"] == 1 else "")]
-    table("", ["difference", "points, or share", "wins", "p", "claimed", "verdict"], rows, [*below, *([claim.remarks] if claim.remarks else [])])
-    print(f"{os.path.relpath(place)}/reproduce.json" + ("; a run folder for each arm and seed beside it" if claim.command == "train" else ""))
+        rows.append(
+            [
+                f"{pair['more']} - {pair['less']}" + (f" ({pair['what']})" if pair["what"] else ""),
+                plus_minus(pair["mean"], pair["deviation"], digits, signed=True),
+                f"{pair['wins']}/{pair['n']}",
+                chance(pair["p"]),
+                "-" if pair["difference"] is None else f"{pair['difference']:+.{digits}f}",
+                pair["verdict"] or "control",
+            ]
+        )
+    below = [
+        "Paired by seed; p: two-sided paired t-test, uncorrected."
+        + (" One seed has no p: give --seeds 5." if told[0]["n"] == 1 else "")
+    ]
+    table(
+        "",
+        ["difference", "points, or share", "wins", "p", "claimed", "verdict"],
+        rows,
+        [*below, *([claim.remarks] if claim.remarks else [])],
+    )
+    print(
+        f"{os.path.relpath(place)}/reproduce.json"
+        + ("; a run folder for each arm and seed beside it" if claim.command == "train" else "")
+    )

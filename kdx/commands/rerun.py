@@ -25,13 +25,22 @@ from kdx.words import apart, quote_paths, use_own
 
 OPTIONS = (
     Option("to", None, "the folder of the new run; default: outputs/reruns/<time>_<name>"),
-    Option("store", None, "finished stages are taken from here, and kept; default: a store of its own in the new folder, so that all is computed again"),
+    Option(
+        "store",
+        None,
+        "finished stages are taken from here, and kept; default: a store of its own in the new folder, so "
+        "that all is computed again",
+    ),
 )
 GROUPS = ("device", "dataset", "teacher", "allow")
 PATHS = "dataset.root, dataset.unlabelled_root, teacher.checkpoint, student.checkpoint"
-HELP = help_text("kdx rerun RUN [key=value ...]", OPTIONS, f"""Where data lie now: {PATHS}
+HELP = help_text(
+    "kdx rerun RUN [key=value ...]",
+    OPTIONS,
+    f"""Where data lie now: {PATHS}
 device=NAME, device.threads=N and other keys of device, as in kdx train; default: what the run was made with
-allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train""")  # fmt: skip
+allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train""",
+)
 REPORT, SHOWN = "rerun.json", 20
 log = logging.getLogger("kdx")
 
@@ -69,7 +78,9 @@ def main(argv: Sequence[str]) -> int:
         return code
     found = alike.compare(run, now)
     stored = from_store(now)
-    write_atomically(to / REPORT, dump({**report, "status": now.document["status"], **told(found, run, stored)}))
+    write_atomically(
+        to / REPORT, dump({**report, "status": now.document["status"], **told(found, run, stored)})
+    )
     show(found, run, now, stored)
     output.instead(f"what differs is in {to / REPORT}")
     return 0 if found.same and code == 0 else 1
@@ -80,16 +91,22 @@ def check_words(words: Words) -> None:
     faults = []
     for word in words.composed:
         key = word.partition("=")[0]
-        where = key in ("allow", "teacher.checkpoint", "student.checkpoint") or (key.startswith("dataset.") and key.endswith("root"))
+        where = key in ("allow", "teacher.checkpoint", "student.checkpoint") or (
+            key.startswith("dataset.") and key.endswith("root")
+        )
         if not where and key.split(".")[0] != "device":
-            faults.append(f"'{key}' is what the run says: kdx rerun takes where things are now ({PATHS}), device and allow; "
-                          "to change anything else, kdx train")  # fmt: skip
+            faults.append(
+                f"'{key}' is what the run says: kdx rerun takes where things are now ({PATHS}), device and "
+                "allow; to change anything else, kdx train"
+            )
     if faults:
         raise Faults(faults)
 
 
 def folder(words: Words, run: Run) -> Path:
-    """Where the new run goes: nowhere that holds anything but an earlier rerun of the same run, which then goes on."""
+    """Where the new run goes: nowhere that holds anything but an earlier rerun of the same run, which then
+    goes on.
+    """
     if not words["to"]:
         checks.in_utf8("to", Path("outputs/reruns"))
         return Path("outputs/reruns") / compose.run_name([run.path.resolve().name])
@@ -97,7 +114,9 @@ def folder(words: Words, run: Run) -> Path:
     if os.path.isfile(to / REPORT) and read_json(to / REPORT).get("of") == str(run.path.resolve()):
         return to
     if to.is_symlink() or (to.exists() and any(to.iterdir())):
-        raise Fault(f"'{to}' is there already, and is no rerun of '{run.path}': choose another folder with to=FOLDER")
+        raise Fault(
+            f"'{to}' is there already, and is no rerun of '{run.path}': choose another folder with to=FOLDER"
+        )
     return to
 
 
@@ -109,7 +128,9 @@ def clear(to: Path) -> None:
 
 
 def settled_there(run: Run) -> dict[str, Any]:
-    """Device, threads and precision that the run was made with: as run.json says, or of older runs what trained the student says."""
+    """Device, threads and precision that the run was made with: as run.json says, or of older runs what
+    trained the student says.
+    """
     environment, results = run.document.get("environment"), run.document.get("results")
     found = environment.get("settled") if isinstance(environment, Mapping) else None
     found = dict(found) if isinstance(found, Mapping) else {}
@@ -120,12 +141,18 @@ def settled_there(run: Run) -> dict[str, Any]:
         except (Fault, TypeError):
             pass  # its store is not here: the number of threads stays unknown, which is told
     roles = results if isinstance(results, Mapping) else {}
-    found["precision"] = {role: about["precision"] for role, about in roles.items() if isinstance(about, Mapping) and "precision" in about}
+    found["precision"] = {
+        role: about["precision"]
+        for role, about in roles.items()
+        if isinstance(about, Mapping) and "precision" in about
+    }
     return found
 
 
 def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tuple[Order, list[str]]:
-    """(the run's own order with its output here, notes). Raises Faults with all that is wrong, as kdx train would."""
+    """(the run's own order with its output here, notes). Raises Faults with all that is wrong, as kdx train
+    would.
+    """
     given = quote_paths(words.composed)
     if len(combine.jobs(given, multirun=True)) > 1:
         raise Fault("kdx rerun takes one value of each key; quote a value that holds a comma")
@@ -136,7 +163,9 @@ def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tu
     order, faults = examine(config)
     if faults:
         raise Faults(faults)
-    saved.check_data(config["dataset"], order.plan.dataset.build(), {word.partition("=")[0] for word in given})
+    saved.check_data(
+        config["dataset"], order.plan.dataset.build(), {word.partition("=")[0] for word in given}
+    )
     if not all_stored(order):
         from kdx.preflight import preflight
 
@@ -144,9 +173,15 @@ def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tu
         preflight(order)
     threads = config["device"]["threads"]
     if "threads" not in settled and threads == "auto":
-        notes.append(f"the number of threads was not recorded: {share_of_cores()} are used, and another number sums in another order")
+        notes.append(
+            f"the number of threads was not recorded: {share_of_cores()} are used, and another number sums "
+            "in another order"
+        )
     elif threads != "auto" and threads > cores():
-        notes.append(f"the run used {threads} threads, and so does this one, with {cores()} cores: slower, and the same sums")
+        notes.append(
+            f"the run used {threads} threads, and so does this one, with {cores()} cores: "
+            "slower, and the same sums"
+        )
     return order, notes
 
 
@@ -178,35 +213,63 @@ def from_store(now: Run) -> list[str]:
 
 def told(found: Likeness, run: Run, stored: Sequence[str]) -> dict[str, Any]:
     """rerun.json: see docs/run-json.md."""
-    rows = {part: [{"what": what, "recorded": before, "now": after} for what, before, after in vars(found)[part]]
-            for part in ("numbers", "weights", "environment")}  # fmt: skip
-    return {"same": found.same, "compared": found.compared, **rows, "student": found.student,
-            "stages": [{"name": name, "why": why} for name, why in found.stages], "from_store": list(stored)}  # fmt: skip
+    rows = {
+        part: [{"what": what, "recorded": before, "now": after} for what, before, after in vars(found)[part]]
+        for part in ("numbers", "weights", "environment")
+    }
+    return {
+        "same": found.same,
+        "compared": found.compared,
+        **rows,
+        "student": found.student,
+        "stages": [{"name": name, "why": why} for name, why in found.stages],
+        "from_store": list(stored),
+    }
 
 
 def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
     print()
     if stored:
         everything = len(stored) == len(now.stages)
-        print(shows(f"from the store: {'everything, so nothing was computed again' if everything else ', '.join(stored)}"))
+        print(
+            shows(
+                "from the store: "
+                f"{'everything, so nothing was computed again' if everything else ', '.join(stored)}"
+            )
+        )
     if now.document["status"] != "finished":
         there = " as it did there" if run.document.get("error") == now.document.get("error") else ""
         print(f"the run failed here{there}: nothing to compare")
         return
     if not found.known:
-        print(shows(f"there is nothing to compare with: the run '{run.path}' has no results (its status is {run.state[:40]!r})"))
+        print(
+            shows(
+                f"there is nothing to compare with: the run '{run.path}' has no results (its status is "
+                f"{run.state[:40]!r})"
+            )
+        )
     elif found.same:
         network = f", and the student's weights (SHA-256 {found.student})" if found.student else ""
         print(f"the same, bit for bit: {found.compared} numbers{network}")
         other = ", ".join(shows(what) for what, _, _ in found.environment)
         print(f"with another {other}" if other else "with the same versions, device and threads")
     elif found.numbers:
-        rows = [[what, figure(before), figure(after), difference(before, after)] for what, before, after in alike.listed(found.numbers, SHOWN)]
+        rows = [
+            [what, figure(before), figure(after), difference(before, after)]
+            for what, before, after in alike.listed(found.numbers, SHOWN)
+        ]
         more = len(found.numbers) - len(rows)
-        table(f"{len(found.numbers)} of {found.compared} numbers differ", ["", "recorded", "now", "difference"], rows,
-              [f"and {more} more, cells of matrices among them: see {REPORT}"] if more else [])  # fmt: skip
+        table(
+            f"{len(found.numbers)} of {found.compared} numbers differ",
+            ["", "recorded", "now", "difference"],
+            rows,
+            [f"and {more} more, cells of matrices among them: see {REPORT}"] if more else [],
+        )
     else:
-        print(f"the same {found.compared} numbers, from weights that differ: {', '.join(what for what, _, _ in found.weights)}")
+        print(
+            f"the same {found.compared} numbers, from weights that differ: "
+            f"{', '.join(what for what, _, _ in found.weights)}"
+        )
     if found.known and not found.same:
         show_why(found)
     print(f"{now.path / REPORT}")
@@ -214,13 +277,19 @@ def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
 
 def show_why(found: Likeness) -> None:
     if found.stages:
-        table("Stages that were made of something else", ["stage", "why"], [[name, why] for name, why in found.stages])
+        table(
+            "Stages that were made of something else",
+            ["stage", "why"],
+            [[name, why] for name, why in found.stages],
+        )
     if found.environment:
         rows = [[what, alike.brief(before), alike.brief(after)] for what, before, after in found.environment]
         table("What the runs were made with", ["", "recorded", "now"], rows)
     if not found.stages and not found.environment:
-        print("every stage has the same key, and nothing that was recorded of device, threads and versions differs: "
-              "something here is not deterministic, or the folder's numbers are not those of its run")  # fmt: skip
+        print(
+            "every stage has the same key, and nothing that was recorded of device, threads and versions "
+            "differs: something here is not deterministic, or the folder's numbers are not those of its run"
+        )
 
 
 def figure(value: Any) -> str:

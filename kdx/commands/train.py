@@ -1,4 +1,4 @@
-"""Run teacher-pretrain, pseudo-label and student-train, then show what the teacher was worth; -m runs every combination."""
+"""Run teacher-pretrain, pseudo-label and student-train, then show what the teacher was worth; -m runs every combination."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ codes: list[int] = []
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; see kdx.signals.CODES."""
+    """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; see
+    kdx.signals.CODES.
+    """
     flags, typed, words = read(argv)
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
     command = ["kdx", "train", *flags, *typed]
@@ -45,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
     tell_of_grid([] if asking else words)
     try:
         launch([*flags, *words])
-    except SystemExit as end:  # Hydra's own, after it has shown what was asked for, or said that it is not there
+    except (
+        SystemExit
+    ) as end:  # Hydra's own, after it has shown what was asked for, or said that it is not there
         return 2 if end.code else 0
     except KeyboardInterrupt:
         if not set(codes) & set(signals.CODES):
@@ -57,7 +61,11 @@ def tell_of_grid(words: Sequence[str]) -> None:
     """A preset with a grid gives a single run without -m, which is no fault and hardly what was meant."""
     for preset in (w.partition("=")[2] for w in words if w.startswith("experiment=")):
         if grid := combine.grid_of(preset):
-            print(f"experiment={preset} is a grid of {', '.join(grid)}: this is one run of it, add -m to run them all", file=sys.stderr)
+            print(
+                f"experiment={preset} is a grid of {', '.join(grid)}: this is one run of "
+                "it, add -m to run them all",
+                file=sys.stderr,
+            )
 
 
 def launch(words: Sequence[str]) -> None:
@@ -69,18 +77,28 @@ def launch(words: Sequence[str]) -> None:
         raise Fault(compose.first_line(error)) from error
     except BrokenPipeError:
         raise
-    except OSError as error:  # a run's own failures are recorded by `run`; this one came while its folder was made
-        raise Fault(f"the run folder cannot be written: {error.strerror or error} ('{error.filename}'); set hydra.run.dir=PATH") from error
+    except (
+        OSError
+    ) as error:  # a run's own failures are recorded by `run`; this one came while its folder was made
+        raise Fault(
+            f"the run folder cannot be written: {error.strerror or error} ('{error.filename}'); set "
+            "hydra.run.dir=PATH"
+        ) from error
 
 
 def quiet_writers() -> None:
-    """A full disk is told once, in plain words, by the main thread: not also by loggers and by TensorBoard's thread, with tracebacks."""
+    """A full disk is told once, in plain words, by the main thread: not also by loggers and by TensorBoard's
+    thread, with tracebacks.
+    """
     logging.raiseExceptions = False
-    threading.excepthook = lambda failure: None if issubclass(failure.exc_type, OSError) else threading.__excepthook__(failure)
+    threading.excepthook = lambda failure: (
+        None if issubclass(failure.exc_type, OSError) else threading.__excepthook__(failure)
+    )
 
 
 def task(config: Any) -> float | None:
-    """One run, from a configuration that has been checked. Records its failure and never raises, so that a sweep goes on: but not if interrupted.
+    """One run, from a configuration that has been checked. Records its failure and never raises, so that a
+    sweep goes on: but not if interrupted.
 
     Returns what a sweeper that searches makes small: see `_sweep.validation_error`.
     """
@@ -100,7 +118,9 @@ def task(config: Any) -> float | None:
 
 
 def take_turn(order: Order, path: Path, words: Sequence[str], teller: Teller, *, swept: bool = False) -> int:
-    """One run, of a sweep unless it is done. A job of a cluster outlives the command that sent it: a second one for the same folder waits for it."""
+    """One run, of a sweep unless it is done. A job of a cluster outlives the command that sent it: a second
+    one for the same folder waits for it.
+    """
     try:
         with document.at_work(path, timeout=-1 if swept else 1) as host:
             return 0 if swept and sweep.is_done(path, order) else run(order, path, words, teller, host)
@@ -115,7 +135,13 @@ def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: st
     from kdx.report.listener import Many
 
     with signals.held():  # a folder that says `running` is always told better
-        folder = RunFolder(path, dict(order.config), protocol(order, None), environment(order), ["kdx", teller.command, *words])
+        folder = RunFolder(
+            path,
+            dict(order.config),
+            protocol(order, None),
+            environment(order),
+            ["kdx", teller.command, *words],
+        )
     folder.run |= {"store": str(order.store.resolve()), "host": host}
     try:
         signals.check()
@@ -127,17 +153,26 @@ def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: st
         teller.done(folder, *told)
     except KeyboardInterrupt as error:
         return interrupted(error, folder, order, words, teller)
-    except (BrokenPipeError, SystemExit) as error:  # nobody reads the table any more (kdx train | head), which rich turns into an exit
+    except (
+        BrokenPipeError,
+        SystemExit,
+    ) as error:  # nobody reads the table any more (kdx train | head), which rich turns into an exit
         if folder.run["status"] != "finished":
             folder.fail(error)
         return UNREAD
     except Exception as error:
         if signals.came():  # a library made another error of it
             return interrupted(signals.last(), folder, order, words, teller)
-        if isinstance(error, Fault) and not isinstance(error, Shortage) and not folder.run["stages"] and isinstance(teller, Alone):
+        if (
+            isinstance(error, Fault)
+            and not isinstance(error, Shortage)
+            and not folder.run["stages"]
+            and isinstance(teller, Alone)
+        ):
             folder.discard()  # the data told only when read that they are damaged: no work was done
             raise
-        if not isinstance(error, Fault) and (told := shortage.sentence(error, f"kdx {teller.command}")):  # outside of any stage, in a picture of the report say
+        # outside of any stage, in a picture of the report say
+        if not isinstance(error, Fault) and (told := shortage.sentence(error, f"kdx {teller.command}")):
             short = Shortage(told)
             short.__cause__, error = error, short
         folder.fail(error)
@@ -147,14 +182,18 @@ def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: st
     return 0
 
 
-def interrupted(error: KeyboardInterrupt, folder: Any, order: Order, words: Sequence[str], teller: Teller) -> int:
+def interrupted(
+    error: KeyboardInterrupt, folder: Any, order: Order, words: Sequence[str], teller: Teller
+) -> int:
     with signals.held():  # a scheduler that signals twice
         folder.interrupt()
         teller.interrupted(order, words)
     return signals.code_of(error)
 
 
-def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> tuple[dict[str, Any], str, dict[str, Any] | None]:
+def finish(
+    order: Order, folder: Any, found: Any, artifacts: Any
+) -> tuple[dict[str, Any], str, dict[str, Any] | None]:
     """(results, headline, audit) of a run whose folder is now complete."""
     folder.run["protocol"] = protocol(order, artifacts["prepare"])
     for name, artifact in artifacts.items():
@@ -170,7 +209,9 @@ def finish(order: Order, folder: Any, found: Any, artifacts: Any) -> tuple[dict[
         results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}
     if order.plan.assistants:
         names = [*order.config["assistants"], order.config["choices"]["student"]]
-        results["rounds"] = [{"model": name, **entry} for name, entry in zip(names, results["rounds"], strict=True)]
+        results["rounds"] = [
+            {"model": name, **entry} for name, entry in zip(names, results["rounds"], strict=True)
+        ]
     audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
     return folder.finish(results, load_examples(found), order.headline, audit), order.headline, audit
 

@@ -1,7 +1,9 @@
-"""The options of `augment`: what a training stage does to its pictures, batched, and pure in (seed, split, row, view).
+"""The options of `augment`: what a training stage does to its pictures, batched, and pure in (seed, split,
+row, view).
 
-A step takes (B, C, H, W) float32 in [0, 1] and the rows' Draws, and returns the same shape and range. `Chain` applies steps in order, `Views`
-makes the pixels of any (row, view). View 0 is the clean picture. The same row and view give the same bits in any batch.
+A step takes (B, C, H, W) float32 in [0, 1] and the rows' Draws, and returns the same shape and range. `Chain`
+applies steps in order, `Views` makes the pixels of any (row, view). View 0 is the clean picture. The same row
+and view give the same bits in any batch.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ from kdx.data.draws import Draws
 from kdx.faults import Fault
 
 
-def check(name: str, value: object, low: float, high: float = math.inf, *, whole: bool = False, open_low: bool = False) -> None:
+def check(
+    name: str,
+    value: object,
+    low: float,
+    high: float = math.inf,
+    *,
+    whole: bool = False,
+    open_low: bool = False,
+) -> None:
     """Raises a Fault unless `value` is a number between low and high; `whole`: an integer."""
     numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if numeric and math.isfinite(value) and low <= value <= high and not (open_low and value == low):
@@ -30,7 +40,10 @@ def check(name: str, value: object, low: float, high: float = math.inf, *, whole
     kind = "an integer" if whole else "a number"
     bound = f"above {low:g}" if open_low else f"of at least {low:g}"
     bound += f" and at most {high:g}" if high < math.inf else ""
-    raise Fault(f"augment.{name} needs {kind} {bound}; given {shown(value)}: set it in that range, or leave it out for its default")
+    raise Fault(
+        f"augment.{name} needs {kind} {bound}; given {shown(value)}: set it in that range, or "
+        "leave it out for its default"
+    )
 
 
 def _between(uniform: Tensor, low: float, high: float) -> Tensor:
@@ -41,7 +54,9 @@ class Step(ABC):
     """One augmentation. Subclasses are final."""
 
     moves_only: ClassVar[bool] = False
-    """Whether it only copies values, so that it gives the same picture on the stored uint8, four times less to move."""
+    """Whether it only copies values, so that it gives the same picture on the stored uint8, four times less
+    to move.
+    """
 
     @abstractmethod
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
@@ -49,7 +64,9 @@ class Step(ABC):
 
 
 class FlipCrop(Step):
-    """Pads, crops back to size at a random whole-pixel corner, mirrors with probability `flip`. pad: pixels; mode: zero or reflect."""
+    """Pads, crops back to size at a random whole-pixel corner, mirrors with probability `flip`. pad: pixels;
+    mode: zero or reflect.
+    """
 
     moves_only = True
 
@@ -57,20 +74,30 @@ class FlipCrop(Step):
         check("flip_crop.pad", pad, 0, whole=True)
         check("flip_crop.flip", flip, 0, 1)
         if mode not in ("zero", "reflect"):
-            raise Fault(f"augment.flip_crop.mode needs zero or reflect; given {shown(mode)}: choose one of the two")
+            raise Fault(
+                f"augment.flip_crop.mode needs zero or reflect; given {shown(mode)}: choose one of the two"
+            )
         self.pad, self.reflect, self.flip = pad, mode == "reflect", flip
 
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
         if self.reflect and self.pad >= min(x.shape[-2:]):
             h, w = x.shape[-2:]
-            raise Fault(f"augment.flip_crop.pad={self.pad} cannot reflect pictures of {h}x{w}: set it below {min(h, w)}, or mode=zero")
-        top, left, mirror = draws.uniform(op, 3).unbind(1)  # one draw for all three: on small batches the calls are what costs
+            raise Fault(
+                f"augment.flip_crop.pad={self.pad} cannot reflect pictures of {h}x{w}: set it below "
+                f"{min(h, w)}, or mode=zero"
+            )
+        # one draw for all three: on small batches the calls are what costs
+        top, left, mirror = draws.uniform(op, 3).unbind(1)
         top, left = ((u * (2 * self.pad + 1)).to(torch.int64).clamp_(max=2 * self.pad) for u in (top, left))
-        return pixels.crop(x, top, left, (mirror < self.flip).to(torch.int64), pad=self.pad, reflect=self.reflect)
+        return pixels.crop(
+            x, top, left, (mirror < self.flip).to(torch.int64), pad=self.pad, reflect=self.reflect
+        )
 
 
 class Affine(Step):
-    """Rotation by +-degrees, shift by +-shift of the side, size by +-scale, each uniform; bilinear, zero outside."""
+    """Rotation by +-degrees, shift by +-shift of the side, size by +-scale, each uniform; bilinear, zero
+    outside.
+    """
 
     def __init__(self, *, degrees: float, shift: float, scale: float):
         check("affine.degrees", degrees, 0, 180)
@@ -102,9 +129,11 @@ class Rotate(Step):
 
 
 class ColourJitter(Step):
-    """Brightness, contrast and saturation times a factor in 1 +- the amount (not below 0), hue turned by +-hue of the circle, in this order.
+    """Brightness, contrast and saturation times a factor in 1 +- the amount (not below 0), hue turned by
+    +-hue of the circle, in this order.
 
-    torchvision's ColorJitter shuffles the order; here it is fixed. Saturation and hue leave pictures of one channel alone.
+    torchvision's ColorJitter shuffles the order; here it is fixed. Saturation and hue leave pictures of one
+    channel alone.
     """
 
     def __init__(self, *, brightness: float, contrast: float, saturation: float, hue: float):
@@ -112,7 +141,11 @@ class ColourJitter(Step):
         check("colour_jitter.contrast", contrast, 0)
         check("colour_jitter.saturation", saturation, 0)
         check("colour_jitter.hue", hue, 0, 0.5)
-        self._factors = ((pixels.brightness, brightness), (pixels.contrast, contrast), (pixels.saturation, saturation))
+        self._factors = (
+            (pixels.brightness, brightness),
+            (pixels.contrast, contrast),
+            (pixels.saturation, saturation),
+        )
         self.hue = hue
 
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
@@ -137,7 +170,8 @@ class Noise(Step):
 
 
 class Cutout(Step):
-    """Paints a square, centred on a uniform pixel and clipped at the border, with `fill` (DeVries and Taylor, arXiv:1708.04552).
+    """Paints a square, centred on a uniform pixel and clipped at the border, with `fill` (DeVries and Taylor,
+    arXiv:1708.04552).
 
     size: an integer is a count of pixels, a number in (0, 1) a share of the shorter side.
     """
@@ -157,10 +191,12 @@ class Cutout(Step):
 
 
 class Mixup:
-    """lam x + (1 - lam) partner, lam ~ Beta(alpha, alpha), classes mixed alike (Zhang et al., arXiv:1710.09412).
+    """lam x + (1 - lam) partner, lam ~ Beta(alpha, alpha), classes mixed alike (Zhang et al.,
+    arXiv:1710.09412).
 
-    The partner is a row of the same split, drawn by hash rather than from the batch, and its pixels are its own view of the same number: so a
-    mixed picture too depends on its (row, view) only. lam takes 4,096 equally likely values.
+    The partner is a row of the same split, drawn by hash rather than from the batch, and its pixels are its
+    own view of the same number: so a mixed picture too depends on its (row, view) only. lam takes 4,096
+    equally likely values.
     """
 
     _GRID = 65536
@@ -168,8 +204,9 @@ class Mixup:
 
     def __init__(self, *, alpha: float):
         check("mixup.alpha", alpha, 0, 100, open_low=True)
-        # One half of the distribution, by its distribution function on a grid; the other is its mirror image. Below alpha = 1 the
-        # density has a pole at 0: the grid is then in t = lam^alpha, where dP is proportional to (1 - lam)^(alpha - 1) dt.
+        # One half of the distribution, by its distribution function on a grid; the other is its mirror image.
+        # Below alpha = 1 the density has a pole at 0: the grid is then in t = lam^alpha, where dP is
+        # proportional to (1 - lam)^(alpha - 1) dt.
         power = min(alpha, 1.0)
         t = np.linspace(0.0, 0.5**power, self._GRID + 1)
         lam = t ** (1 / power)
@@ -187,7 +224,8 @@ class Mixup:
 
 
 class Chain:
-    """Steps in order, under the names that they have in the configuration. Mixup, where it is among them, comes last, whatever its place.
+    """Steps in order, under the names that they have in the configuration. Mixup, where it is among them,
+    comes last, whatever its place.
 
     Each step draws under its place and name, so one step twice draws twice.
     """
@@ -198,9 +236,15 @@ class Chain:
             raise Fault("augment needs mixup at most once; given twice: remove one")
         for name, step in steps:
             if not isinstance(step, (Step, Mixup)):
-                raise Fault(f"augment.{name} needs a step of kdx.data.augment; given {type(step).__name__}: see `kdx list augment`")
+                raise Fault(
+                    f"augment.{name} needs a step of kdx.data.augment; given "
+                    f"{type(step).__name__}: see `kdx list augment`"
+                )
         self.mixup = mixers[0] if mixers else None
-        self._steps = [(f"{place}:{name}", step) for place, (name, step) in enumerate(s for s in steps if not isinstance(s[1], Mixup))]
+        self._steps = [
+            (f"{place}:{name}", step)
+            for place, (name, step) in enumerate(s for s in steps if not isinstance(s[1], Mixup))
+        ]
 
     def __len__(self) -> int:
         """Steps, mixup included. 0: every view is the clean picture."""
@@ -223,11 +267,14 @@ class Views:
     def __init__(self, chain: Chain, seed: int):
         self.chain, self.seed = chain, seed
 
-    def __call__(self, split: Split, index: Tensor, view: Tensor, *, device: torch.device | None = None) -> tuple[Tensor, Mix | None]:
+    def __call__(
+        self, split: Split, index: Tensor, view: Tensor, *, device: torch.device | None = None
+    ) -> tuple[Tensor, Mix | None]:
         """Rows `index` of the split, as their views `view` (0: clean), both (B,) int64 on the CPU.
 
-        Returns (B, C, H, W) float32 in [0, 1] and, where the chain has a mixup and some row is not clean, the partners (else None; a clean
-        row is its own partner). device: where the pixels are made; by default where split.images lies.
+        Returns (B, C, H, W) float32 in [0, 1] and, where the chain has a mixup and some row is not clean, the
+        partners (else None; a clean row is its own partner). device: where the pixels are made; by default
+        where split.images lies.
         """
         device = split.images.device if device is None else device
         noisy = view != 0

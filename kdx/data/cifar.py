@@ -11,7 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from kdx import checks, shortage
-from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class, read_file
+from kdx.data.raw import (
+    NOT_TRIED,
+    Description,
+    Raw,
+    check_flag,
+    check_labels,
+    check_path,
+    damaged,
+    download,
+    need,
+    per_class,
+    read_file,
+)
 from kdx.faults import Fault, kind_of
 
 PIXELS = 3 * 32 * 32
@@ -19,7 +31,9 @@ PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class _Form:
-    """One form of the set on disk: its folder, its files, and what reads a file as (rows (N, 3072) uint8, labels (N,))."""
+    """One form of the set on disk: its folder, its files, and what reads a file as (rows (N, 3072) uint8,
+    labels (N,)).
+    """
 
     folder: str
     train: tuple[str, ...]
@@ -32,8 +46,8 @@ class _Form:
 class Cifar:
     """Colour pictures of 32x32: 50,000 to train with and 10,000 to test.
 
-    variant: 10 or 100 (its fine classes). root: the folder that holds `cifar-10-batches-py` (or `-bin`; `cifar-100-python` or
-    `-binary`), as torchvision leaves it, or that folder itself.
+    variant: 10 or 100 (its fine classes). root: the folder that holds `cifar-10-batches-py` (or `-bin`;
+    `cifar-100-python` or `-binary`), as torchvision leaves it, or that folder itself.
     """
 
     def __init__(self, *, variant: int, root: str, download: bool):
@@ -61,7 +75,9 @@ class Cifar:
         form, folder = self._where()
         labels = np.concatenate([self._read(form, folder / name)[1] for name in form.train])
         test = len(self._read(form, folder / form.test)[1])
-        return Description((3, 32, 32), self._names(), len(labels), per_class(labels, self._variant), test=test, pool=0)
+        return Description(
+            (3, 32, 32), self._names(), len(labels), per_class(labels, self._variant), test=test, pool=0
+        )
 
     def load(self, *, workers: int = 0) -> Raw:
         self.fetch()
@@ -69,7 +85,13 @@ class Cifar:
         parts = [self._read(form, folder / name) for name in form.train]
         images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         test_images, test_labels = self._read(form, folder / form.test)
-        return Raw(images.reshape(-1, 3, 32, 32), labels, self._names(), test_images.reshape(-1, 3, 32, 32), test_labels)
+        return Raw(
+            images.reshape(-1, 3, 32, 32),
+            labels,
+            self._names(),
+            test_images.reshape(-1, 3, 32, 32),
+            test_labels,
+        )
 
     def _where(self) -> tuple[_Form, Path]:
         """The form on disk and its folder; where there is none, the python form in its usual place."""
@@ -78,7 +100,9 @@ class Cifar:
             for folder in (self._root / form.folder, self._root):
                 if (folder / form.test).is_file() and (folder / form.names).is_file():
                     return form, folder
-        for form in forms:  # not complete, but it shows which form the user has, so that the right file is named
+        for (
+            form
+        ) in forms:  # not complete, but it shows which form the user has, so that the right file is named
             if (self._root / form.folder).is_dir():
                 return form, self._root / form.folder
         return forms[0], self._root / forms[0].folder
@@ -89,7 +113,11 @@ class Cifar:
     def _read(self, form: _Form, path: Path) -> tuple[np.ndarray, np.ndarray]:
         rows, labels = form.read(path)
         if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != PIXELS or len(rows) != len(labels):
-            raise damaged(path, f"it holds {rows.dtype} of shape {rows.shape} and {len(labels)} labels instead of (N, {PIXELS}) bytes")
+            raise damaged(
+                path,
+                f"it holds {rows.dtype} of shape {rows.shape} and {len(labels)} labels "
+                f"instead of (N, {PIXELS}) bytes",
+            )
         return rows, check_labels(path, labels, self._variant)
 
     def _names(self) -> tuple[str, ...]:
@@ -101,7 +129,9 @@ class Cifar:
 
 
 class _Plain(pickle.Unpickler):
-    """Reads numpy arrays, text, numbers, lists and dicts, and refuses to import anything else: a pickle is a program."""
+    """Reads numpy arrays, text, numbers, lists and dicts, and refuses to import anything else: a pickle is a
+    program.
+    """
 
     def find_class(self, module: str, name: str) -> object:
         if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
@@ -150,7 +180,11 @@ def _python_reader(key: str) -> Callable[[Path], tuple[np.ndarray, np.ndarray]]:
     def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         content = _unpickle(path)
         rows, labels = content.get("data"), content.get(key)
-        if not isinstance(rows, np.ndarray) or not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
+        if (
+            not isinstance(rows, np.ndarray)
+            or not isinstance(labels, list)
+            or not all(isinstance(label, int) for label in labels)
+        ):
             raise damaged(path, f"it lacks the array 'data' or the list of integers '{key}'")
         return rows, np.array(labels, np.int64)
 
@@ -163,7 +197,9 @@ def _binary_reader(before: int) -> Callable[[Path], tuple[np.ndarray, np.ndarray
     def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         content = np.frombuffer(read_file(path), np.uint8)
         if len(content) == 0 or len(content) % (before + PIXELS):
-            raise damaged(path, f"its {len(content)} bytes are not a whole number of {before + PIXELS}-byte records")
+            raise damaged(
+                path, f"its {len(content)} bytes are not a whole number of {before + PIXELS}-byte records"
+            )
         records = content.reshape(-1, before + PIXELS)
         return records[:, before:], records[:, before - 1]
 
@@ -203,6 +239,8 @@ _FORMS = {
             _python_reader("fine_labels"),
             lambda path: _entry(path, "fine_label_names", list),
         ),
-        _Form("cifar-100-binary", ("train.bin",), "test.bin", "fine_label_names.txt", _binary_reader(2), _lines),
+        _Form(
+            "cifar-100-binary", ("train.bin",), "test.bin", "fine_label_names.txt", _binary_reader(2), _lines
+        ),
     ),
 }

@@ -1,6 +1,7 @@
 """Equal pictures: in several splits, in several classes, several times in one. Numpy only.
 
-Two pictures are equal where the arrays that networks would see are, byte for byte, so a PNG and its BMP copy are too.
+Two pictures are equal where the arrays that networks would see are, byte for byte, so a PNG and its BMP copy
+are too.
 """
 
 from __future__ import annotations
@@ -19,9 +20,17 @@ PRECEDENCE = ("test", "validation", "train", "unlabelled")
 
 
 def identify(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """part -> (N, ...) pictures to part -> (N,) int64, the same number where two pictures are equal, in whichever part."""
+    """part -> (N, ...) pictures to part -> (N,) int64, the same number where two pictures are equal, in
+    whichever part.
+    """
     digests = {
-        part: np.array([int.from_bytes(hashlib.blake2b(np.ascontiguousarray(row), digest_size=8).digest()) for row in images], np.uint64)
+        part: np.array(
+            [
+                int.from_bytes(hashlib.blake2b(np.ascontiguousarray(row), digest_size=8).digest())
+                for row in images
+            ],
+            np.uint64,
+        )
         for part, images in parts.items()
     }
     whole = np.concatenate(list(digests.values()))
@@ -33,9 +42,9 @@ def identify(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
     """(the data set with every picture once, names of the rows left out of each part).
 
-    What is tested with keeps its pictures, and training loses the copies: one of the test part leaves train and pool, one of train leaves the
-    pool. A picture under two classes of a part is left out altogether, as nothing tells which class is right. Raises Faults where that leaves
-    a part without a picture.
+    What is tested with keeps its pictures, and training loses the copies: one of the test part leaves train
+    and pool, one of train leaves the pool. A picture under two classes of a part is left out altogether, as
+    nothing tells which class is right. Raises Faults where that leaves a part without a picture.
     """
     numbers = identify({part: images for part in PRECEDENCE if (images := raw.part(part)[0]) is not None})
     taken = np.empty(0, np.int64)
@@ -46,10 +55,19 @@ def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
         first[np.unique(ids, return_index=True)[1]] = True
         torn = taken[:0] if labels is None else several_classes(ids, labels)
         keep = first & ~np.isin(ids, taken) & ~np.isin(ids, torn)
-        kept[part], left_out[part] = np.flatnonzero(keep), [raw.name(part, int(row)) for row in np.flatnonzero(~keep)]
+        kept[part], left_out[part] = (
+            np.flatnonzero(keep),
+            [raw.name(part, int(row)) for row in np.flatnonzero(~keep)],
+        )
         if len(ids) and not keep.any():
-            why = {f"in the {there} part too": np.isin(ids, others) for there, others in numbers.items() if there in kept and there != part}
-            faults.append(_emptied(part, why | {"in two classes or more": np.isin(ids, torn)}, left_out[part]))
+            why = {
+                f"in the {there} part too": np.isin(ids, others)
+                for there, others in numbers.items()
+                if there in kept and there != part
+            }
+            faults.append(
+                _emptied(part, why | {"in two classes or more": np.isin(ids, torn)}, left_out[part])
+            )
         taken = np.union1d(taken, ids)
     if faults:
         raise Faults(faults)
@@ -58,9 +76,17 @@ def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
 
 def _emptied(part: str, why: Mapping[str, np.ndarray], names: Sequence[str]) -> str:
     """why: words -> (N,) bool, the rows that they are true of. names: of all rows of the part."""
-    reasons = " and ".join(f"{'every one is' if rows.all() else are(int(rows.sum()))} {words}" for words, rows in why.items() if rows.any())
-    return (f"nothing is left {MEANING[part]}: of {counted(len(names), 'picture')} in the {part} part {reasons} ({few(names)}), and dataset.duplicates=drop "
-            f"leaves them out. Give that part other pictures{'' if part == 'train' else ' or take it away'}, or set dataset.duplicates=warn, which keeps them")
+    reasons = " and ".join(
+        f"{'every one is' if rows.all() else are(int(rows.sum()))} {words}"
+        for words, rows in why.items()
+        if rows.any()
+    )
+    return (
+        f"nothing is left {MEANING[part]}: of {counted(len(names), 'picture')} in the {part} part "
+        f"{reasons} ({few(names)}), and dataset.duplicates=drop leaves them out. Give that part "
+        f"other pictures{'' if part == 'train' else ' or take it away'}, or set "
+        "dataset.duplicates=warn, which keeps them"
+    )
 
 
 def several_classes(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -73,10 +99,14 @@ def several_classes(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def find(
-    parts: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], classes: Sequence[str], name: Callable[[str, int], str]
+    parts: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    name: Callable[[str, int], str],
 ) -> tuple[list[Note], dict[str, Any]]:
-    """(what there is to say of copies, the same as JSON). parts: "labelled", "unlabelled", "validation" and "test" -> (N, ...) pictures.
-    labels: (N,) of each, -1 where nobody knows. name: what row i of a part is called."""
+    """(what there is to say of copies, the same as JSON). parts: "labelled", "unlabelled", "validation" and
+    "test" -> (N, ...) pictures. labels: (N,) of each, -1 where nobody knows. name: what row i of a part is
+    called."""
     ids = identify(parts)
     notes: list[Note] = []
 
@@ -84,15 +114,35 @@ def find(
         """Rows of one split that others hold too."""
         rows = np.flatnonzero(np.isin(ids[here], np.concatenate([ids[part] for part in there])))
         if len(rows):
-            pairs = [f"{name(here, i)} = {name(*_first(ids, there, ids[here][i]))}" for i in rows[:NAMED].tolist()]
+            pairs = [
+                f"{name(here, i)} = {name(*_first(ids, there, ids[here][i]))}" for i in rows[:NAMED].tolist()
+            ]
             quiet = here == "unlabelled" or len(rows) < RARE * len(ids[here])
-            notes.append((f"{are(len(rows), f'of {len(ids[here]):,} {here} pictures')} {what} ({few(pairs, len(rows))})", "info" if quiet else "warning"))
+            notes.append(
+                (
+                    (
+                        f"{are(len(rows), f'of {len(ids[here]):,} {here} pictures')} {what} "
+                        f"({few(pairs, len(rows))})"
+                    ),
+                    "info" if quiet else "warning",
+                )
+            )
         return len(rows)
 
     found: dict[str, Any] = {
-        "test_in_training": shared("test", ("labelled", "unlabelled"), "also trained on, so that the test accuracy is none of new pictures"),
-        "validation_in_training": shared("validation", ("labelled", "unlabelled"), "also trained on, so that choosing by validation misleads"),
-        "test_in_validation": shared("test", ("validation",), "in validation too, by which weights are chosen"),
+        "test_in_training": shared(
+            "test",
+            ("labelled", "unlabelled"),
+            "also trained on, so that the test accuracy is none of new pictures",
+        ),
+        "validation_in_training": shared(
+            "validation",
+            ("labelled", "unlabelled"),
+            "also trained on, so that choosing by validation misleads",
+        ),
+        "test_in_validation": shared(
+            "test", ("validation",), "in validation too, by which weights are chosen"
+        ),
         "pool_in_labelled": shared("unlabelled", ("labelled",), "labelled too"),
     }
     found["in_several_classes"] = _torn(ids, labels, classes, name, notes)
@@ -105,8 +155,13 @@ def _first(ids: Mapping[str, np.ndarray], parts: Sequence[str], number: int) -> 
     return next((part, int(rows[0])) for part in parts if len(rows := np.flatnonzero(ids[part] == number)))
 
 
-def _torn(ids: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], classes: Sequence[str], name: Callable[[str, int], str],
-          notes: list[Note]) -> int:  # fmt: skip
+def _torn(
+    ids: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    name: Callable[[str, int], str],
+    notes: list[Note],
+) -> int:
     """Pictures that stand under two classes or more."""
     rows = [(part, i) for part in ids for i in np.flatnonzero(labels[part] >= 0).tolist()]
     numbers = np.array([ids[part][i] for part, i in rows], np.int64)
@@ -119,11 +174,15 @@ def _torn(ids: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], class
         examples.append(" = ".join(f"{name(*rows[i])} ({classes[truth[i]]})" for i in those))
     if len(torn):
         level = "warning" if np.isin(numbers, torn).sum() >= RARE * len(rows) else "info"
-        notes.append((f"{counted(len(torn), 'picture')} in two classes or more ({few(examples, len(torn))})", level))
+        notes.append(
+            (f"{counted(len(torn), 'picture')} in two classes or more ({few(examples, len(torn))})", level)
+        )
     return len(torn)
 
 
-def _again(ids: Mapping[str, np.ndarray], name: Callable[[str, int], str], notes: list[Note]) -> dict[str, int]:
+def _again(
+    ids: Mapping[str, np.ndarray], name: Callable[[str, int], str], notes: list[Note]
+) -> dict[str, int]:
     """Rows of each split that are copies of an earlier one there; one sentence tells of all splits."""
     found, told, quiet, most, which = {}, [], True, 0, ""
     for part, rows in ids.items():
@@ -138,5 +197,10 @@ def _again(ids: Mapping[str, np.ndarray], name: Callable[[str, int], str], notes
     if told:
         splits = " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
         verb = "is a copy" if sum(found.values()) == 1 else "are copies"
-        notes.append((f"{splits} pictures {verb} of others there; one picture is there {most} times ({which})", "info" if quiet else "warning"))
+        notes.append(
+            (
+                f"{splits} pictures {verb} of others there; one picture is there {most} times ({which})",
+                "info" if quiet else "warning",
+            )
+        )
     return found

@@ -1,4 +1,6 @@
-"""Picture files read: what a header tells, how bright the whole set is, and the pixels as `image_size` squares."""
+"""Picture files read: what a header tells, how bright the whole set is, and the pixels as `image_size`
+squares.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,11 @@ PIXELS_LOOKED_AT = 1 << 28
 
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 OTHERS = (
-    (b"version https://git-lfs", "it is a Git LFS pointer and not the picture itself", "fetch it with `git lfs pull`, "),
+    (
+        b"version https://git-lfs",
+        "it is a Git LFS pointer and not the picture itself",
+        "fetch it with `git lfs pull`, ",
+    ),
     (b"<svg", "it is a drawing (SVG) and holds no pixels", "save it as PNG, "),
     (b"<!doctype svg", "it is a drawing (SVG) and holds no pixels", "save it as PNG, "),
     (b"<!doctype", "it is a web page, an error page say", "download it again, "),
@@ -37,7 +43,9 @@ OTHERS = (
     (b"pk\x03\x04", "it is a zip archive", "unpack it, "),
     (b"\x1f\x8b\x08", "it is compressed (gzip)", "unpack it, "),
 )
-"""First bytes, in small letters, of what lies among pictures and is none that Pillow reads; what it is; what its owner may do."""
+"""First bytes, in small letters, of what lies among pictures and is none that Pillow reads; what it is; what
+its owner may do.
+"""
 
 Answer = TypeVar("Answer")
 
@@ -56,8 +64,9 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a picture tells. grey: whether it has no colour; depth: as kdx.data.deep names it; size: width and height as
-    stored; frames: whether there are several, of which the first is read; transparent: whether it tells what is, which may be nothing."""
+    """What the header of a picture tells. grey: whether it has no colour; depth: as kdx.data.deep names it;
+    size: width and height as stored; frames: whether there are several, of which the first is read;
+    transparent: whether it tells what is, which may be nothing."""
 
     path: Path
     grey: bool
@@ -69,7 +78,9 @@ class Header:
 
 @dataclass(frozen=True)
 class Reading:
-    """How all pictures of a data set are read: whether as one grey channel, and what becomes black and white at each depth beyond eight bits."""
+    """How all pictures of a data set are read: whether as one grey channel, and what becomes black and white
+    at each depth beyond eight bits.
+    """
 
     headers: Sequence[Header]
     grey: bool
@@ -78,8 +89,8 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """images (N, C, S, S) uint8 of the pictures that decode, in order; good (M,) bool: which of all those are; beyond and odd: pictures with
-    values beyond black and white, and with values that are no numbers."""
+    """images (N, C, S, S) uint8 of the pictures that decode, in order; good (M,) bool: which of all those
+    are; beyond and odd: pictures with values beyond black and white, and with values that are no numbers."""
 
     images: np.ndarray
     good: np.ndarray
@@ -90,27 +101,33 @@ class Decoded:
 class Decoder:
     """Pictures of any size and format that Pillow reads, as squares of bytes (see kdx.data.square).
 
-    range: what becomes black and white in pictures of more than eight bits: [low, high], a number (from 0 to it), or None: found in the
-    pictures (kdx.data.deep.span_of); those of eight bits are taken as they are. max_pixels: a picture with more is refused before it is
-    decoded. on_error: "stop" makes a picture that is refused or does not decode a Fault that names it; "skip" leaves it out.
+    range: what becomes black and white in pictures of more than eight bits: [low, high], a number (from 0 to
+    it), or None: found in the pictures (kdx.data.deep.span_of); those of eight bits are taken as they are.
+    max_pixels: a picture with more is refused before it is decoded. on_error: "stop" makes a picture that is
+    refused or does not decode a Fault that names it; "skip" leaves it out.
     """
 
-    def __init__(self, *, image_size: int, fit: str, background: Any, range: Any, max_pixels: int, on_error: str):
+    def __init__(
+        self, *, image_size: int, fit: str, background: Any, range: Any, max_pixels: int, on_error: str
+    ):
         self.square = Square(image_size=image_size, fit=fit, background=background)
         self.range = check_range(range)
         self._most = check_int("max_pixels", max_pixels, 1, 2**31 - 1)
         self._skip = checks.choice("dataset.on_error", on_error, ("stop", "skip")) == "skip"
 
     def headers(self, paths: Sequence[Path], workers: int) -> list[Header | None]:
-        """Of each picture, in order; None for those that cannot be opened and are skipped. Decodes nothing."""
+        """Of each picture, in order; None for those that cannot be opened and are skipped.
+        Decodes nothing.
+        """
         with _limited(self._most):
             answers = list(_map(_header, paths, workers))
             self._refuse(paths, answers)
         return [answer if isinstance(answer, Header) else None for answer in answers]
 
     def strangers(self, paths: Sequence[Path]) -> dict[Path, str]:
-        """Why, of those that are skipped as no picture at all: Pillow knows them for none, and their names do not say that they are meant for one. Such a file
-        counts for nothing; it is opened here, and no other."""
+        """Why, of those that are skipped as no picture at all: Pillow knows them for none, and their names do
+        not say that they are meant for one. Such a file counts for nothing; it is opened here, and no other.
+        """
         odd = [path for path in paths if ending(path.name) not in PICTURES] if self._skip else []
         with _limited(self._most):
             return {path: str(answer) for path in odd if isinstance(answer := _header(path), Unknown)}
@@ -123,18 +140,29 @@ class Decoder:
                 spans[depth] = deep.Span(*self.range)
                 continue
             with _limited(self._most):
-                spans[depth] = deep.span_of(depth, _map(_bounds, some([header for header in headers if header.depth == depth]), workers))
+                spans[depth] = deep.span_of(
+                    depth,
+                    _map(_bounds, some([header for header in headers if header.depth == depth]), workers),
+                )
         return Reading(headers, are_grey(headers), spans)
 
     def decode(self, paths: Sequence[Path], reading: Reading, workers: int) -> Decoded:
-        images = np.empty((len(paths), 1 if reading.grey else 3, self.square.size, self.square.size), np.uint8)
+        images = np.empty(
+            (len(paths), 1 if reading.grey else 3, self.square.size, self.square.size), np.uint8
+        )
         beyond, odd = np.zeros(len(paths), bool), np.zeros(len(paths), bool)
-        spans = {header.path: reading.spans[header.depth] for header in reading.headers if header.depth != deep.EIGHT}
+        spans = {
+            header.path: reading.spans[header.depth]
+            for header in reading.headers
+            if header.depth != deep.EIGHT
+        }
 
         def fill(i: int) -> Exception | None:
             try:
                 if paths[i] in spans:
-                    images[i], beyond[i], odd[i] = self.square.of_values(paths[i], reading.grey, spans[paths[i]])
+                    images[i], beyond[i], odd[i] = self.square.of_values(
+                        paths[i], reading.grey, spans[paths[i]]
+                    )
                 else:
                     images[i] = self.square.of_bytes(paths[i], reading.grey)
             except Exception as error:  # Pillow raises many kinds for a damaged file
@@ -149,7 +177,11 @@ class Decoder:
         return Decoded(images if good.all() else images[good], good, *those)
 
     def _refuse(self, paths: Sequence[Path], answers: Sequence[object]) -> None:
-        bad = [(path, answer) for path, answer in zip(paths, answers, strict=True) if isinstance(answer, Exception)]
+        bad = [
+            (path, answer)
+            for path, answer in zip(paths, answers, strict=True)
+            if isinstance(answer, Exception)
+        ]
         if not bad or (self._skip and len(bad) < len(paths)):
             return
         path, error = bad[0]
@@ -158,8 +190,14 @@ class Decoder:
         if self._skip:
             raise Fault(f"not one of {len(bad)} pictures decodes; the first is '{readable(path)}': {why}")
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        what, instead = ("is too large", "raise that, make it smaller,") if large else ("does not decode", f"{getattr(error, 'instead', '')}remove it,")
-        raise Fault(f"the picture '{readable(path)}'{more} {what}: {why}; {instead} or set dataset.on_error=skip")
+        what, instead = (
+            ("is too large", "raise that, make it smaller,")
+            if large
+            else ("does not decode", f"{getattr(error, 'instead', '')}remove it,")
+        )
+        raise Fault(
+            f"the picture '{readable(path)}'{more} {what}: {why}; {instead} or set dataset.on_error=skip"
+        )
 
     def _too_many(self, path: Path) -> str:
         """Called inside `_limited`."""
@@ -170,7 +208,10 @@ class Decoder:
             wide, high = picture.size
         if wide * high <= self._most:  # the header promised less than there is
             return f"it has more pixels than the {self._most:,} that dataset.max_pixels allows"
-        return f"it has {wide:,} x {high:,} = {wide * high:,} pixels, and dataset.max_pixels allows {self._most:,}"
+        return (
+            f"it has {wide:,} x {high:,} = {wide * high:,} pixels, and "
+            f"dataset.max_pixels allows {self._most:,}"
+        )
 
 
 def check_range(value: Any) -> tuple[float, float] | None:
@@ -179,7 +220,10 @@ def check_range(value: Any) -> tuple[float, float] | None:
     ends = list(value) if isinstance(value, list | tuple) else [0, value]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < 1e30 for v in ends)
     if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
-        checks.refuse(f"dataset.range must be [low,high] with low < high, a number above 0 (black is 0 then), or null; given: {checks.shown(value)}")
+        checks.refuse(
+            "dataset.range must be [low,high] with low < high, a number above 0 (black is 0 then), or null; "
+            f"given: {checks.shown(value)}"
+        )
         return None
     return float(ends[0]), float(ends[1])
 
@@ -202,8 +246,8 @@ def some(headers: Sequence[Header]) -> list[Path]:
 
 @contextmanager
 def _limited(most: int) -> Iterator[None]:
-    """Pillow's own limit set: larger pictures are errors, and of nothing else is warned. It holds for the whole process, so it is entered before
-    threads begin and left after they end."""
+    """Pillow's own limit set: larger pictures are errors, and of nothing else is warned. It holds for the
+    whole process, so it is entered before threads begin and left after they end."""
     from PIL import Image
 
     before = Image.MAX_IMAGE_PIXELS
@@ -226,7 +270,9 @@ def _map(function: Callable[[object], Answer], items: Sequence[object], workers:
 
 
 def _told(error: Exception, path: Path) -> Exception:
-    """What a picture's owner should know. Too little memory is raised: the picture is well, and must not be skipped."""
+    """What a picture's owner should know. Too little memory is raised: the picture is well, and must not be
+    skipped.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if shortage.kind(error):
@@ -250,7 +296,10 @@ def _strange(path: Path) -> tuple[str, str]:
     if text.startswith(b"<?xml") and b"<svg" in text:
         text = text[text.index(b"<svg") :]
     if head[4:8] == b"ftyp" and head[8:12] in HEIC:
-        return "it is a HEIC picture, as telephones take them, and Pillow does not read these", "save it as JPEG or PNG, "
+        return (
+            "it is a HEIC picture, as telephones take them, and Pillow does not read these",
+            "save it as JPEG or PNG, ",
+        )
     if head[128:132] == b"DICM":
         return "it is a DICOM file, which Pillow does not read", "save it as PNG or TIFF, "
     known = next((how for first, *how in OTHERS if text.startswith(first)), None)
@@ -271,19 +320,28 @@ def _header(path: Path) -> Header | Exception:
     try:
         if not path.is_file():
             gone = path.is_symlink() and not path.exists()
-            raise OSError("it is a link to a file that is not there (of git-annex or DVC, say, and not fetched)" if gone else "it is no file")
+            raise OSError(
+                "it is a link to a file that is not there (of git-annex or DVC, say, and not fetched)"
+                if gone
+                else "it is no file"
+            )
         with Image.open(path) as picture:
             if other := deep.unread(picture):
                 return Unknown(f"{other[0]}, which Pillow does not read", f"save it as {other[1]}, ")
             grey = picture.mode in GREY or deep.raw_mode(picture).startswith("LA;16")
-            frames = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))  # MPO: a photograph and its preview
-            return Header(path, grey, deep.depth_of(picture), picture.size, frames, picture.has_transparency_data)
+            # MPO: a photograph and its preview
+            frames = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+            return Header(
+                path, grey, deep.depth_of(picture), picture.size, frames, picture.has_transparency_data
+            )
     except Exception as error:  # Pillow raises many kinds for a damaged file
         return _told(error, path)
 
 
 def _bounds(path: Path) -> tuple[float, float] | None:
-    """Of the values of a picture of more than eight bits; None where it does not decode, which `decode` tells."""
+    """Of the values of a picture of more than eight bits; None where it does not decode, which `decode`
+    tells.
+    """
     try:
         return deep.bounds(deep.read(path)[0])
     except Exception as error:  # Pillow raises many kinds for a damaged file

@@ -17,15 +17,21 @@ BITS, PHOTOMETRIC, CHANNELS, PLANAR, EXTRA, FORMAT = 258, 262, 277, 284, 338, 33
 NUMBERS = {1: "whole", 2: "signed whole", 3: "float", 5: "complex whole", 6: "complex float"}
 """Its FORMAT in words."""
 WIDE = re.compile(r"(LA|RGB|RGBX|RGBA|RGBa);16([BLN])")
-"""How a file keeps several channels of sixteen bits, in Pillow's words. Pillow itself hands over the upper eight bits of them."""
+"""How a file keeps several channels of sixteen bits, in Pillow's words. Pillow itself hands over the upper
+eight bits of them.
+"""
 WHOLE_OR_FLOAT = re.compile(r"([IF];\d+)B(S?F?)")
-"""How a big-endian TIFF keeps its numbers; libtiff, which undoes a compression, has turned them round already, and Pillow does not know but of some."""
+"""How a big-endian TIFF keeps its numbers; libtiff, which undoes a compression, has turned them round
+already, and Pillow does not know but of some.
+"""
 UNSIGNED = ("I;32", "I;32N", "I;32B")
 
 
 @dataclass(frozen=True)
 class Span:
-    """low becomes black and high white. found: the least and the largest value seen; None where nothing was looked at."""
+    """low becomes black and high white. found: the least and the largest value seen; None where nothing was
+    looked at.
+    """
 
     low: float
     high: float
@@ -47,34 +53,56 @@ def depth_of(picture: Any) -> str:
         return THIRTY_TWO
     if picture.format == "TIFF" and picture.mode == "L" and picture.tag_v2.get(FORMAT) == (2,):
         return SIGNED
-    return SIXTEEN if picture.mode.startswith("I;16") or WIDE.fullmatch(raw_mode(picture)) or _apart(picture) else EIGHT
+    return (
+        SIXTEEN
+        if picture.mode.startswith("I;16") or WIDE.fullmatch(raw_mode(picture)) or _apart(picture)
+        else EIGHT
+    )
 
 
 def unread(picture: Any) -> tuple[str, str] | None:
-    """(what an opened picture is that Pillow reads wrongly, without a word; as which it could be saved instead); None where it reads it well."""
+    """(what an opened picture is that Pillow reads wrongly, without a word; as which it could be saved
+    instead); None where it reads it well.
+    """
     if picture.format != "TIFF" or picture.tag_v2.get(PLANAR) != 2:
         return None
     channels = picture.tag_v2.get(CHANNELS, 1)
     deep = max(picture.tag_v2.get(BITS, (1,))) > 8
     if channels == 2 or (channels > 1 and deep and (picture.mode == "CMYK" or not _apart(picture))):
-        return f"it holds its {channels} channels one after the other (planar)", "one with the channels of each pixel together"
+        return (
+            f"it holds its {channels} channels one after the other (planar)",
+            "one with the channels of each pixel together",
+        )
     return None
 
 
 def white_first(picture: Any) -> bool:
-    """Whether a file of more than eight bits says that its least value is white. Pillow turns round those of eight bits, and no others."""
+    """Whether a file of more than eight bits says that its least value is white. Pillow turns round those of
+    eight bits, and no others.
+    """
     return picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == 0 and picture.mode[0] in "IF"
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """(H, W, C) numbers as the file has them, C 1 or 3; (H, W) float32 opacity in [0, 1], None where all is opaque; and whether the least is white."""
+    """(H, W, C) numbers as the file has them, C 1 or 3; (H, W) float32 opacity in [0, 1], None where all is
+    opaque; and whether the least is white.
+    """
     from PIL import Image, ImageOps
 
     with Image.open(path) as picture:
-        mode, key, depth, apart, turned = picture.mode, picture.info.get("transparency"), depth_of(picture), _apart(picture), white_first(picture)
+        mode, key, depth, apart, turned = (
+            picture.mode,
+            picture.info.get("transparency"),
+            depth_of(picture),
+            _apart(picture),
+            white_first(picture),
+        )
         associated = picture.format == "TIFF" and 1 in picture.tag_v2.get(EXTRA, ())
         if picture.format == "TIFF" and picture.tile and picture.tile[0][0] == "libtiff":
-            picture.tile = [tile._replace(args=(WHOLE_OR_FLOAT.sub(r"\1N\2", tile.args[0]), *tile.args[1:])) for tile in picture.tile]
+            picture.tile = [
+                tile._replace(args=(WHOLE_OR_FLOAT.sub(r"\1N\2", tile.args[0]), *tile.args[1:]))
+                for tile in picture.tile
+            ]
         raw = raw_mode(picture)
         wide = WIDE.fullmatch(raw)
         if not wide and not apart:
@@ -94,12 +122,22 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
     elif values.shape[-1] in (2, 4):
         opaque, values = values[..., -1].astype(np.float32) / 65535, values[..., :-1]
         if associated:  # the file holds each colour times its opacity
-            values = np.where(opaque[..., None] > 0, np.minimum(values / np.maximum(opaque, 1 / 65535)[..., None], 65535), 0).round().astype(np.uint16)
+            values = (
+                np.where(
+                    opaque[..., None] > 0,
+                    np.minimum(values / np.maximum(opaque, 1 / 65535)[..., None], 65535),
+                    0,
+                )
+                .round()
+                .astype(np.uint16)
+            )
     return values, opaque, turned
 
 
 def foreign(path: Path) -> tuple[str, str] | None:
-    """(the kind of numbers in a TIFF that Pillow does not open, as which they could be saved instead); None where they are not the reason."""
+    """(the kind of numbers in a TIFF that Pillow does not open, as which they could be saved instead); None
+    where they are not the reason.
+    """
     from PIL import TiffImagePlugin as tiff
 
     try:
@@ -112,9 +150,15 @@ def foreign(path: Path) -> tuple[str, str] | None:
             tags.load(file)
             bits, kinds, channels = tags.get(BITS, (1,)), tags.get(FORMAT, (1,)), tags.get(CHANNELS, 1)
             bits = bits * channels if len(bits) == 1 else bits
-            if any(known[0] == head[:2] and known[2] == kinds[:1] and known[4] == bits for known in tiff.OPEN_INFO):
+            if any(
+                known[0] == head[:2] and known[2] == kinds[:1] and known[4] == bits
+                for known in tiff.OPEN_INFO
+            ):
                 return None
-            order, parts = "big-endian " if head[:2] == b"MM" else "", f" in {channels} channels" if channels > 1 else ""
+            order, parts = (
+                "big-endian " if head[:2] == b"MM" else "",
+                f" in {channels} channels" if channels > 1 else "",
+            )
             what = f"{order}{max(bits)}-bit {NUMBERS[kinds[0]]} numbers{parts}"
     except Exception:  # a damaged file: Pillow raises many kinds
         return None
@@ -122,12 +166,17 @@ def foreign(path: Path) -> tuple[str, str] | None:
 
 
 def _wide(path: Path, mode: str, channels: str, order: str) -> np.ndarray:
-    """(H, W, channels) uint16, read twice, with the bytes once in the order that they have and once in the other: Pillow keeps one of each two."""
+    """(H, W, channels) uint16, read twice, with the bytes once in the order that they have and once in the
+    other: Pillow keeps one of each two.
+    """
     if channels == "LA":  # there is no other order for these, but four bytes a pixel are what RGBA has
         return np.ascontiguousarray(_read_as(path, "RGBA", "RGBA")).view(">u2")
     channels = channels.upper()  # of colours times their opacity Pillow would divide one byte alone
     little = order == "L" or (order == "N" and sys.byteorder == "little")
-    upper, lower = _read_as(path, mode, f"{channels};16{order}"), _read_as(path, mode, f"{channels};16{'B' if little else 'L'}")
+    upper, lower = (
+        _read_as(path, mode, f"{channels};16{order}"),
+        _read_as(path, mode, f"{channels};16{'B' if little else 'L'}"),
+    )
     return upper.astype(np.uint16) << 8 | lower
 
 
@@ -137,14 +186,24 @@ def _read_as(path: Path, mode: str, raw: str) -> np.ndarray:
 
     with Image.open(path) as picture:
         picture._mode = mode
-        picture.tile = [tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw) for tile in picture.tile]
+        picture.tile = [
+            tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
+            for tile in picture.tile
+        ]
         return np.asarray(ImageOps.exif_transpose(picture))
 
 
 def _apart(picture: Any) -> bool:
-    """Whether a file has its channels of sixteen bits one after the other, and not compressed, where Pillow would take each byte for a number."""
-    return (picture.format == "TIFF" and picture.tag_v2.get(PLANAR) == 2 and len(picture.tile) > 1 and len(raw_mode(picture)) == 1
-            and max(picture.tag_v2.get(BITS, (1,))) == 16)  # fmt: skip
+    """Whether a file has its channels of sixteen bits one after the other, and not compressed, where Pillow
+    would take each byte for a number.
+    """
+    return (
+        picture.format == "TIFF"
+        and picture.tag_v2.get(PLANAR) == 2
+        and len(picture.tile) > 1
+        and len(raw_mode(picture)) == 1
+        and max(picture.tag_v2.get(BITS, (1,))) == 16
+    )
 
 
 def _read_plane(path: Path, layer: int) -> np.ndarray:
@@ -152,9 +211,15 @@ def _read_plane(path: Path, layer: int) -> np.ndarray:
     from PIL import Image, ImageOps
 
     with Image.open(path) as picture:
-        mode, each = ("I;16B" if picture.tag_v2.prefix == b"MM" else "I;16"), len(picture.tile) // picture.tag_v2[CHANNELS]
+        mode, each = (
+            ("I;16B" if picture.tag_v2.prefix == b"MM" else "I;16"),
+            len(picture.tile) // picture.tag_v2[CHANNELS],
+        )
         picture._mode = mode
-        picture.tile = [tile._replace(args=(mode, *tile.args[1:])) for tile in picture.tile[layer * each : (layer + 1) * each]]
+        picture.tile = [
+            tile._replace(args=(mode, *tile.args[1:]))
+            for tile in picture.tile[layer * each : (layer + 1) * each]
+        ]
         return np.asarray(ImageOps.exif_transpose(picture)).astype(np.uint16)
 
 
@@ -167,8 +232,9 @@ def bounds(values: np.ndarray) -> tuple[float, float] | None:
 def span_of(depth: str, seen: Iterable[tuple[float, float] | None]) -> Span:
     """From the bounds of some pictures of one depth.
 
-    Whole numbers: from 0 to the largest that as many bits hold as the largest one found needs, so that one bright pixel more or less does
-    not move it (4012 -> 4095). Numbers with a fraction: [0, 1] where all lie in it, else to the largest found. Below zero: from the least found.
+    Whole numbers: from 0 to the largest that as many bits hold as the largest one found needs, so that one
+    bright pixel more or less does not move it (4012 -> 4095). Numbers with a fraction: [0, 1] where all lie
+    in it, else to the largest found. Below zero: from the least found.
     """
     known = [found for found in seen if found]
     if not known:
@@ -185,8 +251,8 @@ def span_of(depth: str, seen: Iterable[tuple[float, float] | None]) -> Span:
 
 
 def scaled(values: np.ndarray, span: Span, turned: bool = False) -> tuple[np.ndarray, bool, bool]:
-    """(float32 in [0, 255] with low at 0 and high at 255, or where `turned` the other way, whether some lay beyond, whether some are no numbers, which
-    become black)"""
+    """(float32 in [0, 255] with low at 0 and high at 255, or where `turned` the other way, whether some lay
+    beyond, whether some are no numbers, which become black)"""
     found = bounds(values)
     beyond = found is not None and (found[0] < span.low or found[1] > span.high)
     numbers = np.isfinite(values)
@@ -194,5 +260,9 @@ def scaled(values: np.ndarray, span: Span, turned: bool = False) -> tuple[np.nda
     if odd:
         values = np.where(numbers, values, np.float32(span.high if turned else span.low))
     with np.errstate(over="ignore"):
-        made = np.clip((values.astype(np.float32) - np.float32(span.low)) * np.float32(255 / (span.high - span.low)), 0, 255)
+        made = np.clip(
+            (values.astype(np.float32) - np.float32(span.low)) * np.float32(255 / (span.high - span.low)),
+            0,
+            255,
+        )
     return 255 - made if turned else made, beyond, odd

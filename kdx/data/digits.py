@@ -1,4 +1,6 @@
-"""Scikit-learn's digits: real handwriting that ships inside a dependency (UCI Optical Recognition of Handwritten Digits, test part)."""
+"""Scikit-learn's digits: real handwriting that ships inside a dependency (UCI Optical Recognition of
+Handwritten Digits, test part).
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,15 @@ class Digits:
 
     def fetch(self) -> None:
         if importlib.util.find_spec("sklearn") is None:
-            raise Fault("dataset=digits ships inside scikit-learn, which is not installed: pip install scikit-learn")
+            raise Fault(
+                "dataset=digits ships inside scikit-learn, which is not installed: pip install scikit-learn"
+            )
 
     def describe(self) -> Description:
         _, labels = self._table()
-        return Description((1, self._size, self._size), CLASSES, len(labels), per_class(labels, 10), test=None, pool=0)
+        return Description(
+            (1, self._size, self._size), CLASSES, len(labels), per_class(labels, 10), test=None, pool=0
+        )
 
     def load(self, *, workers: int = 0) -> Raw:
         values, labels = self._table()
@@ -41,7 +47,9 @@ class Digits:
         return Raw(to_bytes(images)[:, None], labels, CLASSES)
 
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
-        """(1797, 64) in 0..16 and (1797,). Reads the file itself where it can: importing scikit-learn takes a second."""
+        """(1797, 64) in 0..16 and (1797,). Reads the file itself where it can: importing scikit-learn takes a
+        second.
+        """
         self.fetch()
         path = _file()
         if path:
@@ -54,7 +62,9 @@ class Digits:
 
 
 def enlarge(old: int, new: int) -> np.ndarray:
-    """The (new, old) matrix of linear interpolation along one side, pixel centres aligned as PyTorch's `align_corners=False` does."""
+    """The (new, old) matrix of linear interpolation along one side, pixel centres aligned as PyTorch's
+    `align_corners=False` does.
+    """
     at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     left = np.minimum(at.astype(int), old - 2)
     weights = np.zeros((new, old))

@@ -1,8 +1,9 @@
 """Random numbers that are a pure function of (seed, split, row, view, operation, position).
 
-A generator with a state would tie a picture's randomness to what was drawn before it: to the batch, the order, the worker. Here every number
-is a hash of its address (the finaliser of SplitMix64; Steele, Lea, Flood, OOPSLA 2014), so label time and train time draw the same, in any
-order and batch size, after a resume, and on any device: integer arithmetic wraps alike everywhere.
+A generator with a state would tie a picture's randomness to what was drawn before it: to the batch, the
+order, the worker. Here every number is a hash of its address (the finaliser of SplitMix64; Steele, Lea,
+Flood, OOPSLA 2014), so label time and train time draw the same, in any order and batch size, after a resume,
+and on any device: integer arithmetic wraps alike everywhere.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-_GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # torch knows signed 64-bit integers only; products wrap, so the sign does not matter
+# torch knows signed 64-bit integers only; products wrap, so the sign does not matter
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MULTIPLY_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MULTIPLY_2 = 0x94D049BB133111EB - 2**64
 
 
 @lru_cache(maxsize=4096)
 def word(*parts: int | str) -> int:
-    """A signed 64-bit integer that stands for the parts: word(0, "labelled"). Differs with any part, and is the same in every process."""
+    """A signed 64-bit integer that stands for the parts: word(0, "labelled"). Differs with any part, and is
+    the same in every process.
+    """
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
@@ -46,14 +50,16 @@ def _normal_quantiles(device: torch.device) -> Tensor:
 
 
 class Draws:
-    """The random numbers of some views: row i of every answer belongs to (seed, split, index[i], view[i]) and to nothing else.
+    """The random numbers of some views: row i of every answer belongs to (seed, split, index[i], view[i]) and
+    to nothing else.
 
     index, view: (B,) int64, on the device where the numbers are wanted.
     op: names what draws; two operations of one chain must use different names, or they draw the same numbers.
     """
 
     def __init__(self, seed: int, split: str, index: Tensor, view: Tensor):
-        # Rows and views step along two odd constants; no two pairs of rows and views below 2^31 meet (shortest vector of the lattice).
+        # Rows and views step along two odd constants; no two pairs of rows and views below 2^31 meet
+        # (shortest vector of the lattice).
         self._row = _scramble((index * _GOLDEN).add_(view * _MULTIPLY_1).add_(word(seed, split)))
         self._count: dict[int, Tensor] = {}
 
@@ -73,8 +79,8 @@ class Draws:
     def normal(self, op: int | str, n: int) -> Tensor:
         """(B, n) float32, standard normal on 65,536 equally likely values, |z| < 4.4.
 
-        A table, because logarithms and cosines may differ in the last bit between the body and the tail of a vectorised loop, that is,
-        with a row's place in the batch. Each 64-bit word serves four numbers.
+        A table, because logarithms and cosines may differ in the last bit between the body and the tail of a
+        vectorised loop, that is, with a row's place in the batch. Each 64-bit word serves four numbers.
         """
         lanes = self._words(op, -(-n // 4)).view(torch.int16)[:, :n]
         level = lanes.to(torch.int32) + 32768

@@ -24,7 +24,9 @@ LAYOUTS = ("auto", "parts", "classes")
 
 @dataclass(frozen=True)
 class _Scan:
-    """parts: less the pictures that cannot be opened, which are `unread`; headers: of all in them; called: what each picture is called."""
+    """parts: less the pictures that cannot be opened, which are `unread`; headers: of all in them; called:
+    what each picture is called.
+    """
 
     layout: Layout
     parts: Mapping[str, Listing]
@@ -36,25 +38,47 @@ class _Scan:
 class Folder:
     """Pictures of any size and format that Pillow reads, as `image_size` squares of bytes.
 
-    root: holds one folder for each class (pictures may lie deeper inside it), or parts that do: `train/` with any of `val/` and `test/`,
-    called so or alike (`kdx.data.layout`). layout: "auto", "parts" or "classes": see `lay_out` there.
-    unlabelled_root: None, or a folder of pictures without classes, nested as you like; it may lie inside root. Hidden files are ignored.
-    The pictures have one channel if every one of them is grey, else three. image_size, fit, background: see kdx.data.square. range, max_pixels,
-    on_error: see kdx.data.decode; what is skipped is listed in `Raw.skipped`. A picture is called by its part and its place in that, as its key has
-    it, wherever the folder lies and whatever it is called.
+    root: holds one folder for each class (pictures may lie deeper inside it), or parts that do: `train/` with
+    any of `val/` and `test/`, called so or alike (`kdx.data.layout`). layout: "auto", "parts" or "classes":
+    see `lay_out` there. unlabelled_root: None, or a folder of pictures without classes, nested as you like;
+    it may lie inside root. Hidden files are ignored. The pictures have one channel if every one of them is
+    grey, else three. image_size, fit, background: see kdx.data.square. range, max_pixels, on_error: see
+    kdx.data.decode; what is skipped is listed in `Raw.skipped`. A picture is called by its part and its place
+    in that, as its key has it, wherever the folder lies and whatever it is called.
     """
 
-    def __init__(self, *, root: str, unlabelled_root: str | None, layout: str, image_size: int, fit: str, background: Any, range: Any, max_pixels: int,
-                 on_error: str):  # fmt: skip
+    def __init__(
+        self,
+        *,
+        root: str,
+        unlabelled_root: str | None,
+        layout: str,
+        image_size: int,
+        fit: str,
+        background: Any,
+        range: Any,
+        max_pixels: int,
+        on_error: str,
+    ):
         self._root = check_path("root", root)
         self._unlabelled = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
         self._layout = checks.choice("dataset.layout", layout, LAYOUTS)
-        self._decoder = Decoder(image_size=image_size, fit=fit, background=background, range=range, max_pixels=max_pixels, on_error=on_error)
+        self._decoder = Decoder(
+            image_size=image_size,
+            fit=fit,
+            background=background,
+            range=range,
+            max_pixels=max_pixels,
+            on_error=on_error,
+        )
 
     def files(self) -> Files:
         """What is read, and nothing else."""
         layout, notes = self._lay_out()
-        return Files({role: list(zip(part.names, part.paths, strict=True)) for role, part in layout.parts.items()}, notes)
+        return Files(
+            {role: list(zip(part.names, part.paths, strict=True)) for role, part in layout.parts.items()},
+            notes,
+        )
 
     def fetch(self) -> None:
         for key, folder in (("root", self._root), ("unlabelled_root", self._unlabelled)):
@@ -62,10 +86,15 @@ class Folder:
                 several = [part for part in str(folder).split(",") if os.path.isdir(part.strip())]
                 remedy = f"set dataset.{key}=PATH"
                 if several:
-                    remedy = f"'{readable(several[0])}' is one, and to run several takes a sweep: kdx train -m"
+                    remedy = (
+                        f"'{readable(several[0])}' is one, and to run several takes a sweep: kdx train -m"
+                    )
                 elif os.path.isfile(folder):
                     remedy = f"it is a file: unpack it, if it is an archive, and {remedy}"
-                raise Fault(f"dataset=folder looked for a folder of pictures in '{readable(folder)}', and there is none: {remedy}")
+                raise Fault(
+                    f"dataset=folder looked for a folder of pictures in '{readable(folder)}', "
+                    f"and there is none: {remedy}"
+                )
 
     def describe(self) -> Description:
         """Reads the header of every picture, and decodes none."""
@@ -94,18 +123,38 @@ class Folder:
                 return None, None
             part = scan.parts[role]
             made.append(self._decoder.decode(part.paths, reading, workers))
-            skipped.extend(scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if not fine)
-            names[role] = [scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if fine]
+            skipped.extend(
+                scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if not fine
+            )
+            names[role] = [
+                scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if fine
+            ]
             return made[-1].images, np.array(part.labels, np.int64)[made[-1].good]
 
         images, labels = decode("train")
         self._none_lost(scan.layout, labels)
-        (test_images, test_labels), (pool_images, _), (validation_images, validation_labels) = map(decode, ("test", "unlabelled", "validation"))
+        (test_images, test_labels), (pool_images, _), (validation_images, validation_labels) = map(
+            decode, ("test", "unlabelled", "validation")
+        )
         found = list(findings.of_files(self._decoder, reading, made, scan.called.__getitem__))
         transparent = frozenset(scan.called[header.path] for header in scan.headers if header.transparent)
         sizes = np.array([header.size for header in scan.headers], np.int64).reshape(-1, 2)
-        return Raw(images, labels, scan.layout.classes, test_images, test_labels, pool_images, tuple(skipped), validation_images, validation_labels,
-                   tuple(found), sizes, names, findings.told(reading, self._decoder.square, found), transparent)  # fmt: skip
+        return Raw(
+            images,
+            labels,
+            scan.layout.classes,
+            test_images,
+            test_labels,
+            pool_images,
+            tuple(skipped),
+            validation_images,
+            validation_labels,
+            tuple(found),
+            sizes,
+            names,
+            findings.told(reading, self._decoder.square, found),
+            transparent,
+        )
 
     def _lay_out(self) -> tuple[Layout, list[Note]]:
         """What lies where, less what is skipped as no picture at all, and what there is to tell of that."""
@@ -114,17 +163,33 @@ class Folder:
         notes, parts, gone = [(text, "info") for text in layout.notes], {}, []
         for role, part in layout.parts.items():
             strange = self._decoder.strangers(part.paths)
-            parts[role] = part.only([i for i, path in enumerate(part.paths) if path not in strange]) if strange else part
+            parts[role] = (
+                part.only([i for i, path in enumerate(part.paths) if path not in strange])
+                if strange
+                else part
+            )
             gone += [readable(path) for path in part.paths if path in strange]
             if strange and not parts[role].paths:
-                raise Fault(f"not one of {counted(len(part.paths), 'file')} {MEANING[role]} is a picture of a kind that Pillow knows; the first is "
-                            f"'{readable(part.paths[0])}'")  # fmt: skip
+                raise Fault(
+                    f"not one of {counted(len(part.paths), 'file')} {MEANING[role]} is a picture of a kind "
+                    f"that Pillow knows; the first is '{readable(part.paths[0])}'"
+                )
             for number in sorted(set(part.labels) - set(parts[role].labels)) if role == "train" else ():
                 first = part.paths[part.labels.index(number)]
-                raise Fault(f"no file of the class '{layout.classes[number]}' is a picture of a kind that Pillow knows; the first is '{readable(first)}': "
-                            f"{strange[first]}")  # fmt: skip
+                raise Fault(
+                    f"no file of the class '{layout.classes[number]}' is a picture of a kind that Pillow "
+                    f"knows; the first is '{readable(first)}': {strange[first]}"
+                )
         if gone:
-            notes.append((f"files that are no pictures of a kind that Pillow knows were left out: {len(gone):,} ({few(gone)})", "warning"))
+            notes.append(
+                (
+                    (
+                        "files that are no pictures of a kind that Pillow knows were left out: "
+                        f"{len(gone):,} ({few(gone)})"
+                    ),
+                    "warning",
+                )
+            )
         return replace(layout, parts=parts), notes
 
     def _scan(self, workers: int) -> _Scan:
@@ -133,8 +198,13 @@ class Folder:
         several = bool(layout.parts.keys() & {"validation", "test"})
         for role, part in layout.parts.items():
             headers = self._decoder.headers(part.paths, workers)
-            called |= {path: as_text(name if role == "train" and not several else f"{role}/{name}") for path, name in zip(part.paths, part.names, strict=True)}
-            unread += [called[path] for path, header in zip(part.paths, headers, strict=True) if header is None]
+            called |= {
+                path: as_text(name if role == "train" and not several else f"{role}/{name}")
+                for path, name in zip(part.paths, part.names, strict=True)
+            }
+            unread += [
+                called[path] for path, header in zip(part.paths, headers, strict=True) if header is None
+            ]
             opened += [header for header in headers if header]
             parts[role] = part.only([i for i, header in enumerate(headers) if header])
         self._none_lost(layout, np.array(parts["train"].labels, np.int64))
@@ -143,7 +213,10 @@ class Folder:
     def _none_lost(self, layout: Layout, labels: np.ndarray) -> None:
         """A Fault where a class has pictures, and none of them can be read. labels: of those that can."""
         count = len(layout.classes)
-        listed, read = per_class(np.array(layout.parts["train"].labels, np.int64), count), per_class(labels, count)
+        listed, read = (
+            per_class(np.array(layout.parts["train"].labels, np.int64), count),
+            per_class(labels, count),
+        )
         for name, before, after in zip(layout.classes, listed, read, strict=True):
             if before and not after:
                 raise Fault(f"no picture of the class '{name}' in '{readable(self._root)}' decodes")

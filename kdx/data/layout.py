@@ -1,4 +1,6 @@
-"""What lies where in a folder of pictures: which part is trained, validated and tested with, which class a picture has. Opens no picture."""
+"""What lies where in a folder of pictures: which part is trained, validated and tested with, which class a
+picture has. Opens no picture.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ UNCLEAR = ("eval", "evaluation", "holdout", "heldout")
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures of one part: paths; the class of each (-1: none); its name, class and place in it, by which a key knows it: `cat/a.png`."""
+    """The pictures of one part: paths; the class of each (-1: none); its name, class and place in it, by
+    which a key knows it: `cat/a.png`.
+    """
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
@@ -29,9 +33,11 @@ class Listing:
 
 @dataclass(frozen=True)
 class Layout:
-    """Classes in the order of their numbers, the pictures of each part that is there, and what is to be told of what was left out.
+    """Classes in the order of their numbers, the pictures of each part that is there, and what is to be told
+    of what was left out.
 
-    parts: by name, of train, validation, test and unlabelled; train always. A class may have no picture in any of them.
+    parts: by name, of train, validation, test and unlabelled; train always. A class may have no picture in
+    any of them.
     """
 
     classes: tuple[str, ...]
@@ -40,17 +46,22 @@ class Layout:
 
 
 def lay_out(root: Path, unlabelled: Path | None, layout: str) -> Layout:
-    """root, unlabelled: folders that exist. layout: "auto"; "parts": root holds train/ and maybe val/ and test/, and every folder in them is a class;
-    or "classes": every folder in root is a class. Raises Fault where it cannot be told.
+    """root, unlabelled: folders that exist. layout: "auto"; "parts": root holds train/ and maybe val/ and
+    test/, and every folder in them is a class; or "classes": every folder in root is a class. Raises Fault
+    where it cannot be told.
     """
     if unlabelled and root.resolve().is_relative_to(unlabelled.resolve()):
-        raise Fault(f"dataset.unlabelled_root='{readable(unlabelled)}' holds dataset.root='{readable(root)}', so the pictures to train and test with "
-                    "would be in the pool: give the pool a folder of its own")  # fmt: skip
+        raise Fault(
+            f"dataset.unlabelled_root='{readable(unlabelled)}' holds dataset.root='{readable(root)}', so "
+            "the pictures to train and test with would be in the pool: give the pool a folder of its own"
+        )
     walk = Walk(unlabelled)
     try:
         return _lay_out(root, unlabelled, layout, walk)
     except OSError as error:
-        raise Fault(f"'{readable(error.filename or root)}' cannot be read: {error.strerror or error}") from error
+        raise Fault(
+            f"'{readable(error.filename or root)}' cannot be read: {error.strerror or error}"
+        ) from error
 
 
 def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> Layout:
@@ -65,19 +76,27 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
             found = _classes(folders[role], walk)
             listing = _list(found, list(classes), walk)
             if not found or not listing.paths:
-                raise Fault(f"'{readable(folders[role])}' looks like the part {MEANING[role]}, and holds no folders of classes with pictures: "
-                            + _instead(folders[role]))  # fmt: skip
+                raise Fault(
+                    (
+                        f"'{readable(folders[role])}' looks like the part {MEANING[role]}, and holds no "
+                        "folders of classes with pictures: "
+                    )
+                    + _instead(folders[role])
+                )
             parts[role] = listing
     if unlabelled:
         pictures = walk.pictures(unlabelled)
         if not pictures:
             raise Fault(f"the folder of unlabelled pictures '{readable(unlabelled)}' holds no picture")
-        parts["unlabelled"] = Listing(tuple(pictures), (-1,) * len(pictures), tuple(inside(path, unlabelled) for path in pictures))
+        parts["unlabelled"] = Listing(
+            tuple(pictures), (-1,) * len(pictures), tuple(inside(path, unlabelled) for path in pictures)
+        )
     return Layout(tuple(classes), parts, tuple(walk.told()))
 
 
 def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
-    """role -> its folder of classes. Without such folders the root is what is trained with. Raises Fault where a folder looks like a part and is none.
+    """role -> its folder of classes. Without such folders the root is what is trained with. Raises Fault
+    where a folder looks like a part and is none.
 
     certain: somebody has said that these are parts, so nothing is asked that asks just that.
     """
@@ -90,24 +109,40 @@ def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name, role in roles.items():
         if role in found:
-            raise Fault(f"'{readable(root)}' holds {found[role].name}/ and {name}/, and both look like the part {MEANING[role]}: "
-                        "rename one of them or move it away; or set dataset.layout=classes if these are the classes")  # fmt: skip
+            raise Fault(
+                f"'{readable(root)}' holds {found[role].name}/ and {name}/, and both look like the part "
+                f"{MEANING[role]}: rename one of them or move it away; or set dataset.layout=classes if "
+                "these are the classes"
+            )
         found[role] = folders[name]
     if "train" not in found or not deep[found["train"].name]:
         looks = " and ".join(f"{name}/" for name in roles)
         if len(roles) == 1 and not certain:  # a class that is called test
             _ask(root, "classes", walk)
             return {"train": root}
-        why = "there is no train/" if "train" not in found else f"{found['train'].name}/ holds no folders of classes"
-        holds = f"{looks}, which look like parts of a data set, and {why}" if looks else "nothing that is called train/"
-        raise Fault(f"'{readable(root)}' holds {holds}: each part needs one folder of pictures for each class; "
-                    "or set dataset.layout=classes if these are the classes")  # fmt: skip
+        why = (
+            "there is no train/"
+            if "train" not in found
+            else f"{found['train'].name}/ holds no folders of classes"
+        )
+        holds = (
+            f"{looks}, which look like parts of a data set, and {why}"
+            if looks
+            else "nothing that is called train/"
+        )
+        raise Fault(
+            f"'{readable(root)}' holds {holds}: each part needs one folder of pictures for each class; "
+            "or set dataset.layout=classes if these are the classes"
+        )
     for role, path in [*found.items()]:
         if not deep[path.name] and not walk.any(path):
             walk.note(f"'{readable(path)}' is empty and is passed over")
             del found[role]
         elif not deep[path.name]:
-            raise Fault(f"'{readable(path)}' looks like the part {MEANING[role]}, and its pictures lie in no folder of a class: {_instead(path)}")
+            raise Fault(
+                f"'{readable(path)}' looks like the part {MEANING[role]}, and its pictures lie in no folder "
+                f"of a class: {_instead(path)}"
+            )
     _others(root, {name: path for name, path in folders.items() if name not in roles}, found, walk, certain)
     parts = _unwrapped({role: _deeper(path, walk) for role, path in found.items()}, walk)
     if not certain:
@@ -116,11 +151,18 @@ def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
 
 
 def _instead(folder: Path) -> str:
-    return f"sort them, or take them as the pool with dataset.unlabelled_root='{readable(folder)}', or move the folder away"
+    return (
+        "sort them, or take them as the pool with "
+        f"dataset.unlabelled_root='{readable(folder)}', or move the folder away"
+    )
 
 
-def _others(root: Path, others: Mapping[str, Path], found: Mapping[str, Path], walk: Walk, certain: bool) -> None:
-    """Folders beside the parts: one that may well be a part is asked about, and any with pictures is told of."""
+def _others(
+    root: Path, others: Mapping[str, Path], found: Mapping[str, Path], walk: Walk, certain: bool
+) -> None:
+    """Folders beside the parts:
+    one that may well be a part is asked about, and any with pictures is told of.
+    """
     _loose(root, walk)
     train = found["train"]
     known = {name_of(path) for path in walk.folders(_deeper(train, walk))}
@@ -128,36 +170,57 @@ def _others(root: Path, others: Mapping[str, Path], found: Mapping[str, Path], w
     for name, path in others.items():
         like = len(known & {name_of(inner) for inner in walk.folders(path)}) >= 2
         if like and not certain and (len(found) == 1 or set(words_of(name)) & set(UNCLEAR)):
-            raise Fault(f"'{readable(root)}' holds {train.name}/ and {name}/ with folders of the same names: rename {name}/ to test/ or val/, "
-                        "as it is meant, or move it away")  # fmt: skip
+            raise Fault(
+                f"'{readable(root)}' holds {train.name}/ and {name}/ with folders of the same names: rename "
+                f"{name}/ to test/ or val/, as it is meant, or move it away"
+            )
         if walk.any(path):
             pictures.append(as_text(name))
-            walk.note(f"'{readable(path)}' is no part to train or test with, and is not read; dataset.unlabelled_root='{readable(path)}' makes it the pool")
+            walk.note(
+                f"'{readable(path)}' is no part to train or test with, and is not read; "
+                f"dataset.unlabelled_root='{readable(path)}' makes it the pool"
+            )
     if pictures and len(found) == 1 and not certain:
         beside = ", ".join(f"{name}/" for name in pictures[:5])
-        raise Fault(f"'{readable(root)}' holds {name_of(train)}/ and, with pictures too, {beside}: is {name_of(train)}/ the part to train with, or a class as "
-                    "they are? dataset.layout=parts trains with it alone, dataset.layout=classes takes every folder as a class")  # fmt: skip
+        raise Fault(
+            f"'{readable(root)}' holds {name_of(train)}/ and, with pictures too, {beside}: is "
+            f"{name_of(train)}/ the part to train with, or a class as they are? dataset.layout=parts trains "
+            "with it alone, dataset.layout=classes takes every folder as a class"
+        )
 
 
 def _ask(folder: Path, layout: str, walk: Walk) -> None:
-    """Fault where what would be the classes may well be something else: several hold sub-folders of the same names, or are called like parts.
+    """Fault where what would be the classes may well be something else: several hold sub-folders of the same
+    names, or are called like parts.
 
-    Sub-folders that all have one name, circle/2021 and square/2021, are no classes, as there would be one of them only.
-    layout: the value of dataset.layout that says that they are the classes.
+    Sub-folders that all have one name, circle/2021 and square/2021, are no classes, as there would be one of
+    them only. layout: the value of dataset.layout that says that they are the classes.
     """
     folders = walk.folders(folder)
     inner = {name_of(path): {name_of(within) for within in walk.folders(path)} for path in folders}
     every = [name for names in inner.values() for name in names]
     shared = {name for name in every if every.count(name) > 1}
     meant = f"dataset.layout={layout} takes"
-    if shared and (role_of(shared) or len(set().union(*(names for names in inner.values() if names & shared))) > 1):
+    if shared and (
+        role_of(shared) or len(set().union(*(names for names in inner.values() if names & shared))) > 1
+    ):
         these = [name for name, names in inner.items() if names & shared]
-        turned = f"for parts turn them round, {sorted(role_of(shared))[0]}/{these[0]}/" if role_of(shared) else "call parts train/, val/ and test/"
-        raise Fault(f"the folders in '{readable(folder)}' ({_some(these)}) hold folders of the same names ({_some(shared)}), so it cannot be told which "
-                    f"are the classes: {turned}, or move what is no class away; {meant} all pictures below {these[0]}/ as that class")  # fmt: skip
+        turned = (
+            f"for parts turn them round, {sorted(role_of(shared))[0]}/{these[0]}/"
+            if role_of(shared)
+            else "call parts train/, val/ and test/"
+        )
+        raise Fault(
+            f"the folders in '{readable(folder)}' ({_some(these)}) hold folders of the same names "
+            f"({_some(shared)}), so it cannot be told which are the classes: {turned}, or move what is no "
+            f"class away; {meant} all pictures below {these[0]}/ as that class"
+        )
     if called := crossed(inner):
-        raise Fault(f"the folders in '{readable(folder)}' ({_some(called)}) are called like parts and classes in one: make folders train/, val/ or test/, "
-                    f"and in them one for each class; {meant} each of them as a class")  # fmt: skip
+        raise Fault(
+            f"the folders in '{readable(folder)}' ({_some(called)}) are called like parts and "
+            "classes in one: make folders train/, val/ or test/, and in them one for each class; "
+            f"{meant} each of them as a class"
+        )
 
 
 def _some(names: Iterable[str]) -> str:
@@ -166,19 +229,32 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _unwrapped(parts: dict[str, Path], walk: Walk) -> dict[str, Path]:
-    """The parts, where train/ holds one folder and that one the classes (train/images/cat), with these; so too the others that hold it alone."""
+    """The parts, where train/ holds one folder and that one the classes (train/images/cat), with these; so
+    too the others that hold it alone.
+    """
     within = walk.folders(parts["train"])
     if len(within) != 1 or len(walk.folders(within[0])) < 2:
         return parts
-    found = {role: [path for path in walk.folders(part) if name_of(path) == name_of(within[0])] for role, part in parts.items()}
+    found = {
+        role: [path for path in walk.folders(part) if name_of(path) == name_of(within[0])]
+        for role, part in parts.items()
+    }
     walk.note(f"the classes are the folders in '{readable(within[0])}', the only one of its part")
-    return {role: found[role][0] if len(walk.folders(part)) == len(found[role]) == 1 else part for role, part in parts.items()}
+    return {
+        role: found[role][0] if len(walk.folders(part)) == len(found[role]) == 1 else part
+        for role, part in parts.items()
+    }
 
 
 def _deeper(folder: Path, walk: Walk) -> Path:
-    """The folder itself, or the only one inside it where that is called alike: archives are often packed so, seg_train/seg_train/CLASS."""
+    """The folder itself, or the only one inside it where that is called alike: archives are often packed so,
+    seg_train/seg_train/CLASS.
+    """
     within = walk.folders(folder)
-    alike = len(within) == 1 and (within[0].name == folder.name or role_of([within[0].name]) == {within[0].name: role_of([folder.name]).get(folder.name)})
+    alike = len(within) == 1 and (
+        within[0].name == folder.name
+        or role_of([within[0].name]) == {within[0].name: role_of([folder.name]).get(folder.name)}
+    )
     return within[0] if alike and walk.folders(within[0]) else folder
 
 
@@ -198,12 +274,18 @@ def _alike(classes: Iterable[str], walk: Walk) -> None:
         called.setdefault(re.sub(r"[\s_-]+", " ", name.casefold()).strip(), []).append(name)
     for names in called.values():
         if len(names) > 1:
-            walk.note(f"classes whose names differ in capitals or spaces only, and are {len(names)} classes: {', '.join(map(repr, names))}")
+            walk.note(
+                f"classes whose names differ in capitals or spaces only, and are {len(names)} classes: "
+                f"{', '.join(map(repr, names))}"
+            )
 
 
 def _loose(folder: Path, walk: Walk) -> None:
     if loose := [name for name in walk.files(folder) if ending(name) in PICTURES]:
-        walk.note(f"pictures in '{readable(folder)}' itself are in no class and not read: {len(loose)}, the first {as_text(loose[0])}")
+        walk.note(
+            f"pictures in '{readable(folder)}' itself are in no class and not read: {len(loose)}, the first "
+            f"{as_text(loose[0])}"
+        )
 
 
 def _list(found: Mapping[str, Sequence[Path]], classes: Sequence[str], walk: Walk) -> Listing:
@@ -211,7 +293,10 @@ def _list(found: Mapping[str, Sequence[Path]], classes: Sequence[str], walk: Wal
     for name, folders in found.items():
         pictures = [(path, folder) for folder in folders for path in walk.pictures(folder)]
         if pictures and name not in classes:
-            raise Fault(f"'{readable(folders[0])}' holds pictures of a class that the part to train with does not have{nearest(name, classes)}")
+            raise Fault(
+                f"'{readable(folders[0])}' holds pictures of a class that the part to train with does not "
+                f"have{nearest(name, classes)}"
+            )
         paths += [path for path, _ in pictures]
         labels += [classes.index(name)] * len(pictures) if pictures else []
         names += [f"{name}/{inside(path, folder)}" for path, folder in pictures]
@@ -229,5 +314,11 @@ def _too_few(folder: Path, classes: Mapping[str, Sequence[Path]], walk: Walk) ->
         more = ", as the folder of dataset.unlabelled_root is not counted"
     tables = [name for name in walk.files(folder) if ending(name) in ("csv", "tsv", "xlsx", "parquet")]
     if tables and not more:
-        more = f". No label is read from a table such as {as_text(tables[0])}: sort the pictures into folders by it"
-    return f"'{readable(folder)}' must hold one folder of pictures for each class, and two or more of them; {found}{more}"
+        more = (
+            f". No label is read from a table such as {as_text(tables[0])}: sort the "
+            "pictures into folders by it"
+        )
+    return (
+        f"'{readable(folder)}' must hold one folder of pictures for each class, and two or "
+        f"more of them; {found}{more}"
+    )

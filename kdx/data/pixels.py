@@ -1,8 +1,9 @@
 """Pure functions on batches of pictures: (B, C, H, W) float32 in [0, 1] in, the same out, one amount per row.
 
-Every function treats each row alone and gives it the same bits in any batch. Hence three rules: no matrix product or convolution (its kernel
-may change with the batch size), no float reduction (its order may), no float32 transcendental (the tail of a vectorised loop may round
-another way than its body). Conventions and constants follow torchvision's functional transforms; tests/test_augment.py compares the two.
+Every function treats each row alone and gives it the same bits in any batch. Hence three rules: no matrix
+product or convolution (its kernel may change with the batch size), no float reduction (its order may), no
+float32 transcendental (the tail of a vectorised loop may round another way than its body). Conventions and
+constants follow torchvision's functional transforms; tests/test_augment.py compares the two.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def as_float(x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _most(device: torch.device) -> Tensor:
-    """255. A tensor, because CUDA would multiply by the reciprocal of a Python number, which rounds some levels another way."""
+    """255. A tensor, because CUDA would multiply by the reciprocal of a Python number, which rounds some
+    levels another way.
+    """
     return torch.full((), 255.0, device=device)
 
 
@@ -41,10 +44,11 @@ def per_row(values: Tensor) -> Tensor:
 
 
 def crop(x: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, pad: int, reflect: bool) -> Tensor:
-    """Any dtype. Pads by `pad` on every side, cuts the window whose corner is (top, left), each in [0, 2 pad], of the mirrored picture where
-    flip is 1. top, left, flip: (B,) int64."""
+    """Any dtype. Pads by `pad` on every side, cuts the window whose corner is (top, left), each in [0, 2
+    pad], of the mirrored picture where flip is 1. top, left, flip: (B,) int64."""
     b, c, h, w = x.shape
-    both = x.new_zeros(b, 2, c, h + 2 * pad, w + 2 * pad)  # the picture and its mirror image, so that one indexing does it all
+    # the picture and its mirror image, so that one indexing does it all
+    both = x.new_zeros(b, 2, c, h + 2 * pad, w + 2 * pad)
     both[:, 0, :, pad : pad + h, pad : pad + w] = x
     both[:, 1, :, pad : pad + h, pad : pad + w] = x.flip(3)
     if reflect and pad:
@@ -52,8 +56,9 @@ def crop(x: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, pad: int, reflec
         both[..., pad + w :] = both[..., w - 1 : pad + w - 1].flip(-1)
         both[..., :pad, :] = both[..., pad + 1 : 2 * pad + 1, :].flip(-2)
         both[..., pad + h :, :] = both[..., h - 1 : pad + h - 1, :].flip(-2)
-    # All windows of all pictures as one overlapping view, (places, C, H, W), by the place in memory of their first pixel: nothing is copied
-    # before index_select, which moves whole windows and is three times as fast as indexing by row, column and mirror.
+    # All windows of all pictures as one overlapping view, (places, C, H, W), by the place in memory of their
+    # first pixel: nothing is copied before index_select, which moves whole windows and is three times as fast
+    # as indexing by row, column and mirror.
     line, plane = w + 2 * pad, (w + 2 * pad) * (h + 2 * pad)
     places = both.numel() - (c - 1) * plane - (h - 1) * line - w + 1
     windows = both.as_strided((places, c, h, w), (1, plane, line, 1))
@@ -62,7 +67,8 @@ def crop(x: Tensor, top: Tensor, left: Tensor, flip: Tensor, *, pad: int, reflec
 
 
 def turn(angle: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,) radians in [-pi, pi] -> cosine and sine, float32, from multiplications and additions only, within 1e-7.
+    """(B,) radians in [-pi, pi] -> cosine and sine, float32, from multiplications and additions only, within
+    1e-7.
 
     Taylor series of a quarter of the angle in float64, then the double-angle formulas twice.
     """
@@ -96,7 +102,9 @@ def warp(x: Tensor, xx: Tensor, xy: Tensor, x0: Tensor, yx: Tensor, yy: Tensor, 
 
 
 def blend(x: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
-    """factor x + (1 - factor) other, clamped: 0 gives `other`, 1 gives x, above 1 moves away from `other`. factor: (B,)"""
+    """factor x + (1 - factor) other, clamped: 0 gives `other`, 1 gives x, above 1 moves away from `other`.
+    factor: (B,)
+    """
     f = per_row(factor)
     return (x * f + (1 - f) * other).clamp_(0, 1)
 
@@ -104,7 +112,10 @@ def blend(x: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
 def _coloured(x: Tensor) -> bool:
     channels = x.shape[1]
     if channels not in (1, 3):
-        raise Fault(f"colour needs pictures of 1 or 3 channels; given {channels}: leave colour_jitter and randaugment out of augment")
+        raise Fault(
+            f"colour needs pictures of 1 or 3 channels; given {channels}: leave colour_jitter and "
+            "randaugment out of augment"
+        )
     return channels == 3
 
 
@@ -147,13 +158,19 @@ def sharpness(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def blur(x: Tensor, *, sigma: float) -> Tensor:
-    """Gaussian of standard deviation `sigma` pixels, cut off at three of them and at the picture's side, borders mirrored: along rows, then columns."""
+    """Gaussian of standard deviation `sigma` pixels, cut off at three of them and at the picture's side,
+    borders mirrored: along rows, then columns.
+    """
     for dim in (3, 2):
         side = x.shape[dim]
         radius = min(math.ceil(3 * sigma), side - 1)
         weights = [math.exp(-0.5 * (offset / sigma) ** 2) for offset in range(-radius, radius + 1)]
-        wide = torch.cat([x.narrow(dim, 1, radius).flip(dim), x, x.narrow(dim, side - 1 - radius, radius).flip(dim)], dim)
-        total = sum(wide.narrow(dim, start, side) * (weight / sum(weights)) for start, weight in enumerate(weights))
+        wide = torch.cat(
+            [x.narrow(dim, 1, radius).flip(dim), x, x.narrow(dim, side - 1 - radius, radius).flip(dim)], dim
+        )
+        total = sum(
+            wide.narrow(dim, start, side) * (weight / sum(weights)) for start, weight in enumerate(weights)
+        )
         x = total.clamp_(0, 1)
     return x
 
@@ -167,14 +184,20 @@ def hue(x: Tensor, shift: Tensor) -> Tensor:
     spread = value - least
     flat = spread == 0
     safe = torch.where(flat, 1.0, spread)
+    # in [-1, 5], sixths of the circle
     sector = torch.where(
         value == red,
         (green - blue) / safe,
         torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
-    )  # in [-1, 5], sixths of the circle
+    )
     sector = sector + shift.view(-1, 1, 1) * 6
     channels = []
-    for offset in (5.0, 3.0, 1.0):  # red, green, blue: value - spread * max(0, min(k, 4 - k, 1)) with k = offset + sector modulo 6
+    # red, green, blue: value - spread * max(0, min(k, 4 - k, 1)) with k = offset + sector modulo 6
+    for offset in (
+        5.0,
+        3.0,
+        1.0,
+    ):
         k = sector + offset
         k = k - 6 * (k / 6).floor()
         channels.append(value - spread * torch.minimum(k, 4 - k).clamp_(0, 1))
@@ -206,13 +229,17 @@ def equalize(x: Tensor) -> Tensor:
     highest = counts.gather(1, levels.amax(1, keepdim=True))
     step = torch.div(levels.shape[1] - highest, 255, rounding_mode="floor")
     below = counts.cumsum(1) - counts
-    table = torch.div(below + torch.div(step, 2, rounding_mode="floor"), step.clamp(min=1), rounding_mode="floor").clamp_(0, 255)
+    table = torch.div(
+        below + torch.div(step, 2, rounding_mode="floor"), step.clamp(min=1), rounding_mode="floor"
+    ).clamp_(0, 255)
     table = torch.where(step == 0, torch.arange(256, device=x.device), table)
     return as_float(table.gather(1, levels).view(x.shape).to(torch.uint8))
 
 
 def cut(x: Tensor, row: Tensor, column: Tensor, *, size: int, fill: float) -> Tensor:
-    """Paints the size x size square around (row, column), clipped at the border, with `fill`. row, column: (B,) int64"""
+    """Paints the size x size square around (row, column), clipped at the border, with `fill`. row, column:
+    (B,) int64
+    """
     first_row, first_column = row.view(-1, 1) - size // 2, column.view(-1, 1) - size // 2
     rows, columns = torch.arange(x.shape[2], device=x.device), torch.arange(x.shape[3], device=x.device)
     inside_row = (rows >= first_row) & (rows < first_row + size)

@@ -1,4 +1,6 @@
-"""RandAugment (Cubuk et al., arXiv:1909.13719) on a batch, with torchvision's fourteen operations and ranges."""
+"""RandAugment (Cubuk et al., arXiv:1909.13719) on a batch,
+with torchvision's fourteen operations and ranges.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ OPERATIONS = ("identity", *_GEOMETRIC, *_FACTORS, *_PLAIN)
 
 
 class RandAugment(Step):
-    """`ops` operations in a row for each picture, each uniform among OPERATIONS and of strength `magnitude` (0..30), the sign random.
+    """`ops` operations in a row for each picture, each uniform among OPERATIONS and of strength `magnitude`
+    (0..30), the sign random.
 
     Geometry is bilinear, where torchvision's default is nearest; outside is zero.
     """
@@ -50,13 +53,18 @@ class RandAugment(Step):
         return x
 
     def apply(self, x: Tensor, chosen: Tensor, sign: Tensor) -> Tensor:
-        """One operation a row. chosen: (B,) int64 places in OPERATIONS; sign: (B,) float32, -1 or 1, ignored where the range is unsigned."""
+        """One operation a row. chosen: (B,) int64 places in OPERATIONS; sign: (B,) float32, -1 or 1, ignored
+        where the range is unsigned.
+        """
         out = x.clone()
-        geometric = (chosen >= 1) & (chosen <= len(_GEOMETRIC))  # the five are one warp with coefficients of their own
+        # the five are one warp with coefficients of their own
+        geometric = (chosen >= 1) & (chosen <= len(_GEOMETRIC))
         self._replace(out, geometric, lambda rows: self._warp(x[rows], chosen[rows], sign[rows]))
         for name, function in _FACTORS.items():
             amount = sign * (0.9 * self.strength) + 1
-            self._replace(out, chosen == OPERATIONS.index(name), lambda rows, f=function, a=amount: f(x[rows], a[rows]))
+            self._replace(
+                out, chosen == OPERATIONS.index(name), lambda rows, f=function, a=amount: f(x[rows], a[rows])
+            )
         for name, function in self._plain.items():
             self._replace(out, chosen == OPERATIONS.index(name), lambda rows, f=function: f(x[rows]))
         return out
@@ -78,7 +86,8 @@ class RandAugment(Step):
         }
         amount = {name: sign * (chosen == OPERATIONS.index(name)) * value for name, value in amounts.items()}
         cosine, sine = pixels.turn(amount["rotate"])
-        # Shears keep the upper left corner in place, as torchvision's do; rotation turns about the centre, anticlockwise if positive.
+        # Shears keep the upper left corner in place, as torchvision's do; rotation turns about the centre,
+        # anticlockwise if positive.
         return pixels.warp(
             x,
             cosine,

@@ -16,26 +16,38 @@ import numpy as np
 from kdx import checks, shortage
 from kdx.faults import Fault
 
-PARTS = {"train": ("images", "labels"), "validation": ("validation_images", "validation_labels"), "test": ("test_images", "test_labels"),
-         "unlabelled": ("pool_images", None)}  # fmt: skip
+PARTS = {
+    "train": ("images", "labels"),
+    "validation": ("validation_images", "validation_labels"),
+    "test": ("test_images", "test_labels"),
+    "unlabelled": ("pool_images", None),
+}
 """What a data set may ship -> its pictures and its labels in `Raw`."""
-MEANING = {"train": "to train with", "validation": "to validate with", "test": "to test with", "unlabelled": "in the pool"}
+MEANING = {
+    "train": "to train with",
+    "validation": "to validate with",
+    "test": "to test with",
+    "unlabelled": "in the pool",
+}
 Note = tuple[str, str]
 """(what the user should know, "info" or "warning")"""
 RARE = 0.01
-"""What is odd about fewer than this share of some pictures is told quietly: it moves an accuracy by less than a point."""
+"""What is odd about fewer than this share of some pictures is told quietly: it moves an accuracy by less than
+a point.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Raw:
     """A data set as it lies on disk, before it is split.
 
-    images (N, C, H, W) uint8 and labels (N,) int64 are its train part; test_* and validation_* such parts that it ships, if any;
-    pool_images (P, C, H, W) uint8 the pictures that it ships without labels, if any. An array may be a memory map or a view.
-    skipped: files that were left out because they do not decode. notes: what the user should know of how the set was
-    read; what hangs on more than its key belongs to kdx.component.Files. sizes: (M, 2), width and height of the files as stored, where they
-    differ. names: what the rows of a part are called, where they have names. files: what data.json tells of the files, as JSON.
-    transparent: names of pictures behind which the background may show.
+    images (N, C, H, W) uint8 and labels (N,) int64 are its train part; test_* and validation_* such parts
+    that it ships, if any; pool_images (P, C, H, W) uint8 the pictures that it ships without labels, if any.
+    An array may be a memory map or a view. skipped: files that were left out because they do not decode.
+    notes: what the user should know of how the set was read; what hangs on more than its key belongs to
+    kdx.component.Files. sizes: (M, 2), width and height of the files as stored, where they differ. names:
+    what the rows of a part are called, where they have names. files: what data.json tells of the files, as
+    JSON. transparent: names of pictures behind which the background may show.
     """
 
     images: np.ndarray
@@ -60,8 +72,16 @@ class Raw:
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Raw:
         """With these rows of some parts, and all of the others."""
-        fewer = {field: array[rows[part]] for part in rows for field, array in zip(PARTS[part], self.part(part), strict=True) if array is not None}
-        names = {part: [known[i] for i in rows[part]] if part in rows else known for part, known in self.names.items()}
+        fewer = {
+            field: array[rows[part]]
+            for part in rows
+            for field, array in zip(PARTS[part], self.part(part), strict=True)
+            if array is not None
+        }
+        names = {
+            part: [known[i] for i in rows[part]] if part in rows else known
+            for part, known in self.names.items()
+        }
         return replace(self, **fewer, names=names)
 
     def name(self, part: str, row: int) -> str:
@@ -73,9 +93,10 @@ class Raw:
 class Description:
     """What is known of a data set without decoding its pictures.
 
-    shape (C, H, W); train_per_class: rows of the train part by class; test, validation: rows of such a part that it ships, None where it
-    ships none; pool: pictures without labels; test_size_is_a_fallback: a `test` size may be given although a test part is shipped, and is
-    then unused (a folder of pictures has `test/` or has not; the same settings serve both). A size of validation always is.
+    shape (C, H, W); train_per_class: rows of the train part by class; test, validation: rows of such a part
+    that it ships, None where it ships none; pool: pictures without labels; test_size_is_a_fallback: a `test`
+    size may be given although a test part is shipped, and is then unused (a folder of pictures has `test/` or
+    has not; the same settings serve both). A size of validation always is.
     """
 
     shape: tuple[int, int, int]
@@ -108,12 +129,17 @@ def check_flag(key: str, value: object) -> bool:
 
 
 def need(files: list[Path], what: str, root: Path, why: str) -> None:
-    """A Fault that names the first of the files that is not there, and where it was looked for. why: the end of that sentence."""
+    """A Fault that names the first of the files that is not there, and where it was looked for. why: the end
+    of that sentence.
+    """
     for path in files:
         if not path.is_file():
             inside = path.parent.relative_to(root).as_posix()
             holds = f", which should hold '{inside}'" if inside != "." else ""
-            raise Fault(f"the data file '{path.name}' of {what} is missing; looked for in '{path.parent}': set dataset.root=PATH{holds}{why}")
+            raise Fault(
+                f"the data file '{path.name}' of {what} is missing; looked for in '{path.parent}': set "
+                f"dataset.root=PATH{holds}{why}"
+            )
 
 
 def damaged(path: Path, why: object) -> Fault:
@@ -122,7 +148,9 @@ def damaged(path: Path, why: object) -> Fault:
 
 
 def read_file(path: Path, start: int | None = None) -> bytes:
-    """The bytes of a file, unpacked if its name ends with .gz; the first `start` of them, or all. A damaged file is a Fault."""
+    """The bytes of a file, unpacked if its name ends with .gz; the first `start` of them, or all. A damaged
+    file is a Fault.
+    """
     size = -1 if start is None else start
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -141,7 +169,11 @@ def check_labels(path: Path, labels: np.ndarray, classes: int) -> np.ndarray:
     if len(labels) == 0:
         raise damaged(path, "it holds no labels")
     if labels.min() < 0 or labels.max() >= classes:
-        raise damaged(path, f"it has a label {labels.min() if labels.min() < 0 else labels.max()}, and there are {classes} classes")
+        raise damaged(
+            path,
+            f"it has a label {labels.min() if labels.min() < 0 else labels.max()}, and "
+            f"there are {classes} classes",
+        )
     return labels
 
 
@@ -169,7 +201,9 @@ NAMED = 3
 
 
 def few(names: Sequence[str], whole: int | None = None) -> str:
-    """The first NAMED of them, and how many more there are. whole: how many there are, where `names` are the first ones only."""
+    """The first NAMED of them, and how many more there are. whole: how many there are, where `names` are the
+    first ones only.
+    """
     more = (len(names) if whole is None else whole) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -178,9 +212,11 @@ NOT_TRIED = ", or dataset.download=true where there is a network"
 
 
 def download(root: Path, fetch: Callable[[], object], present: Callable[[], bool]) -> str:
-    """Runs `fetch`, one process at a time for each `root`, unless somebody else made the files `present` meanwhile.
+    """Runs `fetch`, one process at a time for each `root`, unless somebody else made the files `present`
+    meanwhile.
 
-    A failure is no error yet: the file that is missing then is. Returns the end of that sentence: why the download failed.
+    A failure is no error yet: the file that is missing then is. Returns the end of that sentence: why the
+    download failed.
     """
     from filelock import FileLock
 

@@ -1,7 +1,9 @@
-"""The options of `shift`: what is done to test pictures to see how accuracies hold up. Each has one strength; nothing is trained on them.
+"""The options of `shift`: what is done to test pictures to see how accuracies hold up. Each has one strength;
+nothing is trained on them.
 
-They are steps of a view, as augmentation is: the same picture comes out for the same (seed, row), in any batch. The kinds are some of those of
-Hendrycks and Dietterich 2019 (arXiv 1903.12261); the strengths are not theirs.
+They are steps of a view, as augmentation is: the same picture comes out for the same (seed, row), in any
+batch. The kinds are some of those of Hendrycks and Dietterich 2019 (arXiv 1903.12261); the strengths are not
+theirs.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ class Blur(Step):
 
 
 class Grain(Step):
-    """Gaussian noise on each value, clamped to [0, 1]; std: its standard deviation where values are in [0, 1], >= 0."""
+    """Gaussian noise on each value, clamped to [0, 1]; std: its standard deviation where values are in [0,
+    1], >= 0.
+    """
 
     def __init__(self, *, std: float):
         self.std = checks.number("shift.noise.std", std, low=0)
@@ -48,7 +52,9 @@ class Contrast(Step):
 
 
 class Rotation(Step):
-    """Turned by this angle, to the left or to the right by the row's draw; zero outside. degrees: in [0, 180]."""
+    """Turned by this angle, to the left or to the right by the row's draw; zero outside. degrees: in [0,
+    180].
+    """
 
     def __init__(self, *, degrees: float):
         self.radians = math.radians(checks.number("shift.rotation.degrees", degrees, low=0, high=180))

@@ -1,4 +1,6 @@
-"""A picture as an `image_size` square of bytes: which part of it is seen, and what lies behind what is transparent."""
+"""A picture as an `image_size` square of bytes: which part of it is seen, and what lies behind what is
+transparent.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,16 @@ FITS = ("crop", "pad", "squeeze")
 SCALES = {"L;2": 85, "L;4": 17}
 """What a grey PNG of two and of four bits is multiplied by, to have eight."""
 WHOLE = 1 << 24
-"""Pixels up to which a picture is resized whole and then cut; beyond, what is kept is resized alone: the same to a level of rounding."""
+"""Pixels up to which a picture is resized whole and then cut; beyond, what is kept is resized alone: the same
+to a level of rounding.
+"""
 
 
 class Square:
-    """fit: "crop" resizes the short side and cuts the centre out, "pad" resizes the long side and fills up with the background, "squeeze"
-    resizes both. background: behind transparent pixels and beside padded pictures: the name of a colour, a grey level 0..255, or
-    [red, green, blue]; pictures read as grey take the grey of a colour."""
+    """fit: "crop" resizes the short side and cuts the centre out, "pad" resizes the long side and fills up
+    with the background, "squeeze" resizes both. background: behind transparent pixels and beside padded
+    pictures: the name of a colour, a grey level 0..255, or [red, green, blue]; pictures read as grey take the
+    grey of a colour."""
 
     def __init__(self, *, image_size: int, fit: str, background: Any):
         self.size = check_int("image_size", image_size, 4, 4096)
@@ -35,19 +40,25 @@ class Square:
 
         with Image.open(path) as picture:
             if picture.format == "JPEG":
-                picture.draft(None, (2 * self.size, 2 * self.size))  # decodes at a half, quarter or eighth where that is still twice what is needed
-            if picture.format == "PNG" and isinstance(key := picture.info.get("transparency"), int):  # which Pillow does not scale as it does the pixels
+                # decodes at a half, quarter or eighth where that is still twice what is needed
+                picture.draft(None, (2 * self.size, 2 * self.size))
+            # which Pillow does not scale as it does the pixels
+            if picture.format == "PNG" and isinstance(key := picture.info.get("transparency"), int):
                 picture.info["transparency"] = key * SCALES.get(deep.raw_mode(picture), 1)
             picture = ImageOps.exif_transpose(picture)
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*self.background, 255)), picture)
+                picture = Image.alpha_composite(
+                    Image.new("RGBA", picture.size, (*self.background, 255)), picture
+                )
             picture = picture.convert("L" if grey else "RGB")
         pixels = np.asarray(self._square(picture, self._level() if grey else self.background))
         return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
     def of_values(self, path: Path, grey: bool, span: deep.Span) -> tuple[np.ndarray, bool, bool]:
-        """(C, S, S) uint8, and as kdx.data.deep.scaled: whether values lay beyond black and white, and whether some are no numbers"""
+        """(C, S, S) uint8, and as kdx.data.deep.scaled: whether values lay beyond black and white, and
+        whether some are no numbers
+        """
         from PIL import Image
 
         values, opaque, turned = deep.read(path)
@@ -74,7 +85,9 @@ class Square:
             return picture.resize((size, size), bilinear)
         if self.fit == "pad":
             scale = size / max(picture.size)
-            inner = picture.resize(tuple(min(size, max(1, round(side * scale))) for side in picture.size), bilinear)
+            inner = picture.resize(
+                tuple(min(size, max(1, round(side * scale))) for side in picture.size), bilinear
+            )
             square = Image.new(picture.mode, (size, size), background)
             square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
             return square
@@ -84,7 +97,12 @@ class Square:
         if wide * high <= WHOLE:
             return picture.resize((wide, high), bilinear).crop((left, top, left + size, top + size))
         across, down = picture.width / wide, picture.height / high
-        box = (left * across, top * down, min(picture.width, (left + size) * across), min(picture.height, (top + size) * down))
+        box = (
+            left * across,
+            top * down,
+            min(picture.width, (left + size) * across),
+            min(picture.height, (top + size) * down),
+        )
         return picture.resize((size, size), bilinear, box=box)
 
 
@@ -96,8 +114,12 @@ def check_background(value: Any) -> tuple[int, ...]:
 
         with contextlib.suppress(ValueError):
             levels = list(ImageColor.getrgb(value)[:3])
-    if len(levels) == 3 and all(isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 255 for v in levels):
+    if len(levels) == 3 and all(
+        isinstance(v, int) and not isinstance(v, bool) and 0 <= v <= 255 for v in levels
+    ):
         return tuple(levels)
-    checks.refuse("dataset.background must be the name of a colour such as white, a grey level from 0 to 255, or [red,green,blue]; "
-                  f"given: {checks.shown(value)}")  # fmt: skip
+    checks.refuse(
+        "dataset.background must be the name of a colour such as white, a grey level from 0 to 255, or "
+        f"[red,green,blue]; given: {checks.shown(value)}"
+    )
     return 255, 255, 255

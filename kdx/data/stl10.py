@@ -6,7 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class, read_file
+from kdx.data.raw import (
+    NOT_TRIED,
+    Description,
+    Raw,
+    check_flag,
+    check_labels,
+    check_path,
+    damaged,
+    download,
+    need,
+    per_class,
+    read_file,
+)
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 NAMES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin")
@@ -14,7 +26,8 @@ PIXELS = 3 * 96 * 96
 
 
 class Stl10:
-    """Colour pictures of 96x96: 5,000 to train with, 8,000 to test, and 100,000 without labels, which are the pool.
+    """Colour pictures of 96x96: 5,000 to train with, 8,000 to test, and 100,000 without labels, which are the
+    pool.
 
     root: the folder that holds `stl10_binary`, as torchvision leaves it, or that folder itself.
     """
@@ -33,14 +46,18 @@ class Stl10:
         if self._download and not self._complete():
             import torchvision
 
-            why = download(self._root, lambda: torchvision.datasets.STL10(str(self._root), download=True), self._complete)
+            why = download(
+                self._root, lambda: torchvision.datasets.STL10(str(self._root), download=True), self._complete
+            )
         need(self.files(), "STL-10", self._root, why)
 
     def describe(self) -> Description:
         self.fetch()
         train_x, train_y, test_x, test_y, pool = self.files()
         train, test = _labels(train_y, _count(train_x)), _labels(test_y, _count(test_x))
-        return Description((3, 96, 96), CLASSES, len(train), per_class(train, 10), test=len(test), pool=_count(pool))
+        return Description(
+            (3, 96, 96), CLASSES, len(train), per_class(train, 10), test=len(test), pool=_count(pool)
+        )
 
     def load(self, *, workers: int = 0) -> Raw:
         """The pictures are memory-mapped views: the unlabelled part alone is 2.8 GB."""
@@ -48,7 +65,12 @@ class Stl10:
         train_x, train_y, test_x, test_y, pool = self.files()
         images, test_images = _images(train_x), _images(test_x)
         return Raw(
-            images, _labels(train_y, len(images)), CLASSES, test_images, _labels(test_y, len(test_images)), pool_images=_images(pool)
+            images,
+            _labels(train_y, len(images)),
+            CLASSES,
+            test_images,
+            _labels(test_y, len(test_images)),
+            pool_images=_images(pool),
         )
 
     def _complete(self) -> bool:

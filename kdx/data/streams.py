@@ -1,7 +1,8 @@
 """Batches for training and for labelling, each a pure function of its step.
 
-A stream has no state: which rows a step takes follows from (seed, step), their pixels from (seed, row, view). So a resumed run continues with
-the batch that the interrupted one would have seen, and workers change nothing but the time.
+A stream has no state: which rows a step takes follows from (seed, step), their pixels from (seed, row, view).
+So a resumed run continues with the batch that the interrupted one would have seen, and workers change nothing
+but the time.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ _CLEAN = Views(Chain([]), seed=0)
 
 
 class Order:
-    """Passes over n rows, each in a permutation of its own, cut into batches that run on over the end of a pass."""
+    """Passes over n rows, each in a permutation of its own, cut into batches that run on over the end of a
+    pass.
+    """
 
     def __init__(self, n: int, batch: int, seed: int):
         if n < 1 or batch < 1:
             raise Fault(
-                f"batches need at least one row and a size of at least 1; given {n} rows and batch size {batch}: check the split sizes"
+                f"batches need at least one row and a size of at least 1; given {n} rows and batch size "
+                f"{batch}: check the split sizes"
             )
         self.n, self.batch, self.seed = n, batch, seed
         self._permutation = lru_cache(maxsize=4)(self._permute)  # a few, as workers are some steps apart
@@ -53,12 +57,14 @@ class Order:
 class Stream:
     """The batches of one split for training.
 
-    views: makes the student's pixels, `Batch.views["main"]`; extra: makers of further pixels of the same rows and view numbers, by name.
-    cycle: how many views a row has. Its view in pass e is 1 + e mod cycle; None: 1 + e, a new one in each pass; 0: always the clean view 0.
-    clean: also give the clean pixels, as `Batch.views["clean"]`.
-    num_classes: needed where the chain mixes pictures of a split with labels; y is then (B, num_classes) probabilities.
-    device: where pixels and y are made; by default where split.images lies.
-    rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view numbers of its own. None: all.
+    views: makes the student's pixels, `Batch.views["main"]`; extra: makers of further pixels of the same rows
+    and view numbers, by name. cycle: how many views a row has. Its view in pass e is 1 + e mod cycle; None: 1
+    + e, a new one in each pass; 0: always the clean view 0. clean: also give the clean pixels, as
+    `Batch.views["clean"]`.
+    num_classes: needed where the chain mixes pictures of a split with labels; y is then (B, num_classes)
+    probabilities. device: where pixels and y are made; by default where split.images lies.
+    rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view
+    numbers of its own. None: all.
     """
 
     def __init__(
@@ -77,13 +83,26 @@ class Stream:
     ):
         extra = dict(extra or {})
         if cycle is not None and cycle < 0:
-            raise Fault(f"the number of views of a row must be at least 1, 0 for the clean picture, or null for no limit; given {cycle}")
+            raise Fault(
+                "the number of views of a row must be at least 1, 0 for the clean picture, or null for no "
+                f"limit; given {cycle}"
+            )
         for name, maker in extra.items():
             if name in ("main", "clean"):
-                raise Fault(f"the views 'main' and 'clean' are made by the stream itself; given an extra view {name!r}: rename it")
+                raise Fault(
+                    "the views 'main' and 'clean' are made by the stream itself; given an extra view "
+                    f"{name!r}: rename it"
+                )
             if maker.chain.mixup is not None:
-                raise Fault(f"only the main view can be mixed, as a batch has one set of classes; view {name!r} has mixup: remove it there")
-        self.split, self.order, self.cycle = split, Order(len(split) if rows is None else len(rows), batch, seed), cycle
+                raise Fault(
+                    f"only the main view can be mixed, as a batch has one set of classes; view {name!r} has "
+                    "mixup: remove it there"
+                )
+        self.split, self.order, self.cycle = (
+            split,
+            Order(len(split) if rows is None else len(rows), batch, seed),
+            cycle,
+        )
         self._rows = None if rows is None else (rows, *_copies(rows))
         self._makers = {"main": views} | extra | ({"clean": _CLEAN} if clean else {})
         self._num_classes, self._device = num_classes, split.images.device if device is None else device
@@ -94,12 +113,20 @@ class Stream:
         if self._rows is not None:
             rows, copy, copies = (part[index] for part in self._rows)
             index, passes = rows, passes * copies + copy
-        view = passes + 1 if self.cycle is None else passes % self.cycle + 1 if self.cycle else torch.zeros_like(passes)
+        view = (
+            passes + 1
+            if self.cycle is None
+            else passes % self.cycle + 1
+            if self.cycle
+            else torch.zeros_like(passes)
+        )
         return _batch(self.split, index, view, self._makers, self._num_classes, self._device)
 
 
 def _copies(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(n,) ascending -> (n,) which copy of its row each is, (n,) how many copies its row has: [3, 5, 5] -> [0, 0, 1], [1, 2, 2]"""
+    """(n,) ascending -> (n,) which copy of its row each is, (n,) how many copies its row has: [3, 5, 5] ->
+    [0, 0, 1], [1, 2, 2]
+    """
     _, counts = torch.unique_consecutive(rows, return_counts=True)
     starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
     return torch.arange(len(rows)) - starts, counts.repeat_interleave(counts)
@@ -115,31 +142,51 @@ def sequential(
     device: torch.device | None = None,
     rows: Tensor | None = None,
 ) -> Iterator[Batch]:
-    """Every row (or those of `rows`) in order, in its view number `view` (0, the clean one, needs no `views`). For evaluation and labelling."""
+    """Every row (or those of `rows`) in order, in its view number `view` (0, the clean one, needs no
+    `views`). For evaluation and labelling.
+    """
     if batch < 1 or view < 0 or (view and views is None):
         raise Fault(
-            f"rows in order need a batch size >= 1, a view >= 0, and for a view > 0 its augmentation; given batch={batch}, view={view}"
+            "rows in order need a batch size >= 1, a view >= 0, and for a view > 0 its augmentation; given "
+            f"batch={batch}, view={view}"
         )
     device = split.images.device if device is None else device
     everything = torch.arange(len(split)) if rows is None else rows
     for index in everything.split(batch):
-        yield _batch(split, index, torch.full_like(index, view), {"main": views or _CLEAN}, num_classes, device)
+        yield _batch(
+            split, index, torch.full_like(index, view), {"main": views or _CLEAN}, num_classes, device
+        )
 
 
-def as_trained(split: Split, views: Views, *, batch: int = 512, device: torch.device | None = None) -> Iterator[Batch]:
-    """Every row in order, in view 1, with the clean pixels beside it: what the first pass of a Stream shows, for statistics. No mixup."""
+def as_trained(
+    split: Split, views: Views, *, batch: int = 512, device: torch.device | None = None
+) -> Iterator[Batch]:
+    """Every row in order, in view 1, with the clean pixels beside it: what the first pass of a Stream shows,
+    for statistics. No mixup.
+    """
     device = split.images.device if device is None else device
     for index in torch.arange(len(split)).split(batch):
         yield _batch(split, index, torch.ones_like(index), {"main": views, "clean": _CLEAN}, None, device)
 
 
-def _batch(split: Split, index: Tensor, view: Tensor, makers: Mapping[str, Views], num_classes: int | None, device: torch.device) -> Batch:
+def _batch(
+    split: Split,
+    index: Tensor,
+    view: Tensor,
+    makers: Mapping[str, Views],
+    num_classes: int | None,
+    device: torch.device,
+) -> Batch:
     made = {name: maker(split, index, view, device=device) for name, maker in makers.items()}
     y = _labels(split, index, made["main"][1], num_classes, device)
-    return Batch(split=split.name, index=index, view=view, views={name: x for name, (x, _) in made.items()}, y=y)
+    return Batch(
+        split=split.name, index=index, view=view, views={name: x for name, (x, _) in made.items()}, y=y
+    )
 
 
-def _labels(split: Split, index: Tensor, mix: Mix | None, num_classes: int | None, device: torch.device) -> Tensor | None:
+def _labels(
+    split: Split, index: Tensor, mix: Mix | None, num_classes: int | None, device: torch.device
+) -> Tensor | None:
     if split.labels is None:
         return None
     y = _take(split.labels, index, device)
@@ -148,7 +195,10 @@ def _labels(split: Split, index: Tensor, mix: Mix | None, num_classes: int | Non
     if num_classes is None:
         raise Fault("mixup of labelled pictures needs the number of classes; given none: pass num_classes")
     partner, lam = mix
-    own, other = (F.one_hot(classes, num_classes).to(torch.float32) for classes in (y, _take(split.labels, partner, device)))
+    own, other = (
+        F.one_hot(classes, num_classes).to(torch.float32)
+        for classes in (y, _take(split.labels, partner, device))
+    )
     return own * lam[:, None] + other * (1 - lam)[:, None]
 
 
@@ -159,13 +209,17 @@ def _take(labels: Tensor, index: Tensor, device: torch.device) -> Tensor:
 class Loader:
     """The batches of several streams for the steps start, start + 1, ... stop - 1, in order.
 
-    workers: threads that prepare batches ahead, at most 2 * workers of them; 0: each batch is made when it is asked for. The bytes are the
-    same. Iterating opens the threads; they end with the iteration, with the iterator's `close()`, or when it is dropped.
+    workers: threads that prepare batches ahead, at most 2 * workers of them; 0: each batch is made when it is
+    asked for. The bytes are the same. Iterating opens the threads; they end with the iteration, with the
+    iterator's `close()`, or when it is dropped.
     """
 
     def __init__(self, streams: Mapping[str, Stream], *, start: int, stop: int, workers: int):
         if workers < 0 or not 0 <= start <= stop:
-            raise Fault(f"loading needs workers >= 0 and 0 <= start <= stop; given workers={workers}, start={start}, stop={stop}")
+            raise Fault(
+                f"loading needs workers >= 0 and 0 <= start <= stop; given workers={workers}, "
+                f"start={start}, stop={stop}"
+            )
         self._streams, self._steps, self._workers = dict(streams), range(start, stop), workers
 
     def __len__(self) -> int:

@@ -1,4 +1,6 @@
-"""SVHN: house numbers cropped from street pictures (Netzer et al. 2011), format 2, as its authors' .mat files."""
+"""SVHN: house numbers cropped from street pictures (Netzer et al. 2011), format 2, as its authors' .mat
+files.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +9,29 @@ from pathlib import Path
 import numpy as np
 
 from kdx import shortage
-from kdx.data.raw import NOT_TRIED, Description, Raw, check_flag, check_labels, check_path, damaged, download, need, per_class
+from kdx.data.raw import (
+    NOT_TRIED,
+    Description,
+    Raw,
+    check_flag,
+    check_labels,
+    check_path,
+    damaged,
+    download,
+    need,
+    per_class,
+)
 
 CLASSES = tuple("0123456789")
 PARTS = ("train", "test", "extra")
 
 
 class Svhn:
-    """Colour pictures of 32x32: 73,257 to train with and 26,032 to test. The files call the digit 0 "10"; here it is class 0.
+    """Colour pictures of 32x32: 73,257 to train with and 26,032 to test. The files call the digit 0 "10";
+    here it is class 0.
 
-    root: the folder that holds train_32x32.mat and test_32x32.mat. extra: whether extra_32x32.mat, 531,131 easier pictures, is the pool; its
-    labels are not looked at.
+    root: the folder that holds train_32x32.mat and test_32x32.mat. extra: whether extra_32x32.mat, 531,131
+    easier pictures, is the pool; its labels are not looked at.
     """
 
     def __init__(self, *, root: str, extra: bool, download: bool):
@@ -43,7 +57,9 @@ class Svhn:
     def describe(self) -> Description:
         self.fetch()
         train, test, *extra = (_labels(path, _matrix(path, "y")) for path in self.files())
-        return Description((3, 32, 32), CLASSES, len(train), per_class(train, 10), test=len(test), pool=sum(map(len, extra)))
+        return Description(
+            (3, 32, 32), CLASSES, len(train), per_class(train, 10), test=len(test), pool=sum(map(len, extra))
+        )
 
     def load(self, *, workers: int = 0) -> Raw:
         self.fetch()
@@ -57,8 +73,17 @@ class Svhn:
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(N, 3, 32, 32) uint8 and (N,) int64"""
     images, labels = _matrix(path, "X"), _labels(path, _matrix(path, "y"))
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3) or images.shape[3] != len(labels):
-        raise damaged(path, f"'X' is {images.dtype} of shape {images.shape} beside {len(labels)} labels, not bytes of (32, 32, 3, N)")
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[:3] != (32, 32, 3)
+        or images.shape[3] != len(labels)
+    ):
+        raise damaged(
+            path,
+            f"'X' is {images.dtype} of shape {images.shape} beside {len(labels)} labels, "
+            "not bytes of (32, 32, 3, N)",
+        )
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels
 
 

@@ -15,11 +15,13 @@ CHUNK = 512
 
 
 class Synthetic:
-    """Each class is a picture of three soft blobs; a row is its class's picture, shifted by up to an eighth of the side, under noise.
+    """Each class is a picture of three soft blobs; a row is its class's picture, shifted by up to an eighth
+    of the side, under noise.
 
-    classes 2..10000; channels 1..16; image_size 4..1024, the side; train_rows at least one a class; test_rows and pool_rows may be
-    0: no such part (a test split is then held out of the train part). noise: its standard deviation, 0..2, where brightness is in
-    [0, 1]. pattern_seed: a number of the data set's own, so that the run's seed does not change the data.
+    classes 2..10000; channels 1..16; image_size 4..1024, the side; train_rows at least one a class; test_rows
+    and pool_rows may be 0: no such part (a test split is then held out of the train part). noise: its
+    standard deviation, 0..2, where brightness is in [0, 1]. pattern_seed: a number of the data set's own, so
+    that the run's seed does not change the data.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Synthetic:
     def describe(self) -> Description:
         shape = (self._channels, self._side, self._side)
         counts = per_class(self._labels(self._rows), self._classes)
-        return Description(shape, self._names(), self._rows, counts, test=self._test_rows or None, pool=self._pool_rows)
+        return Description(
+            shape, self._names(), self._rows, counts, test=self._test_rows or None, pool=self._pool_rows
+        )
 
     def load(self, *, workers: int = 0) -> Raw:
         labels = self._labels(self._rows)
@@ -82,14 +86,19 @@ class Synthetic:
         centre = rng.uniform(0.2, 0.8, (k, BLOBS, 1, 2, 1)) * s
         width = rng.uniform(0.08, 0.2, (k, BLOBS, 1, 1, 1)) * s
         colour = rng.uniform(0.2, 1.0, (k, BLOBS, c, 1, 1))
-        bumps = np.exp(-0.5 * ((np.arange(s) + 0.5 - centre) / width) ** 2)  # (K, BLOBS, 1, 2, S): down and across
+        # (K, BLOBS, 1, 2, S): down and across
+        bumps = np.exp(-0.5 * ((np.arange(s) + 0.5 - centre) / width) ** 2)
         pictures = (colour * bumps[..., 0, :, None] * bumps[..., 1, None, :]).sum(1)
         return np.clip(pictures, 0, 1).astype(np.float32)
 
     def _draw(self, labels: np.ndarray, part: int) -> np.ndarray:
         """(N,) -> (N, C, S, S) uint8, in chunks, so that the floats never need much memory"""
         rng = np.random.Generator(np.random.PCG64([self._seed, part]))
-        patterns, reach, side = 255 * np.ascontiguousarray(self._patterns().transpose(0, 2, 3, 1)), self._side // 8, self._side
+        patterns, reach, side = (
+            255 * np.ascontiguousarray(self._patterns().transpose(0, 2, 3, 1)),
+            self._side // 8,
+            self._side,
+        )
         images = np.empty((len(labels), self._channels, side, side), np.uint8)
         for start in range(0, len(labels), CHUNK):
             rows = labels[start : start + CHUNK]
@@ -99,5 +108,7 @@ class Synthetic:
             noise = rng.standard_normal(block.shape, np.float32)
             noise *= np.float32(255 * self._noise)
             noise += block
-            images[start : start + CHUNK] = np.clip(np.rint(noise, out=noise), 0, 255, out=noise).transpose(0, 3, 1, 2)
+            images[start : start + CHUNK] = np.clip(np.rint(noise, out=noise), 0, 255, out=noise).transpose(
+                0, 3, 1, 2
+            )
         return images

@@ -1,4 +1,6 @@
-"""Hints of FitNets (Romero et al. 2015, arXiv 1412.6550): a layer of the student is led to guess a layer of the teacher."""
+"""Hints of FitNets (Romero et al. 2015, arXiv 1412.6550): a layer of the student is led to guess a layer of
+the teacher.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,12 @@ Shape = tuple[int, int, int]
 
 
 def convolution(student: Shape, teacher: Shape) -> nn.Module:
-    """From the student's map to the teacher's channels and size, which is in no side larger, or in both twice as large.
+    """From the student's map to the teacher's channels and size, which is in no side larger, or in both twice
+    as large.
 
-    As the paper, a kernel that just fits: 1 + H_s - H_t by 1 + W_s - W_t, without padding. As released comparisons (RepDistiller), 3x3 with stride 2
-    where both sides are halved, and 4x4 transposed with stride 2 where they are doubled.
+    As the paper, a kernel that just fits: 1 + H_s - H_t by 1 + W_s - W_t, without padding. As released
+    comparisons (RepDistiller), 3x3 with stride 2 where both sides are halved, and 4x4 transposed with stride
+    2 where they are doubled.
     """
     (own, *size), (wanted, *target) = student, teacher
     if size == [2 * side for side in target]:
@@ -31,14 +35,16 @@ def convolution(student: Shape, teacher: Shape) -> nn.Module:
 
 
 class FitNet(Features):
-    """term hint = weight * mean over all entries of (regressor(student's feature) - teacher's feature)^2, for one layer of each.
+    """term hint = weight * mean over all entries of (regressor(student's feature) - teacher's feature)^2, for
+    one layer of each.
 
-    weight >= 0. student, teacher: see kdx.hidden.Pairs. regressor: conv, a `convolution`, batch normalisation, and ReLU where the teacher's
-    feature has no negative entry (the paper: the non-linearity of the hint); or linear, one 1x1 convolution at the smaller size of the two.
-    Both are learned.
-    Deviations: the hint is learned together with the loss on logits, as comparisons of methods do, not in a stage before it; equation 3 of the
-    paper takes half the sum over entries, here it is their mean; batch normalisation is the comparisons', not the paper's; a teacher's map that
-    is larger than the student's, but not twice as large, is averaged down to its size first.
+    weight >= 0. student, teacher: see kdx.hidden.Pairs. regressor: conv, a `convolution`, batch
+    normalisation, and ReLU where the teacher's feature has no negative entry (the paper: the non-linearity of
+    the hint); or linear, one 1x1 convolution at the smaller size of the two. Both are learned.
+    Deviations: the hint is learned together with the loss on logits, as comparisons of methods do, not in a
+    stage before it; equation 3 of the paper takes half the sum over entries, here it is their mean; batch
+    normalisation is the comparisons', not the paper's; a teacher's map that is larger than the student's, but
+    not twice as large, is averaged down to its size first.
     """
 
     def __init__(self, parts: Parts, *, weight: float, student: str, teacher: str, regressor: str):

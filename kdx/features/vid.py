@@ -1,4 +1,6 @@
-"""Variational information distillation (Ahn et al. 2019, arXiv 1904.05835): the student's features must tell the teacher's."""
+"""Variational information distillation (Ahn et al. 2019, arXiv 1904.05835): the student's features must tell
+the teacher's.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ LEAST = 1e-5
 
 
 def nll(mean: Tensor, feature: Tensor, raw: Tensor) -> Tensor:
-    """(B, C, H, W) guesses and features, (C,) -> (): mean over all entries of ((t - mu)^2 / var + log var) / 2, var = softplus(raw) + 1e-5.
+    """(B, C, H, W) guesses and features, (C,) -> (): mean over all entries of ((t - mu)^2 / var + log var) /
+    2, var = softplus(raw) + 1e-5.
 
-    Equation 5 of the paper without its constant log(2 pi) / 2, and so possibly below 0: what the guess leaves unknown, in nats an entry.
+    Equation 5 of the paper without its constant log(2 pi) / 2, and so possibly below 0: what the guess leaves
+    unknown, in nats an entry.
     """
     variance = (F.softplus(raw) + LEAST)[:, None, None]
     return ((feature - mean).square() / variance + variance.log()).mean() / 2
@@ -34,13 +38,23 @@ def regressor(student: int, teacher: int) -> nn.Module:
 
 
 class VID(Features):
-    """term vid = weight * sum over pairs of layers of `nll`, the guess being a learned function of the student's feature.
+    """term vid = weight * sum over pairs of layers of `nll`, the guess being a learned function of the
+    student's feature.
 
-    weight >= 0. variance > 1e-5: each channel's at first; it is learned. student, teacher: see kdx.hidden.Pairs. Maps of two sizes are averaged
-    down to the smaller, as released comparisons (RepDistiller) do.
+    weight >= 0. variance > 1e-5: each channel's at first; it is learned. student, teacher: see
+    kdx.hidden.Pairs. Maps of two sizes are averaged down to the smaller, as released comparisons
+    (RepDistiller) do.
     """
 
-    def __init__(self, parts: Parts, *, weight: float, variance: float, student: str | Sequence[str], teacher: str | Sequence[str]):
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        weight: float,
+        variance: float,
+        student: str | Sequence[str],
+        teacher: str | Sequence[str],
+    ):
         super().__init__()
         self.weight = number("loss.features.weight", weight, low=0)
         variance = number("loss.features.variance", variance, low=LEAST, open_low=True)
@@ -48,8 +62,12 @@ class VID(Features):
         with torch.random.fork_rng(devices=[]):  # the student's own noise stays what it is without this term
             self.regressors = nn.ModuleList(regressor(*channels) for channels in self.pairs.channels)
         raw = variance - LEAST + math.log(-math.expm1(LEAST - variance))  # the inverse of softplus
-        self.raw = nn.ParameterList(nn.Parameter(torch.full((channels,), raw)) for _, channels in self.pairs.channels)
+        self.raw = nn.ParameterList(
+            nn.Parameter(torch.full((channels,), raw)) for _, channels in self.pairs.channels
+        )
 
     def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
         rows = zip(self.pairs.read(pixels), self.regressors, self.raw, strict=True)
-        return {"vid": self.weight * sum(nll(guess(s).float(), t.float(), raw) for (s, t), guess, raw in rows)}
+        return {
+            "vid": self.weight * sum(nll(guess(s).float(), t.float(), raw) for (s, t), guess, raw in rows)
+        }

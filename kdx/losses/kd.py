@@ -20,10 +20,12 @@ def ramp(alpha: float | Sequence[float], progress: float) -> float:
 
 
 class KD(Objective):
-    """loss = alpha * mean over all rows of T^2 KL(teacher^T || student^T) + (1 - alpha) * mean over labelled rows of cross-entropy.
+    """loss = alpha * mean over all rows of T^2 KL(teacher^T || student^T) + (1 - alpha) * mean over labelled
+    rows of cross-entropy.
 
-    temperature > 0. alpha in [0, 1], or [from, to] for a straight line over the training. Where a pool exists its rows join the first
-    term; labelled and pool rows share one forward pass, so batch normalisation sees both. With alpha = 0 and no pool this is `supervised`.
+    temperature > 0. alpha in [0, 1], or [from, to] for a straight line over the training. Where a pool exists
+    its rows join the first term; labelled and pool rows share one forward pass, so batch normalisation sees
+    both. With alpha = 0 and no pool this is `supervised`.
     """
 
     uses = ("labelled",)
@@ -49,7 +51,8 @@ class KD(Objective):
         return Outcome(
             terms={
                 "distillation": alpha * kl(logits, answers, self.temperature).mean(),
-                "labels": (1 - alpha) * cross_entropy(logits[: len(labelled)], labelled.y, self.class_weights).mean(),
+                "labels": (1 - alpha)
+                * cross_entropy(logits[: len(labelled)], labelled.y, self.class_weights).mean(),
             },
             monitors={"agreement": (logits.argmax(1) == answers.argmax(1)).float().mean()},
         )

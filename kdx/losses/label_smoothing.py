@@ -1,4 +1,6 @@
-"""Label smoothing (Szegedy et al. 2016, arXiv 1512.00567): a control for distillation, soft targets without a teacher."""
+"""Label smoothing (Szegedy et al. 2016, arXiv 1512.00567): a control for distillation, soft targets without a
+teacher.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from kdx.functional import smooth_cross_entropy
 
 
 class LabelSmoothing(Objective):
-    """loss = mean over labelled rows of cross-entropy to (1 - smoothing) * label + smoothing / C. smoothing in [0, 1); 0 is supervised."""
+    """loss = mean over labelled rows of cross-entropy to (1 - smoothing) * label + smoothing / C. smoothing
+    in [0, 1); 0 is supervised.
+    """
 
     uses = ("labelled",)
     needs_teacher = False
@@ -19,5 +23,7 @@ class LabelSmoothing(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         batch = streams["labelled"]
-        losses = smooth_cross_entropy(self.student(batch.views["main"]), batch.y, self.smoothing, self.class_weights)
+        losses = smooth_cross_entropy(
+            self.student(batch.views["main"]), batch.y, self.smoothing, self.class_weights
+        )
         return Outcome(terms={"labels": losses.mean()})

@@ -1,4 +1,6 @@
-"""Mean Teacher (Tarvainen and Valpola 2017, arXiv 1703.01780): the student agrees with the average of its own past on another view."""
+"""Mean Teacher (Tarvainen and Valpola 2017, arXiv 1703.01780): the student agrees with the average of its own
+past on another view.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from kdx.functional import cross_entropy, kl
 
 
 def ramp_up(x: float) -> float:
-    """exp(-5 (1 - x)^2) for x in [0, 1], then 1: the sigmoid-shaped ramp of the authors' code. x = 0, .5, 1: .006738, .286505, 1."""
+    """exp(-5 (1 - x)^2) for x in [0, 1], then 1: the sigmoid-shaped ramp of the authors' code. x = 0, .5, 1:
+    .006738, .286505, 1.
+    """
     return math.exp(-5 * (1 - min(x, 1.0)) ** 2)
 
 
 def disagreement(student: Tensor, teacher: Tensor, measure: str) -> Tensor:
-    """(B, C), (B, C) logits -> (B,): "mse" is the mean over the C classes of the squared difference of probabilities, in [0, 2 / C];
-    "kl" is KL(teacher || student), nats. As the authors' code, which divides its sum by the classes for mse only.
+    """(B, C), (B, C) logits -> (B,): "mse" is the mean over the C classes of the squared difference of
+    probabilities, in [0, 2 / C]; "kl" is KL(teacher || student), nats. As the authors' code, which divides
+    its sum by the classes for mse only.
     """
     if measure == "kl":
         return kl(student, teacher, 1)
@@ -28,17 +33,21 @@ def disagreement(student: Tensor, teacher: Tensor, measure: str) -> Tensor:
 
 
 class MeanTeacher(Objective):
-    """loss = (sum over labelled rows of cross-entropy + weight * ramp * sum over all rows of `disagreement` with the average) / all rows.
+    """loss = (sum over labelled rows of cross-entropy + weight * ramp * sum over all rows of `disagreement`
+    with the average) / all rows.
 
-    Both terms are divided by all rows of the batch, labelled or not, as in the authors' code: at a labelled share of 1/4 the labels have a
-    quarter of the weight that a mean over the labelled rows would give them, and it is beside such a term that the authors' weights stand.
+    Both terms are divided by all rows of the batch, labelled or not, as in the authors' code: at a labelled
+    share of 1/4 the labels have a quarter of the weight that a mean over the labelled rows would give them,
+    and it is beside such a term that the authors' weights stand.
 
-    The student sees the view "main", the average the view "second" of the same rows, and both their own dropout (the average answers in
-    train mode, as in the authors' code). The average is updated after each step and is what is evaluated and saved.
-    decay in [0, 1), reached by min(1 - 1 / (step + 1), decay); weight >= 0; consistency: mse | kl; ramp in [0, 1]: share of the training
-    over which `ramp_up` goes from 0 to 1 (0: none).
-    Deviations: the average of batch normalisation's running statistics is taken too (see `Average`); one decay instead of .99 then
-    .999; no second head for the labels; optimiser and schedule are those of student_train.
+    The student sees the view "main", the average the view "second" of the same rows, and both their own
+    dropout (the average answers in train mode, as in the authors' code). The average is updated after each
+    step and is what is evaluated and saved. decay in [0, 1), reached by min(1 - 1 / (step + 1), decay);
+    weight >= 0; consistency: mse | kl; ramp in [0, 1]: share of the training over which `ramp_up` goes from 0
+    to 1 (0: none).
+    Deviations: the average of batch normalisation's running statistics is taken too (see `Average`); one
+    decay instead of .99 then .999; no second head for the labels; optimiser and schedule are those of
+    student_train.
     """
 
     uses = ("labelled",)
@@ -63,7 +72,8 @@ class MeanTeacher(Objective):
         ramp = ramp_up(progress / self.ramp) if self.ramp else 1.0
         return Outcome(
             terms={
-                "labels": cross_entropy(logits[: len(labelled)], labelled.y, self.class_weights).sum() / len(logits),
+                "labels": cross_entropy(logits[: len(labelled)], labelled.y, self.class_weights).sum()
+                / len(logits),
                 "consistency": self.weight * ramp * disagreement(logits, answers, self.measure).mean(),
             },
             monitors={"agreement": (logits.argmax(1) == answers.argmax(1)).float().mean()},

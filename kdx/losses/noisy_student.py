@@ -1,6 +1,8 @@
-"""Noisy Student (Xie et al. 2020, arXiv 1911.04252): a noised student learns labels and the pseudo-labels of an un-noised teacher.
+"""Noisy Student (Xie et al. 2020, arXiv 1911.04252): a noised student learns labels and the pseudo-labels of
+an un-noised teacher.
 
-The rest of the method lies elsewhere: rounds in the recipe, balance in `select`, the noise in augmentation, dropout and stochastic depth.
+The rest of the method lies elsewhere: rounds in the recipe, balance in `select`, the noise in augmentation,
+dropout and stochastic depth.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ from kdx.functional import cross_entropy, smooth_cross_entropy
 from kdx.joint import Joint, believe
 
 
-def pseudo_label_loss(logits: Tensor, answers: Tensor, *, hard: bool, temperature: float, smoothing: float) -> Tensor:
-    """(B, C) student, (B, C) teacher logits -> (B,) cross-entropy, nats: to softmax(answers / temperature), not smoothed; or with `hard`
-    to the teacher's first choice, smoothed as labels are. temperature > 0, smoothing in [0, 1). As the authors' code.
+def pseudo_label_loss(
+    logits: Tensor, answers: Tensor, *, hard: bool, temperature: float, smoothing: float
+) -> Tensor:
+    """(B, C) student, (B, C) teacher logits -> (B,) cross-entropy, nats: to softmax(answers / temperature),
+    not smoothed; or with `hard` to the teacher's first choice, smoothed as labels are. temperature > 0,
+    smoothing in [0, 1). As the authors' code.
     """
     if hard:
         return smooth_cross_entropy(logits, answers.argmax(dim=1), smoothing)
@@ -37,32 +42,49 @@ def layers(network: nn.Module) -> list[list[str]]:
 
 
 def draw_frozen(count: int, rate: float) -> list[int]:
-    """Which of `count` layers stand still in this step, each with probability `rate`, from torch's CPU generator. Never all of them: should
-    all be drawn, the last one learns.
+    """Which of `count` layers stand still in this step, each with probability `rate`, from torch's CPU
+    generator. Never all of them: should all be drawn, the last one learns.
     """
     drawn = (torch.rand(count) < rate).nonzero().flatten().tolist()
     return drawn if len(drawn) < count else drawn[:-1]
 
 
 class NoisyStudent(Objective):
-    """loss = mean over labelled rows of smoothed cross-entropy + unlabel_ratio * mean over pool rows of w * `pseudo_label_loss`.
+    """loss = mean over labelled rows of smoothed cross-entropy + unlabel_ratio * mean over pool rows of w *
+    `pseudo_label_loss`.
 
-    A sum weighted by the ratio, as in the authors' code, not a mean over all rows; the features' terms are added.
+    A sum weighted by the ratio, as in the authors' code, not a mean over all rows; the features' terms are
+    added.
 
-    batch: equal (as many labelled as pool rows) or ratio (unlabel_ratio pool rows to a labelled one, the authors' way): the share is set
-    as student_train.labelled_share. joint: one forward pass over both, so that batch normalisation sees both; else one each.
-    noise: which of the two are augmented (both, labelled, unlabelled, none), the others are shown clean. freeze in [0, 1): probability
-    with which a layer takes no step (its running statistics go on). ema in [0, 1): decay of the average that is evaluated, saved and
-    handed on; null: the student itself. weights, features: components, built with `parts`.
-    Deviations: any optimiser and schedule, theirs decays no batch normalisation; no fine-tuning at a higher resolution; batch normalisation's
-    running statistics are averaged with the weights.
+    batch: equal (as many labelled as pool rows) or ratio (unlabel_ratio pool rows to a labelled one, the
+    authors' way): the share is set as student_train.labelled_share. joint: one forward pass over both, so
+    that batch normalisation sees both; else one each. noise: which of the two are augmented (both, labelled,
+    unlabelled, none), the others are shown clean. freeze in [0, 1): probability with which a layer takes no
+    step (its running statistics go on). ema in [0, 1): decay of the average that is evaluated, saved and
+    handed on; null: the student itself. weights, features: components, built with `parts`. Deviations: any
+    optimiser and schedule, theirs decays no batch normalisation; no fine-tuning at a higher resolution; batch
+    normalisation's running statistics are averaged with the weights.
     """
 
     uses = ("labelled", "unlabelled")
     extra_views = ("clean",)
 
-    def __init__(self, parts: Parts, *, hard: bool, temperature: float, smoothing: float, unlabel_ratio: float, batch: str, joint: bool,
-                 noise: str, freeze: float, ema: float | None, weights: Any, features: Any):  # fmt: skip
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        hard: bool,
+        temperature: float,
+        smoothing: float,
+        unlabel_ratio: float,
+        batch: str,
+        joint: bool,
+        noise: str,
+        freeze: float,
+        ema: float | None,
+        weights: Any,
+        features: Any,
+    ):
         super().__init__(parts)
         self.teacher = parts.teacher
         self.kind = {
@@ -83,23 +105,35 @@ class NoisyStudent(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled, pool = streams["labelled"], streams["unlabelled"]
-        pixels = [batch.views["main" if self.noise in ("both", batch.split) else "clean"] for batch in (labelled, pool)]
+        pixels = [
+            batch.views["main" if self.noise in ("both", batch.split) else "clean"]
+            for batch in (labelled, pool)
+        ]
         logits, features = self.look([torch.cat(pixels)] if self.joint else pixels)
         known, own = logits.split([len(labelled), len(pool)])
-        joint = believe(Joint(labelled.y, known, own, features, self.class_weights), self.teacher(pool), self.weights)
+        joint = believe(
+            Joint(labelled.y, known, own, features, self.class_weights), self.teacher(pool), self.weights
+        )
         return Outcome(
             terms={
-                "labels": smooth_cross_entropy(known, labelled.y, self.kind["smoothing"], self.class_weights).mean(),
-                "pool": self.unlabel_ratio * (joint.weight * pseudo_label_loss(own, joint.answers, **self.kind)).mean(),
+                "labels": smooth_cross_entropy(
+                    known, labelled.y, self.kind["smoothing"], self.class_weights
+                ).mean(),
+                "pool": self.unlabel_ratio
+                * (joint.weight * pseudo_label_loss(own, joint.answers, **self.kind)).mean(),
                 **features,
             },
             monitors=joint.monitors(),
         )
 
     def look(self, passes: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of all rows, and the features' terms as their mean over all rows; the same layers stand still in each pass."""
+        """Logits of all rows, and the features' terms as their mean over all rows; the same layers stand
+        still in each pass.
+        """
         still = draw_frozen(len(self.layers), self.freeze) if self.freeze else []
-        fixed = {name: self.student.get_parameter(name).detach() for place in still for name in self.layers[place]}
+        fixed = {
+            name: self.student.get_parameter(name).detach() for place in still for name in self.layers[place]
+        }
         logits, features = [], {}
         rows = sum(len(pixels) for pixels in passes)
         for pixels in passes:
@@ -120,5 +154,9 @@ def warn_if_smaller(student: nn.Module, teacher: int) -> None:
     """teacher: its number of parameters."""
     own = sum(p.numel() for p in student.parameters())
     if own < teacher:
-        warnings.warn(f"the student has {own:,} parameters and its teacher {teacher:,}: Noisy Student wants it equal or larger, so that it "
-                      "can take the noise; leave student= out (equal), or name a larger one", Caution, stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"the student has {own:,} parameters and its teacher {teacher:,}: Noisy Student wants it equal "
+            "or larger, so that it can take the noise; leave student= out (equal), or name a larger one",
+            Caution,
+            stacklevel=2,
+        )

@@ -1,4 +1,6 @@
-"""Pseudo-Label (Lee 2013, ICML workshop on challenges in representation learning): the student's own guesses as labels, as it trains."""
+"""Pseudo-Label (Lee 2013, ICML workshop on challenges in representation learning): the student's own guesses
+as labels, as it trains.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,23 @@ from kdx.functional import cross_entropy
 
 
 def rising(progress: float, weight: float, start: float, full: float) -> float:
-    """0 up to progress `start`, then a straight line to `weight` at `full`, and `weight` from there (Lee 2013, equation 16)."""
+    """0 up to progress `start`, then a straight line to `weight` at `full`, and `weight` from there (Lee
+    2013, equation 16).
+    """
     if progress < start:
         return 0.0
     return weight * min((progress - start) / (full - start), 1.0) if full > start else weight
 
 
 class PseudoLabel(Objective):
-    """loss = mean over labelled rows of cross-entropy + a(progress) * mean over pool rows of cross-entropy to the student's own argmax.
+    """loss = mean over labelled rows of cross-entropy + a(progress) * mean over pool rows of cross-entropy to
+    the student's own argmax.
 
-    Lee 2013, equation 15; a is `rising`. weight >= 0 is a's end; 0 <= start <= full <= 1 are shares of the training. The guesses are
-    those of the current step, from the same forward pass; labelled and pool rows share it. weight 0 is `supervised` (but for the pool
-    rows in the statistics of batch normalisation). Deviations: no pre-training as a denoising auto-encoder (the paper's second variant), and
-    optimiser and schedule are those of student_train.
+    Lee 2013, equation 15; a is `rising`. weight >= 0 is a's end; 0 <= start <= full <= 1 are shares of the
+    training. The guesses are those of the current step, from the same forward pass; labelled and pool rows
+    share it. weight 0 is `supervised` (but for the pool rows in the statistics of batch normalisation).
+    Deviations: no pre-training as a denoising auto-encoder (the paper's second variant), and optimiser and
+    schedule are those of student_train.
     """
 
     uses = ("labelled", "unlabelled")
@@ -44,7 +50,8 @@ class PseudoLabel(Objective):
         return Outcome(
             terms={
                 "labels": cross_entropy(known, labelled.y, self.class_weights).mean(),
-                "pool": rising(progress, self.weight, self.start, self.full) * cross_entropy(own, own.argmax(1)).mean(),
+                "pool": rising(progress, self.weight, self.start, self.full)
+                * cross_entropy(own, own.argmax(1)).mean(),
             },
             monitors={"confidence": own.detach().softmax(1).amax(1).mean()},
         )

@@ -1,4 +1,6 @@
-"""Vanilla distillation with unlabelled examples: labels on the labelled rows, the teacher's word on the pool (soft or hard)."""
+"""Vanilla distillation with unlabelled examples: labels on the labelled rows, the teacher's word on the pool
+(soft or hard).
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ from kdx.joint import ask
 
 
 class Soft(Objective):
-    """loss = (sum over labelled rows of CE(y, student) + sum over pool rows of w * CE(q, student)) / all rows, and the features' terms.
+    """loss = (sum over labelled rows of CE(y, student) + sum over pool rows of w * CE(q, student)) / all
+    rows, and the features' terms.
 
-    q: the teacher's probabilities, or with hard its first choice. weights, features: components, built with `parts`; w in [0, 1]. Labelled
-    and pool rows share one forward pass. With w = 1 and no features this is plain distillation at temperature 1.
+    q: the teacher's probabilities, or with hard its first choice. weights, features: components, built with
+    `parts`; w in [0, 1]. Labelled and pool rows share one forward pass. With w = 1 and no features this is
+    plain distillation at temperature 1.
     """
 
     uses = ("labelled", "unlabelled")

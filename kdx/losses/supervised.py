@@ -1,4 +1,6 @@
-"""The labels alone: cross-entropy on labelled examples. The teacher's own loss, and the matched baseline of every distilled student."""
+"""The labels alone: cross-entropy on labelled examples. The teacher's own loss, and the matched baseline of
+every distilled student.
+"""
 
 from __future__ import annotations
 
@@ -14,4 +16,8 @@ class Supervised(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         batch = streams["labelled"]
-        return Outcome(terms={"labels": cross_entropy(self.student(batch.views["main"]), batch.y, self.class_weights).mean()})
+        return Outcome(
+            terms={
+                "labels": cross_entropy(self.student(batch.views["main"]), batch.y, self.class_weights).mean()
+            }
+        )

@@ -1,4 +1,6 @@
-"""Taylor cross-entropy (Feng et al. 2020, "Can cross entropy loss be robust to label noise?", IJCAI) on the teacher's answers."""
+"""Taylor cross-entropy (Feng et al. 2020, "Can cross entropy loss be robust to label noise?", IJCAI) on the
+teacher's answers.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,24 @@ from kdx.joint import ask
 
 
 def taylor(probs: Tensor, order: int) -> Tensor:
-    """Probabilities in [0, 1], any shape -> the same: sum over i = 1 to order of (1 - p)^i / i, at most that of p = 0, which is finite.
+    """Probabilities in [0, 1], any shape -> the same: sum over i = 1 to order of (1 - p)^i / i, at most that
+    of p = 0, which is finite.
 
-    The series of -log p around p = 1: order 1 is 1 - p, a mean absolute error; as the order grows it becomes cross-entropy.
+    The series of -log p around p = 1: order 1 is 1 - p, a mean absolute error; as the order grows it becomes
+    cross-entropy.
     """
     rest = 1 - probs
     return sum(rest**i / i for i in range(1, order + 1))
 
 
 class TaylorCE(Objective):
-    """loss = (sum over labelled rows of CE(y, student) + sum over pool rows of w * sum_c q_c taylor(student_c)) / all rows, and features' terms.
+    """loss = (sum over labelled rows of CE(y, student) + sum over pool rows of w * sum_c q_c
+    taylor(student_c)) / all rows, and features' terms.
 
-    order >= 1. q: the teacher's probabilities (a generalisation of this project), or with hard its first choice (the paper's form for noisy
-    labels, of which all may be wrong; labelled rows have plain cross-entropy here). weights, features: components, built with `parts`. Which
-    order SLaM's comparison took is not known to us.
+    order >= 1. q: the teacher's probabilities (a generalisation of this project), or with hard its first
+    choice (the paper's form for noisy labels, of which all may be wrong; labelled rows have plain
+    cross-entropy here). weights, features: components, built with `parts`. Which order SLaM's comparison took
+    is not known to us.
     """
 
     uses = ("labelled", "unlabelled")

@@ -1,6 +1,8 @@
-"""Networks by name. A function a family, each taking normalised pixels; `build` wraps what it returns to take pixels in [0, 1].
+"""Networks by name. A function a family, each taking normalised pixels; `build` wraps what it returns to take
+pixels in [0, 1].
 
-Adding a model is one function here, `(*, shape, classes, dropout, stochastic_depth, ...) -> nn.Module`, and one YAML in `conf/model/`.
+Adding a model is one function here, `(*, shape, classes, dropout, stochastic_depth, ...) -> nn.Module`, and
+one YAML in `conf/model/`.
 """
 
 from __future__ import annotations
@@ -18,19 +20,35 @@ class Buildable(Protocol):
     def build(self, **more: Any) -> Any: ...
 
 
-def build(model: Buildable, *, shape: Sequence[int], classes: int, mean: Sequence[float], std: Sequence[float],
-          read_weights: bool = True, copies: int = 1, what: str = "this network", remedy: str = "make it smaller") -> Adapted:  # fmt: skip
+def build(
+    model: Buildable,
+    *,
+    shape: Sequence[int],
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    read_weights: bool = True,
+    copies: int = 1,
+    what: str = "this network",
+    remedy: str = "make it smaller",
+) -> Adapted:
     """The network that `model` describes, for pictures of `shape` (C, H, W) in [0, 1] and `classes` classes.
 
     mean, std: the dataset's, one a channel; a pretrained network brings its own.
-    copies: how often each weight will be held, which must fit into memory (Fault): in training its gradient and the optimiser's two averages as well.
-    what, remedy: how it is called where it does not, and what to do.
-    read_weights: False builds a pretrained network without its file, for weights of another file that are loaded next.
+    copies: how often each weight will be held, which must fit into memory (Fault): in training its gradient
+    and the optimiser's two averages as well. what, remedy: how it is called where it does not, and what to
+    do.
+    read_weights: False builds a pretrained network without its file, for weights of another file that are
+    loaded next.
     """
     shape = tuple(int(n) for n in shape)
     with pretrained.reading(read_weights), size.within_memory(copies, what, remedy):
         made = model.build(shape=shape, classes=int(classes))
-    fitted = made if isinstance(made, Fitted) else Fitted(made, Inputs(channels=shape[0], size=shape[1:], mean=None, std=None))
+    fitted = (
+        made
+        if isinstance(made, Fitted)
+        else Fitted(made, Inputs(channels=shape[0], size=shape[1:], mean=None, std=None))
+    )
     inputs = fitted.inputs
     return Adapted(
         fitted.net,

@@ -24,7 +24,9 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network with inputs of its own, as a pretrained one has. A model function may return it in place of the bare network."""
+    """A network with inputs of its own, as a pretrained one has. A model function may return it in place of
+    the bare network.
+    """
 
     net: nn.Module
     inputs: Inputs
@@ -33,8 +35,9 @@ class Fitted:
 class Adapted(nn.Module):
     """A network that takes pixels as the datasets give them: (B, C, H, W) float in [0, 1] -> (B, K) logits.
 
-    Grey pictures are repeated to the network's channels, resized to its size, and normalised; each only where the network needs it.
-    All that it knows is in its state dict or fixed here, so it can be saved, exported and served alone.
+    Grey pictures are repeated to the network's channels, resized to its size, and normalised; each only where
+    the network needs it. All that it knows is in its state dict or fixed here, so it can be saved, exported
+    and served alone.
     """
 
     def __init__(
@@ -47,21 +50,30 @@ class Adapted(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
     ):
-        """shape: (C, H, W) of the pictures. channels, size: what `net` takes. mean, std: one a channel of `net`, std > 0."""
+        """shape: (C, H, W) of the pictures. channels, size: what `net` takes. mean, std: one a channel of
+        `net`, std > 0.
+        """
         super().__init__()
         if channels not in (shape[0], 3) or (channels != shape[0] and shape[0] != 1):
             raise Fault(
-                f"the model takes pictures of {channels} channel{'s' * (channels != 1)} and these have {shape[0]}: only grey can be repeated; set weights=null"
+                f"the model takes pictures of {channels} channel{'s' * (channels != 1)} and these have "
+                f"{shape[0]}: only grey can be repeated; set weights=null"
             )
         if len(mean) != channels or len(std) != channels:
-            raise Fault(f"mean and std want one number a channel ({channels}); given {len(mean)} and {len(std)}")
+            raise Fault(
+                f"mean and std want one number a channel ({channels}); given {len(mean)} and {len(std)}"
+            )
         if not all(s > 0 for s in std):
-            raise Fault(f"std must be above 0 in every channel, not {[float(s) for s in std]}: give a constant channel 1")
+            raise Fault(
+                f"std must be above 0 in every channel, not {[float(s) for s in std]}: "
+                "give a constant channel 1"
+            )
         self.channels = channels
         self.repeats = channels // shape[0]
         self.size = tuple(size)
         self.resizes = self.size != tuple(shape[1:])
-        # Without antialiasing a shrunk picture keeps one pixel in several and drops the rest; for enlarging it changes nothing.
+        # Without antialiasing a shrunk picture keeps one pixel in several and drops the rest; for enlarging
+        # it changes nothing.
         self.shrinks = self.size[0] < shape[1] or self.size[1] < shape[2]
         self.register_buffer("mean", torch.tensor([float(m) for m in mean]).view(1, channels, 1, 1))
         self.register_buffer("std", torch.tensor([float(s) for s in std]).view(1, channels, 1, 1))

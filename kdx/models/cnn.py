@@ -20,9 +20,11 @@ def cnn(
     dropout: float,
     stochastic_depth: float | str,
 ) -> nn.Module:
-    """Each width: 3x3 convolution, batch norm (if asked for), ReLU, 2x2 max-pool; then one hidden layer with dropout before the last.
+    """Each width: 3x3 convolution, batch norm (if asked for), ReLU, 2x2 max-pool; then one hidden layer with
+    dropout before the last.
 
-    Maps of more than 8x8 are averaged down to at most that, so the hidden layer does not grow with the picture.
+    Maps of more than 8x8 are averaged down to at most that, so the hidden layer does not grow with the
+    picture.
     """
     widths = check_widths("cnn", widths)
     check_whole("cnn", hidden=hidden)
@@ -43,7 +45,11 @@ def cnn(
     net.add_module(
         "head",
         nn.Sequential(
-            nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes)
+            nn.Flatten(),
+            nn.Linear(channels * height * width, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, classes),
         ),
     )
     return net

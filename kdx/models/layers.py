@@ -1,4 +1,6 @@
-"""What several networks share: stochastic depth, the ending of a convolutional net, and checks of their arguments."""
+"""What several networks share: stochastic depth, the ending of a convolutional net, and checks of their
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,15 @@ from kdx.checks import agreed, number, shown
 from kdx.faults import Fault
 
 AUTO_DEPTH = 0.2
-"""Xie et al. 2020 (Noisy Student, arXiv 1911.04252): the last block survives with probability 0.8, by the linear rule."""
+"""Xie et al. 2020 (Noisy Student, arXiv 1911.04252): the last block survives with probability 0.8, by the
+linear rule.
+"""
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training each row of a residual branch is zeroed with probability `rate`, the others are scaled up
-    to keep the mean. It has no state, so rates do not change a network's state dict. (Huang et al. 2016, arXiv 1603.09382)
+    """Stochastic depth: in training each row of a residual branch is zeroed with probability `rate`, the
+    others are scaled up to keep the mean. It has no state, so rates do not change a network's state dict.
+    (Huang et al. 2016, arXiv 1603.09382)
     """
 
     def __init__(self, rate: float):
@@ -32,13 +37,17 @@ class DropPath(nn.Module):
 
 
 def rising(rate: float, blocks: int) -> Iterator[float]:
-    """Stochastic depth's linear rule: the i-th of `blocks` branches is dropped at rate * i / blocks, the last at `rate`."""
+    """Stochastic depth's linear rule: the i-th of `blocks` branches is dropped at rate * i / blocks, the last
+    at `rate`.
+    """
     return (rate * (i + 1) / blocks for i in range(blocks))
 
 
 def ending(width: int, classes: int, dropout: float) -> nn.Sequential:
     """(B, width, H, W) -> (B, classes): mean over the map, dropout, linear."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, classes))
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, classes)
+    )
 
 
 def he(module: nn.Module) -> None:
@@ -49,7 +58,8 @@ def he(module: nn.Module) -> None:
 
 
 def check_rates(model: str, *, dropout: float, stochastic_depth: float | str, residual: bool = True) -> float:
-    """The rate of stochastic depth. Both rates are numbers in [0, 1); without residual branches (`residual` False) the second must be 0.
+    """The rate of stochastic depth. Both rates are numbers in [0, 1); without residual branches (`residual`
+    False) the second must be 0.
 
     stochastic_depth "auto": the AUTO_DEPTH that Noisy Student uses, or 0 where there is no branch to drop.
     """
@@ -58,12 +68,16 @@ def check_rates(model: str, *, dropout: float, stochastic_depth: float | str, re
     if stochastic_depth == "auto":
         return AUTO_DEPTH if residual else 0.0
     if isinstance(stochastic_depth, str):
-        raise Fault(f"{model}: stochastic_depth must be a number in [0, 1), or auto; given: {shown(stochastic_depth)}")
+        raise Fault(
+            f"{model}: stochastic_depth must be a number in [0, 1), or auto; given: {shown(stochastic_depth)}"
+        )
     number(f"{model}: stochastic_depth", stochastic_depth, low=0, high=1, open_high=True)
     agreed()
     if not residual and stochastic_depth != 0:
-        raise Fault(f"{model} has no residual branches to drop: set stochastic_depth=0 or auto (given {stochastic_depth}), "
-                    "or take a residual net such as resnet20")  # fmt: skip
+        raise Fault(
+            f"{model} has no residual branches to drop: set stochastic_depth=0 or auto (given "
+            f"{stochastic_depth}), or take a residual net such as resnet20"
+        )
     return stochastic_depth
 
 
@@ -88,5 +102,6 @@ def check_size(model: str, shape: tuple[int, int, int], least: int) -> None:
     """Pictures are at least `least` pixels a side."""
     if min(shape[1:]) < least:
         raise Fault(
-            f"{model} needs pictures of at least {least}x{least} pixels; these have {shape[1]}x{shape[2]}: resize them, or take mlp"
+            f"{model} needs pictures of at least {least}x{least} pixels; these have {shape[1]}x{shape[2]}: "
+            "resize them, or take mlp"
         )

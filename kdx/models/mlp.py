@@ -9,7 +9,9 @@ from torch import nn
 from kdx.models.layers import check_rates, check_whole
 
 
-def mlp(*, shape: tuple[int, int, int], classes: int, hidden: int, dropout: float, stochastic_depth: float | str) -> nn.Module:
+def mlp(
+    *, shape: tuple[int, int, int], classes: int, hidden: int, dropout: float, stochastic_depth: float | str
+) -> nn.Module:
     """Flat pixels, `hidden` ReLU units with dropout, logits."""
     check_whole("mlp", hidden=hidden)
     check_rates("mlp", dropout=dropout, stochastic_depth=stochastic_depth, residual=False)

@@ -1,4 +1,6 @@
-"""Pretrained weights: files in torch.hub's folder, downloaded where there is a network, named plainly where there is none."""
+"""Pretrained weights: files in torch.hub's folder, downloaded where there is a network, named plainly where
+there is none.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ _READ: ContextVar[bool] = ContextVar("read_weights", default=True)
 
 @contextmanager
 def reading(weights: bool) -> Iterator[None]:
-    """Inside `reading(False)` a pretrained network is built with its shape and its normalisation but random numbers: for a
-    network whose own state dict is loaded next, so that nobody needs the first file again.
+    """Inside `reading(False)` a pretrained network is built with its shape and its normalisation but random
+    numbers: for a network whose own state dict is loaded next, so that nobody needs the first file again.
     """
     token = _READ.set(weights)
     try:
@@ -41,7 +43,9 @@ def wanted() -> bool:
 
 
 def named(model: str, options: list[str], weights: str) -> str:
-    """One of `options` for what the user wrote: `DEFAULT`, `IMAGENET1K_V2` or `ResNet50_Weights.IMAGENET1K_V2`."""
+    """One of `options` for what the user wrote: `DEFAULT`, `IMAGENET1K_V2` or
+    `ResNet50_Weights.IMAGENET1K_V2`.
+    """
     name = str(weights).rpartition(".")[2]
     if name not in options:
         raise Fault(f"{model} has no weights '{weights}'{nearest(name, options)}")
@@ -49,18 +53,24 @@ def named(model: str, options: list[str], weights: str) -> str:
 
 
 def load(net: nn.Module, url: str) -> None:
-    """Fills `net` with the state dict that lies at `url`, or in torch.hub's folder under its name; every key must fit."""
+    """Fills `net` with the state dict that lies at `url`, or in torch.hub's folder under its name; every key
+    must fit.
+    """
     if not wanted():
         return
     path = fetch(url)
     try:
         net.load_state_dict(read_weights(path))
     except RuntimeError as error:
-        raise Fault(f"the weights in '{path}' do not fit this model: remove the file, so that it is downloaded again") from error
+        raise Fault(
+            f"the weights in '{path}' do not fit this model: remove the file, so that it is downloaded again"
+        ) from error
 
 
 def fetch(url: str) -> Path:
-    """The file of `url` in torch.hub's folder (TORCH_HOME moves it). A file that lies there is taken as it is."""
+    """The file of `url` in torch.hub's folder (TORCH_HOME moves it). A file that lies there is taken as it
+    is.
+    """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / Path(urlparse(url).path).name
     if path.exists():
@@ -75,8 +85,8 @@ def fetch(url: str) -> Path:
         if shortage.kind(error):
             raise
         raise Fault(
-            f"the weights {path.name} are missing: looked in {folder}, and {url} could not be downloaded ({_short(error)}); "
-            "put the file there, or set weights=null"
+            f"the weights {path.name} are missing: looked in {folder}, and {url} could not be downloaded "
+            f"({_short(error)}); put the file there, or set weights=null"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)

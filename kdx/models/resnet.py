@@ -22,7 +22,11 @@ class Block(nn.Module):
         self.norm2 = nn.BatchNorm2d(out)
         self.drop = DropPath(drop)
         same = stride == 1 and inside == out
-        self.shortcut = nn.Identity() if same else nn.Sequential(nn.Conv2d(inside, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inside, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         branch = F.relu(self.norm1(self.conv1(x)))
@@ -31,12 +35,19 @@ class Block(nn.Module):
 
 
 def resnet(
-    *, shape: tuple[int, int, int], classes: int, depth: int, widths: Sequence[int], dropout: float, stochastic_depth: float | str
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    depth: int,
+    widths: Sequence[int],
+    dropout: float,
+    stochastic_depth: float | str,
 ) -> nn.Module:
     """He et al. 2015 (arXiv 1512.03385), section 4.2, with convolutions for the shortcuts that change shape.
 
-    depth: 6n + 2 layers. widths: channels of the stem and the three stages; (16, 16, 32, 64) is the paper's, (32, 64, 128, 256)
-    the "x4" of the tables. dropout acts on the pooled features. The last two stages halve the map.
+    depth: 6n + 2 layers. widths: channels of the stem and the three stages; (16, 16, 32, 64) is the paper's,
+    (32, 64, 128, 256) the "x4" of the tables. dropout acts on the pooled features. The last two stages halve
+    the map.
     """
     check_whole("resnet", depth=depth)
     if depth < 8 or (depth - 2) % 6:
@@ -47,11 +58,19 @@ def resnet(
     blocks = (depth - 2) // 6
     drops = rising(stochastic_depth, 3 * blocks)
     net = nn.Sequential()
-    net.add_module("stem", nn.Sequential(nn.Conv2d(shape[0], widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()))
+    net.add_module(
+        "stem",
+        nn.Sequential(
+            nn.Conv2d(shape[0], widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        ),
+    )
     for i in range(3):
         inside, out, stride = widths[i], widths[i + 1], 1 if i == 0 else 2
         first = Block(inside, out, stride, next(drops))
-        net.add_module(f"stage{i + 1}", nn.Sequential(first, *(Block(out, out, 1, next(drops)) for _ in range(blocks - 1))))
+        net.add_module(
+            f"stage{i + 1}",
+            nn.Sequential(first, *(Block(out, out, 1, next(drops)) for _ in range(blocks - 1))),
+        )
     net.add_module("head", ending(widths[-1], classes, dropout))
     he(net)
     return net

@@ -21,7 +21,8 @@ WARM_UP, ROUNDS = 5, 30
 
 
 class within_memory(TorchFunctionMode):
-    """Inside, tensors made with nothing in them, as layers make their weights, are added up before they are made: a Fault where they would not fit.
+    """Inside, tensors made with nothing in them, as layers make their weights, are added up before they are
+    made: a Fault where they would not fit.
 
     what, remedy: how the network is called there, and what to do.
     """
@@ -33,7 +34,10 @@ class within_memory(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.empty:
             sides = args[0] if args and isinstance(args[0], list | tuple) else args
-            self.held += math.prod(side for side in sides if isinstance(side, int)) * ((kwargs or {}).get("dtype") or torch.get_default_dtype()).itemsize
+            self.held += (
+                math.prod(side for side in sides if isinstance(side, int))
+                * ((kwargs or {}).get("dtype") or torch.get_default_dtype()).itemsize
+            )
             with checks.whole():
                 times = f" ({self.copies} times each weight, to train it)" if self.copies > 1 else ""
                 checks.fits(f"{self.what}{times}", self.copies * self.held, self.remedy)
@@ -46,7 +50,11 @@ def smaller(role: str, spec: Mapping[str, Any]) -> str:
     def counts(value: Any) -> bool:
         return any(map(counts, value)) if isinstance(value, list) else type(value) is int
 
-    keys = [] if role.startswith("assistant") else [f"{role}.{key}" for key, value in spec.items() if counts(value)]
+    keys = (
+        []
+        if role.startswith("assistant")
+        else [f"{role}.{key}" for key, value in spec.items() if counts(value)]
+    )
     return f"lower {' or '.join(keys)}, or choose another" if keys else "choose a smaller one"
 
 
@@ -61,15 +69,24 @@ def bytes(module: nn.Module) -> int:
 
 
 def flops(module: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Operations of one forward of one picture of `shape` (C, H, W): twice the multiply-adds of convolutions and matrix products."""
+    """Operations of one forward of one picture of `shape` (C, H, W): twice the multiply-adds of convolutions
+    and matrix products.
+    """
     device = next(module.parameters()).device
-    with _evaluating([module]), _in_parts(), torch.no_grad(), FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter:
+    with (
+        _evaluating([module]),
+        _in_parts(),
+        torch.no_grad(),
+        FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter,
+    ):
         module(torch.zeros(1, *shape, device=device))
     return counter.get_total_flops()
 
 
 def _recurrent(x: Sequence[int], *weights: Sequence[int]) -> int:
-    """Of a layer over all steps of a sequence, from shapes: x (T, B, I) or (B, T, I), of weights and biases the matrices count."""
+    """Of a layer over all steps of a sequence, from shapes: x (T, B, I) or (B, T, I), of weights and biases
+    the matrices count.
+    """
     return 2 * math.prod(x[:-1]) * sum(math.prod(weight) for weight in weights if len(weight) == 2)
 
 
@@ -77,12 +94,16 @@ RECURRENT = {
     torch.ops.aten.mkldnn_rnn_layer: lambda x, w1, w2, *rest, **more: _recurrent(x, w1, w2),
     torch.ops.aten._cudnn_rnn: lambda x, weights, *rest, **more: _recurrent(x, *weights),
 }
-"""Fused layers that torch's counter does not know; which kernel torch takes hangs on the processor and the version."""
+"""Fused layers that torch's counter does not know; which kernel torch takes hangs on the processor and the
+version.
+"""
 
 
 @contextmanager
 def _in_parts() -> Iterator[None]:
-    """Attention as matrix products, whatever kernel torch would take: of the fused ones the counter knows a few only."""
+    """Attention as matrix products, whatever kernel torch would take: of the fused ones the counter knows a
+    few only.
+    """
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -92,7 +113,9 @@ def _in_parts() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def latency(modules: Mapping[str, nn.Module], shape: tuple[int, int, int], device: torch.device | str) -> dict[str, float]:
+def latency(
+    modules: Mapping[str, nn.Module], shape: tuple[int, int, int], device: torch.device | str
+) -> dict[str, float]:
     """Milliseconds of one picture's forward, the median of 30, for each module; they are moved to `device`.
 
     The modules take turns, so that a busy moment of the machine does not fall on one of them alone.

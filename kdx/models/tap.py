@@ -16,7 +16,8 @@ class Tap:
             logits = network(x)
             feature = tap.take()    # with its gradient, where the pass had one
 
-    A module that runs several times in a pass (one ReLU in many places) gives what its last run saw. A copy of the network is not tapped.
+    A module that runs several times in a pass (one ReLU in many places) gives what its last run saw. A copy
+    of the network is not tapped.
     """
 
     def __init__(self, module: nn.Module, *, at: Literal["input", "output"]):
@@ -26,8 +27,9 @@ class Tap:
         self._kept: Tensor | None = None
         self._name = f"the {at} of {type(module).__name__}"
 
-        # A closure: copy.deepcopy hands it to a copied module as it is, which is then told apart from the one that was meant. A bound
-        # method would be copied together with what is kept, and a tensor inside a graph cannot be.
+        # A closure: copy.deepcopy hands it to a copied module as it is, which is then told apart from the one
+        # that was meant. A bound method would be copied together with what is kept, and a tensor inside a
+        # graph cannot be.
         def keep(seen: nn.Module, given: tuple[Any, ...], made: Any) -> None:
             if seen is module:
                 self._kept = self._tensor(given[0] if at == "input" else made)
@@ -35,9 +37,14 @@ class Tap:
         self._handle = module.register_forward_hook(keep)
 
     def take(self) -> Tensor:
-        """The feature, forgotten here at once. Without a forward pass since the last `take` it is a RuntimeError: it would be a stale one."""
+        """The feature, forgotten here at once. Without a forward pass since the last `take` it is a
+        RuntimeError: it would be a stale one.
+        """
         if self._kept is None:
-            raise RuntimeError(f"{self._name} was taken already, or nothing has passed through yet: call the network before each take()")
+            raise RuntimeError(
+                f"{self._name} was taken already, or nothing has passed through yet: call the "
+                "network before each take()"
+            )
         kept, self._kept = self._kept, None
         return kept
 
@@ -59,8 +66,13 @@ class Tap:
 
 
 def penultimate(network: nn.Module) -> Tap:
-    """A Tap on what the last linear layer sees, (B, D): in train mode after dropout, so choose rows in eval mode. Fault without such a layer."""
+    """A Tap on what the last linear layer sees, (B, D): in train mode after dropout, so choose rows in eval
+    mode. Fault without such a layer.
+    """
     linear = [part for part in network.modules() if isinstance(part, nn.Linear)]
     if not linear:
-        raise Fault(f"{type(network).__name__} has no linear layer to take features before: choose a model that ends in one")
+        raise Fault(
+            f"{type(network).__name__} has no linear layer to take features before: choose "
+            "a model that ends in one"
+        )
     return Tap(linear[-1], at="input")

@@ -13,17 +13,26 @@ LEAST = 64
 
 
 def by_name(
-    *, shape: tuple[int, int, int], classes: int, name: str, weights: str | None, dropout: float, stochastic_depth: float | str
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    name: str,
+    weights: str | None,
+    dropout: float,
+    stochastic_depth: float | str,
 ) -> Fitted:
     """The network that timm calls `name`, such as resnet18d.
 
-    weights: null, DEFAULT, or a tag of timm's such as a1_in1k. From scratch a network that has one picture size gets its own, any other the
-    pictures as they are or enlarged to 64 pixels; with weights it gets the size, the channels and the normalisation of the weights.
+    weights: null, DEFAULT, or a tag of timm's such as a1_in1k. From scratch a network that has one picture
+    size gets its own, any other the pictures as they are or enlarged to 64 pixels; with weights it gets the
+    size, the channels and the normalisation of the weights.
     """
     try:
         import timm
     except ImportError as error:
-        raise Fault(f"the model timm '{name}' needs the package timm, which is not installed: pip install timm") from error
+        raise Fault(
+            f"the model timm '{name}' needs the package timm, which is not installed: pip install timm"
+        ) from error
 
     depth = check_rates(f"timm '{name}'", dropout=dropout, stochastic_depth=stochastic_depth)
     if not timm.is_model(name):
@@ -38,7 +47,12 @@ def by_name(
         check_size(name, shape, 8)
         grow = max(1.0, LEAST / min(shape[1:]))
         size = (round(shape[1] * grow), round(shape[2] * grow))
-    asked = {"pretrained": weights is not None and pretrained.wanted(), "num_classes": classes, "in_chans": channels, "drop_rate": dropout}
+    asked = {
+        "pretrained": weights is not None and pretrained.wanted(),
+        "num_classes": classes,
+        "in_chans": channels,
+        "drop_rate": dropout,
+    }
     with_depth = asked | {"drop_path_rate": depth} if depth else asked
     full = f"{name}.{tag}" if tag else name
     try:
@@ -49,13 +63,15 @@ def by_name(
                 raise
             net = timm.create_model(full, **asked)  # it has no branches to drop
     except TypeError as error:
-        raise Fault(f"timm '{name}' does not take these rates: set dropout=0 and stochastic_depth=0 ({error})") from error
+        raise Fault(
+            f"timm '{name}' does not take these rates: set dropout=0 and stochastic_depth=0 ({error})"
+        ) from error
     except Exception as error:  # the hub's client raises many kinds when a file cannot be had
         if weights is None or shortage.kind(error):
             raise
         raise Fault(
-            f"the weights '{seen.hf_hub_id or seen.url}' of timm '{name}' are neither in the hub's cache nor to be downloaded "
-            f"({str(error).splitlines()[0][:120]}): set weights=null"
+            f"the weights '{seen.hf_hub_id or seen.url}' of timm '{name}' are neither in the hub's cache "
+            f"nor to be downloaded ({str(error).splitlines()[0][:120]}): set weights=null"
         ) from error
     if weights is None:
         return Fitted(net, Inputs(channels=channels, size=size, mean=None, std=None))

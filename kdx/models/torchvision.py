@@ -1,7 +1,8 @@
 """torchvision's networks, with a stem that suits the picture.
 
-From scratch (weights=null) they take the dataset's channels, and where pictures are small their early halvings are left out.
-With pretrained weights they keep their own stem, size and normalisation, and get a new last layer where the classes differ.
+From scratch (weights=null) they take the dataset's channels, and where pictures are small their early
+halvings are left out. With pretrained weights they keep their own stem, size and normalisation, and get a new
+last layer where the classes differ.
 """
 
 from __future__ import annotations
@@ -29,10 +30,17 @@ VITS = {"vit_b": (12, 12, 768), "vit_l": (24, 16, 1024)}
 
 
 def resnet(
-    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float | str
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    variant: str,
+    weights: str | None,
+    dropout: float,
+    stochastic_depth: float | str,
 ) -> nn.Module | Fitted:
-    """He et al. 2015 (arXiv 1512.03385). variant: resnet18, resnet34, resnet50 ... Below 64 pixels the stem is a 3x3 convolution
-    without stride or pooling, below 128 it loses its pooling. dropout acts on the pooled features; each block starts as the identity.
+    """He et al. 2015 (arXiv 1512.03385). variant: resnet18, resnet34, resnet50 ... Below 64 pixels the stem
+    is a 3x3 convolution without stride or pooling, below 128 it loses its pooling. dropout acts on the pooled
+    features; each block starts as the identity.
     """
     _check_variant(variant, ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"))
     stochastic_depth = check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
@@ -54,7 +62,12 @@ def resnet(
 
 
 def mobilenet_v2(
-    *, shape: tuple[int, int, int], classes: int, weights: str | None, dropout: float, stochastic_depth: float | str
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    weights: str | None,
+    dropout: float,
+    stochastic_depth: float | str,
 ) -> nn.Module | Fitted:
     """Sandler et al. 2018 (arXiv 1801.04381), width 1. dropout acts before the last layer."""
     stochastic_depth = check_rates("mobilenet_v2", dropout=dropout, stochastic_depth=stochastic_depth)
@@ -62,46 +75,88 @@ def mobilenet_v2(
     if known is None:
         _take_channels(net.features[0], "0", shape[0])
         _halve_less(net, _strided(net), shape)
-    _drop_branches([block.conv for block in net.features if isinstance(block, MobileBlock) and block.use_res_connect], stochastic_depth)
+    _drop_branches(
+        [block.conv for block in net.features if isinstance(block, MobileBlock) and block.use_res_connect],
+        stochastic_depth,
+    )
     return _finish(net, known, shape, classes, (net.classifier, "1"))
 
 
 def mobilenet_v3(
-    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float | str
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    variant: str,
+    weights: str | None,
+    dropout: float,
+    stochastic_depth: float | str,
 ) -> nn.Module | Fitted:
-    """Howard et al. 2019 (arXiv 1905.02244). variant: mobilenet_v3_small or mobilenet_v3_large. dropout acts before the last layer."""
+    """Howard et al. 2019 (arXiv 1905.02244). variant: mobilenet_v3_small or mobilenet_v3_large. dropout acts
+    before the last layer.
+    """
     _check_variant(variant, ("mobilenet_v3_small", "mobilenet_v3_large"))
     stochastic_depth = check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
     net, known = _start(variant, weights, shape, classes, dropout=dropout)
     if known is None:
         _take_channels(net.features[0], "0", shape[0])
         _halve_less(net, _strided(net), shape)
-    _drop_branches([block.block for block in net.features if isinstance(block, MobileBlock3) and block.use_res_connect], stochastic_depth)
+    _drop_branches(
+        [block.block for block in net.features if isinstance(block, MobileBlock3) and block.use_res_connect],
+        stochastic_depth,
+    )
     return _finish(net, known, shape, classes, (net.classifier, "3"))
 
 
 def shufflenet_v2(
-    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float | str
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    variant: str,
+    weights: str | None,
+    dropout: float,
+    stochastic_depth: float | str,
 ) -> nn.Module | Fitted:
-    """Ma et al. 2018 (arXiv 1807.11164). variant: shufflenet_v2_x0_5, _x1_0, _x1_5 or _x2_0. dropout acts on the pooled features."""
-    _check_variant(variant, ("shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"))
+    """Ma et al. 2018 (arXiv 1807.11164). variant: shufflenet_v2_x0_5, _x1_0, _x1_5 or _x2_0. dropout acts on
+    the pooled features.
+    """
+    _check_variant(
+        variant, ("shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0")
+    )
     check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth, residual=False)
     net, known = _start(variant, weights, shape, classes)
     if known is None:
         _take_channels(net.conv1, "0", shape[0])
-        _halve_less(net, [[net.conv1[0]], [net.maxpool], *(_flat(_strided(stage)) for stage in (net.stage2, net.stage3, net.stage4))], shape)
+        _halve_less(
+            net,
+            [
+                [net.conv1[0]],
+                [net.maxpool],
+                *(_flat(_strided(stage)) for stage in (net.stage2, net.stage3, net.stage4)),
+            ],
+            shape,
+        )
     # Dropping whole maps before they are averaged is dropout on the averages.
     net.conv5.append(nn.Dropout2d(dropout))
     return _finish(net, known, shape, classes, (net, "fc"))
 
 
 def efficientnet(
-    *, shape: tuple[int, int, int], classes: int, variant: str, weights: str | None, dropout: float, stochastic_depth: float | str
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    variant: str,
+    weights: str | None,
+    dropout: float,
+    stochastic_depth: float | str,
 ) -> nn.Module | Fitted:
-    """Tan and Le 2019 (arXiv 1905.11946). variant: efficientnet_b0 ... b7. dropout acts before the last layer."""
+    """Tan and Le 2019 (arXiv 1905.11946). variant: efficientnet_b0 ... b7. dropout acts before the last
+    layer.
+    """
     _check_variant(variant, tuple(f"efficientnet_b{i}" for i in range(8)))
     stochastic_depth = check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
-    net, known = _start(variant, weights, shape, classes, dropout=dropout, stochastic_depth_prob=stochastic_depth)
+    net, known = _start(
+        variant, weights, shape, classes, dropout=dropout, stochastic_depth_prob=stochastic_depth
+    )
     if known is None:
         _take_channels(net.features[0], "0", shape[0])
         _halve_less(net, _strided(net), shape)
@@ -120,8 +175,9 @@ def vit(
 ) -> nn.Module | Fitted:
     """Dosovitskiy et al. 2020 (arXiv 2010.11929). variant: vit_b_16, vit_b_32, vit_l_16 or vit_l_32.
 
-    patch: pixels a side; null: about 4 patches a side below 24 pixels, 8 below 128, and the variant's own from there. Pictures that
-    are not square, or not a whole number of patches, are resized to the next size that is. dropout acts in every block.
+    patch: pixels a side; null: about 4 patches a side below 24 pixels, 8 below 128, and the variant's own
+    from there. Pictures that are not square, or not a whole number of patches, are resized to the next size
+    that is. dropout acts in every block.
     """
     _check_variant(variant, ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32"))
     stochastic_depth = check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
@@ -145,9 +201,14 @@ def vit(
         nn.init.zeros_(net.conv_proj.bias)
     else:
         if patch is not None:
-            raise Fault(f"{variant}: patch={patch} does not go with weights={weights}, whose patches are fixed: set patch=null")
+            raise Fault(
+                f"{variant}: patch={patch} does not go with weights={weights}, whose patches "
+                "are fixed: set patch=null"
+            )
         size = known.transforms().crop_size[0]
-        net = zoo.get_model(variant, num_classes=len(known.meta["categories"]), dropout=dropout, image_size=size)
+        net = zoo.get_model(
+            variant, num_classes=len(known.meta["categories"]), dropout=dropout, image_size=size
+        )
     layers = list(net.encoder.layers)
     for layer, rate in zip(layers, rising(stochastic_depth, len(layers)), strict=True):
         layer.dropout = nn.Sequential(layer.dropout, DropPath(rate))
@@ -159,7 +220,9 @@ def vit(
 
 
 class DroppedNorm(nn.BatchNorm2d):
-    """The batch norm that ends a residual branch, then stochastic depth. Its keys are those of the norm it replaces."""
+    """The batch norm that ends a residual branch, then stochastic depth. Its keys are those of the norm it
+    replaces.
+    """
 
     def __init__(self, norm: nn.BatchNorm2d, rate: float):
         super().__init__(norm.num_features, eps=norm.eps, momentum=norm.momentum)
@@ -171,8 +234,8 @@ class DroppedNorm(nn.BatchNorm2d):
 
 
 def halvings(shape: tuple[int, int, int]) -> int:
-    """How often a picture is halved, 2 to 5 times, by its longer side: up to three times while 2x2 is left, then while 4x4 is left.
-    8 pixels: 2; 16 and 32: 3; 64 and 96: 4; 128 and more: 5.
+    """How often a picture is halved, 2 to 5 times, by its longer side: up to three times while 2x2 is left,
+    then while 4x4 is left. 8 pixels: 2; 16 and 32: 3; 64 and 96: 4; 128 and more: 5.
     """
     side = max(shape[1:])
     return min(HALVINGS, max(min(3, int(math.log2(side / 2))), int(math.log2(side / 4))))
@@ -187,13 +250,18 @@ def patches(variant: str, side: int, patch: int | None) -> tuple[int, int]:
         grids = [g for g in range(aim - aim // 4, 2 * aim + 1) if side % g == 0]
         patch = side // min(grids, key=lambda g: abs(g - aim)) if grids else math.ceil(side / aim)
     if isinstance(patch, bool) or not isinstance(patch, int) or not 1 <= patch <= side:
-        raise Fault(f"{variant}: patch must be a whole number of pixels from 1 to the picture's {side}, not {shown(patch)}; null picks one")
+        raise Fault(
+            f"{variant}: patch must be a whole number of pixels from 1 to the picture's {side}, not "
+            f"{shown(patch)}; null picks one"
+        )
     return patch, math.ceil(side / patch) * patch
 
 
 def _check_variant(variant: str, options: Sequence[str]) -> None:
     if variant not in options:
-        raise Fault(f"no such variant: '{shown(variant, bare=True)}'{nearest(shown(variant, bare=True), options)}")
+        raise Fault(
+            f"no such variant: '{shown(variant, bare=True)}'{nearest(shown(variant, bare=True), options)}"
+        )
 
 
 def _known(variant: str, weights: str | None) -> zoo.WeightsEnum | None:
@@ -211,11 +279,17 @@ def _start(
     known = _known(variant, weights)
     if known is None:
         check_size(variant, shape, 8)
-    return zoo.get_model(variant, num_classes=classes if known is None else len(known.meta["categories"]), **more), known
+    return zoo.get_model(
+        variant, num_classes=classes if known is None else len(known.meta["categories"]), **more
+    ), known
 
 
 def _finish(
-    net: nn.Module, known: zoo.WeightsEnum | None, shape: tuple[int, int, int], classes: int, last: tuple[nn.Module, str]
+    net: nn.Module,
+    known: zoo.WeightsEnum | None,
+    shape: tuple[int, int, int],
+    classes: int,
+    last: tuple[nn.Module, str],
 ) -> nn.Module | Fitted:
     """Loads the weights. `last`: where the last layer is, its parent and its name there."""
     if known is None:
@@ -226,14 +300,18 @@ def _finish(
     if linear.out_features != classes:
         setattr(parent, name, nn.Linear(linear.in_features, classes))
     seen = known.transforms()
-    return Fitted(net, Inputs(channels=3, size=(seen.crop_size[0],) * 2, mean=tuple(seen.mean), std=tuple(seen.std)))
+    return Fitted(
+        net, Inputs(channels=3, size=(seen.crop_size[0],) * 2, mean=tuple(seen.mean), std=tuple(seen.std))
+    )
 
 
 def _take_channels(parent: nn.Module, name: str, channels: int) -> None:
     """Makes the first convolution take `channels`."""
     old = parent.get_submodule(name)
     if old.in_channels != channels:
-        new = nn.Conv2d(channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None)
+        new = nn.Conv2d(
+            channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None
+        )
         nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
         setattr(parent, name, new)
 
@@ -248,7 +326,8 @@ def _flat(groups: list[list[nn.Module]]) -> list[nn.Module]:
 
 
 def _halve_less(net: nn.Module, groups: list[list[nn.Module]], shape: tuple[int, int, int]) -> None:
-    """Takes the stride from the first of the halving layers, so that the last map of a small picture is no single pixel.
+    """Takes the stride from the first of the halving layers, so that the last map of a small picture is no
+    single pixel.
 
     net.halves_less: whether it did, which no shape in its state dict shows.
     """

@@ -13,8 +13,11 @@ STAGES = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def vgg(*, shape: tuple[int, int, int], classes: int, depth: int, dropout: float, stochastic_depth: float | str) -> nn.Module:
-    """Simonyan and Zisserman 2014 (arXiv 1409.1556) with batch norm and one linear layer on the mean of the last map.
+def vgg(
+    *, shape: tuple[int, int, int], classes: int, depth: int, dropout: float, stochastic_depth: float | str
+) -> nn.Module:
+    """Simonyan and Zisserman 2014 (arXiv 1409.1556) with batch norm and one linear layer on the mean of the
+    last map.
 
     depth: 8, 11, 13 or 16. The first three stages end in a 2x2 max-pool, the fourth too from 64 pixels on.
     dropout acts on the pooled features.

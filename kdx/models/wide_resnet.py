@@ -10,7 +10,9 @@ from kdx.models.layers import DropPath, check_rates, check_size, check_whole, en
 
 
 class WideBlock(nn.Module):
-    """Norm and ReLU before each 3x3 convolution, dropout between the two; a shortcut that changes shape starts after the first ReLU."""
+    """Norm and ReLU before each 3x3 convolution, dropout between the two; a shortcut that changes shape
+    starts after the first ReLU.
+    """
 
     def __init__(self, inside: int, out: int, stride: int, dropout: float, drop: float):
         super().__init__()
@@ -20,7 +22,9 @@ class WideBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
         self.drop = DropPath(drop)
-        self.shortcut = None if stride == 1 and inside == out else nn.Conv2d(inside, out, 1, stride, bias=False)
+        self.shortcut = (
+            None if stride == 1 and inside == out else nn.Conv2d(inside, out, 1, stride, bias=False)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.norm1(x))
@@ -28,8 +32,17 @@ class WideBlock(nn.Module):
         return self.drop(branch) + (x if self.shortcut is None else self.shortcut(active))
 
 
-def wide_resnet(*, shape: tuple[int, int, int], classes: int, depth: int, widen: int, dropout: float, stochastic_depth: float | str) -> nn.Module:
-    """Zagoruyko and Komodakis 2016 (arXiv 1605.07146). depth: 6n + 4 layers. widen: factor on 16, 32, 64 channels.
+def wide_resnet(
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    depth: int,
+    widen: int,
+    dropout: float,
+    stochastic_depth: float | str,
+) -> nn.Module:
+    """Zagoruyko and Komodakis 2016 (arXiv 1605.07146). depth: 6n + 4 layers. widen: factor on 16, 32, 64
+    channels.
 
     dropout acts inside the blocks, as in the paper. The last two stages halve the map.
     """
@@ -46,7 +59,10 @@ def wide_resnet(*, shape: tuple[int, int, int], classes: int, depth: int, widen:
     for i in range(3):
         inside, out, stride = widths[i], widths[i + 1], 1 if i == 0 else 2
         first = WideBlock(inside, out, stride, dropout, next(drops))
-        net.add_module(f"stage{i + 1}", nn.Sequential(first, *(WideBlock(out, out, 1, dropout, next(drops)) for _ in range(blocks - 1))))
+        net.add_module(
+            f"stage{i + 1}",
+            nn.Sequential(first, *(WideBlock(out, out, 1, dropout, next(drops)) for _ in range(blocks - 1))),
+        )
     net.add_module("norm", nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU()))
     net.add_module("head", ending(widths[-1], classes, 0.0))
     he(net)

@@ -1,7 +1,9 @@
-"""Timed rehearsals: a few real steps of the stages that a plan misses, on the real device, in a scratch folder.
+"""Timed rehearsals: a few real steps of the stages that a plan misses, on the real device, in a scratch
+folder.
 
-A rehearsal is the stage itself with most of its repetitions left out: the networks, batches, augmentation, loss and optimiser are those of
-the run. Each leaves in scratch what the rehearsals after it read: a network with the weights it begins with, files of answers of the true size.
+A rehearsal is the stage itself with most of its repetitions left out: the networks, batches, augmentation,
+loss and optimiser are those of the run. Each leaves in scratch what the rehearsals after it read: a network
+with the weights it begins with, files of answers of the true size.
 """
 
 from __future__ import annotations
@@ -30,14 +32,32 @@ from kdx.stages.files import open_split
 
 QUICK = 5.0
 """Seconds that measuring a teacher may take."""
-REHEARSE = {PREPARE: lay_data, REVEAL: lay_data, PRETRAIN: train, TRAIN: train, LABEL: label, GATE: weigh, CHOOSE: choose, AUDIT: look_back,
-            EVALUATE: evaluate}  # fmt: skip
+REHEARSE = {
+    PREPARE: lay_data,
+    REVEAL: lay_data,
+    PRETRAIN: train,
+    TRAIN: train,
+    LABEL: label,
+    GATE: weigh,
+    CHOOSE: choose,
+    AUDIT: look_back,
+    EVALUATE: evaluate,
+}
 
 
 class Rehearsals:
-    """One for each kind of stage, made when it is asked for. steps: of all runs, by key. tell: hears what is rehearsed."""
+    """One for each kind of stage, made when it is asked for. steps: of all runs, by key. tell: hears what is
+    rehearsed.
+    """
 
-    def __init__(self, steps: Mapping[str, Step], kinds: Kinds, scratch: Path, runtime: Runtime, tell: Callable[[str], None]):
+    def __init__(
+        self,
+        steps: Mapping[str, Step],
+        kinds: Kinds,
+        scratch: Path,
+        runtime: Runtime,
+        tell: Callable[[str], None],
+    ):
         self.steps, self.kinds, self.scratch, self.tell = steps, kinds, scratch, tell
         self.found: dict[str, Rehearsed] = {}
         self.standing: dict[str, Artifact] = {}
@@ -48,7 +68,9 @@ class Rehearsals:
         """Seconds for libraries that the first stages of a process load, and no later ones."""
 
     def load(self) -> None:
-        torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1, device=self.bench.runtime.device))], 0.1, fused=True)
+        torch.optim.AdamW(
+            [torch.nn.Parameter(torch.zeros(1, device=self.bench.runtime.device))], 0.1, fused=True
+        )
         if any(step.stage == AUDIT for step in self.steps.values() if not step.stored):
             nothing = np.zeros((20, 1))
             audit.domain_gap(nothing, nothing, 0)
@@ -63,12 +85,20 @@ class Rehearsals:
         folder.mkdir(parents=True)
         self.peak.begin()
         lower = shortage.LOWER.get(step.stage.name, shortage.ELSE)
-        with warnings.catch_warnings(), shortage.noticed(f"{step.name} on {self.bench.runtime.device}", lower):
-            warnings.simplefilter("ignore", Caution)  # what stands in for an artifact may be worth one, and the run will tell its own
+        with (
+            warnings.catch_warnings(),
+            shortage.noticed(f"{step.name} on {self.bench.runtime.device}", lower),
+        ):
+            # what stands in for an artifact may be worth one, and the run will tell its own
+            warnings.simplefilter("ignore", Caution)
             found = REHEARSE[step.stage](self.bench, step, inputs, folder)
         found.memory = self.peak.bytes()
         found.black |= any(self.of(upstream).black for upstream in self.missing(step.inputs))
-        self.found[kind], self.standing[kind], self.examples[kind] = found, Artifact(step.stage.name, step.key, folder), step
+        self.found[kind], self.standing[kind], self.examples[kind] = (
+            found,
+            Artifact(step.stage.name, step.key, folder),
+            step,
+        )
         return found
 
     def example(self, step: Step) -> Step:
@@ -104,4 +134,6 @@ class Rehearsals:
         network = self.bench.network(self.real(teacher.artifact))
         if self.bench.forward(network, validation) * len(validation) > QUICK:
             return None
-        return float((predict(network, validation, self.bench.runtime).argmax(1) == validation.labels).double().mean())
+        return float(
+            (predict(network, validation, self.bench.runtime).argmax(1) == validation.labels).double().mean()
+        )

@@ -27,9 +27,10 @@ SMALL, FEW = 32, 512
 
 @dataclass
 class Rehearsed:
-    """paces: part of the stage (see kdx.amounts) -> seconds of one. memory: the peak in bytes. weights: bytes of the network that it trains.
-    norms: term of the loss -> L2 norm of its gradient at the first step; late: the same with the terms weighted as at the end, where that
-    is otherwise. black: the pictures are not the real ones. notes: what is told of the file of weights that it begins with."""
+    """paces: part of the stage (see kdx.amounts) -> seconds of one. memory: the peak in bytes. weights: bytes
+    of the network that it trains. norms: term of the loss -> L2 norm of its gradient at the first step; late:
+    the same with the terms weighted as at the end, where that is otherwise. black: the pictures are not the
+    real ones. notes: what is told of the file of weights that it begins with."""
 
     paces: dict[str, float]
     memory: int | None = None
@@ -73,7 +74,9 @@ class Bench:
 
     def teacher(self, asked: Step) -> Teacher:
         """Who answers in a labelling stage."""
-        return teach([Frozen(self.network(teacher)) for teacher in self.real(asked.inputs["teachers"])], "main")
+        return teach(
+            [Frozen(self.network(teacher)) for teacher in self.real(asked.inputs["teachers"])], "main"
+        )
 
     def logits(self, teacher: Teacher, batch: Batch, precision: str) -> torch.Tensor:
         """(B, C) float16, as a labelling stage keeps them."""

@@ -24,16 +24,21 @@ from kdx.store import Listener, Work
 
 
 def label(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
-    """Of the answers only those for validation are filled in, as far as it goes: methods read their statistics from them."""
+    """Of the answers only those for validation are filled in, as far as it goes: methods read their
+    statistics from them.
+    """
     start = time.perf_counter()
     about = inputs["data"].json("data.json")
     teacher = bench.teacher(step)
     maker = Views(Chain([(name, c.build()) for name, c in inputs["augment"]]), inputs["seed"])
-    wanted = dict(sorted(answers(step, bench.steps).items(), key=lambda item: item[1][0] * item[1][1]))  # the largest gives the pace
+    # the largest gives the pace
+    wanted = dict(sorted(answers(step, bench.steps).items(), key=lambda item: item[1][0] * item[1][1]))
     splits = {name: open_split(inputs["data"], split_of(name), bench.runtime) for name in wanted}
     paces = {"start": time.perf_counter() - start, "views": 0.0, "clean": 0.0, "passes": 0.0}
     for name, (rows, views, first) in wanted.items():
-        file = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=(rows, views, len(about["classes"])))
+        file = np.lib.format.open_memmap(
+            folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=(rows, views, len(about["classes"]))
+        )
         logits, marks = [], [time.perf_counter()]
         for batch in some(bench, splits[name], maker, views, first, len(about["classes"])):
             logits.append(bench.logits(teacher, batch, inputs["precision"]).cpu().numpy())
@@ -55,24 +60,37 @@ def label(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
 def some(bench: Bench, split: Split, maker: Views, views: int, first: int, classes: int) -> Iterator[Batch]:
     """The batches as the stage makes them, in order."""
     for view in range(first, first + views):
-        yield from sequential(split, batch=BATCH, views=maker, view=view, num_classes=classes, device=torch.device(bench.runtime.device))
+        yield from sequential(
+            split,
+            batch=BATCH,
+            views=maker,
+            view=view,
+            num_classes=classes,
+            device=torch.device(bench.runtime.device),
+        )
 
 
 def dropout(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path, pace: float) -> float:
-    """Seconds of a row in one pass with dropout. A few rows are answered, all if that is quick; the others are given the answers of these."""
+    """Seconds of a row in one pass with dropout. A few rows are answered, all if that is quick; the others
+    are given the answers of these.
+    """
     pool, passes = open_split(inputs["data"], "unlabelled", bench.runtime), inputs["passes"]
     classes = len(inputs["data"].json("data.json")["classes"])
     few = min(len(pool), max(BATCH, int(SECONDS / max(pace * passes, 1e-9))))
     rows = torch.linspace(0, len(pool) - 1, few).long().unique()
     networks = [bench.network(teacher) for teacher in inputs["teachers"]]
     work = Work(folder, step.name, Listener())
-    spent = bench.timed(lambda: spread(work, bench.runtime, pool, networks, passes, inputs["seed"], classes, rows))
+    spent = bench.timed(
+        lambda: spread(work, bench.runtime, pool, networks, passes, inputs["seed"], classes, rows)
+    )
     for path in folder.glob("extra.*.npy"):
         np.save(path, np.resize(np.load(path)[rows.numpy()], (len(pool), classes)))
     return spent / (len(rows) * passes)
 
 
-def lay_answers(inputs: Mapping[str, Any], folder: Path, wanted: Mapping[str, tuple[int, int, int]], extras: bool) -> None:
+def lay_answers(
+    inputs: Mapping[str, Any], folder: Path, wanted: Mapping[str, tuple[int, int, int]], extras: bool
+) -> None:
     """What a labelling stage writes beside its answers."""
     about = inputs["data"].json("data.json")
     if inputs["rows"] is not None:
@@ -80,11 +98,21 @@ def lay_answers(inputs: Mapping[str, Any], folder: Path, wanted: Mapping[str, tu
         rows = np.unique(np.load(inputs["rows"].file("rows.npy")))[: wanted["unlabelled"][0]]
         places[rows] = np.arange(len(rows))
         np.save(folder / "places.npy", places)
-    (folder / "answers.json").write_text(json.dumps({
-        "splits": {name: {"views": views, "first": first} for name, (_, views, first) in wanted.items()}, "clean": inputs["clean"],
-        "classes": about["classes"], "pool": about["counts"]["unlabelled"], "moved": bool(inputs["augment"]) and not inputs["clean"],
-        "mixed": not inputs["clean"] and MIXUP in dict(inputs["augment"]),
-        "extras": ["mean", "std", "cool_mean", "cool_std"] if extras else [],
-        "bought": None if inputs["rows"] is None else wanted["unlabelled"][0],
-        "teacher_size": max(size.parameters(open_network(t)) for t in inputs["teachers"]), "validation_accuracy": None,
-    }))  # fmt: skip
+    (folder / "answers.json").write_text(
+        json.dumps(
+            {
+                "splits": {
+                    name: {"views": views, "first": first} for name, (_, views, first) in wanted.items()
+                },
+                "clean": inputs["clean"],
+                "classes": about["classes"],
+                "pool": about["counts"]["unlabelled"],
+                "moved": bool(inputs["augment"]) and not inputs["clean"],
+                "mixed": not inputs["clean"] and MIXUP in dict(inputs["augment"]),
+                "extras": ["mean", "std", "cool_mean", "cool_std"] if extras else [],
+                "bought": None if inputs["rows"] is None else wanted["unlabelled"][0],
+                "teacher_size": max(size.parameters(open_network(t)) for t in inputs["teachers"]),
+                "validation_accuracy": None,
+            }
+        )
+    )

@@ -32,54 +32,96 @@ SAME = 0.01
 
 
 def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
-    """Leaves the network with the weights that it begins with; one that is taken as it is, as the stage itself does."""
+    """Leaves the network with the weights that it begins with; one that is taken as it is, as the stage
+    itself does.
+    """
     if inputs["training"] is None:
-        spent = bench.timed(lambda: pretrain.run(Work(folder, step.name, Listener()), bench.runtime, **inputs))
+        spent = bench.timed(
+            lambda: pretrain.run(Work(folder, step.name, Listener()), bench.runtime, **inputs)
+        )
         notes = [note["text"] for note in lines(folder / "notes.jsonl")]
-        return Rehearsed({"start": spent}, weights=folder.joinpath("last.safetensors").stat().st_size, notes=notes)
+        return Rehearsed(
+            {"start": spent}, weights=folder.joinpath("last.safetensors").stat().st_size, notes=notes
+        )
     inputs, precision = {k: v for k, v in inputs.items() if k != "precision"}, inputs["precision"]
     made: list[Lesson] = []
     start = bench.timed(lambda: made.append(begin(step.name, bench.runtime, **inputs)))
     lesson, about = made[0], inputs["data"].json("data.json")
     save_file(plain_state(lesson.objective.export()), folder / "last.safetensors")
-    model = {"component": inputs["model"].spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}}
+    model = {
+        "component": inputs["model"].spec,
+        **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")},
+    }
     (folder / "model.json").write_text(json.dumps(model))
     answer(bench, lesson, step)
     pace, first, norms = first_steps(bench, lesson, precision)
-    found = {"start": start + first, "steps": pace, "refreshes": bench.timed(lesson.objective.refresh), "validation": 0.0}
+    found = {
+        "start": start + first,
+        "steps": pace,
+        "refreshes": bench.timed(lesson.objective.refresh),
+        "validation": 0.0,
+    }
     if lesson.parts.validation is not None:
         found["validation"] = bench.forward(lesson.objective.export(), lesson.parts.validation, precision)
-    return Rehearsed(found, weights=size.bytes(lesson.objective.export()), norms=norms, late=at_the_end(bench, lesson, precision),
-                     notes=[text for text, _ in lesson.notes])  # fmt: skip
+    return Rehearsed(
+        found,
+        weights=size.bytes(lesson.objective.export()),
+        norms=norms,
+        late=at_the_end(bench, lesson, precision),
+        notes=[text for text, _ in lesson.notes],
+    )
 
 
 def first_steps(bench: Bench, lesson: Lesson, precision: str) -> tuple[float, float, dict[str, float]]:
-    """(median seconds of a step, what the first took longer, the norms of the terms' gradients at the first)"""
+    """(median seconds of a step, what the first took longer,
+    the norms of the terms' gradients at the first)
+    """
     marks = [time.perf_counter()]
     norms: dict[str, float] = {}
 
     def log(step: int, values: Mapping[str, float]) -> None:
         if step == 0:
-            norms.update({name.partition("/")[2]: value for name, value in values.items() if name.startswith("gradient/")})
+            norms.update(
+                {
+                    name.partition("/")[2]: value
+                    for name, value in values.items()
+                    if name.startswith("gradient/")
+                }
+            )
 
     def after(step: int) -> bool:
         bench.runtime.wait()
         marks.append(time.perf_counter())
         done, spent = len(marks) - 1, marks[-1] - marks[0]
-        return enough(done - WARM, spent) or (done > 1 and spent > SLOW)  # of slow steps one is warm-up enough
+        # of slow steps one is warm-up enough
+        return enough(done - WARM, spent) or (done > 1 and spent > SLOW)
 
     batches = iter(Loader(lesson.streams, start=0, stop=lesson.steps, workers=bench.runtime.workers))
     with contextlib.closing(batches):
-        fit(lesson.objective, batches, start=0, steps=lesson.steps, training=lesson.settings, precision=precision, runtime=bench.runtime,
-            optimiser=lesson.optimiser, schedule=lesson.schedule, refresh_every=lesson.per_epoch, log_every=max(1, lesson.steps // LOGS),
-            log=log, after=after)  # fmt: skip
+        fit(
+            lesson.objective,
+            batches,
+            start=0,
+            steps=lesson.steps,
+            training=lesson.settings,
+            precision=precision,
+            runtime=bench.runtime,
+            optimiser=lesson.optimiser,
+            schedule=lesson.schedule,
+            refresh_every=lesson.per_epoch,
+            log_every=max(1, lesson.steps // LOGS),
+            log=log,
+            after=after,
+        )
     spent = np.diff(marks).tolist()
     pace = statistics.median(spent[WARM:] or spent[1:] or spent)
     return pace, max(0.0, spent[0] - pace), norms
 
 
 def at_the_end(bench: Bench, lesson: Lesson, precision: str) -> dict[str, float]:
-    """The norms of the terms' gradients on the first batch with the progress of the last step; empty where it weighs them as at the first."""
+    """The norms of the terms' gradients on the first batch with the progress of the last step; empty where it
+    weighs them as at the first.
+    """
     streams = {name: stream.batch(0) for name, stream in lesson.streams.items()}
     student = list(lesson.objective.student.parameters())
     found = []
@@ -88,12 +130,16 @@ def at_the_end(bench: Bench, lesson: Lesson, precision: str) -> dict[str, float]
             torch.manual_seed(0)  # the same dropout
             terms = lesson.objective(streams, progress).terms
         found.append(gradient_norms(terms, student) if len(terms) > 1 else {})
-    first, last = ({name: norm / max(max(norms.values()), 1e-30) for name, norm in norms.items()} for norms in found)
+    first, last = (
+        {name: norm / max(max(norms.values()), 1e-30) for name, norm in norms.items()} for norms in found
+    )
     return found[1] if any(abs(first[name] - last[name]) > SAME for name in first) else {}
 
 
 def answer(bench: Bench, lesson: Lesson, step: Step) -> None:
-    """Where the stored answers are not there yet, those that the first step reads are made by the teacher, or what stands in for it."""
+    """Where the stored answers are not there yet, those that the first step reads are made by the teacher, or
+    what stands in for it.
+    """
     stored = lesson.parts.teacher
     if not isinstance(stored, Stored) or bench.steps[step.inputs["answers"].key].stored:
         return
@@ -103,10 +149,18 @@ def answer(bench: Bench, lesson: Lesson, step: Step) -> None:
         if name not in stored.answers:
             continue
         batch = stream.batch(0)
-        index, slot = batch.index, torch.zeros_like(batch.view) if stored.clean else batch.view - stored.first[name]
+        index, slot = (
+            batch.index,
+            torch.zeros_like(batch.view) if stored.clean else batch.view - stored.first[name],
+        )
         if stored.clean:
             pictures = stream.split.images
-            batch = replace(batch, views={"main": pictures[index.to(pictures.device)].to(bench.runtime.device).float() / 255})
+            batch = replace(
+                batch,
+                views={"main": pictures[index.to(pictures.device)].to(bench.runtime.device).float() / 255},
+            )
         place = index if stored.places is None or name != "unlabelled" else stored.places[index]
         to = stored.answers[name].device
-        stored.answers[name][place.to(to), slot.to(to)] = bench.logits(teacher, batch, asked.inputs["precision"]).to(to)
+        stored.answers[name][place.to(to), slot.to(to)] = bench.logits(
+            teacher, batch, asked.inputs["precision"]
+        ).to(to)

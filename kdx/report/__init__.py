@@ -1,1 +1,3 @@
-"""What a run tells its user: progress, the table, the run folder, TensorBoard, figures. Reads results, never trains; no torch."""
+"""What a run tells its user: progress, the table, the run folder, TensorBoard, figures. Reads results, never
+trains; no torch.
+"""

@@ -1,4 +1,6 @@
-"""TensorBoard events, written with TensorBoard's own writer: one event file in the run folder itself, so a run is one run."""
+"""TensorBoard events, written with TensorBoard's own writer: one event file in the run folder itself, so a
+run is one run.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,15 @@ class Board:
 
         finite = {name: value for name, value in values.items() if is_number(value) and math.isfinite(value)}
         if finite:
-            self.add(Summary(value=[Summary.Value(tag=f"{prefix}/{name}", simple_value=value) for name, value in finite.items()]), step)
+            self.add(
+                Summary(
+                    value=[
+                        Summary.Value(tag=f"{prefix}/{name}", simple_value=value)
+                        for name, value in finite.items()
+                    ]
+                ),
+                step,
+            )
 
     def image(self, tag: str, png: bytes) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -56,10 +66,16 @@ class Board:
     def text(self, tag: str, markdown: str) -> None:
         from tensorboard.plugins.text.metadata import create_summary_metadata
 
-        self._tensor(tag, create_summary_metadata(display_name=tag, description=""), [markdown.encode("utf-8", "replace")])
+        self._tensor(
+            tag,
+            create_summary_metadata(display_name=tag, description=""),
+            [markdown.encode("utf-8", "replace")],
+        )
 
     def layout(self, roles: Iterable[str]) -> None:
-        """Charts that show teacher, student alone and distilled student together, those of every round too, in the custom scalars tab."""
+        """Charts that show teacher, student alone and distilled student together, those of every round too,
+        in the custom scalars tab.
+        """
         from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
         category = layout_pb2.Category(title="teacher, student alone and distilled student")
@@ -67,20 +83,26 @@ class Board:
             tags = [f"^{role}(-[0-9]+)?/{metric}$" for role in roles]
             category.chart.add(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
         layout = layout_pb2.Layout(category=[category])
-        self._tensor(metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), layout.SerializeToString())
+        self._tensor(
+            metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), layout.SerializeToString()
+        )
 
     def start_session(self, config: Mapping, name: str) -> None:
         """The hyperparameters. name: shown before them, cut to some 15 letters.
 
-        No experiment summary goes with them: TensorBoard would take one run's list for all runs of a sweep."""
+        No experiment summary goes with them: TensorBoard would take one run's list for all runs of a sweep.
+        """
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
-        # TensorBoard averages sessions of one group, so the group is this run: its name, and what tells namesakes apart.
+        # TensorBoard averages sessions of one group, so the group is this run: its name, and what tells
+        # namesakes apart.
         digest = hashlib.sha256(f"{self.folder} {time.time_ns()}".encode()).hexdigest()[:8]
         self.add(hparams_pb(hyperparameters(config), trial_id=f"{name} {digest}"), 0)
 
     def final(self, metrics: Mapping[str, float | None]) -> None:
-        """The few numbers to show beside the hyperparameters. TensorBoard shows the first five tags there; the capital sorts them first."""
+        """The few numbers to show beside the hyperparameters. TensorBoard shows the first five tags there;
+        the capital sorts them first.
+        """
         self.scalars("Result", metrics, 0)
 
     def end_session(self, success: bool) -> None:
@@ -90,7 +112,16 @@ class Board:
         status = api_pb2.STATUS_SUCCESS if success else api_pb2.STATUS_FAILURE
         info = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
         about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=info))
-        self.add(Summary(value=[Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR)]), 0)
+        self.add(
+            Summary(
+                value=[
+                    Summary.Value(
+                        tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR
+                    )
+                ]
+            ),
+            0,
+        )
 
     def close(self) -> None:
         self.writer.close()
@@ -99,14 +130,16 @@ class Board:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.util.tensor_util import make_tensor_proto
 
-        self.add(Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=make_tensor_proto(content))]), 0)
+        self.add(
+            Summary(value=[Summary.Value(tag=tag, metadata=about, tensor=make_tensor_proto(content))]), 0
+        )
 
 
 def hyperparameters(config: Mapping) -> dict[str, bool | float | str]:
     """A nested config as flat names and scalars: {"loss": "kd", "loss.temperature": 4.0, ...}.
 
-    A node with a `_target_` has a value of its own: the option chosen, or the last word of the address in small letters. Nulls, paths, long text and names of
-    `HIDDEN` are left out.
+    A node with a `_target_` has a value of its own: the option chosen, or the last word of the address in
+    small letters. Nulls, paths, long text and names of `HIDDEN` are left out.
     """
     found: dict[str, bool | float | str] = {}
     for key, value in everything(config).items():
@@ -122,7 +155,9 @@ def hyperparameters(config: Mapping) -> dict[str, bool | float | str]:
             found[key] = float(value)
     chosen = config.get("choices")
     options = chosen.items() if isinstance(chosen, Mapping) else ()
-    return {name: value for name, value in found.items() if fits(value)} | {str(group): str(option)[:LONGEST_TEXT] for group, option in options}
+    return {name: value for name, value in found.items() if fits(value)} | {
+        str(group): str(option)[:LONGEST_TEXT] for group, option in options
+    }
 
 
 def fits(value: bool | float | str) -> bool:

@@ -17,26 +17,37 @@ FEWEST = 10
 
 def reliability(found: Comparison) -> Iterator[Picture | None]:
     """The student's accuracy against its confidence."""
-    shown = [(i, g) for i, g in enumerate(found.groups) if any(e.networks["student"].reliability for e in g.entries)]
+    shown = [
+        (i, g)
+        for i, g in enumerate(found.groups)
+        if any(e.networks["student"].reliability for e in g.entries)
+    ]
     if not shown:
         return
     figure, (axis,) = panels(1, width=4.6, height=4.2)
     axis.plot([0, 100], [0, 100], color=INK, lw=0.8, ls="--", alpha=0.6)
     for i, g in shown[:MOST_LINES]:
-        points = calibration([e.networks["student"].reliability for e in g.entries if e.networks["student"].reliability])
+        points = calibration(
+            [e.networks["student"].reliability for e in g.entries if e.networks["student"].reliability]
+        )
         if points:
             axis.plot(*zip(*points, strict=True), color=colour(i), marker="o", ms=4, lw=1.3)
     axis.set_xlabel("confidence, %")
     axis.set_ylabel("right, %")
-    yield Picture("Reliability of the students",
-                  f"How often the student is right, by how sure it is, on the test split; the rows of {seeds([g for _, g in shown])} together. "
-                  f"On the dashed line confidence is deserved; below it the student is too sure. Bins of fewer than {FEWEST} rows are left out."
-                  f"{left_out(shown, MOST_LINES)}",
-                  svg(figure, "reliability"), key_of(shown[:MOST_LINES]))  # fmt: skip
+    yield Picture(
+        "Reliability of the students",
+        "How often the student is right, by how sure it is, on the test split; the rows of "
+        f"{seeds([g for _, g in shown])} together. On the dashed line confidence is deserved; below it the "
+        f"student is too sure. Bins of fewer than {FEWEST} rows are left out.{left_out(shown, MOST_LINES)}",
+        svg(figure, "reliability"),
+        key_of(shown[:MOST_LINES]),
+    )
 
 
 def calibration(tables: Sequence[Mapping[str, Sequence[float | None]]]) -> list[tuple[float, float]]:
-    """(mean confidence, share right) of each bin with at least FEWEST rows, in per cent, of tables with the bins of the first."""
+    """(mean confidence, share right) of each bin with at least FEWEST rows, in per cent, of tables with the
+    bins of the first.
+    """
     tables = [t for t in tables if t["edges"] == tables[0]["edges"]]
     found = []
     for b in range(len(tables[0]["counts"])):
@@ -52,12 +63,17 @@ def confusion(found: Comparison) -> Iterator[Picture | None]:
     import numpy as np
 
     classes = [visible(c)[:14] for c in found.groups[0].entries[0].classes]
-    of = [(i, g, [e.networks["student"].confusion for e in g.entries if e.networks["student"].confusion]) for i, g in enumerate(found.groups)]
+    of = [
+        (i, g, [e.networks["student"].confusion for e in g.entries if e.networks["student"].confusion])
+        for i, g in enumerate(found.groups)
+    ]
     shown = [(i, g, np.sum(m, axis=0)) for i, g, m in of if m and all(len(x) == len(classes) for x in m)]
     if not shown:
         return
     drawn = shown[:MOST_MATRICES]
-    figure, axes = panels(len(drawn), width=7.6 if len(drawn) > 1 else 4.6, height=2.9 if len(drawn) > 2 else 3.8, columns=3)
+    figure, axes = panels(
+        len(drawn), width=7.6 if len(drawn) > 1 else 4.6, height=2.9 if len(drawn) > 2 else 3.8, columns=3
+    )
     for axis, (i, g, counts) in zip(axes, drawn, strict=True):
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axis.imshow(np.dstack([np.full_like(shares, c) for c in BLUE] + [shares]), interpolation="nearest")
@@ -71,11 +87,22 @@ def confusion(found: Comparison) -> Iterator[Picture | None]:
             spine.set_visible(True)
         if len(classes) <= 10:
             for a, b in np.argwhere(counts):
-                axis.text(b, a, f"{counts[a, b]:.0f}", ha="center", va="center", fontsize=5 if len(drawn) > 1 else 7, in_layout=False)
+                axis.text(
+                    b,
+                    a,
+                    f"{counts[a, b]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=5 if len(drawn) > 1 else 7,
+                    in_layout=False,
+                )
     axes[0].set_ylabel("truth")
     axes[0].set_xlabel("prediction")
-    yield Picture("Confusion of the students",
-                  "Test rows by their truth (rows) and what the student takes them for (columns), summed over "
-                  f"{seeds([g for _, g, _ in drawn])}; colours are shares of a row, figures are counts. Above each: its row in the table."
-                  f"{left_out(shown, MOST_MATRICES)}",
-                  svg(figure, "confusion matrices"), [(None, f"{i + 1}  {g.name}") for i, g, _ in drawn])  # fmt: skip
+    yield Picture(
+        "Confusion of the students",
+        "Test rows by their truth (rows) and what the student takes them for (columns), summed over "
+        f"{seeds([g for _, g, _ in drawn])}; colours are shares of a row, figures are counts. Above each: "
+        f"its row in the table.{left_out(shown, MOST_MATRICES)}",
+        svg(figure, "confusion matrices"),
+        [(None, f"{i + 1}  {g.name}") for i, g, _ in drawn],
+    )

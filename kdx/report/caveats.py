@@ -1,4 +1,6 @@
-"""What a reader of a comparison must know of the runs behind it: those that are counted once, and those of other code. Pure functions."""
+"""What a reader of a comparison must know of the runs behind it: those that are counted once, and those of
+other code. Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from kdx.report.entries import Entry
 
 
 def fold(name: str, part: Sequence[Entry], metric: str) -> tuple[list[Entry], list[str], list[str]]:
-    """(one run a seed, notes, warnings). Runs of one student are folded into the one that has most networks beside it; of two students of
-    one seed, which another code or another version made, the later counts."""
+    """(one run a seed, notes, warnings). Runs of one student are folded into the one that has most networks
+    beside it; of two students of one seed, which another code or another version made, the later counts."""
     students: dict[str, list[Entry]] = {}
     for e in part:
         students.setdefault(e.student, []).append(e)
@@ -18,22 +20,31 @@ def fold(name: str, part: Sequence[Entry], metric: str) -> tuple[list[Entry], li
     notes, warnings = [], []
     if len(whole) < len(part):
         again = [e.name for e in part if not any(e is kept for kept in whole)]
-        notes.append(f"{name}: {len(part)} runs are {len(whole)} {'student' if len(whole) == 1 else 'students'}; not counted again: {some(again)}")
+        notes.append(
+            f"{name}: {len(part)} runs are {len(whole)} {'student' if len(whole) == 1 else 'students'}; not "
+            f"counted again: {some(again)}"
+        )
     for alike in students.values():
         if len({e.score("student", metric) for e in alike}) > 1:
-            warnings.append(f"{name}: one student was measured differently in {some([e.name for e in alike])}: "
-                            "other machines or numbers of threads?")  # fmt: skip
+            warnings.append(
+                f"{name}: one student was measured differently in {some([e.name for e in alike])}: "
+                "other machines or numbers of threads?"
+            )
     by_seed: dict[int, Entry] = {}
     for e in sorted(whole, key=lambda e: e.started):
         if e.seed in by_seed:
-            warnings.append(f"{name}: seed {e.seed} has two students, of other code or versions; {by_seed[e.seed].name} is left out, as "
-                            f"{e.name} is later")  # fmt: skip
+            warnings.append(
+                f"{name}: seed {e.seed} has two students, of other code or versions; {by_seed[e.seed].name} "
+                f"is left out, as {e.name} is later"
+            )
         by_seed[e.seed] = e
     return [by_seed[seed] for seed in sorted(by_seed)], notes, warnings
 
 
 def other_code(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
-    """Rows, each a name and its runs, whose code or versions differ. Digests of code are compared inside a row: another method has other files."""
+    """Rows, each a name and its runs, whose code or versions differ. Digests of code are compared inside a
+    row: another method has other files.
+    """
     found = []
     for name, entries in rows:
         codes = sorted({e.code for e in entries if e.code})
@@ -46,32 +57,45 @@ def other_code(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
             for e in entries:
                 where.setdefault(e.environment.get(what, "unknown"), []).append(name)
         if len(where) > 1:
-            told = "; ".join(f"{value} in {some(list(dict.fromkeys(of)))} (runs: {len(of)})" for value, of in where.items())
+            told = "; ".join(
+                f"{value} in {some(list(dict.fromkeys(of)))} (runs: {len(of)})" for value, of in where.items()
+            )
             found.append(f"mixed code versions: {what} {told}")
     return found
 
 
 def twice(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
-    """Students that stand in several rows: what differs between these changes nothing, and they are not independent."""
+    """Students that stand in several rows: what differs between these changes nothing, and they are not
+    independent.
+    """
     where: dict[str, list[str]] = {}
     for name, entries in rows:
         for e in entries:
             where.setdefault(e.student, []).append(name)
     shared = Counter(tuple(of) for of in where.values() if len(of) > 1)
-    return [f"the same {'student stands' if n == 1 else f'{n} students stand'} in {some(of)}: what differs between them changes nothing"
-            for of, n in shared.items()]  # fmt: skip
+    return [
+        (
+            f"the same {'student stands' if n == 1 else f'{n} students stand'} in {some(of)}: what differs "
+            "between them changes nothing"
+        )
+        for of, n in shared.items()
+    ]
 
 
 def best_of_rounds(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
-    """Rows whose students were the best of several rounds on validation, where what they are compared with is one run."""
+    """Rows whose students were the best of several rounds on validation, where what they are compared with is
+    one run.
+    """
     found = []
     for name, entries in rows:
         first = entries[0]
         rounds, counts = first.settings.get("rounds", 1), first.protocol.get("counts")
         validated = isinstance(counts, Mapping) and counts.get("validation")
         if isinstance(rounds, int) and rounds > 1 and first.settings.get("budget") is None and validated:
-            found.append(f"{name}: its students are the best of up to {rounds} rounds on validation, and a student alone is one run: some of its gain may be "
-                         "the choice")  # fmt: skip
+            found.append(
+                f"{name}: its students are the best of up to {rounds} rounds on validation, and a student "
+                "alone is one run: some of its gain may be the choice"
+            )
     return found
 
 

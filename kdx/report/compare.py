@@ -1,7 +1,8 @@
-"""Many runs side by side: groups that differ by seed only, what each is worth, and against a reference, pair by pair. Pure functions.
+"""Many runs side by side: groups that differ by seed only, what each is worth, and against a reference, pair
+by pair. Pure functions.
 
-    found = compare([entry("a", json.loads(run_json)), ...])     # see kdx.report.entries
-    print(rows(found))                                            # see kdx.report.rows
+found = compare([entry("a", json.loads(run_json)), ...])     # see kdx.report.entries
+print(rows(found))                                            # see kdx.report.rows
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ OWN = "baseline"
 
 @dataclass(frozen=True)
 class Metric:
-    """unit: what a fraction is multiplied by where it is shown. digits: after the point. more: whether more is better. high: the most that there can
-    be, in the unit; the least is 0."""
+    """unit: what a fraction is multiplied by where it is shown. digits: after the point. more: whether more
+    is better. high: the most that there can be, in the unit; the least is 0."""
 
     name: str
     unit: float
@@ -40,15 +41,19 @@ class Metric:
         return found and (max(0.0, found[0]), min(self.high, found[1]))
 
 
-METRICS = {"accuracy": Metric("test %", 100, 1, True, 100), "balanced_accuracy": Metric("balanced test %", 100, 1, True, 100),
-           "ece": Metric("ECE", 1, 3, False, 1), "nll": Metric("NLL", 1, 3, False, math.inf),
-           "agreement": Metric("agreement %", 100, 1, True, 100)}  # fmt: skip
+METRICS = {
+    "accuracy": Metric("test %", 100, 1, True, 100),
+    "balanced_accuracy": Metric("balanced test %", 100, 1, True, 100),
+    "ece": Metric("ECE", 1, 3, False, 1),
+    "nll": Metric("NLL", 1, 3, False, math.inf),
+    "agreement": Metric("agreement %", 100, 1, True, 100),
+}
 
 
 @dataclass(frozen=True)
 class Against:
-    """A group less its reference. seeds: of the pairs, in order. found.wins: pairs in which the group is better. holm: p corrected for the
-    number of comparisons. All in the metric's unit."""
+    """A group less its reference. seeds: of the pairs, in order. found.wins: pairs in which the group is
+    better. holm: p corrected for the number of comparisons. All in the metric's unit."""
 
     reference: str
     seeds: tuple[int, ...]
@@ -59,9 +64,10 @@ class Against:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ by seed only, one a student. words: of its name. test: of the metric on the test split, validation: of the same there.
-    gain: against its own baseline. against: the chosen reference; None for that itself and where no seed is shared.
-    gap_closed: mean gain / (mean of the teachers - mean of the baselines), None where the teacher is not better. All in the metric's unit."""
+    """Runs that differ by seed only, one a student. words: of its name. test: of the metric on the test
+    split, validation: of the same there. gain: against its own baseline. against: the chosen reference; None
+    for that itself and where no seed is shared. gap_closed: mean gain / (mean of the teachers - mean of the
+    baselines), None where the teacher is not better. All in the metric's unit."""
 
     name: str
     words: Mapping[str, str]
@@ -80,14 +86,19 @@ class Group:
 
     def mean(self, role: str, key: str) -> float | None:
         """Of `parameters`, `flops` or `latency_ms` over the runs that have it."""
-        values = [e.networks[role].about[key] for e in self.entries if role in e.networks and key in e.networks[role].about]
+        values = [
+            e.networks[role].about[key]
+            for e in self.entries
+            if role in e.networks and key in e.networks[role].about
+        ]
         return sum(values) / len(values) if values else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """groups: the best first. reference: as asked for. comparisons: how many p were corrected for. notes: what was folded or left out;
-    warnings: what a reader must not miss. protocol: in words, what all runs share."""
+    """groups: the best first. reference: as asked for. comparisons: how many p were corrected for. notes:
+    what was folded or left out; warnings: what a reader must not miss. protocol: in words, what all runs
+    share."""
 
     groups: tuple[Group, ...]
     metric: Metric
@@ -100,8 +111,9 @@ class Comparison:
 
 
 def compare(runs: Sequence[Entry], reference: str | None = None, metric: str = "accuracy") -> Comparison:
-    """runs: one or more. reference: None or "baseline", or a name as printed, or words of one, such as loss=kd: a group is then compared with
-    the group that has these words and else its own. Raises Fault(s): protocols that differ, and a reference that is none."""
+    """runs: one or more. reference: None or "baseline", or a name as printed, or words of one, such as
+    loss=kd: a group is then compared with the group that has these words and else its own. Raises Fault(s):
+    protocols that differ, and a reference that is none."""
     if not runs:
         raise Fault("there is nothing to compare: no run is finished and has results")
     parts = _parts(runs)
@@ -126,7 +138,16 @@ def compare(runs: Sequence[Entry], reference: str | None = None, metric: str = "
     notes += best_of_rounds(told)
     groups.sort(key=lambda g: -g.test.mean if of.more else g.test.mean)
     tested = sum(g.against is not None and g.against.found.p is not None for g in groups)
-    return Comparison(tuple(groups), of, metric, reference or OWN, tested, tuple(notes), tuple(warnings), protocols.shared(runs))
+    return Comparison(
+        tuple(groups),
+        of,
+        metric,
+        reference or OWN,
+        tested,
+        tuple(notes),
+        tuple(warnings),
+        protocols.shared(runs),
+    )
 
 
 def _parts(runs: Sequence[Entry]) -> list[list[Entry]]:
@@ -152,16 +173,29 @@ def _unique(spoken: Sequence[str]) -> list[str]:
     return found
 
 
-def _group(name: str, words: Mapping[str, str], entries: Sequence[Entry], metric: str, of: Metric) -> Group | None:
+def _group(
+    name: str, words: Mapping[str, str], entries: Sequence[Entry], metric: str, of: Metric
+) -> Group | None:
     entries = [e for e in entries if e.score("student", metric) is not None]
     if not entries:
         return None
     test = spread([of.unit * e.score("student", metric) for e in entries])
     validated = [of.unit * v for e in entries if (v := e.score("student", metric, "validation")) is not None]
     own = {e.seed: e.score("baseline", metric) for e in entries}
-    gain = _against("student alone", entries, {seed: v for seed, v in own.items() if v is not None}, metric, of)
-    return Group(name, words, tuple(entries), test, of.possible(interval(test)), spread(validated) if validated else None, gain, None,
-                 _gap_closed(entries, metric, of))  # fmt: skip
+    gain = _against(
+        "student alone", entries, {seed: v for seed, v in own.items() if v is not None}, metric, of
+    )
+    return Group(
+        name,
+        words,
+        tuple(entries),
+        test,
+        of.possible(interval(test)),
+        spread(validated) if validated else None,
+        gain,
+        None,
+        _gap_closed(entries, metric, of),
+    )
 
 
 def _gap_closed(entries: Sequence[Entry], metric: str, of: Metric) -> float | None:
@@ -174,12 +208,17 @@ def _gap_closed(entries: Sequence[Entry], metric: str, of: Metric) -> float | No
     return ((student - alone) if of.more else (alone - student)) / gap if gap > 0 else None
 
 
-def _against(reference: str, entries: Sequence[Entry], other: Mapping[int, float], metric: str, of: Metric) -> Against | None:
+def _against(
+    reference: str, entries: Sequence[Entry], other: Mapping[int, float], metric: str, of: Metric
+) -> Against | None:
     """other: seed -> the reference's value, a fraction."""
     shared = [e for e in entries if e.seed in other]
     if not shared:
         return None
-    mine, theirs = [of.unit * e.score("student", metric) for e in shared], [of.unit * other[e.seed] for e in shared]
+    mine, theirs = (
+        [of.unit * e.score("student", metric) for e in shared],
+        [of.unit * other[e.seed] for e in shared],
+    )
     found = paired(mine, theirs)
     if not of.more:
         found = replace(found, wins=found.losses, losses=found.wins)
@@ -198,24 +237,43 @@ def _with_reference(groups: Sequence[Group], reference: str | None, metric: str,
             against = None if g is other else _against(other.name, g.entries, values, metric, of)
             made.append(replace(g, is_reference=g is other, against=against))
     corrected = holm([g.against.found.p if g.against else None for g in made])
-    return [replace(g, against=replace(g.against, holm=p)) if g.against else g for g, p in zip(made, corrected, strict=True)]
+    return [
+        replace(g, against=replace(g.against, holm=p)) if g.against else g
+        for g, p in zip(made, corrected, strict=True)
+    ]
 
 
 def _references(groups: Sequence[Group], reference: str) -> list[Group]:
-    """The reference of each group: the only one that is called so, or that has these words and, of several, else no other words than it."""
+    """The reference of each group: the only one that is called so, or that has these words and, of several,
+    else no other words than it.
+    """
     exact = [g for g in groups if g.name == reference]
     words = dict(word.partition("=")[::2] for word in reference.split())
-    fitting = exact or [g for g in groups if words and all(value and _says(g, key) == value for key, value in words.items())]
+    fitting = exact or [
+        g for g in groups if words and all(value and _says(g, key) == value for key, value in words.items())
+    ]
     if not fitting:
         known = [*(g.name for g in groups), *(f"{k}={v}" for g in groups for k, v in g.words.items()), OWN]
-        raise Fault(f"reference={reference}: no row is called so, or has these words{nearest(reference, dict.fromkeys(known))}")
+        raise Fault(
+            f"reference={reference}: no row is called so, or has these "
+            f"words{nearest(reference, dict.fromkeys(known))}"
+        )
     found = []
     for g in groups:
-        own = fitting if len(fitting) == 1 else [g] if g in fitting else [f for f in fitting if _else(f, words).items() <= g.words.items()]
+        own = (
+            fitting
+            if len(fitting) == 1
+            else [g]
+            if g in fitting
+            else [f for f in fitting if _else(f, words).items() <= g.words.items()]
+        )
         if len(own) != 1:
             what = "several rows fit" if own else "none of the rows that fit is the match of"
             told = some([f.name for f in own or fitting])
-            raise Fault(f"reference={reference}: {what} '{g.name}': {told}; name one of them, or compare fewer with where=")
+            raise Fault(
+                f"reference={reference}: {what} '{g.name}': {told}; name one of them, or "
+                "compare fewer with where="
+            )
         found += own
     return found
 
@@ -230,16 +288,22 @@ def _says(group: Group, key: str) -> str | None:
 
 
 def level(found: Comparison, group: Group, role: str) -> float | None:
-    """Of another network of the group's runs, "baseline" or "teacher", the mean on the test split in the metric's unit; None where a run lacks it."""
+    """Of another network of the group's runs, "baseline" or "teacher", the mean on the test split in the
+    metric's unit; None where a run lacks it.
+    """
     values = [e.score(role, found.measure) for e in group.entries]
     return None if None in values else found.metric.unit * sum(values) / len(values)
 
 
 SORTS = {
     "test": lambda g, c: -g.test.mean if c.metric.more else g.test.mean,
-    "validation": lambda g, c: _last(g.validation and (-g.validation.mean if c.metric.more else g.validation.mean)),
+    "validation": lambda g, c: _last(
+        g.validation and (-g.validation.mean if c.metric.more else g.validation.mean)
+    ),
     "gain": lambda g, c: _last(g.gain and (-g.gain.found.mean if c.metric.more else g.gain.found.mean)),
-    "difference": lambda g, c: _last(g.against and (-g.against.found.mean if c.metric.more else g.against.found.mean)),
+    "difference": lambda g, c: _last(
+        g.against and (-g.against.found.mean if c.metric.more else g.against.found.mean)
+    ),
     "gap_closed": lambda g, c: _last(None if g.gap_closed is None else -g.gap_closed),
     "p": lambda g, c: _last(g.against and g.against.holm),
     "parameters": lambda g, c: _last(g.mean("student", "parameters")),

@@ -1,4 +1,6 @@
-"""Curves of a run out of its metrics.jsonl, which may be somebody else's: read line by line, what does not fit is passed over."""
+"""Curves of a run out of its metrics.jsonl, which may be somebody else's: read line by line, what does not
+fit is passed over.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ LONGEST_LINE, MOST = 100_000, 64 << 20
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """role -> (step, validation accuracy as a fraction), in order of the steps; a role without any is absent."""
+    """role -> (step, validation accuracy as a fraction), in order of the steps;
+    a role without any is absent.
+    """
     found: dict[str, dict[int, float]] = {}
     file = folder / "metrics.jsonl"
     try:
@@ -35,7 +39,11 @@ def _take(line: bytes, found: dict[str, dict[int, float]]) -> None:
         return
     if not isinstance(record, dict):
         return
-    step, value, role = record.get("step"), record.get("validation/accuracy"), STAGES.get(str(record.get("stage")))
+    step, value, role = (
+        record.get("step"),
+        record.get("validation/accuracy"),
+        STAGES.get(str(record.get("stage"))),
+    )
     numbers = all(type(v) in (int, float) for v in (step, value))
     if role and numbers and 0 <= value <= 1 and 0 <= step <= FURTHEST:
         found.setdefault(role, {})[int(step)] = float(value)

@@ -1,6 +1,8 @@
-"""One finished run as a comparison needs it: read from the document run.json, every value checked. A document is data, and nobody's word.
+"""One finished run as a comparison needs it: read from the document run.json, every value checked. A document
+is data, and nobody's word.
 
-Values are kept as fractions. Of the settings those that say where and how fast, and what is measured beside the student, are left out.
+Values are kept as fractions. Of the settings those that say where and how fast, and what is measured beside
+the student, are left out.
 """
 
 from __future__ import annotations
@@ -15,13 +17,31 @@ from kdx.report import names
 from kdx.report.judge import ROLES, of
 from kdx.report.names import TARGET, Settings, visible, written
 
-APART = {"seed", "store", "device", "launcher", "sweeper", "allow", "stages", "baseline", "noiseless", "ceiling", "validation_labels", "shift", "headline",
-         "experiment", "choices"}  # fmt: skip
+APART = {
+    "seed",
+    "store",
+    "device",
+    "launcher",
+    "sweeper",
+    "allow",
+    "stages",
+    "baseline",
+    "noiseless",
+    "ceiling",
+    "validation_labels",
+    "shift",
+    "headline",
+    "experiment",
+    "choices",
+}
 APART |= {"pseudo_label.limit", "pseudo_label.gate", "pseudo_label.near_chance"}
-"""Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are measured as well; the weights that
-the table shows, which are the protocol's; and `experiment`, which only sets other keys."""
+"""Keys that do not make two runs two experiments: the seed; where and how fast; which controls and shifts are
+measured as well; the weights that the table shows, which are the protocol's; and `experiment`, which only
+sets other keys."""
 NEUTRAL = {"dataset.class_weights": "none"}
-"""Values of newer keys that are what was before there was the key: left out, as a null is, so that older runs are the same experiment."""
+"""Values of newer keys that are what was before there was the key: left out, as a null is, so that older runs
+are the same experiment.
+"""
 ABOUT = ("parameters", "flops", "latency_ms")
 SCORES = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
 SPLITS = ("validation", "test")
@@ -30,7 +50,9 @@ STUDENT = "student-train"
 
 @dataclass(frozen=True)
 class Network:
-    """What evaluate measured of one role, of the weights that the run's table shows. about: see ABOUT. scores: split -> SCORES."""
+    """What evaluate measured of one role, of the weights that the run's table shows. about: see ABOUT.
+    scores: split -> SCORES.
+    """
 
     about: Mapping[str, float]
     scores: Mapping[str, Mapping[str, float]]
@@ -43,9 +65,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Entry:
-    """name: how messages call the run, its folder. settings: dotted key -> value, less APART; a null is left out, as what is not there.
-    everything: all of them. choices: group -> option. given: the keys on its command line. keys: stage -> key. code: digest of the code that
-    trained the student, where it is known. student: the key of the student that counts."""
+    """name: how messages call the run, its folder. settings: dotted key -> value, less APART; a null is left
+    out, as what is not there. everything: all of them. choices: group -> option. given: the keys on its
+    command line. keys: stage -> key. code: digest of the code that trained the student, where it is known.
+    student: the key of the student that counts."""
 
     name: str
     seed: int
@@ -69,28 +92,40 @@ class Entry:
         return self.networks[role].score(split, metric) if role in self.networks else None
 
     def value(self, key: str) -> str | None:
-        """What `key` is, as one would write it on a command line: an option of a group, or a value; None where the run has no such key."""
+        """What `key` is, as one would write it on a command line: an option of a group, or a value; None
+        where the run has no such key.
+        """
         if key in self.choices:
             return self.choices[key]
         found = self.everything.get(key, self.everything.get(f"{key}{TARGET}", MISSING))
-        return None if found is MISSING else written(key if key in self.everything else f"{key}{TARGET}", found)
+        return (
+            None if found is MISSING else written(key if key in self.everything else f"{key}{TARGET}", found)
+        )
 
     @property
     def asked(self) -> Settings:
         """What its name is made of."""
-        return Settings({key: option for key, option in self.choices.items() if key == "experiment" or not _apart(key)}, self.settings, self.given)
+        return Settings(
+            {key: option for key, option in self.choices.items() if key == "experiment" or not _apart(key)},
+            self.settings,
+            self.given,
+        )
 
 
 MISSING = object()
 
 
-def entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str] | None = None, code: str | None = None) -> Entry:
-    """Of a finished run with a student. digests: of its splits, where the protocol names none. Raises Fault where the document is not as kdx
-    writes it."""
+def entry(
+    name: str, document: Mapping[str, Any], digests: Mapping[str, str] | None = None, code: str | None = None
+) -> Entry:
+    """Of a finished run with a student. digests: of its splits, where the protocol names none. Raises Fault
+    where the document is not as kdx writes it."""
     try:
         return _entry(name, document, digests or {}, code)
     except (RecursionError, OverflowError) as error:
-        raise Fault(f"'{name}' is not as kdx writes it: its run.json is nested too deeply, or holds numbers too large") from error
+        raise Fault(
+            f"'{name}' is not as kdx writes it: its run.json is nested too deeply, or holds numbers too large"
+        ) from error
 
 
 def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], code: str | None) -> Entry:
@@ -99,32 +134,61 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
     if config.get("choices") is not None:
         _expect(config["choices"], dict, name, "config.choices")
     everything = names.everything(config)
-    settings = {key: value for key, value in everything.items() if value not in (None, NEUTRAL.get(key)) and not _apart(key)}
+    settings = {
+        key: value
+        for key, value in everything.items()
+        if value not in (None, NEUTRAL.get(key)) and not _apart(key)
+    }
     protocol = _protocol(document.get("protocol"), name)
     keys = {}
     for stage in _expect(document.get("stages"), list, name, "stages"):
-        named, key = (_expect(_expect(stage, dict, name, "stages").get(k), str, name, f"stages: {k}") for k in ("name", "key"))
+        named, key = (
+            _expect(_expect(stage, dict, name, "stages").get(k), str, name, f"stages: {k}")
+            for k in ("name", "key")
+        )
         keys[named] = key
     weights = results.get("headline")
     if weights not in ("last", "best"):
         raise Fault(f"'{name}' is not as kdx writes it: results.headline must be last or best")
-    networks = {role: _network(results[role], of(role, weights), role, name) for role in ROLES if results.get(role)}
-    if "student" not in networks or STUDENT not in keys or networks["student"].score("test", "accuracy") is None:
+    networks = {
+        role: _network(results[role], of(role, weights), role, name) for role in ROLES if results.get(role)
+    }
+    if (
+        "student" not in networks
+        or STUDENT not in keys
+        or networks["student"].score("test", "accuracy") is None
+    ):
         raise Fault(f"'{name}' has no student that was measured")
     classes = tuple(visible(str(c)) for c in _expect(results.get("classes"), list, name, "results.classes"))
     if (table := networks["student"].confusion) and len(table) != len(classes):
-        raise Fault(f"'{name}' is not as kdx writes it: results.classes has {len(classes)} names, and the confusion matrix {len(table)} rows")
+        raise Fault(
+            f"'{name}' is not as kdx writes it: results.classes has {len(classes)} names, and the confusion "
+            f"matrix {len(table)} rows"
+        )
     return Entry(
-        name=name, seed=seed, settings=settings, everything=everything, choices=names.choices(config),
-        given=names.typed_keys(document.get("command")), student=keys[STUDENT], keys=keys, protocol=protocol,
-        digests=_texts(protocol.get("digests")) or digests, environment=_texts(document.get("environment")), code=code,
-        classes=classes, weights=weights, networks=networks,
+        name=name,
+        seed=seed,
+        settings=settings,
+        everything=everything,
+        choices=names.choices(config),
+        given=names.typed_keys(document.get("command")),
+        student=keys[STUDENT],
+        keys=keys,
+        protocol=protocol,
+        digests=_texts(protocol.get("digests")) or digests,
+        environment=_texts(document.get("environment")),
+        code=code,
+        classes=classes,
+        weights=weights,
+        networks=networks,
         started=str(document.get("started") or ""),
-    )  # fmt: skip
+    )
 
 
 def _protocol(found: Any, name: str) -> Mapping[str, Any]:
-    """What every run says since the first: a run that lacks some of it follows no other protocol, but is damaged."""
+    """What every run says since the first: a run that lacks some of it follows no other protocol, but is
+    damaged.
+    """
     found = _expect(found, dict, name, "protocol")
     for key in ("dataset", "selection", "test", "headline"):
         _expect(found.get(key), str, name, f"protocol.{key}")
@@ -149,42 +213,71 @@ def _network(found: Any, weights: str, role: str, name: str) -> Network:
     for split in SPLITS:
         if splits.get(split):
             measured = _expect(splits[split], dict, name, f"{where}.{weights}.{split}")
-            scores[split] = {key: _number(measured[key], name, f"{where}.{split}.{key}") for key in SCORES if measured.get(key) is not None}
+            scores[split] = {
+                key: _number(measured[key], name, f"{where}.{split}.{key}")
+                for key in SCORES
+                if measured.get(key) is not None
+            }
             if not 0 <= scores[split].get("accuracy", 0) <= 1:
                 raise Fault(f"'{name}' is not as kdx writes it: {where}.{split}.accuracy must be a fraction")
     test = (splits.get("test") or {}) if role == "student" else {}
-    return Network(about, scores, _confusion(test.get("confusion"), name), _reliability(test.get("reliability"), name))
+    return Network(
+        about, scores, _confusion(test.get("confusion"), name), _reliability(test.get("reliability"), name)
+    )
 
 
 def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:
     if not found:
         return None
     rows = [_expect(row, list, name, "confusion") for row in _expect(found, list, name, "confusion")]
-    if any(len(row) != len(rows) or any(type(count) is not int or not 0 <= count <= LARGEST for count in row) for row in rows):
-        raise Fault(f"'{name}' is not as kdx writes it: a confusion matrix holds counts, and as many columns as rows")
+    if any(
+        len(row) != len(rows) or any(type(count) is not int or not 0 <= count <= LARGEST for count in row)
+        for row in rows
+    ):
+        raise Fault(
+            f"'{name}' is not as kdx writes it: a confusion matrix holds counts, and as many columns as rows"
+        )
     return tuple(map(tuple, rows))
 
 
 def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] | None:
-    """edges: one more than there are bins; counts, right: rows of each bin; confidence: their mean, None for an empty bin."""
+    """edges: one more than there are bins; counts, right: rows of each bin; confidence: their mean, None for
+    an empty bin.
+    """
     if not found:
         return None
     found = _expect(found, dict, name, "reliability")
     made = {}
     for key in ("edges", "counts", "confidence", "right"):
         what = f"reliability.{key}"
-        made[key] = tuple(None if v is None else _number(v, name, what) for v in _expect(found.get(key), list, name, what))
+        made[key] = tuple(
+            None if v is None else _number(v, name, what) for v in _expect(found.get(key), list, name, what)
+        )
     bins = len(made["counts"])
     whole = all(v is not None for key in ("edges", "counts", "right") for v in made[key])
-    if not whole or len(made["edges"]) != bins + 1 or any(len(made[key]) != bins for key in ("confidence", "right")):
-        raise Fault(f"'{name}' is not as kdx writes it: reliability needs as many counts, confidences and right ones as bins")
-    if any(count and confidence is None for count, confidence in zip(made["counts"], made["confidence"], strict=True)):
+    if (
+        not whole
+        or len(made["edges"]) != bins + 1
+        or any(len(made[key]) != bins for key in ("confidence", "right"))
+    ):
+        raise Fault(
+            f"'{name}' is not as kdx writes it: reliability needs as many counts, "
+            "confidences and right ones as bins"
+        )
+    if any(
+        count and confidence is None
+        for count, confidence in zip(made["counts"], made["confidence"], strict=True)
+    ):
         raise Fault(f"'{name}' is not as kdx writes it: a bin with rows has a mean confidence")
     return made
 
 
 def _texts(found: Any) -> dict[str, str]:
-    return {str(key): visible(str(value)) for key, value in found.items() if value is not None} if isinstance(found, Mapping) else {}
+    return (
+        {str(key): visible(str(value)) for key, value in found.items() if value is not None}
+        if isinstance(found, Mapping)
+        else {}
+    )
 
 
 def _expect(value: Any, kind: Any, name: str, what: str) -> Any:
@@ -198,7 +291,9 @@ def _number(value: Any, name: str, what: str) -> float:
 
 
 def pick(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Entry]:
-    """The runs of which every `key=value` holds; `key=a,b`: either value. Raises Fault for a key or a value that none has."""
+    """The runs of which every `key=value` holds; `key=a,b`: either value. Raises Fault for a key or a value
+    that none has.
+    """
     for word in wanted:
         key, given, value = word.partition("=")
         if not given or not key or not value:
@@ -210,6 +305,9 @@ def pick(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Entry]:
         values = [value] if value in found else value.split(",")
         for one in values:
             if one not in found:
-                raise Fault(f"where={word}: no run {'that is left ' if len(wanted) > 1 else ''}has {key}={one}{nearest(one, found - {None})}")
+                raise Fault(
+                    f"where={word}: no run {'that is left ' if len(wanted) > 1 else ''}has "
+                    f"{key}={one}{nearest(one, found - {None})}"
+                )
         entries = [e for e in entries if e.value(key) in values]
     return list(entries)

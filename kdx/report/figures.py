@@ -1,6 +1,7 @@
 """Pictures of a run as PNG bytes: examples with predictions, confusion matrices, curves.
 
-Drawn with PIL alone: a run whose stages all come from the store would otherwise spend most of its time in a plotting library.
+Drawn with PIL alone: a run whose stages all come from the store would otherwise spend most of its time in a
+plotting library.
 """
 
 from __future__ import annotations
@@ -19,18 +20,34 @@ from kdx.report.judge import ROLES
 if TYPE_CHECKING:
     import numpy as np
 
-COLOURS = {"teacher": "#4c566a", "noiseless": "#b48ead", "baseline": "#d08770", "student": "#2a7f62", "ceiling": "#5e81ac",
-           "validation_labels": "#c0a36e"}
+COLOURS = {
+    "teacher": "#4c566a",
+    "noiseless": "#b48ead",
+    "baseline": "#d08770",
+    "student": "#2a7f62",
+    "ceiling": "#5e81ac",
+    "validation_labels": "#c0a36e",
+}
 WRONG, RIGHT = "#c0271d", "#333333"
-SHORT = {"teacher": "teacher", "noiseless": "no noise", "baseline": "alone", "student": "distilled", "ceiling": "all labels",
-         "validation_labels": "alone, val too"}
+SHORT = {
+    "teacher": "teacher",
+    "noiseless": "no noise",
+    "baseline": "alone",
+    "student": "distilled",
+    "ceiling": "all labels",
+    "validation_labels": "alone, val too",
+}
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 160, 18, 40  # of the picture grid: pictures a row, then pixels
 
 
-def grid(images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Sequence[int]], classes: Sequence[str]) -> bytes:
-    """Pictures with the truth and what each role takes them for; mistakes in red, and a red frame where one role is wrong.
+def grid(
+    images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Sequence[int]], classes: Sequence[str]
+) -> bytes:
+    """Pictures with the truth and what each role takes them for; mistakes in red, and a red frame where one
+    role is wrong.
 
-    images: (K, C, H, W) uint8, K >= 1, C 1 or 3 (of other counts the mean is shown). truth, predictions[role]: K classes.
+    images: (K, C, H, W) uint8, K >= 1, C 1 or 3 (of other counts the mean is shown). truth,
+    predictions[role]: K classes.
     """
     from PIL import Image, ImageDraw
 
@@ -40,7 +57,13 @@ def grid(images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Seq
     height = SIDE + LINE * (1 + len(roles)) + 24
     canvas = Image.new("RGB", (max(columns * CELL, 2 * CELL), TITLE + lines * height), "white")
     draw = ImageDraw.Draw(canvas)
-    draw.text((canvas.width / 2, TITLE / 2), "test pictures: truth, then predictions", fill="black", font=font(15), anchor="mm")
+    draw.text(
+        (canvas.width / 2, TITLE / 2),
+        "test pictures: truth, then predictions",
+        fill="black",
+        font=font(15),
+        anchor="mm",
+    )
     for k, picture in enumerate(images):
         row, column = divmod(k, columns)
         left, top = column * CELL + (CELL - SIDE) // 2, TITLE + row * height
@@ -52,31 +75,48 @@ def grid(images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Seq
         for i, (who, label) in enumerate(told):
             words = shorten(who + class_name(label, classes), 19)
             spot = (left + SIDE / 2, top + SIDE + 14 + LINE * i)
-            draw.text(spot, words, fill=WRONG if label != truth[k] else RIGHT, font=font(12, bold=i == 0), anchor="mm")
+            draw.text(
+                spot,
+                words,
+                fill=WRONG if label != truth[k] else RIGHT,
+                font=font(12, bold=i == 0),
+                anchor="mm",
+            )
     return png(canvas)
 
 
 def thumbnail(picture: np.ndarray) -> Any:
-    """(C, H, W) uint8 -> a square RGB picture, its sides kept in proportion; small ones are enlarged with their pixels in sight."""
+    """(C, H, W) uint8 -> a square RGB picture, its sides kept in proportion; small ones are enlarged with
+    their pixels in sight.
+    """
     from PIL import Image
 
     tall, wide = picture.shape[1:]
     scale = SIDE / max(tall, wide)
     size = (max(round(wide * scale), 1), max(round(tall * scale), 1))
-    shown = Image.fromarray(pixels(picture)).convert("RGB").resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+    shown = (
+        Image.fromarray(pixels(picture))
+        .convert("RGB")
+        .resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+    )
     square = Image.new("RGB", (SIDE, SIDE), "white")
     square.paste(shown, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
     return square
 
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> bytes:
-    """Rows are the truth, columns the prediction; colours are shares of a row. Counts are written where there is room for them."""
+    """Rows are the truth, columns the prediction; colours are shares of a row. Counts are written where there
+    is room for them.
+    """
     import numpy as np
     from PIL import Image, ImageDraw
 
     counts = np.asarray(matrix, dtype=float)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape[0] != len(classes):
-        raise Fault(f"A confusion matrix of {len(classes)} classes is {len(classes)} by {len(classes)}; this one is {counts.shape}")
+        raise Fault(
+            f"A confusion matrix of {len(classes)} classes is {len(classes)} by {len(classes)}; "
+            f"this one is {counts.shape}"
+        )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     n = len(classes)
     square = min(max(560 // n, 6), 120)
@@ -94,7 +134,9 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
         if counts[i, j] and square >= 24:
             colour = "white" if shares[i, j] > 0.5 else (RIGHT if i == j else WRONG)
             spot = (corner[0] + square / 2, corner[1] + square / 2)
-            draw.text(spot, f"{counts[i, j]:.0f}", fill=colour, font=font(14 if square >= 40 else 10), anchor="mm")
+            draw.text(
+                spot, f"{counts[i, j]:.0f}", fill=colour, font=font(14 if square >= 40 else 10), anchor="mm"
+            )
     end = 50 + n * square
     draw.rectangle((margin - 1, 49, margin + n * square, end), outline="#888888")
     for i in range(0, n, -(-16 // square)):  # of many classes only some have a name beside them
@@ -107,12 +149,17 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
 
 
 class Axes:
-    """The frame of a chart, drawn twice as large and halved at the end: PIL's lines have no smooth edges of their own.
+    """The frame of a chart, drawn twice as large and halved at the end: PIL's lines have no smooth edges of
+    their own.
 
     x_ticks, y_ticks: see `ticks`. below: what x is.
     """
 
-    SIZE, BOX = (720, 390), (70, 70, 690, 330)  # pixels of the picture; left, top, right and bottom of the frame
+    # pixels of the picture; left, top, right and bottom of the frame
+    SIZE, BOX = (
+        (720, 390),
+        (70, 70, 690, 330),
+    )
 
     def __init__(self, x_ticks: Sequence[float], y_ticks: Sequence[float], title: str, below: str):
         from PIL import Image, ImageDraw
@@ -123,10 +170,14 @@ class Axes:
         left, _, right, bottom = self.BOX
         for x in x_ticks:
             self.draw.line((self.spot(x, y_ticks[0]), self.spot(x, y_ticks[-1])), fill="#e4e4e4", width=2)
-            self.draw.text((self.spot(x, 0)[0], 2 * (bottom + 14)), f"{x:,g}", fill=RIGHT, font=font(24), anchor="mm")
+            self.draw.text(
+                (self.spot(x, 0)[0], 2 * (bottom + 14)), f"{x:,g}", fill=RIGHT, font=font(24), anchor="mm"
+            )
         for y in y_ticks:
             self.draw.line((self.spot(x_ticks[0], y), self.spot(x_ticks[-1], y)), fill="#e4e4e4", width=2)
-            self.draw.text((2 * (left - 8), self.spot(0, y)[1]), f"{y:.6g}", fill=RIGHT, font=font(24), anchor="rm")
+            self.draw.text(
+                (2 * (left - 8), self.spot(0, y)[1]), f"{y:.6g}", fill=RIGHT, font=font(24), anchor="rm"
+            )
         self.draw.text((self.SIZE[0], 2 * 22), title, fill="black", font=font(30), anchor="mm")
         self.draw.text((left + right, 2 * 370), below, fill="black", font=font(26), anchor="mm")
 
@@ -153,9 +204,13 @@ class Axes:
 
 
 def curves(series: Mapping[str, Sequence[tuple[int, float]]], title: str, percent: bool) -> bytes:
-    """One line a role over the steps of its own training. series[role]: (step, value) pairs. percent: values are fractions."""
+    """One line a role over the steps of its own training. series[role]: (step, value) pairs. percent: values
+    are fractions.
+    """
     roles = [role for role in ROLES if series.get(role)]
-    lines = {role: [(step, 100 * value if percent else value) for step, value in series[role]] for role in roles}
+    lines = {
+        role: [(step, 100 * value if percent else value) for step, value in series[role]] for role in roles
+    }
     xs, ys = zip(*(point for line in lines.values() for point in line), strict=True)
     axes = Axes(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)), title, "optimiser step")
     names, apart = (ROLES, 160) if len(roles) <= 4 else (SHORT, 124)
@@ -167,7 +222,9 @@ def curves(series: Mapping[str, Sequence[tuple[int, float]]], title: str, percen
 
 
 def groups(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:
-    """A group of bars for each name, one bar a role, with its figure above it. values[name][role]: fractions in [0, 1]."""
+    """A group of bars for each name, one bar a role, with its figure above it. values[name][role]: fractions
+    in [0, 1].
+    """
     from PIL import Image, ImageDraw
 
     roles = [role for role in ROLES if any(role in of for of in values.values())]
@@ -184,9 +241,23 @@ def groups(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:
         for k, role in enumerate(roles):
             if role in of:
                 height = bottom - of[role] * (bottom - top)
-                draw.rectangle((start + bar * k, height, start + bar * (k + 1) - 3, bottom), fill=COLOURS[role])
-                draw.text((start + bar * (k + 0.5) - 1, height - 8), f"{100 * of[role]:.0f}", fill=RIGHT, font=font(11), anchor="mm")
-        draw.text((start + bar * len(roles) / 2, bottom + 16), shorten(name, wide // 8), fill=RIGHT, font=font(13), anchor="mm")
+                draw.rectangle(
+                    (start + bar * k, height, start + bar * (k + 1) - 3, bottom), fill=COLOURS[role]
+                )
+                draw.text(
+                    (start + bar * (k + 0.5) - 1, height - 8),
+                    f"{100 * of[role]:.0f}",
+                    fill=RIGHT,
+                    font=font(11),
+                    anchor="mm",
+                )
+        draw.text(
+            (start + bar * len(roles) / 2, bottom + 16),
+            shorten(name, wide // 8),
+            fill=RIGHT,
+            font=font(13),
+            anchor="mm",
+        )
     for k, role in enumerate(roles):
         draw.rectangle((left + 150 * k, 44, left + 150 * k + 14, 58), fill=COLOURS[role])
         draw.text((left + 150 * k + 20, 51), SHORT[role], fill=RIGHT, font=font(12), anchor="lm")
@@ -195,7 +266,9 @@ def groups(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:
 
 
 def bars(histogram: Mapping, title: str) -> bytes:
-    """A histogram, {"edges", "counts", "right" or absent}: each bar's right labels below its wrong ones, where the truth is known."""
+    """A histogram, {"edges", "counts", "right" or absent}: each bar's right labels below its wrong ones,
+    where the truth is known.
+    """
     from PIL import Image, ImageDraw
 
     edges, counts = histogram["edges"], histogram["counts"]
@@ -218,11 +291,15 @@ def bars(histogram: Mapping, title: str) -> bytes:
             draw.rectangle((box[0], bottom - good * height, box[1], bottom), fill=COLOURS["student"])
     for i, edge in enumerate(edges):
         draw.text((left + i * width, bottom + 14), f"{edge:.3g}", fill=RIGHT, font=font(12), anchor="mm")
-    for i, (words, colour) in enumerate([("right", COLOURS["student"]), ("wrong", WRONG)] if right is not None else []):
+    for i, (words, colour) in enumerate(
+        [("right", COLOURS["student"]), ("wrong", WRONG)] if right is not None else []
+    ):
         draw.rectangle((left + 90 * i, 44, left + 90 * i + 14, 58), fill=colour)
         draw.text((left + 90 * i + 20, 51), words, fill=RIGHT, font=font(12), anchor="lm")
     draw.text((canvas.width / 2, 22), title, fill="black", font=font(15), anchor="mm")
-    draw.text(((left + end) / 2, 364), "labels in each range of the value", fill="black", font=font(13), anchor="mm")
+    draw.text(
+        ((left + end) / 2, 364), "labels in each range of the value", fill="black", font=font(13), anchor="mm"
+    )
     return png(canvas)
 
 
@@ -236,18 +313,24 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def upright(canvas: Any, spot: tuple[float, float], words: str, turned: bool, centred: bool = False) -> None:
-    """Words below `spot` (or around it, where centred), turned to read from below where they would not fit side by side."""
+    """Words below `spot` (or around it, where centred), turned to read from below where they would not fit
+    side by side.
+    """
     from PIL import Image, ImageDraw
 
     label = Image.new("RGB", (max(round(font(13).getlength(words)), 1), 18), "white")
     ImageDraw.Draw(label).text((0, 9), words, fill=RIGHT, font=font(13), anchor="lm")
     label = label.rotate(90, expand=True) if turned else label
-    canvas.paste(label, (round(spot[0] - label.width / 2), round(spot[1] - (label.height / 2 if centred else 0))))
+    canvas.paste(
+        label, (round(spot[0] - label.width / 2), round(spot[1] - (label.height / 2 if centred else 0)))
+    )
 
 
 @functools.cache
 def font(height: int, bold: bool = False) -> Any:
-    """The font that comes with matplotlib, which knows far more letters than PIL's own. Found without importing matplotlib."""
+    """The font that comes with matplotlib, which knows far more letters than PIL's own. Found without
+    importing matplotlib.
+    """
     from PIL import ImageFont
 
     folder = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
@@ -256,7 +339,10 @@ def font(height: int, bold: bool = False) -> Any:
 
 def check(images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Sequence[int]]) -> None:
     if images.ndim != 4 or str(images.dtype) != "uint8" or not len(images):
-        raise Fault(f"The picture grid needs images (K, C, H, W) of uint8, K >= 1; given {images.shape} of {images.dtype}")
+        raise Fault(
+            "The picture grid needs images (K, C, H, W) of uint8, K >= 1; given "
+            f"{images.shape} of {images.dtype}"
+        )
     for name, rows in {"truth": truth, **predictions}.items():
         if len(rows) != len(images):
             raise Fault(f"The picture grid has {len(images)} images but {len(rows)} classes for '{name}'")

@@ -27,7 +27,11 @@ from kdx.store import split_number
 
 WHO = "the run"
 PREFIX = {stage: role for role, stage in WEIGHTS.items()}
-LATER = {"noiseless": "without noise,", "ceiling": "with all labels,", "validation_labels": "with validation labels,"}
+LATER = {
+    "noiseless": "without noise,",
+    "ceiling": "with all labels,",
+    "validation_labels": "with validation labels,",
+}
 """Names that sort behind the others, as TensorBoard shows the first five figures only."""
 AUDITED = ("accuracy", "accuracy_all", "expected_accuracy", "kept_share", "changed", "student_accuracy")
 """What the audit tells of each round, as fractions."""
@@ -37,10 +41,12 @@ CURVES = {"validation/accuracy": "Validation accuracy (%)", "train/loss": "Train
 
 
 class RunFolder(Listener):
-    """Writes everything a run leaves behind but its weights, as it goes. run.json and metrics.jsonl are the truth, the rest are views.
+    """Writes everything a run leaves behind but its weights, as it goes. run.json and metrics.jsonl are the
+    truth, the rest are views.
 
-    path: created if need be; what an earlier run in the same folder wrote is replaced. config, protocol, environment: plain values.
-    command: the words as typed, the program first. Raises Fault where the folder cannot be written.
+    path: created if need be; what an earlier run in the same folder wrote is replaced. config, protocol,
+    environment: plain values. command: the words as typed, the program first. Raises Fault where the folder
+    cannot be written.
     """
 
     def __init__(self, path: Path | str, config: dict, protocol: dict, environment: dict, command: list[str]):
@@ -71,7 +77,9 @@ class RunFolder(Listener):
             # Unbuffered, one write a line: a kill leaves whole lines.
             self.metrics = open(self.path / "metrics.jsonl", "wb", buffering=0)  # noqa: SIM115 (closed by `end`)
             self.board = Board(self.path)
-            self.board.start_session(self.run["config"], " ".join(told_apart(command)) or self.path.resolve().name)
+            self.board.start_session(
+                self.run["config"], " ".join(told_apart(command)) or self.path.resolve().name
+            )
             self.board.layout(ROLES)
         self.save()
 
@@ -80,7 +88,9 @@ class RunFolder(Listener):
         return self.run["warnings"]
 
     def check(self) -> None:
-        """Raises Fault where a link, a pipe or the like is in the place of something that is written: the folder may have come from somebody else."""
+        """Raises Fault where a link, a pipe or the like is in the place of something that is written: the
+        folder may have come from somebody else.
+        """
         for name in ("run.json", "report.md"):
             own_file(self.path / name, WHO)
         for name in ("metrics.jsonl", "train.log"):
@@ -92,11 +102,18 @@ class RunFolder(Listener):
             own_file(spot, WHO)
 
     def clear(self) -> None:
-        """Removes what an earlier run wrote here, and nothing else: a second event file would show each curve twice."""
+        """Removes what an earlier run wrote here, and nothing else: a second event file would show each curve
+        twice.
+        """
         if not (self.path / "run.json").exists():
             return
         links = [old for old in self.path.glob("artifacts/*") if old.is_symlink() or old.is_file()]
-        for old in [*self.path.glob("events.out.tfevents.*"), *self.path.glob("figures/*.png"), *links, self.path / "report.md"]:
+        for old in [
+            *self.path.glob("events.out.tfevents.*"),
+            *self.path.glob("figures/*.png"),
+            *links,
+            self.path / "report.md",
+        ]:
             old.unlink(missing_ok=True)
 
     def save(self) -> None:
@@ -105,7 +122,9 @@ class RunFolder(Listener):
     # What the store tells
 
     def started(self, name: str, key: str, cached: bool) -> None:
-        """A name heard again with another key (a further teacher, a further round) is shown as name-2, name-3, ..."""
+        """A name heard again with another key (a further teacher, a further round) is shown as name-2,
+        name-3, ...
+        """
         seen = self.keys.setdefault(name, [])
         heard = key in seen
         if not heard:
@@ -140,11 +159,15 @@ class RunFolder(Listener):
     def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
         label, heard = self.labels.get(name, (name, False))
         if not heard:
-            self.run["stages"].append({"name": label, "key": key, "cached": bool(cached), "seconds": round(float(seconds), 3)})
+            self.run["stages"].append(
+                {"name": label, "key": key, "cached": bool(cached), "seconds": round(float(seconds), 3)}
+            )
             self.save()
 
     def link(self, name: str, target: Path | str) -> None:
-        """artifacts/<name> points to `target`, relatively; a text file with the path stands in where links are not allowed."""
+        """artifacts/<name> points to `target`, relatively; a text file with the path stands in where links
+        are not allowed.
+        """
         spot = self.path / "artifacts" / re.sub(r"[^A-Za-z0-9._-]", "-", name)
         with writing(spot):
             spot.parent.mkdir(exist_ok=True)
@@ -158,10 +181,12 @@ class RunFolder(Listener):
 
     # How a run ends
 
-    def finish(self, results: Mapping, examples: Mapping | None, headline: str = "last", audit: Mapping | None = None) -> dict:
-        """results: as in kdx.report.judge; empty where the evaluate stage was not asked for. examples: {"images": (K, C, H, W)
-        uint8, "truth": K classes, "predictions": {role: K classes}} or None. audit: the content of
-        audit.json, or None. Returns the results with headline, gain and gap_closed."""
+    def finish(
+        self, results: Mapping, examples: Mapping | None, headline: str = "last", audit: Mapping | None = None
+    ) -> dict:
+        """results: as in kdx.report.judge; empty where the evaluate stage was not asked for. examples:
+        {"images": (K, C, H, W) uint8, "truth": K classes, "predictions": {role: K classes}} or None. audit:
+        the content of audit.json, or None. Returns the results with headline, gain and gap_closed."""
         told = plain(results)
         if audit:
             self.run["audit"] = plain(audit)
@@ -173,10 +198,17 @@ class RunFolder(Listener):
             self.save()
         figures = self.draw(told, examples)
         with writing(self.path):
-            accuracies = {f"{LATER.get(role, role)} accuracy": metric(told, role, told["headline"], "test", "accuracy") for role in present(told)}
+            accuracies = {
+                f"{LATER.get(role, role)} accuracy": metric(told, role, told["headline"], "test", "accuracy")
+                for role in present(told)
+            }
             self.board.final({"gain": told.get("gain"), "gap closed": told.get("gap_closed"), **accuracies})
             for number, found in enumerate(audit["rounds"] if audit else [], 1):
-                learned = {f"learned {key}": value for key, value in (found.get("learned") or {}).items() if key in AUDITED}
+                learned = {
+                    f"learned {key}": value
+                    for key, value in (found.get("learned") or {}).items()
+                    if key in AUDITED
+                }
                 self.board.scalars("audit", {key: found.get(key) for key in AUDITED} | learned, number)
         self.end("finished", figures)
         return told
@@ -195,7 +227,9 @@ class RunFolder(Listener):
             self.end_quietly("interrupted")
 
     def discard(self) -> None:
-        """Takes back a run that never began: its files, the log that was opened for it, and the folder if nothing else is in it."""
+        """Takes back a run that never began: its files, the log that was opened for it, and the folder if
+        nothing else is in it.
+        """
         with suppress(Exception):
             self.metrics.close()
             self.board.close()
@@ -236,30 +270,54 @@ class RunFolder(Listener):
         if examples is not None and len(examples["images"]):
             grid = figures.grid(examples["images"], examples["truth"], examples["predictions"], classes)
             pictures.append(("Test pictures with predictions", "predictions", grid))
-        test = {role: results[role][of(role, results["headline"])].get("test") or {} for role in present(results)}
+        test = {
+            role: results[role][of(role, results["headline"])].get("test") or {} for role in present(results)
+        }
         for role, numbers in test.items():
             if numbers.get("confusion"):
                 words = f"Confusion on the test split: {ROLES[role]}"
-                pictures.append((words, f"confusion/{role}", figures.confusion(numbers["confusion"], classes, words)))
+                pictures.append(
+                    (words, f"confusion/{role}", figures.confusion(numbers["confusion"], classes, words))
+                )
         for role, numbers in test.items():
             if numbers.get("reliability"):
                 words = f"Reliability on the test split: {ROLES[role]}"
                 told = f"{words} (ECE {number(numbers['ece'], 3)}, n = {numbers['n']:,})"
-                pictures.append((words, f"reliability/{role}", diagram(numbers["reliability"], told, figures.COLOURS[role])))
+                pictures.append(
+                    (
+                        words,
+                        f"reliability/{role}",
+                        diagram(numbers["reliability"], told, figures.COLOURS[role]),
+                    )
+                )
         under = shifts.accuracies(results)
         if under:
             words = "Test accuracy (%) on shifted pictures"
             pictures.append((words, "shifts", figures.groups(under, words)))
         if self.run.get("audit"):
             last = self.run["audit"]["rounds"][-1]
-            bars = {"confidence": ("Confidence of the pseudo-labels kept (clean pictures)", last["confidence"])}
+            bars = {
+                "confidence": ("Confidence of the pseudo-labels kept (clean pictures)", last["confidence"])
+            }
             if self.run["audit"]["teacher"]:
-                bars["teacher-confidence"] = ("Confidence of the teacher on validation", self.run["audit"]["teacher"]["reliability"])
-            bars |= {f"monitor-{name}": (f"{name} of each pool row", m["histogram"]) for name, m in last["monitors"].items() if "histogram" in m}
-            pictures += [(words, f"audit/{tag}", figures.bars(histogram, words)) for tag, (words, histogram) in bars.items()]
+                bars["teacher-confidence"] = (
+                    "Confidence of the teacher on validation",
+                    self.run["audit"]["teacher"]["reliability"],
+                )
+            bars |= {
+                f"monitor-{name}": (f"{name} of each pool row", m["histogram"])
+                for name, m in last["monitors"].items()
+                if "histogram" in m
+            }
+            pictures += [
+                (words, f"audit/{tag}", figures.bars(histogram, words))
+                for tag, (words, histogram) in bars.items()
+            ]
             words = "Reliability of the teacher"
             if last["validation_margins"] and any(name.startswith("margin/") for name in last["curves"]):
-                pictures.append((words, "audit/margins", reliability(last["validation_margins"], last["curves"], words)))
+                pictures.append(
+                    (words, "audit/margins", reliability(last["validation_margins"], last["curves"], words))
+                )
         if len(results.get("rounds") or []) > 1:
             counted, places = rounds.steps(results, self.run.get("audit"))
             words = f"Accuracy (%) by {counted}"
@@ -284,13 +342,17 @@ class RunFolder(Listener):
 
 
 def told_apart(command: Sequence[str]) -> list[str]:
-    """The words of a command line that say what a run is, and not where and how fast it is computed. The seed comes first: it is short."""
+    """The words of a command line that say what a run is, and not where and how fast it is computed. The seed
+    comes first: it is short.
+    """
     words = [word for word in command if "=" in word and not word.startswith(("hydra", "device", "store="))]
     return sorted(words, key=lambda word: not word.startswith("seed="))
 
 
 def heading(stage: str) -> str:
-    """What a stage's curves are grouped under: the role that it trains, with the number of a round or of a further teacher."""
+    """What a stage's curves are grouped under: the role that it trains, with the number of a round or of a
+    further teacher.
+    """
     stem, number = split_number(stage)
     role = PREFIX.get(stem, stem)
     return role if number is None else f"{role}-{number}"

@@ -1,8 +1,9 @@
-"""What the numbers of a run say: the gain, the part of the gap closed, and what to be wary of. Pure functions of evaluate's results.
+"""What the numbers of a run say: the gain, the part of the gap closed, and what to be wary of. Pure functions
+of evaluate's results.
 
-results: {"teacher" | "baseline" | "student": {"model", "parameters", "bytes", "flops", "latency_ms", "steps", "best_step",
-"last" | "best": {"train" | "validation" | "test": {"accuracy", "balanced_accuracy", "n", ...}}}, "classes": [names], "class_counts": {"test": [rows
-of each class], ...}}. Fractions, not per cent.
+results: {"teacher" | "baseline" | "student": {"model", "parameters", "bytes", "flops", "latency_ms", "steps",
+"best_step", "last" | "best": {"train" | "validation" | "test": {"accuracy", "balanced_accuracy", "n", ...}}},
+"classes": [names], "class_counts": {"test": [rows of each class], ...}}. Fractions, not per cent.
 A role that was not run is absent; "best" is absent without a validation split.
 """
 
@@ -14,11 +15,19 @@ from collections.abc import Mapping
 from kdx import chance
 from kdx.faults import Fault
 
-ROLES = {"teacher": "teacher", "noiseless": "student alone, no noise", "baseline": "student alone",
-         "validation_labels": "student alone, validation labels too", "student": "distilled student", "ceiling": "student, all labels"}
+ROLES = {
+    "teacher": "teacher",
+    "noiseless": "student alone, no noise",
+    "baseline": "student alone",
+    "validation_labels": "student alone, validation labels too",
+    "student": "distilled student",
+    "ceiling": "student, all labels",
+}
 """Roles in the order of the table, with the words shown for them."""
 LAST_ONLY = ("validation_labels",)
-"""Roles that learn from the validation rows: nothing is chosen for them, and their last weights stand beside the others' best ones."""
+"""Roles that learn from the validation rows: nothing is chosen for them, and their last weights stand beside
+the others' best ones.
+"""
 
 OVERFIT = 0.15
 
@@ -29,10 +38,17 @@ def present(results: Mapping) -> list[str]:
 
 
 def settle(results: Mapping, headline: str) -> str:
-    """The weights that are compared: "last", or "best" where every role has them, as a mixture would not be fair."""
+    """The weights that are compared: "last", or "best" where every role has them, as a mixture would not be
+    fair.
+    """
     if headline not in ("last", "best"):
         raise Fault(f"headline must be 'last' or 'best', not '{headline}'")
-    return "best" if headline == "best" and all(results[role].get("best") for role in present(results) if role not in LAST_ONLY) else "last"
+    return (
+        "best"
+        if headline == "best"
+        and all(results[role].get("best") for role in present(results) if role not in LAST_ONLY)
+        else "last"
+    )
 
 
 def metric(results: Mapping, role: str, headline: str, split: str, name: str) -> float | None:
@@ -49,11 +65,13 @@ def of(role: str, headline: str) -> str:
 def summary(results: Mapping, headline: str) -> dict:
     """{"headline", "gain", "gap_closed", "gap_closed_reason"}.
 
-    gain: test accuracy of the distilled student less that of the student alone. gap_closed: gain / (teacher - student alone).
-    Both are fractions, or None where they have no meaning; the reason then says why.
+    gain: test accuracy of the distilled student less that of the student alone. gap_closed: gain / (teacher -
+    student alone). Both are fractions, or None where they have no meaning; the reason then says why.
     """
     used = settle(results, headline)
-    teacher, alone, student = (metric(results, role, used, "test", "accuracy") for role in ("teacher", "baseline", "student"))
+    teacher, alone, student = (
+        metric(results, role, used, "test", "accuracy") for role in ("teacher", "baseline", "student")
+    )
     gain = None if alone is None or student is None else student - alone
     if alone is None:
         reason = "there is no student alone to compare with"
@@ -62,7 +80,10 @@ def summary(results: Mapping, headline: str) -> dict:
     elif teacher is None:
         reason = "there is no teacher to compare with"
     elif teacher <= alone:
-        reason = f"the teacher ({percent(teacher)}) is no better than the student alone ({percent(alone)}): there is no gap to close"
+        reason = (
+            f"the teacher ({percent(teacher)}) is no better than the student alone ({percent(alone)}): there "
+            "is no gap to close"
+        )
     else:
         reason = None
     return {
@@ -74,20 +95,28 @@ def summary(results: Mapping, headline: str) -> dict:
 
 
 def guessing(results: Mapping, role: str, headline: str) -> str | None:
-    """Why a network is no better than guessing on the test split (see `kdx.chance.guesses`), in words; None where it is better, or not known."""
+    """Why a network is no better than guessing on the test split (see `kdx.chance.guesses`), in words; None
+    where it is better, or not known.
+    """
     counts = (results.get("class_counts") or {}).get("test")
-    accuracy, balanced = (metric(results, role, headline, "test", name) for name in ("accuracy", "balanced_accuracy"))
+    accuracy, balanced = (
+        metric(results, role, headline, "test", name) for name in ("accuracy", "balanced_accuracy")
+    )
     if not counts or accuracy is None or balanced is None or not chance.guesses(accuracy, balanced, counts):
         return None
     which, share = chance.largest(counts)
-    return (f"no better than always \"{results['classes'][which]}\" ({percent(accuracy)} of the test rows right, and {percent(share)} are of that class; "
-            f"balanced accuracy {percent(balanced)}, where guessing has {percent(1 / sum(map(bool, counts)))})")  # fmt: skip
+    return (
+        f'no better than always "{results["classes"][which]}" ({percent(accuracy)} of the test rows right, '
+        f"and {percent(share)} are of that class; "
+        f"balanced accuracy {percent(balanced)}, where guessing has {percent(1 / sum(map(bool, counts)))})"
+    )
 
 
 def judge(results: Mapping, headline: str) -> list[str]:
     """What a reader must not miss, most serious first; empty when nothing is wrong.
 
-    No better than guessing: see `guessing`. Overfitting: training accuracy exceeds validation accuracy by more than 0.15.
+    No better than guessing: see `guessing`. Overfitting: training accuracy exceeds validation accuracy by
+    more than 0.15.
     """
     used = settle(results, headline)
     test = {role: metric(results, role, used, "test", "accuracy") for role in present(results)}
@@ -100,10 +129,14 @@ def judge(results: Mapping, headline: str) -> list[str]:
             found.append(f"The {ROLES[role]} is {why}: {consequence}")
         tested = (results[role].get(of(role, used)) or {}).get("test") or {}
         if "nll" in tested and metric(results, role, used, "test", "nll") is None:
-            found.append(f"The {ROLES[role]}'s answers are not all finite (NaN or infinite): its figures mean nothing")
+            found.append(
+                f"The {ROLES[role]}'s answers are not all finite (NaN or infinite): its figures mean nothing"
+            )
     alone, student = test.get("baseline"), test.get("student")
     if student is not None and alone is not None and student < alone:
-        found.append(f"The distilled student ({percent(student)}) is worse than the student alone ({percent(alone)})")
+        found.append(
+            f"The distilled student ({percent(student)}) is worse than the student alone ({percent(alone)})"
+        )
     gap = overfit_gap(results, used)
     if gap is not None and gap > OVERFIT:
         found.append(
@@ -111,7 +144,10 @@ def judge(results: Mapping, headline: str) -> list[str]:
             "try teacher_pretrain.augment, weight decay, teacher_pretrain.patience or more labels"
         )
     if used != headline:
-        found.append("headline=best needs a validation split for every model (dataset.validation=0.1); the last weights are shown")
+        found.append(
+            "headline=best needs a validation split for every model (dataset.validation=0.1); the last "
+            "weights are shown"
+        )
     return found
 
 
@@ -132,7 +168,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """"-" where there is none, as of a figure that was not finite."""
+    """ "-" where there is none, as of a figure that was not finite."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 

@@ -1,12 +1,36 @@
-"""How the page of a comparison looks, light and dark, and the one script in it: a click on a column's head sorts the table."""
+"""How the page of a comparison looks, light and dark, and the one script in it: a click on a column's head
+sorts the table.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 
-LIGHT = ("#1769aa", "#c2571a", "#1b7f5c", "#9b3f97", "#b58900", "#2a9db5", "#b3344d", "#6a6f00", "#6d5bd0", "#6b6b6b")
-DARK = ("#6cb2f2", "#f09a5e", "#57c79c", "#d98ad6", "#e0c050", "#66cfe4", "#ef7d92", "#b9c04a", "#a99cf5", "#b0b0b0")
+LIGHT = (
+    "#1769aa",
+    "#c2571a",
+    "#1b7f5c",
+    "#9b3f97",
+    "#b58900",
+    "#2a9db5",
+    "#b3344d",
+    "#6a6f00",
+    "#6d5bd0",
+    "#6b6b6b",
+)
+DARK = (
+    "#6cb2f2",
+    "#f09a5e",
+    "#57c79c",
+    "#d98ad6",
+    "#e0c050",
+    "#66cfe4",
+    "#ef7d92",
+    "#b9c04a",
+    "#a99cf5",
+    "#b0b0b0",
+)
 """Of groups, in order; kdx.report.svg counts on as many."""
 
 
@@ -14,12 +38,14 @@ def named(colours: tuple[str, ...]) -> str:
     return " ".join(f"--c{i}: {c};" for i, c in enumerate(colours))
 
 
-STYLE = f"""
+STYLE = (
+    f"""
 :root {{ color-scheme: light dark; --paper: #ffffff; --ink: #1c2128; --grid: #d5dae1; --soft: #f4f6f8; --warn: #fff3e0; {named(LIGHT)} }}
 @media (prefers-color-scheme: dark) {{
   :root {{ --paper: #14181d; --ink: #e4e8ee; --grid: #39424e; --soft: #1d232b; --warn: #3a2a12; {named(DARK)} }}
 }}
-""" + """
+"""  # noqa: E501
+    + """
 body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", Verdana, sans-serif;
   max-width: 1500px; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; }
@@ -47,7 +73,10 @@ ul.key li { display: inline-block; margin-right: 1.4rem; overflow-wrap: anywhere
 dt { font-weight: 600; }
 dd { margin: 0 0 .4rem 1rem; }
 details { margin: 1rem 0; }
-""" + "\n".join(f".c{i} {{ background: var(--c{i}); }}" for i in range(len(LIGHT))) + "\n"  # fmt: skip
+"""  # noqa: E501
+    + "\n".join(f".c{i} {{ background: var(--c{i}); }}" for i in range(len(LIGHT)))
+    + "\n"
+)
 
 SCRIPT = """
 for (const table of document.querySelectorAll("table.sorts")) table.querySelectorAll("th").forEach((th, column) => {
@@ -61,7 +90,9 @@ for (const table of document.querySelectorAll("table.sorts")) table.querySelecto
     th.setAttribute("aria-sort", up ? "ascending" : "descending");
   });
 });
-"""
+"""  # noqa: E501
 HASH = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-POLICY = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; script-src 'sha256-{HASH}'"
-"""Only that script runs, known by its hash; nothing is fetched. Styles may stand anywhere, as those of the figures are attributes."""
+POLICY = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; script-src 'sha256-{HASH}'"  # noqa: E501
+"""Only that script runs, known by its hash; nothing is fetched. Styles may stand anywhere, as those of the
+figures are attributes.
+"""

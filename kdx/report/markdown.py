@@ -15,8 +15,14 @@ from kdx.report.judge import ROLES, metric, number, of, percent, present
 from kdx.report.progress import duration
 from kdx.report.table import cells, sentences, title
 
-WEIGHTS = {"teacher": "teacher-pretrain", "noiseless": "noiseless-train", "baseline": "baseline-train", "student": "student-train",
-           "ceiling": "ceiling-train", "validation_labels": "validation-labels-train"}
+WEIGHTS = {
+    "teacher": "teacher-pretrain",
+    "noiseless": "noiseless-train",
+    "baseline": "baseline-train",
+    "student": "student-train",
+    "ceiling": "ceiling-train",
+    "validation_labels": "validation-labels-train",
+}
 MANY_CLASSES, FEW_CLASSES = 100, 20
 """Of more classes than the first only so many as the second are listed."""
 FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")
@@ -24,11 +30,25 @@ FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")
 
 
 def report(run: Mapping, folder: str, figures: Mapping[str, str], artifacts: Mapping[str, str]) -> str:
-    """run: the content of run.json. folder: the run folder as the user would type it. figures: caption -> path and artifacts:
-    stage -> path, both relative to the run folder. Returns Markdown in which names cannot become markup."""
-    parts = [f"# {heading(run)}", *outcome(run), *results(run), *by_class(run), *shifted(run), *audited(run), *figure_lines(figures)]
+    """run: the content of run.json. folder: the run folder as the user would type it. figures: caption ->
+    path and artifacts: stage -> path, both relative to the run folder. Returns Markdown in which names cannot
+    become markup."""
+    parts = [
+        f"# {heading(run)}",
+        *outcome(run),
+        *results(run),
+        *by_class(run),
+        *shifted(run),
+        *audited(run),
+        *figure_lines(figures),
+    ]
     parts += [*data(run), *protocol(run)]
-    parts += [*stages(run, artifacts), *looking_closer(run, folder, artifacts), *environment(run), *settings(run)]
+    parts += [
+        *stages(run, artifacts),
+        *looking_closer(run, folder, artifacts),
+        *environment(run),
+        *settings(run),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -51,7 +71,9 @@ def outcome(run: Mapping) -> list[str]:
     lines.append(f"Command:\n\n{fenced(shlex.join(command))}")
     changed = [word for word in command[1:] if "=" in word or word.startswith("~")]
     told = ", ".join(code(word) for word in changed)
-    lines.append(f"Changed from the defaults: {told}." if changed else "Nothing was changed from the defaults.")
+    lines.append(
+        f"Changed from the defaults: {told}." if changed else "Nothing was changed from the defaults."
+    )
     if run.get("error"):
         lines.append(f"It stopped with:\n\n{fenced(run['error'])}")
     if run.get("traceback"):
@@ -69,31 +91,64 @@ def results(run: Mapping) -> list[str]:
         weights = escape(title(numbers, headline))
         lines += [f"Models: {weights}.", table(header, [[escape(cell) for cell in row] for row in rows])]
         gate = (run.get("gate") or {}).get("text")
-        lines.append("\n".join(f"- {escape(line)}" for line in [*sentences(numbers, headline), *([f"The gate: {gate}."] if gate else [])]))
+        lines.append(
+            "\n".join(
+                f"- {escape(line)}"
+                for line in [*sentences(numbers, headline), *([f"The gate: {gate}."] if gate else [])]
+            )
+        )
         lines.append(best_and_last(numbers))
         lines.append(
-            "ECE: expected calibration error on the test split (0 is perfect). Agreement: share of test rows on which the model "
-            "and the teacher name the same class. MFLOPs: one forward pass of one picture."
+            "ECE: expected calibration error on the test split (0 is perfect). Agreement: share "
+            "of test rows on which the model and the teacher name the same class. MFLOPs: one "
+            "forward pass of one picture."
         )
     return lines
 
 
 def by_class(run: Mapping) -> list[str]:
-    """Balanced accuracy, and the recall of each class; of many classes those that the last network of the table knows least."""
+    """Balanced accuracy, and the recall of each class; of many classes those that the last network of the
+    table knows least.
+    """
     numbers = run.get("results") or {}
     counts, used = (numbers.get("class_counts") or {}).get("test"), numbers.get("headline", "last")
-    recalls = {role: found for role in present(numbers) if (found := ((numbers[role].get(of(role, used)) or {}).get("test") or {}).get("recall"))}
+    recalls = {
+        role: found
+        for role in present(numbers)
+        if (found := ((numbers[role].get(of(role, used)) or {}).get("test") or {}).get("recall"))
+    }
     if not counts or not recalls:
         return []
     last = list(recalls.values())[-1]
-    order = range(len(counts)) if len(counts) <= MANY_CLASSES else sorted((c for c in range(len(counts)) if counts[c]), key=lambda c: last[c])[:FEW_CLASSES]
-    mean = ["balanced accuracy", f"{sum(counts):,}", *(percent(metric(numbers, role, used, "test", "balanced_accuracy")).rstrip("%") for role in recalls)]
-    rows = [[escape(numbers["classes"][c]), f"{counts[c]:,}", *(percent(found[c]).rstrip("%") for found in recalls.values())] for c in order]
+    order = (
+        range(len(counts))
+        if len(counts) <= MANY_CLASSES
+        else sorted((c for c in range(len(counts)) if counts[c]), key=lambda c: last[c])[:FEW_CLASSES]
+    )
+    mean = [
+        "balanced accuracy",
+        f"{sum(counts):,}",
+        *(percent(metric(numbers, role, used, "test", "balanced_accuracy")).rstrip("%") for role in recalls),
+    ]
+    rows = [
+        [
+            escape(numbers["classes"][c]),
+            f"{counts[c]:,}",
+            *(percent(found[c]).rstrip("%") for found in recalls.values()),
+        ]
+        for c in order
+    ]
     text = table(["recall %", "test rows", *(ROLES[role] for role in recalls)], [mean, *rows])
     what = "Recall by class"
     if len(rows) < len(counts):
-        what = f"Recall of the {len(rows)} classes of {len(counts):,} that the {ROLES[list(recalls)[-1]]} knows least"
-    return ["## Classes", f"<details{' open' if len(rows) <= FEW_CLASSES else ''}><summary>{what}</summary>\n\n{text}\n\n</details>"]
+        what = (
+            f"Recall of the {len(rows)} classes of {len(counts):,} that the "
+            f"{ROLES[list(recalls)[-1]]} knows least"
+        )
+    return [
+        "## Classes",
+        f"<details{' open' if len(rows) <= FEW_CLASSES else ''}><summary>{what}</summary>\n\n{text}\n\n</details>",  # noqa: E501
+    ]
 
 
 def shifted(run: Mapping) -> list[str]:
@@ -103,12 +158,22 @@ def shifted(run: Mapping) -> list[str]:
     if not rows:
         return []
     strengths = [
-        f"{name}: " + ", ".join(f"{key} {json.dumps(value)}" for key, value in spec.items() if key != "_target_")
+        f"{name}: "
+        + ", ".join(f"{key} {json.dumps(value)}" for key, value in spec.items() if key != "_target_")
         for name, spec in ((run.get("config") or {}).get("shift") or {}).items()
     ]
-    lines = ["## Shifted inputs", table([escape(cell) for cell in header], [[escape(cell) for cell in row] for row in rows])]
+    lines = [
+        "## Shifted inputs",
+        table([escape(cell) for cell in header], [[escape(cell) for cell in row] for row in rows]),
+    ]
     lines += ["\n".join(f"- {escape(line)}" for line in [*shifts.sentences(numbers), *strengths])]
-    return [*lines, "Accuracies of the last weights on the test pictures as they are, and on the same pictures shifted; nothing was trained on these."]
+    return [
+        *lines,
+        (
+            "Accuracies of the last weights on the test pictures as they are, and on the same pictures "
+            "shifted; nothing was trained on these."
+        ),
+    ]
 
 
 def audited(run: Mapping) -> list[str]:
@@ -118,23 +183,38 @@ def audited(run: Mapping) -> list[str]:
     found = run.get("audit")
     if not found:
         return lines
-    lines += ["## Pseudo-label audit", "\n".join(f"- {escape(line)}" for line in audit.sentences(found)), table(*audit.per_round(found))]
+    lines += [
+        "## Pseudo-label audit",
+        "\n".join(f"- {escape(line)}" for line in audit.sentences(found)),
+        table(*audit.per_round(found)),
+    ]
     teacher, gap = found.get("teacher"), found.get("domain_gap")
     said = []
     if teacher:
-        said.append(f"The teacher on validation, clean pictures: {percent(teacher['accuracy'])} right, {percent(teacher['confidence'])} sure on average, "
-                    f"expected calibration error {number(teacher['ece'], 3)} (n = {teacher['n']}).")  # fmt: skip
+        said.append(
+            f"The teacher on validation, clean pictures: {percent(teacher['accuracy'])} right, "
+            f"{percent(teacher['confidence'])} sure on average, expected calibration error "
+            f"{number(teacher['ece'], 3)} (n = {teacher['n']})."
+        )
     if gap:
-        said.append(f"Labelled pictures against the pool's: a linear classifier tells them apart {percent(gap['accuracy'], 0)} of the time "
-                    f"(50% is guessing; standard error {percent(gap['standard_error'], 0)}); proxy A-distance {number(gap['a_distance'], 2)}.")  # fmt: skip
+        said.append(
+            "Labelled pictures against the pool's: a linear classifier tells them apart "
+            f"{percent(gap['accuracy'], 0)} of the time (50% is guessing; standard error "
+            f"{percent(gap['standard_error'], 0)}); proxy A-distance {number(gap['a_distance'], 2)}."
+        )
     lines.append("\n".join(f"- {line}" for line in said))
     if len(found["classes"]) <= 100:
         header, rows = audit.classes(found)
-        lines.append(f"<details><summary>Labels kept, by class</summary>\n\n{table(header, [[escape(c) for c in row] for row in rows])}\n\n</details>")
+        lines.append(
+            "<details><summary>Labels kept, by "
+            f"class</summary>\n\n{table(header, [[escape(c) for c in row] for row in rows])}\n\n</details>"
+        )
     header, rows = audit.monitors(found)
     lines += [table(header, [[escape(c) for c in row] for row in rows])] if rows else []
     if not found["truth_known"]:
-        lines.append("The true classes of the pool are not known, so nothing is said of how right its labels are.")
+        lines.append(
+            "The true classes of the pool are not known, so nothing is said of how right its labels are."
+        )
     return [line for line in lines if line]
 
 
@@ -148,11 +228,22 @@ def best_and_last(numbers: Mapping) -> str:
             step = about.get("best_step")
             shown = ["-" if value is None else f"{100 * value:.2f}" for value in both]
             rows.append([words, *shown, "-" if step is None else str(step), str(about.get("steps", "-"))])
-    return table(["", "test %, last weights", "test %, best on validation", "best step", "steps"], rows) if rows else ""
+    return (
+        table(["", "test %, last weights", "test %, best on validation", "best step", "steps"], rows)
+        if rows
+        else ""
+    )
 
 
 def figure_lines(figures: Mapping[str, str]) -> list[str]:
-    return ["## Figures", *(f"{escape(caption)}:\n\n![{escape(caption)}]({path})" for caption, path in figures.items())] if figures else []
+    return (
+        [
+            "## Figures",
+            *(f"{escape(caption)}:\n\n![{escape(caption)}]({path})" for caption, path in figures.items()),
+        ]
+        if figures
+        else []
+    )
 
 
 def data(run: Mapping) -> list[str]:
@@ -164,12 +255,17 @@ def protocol(run: Mapping) -> list[str]:
     numbers = run.get("results") or {}
     lines = ["## Protocol"]
     said = [
-        "Selection (best weights, early stopping) looks at the validation split. The test split is read once, by the last stage.",
+        (
+            "Selection (best weights, early stopping) looks at the validation split. The test split is read "
+            "once, by the last stage."
+        ),
         "`last` is the weights at the end of training, `best` those with the highest validation accuracy.",
     ]
     if numbers.get("baseline"):
-        said.append("The student alone is a matched baseline: the distilled student's model, initialisation, optimiser steps, batch size "
-                    "and augmentation, with the labels only.")  # fmt: skip
+        said.append(
+            "The student alone is a matched baseline: the distilled student's model, initialisation, "
+            "optimiser steps, batch size and augmentation, with the labels only."
+        )
     lines.append("\n".join(f"- {line}" for line in said))
     if run.get("protocol"):
         lines.append(table(["", "value"], pairs(run["protocol"])))
@@ -181,7 +277,9 @@ def stages(run: Mapping, artifacts: Mapping[str, str]) -> list[str]:
         return []
     rows = [
         [
-            f"[{escape(stage['name'])}]({artifacts[stage['name']]})" if stage["name"] in artifacts else escape(stage["name"]),
+            f"[{escape(stage['name'])}]({artifacts[stage['name']]})"
+            if stage["name"] in artifacts
+            else escape(stage["name"]),
             code(stage["key"]),
             "yes" if stage["cached"] else "no",
             duration(stage["seconds"]),
@@ -195,8 +293,12 @@ def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> l
     where = shlex.quote(folder)
     lines = ["## Looking closer", f"Curves, hyperparameters, pictures:\n\n{fenced(f'kdx board {where}')}"]
     if run.get("status") == "finished" and "student-train" in artifacts:
-        lines.append(f"The student alone, with a loader and a card of lineage:\n\n{fenced(f'kdx export {where}')}")
-    weights = [f"- {ROLES[role]}: {code(artifacts[stage])}" for role, stage in WEIGHTS.items() if stage in artifacts]
+        lines.append(
+            f"The student alone, with a loader and a card of lineage:\n\n{fenced(f'kdx export {where}')}"
+        )
+    weights = [
+        f"- {ROLES[role]}: {code(artifacts[stage])}" for role, stage in WEIGHTS.items() if stage in artifacts
+    ]
     if weights:
         lines.append("Weights, in this folder:\n\n" + "\n".join(weights))
     lines.append("`run.json` and `metrics.jsonl` hold every number; TensorBoard is a view of them.")
@@ -204,13 +306,20 @@ def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> l
 
 
 def environment(run: Mapping) -> list[str]:
-    return ["## Environment", table(["", "value"], pairs(run["environment"]))] if run.get("environment") else []
+    return (
+        ["## Environment", table(["", "value"], pairs(run["environment"]))] if run.get("environment") else []
+    )
 
 
 def settings(run: Mapping) -> list[str]:
     if not run.get("config"):
         return []
-    return [f"<details><summary>Every setting</summary>\n\n{fenced(json.dumps(run['config'], indent=2), 'json')}\n\n</details>"]
+    return [
+        (
+            "<details><summary>Every "
+            f"setting</summary>\n\n{fenced(json.dumps(run['config'], indent=2), 'json')}\n\n</details>"
+        )
+    ]
 
 
 def pairs(value: Mapping, prefix: str = "") -> list[list[str]]:

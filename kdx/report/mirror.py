@@ -1,4 +1,6 @@
-"""A folder for TensorBoard in which each run has a readable name: links to event files, kept up with the runs as they come and go."""
+"""A folder for TensorBoard in which each run has a readable name: links to event files, kept up with the runs
+as they come and go.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,20 @@ from kdx.report.search import run_folders
 DEPTH = 4
 """Levels below a folder at which a run may lie: outputs/runs/reproduce/<claim>/<arm and seed>."""
 LONGEST, MOST_BYTES = 100, 200
-"""Of a name, in letters and as a file system counts it (which takes 255): runs with more in which they differ are called by their folders."""
+"""Of a name, in letters and as a file system counts it (which takes 255): runs with more in which they differ
+are called by their folders.
+"""
 REST = 2
-"""Rounds of `update` that a run begun anew is taken away for, so that TensorBoard forgets what it has read of it."""
+"""Rounds of `update` that a run begun anew is taken away for, so that TensorBoard forgets what it has read of
+it.
+"""
 NONE = settings(None, None)
 
 
 class Mirror:
-    """place/<name of a run>/<event file> -> the run's event file, for each run below `top`. place: an empty folder of one's own."""
+    """place/<name of a run>/<event file> -> the run's event file, for each run below `top`. place: an empty
+    folder of one's own.
+    """
 
     def __init__(self, top: Path, place: Path):
         self.top, self.place = top, place
@@ -34,7 +42,8 @@ class Mirror:
         self.names: list[str] = []
 
     def update(self) -> int:
-        """Brings the links up to date and returns the number of runs. A new run may bring a new difference, and so new names.
+        """Brings the links up to date and returns the number of runs. A new run may bring a new difference,
+        and so new names.
 
         Raises Fault where links cannot be made."""
         runs = run_folders(self.top, DEPTH)
@@ -85,4 +94,8 @@ class Mirror:
 
 def event_files(run: Path) -> dict[str, Path]:
     """name -> absolute path of the event files that lie in a run folder itself."""
-    return {file.name: file.absolute() for file in run.glob("events.out.tfevents.*") if file.is_file() and not file.is_symlink()}
+    return {
+        file.name: file.absolute()
+        for file in run.glob("events.out.tfevents.*")
+        if file.is_file() and not file.is_symlink()
+    }

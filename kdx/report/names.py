@@ -1,4 +1,6 @@
-"""Readable names for runs side by side: the settings in which they differ, written as on a command line. Pure functions of any document."""
+"""Readable names for runs side by side: the settings in which they differ, written as on a command line. Pure
+functions of any document.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ Key = tuple[bool, str]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run was asked for. choices: group -> option. values: dotted key -> value, less nulls, which are as what is not there. given: the
-    keys on its command line."""
+    """What a run was asked for. choices: group -> option. values: dotted key -> value, less nulls, which are
+    as what is not there. given: the keys on its command line."""
 
     choices: Mapping[str, str]
     values: Mapping[str, Any]
@@ -32,28 +34,43 @@ class Settings:
 
 def settings(config: Any, command: Any) -> Settings:
     """Of run.json, whoever wrote it, less what is `ELSEWHERE`."""
-    values = {key: value for key, value in everything(config).items() if value is not None and ELSEWHERE.isdisjoint(key.split("."))}
+    values = {
+        key: value
+        for key, value in everything(config).items()
+        if value is not None and ELSEWHERE.isdisjoint(key.split("."))
+    }
     return Settings(choices(config), values, typed_keys(command))
 
 
 def names(runs: Sequence[Settings], folders: Sequence[str]) -> list[str]:
-    """A name for each run, no two alike. folders: what to call those that settings do not tell apart, or whose settings are not known."""
+    """A name for each run, no two alike. folders: what to call those that settings do not tell apart, or
+    whose settings are not known.
+    """
     known = [i for i, run in enumerate(runs) if run.values]
     found = dict(zip(known, map(join, changed([runs[i] for i in known])), strict=True))
     often = Counter(found.values())
-    return [folder if not found.get(i) else found[i] if often[found[i]] == 1 else f"{found[i]} ({folder})" for i, folder in enumerate(folders)]
+    return [
+        folder if not found.get(i) else found[i] if often[found[i]] == 1 else f"{found[i]} ({folder})"
+        for i, folder in enumerate(folders)
+    ]
 
 
 def changed(runs: Sequence[Settings]) -> list[dict[str, str]]:
-    """For each run the words of its name: key -> value. No two are alike where no two settings are; {} where nothing differs.
+    """For each run the words of its name: key -> value. No two are alike where no two settings are; {} where
+    nothing differs.
 
-    Of the keys that differ, those that stood on a command line are told, and the seed; then, choices first, each further one that tells apart
-    runs which the words so far do not. What follows from a choice is thus not repeated: loss=slam, but not what slam sets. A value is told of
-    the runs that have it where it was typed, and where runs of the same choices differ in it, as null of those that have none.
+    Of the keys that differ, those that stood on a command line are told, and the seed; then, choices first,
+    each further one that tells apart runs which the words so far do not. What follows from a choice is thus
+    not repeated: loss=slam, but not what slam sets. A value is told of the runs that have it where it was
+    typed, and where runs of the same choices differ in it, as null of those that have none.
     """
     held = [_held(run) for run in runs]
     given = frozenset({"seed"}).union(*(run.given for run in runs))
-    differing = [key for key in sorted({key for of in held for key in of}, key=_place) if len({of.get(key) for of in held}) > 1]
+    differing = [
+        key
+        for key in sorted({key for of in held for key in of}, key=_place)
+        if len({of.get(key) for of in held}) > 1
+    ]
     told = {key for key in differing if _spoken(key) in given}
     parts = _parts([tuple(of.get(key) for key in told) for of in held])
     for key in differing:
@@ -61,15 +78,26 @@ def changed(runs: Sequence[Settings]) -> list[dict[str, str]]:
         if max(finer, default=0) > max(parts, default=0):
             told, parts = told | {key}, finer
     options = {name for choice, name in told if choice}
-    named = [key for key in differing if key in told and (key[0] or _spoken(key) not in options)]  # the option says more than its class
+    # the option says more than its class
+    named = [key for key in differing if key in told and (key[0] or _spoken(key) not in options)]
     groups = [key for key in named if key[0] or key[1].endswith(TARGET)]
     alike: dict[tuple, list[Mapping[Key, str]]] = {}
     for of in held:
         alike.setdefault(tuple(of.get(key) for key in groups), []).append(of)
-    open_keys = {same: {key for key in named if len({of.get(key) for of in those}) > 1} for same, those in alike.items()}
-    return [{_spoken(key): shorten(_text(run, key)) for key in named
-             if key[0] or key in open_keys[tuple(of.get(k) for k in groups)] or (key in of and (key in groups or _spoken(key) in given))}
-            for run, of in zip(runs, held, strict=True)]  # fmt: skip
+    open_keys = {
+        same: {key for key in named if len({of.get(key) for of in those}) > 1}
+        for same, those in alike.items()
+    }
+    return [
+        {
+            _spoken(key): shorten(_text(run, key))
+            for key in named
+            if key[0]
+            or key in open_keys[tuple(of.get(k) for k in groups)]
+            or (key in of and (key in groups or _spoken(key) in given))
+        }
+        for run, of in zip(runs, held, strict=True)
+    ]
 
 
 def join(words: Mapping[str, str]) -> str:
@@ -78,19 +106,34 @@ def join(words: Mapping[str, str]) -> str:
 
 def shorten(text: str) -> str:
     """Long values are cut, and told apart by their digest."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 10]}…{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:6]}"
+    return (
+        text
+        if len(text) <= LONGEST
+        else f"{text[: LONGEST - 10]}…{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:6]}"
+    )
 
 
 def _held(run: Settings) -> dict[Key, str]:
     return {(True, key): option for key, option in run.choices.items()} | {
-        (False, key): json.dumps(value, sort_keys=True) for key, value in run.values.items() if value is not None
+        (False, key): json.dumps(value, sort_keys=True)
+        for key, value in run.values.items()
+        if value is not None
     }
 
 
 def _place(key: Key) -> tuple:
-    """In the order in which they are thought of: choices, classes, then values, those of few parts first; the seed last."""
+    """In the order in which they are thought of: choices, classes, then values, those of few parts first; the
+    seed last.
+    """
     choice, name = key
-    return name == "seed", not choice, ORDER.index(name) if name in ORDER else len(ORDER), not name.endswith(TARGET), name.count("."), name
+    return (
+        name == "seed",
+        not choice,
+        ORDER.index(name) if name in ORDER else len(ORDER),
+        not name.endswith(TARGET),
+        name.count("."),
+        name,
+    )
 
 
 def _parts(values: Sequence[tuple]) -> list[int]:
@@ -113,7 +156,11 @@ def _text(run: Settings, key: Key) -> str:
 
 def everything(config: Any) -> dict[str, Any]:
     """dotted key -> value of every leaf of a config; a list is one. The options chosen are not among them."""
-    return dict(flat({key: value for key, value in config.items() if key != "choices"})) if isinstance(config, Mapping) else {}
+    return (
+        dict(flat({key: value for key, value in config.items() if key != "choices"}))
+        if isinstance(config, Mapping)
+        else {}
+    )
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -126,12 +173,18 @@ def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def choices(config: Any) -> dict[str, str]:
-    """group -> the option chosen. Of nodes of which several are taken, such as `augment`, the names are the keys."""
+    """group -> the option chosen. Of nodes of which several are taken, such as `augment`, the names are the
+    keys.
+    """
     if not isinstance(config, Mapping):
         return {}
     several = {key: typed(list(node)) if node else "none" for key, node in _collections(config)}
     found = config.get("choices")
-    return several | {visible(str(key)): typed(value) for key, value in (found.items() if isinstance(found, Mapping) else ()) if value is not None}
+    return several | {
+        visible(str(key)): typed(value)
+        for key, value in (found.items() if isinstance(found, Mapping) else ())
+        if value is not None
+    }
 
 
 def _collections(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -145,9 +198,13 @@ def _collections(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def typed_keys(command: Any) -> frozenset[str]:
-    """Keys of the words of a command line: ["kdx", "train", "+loss=kd", "weights@loss.weights=debiased"] -> loss, loss.weights"""
+    """Keys of the words of a command line: ["kdx", "train", "+loss=kd", "weights@loss.weights=debiased"] ->
+    loss, loss.weights
+    """
     words = command if isinstance(command, list) else []
-    return frozenset(str(word).partition("=")[0].lstrip("+~").rpartition("@")[2] for word in words if "=" in str(word))
+    return frozenset(
+        str(word).partition("=")[0].lstrip("+~").rpartition("@")[2] for word in words if "=" in str(word)
+    )
 
 
 def written(key: str, value: Any) -> str:

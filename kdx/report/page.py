@@ -1,4 +1,6 @@
-"""A comparison as one HTML page that needs no network: all that comes from runs is text, and nothing in it can become markup or script."""
+"""A comparison as one HTML page that needs no network: all that comes from runs is text, and nothing in it
+can become markup or script.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +24,39 @@ def page(found: Comparison, further: Sequence[str] = ()) -> str:
     title = f"kdx compare: {rows.title(found)}"
     notes = [*rows.sentences(found), *further]
     parts = [
-        "<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">', f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">', f"<title>{escape(title)}</title>", f"<style>{STYLE}</style>",
-        "</head>", "<body>", "<h1>Comparison of runs</h1>",
-        f"<p>{escape(rows.title(found))}. {len(found.groups)} rows, {sum(g.test.n for g in found.groups)} students.</p>",
+        "<!doctype html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)}</title>",
+        f"<style>{STYLE}</style>",
+        "</head>",
+        "<body>",
+        "<h1>Comparison of runs</h1>",
+        (
+            f"<p>{escape(rows.title(found))}. {len(found.groups)} rows, "
+            f"{sum(g.test.n for g in found.groups)} students.</p>"
+        ),
         _list([n.removeprefix("WARNING: ") for n in notes if n.startswith("WARNING")], "warnings"),
-        '<div class="wide">', table(found), "</div>", *(f"<p>{escape(n)}</p>" for n in notes if not n.startswith("WARNING")),
-        '<div class="figures">', *(_figure(p) for p in pictures(found)), "</div>", _absent(found), "<h2>Protocol, the same for all runs</h2>", "<dl>",
-        *(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in found.protocol.items()), "</dl>", _runs(found),
-        f"<script>{SCRIPT}</script>", "</body>", "</html>",
-    ]  # fmt: skip
+        '<div class="wide">',
+        table(found),
+        "</div>",
+        *(f"<p>{escape(n)}</p>" for n in notes if not n.startswith("WARNING")),
+        '<div class="figures">',
+        *(_figure(p) for p in pictures(found)),
+        "</div>",
+        _absent(found),
+        "<h2>Protocol, the same for all runs</h2>",
+        "<dl>",
+        *(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in found.protocol.items()),
+        "</dl>",
+        _runs(found),
+        f"<script>{SCRIPT}</script>",
+        "</body>",
+        "</html>",
+    ]
     return "\n".join(part for part in parts if part) + "\n"
 
 
@@ -39,30 +64,67 @@ def table(found: Comparison) -> str:
     """Every row; sorted by a click on a column's head."""
     reference = found.reference != OWN
     test, difference, closed = rows.header(found)[1:4], rows.header(found)[4:-1], rows.header(found)[-1]
-    head = ["#", "row", *test, "validation", *difference, closed, *rows.BESIDE.values(), "params", "MFLOPs", "ms"]
+    head = [
+        "#",
+        "row",
+        *test,
+        "validation",
+        *difference,
+        closed,
+        *rows.BESIDE.values(),
+        "params",
+        "MFLOPs",
+        "ms",
+    ]
     return _table(head, [_row(found, i, g, reference) for i, g in enumerate(found.groups)])
 
 
 def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
-    name, n, test, interval, difference, its_interval, wins, p, corrected, *gain, closed = rows.cells(found, g)
+    name, n, test, interval, difference, its_interval, wins, p, corrected, *gain, closed = rows.cells(
+        found, g
+    )
     a, digits = g.against, found.metric.digits
-    validated = (plus_minus(g.validation.mean, g.validation.deviation, digits), g.validation.mean) if g.validation else ("-", None)
-    sizes = zip(rows.size(g), (g.mean("student", key) for key in ("parameters", "flops", "latency_ms")), strict=True)
+    validated = (
+        (plus_minus(g.validation.mean, g.validation.deviation, digits), g.validation.mean)
+        if g.validation
+        else ("-", None)
+    )
+    sizes = zip(
+        rows.size(g), (g.mean("student", key) for key in ("parameters", "flops", "latency_ms")), strict=True
+    )
     return [
-        (str(i + 1), i + 1), (name, name), (n, g.test.n), (test, g.test.mean), (interval, g.interval and g.interval[0]), validated,
-        (difference, a and a.found.mean), (its_interval, a and a.interval and a.interval[0]), (wins, a and a.found.wins), (p, a and a.found.p),
-        (corrected, a and a.holm), *((text, g.gain and g.gain.found.mean) for text in (gain if reference else [])), (closed, g.gap_closed),
-        *zip(rows.beside(found, g), (level(found, g, role) for role in rows.BESIDE), strict=True), *sizes,
-    ]  # fmt: skip
+        (str(i + 1), i + 1),
+        (name, name),
+        (n, g.test.n),
+        (test, g.test.mean),
+        (interval, g.interval and g.interval[0]),
+        validated,
+        (difference, a and a.found.mean),
+        (its_interval, a and a.interval and a.interval[0]),
+        (wins, a and a.found.wins),
+        (p, a and a.found.p),
+        (corrected, a and a.holm),
+        *((text, g.gain and g.gain.found.mean) for text in (gain if reference else [])),
+        (closed, g.gap_closed),
+        *zip(rows.beside(found, g), (level(found, g, role) for role in rows.BESIDE), strict=True),
+        *sizes,
+    ]
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[Cell]]) -> str:
     lines = ['<table class="sorts"><thead><tr>']
-    lines += [f'<th scope="col"{_class(name)}><button type="button">{escape(name)}</button></th>' for name in head]
+    lines += [
+        f'<th scope="col"{_class(name)}><button type="button">{escape(name)}</button></th>' for name in head
+    ]
     lines.append("</tr></thead><tbody>")
     for row in body:
-        cells = [f'<td{_class(name)} data-v="{escape("" if value is None else value)}">{_dot(name, text)}{escape(text)}</td>'
-                 for name, (text, value) in zip(head, row, strict=True)]  # fmt: skip
+        cells = [
+            (
+                f"<td{_class(name)} "
+                f'data-v="{escape("" if value is None else value)}">{_dot(name, text)}{escape(text)}</td>'
+            )
+            for name, (text, value) in zip(head, row, strict=True)
+        ]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return "\n".join([*lines, "</tbody></table>"])
 
@@ -79,8 +141,10 @@ def _figure(picture: Picture) -> str:
     dots = {number: "" if number is None else f'<i class="c{number}"></i>' for number, _ in picture.key}
     key = "".join(f"<li>{dots[number]}{escape(words)}</li>" for number, words in picture.key)
     legend = f'<ul class="key">{key}</ul>' if key else ""
-    return (f"<section><h2>{escape(picture.title)}</h2>\n<figure>{picture.svg}{legend}<figcaption>{escape(picture.caption)}</figcaption></figure>"
-            "</section>")  # fmt: skip
+    return (
+        f"<section><h2>{escape(picture.title)}</h2>\n<figure>{picture.svg}{legend}<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        "</section>"
+    )
 
 
 def _absent(found: Comparison) -> str:
@@ -91,6 +155,7 @@ def _absent(found: Comparison) -> str:
 
 def _runs(found: Comparison) -> str:
     """Every run behind the rows."""
+
     def shown(value: float | None) -> Cell:
         return ("-", None) if value is None else (f"{value:.{found.metric.digits}f}", value)
 
@@ -99,10 +164,21 @@ def _runs(found: Comparison) -> str:
         for told in (rows.run(found, e) for e in g.entries):
             code = " ".join(str(told[key]) for key in ("kdx", "commit") if told[key])
             student = (told["student_key"][:12], told["student_key"])
-            body.append([(str(i + 1), i + 1), (told["run"], told["run"]), (str(told["seed"]), told["seed"]),
-                         *(shown(told[role]) for role in ("teacher", "baseline", "student")), student, (code, code)])  # fmt: skip
+            body.append(
+                [
+                    (str(i + 1), i + 1),
+                    (told["run"], told["run"]),
+                    (str(told["seed"]), told["seed"]),
+                    *(shown(told[role]) for role in ("teacher", "baseline", "student")),
+                    student,
+                    (code, code),
+                ]
+            )
     head = ["#", "run", "seed", "teacher", "student alone", "student", "student's key", "code"]
-    return f'<details><summary>Every run ({len(body)})</summary><div class="wide">{_table(head, body)}</div></details>'
+    return (
+        f"<details><summary>Every run ({len(body)})</summary><div "
+        f'class="wide">{_table(head, body)}</div></details>'
+    )
 
 
 def _list(items: Sequence[str], kind: str) -> str:

@@ -16,7 +16,9 @@ MOST_LINES = 8
 
 @dataclass(frozen=True)
 class Picture:
-    """key: (number of a colour, words) of each line, for a legend below; empty where the plot says it itself."""
+    """key: (number of a colour, words) of each line, for a legend below;
+    empty where the plot says it itself.
+    """
 
     title: str
     caption: str
@@ -36,7 +38,7 @@ def errors(groups: Sequence[Group]) -> list[list[float]]:
 
 
 def seeds(groups: Sequence[Group]) -> str:
-    """"5 seeds", "3 to 5 seeds" """
+    """ "5 seeds", "3 to 5 seeds" """
     low, high = min(g.test.n for g in groups), max(g.test.n for g in groups)
     return f"{high} {'seed' if high == 1 else 'seeds'}" if low == high else f"{low} to {high} seeds"
 

@@ -1,4 +1,6 @@
-"""The plots of a comparison, each with a caption that says what it shows and of how many; one with nothing to show is left out."""
+"""The plots of a comparison, each with a caption that says what it shows and of how many; one with nothing to
+show is left out.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ from kdx.report.svg import INK, PAPER, colour, drawing, panels, svg
 from kdx.report.swept import sweeps
 
 MOST_COLUMNS, MOST_NUMBERED = 30, 12
-COSTS = (("parameters", "parameters", 1.0), ("flops", "MFLOPs a picture", 1e6), ("latency_ms", "latency, ms a picture", 1.0))
+COSTS = (
+    ("parameters", "parameters", 1.0),
+    ("flops", "MFLOPs a picture", 1e6),
+    ("latency_ms", "latency, ms a picture", 1.0),
+)
 
 
 def pictures(found: Comparison) -> list[Picture]:
@@ -32,35 +38,58 @@ def cost(found: Comparison) -> Iterator[Picture | None]:
         return
     figure, axes = panels(len(used), height=3.2, share_y=True)
     for axis, (key, words, unit) in zip(axes, used, strict=True):
-        low, high = reach([x for x in [*(g.mean("student", key) for g in found.groups), *(x for x, _ in _teachers(found, key))] if x])
-        places = apart([g.mean("student", key) for g in found.groups], min(1.07, (high / low) ** (0.15 / len(found.groups))))
+        low, high = reach(
+            [
+                x
+                for x in [
+                    *(g.mean("student", key) for g in found.groups),
+                    *(x for x, _ in _teachers(found, key)),
+                ]
+                if x
+            ]
+        )
+        places = apart(
+            [g.mean("student", key) for g in found.groups],
+            min(1.07, (high / low) ** (0.15 / len(found.groups))),
+        )
         for i, (g, x) in enumerate(zip(found.groups, places, strict=True)):
             if x is not None and x > 0:
-                axis.errorbar(x / unit, g.test.mean, yerr=errors([g]), fmt="o", ms=5, color=colour(i), lw=1, capsize=2)
+                axis.errorbar(
+                    x / unit, g.test.mean, yerr=errors([g]), fmt="o", ms=5, color=colour(i), lw=1, capsize=2
+                )
                 if len(found.groups) <= MOST_NUMBERED:
                     _number(axis, i, (x / unit, g.test.mean))
                 if (alone := level(found, g, "baseline")) is not None:
-                    axis.plot(x / unit, alone, marker="o", ms=5, color=colour(i), mfc=PAPER, mew=1.2, ls="none")
+                    axis.plot(
+                        x / unit, alone, marker="o", ms=5, color=colour(i), mfc=PAPER, mew=1.2, ls="none"
+                    )
         for x, y in _teachers(found, key):
             axis.plot(x / unit, y, marker="*", ms=10, color=INK, ls="none")
             axis.annotate("teacher", (x / unit, y), xytext=(-5, -12), textcoords="offset points", ha="right")
-        axis.plot([low / unit, high / unit], [found.groups[0].test.mean] * 2, alpha=0)  # keeps the axis so wide
+        # keeps the axis so wide
+        axis.plot([low / unit, high / unit], [found.groups[0].test.mean] * 2, alpha=0)
         axis.set_xscale("log")
         axis.margins(x=0.2, y=0.12)
         logarithmic(axis)
         axis.set_xlabel(words)
     axes[0].set_ylabel(found.metric.name)
     numbered = "; the number is the row's" if len(found.groups) <= MOST_NUMBERED else ""
-    yield Picture("Accuracy against size and speed" if found.measure == "accuracy" else f"{found.metric.name} against size and speed",
-                  f"Each dot is a row of the table, its mean over {seeds(found.groups)} with the 95% interval{numbered}; the hollow dot in its colour is the "
-                  "same student alone. The star is the teacher, its mean over all runs. Students of one size are moved apart a "
-                  "little. Latency is of one picture on the machine "
-                  "of each run. The horizontal axes are logarithmic.",
-                  svg(figure, "accuracy against parameters, FLOPs and latency"))  # fmt: skip
+    yield Picture(
+        "Accuracy against size and speed"
+        if found.measure == "accuracy"
+        else f"{found.metric.name} against size and speed",
+        f"Each dot is a row of the table, its mean over {seeds(found.groups)} with the 95% "
+        f"interval{numbered}; the hollow dot in its colour is the same student alone. The star is the "
+        "teacher, its mean over all runs. Students of one size are moved apart a little. Latency is of one "
+        "picture on the machine of each run. The horizontal axes are logarithmic.",
+        svg(figure, "accuracy against parameters, FLOPs and latency"),
+    )
 
 
 def reach(sizes: Sequence[float]) -> tuple[float, float]:
-    """The smallest and the largest, at least a factor of two apart: a few per cent more of parameters should look like a few per cent."""
+    """The smallest and the largest, at least a factor of two apart: a few per cent more of parameters should
+    look like a few per cent.
+    """
     low, high = min(sizes), max(sizes)
     more = max(1.0, math.sqrt(2 * low / high))
     return low / more, high * more
@@ -77,14 +106,25 @@ def _teachers(found: Comparison, key: str) -> list[tuple[float, float]]:
     seen: dict[float, dict[str, tuple[float, float]]] = {}
     for e in entries(found):
         about = e.networks["teacher"].about if "teacher" in e.networks else {}
-        if about.get(key, 0) > 0 and "parameters" in about and (value := e.score("teacher", found.measure)) is not None:
-            seen.setdefault(about["parameters"], {})[e.keys.get("teacher-pretrain", e.name)] = (about[key], found.metric.unit * value)
+        if (
+            about.get(key, 0) > 0
+            and "parameters" in about
+            and (value := e.score("teacher", found.measure)) is not None
+        ):
+            seen.setdefault(about["parameters"], {})[e.keys.get("teacher-pretrain", e.name)] = (
+                about[key],
+                found.metric.unit * value,
+            )
     return [tuple(statistics.fmean(side) for side in zip(*of.values(), strict=True)) for of in seen.values()]
 
 
 def learning(found: Comparison) -> Iterator[Picture | None]:
     """Validation accuracy over training, with a band over seeds."""
-    shown = [(i, g) for i, g in enumerate(found.groups) if any(len(e.curves.get("student", ())) > 1 for e in g.entries)]
+    shown = [
+        (i, g)
+        for i, g in enumerate(found.groups)
+        if any(len(e.curves.get("student", ())) > 1 for e in g.entries)
+    ]
     if not shown:
         return
     figure, (axis,) = panels(1, height=3.6)
@@ -96,18 +136,34 @@ def learning(found: Comparison) -> Iterator[Picture | None]:
         ends.append((i, steps[-1], mean[-1]))
     low, high = axis.get_ylim()
     for (i, x, _), y in zip(ends, spaced([y for *_, y in ends], 0.05 * (high - low)), strict=True):
-        axis.annotate(str(i + 1), (x, y), xytext=(5, 0), textcoords="offset points", va="center", color=colour(i), annotation_clip=False)
+        axis.annotate(
+            str(i + 1),
+            (x, y),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour(i),
+            annotation_clip=False,
+        )
     axis.set_xlabel("optimiser step of the student")
     axis.set_ylabel("validation accuracy, %")
     groups = [g for _, g in shown[:MOST_LINES]]
-    yield Picture("Learning curves",
-                  f"Validation accuracy of the student while it trains: the line is the mean over {seeds(groups)}, the band goes from the "
-                  f"lowest to the highest seed. A line ends where its shortest seed ends.{left_out(shown, MOST_LINES)}",
-                  svg(figure, "learning curves"), key_of(shown[:MOST_LINES]))  # fmt: skip
+    yield Picture(
+        "Learning curves",
+        f"Validation accuracy of the student while it trains: the line is the mean over {seeds(groups)}, "
+        "the band goes from the lowest to the highest seed. A line ends where its shortest seed "
+        f"ends.{left_out(shown, MOST_LINES)}",
+        svg(figure, "learning curves"),
+        key_of(shown[:MOST_LINES]),
+    )
 
 
-def band(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], list[float], list[float], list[float]]:
-    """(steps, mean, lowest, highest) in per cent at the steps that every curve has; where they share none, those of the first."""
+def band(
+    curves: Sequence[Sequence[tuple[int, float]]],
+) -> tuple[list[int], list[float], list[float], list[float]]:
+    """(steps, mean, lowest, highest) in per cent at the steps that every curve has; where they share none,
+    those of the first.
+    """
     tables = [dict(curve) for curve in curves]
     steps = sorted(set.intersection(*(set(t) for t in tables)))
     if not steps:
@@ -120,7 +176,10 @@ def scatter(found: Comparison) -> Iterator[Picture | None]:
     """Each seed beside its baseline, or beside the reference's."""
     shown = list(enumerate(found.groups))
     drawn = shown[:MOST_COLUMNS]
-    sides = [(i, g, [(e.score("baseline", found.measure), e.score("student", found.measure)) for e in g.entries]) for i, g in drawn]
+    sides = [
+        (i, g, [(e.score("baseline", found.measure), e.score("student", found.measure)) for e in g.entries])
+        for i, g in drawn
+    ]
     figure, (axis,) = panels(1, height=3.4)
     for i, _, pairs in sides:
         for alone, student in ((a and found.metric.unit * a, found.metric.unit * s) for a, s in pairs):
@@ -135,10 +194,14 @@ def scatter(found: Comparison) -> Iterator[Picture | None]:
     axis.grid(False, axis="x")
     axis.set_xlabel("row of the table")
     axis.set_ylabel(found.metric.name)
-    yield Picture("Every seed",
-                  "A filled dot is a student, the hollow one beside it the same student alone, trained with that seed and on labels only; a line "
-                  f"joins the two. The short bar is the mean of the students, over {seeds([g for _, g in drawn])}.{left_out(shown, MOST_COLUMNS)}",
-                  svg(figure, "every seed"), key_of(drawn) if len(drawn) <= MOST_NUMBERED else ())  # fmt: skip
+    yield Picture(
+        "Every seed",
+        "A filled dot is a student, the hollow one beside it the same student alone, trained with that seed "
+        "and on labels only; a line joins the two. The short bar is the mean of the students, over "
+        f"{seeds([g for _, g in drawn])}.{left_out(shown, MOST_COLUMNS)}",
+        svg(figure, "every seed"),
+        key_of(drawn) if len(drawn) <= MOST_NUMBERED else (),
+    )
 
 
 def logarithmic(axis: Any) -> None:
@@ -148,11 +211,21 @@ def logarithmic(axis: Any) -> None:
     axis.set_xscale("log")
     low, high = axis.get_xlim()
     if high / low < 10:  # matplotlib's own choice is too close there
-        steps = (1, 2, 4, 7) if high / low > 4 else (1, 1.5, 2, 3, 4, 5, 7) if high / low > 2 else (1, 1.2, 1.4, 1.7, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
+        steps = (
+            (1, 2, 4, 7)
+            if high / low > 4
+            else (1, 1.5, 2, 3, 4, 5, 7)
+            if high / low > 2
+            else (1, 1.2, 1.4, 1.7, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
+        )
         scales = (10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1))
         axis.xaxis.set_major_locator(FixedLocator([step * scale for scale in scales for step in steps]))
     else:
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 30 else (1, 3) if high / low < 300 else (1,), numticks=12))
+        axis.xaxis.set_major_locator(
+            LogLocator(
+                subs=(1, 2, 5) if high / low < 30 else (1, 3) if high / low < 300 else (1,), numticks=12
+            )
+        )
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
 
@@ -166,7 +239,9 @@ def short(x: float) -> str:
 
 
 def apart(places: Sequence[float | None], by: float) -> list[float | None]:
-    """The same, those that are equal moved a little by a factor, so that their intervals can be told apart."""
+    """The same, those that are equal moved a little by a factor,
+    so that their intervals can be told apart.
+    """
     found = []
     for i, x in enumerate(places):
         alike = [j for j, y in enumerate(places) if y == x]
@@ -175,7 +250,9 @@ def apart(places: Sequence[float | None], by: float) -> list[float | None]:
 
 
 def spaced(places: Sequence[float], least: float) -> list[float]:
-    """The same, moved as far as needed for neighbours to be `least` apart; in their order, about their middle."""
+    """The same, moved as far as needed for neighbours to be `least` apart; in their order, about their
+    middle.
+    """
     order = sorted(range(len(places)), key=lambda i: places[i])
     found = list(places)
     for before, i in zip(order, order[1:], strict=False):
@@ -185,4 +262,11 @@ def spaced(places: Sequence[float], least: float) -> list[float]:
 
 
 def _number(axis: Any, i: int, at: tuple[float, float]) -> None:
-    axis.annotate(str(i + 1), at, xytext=(6, 4) if i % 2 else (-6, 4), textcoords="offset points", ha="left" if i % 2 else "right", color=colour(i))
+    axis.annotate(
+        str(i + 1),
+        at,
+        xytext=(6, 4) if i % 2 else (-6, 4),
+        textcoords="offset points",
+        ha="left" if i % 2 else "right",
+        color=colour(i),
+    )

@@ -15,7 +15,9 @@ from kdx.faults import Fault
 
 
 def plain(value: Any) -> Any:
-    """Strict JSON: NaN and infinities become null, numpy scalars numbers, arrays and tuples lists, anything unknown its text."""
+    """Strict JSON: NaN and infinities become null, numpy scalars numbers, arrays and tuples lists, anything
+    unknown its text.
+    """
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, numbers.Integral):
@@ -39,7 +41,10 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Fault(f"Cannot write {path}: {error.strerror or error}; make room or choose another folder with hydra.run.dir=PATH") from error
+        raise Fault(
+            f"Cannot write {path}: {error.strerror or error}; make room or choose another folder with "
+            "hydra.run.dir=PATH"
+        ) from error
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -11,9 +11,16 @@ from kdx.store import split_number
 
 MANY = 40
 """Jobs that are listed."""
-NOUNS = {"teacher-pretrain": "teacher", "pseudo-label": "label set", "choose": "choice", "student-train": "student", "baseline-train": "baseline",
-         "noiseless-train": "noiseless student", "ceiling-train": "ceiling",
-         "validation-labels-train": "student on validation labels too"}  # fmt: skip
+NOUNS = {
+    "teacher-pretrain": "teacher",
+    "pseudo-label": "label set",
+    "choose": "choice",
+    "student-train": "student",
+    "baseline-train": "baseline",
+    "noiseless-train": "noiseless student",
+    "ceiling-train": "ceiling",
+    "validation-labels-train": "student on validation labels too",
+}
 SECTIONS = {"checks": "Checks", "teacher": "Teacher", "loss": "Terms of the loss", "protocol": "Protocol"}
 
 
@@ -41,7 +48,15 @@ def stages(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     for stage in plan["jobs"][0]["stages"]:
         entry = plan["stages"][stage["key"]]
         mine = entry if stage["state"] != "hit" and entry["name"] == stage["name"] else {}
-        rows.append([stage["name"], "-" if stage["until"] else stage["key"][:8], state(stage), mine.get("work", "-"), *figures([mine])])
+        rows.append(
+            [
+                stage["name"],
+                "-" if stage["until"] else stage["key"][:8],
+                state(stage),
+                mine.get("work", "-"),
+                *figures([mine]),
+            ]
+        )
     return ["stage", "key", "in the store", "to do", "time", "memory", "disk"], rows
 
 
@@ -57,7 +72,11 @@ def figures(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Time, memory and disk of some missing stages together."""
     seconds = [e["seconds"] for e in entries if e.get("seconds") is not None]
     memory, disk = [e["memory"] for e in entries if e.get("memory")], sum(e.get("disk") or 0 for e in entries)
-    return [duration(sum(seconds)) if seconds else "-", size(max(memory)) if memory else "-", size(disk) if disk else "-"]
+    return [
+        duration(sum(seconds)) if seconds else "-",
+        size(max(memory)) if memory else "-",
+        size(disk) if disk else "-",
+    ]
 
 
 def of_several(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -67,15 +86,24 @@ def of_several(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         for stage in job["stages"]:
             entry = plan["stages"][stage["key"]]
             if stage["state"] != "unknown" or entry["name"] == stage["name"]:
-                groups.setdefault((stage["name"], entry["kind"]), {}).setdefault(stage["key"], set()).add(number)
+                groups.setdefault((stage["name"], entry["kind"]), {}).setdefault(stage["key"], set()).add(
+                    number
+                )
     rows, names = [], list(dict.fromkeys(name for name, _ in groups))
     for (name, _), keys in sorted(groups.items(), key=lambda group: names.index(group[0][0])):
         entries = [plan["stages"][key] for key in keys]
         missing = [e for e in entries if e["state"] != "hit"]
         words = which(plan, set.union(*keys.values()))
         works = list(dict.fromkeys(e["work"] for e in missing))
-        rows.append([f"{name} ({words})" if words else name, str(len(entries)), str(len(entries) - len(missing)),
-                     works[0] if len(works) == 1 else "-" if not works else "several lengths", *figures(missing)])  # fmt: skip
+        rows.append(
+            [
+                f"{name} ({words})" if words else name,
+                str(len(entries)),
+                str(len(entries) - len(missing)),
+                works[0] if len(works) == 1 else "-" if not works else "several lengths",
+                *figures(missing),
+            ]
+        )
     return ["stage", "how many", "in the store", "to do, each", "time", "memory", "disk"], rows
 
 
@@ -88,10 +116,21 @@ def which(plan: Mapping[str, Any], numbers: set[int]) -> str:
 
 def jobs(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:
     """Header, rows and what is told below; a stage counts for the first job that needs it."""
-    rows = [[str(number), which(plan, {number}), f"{job['to_run']} of {len(job['stages'])}", duration(job["seconds"]) if job["to_run"] else "-"]
-            for number, job in enumerate(plan["jobs"][:MANY])]  # fmt: skip
+    rows = [
+        [
+            str(number),
+            which(plan, {number}),
+            f"{job['to_run']} of {len(job['stages'])}",
+            duration(job["seconds"]) if job["to_run"] else "-",
+        ]
+        for number, job in enumerate(plan["jobs"][:MANY])
+    ]
     more = len(plan["jobs"]) - MANY
-    return ["job", "words", "stages to run", "time"], rows, [f"and {more} more: json=FILE writes all"] if more > 0 else []
+    return (
+        ["job", "words", "stages to run", "time"],
+        rows,
+        [f"and {more} more: json=FILE writes all"] if more > 0 else [],
+    )
 
 
 def totals(plan: Mapping[str, Any]) -> list[str]:
@@ -101,20 +140,30 @@ def totals(plan: Mapping[str, Any]) -> list[str]:
     if not missing:
         return [*told, "Everything is in the store: the run takes seconds, and nothing had to be timed."]
     least = "at least " if plan["not_timed"] else ""
-    found = [*told, f"Time: {least}about {duration(plan['seconds'])} for {plural(missing, 'stage')} one after another, {duration(plan['loading'])} of it to "
-             f"load libraries; from a few timed steps of each on {plan['device']}. A busy machine takes longer."]  # fmt: skip
+    found = [
+        *told,
+        f"Time: {least}about {duration(plan['seconds'])} for {plural(missing, 'stage')} one after another, "
+        f"{duration(plan['loading'])} of it to load libraries; from a few timed steps of each on "
+        f"{plan['device']}. A busy machine takes longer.",
+    ]
     if plan["not_timed"]:
         found.append(f"Not timed: {', '.join(plan['not_timed'])}.")
     memory, disk = plan["memory"], plan["disk"]
     if memory["peak"]:
         free = f"; {size(memory['free'])} can be had" if memory["free"] else ""
-        found.append(f"Memory: {size(memory['peak'])} at the most in the rehearsals, of {memory['of']}{free}.")
+        found.append(
+            f"Memory: {size(memory['peak'])} at the most in the rehearsals, of {memory['of']}{free}."
+        )
     return [*found, f"Disk: {size(disk['needed'])} in {plan['store']}; {size(disk['free'])} are free."]
 
 
 def sections(plan: Mapping[str, Any]) -> dict[str, list[str]]:
     """Heading -> sentences; one that is not true of all jobs begins with those that it is true of."""
-    return {heading: [sentence(plan, entry) for entry in plan[name]] for name, heading in SECTIONS.items() if plan[name]}
+    return {
+        heading: [sentence(plan, entry) for entry in plan[name]]
+        for name, heading in SECTIONS.items()
+        if plan[name]
+    }
 
 
 def sentence(plan: Mapping[str, Any], entry: Mapping[str, Any]) -> str:

@@ -18,7 +18,9 @@ SHORTEST = 1.0  # lines are never closer than this, start and end apart
 
 
 class Progress(Many):
-    """A listener and context manager. console: a rich Console; by default one on stderr. clock: seconds, for tests."""
+    """A listener and context manager. console: a rich Console; by default one on stderr. clock: seconds, for
+    tests.
+    """
 
     def __init__(self, console: Any = None, clock: Callable[[], float] = time.monotonic):
         from rich.console import Console
@@ -37,7 +39,9 @@ class Progress(Many):
 
 
 class Bars(Listener):
-    """One line a stage: name, bar, step/steps, validation accuracy so far, time left. Notes appear above the bars."""
+    """One line a stage: name, bar, step/steps, validation accuracy so far, time left. Notes appear above the
+    bars.
+    """
 
     def __init__(self, console: Any, clock: Callable[[], float]):
         from rich import progress as rich
@@ -51,7 +55,8 @@ class Bars(Listener):
             rich.TextColumn("{task.fields[left]}"),
             console=console,
             refresh_per_second=4,  # more would take time from a training loop that shares the core
-            # Only what would land on this terminal is drawn above the bars: a piped stdout must stay what it is.
+            # Only what would land on this terminal is drawn above the bars: a piped stdout must stay what it
+            # is.
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
         self.tasks: dict[str, Any] = {}
@@ -65,32 +70,43 @@ class Bars(Listener):
 
     def started(self, name: str, key: str, cached: bool) -> None:
         self.since.pop(name, None)
-        self.tasks[name] = self.bars.add_task(name, total=None, count="", accuracy="", left="from the store" if cached else "")
+        self.tasks[name] = self.bars.add_task(
+            name, total=None, count="", accuracy="", left="from the store" if cached else ""
+        )
 
     def record(self, name: str, record: dict) -> None:
         accuracy = record.get("validation/accuracy")
         if name in self.tasks and accuracy is not None:
-            self.bars.update(self.tasks[name], accuracy=f"val {percent(accuracy if math.isfinite(accuracy) else None)}")
+            self.bars.update(
+                self.tasks[name], accuracy=f"val {percent(accuracy if math.isfinite(accuracy) else None)}"
+            )
 
     def progress(self, name: str, done: int, total: int, text: str) -> None:
         if name not in self.tasks:
             return
-        # Measured from the first step heard of, so that a resumed stage is not thought to have raced through its earlier steps.
+        # Measured from the first step heard of, so that a resumed stage is not thought to have raced through
+        # its earlier steps.
         start, first = self.since.setdefault(name, (self.clock(), done))
         left = (self.clock() - start) / (done - first) * (total - done) if done > first else None
         told = "" if left is None else f"{duration(left)} left"
-        self.bars.update(self.tasks[name], completed=done, total=total, count=f"{done}/{total}", left=text or told)
+        self.bars.update(
+            self.tasks[name], completed=done, total=total, count=f"{done}/{total}", left=text or told
+        )
 
     def note(self, name: str, text: str, level: str) -> None:
         from rich.text import Text
 
-        self.bars.console.print(Text(f"{level}: {name}: {text}", style="bold yellow" if level == "warning" else ""))
+        self.bars.console.print(
+            Text(f"{level}: {name}: {text}", style="bold yellow" if level == "warning" else "")
+        )
 
     def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
         task = self.tasks.get(name)
         if task is not None:
             total = self.bars.tasks[self.bars.task_ids.index(task)].total or 1
-            self.bars.update(task, completed=total, total=total, left="from the store" if cached else duration(seconds))
+            self.bars.update(
+                task, completed=total, total=total, left="from the store" if cached else duration(seconds)
+            )
 
 
 class Lines(Listener):

@@ -1,4 +1,6 @@
-"""What runs must share to stand in one table: what selects, what is shown, and the rows of the test split. Pure functions."""
+"""What runs must share to stand in one table: what selects, what is shown, and the rows of the test split.
+Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -11,37 +13,52 @@ from kdx.report.entries import Entry
 from kdx.report.names import visible, written
 
 FREE = ("dataset.labelled", "dataset.unlabelled")
-"""Sizes that do not move the test and the validation rows of a seed: how many labels are enough is a fair question."""
+"""Sizes that do not move the test and the validation rows of a seed: how many labels are enough is a fair
+question.
+"""
 Name = Callable[[Entry], str]
 
 
 def check(entries: Sequence[Entry], name: Name) -> None:
-    """Raises Faults, naming rows and runs, where the runs follow different protocols, or where a seed has different rows or data.
+    """Raises Faults, naming rows and runs, where the runs follow different protocols, or where a seed has
+    different rows or data.
 
-    Shared by all: the data set and its classes, how many test and validation rows there are, which weights are shown, what selects, what the
-    test split is used for, what the baseline is. Shared by the runs of one seed: the pictures and labels of test and validation, and with
-    equal sizes those of all splits. name: entry -> what its row is called.
+    Shared by all: the data set and its classes, how many test and validation rows there are, which weights
+    are shown, what selects, what the test split is used for, what the baseline is. Shared by the runs of one
+    seed: the pictures and labels of test and validation, and with equal sizes those of all splits. name:
+    entry -> what its row is called.
     """
     faults = [fault for what, of in POLICY.items() if (fault := _apart(entries, of, what, name))][:2]
     if faults and faults[0].startswith("dataset: "):
         faults = faults[:1]  # all else follows from it
     for seed in sorted({e.seed for e in entries}) if not faults else ():
         same = [e for e in entries if e.seed == seed]
-        for what, alike in (("test split", _same_rows("test")), ("validation split", _same_rows("validation")), ("data", _same_data)):
+        for what, alike in (
+            ("test split", _same_rows("test")),
+            ("validation split", _same_rows("validation")),
+            ("data", _same_data),
+        ):
             if fault := _disagree(same, alike, f"{what} (seed {seed})", name):
                 faults.append(fault)
                 break
         if len(faults) == 3:
             break
     if faults:
-        raise Faults([*faults, f"Runs of different protocols or test splits are not compared. {_way_out(entries)}"])
+        raise Faults(
+            [*faults, f"Runs of different protocols or test splits are not compared. {_way_out(entries)}"]
+        )
 
 
 def shared(entries: Sequence[Entry]) -> dict[str, str]:
     """The protocol in words, of runs that share it."""
     first = entries[0]
-    found = {what: _text(of(first)) for what, of in POLICY.items() if of(first) is not None and what != "classes"}
-    return found | {"classes": str(len(first.classes)), "seeds": ", ".join(str(s) for s in sorted({e.seed for e in entries}))}
+    found = {
+        what: _text(of(first)) for what, of in POLICY.items() if of(first) is not None and what != "classes"
+    }
+    return found | {
+        "classes": str(len(first.classes)),
+        "seeds": ", ".join(str(s) for s in sorted({e.seed for e in entries})),
+    }
 
 
 def count(entry: Entry, split: str) -> Any:
@@ -64,15 +81,23 @@ POLICY: dict[str, Callable[[Entry], Any]] = {
 
 
 def _apart(entries: Sequence[Entry], of: Callable[[Entry], Any], what: str, name: Name) -> str | None:
-    """The runs by what `of` says, where that is not one thing; a run that has no baseline says nothing of it."""
+    """The runs by what `of` says, where that is not one thing;
+    a run that has no baseline says nothing of it.
+    """
     parts: dict[Hashable, list[Entry]] = {}
     for e in entries:
         if what != "baseline" or of(e) is not None:
             parts.setdefault(_text(of(e)), []).append(e)
-    return f"{what}: {_told([(f'{value} in ', part) for value, part in parts.items()], name)}" if len(parts) > 1 else None
+    return (
+        f"{what}: {_told([(f'{value} in ', part) for value, part in parts.items()], name)}"
+        if len(parts) > 1
+        else None
+    )
 
 
-def _disagree(same: Sequence[Entry], alike: Callable[[Entry, Entry], bool], what: str, name: Name) -> str | None:
+def _disagree(
+    same: Sequence[Entry], alike: Callable[[Entry, Entry], bool], what: str, name: Name
+) -> str | None:
     """same: the runs of a seed. Told where they fall into parts that are not alike."""
     parts: list[list[Entry]] = []
     for e in same:
@@ -83,7 +108,9 @@ def _disagree(same: Sequence[Entry], alike: Callable[[Entry, Entry], bool], what
 
 def _same_rows(split: str) -> Callable[[Entry, Entry], bool]:
     def alike(a: Entry, b: Entry) -> bool:
-        """Known by digest, by the key of the data, or because nothing differs that could move the rows (see kdx/data/splits.py)."""
+        """Known by digest, by the key of the data, or because nothing differs that could move the rows (see
+        kdx/data/splits.py).
+        """
         if split in a.digests and split in b.digests:
             return a.digests[split] == b.digests[split]
         return _same_key(a, b) or _data(a, FREE) == _data(b, FREE)
@@ -103,7 +130,11 @@ def _same_key(a: Entry, b: Entry) -> bool:
 
 
 def _data(entry: Entry, without: Sequence[str] = ()) -> dict[str, str]:
-    return {key: written(key, value) for key, value in entry.everything.items() if key.startswith("dataset.") and key not in without}
+    return {
+        key: written(key, value)
+        for key, value in entry.everything.items()
+        if key.startswith("dataset.") and key not in without
+    }
 
 
 def _text(value: Any) -> str:
@@ -115,7 +146,7 @@ def _told(parts: Sequence[tuple[str, Sequence[Entry]]], name: Name) -> str:
 
 
 def rows(entries: Sequence[Entry], name: Name) -> str:
-    """"loss=kd, loss=slam (10 runs: a, b and 8 more)" """
+    """ "loss=kd, loss=slam (10 runs: a, b and 8 more)" """
     named = list(dict.fromkeys(name(e) for e in entries))
     runs = some([e.name for e in entries], 2)
     return f"{some(named)} ({'1 run' if len(entries) == 1 else f'{len(entries)} runs'}: {runs})"
@@ -128,7 +159,13 @@ def _cut(text: str) -> str:
 def _way_out(entries: Sequence[Entry]) -> str:
     """A filter that would do, where one key tells the first run's part from the rest."""
     first = entries[0]
-    for key in ("dataset", "headline", "dataset.test", "dataset.validation", *(k for k in first.everything if k.startswith("dataset."))):
+    for key in (
+        "dataset",
+        "headline",
+        "dataset.test",
+        "dataset.validation",
+        *(k for k in first.everything if k.startswith("dataset.")),
+    ):
         values = {e.value(key) for e in entries}
         if len(values) > 1 and first.value(key) is not None:
             return f"Name fewer folders, or filter, such as where={key}={first.value(key)}"

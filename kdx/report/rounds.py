@@ -1,4 +1,6 @@
-"""Accuracy over rounds, or over the answers that were bought, as a picture: beside the teacher and the students alone, which know no rounds."""
+"""Accuracy over rounds, or over the answers that were bought, as a picture: beside the teacher and the
+students alone, which know no rounds.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ LEVELS = tuple(role for role in ROLES if role != "student")
 
 
 def steps(results: Mapping, audit: Mapping | None) -> tuple[str, list[int]]:
-    """What the rounds are counted by, and where each stands: the answers bought so far, if any were bought, else its number."""
+    """What the rounds are counted by, and where each stands: the answers bought so far, if any were bought,
+    else its number.
+    """
     count = len(results.get("rounds") or [])
     taught = audit["rounds"] if audit else []
     if len(taught) == count and any(entry["asked"] < entry["pool"] for entry in taught):
@@ -24,17 +28,30 @@ def steps(results: Mapping, audit: Mapping | None) -> tuple[str, list[int]]:
 def series(results: Mapping, places: Sequence[int]) -> dict[str, list[tuple[int, float]]]:
     """split -> (place, accuracy) of each round, for the splits that every round was measured on"""
     rounds = results["rounds"]
-    return {split: [(x, entry[split]["accuracy"]) for x, entry in zip(places, rounds, strict=True)]
-            for split in SHOWN if all(split in entry for entry in rounds)}  # fmt: skip
+    return {
+        split: [(x, entry[split]["accuracy"]) for x, entry in zip(places, rounds, strict=True)]
+        for split in SHOWN
+        if all(split in entry for entry in rounds)
+    }
 
 
 def curves(results: Mapping, audit: Mapping | None, title: str) -> bytes:
-    """results: of run.json, two rounds at least. Test accuracy in per cent, the distilled student's on validation too, all of the last weights."""
+    """results: of run.json, two rounds at least. Test accuracy in per cent, the distilled student's on
+    validation too, all of the last weights.
+    """
     counted, places = steps(results, audit)
     lines = {split: [(x, 100 * y) for x, y in points] for split, points in series(results, places).items()}
-    levels = {role: 100 * value for role in LEVELS if (value := metric(results, role, "last", "test", "accuracy")) is not None}
+    levels = {
+        role: 100 * value
+        for role in LEVELS
+        if (value := metric(results, role, "last", "test", "accuracy")) is not None
+    }
     heights = [y for points in lines.values() for _, y in points] + list(levels.values())
-    across = [float(x) for x in places] if counted == ROUND and len(places) <= 12 else ticks(min(places), max(places))
+    across = (
+        [float(x) for x in places]
+        if counted == ROUND and len(places) <= 12
+        else ticks(min(places), max(places))
+    )
     axes = Axes(across, ticks(min(heights), max(heights)), title, counted)
     keys = []
     for role, height in levels.items():

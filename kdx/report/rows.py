@@ -1,4 +1,6 @@
-"""A comparison as rows: for a terminal of any width, as Markdown, CSV and JSON. Pure functions of what kdx.report.compare made."""
+"""A comparison as rows: for a terminal of any width, as Markdown, CSV and JSON. Pure functions of what
+kdx.report.compare made.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,19 @@ BESIDE = {"baseline": "alone", "teacher": "teacher"}
 
 def header(found: Comparison) -> list[str]:
     other = ["less reference"] if found.reference != OWN else ["gain"]
-    return ["", "n", f"{found.metric.name}", "95% interval", *other, "95% interval", "wins", "p", "p (Holm)",
-            *(["gain"] if found.reference != OWN else []), "gap closed"]  # fmt: skip
+    return [
+        "",
+        "n",
+        f"{found.metric.name}",
+        "95% interval",
+        *other,
+        "95% interval",
+        "wins",
+        "p",
+        "p (Holm)",
+        *(["gain"] if found.reference != OWN else []),
+        "gap closed",
+    ]
 
 
 def cells(found: Comparison, g: Group) -> list[str]:
@@ -43,11 +56,18 @@ def cells(found: Comparison, g: Group) -> list[str]:
 
 
 def against(a: Against | None, digits: int) -> list[str]:
-    """Difference, its interval, wins, p, corrected p. Where some seeds have no pair, the number of pairs is in `wins`."""
+    """Difference, its interval, wins, p, corrected p. Where some seeds have no pair, the number of pairs is
+    in `wins`.
+    """
     if a is None:
         return ["-"] * 5
-    return [plus_minus(a.found.mean, a.found.deviation, digits, signed=True), span(a.interval, digits, signed=True),
-            f"{a.found.wins}/{a.found.n}", chance(a.found.p), corrected(a)]  # fmt: skip
+    return [
+        plus_minus(a.found.mean, a.found.deviation, digits, signed=True),
+        span(a.interval, digits, signed=True),
+        f"{a.found.wins}/{a.found.n}",
+        chance(a.found.p),
+        corrected(a),
+    ]
 
 
 def corrected(a: Against) -> str:
@@ -55,7 +75,7 @@ def corrected(a: Against) -> str:
 
 
 def verdict(a: Against | None) -> str | None:
-    """"more", "less" or "n.s." by the corrected p; None where there is no p."""
+    """ "more", "less" or "n.s." by the corrected p; None where there is no p."""
     if a is None or a.holm is None:
         return None
     return "n.s." if a.holm >= LEVEL else "more" if a.found.mean > 0 else "less"
@@ -66,29 +86,53 @@ def span(found: tuple[float, float] | None, digits: int, signed: bool = False) -
 
 
 def title(found: Comparison) -> str:
-    of = "the last weights" if found.protocol.get("headline", "last") == "last" else "the weights that were best on validation"
+    of = (
+        "the last weights"
+        if found.protocol.get("headline", "last") == "last"
+        else "the weights that were best on validation"
+    )
     rows = f", {found.protocol['test rows']} test rows" if "test rows" in found.protocol else ""
     return f"{found.protocol.get('dataset', 'runs')}{rows}, {of}: mean ± deviation over seeds"
 
 
 def sentences(found: Comparison) -> list[str]:
     """How to read the table, then what was folded, then what a reader must not miss."""
-    to = "each run's own matched baseline, the student alone" if found.reference == OWN else f"reference={found.reference}"
+    to = (
+        "each run's own matched baseline, the student alone"
+        if found.reference == OWN
+        else f"reference={found.reference}"
+    )
     lines = []
     if found.comparisons:
-        lines.append(f"Differences are paired by seed with {to}. p: two-sided paired t-test; Holm: corrected for {found.comparisons} "
-                     f"{'comparison' if found.comparisons == 1 else 'comparisons'}; n.s.: not below {LEVEL} so corrected.")  # fmt: skip
+        lines.append(
+            f"Differences are paired by seed with {to}. p: two-sided paired t-test; Holm: corrected for "
+            f"{found.comparisons} {'comparison' if found.comparisons == 1 else 'comparisons'}; n.s.: not "
+            f"below {LEVEL} so corrected."
+        )
     elif any(g.against for g in found.groups):
         lines.append(f"Differences are paired by seed with {to}.")
     single = [g.name for g in found.groups if g.test.n == 1]
     if single:
-        what = "No row has" if len(single) == len(found.groups) else "Rows of one seed have no deviation, no interval and no p, and"
-        lines.append(f"{what} {'more than one seed: no deviation, no interval, no p' if what == 'No row has' else 'say little'}; "
-                     "run more with -m seed=0,1,2,3,4.")  # fmt: skip
-    pairs = [g for g in found.groups if not g.is_reference and len(g.against.seeds if g.against else ()) < g.test.n]
+        what = (
+            "No row has"
+            if len(single) == len(found.groups)
+            else "Rows of one seed have no deviation, no interval and no p, and"
+        )
+        lines.append(
+            f"{what} "
+            f"{'more than one seed: no deviation, no interval, no p' if what == 'No row has' else 'say little'}; "  # noqa: E501
+            "run more with -m seed=0,1,2,3,4."
+        )
+    pairs = [
+        g for g in found.groups if not g.is_reference and len(g.against.seeds if g.against else ()) < g.test.n
+    ]
     if pairs:
         lines.append(f"Without a pair for every seed: {some([g.name for g in pairs])}.")
-    return [*lines, *(f"Folded: {note}." for note in found.notes), *(f"WARNING: {warning}." for warning in found.warnings)]
+    return [
+        *lines,
+        *(f"Folded: {note}." for note in found.notes),
+        *(f"WARNING: {warning}." for warning in found.warnings),
+    ]
 
 
 @dataclass(frozen=True)
@@ -100,14 +144,26 @@ class Form:
 
 
 def forms(found: Comparison) -> list[Form]:
-    """From wide to narrow: names in the table; numbers in it and names below; that in two tables; a line for each figure."""
+    """From wide to narrow: names in the table; numbers in it and names below; that in two tables; a line for
+    each figure.
+    """
     head, body = header(found), [cells(found, g) for g in found.groups]
     numbered = [[str(i), *row[1:]] for i, row in enumerate(body, 1)]
     legend = [f"{i}  {row[0]}" for i, row in enumerate(body, 1)]
-    halves = [([*head[:4], *head[9:]], [[*row[:4], *row[9:]] for row in numbered]), (["", *head[4:9]], [[row[0], *row[4:9]] for row in numbered])]
+    halves = [
+        ([*head[:4], *head[9:]], [[*row[:4], *row[9:]] for row in numbered]),
+        (["", *head[4:9]], [[row[0], *row[4:9]] for row in numbered]),
+    ]
     lines = []
     for row in body:
-        lines += [row[0], *(f"  {name}: {cell}" for name, cell in zip(head[1:], row[1:], strict=True) if cell not in ("", "-"))]
+        lines += [
+            row[0],
+            *(
+                f"  {name}: {cell}"
+                for name, cell in zip(head[1:], row[1:], strict=True)
+                if cell not in ("", "-")
+            ),
+        ]
     return [Form([(head, body)], []), Form([(head, numbered)], legend), Form(halves, legend), Form([], lines)]
 
 
@@ -119,23 +175,42 @@ def records(found: Comparison) -> list[dict[str, Any]]:
 
 def _record(found: Comparison, g: Group, changed: Sequence[str]) -> dict[str, Any]:
     return {
-        "name": g.name, "n": g.test.n, "seeds": " ".join(map(str, g.seeds)), "metric": found.measure,
-        **_spread("test", g.test, g.interval), "validation_mean": g.validation.mean if g.validation else None,
-        "reference": REFERENCE if g.is_reference else g.against.reference if g.against else None, **_difference("difference", g.against),
-        "p_holm": g.against.holm if g.against else None, "comparisons": found.comparisons, "verdict": verdict(g.against),
-        **_difference("gain", g.gain), "gap_closed": g.gap_closed, **{f"{role}_mean": level(found, g, role) for role in BESIDE},
-        **{key: g.mean("student", key) for key in ("parameters", "flops", "latency_ms")}, **{key: g.words.get(key) for key in changed},
-    }  # fmt: skip
+        "name": g.name,
+        "n": g.test.n,
+        "seeds": " ".join(map(str, g.seeds)),
+        "metric": found.measure,
+        **_spread("test", g.test, g.interval),
+        "validation_mean": g.validation.mean if g.validation else None,
+        "reference": REFERENCE if g.is_reference else g.against.reference if g.against else None,
+        **_difference("difference", g.against),
+        "p_holm": g.against.holm if g.against else None,
+        "comparisons": found.comparisons,
+        "verdict": verdict(g.against),
+        **_difference("gain", g.gain),
+        "gap_closed": g.gap_closed,
+        **{f"{role}_mean": level(found, g, role) for role in BESIDE},
+        **{key: g.mean("student", key) for key in ("parameters", "flops", "latency_ms")},
+        **{key: g.words.get(key) for key in changed},
+    }
 
 
 def _spread(name: str, of: Spread, interval: tuple[float, float] | None) -> dict[str, Any]:
     low, high = interval or (None, None)
-    return {f"{name}_mean": of.mean, f"{name}_deviation": of.deviation, f"{name}_low": low, f"{name}_high": high}
+    return {
+        f"{name}_mean": of.mean,
+        f"{name}_deviation": of.deviation,
+        f"{name}_low": low,
+        f"{name}_high": high,
+    }
 
 
 def _difference(name: str, a: Against | None) -> dict[str, Any]:
     low, high = (a.interval or (None, None)) if a else (None, None)
-    told = (a.found.n, a.found.mean, a.found.deviation, low, high, a.found.wins, a.found.losses, a.found.p) if a else [None] * 8
+    told = (
+        (a.found.n, a.found.mean, a.found.deviation, low, high, a.found.wins, a.found.losses, a.found.p)
+        if a
+        else [None] * 8
+    )
     names = ("pairs", "mean", "deviation", "low", "high", "wins", "losses", "p")
     return dict(zip((f"{name}_{part}" for part in names), told, strict=True))
 
@@ -151,7 +226,11 @@ def as_csv(found: Comparison) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(value) else value
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not _is_number(value)
+        else value
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -164,36 +243,61 @@ def _is_number(text: str) -> bool:
 
 def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
     """further: lines of what was left out before."""
-    made = [{**record, "words": dict(g.words), "runs": [run(found, e) for e in g.entries]}
-            for record, g in zip(records(found), found.groups, strict=True)]  # fmt: skip
-    return dump({"metric": found.measure, "unit": "per cent" if found.metric.unit == 100 else None, "more_is_better": found.metric.more,
-                 "reference": found.reference, "comparisons": found.comparisons, "level": LEVEL, "protocol": found.protocol,
-                 "notes": [*found.notes, *further], "warnings": found.warnings, "rows": made})  # fmt: skip
+    made = [
+        {**record, "words": dict(g.words), "runs": [run(found, e) for e in g.entries]}
+        for record, g in zip(records(found), found.groups, strict=True)
+    ]
+    return dump(
+        {
+            "metric": found.measure,
+            "unit": "per cent" if found.metric.unit == 100 else None,
+            "more_is_better": found.metric.more,
+            "reference": found.reference,
+            "comparisons": found.comparisons,
+            "level": LEVEL,
+            "protocol": found.protocol,
+            "notes": [*found.notes, *further],
+            "warnings": found.warnings,
+            "rows": made,
+        }
+    )
 
 
 def run(found: Comparison, e: Entry) -> dict[str, Any]:
     """One run behind a row."""
     values = {role: e.score(role, found.measure) for role in ROLES}
-    return {"run": e.name, "seed": e.seed, "student_key": e.student, "commit": e.environment.get("commit"), "kdx": e.environment.get("kdx"),
-            **{role: None if value is None else found.metric.unit * value for role, value in values.items()}}  # fmt: skip
+    return {
+        "run": e.name,
+        "seed": e.seed,
+        "student_key": e.student,
+        "commit": e.environment.get("commit"),
+        "kdx": e.environment.get("kdx"),
+        **{role: None if value is None else found.metric.unit * value for role, value in values.items()},
+    }
 
 
 def as_markdown(found: Comparison, further: Sequence[str] = ()) -> str:
     rows = [[escape(cell) for cell in [*cells(found, g), *beside(found, g), *size(g)]] for g in found.groups]
-    table = markdown_table([escape(name) for name in [*header(found), *BESIDE.values(), "params", "MFLOPs", "ms"]], rows)
+    table = markdown_table(
+        [escape(name) for name in [*header(found), *BESIDE.values(), "params", "MFLOPs", "ms"]], rows
+    )
     lines = [f"- {escape(line)}" for line in [*sentences(found), *further]]
     return "\n\n".join([f"**{escape(title(found))}**", table, "\n".join(lines)]) + "\n"
 
 
 def beside(found: Comparison, g: Group) -> list[str]:
     """Means of the student alone and of the teacher."""
-    return ["-" if (mean := level(found, g, role)) is None else plus_minus(mean, None, found.metric.digits) for role in BESIDE]
+    return [
+        "-" if (mean := level(found, g, role)) is None else plus_minus(mean, None, found.metric.digits)
+        for role in BESIDE
+    ]
 
 
 def size(g: Group) -> list[str]:
     """Of the student: parameters, MFLOPs, latency in ms."""
     count, flops = g.mean("student", "parameters"), g.mean("student", "flops")
-    return [magnitude(None if count is None else round(count)), three_figures(None if flops is None else flops / 1e6),
-            three_figures(g.mean("student", "latency_ms"))]  # fmt: skip
-
-
+    return [
+        magnitude(None if count is None else round(count)),
+        three_figures(None if flops is None else flops / 1e6),
+        three_figures(g.mean("student", "latency_ms")),
+    ]

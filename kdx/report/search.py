@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def run_folders(top: Path, depth: int) -> list[Path]:
-    """Run folders at `top` or up to `depth` levels below it, in order, the jobs of a sweep by number. Links are not followed, and nothing is
-    looked for inside a run folder or a store (which has `locks`)."""
+    """Run folders at `top` or up to `depth` levels below it, in order, the jobs of a sweep by number. Links
+    are not followed, and nothing is looked for inside a run folder or a store (which has `locks`)."""
     found = []
     for folder, below, files in os.walk(top):
         if "run.json" in files:

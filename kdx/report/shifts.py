@@ -1,4 +1,6 @@
-"""Accuracies on shifted test pictures in words and tables, from run.json alone: results.shifts is {name: {role: accuracy}}, of the last weights."""
+"""Accuracies on shifted test pictures in words and tables, from run.json alone: results.shifts is {name:
+{role: accuracy}}, of the last weights.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,19 @@ def accuracies(results: Mapping) -> dict[str, dict[str, float]]:
     """name -> role -> accuracy on test, the pictures as they are first; {} where no shift was asked for."""
     found = results.get("shifts") or {}
     clean = {role: metric(results, role, "last", "test", "accuracy") for role in present(results)}
-    return {CLEAN: {role: value for role, value in clean.items() if value is not None}, **found} if found else {}
+    return (
+        {CLEAN: {role: value for role, value in clean.items() if value is not None}, **found} if found else {}
+    )
 
 
 def cells(results: Mapping, names: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows, one a role, one column a shift. names: role -> words."""
     found = accuracies(results)
-    rows = [[names[role], *(percent(of.get(role)).rstrip("%") for of in found.values())] for role in ROLES if role in found.get(CLEAN, {})]
+    rows = [
+        [names[role], *(percent(of.get(role)).rstrip("%") for of in found.values())]
+        for role in ROLES
+        if role in found.get(CLEAN, {})
+    ]
     return ["test %", *found], rows
 
 
@@ -32,8 +40,13 @@ def sentences(results: Mapping) -> list[str]:
         return []
     mean = {role: sum(of[role] for of in shifted) / len(shifted) for role in roles}
     lost = [f"{ROLES[role]} {100 * (mean[role] - found[CLEAN][role]):+.1f}" for role in roles]
-    lines = [f"Shifted test pictures, mean of {len(shifted)}, against clean ones, in points: {', '.join(lost)}."]
+    lines = [
+        f"Shifted test pictures, mean of {len(shifted)}, against clean ones, in points: {', '.join(lost)}."
+    ]
     if {"baseline", "student"} <= mean.keys():
         clean = found[CLEAN]["student"] - found[CLEAN]["baseline"]
-        lines.append(f"Gain of distillation under shift: {100 * (mean['student'] - mean['baseline']):+.1f} points ({100 * clean:+.1f} on clean pictures).")
+        lines.append(
+            f"Gain of distillation under shift: {100 * (mean['student'] - mean['baseline']):+.1f} points "
+            f"({100 * clean:+.1f} on clean pictures)."
+        )
     return lines

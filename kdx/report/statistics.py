@@ -1,4 +1,6 @@
-"""Several seeds said in numbers: mean, deviation, paired difference, wins, p, verdict. Pure functions of lists of numbers."""
+"""Several seeds said in numbers: mean, deviation, paired difference, wins, p, verdict. Pure functions of
+lists of numbers.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Spread:
-    """deviation: the sample's (n - 1 in the denominator), None for one value. low, high: the smallest and the largest value."""
+    """deviation: the sample's (n - 1 in the denominator), None for one value. low, high: the smallest and the
+    largest value.
+    """
 
     n: int
     mean: float
@@ -24,8 +28,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Paired:
-    """Of the differences more[i] - less[i]. wins: how many are above zero, losses: below. p: two-sided, of a paired t-test, uncorrected;
-    None where there is none: a single pair, or differences that are all the same."""
+    """Of the differences more[i] - less[i]. wins: how many are above zero, losses: below. p: two-sided, of a
+    paired t-test, uncorrected; None where there is none: a single pair, or differences that are all the same.
+    """
 
     n: int
     mean: float
@@ -44,7 +49,9 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def paired(more: Sequence[float], less: Sequence[float]) -> Paired:
-    """The differences more[i] - less[i], pair by pair: both lists hold one value a seed, in the same order."""
+    """The differences more[i] - less[i], pair by pair:
+    both lists hold one value a seed, in the same order.
+    """
     if len(more) != len(less):
         raise ValueError(f"paired needs as many values on both sides; given: {len(more)} and {len(less)}")
     differences = [a - b for a, b in zip(more, less, strict=True)]
@@ -56,18 +63,24 @@ def paired(more: Sequence[float], less: Sequence[float]) -> Paired:
 def t_test(differences: Spread) -> float | None:
     """Two-sided p of Student's t-test that the mean is zero.
 
-    None for one value, and where all are the same up to rounding: they say nothing of how far the next one would lie.
+    None for one value, and where all are the same up to rounding: they say nothing of how far the next one
+    would lie.
     """
     found = differences
     if _alike(found):
         return None
-    from scipy.special import stdtr  # Student's distribution function; scipy.stats would take four times as long to import
+    # Student's distribution function; scipy.stats would take four times as long to import
+    from scipy.special import (
+        stdtr,
+    )
 
     return float(2 * stdtr(found.n - 1, -abs(found.mean) * math.sqrt(found.n) / found.deviation))
 
 
 def interval(values: Spread, level: float = 1 - LEVEL) -> tuple[float, float] | None:
-    """Student's interval of the mean, mean +- t s / sqrt(n) with n - 1 degrees of freedom; None where `t_test` has none."""
+    """Student's interval of the mean, mean +- t s / sqrt(n) with n - 1 degrees of freedom; None where
+    `t_test` has none.
+    """
     if _alike(values):
         return None
     from scipy.special import stdtrit
@@ -78,12 +91,15 @@ def interval(values: Spread, level: float = 1 - LEVEL) -> tuple[float, float] | 
 
 def _alike(values: Spread) -> bool:
     """One value, or all the same up to rounding."""
-    return values.deviation is None or values.deviation <= 1e-12 * max(abs(values.low), abs(values.high), 1e-12)
+    return values.deviation is None or values.deviation <= 1e-12 * max(
+        abs(values.low), abs(values.high), 1e-12
+    )
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Each p corrected for the number of comparisons, those that are not None, by Holm's step-down method (1979): the smallest of m is
-    multiplied by m, the next by m - 1, and so on; none is below one before it, and none above 1."""
+    """Each p corrected for the number of comparisons, those that are not None, by Holm's step-down method
+    (1979): the smallest of m is multiplied by m, the next by m - 1, and so on; none is below one before it,
+    and none above 1."""
     order = sorted((i for i, p in enumerate(ps) if p is not None), key=lambda i: ps[i])
     found: list[float | None] = [None] * len(ps)
     least = 0.0
@@ -94,7 +110,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 
 def verdict(found: Paired, level: float = LEVEL) -> str:
-    """"holds": the first is more, significantly; "contradicted": the other way round; "n.s.": neither."""
+    """ "holds": the first is more, significantly; "contradicted": the other way round; "n.s.": neither."""
     if found.p is None or found.p >= level:
         return "n.s."
     return "holds" if found.mean > 0 else "contradicted"
@@ -108,6 +124,6 @@ def chance(p: float | None) -> str:
 
 
 def plus_minus(mean: float, deviation: float | None, digits: int, signed: bool = False) -> str:
-    """"3.0 ± 1.2"; without a deviation the mean alone."""
+    """ "3.0 ± 1.2"; without a deviation the mean alone."""
     text = f"{round(mean, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: no "-0.0"
     return text if deviation is None else f"{text} ± {deviation:.{digits}f}"

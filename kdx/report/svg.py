@@ -1,4 +1,6 @@
-"""Figures of matplotlib as SVG that a page can hold: its colours are the page's own, light or dark, and its text is text."""
+"""Figures of matplotlib as SVG that a page can hold: its colours are the page's own, light or dark, and its
+text is text.
+"""
 
 from __future__ import annotations
 
@@ -19,28 +21,55 @@ FIRST = 16
 
 
 def colour(number: int) -> str:
-    """Stands for the page's colour of the group with this number, from 0 on; they come again after COLOURS."""
+    """Stands for the page's colour of the group with this number, from 0 on;
+    they come again after COLOURS.
+    """
     return f"#0102{FIRST + number % COLOURS:02x}"
 
 
 @contextmanager
 def drawing(salt: str) -> Iterator[None]:
-    """The settings of all figures. salt: makes the ids inside one figure other than those of the others on the page, and the same each time."""
+    """The settings of all figures. salt: makes the ids inside one figure other than those of the others on
+    the page, and the same each time.
+    """
     import matplotlib as mpl
 
     look = {
-        "svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False, "font.size": SIZE, "font.family": "DejaVu Sans",
-        "axes.edgecolor": GRID, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "text.color": INK,
-        "xtick.major.width": 0, "ytick.major.width": 0, "xtick.minor.width": 0, "ytick.minor.width": 0,
-        "axes.grid": True, "grid.color": GRID, "grid.linewidth": 0.6, "axes.axisbelow": True, "axes.titlesize": SIZE,
-        "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
-    }  # fmt: skip
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "text.parse_math": False,
+        "font.size": SIZE,
+        "font.family": "DejaVu Sans",
+        "axes.edgecolor": GRID,
+        "axes.labelcolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "text.color": INK,
+        "xtick.major.width": 0,
+        "ytick.major.width": 0,
+        "xtick.minor.width": 0,
+        "ytick.minor.width": 0,
+        "axes.grid": True,
+        "grid.color": GRID,
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "axes.titlesize": SIZE,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "savefig.facecolor": "none",
+    }
     with mpl.rc_context(look):
         yield
 
 
-def panels(count: int, width: float = 7.6, height: float = 3.4, columns: int | None = None, share_y: bool = False) -> tuple[Any, list[Any]]:
-    """(figure, its axes) side by side, or in rows of `columns`. width, height: in inches, of all and of one row."""
+def panels(
+    count: int, width: float = 7.6, height: float = 3.4, columns: int | None = None, share_y: bool = False
+) -> tuple[Any, list[Any]]:
+    """(figure, its axes) side by side, or in rows of `columns`. width, height: in inches, of all and of one
+    row.
+    """
     from matplotlib.figure import Figure
 
     columns = min(count, columns or count)
@@ -53,14 +82,15 @@ def panels(count: int, width: float = 7.6, height: float = 3.4, columns: int | N
 
 
 def svg(figure: Any, label: str) -> str:
-    """The <svg> element alone: no prologue, no metadata, no address but the names of the two vocabularies. label: plain words for those who
-    cannot see it, escaped already."""
+    """The <svg> element alone: no prologue, no metadata, no address but the names of the two vocabularies.
+    label: plain words for those who cannot see it, escaped already."""
     import logging
     import warnings
 
     to = io.StringIO()
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    with warnings.catch_warnings():  # a letter that this font lacks is drawn by the browser, with one of its own
+    # a letter that this font lacks is drawn by the browser, with one of its own
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         figure.savefig(to, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = to.getvalue()
@@ -70,7 +100,9 @@ def svg(figure: Any, label: str) -> str:
 
 
 def small(text: str) -> str:
-    """Without what does not show: the font, which is the page's, rotations by nothing, indents, and digits beyond a hundredth of a point."""
+    """Without what does not show: the font, which is the page's, rotations by nothing, indents, and digits
+    beyond a hundredth of a point.
+    """
     text = re.sub(r" transform=\"rotate\(-?0 [^\"]*\)\"|(?<=[ \"])font-family: 'DejaVu Sans'; ", "", text)
     text = re.sub(r"\n +", "\n", text)
     return re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)

@@ -15,7 +15,11 @@ from kdx.report.svg import INK, PAPER, colour, panels, svg
 
 MOST_SWEEPS = 4
 SIZES = {"dataset.labelled": "labelled", "dataset.unlabelled": "unlabelled"}
-WORDS = {"dataset.labelled": "labelled examples", "dataset.unlabelled": "pictures in the pool", "budget": "answers bought"}
+WORDS = {
+    "dataset.labelled": "labelled examples",
+    "dataset.unlabelled": "pictures in the pool",
+    "budget": "answers bought",
+}
 
 
 def sweeps(found: Comparison) -> Iterator[Picture | None]:
@@ -30,10 +34,28 @@ def sweeps(found: Comparison) -> Iterator[Picture | None]:
         for i, line in enumerate(drawn):
             xs, groups = zip(*sorted(line, key=lambda point: point[0]), strict=True)
             xs, means = aside(xs, i - (len(drawn) - 1) / 2, points, wide), [g.test.mean for g in groups]
-            axis.errorbar(xs, means, yerr=errors(groups), color=colour(i), marker="o", ms=4, lw=1.4, elinewidth=1, capsize=2)
+            axis.errorbar(
+                xs,
+                means,
+                yerr=errors(groups),
+                color=colour(i),
+                marker="o",
+                ms=4,
+                lw=1.4,
+                elinewidth=1,
+                capsize=2,
+            )
         alone = alones(found, drawn)
         for line, i in alone.items():
-            axis.plot(*zip(*line, strict=True), color=INK if i is None else colour(i), marker="o", ms=4, mfc=PAPER, lw=1, ls="--")
+            axis.plot(
+                *zip(*line, strict=True),
+                color=INK if i is None else colour(i),
+                marker="o",
+                ms=4,
+                mfc=PAPER,
+                lw=1,
+                ls="--",
+            )
         if wide:
             axis.set_xscale("log")
         axis.set_xticks(points if len(points) <= 10 else points[:: -(-len(points) // 10)], labels=None)
@@ -42,24 +64,38 @@ def sweeps(found: Comparison) -> Iterator[Picture | None]:
         axis.set_xlabel(WORDS.get(key, key))
         axis.set_ylabel(found.metric.name)
         shown = list(enumerate(lines))[:MOST_LINES]
-        yield Picture(f"Against {WORDS.get(key, key)}", f"Mean on the test split over {seeds(found.groups)}, with the 95% interval."
-                      f"{' Dashed: the same students alone.' if alone else ''}"
-                      f"{left_out(list(lines), MOST_LINES, 'lines')}",
-                      svg(figure, f"{found.measure} against {html.escape(WORDS.get(key, key))}"), shown if len(lines) > 1 else ())  # fmt: skip
+        yield Picture(
+            f"Against {WORDS.get(key, key)}",
+            f"Mean on the test split over {seeds(found.groups)}, with the 95% interval."
+            f"{' Dashed: the same students alone.' if alone else ''}"
+            f"{left_out(list(lines), MOST_LINES, 'lines')}",
+            svg(figure, f"{found.measure} against {html.escape(WORDS.get(key, key))}"),
+            shown if len(lines) > 1 else (),
+        )
 
 
 def aside(xs: Sequence[float], by: float, points: Sequence[float], logarithmic: bool) -> list[float]:
-    """Moved a little to the side, so that intervals at one number can be told apart; by: places, to the right where it is positive."""
+    """Moved a little to the side, so that intervals at one number can be told apart; by: places, to the right
+    where it is positive.
+    """
     if logarithmic:
         return [x * (points[-1] / points[0]) ** (0.008 * by) for x in xs]
     return [x + 0.008 * by * (points[-1] - points[0]) for x in xs]
 
 
-def alones(found: Comparison, lines: Sequence[Sequence[tuple[float, Group]]]) -> dict[tuple[tuple[float, float], ...], int | None]:
-    """The student alone along each line, ((number, mean), ...) -> number of the line; None: of several, as one student alone serves them all."""
+def alones(
+    found: Comparison, lines: Sequence[Sequence[tuple[float, Group]]]
+) -> dict[tuple[tuple[float, float], ...], int | None]:
+    """The student alone along each line, ((number, mean), ...) -> number of the line; None: of several, as
+    one student alone serves them all.
+    """
     made: dict[tuple[tuple[float, float], ...], int | None] = {}
     for i, line in enumerate(lines):
-        points = tuple((x, mean) for x, g in sorted(line, key=lambda point: point[0]) if (mean := level(found, g, "baseline")) is not None)
+        points = tuple(
+            (x, mean)
+            for x, g in sorted(line, key=lambda point: point[0])
+            if (mean := level(found, g, "baseline")) is not None
+        )
         if points:
             made[points] = None if points in made else i
     return made
@@ -73,11 +109,17 @@ def numeric_keys(found: Comparison) -> list[str]:
 
 
 def place(entry: Entry, key: str) -> float | None:
-    """The number that a run has under a key; sizes and the budget as counted, where they were given as shares."""
+    """The number that a run has under a key; sizes and the budget as counted, where they were given as
+    shares.
+    """
     value = count(entry, SIZES[key]) if key in SIZES else entry.everything.get(key)
     if key == "budget" and isinstance(value, float) and isinstance(pool := count(entry, "unlabelled"), int):
         value = round(value * pool)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12 else None
+    return (
+        value
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
+        else None
+    )
 
 
 def lines_of(found: Comparison, key: str) -> dict[str, list[tuple[float, Group]]]:
@@ -89,5 +131,13 @@ def lines_of(found: Comparison, key: str) -> dict[str, list[tuple[float, Group]]
             parts.setdefault(json.dumps(rest, sort_keys=True), []).append((x, g))
     firsts = [part[0][1].entries[0] for part in parts.values()]
     words = changed([first.asked for first in firsts])
-    plain = [join({k: v for k, v in found_words.items() if k not in (key, "experiment")}) for found_words in words]
-    return dict(zip([name if plain.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(plain, 1)], parts.values(), strict=True))
+    plain = [
+        join({k: v for k, v in found_words.items() if k not in (key, "experiment")}) for found_words in words
+    ]
+    return dict(
+        zip(
+            [name if plain.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(plain, 1)],
+            parts.values(),
+            strict=True,
+        )
+    )

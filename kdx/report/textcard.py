@@ -1,4 +1,6 @@
-"""The text card of a run on TensorBoard: what it was, what came of it, on one screen. From run.json alone, as Markdown."""
+"""The text card of a run on TensorBoard: what it was, what came of it, on one screen. From run.json alone, as
+Markdown.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,35 @@ from kdx.report.progress import duration
 from kdx.report.table import cells, sentences
 
 TRAINED = ("optimiser", "lr", "schedule", "batch_size", "precision")
-SPLITS = {"labelled": "labels", "unlabelled": "in the pool, their labels hidden", "validation": "for validation", "test": "for the test"}
+SPLITS = {
+    "labelled": "labels",
+    "unlabelled": "in the pool, their labels hidden",
+    "validation": "for validation",
+    "test": "for the test",
+}
 
 
 def card(run: Mapping, folder: str) -> str:
-    """run: the content of run.json. folder: the run folder's name. TensorBoard shows no HTML in it, and names cannot become markup."""
+    """run: the content of run.json. folder: the run folder's name. TensorBoard shows no HTML in it, and names
+    cannot become markup.
+    """
     results = run.get("results") or {}
     began = escape(moment(run["started"]))
-    lines = [f"# {heading(run)}", f"**{escape(run['status'])}**, started {began}, in {code(folder)}", code(shlex.join(run["command"]))]
+    lines = [
+        f"# {heading(run)}",
+        f"**{escape(run['status'])}**, started {began}, in {code(folder)}",
+        code(shlex.join(run["command"])),
+    ]
     lines += [fenced(run["error"])] if run.get("error") else []
     lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
     if results:
         header, rows = cells(results, results["headline"])
         lines.append(table(header, [[escape(cell) for cell in row] for row in rows]))
-        found = [*sentences(results, results["headline"]), *shifts.sentences(results), *audit.sentences(run.get("audit"))]
+        found = [
+            *sentences(results, results["headline"]),
+            *shifts.sentences(results),
+            *audit.sentences(run.get("audit")),
+        ]
         lines.append("\n".join(f"- {escape(line)}" for line in found))
         lines += rounds(results)
     lines.append(table(["made of", ""], [[f"**{what}**", words] for what, words in facts(run).items()]))
@@ -50,24 +67,41 @@ def facts(run: Mapping) -> dict[str, str]:
             found[group] = described(chosen[group], config.get(group))
     counts = (run.get("protocol") or {}).get("counts") or {}
     if counts:
-        found["rows"] = escape(", ".join(f"{counts[split]:,} {words}" for split, words in SPLITS.items() if counts.get(split)))
+        found["rows"] = escape(
+            ", ".join(f"{counts[split]:,} {words}" for split, words in SPLITS.items() if counts.get(split))
+        )
     for role, node in {"teacher": "teacher_pretrain", "student": "student_train"}.items():
         if isinstance(config.get(node), Mapping):
             steps = (results.get(role) or {}).get("steps")
             words = [f"{steps:,} steps"] if steps is not None else []
             words += [f"{key} {typed(config[node][key])}" for key in TRAINED if key in config[node]]
-            found[f"training of the {ROLES[role]}"] = escape(", ".join([*words, f"augment {typed(list(config[node].get('augment') or []))}"]))
+            found[f"training of the {ROLES[role]}"] = escape(
+                ", ".join([*words, f"augment {typed(list(config[node].get('augment') or []))}"])
+            )
     if "seed" in config:
         found["seed"] = escape(typed(config["seed"]))
     if run.get("stages"):
-        found["stages"] = escape(", ".join(f"{s['name']} {duration(s['seconds'])}{' (from the store)' if s['cached'] else ''}" for s in run["stages"]))
+        found["stages"] = escape(
+            ", ".join(
+                f"{s['name']} {duration(s['seconds'])}{' (from the store)' if s['cached'] else ''}"
+                for s in run["stages"]
+            )
+        )
     where = run.get("environment") or {}
-    found["computed on"] = escape(", ".join(f"{key} {where[key]}" for key in ("device", "threads", "kdx", "commit", "torch") if where.get(key)))
+    found["computed on"] = escape(
+        ", ".join(
+            f"{key} {where[key]}" for key in ("device", "threads", "kdx", "commit", "torch") if where.get(key)
+        )
+    )
     return found
 
 
 def described(name: str, node: Any) -> str:
     """`kd: temperature 4, alpha 0.9`; the nodes in it are named by their options."""
     values = flat(node) if isinstance(node, Mapping) else ()
-    inner = ", ".join(f"{key.removesuffix(TARGET)} {written(key, value)}" for key, value in values if value is not None and key != "_target_")
+    inner = ", ".join(
+        f"{key.removesuffix(TARGET)} {written(key, value)}"
+        for key, value in values
+        if value is not None and key != "_target_"
+    )
     return f"{code(name)}{': ' if inner else ''}{escape(inner)}"

@@ -1,4 +1,6 @@
-"""Rules that choose rows of the pool: which pseudo-labels are kept, or which answers are bought. Numpy only; each file holds one rule."""
+"""Rules that choose rows of the pool: which pseudo-labels are kept, or which answers are bought. Numpy only;
+each file holds one rule.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ import numpy as np
 class Pool:
     """What a rule may look at, one row for each row of the pool. The truth is not among it.
 
-    teacher: (n, C) float32 logits of the clean pictures, or None where the teacher has not answered. student: (n, C) float32 logits of the
-    pupil so far. features: (n, D) float32, the pupil's last hidden layer; labelled_features: (L, D), of the labelled examples.
-    taken: (n,) bool, rows chosen in earlier rounds.
-    wrong: the share of validation rows that the teacher gets wrong, in [0, 1], or None without a validation split.
+    teacher: (n, C) float32 logits of the clean pictures, or None where the teacher has not answered. student:
+    (n, C) float32 logits of the pupil so far. features: (n, D) float32, the pupil's last hidden layer;
+    labelled_features: (L, D), of the labelled examples. taken: (n,) bool, rows chosen in earlier rounds.
+    wrong: the share of validation rows that the teacher gets wrong, in [0, 1], or None without a validation
+    split.
     """
 
     classes: int
@@ -34,7 +37,8 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """rows: (m,) int64 rows of the pool, ascending; a row that stands there c times is trained on in c copies, each augmented apart.
+    """rows: (m,) int64 rows of the pool, ascending; a row that stands there c times is trained on in c
+    copies, each augmented apart.
 
     about: plain numbers for the report. warnings: sentences for the user.
     """
@@ -45,18 +49,24 @@ class Chosen:
 
 
 class Rule(ABC):
-    """A rule of choice. Subclasses are final; they take keyword-only hyperparameters without defaults and check them."""
+    """A rule of choice. Subclasses are final; they take keyword-only hyperparameters without defaults and
+    check them.
+    """
 
     needs: ClassVar[tuple[str, ...]]
     """Which of "teacher", "student", "features" and "labelled_features" it reads."""
     buys: ClassVar[bool] = False
-    """Whether it chooses `count` rows for the teacher to answer, before the teacher has; else it sorts out answers that are there."""
+    """Whether it chooses `count` rows for the teacher to answer, before the teacher has; else it sorts out
+    answers that are there.
+    """
 
     def foresee(self, rows: int, count: int | None, validation: bool) -> None:  # noqa: B027 (most rules can always choose)
-        """Raises Fault, before any work, where it could not choose. rows: of the pool; count: the most in a round; validation: whether there is such
-        a split.
+        """Raises Fault, before any work, where it could not choose. rows: of the pool; count: the most in a
+        round; validation: whether there is such a split.
         """
 
     @abstractmethod
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
-        """count: how many new rows to choose (never one that is taken), None for a rule that does not buy. Raises Fault where none is left."""
+        """count: how many new rows to choose (never one that is taken), None for a rule that does not buy.
+        Raises Fault where none is left.
+        """

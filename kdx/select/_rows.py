@@ -1,4 +1,6 @@
-"""What the rules share: which rows are left, and what softmax makes of logits, a piece at a time so that a large pool fits in memory."""
+"""What the rules share: which rows are left, and what softmax makes of logits, a piece at a time so that a
+large pool fits in memory.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,17 @@ def remaining(pool: Pool, count: int | None) -> np.ndarray:
     if count is None or count < 1:
         raise Fault(f"a rule that buys answers is told how many, at least 1; given: {count}: set budget")
     if count > len(rows):
-        raise Fault(f"{count} answers are to be bought, but only {len(rows)} of the pool's {len(pool)} rows are left: lower budget")
+        raise Fault(
+            f"{count} answers are to be bought, but only {len(rows)} of the pool's {len(pool)} rows are "
+            "left: lower budget"
+        )
     return rows
 
 
 def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Generator) -> np.ndarray:
-    """At most `sample` of the rows, drawn at random, ascending. Fault where what is left is too many to compare, or fewer than `count`."""
+    """At most `sample` of the rows, drawn at random, ascending. Fault where what is left is too many to
+    compare, or fewer than `count`.
+    """
     comparable(len(rows), count, sample)
     if sample is not None and sample < len(rows):
         return np.sort(rng.choice(rows, sample, replace=False))
@@ -37,23 +44,33 @@ def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Gen
 
 
 def comparable(rows: int, count: int, sample: int | None) -> None:
-    """Fault where so many rows cannot be compared with each other, or `sample` of them are fewer than `count`."""
+    """Fault where so many rows cannot be compared with each other, or `sample` of them are fewer than
+    `count`.
+    """
     if sample is not None and sample < rows:
         if count > sample:
-            raise Fault(f"{count} answers are to be bought among select.sample={sample} rows: set select.sample to more than {count}")
+            raise Fault(
+                f"{count} answers are to be bought among select.sample={sample} rows: set select.sample to "
+                f"more than {count}"
+            )
     elif rows > MOST:
-        raise Fault(f"this rule compares rows with each other, at most {MOST:,} of them, and {rows:,} are left:"
-                    f" set select.sample={MOST // 2} to draw so many first, or choose select=margin or select=rad")  # fmt: skip
+        raise Fault(
+            f"this rule compares rows with each other, at most {MOST:,} of them, and {rows:,} are left:"
+            f" set select.sample={MOST // 2} to draw so many first, or choose select=margin or select=rad"
+        )
 
 
 def beforehand(work: str, size: int) -> list[str]:
-    """Says at once what a rule is about to do and how many bytes it takes, and gives the same sentence back for `Chosen.warnings`.
+    """Says at once what a rule is about to do and how many bytes it takes, and gives the same sentence back
+    for `Chosen.warnings`.
 
     Fault where the machine has less memory in all.
     """
     text = f"{work}: about {_bytes(size)} of memory"
     if "sysconf" in vars(os) and size > (here := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
-        raise Fault(f"{text}, and this machine has {_bytes(here)}: set select.sample=10000 to draw so many rows first")
+        raise Fault(
+            f"{text}, and this machine has {_bytes(here)}: set select.sample=10000 to draw so many rows first"
+        )
     warnings.warn(text, Caution, stacklevel=2)
     return [text]
 
@@ -63,9 +80,14 @@ def _bytes(size: int) -> str:
 
 
 def finite(features: np.ndarray) -> np.ndarray:
-    """The same, in float64: in float32 the distance of two near rows is mostly rounding. Fault where one is not a number."""
+    """The same, in float64: in float32 the distance of two near rows is mostly rounding. Fault where one is
+    not a number.
+    """
     if not np.isfinite(features).all():
-        raise Fault("the features to choose by hold NaN or infinity: that network's training has failed; try a lower lr")
+        raise Fault(
+            "the features to choose by hold NaN or infinity: that network's training "
+            "has failed; try a lower lr"
+        )
     return features.astype(np.float64)
 
 
@@ -75,8 +97,12 @@ def lowest(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
     return order[np.argsort(values[order], kind="stable")[:count]]
 
 
-def buy_lowest(pool: Pool, count: int | None, seed: int, score: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, float, int]:
-    """score: rows -> a number each. ((count,) rows with the lowest, ascending; the highest score among them; rows that were left)"""
+def buy_lowest(
+    pool: Pool, count: int | None, seed: int, score: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, float, int]:
+    """score: rows -> a number each. ((count,) rows with the lowest, ascending; the highest score among them;
+    rows that were left)
+    """
     rows = remaining(pool, count)
     scores = score(rows)
     picked = lowest(scores, count, np.random.default_rng(seed))
@@ -97,8 +123,9 @@ def confidence(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def margin(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The highest less the second highest probability of each of the rows: (len(rows),) in [0, 1]
 
-    In float32 and in terms of the odds against the highest, (1 - odds of the second) / (1 + odds of all): margins near 1 stay apart,
-    as the odds are precise however small they are, and a hundred classes take half the time of a softmax in float64.
+    In float32 and in terms of the odds against the highest, (1 - odds of the second) / (1 + odds of all):
+    margins near 1 stay apart, as the odds are precise however small they are, and a hundred classes take half
+    the time of a softmax in float64.
     """
     found = np.empty(len(rows))
     for at, part in _pieces(logits, rows):
@@ -122,8 +149,11 @@ def sure(highest: np.ndarray, threshold: float) -> np.ndarray:
     rows = np.flatnonzero(highest >= threshold)
     if not len(rows):
         most = float(highest.max())
-        raise Fault(f"no pseudo-label reaches select.threshold={threshold:g}: the highest confidence of {len(highest)} is {most:.4g}."
-                    f" Set select.threshold={math.floor(100 * most) / 100:g} or lower, or train the teacher longer")  # fmt: skip
+        raise Fault(
+            f"no pseudo-label reaches select.threshold={threshold:g}: the highest confidence of "
+            f"{len(highest)} is {most:.4g}. Set select.threshold={math.floor(100 * most) / 100:g} or lower, "
+            "or train the teacher longer"
+        )
     return rows
 
 
@@ -133,7 +163,12 @@ def missing(per_class: np.ndarray) -> list[str]:
     if not len(none):
         return []
     first = ", ".join(map(str, none[:10])) + (" and more" if len(none) > 10 else "")
-    return [f"{len(none)} of {len(per_class)} classes have no pseudo-label ({first}): the pool teaches the student nothing of them"]
+    return [
+        (
+            f"{len(none)} of {len(per_class)} classes have no pseudo-label ({first}): the pool teaches the "
+            "student nothing of them"
+        )
+    ]
 
 
 def _probs(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -145,7 +180,9 @@ def _probs(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.nda
 
 
 def _pieces(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """(positions in `rows`, logits of these rows less each row's largest (B, C) float32, the caller's to overwrite), a piece at a time"""
+    """(positions in `rows`, logits of these rows less each row's largest (B, C) float32, the caller's to
+    overwrite), a piece at a time
+    """
     step = max(1, PIECE // logits.shape[1])
     for start in range(0, len(rows), step):
         at = slice(start, min(start + step, len(rows)))
@@ -153,6 +190,8 @@ def _pieces(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.nd
         part -= part.max(1, keepdims=True)
         if not np.isfinite(part).all():
             row = rows[at][~np.isfinite(part).all(1)][0]
-            raise Fault(f"the answers to choose by hold NaN or infinity, first in pool row {row}:"
-                        " that network's training has failed; try a lower lr")  # fmt: skip
+            raise Fault(
+                f"the answers to choose by hold NaN or infinity, first in pool row {row}:"
+                " that network's training has failed; try a lower lr"
+            )
         yield at, part

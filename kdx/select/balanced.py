@@ -1,4 +1,6 @@
-"""As many pseudo-labels of each class: Noisy Student's filter and balance (arXiv:1911.04252), by the rule of its released code."""
+"""As many pseudo-labels of each class: Noisy Student's filter and balance (arXiv:1911.04252), by the rule of
+its released code.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,14 @@ MANY = 10
 
 
 class Balanced(Rule):
-    """threshold: least probability of the predicted class, in [0, 1] (0.3 in the released scripts). per_class: K, the rows wanted of each
-    class; None: the pool's rows over the classes, as the released script for SVHN has it.
+    """threshold: least probability of the predicted class, in [0, 1] (0.3 in the released scripts).
+    per_class: K, the rows wanted of each class; None: the pool's rows over the classes, as the released
+    script for SVHN has it.
 
-    In each predicted class bins of confidence, 0.01 wide, are taken whole from the top until they hold K rows or the threshold is reached.
-    Each row of them then stands in the result K / (rows taken) times, rounded up or down at random so that this is the mean: large classes
-    are thinned, small ones repeated. So K rows a class is what is expected, not what is exact.
+    In each predicted class bins of confidence, 0.01 wide, are taken whole from the top until they hold K rows
+    or the threshold is reached. Each row of them then stands in the result K / (rows taken) times, rounded up
+    or down at random so that this is the mean: large classes are thinned, small ones repeated. So K rows a
+    class is what is expected, not what is exact.
     """
 
     needs = ("teacher",)
@@ -39,7 +43,8 @@ class Balanced(Rule):
         for c in np.unique(label[rows]):
             mine = rows[label[rows] == c]
             bins = np.searchsorted(EDGES, highest[mine], side="right")
-            from_top = np.cumsum(np.bincount(bins, minlength=len(EDGES) + 1)[::-1])[::-1]  # rows in this bin or above it
+            # rows in this bin or above it
+            from_top = np.cumsum(np.bincount(bins, minlength=len(EDGES) + 1)[::-1])[::-1]
             enough = np.flatnonzero(from_top >= wanted)
             mine = mine[bins >= (enough[-1] if len(enough) else 0)]
             each = wanted / len(mine)
@@ -48,13 +53,24 @@ class Balanced(Rule):
                 most[int(c)] = each
         chosen = np.repeat(np.arange(len(pool)), copies)
         if not len(chosen):
-            raise Fault(f"select.per_class={wanted} is so few that the random rounding left no row at all: set it higher")
+            raise Fault(
+                f"select.per_class={wanted} is so few that the random rounding left no "
+                "row at all: set it higher"
+            )
         kept = np.bincount(label[chosen], minlength=pool.classes)
         told = missing(kept)
         if most:
             c = max(most, key=most.get)
-            told.append(f"{len(most)} classes are repeated more than {MANY} times to be balanced, class {c} {most[c]:.0f} times;"
-                        " set select.per_class lower, or select=threshold")  # fmt: skip
-        about = {"kept": len(chosen), "distinct": int(np.count_nonzero(copies)), "share": float(np.count_nonzero(copies) / len(pool)),
-                 "highest_confidence": float(highest.max()), "per_class": kept.tolist(), "wanted": wanted}  # fmt: skip
+            told.append(
+                f"{len(most)} classes are repeated more than {MANY} times to be balanced, class {c} "
+                f"{most[c]:.0f} times; set select.per_class lower, or select=threshold"
+            )
+        about = {
+            "kept": len(chosen),
+            "distinct": int(np.count_nonzero(copies)),
+            "share": float(np.count_nonzero(copies) / len(pool)),
+            "highest_confidence": float(highest.max()),
+            "per_class": kept.tolist(),
+            "wanted": wanted,
+        }
         return Chosen(chosen, about, told)

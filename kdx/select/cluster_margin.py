@@ -10,12 +10,14 @@ from kdx.select._rows import MOST, beforehand, comparable, finite, lowest, margi
 
 
 class ClusterMargin(Rule):
-    """candidates: at least 1, how many times as many smallest margins are looked at as are bought. clusters: of the rows left; None: as
-    many as are bought. sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more than that.
+    """candidates: at least 1, how many times as many smallest margins are looked at as are bought. clusters:
+    of the rows left; None: as many as are bought. sample: rows left to draw at random and choose among, at
+    most 50,000; None: all, where they are no more than that.
 
-    Rows are clustered by features (average linkage, Euclidean). From the candidates one row is taken of each cluster in turn, clusters with
-    fewest candidates first, at random within a cluster, and round again until there are enough.
-    Deviations: clusters are made anew in each round from the pupil of that round, not once; their number is given, not their diameter.
+    Rows are clustered by features (average linkage, Euclidean). From the candidates one row is taken of each
+    cluster in turn, clusters with fewest candidates first, at random within a cluster, and round again until
+    there are enough. Deviations: clusters are made anew in each round from the pupil of that round, not once;
+    their number is given, not their diameter.
     """
 
     needs = ("student", "features")
@@ -35,18 +37,26 @@ class ClusterMargin(Rule):
         rows = sampled(left, count, self.sample, rng)
         n = len(rows)
         # The distance of each pair in float64, and the library's working copy of them.
-        told = beforehand(f"cluster_margin compares {n:,} rows in pairs", 8 * n * n + 8 * n * pool.features.shape[1])
+        told = beforehand(
+            f"cluster_margin compares {n:,} rows in pairs", 8 * n * n + 8 * n * pool.features.shape[1]
+        )
         cluster = _clusters(finite(pool.features[rows]), min(n, self.clusters or count))
         looked = lowest(margin(pool.student, rows), min(n, max(count, round(self.candidates * count))), rng)
         cluster = cluster[looked]
         order = rng.permutation(len(looked))
         order = order[np.argsort(cluster[order], kind="stable")]  # by cluster, random within it
         size = np.bincount(cluster)
-        turn = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)  # 0, 1, 2 ... within each cluster
+        # 0, 1, 2 ... within each cluster
+        turn = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
         by_turn = np.lexsort((rng.permutation(len(size))[cluster[order]], size[cluster[order]], turn))
         picked = looked[order[by_turn[:count]]]
-        about = {"remaining": len(left), "sampled": n, "candidates": len(looked), "clusters": int(np.count_nonzero(size)),
-                 "clusters_picked": len(np.unique(cluster[order[by_turn[:count]]]))}  # fmt: skip
+        about = {
+            "remaining": len(left),
+            "sampled": n,
+            "candidates": len(looked),
+            "clusters": int(np.count_nonzero(size)),
+            "clusters_picked": len(np.unique(cluster[order[by_turn[:count]]])),
+        }
         return Chosen(np.sort(rows[picked]), about, told)
 
 

@@ -1,4 +1,6 @@
-"""Buys rows that leave none far from a bought one: k-center greedy on features (Sener and Savarese, ICLR 2018, arXiv:1708.00489)."""
+"""Buys rows that leave none far from a bought one: k-center greedy on features (Sener and Savarese, ICLR
+2018, arXiv:1708.00489).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,12 @@ from kdx.select._rows import MOST, beforehand, comparable, finite, remaining, sa
 
 
 class KCenter(Rule):
-    """sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more than that.
+    """sample: rows left to draw at random and choose among, at most 50,000; None: all, where they are no more
+    than that.
 
-    Each pick is the row farthest from the labelled examples and all picked before, in this round or an earlier one (Euclidean distance of the
-    pupil's features). Deviation: the greedy solution alone, without the paper's mixed integer program that leaves out outliers.
+    Each pick is the row farthest from the labelled examples and all picked before, in this round or an
+    earlier one (Euclidean distance of the pupil's features). Deviation: the greedy solution alone, without
+    the paper's mixed integer program that leaves out outliers.
     """
 
     needs = ("features", "labelled_features")
@@ -34,16 +38,24 @@ class KCenter(Rule):
         left = remaining(pool, count)
         rows = sampled(left, count, self.sample, rng)
         centres = np.concatenate([pool.labelled_features, pool.features[pool.taken]])
-        told = beforehand(f"k_center compares {len(rows):,} rows with each centre", 8 * pool.features.shape[1] * (len(rows) + len(centres)))
+        told = beforehand(
+            f"k_center compares {len(rows):,} rows with each centre",
+            8 * pool.features.shape[1] * (len(rows) + len(centres)),
+        )
         features = finite(pool.features[rows])
         squares = np.einsum("nd,nd->n", features, features)[:, None]
         away = pairwise_distances_argmin_min(features, finite(centres))[1] ** 2
         picked = np.empty(count, dtype=np.int64)
-        with config_context(assume_finite=True):  # looked at once, above: each of `count` looks costs as much as the distances
+        # looked at once, above: each of `count` looks costs as much as the distances
+        with config_context(assume_finite=True):
             for i in range(count):
                 picked[i] = at = int(away.argmax())
-                new = euclidean_distances(features, features[at : at + 1], X_norm_squared=squares, squared=True)[:, 0]
+                new = euclidean_distances(
+                    features, features[at : at + 1], X_norm_squared=squares, squared=True
+                )[:, 0]
                 np.minimum(away, new, out=away)
                 away[at] = -1  # never again, though another row may equal it
         radius = float(np.sqrt(max(away.max(), 0)))
-        return Chosen(np.sort(rows[picked]), {"remaining": len(left), "sampled": len(rows), "radius": radius}, told)
+        return Chosen(
+            np.sort(rows[picked]), {"remaining": len(left), "sampled": len(rows), "radius": radius}, told
+        )

@@ -1,4 +1,6 @@
-"""Buys the answers that the pupil finds hardest: the smallest difference of its two highest probabilities (Scheffer et al. 2001)."""
+"""Buys the answers that the pupil finds hardest: the smallest difference of its two highest probabilities
+(Scheffer et al. 2001).
+"""
 
 from __future__ import annotations
 

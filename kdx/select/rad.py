@@ -1,8 +1,10 @@
-"""Robust Active Distillation: buys the answers that pay even if the worst m of them are wrong (arXiv:2210.01213, ICLR 2023).
+"""Robust Active Distillation: buys the answers that pay even if the worst m of them are wrong
+(arXiv:2210.01213, ICLR 2023).
 
-The paper has no code; the form of the game is unconfirmed, its closed forms are derived, and held against a linear program in the tests.
-The pupil gains g_i = 1 - margin_i from row i, nothing where the teacher's answer is wrong (`rad`), or -g_i (`rad_loss`). The learner
-draws a row with probability p_i, the adversary then makes up to m answers wrong; p maximises what is gained in the worst case.
+The paper has no code; the form of the game is unconfirmed, its closed forms are derived, and held against a
+linear program in the tests. The pupil gains g_i = 1 - margin_i from row i, nothing where the teacher's answer
+is wrong (`rad`), or -g_i (`rad_loss`). The learner draws a row with probability p_i, the adversary then makes
+up to m answers wrong; p maximises what is gained in the worst case.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ SMALLEST = 1e-6
 
 
 def play(gains: np.ndarray, wrong: int) -> tuple[np.ndarray, float]:
-    """gains (n,) positive, in descending order; 0 <= wrong < n -> the best p (n,), zero outside its first k, and the value of the game.
+    """gains (n,) positive, in descending order; 0 <= wrong < n -> the best p (n,), zero outside its first k,
+    and the value of the game.
 
-    k maximises (k - wrong) / H_k with H_k the sum of 1 / gain over the first k; that maximum is the value, p_i = 1 / (g_i H_k). Within
-    its support p is larger where the gain is smaller: all p_i g_i are equal. `rad_loss` with m wrong answers is this game with 2 m.
+    k maximises (k - wrong) / H_k with H_k the sum of 1 / gain over the first k; that maximum is the value,
+    p_i = 1 / (g_i H_k). Within its support p is larger where the gain is smaller: all p_i g_i are equal.
+    `rad_loss` with m wrong answers is this game with 2 m.
     """
     if not 0 <= wrong < len(gains):
         raise ValueError(f"the adversary has fewer rows than there are: given {wrong} of {len(gains)}")
@@ -37,12 +41,14 @@ def play(gains: np.ndarray, wrong: int) -> tuple[np.ndarray, float]:
 
 
 def inclusion(gains: np.ndarray, count: int) -> np.ndarray:
-    """Chances in (0, 1] that sum to `count`: in proportion to 1 / gain, those above 1 cut to 1 and the rest scaled up for it.
+    """Chances in (0, 1] that sum to `count`: in proportion to 1 / gain, those above 1 cut to 1 and the rest
+    scaled up for it.
 
     gains: (k,) of the support alone, in descending order, with count <= k.
     """
     weights = 1 / gains
-    # The last j are cut: the fewest for which the next largest, scaled to what is then left over, is not above 1.
+    # The last j are cut: the fewest for which the next largest, scaled to what is then left over, is not
+    # above 1.
     left = count - np.arange(len(gains))
     cut = int(np.argmax(left * weights[::-1] <= np.cumsum(weights)[::-1]))
     chances = np.ones(len(gains))
@@ -52,10 +58,11 @@ def inclusion(gains: np.ndarray, count: int) -> np.ndarray:
 
 
 def dep_round(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """DepRound, the paper's algorithm 2: (n,) in [0, 1] with a whole sum -> (n,) bool, each True with its chance, sum(chances) of them.
+    """DepRound, the paper's algorithm 2: (n,) in [0, 1] with a whole sum -> (n,) bool, each True with its
+    chance, sum(chances) of them.
 
-    Deviation: of the two rows of a pair at least one is settled, so many disjoint pairs are settled at a time, in log2(n) turns. The last
-    one open is rounded to what the sum leaves for it.
+    Deviation: of the two rows of a pair at least one is settled, so many disjoint pairs are settled at a
+    time, in log2(n) turns. The last one open is rounded to what the sum leaves for it.
     """
     q = np.array(chances, dtype=np.float64)
     count = round(q.sum())
@@ -77,8 +84,9 @@ def dep_round(chances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class RAD(Rule):
-    """form: "rad" or "rad_loss", the two games. mislabelled: wrong answers to expect among the rows left, a number or a share in (0, 1);
-    None estimates it by the teacher's errors on validation, in each round for the rows then left.
+    """form: "rad" or "rad_loss", the two games. mislabelled: wrong answers to expect among the rows left, a
+    number or a share in (0, 1); None estimates it by the teacher's errors on validation, in each round for
+    the rows then left.
     """
 
     needs = ("student",)
@@ -88,7 +96,10 @@ class RAD(Rule):
         self.form = choice("select.form", form, ("rad", "rad_loss"))
         whole = isinstance(mislabelled, int) and not isinstance(mislabelled, bool) and mislabelled >= 0
         if not (mislabelled is None or whole or (isinstance(mislabelled, float) and 0 < mislabelled < 1)):
-            refuse(f"select.mislabelled must be null, a whole number of rows, or a share in (0, 1); given: {shown(mislabelled)}")
+            refuse(
+                "select.mislabelled must be null, a whole number of rows, or a share in (0, 1); given: "
+                f"{shown(mislabelled)}"
+            )
         self.mislabelled = mislabelled
 
     def foresee(self, rows: int, count: int | None, validation: bool) -> None:
@@ -107,20 +118,33 @@ class RAD(Rule):
             told = f"{self.form} expects {m} of the {n} rows left to be answered wrongly, "
             told += "half or more: no choice promises a gain" if self.form == "rad_loss" else "all of them"
             picked = rng.choice(n, count, replace=False)
-            return Chosen(np.sort(rows[picked]), about | {"support": n}, [f"{told}. The {count} rows are drawn uniformly"])
+            return Chosen(
+                np.sort(rows[picked]),
+                about | {"support": n},
+                [f"{told}. The {count} rows are drawn uniformly"],
+            )
         p, value = play(gains[order], power)
         k = int(np.count_nonzero(p))
-        support = max(k, count)  # of fewer than are to be picked, no distribution without repetition can be made
+        # of fewer than are to be picked, no distribution without repetition can be made
+        support = max(k, count)
         picked = order[:support][dep_round(inclusion(gains[order[:support]], count), rng)]
-        return Chosen(np.sort(rows[picked]), about | {"k": k, "value": value, "support": support}, self._remarks(m, k, count, n))
+        return Chosen(
+            np.sort(rows[picked]),
+            about | {"k": k, "value": value, "support": support},
+            self._remarks(m, k, count, n),
+        )
 
     def _remarks(self, m: int, k: int, count: int, n: int) -> list[str]:
         if m == 0:
-            return [f"{self.form} expects no wrong answer among the {n} rows left: it just takes the {count} smallest margins,"
-                    " as select=margin does. select.mislabelled=0.1 would guard it"]  # fmt: skip
+            return [
+                f"{self.form} expects no wrong answer among the {n} rows left: it just takes the {count} "
+                "smallest margins, as select=margin does. select.mislabelled=0.1 would guard it"
+            ]
         if k < count < n:
-            return [f"{self.form} would spread its choice over {k} of the {n} rows left, and {count} are to be bought: it takes the {count}"
-                    " smallest margins, as select=margin does. Buy fewer in a round"]  # fmt: skip
+            return [
+                f"{self.form} would spread its choice over {k} of the {n} rows left, and {count} are to be "
+                f"bought: it takes the {count} smallest margins, as select=margin does. Buy fewer in a round"
+            ]
         return []
 
     def _wrong(self, pool: Pool, n: int) -> int:
@@ -132,5 +156,7 @@ class RAD(Rule):
         return round(n * share)
 
     def _unknown(self) -> str:
-        return (f"{self.form} needs to know how often the teacher is wrong, and there is no validation split to tell:"
-                " set dataset.validation=0.1, or select.mislabelled=0.2 to say it yourself")  # fmt: skip
+        return (
+            f"{self.form} needs to know how often the teacher is wrong, and there is no validation split to "
+            "tell: set dataset.validation=0.1, or select.mislabelled=0.2 to say it yourself"
+        )

@@ -10,8 +10,9 @@ from kdx.select._rows import confidence, missing, sure
 
 
 class Threshold(Rule):
-    """threshold: least probability of the predicted class, in [0, 1]. per_class: of those, at most this many of each predicted class, the
-    surest ones first (equal ones by row); None keeps all. Rows taken in earlier rounds are judged anew.
+    """threshold: least probability of the predicted class, in [0, 1]. per_class: of those, at most this many
+    of each predicted class, the surest ones first (equal ones by row); None keeps all. Rows taken in earlier
+    rounds are judged anew.
     """
 
     needs = ("teacher",)
@@ -25,7 +26,14 @@ class Threshold(Rule):
         rows = sure(highest, self.threshold)
         if self.per_class is not None:
             order = rows[np.argsort(-highest[rows], kind="stable")]
-            rows = np.sort(np.concatenate([order[label[order] == c][: self.per_class] for c in range(pool.classes)]))
+            rows = np.sort(
+                np.concatenate([order[label[order] == c][: self.per_class] for c in range(pool.classes)])
+            )
         kept = np.bincount(label[rows], minlength=pool.classes)
-        about = {"kept": len(rows), "share": len(rows) / len(pool), "highest_confidence": float(highest.max()), "per_class": kept.tolist()}
+        about = {
+            "kept": len(rows),
+            "share": len(rows) / len(pool),
+            "highest_confidence": float(highest.max()),
+            "per_class": kept.tolist(),
+        }
         return Chosen(rows, about, missing(kept))

@@ -1,15 +1,26 @@
-"""The stages of a run, by name. Nothing here is imported until a stage really runs: a run from the store needs no torch.
+"""The stages of a run, by name. Nothing here is imported until a stage really runs: a run from the store
+needs no torch.
 
 In capitals, as importing kdx.stages.train makes the module the attribute `train` of this package.
 """
 
 from kdx.store import Stage
 
-DATA = ("labelled.images.npy", "labelled.labels.npy", "validation.images.npy", "validation.labels.npy", "data.json")
+DATA = (
+    "labelled.images.npy",
+    "labelled.labels.npy",
+    "validation.images.npy",
+    "validation.labels.npy",
+    "data.json",
+)
 NETWORK = ("last.safetensors", "model.json", "summary.json")
 GOES_ON = ("checkpoint.pt", "checkpoint.json")
 
-PREPARE = Stage("prepare", "kdx.stages.prepare", writes=(*DATA, "test.images.npy", "test.labels.npy", "unlabelled.images.npy", "truth.npy"))
+PREPARE = Stage(
+    "prepare",
+    "kdx.stages.prepare",
+    writes=(*DATA, "test.images.npy", "test.labels.npy", "unlabelled.images.npy", "truth.npy"),
+)
 REVEAL = Stage("reveal", "kdx.stages.reveal", writes=DATA)
 PROBE = Stage("probe", "kdx.stages.probe", writes=("probe.json",))
 PRETRAIN = Stage("teacher-pretrain", "kdx.stages.pretrain", writes=NETWORK, resumes=GOES_ON)

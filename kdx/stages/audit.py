@@ -1,4 +1,6 @@
-"""audit: what the pseudo-labels of a run were worth, joined with the hidden truth where there is some. Nothing learns from what it writes."""
+"""audit: what the pseudo-labels of a run were worth, joined with the hidden truth where there is some.
+Nothing learns from what it writes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ MOST = 2000
 """Pictures of each side that the domain gap is estimated from."""
 
 
-def run(work: Work, runtime: Runtime, *, data: Artifact, rounds: Sequence[Mapping[str, Artifact | None]], seed: int) -> None:
+def run(
+    work: Work,
+    runtime: Runtime,
+    *,
+    data: Artifact,
+    rounds: Sequence[Mapping[str, Artifact | None]],
+    seed: int,
+) -> None:
     """rounds: {"answers", "rows" or None, "student"}, in order. Files: audit.json, see docs/run-json.md."""
     about = data.json("data.json")
     pool = open_split(data, "unlabelled", runtime)
@@ -40,19 +49,49 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, rounds: Sequence[Mappin
     confidence = found[0]["mean_confidence"]
     for caution in audit.cautions(validation, confidence, found[0]["asked"], gap):
         work.note(caution, "warning")
-    work.write_json("audit.json", {"classes": about["classes"], "truth_known": truth is not None, "teacher": validation, "domain_gap": gap, "rounds": found})
+    work.write_json(
+        "audit.json",
+        {
+            "classes": about["classes"],
+            "truth_known": truth is not None,
+            "teacher": validation,
+            "domain_gap": gap,
+            "rounds": found,
+        },
+    )
 
 
-def of_round(entry: Mapping[str, Artifact | None], data: Artifact, pool: Split, truth: np.ndarray | None, before: np.ndarray | None,
-             runtime: Runtime) -> tuple[dict[str, Any], np.ndarray | None]:  # fmt: skip
+def of_round(
+    entry: Mapping[str, Artifact | None],
+    data: Artifact,
+    pool: Split,
+    truth: np.ndarray | None,
+    before: np.ndarray | None,
+    runtime: Runtime,
+) -> tuple[dict[str, Any], np.ndarray | None]:
     """(what is told of one round, the teacher's classes of the whole pool)"""
     answers, student = entry["answers"], entry["student"]
-    copies = np.ones(len(pool), int) if entry["rows"] is None else np.bincount(np.load(entry["rows"].file("rows.npy")), minlength=len(pool))
+    copies = (
+        np.ones(len(pool), int)
+        if entry["rows"] is None
+        else np.bincount(np.load(entry["rows"].file("rows.npy")), minlength=len(pool))
+    )
     whole = clean_answers(answers)
-    asked = np.arange(len(pool)) if whole is not None else np.flatnonzero(np.load(answers.file("places.npy")) >= 0)
-    logits = np.asarray(whole if whole is not None else np.load(answers.file("unlabelled.npy"))[:, 0], np.float32)
+    asked = (
+        np.arange(len(pool))
+        if whole is not None
+        else np.flatnonzero(np.load(answers.file("places.npy")) >= 0)
+    )
+    logits = np.asarray(
+        whole if whole is not None else np.load(answers.file("unlabelled.npy"))[:, 0], np.float32
+    )
     known = None if truth is None else truth[asked]
-    told = {"answers": answers.key, "asked": len(asked), **audit.labels(logits, copies[asked], known), "pool": len(pool)}
+    told = {
+        "answers": answers.key,
+        "asked": len(asked),
+        **audit.labels(logits, copies[asked], known),
+        "pool": len(pool),
+    }
     told["learned"] = of_learning(answers, student, copies, truth)
     guess = logits.argmax(1)
     told["changed"] = audit.against_last_round(guess, before if whole is not None else None)
@@ -64,8 +103,12 @@ def of_round(entry: Mapping[str, Artifact | None], data: Artifact, pool: Split, 
         right = np.zeros(len(pool), bool)
         right[asked] = guess == known
     weights = student.file("rows.weight.npy")
-    told["believed_accuracy"] = audit.believed(np.load(weights), right) if right is not None and weights.exists() else None
-    told["monitors"] = {p.name.split(".")[1]: audit.joined(np.load(p), right) for p in sorted(student.path.glob("rows.*.npy"))}
+    told["believed_accuracy"] = (
+        audit.believed(np.load(weights), right) if right is not None and weights.exists() else None
+    )
+    told["monitors"] = {
+        p.name.split(".")[1]: audit.joined(np.load(p), right) for p in sorted(student.path.glob("rows.*.npy"))
+    }
     checked = on_validation(data, answers, slot=-1)
     told["validation_margins"] = None if checked is None else audit.margins(*checked)
     told["curves"] = student.json("curves.json") if student.file("curves.json").exists() else {}
@@ -75,18 +118,30 @@ def of_round(entry: Mapping[str, Artifact | None], data: Artifact, pool: Split, 
     return told, guess if whole is not None else None
 
 
-def of_learning(answers: Artifact, student: Artifact, copies: np.ndarray, truth: np.ndarray | None) -> dict[str, Any]:
-    """What the answers were like that the student really learned from: see `kdx.audit.learned`. "of": clean, augmented, a sample of these, or mixed,
-    where no answer belongs to a row and nothing can be told."""
+def of_learning(
+    answers: Artifact, student: Artifact, copies: np.ndarray, truth: np.ndarray | None
+) -> dict[str, Any]:
+    """What the answers were like that the student really learned from: see `kdx.audit.learned`. "of": clean,
+    augmented, a sample of these, or mixed, where no answer belongs to a row and nothing can be told."""
     found = learned_answers(answers)
     if found is None:
-        return {"of": "mixed", "passes": None, "views": None, "answers": None, "accuracy": None, "expected_accuracy": None}
+        return {
+            "of": "mixed",
+            "passes": None,
+            "views": None,
+            "answers": None,
+            "accuracy": None,
+            "expected_accuracy": None,
+        }
     rows, logits = found
     passes = student.json("summary.json")["passes"].get("unlabelled", 1)
     shown = audit.draws(copies[rows], logits.shape[1], passes)
     about = answers.json("answers.json")
-    return {"of": "sample" if SAMPLE in about["splits"] else "augmented" if about["moved"] else "clean", "passes": passes,
-            **audit.learned(logits, shown, None if truth is None else truth[rows])}  # fmt: skip
+    return {
+        "of": "sample" if SAMPLE in about["splits"] else "augmented" if about["moved"] else "clean",
+        "passes": passes,
+        **audit.learned(logits, shown, None if truth is None else truth[rows]),
+    }
 
 
 def answered(answers: Artifact) -> list[Path]:
@@ -95,24 +150,32 @@ def answered(answers: Artifact) -> list[Path]:
 
 
 def of_teacher(data: Artifact, answers: Artifact) -> dict[str, Any] | None:
-    """The first teacher on validation: accuracy, mean confidence, expected calibration error, n, histogram of its confidence."""
+    """The first teacher on validation: accuracy, mean confidence, expected calibration error, n, histogram of
+    its confidence.
+    """
     found = on_validation(data, answers)
     if found is None:
         return None
     import torch
 
     probs, y = found
-    return {"accuracy": answers.json("answers.json")["validation_accuracy"], "confidence": float(probs.max(1).mean()), "n": len(y),
-            "ece": calibration_error(reliability(torch.from_numpy(probs), torch.from_numpy(y))),
-            "reliability": audit.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y)))}  # fmt: skip
+    return {
+        "accuracy": answers.json("answers.json")["validation_accuracy"],
+        "confidence": float(probs.max(1).mean()),
+        "n": len(y),
+        "ece": calibration_error(reliability(torch.from_numpy(probs), torch.from_numpy(y))),
+        "reliability": audit.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y))),
+    }
 
 
 def on_validation(data: Artifact, answers: Artifact, slot: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
-    """((V, C) probabilities of the teacher, (V,) classes); None without a validation split. slot: 0 for the clean pictures, -1 for those that the
-    methods estimate from."""
+    """((V, C) probabilities of the teacher, (V,) classes); None without a validation split. slot: 0 for the
+    clean pictures, -1 for those that the methods estimate from."""
     if "validation" not in answers.json("answers.json")["splits"]:
         return None
-    return audit.softmax(np.load(answers.file("validation.npy"))[:, slot]), np.load(data.file("validation.labels.npy"))
+    return audit.softmax(np.load(answers.file("validation.npy"))[:, slot]), np.load(
+        data.file("validation.labels.npy")
+    )
 
 
 def thumbnails(split: Split) -> np.ndarray:

@@ -13,7 +13,9 @@ from kdx.store import Work
 
 @contextlib.contextmanager
 def cautions(work: Work) -> Iterator[set[str]]:
-    """What a method finds worth a `Caution` inside is told at once and kept as a warning of the run. Gives the texts told so far."""
+    """What a method finds worth a `Caution` inside is told at once and kept as a warning of the run. Gives
+    the texts told so far.
+    """
     told: set[str] = set()
     with warnings.catch_warnings():
         usual = warnings.showwarning

@@ -19,12 +19,23 @@ from kdx.stages.files import open_network, open_split
 from kdx.store import Work
 
 
-def run(work: Work, runtime: Runtime, *, data: Artifact, rule: Component, seed: int, answers: Artifact, pupil: Artifact | None = None,
-        earlier: Artifact | None = None, count: int | None = None) -> None:  # fmt: skip
-    """answers: the teacher's, for the rule's eyes where it needs them and for the share that it gets wrong on validation. pupil: the judge
-    of the rules that buy. earlier: what was chosen before; count: how many more.
+def run(
+    work: Work,
+    runtime: Runtime,
+    *,
+    data: Artifact,
+    rule: Component,
+    seed: int,
+    answers: Artifact,
+    pupil: Artifact | None = None,
+    earlier: Artifact | None = None,
+    count: int | None = None,
+) -> None:
+    """answers: the teacher's, for the rule's eyes where it needs them and for the share that it gets wrong on
+    validation. pupil: the judge of the rules that buy. earlier: what was chosen before; count: how many more.
 
-    Files: rows.npy, (m,) int64 ascending, those of `earlier` included; chosen.json: {"rows", "new", "about", "warnings"}.
+    Files: rows.npy, (m,) int64 ascending, those of `earlier` included; chosen.json: {"rows", "new", "about",
+    "warnings"}.
     """
     split = open_split(data, "unlabelled", runtime)
     chooser: Rule = rule.build()
@@ -48,7 +59,15 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, rule: Component, seed: 
     for warning in chosen.warnings:
         if warning not in told:
             work.note(warning, "warning")
-    work.write_json("chosen.json", {"rows": len(rows), "new": len(chosen.rows), "about": dict(chosen.about), "warnings": list(chosen.warnings)})
+    work.write_json(
+        "chosen.json",
+        {
+            "rows": len(rows),
+            "new": len(chosen.rows),
+            "about": dict(chosen.about),
+            "warnings": list(chosen.warnings),
+        },
+    )
 
 
 @torch.inference_mode()

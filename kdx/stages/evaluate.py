@@ -1,4 +1,6 @@
-"""evaluate: every network of the run on the same pictures, side by side. The only stage that opens the test split."""
+"""evaluate: every network of the run on the same pictures, side by side. The only stage that opens the test
+split.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,28 @@ LEARNED = {"validation_labels": ("validation",)}
 """Splits that a role learned from, so that they tell nothing of it."""
 
 
-def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Artifact],
-        rounds: Sequence[Artifact], shifts: Sequence[tuple[str, Component]], seed: int) -> None:  # fmt: skip
-    """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in order. shifts: by name, steps of a
-    view that the test pictures are seen through as well; seed: of what is random in them.
+def run(
+    work: Work,
+    runtime: Runtime,
+    *,
+    data: Artifact,
+    models: Mapping[str, Artifact],
+    rounds: Sequence[Artifact],
+    shifts: Sequence[tuple[str, Component]],
+    seed: int,
+) -> None:
+    """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in
+    order. shifts: by name, steps of a view that the test pictures are seen through as well; seed: of what is
+    random in them.
 
     Files: results.json (see docs/run-json.md), examples.npy, examples.json."""
     about = data.json("data.json")
     splits = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
-    counts = {name: split.labels.bincount(minlength=len(about["classes"])).tolist() for name, split in splits.items() if split is not None}
+    counts = {
+        name: split.labels.bincount(minlength=len(about["classes"])).tolist()
+        for name, split in splits.items()
+        if split is not None
+    }
     results: dict = {"classes": about["classes"], "class_counts": counts}
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Tensor]] = {}
@@ -42,41 +57,76 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, models: Mapping[str, Ar
             if not artifact.file(f"{which}.safetensors").exists():
                 continue
             network = runtime.place(open_network(artifact, which))
-            fair = {name: split for name, split in splits.items() if split is not None and name not in LEARNED.get(role, ())}
+            fair = {
+                name: split
+                for name, split in splits.items()
+                if split is not None and name not in LEARNED.get(role, ())
+            }
             logits = {name: predict(network, split, runtime) for name, split in fair.items()}
             if which == "last":
                 last[role], answers[role] = network, logits
             teacher = answers.get("teacher") if role != "teacher" else None
-            results[role][which] = {name: measure(logits[name], splits[name], name, teacher) for name in logits}
+            results[role][which] = {
+                name: measure(logits[name], splits[name], name, teacher) for name in logits
+            }
         work.progress(number + 1, len(models), role)
     shape = tuple(about["shape"])
     pace = size.latency(last, shape, runtime.device)
     for role, network in last.items():
-        results[role] |= {"parameters": size.parameters(network), "bytes": size.bytes(network), "flops": size.flops(network, shape),
-                          "latency_ms": pace[role]}  # fmt: skip
-    results["shifts"] = {name: shifted(last, splits["test"], name, step, seed, runtime) for name, step in shifts}
+        results[role] |= {
+            "parameters": size.parameters(network),
+            "bytes": size.bytes(network),
+            "flops": size.flops(network, shape),
+            "latency_ms": pace[role],
+        }
+    results["shifts"] = {
+        name: shifted(last, splits["test"], name, step, seed, runtime) for name, step in shifts
+    }
     results["rounds"] = [of_round(artifact, splits, answers.get("teacher"), runtime) for artifact in rounds]
     work.write_json("results.json", results)
     write_examples(work, splits["test"], {role: logits["test"] for role, logits in answers.items()})
 
 
-def shifted(networks: Mapping[str, nn.Module], test: Split, name: str, step: Component, seed: int, runtime: Runtime) -> dict[str, float]:
-    """role -> accuracy of the last weights on the test pictures under one shift, the same pictures for every role."""
+def shifted(
+    networks: Mapping[str, nn.Module], test: Split, name: str, step: Component, seed: int, runtime: Runtime
+) -> dict[str, float]:
+    """role -> accuracy of the last weights on the test pictures under one shift, the same pictures for every
+    role.
+    """
     views = Views(Chain([(name, step.build())]), seed)
-    return {role: metrics(predict(network, test, runtime, views=views), test.labels)["accuracy"] for role, network in networks.items()}
+    return {
+        role: metrics(predict(network, test, runtime, views=views), test.labels)["accuracy"]
+        for role, network in networks.items()
+    }
 
 
-def of_round(artifact: Artifact, splits: Mapping[str, Split | None], teacher: Mapping[str, Tensor] | None, runtime: Runtime) -> dict:
+def of_round(
+    artifact: Artifact,
+    splits: Mapping[str, Split | None],
+    teacher: Mapping[str, Tensor] | None,
+    runtime: Runtime,
+) -> dict:
     """What the table of rounds shows: the last weights on each split."""
     network = runtime.place(open_network(artifact, "last"))
     found = {name: predict(network, split, runtime) for name, split in splits.items() if split is not None}
-    return {"key": artifact.key, **{name: metrics(logits, splits[name].labels, teacher[name] if teacher else None) for name, logits in found.items()}}
+    return {
+        "key": artifact.key,
+        **{
+            name: metrics(logits, splits[name].labels, teacher[name] if teacher else None)
+            for name, logits in found.items()
+        },
+    }
 
 
 def describe(artifact: Artifact) -> dict:
     summary, model = artifact.json("summary.json"), artifact.json("model.json")
-    return {"model": model["component"]["_target_"].rpartition(".")[2], "steps": summary["steps"], "best_step": summary["best_step"],
-            "precision": summary["precision"], "stopped": summary["stopped"]}  # fmt: skip
+    return {
+        "model": model["component"]["_target_"].rpartition(".")[2],
+        "steps": summary["steps"],
+        "best_step": summary["best_step"],
+        "precision": summary["precision"],
+        "stopped": summary["stopped"],
+    }
 
 
 def measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tensor] | None) -> dict:
@@ -90,13 +140,25 @@ def measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tenso
 
 
 def write_examples(work: Work, test: Split, answers: Mapping[str, Tensor]) -> None:
-    """Some test pictures with every network's prediction: first those that the networks disagree on or get wrong, then others."""
+    """Some test pictures with every network's prediction: first those that the networks disagree on or get
+    wrong, then others.
+    """
     guesses = {role: logits.argmax(1) for role, logits in answers.items()}
     wrong = sum((g != test.labels).int() for g in guesses.values())
-    rows = torch.cat([wrong.nonzero().flatten()[: EXAMPLES // 2], (wrong == 0).nonzero().flatten()])[:EXAMPLES].sort().values
+    rows = (
+        torch.cat([wrong.nonzero().flatten()[: EXAMPLES // 2], (wrong == 0).nonzero().flatten()])[:EXAMPLES]
+        .sort()
+        .values
+    )
     np.save(work.path / "examples.npy", test.images[rows.to(test.images.device)].cpu().numpy())
-    work.write_json("examples.json", {
-        "rows": rows.tolist(), "truth": test.labels[rows].tolist(),
-        "predictions": {role: g[rows].tolist() for role, g in guesses.items()},
-        "confidence": {role: logits[rows].softmax(1).max(1).values.tolist() for role, logits in answers.items()},
-    })  # fmt: skip
+    work.write_json(
+        "examples.json",
+        {
+            "rows": rows.tolist(),
+            "truth": test.labels[rows].tolist(),
+            "predictions": {role: g[rows].tolist() for role, g in guesses.items()},
+            "confidence": {
+                role: logits[rows].softmax(1).max(1).values.tolist() for role, logits in answers.items()
+            },
+        },
+    )

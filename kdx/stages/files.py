@@ -36,12 +36,20 @@ def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
 
 
 def new_network(model: Component, about: Mapping[str, Any], *, read_weights: bool = True) -> nn.Module:
-    """The network that a model component describes, fit for a prepared data set (its data.json). Weights from torch's global generator.
+    """The network that a model component describes, fit for a prepared data set (its data.json). Weights from
+    torch's global generator.
 
-    read_weights: whether pretrained weights, where the component asks for them, are read; not so where others replace them.
+    read_weights: whether pretrained weights, where the component asks for them, are read; not so where others
+    replace them.
     """
-    return models.build(model, shape=tuple(about["shape"]), classes=len(about["classes"]), mean=about["mean"], std=about["std"],
-                        read_weights=read_weights)  # fmt: skip
+    return models.build(
+        model,
+        shape=tuple(about["shape"]),
+        classes=len(about["classes"]),
+        mean=about["mean"],
+        std=about["std"],
+        read_weights=read_weights,
+    )
 
 
 def open_network(artifact: Artifact, which: str = "last") -> nn.Module:

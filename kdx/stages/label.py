@@ -1,4 +1,6 @@
-"""pseudo-label: the teacher's answers for every row and view that the student will see, written once as half-precision logits."""
+"""pseudo-label: the teacher's answers for every row and view that the student will see, written once as
+half-precision logits.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +30,32 @@ BATCH = 256
 MIXUP = "mixup"
 
 
-def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Artifact], augment: Sequence[tuple[str, Component]],
-        views: Mapping[str, int], clean: bool, seed: int, precision: str, pool: bool, rows: Artifact | None = None,
-        passes: int = 0) -> None:  # fmt: skip
-    """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one view, the clean picture.
-    pool: whether anything of the pool is answered. rows: only these rows of it. passes: of Monte-Carlo dropout over the clean pictures of those
-    rows, whose spread is kept as extras.
+def run(
+    work: Work,
+    runtime: Runtime,
+    *,
+    data: Artifact,
+    teachers: Sequence[Artifact],
+    augment: Sequence[tuple[str, Component]],
+    views: Mapping[str, int],
+    clean: bool,
+    seed: int,
+    precision: str,
+    pool: bool,
+    rows: Artifact | None = None,
+    passes: int = 0,
+) -> None:
+    """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one
+    view, the clean picture. pool: whether anything of the pool is answered. rows: only these rows of it.
+    passes: of Monte-Carlo dropout over the clean pictures of those rows, whose spread is kept as extras.
 
-    Files: <split>.npy (N, V, C) float16 logits; answers.json. Slot v of a row answers exactly the pixels of view `first` + v, which are
-    a pure function of (seed, split, row, view): 1 + v where the student is augmented, 0 for the clean picture. Always answered are the
-    validation split, clean and (slot 1) in one view such as those of the pool, and the whole pool, clean (clean.npy where unlabelled.npy holds
-    other views) unless `rows` are given: then places.npy says where each row's answer lies. Where the teacher is asked live about augmented
-    views, sample.npy holds its answers to one of them. An interrupted stage goes on at the view it had reached.
+    Files: <split>.npy (N, V, C) float16 logits; answers.json. Slot v of a row answers exactly the pixels of
+    view `first` + v, which are a pure function of (seed, split, row, view): 1 + v where the student is
+    augmented, 0 for the clean picture. Always answered are the validation split, clean and (slot 1) in one
+    view such as those of the pool, and the whole pool, clean (clean.npy where unlabelled.npy holds other
+    views) unless `rows` are given: then places.npy says where each row's answer lies. Where the teacher is
+    asked live about augmented views, sample.npy holds its answers to one of them. An interrupted stage goes
+    on at the view it had reached.
     """
     about = data.json("data.json")
     networks = [runtime.place(open_network(t)) for t in teachers]
@@ -63,14 +79,29 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
                     done[name, slot] = before
                     work.spent(before[0])
                     continue
-                work.note(f"answers that a stopped run had left in {path} are not as they were written, and are made again", "warning")
-            for batch in sequential(split, batch=BATCH, views=maker, view=first + slot, num_classes=len(about["classes"]),
-                                    device=torch.device(runtime.device), rows=some):  # fmt: skip
+                work.note(
+                    f"answers that a stopped run had left in {path} are not as they were "
+                    "written, and are made again",
+                    "warning",
+                )
+            for batch in sequential(
+                split,
+                batch=BATCH,
+                views=maker,
+                view=first + slot,
+                num_classes=len(about["classes"]),
+                device=torch.device(runtime.device),
+                rows=some,
+            ):
                 with torch.inference_mode(), runtime.autocast(precision):
                     logits = teacher(batch).float()
                 if not torch.isfinite(logits).all():
-                    raise FloatingPointError(f"the teacher's answers for '{name}' are not finite; its training has diverged")
-                file[places[batch.index.cpu()].numpy(), slot] = logits.clamp(-HALF_MAX, HALF_MAX).cpu().numpy()
+                    raise FloatingPointError(
+                        f"the teacher's answers for '{name}' are not finite; its training has diverged"
+                    )
+                file[places[batch.index.cpu()].numpy(), slot] = (
+                    logits.clamp(-HALF_MAX, HALF_MAX).cpu().numpy()
+                )
             took = round(work.seconds, 3)
             done[name, slot] = (took, digest(work, file, name, slot, took))
             file.flush()
@@ -80,17 +111,33 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, teachers: Sequence[Arti
     if bought is not None:
         np.save(work.path / "places.npy", places_of(bought, about["counts"]["unlabelled"]).numpy())
     asked = open_split(data, "unlabelled", runtime) if passes and pool else None
-    extras = spread(work, runtime, asked, networks, passes, seed, len(about["classes"]), bought) if asked else []
+    extras = (
+        spread(work, runtime, asked, networks, passes, seed, len(about["classes"]), bought) if asked else []
+    )
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
-    work.write_json("answers.json", {"splits": splits, "clean": clean, "classes": about["classes"], "extras": extras,
-                                     "pool": about["counts"]["unlabelled"], "moved": bool(augment) and not clean, "mixed": not clean and MIXUP in dict(augment),
-                                     "bought": None if bought is None else len(bought), "teachers": [t.key for t in teachers],
-                                     "teacher_size": max(Frozen(n).size for n in networks),
-                                     "validation_accuracy": known_accuracy(work, data)})  # fmt: skip
+    work.write_json(
+        "answers.json",
+        {
+            "splits": splits,
+            "clean": clean,
+            "classes": about["classes"],
+            "extras": extras,
+            "pool": about["counts"]["unlabelled"],
+            "moved": bool(augment) and not clean,
+            "mixed": not clean and MIXUP in dict(augment),
+            "bought": None if bought is None else len(bought),
+            "teachers": [t.key for t in teachers],
+            "teacher_size": max(Frozen(n).size for n in networks),
+            "validation_accuracy": known_accuracy(work, data),
+        },
+    )
 
 
-def to_answer(counts: Mapping[str, int], views: Mapping[str, int], clean: bool, whole: bool, augment: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """file -> (views of each row, the first of them). whole: the whole pool is answered, clean as well. augment: names of the steps.
+def to_answer(
+    counts: Mapping[str, int], views: Mapping[str, int], clean: bool, whole: bool, augment: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """file -> (views of each row, the first of them). whole: the whole pool is answered, clean as well.
+    augment: names of the steps.
 
     Of mixed pictures no answer belongs to a row, so that nothing could be told from answers to them.
     """
@@ -112,7 +159,9 @@ def split_of(file: str) -> str:
 
 def rows_of(file: str, counts: Mapping[str, int], asked: int) -> int:
     """How many rows a file answers. asked: of the pool, where answers are bought."""
-    return {CLEAN: counts["unlabelled"], SAMPLE: min(SAMPLED, counts["unlabelled"]), "unlabelled": asked}.get(file) or counts[file]
+    return {CLEAN: counts["unlabelled"], SAMPLE: min(SAMPLED, counts["unlabelled"]), "unlabelled": asked}.get(
+        file
+    ) or counts[file]
 
 
 def places_of(rows: torch.Tensor, n: int) -> torch.Tensor:
@@ -123,16 +172,30 @@ def places_of(rows: torch.Tensor, n: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def spread(work: Work, runtime: Runtime, split: Split, networks: Sequence[nn.Module], passes: int, seed: int, classes: int,
-           rows: torch.Tensor | None) -> list[str]:  # fmt: skip
-    """Names of the extras written: mean and unbiased deviation of softmax(z) and (cool_) softmax(z / 2) over passes with dropout alive.
+def spread(
+    work: Work,
+    runtime: Runtime,
+    split: Split,
+    networks: Sequence[nn.Module],
+    passes: int,
+    seed: int,
+    classes: int,
+    rows: torch.Tensor | None,
+) -> list[str]:
+    """Names of the extras written: mean and unbiased deviation of softmax(z) and (cool_) softmax(z / 2) over
+    passes with dropout alive.
 
-    Each extra.<name>.npy is (N, C) float32, nan for a row that is not among `rows`, where these are given. Several teachers take turns (Rizve
-    et al. 2021, arXiv 2101.06329, have one, and 10 passes).
+    Each extra.<name>.npy is (N, C) float32, nan for a row that is not among `rows`, where these are given.
+    Several teachers take turns (Rizve et al. 2021, arXiv 2101.06329, have one, and 10 passes).
     """
-    files = {name: np.full((len(split), classes), np.nan, np.float32) for name in ("mean", "std", "cool_mean", "cool_std")}
+    files = {
+        name: np.full((len(split), classes), np.nan, np.float32)
+        for name in ("mean", "std", "cool_mean", "cool_std")
+    }
     torch.manual_seed(seed)
-    for batch in sequential(split, batch=BATCH, views=None, view=0, device=torch.device(runtime.device), rows=rows):
+    for batch in sequential(
+        split, batch=BATCH, views=None, view=0, device=torch.device(runtime.device), rows=rows
+    ):
         index, answers = batch.index.cpu().numpy(), []
         for turn in range(passes):
             with awake(networks[turn % len(networks)]) as network:
@@ -160,7 +223,9 @@ def awake(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def reserve(path: Path) -> None:
-    """Takes a file's space on the disk now: a disk that is full is an error here, and would kill the process in the middle of a memory map."""
+    """Takes a file's space on the disk now: a disk that is full is an error here, and would kill the process
+    in the middle of a memory map.
+    """
     if "posix_fallocate" in vars(os):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -1,4 +1,6 @@
-"""What every training stage does: build the parts, run the loop, checkpoint, validate, and lay down the weights."""
+"""What every training stage does: build the parts, run the loop, checkpoint, validate, and lay down the
+weights.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +38,15 @@ LOGS = 40
 """How often a training stage logs."""
 
 
-def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, precision: str, **inputs: Any) -> None:
+def learn(
+    work: Work, runtime: Runtime, *, data: Artifact, model: Component, precision: str, **inputs: Any
+) -> None:
     """Trains `model` on `data`; for the other inputs see `begin`.
 
-    Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen, nan where none was;
-    curves.json {name: {"x", "y"}} where the loss has estimated some;
-    last.safetensors; with a validation split best.safetensors (the best on it) and validation.right.npy (N,) bool (which of its rows the last
-    weights have right); model.json, summary.json, metrics.jsonl.
+    Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen,
+    nan where none was; curves.json {name: {"x", "y"}} where the loss has estimated some;
+    last.safetensors; with a validation split best.safetensors (the best on it) and validation.right.npy (N,)
+    bool (which of its rows the last weights have right); model.json, summary.json, metrics.jsonl.
     """
     about = data.json("data.json")
     saved = read_checkpoint(work, runtime)
@@ -52,8 +56,18 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
     def prepared() -> tuple[Lesson, Watch]:
         with cautions(work):
             lesson = begin(work.name, runtime, data=data, model=model, **inputs)
-        return lesson, Watch(work, runtime, lesson.objective, lesson.optimiser, lesson.schedule, lesson.settings, precision, lesson.parts.validation,
-                             lesson.steps, pool=about["counts"].get("unlabelled", 0))  # fmt: skip
+        return lesson, Watch(
+            work,
+            runtime,
+            lesson.objective,
+            lesson.optimiser,
+            lesson.schedule,
+            lesson.settings,
+            precision,
+            lesson.parts.validation,
+            lesson.steps,
+            pool=about["counts"].get("unlabelled", 0),
+        )
 
     lesson, watch = prepared()
     start = 0
@@ -69,22 +83,51 @@ def learn(work: Work, runtime: Runtime, *, data: Artifact, model: Component, pre
         work.note(text, level)
     objective, settings, steps = lesson.objective, lesson.settings, lesson.steps
     batches = iter(Loader(lesson.streams, start=start, stop=steps, workers=runtime.workers))
-    with contextlib.closing(batches), signals.held() as watch.interrupted, cautions(work):  # a signal ends the step and saves; a second one stops at once
+    # a signal ends the step and saves; a second one stops at once
+    with (
+        contextlib.closing(batches),
+        signals.held() as watch.interrupted,
+        cautions(work),
+    ):
         try:
-            done = fit(objective, batches, start=start, steps=steps, training=settings, precision=precision, runtime=runtime,
-                       optimiser=lesson.optimiser, schedule=lesson.schedule, refresh_every=lesson.per_epoch, log_every=max(1, steps // LOGS),
-                       log=lambda step, values: work.record({"step": step, **values}), after=watch.after, keep=watch.keep)  # fmt: skip
+            done = fit(
+                objective,
+                batches,
+                start=start,
+                steps=steps,
+                training=settings,
+                precision=precision,
+                runtime=runtime,
+                optimiser=lesson.optimiser,
+                schedule=lesson.schedule,
+                refresh_every=lesson.per_epoch,
+                log_every=max(1, steps // LOGS),
+                log=lambda step, values: work.record({"step": step, **values}),
+                after=watch.after,
+                keep=watch.keep,
+            )
         except NonFinite as error:
             node = "teacher_pretrain" if work.name == "teacher-pretrain" else "student_train"
-            good = f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}" if watch.saved_at else "no checkpoint was made before"
+            good = (
+                f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}"
+                if watch.saved_at
+                else "no checkpoint was made before"
+            )
             raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
-    watch.publish(done, {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()})
-    work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
+    watch.publish(
+        done, {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()}
+    )
+    work.write_json(
+        "model.json",
+        {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}},
+    )
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A training stage before its first step. per_epoch: steps of one pass over the splits that make up an epoch. notes: what to tell of its checkpoint."""
+    """A training stage before its first step. per_epoch: steps of one pass over the splits that make up an
+    epoch. notes: what to tell of its checkpoint.
+    """
 
     parts: Parts
     objective: Objective
@@ -97,21 +140,44 @@ class Lesson:
     notes: Sequence[Note]
 
 
-def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss: Component, training: Component,
-          seed: int, views_seed: int, epoch: Sequence[str], answers: Artifact | None = None, teachers: Sequence[Artifact] = (),
-          view: str = "same", checkpoint: Source | None = None, checkpoint_key: str | None = None, rows: Artifact | None = None, init: Artifact | None = None,
-          networks: Sequence[Artifact] = (), class_weights: str = "none") -> Lesson:  # fmt: skip
-    """Builds all that one training needs. epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones.
-    networks: teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows: the rows of the pool that are used.
-    checkpoint: a file of weights that the network begins with, and where in it they lie; init: whose last weights it begins with.
-    class_weights: none, or balanced: see `kdx.functional.balanced_weights`, over the labelled rows that are used.
+def begin(
+    name: str,
+    runtime: Runtime,
+    *,
+    data: Artifact,
+    model: Component,
+    loss: Component,
+    training: Component,
+    seed: int,
+    views_seed: int,
+    epoch: Sequence[str],
+    answers: Artifact | None = None,
+    teachers: Sequence[Artifact] = (),
+    view: str = "same",
+    checkpoint: Source | None = None,
+    checkpoint_key: str | None = None,
+    rows: Artifact | None = None,
+    init: Artifact | None = None,
+    networks: Sequence[Artifact] = (),
+    class_weights: str = "none",
+) -> Lesson:
+    """Builds all that one training needs. epoch: the splits that one epoch passes over. answers: stored
+    labels; teachers: live ones. networks: teachers whose answers are stored, for the losses that read hidden
+    features; no other opens them. rows: the rows of the pool that are used. checkpoint: a file of weights
+    that the network begins with, and where in it they lie; init: whose last weights it begins with.
+    class_weights: none, or balanced: see `kdx.functional.balanced_weights`, over the labelled rows that are
+    used.
     """
     about = data.json("data.json")
     settings: Training = training.build()
     torch.manual_seed(seed)
     student = new_network(model, about, read_weights=checkpoint is None)
     role = "teacher" if name == "teacher-pretrain" else "student"
-    notes = load_weights(student, checkpoint.paths[0], key=checkpoint_key, role=role, new_head=True) if checkpoint else []
+    notes = (
+        load_weights(student, checkpoint.paths[0], key=checkpoint_key, role=role, new_head=True)
+        if checkpoint
+        else []
+    )
     if init:
         student.load_state_dict(load_file(init.file("last.safetensors")))
     student = runtime.place(student)
@@ -122,28 +188,60 @@ def begin(name: str, runtime: Runtime, *, data: Artifact, model: Component, loss
         student=student,
         new_student=lambda: runtime.place(new_network(model, about, read_weights=checkpoint is None)),
         teacher=Stored.open(answers, runtime.device) if answers and not teachers else None,
-        live_teachers=[Frozen(runtime.place(open_network(t))) for t in (*teachers, *(networks if reads_networks(loss) else ()))],
+        live_teachers=[
+            Frozen(runtime.place(open_network(t)))
+            for t in (*teachers, *(networks if reads_networks(loss) else ()))
+        ],
         validation=validation,
         num_classes=len(about["classes"]),
         extras=extras(answers, runtime.device) if answers else {},
         teacher_size=answers.json("answers.json")["teacher_size"] if answers else None,
         shape=tuple(about["shape"]),
-        class_weights=balanced_weights(labels_used(data, settings, views_seed), len(about["classes"])) if class_weights == "balanced" else None,
-        validation_views=partial(as_trained, validation, Views(shown, views_seed), device=torch.device(runtime.device)) if moved else None,
+        class_weights=balanced_weights(labels_used(data, settings, views_seed), len(about["classes"]))
+        if class_weights == "balanced"
+        else None,
+        validation_views=partial(
+            as_trained, validation, Views(shown, views_seed), device=torch.device(runtime.device)
+        )
+        if moved
+        else None,
     )
     if teachers:
         parts = replace(parts, teacher=teach(parts.live_teachers, "clean" if clean else "main"))
     objective: Objective = loss.build(parts).to(runtime.device)
     if runtime.compile:
-        functorch.donated_buffer = False  # else a term's own gradient, taken for the log, could not keep the graph
+        functorch.donated_buffer = (
+            False  # else a term's own gradient, taken for the log, could not keep the graph
+        )
         student.compile()
     steps, per_epoch = lengths(training, about["counts"], epoch, name)
-    streams = open_streams(objective, data, settings, runtime, seed=views_seed, parts=parts, clean=clean and bool(teachers), rows=rows)
+    streams = open_streams(
+        objective,
+        data,
+        settings,
+        runtime,
+        seed=views_seed,
+        parts=parts,
+        clean=clean and bool(teachers),
+        rows=rows,
+    )
     optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
-    return Lesson(parts, objective, streams, settings, optimiser, settings.build_schedule(optimiser, steps), steps, per_epoch, notes)
+    return Lesson(
+        parts,
+        objective,
+        streams,
+        settings,
+        optimiser,
+        settings.build_schedule(optimiser, steps),
+        steps,
+        per_epoch,
+        notes,
+    )
 
 
-def lengths(training: Component, counts: Mapping[str, int], epoch: Sequence[str], name: str) -> tuple[int, int]:
+def lengths(
+    training: Component, counts: Mapping[str, int], epoch: Sequence[str], name: str
+) -> tuple[int, int]:
     """(optimiser steps of a training stage, steps of one epoch). counts: rows of each split."""
     kept = used(counts, training.spec["rows"])
     rows = sum(kept[split] for split in epoch)
@@ -151,14 +249,27 @@ def lengths(training: Component, counts: Mapping[str, int], epoch: Sequence[str]
 
 
 def reads_networks(loss: Component) -> bool:
-    """Whether a loss has terms on hidden features, for which the teacher's network is needed beside its answers."""
+    """Whether a loss has terms on hidden features, for which the teacher's network is needed beside its
+    answers.
+    """
     features = loss.spec.get("features")
     return features is not None and Component(features).resolve().live
 
 
-def open_streams(objective: Objective, data: Artifact, settings: Training, runtime: Runtime, *, seed: int, parts: Parts,
-                 clean: bool, rows: Artifact | None) -> dict[str, Stream]:  # fmt: skip
-    """A stream for each split that the objective reads. Stored answers limit the views of a row to those that have an answer."""
+def open_streams(
+    objective: Objective,
+    data: Artifact,
+    settings: Training,
+    runtime: Runtime,
+    *,
+    seed: int,
+    parts: Parts,
+    clean: bool,
+    rows: Artifact | None,
+) -> dict[str, Stream]:
+    """A stream for each split that the objective reads. Stored answers limit the views of a row to those that
+    have an answer.
+    """
     found: dict[str, Split] = {}
     for name in (*objective.uses, *objective.may_use):
         split = open_split(data, name, runtime)
@@ -167,24 +278,51 @@ def open_streams(objective: Objective, data: Artifact, settings: Training, runti
         elif name in objective.uses:
             raise Fault(missing_stream(type(objective).__name__, name, list(found)))
     kept = {} if rows is None else {"unlabelled": torch.from_numpy(np.load(rows.file("rows.npy")))}
-    if "labelled" in found and (few := labelled_rows(found["labelled"].labels.cpu().numpy(), settings, seed)) is not None:
+    if (
+        "labelled" in found
+        and (few := labelled_rows(found["labelled"].labels.cpu().numpy(), settings, seed)) is not None
+    ):
         kept["labelled"] = torch.from_numpy(few)
-    sizes = shares(settings.batch_size, {n: len(kept.get(n, s)) for n, s in found.items()}, settings.labelled_share)
+    sizes = shares(
+        settings.batch_size, {n: len(kept.get(n, s)) for n, s in found.items()}, settings.labelled_share
+    )
     cycles: Mapping[str, int] = {}
     if isinstance(parts.teacher, Stored) and not parts.teacher.clean:
         cycles = {n: a.shape[1] for n, a in parts.teacher.answers.items()}
     views = Views(Chain(settings.augment), seed)
-    strong = [*((name, step) for name, step in settings.augment if not isinstance(step, Mixup)), *settings.strong_augment]
-    further = {"second": Views(Chain(settings.augment), subseed(seed, "second")), "strong": Views(Chain(strong), subseed(seed, "strong"))}
+    strong = [
+        *((name, step) for name, step in settings.augment if not isinstance(step, Mixup)),
+        *settings.strong_augment,
+    ]
+    further = {
+        "second": Views(Chain(settings.augment), subseed(seed, "second")),
+        "strong": Views(Chain(strong), subseed(seed, "strong")),
+    }
     extra = {name: views for name, views in further.items() if name in objective.extra_views}
-    return {name: Stream(split, views, batch=sizes[name], seed=subseed(seed, "order", name), cycle=cycles.get(name), extra=extra, rows=kept.get(name),
-                         clean=clean or "clean" in objective.extra_views, device=torch.device(runtime.device), num_classes=parts.num_classes)
-            for name, split in found.items()}  # fmt: skip
+    return {
+        name: Stream(
+            split,
+            views,
+            batch=sizes[name],
+            seed=subseed(seed, "order", name),
+            cycle=cycles.get(name),
+            extra=extra,
+            rows=kept.get(name),
+            clean=clean or "clean" in objective.extra_views,
+            device=torch.device(runtime.device),
+            num_classes=parts.num_classes,
+        )
+        for name, split in found.items()
+    }
 
 
 def labelled_rows(labels: np.ndarray, settings: Training, seed: int) -> np.ndarray | None:
     """The labelled rows that a training with fewer of them uses; None: all."""
-    return some(labels, settings.rows, seed=subseed(seed, "rows")) if settings.rows is not None and settings.rows < len(labels) else None
+    return (
+        some(labels, settings.rows, seed=subseed(seed, "rows"))
+        if settings.rows is not None and settings.rows < len(labels)
+        else None
+    )
 
 
 def labels_used(data: Artifact, settings: Training, seed: int) -> torch.Tensor:
@@ -195,5 +333,10 @@ def labels_used(data: Artifact, settings: Training, seed: int) -> torch.Tensor:
 
 
 def missing_stream(method: str, stream: str, found: list[str]) -> str:
-    has = f"this dataset has {' and '.join(repr(n) for n in found)} only" if found else "this dataset has none"
-    return f"{method} needs the stream '{stream}'; {has}: set dataset.labelled=0.1, say, to hide the labels of the rest"
+    has = (
+        f"this dataset has {' and '.join(repr(n) for n in found)} only" if found else "this dataset has none"
+    )
+    return (
+        f"{method} needs the stream '{stream}'; {has}: set dataset.labelled=0.1, say, to "
+        "hide the labels of the rest"
+    )

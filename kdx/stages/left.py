@@ -1,4 +1,6 @@
-"""What a stopped labelling stage left: which of its answers are still what was written, and can be gone on with."""
+"""What a stopped labelling stage left: which of its answers are still what was written, and can be gone on
+with.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ ROWS = 1 << 14
 
 
 def answered(work: Work, wanted: Mapping[str, tuple[int, int]]) -> dict[tuple[str, int], tuple[float, str]]:
-    """(file, slot) -> (seconds until it was done, digest) of each view that a stopped run had answered; whoever uses the answers compares the digest."""
+    """(file, slot) -> (seconds until it was done, digest) of each view that a stopped run had answered;
+    whoever uses the answers compares the digest.
+    """
     for path in work.path.glob("*.npy"):
         if path.stem not in wanted:
             path.unlink()
@@ -35,7 +39,9 @@ def answered(work: Work, wanted: Mapping[str, tuple[int, int]]) -> dict[tuple[st
 
 
 def open_answers(path: Path, shape: tuple[int, ...], *, fresh: bool) -> np.memmap:
-    """The file of one split's answers, (N, V, C) float16, written as it is filled: that of a stopped run where it is still what it was made as."""
+    """The file of one split's answers, (N, V, C) float16, written as it is filled: that of a stopped run
+    where it is still what it was made as.
+    """
     if not fresh and _as_made(path, shape):
         return np.lib.format.open_memmap(path, mode="r+")
     path.unlink(missing_ok=True)
@@ -43,19 +49,27 @@ def open_answers(path: Path, shape: tuple[int, ...], *, fresh: bool) -> np.memma
 
 
 def _as_made(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a file has the header and the length of one that was made for answers of this shape: of what follows its header, digests tell."""
+    """Whether a file has the header and the length of one that was made for answers of this shape: of what
+    follows its header, digests tell.
+    """
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape}
+    )
     wanted = head.getvalue()
     try:
         with path.open("rb") as file:
-            return file.read(len(wanted)) == wanted and path.stat().st_size == len(wanted) + 2 * math.prod(shape)
+            return file.read(len(wanted)) == wanted and path.stat().st_size == len(wanted) + 2 * math.prod(
+                shape
+            )
     except OSError:
         return False
 
 
 def digest(work: Work, file: np.ndarray, name: str, slot: int, took: float) -> str:
-    """Of one view's answers, bound to the stage, the file, the view and the time that it took to come so far."""
+    """Of one view's answers, bound to the stage, the file,
+    the view and the time that it took to come so far.
+    """
     whole = hashlib.sha256(f"{work.key} {name} {slot} {took}\n".encode())
     for start in range(0, len(file), ROWS):
         whole.update(np.ascontiguousarray(file[start : start + ROWS, slot]))

@@ -1,4 +1,6 @@
-"""prepare: a data set read, split and laid down as arrays. The pool's truth, where there is one, lies in a file of its own."""
+"""prepare: a data set read, split and laid down as arrays. The pool's truth, where there is one, lies in a
+file of its own.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,21 @@ FLOOR = 1e-3
 """The least standard deviation that pictures are divided by, of the way from black to white."""
 
 
-def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unlabelled: Any, validation: Any, test: Any, duplicates: str,
-        seed: int) -> None:  # fmt: skip
-    """Files: <split>.images.npy (N, C, H, W) uint8, <split>.labels.npy (N,) int64 for all but the pool, truth.npy (N,) for the pool
-    (-1 where nobody knows), data.json (shape, classes, mean, std, counts, sizes of the files, and what was found odd about the pictures).
+def run(
+    work: Work,
+    runtime: Runtime,
+    *,
+    dataset: Component,
+    labelled: Any,
+    unlabelled: Any,
+    validation: Any,
+    test: Any,
+    duplicates: str,
+    seed: int,
+) -> None:
+    """Files: <split>.images.npy (N, C, H, W) uint8, <split>.labels.npy (N,) int64 for all but the pool,
+    truth.npy (N,) for the pool (-1 where nobody knows), data.json (shape, classes, mean, std, counts, sizes
+    of the files, and what was found odd about the pictures).
 
     duplicates: of equal pictures "warn", "drop" the copies (kdx.data.copies), or make them an "error".
     """
@@ -32,9 +45,21 @@ def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unla
     raw, left_out, lost = less(raw) if duplicates == "drop" else (raw, {}, [])
     pool = raw.pool_images
     gone = sum(map(len, left_out.values()))
-    with within(f"once dataset.duplicates=drop has left out {gone:,} of the pictures") if gone else nullcontext():
-        rows = split(raw.labels, pool=0 if pool is None else len(pool), has_test=raw.test_images is not None, labelled=labelled,
-                     unlabelled=unlabelled, validation=validation if raw.validation_images is None else None, test=test, seed=seed)  # fmt: skip
+    with (
+        within(f"once dataset.duplicates=drop has left out {gone:,} of the pictures")
+        if gone
+        else nullcontext()
+    ):
+        rows = split(
+            raw.labels,
+            pool=0 if pool is None else len(pool),
+            has_test=raw.test_images is not None,
+            labelled=labelled,
+            unlabelled=unlabelled,
+            validation=validation if raw.validation_images is None else None,
+            test=test,
+            seed=seed,
+        )
     pictures = {"labelled": raw.images[rows.labelled], "validation": raw.images[rows.validation]}
     labels = {"labelled": raw.labels[rows.labelled], "validation": raw.labels[rows.validation]}
     if raw.test_images is None:
@@ -62,52 +87,91 @@ def run(work: Work, runtime: Runtime, *, dataset: Component, labelled: Any, unla
     for text in gaps({name: labels[name] for name in ("validation", "test") if counts[name]}, raw.classes):
         work.note(text)
     if raw.skipped:
-        work.note(f"pictures that could not be read and were skipped: {len(raw.skipped)}, the first {raw.skipped[0]}", "warning")
-    unseen = [raw.classes[c] for c in np.flatnonzero(np.bincount(labels["labelled"], minlength=len(raw.classes)) == 0)]
+        work.note(
+            f"pictures that could not be read and were skipped: {len(raw.skipped)}, the first "
+            f"{raw.skipped[0]}",
+            "warning",
+        )
+    unseen = [
+        raw.classes[c]
+        for c in np.flatnonzero(np.bincount(labels["labelled"], minlength=len(raw.classes)) == 0)
+    ]
     if unseen:
         why = f", as dataset.duplicates=drop left out every train picture of {first(lost)}" if lost else ""
         them = "it" if len(unseen) == 1 else "them"
-        work.note(f"no labelled example shows {len(unseen)} of the {len(raw.classes)} classes ({first(unseen)}){why}: the teacher has never seen {them}, "
-                  f"and takes pool and test pictures of {them} for something else", "warning")  # fmt: skip
-    work.write_json("data.json", {
-        "dataset": dataset.target.rpartition(".")[2], "shape": list(raw.images.shape[1:]), "classes": list(raw.classes),
-        "mean": mean, "std": std, "counts": {name: len(images) for name, images in pictures.items()}, "skipped": list(raw.skipped),
-        **({"sizes": sizes(raw.sizes)} if raw.sizes is not None and len(raw.sizes) else {}), **about,
-    })  # fmt: skip
+        work.note(
+            f"no labelled example shows {len(unseen)} of the {len(raw.classes)} classes "
+            f"({first(unseen)}){why}: the teacher has never seen {them}, and takes pool and test pictures "
+            f"of {them} for something else",
+            "warning",
+        )
+    work.write_json(
+        "data.json",
+        {
+            "dataset": dataset.target.rpartition(".")[2],
+            "shape": list(raw.images.shape[1:]),
+            "classes": list(raw.classes),
+            "mean": mean,
+            "std": std,
+            "counts": {name: len(images) for name, images in pictures.items()},
+            "skipped": list(raw.skipped),
+            **({"sizes": sizes(raw.sizes)} if raw.sizes is not None and len(raw.sizes) else {}),
+            **about,
+        },
+    )
 
 
 def check_parts(raw: Raw) -> None:
     """Raises Faults where a part that is there holds no picture."""
     empty = [part for part in PARTS if (images := raw.part(part)[0]) is not None and not len(images)]
     if empty:
-        raise Faults(f"the {part} part of the data set holds no picture {MEANING[part]}: add some, or take the part away" for part in empty)
+        raise Faults(
+            (
+                f"the {part} part of the data set holds no picture {MEANING[part]}: add "
+                "some, or take the part away"
+            )
+            for part in empty
+        )
 
 
 def less(raw: Raw) -> tuple[Raw, dict[str, list[str]], list[str]]:
-    """(the data set without copies, their names by part, classes that had pictures to train with and now have none). Raises Fault where fewer than
-    two classes are left."""
+    """(the data set without copies, their names by part, classes that had pictures to train with and now have
+    none). Raises Fault where fewer than two classes are left."""
     kept, left_out = copies.drop(raw)
     before, after = (per_class(found.labels, len(raw.classes)) for found in (raw, kept))
     lost = [name for name, had, has in zip(raw.classes, before, after, strict=True) if had and not has]
     if lost and np.count_nonzero(after) < 2:
-        raise Fault(f"dataset.duplicates=drop leaves no train picture of {first(lost)}, and with that fewer than two classes to train with "
-                    f"({few(left_out['train'])} left out): give them other pictures, or set dataset.duplicates=warn, which keeps them")  # fmt: skip
+        raise Fault(
+            f"dataset.duplicates=drop leaves no train picture of {first(lost)}, and with that fewer than "
+            f"two classes to train with ({few(left_out['train'])} left out): give them other pictures, or "
+            "set dataset.duplicates=warn, which keeps them"
+        )
     return kept, left_out, lost
 
 
 def gaps(labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[str]:
-    """A sentence for each set of classes that splits lack, with the names of the splits. labels: split -> (N,)"""
+    """A sentence for each set of classes that splits lack, with the names of the splits. labels: split ->
+    (N,)
+    """
     found: dict[tuple[str, ...], list[str]] = {}
     for split_name, truth in labels.items():
-        lacking = tuple(name for name, rows in zip(classes, per_class(truth, len(classes)), strict=True) if not rows)
+        lacking = tuple(
+            name for name, rows in zip(classes, per_class(truth, len(classes)), strict=True) if not rows
+        )
         found.setdefault(lacking, []).append(split_name)
-    return [f"no {' or '.join(splits)} picture shows {len(lacking)} of the {len(classes)} classes ({first(lacking)}): "
-            f"{'its' if len(splits) == 1 else 'their'} figures say nothing of {'it' if len(lacking) == 1 else 'them'}"
-            for lacking, splits in found.items() if lacking]  # fmt: skip
+    return [
+        f"no {' or '.join(splits)} picture shows {len(lacking)} of the {len(classes)} classes "
+        f"({first(lacking)}): {'its' if len(splits) == 1 else 'their'} figures say nothing of "
+        f"{'it' if len(lacking) == 1 else 'them'}"
+        for lacking, splits in found.items()
+        if lacking
+    ]
 
 
 def summary(raw: Raw, counts: Mapping[str, int]) -> str:
-    """The data set in one line: classes, rows of each split, shape, and the sizes of the files where they are squares no longer."""
+    """The data set in one line: classes, rows of each split, shape, and the sizes of the files where they are
+    squares no longer.
+    """
     told = ", ".join(f"{rows:,} {name}" for name, rows in counts.items() if rows)
     shape = "x".join(map(str, raw.images.shape[1:]))
     line = f"{len(raw.classes)} classes ({first(raw.classes)}); {told}; pictures of {shape}"
@@ -122,7 +186,11 @@ def summary(raw: Raw, counts: Mapping[str, int]) -> str:
 def sizes(found: np.ndarray) -> dict[str, list[int]]:
     """(N, 2), width and height -> those with the least and the greatest area, and the median of each side."""
     order = found.prod(1).argsort(kind="stable")
-    return {"smallest": found[order[0]].tolist(), "largest": found[order[-1]].tolist(), "median": np.median(found, axis=0).astype(int).tolist()}
+    return {
+        "smallest": found[order[0]].tolist(),
+        "largest": found[order[-1]].tolist(),
+        "median": np.median(found, axis=0).astype(int).tolist(),
+    }
 
 
 def first(names: Sequence[str]) -> str:
@@ -130,32 +198,56 @@ def first(names: Sequence[str]) -> str:
     return ", ".join(map(str, names[:10])) + (" and more" if len(names) > 10 else "")
 
 
-def look(work: Work, raw: Raw, rows: Rows, pictures: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], duplicates: str,
-         left_out: Mapping[str, Sequence[str]]) -> dict[str, Any]:  # fmt: skip
-    """Notes what the user should know of the pictures, and returns it for data.json. pictures, labels: of the splits. left_out: names of the
-    copies that were dropped, by part."""
+def look(
+    work: Work,
+    raw: Raw,
+    rows: Rows,
+    pictures: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    duplicates: str,
+    left_out: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Notes what the user should know of the pictures, and returns it for data.json. pictures, labels: of the
+    splits. left_out: names of the copies that were dropped, by part."""
 
     def name(split: str, row: int) -> str:
         if split == "unlabelled":
             hidden = len(rows.unlabelled)
-            return raw.name("train", rows.unlabelled[row]) if row < hidden else raw.name("unlabelled", rows.pool[row - hidden])
+            return (
+                raw.name("train", rows.unlabelled[row])
+                if row < hidden
+                else raw.name("unlabelled", rows.pool[row - hidden])
+            )
         if split in ("validation", "test") and raw.part(split)[0] is not None:
             return raw.name(split, row)
         return raw.name("train", vars(rows)[split][row])
 
     same, found = copies.find(pictures, labels, raw.classes, name)
     if same and duplicates == "error":
-        raise Fault("; ".join(text for text, _ in same) + ": take the copies out, or set dataset.duplicates=drop, which does, or dataset.duplicates=warn")
+        raise Fault(
+            "; ".join(text for text, _ in same)
+            + ": take the copies out, or set dataset.duplicates=drop, which does, or dataset.duplicates=warn"
+        )
     dull, flat = findings.flat(pictures, name, raw.transparent)
-    dropped = [(f"copies of other pictures left out of the {part} part: {len(names):,} ({few(names)})", "info") for part, names in left_out.items() if names]
+    dropped = [
+        (f"copies of other pictures left out of the {part} part: {len(names):,} ({few(names)})", "info")
+        for part, names in left_out.items()
+        if names
+    ]
     for text, level in (*raw.notes, *dropped, *same, *dull):
         work.note(text, level)
     gone = {"dropped": {part: len(names) for part, names in left_out.items()}} if left_out else {}
-    return {"duplicates": {**found, **gone}, "flat": flat, **({"files": dict(raw.files)} if raw.files else {})}
+    return {
+        "duplicates": {**found, **gone},
+        "flat": flat,
+        **({"files": dict(raw.files)} if raw.files else {}),
+    }
 
 
 def channel_statistics(parts: list[np.ndarray]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel in units of [0, 1], over the pictures that training may see: no validation, no test."""
+    """Mean and standard deviation of each channel in units of [0, 1], over the pictures that training may
+    see: no validation, no test.
+    """
     total, squares, count = 0.0, 0.0, 0
     for images in parts:
         for start in range(0, len(images), 4096):

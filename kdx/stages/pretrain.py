@@ -1,4 +1,6 @@
-"""teacher-pretrain: the teacher learns from the labelled part, or is taken as it is from a checkpoint or from pretrained weights."""
+"""teacher-pretrain: the teacher learns from the labelled part, or is taken as it is from a checkpoint or from
+pretrained weights.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,53 @@ from kdx.stages.watch import plain_state
 from kdx.store import Work
 
 
-def run(work: Work, runtime: Runtime, *, data: Artifact, model: Component, training: Component | None, checkpoint: Source | None,
-        checkpoint_key: str | None, seed: int, **inputs: Any) -> None:  # fmt: skip
+def run(
+    work: Work,
+    runtime: Runtime,
+    *,
+    data: Artifact,
+    model: Component,
+    training: Component | None,
+    checkpoint: Source | None,
+    checkpoint_key: str | None,
+    seed: int,
+    **inputs: Any,
+) -> None:
     """training None: no step is made. Files: those of kdx.stages.learn.learn."""
     if training is not None:
-        learn(work, runtime, data=data, model=model, training=training, checkpoint=checkpoint, checkpoint_key=checkpoint_key, seed=seed, **inputs)
+        learn(
+            work,
+            runtime,
+            data=data,
+            model=model,
+            training=training,
+            checkpoint=checkpoint,
+            checkpoint_key=checkpoint_key,
+            seed=seed,
+            **inputs,
+        )
         return
     about = data.json("data.json")
     torch.manual_seed(seed)
     network = new_network(model, about, read_weights=checkpoint is None)
-    for text, level in load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher") if checkpoint else ():
+    for text, level in (
+        load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher") if checkpoint else ()
+    ):
         work.note(text, level)
     save_file(plain_state(network), work.path / "last.safetensors")
-    work.write_json("summary.json", {"steps": 0, "planned_steps": 0, "stopped": None, "precision": "fp32", "best_step": None,
-                                     "threads": torch.get_num_threads(), "device": runtime.device})  # fmt: skip
-    work.write_json("model.json", {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}})
+    work.write_json(
+        "summary.json",
+        {
+            "steps": 0,
+            "planned_steps": 0,
+            "stopped": None,
+            "precision": "fp32",
+            "best_step": None,
+            "threads": torch.get_num_threads(),
+            "device": runtime.device,
+        },
+    )
+    work.write_json(
+        "model.json",
+        {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}},
+    )

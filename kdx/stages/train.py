@@ -1,4 +1,6 @@
-"""student-train and baseline-train: a network learns from labels and, where the loss asks for it, from a teacher's answers."""
+"""student-train and baseline-train: a network learns from labels and, where the loss asks for it, from a
+teacher's answers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What happens beside the steps of a training stage: validation, the best weights, checkpoints, an interrupt that loses nothing."""
+"""What happens beside the steps of a training stage: validation, the best weights, checkpoints, an interrupt
+that loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def validate_every(asked: int | None, steps: int) -> int:
 
 
 def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
-    """What `Watch.save` wrote, or None. A file that was changed or cannot be read costs its steps, not the run."""
+    """What `Watch.save` wrote, or None. A file that was changed or cannot be read costs its steps, not the
+    run.
+    """
     if not work.kept():
         return None
     try:
@@ -50,12 +54,30 @@ def go_on_with_threads(threads: int, work: Work) -> None:
 
 
 class Watch:
-    """What happens after each step: validation, the best weights so far, early stopping, checkpoints, an interrupt that loses nothing."""
+    """What happens after each step: validation, the best weights so far, early stopping, checkpoints, an
+    interrupt that loses nothing.
+    """
 
-    def __init__(self, work: Work, runtime: Runtime, objective: Objective, optimiser: torch.optim.Optimizer,
-                 schedule: torch.optim.lr_scheduler.LRScheduler, settings: Training, precision: str, validation: Split | None, steps: int,
-                 pool: int):  # fmt: skip
-        self.work, self.runtime, self.objective, self.optimiser, self.schedule = work, runtime, objective, optimiser, schedule
+    def __init__(
+        self,
+        work: Work,
+        runtime: Runtime,
+        objective: Objective,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        settings: Training,
+        precision: str,
+        validation: Split | None,
+        steps: int,
+        pool: int,
+    ):
+        self.work, self.runtime, self.objective, self.optimiser, self.schedule = (
+            work,
+            runtime,
+            objective,
+            optimiser,
+            schedule,
+        )
         self.settings, self.precision, self.validation, self.steps = settings, precision, validation, steps
         self.every = validate_every(settings.evaluate_every, steps)
         self.best: dict[str, Tensor] = {}
@@ -158,16 +180,30 @@ class Watch:
             np.save(self.work.path / "validation.right.npy", self.right.numpy())
         for name, values in self.by_row.items():
             np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.cpu().numpy())
-        curves = {name: {"x": x.tolist(), "y": y.tolist()} for name, (x, y) in self.objective.curves().items()}
+        curves = {
+            name: {"x": x.tolist(), "y": y.tolist()} for name, (x, y) in self.objective.curves().items()
+        }
         if curves:
             self.work.write_json("curves.json", curves)
-        self.work.write_json("summary.json", {
-            "validation_accuracy": self.last_accuracy,
-            "steps": done, "planned_steps": self.steps, "stopped": self.stopped or None, "precision": self.precision,
-            "best_step": self.best_step or None, "passes": dict(passes), "threads": torch.get_num_threads(), "device": self.runtime.device,
-        })  # fmt: skip
+        self.work.write_json(
+            "summary.json",
+            {
+                "validation_accuracy": self.last_accuracy,
+                "steps": done,
+                "planned_steps": self.steps,
+                "stopped": self.stopped or None,
+                "precision": self.precision,
+                "best_step": self.best_step or None,
+                "passes": dict(passes),
+                "threads": torch.get_num_threads(),
+                "device": self.runtime.device,
+            },
+        )
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:
     """A copy of the weights on the CPU, in the usual memory format."""
-    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in network.state_dict().items()}
+    return {
+        k: v.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for k, v in network.state_dict().items()
+    }

@@ -1,1 +1,3 @@
-"""Weightings: how far each pseudo-label is believed, the slot `loss.weights`. One method a file; none imports another."""
+"""Weightings: how far each pseudo-label is believed, the slot `loss.weights`. One method a file; none imports
+another.
+"""

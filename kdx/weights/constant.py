@@ -1,4 +1,6 @@
-"""A constant weight: the control of every weighting, which tells whether it matters which answers are doubted, or only how much is."""
+"""A constant weight: the control of every weighting, which tells whether it matters which answers are
+doubted, or only how much is.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from kdx.core import Parts, Weighting
 
 
 class Constant(Weighting):
-    """w = value, in [0, 1]. A fair control has the mean of the weights that it is compared with (`refresh/weight_mean` of a run)."""
+    """w = value, in [0, 1]. A fair control has the mean of the weights that it is compared with
+    (`refresh/weight_mean` of a run).
+    """
 
     def __init__(self, parts: Parts, *, value: float):
         super().__init__()

@@ -1,7 +1,8 @@
 """Debiasing weights (Weighted Distillation with Unlabeled Examples, arXiv 2210.06711).
 
-The paper's weights make the risk on the teacher's labels equal the risk on the truth. That the neighbourhood is of so many points, and the
-mean of ratios, are this project's reading: the paper's appendix could not be checked. `ratio_of_means` is a variant of our own.
+The paper's weights make the risk on the teacher's labels equal the risk on the truth. That the neighbourhood
+is of so many points, and the mean of ratios, are this project's reading: the paper's appendix could not be
+checked. `ratio_of_means` is a variant of our own.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ METHOD = "loss.weights=debiased"
 
 
 class Debiased(Weighting):
-    """w = min{1, 1 / (1 + p (d - 1))}: p, how often the teacher is wrong; d, the student's loss on its wrong answer over that on the truth.
+    """w = min{1, 1 / (1 + p (d - 1))}: p, how often the teacher is wrong; d, the student's loss on its wrong
+    answer over that on the truth.
 
-    Both are taken from the `neighbours` nearest validation rows in (teacher's margin, student's margin); null: round(sqrt(V) / 2), at least
-    1. The student's margins and losses on validation move, so `refresh` takes them anew (eval mode, one view of each row, such as training
-    shows); the row that is asked about has the margin of the training pass (its view, with dropout). Before the first refresh w = 1.
-    hard: whether the loss reads the teacher's first choice or its probabilities, as `loss.hard`. estimator: see `kdx.estimate.weigh`.
-    grid: null searches exactly, in each batch; a number of cells a side looks the weights up, faster above some thousands of rows.
+    Both are taken from the `neighbours` nearest validation rows in (teacher's margin, student's margin);
+    null: round(sqrt(V) / 2), at least
+    1. The student's margins and losses on validation move, so `refresh` takes them anew (eval mode, one view
+       of each row, such as training shows); the row that is asked about has the margin of the training pass
+       (its view, with dropout). Before the first refresh w = 1. hard: whether the loss reads the teacher's
+       first choice or its probabilities, as `loss.hard`. estimator: see `kdx.estimate.weigh`. grid: null
+       searches exactly, in each batch; a number of cells a side looks the weights up, faster above some
+       thousands of rows.
     """
 
     def __init__(self, parts: Parts, *, hard: bool, estimator: str, neighbours: int | None, grid: int | None):
@@ -37,11 +42,19 @@ class Debiased(Weighting):
         self.estimator = choice("loss.weights.estimator", estimator, estimate.ESTIMATORS)
         self.grid = None if grid is None else integer("loss.weights.grid", grid, low=2, high=4096)
         rows = len(estimate.validation_split(parts.validation, METHOD))
-        asked = max(1, round(rows**0.5 / 2)) if neighbours is None else integer("loss.weights.neighbours", neighbours, low=1)
+        asked = (
+            max(1, round(rows**0.5 / 2))
+            if neighbours is None
+            else integer("loss.weights.neighbours", neighbours, low=1)
+        )
         self.neighbours = min(asked, rows)
         if asked > rows:
-            warnings.warn(f"{METHOD}: loss.weights.neighbours={asked} is more than the {rows} validation rows: all of them are everybody's "
-                          "neighbours, so the weight is the same everywhere", Caution, stacklevel=2)  # fmt: skip
+            warnings.warn(
+                f"{METHOD}: loss.weights.neighbours={asked} is more than the {rows} validation rows: all of "
+                "them are everybody's neighbours, so the weight is the same everywhere",
+                Caution,
+                stacklevel=2,
+            )
         self.parts = parts  # no module: the student is the loss's to train and to save
         self.register_buffer("fitted", torch.tensor(False))
         self.register_buffer("points", torch.zeros(rows, 2))
@@ -54,23 +67,38 @@ class Debiased(Weighting):
     def refresh(self) -> Mapping[str, float]:
         student, where = self.parts.student, self.points.device
         with estimate.evaluating(student):
-            truth, logits, answers = estimate.ask(self.parts, lambda b: student(b.views["main"].to(where)), self.parts.teacher)
+            truth, logits, answers = estimate.ask(
+                self.parts, lambda b: student(b.views["main"].to(where)), self.parts.teacher
+            )
         if not logits.isfinite().all():
             return {}  # the training has diverged: the loss of the next step says so, and names its term
         right = answers.argmax(1) == truth
         if not self.fitted:
-            estimate.caution(truth, right, METHOD, "every weight is 1, as without weights", "every answer counts as wrong")
+            estimate.caution(
+                truth, right, METHOD, "every weight is 1, as without weights", "every answer counts as wrong"
+            )
         self.points.copy_(estimate.margins(answers, logits))
         self.wrong.copy_(~right)
         self.true.copy_(cross_entropy(logits, truth))
         self.noisy.copy_(cross_entropy(logits, answers.argmax(1) if self.hard else answers.softmax(1)))
         if self.grid is not None:
-            self.cells.copy_(estimate.weight_grid(*self._statistics(), k=self.neighbours, estimator=self.estimator, cells=self.grid))
+            self.cells.copy_(
+                estimate.weight_grid(
+                    *self._statistics(), k=self.neighbours, estimator=self.estimator, cells=self.grid
+                )
+            )
         self.fitted.fill_(True)
         weights = self.weights(self.points)
-        _, d = estimate.distortion(torch.arange(len(truth), device=where)[None], self.wrong, self.true, self.noisy)
-        return {"weight_mean": weights.mean().item(), "weight_right": _mean(weights[right]), "weight_wrong": _mean(weights[~right]),
-                "distortion": d.item(), "teacher_wrong": 1 - right.float().mean().item()}  # fmt: skip
+        _, d = estimate.distortion(
+            torch.arange(len(truth), device=where)[None], self.wrong, self.true, self.noisy
+        )
+        return {
+            "weight_mean": weights.mean().item(),
+            "weight_right": _mean(weights[right]),
+            "weight_wrong": _mean(weights[~right]),
+            "distortion": d.item(),
+            "teacher_wrong": 1 - right.float().mean().item(),
+        }
 
     def forward(self, answers: Tensor, logits: Tensor) -> Tensor:
         return self.weights(estimate.margins(answers, logits))
@@ -87,5 +115,7 @@ class Debiased(Weighting):
 
 
 def _mean(weights: Tensor) -> float:
-    """1 where there are none: a weight that nothing asks for is the neutral one, and the log holds numbers only."""
+    """1 where there are none: a weight that nothing asks for is the neutral one, and the log holds numbers
+    only.
+    """
     return weights.mean().item() if len(weights) else 1.0

@@ -1,7 +1,8 @@
-"""Fidelity weights, after Dehghani et al. 2018 (arXiv 1711.02799): a teacher's answer counts as far as the teacher is sure of it.
+"""Fidelity weights, after Dehghani et al. 2018 (arXiv 1711.02799): a teacher's answer counts as far as the
+teacher is sure of it.
 
-The paper scales each step by the posterior confidence of a Gaussian process on the student's features. This is a cheap stand-in that reads
-the uncertainty off the teacher's own probabilities.
+The paper scales each step by the posterior confidence of a Gaussian process on the student's features. This
+is a cheap stand-in that reads the uncertainty off the teacher's own probabilities.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from kdx.functional import margin
 
 
 class Fidelity(Weighting):
-    """w = exp(-beta * u). u: the entropy of the teacher's answer in nats (by=entropy), or 1 - its margin (by=margin). beta >= 0; 0: w = 1."""
+    """w = exp(-beta * u). u: the entropy of the teacher's answer in nats (by=entropy), or 1 - its margin
+    (by=margin). beta >= 0; 0: w = 1.
+    """
 
     def __init__(self, parts: Parts, *, beta: float, by: str):
         super().__init__()
