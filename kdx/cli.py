@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import kdx
-from kdx import output, shortage, signals
 from kdx.commands import commands, summary
-from kdx.faults import Fault, nearest, shows
+from kdx.core import output, shortage, signals
+from kdx.core.errors import Fault, nearest, shows
 
 UNREAD = 141
 """Exit code where nobody reads the output any more: 128 + SIGPIPE, what a shell shows for `yes | head`."""

@@ -78,8 +78,8 @@ def augment(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from torch.utils.data import default_collate
     from torchvision import transforms
 
-    from kdx.core import Split
-    from kdx.data.augment import Chain, FlipCrop, Views
+    from kdx.core.types import Split
+    from kdx.data.views.augment import Chain, FlipCrop, Views
 
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(
@@ -134,9 +134,10 @@ def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from kdx.core import Batch
-    from kdx.labels import Stored
-    from kdx.store import Artifact
+    from kdx.core.types import Batch
+    from kdx.methods.teachers import Stored
+    from kdx.pipeline.stages.answers import stored_answers
+    from kdx.store.store import Artifact
 
     found = {}
     generator = torch.Generator().manual_seed(0)
@@ -148,7 +149,7 @@ def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         (path / "answers.json").write_text(
             json.dumps({"splits": {"labelled": {"views": 1, "first": 1}}, "clean": False, "bought": False})
         )
-        stored, memory = Stored.open(Artifact("pseudo-label", "0" * 64, path), "cpu"), memory[:, 0]
+        stored, memory = stored_answers(Artifact("pseudo-label", "0" * 64, path), "cpu"), memory[:, 0]
         stored.answers["labelled"].sum()  # touches each page once, as a first pass does
 
         calls, per_call = (2, 2) if args.quick else (60, 20)
@@ -197,8 +198,8 @@ def estimate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """
     import torch
 
-    from kdx import estimate as e
-    from kdx.functional import margin
+    from kdx.core.math import margin
+    from kdx.methods import estimators, neighbours
 
     rows, points, classes = (2000, 200, 10) if args.quick else (1_000_000, 10_000, 10)
     generator = torch.Generator().manual_seed(0)
@@ -210,29 +211,31 @@ def estimate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     def slam() -> None:
         probs, pooled = answers.softmax(1), pool.softmax(1)
-        curve = e.isotonic(margin(probs), (probs.argmax(1) == truth).float())
-        e.interpolate(margin(pooled), *curve).clamp_min(0.5)
-        e.smallest_k(pooled, e.top_k_cuts(probs, truth, 0.9, "mass"), "mass")
+        curve = estimators.isotonic(margin(probs), (probs.argmax(1) == truth).float())
+        estimators.interpolate(margin(pooled), *curve).clamp_min(0.5)
+        estimators.smallest_k(pooled, estimators.top_k_cuts(probs, truth, 0.9, "mass"), "mass")
 
     def statistics() -> tuple[torch.Tensor, ...]:
         guess = answers.argmax(1)
         true, noisy = (losses(students[1], y, reduction="none") for y in (truth, guess))
-        return e.margins(answers, students[1]), guess != truth, true, noisy
+        return neighbours.margins(answers, students[1]), guess != truth, true, noisy
 
     def weighted() -> torch.Tensor:
-        grid = e.weight_grid(*statistics(), k=k, estimator="mean_of_ratios", cells=256)
-        return e.look_up(grid, e.margins(pool, students[0]))
+        grid = neighbours.weight_grid(*statistics(), k=k, estimator="mean_of_ratios", cells=256)
+        return neighbours.look_up(grid, neighbours.margins(pool, students[0]))
 
     def exact(search: Callable[..., torch.Tensor], some: int = rows) -> torch.Tensor:
         z, *rest = statistics()
-        return e.weigh(search(z, e.margins(pool[:some], students[0][:some]), k), *rest, "mean_of_ratios")
+        return neighbours.weigh(
+            search(z, neighbours.margins(pool[:some], students[0][:some]), k), *rest, "mean_of_ratios"
+        )
 
     times = alternate({"slam: alpha and k": slam, "weighted, on a grid of 256 x 256": weighted}, args.repeats)
-    times["weighted, exact by a tree"] = alternate({"": lambda: exact(e.nearest_of_many)}, 1)[""]
-    times["weighted, exact, one batch of 128"] = alternate({"": lambda: exact(e.nearest, 128)}, args.repeats)[
-        ""
-    ]
-    error = (weighted() - exact(e.nearest_of_many)).abs()
+    times["weighted, exact by a tree"] = alternate({"": lambda: exact(neighbours.nearest_of_many)}, 1)[""]
+    times["weighted, exact, one batch of 128"] = alternate(
+        {"": lambda: exact(neighbours.nearest, 128)}, args.repeats
+    )[""]
+    error = (weighted() - exact(neighbours.nearest_of_many)).abs()
     print(
         f"\nestimate: statistics from {points} validation rows for {rows} answers of {classes} classes, {k} "
         "neighbours; CPU seconds (wall)"
@@ -257,11 +260,11 @@ def select(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     import numpy as np
 
-    from kdx.faults import Caution
-    from kdx.select import Pool
-    from kdx.select.cluster_margin import ClusterMargin
-    from kdx.select.k_center import KCenter
-    from kdx.select.rad import RAD
+    from kdx.core.errors import Caution
+    from kdx.methods.select import Pool
+    from kdx.methods.select.cluster_margin import ClusterMargin
+    from kdx.methods.select.k_center import KCenter
+    from kdx.methods.select.rad import RAD
 
     rng = np.random.default_rng(0)
     large, small, count = (10_000, 500, 50) if args.quick else (1_000_000, 10_000, 1000)

@@ -9,8 +9,8 @@ and cross-entropy, with SGD:
   limit     what one would write for speed and for nothing else: pictures in memory and augmented as a batch,
             answers in memory (or a live bf16 teacher), channels_last, fused SGD, an allocator that keeps big
             blocks
-  kdx       `kdx train` as it is: the recipe over a store, kdx/stages/learn.py, its checks in each step, run
-            folder, TensorBoard, progress
+  kdx       `kdx train` as it is: the recipe over a store, kdx/pipeline/stages/learn.py, its checks in each
+            step, run folder, TensorBoard, progress
 """
 
 from __future__ import annotations
@@ -37,24 +37,25 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from kdx import compose, recipes
-from kdx.core import Parts
-from kdx.labels import Stored
+from kdx.config import compose
+from kdx.config.wire import Order, wire
+from kdx.core.types import Parts
 from kdx.models import build
-from kdx.report.folder import RunFolder
-from kdx.report.listener import Many
-from kdx.report.progress import Progress
-from kdx.run import environment, perform, protocol
-from kdx.stages.files import new_network, open_network, open_split
-from kdx.stages.learn import open_streams
-from kdx.store import Halt, Listener, Store
-from kdx.wiring import Order, wire
+from kdx.pipeline.recipes import steps as recipes
+from kdx.pipeline.stages.answers import stored_answers
+from kdx.pipeline.stages.files import new_network, open_network, open_split
+from kdx.pipeline.stages.learn import open_streams
+from kdx.report.run.folder import RunFolder
+from kdx.report.run.listeners import Many
+from kdx.report.run.progress import Progress
+from kdx.runs.run import environment, perform, protocol
+from kdx.store.store import Halt, Listener, Store
 
 T, ALPHA = 4.0, 0.9
 SGD = {"lr": 0.001, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
 CLASSES, VALIDATION = 100, 100
 LOGS = 40
-"""Log lines of one training (kdx/stages/learn.py)."""
+"""Log lines of one training (kdx/pipeline/stages/learn.py)."""
 LONG = 15640
 """Steps of a training that their cost is spread over: 20 epochs of CIFAR in batches of 64."""
 
@@ -240,7 +241,7 @@ class Pair:
         )
         with contextlib.suppress(Halt):
             self.first.recipe.build(store, self.first.plan)
-        self.data, self.answers = store.done["prepare"], Stored.open(store.done["pseudo-label"], "cpu")
+        self.data, self.answers = store.done["prepare"], stored_answers(store.done["pseudo-label"], "cpu")
         self.about = self.data.json("data.json")
         self.split = open_split(self.data, "labelled", self.runtime)
         self.pupil = recipes.student(store, self.data, self.first.plan)

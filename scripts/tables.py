@@ -83,7 +83,7 @@ def printed(run: Mapping[str, Any]) -> str:
     """The stages of a run.json in a row, and its table as a wide terminal shows it, as a block of code."""
     from rich.console import Console
 
-    from kdx.report.table import Report
+    from kdx.report.run.table import Report
 
     console = Console(file=io.StringIO(), width=118, force_terminal=True, color_system=None)
     console.print(Report(run["results"], run["results"]["headline"], run["warnings"], run.get("audit")))
@@ -127,7 +127,7 @@ def over_seeds(plain: Sequence[Mapping[str, Any]], normed: Sequence[Mapping[str,
 
 
 def row(name: str, values: Sequence[float], digits: int = 1) -> str:
-    from kdx.report.statistics import spread
+    from kdx.report.compare.statistics import spread
 
     found = spread(values)
     deviation = "-" if found.deviation is None else f"{found.deviation:.{digits}f}"
@@ -137,7 +137,7 @@ def row(name: str, values: Sequence[float], digits: int = 1) -> str:
 
 
 def difference(name: str, more: Sequence[float], less: Sequence[float]) -> str:
-    from kdx.report.statistics import chance, paired
+    from kdx.report.compare.statistics import chance, paired
 
     found = paired(more, less)
     each = ", ".join(f"{a - b:+.1f}" for a, b in zip(more, less, strict=True))
@@ -157,8 +157,8 @@ def shifted(place: Path) -> str:
         f"store={place / 'store'}",
         f"hydra.run.dir={place / 'shifted'}",
     )
-    from kdx.report.judge import ROLES as roles
-    from kdx.report.shifts import cells
+    from kdx.report.run.shifts import cells
+    from kdx.report.run.verdict import ROLES as roles
 
     header, rows = cells(json.loads((place / "shifted/run.json").read_text())["results"], roles)
     return markdown(header, rows)
@@ -180,8 +180,8 @@ def claim(name: str) -> Callable[[Path], str]:
 
 def of_claim(found: Mapping[str, Any]) -> str:
     """found: reproduce.json."""
-    from kdx.claims import UNITS, read
-    from kdx.report.statistics import plus_minus, spread
+    from kdx.report.compare.statistics import plus_minus, spread
+    from kdx.runs.claims import UNITS, read
 
     units = {name: UNITS[figure.unit] for name, figure in read(found["claim"]).figures.items()}
     own = {name: spread([units[name][0] * v for v in values]) for name, values in found["figures"].items()}
@@ -201,8 +201,8 @@ def of_claim(found: Mapping[str, Any]) -> str:
 
 
 def of_pair(pair: Mapping[str, Any]) -> list[str]:
-    from kdx.claims import UNITS
-    from kdx.report.statistics import chance, plus_minus
+    from kdx.report.compare.statistics import chance, plus_minus
+    from kdx.runs.claims import UNITS
 
     return [
         plus_minus(pair["mean"], pair["deviation"], UNITS[pair["unit"]][1], signed=True),

@@ -42,8 +42,8 @@ import damages  # noqa: E402
 import hostile  # noqa: E402
 from unprivileged import obey_modes  # noqa: E402
 
-from kdx.artifact import LEFTOVERS  # noqa: E402
-from kdx.disk import kind  # noqa: E402
+from kdx.core.files import kind  # noqa: E402
+from kdx.store.artifact import LEFTOVERS  # noqa: E402
 
 CPU = ("device=cpu", "device.threads=1", "device.checkpoint_seconds=0")
 SMALL = (
@@ -174,7 +174,7 @@ def _command(place: Path, words: Sequence[str], out: Path, err: Path, stop: tupl
 
 
 def _kill_self(stage: str, step: int) -> None:
-    from kdx.store import Work
+    from kdx.store.store import Work
 
     progress, write_json = Work.progress, Work.write_json
 
@@ -193,25 +193,25 @@ def _kill_self(stage: str, step: int) -> None:
 
 def import_all() -> None:
     for name in (
-        "kdx.preflight",
-        "kdx.stages.prepare",
-        "kdx.stages.pretrain",
-        "kdx.stages.train",
-        "kdx.stages.label",
-        "kdx.stages.gate",
-        "kdx.stages.audit",
-        "kdx.stages.evaluate",
+        "kdx.config.validate",
+        "kdx.pipeline.stages.prepare",
+        "kdx.pipeline.stages.pretrain",
+        "kdx.pipeline.stages.train",
+        "kdx.pipeline.stages.label",
+        "kdx.pipeline.stages.gate",
+        "kdx.pipeline.stages.audit",
+        "kdx.pipeline.stages.evaluate",
         "kdx.commands.train",
         "kdx.commands.evaluate",
         "kdx.commands.cache",
         "kdx.commands.compare",
         "kdx.commands.plan",
-        "kdx.export",
-        "kdx.report.folder",
-        "kdx.report.figures",
-        "kdx.report.table",
-        "kdx.data.folder",
-        "kdx.outlook",
+        "kdx.runs.export.export",
+        "kdx.report.run.folder",
+        "kdx.report.run.figures",
+        "kdx.report.run.table",
+        "kdx.data.datasets.folder",
+        "kdx.planning.document",
         "torch._dynamo",
         "sklearn.linear_model",
         "sklearn.model_selection",

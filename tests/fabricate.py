@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.compose import check_words
+from kdx.config.compose import check_words
 
 CLASSES = [str(c) for c in range(10)]
 TEST = 500

@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from kdx.faults import shows
-from kdx.locate import conf_dir
+from kdx.core.errors import shows
+from kdx.core.paths import conf_dir
 
 FOREIGN = (
     "Traceback",
@@ -126,7 +126,7 @@ VALUES = (
     "{",
     "}",
     "{_target_:os.system}",
-    "{_target_:kdx.disk.write_atomically,path:x,text:y}",
+    "{_target_:kdx.core.files.write_atomically,path:x,text:y}",
     "[{_target_:os.system}]",
     "{0:1}",
     "{null:1}",
@@ -182,11 +182,11 @@ VALUES = (
     "a/../b",
     "x" * 256 + "/y",
     "file:///etc/passwd",
-    "kdx.losses.kd.KD",
+    "kdx.methods.losses.kd.KD",
     "os.system",
     "kdx",
-    "kdx.core.torch.load",
-    "kdx.disk.write_atomically",
+    "kdx.core.types.torch.load",
+    "kdx.core.files.write_atomically",
     "builtins.eval",
     "__import__",
     "!!python/object:os.system",
@@ -433,7 +433,7 @@ def stop_before_work(patch: Any) -> None:
         train, "launch", lambda words: show(words) if any(word.startswith(shows) for word in words) else None
     )
     patch.setattr(train._sweep, "run", lambda *_: 0)
-    patch.setattr("kdx.outlook.look_ahead", lambda *_: {})
+    patch.setattr("kdx.planning.document.look_ahead", lambda *_: {})
     patch.setattr(plan, "show", lambda found: None)
     patch.setattr("socket.socket.connect", nowhere)
     patch.setattr("socket.getaddrinfo", nowhere)

@@ -1,4 +1,6 @@
-"""Holds the layers of docs/architecture.md: a file imports only from the lines above its own."""
+"""Holds the rooms of docs/architecture.md: a room imports only from the rooms below it, and no import goes in
+a circle.
+"""
 
 from __future__ import annotations
 
@@ -11,120 +13,71 @@ from pathlib import Path
 
 import pytest
 
-LAYERS = [
-    ["kdx.faults", "kdx.signals", "kdx.output"],
-    ["kdx.shortage"],
-    ["kdx.locate"],
-    ["kdx.disk"],
-    ["kdx.document"],
-    ["kdx.checks", "kdx.chance"],
-    ["kdx.budget"],
-    ["kdx.core"],
-    ["kdx.functional", "kdx.halfspace"],
-    ["kdx.estimate", "kdx.average", "kdx.joint"],
-    ["kdx.component"],
-    ["kdx.artifact"],
-    ["kdx.work"],
-    ["kdx.store"],
-    ["kdx.turns"],
-    ["kdx.runtime"],
-    ["kdx.models"],
-    ["kdx.data", "kdx.hidden"],
-    ["kdx.losses", "kdx.weights", "kdx.features"],
-    ["kdx.labels", "kdx.select", "kdx.aggregate", "kdx.initialise"],
-    ["kdx.trainer"],
-    ["kdx.evaluate", "kdx.audit"],
-    ["kdx.stages"],
-    ["kdx.recipes"],
-    ["kdx.wiring", "kdx.idle"],
-    ["kdx.run"],
-    ["kdx.folders", "kdx.claims", "kdx.sweep"],
-    ["kdx.preflight"],
-    ["kdx.assess", "kdx.forecast", "kdx.memory"],
-    ["kdx.amounts"],
-    ["kdx.rehearse"],
-    ["kdx.outlook"],
-    ["kdx.words"],
-    ["kdx.compose"],
-    ["kdx.combine"],
-    ["kdx.report"],
-    ["kdx.lineage", "kdx.alike", "kdx.saved"],
-    ["kdx.card"],
-    ["kdx.export", "kdx.cache"],
-    ["kdx.commands"],
-    ["kdx.cli"],
-]
-"""From the bottom up. A package may import its own files;
-`kdx` itself, the lowest of all, holds the version.
-"""
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+import rooms  # noqa: E402
 
-METHODS = {
-    "kdx.core",
-    "kdx.functional",
-    "kdx.estimate",
-    "kdx.average",
-    "kdx.joint",
+ROOMS = rooms.ROOMS
+"""From the top down; `kdx` itself, the lowest of all, holds the version."""
+
+READ_OF_MODELS = {
     "kdx.models.tap",
-    "kdx.faults",
-    "kdx.checks",
+    "kdx.models.pairs",
+    "kdx.models.ema",
+    "kdx.models.modes",
+    "kdx.models.parts",
 }
+MATHEMATICS = {"kdx.methods.forward", "kdx.methods.estimators", "kdx.methods.neighbours"}
+CONTRACTS = {"kdx.methods.select", "kdx.methods.select._rows"}
+METHODS = {"kdx.core", *READ_OF_MODELS, *MATHEMATICS}
 ONLY = {
-    "kdx.losses": METHODS,
-    "kdx.weights": METHODS,
-    "kdx.features": METHODS | {"kdx.hidden"},
-    "kdx.report": {
-        "kdx.faults",
-        "kdx.chance",
-        "kdx.signals",
-        "kdx.disk",
-        "kdx.document",
-        "kdx.store",
-        "kdx.report",
-    },
+    "kdx.methods.losses": METHODS,
+    "kdx.methods.weights": METHODS,
+    "kdx.methods.features": METHODS,
+    "kdx.methods.select": {"kdx.core", *CONTRACTS},
+    "kdx.methods": METHODS | {"kdx.methods.teachers"},
+    "kdx.report": {"kdx.core", "kdx.tasks", "kdx.store", "kdx.report"},
 }
-"""Packages with a list of their own, instead of all that lies below: no loss imports another."""
+"""Packages with a list of their own, instead of all that lies below: no method imports another. The first
+that fits counts. Of `kdx.methods.select` the package itself is meant, not what lies in it.
+"""
+EXACT = {"kdx.methods.select"}
+"""Names in these lists that mean the module alone, and not what lies inside."""
 
 NO_TORCH = [
-    "kdx.faults",
-    "kdx.locate",
-    "kdx.disk",
-    "kdx.checks",
-    "kdx.budget",
-    "kdx.component",
-    "kdx.artifact",
-    "kdx.store",
-    "kdx.folders",
-    "kdx.report",
+    "kdx.core." + name
+    for name in ("checks", "errors", "files", "output", "paths", "roles", "shapes", "shortage", "signals")
 ]
 NO_TORCH += [
-    "kdx.work",
-    "kdx.chance",
-    "kdx.lineage",
-    "kdx.alike",
-    "kdx.card",
-    "kdx.cache",
+    "kdx.store",
+    "kdx.report",
+    "kdx.tasks.chance",
+    "kdx.training.length",
+    "kdx.training.gpus",
+    "kdx.data.files",
     "kdx.cli",
-    "kdx.turns",
-    "kdx.sweep",
 ]
-NO_TORCH += ["kdx.signals", "kdx.output", "kdx.shortage", "kdx.document"]
-TORCH_ONLY_INSIDE_FUNCTIONS = [
-    "kdx.stages",
-    "kdx.runtime",
-    "kdx.recipes",
-    "kdx.wiring",
-    "kdx.run",
-    "kdx.words",
-    "kdx.compose",
-    "kdx.saved",
-    "kdx.commands",
+NO_TORCH += [
+    "kdx.runs." + name for name in ("reading", "lineage", "diff", "cleanup", "sweep", "claims", "studies")
 ]
-TORCH_ONLY_INSIDE_FUNCTIONS += ["kdx.forecast", "kdx.outlook"]
-"""Importing these costs no torch:
-`kdx.stages` is the package's __init__ alone, the others all their files.
-"""
+NO_TORCH += ["kdx.runs.export.card"]
+ONLY_INSIDE_FUNCTIONS = ["kdx.pipeline.recipes", "kdx.runs.run", "kdx.training.runtime", "kdx.commands"]
+ONLY_INSIDE_FUNCTIONS += [
+    "kdx.config." + name for name in ("wire", "words", "compose", "grid", "restore", "unused")
+]
+ONLY_INSIDE_FUNCTIONS += ["kdx.planning." + name for name in ("dry_run", "document", "text")]
+PACKAGES_THEMSELVES = [
+    "kdx.pipeline",
+    "kdx.pipeline.stages",
+    "kdx.training",
+    "kdx.planning",
+    "kdx.runs",
+    "kdx.config",
+    "kdx.core",
+    "kdx.tasks",
+]
+"""Importing these costs no torch: of the last the package's __init__ alone, of the others all their files."""
 
-COMPOSERS = ["kdx.compose", "kdx.cli", "kdx.commands"]
+COMPOSERS = ["kdx.config.compose", "kdx.cli", "kdx.commands"]
 UNWANTED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
 
 
@@ -132,19 +85,17 @@ def inside(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
-def layer(module: str) -> int | None:
-    """Index in LAYERS; -1 for `kdx` itself, None for what has no place."""
-    if module == "kdx":
-        return -1
-    return next((i for i, names in enumerate(LAYERS) if any(inside(module, name) for name in names)), None)
+def room(module: str) -> int | None:
+    """Its room's index in ROOMS, 0 at the top; None for what has no room."""
+    name = rooms.room_of(module)
+    return ROOMS.index(name) if name in ROOMS else None
 
 
 def modules(top: Path) -> dict[str, Path]:
     """Every module of the package in `top/kdx`, by its dotted name."""
     found = {}
     for path in sorted((top / "kdx").rglob("*.py")):
-        parts = path.relative_to(top).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+        found[rooms.module_of(path.relative_to(top).as_posix())] = path
     return found
 
 
@@ -162,7 +113,10 @@ def imports(
             base = package[: len(package) - node.level + 1] if node.level else []
             source = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
-                yield node.lineno, f"{source}.{alias.name}" if f"{source}.{alias.name}" in known else source
+                yield (
+                    node.lineno,
+                    f"{source}.{alias.name}" if f"{source}.{alias.name}" in known else source,
+                )
 
 
 def eager(tree: ast.AST) -> Iterator[ast.AST]:
@@ -178,40 +132,28 @@ def eager(tree: ast.AST) -> Iterator[ast.AST]:
         yield from eager(node)
 
 
-def check_import(module: str, target: str, known: dict[str, Path], at_import: bool) -> str | None:
+def check_import(module: str, target: str, at_import: bool) -> str | None:
     """What is wrong with one import, or None."""
     top = target.split(".")[0]
     if top == "kdx":
-        here, there = layer(module), layer(target)
+        here, there = room(module), room(target)
         rule = next((allowed for package, allowed in ONLY.items() if inside(module, package)), None)
         if rule is not None:
-            return (
-                None
-                if target == "kdx" or any(inside(target, name) for name in rule)
-                else f"may import only {', '.join(sorted(rule))}"
+            fits = target == "kdx" or any(
+                target == name if name in EXACT else inside(target, name) for name in rule
             )
-        if there is None:
+            return None if fits else f"may import only {', '.join(sorted(rule))}"
+        if here is None or there is None:
             return None  # told once, where that module itself is looked at
-        package = (
-            next((name for name in LAYERS[here] if inside(module, name)), None)
-            if here is not None and here >= 0
-            else None
-        )
-        own = package is not None and inside(target, package)
-        return None if here is None or own or there < here else "imports only from layers below its own"
+        return None if there >= here else "imports only from rooms below its own"
     if top in ("hydra", "omegaconf"):
-        return (
-            None
-            if any(inside(module, name) for name in COMPOSERS)
-            else "only compose.py, cli.py and commands/ import hydra and omegaconf"
-        )
+        composes = any(inside(module, name) for name in COMPOSERS)
+        return None if composes else "only config/compose.py, cli.py and commands/ import hydra and omegaconf"
     if top in ("torch", "torchvision"):
         if any(inside(module, name) for name in NO_TORCH):
             return "imports no torch"
-        if at_import and any(
-            module == name or (name != "kdx.stages" and inside(module, name))
-            for name in TORCH_ONLY_INSIDE_FUNCTIONS
-        ):
+        late = any(inside(module, name) for name in ONLY_INSIDE_FUNCTIONS) or module in PACKAGES_THEMSELVES
+        if at_import and late:
             return "imports torch only inside functions"
     return None
 
@@ -219,14 +161,17 @@ def check_import(module: str, target: str, known: dict[str, Path], at_import: bo
 def violations(top: Path) -> list[str]:
     """Every breach of the architecture in `top/kdx`, as `file:line: module imports target: why`."""
     known, found = modules(top), []
+    graph: dict[str, set[str]] = {}
     for module, path in known.items():
         name, text = path.relative_to(top).as_posix(), path.read_text(encoding="utf-8")
         tree = ast.parse(text)
-        if layer(module) is None:
-            found.append(f"{name}: has no place in LAYERS")
+        if room(module) is None:
+            found.append(f"{name}: lies in no room of ROOMS")
         at_import = set(imports(module, path, known, eager(tree)))
-        for line, target in dict.fromkeys(imports(module, path, known, ast.walk(tree))):
-            if wrong := check_import(module, target, known, (line, target) in at_import):
+        every = dict.fromkeys(imports(module, path, known, ast.walk(tree)))
+        graph[module] = {target for _, target in every if target in known} - {module}
+        for line, target in every:
+            if wrong := check_import(module, target, (line, target) in at_import):
                 found.append(f"{name}:{line}: {module} imports {target}: {wrong}")
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and node.id == "hasattr":
@@ -238,41 +183,64 @@ def violations(top: Path) -> list[str]:
         for line, content in enumerate(text.splitlines(), 1):
             if unwanted := UNWANTED.search(content):
                 found.append(f"{name}:{line}: {unwanted[0]}: finish it or leave it out")
-    return found
+    return found + [f"imports in a circle: {', '.join(part)}" for part in rooms.circles(graph)]
 
 
 def test_the_package_keeps_to_its_architecture(root):
     assert violations(root) == []
 
 
+def test_the_lists_name_what_there_is(root):
+    known = set(modules(root)) | {"kdx.models.parts"}  # to come
+    named = {
+        *ROOMS,
+        *METHODS,
+        *CONTRACTS,
+        *ONLY,
+        *NO_TORCH,
+        *ONLY_INSIDE_FUNCTIONS,
+        *PACKAGES_THEMSELVES,
+        *COMPOSERS,
+    }
+    assert named <= known
+
+
+def test_the_picture(root):
+    """At most 16 rooms on 10 floors."""
+    found = rooms.picture(rooms.files())
+    assert (found.upward, found.circles) == ([], [])
+    assert len(found.rooms) <= 16 and max(found.floors.values()) <= 10
+
+
 def plant(top: Path, **files: str) -> list[str]:
     """Violations of a made-up package; `models__tap` is kdx/models/tap.py."""
     for name, text in {"__init__": "", **files}.items():
-        path = top / "kdx" / f"{name.replace('__', '/') if name != '__init__' else name}.py"
+        stem = name.removesuffix("__init__").replace("__", "/") + "__init__" * name.endswith("__init__")
+        path = top / "kdx" / f"{stem}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return violations(top)
 
 
 SOUND = {
-    "faults": "import difflib\n",
-    "core": "import torch\nfrom kdx.faults import Fault\n",
-    "functional": "import torch\n",
-    "store": "import json\nfrom kdx.faults import Fault\n",
+    "core__errors": "import difflib\n",
+    "core__types": "import torch\nfrom kdx.core.errors import Fault\n",
+    "core__math": "import torch\n",
+    "store__store": "import json\nfrom kdx.core.errors import Fault\n",
     "models__tap": "import torch\n",
-    "models__cnn": "from . import tap\nfrom kdx.core import Batch\n",
-    "losses__kd": (
-        "from kdx import functional\nfrom ..models.tap import Tap\nfrom kdx.models import tap\nfrom kdx.core "
-        "import Objective\n"
+    "models__cnn": "from . import tap\nfrom kdx.core.types import Batch\n",
+    "methods__losses__kd": (
+        "from kdx.core import math\nfrom ...models.tap import Tap\nfrom kdx.models import tap\n"
+        "from kdx.core.types import Objective\n"
     ),
-    "losses__slam": "from kdx.functional import kl\n",
-    "trainer": "from kdx import __version__\nimport kdx.core\n",
-    "stages__prepare": "import torch\nfrom kdx.trainer import fit\n",
-    "compose": "import hydra\nfrom kdx.stages import prepare\n",
-    "report__table": "from kdx.faults import Fault\nfrom kdx.report import plots\n",
-    "report__plots": "import matplotlib\n",
-    "commands__train": "import hydra\nfrom kdx import compose\ndef main(argv):\n    import torch\n",
-    "cli": "from kdx import commands\n",
+    "methods__losses__slam": "from kdx.core.math import kl\n",
+    "training__loop": "from kdx import __version__\nimport kdx.core.errors\n",
+    "pipeline__stages__prepare": "import torch\nfrom kdx.training.loop import fit\n",
+    "config__compose": "import hydra\nfrom kdx.pipeline.stages import prepare\n",
+    "report__run__table": "from kdx.core.errors import Fault\nfrom kdx.report.run import plots\n",
+    "report__run__plots": "import matplotlib\n",
+    "commands__train": "import hydra\nfrom kdx.config import compose\ndef main(argv):\n    import torch\n",
+    "cli": "from kdx.commands import train\n",
 }
 
 
@@ -284,76 +252,108 @@ def test_a_sound_package_passes(tmp_path):
     ("name", "text", "expected"),
     [
         (
-            "core",
-            "import kdx.trainer\n",
-            "kdx/core.py:1: kdx.core imports kdx.trainer: imports only from layers below its own",
+            "core__types",
+            "import kdx.training.loop\n",
+            (
+                "kdx/core/types.py:1: kdx.core.types imports kdx.training.loop: imports only "
+                "from rooms below its own"
+            ),
         ),
-        ("core", "from kdx import trainer\n", "kdx.core imports kdx.trainer"),
-        ("core", "from .trainer import fit\n", "kdx.core imports kdx.trainer"),
-        ("core", "def late():\n    from . import trainer\n", "kdx/core.py:2: kdx.core imports kdx.trainer"),
-        ("models__cnn", "from kdx.losses.kd import kl\n", "kdx.models.cnn imports kdx.losses.kd"),
+        ("core__types", "from kdx.training import loop\n", "kdx.core.types imports kdx.training.loop"),
+        ("core__types", "from ..training.loop import fit\n", "kdx.core.types imports kdx.training.loop"),
         (
-            "losses__slam",
-            "from kdx.losses.kd import kl\n",
-            "kdx.losses.slam imports kdx.losses.kd: may import only",
+            "core__types",
+            "def late():\n    from ..training import loop\n",
+            "kdx/core/types.py:2: kdx.core.types imports kdx.training.loop",
         ),
-        ("losses__slam", "from . import kd\n", "kdx.losses.slam imports kdx.losses.kd"),
-        ("losses__slam", "from kdx import store\n", "kdx.losses.slam imports kdx.store"),
-        ("losses__slam", "from kdx.models import cnn\n", "kdx.losses.slam imports kdx.models.cnn"),
-        ("select", "from kdx.aggregate import vote\n", "kdx.select imports kdx.aggregate"),
-        ("report__table", "from kdx.trainer import fit\n", "kdx.report.table imports kdx.trainer"),
         (
-            "report__table",
-            "def late():\n    import torch\n",
-            "kdx.report.table imports torch: imports no torch",
+            "models__cnn",
+            "from kdx.methods.losses.kd import kl\n",
+            "kdx.models.cnn imports kdx.methods.losses.kd",
         ),
-        ("store", "import torch.nn as nn\n", "kdx.store imports torch.nn: imports no torch"),
-        ("faults", "from torch import Tensor\n", "kdx.faults imports torch: imports no torch"),
         (
-            "stages____init__",
+            "methods__losses__slam",
+            "from kdx.methods.losses.kd import kl\n",
+            "kdx.methods.losses.slam imports kdx.methods.losses.kd: may import only",
+        ),
+        (
+            "methods__losses__slam",
+            "from . import kd\n",
+            "kdx.methods.losses.slam imports kdx.methods.losses.kd",
+        ),
+        (
+            "methods__losses__slam",
+            "from kdx.store import store\n",
+            "kdx.methods.losses.slam imports kdx.store",
+        ),
+        (
+            "methods__losses__slam",
+            "from kdx.models import cnn\n",
+            "kdx.methods.losses.slam imports kdx.models.cnn",
+        ),
+        (
+            "methods__select__rad",
+            "from kdx.methods.losses.kd import kl\n",
+            "rad imports kdx.methods.losses.kd",
+        ),
+        (
+            "report__run__table",
+            "from kdx.training.loop import fit\n",
+            "kdx.report.run.table imports kdx.training",
+        ),
+        ("report__run__table", "def late():\n    import torch\n", "table imports torch: imports no torch"),
+        ("store__store", "import torch.nn as nn\n", "kdx.store.store imports torch.nn: imports no torch"),
+        ("core__errors", "from torch import Tensor\n", "kdx.core.errors imports torch: imports no torch"),
+        (
+            "pipeline__stages____init__",
             "import torch\n",
-            "kdx.stages imports torch: imports torch only inside functions",
+            "kdx.pipeline.stages imports torch: imports torch only inside functions",
         ),
         ("commands__train", "import torch\n", "kdx.commands.train imports torch"),
-        ("trainer", "from omegaconf import DictConfig\n", "kdx.trainer imports omegaconf: only compose.py"),
-        ("core", "def f(x):\n    return hasattr(x, 'y')\n", "kdx/core.py:2: hasattr"),
-        ("core", "import inspect\ninspect.signature(len)\n", "kdx/core.py:2: inspect.signature"),
-        ("core", "x = 1  # TO" + "DO: finish\n", "kdx/core.py:1: TO" + "DO"),
-        ("helpers", "x = 1\n", "kdx/helpers.py: has no place in LAYERS"),
+        (
+            "training__loop",
+            "from omegaconf import DictConfig\n",
+            "kdx.training.loop imports omegaconf: only config/compose.py",
+        ),
+        ("core__types", "def f(x):\n    return hasattr(x, 'y')\n", "kdx/core/types.py:2: hasattr"),
+        ("core__types", "import inspect\ninspect.signature(len)\n", "kdx/core/types.py:2: inspect.signature"),
+        ("core__types", "x = 1  # TO" + "DO: finish\n", "kdx/core/types.py:1: TO" + "DO"),
+        ("helpers", "x = 1\n", "kdx/helpers.py: lies in no room of ROOMS"),
+        (
+            "models__tap",
+            "from kdx.models import cnn\n",
+            "imports in a circle: kdx.models.cnn, kdx.models.tap",
+        ),
     ],
 )
 def test_a_planted_violation_is_found(tmp_path, name, text, expected):
-    files = {"aggregate": ""} | SOUND
-    if name == "stages____init__":
-        path = tmp_path / "kdx" / "stages" / "__init__.py"
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
-    else:
-        files[name] = text
-    found = plant(tmp_path, **files)
+    found = plant(tmp_path, **(SOUND | {name: text}))
     assert len(found) == 1 and expected in found[0], found
 
 
 @pytest.mark.parametrize(
     "module",
     [
-        "kdx.faults",
-        "kdx.locate",
-        "kdx.store",
-        "kdx.stages",
-        "kdx.compose",
-        "kdx.report",
-        "kdx.lineage",
-        "kdx.cache",
+        "kdx.core.errors",
+        "kdx.core.paths",
+        "kdx.store.store",
+        "kdx.store.component",
+        "kdx.pipeline.stages",
+        "kdx.pipeline.recipes.distil",
+        "kdx.training.length",
+        "kdx.config.compose",
+        "kdx.config.wire",
+        "kdx.report.run.folder",
+        "kdx.report.compare.page",
+        "kdx.runs.lineage",
+        "kdx.runs.cleanup",
         "kdx.commands",
-    ]
-    + [
         "kdx.commands.cache",
         "kdx.commands.compare",
         "kdx.commands.evaluate",
         "kdx.commands.export",
         "kdx.commands.plan",
-        "kdx.outlook",
+        "kdx.planning.document",
         "kdx.cli",
     ],
 )

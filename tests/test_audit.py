@@ -6,25 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from kdx import audit, estimate
-from kdx.compose import check_words
-from kdx.core import Split
-from kdx.data.augment import Chain, Views
+from kdx.config.compose import check_words
+from kdx.config.wire import wire
+from kdx.core.types import Split
 from kdx.data.streams import Stream
-from kdx.labels import sampled_rows
-from kdx.report.audit import sentences
-from kdx.run import perform
-from kdx.runtime import Runtime
-from kdx.stages.label import to_answer
-from kdx.stages.learn import begin
-from kdx.store import Listener, subseed
-from kdx.wiring import wire
+from kdx.data.views.augment import Chain, Views
+from kdx.methods import estimators
+from kdx.pipeline.stages.answers import sampled_rows
+from kdx.pipeline.stages.label import to_answer
+from kdx.pipeline.stages.learn import begin
+from kdx.report.run.audit import sentences
+from kdx.runs.run import perform
+from kdx.store.store import Listener, subseed
+from kdx.tasks import pseudo_labels
+from kdx.training.runtime import Runtime
 
 
 def test_margins_of_the_teacher_by_hand():
     """Margins 0.12 (wrong), 0.55, 1 and 0 (a tie goes to the first class)."""
     probs = np.array([[0.38, 0.5, 0.12], [0.05, 0.2, 0.75], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
-    found = audit.margins(probs, np.array([0, 2, 1, 0]))
+    found = pseudo_labels.margins(probs, np.array([0, 2, 1, 0]))
     assert found["edges"] == pytest.approx(np.linspace(0, 1, 11))
     assert found["counts"] == [1, 1, 0, 0, 0, 1, 0, 0, 0, 1] and found["right"] == [
         1,
@@ -47,11 +48,11 @@ def test_how_often_a_view_was_shown_by_hand():
     """Three stored views. Copies 1, 0 and 2: in 2 passes and a half the first row shows views 0 and 1, the
     last one 0, 1, 2 and 0 again.
     """
-    assert audit.draws(np.array([1, 0, 2]), 3, 2.5).tolist() == [[1, 1, 0], [0, 0, 0], [2, 1, 1]]
-    assert audit.draws(np.array([1, 2]), 3, 0.4).tolist() == [[1, 0, 0], [1, 1, 0]], (
+    assert pseudo_labels.draws(np.array([1, 0, 2]), 3, 2.5).tolist() == [[1, 1, 0], [0, 0, 0], [2, 1, 1]]
+    assert pseudo_labels.draws(np.array([1, 2]), 3, 0.4).tolist() == [[1, 0, 0], [1, 1, 0]], (
         "of a first pass that was not ended all rows count"
     )
-    assert audit.draws(np.array([1]), 3, 7).tolist() == [[3, 2, 2]]
+    assert pseudo_labels.draws(np.array([1]), 3, 7).tolist() == [[3, 2, 2]]
 
 
 def test_the_stream_shows_each_view_as_often():
@@ -62,7 +63,7 @@ def test_the_stream_shows_each_view_as_often():
     for step in range(passes):
         batch = stream.batch(step)
         np.add.at(seen, (batch.index.numpy(), batch.view.numpy() - 1), 1)
-    assert seen.tolist() == audit.draws(np.bincount(rows, minlength=4), views, passes).tolist()
+    assert seen.tolist() == pseudo_labels.draws(np.bincount(rows, minlength=4), views, passes).tolist()
 
 
 def test_the_share_of_right_answers_learned_from_by_hand(monkeypatch):
@@ -74,22 +75,26 @@ def test_the_share_of_right_answers_learned_from_by_hand(monkeypatch):
     ).astype(np.float16)
     shown = np.array([[1, 1], [1, 1]])
     for piece in (1 << 22, 6):
-        monkeypatch.setattr(audit, "PIECE", piece)
-        found = audit.learned(answers, shown, np.array([0, 1]))
+        monkeypatch.setattr(pseudo_labels, "PIECE", piece)
+        found = pseudo_labels.learned(answers, shown, np.array([0, 1]))
         assert (found["views"], found["answers"], found["accuracy"]) == (2, 4, 0.75)
         assert found["expected_accuracy"] == pytest.approx((0.6 + 0.6 + 0.8 + 0.75) / 4, abs=1e-3)
-    assert audit.learned(answers, np.array([[1, 0], [0, 0]]), np.array([0, 1]))["accuracy"] == 1
+    assert pseudo_labels.learned(answers, np.array([[1, 0], [0, 0]]), np.array([0, 1]))["accuracy"] == 1
     assert (
-        audit.learned(answers, shown, None)["accuracy"]
-        is audit.learned(answers, 0 * shown, np.array([0, 1]))["accuracy"]
+        pseudo_labels.learned(answers, shown, None)["accuracy"]
+        is pseudo_labels.learned(answers, 0 * shown, np.array([0, 1]))["accuracy"]
         is None
     )
 
 
 def test_what_the_weights_make_of_the_labels_by_hand():
     right = np.array([True, True, False, False])
-    assert audit.believed(np.array([1, 0.5, 0.5, np.nan]), right) == 0.75
-    assert audit.believed(np.array([1, 1, 1, 1]), right) is audit.believed(np.zeros(4), right) is None
+    assert pseudo_labels.believed(np.array([1, 0.5, 0.5, np.nan]), right) == 0.75
+    assert (
+        pseudo_labels.believed(np.array([1, 1, 1, 1]), right)
+        is pseudo_labels.believed(np.zeros(4), right)
+        is None
+    )
 
 
 WORDS = [
@@ -221,7 +226,9 @@ def test_what_is_estimated_on_validation_is_of_the_view_that_the_pool_has(ran, m
         **inputs(done, mode),
     )
     parts = lesson.parts
-    truth, answers, pixels = estimate.ask(parts, parts.teacher, lambda batch: batch.views["main"].flatten(1))
+    truth, answers, pixels = estimators.ask(
+        parts, parts.teacher, lambda batch: batch.views["main"].flatten(1)
+    )
     stored = np.load(done["pseudo-label"].file("validation.npy")).astype(np.float32)
     assert stored.shape[1] == 2 and np.abs(stored[:, 0] - stored[:, 1]).max() > 0.1
     np.testing.assert_allclose(answers, stored[:, 1], atol=2e-2)

@@ -14,12 +14,12 @@ from torchvision.transforms import RandAugment as Theirs
 from torchvision.transforms import functional as V
 from torchvision.transforms.autoaugment import _apply_op
 
-from kdx.core import Split
-from kdx.data import augment, pixels
-from kdx.data.augment import Affine, Chain, ColourJitter, Cutout, FlipCrop, Mixup, Noise, Rotate, Views
-from kdx.data.draws import Draws
-from kdx.data.randaugment import OPERATIONS, RandAugment
-from kdx.faults import Fault
+from kdx.core.errors import Fault
+from kdx.core.types import Split
+from kdx.data.views import augment, pixels
+from kdx.data.views.augment import Affine, Chain, ColourJitter, Cutout, FlipCrop, Mixup, Noise, Rotate, Views
+from kdx.data.views.draws import Draws
+from kdx.data.views.randaugment import OPERATIONS, RandAugment
 
 CONF = Path(__file__).parents[1] / "conf"
 STEPS = {
@@ -131,7 +131,7 @@ def test_draws_are_these_numbers_for_ever():
         z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
         return z ^ (z >> 31)
 
-    from kdx.data.draws import word
+    from kdx.data.views.draws import word
 
     golden = 0x9E3779B97F4A7C15
     row = scramble((5 * golden + 2 * 0xBF58476D1CE4E5B9 + word(3, "labelled")) % 2**64)
@@ -471,8 +471,8 @@ def test_every_option_file_builds_its_step():
         for settings in options.values():
             module, name = settings.pop("_target_").rsplit(".", 1)
             scope = {
-                "kdx.data.augment": augment.__dict__,
-                "kdx.data.randaugment": {"RandAugment": RandAugment},
+                "kdx.data.views.augment": augment.__dict__,
+                "kdx.data.views.randaugment": {"RandAugment": RandAugment},
             }[module]
             scope[name](**settings)
 

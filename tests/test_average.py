@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.average import Average, mean_teacher_decay, noisy_student_decay
+from kdx.models.ema import Average, mean_teacher_decay, noisy_student_decay
 
 
 def network(seed=0):

@@ -25,13 +25,14 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from kdx import combine, compose, models
+from kdx import models
 from kdx.cli import main
 from kdx.commands import train as command
 from kdx.commands._tell import Alone
-from kdx.component import Component
-from kdx.faults import Fault
+from kdx.config import compose, grid
+from kdx.core.errors import Fault
 from kdx.models.weights import read_weights
+from kdx.store.component import Component
 
 FOREIGN = (
     "Traceback",
@@ -262,7 +263,7 @@ def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more
         (
             "student_train.epochs=0 teacher_pretrain.epochs=1 teacher_pretrain.steps=3 "
             "student_train.batch_size=0 store= allow=3 dataset.test=0 teacher.checkpoint=nope.pt "
-            "loss.alpha=[0.9,3] loss._target_=kdx.losses.kd.KD",
+            "loss.alpha=[0.9,3] loss._target_=kdx.methods.losses.kd.KD",
             [
                 "student_train.epochs must be at least 1; given: 0",
                 "teacher_pretrain.epochs=1 and teacher_pretrain.steps=3 are both given; give one of them",
@@ -372,12 +373,15 @@ def test_several_faults_are_told_together(told, line, says):
             "loss._target_=os.system",
             "loss._target_ 'os.system' is not allowed: no option of conf/loss has it",
         ),
-        ("loss._target_=kdx.core.torch.load", "loss._target_ 'kdx.core.torch.load' is not allowed"),
+        (
+            "loss._target_=kdx.core.types.torch.load",
+            "loss._target_ 'kdx.core.types.torch.load' is not allowed",
+        ),
         (
             "loss._target_=null",
             (
                 "loss._target_ must be the address of its code, such as "
-                "kdx.losses.fixmatch.FixMatch; given: null"
+                "kdx.methods.losses.fixmatch.FixMatch; given: null"
             ),
         ),
         (
@@ -404,8 +408,8 @@ def test_a_value_that_is_wrong_is_told_in_one_line(told, here, monkeypatch, line
 
 
 OWN = """
-from kdx.core import Objective, Outcome
-from kdx.functional import cross_entropy
+from kdx.core.types import Objective, Outcome
+from kdx.core.math import cross_entropy
 {at_import}
 
 class Mine(Objective):
@@ -501,7 +505,7 @@ def test_a_sweep_runs_every_combination(would_run):
 
 def test_no_space_left_is_told_before_any_work(told, monkeypatch):
     monkeypatch.setattr(
-        "kdx.preflight.shutil.disk_usage", lambda path: type("usage", (), {"free": 1_000_000})
+        "kdx.config.validate.shutil.disk_usage", lambda path: type("usage", (), {"free": 1_000_000})
     )
     (line,) = told([])
     assert (
@@ -514,7 +518,7 @@ def test_a_bug_is_no_fault(monkeypatch):
     def broken(order, **more):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("kdx.preflight.inspect", broken)
+    monkeypatch.setattr("kdx.config.validate.inspect", broken)
     with pytest.raises(ZeroDivisionError):
         main(["train", "seed=77"])
 
@@ -535,7 +539,7 @@ def test_what_stops_a_run_on_purpose_is_no_failure_with_a_traceback(here, capsys
 
 
 def cnn(classes: int) -> torch.nn.Module:
-    from kdx.locate import conf_dir
+    from kdx.core.paths import conf_dir
 
     spec = yaml.safe_load((conf_dir() / "model" / "cnn.yaml").read_text())
     return models.build(Component(spec), shape=(1, 16, 16), classes=classes, mean=[0.5], std=[0.5])
@@ -860,8 +864,8 @@ def test_a_path_is_text_however_it_looks(given, store):
 def test_paths_are_swept_as_other_values_are(given, runs):
     """A comma in quotes is part of a path."""
     for key in ("dataset.root", "teacher.checkpoint"):
-        jobs, faults = combine.combinations(
-            combine.listed(compose.quote_paths(["dataset=folder", f"{key}={given}"], sweep=True)),
+        jobs, faults = grid.combinations(
+            grid.listed(compose.quote_paths(["dataset=folder", f"{key}={given}"], sweep=True)),
             multirun=True,
         )
         found = [compose.check_words(job) for job in jobs]
@@ -869,8 +873,8 @@ def test_paths_are_swept_as_other_values_are(given, runs):
 
 
 def test_the_paths_of_a_presets_grid_are_read_as_typed_ones(monkeypatch):
-    monkeypatch.setattr(combine, "grid_of", lambda preset: {"dataset.root": "a=1,b"})
-    assert combine.gridded(["experiment=which_temperature"]) == [
+    monkeypatch.setattr(grid, "grid_of", lambda preset: {"dataset.root": "a=1,b"})
+    assert grid.gridded(["experiment=which_temperature"]) == [
         "dataset.root='a=1',b",
         "experiment=which_temperature",
     ]
@@ -922,7 +926,7 @@ def test_a_name_that_is_no_utf8_is_told_with_its_bytes_before_any_work(told, her
     assert told(SHORT) == [run, store]
     assert told([*SHORT, "-m", "seed=0,1", f"store={here}/s"]) == [sweep]
     assert told([*SHORT, f"hydra.run.dir={here}/r"]) == [store]
-    assert combine.misplaced([f"hydra.run.dir={here}/r"], multirun=False) == []
+    assert grid.misplaced([f"hydra.run.dir={here}/r"], multirun=False) == []
     (line,) = told(
         [
             "dataset=folder",

@@ -14,11 +14,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_bad_input import FOREIGN, ask, here, idx, told  # noqa: F401 (here and told are fixtures)
 
-from kdx import compose
 from kdx.cli import main
-from kdx.run import perform
-from kdx.store import Listener
-from kdx.wiring import wire
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.runs.run import perform
+from kdx.store.store import Listener
 
 SHORT = [
     "device.threads=1",

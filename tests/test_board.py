@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdx import compose
 from kdx.cli import main
 from kdx.commands import board
 from kdx.commands import train as training
 from kdx.commands._tell import Alone
-from kdx.faults import Fault
-from kdx.report.folder import RunFolder
-from kdx.report.mirror import DEPTH, REST, Mirror
-from kdx.report.names import changed, names, settings, typed
-from kdx.report.search import run_folders
-from kdx.wiring import wire
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.core.errors import Fault
+from kdx.report.compare.mirror import DEPTH, REST, Mirror
+from kdx.report.compare.search import run_folders
+from kdx.report.run.folder import RunFolder
+from kdx.report.run.names import changed, names, settings, typed
 
 ROOT = Path(__file__).resolve().parent.parent
 ACCURACIES = {"teacher": 0.95, "baseline": 0.85, "student": 0.91}
@@ -41,12 +41,16 @@ def described(*words, config=None):
 
 
 def kd(temperature=4, seed=0, **more):
-    node = {"_target_": "kdx.losses.kd.KD", "temperature": temperature, "alpha": 0.9}
+    node = {"_target_": "kdx.methods.losses.kd.KD", "temperature": temperature, "alpha": 0.9}
     return {"seed": seed, "loss": node, "choices": {"loss": "kd", "student": "cnn"}, **more}
 
 
 def slam(hard=True, seed=0, **more):
-    node = {"_target_": "kdx.losses.slam.SLaM", "hard": hard, "weights": {"_target_": "kdx.weights.one.One"}}
+    node = {
+        "_target_": "kdx.methods.losses.slam.SLaM",
+        "hard": hard,
+        "weights": {"_target_": "kdx.methods.weights.one.One"},
+    }
     return {"seed": seed, "loss": node, "choices": {"loss": "slam", "student": "cnn"}, **more}
 
 
@@ -131,7 +135,7 @@ def test_a_typed_key_is_told_of_every_run_that_has_it():
 
 
 def test_settings_are_read_as_they_are_typed():
-    augment = {"affine": {"_target_": "kdx.data.augment.Affine", "degrees": 11.5}}
+    augment = {"affine": {"_target_": "kdx.data.views.augment.Affine", "degrees": 11.5}}
     found = settings(
         kd(augment=augment, rows=None, stages=["a", "b"], shift={}, store="s"),
         ["kdx", "+x=1", "weights@loss.weights=one"],
@@ -144,11 +148,11 @@ def test_settings_are_read_as_they_are_typed():
     } and found.given == {"x", "loss.weights"}
     assert found.values == {
         "seed": 0,
-        "loss._target_": "kdx.losses.kd.KD",
+        "loss._target_": "kdx.methods.losses.kd.KD",
         "loss.temperature": 4,
         "loss.alpha": 0.9,
         "stages": ["a", "b"],
-        "augment.affine._target_": "kdx.data.augment.Affine",
+        "augment.affine._target_": "kdx.data.views.augment.Affine",
         "augment.affine.degrees": 11.5,
     }
     assert [typed(value) for value in (True, None, 0.5, ["a", 1, {"b": "c"}], "a\nb")] == [
@@ -159,7 +163,7 @@ def test_settings_are_read_as_they_are_typed():
         "a\\x0ab",
     ]
     slots = [described(config=slam()), described(config=slam())]
-    slots[1].values["loss.weights._target_"] = "kdx.weights.debiased.Debiased"
+    slots[1].values["loss.weights._target_"] = "kdx.methods.weights.debiased.Debiased"
     assert names(slots, ["a", "b"]) == ["loss.weights=one", "loss.weights=debiased"]
 
 
@@ -644,7 +648,7 @@ def test_a_resumed_run_is_one_curve_in_its_own_folder_and_in_a_new_one(tmp_path,
     """Stopped in the middle of student-train, it goes on from the checkpoint of the step before; each step is
     told once, and as in a run that was never stopped. A further run takes all from the store and shows the
     same curves."""
-    from kdx.store import Work
+    from kdx.store.store import Work
 
     monkeypatch.chdir(tmp_path)
     progress = Work.progress

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from kdx import cache
-from kdx.artifact import key_of
 from kdx.cli import main
-from kdx.component import sha256
-from kdx.faults import Fault
-from kdx.folders import WRITES
-from kdx.store import Listener, Stage, Store
+from kdx.core.errors import Fault
+from kdx.runs import cleanup
+from kdx.runs.reading import WRITES
+from kdx.store.artifact import key_of
+from kdx.store.source import sha256
+from kdx.store.store import Listener, Stage, Store
 
 STORE = Path("outputs/store")
 
@@ -74,14 +74,17 @@ def chain() -> dict[str, tuple[str, str]]:
     """data -> teacher -> answers -> student, and a student of another run."""
     data = plant(
         "prepare",
-        dataset={"component": {"_target_": "kdx.data.digits.Digits", "image_size": 16}, "sources": {}},
+        dataset={
+            "component": {"_target_": "kdx.data.datasets.digits.Digits", "image_size": 16},
+            "sources": {},
+        },
         labelled=100,
     )
     teacher = plant("teacher-pretrain", data=data)
     answers = plant(
         "pseudo-label", data=data, teachers=[{"artifact": "/".join(teacher)}], views={"labelled": 3}
     )
-    loss = {"component": {"_target_": "kdx.losses.kd.KD", "temperature": 4}, "sources": {}}
+    loss = {"component": {"_target_": "kdx.methods.losses.kd.KD", "temperature": 4}, "sources": {}}
     return {
         "data": data,
         "teacher": teacher,
@@ -90,7 +93,7 @@ def chain() -> dict[str, tuple[str, str]]:
         "other": plant(
             "train",
             data=data,
-            loss={"component": {"_target_": "kdx.losses.kd.KD", "temperature": 9}, "sources": {}},
+            loss={"component": {"_target_": "kdx.methods.losses.kd.KD", "temperature": 9}, "sources": {}},
         ),
     }
 
@@ -247,10 +250,10 @@ def test_what_a_run_is_at_work_on_stays(chain, capsys):
 def test_the_lock_is_the_stores(chain, tmp_path):
     """Store and cache must mean the same file, or a lock protects nothing."""
     unfinished("train", "a" * 64, days=1)
-    (entry,) = [e for e in cache.entries(STORE) if e.state == "unfinished"]
+    (entry,) = [e for e in cleanup.entries(STORE) if e.state == "unfinished"]
     with Store(tmp_path / STORE, None, Listener())._lock(Stage("train", "none"), entry.key, "train"):
-        assert cache.busy(STORE, entry) and not cache.remove(STORE, entry)
-    assert not cache.busy(STORE, entry)
+        assert cleanup.busy(STORE, entry) and not cleanup.remove(STORE, entry)
+    assert not cleanup.busy(STORE, entry)
 
 
 def test_links_are_neither_followed_nor_deleted(chain, tmp_path, capsys):
@@ -279,7 +282,7 @@ def test_remove_refuses_what_is_not_in_the_store(chain, tmp_path):
     strange.mkdir()
     for path in (outside, link, strange, STORE / "train" / ".." / ".." / ".." / "train" / ("c" * 64)):
         with pytest.raises(Fault, match="nothing was deleted"):
-            cache.remove(STORE, cache.Entry("train", "c" * 64, "finished", path, 0, 0.0, "", ()))
+            cleanup.remove(STORE, cleanup.Entry("train", "c" * 64, "finished", path, 0, 0.0, "", ()))
     assert outside.is_dir() and strange.is_dir()
 
 
@@ -318,7 +321,7 @@ def test_bad_words(chain, capsys, words, text):
 
 
 def test_times():
-    assert [cache.duration(t) for t in ("0", "90s", "30m", "12h", "7d", "1.5w")] == [
+    assert [cleanup.duration(t) for t in ("0", "90s", "30m", "12h", "7d", "1.5w")] == [
         0,
         90,
         1800,
@@ -326,7 +329,7 @@ def test_times():
         604800,
         907200,
     ]
-    assert [cache.age(t) for t in (5, 119, 120, 7200, 172799, 172800)] == [
+    assert [cleanup.age(t) for t in (5, 119, 120, 7200, 172799, 172800)] == [
         "5 s",
         "119 s",
         "2 min",

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from kdx import claims, compose, recipes
-from kdx.artifact import MANIFEST, seal
 from kdx.cli import main
-from kdx.report.table import sentences
-from kdx.wiring import wire
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.pipeline.recipes import steps as recipes
+from kdx.report.run.table import sentences
+from kdx.runs import claims
+from kdx.store.artifact import MANIFEST, seal
 
 WORDS = [
     "train",

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdx import compose
 from kdx.cli import main
-from kdx.forecast import forecast
-from kdx.wiring import wire
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.planning.dry_run import forecast
 
 SHORT = [
     "device=cpu",

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from kdx import __version__, cli, output, shortage, signals
+from kdx import __version__, cli
 from kdx import commands as package
 from kdx.commands import completion
 from kdx.commands import list as listing
-from kdx.faults import Faults
-from kdx.locate import conf_dir
+from kdx.core import output, shortage, signals
+from kdx.core.errors import Faults
+from kdx.core.paths import conf_dir
 
 FILES = {
     "conf/train.yaml": """# The map.
@@ -44,7 +45,7 @@ student_train:
         "# @package loss\n\n# Distillation of logits (Hinton 2015).\n_target_: kdx.KD\n# The "
         "other.\ntemperature: 4\n"
     ),
-    "conf/loss/supervised.yaml": "# Labels only.\n_target_: kdx.losses.supervised.Supervised\n",
+    "conf/loss/supervised.yaml": "# Labels only.\n_target_: kdx.methods.losses.supervised.Supervised\n",
     "conf/loss/noisy.yaml": "# @package _global_\n# Noisy student.\nloss: {rounds: 3}\nstudent_train: {dropout: 0.5}\n",  # noqa: E501
     "conf/loss/_base.yaml": "# Not an option.\n",
     "conf/teacher/cnn.yaml": "# A small net.\ndefaults:\n  - /model@_here_: cnn\n",
@@ -69,13 +70,15 @@ def made_up(root, tmp_path_factory) -> Path:
     """
     top = tmp_path_factory.mktemp("made up")
     (top / "kdx" / "commands").mkdir(parents=True)
+    (top / "kdx" / "core").mkdir()
     for name in (
         "__init__",
-        "faults",
-        "signals",
-        "output",
-        "shortage",
-        "locate",
+        "core/__init__",
+        "core/errors",
+        "core/signals",
+        "core/output",
+        "core/shortage",
+        "core/paths",
         "cli",
         "commands/__init__",
         "commands/list",
@@ -486,15 +489,15 @@ def test_the_real_defaults_exist():
 
 
 def test_conf_inside_the_package_wins(tmp_path, monkeypatch):
-    from kdx import locate
+    from kdx.core import paths
 
-    monkeypatch.setattr(locate, "__file__", str(tmp_path / "kdx" / "locate.py"))
-    with pytest.raises(locate.Fault, match="needs its conf/ folder"):
-        locate.conf_dir()
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "kdx" / "core" / "paths.py"))
+    with pytest.raises(paths.Fault, match="needs its conf/ folder"):
+        paths.conf_dir()
     (tmp_path / "conf").mkdir()
-    assert locate.conf_dir() == tmp_path / "conf"
+    assert paths.conf_dir() == tmp_path / "conf"
     (tmp_path / "kdx" / "conf").mkdir(parents=True)
-    assert locate.conf_dir() == tmp_path / "kdx" / "conf"
+    assert paths.conf_dir() == tmp_path / "kdx" / "conf"
 
 
 @pytest.mark.parametrize(

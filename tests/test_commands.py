@@ -24,15 +24,16 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from kdx import assess
-from kdx.assess import Weights, by_name, for_data, misfits
 from kdx.cli import main
 from kdx.commands import commands
 from kdx.commands.list import groups
-from kdx.component import Component, sha256
+from kdx.core.errors import Fault
 from kdx.data.raw import Description
-from kdx.faults import Fault
-from kdx.folders import open_artifact, plain_path, read_run, upstream
+from kdx.runs import measure
+from kdx.runs.measure import Weights, by_name, for_data, misfits
+from kdx.runs.reading import open_artifact, plain_path, read_run, upstream
+from kdx.store.component import Component
+from kdx.store.source import sha256
 
 RUN = Path("outputs/runs/a=b")
 CPU = ["device=cpu", "device.threads=1"]
@@ -470,7 +471,7 @@ def rewrite(path: Path, name: str, text: str) -> None:
 
 def refused(says: str) -> None:
     with pytest.raises(Fault, match=says):
-        assess.of_role(read_run(RUN), "student", "last", ())
+        measure.of_role(read_run(RUN), "student", "last", ())
 
 
 def test_a_model_from_outside_the_models_is_refused(place):
@@ -479,7 +480,7 @@ def test_a_model_from_outside_the_models_is_refused(place):
     """
     path = artifact("student")
     about = json.loads((path / "model.json").read_text())
-    harm = {"_target_": "kdx.disk.write_atomically", "path": "harm", "content": "x"}
+    harm = {"_target_": "kdx.core.files.write_atomically", "path": "harm", "content": "x"}
     for component in (harm, about["component"] | {"widths": harm}, {"_target_": "os.system"}):
         rewrite(path, "model.json", json.dumps(about | {"component": component}))
         refused("which is no model of kdx")
@@ -539,7 +540,7 @@ def test_a_store_that_cannot_be_written_is_told(place, capsys, monkeypatch):
     def refuse(*arguments, **more):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(assess.Store, "run", refuse)
+    monkeypatch.setattr(measure.Store, "run", refuse)
     assert "name another with store=PATH" in told(["evaluate", str(RUN), "dataset.test=300", *CPU], capsys)
 
 
@@ -591,7 +592,7 @@ def test_a_run_or_a_command_that_is_short_of_memory_fails_in_a_sentence(place, c
     """What was finished stays, and the words of a run were not wrong: exit code 1. A folder may be anybody's,
     with any size in it: 2.
     """
-    from kdx.stages import learn
+    from kdx.pipeline.stages import learn
 
     def fail(*anything, **more):
         raise RuntimeError(
@@ -606,7 +607,7 @@ def test_a_run_or_a_command_that_is_short_of_memory_fails_in_a_sentence(place, c
     assert last[1].startswith("the run stopped; what is finished is in ")
     assert "lower student_train.batch_size" in last[0]
     assert document(Path("short"))["status"] == "failed" and last[0] == document(Path("short"))["error"]
-    monkeypatch.setattr(assess, "measure", fail)
+    monkeypatch.setattr(measure, "measure", fail)
     assert (
         "too large for this machine" in (said := told(["evaluate", str(RUN), *CPU], capsys))
         and "more memory" in said

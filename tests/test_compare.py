@@ -10,15 +10,15 @@ import math
 import pytest
 from fabricate import document, key
 
-from kdx.faults import Fault
-from kdx.report import table
-from kdx.report.compare import arranged, compare
-from kdx.report.entries import entry, pick
-from kdx.report.pictures import reach
-from kdx.report.rows import as_csv, as_json, as_markdown, cells, forms, header, records, sentences
-from kdx.report.statistics import holm, interval, spread
-from kdx.report.svg import small
-from kdx.report.swept import alones, aside, lines_of
+from kdx.core.errors import Fault
+from kdx.report.compare.compare import arranged, compare
+from kdx.report.compare.entries import entry, pick
+from kdx.report.compare.plots import reach
+from kdx.report.compare.rows import as_csv, as_json, as_markdown, cells, forms, header, records, sentences
+from kdx.report.compare.statistics import holm, interval, spread
+from kdx.report.compare.svg import small
+from kdx.report.compare.sweeps import alones, aside, lines_of
+from kdx.report.run import table
 
 
 def run(words=(), seed=0, student=0.9, baseline=0.88, name=None, teacher=0.95, **changed):

@@ -18,16 +18,16 @@ from pathlib import Path
 import pytest
 from fabricate import document, folder
 
-from kdx.artifact import key_of
 from kdx.cli import main
 from kdx.commands import completion
 from kdx.commands.compare import OPTIONS, collect, plain_words, show, summary
-from kdx.compose import check_words
-from kdx.report.curves import read_curves
-from kdx.run import protocol
-from kdx.stages import PREPARE
-from kdx.store import Listener, Store, subseed
-from kdx.wiring import wire
+from kdx.config.compose import check_words
+from kdx.config.wire import wire
+from kdx.pipeline.stages import PREPARE
+from kdx.report.compare.curves import read_curves
+from kdx.runs.run import protocol
+from kdx.store.artifact import key_of
+from kdx.store.store import Listener, Store, subseed
 
 STEPS = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=6", "student_train.steps=6"]
 SCRIPT = "<script>alert(1)</script>"

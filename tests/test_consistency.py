@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.compose import check_words
-from kdx.core import Batch, Parts, Split
-from kdx.faults import Fault
-from kdx.losses.fixmatch import FixMatch, consistency
-from kdx.losses.mean_teacher import MeanTeacher, disagreement, ramp_up
-from kdx.losses.pseudo_label import PseudoLabel, rising
-from kdx.losses.supervised import Supervised
-from kdx.stages import learn
-from kdx.wiring import wire
+from kdx.config.compose import check_words
+from kdx.config.wire import wire
+from kdx.core.errors import Fault
+from kdx.core.types import Batch, Parts, Split
+from kdx.methods.losses.fixmatch import FixMatch, consistency
+from kdx.methods.losses.mean_teacher import MeanTeacher, disagreement, ramp_up
+from kdx.methods.losses.pseudo_label import PseudoLabel, rising
+from kdx.methods.losses.supervised import Supervised
+from kdx.pipeline.stages import learn
 
 CLASSES = 3
 FIXMATCH = {"threshold": 0.95, "weight": 1.0, "ema": 0.9}
@@ -283,7 +283,7 @@ def test_refuses(method, settings, bad):
 @pytest.mark.parametrize("name", ["fixmatch", "mean_teacher", "pseudo_label"])
 def test_one_word_brings_the_recipe_and_the_batch(name):
     config = check_words([f"loss={name}"])
-    assert config["recipe"]["_target_"] == "kdx.recipes.supervised"
+    assert config["recipe"]["_target_"] == "kdx.pipeline.recipes.supervised.supervised"
     assert 0 < config["student_train"]["labelled_share"] < 0.5
     assert (
         check_words([f"loss={name}", "student_train.labelled_share=0.5"])["student_train"]["labelled_share"]

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdx.component import Component
-from kdx.data import copies, findings
+from kdx.core.errors import Fault
+from kdx.data import copies
+from kdx.data.pictures import findings
 from kdx.data.raw import Raw
-from kdx.faults import Fault
-from kdx.runtime import Runtime
-from kdx.stages.prepare import FLOOR, channel_statistics, check_parts, gaps
-from kdx.stages.prepare import run as prepare
-from kdx.store import Listener, Work
+from kdx.pipeline.stages.prepare import FLOOR, channel_statistics, check_parts, gaps
+from kdx.pipeline.stages.prepare import run as prepare
+from kdx.store.component import Component
+from kdx.store.store import Listener, Work
+from kdx.training.runtime import Runtime
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 
@@ -44,7 +45,7 @@ def prepared(
 ):
     """(data.json, its notes as "level: text")"""
     spec = {
-        "_target_": "kdx.data.folder.Folder",
+        "_target_": "kdx.data.datasets.folder.Folder",
         "root": str(root),
         "unlabelled_root": unlabelled_root and str(unlabelled_root),
         "layout": "auto",
@@ -345,7 +346,7 @@ def test_nothing_dropped_leaves_the_arrays_as_they_are():
 
 
 def test_shipped_sets_have_no_copies():
-    from kdx.data.digits import Digits
+    from kdx.data.datasets.digits import Digits
 
     raw = Digits(image_size=16).load()
     assert len(np.unique(copies.identify({"train": raw.images})["train"])) == len(raw.images)

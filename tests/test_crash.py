@@ -26,8 +26,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from kdx import document
-from kdx.stages import label
+from kdx.pipeline.stages import label
+from kdx.report.run import document
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = [
@@ -71,17 +71,17 @@ def server():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            "kdx.preflight",
-            "kdx.stages.evaluate",
-            "kdx.stages.label",
-            "kdx.stages.pretrain",
-            "kdx.stages.prepare",
-            "kdx.stages.train",
+            "kdx.config.validate",
+            "kdx.pipeline.stages.evaluate",
+            "kdx.pipeline.stages.label",
+            "kdx.pipeline.stages.pretrain",
+            "kdx.pipeline.stages.prepare",
+            "kdx.pipeline.stages.train",
             "kdx.commands.train",
-            "kdx.report.folder",
-            "kdx.report.figures",
-            "kdx.report.table",
-            "kdx.data.digits",
+            "kdx.report.run.folder",
+            "kdx.report.run.figures",
+            "kdx.report.run.table",
+            "kdx.data.datasets.digits",
             "sklearn.datasets",
             "torch._dynamo",
             "test_crash",
@@ -107,10 +107,11 @@ def child(words: list[str], place: str, crash: Crash) -> None:
     os.chdir(place)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    from kdx import cli, preflight
-    from kdx.report.folder import RunFolder
-    from kdx.stages import learn
-    from kdx.store import Stage, Work
+    from kdx import cli
+    from kdx.config import validate
+    from kdx.pipeline.stages import learn
+    from kdx.report.run.folder import RunFolder
+    from kdx.store.store import Stage, Work
 
     progress = Work.progress
 
@@ -139,7 +140,7 @@ def child(words: list[str], place: str, crash: Crash) -> None:
             call(stage, work, *more, **inputs),
         )
     if crash.roomy:
-        preflight.check_room = lambda *anything: None
+        validate.check_room = lambda *anything: None
     code = cli.main(["train", *words])
     sys.stdout.flush()
     sys.stderr.flush()
@@ -640,7 +641,7 @@ def test_an_edited_loss_is_run_again_and_no_other(place):
         (run,) = (json.loads(path.read_text()) for path in place.glob("outputs/runs/*/run.json"))
         return {stage["name"] for stage in run["stages"] if not stage["cached"]}
 
-    loss = place / "code" / "kdx" / "losses"
+    loss = place / "code" / "kdx" / "methods" / "losses"
     other, comment = (loss / "label_smoothing.py").read_text(), (loss / "kd.py").read_text()
     (loss / "label_smoothing.py").write_text(f"{other}\nTWO = 2\n")
     (loss / "kd.py").write_text(f"# A comment.\n{comment}")

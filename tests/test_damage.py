@@ -21,17 +21,17 @@ import pytest
 from fabricate import Still
 from unprivileged import obey_modes
 
-from kdx import sweep
-from kdx.artifact import MANIFEST, seal, verify
 from kdx.cli import main
-from kdx.component import Source
-from kdx.data.walk import Walk
-from kdx.disk import own_file, own_folder
-from kdx.faults import Fault, Faults
-from kdx.folders import open_artifact
-from kdx.report.folder import RunFolder
-from kdx.stages.left import answered, digest, open_answers
-from kdx.store import Listener, Miss, Stage, Store, Work
+from kdx.core.errors import Fault, Faults
+from kdx.core.files import own_file, own_folder
+from kdx.data.pictures.walk import Walk
+from kdx.pipeline.stages.left import answered, digest, open_answers
+from kdx.report.run.folder import RunFolder
+from kdx.runs import sweep
+from kdx.runs.reading import open_artifact
+from kdx.store.artifact import MANIFEST, seal, verify
+from kdx.store.source import Source
+from kdx.store.store import Listener, Miss, Stage, Store, Work
 
 CODE = """
     def run(work, runtime, *, text, **rest):
@@ -331,8 +331,8 @@ def test_a_kill_between_a_checkpoint_and_its_digest_costs_nothing(tmp_path, monk
     work = checkpoint(tmp_path / "a", b"first")
     (work.path / "checkpoint.tmp").write_bytes(b"second")
     with monkeypatch.context() as patch:
-        patch.setattr("kdx.work.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        patch.setattr("kdx.work.write_atomically", lambda path, text: path.write_text(text))
+        patch.setattr("kdx.store.work.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("kdx.store.work.write_atomically", lambda path, text: path.write_text(text))
         with pytest.raises(KeyboardInterrupt):
             work.keep(work.path / "checkpoint.tmp")
     assert not damaged(work)

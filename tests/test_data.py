@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdx.data.cifar import Cifar
-from kdx.data.decode import _bounds
-from kdx.data.digits import Digits, enlarge
-from kdx.data.idx import NAMES as IDX_NAMES
-from kdx.data.idx import Idx
-from kdx.data.mnist5k import Mnist5k
+from kdx.core.errors import Fault, Faults
+from kdx.data.datasets.cifar import Cifar
+from kdx.data.datasets.digits import Digits, enlarge
+from kdx.data.datasets.idx import NAMES as IDX_NAMES
+from kdx.data.datasets.idx import Idx
+from kdx.data.datasets.mnist5k import Mnist5k
+from kdx.data.datasets.stl10 import Stl10
+from kdx.data.datasets.svhn import Svhn
+from kdx.data.datasets.synthetic import Synthetic
+from kdx.data.pictures.decode import _bounds
 from kdx.data.raw import Description, read_file
 from kdx.data.splits import check_classes, check_sizes, split
-from kdx.data.stl10 import Stl10
-from kdx.data.svhn import Svhn
-from kdx.data.synthetic import Synthetic
-from kdx.faults import Fault, Faults
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -66,7 +66,7 @@ def test_digits_are_scikit_learns_enlarged_as_pytorch_enlarges():
 
 def test_digits_without_their_file_come_from_scikit_learn(monkeypatch):
     want = Digits(image_size=8).load()
-    monkeypatch.setattr("kdx.data.digits._file", lambda: None)
+    monkeypatch.setattr("kdx.data.datasets.digits._file", lambda: None)
     raw = Digits(image_size=8).load()
     assert (raw.images == want.images).all() and (raw.labels == want.labels).all()
 
@@ -485,7 +485,12 @@ def test_a_download_fills_the_root_and_is_not_repeated(tmp_path, monkeypatch):
 
 
 def test_loaders_import_nothing_heavy():
-    modules = "raw digits mnist5k idx cifar svhn stl10 folder synthetic splits".split()
+    modules = [
+        "raw",
+        "files",
+        "splits",
+        *(f"datasets.{m}" for m in "digits mnist5k idx cifar svhn stl10 folder synthetic".split()),
+    ]
     code = f"import sys, importlib\nfor m in {modules}: importlib.import_module('kdx.data.' + m)\n"
     code += (
         "print([m for m in ('torch', 'torchvision', 'sklearn', 'scipy', 'PIL', 'hydra', "
@@ -798,7 +803,11 @@ def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="Too many open files"):
         read_file(tmp_path / "x.bin")
     monkeypatch.undo()
-    for name in ("scipy.io.loadmat", "kdx.data.cifar._Plain.load", "kdx.data.decode.deep.read"):
+    for name in (
+        "scipy.io.loadmat",
+        "kdx.data.datasets.cifar._Plain.load",
+        "kdx.data.pictures.decode.deep.read",
+    ):
         monkeypatch.setattr(name, full)
     for work in (
         Cifar(variant=10, root=str(tmp_path / "c"), download=False).load,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdx.artifact import Artifact
-from kdx.data import square
-from kdx.data.folder import Folder
-from kdx.faults import Fault
+from kdx.core.errors import Fault
+from kdx.data.datasets.folder import Folder
+from kdx.data.pictures import square
+from kdx.store.artifact import Artifact
 
 RAMP = np.array([[0, 1024], [2048, 4095]])
 SETTINGS = dict(
@@ -470,12 +470,12 @@ def test_the_range_is_looked_for_over_the_whole_list(tmp_path, monkeypatch):
     for i in range(8):
         Image.fromarray(np.full((4, 4), 100 + 100 * (i >= 6), np.uint16)).save(tmp_path / "b" / f"{i}.png")
     Image.fromarray(np.full((4, 4), 100, np.uint16)).save(tmp_path / "a" / "0.png")
-    monkeypatch.setattr("kdx.data.decode.LOOKED_AT", 3)
+    monkeypatch.setattr("kdx.data.pictures.decode.LOOKED_AT", 3)
     assert folder(tmp_path).load().files["range"] == {"16-bit": [0, 255]}
 
 
 def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
-    from kdx.assess import strange  # takes torch
+    from kdx.runs.measure import strange  # takes torch
 
     made = {}
     for name, most in (("learned", 4095), ("other", 255)):
@@ -499,7 +499,7 @@ def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
 
 
 def test_other_pictures_for_the_same_networks_may_be_cut_otherwise_or_lie_on_another_ground(tmp_path):
-    from kdx.assess import strange  # takes torch
+    from kdx.runs.measure import strange  # takes torch
 
     long = Image.fromarray(np.repeat(big(np.array([[0, 50], [100, 200]], np.uint8)), 2, 1))
 

@@ -19,22 +19,25 @@ import pytest
 from fabricate import document as made_up
 from fabricate import folder
 
-from kdx import alike, document, saved, sweep
 from kdx.cli import main
 from kdx.commands import _sweep, _watch, board, evaluate
-from kdx.faults import Fault
-from kdx.folders import Run, as_written, read_run
-from kdx.report import rows
-from kdx.report.compare import compare
-from kdx.report.curves import read_curves
-from kdx.report.entries import entry
-from kdx.report.figures import COLOURS, SHORT
-from kdx.report.judge import ROLES
-from kdx.report.markdown import WEIGHTS
-from kdx.report.mirror import Mirror
-from kdx.report.rounds import LEVELS
-from kdx.report.table import SHORT_ROLES
-from kdx.run import ROLES as STAGES_OF
+from kdx.config import restore
+from kdx.core import shapes
+from kdx.core.errors import Fault
+from kdx.core.roles import ROLES as STAGES_OF
+from kdx.report.compare import rows
+from kdx.report.compare.compare import compare
+from kdx.report.compare.curves import read_curves
+from kdx.report.compare.entries import entry
+from kdx.report.compare.mirror import Mirror
+from kdx.report.run import document
+from kdx.report.run.figures import COLOURS, SHORT
+from kdx.report.run.markdown import WEIGHTS
+from kdx.report.run.rounds import LEVELS
+from kdx.report.run.table import SHORT_ROLES
+from kdx.report.run.verdict import ROLES
+from kdx.runs import diff, sweep
+from kdx.runs.reading import Run, as_written, read_run
 
 LACKING = object()
 ODD = [
@@ -90,7 +93,7 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
         )
         rows.as_markdown(found, []), rows.as_csv(found), rows.as_json(found, []), rows.forms(found)
         if thorough and not next(TURN) % 50:  # it draws, a second each
-            from kdx.report.page import page
+            from kdx.report.compare.page import page
 
             page(found, [])
 
@@ -102,7 +105,7 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
 
     def again():
         with as_written(place):
-            saved.restore(read_run(place).document["config"], [], {})
+            restore.restore(read_run(place).document["config"], [], {})
 
     def board():
         Mirror(place.parent, place.parent).named([place])
@@ -111,7 +114,7 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
         table,
         swept,
         board,
-        lambda: alike.compare(read_run(place), other),
+        lambda: diff.compare(read_run(place), other),
         lambda: read_run(place).state,
     )
     if thorough:
@@ -196,13 +199,13 @@ def test_what_is_wrong_is_said(path, odd, says):
         (None, int, "config.seed is missing"),
         ([], str, "config.seed must be text, and is a list"),
         (3, int, None),
-        ({"threads": {}}, document.MADE, "config.seed.threads must be a number, and is an object"),
-        (-5, document.COUNT, "config.seed must be a number from 0 to 1e+18, and is -5"),
-        (float("nan"), document.COUNT, "config.seed must be a number from 0 to 1e+18, and is nan"),
+        ({"threads": {}}, shapes.MADE, "config.seed.threads must be a number, and is an object"),
+        (-5, shapes.COUNT, "config.seed must be a number from 0 to 1e+18, and is -5"),
+        (float("nan"), shapes.COUNT, "config.seed must be a number from 0 to 1e+18, and is nan"),
     ],
 )
 def test_what_every_reader_says_of_a_value(value, shape, says):
-    assert document.wrong(value, shape, "config.seed") == says
+    assert shapes.wrong(value, shape, "config.seed") == says
 
 
 def test_every_role_stands_wherever_roles_are_listed():

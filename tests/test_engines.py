@@ -22,8 +22,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from kdx import compose, runtime
 from kdx.commands._sweep import validation_error
+from kdx.config import compose
+from kdx.training import runtime
 
 pytestmark = pytest.mark.slow
 WORDS = [
@@ -39,8 +40,8 @@ OWN = ["--config-dir", "my", "allow=[fragile_losses]", "loss=steady,fragile", "s
 FRAGILE = """
 import os, signal, time
 from pathlib import Path
-from kdx.core import Objective, Outcome
-from kdx.functional import cross_entropy
+from kdx.core.types import Objective, Outcome
+from kdx.core.math import cross_entropy
 
 class Fragile(Objective):
     uses = ("labelled",)

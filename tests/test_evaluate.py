@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from kdx import assess
-from kdx.core import Frozen, Split
-from kdx.data.augment import Affine, Chain, Views
+from kdx.core.errors import Fault
+from kdx.core.types import Frozen, Split
 from kdx.data.streams import Stream, sequential
-from kdx.evaluate import calibration_error, confusion, metrics, predict, recalls, reliability
-from kdx.faults import Fault
-from kdx.labels import Ensemble, Live, Stored
+from kdx.data.views.augment import Affine, Chain, Views
+from kdx.methods.teachers import Ensemble, Live
 from kdx.models.cnn import cnn
-from kdx.runtime import Runtime
-from kdx.store import Artifact
+from kdx.pipeline.stages.answers import stored_answers
+from kdx.runs import measure
+from kdx.store.store import Artifact
+from kdx.tasks.metrics import calibration_error, confusion, metrics, recalls, reliability
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 
@@ -49,18 +51,18 @@ def test_reliability_by_hand():
 
 def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):
     monkeypatch.setattr(
-        assess, "open_split", lambda *given: Split("test", torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))
+        measure, "open_split", lambda *given: Split("test", torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))
     )
-    monkeypatch.setattr(assess, "predict", lambda *given: torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]))
-    monkeypatch.setattr(assess.Weights, "network", lambda self: torch.nn.Identity())
-    monkeypatch.setattr(assess, "by_name", lambda *given: None)
+    monkeypatch.setattr(measure, "predict", lambda *given: torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]))
+    monkeypatch.setattr(measure.Weights, "network", lambda self: torch.nn.Identity())
+    monkeypatch.setattr(measure, "by_name", lambda *given: None)
     (tmp_path / "data.json").write_text('{"classes": ["a", "b"]}')
     with pytest.raises(
         Fault,
         match=r"the answers of the w are not finite \(NaN or infinite\): the weights in 'w.pt' are of no use",
     ):
-        assess.measure(
-            assess.Weights("w", Path("w.pt"), {}, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU
+        measure.measure(
+            measure.Weights("w", Path("w.pt"), {}, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU
         )
 
 
@@ -183,7 +185,7 @@ def stored(tmp_path):
             {"splits": {"unlabelled": {"views": 3, "first": 1}}, "clean": False, "bought": None, "extras": []}
         )
     )
-    return Stored.open(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu"), teacher
+    return stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu"), teacher
 
 
 def test_stored_answers_are_the_live_ones_for_every_view(stored):
@@ -200,8 +202,8 @@ def test_stored_answers_are_the_live_ones_for_every_view(stored):
 
 def test_large_answers_stay_on_disk_and_are_the_same(stored, tmp_path, monkeypatch):
     small, _ = stored
-    monkeypatch.setattr("kdx.labels.SMALL", 0)
-    large = Stored.open(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu")
+    monkeypatch.setattr("kdx.pipeline.stages.answers.SMALL", 0)
+    large = stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu")
     batch = Stream(split(), views(), batch=50, seed=2, cycle=3).batch(5)
     assert torch.equal(large(batch), small(batch))
     # Told apart by a change of the file, which only the mapped one sees.

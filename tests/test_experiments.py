@@ -13,14 +13,14 @@ import yaml
 from PIL import Image
 from test_data import write_cifar, write_svhn
 
-from kdx import compose
-from kdx.checks import shown
 from kdx.cli import main
+from kdx.config import compose
+from kdx.config.validate import inspect
+from kdx.config.wire import examine
+from kdx.config.words import options_of
+from kdx.core.checks import shown
 from kdx.data.raw import Description
 from kdx.data.splits import check_sizes
-from kdx.preflight import inspect
-from kdx.wiring import examine
-from kdx.words import options_of
 
 CONF = Path(__file__).parents[1] / "conf"
 HERE = sorted(option for option in options_of("experiment") if option != "none")

@@ -20,13 +20,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 import kdx
-from kdx import card, export, models
+from kdx import models
 from kdx.cli import main
-from kdx.component import Component, sha256
-from kdx.faults import Fault
-from kdx.folders import read_run
-from kdx.lineage import tell
-from kdx.stages.files import open_network
+from kdx.core.errors import Fault
+from kdx.pipeline.stages.files import open_network
+from kdx.runs.export import card, export
+from kdx.runs.lineage import tell
+from kdx.runs.reading import read_run
+from kdx.store.component import Component
+from kdx.store.source import sha256
 
 RUN = Path("outputs/runs/a=b")
 OUT = RUN / "export" / "student"
@@ -158,7 +160,7 @@ def test_the_card_tells_what_made_it(exported):
     )
     assert len(made["data"]["source_digests"]["files"]) == 64
     assert (
-        made["loss"]["_target_"] == "kdx.losses.kd.KD"
+        made["loss"]["_target_"] == "kdx.methods.losses.kd.KD"
         and made["loss"]["temperature"] == 4
         and told["seed"] == 0
     )
@@ -363,7 +365,7 @@ def test_a_damaged_export_is_not_loaded(exported):
         kdx.load(exported)
     about = json.loads((exported / "model.json").read_text())
     (exported / "model.json").write_text(
-        json.dumps(about | {"component": {"_target_": "kdx.disk.write_atomically"}})
+        json.dumps(about | {"component": {"_target_": "kdx.core.files.write_atomically"}})
     )
     with pytest.raises(Fault, match="is no model of kdx"):
         kdx.load(exported)

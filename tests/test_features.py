@@ -18,18 +18,19 @@ from test_models import CONF, make
 from torch import nn
 
 from kdx.cli import main
-from kdx.component import Component
-from kdx.compose import check_words
-from kdx.core import Frozen, Parts
-from kdx.faults import Fault, Faults
-from kdx.features.fitnet import FitNet, convolution
-from kdx.features.vid import VID, nll, regressor
-from kdx.hidden import Pairs, as_map, stages, survey
-from kdx.preflight import inspect
-from kdx.stages.learn import reads_networks
-from kdx.wiring import examine
+from kdx.config.compose import check_words
+from kdx.config.validate import inspect
+from kdx.config.wire import examine
+from kdx.core.errors import Fault, Faults
+from kdx.core.types import Frozen, Parts
+from kdx.methods.features.fitnet import FitNet, convolution
+from kdx.methods.features.vid import VID, nll, regressor
+from kdx.models.pairs import Pairs, as_map, stages, survey
+from kdx.pipeline.stages.learn import reads_networks
+from kdx.store.component import Component
 
-pytestmark = pytest.mark.filterwarnings("ignore::kdx.faults.Caution")  # the small students of these tests
+# the small students of these tests
+pytestmark = pytest.mark.filterwarnings("ignore::kdx.core.errors.Caution")
 
 T = torch.tensor
 SLOT = ("soft", "slam", "taylor_ce", "ups", "noisy_student")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdx.component import Component
-from kdx.data.folder import Folder
+from kdx.config.wire import known
+from kdx.core.errors import Fault
+from kdx.data.datasets.folder import Folder
 from kdx.data.splits import check_classes, check_sizes, count_rows, split
-from kdx.faults import Fault
-from kdx.runtime import Runtime
-from kdx.stages import PREPARE
-from kdx.store import Listener, Store
-from kdx.wiring import known
+from kdx.pipeline.stages import PREPARE
+from kdx.store.component import Component
+from kdx.store.store import Listener, Store
+from kdx.training.runtime import Runtime
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 SETTINGS = dict(
@@ -61,7 +61,7 @@ def agree(loader):
 def key(root, unlabelled=None, **more):
     """What a data set is known by in the store."""
     spec = {
-        "_target_": "kdx.data.folder.Folder",
+        "_target_": "kdx.data.datasets.folder.Folder",
         "root": str(root),
         "unlabelled_root": unlabelled and str(unlabelled),
         **SETTINGS,
@@ -464,7 +464,7 @@ def test_what_is_told_of_a_folder_is_told_of_that_one(tmp_path):
         if beside:
             save(tmp_path / name / beside / "x.png")
         spec = {
-            "_target_": "kdx.data.folder.Folder",
+            "_target_": "kdx.data.datasets.folder.Folder",
             "root": str(tmp_path / name),
             "unlabelled_root": str(tmp_path / name / "pool"),
             **SETTINGS,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from kdx.functional import balanced_weights, cross_entropy, kl, margin, smooth_cross_entropy
+from kdx.core.math import balanced_weights, cross_entropy, kl, margin, smooth_cross_entropy
 
 TEACHER = torch.tensor([[4.0, 2.0, 0.0]])
 STUDENT = torch.tensor([[2.0, 1.0, 0.0]])

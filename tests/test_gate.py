@@ -6,13 +6,15 @@ import types
 import numpy as np
 import pytest
 
-from kdx import chance, compose, recipes, saved
-from kdx.artifact import Artifact
-from kdx.faults import Fault
-from kdx.report.folder import RunFolder
-from kdx.stages import gate
-from kdx.store import Listener, Work
-from kdx.wiring import wire
+from kdx.config import compose, restore
+from kdx.config.wire import wire
+from kdx.core.errors import Fault
+from kdx.pipeline.recipes import steps
+from kdx.pipeline.stages import gate
+from kdx.report.run.folder import RunFolder
+from kdx.store.artifact import Artifact
+from kdx.store.store import Listener, Work
+from kdx.tasks import chance
 
 
 def rows(*counts):
@@ -174,7 +176,7 @@ def ask(found, **pseudo_label):
     plan = types.SimpleNamespace(
         class_weights="none", pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label
     )
-    recipes.gate(store, plan, None, None, None)
+    steps.gate(store, plan, None, None, None)
     return heard.notes
 
 
@@ -211,7 +213,7 @@ def test_an_older_run_is_run_again_with_what_it_was_given(trained):
         old = {key: value for key, value in config["pseudo_label"].items() if key != "gate"} | {
             "near_chance": given
         }
-        found, faults, notes = saved.restore({**config, "pseudo_label": old}, [], {})
+        found, faults, notes = restore.restore({**config, "pseudo_label": old}, [], {})
         assert faults == [] and notes == ["pseudo_label.gate is newer than the run and has its default"]
         assert wire(found).plan.pseudo_label["gate"] == given
 

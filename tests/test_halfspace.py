@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from kdx import halfspace
 from kdx.cli import main
-from kdx.faults import Fault
-from kdx.halfspace import METHODS, Problem
+from kdx.core.errors import Fault
+from kdx.runs.studies import halfspace
+from kdx.runs.studies.halfspace import METHODS, Problem
 
 SMALL = {
     "dimension": 10,

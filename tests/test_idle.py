@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import pytest
 
-from kdx import compose
 from kdx.cli import main
 from kdx.commands import train as command
-from kdx.idle import VALIDATIONS, idle
-from kdx.stages import watch
+from kdx.config import compose
+from kdx.config.unused import VALIDATIONS, idle
+from kdx.pipeline.stages import watch
 
 LINES = [
     (

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from kdx import compose
-from kdx.artifact import Artifact
 from kdx.cli import main
-from kdx.faults import Fault
-from kdx.forecast import dry
-from kdx.functional import balanced_weights
-from kdx.stages.learn import labels_used
-from kdx.wiring import wire
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.core.errors import Fault
+from kdx.core.math import balanced_weights
+from kdx.pipeline.stages.learn import labels_used
+from kdx.planning.dry_run import dry
+from kdx.store.artifact import Artifact
 
 WORDS = [
     "dataset=folder",

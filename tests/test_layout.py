@@ -7,8 +7,8 @@ import unicodedata
 
 import pytest
 
-from kdx.data.layout import lay_out, role_of
-from kdx.faults import Fault
+from kdx.core.errors import Fault
+from kdx.data.pictures.layout import lay_out, role_of
 
 
 def files(root, *names):

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.component import Component
-from kdx.compose import check_words
-from kdx.core import Batch, Frozen, Parts, Split
-from kdx.faults import Fault
-from kdx.losses.kd import KD, ramp
-from kdx.losses.label_smoothing import LabelSmoothing
-from kdx.losses.supervised import Supervised
+from kdx.config.compose import check_words
+from kdx.core.errors import Fault
+from kdx.core.types import Batch, Frozen, Parts, Split
+from kdx.methods.losses.kd import KD, ramp
+from kdx.methods.losses.label_smoothing import LabelSmoothing
+from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
-from kdx.trainer import gradient_norms
+from kdx.store.component import Component
+from kdx.training.loop import gradient_norms
 
 # what a method notices about twenty made-up rows
-pytestmark = pytest.mark.filterwarnings("ignore::kdx.faults.Caution")
+pytestmark = pytest.mark.filterwarnings("ignore::kdx.core.errors.Caution")
 
 LOSSES = sorted(Path(__file__).parent.parent.joinpath("conf", "loss").glob("*.yaml"))
 SHAPE, CLASSES = (1, 16, 16), 4

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kdx import models
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 from kdx.models import layers, size
 from kdx.models import torchvision as zoo
 from kdx.models.checkpoint import AVERAGED

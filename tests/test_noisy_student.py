@@ -11,16 +11,16 @@ import torch
 from torch import nn
 from torch.autograd import gradcheck
 
-from kdx import compose
-from kdx.component import Component
-from kdx.core import Batch, Frozen, Parts
-from kdx.faults import Caution, Fault
-from kdx.losses.noisy_student import NoisyStudent, draw_frozen, layers, pseudo_label_loss
-from kdx.losses.soft import Soft
+from kdx.config import compose
+from kdx.core.errors import Caution, Fault
+from kdx.core.types import Batch, Frozen, Parts
+from kdx.methods.losses.noisy_student import NoisyStudent, draw_frozen, layers, pseudo_label_loss
+from kdx.methods.losses.soft import Soft
 from kdx.models.cnn import cnn
+from kdx.store.component import Component
 
 SHAPE, CLASSES = (1, 8, 8), 3
-ONE = Component({"_target_": "kdx.weights.one.One"})
+ONE = Component({"_target_": "kdx.methods.weights.one.One"})
 NOTHING = Component(compose.check_words(["loss=noisy_student"])["loss"]["features"])
 PLAIN = {
     "hard": False,
@@ -156,7 +156,7 @@ def test_without_noise_it_is_self_training(hard):
 
 
 def test_weights_multiply_each_row_of_the_pool():
-    half = Component({"_target_": "kdx.weights.constant.Constant", "value": 0.5})
+    half = Component({"_target_": "kdx.methods.weights.constant.Constant", "value": 0.5})
     whole, halved = made()(streams(), 0.0), made(weights=half)(streams(), 0.0)
     assert halved.terms["pool"].item() == pytest.approx(whole.terms["pool"].item() / 2)
     assert halved.monitors["unlabelled/weight"].tolist() == [0.5] * 12
@@ -224,7 +224,7 @@ def test_each_layer_is_frozen_as_often_as_asked():
 
 
 def test_a_frozen_layer_takes_no_step_and_the_others_do(monkeypatch):
-    from kdx.losses import noisy_student
+    from kdx.methods.losses import noisy_student
 
     monkeypatch.setattr(noisy_student, "draw_frozen", lambda count, rate: [0, 3])
     objective = made(freeze=0.5, hard=True)

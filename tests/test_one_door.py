@@ -10,11 +10,13 @@ import nasty
 import pytest
 import torch
 
-from kdx import checks, combine, compose, models
+from kdx import models
 from kdx.cli import main
-from kdx.component import Component
-from kdx.faults import Fault, Faults
-from kdx.words import beyond
+from kdx.config import compose, grid
+from kdx.config.words import beyond
+from kdx.core import checks
+from kdx.core.errors import Fault, Faults
+from kdx.store.component import Component
 
 DEEP, LONG = "[" * 200 + "]" * 200, "9" * 5000
 LINES = [
@@ -97,10 +99,10 @@ def test_it_is_one_plain_sentence(words, says, command, quiet, capsys):
 
 
 def test_max_runs_lifts_the_limit_and_reaches_no_run():
-    assert combine.limit(["seed=1", "max_runs=5", "loss=kd"]) == (5, ["seed=1", "loss=kd"])
-    combine.check_count(["seed=range(1000)"], combine.MOST_RUNS)
+    assert grid.limit(["seed=1", "max_runs=5", "loss=kd"]) == (5, ["seed=1", "loss=kd"])
+    grid.check_count(["seed=range(1000)"], grid.MOST_RUNS)
     with pytest.raises(Fault, match="stand for endlessly many runs"):
-        combine.check_count(["seed=range(1,2,0)"], 10**6 - 1)
+        grid.check_count(["seed=range(1,2,0)"], 10**6 - 1)
 
 
 OVERLAID = [
@@ -142,7 +144,7 @@ class Picky:
 
 @pytest.fixture
 def picky(monkeypatch):
-    monkeypatch.setattr("kdx.component.resolve", lambda target: Picky)
+    monkeypatch.setattr("kdx.store.component.resolve", lambda target: Picky)
     return lambda **values: Component({"_target_": "x.Picky", **values})
 
 

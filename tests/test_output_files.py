@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from fabricate import document, folder
 
-from kdx import checks
 from kdx.cli import main
-from kdx.disk import kind, write_output
-from kdx.faults import Fault
+from kdx.core import checks
+from kdx.core.errors import Fault
+from kdx.core.files import kind, write_output
 
 
 def device(place: Path, minor: int) -> Path:
@@ -91,7 +91,7 @@ def test_a_device_stays_a_device_whatever_command_writes_to_it(tmp_path, monkeyp
     monkeypatch.setattr("kdx.commands.evaluate.evaluate_run", lambda *_: {})
     monkeypatch.setattr("kdx.commands.evaluate.show", lambda *_: None)
     monkeypatch.setattr("kdx.commands.plan.check", lambda *_: [])
-    monkeypatch.setattr("kdx.outlook.look_ahead", lambda *_: {})
+    monkeypatch.setattr("kdx.planning.document.look_ahead", lambda *_: {})
     monkeypatch.setattr("kdx.commands.plan.show", lambda *_: None)
     for words in (["halfspace"], ["evaluate", "run"], ["plan"]):
         assert main([*words, "json=null"]) == 0 and main([*words, "json=full"]) == 2
@@ -101,8 +101,8 @@ def test_a_device_stays_a_device_whatever_command_writes_to_it(tmp_path, monkeyp
 def test_what_stdout_leads_to_is_written_to_in_its_place(tmp_path):
     with (tmp_path / "out").open("w") as out:
         code = (
-            "from pathlib import Path; from kdx.disk import write_output; print('one'); write_output('csv', "
-            "Path('/dev/stdout'), 'two\\n'); print('three')"
+            "from pathlib import Path; from kdx.core.files import write_output; print('one'); "
+            "write_output('csv', Path('/dev/stdout'), 'two\\n'); print('three')"
         )
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
     assert (tmp_path / "out").read_text() == "one\ntwo\nthree\n"
@@ -116,7 +116,7 @@ def test_a_run_again_and_an_export_go_to_no_pipe_and_no_device(tmp_path, monkeyp
     for name, told in (("pipe", "is a pipe"), ("lost", "is a link to what is not there")):
         assert main(["rerun", "run", f"to={name}"]) == 2
         assert told in capsys.readouterr().err
-    from kdx.export import check_folder
+    from kdx.runs.export.export import check_folder
 
     for name in ("pipe", "lost"):
         with pytest.raises(Fault, match="is no earlier export"):

@@ -15,19 +15,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdx import chance, compose
 from kdx.cli import main
 from kdx.commands import commands
 from kdx.commands.completion import complete
 from kdx.commands.plan import take_file
-from kdx.faults import Fault
-from kdx.locate import conf_dir
-from kdx.outlook import augmented, look_ahead
-from kdx.rehearse.bench import Rehearsed, enough
-from kdx.report import plan as words_of
-from kdx.run import perform
-from kdx.store import Listener
-from kdx.wiring import wire
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.core.errors import Fault
+from kdx.core.paths import conf_dir
+from kdx.planning import text as words_of
+from kdx.planning.document import augmented, look_ahead
+from kdx.planning.timing.bench import Rehearsed, enough
+from kdx.runs.run import perform
+from kdx.store.store import Listener
+from kdx.tasks import chance
 
 SHORT = [
     "device=cpu",
@@ -297,7 +298,7 @@ def test_the_file_of_the_plan(tmp_path, monkeypatch):
 def test_config_dir_and_the_flags_that_only_show(tmp_path, capsys):
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss" / "mine.yaml").write_text(
-        "# Mine\n_target_: kdx.losses.kd.KD\ntemperature: 2\nalpha: 0.5\n"
+        "# Mine\n_target_: kdx.methods.losses.kd.KD\ntemperature: 2\nalpha: 0.5\n"
     )
     assert main(["plan", "--config-dir", str(tmp_path), *SHORT, "loss=mine"]) == 0
     assert "loss mine" in capsys.readouterr().out
@@ -455,7 +456,7 @@ def test_chance_by_hand():
 
 
 def test_large_data_are_stood_in_for_and_the_ratio_is_not_told(monkeypatch):
-    monkeypatch.setattr("kdx.rehearse.others.PREPARED", 1000)
+    monkeypatch.setattr("kdx.planning.timing.others.PREPARED", 1000)
     found = plan("seed=12")
     assert found["not_timed"] == ["prepare"] and "not told" in texts(found, "loss")[0]
     student = next(e for e in found["stages"].values() if e["name"] == "student-train")

@@ -7,22 +7,23 @@ import pytest
 import torch
 from torch import nn
 
-from kdx import estimate
-from kdx.component import Component
-from kdx.core import Batch, Parts, Split
-from kdx.faults import Caution, Fault
-from kdx.functional import cross_entropy
-from kdx.losses.slam import SLaM, first_choices, mix, slam
-from kdx.losses.soft import Soft
-from kdx.losses.taylor_ce import TaylorCE, taylor
-from kdx.losses.ups import UPS, negative_loss
+from kdx.core import math
+from kdx.core.errors import Caution, Fault
+from kdx.core.math import cross_entropy
+from kdx.core.types import Batch, Parts, Split
+from kdx.methods import estimators
+from kdx.methods.losses.slam import SLaM, first_choices, mix, slam
+from kdx.methods.losses.soft import Soft
+from kdx.methods.losses.taylor_ce import TaylorCE, taylor
+from kdx.methods.losses.ups import UPS, negative_loss
+from kdx.store.component import Component
 
 T = torch.tensor
 ONE, NONE = (
-    Component({"_target_": "kdx.weights.one.One"}),
-    Component({"_target_": "kdx.features.none.NoFeatures"}),
+    Component({"_target_": "kdx.methods.weights.one.One"}),
+    Component({"_target_": "kdx.methods.features.none.NoFeatures"}),
 )
-HALF = Component({"_target_": "kdx.weights.constant.Constant", "value": 0.5})
+HALF = Component({"_target_": "kdx.methods.weights.constant.Constant", "value": 0.5})
 SLOTS = {"weights": ONE, "features": NONE}
 ROWS, C = 40, 4
 F, Q = T([[0.7, 0.2, 0.1]]), T([[0.5, 0.4, 0.1]])
@@ -114,7 +115,7 @@ def test_the_curve_that_is_shown_is_the_alpha_that_is_used(floor):
     x, y = objective.curves()["margin/alpha"]
     probs = TEACHER.softmax(1)
     assert torch.allclose(
-        estimate.interpolate(estimate.margin(probs), x, y), objective.mixing(probs)[0], atol=1e-6
+        estimators.interpolate(math.margin(probs), x, y), objective.mixing(probs)[0], atol=1e-6
     )
     assert (x.diff() > 0).all() and x[0] == 0 and x[-1] == 1
 
@@ -311,7 +312,7 @@ def test_soft_and_hard_by_hand(hard):
 def test_weighted_with_weights_of_1_is_soft():
     made = parts(TEACHER.argmax(1))  # never wrong on validation: every weight is 1
     debiased = {
-        "_target_": "kdx.weights.debiased.Debiased",
+        "_target_": "kdx.methods.weights.debiased.Debiased",
         "hard": False,
         "estimator": "mean_of_ratios",
         "neighbours": None,
@@ -327,7 +328,7 @@ def test_weighted_with_weights_of_1_is_soft():
 def test_no_gradient_passes_through_the_weights():
     made = parts()
     debiased = {
-        "_target_": "kdx.weights.debiased.Debiased",
+        "_target_": "kdx.methods.weights.debiased.Debiased",
         "hard": True,
         "estimator": "ratio_of_means",
         "neighbours": None,

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from kdx import combine, compose
 from kdx.cli import main
 from kdx.commands import _check
 from kdx.commands.list import describe
 from kdx.commands.train import tell_of_grid
-from kdx.faults import Fault
-from kdx.words import options_of, use_own
+from kdx.config import compose
+from kdx.config import grid as combine
+from kdx.config.words import options_of, use_own
+from kdx.core.errors import Fault
 
 CONF = Path(__file__).parents[1] / "conf/experiment"
 QUESTIONS = {

@@ -8,12 +8,12 @@ from importlib import import_module
 
 import pytest
 
-from kdx import runtime
-from kdx.component import Component
-from kdx.runtime import Runtime
-from kdx.store import Artifact, Listener, Work
+from kdx.store.component import Component
+from kdx.store.store import Artifact, Listener, Work
+from kdx.training import runtime
+from kdx.training.runtime import Runtime
 
-probe = import_module("kdx.stages.probe")  # the module; in the package its name is the stage's
+probe = import_module("kdx.pipeline.stages.probe")  # the module; in the package its name is the stage's
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 MODEL = Component({"_target_": "kdx.models.mlp.mlp", "hidden": 4, "dropout": 0.0, "stochastic_depth": 0.0})

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdx import chance
-from kdx.faults import Fault
-from kdx.report import figures, markdown, reliability, rounds
-from kdx.report.board import hyperparameters
-from kdx.report.folder import RunFolder
-from kdx.report.judge import ROLES, judge, settle, summary
-from kdx.report.listener import Listener, Many
-from kdx.report.plain import plain, write_atomically
-from kdx.report.progress import Progress, duration
-from kdx.report.table import cells, magnitude, print_table, size, three_figures
+from kdx.core.errors import Fault
+from kdx.report.run import figures, markdown, reliability, rounds
+from kdx.report.run.folder import RunFolder
+from kdx.report.run.listeners import Listener, Many
+from kdx.report.run.plain import plain, write_atomically
+from kdx.report.run.progress import Progress, duration
+from kdx.report.run.table import cells, magnitude, print_table, size, three_figures
+from kdx.report.run.tensorboard import hyperparameters
+from kdx.report.run.verdict import ROLES, judge, settle, summary
+from kdx.tasks import chance
 
 PNG = b"\x89PNG\r\n\x1a\n"
 REPOSITORY = Path(__file__).parents[1]
@@ -78,7 +78,7 @@ def results(teacher=0.95, alone=0.85, student=0.91, n=None, **more):
 
 def folder(path):
     config = {
-        "loss": {"_target_": "kdx.losses.kd.KD", "temperature": 4},
+        "loss": {"_target_": "kdx.methods.losses.kd.KD", "temperature": 4},
         "seed": 0,
         "student": {"channels": [4, 8]},
         "store": "outputs/store",
@@ -290,7 +290,7 @@ def test_no_figure_is_cut_at_any_width(width):
 def test_the_table_fits_its_terminal(width, header, terminal):
     from rich.console import Console
 
-    from kdx.report.table import table
+    from kdx.report.run.table import table
 
     out = io.StringIO()
     Console(file=out, width=width, force_terminal=terminal, color_system=None).print(
@@ -615,7 +615,7 @@ def test_a_death_between_writes_leaves_the_old_run_json(tmp_path, monkeypatch):
 
 def test_a_kill_at_any_moment_leaves_valid_json(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from kdx.report.plain import dump, write_atomically\n"
+        "import sys; from pathlib import Path; from kdx.report.run.plain import dump, write_atomically\n"
         "for i in range(10**9): write_atomically(Path(sys.argv[1]), dump({'i': i, 'pad': 'x' * 300_000}))"
     )
     path = tmp_path / "run.json"
@@ -856,11 +856,11 @@ def test_ticks_of_odd_ranges(low, high):
 
 def test_importing_the_report_is_cheap():
     modules = [
-        "board",
+        "tensorboard",
         "figures",
         "folder",
-        "judge",
-        "listener",
+        "verdict",
+        "listeners",
         "markdown",
         "plain",
         "progress",
@@ -869,8 +869,8 @@ def test_importing_the_report_is_cheap():
     ]
     heavy = ["torch", "hydra", "omegaconf", "rich", "matplotlib", "tensorboard", "PIL", "numpy"]
     program = (
-        f"import sys; {'; '.join(f'import kdx.report.{m}' for m in modules)}; print([m for m in {heavy!r} if "
-        "m in sys.modules])"
+        f"import sys; {'; '.join(f'import kdx.report.run.{m}' for m in modules)}; print([m for m in "
+        f"{heavy!r} if m in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY
@@ -975,7 +975,7 @@ def test_rounds_are_counted_by_the_answers_where_these_are_bought():
 
 
 def test_the_picture_of_the_rounds_shows_each_and_the_levels_beside_them():
-    from kdx.report import figures
+    from kdx.report.run import figures
 
     results, audit = three_rounds(100)
     picture = np.asarray(Image.open(io.BytesIO(rounds.curves(results, audit, "title"))).convert("RGB"))

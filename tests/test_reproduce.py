@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 import yaml
 
-from kdx import claims, compose
-from kdx.artifact import Artifact
-from kdx.claims import Figure
 from kdx.cli import main
 from kdx.commands import completion, halfspace, reproduce
 from kdx.commands._arms import value
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.core.errors import Fault
 from kdx.data.splits import some
-from kdx.faults import Fault
-from kdx.recipes import views_to_answer
-from kdx.report.statistics import chance, paired, plus_minus, spread, verdict
-from kdx.wiring import wire
+from kdx.pipeline.recipes.steps import views_to_answer
+from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
+from kdx.runs import claims
+from kdx.runs.claims import Figure
+from kdx.store.artifact import Artifact
 
 CPU = ["device=cpu", "device.threads=1"]
 SMALL = [
@@ -264,8 +265,8 @@ def test_the_student_can_see_fewer_labelled_rows_than_the_teacher(small, monkeyp
     assert set(some(labels, 6, seed=5)) < set(kept) and list(some(labels, 99, seed=5)) == list(range(60))
 
     from kdx.data.streams import Stream
-    from kdx.run import perform
-    from kdx.store import Listener
+    from kdx.runs.run import perform
+    from kdx.store.store import Listener
 
     passed = []
     make = Stream.__init__

@@ -13,13 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kdx import alike, compose, saved
-from kdx.artifact import digest
 from kdx.cli import main
-from kdx.component import sha256
-from kdx.folders import read_run
-from kdx.runtime import Runtime
-from kdx.words import options_of, use_own
+from kdx.config import compose, restore
+from kdx.config.words import options_of, use_own
+from kdx.runs import diff
+from kdx.runs.reading import read_run
+from kdx.store.artifact import digest
+from kdx.store.source import sha256
+from kdx.training.runtime import Runtime
 
 RUN = Path("outputs/runs/a=b")
 SHORT = [
@@ -176,7 +177,7 @@ def test_an_older_run_is_known_by_its_artifacts(place, capsys, monkeypatch):
     old["environment"].pop("settled")
     old["config"]["device"]["threads"] = "auto"
     change(**old)
-    assert alike.weights(read_run(RUN))["student, last"] == sha256(
+    assert diff.weights(read_run(RUN))["student, last"] == sha256(
         read_run(RUN).role("student").path / "last.safetensors"
     )
     found = rerun("store=outputs/store")
@@ -229,7 +230,7 @@ def test_why_the_numbers_differ_settings_data_and_what_follows(place, capsys):
         and "made from another" in why["evaluate"]
     )
     assert len(found["numbers"]) > 20 and "Stages that were made of something else" in capsys.readouterr().out
-    assert len(alike.listed([(n["what"], n["recorded"], n["now"]) for n in found["numbers"]], 20)) == 20
+    assert len(diff.listed([(n["what"], n["recorded"], n["now"]) for n in found["numbers"]], 20)) == 20
 
 
 def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, capsys):
@@ -268,7 +269,7 @@ def test_inputs_are_told_apart_by_name():
         "dataset": {"component": {}, "sources": {"root": "c"}},
         "checkpoint": {"source": "d"},
     }
-    assert list(alike._inputs(there, here, "")) == [
+    assert list(diff._inputs(there, here, "")) == [
         "made from another prepare",
         "training.lr: 0.1 there, 0.2 here",
         "training.augment.0.1.x: 1 there, 2 here",
@@ -284,7 +285,7 @@ def test_a_run_that_failed_is_run_and_that_nothing_can_be_compared_is_told(place
 
 
 def test_a_run_that_fails_here_is_told(place, capsys, monkeypatch):
-    from kdx.stages import train
+    from kdx.pipeline.stages import train
 
     def fail(*arguments, **more):
         raise ValueError("no sums today")
@@ -350,7 +351,7 @@ def plain(words: list[str]) -> dict:
 
 def unchanged(words: list[str]) -> bool:
     config = plain(words)
-    found, faults, notes = saved.restore(config, [], {})
+    found, faults, notes = restore.restore(config, [], {})
     return (
         json.dumps(found, sort_keys=True) == json.dumps(config, sort_keys=True)
         and list(map(list, (found["augment"], found["shift"])))
@@ -409,7 +410,7 @@ def test_every_option_is_put_together_again(group):
 def test_keys_that_are_newer_than_the_run_have_their_default():
     config = plain([])
     config["student_train"].pop("clip")
-    found, faults, notes = saved.restore(config, [], {})
+    found, faults, notes = restore.restore(config, [], {})
     assert (
         faults == []
         and found["student_train"]["clip"] is None
@@ -419,7 +420,7 @@ def test_keys_that_are_newer_than_the_run_have_their_default():
 
 def test_a_precision_that_was_settled_is_taken():
     config = plain(["student_train.precision=auto", "teacher_pretrain.precision=auto"])
-    found, faults, notes = saved.restore(config, [], {"precision": {"student": "bf16"}})
+    found, faults, notes = restore.restore(config, [], {"precision": {"student": "bf16"}})
     assert (
         faults == []
         and found["student_train"]["precision"] == "bf16"
@@ -479,7 +480,10 @@ def test_slots_several_augmentations_and_a_probed_precision(empty, capsys):
         found["same"] and document(Path("again"))["config"]["augment"] == document(run)["config"]["augment"]
     )
     assert "precision=auto was settled as" in capsys.readouterr().err
-    assert document(Path("again"))["config"]["loss"]["weights"]["_target_"] == "kdx.weights.debiased.Debiased"
+    assert (
+        document(Path("again"))["config"]["loss"]["weights"]["_target_"]
+        == "kdx.methods.weights.debiased.Debiased"
+    )
 
 
 def pictures(folder: Path) -> None:
@@ -500,7 +504,7 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     own = empty / "own/loss/mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text(
-        "# @package loss\n# KD at a temperature of our own\n_target_: kdx.losses.kd.KD\ntemperature: "
+        "# @package loss\n# KD at a temperature of our own\n_target_: kdx.methods.losses.kd.KD\ntemperature: "
         "3.0\nalpha: 0.5\n"
     )
     data = [

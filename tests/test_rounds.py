@@ -16,24 +16,26 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from kdx import audit, compose, recipes
-from kdx.artifact import LEFTOVERS, MANIFEST, Artifact, seal
-from kdx.budget import by_round, to_buy
 from kdx.cli import main
-from kdx.component import Component
-from kdx.core import Batch, Split
-from kdx.data.augment import Affine, Chain, FlipCrop, Views
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.core.types import Batch, Split
 from kdx.data.streams import Loader, Stream
-from kdx.evaluate import predict
-from kdx.labels import Stored, clean_answers, extras
-from kdx.report.audit import chosen, per_round, rounds, sentences
-from kdx.run import perform
-from kdx.runtime import Runtime
-from kdx.stages import TRAIN
-from kdx.stages.files import open_network, open_split
-from kdx.stages.label import spread
-from kdx.store import Listener, Store, Work
-from kdx.wiring import wire
+from kdx.data.views.augment import Affine, Chain, FlipCrop, Views
+from kdx.pipeline.recipes import steps
+from kdx.pipeline.stages import TRAIN
+from kdx.pipeline.stages.answers import clean_answers, extras, stored_answers
+from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.label import spread
+from kdx.report.run.audit import chosen, per_round, rounds, sentences
+from kdx.runs.run import perform
+from kdx.store.artifact import LEFTOVERS, MANIFEST, Artifact, seal
+from kdx.store.component import Component
+from kdx.store.store import Listener, Store, Work
+from kdx.tasks import pseudo_labels as audit
+from kdx.training.length import by_round, to_buy
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
 
 SHORT = [
     "device=cpu",
@@ -175,7 +177,7 @@ class Trained:
 )
 def test_best_and_waited_by_hand(accuracies, best, waited):
     tried = [Trained(a) for a in accuracies]
-    assert (recipes.best_round(tried), recipes.waited(tried)) == (best, waited)
+    assert (steps.best_round(tried), steps.waited(tried)) == (best, waited)
 
 
 def test_patience_ends_the_rounds_and_the_first_of_equals_counts(store):
@@ -201,7 +203,7 @@ def test_previous_goes_on_from_the_last_weights(store):
     # Where no step leads anywhere, the student is what it began with.
     still = Component({**order.plan.student_train.spec, "lr": 1e-12})
     shelf = Store(store, order.runtime, Listener())
-    pupil = recipes.student(shelf, found.done["prepare"], replace(order.plan, student_train=still))
+    pupil = steps.student(shelf, found.done["prepare"], replace(order.plan, student_train=still))
     begun, fresh = (
         shelf.run(TRAIN, **pupil, loss=order.plan.teacher_loss, init=init) for init in (second, None)
     )
@@ -338,7 +340,7 @@ def test_only_what_is_bought_is_answered(bought):
             and not labels.file("clean.npy").exists()
         )
         assert clean_answers(labels) is None
-        stored = Stored.open(labels, "cpu")
+        stored = stored_answers(labels, "cpu")
         some = torch.from_numpy(rows).flip(0)[:5]
         # in any view: the answer is that for the clean picture
         asked = Batch("unlabelled", some, torch.full_like(some, 3), {})
@@ -405,7 +407,7 @@ BUYING = ["rad", "rad_loss", "uniform", "margin", "entropy", "k_center", "cluste
 
 
 def test_a_rule_that_buys_needs_no_further_word(root):
-    from kdx.preflight import check_rule, inspect
+    from kdx.config.validate import check_rule, inspect
 
     names = [
         p.stem for p in (root / "conf/select").glob("*.yaml") if "override /recipe: active" in p.read_text()
@@ -413,7 +415,11 @@ def test_a_rule_that_buys_needs_no_further_word(root):
     assert sorted(names) == sorted(BUYING)
     for name in names:
         order = wire(compose.check_words([f"select={name}"]))
-        assert (order.plan.budget, order.plan.rounds, order.recipe.target) == (0.1, 5, "kdx.recipes.active")
+        assert (order.plan.budget, order.plan.rounds, order.recipe.target) == (
+            0.1,
+            5,
+            "kdx.pipeline.recipes.active.active",
+        )
         check_rule(order, {"labelled": 100, "unlabelled": 997, "validation": 200})
     assert inspect(wire(compose.check_words(["select=rad"]))) == []
 
@@ -437,7 +443,7 @@ def test_k_center_begins_away_from_the_labelled_examples(store):
     """The first row bought is the one farthest from all labelled examples, in the features of the first
     student.
     """
-    from kdx.stages.choose import features
+    from kdx.pipeline.stages.choose import features
 
     found = go(store, "select=k_center", "student_train.steps=2", "baseline=false", "budget=2", "rounds=2")
     runtime, pupil = plan(store).runtime, found.done["student-train-0"]

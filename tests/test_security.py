@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from kdx import compose
 from kdx.cli import main
 from kdx.commands import plan
 from kdx.commands import train as command
-from kdx.faults import Fault
-from kdx.locate import conf_dir
-from kdx.words import use_own
+from kdx.config import compose
+from kdx.config.words import use_own
+from kdx.core.errors import Fault
+from kdx.core.paths import conf_dir
 
 THEIRS = ""
 """The folder of `theirs`, set for each test."""
@@ -82,8 +82,8 @@ FILES = {  # name of the preset: (its text, what is said)
         "loss._target_ 'os.system' is not allowed",
     ),
     "names_kdx": (
-        "shift: {x: {_target_: kdx.disk.write_atomically, path: canary, text: x}}",
-        "shift.x._target_ 'kdx.disk.write_atomically' is not allowed",
+        "shift: {x: {_target_: kdx.core.files.write_atomically, path: canary, text: x}}",
+        "shift.x._target_ 'kdx.core.files.write_atomically' is not allowed",
     ),
     "names_another_kind": (
         "dataset: {_target_: kdx.models.pretrained.fetch, path: canary}",
@@ -101,7 +101,7 @@ FILES = {  # name of the preset: (its text, what is said)
         f"student_train: {{augment: {{x: {HARM}}}}}",
         "augment.x._target_ 'subprocess.Popen' is not allowed",
     ),
-    "partly": ("loss: {_partial_: true, _args_: [1]}", "kdx.losses.kd.KD does not take these keys"),
+    "partly": ("loss: {_partial_: true, _args_: [1]}", "kdx.methods.losses.kd.KD does not take these keys"),
     "downloads": (
         "defaults: [override /dataset: cifar10]\ndataset: {root: elsewhere}",
         "has a data set downloaded to 'elsewhere'",
@@ -216,7 +216,7 @@ def test_an_option_file_that_is_none_is_told_in_a_sentence(name, capsys):
         ("sweeper/aside", "max_runs: 3\n", "sets 'sweeper' to {max_runs: 3}, which nothing reads"),
         (
             "loss/aside",
-            "# @package baseline_loss\n_target_: kdx.losses.supervised.Supervised\n",
+            "# @package baseline_loss\n_target_: kdx.methods.losses.supervised.Supervised\n",
             "leaves out 'loss', which every run reads",
         ),
         ("recipe/aside", "# @package seed\nseed: 1\n", "leaves out 'recipe', which every run reads"),
@@ -241,7 +241,8 @@ def test_nor_are_options_of_hydras_own(tmp_path):
 def test_a_data_set_that_lacks_a_size_is_told(capsys):
     (Path(THEIRS) / "dataset").mkdir(exist_ok=True)
     (Path(THEIRS) / "dataset" / "short.yaml").write_text(
-        "_target_: kdx.data.digits.Digits\nimage_size: 16\nlabelled: 100\nunlabelled: null\ntest: 500\n"
+        "_target_: kdx.data.datasets.digits.Digits\nimage_size: 16\nlabelled: "
+        "100\nunlabelled: null\ntest: 500\n"
     )
     assert "leaves out 'dataset.validation', which every run reads" in told(capsys, "dataset=short")
 
@@ -285,7 +286,7 @@ def test_a_grid_that_chooses_the_data_too_has_it_downloaded_nowhere(capsys):
 
 def test_a_grid_of_ones_own_still_counts(here, monkeypatch, capsys):
     monkeypatch.setattr(plan, "show", lambda found: None)
-    monkeypatch.setattr("kdx.outlook.look_ahead", lambda jobs, telling: {"jobs": list(jobs)})
+    monkeypatch.setattr("kdx.planning.document.look_ahead", lambda jobs, telling: {"jobs": list(jobs)})
     (Path(THEIRS) / "experiment" / "grid.yaml").write_text(
         GLOBAL + "hydra: {sweeper: {params: {seed: '1,2', loss.temperature: '1,2'}}}"
     )

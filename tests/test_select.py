@@ -12,20 +12,20 @@ import yaml
 from scipy.optimize import linprog
 
 from kdx.commands.list import describe
-from kdx.component import Component
-from kdx.faults import Caution, Fault
-from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import MOST, confidence, entropy, margin
-from kdx.select.balanced import Balanced
-from kdx.select.cluster_margin import ClusterMargin
-from kdx.select.entropy import Entropy
-from kdx.select.k_center import KCenter
-from kdx.select.margin import Margin
-from kdx.select.rad import RAD, dep_round, inclusion, play
-from kdx.select.threshold import Threshold
-from kdx.select.uniform import Uniform
+from kdx.core.errors import Caution, Fault
+from kdx.methods.select import Chosen, Pool, Rule
+from kdx.methods.select._rows import MOST, confidence, entropy, margin
+from kdx.methods.select.balanced import Balanced
+from kdx.methods.select.cluster_margin import ClusterMargin
+from kdx.methods.select.entropy import Entropy
+from kdx.methods.select.k_center import KCenter
+from kdx.methods.select.margin import Margin
+from kdx.methods.select.rad import RAD, dep_round, inclusion, play
+from kdx.methods.select.threshold import Threshold
+from kdx.methods.select.uniform import Uniform
+from kdx.store.component import Component
 
-pytestmark = pytest.mark.filterwarnings("ignore::kdx.faults.Caution")
+pytestmark = pytest.mark.filterwarnings("ignore::kdx.core.errors.Caution")
 
 
 def pool(n=0, *, probs=None, taken=(), wrong=0.2, features=None, labelled=None, seed=0):
@@ -74,7 +74,7 @@ def test_confidence_margin_and_entropy_by_hand():
 def test_pieces_do_not_show(monkeypatch):
     p = pool(100)
     whole = [confidence(p.teacher)[0], margin(p.student, np.arange(50)), entropy(p.student, np.arange(50))]
-    monkeypatch.setattr("kdx.select._rows.PIECE", 21)  # seven rows
+    monkeypatch.setattr("kdx.methods.select._rows.PIECE", 21)  # seven rows
     pieces = [confidence(p.teacher)[0], margin(p.student, np.arange(50)), entropy(p.student, np.arange(50))]
     assert all(np.array_equal(a, b) for a, b in zip(whole, pieces, strict=True))
 
@@ -531,7 +531,7 @@ def test_balanced_without_a_number_wants_the_pool_over_the_classes():
 )
 def test_a_confidence_on_an_edge_belongs_to_the_bin_above(confidence, bin_):
     """29/100 * 100 is 28.999...: a bin by multiplying would be one too low."""
-    from kdx.select.balanced import EDGES
+    from kdx.methods.select.balanced import EDGES
 
     assert EDGES[np.searchsorted(EDGES, confidence, side="right") - 1] == bin_
 

@@ -11,18 +11,18 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as V
 
-from kdx import compose
-from kdx.core import Split
-from kdx.data import pixels
-from kdx.data.augment import Chain, Views
-from kdx.data.draws import Draws
-from kdx.data.shift import Blur, Contrast, Grain, Rotation
-from kdx.evaluate import predict
-from kdx.faults import Fault
-from kdx.report import figures, shifts
-from kdx.report.judge import ROLES
-from kdx.report.table import print_table
-from kdx.runtime import Runtime
+from kdx.config import compose
+from kdx.core.errors import Fault
+from kdx.core.types import Split
+from kdx.data.views import pixels
+from kdx.data.views.augment import Chain, Views
+from kdx.data.views.draws import Draws
+from kdx.data.views.shift import Blur, Contrast, Grain, Rotation
+from kdx.report.run import figures, shifts
+from kdx.report.run.table import print_table
+from kdx.report.run.verdict import ROLES
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 STEPS = {
@@ -123,7 +123,7 @@ def test_bad_shifts_are_told_before_any_work(capsys, tmp_path, monkeypatch):
     for word, told in (
         ("shift=[blurr]", "did you mean 'blur'"),
         ("shift=[blur] shift.blur.sigma=0", "shift.blur.sigma must be"),
-        ("shift=[noise] shift.noise._target_=kdx.data.augment.Mixup", "does not take these keys"),
+        ("shift=[noise] shift.noise._target_=kdx.data.views.augment.Mixup", "does not take these keys"),
         ("shift.blur.sigma=1", "no key in 'shift'"),
     ):
         assert main(["train", "device=cpu", *word.split()]) == 2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from kdx.report.statistics import Paired, chance, paired, plus_minus, spread, verdict
+from kdx.report.compare.statistics import Paired, chance, paired, plus_minus, spread, verdict
 
 
 def test_p_is_that_of_scipys_paired_test():

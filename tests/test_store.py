@@ -15,13 +15,16 @@ import time
 import pytest
 from fabricate import Still
 
-from kdx import signals
-from kdx.artifact import CHECKPOINT, MANIFEST, verify
-from kdx.component import Component, Source, allow, code_digest, resolve
-from kdx.faults import Fault
-from kdx.runtime import Runtime
-from kdx.shortage import Shortage
-from kdx.store import Halt, Listener, Miss, Stage, Store, Work, lock_file, subseed
+from kdx.core import signals
+from kdx.core.errors import Fault
+from kdx.core.shortage import Shortage
+from kdx.store.artifact import CHECKPOINT, MANIFEST, verify
+from kdx.store.component import Component
+from kdx.store.digest import code_digest
+from kdx.store.resolve import allow, resolve
+from kdx.store.source import Source
+from kdx.store.store import Halt, Listener, Miss, Stage, Store, Work, lock_file, subseed
+from kdx.training.runtime import Runtime
 
 
 class Heard(Listener):
@@ -100,7 +103,7 @@ def test_a_key_knows_types_and_order(tmp_path, package):
             [1, 2],
             [2, 1],
             {"a": 1},
-            Component({"_target_": "kdx.recipes.distil"}),
+            Component({"_target_": "kdx.pipeline.recipes.distil.distil"}),
         )
     ]
     assert len(set(keys)) == len(keys)
@@ -259,7 +262,11 @@ def test_a_component_with_a_source_is_known_by_content_not_by_path(tmp_path):
         path = str(tmp_path / name)
         return one.key(
             STAGE_OBJECT,
-            {"d": Component({"_target_": "kdx.recipes.distil", "root": path}, {"root": Source(path)})},
+            {
+                "d": Component(
+                    {"_target_": "kdx.pipeline.recipes.distil.distil", "root": path}, {"root": Source(path)}
+                )
+            },
         )[0]
 
     assert key("x") == key("y")
@@ -318,36 +325,37 @@ def test_names_in_a_key_are_text(tmp_path):
 
 def test_editing_one_loss_leaves_the_key_of_another(tmp_path):
     """kd and supervised share core and functional, but neither imports the other."""
-    from kdx import component
+    from kdx.store import digest as digest_of_store
+    from kdx.store import resolve as resolve_of_store
 
     def modules(target):
         seen, todo = set(), [target]
         while todo:
-            module = component._module_of(todo.pop())
-            if module not in seen and module.startswith("kdx") and module not in component.PLUMBING:
+            module = resolve_of_store.module_of(todo.pop())
+            if module not in seen and module.startswith("kdx") and module not in digest_of_store.PLUMBING:
                 seen.add(module)
-                todo += component._syntax(component._own_file(module), module)[1]
+                todo += digest_of_store._syntax(resolve_of_store.code_file(module), module)[1]
         return seen
 
-    assert "kdx.losses.kd" in modules("kdx.losses.kd.KD")
-    assert "kdx.losses.kd" not in modules("kdx.losses.supervised.Supervised")
-    for stage in ("kdx.stages.learn", "kdx.stages.label", "kdx.stages.evaluate"):
-        assert not any(m.startswith("kdx.losses") for m in modules(stage))
-    assert not any(m in modules("kdx.stages.prepare") for m in ("kdx.trainer", "kdx.models"))
+    assert "kdx.methods.losses.kd" in modules("kdx.methods.losses.kd.KD")
+    assert "kdx.methods.losses.kd" not in modules("kdx.methods.losses.supervised.Supervised")
+    for stage in ("kdx.pipeline.stages.learn", "kdx.pipeline.stages.label", "kdx.pipeline.stages.evaluate"):
+        assert not any(m.startswith("kdx.methods.losses") for m in modules(stage))
+    assert not any(m in modules("kdx.pipeline.stages.prepare") for m in ("kdx.training.loop", "kdx.models"))
 
 
 @pytest.mark.parametrize(
     "target",
     [
         "os.system",
-        "kdx.core.torch.load",
-        "kdx.store.shutil",
-        "kdx.core.torch",
+        "kdx.core.types.torch.load",
+        "kdx.store.store.shutil",
+        "kdx.core.types.torch",
         "builtins.eval",
         "kdxevil.f",
         "torch.load",
         "torchvision.models.os.system",
-        "kdx.component.MANIFEST",
+        "kdx.store.component.MANIFEST",
         "nodots",
         "kdx..core",
     ],
@@ -359,7 +367,7 @@ def test_targets_that_are_refused(target):
 
 def test_a_component_names_keys_that_do_not_fit():
     with pytest.raises(Fault, match="does not take these keys"):
-        Component({"_target_": "kdx.losses.kd.KD", "temprature": 3}).build(None)
+        Component({"_target_": "kdx.methods.losses.kd.KD", "temprature": 3}).build(None)
 
 
 def test_subseeds_are_stable_and_distinct():

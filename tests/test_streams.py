@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.core import Batch, Split
-from kdx.data import pixels
-from kdx.data.augment import Affine, Chain, FlipCrop, Mixup, Noise, Views
+from kdx.core.errors import Fault
+from kdx.core.types import Batch, Split
 from kdx.data.streams import Loader, Order, Stream, sequential
-from kdx.faults import Fault
+from kdx.data.views import pixels
+from kdx.data.views.augment import Affine, Chain, FlipCrop, Mixup, Noise, Views
 
 CHAIN = [
     ("flip_crop", FlipCrop(pad=2, mode="zero", flip=0.5)),

@@ -14,13 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from kdx import combine, compose, disk, document, signals, sweep, turns
 from kdx.cli import main
 from kdx.commands._check import by_combination
 from kdx.commands._sweep import hand_over, validation_error
 from kdx.commands._watch import Watch
-from kdx.faults import Fault
-from kdx.runtime import cores, share_of_cores
+from kdx.config import compose, grid
+from kdx.core import files, signals
+from kdx.core.errors import Fault
+from kdx.report.run import document
+from kdx.runs import sweep
+from kdx.training import gpus
+from kdx.training.runtime import cores, share_of_cores
 
 SHORT = ["device=cpu", "device.threads=1", "teacher=mlp", "teacher_pretrain.steps=6", "student_train.steps=4"]
 GRID = ["loss=kd,soft", "student=mlp_small", "seed=range(2)", "augment=[none]", "pseudo_label.view=clean"]
@@ -58,7 +62,9 @@ def test_runs_that_stand_in_no_one_table_are_told_as_finished(swept, monkeypatch
     """Such as those of two data sets: each with its own figures, why, and exit code 0."""
     monkeypatch.chdir(swept)
     with monkeypatch.context() as patch:
-        patch.setattr("kdx.report.protocols.count", lambda e, split: 7 if "_loss-kd_seed" in e.name else 9)
+        patch.setattr(
+            "kdx.report.compare.protocols.count", lambda e, split: 7 if "_loss-kd_seed" in e.name else 9
+        )
         assert main(["train", "-m", *GRID, *SHORT]) == 0
     said = capsys.readouterr()
     assert (
@@ -145,19 +151,19 @@ def test_a_key_that_only_the_options_named_have_is_set(tmp_path, monkeypatch):
     nor the slot.
     """
     words = ["loss=slam,weighted", "loss.weights=debiased", "loss.no_key_of_kd=3", "seed=0,1"]
-    words = combine.for_hydra(compose.plus_less(words))
+    words = grid.for_hydra(compose.plus_less(words))
     assert words == [
         "loss=slam,weighted",
         "weights@loss.weights=choice(debiased)",
         "++loss.no_key_of_kd=3",
         "seed=0,1",
     ]
-    assert combine.for_hydra(["loss=slam", "seed=0,1"]) == ["loss=slam", "seed=0,1"]
+    assert grid.for_hydra(["loss=slam", "seed=0,1"]) == ["loss=slam", "seed=0,1"]
 
 
 FRAGILE = """
-from kdx.core import Objective, Outcome
-from kdx.functional import cross_entropy
+from kdx.core.types import Objective, Outcome
+from kdx.core.math import cross_entropy
 from pathlib import Path
 
 class Fragile(Objective):
@@ -232,7 +238,7 @@ def test_faults_of_all_combinations_are_told_together_by_combination(tmp_path, m
 
 
 def test_of_a_key_given_twice_the_last_word_counts():
-    assert combine.listed(["seed=range(2)", "loss=kd", "seed=3,4", "loss=soft,hard", "loss.hard=true"]) == [
+    assert grid.listed(["seed=range(2)", "loss=kd", "seed=3,4", "loss=soft,hard", "loss.hard=true"]) == [
         "seed=3,4",
         "loss=soft,hard",
         "loss.hard=true",
@@ -287,8 +293,8 @@ def test_threads_are_shared_by_runs_side_by_side(monkeypatch):
 
 
 TAKE = (
-    "import sys, time; from kdx import turns; print(turns.take(['gpu a', 'gpu b']), flush=True); "
-    "sys.stdin.read()"
+    "import sys, time; from kdx.training import gpus as turns; print(turns.take(['gpu a', 'gpu b']), "
+    "flush=True); sys.stdin.read()"
 )
 
 
@@ -315,7 +321,7 @@ def test_each_process_takes_a_gpu_of_its_own(tmp_path, root):
     assert again == 0, "what a dead process had is free"
     for process in (second, third, fourth):
         process.communicate()
-    assert turns.take(["only one"]) == turns.take(["only one"]) == 0
+    assert gpus.take(["only one"]) == gpus.take(["only one"]) == 0
 
 
 @pytest.mark.slow
@@ -361,7 +367,7 @@ def test_runs_of_other_processes_are_told_once_as_they_end(tmp_path, capsys):
     def write(name, **document):
         (tmp_path / name).mkdir(exist_ok=True)
         times = {"started": "2026-01-01T00:00:00.000+00:00", "ended": "2026-01-01T00:01:15.500+00:00"}
-        disk.write_atomically(
+        files.write_atomically(
             tmp_path / name / "run.json",
             json.dumps({**times, "command": ["kdx", "train", f"seed={name}"], **document}),
         )

@@ -4,20 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from kdx import combine, compose
 from kdx.commands import _sweep
-from kdx.faults import Faults
-from kdx.words import use_own
+from kdx.config import compose, grid
+from kdx.config.words import use_own
+from kdx.core.errors import Faults
 
 FOLDER = "noisy_student_ablation"
 
 
 def ablation():
     """name of the file -> what it composes to"""
-    (word,) = combine.spread([f"experiment={FOLDER}"])
-    return {
-        words[0].split("/")[-1]: compose.check_words(words) for words in combine.jobs([word], multirun=True)
-    }
+    (word,) = grid.spread([f"experiment={FOLDER}"])
+    return {words[0].split("/")[-1]: compose.check_words(words) for words in grid.jobs([word], multirun=True)}
 
 
 @pytest.fixture
@@ -42,20 +40,20 @@ def test_a_folder_is_spread_and_nothing_else_is(own):
         "loss=kd,supervised",
     ]
     # `one` is a file as well: the file is meant
-    assert combine.spread(words) == [
+    assert grid.spread(words) == [
         "experiment=two/a,two/b",
         *words[1:],
     ]
 
 
 def test_a_folder_without_m_is_told(own):
-    words = combine.spread(["experiment=two", "seed=1"])
-    assert combine.jobs(words, multirun=True) == [
+    words = grid.spread(["experiment=two", "seed=1"])
+    assert grid.jobs(words, multirun=True) == [
         ["experiment=two/a", "seed=1"],
         ["experiment=two/b", "seed=1"],
     ]
     with pytest.raises(Faults, match="add -m"):
-        combine.jobs(words, multirun=False)
+        grid.jobs(words, multirun=False)
 
 
 def differences(one, other, path=""):

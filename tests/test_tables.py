@@ -123,7 +123,7 @@ def test_a_claim_is_written_as_it_is_printed(tables):
 
 
 def tables_claim(name):
-    from kdx.claims import read
+    from kdx.runs.claims import read
 
     return read(name)
 

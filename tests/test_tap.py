@@ -7,7 +7,7 @@ import torch
 from test_models import BIG, NAMES, make
 from torch import nn
 
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 from kdx.models.tap import Tap, penultimate
 
 

@@ -380,7 +380,7 @@ def test_one_word_changes_one_thing(first, words):
 def test_auto_trains_in_what_this_processor_is_faster_in(place, monkeypatch, bf16, settled):
     """As on a processor with bf16 instructions, and as on one without, whichever this is."""
     monkeypatch.setattr(
-        import_module("kdx.stages.probe"), "step", lambda *step: bf16 if step[-1] == "bf16" else 1.0
+        import_module("kdx.pipeline.stages.probe"), "step", lambda *step: bf16 if step[-1] == "bf16" else 1.0
     )
     words = [
         "teacher=mlp_small",
@@ -395,9 +395,9 @@ def test_auto_trains_in_what_this_processor_is_faster_in(place, monkeypatch, bf1
 
 
 LOSS = """
-from kdx.checks import number
-from kdx.core import Objective, Outcome
-from kdx.functional import cross_entropy
+from kdx.core.checks import number
+from kdx.core.types import Objective, Outcome
+from kdx.core.math import cross_entropy
 
 class Confidence(Objective):
     uses = ("labelled",)

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.budget import length, passes, shares, stored_bytes, total_steps
-from kdx.core import Batch, Objective, Outcome, Parts
-from kdx.faults import Fault
-from kdx.losses.kd import KD
-from kdx.losses.supervised import Supervised
+from kdx.core.errors import Fault
+from kdx.core.types import Batch, Objective, Outcome, Parts
+from kdx.methods.losses.kd import KD
+from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
-from kdx.runtime import Runtime
-from kdx.trainer import NonFinite, Training, fit, gradient_norms
+from kdx.training.length import length, passes, shares, stored_bytes, total_steps
+from kdx.training.loop import NonFinite, fit, gradient_norms
+from kdx.training.runtime import Runtime
+from kdx.training.settings import Training
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 BASE = {

@@ -18,16 +18,17 @@ import numpy as np
 import pytest
 import torch
 
-from kdx import saved, sweep
 from kdx.cli import main
 from kdx.commands import rerun
 from kdx.commands._show import table
-from kdx.component import sha256
-from kdx.disk import DEEPEST, LARGEST, read_json
-from kdx.faults import Fault, shows
-from kdx.folders import read_run
-from kdx.report.mirror import Mirror
-from kdx.stages import PREPARE
+from kdx.config import restore
+from kdx.core.errors import Fault, shows
+from kdx.core.files import DEEPEST, LARGEST, read_json
+from kdx.pipeline.stages import PREPARE
+from kdx.report.compare.mirror import Mirror
+from kdx.runs import sweep
+from kdx.runs.reading import read_run
+from kdx.store.source import sha256
 
 RUN = Path("outputs/runs/a=b")
 CPU = ["device=cpu", "device.threads=1"]
@@ -118,8 +119,8 @@ PROGRAMS = [
             "os.system",
             "builtins.eval",
             "subprocess.Popen",
-            "kdx.core.torch.load",
-            "kdx.disk.write_atomically",
+            "kdx.core.types.torch.load",
+            "kdx.core.files.write_atomically",
             7,
         )
     ),
@@ -133,7 +134,7 @@ PROGRAMS = [
     ("teacher_loss", HARM),
     ("baseline_loss._target_", "os.system"),
     ("student.widths", [4, HARM]),
-    ("student._target_", "kdx.losses.kd.KD"),
+    ("student._target_", "kdx.methods.losses.kd.KD"),
     ("dataset._target_", "os.listdir"),
     ("recipe._target_", "os.system"),
     ("augment", {"x": HARM}),
@@ -274,7 +275,7 @@ def test_settled_things_go_through_the_checks_too(capsys):
 
 
 def test_nothing_is_downloaded_to_where_a_folder_says(capsys, monkeypatch):
-    from kdx import compose
+    from kdx.config import compose
 
     config = compose.check_words(["dataset=cifar10", "dataset.root=outside/cifar", *CPU])
     assert config["dataset"]["download"]
@@ -285,7 +286,7 @@ def test_nothing_is_downloaded_to_where_a_folder_says(capsys, monkeypatch):
     )
     write(document() | {"config": config})
     assert "nothing is downloaded" in told(["rerun", str(RUN), "to=again"], capsys)
-    saved.check_data(config["dataset"], None, {"dataset.root"})  # where the user says so, the loader may
+    restore.check_data(config["dataset"], None, {"dataset.root"})  # where the user says so, the loader may
 
 
 def test_a_teacher_from_a_pickle_a_pipe_or_a_device(capsys):

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from kdx import estimate
-from kdx.compose import check_words
-from kdx.core import Parts, Split
-from kdx.faults import Caution, Fault
-from kdx.features.none import NoFeatures
-from kdx.stages.learn import reads_networks
-from kdx.weights.constant import Constant
-from kdx.weights.debiased import Debiased
-from kdx.weights.fidelity import Fidelity
-from kdx.weights.one import One
-from kdx.wiring import examine
+from kdx.config.compose import check_words
+from kdx.config.wire import examine
+from kdx.core.errors import Caution, Fault
+from kdx.core.types import Parts, Split
+from kdx.methods import neighbours
+from kdx.methods.features.none import NoFeatures
+from kdx.methods.weights.constant import Constant
+from kdx.methods.weights.debiased import Debiased
+from kdx.methods.weights.fidelity import Fidelity
+from kdx.methods.weights.one import One
+from kdx.pipeline.stages.learn import reads_networks
 
 T = torch.tensor
 ROWS, C = 120, 4
@@ -99,12 +99,12 @@ def test_fidelity_by_hand():
 
 
 @pytest.mark.parametrize("hard", [True, False])
-@pytest.mark.parametrize("estimator", estimate.ESTIMATORS)
+@pytest.mark.parametrize("estimator", neighbours.ESTIMATORS)
 def test_debiased_weights_are_the_formula_over_the_nearest_rows(hard, estimator):
     made = parts()
     weighting, told, _ = refreshed(debiased(made, hard=hard, estimator=estimator, neighbours=7))
     truth, student = made.validation.labels, made.student.logits.detach()
-    z, q = estimate.margins(TEACHER, student), estimate.margins(POOL, OWN)
+    z, q = neighbours.margins(TEACHER, student), neighbours.margins(POOL, OWN)
     log_p, right = student.log_softmax(1), TEACHER.argmax(1) == truth
     true = -log_p[range(ROWS), truth]
     noisy = -log_p[range(ROWS), TEACHER.argmax(1)] if hard else -(TEACHER.softmax(1) * log_p).sum(1)
@@ -175,7 +175,7 @@ def test_the_poor_student_is_warned_once():
 
 
 @pytest.mark.parametrize("right, says", [(True, "never wrong"), (False, "always wrong")])
-@pytest.mark.parametrize("estimator", estimate.ESTIMATORS)
+@pytest.mark.parametrize("estimator", neighbours.ESTIMATORS)
 def test_a_teacher_that_is_always_right_or_always_wrong(right, says, estimator):
     truth = TEACHER.argmax(1) if right else TEACHER.argmin(1)
     weighting, told, logged = refreshed(debiased(parts(truth), estimator=estimator))

@@ -10,15 +10,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from kdx import compose, document, signals
-from kdx.artifact import Artifact
-from kdx.claims import Figure
 from kdx.commands import _tell, halfspace
 from kdx.commands._words import parse
-from kdx.faults import Fault
-from kdx.run import environment, perform, protocol, trace
-from kdx.store import Listener
-from kdx.wiring import wire
+from kdx.config import compose
+from kdx.config.wire import wire
+from kdx.core import signals
+from kdx.core.errors import Fault
+from kdx.report.run import document
+from kdx.runs.claims import Figure
+from kdx.runs.run import environment, perform, protocol, trace
+from kdx.store.artifact import Artifact
+from kdx.store.store import Listener
 
 Look = Callable[[Figure], float]
 
@@ -43,9 +45,9 @@ def try_train(
     """One run as `kdx train` makes it, with a run folder of its own (without pictures); what is stored is not
     computed again.
     """
-    from kdx.report.folder import RunFolder
-    from kdx.report.listener import Many
-    from kdx.report.progress import Progress
+    from kdx.report.run.folder import RunFolder
+    from kdx.report.run.listeners import Many
+    from kdx.report.run.progress import Progress
 
     whole = [*words, *further, f"seed={seed}"]
     order = wire(compose.check_words(whole))

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdx import checks, combine, compose, signals
-from kdx.faults import Faults
-from kdx.idle import idle
-from kdx.report.caveats import some
-from kdx.run import all_stored
-from kdx.wiring import Order, examine
-from kdx.words import apart, use_own
+from kdx.config import compose, grid
+from kdx.config.unused import idle
+from kdx.config.wire import Order, examine
+from kdx.config.words import apart, use_own
+from kdx.core import checks, signals
+from kdx.core.errors import Faults
+from kdx.report.compare.caveats import some
+from kdx.runs.run import all_stored
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,20 @@ def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     flags, words = apart(argv)
     use_own(flags)
     multirun = "--multirun" in flags
-    most, words = combine.limit(words)
-    words = combine.spread(compose.plus_less(compose.quote_paths(words, sweep=multirun)))
+    most, words = grid.limit(words)
+    words = grid.spread(compose.plus_less(compose.quote_paths(words, sweep=multirun)))
     compose.register_names()
-    whole = combine.gridded(words) if multirun and combine.all_combinations(words) else words
+    whole = grid.gridded(words) if multirun and grid.all_combinations(words) else words
     if multirun:
-        combine.check_count(whole, most)
-    return flags, words, combine.listed(whole) if multirun and combine.all_combinations(words) else words
+        grid.check_count(whole, most)
+    return flags, words, grid.listed(whole) if multirun and grid.all_combinations(words) else words
 
 
 def shown(words: Sequence[str]) -> None:
     """Of words whose configuration is only to be shown. Raises Faults with all that is wrong with the words
     themselves.
     """
-    combinations, faults = combine.combinations(words, multirun=False)
+    combinations, faults = grid.combinations(words, multirun=False)
     for combination in combinations:
         faults += compose.examine(combination)[1]
     if faults:
@@ -56,9 +57,9 @@ def shown(words: Sequence[str]) -> None:
 
 def check(words: Sequence[str], multirun: bool) -> list[Job]:
     """Every run of the command. Raises Faults with all that is wrong."""
-    combinations, everywhere = combine.combinations(words, multirun)
+    combinations, everywhere = grid.combinations(words, multirun)
     unreadable = bool(everywhere)
-    everywhere += combine.misplaced(words, multirun)
+    everywhere += grid.misplaced(words, multirun)
     jobs: list[Job] = []
     found: list[list[str]] = []
     looked: dict[str, list[str]] = {}
@@ -117,9 +118,9 @@ def _inside(key: str, value: Any) -> list[str]:
 
 
 def inspect(order: Order, *, data: bool, splits: dict[str, int]) -> list[str]:
-    from kdx import preflight
+    from kdx.config import validate
 
-    return preflight.inspect(order, data=data, splits=splits)
+    return validate.inspect(order, data=data, splits=splits)
 
 
 def by_combination(combinations: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> list[str]:

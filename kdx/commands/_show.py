@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdx.faults import shows
+from kdx.core.errors import shows
 
 
 def table(
@@ -17,7 +17,7 @@ def table(
     from rich.measure import Measurement
     from rich.text import Text
 
-    from kdx.report.table import grid
+    from kdx.report.run.table import grid
 
     console = Console(highlight=False, soft_wrap=True)
     header, rows = [shows(cell) for cell in header], [[shows(cell) for cell in row] for row in rows]

@@ -11,17 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import combine, compose, document, output, signals, sweep
 from kdx.commands import compare
 from kdx.commands._check import Job, varying
 from kdx.commands._show import table
 from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller
 from kdx.commands._watch import Watch
-from kdx.report.caveats import some
-from kdx.report.entries import Entry
-from kdx.report.judge import ROLES, metric, percent
-from kdx.sweep import Sweep
-from kdx.words import quoted
+from kdx.config import compose, grid
+from kdx.config.words import quoted
+from kdx.core import output, signals
+from kdx.report.compare.caveats import some
+from kdx.report.compare.entries import Entry
+from kdx.report.run import document
+from kdx.report.run.verdict import ROLES, metric, percent
+from kdx.runs import sweep
+from kdx.runs.sweep import Sweep
 
 Launch = Callable[[Sequence[str]], None]
 watching: Watch | None = None
@@ -31,22 +34,23 @@ watching: Watch | None = None
 def run(
     command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs: Sequence[Job], launch: Launch
 ) -> int:
-    """Exit code 0: every run is finished; 1: some are not; those of kdx.signals where it was interrupted.
+    """Exit code 0: every run is finished; 1: some are not; those of kdx.core.signals where it was
+    interrupted.
 
     command: as it was typed. jobs: the runs, checked; of a sweeper that searches the ends of its ranges, as
     examples.
     """
-    swept = [key for word in words if (key := combine.swept_key(word))]
+    swept = [key for word in words if (key := grid.swept_key(word))]
     known = (
         {compose.job_name(number, job.words, len(jobs), swept): job for number, job in enumerate(jobs)}
-        if combine.all_combinations(words)
+        if grid.all_combinations(words)
         else None
     )
-    path, named = combine.sweep_folder(words)
+    path, named = grid.sweep_folder(words)
     place = sweep.begin(
         path,
         command,
-        None if known is None else {name: combine.own_words(job.words) for name, job in known.items()},
+        None if known is None else {name: grid.own_words(job.words) for name, job in known.items()},
         {name: job.order for name, job in (known or {}).items()},
         named=named,
     )
@@ -59,7 +63,7 @@ def run(
         announce(place)
         if place.jobs is None or len(place.done) < len(place.jobs):
             with Watch(place.path, labels(place, command)) as watching:
-                hand_over(place, lambda: launch([*flags, *combine.for_hydra(words), *further]))
+                hand_over(place, lambda: launch([*flags, *grid.for_hydra(words), *further]))
     except KeyboardInterrupt as error:
         with signals.held():
             interrupted(place, sorted({str(job.order.store) for job in jobs}), command)

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from kdx import output
 from kdx.commands._watch import failure, line
-from kdx.faults import Fault
-from kdx.store import Listener
-from kdx.wiring import Order
+from kdx.config.wire import Order
+from kdx.core import output
+from kdx.core.errors import Fault
+from kdx.store.store import Listener
 
 
 def reason(error: Exception) -> str:
@@ -38,12 +38,12 @@ class Alone:
         self.command = command
 
     def progress(self) -> AbstractContextManager[Listener]:
-        from kdx.report.progress import Progress
+        from kdx.report.run.progress import Progress
 
         return Progress()
 
     def done(self, folder: Any, results: Mapping, headline: str, audit: Mapping | None) -> None:
-        from kdx.report.table import print_table
+        from kdx.report.run.table import print_table
 
         place = os.path.relpath(folder.path)
         print_table(results, headline, folder.warnings, audit=audit)
@@ -70,7 +70,7 @@ class InSweep:
         self.label = label
 
     def progress(self) -> AbstractContextManager[Listener]:
-        from kdx.report.progress import Progress
+        from kdx.report.run.progress import Progress
 
         return Progress() if sys.stderr.isatty() else nullcontext(Listener())
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import sweep
-from kdx.document import seconds
-from kdx.report.judge import metric, percent, points
+from kdx.report.run.document import seconds
+from kdx.report.run.verdict import metric, percent, points
+from kdx.runs import sweep
 
 EVERY = 0.5
 """Seconds between two looks."""
@@ -75,7 +75,7 @@ class Watch:
 
 def line(label: str, document: Mapping[str, Any]) -> str:
     """What came of a run, from its run.json."""
-    from kdx.report.progress import duration
+    from kdx.report.run.progress import duration
 
     results = document.get("results") or {}
     told = [

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdx.checks import gather, path
-from kdx.faults import Fault, Faults, nearest
+from kdx.core.checks import gather, path
+from kdx.core.errors import Fault, Faults, nearest
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import document, signals
 from kdx.commands._words import Option, asks_for_help, help_text, parse
-from kdx.faults import Fault
+from kdx.core import signals
+from kdx.core.errors import Fault
+from kdx.report.run import document
 
 FOLDER = "outputs"
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -51,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     port = number(words["port"])
     if not top.is_dir():
         raise Fault(f"the folder '{top}' does not exist; name one with runs in it: kdx board FOLDER")
-    from kdx.report.mirror import DEPTH, Mirror
+    from kdx.report.compare.mirror import DEPTH, Mirror
 
     with tempfile.TemporaryDirectory(prefix="kdx-board-", ignore_cleanup_errors=True) as place:
         mirror = Mirror(top, Path(place))
@@ -78,8 +79,8 @@ def main(argv: Sequence[str]) -> int:
 
 def unfinished(top: Path) -> str:
     """How many runs have not finished, by what they are: ; 1 died, 2 running."""
-    from kdx.report.mirror import DEPTH
-    from kdx.report.search import run_folders
+    from kdx.report.compare.mirror import DEPTH
+    from kdx.report.compare.search import run_folders
 
     states: Counter[str] = Counter()
     for folder in run_folders(top, DEPTH):

@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx import cache
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse, switch
-from kdx.faults import Fault
-from kdx.report.table import size
+from kdx.core.errors import Fault
+from kdx.report.run.table import size
+from kdx.runs import cleanup
 
 OPTIONS = (
     Option("store", "outputs/store", "the store"),
@@ -46,12 +46,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def ls(words: Words, store: Path) -> int:
-    found, folders = cache.entries(store), cache.run_folders(tops(words, store), store)
+    found, folders = cleanup.entries(store), cleanup.run_folders(tops(words, store), store)
     used: dict[str, list[str]] = {}
     unread = []
     for folder in folders:
         try:
-            for name, runs in cache.users([folder]).items():
+            for name, runs in cleanup.users([folder]).items():
                 used.setdefault(name, []).extend(runs)
         except Fault as fault:
             unread.append(str(fault))
@@ -64,12 +64,12 @@ def ls(words: Words, store: Path) -> int:
                 f"{entry.stage} {entry.key[:12]}",
                 entry.state,
                 size(entry.bytes),
-                cache.age(time.time() - entry.made),
+                cleanup.age(time.time() - entry.made),
                 f"{runs[0]}{more}" if runs else "-",
                 shorten(entry.what),
             ]
         )
-    unread += cache.passed_over(store)
+    unread += cleanup.passed_over(store)
     table(
         f"{store}: {len(found)} entries, {size(sum(e.bytes for e in found))}",
         ["stage and key", "state", "size", "age", "runs", "what"],
@@ -80,33 +80,33 @@ def ls(words: Words, store: Path) -> int:
 
 
 def verify(words: Words, store: Path) -> int:
-    found = cache.entries(store)
+    found = cleanup.entries(store)
     hidden = [f"'{e.path}' may not be read by you: nothing in it was looked at" for e in found if not e.key]
     finished = [e for e in found if e.path.name == e.key]
-    damaged = [told for entry in finished if (told := cache.damage(store, entry))]
-    for text in (*hidden, *damaged, *cache.passed_over(store)):
+    damaged = [told for entry in finished if (told := cleanup.damage(store, entry))]
+    for text in (*hidden, *damaged, *cleanup.passed_over(store)):
         print(text)
     print(f"{len(finished) - len(damaged)} of {len(finished)} artifacts in {store} are whole")
     return 1 if damaged or hidden else 0
 
 
 def gc(words: Words, store: Path) -> int:
-    older_than, delete = cache.duration(words["older_than"]), switch("yes", words["yes"])
-    found, where = cache.entries(store), tops(words, store)
+    older_than, delete = cleanup.duration(words["older_than"]), switch("yes", words["yes"])
+    found, where = cleanup.entries(store), tops(words, store)
     if not where:
         raise Fault(
             f"no folder of runs was found beside '{store}' or in outputs, and without one everything would "
             "go: name it with runs=PATH"
         )
-    if hidden := next((e for e in found if e.state == cache.UNREADABLE), None):
+    if hidden := next((e for e in found if e.state == cleanup.UNREADABLE), None):
         raise Fault(
             f"'{hidden.path}' may not be read by you, and it may need anything else in the "
             "store: nothing was freed"
         )
-    keep = cache.needed(found, cache.users(cache.run_folders(where, store)))
+    keep = cleanup.needed(found, cleanup.users(cleanup.run_folders(where, store)))
     try:
         return free(
-            store, [*cache.removable(found, keep, older_than, time.time())], len(found), where, delete
+            store, [*cleanup.removable(found, keep, older_than, time.time())], len(found), where, delete
         )
     except OSError as error:
         raise Fault(
@@ -115,11 +115,11 @@ def gc(words: Words, store: Path) -> int:
 
 
 def free(
-    store: Path, doomed: Sequence[tuple[cache.Entry, str]], whole: int, where: Sequence[Path], delete: bool
+    store: Path, doomed: Sequence[tuple[cleanup.Entry, str]], whole: int, where: Sequence[Path], delete: bool
 ) -> int:
     freed = []
     for entry, why in doomed:
-        done = cache.remove(store, entry) if delete else not cache.busy(store, entry)
+        done = cleanup.remove(store, entry) if delete else not cleanup.busy(store, entry)
         if done:
             freed.append(entry)
         word = ("freed" if delete else "would free") if done else "at work, stays:"
@@ -134,7 +134,7 @@ def free(
         f"{len(freed)} of {whole} entries, {total}, {'freed' if delete else 'would be freed'} in {store} "
         f"(runs looked at in {', '.join(map(str, where))})"
     )
-    if locks := cache.free_locks(store, delete):
+    if locks := cleanup.free_locks(store, delete):
         print(f"{locks} lock files that nobody holds, {'deleted' if delete else 'would be deleted'}")
     if (freed or locks) and not delete:
         print("kdx cache gc yes=true deletes them")

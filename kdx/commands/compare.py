@@ -9,20 +9,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kdx import checks
-from kdx.artifact import MANIFEST, read_manifest, stands_for
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
-from kdx.disk import write_output
-from kdx.faults import Fault
-from kdx.folders import Run, read_run
-from kdx.report import rows
-from kdx.report.caveats import some
-from kdx.report.compare import METRICS, SORTS, Comparison, arranged, compare
-from kdx.report.entries import STUDENT, Entry, entry, pick
-from kdx.report.names import visible
-from kdx.report.search import run_folders
-from kdx.run import digests
+from kdx.core import checks
+from kdx.core.errors import Fault
+from kdx.core.files import write_output
+from kdx.report.compare import rows
+from kdx.report.compare.caveats import some
+from kdx.report.compare.compare import METRICS, SORTS, Comparison, arranged, compare
+from kdx.report.compare.entries import STUDENT, Entry, entry, pick
+from kdx.report.compare.search import run_folders
+from kdx.report.run.names import visible
+from kdx.runs.reading import Run, read_run
+from kdx.runs.run import digests
+from kdx.store.artifact import MANIFEST, read_manifest, stands_for
 
 DEPTH = 3
 """Levels below a named folder at which a run folder may lie: outputs/sweeps/<sweep>/<job> from outputs."""
@@ -264,8 +264,8 @@ def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
 
 
 def page_of(made: Comparison, found: Found) -> str:
-    from kdx.report.curves import read_curves
-    from kdx.report.page import page
+    from kdx.report.compare.curves import read_curves
+    from kdx.report.compare.page import page
 
     groups = tuple(
         replace(g, entries=tuple(replace(e, curves=read_curves(found.paths[e.name])) for e in g.entries))
@@ -279,7 +279,7 @@ def show(made: Comparison) -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
-    from kdx.report.table import grid
+    from kdx.report.run.table import grid
 
     console = Console(highlight=False)
     wide = console.options.update(width=10_000)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kdx.commands import commands
 from kdx.commands.list import defaults, entries, groups, load, options
-from kdx.faults import Fault, nearest
-from kdx.locate import conf_dir
+from kdx.core.errors import Fault, nearest
+from kdx.core.paths import conf_dir
 
 HELP = """kdx completion bash    print a script that completes commands, config groups, options and keys
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kdx import checks
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
-from kdx.disk import write_output
-from kdx.faults import Fault, together
-from kdx.folders import as_written, read_run
-from kdx.report.judge import ROLES, of, percent
-from kdx.report.table import decimals
+from kdx.core import checks
+from kdx.core.errors import Fault, together
+from kdx.core.files import write_output
+from kdx.report.run.table import decimals
+from kdx.report.run.verdict import ROLES, of, percent
+from kdx.runs.reading import as_written, read_run
 
 OPTIONS = (
     Option(
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         found = evaluate_run(target, words) if is_run(target) else evaluate_checkpoint(target, words)
     show(found)
     if file:
-        from kdx.report.plain import dump
+        from kdx.report.run.plain import dump
 
         write_output("json", file, dump(found))
     return 0
@@ -78,8 +78,8 @@ def order_of(words: Words, seed: int) -> Any:
     """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student
     the model.
     """
-    from kdx import combine, compose
-    from kdx.wiring import wire
+    from kdx.config import compose, grid
+    from kdx.config.wire import wire
 
     composed = [
         f"student{word.removeprefix('model')}" if word.startswith("model") else word
@@ -88,7 +88,7 @@ def order_of(words: Words, seed: int) -> Any:
     if not any(word.startswith("seed=") for word in composed):
         composed.append(f"seed={seed}")
     composed = compose.quote_paths(composed)
-    if len(combine.jobs(composed, multirun=True)) > 1:
+    if len(grid.jobs(composed, multirun=True)) > 1:
         raise Fault("kdx evaluate takes one value of each key; quote a value that holds a comma")
     try:
         return wire(compose.check_words(composed))
@@ -109,7 +109,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     roles = list(run.roles()) if words["role"] == "all" else [words["role"]]
     if not roles:
         raise Fault(f"the run '{target}' has trained nothing yet")
-    from kdx import assess
+    from kdx.runs import measure
 
     if words["split"] == "validation" and "validation_labels" in roles and not chooses(words, "dataset"):
         roles.remove("validation_labels")  # it learned from these rows
@@ -119,7 +119,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
                 "nothing of it: use split=test"
             )
     opened = {
-        role: assess.of_role(run, role, of(role, words["which"]), order.config["allow"]) for role in roles
+        role: measure.of_role(run, role, of(role, words["which"]), order.config["allow"]) for role in roles
     }
     opened = {
         role: (replace(weights, called=f"the {ROLES[role]}"), artifact)
@@ -128,7 +128,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     own = next(iter(opened.values()))[1]
     drawn: list[str] = []
     if chooses(words, "dataset"):
-        data, drawn = assess.other_data(
+        data, drawn = measure.other_data(
             order, own.path.parent.parent, [weights for weights, _ in opened.values()]
         )
     else:
@@ -147,7 +147,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
 
 
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
-    from kdx import assess
+    from kdx.runs import measure
 
     if wrong := sorted({"role", "which"} & words.given):
         raise Fault(
@@ -155,22 +155,22 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
             "one set of weights"
         )
     order = order_of(words, 0)
-    file = assess.in_export(target) if target.is_dir() else target
+    file = measure.in_export(target) if target.is_dir() else target
     if not file.is_file():
         raise Fault(f"'{file}' does not exist: kdx evaluate needs a run folder, an export or a checkpoint")
     store = Path(words["store"] or order.store).expanduser()
     if chooses(words, "model"):
         if not chooses(words, "dataset"):
             raise Fault(f"to build that model around '{file}', the data must be known: add dataset=NAME")
-        (data, drawn), learned = assess.other_data(order, store, []), None
-        weights = assess.for_data(
+        (data, drawn), learned = measure.other_data(order, store, []), None
+        weights = measure.for_data(
             order.plan.student, order.config["choices"]["student"], file, words["key"], data
         )
     else:
-        weights, learned = assess.of_checkpoint(file, words["key"], order.config["allow"])
+        weights, learned = measure.of_checkpoint(file, words["key"], order.config["allow"])
         data, drawn = learned, []
         if chooses(words, "dataset"):
-            data, drawn = assess.other_data(order, store, [weights])
+            data, drawn = measure.other_data(order, store, [weights])
         elif data is None:
             raise Fault(f"'{file}' does not lie in a store, so its data is not known: add dataset=NAME")
     return measured(order, target, words, data, {file.stem: weights}, None, learned, drawn)
@@ -193,16 +193,16 @@ def measured(
     """learned: the prepared data that the weights come from, None where they are not known. drawn: what is
     told of a test split that was drawn.
     """
-    from kdx import assess
+    from kdx.runs import measure
 
     about = data.json("data.json")
-    names = [w.who for w in weights.values() if assess.by_name(w, about["classes"]) is None]
+    names = [w.who for w in weights.values() if measure.by_name(w, about["classes"]) is None]
     runtime = order.runtime.settle()
-    results = {role: assess.measure(w, data, words["split"], runtime) for role, w in weights.items()}
+    results = {role: measure.measure(w, data, words["split"], runtime) for role, w in weights.items()}
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
     if names:
         learn = next(
-            w.about["classes"] for w in weights.values() if assess.by_name(w, about["classes"]) is None
+            w.about["classes"] for w in weights.values() if measure.by_name(w, about["classes"]) is None
         )
         pairs = [f"{here} as {there}" for here, there in zip(about["classes"], learn, strict=False)]
         notes.append(
@@ -223,7 +223,7 @@ def measured(
         )
     notes += (about.get("files") or {}).get("warnings", [])
     if learned and learned.key != data.key:
-        notes += assess.strange(learned, data, words["split"])
+        notes += measure.strange(learned, data, words["split"])
     return {
         "of": str(target),
         "which": which,

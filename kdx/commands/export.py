@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import output
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
-from kdx.faults import Fault, nearest
-from kdx.folders import as_written, read_run
-from kdx.report.judge import percent
-from kdx.report.table import size
+from kdx.core import output
+from kdx.core.errors import Fault, nearest
+from kdx.report.run.table import size
+from kdx.report.run.verdict import percent
+from kdx.runs.reading import as_written, read_run
 
 FORMATS = ("state_dict", "torch_export", "onnx")
 OPTIONS = (
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     formats = chosen(words)
     run = read_run(only_name("export", words, "run folder"), words["store"])
     to = Path(words["to"]).expanduser() if words["to"] else inside(run.path) / words["role"]
-    from kdx.export import Unlike, export
+    from kdx.runs.export.export import Unlike, export
 
     try:
         with as_written(run.path):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdx import checks
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
-from kdx.disk import write_output
-from kdx.faults import Fault, Faults
-from kdx.halfspace import METHODS, Problem, bound, compare
-from kdx.report.plain import dump
-from kdx.report.statistics import chance, paired, plus_minus, spread
+from kdx.core import checks
+from kdx.core.errors import Fault, Faults
+from kdx.core.files import write_output
+from kdx.report.compare.statistics import chance, paired, plus_minus, spread
+from kdx.report.run.plain import dump
+from kdx.runs.studies.halfspace import METHODS, Problem, bound, compare
 
 OPTIONS = (
     Option("dimension", "10", "of the points, at least 2"),

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx.faults import Fault, nearest
-from kdx.locate import conf_dir
+from kdx.core.errors import Fault, nearest
+from kdx.core.paths import conf_dir
 
 HELP = """kdx list          the config groups: how many options each has, and which is the default
 kdx list GROUP    the options of one group; the default is marked with *

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx import checks, combine
 from kdx.commands._check import check, read
 from kdx.commands._show import table
-from kdx.disk import write_output
-from kdx.faults import Fault
+from kdx.config import grid
+from kdx.core import checks
+from kdx.core.errors import Fault
+from kdx.core.files import write_output
 
 HELP = """kdx plan WORDS
 
@@ -36,20 +37,20 @@ def main(argv: Sequence[str]) -> int:
         return train.main(rest)
     jobs = check(words, "--multirun" in flags)
 
-    from kdx.outlook import look_ahead
+    from kdx.planning.document import look_ahead
 
     with Telling() as telling:
         plan = {
             "command": ["kdx", "plan", *argv],
-            **look_ahead(((combine.own_words(job.words), job.order) for job in jobs), telling),
+            **look_ahead(((grid.own_words(job.words), job.order) for job in jobs), telling),
         }
-    if "--multirun" in flags and not combine.all_combinations(words):
+    if "--multirun" in flags and not grid.all_combinations(words):
         plan["searched"] = (
             "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
         )
     show(plan)
     if file:
-        from kdx.report.plain import dump
+        from kdx.report.run.plain import dump
 
         write_output("json", file, dump(plan))
     return 0
@@ -94,7 +95,7 @@ class Telling:
 
 
 def show(plan: dict) -> None:
-    from kdx.report import plan as words
+    from kdx.planning import text as words
 
     table(words.title(plan), *words.stages(plan), words.totals(plan))
     if len(plan["jobs"]) > 1:

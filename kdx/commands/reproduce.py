@@ -9,19 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import checks, claims, combine, compose, output
-from kdx.claims import UNITS, Claim
 from kdx.commands import halfspace
 from kdx.commands._arms import try_halfspace, try_train
 from kdx.commands._show import table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, parse
 from kdx.commands.halfspace import numeral
 from kdx.commands.list import row
-from kdx.faults import Fault, Faults, within
-from kdx.report.plain import dump, write_atomically
-from kdx.report.statistics import chance, paired, plus_minus, spread, verdict
-from kdx.run import all_stored
-from kdx.wiring import examine
+from kdx.config import compose, grid
+from kdx.config.wire import examine
+from kdx.core import checks, output
+from kdx.core.errors import Fault, Faults, within
+from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
+from kdx.report.run.plain import dump, write_atomically
+from kdx.runs import claims
+from kdx.runs.claims import UNITS, Claim
+from kdx.runs.run import all_stored
 
 OPTIONS = (
     Option(
@@ -105,8 +107,8 @@ def asked(words: Words) -> range:
     """The seeds."""
     values = {name: numeral(name, str(words[name]), whole=True) for name in ("seeds", "first_seed")}
     with checks.whole():
-        checks.integer("seeds", values["seeds"], low=1, high=combine.MOST_RUNS)
-        checks.integer("first_seed", values["first_seed"], low=0, high=checks.MOST - combine.MOST_RUNS)
+        checks.integer("seeds", values["seeds"], low=1, high=grid.MOST_RUNS)
+        checks.integer("first_seed", values["first_seed"], low=0, high=checks.MOST - grid.MOST_RUNS)
     return range(values["first_seed"], values["first_seed"] + values["seeds"])
 
 
@@ -152,7 +154,7 @@ def train_faults(words: Sequence[str]) -> list[str]:
     order, faults = examine(config)
     if faults or all_stored(order):
         return faults
-    from kdx.preflight import inspect
+    from kdx.config.validate import inspect
 
     return inspect(order)
 

@@ -9,19 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx import alike, checks, combine, compose, output, saved
-from kdx.alike import Likeness
 from kdx.commands._show import table
 from kdx.commands._tell import Alone
 from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, only_name, parse
-from kdx.disk import LogFile
-from kdx.faults import Fault, Faults, shows
-from kdx.folders import Run, as_written, read_json, read_run
-from kdx.report.plain import dump, write_atomically
-from kdx.run import all_stored
-from kdx.runtime import cores, share_of_cores
-from kdx.wiring import Order, examine
-from kdx.words import apart, quote_paths, use_own
+from kdx.config import compose, grid, restore
+from kdx.config.wire import Order, examine
+from kdx.config.words import apart, quote_paths, use_own
+from kdx.core import checks, output
+from kdx.core.errors import Fault, Faults, shows
+from kdx.core.files import LogFile
+from kdx.report.run.plain import dump, write_atomically
+from kdx.runs import diff
+from kdx.runs.diff import Likeness
+from kdx.runs.reading import Run, as_written, read_json, read_run
+from kdx.runs.run import all_stored
+from kdx.training.runtime import cores, share_of_cores
 
 OPTIONS = (
     Option("to", None, "the folder of the new run; default: outputs/reruns/<time>_<name>"),
@@ -76,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     if code not in (0, 1):
         write_atomically(to / REPORT, dump({**report, "status": now.document["status"]}))
         return code
-    found = alike.compare(run, now)
+    found = diff.compare(run, now)
     stored = from_store(now)
     write_atomically(
         to / REPORT, dump({**report, "status": now.document["status"], **told(found, run, stored)})
@@ -134,7 +136,7 @@ def settled_there(run: Run) -> dict[str, Any]:
     environment, results = run.document.get("environment"), run.document.get("results")
     found = environment.get("settled") if isinstance(environment, Mapping) else None
     found = dict(found) if isinstance(found, Mapping) else {}
-    if not found and (name := alike.trains(run)):
+    if not found and (name := diff.trains(run)):
         try:
             summary = run.stage(name).json("summary.json")
             found = {key: summary[key] for key in ("device", "threads") if key in summary}
@@ -154,20 +156,20 @@ def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tu
     would.
     """
     given = quote_paths(words.composed)
-    if len(combine.jobs(given, multirun=True)) > 1:
+    if len(grid.jobs(given, multirun=True)) > 1:
         raise Fault("kdx rerun takes one value of each key; quote a value that holds a comma")
-    config, faults, notes = saved.restore(run.document["config"], given, settled)
+    config, faults, notes = restore.restore(run.document["config"], given, settled)
     if config is None or faults:
         raise Faults(faults)
     config["store"] = str(words["store"] or to / "store")
     order, faults = examine(config)
     if faults:
         raise Faults(faults)
-    saved.check_data(
+    restore.check_data(
         config["dataset"], order.plan.dataset.build(), {word.partition("=")[0] for word in given}
     )
     if not all_stored(order):
-        from kdx.preflight import preflight
+        from kdx.config.validate import preflight
 
         checks.folder("store", config["store"])
         preflight(order)
@@ -256,7 +258,7 @@ def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
     elif found.numbers:
         rows = [
             [what, figure(before), figure(after), difference(before, after)]
-            for what, before, after in alike.listed(found.numbers, SHOWN)
+            for what, before, after in diff.listed(found.numbers, SHOWN)
         ]
         more = len(found.numbers) - len(rows)
         table(
@@ -283,7 +285,7 @@ def show_why(found: Likeness) -> None:
             [[name, why] for name, why in found.stages],
         )
     if found.environment:
-        rows = [[what, alike.brief(before), alike.brief(after)] for what, before, after in found.environment]
+        rows = [[what, diff.brief(before), diff.brief(after)] for what, before, after in found.environment]
         table("What the runs were made with", ["", "recorded", "now"], rows)
     if not found.stages and not found.environment:
         print(

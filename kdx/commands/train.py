@@ -12,16 +12,21 @@ from typing import Any
 
 import hydra
 
-from kdx import combine, compose, document, shortage, signals, sweep
 from kdx.commands import _sweep
 from kdx.commands._check import check, read, shown
 from kdx.commands._tell import Alone, Teller
-from kdx.faults import Fault
-from kdx.locate import conf_dir
-from kdx.run import ROLES, environment, load_examples, perform, protocol, trace
-from kdx.shortage import Shortage
-from kdx.store import Listener
-from kdx.wiring import Order, wire
+from kdx.config import compose
+from kdx.config import grid as combine
+from kdx.config.wire import Order, wire
+from kdx.core import shortage, signals
+from kdx.core.errors import Fault
+from kdx.core.paths import conf_dir
+from kdx.core.roles import ROLES
+from kdx.core.shortage import Shortage
+from kdx.report.run import document
+from kdx.runs import sweep
+from kdx.runs.run import environment, load_examples, perform, protocol, trace
+from kdx.store.store import Listener
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info")
 log = logging.getLogger("kdx")
@@ -32,7 +37,7 @@ codes: list[int] = []
 
 def main(argv: Sequence[str]) -> int:
     """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; see
-    kdx.signals.CODES.
+    kdx.core.signals.CODES.
     """
     flags, typed, words = read(argv)
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
@@ -130,9 +135,9 @@ def take_turn(order: Order, path: Path, words: Sequence[str], teller: Teller, *,
 
 
 def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: str | None) -> int:
-    """host: see kdx.document.at_work. Raises Fault where the run folder cannot be made."""
-    from kdx.report.folder import RunFolder
-    from kdx.report.listener import Many
+    """host: see kdx.report.run.document.at_work. Raises Fault where the run folder cannot be made."""
+    from kdx.report.run.folder import RunFolder
+    from kdx.report.run.listeners import Many
 
     with signals.held():  # a folder that says `running` is always told better
         folder = RunFolder(

@@ -29,10 +29,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdx import checks
-from kdx.faults import Faults
-from kdx.locate import conf_dir
-from kdx.words import (
+from kdx.config.words import (
     SLOTS,
     beyond,
     folders,
@@ -46,7 +43,10 @@ from kdx.words import (
     wrong_key,
     wrong_option,
 )
-from kdx.words import quote_paths as quote_paths
+from kdx.config.words import quote_paths as quote_paths
+from kdx.core import checks
+from kdx.core.errors import Faults
+from kdx.core.paths import conf_dir
 
 STAMP = "KDX_RUN_STAMP"
 GRID = "grid"

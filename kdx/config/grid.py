@@ -13,11 +13,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from kdx import checks, compose
-from kdx.compose import GRID, ChoiceSweep, RangeSweep
-from kdx.faults import Fault, Faults
-from kdx.locate import conf_dir
-from kdx.words import folders, groups, options_of, own, quote_paths, wrong_in_grid
+from kdx.config import compose
+from kdx.config.compose import GRID, ChoiceSweep, RangeSweep
+from kdx.config.words import folders, groups, options_of, own, quote_paths, wrong_in_grid
+from kdx.core import checks
+from kdx.core.errors import Fault, Faults
+from kdx.core.paths import conf_dir
 
 LIMIT, MOST_RUNS = "max_runs", 1000
 """The word that says how many runs a sweep may have, and how many it may have without."""

@@ -14,11 +14,12 @@ from typing import Any
 
 import yaml
 
-from kdx import compose
-from kdx.component import targets
-from kdx.faults import Fault
-from kdx.locate import conf_dir
-from kdx.words import SEVERAL, SLOTS, groups, options_of, own, wrong_key, wrong_option
+from kdx.config import compose
+from kdx.config.words import SEVERAL, SLOTS, groups, options_of, own, wrong_key, wrong_option
+from kdx.core.errors import Fault
+from kdx.core.paths import conf_dir
+from kdx.store.component import targets
+from kdx.store.moved import current
 
 NEVER = ("store", "allow", "choices", "device")
 """Where a run writes and what it may import are the user's to say; the options and the device are dealt with
@@ -40,7 +41,7 @@ ROLES = {"teacher_pretrain": ("teacher",), "student_train": ("student", "baselin
 def restore(
     saved: Mapping[str, Any], words: Sequence[str], settled: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, list[str], list[str]]:
-    """(the configuration as kdx.compose.examine gives it, faults, notes on what is not as it was).
+    """(the configuration as kdx.config.compose.examine gives it, faults, notes on what is not as it was).
 
     saved: `config` of a run.json. words: what the user says otherwise (of the device, where data lie, allow).
     settled: device, threads and precision by role, as far as they were recorded; they stand in for `auto`.
@@ -53,6 +54,7 @@ def restore(
         for key, value in _texts(saved)
         if "${" in value
     ]
+    saved = current(saved)
     given = {word.partition("=")[0] for word in words}
     chosen, unknown = _options(saved, given)
     faults += unknown

@@ -11,13 +11,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from kdx.budget import length
-from kdx.checks import shown
+from kdx.core.checks import shown
+from kdx.training.length import length
 
 TRAININGS = ("teacher_pretrain", "student_train")
 VALIDATIONS = 20
-"""How often a training validates, unless told otherwise: kdx.stages.watch.VALIDATIONS, which a test holds
-this to.
+"""How often a training validates, unless told otherwise: kdx.pipeline.stages.watch.VALIDATIONS, which a test
+holds this to.
 """
 
 
@@ -75,7 +75,7 @@ def _gate(config: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
 
 def _rounds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What concerns the rounds after the first."""
-    if config["recipe"]["_target_"] == "kdx.recipes.supervised":
+    if config["recipe"]["_target_"] == "kdx.pipeline.recipes.supervised.supervised":
         why = f"loss={config['choices']['loss']} learns from no teacher, so there is one round: leave it out"
         if config["rounds"] > 1:
             yield "rounds", why

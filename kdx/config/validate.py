@@ -12,23 +12,26 @@ from typing import Any
 
 import torch
 
-from kdx import checks, models
-from kdx.budget import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
-from kdx.component import Component, own_fault
-from kdx.core import Batch, Frozen, Objective, Outcome, Parts, Split
-from kdx.data.augment import Step
-from kdx.data.draws import Draws
+from kdx import models
+from kdx.config.wire import ACTIVE, CHAIN, Order
+from kdx.core import checks
+from kdx.core.errors import Caution, Fault, Faults
+from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.raw import Description
 from kdx.data.splits import check_classes, check_sizes, count_rows
-from kdx.faults import Caution, Fault, Faults
+from kdx.data.views.augment import Step
+from kdx.data.views.draws import Draws
+from kdx.methods.select import Rule
 from kdx.models import checkpoint
 from kdx.models.size import bytes as bytes_of
 from kdx.models.size import smaller
 from kdx.models.weights import load_weights
-from kdx.recipes import Plan, told_of_classes
-from kdx.select import Rule
-from kdx.stages.learn import missing_stream, reads_networks
-from kdx.wiring import ACTIVE, CHAIN, Order
+from kdx.pipeline.recipes.experiment import Plan
+from kdx.pipeline.recipes.steps import told_of_classes
+from kdx.pipeline.stages.learn import missing_stream, reads_networks
+from kdx.store.component import Component
+from kdx.store.resolve import own_fault
+from kdx.training.length import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 
 TRAINED = 4
 """Of a network in training: weights, gradients and the optimiser's two averages."""
@@ -50,8 +53,8 @@ def preflight(order: Order) -> None:
 
 
 def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = None) -> list[str]:
-    """Everything that is wrong with an order, parts of which may be None (see kdx.wiring.examine). data: look
-    at the data set too.
+    """Everything that is wrong with an order, parts of which may be None (see kdx.config.wire.examine). data:
+    look at the data set too.
 
     splits: is filled with the rows of each split, as far as they can be told.
     """
@@ -353,8 +356,8 @@ def try_shift(name: str, shift: Component, about: Description, faults: list[str]
         step = shift.build()
     if len(faults) == before and not isinstance(step, Step):
         faults.append(
-            f"shift.{name} needs a step of kdx.data.shift or kdx.data.augment; given {type(step).__name__}: "
-            "see `kdx list shift`"
+            f"shift.{name} needs a step of kdx.data.views.shift or kdx.data.views.augment; given "
+            f"{type(step).__name__}: see `kdx list shift`"
         )
     if len(faults) == before:
         row = torch.zeros(1, dtype=torch.int64)

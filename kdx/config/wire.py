@@ -15,13 +15,17 @@ from typing import Any
 
 import yaml
 
-from kdx import checks
-from kdx.budget import SIZES, STAGES, length
-from kdx.component import Component, Files, Source, allow, from_own_package, targets
-from kdx.faults import Fault, Faults, in_short, nearest
-from kdx.locate import conf_dir
-from kdx.recipes import Checkpoint, Control, Plan
-from kdx.runtime import Runtime
+from kdx.core import checks
+from kdx.core.errors import Fault, Faults, in_short, nearest
+from kdx.core.paths import conf_dir
+from kdx.data.files import Files
+from kdx.pipeline.recipes.experiment import Checkpoint, Control, Plan
+from kdx.store.component import Component, targets
+from kdx.store.moved import current
+from kdx.store.resolve import allow, from_own_package
+from kdx.store.source import Source
+from kdx.training.length import SIZES, STAGES, length
+from kdx.training.runtime import Runtime
 
 RUNS_IN = {
     "teacher_pretrain": ("teacher-pretrain",),
@@ -43,7 +47,7 @@ MOST_ROUNDS, MOST_ASSISTANTS = 1000, 16
 GROUP_OF = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss"}
 """Nodes whose code is of another group's kind; all others are of the group of their own name."""
 SLOTS_OF_A_LOSS = ("weights", "features")
-ACTIVE, CHAIN = "kdx.recipes.active", "kdx.recipes.chain"
+ACTIVE, CHAIN = "kdx.pipeline.recipes.active.active", "kdx.pipeline.recipes.chain.chain"
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     Where there are faults the order is good for looking for more of them only: a part that could not be made
     is None.
     """
-    faults: list[str] = []
+    config, faults = current(config), []
 
     def part(function: Any, *arguments: Any) -> Any:
         return checks.attempt(faults, function, *arguments)
@@ -236,7 +240,7 @@ def _training(node: str, config: Mapping[str, Any]) -> Component:
             for message in told:
                 checks.refuse(message)
         spec[key] = [[name, step] for name, step in spec[key] if isinstance(step, Mapping)]
-    return Component({"_target_": "kdx.trainer.Training", **spec})
+    return Component({"_target_": "kdx.training.settings.Training", **spec})
 
 
 def _select(config: Mapping[str, Any]) -> Component | None:
@@ -300,7 +304,7 @@ def _whole(name: str, value: Any, high: int = checks.MOST) -> int | None:
 
 def _budget(value: Any) -> int | float | None:
     """A number of answers, or a share of the pool. Whether the rule and the recipe go with it is looked at by
-    kdx.preflight.
+    kdx.config.validate.
     """
     count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= checks.MOST
     if not (value is None or count or (isinstance(value, float) and 0 < value < 1)):

@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from kdx.budget import SIZES, STAGES
-from kdx.checks import MOST, shown
-from kdx.faults import Fault, in_short, nearest
-from kdx.locate import conf_dir
+from kdx.core.checks import MOST, shown
+from kdx.core.errors import Fault, in_short, nearest
+from kdx.core.paths import conf_dir
+from kdx.training.length import SIZES, STAGES
 
 FLAGS = (
     "--help",
@@ -410,7 +410,7 @@ def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list
         node = node[name]
     key = ".".join(path)
     if path[-1] == "augment":
-        return []  # names of files or a mapping: kdx.wiring looks at it
+        return []  # names of files or a mapping: kdx.config.wire looks at it
     if isinstance(node, Mapping) and isinstance(value, Mapping):
         return in_short(
             [fault for inner, v in value.items() for fault in wrong_key(known, [*path, str(inner)], v)], key

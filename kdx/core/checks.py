@@ -14,8 +14,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kdx import disk
-from kdx.faults import Fault, Faults, nearest
+from kdx.core import files
+from kdx.core.errors import Fault, Faults, nearest
 
 MOST = 2**63 - 1
 """The largest whole number that any setting takes: that of 64 bits, as the libraries below hold them."""
@@ -174,8 +174,8 @@ def path(name: str, value: Any, what: str = "a folder") -> Path:
 
 
 def output(name: str, value: Any) -> Path:
-    """The path of a file that a command writes at its end, for kdx.disk.write_output; `~` expanded. Asked
-    before the work: a folder to hold it is there.
+    """The path of a file that a command writes at its end, for kdx.core.files.write_output; `~` expanded.
+    Asked before the work: a folder to hold it is there.
     """
     found = path(name, value, "a file")
     leads = Path(os.path.realpath(found)) if found.is_symlink() else found.absolute()
@@ -198,9 +198,12 @@ def place(name: str, value: Any) -> Path:
 
 
 def _what(there: Path) -> str:
-    found = disk.kind(there)
+    found = files.kind(there)
     return (
-        f"a link to {'what is not there' if not there.exists() else disk.kind(Path(os.path.realpath(there)))}"
+        (
+            "a link to "
+            f"{'what is not there' if not there.exists() else files.kind(Path(os.path.realpath(there)))}"
+        )
         if found == "a link"
         else found or "gone"
     )
@@ -279,7 +282,7 @@ def _written(value: Any, bare: bool, depth: int = 0) -> str:
         return f"a number of {round(value.bit_length() * math.log10(2))} digits"
     if bare or not isinstance(value, str):
         return str(value) if bare else repr(value)
-    # a byte that is no UTF-8 as that byte, as in `kdx.faults.shows`
+    # a byte that is no UTF-8 as that byte, as in `kdx.core.errors.shows`
     return re.sub(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])", r"\1\\x\2", repr(value))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.faults import Fault, shows
+from kdx.core.errors import Fault, shows
 
 LARGEST = 1 << 27
 """Bytes of the largest JSON file that is read:

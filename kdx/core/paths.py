@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 
 
 def conf_dir() -> Path:
     """The folder of YAML files: `kdx/conf` of an installed wheel, else `conf/` beside the package, as in the
     repository.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     places = [package / "conf", package.parent / "conf"]
     for place in places:
         if place.is_dir():

@@ -11,7 +11,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 
 MEMORY = re.compile(
     r"can't allocate memory|out of memory|not enough memory|cannot allocate "

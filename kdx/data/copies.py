@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from kdx.core.errors import Faults
 from kdx.data.raw import MEANING, NAMED, RARE, Note, Raw, are, counted, few
-from kdx.faults import Faults
 
 PRECEDENCE = ("test", "validation", "train", "unlabelled")
 """A picture in several parts stays in the first of them."""

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from kdx import checks, shortage
-from kdx.faults import Fault
+from kdx.core import checks, shortage
+from kdx.core.errors import Fault
 
 PARTS = {
     "train": ("images", "labels"),
@@ -45,7 +45,7 @@ class Raw:
     that it ships, if any; pool_images (P, C, H, W) uint8 the pictures that it ships without labels, if any.
     An array may be a memory map or a view. skipped: files that were left out because they do not decode.
     notes: what the user should know of how the set was read; what hangs on more than its key belongs to
-    kdx.component.Files. sizes: (M, 2), width and height of the files as stored, where they differ. names:
+    kdx.data.files.Files. sizes: (M, 2), width and height of the files as stored, where they differ. names:
     what the rows of a part are called, where they have names. files: what data.json tells of the files, as
     JSON. transparent: names of pictures behind which the background may show.
     """

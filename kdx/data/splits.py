@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdx import checks
+from kdx.core import checks
+from kdx.core.errors import Faults
 from kdx.data.raw import Description, per_class
-from kdx.faults import Faults
 
 Size = int | float | None
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdx.core import Batch, Split
-from kdx.data.augment import Chain, Mix, Views
-from kdx.data.draws import word
-from kdx.faults import Fault
+from kdx.core.errors import Fault
+from kdx.core.types import Batch, Split
+from kdx.data.views.augment import Chain, Mix, Views
+from kdx.data.views.draws import word
 
 _CLEAN = Views(Chain([]), seed=0)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from kdx.core import Features, Outcome, Streams, Teacher, Weighting
-from kdx.functional import cross_entropy, margin
+from kdx.core.math import cross_entropy, margin
+from kdx.core.types import Features, Outcome, Streams, Teacher, Weighting
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from kdx.models.adapt import Adapted, Fitted, Inputs
 
 
 class Buildable(Protocol):
-    """A model described but not built: a `kdx.store.Component`."""
+    """A model described but not built: a `kdx.store.store.Component`."""
 
     def build(self, **more: Any) -> Any: ...
 

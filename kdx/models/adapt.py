@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kdx import shortage
-from kdx.faults import Fault, kind_of, nearest, shows
+from kdx.core import shortage
+from kdx.core.errors import Fault, kind_of, nearest, shows
 from kdx.models import foreign
 
 RAW = (

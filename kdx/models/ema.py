@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from kdx.checks import number
+from kdx.core.checks import number
 
 
 def mean_teacher_decay(step: int, decay: float) -> float:

@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from kdx.faults import shows
+from kdx.core.errors import shows
 
 REFUSED = "kdx unpickles nothing, as a pickle can run code"
 HEADS = {

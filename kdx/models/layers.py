@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from kdx.checks import agreed, number, shown
-from kdx.faults import Fault
+from kdx.core.checks import agreed, number, shown
+from kdx.core.errors import Fault
 
 AUTO_DEPTH = 0.2
 """Xie et al. 2020 (Noisy Student, arXiv 1911.04252): the last block survives with probability 0.8, by the

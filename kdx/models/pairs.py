@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.checks import shown
-from kdx.core import Parts
-from kdx.estimate import evaluating
-from kdx.faults import Fault, nearest
+from kdx.core.checks import shown
+from kdx.core.errors import Fault, nearest
+from kdx.core.types import Parts
+from kdx.models.modes import evaluating
 from kdx.models.tap import Tap, penultimate
 
 WRAPPED = "net."

@@ -15,8 +15,8 @@ from urllib.parse import urlparse
 import torch
 from torch import nn
 
-from kdx import shortage
-from kdx.faults import Fault, nearest
+from kdx.core import shortage
+from kdx.core.errors import Fault, nearest
 from kdx.models.weights import read_weights
 
 PATIENCE = 20

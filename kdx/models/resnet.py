@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 from kdx.models.layers import DropPath, check_rates, check_size, check_whole, check_widths, ending, he, rising
 
 

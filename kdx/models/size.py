@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdx import checks
+from kdx.core import checks
 
 WARM_UP, ROUNDS = 5, 30
 

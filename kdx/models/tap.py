@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 
 
 class Tap:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdx import shortage
-from kdx.faults import Fault, nearest
+from kdx.core import shortage
+from kdx.core.errors import Fault, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, Inputs
 from kdx.models.layers import check_rates, check_size

@@ -17,8 +17,8 @@ from torchvision.models.mobilenetv2 import InvertedResidual as MobileBlock
 from torchvision.models.mobilenetv3 import InvertedResidual as MobileBlock3
 from torchvision.models.resnet import Bottleneck
 
-from kdx.checks import shown
-from kdx.faults import Fault, nearest
+from kdx.core.checks import shown
+from kdx.core.errors import Fault, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, Inputs
 from kdx.models.layers import DropPath, check_rates, check_size, rising

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from kdx.checks import shown
-from kdx.faults import Fault
+from kdx.core.checks import shown
+from kdx.core.errors import Fault
 from kdx.models.layers import check_rates, check_size, ending, he
 
 STAGES = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 from kdx.models import checkpoint
 from kdx.models.checkpoint import Content
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 from kdx.models.layers import DropPath, check_rates, check_size, check_whole, ending, he, rising
 
 

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx import chance, checks
-from kdx.artifact import Artifact
-from kdx.component import Component
-from kdx.forecast import Kinds, Step, forecast
-from kdx.recipes import told_of_classes
-from kdx.run import protocol
-from kdx.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
-from kdx.store import split_number
-from kdx.wiring import Order
+from kdx.config.wire import Order
+from kdx.core import checks
+from kdx.pipeline.recipes.steps import told_of_classes
+from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
+from kdx.planning.dry_run import Kinds, Step, forecast
+from kdx.runs.run import protocol
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.store import split_number
+from kdx.tasks import chance
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Survey:
 
     def rehearse(self, scratch: Path, tell: Callable[[str], None]) -> Any:
         """Of stages of one kind, that which finds most of what it reads in the store."""
-        from kdx.rehearse import Rehearsals
+        from kdx.planning.timing import Rehearsals
 
         made = Rehearsals(self.steps, self.kinds, scratch, self.jobs[0].order.runtime.settle(), tell)
         alike: dict[str, list[Step]] = {}
@@ -94,7 +95,7 @@ class Survey:
         }
         if step.stored:
             return found | {"took": step.artifact.manifest["seconds"]}
-        from kdx import amounts
+        from kdx.planning import work
 
         seen = self.rehearsals.of(step)
         norms = (
@@ -107,10 +108,10 @@ class Survey:
             }
         )
         return found | {
-            "seconds": seen.seconds(amounts.amounts(step, self.steps)),
+            "seconds": seen.seconds(work.amounts(step, self.steps)),
             "memory": seen.memory,
-            "disk": amounts.disk(step, self.steps, seen.weights),
-            "work": amounts.in_words(step, self.steps),
+            "disk": work.disk(step, self.steps, seen.weights),
+            "work": work.in_words(step, self.steps),
             **norms,
         }
 
@@ -211,7 +212,7 @@ def gathered(survey: Survey, section: Callable[[Survey, Job], list[str]]) -> lis
 
 
 def checked(survey: Survey, job: Job) -> list[str]:
-    """What kdx.preflight looked at (it raises Faults otherwise), and what was settled by it."""
+    """What kdx.config.validate looked at (it raises Faults otherwise), and what was settled by it."""
     data, plan, choices = job.data, job.order.plan, job.order.config["choices"]
     names = ", ".join(map(str, data["classes"][:10])) + (", ..." if len(data["classes"]) > 10 else "")
     found = [

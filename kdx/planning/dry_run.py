@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kdx.artifact import Artifact
-from kdx.component import Component, Source
-from kdx.faults import Fault, Faults
-from kdx.run import perform
-from kdx.stages import CHOOSE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
-from kdx.store import Listener, Stage, Store, split_number
-from kdx.wiring import Order
+from kdx.config.wire import Order
+from kdx.core.errors import Fault, Faults
+from kdx.pipeline.stages import CHOOSE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.runs.run import perform
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.source import Source
+from kdx.store.store import Listener, Stage, Store, split_number
 
 SEEDS = ("seed", "views_seed", "count", "earlier", "rounds")
 """Inputs that change a stage's key, and not what one of its steps costs."""
@@ -67,7 +68,8 @@ class Step:
 
 
 class Dry:
-    """What a store in which nothing runs answers (see kdx.store.Asked), and the stages that it was asked for.
+    """What a store in which nothing runs answers (see kdx.store.store.Asked), and the stages that it was
+    asked for.
 
     scratch: where stand-ins lie. described: data sets looked at so far. improving: whether every round is
     better on validation than all before.
@@ -135,8 +137,8 @@ class Dry:
         """data.json of a data set that is not prepared yet, but for its mean and deviation. hidden: rows
         whose hidden label is known. train_per_class: rows of the train part, of which validation is drawn
         class by class."""
+        from kdx.config.validate import describe
         from kdx.data.splits import count_rows
-        from kdx.preflight import describe
 
         plan, name = self.order.plan, json.dumps(dataset.spec, sort_keys=True)
         if name not in self.described:
@@ -228,7 +230,7 @@ class Kinds:
 
     def reduced(self, value: Any) -> Any:
         if isinstance(value, Component):
-            drop = RATES if value.target == "kdx.trainer.Training" else ()
+            drop = RATES if value.target == "kdx.training.settings.Training" else ()
             return {k: v for k, v in value.spec.items() if k not in drop}
         if isinstance(value, Artifact):
             return self.face(self.steps[value.key])

@@ -1,13 +1,13 @@
-"""A plan in words and tables. The document is what `kdx.outlook.look_ahead` gives."""
+"""A plan in words and tables. The document is what `kdx.planning.document.look_ahead` gives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdx.report.progress import duration
-from kdx.report.table import size
-from kdx.store import split_number
+from kdx.report.run.progress import duration
+from kdx.report.run.table import size
+from kdx.store.store import split_number
 
 MANY = 40
 """Jobs that are listed."""

@@ -8,13 +8,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kdx.artifact import Artifact
-from kdx.forecast import Step
-from kdx.stages import AUDIT, CHOOSE, EVALUATE, GATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
-from kdx.stages.evaluate import SPLITS
-from kdx.stages.label import rows_of, to_answer
-from kdx.stages.learn import lengths
-from kdx.stages.watch import validate_every
+from kdx.pipeline.stages import AUDIT, CHOOSE, EVALUATE, GATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
+from kdx.pipeline.stages.evaluate import SPLITS
+from kdx.pipeline.stages.label import rows_of, to_answer
+from kdx.pipeline.stages.learn import lengths
+from kdx.pipeline.stages.watch import validate_every
+from kdx.planning.dry_run import Step
+from kdx.store.artifact import Artifact
 
 SINGLE = 35
 """Pictures that `kdx.models.size.latency` shows to each network, one by one."""

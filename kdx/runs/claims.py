@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from kdx.checks import shown
-from kdx.faults import Fault, nearest, within
-from kdx.locate import conf_dir
+from kdx.core.checks import shown
+from kdx.core.errors import Fault, nearest, within
+from kdx.core.paths import conf_dir
 
 KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
 COMMANDS = ("train", "halfspace")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx.artifact import MANIFEST, Unreadable, references, stands_for
-from kdx.card import brief
-from kdx.disk import kind, own_file
-from kdx.faults import Fault
-from kdx.folders import STAGES, open_artifact, read_manifest, read_run
-from kdx.store import lock_file, lock_name
+from kdx.core.errors import Fault
+from kdx.core.files import kind, own_file
+from kdx.runs.export.card import brief
+from kdx.runs.reading import STAGES, open_artifact, read_manifest, read_run
+from kdx.store.artifact import MANIFEST, Unreadable, references, stands_for
+from kdx.store.store import lock_file, lock_name
 
 LOCK = re.compile(r"[a-z-]+-[0-9a-f]{32}\.lock")
 ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")
@@ -131,8 +131,8 @@ def describe(stage: str, inputs: Mapping[str, Any]) -> str:
 
 
 def run_folders(tops: Sequence[Path], store: Path) -> list[Path]:
-    """Every run folder below `tops`, also one inside another (kdx.report.search leaves that out): what is not
-    found here is freed. Links are not followed, and the store is not searched."""
+    """Every run folder below `tops`, also one inside another (kdx.report.compare.search leaves that out):
+    what is not found here is freed. Links are not followed, and the store is not searched."""
     found = []
     for top in tops:
         for folder, below, files in os.walk(top):

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdx import stages
-from kdx.faults import Fault
-from kdx.folders import Run
-from kdx.run import ROLES
+from kdx.core.errors import Fault
+from kdx.core.roles import ROLES
+from kdx.pipeline import stages
+from kdx.runs.reading import Run
+from kdx.store.moved import current
 
 TIMES = ("latency_ms", "seconds", "teacher_seconds_saved")
 LONG = (
@@ -154,7 +155,7 @@ def _why(told: Mapping, tells: Mapping, there: Mapping | None, here: Mapping | N
     if there and here:
         if there["version"] != here["version"]:
             yield f"version {there['version']} of the stage became {here['version']}"
-        yield from _inputs(there["inputs"], here["inputs"], "")
+        yield from _inputs(current(there["inputs"]), current(here["inputs"]), "")
         return
     sources = [
         entry.get("sources") if isinstance(entry.get("sources"), Mapping) else {} for entry in (told, tells)

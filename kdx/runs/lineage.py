@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kdx import stages
-from kdx.artifact import Artifact
-from kdx.folders import Run, upstream
-from kdx.run import ROLES
+from kdx.core.roles import ROLES
+from kdx.pipeline import stages
+from kdx.runs.reading import Run, upstream
+from kdx.store.artifact import Artifact
 
 TRAINS = (stages.PRETRAIN.name, stages.TRAIN.name)
 METRICS = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")

@@ -15,22 +15,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdx import chance
-from kdx.artifact import MANIFEST, Artifact, expect
-from kdx.component import Component
+from kdx.config.validate import describe
+from kdx.config.wire import Order, with_sources
+from kdx.core.errors import Fault, Faults, together
 from kdx.data.copies import identify
 from kdx.data.raw import Description, are, counted
 from kdx.data.splits import check_sizes
-from kdx.evaluate import metrics, predict, recalls
-from kdx.faults import Fault, Faults, together
-from kdx.folders import Run, only_input, open_artifact, read_json, read_manifest, read_model
 from kdx.models.weights import load_weights
-from kdx.preflight import describe
-from kdx.runtime import Runtime
-from kdx.stages import PREPARE
-from kdx.stages.files import new_network, open_split
-from kdx.store import Listener, Store, subseed
-from kdx.wiring import Order, with_sources
+from kdx.pipeline.stages import PREPARE
+from kdx.pipeline.stages.files import new_network, open_split
+from kdx.runs.reading import Run, only_input, open_artifact, read_json, read_manifest, read_model
+from kdx.store.artifact import MANIFEST, Artifact, expect
+from kdx.store.component import Component
+from kdx.store.store import Listener, Store, subseed
+from kdx.tasks import chance
+from kdx.tasks.metrics import metrics, recalls
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx import disk, document, shortage, stages
-from kdx.artifact import KEY, MANIFEST, Artifact, Unreadable, expect, references, there, verify
-from kdx.artifact import plain_path as plain_path
-from kdx.artifact import read_manifest as read_any_manifest
-from kdx.component import targets
-from kdx.faults import Fault, nearest
-from kdx.run import ROLES
-from kdx.store import Stage, split_number
+from kdx.core import files, shortage
+from kdx.core.errors import Fault, nearest
+from kdx.core.roles import ROLES
+from kdx.pipeline import stages
+from kdx.report.run import document
+from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, expect, references, there, verify
+from kdx.store.artifact import plain_path as plain_path
+from kdx.store.artifact import read_manifest as read_any_manifest
+from kdx.store.component import targets
+from kdx.store.store import Stage, split_number
 
 WRITES = {found.name: found.writes for found in vars(stages).values() if isinstance(found, Stage)}
 """stage -> the files that it always writes."""
@@ -44,7 +46,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """Its status as it is now: see kdx.document.state."""
+        """Its status as it is now: see kdx.report.run.document.state."""
         return document.state(self.path, self.document)
 
     def roles(self) -> dict[str, str]:
@@ -91,7 +93,7 @@ class Run:
 
 def read_run(path: Path | str, store: str | None = None, *, figures: bool = False) -> Run:
     """The run folder at `path`. store: where its artifacts are, or None: found by the folder's links and what
-    run.json says. figures: see kdx.document.read."""
+    run.json says. figures: see kdx.report.run.document.read."""
     path = Path(path).expanduser()
     file = path / "run.json"
     if not os.path.isfile(file):
@@ -254,7 +256,7 @@ def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    return expect(disk.read_json(file), dict, file, "all of it")
+    return expect(files.read_json(file), dict, file, "all of it")
 
 
 @contextlib.contextmanager

@@ -12,21 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.artifact import Artifact, Unreadable
-from kdx.faults import Fault
-from kdx.runtime import cores, versions
-from kdx.stages import AUDIT, EVALUATE, PREPARE
-from kdx.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
-from kdx.wiring import Order, with_sources
-
-ROLES = {
-    "teacher": "teacher-pretrain",
-    "noiseless": "noiseless-train",
-    "baseline": "baseline-train",
-    "student": "student-train",
-    "ceiling": "ceiling-train",
-    "validation_labels": "validation-labels-train",
-}
+from kdx.config.wire import Order, with_sources
+from kdx.core.errors import Fault
+from kdx.core.roles import ROLES
+from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
+from kdx.store.artifact import Artifact, Unreadable
+from kdx.store.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
+from kdx.training.runtime import cores, versions
 
 
 def perform(

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx import document
-from kdx.disk import own_file, read_json, write_atomically
-from kdx.faults import Fault
-from kdx.run import stored
-from kdx.stages import EVALUATE
-from kdx.wiring import Order
+from kdx.config.wire import Order
+from kdx.core.errors import Fault
+from kdx.core.files import own_file, read_json, write_atomically
+from kdx.pipeline.stages import EVALUATE
+from kdx.report.run import document
+from kdx.runs.run import stored
 
 NAME, LATER, LOCK = "sweep.json", "later.json", "sweep.lock"
 """What the sweep is; while one is at work, the runs that an engine is to pass over; and what the command at

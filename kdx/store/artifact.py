@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdx.component import sha256
-from kdx.disk import LARGEST, read_json, write_atomically
-from kdx.document import COUNT, MADE, wrong
-from kdx.faults import Fault
+from kdx.core.errors import Fault
+from kdx.core.files import LARGEST, read_json, write_atomically
+from kdx.core.shapes import COUNT, MADE, wrong
+from kdx.store.source import sha256
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
@@ -277,7 +277,7 @@ def references(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def expect(value: Any, shape: Any, file: Path | str, what: str) -> Any:
-    """The value, which has a shape as kdx.document has them, or a Fault."""
+    """The value, which has a shape as kdx.report.run.document has them, or a Fault."""
     if found := wrong(value, shape, what):
         raise Fault(f"'{file}' is not as kdx writes it: {found}")
     return value

@@ -19,15 +19,32 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from kdx import shortage, signals
-from kdx.artifact import LEFTOVERS, METRICS, NOTES, Artifact, key_of, lines, seal, there, verify
-from kdx.component import Component, Source, code_digest, targets
-from kdx.disk import kind, own_file, own_folder
-from kdx.faults import Fault
-from kdx.work import Listener as Listener
-from kdx.work import Work as Work
+from kdx.core import shortage, signals
+from kdx.core.errors import Fault
+from kdx.core.files import kind, own_file, own_folder, write_atomically
+from kdx.store.artifact import (
+    LEFTOVERS,
+    MANIFEST,
+    METRICS,
+    NOTES,
+    Artifact,
+    key_of,
+    lines,
+    seal,
+    there,
+    verify,
+)
+from kdx.store.component import Component, targets
+from kdx.store.digest import code_digest
+from kdx.store.source import Source
+from kdx.store.work import Listener as Listener
+from kdx.store.work import Work as Work
 
 WHO = "the store"
+KEYS, MARK = 1, "keys.json"
+"""In the store's folder: that its keys are made as they are today. A store without it was begun by an older
+kdx.
+"""
 NUMBERED = re.compile(r"(.+?)(?:-(\d+))?")
 NEARLY_NOTHING = 1 << 16
 """Bytes free on a disk that counts as full."""
@@ -184,6 +201,7 @@ class Store:
         self.listener.started(name, key, False)
         try:
             with self._may_write():
+                self._greet(name)
                 sealed = self._open_partial(stage, key, name, partial)
                 if not sealed:
                     self.runtime = self.runtime.settle()
@@ -215,6 +233,20 @@ class Store:
         artifact = Artifact(stage.name, key, final)
         self.listener.finished(name, key, False, artifact.manifest["seconds"])
         return artifact
+
+    def _greet(self, name: str) -> None:
+        """Tells once of a store of before, none of whose keys is asked for any more."""
+        mark = self.root / MARK
+        if kind(mark) is None:
+            if next(self.root.glob(f"*/*/{MANIFEST}"), None):
+                self.listener.note(
+                    name,
+                    f"the store '{self.root}' was begun by an older kdx, which made its keys otherwise: "
+                    "what is in it can still be evaluated, exported and run again, and is computed anew by "
+                    "a run; `kdx cache gc` frees what no run needs",
+                    "info",
+                )
+            write_atomically(mark, json.dumps({"keys": KEYS}))
 
     def _open_partial(self, stage: Stage, key: str, name: str, partial: Path) -> bool:
         """Whether the unfinished folder is complete already, but for the last rename. Else it is there

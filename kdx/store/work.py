@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.artifact import CHECKPOINT, DIGESTS, METRICS, NOTES, is_note, is_record
-from kdx.component import sha256
-from kdx.disk import read_json, write_atomically
-from kdx.faults import Fault
+from kdx.core.errors import Fault
+from kdx.core.files import read_json, write_atomically
+from kdx.store.artifact import CHECKPOINT, DIGESTS, METRICS, NOTES, is_note, is_record
+from kdx.store.source import sha256
 
 
 class Listener:

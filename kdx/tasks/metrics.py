@@ -1,4 +1,4 @@
-"""Metrics of a network on a split: pure functions of logits, and the pass that makes the logits."""
+"""Metrics of a network on a split: pure functions of logits and truth."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from kdx.core import Split
-from kdx.data.augment import Views
-from kdx.data.streams import sequential
-from kdx.runtime import Runtime
+from torch import Tensor
 
 BINS = 15
 
@@ -78,38 +73,3 @@ def metrics(logits: Tensor, y: Tensor, teacher: Tensor | None = None) -> dict[st
     if teacher is not None:
         found["agreement"] = (logits.argmax(1) == teacher.argmax(1)).double().mean().item()
     return found
-
-
-@torch.inference_mode()
-def predict(
-    model: nn.Module,
-    split: Split,
-    runtime: Runtime,
-    *,
-    precision: str = "fp32",
-    batch: int = 256,
-    views: Views | None = None,
-) -> Tensor:
-    """Logits (N, C) float32 on the CPU of the pictures of a split, in order: the clean ones, or view 1 of
-    `views`.
-
-    The model's train or eval mode is put back.
-    """
-    mode = model.training
-    model.eval()
-    logits = []
-    for rows in sequential(
-        split, batch=batch, views=views, view=0 if views is None else 1, device=torch.device(runtime.device)
-    ):
-        with runtime.autocast(precision):
-            logits.append(model(rows.views["main"]).float().cpu())
-    model.train(mode)
-    return torch.cat(logits)
-
-
-def quick(logits: Tensor, y: Tensor) -> Mapping[str, float]:
-    """What is watched while training."""
-    return {
-        "validation/accuracy": (logits.argmax(1) == y).float().mean().item(),
-        "validation/loss": F.cross_entropy(logits, y).item(),
-    }

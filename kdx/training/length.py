@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kdx.checks import integer, refuse, shown
-from kdx.faults import Fault
+from kdx.core.checks import integer, refuse, shown
+from kdx.core.errors import Fault
 
 SIZES = ("labelled", "unlabelled", "validation", "test")
 """Of the splits: keys of every data set."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import kdx
-from kdx.checks import choice, flag, integer, number
-from kdx.faults import Fault
-from kdx.turns import take
+from kdx.core.checks import choice, flag, integer, number
+from kdx.core.errors import Fault
+from kdx.training.gpus import take
 
 MOST_THREADS = 4096
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx import checks, shortage
+from kdx.core import checks, shortage
+from kdx.core.errors import Fault, kind_of
 from kdx.data.raw import (
     NOT_TRIED,
     Description,
@@ -24,7 +25,6 @@ from kdx.data.raw import (
     per_class,
     read_file,
 )
-from kdx.faults import Fault, kind_of
 
 PIXELS = 3 * 32 * 32
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kdx.core.errors import Fault
 from kdx.data.raw import Description, Raw, check_int, per_class, to_bytes
-from kdx.faults import Fault
 
 CLASSES = tuple("0123456789")
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from kdx import checks
-from kdx.component import Files
-from kdx.data import findings
-from kdx.data.decode import Decoder, Header, are_grey
-from kdx.data.layout import Layout, Listing, lay_out
+from kdx.core import checks
+from kdx.core.errors import Fault
+from kdx.data.files import Files
+from kdx.data.pictures import findings
+from kdx.data.pictures.decode import Decoder, Header, are_grey
+from kdx.data.pictures.layout import Layout, Listing, lay_out
+from kdx.data.pictures.walk import as_text, readable
 from kdx.data.raw import MEANING, Description, Note, Raw, check_path, counted, few, per_class
-from kdx.data.walk import as_text, readable
-from kdx.faults import Fault
 
 LAYOUTS = ("auto", "parts", "classes")
 
@@ -39,12 +39,12 @@ class Folder:
     """Pictures of any size and format that Pillow reads, as `image_size` squares of bytes.
 
     root: holds one folder for each class (pictures may lie deeper inside it), or parts that do: `train/` with
-    any of `val/` and `test/`, called so or alike (`kdx.data.layout`). layout: "auto", "parts" or "classes":
-    see `lay_out` there. unlabelled_root: None, or a folder of pictures without classes, nested as you like;
-    it may lie inside root. Hidden files are ignored. The pictures have one channel if every one of them is
-    grey, else three. image_size, fit, background: see kdx.data.square. range, max_pixels, on_error: see
-    kdx.data.decode; what is skipped is listed in `Raw.skipped`. A picture is called by its part and its place
-    in that, as its key has it, wherever the folder lies and whatever it is called.
+    any of `val/` and `test/`, called so or alike (`kdx.data.pictures.layout`). layout: "auto", "parts" or
+    "classes": see `lay_out` there. unlabelled_root: None, or a folder of pictures without classes, nested as
+    you like; it may lie inside root. Hidden files are ignored. The pictures have one channel if every one of
+    them is grey, else three. image_size, fit, background: see kdx.data.pictures.square. range, max_pixels,
+    on_error: see kdx.data.pictures.decode; what is skipped is listed in `Raw.skipped`. A picture is called by
+    its part and its place in that, as its key has it, wherever the folder lies and whatever it is called.
     """
 
     def __init__(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx import checks
+from kdx.core import checks
+from kdx.core.errors import Fault
 from kdx.data.raw import (
     NOT_TRIED,
     Description,
@@ -24,7 +25,6 @@ from kdx.data.raw import (
     per_class,
     read_file,
 )
-from kdx.faults import Fault
 
 NAMES = (
     "train-images-idx3-ubyte",

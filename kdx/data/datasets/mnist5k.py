@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kdx.core.errors import Fault
 from kdx.data.raw import Description, Raw, check_labels, damaged, per_class, read_file
-from kdx.faults import Fault
 
 CLASSES = tuple("0123456789")
 SIDE = 28

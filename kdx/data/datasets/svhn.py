@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx import shortage
+from kdx.core import shortage
 from kdx.data.raw import (
     NOT_TRIED,
     Description,

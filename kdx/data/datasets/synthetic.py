@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx import checks
+from kdx.core import checks
+from kdx.core.errors import Fault
 from kdx.data.raw import Description, Raw, check_int, per_class
-from kdx.faults import Fault
 
 BLOBS = 3
 CHUNK = 512

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kdx import checks, shortage
-from kdx.data import deep
+from kdx.core import checks, shortage
+from kdx.core.errors import Fault
+from kdx.data.pictures import deep
+from kdx.data.pictures.square import Square
+from kdx.data.pictures.walk import PICTURES, ending, readable
 from kdx.data.raw import check_int
-from kdx.data.square import Square
-from kdx.data.walk import PICTURES, ending, readable
-from kdx.faults import Fault
 
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 LOOKED_AT = 256
@@ -64,8 +64,8 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a picture tells. grey: whether it has no colour; depth: as kdx.data.deep names it;
-    size: width and height as stored; frames: whether there are several, of which the first is read;
+    """What the header of a picture tells. grey: whether it has no colour; depth: as kdx.data.pictures.deep
+    names it; size: width and height as stored; frames: whether there are several, of which the first is read;
     transparent: whether it tells what is, which may be nothing."""
 
     path: Path
@@ -99,12 +99,12 @@ class Decoded:
 
 
 class Decoder:
-    """Pictures of any size and format that Pillow reads, as squares of bytes (see kdx.data.square).
+    """Pictures of any size and format that Pillow reads, as squares of bytes (see kdx.data.pictures.square).
 
     range: what becomes black and white in pictures of more than eight bits: [low, high], a number (from 0 to
-    it), or None: found in the pictures (kdx.data.deep.span_of); those of eight bits are taken as they are.
-    max_pixels: a picture with more is refused before it is decoded. on_error: "stop" makes a picture that is
-    refused or does not decode a Fault that names it; "skip" leaves it out.
+    it), or None: found in the pictures (kdx.data.pictures.deep.span_of); those of eight bits are taken as
+    they are. max_pixels: a picture with more is refused before it is decoded. on_error: "stop" makes a
+    picture that is refused or does not decode a Fault that names it; "skip" leaves it out.
     """
 
     def __init__(

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kdx.core.errors import Fault, nearest
+from kdx.data.pictures.roles import crossed, role_of, words_of
+from kdx.data.pictures.walk import PICTURES, Walk, as_text, ending, inside, name_of, readable
 from kdx.data.raw import MEANING
-from kdx.data.roles import crossed, role_of, words_of
-from kdx.data.walk import PICTURES, Walk, as_text, ending, inside, name_of, readable
-from kdx.faults import Fault, nearest
 
 UNCLEAR = ("eval", "evaluation", "holdout", "heldout")
 

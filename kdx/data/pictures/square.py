@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kdx import checks
-from kdx.data import deep
+from kdx.core import checks
+from kdx.data.pictures import deep
 from kdx.data.raw import check_int
 
 FITS = ("crop", "pad", "squeeze")
@@ -56,8 +56,8 @@ class Square:
         return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
     def of_values(self, path: Path, grey: bool, span: deep.Span) -> tuple[np.ndarray, bool, bool]:
-        """(C, S, S) uint8, and as kdx.data.deep.scaled: whether values lay beyond black and white, and
-        whether some are no numbers
+        """(C, S, S) uint8, and as kdx.data.pictures.deep.scaled: whether values lay beyond black and white,
+        and whether some are no numbers
         """
         from PIL import Image
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from kdx.faults import Fault, shows
+from kdx.core.errors import Fault, shows
 
 NO_PICTURES = {
     "thumbs.db",

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdx.checks import shown
-from kdx.core import Split
-from kdx.data import pixels
-from kdx.data.draws import Draws
-from kdx.faults import Fault
+from kdx.core.checks import shown
+from kdx.core.errors import Fault
+from kdx.core.types import Split
+from kdx.data.views import pixels
+from kdx.data.views.draws import Draws
 
 
 def check(
@@ -237,7 +237,7 @@ class Chain:
         for name, step in steps:
             if not isinstance(step, (Step, Mixup)):
                 raise Fault(
-                    f"augment.{name} needs a step of kdx.data.augment; given "
+                    f"augment.{name} needs a step of kdx.data.views.augment; given "
                     f"{type(step).__name__}: see `kdx list augment`"
                 )
         self.mixup = mixers[0] if mixers else None

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdx.faults import Fault
+from kdx.core.errors import Fault
 
 
 def as_float(x: Tensor) -> Tensor:

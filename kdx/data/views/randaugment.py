@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kdx.data import pixels
-from kdx.data.augment import Step, check
-from kdx.data.draws import Draws
+from kdx.data.views import pixels
+from kdx.data.views.augment import Step, check
+from kdx.data.views.draws import Draws
 
 _GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 _FACTORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -13,10 +13,10 @@ import math
 import torch
 from torch import Tensor
 
-from kdx import checks
-from kdx.data import pixels
-from kdx.data.augment import Step
-from kdx.data.draws import Draws
+from kdx.core import checks
+from kdx.data.views import pixels
+from kdx.data.views.augment import Step
+from kdx.data.views.draws import Draws
 
 
 class Blur(Step):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.checks import choice, number
-from kdx.core import Features, Parts
-from kdx.hidden import Pairs
+from kdx.core.checks import choice, number
+from kdx.core.types import Features, Parts
+from kdx.models.pairs import Pairs
 
 Shape = tuple[int, int, int]
 """(C, H, W)"""
@@ -38,7 +38,7 @@ class FitNet(Features):
     """term hint = weight * mean over all entries of (regressor(student's feature) - teacher's feature)^2, for
     one layer of each.
 
-    weight >= 0. student, teacher: see kdx.hidden.Pairs. regressor: conv, a `convolution`, batch
+    weight >= 0. student, teacher: see kdx.models.pairs.Pairs. regressor: conv, a `convolution`, batch
     normalisation, and ReLU where the teacher's feature has no negative entry (the paper: the non-linearity of
     the hint); or linear, one 1x1 convolution at the smaller size of the two. Both are learned.
     Deviations: the hint is learned together with the loss on logits, as comparisons of methods do, not in a

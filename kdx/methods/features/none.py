@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from kdx.core import Features, Parts
+from kdx.core.types import Features, Parts
 
 
 class NoFeatures(Features):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.checks import number
-from kdx.core import Features, Parts
-from kdx.hidden import Pairs
+from kdx.core.checks import number
+from kdx.core.types import Features, Parts
+from kdx.models.pairs import Pairs
 
 LEAST = 1e-5
 """Added to each variance, so that it cannot vanish; as the authors' code does."""
@@ -42,7 +42,7 @@ class VID(Features):
     student's feature.
 
     weight >= 0. variance > 1e-5: each channel's at first; it is learned. student, teacher: see
-    kdx.hidden.Pairs. Maps of two sizes are averaged down to the smaller, as released comparisons
+    kdx.models.pairs.Pairs. Maps of two sizes are averaged down to the smaller, as released comparisons
     (RepDistiller) do.
     """
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdx.average import optional_average
-from kdx.checks import number
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.functional import cross_entropy
+from kdx.core.checks import number
+from kdx.core.math import cross_entropy
+from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.models.ema import optional_average
 
 
 def consistency(weak: Tensor, strong: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from kdx.checks import number
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.faults import Fault
-from kdx.functional import cross_entropy, kl
+from kdx.core.checks import number
+from kdx.core.errors import Fault
+from kdx.core.math import cross_entropy, kl
+from kdx.core.types import Objective, Outcome, Parts, Streams
 
 
 def ramp(alpha: float | Sequence[float], progress: float) -> float:

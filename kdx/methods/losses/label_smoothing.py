@@ -4,9 +4,9 @@ teacher.
 
 from __future__ import annotations
 
-from kdx.checks import number
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.functional import smooth_cross_entropy
+from kdx.core.checks import number
+from kdx.core.math import smooth_cross_entropy
+from kdx.core.types import Objective, Outcome, Parts, Streams
 
 
 class LabelSmoothing(Objective):

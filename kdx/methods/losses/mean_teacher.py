@@ -9,10 +9,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kdx.average import Average, mean_teacher_decay
-from kdx.checks import choice, number
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.functional import cross_entropy, kl
+from kdx.core.checks import choice, number
+from kdx.core.math import cross_entropy, kl
+from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.models.ema import Average, mean_teacher_decay
 
 
 def ramp_up(x: float) -> float:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from kdx.average import optional_average
-from kdx.checks import choice, flag, number
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.faults import Caution
-from kdx.functional import cross_entropy, smooth_cross_entropy
-from kdx.joint import Joint, believe
+from kdx.core.checks import choice, flag, number
+from kdx.core.errors import Caution
+from kdx.core.math import cross_entropy, smooth_cross_entropy
+from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.methods.forward import Joint, believe
+from kdx.models.ema import optional_average
 
 
 def pseudo_label_loss(

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import torch
 
-from kdx.checks import agreed, number, refuse
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.functional import cross_entropy
+from kdx.core.checks import agreed, number, refuse
+from kdx.core.math import cross_entropy
+from kdx.core.types import Objective, Outcome, Parts, Streams
 
 
 def rising(progress: float, weight: float, start: float, full: float) -> float:

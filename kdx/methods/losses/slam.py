@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdx import estimate
-from kdx.checks import choice, flag, integer, number, refuse
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.functional import margin
-from kdx.joint import ask
+from kdx.core.checks import choice, flag, integer, number, refuse
+from kdx.core.math import margin
+from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.methods import estimators
+from kdx.methods.forward import ask
 
 METHOD = "loss=slam"
 LEAST = 1e-7
@@ -70,9 +70,9 @@ class SLaM(Objective):
     hard, normalised: see `slam` and `mix`. alpha_floor in [0.5, 1]: alpha(x) = max(floor, isotonic fit of the
     teacher's accuracy on its margin); 1 is distillation without a mix. k: the number of choices, in [2, C];
     null: the smallest, at least 2, whose estimated top-k accuracy (by the score `top_k_by`, see
-    `kdx.estimate.top_k_score`) reaches threshold, in [0, 1]. Both are fitted once, by the first `refresh`, on
-    the teacher's answers to validation, one view of each row such as the pool has; before that alpha is 1.
-    weights, features: components, built with `parts`.
+    `kdx.methods.estimators.top_k_score`) reaches threshold, in [0, 1]. Both are fitted once, by the first
+    `refresh`, on the teacher's answers to validation, one view of each row such as the pool has; before that
+    alpha is 1. weights, features: components, built with `parts`.
     """
 
     uses = ("labelled", "unlabelled")
@@ -101,8 +101,8 @@ class SLaM(Objective):
                 "null to have it estimated"
             )
         self.threshold = number("loss.threshold", threshold, low=0, high=1)
-        self.by = choice("loss.top_k_by", top_k_by, estimate.BY)
-        rows = len(estimate.validation_split(parts.validation, METHOD))
+        self.by = choice("loss.top_k_by", top_k_by, estimators.BY)
+        rows = len(estimators.validation_split(parts.validation, METHOD))
         self.parts = parts  # no module: its student is trained and saved as this loss's own
         self.weights, self.features = weights.build(parts), features.build(parts)
         knots = max(2, rows)
@@ -118,20 +118,20 @@ class SLaM(Objective):
         return {**super().refresh(), **({} if self.fitted else self.fit())}
 
     def fit(self) -> Mapping[str, float]:
-        truth, answers = estimate.ask(self.parts, self.teacher)
+        truth, answers = estimators.ask(self.parts, self.teacher)
         probs = answers.softmax(1)
         right = probs.argmax(1) == truth
-        estimate.caution(
+        estimators.caution(
             truth,
             right,
             METHOD,
             "alpha is 1 everywhere, which is distillation without a mix",
             f"alpha is its floor, {self.floor:g}, everywhere, and the answers are of little use",
         )
-        knots, values = estimate.isotonic(margin(probs), right.float())
+        knots, values = estimators.isotonic(margin(probs), right.float())
         self.alpha_knots.copy_(knots)
         self.alpha_values.copy_(values)
-        self.cuts.copy_(estimate.top_k_cuts(probs, truth, self.threshold, self.by))
+        self.cuts.copy_(estimators.top_k_cuts(probs, truth, self.threshold, self.by))
         self.fitted.fill_(True)
         alpha, k = self.mixing(probs)
         return {
@@ -147,12 +147,12 @@ class SLaM(Objective):
         if not self.fitted:
             return {}
         # Where the fit crosses the floor alpha has a corner of its own.
-        corner = estimate.reaches(self.alpha_knots, self.alpha_values, self.floor)
+        corner = estimators.reaches(self.alpha_knots, self.alpha_values, self.floor)
         further = torch.tensor(
             [0.0, 1.0, *([corner] if math.isfinite(corner) else [])], device=self.alpha_knots.device
         )
         x = torch.cat([self.alpha_knots, further]).unique()
-        fit = estimate.interpolate(x, self.alpha_knots, self.alpha_values)
+        fit = estimators.interpolate(x, self.alpha_knots, self.alpha_values)
         return {
             "margin/isotonic": (x, fit),
             "margin/alpha": (x, fit.clamp_min(self.floor)),
@@ -161,9 +161,11 @@ class SLaM(Objective):
 
     def mixing(self, probs: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's (n, C) probabilities -> alpha (n,) in [floor, 1] and k (n,) int64 in [2, C]"""
-        alpha = estimate.interpolate(margin(probs), self.alpha_knots, self.alpha_values).clamp_min(self.floor)
+        alpha = estimators.interpolate(margin(probs), self.alpha_knots, self.alpha_values).clamp_min(
+            self.floor
+        )
         k = (
-            estimate.smallest_k(probs, self.cuts, self.by)
+            estimators.smallest_k(probs, self.cuts, self.by)
             if self.k is None
             else torch.full_like(alpha, self.k, dtype=torch.int64)
         )

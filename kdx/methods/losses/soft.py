@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdx.checks import flag
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.functional import cross_entropy
-from kdx.joint import ask
+from kdx.core.checks import flag
+from kdx.core.math import cross_entropy
+from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.methods.forward import ask
 
 
 class Soft(Objective):

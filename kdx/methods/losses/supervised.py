@@ -4,8 +4,8 @@ every distilled student.
 
 from __future__ import annotations
 
-from kdx.core import Objective, Outcome, Streams
-from kdx.functional import cross_entropy
+from kdx.core.math import cross_entropy
+from kdx.core.types import Objective, Outcome, Streams
 
 
 class Supervised(Objective):

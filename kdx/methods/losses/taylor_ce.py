@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from kdx.checks import flag, integer
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.joint import ask
+from kdx.core.checks import flag, integer
+from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.methods.forward import ask
 
 
 def taylor(probs: Tensor, order: int) -> Tensor:

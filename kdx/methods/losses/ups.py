@@ -12,11 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from kdx.checks import number
-from kdx.core import Objective, Outcome, Parts, Streams
-from kdx.faults import Fault
-from kdx.functional import cross_entropy
-from kdx.joint import look, student_margin
+from kdx.core.checks import number
+from kdx.core.errors import Fault
+from kdx.core.math import cross_entropy
+from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.methods.forward import look, student_margin
 
 EXTRAS = ("mean", "std", "cool_mean", "cool_std")
 NOTHING = 1e-6

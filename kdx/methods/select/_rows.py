@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from kdx.faults import Caution, Fault
-from kdx.select import Pool
+from kdx.core.errors import Caution, Fault
+from kdx.methods.select import Pool
 
 PIECE = 1 << 20
 """Numbers in a piece: it stays in the processor's cache."""

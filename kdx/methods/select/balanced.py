@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdx.checks import integer, number
-from kdx.faults import Fault
-from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import confidence, missing, sure
+from kdx.core.checks import integer, number
+from kdx.core.errors import Fault
+from kdx.methods.select import Chosen, Pool, Rule
+from kdx.methods.select._rows import confidence, missing, sure
 
 EDGES = np.arange(101) / 100
 """Lower ends of the released code's bins of confidence."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdx.checks import integer, number
-from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import MOST, beforehand, comparable, finite, lowest, margin, remaining, sampled
+from kdx.core.checks import integer, number
+from kdx.methods.select import Chosen, Pool, Rule
+from kdx.methods.select._rows import MOST, beforehand, comparable, finite, lowest, margin, remaining, sampled
 
 
 class ClusterMargin(Rule):

@@ -4,8 +4,8 @@ by Settles 2009).
 
 from __future__ import annotations
 
-from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import buy_lowest, entropy
+from kdx.methods.select import Chosen, Pool, Rule
+from kdx.methods.select._rows import buy_lowest, entropy
 
 
 class Entropy(Rule):

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdx.checks import integer
-from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import MOST, beforehand, comparable, finite, remaining, sampled
+from kdx.core.checks import integer
+from kdx.methods.select import Chosen, Pool, Rule
+from kdx.methods.select._rows import MOST, beforehand, comparable, finite, remaining, sampled
 
 
 class KCenter(Rule):

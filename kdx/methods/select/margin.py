@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import buy_lowest, margin
+from kdx.methods.select import Chosen, Pool, Rule
+from kdx.methods.select._rows import buy_lowest, margin
 
 
 class Margin(Rule):

@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from kdx.checks import choice, refuse, shown
-from kdx.faults import Fault
-from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import lowest, margin, remaining
+from kdx.core.checks import choice, refuse, shown
+from kdx.core.errors import Fault
+from kdx.methods.select import Chosen, Pool, Rule
+from kdx.methods.select._rows import lowest, margin, remaining
 
 SMALLEST = 1e-6
 """Of a gain: the pupil may be sure of a row to the last digit, and 1 / gain must stay finite."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdx.select import Chosen, Pool, Rule
-from kdx.select._rows import remaining
+from kdx.methods.select import Chosen, Pool, Rule
+from kdx.methods.select._rows import remaining
 
 
 class Uniform(Rule):

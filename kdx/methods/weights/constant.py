@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdx.checks import number
-from kdx.core import Parts, Weighting
+from kdx.core.checks import number
+from kdx.core.types import Parts, Weighting
 
 
 class Constant(Weighting):

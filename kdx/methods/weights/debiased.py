@@ -13,11 +13,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from kdx import estimate
-from kdx.checks import choice, flag, integer
-from kdx.core import Parts, Weighting
-from kdx.faults import Caution
-from kdx.functional import cross_entropy
+from kdx.core.checks import choice, flag, integer
+from kdx.core.errors import Caution
+from kdx.core.math import cross_entropy
+from kdx.core.types import Parts, Weighting
+from kdx.methods import estimators
+from kdx.methods import neighbours as by_neighbours
+from kdx.models import modes
 
 METHOD = "loss.weights=debiased"
 
@@ -31,17 +33,17 @@ class Debiased(Weighting):
     1. The student's margins and losses on validation move, so `refresh` takes them anew (eval mode, one view
        of each row, such as training shows); the row that is asked about has the margin of the training pass
        (its view, with dropout). Before the first refresh w = 1. hard: whether the loss reads the teacher's
-       first choice or its probabilities, as `loss.hard`. estimator: see `kdx.estimate.weigh`. grid: null
-       searches exactly, in each batch; a number of cells a side looks the weights up, faster above some
+       first choice or its probabilities, as `loss.hard`. estimator: see `kdx.methods.neighbours.weigh`. grid:
+       null searches exactly, in each batch; a number of cells a side looks the weights up, faster above some
        thousands of rows.
     """
 
     def __init__(self, parts: Parts, *, hard: bool, estimator: str, neighbours: int | None, grid: int | None):
         super().__init__()
         self.hard = flag("loss.weights.hard", hard)
-        self.estimator = choice("loss.weights.estimator", estimator, estimate.ESTIMATORS)
+        self.estimator = choice("loss.weights.estimator", estimator, by_neighbours.ESTIMATORS)
         self.grid = None if grid is None else integer("loss.weights.grid", grid, low=2, high=4096)
-        rows = len(estimate.validation_split(parts.validation, METHOD))
+        rows = len(estimators.validation_split(parts.validation, METHOD))
         asked = (
             max(1, round(rows**0.5 / 2))
             if neighbours is None
@@ -66,30 +68,30 @@ class Debiased(Weighting):
     @torch.no_grad()
     def refresh(self) -> Mapping[str, float]:
         student, where = self.parts.student, self.points.device
-        with estimate.evaluating(student):
-            truth, logits, answers = estimate.ask(
+        with modes.evaluating(student):
+            truth, logits, answers = estimators.ask(
                 self.parts, lambda b: student(b.views["main"].to(where)), self.parts.teacher
             )
         if not logits.isfinite().all():
             return {}  # the training has diverged: the loss of the next step says so, and names its term
         right = answers.argmax(1) == truth
         if not self.fitted:
-            estimate.caution(
+            estimators.caution(
                 truth, right, METHOD, "every weight is 1, as without weights", "every answer counts as wrong"
             )
-        self.points.copy_(estimate.margins(answers, logits))
+        self.points.copy_(by_neighbours.margins(answers, logits))
         self.wrong.copy_(~right)
         self.true.copy_(cross_entropy(logits, truth))
         self.noisy.copy_(cross_entropy(logits, answers.argmax(1) if self.hard else answers.softmax(1)))
         if self.grid is not None:
             self.cells.copy_(
-                estimate.weight_grid(
+                by_neighbours.weight_grid(
                     *self._statistics(), k=self.neighbours, estimator=self.estimator, cells=self.grid
                 )
             )
         self.fitted.fill_(True)
         weights = self.weights(self.points)
-        _, d = estimate.distortion(
+        _, d = by_neighbours.distortion(
             torch.arange(len(truth), device=where)[None], self.wrong, self.true, self.noisy
         )
         return {
@@ -101,14 +103,16 @@ class Debiased(Weighting):
         }
 
     def forward(self, answers: Tensor, logits: Tensor) -> Tensor:
-        return self.weights(estimate.margins(answers, logits))
+        return self.weights(by_neighbours.margins(answers, logits))
 
     def weights(self, margins: Tensor) -> Tensor:
         """(n, 2) margins of teacher and student -> (n,) weights in [0, 1]"""
         if self.grid is not None:
-            return estimate.look_up(self.cells, margins)
+            return by_neighbours.look_up(self.cells, margins)
         points, *rest = self._statistics()
-        return estimate.weigh(estimate.nearest(points, margins, self.neighbours), *rest, self.estimator)
+        return by_neighbours.weigh(
+            by_neighbours.nearest(points, margins, self.neighbours), *rest, self.estimator
+        )
 
     def _statistics(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.points, self.wrong, self.true, self.noisy

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdx.checks import choice, number
-from kdx.core import Parts, Weighting
-from kdx.functional import margin
+from kdx.core.checks import choice, number
+from kdx.core.math import margin
+from kdx.core.types import Parts, Weighting
 
 
 class Fidelity(Weighting):

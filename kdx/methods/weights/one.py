@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdx.core import Parts, Weighting
+from kdx.core.types import Parts, Weighting
 
 
 class One(Weighting):

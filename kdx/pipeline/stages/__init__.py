@@ -1,10 +1,10 @@
 """The stages of a run, by name. Nothing here is imported until a stage really runs: a run from the store
 needs no torch.
 
-In capitals, as importing kdx.stages.train makes the module the attribute `train` of this package.
+In capitals, as importing kdx.pipeline.stages.train makes the module the attribute `train` of this package.
 """
 
-from kdx.store import Stage
+from kdx.store.store import Stage
 
 DATA = (
     "labelled.images.npy",
@@ -18,15 +18,19 @@ GOES_ON = ("checkpoint.pt", "checkpoint.json")
 
 PREPARE = Stage(
     "prepare",
-    "kdx.stages.prepare",
+    "kdx.pipeline.stages.prepare",
     writes=(*DATA, "test.images.npy", "test.labels.npy", "unlabelled.images.npy", "truth.npy"),
 )
-REVEAL = Stage("reveal", "kdx.stages.reveal", writes=DATA)
-PROBE = Stage("probe", "kdx.stages.probe", writes=("probe.json",))
-PRETRAIN = Stage("teacher-pretrain", "kdx.stages.pretrain", writes=NETWORK, resumes=GOES_ON)
-LABEL = Stage("pseudo-label", "kdx.stages.label", writes=("answers.json",), resumes=(*GOES_ON, "*.npy"))
-GATE = Stage("gate", "kdx.stages.gate", writes=("gate.json",))
-CHOOSE = Stage("choose", "kdx.stages.choose", writes=("rows.npy", "chosen.json"))
-TRAIN = Stage("train", "kdx.stages.train", writes=NETWORK, resumes=GOES_ON)
-AUDIT = Stage("audit", "kdx.stages.audit", writes=("audit.json",))
-EVALUATE = Stage("evaluate", "kdx.stages.evaluate", writes=("results.json", "examples.npy", "examples.json"))
+REVEAL = Stage("reveal", "kdx.pipeline.stages.reveal", writes=DATA)
+PROBE = Stage("probe", "kdx.pipeline.stages.probe", writes=("probe.json",))
+PRETRAIN = Stage("teacher-pretrain", "kdx.pipeline.stages.pretrain", writes=NETWORK, resumes=GOES_ON)
+LABEL = Stage(
+    "pseudo-label", "kdx.pipeline.stages.label", writes=("answers.json",), resumes=(*GOES_ON, "*.npy")
+)
+GATE = Stage("gate", "kdx.pipeline.stages.gate", writes=("gate.json",))
+CHOOSE = Stage("choose", "kdx.pipeline.stages.choose", writes=("rows.npy", "chosen.json"))
+TRAIN = Stage("train", "kdx.pipeline.stages.train", writes=NETWORK, resumes=GOES_ON)
+AUDIT = Stage("audit", "kdx.pipeline.stages.audit", writes=("audit.json",))
+EVALUATE = Stage(
+    "evaluate", "kdx.pipeline.stages.evaluate", writes=("results.json", "examples.npy", "examples.json")
+)

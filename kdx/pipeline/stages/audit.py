@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from torch.nn import functional as F
 
-from kdx import audit
-from kdx.artifact import Artifact
-from kdx.core import Split
-from kdx.evaluate import calibration_error, predict, reliability
-from kdx.labels import SAMPLE, clean_answers, learned_answers
-from kdx.runtime import Runtime
-from kdx.stages.files import open_network, open_split
-from kdx.store import Work
+from kdx.core.types import Split
+from kdx.pipeline.stages.answers import SAMPLE, clean_answers, learned_answers
+from kdx.pipeline.stages.files import open_network, open_split
+from kdx.store.artifact import Artifact
+from kdx.store.store import Work
+from kdx.tasks import pseudo_labels
+from kdx.tasks.metrics import calibration_error, reliability
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
 
 MOST = 2000
 """Pictures of each side that the domain gap is estimated from."""
@@ -45,9 +46,9 @@ def run(
         found.append(told)
         work.progress(number + 1, len(rounds), f"round {number + 1}")
     validation = of_teacher(data, rounds[0]["answers"])
-    gap = audit.domain_gap(thumbnails(open_split(data, "labelled", runtime)), thumbnails(pool), seed)
+    gap = pseudo_labels.domain_gap(thumbnails(open_split(data, "labelled", runtime)), thumbnails(pool), seed)
     confidence = found[0]["mean_confidence"]
-    for caution in audit.cautions(validation, confidence, found[0]["asked"], gap):
+    for caution in pseudo_labels.cautions(validation, confidence, found[0]["asked"], gap):
         work.note(caution, "warning")
     work.write_json(
         "audit.json",
@@ -89,14 +90,14 @@ def of_round(
     told = {
         "answers": answers.key,
         "asked": len(asked),
-        **audit.labels(logits, copies[asked], known),
+        **pseudo_labels.labels(logits, copies[asked], known),
         "pool": len(pool),
     }
     told["learned"] = of_learning(answers, student, copies, truth)
     guess = logits.argmax(1)
-    told["changed"] = audit.against_last_round(guess, before if whole is not None else None)
+    told["changed"] = pseudo_labels.against_last_round(guess, before if whole is not None else None)
     mimic = predict(runtime.place(open_network(student)), pool, runtime).argmax(1).numpy()
-    told["inherited"] = audit.inherited(guess, mimic[asked], copies[asked] > 0, known)
+    told["inherited"] = pseudo_labels.inherited(guess, mimic[asked], copies[asked] > 0, known)
     told["student_accuracy"] = None if truth is None else float((mimic == truth).mean())
     right = None
     if known is not None:
@@ -104,13 +105,14 @@ def of_round(
         right[asked] = guess == known
     weights = student.file("rows.weight.npy")
     told["believed_accuracy"] = (
-        audit.believed(np.load(weights), right) if right is not None and weights.exists() else None
+        pseudo_labels.believed(np.load(weights), right) if right is not None and weights.exists() else None
     )
     told["monitors"] = {
-        p.name.split(".")[1]: audit.joined(np.load(p), right) for p in sorted(student.path.glob("rows.*.npy"))
+        p.name.split(".")[1]: pseudo_labels.joined(np.load(p), right)
+        for p in sorted(student.path.glob("rows.*.npy"))
     }
     checked = on_validation(data, answers, slot=-1)
-    told["validation_margins"] = None if checked is None else audit.margins(*checked)
+    told["validation_margins"] = None if checked is None else pseudo_labels.margins(*checked)
     told["curves"] = student.json("curves.json") if student.file("curves.json").exists() else {}
     if len(asked) < len(pool):
         pace = answers.manifest["seconds"] / sum(len(np.load(p, mmap_mode="r")) for p in answered(answers))
@@ -121,8 +123,9 @@ def of_round(
 def of_learning(
     answers: Artifact, student: Artifact, copies: np.ndarray, truth: np.ndarray | None
 ) -> dict[str, Any]:
-    """What the answers were like that the student really learned from: see `kdx.audit.learned`. "of": clean,
-    augmented, a sample of these, or mixed, where no answer belongs to a row and nothing can be told."""
+    """What the answers were like that the student really learned from: see `kdx.tasks.pseudo_labels.learned`.
+    "of": clean, augmented, a sample of these, or mixed, where no answer belongs to a row and nothing can be
+    told."""
     found = learned_answers(answers)
     if found is None:
         return {
@@ -135,12 +138,12 @@ def of_learning(
         }
     rows, logits = found
     passes = student.json("summary.json")["passes"].get("unlabelled", 1)
-    shown = audit.draws(copies[rows], logits.shape[1], passes)
+    shown = pseudo_labels.draws(copies[rows], logits.shape[1], passes)
     about = answers.json("answers.json")
     return {
         "of": "sample" if SAMPLE in about["splits"] else "augmented" if about["moved"] else "clean",
         "passes": passes,
-        **audit.learned(logits, shown, None if truth is None else truth[rows]),
+        **pseudo_labels.learned(logits, shown, None if truth is None else truth[rows]),
     }
 
 
@@ -164,7 +167,7 @@ def of_teacher(data: Artifact, answers: Artifact) -> dict[str, Any] | None:
         "confidence": float(probs.max(1).mean()),
         "n": len(y),
         "ece": calibration_error(reliability(torch.from_numpy(probs), torch.from_numpy(y))),
-        "reliability": audit.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y))),
+        "reliability": pseudo_labels.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y))),
     }
 
 
@@ -173,7 +176,7 @@ def on_validation(data: Artifact, answers: Artifact, slot: int = 0) -> tuple[np.
     clean pictures, -1 for those that the methods estimate from."""
     if "validation" not in answers.json("answers.json")["splits"]:
         return None
-    return audit.softmax(np.load(answers.file("validation.npy"))[:, slot]), np.load(
+    return pseudo_labels.softmax(np.load(answers.file("validation.npy"))[:, slot]), np.load(
         data.file("validation.labels.npy")
     )
 

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from kdx.faults import Caution
-from kdx.store import Work
+from kdx.core.errors import Caution
+from kdx.store.store import Work
 
 
 @contextlib.contextmanager

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kdx.artifact import Artifact
-from kdx.component import Component
-from kdx.core import Split
+from kdx.core.types import Split
 from kdx.data.streams import sequential
-from kdx.evaluate import predict
-from kdx.labels import clean_answers
+from kdx.methods.select import Pool, Rule
 from kdx.models.tap import penultimate
-from kdx.runtime import Runtime
-from kdx.select import Pool, Rule
-from kdx.stages.cautions import cautions
-from kdx.stages.files import open_network, open_split
-from kdx.store import Work
+from kdx.pipeline.stages.answers import clean_answers
+from kdx.pipeline.stages.cautions import cautions
+from kdx.pipeline.stages.files import open_network, open_split
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.store import Work
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
 
 
 def run(

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdx.artifact import Artifact
-from kdx.component import Component
-from kdx.core import Split
-from kdx.data.augment import Chain, Views
-from kdx.evaluate import confusion, metrics, predict, recalls, reliability
+from kdx.core.types import Split
+from kdx.data.views.augment import Chain, Views
 from kdx.models import size
-from kdx.runtime import Runtime
-from kdx.stages.files import open_network, open_split
-from kdx.store import Work
+from kdx.pipeline.stages.files import open_network, open_split
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.store import Work
+from kdx.tasks.metrics import confusion, metrics, recalls, reliability
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
 
 SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
 EXAMPLES = 16

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdx import models
-from kdx.artifact import Artifact
-from kdx.component import Component
-from kdx.core import Split
-from kdx.runtime import Runtime
+from kdx.core.types import Split
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.training.runtime import Runtime
 
 IN_MEMORY = 2 << 30
 """Splits of more bytes than this stay memory-mapped."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from kdx import chance
-from kdx.artifact import Artifact
-from kdx.runtime import Runtime
-from kdx.store import Work
+from kdx.store.artifact import Artifact
+from kdx.store.store import Work
+from kdx.tasks import chance
+from kdx.training.runtime import Runtime
 
 
 def run(

@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdx.artifact import Artifact
-from kdx.component import Component
-from kdx.core import Frozen, Split
-from kdx.data.augment import Chain, Views
+from kdx.core.files import write_atomically
+from kdx.core.types import Frozen, Split
 from kdx.data.streams import sequential
-from kdx.disk import write_atomically
-from kdx.labels import CLEAN, HALF_MAX, SAMPLE, SAMPLED, sampled_rows, teach
-from kdx.runtime import Runtime
-from kdx.stages.files import open_network, open_split
-from kdx.stages.left import answered, digest, open_answers
-from kdx.store import Work
+from kdx.data.views.augment import Chain, Views
+from kdx.methods.teachers import teach
+from kdx.pipeline.stages.answers import CLEAN, HALF_MAX, SAMPLE, SAMPLED, sampled_rows
+from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.left import answered, digest, open_answers
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.store import Work
+from kdx.training.runtime import Runtime
 
 BATCH = 256
 MIXUP = "mixup"

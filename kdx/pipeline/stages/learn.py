@@ -15,24 +15,27 @@ import torch
 import torch._functorch.config as functorch
 from safetensors.torch import load_file
 
-from kdx import shortage, signals
-from kdx.artifact import Artifact
-from kdx.budget import shares, total_steps, used
-from kdx.component import Component, Source
-from kdx.core import Frozen, Objective, Parts, Split
-from kdx.data.augment import Chain, Mixup, Views
+from kdx.core import shortage, signals
+from kdx.core.errors import Fault
+from kdx.core.math import balanced_weights
+from kdx.core.types import Frozen, Objective, Parts, Split
 from kdx.data.splits import some
 from kdx.data.streams import Loader, Stream, as_trained
-from kdx.faults import Fault
-from kdx.functional import balanced_weights
-from kdx.labels import Stored, extras, teach
+from kdx.data.views.augment import Chain, Mixup, Views
+from kdx.methods.teachers import Stored, teach
 from kdx.models.weights import Note, load_weights
-from kdx.runtime import Runtime
-from kdx.stages.cautions import cautions
-from kdx.stages.files import new_network, open_network, open_split
-from kdx.stages.watch import Watch, go_on_with_threads, read_checkpoint
-from kdx.store import Work, subseed
-from kdx.trainer import NonFinite, Training, fit
+from kdx.pipeline.stages.answers import extras, stored_answers
+from kdx.pipeline.stages.cautions import cautions
+from kdx.pipeline.stages.files import new_network, open_network, open_split
+from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.source import Source
+from kdx.store.store import Work, subseed
+from kdx.training.length import shares, total_steps, used
+from kdx.training.loop import NonFinite, fit
+from kdx.training.runtime import Runtime
+from kdx.training.settings import Training
 
 LOGS = 40
 """How often a training stage logs."""
@@ -165,7 +168,7 @@ def begin(
     labels; teachers: live ones. networks: teachers whose answers are stored, for the losses that read hidden
     features; no other opens them. rows: the rows of the pool that are used. checkpoint: a file of weights
     that the network begins with, and where in it they lie; init: whose last weights it begins with.
-    class_weights: none, or balanced: see `kdx.functional.balanced_weights`, over the labelled rows that are
+    class_weights: none, or balanced: see `kdx.core.math.balanced_weights`, over the labelled rows that are
     used.
     """
     about = data.json("data.json")
@@ -187,7 +190,7 @@ def begin(
     parts = Parts(
         student=student,
         new_student=lambda: runtime.place(new_network(model, about, read_weights=checkpoint is None)),
-        teacher=Stored.open(answers, runtime.device) if answers and not teachers else None,
+        teacher=stored_answers(answers, runtime.device) if answers and not teachers else None,
         live_teachers=[
             Frozen(runtime.place(open_network(t)))
             for t in (*teachers, *(networks if reads_networks(loss) else ()))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.disk import read_json
-from kdx.faults import Fault
-from kdx.store import Work
+from kdx.core.errors import Fault
+from kdx.core.files import read_json
+from kdx.store.store import Work
 
 ROWS = 1 << 14
 """Rows of answers that are looked at together."""

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from kdx.component import Component
-from kdx.data import copies, findings
+from kdx.core.errors import Fault, Faults, within
+from kdx.data import copies
+from kdx.data.pictures import findings
 from kdx.data.raw import MEANING, PARTS, Raw, few, per_class
 from kdx.data.splits import Rows, split
-from kdx.faults import Fault, Faults, within
-from kdx.runtime import Runtime
-from kdx.store import Work
+from kdx.store.component import Component
+from kdx.store.store import Work
+from kdx.training.runtime import Runtime
 
 FLOOR = 1e-3
 """The least standard deviation that pictures are divided by, of the way from black to white."""

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from kdx.artifact import Artifact
-from kdx.component import Component, Source
 from kdx.models.weights import load_weights
-from kdx.runtime import Runtime
-from kdx.stages.files import new_network
-from kdx.stages.learn import learn
-from kdx.stages.watch import plain_state
-from kdx.store import Work
+from kdx.pipeline.stages.files import new_network
+from kdx.pipeline.stages.learn import learn
+from kdx.pipeline.stages.watch import plain_state
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.source import Source
+from kdx.store.store import Work
+from kdx.training.runtime import Runtime
 
 
 def run(
@@ -31,7 +32,7 @@ def run(
     seed: int,
     **inputs: Any,
 ) -> None:
-    """training None: no step is made. Files: those of kdx.stages.learn.learn."""
+    """training None: no step is made. Files: those of kdx.pipeline.stages.learn.learn."""
     if training is not None:
         learn(
             work,

@@ -9,11 +9,11 @@ import time
 import torch
 from torch import Tensor, nn
 
-from kdx.component import Component
-from kdx.functional import cross_entropy
-from kdx.runtime import Runtime
-from kdx.stages.files import new_network
-from kdx.store import Artifact, Work
+from kdx.core.math import cross_entropy
+from kdx.pipeline.stages.files import new_network
+from kdx.store.component import Component
+from kdx.store.store import Artifact, Work
+from kdx.training.runtime import Runtime
 
 STEPS, FEW = 3, 8
 HOPELESS = 4.0

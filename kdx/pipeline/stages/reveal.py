@@ -8,19 +8,19 @@ import shutil
 
 import numpy as np
 
-from kdx.artifact import Artifact
-from kdx.faults import Fault
-from kdx.runtime import Runtime
-from kdx.store import Work
+from kdx.core.errors import Fault
+from kdx.store.artifact import Artifact
+from kdx.store.store import Work
+from kdx.training.runtime import Runtime
 
 BLOCK = 4096
 """Rows that are copied at a time."""
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, split: str) -> None:
-    """split: "unlabelled" or "validation". Files, as those of kdx.stages.prepare: labelled.* (the labelled
-    rows, then those of the split whose class is known), validation.* as it was, or without a row where these
-    are learned from, data.json."""
+    """split: "unlabelled" or "validation". Files, as those of kdx.pipeline.stages.prepare: labelled.* (the
+    labelled rows, then those of the split whose class is known), validation.* as it was, or without a row
+    where these are learned from, data.json."""
     about = data.json("data.json")
     truth = np.load(data.file("truth.npy" if split == "unlabelled" else f"{split}.labels.npy"))
     known = np.flatnonzero(truth >= 0)

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdx.runtime import Runtime
-from kdx.stages.learn import learn
-from kdx.store import Work
+from kdx.pipeline.stages.learn import learn
+from kdx.store.store import Work
+from kdx.training.runtime import Runtime
 
 
 def run(work: Work, runtime: Runtime, **inputs: Any) -> None:
-    """inputs and files: those of kdx.stages.learn.learn."""
+    """inputs and files: those of kdx.pipeline.stages.learn.learn."""
     learn(work, runtime, **inputs)

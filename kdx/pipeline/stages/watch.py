@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdx import shortage, signals
-from kdx.core import Objective, Outcome, Split, Streams
-from kdx.evaluate import predict, quick
-from kdx.runtime import Runtime
-from kdx.store import Work
-from kdx.trainer import Training
+from kdx.core import shortage, signals
+from kdx.core.types import Objective, Outcome, Split, Streams
+from kdx.store.store import Work
+from kdx.training.predict import predict, quick
+from kdx.training.runtime import Runtime
+from kdx.training.settings import Training
 
 VALIDATIONS = 20
 """How often a training stage validates, unless told otherwise."""

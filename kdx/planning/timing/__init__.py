@@ -16,19 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdx import audit, shortage
-from kdx.artifact import Artifact
-from kdx.evaluate import predict
-from kdx.faults import Caution
-from kdx.forecast import Kinds, Step
-from kdx.memory import Peak
-from kdx.rehearse.bench import Bench, Rehearsed
-from kdx.rehearse.labelling import label
-from kdx.rehearse.others import choose, evaluate, lay_data, look_back, weigh
-from kdx.rehearse.training import train
-from kdx.runtime import Runtime
-from kdx.stages import AUDIT, CHOOSE, EVALUATE, GATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
-from kdx.stages.files import open_split
+from kdx.core import shortage
+from kdx.core.errors import Caution
+from kdx.pipeline.stages import AUDIT, CHOOSE, EVALUATE, GATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
+from kdx.pipeline.stages.files import open_split
+from kdx.planning.dry_run import Kinds, Step
+from kdx.planning.timing.bench import Bench, Rehearsed
+from kdx.planning.timing.labelling import label
+from kdx.planning.timing.others import choose, evaluate, lay_data, look_back, weigh
+from kdx.planning.timing.training import train
+from kdx.store.artifact import Artifact
+from kdx.tasks import pseudo_labels
+from kdx.training.memory import Peak
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
 
 QUICK = 5.0
 """Seconds that measuring a teacher may take."""
@@ -73,7 +74,7 @@ class Rehearsals:
         )
         if any(step.stage == AUDIT for step in self.steps.values() if not step.stored):
             nothing = np.zeros((20, 1))
-            audit.domain_gap(nothing, nothing, 0)
+            pseudo_labels.domain_gap(nothing, nothing, 0)
 
     def of(self, step: Step) -> Rehearsed:
         kind = self.kinds.of(step)

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from kdx.artifact import Artifact
-from kdx.core import Batch, Frozen, Split, Teacher
-from kdx.evaluate import predict
-from kdx.forecast import Step
-from kdx.labels import HALF_MAX, teach
-from kdx.runtime import Runtime
-from kdx.stages.files import open_network
+from kdx.core.types import Batch, Frozen, Split, Teacher
+from kdx.methods.teachers import teach
+from kdx.pipeline.stages.answers import HALF_MAX
+from kdx.pipeline.stages.files import open_network
+from kdx.planning.dry_run import Step
+from kdx.store.artifact import Artifact
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
 
 WARM, FEWEST, MOST = 2, 3, 50
 """Repetitions that are not counted, and the fewest and the most that are."""
@@ -27,10 +28,10 @@ SMALL, FEW = 32, 512
 
 @dataclass
 class Rehearsed:
-    """paces: part of the stage (see kdx.amounts) -> seconds of one. memory: the peak in bytes. weights: bytes
-    of the network that it trains. norms: term of the loss -> L2 norm of its gradient at the first step; late:
-    the same with the terms weighted as at the end, where that is otherwise. black: the pictures are not the
-    real ones. notes: what is told of the file of weights that it begins with."""
+    """paces: part of the stage (see kdx.planning.work) -> seconds of one. memory: the peak in bytes. weights:
+    bytes of the network that it trains. norms: term of the loss -> L2 norm of its gradient at the first step;
+    late: the same with the terms weighted as at the end, where that is otherwise. black: the pictures are not
+    the real ones. notes: what is told of the file of weights that it begins with."""
 
     paces: dict[str, float]
     memory: int | None = None

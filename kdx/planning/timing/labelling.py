@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdx.amounts import answers
-from kdx.core import Batch, Split
-from kdx.data.augment import Chain, Views
+from kdx.core.types import Batch, Split
 from kdx.data.streams import sequential
-from kdx.forecast import Step
+from kdx.data.views.augment import Chain, Views
 from kdx.models import size
-from kdx.rehearse.bench import SECONDS, SLOW, Bench, Rehearsed, enough
-from kdx.stages.files import open_network, open_split
-from kdx.stages.label import BATCH, MIXUP, split_of, spread
-from kdx.store import Listener, Work
+from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.label import BATCH, MIXUP, split_of, spread
+from kdx.planning.dry_run import Step
+from kdx.planning.timing.bench import SECONDS, SLOW, Bench, Rehearsed, enough
+from kdx.planning.work import answers
+from kdx.store.store import Listener, Work
 
 
 def label(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:

@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from kdx import audit
-from kdx.amounts import chosen_rows, counts_of
-from kdx.evaluate import predict
-from kdx.faults import Fault
-from kdx.forecast import Step
-from kdx.rehearse.bench import Bench, Rehearsed, part
-from kdx.select import Pool, Rule
-from kdx.stages import PREPARE, gate, prepare, reveal
-from kdx.stages.audit import thumbnails
-from kdx.stages.choose import features
-from kdx.stages.files import open_split
-from kdx.store import Listener, Work
+from kdx.core.errors import Fault
+from kdx.methods.select import Pool, Rule
+from kdx.pipeline.stages import PREPARE, gate, prepare, reveal
+from kdx.pipeline.stages.audit import thumbnails
+from kdx.pipeline.stages.choose import features
+from kdx.pipeline.stages.files import open_split
+from kdx.planning.dry_run import Step
+from kdx.planning.timing.bench import Bench, Rehearsed, part
+from kdx.planning.work import chosen_rows, counts_of
+from kdx.store.store import Listener, Work
+from kdx.tasks import pseudo_labels
+from kdx.training.predict import predict
 
 PREPARED = 1 << 28
 """Bytes of pictures up to which a data set is prepared for a rehearsal; a larger one is stood in for by black
@@ -111,7 +111,9 @@ def weigh(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
 def look_back(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     """The audit."""
     pool, labelled = (open_split(inputs["data"], name, bench.runtime) for name in ("unlabelled", "labelled"))
-    start = bench.timed(lambda: audit.domain_gap(thumbnails(labelled), thumbnails(pool), inputs["seed"]))
+    start = bench.timed(
+        lambda: pseudo_labels.domain_gap(thumbnails(labelled), thumbnails(pool), inputs["seed"])
+    )
     return Rehearsed(
         {"start": start, "rows": bench.forward(bench.network(inputs["rounds"][0]["student"]), pool)}
     )

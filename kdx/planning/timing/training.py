@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from kdx.artifact import lines
 from kdx.data.streams import Loader
-from kdx.forecast import Step
-from kdx.labels import Stored
+from kdx.methods.teachers import Stored
 from kdx.models import size
-from kdx.rehearse.bench import SLOW, WARM, Bench, Rehearsed, enough
-from kdx.stages import pretrain
-from kdx.stages.learn import LOGS, Lesson, begin
-from kdx.stages.watch import plain_state
-from kdx.store import Listener, Work
-from kdx.trainer import fit, gradient_norms
+from kdx.pipeline.stages import pretrain
+from kdx.pipeline.stages.learn import LOGS, Lesson, begin
+from kdx.pipeline.stages.watch import plain_state
+from kdx.planning.dry_run import Step
+from kdx.planning.timing.bench import SLOW, WARM, Bench, Rehearsed, enough
+from kdx.store.artifact import lines
+from kdx.store.store import Listener, Work
+from kdx.training.loop import fit, gradient_norms
 
 SAME = 0.01
 """Two ratios that differ by less are called the same."""

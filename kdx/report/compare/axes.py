@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdx.report.compare import Comparison, Group
-from kdx.report.entries import Entry
-from kdx.report.svg import COLOURS
+from kdx.report.compare.compare import Comparison, Group
+from kdx.report.compare.entries import Entry
+from kdx.report.compare.svg import COLOURS
 
 MOST_LINES = 8
 """In one plot; more cannot be told apart."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kdx.report.compare import Comparison
-from kdx.report.names import visible
-from kdx.report.picture import MOST_LINES, Picture, key_of, left_out, seeds
-from kdx.report.svg import INK, colour, panels, svg
+from kdx.report.compare.axes import MOST_LINES, Picture, key_of, left_out, seeds
+from kdx.report.compare.compare import Comparison
+from kdx.report.compare.svg import INK, colour, panels, svg
+from kdx.report.run.names import visible
 
 MOST_MATRICES, MOST_LETTERED = 6, 16
 BLUE = (0.23, 0.49, 0.85)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from kdx.report.entries import Entry
+from kdx.report.compare.entries import Entry
 
 
 def fold(name: str, part: Sequence[Entry], metric: str) -> tuple[list[Entry], list[str], list[str]]:

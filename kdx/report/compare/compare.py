@@ -1,8 +1,8 @@
 """Many runs side by side: groups that differ by seed only, what each is worth, and against a reference, pair
 by pair. Pure functions.
 
-found = compare([entry("a", json.loads(run_json)), ...])     # see kdx.report.entries
-print(rows(found))                                            # see kdx.report.rows
+found = compare([entry("a", json.loads(run_json)), ...])     # see kdx.report.compare.entries
+print(rows(found))                                            # see kdx.report.compare.rows
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kdx.faults import Fault, nearest
-from kdx.report import protocols
-from kdx.report.caveats import best_of_rounds, fold, other_code, some, twice
-from kdx.report.entries import Entry
-from kdx.report.names import changed, join
-from kdx.report.statistics import Paired, Spread, holm, interval, paired, spread
+from kdx.core.errors import Fault, nearest
+from kdx.report.compare import protocols
+from kdx.report.compare.caveats import best_of_rounds, fold, other_code, some, twice
+from kdx.report.compare.entries import Entry
+from kdx.report.compare.statistics import Paired, Spread, holm, interval, paired, spread
+from kdx.report.run.names import changed, join
 
 OWN = "baseline"
 """The default reference: each run's own matched baseline."""

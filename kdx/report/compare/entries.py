@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdx.document import LARGEST, Number, wrong
-from kdx.faults import Fault, nearest
-from kdx.report import names
-from kdx.report.judge import ROLES, of
-from kdx.report.names import TARGET, Settings, visible, written
+from kdx.core.errors import Fault, nearest
+from kdx.core.shapes import LARGEST, Number, wrong
+from kdx.report.run import names
+from kdx.report.run.names import TARGET, Settings, visible, written
+from kdx.report.run.verdict import ROLES, of
 
 APART = {
     "seed",

@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx import document
-from kdx.faults import Fault
-from kdx.report.names import Settings, names, settings
-from kdx.report.plain import writing
-from kdx.report.search import run_folders
+from kdx.core.errors import Fault
+from kdx.report.compare.search import run_folders
+from kdx.report.run import document
+from kdx.report.run.names import Settings, names, settings
+from kdx.report.run.plain import writing
 
 DEPTH = 4
 """Levels below a folder at which a run may lie: outputs/runs/reproduce/<claim>/<arm and seed>."""

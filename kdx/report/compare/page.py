@@ -7,13 +7,13 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from kdx.report import rows
-from kdx.report.compare import OWN, Comparison, Group, level
-from kdx.report.look import POLICY, SCRIPT, STYLE
-from kdx.report.picture import Picture
-from kdx.report.pictures import pictures
-from kdx.report.statistics import plus_minus
-from kdx.report.svg import COLOURS
+from kdx.report.compare import rows
+from kdx.report.compare.axes import Picture
+from kdx.report.compare.compare import OWN, Comparison, Group, level
+from kdx.report.compare.plots import pictures
+from kdx.report.compare.statistics import plus_minus
+from kdx.report.compare.svg import COLOURS
+from kdx.report.compare.theme import POLICY, SCRIPT, STYLE
 
 Cell = tuple[str, float | str | None]
 """(what is shown, what the table is sorted by)"""

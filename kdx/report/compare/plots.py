@@ -9,11 +9,11 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kdx.report.calibrated import confusion, reliability
-from kdx.report.compare import Comparison, level
-from kdx.report.picture import MOST_LINES, Picture, entries, errors, key_of, left_out, seeds
-from kdx.report.svg import INK, PAPER, colour, drawing, panels, svg
-from kdx.report.swept import sweeps
+from kdx.report.compare.axes import MOST_LINES, Picture, entries, errors, key_of, left_out, seeds
+from kdx.report.compare.calibration import confusion, reliability
+from kdx.report.compare.compare import Comparison, level
+from kdx.report.compare.svg import INK, PAPER, colour, drawing, panels, svg
+from kdx.report.compare.sweeps import sweeps
 
 MOST_COLUMNS, MOST_NUMBERED = 30, 12
 COSTS = (

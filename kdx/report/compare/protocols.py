@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from kdx.faults import Faults
-from kdx.report.caveats import some
-from kdx.report.entries import Entry
-from kdx.report.names import visible, written
+from kdx.core.errors import Faults
+from kdx.report.compare.caveats import some
+from kdx.report.compare.entries import Entry
+from kdx.report.run.names import visible, written
 
 FREE = ("dataset.labelled", "dataset.unlabelled")
 """Sizes that do not move the test and the validation rows of a seed: how many labels are enough is a fair

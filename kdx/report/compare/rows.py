@@ -1,5 +1,5 @@
 """A comparison as rows: for a terminal of any width, as Markdown, CSV and JSON. Pure functions of what
-kdx.report.compare made.
+kdx.report.compare.compare made.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdx.report.caveats import some
-from kdx.report.compare import OWN, Against, Comparison, Group, level
-from kdx.report.entries import Entry
-from kdx.report.judge import ROLES
-from kdx.report.markdown import escape
-from kdx.report.markdown import table as markdown_table
-from kdx.report.plain import dump
-from kdx.report.statistics import LEVEL, Spread, chance, plus_minus
-from kdx.report.table import magnitude, three_figures
+from kdx.report.compare.caveats import some
+from kdx.report.compare.compare import OWN, Against, Comparison, Group, level
+from kdx.report.compare.entries import Entry
+from kdx.report.compare.statistics import LEVEL, Spread, chance, plus_minus
+from kdx.report.run.markdown import escape
+from kdx.report.run.markdown import table as markdown_table
+from kdx.report.run.plain import dump
+from kdx.report.run.table import magnitude, three_figures
+from kdx.report.run.verdict import ROLES
 
 REFERENCE = "reference"
 BESIDE = {"baseline": "alone", "teacher": "teacher"}

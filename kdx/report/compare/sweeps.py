@@ -6,12 +6,12 @@ import html
 import json
 from collections.abc import Iterator, Sequence
 
-from kdx.report.compare import Comparison, Group, level
-from kdx.report.entries import Entry
-from kdx.report.names import changed, join
-from kdx.report.picture import MOST_LINES, Picture, errors, left_out, seeds
-from kdx.report.protocols import count
-from kdx.report.svg import INK, PAPER, colour, panels, svg
+from kdx.report.compare.axes import MOST_LINES, Picture, errors, left_out, seeds
+from kdx.report.compare.compare import Comparison, Group, level
+from kdx.report.compare.entries import Entry
+from kdx.report.compare.protocols import count
+from kdx.report.compare.svg import INK, PAPER, colour, panels, svg
+from kdx.report.run.names import changed, join
 
 MOST_SWEEPS = 4
 SIZES = {"dataset.labelled": "labelled", "dataset.unlabelled": "unlabelled"}

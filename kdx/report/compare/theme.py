@@ -31,7 +31,7 @@ DARK = (
     "#a99cf5",
     "#b0b0b0",
 )
-"""Of groups, in order; kdx.report.svg counts on as many."""
+"""Of groups, in order; kdx.report.compare.svg counts on as many."""
 
 
 def named(colours: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdx.report.judge import percent
+from kdx.report.run.verdict import percent
 
 
 def sentences(audit: Mapping | None) -> list[str]:

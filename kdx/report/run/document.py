@@ -9,42 +9,17 @@ import os
 import platform
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kdx.disk import own_file, read_json
-from kdx.faults import Fault
+from kdx.core.errors import Fault
+from kdx.core.files import own_file, read_json
+from kdx.core.shapes import COUNT, MADE, SHARE, Maybe, Number, all_wrong, kind_of
+from kdx.store.moved import current
 
 NAME, LOCK = "run.json", "run.lock"
-LARGEST = 1e18
-"""Beyond this a number is nobody's count."""
 DIED, UNSURE = "died", "running, or died"
-
-
-@dataclass(frozen=True)
-class Number:
-    """A finite number in [low, high]."""
-
-    low: float = -LARGEST
-    high: float = LARGEST
-
-    def wrong(self, value: Any) -> str | None:
-        if type(value) in (int, float) and self.low <= value <= self.high:
-            return None
-        bounds = f" from {self.low:g} to {self.high:g}" if type(value) in (int, float) else ""
-        return f"must be a number{bounds}"
-
-
-@dataclass(frozen=True)
-class Maybe:
-    """In a list: what may be null there. Elsewhere everything may be."""
-
-    inner: Any
-
-
-COUNT, SHARE = Number(low=0), Number(low=0, high=1 + 1e-6)  # a mean of ones may round to a little more
 MEASURED = {
     "accuracy": SHARE,
     "balanced_accuracy": SHARE,
@@ -57,13 +32,6 @@ MEASURED = {
     "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]},
 }
 SPLITS = {"*": MEASURED}
-MADE = {
-    "device": str,
-    "threads": COUNT,
-    "hardware": str,
-    **dict.fromkeys(("kdx", "python", "torch", "torchvision", "numpy"), str),
-}
-"""With what a stage was made: see Runtime.where."""
 NETWORK = {
     "model": str,
     "parameters": COUNT,
@@ -116,8 +84,6 @@ SHAPE = {
 """Of each key what it holds where it is there and not null: a type, a Number, [of each item], or {of each
 key; `*`: of all others}. Other keys may hold anything: a newer kdx may have written them."""
 BASIS = {key: SHAPE[key] for key in ("status", "config", "stages", "host")}
-NAMES = {str: "text", bool: "true or false", list: "a list", dict: "an object"}
-ASKED = {**NAMES, int: "a whole number"}
 
 
 def read(file: Path, *, figures: bool = True) -> dict[str, Any]:
@@ -129,49 +95,16 @@ def read(file: Path, *, figures: bool = True) -> dict[str, Any]:
 
 def checked(document: Any, file: Path | str, *, figures: bool = True) -> dict[str, Any]:
     if not isinstance(document, dict):
-        raise Fault(f"'{file}' is not as kdx writes it: it must hold an object, and holds {_kind(document)}")
-    if found := next(_wrong(document, SHAPE if figures else BASIS, ""), None):
+        raise Fault(
+            f"'{file}' is not as kdx writes it: it must hold an object, and holds {kind_of(document)}"
+        )
+    if found := next(all_wrong(document, SHAPE if figures else BASIS, ""), None):
         raise Fault(f"'{file}' is not as kdx writes it: {found}")
+    config = document.get("config")
+    # written before the code that it names was moved
+    if config is not None and (now := current(config)) != config:
+        return {**document, "config": now}
     return document
-
-
-def wrong(value: Any, shape: Any, where: str) -> str | None:
-    """What is wrong with a value that must be there, in a sentence;
-    None where it has the shape (see SHAPE).
-    """
-    if value is None:
-        return f"{where} is missing"
-    return next(_wrong(value, shape, where), None)
-
-
-def _wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
-    """Sentences: results.student.flops must be a number from 0 to 1e+18, and is -3."""
-    if isinstance(shape, Number):
-        if told := shape.wrong(value):
-            yield f"{where} {told}, and is {_kind(value)}"
-    elif not isinstance(value, kind := shape if isinstance(shape, type) else type(shape)) or (
-        isinstance(value, bool) and kind is not bool
-    ):
-        yield f"{where} must be {ASKED[kind]}, and is {_kind(value)}"
-    elif isinstance(shape, list):
-        inner = shape[0].inner if isinstance(shape[0], Maybe) else shape[0]
-        for item in value:
-            if isinstance(inner, Number) and inner.wrong(item) is None:
-                continue  # most of a document are numbers
-            if item is not None or not isinstance(shape[0], Maybe):
-                yield from _wrong(item, inner, f"each of {where}")
-    elif isinstance(shape, dict) and shape:
-        for key, inner in value.items():
-            wanted = shape.get(key, shape.get("*"))
-            if wanted is not None and inner is not None:
-                yield from _wrong(inner, wanted, f"{where}.{key[:40]}".lstrip("."))
-
-
-def _kind(value: Any) -> str:
-    """A value in a sentence: a short one itself."""
-    if value is None:
-        return "null"
-    return NAMES.get(type(value)) or str(value)[:40]
 
 
 def seconds(document: Mapping[str, Any]) -> float | None:

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdx.faults import Fault
-from kdx.report.judge import ROLES
+from kdx.core.errors import Fault
+from kdx.report.run.verdict import ROLES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,17 +13,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kdx import signals
-from kdx.disk import appendable, kind, own_file, own_folder
-from kdx.document import LOCK
-from kdx.faults import Fault
-from kdx.report.board import Board
-from kdx.report.judge import ROLES, judge, metric, number, of, present, summary
-from kdx.report.listener import Listener
-from kdx.report.markdown import WEIGHTS, report
-from kdx.report.plain import dump, plain, write_atomically, writing
-from kdx.report.textcard import card
-from kdx.store import split_number
+from kdx.core import signals
+from kdx.core.errors import Fault
+from kdx.core.files import appendable, kind, own_file, own_folder
+from kdx.report.run.document import LOCK
+from kdx.report.run.listeners import Listener
+from kdx.report.run.markdown import WEIGHTS, report
+from kdx.report.run.plain import dump, plain, write_atomically, writing
+from kdx.report.run.tensorboard import Board
+from kdx.report.run.textcard import card
+from kdx.report.run.verdict import ROLES, judge, metric, number, of, present, summary
+from kdx.store.store import split_number
 
 WHO = "the run"
 PREFIX = {stage: role for role, stage in WEIGHTS.items()}
@@ -184,7 +184,7 @@ class RunFolder(Listener):
     def finish(
         self, results: Mapping, examples: Mapping | None, headline: str = "last", audit: Mapping | None = None
     ) -> dict:
-        """results: as in kdx.report.judge; empty where the evaluate stage was not asked for. examples:
+        """results: as in kdx.report.run.verdict; empty where the evaluate stage was not asked for. examples:
         {"images": (K, C, H, W) uint8, "truth": K classes, "predictions": {role: K classes}} or None. audit:
         the content of audit.json, or None. Returns the results with headline, gain and gap_closed."""
         told = plain(results)
@@ -262,8 +262,8 @@ class RunFolder(Listener):
 
     def draw(self, results: Mapping, examples: Mapping | None) -> dict[str, str]:
         """Writes figures/*.png, shows them on the board, and returns caption -> path."""
-        from kdx.report import figures, rounds, shifts
-        from kdx.report.reliability import diagram, reliability
+        from kdx.report.run import figures, rounds, shifts
+        from kdx.report.run.reliability import diagram, reliability
 
         pictures: list[tuple[str, str, bytes]] = []
         classes: Sequence[str] = results.get("classes") or []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdx.store import Listener
+from kdx.store.store import Listener
 
 
 class Many(Listener):

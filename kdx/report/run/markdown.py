@@ -9,11 +9,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdx.faults import shows
-from kdx.report import audit, shifts
-from kdx.report.judge import ROLES, metric, number, of, percent, present
-from kdx.report.progress import duration
-from kdx.report.table import cells, sentences, title
+from kdx.core.errors import shows
+from kdx.report.run import audit, shifts
+from kdx.report.run.progress import duration
+from kdx.report.run.table import cells, sentences, title
+from kdx.report.run.verdict import ROLES, metric, number, of, percent, present
 
 WEIGHTS = {
     "teacher": "teacher-pretrain",

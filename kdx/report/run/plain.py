@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kdx import disk
-from kdx.faults import Fault
+from kdx.core import files
+from kdx.core.errors import Fault
 
 
 def plain(value: Any) -> Any:
@@ -50,7 +50,7 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """The file holds either its old content or all of the new one; a failure to write is a Fault."""
     with writing(path):
-        disk.write_atomically(path, content)
+        files.write_atomically(path, content)
 
 
 def dump(value: Any) -> str:

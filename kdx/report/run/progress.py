@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from kdx.report.judge import percent
-from kdx.report.listener import Listener, Many
+from kdx.report.run.listeners import Listener, Many
+from kdx.report.run.verdict import percent
 
 PARTS = 10  # a plain line each tenth of a stage ...
 QUIET = 10.0  # ... and after so many seconds of silence, a pause that doubles up to

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from kdx.report.figures import COLOURS, RIGHT, Axes, font
+from kdx.report.run.figures import COLOURS, RIGHT, Axes, font
 
 DRAWN = {
     "floor": ("its floor", "#b0b0b0", 4),

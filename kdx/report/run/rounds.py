@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kdx.report.figures import COLOURS, SHORT, Axes, ticks
-from kdx.report.judge import ROLES, metric
+from kdx.report.run.figures import COLOURS, SHORT, Axes, ticks
+from kdx.report.run.verdict import ROLES, metric
 
 ROUND, BOUGHT = "round", "answers bought"
 SHOWN = {"test": ("distilled", COLOURS["student"], 5), "validation": ("validation", "#9cc9b4", 4)}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdx.report.judge import ROLES, metric, percent, present
+from kdx.report.run.verdict import ROLES, metric, percent, present
 
 CLEAN = "clean"
 

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from kdx import chance
-from kdx.report import shifts
-from kdx.report.audit import chosen, rounds
-from kdx.report.audit import sentences as audit_sentences
-from kdx.report.judge import (
+from kdx.report.run import shifts
+from kdx.report.run.audit import chosen, rounds
+from kdx.report.run.audit import sentences as audit_sentences
+from kdx.report.run.verdict import (
     ROLES,
     metric,
     overfit_gap,
@@ -21,6 +20,7 @@ from kdx.report.judge import (
     standard_error,
     summary,
 )
+from kdx.tasks import chance
 
 WIDE = ("parameters", "size", "MFLOPs", "latency ms", "validation %", "test %", "ECE", "agreement %")
 NARROW = ("params", "size", "MFLOPs", "ms", "val %", "test %", "ECE", "agree %")
@@ -278,8 +278,8 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], terminal: bool) -
 
 
 def table(results: Mapping, headline: str, warnings: Sequence[str], audit: Mapping | None = None) -> Report:
-    """results: see kdx.report.judge. headline: "last" or "best". warnings: shown loudly below. audit: of the
-    pseudo-labels, or None.
+    """results: see kdx.report.run.verdict. headline: "last" or "best". warnings: shown loudly below. audit:
+    of the pseudo-labels, or None.
     """
     return Report(results, headline, warnings, audit)
 

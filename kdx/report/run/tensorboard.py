@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.report.names import TARGET, everything
+from kdx.report.run.names import TARGET, everything
 
 FLUSH_SECONDS = 2
 LONGEST_TEXT = 100  # of a hyperparameter's value; longer ones are no help in a table

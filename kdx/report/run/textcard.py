@@ -8,12 +8,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from kdx.report import audit, shifts
-from kdx.report.judge import ROLES
-from kdx.report.markdown import code, escape, fenced, heading, moment, table
-from kdx.report.names import TARGET, flat, typed, written
-from kdx.report.progress import duration
-from kdx.report.table import cells, sentences
+from kdx.report.run import audit, shifts
+from kdx.report.run.markdown import code, escape, fenced, heading, moment, table
+from kdx.report.run.names import TARGET, flat, typed, written
+from kdx.report.run.progress import duration
+from kdx.report.run.table import cells, sentences
+from kdx.report.run.verdict import ROLES
 
 TRAINED = ("optimiser", "lr", "schedule", "batch_size", "precision")
 SPLITS = {

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from kdx import chance
-from kdx.faults import Fault
+from kdx.core.errors import Fault
+from kdx.tasks import chance
 
 ROLES = {
     "teacher": "teacher",
@@ -95,8 +95,8 @@ def summary(results: Mapping, headline: str) -> dict:
 
 
 def guessing(results: Mapping, role: str, headline: str) -> str | None:
-    """Why a network is no better than guessing on the test split (see `kdx.chance.guesses`), in words; None
-    where it is better, or not known.
+    """Why a network is no better than guessing on the test split (see `kdx.tasks.chance.guesses`), in words;
+    None where it is better, or not known.
     """
     counts = (results.get("class_counts") or {}).get("test")
     accuracy, balanced = (

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from kdx.report.judge import ROLES, percent, points
-from kdx.report.markdown import code, escape, fenced, moment, table
-from kdx.report.table import decimals, size
+from kdx.report.run.markdown import code, escape, fenced, moment, table
+from kdx.report.run.table import decimals, size
+from kdx.report.run.verdict import ROLES, percent, points
 
 USE = {
     "state_dict": ("With kdx", 'import kdx\n\nnetwork = kdx.load("FOLDER")\nlogits = network(pixels)'),
@@ -28,7 +28,7 @@ USE = {
 
 
 def markdown(card: Mapping[str, Any]) -> str:
-    """card: the content of card.json, as kdx.export writes it."""
+    """card: the content of card.json, as kdx.runs.export.export writes it."""
     parts = [
         f"# {escape(card['model'])}: {escape(ROLES[card['role']])}",
         opening(card),

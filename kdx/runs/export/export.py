@@ -25,20 +25,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import kdx
-from kdx import card, lineage
-from kdx.artifact import Artifact, expect
-from kdx.assess import Weights, of_role
-from kdx.component import allow as allow_packages
-from kdx.component import sha256
-from kdx.data.pixels import as_float
-from kdx.disk import write_atomically
-from kdx.faults import Fault
-from kdx.folders import Run, only_input, read_json, read_model
+from kdx.core.errors import Fault
+from kdx.core.files import write_atomically
+from kdx.data.views.pixels import as_float
 from kdx.models import size
-from kdx.report.judge import ROLES, summary
-from kdx.report.plain import dump
-from kdx.runtime import Runtime
-from kdx.stages.files import open_split
+from kdx.pipeline.stages.files import open_split
+from kdx.report.run.plain import dump
+from kdx.report.run.verdict import ROLES, summary
+from kdx.runs import lineage
+from kdx.runs.export import card
+from kdx.runs.measure import Weights, of_role
+from kdx.runs.reading import Run, only_input, read_json, read_model
+from kdx.store.artifact import Artifact, expect
+from kdx.store.resolve import allow as allow_packages
+from kdx.store.source import sha256
+from kdx.training.runtime import Runtime
 
 ROWS = 256
 """Pictures that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kdx import checks
-from kdx.faults import Fault
+from kdx.core import checks
+from kdx.core.errors import Fault
 
 RADII = (1.0, 3.0, 10.0, 30.0)
 """Norms that `tuned_logistic` chooses from."""

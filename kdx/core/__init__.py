@@ -1,0 +1,1 @@
+"""What every room may use: types, mathematics, errors, checks, files. Imports nothing of kdx."""

@@ -1,0 +1,84 @@
+"""What a document that was read must look like: types, numbers in bounds, lists and objects of them, and what
+is wrong in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+LARGEST = 1e18
+"""Beyond this a number is nobody's count."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number in [low, high]."""
+
+    low: float = -LARGEST
+    high: float = LARGEST
+
+    def wrong(self, value: Any) -> str | None:
+        if type(value) in (int, float) and self.low <= value <= self.high:
+            return None
+        bounds = f" from {self.low:g} to {self.high:g}" if type(value) in (int, float) else ""
+        return f"must be a number{bounds}"
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """In a list: what may be null there. Elsewhere everything may be."""
+
+    inner: Any
+
+
+COUNT, SHARE = Number(low=0), Number(low=0, high=1 + 1e-6)  # a mean of ones may round to a little more
+MADE = {
+    "device": str,
+    "threads": COUNT,
+    "hardware": str,
+    **dict.fromkeys(("kdx", "python", "torch", "torchvision", "numpy"), str),
+}
+"""With what a stage was made: see Runtime.where."""
+NAMES = {str: "text", bool: "true or false", list: "a list", dict: "an object"}
+ASKED = {**NAMES, int: "a whole number"}
+
+
+def wrong(value: Any, shape: Any, where: str) -> str | None:
+    """What is wrong with a value that must be there, in a sentence;
+    None where it has the shape (see SHAPE).
+    """
+    if value is None:
+        return f"{where} is missing"
+    return next(all_wrong(value, shape, where), None)
+
+
+def all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
+    """Sentences: results.student.flops must be a number from 0 to 1e+18, and is -3."""
+    if isinstance(shape, Number):
+        if told := shape.wrong(value):
+            yield f"{where} {told}, and is {kind_of(value)}"
+    elif not isinstance(value, kind := shape if isinstance(shape, type) else type(shape)) or (
+        isinstance(value, bool) and kind is not bool
+    ):
+        yield f"{where} must be {ASKED[kind]}, and is {kind_of(value)}"
+    elif isinstance(shape, list):
+        inner = shape[0].inner if isinstance(shape[0], Maybe) else shape[0]
+        for item in value:
+            if isinstance(inner, Number) and inner.wrong(item) is None:
+                continue  # most of a document are numbers
+            if item is not None or not isinstance(shape[0], Maybe):
+                yield from all_wrong(item, inner, f"each of {where}")
+    elif isinstance(shape, dict) and shape:
+        for key, inner in value.items():
+            wanted = shape.get(key, shape.get("*"))
+            if wanted is not None and inner is not None:
+                yield from all_wrong(inner, wanted, f"{where}.{key[:40]}".lstrip("."))
+
+
+def kind_of(value: Any) -> str:
+    """A value in a sentence: a short one itself."""
+    if value is None:
+        return "null"
+    return NAMES.get(type(value)) or str(value)[:40]

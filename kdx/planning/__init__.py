@@ -1,0 +1,1 @@
+"""`kdx plan`: what a run would do, told without doing it."""

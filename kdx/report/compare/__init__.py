@@ -1,0 +1,1 @@
+"""Many runs: means, paired differences, tables, one HTML page."""

@@ -1,0 +1,1 @@
+"""One run: progress, its run.json, table, pages, figures, TensorBoard."""

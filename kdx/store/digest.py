@@ -1,0 +1,92 @@
+"""One hash of what some modules do, of their syntax and of all that they import: the part of a key that code
+changes.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from kdx.store.resolve import code_file, module_of, own_packages
+
+PLUMBING = (
+    "kdx",
+    "kdx.core.errors",
+    "kdx.core.files",
+    "kdx.core.checks",
+    "kdx.store.component",
+    "kdx.store.source",
+    "kdx.store.resolve",
+    "kdx.store.digest",
+    "kdx.store.moved",
+    "kdx.store.artifact",
+    "kdx.store.work",
+    "kdx.store.store",
+    "kdx.training.runtime",
+    "kdx.core.paths",
+    "kdx.core.signals",
+    "kdx.core.shortage",
+)
+"""Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
+
+
+def code_digest(names: Iterable[str]) -> str:
+    """One hash of what these modules do: their syntax trees without docstrings, and those of every module of
+    kdx, or of a package that `allow` names, that they import in turn.
+
+    names: dotted modules or `_target_`s. A target of another package counts with that package's name and
+    version.
+    """
+    seen: dict[str, str] = {}
+    todo = list(names)
+    own = {"kdx", *(package.partition(".")[0] for package in own_packages)}
+    while todo:
+        module = module_of(todo.pop())
+        package = module.partition(".")[0]
+        if module in seen or module in PLUMBING:
+            continue
+        path = code_file(module) if package in own else None
+        if path is None:
+            seen[module] = _version(package)
+            continue
+        seen[module], imports = _syntax(path, module)
+        todo += [name for name in imports if name.partition(".")[0] in own]
+        # its package's __init__.py runs too
+        todo += [module.rpartition(".")[0]] if package != "kdx" and "." in module else []
+    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@functools.cache
+def _syntax(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
+    """(hash of the syntax tree, full names of all that it imports anywhere)"""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    imports = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            imports += [".".join([*above, *filter(None, [node.module]), a.name]) for a in node.names]
+        body = getattr(node, "body", None)
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
+            if isinstance(body[0].value.value, str):
+                body[0].value.value = ""
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(imports)

@@ -1,0 +1,51 @@
+"""Addresses of code that has moved: what is written in configurations, models and manifests of before, and
+where it is now.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOVED = {
+    "kdx.data.augment": "kdx.data.views.augment",
+    "kdx.data.cifar": "kdx.data.datasets.cifar",
+    "kdx.data.digits": "kdx.data.datasets.digits",
+    "kdx.data.folder": "kdx.data.datasets.folder",
+    "kdx.data.idx": "kdx.data.datasets.idx",
+    "kdx.data.mnist5k": "kdx.data.datasets.mnist5k",
+    "kdx.data.randaugment": "kdx.data.views.randaugment",
+    "kdx.data.shift": "kdx.data.views.shift",
+    "kdx.data.stl10": "kdx.data.datasets.stl10",
+    "kdx.data.svhn": "kdx.data.datasets.svhn",
+    "kdx.data.synthetic": "kdx.data.datasets.synthetic",
+    "kdx.features": "kdx.methods.features",
+    "kdx.losses": "kdx.methods.losses",
+    "kdx.recipes.active": "kdx.pipeline.recipes.active.active",
+    "kdx.recipes.chain": "kdx.pipeline.recipes.chain.chain",
+    "kdx.recipes.distil": "kdx.pipeline.recipes.distil.distil",
+    "kdx.recipes.supervised": "kdx.pipeline.recipes.supervised.supervised",
+    "kdx.select": "kdx.methods.select",
+    "kdx.trainer.Training": "kdx.training.settings.Training",
+    "kdx.weights": "kdx.methods.weights",
+}
+"""Modules, packages and single functions, the old address -> the new one. Nothing is ever taken out of it: a
+run folder is read for years.
+"""
+
+
+def address(target: str) -> str:
+    """Where the code is now that a `_target_` names."""
+    parts = target.split(".")
+    for end in range(len(parts), 0, -1):
+        if found := MOVED.get(".".join(parts[:end])):
+            return ".".join([found, *parts[end:]])
+    return target
+
+
+def current(value: Any) -> Any:
+    """A JSON value with every `_target_` inside it brought up to date."""
+    if isinstance(value, dict):
+        return {
+            k: address(v) if k == "_target_" and isinstance(v, str) else current(v) for k, v in value.items()
+        }
+    return [current(v) for v in value] if isinstance(value, list) else value

@@ -1,0 +1,102 @@
+"""From an address in a configuration to the object that it names, late, and only from packages that are
+allowed.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kdx.core.errors import Fault
+from kdx.store.moved import address
+
+ALLOWED = ("kdx", "torch.optim", "torchvision.models")
+own_packages: list[str] = []
+
+
+def allow(packages: Iterable[str]) -> None:
+    """Lets configuration build objects of these packages as well, and no others. Only ever called with names
+    from the user's command line.
+    """
+    own_packages[:] = packages
+    module_of.cache_clear()
+    code_file.cache_clear()
+
+
+def resolve(target: str) -> Any:
+    """The object that a `_target_` names, or a Fault: only from allowed packages, only where it is defined
+    itself.
+    """
+    target = address(target)
+    module, _, name = target.rpartition(".")
+    roots = (*ALLOWED, *own_packages)
+    if not any(target == r or target.startswith(r + ".") for r in roots):
+        raise Fault(
+            f"_target_ '{target}' is not allowed: only {', '.join(roots)}; name your own package on the "
+            "command line with allow=[package]"
+        )
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name and not module.startswith(error.name):
+            raise Fault(f"'{target}' needs the package '{error.name}', which is not installed") from error
+        raise Fault(f"_target_ '{target}' does not exist: {error}") from error
+    except Exception as error:
+        if own := own_fault(error):
+            raise Fault(f"'{module}' cannot be imported: {own}") from error
+        if isinstance(error, (ImportError, AttributeError, ValueError)):
+            raise Fault(f"_target_ '{target}' does not exist: {error}") from error
+        raise
+    if getattr(found, "__module__", None) != module or not callable(found):
+        raise Fault(f"_target_ '{target}' is refused: '{name}' is not defined in {module}")
+    return found
+
+
+def from_own_package(target: str) -> bool:
+    """Whether it is the address of something in a package that the command line allows."""
+    return any(target.startswith(f"{package}.") for package in own_packages)
+
+
+def own_fault(error: BaseException) -> str | None:
+    """What an error says, and where in the user's own packages it came up; None where none of their code took
+    part in it.
+    """
+    own = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0]
+        in {package.partition(".")[0] for package in own_packages}
+    ]
+    if not own and not isinstance(error, SyntaxError):
+        return None
+    return f"{type(error).__name__}: {error}" + (f" ({own[-1]})" if own else "")
+
+
+@functools.cache
+def module_of(name: str) -> str:
+    """The longest prefix of a dotted name that is a module's file."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        if code_file(".".join(parts[:end])):
+            return ".".join(parts[:end])
+    return parts[0]
+
+
+@functools.cache
+def code_file(module: str) -> Path | None:
+    package = Path(__file__).parents[1]
+    if module.split(".")[0] == "kdx":
+        base = package.joinpath(*module.split(".")[1:])
+        return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+    if module.split(".")[0] in {p.split(".")[0] for p in own_packages}:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            return None
+        return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    return None
