@@ -102,13 +102,15 @@ kdx_explain() {
 }
 
 kdx_build() {
-    local python marks=$VENV/.kdx
+    local python strange marks=$VENV/.kdx
     [[ -z ${KDX_NO_SETUP:-} ]] || exit 1
     if ! python=$(kdx_python); then
         python=$(python3 -c 'import platform; print(platform.python_version())' 2>/dev/null || echo missing)
         kdx_die "Python 3.11 or later is needed; python3 here is $python"
     fi
-    if [[ -d $VENV && ! -e $VENV/pyvenv.cfg && ! -e $marks-lock && -n $(ls -A "$VENV") ]]; then
+    # Listed before the lock is looked for: another set-up makes its lock first, so what it has made since is not taken for somebody's.
+    strange=$(ls -A "$VENV" 2>/dev/null | grep -v '^\.kdx') || strange=
+    if [[ -n $strange && ! -e $VENV/pyvenv.cfg && ! -e $marks-lock ]]; then
         kdx_die "$VENV has files in it and is no Python environment: empty it, or set KDX_VENV to another place"
     fi
     mkdir -p "$VENV" 2>/dev/null && [[ -w $VENV ]] ||
