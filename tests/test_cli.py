@@ -408,7 +408,8 @@ def test_rich_ends_so_where_nobody_reads():
     before = os.dup(1)
     try:
         with open(writer, "w") as pipe, pytest.raises(SystemExit) as end:  # noqa: PT012
-            Console(file=pipe).print("\n".join(["x" * 70] * 1000))  # one word of so many letters takes rich a minute
+            # One word of so many letters takes rich a minute.
+            Console(file=pipe).print("\n".join(["x" * 70] * 1000))
             pipe.flush()
     finally:
         os.dup2(before, 1)
