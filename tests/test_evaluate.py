@@ -15,6 +15,8 @@ from kdx.data.views.augment import Affine, Chain, Views
 from kdx.methods.teachers import Ensemble, Live
 from kdx.models.cnn import cnn
 from kdx.pipeline.stages.answers import stored_answers
+from kdx.pipeline.stages.choose import judge
+from kdx.pipeline.stages.files import need_split
 from kdx.runs import measure
 from kdx.store.store import Artifact
 from kdx.tasks.metrics import calibration_error, confusion, metrics, recalls, reliability
@@ -47,6 +49,16 @@ def test_reliability_by_hand():
     )
     assert found["confidence"] == [None, pytest.approx(0.5), pytest.approx(0.65), 1]
     assert calibration_error(found) == pytest.approx((0.5 + 0.3 + 0) / 4)
+
+
+def test_what_must_be_there_and_is_not_is_told_by_name(tmp_path):
+    (tmp_path / "data.json").write_text('{"counts": {"unlabelled": 0}}')
+    with pytest.raises(Fault, match="no row in its split 'unlabelled': see dataset.unlabelled"):
+        need_split(Artifact("prepare", "0" * 64, tmp_path), "unlabelled", CPU)
+    with pytest.raises(ValueError, match="nobody knows the classes of the split 'unlabelled'"):
+        _ = Split("unlabelled", torch.zeros(2, 1, 2, 2)).truth
+    with pytest.raises(Fault, match="set recipe=active"):
+        judge(None)
 
 
 def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):

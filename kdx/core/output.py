@@ -82,7 +82,7 @@ def enduring() -> Iterator[None]:
     """Inside, sys.stdout and sys.stderr are Enduring."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
         fill()
-    before = sys.stdout, sys.stderr
+    before: tuple[Any, Any] = sys.stdout, sys.stderr
     for stream in before:
         with contextlib.suppress(AttributeError, ValueError):  # a stream that is no file
             if stream.errors in ("strict", "backslashreplace", "surrogateescape"):  # the last in the C locale
@@ -127,13 +127,15 @@ def lost() -> str | None:
     if not isinstance(sys.stdout, Enduring):
         return None
     sys.stdout.flush()
-    return sys.stdout.lost and (sys.stdout.lost.strerror or str(sys.stdout.lost))
+    error = sys.stdout.lost
+    return None if error is None else error.strerror or str(error)
 
 
 def instead(where: str) -> None:
     """At the end of what did work besides printing: tells where to find what could not be printed, which then
     is no failure. where: a clause.
     """
-    if why := lost():
-        sys.stdout.lost = None
+    out, why = sys.stdout, lost()
+    if why and isinstance(out, Enduring):
+        out.lost = None
         print(f"not all could be printed ({why}): {where}", file=sys.stderr)

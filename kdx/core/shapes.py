@@ -56,12 +56,11 @@ def wrong(value: Any, shape: Any, where: str) -> str | None:
 
 def all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
     """Sentences: results.student.flops must be a number from 0 to 1e+18, and is -3."""
+    kind: type[Any] = shape if isinstance(shape, type) else type(shape)
     if isinstance(shape, Number):
         if told := shape.wrong(value):
             yield f"{where} {told}, and is {kind_of(value)}"
-    elif not isinstance(value, kind := shape if isinstance(shape, type) else type(shape)) or (
-        isinstance(value, bool) and kind is not bool
-    ):
+    elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         yield f"{where} must be {ASKED[kind]}, and is {kind_of(value)}"
     elif isinstance(shape, list):
         inner = shape[0].inner if isinstance(shape[0], Maybe) else shape[0]

@@ -51,6 +51,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def truth(self) -> Tensor:
+        """The labels of a split that has them."""
+        if self.labels is None:
+            raise ValueError(f"nobody knows the classes of the split '{self.name}'")
+        return self.labels
+
     def clean(self, size: int = 512) -> Iterator[Batch]:
         """The rows in order as clean pictures (view 0), `size` at a time: for statistics."""
         for start in range(0, len(self), size):
@@ -102,7 +109,8 @@ class Outcome:
 
     @property
     def loss(self) -> Tensor:
-        return sum(self.terms.values())
+        first, *others = self.terms.values()
+        return sum(others, start=first)
 
 
 class Frozen:

@@ -8,7 +8,7 @@ but the time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
@@ -225,7 +225,7 @@ class Loader:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def __iter__(self) -> Iterator[Mapping[str, Batch]]:
+    def __iter__(self) -> Generator[Mapping[str, Batch], None, None]:
         if not self._workers:
             for step in self._steps:
                 yield self._make(step)

@@ -35,7 +35,7 @@ class Source:
     """Where digests are remembered by size, inode and times; the store sets it. Only written where its folder
     is there already.
     """
-    _remembered: ClassVar[dict[str, list]] = {}
+    _remembered: ClassVar[dict[str, list[Any]]] = {}
 
     def __init__(self, *paths: str | Path, named: Iterable[tuple[str, Path]] = ()):
         self.paths = [Path(p).expanduser() for p in paths]
@@ -93,7 +93,7 @@ def _below(folder: Path) -> Iterator[Path]:
         )
 
 
-def _read_memo(path: Path | None) -> dict[str, list]:
+def _read_memo(path: Path | None) -> dict[str, list[Any]]:
     """What was remembered; nothing of a file that is not as it was written: a wrong digest would name another
     data set.
     """
@@ -114,7 +114,7 @@ def _readable(path: Path) -> bool:
     return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
-def _digest_once(path: Path, known: dict[str, list]) -> str:
+def _digest_once(path: Path, known: dict[str, list[Any]]) -> str:
     stat = path.stat()
     stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     # as it is read back, whatever its bytes

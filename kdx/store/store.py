@@ -61,8 +61,8 @@ def split_number(name: str) -> tuple[str, int | None]:
     """Where there are several rounds a stage's name ends with its number: "student-train-2" ->
     ("student-train", 2); else None.
     """
-    stem, number = NUMBERED.fullmatch(name).groups()
-    return stem, None if number is None else int(number)
+    match = NUMBERED.fullmatch(name)
+    return (match[1], int(match[2])) if match and match[2] else (name, None)
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,13 @@ class Store:
         self.listener.note(name, f"{why} ({what} is kept as {aside})", "warning")
 
     def _make(
-        self, stage: Stage, key: str, name: str, whole: Mapping, inputs: Mapping, final: Path
+        self,
+        stage: Stage,
+        key: str,
+        name: str,
+        whole: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        final: Path,
     ) -> Artifact:
         partial = final.with_name(f"{key}.partial")
         self.listener.started(name, key, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 BINS = 15
 
 
-def reliability(probs: Tensor, y: Tensor, bins: int = BINS) -> dict[str, list]:
+def reliability(probs: Tensor, y: Tensor, bins: int = BINS) -> dict[str, list[Any]]:
     """(N, C), (N,) -> what a network's confidence was worth, by equal-width bins (a, b] of it: {"edges": bins
     + 1 numbers from 0 to 1, "counts": rows in each bin, "confidence": their mean confidence, None in an empty
     bin, "right": how many of them are right}.
@@ -26,7 +27,7 @@ def reliability(probs: Tensor, y: Tensor, bins: int = BINS) -> dict[str, list]:
     return {"edges": edges.tolist(), "counts": counts, "confidence": means, "right": right}
 
 
-def calibration_error(found: Mapping[str, Sequence]) -> float:
+def calibration_error(found: Mapping[str, Sequence[Any]]) -> float:
     """What `reliability` found -> expected calibration error in [0, 1]: mean over the bins of |accuracy -
     confidence|, by size.
 

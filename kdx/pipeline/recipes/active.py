@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdx.core.errors import Fault
 from kdx.pipeline.recipes.experiment import Plan
 from kdx.pipeline.recipes.steps import alone, ask, compare, student, teach
 from kdx.pipeline.stages import CHOOSE, TRAIN
@@ -26,6 +27,8 @@ def active(store: Store, plan: Plan) -> None:
     made = store.run(TRAIN, name="student-train-0", **pupil, loss=plan.teacher_loss)
     rows = answers = None
     lesson: dict[str, Any] = {}
+    if plan.budget is None:
+        raise Fault("recipe=active is told how many answers it buys: set budget=200, say")
     total = to_buy(plan.budget, data.json("data.json")["counts"]["unlabelled"])
     for number, count in enumerate(by_round(total, plan.rounds), 1):
         rows = store.run(

@@ -214,8 +214,9 @@ def begin(checkpoint: Checkpoint | None) -> dict[str, Any]:
 
 def precise(store: Store, data: Artifact, model: Component, training: Component | None) -> str:
     """ "fp32" or "bf16"; `auto` is settled by a probe on this machine, whose answer is kept in the store."""
-    asked = training.spec["precision"] if training else "fp32"
-    if asked != "auto":
+    if training is None:
+        return "fp32"
+    if (asked := training.spec["precision"]) != "auto":
         return asked
     found = store.run(
         PROBE,

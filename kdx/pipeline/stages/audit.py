@@ -4,16 +4,16 @@ Nothing learns from what it writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from torch.nn import functional as F
 
 from kdx.core.types import Split
 from kdx.pipeline.stages.answers import SAMPLE, clean_answers, learned_answers
-from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.files import need_split, open_network
 from kdx.store.artifact import Artifact
 from kdx.store.store import Work
 from kdx.tasks import pseudo_labels
@@ -25,17 +25,27 @@ MOST = 2000
 """Pictures of each side that the domain gap is estimated from."""
 
 
+class Round(TypedDict):
+    """What a student learned from the pool: the answers, the rows that were chosen (None: all), the student
+    itself.
+    """
+
+    answers: Artifact
+    rows: Artifact | None
+    student: Artifact
+
+
 def run(
     work: Work,
     runtime: Runtime,
     *,
     data: Artifact,
-    rounds: Sequence[Mapping[str, Artifact | None]],
+    rounds: Sequence[Round],
     seed: int,
 ) -> None:
-    """rounds: {"answers", "rows" or None, "student"}, in order. Files: audit.json, see docs/run-json.md."""
+    """rounds: in order. Files: audit.json, see docs/run-json.md."""
     about = data.json("data.json")
-    pool = open_split(data, "unlabelled", runtime)
+    pool = need_split(data, "unlabelled", runtime)
     path = data.file("truth.npy")
     truth = np.load(path) if path.exists() else None
     truth = truth if truth is not None and len(truth) == len(pool) and (truth >= 0).all() else None
@@ -46,7 +56,7 @@ def run(
         found.append(told)
         work.progress(number + 1, len(rounds), f"round {number + 1}")
     validation = of_teacher(data, rounds[0]["answers"])
-    gap = pseudo_labels.domain_gap(thumbnails(open_split(data, "labelled", runtime)), thumbnails(pool), seed)
+    gap = pseudo_labels.domain_gap(thumbnails(need_split(data, "labelled", runtime)), thumbnails(pool), seed)
     confidence = found[0]["mean_confidence"]
     for caution in pseudo_labels.cautions(validation, confidence, found[0]["asked"], gap):
         work.note(caution, "warning")
@@ -63,7 +73,7 @@ def run(
 
 
 def of_round(
-    entry: Mapping[str, Artifact | None],
+    entry: Round,
     data: Artifact,
     pool: Split,
     truth: np.ndarray | None,
@@ -185,5 +195,5 @@ def thumbnails(split: Split) -> np.ndarray:
     """(at most MOST, D) float64: pictures averaged down to 8x8 at most, evenly spread over the split."""
     rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST)).astype(int))
     pictures = split.images[rows].float().cpu() / 255
-    size = [min(8, side) for side in pictures.shape[-2:]]
-    return F.adaptive_avg_pool2d(pictures, size).flatten(1).double().numpy()
+    height, width = (min(8, side) for side in pictures.shape[-2:])
+    return F.adaptive_avg_pool2d(pictures, (height, width)).flatten(1).double().numpy()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from kdx.core.errors import Fault
 from kdx.core.types import Split
 from kdx.data.streams import sequential
 from kdx.methods.select import Pool, Rule
 from kdx.models.tap import penultimate
 from kdx.pipeline.stages.answers import clean_answers
 from kdx.pipeline.stages.cautions import cautions
-from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.files import need_split, open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.store import Work
@@ -37,7 +38,7 @@ def run(
     Files: rows.npy, (m,) int64 ascending, those of `earlier` included; chosen.json: {"rows", "new", "about",
     "warnings"}.
     """
-    split = open_split(data, "unlabelled", runtime)
+    split = need_split(data, "unlabelled", runtime)
     chooser: Rule = rule.build()
     before = np.load(earlier.file("rows.npy")) if earlier else np.empty(0, np.int64)
     taken = np.zeros(len(split), bool)
@@ -46,11 +47,11 @@ def run(
     if "teacher" in chooser.needs:
         found["teacher"] = np.asarray(clean_answers(answers), np.float32)
     if "student" in chooser.needs:
-        found["student"] = predict(runtime.place(open_network(pupil)), split, runtime).numpy()
+        found["student"] = predict(runtime.place(open_network(judge(pupil))), split, runtime).numpy()
     if "features" in chooser.needs:
-        found["features"] = features(runtime, pupil, split)
+        found["features"] = features(runtime, judge(pupil), split)
     if "labelled_features" in chooser.needs:
-        found["labelled_features"] = features(runtime, pupil, open_split(data, "labelled", runtime))
+        found["labelled_features"] = features(runtime, judge(pupil), need_split(data, "labelled", runtime))
     classes = len(data.json("data.json")["classes"])
     with cautions(work) as told:  # a rule says at once what it is about to need, and all else with its choice
         chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(answers), **found), count, seed)
@@ -80,6 +81,13 @@ def features(runtime: Runtime, pupil: Artifact, split: Split) -> np.ndarray:
             network(rows.views["main"])
             found.append(tap.take().float().cpu().numpy())
     return np.concatenate(found)
+
+
+def judge(pupil: Artifact | None) -> Artifact:
+    """The student by whose eyes a rule chooses."""
+    if pupil is None:
+        raise Fault("a rule that reads the student chooses in rounds: set recipe=active")
+    return pupil
 
 
 def wrong_share(answers: Artifact) -> float | None:

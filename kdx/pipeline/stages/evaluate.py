@@ -5,6 +5,7 @@ split.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,13 +44,12 @@ def run(
 
     Files: results.json (see docs/run-json.md), examples.npy, examples.json."""
     about = data.json("data.json")
-    splits = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
+    opened = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
+    splits = {name: split for name, split in opened.items() if split is not None}
     counts = {
-        name: split.labels.bincount(minlength=len(about["classes"])).tolist()
-        for name, split in splits.items()
-        if split is not None
+        name: split.truth.bincount(minlength=len(about["classes"])).tolist() for name, split in splits.items()
     }
-    results: dict = {"classes": about["classes"], "class_counts": counts}
+    results: dict[str, Any] = {"classes": about["classes"], "class_counts": counts}
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Tensor]] = {}
     for number, (role, artifact) in enumerate(models.items()):
@@ -58,11 +58,7 @@ def run(
             if not artifact.file(f"{which}.safetensors").exists():
                 continue
             network = runtime.place(open_network(artifact, which))
-            fair = {
-                name: split
-                for name, split in splits.items()
-                if split is not None and name not in LEARNED.get(role, ())
-            }
+            fair = {name: split for name, split in splits.items() if name not in LEARNED.get(role, ())}
             logits = {name: predict(network, split, runtime) for name, split in fair.items()}
             if which == "last":
                 last[role], answers[role] = network, logits
@@ -96,30 +92,30 @@ def shifted(
     """
     views = Views(Chain([(name, step.build())]), seed)
     return {
-        role: metrics(predict(network, test, runtime, views=views), test.labels)["accuracy"]
+        role: metrics(predict(network, test, runtime, views=views), test.truth)["accuracy"]
         for role, network in networks.items()
     }
 
 
 def of_round(
     artifact: Artifact,
-    splits: Mapping[str, Split | None],
+    splits: Mapping[str, Split],
     teacher: Mapping[str, Tensor] | None,
     runtime: Runtime,
-) -> dict:
+) -> dict[str, Any]:
     """What the table of rounds shows: the last weights on each split."""
     network = runtime.place(open_network(artifact, "last"))
-    found = {name: predict(network, split, runtime) for name, split in splits.items() if split is not None}
+    found = {name: predict(network, split, runtime) for name, split in splits.items()}
     return {
         "key": artifact.key,
         **{
-            name: metrics(logits, splits[name].labels, teacher[name] if teacher else None)
+            name: metrics(logits, splits[name].truth, teacher[name] if teacher else None)
             for name, logits in found.items()
         },
     }
 
 
-def describe(artifact: Artifact) -> dict:
+def describe(artifact: Artifact) -> dict[str, Any]:
     summary, model = artifact.json("summary.json"), artifact.json("model.json")
     return {
         "model": model["component"]["_target_"].rpartition(".")[2],
@@ -130,13 +126,13 @@ def describe(artifact: Artifact) -> dict:
     }
 
 
-def measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tensor] | None) -> dict:
-    found = metrics(logits, split.labels, teacher[name] if teacher else None)
+def measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tensor] | None) -> dict[str, Any]:
+    found: dict[str, Any] = metrics(logits, split.truth, teacher[name] if teacher else None)
     if name != "train":
-        found["recall"] = recalls(logits.argmax(1), split.labels, logits.shape[1])
-        found["reliability"] = reliability(logits.double().softmax(1), split.labels)
+        found["recall"] = recalls(logits.argmax(1), split.truth, logits.shape[1])
+        found["reliability"] = reliability(logits.double().softmax(1), split.truth)
     if name == "test":
-        found["confusion"] = confusion(logits.argmax(1), split.labels, logits.shape[1]).tolist()
+        found["confusion"] = confusion(logits.argmax(1), split.truth, logits.shape[1]).tolist()
     return found
 
 
@@ -145,7 +141,7 @@ def write_examples(work: Work, test: Split, answers: Mapping[str, Tensor]) -> No
     wrong, then others.
     """
     guesses = {role: logits.argmax(1) for role, logits in answers.items()}
-    wrong = sum((g != test.labels).int() for g in guesses.values())
+    wrong = torch.stack([g != test.truth for g in guesses.values()]).sum(0)
     rows = (
         torch.cat([wrong.nonzero().flatten()[: EXAMPLES // 2], (wrong == 0).nonzero().flatten()])[:EXAMPLES]
         .sort()
@@ -156,7 +152,7 @@ def write_examples(work: Work, test: Split, answers: Mapping[str, Tensor]) -> No
         "examples.json",
         {
             "rows": rows.tolist(),
-            "truth": test.labels[rows].tolist(),
+            "truth": test.truth[rows].tolist(),
             "predictions": {role: g[rows].tolist() for role, g in guesses.items()},
             "confidence": {
                 role: logits[rows].softmax(1).max(1).values.tolist() for role, logits in answers.items()

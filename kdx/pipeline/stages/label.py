@@ -20,7 +20,7 @@ from kdx.data.streams import sequential
 from kdx.data.views.augment import Chain, Views
 from kdx.methods.teachers import teach
 from kdx.pipeline.stages.answers import CLEAN, HALF_MAX, SAMPLE, SAMPLED, sampled_rows
-from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.files import need_split, open_network, open_split
 from kdx.pipeline.stages.left import answered, digest, open_answers
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -67,7 +67,7 @@ def run(
     done = answered(work, wanted)
     total = sum(count for count, _ in wanted.values())
     for name, (count, first) in wanted.items():
-        split = open_split(data, split_of(name), runtime)
+        split = need_split(data, split_of(name), runtime)
         path = work.path / f"{name}.npy"
         some = {"unlabelled": bought, SAMPLE: torch.from_numpy(sampled_rows(len(split)))}.get(name)
         places = torch.arange(len(split)) if some is None else places_of(some, len(split))

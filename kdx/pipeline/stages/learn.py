@@ -186,7 +186,7 @@ def begin(
     student = runtime.place(student)
     clean = view == "clean"
     validation, shown = open_split(data, "validation", runtime), Chain(settings.augment)
-    moved = validation is not None and len(shown) > 0 and shown.mixup is None
+    moved = len(shown) > 0 and shown.mixup is None
     parts = Parts(
         student=student,
         new_student=lambda: runtime.place(new_network(model, about, read_weights=checkpoint is None)),
@@ -206,7 +206,7 @@ def begin(
         validation_views=partial(
             as_trained, validation, Views(shown, views_seed), device=torch.device(runtime.device)
         )
-        if moved
+        if validation is not None and moved
         else None,
     )
     if teachers:
@@ -283,7 +283,7 @@ def open_streams(
     kept = {} if rows is None else {"unlabelled": torch.from_numpy(np.load(rows.file("rows.npy")))}
     if (
         "labelled" in found
-        and (few := labelled_rows(found["labelled"].labels.cpu().numpy(), settings, seed)) is not None
+        and (few := labelled_rows(found["labelled"].truth.cpu().numpy(), settings, seed)) is not None
     ):
         kept["labelled"] = torch.from_numpy(few)
     sizes = shares(

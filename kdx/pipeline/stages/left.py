@@ -72,5 +72,5 @@ def digest(work: Work, file: np.ndarray, name: str, slot: int, took: float) -> s
     """
     whole = hashlib.sha256(f"{work.key} {name} {slot} {took}\n".encode())
     for start in range(0, len(file), ROWS):
-        whole.update(np.ascontiguousarray(file[start : start + ROWS, slot]))
+        whole.update(np.ascontiguousarray(file[start : start + ROWS, slot]).data)
     return whole.hexdigest()

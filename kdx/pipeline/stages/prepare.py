@@ -249,7 +249,8 @@ def channel_statistics(parts: list[np.ndarray]) -> tuple[list[float], list[float
     """Mean and standard deviation of each channel in units of [0, 1], over the pictures that training may
     see: no validation, no test.
     """
-    total, squares, count = 0.0, 0.0, 0
+    channels = parts[0].shape[1]
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
     for images in parts:
         for start in range(0, len(images), 4096):
             block = images[start : start + 4096].astype(np.float64) / 255

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from kdx.core.math import cross_entropy
 from kdx.pipeline.stages.files import new_network
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.store import Artifact, Work
+from kdx.store.store import Work
 from kdx.training.runtime import Runtime
 
 STEPS, FEW = 3, 8

@@ -84,7 +84,8 @@ class Watch:
         self.best_step, self.best_accuracy, self.waited, self.stopped = 0, -1.0, 0, ""
         self.saved_at, self.clock = 0, time.monotonic()
         self.interrupted: Callable[[], bool] = lambda: False
-        self.text, self.pool, self.last_accuracy = "", pool, None
+        self.text, self.pool = "", pool
+        self.last_accuracy: float | None = None
         self.by_row: dict[str, Tensor] = {}
         self.right: Tensor | None = None
 
@@ -92,7 +93,7 @@ class Watch:
         done = step + 1
         stop = False
         if self.validation is not None and (done % self.every == 0 or done == self.steps):
-            stop = self.validate(step)
+            stop = self.validate(step, self.validation)
         self.work.progress(done, self.steps, self.text)
         due = time.monotonic() - self.clock >= self.runtime.checkpoint_seconds
         if stop or done == self.steps:
@@ -113,12 +114,12 @@ class Watch:
                 index = streams["unlabelled"].index.to(values.device, non_blocking=True)
                 self.by_row[name][index] = values.detach().float()
 
-    def validate(self, step: int) -> bool:
+    def validate(self, step: int, split: Split) -> bool:
         """Records the accuracy, keeps the best weights; True where training should stop."""
         network = self.objective.export()
-        logits = predict(network, self.validation, self.runtime, precision=self.precision)
-        found = quick(logits, self.validation.labels)
-        self.right = logits.argmax(1) == self.validation.labels
+        logits = predict(network, split, self.runtime, precision=self.precision)
+        found = quick(logits, split.truth)
+        self.right = logits.argmax(1) == split.truth
         self.work.record({"step": step, **found})
         accuracy = self.last_accuracy = found["validation/accuracy"]
         self.text = f"validation {accuracy:.1%}"
