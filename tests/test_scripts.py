@@ -435,7 +435,7 @@ def test_each_dependency_has_a_lower_bound_and_what_has_a_taste_is_pinned(root):
     }
     bounds = {re.match(r"[\w-]+", text)[0]: text for text in wanted if not text.startswith("kdx[")}
     assert not [text for name, text in bounds.items() if not re.search(r"(>=|==)\d", text)]
-    assert re.fullmatch(r"ruff==[\d.]+", bounds["ruff"])
+    assert all(re.fullmatch(rf"{name}==[\d.]+", bounds[name]) for name in ("ruff", "mypy"))
     for extra in ("timm", "onnx"):
         assert extra in re.search(r"kdx\[(.+)\]", project["optional-dependencies"]["dev-all"][0])[1].split(
             ","
