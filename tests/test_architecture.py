@@ -77,6 +77,21 @@ PACKAGES_THEMSELVES = [
 ]
 """Importing these costs no torch: of the last the package's __init__ alone, of the others all their files."""
 
+MOST_ARGUMENTS = 8
+"""Beside self: a function that takes more takes a frozen dataclass."""
+MANY_ARGUMENTS = {
+    "kdx.training.settings.Training.__init__",
+    "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
+    "kdx.methods.losses.slam.SLaM.__init__",
+    "kdx.data.datasets.folder.Folder.__init__",
+    "kdx.pipeline.stages.prepare.run",
+    "kdx.pipeline.stages.label.run",
+    "kdx.pipeline.stages.choose.run",
+}
+"""Not these: the arguments of the constructors are keys of the configuration, those of the stages the inputs
+that their keys in the store are made of.
+"""
+
 COMPOSERS = ["kdx.config.compose", "kdx.cli", "kdx.commands"]
 UNWANTED = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b")
 
@@ -158,6 +173,23 @@ def check_import(module: str, target: str, at_import: bool) -> str | None:
     return None
 
 
+def functions(tree: ast.AST, place: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """(dotted name, node) of each function, those of classes and functions as well."""
+    for node in ast.iter_child_nodes(tree):
+        named = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        name = f"{place}.{node.name}" if named else place
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield name, node
+        yield from functions(node, name)
+
+
+def arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Their names, without self and what `*` and `**` gather."""
+    given = node.args
+    names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return names[1:] if names[:1] in (["self"], ["cls"]) else names
+
+
 def violations(top: Path) -> list[str]:
     """Every breach of the architecture in `top/kdx`, as `file:line: module imports target: why`."""
     known, found = modules(top), []
@@ -179,6 +211,12 @@ def violations(top: Path) -> list[str]:
             if isinstance(node, ast.Attribute) and ast.unparse(node) == "inspect.signature":
                 found.append(
                     f"{name}:{node.lineno}: inspect.signature: call with the arguments that are documented"
+                )
+        for address, function in functions(tree, module):
+            many = len(arguments(function))
+            if many > MOST_ARGUMENTS and address not in MANY_ARGUMENTS:
+                found.append(
+                    f"{name}:{function.lineno}: {address} takes {many} arguments: a frozen dataclass"
                 )
         for line, content in enumerate(text.splitlines(), 1):
             if unwanted := UNWANTED.search(content):
@@ -205,6 +243,16 @@ def test_the_lists_name_what_there_is(root):
     assert named <= known
 
 
+def test_who_may_take_many_arguments_does(root):
+    found = {
+        address
+        for module, path in modules(root).items()
+        for address, node in functions(ast.parse(path.read_text(encoding="utf-8")), module)
+        if len(arguments(node)) > MOST_ARGUMENTS
+    }
+    assert found == MANY_ARGUMENTS
+
+
 def test_the_picture(root):
     """At most 16 rooms on 10 floors."""
     found = rooms.picture(rooms.files())
@@ -225,7 +273,9 @@ def plant(top: Path, **files: str) -> list[str]:
 SOUND = {
     "core__errors": "import difflib\n",
     "core__types": "import torch\nfrom kdx.core.errors import Fault\n",
-    "core__math": "import torch\n",
+    "core__math": (
+        "import torch\nclass A:\n    def f(self, a, b, c, d, e, f, g, *rest, h, **more):\n        pass\n"
+    ),
     "store__store": "import json\nfrom kdx.core.errors import Fault\n",
     "models__tap": "import torch\n",
     "models__cnn": "from . import tap\nfrom kdx.core.types import Batch\n",
@@ -318,6 +368,11 @@ def test_a_sound_package_passes(tmp_path):
         ("core__types", "def f(x):\n    return hasattr(x, 'y')\n", "kdx/core/types.py:2: hasattr"),
         ("core__types", "import inspect\ninspect.signature(len)\n", "kdx/core/types.py:2: inspect.signature"),
         ("core__types", "x = 1  # TO" + "DO: finish\n", "kdx/core/types.py:1: TO" + "DO"),
+        (
+            "core__types",
+            "class A:\n    def f(self, a, b, c, d, /, e, f, g, *, h, i=1, **more):\n        pass\n",
+            "kdx/core/types.py:2: kdx.core.types.A.f takes 9 arguments: a frozen dataclass",
+        ),
         ("helpers", "x = 1\n", "kdx/helpers.py: lies in no room of ROOMS"),
         (
             "models__tap",

@@ -9,12 +9,12 @@ import torch
 from kdx.config.compose import check_words
 from kdx.config.wire import wire
 from kdx.core.types import Split
-from kdx.data.streams import Stream
+from kdx.data.streams import Makers, Stream
 from kdx.data.views.augment import Chain, Views
 from kdx.methods import estimators
 from kdx.pipeline.stages.answers import sampled_rows
 from kdx.pipeline.stages.label import to_answer
-from kdx.pipeline.stages.learn import begin
+from kdx.pipeline.stages.learn import TrainInputs, begin
 from kdx.report.run.audit import sentences
 from kdx.runs.run import perform
 from kdx.store.store import Listener, subseed
@@ -58,7 +58,7 @@ def test_how_often_a_view_was_shown_by_hand():
 def test_the_stream_shows_each_view_as_often():
     rows, views, passes = torch.tensor([1, 2, 2]), 4, 3
     split = Split("unlabelled", torch.zeros(4, 1, 2, 2, dtype=torch.uint8))
-    stream = Stream(split, Views(Chain([]), 0), batch=3, seed=5, cycle=views, rows=rows)
+    stream = Stream(split, Makers(Views(Chain([]), 0)), batch=3, seed=5, cycle=views, rows=rows)
     seen = np.zeros((4, views), int)
     for step in range(passes):
         batch = stream.batch(step)
@@ -222,8 +222,7 @@ def test_what_is_estimated_on_validation_is_of_the_view_that_the_pool_has(ran, m
     lesson = begin(
         "student-train",
         Runtime.settle(wire(check_words(WORDS)).runtime),
-        data=done["prepare"],
-        **inputs(done, mode),
+        TrainInputs(data=done["prepare"], precision="fp32", **inputs(done, mode)),
     )
     parts = lesson.parts
     truth, answers, pixels = estimators.ask(

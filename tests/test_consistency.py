@@ -297,7 +297,8 @@ def test_the_strong_view_is_the_weak_augmentation_drawn_anew_and_then_the_strong
     order = wire(check_words(["loss=fixmatch", "device=cpu", "student_train.augment=[noise,mixup]"]))
     seen = {}
     monkeypatch.setattr(learn, "Views", lambda chain, seed: seen.setdefault(seed, chain))
-    monkeypatch.setattr(learn, "Stream", lambda split, views, *, extra, **more: extra)
+    monkeypatch.setattr(learn, "Makers", lambda main, extra, clean: extra)
+    monkeypatch.setattr(learn, "Stream", lambda split, makers, **more: makers)
     monkeypatch.setattr(
         learn, "open_split", lambda data, name, runtime: Split(name, torch.zeros(4, 1, 2, 2), torch.zeros(4))
     )

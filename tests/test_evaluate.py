@@ -10,7 +10,7 @@ import torch
 
 from kdx.core.errors import Fault
 from kdx.core.types import Frozen, Split
-from kdx.data.streams import Stream, sequential
+from kdx.data.streams import Makers, Stream, sequential
 from kdx.data.views.augment import Affine, Chain, Views
 from kdx.methods.teachers import Ensemble, Live
 from kdx.models.cnn import cnn
@@ -202,7 +202,7 @@ def stored(tmp_path):
 
 def test_stored_answers_are_the_live_ones_for_every_view(stored):
     answers, teacher = stored
-    stream = Stream(split(), views(), batch=6, seed=2, cycle=3)
+    stream = Stream(split(), Makers(views()), batch=6, seed=2, cycle=3)
     live = Live(teacher, "main")
     seen = set()
     for step in range(12):
@@ -216,7 +216,7 @@ def test_large_answers_stay_on_disk_and_are_the_same(stored, tmp_path, monkeypat
     small, _ = stored
     monkeypatch.setattr("kdx.pipeline.stages.answers.SMALL", 0)
     large = stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu")
-    batch = Stream(split(), views(), batch=50, seed=2, cycle=3).batch(5)
+    batch = Stream(split(), Makers(views()), batch=50, seed=2, cycle=3).batch(5)
     assert torch.equal(large(batch), small(batch))
     # Told apart by a change of the file, which only the mapped one sees.
     np.load(tmp_path / "unlabelled.npy", mmap_mode="r+")[:] = 7
@@ -225,7 +225,7 @@ def test_large_answers_stay_on_disk_and_are_the_same(stored, tmp_path, monkeypat
 
 def test_a_view_without_an_answer_is_an_error(stored):
     answers, _ = stored
-    batch = Stream(split(), views(), batch=21, seed=2, cycle=None).batch(3)
+    batch = Stream(split(), Makers(views()), batch=21, seed=2, cycle=None).batch(3)
     assert batch.view.max() == 4
     with pytest.raises(IndexError, match="no stored answer for view 4"):
         answers(batch)

@@ -16,6 +16,7 @@ from kdx.config import compose, grid
 from kdx.config.words import beyond
 from kdx.core import checks
 from kdx.core.errors import Fault, Faults
+from kdx.models.size import Held
 from kdx.store.component import Component
 
 DEEP, LONG = "[" * 200 + "]" * 200, "9" * 5000
@@ -216,7 +217,7 @@ def test_a_network_is_weighed_before_it_is_made(monkeypatch):
     with pytest.raises(
         Fault, match=r"this network \(4 times each weight, to train it\) is too large for this machine"
     ):
-        models.build(conv, **size, copies=4)
+        models.build(conv, **size, held=Held(copies=4))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.types import Batch, Split
-from kdx.data.streams import Loader, Stream
+from kdx.data.streams import Loader, Makers, Stream
 from kdx.data.views.augment import Affine, Chain, FlipCrop, Views
 from kdx.pipeline.recipes import steps
 from kdx.pipeline.stages import TRAIN
@@ -630,7 +630,7 @@ def pool_split(n=16):
 def copied(**options):
     return Stream(
         pool_split(),
-        Views(Chain(CHAIN), 0),
+        Makers(Views(Chain(CHAIN), 0)),
         **{"batch": 4, "seed": 1, "cycle": None, "rows": COPIES, **options},
     )
 

@@ -12,7 +12,7 @@ import torch
 
 from kdx.core.errors import Fault
 from kdx.core.types import Batch, Split
-from kdx.data.streams import Loader, Order, Stream, sequential
+from kdx.data.streams import Loader, Makers, Order, Stream, sequential
 from kdx.data.views import pixels
 from kdx.data.views.augment import Affine, Chain, FlipCrop, Mixup, Noise, Views
 
@@ -32,8 +32,9 @@ def views(*more, seed=0):
     return Views(Chain([*CHAIN, *more]), seed)
 
 
-def stream(data=None, make=None, **options):
-    return Stream(data or split(), make or views(), **{"batch": 8, "seed": 1, "cycle": 3, **options})
+def stream(data=None, make=None, extra=None, clean=False, **options):
+    makers = Makers(make or views(), extra or {}, clean)
+    return Stream(data or split(), makers, **{"batch": 8, "seed": 1, "cycle": 3, **options})
 
 
 def same(a, b):

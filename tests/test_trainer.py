@@ -15,7 +15,7 @@ from kdx.methods.losses.kd import KD
 from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
 from kdx.training.length import length, passes, shares, stored_bytes, total_steps
-from kdx.training.loop import NonFinite, fit, gradient_norms
+from kdx.training.loop import Loop, NonFinite, fit, gradient_norms
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -148,18 +148,21 @@ def run(objective, training, steps=20, stream=None, start=0, after=lambda step: 
     logged = []
     optimiser = training.build_optimiser(objective.parameters())
     schedule = training.build_schedule(optimiser, steps)
+    loop = Loop(
+        steps=steps,
+        optimiser=optimiser,
+        schedule=schedule,
+        clip=training.clip,
+        precision="fp32",
+        runtime=CPU,
+        refresh_every=5,
+        log_every=log_every,
+    )
     done = fit(
         objective,
         stream or batches(),
+        loop,
         start=start,
-        steps=steps,
-        training=training,
-        precision="fp32",
-        runtime=CPU,
-        optimiser=optimiser,
-        schedule=schedule,
-        refresh_every=5,
-        log_every=log_every,
         log=lambda s, v: logged.append((s, dict(v))),
         after=after,
     )

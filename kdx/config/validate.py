@@ -23,8 +23,8 @@ from kdx.data.views.augment import Step
 from kdx.data.views.draws import Draws
 from kdx.methods.select import Rule
 from kdx.models import checkpoint
+from kdx.models.size import Held, smaller
 from kdx.models.size import bytes as bytes_of
-from kdx.models.size import smaller
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import Plan
 from kdx.pipeline.recipes.steps import told_of_classes
@@ -171,10 +171,8 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
                     classes=len(data.classes),
                     mean=[0.5] * data.shape[0],
                     std=[0.5] * data.shape[0],
-                    copies=TRAINED,
                     read_weights=begins.get(role) is None,
-                    what=f"the {role}",
-                    remedy=smaller(role, model.spec),
+                    held=Held(TRAINED, f"the {role}", smaller(role, model.spec)),
                 )
     for role, given in begins.items():
         if given:

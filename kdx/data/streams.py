@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -54,40 +55,20 @@ class Order:
         return torch.cat(parts), passes
 
 
-class Stream:
-    """The batches of one split for training.
+@dataclass(frozen=True)
+class Makers:
+    """What makes the pixels of a row.
 
-    views: makes the student's pixels, `Batch.views["main"]`; extra: makers of further pixels of the same rows
-    and view numbers, by name. cycle: how many views a row has. Its view in pass e is 1 + e mod cycle; None: 1
-    + e, a new one in each pass; 0: always the clean view 0. clean: also give the clean pixels, as
-    `Batch.views["clean"]`.
-    num_classes: needed where the chain mixes pictures of a split with labels; y is then (B, num_classes)
-    probabilities. device: where pixels and y are made; by default where split.images lies.
-    rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view
-    numbers of its own. None: all.
+    main: the student's, `Batch.views["main"]`; extra: further pixels of the same rows and view numbers, by
+    name. clean: also give the clean pixels, as `Batch.views["clean"]`.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        views: Views,
-        *,
-        batch: int,
-        seed: int,
-        cycle: int | None,
-        extra: Mapping[str, Views] | None = None,
-        clean: bool = False,
-        num_classes: int | None = None,
-        device: torch.device | None = None,
-        rows: Tensor | None = None,
-    ):
-        extra = dict(extra or {})
-        if cycle is not None and cycle < 0:
-            raise Fault(
-                "the number of views of a row must be at least 1, 0 for the clean picture, or null for no "
-                f"limit; given {cycle}"
-            )
-        for name, maker in extra.items():
+    main: Views
+    extra: Mapping[str, Views] = field(default_factory=dict)
+    clean: bool = False
+
+    def __post_init__(self) -> None:
+        for name, maker in self.extra.items():
             if name in ("main", "clean"):
                 raise Fault(
                     "the views 'main' and 'clean' are made by the stream itself; given an extra view "
@@ -98,13 +79,43 @@ class Stream:
                     f"only the main view can be mixed, as a batch has one set of classes; view {name!r} has "
                     "mixup: remove it there"
                 )
-        self.split, self.order, self.cycle = (
-            split,
-            Order(len(split) if rows is None else len(rows), batch, seed),
-            cycle,
-        )
+
+    def by_name(self) -> dict[str, Views]:
+        return {"main": self.main, **self.extra, **({"clean": _CLEAN} if self.clean else {})}
+
+
+class Stream:
+    """The batches of one split for training.
+
+    cycle: how many views a row has. Its view in pass e is 1 + e mod cycle; None: 1
+    + e, a new one in each pass; 0: always the clean view 0.
+    num_classes: needed where the chain mixes pictures of a split with labels; y is then (B, num_classes)
+    probabilities. device: where pixels and y are made; by default where split.images lies.
+    rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view
+    numbers of its own. None: all.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        makers: Makers,
+        *,
+        batch: int,
+        seed: int,
+        cycle: int | None,
+        num_classes: int | None = None,
+        device: torch.device | None = None,
+        rows: Tensor | None = None,
+    ):
+        if cycle is not None and cycle < 0:
+            raise Fault(
+                "the number of views of a row must be at least 1, 0 for the clean picture, or null for no "
+                f"limit; given {cycle}"
+            )
+        self.split, self.cycle = split, cycle
+        self.order = Order(len(split) if rows is None else len(rows), batch, seed)
         self._rows = None if rows is None else (rows, *_copies(rows))
-        self._makers = {"main": views} | extra | ({"clean": _CLEAN} if clean else {})
+        self._makers = makers.by_name()
         self._num_classes, self._device = num_classes, split.images.device if device is None else device
 
     def batch(self, step: int) -> Batch:

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 from kdx.models import pretrained, size
 from kdx.models.adapt import Adapted, Fitted, Inputs
 
+HELD = size.Held()
+
 
 class Buildable(Protocol):
     """A model described but not built: a `kdx.store.store.Component`."""
@@ -28,21 +30,17 @@ def build(
     mean: Sequence[float],
     std: Sequence[float],
     read_weights: bool = True,
-    copies: int = 1,
-    what: str = "this network",
-    remedy: str = "make it smaller",
+    held: size.Held = HELD,
 ) -> Adapted:
     """The network that `model` describes, for pictures of `shape` (C, H, W) in [0, 1] and `classes` classes.
 
     mean, std: the dataset's, one a channel; a pretrained network brings its own.
-    copies: how often each weight will be held, which must fit into memory (Fault): in training its gradient
-    and the optimiser's two averages as well. what, remedy: how it is called where it does not, and what to
-    do.
+    held: what it takes of the memory, which must be there (Fault).
     read_weights: False builds a pretrained network without its file, for weights of another file that are
     loaded next.
     """
     shape = tuple(int(n) for n in shape)
-    with pretrained.reading(read_weights), size.within_memory(copies, what, remedy):
+    with pretrained.reading(read_weights), size.within_memory(held):
         made = model.build(shape=shape, classes=int(classes))
     fitted = (
         made

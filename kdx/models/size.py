@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,27 +21,38 @@ from kdx.core import checks
 WARM_UP, ROUNDS = 5, 30
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a network takes of the memory. copies: how often each weight will be held: in training its
+    gradient and the optimiser's two averages as well. what, remedy: how it is called where it does not fit,
+    and what to do.
+    """
+
+    copies: int = 1
+    what: str = "this network"
+    remedy: str = "make it smaller"
+
+
 class within_memory(TorchFunctionMode):
     """Inside, tensors made with nothing in them, as layers make their weights, are added up before they are
     made: a Fault where they would not fit.
-
-    what, remedy: how the network is called there, and what to do.
     """
 
-    def __init__(self, copies: int, what: str, remedy: str):
+    def __init__(self, held: Held):
         super().__init__()
-        self.copies, self.held, self.what, self.remedy = copies, 0, what, remedy
+        self.bytes, self.held = 0, held
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.empty:
             sides = args[0] if args and isinstance(args[0], list | tuple) else args
-            self.held += (
+            self.bytes += (
                 math.prod(side for side in sides if isinstance(side, int))
                 * ((kwargs or {}).get("dtype") or torch.get_default_dtype()).itemsize
             )
             with checks.whole():
-                times = f" ({self.copies} times each weight, to train it)" if self.copies > 1 else ""
-                checks.fits(f"{self.what}{times}", self.copies * self.held, self.remedy)
+                copies, what = self.held.copies, self.held.what
+                times = f" ({copies} times each weight, to train it)" if copies > 1 else ""
+                checks.fits(f"{what}{times}", copies * self.bytes, self.held.remedy)
         return function(*args, **(kwargs or {}))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from kdx.core.errors import Fault
 from kdx.core.types import Objective, Outcome, Streams
 from kdx.training.runtime import Runtime
-from kdx.training.settings import Training
 
 NORMS_EVERY = 4
 """Each term's gradient costs a backward pass of its own, so where there are several it is taken at every
@@ -61,43 +61,54 @@ def gradient_norms(terms: Mapping[str, Tensor], parameters: list[nn.Parameter]) 
     return norms
 
 
+@dataclass(frozen=True)
+class Loop:
+    """What is the same from a training's first step to its last. steps: of all. clip: the largest norm of the
+    gradient, None: any. refresh_every, log_every: steps from one refresh of the objective to the next, and
+    from one logged step to the next.
+    """
+
+    steps: int
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    clip: float | None
+    precision: str
+    runtime: Runtime
+    refresh_every: int
+    log_every: int
+
+
 def fit(
     objective: Objective,
-    batches: Iterable,
+    batches: Iterable[Streams],
+    loop: Loop,
     *,
     start: int,
-    steps: int,
-    training: Training,
-    precision: str,
-    runtime: Runtime,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    refresh_every: int,
-    log_every: int,
     log: Callable[[int, Mapping[str, float]], None],
     after: Callable[[int], bool],
     keep: Callable[[Streams, Outcome], None] | None = None,
 ) -> int:
-    """Optimises `objective` from step `start` to `steps` or until `after(step)` says stop; returns the number
-    of steps done in all.
+    """Optimises `objective` from step `start` to `loop.steps` or until `after(step)` says stop; returns
+    the number of steps done in all.
 
     batches yields the Streams of step `start` and on. `log` gets plain numbers, `keep` each step's outcome. A
     non-finite term raises NonFinite before the weights move (on an accelerator: at the next logged step, as
     looking at each would stall it).
     """
     student = list(objective.student.parameters())
-    norms_every = NORMS_EVERY * log_every
+    steps, optimiser = loop.steps, loop.optimiser
+    norms_every = NORMS_EVERY * loop.log_every
     trained = [p for p in objective.parameters() if p.requires_grad]
-    look_always = runtime.device == "cpu"
+    look_always = loop.runtime.device == "cpu"
     objective.train()
     for step, streams in zip(range(start, steps), batches, strict=False):
-        if step % refresh_every == 0:
+        if step % loop.refresh_every == 0:
             refreshed = objective.refresh()
             if refreshed:
                 log(step, {f"refresh/{k}": v for k, v in refreshed.items()})
-        with runtime.autocast(precision):
+        with loop.runtime.autocast(loop.precision):
             outcome = objective(streams, step / steps)
-        logging = step % log_every == 0 or step == steps - 1
+        logging = step % loop.log_every == 0 or step == steps - 1
         if logging or look_always:
             finite(outcome, step)
         several = len(outcome.terms) > 1  # else the step's own gradient is the term's
@@ -106,11 +117,11 @@ def fit(
         outcome.loss.backward()
         if logging and not several:
             norms = {name: norm(p.grad for p in student) for name in outcome.terms}
-        if training.clip is not None:
-            nn.utils.clip_grad_norm_(trained, training.clip)
+        if loop.clip is not None:
+            nn.utils.clip_grad_norm_(trained, loop.clip)
         rate = optimiser.param_groups[0]["lr"]
         optimiser.step()
-        schedule.step()
+        loop.schedule.step()
         objective.after_step()
         if keep is not None:
             keep(streams, outcome)

@@ -5,22 +5,22 @@ weights.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 import torch._functorch.config as functorch
 from safetensors.torch import load_file
+from torch import nn
 
 from kdx.core import shortage, signals
 from kdx.core.errors import Fault
 from kdx.core.math import balanced_weights
-from kdx.core.types import Frozen, Objective, Parts, Split
+from kdx.core.types import Batch, Frozen, Objective, Parts, Split, Teacher
 from kdx.data.splits import some
-from kdx.data.streams import Loader, Stream, as_trained
+from kdx.data.streams import Loader, Makers, Stream, as_trained
 from kdx.data.views.augment import Chain, Mixup, Views
 from kdx.methods.teachers import Stored, teach
 from kdx.models.weights import Note, load_weights
@@ -33,7 +33,7 @@ from kdx.store.component import Component
 from kdx.store.source import Source
 from kdx.store.store import Work, subseed
 from kdx.training.length import shares, total_steps, used
-from kdx.training.loop import NonFinite, fit
+from kdx.training.loop import Loop, NonFinite, fit
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -41,38 +41,60 @@ LOGS = 40
 """How often a training stage logs."""
 
 
-def learn(
-    work: Work, runtime: Runtime, *, data: Artifact, model: Component, precision: str, **inputs: Any
-) -> None:
-    """Trains `model` on `data`; for the other inputs see `begin`.
+@dataclass(frozen=True)
+class TrainInputs:
+    """The inputs of a training stage, by the names that they have in its key.
+
+    epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones. networks:
+    teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows:
+    the rows of the pool that are used. checkpoint: a file of weights that the network begins with, and where
+    in it they lie; init: whose last weights it begins with. class_weights: none, or balanced: see
+    `kdx.core.math.balanced_weights`, over the labelled rows that are used.
+    """
+
+    data: Artifact
+    model: Component
+    loss: Component
+    training: Component
+    precision: str
+    seed: int
+    views_seed: int
+    epoch: Sequence[str]
+    answers: Artifact | None = None
+    teachers: Sequence[Artifact] = ()
+    view: str = "same"
+    checkpoint: Source | None = None
+    checkpoint_key: str | None = None
+    rows: Artifact | None = None
+    init: Artifact | None = None
+    networks: Sequence[Artifact] = ()
+    class_weights: str = "none"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A training stage before its first step. notes: what to tell of its checkpoint."""
+
+    parts: Parts
+    objective: Objective
+    streams: Mapping[str, Stream]
+    settings: Training
+    loop: Loop
+    notes: Sequence[Note]
+
+
+def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
+    """Trains `model` on `data`.
 
     Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen,
     nan where none was; curves.json {name: {"x", "y"}} where the loss has estimated some;
     last.safetensors; with a validation split best.safetensors (the best on it) and validation.right.npy (N,)
     bool (which of its rows the last weights have right); model.json, summary.json, metrics.jsonl.
     """
-    about = data.json("data.json")
     saved = read_checkpoint(work, runtime)
     if saved:
         go_on_with_threads(saved["threads"], work)
-
-    def prepared() -> tuple[Lesson, Watch]:
-        with cautions(work):
-            lesson = begin(work.name, runtime, data=data, model=model, **inputs)
-        return lesson, Watch(
-            work,
-            runtime,
-            lesson.objective,
-            lesson.optimiser,
-            lesson.schedule,
-            lesson.settings,
-            precision,
-            lesson.parts.validation,
-            lesson.steps,
-            pool=about["counts"].get("unlabelled", 0),
-        )
-
-    lesson, watch = prepared()
+    lesson, watch = prepare(work, runtime, inputs)
     start = 0
     if saved:
         try:
@@ -81,11 +103,40 @@ def learn(
             if shortage.kind(error):
                 raise
             work.begin_anew(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
-            lesson, watch = prepared()
+            lesson, watch = prepare(work, runtime, inputs)
     for text, level in lesson.notes:
         work.note(text, level)
-    objective, settings, steps = lesson.objective, lesson.settings, lesson.steps
-    batches = iter(Loader(lesson.streams, start=start, stop=steps, workers=runtime.workers))
+    done = go_through(work, lesson, watch, start)
+    watch.publish(
+        done, {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()}
+    )
+    about = inputs.data.json("data.json")
+    work.write_json(
+        "model.json",
+        {
+            "component": inputs.model.spec,
+            **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")},
+        },
+    )
+
+
+def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, Watch]:
+    with cautions(work):
+        lesson = begin(work.name, runtime, inputs)
+    return lesson, Watch(
+        work,
+        lesson.objective,
+        lesson.loop,
+        settings=lesson.settings,
+        validation=lesson.parts.validation,
+        pool=inputs.data.json("data.json")["counts"].get("unlabelled", 0),
+    )
+
+
+def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
+    """All steps from `start` on; returns the number of steps done in all."""
+    loop = lesson.loop
+    batches = iter(Loader(lesson.streams, start=start, stop=loop.steps, workers=loop.runtime.workers))
     # a signal ends the step and saves; a second one stops at once
     with (
         contextlib.closing(batches),
@@ -93,18 +144,11 @@ def learn(
         cautions(work),
     ):
         try:
-            done = fit(
-                objective,
+            return fit(
+                lesson.objective,
                 batches,
+                loop,
                 start=start,
-                steps=steps,
-                training=settings,
-                precision=precision,
-                runtime=runtime,
-                optimiser=lesson.optimiser,
-                schedule=lesson.schedule,
-                refresh_every=lesson.per_epoch,
-                log_every=max(1, steps // LOGS),
                 log=lambda step, values: work.record({"step": step, **values}),
                 after=watch.after,
                 keep=watch.keep,
@@ -117,129 +161,100 @@ def learn(
                 else "no checkpoint was made before"
             )
             raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
-    watch.publish(
-        done, {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()}
+
+
+def begin(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
+    """Builds all that one training needs."""
+    settings: Training = inputs.training.build()
+    torch.manual_seed(inputs.seed)
+    student, notes = first_weights(name, runtime, inputs)
+    parts = parts_of(student, settings, runtime, inputs)
+    objective: Objective = inputs.loss.build(parts).to(runtime.device)
+    if runtime.compile:
+        # else a term's own gradient, taken for the log, could not keep the graph
+        functorch.donated_buffer = False
+        student.compile()
+    steps, per_epoch = lengths(inputs.training, inputs.data.json("data.json")["counts"], inputs.epoch, name)
+    streams = open_streams(
+        objective,
+        inputs.data,
+        settings,
+        runtime,
+        seed=inputs.views_seed,
+        parts=parts,
+        clean=inputs.view == "clean" and bool(inputs.teachers),
+        rows=inputs.rows,
     )
-    work.write_json(
-        "model.json",
-        {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}},
+    optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
+    loop = Loop(
+        steps=steps,
+        optimiser=optimiser,
+        schedule=settings.build_schedule(optimiser, steps),
+        clip=settings.clip,
+        precision=inputs.precision,
+        runtime=runtime,
+        refresh_every=per_epoch,
+        log_every=max(1, steps // LOGS),
     )
+    return Lesson(parts, objective, streams, settings, loop, notes)
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """A training stage before its first step. per_epoch: steps of one pass over the splits that make up an
-    epoch. notes: what to tell of its checkpoint.
-    """
-
-    parts: Parts
-    objective: Objective
-    streams: Mapping[str, Stream]
-    settings: Training
-    optimiser: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    steps: int
-    per_epoch: int
-    notes: Sequence[Note]
-
-
-def begin(
-    name: str,
-    runtime: Runtime,
-    *,
-    data: Artifact,
-    model: Component,
-    loss: Component,
-    training: Component,
-    seed: int,
-    views_seed: int,
-    epoch: Sequence[str],
-    answers: Artifact | None = None,
-    teachers: Sequence[Artifact] = (),
-    view: str = "same",
-    checkpoint: Source | None = None,
-    checkpoint_key: str | None = None,
-    rows: Artifact | None = None,
-    init: Artifact | None = None,
-    networks: Sequence[Artifact] = (),
-    class_weights: str = "none",
-) -> Lesson:
-    """Builds all that one training needs. epoch: the splits that one epoch passes over. answers: stored
-    labels; teachers: live ones. networks: teachers whose answers are stored, for the losses that read hidden
-    features; no other opens them. rows: the rows of the pool that are used. checkpoint: a file of weights
-    that the network begins with, and where in it they lie; init: whose last weights it begins with.
-    class_weights: none, or balanced: see `kdx.core.math.balanced_weights`, over the labelled rows that are
-    used.
-    """
-    about = data.json("data.json")
-    settings: Training = training.build()
-    torch.manual_seed(seed)
-    student = new_network(model, about, read_weights=checkpoint is None)
+def first_weights(name: str, runtime: Runtime, inputs: TrainInputs) -> tuple[nn.Module, Sequence[Note]]:
+    """(the network before its first step, what to tell of its checkpoint)"""
+    checkpoint = inputs.checkpoint
+    student = new_network(inputs.model, inputs.data.json("data.json"), read_weights=checkpoint is None)
     role = "teacher" if name == "teacher-pretrain" else "student"
     notes = (
-        load_weights(student, checkpoint.paths[0], key=checkpoint_key, role=role, new_head=True)
+        load_weights(student, checkpoint.paths[0], key=inputs.checkpoint_key, role=role, new_head=True)
         if checkpoint
         else []
     )
-    if init:
-        student.load_state_dict(load_file(init.file("last.safetensors")))
-    student = runtime.place(student)
-    clean = view == "clean"
-    validation, shown = open_split(data, "validation", runtime), Chain(settings.augment)
-    moved = len(shown) > 0 and shown.mixup is None
-    parts = Parts(
+    if inputs.init:
+        student.load_state_dict(load_file(inputs.init.file("last.safetensors")))
+    return runtime.place(student), notes
+
+
+def parts_of(student: nn.Module, settings: Training, runtime: Runtime, inputs: TrainInputs) -> Parts:
+    """What the objective is built from. Networks that are opened draw from torch's global generator: in this
+    order.
+    """
+    data, answers, about = inputs.data, inputs.answers, inputs.data.json("data.json")
+    validation, classes = open_split(data, "validation", runtime), len(about["classes"])
+    others = (*inputs.teachers, *(inputs.networks if reads_networks(inputs.loss) else ()))
+    live = [Frozen(runtime.place(open_network(t))) for t in others]
+    teacher: Teacher | None = None
+    if inputs.teachers:
+        teacher = teach(live, "clean" if inputs.view == "clean" else "main")
+    elif answers:
+        teacher = stored_answers(answers, runtime.device)
+    balanced = inputs.class_weights == "balanced"
+    return Parts(
         student=student,
-        new_student=lambda: runtime.place(new_network(model, about, read_weights=checkpoint is None)),
-        teacher=stored_answers(answers, runtime.device) if answers and not teachers else None,
-        live_teachers=[
-            Frozen(runtime.place(open_network(t)))
-            for t in (*teachers, *(networks if reads_networks(loss) else ()))
-        ],
+        new_student=lambda: runtime.place(
+            new_network(inputs.model, about, read_weights=inputs.checkpoint is None)
+        ),
+        teacher=teacher,
+        live_teachers=live,
         validation=validation,
-        num_classes=len(about["classes"]),
+        num_classes=classes,
         extras=extras(answers, runtime.device) if answers else {},
         teacher_size=answers.json("answers.json")["teacher_size"] if answers else None,
         shape=tuple(about["shape"]),
-        class_weights=balanced_weights(labels_used(data, settings, views_seed), len(about["classes"]))
-        if class_weights == "balanced"
+        class_weights=balanced_weights(labels_used(data, settings, inputs.views_seed), classes)
+        if balanced
         else None,
-        validation_views=partial(
-            as_trained, validation, Views(shown, views_seed), device=torch.device(runtime.device)
-        )
-        if validation is not None and moved
-        else None,
+        validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed),
     )
-    if teachers:
-        parts = replace(parts, teacher=teach(parts.live_teachers, "clean" if clean else "main"))
-    objective: Objective = loss.build(parts).to(runtime.device)
-    if runtime.compile:
-        functorch.donated_buffer = (
-            False  # else a term's own gradient, taken for the log, could not keep the graph
-        )
-        student.compile()
-    steps, per_epoch = lengths(training, about["counts"], epoch, name)
-    streams = open_streams(
-        objective,
-        data,
-        settings,
-        runtime,
-        seed=views_seed,
-        parts=parts,
-        clean=clean and bool(teachers),
-        rows=rows,
-    )
-    optimiser = settings.build_optimiser(p for p in objective.parameters() if p.requires_grad)
-    return Lesson(
-        parts,
-        objective,
-        streams,
-        settings,
-        optimiser,
-        settings.build_schedule(optimiser, steps),
-        steps,
-        per_epoch,
-        notes,
-    )
+
+
+def shown_in_training(
+    validation: Split | None, settings: Training, runtime: Runtime, seed: int
+) -> Callable[[], Iterator[Batch]] | None:
+    """The validation rows as training shows rows; None where it shows clean pictures, or mixes them."""
+    chain = Chain(settings.augment)
+    if validation is None or not len(chain) or chain.mixup is not None:
+        return None
+    return partial(as_trained, validation, Views(chain, seed), device=torch.device(runtime.device))
 
 
 def lengths(
@@ -292,7 +307,6 @@ def open_streams(
     cycles: Mapping[str, int] = {}
     if isinstance(parts.teacher, Stored) and not parts.teacher.clean:
         cycles = {n: a.shape[1] for n, a in parts.teacher.answers.items()}
-    views = Views(Chain(settings.augment), seed)
     strong = [
         *((name, step) for name, step in settings.augment if not isinstance(step, Mixup)),
         *settings.strong_augment,
@@ -301,17 +315,19 @@ def open_streams(
         "second": Views(Chain(settings.augment), subseed(seed, "second")),
         "strong": Views(Chain(strong), subseed(seed, "strong")),
     }
-    extra = {name: views for name, views in further.items() if name in objective.extra_views}
+    makers = Makers(
+        Views(Chain(settings.augment), seed),
+        {name: views for name, views in further.items() if name in objective.extra_views},
+        clean=clean or "clean" in objective.extra_views,
+    )
     return {
         name: Stream(
             split,
-            views,
+            makers,
             batch=sizes[name],
             seed=subseed(seed, "order", name),
             cycle=cycles.get(name),
-            extra=extra,
             rows=kept.get(name),
-            clean=clean or "clean" in objective.extra_views,
             device=torch.device(runtime.device),
             num_classes=parts.num_classes,
         )

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.files import new_network
-from kdx.pipeline.stages.learn import learn
+from kdx.pipeline.stages.learn import TrainInputs, learn
 from kdx.pipeline.stages.watch import plain_state
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -37,13 +37,15 @@ def run(
         learn(
             work,
             runtime,
-            data=data,
-            model=model,
-            training=training,
-            checkpoint=checkpoint,
-            checkpoint_key=checkpoint_key,
-            seed=seed,
-            **inputs,
+            TrainInputs(
+                data=data,
+                model=model,
+                training=training,
+                checkpoint=checkpoint,
+                checkpoint_key=checkpoint_key,
+                seed=seed,
+                **inputs,
+            ),
         )
         return
     about = data.json("data.json")

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdx.pipeline.stages.learn import learn
+from kdx.pipeline.stages.learn import TrainInputs, learn
 from kdx.store.store import Work
 from kdx.training.runtime import Runtime
 
 
 def run(work: Work, runtime: Runtime, **inputs: Any) -> None:
-    """inputs and files: those of kdx.pipeline.stages.learn.learn."""
-    learn(work, runtime, **inputs)
+    """Inputs and files: see kdx.pipeline.stages.learn."""
+    learn(work, runtime, TrainInputs(**inputs))

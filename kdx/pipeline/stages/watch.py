@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from kdx.core import shortage, signals
 from kdx.core.types import Objective, Outcome, Split, Streams
 from kdx.store.store import Work
+from kdx.training.loop import Loop
 from kdx.training.predict import predict, quick
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
@@ -55,36 +56,27 @@ def go_on_with_threads(threads: int, work: Work) -> None:
 
 class Watch:
     """What happens after each step: validation, the best weights so far, early stopping, checkpoints, an
-    interrupt that loses nothing.
+    interrupt that loses nothing. pool: rows of the pool.
     """
 
     def __init__(
         self,
         work: Work,
-        runtime: Runtime,
         objective: Objective,
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
+        loop: Loop,
+        *,
         settings: Training,
-        precision: str,
         validation: Split | None,
-        steps: int,
         pool: int,
     ):
-        self.work, self.runtime, self.objective, self.optimiser, self.schedule = (
-            work,
-            runtime,
-            objective,
-            optimiser,
-            schedule,
-        )
-        self.settings, self.precision, self.validation, self.steps = settings, precision, validation, steps
-        self.every = validate_every(settings.evaluate_every, steps)
+        self.work, self.objective, self.loop = work, objective, loop
+        self.settings, self.validation, self.pool = settings, validation, pool
+        self.every = validate_every(settings.evaluate_every, loop.steps)
         self.best: dict[str, Tensor] = {}
         self.best_step, self.best_accuracy, self.waited, self.stopped = 0, -1.0, 0, ""
         self.saved_at, self.clock = 0, time.monotonic()
         self.interrupted: Callable[[], bool] = lambda: False
-        self.text, self.pool = "", pool
+        self.text = ""
         self.last_accuracy: float | None = None
         self.by_row: dict[str, Tensor] = {}
         self.right: Tensor | None = None
@@ -92,11 +84,11 @@ class Watch:
     def after(self, step: int) -> bool:
         done = step + 1
         stop = False
-        if self.validation is not None and (done % self.every == 0 or done == self.steps):
+        if self.validation is not None and (done % self.every == 0 or done == self.loop.steps):
             stop = self.validate(step, self.validation)
-        self.work.progress(done, self.steps, self.text)
-        due = time.monotonic() - self.clock >= self.runtime.checkpoint_seconds
-        if stop or done == self.steps:
+        self.work.progress(done, self.loop.steps, self.text)
+        due = time.monotonic() - self.clock >= self.loop.runtime.checkpoint_seconds
+        if stop or done == self.loop.steps:
             return stop  # all that is left is to publish: a signal stops what comes after
         interrupted = self.interrupted()
         if due or interrupted:
@@ -117,7 +109,7 @@ class Watch:
     def validate(self, step: int, split: Split) -> bool:
         """Records the accuracy, keeps the best weights; True where training should stop."""
         network = self.objective.export()
-        logits = predict(network, split, self.runtime, precision=self.precision)
+        logits = predict(network, split, self.loop.runtime, precision=self.loop.precision)
         found = quick(logits, split.truth)
         self.right = logits.argmax(1) == split.truth
         self.work.record({"step": step, **found})
@@ -138,11 +130,13 @@ class Watch:
         """All that the next step depends on, in one file, replaced at once."""
         state = {
             "objective": self.objective.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "optimiser": self.loop.optimiser.state_dict(),
+            "schedule": self.loop.schedule.state_dict(),
             "step": done,
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.runtime.device.startswith("cuda") else [],
+            "random_cuda": torch.cuda.get_rng_state_all()
+            if self.loop.runtime.device.startswith("cuda")
+            else [],
             "threads": torch.get_num_threads(),
             "best": (self.best, self.best_step, self.best_accuracy, self.waited),
             "by_row": (self.by_row, self.last_accuracy),
@@ -160,8 +154,8 @@ class Watch:
 
     def restore(self, state: Mapping[str, Any]) -> int:
         self.objective.load_state_dict(state["objective"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.loop.optimiser.load_state_dict(state["optimiser"])
+        self.loop.schedule.load_state_dict(state["schedule"])
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
@@ -169,7 +163,7 @@ class Watch:
         self.by_row, self.last_accuracy = state["by_row"]
         self.saved_at = state["step"]
         self.work.tell_again(state["told"])
-        self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.steps}")
+        self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.loop.steps}")
         return self.saved_at
 
     def publish(self, done: int, passes: Mapping[str, float]) -> None:
@@ -191,13 +185,13 @@ class Watch:
             {
                 "validation_accuracy": self.last_accuracy,
                 "steps": done,
-                "planned_steps": self.steps,
+                "planned_steps": self.loop.steps,
                 "stopped": self.stopped or None,
-                "precision": self.precision,
+                "precision": self.loop.precision,
                 "best_step": self.best_step or None,
                 "passes": dict(passes),
                 "threads": torch.get_num_threads(),
-                "device": self.runtime.device,
+                "device": self.loop.runtime.device,
             },
         )
 

@@ -19,7 +19,7 @@ from kdx.data.streams import Loader
 from kdx.methods.teachers import Stored
 from kdx.models import size
 from kdx.pipeline.stages import pretrain
-from kdx.pipeline.stages.learn import LOGS, Lesson, begin
+from kdx.pipeline.stages.learn import Lesson, TrainInputs, begin
 from kdx.pipeline.stages.watch import plain_state
 from kdx.planning.dry_run import Step
 from kdx.planning.timing.bench import SLOW, WARM, Bench, Rehearsed, enough
@@ -43,9 +43,8 @@ def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
         return Rehearsed(
             {"start": spent}, weights=folder.joinpath("last.safetensors").stat().st_size, notes=notes
         )
-    inputs, precision = {k: v for k, v in inputs.items() if k != "precision"}, inputs["precision"]
     made: list[Lesson] = []
-    start = bench.timed(lambda: made.append(begin(step.name, bench.runtime, **inputs)))
+    start = bench.timed(lambda: made.append(begin(step.name, bench.runtime, TrainInputs(**inputs))))
     lesson, about = made[0], inputs["data"].json("data.json")
     save_file(plain_state(lesson.objective.export()), folder / "last.safetensors")
     model = {
@@ -54,7 +53,7 @@ def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
     }
     (folder / "model.json").write_text(json.dumps(model))
     answer(bench, lesson, step)
-    pace, first, norms = first_steps(bench, lesson, precision)
+    pace, first, norms = first_steps(bench, lesson)
     found = {
         "start": start + first,
         "steps": pace,
@@ -62,17 +61,19 @@ def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
         "validation": 0.0,
     }
     if lesson.parts.validation is not None:
-        found["validation"] = bench.forward(lesson.objective.export(), lesson.parts.validation, precision)
+        found["validation"] = bench.forward(
+            lesson.objective.export(), lesson.parts.validation, lesson.loop.precision
+        )
     return Rehearsed(
         found,
         weights=size.bytes(lesson.objective.export()),
         norms=norms,
-        late=at_the_end(bench, lesson, precision),
+        late=at_the_end(bench, lesson),
         notes=[text for text, _ in lesson.notes],
     )
 
 
-def first_steps(bench: Bench, lesson: Lesson, precision: str) -> tuple[float, float, dict[str, float]]:
+def first_steps(bench: Bench, lesson: Lesson) -> tuple[float, float, dict[str, float]]:
     """(median seconds of a step, what the first took longer,
     the norms of the terms' gradients at the first)
     """
@@ -96,37 +97,23 @@ def first_steps(bench: Bench, lesson: Lesson, precision: str) -> tuple[float, fl
         # of slow steps one is warm-up enough
         return enough(done - WARM, spent) or (done > 1 and spent > SLOW)
 
-    batches = iter(Loader(lesson.streams, start=0, stop=lesson.steps, workers=bench.runtime.workers))
+    batches = iter(Loader(lesson.streams, start=0, stop=lesson.loop.steps, workers=bench.runtime.workers))
     with contextlib.closing(batches):
-        fit(
-            lesson.objective,
-            batches,
-            start=0,
-            steps=lesson.steps,
-            training=lesson.settings,
-            precision=precision,
-            runtime=bench.runtime,
-            optimiser=lesson.optimiser,
-            schedule=lesson.schedule,
-            refresh_every=lesson.per_epoch,
-            log_every=max(1, lesson.steps // LOGS),
-            log=log,
-            after=after,
-        )
+        fit(lesson.objective, batches, lesson.loop, start=0, log=log, after=after)
     spent = np.diff(marks).tolist()
     pace = statistics.median(spent[WARM:] or spent[1:] or spent)
     return pace, max(0.0, spent[0] - pace), norms
 
 
-def at_the_end(bench: Bench, lesson: Lesson, precision: str) -> dict[str, float]:
+def at_the_end(bench: Bench, lesson: Lesson) -> dict[str, float]:
     """The norms of the terms' gradients on the first batch with the progress of the last step; empty where it
     weighs them as at the first.
     """
     streams = {name: stream.batch(0) for name, stream in lesson.streams.items()}
     student = list(lesson.objective.student.parameters())
     found = []
-    for progress in (0.0, (lesson.steps - 1) / lesson.steps):
-        with torch.random.fork_rng(), bench.runtime.autocast(precision):
+    for progress in (0.0, (lesson.loop.steps - 1) / lesson.loop.steps):
+        with torch.random.fork_rng(), bench.runtime.autocast(lesson.loop.precision):
             torch.manual_seed(0)  # the same dropout
             terms = lesson.objective(streams, progress).terms
         found.append(gradient_norms(terms, student) if len(terms) > 1 else {})
