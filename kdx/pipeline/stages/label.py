@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdx.core.files import write_atomically
-from kdx.core.types import Frozen, Split
+from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.data.streams import sequential
 from kdx.data.views.augment import Chain, Views
 from kdx.methods.teachers import teach
@@ -64,51 +64,7 @@ def run(
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
-    done = answered(work, wanted)
-    total = sum(count for count, _ in wanted.values())
-    for name, (count, first) in wanted.items():
-        split = need_split(data, split_of(name), runtime)
-        path = work.path / f"{name}.npy"
-        some = {"unlabelled": bought, SAMPLE: torch.from_numpy(sampled_rows(len(split)))}.get(name)
-        places = torch.arange(len(split)) if some is None else places_of(some, len(split))
-        shape = (len(split) if some is None else len(some), count, len(about["classes"]))
-        file = open_answers(path, shape, fresh=all(name != other for other, _ in done))
-        reserve(path)
-        for slot in range(count):
-            if before := done.pop((name, slot), None):
-                if before[1] == digest(work, file, name, slot, before[0]):
-                    done[name, slot] = before
-                    work.spent(before[0])
-                    continue
-                work.note(
-                    f"answers that a stopped run had left in {path} are not as they were "
-                    "written, and are made again",
-                    "warning",
-                )
-            for batch in sequential(
-                split,
-                batch=BATCH,
-                views=maker,
-                view=first + slot,
-                num_classes=len(about["classes"]),
-                device=torch.device(runtime.device),
-                rows=some,
-            ):
-                with torch.inference_mode(), runtime.autocast(precision):
-                    logits = teacher(batch).float()
-                if not torch.isfinite(logits).all():
-                    raise FloatingPointError(
-                        f"the teacher's answers for '{name}' are not finite; its training has diverged"
-                    )
-                file[places[batch.index.cpu()].numpy(), slot] = (
-                    logits.clamp(-HALF_MAX, HALF_MAX).cpu().numpy()
-                )
-            took = round(work.seconds, 3)
-            done[name, slot] = (took, digest(work, file, name, slot, took))
-            file.flush()
-            write_atomically(work.checkpoint, json.dumps([[*which, *held] for which, held in done.items()]))
-            work.progress(len(done), total, name)
-        del file
+    answer(work, runtime, data, wanted, teacher, maker=maker, precision=precision, bought=bought)
     if bought is not None:
         np.save(work.path / "places.npy", places_of(bought, about["counts"]["unlabelled"]).numpy())
     asked = open_split(data, "unlabelled", runtime) if passes and pool else None
@@ -132,6 +88,87 @@ def run(
             "validation_accuracy": known_accuracy(work, data),
         },
     )
+
+
+def answer(
+    work: Work,
+    runtime: Runtime,
+    data: Artifact,
+    wanted: Mapping[str, tuple[int, int]],
+    teacher: Teacher,
+    *,
+    maker: Views,
+    precision: str,
+    bought: Tensor | None,
+) -> None:
+    """Writes the files of answers, view by view. wanted: see `to_answer`. bought: the rows of the pool that
+    are answered, None: all.
+    """
+    classes = len(data.json("data.json")["classes"])
+    done = answered(work, wanted)
+    total = sum(count for count, _ in wanted.values())
+    for name, (count, first) in wanted.items():
+        split = need_split(data, split_of(name), runtime)
+        path = work.path / f"{name}.npy"
+        some = {"unlabelled": bought, SAMPLE: torch.from_numpy(sampled_rows(len(split)))}.get(name)
+        places = torch.arange(len(split)) if some is None else places_of(some, len(split))
+        shape = (len(split) if some is None else len(some), count, classes)
+        file = open_answers(path, shape, fresh=all(name != other for other, _ in done))
+        reserve(path)
+        for slot in range(count):
+            if as_left(work, file, name, slot, done):
+                continue
+            batches = sequential(
+                split,
+                batch=BATCH,
+                views=maker,
+                view=first + slot,
+                num_classes=classes,
+                device=torch.device(runtime.device),
+                rows=some,
+            )
+            for batch in batches:
+                logits = logits_of(teacher, batch, name, runtime, precision)
+                file[places[batch.index.cpu()].numpy(), slot] = logits.cpu().numpy()
+            took = round(work.seconds, 3)
+            done[name, slot] = (took, digest(work, file, name, slot, took))
+            file.flush()
+            write_atomically(work.checkpoint, json.dumps([[*which, *held] for which, held in done.items()]))
+            work.progress(len(done), total, name)
+        del file
+
+
+def as_left(
+    work: Work, file: np.ndarray, name: str, slot: int, done: dict[tuple[str, int], tuple[float, str]]
+) -> bool:
+    """Whether a stopped run answered this view, and its answers are as they were written: then its time
+    counts too. Of others it says that they are made again. done: what `answered` found, and what came since;
+    such a view is taken out.
+    """
+    before = done.pop((name, slot), None)
+    if before is None:
+        return False
+    if before[1] != digest(work, file, name, slot, before[0]):
+        path = work.path / f"{name}.npy"
+        work.note(
+            f"answers that a stopped run had left in {path} are not as they were written, and are made again",
+            "warning",
+        )
+        return False
+    done[name, slot] = before
+    work.spent(before[0])
+    return True
+
+
+def logits_of(teacher: Teacher, batch: Batch, name: str, runtime: Runtime, precision: str) -> Tensor:
+    """(B, C) logits that half precision can hold."""
+    with torch.inference_mode(), runtime.autocast(precision):
+        logits = teacher(batch).float()
+    if not torch.isfinite(logits).all():
+        raise FloatingPointError(
+            f"the teacher's answers for '{name}' are not finite; its training has diverged"
+        )
+    return logits.clamp(-HALF_MAX, HALF_MAX)
 
 
 def to_answer(
@@ -165,7 +202,7 @@ def rows_of(file: str, counts: Mapping[str, int], asked: int) -> int:
     ) or counts[file]
 
 
-def places_of(rows: torch.Tensor, n: int) -> torch.Tensor:
+def places_of(rows: Tensor, n: int) -> Tensor:
     """(n,) int64: the place of each row among `rows`, -1 where it is not there."""
     places = torch.full((n,), -1)
     places[rows] = torch.arange(len(rows))
@@ -181,7 +218,7 @@ def spread(
     passes: int,
     seed: int,
     classes: int,
-    rows: torch.Tensor | None,
+    rows: Tensor | None,
 ) -> list[str]:
     """Names of the extras written: mean and unbiased deviation of softmax(z) and (cool_) softmax(z / 2) over
     passes with dropout alive.
