@@ -4,7 +4,7 @@ file of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -44,7 +44,6 @@ def run(
     raw = dataset.build().load(workers=runtime.workers)
     check_parts(raw)
     raw, left_out, lost = less(raw) if duplicates == "drop" else (raw, {}, [])
-    pool = raw.pool_images
     gone = sum(map(len, left_out.values()))
     with (
         within(f"once dataset.duplicates=drop has left out {gone:,} of the pictures")
@@ -53,7 +52,7 @@ def run(
     ):
         rows = split(
             raw.labels,
-            pool=0 if pool is None else len(pool),
+            pool=0 if raw.pool_images is None else len(raw.pool_images),
             has_test=raw.test_images is not None,
             labelled=labelled,
             unlabelled=unlabelled,
@@ -61,51 +60,14 @@ def run(
             test=test,
             seed=seed,
         )
-    pictures = {"labelled": raw.images[rows.labelled], "validation": raw.images[rows.validation]}
-    labels = {"labelled": raw.labels[rows.labelled], "validation": raw.labels[rows.validation]}
-    if raw.test_images is None:
-        pictures["test"], labels["test"] = raw.images[rows.test], raw.labels[rows.test]
-    else:
-        pictures["test"], labels["test"] = raw.test_images, raw.test_labels
-    if raw.validation_images is not None:
-        pictures["validation"], labels["validation"] = raw.validation_images, raw.validation_labels
-    pictures["unlabelled"] = raw.images[rows.unlabelled]
-    truth = raw.labels[rows.unlabelled]
-    if pool is not None:
-        pictures["unlabelled"] = np.concatenate([pictures["unlabelled"], pool[rows.pool]])
-        truth = np.concatenate([truth, np.full(len(rows.pool), -1)])
-    for name, images in pictures.items():
-        np.save(work.path / f"{name}.images.npy", np.ascontiguousarray(images))
-        if name in labels:
-            np.save(work.path / f"{name}.labels.npy", labels[name].astype(np.int64))
-    np.save(work.path / "truth.npy", truth.astype(np.int64))
+    pictures, labels, truth = parted(raw, rows)
+    lay_down(work, pictures, labels, truth)
     mean, std = channel_statistics([pictures["labelled"], pictures["unlabelled"]])
     counts = {name: len(pictures[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(summary(raw, counts))
     about = look(work, raw, rows, pictures, labels | {"unlabelled": truth}, duplicates, left_out)
-    for text, level in findings.floored(std, FLOOR):
+    for text, level in remarks(raw, labels, std, lost):
         work.note(text, level)
-    for text in gaps({name: labels[name] for name in ("validation", "test") if counts[name]}, raw.classes):
-        work.note(text)
-    if raw.skipped:
-        work.note(
-            f"pictures that could not be read and were skipped: {len(raw.skipped)}, the first "
-            f"{raw.skipped[0]}",
-            "warning",
-        )
-    unseen = [
-        raw.classes[c]
-        for c in np.flatnonzero(np.bincount(labels["labelled"], minlength=len(raw.classes)) == 0)
-    ]
-    if unseen:
-        why = f", as dataset.duplicates=drop left out every train picture of {first(lost)}" if lost else ""
-        them = "it" if len(unseen) == 1 else "them"
-        work.note(
-            f"no labelled example shows {len(unseen)} of the {len(raw.classes)} classes "
-            f"({first(unseen)}){why}: the teacher has never seen {them}, and takes pool and test pictures "
-            f"of {them} for something else",
-            "warning",
-        )
     work.write_json(
         "data.json",
         {
@@ -120,6 +82,66 @@ def run(
             **about,
         },
     )
+
+
+def parted(raw: Raw, rows: Rows) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """(the pictures of each split, the classes of each but the pool, those of the pool, -1 where nobody knows
+    them)
+    """
+    pictures = {"labelled": raw.images[rows.labelled], "validation": raw.images[rows.validation]}
+    labels = {"labelled": raw.labels[rows.labelled], "validation": raw.labels[rows.validation]}
+    if raw.test_images is None:
+        pictures["test"], labels["test"] = raw.images[rows.test], raw.labels[rows.test]
+    else:
+        pictures["test"], labels["test"] = raw.test_images, raw.test_labels
+    if raw.validation_images is not None:
+        pictures["validation"], labels["validation"] = raw.validation_images, raw.validation_labels
+    pictures["unlabelled"] = raw.images[rows.unlabelled]
+    truth = raw.labels[rows.unlabelled]
+    if raw.pool_images is not None:
+        pictures["unlabelled"] = np.concatenate([pictures["unlabelled"], raw.pool_images[rows.pool]])
+        truth = np.concatenate([truth, np.full(len(rows.pool), -1)])
+    return pictures, labels, truth
+
+
+def lay_down(
+    work: Work, pictures: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], truth: np.ndarray
+) -> None:
+    """The arrays as files; the pool's truth in one of its own."""
+    for name, images in pictures.items():
+        np.save(work.path / f"{name}.images.npy", np.ascontiguousarray(images))
+        if name in labels:
+            np.save(work.path / f"{name}.labels.npy", labels[name].astype(np.int64))
+    np.save(work.path / "truth.npy", truth.astype(np.int64))
+
+
+def remarks(
+    raw: Raw, labels: Mapping[str, np.ndarray], std: Sequence[float], lost: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """(sentence, level) of what is odd about the data set as a whole. lost: classes of which all train
+    pictures were copies that are left out.
+    """
+    yield from findings.floored(std, FLOOR)
+    tested = {name: labels[name] for name in ("validation", "test") if len(labels[name])}
+    for text in gaps(tested, raw.classes):
+        yield text, "info"
+    if raw.skipped:
+        yield (
+            f"pictures that could not be read and were skipped: {len(raw.skipped)}, the first "
+            f"{raw.skipped[0]}",
+            "warning",
+        )
+    rows = np.bincount(labels["labelled"], minlength=len(raw.classes))
+    unseen = [raw.classes[c] for c in np.flatnonzero(rows == 0)]
+    if unseen:
+        why = f", as dataset.duplicates=drop left out every train picture of {first(lost)}" if lost else ""
+        them = "it" if len(unseen) == 1 else "them"
+        yield (
+            f"no labelled example shows {len(unseen)} of the {len(raw.classes)} classes "
+            f"({first(unseen)}){why}: the teacher has never seen {them}, and takes pool and test pictures "
+            f"of {them} for something else",
+            "warning",
+        )
 
 
 def check_parts(raw: Raw) -> None:
