@@ -78,20 +78,7 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
     rows = count_rows(about, **plan.sizes) if about and not wrong_sizes else {}
     if splits is not None:
         splits |= rows
-    if (
-        about
-        and "ceiling" in plan.controls
-        and (plan.sizes["labelled"] is None or plan.sizes["unlabelled"] == 0)
-    ):
-        faults.append(
-            "ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
-            "set dataset.labelled=0.1, say, or ceiling=false"
-        )
-    if rows and "validation_labels" in plan.controls and not rows["validation"]:
-        faults.append(
-            "validation_labels=true trains a student on the validation labels too, and this run has no "
-            "validation split: set dataset.validation=0.1, say, or validation_labels=false"
-        )
+    check_controls(plan, about, rows, faults)
     for node, training in (
         ("teacher_pretrain", plan.teacher_pretrain),
         ("student_train", plan.student_train),
@@ -123,6 +110,21 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
     if about and not faults and order.sound:
         check_room(order, about, faults)
     return faults
+
+
+def check_controls(plan: Plan, about: Description | None, rows: Mapping[str, int], faults: list[str]) -> None:
+    """Whether there are the labels that a control asks for."""
+    hides = plan.sizes["labelled"] is not None and plan.sizes["unlabelled"] != 0
+    if about and "ceiling" in plan.controls and not hides:
+        faults.append(
+            "ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
+            "set dataset.labelled=0.1, say, or ceiling=false"
+        )
+    if rows and "validation_labels" in plan.controls and not rows["validation"]:
+        faults.append(
+            "validation_labels=true trains a student on the validation labels too, and this run has no "
+            "validation split: set dataset.validation=0.1, say, or validation_labels=false"
+        )
 
 
 @contextmanager

@@ -129,23 +129,7 @@ def _fit(
     alike = _alike(clean, bare)
     prefix, others = alike[0] if alike else "", []
     if len(alike) > 1:
-        # with what it normalises by
-        outer = [
-            name.removesuffix(NET) if name.removesuffix(NET) + "mean" in clean else name for name in alike
-        ]
-        keys = [name.removesuffix(".") for name in outer]
-        taken = checkpoint.choose(keys, role)
-        if taken is None:
-            raise Fault(
-                f"the checkpoint '{path}' holds several sets of names that fit "
-                f"({', '.join(f'{name}*' for name in alike[:4])}): choose with "
-                f"{checkpoint.setting(role)}={content.key(keys[0])}"
-            )
-        prefix = alike[keys.index(taken)]
-        others = [name for name in outer if name and not prefix.startswith(name)]
-        notes.append(
-            (checkpoint.also(content.key(taken), [content.key(name) for name in keys], path, role), "warning")
-        )
+        prefix, others = _choose(alike, clean, content, path, role, notes)
     original = {name[len(prefix) :]: there for name, there in clean.items() if name.startswith(prefix)}
     original = {
         name: there
@@ -191,6 +175,34 @@ def _fit(
         frozenset(extra),
         {name: weights[there] for name, there in own.items()},
     )
+
+
+def _choose(
+    alike: list[str],
+    clean: Mapping[str, str],
+    content: Content,
+    path: Path,
+    role: str | None,
+    notes: list[Note],
+) -> tuple[str, list[str]]:
+    """(the prefix of several that is meant, those of the sets of names that are not). Raises Fault where
+    nobody can tell.
+    """
+    # with what it normalises by
+    outer = [name.removesuffix(NET) if name.removesuffix(NET) + "mean" in clean else name for name in alike]
+    keys = [name.removesuffix(".") for name in outer]
+    taken = checkpoint.choose(keys, role)
+    if taken is None:
+        raise Fault(
+            f"the checkpoint '{path}' holds several sets of names that fit "
+            f"({', '.join(f'{name}*' for name in alike[:4])}): choose with "
+            f"{checkpoint.setting(role)}={content.key(keys[0])}"
+        )
+    prefix = alike[keys.index(taken)]
+    notes.append(
+        (checkpoint.also(content.key(taken), [content.key(name) for name in keys], path, role), "warning")
+    )
+    return prefix, [name for name in outer if name and not prefix.startswith(name)]
 
 
 def _alike(names: Collection[str], bare: Mapping[str, Tensor]) -> list[str]:
