@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
 from kdx.core import shortage
 from kdx.core.errors import Fault, nearest
 from kdx.models import pretrained
@@ -56,12 +61,7 @@ def by_name(
     with_depth = asked | {"drop_path_rate": depth} if depth else asked
     full = f"{name}.{tag}" if tag else name
     try:
-        try:
-            net = timm.create_model(full, **with_depth)
-        except TypeError:
-            if stochastic_depth != "auto":
-                raise
-            net = timm.create_model(full, **asked)  # it has no branches to drop
+        net = _create(full, with_depth, asked if stochastic_depth == "auto" else None)
     except TypeError as error:
         raise Fault(
             f"timm '{name}' does not take these rates: set dropout=0 and stochastic_depth=0 ({error})"
@@ -76,6 +76,18 @@ def by_name(
     if weights is None:
         return Fitted(net, Inputs(channels=channels, size=size, mean=None, std=None))
     return Fitted(net, Inputs(channels=channels, size=size, mean=tuple(seen.mean), std=tuple(seen.std)))
+
+
+def _create(name: str, asked: Mapping[str, Any], bare: Mapping[str, Any] | None) -> nn.Module:
+    """bare: what is asked where the network has no branches to drop; None: the same."""
+    import timm
+
+    try:
+        return timm.create_model(name, **asked)
+    except TypeError:
+        if bare is None:
+            raise
+        return timm.create_model(name, **bare)
 
 
 def _tags(name: str) -> list[str]:

@@ -259,20 +259,17 @@ def checked(survey: Survey, job: Job) -> list[str]:
                 f"{step.inputs['model'].target.rpartition('.')[2]})"
             )
     asked = [step for step in job.steps if step.stage == LABEL]
-    if asked:
-        views = max((count for step in asked for count in step.inputs["views"].values()), default=0)
-        bought = any(step.inputs["rows"] for step in asked)
-        found.append(
-            "answers: "
-            + (
-                "of the rows that are bought, stored"
-                if bought
-                else f"stored, {views} {'view' if views == 1 else 'views'} of a row at most"
-                if views
-                else "of the live teacher, at every step"
-            )
-        )
-    return found
+    return [*found, answered(asked)] if asked else found
+
+
+def answered(asked: Sequence[Step]) -> str:
+    """How the teacher answers. asked: the labelling stages."""
+    if any(step.inputs["rows"] for step in asked):
+        return "answers: of the rows that are bought, stored"
+    views = max((count for step in asked for count in step.inputs["views"].values()), default=0)
+    if not views:
+        return "answers: of the live teacher, at every step"
+    return f"answers: stored, {views} {'view' if views == 1 else 'views'} of a row at most"
 
 
 def augmented(training: Component) -> str:
