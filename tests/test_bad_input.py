@@ -385,6 +385,11 @@ def test_several_faults_are_told_together(told, line, says):
             ),
         ),
         (
+            "loss=mean_teacher dataset.labelled=0.3 augment=[affine,mixup]",
+            "student_train.augment holds mixup, and MeanTeacher compares two views of a picture, of which "
+            "only one could be mixed: leave mixup out",
+        ),
+        (
             "pseudo_label.view=clean student_train.augment=[mixup]",
             "mixup mixes two: use pseudo_label.view=same, or leave mixup out",
         ),
@@ -473,14 +478,61 @@ GOOD = {"at_import": "", "at_building": "self.file = file", "answer": 'Outcome({
 def test_what_a_loss_of_ones_own_does_wrong_is_told_with_its_place(
     told, tmp_path_factory, monkeypatch, change, says
 ):
+    place, name, words = own_loss(tmp_path_factory, monkeypatch, change)
+    ask(told, words, says.format(name=name, path=place / f"{name}.py"))
+
+
+def own_loss(tmp_path_factory, monkeypatch, change) -> tuple[Path, str, str]:
+    """(the folder of a loss of one's own, the name of its module, the words that choose it)"""
     place = tmp_path_factory.mktemp("own")
     name = f"mine_{place.name}"  # a module of its own for each: Python imports a name once
     (place / f"{name}.py").write_text(OWN.format(**GOOD | change))
     (place / "loss").mkdir()
     (place / "loss/mine.yaml").write_text(f"# Mine\n_target_: {name}.Mine\nfile: nowhere\n")
     monkeypatch.syspath_prepend(str(place))
-    expected = says.format(name=name, path=place / f"{name}.py")
-    ask(told, f"allow=[{name}] --config-dir {place} loss=mine", expected)
+    return place, name, f"allow=[{name}] --config-dir {place} loss=mine"
+
+
+HARD = 'Outcome({"labels": -per_row.log().gather(0, batch.y).mean()})'
+
+
+def test_a_loss_that_reads_class_numbers_is_refused_where_pictures_are_mixed(
+    told, tmp_path_factory, monkeypatch
+):
+    """Each loss is tried on the labels that it will be given, in a sentence that says what to do."""
+    place, name, words = own_loss(tmp_path_factory, monkeypatch, {"answer": HARD})
+    (place / "experiment").mkdir()
+    for role in ("teacher_loss", "baseline_loss"):
+        (place / f"experiment/{role}.yaml").write_text(
+            f"# @package _global_\n# Mine\n{role}:\n  _target_: {name}.Mine\n  file: nowhere\n"
+        )
+    says = (
+        "{}.augment holds mixup, whose labels are probabilities of the classes, (B, 10), and Mine takes "
+        "class numbers only ("
+    )
+    ends = (
+        f"({place / name}.py, line 14)): leave mixup out, or make the loss of kdx.core.math.cross_entropy, "
+        "which takes both"
+    )
+    refused = [
+        ("augment=[affine,mixup]", "student_train"),
+        ("student_train.augment=[mixup]", "student_train"),
+        ("loss=kd experiment=baseline_loss student_train.augment=[mixup]", "student_train"),
+        ("loss=kd experiment=teacher_loss augment=[mixup]", "teacher_pretrain"),
+    ]
+    for line, node in refused:
+        lines = told(words.replace("loss=mine", line if "loss=kd" in line else f"loss=mine {line}"))
+        assert len(lines) == 1 and says.format(node) in lines[0] and lines[0].endswith(ends), lines
+
+
+def test_a_loss_that_reads_class_numbers_runs_where_its_own_pictures_are_whole(
+    would_run, tmp_path_factory, monkeypatch
+):
+    _, _, words = own_loss(tmp_path_factory, monkeypatch, {"answer": HARD})
+    whole = ["augment=[affine]", "teacher_pretrain.augment=[mixup] student_train.augment=[affine]"]
+    for line in whole:
+        assert main(["train", *words.split(), *line.split()]) == 0
+    assert len(would_run) == len(whole)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from kdx.cli import main
+from kdx.core.paths import conf_dir
 
 SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=40", "student_train.steps=30"]
 NAMES = [
@@ -374,6 +375,26 @@ def test_early_stopping_and_a_target(first):
 )
 def test_one_word_changes_one_thing(first, words):
     assert train(*words, "baseline=false")["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(file.stem, marks=() if file.stem in ("kd", "weighted") else pytest.mark.slow)
+        for file in sorted((conf_dir() / "loss").glob("*.yaml"))
+    ],
+)
+def test_every_loss_learns_from_mixed_pictures_or_is_refused_before_any_work(place, loss, capsys):
+    words = ["augment=[affine,mixup]", "pseudo_label.view=same", "dataset.labelled=0.3", "teacher=mlp_small"]
+    words += ["teacher.dropout=0.3", "student=mlp_small", "select=all"]
+    words += ["teacher_pretrain.steps=4", "student_train.steps=4", "baseline=false", "noiseless=false"]
+    runs, stages = set(place.glob("outputs/runs/*")), set(place.glob("mixed/*/*"))
+    code = main(["train", "device=cpu", "device.threads=1", "store=mixed", f"loss={loss}", *words])
+    made = set(place.glob("outputs/runs/*")) - runs
+    if code == 2:
+        assert not made and set(place.glob("mixed/*/*")) == stages and capsys.readouterr().err
+    else:
+        assert code == 0 and [read(folder)["status"] for folder in made] == ["finished"]
 
 
 @pytest.mark.parametrize(("bf16", "settled"), [(0.5, "bf16"), (10.0, "fp32")])

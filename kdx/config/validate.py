@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from kdx.core.errors import Caution, Fault, Faults
 from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.raw import Description
 from kdx.data.splits import check_classes, check_sizes, count_rows
-from kdx.data.views.augment import Step
+from kdx.data.views.augment import Mixup, Step
 from kdx.data.views.draws import Draws
 from kdx.methods.select import Rule
 from kdx.models import checkpoint
@@ -200,11 +201,16 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
     streams = (
         {s: made_up(s, data) for s in available(plan, data, rows)} if about and "student" in built else None
     )
-    for loss in (plan.teacher_loss, plan.loss, *(control.loss for control in plan.controls.values())):
+    lessons = [
+        ("teacher_pretrain", plan.teacher_loss, plan.teacher_pretrain),
+        ("student_train", plan.loss, plan.student_train),
+        *(("student_train", control.loss, control.training) for control in plan.controls.values()),
+    ]
+    for node, loss, training in lessons:
         if loss:
             with trying(faults):
                 live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
-                try_loss(loss, student, streams, data, live)
+                try_loss(loss, student, streams, data, live, f"{node}.augment" if mixes(training) else None)
     if plan.loss and plan.student_train and streams and plan.student_train.spec["batch_size"] == 1:
         with checks.gather(faults):
             objective = plan.loss.resolve()
@@ -349,6 +355,25 @@ def made_up(name: str, about: Description) -> Batch:
     )
 
 
+def mixes(training: Component | None) -> bool:
+    """Whether a stage mixes pictures, and their labels with them. What is wrong with its settings is told
+    elsewhere.
+    """
+    with trying([]):
+        return training is not None and any(isinstance(step, Mixup) for _, step in training.build().augment)
+    return False
+
+
+def mixed(batch: Batch, classes: int) -> Batch:
+    """The batch with labels such as mixup makes: (B, classes) probabilities, of each row's class and the next
+    one.
+    """
+    if batch.y is None:
+        return batch
+    whole = torch.nn.functional.one_hot(batch.y, classes).float()
+    return replace(batch, y=0.75 * whole + 0.25 * whole.roll(1, dims=1))
+
+
 def try_shift(name: str, shift: Component, about: Description, faults: list[str]) -> None:
     """Builds a shift, and looks at a made-up picture through it."""
     before = len(faults)
@@ -371,9 +396,10 @@ def try_loss(
     streams: Mapping[str, Batch] | None,
     data: Description,
     live: list[Frozen],
+    mixer: str | None,
 ) -> None:
     """Builds a loss; with streams, one forward and backward pass, in eval mode so that batch normalisation
-    takes two rows.
+    takes two rows. mixer: the key whose steps mix pictures, so that labels are probabilities; None: classes.
     """
     classes = len(data.classes)
     pictures = torch.randint(256, (ROWS, *data.shape), dtype=torch.uint8)
@@ -397,7 +423,34 @@ def try_loss(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
-        push(loss.build(parts), streams, student)
+        if streams is None or mixer is None:
+            push(loss.build(parts), streams, student)
+            return
+        if "second" in loss.resolve().extra_views:
+            raise Fault(
+                f"{mixer} holds mixup, and {loss.target.rpartition('.')[2]} compares two views of a picture, "
+                "of which only one could be mixed: leave mixup out"
+            )
+        try:
+            push(loss.build(parts), {name: mixed(batch, classes) for name, batch in streams.items()}, student)
+        except Exception as error:
+            if isinstance(error, Fault) or not takes_classes(loss, parts, streams):
+                raise
+            raise Fault(
+                f"{mixer} holds mixup, whose labels are probabilities of the classes, (B, {classes}), and "
+                f"{loss.target.rpartition('.')[2]} takes class numbers only "
+                f"({own_fault(error) or f'{type(error).__name__}: {error}'}): leave mixup out, or make the "
+                "loss of kdx.core.math.cross_entropy, which takes both"
+            ) from error
+
+
+def takes_classes(loss: Component, parts: Parts, streams: Mapping[str, Batch]) -> bool:
+    """Whether a loss that fails on mixed labels works on plain ones, so that they are the reason."""
+    try:
+        push(loss.build(parts), streams, parts.student)
+    except Exception:
+        return False
+    return True
 
 
 def push(objective: Objective, streams: Mapping[str, Batch] | None, student: torch.nn.Module) -> None:
