@@ -20,6 +20,7 @@ from kdx.core.errors import Fault
 from kdx.core.shortage import Shortage
 from kdx.store.artifact import CHECKPOINT, MANIFEST, verify
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.digest import code_digest
 from kdx.store.resolve import allow, resolve
 from kdx.store.source import Source
@@ -51,6 +52,42 @@ STAGE = """
         work.note("something to know", "warning")
         (work.path / "out.txt").write_text(text)
 """
+
+
+def test_what_a_class_says_of_itself_is_read_without_importing_it(tmp_path, monkeypatch):
+    folder = tmp_path / "kdxsaid"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "base.py").write_text("import no_such_thing\nclass Base:\n    paths: tuple = ('csv',)\n")
+    (folder / "own.py").write_text(
+        "import no_such_thing\nfrom abc import ABC\n"
+        "from kdxsaid import base\nfrom .base import Base as Known\n"
+        "class Here(ABC):\n    paths = ('here',)\n    later: tuple\n"
+        "class Above(Known):\n    more = 1\n"
+        "class Dotted(base.Base): pass\n"
+        "def function(): pass\n"
+    )
+    (folder / "made.py").write_text("class Base:\n    paths = tuple(['a', 'b'])\nclass Made(Base): pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    allow(["kdxsaid"])
+    try:
+        said = {
+            name: declared(f"kdxsaid.own.{name}", "paths") for name in ("Here", "Above", "Dotted", "function")
+        }
+        assert said == {"Here": ("here",), "Above": ("csv",), "Dotted": ("csv",), "function": None}
+        assert declared("kdxsaid.own.Here", "later", ()) == ()
+        assert "kdxsaid.own" not in sys.modules and "kdxsaid.base" not in sys.modules
+        assert declared("kdxsaid.made.Made", "paths") == ("a", "b") and "kdxsaid.made" in sys.modules
+        with pytest.raises(Fault, match="needs the package 'no_such_thing'"):
+            declared("kdxsaid.own.Nobody", "paths")
+    finally:
+        allow([])
+    loss = "kdx.methods.losses.kd.KD"
+    assert [declared(loss, name) for name in ("uses", "may_use", "needs_teacher")] == [
+        ("labelled",),
+        ("unlabelled",),
+        True,
+    ]
 
 
 @pytest.fixture

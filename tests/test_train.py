@@ -462,6 +462,73 @@ def test_a_loss_of_ones_own_is_one_python_file_and_one_yaml_file(first, place, m
     )
 
 
+READS = """
+from kdx.core.types import Objective, Outcome
+from kdx.core.math import cross_entropy, kl
+
+class Reads(Objective):
+    uses = ("{split}",)
+    def __init__(self, parts):
+        super().__init__(parts)
+        self.teacher = parts.teacher
+    def forward(self, streams, progress):
+        batch = streams["{split}"]
+        logits = self.student(batch.views["main"])
+        return Outcome(terms={{"answers": kl(logits, self.teacher(batch), 2.0).mean()}})
+"""
+
+
+def own_that_reads(place, monkeypatch, split):
+    """The words that choose a loss of one's own which learns the teacher's answers for one split only."""
+    (place / f"reads_{split}.py").write_text(READS.format(split=split))
+    (place / "reads" / "loss").mkdir(parents=True, exist_ok=True)
+    (place / f"reads/loss/reads_{split}.yaml").write_text(f"# One split\n_target_: reads_{split}.Reads\n")
+    monkeypatch.syspath_prepend(str(place))
+    return [f"allow=[reads_{split}]", "--config-dir", "reads", f"loss=reads_{split}"]
+
+
+SMALL = ["dataset.labelled=0.3", "teacher=mlp_small", "student=mlp_small", "store=small", "baseline=false"]
+
+
+@pytest.mark.parametrize("split", ["labelled", "unlabelled"])
+def test_the_teacher_answers_only_for_the_rows_that_the_loss_asks_about(place, monkeypatch, capsys, split):
+    """A pool that is not learned from is not answered, nor counted among what was: 30 batches of 64 labelled
+    rows show each of the 389 five times."""
+    run = train(*SMALL, *own_that_reads(place, monkeypatch, split))
+    told, files = capsys.readouterr(), run["folder"] / "artifacts/pseudo-label"
+    splits = json.loads((files / "answers.json").read_text())["splits"]
+    if split == "labelled":
+        assert splits == {"labelled": {"views": 5, "first": 1}, "validation": {"views": 2, "first": 0}}
+        assert {p.name for p in files.glob("*.npy")} == {"labelled.npy", "validation.npy"}
+        assert "audit" not in cached(run) and "audit" not in run
+        assert "seudo-labels:" not in told.out
+        assert "## Pseudo-label audit" not in (run["folder"] / "report.md").read_text()
+    else:
+        assert splits == {
+            "unlabelled": {"views": 3, "first": 1},
+            "validation": {"views": 2, "first": 0},
+            "clean": {"views": 1, "first": 0},
+        }
+        assert run["audit"]["rounds"][0]["asked"] == 708 and "seudo-labels: 708 of 708" in told.out
+        assert "## Pseudo-label audit" in (run["folder"] / "report.md").read_text()
+
+
+def test_a_recipe_that_asks_for_a_loss_without_a_teacher_has_no_answers_to_learn_from(place):
+    run = train(*SMALL, "recipe=distil", "loss=pseudo_label")
+    about = json.loads((run["folder"] / "artifacts/pseudo-label/answers.json").read_text())
+    assert about["splits"] == {"validation": {"views": 2, "first": 0}} and "audit" not in cached(run)
+
+
+def test_rows_of_a_pool_are_not_chosen_for_a_loss_that_reads_none(place, monkeypatch, capsys):
+    words = own_that_reads(place, monkeypatch, "labelled")
+    for select in ("threshold", "rad"):
+        assert main(["train", *SHORT, *SMALL, *words, f"select={select}"]) == 2
+        assert (
+            f"select={select} chooses rows of the pool for the teacher to answer, and loss=reads_labelled "
+            "learns from no such answers: leave select= out, or choose another loss"
+        ) in capsys.readouterr().err
+
+
 @pytest.mark.slow  # tests/test_streams.py holds the loader itself to it
 def test_workers_do_not_change_a_bit(first):
     inline, threads = (

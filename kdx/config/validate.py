@@ -28,9 +28,10 @@ from kdx.models.size import Held, smaller
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import Plan
-from kdx.pipeline.recipes.steps import told_of_classes
+from kdx.pipeline.recipes.steps import taught_splits, told_of_classes
 from kdx.pipeline.stages.learn import missing_stream, reads_networks
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.resolve import own_fault
 from kdx.training.length import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 
@@ -275,6 +276,13 @@ def check_rule(order: Order, rows: Mapping[str, int]) -> None:
             f"budget={checks.shown(given)} is for the rules that buy answers: choose {rivals}; given: "
             f"select={choices.get('select')}"
         )
+    asks = plan.loss is not None and (active or declared(plan.loss.target, "needs_teacher"))
+    if rule and asks and "unlabelled" not in taught_splits(plan):
+        raise Fault(
+            f"select={choices.get('select')} chooses rows of the pool for the teacher to answer, and "
+            f"loss={choices.get('loss')} learns from no such answers: leave select= out, or choose another "
+            "loss"
+        )
     if rule and rows:
         check_choice(plan, rule, rows)
 
@@ -511,7 +519,10 @@ def room(plan: Plan, about: Description) -> int:
     spec = plan.student_train.spec
     seen = used(counts, spec["rows"] if isinstance(spec["rows"], int) else None)
     steps = total_steps(spec, sum(seen.values()), "student_train")
-    views = passes(steps, shares(spec["batch_size"], seen, None), seen) if spec["batch_size"] > 1 else {}
+    read = {name: count for name, count in seen.items() if name in taught_splits(plan)}
+    views = (
+        passes(steps, shares(spec["batch_size"], read, None), read) if read and spec["batch_size"] > 1 else {}
+    )
     answers = min(stored_bytes(counts, views, len(about.classes)), plan.pseudo_label["limit"])
     networks = sum(
         8

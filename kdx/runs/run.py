@@ -15,6 +15,7 @@ from typing import Any
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import Fault
 from kdx.core.roles import ROLES
+from kdx.pipeline.recipes.steps import taught_splits
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
 from kdx.store.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
@@ -35,7 +36,7 @@ def perform(
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}
     rounds = [student for number, student in students(store.done).items() if number]
-    lessons = list(taught(store.done))
+    lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.plan) else []
     if lessons:
         store.run(AUDIT, data=store.done["prepare"], rounds=lessons, seed=subseed(order.plan.seed, "audit"))
     found = store.run(

@@ -53,14 +53,16 @@ def used(counts: Mapping[str, int], rows: int | None) -> dict[str, int]:
 
 
 def shares(batch: int, counts: Mapping[str, int], labelled_share: float | None) -> dict[str, int]:
-    """Rows of each stream in a batch. counts: rows of "labelled" and, where the method reads a pool,
-    "unlabelled".
+    """Rows of each stream in a batch. counts: rows of "labelled" and "unlabelled", of those that the method
+    reads.
 
     labelled_share None: in proportion to the counts; each stream gets one row at least. With one stream it
     has the whole batch.
     """
     if not counts.get("unlabelled"):
         return {"labelled": batch}
+    if not counts.get("labelled"):
+        return {"unlabelled": batch}
     if batch < 2:
         raise Fault(
             "student_train.batch_size must be at least 2 to hold labelled and unlabelled "

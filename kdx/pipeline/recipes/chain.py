@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kdx.pipeline.recipes.experiment import Plan
-from kdx.pipeline.recipes.steps import alone, ask, begin, compare, student, teach, views_to_answer
+from kdx.pipeline.recipes.steps import alone, ask, asks_live, begin, compare, student, teach, views_to_answer
 from kdx.pipeline.stages import TRAIN
 from kdx.store.store import Store
 
@@ -18,6 +18,7 @@ def chain(store: Store, plan: Plan) -> None:
     """
     data, judge = teach(store, plan)
     views, pupil = views_to_answer(data, plan), student(store, data, plan)
+    live = asks_live(plan, views)
     lesson: dict[str, Any] = {}
     for number, model in enumerate([*plan.assistants, plan.student], 1):
         answers = ask(store, data, judge, plan, views, name=f"pseudo-label-{number}")
@@ -29,9 +30,9 @@ def chain(store: Store, plan: Plan) -> None:
             "model": model,
             **begins,
             "answers": answers,
-            "teachers": [] if views else [judge],
+            "teachers": [judge] if live else [],
             "view": plan.pseudo_label["view"],
-            "networks": [judge] if views else [],
+            "networks": [] if live else [judge],
             "loss": plan.loss,
             "rows": None,
             "init": None,

@@ -8,6 +8,7 @@ from kdx.pipeline.recipes.experiment import Plan
 from kdx.pipeline.recipes.steps import (
     alone,
     ask,
+    asks_live,
     best_round,
     compare,
     round_name,
@@ -26,6 +27,7 @@ def distil(store: Store, plan: Plan) -> None:
     rounds the student is the teacher; the best one counts."""
     data, judge = teach(store, plan)
     views, pupil = views_to_answer(data, plan), student(store, data, plan)
+    live = asks_live(plan, views)
     students: list[Artifact] = []
     lessons: list[dict[str, Any]] = []
     for number in range(1, plan.rounds + 1):
@@ -47,10 +49,10 @@ def distil(store: Store, plan: Plan) -> None:
         lesson = {
             **pupil,
             "answers": answers,
-            "teachers": [] if views else [judge],
+            "teachers": [judge] if live else [],
             "rows": rows,
             "view": plan.pseudo_label["view"],
-            "networks": [judge] if views else [],
+            "networks": [] if live else [judge],
             "loss": plan.loss,
             "init": judge if plan.student_init == "previous" and number > 1 else None,
         }

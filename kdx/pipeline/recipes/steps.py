@@ -12,6 +12,7 @@ from kdx.pipeline.recipes.experiment import Checkpoint, Plan
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.store import Store, subseed
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
@@ -106,7 +107,9 @@ def ask(
     pool: bool = True,
     rows: Artifact | None = None,
 ) -> Artifact:
-    """The teacher's answers. pool: whether to any of its rows."""
+    """The teacher's answers. pool: whether to any of its rows, of which there are none where the loss reads
+    no pool.
+    """
     precision = precise(store, data, plan.teacher, plan.teacher_pretrain)
     return store.run(
         LABEL,
@@ -118,7 +121,7 @@ def ask(
         clean=plan.pseudo_label["view"] == "clean" or rows is not None,
         seed=subseed(plan.seed, "views"),
         precision=precision,
-        pool=pool,
+        pool=pool and "unlabelled" in taught_splits(plan),
         rows=rows,
         passes=plan.pseudo_label["passes"],
     )
@@ -228,13 +231,31 @@ def precise(store: Store, data: Artifact, model: Component, training: Component 
     return found.json("probe.json")["precision"]
 
 
+def taught_splits(plan: Plan) -> tuple[str, ...]:
+    """The splits about whose rows the student's loss asks the teacher, as far as the data has them."""
+    loss = plan.loss.target
+    if not declared(loss, "needs_teacher"):
+        return ()
+    return (*declared(loss, "uses", ()), *declared(loss, "may_use", ()))
+
+
+def asks_live(plan: Plan, views: Mapping[str, int]) -> bool:
+    """Whether the student asks the live teacher. views: of `views_to_answer`."""
+    return not views and bool(taught_splits(plan))
+
+
 def views_to_answer(data: Artifact, plan: Plan) -> dict[str, int]:
-    """split -> stored views of each row; empty: the student asks the live teacher."""
+    """split -> stored views of each row that the student learns from; empty: it asks the live teacher, or
+    none.
+    """
     about = data.json("data.json")
-    counts = {name: about["counts"][name] for name in ("labelled", "unlabelled") if about["counts"][name]}
+    rows = {name: about["counts"][name] for name in ("labelled", "unlabelled") if about["counts"][name]}
+    counts = {name: count for name, count in rows.items() if name in taught_splits(plan)}
     spec, asked = plan.student_train.spec, plan.pseudo_label
-    seen_rows = used(counts, spec["rows"])
-    steps = total_steps(spec, sum(seen_rows.values()), "student_train")
+    steps = total_steps(spec, sum(used(rows, spec["rows"]).values()), "student_train")
+    seen_rows = {name: count for name, count in used(rows, spec["rows"]).items() if name in counts}
+    if not counts:
+        return {}
     if asked["view"] == "clean" or not spec["augment"]:
         views = dict.fromkeys(counts, 1)
     else:
