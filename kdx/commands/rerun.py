@@ -23,6 +23,7 @@ from kdx.runs import diff
 from kdx.runs.diff import Likeness
 from kdx.runs.reading import Run, as_written, read_json, read_run
 from kdx.runs.run import all_stored
+from kdx.store.places import recorded
 from kdx.training.runtime import cores, share_of_cores
 
 OPTIONS = (
@@ -35,11 +36,11 @@ OPTIONS = (
     ),
 )
 GROUPS = ("device", "dataset", "teacher", "allow")
-PATHS = "dataset.root, dataset.unlabelled_root, teacher.checkpoint, student.checkpoint"
+PATHS = ("dataset.root", "dataset.unlabelled_root", "teacher.checkpoint", "student.checkpoint")
 HELP = help_text(
     "kdx rerun RUN [key=value ...]",
     OPTIONS,
-    f"""Where data lie now: {PATHS}
+    f"""Where data lie now: {", ".join(PATHS)}
 device=NAME, device.threads=N and other keys of device, as in kdx train; default: what the run was made with
 allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train""",
 )
@@ -57,8 +58,8 @@ def main(argv: Sequence[str]) -> int:
         raise Fault(f"kdx rerun has no flag {strange[0]}; settings are written key=value: kdx rerun --help")
     use_own(flags)
     words = parse("rerun", rest, OPTIONS, GROUPS)
-    check_words(words)
     run = read_run(only_name("rerun", words, "run folder"))
+    check_words(words, run)
     compose.register_names()
     to = folder(words, run)
     settled = settled_there(run)
@@ -88,18 +89,16 @@ def main(argv: Sequence[str]) -> int:
     return 0 if found.same and code == 0 else 1
 
 
-def check_words(words: Words) -> None:
+def check_words(words: Words, run: Run) -> None:
     """A rerun is told where things are, never what to do otherwise. Raises Faults."""
-    faults = []
+    more = recorded(*map(run.document.get, ("config", "protocol")))
+    faults, paths = [], list(dict.fromkeys([*PATHS, *sorted(more)]))
     for word in words.composed:
         key = word.partition("=")[0]
-        where = key in ("allow", "teacher.checkpoint", "student.checkpoint") or (
-            key.startswith("dataset.") and key.endswith("root")
-        )
-        if not where and key.split(".")[0] != "device":
+        if key not in ("allow", *paths) and key.split(".")[0] != "device":
             faults.append(
-                f"'{key}' is what the run says: kdx rerun takes where things are now ({PATHS}), device and "
-                "allow; to change anything else, kdx train"
+                f"'{key}' is what the run says: kdx rerun takes where things are now "
+                f"({', '.join(paths)}), device and allow; to change anything else, kdx train"
             )
     if faults:
         raise Faults(faults)

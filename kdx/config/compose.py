@@ -47,6 +47,7 @@ from kdx.config.words import quote_paths as quote_paths
 from kdx.core import checks
 from kdx.core.errors import Faults
 from kdx.core.paths import conf_dir
+from kdx.store import places
 
 STAMP = "KDX_RUN_STAMP"
 GRID = "grid"
@@ -69,7 +70,6 @@ UNCOMPOSED = (
 fit.
 """
 TYPED_ONLY = ("allow", "store")
-ROOTS = ("root", "usual_root")
 REFERENCE = re.compile(
     r"\$\{[A-Za-z_][\w.]*\}|\$\{kdx_labelled_share:\$\{loss\.batch\},\$\{loss\.unlabel_ratio\}\}"
 )
@@ -359,22 +359,20 @@ def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
             "the grid of a preset (hydra.sweeper.params) has a data set downloaded to "
             f"'{checks.shown(str(grid[key]), bare=True)}': say so with {key}=PATH in place of the grid, or "
             "dataset.download=false"
-            for key in map("dataset.{}".format, ROOTS)
+            for key in places.dotted(said["dataset"])
             if key in grid
         ]
         own_nodes = [
             yaml.safe_load(file.read_text(encoding="utf-8")).get("dataset", {})
             for file in (conf_dir() / "dataset").glob("*.yaml")
         ]
-        known = {str(node.get(key)) for node in own_nodes for key in ROOTS}
+        known = {"None", *(str(node[key]) for node in own_nodes for key in places.path_keys(node))}
         faults += [
             "an option file in --config-dir has a data set downloaded to "
             f"'{checks.shown(said['dataset'][key], bare=True)}': say so with dataset.{key}=PATH, or "
             "dataset.download=false"
-            for key in ROOTS
-            if key in said["dataset"]
-            and str(said["dataset"][key]) not in known
-            and f"dataset.{key}" not in typed
+            for key in places.path_keys(said["dataset"])
+            if str(said["dataset"][key]) not in known and f"dataset.{key}" not in typed
         ]
     return faults
 

@@ -20,6 +20,7 @@ from kdx.core.errors import Fault
 from kdx.core.paths import conf_dir
 from kdx.store.component import targets
 from kdx.store.moved import current
+from kdx.store.places import path_keys
 
 NEVER = ("store", "allow", "choices", "device")
 """Where a run writes and what it may import are the user's to say; the options and the device are dealt with
@@ -239,30 +240,18 @@ def _holds_keys(value: Any) -> bool:
     return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_holds_keys, value)))
 
 
-def data_paths(config: Mapping[str, Any]) -> list[str]:
-    """Keys of the files and folders that a run reads:
-    dataset.root, teacher.checkpoint, student.checkpoint.
-    """
-    return [f"dataset.{key}" for key in config["dataset"] if key == "root" or key.endswith("_root")] + [
-        "teacher.checkpoint",
-        "student.checkpoint",
-    ]
-
-
 def check_data(dataset: Mapping[str, Any], loader: Any, given: set[str]) -> None:
     """Nothing is downloaded to a place that a folder names: the files must be there, or the user must say
     where. Raises Fault.
     """
-    if not dataset.get("download") or any(
-        key.startswith("dataset.") and key.endswith("root") for key in given
-    ):
+    paths = path_keys(dataset)
+    if not dataset.get("download") or any(f"dataset.{key}" in given for key in paths):
         return
     files = loader.files()
     if not files or not all(Path(file).is_file() for file in files):
-        where = next(
-            (str(dataset[k]) for k in ("root", "usual_root") if dataset.get(k)), "the place that it names"
-        )
+        where = next((str(dataset[k]) for k in paths if dataset.get(k)), "the place that it names")
         raise Fault(
             f"the data of this run are not in '{where}', and nothing is downloaded to where a folder says: "
-            "say where they are, or where they may be put, with dataset.root=PATH"
+            "say where they are, or where they may be put, with "
+            f"dataset.{paths[0] if paths else 'root'}=PATH"
         )

@@ -22,6 +22,7 @@ from kdx.data.files import Files
 from kdx.pipeline.recipes.experiment import Checkpoint, Control, Plan
 from kdx.store.component import Component, targets
 from kdx.store.moved import current
+from kdx.store.places import path_keys
 from kdx.store.resolve import allow, from_own_package
 from kdx.store.source import Source
 from kdx.training.length import SIZES, STAGES, length
@@ -482,6 +483,4 @@ def known(dataset: Component, tell: Callable[[str, str], None] = lambda text, le
         if isinstance(files, Mapping)
         else {"files": Source(*files)}
     )
-    return Component(
-        dataset.spec, parts, places=[key for key in dataset.spec if key == "root" or key.endswith("_root")]
-    )
+    return Component(dataset.spec, parts, places=path_keys(dataset.spec))

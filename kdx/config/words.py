@@ -4,11 +4,12 @@ that are not there.
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import yaml
 from kdx.core.checks import MOST, shown
 from kdx.core.errors import Fault, in_short, nearest
 from kdx.core.paths import conf_dir
+from kdx.store.places import USUAL, path_keys
+from kdx.store.resolve import allow
 from kdx.training.length import SIZES, STAGES
 
 FLAGS = (
@@ -51,9 +54,10 @@ TAKES = {
 }
 """Flags with a value, and what it may be (empty: anything)."""
 PATHS = re.compile(
-    r"^(?P<key>\+{0,2}(?:\w+\.)*(?:root|\w+_root|checkpoint|store|hydra\.run\.dir|hydra\.sweep\.dir))=(?P<value>.+)$",
+    rf"^(?P<key>\+{{0,2}}(?:\w+\.)*(?:{USUAL}|checkpoint|store|hydra\.run\.dir|hydra\.sweep\.dir))=(?P<value>.+)$",
     re.S,
 )
+OF_DATA = re.compile(r"^(?P<key>\+{0,2}dataset\.(?P<name>\w+))=(?P<value>.+)$", re.S)
 PLAIN = re.compile(r"^[A-Za-z_./-][\w./+-]*$", re.A)
 QUOTED = re.compile(r"^(?P<quote>['\"]).*(?P=quote)$", re.S)
 PATH = re.compile(r"(?:^|,)\s*(?P<path>(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")\s*(?=,|$)|[^,]*)", re.S)
@@ -129,16 +133,30 @@ def quote_paths(words: Sequence[str], sweep: bool = False) -> list[str]:
     sweep: a comma stands between paths, as between other values, where it is not in quotes, and choice(...)
     and the like mean what they mean.
     """
-    return [_quoted(w, sweep) for w in words]
+    if typed := [w.partition("=")[2] for w in words if w.lstrip("+").startswith("allow=")]:
+        allow(re.findall(r"[\w.]+", typed[-1]))
+    paths = own_paths()
+    return [_quoted(w, sweep, paths) for w in words]
+
+
+def own_paths() -> frozenset[str]:
+    """Keys of the user's own data sets that are paths, as their loaders say."""
+    found: set[str] = set()
+    for file in (file for folder in own for file in sorted((folder / "dataset").glob("*.yaml"))):
+        # one that cannot be read is told of where it is chosen
+        with contextlib.suppress(yaml.YAMLError, OSError, ValueError):
+            node = yaml.safe_load(file.read_text(encoding="utf-8"))
+            found.update(path_keys(node) if isinstance(node, dict) else ())
+    return frozenset(found)
 
 
 def quoted(path: str) -> str:
     """A path as a value for Hydra."""
-    return _quoted(f"store={path}", False).partition("=")[2]
+    return _quoted(f"store={path}", False, ()).partition("=")[2]
 
 
-def _quoted(word: str, sweep: bool) -> str:
-    match = PATHS.match(word)
+def _quoted(word: str, sweep: bool, own_paths: Collection[str]) -> str:
+    match = PATHS.match(word) or ((found := OF_DATA.match(word)) and found["name"] in own_paths and found)
     if not match:
         return word
     key, value = match["key"], match["value"]

@@ -18,6 +18,7 @@ from kdx.core.roles import ROLES
 from kdx.pipeline.recipes.steps import taught_splits
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
+from kdx.store.places import dotted
 from kdx.store.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
 from kdx.training.runtime import cores, versions
 
@@ -105,6 +106,7 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
     return {
         "dataset": order.plan.dataset.target.rpartition(".")[2],
         "sizes": dict(order.plan.sizes),
+        "paths": dotted(order.plan.dataset.spec),
         "counts": data.json("data.json")["counts"] if data else None,
         "data_key": data.key if data else None,
         "digests": digests(data.manifest["files"]) if data else None,

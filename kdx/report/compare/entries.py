@@ -16,6 +16,7 @@ from kdx.core.shapes import LARGEST, Number, wrong
 from kdx.report.run import names
 from kdx.report.run.names import TARGET, Settings, visible, written
 from kdx.report.run.verdict import ROLES, of
+from kdx.store.places import recorded
 
 APART = {
     "seed",
@@ -134,10 +135,12 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
     if config.get("choices") is not None:
         _expect(config["choices"], dict, name, "config.choices")
     everything = names.everything(config)
+    # where its files lie; what they hold is known by the digests
+    paths = recorded(config, document.get("protocol"))
     settings = {
         key: value
         for key, value in everything.items()
-        if value not in (None, NEUTRAL.get(key)) and not _apart(key)
+        if value not in (None, NEUTRAL.get(key)) and not _apart(key) and key not in paths
     }
     protocol = _protocol(document.get("protocol"), name)
     keys = {}
@@ -199,8 +202,7 @@ def _protocol(found: Any, name: str) -> Mapping[str, Any]:
 
 
 def _apart(key: str) -> bool:
-    """A dataset's root says where its files lie; what they hold is known by the digests."""
-    return key in APART or key.split(".")[0] in APART or (key.startswith("dataset.") and key.endswith("root"))
+    return key in APART or key.split(".")[0] in APART
 
 
 def _network(found: Any, weights: str, role: str, name: str) -> Network:

@@ -86,7 +86,7 @@ class Mirror:
             state = (stat.st_mtime_ns, stat.st_size)
             if self.read.get(file, (None,))[0] != state:
                 found = document.read(file, figures=False)
-                self.read[file] = (state, settings(found.get("config"), found.get("command")))
+                self.read[file] = (state, settings(*map(found.get, ("config", "command", "protocol"))))
             return self.read[file][1]
         except (OSError, Fault):
             return NONE

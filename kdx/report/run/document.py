@@ -61,7 +61,7 @@ SHAPE = {
     "gate": {},
     "config": {},
     "environment": {"settled": {**MADE, "precision": {}}, "elsewhere": {"*": MADE}},
-    "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}},
+    "protocol": {"digests": {"*": str}, "counts": {}, "sizes": {}, "paths": [str]},
     "stages": [
         {"name": str, "key": str, "cached": bool, "seconds": COUNT, "code": str, "sources": {"*": str}}
     ],

@@ -78,7 +78,9 @@ class RunFolder(Listener):
             self.metrics = open(self.path / "metrics.jsonl", "wb", buffering=0)  # noqa: SIM115 (closed by `end`)
             self.board = Board(self.path)
             self.board.start_session(
-                self.run["config"], " ".join(told_apart(command)) or self.path.resolve().name
+                self.run["config"],
+                " ".join(told_apart(command)) or self.path.resolve().name,
+                self.run["protocol"],
             )
             self.board.layout(ROLES)
         self.save()

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdx.store.places import recorded
+
 TARGET = "._target_"
-ELSEWHERE = frozenset({"store", "root", "workers", "checkpoint_seconds", "hydra"})
+ELSEWHERE = frozenset({"store", "workers", "checkpoint_seconds", "hydra"})
 """Names of keys that say where and how fast a run was computed, not what it was."""
 ORDER = ("dataset", "teacher", "loss", "student", "select", "augment", "recipe", "experiment")
 """Which choices are thought of first as the cause of a difference."""
@@ -32,12 +34,13 @@ class Settings:
     given: frozenset[str]
 
 
-def settings(config: Any, command: Any) -> Settings:
-    """Of run.json, whoever wrote it, less what is `ELSEWHERE`."""
+def settings(config: Any, command: Any, protocol: Any = None) -> Settings:
+    """Of run.json, whoever wrote it, less what is `ELSEWHERE` and where its data lie."""
+    paths = recorded(config, protocol)
     values = {
         key: value
         for key, value in everything(config).items()
-        if value is not None and ELSEWHERE.isdisjoint(key.split("."))
+        if value is not None and ELSEWHERE.isdisjoint(key.split(".")) and key not in paths
     }
     return Settings(choices(config), values, typed_keys(command))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.report.run.names import TARGET, everything
+from kdx.store.places import recorded
 
 FLUSH_SECONDS = 2
 LONGEST_TEXT = 100  # of a hyperparameter's value; longer ones are no help in a table
@@ -22,7 +23,7 @@ CHARTS = {
     "learning rate": "train/learning_rate",
 }
 """Title -> what each role's tag ends with."""
-HIDDEN = {"hydra", "store", "root", "workers", "command"}  # where a run took place, not what it was
+HIDDEN = {"hydra", "store", "workers", "command"}  # where a run took place, not what it was
 
 
 class Board:
@@ -87,8 +88,8 @@ class Board:
             metadata.CONFIG_SUMMARY_TAG, metadata.create_summary_metadata(), layout.SerializeToString()
         )
 
-    def start_session(self, config: Mapping, name: str) -> None:
-        """The hyperparameters. name: shown before them, cut to some 15 letters.
+    def start_session(self, config: Mapping, name: str, protocol: Any = None) -> None:
+        """The hyperparameters, of a run.json. name: shown before them, cut to some 15 letters.
 
         No experiment summary goes with them: TensorBoard would take one run's list for all runs of a sweep.
         """
@@ -97,7 +98,7 @@ class Board:
         # TensorBoard averages sessions of one group, so the group is this run: its name, and what tells
         # namesakes apart.
         digest = hashlib.sha256(f"{self.folder} {time.time_ns()}".encode()).hexdigest()[:8]
-        self.add(hparams_pb(hyperparameters(config), trial_id=f"{name} {digest}"), 0)
+        self.add(hparams_pb(hyperparameters(config, protocol), trial_id=f"{name} {digest}"), 0)
 
     def final(self, metrics: Mapping[str, float | None]) -> None:
         """The few numbers to show beside the hyperparameters. TensorBoard shows the first five tags there;
@@ -135,15 +136,16 @@ class Board:
         )
 
 
-def hyperparameters(config: Mapping) -> dict[str, bool | float | str]:
+def hyperparameters(config: Mapping, protocol: Any = None) -> dict[str, bool | float | str]:
     """A nested config as flat names and scalars: {"loss": "kd", "loss.temperature": 4.0, ...}.
 
     A node with a `_target_` has a value of its own: the option chosen, or the last word of the address in
     small letters. Nulls, paths, long text and names of `HIDDEN` are left out.
     """
     found: dict[str, bool | float | str] = {}
+    paths = recorded(config, protocol)
     for key, value in everything(config).items():
-        if not HIDDEN.isdisjoint(key.split(".")):
+        if not HIDDEN.isdisjoint(key.split(".")) or key in paths:
             continue
         if key.endswith(TARGET) and isinstance(value, str):
             found[key.removesuffix(TARGET)] = value.rpartition(".")[2].lower()
