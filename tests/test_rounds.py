@@ -770,3 +770,42 @@ def test_the_command_tells_of_rounds_and_of_what_was_bought(store, bought, tmp_p
         "The last round counts" in report and "best validation accuracy is the one that counts" not in report
     )
     assert all(stage["cached"] for stage in run["stages"])
+
+
+OWN_RECIPE = """
+from kdx.pipeline.recipes.active import active
+from kdx.pipeline.recipes.experiment import needs
+
+@needs(buys=True, counts="last")
+def buys(store, plan):
+    active(store, plan)
+"""
+
+
+def test_a_recipe_of_ones_own_says_what_it_needs_and_which_round_counts(tmp_path, monkeypatch, capsys):
+    """Nothing goes by the address of kdx's own: what it says of itself is checked and told."""
+    (tmp_path / "my_recipes.py").write_text(OWN_RECIPE)
+    (tmp_path / "my/recipe").mkdir(parents=True)
+    (tmp_path / "my/recipe/mine.yaml").write_text("# Mine\n_target_: my_recipes.buys\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "train",
+        "--config-dir",
+        "my",
+        "allow=[my_recipes]",
+        "device=cpu",
+        "device.threads=1",
+        "recipe=mine",
+    ]
+    words += ["teacher=mlp_small", "student=mlp_small", "teacher_pretrain.steps=4", "student_train.steps=4"]
+    words += ["dataset.labelled=0.3", "rounds=2", "baseline=false", "student_init=previous"]
+    for more, says in (
+        (["budget=20"], "select=all buys none"),
+        (["select=uniform", "budget=null"], "say how many with budget=200"),
+        (["select=uniform", "augment=[mixup]"], "an answer that is bought is for one clean picture"),
+    ):
+        assert main([*words, *more]) == 2 and says in capsys.readouterr().err
+    assert main([*words, "select=uniform", "budget=20", "hydra.run.dir=run"]) == 0
+    results = json.loads(Path("run/run.json").read_text())["results"]
+    assert results["round_by"] == "last" and len(results["rounds"]) == 2

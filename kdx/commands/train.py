@@ -23,6 +23,7 @@ from kdx.core.errors import Fault
 from kdx.core.paths import conf_dir
 from kdx.core.roles import ROLES
 from kdx.core.shortage import Shortage
+from kdx.pipeline.recipes.experiment import needs_of
 from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.runs.run import environment, load_examples, perform, protocol, trace
@@ -210,7 +211,7 @@ def finish(
     for role in ROLES.keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
-        by = "chain" if order.plan.assistants else "last" if order.plan.budget else "validation"
+        by = needs_of(order.recipe).counts
         results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}
     if order.plan.assistants:
         names = [*order.config["assistants"], order.config["choices"]["student"]]

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kdx.core.checks import shown
+from kdx.pipeline.recipes.experiment import needs_of
+from kdx.store.component import Component
 from kdx.training.length import length
 
 TRAININGS = ("teacher_pretrain", "student_train")
@@ -75,7 +77,7 @@ def _gate(config: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
 
 def _rounds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What concerns the rounds after the first."""
-    if config["recipe"]["_target_"] == "kdx.pipeline.recipes.supervised.supervised":
+    if not needs_of(Component(config["recipe"])).teacher:
         why = f"loss={config['choices']['loss']} learns from no teacher, so there is one round: leave it out"
         if config["rounds"] > 1:
             yield "rounds", why

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from kdx import models
-from kdx.config.wire import ACTIVE, CHAIN, Order
+from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import Caution, Fault, Faults
 from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
@@ -27,7 +27,7 @@ from kdx.models import checkpoint
 from kdx.models.size import Held, smaller
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights
-from kdx.pipeline.recipes.experiment import Plan
+from kdx.pipeline.recipes.experiment import Plan, needs_of
 from kdx.pipeline.recipes.steps import taught_splits, told_of_classes
 from kdx.pipeline.stages.learn import missing_stream, reads_networks
 from kdx.store.component import Component
@@ -243,7 +243,7 @@ def check_rule(order: Order, rows: Mapping[str, int]) -> None:
     choose is there.
     """
     plan, choices, given = order.plan, order.config["choices"], order.plan.budget
-    active = order.recipe is not None and order.recipe.target == ACTIVE
+    active = order.recipe is not None and needs_of(order.recipe).buys
     if order.recipe is None or (given is None and order.config["budget"] is not None):
         return  # refused already
     rule: Rule | None = plan.select.build() if plan.select else None
@@ -289,7 +289,7 @@ def check_rule(order: Order, rows: Mapping[str, int]) -> None:
 
 def check_chain(order: Order) -> None:
     """Whether assistants and the recipe that has them go together, and with what else there is."""
-    plan, chain = order.plan, order.recipe is not None and order.recipe.target == CHAIN
+    plan, chain = order.plan, order.recipe is not None and needs_of(order.recipe).assistants
     if plan.assistants and not chain:
         raise Fault(
             "assistants= stand between teacher and student in recipe=chain: say that too, or leave them out"

@@ -19,7 +19,7 @@ from kdx.core import checks
 from kdx.core.errors import Fault, Faults, in_short, nearest
 from kdx.core.paths import conf_dir
 from kdx.data.files import Files
-from kdx.pipeline.recipes.experiment import Checkpoint, Control, Plan
+from kdx.pipeline.recipes.experiment import Checkpoint, Control, Plan, needs_of
 from kdx.store.component import Component, targets
 from kdx.store.moved import current
 from kdx.store.places import path_keys
@@ -48,7 +48,6 @@ MOST_ROUNDS, MOST_ASSISTANTS = 1000, 16
 GROUP_OF = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss"}
 """Nodes whose code is of another group's kind; all others are of the group of their own name."""
 SLOTS_OF_A_LOSS = ("weights", "features")
-ACTIVE, CHAIN = "kdx.pipeline.recipes.active.active", "kdx.pipeline.recipes.chain.chain"
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,8 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     pseudo_label = part(_pseudo_label, config["pseudo_label"])
     recipe = part(_component, "recipe", config["recipe"])
     mixed = nodes["student_train"] and "mixup" in dict(nodes["student_train"].spec["augment"])
-    if mixed and recipe and recipe.target == ACTIVE:
+    asks = part(needs_of, recipe) if recipe else None
+    if mixed and asks and asks.buys:
         faults.append(
             "an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out"
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from kdx.core.errors import Fault
-from kdx.pipeline.recipes.experiment import Plan
+from kdx.pipeline.recipes.experiment import Plan, needs
 from kdx.pipeline.recipes.steps import alone, ask, compare, student, teach
 from kdx.pipeline.stages import CHOOSE, TRAIN
 from kdx.store.store import Store, subseed
 from kdx.training.length import by_round, to_buy
 
 
+@needs(buys=True, counts="last")
 def active(store: Store, plan: Plan) -> None:
     """Buys the teacher's answers for `budget` rows of the pool, over rounds: the student so far judges, the
     rule chooses, the teacher answers.

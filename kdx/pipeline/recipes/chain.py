@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdx.pipeline.recipes.experiment import Plan
+from kdx.pipeline.recipes.experiment import Plan, needs
 from kdx.pipeline.recipes.steps import alone, ask, asks_live, begin, compare, student, teach, views_to_answer
 from kdx.pipeline.stages import TRAIN
 from kdx.store.store import Store
 
 
+@needs(assistants=True, counts="chain")
 def chain(store: Store, plan: Plan) -> None:
     """Teacher assistants (Mirzadeh et al. 2020, arXiv 1902.03393): the teacher teaches the first, each the
     next one, and the last the student.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdx.pipeline.recipes.experiment import Plan
+from kdx.pipeline.recipes.experiment import Plan, needs
 from kdx.pipeline.recipes.steps import (
     alone,
     ask,
@@ -22,6 +22,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.store import Store, subseed
 
 
+@needs()
 def distil(store: Store, plan: Plan) -> None:
     """The default journey: teacher-pretrain, pseudo-label, baseline-train, gate, student-train. In further
     rounds the student is the teacher; the best one counts."""
