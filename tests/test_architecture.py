@@ -416,3 +416,16 @@ def test_importing_it_loads_no_torch(root, module):
     """What the AST cannot see: torch coming in through another module or package."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_levels_become_numbers_in_one_place(root):
+    """CUDA rounds `x / 255` otherwise than a CPU: `kdx.core.levels.as_float` takes care of that."""
+    found = [
+        f"{file.relative_to(root)}:{node.lineno}"
+        for file in sorted((root / "kdx").rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Div)
+        and ast.unparse(node.right).startswith("255")
+    ]
+    assert not found

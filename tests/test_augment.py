@@ -15,6 +15,7 @@ from torchvision.transforms import functional as V
 from torchvision.transforms.autoaugment import _apply_op
 
 from kdx.core.errors import Fault
+from kdx.core.levels import as_float
 from kdx.core.types import Split
 from kdx.data.views import augment, pixels
 from kdx.data.views.augment import Affine, Chain, ColourJitter, Cutout, FlipCrop, Mixup, Noise, Rotate, Views
@@ -154,6 +155,7 @@ def test_conversion_of_all_levels_is_exact():
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     # float64 quotient, rounded once more
     exact = torch.tensor([k / 255 for k in range(256)], dtype=torch.float32).view(1, 1, 16, 16)
+    assert as_float(levels, torch.float64).flatten().tolist() == [k / 255 for k in range(256)]
     assert torch.equal(pixels.as_float(levels), exact) and torch.equal(pixels.as_levels(exact), levels.long())
 
 

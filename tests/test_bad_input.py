@@ -29,8 +29,9 @@ from kdx import models
 from kdx.cli import main
 from kdx.commands import train as command
 from kdx.commands._tell import Alone
-from kdx.config import compose, grid
+from kdx.config import compose, grid, validate
 from kdx.core.errors import Fault
+from kdx.data.splits import count_rows
 from kdx.models.weights import read_weights
 from kdx.store.component import Component
 
@@ -564,6 +565,21 @@ def test_no_space_left_is_told_before_any_work(told, monkeypatch):
         line.startswith("no space left for this run: it needs about ")
         and "1 MB are free; set store=PATH on another disk" in line
     )
+
+
+def test_the_room_for_answers_is_that_of_the_rows_that_the_split_will_have(would_run, monkeypatch):
+    """Half of 777 rows: the split rounds it down, and Python's `round` has another rule."""
+    words = "dataset=synthetic dataset.train_rows=777 dataset.labelled=0.5 dataset.unlabelled=0.5 "
+    words += "dataset.validation=null device=cpu"
+    assert main(["train", *words.split()]) == 0
+    plan = would_run[0].plan
+    about, seen = plan.dataset.build().describe(), []
+    monkeypatch.setattr(validate, "stored_bytes", lambda counts, *more: seen.append(counts) or 0)
+    validate.room(plan, about)
+    (counts,) = seen
+    rows = count_rows(about, **plan.sizes)
+    assert counts == {"labelled": rows["labelled"], "unlabelled": rows["unlabelled"]}
+    assert rows["labelled"] == 388
 
 
 def test_a_bug_is_no_fault(monkeypatch):

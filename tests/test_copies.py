@@ -396,6 +396,15 @@ def test_a_red_square_is_constant():
 def test_a_deviation_that_was_raised_is_told():
     black = np.zeros((2, 3, 4, 4), np.uint8)
     assert channel_statistics([black])[1] == [FLOOR] * 3
+
+
+def test_channel_statistics_are_of_doubles_to_the_last_bit():
+    """In whatever order a file has them, from memory that nobody may write."""
+    pictures = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 6), dtype=np.uint8).transpose(0, 1, 3, 2)
+    pictures.flags.writeable = False
+    doubles = pictures.astype(np.float64) / 255
+    mean, std = doubles.mean((0, 2, 3)), doubles.std((0, 2, 3))
+    assert channel_statistics([pictures]) == (mean.round(6).tolist(), std.round(6).tolist())
     assert [text for text, _ in findings.floored([FLOOR] * 3, FLOOR)] == [
         (
             "the pictures, all taken together, are almost constant: a standard deviation below 0.001 of the "

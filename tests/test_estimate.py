@@ -105,7 +105,9 @@ def test_smallest_k_is_what_the_curves_say(by, threshold):
     probs, truth = made_up()
     queries, _ = made_up(300, seed=1)
     scores = estimators.top_k_score(queries.sort(1, descending=True).values, by)
-    curves = [estimators.top_k_curve(probs, truth, k, by) for k in range(2, 6)]
+    ranked, hits = estimators.top_k_hits(probs, truth)
+    ranks = estimators.top_k_score(ranked, by)
+    curves = [estimators.isotonic(ranks[:, k - 1], hits[:, k - 1].float()) for k in range(2, 6)]
     fitted = torch.stack(
         [estimators.interpolate(scores[:, k - 1], *curve) for k, curve in enumerate(curves, 2)], dim=1
     )

@@ -511,11 +511,8 @@ def room(plan: Plan, about: Description) -> int:
     checkpoint of them.
     """
     height = about.shape[0] * about.shape[1] * about.shape[2]
-    rows = about.train + (about.test or 0) + (about.validation or 0) + about.pool
-    counts = {
-        "labelled": max(1, min(about.train, _count(plan.sizes["labelled"], about.train))),
-        "unlabelled": about.train + about.pool,
-    }
+    split = count_rows(about, **plan.sizes)
+    rows, counts = sum(split.values()), {name: split[name] for name in ("labelled", "unlabelled")}
     spec = plan.student_train.spec
     seen = used(counts, spec["rows"] if isinstance(spec["rows"], int) else None)
     steps = total_steps(spec, sum(seen.values()), "student_train")
@@ -541,7 +538,3 @@ def room(plan: Plan, about: Description) -> int:
     # of the pictures: these have a data set of their own
     copies = 1 + sum(control.also is not None for control in plan.controls.values())
     return copies * rows * height + answers + networks
-
-
-def _count(size: Any, whole: int) -> int:
-    return whole if size is None else size if isinstance(size, int) else round(size * whole)

@@ -10,6 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from kdx.core.levels import as_float
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -62,7 +64,7 @@ class Split:
         """The rows in order as clean pictures (view 0), `size` at a time: for statistics."""
         for start in range(0, len(self), size):
             index = torch.arange(start, min(start + size, len(self)))
-            pictures = self.images[start : start + size].float() / 255
+            pictures = as_float(self.images[start : start + size])
             y = None if self.labels is None else self.labels[start : start + size].to(pictures.device)
             yield Batch(self.name, index, torch.zeros_like(index), {"main": pictures, "clean": pictures}, y)
 

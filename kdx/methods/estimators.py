@@ -131,12 +131,6 @@ def top_k_hits(probs: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return ranked, (order == truth[:, None]).cumsum(1) > 0
 
 
-def top_k_curve(probs: Tensor, truth: Tensor, k: int, by: str) -> tuple[Tensor, Tensor]:
-    """Knots and values of the top-k accuracy as an increasing function of `top_k_score`. 1 <= k <= C."""
-    ranked, hits = top_k_hits(probs, truth)
-    return isotonic(top_k_score(ranked, by)[:, k - 1], hits[:, k - 1].float())
-
-
 def top_k_cuts(probs: Tensor, truth: Tensor, threshold: float, by: str) -> Tensor:
     """(V, C) probabilities, (V,) classes -> (C,): the least score at which the fitted top-k accuracy reaches
     `threshold`, for k = 1 to C.

@@ -9,28 +9,13 @@ constants follow torchvision's functional transforms; tests/test_augment.py comp
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdx.core.errors import Fault
-
-
-def as_float(x: Tensor) -> Tensor:
-    """uint8 (or float32, returned as it is) -> float32 in [0, 1], x / 255 correctly rounded"""
-    if x.dtype == torch.float32:
-        return x
-    return x.to(torch.float32).div_(_most(x.device))
-
-
-@lru_cache(maxsize=8)
-def _most(device: torch.device) -> Tensor:
-    """255. A tensor, because CUDA would multiply by the reciprocal of a Python number, which rounds some
-    levels another way.
-    """
-    return torch.full((), 255.0, device=device)
+from kdx.core.levels import as_float as as_float
 
 
 def as_levels(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 from torch.nn import functional as F
 
+from kdx.core.levels import as_float
 from kdx.core.types import Split
 from kdx.pipeline.stages.answers import SAMPLE, clean_answers, learned_answers
 from kdx.pipeline.stages.files import need_split, open_network
@@ -194,6 +195,6 @@ def on_validation(data: Artifact, answers: Artifact, slot: int = 0) -> tuple[np.
 def thumbnails(split: Split) -> np.ndarray:
     """(at most MOST, D) float64: pictures averaged down to 8x8 at most, evenly spread over the split."""
     rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST)).astype(int))
-    pictures = split.images[rows].float().cpu() / 255
+    pictures = as_float(split.images[rows].cpu())
     height, width = (min(8, side) for side in pictures.shape[-2:])
     return F.adaptive_avg_pool2d(pictures, (height, width)).flatten(1).double().numpy()

@@ -9,8 +9,10 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+import torch
 
 from kdx.core.errors import Fault, Faults, within
+from kdx.core.levels import as_float
 from kdx.data import copies
 from kdx.data.pictures import findings
 from kdx.data.raw import MEANING, PARTS, Raw, few, per_class
@@ -275,7 +277,7 @@ def channel_statistics(parts: list[np.ndarray]) -> tuple[list[float], list[float
     total, squares, count = np.zeros(channels), np.zeros(channels), 0
     for images in parts:
         for start in range(0, len(images), 4096):
-            block = images[start : start + 4096].astype(np.float64) / 255
+            block = as_float(torch.from_numpy(np.array(images[start : start + 4096])), torch.float64).numpy()
             total, squares = total + block.sum((0, 2, 3)), squares + (block**2).sum((0, 2, 3))
             count += block.shape[0] * block.shape[2] * block.shape[3]
     mean = total / count

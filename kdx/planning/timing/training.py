@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from kdx.core.levels import as_float
 from kdx.data.streams import Loader
 from kdx.methods.teachers import Stored
 from kdx.models import size
@@ -144,7 +145,7 @@ def answer(bench: Bench, lesson: Lesson, step: Step) -> None:
             pictures = stream.split.images
             batch = replace(
                 batch,
-                views={"main": pictures[index.to(pictures.device)].to(bench.runtime.device).float() / 255},
+                views={"main": as_float(pictures[index.to(pictures.device)].to(bench.runtime.device))},
             )
         place = index if stored.places is None or name != "unlabelled" else stored.places[index]
         to = stored.answers[name].device
