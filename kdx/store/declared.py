@@ -35,7 +35,9 @@ def _of(target: str, name: str) -> Any:
     if not isinstance(node, ast.ClassDef):
         return None  # a function says nothing
     for line in node.body:
-        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        if not isinstance(line, ast.Assign | ast.AnnAssign):
+            continue
+        targets = line.targets if isinstance(line, ast.Assign) else [line.target]
         if any(isinstance(found, ast.Name) and found.id == name for found in targets) and line.value:
             try:
                 return ast.literal_eval(line.value)

@@ -28,11 +28,14 @@ class Needs:
     counts: str = "validation"
 
 
+_said: dict[Callable[..., Any], Needs] = {}
+
+
 def needs(**of: Any) -> Callable[[Function], Function]:
     """Says what a recipe needs, where it is defined."""
 
     def say(recipe: Function) -> Function:
-        recipe.needs = Needs(**of)
+        _said[recipe] = Needs(**of)
         return recipe
 
     return say
@@ -40,7 +43,7 @@ def needs(**of: Any) -> Callable[[Function], Function]:
 
 def needs_of(recipe: Component) -> Needs:
     """As the recipe says; one that says nothing is as `distil`."""
-    return getattr(recipe.resolve(), "needs", Needs())
+    return _said.get(recipe.resolve(), Needs())
 
 
 @dataclass(frozen=True)
