@@ -14,15 +14,17 @@ from kdx.data.streams import Makers, Stream, sequential
 from kdx.data.views.augment import Affine, Chain, Views
 from kdx.methods.teachers import Ensemble, Live
 from kdx.models.cnn import cnn
-from kdx.pipeline.stages.answers import stored_answers
+from kdx.pipeline.stages.answers import digest_of_views, stored_answers
 from kdx.pipeline.stages.choose import judge
 from kdx.pipeline.stages.files import need_split
 from kdx.runs import measure
+from kdx.store.component import Component
 from kdx.store.store import Artifact
 from kdx.tasks.metrics import calibration_error, confusion, metrics, recalls, reliability
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
+VIEWS = "0" * 64
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)
 
 
@@ -194,10 +196,28 @@ def stored(tmp_path):
     np.save(tmp_path / "unlabelled.npy", array)
     (tmp_path / "answers.json").write_text(
         json.dumps(
-            {"splits": {"unlabelled": {"views": 3, "first": 1}}, "clean": False, "bought": None, "extras": []}
+            {
+                "splits": {"unlabelled": {"views": 3, "first": 1}},
+                "clean": False,
+                "views": VIEWS,
+                "bought": None,
+                "extras": [],
+            }
         )
     )
-    return stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu"), teacher
+    return stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", VIEWS), teacher
+
+
+def test_answers_of_other_pixels_are_refused(stored, tmp_path):
+    """Chain and seed make the pixels of a view, the order of steps and their names too."""
+    noise, mixup = ({"_target_": "a.b.Noise", "std": std} for std in (0.1, 0.2))
+    chain = [["one", noise], ["two", mixup]]
+    known = digest_of_views(chain, 3)
+    assert known == digest_of_views([(name, Component(spec)) for name, spec in chain], 3)
+    others = [(chain, 4), (chain[:1], 3), (chain[::-1], 3), ([["one", mixup], ["two", noise]], 3), ([], 3)]
+    assert known not in [digest_of_views(*other) for other in others]
+    with pytest.raises(Fault, match="are for other pixels than this training shows: .* augmentation or seed"):
+        stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", known)
 
 
 def test_stored_answers_are_the_live_ones_for_every_view(stored):
@@ -215,7 +235,7 @@ def test_stored_answers_are_the_live_ones_for_every_view(stored):
 def test_large_answers_stay_on_disk_and_are_the_same(stored, tmp_path, monkeypatch):
     small, _ = stored
     monkeypatch.setattr("kdx.pipeline.stages.answers.SMALL", 0)
-    large = stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu")
+    large = stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", VIEWS)
     batch = Stream(split(), Makers(views()), batch=50, seed=2, cycle=3).batch(5)
     assert torch.equal(large(batch), small(batch))
     # Told apart by a change of the file, which only the mapped one sees.

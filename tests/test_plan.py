@@ -357,6 +357,14 @@ def test_norms_that_stand_for_two_seeds_say_whose_teacher_they_were_measured_wit
     assert "with a teacher of the store" in told
 
 
+def test_a_stage_is_rehearsed_on_the_answers_that_stand_for_another_seed():
+    """What is rehearsed for one run stands for another of its kind, whose views it does not answer."""
+    both = ["baseline=false", "augment=[affine]", "dataset.labelled=0.3"]
+    words = [[*both, "loss=kd", "seed=25"], [*both, "loss=soft", "seed=26"]]
+    found = look_ahead([(of, order(*of)) for of in words], lambda name: None)
+    assert [e["name"] for e in found["stages"].values()].count("student-train") == 2
+
+
 def test_the_norm_of_a_term_grows_with_its_weight():
     """In kd the terms are alpha D and (1 - alpha) L, so the norms follow alpha and 1 - alpha."""
     half, most = (foreseen(plan(f"loss.alpha={alpha}", "seed=9", "baseline=false")) for alpha in (0.5, 0.9))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from kdx.cli import main
 from kdx.core.paths import conf_dir
+from kdx.pipeline.recipes import distil, steps
 
 SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=40", "student_train.steps=30"]
 NAMES = [
@@ -527,6 +528,27 @@ def test_rows_of_a_pool_are_not_chosen_for_a_loss_that_reads_none(place, monkeyp
             f"select={select} chooses rows of the pool for the teacher to answer, and loss=reads_labelled "
             "learns from no such answers: leave select= out, or choose another loss"
         ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["chain", "seed"])
+def test_a_student_learns_no_answers_of_other_pixels(place, monkeypatch, capsys, fault):
+    """A recipe that has other pixels labelled than it shows is refused by the stage itself."""
+    words = [*SHORT, *SMALL, "augment=affine", "pseudo_label.mode=stored"]
+    run = train(*words[2:])
+    files = run["folder"] / "artifacts"
+    seen, told = (
+        json.loads((files / name).read_text())["views"]
+        for name in ("student-train/summary.json", "pseudo-label/answers.json")
+    )
+    assert seen == told and len(told) == 64
+    if fault == "chain":
+        monkeypatch.setattr("kdx.pipeline.recipes.steps.augmentation", lambda training: [])
+    else:
+        monkeypatch.setattr(distil, "student", lambda *given: {**steps.student(*given), "views_seed": 1})
+    capsys.readouterr()
+    assert main(["train", *words]) == 1
+    err = capsys.readouterr().err
+    assert "are for other pixels than this training shows" in err and "Traceback" not in err
 
 
 @pytest.mark.slow  # tests/test_streams.py holds the loader itself to it

@@ -4,15 +4,21 @@ arrays.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kdx.core.errors import Fault
 from kdx.core.types import Teacher
 from kdx.methods.teachers import Extra, Stored
 from kdx.store.artifact import Artifact
+from kdx.store.component import Component
 
 SMALL = 1 << 28
 """Answers of up to so many bytes are read to the device; larger ones stay mapped."""
@@ -28,9 +34,25 @@ HALF_MAX = 60000.0
 """Logits beyond half precision's range are cut off here; softmax of such a row is one-hot either way."""
 
 
-def stored_answers(artifact: Artifact, device: str) -> Stored:
-    """The teacher that a label artifact's files hold."""
+def digest_of_views(augment: Iterable[Sequence[Any]], seed: int) -> str:
+    """One hash of all that decides the pixels of a row's view: the chain's steps, as pairs of a name and a
+    component or its spec, and the seed.
+    """
+    chain = [[name, step.spec if isinstance(step, Component) else step] for name, step in augment]
+    return hashlib.sha256(json.dumps([chain, seed], sort_keys=True).encode()).hexdigest()
+
+
+def stored_answers(artifact: Artifact, device: str, views: str) -> Stored:
+    """The teacher that a label artifact's files hold. views: `digest_of_views` of who learns from it. Raises
+    Fault where the answers are for other pixels; those for the clean pictures hang on no chain.
+    """
     about = artifact.json("answers.json")
+    if not about["clean"] and about["views"] != views:
+        raise Fault(
+            f"the answers in '{artifact.path}' are for other pixels than this training shows: for views by "
+            f"another augmentation or seed (digest {about['views'][:12]}, and here {views[:12]}); label them "
+            "with the chain of this training, or set pseudo_label.view=clean"
+        )
     splits = {name: s for name, s in about["splits"].items() if name not in (CLEAN, SAMPLE)}
     answers = {name: _read(artifact.file(f"{name}.npy"), device) for name in splits}
     places = torch.from_numpy(np.load(artifact.file("places.npy"))) if about["bought"] else None

@@ -19,7 +19,7 @@ from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.data.streams import sequential
 from kdx.data.views.augment import Chain, Views
 from kdx.methods.teachers import teach
-from kdx.pipeline.stages.answers import CLEAN, HALF_MAX, SAMPLE, SAMPLED, sampled_rows
+from kdx.pipeline.stages.answers import CLEAN, HALF_MAX, SAMPLE, SAMPLED, digest_of_views, sampled_rows
 from kdx.pipeline.stages.files import need_split, open_network, open_split
 from kdx.pipeline.stages.left import answered, digest, open_answers
 from kdx.store.artifact import Artifact
@@ -77,6 +77,7 @@ def run(
         {
             "splits": splits,
             "clean": clean,
+            "views": digest_of_views(augment, seed),
             "classes": about["classes"],
             "extras": extras,
             "pool": about["counts"]["unlabelled"],

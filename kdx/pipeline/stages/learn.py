@@ -24,7 +24,7 @@ from kdx.data.streams import Loader, Makers, Stream, as_trained
 from kdx.data.views.augment import Chain, Mixup, Views
 from kdx.methods.teachers import Stored, teach
 from kdx.models.weights import Note, load_weights
-from kdx.pipeline.stages.answers import extras, stored_answers
+from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import new_network, open_network, open_split
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
@@ -108,7 +108,9 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
         work.note(text, level)
     done = go_through(work, lesson, watch, start)
     watch.publish(
-        done, {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()}
+        done,
+        {name: done * stream.order.batch / stream.order.n for name, stream in lesson.streams.items()},
+        views_of(inputs),
     )
     about = inputs.data.json("data.json")
     work.write_json(
@@ -226,7 +228,7 @@ def parts_of(student: nn.Module, settings: Training, runtime: Runtime, inputs: T
     if inputs.teachers:
         teacher = teach(live, "clean" if inputs.view == "clean" else "main")
     elif answers:
-        teacher = stored_answers(answers, runtime.device)
+        teacher = stored_answers(answers, runtime.device, views_of(inputs))
     balanced = inputs.class_weights == "balanced"
     return Parts(
         student=student,
@@ -245,6 +247,11 @@ def parts_of(student: nn.Module, settings: Training, runtime: Runtime, inputs: T
         else None,
         validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed),
     )
+
+
+def views_of(inputs: TrainInputs) -> str:
+    """The digest of the pixels that a training shows."""
+    return digest_of_views(inputs.training.spec["augment"], inputs.views_seed)
 
 
 def shown_in_training(

@@ -166,8 +166,10 @@ class Watch:
         self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.loop.steps}")
         return self.saved_at
 
-    def publish(self, done: int, passes: Mapping[str, float]) -> None:
-        """passes: how often the rows of each stream were gone through."""
+    def publish(self, done: int, passes: Mapping[str, float], views: str) -> None:
+        """passes: how often the rows of each stream were gone through. views: the digest of the pixels that
+        were shown, see kdx.pipeline.stages.answers.digest_of_views.
+        """
         save_file(plain_state(self.objective.export()), self.work.path / "last.safetensors")
         if self.best:
             save_file(self.best, self.work.path / "best.safetensors")
@@ -190,6 +192,7 @@ class Watch:
                 "precision": self.loop.precision,
                 "best_step": self.best_step or None,
                 "passes": dict(passes),
+                "views": views,
                 "threads": torch.get_num_threads(),
                 "device": self.loop.runtime.device,
             },

@@ -15,6 +15,7 @@ from kdx.core.types import Batch, Split
 from kdx.data.streams import sequential
 from kdx.data.views.augment import Chain, Views
 from kdx.models import size
+from kdx.pipeline.stages.answers import digest_of_views
 from kdx.pipeline.stages.files import open_network, open_split
 from kdx.pipeline.stages.label import BATCH, MIXUP, split_of, spread
 from kdx.planning.dry_run import Step
@@ -105,6 +106,7 @@ def lay_answers(
                     name: {"views": views, "first": first} for name, (_, views, first) in wanted.items()
                 },
                 "clean": inputs["clean"],
+                "views": digest_of_views(inputs["augment"], inputs["seed"]),
                 "classes": about["classes"],
                 "pool": about["counts"]["unlabelled"],
                 "moved": bool(inputs["augment"]) and not inputs["clean"],

@@ -44,6 +44,8 @@ def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
         return Rehearsed(
             {"start": spent}, weights=folder.joinpath("last.safetensors").stat().st_size, notes=notes
         )
+    if inputs.get("answers"):  # those of another run of the kind may stand in, which answer its views
+        inputs = {**inputs, "views_seed": bench.steps[inputs["answers"].key].inputs["seed"]}
     made: list[Lesson] = []
     start = bench.timed(lambda: made.append(begin(step.name, bench.runtime, TrainInputs(**inputs))))
     lesson, about = made[0], inputs["data"].json("data.json")
