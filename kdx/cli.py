@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import kdx
-from kdx.commands import commands, summary
+from kdx.commands import commands, first_sentence
 from kdx.core import output, shortage, signals
-from kdx.core.errors import Fault, nearest, shows
+from kdx.core.errors import UserError, nearest, printable
 
-UNREAD = 141
+_UNREAD = 141
 """Exit code where nobody reads the output any more: 128 + SIGPIPE, what a shell shows for `yes | head`."""
 
 
 def usage() -> str:
     wide = max(map(len, commands()))
-    lines = [f"  kdx {name:{wide}}  {summary(name)}".rstrip() for name in commands()]
+    lines = [f"  kdx {name:{wide}}  {first_sentence(name)}".rstrip() for name in commands()]
     return "\n".join(
         [
             "kdx: experiments in knowledge distillation",
@@ -32,7 +32,7 @@ def usage() -> str:
     )
 
 
-def pick(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+def split_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     """Splits a command line into the command and the rest; flags may stand before the command or after it.
 
     In `--cfg job train` the word `job` belongs to a flag, so behind a leading flag the first known command is
@@ -48,8 +48,8 @@ def pick(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     return argv[at], [*argv[:at], *argv[at + 1 :]]
 
 
-def run(argv: Sequence[str]) -> int:
-    word, rest = pick(argv)
+def dispatch(argv: Sequence[str]) -> int:
+    word, rest = split_command(argv)
     if word is None:
         if "--version" in rest:
             print(f"kdx {kdx.__version__}")
@@ -57,11 +57,11 @@ def run(argv: Sequence[str]) -> int:
         if not rest or set(rest) <= {"--help", "-h"}:
             print(usage())
             return 0
-        raise Fault(f"kdx needs a command before or after {rest[0]}; one of: {', '.join(commands())}")
+        raise UserError(f"kdx needs a command before or after {rest[0]}; one of: {', '.join(commands())}")
     if word not in commands():
         if "=" in word:
-            raise Fault(f"kdx needs a command, and '{word}' is a setting: kdx train {word}")
-        raise Fault(f"unknown command '{word}'{nearest(word, commands())}")
+            raise UserError(f"kdx needs a command, and '{word}' is a setting: kdx train {word}")
+        raise UserError(f"unknown command '{word}'{nearest(word, commands())}")
     return import_module(f"kdx.commands.{word}").main(rest) or 0
 
 
@@ -74,41 +74,41 @@ def main(argv: Sequence[str] | None = None) -> int:
             signals.end_at_once()
     with signals.heeded(), output.enduring():
         try:
-            code = told(argv)
+            code = run_and_report(argv)
             if (why := output.lost()) and not code:
                 print(f"not all could be printed: {why}", file=sys.stderr)
             return code or int(why is not None)
         except KeyboardInterrupt as error:
-            return interrupted(error, argv)
+            return _interrupted(error, argv)
         except BrokenPipeError:
-            return UNREAD
+            return _UNREAD
         except SystemExit as error:
             if isinstance(error.__context__, BrokenPipeError):  # rich made an end of its own of it
-                return UNREAD
+                return _UNREAD
             raise
         except Exception:
             if signals.came():  # a library made another error of it
-                return interrupted(signals.last(), argv)
+                return _interrupted(signals.last(), argv)
             raise
 
 
-def told(argv: Sequence[str]) -> int:
+def run_and_report(argv: Sequence[str]) -> int:
     try:
         with shortage.noticed(f"kdx {argv[0]}" if argv else "kdx"):
-            return run(argv)
-    except Fault as fault:
-        if not isinstance(fault, shortage.Shortage):
-            # a library made an error of its own of what a signal raised, and that was told as a fault of the
-            # words
-            signals.check()
-        print(shows(str(fault)), file=sys.stderr)
-        return 1 if isinstance(fault, shortage.Shortage) else 2
+            return dispatch(argv)
+    except UserError as error:
+        if not isinstance(error, shortage.Shortage):
+            # a library made an error of its own of what a signal raised, and that was reported as an error of
+            # the words
+            signals.raise_if_stopped()
+        print(printable(str(error)), file=sys.stderr)
+        return 1 if isinstance(error, shortage.Shortage) else 2
 
 
-def interrupted(error: KeyboardInterrupt, argv: Sequence[str]) -> int:
-    """What no command has told itself."""
-    with signals.held():  # a second one while the first is told
-        print(f"interrupted. Go on with: {shows(shlex.join(['kdx', *argv]))}", file=sys.stderr)
+def _interrupted(error: KeyboardInterrupt, argv: Sequence[str]) -> int:
+    """What no command has reported itself."""
+    with signals.held():  # a second one while the first is reported
+        print(f"interrupted. Go on with: {printable(shlex.join(['kdx', *argv]))}", file=sys.stderr)
     return signals.code_of(error)
 
 

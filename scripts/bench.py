@@ -226,14 +226,14 @@ def estimate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     def exact(search: Callable[..., torch.Tensor], some: int = rows) -> torch.Tensor:
         z, *rest = statistics()
-        return neighbours.weigh(
+        return neighbours.neighbour_weights(
             search(z, neighbours.margins(pool[:some], students[0][:some]), k), *rest, "mean_of_ratios"
         )
 
     times = alternate({"slam: alpha and k": slam, "weighted, on a grid of 256 x 256": weighted}, args.repeats)
     times["weighted, exact by a tree"] = alternate({"": lambda: exact(neighbours.nearest_of_many)}, 1)[""]
     times["weighted, exact, one batch of 128"] = alternate(
-        {"": lambda: exact(neighbours.nearest, 128)}, args.repeats
+        {"": lambda: exact(neighbours.nearest_points, 128)}, args.repeats
     )[""]
     error = (weighted() - exact(neighbours.nearest_of_many)).abs()
     print(

@@ -244,7 +244,7 @@ class Pair:
         self.data, self.answers = store.done["prepare"], stored_answers(store.done["pseudo-label"], "cpu")
         self.about = self.data.json("data.json")
         self.split = open_split(self.data, "labelled", self.runtime)
-        self.pupil = recipes.student(store, self.data, self.first.plan)
+        self.inputs = recipes.student_inputs(store, self.data, self.first.plan)
         self.teacher_artifact = store.done["teacher-pretrain"]
 
     def order(self, precision: str, mode: str, *more: str, steps: int) -> Order:
@@ -285,8 +285,8 @@ class Pair:
 
     def student(self) -> nn.Module:
         """With the weights that kdx's student begins with."""
-        torch.manual_seed(self.pupil["seed"])
-        return new_network(self.pupil["model"], self.about)
+        torch.manual_seed(self.inputs["seed"])
+        return new_network(self.inputs["model"], self.about)
 
     def teacher(self) -> nn.Module:
         return open_network(self.teacher_artifact).requires_grad_(False)
@@ -423,7 +423,7 @@ def parity(pair: Pair) -> dict[str, list[float]]:
         pair.data,
         pair.first.plan.student_train.build(),
         pair.runtime,
-        seed=pair.pupil["views_seed"],
+        seed=pair.inputs["views_seed"],
         parts=parts,
         clean=False,
         rows=None,
@@ -534,10 +534,10 @@ def tell(settings: Settings, found: dict[str, list[Step]], losses: dict[str, lis
     for precision in settings.precisions:
         ours, theirs = losses[f"kdx {precision}"], losses[f"limit {precision}"]
         apart = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
-        told = f"; goal {TOLERANCE:.0e}" if precision == "fp32" else ""
+        reported = f"; goal {TOLERANCE:.0e}" if precision == "fp32" else ""
         print(
             f"  parity {precision}: same weights, same batches, {len(ours)} steps: loss {theirs[-1]:.4f} "
-            f"limit, {ours[-1]:.4f} kdx, at most {apart:.1e} apart in any step{told}"
+            f"limit, {ours[-1]:.4f} kdx, at most {apart:.1e} apart in any step{reported}"
         )
     steps = {name: [vars(t) for t in times] for name, times in found.items()}
     return {"cpu": cpu, "wall": wall, "ratios": ratios, "log_line": logs, "losses": losses, "steps": steps}

@@ -4,7 +4,7 @@
     check_run.py outputs/runs                              the default experiment ended well
     check_run.py outputs/runs --cached-like FIRST.json     and did nothing that the first run had done
 
-Prints the run it read and its numbers. Ends with 1 and one line a fault where something is wrong.
+Prints the run it read and its numbers. Ends with 1 and one line an error where something is wrong.
 """
 
 from __future__ import annotations

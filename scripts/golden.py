@@ -61,11 +61,11 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[in
     """Two run.json -> (values compared, a line for each that differs)."""
     old, new = (dict(numbers({part: run.get(part) for part in PARTS})) for run in (before, after))
     stages = [[stage["name"] for stage in run["stages"]] for run in (before, after)]
-    told = [f"stages: {stages[0]} and now {stages[1]}"] if stages[0] != stages[1] else []
+    reported = [f"stages: {stages[0]} and now {stages[1]}"] if stages[0] != stages[1] else []
     nothing = object()
     changed = [name for name in {**old, **new} if old.get(name, nothing) != new.get(name, nothing)]
     return len(old), [
-        *told,
+        *reported,
         *(f"{name}: {old.get(name, 'not there')} and now {new.get(name, 'not there')}" for name in changed),
     ]
 
@@ -104,10 +104,10 @@ def main(words: Sequence[str]) -> int:
                 for side, tree in (("before", other), ("after", ROOT)):
                     (place / f"{name}-{side}").mkdir()
                     made.append(run(tree, place / f"{name}-{side}", RUNS[name]))
-                compared, told = differences(*made)
-                print(f"{name:12} {compared:,} values, {len(told)} differ")
-                print("".join(f"    {line}\n" for line in told[:20]), end="", flush=True)
-                wrong += bool(told)
+                compared, reported = differences(*made)
+                print(f"{name:12} {compared:,} values, {len(reported)} differ")
+                print("".join(f"    {line}\n" for line in reported[:20]), end="", flush=True)
+                wrong += bool(reported)
         finally:
             subprocess.run([*git, "remove", "--force", str(other)], check=True)
     return 1 if wrong else 0

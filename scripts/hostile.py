@@ -23,7 +23,7 @@ Drawn = Callable[[Path, random.Random], "Folder"]
 
 @dataclass(frozen=True)
 class Folder:
-    """words: further settings of the run. pictures: how many there are to be used or told of as skipped,
+    """words: further settings of the run. pictures: how many there are to be used or reported as skipped,
     where it is plain; None: it is not.
     """
 

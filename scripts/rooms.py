@@ -8,7 +8,7 @@
 A room is a package of kdx/, or a module that lies beside the packages; an arrow is that one room imports
 another, anywhere in its files. A room's floor is the longest chain of rooms below it, itself included. Upward
 is an arrow from a room of ROOMS to one that stands above it there; without ROOMS (a tree of before) it is not
-told. Circles: among rooms, and among modules. Exit code 1 where there is an upward arrow or a circle.
+reported. Circles: among rooms, and among modules. Exit code 1 where there is an upward arrow or a circle.
 """
 
 from __future__ import annotations

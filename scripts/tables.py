@@ -157,10 +157,10 @@ def shifted(place: Path) -> str:
         f"store={place / 'store'}",
         f"hydra.run.dir={place / 'shifted'}",
     )
-    from kdx.report.run.shifts import cells
-    from kdx.report.run.verdict import ROLES as roles
+    from kdx.report.run.shifts import shift_cells
+    from kdx.report.run.verdict import ROLE_WORDS as roles
 
-    header, rows = cells(json.loads((place / "shifted/run.json").read_text())["results"], roles)
+    header, rows = shift_cells(json.loads((place / "shifted/run.json").read_text())["results"], roles)
     return markdown(header, rows)
 
 
@@ -181,9 +181,9 @@ def claim(name: str) -> Callable[[Path], str]:
 def of_claim(found: Mapping[str, Any]) -> str:
     """found: reproduce.json."""
     from kdx.report.compare.statistics import plus_minus, spread
-    from kdx.runs.claims import UNITS, read
+    from kdx.runs.claims import UNITS, read_claim
 
-    units = {name: UNITS[figure.unit] for name, figure in read(found["claim"]).figures.items()}
+    units = {name: UNITS[figure.unit] for name, figure in read_claim(found["claim"]).figures.items()}
     own = {name: spread([units[name][0] * v for v in values]) for name, values in found["figures"].items()}
     rows = [[name, plus_minus(s.mean, s.deviation, units[name][1])] for name, s in own.items()]
     header = [
@@ -266,7 +266,7 @@ def replaced(text: str, name: str, command: str, commit: str, body: str) -> str:
     return BLOCK.sub(lambda match: made if match["name"] == name else match[0], text)
 
 
-def faults(found: Mapping[str, str]) -> list[str]:
+def errors(found: Mapping[str, str]) -> list[str]:
     """Tables of figures outside of marks, and names with two contents."""
     wrong = []
     for page, text in found.items():
@@ -336,7 +336,7 @@ def run(argv: Sequence[str]) -> int:
             f"{name:16} {', '.join(page for page, _ in places)}: {places[0][1]['commit']}, "
             f"{age(places[0][1]['commit'])}"
         )
-    wrong = faults(pages())
+    wrong = errors(pages())
     print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
     return 1 if wrong else 0
 

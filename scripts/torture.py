@@ -6,7 +6,7 @@
     python scripts/torture.py --kills 5 --damages 40 --folders 10 --lines 100
 
 silent: exit code 0, and other results than those of the undisturbed run (latencies and times apart), or
-pictures that are neither used nor told of, or something written outside. traceback: one was printed, or an
+pictures that are neither used nor reported, or something written outside. traceback: one was printed, or an
 exit code that is none of kdx's. hang: a command took more than --limit seconds. Exit code 1 where any count
 is not 0. Each command runs in a fork of this process, which has imported torch and done nothing with it. The
 same seed makes the same cases, but for the moments of kills. The code must not change meanwhile: keys hold
@@ -42,7 +42,7 @@ import damages  # noqa: E402
 import hostile  # noqa: E402
 from unprivileged import obey_modes  # noqa: E402
 
-from kdx.core.files import kind  # noqa: E402
+from kdx.core.files import kind_at  # noqa: E402
 from kdx.store.artifact import LEFTOVERS  # noqa: E402
 
 CPU = ("device=cpu", "device.threads=1", "device.checkpoint_seconds=0")
@@ -93,7 +93,7 @@ class Ended:
     err: str
 
     @property
-    def told(self) -> str:
+    def reported(self) -> str:
         return self.out + self.err
 
 
@@ -114,9 +114,13 @@ class Verdict:
         line = " ".join(words)[:200]
         if ended.code is None:
             self.hangs.append(line)
-        elif "Traceback" in ended.told or "Error executing job" in ended.told or ended.code not in CODES:
-            self.tracebacks.append(f"{line}: exit code {ended.code}: {ended.told.strip()[-1500:]}")
-        elif ended.code and not ended.told.strip():
+        elif (
+            "Traceback" in ended.reported
+            or "Error executing job" in ended.reported
+            or ended.code not in CODES
+        ):
+            self.tracebacks.append(f"{line}: exit code {ended.code}: {ended.reported.strip()[-1500:]}")
+        elif ended.code and not ended.reported.strip():
             self.tracebacks.append(f"{line}: exit code {ended.code} without a word")
         return ended
 
@@ -233,13 +237,13 @@ def results(place: Path) -> dict[str, Any]:
     """All that a run has made, but for times and notes:
     what a run that was disturbed must come to as well.
     """
-    told = json.loads((place / "rd/run.json").read_text())
+    document = json.loads((place / "rd/run.json").read_text())
     found: dict[str, Any] = {
-        "results": plain(told["results"]),
-        "stages": [(s["name"], s["key"]) for s in told["stages"]],
-        "status": told["status"],
+        "results": plain(document["results"]),
+        "stages": [(s["name"], s["key"]) for s in document["stages"]],
+        "status": document["status"],
     }
-    for stage in told["stages"]:
+    for stage in document["stages"]:
         for file in sorted((place / "rd/artifacts" / stage["name"]).resolve().iterdir()):
             # nothing reads the last where a stage is finished
             if file.name not in (
@@ -305,7 +309,7 @@ def begin(top: Path, limit: float) -> Arena:
     ended = run(place, arena.words, limit)
     took = time.monotonic() - began
     if ended.code != 0 or run(place, EVALUATE, limit).code != 0:
-        raise SystemExit(f"the undisturbed run failed: {ended.told}")
+        raise SystemExit(f"the undisturbed run failed: {ended.reported}")
     measured = plain(json.loads((place / "figures.json").read_text())["results"])
     return Arena(top, limit, results(place), measured, took)
 
@@ -330,7 +334,7 @@ def targets(place: Path, rng: random.Random) -> Path:
     kinds: dict[str, list[Path]] = {}
     for path in sorted((*place.glob("store/**/*"), *place.glob("rd/**/*"))):
         inside = path.relative_to(place).as_posix()
-        partial, folder = ".partial" in inside, kind(path) == "a folder"
+        partial, folder = ".partial" in inside, kind_at(path) == "a folder"
         name = (
             "partial folder"
             if partial and folder
@@ -380,19 +384,19 @@ def damage(arena: Arena, number: int, rng: random.Random) -> Verdict:
     document = place / "rd/run.json"
     if document.is_file():  # it names its store by the whole path
         document.write_text(document.read_text().replace(str(arena.top / name), str(place)))
-    told = []
+    dealt = []
     for _ in range(rng.choice([1, 1, 1, 2])):
         for _ in range(20):
             target = targets(place, rng)
-            how = rng.choice(damages.OF_FOLDERS if kind(target) == "a folder" else damages.OF_FILES)
+            how = rng.choice(damages.OF_FOLDERS if kind_at(target) == "a folder" else damages.OF_FILES)
             try:
                 done = how(target, rng)
             except OSError:
                 continue  # what was damaged before is in the way
             if done:
-                told.append(f"{how.__name__} {target.relative_to(place)}")
+                dealt.append(f"{how.__name__} {target.relative_to(place)}")
                 break
-    verdict = Verdict(f"damage {number} ({name}): {', '.join(told)}")
+    verdict = Verdict(f"damage {number} ({name}): {', '.join(dealt)}")
     reader = rng.choice([None, None, EVALUATE, *READERS])
     if reader:
         verdict.what += f"; {reader[0]} {reader[1]}"
@@ -423,13 +427,13 @@ def folder(arena: Arena, number: int, rng: random.Random) -> Verdict:
     ]
     verdict = Verdict(f"folder {number}: {make.__name__} {' '.join(made.words)}")
     ended = verdict.look(run(place, words, arena.limit), words)
-    if any(ord(c) < 32 and c not in "\n\t\r" for c in ended.told):
-        verdict.silent.append(f"letters that a terminal obeys: {ended.told[-300:]!r}")
+    if any(ord(c) < 32 and c not in "\n\t\r" for c in ended.reported):
+        verdict.silent.append(f"letters that a terminal obeys: {ended.reported[-300:]!r}")
     if ended.code == 0 and made.pictures is not None:
         about = json.loads(next(place.glob("store/prepare/*/data.json")).read_text())
         used = sum(about["counts"].values()) + len(about["skipped"])
         if used != made.pictures:
-            verdict.silent.append(f"{used} pictures of {made.pictures} were used or told of")
+            verdict.silent.append(f"{used} pictures of {made.pictures} were used or reported")
     arena.untouched(place, verdict)
     return verdict
 
@@ -457,16 +461,16 @@ def lines(arena: Arena, number: int, rng: random.Random) -> Verdict:
                 os.kill(child, signal.SIGKILL)
             time.sleep(0.02)
         answers = [json.loads(line) for line in journal.read_text().splitlines()]
-        told = [
+        reported = [
             f"{todo[at + n][0]} {' '.join(map(repr, todo[at + n][1]))[:300]}"
             for n in range(min(len(answers) + 1, len(todo) - at))
         ]
         verdict.tracebacks += [
-            f"{line}: {wrong}" for line, wrong in zip(told, answers, strict=False) if wrong
+            f"{line}: {wrong}" for line, wrong in zip(reported, answers, strict=False) if wrong
         ]
         at += len(answers)
         if at < len(todo):
-            verdict.hangs.append(f"{told[-1]}: it took too long, or died")
+            verdict.hangs.append(f"{reported[-1]}: it took too long, or died")
             at += 1
     arena.untouched(place, verdict)
     return verdict

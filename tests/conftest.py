@@ -33,9 +33,9 @@ def pytest_terminal_summary(terminalreporter) -> None:
         found[1] for reason in reasons if (found := re.search(r"could not import '(\w+)", reason))
     )
     if absent:
-        told = ", ".join(f"{count} for {name}" for name, count in sorted(absent.items()))
+        reported = ", ".join(f"{count} for {name}" for name, count in sorted(absent.items()))
         terminalreporter.write_line(
-            f"skipped as a package is absent: {told} (scripts/test --all installs the extras)"
+            f"skipped as a package is absent: {reported} (scripts/test --all installs the extras)"
         )
 
 

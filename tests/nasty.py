@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from kdx.core.errors import shows
+from kdx.core.errors import printable
 from kdx.core.paths import conf_dir
 
 FOREIGN = (
@@ -34,7 +34,7 @@ FOREIGN = (
 """What no user should ever read: words of the machinery."""
 Pick = Callable[[Sequence[Any]], Any]
 WIDE, MOST_LINES = 200, 4
-"""Letters of a line, and lines, that one bad value may be told in."""
+"""Letters of a line, and lines, that one bad value may take."""
 
 VALUES = (
     "null",
@@ -432,9 +432,9 @@ def stop_before_work(patch: Any) -> None:
     patch.setattr(
         train, "launch", lambda words: show(words) if any(word.startswith(shows) for word in words) else None
     )
-    patch.setattr(train._sweep, "run", lambda *_: 0)
+    patch.setattr(train._sweep, "run_sweep", lambda *_: 0)
     patch.setattr("kdx.planning.document.look_ahead", lambda *_: {})
-    patch.setattr(plan, "show", lambda found: None)
+    patch.setattr(plan, "show_plan", lambda found: None)
     patch.setattr("socket.socket.connect", nowhere)
     patch.setattr("socket.getaddrinfo", nowhere)
 
@@ -459,15 +459,15 @@ def answer(command: str, words: Sequence[str]) -> str | None:
 def complaint(words: Sequence[str], code: int, err: str) -> str | None:
     """What is wrong with an answer; None: it is as it should be. words: as typed."""
     values = max(1, sum("=" in word for word in words))
-    told = sum(max(1, -(-len(text) // WIDE)) for text in err.splitlines())
+    reported = sum(max(1, -(-len(text) // WIDE)) for text in err.splitlines())
     if code not in (0, 1, 2):
         return f"exit code {code}"
     if any(word in err for word in FOREIGN):
         return "words of the machinery"
     if code == 2 and not err.strip():
         return "a refusal without a word"
-    if told > MOST_LINES * values:
-        return f"{told} lines of {WIDE} letters for {values} values"
-    if shows(err) != err:
+    if reported > MOST_LINES * values:
+        return f"{reported} lines of {WIDE} letters for {values} values"
+    if printable(err) != err:
         return "letters that a terminal would obey"
     return None

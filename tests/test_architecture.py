@@ -159,7 +159,7 @@ def check_import(module: str, target: str, at_import: bool) -> str | None:
             )
             return None if fits else f"may import only {', '.join(sorted(rule))}"
         if here is None or there is None:
-            return None  # told once, where that module itself is looked at
+            return None  # reported once, where that module itself is looked at
         return None if there >= here else "imports only from rooms below its own"
     if top in ("hydra", "omegaconf"):
         composes = any(inside(module, name) for name in COMPOSERS)
@@ -272,11 +272,11 @@ def plant(top: Path, **files: str) -> list[str]:
 
 SOUND = {
     "core__errors": "import difflib\n",
-    "core__types": "import torch\nfrom kdx.core.errors import Fault\n",
+    "core__types": "import torch\nfrom kdx.core.errors import UserError\n",
     "core__math": (
         "import torch\nclass A:\n    def f(self, a, b, c, d, e, f, g, *rest, h, **more):\n        pass\n"
     ),
-    "store__store": "import json\nfrom kdx.core.errors import Fault\n",
+    "store__store": "import json\nfrom kdx.core.errors import UserError\n",
     "models__tap": "import torch\n",
     "models__cnn": "from . import tap\nfrom kdx.core.types import Batch\n",
     "methods__losses__kd": (
@@ -287,7 +287,7 @@ SOUND = {
     "training__loop": "from kdx import __version__\nimport kdx.core.errors\n",
     "pipeline__stages__prepare": "import torch\nfrom kdx.training.loop import fit\n",
     "config__compose": "import hydra\nfrom kdx.pipeline.stages import prepare\n",
-    "report__run__table": "from kdx.core.errors import Fault\nfrom kdx.report.run import plots\n",
+    "report__run__table": "from kdx.core.errors import UserError\nfrom kdx.report.run import plots\n",
     "report__run__plots": "import matplotlib\n",
     "commands__train": "import hydra\nfrom kdx.config import compose\ndef main(argv):\n    import torch\n",
     "cli": "from kdx.commands import train\n",

@@ -14,8 +14,8 @@ from kdx.data.views.augment import Chain, Views
 from kdx.methods import estimators
 from kdx.pipeline.stages.answers import sampled_rows
 from kdx.pipeline.stages.label import to_answer
-from kdx.pipeline.stages.learn import TrainInputs, begin
-from kdx.report.run.audit import sentences
+from kdx.pipeline.stages.learn import TrainInputs, begin_training
+from kdx.report.run.audit import audit_sentences
 from kdx.runs.run import perform
 from kdx.store.store import Listener, subseed
 from kdx.tasks import pseudo_labels
@@ -25,7 +25,7 @@ from kdx.training.runtime import Runtime
 def test_margins_of_the_teacher_by_hand():
     """Margins 0.12 (wrong), 0.55, 1 and 0 (a tie goes to the first class)."""
     probs = np.array([[0.38, 0.5, 0.12], [0.05, 0.2, 0.75], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0]])
-    found = pseudo_labels.margins(probs, np.array([0, 2, 1, 0]))
+    found = pseudo_labels.margin_histogram(probs, np.array([0, 2, 1, 0]))
     assert found["edges"] == pytest.approx(np.linspace(0, 1, 11))
     assert found["counts"] == [1, 1, 0, 0, 0, 1, 0, 0, 0, 1] and found["right"] == [
         1,
@@ -89,10 +89,10 @@ def test_the_share_of_right_answers_learned_from_by_hand(monkeypatch):
 
 def test_what_the_weights_make_of_the_labels_by_hand():
     right = np.array([True, True, False, False])
-    assert pseudo_labels.believed(np.array([1, 0.5, 0.5, np.nan]), right) == 0.75
+    assert pseudo_labels.weighted_accuracy(np.array([1, 0.5, 0.5, np.nan]), right) == 0.75
     assert (
-        pseudo_labels.believed(np.array([1, 1, 1, 1]), right)
-        is pseudo_labels.believed(np.zeros(4), right)
+        pseudo_labels.weighted_accuracy(np.array([1, 1, 1, 1]), right)
+        is pseudo_labels.weighted_accuracy(np.zeros(4), right)
         is None
     )
 
@@ -130,7 +130,7 @@ def ran(tmp_path_factory):
 
 
 def test_the_audit_is_of_the_answers_that_were_learned_from(ran):
-    done, told = ran()
+    done, reported = ran()
     answers, truth = (
         np.load(done["pseudo-label"].file("unlabelled.npy")),
         np.load(done["prepare"].file("truth.npy")),
@@ -141,34 +141,40 @@ def test_the_audit_is_of_the_answers_that_were_learned_from(ran):
         "of the last pass only some rows were seen"
     )
     right = answers.argmax(2) == truth[:, None]
-    assert told["learned"] == {
+    assert reported["learned"] == {
         "of": "augmented",
         "passes": pytest.approx(24 * 25 / 140),
         "views": 5,
         "answers": 4 * 140,
         "accuracy": pytest.approx(right[:, :passes].mean()),
-        "expected_accuracy": pytest.approx(told["learned"]["expected_accuracy"]),
+        "expected_accuracy": pytest.approx(reported["learned"]["expected_accuracy"]),
     }
-    assert told["accuracy"] == pytest.approx((clean.argmax(1) == truth).mean()) != told["learned"]["accuracy"]
-    (line,) = sentences({"rounds": [told]})
     assert (
-        f"learned from (5 augmented views a row) {100 * told['learned']['accuracy']:.1f}% are right" in line
+        reported["accuracy"]
+        == pytest.approx((clean.argmax(1) == truth).mean())
+        != reported["learned"]["accuracy"]
+    )
+    (line,) = audit_sentences({"rounds": [reported]})
+    assert (
+        f"learned from (5 augmented views a row) {100 * reported['learned']['accuracy']:.1f}% are right"
+        in line
     )
     assert (
-        f"of those to the clean pictures {100 * told['accuracy']:.1f}% are right (expected "
-        f"{100 * told['expected_accuracy']:.1f}%)"
+        f"of those to the clean pictures {100 * reported['accuracy']:.1f}% are right (expected "
+        f"{100 * reported['expected_accuracy']:.1f}%)"
     ) in line
 
 
-def test_the_same_is_told_of_a_live_teacher_from_one_view(ran):
-    done, told = ran()
+def test_the_same_is_reported_of_a_live_teacher_from_one_view(ran):
+    done, reported = ran()
     live, other = ran("pseudo_label.mode=live")
     assert other["learned"]["of"] == "sample" and other["learned"]["answers"] == 140
     first = np.load(done["pseudo-label"].file("unlabelled.npy"))[:, 0].argmax(1) == np.load(
         done["prepare"].file("truth.npy")
     )
     assert (
-        other["learned"]["accuracy"] == pytest.approx(first.mean()) and other["accuracy"] == told["accuracy"]
+        other["learned"]["accuracy"] == pytest.approx(first.mean())
+        and other["accuracy"] == reported["accuracy"]
     )
     assert (
         sampled_rows(5).tolist() == [0, 1, 2, 3, 4]
@@ -178,16 +184,16 @@ def test_the_same_is_told_of_a_live_teacher_from_one_view(ran):
 
 
 def test_clean_answers_are_what_was_learned_from(ran):
-    _, told = ran("pseudo_label.view=clean")
-    assert told["learned"]["of"] == "clean" and told["learned"]["accuracy"] == told["accuracy"]
-    assert "learned from" not in sentences({"rounds": [told]})[0]
-    short = {**told, "learned": {**told["learned"], "passes": 0.23}}
+    _, reported = ran("pseudo_label.view=clean")
+    assert reported["learned"]["of"] == "clean" and reported["learned"]["accuracy"] == reported["accuracy"]
+    assert "learned from" not in audit_sentences({"rounds": [reported]})[0]
+    short = {**reported, "learned": {**reported["learned"], "passes": 0.23}}
     assert (
         "; training ended when it had seen 23% of the rows, and all are counted"
-        in sentences({"rounds": [short]})[0]
+        in audit_sentences({"rounds": [short]})[0]
     )
     mixed = {
-        **told,
+        **reported,
         "learned": {
             "of": "mixed",
             "passes": None,
@@ -199,17 +205,17 @@ def test_clean_answers_are_what_was_learned_from(ran):
     }
     assert (
         "mixed pictures were learned from, to which no answer is right or wrong; of those to the clean"
-        in sentences({"rounds": [mixed]})[0]
+        in audit_sentences({"rounds": [mixed]})[0]
     )
 
 
 @pytest.mark.slow
 def test_mixed_answers_are_neither_right_nor_wrong(ran):
-    _, told = ran("augment=[affine,mixup]")
+    _, reported = ran("augment=[affine,mixup]")
     assert (
-        told["learned"]["of"] == "mixed"
-        and told["learned"]["accuracy"] is None
-        and told["accuracy"] is not None
+        reported["learned"]["of"] == "mixed"
+        and reported["learned"]["accuracy"] is None
+        and reported["accuracy"] is not None
     )
 
 
@@ -219,13 +225,13 @@ def test_what_is_estimated_on_validation_is_of_the_view_that_the_pool_has(ran, m
     the student sees it too.
     """
     done, _ = ran() if mode == "stored" else ran("pseudo_label.mode=live")
-    lesson = begin(
+    lesson = begin_training(
         "student-train",
         Runtime.settle(wire(check_words(WORDS)).runtime),
         TrainInputs(data=done["prepare"], precision="fp32", **inputs(done, mode)),
     )
     parts = lesson.parts
-    truth, answers, pixels = estimators.ask(
+    truth, answers, pixels = estimators.validation_answers(
         parts, parts.teacher, lambda batch: batch.views["main"].flatten(1)
     )
     stored = np.load(done["pseudo-label"].file("validation.npy")).astype(np.float32)

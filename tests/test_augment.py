@@ -14,7 +14,7 @@ from torchvision.transforms import RandAugment as Theirs
 from torchvision.transforms import functional as V
 from torchvision.transforms.autoaugment import _apply_op
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.types import Split
 from kdx.data.views import augment, pixels
@@ -425,7 +425,7 @@ def test_draws_and_whole_pixel_moves_are_the_same_on_a_gpu():
     assert torch.equal(on_gpu.normal("x", 9).cpu(), draws().normal("x", 9))
 
 
-# Faults
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -458,8 +458,8 @@ def test_draws_and_whole_pixel_moves_are_the_same_on_a_gpu():
         (lambda: STEPS["colour_jitter"](torch.rand(2, 2, 8, 8), draws(2), "j"), "1 or 3 channels; given 2"),
     ],
 )
-def test_faults_name_the_setting(make, says):
-    with pytest.raises(Fault, match=says.replace("(", r"\(")):
+def test_errors_name_the_setting(make, says):
+    with pytest.raises(UserError, match=says.replace("(", r"\(")):
         make()
 
 

@@ -30,7 +30,7 @@ from kdx.cli import main
 from kdx.commands import train as command
 from kdx.commands._tell import Alone
 from kdx.config import compose, grid, validate
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.splits import count_rows
 from kdx.models.weights import read_weights
 from kdx.store.component import Component
@@ -56,9 +56,9 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def told(capsys, monkeypatch):
+def reported(capsys, monkeypatch):
     """Gives a command line that must be refused, and returns what it says, by lines."""
-    monkeypatch.setattr(command, "run", lambda *anything: pytest.fail("the run began"))
+    monkeypatch.setattr(command, "run_order", lambda *anything: pytest.fail("the run began"))
 
     def tell(line: str | list[str]) -> list[str]:
         before = everything()
@@ -85,7 +85,7 @@ def would_run(monkeypatch):
         (path / "run.json").write_text('{"status": "finished"}')
         return 0
 
-    monkeypatch.setattr(command, "run", note)
+    monkeypatch.setattr(command, "run_order", note)
     return orders
 
 
@@ -93,9 +93,9 @@ def everything() -> set[str]:
     return {str(p) for p in Path().rglob("*")}
 
 
-def ask(told, line: str, *says: str) -> None:
+def ask(reported, line: str, *says: str) -> None:
     """As many lines as `says`; each must hold its text."""
-    lines = told(line)
+    lines = reported(line)
     assert len(lines) == len(says), lines
     for text in says:
         assert [found for found in lines if text in found], (text, lines)
@@ -174,8 +174,8 @@ def ask(told, line: str, *says: str) -> None:
         ("--resolve", ["the flag --resolve goes with --cfg"]),
     ],
 )
-def test_a_word_that_is_wrong_is_told_in_one_line(told, line, says):
-    ask(told, line, *says)
+def test_a_word_that_is_wrong_is_reported_in_one_line(reported, line, says):
+    ask(reported, line, *says)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +218,8 @@ def test_a_word_that_is_wrong_is_told_in_one_line(told, line, says):
         ),
     ],
 )
-def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more):
-    lines = told(line)
+def test_many_errors_in_one_value_are_reported_in_four_lines(reported, line, first, more):
+    lines = reported(line)
     assert len(lines) == 4 and first in lines[2] and lines[3] == more, lines
 
 
@@ -342,8 +342,8 @@ def test_many_faults_in_one_value_are_told_in_four_lines(told, line, first, more
         ),
     ],
 )
-def test_several_faults_are_told_together(told, line, says):
-    ask(told, line, *says)
+def test_several_errors_are_reported_together(reported, line, says):
+    ask(reported, line, *says)
 
 
 @pytest.mark.parametrize(
@@ -406,11 +406,11 @@ def test_several_faults_are_told_together(told, line, says):
         ("teacher=timm", "needs the package timm, which is not installed: pip install timm"),
     ],
 )
-def test_a_value_that_is_wrong_is_told_in_one_line(told, here, monkeypatch, line, says):
+def test_a_value_that_is_wrong_is_reported_in_one_line(reported, here, monkeypatch, line, says):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setitem(sys.modules, "timm", None)
     (here / "file").write_text("")
-    ask(told, line, says)
+    ask(reported, line, says)
 
 
 OWN = """
@@ -476,11 +476,11 @@ GOOD = {"at_import": "", "at_building": "self.file = file", "answer": 'Outcome({
         ),
     ],
 )
-def test_what_a_loss_of_ones_own_does_wrong_is_told_with_its_place(
-    told, tmp_path_factory, monkeypatch, change, says
+def test_what_a_loss_of_ones_own_does_wrong_is_reported_with_its_place(
+    reported, tmp_path_factory, monkeypatch, change, says
 ):
     place, name, words = own_loss(tmp_path_factory, monkeypatch, change)
-    ask(told, words, says.format(name=name, path=place / f"{name}.py"))
+    ask(reported, words, says.format(name=name, path=place / f"{name}.py"))
 
 
 def own_loss(tmp_path_factory, monkeypatch, change) -> tuple[Path, str, str]:
@@ -498,7 +498,7 @@ HARD = 'Outcome({"labels": -per_row.log().gather(0, batch.y).mean()})'
 
 
 def test_a_loss_that_reads_class_numbers_is_refused_where_pictures_are_mixed(
-    told, tmp_path_factory, monkeypatch
+    reported, tmp_path_factory, monkeypatch
 ):
     """Each loss is tried on the labels that it will be given, in a sentence that says what to do."""
     place, name, words = own_loss(tmp_path_factory, monkeypatch, {"answer": HARD})
@@ -522,7 +522,7 @@ def test_a_loss_that_reads_class_numbers_is_refused_where_pictures_are_mixed(
         ("loss=kd experiment=teacher_loss augment=[mixup]", "teacher_pretrain"),
     ]
     for line, node in refused:
-        lines = told(words.replace("loss=mine", line if "loss=kd" in line else f"loss=mine {line}"))
+        lines = reported(words.replace("loss=mine", line if "loss=kd" in line else f"loss=mine {line}"))
         assert len(lines) == 1 and says.format(node) in lines[0] and lines[0].endswith(ends), lines
 
 
@@ -539,8 +539,8 @@ def test_a_loss_that_reads_class_numbers_runs_where_its_own_pictures_are_whole(
 @pytest.mark.parametrize(
     "line", ["-m loss.alpha=7 seed=1", "loss.alpha=7 -m seed=1", "seed=1 loss.alpha=7 --multirun"]
 )
-def test_flags_may_stand_before_and_after(told, line):
-    ask(told, line, "loss.alpha must be at least 0 and at most 1; given: 7")
+def test_flags_may_stand_before_and_after(reported, line):
+    ask(reported, line, "loss.alpha must be at least 0 and at most 1; given: 7")
 
 
 def test_a_plus_means_nothing_more_than_the_key(would_run):
@@ -556,11 +556,11 @@ def test_a_sweep_runs_every_combination(would_run):
     ]
 
 
-def test_no_space_left_is_told_before_any_work(told, monkeypatch):
+def test_no_space_left_is_reported_before_any_work(reported, monkeypatch):
     monkeypatch.setattr(
         "kdx.config.validate.shutil.disk_usage", lambda path: type("usage", (), {"free": 1_000_000})
     )
-    (line,) = told([])
+    (line,) = reported([])
     assert (
         line.startswith("no space left for this run: it needs about ")
         and "1 MB are free; set store=PATH on another disk" in line
@@ -582,7 +582,7 @@ def test_the_room_for_answers_is_that_of_the_rows_that_the_split_will_have(would
     assert rows["labelled"] == 388
 
 
-def test_a_bug_is_no_fault(monkeypatch):
+def test_a_bug_is_no_user_error(monkeypatch):
     def broken(order, **more):
         raise ZeroDivisionError("a bug")
 
@@ -593,7 +593,7 @@ def test_a_bug_is_no_fault(monkeypatch):
 
 def test_what_stops_a_run_on_purpose_is_no_failure_with_a_traceback(here, capsys):
     order = SimpleNamespace(store="outputs/store")
-    Alone().failed(Fault("nothing is to be gained from this teacher"), here / "run", order)
+    Alone().failed(UserError("nothing is to be gained from this teacher"), here / "run", order)
     Alone().failed(KeyError("a bug"), here / "run", order)
     assert capsys.readouterr().err.splitlines() == [
         "nothing is to be gained from this teacher",
@@ -664,9 +664,9 @@ def bad_checkpoint(kind: str) -> str:
         ),
     ],
 )
-def test_a_checkpoint_that_cannot_be_used_is_named(told, kind, says):
+def test_a_checkpoint_that_cannot_be_used_is_named(reported, kind, says):
     path = bad_checkpoint(kind)
-    (line,) = told([f"teacher.checkpoint={path}"])
+    (line,) = reported([f"teacher.checkpoint={path}"])
     assert line.startswith(f"the checkpoint '{path}' ") and says in line
 
 
@@ -678,17 +678,17 @@ def test_a_checkpoint_with_the_arguments_of_its_training_names_the_class_and_the
             path,
             _use_new_zipfile_serialization=archived,
         )
-        with pytest.raises(Fault) as fault:
+        with pytest.raises(UserError) as error:
             read_weights(path)
-        assert str(fault.value).startswith(
+        assert str(error.value).startswith(
             f"the checkpoint '{path}' holds a pickled argparse.Namespace, and kdx unpickles nothing"
         )
         assert "torch.save(model.state_dict(), 'weights.pt')" in str(
-            fault.value
-        ) and "torch.save(c[KEY], 'weights.pt')" in str(fault.value)
+            error.value
+        ) and "torch.save(c[KEY], 'weights.pt')" in str(error.value)
 
 
-def test_a_class_that_most_files_hold_is_named_too_and_junk_is_plainly_told(tmp_path):
+def test_a_class_that_most_files_hold_is_named_too_and_junk_is_plainly_reported(tmp_path):
     path = tmp_path / "w.pt"
     for held, name in (
         (collections.defaultdict(list), "collections.defaultdict"),
@@ -696,11 +696,11 @@ def test_a_class_that_most_files_hold_is_named_too_and_junk_is_plainly_told(tmp_
         (slice(1), "slice"),
     ):
         torch.save({"model": {"w": torch.ones(2)}, "device": torch.device("cpu"), "more": held}, path)
-        with pytest.raises(Fault, match=f"holds a pickled {name}, and kdx unpickles nothing"):
+        with pytest.raises(UserError, match=f"holds a pickled {name}, and kdx unpickles nothing"):
             read_weights(path)
     path.write_bytes(b"junk" * 100)
     with pytest.raises(
-        Fault,
+        UserError,
         match="is damaged, or no file of weights: its bytes are none that torch.save or safetensors writes$",
     ):
         read_weights(path)
@@ -742,34 +742,34 @@ def archive(*names: str) -> bytes:
 )
 def test_a_file_of_another_kind_is_named_as_such(tmp_path, content, says):
     (tmp_path / "weights.pt").write_bytes(content)
-    with pytest.raises(Fault) as fault:
+    with pytest.raises(UserError) as error:
         read_weights(tmp_path / "weights.pt")
-    assert f"the checkpoint '{tmp_path}/weights.pt' {says}" in str(fault.value) and "\n" not in str(
-        fault.value
+    assert f"the checkpoint '{tmp_path}/weights.pt' {says}" in str(error.value) and "\n" not in str(
+        error.value
     )
 
 
-def test_what_names_no_checkpoint_is_told(told):
+def test_what_names_no_checkpoint_is_reported(reported):
     ask(
-        told,
+        reported,
         "student.checkpoint=/dev/null teacher.key=model_ema",
         "student.checkpoint '/dev/null' is no ordinary file",
         "teacher.key=model_ema says where in a checkpoint the weights lie, and there is none",
     )
     ask(
-        told,
+        reported,
         "student.checkpoint=nope.pt teacher.key=3",
         "student.checkpoint 'nope.pt' does not exist",
         "teacher.key must name where in the checkpoint",
     )
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_read_is_reported(tmp_path, monkeypatch):
     (tmp_path / "w.pt").write_bytes(b"x")
     monkeypatch.setattr(
         Path, "open", lambda *given: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
     )
-    with pytest.raises(Fault, match=r"the checkpoint '.*w\.pt' cannot be read: Permission denied"):
+    with pytest.raises(UserError, match=r"the checkpoint '.*w\.pt' cannot be read: Permission denied"):
         read_weights(tmp_path / "w.pt")
 
 
@@ -779,14 +779,14 @@ def test_whatever_the_bytes_a_file_that_is_no_checkpoint_is_named(tmp_path):
     for number in range(400):
         path = tmp_path / ("weights.safetensors" if number % 8 == 0 else "weights.pt")
         path.write_bytes(rng.bytes(int(rng.integers(1, 400))))
-        with pytest.raises(Fault, match="the checkpoint '.*' (is damaged|holds)"):
+        with pytest.raises(UserError, match="the checkpoint '.*' (is damaged|holds)"):
             read_weights(path)
 
 
-def test_a_damaged_checkpoint_is_told_beside_other_faults(told):
+def test_a_damaged_checkpoint_is_reported_beside_other_errors(reported):
     path = bad_checkpoint("cut")
     ask(
-        told,
+        reported,
         f"teacher.checkpoint={path} loss.alpha=3 los=kd",
         f"the checkpoint '{path}' is damaged",
         "loss.alpha must",
@@ -807,14 +807,14 @@ def pictures(root: Path, classes: tuple[str, ...] = ("cat", "dog"), rows: int = 
     return root
 
 
-def test_a_folder_with_one_class_or_a_broken_picture_is_named(told, here):
+def test_a_folder_with_one_class_or_a_broken_picture_is_named(reported, here):
     pictures(here / "one", ("cat",))
-    ask(told, "dataset=folder dataset.root=one", "two or more of them; it holds only 'cat'")
+    ask(reported, "dataset=folder dataset.root=one", "two or more of them; it holds only 'cat'")
     (pictures(here / "two") / "dog" / "3.png").write_bytes(b"no picture")
-    ask(told, "dataset=folder dataset.root=two", "the picture 'two/dog/3.png' does not decode: ")
+    ask(reported, "dataset=folder dataset.root=two", "the picture 'two/dog/3.png' does not decode: ")
     (here / "two" / "dog" / "3.png").unlink()
     ask(
-        told,
+        reported,
         "dataset=folder dataset.root=two dataset.labelled=5000",
         "dataset.labelled=5000 asks for 5000 rows",
     )
@@ -825,7 +825,7 @@ def idx(path: Path, values: np.ndarray) -> None:
     path.write_bytes(gzip.compress(head + values.astype(np.uint8).tobytes()))
 
 
-def test_a_missing_or_damaged_data_file_is_named(told, here):
+def test_a_missing_or_damaged_data_file_is_named(reported, here):
     for part, n in (("train", 40), ("t10k", 20)):
         idx(here / f"{part}-images-idx3-ubyte.gz", np.zeros((n, 28, 28)))
         idx(here / f"{part}-labels-idx1-ubyte.gz", np.arange(n) % 10)
@@ -836,10 +836,10 @@ def test_a_missing_or_damaged_data_file_is_named(told, here):
     file = here / "t10k-images-idx3-ubyte.gz"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-    ask(told, line, "t10k-images-idx3-ubyte.gz' is damaged")
+    ask(reported, line, "t10k-images-idx3-ubyte.gz' is damaged")
     file.unlink()
     ask(
-        told,
+        reported,
         line,
         "the data file 't10k-images-idx3-ubyte' (or 't10k-images-idx3-ubyte.gz') is "
         "missing; looked for in '.'",
@@ -847,13 +847,13 @@ def test_a_missing_or_damaged_data_file_is_named(told, here):
 
 
 @pytest.mark.parametrize("name", ["cifar10", "stl10", "svhn", "fashion_mnist dataset.system_root=nowhere"])
-def test_a_download_without_a_network_is_one_sentence(told, monkeypatch, name):
+def test_a_download_without_a_network_is_one_sentence(reported, monkeypatch, name):
     def refuse(*arguments, **more):
         raise OSError("no network here")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
     monkeypatch.setattr("socket.getaddrinfo", refuse)
-    (line,) = told(f"dataset={name} loss.temperature=2")
+    (line,) = reported(f"dataset={name} loss.temperature=2")
     assert (
         "is missing; looked for in 'data/" in line and "dataset.root=" in line and "no network here" in line
     )
@@ -932,12 +932,12 @@ def test_a_path_is_text_however_it_looks(given, store):
 def test_paths_are_swept_as_other_values_are(given, runs):
     """A comma in quotes is part of a path."""
     for key in ("dataset.root", "teacher.checkpoint"):
-        jobs, faults = grid.combinations(
+        jobs, errors = grid.combinations(
             grid.listed(compose.quote_paths(["dataset=folder", f"{key}={given}"], sweep=True)),
             multirun=True,
         )
         found = [compose.check_words(job) for job in jobs]
-        assert faults == [] and [config[key.split(".")[0]][key.split(".")[1]] for config in found] == runs
+        assert errors == [] and [config[key.split(".")[0]][key.split(".")[1]] for config in found] == runs
 
 
 def test_the_paths_of_a_presets_grid_are_read_as_typed_ones(monkeypatch):
@@ -948,8 +948,8 @@ def test_the_paths_of_a_presets_grid_are_read_as_typed_ones(monkeypatch):
     ]
 
 
-def test_a_sweep_over_nothing_is_told(told):
-    ask(told, "-m seed=range(3,3)", "'seed=range(3,3)' stands for no value")
+def test_a_sweep_over_nothing_is_reported(reported):
+    ask(reported, "-m seed=range(3,3)", "'seed=range(3,3)' stands for no value")
 
 
 def test_the_command_itself(here):
@@ -976,7 +976,7 @@ def test_the_command_itself(here):
     assert list(here.iterdir()) == []
 
 
-def test_a_name_that_is_no_utf8_is_told_with_its_bytes_before_any_work(told, here, monkeypatch):
+def test_a_name_that_is_no_utf8_is_reported_with_its_bytes_before_any_work(reported, here, monkeypatch):
     """TensorBoard and JSON take UTF-8 only. With both folders elsewhere the working directory may be called
     anything.
     """
@@ -991,11 +991,11 @@ def test_a_name_that_is_no_utf8_is_told_with_its_bytes_before_any_work(told, her
         f"{key} {says} {key.partition('=')[0]}=PATH"
         for key in ("store=outputs/store", "hydra.run.dir=outputs", "hydra.sweep.dir=outputs")
     )
-    assert told(SHORT) == [run, store]
-    assert told([*SHORT, "-m", "seed=0,1", f"store={here}/s"]) == [sweep]
-    assert told([*SHORT, f"hydra.run.dir={here}/r"]) == [store]
+    assert reported(SHORT) == [run, store]
+    assert reported([*SHORT, "-m", "seed=0,1", f"store={here}/s"]) == [sweep]
+    assert reported([*SHORT, f"hydra.run.dir={here}/r"]) == [store]
     assert grid.misplaced([f"hydra.run.dir={here}/r"], multirun=False) == []
-    (line,) = told(
+    (line,) = reported(
         [
             "dataset=folder",
             os.fsdecode(b"dataset.root=r_caf\xe9"),

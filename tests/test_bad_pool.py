@@ -1,5 +1,5 @@
-"""Bad input of the methods that learn from a pool: told before any work where it can be known, in one plain
-sentence where it cannot.
+"""Bad input of the methods that learn from a pool: reported before any work where it can be known, in one
+plain sentence where it cannot.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from test_bad_input import FOREIGN, ask, here, idx, told  # noqa: F401 (here and told are fixtures)
+from test_bad_input import FOREIGN, ask, here, idx, reported  # noqa: F401 (here and reported are fixtures)
 
 from kdx.cli import main
 from kdx.config import compose
@@ -189,17 +189,17 @@ def slow(*values):
         ),
     ],
 )
-def test_it_is_told_before_any_work(told, line, says):  # noqa: F811
-    ask(told, line, says)
+def test_it_is_reported_before_any_work(reported, line, says):  # noqa: F811
+    ask(reported, line, says)
 
 
-def test_too_many_rows_to_compare_are_told_before_any_work(told):  # noqa: F811
+def test_too_many_rows_to_compare_are_reported_before_any_work(reported):  # noqa: F811
     sizes = (
         "dataset=synthetic dataset.image_size=8 dataset.train_rows=1000 dataset.pool_rows=60000 "
         "dataset.test_rows=100"
     )
     ask(
-        told,
+        reported,
         f"{sizes} select=k_center",
         "at most 50,000 of them, and 60,000 are left: set select.sample=25000",
     )
@@ -213,7 +213,7 @@ def test_too_many_rows_to_compare_are_told_before_any_work(told):  # noqa: F811
     [["loss=slam"], slow(["loss=weighted"]), ["select=rad", "rounds=2", "budget=4"], slow(["loss=kd"])],
     ids=str,
 )
-def test_few_validation_rows_are_told_with_the_standard_error(store, words):
+def test_few_validation_rows_are_reported_with_the_standard_error(store, words):
     found = warned(store, *FEW, "dataset.validation=5", *words)
     holds(found, "the validation split has 5 rows: the teacher's accuracy on it")
     assert not any("standard error of 0 points" in text for text in found)
@@ -223,7 +223,7 @@ def test_few_validation_rows_are_told_with_the_standard_error(store, words):
 
 
 @pytest.mark.parametrize("words", [["loss=slam"], slow(["loss=weighted"])], ids=str)
-def test_a_validation_split_of_one_class_is_told(store, words):
+def test_a_validation_split_of_one_class_is_reported(store, words):
     holds(warned(store, *FEW, "dataset.validation=1", *words), "all validation rows are of class ")
 
 
@@ -308,7 +308,7 @@ ALWAYS = [
 
 
 @pytest.mark.parametrize(("words", "right", "wrong"), ALWAYS, ids=["slam", "weighted", "rad"])
-def test_a_teacher_that_is_always_right_or_always_wrong_is_handled_and_told(
+def test_a_teacher_that_is_always_right_or_always_wrong_is_handled_and_reported(
     store, data, inverted, words, right, wrong
 ):
     words = [*data, *words, "augment=[none]"]
@@ -369,7 +369,7 @@ def test_a_pool_of_one_example_is_a_pool(store, words):
     assert entry["pool"] == entry["asked"] == entry["kept"] == 1 and "teacher_seconds_saved" not in entry
 
 
-def test_a_pool_that_the_teacher_has_never_seen_is_told(store, animals, tmp_path, data):
+def test_a_pool_that_the_teacher_has_never_seen_is_reported(store, animals, tmp_path, data):
     """Nobody knows the classes of the pool; that its pictures are others shows."""
     pool = pets(tmp_path / "pool", cow=(95, 60))
     found = warned(
@@ -406,7 +406,7 @@ def test_a_class_without_a_labelled_example_is_named(store, here):  # noqa: F811
     )
 
 
-def test_a_noisy_student_smaller_than_its_teacher_is_told_though_the_answers_are_stored(store):
+def test_a_noisy_student_smaller_than_its_teacher_is_reported_though_the_answers_are_stored(store):
     words = ["loss=noisy_student", "select=all", "rounds=1", "noiseless=false", *FEW]
     holds(warned(store, *words), "parameters and its teacher 8,554: Noisy Student wants it equal or larger")
     assert not any("equal or larger" in text for text in warned(store, *words, "student=mlp"))

@@ -44,45 +44,48 @@ def whole(root, tmp_path_factory):
 
 
 def test_train_compares_kdx_with_the_tutorial_and_the_limit(whole):
-    told, figures = whole
+    reported, figures = whole
     (of_limit,) = re.findall(
-        rf"kdx, stored answers, fp32 .*x tutorial +{NUMBER} \({NUMBER}\) +of limit +({NUMBER})", told
+        rf"kdx, stored answers, fp32 .*x tutorial +{NUMBER} \({NUMBER}\) +of limit +({NUMBER})", reported
     )
     found = figures["train"]["cnn_small:cnn_tiny"]
     assert found["ratios"]["kdx, stored answers, fp32"]["limit"] == pytest.approx(float(of_limit), abs=0.006)
     assert all(seconds > 0 for seconds in [*found["cpu"].values(), *found["wall"].values()])
     assert {n: len(s) for n, s in found["steps"].items()} == dict.fromkeys(found["cpu"], 10)
     # kdx itself was at work: it logged at its own rate, each tenth step here.
-    assert sum(s["logged"] for s in found["steps"]["kdx, stored answers, fp32"]) == 1 and "a log line" in told
+    assert (
+        sum(s["logged"] for s in found["steps"]["kdx, stored answers, fp32"]) == 1
+        and "a log line" in reported
+    )
 
 
 def test_the_loops_that_are_compared_do_the_same(whole):
-    told, figures = whole
+    reported, figures = whole
     losses = figures["train"]["cnn_small:cnn_tiny"]["losses"]
     assert len(losses["kdx fp32"]) == 3 and losses["kdx fp32"] == pytest.approx(
         losses["limit fp32"], rel=1e-4
     )
-    assert re.search(rf"parity fp32.*{losses['kdx fp32'][-1]:.4f} kdx", told)
+    assert re.search(rf"parity fp32.*{losses['kdx fp32'][-1]:.4f} kdx", reported)
 
 
 def test_augment_and_store_print_their_ratios(whole):
-    told, figures = whole
-    assert len(re.findall(rf"^  ratio {NUMBER} \({NUMBER}\)", told, re.MULTILINE)) == 3
+    reported, figures = whole
+    assert len(re.findall(rf"^  ratio {NUMBER} \({NUMBER}\)", reported, re.MULTILINE)) == 3
     assert {k for k, v in figures["augment"].items() if v["ratio"] > 0} == {"8", "256"}
-    assert figures["store"]["2000x1000"]["ratio"] > 0 and figures["about"]["torch"] in told
+    assert figures["store"]["2000x1000"]["ratio"] > 0 and figures["about"]["torch"] in reported
 
 
 def test_estimate_prints_its_seconds_and_the_grids_error(whole):
-    told, figures = whole
-    assert len(re.findall(rf"^  (?:slam|weighted).* {NUMBER} s \( *{NUMBER}\)", told, re.MULTILINE)) == 4
+    reported, figures = whole
+    assert len(re.findall(rf"^  (?:slam|weighted).* {NUMBER} s \( *{NUMBER}\)", reported, re.MULTILINE)) == 4
     assert (
-        f"{figures['estimate']['grid_error']:.4f} on average" in told
+        f"{figures['estimate']['grid_error']:.4f} on average" in reported
         and figures["estimate"]["grid_error"] < figures["estimate"]["grid_error_99"] < 1
     )
 
 
 def test_select_times_each_rule(whole):
-    told, figures = whole
+    reported, figures = whole
     assert [name.split(",")[0] for name in figures["select"]] == [
         "rad",
         "rad",
@@ -94,12 +97,12 @@ def test_select_times_each_rule(whole):
         assert (
             cpu > 0
             and wall > 0
-            and re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)  (goal 2|about \d+ MB)", told)
+            and re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)  (goal 2|about \d+ MB)", reported)
         )
 
 
 def test_start_times_commands_and_the_first_step(root, tmp_path):
-    told, figures = bench(root, tmp_path, "--only", "start")
+    reported, figures = bench(root, tmp_path, "--only", "start")
     for name in ("kdx --help", "kdx list", "kdx train, all in the store"):
-        assert re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)", told) and figures["start"][name][0] > 0
+        assert re.search(rf"{name} +{NUMBER} s \( *{NUMBER}\)", reported) and figures["start"][name][0] > 0
     assert 0 < figures["start"]["first_step_wall"] < figures["start"]["whole_run_wall"]

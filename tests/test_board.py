@@ -25,11 +25,11 @@ from kdx.commands import train as training
 from kdx.commands._tell import Alone
 from kdx.config import compose
 from kdx.config.wire import wire
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.report.compare.mirror import DEPTH, REST, Mirror
 from kdx.report.compare.search import run_folders
 from kdx.report.run.folder import RunFolder
-from kdx.report.run.names import changed, names, settings, typed
+from kdx.report.run.names import changed, name_runs, settings, typed
 
 ROOT = Path(__file__).resolve().parent.parent
 ACCURACIES = {"teacher": 0.95, "baseline": 0.85, "student": 0.91}
@@ -63,7 +63,7 @@ def test_a_sweep_is_named_by_what_was_swept():
         for loss, config in (("kd", kd), ("slam", slam))
         for seed in (0, 1)
     ]
-    assert names(runs, list("abcd")) == [
+    assert name_runs(runs, list("abcd")) == [
         "loss=kd seed=0",
         "loss=kd seed=1",
         "loss=slam seed=0",
@@ -78,18 +78,18 @@ def test_what_an_option_brings_is_not_repeated_but_what_was_typed_is():
     """
     steps = {"student_train": {"steps": 50}}
     derived = [described("loss=kd", config=kd()), described("loss=slam", config=slam(**steps))]
-    assert names(derived, ["a", "b"]) == ["loss=kd", "loss=slam"]
+    assert name_runs(derived, ["a", "b"]) == ["loss=kd", "loss=slam"]
     typed = [derived[0], described("loss=slam", "student_train.steps=50", config=slam(**steps))]
-    assert names(typed, ["a", "b"]) == ["loss=kd", "loss=slam student_train.steps=50"]
+    assert name_runs(typed, ["a", "b"]) == ["loss=kd", "loss=slam student_train.steps=50"]
 
 
-def test_a_value_is_told_of_the_runs_that_differ_in_it():
+def test_a_value_is_reported_of_the_runs_that_differ_in_it():
     runs = [
         described(config=kd(4)),
         described("loss.temperature=2", config=kd(2)),
         described("loss=slam", config=slam()),
     ]
-    assert names(runs, list("abc")) == [
+    assert name_runs(runs, list("abc")) == [
         "loss=kd loss.temperature=4",
         "loss=kd loss.temperature=2",
         "loss=slam",
@@ -98,7 +98,7 @@ def test_a_value_is_told_of_the_runs_that_differ_in_it():
 
 def test_without_a_command_differences_are_found_all_the_same():
     runs = [settings(kd(4), None), settings(kd(2), None), settings(kd(2, seed=1), None)]
-    assert names(runs, list("abc")) == [
+    assert name_runs(runs, list("abc")) == [
         "loss.temperature=4 seed=0",
         "loss.temperature=2 seed=0",
         "loss.temperature=2 seed=1",
@@ -106,32 +106,35 @@ def test_without_a_command_differences_are_found_all_the_same():
 
 
 def test_what_settings_do_not_tell_apart_is_called_by_its_folder():
-    assert names([described(config=kd())], ["2026_x"]) == ["2026_x"]
+    assert name_runs([described(config=kd())], ["2026_x"]) == ["2026_x"]
     runs = [
         described("seed=0", config=kd()),
         described("seed=0", config=kd()),
         described("seed=1", config=kd(seed=1)),
     ]
-    assert names(runs, ["first", "second", "third"]) == ["seed=0 (first)", "seed=0 (second)", "seed=1"]
+    assert name_runs(runs, ["first", "second", "third"]) == ["seed=0 (first)", "seed=0 (second)", "seed=1"]
     elsewhere = [described("store=/a", config=kd(store="/a")), described("store=/b", config=kd(store="/b"))]
-    assert names(elsewhere, ["first", "second"]) == ["first", "second"]
+    assert name_runs(elsewhere, ["first", "second"]) == ["first", "second"]
 
 
 def test_a_key_that_an_older_kdx_did_not_have_is_no_difference():
     assert changed([described(config=kd(budget=None)), described(config=kd())]) == [{}, {}]
 
 
-def test_a_typed_key_is_told_of_every_run_that_has_it():
-    """And one that a run of the same options has not is told of it as null: 50 steps instead of how many, a
+def test_a_typed_key_is_reported_of_every_run_that_has_it():
+    """And one that a run of the same options has not is reported it as null: 50 steps instead of how many, a
     budget instead of none.
     """
     runs = [
         described(config=kd(student_train={"steps": 100})),
         described("loss=slam", "student_train.steps=50", config=slam(student_train={"steps": 50})),
     ]
-    assert names(runs, ["a", "b"]) == ["loss=kd student_train.steps=100", "loss=slam student_train.steps=50"]
+    assert name_runs(runs, ["a", "b"]) == [
+        "loss=kd student_train.steps=100",
+        "loss=slam student_train.steps=50",
+    ]
     runs = [described(config=kd(budget=None)), described("budget=9", config=kd(budget=9))]
-    assert names(runs, ["a", "b"]) == ["budget=null", "budget=9"]
+    assert name_runs(runs, ["a", "b"]) == ["budget=null", "budget=9"]
 
 
 def test_settings_are_read_as_they_are_typed():
@@ -164,16 +167,16 @@ def test_settings_are_read_as_they_are_typed():
     ]
     slots = [described(config=slam()), described(config=slam())]
     slots[1].values["loss.weights._target_"] = "kdx.methods.weights.debiased.Debiased"
-    assert names(slots, ["a", "b"]) == ["loss.weights=one", "loss.weights=debiased"]
+    assert name_runs(slots, ["a", "b"]) == ["loss.weights=one", "loss.weights=debiased"]
 
 
 @pytest.mark.parametrize(
     "odd", [None, [], "x", {"choices": 3}, {"loss": {"_target_": 5}, "choices": {"loss": ["a"]}}]
 )
 def test_a_config_from_somebody_else_may_be_anything(odd):
-    found = names([settings(odd, odd), settings(kd(), [1, None])], ["a", "b"])
+    found = name_runs([settings(odd, odd), settings(kd(), [1, None])], ["a", "b"])
     assert len(set(found)) == 2 and all(found)
-    assert names([settings(odd, odd), *(settings(kd(seed=seed), None) for seed in (0, 1))], list("abc"))[
+    assert name_runs([settings(odd, odd), *(settings(kd(seed=seed), None) for seed in (0, 1))], list("abc"))[
         1:
     ] != ["b", "c"]
 
@@ -183,7 +186,7 @@ def test_two_hundred_runs_are_named_at_once():
         described(f"loss.temperature={t}", f"seed={s}", config=kd(t, s)) for t in range(20) for s in range(10)
     ]
     begun = time.perf_counter()
-    assert len(set(names(runs, [str(i) for i in range(200)]))) == 200 and time.perf_counter() - begun < 1
+    assert len(set(name_runs(runs, [str(i) for i in range(200)]))) == 200 and time.perf_counter() - begun < 1
 
 
 # The folder of links
@@ -353,7 +356,7 @@ def write(folder, words, end, accuracies=None, rounds=0):
                 },
             )
     if end == "failed":
-        run.fail(Fault("the disk is full"))
+        run.fail(UserError("the disk is full"))
     elif end == "interrupted":
         run.interrupt()
     elif end == "finished":
@@ -436,7 +439,7 @@ def api(tmp_path_factory):
             rounds=2 * ("self_training" in words),
         )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(board, "SECONDS", 1)
+        patch.setattr(board, "POLL_SECONDS", 1)
         found = Api(top, place)
     found.top = top
     found.until(lambda: len(found.get("plugin/scalars/tags")) == len(SWEEP))
@@ -646,8 +649,8 @@ def curves(folder):
 
 def test_a_resumed_run_is_one_curve_in_its_own_folder_and_in_a_new_one(tmp_path, monkeypatch):
     """Stopped in the middle of student-train, it goes on from the checkpoint of the step before; each step is
-    told once, and as in a run that was never stopped. A further run takes all from the store and shows the
-    same curves."""
+    reported once, and as in a run that was never stopped. A further run takes all from the store and shows
+    the same curves."""
     from kdx.store.store import Work
 
     monkeypatch.chdir(tmp_path)
@@ -681,7 +684,7 @@ def test_a_resumed_run_is_one_curve_in_its_own_folder_and_in_a_new_one(tmp_path,
 # The command
 
 
-def test_a_folder_without_runs_is_told(tmp_path, monkeypatch, capsys):
+def test_a_folder_without_runs_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words, said in {
         (): "the folder 'outputs' does not exist",
@@ -699,8 +702,8 @@ def test_a_folder_without_runs_is_told(tmp_path, monkeypatch, capsys):
     ("stop", "code"), [(signal.SIGINT, 0), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_the_command_serves_until_interrupted(tmp_path, stop, code):
-    """One line with the address; a port that is taken is told where it was asked for, and passed over where
-    it was not; Ctrl-C ends it.
+    """One line with the address; a port that is taken is reported where it was asked for, and passed over
+    where it was not; Ctrl-C ends it.
     """
     for seed in (0, 1):
         write(tmp_path / f"outputs/runs/{seed}", ["loss=kd", f"seed={seed}"], "finished")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kdx.cli import main
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.runs import cleanup
 from kdx.runs.reading import WRITES
 from kdx.store.artifact import key_of
@@ -160,7 +160,7 @@ def test_verify_names_what_is_damaged(chain, capsys):
     )
 
 
-def test_gc_shows_first_and_deletes_when_told(chain, capsys):
+def test_gc_shows_first_and_deletes_when_asked(chain, capsys):
     run("first", chain["student"])  # names only the student: what it was made from stays too
     before = paths()
     shown = says(capsys, "gc")
@@ -250,7 +250,7 @@ def test_what_a_run_is_at_work_on_stays(chain, capsys):
 def test_the_lock_is_the_stores(chain, tmp_path):
     """Store and cache must mean the same file, or a lock protects nothing."""
     unfinished("train", "a" * 64, days=1)
-    (entry,) = [e for e in cleanup.entries(STORE) if e.state == "unfinished"]
+    (entry,) = [e for e in cleanup.store_entries(STORE) if e.state == "unfinished"]
     with Store(tmp_path / STORE, None, Listener())._lock(Stage("train", "none"), entry.key, "train"):
         assert cleanup.busy(STORE, entry) and not cleanup.remove(STORE, entry)
     assert not cleanup.busy(STORE, entry)
@@ -281,8 +281,8 @@ def test_remove_refuses_what_is_not_in_the_store(chain, tmp_path):
     strange = STORE / "train" / "notes"
     strange.mkdir()
     for path in (outside, link, strange, STORE / "train" / ".." / ".." / ".." / "train" / ("c" * 64)):
-        with pytest.raises(Fault, match="nothing was deleted"):
-            cleanup.remove(STORE, cleanup.Entry("train", "c" * 64, "finished", path, 0, 0.0, "", ()))
+        with pytest.raises(UserError, match="nothing was deleted"):
+            cleanup.remove(STORE, cleanup.StoreEntry("train", "c" * 64, "finished", path, 0, 0.0, "", ()))
     assert outside.is_dir() and strange.is_dir()
 
 
@@ -321,7 +321,7 @@ def test_bad_words(chain, capsys, words, text):
 
 
 def test_times():
-    assert [cleanup.duration(t) for t in ("0", "90s", "30m", "12h", "7d", "1.5w")] == [
+    assert [cleanup.parse_duration(t) for t in ("0", "90s", "30m", "12h", "7d", "1.5w")] == [
         0,
         90,
         1800,

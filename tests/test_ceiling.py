@@ -13,7 +13,7 @@ from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.pipeline.recipes import steps as recipes
-from kdx.report.run.table import sentences
+from kdx.report.run.table import result_sentences
 from kdx.runs import claims
 from kdx.store.artifact import MANIFEST, seal
 
@@ -87,8 +87,8 @@ def test_nothing_else_of_the_run_knows_of_it(place):
     found = keys(first())
     for name in found:
         inputs = json.loads((place / "with/artifacts" / name / MANIFEST).read_text())["inputs"]
-        told = json.dumps({k: v for k, v in inputs.items() if not (name == "evaluate" and k == "models")})
-        assert (found["reveal"] in told) == (name == "ceiling-train"), name
+        reported = json.dumps({k: v for k, v in inputs.items() if not (name == "evaluate" and k == "models")})
+        assert (found["reveal"] in reported) == (name == "ceiling-train"), name
     without = run("without")
     assert {n: k for n, k in found.items() if n not in ("reveal", "ceiling-train", "evaluate")} == {
         n: k for n, k in keys(without).items() if n != "evaluate"
@@ -148,16 +148,16 @@ def test_what_the_report_says_of_it(place):
             }.items()
         }
 
-    told = " ".join(sentences(results(0.7, 0.75, 0.8), "last"))
+    reported = " ".join(result_sentences(results(0.7, 0.75, 0.8), "last"))
     assert (
         "The true labels of the pool bring +10.0 points over the student alone: the teacher's answers "
         "brought 50% of that."
-    ) in told
+    ) in reported
     assert "-5.0 points over the student alone: there was nothing to gain" in " ".join(
-        sentences(results(0.7, 0.6, 0.65), "last")
+        result_sentences(results(0.7, 0.6, 0.65), "last")
     )
     assert "+5.0 points over the student alone: the teacher's answers brought more" in " ".join(
-        sentences(results(0.7, 0.8, 0.75), "last")
+        result_sentences(results(0.7, 0.8, 0.75), "last")
     )
     assert "student, all labels" in (place / "with/report.md").read_text()
 
@@ -240,8 +240,8 @@ def test_nothing_else_of_the_run_knows_of_validation_that_is_learned_from(place,
     found = keys(validated)
     for name in found:
         inputs = json.loads((place / "validated/artifacts" / name / MANIFEST).read_text())["inputs"]
-        told = json.dumps({k: v for k, v in inputs.items() if not (name == "evaluate" and k == "models")})
-        assert (found["reveal-validation"] in told) == (name == "validation-labels-train"), name
+        reported = json.dumps({k: v for k, v in inputs.items() if not (name == "evaluate" and k == "models")})
+        assert (found["reveal-validation"] in reported) == (name == "validation-labels-train"), name
 
 
 def test_without_validation_it_is_refused_before_any_work(capsys):
@@ -279,8 +279,8 @@ def test_claims_of_methods_that_read_validation_labels_have_it_beside_them():
     """SLaM and the debiasing weights estimate from these labels,
     RAD counts the teacher's errors with them.
     """
-    for name in claims.names():
-        claim = claims.read(name)
+    for name in claims.claim_names():
+        claim = claims.read_claim(name)
         reads = [
             arm
             for arm, words in claim.arms.items()

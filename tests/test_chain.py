@@ -106,7 +106,7 @@ def test_the_students_checkpoint_is_not_the_assistants(place, tmp_path):
         ),
     ],
 )
-def test_what_does_not_go_together_is_told(place, capsys, words, says):
+def test_what_does_not_go_together_is_reported(place, capsys, words, says):
     assert main(["train", *SHORT, *words]) == 2
     said = capsys.readouterr().err
     assert says in said and "Traceback" not in said and len(said.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""The command line: choosing a command, faults, `kdx list`, completion,
+"""The command line: choosing a command, errors, `kdx list`, completion,
 and how fast the light ones answer.
 """
 
@@ -23,7 +23,7 @@ from kdx import commands as package
 from kdx.commands import completion
 from kdx.commands import list as listing
 from kdx.core import output, shortage, signals
-from kdx.core.errors import Faults
+from kdx.core.errors import UserErrors
 from kdx.core.paths import conf_dir
 
 FILES = {
@@ -151,7 +151,7 @@ def test_version(capsys):
 )
 def test_the_command_is_found_among_flags(monkeypatch, argv, word, rest):
     monkeypatch.setattr(cli, "commands", lambda: ["train", "list"])
-    assert cli.pick(argv) == (word, rest)
+    assert cli.split_command(argv) == (word, rest)
 
 
 def test_a_command_gets_the_other_words_and_gives_the_exit_code(command):
@@ -180,9 +180,9 @@ def test_bad_input_gets_one_line_and_2(capsys, argv, says):
     assert err.startswith(says) and err.count("\n") == 1
 
 
-def test_a_commands_faults_are_told_without_a_traceback(capsys, command):
+def test_a_commands_errors_are_reported_without_a_traceback(capsys, command):
     def main(argv):
-        raise Faults(["no such loss 'kb'", "epochs is 0: give 1 or more"])
+        raise UserErrors(["no such loss 'kb'", "epochs is 0: give 1 or more"])
 
     command(main)
     assert cli.main(["boom"]) == 2
@@ -192,7 +192,7 @@ def test_a_commands_faults_are_told_without_a_traceback(capsys, command):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-@pytest.mark.parametrize("how", ["plain", "swallowed", "another error", "a fault of the words"])
+@pytest.mark.parametrize("how", ["plain", "swallowed", "another error", "an error of the words"])
 def test_a_signal_anywhere_ends_a_command_in_one_line(capsys, command, number, code, how):
     """Also where a library catches what the signal raised, as imports written in C do."""
 
@@ -203,11 +203,11 @@ def test_a_signal_anywhere_ends_a_command_in_one_line(capsys, command, number, c
         except KeyboardInterrupt as error:
             if how == "another error":
                 raise ImportError("half a module") from error
-            if how == "a fault of the words":
-                raise Faults(["loss=kd do not go together: ConfigCompositionException"]) from error
+            if how == "an error of the words":
+                raise UserErrors(["loss=kd do not go together: ConfigCompositionException"]) from error
             if how == "plain":
                 raise
-        signals.check()
+        signals.raise_if_stopped()
 
     command(main)
     before = [signal.getsignal(each) for each in signals.NUMBERS]
@@ -242,13 +242,13 @@ def test_a_ctrl_c_while_libraries_clean_up_ends_it_without_their_tracebacks(root
         assert (program.wait(10), program.stderr.read()) == (-signal.SIGINT, "")
 
 
-def test_a_second_signal_while_the_first_is_told_is_held(capsys, command, monkeypatch):
+def test_a_second_signal_while_the_first_is_reported_is_held(capsys, command, monkeypatch):
     def main(argv):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
     command(main)
-    monkeypatch.setattr(cli, "shows", lambda text: os.kill(os.getpid(), signal.SIGTERM) or text)
+    monkeypatch.setattr(cli, "printable", lambda text: os.kill(os.getpid(), signal.SIGTERM) or text)
     assert cli.main(["boom"]) == 143
     assert capsys.readouterr().err == "interrupted. Go on with: kdx boom\n"
 
@@ -276,7 +276,7 @@ def test_a_held_signal_waits_and_the_second_does_not():
     )
 
 
-def test_what_cannot_be_printed_is_told_once_and_ends_with_1(made_up):
+def test_what_cannot_be_printed_is_reported_once_and_ends_with_1(made_up):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [made_up / "bin" / "kdx", "list"], stdout=full, stderr=subprocess.PIPE, check=False
@@ -344,7 +344,7 @@ def test_output_that_is_lost_is_no_failure_of_what_did_more_than_print(command, 
         (ImportError("libm.so: cannot map zero-fill pages: Cannot allocate memory"), "raise `ulimit -v`"),
     ],
 )
-def test_what_the_machine_lacks_is_told_in_one_sentence(command, capsys, error, lower):
+def test_what_the_machine_lacks_is_reported_in_one_sentence(command, capsys, error, lower):
     def main(argv):
         raise ValueError("what a library made of it") from error
 
@@ -362,7 +362,7 @@ def test_what_the_machine_lacks_is_told_in_one_sentence(command, capsys, error, 
 
 def test_a_library_that_may_not_be_run_is_no_want_of_memory():
     assert (
-        shortage.kind(
+        shortage.kind_of_shortage(
             ImportError("libtorch_cpu.so: failed to map segment from shared object: Operation not permitted")
         )
         is None
@@ -471,9 +471,9 @@ def test_the_real_options_say_what_they_are():
     conf = conf_dir()
     silent = [
         f"{group}/{name}"
-        for group in listing.groups(conf)
+        for group in listing.option_groups(conf)
         for name in listing.options(conf, group)
-        if not listing.describe(conf / group / f"{name}.yaml")
+        if not listing.describe_option(conf / group / f"{name}.yaml")
     ]
     assert silent == []
 
@@ -493,7 +493,7 @@ def test_conf_inside_the_package_wins(tmp_path, monkeypatch):
     from kdx.core import paths
 
     monkeypatch.setattr(paths, "__file__", str(tmp_path / "kdx" / "core" / "paths.py"))
-    with pytest.raises(paths.Fault, match="needs its conf/ folder"):
+    with pytest.raises(paths.UserError, match="needs its conf/ folder"):
         paths.conf_dir()
     (tmp_path / "conf").mkdir()
     assert paths.conf_dir() == tmp_path / "conf"

@@ -26,11 +26,11 @@ from safetensors.torch import load_file
 
 from kdx.cli import main
 from kdx.commands import commands
-from kdx.commands.list import groups
-from kdx.core.errors import Fault
+from kdx.commands.list import option_groups
+from kdx.core.errors import UserError
 from kdx.data.raw import Description
 from kdx.runs import measure
-from kdx.runs.measure import Weights, by_name, for_data, misfits
+from kdx.runs.measure import Weights, for_data, misfits, network_by_name
 from kdx.runs.reading import open_artifact, plain_path, read_run, upstream
 from kdx.store.component import Component
 from kdx.store.source import sha256
@@ -52,7 +52,7 @@ def artifact(role: str, run: Path = RUN) -> Path:
     return read_run(run).role(role).path.resolve()
 
 
-def told(words, capsys, code: int = 2) -> str:
+def reported(words, capsys, code: int = 2) -> str:
     """What a command line that must fail says."""
     assert main(words) == code
     text = capsys.readouterr().err
@@ -90,12 +90,12 @@ def test_every_command_and_option_is_documented(root):
     keys = yaml.safe_load((root / "conf" / "train.yaml").read_text()).keys() - {
         "defaults",
         "hydra",
-        *groups(root / "conf"),
+        *option_groups(root / "conf"),
     }
     assert all(f"`{key}=`" in train or f"`{key}.`" in train for key in keys), keys
     assert all(
         f"`{group}=`" in train or f"`loss.{group}=`" in train
-        for group in groups(root / "conf")
+        for group in option_groups(root / "conf")
         if group != "model"
     )
 
@@ -177,19 +177,21 @@ def test_a_checkpoint_wherever_it_lies(place):
 
 def test_a_checkpoint_that_says_too_little(place, capsys):
     shutil.copy(artifact("student") / "last.safetensors", "bare.safetensors")
-    assert "model=cnn_tiny dataset=digits" in told(["evaluate", "bare.safetensors"], capsys)
-    assert "add dataset=NAME" in told(["evaluate", "bare.safetensors", "model=cnn_tiny"], capsys)
-    assert "did you mean 'cnn_tiny'" in told(
+    assert "model=cnn_tiny dataset=digits" in reported(["evaluate", "bare.safetensors"], capsys)
+    assert "add dataset=NAME" in reported(["evaluate", "bare.safetensors", "model=cnn_tiny"], capsys)
+    assert "did you mean 'cnn_tiny'" in reported(
         ["evaluate", "bare.safetensors", "model=cnn_tny", "dataset=digits"], capsys
     )
-    assert "'model.hiden' is no key" in told(
+    assert "'model.hiden' is no key" in reported(
         ["evaluate", "bare.safetensors", "model=cnn_tiny", "model.hiden=3", "dataset=digits"], capsys
     )
-    assert "does not fit" in told(
+    assert "does not fit" in reported(
         ["evaluate", "bare.safetensors", "model=cnn_tiny", "model.hidden=3", "dataset=digits", *CPU], capsys
     )
-    assert "choose among the weights of a run" in told(["evaluate", "bare.safetensors", "which=best"], capsys)
-    assert "key= is for a checkpoint" in told(["evaluate", str(RUN), "key=model_ema"], capsys)
+    assert "choose among the weights of a run" in reported(
+        ["evaluate", "bare.safetensors", "which=best"], capsys
+    )
+    assert "key= is for a checkpoint" in reported(["evaluate", str(RUN), "key=model_ema"], capsys)
 
 
 class Bomb:
@@ -201,24 +203,24 @@ def test_a_checkpoint_is_never_unpickled(place, capsys):
     Path("bomb.pt").write_bytes(pickle.dumps({"net.weight": Bomb()}))
     torch.save({"net.weight": Bomb()}, "zipped.pt")
     for name in ("bomb.pt", "zipped.pt"):
-        assert "kdx unpickles nothing" in told(
+        assert "kdx unpickles nothing" in reported(
             ["evaluate", name, "model=cnn_tiny", "dataset=digits", *CPU], capsys
         )
     assert not Path("exploded").exists()
 
 
-def test_a_dataset_that_does_not_fit_is_told_before_any_work(place, capsys):
+def test_a_dataset_that_does_not_fit_is_reported_before_any_work(place, capsys):
     before = sorted(Path("outputs/store/prepare").iterdir())
-    text = told(["evaluate", str(RUN), "role=student", "dataset.image_size=20", *CPU], capsys)
+    text = reported(["evaluate", str(RUN), "role=student", "dataset.image_size=20", *CPU], capsys)
     assert "takes pictures of 1x16x16 and dataset=digits has 1x20x20" in text
     words = ["dataset=synthetic", "dataset.classes=7", "dataset.channels=1", "dataset.image_size=16"]
-    assert "knows 10 classes and dataset=synthetic has 7" in told(
+    assert "knows 10 classes and dataset=synthetic has 7" in reported(
         ["evaluate", str(RUN), "role=student", *words, *CPU], capsys
     )
     assert sorted(Path("outputs/store/prepare").iterdir()) == before
 
 
-def test_another_dataset_with_other_names_is_measured_and_the_names_are_told(place, capsys):
+def test_another_dataset_with_other_names_is_measured_and_the_names_are_reported(place, capsys):
     words = ["dataset=synthetic", "dataset.channels=1", "dataset.image_size=16", "dataset.test_rows=50"]
     found = figures(str(RUN), "role=student", *words)
     assert found["results"]["student"]["n"] == 50 and "matched by position: " in found["notes"][0]
@@ -271,11 +273,11 @@ def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys
     ]
     assert (
         "dataset=folder has classes that the distilled student does not know: nine; known are 0, 1, 2"
-        in told(words, capsys)
+        in reported(words, capsys)
     )
 
 
-def test_of_a_folder_without_a_test_part_it_is_told_how_many_pictures_were_measured(place):
+def test_of_a_folder_without_a_test_part_it_is_reported_how_many_pictures_were_measured(place):
     data = read_run(RUN).stage("prepare")
     images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("images", "labels"))
     for digit in (1, 3):
@@ -302,7 +304,7 @@ def test_of_a_folder_without_a_test_part_it_is_told_how_many_pictures_were_measu
     )
 
 
-def test_grey_and_coloured_pictures_are_told_apart():
+def test_grey_and_coloured_pictures_are_distinguished():
     for learned, channels, says in (
         (1, 3, "these pictures are not all grey, and those that were learned from were; save them as grey"),
         (
@@ -323,7 +325,7 @@ def test_grey_and_coloured_pictures_are_told_apart():
         ]
 
 
-def test_what_no_network_fits_is_told_once():
+def test_what_no_network_fits_is_reported_once():
     """Of networks of one shape and the same classes; a file is called by its name."""
     about = {"shape": [1, 16, 16], "classes": ["circle", "square"]}
     run = [
@@ -347,14 +349,16 @@ def test_what_no_network_fits_is_told_once():
 def test_no_class_is_taken_for_another():
     weights = Weights("student", Path("x"), {"shape": [1, 8, 8], "classes": ["cat", "caf\u00e9"]}, "cnn")
     assert (
-        by_name(weights, ("cafe\u0301", "cat")) == [1, 0]
-        and by_name(weights, ("café",)) == [1]
-        and by_name(weights, ("a", "b")) is None
+        network_by_name(weights, ("cafe\u0301", "cat")) == [1, 0]
+        and network_by_name(weights, ("café",)) == [1]
+        and network_by_name(weights, ("a", "b")) is None
     )
 
 
-def test_unknown_words_are_told_together_with_the_nearest_match(place, capsys):
-    text = told(["evaluate", str(RUN), "rol=student", "+datset=mnist5k", "which=first", "--force"], capsys)
+def test_unknown_words_are_reported_together_with_the_nearest_match(place, capsys):
+    text = reported(
+        ["evaluate", str(RUN), "rol=student", "+datset=mnist5k", "which=first", "--force"], capsys
+    )
     for part in (
         "did you mean 'role'",
         "did you mean 'dataset'",
@@ -362,17 +366,17 @@ def test_unknown_words_are_told_together_with_the_nearest_match(place, capsys):
         "no flag --force",
     ):
         assert part in text
-    assert "did you mean 'digits'" in told(["evaluate", str(RUN), "dataset=digts"], capsys)
-    assert "one value of each key" in told(["evaluate", str(RUN), "dataset=digits,mnist5k"], capsys)
-    assert "its folder does not exist" in told(["evaluate", str(RUN), "json=nowhere/x.json"], capsys)
-    assert "given: nothing" in told(["evaluate"], capsys)
-    assert "does not exist" in told(["evaluate", "no-such-run", *CPU], capsys)
-    assert "is no run folder" in told(["evaluate", "outputs"], capsys)
+    assert "did you mean 'digits'" in reported(["evaluate", str(RUN), "dataset=digts"], capsys)
+    assert "one value of each key" in reported(["evaluate", str(RUN), "dataset=digits,mnist5k"], capsys)
+    assert "its folder does not exist" in reported(["evaluate", str(RUN), "json=nowhere/x.json"], capsys)
+    assert "given: nothing" in reported(["evaluate"], capsys)
+    assert "does not exist" in reported(["evaluate", "no-such-run", *CPU], capsys)
+    assert "is no run folder" in reported(["evaluate", "outputs"], capsys)
 
 
 def test_device_that_is_not_here(place, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert "device=cuda is not here" in told(["evaluate", str(RUN), "device=cuda"], capsys)
+    assert "device=cuda is not here" in reported(["evaluate", str(RUN), "device=cuda"], capsys)
 
 
 def moved(source: Path, target: Path) -> Path:
@@ -394,7 +398,7 @@ def test_a_run_folder_is_found_its_artifacts(place, tmp_path, monkeypatch, capsy
     shutil.rmtree(run / "artifacts")
     assert read_run(run).role("student").path.is_relative_to(whole)
     moved(whole / "store", tmp_path / "kept/store")
-    text = told(["evaluate", str(run), *CPU], capsys)
+    text = reported(["evaluate", str(run), *CPU], capsys)
     assert (
         "teacher-pretrain of the run" in text
         and "store=PATH" in text
@@ -424,7 +428,7 @@ def test_a_run_that_stopped_early_says_how_far_it_came(place, capsys):
         ]
     )
     capsys.readouterr()
-    text = told(["evaluate", "outputs/runs/short", "role=student", *CPU], capsys)
+    text = reported(["evaluate", "outputs/runs/short", "role=student", *CPU], capsys)
     assert "has no student: it made prepare, teacher-pretrain" in text
     assert main(["evaluate", "outputs/runs/short", *CPU]) == 0  # all it has: the teacher
     assert "student" not in capsys.readouterr().out
@@ -450,14 +454,14 @@ def test_a_run_that_stopped_early_says_how_far_it_came(place, capsys):
 )
 def test_a_run_json_that_kdx_did_not_write_is_refused(place, capsys, change, says):
     (RUN / "run.json").write_text(json.dumps(document() | change))
-    assert says in told(["evaluate", str(RUN)], capsys)
-    assert says in told(["export", str(RUN)], capsys)
+    assert says in reported(["evaluate", str(RUN)], capsys)
+    assert says in reported(["export", str(RUN)], capsys)
 
 
 def test_a_run_json_that_is_no_json(place, capsys):
     for text in ("{", "[1]", "[" * 100_000):
         (RUN / "run.json").write_text(text)
-        assert "run.json'" in told(["evaluate", str(RUN)], capsys)
+        assert "run.json'" in reported(["evaluate", str(RUN)], capsys)
 
 
 def rewrite(path: Path, name: str, text: str) -> None:
@@ -470,7 +474,7 @@ def rewrite(path: Path, name: str, text: str) -> None:
 
 
 def refused(says: str) -> None:
-    with pytest.raises(Fault, match=says):
+    with pytest.raises(UserError, match=says):
         measure.of_role(read_run(RUN), "student", "last", ())
 
 
@@ -513,7 +517,7 @@ def test_manifests_are_held_to_their_key_and_files_to_their_hash(place, capsys):
     weights = bytearray((path / "last.safetensors").read_bytes())
     weights[-1] ^= 1
     (path / "last.safetensors").write_bytes(weights)
-    assert "last.safetensors does not have the content" in told(
+    assert "last.safetensors does not have the content" in reported(
         ["evaluate", str(RUN), "role=student", *CPU], capsys
     )
 
@@ -530,18 +534,20 @@ def test_upstream_names_all_that_a_network_was_made_from(place):
     )
     data = read_run(RUN).stage("prepare")
     shutil.rmtree(data.path)
-    with pytest.raises(Fault, match="is not in the store"):
+    with pytest.raises(UserError, match="is not in the store"):
         upstream(read_run(RUN).role("student"))
-    with pytest.raises(Fault, match="is not in the store"):
+    with pytest.raises(UserError, match="is not in the store"):
         open_artifact(Path("outputs/store"), "prepare", "0" * 64)
 
 
-def test_a_store_that_cannot_be_written_is_told(place, capsys, monkeypatch):
+def test_a_store_that_cannot_be_written_is_reported(place, capsys, monkeypatch):
     def refuse(*arguments, **more):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(measure.Store, "run", refuse)
-    assert "name another with store=PATH" in told(["evaluate", str(RUN), "dataset.test=300", *CPU], capsys)
+    assert "name another with store=PATH" in reported(
+        ["evaluate", str(RUN), "dataset.test=300", *CPU], capsys
+    )
 
 
 SHORT = [*CPU, "teacher_pretrain.steps=12", "student_train.steps=8"]
@@ -609,13 +615,13 @@ def test_a_run_or_a_command_that_is_short_of_memory_fails_in_a_sentence(place, c
     assert document(Path("short"))["status"] == "failed" and last[0] == document(Path("short"))["error"]
     monkeypatch.setattr(measure, "measure", fail)
     assert (
-        "too large for this machine" in (said := told(["evaluate", str(RUN), *CPU], capsys))
+        "too large for this machine" in (said := reported(["evaluate", str(RUN), *CPU], capsys))
         and "more memory" in said
     )
 
 
 @pytest.mark.slow
-def test_a_network_that_no_memory_holds_is_told_before_any_work(tmp_path, root):
+def test_a_network_that_no_memory_holds_is_reported_before_any_work(tmp_path, root):
     """For real: the process may have 4.5 GB, of which libraries map most."""
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (4_500_000_000, 4_500_000_000))  # noqa: E731
     words = [sys.executable, "-m", "kdx.cli", "train", *SHORT, "teacher=mlp", "teacher.hidden=1000000"]

@@ -10,12 +10,21 @@ import math
 import pytest
 from fabricate import document, key
 
-from kdx.core.errors import Fault
-from kdx.report.compare.compare import arranged, compare
-from kdx.report.compare.entries import entry, pick
+from kdx.core.errors import UserError
+from kdx.report.compare.compare import arranged, compare_runs
+from kdx.report.compare.entries import entry, pick_entries
 from kdx.report.compare.plots import reach
-from kdx.report.compare.rows import as_csv, as_json, as_markdown, cells, forms, header, records, sentences
-from kdx.report.compare.statistics import holm, interval, spread
+from kdx.report.compare.rows import (
+    as_csv,
+    as_json,
+    as_markdown,
+    comparison_sentences,
+    forms,
+    group_cells,
+    header,
+    records,
+)
+from kdx.report.compare.statistics import holm, spread, t_interval
 from kdx.report.compare.svg import small
 from kdx.report.compare.sweeps import alones, aside, lines_of
 from kdx.report.run import table
@@ -38,14 +47,14 @@ def sweep(*rows, seeds=(0, 1, 2), **further):
     ]
 
 
-def told(entries, **more) -> str:
-    with pytest.raises(Fault) as fault:
-        compare(entries, **more)
-    return str(fault.value)
+def reported(entries, **more) -> str:
+    with pytest.raises(UserError) as error:
+        compare_runs(entries, **more)
+    return str(error.value)
 
 
 def names_of(entries) -> list[str]:
-    return [g.name for g in arranged(compare(entries), "name").groups]
+    return [g.name for g in arranged(compare_runs(entries), "name").groups]
 
 
 # Statistics
@@ -60,10 +69,10 @@ def test_holm_by_hand():
 
 def test_interval_by_hand():
     """1, 2, 3: mean 2, deviation 1; t with two degrees of freedom at .975 is 4.302653, over the root of 3."""
-    assert interval(spread([1.0, 2.0, 3.0])) == pytest.approx(
+    assert t_interval(spread([1.0, 2.0, 3.0])) == pytest.approx(
         (2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6
     )
-    assert interval(spread([4.0])) is None and interval(spread([0.1 + 0.2, 0.3])) is None
+    assert t_interval(spread([4.0])) is None and t_interval(spread([0.1 + 0.2, 0.3])) is None
 
 
 def test_a_row_by_hand():
@@ -71,7 +80,7 @@ def test_a_row_by_hand():
     sqrt(2 + t^2).
     """
     entries = [run(("loss=kd",), seed, 0.90 + 0.01 * seed, baseline=0.89) for seed in range(3)]
-    (row,) = compare(entries).groups
+    (row,) = compare_runs(entries).groups
     assert (row.test.n, row.test.mean, row.test.deviation) == pytest.approx((3, 91, 1))
     gain = row.gain.found
     t = 2 * math.sqrt(3)
@@ -88,38 +97,42 @@ def test_an_interval_ends_where_a_mean_can_be():
     """Two seeds: t is 12.7062, so that 99.5 +- 0.7071 would reach from 93.1 to 105.9;
     a gain may be anything.
     """
-    (row,) = compare([run(("loss=kd",), seed, 0.99 + 0.01 * seed, baseline=0.89) for seed in range(2)]).groups
+    (row,) = compare_runs(
+        [run(("loss=kd",), seed, 0.99 + 0.01 * seed, baseline=0.89) for seed in range(2)]
+    ).groups
     assert row.interval == pytest.approx((99.5 - 12.7062 * 0.5, 100), abs=1e-3)
     assert row.gain.interval == pytest.approx((10.5 - 12.7062 * 0.5, 10.5 + 12.7062 * 0.5), abs=1e-3)
-    (row,) = compare([run(("loss=kd",), seed, 0.01 + 0.01 * seed, baseline=0.89) for seed in range(2)]).groups
+    (row,) = compare_runs(
+        [run(("loss=kd",), seed, 0.01 + 0.01 * seed, baseline=0.89) for seed in range(2)]
+    ).groups
     assert row.interval[0] == 0
 
 
 def test_two_rows_are_corrected_for_two_comparisons():
-    found = compare(sweep((("loss=kd",), (0.89, 0.91, 0.90)), (("loss=slam",), (0.92, 0.93, 0.96))))
+    found = compare_runs(sweep((("loss=kd",), (0.89, 0.91, 0.90)), (("loss=slam",), (0.92, 0.93, 0.96))))
     ps = {g.name: g.gain.found.p for g in found.groups}
     low, high = sorted(ps, key=ps.get)
     corrected = {g.name: g.against.holm for g in found.groups}
     assert found.comparisons == 2 and corrected[low] == pytest.approx(2 * ps[low])
     assert corrected[high] == pytest.approx(max(ps[high], 2 * ps[low]))
-    assert "corrected for 2 comparisons" in " ".join(sentences(found))
+    assert "corrected for 2 comparisons" in " ".join(comparison_sentences(found))
 
 
 def test_one_seed_has_no_deviation_interval_or_p():
-    found = compare([run(("loss=kd",)), run(("loss=slam",), student=0.92)])
+    found = compare_runs([run(("loss=kd",)), run(("loss=slam",), student=0.92)])
     assert all(
         g.test.deviation is None and g.interval is None and g.gain.found.p is None and g.against.holm is None
         for g in found.groups
     )
-    assert cells(found, found.groups[0])[1:] == ["1", "92.0", "-", "+4.0", "-", "1/1", "-", "-", "57%"]
-    assert "more than one seed" in " ".join(sentences(found)) and found.comparisons == 0
+    assert group_cells(found, found.groups[0])[1:] == ["1", "92.0", "-", "+4.0", "-", "1/1", "-", "-", "57%"]
+    assert "more than one seed" in " ".join(comparison_sentences(found)) and found.comparisons == 0
 
 
 def test_not_significant_is_said():
-    found = compare(sweep((("loss=kd",), (0.87, 0.90, 0.88))))
-    assert cells(found, found.groups[0])[8].endswith(" n.s.") and records(found)[0]["verdict"] == "n.s."
-    sure = compare(sweep((("loss=kd",), (0.90, 0.901, 0.902))))
-    assert "n.s." not in cells(sure, sure.groups[0])[8] and records(sure)[0]["verdict"] == "more"
+    found = compare_runs(sweep((("loss=kd",), (0.87, 0.90, 0.88))))
+    assert group_cells(found, found.groups[0])[8].endswith(" n.s.") and records(found)[0]["verdict"] == "n.s."
+    sure = compare_runs(sweep((("loss=kd",), (0.90, 0.901, 0.902))))
+    assert "n.s." not in group_cells(sure, sure.groups[0])[8] and records(sure)[0]["verdict"] == "more"
 
 
 def test_less_is_better_for_calibration():
@@ -128,7 +141,7 @@ def test_less_is_better_for_calibration():
     entries += [
         run(("loss=slam",), seed, results__student__last__test__ece=0.05 + 0.01 * seed) for seed in range(2)
     ]
-    found = compare(entries, metric="ece")
+    found = compare_runs(entries, metric="ece")
     assert [g.name for g in found.groups] == ["loss=kd", "loss=slam"]
     assert (found.groups[0].gain.found.mean, found.groups[0].gain.found.wins) == (pytest.approx(-0.01), 2)
     assert found.groups[1].gain.found.wins == 0
@@ -140,10 +153,12 @@ def test_balanced_accuracy_is_a_metric_too():
         run(("loss=kd",), seed, results__student__last__test__balanced_accuracy=0.4 + 0.02 * seed)
         for seed in range(2)
     ]
-    found = compare(entries, metric="balanced_accuracy")
-    assert cells(found, found.groups[0])[2].startswith("41.0") and found.metric.name == "balanced test %"
-    with pytest.raises(Fault, match="no student has balanced_accuracy on the test split"):
-        compare([run(results__student__last__test__balanced_accuracy=None)], metric="balanced_accuracy")
+    found = compare_runs(entries, metric="balanced_accuracy")
+    assert (
+        group_cells(found, found.groups[0])[2].startswith("41.0") and found.metric.name == "balanced test %"
+    )
+    with pytest.raises(UserError, match="no student has balanced_accuracy on the test split"):
+        compare_runs([run(results__student__last__test__balanced_accuracy=None)], metric="balanced_accuracy")
 
 
 def test_a_newer_key_that_changes_nothing_makes_no_other_experiment():
@@ -159,15 +174,17 @@ def test_reference_is_paired_by_seed():
     """Seeds 1 and 2 are shared: differences 2 and 4."""
     kd = [run(("loss=kd",), seed, v) for seed, v in ((0, 0.99), (1, 0.90), (2, 0.91))]
     slam = [run(("loss=slam",), seed, v) for seed, v in ((1, 0.92), (2, 0.95), (3, 0.50))]
-    found = arranged(compare([*kd, *slam], reference="loss=kd"), "name")
+    found = arranged(compare_runs([*kd, *slam], reference="loss=kd"), "name")
     reference, other = found.groups
     assert reference.is_reference and reference.against is None
     assert other.against.seeds == (1, 2) and (other.against.found.mean, other.against.found.n) == (
         pytest.approx(3),
         2,
     )
-    assert found.comparisons == 1 and "Without a pair for every seed: loss=slam" in " ".join(sentences(found))
-    assert header(found)[4] == "less reference" and cells(found, reference)[4] == "reference"
+    assert found.comparisons == 1 and "Without a pair for every seed: loss=slam" in " ".join(
+        comparison_sentences(found)
+    )
+    assert header(found)[4] == "less reference" and group_cells(found, reference)[4] == "reference"
 
 
 def test_reference_that_several_rows_fit_is_each_rows_own_match():
@@ -176,29 +193,29 @@ def test_reference_that_several_rows_fit_is_each_rows_own_match():
         for loss in ("kd", "slam")
         for student in ("cnn_tiny", "cnn_small")
     ]
-    found = compare(
+    found = compare_runs(
         [run(w, seed, 0.9 + 0.01 * i) for i, w in enumerate(words) for seed in (0, 1)], reference="loss=kd"
     )
     against = {g.name: g.against and g.against.reference for g in found.groups}
     assert against["loss=slam student=cnn_tiny"] == "loss=kd student=cnn_tiny"
     assert against["loss=slam student=cnn_small"] == "loss=kd student=cnn_small"
     assert against["loss=kd student=cnn_tiny"] is None
-    whole = compare([run(w, 0, 0.9) for w in words], reference="loss=kd student=cnn_tiny")
+    whole = compare_runs([run(w, 0, 0.9) for w in words], reference="loss=kd student=cnn_tiny")
     assert {g.against and g.against.reference for g in whole.groups} == {None, "loss=kd student=cnn_tiny"}
 
 
-def test_reference_that_is_none_is_told_with_the_nearest():
+def test_reference_that_is_none_is_reported_with_the_nearest():
     entries = [run(("loss=kd",)), run(("loss=slam",))]
-    assert "did you mean 'loss=slam'" in told(entries, reference="loss=slm")
+    assert "did you mean 'loss=slam'" in reported(entries, reference="loss=slm")
     three = [run(("loss=kd", f"loss.temperature={t}")) for t in (2, 4)] + [run(("loss=slam",))]
-    text = told(three, reference="loss=kd")
+    text = reported(three, reference="loss=kd")
     assert "match of 'loss=slam': loss=kd loss.temperature=2, loss=kd loss.temperature=4; name one" in text
 
 
 def test_runs_without_a_baseline_have_no_gain():
-    found = compare([run(("loss=kd",), seed, 0.9, baseline=None) for seed in (0, 1)])
+    found = compare_runs([run(("loss=kd",), seed, 0.9, baseline=None) for seed in (0, 1)])
     (row,) = found.groups
-    assert row.gain is None and row.gap_closed is None and cells(found, row)[4:] == ["-"] * 6
+    assert row.gain is None and row.gap_closed is None and group_cells(found, row)[4:] == ["-"] * 6
 
 
 # Groups and names
@@ -214,12 +231,12 @@ def test_seed_store_device_and_controls_make_no_row():
     entries = [run(w, seed) for seed, w in enumerate(words)] + [
         run((), 9, config__choices__launcher="joblib", config__choices__sweeper="optuna")
     ]
-    (row,) = compare(entries).groups
+    (row,) = compare_runs(entries).groups
     assert row.test.n == len(entries) and row.name == "loss=kd student=cnn_tiny"
 
 
 def test_an_option_and_the_same_values_by_hand_are_one_row():
-    (row,) = compare([run(("loss=weighted",), 0), run(("loss=soft", "loss.weights=debiased"), 1)]).groups
+    (row,) = compare_runs([run(("loss=weighted",), 0), run(("loss=soft", "loss.weights=debiased"), 1)]).groups
     assert row.test.n == 2
 
 
@@ -267,7 +284,7 @@ def test_an_augmentation_is_named_once_and_a_slot_by_its_option():
 
 def test_names_are_unique_also_for_long_and_like_values():
     long = ["a" * 300 + end for end in "xy"]
-    found = compare(
+    found = compare_runs(
         [
             run((), config__loss__note=note, config__loss__other=other)
             for note, other in zip([*long, "1", 1], "pqrs", strict=True)
@@ -277,7 +294,7 @@ def test_names_are_unique_also_for_long_and_like_values():
 
 
 def test_a_terminal_is_not_commanded_by_a_name():
-    found = compare([run((), config__loss__note="\x1b[31mred\n"), run((), config__loss__note="plain")])
+    found = compare_runs([run((), config__loss__note="\x1b[31mred\n"), run((), config__loss__note="plain")])
     assert any("\\x1b[31mred\\x0a" in g.name for g in found.groups) and not any(
         "\x1b" in g.name for g in found.groups
     )
@@ -291,17 +308,17 @@ def test_where_takes_both_options_and_values():
         for seed in (0, 1)
     ]
     assert (
-        len(pick(entries, ["loss=slam"])) == 4
-        and len(pick(entries, ["loss=slam", "dataset.labelled=50"])) == 2
+        len(pick_entries(entries, ["loss=slam"])) == 4
+        and len(pick_entries(entries, ["loss=slam", "dataset.labelled=50"])) == 2
     )
-    assert len(pick(entries, ["loss=slam,kd", "seed=1"])) == 4
+    assert len(pick_entries(entries, ["loss=slam,kd", "seed=1"])) == 4
     for wanted, part in (
         ("los=slam", "did you mean 'loss'"),
         ("loss=slm", "did you mean 'slam'"),
         ("loss", "needs key=value"),
     ):
-        with pytest.raises(Fault, match=part):
-            pick(entries, [wanted])
+        with pytest.raises(UserError, match=part):
+            pick_entries(entries, [wanted])
 
 
 # Folding
@@ -311,16 +328,16 @@ def test_runs_of_one_student_count_once():
     """As of a sweep that was run again: everything came from the store."""
     entries = sweep((("loss=kd",), (0.90, 0.91, 0.92)))
     again = [run(("loss=kd",), seed, v, name=f"again-{seed}") for seed, v in enumerate((0.90, 0.91, 0.92))]
-    once, twice = compare(entries), compare([*entries, *again])
+    once, twice = compare_runs(entries), compare_runs([*entries, *again])
     assert twice.groups[0].test == once.groups[0].test and twice.groups[0].against == once.groups[0].against
     assert "6 runs are 3 students; not counted again: again-0, again-1, again-2" in twice.notes[
         0
-    ] and "Folded: " in " ".join(sentences(twice))
+    ] and "Folded: " in " ".join(comparison_sentences(twice))
 
 
 def test_a_folded_run_is_the_one_with_most_beside_it():
     bare, whole = run(("loss=kd",), baseline=None, name="bare"), run(("loss=kd",), name="whole")
-    (row,) = compare([bare, whole]).groups
+    (row,) = compare_runs([bare, whole]).groups
     assert row.test.n == 1 and row.gain.found.mean == pytest.approx(2)
 
 
@@ -328,36 +345,36 @@ def test_of_two_students_of_a_seed_the_later_counts_and_that_is_said():
     old = run(("loss=kd",), 0, 0.80, name="old", started="2026-01-01")
     made = document(("loss=kd",), 0, 0.90, changed={"started": "2026-02-01"})
     made["stages"][3]["key"] = key("another")
-    found = compare([entry("new", made), old])
+    found = compare_runs([entry("new", made), old])
     assert found.groups[0].test.n == 1 and found.groups[0].test.mean == pytest.approx(90)
     assert "seed 0 has two students" in found.warnings[0] and "old is left out" in found.warnings[0]
 
 
-def test_a_student_measured_twice_otherwise_is_told():
-    found = compare([run(("loss=kd",), 0, 0.90, name="here"), run(("loss=kd",), 0, 0.91, name="there")])
+def test_a_student_measured_twice_otherwise_is_reported():
+    found = compare_runs([run(("loss=kd",), 0, 0.90, name="here"), run(("loss=kd",), 0, 0.91, name="there")])
     assert "measured differently in here, there" in found.warnings[0]
 
 
-def test_one_student_in_two_rows_is_told():
+def test_one_student_in_two_rows_is_reported():
     a, b = document(("loss=kd",)), document(("loss=kd", "pseudo_label.mode=stored"))
     b["stages"] = a["stages"]
-    found = compare([entry("a", a), entry("b", b)])
+    found = compare_runs([entry("a", a), entry("b", b)])
     assert len(found.groups) == 2 and "the same student stands in" in found.warnings[0]
 
 
-def test_mixed_code_versions_are_told_by_row():
-    mixed = compare([run(("loss=kd",)), run(("loss=slam",), environment__commit="def")])
+def test_mixed_code_versions_are_reported_by_row():
+    mixed = compare_runs([run(("loss=kd",)), run(("loss=slam",), environment__commit="def")])
     (warning,) = mixed.warnings
     assert "abc in loss=kd" in warning and "def in loss=slam" in warning
-    assert compare([run(("loss=kd",)), run(("loss=slam",))]).warnings == ()
+    assert compare_runs([run(("loss=kd",)), run(("loss=slam",))]).warnings == ()
 
 
-def test_mixed_code_inside_a_row_is_told_by_its_digest():
+def test_mixed_code_inside_a_row_is_reported_by_its_digest():
     entries = [
         entry(name, document(("loss=kd",), seed), code=code)
         for name, seed, code in (("a", 0, "1"), ("b", 1, "2"))
     ]
-    (warning,) = compare(entries).warnings
+    (warning,) = compare_runs(entries).warnings
     assert "students of loss=kd student=cnn_tiny were trained by different code: a; b" in warning
 
 
@@ -366,7 +383,7 @@ def test_mixed_code_inside_a_row_is_told_by_its_digest():
 
 def test_different_headlines_are_refused_by_name():
     other = run(("loss=slam", "headline=best"), 0, protocol__headline="best")
-    text = told([run(("loss=kd",), 0, name="one"), other])
+    text = reported([run(("loss=kd",), 0, name="one"), other])
     assert (
         "headline: last in loss=kd (1 run: one); best in loss=slam" in text and "where=headline=last" in text
     )
@@ -385,7 +402,7 @@ def test_different_headlines_are_refused_by_name():
     ],
 )
 def test_different_protocols_are_refused(changed):
-    text = told([run(("loss=kd",), 0), run(("loss=slam",), 0, **changed)])
+    text = reported([run(("loss=kd",), 0), run(("loss=slam",), 0, **changed)])
     assert (
         "loss=kd (1 run" in text
         and "loss=slam (1 run" in text
@@ -397,7 +414,7 @@ def test_different_protocols_are_refused(changed):
 def test_a_run_without_a_baseline_has_no_other_protocol():
     assert (
         len(
-            compare(
+            compare_runs(
                 [run(("loss=kd",), 0), run(("loss=slam",), 0, baseline=None, protocol__baseline=None)]
             ).groups
         )
@@ -407,7 +424,7 @@ def test_a_run_without_a_baseline_has_no_other_protocol():
 
 def test_another_test_split_is_refused_by_its_digest():
     other = run(("loss=slam",), 1, protocol__digests__test=key("other rows"), protocol__data_key=key("x"))
-    text = told([run(("loss=kd",), 0), run(("loss=kd",), 1), run(("loss=slam",), 0), other])
+    text = reported([run(("loss=kd",), 0), run(("loss=kd",), 1), run(("loss=slam",), 0), other])
     assert (
         "different test split (seed 1): loss=kd (1 run: loss=kd_seed-1); loss=slam (1 run: loss=slam_seed-1)"
         in text
@@ -427,21 +444,25 @@ def without_digests(*words, seed=0, **changed):
 def test_without_digests_the_settings_of_the_data_set_tell():
     """kdx/data/splits.py: the test rows depend on the seed and dataset.test, not on the number of labels."""
     assert (
-        len(compare([without_digests("dataset.labelled=50"), without_digests("dataset.labelled=100")]).groups)
+        len(
+            compare_runs(
+                [without_digests("dataset.labelled=50"), without_digests("dataset.labelled=100")]
+            ).groups
+        )
         == 2
     )
-    assert "different test split" in told(
+    assert "different test split" in reported(
         [without_digests("dataset.test=500"), without_digests("dataset.test=300")]
     )
-    assert "different test split" in told([without_digests(), without_digests("dataset.image_size=20")])
+    assert "different test split" in reported([without_digests(), without_digests("dataset.image_size=20")])
 
 
 def test_one_seed_and_the_same_settings_must_have_had_the_same_data():
     """By key, or where keys differ (other code) by digest."""
-    assert "different data (seed 0)" in told([without_digests("loss=kd"), without_digests("loss=slam")])
+    assert "different data (seed 0)" in reported([without_digests("loss=kd"), without_digests("loss=slam")])
     assert (
         len(
-            compare(
+            compare_runs(
                 [
                     without_digests("loss=kd", protocol__data_key="k"),
                     without_digests("loss=slam", protocol__data_key="k"),
@@ -450,8 +471,8 @@ def test_one_seed_and_the_same_settings_must_have_had_the_same_data():
         )
         == 2
     )
-    assert len(compare([run(("loss=kd",)), run(("loss=slam",))]).groups) == 2
-    assert "different data (seed 0)" in told(
+    assert len(compare_runs([run(("loss=kd",)), run(("loss=slam",))]).groups) == 2
+    assert "different data (seed 0)" in reported(
         [run(("loss=kd",)), run(("loss=slam",), protocol__digests__labelled="other")]
     )
 
@@ -482,18 +503,18 @@ def test_one_seed_and_the_same_settings_must_have_had_the_same_data():
         {"config__choices": 3},
     ],
 )
-def test_a_document_that_is_wrong_is_a_fault_and_no_traceback(changed):
-    with pytest.raises(Fault):
+def test_a_document_that_is_wrong_is_an_error_and_no_traceback(changed):
+    with pytest.raises(UserError):
         run(("loss=kd",), **changed)
 
 
-def test_a_document_that_is_nested_too_deeply_is_a_fault():
+def test_a_document_that_is_nested_too_deeply_is_an_error():
     deep: dict = {}
     for _ in range(3000):
         deep = {"a": deep}
     made = document()
     made["config"]["deep"] = deep
-    with pytest.raises(Fault, match="nested too deeply"):
+    with pytest.raises(UserError, match="nested too deeply"):
         entry("x", made)
 
 
@@ -501,7 +522,7 @@ def test_a_document_that_is_nested_too_deeply_is_a_fault():
 
 
 def test_csv_json_and_markdown_hold_the_figures():
-    found = compare(sweep((("loss=kd",), (0.90, 0.91, 0.92)), (("loss=slam",), (0.92, 0.93, 0.95))))
+    found = compare_runs(sweep((("loss=kd",), (0.90, 0.91, 0.92)), (("loss=slam",), (0.92, 0.93, 0.95))))
     lines = as_csv(found).splitlines()
     rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
     assert (
@@ -533,7 +554,7 @@ def test_csv_json_and_markdown_hold_the_figures():
 
 
 def test_a_spreadsheet_is_given_no_formula_and_markdown_no_markup():
-    found = compare([run((), **{"config__=cmd()": "=1+1|<b>"}), run((), **{"config__=cmd()": "-2"})])
+    found = compare_runs([run((), **{"config__=cmd()": "=1+1|<b>"}), run((), **{"config__=cmd()": "-2"})])
     text = as_csv(found)
     assert (
         "'=cmd()=" in text
@@ -545,7 +566,7 @@ def test_a_spreadsheet_is_given_no_formula_and_markdown_no_markup():
 
 
 def test_every_form_of_the_table_holds_every_figure():
-    found = compare(sweep((("loss=kd",), (0.90, 0.91, 0.92)), (("loss=slam",), (0.92, 0.93, 0.95))))
+    found = compare_runs(sweep((("loss=kd",), (0.90, 0.91, 0.92)), (("loss=slam",), (0.92, 0.93, 0.95))))
     wide, *narrower = forms(found)
     figures = {cell for row in wide.tables[0][1] for cell in row} - {"-", ""}
     for form in narrower:
@@ -557,7 +578,7 @@ def test_sorting():
     entries = sweep(
         (("student=cnn_small",), (0.90, 0.91)), (("student=cnn_tiny",), (0.80, 0.83)), seeds=(0, 1)
     )
-    found = compare(entries)
+    found = compare_runs(entries)
     assert [g.name for g in found.groups] == ["student=cnn_small", "student=cnn_tiny"]
     assert [g.name for g in arranged(found, "parameters").groups] == ["student=cnn_tiny", "student=cnn_small"]
     assert [g.name for g in arranged(found, "p").groups][0] == min(
@@ -573,7 +594,7 @@ def test_the_student_alone_and_the_teacher_stand_in_the_wide_table():
         run(("loss=kd",), seed, 0.90, baseline=0.88 + 0.01 * seed, teacher=0.94 + 0.01 * seed)
         for seed in (0, 1)
     ]
-    found = compare([*entries, run(("loss=slam",), 0, 0.91, baseline=None)])
+    found = compare_runs([*entries, run(("loss=slam",), 0, 0.91, baseline=None)])
     body = [
         [cell.strip() for cell in line.split("|")]
         for line in as_markdown(found).splitlines()
@@ -594,7 +615,9 @@ def test_one_student_alone_for_several_lines_is_drawn_once():
     """Temperature and alpha do not touch it; the loss of the baseline does."""
 
     def drawn(key, rows):
-        found = compare([run(words, seed, 0.9, baseline=alone) for words, alone in rows for seed in (0, 1)])
+        found = compare_runs(
+            [run(words, seed, 0.9, baseline=alone) for words, alone in rows for seed in (0, 1)]
+        )
         return alones(found, list(lines_of(found, key).values()))
 
     one = drawn(
@@ -639,17 +662,17 @@ def test_a_student_that_is_the_best_of_rounds_is_said_to_be_compared_with_one_ru
     and in a comparison.
     """
 
-    def told(*words, **changed):
+    def reported(*words, **changed):
         return [
             note
-            for note in compare([run(words, seed, **changed) for seed in (0, 1)]).notes
+            for note in compare_runs([run(words, seed, **changed) for seed in (0, 1)]).notes
             if "rounds on validation" in note
         ]
 
-    (note,) = told("loss=self_training")
+    (note,) = reported("loss=self_training")
     assert "best of up to 3 rounds on validation, and a student alone is one run" in note
-    assert not told("loss=kd") and not told("loss=soft", "select=rad", "budget=20", "rounds=5")
-    assert not told("loss=self_training", protocol__counts__validation=0)
+    assert not reported("loss=kd") and not reported("loss=soft", "select=rad", "budget=20", "rounds=5")
+    assert not reported("loss=self_training", protocol__counts__validation=0)
     of = {
         role: {"last": {"test": {"accuracy": value, "n": 100}}}
         for role, value in (("teacher", 0.9), ("baseline", 0.7), ("student", 0.8))
@@ -660,11 +683,13 @@ def test_a_student_that_is_the_best_of_rounds_is_said_to_be_compared_with_one_ru
         "of this may be the choice."
     )
     assert (
-        table.sentences({**of, "rounds": rounds, "round_by": "validation"}, "last")[0]
+        table.result_sentences({**of, "rounds": rounds, "round_by": "validation"}, "last")[0]
         == f"Gain of distillation: +10.0 points of test accuracy.{caveat}"
     )
     for other in ({"round_by": "last"}, {"rounds": []}, {"rounds": [{"key": "a"}, {"key": "b"}]}):
         assert (
             "rounds"
-            not in table.sentences({**of, "rounds": rounds, "round_by": "validation", **other}, "last")[0]
+            not in table.result_sentences(
+                {**of, "rounds": rounds, "round_by": "validation", **other}, "last"
+            )[0]
         )

@@ -20,7 +20,7 @@ from fabricate import document, folder
 
 from kdx.cli import main
 from kdx.commands import completion
-from kdx.commands.compare import OPTIONS, collect, plain_words, show, summary
+from kdx.commands.compare import OPTIONS, collect, plain_words, show_comparison, sweep_summary
 from kdx.config.compose import check_words
 from kdx.config.wire import wire
 from kdx.pipeline.stages import PREPARE
@@ -47,7 +47,7 @@ def sweep(tmp_path, monkeypatch) -> Path:
     return place
 
 
-def told(words, capsys, code: int = 2) -> str:
+def reported(words, capsys, code: int = 2) -> str:
     """What a command line that must fail says."""
     assert main(["compare", *map(str, words)]) == code
     text = capsys.readouterr().err
@@ -120,7 +120,7 @@ def test_unfinished_runs_are_counted_and_named(sweep, capsys):
     )
 
 
-def test_a_folder_that_cannot_be_read_is_told_and_the_rest_compared(sweep, capsys):
+def test_a_folder_that_cannot_be_read_is_reported_and_the_rest_compared(sweep, capsys):
     broken = folder(sweep, "6_broken", document())
     (broken / "run.json").write_text('{"status": "finished", "config"')
     odd = document(("loss=kd",), 7)
@@ -201,13 +201,13 @@ def test_files_are_written(sweep, capsys):
 
 def test_the_summary_of_a_sweep_never_fails(sweep, capsys):
     """What `kdx train -m` can end with, whatever was swept."""
-    found, lines, apart = summary(sweep)
-    show(found)
+    found, lines, apart = sweep_summary(sweep)
+    show_comparison(found)
     assert "loss=slam" in capsys.readouterr().out and lines == [] and apart == []
     folder(sweep, "6_other", document(("loss=kd", "dataset.test=300"), 0))
-    found, lines, apart = summary(sweep)
+    found, lines, apart = sweep_summary(sweep)
     assert found is None and "different test split" in lines[0] and len(apart) == 7
-    assert summary(Path("nowhere"))[0] is None
+    assert sweep_summary(Path("nowhere"))[0] is None
 
 
 def test_a_store_is_not_searched(sweep):
@@ -216,7 +216,7 @@ def test_a_store_is_not_searched(sweep):
     assert len(collect([Path("outputs")]).entries) == 6
 
 
-def test_faults(sweep, capsys):
+def test_errors(sweep, capsys):
     for words, part in [
         ([], "needs run folders"),
         (["nowhere"], "does not exist"),
@@ -233,16 +233,16 @@ def test_faults(sweep, capsys):
         (["outputs", "csv=outputs"], "is a folder"),
         (["outputs", "where=loss=kd", "where=loss=slam"], "no run that is left has loss=slam"),
     ]:
-        assert part in told(words, capsys), words
+        assert part in reported(words, capsys), words
     Path("empty").mkdir()
-    assert "holds no run folder" in told(["empty"], capsys)
+    assert "holds no run folder" in reported(["empty"], capsys)
     folder(Path("only"), "failed", {**document(), "status": "failed"})
-    assert "nothing to compare" in told(["only"], capsys)
+    assert "nothing to compare" in reported(["only"], capsys)
 
 
 def test_mixed_protocols_are_refused(sweep, capsys):
     folder(sweep, "6_other", document(("loss=kd", "dataset.test=300"), 0))
-    text = told(["outputs"], capsys)
+    text = reported(["outputs"], capsys)
     assert "different test split (seed 0)" in text and "6_other" in text and "where=dataset.test=" in text
     assert main(["compare", "outputs", "where=dataset.test=500"]) == 0
 
@@ -484,6 +484,6 @@ def test_a_real_sweep_and_further_runs(swept, tmp_path, monkeypatch, capsys):
         == 0
     )
     capsys.readouterr()
-    assert "test rows: 500 in " in told(["outputs"], capsys)
+    assert "test rows: 500 in " in reported(["outputs"], capsys)
     shutil.rmtree("outputs/store")  # all that is needed stands in run.json
     assert main(["compare", "outputs", "where=dataset.test=500"]) == 0

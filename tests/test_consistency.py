@@ -1,4 +1,4 @@
-"""FixMatch, Mean Teacher and Pseudo-Label: hand numbers, gradients, limits, and the faults that they tell."""
+"""FixMatch, Mean Teacher and Pseudo-Label: hand numbers, gradients, limits, and the errors that they tell."""
 
 import math
 from dataclasses import replace
@@ -9,11 +9,11 @@ from torch import nn
 
 from kdx.config.compose import check_words
 from kdx.config.wire import wire
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Batch, Parts, Split
 from kdx.methods.losses.fixmatch import FixMatch, consistency
 from kdx.methods.losses.mean_teacher import MeanTeacher, disagreement, ramp_up
-from kdx.methods.losses.pseudo_label import PseudoLabel, rising
+from kdx.methods.losses.pseudo_label import PseudoLabel, weight_at
 from kdx.methods.losses.supervised import Supervised
 from kdx.pipeline.stages import learn
 
@@ -210,10 +210,10 @@ def test_mean_teacher_with_weight_0_trains_as_supervised_at_its_share_of_the_rat
 
 
 def test_pseudo_label_weight_rises_along_a_straight_line():
-    assert [rising(p, 2.0, 0.2, 0.6) for p in (0.0, 0.19, 0.2, 0.4, 0.6, 0.99)] == pytest.approx(
+    assert [weight_at(p, 2.0, 0.2, 0.6) for p in (0.0, 0.19, 0.2, 0.4, 0.6, 0.99)] == pytest.approx(
         [0, 0, 0, 1, 2, 2]
     )
-    assert [rising(p, 2.0, 0.5, 0.5) for p in (0.4, 0.5)] == [0, 2]
+    assert [weight_at(p, 2.0, 0.5, 0.5) for p in (0.4, 0.5)] == [0, 2]
 
 
 def test_pseudo_label_pool_term_by_hand():
@@ -276,7 +276,7 @@ def test_resumes_with_dropout_bit_for_bit(method, settings):
     ],
 )
 def test_refuses(method, settings, bad):
-    with pytest.raises(Fault, match=f"loss.{next(iter(bad))}"):
+    with pytest.raises(UserError, match=f"loss.{next(iter(bad))}"):
         method(parts(network()), **{**settings, **bad})
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data import copies
 from kdx.data.pictures import findings
 from kdx.data.raw import Raw
@@ -178,7 +178,7 @@ def test_copies_are_dropped_on_the_side_of_training(tmp_path):
     assert about["counts"] == {"labelled": 5, "validation": 0, "test": 7, "unlabelled": 1}
     assert (holds(tmp_path / "dropped", "unlabelled")[0, 0] == draw(900)).all()
     with pytest.raises(
-        Fault,
+        UserError,
         match=r"2 of 8 test pictures are also trained on.*: take the copies out, or set dataset.duplicates=drop",  # noqa: E501
     ):
         prepared(tmp_path / "refused", root, unlabelled_root=tmp_path / "pool", duplicates="error")
@@ -194,7 +194,7 @@ def copied(root, *parts):
     return root
 
 
-def test_a_part_that_drop_would_empty_is_told_before_any_work(tmp_path):
+def test_a_part_that_drop_would_empty_is_reported_before_any_work(tmp_path):
     copied(lay(tmp_path / "a", parts=("train",)), "train", "test")
     says = (
         r"^nothing is left to train with: of 8 pictures in the train part every one is in the test part too "
@@ -202,15 +202,15 @@ def test_a_part_that_drop_would_empty_is_told_before_any_work(tmp_path):
         r"dataset.duplicates=drop leaves them out. Give that part other pictures, or set "
         r"dataset.duplicates=warn, which keeps them$"
     )
-    with pytest.raises(Fault, match=says):
+    with pytest.raises(UserError, match=says):
         prepared(tmp_path / "one", tmp_path / "a", duplicates="drop")
     root = lay(tmp_path / "b", parts=("train", "test"))
     put(root / "test" / "dog" / "0.png", draw(100))  # test/cat/0.png: in two classes
     copied(root, "test", "val", "pool")
     (root / "val" / "dog" / "3.png").unlink()
-    with pytest.raises(Fault) as told:
+    with pytest.raises(UserError) as reported:
         prepared(tmp_path / "two", root, unlabelled_root=root / "pool", duplicates="drop")
-    first, second = str(told.value).splitlines()
+    first, second = str(reported.value).splitlines()
     assert first.startswith(
         "nothing is left to validate with: of 7 pictures in the validation part every one is in the test "
         "part too and 2 are in two classes or more ("
@@ -222,7 +222,7 @@ def test_a_part_that_drop_would_empty_is_told_before_any_work(tmp_path):
         for i in range(4):
             put(root / "test" / name / f"{i}.png", draw(50 + i))
     with pytest.raises(
-        Fault,
+        UserError,
         match="nothing is left to test with: of 8 pictures in the test part every one is in two classes or more",  # noqa: E501
     ):
         prepared(tmp_path / "three", root, duplicates="drop")
@@ -233,7 +233,7 @@ def test_all_pictures_equal_leave_nothing(tmp_path):
     for file in root.rglob("*.png"):
         put(file, draw(0))
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             "nothing is left to train with: of 8 pictures in the train part every one "
             "is in two classes or more"
@@ -242,7 +242,7 @@ def test_all_pictures_equal_leave_nothing(tmp_path):
         prepared(tmp_path / "made", root, duplicates="drop")
 
 
-def test_a_class_that_drop_takes_from_training_is_told(tmp_path):
+def test_a_class_that_drop_takes_from_training_is_reported(tmp_path):
     root = lay(tmp_path / "data")
     for i in range(4):
         put(root / "train" / "eel" / f"{i}.png", draw(100 + i))
@@ -257,7 +257,8 @@ def test_a_class_that_drop_takes_from_training_is_told(tmp_path):
     for i in range(4):
         put(root / "train" / "cat" / f"{i}.png", draw(110 + i))
     with pytest.raises(
-        Fault, match="leaves no train picture of cat, eel, and with that fewer than two classes to train with"
+        UserError,
+        match="leaves no train picture of cat, eel, and with that fewer than two classes to train with",
     ):
         prepared(tmp_path / "refused", root, duplicates="drop")
 
@@ -266,7 +267,7 @@ def test_sizes_that_no_longer_fit_blame_the_copies(tmp_path):
     root = lay(tmp_path / "data")
     put(root / "train" / "cat" / "0.png", draw(100))
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             "^once dataset.duplicates=drop has left out 1 of the pictures: dataset.labelled=8 asks for 8 "
             "rows; of 7 7 are available"
@@ -275,10 +276,10 @@ def test_sizes_that_no_longer_fit_blame_the_copies(tmp_path):
         prepared(tmp_path / "made", root, labelled=8, duplicates="drop")
 
 
-def test_an_empty_part_is_told():
+def test_an_empty_part_is_reported():
     images = np.zeros((2, 1, 4, 4), np.uint8)
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             "^the unlabelled part of the data set holds no picture in the pool: add "
             "some, or take the part away$"
@@ -287,7 +288,7 @@ def test_an_empty_part_is_told():
         check_parts(Raw(images, np.array([0, 1]), ("a", "b"), pool_images=images[:0]))
 
 
-def test_classes_that_splits_lack_are_told_once():
+def test_classes_that_splits_lack_are_reported_once():
     labels = {"validation": np.array([0, 0, 2]), "test": np.array([0, 2]), "more": np.array([0, 1])}
     assert gaps(labels, "abc") == [
         "no validation or test picture shows 1 of the 3 classes (b): their figures say nothing of it",
@@ -300,7 +301,7 @@ def test_error_is_none_where_all_pictures_differ(tmp_path):
     assert about["counts"] == {"labelled": 8, "validation": 0, "test": 8, "unlabelled": 0}
 
 
-def test_few_copies_are_told_quietly():
+def test_few_copies_are_reported_quietly():
     images = np.arange(300, dtype=np.uint16)[:, None].view(np.uint8).reshape(300, 1, 1, 2)
     parts = {"labelled": images, "unlabelled": images[:0], "validation": images[:0], "test": images[:1]}
     labels = {name: np.zeros(len(part), np.int64) for name, part in parts.items()}
@@ -355,7 +356,7 @@ def test_shipped_sets_have_no_copies():
 # ---- pictures in which there is nothing to see
 
 
-def test_constant_and_almost_constant_pictures_are_told(tmp_path):
+def test_constant_and_almost_constant_pictures_are_reported(tmp_path):
     root = lay(tmp_path / "data")
     put(root / "train" / "cat" / "0.png", np.full((8, 8), 9, np.uint8))
     put(root / "train" / "dog" / "1.png", np.full((8, 8), 3, np.uint8) + np.eye(8, dtype=np.uint8) * 7)
@@ -383,17 +384,22 @@ def test_white_on_transparent_ground_names_the_background(tmp_path):
         "what is drawn: try another, dataset.background=black, say"
     )
     _, notes = prepared(tmp_path / "made", root)
-    (told,) = (note for note in notes if "constant" in note)
-    assert told.startswith("warning: 2 of 16 pictures are constant") and told.endswith(f"in them; {says}")
+    (reported,) = (note for note in notes if "constant" in note)
+    assert reported.startswith("warning: 2 of 16 pictures are constant") and reported.endswith(
+        f"in them; {says}"
+    )
 
 
 def test_a_red_square_is_constant():
     red = np.zeros((1, 3, 4, 4), np.uint8)
     red[:, 0] = 255
-    assert findings.flat({"test": red}, lambda part, row: f"{part} {row}")[1] == {"constant": 1, "almost": 0}
+    assert findings.constant_pictures({"test": red}, lambda part, row: f"{part} {row}")[1] == {
+        "constant": 1,
+        "almost": 0,
+    }
 
 
-def test_a_deviation_that_was_raised_is_told():
+def test_a_deviation_that_was_raised_is_reported():
     black = np.zeros((2, 3, 4, 4), np.uint8)
     assert channel_statistics([black])[1] == [FLOOR] * 3
 

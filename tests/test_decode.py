@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.datasets.folder import Folder
 from kdx.data.pictures import square
 from kdx.store.artifact import Artifact
@@ -61,7 +61,7 @@ def levels(raw, row=0):
     return image[:, ::2, ::2].tolist()
 
 
-def told(raw):
+def reported(raw):
     return "\n".join(f"{level}: {text}" for text, level in raw.notes)
 
 
@@ -138,7 +138,7 @@ def test_sixteen_bits_take_their_range_from_the_data_set(tmp_path):
     # 1024 / 4095 * 255 = 63.8, 2048 / 4095 * 255 = 127.5 and a little
     assert levels(raw) == [[[0, 64], [128, 255]]]
     assert levels(raw, 1) == [[[0, 32], [64, 127]]]  # the same scale for every picture: a dark one stays dark
-    assert told(raw) == (
+    assert reported(raw) == (
         "info: 4 16-bit pictures with values up to 4095: 0 to 4095 becomes black to white "
         "(dataset.range=[LOW,HIGH] sets other ends)"
     )
@@ -214,14 +214,14 @@ def test_signed_bytes_do_not_wrap_round(tmp_path):
     ],
 )
 def test_numbers_that_pillow_does_not_read_are_named(tmp_path, dtype, says):
-    with pytest.raises(Fault) as fault:
+    with pytest.raises(UserError) as error:
         folder(lay(tmp_path, x_tif=tiff(big(np.arange(4).reshape(2, 2)).astype(dtype)))).load()
-    assert str(fault.value).startswith(
+    assert str(error.value).startswith(
         f"the picture '{tmp_path}/a/x.tif' (and 1 more) does not decode: {says}"
     )
 
 
-def test_what_is_no_picture_is_told_without_its_path_twice(tmp_path):
+def test_what_is_no_picture_is_reported_without_its_path_twice(tmp_path):
     lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
     colours = tiff(np.zeros((4, 4, 3), np.float32))
     for content, why in (
@@ -237,11 +237,11 @@ def test_what_is_no_picture_is_told_without_its_path_twice(tmp_path):
         ),
     ):
         (tmp_path / os.fsdecode(b"a/caf\xe9.tif")).write_bytes(content)
-        with pytest.raises(Fault) as fault:
+        with pytest.raises(UserError) as error:
             folder(tmp_path).load()
         assert (
-            str(fault.value).startswith(f"the picture '{tmp_path}/a/caf\\xe9.tif' does not decode: {why}")
-            and str(fault.value).count("caf") == 1
+            str(error.value).startswith(f"the picture '{tmp_path}/a/caf\\xe9.tif' does not decode: {why}")
+            and str(error.value).count("caf") == 1
         )
 
 
@@ -277,16 +277,16 @@ def test_what_pillow_does_not_open_is_named_as_what_it_is(tmp_path):
     )
     for content, why in files:
         (tmp_path / "a/y.jpg").write_bytes(content)
-        with pytest.raises(Fault) as fault:
+        with pytest.raises(UserError) as error:
             folder(tmp_path).load()
-        assert str(fault.value).startswith(f"the picture '{tmp_path}/a/y.jpg' does not decode: {why}")
+        assert str(error.value).startswith(f"the picture '{tmp_path}/a/y.jpg' does not decode: {why}")
 
 
-def test_a_link_to_nothing_is_told_as_that(tmp_path):
+def test_a_link_to_nothing_is_reported_as_that(tmp_path):
     lay(tmp_path, x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
     (tmp_path / "a/y.png").symlink_to("/nonexistent/annex/objects/key")
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             r"does not decode: it is a link to a file that is not there \(of git-annex or DVC, say, and not "
             r"fetched\); remove"
@@ -302,7 +302,7 @@ def test_a_class_of_pictures_that_pillow_does_not_read_is_no_empty_one(tmp_path)
     (tmp_path / "b/x.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     for how in (Folder.describe, Folder.load):
         with pytest.raises(
-            Fault,
+            UserError,
             match=(
                 "^no file of the class 'b' is a picture of a kind that Pillow knows; the first is "
                 "'.*b/x.heic': it is a HEIC picture"
@@ -311,28 +311,28 @@ def test_a_class_of_pictures_that_pillow_does_not_read_is_no_empty_one(tmp_path)
             how(folder(tmp_path, on_error="skip"))
 
 
-def test_a_range_that_is_given_holds_and_what_lies_beyond_is_told(tmp_path):
+def test_a_range_that_is_given_holds_and_what_lies_beyond_is_reported(tmp_path):
     lay(tmp_path, x_png=big(RAMP.astype(np.uint16)))
     raw = folder(tmp_path, range=[1024, 3072]).load()
     assert levels(raw) == [[[0, 0], [128, 255]]]  # 127.5 to the even number
-    assert "2 16-bit pictures: 1024 to 3072 becomes black to white (as dataset.range has it)" in told(raw)
-    assert "warning: 2 pictures with values beyond that, which become black or white" in told(
+    assert "2 16-bit pictures: 1024 to 3072 becomes black to white (as dataset.range has it)" in reported(raw)
+    assert "warning: 2 pictures with values beyond that, which become black or white" in reported(
         raw
-    ) and "(a/x.png, b/x.png)" in told(raw)
+    ) and "(a/x.png, b/x.png)" in reported(raw)
     assert levels(folder(tmp_path, range=8190).load()) == [[[0, 32], [64, 128]]]
     lay(tmp_path / "bytes", x_png=big(np.array([[0, 10], [20, 30]], np.uint8)))
     raw = folder(tmp_path / "bytes", range=100).load()
     # dark pictures of eight bits stay as they are
-    assert levels(raw) == [[[0, 10], [20, 30]]] and "there are none: it has no effect" in told(raw)
+    assert levels(raw) == [[[0, 10], [20, 30]]] and "there are none: it has no effect" in reported(raw)
 
 
-def test_what_is_no_number_becomes_black_and_is_told(tmp_path):
+def test_what_is_no_number_becomes_black_and_is_reported(tmp_path):
     raw = folder(lay(tmp_path, x_tif=big(np.array([[np.nan, np.inf], [0.5, 1]], np.float32)))).load()
     assert levels(raw) == [[[0, 0], [128, 255]]] and raw.files["range"] == {"float": [0, 1]}
     assert (
         "warning: 2 pictures with values that are no numbers (NaN or infinite), which become black "
         "(a/x.tif, b/x.tif)"
-    ) in told(raw)
+    ) in reported(raw)
     assert len(raw.files["warnings"]) == 1
 
 
@@ -341,7 +341,7 @@ def test_channels_of_sixteen_bits_keep_their_lower_bytes(tmp_path):
     lay(tmp_path, x_png=png16(colour))
     raw = folder(tmp_path).load()
     assert levels(raw) == [[[0, 64], [128, 255]], [[0, 128], [64, 255]], [[0, 0], [0, 0]]]
-    assert "2 16-bit pictures with values up to 4095" in told(raw)
+    assert "2 16-bit pictures with values up to 4095" in reported(raw)
     half = np.full((4, 4, 1), 32768)
     raw = folder(
         lay(tmp_path / "alpha", x_png=png16(np.concatenate([colour, half], -1).astype(np.uint16)))
@@ -437,7 +437,7 @@ def test_channels_apart_that_pillow_does_not_read_are_refused(tmp_path):
         ("CMYK", np.zeros((4, 4, 4), np.uint16), {"photometric": 5}),
     ):
         with pytest.raises(
-            Fault,
+            UserError,
             match=(
                 f"it holds its {len(name)} channels one after the other \\(planar\\), which Pillow does not "
                 "read; save it as one with"
@@ -462,7 +462,7 @@ def test_depths_may_be_mixed_and_each_has_its_own_range(tmp_path):
     assert (
         "warning: pictures of several depths (2 16-bit, 2 8-bit, 2 float), each with a "
         "black and a white of its own"
-    ) in told(raw)
+    ) in reported(raw)
 
 
 def test_the_range_is_looked_for_over_the_whole_list(tmp_path, monkeypatch):
@@ -669,14 +669,14 @@ def test_fit(tmp_path):
     assert np.abs(deep.images[0].astype(int) - pad.images[0]).max() <= 1
 
 
-def test_where_cropping_loses_more_than_half_is_told(tmp_path):
+def test_where_cropping_loses_more_than_half_is_reported(tmp_path):
     # exactly half, and more
     lay(tmp_path, x_png=np.zeros((4, 8), np.uint8), y_png=np.zeros((9, 4), np.uint8))
-    assert told(folder(tmp_path).load()) == (
+    assert reported(folder(tmp_path).load()) == (
         "warning: cropping throws away more than half of each of 2 of 4 pictures, more than twice as long "
         "as wide (a/y.png, b/y.png): dataset.fit=pad or dataset.fit=squeeze keeps all of them"
     )
-    assert told(folder(tmp_path, fit="pad").load()) == ""
+    assert reported(folder(tmp_path, fit="pad").load()) == ""
 
 
 def test_a_long_picture_is_never_resized_whole(tmp_path, monkeypatch):
@@ -703,7 +703,7 @@ def test_part_of_a_picture_resized_is_the_whole_resized_and_cut(tmp_path, monkey
 def test_pictures_above_the_limit_are_named_with_their_size(tmp_path, recwarn):
     lay(tmp_path, x_png=np.zeros((20, 30), np.uint8), y_png=np.zeros((5, 5), np.uint8))
     for limit in (599, 100):  # beyond it Pillow warns, beyond twice of it Pillow refuses
-        with pytest.raises(Fault) as caught:
+        with pytest.raises(UserError) as caught:
             folder(tmp_path, max_pixels=limit).describe()
         assert str(caught.value) == (
             f"the picture '{tmp_path / 'a' / 'x.png'}' (and 1 more) is too large: it has 30 x 20 = 600 "
@@ -716,13 +716,13 @@ def test_pictures_above_the_limit_are_named_with_their_size(tmp_path, recwarn):
     assert len(folder(tmp_path, max_pixels=600).load().images) == 4 and not recwarn.list
 
 
-def test_the_first_of_several_frames_is_read_and_told(tmp_path):
+def test_the_first_of_several_frames_is_read_and_reported(tmp_path):
     frames = [Image.fromarray(big(np.full((2, 2), level, np.uint8))) for level in (50, 100)]
     for where in "ab":
         (tmp_path / where).mkdir()
         frames[0].save(tmp_path / where / "x.gif", save_all=True, append_images=frames[1:])
     raw = folder(tmp_path).load()
-    assert (raw.images == 50).all() and told(
+    assert (raw.images == 50).all() and reported(
         raw
     ) == "info: 2 pictures of several frames, of which the first is read (a/x.gif, b/x.gif)"
 
@@ -746,5 +746,5 @@ def test_the_first_of_several_frames_is_read_and_told(tmp_path):
     ],
 )
 def test_arguments_are_checked(bad):
-    with pytest.raises(Fault, match=f"^dataset.{next(iter(bad))} (must be|has no option)"):
+    with pytest.raises(UserError, match=f"^dataset.{next(iter(bad))} (must be|has no option)"):
         folder("r", **bad)

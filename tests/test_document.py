@@ -23,19 +23,19 @@ from kdx.cli import main
 from kdx.commands import _sweep, _watch, board, evaluate
 from kdx.config import restore
 from kdx.core import shapes
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.roles import ROLES as STAGES_OF
 from kdx.report.compare import rows
-from kdx.report.compare.compare import compare
+from kdx.report.compare.compare import compare_runs
 from kdx.report.compare.curves import read_curves
 from kdx.report.compare.entries import entry
 from kdx.report.compare.mirror import Mirror
 from kdx.report.run import document
-from kdx.report.run.figures import COLOURS, SHORT
+from kdx.report.run.figures import ROLE_COLOURS, SHORT
 from kdx.report.run.markdown import WEIGHTS
 from kdx.report.run.rounds import LEVELS
 from kdx.report.run.table import SHORT_ROLES
-from kdx.report.run.verdict import ROLES
+from kdx.report.run.verdict import ROLE_WORDS
 from kdx.runs import diff, sweep
 from kdx.runs.reading import Run, as_written, read_run
 
@@ -85,10 +85,10 @@ def changed(whole: dict, path: tuple, odd: Any) -> Any:
 
 
 def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
-    """What every command does with a run folder, as functions that may raise a Fault and nothing else."""
+    """What every command does with a run folder, as functions that may raise a UserError and nothing else."""
 
     def table():
-        found = compare(
+        found = compare_runs(
             [entry(run.path.name, run.document) for run in (read_run(place, figures=True), other)]
         )
         rows.as_markdown(found, []), rows.as_csv(found), rows.as_json(found, []), rows.forms(found)
@@ -99,9 +99,14 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
 
     def swept():
         run = sweep.run_in(place)
-        sweep.finished(run), _sweep.reason(place, run), _sweep.validation_error(run), sweep.key_in(run)
+        (
+            sweep.finished(run),
+            _sweep.why_unfinished(place, run),
+            _sweep.validation_error(run),
+            sweep.key_in(run),
+        )
         if run.get("status") == "finished":
-            _watch.line("a", run)
+            _watch.result_line("a", run)
 
     def again():
         with as_written(place):
@@ -114,7 +119,7 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
         table,
         swept,
         board,
-        lambda: diff.compare(read_run(place), other),
+        lambda: diff.differences(read_run(place), other),
         lambda: read_run(place).state,
     )
     if thorough:
@@ -133,7 +138,7 @@ def broken(
         for reader in readers(bad, good, thorough):
             try:
                 reader()
-            except Fault:
+            except UserError:
                 pass
             except Exception as error:
                 found.append(
@@ -186,7 +191,7 @@ def test_no_reader_breaks_on_thousands_of_changes(trained, tmp_path):
     ],
 )
 def test_what_is_wrong_is_said(path, odd, says):
-    with pytest.raises(Fault) as error:
+    with pytest.raises(UserError) as error:
         document.checked(changed(made_up(), path, odd), "a/run.json")
     assert str(error.value) == f"'a/run.json' is not as kdx writes it: {says}"
 
@@ -214,17 +219,17 @@ def test_every_role_stands_wherever_roles_are_listed():
     listed = {
         "run.json": document.SHAPE["results"],
         "weights in the report": WEIGHTS,
-        "colours": COLOURS,
+        "colours": ROLE_COLOURS,
         "short names": SHORT,
         "narrow table": SHORT_ROLES,
         "picture of rounds": {*LEVELS, "student"},
         "kdx evaluate": asked,
         "stages": STAGES_OF,
     }
-    lacking = {where: set(ROLES) - set(roles) for where, roles in listed.items()}
+    lacking = {where: set(ROLE_WORDS) - set(roles) for where, roles in listed.items()}
     assert not any(lacking.values()), lacking
-    made = rows.run(compare([entry("a", made_up())]), entry("a", made_up()))
-    assert set(ROLES) <= set(made)
+    made = rows.run_row(compare_runs([entry("a", made_up())]), entry("a", made_up()))
+    assert set(ROLE_WORDS) <= set(made)
 
 
 def test_one_broken_run_stops_no_comparison(tmp_path, capsys):
@@ -279,7 +284,7 @@ def test_an_empty_protocol_is_no_protocol_of_its_own(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         '{"command": 5, "jobs": []}',
         '{"command": [[5]], "jobs": 5}',
@@ -290,30 +295,33 @@ def test_an_empty_protocol_is_no_protocol_of_its_own(tmp_path, capsys):
         "",
     ],
 )
-def test_a_broken_sweep_json_stops_no_sweep(tmp_path, told):
-    """Another one in a folder that was asked for by name is told of; elsewhere it is passed by."""
+def test_a_broken_sweep_json_stops_no_sweep(tmp_path, reported):
+    """Another one in a folder that was asked for by name is reported; elsewhere it is passed by."""
     place = tmp_path / "sweeps" / "old"
     place.mkdir(parents=True)
-    (place / sweep.NAME).write_text(told)
+    (place / sweep.SWEEP_FILE).write_text(reported)
     (place / sweep.LATER).write_text('{"runs": 5}')
     assert not sweep.passed_over(place / "a")
-    found = sweep.begin(tmp_path / "sweeps" / "new", ["kdx"], {"a": []}, {}, named=False)
+    found = sweep.begin_sweep(tmp_path / "sweeps" / "new", ["kdx"], {"a": []}, {}, named=False)
     found.lock.release()
     assert found.path.name == "new"
     try:
-        sweep.begin(place, ["kdx"], {"a": []}, {}, named=True).lock.release()
-    except Fault as fault:
-        assert "holds another sweep" in str(fault)
+        sweep.begin_sweep(place, ["kdx"], {"a": []}, {}, named=True).lock.release()
+    except UserError as error:
+        assert "holds another sweep" in str(error)
 
 
 def test_a_broken_run_of_a_sweep_is_to_do_and_says_why(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/run.json").write_text('{"status": "finished", "stages": [5]}')
     run = sweep.run_in(tmp_path / "a")
-    assert not sweep.finished(run) and "each of stages must be an object" in _sweep.reason(
+    assert not sweep.finished(run) and "each of stages must be an object" in _sweep.why_unfinished(
         tmp_path / "a", run
     )
-    assert sweep.run_in(tmp_path / "b") is None and _sweep.reason(tmp_path / "b", None) == "did not begin"
+    assert (
+        sweep.run_in(tmp_path / "b") is None
+        and _sweep.why_unfinished(tmp_path / "b", None) == "did not begin"
+    )
 
 
 @pytest.mark.parametrize("step", ["1" + 400 * "0", "1e400", "-5", "NaN", "true", '"x"', "[1]", "null"])
@@ -341,10 +349,10 @@ def test_a_run_that_died_shows_as_died(tmp_path):
     process = context.Process(target=hold, args=(tmp_path / "a", ready, go))
     process.start()
     assert ready.wait(20)
-    run = document.read(tmp_path / "a/run.json")
+    run = document.read_document(tmp_path / "a/run.json")
     assert document.state(tmp_path / "a", run) == "running"
     with (
-        pytest.raises(Fault, match="another process is at work on the run in"),
+        pytest.raises(UserError, match="another process is at work on the run in"),
         document.at_work(tmp_path / "a", timeout=0),
     ):
         pass
@@ -352,7 +360,7 @@ def test_a_run_that_died_shows_as_died(tmp_path):
     process.join()
     assert (
         document.state(tmp_path / "a", run) == "died"
-        and _sweep.reason(tmp_path / "a", run) == "was killed or stopped in the middle"
+        and _sweep.why_unfinished(tmp_path / "a", run) == "was killed or stopped in the middle"
     )
     for unknown in ({**run, "host": "another machine"}, {"status": "running"}):
         assert document.state(tmp_path / "a", unknown) == "running, or died"
@@ -380,7 +388,7 @@ def test_a_lock_that_is_no_file_is_neither_followed_nor_waited_for(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "a" / document.LOCK).symlink_to(tmp_path / "precious")
-    with pytest.raises(Fault, match="is a link"), document.at_work(tmp_path / "a"):
+    with pytest.raises(UserError, match="is a link"), document.at_work(tmp_path / "a"):
         pass
     assert (
         document.state(tmp_path / "a", {"status": "running", "host": document.platform.node()})

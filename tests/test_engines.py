@@ -68,9 +68,9 @@ def engine(root: Path, extra: str) -> str:
     """
     packages = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
     place = root / "build/engines" / extra
-    stamp, told = place / "stamp", f"{packages} {sys.version} {sys.prefix}"
+    stamp, reported = place / "stamp", f"{packages} {sys.version} {sys.prefix}"
     python = place / "bin/python"
-    if not stamp.exists() or stamp.read_text() != told:
+    if not stamp.exists() or stamp.read_text() != reported:
         venv.create(place, clear=True)
         site = place / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
         (site / "outer.pth").write_text(
@@ -88,7 +88,7 @@ def engine(root: Path, extra: str) -> str:
             "numpy",
         }
         assert not changed, f"{packages} replaces {changed}"
-        stamp.write_text(told)
+        stamp.write_text(reported)
     return str(python)
 
 
@@ -160,10 +160,12 @@ def made(place: Path, name: str) -> list[str]:
 
 def group(leader: int) -> list[str]:
     """What still runs of a session."""
-    told = subprocess.run(
+    reported = subprocess.run(
         ["ps", "-eo", "sid=,stat=,args="], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    return [line for line in told if line.split()[0] == str(leader) and not line.split()[1].startswith("Z")]
+    return [
+        line for line in reported if line.split()[0] == str(leader) and not line.split()[1].startswith("Z")
+    ]
 
 
 def alive(pid: int) -> bool:
@@ -311,11 +313,13 @@ def test_a_search_by_optuna(optuna, here):
         and len(made(here.path, "teacher-pretrain")) == 1
     )
     (best,) = here.path.glob("outputs/sweeps/*/optimization_results.yaml")
-    told = yaml.safe_load(best.read_text())
+    reported = yaml.safe_load(best.read_text())
     errors = {run["config"]["loss"]["temperature"]: validation_error(run) for run in runs.values()}
     for run in runs.values():
         assert validation_error(run) == 1 - run["results"]["student"]["last"]["validation"]["accuracy"]
-    assert errors[told["best_params"]["loss.temperature"]] == told["best_value"] == min(errors.values())
+    assert (
+        errors[reported["best_params"]["loss.temperature"]] == reported["best_value"] == min(errors.values())
+    )
     again = here.call(*line, python=optuna)
     assert again.code == 0, again.err
     seen = subprocess.run(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.core.errors import Caution, Fault
+from kdx.core.errors import Caution, UserError
 from kdx.core.types import Parts, Split
 from kdx.methods import estimators, neighbours
 from kdx.models import modes
@@ -158,7 +158,7 @@ def test_the_weighted_noisy_risk_is_the_clean_risk():
     everybody = torch.arange(10)[None]
     assert noisy.mean().item() == pytest.approx(0.95)
     for estimator in neighbours.ESTIMATORS:
-        weight = neighbours.weigh(everybody, wrong, true, noisy, estimator)
+        weight = neighbours.neighbour_weights(everybody, wrong, true, noisy, estimator)
         assert weight.item() == pytest.approx(0.526316, abs=1e-6) and (
             weight * noisy.mean()
         ).item() == pytest.approx(0.5, abs=1e-6)
@@ -166,7 +166,7 @@ def test_the_weighted_noisy_risk_is_the_clean_risk():
 
 def test_neighbours_and_weights_by_hand():
     query = T([[0.15, 0.25]])
-    found = neighbours.nearest(POINTS, query, 2)
+    found = neighbours.nearest_points(POINTS, query, 2)
     assert (
         sorted(found[0].tolist())
         == [2, 3]
@@ -174,22 +174,28 @@ def test_neighbours_and_weights_by_hand():
     )
     p, d = neighbours.distortion(found, WRONG, TRUE, NOISY)
     assert (p.item(), d.item()) == pytest.approx((0.5, 4))
-    assert neighbours.weigh(found, WRONG, TRUE, NOISY, "mean_of_ratios").item() == pytest.approx(0.4)
-    assert neighbours.weigh(found, WRONG, TRUE, NOISY, "ratio_of_means").item() == pytest.approx(0.5)
+    assert neighbours.neighbour_weights(found, WRONG, TRUE, NOISY, "mean_of_ratios").item() == pytest.approx(
+        0.4
+    )
+    assert neighbours.neighbour_weights(found, WRONG, TRUE, NOISY, "ratio_of_means").item() == pytest.approx(
+        0.5
+    )
 
 
 def test_no_wrong_neighbour_means_weight_1():
-    found = neighbours.nearest(POINTS, T([[0.85, 0.75]]), 2)
+    found = neighbours.nearest_points(POINTS, T([[0.85, 0.75]]), 2)
     p, d = neighbours.distortion(found, WRONG, TRUE, NOISY)
     assert (p.item(), d.item()) == (0, 1)
-    assert [neighbours.weigh(found, WRONG, TRUE, NOISY, e).item() for e in neighbours.ESTIMATORS] == [1, 1]
+    assert [
+        neighbours.neighbour_weights(found, WRONG, TRUE, NOISY, e).item() for e in neighbours.ESTIMATORS
+    ] == [1, 1]
 
 
 @pytest.mark.parametrize("estimator", neighbours.ESTIMATORS)
 @pytest.mark.parametrize("true, noisy", [(0.0, 0.0), (0.0, 50.0), (50.0, 0.0), (1e-12, 1e-12)])
 def test_weights_are_numbers_whatever_the_losses(estimator, true, noisy):
     found, whole = T([[0, 1]]), T([True, True])
-    weight = neighbours.weigh(found, whole, T([true] * 2), T([noisy] * 2), estimator).item()
+    weight = neighbours.neighbour_weights(found, whole, T([true] * 2), T([noisy] * 2), estimator).item()
     assert 0 <= weight <= 1 and weight == pytest.approx(1 if noisy <= true else 1e-3, abs=1.1e-3)
 
 
@@ -214,7 +220,7 @@ def test_nearest_is_exact_also_where_margins_are_nearly_equal(monkeypatch):
     z, q = 1 - z * 1e-4, 1 - q * 1e-4  # a confident pair of networks
     whole = ((q[:, None].double() - z.double()) ** 2).sum(2).sort(1).values[:, :14]
     monkeypatch.setattr(neighbours, "AT_ONCE", 800 * 999)  # in several parts, the last one short
-    for search in (neighbours.nearest, neighbours.nearest_of_many):
+    for search in (neighbours.nearest_points, neighbours.nearest_of_many):
         found = search(z, q, 14)
         distance = ((q[:, None].double() - z[found].double()) ** 2).sum(2).sort(1).values
         assert found.shape == (3000, 14) and torch.allclose(distance, whole, rtol=1e-6, atol=0)
@@ -223,7 +229,7 @@ def test_nearest_is_exact_also_where_margins_are_nearly_equal(monkeypatch):
 @pytest.mark.parametrize("estimator", neighbours.ESTIMATORS)
 def test_the_grids_error_against_the_exact_answer(estimator):
     z, q, wrong, true, noisy = sample()
-    exact = neighbours.weigh(neighbours.nearest(z, q, 14), wrong, true, noisy, estimator)
+    exact = neighbours.neighbour_weights(neighbours.nearest_points(z, q, 14), wrong, true, noisy, estimator)
     errors = {}
     for cells in (16, 256):
         grid = neighbours.weight_grid(z, wrong, true, noisy, k=14, estimator=estimator, cells=cells)
@@ -240,7 +246,9 @@ def test_the_grid_is_exact_on_its_own_places():
     places = (places * 7).round() / 7
     assert torch.allclose(
         neighbours.look_up(grid, places),
-        neighbours.weigh(neighbours.nearest(z, places, 14), wrong, true, noisy, "mean_of_ratios"),
+        neighbours.neighbour_weights(
+            neighbours.nearest_points(z, places, 14), wrong, true, noisy, "mean_of_ratios"
+        ),
     )
     assert neighbours.look_up(grid, T([[0.0, 1.0]])) == grid[0, 7] != grid[7, 0]
 
@@ -248,12 +256,12 @@ def test_the_grid_is_exact_on_its_own_places():
 # The validation split
 
 
-def test_a_missing_validation_split_is_told():
-    with pytest.raises(Fault, match=r"loss=slam .* set dataset\.validation=0\.1"):
+def test_a_missing_validation_split_is_reported():
+    with pytest.raises(UserError, match=r"loss=slam .* set dataset\.validation=0\.1"):
         estimators.validation_split(None, "loss=slam")
 
 
-def told(truth, right):
+def reported(truth, right):
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         estimators.caution(T(truth), T(right), "loss=x", "ALL RIGHT", "ALL WRONG")
@@ -262,19 +270,19 @@ def told(truth, right):
 
 
 def test_cautions():
-    assert told([0, 1] * 10, [True, False] * 10) == ""
+    assert reported([0, 1] * 10, [True, False] * 10) == ""
     assert (
-        "19 rows" in (few := told([0, 1] * 9 + [0], [True, False] * 9 + [True]))
+        "19 rows" in (few := reported([0, 1] * 9 + [0], [True, False] * 9 + [True]))
         and "52.6%, has a standard error of 11 points" in few
     )
-    assert "of class 3" in told([3] * 20, [True, False] * 10)
+    assert "of class 3" in reported([3] * 20, [True, False] * 10)
     assert (
-        "never wrong" in (right := told([0, 1] * 10, [True] * 20))
+        "never wrong" in (right := reported([0, 1] * 10, [True] * 20))
         and "ALL RIGHT" in right
         and "ALL WRONG" not in right
     )
-    assert "always wrong" in (wrong := told([0, 1] * 10, [False] * 20)) and "ALL WRONG" in wrong
-    assert "standard error of 35 points" in told([0, 1], [True, False])
+    assert "always wrong" in (wrong := reported([0, 1] * 10, [False] * 20)) and "ALL WRONG" in wrong
+    assert "standard error of 35 points" in reported([0, 1], [True, False])
 
 
 def test_ask_goes_through_all_clean_rows_without_gradient():
@@ -283,7 +291,7 @@ def test_ask_goes_through_all_clean_rows_without_gradient():
         "validation", torch.randint(256, (1100, 1, 2, 2), dtype=torch.uint8), torch.arange(1100) % 3
     )
     parts = Parts(layer, None, None, [], split, 3)
-    truth, one, two = estimators.ask(
+    truth, one, two = estimators.validation_answers(
         parts,
         lambda b: layer(b.views["main"].flatten(1)),
         lambda b: torch.ones(len(b), 3, dtype=torch.float16),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Frozen, Split
 from kdx.data.streams import Makers, Stream, sequential
 from kdx.data.views.augment import Affine, Chain, Views
@@ -53,13 +53,13 @@ def test_reliability_by_hand():
     assert calibration_error(found) == pytest.approx((0.5 + 0.3 + 0) / 4)
 
 
-def test_what_must_be_there_and_is_not_is_told_by_name(tmp_path):
+def test_what_must_be_there_and_is_not_is_reported_by_name(tmp_path):
     (tmp_path / "data.json").write_text('{"counts": {"unlabelled": 0}}')
-    with pytest.raises(Fault, match="no row in its split 'unlabelled': see dataset.unlabelled"):
+    with pytest.raises(UserError, match="no row in its split 'unlabelled': see dataset.unlabelled"):
         need_split(Artifact("prepare", "0" * 64, tmp_path), "unlabelled", CPU)
     with pytest.raises(ValueError, match="nobody knows the classes of the split 'unlabelled'"):
         _ = Split("unlabelled", torch.zeros(2, 1, 2, 2)).truth
-    with pytest.raises(Fault, match="set recipe=active"):
+    with pytest.raises(UserError, match="set recipe=active"):
         judge(None)
 
 
@@ -69,10 +69,10 @@ def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(measure, "predict", lambda *given: torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]))
     monkeypatch.setattr(measure.Weights, "network", lambda self: torch.nn.Identity())
-    monkeypatch.setattr(measure, "by_name", lambda *given: None)
+    monkeypatch.setattr(measure, "network_by_name", lambda *given: None)
     (tmp_path / "data.json").write_text('{"classes": ["a", "b"]}')
     with pytest.raises(
-        Fault,
+        UserError,
         match=r"the answers of the w are not finite \(NaN or infinite\): the weights in 'w.pt' are of no use",
     ):
         measure.measure(
@@ -216,7 +216,9 @@ def test_answers_of_other_pixels_are_refused(stored, tmp_path):
     assert known == digest_of_views([(name, Component(spec)) for name, spec in chain], 3)
     others = [(chain, 4), (chain[:1], 3), (chain[::-1], 3), ([["one", mixup], ["two", noise]], 3), ([], 3)]
     assert known not in [digest_of_views(*other) for other in others]
-    with pytest.raises(Fault, match="are for other pixels than this training shows: .* augmentation or seed"):
+    with pytest.raises(
+        UserError, match="are for other pixels than this training shows: .* augmentation or seed"
+    ):
         stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", known)
 
 
@@ -234,11 +236,11 @@ def test_stored_answers_are_the_live_ones_for_every_view(stored):
 
 def test_large_answers_stay_on_disk_and_are_the_same(stored, tmp_path, monkeypatch):
     small, _ = stored
-    monkeypatch.setattr("kdx.pipeline.stages.answers.SMALL", 0)
+    monkeypatch.setattr("kdx.pipeline.stages.answers._SMALL", 0)
     large = stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", VIEWS)
     batch = Stream(split(), Makers(views()), batch=50, seed=2, cycle=3).batch(5)
     assert torch.equal(large(batch), small(batch))
-    # Told apart by a change of the file, which only the mapped one sees.
+    # Reported apart by a change of the file, which only the mapped one sees.
     np.load(tmp_path / "unlabelled.npy", mmap_mode="r+")[:] = 7
     assert (large(batch) == 7).all() and not (small(batch) == 7).any()
 

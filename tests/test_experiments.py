@@ -16,7 +16,7 @@ from test_data import write_cifar, write_svhn
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.validate import inspect
-from kdx.config.wire import examine
+from kdx.config.wire import examine_config
 from kdx.config.words import options_of
 from kdx.core.checks import shown
 from kdx.data.raw import Description
@@ -116,18 +116,18 @@ def fitted(option, config):
     return config
 
 
-def faults_of(option, config, looked=()):
+def errors_of(option, config, looked=()):
     """looked: what the checks that read the data were made with before; experiments that differ in sizes only
     need them once.
     """
     config = fitted(option, config)
-    order, faults = examine(config)
+    order, errors = examine_config(config)
     alike = json.dumps(
         [config[key] for key in ("loss", "select", "recipe", "shift", "ceiling", "teacher")]
         + [config["choices"]["dataset"]]
     )
-    if faults or alike in looked:
-        return faults
+    if errors or alike in looked:
+        return errors
     looked and looked.add(alike)
     return inspect(order)
 
@@ -140,17 +140,17 @@ def test_all_compose_and_pass_the_checks_before_work_on_small_data(found):
         teacher, student = (
             {**tiny, "dropout": config[role].get("dropout", 0.0)} for role in ("teacher", "student")
         )
-        if faults := faults_of(
+        if errors := errors_of(
             option, {**config, "teacher": {**teacher, "checkpoint": None}, "student": student}, looked
         ):
-            wrong[option] = faults
+            wrong[option] = errors
     assert wrong == {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("option", HERE)
 def test_the_networks_of_each_fit_its_data(option, found):
-    assert faults_of(option, found[option]) == []
+    assert errors_of(option, found[option]) == []
 
 
 def test_the_sizes_of_the_protocols_fit_the_real_sets(found):

@@ -22,7 +22,7 @@ from torch import nn
 import kdx
 from kdx import models
 from kdx.cli import main
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.pipeline.stages.files import open_network
 from kdx.runs.export import card, export
 from kdx.runs.lineage import tell
@@ -57,7 +57,7 @@ def pictures(run) -> torch.Tensor:
     return torch.from_numpy(np.load(run.stage("prepare").file("test.images.npy"))[:9]).float() / 255
 
 
-def told(words, capsys, code: int = 2) -> str:
+def reported(words, capsys, code: int = 2) -> str:
     assert main(words) == code
     text = capsys.readouterr().err
     assert "Traceback" not in text and len(text.splitlines()) <= 3, text
@@ -128,19 +128,19 @@ def test_onnx_answers_as_the_original(place):
 
 def test_without_the_extra_it_is_named_before_any_work(place, capsys, monkeypatch):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
-    text = told(["export", str(RUN), "format=onnx"], capsys)
+    text = reported(["export", str(RUN), "format=onnx"], capsys)
     assert "pip install 'kdx[onnx]'" in text and "onnxruntime" in text and not OUT.exists()
 
 
 def test_the_card_tells_what_made_it(exported):
-    told, run = read_card(), document()
+    reported, run = read_card(), document()
     keys = {stage["name"]: stage["key"] for stage in run["stages"]}
-    made = told["lineage"]
+    made = reported["lineage"]
     assert (
-        told["artifact"] == f"train/{keys['student-train']}"
-        and told["teacher_artifact"] == f"teacher-pretrain/{keys['teacher-pretrain']}"
+        reported["artifact"] == f"train/{keys['student-train']}"
+        and reported["teacher_artifact"] == f"teacher-pretrain/{keys['teacher-pretrain']}"
     )
-    assert [teacher["artifact"] for teacher in made["teachers"]] == [told["teacher_artifact"]]
+    assert [teacher["artifact"] for teacher in made["teachers"]] == [reported["teacher_artifact"]]
     assert (
         made["teachers"][0]["model"]["_target_"] == "kdx.models.cnn.cnn"
         and made["teachers"][0]["steps"] == 12
@@ -162,7 +162,7 @@ def test_the_card_tells_what_made_it(exported):
     assert (
         made["loss"]["_target_"] == "kdx.methods.losses.kd.KD"
         and made["loss"]["temperature"] == 4
-        and told["seed"] == 0
+        and reported["seed"] == 0
     )
     assert len(made["code"]) == 64 and set(made["artifacts"]) == {
         f"{s}/{keys[n]}"
@@ -175,16 +175,16 @@ def test_the_card_tells_what_made_it(exported):
     }
     for role in ("teacher", "baseline", "student"):
         assert (
-            told["metrics"][role]["last"]["test"]["accuracy"]
+            reported["metrics"][role]["last"]["test"]["accuracy"]
             == run["results"][role]["last"]["test"]["accuracy"]
         )
-    assert told["gain"] == pytest.approx(run["results"]["gain"])
+    assert reported["gain"] == pytest.approx(run["results"]["gain"])
     assert (
-        told["run"]["config"] == run["config"]
-        and told["run"]["environment"]["torch"]
-        and told["environment"]["torch"] == torch.__version__.split("+")[0]
+        reported["run"]["config"] == run["config"]
+        and reported["run"]["environment"]["torch"]
+        and reported["environment"]["torch"] == torch.__version__.split("+")[0]
     )
-    entry = told["formats"]["state_dict"]
+    entry = reported["formats"]["state_dict"]
     assert (
         entry["sha256"] == sha256(exported / "student.safetensors")
         and entry["parity"]["max_abs_difference"] == 0
@@ -256,13 +256,13 @@ def test_a_model_of_ones_own_package_is_built_where_it_is_allowed(place, tmp_pat
     ]
     assert main(["train", *words, "student._target_=mine.flat", "hydra.run.dir=outputs/runs/mine"]) == 0
     capsys.readouterr()
-    assert "which is no model of kdx" in told(["export", "outputs/runs/mine"], capsys)
+    assert "which is no model of kdx" in reported(["export", "outputs/runs/mine"], capsys)
     assert main(["export", "outputs/runs/mine", "allow=mine", "to=out"]) == 0
-    with pytest.raises(Fault, match="is no model of kdx"):
+    with pytest.raises(UserError, match="is no model of kdx"):
         kdx.load("out")
     assert kdx.load("out", allow=["mine"])(torch.rand(3, 1, 16, 16)).shape == (3, 10)
     evaluate = ["evaluate", "outputs/runs/mine", "role=student", "device=cpu", "device.threads=1"]
-    assert "which is no model of kdx" in told(evaluate, capsys)
+    assert "which is no model of kdx" in reported(evaluate, capsys)
     assert main([*evaluate, "allow=[mine]"]) == 0
 
 
@@ -290,7 +290,9 @@ def test_an_export_is_measured_like_a_checkpoint(exported, capsys):
     )
     assert json.loads(Path("f.json").read_text())["results"]["student"]["accuracy"] == pytest.approx(wanted)
     capsys.readouterr()
-    assert "add dataset=NAME" in told(["evaluate", str(exported), "device=cpu", "device.threads=1"], capsys)
+    assert "add dataset=NAME" in reported(
+        ["evaluate", str(exported), "device=cpu", "device.threads=1"], capsys
+    )
 
 
 @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ def test_an_export_that_answers_differently_leaves_nothing_behind(exported, caps
 
     before = {p.name: p.read_bytes() for p in exported.iterdir()}
     monkeypatch.setitem(export.FORMATS, "torch_export", wrong)
-    text = told(["export", str(RUN)], capsys, code=1)
+    text = reported(["export", str(RUN)], capsys, code=1)
     assert says in text and "nothing was written" in text
     assert {p.name: p.read_bytes() for p in exported.iterdir()} == before  # the earlier export stays
     assert [p.name for p in (RUN / "export").iterdir()] == ["student"]
@@ -319,10 +321,10 @@ def test_a_difference_is_judged_by_the_size_of_the_logits():
     def large(pixels):
         return pixels.flatten(1) * 1000
 
-    found = export.compare("x", large, lambda p: large(p) + 1e-2, torch.rand(20, 1, 2, 2))
+    found = export.check_parity("x", large, lambda p: large(p) + 1e-2, torch.rand(20, 1, 2, 2))
     assert 1e-3 < found["max_abs_difference"] < found["tolerance"] and found["rows"] == 20
     with pytest.raises(export.Unlike):
-        export.compare("x", large, lambda p: large(p) + 0.2, torch.rand(20, 1, 2, 2))
+        export.check_parity("x", large, lambda p: large(p) + 0.2, torch.rand(20, 1, 2, 2))
 
 
 def test_batches_of_several_sizes_cover_every_row():
@@ -336,51 +338,51 @@ def test_an_earlier_export_is_replaced_and_nothing_else(exported, capsys):
     assert main(["export", str(RUN)]) == 0 and (exported / "student.pt2").exists()
     assert main(["export", str(RUN), "format=state_dict"]) == 0 and not (exported / "student.pt2").exists()
     (exported / "thesis.txt").write_text("years of work")
-    assert "thesis.txt" in told(["export", str(RUN)], capsys)
+    assert "thesis.txt" in reported(["export", str(RUN)], capsys)
     Path("file").write_text("x")
-    assert "no earlier export" in told(["export", str(RUN), "to=file"], capsys)
+    assert "no earlier export" in reported(["export", str(RUN), "to=file"], capsys)
     Path("link").symlink_to(exported)
-    assert "no earlier export" in told(["export", str(RUN), "to=link"], capsys)
+    assert "no earlier export" in reported(["export", str(RUN), "to=link"], capsys)
     assert (exported / "thesis.txt").read_text() == "years of work"
 
 
-def test_what_is_missing_is_told(place, capsys):
-    assert "did you mean 'torch_export'" in told(["export", str(RUN), "format=torch_exports"], capsys)
-    assert "did you mean 'format'" in told(["export", str(RUN), "formats=onnx"], capsys)
-    assert "given: nothing" in told(["export"], capsys)
-    assert "does not exist" in told(["export", "nowhere"], capsys)
+def test_what_is_missing_is_reported(place, capsys):
+    assert "did you mean 'torch_export'" in reported(["export", str(RUN), "format=torch_exports"], capsys)
+    assert "did you mean 'format'" in reported(["export", str(RUN), "formats=onnx"], capsys)
+    assert "given: nothing" in reported(["export"], capsys)
+    assert "does not exist" in reported(["export", "nowhere"], capsys)
     run = read_run(RUN)
     data = run.stage("prepare").path
     data.rename(data.with_name("away"))
-    assert f"prepare/{data.name} is not in the store" in told(["export", str(RUN)], capsys)
+    assert f"prepare/{data.name} is not in the store" in reported(["export", str(RUN)], capsys)
     Path("outputs/store").rename("outputs/gone")
-    assert "is not in a store" in told(["export", str(RUN)], capsys) and not OUT.exists()
+    assert "is not in a store" in reported(["export", str(RUN)], capsys) and not OUT.exists()
 
 
 def test_a_damaged_export_is_not_loaded(exported):
     weights = bytearray((exported / "student.safetensors").read_bytes())
     weights[-1] ^= 1
     (exported / "student.safetensors").write_bytes(weights)
-    with pytest.raises(Fault, match="does not have the content that was exported"):
+    with pytest.raises(UserError, match="does not have the content that was exported"):
         kdx.load(exported)
     about = json.loads((exported / "model.json").read_text())
     (exported / "model.json").write_text(
         json.dumps(about | {"component": {"_target_": "kdx.core.files.write_atomically"}})
     )
-    with pytest.raises(Fault, match="is no model of kdx"):
+    with pytest.raises(UserError, match="is no model of kdx"):
         kdx.load(exported)
-    with pytest.raises(Fault, match="is no export of kdx"):
+    with pytest.raises(UserError, match="is no export of kdx"):
         kdx.load(exported.parent)
 
 
 def test_names_cannot_become_markup_on_the_card(exported):
     nasty = "<script>alert(1)</script> | *a* `b` [c](d)\n# e"
-    told = read_card()
-    told |= {"model": nasty, "classes": [nasty] * 10}
-    told["lineage"]["data"]["dataset"] = nasty
-    told["lineage"]["loss"]["name"] = nasty
-    told["run"]["command"] = "```\n<script>"
-    text = card.markdown(told)
+    reported = read_card()
+    reported |= {"model": nasty, "classes": [nasty] * 10}
+    reported["lineage"]["data"]["dataset"] = nasty
+    reported["lineage"]["loss"]["name"] = nasty
+    reported["run"]["command"] = "```\n<script>"
+    text = card.markdown(reported)
     # without code, in which all is text
     outside = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", re.sub(r"\\`", "", text), flags=re.DOTALL)
     assert (
@@ -459,5 +461,5 @@ def test_every_kind_of_network_becomes_a_program(root, tmp_path, name):
     )
     for kind in formats:
         _, answer = export.FORMATS[kind](network.eval(), tmp_path, "student", torch.rand(4, 3, 32, 32), ())
-        found = export.compare(name, network, answer, torch.rand(12, 3, 32, 32))
+        found = export.check_parity(name, network, answer, torch.rand(12, 3, 32, 32))
         assert found["largest_logit"] > 1e-3 and found["argmax_agreement"] == 1

@@ -20,12 +20,12 @@ from torch import nn
 from kdx.cli import main
 from kdx.config.compose import check_words
 from kdx.config.validate import inspect
-from kdx.config.wire import examine
-from kdx.core.errors import Fault, Faults
+from kdx.config.wire import examine_config
+from kdx.core.errors import UserError, UserErrors
 from kdx.core.types import Frozen, Parts
 from kdx.methods.features.fitnet import FitNet, convolution
 from kdx.methods.features.vid import VID, nll, regressor
-from kdx.models.pairs import Pairs, as_map, stages, survey
+from kdx.models.pairs import Pairs, as_map, deepest_layers, survey
 from kdx.pipeline.stages.learn import reads_networks
 from kdx.store.component import Component
 
@@ -210,7 +210,7 @@ def test_the_hint_has_the_non_linearity_of_the_teacher_and_pools_it_where_it_is_
 def test_vid_sums_over_its_pairs_and_is_weighted():
     student, teacher = network(), network(1, 8)
     both, x = vid(between(student, teacher)), torch.rand(4, *SHAPE)
-    names = [layer.name for layer in stages(survey(student, SHAPE))]
+    names = [layer.name for layer in deepest_layers(survey(student, SHAPE))]
     assert len(names) == len(both.raw) == 2
     student(x)
     together = both(x)["vid"].item()
@@ -243,7 +243,9 @@ def test_vid_sums_over_its_pairs_and_is_weighted():
 def test_auto_takes_the_last_layer_at_each_size_of_map(name, shape, expected):
     with torch.device("meta" if name == "vit_b_16" else "cpu"):
         net = make(name, shape)
-    assert [(layer.name, layer.channels, layer.size[0]) for layer in stages(survey(net, shape))] == expected
+    assert [
+        (layer.name, layer.channels, layer.size[0]) for layer in deepest_layers(survey(net, shape))
+    ] == expected
 
 
 def test_tokens_are_the_map_that_they_were_made_of():
@@ -397,26 +399,26 @@ def test_two_forward_passes_have_the_mean_of_their_terms_over_all_rows():
         ({"weight": -1}, r"loss\.features\.weight must be at least 0"),
     ],
 )
-def test_faults(features, more, says):
-    with pytest.raises(Fault, match=says):
+def test_errors(features, more, says):
+    with pytest.raises(UserError, match=says):
         features(between(network(), network(1)), **more)
 
 
-def test_more_faults():
+def test_more_errors():
     pair = between(network(), network(1))
     with pytest.raises(
-        Fault, match=r"loss\.features\.student names 2 layers, and there is 1 to pair them with"
+        UserError, match=r"loss\.features\.student names 2 layers, and there is 1 to pair them with"
     ):
         vid(pair, student=["stage1", "head"], teacher=["stage1"])
-    with pytest.raises(Fault, match=r"loss\.features\.variance must be greater than 1e-05"):
+    with pytest.raises(UserError, match=r"loss\.features\.variance must be greater than 1e-05"):
         vid(pair, variance=0.0)
-    with pytest.raises(Fault, match=r"this run has no teacher: set loss\.features=none"):
+    with pytest.raises(UserError, match=r"this run has no teacher: set loss\.features=none"):
         vid(replace(pair, live_teachers=[]))
 
 
 def test_preflight_tells_of_a_layer_that_is_not_there():
-    order, faults = examine(check_words(["loss=vid", "loss.features.teacher=[stage7]"]))
-    assert not faults and any("the teacher has no layer 'stage7'" in fault for fault in inspect(order))
+    order, errors = examine_config(check_words(["loss=vid", "loss.features.teacher=[stage7]"]))
+    assert not errors and any("the teacher has no layer 'stage7'" in error for error in inspect(order))
 
 
 @pytest.mark.parametrize(
@@ -429,13 +431,13 @@ def test_preflight_tells_of_a_layer_that_is_not_there():
     ],
 )
 def test_who_needs_the_teachers_network(words, expected):
-    order, _ = examine(check_words(words))
+    order, _ = examine_config(check_words(words))
     assert reads_networks(order.plan.loss) is expected
 
 
 def test_vid_is_soft_with_the_slot_filled():
     assert composed("loss=vid") == composed("loss=soft", "loss.features=vid")
-    with pytest.raises(Faults, match="features has no option 'vidd'"):
+    with pytest.raises(UserErrors, match="features has no option 'vidd'"):
         check_words(["loss=soft", "loss.features=vidd"])
 
 
@@ -460,18 +462,18 @@ def test_a_run_with_stored_answers(tmp_path, monkeypatch):
         "train/term/vid" in line for line in lines if line["stage"] == "student-train"
     )
     assert run["results"]["student"]["parameters"] == run["results"]["baseline"]["parameters"]
-    told = run["audit"]["rounds"][0]
-    assert sum(told["validation_margins"]["counts"]) == run["audit"]["teacher"]["n"]
+    reported = run["audit"]["rounds"][0]
+    assert sum(reported["validation_margins"]["counts"]) == run["audit"]["teacher"]["n"]
     answers, truth = (
         np.load(f"outputs/runs/one/artifacts/{name}")
         for name in ("pseudo-label/validation.npy", "prepare/validation.labels.npy")
     )
-    assert sum(told["validation_margins"]["right"]) == (answers[:, 1].argmax(1) == truth).sum(), (
+    assert sum(reported["validation_margins"]["right"]) == (answers[:, 1].argmax(1) == truth).sum(), (
         "on the view that the method estimated from"
     )
     assert run["audit"]["teacher"]["accuracy"] == pytest.approx((answers[:, 0].argmax(1) == truth).mean())
     assert (
-        set(told["curves"]) == {"margin/isotonic", "margin/alpha", "margin/floor"}
-        and min(told["curves"]["margin/alpha"]["y"]) >= 0.5
+        set(reported["curves"]) == {"margin/isotonic", "margin/alpha", "margin/floor"}
+        and min(reported["curves"]["margin/alpha"]["y"]) >= 0.5
     )
     assert Path("outputs/runs/one/figures/audit-margins.png").exists()

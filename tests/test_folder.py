@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kdx.config.wire import known
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.datasets.folder import Folder
 from kdx.data.splits import check_classes, check_sizes, count_rows, split
 from kdx.pipeline.stages import PREPARE
@@ -272,12 +272,12 @@ def test_a_picture_that_does_not_decode_is_named(tmp_path):
     classes(tmp_path)
     cut(tmp_path / "cat" / "1.png")
     assert folder(tmp_path).describe().train == 6  # only decoding tells
-    with pytest.raises(Fault, match=r"'.*cat.1.png' does not decode: .*dataset.on_error=skip"):
+    with pytest.raises(UserError, match=r"'.*cat.1.png' does not decode: .*dataset.on_error=skip"):
         folder(tmp_path).load()
     (tmp_path / "dog" / "0.png").write_text("no picture at all")
     (tmp_path / "dog" / "1.png").write_bytes(b"")
     for method in (folder(tmp_path).describe, folder(tmp_path).load):
-        with pytest.raises(Fault, match=r"'.*dog.0.png' \(and 1 more\) does not decode"):
+        with pytest.raises(UserError, match=r"'.*dog.0.png' \(and 1 more\) does not decode"):
             method()
 
 
@@ -293,11 +293,11 @@ def test_pictures_that_do_not_decode_can_be_skipped_and_are_counted(tmp_path):
     assert loader.describe().train == 5
     for i in (0, 2):
         cut(tmp_path / "cat" / f"{i}.png")
-    with pytest.raises(Fault, match="no picture of the class 'cat'"):
+    with pytest.raises(UserError, match="no picture of the class 'cat'"):
         loader.load()
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(Fault, match="not one of 6 pictures decodes"):
+    with pytest.raises(UserError, match="not one of 6 pictures decodes"):
         loader.describe()
 
 
@@ -308,11 +308,13 @@ def test_hidden_files_are_ignored_and_other_kinds_are_named(tmp_path):
         (tmp_path / name).write_text("x")
     assert len(agree(folder(tmp_path)).images) == 6
     os.symlink(tmp_path / "gone.png", tmp_path / "cat" / "link.png")
-    with pytest.raises(Fault, match="link.png' does not decode: it is a link to a file that is not there"):
+    with pytest.raises(
+        UserError, match="link.png' does not decode: it is a link to a file that is not there"
+    ):
         folder(tmp_path).describe()
     (tmp_path / "cat" / "link.png").unlink()
     os.mkfifo(tmp_path / "cat" / "pipe.png")  # must not wait for somebody to write into it
-    with pytest.raises(Fault, match="pipe.png' does not decode"):
+    with pytest.raises(UserError, match="pipe.png' does not decode"):
         folder(tmp_path).describe()
 
 
@@ -340,12 +342,12 @@ def test_home_is_expanded(tmp_path, monkeypatch):
 
 
 def test_folders_that_cannot_be_a_data_set(tmp_path):
-    with pytest.raises(Fault, match="looked for a folder of pictures in '.*none'.*dataset.root=PATH"):
+    with pytest.raises(UserError, match="looked for a folder of pictures in '.*none'.*dataset.root=PATH"):
         folder(tmp_path / "none").describe()
-    with pytest.raises(Fault, match="it holds no folders"):
+    with pytest.raises(UserError, match="it holds no folders"):
         folder(tmp_path).describe()
     classes(tmp_path / "one", ("cat",))
-    with pytest.raises(Fault, match="two or more of them; it holds only 'cat'"):
+    with pytest.raises(UserError, match="two or more of them; it holds only 'cat'"):
         folder(tmp_path / "one").describe()
     (tmp_path / "one" / "dog").mkdir()
     assert check_classes(folder(tmp_path / "one").describe()) == [
@@ -355,14 +357,14 @@ def test_folders_that_cannot_be_a_data_set(tmp_path):
     classes(tmp_path / "two" / "train", ("cat", "dog", "fox"))
     classes(tmp_path / "two" / "test", ("cat", "dog", "owl"))
     with pytest.raises(
-        Fault, match="two/test/owl' holds pictures of a class that the part to train with does not have"
+        UserError, match="two/test/owl' holds pictures of a class that the part to train with does not have"
     ):
         folder(tmp_path / "two").describe()
     classes(tmp_path / "four")
-    with pytest.raises(Fault, match="dataset.unlabelled_root=PATH"):
+    with pytest.raises(UserError, match="dataset.unlabelled_root=PATH"):
         folder(tmp_path / "four", unlabelled_root=str(tmp_path / "gone")).fetch()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(Fault, match="unlabelled pictures '.*empty' holds no picture"):
+    with pytest.raises(UserError, match="unlabelled pictures '.*empty' holds no picture"):
         folder(tmp_path / "four", unlabelled_root=str(tmp_path / "empty")).describe()
 
 
@@ -370,7 +372,7 @@ def test_folders_that_cannot_be_a_data_set(tmp_path):
     "bad", [dict(image_size=0), dict(image_size=8.0), dict(on_error="ignore"), dict(unlabelled_root=5)]
 )
 def test_arguments_are_checked(bad):
-    with pytest.raises(Fault, match=f"dataset.{next(iter(bad))}"):
+    with pytest.raises(UserError, match=f"dataset.{next(iter(bad))}"):
         folder("r", **bad)
 
 
@@ -385,7 +387,7 @@ def test_files_that_are_no_pictures_change_no_key(tmp_path):
         (tmp_path / "train" / "cat" / name).write_text("words")
     assert key(tmp_path, on_error="skip") == before["skip"]
     with pytest.raises(
-        Fault, match="LICENSE' .and 5 more. does not decode: it is no picture of a kind that Pillow knows"
+        UserError, match="LICENSE' .and 5 more. does not decode: it is no picture of a kind that Pillow knows"
     ):
         folder(tmp_path).load()
     loader = folder(tmp_path, on_error="skip")
@@ -408,7 +410,7 @@ def test_files_that_are_no_pictures_change_no_key(tmp_path):
         file.with_suffix(".heic").write_text("words")
         file.unlink()
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             "not one of 6 files to test with is a picture of a kind that Pillow knows; the first is "
             "'.*test/cat/0.heic'"
@@ -417,7 +419,7 @@ def test_files_that_are_no_pictures_change_no_key(tmp_path):
         loader.describe()
 
 
-def test_what_stands_where_a_folder_should_is_told(tmp_path):
+def test_what_stands_where_a_folder_should_is_reported(tmp_path):
     classes(tmp_path / "one")
     (tmp_path / "two.zip").write_bytes(b"PK")
     for root, says in (
@@ -431,9 +433,9 @@ def test_what_stands_where_a_folder_should_is_told(tmp_path):
         ),
         (f"{tmp_path}/three,", "and there is none: set dataset.root=PATH"),
     ):
-        with pytest.raises(Fault) as fault:
+        with pytest.raises(UserError) as error:
             folder(root).load()
-        assert str(fault.value) == f"dataset=folder looked for a folder of pictures in '{root}', {says}"
+        assert str(error.value) == f"dataset=folder looked for a folder of pictures in '{root}', {says}"
 
 
 def test_names_that_say_so_are_no_pictures(tmp_path):
@@ -444,7 +446,7 @@ def test_names_that_say_so_are_no_pictures(tmp_path):
     assert key(tmp_path) == before
 
 
-class Told(Listener):
+class Reported(Listener):
     def __init__(self):
         self.notes = []
 
@@ -452,11 +454,11 @@ class Told(Listener):
         self.notes.append((name, level, text))
 
 
-def test_what_is_told_of_a_folder_is_told_of_that_one(tmp_path):
-    """The same pictures in two folders have one key; what lies beside them, and where, is told of each by
+def test_what_is_reported_of_a_folder_is_reported_of_that_one(tmp_path):
+    """The same pictures in two folders have one key; what lies beside them, and where, is said of each by
     every run.
     """
-    told = {}
+    reported = {}
     for name, beside in (("mine", "extra"), ("yours", None), ("again", "more")):
         for part in ("train", "test"):
             classes(tmp_path / name / part)
@@ -469,20 +471,22 @@ def test_what_is_told_of_a_folder_is_told_of_that_one(tmp_path):
             "unlabelled_root": str(tmp_path / name / "pool"),
             **SETTINGS,
         }
-        heard = Told()
+        heard = Reported()
         dataset = known(Component(spec), lambda text, level, heard=heard: heard.note("prepare", text, level))
         sizes = dict(labelled=None, unlabelled=None, validation=None, test=None)
         Store(tmp_path / "store", CPU, heard).run(
             PREPARE, dataset=dataset, **sizes, duplicates="warn", seed=0
         )
-        told[name] = [text for _, _, text in heard.notes]
+        reported[name] = [text for _, _, text in heard.notes]
     assert len([*(tmp_path / "store" / "prepare").iterdir()]) == 1
-    assert [text for text in told["mine"] if "not read" in text] == [
-        told["mine"][0]
-    ] and f"'{tmp_path}/mine/extra'" in told["mine"][0]
+    assert [text for text in reported["mine"] if "not read" in text] == [
+        reported["mine"][0]
+    ] and f"'{tmp_path}/mine/extra'" in reported["mine"][0]
     assert (
-        told["mine"][1:] == told["yours"] == told["again"][1:]
-        and f"'{tmp_path}/again/more'" in told["again"][0]
+        reported["mine"][1:] == reported["yours"] == reported["again"][1:]
+        and f"'{tmp_path}/again/more'" in reported["again"][0]
     )
-    assert "1 of 1 unlabelled pictures is labelled too (unlabelled/9.png = train/cat/0.png)" in told["yours"]
-    assert not any(str(tmp_path) in text for text in told["yours"])
+    assert (
+        "1 of 1 unlabelled pictures is labelled too (unlabelled/9.png = train/cat/0.png)" in reported["yours"]
+    )
+    assert not any(str(tmp_path) in text for text in reported["yours"])

@@ -8,7 +8,7 @@ import pytest
 
 from kdx.config import compose, restore
 from kdx.config.wire import wire
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.pipeline.recipes import steps
 from kdx.pipeline.stages import gate
 from kdx.report.run.folder import RunFolder
@@ -31,7 +31,7 @@ def test_the_paired_difference_by_hand():
     - 8/16) / 7 = 1/2.
     """
     d = np.array([1, 1, 1, -1, 0, 0, 0, 0])
-    difference, error = chance.paired(d.tolist())
+    difference, error = chance.mean_and_error(d.tolist())
     assert difference == 0.25 and error == pytest.approx((0.5 / 8) ** 0.5)
     assert error == pytest.approx(d.std(ddof=1) / 8**0.5)
 
@@ -47,7 +47,7 @@ def test_the_paired_difference_by_hand():
     ((50, 0, 20, 30), False),
 ])  # fmt: skip
 def test_two_standard_errors_decide(counts, gain):
-    found = gate.weigh(*rows(*counts), "the student alone")
+    found = gate.hold_against(*rows(*counts), "the student alone")
     both, first, second, _ = counts
     assert found["gain"] is gain and found["n"] == sum(counts) and found["against"] == "the student alone"
     assert (found["teacher"], found["alone"]) == pytest.approx(
@@ -61,7 +61,7 @@ def test_two_standard_errors_decide(counts, gain):
 
 
 def test_the_sentence_has_both_numbers_and_what_to_do():
-    found = gate.weigh(*rows(50, 3, 20, 27), "the student alone")
+    found = gate.hold_against(*rows(50, 3, 20, 27), "the student alone")
     assert found["text"] == (
         "nothing is to be gained from this teacher: on 100 validation rows it has 53.0% right and the "
         "student alone 70.0%, a lead of -17.0 points, where two standard errors of the paired difference "
@@ -70,7 +70,7 @@ def test_the_sentence_has_both_numbers_and_what_to_do():
     )
     assert (
         "only more validation rows could show so small a lead to be real (dataset.validation)"
-        in gate.weigh(*rows(60, 20, 10, 10), "x")["text"]
+        in gate.hold_against(*rows(60, 20, 10, 10), "x")["text"]
     )
 
 
@@ -184,7 +184,7 @@ def test_warn_and_error():
     nothing, something, unknown = ({"gain": gain, "text": "so it is"} for gain in (False, True, None))
     assert ask(something) == ask(something, gate="error") == []
     assert ask(nothing) == [("warning", "so it is")]
-    with pytest.raises(Fault, match="^so it is. To go on all the same: pseudo_label.gate=warn$"):
+    with pytest.raises(UserError, match="^so it is. To go on all the same: pseudo_label.gate=warn$"):
         ask(nothing, gate="error")
     assert ask(unknown) == [("info", "so it is")] and ask(unknown, gate="error") == [("warning", "so it is")]
     (said,) = ask(something, near_chance="warn")
@@ -202,7 +202,7 @@ def test_the_old_name_of_the_key_is_read():
     assert gates() == ("warn", "warn") and gates("pseudo_label.near_chance=warn") == ("warn", "warn")
     assert gates("pseudo_label.near_chance=error") == gates("pseudo_label.gate=error") == ("error", "error")
     for key in ("gate", "near_chance"):
-        with pytest.raises(Fault, match=f"pseudo_label.{key} has no option 'eror'; did you mean 'error'"):
+        with pytest.raises(UserError, match=f"pseudo_label.{key} has no option 'eror'; did you mean 'error'"):
             gates(f"pseudo_label.{key}=eror")
 
 
@@ -213,8 +213,8 @@ def test_an_older_run_is_run_again_with_what_it_was_given(trained):
         old = {key: value for key, value in config["pseudo_label"].items() if key != "gate"} | {
             "near_chance": given
         }
-        found, faults, notes = restore.restore({**config, "pseudo_label": old}, [], {})
-        assert faults == [] and notes == ["pseudo_label.gate is newer than the run and has its default"]
+        found, errors, notes = restore.restore({**config, "pseudo_label": old}, [], {})
+        assert errors == [] and notes == ["pseudo_label.gate is newer than the run and has its default"]
         assert wire(found).plan.pseudo_label["gate"] == given
 
 

@@ -21,14 +21,14 @@ def test_what_differs_is_named_and_times_and_keys_are_not_compared():
     after = copy.deepcopy(before)
     after["results"]["student"]["latency_ms"] = 1e9
     after["stages"][0]["key"] = "f" * 64
-    compared, told = golden.differences(before, after)
-    assert compared > 20 and told == []
+    compared, reported = golden.differences(before, after)
+    assert compared > 20 and reported == []
     accuracy = before["results"]["student"]["last"]["test"]["accuracy"]
     after["results"]["student"]["last"]["test"]["accuracy"] = accuracy + 1e-15
     del after["results"]["teacher"]
-    told = golden.differences(before, after)[1]
-    assert f"results.student.last.test.accuracy: {accuracy} and now {accuracy + 1e-15}" in told
-    assert any(line.endswith(" and now not there") for line in told)
+    reported = golden.differences(before, after)[1]
+    assert f"results.student.last.test.accuracy: {accuracy} and now {accuracy + 1e-15}" in reported
+    assert any(line.endswith(" and now not there") for line in reported)
     after["stages"].pop()
     assert golden.differences(before, after)[1][0].startswith("stages: ")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdx.cli import main
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.runs.studies import halfspace
 from kdx.runs.studies.halfspace import METHODS, Problem
 
@@ -26,10 +26,10 @@ EAST, NORTH = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
 
 
 def test_the_ramp_and_the_mix_by_hand():
-    assert [halfspace.ramp(s, 0.1) for s in (-1, -0.1, 0, 0.05, 0.1, 1)] == pytest.approx(
+    assert [halfspace.clipped_ramp(s, 0.1) for s in (-1, -0.1, 0, 0.05, 0.1, 1)] == pytest.approx(
         [0, 0, 0.5, 0.75, 1, 1]
     )
-    assert [halfspace.mix(f, 0.2) for f in (0, 0.5, 1)] == pytest.approx([0.2, 0.5, 0.8])
+    assert [halfspace.flipped_mean(f, 0.2) for f in (0, 0.5, 1)] == pytest.approx([0.2, 0.5, 0.8])
     assert halfspace.sigmoid(0) == 0.5 and halfspace.sigmoid(-10_000) == 0
 
 
@@ -37,9 +37,9 @@ def test_two_updates_by_hand():
     """T = 2, so the rate is 1/sqrt(2). First x = (1, 0), y = 1: w = (.5, 0)/sqrt(2) = (.353553, 0). Again:
     the ramp at .353553 is 1, mixed .8, and 1 - .8 = .2: w = (.353553 + .141421, 0) = (.494975, 0). The mean
     is .424264."""
-    w = halfspace.slam(EAST, np.array([1.0]), [0, 0], margin=0.1, noise=0.2)
+    w = halfspace.fit_slam(EAST, np.array([1.0]), [0, 0], margin=0.1, noise=0.2)
     assert w == pytest.approx([0.424264, 0], abs=1e-6)
-    uncorrected = halfspace.slam(EAST, np.array([1.0]), [0, 0], margin=0.1, noise=0.0)
+    uncorrected = halfspace.fit_slam(EAST, np.array([1.0]), [0, 0], margin=0.1, noise=0.0)
     assert uncorrected == pytest.approx([0.353553, 0], abs=1e-6)  # the ramp says 1 already: no second step
 
 
@@ -48,8 +48,10 @@ def test_w_is_brought_back_into_the_ball_by_hand():
     takes .8 * 4 / sqrt(2) from 1: -1.26 -> -1.
     """
     far = np.array([[4.0, 0.0], [4.0, 0.0]])
-    assert halfspace.slam(far, np.array([1.0, 1.0]), [0, 0], margin=0.1, noise=0.2) == pytest.approx([1, 0])
-    assert halfspace.slam(far, np.array([1.0, 0.0]), [0, 1], margin=0.1, noise=0.2) == pytest.approx(
+    assert halfspace.fit_slam(far, np.array([1.0, 1.0]), [0, 0], margin=0.1, noise=0.2) == pytest.approx(
+        [1, 0]
+    )
+    assert halfspace.fit_slam(far, np.array([1.0, 0.0]), [0, 1], margin=0.1, noise=0.2) == pytest.approx(
         [0, 0], abs=1e-12
     )
 
@@ -89,7 +91,7 @@ def test_points_lie_outside_the_margin_and_labels_are_those_of_the_plane():
 
 
 def test_every_example_comes_once_a_pass():
-    order = halfspace.passes(np.random.default_rng(0), Problem(**SMALL | {"rows": 10, "steps": 25}))
+    order = halfspace.draw_passes(np.random.default_rng(0), Problem(**SMALL | {"rows": 10, "steps": 25}))
     assert order[:10] == list(range(10)) and sorted(order[10:20]) == list(range(10)) and len(order) == 25
 
 
@@ -97,11 +99,11 @@ def test_slam_learns_what_the_others_do_not():
     """methods.md: .0019 against .246 (perceptron), .095 (averaging), .0077 (without correction), at ten times
     as many examples.
     """
-    errors, guessed = halfspace.compare(Problem(**SMALL | {"rows": 6000, "steps": 6000}), 0)
+    errors, guessed = halfspace.compare_methods(Problem(**SMALL | {"rows": 6000, "steps": 6000}), 0)
     assert tuple(errors) == METHODS
     assert errors["SLaM"] < 0.03 < 0.06 < errors["averaging y x"]
     assert abs(guessed - 0.2) < 0.06
-    assert halfspace.compare(Problem(**SMALL), 1) == halfspace.compare(Problem(**SMALL), 1)
+    assert halfspace.compare_methods(Problem(**SMALL), 1) == halfspace.compare_methods(Problem(**SMALL), 1)
 
 
 def test_few_noisy_examples():
@@ -109,14 +111,14 @@ def test_few_noisy_examples():
     regression is as good.
     """
     problem = Problem(**SMALL | {"dimension": 50, "noise": 0.4, "rows": 1000, "steps": 1000})
-    found = [halfspace.compare(problem, seed)[0] for seed in range(3)]
+    found = [halfspace.compare_methods(problem, seed)[0] for seed in range(3)]
     mean = {name: np.mean([errors[name] for errors in found]) for name in METHODS}
     assert mean["logistic regression"] - mean["SLaM"] > 0.03 and mean["perceptron"] - mean["SLaM"] > 0.05
     assert abs(mean["logistic regression in the unit ball"] - mean["SLaM"]) < 0.03
 
 
-def test_a_margin_that_leaves_no_point_is_told():
-    with pytest.raises(Fault, match="leaves hardly a point"):
+def test_a_margin_that_leaves_no_point_is_reported():
+    with pytest.raises(UserError, match="leaves hardly a point"):
         halfspace.draw(np.random.default_rng(0), 100, Problem(**SMALL | {"margin": 0.99}))
 
 
@@ -131,7 +133,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert written["seeds"] == [7, 8] and written["problem"]["steps"] == 300
     assert (
         written["errors"]["SLaM"][1]
-        == halfspace.compare(Problem(**SMALL | {"rows": 300, "steps": 300, "test_rows": 500}), 8)[0]["SLaM"]
+        == halfspace.compare_methods(Problem(**SMALL | {"rows": 300, "steps": 300, "test_rows": 500}), 8)[0][
+            "SLaM"
+        ]
     )
 
 
@@ -148,7 +152,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         ("digits", "takes settings only"),
     ],
 )
-def test_bad_input_is_told_plainly(word, wanted, capsys):
+def test_bad_input_is_reported_plainly(word, wanted, capsys):
     assert main(["halfspace", *word.split()]) == 2
     text = capsys.readouterr().err
     assert wanted in text and "Traceback" not in text

@@ -1,5 +1,5 @@
 """Settings that could never act where they are typed:
-told before any work, and only where they were typed.
+reported before any work, and only where they were typed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def found(line: str, rows: dict | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize(("line", "says"), LINES, ids=[line for line, _ in LINES])
-def test_what_can_never_act_is_told(line, says):
+def test_what_can_never_act_is_reported(line, says):
     (why,) = found(line)
     assert why.startswith(says)
 
@@ -100,13 +100,13 @@ def test_the_rows_that_there_are_count_not_those_asked_for():
     assert len(found(line, {"validation": 0, "unlabelled": 0})) == 2
 
 
-def test_it_is_told_before_any_work_and_of_a_sweep_where_no_run_has_a_use_for_it(
+def test_it_is_reported_before_any_work_and_of_a_sweep_where_no_run_has_a_use_for_it(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     begun = []
     monkeypatch.setattr(command, "launch", begun.append)
-    monkeypatch.setattr(command._sweep, "run", lambda *anything: begun.append(anything) or 0)
+    monkeypatch.setattr(command._sweep, "run_sweep", lambda *anything: begun.append(anything) or 0)
     nothing = ["dataset.validation=null", "student_train.patience=3"]
     for name in ("train", "plan"):
         assert main([name, *nothing]) == 2

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.math import balanced_weights
 from kdx.pipeline.stages.learn import labels_used
 from kdx.planning.dry_run import dry
@@ -65,7 +65,7 @@ def pictures(drawn, monkeypatch):
     return drawn
 
 
-def test_networks_that_always_name_the_largest_class_are_told_as_that(pictures, capsys):
+def test_networks_that_always_name_the_largest_class_are_reported_as_that(pictures, capsys):
     assert main(["train", *WORDS, "hydra.run.dir=run"]) == 0
     run = json.loads(Path("run/run.json").read_text())
     counts = run["results"]["class_counts"]
@@ -144,7 +144,9 @@ def test_class_weights_are_part_of_every_training_and_of_no_data(tmp_path):
     assert "class_weights" not in order.plan.dataset.spec and order.plan.class_weights == "balanced", (
         "the loader does not know of it"
     )
-    with pytest.raises(Fault, match="dataset.class_weights has no option 'balancd'; did you mean 'balanced'"):
+    with pytest.raises(
+        UserError, match="dataset.class_weights has no option 'balancd'; did you mean 'balanced'"
+    ):
         wire(compose.check_words(["device=cpu", "dataset.class_weights=balancd"]))
 
 

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.pictures.layout import lay_out, role_of
 
 
@@ -159,11 +159,11 @@ def test_each_layout_is_what_it_is_called(tmp_path, folders, parts):
         ),
     ],
 )
-def test_what_cannot_be_told_is_asked_about(tmp_path, folders, says):
+def test_what_cannot_be_known_is_asked_about(tmp_path, folders, says):
     files(tmp_path, *(f"{folder}/0.png" for folder in folders))
-    with pytest.raises(Fault, match=says) as told:
+    with pytest.raises(UserError, match=says) as reported:
         lay_out(tmp_path, None, "auto")
-    assert len(str(told.value)) - 3 * len(str(tmp_path)) < 350
+    assert len(str(reported.value)) - 3 * len(str(tmp_path)) < 350
 
 
 def test_every_folder_is_a_class_where_that_is_said(tmp_path):
@@ -195,7 +195,7 @@ def test_what_is_asked_can_be_answered(tmp_path):
     assert look(tmp_path / "lone", tmp_path / "lone" / "car")[0] == ("cat", "dog")
     part(tmp_path, "ab", ("trainA", "testA"))
     assert look(tmp_path / "ab", layout="classes")[0] == ("testA", "trainA")
-    with pytest.raises(Fault, match="holds nothing that is called train/: each part needs"):
+    with pytest.raises(UserError, match="holds nothing that is called train/: each part needs"):
         lay_out(tmp_path / "lone" / "train", None, "parts")
 
 
@@ -228,7 +228,7 @@ def test_one_folder_between_part_and_classes_is_understood(tmp_path):
     ]
 
 
-def test_what_is_beside_the_parts_is_told(tmp_path):
+def test_what_is_beside_the_parts_is_reported(tmp_path):
     part(tmp_path, "train")
     part(tmp_path, "test")
     files(
@@ -275,7 +275,7 @@ def test_the_pool_is_in_no_other_part(tmp_path):
     }
     assert look(tmp_path, tmp_path / "train" / "cat" / "more")[1]["train"] == ["cat/0.png", "dog/0.png"]
     for pool in (tmp_path, tmp_path / "train"):
-        with pytest.raises(Fault, match="would be in the pool"):
+        with pytest.raises(UserError, match="would be in the pool"):
             lay_out(tmp_path / "train", pool, "auto")
 
 
@@ -290,7 +290,7 @@ def test_an_accent_in_two_forms_is_one_class(tmp_path):
     )
 
 
-def test_why_there_are_too_few_classes_is_told(tmp_path):
+def test_why_there_are_too_few_classes_is_reported(tmp_path):
     files(
         tmp_path,
         "table/images/0.png",
@@ -300,7 +300,7 @@ def test_why_there_are_too_few_classes_is_told(tmp_path):
         "pool/test/dog/0.png",
     )
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             r"holds only 'images'\. No label is read from a table such as train\.csv: sort the "
             r"pictures into folders by it$"
@@ -308,12 +308,12 @@ def test_why_there_are_too_few_classes_is_told(tmp_path):
     ):
         lay_out(tmp_path / "table", None, "auto")
     with pytest.raises(
-        Fault, match=r"it holds only 'test', as the folder of dataset.unlabelled_root is not counted$"
+        UserError, match=r"it holds only 'test', as the folder of dataset.unlabelled_root is not counted$"
     ):
         lay_out(tmp_path / "pool", tmp_path / "pool" / "train", "auto")
 
 
-def test_classes_that_differ_in_capitals_or_spaces_only_are_told(tmp_path):
+def test_classes_that_differ_in_capitals_or_spaces_only_are_reported(tmp_path):
     files(tmp_path, *(f"{name}/0.png" for name in ("Cat", "cat", "hot_dog", "hot dog", "cat2", "c++", "c")))
     classes, _, notes = look(tmp_path)
     assert classes == ("Cat", "c", "c++", "cat", "cat2", "hot dog", "hot_dog")
@@ -348,7 +348,7 @@ def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, mo
         return real(path)
 
     monkeypatch.setattr("os.scandir", scandir)
-    with pytest.raises(Fault, match="'.*dog' cannot be read: Permission denied"):
+    with pytest.raises(UserError, match="'.*dog' cannot be read: Permission denied"):
         lay_out(tmp_path, None, "auto")
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from kdx.config.compose import check_words
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Batch, Frozen, Parts, Split
-from kdx.methods.losses.kd import KD, ramp
+from kdx.methods.losses.kd import KD, alpha_at
 from kdx.methods.losses.label_smoothing import LabelSmoothing
 from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
@@ -169,7 +169,7 @@ def test_saves_and_resumes_bitwise(loss):
 
 
 def test_exports_the_student_itself_or_an_average_of_it(loss):
-    """An average is told by its state: a child of the objective, so that it is saved and resumed, and never
+    """An average is known by its state: a child of the objective, so that it is saved and resumed, and never
     optimised.
     """
     student = network()
@@ -259,8 +259,8 @@ def test_kd_by_hand_on_labels_and_pool():
 
 
 def test_kd_alpha_goes_along_a_straight_line():
-    assert [ramp([0.9, 0.5], p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.9, 0.7, 0.5])
-    assert ramp(0.3, 0.8) == 0.3
+    assert [alpha_at([0.9, 0.5], p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.9, 0.7, 0.5])
+    assert alpha_at(0.3, 0.8) == 0.3
     student = network()
     scheduled = KD(parts(student), temperature=4, alpha=[1.0, 0.0])
     assert scheduled(streams(), 0.0).terms["labels"].item() == 0
@@ -293,5 +293,5 @@ def test_supervised_never_reads_the_pool():
     ],
 )
 def test_kd_refuses(bad):
-    with pytest.raises(Fault, match=f"loss.{next(iter(bad))}"):
+    with pytest.raises(UserError, match=f"loss.{next(iter(bad))}"):
         KD(parts(network()), **{"temperature": 4, "alpha": 0.9, **bad})

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kdx import models
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.models import layers, size
 from kdx.models import torchvision as zoo
 from kdx.models.checkpoint import AVERAGED
@@ -70,7 +70,7 @@ def works(name, shape, classes):
     assert all(
         isinstance(k, str) and (k in ("mean", "std") or k.startswith("net.")) for k in net.state_dict()
     )
-    for part in net.modules():  # vit's last layer starts at zero: nothing could be told apart
+    for part in net.modules():  # vit's last layer starts at zero: nothing could be distinguished
         if isinstance(part, nn.Linear) and not part.weight.any():
             nn.init.normal_(part.weight, std=0.02)
     x = torch.rand(4, *shape)
@@ -274,7 +274,7 @@ def test_shrinking_uses_every_pixel():
     "mean, std, wrong", [([0.1], [0.2], "one number a channel"), ([0.1] * 3, [0.2, 0, 0.1], "above 0")]
 )
 def test_adapted_refuses(mean, std, wrong):
-    with pytest.raises(Fault, match=wrong):
+    with pytest.raises(UserError, match=wrong):
         models.adapt.Adapted(nn.Identity(), shape=(3, 2, 2), channels=3, size=(2, 2), mean=mean, std=std)
 
 
@@ -301,14 +301,14 @@ def test_adapted_refuses(mean, std, wrong):
         ("vit_b_16", {"patch": 4, "weights": "DEFAULT"}, "patch=null"),
     ],
 )
-def test_wrong_arguments_are_told(name, changes, wrong):
-    with pytest.raises(Fault, match=wrong), torch.device("meta"):
+def test_wrong_arguments_are_reported(name, changes, wrong):
+    with pytest.raises(UserError, match=wrong), torch.device("meta"):
         make(name, **changes)
 
 
 @pytest.mark.parametrize("name", ["cnn", "vgg8", "resnet20", "wrn_16_2", "resnet18", "mobilenet"])
-def test_too_small_pictures_are_told(name):
-    with pytest.raises(Fault, match="at least"):
+def test_too_small_pictures_are_reported(name):
+    with pytest.raises(UserError, match="at least"):
         make(name, (1, 3, 3))
 
 
@@ -444,17 +444,17 @@ TINY = {"widths": [2, 3], "hidden": 4}
 
 @pytest.fixture
 def load(tmp_path):
-    """(content, more) -> what is told of loading it into a tiny network, which the content must have filled
+    """(content, more) -> what is said of loading it into a tiny network, which the content must have filled
     with `wanted` where that is given.
     """
 
     def load(content, *, net=None, wanted=None, **more):
         torch.save(content, tmp_path / "w.pt")
         net = net or make("cnn", **TINY)
-        told = load_weights(net, tmp_path / "w.pt", **more)
+        reported = load_weights(net, tmp_path / "w.pt", **more)
         if wanted is not None:
             assert all(torch.equal(value, wanted[name]) for name, value in bare(net).items())
-        return [text.replace(str(tmp_path / "w.pt"), "w.pt") for text, _ in told]
+        return [text.replace(str(tmp_path / "w.pt"), "w.pt") for text, _ in reported]
 
     return load
 
@@ -468,11 +468,11 @@ def test_a_prefix_that_all_names_share_is_dropped_and_said(load, prefix):
     assert load(bare(source, prefix), wanted=bare(source)) == [
         f"the names of the checkpoint 'w.pt' begin with '{shown}', which was dropped"
     ]
-    told = load(
+    reported = load(
         {"state_dict": bare(source, prefix) | {"criterion.weight": torch.ones(3)}, "epoch": 3},
         wanted=bare(source),
     )
-    assert told == [
+    assert reported == [
         (
             f"the names of the checkpoint 'w.pt' begin with '{shown}', which was dropped; what does not "
             "begin with it was left out: criterion.weight"
@@ -523,7 +523,7 @@ def test_weights_are_found_where_others_put_them(load, place):
     assert load({"a": {"b.c": {place: bare(source)}}}, wanted=bare(source), key=f"a.b.c.{place}") == []
 
 
-def test_of_several_sets_of_weights_one_is_taken_and_the_others_are_told(load):
+def test_of_several_sets_of_weights_one_is_taken_and_the_others_are_reported(load):
     source = make("cnn", **TINY)
     one, other = bare(source), another(source)
     both = {"model": one, "model_ema": other}
@@ -544,20 +544,20 @@ def test_of_several_sets_of_weights_one_is_taken_and_the_others_are_told(load):
     assert load(pair, wanted=other, role="teacher") == [taken]
     assert "student.key=teacher" in load(pair, wanted=one, role="student")[0]
     for content in ({"a": one, "b": other}, bare(source, "a.") | another(source, "b.")):
-        with pytest.raises(Fault, match=r"several sets of .*choose with teacher\.key=a"):
+        with pytest.raises(UserError, match=r"several sets of .*choose with teacher\.key=a"):
             load(content, role="teacher")
         assert load(content, wanted=other, key="b") == []
-    with pytest.raises(Fault, match=r"has no 'modle' \(teacher\.key\); did you mean 'model'"):
+    with pytest.raises(UserError, match=r"has no 'modle' \(teacher\.key\); did you mean 'model'"):
         load(both, role="teacher", key="modle")
-    with pytest.raises(Fault, match=r"holds no state dict: under key=epoch lies an int"):
+    with pytest.raises(UserError, match=r"holds no state dict: under key=epoch lies an int"):
         load({"model": one, "epoch": 3}, key="epoch")
 
 
 def test_a_last_layer_of_another_size_is_left_out_where_the_network_is_trained_on(load):
     net, source = make("cnn", **TINY), make("cnn", classes=7, **TINY)
     first = {name: value.clone() for name, value in bare(net).items()}
-    (_, told) = load(another(source, "model."), net=net, new_head=True)
-    assert told.startswith(
+    (_, reported) = load(another(source, "model."), net=net, new_head=True)
+    assert reported.startswith(
         "the last layer of the checkpoint 'w.pt' was left out (model.head.4.weight[7, 4], "
         "model.head.4.bias[7]): "
     )
@@ -569,7 +569,7 @@ def test_a_last_layer_of_another_size_is_left_out_where_the_network_is_trained_o
     assert "encoder.head.4.weight is missing" in load(body, new_head=True)[1]
     assert "was left out" in load(body | {"encoder.fc.weight": torch.ones(99, 4)}, new_head=True)[1]
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             r"model\.head\.4\.weight is \[7, 4\] there and \[10, 4\] here: it was trained for 7 classes "
             r".*teacher_pretrain\.epochs=5"
@@ -577,7 +577,7 @@ def test_a_last_layer_of_another_size_is_left_out_where_the_network_is_trained_o
     ):
         load(another(source, "model."), role="teacher")
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             r"lacks the last layer \(encoder\.head\.4\.weight, encoder\.head\.4\.bias\): set "
             r"teacher_pretrain\.epochs=5"
@@ -586,7 +586,7 @@ def test_a_last_layer_of_another_size_is_left_out_where_the_network_is_trained_o
         load(body, role="teacher")
 
 
-def test_what_does_not_fit_is_told_in_the_files_own_names_with_its_cause(load):
+def test_what_does_not_fit_is_reported_in_the_files_own_names_with_its_cause(load):
     with torch.device("meta"):
         small, large = make("resnet18", (3, 32, 32)), make("resnet18", (3, 128, 128))
         vit, vit_large = (make("vit_b_16", (3, size, size), patch=8) for size in (32, 64))
@@ -629,11 +629,11 @@ def test_what_does_not_fit_is_told_in_the_files_own_names_with_its_cause(load):
             r"has \['m\.more\.weight'\] besides",
         ),
     ):
-        with pytest.raises(Fault, match=says):
+        with pytest.raises(UserError, match=says):
             load(content, net=net, role="teacher", new_head=True)
 
 
-def test_numbers_that_are_no_weights_are_told_and_other_precisions_are_cast(load):
+def test_numbers_that_are_no_weights_are_reported_and_other_precisions_are_cast(load):
     source = make("cnn", **TINY)
     right = bare(source)
     for kind in (torch.float16, torch.bfloat16, torch.float64):
@@ -645,7 +645,7 @@ def test_numbers_that_are_no_weights_are_told_and_other_precisions_are_cast(load
     name = "stage1.0.weight"
     for value in (float("nan"), float("-inf")):
         with pytest.raises(
-            Fault,
+            UserError,
             match=(
                 r"not finite \(NaN or infinite\) in 1 of \d+ tensors, the first of them "
                 r"m\.stage1\.0\.weight: its training went wrong"
@@ -657,22 +657,22 @@ def test_numbers_that_are_no_weights_are_told_and_other_precisions_are_cast(load
         (right[name].to("meta"), "without numbers"),
         (right[name].to_sparse(), "sparse"),
     ):
-        with pytest.raises(Fault, match=f"is quantised, packed or empty: stage1.0.weight is {says}"):
+        with pytest.raises(UserError, match=f"is quantised, packed or empty: stage1.0.weight is {says}"):
             load(right | {name: odd})
     variances = {name: -value for name, value in right.items() if name.endswith("running_var")}
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             r"is damaged: stage1\.1\.running_var holds variances below zero, and so do "
             r"1 more; give another copy"
         ),
     ):
         load(right | variances)
-    with pytest.raises(Fault, match="is quantised"):
+    with pytest.raises(UserError, match="is quantised"):
         load(right | {"head.4._packed_params": 3})
 
 
-def test_any_other_mapping_that_holds_the_networks_weights_is_told(load):
+def test_any_other_mapping_that_holds_the_networks_weights_is_reported(load):
     source = make("cnn", **TINY)
     one, other = bare(source), another(source)
     assert all(
@@ -697,20 +697,20 @@ def test_any_other_mapping_that_holds_the_networks_weights_is_told(load):
         assert load(
             {"model": one, name: other, "rng": {"cpu": torch.ones(3)}}, wanted=one, role="teacher"
         ) == [taken]
-    (told,) = load({"model": one, "best_model": other}, wanted=one, role="teacher")
-    assert told.endswith(
+    (reported,) = load({"model": one, "best_model": other}, wanted=one, role="teacher")
+    assert reported.endswith(
         "holds several sets of weights: 'model' was taken; teacher.key=best_model takes the other"
     )
     for content in (one | {"ema": other}, one | bare(source, "ema.")):
-        (told,) = load(content, wanted=one, role="teacher")
-        assert told.endswith(
+        (reported,) = load(content, wanted=one, role="teacher")
+        assert reported.endswith(
             "holds raw weights and averaged ones: what lies at the top was taken; "
             "teacher.key=ema takes the other"
         )
     assert load(one | {"ema": other}, wanted=other, key="ema") == []
     assert load(one | {"rng": {"cpu": torch.ones(3)}}, wanted=one) == []
-    (told,) = load(one | another(source, "student."), wanted=one, role="teacher")
-    assert told.endswith(
+    (reported,) = load(one | another(source, "student."), wanted=one, role="teacher")
+    assert reported.endswith(
         "several sets of weights: what lies at the top was taken; teacher.key=student takes the other"
     )
     assert (
@@ -725,7 +725,7 @@ def test_the_key_that_is_advised_works(load):
     for first, second in (("model", "model_ema"), ("teacher", "student"), ("a", "b")):
         content = {"state_dict": bare(source, f"{first}.") | another(source, f"{second}.")}
         if first == "a":
-            with pytest.raises(Fault, match=r"choose with teacher\.key=state_dict\.a$"):
+            with pytest.raises(UserError, match=r"choose with teacher\.key=state_dict\.a$"):
                 load(content, role="teacher")
         else:
             assert load(content, wanted=one, role="teacher")[0].endswith(
@@ -734,7 +734,7 @@ def test_the_key_that_is_advised_works(load):
         assert load(content, wanted=one, role="teacher", key=f"state_dict.{first}") == []
         assert load(content, wanted=other, role="teacher", key=f"state_dict.{second}") == []
         with pytest.raises(
-            Fault, match=rf"has no '{second}' \(teacher\.key\); did you mean 'state_dict\.{second}'\?"
+            UserError, match=rf"has no '{second}' \(teacher\.key\); did you mean 'state_dict\.{second}'\?"
         ):
             load(content, role="teacher", key=second)
 
@@ -742,7 +742,7 @@ def test_the_key_that_is_advised_works(load):
 def test_a_deeper_network_is_another_model_though_its_last_layer_may_differ(load):
     with torch.device("meta"):
         net, deep = make("resnet8x4"), bare(make("resnet8x4", classes=7, depth=14))
-    with pytest.raises(Fault, match=r"is of another model: it lacks nothing and has \['stage1\.1\."):
+    with pytest.raises(UserError, match=r"is of another model: it lacks nothing and has \['stage1\.1\."):
         load(deep, net=net, role="teacher", new_head=True)
     source = make("cnn", classes=7, **TINY)
     for more in (
@@ -750,7 +750,7 @@ def test_a_deeper_network_is_another_model_though_its_last_layer_may_differ(load
         {"head.7.weight": torch.ones(7, 7)},
         {"neck.running_mean": torch.ones(3)},
     ):
-        with pytest.raises(Fault, match="is of another model: it lacks nothing and has"):
+        with pytest.raises(UserError, match="is of another model: it lacks nothing and has"):
             load(bare(source) | more, new_head=True)
     body = {name: value for name, value in bare(source).items() if "head.4." not in name}
     for head in (
@@ -760,7 +760,7 @@ def test_a_deeper_network_is_another_model_though_its_last_layer_may_differ(load
         assert "was left out" in load(body | head, new_head=True)[0]
 
 
-def test_single_numbers_beside_the_weights_are_left_out_and_told(load):
+def test_single_numbers_beside_the_weights_are_left_out_and_reported(load):
     source = make("cnn", **TINY)
     for more in (
         {"epoch": torch.tensor(4)},
@@ -772,7 +772,7 @@ def test_single_numbers_beside_the_weights_are_left_out_and_told(load):
             f"of the checkpoint 'w.pt' was left out what is no weight: {next(iter(more))}"
         ]
     with pytest.raises(
-        Fault, match="is of another model: it lacks nothing and has .'stage1.0.scale'. besides"
+        UserError, match="is of another model: it lacks nothing and has .'stage1.0.scale'. besides"
     ):
         load(bare(source) | {"stage1.0.scale": torch.ones(())})
 
@@ -783,7 +783,7 @@ def test_numbers_are_checked_as_they_are_cast_and_so_is_the_normalisation(load):
     eighth = {name: value.to(torch.float8_e4m3fn) for name, value in right.items()}
     assert load(eighth, wanted={name: value.float() for name, value in eighth.items()}) == []
     with pytest.raises(
-        Fault, match=r"too large for float32 in 1 of 16 tensors, the first of them stage1\.0\.weight"
+        UserError, match=r"too large for float32 in 1 of 16 tensors, the first of them stage1\.0\.weight"
     ):
         load(right | {"stage1.0.weight": right["stage1.0.weight"].double() * 0 + 1e300})
     for name, value, says in (
@@ -792,17 +792,17 @@ def test_numbers_are_checked_as_they_are_cast_and_so_is_the_normalisation(load):
         ("std", -1.0, r"must be above 0 in every channel; it is \[-1\.0\]"),
         ("std", float("inf"), "not finite"),
     ):
-        with pytest.raises(Fault, match=says):
+        with pytest.raises(UserError, match=says):
             load(whole | {name: torch.full_like(whole[name], value)})
 
 
 def test_a_network_that_halves_less_for_small_pictures_tells_so_of_others_weights(load):
     net = make("cnn", **TINY)
     net.net.halves_less = True
-    (told,) = load(bare(net), net=net, role="teacher")
+    (reported,) = load(bare(net), net=net, role="teacher")
     assert (
-        "kdx leaves out early strides or pooling of this network, which no shape shows" in told
-        and "teacher.weights=DEFAULT" in told
+        "kdx leaves out early strides or pooling of this network, which no shape shows" in reported
+        and "teacher.weights=DEFAULT" in reported
     )
     assert load(net.state_dict(), net=net) == [], "kdx's own brings its normalisation"
     with torch.device("meta"):
@@ -811,11 +811,11 @@ def test_a_network_that_halves_less_for_small_pictures_tells_so_of_others_weight
         assert not make("mobilenet", (3, 128, 128)).net.halves_less
 
 
-def test_what_is_told_of_names_is_no_warning(tmp_path):
+def test_what_is_reported_of_names_is_no_warning(tmp_path):
     source = make("cnn", **TINY)
     torch.save({"n_averaged": torch.tensor(5)} | bare(source, "module."), tmp_path / "w.pt")
-    ((told, level),) = load_weights(make("cnn", **TINY), tmp_path / "w.pt")
-    assert level == "info" and told.endswith(
+    ((reported, level),) = load_weights(make("cnn", **TINY), tmp_path / "w.pt")
+    assert level == "info" and reported.endswith(
         "begin with 'module.', which was dropped; what does not begin with it was left out: n_averaged"
     )
     torch.save({"model": bare(source), "ema": bare(source)}, tmp_path / "w.pt")
@@ -865,17 +865,17 @@ def test_pretrained_weights_come_from_torch_hubs_folder(hub):
         grey = make("resnet18", (1, 8, 8), 10, weights="ResNet18_Weights.IMAGENET1K_V1").eval()
         assert grey(torch.rand(2, 1, 8, 8)).shape == (2, 10)
     assert torch.equal(grey.net.layer4[1].conv2.weight, original.layer4[1].conv2.weight)
-    with pytest.raises(Fault, match="only grey can be repeated"):
+    with pytest.raises(UserError, match="only grey can be repeated"):
         make("resnet18", (4, 8, 8), 10, weights="DEFAULT")
 
 
 def test_missing_weights_are_named(hub):
-    with pytest.raises(Fault) as told:
+    with pytest.raises(UserError) as reported:
         make("mobilenet", weights="IMAGENET1K_V2")
     assert (
-        "mobilenet_v2-7ebf99e0.pth" in str(told.value)
-        and str(hub) in str(told.value)
-        and "\n" not in str(told.value)
+        "mobilenet_v2-7ebf99e0.pth" in str(reported.value)
+        and str(hub) in str(reported.value)
+        and "\n" not in str(reported.value)
     )
 
 
@@ -898,23 +898,23 @@ def test_without_reading_no_file_is_wanted(hub):
 def test_damaged_weights_are_named(hub, content, wrong):
     path = hub / "resnet18-f37072fd.pth"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(Fault, match=wrong) as told:
+    with pytest.raises(UserError, match=wrong) as reported:
         make("resnet18", weights="DEFAULT")
-    assert str(path) in str(told.value)
+    assert str(path) in str(reported.value)
 
 
-def test_timm_is_told_where_it_is_not_installed(monkeypatch):
+def test_timm_is_reported_where_it_is_not_installed(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    with pytest.raises(Fault, match="pip install timm"):
+    with pytest.raises(UserError, match="pip install timm"):
         make("timm")
 
 
 def test_timm_by_name():
     pytest.importorskip("timm")
     works("timm", (1, 16, 16), 10)
-    with pytest.raises(Fault, match="did you mean 'resnet18d'"):
+    with pytest.raises(UserError, match="did you mean 'resnet18d'"):
         make("timm", name="resnet18dd")
-    with pytest.raises(Fault, match="weights"):
+    with pytest.raises(UserError, match="weights"):
         make("timm", weights="no_such_tag")
 
 

@@ -60,7 +60,7 @@ def test_a_component_knows_its_code_by_the_new_address():
 
 
 def test_a_run_json_is_read_with_the_new_addresses(run):
-    config = document.read(run / "run.json")["config"]
+    config = document.read_document(run / "run.json")["config"]
     assert all(moved.address(name) == name for name in targets(config))
     assert config["recipe"]["_target_"] == "kdx.pipeline.recipes.distil.distil"
 
@@ -79,8 +79,8 @@ def test_evaluate_measures_what_run_json_says(run, capsys):
         == 0
     )
     found = json.loads(Path("found.json").read_text())
-    told = re.findall(r'"accuracy": ([\d.]+)', json.dumps(found))
-    assert told and set(map(float, told)) <= {
+    reported = re.findall(r'"accuracy": ([\d.]+)', json.dumps(found))
+    assert reported and set(map(float, reported)) <= {
         recorded[role]["last"]["test"]["accuracy"] for role in ("teacher", "baseline", "student")
     }
 
@@ -100,16 +100,16 @@ def test_rerun_gives_the_same_numbers(run, capsys):
     ]
     assert new["results"]["student"]["steps"] == old["results"]["student"]["steps"]
     ours, theirs = (
-        {k: moved.current(v) for k, v in told["config"].items() if k not in ("store", "device")}
-        for told in (new, old)
+        {k: moved.current(v) for k, v in reported["config"].items() if k not in ("store", "device")}
+        for reported in (new, old)
     )
     assert ours == theirs
 
 
-def test_a_store_of_before_is_told_of_once(run, capsys):
+def test_a_store_of_before_is_reported_of_once(run, capsys):
     words = ["rerun", str(run), f"store={run.parent / 'store'}", "device=cpu"]
     for to, times in (("one", 1), ("two", 0)):
         assert cli.main([*words, f"to={to}"]) in (0, 1)
-        told = capsys.readouterr()
-        assert (told.out + told.err).replace("\n", " ").count("was begun by an older kdx") == times
+        reported = capsys.readouterr()
+        assert (reported.out + reported.err).replace("\n", " ").count("was begun by an older kdx") == times
         shutil.rmtree(run.parent / "store" / "train")  # all of the second run is not in the store

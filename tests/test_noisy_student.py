@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd import gradcheck
 
 from kdx.config import compose
-from kdx.core.errors import Caution, Fault
+from kdx.core.errors import Caution, UserError
 from kdx.core.types import Batch, Frozen, Parts
 from kdx.methods.losses.noisy_student import NoisyStudent, draw_frozen, layers, pseudo_label_loss
 from kdx.methods.losses.soft import Soft
@@ -289,7 +289,7 @@ def test_without_an_average_the_student_itself_is_exported():
 # Size
 
 
-def test_a_student_smaller_than_its_teacher_is_told():
+def test_a_student_smaller_than_its_teacher_is_reported():
     with pytest.warns(Caution, match="the student has .* parameters and its teacher"):
         NoisyStudent(parts(network(), teacher_size=Frozen(network(8)).size), **PLAIN)
     with warnings.catch_warnings():
@@ -374,5 +374,5 @@ def test_the_batch_is_shared_as_the_loss_says(words, share):
     ],
 )
 def test_refuses(bad):
-    with pytest.raises(Fault, match=f"loss.{next(iter(bad))}"):
+    with pytest.raises(UserError, match=f"loss.{next(iter(bad))}"):
         made(**bad)

@@ -1,5 +1,5 @@
-"""The door that every value goes through: what is refused is told in a sentence, and nothing made from it is
-handed on.
+"""The door that every value goes through: what is refused is reported in a sentence, and nothing made from it
+is handed on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kdx.cli import main
 from kdx.config import compose, grid
 from kdx.config.words import beyond
 from kdx.core import checks
-from kdx.core.errors import Fault, Faults
+from kdx.core.errors import UserError, UserErrors
 from kdx.models.size import Held
 from kdx.store.component import Component
 
@@ -102,7 +102,7 @@ def test_it_is_one_plain_sentence(words, says, command, quiet, capsys):
 def test_max_runs_lifts_the_limit_and_reaches_no_run():
     assert grid.limit(["seed=1", "max_runs=5", "loss=kd"]) == (5, ["seed=1", "loss=kd"])
     grid.check_count(["seed=range(1000)"], grid.MOST_RUNS)
-    with pytest.raises(Fault, match="stand for endlessly many runs"):
+    with pytest.raises(UserError, match="stand for endlessly many runs"):
         grid.check_count(["seed=range(1,2,0)"], 10**6 - 1)
 
 
@@ -125,8 +125,8 @@ OVERLAID = [
 @pytest.mark.parametrize("line", OVERLAID)
 def test_values_laid_over_options_are_what_hydra_composes(line):
     words = line.split()
-    quick, faults, _ = compose.examine(words)
-    assert not faults and repr(quick) == repr(compose.plain(compose.whole(words)))
+    quick, errors, _ = compose.examine_words(words)
+    assert not errors and repr(quick) == repr(compose.plain_config(compose.whole_config(words)))
 
 
 class Picky:
@@ -149,35 +149,35 @@ def picky(monkeypatch):
     return lambda **values: Component({"_target_": "x.Picky", **values})
 
 
-def test_what_is_refused_stands_for_nothing_and_all_of_it_is_told(picky):
+def test_what_is_refused_stands_for_nothing_and_all_of_it_is_reported(picky):
     assert picky(share=0.5, count=2).build().share == 0.5
-    with pytest.raises(Faults) as told:
+    with pytest.raises(UserErrors) as reported:
         picky(share=1.5, count="many").build()  # 1 / 0, were it not for what stands in
-    assert told.value.messages == [
+    assert reported.value.messages == [
         "share must be at least 0 and at most 1; given: 1.5",
         "count must be a whole number; given: 'many'",
     ]
 
 
 def test_an_attempt_gives_nothing_where_something_was_refused(picky):
-    faults: list[str] = []
-    assert checks.attempt(faults, picky(share=0.5, count=2).build).share == 0.5 and not faults
-    assert checks.attempt(faults, picky(share=math.nan, count=2).build) is None
-    assert faults == ["share must be at least 0 and at most 1; given: nan"]
-    with pytest.raises(ZeroDivisionError):  # nothing was refused: a bug is no fault
-        checks.attempt(faults, lambda: 1 / 0)
+    errors: list[str] = []
+    assert checks.attempt(errors, picky(share=0.5, count=2).build).share == 0.5 and not errors
+    assert checks.attempt(errors, picky(share=math.nan, count=2).build) is None
+    assert errors == ["share must be at least 0 and at most 1; given: nan"]
+    with pytest.raises(ZeroDivisionError):  # nothing was refused: a bug is no error
+        checks.attempt(errors, lambda: 1 / 0)
 
 
 def test_values_that_are_compared_agree_first():
-    faults: list[str] = []
+    errors: list[str] = []
 
     def compare(low, high):
         low, high = checks.number("low", low, low=0), checks.number("high", high, low=0)
         checks.agreed()
         checks.refuse("high must not be below low") if high < low else None
 
-    checks.attempt(faults, compare, 3, "x")
-    assert faults == ["high must be a number; given: 'x'"]
+    checks.attempt(errors, compare, 3, "x")
+    assert errors == ["high must be a number; given: 'x'"]
 
 
 def test_long_values_are_shown_short():
@@ -215,7 +215,7 @@ def test_a_network_is_weighed_before_it_is_made(monkeypatch):
     )
     assert 25_000 < weights < 50_000
     with pytest.raises(
-        Fault, match=r"this network \(4 times each weight, to train it\) is too large for this machine"
+        UserError, match=r"this network \(4 times each weight, to train it\) is too large for this machine"
     ):
         models.build(conv, **size, held=Held(copies=4))
 

@@ -18,8 +18,8 @@ from fabricate import document, folder
 
 from kdx.cli import main
 from kdx.core import checks
-from kdx.core.errors import Fault
-from kdx.core.files import kind, write_output
+from kdx.core.errors import UserError
+from kdx.core.files import kind_at, write_output
 
 
 def device(place: Path, minor: int) -> Path:
@@ -53,19 +53,19 @@ def test_a_link_is_followed_and_stays(tmp_path):
     for text in ("made", "and again"):
         assert checks.output("json", str(link)) == link
         write_output("json", link, text)
-        assert kind(link) == "a link" and target.read_text() == text
+        assert kind_at(link) == "a link" and target.read_text() == text
     (tmp_path / "round").symlink_to("round")
-    with pytest.raises(Fault, match="symbolic links"):
+    with pytest.raises(UserError, match="symbolic links"):
         write_output("json", tmp_path / "round", "x")
     (tmp_path / "lost").symlink_to("nowhere/file")
-    with pytest.raises(Fault, match="its folder does not exist"):
+    with pytest.raises(UserError, match="its folder does not exist"):
         checks.output("json", str(tmp_path / "lost"))
 
 
 def test_a_pipe_is_written_to_and_never_waited_for(tmp_path):
     pipe, heard = tmp_path / "pipe", []
     os.mkfifo(pipe)
-    with pytest.raises(Fault, match=r"json=.*pipe cannot be written: nobody reads this pipe"):
+    with pytest.raises(UserError, match=r"json=.*pipe cannot be written: nobody reads this pipe"):
         write_output("json", pipe, "x")
     place = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(place, True)
@@ -75,7 +75,7 @@ def test_a_pipe_is_written_to_and_never_waited_for(tmp_path):
     reader.start()
     write_output("json", pipe, long := "x" * 200_000)
     reader.join(20)
-    assert heard == [long] and kind(pipe) == "a pipe"
+    assert heard == [long] and kind_at(pipe) == "a pipe"
 
 
 def test_a_device_stays_a_device_whatever_command_writes_to_it(tmp_path, monkeypatch, capsys):
@@ -86,16 +86,16 @@ def test_a_device_stays_a_device_whatever_command_writes_to_it(tmp_path, monkeyp
         assert main(["compare", "run", f"{name}=null"]) == 0
         assert main(["compare", "run", f"{name}=full"]) == 2
         assert f"{name}=full cannot be written: No space left on device" in capsys.readouterr().err
-    monkeypatch.setattr("kdx.commands.halfspace.measure", lambda *_: ({}, []))
-    monkeypatch.setattr("kdx.commands.halfspace.show", lambda *_: None)
+    monkeypatch.setattr("kdx.commands.halfspace.measure_methods", lambda *_: ({}, []))
+    monkeypatch.setattr("kdx.commands.halfspace._show", lambda *_: None)
     monkeypatch.setattr("kdx.commands.evaluate.evaluate_run", lambda *_: {})
-    monkeypatch.setattr("kdx.commands.evaluate.show", lambda *_: None)
-    monkeypatch.setattr("kdx.commands.plan.check", lambda *_: [])
+    monkeypatch.setattr("kdx.commands.evaluate._show", lambda *_: None)
+    monkeypatch.setattr("kdx.commands.plan.check_runs", lambda *_: [])
     monkeypatch.setattr("kdx.planning.document.look_ahead", lambda *_: {})
-    monkeypatch.setattr("kdx.commands.plan.show", lambda *_: None)
+    monkeypatch.setattr("kdx.commands.plan.show_plan", lambda *_: None)
     for words in (["halfspace"], ["evaluate", "run"], ["plan"]):
         assert main([*words, "json=null"]) == 0 and main([*words, "json=full"]) == 2
-    assert kind(null) == kind(full) == "a device" and sorted(os.listdir()) == ["full", "null", "run"]
+    assert kind_at(null) == kind_at(full) == "a device" and sorted(os.listdir()) == ["full", "null", "run"]
 
 
 def test_what_stdout_leads_to_is_written_to_in_its_place(tmp_path):
@@ -113,19 +113,19 @@ def test_a_run_again_and_an_export_go_to_no_pipe_and_no_device(tmp_path, monkeyp
     os.mkfifo("pipe")
     (tmp_path / "lost").symlink_to("nowhere")
     folder(tmp_path, "run", document(seed=1))
-    for name, told in (("pipe", "is a pipe"), ("lost", "is a link to what is not there")):
+    for name, reported in (("pipe", "is a pipe"), ("lost", "is a link to what is not there")):
         assert main(["rerun", "run", f"to={name}"]) == 2
-        assert told in capsys.readouterr().err
+        assert reported in capsys.readouterr().err
     from kdx.runs.export.export import check_folder
 
     for name in ("pipe", "lost"):
-        with pytest.raises(Fault, match="is no earlier export"):
+        with pytest.raises(UserError, match="is no earlier export"):
             check_folder(Path(name))
-    assert kind(Path("pipe")) == "a pipe" and kind(Path("lost")) == "a link"
+    assert kind_at(Path("pipe")) == "a pipe" and kind_at(Path("lost")) == "a link"
 
 
 @pytest.mark.parametrize("key", ["store", "hydra.run.dir"])
-def test_what_is_in_the_place_of_a_folder_is_told_as_what_it_is(key, tmp_path, monkeypatch, capsys):
+def test_what_is_in_the_place_of_a_folder_is_reported_as_what_it_is(key, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
     (tmp_path / "lost").symlink_to("nowhere")
@@ -137,8 +137,8 @@ def test_what_is_in_the_place_of_a_folder_is_told_as_what_it_is(key, tmp_path, m
         "file": "is a file",
         "away": "is a link to a file",
     }
-    for name, told in kinds.items():
+    for name, reported in kinds.items():
         assert main(["train", f"{key}={name}"]) == 2
         found = capsys.readouterr().err
-        assert told in found and "Traceback" not in found, found
+        assert reported in found and "Traceback" not in found, found
     assert json.dumps(sorted(os.listdir())) == json.dumps(sorted(kinds))

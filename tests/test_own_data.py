@@ -71,7 +71,7 @@ def train(*words):
 
 def test_a_file_of_another_name_than_root_is_known_by_its_content(place, capsys):
     """The moved file, under a name that means something to Hydra, is the same data; another content is not.
-    A comparison, a name and TensorBoard leave out where it lies; a rerun is told where it lies now."""
+    A comparison, a name and TensorBoard leave out where it lies; a rerun is reported where it lies now."""
     write(place / "rows.csv", 1)
     first, run, stages = train()
     assert run["protocol"]["paths"] == ["dataset.csv"] and run["config"]["dataset"]["csv"] == "rows.csv"

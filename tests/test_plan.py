@@ -21,7 +21,7 @@ from kdx.commands.completion import complete
 from kdx.commands.plan import take_file
 from kdx.config import compose
 from kdx.config.wire import wire
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.planning import text as words_of
 from kdx.planning.document import augmented, look_ahead
@@ -179,7 +179,7 @@ def test_rounds_are_all_named_and_what_hangs_on_the_best_is_unknown():
 def test_a_plan_writes_nothing_but_the_file_asked_for(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["plan", *SHORT]) == 0 and list(tmp_path.iterdir()) == []
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
     for part in (
         "| student-train ",
         "classes: 10",
@@ -187,8 +187,8 @@ def test_a_plan_writes_nothing_but_the_file_asked_for(tmp_path, monkeypatch, cap
         "in the pool, without labels",
         "matched baseline: the distilled",
     ):
-        assert part in told
-    assert "distillation : labels = 1 : " in told and told.count(" miss |") == 8
+        assert part in reported
+    assert "distillation : labels = 1 : " in reported and reported.count(" miss |") == 8
     assert main(["plan", *SHORT, "--json", "a.json"]) == 0 and [p.name for p in tmp_path.iterdir()] == [
         "a.json"
     ]
@@ -234,12 +234,12 @@ def test_a_sweep_counts_shared_stages_once(capsys):
         == sum(job["to_run"] for job in found["jobs"])
     )
     assert found["seconds"] == pytest.approx(sum(job["seconds"] for job in found["jobs"]) + found["loading"])
-    told = capsys.readouterr().out
+    reported = capsys.readouterr().out
     assert (
         f"4 jobs: 2 teachers, 2 label sets, 4 students; {found['counts']['stages']} stages, 0 in the store"
-        in told
+        in reported
     )
-    assert "student-train (loss=soft) " in told and "loss=kd seed=6 |" in told
+    assert "student-train (loss=soft) " in reported and "loss=kd seed=6 |" in reported
     Ran("seed=6", "baseline=false", "stages=[teacher_pretrain]")
     # its data and its teacher; the evaluation of a teacher alone is another
     assert sweep(*words)["counts"]["hit"] == 2
@@ -273,13 +273,17 @@ def test_twice_the_steps_take_about_twice_as_long_by_construction():
         (["studnt_train.steps=3"], ["'studnt_train' is no key"]),
     ],
 )
-def test_bad_input_is_told_as_kdx_train_tells_it(words, wrong, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_reported_as_kdx_train_tells_it(words, wrong, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    told = []
+    reported = []
     for command in ("plan", "train"):
         assert main([command, *SHORT[:2], *words]) == 2
-        told.append(capsys.readouterr().err)
-    assert told[0] == told[1] and all(part in told[0] for part in wrong) and list(tmp_path.iterdir()) == []
+        reported.append(capsys.readouterr().err)
+    assert (
+        reported[0] == reported[1]
+        and all(part in reported[0] for part in wrong)
+        and list(tmp_path.iterdir()) == []
+    )
 
 
 def test_the_file_of_the_plan(tmp_path, monkeypatch):
@@ -291,7 +295,7 @@ def test_the_file_of_the_plan(tmp_path, monkeypatch):
         and take_file(["x"]) == (["x"], None)
     )
     for words in (["--json"], ["json="], [f"json={tmp_path}"], ["json=no/such/p.json"]):
-        with pytest.raises(Fault):
+        with pytest.raises(UserError):
             take_file(words)
 
 
@@ -353,8 +357,8 @@ def test_norms_that_stand_for_two_seeds_say_whose_teacher_they_were_measured_wit
     assert all("with an untrained teacher" in text for text in texts(before, "loss"))
     Ran(*words[0], "stages=[teacher_pretrain]")
     after = look_ahead([(of, order(*of)) for of in words], lambda name: None)
-    (told,) = set(texts(after, "loss"))
-    assert "with a teacher of the store" in told
+    (reported,) = set(texts(after, "loss"))
+    assert "with a teacher of the store" in reported
 
 
 def test_a_stage_is_rehearsed_on_the_answers_that_stand_for_another_seed():
@@ -376,7 +380,7 @@ def test_the_norm_of_a_term_grows_with_its_weight():
     )
 
 
-def test_a_term_that_grows_is_told_as_at_the_end_too():
+def test_a_term_that_grows_is_reported_as_at_the_end_too():
     found = plan("loss=mean_teacher", "seed=9", "baseline=false", "augment=[affine]")
     entry = next(e for e in found["stages"].values() if e["name"] == "student-train")
     early, late = (
@@ -412,22 +416,22 @@ def test_the_gate_of_a_teacher_that_has_learned_nothing():
     ran = Ran(*words, "stages=[teacher_pretrain]")
     counts = np.bincount(np.load(ran.done["prepare"].file("validation.labels.npy")))
     share, accuracy = counts.max() / 60, ran.accuracy()
-    assert accuracy < chance.line(share, 60)
-    told = texts(plan(*words), "teacher")
+    assert accuracy < chance.chance_level(share, 60)
+    reported = texts(plan(*words), "teacher")
     assert (
         f'{accuracy:.1%} of 60 validation rows right, which is NO BETTER THAN always "{counts.argmax()}"'
-        in told[0]
+        in reported[0]
     )
-    assert f"the class that {share:.1%} of these rows have" in told[1]
+    assert f"the class that {share:.1%} of these rows have" in reported[1]
     Ran(*words)
     stopped = plan(*words, "pseudo_label.gate=error")
-    told = texts(stopped, "teacher")
-    assert "the run stops there (gate=error)" in told[2] and told[3].startswith(
+    reported = texts(stopped, "teacher")
+    assert "the run stops there (gate=error)" in reported[2] and reported[3].startswith(
         "nothing is to be gained from this teacher: on 60 validation rows"
     )
-    assert told[4] == f"this run will stop: {told[3]}. To go on all the same: pseudo_label.gate=warn"
+    assert reported[4] == f"this run will stop: {reported[3]}. To go on all the same: pseudo_label.gate=warn"
     assert list(stages(stopped)) == ["prepare", "teacher-pretrain", "pseudo-label", "gate"]
-    assert texts(plan(*words, "pseudo_label.near_chance=error"), "teacher") == told, (
+    assert texts(plan(*words, "pseudo_label.near_chance=error"), "teacher") == reported, (
         "the old name is read as the new one"
     )
 
@@ -455,25 +459,25 @@ def test_a_checkpoint_is_measured_on_validation():
 
 
 def test_chance_by_hand():
-    assert chance.line(0.1, 10_000) == pytest.approx(0.15)  # 5 points
-    assert chance.line(0.1, 100) == pytest.approx(0.1 + 2 * 0.03)  # sqrt(.1 * .9 / 100) = .03
-    assert chance.line(0.5, 4) == pytest.approx(0.75)  # half way to 1
+    assert chance.chance_level(0.1, 10_000) == pytest.approx(0.15)  # 5 points
+    assert chance.chance_level(0.1, 100) == pytest.approx(0.1 + 2 * 0.03)  # sqrt(.1 * .9 / 100) = .03
+    assert chance.chance_level(0.5, 4) == pytest.approx(0.75)  # half way to 1
 
 
 # Data too large to prepare for a plan
 
 
-def test_large_data_are_stood_in_for_and_the_ratio_is_not_told(monkeypatch):
+def test_large_data_are_stood_in_for_and_the_ratio_is_not_reported(monkeypatch):
     monkeypatch.setattr("kdx.planning.timing.others.PREPARED", 1000)
     found = plan("seed=12")
-    assert found["not_timed"] == ["prepare"] and "not told" in texts(found, "loss")[0]
+    assert found["not_timed"] == ["prepare"] and "not reported" in texts(found, "loss")[0]
     student = next(e for e in found["stages"].values() if e["name"] == "student-train")
     assert student["seconds"] > 0 and "gradient_norms" not in student
     assert any(line.startswith("Time: at least about") for line in words_of.totals(found))
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         ([], "affine; they are not mirrored: augment=[flip_crop] asks for it"),
         (
@@ -483,6 +487,6 @@ def test_large_data_are_stood_in_for_and_the_ratio_is_not_told(monkeypatch):
         (["augment=[flip_crop]", "augment.flip_crop.flip=0"], "flip_crop; they are not mirrored"),
     ],
 )
-def test_pictures_of_a_folder_are_mirrored_only_where_that_is_asked_for(words, told):
+def test_pictures_of_a_folder_are_mirrored_only_where_that_is_asked_for(words, reported):
     training = wire(compose.check_words(["dataset=folder", "dataset.root=x", *words])).plan.student_train
-    assert augmented(training).startswith(f"augmentation of the student's pictures: {told}")
+    assert augmented(training).startswith(f"augmentation of the student's pictures: {reported}")

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from kdx.core import math
-from kdx.core.errors import Caution, Fault
+from kdx.core.errors import Caution, UserError
 from kdx.core.math import cross_entropy
 from kdx.core.types import Batch, Parts, Split
 from kdx.methods import estimators
-from kdx.methods.losses.slam import SLaM, first_choices, mix, slam
+from kdx.methods.losses.slam import SLaM, first_choices, mixed_answers, slam_loss
 from kdx.methods.losses.soft import Soft
 from kdx.methods.losses.taylor_ce import TaylorCE, taylor
 from kdx.methods.losses.ups import UPS, negative_loss
@@ -130,20 +130,20 @@ def test_the_curve_that_is_shown_is_the_alpha_that_is_used(floor):
 )  # fmt: skip
 def test_slam_by_hand(k, normalised, mixed, hard, soft):
     a, k = T([0.6]), T([k])
-    assert mix(F, Q, a, k, normalised=normalised)[0].tolist() == pytest.approx(mixed)
-    assert slam(F, Q, a, k, hard=True, normalised=normalised).item() == pytest.approx(hard, abs=2e-6)
-    assert slam(F, Q, a, k, hard=False, normalised=normalised).item() == pytest.approx(soft, abs=2e-6)
+    assert mixed_answers(F, Q, a, k, normalised=normalised)[0].tolist() == pytest.approx(mixed)
+    assert slam_loss(F, Q, a, k, hard=True, normalised=normalised).item() == pytest.approx(hard, abs=2e-6)
+    assert slam_loss(F, Q, a, k, hard=False, normalised=normalised).item() == pytest.approx(soft, abs=2e-6)
 
 
 def test_the_mix_sums_to_more_than_1_or_to_1():
-    assert mix(F, Q, T([0.6]), T([3]), normalised=False).sum().item() == pytest.approx(1.4)
-    assert mix(F, Q, T([0.6]), T([3]), normalised=True).sum().item() == pytest.approx(1)
+    assert mixed_answers(F, Q, T([0.6]), T([3]), normalised=False).sum().item() == pytest.approx(1.4)
+    assert mixed_answers(F, Q, T([0.6]), T([3]), normalised=True).sum().item() == pytest.approx(1)
 
 
 def test_a_binary_mix_is_a_flip():
     f = T([[0.8, 0.2]])
     assert torch.allclose(
-        mix(f, T([[0.4, 0.6]]), T([0.7]), T([2]), normalised=False), 0.7 * f + 0.3 * (1 - f)
+        mixed_answers(f, T([[0.4, 0.6]]), T([0.7]), T([2]), normalised=False), 0.7 * f + 0.3 * (1 - f)
     )
 
 
@@ -157,13 +157,13 @@ def test_first_choices_differ_by_row_and_prefer_the_first_of_equals():
 @pytest.mark.parametrize("hard", [True, False])
 def test_inside_the_first_k_the_loss_is_bounded(hard):
     f, q = T([[1 - 1e-9, 1e-9, 0.0]]), T([[0.01, 0.98, 0.01]])
-    loss = slam(f, q, T([0.8]), T([3]), hard=hard, normalised=False).item()
+    loss = slam_loss(f, q, T([0.8]), T([3]), hard=hard, normalised=False).item()
     assert 0 < loss <= -torch.tensor(0.2).log().item() + 1e-5
 
 
 def test_outside_the_first_k_it_is_finite():
     f, q = T([[1.0, 0.0, 0.0]]), T([[0.5, 0.4, 0.1]])
-    assert slam(f, q, T([1.0]), T([2]), hard=False, normalised=False).item() == pytest.approx(
+    assert slam_loss(f, q, T([1.0]), T([2]), hard=False, normalised=False).item() == pytest.approx(
         0.5 * 16.118096, rel=1e-4
     )
 
@@ -174,7 +174,7 @@ def test_slams_gradient(hard, normalised):
     logits, q = table()[:6].double().requires_grad_(), TEACHER[:6].double().softmax(1)
     alpha, k = torch.linspace(0.5, 0.95, 6).double(), T([2, 3, 4, 2, 3, 4])
     torch.autograd.gradcheck(
-        lambda z: slam(z.softmax(1), q, alpha, k, hard=hard, normalised=normalised), logits
+        lambda z: slam_loss(z.softmax(1), q, alpha, k, hard=hard, normalised=normalised), logits
     )
 
 
@@ -193,19 +193,21 @@ def test_slam_without_a_mix_is_vanilla_distillation(hard, k, weights):
 
 def test_k_of_all_classes_is_the_mix_over_all():
     f, q, a = table()[:5].softmax(1), TEACHER[:5].softmax(1), torch.full((5,), 0.7)
-    assert torch.allclose(mix(f, q, a, torch.full((5,), C), normalised=False), 0.7 * f + 0.3 * (1 - f))
+    assert torch.allclose(
+        mixed_answers(f, q, a, torch.full((5,), C), normalised=False), 0.7 * f + 0.3 * (1 - f)
+    )
 
 
 # SLaM's statistics
 
 
 def test_alpha_and_k_follow_the_teachers_margin():
-    objective, told = refreshed(make(alpha_floor=0.5))
+    objective, reported = refreshed(make(alpha_floor=0.5))
     probs = TEACHER.softmax(1)
     alpha, k = objective.mixing(probs)
     order = (probs.topk(2).values @ T([1.0, -1.0])).argsort()
     assert (alpha[order].diff() >= 0).all() and alpha.min() == 0.5 and alpha.unique().numel() > 2
-    assert k.min() >= 2 and k.max() <= C and k.unique().numel() > 1 and not told
+    assert k.min() >= 2 and k.max() <= C and k.unique().numel() > 1 and not reported
     assert (make(k=3).mixing(probs)[1] == 3).all()
 
 
@@ -241,8 +243,8 @@ def test_before_a_refresh_slam_is_vanilla_distillation():
 )
 def test_a_teacher_that_is_always_right_or_always_wrong(right, says, alpha, k):
     truth = TEACHER.argmax(1) if right else TEACHER.argmin(1)
-    objective, told = refreshed(make(parts(truth), alpha_floor=0.6))
-    assert says in told and torch.isfinite(objective(streams(), 0.0).loss)
+    objective, reported = refreshed(make(parts(truth), alpha_floor=0.6))
+    assert says in reported and torch.isfinite(objective(streams(), 0.0).loss)
     found = objective.mixing(TEACHER.softmax(1))
     assert (found[0] == T(alpha)).all() and (found[1] == k).all()
 
@@ -251,9 +253,9 @@ def test_a_teacher_that_is_always_right_or_always_wrong(right, says, alpha, k):
     "truth, rows, says",
     [(None, 2, "2 rows"), (None, 1, "1 rows"), (torch.zeros(ROWS, dtype=torch.int64), ROWS, "of class 0")],
 )
-def test_a_poor_validation_split_is_told_and_gives_numbers(truth, rows, says):
-    objective, told = refreshed(make(parts(truth, rows)))
-    assert says in told and "standard error" in told
+def test_a_poor_validation_split_is_reported_and_gives_numbers(truth, rows, says):
+    objective, reported = refreshed(make(parts(truth, rows)))
+    assert says in reported and "standard error" in reported
     outcome = objective(streams(), 0.0)
     assert all(torch.isfinite(v).all() for v in [*outcome.terms.values(), *outcome.monitors.values()])
 
@@ -282,12 +284,12 @@ def test_a_teacher_of_huge_logits_gives_numbers():
     ],
 )
 def test_slam_refuses(bad):
-    with pytest.raises(Fault, match=f"loss.{next(iter(bad))}"):
+    with pytest.raises(UserError, match=f"loss.{next(iter(bad))}"):
         make(**bad)
 
 
 def test_slam_without_validation():
-    with pytest.raises(Fault, match=r"loss=slam .* dataset\.validation"):
+    with pytest.raises(UserError, match=r"loss=slam .* dataset\.validation"):
         make(replace(parts(), validation=None))
 
 
@@ -318,10 +320,10 @@ def test_weighted_with_weights_of_1_is_soft():
         "neighbours": None,
         "grid": None,
     }
-    weighted, told = refreshed(Soft(made, hard=False, weights=Component(debiased), features=NONE))
+    weighted, reported = refreshed(Soft(made, hard=False, weights=Component(debiased), features=NONE))
     assert (
         weighted(streams(), 0.0).loss.item() == Soft(made, hard=False, **SLOTS)(streams(), 0.0).loss.item()
-        and "never wrong" in told
+        and "never wrong" in reported
     )
 
 
@@ -371,7 +373,7 @@ def test_taylor_of_high_order_is_vanilla_distillation(hard):
         TaylorCE(made, order=order, hard=hard, **SLOTS)(streams(), 0.0).loss.item() for order in (2000, 2)
     )
     assert near == pytest.approx(limit.loss.item(), rel=1e-4) and far < 0.95 * near
-    with pytest.raises(Fault, match=r"loss\.order"):
+    with pytest.raises(UserError, match=r"loss\.order"):
         TaylorCE(made, order=0, hard=hard, **SLOTS)
 
 
@@ -458,11 +460,11 @@ def test_ups_with_nothing_selected_is_supervised():
 
 
 def test_ups_needs_passes_and_a_teacher_with_dropout():
-    with pytest.raises(Fault, match=r"pseudo_label\.passes=10"):
+    with pytest.raises(UserError, match=r"pseudo_label\.passes=10"):
         ups(parts())
     flat = [[0.25] * 4] * 4
     objective = ups(parts(extras=answering(flat, [[0.0] * 4] * 4, flat, [[0.0] * 4] * 4)))
-    with pytest.raises(Fault, match=r"teacher\.dropout=0\.3"):
+    with pytest.raises(UserError, match=r"teacher\.dropout=0\.3"):
         objective.train()(streams(4, 4), 0.0)
-    with pytest.raises(Fault, match=r"loss\.positive_std"):
+    with pytest.raises(UserError, match=r"loss\.positive_std"):
         ups(parts(extras=SURE), positive_std=2)

@@ -9,12 +9,12 @@ import pytest
 
 from kdx.cli import main
 from kdx.commands import _check
-from kdx.commands.list import describe
+from kdx.commands.list import describe_option
 from kdx.commands.train import tell_of_grid
 from kdx.config import compose
 from kdx.config import grid as combine
 from kdx.config.words import options_of, use_own
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf/experiment"
 QUESTIONS = {
@@ -48,25 +48,25 @@ def head(question: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_each_says_what_it_answers_costs_and_the_command_which_passes_the_checks(question):
-    told = head(question)
-    assert list(told) == ["Answers", "Cost", "Command"] and told["Command"].startswith(
+    reported = head(question)
+    assert list(reported) == ["Answers", "Cost", "Command"] and reported["Command"].startswith(
         f"kdx train -m experiment={question} "
     )
-    runs, measured = re.match(r"(\d+) runs a seed; (.*)", told["Cost"]).groups()
+    runs, measured = re.match(r"(\d+) runs a seed; (.*)", reported["Cost"]).groups()
     assert re.search(r"\d+ minutes", measured)
-    flags, _, words = _check.read(shlex.split(told["Command"])[2:])
+    flags, _, words = _check.read_words(shlex.split(reported["Command"])[2:])
     assert flags == ["--multirun"]
-    jobs = _check.check(words, True)
+    jobs = _check.check_runs(words, True)
     assert len(jobs) == 5 * int(runs)
     assert {
         word.partition("=")[0] for words in _check.varying([job.words for job in jobs]) for word in words
     } == SWEPT[question] | {"seed"}
 
 
-def test_each_of_their_files_is_told_by_kdx_list():
+def test_each_of_their_files_is_reported_by_kdx_list():
     named = [option for option in options_of("experiment") if option.split("/")[0] in QUESTIONS]
     assert len(named) == 4 + 5 + 3
-    assert all(len(describe(CONF / f"{option}.yaml")) > 30 for option in named)
+    assert all(len(describe_option(CONF / f"{option}.yaml")) > 30 for option in named)
 
 
 def test_the_arms_of_the_noise_differ_from_none_in_the_noise_only():
@@ -135,9 +135,9 @@ def test_a_grid_comes_first_and_gives_way_to_words(own, words, expected):
     assert combine.gridded(words) == expected
 
 
-def test_a_grid_beside_another_preset_is_told(own):
+def test_a_grid_beside_another_preset_is_reported(own):
     with pytest.raises(
-        Fault, match=r"experiment=asked has a grid of its own \(loss.temperature, student.hidden\)"
+        UserError, match=r"experiment=asked has a grid of its own \(loss.temperature, student.hidden\)"
     ):
         combine.gridded(["experiment=plain,asked"])
 
@@ -169,7 +169,7 @@ def test_the_runs_of_a_grid_are_those_that_hydra_makes(own, tmp_path, monkeypatc
         )
 
 
-def test_a_grid_without_m_is_told(own, capsys):
+def test_a_grid_without_m_is_reported(own, capsys):
     tell_of_grid(["seed=1", "experiment=plain"])
     assert capsys.readouterr().err == ""
     tell_of_grid(["seed=1", "experiment=asked"])

@@ -86,7 +86,7 @@ def test_the_benchmark_tells_a_processor_with_bf16_instructions(root, monkeypatc
     assert bench.has_bf16() is has
 
 
-def test_a_processor_without_a_name_is_told_by_its_kind(monkeypatch, tmp_path):
+def test_a_processor_without_a_name_is_reported_by_its_kind(monkeypatch, tmp_path):
     """As on ARM, whose /proc/cpuinfo names none, and on systems that have no such file."""
     for name, content in {
         "none": None,
@@ -96,10 +96,10 @@ def test_a_processor_without_a_name_is_told_by_its_kind(monkeypatch, tmp_path):
         if content:
             (tmp_path / name).write_text(content)
         monkeypatch.setattr("builtins.open", lambda *given, name=name: (tmp_path / name).open())
-        told = runtime._processor()
+        reported = runtime._processor()
         monkeypatch.undo()
         assert (
-            told == "This One"
+            reported == "This One"
             if name == "x86"
-            else told in (platform.processor(), platform.machine()) and told
+            else reported in (platform.processor(), platform.machine()) and reported
         )

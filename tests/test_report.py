@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.report.run import figures, markdown, reliability, rounds
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Listener, Many
-from kdx.report.run.plain import plain, write_atomically
+from kdx.report.run.plain import plain, write_or_error
 from kdx.report.run.progress import Progress, duration
-from kdx.report.run.table import cells, magnitude, print_table, size, three_figures
+from kdx.report.run.table import bytes_in_words, magnitude, print_table, role_cells, three_figures
 from kdx.report.run.tensorboard import hyperparameters
-from kdx.report.run.verdict import ROLES, judge, settle, summary
+from kdx.report.run.verdict import ROLE_WORDS, result_warnings, settle, summary
 from kdx.tasks import chance
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -116,9 +116,9 @@ def read_events(path):
 
 
 def test_summary_of_a_plain_run():
-    told = summary(results(), "last")
-    assert told["headline"] == "last" and told["gap_closed_reason"] is None
-    assert told["gain"] == pytest.approx(0.06) and told["gap_closed"] == pytest.approx(0.6)
+    reported = summary(results(), "last")
+    assert reported["headline"] == "last" and reported["gap_closed_reason"] is None
+    assert reported["gain"] == pytest.approx(0.06) and reported["gap_closed"] == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(
@@ -132,28 +132,30 @@ def test_summary_of_a_plain_run():
     ],
 )
 def test_gap_closed_is_null_with_a_reason(given, gain, reason):
-    told = summary(results(**given), "last")
-    assert told["gap_closed"] is None and reason in told["gap_closed_reason"]
-    assert told["gain"] == (None if gain is None else pytest.approx(gain))
+    reported = summary(results(**given), "last")
+    assert reported["gap_closed"] is None and reason in reported["gap_closed_reason"]
+    assert reported["gain"] == (None if gain is None else pytest.approx(gain))
 
 
 def test_headline_is_best_only_where_every_role_has_it():
     assert settle(results(), "best") == "best"
     mixed = results() | {"student": role(0.9, best=False)}
     assert settle(mixed, "best") == "last" and any(
-        "validation split" in line for line in judge(mixed, "best")
+        "validation split" in line for line in result_warnings(mixed, "best")
     )
-    with pytest.raises(Fault, match="'last' or 'best'"):
+    with pytest.raises(UserError, match="'last' or 'best'"):
         settle(results(), "first")
 
 
 def test_a_sound_run_has_no_warning():
-    assert judge(results(), "last") == []
+    assert result_warnings(results(), "last") == []
 
 
 @pytest.mark.parametrize(("accuracy", "warned"), [(0.149, True), (0.151, False)])
 def test_a_teacher_that_only_guesses(accuracy, warned):
-    said = judge(results(teacher=accuracy, alone=None, student=None, n=10_000, train=accuracy), "last")
+    said = result_warnings(
+        results(teacher=accuracy, alone=None, student=None, n=10_000, train=accuracy), "last"
+    )
     assert any("labels from it are noise" in line for line in said) == warned
 
 
@@ -180,8 +182,8 @@ def skewed(circles, squares, triangles):
     }
 
 
-def test_always_the_largest_class_is_told_of_each_role():
-    said = judge(skewed(18, 0, 0), "last")
+def test_always_the_largest_class_is_reported_of_each_role():
+    said = result_warnings(skewed(18, 0, 0), "last")
     assert said == [
         f'The {role} is no better than always "circle" (85.7% of the test rows right, and 85.7% are of that '
         "class; balanced accuracy 33.3%, "
@@ -192,23 +194,23 @@ def test_always_the_largest_class_is_told_of_each_role():
             ("distilled student", "it has learned next to nothing"),
         )
     ]
-    assert judge(skewed(17, 2, 1), "last") == [], "fewer circles right, and it knows all three"
-    assert len(judge(skewed(18, 1, 0), "last")) == 3, "one square of two may be luck"
+    assert result_warnings(skewed(17, 2, 1), "last") == [], "fewer circles right, and it knows all three"
+    assert len(result_warnings(skewed(18, 1, 0), "last")) == 3, "one square of two may be luck"
 
 
 def test_the_largest_class_of_many_rows_is_no_measure_of_the_rare_ones():
     assert chance.guesses(0.994, 0.7, [990, 10]) is False, "four of ten rare ones and no false alarm"
     assert chance.guesses(0.990, 0.5, [990, 10]) is True and chance.guesses(0.9, 0.92, [990, 10]) is False
     assert chance.balanced_line([1000] * 10) == pytest.approx(
-        chance.line(0.1, 10_000)
+        chance.chance_level(0.1, 10_000)
     ) and chance.balanced_line([10] * 10) == pytest.approx(0.16)
-    assert chance.balanced_line([7, 0, 7]) == pytest.approx(chance.line(0.5, 14)), (
+    assert chance.balanced_line([7, 0, 7]) == pytest.approx(chance.chance_level(0.5, 14)), (
         "a class without rows does not count"
     )
     assert chance.balanced_line([90, 10]) == pytest.approx(0.5 + 2 * (0.25 / 90 + 0.25 / 10) ** 0.5 / 2)
 
 
-def test_balanced_accuracy_is_told_where_a_class_has_most_rows():
+def test_balanced_accuracy_is_reported_where_a_class_has_most_rows():
     (line,) = [line for line in printed(200, skewed(17, 2, 0)).splitlines() if line.startswith("Balanced")]
     assert line == (
         'Balanced test accuracy, the mean recall of the classes, as "circle" has 85.7% of the rows: teacher '
@@ -219,11 +221,11 @@ def test_balanced_accuracy_is_told_where_a_class_has_most_rows():
 
 
 def test_the_report_has_the_recall_of_each_class_and_of_many_the_least():
-    told = "\n".join(markdown.by_class({"results": {**skewed(17, 2, 0), "headline": "last"}}))
+    reported = "\n".join(markdown.by_class({"results": {**skewed(17, 2, 0), "headline": "last"}}))
     assert (
-        "| balanced accuracy | 21 | 64.8 | 64.8 | 64.8 |" in told
-        and "| circle | 18 | 94.4 | 94.4 | 94.4 |" in told
-        and "<details open>" in told
+        "| balanced accuracy | 21 | 64.8 | 64.8 | 64.8 |" in reported
+        and "| circle | 18 | 94.4 | 94.4 | 94.4 |" in reported
+        and "<details open>" in reported
     )
     many = {
         "student": {
@@ -233,11 +235,11 @@ def test_the_report_has_the_recall_of_each_class_and_of_many_the_least():
         "classes": [f"c{c}" for c in range(1000)],
         "class_counts": {"test": [5] * 999 + [0]},
     }
-    told = "\n".join(markdown.by_class({"results": many}))
+    reported = "\n".join(markdown.by_class({"results": many}))
     assert (
-        told.count("\n| c") == 20
-        and "| c19 | 5 | 1.9 |" in told
-        and "the 20 classes of 1,000 that the distilled student knows least" in told
+        reported.count("\n| c") == 20
+        and "| c19 | 5 | 1.9 |" in reported
+        and "the 20 classes of 1,000 that the distilled student knows least" in reported
     )
     assert markdown.by_class({"results": {"student": {"last": {"test": {"accuracy": 0.5}}}}}) == [], (
         "older runs have none"
@@ -246,20 +248,20 @@ def test_the_report_has_the_recall_of_each_class_and_of_many_the_least():
 
 @pytest.mark.parametrize(("validation", "warned"), [(0.849, True), (0.851, False)])
 def test_teacher_overfits_beyond_fifteen_points(validation, warned):
-    said = judge(results(teacher=validation, alone=0.7, student=0.8, train=1.0), "last")
+    said = result_warnings(results(teacher=validation, alone=0.7, student=0.8, train=1.0), "last")
     assert any("overfits" in line for line in said) == warned
 
 
-def test_a_student_that_is_worse_is_told_and_the_teacher_is_left_to_the_gate():
+def test_a_student_that_is_worse_is_reported_and_the_teacher_is_left_to_the_gate():
     assert [
         "worse than the student alone" in line
-        for line in judge(results(teacher=0.85, alone=0.85, student=0.84), "last")
+        for line in result_warnings(results(teacher=0.85, alone=0.85, student=0.84), "last")
     ] == [True]
-    assert judge(results(teacher=0.84, alone=0.85, student=0.85), "last") == []
+    assert result_warnings(results(teacher=0.84, alone=0.85, student=0.85), "last") == []
 
 
-def test_an_accuracy_that_is_not_a_number_is_told():
-    assert any("no test accuracy" in line for line in judge(results(student=math.nan), "last"))
+def test_an_accuracy_that_is_not_a_number_is_reported():
+    assert any("no test accuracy" in line for line in result_warnings(results(student=math.nan), "last"))
 
 
 # The table
@@ -290,27 +292,27 @@ def test_no_figure_is_cut_at_any_width(width):
 def test_the_table_fits_its_terminal(width, header, terminal):
     from rich.console import Console
 
-    from kdx.report.run.table import table
+    from kdx.report.run.table import results_table
 
     out = io.StringIO()
     Console(file=out, width=width, force_terminal=terminal, color_system=None).print(
-        table(results(), "last", []), crop=False
+        results_table(results(), "last", []), crop=False
     )
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= width and any(header in line for line in lines)
 
 
 def test_absent_roles_have_no_row_and_missing_numbers_a_dash():
-    _, rows = cells(results(alone=None), "last")
+    _, rows = role_cells(results(alone=None), "last")
     assert [row[0] for row in rows] == ["teacher", "distilled student"]
     assert rows[0][-1] == "-" and rows[1][-1] == "90.0"
-    _, rows = cells({"teacher": {"last": {}}, "classes": []}, "last")
+    _, rows = role_cells({"teacher": {"last": {}}, "classes": []}, "last")
     assert set(rows[0][1:]) == {"-"}
 
 
 def test_best_weights_and_large_test_splits():
-    assert [row[6] for row in cells(results(), "best")[1]] == ["96.0", "86.0", "92.0"]
-    assert cells(results(n=10_000), "last")[1][0][6] == "95.00"
+    assert [row[6] for row in role_cells(results(), "best")[1]] == ["96.0", "86.0", "92.0"]
+    assert role_cells(results(n=10_000), "last")[1][0][6] == "95.00"
 
 
 def test_a_pipe_gets_markdown_without_colour(capsys):
@@ -321,7 +323,7 @@ def test_a_pipe_gets_markdown_without_colour(capsys):
 
 def test_units():
     assert [magnitude(n) for n in (7, 1234, 23_520_842)] == ["7", "1.23k", "23.5M"]
-    assert [size(n) for n in (999, 11_756, 94_312_345)] == ["999 B", "11.8 kB", "94.3 MB"]
+    assert [bytes_in_words(n) for n in (999, 11_756, 94_312_345)] == ["999 B", "11.8 kB", "94.3 MB"]
     assert [three_figures(x) for x in (0.04123, 3.14159, 41.23, 1312.3, None)] == [
         "0.0412",
         "3.14",
@@ -415,7 +417,7 @@ def test_a_finished_run_explains_itself(tmp_path):
     run.note("prepare", "2 classes (cat, dog); 10 labelled, 5 test", "info")
     (tmp_path / "store").mkdir()
     run.link("student-train", tmp_path / "store")
-    told = run.finish(results(teacher=0.8, student=0.84, train=0.8) | {"odd": math.nan}, examples())
+    reported = run.finish(results(teacher=0.8, student=0.84, train=0.8) | {"odd": math.nan}, examples())
     document = json.loads((run.path / "run.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     assert set(document) == {
         "status",
@@ -435,8 +437,12 @@ def test_a_finished_run_explains_itself(tmp_path):
         document["data"] == ["2 classes (cat, dog); 10 labelled, 5 test"]
         and "## Data\n\n- 2 classes (cat" in (run.path / "report.md").read_text()
     )
-    assert document["status"] == "finished" and document["results"] == told and told["odd"] is None
-    assert told["gain"] == pytest.approx(-0.01) and told["gap_closed"] is None and told["headline"] == "last"
+    assert document["status"] == "finished" and document["results"] == reported and reported["odd"] is None
+    assert (
+        reported["gain"] == pytest.approx(-0.01)
+        and reported["gap_closed"] is None
+        and reported["headline"] == "last"
+    )
     assert document["stages"][0] == {
         "name": "teacher-pretrain",
         "key": "k-teacher-pretrain",
@@ -521,7 +527,7 @@ def test_hyperparameters_stand_in_the_same_directory(tmp_path):
     assert metadata.parse_session_end_info_plugin_data(content).status == api_pb2.STATUS_SUCCESS
     layout = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     assert list(layout.category[0].chart[0].multiline.tag) == [
-        f"^{r}(-[0-9]+)?/validation/accuracy$" for r in ROLES
+        f"^{r}(-[0-9]+)?/validation/accuracy$" for r in ROLE_WORDS
     ]
 
 
@@ -571,7 +577,7 @@ def test_further_stages_of_a_name_keep_their_own_curves(tmp_path):
     run = folder(tmp_path)
     train(run, stages=("student-train",), key="a")
     train(run, stages=("student-train",), key="b")
-    train(run, stages=("student-train",), key="a", cached=True)  # asked for again: already told
+    train(run, stages=("student-train",), key="a", cached=True)  # asked for again: already reported
     run.finish({}, None)
     tags = read_events(tmp_path).Tags()["scalars"]
     assert {"student/train/loss", "student-2/train/loss"} < set(tags)
@@ -615,8 +621,8 @@ def test_a_death_between_writes_leaves_the_old_run_json(tmp_path, monkeypatch):
 
 def test_a_kill_at_any_moment_leaves_valid_json(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from kdx.report.run.plain import dump, write_atomically\n"
-        "for i in range(10**9): write_atomically(Path(sys.argv[1]), dump({'i': i, 'pad': 'x' * 300_000}))"
+        "import sys; from pathlib import Path; from kdx.report.run.plain import dump, write_or_error\n"
+        "for i in range(10**9): write_or_error(Path(sys.argv[1]), dump({'i': i, 'pad': 'x' * 300_000}))"
     )
     path = tmp_path / "run.json"
     child = subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=REPOSITORY)
@@ -630,12 +636,12 @@ def test_a_kill_at_any_moment_leaves_valid_json(tmp_path):
     assert len(json.loads(path.read_text())["pad"]) == 300_000
 
 
-def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(Fault, match=r"Cannot write .*hydra\.run\.dir"):
+    with pytest.raises(UserError, match=r"Cannot write .*hydra\.run\.dir"):
         folder(tmp_path / "file" / "run")
-    with pytest.raises(Fault, match="Cannot write"):
-        write_atomically(tmp_path / "absent" / "run.json", "")
+    with pytest.raises(UserError, match="Cannot write"):
+        write_or_error(tmp_path / "absent" / "run.json", "")
 
 
 def test_where_links_fail_a_text_file_stands_in(tmp_path, monkeypatch):
@@ -717,8 +723,8 @@ def test_the_reliability_of_the_teacher_is_shown_where_something_is_fitted_to_it
 
 
 def test_reliability_by_hand():
-    assert reliability.interval(5, 10) == pytest.approx((0.5 - 0.5 / 11**0.5, 0.5 + 0.5 / 11**0.5))
-    assert reliability.interval(0, 9) == pytest.approx((0, 0.1)) and reliability.interval(
+    assert reliability.wilson_interval(5, 10) == pytest.approx((0.5 - 0.5 / 11**0.5, 0.5 + 0.5 / 11**0.5))
+    assert reliability.wilson_interval(0, 9) == pytest.approx((0, 0.1)) and reliability.wilson_interval(
         9, 9
     ) == pytest.approx((0.9, 1))
 
@@ -732,8 +738,8 @@ def coloured(pixels, colour, x, y):
 
 
 def test_reliability_puts_points_and_curves_where_they_belong():
-    pixels = decode(reliability.reliability(MARGINS, FITTED, "t"))
-    teacher = figures.COLOURS["teacher"]
+    pixels = decode(reliability.draw_reliability(MARGINS, FITTED, "t"))
+    teacher = figures.ROLE_COLOURS["teacher"]
     assert (
         coloured(pixels, teacher, 0.1, 0.25)
         and coloured(pixels, teacher, 0.9, 0.95)
@@ -747,7 +753,7 @@ def test_reliability_puts_points_and_curves_where_they_belong():
     )
     assert coloured(pixels, colours["alpha"], 0.2, 0.5) and coloured(pixels, colours["alpha"], 0.7, 0.76)
     assert coloured(pixels, colours["floor"], 0.9, 0.5)
-    plain = decode(reliability.reliability(MARGINS, {}, "t"))
+    plain = decode(reliability.draw_reliability(MARGINS, {}, "t"))
     assert coloured(plain, teacher, 0.1, 0.25) and not coloured(plain, colours["isotonic"], 0.2, 0.36)
 
 
@@ -789,15 +795,15 @@ def reds(pixels):
 def test_the_grid_shows_mistakes_in_red(shape):
     images = np.zeros((10, *shape), dtype=np.uint8)
     truth, classes = [0] * 10, ["cat $x$", "a very long name of a class that goes on"]
-    right = decode(figures.grid(images, truth, {"student": truth}, classes))
-    wrong = decode(figures.grid(images, truth, {"student": [1, *truth[1:]]}, classes))
+    right = decode(figures.draw_pictures(images, truth, {"student": truth}, classes))
+    wrong = decode(figures.draw_pictures(images, truth, {"student": [1, *truth[1:]]}, classes))
     assert reds(right) == 0 and reds(wrong) > 200 and right.shape == wrong.shape
 
 
 def test_the_grid_keeps_colours_and_orientation():
     images = np.zeros((1, 3, 2, 2), dtype=np.uint8)
     images[0, 1, 0, 1] = 255  # green, top right
-    pixels = decode(figures.grid(images, [0], {}, ["a"]))
+    pixels = decode(figures.draw_pictures(images, [0], {}, ["a"]))
     rows, columns = np.nonzero((pixels[..., 1] > 200) & (pixels[..., 0] < 50))
     left, top = (figures.CELL - figures.SIDE) // 2, figures.TITLE
     half = figures.SIDE // 2
@@ -809,33 +815,33 @@ def test_the_grid_keeps_colours_and_orientation():
 
 def test_the_grid_refuses_what_does_not_match():
     images = np.zeros((2, 1, 8, 8), dtype=np.uint8)
-    with pytest.raises(Fault, match="2 images but 1"):
-        figures.grid(images, [0, 1], {"student": [0]}, ["a", "b"])
-    with pytest.raises(Fault, match="uint8"):
-        figures.grid(images.astype(float), [0, 1], {}, ["a", "b"])
+    with pytest.raises(UserError, match="2 images but 1"):
+        figures.draw_pictures(images, [0, 1], {"student": [0]}, ["a", "b"])
+    with pytest.raises(UserError, match="uint8"):
+        figures.draw_pictures(images.astype(float), [0, 1], {}, ["a", "b"])
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_confusion_matrix(classes):
     names = [f"class {i}" for i in range(classes)]
     matrix = np.eye(classes, dtype=int) * 9
-    right = decode(figures.confusion(matrix.tolist(), names, "t"))
+    right = decode(figures.draw_confusion(matrix.tolist(), names, "t"))
     matrix[0] = np.roll(matrix[0], 1)
-    wrong = decode(figures.confusion(matrix.tolist(), names, "t"))
+    wrong = decode(figures.draw_confusion(matrix.tolist(), names, "t"))
     assert (right != wrong).any()
-    with pytest.raises(Fault, match="3 by 3"):
-        figures.confusion(matrix.tolist(), ["a", "b", "c"], "t")
+    with pytest.raises(UserError, match="3 by 3"):
+        figures.draw_confusion(matrix.tolist(), ["a", "b", "c"], "t")
 
 
 def test_curves_have_a_line_a_role_in_its_colour():
     pixels = decode(
-        figures.curves(
+        figures.draw_curves(
             {"student": [(0, 0.5), (100, 0.9)], "teacher": [(0, 0.9), (300, 0.95)]}, "t", percent=True
         )
     )
     found = {
         name: int((np.abs(pixels - [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).sum(axis=-1) < 12).sum())
-        for name, colour in figures.COLOURS.items()
+        for name, colour in figures.ROLE_COLOURS.items()
     }
     assert found["student"] > 200 and found["teacher"] > 200 and found["baseline"] == 0
 
@@ -880,8 +886,8 @@ def test_importing_the_report_is_cheap():
 
 def test_the_grid_has_a_name_for_every_role():
     images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
-    everyone = decode(figures.grid(images, [0], dict.fromkeys(ROLES, [0]), ["a"]))
-    assert everyone.shape[0] == figures.TITLE + figures.SIDE + figures.LINE * (1 + len(ROLES)) + 24
+    everyone = decode(figures.draw_pictures(images, [0], dict.fromkeys(ROLE_WORDS, [0]), ["a"]))
+    assert everyone.shape[0] == figures.TITLE + figures.SIDE + figures.LINE * (1 + len(ROLE_WORDS)) + 24
 
 
 CONFIDENCE = {
@@ -896,10 +902,10 @@ def test_the_reliability_diagram_puts_dots_and_bars_where_they_belong():
     """Accuracy 30% at confidence .6 (20 rows of 100), 75% at .9 (80 of 100); the empty bin has no dot; grey
     bars are shares of the rows.
     """
-    pixels = decode(reliability.diagram(CONFIDENCE, "t", figures.COLOURS["student"]))
-    green = figures.COLOURS["student"]
+    pixels = decode(reliability.diagram(CONFIDENCE, "t", figures.ROLE_COLOURS["student"]))
+    green = figures.ROLE_COLOURS["student"]
     assert coloured(pixels, green, 0.6, 0.3) and coloured(pixels, green, 0.9, 0.75)
-    low, high = reliability.interval(6, 20)
+    low, high = reliability.wilson_interval(6, 20)
     assert (
         coloured(pixels, green, 0.6, low + 0.01)
         and coloured(pixels, green, 0.6, high - 0.01)
@@ -937,8 +943,8 @@ def test_figures_that_are_not_finite_are_dashes_in_the_report(tmp_path):
             "reliability": CONFIDENCE | {"confidence": [math.nan] * len(CONFIDENCE["confidence"])},
         }
     run = folder(tmp_path)
-    told = run.finish(found, None)
-    assert told["teacher"]["last"]["test"]["ece"] is None
+    reported = run.finish(found, None)
+    assert reported["teacher"]["last"]["test"]["ece"] is None
     assert len(list((tmp_path / "figures").glob("reliability*"))) == 3
     assert (
         "The teacher's answers are not all finite (NaN or infinite): its figures mean nothing"
@@ -978,6 +984,10 @@ def test_the_picture_of_the_rounds_shows_each_and_the_levels_beside_them():
     from kdx.report.run import figures
 
     results, audit = three_rounds(100)
-    picture = np.asarray(Image.open(io.BytesIO(rounds.curves(results, audit, "title"))).convert("RGB"))
-    for colour in (figures.COLOURS["student"], figures.COLOURS["baseline"], rounds.SHOWN["validation"][1]):
+    picture = np.asarray(Image.open(io.BytesIO(rounds.draw_rounds(results, audit, "title"))).convert("RGB"))
+    for colour in (
+        figures.ROLE_COLOURS["student"],
+        figures.ROLE_COLOURS["baseline"],
+        rounds.SHOWN["validation"][1],
+    ):
         assert (picture == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2).any(), colour

@@ -16,8 +16,8 @@ from kdx.commands import completion, halfspace, reproduce
 from kdx.commands._arms import value
 from kdx.config import compose
 from kdx.config.wire import wire
-from kdx.core.errors import Fault
-from kdx.data.splits import some
+from kdx.core.errors import UserError
+from kdx.data.splits import stratified
 from kdx.pipeline.recipes.steps import views_to_answer
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.runs import claims
@@ -49,29 +49,29 @@ BODY = {
 }
 
 
-@pytest.mark.parametrize("name", claims.names())
+@pytest.mark.parametrize("name", claims.claim_names())
 def test_a_claim_file_is_whole(name):
-    claim = claims.read(name)
+    claim = claims.read_claim(name)
     assert claim.title and claim.title[0].isupper() and claim.by and claim.measured
     used = {figure for pair in (*claim.claimed, *claim.beside) for figure in (pair.more, pair.less)}
     assert used <= claim.figures.keys() and claim.beside, "a claim without a control can be misread"
 
 
-@pytest.mark.parametrize("name", claims.names())
+@pytest.mark.parametrize("name", claims.claim_names())
 def test_every_arm_of_a_claim_composes(name):
     """What `kdx reproduce` checks before it runs anything, but for the data."""
-    claim = claims.read(name)
+    claim = claims.read_claim(name)
     compose.register_names()
     for words in claim.arms.values():
         if claim.command == "halfspace":
-            assert reproduce.halfspace_faults(words) == []
+            assert reproduce.halfspace_errors(words) == []
         else:
             order = wire(compose.check_words([*words, *CPU, "seed=1000"]))
             assert order.plan.loss and order.plan.seed == 1000
 
 
 def test_the_claims_are_those_of_the_issue():
-    assert set(claims.names()) >= {
+    assert set(claims.claim_names()) >= {
         "kd",
         "slam",
         "self_training",
@@ -89,7 +89,7 @@ def small(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "claim"
     folder.mkdir()
     (folder / "small.yaml").write_text("# A small claim\n" + yaml.safe_dump(BODY))
-    monkeypatch.setattr(claims, "folder", lambda: folder)
+    monkeypatch.setattr(claims, "claims_folder", lambda: folder)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -118,17 +118,17 @@ def test_a_claim_is_run_again_and_goes_on(small, capsys):
     results = json.loads((place / "kd-4/run.json").read_text())["results"]
     assert results["student"]["last"]["test"]["accuracy"] == second["figures"]["student"][1]
     assert results["teacher"]["last"]["test"]["ece"] == pytest.approx(second["figures"]["calibration"][1])
-    told = second["comparisons"][0]
+    reported = second["comparisons"][0]
     student, smoothed = (np.array(second["figures"][name]) for name in ("student", "smoothed"))
     assert (
-        told["mean"] == pytest.approx(100 * (student - smoothed).mean())
-        and told["n"] == 2
-        and told["unit"] == "points"
+        reported["mean"] == pytest.approx(100 * (student - smoothed).mean())
+        and reported["n"] == 2
+        and reported["unit"] == "points"
     )
     assert second["comparisons"][1]["verdict"] is None
 
 
-def test_a_failing_run_is_told_and_the_next_claim_goes_on(small, capsys):
+def test_a_failing_run_is_reported_and_the_next_claim_goes_on(small, capsys):
     bad = {
         **BODY,
         "figures": {
@@ -159,7 +159,7 @@ def test_a_failing_run_is_told_and_the_next_claim_goes_on(small, capsys):
         (["small", "--force"], "kdx reproduce has no flag --force"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_run(small, words, wanted, capsys):
+def test_bad_input_is_reported_before_anything_is_run(small, words, wanted, capsys):
     assert main(["reproduce", *words]) == 2
     text = capsys.readouterr().err
     assert wanted in text and "Traceback" not in text and not Path("outputs").exists()
@@ -199,9 +199,9 @@ def changed(**keys) -> dict:
         (changed(claimed=[]), "`claimed` must hold a pair"),
     ],
 )
-def test_a_claim_file_that_is_wrong_is_told(body, wanted):
-    with pytest.raises(Fault, match="^claim x: ") as error:
-        claims.parse("x", "A claim", body)
+def test_a_claim_file_that_is_wrong_is_reported(body, wanted):
+    with pytest.raises(UserError, match="^claim x: ") as error:
+        claims.parse_claim("x", "A claim", body)
     assert wanted in str(error.value)
 
 
@@ -220,9 +220,9 @@ def test_figures_are_read_by_dotted_keys(tmp_path):
         ("rounds.1.accuracy", "is no number: None"),
         ("round", "it has rounds, name"),
     ]:
-        with pytest.raises(Fault, match=wanted):
+        with pytest.raises(UserError, match=wanted):
             read(at)
-    with pytest.raises(Fault, match="the run has no evaluate/results.json; its stages are audit"):
+    with pytest.raises(UserError, match="the run has no evaluate/results.json; its stages are audit"):
         read("x", "evaluate/results.json")
 
 
@@ -256,13 +256,15 @@ def test_the_student_can_see_fewer_labelled_rows_than_the_teacher(small, monkeyp
     keeps all.
     """
     labels = np.repeat([0, 1, 2], [30, 20, 10])
-    kept = some(labels, 12, seed=5)
+    kept = stratified(labels, 12, seed=5)
     assert (
         len(kept) == 12
         and (np.diff(kept) > 0).all()
         and np.abs(np.bincount(labels[kept]) - [6, 4, 2]).max() <= 1
     )
-    assert set(some(labels, 6, seed=5)) < set(kept) and list(some(labels, 99, seed=5)) == list(range(60))
+    assert set(stratified(labels, 6, seed=5)) < set(kept) and list(stratified(labels, 99, seed=5)) == list(
+        range(60)
+    )
 
     from kdx.data.streams import Stream
     from kdx.runs.run import perform

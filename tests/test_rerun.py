@@ -18,7 +18,7 @@ from kdx.config import compose, restore
 from kdx.config.words import options_of, use_own
 from kdx.runs import diff
 from kdx.runs.reading import read_run
-from kdx.store.artifact import digest
+from kdx.store.artifact import manifest_digest
 from kdx.store.source import sha256
 from kdx.training.runtime import Runtime
 
@@ -67,7 +67,7 @@ def train(*words: str) -> list[Path]:
     return sorted(p.parent for p in Path("outputs").glob("*/**/run.json"))
 
 
-def told(words, capsys, code: int = 2) -> str:
+def reported(words, capsys, code: int = 2) -> str:
     assert main(words) == code
     text = capsys.readouterr().err
     assert "Traceback" not in text and len(text.splitlines()) <= 4, text
@@ -102,7 +102,7 @@ def test_the_same_bit_for_bit_from_a_store_of_its_own(place, capsys):
     assert [s["code"] for s in now["stages"]] == [s["code"] for s in document()["stages"]]
 
 
-def test_a_store_that_is_named_is_used_and_that_is_told(place, capsys):
+def test_a_store_that_is_named_is_used_and_that_is_reported(place, capsys):
     found = rerun("store=outputs/store")
     assert found["same"] and found["from_store"] == [s["name"] for s in document()["stages"]]
     assert "nothing was computed again" in capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_run_json_tells_what_was_settled_also_from_the_store(place):
     file = read_run(RUN).role("teacher").file("manifest.json")
     manifest = json.loads(file.read_text())
     manifest["made"]["threads"] = 5  # how it was made enters no key
-    file.write_text(json.dumps(manifest | {"sha256": digest(manifest)}))
+    file.write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}))
     rerun("store=outputs/store")
     environment = document(Path("again"))["environment"]
     assert environment["settled"]["threads"] == 1 and environment["elsewhere"] == {
@@ -139,12 +139,12 @@ def asked_for(monkeypatch, *words: str) -> Runtime:
     """What a rerun would compute with; it is stopped before it does."""
     orders = []
     with monkeypatch.context() as patch:
-        patch.setattr("kdx.commands.rerun.perform", lambda order, to, words: orders.append(order) or 2)
+        patch.setattr("kdx.commands.rerun.run_again", lambda order, to, words: orders.append(order) or 2)
         assert main(["rerun", str(RUN), "to=again", *words]) == 2
     return orders[0].runtime
 
 
-def test_threads_are_those_of_the_run_and_too_few_cores_are_told(place, capsys, monkeypatch):
+def test_threads_are_those_of_the_run_and_too_few_cores_are_reported(place, capsys, monkeypatch):
     """The run asked for `auto`; what that was settled as counts."""
     config, environment = document()["config"], document()["environment"]
     change(
@@ -206,7 +206,7 @@ def test_other_numbers_are_listed_and_a_folder_that_lies_is_found_out(place, cap
     )
 
 
-def test_weights_that_differ_are_told_though_no_number_does(place, capsys):
+def test_weights_that_differ_are_reported_though_no_number_does(place, capsys):
     results = document()["results"]
     results["student"]["weights"]["last"] = "0" * 64
     change(results=results)
@@ -230,7 +230,7 @@ def test_why_the_numbers_differ_settings_data_and_what_follows(place, capsys):
         and "made from another" in why["evaluate"]
     )
     assert len(found["numbers"]) > 20 and "Stages that were made of something else" in capsys.readouterr().out
-    assert len(diff.listed([(n["what"], n["recorded"], n["now"]) for n in found["numbers"]], 20)) == 20
+    assert len(diff.worth_showing([(n["what"], n["recorded"], n["now"]) for n in found["numbers"]], 20)) == 20
 
 
 def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, capsys):
@@ -248,13 +248,13 @@ def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, c
         "name": "teacher-pretrain",
         "why": "the same code: its settings, or what it was made from",
     } in found["stages"]
-    assert {"name": "pseudo-label", "why": "it cannot be told: its artifact is not here"} in found["stages"]
+    assert {"name": "pseudo-label", "why": "it cannot be known: its artifact is not here"} in found["stages"]
     assert [row["what"] for row in found["environment"]] == ["commit", "torch"]
     said = capsys.readouterr().out
     assert "1.0" in said and "other code" in said
 
 
-def test_inputs_are_told_apart_by_name():
+def test_inputs_are_distinguished_by_name():
     there = {
         "data": {"artifact": "prepare/1"},
         "training": {"component": {"lr": 0.1, "augment": [["a", {"x": 1}]]}, "sources": {}},
@@ -278,13 +278,13 @@ def test_inputs_are_told_apart_by_name():
     ]
 
 
-def test_a_run_that_failed_is_run_and_that_nothing_can_be_compared_is_told(place, capsys):
+def test_a_run_that_failed_is_run_and_that_nothing_can_be_compared_is_reported(place, capsys):
     change(status="failed", results=None, audit=None, error="it broke")
     assert not rerun("store=outputs/store", code=1)["same"]
     assert "there is nothing to compare with" in capsys.readouterr().out
 
 
-def test_a_run_that_fails_here_is_told(place, capsys, monkeypatch):
+def test_a_run_that_fails_here_is_reported(place, capsys, monkeypatch):
     from kdx.pipeline.stages import train
 
     def fail(*arguments, **more):
@@ -303,7 +303,7 @@ def test_an_interrupted_rerun_goes_on_in_its_folder_and_another_folder_is_left_a
     shutil.copytree(RUN, "outputs/runs/other", symlinks=True)
     for to in ("again", "outputs", str(RUN)):
         before = sorted(Path(to).rglob("*"))
-        assert "is there already, and is no rerun of" in told(
+        assert "is there already, and is no rerun of" in reported(
             ["rerun", "outputs/runs/other", f"to={to}"], capsys
         )
         assert sorted(Path(to).rglob("*")) == before
@@ -328,17 +328,17 @@ def test_an_interrupted_rerun_goes_on_in_its_folder_and_another_folder_is_left_a
     ],
 )
 def test_bad_words(place, capsys, words, says):
-    assert says in told(["rerun", str(RUN), "to=again", *words], capsys)
+    assert says in reported(["rerun", str(RUN), "to=again", *words], capsys)
     assert not Path("again").exists() and not Path("outputs/reruns").exists()
 
 
 def test_what_is_no_run_folder(empty, capsys):
-    assert "does not exist" in told(["rerun", "nowhere"], capsys)
+    assert "does not exist" in reported(["rerun", "nowhere"], capsys)
     Path("sweep/0_a").mkdir(parents=True)
-    assert "it has no run.json" in told(["rerun", "sweep"], capsys)
+    assert "it has no run.json" in reported(["rerun", "sweep"], capsys)
     Path("sweep/0_a/run.json").write_text("{}")
-    assert "it holds several: name one of them, such as 'sweep/0_a'" in told(["rerun", "sweep"], capsys)
-    assert "given: nothing" in told(["rerun"], capsys)
+    assert "it holds several: name one of them, such as 'sweep/0_a'" in reported(["rerun", "sweep"], capsys)
+    assert "given: nothing" in reported(["rerun"], capsys)
 
 
 # What a configuration may hold
@@ -351,12 +351,12 @@ def plain(words: list[str]) -> dict:
 
 def unchanged(words: list[str]) -> bool:
     config = plain(words)
-    found, faults, notes = restore.restore(config, [], {})
+    found, errors, notes = restore.restore(config, [], {})
     return (
         json.dumps(found, sort_keys=True) == json.dumps(config, sort_keys=True)
         and list(map(list, (found["augment"], found["shift"])))
         == list(map(list, (config["augment"], config["shift"])))
-        and faults == notes == []
+        and errors == notes == []
     )
 
 
@@ -410,9 +410,9 @@ def test_every_option_is_put_together_again(group):
 def test_keys_that_are_newer_than_the_run_have_their_default():
     config = plain([])
     config["student_train"].pop("clip")
-    found, faults, notes = restore.restore(config, [], {})
+    found, errors, notes = restore.restore(config, [], {})
     assert (
-        faults == []
+        errors == []
         and found["student_train"]["clip"] is None
         and notes == ["student_train.clip is newer than the run and has its default"]
     )
@@ -420,9 +420,9 @@ def test_keys_that_are_newer_than_the_run_have_their_default():
 
 def test_a_precision_that_was_settled_is_taken():
     config = plain(["student_train.precision=auto", "teacher_pretrain.precision=auto"])
-    found, faults, notes = restore.restore(config, [], {"precision": {"student": "bf16"}})
+    found, errors, notes = restore.restore(config, [], {"precision": {"student": "bf16"}})
     assert (
-        faults == []
+        errors == []
         and found["student_train"]["precision"] == "bf16"
         and found["teacher_pretrain"]["precision"] == "auto"
         and len(notes) == 1
@@ -534,14 +534,14 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     shutil.move("pictures", "moved")
     shutil.move("teacher, a=b.safetensors", "elsewhere, a=b.safetensors")
     capsys.readouterr()
-    assert "loss has no option 'mine'" in told(["rerun", str(run), "to=again"], capsys)
+    assert "loss has no option 'mine'" in reported(["rerun", str(run), "to=again"], capsys)
     there = ["--config-dir", "own"]
     use_own([])
-    assert "teacher.checkpoint 'teacher, a=b.safetensors' does not exist" in told(
+    assert "teacher.checkpoint 'teacher, a=b.safetensors' does not exist" in reported(
         ["rerun", str(run), "to=again", *there], capsys
     )
     there += ["teacher.checkpoint=elsewhere, a=b.safetensors"]
-    assert "looked for a folder of pictures in 'pictures'" in told(
+    assert "looked for a folder of pictures in 'pictures'" in reported(
         ["rerun", str(run), "to=again", *there], capsys
     )
     found = rerun(*there, "dataset.root=moved", run=run)

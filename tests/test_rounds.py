@@ -26,8 +26,8 @@ from kdx.pipeline.recipes import steps
 from kdx.pipeline.stages import TRAIN
 from kdx.pipeline.stages.answers import clean_answers, extras, stored_answers
 from kdx.pipeline.stages.files import open_network, open_split
-from kdx.pipeline.stages.label import spread
-from kdx.report.run.audit import chosen, per_round, rounds, sentences
+from kdx.pipeline.stages.label import write_spread
+from kdx.report.run.audit import audit_sentences, chosen, per_round, rounds
 from kdx.runs.run import perform
 from kdx.store.artifact import LEFTOVERS, MANIFEST, Artifact, seal
 from kdx.store.component import Component
@@ -203,9 +203,9 @@ def test_previous_goes_on_from_the_last_weights(store):
     # Where no step leads anywhere, the student is what it began with.
     still = Component({**order.plan.student_train.spec, "lr": 1e-12})
     shelf = Store(store, order.runtime, Listener())
-    pupil = steps.student(shelf, found.done["prepare"], replace(order.plan, student_train=still))
+    inputs = steps.student_inputs(shelf, found.done["prepare"], replace(order.plan, student_train=still))
     begun, fresh = (
-        shelf.run(TRAIN, **pupil, loss=order.plan.teacher_loss, init=init) for init in (second, None)
+        shelf.run(TRAIN, **inputs, loss=order.plan.teacher_loss, init=init) for init in (second, None)
     )
     left, right, other = (load_file(made.file("last.safetensors")) for made in (begun, second, fresh))
     for name in left:
@@ -261,7 +261,7 @@ CUT = [
 
 @pytest.mark.slow
 def test_killed_in_round_2_it_goes_on_bit_for_bit(tmp_path):
-    """Killed for real: tests/test_crash.py. Here it is told where."""
+    """Killed for real: tests/test_crash.py. Here it is reported where."""
     whole = go(tmp_path / "whole", *CUT)
     with pytest.raises(Killed):
         perform(plan(tmp_path / "cut", *CUT), Kill())
@@ -316,7 +316,9 @@ def test_the_budget_is_bought_exactly_and_no_row_twice(bought):
         assert set(earlier) < set(later)
     assert max(Counter(rows[-1].tolist()).values()) == 1 and rows[-1].max() < 150
     assert [bought.done[f"choose-{n}"].json("chosen.json")["new"] for n in (1, 2, 3)] == [10, 10, 11]
-    assert bought.manifest("choose-3")["pupil"] == {"artifact": f"train/{bought.done['student-train-2'].key}"}
+    assert bought.manifest("choose-3")["student"] == {
+        "artifact": f"train/{bought.done['student-train-2'].key}"
+    }
 
 
 def test_only_what_is_bought_is_answered(bought):
@@ -358,10 +360,10 @@ def test_the_student_sees_no_row_that_was_not_bought(bought):
 
 def test_the_last_round_counts_and_is_said_to(bought):
     assert bought.done["student-train"].key == bought.done["student-train-3"].key
-    told = bought.results | {"round_chosen": bought.done["student-train"].key, "round_by": "last"}
-    header, rows = rounds(told)
+    reported = bought.results | {"round_chosen": bought.done["student-train"].key, "round_by": "last"}
+    header, rows = rounds(reported)
     assert [row[0] for row in rows] == ["1", "2", "3 (chosen)"] and len(rows[0]) == len(header)
-    assert chosen(told).startswith(
+    assert chosen(reported).startswith(
         "The last round counts: it has learned from all the answers that were bought"
     )
 
@@ -386,7 +388,7 @@ def test_what_was_bought_is_reported(bought):
         assert entry["teacher_seconds_saved"] == pytest.approx(
             seconds / (60 + 100 + len(rows)) * (150 - len(rows))
         )
-    lines = sentences(bought.audit())
+    lines = audit_sentences(bought.audit())
     assert lines[0].startswith("Pseudo-labels of round 3: 31 of 150 rows kept; of their answers ") and lines[
         1
     ].startswith("Answers bought: 31 of 150; about ")
@@ -446,9 +448,9 @@ def test_k_center_begins_away_from_the_labelled_examples(store):
     from kdx.pipeline.stages.choose import features
 
     found = go(store, "select=k_center", "student_train.steps=2", "baseline=false", "budget=2", "rounds=2")
-    runtime, pupil = plan(store).runtime, found.done["student-train-0"]
+    runtime, inputs = plan(store).runtime, found.done["student-train-0"]
     pool, known = (
-        features(runtime, pupil, open_split(found.done["prepare"], name, runtime))
+        features(runtime, inputs, open_split(found.done["prepare"], name, runtime))
         for name in ("unlabelled", "labelled")
     )
     away = np.sqrt(((pool[:, None].astype(np.float64) - known[None]) ** 2).sum(2)).min(1)
@@ -598,17 +600,17 @@ def test_domain_gap_tells_shifted_features_and_not_equal_ones():
 def test_cautions_by_hand():
     good = {"accuracy": 0.9, "confidence": 0.9, "n": 400}
     assert (
-        audit.cautions(good, 0.88, 1000, {"accuracy": 0.6, "standard_error": 0.02})
+        audit.domain_warnings(good, 0.88, 1000, {"accuracy": 0.6, "standard_error": 0.02})
         == []
-        == audit.cautions(None, 0.1, 10, None)
+        == audit.domain_warnings(None, 0.1, 10, None)
     )
-    (told,) = audit.cautions(good, 0.7, 1000, None)
-    assert "less sure of the pool (70% on average) than of validation (90%)" in told
-    assert audit.cautions({**good, "n": 20}, 0.7, 1000, None) == [], "20 rows cannot tell"
-    (told,) = audit.cautions({**good, "accuracy": 0.4}, 0.9, 1000, None)
-    assert "right on 40% of validation only" in told
-    (told,) = audit.cautions(good, 0.9, 1000, {"accuracy": 0.9, "standard_error": 0.02})
-    assert "tells them apart 90% of the time" in told
+    (reported,) = audit.domain_warnings(good, 0.7, 1000, None)
+    assert "less sure of the pool (70% on average) than of validation (90%)" in reported
+    assert audit.domain_warnings({**good, "n": 20}, 0.7, 1000, None) == [], "20 rows cannot tell"
+    (reported,) = audit.domain_warnings({**good, "accuracy": 0.4}, 0.9, 1000, None)
+    assert "right on 40% of validation only" in reported
+    (reported,) = audit.domain_warnings(good, 0.9, 1000, {"accuracy": 0.9, "standard_error": 0.02})
+    assert "tells them apart 90% of the time" in reported
 
 
 # Copies of rows
@@ -695,7 +697,7 @@ class Pixels(nn.Module):
 def spread_of(path: Path, rate: float, rows=None, passes=40) -> dict[str, np.ndarray]:
     path.mkdir()
     runtime = plan(Path("x")).runtime
-    names = spread(
+    names = write_spread(
         Work(path, "pseudo-label", Listener()),
         runtime,
         pool_split(),
@@ -783,7 +785,7 @@ def buys(store, plan):
 
 
 def test_a_recipe_of_ones_own_says_what_it_needs_and_which_round_counts(tmp_path, monkeypatch, capsys):
-    """Nothing goes by the address of kdx's own: what it says of itself is checked and told."""
+    """Nothing goes by the address of kdx's own: what it says of itself is checked and reported."""
     (tmp_path / "my_recipes.py").write_text(OWN_RECIPE)
     (tmp_path / "my/recipe").mkdir(parents=True)
     (tmp_path / "my/recipe/mine.yaml").write_text("# Mine\n_target_: my_recipes.buys\n")

@@ -209,11 +209,11 @@ def test_two_that_start_together_set_up_once(clone):
         )
         for _ in "ab"
     ]
-    told = [process.communicate(timeout=30) for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert all(out.endswith("|x\n") for out, _ in told)
+    reported = [process.communicate(timeout=30) for process in both]
+    assert [process.returncode for process in both] == [0, 0], reported
+    assert all(out.endswith("|x\n") for out, _ in reported)
     assert len(clone.installs()) == 1
-    assert sum("waiting for it" in err for _, err in told) == 1
+    assert sum("waiting for it" in err for _, err in reported) == 1
 
 
 def test_an_environment_made_by_hand_is_used_and_kept(clone):
@@ -404,9 +404,9 @@ def test_check_run_notices_work_done_twice(check_run):
     assert check_run.differences(first, second) == []
     second["stages"][5] |= {"cached": False, "key": "another"}
     second["results"]["teacher"]["last"]["test"]["accuracy"] = 0.96
-    told = check_run.differences(first, second)
-    assert told[:2] == ["stage student-train ran again", "stage student-train has another key"]
-    assert told[2].startswith("the results differ")
+    reported = check_run.differences(first, second)
+    assert reported[:2] == ["stage student-train ran again", "stage student-train has another key"]
+    assert reported[2].startswith("the results differ")
 
 
 def test_each_dependency_has_its_reason(root):

@@ -14,7 +14,7 @@ from kdx.commands import plan
 from kdx.commands import train as command
 from kdx.config import compose
 from kdx.config.words import use_own
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 
 THEIRS = ""
@@ -147,13 +147,13 @@ def here(theirs, tmp_path, monkeypatch) -> Path:
     place.mkdir()
     monkeypatch.chdir(place)
     monkeypatch.setattr(command, "launch", lambda words: pytest.fail("the run began"))
-    monkeypatch.setattr(command._sweep, "run", lambda *anything: pytest.fail("the sweep began"))
+    monkeypatch.setattr(command._sweep, "run_sweep", lambda *anything: pytest.fail("the sweep began"))
     monkeypatch.setattr("test_security.THEIRS", str(theirs))
     yield place
     assert not list(place.iterdir()), "something was written"
 
 
-def told(capsys, *words: str, name: str = "train") -> str:
+def reported(capsys, *words: str, name: str = "train") -> str:
     assert main([name, "--config-dir", THEIRS, *words]) == 2
     out, err = capsys.readouterr()
     assert not out and "Traceback" not in err
@@ -167,14 +167,14 @@ QUICK = ("allows", "logs", "grid_allows", "reads_environment", "names_kdx", "gri
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FILES]
 )
 def test_a_preset_runs_nothing_and_writes_nowhere(name, capsys):
-    assert FILES[name][1] in told(capsys, f"experiment={name}")
+    assert FILES[name][1] in reported(capsys, f"experiment={name}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_nor_under_plan_nor_in_a_sweep_nor_where_it_is_only_shown(name, capsys):
-    assert FILES[name][1] in told(capsys, f"experiment={name}", name="plan")
-    assert FILES[name][1] in told(capsys, "-m", f"experiment={name}", "rounds=1,2")
+    assert FILES[name][1] in reported(capsys, f"experiment={name}", name="plan")
+    assert FILES[name][1] in reported(capsys, "-m", f"experiment={name}", "rounds=1,2")
 
 
 BROKEN = {  # name of the preset: (its text, what is said)
@@ -195,9 +195,9 @@ BROKEN = {  # name of the preset: (its text, what is said)
     "name",
     [name if name in ("no_keys", "torn") else pytest.param(name, marks=pytest.mark.slow) for name in BROKEN],
 )
-def test_an_option_file_that_is_none_is_told_in_a_sentence(name, capsys):
+def test_an_option_file_that_is_none_is_reported_in_a_sentence(name, capsys):
     (Path(THEIRS) / "experiment" / f"{name}.yaml").write_text(GLOBAL + BROKEN[name][0])
-    err = told(capsys, f"experiment={name}")
+    err = reported(capsys, f"experiment={name}")
     assert BROKEN[name][1] in err and err.count("\n") == 1
 
 
@@ -225,26 +225,26 @@ def test_an_option_file_that_is_none_is_told_in_a_sentence(name, capsys):
 def test_what_nothing_would_read_is_not_passed_over(name, text, said, capsys):
     (Path(THEIRS) / name).parent.mkdir(exist_ok=True)
     (Path(THEIRS) / f"{name}.yaml").write_text(text)
-    assert said in told(capsys, name.replace("/", "="))
+    assert said in reported(capsys, name.replace("/", "="))
 
 
 def test_nor_are_options_of_hydras_own(tmp_path):
     (tmp_path / "hydra" / "launcher").mkdir(parents=True)
     (tmp_path / "hydra" / "launcher" / "basic.yaml").write_text("_target_: os.system\n")
     with pytest.raises(
-        Fault, match="'hydra' would hold options of Hydra's own, which count from the command line only"
+        UserError, match="'hydra' would hold options of Hydra's own, which count from the command line only"
     ):
         use_own([f"--config-dir={tmp_path}"])
 
 
 @pytest.mark.slow
-def test_a_data_set_that_lacks_a_size_is_told(capsys):
+def test_a_data_set_that_lacks_a_size_is_reported(capsys):
     (Path(THEIRS) / "dataset").mkdir(exist_ok=True)
     (Path(THEIRS) / "dataset" / "short.yaml").write_text(
         "_target_: kdx.data.datasets.digits.Digits\nimage_size: 16\nlabelled: "
         "100\nunlabelled: null\ntest: 500\n"
     )
-    assert "leaves out 'dataset.validation', which every run reads" in told(capsys, "dataset=short")
+    assert "leaves out 'dataset.validation', which every run reads" in reported(capsys, "dataset=short")
 
 
 def test_what_is_typed_counts(here, monkeypatch, capsys):
@@ -267,11 +267,11 @@ def test_a_file_with_a_name_of_kdxs_own_is_not_passed_over_in_silence(name, tmp_
         mine.write_bytes(kdxs.read_bytes())
     use_own([f"--config-dir={tmp_path / 'mine'}"])  # a copy of it changes nothing
     mine.write_text("seed: 7")
-    with pytest.raises(Fault, match=f"'{name}' has the name of a file of kdx's own"):
+    with pytest.raises(UserError, match=f"'{name}' has the name of a file of kdx's own"):
         use_own([f"--config-dir={tmp_path / 'mine'}"])
     mine.unlink()
     os.mkfifo(mine)
-    with pytest.raises(Fault, match="give it another name"):
+    with pytest.raises(UserError, match="give it another name"):
         use_own([f"--config-dir={tmp_path / 'mine'}"])
     use_own([])
 
@@ -279,13 +279,13 @@ def test_a_file_with_a_name_of_kdxs_own_is_not_passed_over_in_silence(name, tmp_
 def test_a_grid_that_chooses_the_data_too_has_it_downloaded_nowhere(capsys):
     text = "hydra: {sweeper: {params: {dataset: 'cifar10,digits', dataset.root: elsewhere}}}"
     (Path(THEIRS) / "experiment" / "grid_of_data.yaml").write_text(GLOBAL + text)
-    assert "has a data set downloaded to 'elsewhere'" in told(
+    assert "has a data set downloaded to 'elsewhere'" in reported(
         capsys, "-m", "experiment=grid_of_data", name="plan"
     )
 
 
 def test_a_grid_of_ones_own_still_counts(here, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "show", lambda found: None)
+    monkeypatch.setattr(plan, "show_plan", lambda found: None)
     monkeypatch.setattr("kdx.planning.document.look_ahead", lambda jobs, telling: {"jobs": list(jobs)})
     (Path(THEIRS) / "experiment" / "grid.yaml").write_text(
         GLOBAL + "hydra: {sweeper: {params: {seed: '1,2', loss.temperature: '1,2'}}}"
@@ -294,9 +294,9 @@ def test_a_grid_of_ones_own_still_counts(here, monkeypatch, capsys):
 
 
 def test_a_program_is_not_looked_at_before_it_is_refused(monkeypatch, capsys):
-    """The fault of `allow` comes before anything is built, whatever else is wrong."""
-    monkeypatch.setattr("kdx.commands._check.inspect", lambda *anything, **more: pytest.fail("it was built"))
-    assert told(capsys, "experiment=allows", "loss.temperature=0", "seed=x").count("\n") == 1
+    """The error of `allow` comes before anything is built, whatever else is wrong."""
+    monkeypatch.setattr("kdx.commands._check._inspect", lambda *anything, **more: pytest.fail("it was built"))
+    assert reported(capsys, "experiment=allows", "loss.temperature=0", "seed=x").count("\n") == 1
 
 
 def test_kdx_keeps_its_own_rules():

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from scipy.optimize import linprog
 
-from kdx.commands.list import describe
-from kdx.core.errors import Caution, Fault
+from kdx.commands.list import describe_option
+from kdx.core.errors import Caution, UserError
 from kdx.methods.select import Chosen, Pool, Rule
-from kdx.methods.select._rows import MOST, confidence, entropy, margin
+from kdx.methods.select._rows import MOST_ROWS, confidence, entropy, row_margins
 from kdx.methods.select.balanced import Balanced
 from kdx.methods.select.cluster_margin import ClusterMargin
 from kdx.methods.select.entropy import Entropy
@@ -67,21 +67,29 @@ def test_confidence_margin_and_entropy_by_hand():
     )
     highest, best = confidence(logits)
     assert highest == pytest.approx([0.7, 0.4, 0.8], abs=1e-6) and best.tolist() == [0, 2, 1]
-    assert margin(logits, np.array([2, 0])) == pytest.approx([0.7, 0.5], abs=1e-6)
+    assert row_margins(logits, np.array([2, 0])) == pytest.approx([0.7, 0.5], abs=1e-6)
     assert entropy(logits, np.array([0, 2])) == pytest.approx([0.801819, 0.639032], abs=1e-5)
 
 
 def test_pieces_do_not_show(monkeypatch):
     p = pool(100)
-    whole = [confidence(p.teacher)[0], margin(p.student, np.arange(50)), entropy(p.student, np.arange(50))]
-    monkeypatch.setattr("kdx.methods.select._rows.PIECE", 21)  # seven rows
-    pieces = [confidence(p.teacher)[0], margin(p.student, np.arange(50)), entropy(p.student, np.arange(50))]
+    whole = [
+        confidence(p.teacher)[0],
+        row_margins(p.student, np.arange(50)),
+        entropy(p.student, np.arange(50)),
+    ]
+    monkeypatch.setattr("kdx.methods.select._rows._PIECE", 21)  # seven rows
+    pieces = [
+        confidence(p.teacher)[0],
+        row_margins(p.student, np.arange(50)),
+        entropy(p.student, np.arange(50)),
+    ]
     assert all(np.array_equal(a, b) for a, b in zip(whole, pieces, strict=True))
 
 
 def test_sure_students_still_have_different_margins_and_even_ones_none():
     logits = np.float32([[20, 0, 0], [25, 0, 0], [80, 0, 0], [1, 1, 1], [200, 0, 0]])
-    found = 1 - margin(logits, np.arange(5))
+    found = 1 - row_margins(logits, np.arange(5))
     assert (
         found[:3] == pytest.approx([3 * math.exp(-20), 3 * math.exp(-25), 0], rel=1e-4, abs=1e-16)
         and found[3] == 1
@@ -222,7 +230,9 @@ def test_rad_estimates_the_wrong_answers_among_the_rows_left():
     assert RAD(form="rad", mislabelled=None).choose(p, 3, 0).about["m"] == 2
     assert RAD(form="rad", mislabelled=0.5).choose(p, 3, 0).about["m"] == 4
     assert RAD(form="rad", mislabelled=3).choose(p, 3, 0).about["m"] == 3
-    with pytest.raises(Fault, match="no validation split.*dataset.validation=0.1, or select.mislabelled=0.2"):
+    with pytest.raises(
+        UserError, match="no validation split.*dataset.validation=0.1, or select.mislabelled=0.2"
+    ):
         RAD(form="rad", mislabelled=None).choose(pool(10, wrong=None), 3, 0)
     assert RAD(form="rad", mislabelled=0.5).choose(pool(10, wrong=None), 3, 0).about["m"] == 5
 
@@ -241,8 +251,8 @@ def test_rad_of_more_than_its_support_takes_the_support_and_the_next_best():
     p = pool(probs=margins(0.5, 0.1, 0.8, 0.2, 0.9))
     chosen = RAD(form="rad", mislabelled=1).choose(p, 4, 0)
     assert chosen.rows.tolist() == [0, 1, 2, 3] and chosen.about["k"] == 3 and chosen.about["support"] == 4
-    (told,) = chosen.warnings
-    assert "over 3 of the 5 rows left, and 4 are to be bought" in told
+    (reported,) = chosen.warnings
+    assert "over 3 of the 5 rows left, and 4 are to be bought" in reported
     assert not RAD(form="rad", mislabelled=1).choose(p, 5, 0).warnings  # all of them: no choice to speak of
 
 
@@ -263,18 +273,18 @@ def test_rad_without_wrong_answers_is_margin_sampling_and_says_so(form):
 
 
 @pytest.mark.parametrize(
-    ("form", "m", "told"),
+    ("form", "m", "reported"),
     [
         ("rad", 50, "50 of the 50 rows left.*all of them"),
         ("rad", 70, "70 of the 50"),
         ("rad_loss", 25, "half or more"),
     ],
 )
-def test_rad_where_no_choice_is_safe_is_uniform_and_says_so(form, m, told):
+def test_rad_where_no_choice_is_safe_is_uniform_and_says_so(form, m, reported):
     p = pool(50)
     found = [RAD(form=form, mislabelled=m).choose(p, 10, seed) for seed in range(400)]
     (warning,) = found[0].warnings
-    assert re.search(told, warning) and "uniformly" in warning and "value" not in found[0].about
+    assert re.search(reported, warning) and "uniformly" in warning and "value" not in found[0].about
     assert np.bincount(np.concatenate([c.rows for c in found]), minlength=50) / 400 == pytest.approx(
         np.full(50, 0.2), abs=0.09
     )
@@ -283,10 +293,11 @@ def test_rad_where_no_choice_is_safe_is_uniform_and_says_so(form, m, told):
 def test_rad_says_what_is_wrong_with_its_hyperparameters():
     for wrong in (-1, 0.0, 1.0, 1.5, True, "many"):
         with pytest.raises(
-            Fault, match=r"select.mislabelled must be null, a whole number of rows, or a share in \(0, 1\)"
+            UserError,
+            match=r"select.mislabelled must be null, a whole number of rows, or a share in \(0, 1\)",
         ):
             RAD(form="rad", mislabelled=wrong)
-    with pytest.raises(Fault, match="no option 'radloss'; did you mean 'rad_loss'"):
+    with pytest.raises(UserError, match="no option 'radloss'; did you mean 'rad_loss'"):
         RAD(form="radloss", mislabelled=None)
 
 
@@ -405,39 +416,41 @@ def test_rules_that_compare_rows_refuse_what_the_machine_cannot_hold_and_broken_
     p = pool(300)
     monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 4000}.get)
     with pytest.raises(
-        Fault,
+        UserError,
         match="compares 300 rows .* about 1 MB of memory, and this machine has 1 MB: set select.sample=10000",
     ):
         make(None).choose(p, 5, 0)
     monkeypatch.undo()
     p.features[17, 2] = np.inf
-    with pytest.raises(Fault, match="features to choose by hold NaN or infinity"):
+    with pytest.raises(UserError, match="features to choose by hold NaN or infinity"):
         make(None).choose(p, 5, 0)
 
 
 @pytest.mark.parametrize("make", COMPARING)
 def test_rules_that_compare_rows_refuse_too_many_and_sample_instead(make):
-    big = pool(MOST + 1, features=np.zeros((MOST + 1, 1)))
-    with pytest.raises(Fault, match="at most 50,000 of them, and 50,001 are left: set select.sample=25000"):
+    big = pool(MOST_ROWS + 1, features=np.zeros((MOST_ROWS + 1, 1)))
+    with pytest.raises(
+        UserError, match="at most 50,000 of them, and 50,001 are left: set select.sample=25000"
+    ):
         make(None).choose(big, 5, 0)
-    chosen = make(200).choose(pool(MOST + 1), 5, 0)
+    chosen = make(200).choose(pool(MOST_ROWS + 1), 5, 0)
     assert (
         len(chosen.rows) == 5
         and chosen.about["sampled"] == 200
-        and chosen.about["remaining"] == MOST + 1
+        and chosen.about["remaining"] == MOST_ROWS + 1
         and chosen.rows.max() > 5000
     )
-    with pytest.raises(Fault, match="201 answers are to be bought among select.sample=200 rows"):
+    with pytest.raises(UserError, match="201 answers are to be bought among select.sample=200 rows"):
         make(200).choose(big, 201, 0)
     assert make(200).choose(pool(100), 5, 0).about["sampled"] == 100
-    with pytest.raises(Fault, match="select.sample must be at least 1 and at most 50000; given: 50001"):
-        make(MOST + 1)
+    with pytest.raises(UserError, match="select.sample must be at least 1 and at most 50000; given: 50001"):
+        make(MOST_ROWS + 1)
 
 
 def test_hyperparameters_of_cluster_margin_are_checked():
-    with pytest.raises(Fault, match="select.candidates must be at least 1; given: 0.5"):
+    with pytest.raises(UserError, match="select.candidates must be at least 1; given: 0.5"):
         ClusterMargin(candidates=0.5, clusters=None, sample=None)
-    with pytest.raises(Fault, match="select.clusters must be at least 1; given: 0"):
+    with pytest.raises(UserError, match="select.clusters must be at least 1; given: 0"):
         ClusterMargin(candidates=1.25, clusters=0, sample=None)
 
 
@@ -472,7 +485,7 @@ def test_the_best_of_each_class():
 def test_an_empty_selection_names_the_highest_confidence_and_what_to_set(make):
     p = pool(probs=two(0.6, 0.876, -0.7))
     with pytest.raises(
-        Fault,
+        UserError,
         match=(
             r"no pseudo-label reaches select.threshold=0.9: the highest confidence of 3 is 0.876\. Set "
             r"select.threshold=0.87 or lower"
@@ -480,18 +493,20 @@ def test_an_empty_selection_names_the_highest_confidence_and_what_to_set(make):
     ):
         make(threshold=0.9, per_class=None).choose(p, None, 0)
     assert len(make(threshold=0.87, per_class=None).choose(p, None, 0).rows)
-    with pytest.raises(Fault, match="the pool has no rows"):
+    with pytest.raises(UserError, match="the pool has no rows"):
         make(threshold=0.3, per_class=None).choose(pool(0), None, 0)
-    with pytest.raises(Fault, match="select.threshold must be at least 0 and at most 1; given: 90"):
+    with pytest.raises(UserError, match="select.threshold must be at least 0 and at most 1; given: 90"):
         make(threshold=90, per_class=None)
-    with pytest.raises(Fault, match="select.per_class must be at least 1; given: 0"):
+    with pytest.raises(UserError, match="select.per_class must be at least 1; given: 0"):
         make(threshold=0.9, per_class=0)
 
 
 @pytest.mark.parametrize("make", [Threshold, Balanced])
 def test_classes_without_a_pseudo_label_are_named(make):
-    (told,) = make(threshold=0.5, per_class=None).choose(pool(probs=[(0.8, 0.1, 0.1)] * 3), None, 0).warnings
-    assert "2 of 3 classes have no pseudo-label (1, 2)" in told
+    (reported,) = (
+        make(threshold=0.5, per_class=None).choose(pool(probs=[(0.8, 0.1, 0.1)] * 3), None, 0).warnings
+    )
+    assert "2 of 3 classes have no pseudo-label (1, 2)" in reported
 
 
 def test_balanced_takes_whole_bins_from_the_top_and_rounds_at_random():
@@ -538,9 +553,9 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_above(confidence, bin_):
 
 def test_balanced_warns_of_many_copies_and_stops_where_nothing_is_left():
     p = pool(probs=two(*[0.9] * 59, -0.9))
-    (told,) = Balanced(threshold=0.5, per_class=None).choose(p, None, 0).warnings
-    assert "1 classes are repeated more than 10 times to be balanced, class 1 30 times" in told
-    with pytest.raises(Fault, match="select.per_class=1 is so few"):
+    (reported,) = Balanced(threshold=0.5, per_class=None).choose(p, None, 0).warnings
+    assert "1 classes are repeated more than 10 times to be balanced, class 1 30 times" in reported
+    with pytest.raises(UserError, match="select.per_class=1 is so few"):
         for seed in range(100):  # a chance of 1 in 3 each, that none of 50 rows is kept
             Balanced(threshold=0.5, per_class=1).choose(pool(probs=two(*[0.9] * 50)), None, seed)
 
@@ -583,12 +598,12 @@ def test_every_option_is_a_rule_and_says_what_it_is(root):
             "features",
             "labelled_features",
         }, name
-        assert 20 < len(describe(root / "conf" / "select" / f"{name}.yaml")) < 140
+        assert 20 < len(describe_option(root / "conf" / "select" / f"{name}.yaml")) < 140
         brings_recipe = text.startswith("# @package _global_\n") and yaml.safe_load(text)["defaults"] == [
             {"override /recipe": "active"}
         ]
         assert rule.buys == brings_recipe, name
-    assert yaml.safe_load((root / "conf/select/all.yaml").read_text()) == {} and describe(
+    assert yaml.safe_load((root / "conf/select/all.yaml").read_text()) == {} and describe_option(
         root / "conf/select/all.yaml"
     )
 
@@ -640,12 +655,12 @@ def test_more_than_is_left_is_refused_with_both_numbers(root):
     for rule, _ in rules(root).values():
         if rule.buys:
             with pytest.raises(
-                Fault,
+                UserError,
                 match="7 answers are to be bought, but only 6 of the pool's 10 rows are left: lower budget",
             ):
                 rule.choose(pool(10, taken=[0, 1, 2, 5]), 7, 0)
             for count in (0, None):
-                with pytest.raises(Fault, match=f"at least 1; given: {count}: set budget"):
+                with pytest.raises(UserError, match=f"at least 1; given: {count}: set budget"):
                     rule.choose(pool(10), count, 0)
 
 
@@ -654,7 +669,7 @@ def test_broken_answers_are_refused(root):
         p = pool(20)
         p.student[13, 1] = np.nan
         if {"student", "teacher"} & set(rule.needs):
-            with pytest.raises(Fault, match="NaN or infinity, first in pool row 13"):
+            with pytest.raises(UserError, match="NaN or infinity, first in pool row 13"):
                 rule.choose(p, 5 if rule.buys else None, 0)
         else:
             assert name in ("uniform", "k_center")

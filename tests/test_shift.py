@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms import functional as V
 
 from kdx.config import compose
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Split
 from kdx.data.views import pixels
 from kdx.data.views.augment import Chain, Views
@@ -20,7 +20,7 @@ from kdx.data.views.draws import Draws
 from kdx.data.views.shift import Blur, Contrast, Grain, Rotation
 from kdx.report.run import figures, shifts
 from kdx.report.run.table import print_table
-from kdx.report.run.verdict import ROLES
+from kdx.report.run.verdict import ROLE_WORDS
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
@@ -112,22 +112,22 @@ def test_predict_looks_through_the_views():
     ],
 )
 def test_a_strength_out_of_range_is_named(build):
-    with pytest.raises(Fault, match=r"shift\.\w+\.\w+ must be"):
+    with pytest.raises(UserError, match=r"shift\.\w+\.\w+ must be"):
         build()
 
 
-def test_bad_shifts_are_told_before_any_work(capsys, tmp_path, monkeypatch):
+def test_bad_shifts_are_reported_before_any_work(capsys, tmp_path, monkeypatch):
     from kdx.cli import main
 
     monkeypatch.chdir(tmp_path)
-    for word, told in (
+    for word, reported in (
         ("shift=[blurr]", "did you mean 'blur'"),
         ("shift=[blur] shift.blur.sigma=0", "shift.blur.sigma must be"),
         ("shift=[noise] shift.noise._target_=kdx.data.views.augment.Mixup", "does not take these keys"),
         ("shift.blur.sigma=1", "no key in 'shift'"),
     ):
         assert main(["train", "device=cpu", *word.split()]) == 2
-        assert told in capsys.readouterr().err
+        assert reported in capsys.readouterr().err
     assert not (tmp_path / "outputs").exists()
 
 
@@ -140,7 +140,7 @@ def test_the_experiment_turns_all_four_on():
     assert list(compose.check_words(["experiment=shifted_inputs", "shift=[noise]"])["shift"]) == ["noise"]
 
 
-# What is told
+# What is reported
 
 
 def results(**more):
@@ -156,17 +156,20 @@ def results(**more):
 
 
 def test_the_table_and_what_it_means():
-    header, rows = shifts.cells(results(), ROLES)
+    header, rows = shifts.shift_cells(results(), ROLE_WORDS)
     assert header == ["test %", "clean", "blur", "noise"]
     assert rows == [
         ["teacher", "90.0", "80.0", "60.0"],
         ["student alone", "70.0", "50.0", "30.0"],
         ["distilled student", "80.0", "70.0", "30.0"],
     ]
-    lost, gain = shifts.sentences(results())
+    lost, gain = shifts.shift_sentences(results())
     assert "mean of 2" in lost and "teacher -20.0, student alone -30.0, distilled student -30.0" in lost
     assert "+10.0 points (+10.0 on clean" in gain
-    assert shifts.sentences(results(shifts={})) == [] and shifts.cells(results(shifts={}), ROLES)[1] == []
+    assert (
+        shifts.shift_sentences(results(shifts={})) == []
+        and shifts.shift_cells(results(shifts={}), ROLE_WORDS)[1] == []
+    )
 
 
 @pytest.mark.parametrize("width", [120, 50])
@@ -180,8 +183,10 @@ def test_the_terminal_shows_every_figure(width):
 
 
 def test_the_figure_has_a_bar_of_the_right_height_for_each_role():
-    picture = Image.open(io.BytesIO(figures.groups(shifts.accuracies(results()), "a title"))).convert("RGB")
-    student = tuple(int(figures.COLOURS["student"][i : i + 2], 16) for i in (1, 3, 5))
+    picture = Image.open(io.BytesIO(figures.draw_bars(shifts.accuracies(results()), "a title"))).convert(
+        "RGB"
+    )
+    student = tuple(int(figures.ROLE_COLOURS["student"][i : i + 2], 16) for i in (1, 3, 5))
     heights = [sum(picture.getpixel((x, y)) == student for y in range(80, 330)) for x in range(picture.width)]
     assert max(heights) == pytest.approx(0.8 * 250, abs=2) and 0.3 * 250 == pytest.approx(
         min(h for h in heights[60:] if h > 20), abs=2

@@ -16,7 +16,7 @@ import pytest
 from fabricate import Still
 
 from kdx.core import signals
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.shortage import Shortage
 from kdx.store.artifact import CHECKPOINT, MANIFEST, verify
 from kdx.store.component import Component
@@ -78,7 +78,7 @@ def test_what_a_class_says_of_itself_is_read_without_importing_it(tmp_path, monk
         assert declared("kdxsaid.own.Here", "later", ()) == ()
         assert "kdxsaid.own" not in sys.modules and "kdxsaid.base" not in sys.modules
         assert declared("kdxsaid.made.Made", "paths") == ("a", "b") and "kdxsaid.made" in sys.modules
-        with pytest.raises(Fault, match="needs the package 'no_such_thing'"):
+        with pytest.raises(UserError, match="needs the package 'no_such_thing'"):
             declared("kdxsaid.own.Nobody", "paths")
     finally:
         allow([])
@@ -262,7 +262,7 @@ def test_a_source_is_its_content(tmp_path):
     (moved / "a.txt").write_text("one")
     (moved / "a.txt").rename(moved / "b.txt")
     assert Source(moved).digest() != first  # in a folder a file's name is content
-    with pytest.raises(Fault, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         Source(tmp_path / "none").digest()
 
 
@@ -398,12 +398,12 @@ def test_editing_one_loss_leaves_the_key_of_another(tmp_path):
     ],
 )
 def test_targets_that_are_refused(target):
-    with pytest.raises(Fault):
+    with pytest.raises(UserError):
         resolve(target)
 
 
 def test_a_component_names_keys_that_do_not_fit():
-    with pytest.raises(Fault, match="does not take these keys"):
+    with pytest.raises(UserError, match="does not take these keys"):
         Component({"_target_": "kdx.methods.losses.kd.KD", "temprature": 3}).build(None)
 
 
@@ -420,12 +420,12 @@ def test_a_resumed_stage_tells_its_earlier_records_once(tmp_path):
         first.record({"step": step, "v": step})
     first.note("careful", "warning")
     first.note("by the way")
-    told, heard = first.told(), Heard()
+    so_far, heard = first.so_far(), Heard()
     first.record({"step": 3, "v": 3})
     for name in ("metrics.jsonl", "notes.jsonl"):
         (tmp_path / name).unlink()  # as the store does with all that is not gone on from
     work = Work(tmp_path, "w", heard)
-    work.tell_again(told)
+    work.report_again(so_far)
     assert [e[2].get("step") for e in heard.events if e[0] == "record"] == [0, 1, 2] and heard.events[-1] == (
         "note",
         "warning",
@@ -449,7 +449,7 @@ def test_a_resumed_stage_tells_its_earlier_records_once(tmp_path):
         {"records": [{"step": 0, "v": "x"}]},
     ):
         with pytest.raises(ValueError, match="not as kdx writes them"):
-            Work(tmp_path, "w", Listener()).tell_again(json.dumps(json.loads(told) | wrong))
+            Work(tmp_path, "w", Listener()).report_again(json.dumps(json.loads(so_far) | wrong))
 
 
 SHORT = {
@@ -483,7 +483,7 @@ def run(work, runtime, **rest):
 
 
 def test_a_signal_ends_the_wait_for_another_run(package, tmp_path):
-    """It comes as soon as the wait is told of."""
+    """It comes as soon as the wait is reported."""
 
     class Impatient(Heard):
         def note(self, name, text, level):

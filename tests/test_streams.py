@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Batch, Split
-from kdx.data.streams import Loader, Makers, Order, Stream, sequential
+from kdx.data.streams import Loader, Makers, RowOrder, Stream, sequential
 from kdx.data.views import pixels
 from kdx.data.views.augment import Affine, Chain, FlipCrop, Mixup, Noise, Views
 
@@ -50,7 +50,7 @@ def loader_threads():
 
 @pytest.mark.parametrize("n, batch", [(29, 8), (29, 29), (5, 17), (1, 3), (8, 4)])
 def test_each_pass_takes_every_row_once(n, batch):
-    order = Order(n, batch, seed=4)
+    order = RowOrder(n, batch, seed=4)
     index, passes = (
         torch.cat(parts) for parts in zip(*(order.rows(step) for step in range(3 * n)), strict=True)
     )
@@ -60,7 +60,7 @@ def test_each_pass_takes_every_row_once(n, batch):
 
 
 def test_order_is_a_pure_function_of_seed_and_step():
-    order = Order(29, 8, seed=4)
+    order = RowOrder(29, 8, seed=4)
     there = [order.rows(step) for step in range(40)]
     back = [order.rows(step) for step in reversed(range(40))]
     assert all(
@@ -68,11 +68,11 @@ def test_order_is_a_pure_function_of_seed_and_step():
         for one, other in zip(there, reversed(back), strict=True)
         for x, y in zip(one, other, strict=True)
     )
-    long = Order(29, 16, seed=4).rows(3)[0]  # position counts, not the batch size
+    long = RowOrder(29, 16, seed=4).rows(3)[0]  # position counts, not the batch size
     assert torch.equal(long, torch.cat((there[6][0], there[7][0])))
     flat = torch.cat([index for index, _ in there])
     assert not torch.equal(flat[:29], flat[29:58])
-    assert not torch.equal(there[0][0], Order(29, 8, seed=5).rows(0)[0])
+    assert not torch.equal(there[0][0], RowOrder(29, 8, seed=5).rows(0)[0])
 
 
 def test_a_batch_is_what_was_asked_for():
@@ -209,8 +209,8 @@ def test_memory_mapped_pictures_are_read_alike(tmp_path):
 @pytest.mark.parametrize(
     "make, says",
     [
-        (lambda: Order(0, 8, 0), "given 0 rows"),
-        (lambda: Order(8, 0, 0), "batch size 0"),
+        (lambda: RowOrder(0, 8, 0), "given 0 rows"),
+        (lambda: RowOrder(8, 0, 0), "batch size 0"),
         (lambda: stream(cycle=-1), "given -1"),
         (lambda: stream(extra={"clean": views()}), "rename"),
         (lambda: stream(extra={"second": views(("mixup", Mixup(alpha=1)))}), "only the main view"),
@@ -220,6 +220,6 @@ def test_memory_mapped_pictures_are_read_alike(tmp_path):
         (lambda: next(sequential(split(), batch=8, views=None, view=1)), "view=1"),
     ],
 )
-def test_faults_say_what_was_given(make, says):
-    with pytest.raises(Fault, match=says):
+def test_errors_say_what_was_given(make, says):
+    with pytest.raises(UserError, match=says):
         make()

@@ -1,5 +1,5 @@
-"""kdx train -m: checked together, shared stages made once, gone on with after a kill or a repair, told at the
-end.
+"""kdx train -m: checked together, shared stages made once, gone on with after a kill or a repair, reported at
+the end.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import pytest
 from kdx.cli import main
 from kdx.commands._check import by_combination
 from kdx.commands._sweep import hand_over, validation_error
-from kdx.commands._watch import Watch
+from kdx.commands._watch import SweepWatch
 from kdx.config import compose, grid
 from kdx.core import files, signals
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.training import gpus
@@ -58,7 +58,7 @@ def test_shared_stages_are_made_once(swept):
     assert list(runs)[:2] == ["0_loss-kd_seed-0", "1_loss-kd_seed-1"]
 
 
-def test_runs_that_stand_in_no_one_table_are_told_as_finished(swept, monkeypatch, capsys):
+def test_runs_that_stand_in_no_one_table_are_reported_as_finished(swept, monkeypatch, capsys):
     """Such as those of two data sets: each with its own figures, why, and exit code 0."""
     monkeypatch.chdir(swept)
     with monkeypatch.context() as patch:
@@ -106,25 +106,25 @@ def test_a_finished_figure_is_never_replaced(swept, tmp_path, monkeypatch):
     jobs = {job["folder"]: job["words"] for job in json.loads((old / "sweep.json").read_text())["jobs"]}
     orders = dict.fromkeys(jobs, None)
     monkeypatch.setattr(sweep, "key_today", lambda order: "f" * 64)
-    found = sweep.begin(old.parent / "new", ["kdx"], jobs, orders, named=False)
+    found = sweep.begin_sweep(old.parent / "new", ["kdx"], jobs, orders, named=False)
     assert not found.resumed and found.path == old.parent / "new"
     found.lock.release()
     found.path.joinpath("sweep.json").unlink()
     keys = {folder: sweep.key_in(json.loads((old / folder / "run.json").read_text())) for folder in jobs}
     monkeypatch.setattr(sweep, "key_today", keys.get)
-    found = sweep.begin(old.parent / "new", ["kdx"], jobs, {name: name for name in jobs}, named=False)
+    found = sweep.begin_sweep(old.parent / "new", ["kdx"], jobs, {name: name for name in jobs}, named=False)
     assert found.resumed and found.path == old
-    busy = sweep.begin(old.parent / "third", ["kdx"], jobs, {name: name for name in jobs}, named=False)
+    busy = sweep.begin_sweep(old.parent / "third", ["kdx"], jobs, {name: name for name in jobs}, named=False)
     assert busy.path == old.parent / "third", (
         "a folder in which another process is at work is not gone on with"
     )
     busy.lock.release()
     busy.path.joinpath("sweep.json").unlink()
-    with pytest.raises(Fault, match="another process is at work"):
-        sweep.begin(old, ["kdx"], jobs, {name: name for name in jobs}, named=True)
+    with pytest.raises(UserError, match="another process is at work"):
+        sweep.begin_sweep(old, ["kdx"], jobs, {name: name for name in jobs}, named=True)
     found.lock.release()
-    with pytest.raises(Fault, match="holds another sweep .*hydra.sweep.dir=PATH"):
-        sweep.begin(old, ["kdx"], {"0_else": ["loss=kd"]}, {}, named=True)
+    with pytest.raises(UserError, match="holds another sweep .*hydra.sweep.dir=PATH"):
+        sweep.begin_sweep(old, ["kdx"], {"0_else": ["loss=kd"]}, {}, named=True)
 
 
 def test_two_processes_never_work_on_one_run(tmp_path, monkeypatch):
@@ -133,7 +133,7 @@ def test_two_processes_never_work_on_one_run(tmp_path, monkeypatch):
     """
     with (
         document.at_work(tmp_path / "run"),
-        pytest.raises(Fault, match="another process is at work on the run in"),
+        pytest.raises(UserError, match="another process is at work on the run in"),
         document.at_work(tmp_path / "run", 0),
     ):
         pass
@@ -212,7 +212,7 @@ def test_one_failure_stops_no_other_and_a_repair_runs_only_what_is_missing(tmp_p
     assert [run["status"] for run in documents().values()] == ["finished"] * 4
 
 
-def test_faults_of_all_combinations_are_told_together_by_combination(tmp_path, monkeypatch, capsys):
+def test_errors_of_all_combinations_are_reported_together_by_combination(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert (
         main(
@@ -245,7 +245,7 @@ def test_of_a_key_given_twice_the_last_word_counts():
     ]
 
 
-def test_which_combinations_have_a_fault():
+def test_which_combinations_have_an_error():
     combinations = [[f"a={a}", f"b={b}", "c=0"] for a in (1, 2) for b in (1, 2, 3)]
     assert by_combination(combinations, [["bad"]] * 6) == ["bad"]
     assert by_combination(combinations, [["bad"] if i < 3 else [] for i in range(6)]) == ["with a=1: bad"]
@@ -363,7 +363,7 @@ def test_runs_side_by_side_share_their_stages(tmp_path, root):
     assert threads == {max(cores() // 2, 1)}, "no oversubscription"
 
 
-def test_runs_of_other_processes_are_told_once_as_they_end(tmp_path, capsys):
+def test_runs_of_other_processes_are_reported_once_as_they_end(tmp_path, capsys):
     def write(name, **document):
         (tmp_path / name).mkdir(exist_ok=True)
         times = {"started": "2026-01-01T00:00:00.000+00:00", "ended": "2026-01-01T00:01:15.500+00:00"}
@@ -378,8 +378,8 @@ def test_runs_of_other_processes_are_told_once_as_they_end(tmp_path, capsys):
     }
     write("before", status="failed", error="long ago")
     write("at work", status="running")
-    with Watch(tmp_path, lambda name, words: " ".join([name, *words])) as watch:
-        watch.told.add("here")
+    with SweepWatch(tmp_path, lambda name, words: " ".join([name, *words])) as watch:
+        watch.reported.add("here")
         for name in ("here", "at work", "of old"):
             write(
                 name,
@@ -392,8 +392,11 @@ def test_runs_of_other_processes_are_told_once_as_they_end(tmp_path, capsys):
         write("at work", status="finished", results=None)
         (tmp_path / "no run").mkdir()
     out, err = capsys.readouterr()
-    told = "teacher 90.0%, alone 70.0%, distilled 80.0%, gain +10.0, 1 warning in report.md (1 min 16 s)"
-    assert sorted(out.splitlines()) == [f"at work seed=at work: {told}", f"of old seed=of old: {told}"]
+    reported = "teacher 90.0%, alone 70.0%, distilled 80.0%, gain +10.0, 1 warning in report.md (1 min 16 s)"
+    assert sorted(out.splitlines()) == [
+        f"at work seed=at work: {reported}",
+        f"of old seed=of old: {reported}",
+    ]
     assert err.splitlines() == ["bad seed=bad: FAILED: first line"]
 
 
@@ -408,7 +411,7 @@ class Engine:
     def __call__(self):
         for name in self.place.jobs:
             folder = self.place.path / name
-            if sweep.passed_over(folder) or sweep.finished(sweep.read(folder / "run.json")):
+            if sweep.passed_over(folder) or sweep.finished(sweep.read_sweep(folder / "run.json")):
                 continue
             self.tried.append(name)
             folder.mkdir(exist_ok=True)
@@ -462,7 +465,7 @@ def test_a_worker_that_somebody_stops_is_as_one_that_is_killed_and_a_stopped_com
         hand_over(place_of_five, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
 
-def test_an_engine_in_which_nothing_begins_is_told_at_once(place_of_five):
+def test_an_engine_in_which_nothing_begins_is_reported_at_once(place_of_five):
     hand_over(place_of_five, Engine(place_of_five, killed="b"))
 
     def nothing():
@@ -477,5 +480,5 @@ def test_what_a_killed_command_passed_over_is_free_again(tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / sweep.LATER).write_text('{"runs": ["a"]}')
     assert sweep.passed_over(tmp_path / "s/a") and not sweep.passed_over(tmp_path / "s/b")
-    sweep.begin(tmp_path / "s", ["kdx"], {"a": []}, {}, named=True).lock.release()
+    sweep.begin_sweep(tmp_path / "s", ["kdx"], {"a": []}, {}, named=True).lock.release()
     assert not sweep.passed_over(tmp_path / "s/a")

@@ -7,14 +7,14 @@ import pytest
 from kdx.commands import _sweep
 from kdx.config import compose, grid
 from kdx.config.words import use_own
-from kdx.core.errors import Faults
+from kdx.core.errors import UserErrors
 
 FOLDER = "noisy_student_ablation"
 
 
 def ablation():
     """name of the file -> what it composes to"""
-    (word,) = grid.spread([f"experiment={FOLDER}"])
+    (word,) = grid.spread_options([f"experiment={FOLDER}"])
     return {words[0].split("/")[-1]: compose.check_words(words) for words in grid.jobs([word], multirun=True)}
 
 
@@ -40,19 +40,19 @@ def test_a_folder_is_spread_and_nothing_else_is(own):
         "loss=kd,supervised",
     ]
     # `one` is a file as well: the file is meant
-    assert grid.spread(words) == [
+    assert grid.spread_options(words) == [
         "experiment=two/a,two/b",
         *words[1:],
     ]
 
 
-def test_a_folder_without_m_is_told(own):
-    words = grid.spread(["experiment=two", "seed=1"])
+def test_a_folder_without_m_is_reported(own):
+    words = grid.spread_options(["experiment=two", "seed=1"])
     assert grid.jobs(words, multirun=True) == [
         ["experiment=two/a", "seed=1"],
         ["experiment=two/b", "seed=1"],
     ]
-    with pytest.raises(Faults, match="add -m"):
+    with pytest.raises(UserErrors, match="add -m"):
         grid.jobs(words, multirun=False)
 
 

@@ -24,7 +24,7 @@ def marked(name, body, commit="abc"):
 
 def test_every_table_of_figures_says_what_made_it(tables):
     found = tables.pages()
-    assert tables.faults(found) == []
+    assert tables.errors(found) == []
     assert {"default", "seeds", "slam"} <= tables.blocks(found).keys()
     assert {page for page, _ in tables.blocks(found)["seeds"]} == {"README.md", "docs/benchmarks.md"}, (
         "one table, one source"
@@ -32,13 +32,13 @@ def test_every_table_of_figures_says_what_made_it(tables):
 
 
 def test_what_the_check_finds(tables):
-    (told,) = tables.faults({"a": f"text\n\n{TABLE}\nmore\n"})
-    assert told == "a: a table of figures stands in no marks: | | mean |"
-    assert tables.faults({"a": marked("x", TABLE) + "| group | options |\n|---|---|\n| loss | kd |\n"}) == []
-    assert tables.faults({"a": marked("x", TABLE), "b": f"{marked('x', TABLE)}\n{marked('y', '1.5')}"}) == []
+    (reported,) = tables.errors({"a": f"text\n\n{TABLE}\nmore\n"})
+    assert reported == "a: a table of figures stands in no marks: | | mean |"
+    assert tables.errors({"a": marked("x", TABLE) + "| group | options |\n|---|---|\n| loss | kd |\n"}) == []
+    assert tables.errors({"a": marked("x", TABLE), "b": f"{marked('x', TABLE)}\n{marked('y', '1.5')}"}) == []
     for other in (marked("x", TABLE.replace("2.5", "2.6")), marked("x", TABLE, "def")):
-        (told,) = tables.faults({"a": marked("x", TABLE), "b": other})
-        assert told == "table x has two contents, in a and b: python scripts/tables.py x"
+        (reported,) = tables.errors({"a": marked("x", TABLE), "b": other})
+        assert reported == "table x has two contents, in a and b: python scripts/tables.py x"
 
 
 def test_a_table_is_made_anew_wherever_it_stands(tables):
@@ -100,7 +100,7 @@ def test_a_claim_is_written_as_it_is_printed(tables):
         "p": 0.0047,
         "verdict": "holds",
     }
-    told = tables.of_claim(
+    reported = tables.of_claim(
         {
             "claim": "slam",
             "seeds": [5000, 5001],
@@ -108,7 +108,7 @@ def test_a_claim_is_written_as_it_is_printed(tables):
             "comparisons": [pair],
         }
     )
-    assert told.splitlines() == [
+    assert reported.splitlines() == [
         "| n = 2, seeds 5000 to 5001 | mean ± deviation |",
         "| --- | --- |",
         "| SLaM, hard | 81.0 ± 1.4 |",
@@ -123,9 +123,9 @@ def test_a_claim_is_written_as_it_is_printed(tables):
 
 
 def tables_claim(name):
-    from kdx.runs.claims import read
+    from kdx.runs.claims import read_claim
 
-    return read(name)
+    return read_claim(name)
 
 
 def test_what_a_run_prints_is_a_block_of_code(tables, trained):

@@ -7,7 +7,7 @@ import torch
 from test_models import BIG, NAMES, make
 from torch import nn
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.models.tap import Tap, penultimate
 
 
@@ -77,7 +77,7 @@ def test_a_closed_tap_leaves_no_hook():
 
 
 def test_what_cannot_be_tapped_is_said():
-    with pytest.raises(Fault, match="ReLU has no linear layer"):
+    with pytest.raises(UserError, match="ReLU has no linear layer"):
         penultimate(nn.ReLU())
     with pytest.raises(ValueError, match="given: 'middle'"):
         Tap(nn.ReLU(), at="middle")

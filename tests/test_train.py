@@ -136,7 +136,7 @@ def test_a_second_run_computes_nothing_and_says_the_same(first, capsys):
     assert ours == theirs and len(list(again["folder"].glob("events.out.tfevents.*"))) == 1
 
 
-def test_too_little_memory_while_the_report_is_made_is_told_in_a_sentence(first, monkeypatch, capsys):
+def test_too_little_memory_while_the_report_is_made_is_reported_in_a_sentence(first, monkeypatch, capsys):
     def short(*anything):
         raise ImportError("libXau.so: failed to map segment from shared object")
 
@@ -243,7 +243,7 @@ def test_a_checkpoint_of_other_classes_is_not_asked_in_silence(first, capsys):
         "teacher.checkpoint=given/weights.safetensors"
     ]
 
-    def told(classes, *more):
+    def reported(classes, *more):
         Path("given/model.json").write_text(json.dumps({**about, "classes": classes}))
         code = main(["train", *words, *more, "stages=[teacher_pretrain]"])
         return code, " ".join("".join(capsys.readouterr()).split())
@@ -252,17 +252,17 @@ def test_a_checkpoint_of_other_classes_is_not_asked_in_silence(first, capsys):
         "teacher.checkpoint='given/weights.safetensors' learned other classes than the data's, by the "
         "model.json beside it"
     )
-    code, said = told([*digits[1:], "0"])
+    code, said = reported([*digits[1:], "0"])
     assert (
         code == 2
         and f"{what}, and would answer with wrong names: 0 as 1, 1 as 2" in said
         and "set teacher_pretrain.epochs=5" in said
     )
-    code, said = told(list("abcdefghij"))
+    code, said = reported(list("abcdefghij"))
     assert code == 0 and f"{what}; they are matched by position: 0 as a, 1 as b" in said
-    code, said = told([*digits[:8], "9", "8"], "teacher_pretrain.steps=1")
+    code, said = reported([*digits[:8], "9", "8"], "teacher_pretrain.steps=1")
     assert code == 0 and f"{what}, and begins with their last layer: 8 as 9, 9 as 8" in said
-    code, said = told(digits)
+    code, said = reported(digits)
     assert code == 0 and "learned other classes" not in said
     Path("given/model.json").write_text("[1")
     assert main(
@@ -278,9 +278,9 @@ def test_the_student_and_its_baseline_begin_with_the_students_checkpoint(first, 
             "model": {name: value + 1 for name, value in net.items()},
             "ema": {f"body.{name}": value for name, value in net.items()},
         },
-        "pupil.pt",
+        "student.pt",
     )
-    words = ["student.checkpoint=pupil.pt", "student_train.steps=1", "student_train.lr=1e-12"]
+    words = ["student.checkpoint=student.pt", "student_train.steps=1", "student_train.lr=1e-12"]
     run = train(*words, "student.key=ema")
     assert cached(run)["teacher-pretrain"] and not cached(run)["baseline-train"]
     for name in ("student-train", "baseline-train"):
@@ -290,7 +290,7 @@ def test_the_student_and_its_baseline_begin_with_the_students_checkpoint(first, 
             for key, value in load_file(made / "last.safetensors").items()
         )
         assert (
-            "the names of the checkpoint 'pupil.pt' begin with 'body.', which was dropped"
+            "the names of the checkpoint 'student.pt' begin with 'body.', which was dropped"
             in (made / "notes.jsonl").read_text()
         )
         assert json.loads((made / "manifest.json").read_text())["inputs"]["checkpoint_key"] == "ema"
@@ -496,13 +496,13 @@ def test_the_teacher_answers_only_for_the_rows_that_the_loss_asks_about(place, m
     """A pool that is not learned from is not answered, nor counted among what was: 30 batches of 64 labelled
     rows show each of the 389 five times."""
     run = train(*SMALL, *own_that_reads(place, monkeypatch, split))
-    told, files = capsys.readouterr(), run["folder"] / "artifacts/pseudo-label"
+    reported, files = capsys.readouterr(), run["folder"] / "artifacts/pseudo-label"
     splits = json.loads((files / "answers.json").read_text())["splits"]
     if split == "labelled":
         assert splits == {"labelled": {"views": 5, "first": 1}, "validation": {"views": 2, "first": 0}}
         assert {p.name for p in files.glob("*.npy")} == {"labelled.npy", "validation.npy"}
         assert "audit" not in cached(run) and "audit" not in run
-        assert "seudo-labels:" not in told.out
+        assert "seudo-labels:" not in reported.out
         assert "## Pseudo-label audit" not in (run["folder"] / "report.md").read_text()
     else:
         assert splits == {
@@ -510,7 +510,7 @@ def test_the_teacher_answers_only_for_the_rows_that_the_loss_asks_about(place, m
             "validation": {"views": 2, "first": 0},
             "clean": {"views": 1, "first": 0},
         }
-        assert run["audit"]["rounds"][0]["asked"] == 708 and "seudo-labels: 708 of 708" in told.out
+        assert run["audit"]["rounds"][0]["asked"] == 708 and "seudo-labels: 708 of 708" in reported.out
         assert "## Pseudo-label audit" in (run["folder"] / "report.md").read_text()
 
 
@@ -530,21 +530,23 @@ def test_rows_of_a_pool_are_not_chosen_for_a_loss_that_reads_none(place, monkeyp
         ) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("fault", ["chain", "seed"])
-def test_a_student_learns_no_answers_of_other_pixels(place, monkeypatch, capsys, fault):
+@pytest.mark.parametrize("error", ["chain", "seed"])
+def test_a_student_learns_no_answers_of_other_pixels(place, monkeypatch, capsys, error):
     """A recipe that has other pixels labelled than it shows is refused by the stage itself."""
     words = [*SHORT, *SMALL, "augment=affine", "pseudo_label.mode=stored"]
     run = train(*words[2:])
     files = run["folder"] / "artifacts"
-    seen, told = (
+    seen, reported = (
         json.loads((files / name).read_text())["views"]
         for name in ("student-train/summary.json", "pseudo-label/answers.json")
     )
-    assert seen == told and len(told) == 64
-    if fault == "chain":
-        monkeypatch.setattr("kdx.pipeline.recipes.steps.augmentation", lambda training: [])
+    assert seen == reported and len(reported) == 64
+    if error == "chain":
+        monkeypatch.setattr("kdx.pipeline.recipes.steps._augmentation", lambda training: [])
     else:
-        monkeypatch.setattr(distil, "student", lambda *given: {**steps.student(*given), "views_seed": 1})
+        monkeypatch.setattr(
+            distil, "student_inputs", lambda *given: {**steps.student_inputs(*given), "views_seed": 1}
+        )
     capsys.readouterr()
     assert main(["train", *words]) == 1
     err = capsys.readouterr().err

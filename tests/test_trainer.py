@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Batch, Objective, Outcome, Parts
 from kdx.methods.losses.kd import KD
 from kdx.methods.losses.supervised import Supervised
@@ -96,7 +96,7 @@ def test_schedules_by_hand():
     ],
 )
 def test_training_refuses(key, value):
-    with pytest.raises(Fault, match=key):
+    with pytest.raises(UserError, match=key):
         settings(**{key: value})
 
 
@@ -105,9 +105,9 @@ def test_lengths_shares_and_passes():
     assert length(spec, "n") == (200, "epochs") and total_steps(spec, 1000, "n") == math.ceil(200 * 1000 / 64)
     assert total_steps({**spec, "steps": 7}, 1000, "n") == 7
     assert total_steps({**spec, "epochs": 1}, 65, "n") == 2
-    with pytest.raises(Fault, match="both given"):
+    with pytest.raises(UserError, match="both given"):
         length({**spec, "epochs": 1, "steps": 1}, "n")
-    with pytest.raises(Fault, match="epochs must be at least 1"):
+    with pytest.raises(UserError, match="epochs must be at least 1"):
         length({**spec, "epochs": 0}, "n")
     assert shares(64, {"labelled": 100, "unlabelled": 997}, None) == {"labelled": 6, "unlabelled": 58}
     assert shares(64, {"labelled": 100, "unlabelled": 997}, 0.25) == {"labelled": 16, "unlabelled": 48}
@@ -236,7 +236,7 @@ def test_clipping_bounds_the_step():
     assert moved(0.01) == pytest.approx(0.01, rel=1e-3) and moved(None) > 0.05
 
 
-def test_the_loop_stops_when_told_and_keeps_the_student_training():
+def test_the_loop_stops_when_asked_and_keeps_the_student_training():
     one = objective()
     done, logged = run(one, settings(), after=lambda step: step == 6)
     assert done == 7 and [s for s, _ in logged] == list(range(7)) and one.student.training

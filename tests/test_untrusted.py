@@ -1,4 +1,4 @@
-"""A run folder, a store and weights from somebody else, with the known tricks in them: each is told in a
+"""A run folder, a store and weights from somebody else, with the known tricks in them: each is reported in a
 sentence, nothing runs, nothing is written but where the command writes. What tests/test_commands.py tries
 already (keys, stages, paths in manifests) is not repeated."""
 
@@ -20,9 +20,9 @@ import torch
 
 from kdx.cli import main
 from kdx.commands import rerun
-from kdx.commands._show import table
+from kdx.commands._show import show_table
 from kdx.config import restore
-from kdx.core.errors import Fault, shows
+from kdx.core.errors import UserError, printable
 from kdx.core.files import DEEPEST, LARGEST, read_json
 from kdx.pipeline.stages import PREPARE
 from kdx.report.compare.mirror import Mirror
@@ -74,7 +74,7 @@ def write(value) -> None:
     (RUN / "run.json").write_text(value if isinstance(value, str) else json.dumps(value))
 
 
-def told(words, capsys, code: int = 2) -> str:
+def reported(words, capsys, code: int = 2) -> str:
     """What a command says that must refuse, quickly and in a sentence."""
     before, began = everything(), time.monotonic()
     assert main(words) == code
@@ -168,7 +168,7 @@ def put(config: dict, dotted: str, value) -> dict:
 )
 def test_a_program_in_the_configuration_is_refused(where, what, capsys):
     write(document() | {"config": put(document()["config"], where, what)})
-    text = told(["rerun", str(RUN), "to=again"], capsys)
+    text = reported(["rerun", str(RUN), "to=again"], capsys)
     assert where.split(".")[0] in text
 
 
@@ -195,7 +195,7 @@ def test_what_would_be_interpolated_is_refused_wherever_it_stands(word, capsys):
             else put(whole["config"], where, value)
         )
         write(whole | {"config": config})
-        assert "refers to something else" in told(["rerun", str(RUN), "to=again"], capsys), where
+        assert "refers to something else" in reported(["rerun", str(RUN), "to=again"], capsys), where
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_options_are_names_that_exist(choices, says, capsys):
             | {"choices": config["choices"] | choices if isinstance(choices, dict) else choices}
         }
     )
-    assert says in told(["rerun", str(RUN), "to=again"], capsys)
+    assert says in reported(["rerun", str(RUN), "to=again"], capsys)
 
 
 def test_where_it_writes_and_what_it_allows_are_not_the_folders_to_say(monkeypatch):
@@ -231,7 +231,7 @@ def test_where_it_writes_and_what_it_allows_are_not_the_folders_to_say(monkeypat
     device = {**config["device"], "workers": 4000, "checkpoint_seconds": 0}
     write(document() | {"config": config | {"device": device}, "store": str(Path("outside").resolve())})
     orders = []
-    monkeypatch.setattr(rerun, "perform", lambda order, to, words: orders.append(order) or 2)
+    monkeypatch.setattr(rerun, "run_again", lambda order, to, words: orders.append(order) or 2)
     assert main(["rerun", str(RUN), "to=again"]) == 2
     assert (
         orders[0].store == Path("again/store")
@@ -260,7 +260,7 @@ def test_values_go_through_the_checks_of_a_command_line(where, value, says, caps
     environment["settled"].pop(where.partition(".")[2], None)
     write(document() | {"config": config, "environment": environment})
     if says:
-        assert says in told(["rerun", str(RUN), "to=again"], capsys)
+        assert says in reported(["rerun", str(RUN), "to=again"], capsys)
 
 
 def test_settled_things_go_through_the_checks_too(capsys):
@@ -271,7 +271,7 @@ def test_settled_things_go_through_the_checks_too(capsys):
         ({"channels_last": "yes"}, "true or false"),
     ):
         write(document() | {"environment": {"settled": settled}})
-        assert says in told(["rerun", str(RUN), "to=again"], capsys)
+        assert says in reported(["rerun", str(RUN), "to=again"], capsys)
 
 
 def test_nothing_is_downloaded_to_where_a_folder_says(capsys, monkeypatch):
@@ -280,12 +280,12 @@ def test_nothing_is_downloaded_to_where_a_folder_says(capsys, monkeypatch):
     config = compose.check_words(["dataset=cifar10", "dataset.root=outside/cifar", *CPU])
     assert config["dataset"]["download"]
     write(document() | {"config": config})
-    assert "nothing is downloaded to where a folder says" in told(["rerun", str(RUN), "to=again"], capsys)
+    assert "nothing is downloaded to where a folder says" in reported(["rerun", str(RUN), "to=again"], capsys)
     config = compose.check_words(
         ["dataset=fashion_mnist", "dataset.usual_root=outside/fashion", "dataset.system_root=null", *CPU]
     )
     write(document() | {"config": config})
-    assert "nothing is downloaded" in told(["rerun", str(RUN), "to=again"], capsys)
+    assert "nothing is downloaded" in reported(["rerun", str(RUN), "to=again"], capsys)
     restore.check_data(config["dataset"], None, {"dataset.root"})  # where the user says so, the loader may
 
 
@@ -303,7 +303,7 @@ def test_a_teacher_from_a_pickle_a_pipe_or_a_device(capsys):
         ("a\0b", "teacher.checkpoint"),
     ):
         write(document() | {"config": put(config, "teacher.checkpoint", name)})
-        assert says in told(["rerun", str(RUN), "to=again"], capsys), name[:20]
+        assert says in reported(["rerun", str(RUN), "to=again"], capsys), name[:20]
 
 
 # JSON
@@ -331,7 +331,7 @@ TEXTS = {
 def test_json_that_nobody_needs(words, kind, capsys):
     text, says = TEXTS[kind]
     (RUN / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert says in told(words, capsys)
+    assert says in reported(words, capsys)
 
 
 @pytest.mark.parametrize("words", READERS, ids=lambda words: words[0])
@@ -339,7 +339,7 @@ def test_a_gigabyte_of_json_is_refused_unread(words, capsys):
     """It has no blocks on the disk: read, it would be a gigabyte of zeros."""
     os.truncate(RUN / "run.json", 1 << 30)
     began = time.monotonic()
-    assert "is too large: kdx reads JSON of up to 128 MiB, and this has 1024" in told(words, capsys)
+    assert "is too large: kdx reads JSON of up to 128 MiB, and this has 1024" in reported(words, capsys)
     assert time.monotonic() - began < 2
 
 
@@ -371,7 +371,7 @@ def test_a_pipe_a_device_or_a_circle_in_place_of_a_file(words, capsys):
         lambda path: path.mkdir(),
     ):
         make(RUN / "run.json")
-        assert re.search("has no run.json|holds no run folder", told(words, capsys))
+        assert re.search("has no run.json|holds no run folder", reported(words, capsys))
         (RUN / "run.json").rmdir() if (RUN / "run.json").is_dir() else (RUN / "run.json").unlink()
 
 
@@ -409,7 +409,7 @@ def test_links_of_artifacts_lead_only_to_what_has_the_key(trick, capsys):
     capsys.readouterr()
     for store in ("~nobody-is-called-this/x", "x" * 5000, "a\0b", "outside", "/dev/zero"):
         write(document() | {"store": store, "config": document()["config"] | {"store": store}})
-        assert "is not in a store" in told(["evaluate", str(RUN), *CPU], capsys)[-6000:].replace(
+        assert "is not in a store" in reported(["evaluate", str(RUN), *CPU], capsys)[-6000:].replace(
             "x" * 300, ""
         )
 
@@ -417,7 +417,7 @@ def test_links_of_artifacts_lead_only_to_what_has_the_key(trick, capsys):
 def test_an_export_with_a_pipe_in_place_of_its_model(capsys):
     Path("export").mkdir()
     os.mkfifo("export/model.json")
-    assert "it is no file" in told(["evaluate", "export", "dataset=digits", *CPU], capsys)
+    assert "it is no file" in reported(["evaluate", "export", "dataset=digits", *CPU], capsys)
 
 
 def test_a_comparison_waits_for_no_pipe(capsys):
@@ -451,7 +451,7 @@ def test_a_sweep_that_is_gone_on_with_waits_for_no_pipe():
     folder = Path("outputs/sweeps/x")
     folder.mkdir(parents=True)
     os.mkfifo(folder / "sweep.json")
-    assert sweep.read(folder / "sweep.json") is None
+    assert sweep.read_sweep(folder / "sweep.json") is None
 
 
 # Artifacts with hashes that fit
@@ -477,7 +477,7 @@ def test_weights_that_are_none(kind, capsys):
     forge(artifact("student"), "last.safetensors", WEIGHTS[kind])
     for words in (["evaluate", str(RUN), "role=student", *CPU], ["export", str(RUN)]):
         says = "holds a pickled posix.system, and kdx unpickles nothing" if kind == "pickle" else "is damaged"
-        assert f"last.safetensors' {says}" in told(words, capsys)
+        assert f"last.safetensors' {says}" in reported(words, capsys)
     assert main(["cache", "verify"]) == 0  # its hash fits
 
 
@@ -503,7 +503,7 @@ def test_pictures_that_are_none(kind, capsys):
     for name in ("test.images.npy", "validation.images.npy"):
         forge(read_run(RUN).stage("prepare").path.resolve(), name, content)
     for words in (["evaluate", str(RUN), "role=student", *CPU], ["export", str(RUN)]):
-        assert "is not as kdx writes it" in told(words, capsys)
+        assert "is not as kdx writes it" in reported(words, capsys)
 
 
 ABOUT = [
@@ -539,7 +539,7 @@ def test_a_model_too_large_for_this_machine(capsys):
         "model.json",
         json.dumps(about | {"component": about["component"] | {"widths": [10**12, 10**12]}}).encode(),
     )
-    assert "too large for this machine" in told(["evaluate", str(RUN), "role=student", *CPU], capsys)
+    assert "too large for this machine" in reported(["evaluate", str(RUN), "role=student", *CPU], capsys)
 
 
 @pytest.mark.parametrize(
@@ -561,7 +561,7 @@ def test_a_model_that_is_another_function_of_the_models(target, capsys):
             about | {"component": {"_target_": target, "url": "http://127.0.0.1:1/x", "path": "x"}}
         ).encode(),
     )
-    told(["evaluate", str(RUN), "role=student", *CPU], capsys)
+    reported(["evaluate", str(RUN), "role=student", *CPU], capsys)
 
 
 # Links that would be written through
@@ -569,11 +569,11 @@ def test_a_model_that_is_another_function_of_the_models(target, capsys):
 
 def test_an_export_does_not_leave_the_run_folder(capsys):
     (RUN / "export").symlink_to("../../../outside")
-    assert "is a link" in told(["export", str(RUN)], capsys)
+    assert "is a link" in reported(["export", str(RUN)], capsys)
     (RUN / "export").unlink()
     (RUN / "export").mkdir()
     (RUN / "export/student").symlink_to("../../../../outside")
-    assert "is there already and is no earlier export" in told(["export", str(RUN)], capsys)
+    assert "is there already and is no earlier export" in reported(["export", str(RUN)], capsys)
 
 
 def test_data_prepared_in_somebodys_store_stay_in_it(capsys):
@@ -589,11 +589,11 @@ def test_data_prepared_in_somebodys_store_stay_in_it(capsys):
     lock.unlink(missing_ok=True)
     lock.symlink_to(precious)
     capsys.readouterr()
-    assert "is a link, and the store would write" in told(words, capsys)
+    assert "is a link, and the store would write" in reported(words, capsys)
     lock.unlink()
     lock.touch()
     partial.symlink_to(precious.parent)
-    assert "is a link, and the store would write" in told(words, capsys)
+    assert "is a link, and the store would write" in reported(words, capsys)
     partial.unlink()
     partial.mkdir()
     for name in ("data.json", "truth.npy", "rows.json", "metrics.jsonl", "notes.jsonl"):
@@ -602,7 +602,7 @@ def test_data_prepared_in_somebodys_store_stay_in_it(capsys):
     shutil.rmtree("outputs/store/locks")
     shutil.rmtree(made)
     Path("outputs/store/locks").symlink_to("../../outside")
-    assert "is a link" in told(words, capsys)
+    assert "is a link" in reported(words, capsys)
 
 
 def test_gc_takes_no_lock_through_a_link(capsys):
@@ -610,7 +610,7 @@ def test_gc_takes_no_lock_through_a_link(capsys):
     entry.mkdir()
     lock = Path("outputs/store/locks") / f"train-{'1' * 32}.lock"
     lock.symlink_to(Path("outside/precious").resolve())
-    assert "is a link" in told(["cache", "gc", "yes=true"], capsys)
+    assert "is a link" in reported(["cache", "gc", "yes=true"], capsys)
 
 
 # Names
@@ -647,12 +647,12 @@ def test_names_do_not_reach_the_terminal_as_orders(capsys):
         ), words
     card = (RUN / "export/student/card.md").read_text()
     assert not any(c in card for c in "\x1b\x07\x9b\u202e")
-    told(["rerun", str(folder), "to=again"], capsys)
+    reported(["rerun", str(folder), "to=again"], capsys)
 
 
 def test_what_the_recorded_numbers_hold_is_only_shown(capsys):
-    """Nulls, texts, huge numbers and odd names in the place of results: the run is made, and they are told as
-    different.
+    """Nulls, texts, huge numbers and odd names in the place of results: the run is made, and they are
+    reported as different.
     """
     results = document()["results"]
     results["student"]["last"]["test"] |= {
@@ -686,21 +686,22 @@ def test_what_the_recorded_numbers_hold_is_only_shown(capsys):
 
 
 def test_each_way_out_shows_orders_as_text(tmp_path, capsys):
-    """A file that is read, a table, and a fault: one of them is enough, and each does it by itself."""
+    """A file that is read, a table, and an error: one of them is enough, and each does it by itself."""
     (tmp_path / "x.json").write_text(json.dumps({ODD: [ODD, {"a": ODD}]}))
-    assert read_json(tmp_path / "x.json") == {shows(ODD): [shows(ODD), {"a": shows(ODD)}]}
+    assert read_json(tmp_path / "x.json") == {printable(ODD): [printable(ODD), {"a": printable(ODD)}]}
     (tmp_path / "x.json").write_text(json.dumps({ODD: 1}, ensure_ascii=False))
-    assert read_json(tmp_path / "x.json") == {shows(ODD): 1}
-    table(ODD, [ODD], [[ODD]], [ODD])
+    assert read_json(tmp_path / "x.json") == {printable(ODD): 1}
+    show_table(ODD, [ODD], [[ODD]], [ODD])
     said = capsys.readouterr().out
     assert said.count(r"\x1b]0;owned") == 4 and not any(c in said for c in "\x1b\x07\x9b\u202e")
-    assert "no run folder" not in told(["evaluate", f"nowhere {ODD}", *CPU], capsys)
+    assert "no run folder" not in reported(["evaluate", f"nowhere {ODD}", *CPU], capsys)
 
 
 def test_shows():
-    assert shows("plain, Grüße 😀\n\t") == "plain, Grüße 😀\n\t"
+    assert printable("plain, Grüße 😀\n\t") == "plain, Grüße 😀\n\t"
     assert (
-        shows(ODD) == r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil" and shows("\r\x00\ud800") == r"\r\x00\ud800"
+        printable(ODD) == r"\x1b]0;owned\x07\x1b[2J\x9b31m\u202eevil"
+        and printable("\r\x00\ud800") == r"\r\x00\ud800"
     )
-    with pytest.raises(Fault, match="it is no file"):
+    with pytest.raises(UserError, match="it is no file"):
         read_json(Path("nowhere.json"))

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from kdx.config.compose import check_words
-from kdx.config.wire import examine
-from kdx.core.errors import Caution, Fault
+from kdx.config.wire import examine_config
+from kdx.core.errors import Caution, UserError
 from kdx.core.types import Parts, Split
 from kdx.methods import neighbours
 from kdx.methods.features.none import NoFeatures
@@ -79,7 +79,7 @@ def test_one_constant_and_none():
     assert Constant(made, value=0.25)(POOL, OWN).tolist() == [0.25] * ROWS
     assert NoFeatures(made)(torch.zeros(2, 1, 1, 1)) == {} and not NoFeatures.live
     for bad in (-0.1, 1.1, "half"):
-        with pytest.raises(Fault, match=r"loss\.weights\.value"):
+        with pytest.raises(UserError, match=r"loss\.weights\.value"):
             Constant(made, value=bad)
 
 
@@ -91,7 +91,7 @@ def test_fidelity_by_hand():
     assert margin.tolist() == pytest.approx([math.exp(-1.5), 1, math.exp(-2)])
     assert Fidelity(parts(), beta=0, by="entropy")(answers, answers).tolist() == [1, 1, 1]
     for bad in ({"beta": -1}, {"by": "max"}):
-        with pytest.raises(Fault, match=rf"loss\.weights\.{next(iter(bad))}"):
+        with pytest.raises(UserError, match=rf"loss\.weights\.{next(iter(bad))}"):
             Fidelity(parts(), **{"beta": 1, "by": "entropy", **bad})
 
 
@@ -102,7 +102,7 @@ def test_fidelity_by_hand():
 @pytest.mark.parametrize("estimator", neighbours.ESTIMATORS)
 def test_debiased_weights_are_the_formula_over_the_nearest_rows(hard, estimator):
     made = parts()
-    weighting, told, _ = refreshed(debiased(made, hard=hard, estimator=estimator, neighbours=7))
+    weighting, reported, _ = refreshed(debiased(made, hard=hard, estimator=estimator, neighbours=7))
     truth, student = made.validation.labels, made.student.logits.detach()
     z, q = neighbours.margins(TEACHER, student), neighbours.margins(POOL, OWN)
     log_p, right = student.log_softmax(1), TEACHER.argmax(1) == truth
@@ -117,7 +117,7 @@ def test_debiased_weights_are_the_formula_over_the_nearest_rows(hard, estimator)
         else:
             d = (noisy[wrong] / true[wrong]).mean().item() if len(wrong) else 1
             expected.append(min(1, 1 / (1 + len(wrong) / 7 * (d - 1))))
-    assert weighting(POOL, OWN).tolist() == pytest.approx(expected, rel=1e-4) and told == ""
+    assert weighting(POOL, OWN).tolist() == pytest.approx(expected, rel=1e-4) and reported == ""
     assert min(expected) < 0.5 and len({round(w, 4) for w in expected}) > 10
 
 
@@ -170,17 +170,17 @@ def test_the_grid_is_close_to_the_exact_weights():
 
 
 def test_the_poor_student_is_warned_once():
-    weighting, told, _ = refreshed(debiased(parts(rows=2)))
-    assert "2 rows" in told and "standard error" in told and refreshed(weighting)[1] == ""
+    weighting, reported, _ = refreshed(debiased(parts(rows=2)))
+    assert "2 rows" in reported and "standard error" in reported and refreshed(weighting)[1] == ""
 
 
 @pytest.mark.parametrize("right, says", [(True, "never wrong"), (False, "always wrong")])
 @pytest.mark.parametrize("estimator", neighbours.ESTIMATORS)
 def test_a_teacher_that_is_always_right_or_always_wrong(right, says, estimator):
     truth = TEACHER.argmax(1) if right else TEACHER.argmin(1)
-    weighting, told, logged = refreshed(debiased(parts(truth), estimator=estimator))
+    weighting, reported, logged = refreshed(debiased(parts(truth), estimator=estimator))
     weights = weighting(POOL, OWN)
-    assert says in told and ((weights == 1).all() if right else weights.min() < 0.9)
+    assert says in reported and ((weights == 1).all() if right else weights.min() < 0.9)
     assert all(math.isfinite(v) for v in [*weights.tolist(), *logged.values()])
 
 
@@ -189,18 +189,18 @@ def test_a_teacher_that_is_always_right_or_always_wrong(right, says, estimator):
 def test_the_smallest_split_and_huge_logits_give_weights(rows, grid):
     huge = torch.full((ROWS, C), -6e4)
     huge[:, 0] = 6e4
-    weighting, told, _ = refreshed(
+    weighting, reported, _ = refreshed(
         debiased(parts(torch.ones(ROWS, dtype=torch.int64), rows, huge), grid=grid)
     )
     weights = weighting(huge, -huge)
-    assert ((weights >= 0) & (weights <= 1)).all() and f"{rows} rows" in told
+    assert ((weights >= 0) & (weights <= 1)).all() and f"{rows} rows" in reported
 
 
 @pytest.mark.parametrize(
     "bad", [{"hard": None}, {"estimator": "median"}, {"neighbours": 0}, {"grid": 1}, {"grid": "fine"}]
 )
 def test_debiased_refuses(bad):
-    with pytest.raises(Fault, match=rf"loss\.weights\.{next(iter(bad))}"):
+    with pytest.raises(UserError, match=rf"loss\.weights\.{next(iter(bad))}"):
         debiased(**bad)
 
 
@@ -216,10 +216,10 @@ def test_a_student_that_has_diverged_is_the_losss_to_tell(grid):
 
 @pytest.mark.parametrize("loss", ["soft", "weighted", "slam"])
 def test_an_empty_feature_slot_asks_for_no_live_teacher(loss):
-    order, _ = examine(check_words([f"loss={loss}"]))
+    order, _ = examine_config(check_words([f"loss={loss}"]))
     assert not reads_networks(order.plan.loss)
 
 
 def test_debiased_without_validation():
-    with pytest.raises(Fault, match=r"loss\.weights=debiased .* dataset\.validation"):
+    with pytest.raises(UserError, match=r"loss\.weights=debiased .* dataset\.validation"):
         debiased(replace(parts(), validation=None))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from kdx.commands import _tell, halfspace
-from kdx.commands._words import parse
+from kdx.commands._words import parse_words
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core import signals
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.report.run import document
 from kdx.runs.claims import Figure
 from kdx.runs.run import environment, perform, protocol, trace
@@ -28,12 +28,12 @@ Look = Callable[[Figure], float]
 def try_halfspace(
     arm: str, words: Sequence[str], seed: int, further: Sequence[str], place: Path
 ) -> tuple[Look, dict[str, Any]]:
-    problem, _ = halfspace.asked(parse("halfspace", words, halfspace.OPTIONS))
-    errors, _ = halfspace.measure(problem, [seed])
+    problem, _ = halfspace.asked(parse_words("halfspace", words, halfspace.OPTIONS))
+    errors, _ = halfspace.measure_methods(problem, [seed])
 
     def look(figure: Figure) -> float:
         if figure.at not in errors:
-            raise Fault(f"kdx halfspace has no method '{figure.at}'; it has {', '.join(errors)}")
+            raise UserError(f"kdx halfspace has no method '{figure.at}'; it has {', '.join(errors)}")
         return 1 - errors[figure.at][0]
 
     return look, {"words": [*words, f"first_seed={seed}", "seeds=1"]}
@@ -59,7 +59,7 @@ def try_train(
             )
         folder.run |= {"store": str(order.store.resolve()), "host": host}
         try:
-            signals.check()
+            signals.raise_if_stopped()
             folder.save()
             with Progress() if sys.stderr.isatty() else nullcontext(Listener()) as progress:
                 found, artifacts = perform(order, Many(progress, folder))
@@ -74,9 +74,9 @@ def try_train(
                 folder.interrupt()
             raise
         except Exception as error:
-            signals.check()
+            signals.raise_if_stopped()
             folder.fail(error)
-            raise Fault(f"{_tell.reason(error)}\n{_tell.where(error, path, order)}") from error
+            raise UserError(f"{_tell.error_line(error)}\n{_tell.where(error, path, order)}") from error
     stages = {**artifacts, "evaluate": found}
     return lambda figure: value(stages, figure), {
         "words": whole,
@@ -89,7 +89,7 @@ def value(stages: Mapping[str, Artifact], figure: Figure) -> float:
     """A number out of a file of one of the run's stages: `at` are dotted keys, in a list counted from 0."""
     stage, _, name = figure.file.partition("/")
     if stage not in stages or not stages[stage].file(name).is_file():
-        raise Fault(f"the run has no {figure.file}; its stages are {', '.join(stages)}")
+        raise UserError(f"the run has no {figure.file}; its stages are {', '.join(stages)}")
     node: Any = stages[stage].json(name)
     for depth, key in enumerate(keys := figure.at.split("."), 1):
         if isinstance(node, list) and key.isdigit() and int(key) < len(node):
@@ -102,7 +102,7 @@ def value(stages: Mapping[str, Artifact], figure: Figure) -> float:
                 if isinstance(node, Mapping)
                 else f"there stands {str(node)[:60]}"
             )
-            raise Fault(f"{figure.file} has no '{'.'.join(keys[:depth])}': {has}")
+            raise UserError(f"{figure.file} has no '{'.'.join(keys[:depth])}': {has}")
     if isinstance(node, bool) or not isinstance(node, int | float):
-        raise Fault(f"'{figure.at}' of {figure.file} is no number: {str(node)[:60]}")
+        raise UserError(f"'{figure.at}' of {figure.file} is no number: {str(node)[:60]}")
     return float(node)

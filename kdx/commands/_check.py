@@ -1,5 +1,5 @@
-"""Every run of a command line checked before the first begins: all that is wrong told together, each fault
-with the combinations that have it.
+"""Every run of a command line checked before the first begins: all that is wrong reported together, each
+error with the combinations that have it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 from kdx.config import compose, grid
 from kdx.config.unused import idle
-from kdx.config.wire import Order, examine
+from kdx.config.wire import Order, examine_config
 from kdx.config.words import apart, use_own
 from kdx.core import checks, signals
-from kdx.core.errors import Faults
+from kdx.core.errors import UserErrors
 from kdx.report.compare.caveats import some
 from kdx.runs.run import all_stored
 
@@ -28,7 +28,7 @@ class Job:
     order: Order
 
 
-def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+def read_words(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """(flags, the words as Hydra takes them, the same with the grid of a preset and every value of a sweep
     listed)
     """
@@ -36,7 +36,7 @@ def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     use_own(flags)
     multirun = "--multirun" in flags
     most, words = grid.limit(words)
-    words = grid.spread(compose.plus_less(compose.quote_paths(words, sweep=multirun)))
+    words = grid.spread_options(compose.plus_less(compose.quote_paths(words, sweep=multirun)))
     compose.register_names()
     whole = grid.gridded(words) if multirun and grid.all_combinations(words) else words
     if multirun:
@@ -44,19 +44,19 @@ def read(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     return flags, words, grid.listed(whole) if multirun and grid.all_combinations(words) else words
 
 
-def shown(words: Sequence[str]) -> None:
-    """Of words whose configuration is only to be shown. Raises Faults with all that is wrong with the words
-    themselves.
+def check_shown(words: Sequence[str]) -> None:
+    """Of words whose configuration is only to be shown. Raises UserErrors with all that is wrong with the
+    words themselves.
     """
-    combinations, faults = grid.combinations(words, multirun=False)
+    combinations, errors = grid.combinations(words, multirun=False)
     for combination in combinations:
-        faults += compose.examine(combination)[1]
-    if faults:
-        raise Faults(faults)
+        errors += compose.examine_words(combination)[1]
+    if errors:
+        raise UserErrors(errors)
 
 
-def check(words: Sequence[str], multirun: bool) -> list[Job]:
-    """Every run of the command. Raises Faults with all that is wrong."""
+def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
+    """Every run of the command. Raises UserErrors with all that is wrong."""
     combinations, everywhere = grid.combinations(words, multirun)
     unreadable = bool(everywhere)
     everywhere += grid.misplaced(words, multirun)
@@ -66,11 +66,11 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
     splits: dict[str, dict[str, int]] = {}
     without_effect: list[dict[str, str]] = []
     for combination in combinations:
-        config, slips, good_words = compose.examine(combination)
+        config, slips, good_words = compose.examine_words(combination)
         found.append(slips)
         if config is None:
             continue
-        order, wrong = examine(config)
+        order, wrong = examine_config(config)
         jobs.append(Job(combination, order))
         slip = unreadable or bool(slips)
         alike = json.dumps({**config, "seed": 0}, sort_keys=True)
@@ -80,31 +80,31 @@ def check(words: Sequence[str], multirun: bool) -> list[Job]:
             if unread:  # nobody can say whether anything has to be made
                 looked[alike] = unread
         if alike not in looked and not here:
-            # A slip of the pen alone is told at once; with more on the line it is worth importing torch to
-            # tell all that is wrong.
+            # A slip of the pen alone is reported at once; with more on the line it is worth importing torch
+            # to tell all that is wrong.
             rows = splits.setdefault(alike, {})
-            looked[alike] = inspect(order, data=not slip, splits=rows) if not slip or good_words else []
+            looked[alike] = _inspect(order, data=not slip, splits=rows) if not slip or good_words else []
             with checks.gather(looked[alike]):  # a store that has everything may be read only
                 checks.folder("store", config["store"])
         found[-1] = [*slips, *wrong, *looked.get(alike, [])]
         if not found[-1]:
-            without_effect.append(idle(order.config, keys(combination), splits.get(alike)))
+            without_effect.append(idle(order.config, _keys(combination), splits.get(alike)))
     if everywhere or any(found):
-        raise Faults([*everywhere, *by_combination(combinations, found)])
+        raise UserErrors([*everywhere, *by_combination(combinations, found)])
     # Of a sweep a setting may lie idle in some of the runs: not in all of them.
     if nowhere := [
         why for key, why in without_effect[0].items() if all(key in others for others in without_effect)
     ]:
-        raise Faults(nowhere)
-    signals.check()  # one that a library swallowed while the words were put together
+        raise UserErrors(nowhere)
+    signals.raise_if_stopped()  # one that a library swallowed while the words were put together
     return jobs
 
 
-def keys(words: Sequence[str]) -> list[str]:
+def _keys(words: Sequence[str]) -> list[str]:
     """Dotted keys that these words set; of a mapping those inside it."""
     return [
         key
-        for override in compose.parse(words, [])
+        for override in compose.parse_overrides(words, [])
         for key in _inside(override.key_or_group, override.value())
     ]
 
@@ -117,27 +117,27 @@ def _inside(key: str, value: Any) -> list[str]:
     )
 
 
-def inspect(order: Order, *, data: bool, splits: dict[str, int]) -> list[str]:
+def _inspect(order: Order, *, data: bool, splits: dict[str, int]) -> list[str]:
     from kdx.config import validate
 
     return validate.inspect(order, data=data, splits=splits)
 
 
 def by_combination(combinations: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> list[str]:
-    """Each fault once; one that only some combinations have begins with the words that they share, or with
+    """Each error once; one that only some combinations have begins with the words that they share, or with
     the combinations.
     """
-    messages = dict.fromkeys(message for faults in found for message in faults)
+    messages = dict.fromkeys(message for errors in found for message in errors)
     having = {
-        message: frozenset(i for i, faults in enumerate(found) if message in faults) for message in messages
+        message: frozenset(i for i, errors in enumerate(found) if message in errors) for message in messages
     }
     return [
-        message if len(rows) == len(found) else f"{which(combinations, rows)}: {message}"
+        message if len(rows) == len(found) else f"{_which(combinations, rows)}: {message}"
         for message, rows in having.items()
     ]
 
 
-def which(combinations: Sequence[Sequence[str]], rows: frozenset[int]) -> str:
+def _which(combinations: Sequence[Sequence[str]], rows: frozenset[int]) -> str:
     """In words: the one or two settings that these combinations have and no others do, else the combinations
     one by one.
     """

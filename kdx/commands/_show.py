@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdx.core.errors import shows
+from kdx.core.errors import printable
 
 
-def table(
+def show_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], below: Sequence[str] = ()
 ) -> None:
     """Prints to stdout. A pipe gets a Markdown table; in a narrow terminal lines are folded, and no figure is
@@ -20,11 +20,11 @@ def table(
     from kdx.report.run.table import grid
 
     console = Console(highlight=False, soft_wrap=True)
-    header, rows = [shows(cell) for cell in header], [[shows(cell) for cell in row] for row in rows]
-    console.print(Text(shows(title), style="bold"))
+    header, rows = [printable(cell) for cell in header], [[printable(cell) for cell in row] for row in rows]
+    console.print(Text(printable(title), style="bold"))
     if rows:
         made = grid(header, rows, console.is_terminal)
         width = Measurement.get(console, console.options.update(width=10_000), made).maximum
         Console(highlight=False, width=max(width, console.width)).print(made)
     for line in below:
-        console.print(Text(shows(line)))
+        console.print(Text(printable(line)))

@@ -13,25 +13,25 @@ from typing import Any
 
 from kdx.commands import compare
 from kdx.commands._check import Job, varying
-from kdx.commands._show import table
+from kdx.commands._show import show_table
 from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller
-from kdx.commands._watch import Watch
+from kdx.commands._watch import SweepWatch
 from kdx.config import compose, grid
 from kdx.config.words import quoted
 from kdx.core import output, signals
 from kdx.report.compare.caveats import some
 from kdx.report.compare.entries import Entry
 from kdx.report.run import document
-from kdx.report.run.verdict import ROLES, metric, percent
+from kdx.report.run.verdict import ROLE_WORDS, metric, percent
 from kdx.runs import sweep
 from kdx.runs.sweep import Sweep
 
 Launch = Callable[[Sequence[str]], None]
-watching: Watch | None = None
+watching: SweepWatch | None = None
 """Of the sweep that this process was called for."""
 
 
-def run(
+def run_sweep(
     command: Sequence[str], flags: Sequence[str], words: Sequence[str], jobs: Sequence[Job], launch: Launch
 ) -> int:
     """Exit code 0: every run is finished; 1: some are not; those of kdx.core.signals where it was
@@ -47,7 +47,7 @@ def run(
         else None
     )
     path, named = grid.sweep_folder(words)
-    place = sweep.begin(
+    place = sweep.begin_sweep(
         path,
         command,
         None if known is None else {name: grid.own_words(job.words) for name, job in known.items()},
@@ -62,14 +62,14 @@ def run(
     try:
         announce(place)
         if place.jobs is None or len(place.done) < len(place.jobs):
-            with Watch(place.path, labels(place, command)) as watching:
+            with SweepWatch(place.path, _labels(place, command)) as watching:
                 hand_over(place, lambda: launch([*flags, *grid.for_hydra(words), *further]))
     except KeyboardInterrupt as error:
         with signals.held():
-            interrupted(place, sorted({str(job.order.store) for job in jobs}), command)
+            _interrupted(place, sorted({str(job.order.store) for job in jobs}), command)
         return signals.code_of(error)
     except Exception as error:  # a launcher's own: a queue that cannot be reached
-        signals.check()
+        signals.raise_if_stopped()
         print(
             f"the sweep was stopped by {type(error).__name__}: "
             f"{(str(error).splitlines() or ['no reason given'])[0]}",
@@ -128,7 +128,7 @@ def hand_over(place: Sweep, launch: Callable[[], None]) -> None:
             place.pass_over(other for other in place.jobs if other != name)
             with contextlib.suppress(Exception, KeyboardInterrupt):  # killed again: the table says so
                 launch()
-            signals.check()
+            signals.raise_if_stopped()
     finally:
         place.pass_over(())
 
@@ -148,33 +148,35 @@ def announce(place: Sweep) -> None:
         print(f"a search in {os.path.relpath(place.path)}", flush=True)
         return
     whole, done = len(place.jobs), len(place.done)
-    told = (
+    how = (
         "all are done"
         if done == whole
         else f"{done} of them are done, {whole - done} to do"
         if done
         else "none is done yet"
     )
-    print(f"{whole} {'run' if whole == 1 else 'runs'} in {os.path.relpath(place.path)}: {told}", flush=True)
+    print(f"{whole} {'run' if whole == 1 else 'runs'} in {os.path.relpath(place.path)}: {how}", flush=True)
 
 
 def conclude(place: Sweep) -> int:
     """Tells what came of the runs."""
     runs = place.runs()
-    failed = {name: reason(place.path / name, run) for name, run in runs.items() if not sweep.finished(run)}
-    found, lines, apart = compare.summary(place.path)
+    failed = {
+        name: why_unfinished(place.path / name, run) for name, run in runs.items() if not sweep.finished(run)
+    }
+    found, lines, apart = compare.sweep_summary(place.path)
     if found:
-        compare.show(found)
+        compare.show_comparison(found)
     elif apart:
         side_by_side(apart, lines, finished=len(runs) - len(failed), whole=len(runs))
     elif len(failed) < len(runs):
         print("\n".join(lines), file=sys.stderr)
     if failed:
         why: dict[str, list[str]] = {}
-        for name, told in failed.items():
-            why.setdefault(told, []).append(name)
-        rows = [[some(names), told] for told, names in why.items()]
-        table(
+        for name, cause in failed.items():
+            why.setdefault(cause, []).append(name)
+        rows = [[some(names), cause] for cause, names in why.items()]
+        show_table(
             f"{len(failed)} of {len(runs)} runs are not finished:",
             ["runs", "reason"],
             rows,
@@ -201,16 +203,16 @@ def side_by_side(entries: Sequence[Entry], lines: Sequence[str], *, finished: in
     done = (
         f"the {whole} runs are finished" if finished == whole else f"{finished} of {whole} runs are finished"
     )
-    table(
+    show_table(
         f"{done}; each has a test split or a protocol of its own, so they are not compared, and no row is "
         "better than another:",
-        ["run", *(f"{ROLES[role]}, test" for role in ("teacher", "baseline", "student"))],
+        ["run", *(f"{ROLE_WORDS[role]}, test" for role in ("teacher", "baseline", "student"))],
         rows,
         lines,
     )
 
 
-def reason(folder: Path, run: Mapping[str, Any] | None) -> str:
+def why_unfinished(folder: Path, run: Mapping[str, Any] | None) -> str:
     """Why a run is not finished, in one line."""
     if not run:
         return "did not begin"
@@ -221,7 +223,7 @@ def reason(folder: Path, run: Mapping[str, Any] | None) -> str:
     )
 
 
-def interrupted(place: Sweep, stores: Sequence[str], command: Sequence[str]) -> None:
+def _interrupted(place: Sweep, stores: Sequence[str], command: Sequence[str]) -> None:
     runs = place.runs()
     done = sum(map(sweep.finished, runs.values()))
     print(
@@ -232,27 +234,27 @@ def interrupted(place: Sweep, stores: Sequence[str], command: Sequence[str]) -> 
 
 
 def teller(path: Path, words: Sequence[str]) -> Teller:
-    """How the run in `path` is told of. Also called in a process that a launcher has made."""
+    """How the run in `path` is reported. Also called in a process that a launcher has made."""
     if not compose.in_sweep():
         return Alone()
     if watching is None or watching.process != os.getpid():
         return Elsewhere()
-    watching.told.add(path.name)
+    watching.reported.add(path.name)
     return InSweep(watching.label(path.name, words))
 
 
-def labels(place: Sweep, command: Sequence[str]) -> Callable[[str, Sequence[str]], str]:
+def _labels(place: Sweep, command: Sequence[str]) -> Callable[[str, Sequence[str]], str]:
     """What tells which run of a sweep it is, for its line, from its folder and its words."""
     if place.jobs is None:
         return lambda name, words: " ".join(
             ["trial", name.partition("_")[0], *(w for w in words if w not in command)]
         )
     vary = varying(list(place.jobs.values()))
-    told = {
+    called = {
         name: f"{number}/{len(vary)} {' '.join(words)}".rstrip()
         for number, (name, words) in enumerate(zip(place.jobs, vary, strict=True), 1)
     }
-    return lambda name, words: told.get(name, name)
+    return lambda name, words: called.get(name, name)
 
 
 def validation_error(run: Mapping[str, Any] | None) -> float | None:

@@ -11,22 +11,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from kdx.commands._watch import failure, line
+from kdx.commands._watch import failure, result_line
 from kdx.config.wire import Order
 from kdx.core import output
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.store.store import Listener
 
 
-def reason(error: Exception) -> str:
-    return str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
+def error_line(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def where(error: Exception, path: os.PathLike, order: Order) -> str:
-    """Where to look next. A Fault is the user's to mend, or was asked for, as by a gate: no traceback tells
-    more of it.
+    """Where to look next. A UserError is the user's to mend, or was asked for, as by a gate: no traceback
+    tells more of it.
     """
-    if isinstance(error, Fault):
+    if isinstance(error, UserError):
         return f"the run stopped; what is finished is in {order.store}"
     return f"the run failed; its traceback is in {os.path.relpath(path)}/run.json"
 
@@ -51,7 +51,7 @@ class Alone:
         output.instead(f"the run is finished, and its table is in {place}/report.md")
 
     def failed(self, error: Exception, path: os.PathLike, order: Order) -> None:
-        print(f"{reason(error)}\n{where(error, path, order)}", file=sys.stderr)
+        print(f"{error_line(error)}\n{where(error, path, order)}", file=sys.stderr)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
         print(
@@ -75,10 +75,10 @@ class InSweep:
         return Progress() if sys.stderr.isatty() else nullcontext(Listener())
 
     def done(self, folder: Any, results: Mapping, headline: str, audit: Mapping | None) -> None:
-        print(line(self.label, folder.run), flush=True)
+        print(result_line(self.label, folder.run), flush=True)
 
     def failed(self, error: Exception, path: os.PathLike, order: Order) -> None:
-        print(failure(self.label, reason(error)), file=sys.stderr, flush=True)
+        print(failure(self.label, error_line(error)), file=sys.stderr, flush=True)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
         """The sweep tells it, once."""

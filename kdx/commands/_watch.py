@@ -19,8 +19,8 @@ EVERY = 0.5
 """Seconds between two looks."""
 
 
-class Watch:
-    """Tells of every run of a sweep's folder that ends while this is open, once. `told` has the names of
+class SweepWatch:
+    """Tells of every run of a sweep's folder that ends while this is open, once. `reported` has the names of
     those that nobody need tell.
 
     label: of a run, from its name and its words.
@@ -28,13 +28,13 @@ class Watch:
 
     def __init__(self, path: Path, label: Callable[[str, Sequence[str]], str]):
         self.path, self.label = path, label
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
         self.process = os.getpid()
         self._seen: dict[str, tuple[int, int]] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> SweepWatch:
         self._changed()
         self._thread.start()
         return self
@@ -51,11 +51,11 @@ class Watch:
     def look(self) -> None:
         for name in self._changed():
             document = sweep.run_in(self.path / name) or {}
-            if document.get("status") in ("finished", "failed") and name not in self.told:
-                self.told.add(name)
+            if document.get("status") in ("finished", "failed") and name not in self.reported:
+                self.reported.add(name)
                 label = self.label(name, (document.get("command") or [])[2:])
                 if document["status"] == "finished":
-                    print(line(label, document), flush=True)
+                    print(result_line(label, document), flush=True)
                 else:
                     print(failure(label, str(document.get("error"))), file=sys.stderr, flush=True)
 
@@ -73,21 +73,21 @@ class Watch:
         return [name for _, name in changed]
 
 
-def line(label: str, document: Mapping[str, Any]) -> str:
+def result_line(label: str, document: Mapping[str, Any]) -> str:
     """What came of a run, from its run.json."""
     from kdx.report.run.progress import duration
 
     results = document.get("results") or {}
-    told = [
+    parts = [
         f"{name} {percent(value)}"
         for name, role in (("teacher", "teacher"), ("alone", "baseline"), ("distilled", "student"))
         if (value := metric(results, role, results.get("headline") or "last", "test", "accuracy")) is not None
     ]
-    told += [f"gain {points(results['gain'])}"] if results.get("gain") is not None else []
+    parts += [f"gain {points(results['gain'])}"] if results.get("gain") is not None else []
     warnings = document.get("warnings") or []
-    told += [f"{len(warnings)} warning{'s' * (len(warnings) > 1)} in report.md"] if warnings else []
+    parts += [f"{len(warnings)} warning{'s' * (len(warnings) > 1)} in report.md"] if warnings else []
     took = seconds(document)
-    return f"{label}: {', '.join(told) or 'done'}" + ("" if took is None else f" ({duration(took)})")
+    return f"{label}: {', '.join(parts) or 'done'}" + ("" if took is None else f" ({duration(took)})")
 
 
 def failure(label: str, reason: str) -> str:

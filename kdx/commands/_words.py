@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdx.core.checks import gather, path
-from kdx.core.errors import Fault, Faults, nearest
+from kdx.core.errors import UserError, UserErrors, nearest
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,11 @@ def asks_for_help(argv: Sequence[str]) -> bool:
     return bool({"-h", "--help"} & set(argv))
 
 
-def parse(command: str, argv: Sequence[str], options: Sequence[Option], groups: Sequence[str] = ()) -> Words:
+def parse_words(
+    command: str, argv: Sequence[str], options: Sequence[Option], groups: Sequence[str] = ()
+) -> Words:
     """groups: keys that are Hydra's to check, such as `dataset` in `dataset=mnist5k dataset.root=data`.
-    Raises Faults, all told together.
+    Raises UserErrors, all reported together.
 
     A word with `=` is a setting, unless its key is none and a file or folder of that name exists.
     """
@@ -70,7 +72,7 @@ def parse(command: str, argv: Sequence[str], options: Sequence[Option], groups: 
     words = Words(
         [], {o.name: o.default for o in options}, {o.name: [] for o in options if o.many}, set(), []
     )
-    faults: list[str] = []
+    errors: list[str] = []
     for word in argv:
         name, is_setting, value = word.partition("=")
         if (
@@ -79,10 +81,10 @@ def parse(command: str, argv: Sequence[str], options: Sequence[Option], groups: 
             with gather(unfit := []):
                 path(name if is_setting and name in known else f"a word of kdx {command}", given)
             if unfit:
-                faults += unfit
+                errors += unfit
                 continue
         if word.startswith("-"):
-            faults.append(
+            errors.append(
                 f"kdx {command} has no flag {word}; settings are written key=value: kdx {command} --help"
             )
         elif is_setting and name.lstrip("+").split(".")[0] in groups:
@@ -90,19 +92,19 @@ def parse(command: str, argv: Sequence[str], options: Sequence[Option], groups: 
         elif is_setting and name in known:
             option = known[name]
             if option.choices and value not in option.choices:
-                faults.append(f"{name} has no option '{value}'{nearest(value, option.choices)}")
+                errors.append(f"{name} has no option '{value}'{nearest(value, option.choices)}")
             elif not value:
-                faults.append(f"{name}= needs a value")
+                errors.append(f"{name}= needs a value")
             words.given.add(name)
             words.values[name] = value
             if option.many:
                 words.lists[name].append(value)
         elif is_setting and not Path(word).expanduser().exists():
-            faults.append(f"'{name}' is no key of kdx {command}{nearest(name, {*known, *groups})}")
+            errors.append(f"'{name}' is no key of kdx {command}{nearest(name, {*known, *groups})}")
         else:
             words.names.append(word)
-    if faults:
-        raise Faults(faults)
+    if errors:
+        raise UserErrors(errors)
     return words
 
 
@@ -110,22 +112,22 @@ def only_name(command: str, words: Words, what: str) -> str:
     """The one name that a command takes."""
     if len(words.names) != 1:
         given = f"given: {' '.join(words.names)}" if words.names else "given: nothing"
-        raise Fault(f"kdx {command} needs one {what}; {given}. kdx {command} --help tells more")
+        raise UserError(f"kdx {command} needs one {what}; {given}. kdx {command} --help tells more")
     return words.names[0]
 
 
 def switch(name: str, value: str) -> bool:
     if value not in ("true", "false"):
-        raise Fault(f"{name} must be true or false; given: {value!r}")
+        raise UserError(f"{name} must be true or false; given: {value!r}")
     return value == "true"
 
 
 def make_folder(path: Path, what: str, option: str) -> None:
-    """Before any work. Raises Fault that says which option names another."""
+    """Before any work. Raises UserError that says which option names another."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Fault(
+        raise UserError(
             f"{what} cannot be made: {error.strerror or error} ('{error.filename}'); "
             f"choose another with {option}"
         ) from error

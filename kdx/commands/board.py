@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.commands._words import Option, asks_for_help, help_text, parse
+from kdx.commands._words import Option, asks_for_help, help_text, parse_words
 from kdx.core import signals
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.report.run import document
 
-FOLDER = "outputs"
+_FOLDER = "outputs"
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 """What a browser on this machine, or one at the other end of an ssh tunnel, calls it."""
-SECONDS = 5
+POLL_SECONDS = 5
 """Between two looks for new runs; TensorBoard looks for new values as often."""
 OPTIONS = (
     Option(
@@ -32,7 +32,7 @@ OPTIONS = (
 HELP = help_text(
     f"""kdx board [FOLDER] [port=N]
 
-FOLDER is one run, a sweep, or any folder with runs below it; default: {FOLDER}. Ctrl-C ends it.
+FOLDER is one run, a sweep, or any folder with runs below it; default: {_FOLDER}. Ctrl-C ends it.
 Whoever has the address that it prints can look, from this machine; nobody else can.""",
     OPTIONS,
 )
@@ -42,23 +42,23 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse("board", argv, OPTIONS)
+    words = parse_words("board", argv, OPTIONS)
     if len(words.names) > 1:
-        raise Fault(
+        raise UserError(
             f"kdx board shows one folder; given: {' '.join(words.names)}. Name one above "
-            f"them all, such as {FOLDER}"
+            f"them all, such as {_FOLDER}"
         )
-    top = Path(words.names[0] if words.names else FOLDER).expanduser()
-    port = number(words["port"])
+    top = Path(words.names[0] if words.names else _FOLDER).expanduser()
+    port = _number(words["port"])
     if not top.is_dir():
-        raise Fault(f"the folder '{top}' does not exist; name one with runs in it: kdx board FOLDER")
+        raise UserError(f"the folder '{top}' does not exist; name one with runs in it: kdx board FOLDER")
     from kdx.report.compare.mirror import DEPTH, Mirror
 
     with tempfile.TemporaryDirectory(prefix="kdx-board-", ignore_cleanup_errors=True) as place:
         mirror = Mirror(top, Path(place))
         runs = mirror.update()
         if not runs:
-            raise Fault(
+            raise UserError(
                 f"'{top}' holds no run, nor does a folder up to {DEPTH} levels below it; `kdx train` makes "
                 "one in outputs/runs"
             )
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         )
         try:
             while True:
-                time.sleep(SECONDS)
+                time.sleep(POLL_SECONDS)
                 mirror.update()
         except KeyboardInterrupt as error:
             code = signals.code_of(error)
@@ -84,21 +84,23 @@ def unfinished(top: Path) -> str:
 
     states: Counter[str] = Counter()
     for folder in run_folders(top, DEPTH):
-        with contextlib.suppress(Fault):
-            states[document.state(folder, document.read(folder / document.NAME, figures=False))] += 1
-    told = ", ".join(
+        with contextlib.suppress(UserError):
+            states[
+                document.state(folder, document.read_document(folder / document.RUN_FILE, figures=False))
+            ] += 1
+    listed = ", ".join(
         f"{count} {state}"
         for state, count in sorted(states.items())
         if state in ("running", document.DIED, document.UNSURE)
     )
-    return f"; {told}" if told else ""
+    return f"; {listed}" if listed else ""
 
 
-def number(port: str | None) -> int | None:
+def _number(port: str | None) -> int | None:
     if port is None:
         return None
     if not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise Fault(f"port must be a whole number from 1 to 65535; given: {port!r}")
+        raise UserError(f"port must be a whole number from 1 to 65535; given: {port!r}")
     return int(port)
 
 
@@ -121,7 +123,7 @@ def serve(place: str, port: int | None, title: str) -> str:
             "--host",
             "127.0.0.1",
             "--reload_interval",
-            str(SECONDS),
+            str(POLL_SECONDS),
             "--load_fast",
             "false",
             "--path_prefix",
@@ -135,7 +137,7 @@ def serve(place: str, port: int | None, title: str) -> str:
         with contextlib.redirect_stderr(io.StringIO()):  # a note on its way of loading
             return server.launch()
     except program.TensorBoardServerException as error:
-        raise Fault(
+        raise UserError(
             f"TensorBoard cannot listen: {error.msg}. Choose another port with port=N, or leave it out"
         ) from error
 

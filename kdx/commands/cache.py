@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx.commands._show import table
-from kdx.commands._words import Option, Words, asks_for_help, help_text, parse, switch
-from kdx.core.errors import Fault
-from kdx.report.run.table import size
+from kdx.commands._show import show_table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words, switch
+from kdx.core.errors import UserError
+from kdx.report.run.table import bytes_in_words
 from kdx.runs import cleanup
 
 OPTIONS = (
@@ -38,23 +38,23 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse("cache", argv, OPTIONS)
+    words = parse_words("cache", argv, OPTIONS)
     if len(words.names) != 1 or words.names[0] not in ACTIONS:
         given = " ".join(words.names)
-        raise Fault(f"kdx cache needs one of {', '.join(ACTIONS)}; given: {given or 'nothing'}")
+        raise UserError(f"kdx cache needs one of {', '.join(ACTIONS)}; given: {given or 'nothing'}")
     return ACTIONS[words.names[0]](words, Path(words["store"]).expanduser())
 
 
 def ls(words: Words, store: Path) -> int:
-    found, folders = cleanup.entries(store), cleanup.run_folders(tops(words, store), store)
+    found, folders = cleanup.store_entries(store), cleanup.every_run_folder(tops(words, store), store)
     used: dict[str, list[str]] = {}
     unread = []
     for folder in folders:
         try:
             for name, runs in cleanup.users([folder]).items():
                 used.setdefault(name, []).extend(runs)
-        except Fault as fault:
-            unread.append(str(fault))
+        except UserError as error:
+            unread.append(str(error))
     rows = []
     for entry in found:
         runs = used.get(entry.name, [])
@@ -63,15 +63,15 @@ def ls(words: Words, store: Path) -> int:
             [
                 f"{entry.stage} {entry.key[:12]}",
                 entry.state,
-                size(entry.bytes),
+                bytes_in_words(entry.bytes),
                 cleanup.age(time.time() - entry.made),
                 f"{runs[0]}{more}" if runs else "-",
-                shorten(entry.what),
+                _shorten(entry.what),
             ]
         )
-    unread += cleanup.passed_over(store)
-    table(
-        f"{store}: {len(found)} entries, {size(sum(e.bytes for e in found))}",
+    unread += cleanup.strangers(store)
+    show_table(
+        f"{store}: {len(found)} entries, {bytes_in_words(sum(e.bytes for e in found))}",
         ["stage and key", "state", "size", "age", "runs", "what"],
         rows,
         unread,
@@ -79,43 +79,47 @@ def ls(words: Words, store: Path) -> int:
     return 0
 
 
-def verify(words: Words, store: Path) -> int:
-    found = cleanup.entries(store)
+def _verify(words: Words, store: Path) -> int:
+    found = cleanup.store_entries(store)
     hidden = [f"'{e.path}' may not be read by you: nothing in it was looked at" for e in found if not e.key]
     finished = [e for e in found if e.path.name == e.key]
-    damaged = [told for entry in finished if (told := cleanup.damage(store, entry))]
-    for text in (*hidden, *damaged, *cleanup.passed_over(store)):
+    damaged = [why for entry in finished if (why := cleanup.damage(store, entry))]
+    for text in (*hidden, *damaged, *cleanup.strangers(store)):
         print(text)
     print(f"{len(finished) - len(damaged)} of {len(finished)} artifacts in {store} are whole")
     return 1 if damaged or hidden else 0
 
 
 def gc(words: Words, store: Path) -> int:
-    older_than, delete = cleanup.duration(words["older_than"]), switch("yes", words["yes"])
-    found, where = cleanup.entries(store), tops(words, store)
+    older_than, delete = cleanup.parse_duration(words["older_than"]), switch("yes", words["yes"])
+    found, where = cleanup.store_entries(store), tops(words, store)
     if not where:
-        raise Fault(
+        raise UserError(
             f"no folder of runs was found beside '{store}' or in outputs, and without one everything would "
             "go: name it with runs=PATH"
         )
     if hidden := next((e for e in found if e.state == cleanup.UNREADABLE), None):
-        raise Fault(
+        raise UserError(
             f"'{hidden.path}' may not be read by you, and it may need anything else in the "
             "store: nothing was freed"
         )
-    keep = cleanup.needed(found, cleanup.users(cleanup.run_folders(where, store)))
+    keep = cleanup.needed(found, cleanup.users(cleanup.every_run_folder(where, store)))
     try:
         return free(
             store, [*cleanup.removable(found, keep, older_than, time.time())], len(found), where, delete
         )
     except OSError as error:
-        raise Fault(
+        raise UserError(
             f"the store '{store}' cannot be written: {error.strerror or error} ('{error.filename}')"
         ) from error
 
 
 def free(
-    store: Path, doomed: Sequence[tuple[cleanup.Entry, str]], whole: int, where: Sequence[Path], delete: bool
+    store: Path,
+    doomed: Sequence[tuple[cleanup.StoreEntry, str]],
+    whole: int,
+    where: Sequence[Path],
+    delete: bool,
 ) -> int:
     freed = []
     for entry, why in doomed:
@@ -125,11 +129,11 @@ def free(
         word = ("freed" if delete else "would free") if done else "at work, stays:"
         print(
             (
-                f"{word} {size(entry.bytes):>8}  {entry.stage} {entry.path.name[:12]}  {why}  "
-                f"{shorten(entry.what)}"
+                f"{word} {bytes_in_words(entry.bytes):>8}  {entry.stage} {entry.path.name[:12]}  {why}  "
+                f"{_shorten(entry.what)}"
             ).rstrip()
         )
-    total = size(sum(e.bytes for e in freed))
+    total = bytes_in_words(sum(e.bytes for e in freed))
     print(
         f"{len(freed)} of {whole} entries, {total}, {'freed' if delete else 'would be freed'} in {store} "
         f"(runs looked at in {', '.join(map(str, where))})"
@@ -141,7 +145,7 @@ def free(
     return 0
 
 
-ACTIONS = {"ls": ls, "verify": verify, "gc": gc}
+ACTIONS = {"ls": ls, "verify": _verify, "gc": gc}
 
 
 def tops(words: Words, store: Path) -> list[Path]:
@@ -151,7 +155,7 @@ def tops(words: Words, store: Path) -> list[Path]:
     named = [Path(name).expanduser() for name in words.lists["runs"]]
     for path in named:
         if not path.is_dir():
-            raise Fault(f"runs={path} does not exist")
+            raise UserError(f"runs={path} does not exist")
     usual = [
         parent / kind
         for parent in (store.absolute().parent, Path("outputs").absolute())
@@ -160,5 +164,5 @@ def tops(words: Words, store: Path) -> list[Path]:
     return named or [path for path in dict.fromkeys(usual) if path.is_dir()]
 
 
-def shorten(text: str, wide: int = 70) -> str:
+def _shorten(text: str, wide: int = 70) -> str:
     return text if len(text) <= wide else f"{text[: wide - 1]}…"

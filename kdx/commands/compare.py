@@ -9,22 +9,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kdx.commands._show import table
-from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
+from kdx.commands._show import show_table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words
 from kdx.core import checks
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.files import write_output
 from kdx.report.compare import rows
 from kdx.report.compare.caveats import some
-from kdx.report.compare.compare import METRICS, SORTS, Comparison, arranged, compare
-from kdx.report.compare.entries import STUDENT, Entry, entry, pick
+from kdx.report.compare.compare import METRICS, SORTS, Comparison, arranged, compare_runs
+from kdx.report.compare.entries import STUDENT, Entry, entry, pick_entries
 from kdx.report.compare.search import run_folders
 from kdx.report.run.names import visible
 from kdx.runs.reading import Run, read_run
 from kdx.runs.run import digests
 from kdx.store.artifact import MANIFEST, read_manifest, stands_for
 
-DEPTH = 3
+_DEPTH = 3
 """Levels below a named folder at which a run folder may lie: outputs/sweeps/<sweep>/<job> from outputs."""
 FILES = ("csv", "json", "md", "html")
 OPTIONS = (
@@ -73,27 +73,27 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse("compare", plain_words(argv), OPTIONS)
+    words = parse_words("compare", plain_words(argv), OPTIONS)
     if not words.names:
-        raise Fault(
+        raise UserError(
             "kdx compare needs run folders: kdx compare outputs/sweeps/NAME; kdx compare --help tells more"
         )
     targets = files(words)
     found = collect([Path(name).expanduser() for name in words.names])
     if not found.entries:
-        raise Fault(
+        raise UserError(
             "\n".join(["there is nothing to compare: no run is finished and has results", *found.lines])
         )
-    chosen = pick(found.entries, words.lists["where"])
+    chosen = pick_entries(found.entries, words.lists["where"])
     if not chosen:
-        raise Fault(
+        raise UserError(
             f"no run is left: {' '.join(f'where={w}' for w in words.lists['where'])} hold of none together"
         )
-    made = arranged(compare(chosen, words["reference"], words["metric"]), words["sort"])
+    made = arranged(compare_runs(chosen, words["reference"], words["metric"]), words["sort"])
     write(targets, made, found)
     quiet = "-" in targets.values()
     for line in [
-        *([line for line in rows.sentences(made) if line.startswith("WARNING")] if quiet else []),
+        *([line for line in rows.comparison_sentences(made) if line.startswith("WARNING")] if quiet else []),
         *found.lines,
     ]:
         print(line, file=sys.stderr if quiet else sys.stdout)
@@ -114,7 +114,7 @@ def plain_words(argv: Sequence[str]) -> list[str]:
         name, given, value = word.removeprefix("--").partition("=")
         if word == "where":
             if not rest or not is_setting(rest[0]):
-                raise Fault("where needs key=value behind it, such as: where loss=slam")
+                raise UserError("where needs key=value behind it, such as: where loss=slam")
             found.append(f"where={rest.pop(0)}")
             while rest and is_setting(rest[0]) and rest[0].partition("=")[0] not in known:
                 found.append(f"where={rest.pop(0)}")
@@ -137,9 +137,9 @@ def files(words: Words) -> dict[str, str]:
     """kind -> file, or - for the terminal; checked before anything is read."""
     found = {kind: words[kind] for kind in FILES if words[kind]}
     if found.get("html") == "-":
-        raise Fault("html= needs a file to write to: --html report.html")
+        raise UserError("html= needs a file to write to: --html report.html")
     if list(found.values()).count("-") > 1:
-        raise Fault(f"only one of {', '.join(found)} can go to the terminal: give the others a file")
+        raise UserError(f"only one of {', '.join(found)} can go to the terminal: give the others a file")
     for kind, name in found.items():
         if name != "-":
             checks.output(kind, name)
@@ -147,16 +147,16 @@ def files(words: Words) -> dict[str, str]:
 
 
 def collect(paths: Sequence[Path]) -> Found:
-    """Every run at or below the paths, checked. Raises Fault for a path that is not there or holds no run
+    """Every run at or below the paths, checked. Raises UserError for a path that is not there or holds no run
     folder.
     """
     found, seen = Found(), set()
     named: dict[str, list[str]] = {}
     manifests: dict[Path, Mapping[str, Any] | None] = {}
     for path in paths:
-        folders = run_folders(path, DEPTH)
+        folders = run_folders(path, _DEPTH)
         if not folders:
-            raise Fault(
+            raise UserError(
                 f"'{path}' "
                 f"{'holds no run folder, three levels down' if path.is_dir() else 'does not exist: kdx compare needs run folders'}"  # noqa: E501
             )
@@ -171,9 +171,9 @@ def collect(paths: Sequence[Path]) -> Found:
                 if state == "finished":
                     found.entries.append(entry(name, run.document, *_from_store(run, manifests)))
                     found.paths[name] = folder
-            except Fault as fault:
+            except UserError as error:
                 found.damaged += 1
-                found.lines.append(f"not read: {visible(' '.join(str(fault).split()))}")
+                found.lines.append(f"not read: {visible(' '.join(str(error).split()))}")
                 continue
             named.setdefault(state, []).append(name)
     for state in (s for s in named if s != "finished"):
@@ -225,25 +225,25 @@ def _manifest(
             try:
                 read = read_manifest(file)
                 manifests[file] = read if stands_for(read) == key else None
-            except Fault:
+            except UserError:
                 manifests[file] = None  # not here, or damaged: then this is not known
         if manifests[file]:
             return manifests[file]
     return None
 
 
-def summary(folder: Path) -> tuple[Comparison | None, list[str], list[Entry]]:
-    """(the comparison of a sweep's folder for `show`, lines of what is not in it, runs that are finished and
-    stand in no one table).
+def sweep_summary(folder: Path) -> tuple[Comparison | None, list[str], list[Entry]]:
+    """(the comparison of a sweep's folder for `show_comparison`, lines of what is not in it, runs that are
+    finished and stand in no one table).
 
     None where there is nothing to compare, or what must not be mixed, and the lines say why.
     """
     found = Found()
     try:
         found = collect([folder])
-        return (compare(found.entries) if found.entries else None), found.lines, []
-    except Fault as fault:
-        return None, [*str(fault).splitlines(), *found.lines], found.entries
+        return (compare_runs(found.entries) if found.entries else None), found.lines, []
+    except UserError as error:
+        return None, [*str(error).splitlines(), *found.lines], found.entries
 
 
 def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
@@ -255,7 +255,7 @@ def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
         "html": lambda: page_of(made, found),
     }
     if "-" not in targets.values():
-        show(made)
+        show_comparison(made)
     for kind, name in targets.items():
         if name == "-":
             print(content[kind](), end="")
@@ -274,7 +274,7 @@ def page_of(made: Comparison, found: Found) -> str:
     return page(replace(made, groups=groups), found.lines)
 
 
-def show(made: Comparison) -> None:
+def show_comparison(made: Comparison) -> None:
     """The table on the terminal, in the widest form that fits; a pipe gets Markdown."""
     from rich.console import Console
     from rich.measure import Measurement
@@ -291,5 +291,10 @@ def show(made: Comparison) -> None:
     )
     chosen = next(fitting) if console.is_terminal else forms[0]
     for number, (head, body) in enumerate(chosen.tables):
-        table(rows.title(made) if number == 0 else "", head, body)
-    table("" if chosen.tables else rows.title(made), [], [], [*chosen.below, *rows.sentences(made)])
+        show_table(rows.comparison_title(made) if number == 0 else "", head, body)
+    show_table(
+        "" if chosen.tables else rows.comparison_title(made),
+        [],
+        [],
+        [*chosen.below, *rows.comparison_sentences(made)],
+    )

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kdx.commands import commands
-from kdx.commands.list import defaults, entries, groups, load, options
-from kdx.core.errors import Fault, nearest
+from kdx.commands.list import defaults, load_option, option_groups, options, options_in_defaults
+from kdx.core.errors import UserError, nearest
 from kdx.core.paths import conf_dir
 
 HELP = """kdx completion bash    print a script that completes commands, config groups, options and keys
@@ -28,7 +28,7 @@ BASH = r"""_kdx() {
 }
 complete -o nospace -o default -F _kdx kdx"""  # noqa: E501
 
-WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
+_WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
 """Commands whose words are few and fixed. `train`, `plan` and `evaluate` take overrides; where nothing fits,
 bash offers file names.
 """
@@ -55,19 +55,19 @@ A test holds them to the commands' OPTIONS.
 """
 
 
-def place(tree: dict, package: Sequence[str], data: Mapping) -> None:
+def _place(tree: dict, package: Sequence[str], data: Mapping) -> None:
     """Merges `data` into `tree` below the keys of `package`."""
     for key in package:
         child = tree.get(key)
         tree[key] = tree = child if isinstance(child, dict) else {}
     for key, value in data.items():
         if isinstance(value, dict):
-            place(tree, [str(key)], value)
+            _place(tree, [str(key)], value)
         else:
             tree[str(key)] = value
 
 
-def header(path: Path) -> str | None:
+def _header(path: Path) -> str | None:
     """The package that a file names in its first lines: `# @package _global_`"""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
@@ -88,31 +88,31 @@ def add(
     path = conf / group / f"{option}.yaml"
     if depth > 8 or not path.is_file():  # depth: files that name each other in a ring
         return
-    named = named or header(path) or group.replace("/", ".")
+    named = named or _header(path) or group.replace("/", ".")
     own = [part for part in named.split(".") if part and part != "_here_"]
     if own[:1] == ["_global_"]:
         package, own = [], own[1:]
     own = [part for word in own for part in (group.split("/") if word == "_group_" else [word])]
-    data = load(path)
-    for key, chosen in entries(data).items():
+    data = load_option(path)
+    for key, chosen in options_in_defaults(data).items():
         child, _, at = key.partition("@")
         for name in chosen:
             add(tree, conf, child, name, [*package, *own], at or None, depth + 1)
-    place(tree, [*package, *own], {key: value for key, value in data.items() if key != "defaults"})
+    _place(tree, [*package, *own], {key: value for key, value in data.items() if key != "defaults"})
 
 
-def keys(conf: Path, words: Iterable[str]) -> dict:
+def _keys(conf: Path, words: Iterable[str]) -> dict:
     """The keys that can be set, nested, for the options which `words` choose and the defaults of the other
     groups.
     """
-    body = load(conf / "train.yaml")
-    chosen = entries(body)
+    body = load_option(conf / "train.yaml")
+    chosen = options_in_defaults(body)
     for word in words:
         group, is_override, option = word.lstrip("+").partition("=")
-        if is_override and group in groups(conf):
+        if is_override and group in option_groups(conf):
             chosen[group] = option.strip("[]").split(",")
     tree: dict = {}
-    place(tree, [], {key: value for key, value in body.items() if key != "defaults"})
+    _place(tree, [], {key: value for key, value in body.items() if key != "defaults"})
     for key, names in chosen.items():
         group, _, package = key.partition("@")
         for name in names:
@@ -126,11 +126,11 @@ def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:
     """
     sign = last[: len(last) - len(last.lstrip("+~"))]
     name, is_override, value = last[len(sign) :].partition("=")
-    choices = groups(conf)
+    choices = option_groups(conf)
     if is_override:
         # The part that is being typed, in a list or in a sweep, begins behind the last comma or bracket.
         head = value[: max(value.rfind(","), value.rfind("[")) + 1]
-        names = options(conf, name) if name in choices else values(keys(conf, words), name.split("."))
+        names = options(conf, name) if name in choices else values(_keys(conf, words), name.split("."))
         return [f"{sign}{name}={head}{option}" + ("" if "[" in head else " ") for option in names]
     parents = name.split(".")[:-1]
     if not parents:
@@ -138,9 +138,9 @@ def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:
         # offered.
         known = set(defaults(conf))
         chosen = set(choices) - known if "+" in sign else known or set(choices)
-        body = {key: value for key, value in load(conf / "train.yaml").items() if key != "defaults"}
+        body = {key: value for key, value in load_option(conf / "train.yaml").items() if key != "defaults"}
         return [*(f"{sign}{group}=" for group in sorted(chosen)), *(spell(sign, [], body, skip=choices))]
-    node = keys(conf, words)
+    node = _keys(conf, words)
     for part in parents:
         node = node.get(part)
         if not isinstance(node, dict):
@@ -177,14 +177,14 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
     elif command is None:
         found = [f"{name} " for name in known] if all(word.startswith("-") for word in words) else []
     elif command == "list":
-        found = [f"{group} " for group in groups(conf)]
+        found = [f"{group} " for group in option_groups(conf)]
     elif command == "compare" and not last:
         found = []  # folders
     elif command in KEYED:
         claims = options(conf, "claim") if command == "reproduce" else []
         found = [*(f"{name} " for name in claims), *(f"{key}=" for key in KEYED[command])]
-    elif command in WORDS:
-        found = [f"{word} " for word in WORDS[command]]
+    elif command in _WORDS:
+        found = [f"{word} " for word in _WORDS[command]]
     elif command in ("train", "plan") or (command == "evaluate" and last):
         found = overrides(conf, words, last)
     else:
@@ -203,7 +203,7 @@ def main(argv: Sequence[str]) -> int:
         case _ if {"-h", "--help"} & set(argv):
             print(HELP)
         case []:
-            raise Fault('kdx completion needs a shell: eval "$(kdx completion bash)"')
+            raise UserError('kdx completion needs a shell: eval "$(kdx completion bash)"')
         case [shell, *_]:
-            raise Fault(f"kdx completion knows bash, not '{shell}'{nearest(shell, ['bash'])}")
+            raise UserError(f"kdx completion knows bash, not '{shell}'{nearest(shell, ['bash'])}")
     return 0

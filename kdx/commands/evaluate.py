@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kdx.commands._show import table
-from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
+from kdx.commands._show import show_table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words
 from kdx.core import checks
-from kdx.core.errors import Fault, together
+from kdx.core.errors import UserError, together
 from kdx.core.files import write_output
 from kdx.report.run.table import decimals
-from kdx.report.run.verdict import ROLES, of, percent
+from kdx.report.run.verdict import ROLE_WORDS, percent, which_of
 from kdx.runs.reading import as_written, read_run
 
 OPTIONS = (
@@ -42,7 +42,7 @@ OPTIONS = (
         "the run, or outputs/store",
     ),
 )
-GROUPS = ("dataset", "device", "seed", "allow")
+_GROUPS = ("dataset", "device", "seed", "allow")
 HELP = help_text(
     """kdx evaluate RUN|CHECKPOINT [key=value ...]
 
@@ -57,12 +57,12 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse("evaluate", argv, OPTIONS, (*GROUPS, "model"))
+    words = parse_words("evaluate", argv, OPTIONS, (*_GROUPS, "model"))
     target = Path(only_name("evaluate", words, "run folder or checkpoint")).expanduser()
     file = checks.output("json", words["json"]) if words["json"] else None
     with as_written(target):
         found = evaluate_run(target, words) if is_run(target) else evaluate_checkpoint(target, words)
-    show(found)
+    _show(found)
     if file:
         from kdx.report.run.plain import dump
 
@@ -74,7 +74,7 @@ def is_run(target: Path) -> bool:
     return target.is_dir() and ((target / "run.json").exists() or not (target / "model.json").exists())
 
 
-def order_of(words: Words, seed: int) -> Any:
+def _order_of(words: Words, seed: int) -> Any:
     """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student
     the model.
     """
@@ -89,40 +89,41 @@ def order_of(words: Words, seed: int) -> Any:
         composed.append(f"seed={seed}")
     composed = compose.quote_paths(composed)
     if len(grid.jobs(composed, multirun=True)) > 1:
-        raise Fault("kdx evaluate takes one value of each key; quote a value that holds a comma")
+        raise UserError("kdx evaluate takes one value of each key; quote a value that holds a comma")
     try:
         return wire(compose.check_words(composed))
-    except Fault as fault:
-        raise Fault(str(fault).replace("student", "model")) from fault
+    except UserError as error:
+        raise UserError(str(error).replace("student", "model")) from error
 
 
 def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     run = read_run(target, words["store"])
     if chooses(words, "model"):
-        raise Fault("model= is for a checkpoint; a run knows its models: choose one with role=")
+        raise UserError("model= is for a checkpoint; a run knows its models: choose one with role=")
     if "key" in words.given:
-        raise Fault(
+        raise UserError(
             "key= is for a checkpoint that others made; of a run, role= and which= choose the weights"
         )
     seed = run.document["config"].get("seed")
-    order = order_of(words, seed if isinstance(seed, int) else 0)
+    order = _order_of(words, seed if isinstance(seed, int) else 0)
     roles = list(run.roles()) if words["role"] == "all" else [words["role"]]
     if not roles:
-        raise Fault(f"the run '{target}' has trained nothing yet")
+        raise UserError(f"the run '{target}' has trained nothing yet")
     from kdx.runs import measure
 
     if words["split"] == "validation" and "validation_labels" in roles and not chooses(words, "dataset"):
         roles.remove("validation_labels")  # it learned from these rows
         if not roles:
-            raise Fault(
+            raise UserError(
                 "the student of role=validation_labels learned from the validation rows, so they tell "
                 "nothing of it: use split=test"
             )
     opened = {
-        role: measure.of_role(run, role, of(role, words["which"]), order.config["allow"]) for role in roles
+        role: measure.of_role(run, role, which_of(role, words["which"]), order.config["allow"])
+        for role in roles
     }
     opened = {
-        role: (replace(weights, called=f"the {ROLES[role]}"), artifact)
+        role: (replace(weights, called=f"the {ROLE_WORDS[role]}"), artifact)
         for role, (weights, artifact) in opened.items()
     }
     own = next(iter(opened.values()))[1]
@@ -150,18 +151,20 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
     from kdx.runs import measure
 
     if wrong := sorted({"role", "which"} & words.given):
-        raise Fault(
+        raise UserError(
             f"{' and '.join(f'{name}=' for name in wrong)} choose among the weights of a run; '{target}' is "
             "one set of weights"
         )
-    order = order_of(words, 0)
+    order = _order_of(words, 0)
     file = measure.in_export(target) if target.is_dir() else target
     if not file.is_file():
-        raise Fault(f"'{file}' does not exist: kdx evaluate needs a run folder, an export or a checkpoint")
+        raise UserError(
+            f"'{file}' does not exist: kdx evaluate needs a run folder, an export or a checkpoint"
+        )
     store = Path(words["store"] or order.store).expanduser()
     if chooses(words, "model"):
         if not chooses(words, "dataset"):
-            raise Fault(f"to build that model around '{file}', the data must be known: add dataset=NAME")
+            raise UserError(f"to build that model around '{file}', the data must be known: add dataset=NAME")
         (data, drawn), learned = measure.other_data(order, store, []), None
         weights = measure.for_data(
             order.plan.student, order.config["choices"]["student"], file, words["key"], data
@@ -172,7 +175,7 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
         if chooses(words, "dataset"):
             data, drawn = measure.other_data(order, store, [weights])
         elif data is None:
-            raise Fault(f"'{file}' does not lie in a store, so its data is not known: add dataset=NAME")
+            raise UserError(f"'{file}' does not lie in a store, so its data is not known: add dataset=NAME")
     return measured(order, target, words, data, {file.stem: weights}, None, learned, drawn)
 
 
@@ -191,18 +194,20 @@ def measured(
     drawn: list[str],
 ) -> dict[str, Any]:
     """learned: the prepared data that the weights come from, None where they are not known. drawn: what is
-    told of a test split that was drawn.
+    said of a test split that was drawn.
     """
     from kdx.runs import measure
 
     about = data.json("data.json")
-    names = [w.who for w in weights.values() if measure.by_name(w, about["classes"]) is None]
+    names = [w.who for w in weights.values() if measure.network_by_name(w, about["classes"]) is None]
     runtime = order.runtime.settle()
     results = {role: measure.measure(w, data, words["split"], runtime) for role, w in weights.items()}
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
     if names:
         learn = next(
-            w.about["classes"] for w in weights.values() if measure.by_name(w, about["classes"]) is None
+            w.about["classes"]
+            for w in weights.values()
+            if measure.network_by_name(w, about["classes"]) is None
         )
         pairs = [f"{here} as {there}" for here, there in zip(about["classes"], learn, strict=False)]
         notes.append(
@@ -235,14 +240,14 @@ def measured(
     }
 
 
-def show(found: dict[str, Any]) -> None:
+def _show(found: dict[str, Any]) -> None:
     which = f", {found['which']} weights" if found["which"] else ""
     rows = []
     for role, numbers in found["results"].items():
         digits = 2 if numbers["n"] >= 5000 else 1
         rows.append(
             [
-                ROLES.get(role, role),
+                ROLE_WORDS.get(role, role),
                 numbers["model"],
                 str(numbers["n"]),
                 percent(numbers["accuracy"], digits).rstrip("%"),
@@ -254,11 +259,15 @@ def show(found: dict[str, Any]) -> None:
     fooled: dict[str, list[str]] = {}
     for role, numbers in found["results"].items():
         if numbers["guesses"] is not None:
-            who = f"the {ROLES[role]}" if found["which"] else f"the network in '{Path(found['of']).name}'"
+            who = (
+                f"the {ROLE_WORDS[role]}" if found["which"] else f"the network in '{Path(found['of']).name}'"
+            )
             fooled.setdefault(numbers["guesses"], []).append(who)
     guessing = [
         f'{together(who)} {"is" if len(who) == 1 else "are"} no better than always "{always}"'
         for always, who in fooled.items()
     ]
     header = ["", "model", "n", "accuracy %", "balanced %", "ECE", "NLL"]
-    table(f"{found['dataset']}, {found['split']} split{which}", header, rows, [*guessing, *found["notes"]])
+    show_table(
+        f"{found['dataset']}, {found['split']} split{which}", header, rows, [*guessing, *found["notes"]]
+    )

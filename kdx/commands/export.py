@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.commands._show import table
-from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse
+from kdx.commands._show import show_table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words
 from kdx.core import output
-from kdx.core.errors import Fault, nearest
-from kdx.report.run.table import size
+from kdx.core.errors import UserError, nearest
+from kdx.report.run.table import bytes_in_words
 from kdx.report.run.verdict import percent
 from kdx.runs.reading import as_written, read_run
 
-FORMATS = ("state_dict", "torch_export", "onnx")
+_FORMATS = ("state_dict", "torch_export", "onnx")
 OPTIONS = (
     Option("to", None, "the folder to write; default: RUN/export/ROLE"),
     Option("role", "student", "whose weights", ("student", "baseline", "teacher")),
     Option("which", "last", "the weights at the end, or those best on validation", ("last", "best")),
     Option(
-        "format", "state_dict,torch_export", f"one or several of {', '.join(FORMATS)}, with commas between"
+        "format", "state_dict,torch_export", f"one or several of {', '.join(_FORMATS)}, with commas between"
     ),
     Option("store", None, "where the run's artifacts are, if they cannot be found through the run"),
     Option("allow", None, "a package of your own that the model comes from", many=True),
@@ -34,10 +34,10 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse("export", argv, OPTIONS)
-    formats = chosen(words)
+    words = parse_words("export", argv, OPTIONS)
+    formats = _chosen(words)
     run = read_run(only_name("export", words, "run folder"), words["store"])
-    to = Path(words["to"]).expanduser() if words["to"] else inside(run.path) / words["role"]
+    to = Path(words["to"]).expanduser() if words["to"] else _inside(run.path) / words["role"]
     from kdx.runs.export.export import Unlike, export
 
     try:
@@ -53,34 +53,34 @@ def main(argv: Sequence[str]) -> int:
     except Unlike as error:
         print(error, file=sys.stderr)
         return 1
-    show(card, to)
+    _show(card, to)
     output.instead(f"it is in {to / 'card.md'}")
     return 0
 
 
-def inside(run: Path) -> Path:
-    """Where exports go that were not told where to: into the run folder, which may have come from somebody
+def _inside(run: Path) -> Path:
+    """Where exports go that were not given a place: into the run folder, which may have come from somebody
     else, with links in it.
     """
     folder = run / "export"
     if folder.is_symlink():
-        raise Fault(
+        raise UserError(
             f"'{folder}' is a link, and the export would be written to where it leads: "
             "choose a folder with to=FOLDER"
         )
     return folder
 
 
-def chosen(words: Words) -> list[str]:
+def _chosen(words: Words) -> list[str]:
     """The formats asked for; the state dict is always among them, as the others are made from it."""
     asked = [name for name in words["format"].strip("[]").split(",") if name]
     for name in asked:
-        if name not in FORMATS:
-            raise Fault(f"format has no option '{name}'{nearest(name, FORMATS)}")
-    return [name for name in FORMATS if name in asked or name == "state_dict"]
+        if name not in _FORMATS:
+            raise UserError(f"format has no option '{name}'{nearest(name, _FORMATS)}")
+    return [name for name in _FORMATS if name in asked or name == "state_dict"]
 
 
-def show(card: Mapping[str, Any], to: Path) -> None:
+def _show(card: Mapping[str, Any], to: Path) -> None:
     rows = []
     for name, entry in card["formats"].items():
         same = entry["parity"]
@@ -88,17 +88,17 @@ def show(card: Mapping[str, Any], to: Path) -> None:
             [
                 name,
                 entry["file"],
-                size(entry["bytes"]),
+                bytes_in_words(entry["bytes"]),
                 f"{same['max_abs_difference']:.2g}",
                 percent(same["argmax_agreement"], 1),
             ]
         )
-    told = next(iter(card["formats"].values()))["parity"]
+    parity = next(iter(card["formats"].values()))["parity"]
     below = (
-        f"Compared with the original on {told['rows']} {told['split']} pictures. What made it: "
+        f"Compared with the original on {parity['rows']} {parity['split']} pictures. What made it: "
         f"{to / 'card.md'}"
     )
-    table(
+    show_table(
         f"{card['role']} {card['model']}, {card['which']} weights, in {to}",
         ["format", "file", "size", "largest difference", "same class"],
         rows,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdx.commands._show import table
-from kdx.commands._words import Option, Words, asks_for_help, help_text, parse
+from kdx.commands._show import show_table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words
 from kdx.core import checks
-from kdx.core.errors import Fault, Faults
+from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import write_output
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread
 from kdx.report.run.plain import dump
-from kdx.runs.studies.halfspace import METHODS, Problem, bound, compare
+from kdx.runs.studies.halfspace import METHODS, Problem, bound, compare_methods
 
 OPTIONS = (
     Option("dimension", "10", "of the points, at least 2"),
@@ -36,20 +36,22 @@ HELP = help_text(
     OPTIONS,
     "Few and noisy examples: kdx halfspace dimension=50 noise=0.4 rows=1000 seeds=10",
 )
-WHOLE = ("dimension", "rows", "steps", "test_rows", "seeds", "first_seed")
+_WHOLE = ("dimension", "rows", "steps", "test_rows", "seeds", "first_seed")
 
 
 def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse("halfspace", argv, OPTIONS)
+    words = parse_words("halfspace", argv, OPTIONS)
     if words.names:
-        raise Fault(f"kdx halfspace takes settings only, written key=value; given: {' '.join(words.names)}")
+        raise UserError(
+            f"kdx halfspace takes settings only, written key=value; given: {' '.join(words.names)}"
+        )
     problem, seeds = asked(words)
     file = checks.output("json", words["json"]) if words["json"] else None
-    errors, guessed = measure(problem, seeds)
-    show(problem, errors, guessed)
+    errors, guessed = measure_methods(problem, seeds)
+    _show(problem, errors, guessed)
     if file:
         about = {
             "problem": vars(problem),
@@ -63,23 +65,23 @@ def main(argv: Sequence[str]) -> int:
 
 
 def asked(words: Words) -> tuple[Problem, range]:
-    """(the problem, its seeds). Raises Faults: everything that is wrong with the values."""
-    faults: list[str] = []
+    """(the problem, its seeds). Raises UserErrors: everything that is wrong with the values."""
+    errors: list[str] = []
     values: dict[str, Any] = {}
     for option in OPTIONS:
         if option.name != "json" and words[option.name] is not None:
-            with checks.gather(faults):
-                values[option.name] = numeral(option.name, words[option.name], whole=option.name in WHOLE)
-    if faults:
-        raise Faults(faults)
+            with checks.gather(errors):
+                values[option.name] = numeral(option.name, words[option.name], whole=option.name in _WHOLE)
+    if errors:
+        raise UserErrors(errors)
     seeds, first = values.pop("seeds"), values.pop("first_seed")
     problem = None
-    with checks.gather(faults):
+    with checks.gather(errors):
         checks.integer("seeds", seeds, low=1, high=10_000)
         checks.integer("first_seed", first, low=0)
         problem = Problem(**{"steps": values["rows"]} | values)
-    if faults or problem is None:
-        raise Faults(faults)
+    if errors or problem is None:
+        raise UserErrors(errors)
     return problem, range(first, first + seeds)
 
 
@@ -88,21 +90,21 @@ def numeral(name: str, text: str, whole: bool) -> int | float:
     try:
         return int(text.replace("_", "")) if whole else float(text)
     except ValueError:
-        raise Fault(f"{name} must be a {'whole ' if whole else ''}number; given: {text!r}") from None
+        raise UserError(f"{name} must be a {'whole ' if whole else ''}number; given: {text!r}") from None
 
 
-def measure(problem: Problem, seeds: Sequence[int]) -> tuple[dict[str, list[float]], list[float]]:
+def measure_methods(problem: Problem, seeds: Sequence[int]) -> tuple[dict[str, list[float]], list[float]]:
     """(method -> its error for each seed, the estimated noise for each seed)"""
-    found = [compare(problem, seed) for seed in seeds]
+    found = [compare_methods(problem, seed) for seed in seeds]
     return {name: [errors[name] for errors, _ in found] for name in METHODS}, [guess for _, guess in found]
 
 
-def show(problem: Problem, errors: Mapping[str, Sequence[float]], guessed: Sequence[float]) -> None:
+def _show(problem: Problem, errors: Mapping[str, Sequence[float]], guessed: Sequence[float]) -> None:
     ours = errors[METHODS[0]]
     rows = []
     for name, values in errors.items():
         own = spread(values)
-        row = [name, plus_minus(100 * own.mean, scaled(own.deviation), 2), f"{100 * own.high:.2f}"]
+        row = [name, plus_minus(100 * own.mean, _scaled(own.deviation), 2), f"{100 * own.high:.2f}"]
         if name == METHODS[0]:
             rows.append([*row, "", "", ""])
             continue
@@ -110,15 +112,15 @@ def show(problem: Problem, errors: Mapping[str, Sequence[float]], guessed: Seque
         rows.append(
             [
                 *row,
-                plus_minus(100 * less.mean, scaled(less.deviation), 2, signed=True),
+                plus_minus(100 * less.mean, _scaled(less.deviation), 2, signed=True),
                 f"{less.wins}/{less.n}",
                 chance(less.p),
             ]
         )
     limit = bound(problem)
-    told = "above 1, so it says nothing here" if limit > 1 else f"{100 * limit:.1f}%"
+    bounded = "above 1, so it says nothing here" if limit > 1 else f"{100 * limit:.1f}%"
     below = [
-        f"Bound on SLaM's expected error, 4 / ((1 - 2 noise) margin sqrt(T)): {limit:.3f}, {told}.",
+        f"Bound on SLaM's expected error, 4 / ((1 - 2 noise) margin sqrt(T)): {limit:.3f}, {bounded}.",
         (
             f"The noise was {problem.noise:g}; estimated from held-out examples: "
             f"{plus_minus(spread(guessed).mean, spread(guessed).deviation, 3)}."
@@ -133,8 +135,8 @@ def show(problem: Problem, errors: Mapping[str, Sequence[float]], guessed: Seque
         f"{problem.noise:g}, stretch {problem.stretch:g}, {problem.rows:,} examples, {problem.steps:,} "
         f"updates, {len(ours)} seeds"
     )
-    table(title, ["method", "error %", "worst %", "more than SLaM", "wins", "p"], rows, below)
+    show_table(title, ["method", "error %", "worst %", "more than SLaM", "wins", "p"], rows, below)
 
 
-def scaled(deviation: float | None) -> float | None:
+def _scaled(deviation: float | None) -> float | None:
     return None if deviation is None else 100 * deviation

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx.core.errors import Fault, nearest
+from kdx.core.errors import UserError, nearest
 from kdx.core.paths import conf_dir
 
 HELP = """kdx list          the config groups: how many options each has, and which is the default
@@ -17,7 +17,7 @@ kdx list GROUP    the options of one group; the default is marked with *
 An option is chosen with `kdx train GROUP=OPTION`."""
 
 
-def groups(conf: Path) -> list[str]:
+def option_groups(conf: Path) -> list[str]:
     """Folders under `conf` that hold options, by name: ["dataset", "loss", ...]; the claims of `kdx
     reproduce` are none.
     """
@@ -38,7 +38,7 @@ def options(conf: Path, group: str) -> list[str]:
     return sorted(path.with_suffix("").as_posix() for path in files)
 
 
-def describe(path: Path) -> str:
+def describe_option(path: Path) -> str:
     """The first comment line of an option's file that is not a `# @...` header, or nothing."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
@@ -48,7 +48,7 @@ def describe(path: Path) -> str:
     return ""
 
 
-def load(path: Path) -> dict:
+def load_option(path: Path) -> dict:
     """One YAML file as a mapping; one that is missing, empty or broken gives {}: reporting that is `kdx
     train`'s work.
     """
@@ -63,7 +63,7 @@ def load(path: Path) -> dict:
     return data if isinstance(data, dict) else {}
 
 
-def entries(data: dict) -> dict[str, list[str]]:
+def options_in_defaults(data: dict) -> dict[str, list[str]]:
     """A file's defaults list as {"group" or "group@package": options}, without `override`, `optional` and a
     leading `/`.
     """
@@ -78,7 +78,11 @@ def entries(data: dict) -> dict[str, list[str]]:
 
 def defaults(conf: Path) -> dict[str, list[str]]:
     """The default options of each group that can be chosen by its name: {"loss": ["kd"], "experiment": []}"""
-    return {key: chosen for key, chosen in entries(load(conf / "train.yaml")).items() if "@" not in key}
+    return {
+        key: chosen
+        for key, chosen in options_in_defaults(load_option(conf / "train.yaml")).items()
+        if "@" not in key
+    }
 
 
 def width() -> int | None:
@@ -100,7 +104,7 @@ def row(head: str, text: str) -> str:
 
 
 def list_groups(conf: Path) -> list[str]:
-    names, default = groups(conf), defaults(conf)
+    names, default = option_groups(conf), defaults(conf)
     wide = max(map(len, ["group", *names]))
     lines = [f"{'group':{wide}}  options  default"]
     for name in names:
@@ -115,14 +119,14 @@ def list_groups(conf: Path) -> list[str]:
 
 
 def list_options(conf: Path, group: str) -> list[str]:
-    if group not in groups(conf):
-        raise Fault(f"no config group '{group}'{nearest(group, groups(conf))}")
+    if group not in option_groups(conf):
+        raise UserError(f"no config group '{group}'{nearest(group, option_groups(conf))}")
     names, default = options(conf, group), defaults(conf)
     wide = max(map(len, names), default=0)
     return [
         row(
             f"{'*' if name in default.get(group, []) else ' '} {name:{wide}}  ",
-            describe(conf / group / f"{name}.yaml"),
+            describe_option(conf / group / f"{name}.yaml"),
         )
         for name in names
     ]
@@ -134,7 +138,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     flags = [word for word in argv if word.startswith("-")]
     if flags or len(argv) > 1:
-        raise Fault(f"kdx list takes one config group at most, not '{' '.join(flags or argv)}'")
+        raise UserError(f"kdx list takes one config group at most, not '{' '.join(flags or argv)}'")
     conf = conf_dir()
     print("\n".join(list_options(conf, argv[0].rstrip("=/")) if argv else list_groups(conf)))
     return 0

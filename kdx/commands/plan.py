@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx.commands._check import check, read
-from kdx.commands._show import table
+from kdx.commands._check import check_runs, read_words
+from kdx.commands._show import show_table
 from kdx.config import grid
 from kdx.core import checks
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.files import write_output
 
 HELP = """kdx plan WORDS
@@ -27,7 +27,7 @@ LISTS = ("--hydra-help", "--version", "--cfg", "--info")
 
 def main(argv: Sequence[str]) -> int:
     rest, file = take_file(argv)
-    flags, _, words = read(rest)
+    flags, _, words = read_words(rest)
     if "--help" in flags:
         print(HELP)
         return 0
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         from kdx.commands import train
 
         return train.main(rest)
-    jobs = check(words, "--multirun" in flags)
+    jobs = check_runs(words, "--multirun" in flags)
 
     from kdx.planning.document import look_ahead
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         plan["searched"] = (
             "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
         )
-    show(plan)
+    show_plan(plan)
     if file:
         from kdx.report.run.plain import dump
 
@@ -67,7 +67,7 @@ def take_file(argv: Sequence[str]) -> tuple[list[str], Path | None]:
             continue
         name = value if given else (todo.pop(0) if key == "--json" and todo else "")
         if not name:
-            raise Fault("json= needs the name of a file: json=plan.json")
+            raise UserError("json= needs the name of a file: json=plan.json")
     if name is None:
         return rest, None
     return rest, checks.output("json", name)
@@ -94,14 +94,14 @@ class Telling:
             self.status.update(f"timing a few steps of {name}")
 
 
-def show(plan: dict) -> None:
+def show_plan(plan: dict) -> None:
     from kdx.planning import text as words
 
-    table(words.title(plan), *words.stages(plan), words.totals(plan))
+    show_table(words.plan_title(plan), *words.stage_rows(plan), words.totals(plan))
     if len(plan["jobs"]) > 1:
-        header, rows, below = words.jobs(plan)
+        header, rows, below = words.job_rows(plan)
         print()
-        table("Jobs", header, rows, below)
+        show_table("Jobs", header, rows, below)
     for heading, lines in words.sections(plan).items():
         print()
-        table(heading, (), (), lines)
+        show_table(heading, (), (), lines)

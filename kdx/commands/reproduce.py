@@ -11,16 +11,16 @@ from typing import Any
 
 from kdx.commands import halfspace
 from kdx.commands._arms import try_halfspace, try_train
-from kdx.commands._show import table
-from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, parse
+from kdx.commands._show import show_table
+from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, parse_words
 from kdx.commands.halfspace import numeral
 from kdx.commands.list import row
 from kdx.config import compose, grid
-from kdx.config.wire import examine
+from kdx.config.wire import examine_config
 from kdx.core import checks, output
-from kdx.core.errors import Fault, Faults, within
+from kdx.core.errors import UserError, UserErrors, within
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
-from kdx.report.run.plain import dump, write_atomically
+from kdx.report.run.plain import dump, write_or_error
 from kdx.runs import claims
 from kdx.runs.claims import UNITS, Claim
 from kdx.runs.run import all_stored
@@ -37,7 +37,7 @@ OPTIONS = (
         "runs/reproduce beside it",
     ),
 )
-GROUPS = ("device",)
+_GROUPS = ("device",)
 HELP = help_text(
     "kdx reproduce                          the claims\nkdx reproduce NAME ... --seeds N [key=value ...]",
     OPTIONS,
@@ -52,27 +52,27 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    words = parse("reproduce", flagless(argv), OPTIONS, GROUPS)
-    seeds = asked(words)
+    words = parse_words("reproduce", flagless(argv), OPTIONS, _GROUPS)
+    seeds = _asked(words)
     if not words.names:
         show_claims()
         return 0
-    chosen = [claims.read(name) for name in dict.fromkeys(words.names)]
+    chosen = [claims.read_claim(name) for name in dict.fromkeys(words.names)]
     store = checks.folder("store", words["store"])
     compose.register_names()
     further = compose.quote_paths([*words.composed, f"store={words['store']}"])
-    check(chosen, further, seeds)
+    _check(chosen, further, seeds)
     code = 0
     for claim in chosen:
         place = store.absolute().parent / "runs" / "reproduce" / claim.name
         make_folder(place, "the runs' folder", "store=PATH")
         try:
-            values, runs = measure(claim, seeds, further, place)
-        except Fault as fault:
-            print(f"claim {claim.name}: {fault}", file=sys.stderr)
+            values, runs = _measure(claim, seeds, further, place)
+        except UserError as error:
+            print(f"claim {claim.name}: {error}", file=sys.stderr)
             code = 1
             continue
-        told = judged(claim, values)
+        pairs = _compared(claim, values)
         document = {
             "claim": claim.name,
             "title": claim.title,
@@ -82,12 +82,12 @@ def main(argv: Sequence[str]) -> int:
             "arms": claim.arms,
             "words": list(further),
             "figures": values,
-            "comparisons": told,
+            "comparisons": pairs,
             "remarks": claim.remarks,
             "runs": runs,
         }
-        write_atomically(place / "reproduce.json", dump(document))
-        show(claim, values, told, place)
+        write_or_error(place / "reproduce.json", dump(document))
+        _show(claim, values, pairs, place)
         output.instead(f"it is in {place}/reproduce.json")
     return code
 
@@ -98,12 +98,12 @@ def flagless(argv: Sequence[str]) -> list[str]:
     while "--seeds" in found:
         at = found.index("--seeds")
         if at + 1 == len(found):
-            raise Fault("--seeds needs a number: kdx reproduce kd --seeds 5")
+            raise UserError("--seeds needs a number: kdx reproduce kd --seeds 5")
         found[at : at + 2] = [f"seeds={found[at + 1]}"]
     return found
 
 
-def asked(words: Words) -> range:
+def _asked(words: Words) -> range:
     """The seeds."""
     values = {name: numeral(name, str(words[name]), whole=True) for name in ("seeds", "first_seed")}
     with checks.whole():
@@ -113,53 +113,53 @@ def asked(words: Words) -> range:
 
 
 def show_claims() -> None:
-    wide = max(map(len, claims.names()))
-    for claim in map(claims.read, claims.names()):
+    wide = max(map(len, claims.claim_names()))
+    for claim in map(claims.read_claim, claims.claim_names()):
         print(row(f"{claim.name:{wide}}  ", claim.title))
         print(row(f"{'':{wide}}  ", f"  measured before: {claim.measured}"))
     print("\nkdx reproduce NAME --seeds 5 runs one again.")
 
 
-def check(chosen: Sequence[Claim], further: Sequence[str], seeds: range) -> None:
-    """Every arm of every claim with the first seed, before anything is run. Raises Faults with all that is
-    wrong.
+def _check(chosen: Sequence[Claim], further: Sequence[str], seeds: range) -> None:
+    """Every arm of every claim with the first seed, before anything is run. Raises UserErrors with all that
+    is wrong.
     """
-    faults: list[str] = []
+    errors: list[str] = []
     for claim in chosen:
         for arm, words in claim.arms.items():
             wrong = (
-                halfspace_faults(words)
+                halfspace_errors(words)
                 if claim.command == "halfspace"
-                else train_faults([*words, *further, f"seed={seeds[0]}"])
+                else train_errors([*words, *further, f"seed={seeds[0]}"])
             )
-            faults += [f"claim {claim.name}, arm {arm}: {fault}" for fault in wrong]
-    if faults:
-        raise Faults(faults)
+            errors += [f"claim {claim.name}, arm {arm}: {error}" for error in wrong]
+    if errors:
+        raise UserErrors(errors)
 
 
-def halfspace_faults(words: Sequence[str]) -> list[str]:
+def halfspace_errors(words: Sequence[str]) -> list[str]:
     try:
-        halfspace.asked(parse("halfspace", words, halfspace.OPTIONS))
-    except Faults as error:
+        halfspace.asked(parse_words("halfspace", words, halfspace.OPTIONS))
+    except UserErrors as error:
         return error.messages
-    except Fault as error:
+    except UserError as error:
         return [str(error)]
     return []
 
 
-def train_faults(words: Sequence[str]) -> list[str]:
-    config, faults, _ = compose.examine(words)
-    if config is None or faults:
-        return faults
-    order, faults = examine(config)
-    if faults or all_stored(order):
-        return faults
+def train_errors(words: Sequence[str]) -> list[str]:
+    config, errors, _ = compose.examine_words(words)
+    if config is None or errors:
+        return errors
+    order, errors = examine_config(config)
+    if errors or all_stored(order):
+        return errors
     from kdx.config.validate import inspect
 
     return inspect(order)
 
 
-def measure(
+def _measure(
     claim: Claim, seeds: Sequence[int], further: Sequence[str], place: Path
 ) -> tuple[Values, list[dict[str, Any]]]:
     """(figure -> its value for each seed, what is known of each run). All arms of a seed come before the next
@@ -191,7 +191,7 @@ def measure(
     return values, runs
 
 
-def judged(claim: Claim, values: Values) -> list[dict[str, Any]]:
+def _compared(claim: Claim, values: Values) -> list[dict[str, Any]]:
     """Each pair of the claim in its figures' unit; `verdict` is None for a control. p is uncorrected for the
     number of pairs.
     """
@@ -205,7 +205,7 @@ def judged(claim: Claim, values: Values) -> list[dict[str, Any]]:
     return found
 
 
-def show(claim: Claim, values: Values, told: Sequence[Mapping[str, Any]], place: Path) -> None:
+def _show(claim: Claim, values: Values, pairs: Sequence[Mapping[str, Any]], place: Path) -> None:
     rows = []
     for name, found in values.items():
         scale, digits = UNITS[claim.figures[name].unit]
@@ -219,13 +219,13 @@ def show(claim: Claim, values: Values, told: Sequence[Mapping[str, Any]], place:
             ]
         )
     print()
-    table(
+    show_table(
         f"{claim.title}\n{claim.by}. Measured before: {claim.measured}",
         ["accuracy in %, or share", "n", "mean ± deviation", "from, to"],
         rows,
     )
     rows = []
-    for pair in told:
+    for pair in pairs:
         _, digits = UNITS[pair["unit"]]
         rows.append(
             [
@@ -239,9 +239,9 @@ def show(claim: Claim, values: Values, told: Sequence[Mapping[str, Any]], place:
         )
     below = [
         "Paired by seed; p: two-sided paired t-test, uncorrected."
-        + (" One seed has no p: give --seeds 5." if told[0]["n"] == 1 else "")
+        + (" One seed has no p: give --seeds 5." if pairs[0]["n"] == 1 else "")
     ]
-    table(
+    show_table(
         "",
         ["difference", "points, or share", "wins", "p", "claimed", "verdict"],
         rows,

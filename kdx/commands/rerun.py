@@ -9,19 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.commands._show import table
+from kdx.commands._show import show_table
 from kdx.commands._tell import Alone
-from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, only_name, parse
+from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, only_name, parse_words
 from kdx.config import compose, grid, restore
-from kdx.config.wire import Order, examine
+from kdx.config.wire import Order, examine_config
 from kdx.config.words import apart, quote_paths, use_own
 from kdx.core import checks, output
-from kdx.core.errors import Fault, Faults, shows
+from kdx.core.errors import UserError, UserErrors, printable
 from kdx.core.files import LogFile
-from kdx.report.run.plain import dump, write_atomically
+from kdx.report.run.plain import dump, write_or_error
 from kdx.runs import diff
 from kdx.runs.diff import Likeness
-from kdx.runs.reading import Run, as_written, read_json, read_run
+from kdx.runs.reading import Run, as_written, read_mapping, read_run
 from kdx.runs.run import all_stored
 from kdx.store.places import recorded
 from kdx.training.runtime import cores, share_of_cores
@@ -35,17 +35,17 @@ OPTIONS = (
         "that all is computed again",
     ),
 )
-GROUPS = ("device", "dataset", "teacher", "allow")
-PATHS = ("dataset.root", "dataset.unlabelled_root", "teacher.checkpoint", "student.checkpoint")
+_GROUPS = ("device", "dataset", "teacher", "allow")
+_PATHS = ("dataset.root", "dataset.unlabelled_root", "teacher.checkpoint", "student.checkpoint")
 HELP = help_text(
     "kdx rerun RUN [key=value ...]",
     OPTIONS,
-    f"""Where data lie now: {", ".join(PATHS)}
+    f"""Where data lie now: {", ".join(_PATHS)}
 device=NAME, device.threads=N and other keys of device, as in kdx train; default: what the run was made with
 allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train""",
 )
-REPORT, SHOWN = "rerun.json", 20
-log = logging.getLogger("kdx")
+REPORT, _SHOWN = "rerun.json", 20
+_log = logging.getLogger("kdx")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,56 +55,58 @@ def main(argv: Sequence[str]) -> int:
         return 0
     flags, rest = apart(argv)
     if strange := [flag for flag in flags if not flag.startswith("--config-dir=")]:
-        raise Fault(f"kdx rerun has no flag {strange[0]}; settings are written key=value: kdx rerun --help")
+        raise UserError(
+            f"kdx rerun has no flag {strange[0]}; settings are written key=value: kdx rerun --help"
+        )
     use_own(flags)
-    words = parse("rerun", rest, OPTIONS, GROUPS)
+    words = parse_words("rerun", rest, OPTIONS, _GROUPS)
     run = read_run(only_name("rerun", words, "run folder"))
-    check_words(words, run)
+    _check_words(words, run)
     compose.register_names()
-    to = folder(words, run)
+    to = _folder(words, run)
     settled = settled_there(run)
     with as_written(run.path):
-        order, notes = order_of(run, words, to, settled)
+        order, notes = _order_of(run, words, to, settled)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     report = {"of": str(run.path.resolve()), "status": "running", "notes": notes}
     fresh = not (to / REPORT).exists()
     make_folder(to, "the folder of the new run", "to=FOLDER")
-    write_atomically(to / REPORT, dump(report))
-    code = perform(order, to, rest)
+    write_or_error(to / REPORT, dump(report))
+    code = run_again(order, to, rest)
     if code == 2 and fresh:
         clear(to)
         return code
     now = read_run(to, str(order.store))
     if code not in (0, 1):
-        write_atomically(to / REPORT, dump({**report, "status": now.document["status"]}))
+        write_or_error(to / REPORT, dump({**report, "status": now.document["status"]}))
         return code
-    found = diff.compare(run, now)
+    found = diff.differences(run, now)
     stored = from_store(now)
-    write_atomically(
-        to / REPORT, dump({**report, "status": now.document["status"], **told(found, run, stored)})
+    write_or_error(
+        to / REPORT, dump({**report, "status": now.document["status"], **rerun_report(found, run, stored)})
     )
-    show(found, run, now, stored)
+    _show(found, run, now, stored)
     output.instead(f"what differs is in {to / REPORT}")
     return 0 if found.same and code == 0 else 1
 
 
-def check_words(words: Words, run: Run) -> None:
-    """A rerun is told where things are, never what to do otherwise. Raises Faults."""
+def _check_words(words: Words, run: Run) -> None:
+    """A rerun learns where things are, never what to do otherwise. Raises UserErrors."""
     more = recorded(*map(run.document.get, ("config", "protocol")))
-    faults, paths = [], list(dict.fromkeys([*PATHS, *sorted(more)]))
+    errors, paths = [], list(dict.fromkeys([*_PATHS, *sorted(more)]))
     for word in words.composed:
         key = word.partition("=")[0]
         if key not in ("allow", *paths) and key.split(".")[0] != "device":
-            faults.append(
+            errors.append(
                 f"'{key}' is what the run says: kdx rerun takes where things are now "
                 f"({', '.join(paths)}), device and allow; to change anything else, kdx train"
             )
-    if faults:
-        raise Faults(faults)
+    if errors:
+        raise UserErrors(errors)
 
 
-def folder(words: Words, run: Run) -> Path:
+def _folder(words: Words, run: Run) -> Path:
     """Where the new run goes: nowhere that holds anything but an earlier rerun of the same run, which then
     goes on.
     """
@@ -112,10 +114,10 @@ def folder(words: Words, run: Run) -> Path:
         checks.in_utf8("to", Path("outputs/reruns"))
         return Path("outputs/reruns") / compose.run_name([run.path.resolve().name])
     to = checks.folder("to", words["to"])
-    if os.path.isfile(to / REPORT) and read_json(to / REPORT).get("of") == str(run.path.resolve()):
+    if os.path.isfile(to / REPORT) and read_mapping(to / REPORT).get("of") == str(run.path.resolve()):
         return to
     if to.is_symlink() or (to.exists() and any(to.iterdir())):
-        raise Fault(
+        raise UserError(
             f"'{to}' is there already, and is no rerun of '{run.path}': choose another folder with to=FOLDER"
         )
     return to
@@ -139,8 +141,8 @@ def settled_there(run: Run) -> dict[str, Any]:
         try:
             summary = run.stage(name).json("summary.json")
             found = {key: summary[key] for key in ("device", "threads") if key in summary}
-        except (Fault, TypeError):
-            pass  # its store is not here: the number of threads stays unknown, which is told
+        except (UserError, TypeError):
+            pass  # its store is not here: the number of threads stays unknown, which is reported
     roles = results if isinstance(results, Mapping) else {}
     found["precision"] = {
         role: about["precision"]
@@ -150,20 +152,20 @@ def settled_there(run: Run) -> dict[str, Any]:
     return found
 
 
-def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tuple[Order, list[str]]:
-    """(the run's own order with its output here, notes). Raises Faults with all that is wrong, as kdx train
-    would.
+def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tuple[Order, list[str]]:
+    """(the run's own order with its output here, notes). Raises UserErrors with all that is wrong, as kdx
+    train would.
     """
     given = quote_paths(words.composed)
     if len(grid.jobs(given, multirun=True)) > 1:
-        raise Fault("kdx rerun takes one value of each key; quote a value that holds a comma")
-    config, faults, notes = restore.restore(run.document["config"], given, settled)
-    if config is None or faults:
-        raise Faults(faults)
+        raise UserError("kdx rerun takes one value of each key; quote a value that holds a comma")
+    config, errors, notes = restore.restore(run.document["config"], given, settled)
+    if config is None or errors:
+        raise UserErrors(errors)
     config["store"] = str(words["store"] or to / "store")
-    order, faults = examine(config)
-    if faults:
-        raise Faults(faults)
+    order, errors = examine_config(config)
+    if errors:
+        raise UserErrors(errors)
     restore.check_data(
         config["dataset"], order.plan.dataset.build(), {word.partition("=")[0] for word in given}
     )
@@ -186,23 +188,23 @@ def order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> tu
     return order, notes
 
 
-def perform(order: Order, to: Path, words: Sequence[str]) -> int:
+def run_again(order: Order, to: Path, words: Sequence[str]) -> int:
     """One run as `kdx train` makes it, with its log beside it."""
     from kdx.commands import train
 
     train.quiet_writers()
     handler = LogFile(to / "train.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s %(message)s"))
-    level, passed_on = log.level, log.propagate
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False
+    level, passed_on = _log.level, _log.propagate
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
     try:
         return train.take_turn(order, to, words, Alone("rerun"))
     finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-        log.propagate = passed_on
+        _log.removeHandler(handler)
+        _log.setLevel(level)
+        _log.propagate = passed_on
         handler.close()
 
 
@@ -212,7 +214,7 @@ def from_store(now: Run) -> list[str]:
     return [entry["name"] for entry in now.document["stages"] if entry["cached"] and entry["key"] not in made]
 
 
-def told(found: Likeness, run: Run, stored: Sequence[str]) -> dict[str, Any]:
+def rerun_report(found: Likeness, run: Run, stored: Sequence[str]) -> dict[str, Any]:
     """rerun.json: see docs/run-json.md."""
     rows = {
         part: [{"what": what, "recorded": before, "now": after} for what, before, after in vars(found)[part]]
@@ -228,12 +230,12 @@ def told(found: Likeness, run: Run, stored: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
+def _show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
     print()
     if stored:
         everything = len(stored) == len(now.stages)
         print(
-            shows(
+            printable(
                 "from the store: "
                 f"{'everything, so nothing was computed again' if everything else ', '.join(stored)}"
             )
@@ -244,7 +246,7 @@ def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
         return
     if not found.known:
         print(
-            shows(
+            printable(
                 f"there is nothing to compare with: the run '{run.path}' has no results (its status is "
                 f"{run.state[:40]!r})"
             )
@@ -252,15 +254,15 @@ def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
     elif found.same:
         network = f", and the student's weights (SHA-256 {found.student})" if found.student else ""
         print(f"the same, bit for bit: {found.compared} numbers{network}")
-        other = ", ".join(shows(what) for what, _, _ in found.environment)
+        other = ", ".join(printable(what) for what, _, _ in found.environment)
         print(f"with another {other}" if other else "with the same versions, device and threads")
     elif found.numbers:
         rows = [
-            [what, figure(before), figure(after), difference(before, after)]
-            for what, before, after in diff.listed(found.numbers, SHOWN)
+            [what, _figure(before), _figure(after), difference(before, after)]
+            for what, before, after in diff.worth_showing(found.numbers, _SHOWN)
         ]
         more = len(found.numbers) - len(rows)
-        table(
+        show_table(
             f"{len(found.numbers)} of {found.compared} numbers differ",
             ["", "recorded", "now", "difference"],
             rows,
@@ -278,14 +280,17 @@ def show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
 
 def show_why(found: Likeness) -> None:
     if found.stages:
-        table(
+        show_table(
             "Stages that were made of something else",
             ["stage", "why"],
             [[name, why] for name, why in found.stages],
         )
     if found.environment:
-        rows = [[what, diff.brief(before), diff.brief(after)] for what, before, after in found.environment]
-        table("What the runs were made with", ["", "recorded", "now"], rows)
+        rows = [
+            [what, diff.brief_value(before), diff.brief_value(after)]
+            for what, before, after in found.environment
+        ]
+        show_table("What the runs were made with", ["", "recorded", "now"], rows)
     if not found.stages and not found.environment:
         print(
             "every stage has the same key, and nothing that was recorded of device, threads and versions "
@@ -293,7 +298,7 @@ def show_why(found: Likeness) -> None:
         )
 
 
-def figure(value: Any) -> str:
+def _figure(value: Any) -> str:
     return "-" if value is None else repr(value)
 
 

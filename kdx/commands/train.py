@@ -13,13 +13,13 @@ from typing import Any
 import hydra
 
 from kdx.commands import _sweep
-from kdx.commands._check import check, read, shown
+from kdx.commands._check import check_runs, check_shown, read_words
 from kdx.commands._tell import Alone, Teller
 from kdx.config import compose
 from kdx.config import grid as combine
 from kdx.config.wire import Order, wire
 from kdx.core import shortage, signals
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.core.roles import ROLES
 from kdx.core.shortage import Shortage
@@ -30,8 +30,8 @@ from kdx.runs.run import environment, load_examples, perform, protocol, trace
 from kdx.store.store import Listener
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info")
-log = logging.getLogger("kdx")
-UNREAD = 141
+_log = logging.getLogger("kdx")
+_UNREAD = 141
 """Exit code of a run whose reader is gone."""
 codes: list[int] = []
 
@@ -40,16 +40,16 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0: done; 1: a run failed; 2: bad input, and no run folder is left behind; see
     kdx.core.signals.CODES.
     """
-    flags, typed, words = read(argv)
+    flags, typed, words = read_words(argv)
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
     command = ["kdx", "train", *flags, *typed]
     if asking:
-        shown(words)
-    jobs = [] if asking else check(words, multirun)
+        check_shown(words)
+    jobs = [] if asking else check_runs(words, multirun)
     quiet_writers()
     codes.clear()
     if multirun and not asking:
-        return _sweep.run(command, flags, words, jobs, launch)
+        return _sweep.run_sweep(command, flags, words, jobs, launch)
     tell_of_grid([] if asking else words)
     try:
         launch([*flags, *words])
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def tell_of_grid(words: Sequence[str]) -> None:
-    """A preset with a grid gives a single run without -m, which is no fault and hardly what was meant."""
+    """A preset with a grid gives a single run without -m, which is no error and hardly what was meant."""
     for preset in (w.partition("=")[2] for w in words if w.startswith("experiment=")):
         if grid := combine.grid_of(preset):
             print(
@@ -80,21 +80,21 @@ def launch(words: Sequence[str]) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except (hydra.errors.HydraException, compose.OmegaConfBaseException) as error:
-        raise Fault(compose.first_line(error)) from error
+        raise UserError(compose.first_line(error)) from error
     except BrokenPipeError:
         raise
     except (
         OSError
-    ) as error:  # a run's own failures are recorded by `run`; this one came while its folder was made
-        raise Fault(
+    ) as error:  # a run's own failures are recorded by `run_order`; this one came while its folder was made
+        raise UserError(
             f"the run folder cannot be written: {error.strerror or error} ('{error.filename}'); set "
             "hydra.run.dir=PATH"
         ) from error
 
 
 def quiet_writers() -> None:
-    """A full disk is told once, in plain words, by the main thread: not also by loggers and by TensorBoard's
-    thread, with tracebacks.
+    """A full disk is reported once, in plain words, by the main thread: not also by loggers and by
+    TensorBoard's thread, with tracebacks.
     """
     logging.raiseExceptions = False
     threading.excepthook = lambda failure: (
@@ -112,13 +112,13 @@ def task(config: Any) -> float | None:
     path, words = compose.output_dir(), compose.task_words()
     if compose.in_sweep() and sweep.passed_over(path):
         return None
-    order = wire(compose.plain(config))
+    order = wire(compose.plain_config(config))
     signals.idle_between_runs()
     with signals.heeded():  # also in a process that a launcher has made
         codes.append(take_turn(order, path, words, _sweep.teller(path, words), swept=compose.in_sweep()))
     if codes[-1] in signals.CODES:
         raise signals.Stopped(codes[-1] - 128)
-    if codes[-1] == UNREAD and compose.in_sweep():
+    if codes[-1] == _UNREAD and compose.in_sweep():
         raise BrokenPipeError
     return _sweep.validation_error(sweep.run_in(path))
 
@@ -129,18 +129,18 @@ def take_turn(order: Order, path: Path, words: Sequence[str], teller: Teller, *,
     """
     try:
         with document.at_work(path, timeout=-1 if swept else 1) as host:
-            return 0 if swept and sweep.is_done(path, order) else run(order, path, words, teller, host)
-    except Fault as fault:
-        print(fault, file=sys.stderr)
+            return 0 if swept and sweep.is_done(path, order) else run_order(order, path, words, teller, host)
+    except UserError as error:
+        print(error, file=sys.stderr)
         return 2
 
 
-def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: str | None) -> int:
-    """host: see kdx.report.run.document.at_work. Raises Fault where the run folder cannot be made."""
+def run_order(order: Order, path: Path, words: Sequence[str], teller: Teller, host: str | None) -> int:
+    """host: see kdx.report.run.document.at_work. Raises UserError where the run folder cannot be made."""
     from kdx.report.run.folder import RunFolder
     from kdx.report.run.listeners import Many
 
-    with signals.held():  # a folder that says `running` is always told better
+    with signals.held():  # a folder that says `running` is always reported better
         folder = RunFolder(
             path,
             dict(order.config),
@@ -150,45 +150,47 @@ def run(order: Order, path: Path, words: Sequence[str], teller: Teller, host: st
         )
     folder.run |= {"store": str(order.store.resolve()), "host": host}
     try:
-        signals.check()
+        signals.raise_if_stopped()
         folder.save()
         with teller.progress() as progress:
             found, artifacts = perform(order, Many(progress, folder, Log()))
-        told = finish(order, folder, found, artifacts)
-        signals.check()  # one that came while the report was written
-        teller.done(folder, *told)
+        outcome = finish(order, folder, found, artifacts)
+        signals.raise_if_stopped()  # one that came while the report was written
+        teller.done(folder, *outcome)
     except KeyboardInterrupt as error:
-        return interrupted(error, folder, order, words, teller)
+        return _interrupted(error, folder, order, words, teller)
     except (
         BrokenPipeError,
         SystemExit,
     ) as error:  # nobody reads the table any more (kdx train | head), which rich turns into an exit
         if folder.run["status"] != "finished":
             folder.fail(error)
-        return UNREAD
+        return _UNREAD
     except Exception as error:
         if signals.came():  # a library made another error of it
-            return interrupted(signals.last(), folder, order, words, teller)
+            return _interrupted(signals.last(), folder, order, words, teller)
         if (
-            isinstance(error, Fault)
+            isinstance(error, UserError)
             and not isinstance(error, Shortage)
             and not folder.run["stages"]
             and isinstance(teller, Alone)
         ):
-            folder.discard()  # the data told only when read that they are damaged: no work was done
+            folder.discard()  # the data reported only when read that they are damaged: no work was done
             raise
         # outside of any stage, in a picture of the report say
-        if not isinstance(error, Fault) and (told := shortage.sentence(error, f"kdx {teller.command}")):
-            short = Shortage(told)
+        if not isinstance(error, UserError) and (
+            outcome := shortage.sentence(error, f"kdx {teller.command}")
+        ):
+            short = Shortage(outcome)
             short.__cause__, error = error, short
         folder.fail(error)
-        log.exception("the run failed")
+        _log.exception("the run failed")
         teller.failed(error, path, order)
         return 1
     return 0
 
 
-def interrupted(
+def _interrupted(
     error: KeyboardInterrupt, folder: Any, order: Order, words: Sequence[str], teller: Teller
 ) -> int:
     with signals.held():  # a scheduler that signals twice
@@ -226,11 +228,11 @@ class Log(Listener):
     """The log file: what each stage did and said."""
 
     def started(self, name: str, key: str, cached: bool) -> None:
-        log.info("%s %s %s", name, "is in the store:" if cached else "begins:", key)
+        _log.info("%s %s %s", name, "is in the store:" if cached else "begins:", key)
 
     def note(self, name: str, text: str, level: str) -> None:
-        log.log(logging.WARNING if level == "warning" else logging.INFO, "%s: %s", name, text)
+        _log.log(logging.WARNING if level == "warning" else logging.INFO, "%s: %s", name, text)
 
     def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
         if not cached:
-            log.info("%s is done after %.1f s", name, seconds)
+            _log.info("%s is done after %.1f s", name, seconds)

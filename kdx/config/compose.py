@@ -1,4 +1,4 @@
-"""The command line composed by Hydra: every word checked first and all faults told together, then the
+"""The command line composed by Hydra: every word checked first and all errors reported together, then the
 configuration as plain values.
 """
 
@@ -45,7 +45,7 @@ from kdx.config.words import (
 )
 from kdx.config.words import quote_paths as quote_paths
 from kdx.core import checks
-from kdx.core.errors import Faults
+from kdx.core.errors import UserErrors
 from kdx.core.paths import conf_dir
 from kdx.store import places
 
@@ -70,7 +70,7 @@ UNCOMPOSED = (
 fit.
 """
 TYPED_ONLY = ("allow", "store")
-REFERENCE = re.compile(
+_REFERENCE = re.compile(
     r"\$\{[A-Za-z_][\w.]*\}|\$\{kdx_labelled_share:\$\{loss\.batch\},\$\{loss\.unlabel_ratio\}\}"
 )
 """What an option file of the user's own may refer to."""
@@ -108,11 +108,11 @@ def run_name(words: Sequence[str] = ()) -> str:
 
 
 def job_name(number: int, words: Sequence[str], whole: int | None = None, swept: Sequence[str] = ()) -> str:
-    """The folder of one run of a sweep: its number, padded to the width of the last of `whole`, and its
-    words, of `swept` keys only where given.
+    """The folder of one run of a sweep: its number, padded to the width of the last of `whole_config`, and
+    its words, of `swept` keys only where given.
     """
-    told = [w for w in words if w.partition("=")[0].lstrip("+") in swept] if swept else words
-    return f"{number:0{len(str(whole - 1)) if whole else 1}}_{slug(told)}".rstrip("_")
+    varied = [w for w in words if w.partition("=")[0].lstrip("+") in swept] if swept else words
+    return f"{number:0{len(str(whole - 1)) if whole else 1}}_{slug(varied)}".rstrip("_")
 
 
 def subdir(whole: int | None, swept: Sequence[str]) -> str:
@@ -146,22 +146,22 @@ def _shortened(word: str) -> str:
     )
 
 
-def parse(words: Sequence[str], faults: list[str]) -> list[Override]:
+def parse_overrides(words: Sequence[str], errors: list[str]) -> list[Override]:
     parser = OverridesParser.create()
     parsed = []
     for word in words:
         if found := too_much(word):
-            faults.append(found)
+            errors.append(found)
             continue
         try:
             override = parser.parse_override(slotted(word))
         except (HydraException, ValueError):
-            faults.append(_unreadable(word))
+            errors.append(_unreadable(word))
             continue
         if override.key_or_group:
             parsed.append(override)
         else:
-            faults.append(_unreadable(f"={word.partition('=')[2]}"))
+            errors.append(_unreadable(f"={word.partition('=')[2]}"))
     return parsed
 
 
@@ -180,7 +180,7 @@ def sweeper_params(words: Sequence[str]) -> dict[str, str]:
     the checks tell.
     """
     try:
-        made = whole(words)
+        made = whole_config(words)
     except HydraException:
         return {}
     return {str(key): str(values) for key, values in (made.hydra.sweeper.get("params") or {}).items()}
@@ -216,28 +216,28 @@ def slotted(word: str) -> str:
 
 
 def check_words(words: Sequence[str]) -> dict[str, Any]:
-    """The configuration of one run as plain values. Raises Faults: unknown options and keys, each with the
-    nearest match.
+    """The configuration of one run as plain values. Raises UserErrors: unknown options and keys, each with
+    the nearest match.
     """
-    config, faults, _ = examine(words)
-    if faults:
-        raise Faults(faults)
+    config, errors, _ = examine_words(words)
+    if errors:
+        raise UserErrors(errors)
     return config
 
 
-def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int]:
-    """(the configuration of one run, faults, number of words that had none).
+def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int]:
+    """(the configuration of one run, errors, number of words that had none).
 
-    Words with a fault are left out of the configuration, and so are the keys of a group whose option is
+    Words with an error are left out of the configuration, and so are the keys of a group whose option is
     unknown.
     """
-    faults: list[str] = []
+    errors: list[str] = []
     chosen, values, hydras, unsure = [], [], [], set()
-    for override in parse(words, faults):
+    for override in parse_overrides(words, errors):
         group = override.key_or_group
         if group.split(".")[0].split("/")[0] == "hydra":
             found = wrong_for_hydra(group, override.value(), override.package is not None)
-            faults += found
+            errors += found
             hydras += [] if found else [override.input_line]
             continue
         found = _not_ours(override) or beyond(group, override.value())
@@ -246,29 +246,29 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
             chosen += [] if found else [override.input_line.lstrip("+")]
         elif not found:
             values.append(override)
-        faults += found
+        errors += found
         unsure |= {group} if found else set()
     try:
         known = _compose(chosen)
     except UNCOMPOSED as error:
         for slot, group in SLOTS.items():
             if f"'{group}@{slot}'" in str(error):
-                faults.append(
+                errors.append(
                     f"this loss has no slot '{slot}': those that read a pool have it, such "
                     "as loss=soft or loss=slam"
                 )
-                return None, faults, 0
+                return None, errors, 0
         return (
             None,
-            [*faults, f"{checks.shown(' '.join(chosen), bare=True)} do not go together: {first_line(error)}"],
+            [*errors, f"{checks.shown(' '.join(chosen), bare=True)} do not go together: {first_line(error)}"],
             0,
         )
     if own and (odd := [*misshapen(known), *beyond("", known)]):
-        return None, [*faults, *odd], 0
+        return None, [*errors, *odd], 0
     if own and (beyond_them := overreach(chosen, {o.key_or_group for o in values})):
-        return None, [*faults, *beyond_them], 0  # nothing more is looked at: that could run what they name
+        return None, [*errors, *beyond_them], 0  # nothing more is looked at: that could run what they name
     if hydras and not composes([*chosen, *hydras]):
-        faults += [
+        errors += [
             f"'{checks.shown(word, bare=True)}' is unknown to Hydra"
             for word in hydras
             if not composes([*chosen, word])
@@ -278,19 +278,19 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
         path = override.key_or_group.split(".")
         if path[0] not in unsure:
             found = wrong_key(known, path, override.value())
-            faults += found
+            errors += found
             kept += [] if found else [override]
     whole = _overlaid(chosen, kept) if kept else known
     if whole is None:
         unfit = [override for override in kept if _overlaid(chosen, [override]) is None]
-        faults += [_unfit(override.input_line.lstrip("+"), chosen) for override in unfit]
+        errors += [_unfit(override.input_line.lstrip("+"), chosen) for override in unfit]
         kept = [override for override in kept if override not in unfit]
         whole = _overlaid(chosen, kept)
     if whole is None:
         return (
             None,
             [
-                *faults,
+                *errors,
                 (
                     f"{checks.shown(' '.join(o.input_line for o in kept), bare=True)} do not go together: "
                     "one refers to another"
@@ -298,11 +298,11 @@ def examine(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int
             ],
             0,
         )
-    return whole, faults, len(chosen) + len(kept)
+    return whole, errors, len(chosen) + len(kept)
 
 
 def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
-    """Faults of option files in --config-dir: what only the command line may say, as it decides what code
+    """Errors of option files in --config-dir: what only the command line may say, as it decides what code
     runs and where is written.
 
     chosen: words that choose options. typed: keys that are set on the command line, which count.
@@ -319,7 +319,7 @@ def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
         tuple(own),
     )
     said, plainly = (OmegaConf.to_container(node, resolve=False) for node in (found, ours))
-    faults = [
+    errors = [
         (
             f"an option file in --config-dir sets '{key}' to {checks.shown(said[key])}, which counts from "
             f"the command line only: type {key}=VALUE"
@@ -331,13 +331,13 @@ def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
     grid = (hydra.get("sweeper") or {}).pop("params", None) or {}
     (plain_hydra.get("sweeper") or {}).pop("params", None)
     for node in (hydra, plain_hydra):  # what tells of this very composition
-        for told in ("runtime", "overrides", "searchpath", "job"):
-            node[told] = (
-                {k: v for k, v in node[told].items() if k in ("chdir", "env_set", "env_copy")}
-                if told == "job"
+        for part in ("runtime", "overrides", "searchpath", "job"):
+            node[part] = (
+                {k: v for k, v in node[part].items() if k in ("chdir", "env_set", "env_copy")}
+                if part == "job"
                 else None
             )
-    faults += [
+    errors += [
         (
             f"an option file in --config-dir sets 'hydra.{key}', which decides what runs and where is "
             "written: on the command line only"
@@ -345,17 +345,17 @@ def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
         for key in differing(hydra, plain_hydra)[:1]
     ]
     for key, values in grid.items():
-        faults += wrong_in_grid(str(key), values)
-    faults += [
+        errors += wrong_in_grid(str(key), values)
+    errors += [
         (
             f"an option file in --config-dir sets '{key}' to {checks.shown(text)}, and may refer to other "
             "keys only: ${KEY}"
         )
         for key, text in texts(said)
-        if "${" in REFERENCE.sub("", text)
+        if "${" in _REFERENCE.sub("", text)
     ]
     if said["dataset"].get("download") and "dataset.download" not in typed:
-        faults += [
+        errors += [
             "the grid of a preset (hydra.sweeper.params) has a data set downloaded to "
             f"'{checks.shown(str(grid[key]), bare=True)}': say so with {key}=PATH in place of the grid, or "
             "dataset.download=false"
@@ -367,14 +367,14 @@ def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
             for file in (conf_dir() / "dataset").glob("*.yaml")
         ]
         known = {"None", *(str(node[key]) for node in own_nodes for key in places.path_keys(node))}
-        faults += [
+        errors += [
             "an option file in --config-dir has a data set downloaded to "
             f"'{checks.shown(said['dataset'][key], bare=True)}': say so with dataset.{key}=PATH, or "
             "dataset.download=false"
             for key in places.path_keys(said["dataset"])
             if str(said["dataset"][key]) not in known and f"dataset.{key}" not in typed
         ]
-    return faults
+    return errors
 
 
 def differing(one: Any, other: Any, path: str = "") -> list[str]:
@@ -473,11 +473,11 @@ def _base(chosen: tuple[str, ...], own: tuple[Path, ...]) -> tuple[Any, dict[str
 
 @functools.lru_cache(maxsize=64)
 def _kept(words: tuple[str, ...], own: tuple[Path, ...]) -> Any:
-    """`whole`, kept, as the combinations of a sweep share most of it. Not to be changed."""
-    return whole(words)
+    """`whole_config`, kept, as the combinations of a sweep share most of it. Not to be changed."""
+    return whole_config(words)
 
 
-def whole(words: Sequence[str]) -> Any:
+def whole_config(words: Sequence[str]) -> Any:
     """The composed configuration as Hydra has it, with Hydra's own node and the user's own options."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -496,7 +496,7 @@ def composes(words: Sequence[str]) -> bool:
     return True
 
 
-def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
+def plain_config(config: Any, resolve: bool = True) -> dict[str, Any]:
     """A composed configuration as JSON values, without Hydra's own node; of that only the options chosen,
     under `choices`.
     """

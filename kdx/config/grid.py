@@ -17,7 +17,7 @@ from kdx.config import compose
 from kdx.config.compose import GRID, ChoiceSweep, RangeSweep
 from kdx.config.words import folders, groups, options_of, own, quote_paths, wrong_in_grid
 from kdx.core import checks
-from kdx.core.errors import Fault, Faults
+from kdx.core.errors import UserError, UserErrors
 from kdx.core.paths import conf_dir
 
 LIMIT, MOST_RUNS = "max_runs", 1000
@@ -25,7 +25,7 @@ LIMIT, MOST_RUNS = "max_runs", 1000
 SWEEPS = Path("outputs/sweeps")
 
 
-def spread(words: Sequence[str]) -> list[str]:
+def spread_options(words: Sequence[str]) -> list[str]:
     """An option that is a folder of options stands for all of them, one run each: experiment=ablation is
     experiment=ablation/a,ablation/b.
     """
@@ -45,7 +45,8 @@ def gridded(words: Sequence[str]) -> list[str]:
     `hydra.sweeper.params` (key: values, as typed).
 
     A key of the grid that the words name has the values that they give. The grid comes first, as Hydra has
-    it, so that both number the runs alike. Raises Fault where several presets are named and one has a grid.
+    it, so that both number the runs alike. Raises UserError where several presets are named and one has a
+    grid.
     """
     named = [w.partition("=")[2] for w in words if w.startswith("experiment=")]
     several = [
@@ -54,13 +55,13 @@ def gridded(words: Sequence[str]) -> list[str]:
     if len(several) > 1:
         for option in several:
             if grid_of(option):
-                raise Fault(
+                raise UserError(
                     f"experiment={option} has a grid of its own ({', '.join(grid_of(option))}): run it "
                     "without the other experiments"
                 )
     found = grid_of(several[0]) if len(several) == 1 else {}
-    if faults := [fault for key, values in found.items() for fault in wrong_in_grid(key, values)]:
-        raise Faults(faults)
+    if errors := [error for key, values in found.items() for error in wrong_in_grid(key, values)]:
+        raise UserErrors(errors)
     grid = dict(
         zip(found, quote_paths([f"{key}={values}" for key, values in found.items()], sweep=True), strict=True)
     )
@@ -83,30 +84,30 @@ def limit(words: Sequence[str]) -> tuple[int, list[str]]:
     said = [w for w in words if w.partition("=")[0] == LIMIT]
     text = said[-1].partition("=")[2] if said else str(MOST_RUNS)
     if not re.fullmatch(r"[1-9][0-9]{0,5}", text, re.A):
-        raise Fault(
+        raise UserError(
             f"{LIMIT} must be a whole number from 1 to 999999; given: {checks.shown(text, bare=True)}"
         )
     return int(text), [w for w in words if w not in said]
 
 
 def check_count(words: Sequence[str], most: int) -> None:
-    """Raises Fault where a sweep stands for more than `most` runs. They are counted, not listed, so that a
-    slip of the pen costs nothing.
+    """Raises UserError where a sweep stands for more than `most` runs. They are counted, not listed, so that
+    a slip of the pen costs nothing.
     """
     counts: dict[str, int | float] = {}
     tries = 0
-    for override in compose.parse(words, []):
+    for override in compose.parse_overrides(words, []):
         counts[override.get_key_element().lstrip("+")] = _many(override)
         if override.key_or_group == "hydra.sweeper.n_trials" and isinstance(override.value(), int):
             tries = override.value()
     runs = max(tries, math.prod(counts.values()))
     if runs > most:
         of = " x ".join(
-            f"{checks.shown(key, bare=True)} ({_told(count)})" for key, count in counts.items() if count > 1
+            f"{checks.shown(key, bare=True)} ({_count(count)})" for key, count in counts.items() if count > 1
         )
         of = f" ({of})" if of and tries < runs and len(of) < 100 else ""
-        raise Fault(
-            f"these words stand for {_told(runs)} runs{of}, and a sweep has at most {most:,} unless asked: "
+        raise UserError(
+            f"these words stand for {_count(runs)} runs{of}, and a sweep has at most {most:,} unless asked: "
             f"add {LIMIT}=N for so many, or name fewer"
         )
 
@@ -126,7 +127,7 @@ def _many(override: Any) -> int | float:
     return len(compose.swept(override)) if override.is_discrete_sweep() else 2
 
 
-def _told(count: int | float) -> str:
+def _count(count: int | float) -> str:
     return (
         f"{count:,}"
         if count < 10**15
@@ -143,7 +144,7 @@ def listed(words: Sequence[str]) -> list[str]:
 
 
 def _listed(word: str) -> str:
-    found = compose.parse([word], [])
+    found = compose.parse_overrides([word], [])
     if not found or not found[0].is_sweep_override() or not found[0].is_discrete_sweep():
         return word
     values = list(map(str, compose.swept(found[0])))
@@ -153,26 +154,26 @@ def _listed(word: str) -> str:
 
 
 def jobs(words: Sequence[str], multirun: bool) -> list[list[str]]:
-    """The overrides of each run: one, or every combination of a sweep. Raises Faults."""
-    found, faults = combinations(words, multirun)
-    if faults:
-        raise Faults(faults)
+    """The overrides of each run: one, or every combination of a sweep. Raises UserErrors."""
+    found, errors = combinations(words, multirun)
+    if errors:
+        raise UserErrors(errors)
     return found
 
 
 def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]], list[str]]:
-    """(the overrides of each run, faults). A word with a fault is left out, so that the others can be looked
+    """(the overrides of each run, errors). A word with an error is left out, so that the others can be looked
     at as well.
 
     Of a sweeper that searches: the runs at the ends of its ranges, as examples.
     """
-    choices, faults = [], []
+    choices, errors = [], []
     grid = all_combinations(words)
-    for override in compose.parse(words, faults):
+    for override in compose.parse_overrides(words, errors):
         if not override.is_sweep_override():
             choices.append([override.input_line])
         elif not multirun:
-            faults.append(
+            errors.append(
                 f"'{override.input_line}' names several values; add -m to run them all, or quote a value "
                 "that holds a comma"
             )
@@ -184,20 +185,20 @@ def combinations(words: Sequence[str], multirun: bool) -> tuple[list[list[str]],
                 ]
             )
         elif not override.is_discrete_sweep():
-            faults.append(
+            errors.append(
                 f"'{override.input_line}' names a range without steps; list the values: "
                 f"{override.key_or_group}=1,2,3, or search with sweeper=optuna"
             )
         elif values := compose.swept(override):
             choices.append([f"{override.get_key_element()}={value}" for value in values])
         else:
-            faults.append(f"'{override.input_line}' stands for no value, so there is nothing to run")
-    return [list(c) for c in itertools.product(*choices)], faults
+            errors.append(f"'{override.input_line}' stands for no value, so there is nothing to run")
+    return [list(c) for c in itertools.product(*choices)], errors
 
 
 def swept_key(word: str) -> str | None:
     """The key of a word that stands for several values; None of any other, and of one that cannot be read."""
-    found = compose.parse([word], [])
+    found = compose.parse_overrides([word], [])
     return found[0].get_key_element().lstrip("+") if found and found[0].is_sweep_override() else None
 
 
@@ -216,12 +217,12 @@ def own_words(words: Sequence[str]) -> list[str]:
 
 
 def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
-    """Faults of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir."""
-    faults: list[str] = []
-    parsed = compose.parse(words, [])
+    """Errors of the folders that Hydra makes: one run's is hydra.run.dir, a sweep's hydra.sweep.dir."""
+    errors: list[str] = []
+    parsed = compose.parse_overrides(words, [])
     usual = "hydra.sweep.dir" if multirun else "hydra.run.dir"
     if usual not in {override.key_or_group for override in parsed}:
-        with checks.gather(faults):
+        with checks.gather(errors):
             checks.in_utf8(usual, Path("outputs"))
     for override in parsed:
         key = override.key_or_group
@@ -230,26 +231,26 @@ def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
         )
         if engine and not multirun:
             word = checks.shown(override.input_line, bare=True)
-            faults.append(
+            errors.append(
                 f"'{word}' can never act: it says how the runs of a sweep are run, "
                 "and this is one run: add -m"
             )
         if key == "hydra.run.dir" and multirun:
-            faults.append(
+            errors.append(
                 "hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH, which "
                 "will hold them all"
             )
         elif key == "hydra.sweep.dir" and not multirun:
-            faults.append(
+            errors.append(
                 "hydra.sweep.dir is the folder of the runs of -m: set hydra.run.dir=PATH "
                 "for a single run, or add -m"
             )
         elif key in ("hydra.run.dir", "hydra.sweep.dir"):
-            with checks.gather(faults):
+            with checks.gather(errors):
                 checks.folder(
                     key, override.value() if isinstance(override.value(), str) else str(override.value())
                 )
-    return faults
+    return errors
 
 
 def for_hydra(words: Sequence[str]) -> list[str]:
@@ -276,7 +277,9 @@ def for_hydra(words: Sequence[str]) -> list[str]:
 
 def sweep_folder(words: Sequence[str]) -> tuple[Path, bool]:
     """(the folder of a sweep, whether the words name it)"""
-    named = [str(o.value()) for o in compose.parse(words, []) if o.key_or_group == "hydra.sweep.dir"]
+    named = [
+        str(o.value()) for o in compose.parse_overrides(words, []) if o.key_or_group == "hydra.sweep.dir"
+    ]
     if named:
         return Path(named[-1]), True
     return SWEEPS / compose.run_name([w for w in own_words(words) if swept_key(w)]), False

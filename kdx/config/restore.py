@@ -16,7 +16,7 @@ import yaml
 
 from kdx.config import compose
 from kdx.config.words import SEVERAL, SLOTS, groups, options_of, own, wrong_key, wrong_option
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.store.component import targets
 from kdx.store.moved import current
@@ -32,22 +32,23 @@ the rest decides how fast, and is this machine's.
 """
 PIECES = {"augment": "augment", "strong_augment": "augment", "shift": "shift"}
 """Nodes that hold options by name, and the group that these are from."""
-GROUPS = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss", **SLOTS}
+_GROUPS = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss", **SLOTS}
 """Nodes whose `_target_` may be any that another group's options have; all others hold those of their own
 name.
 """
-ROLES = {"teacher_pretrain": ("teacher",), "student_train": ("student", "baseline")}
+_ROLES = {"teacher_pretrain": ("teacher",), "student_train": ("student", "baseline")}
 
 
 def restore(
     saved: Mapping[str, Any], words: Sequence[str], settled: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, list[str], list[str]]:
-    """(the configuration as kdx.config.compose.examine gives it, faults, notes on what is not as it was).
+    """(the configuration as kdx.config.compose.examine_words gives it, errors, notes on what is not as it
+    was).
 
     saved: `config` of a run.json. words: what the user says otherwise (of the device, where data lie, allow).
     settled: device, threads and precision by role, as far as they were recorded; they stand in for `auto`.
     """
-    faults = [
+    errors = [
         (
             f"'{key}' of the saved configuration refers to something else ({value[:60]!r}): what is saved is "
             "plain, so this is refused"
@@ -58,15 +59,15 @@ def restore(
     saved = current(saved)
     given = {word.partition("=")[0] for word in words}
     chosen, unknown = _options(saved, given)
-    faults += unknown
-    if faults:
-        return None, faults, []
-    config, faults, _ = compose.examine([*chosen, *words])
-    if config is None or faults:
-        return None, faults, []
+    errors += unknown
+    if errors:
+        return None, errors, []
+    config, errors, _ = compose.examine_words([*chosen, *words])
+    if config is None or errors:
+        return None, errors, []
     notes: list[str] = []
     kept = {key: value for key, value in saved.items() if key not in NEVER}
-    laid = _Laid(config, given, faults, notes)
+    laid = _Laid(config, given, errors, notes)
     config = {**config, **laid.mapping({k: v for k, v in config.items() if k not in NEVER}, kept, [])}
     if "device" not in given:
         node = saved.get("device") if isinstance(saved.get("device"), Mapping) else {}
@@ -75,12 +76,12 @@ def restore(
             **{key: settled[key] for key in DEVICE if key in settled},
         }
         config["device"] |= {key: value for key, value in wanted.items() if f"device.{key}" not in given}
-    for stage, roles in ROLES.items():
+    for stage, roles in _ROLES.items():
         found = next((p for role in roles if (p := (settled.get("precision") or {}).get(role))), None)
-        if not faults and config[stage]["precision"] == "auto" and found:
+        if not errors and config[stage]["precision"] == "auto" and found:
             config[stage] = {**config[stage], "precision": found}
             notes.append(f"{stage}.precision=auto was settled as {found} there, and is here")
-    return config, faults, notes
+    return config, errors, notes
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -97,10 +98,10 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list[str]]:
-    """(words that choose the saved options, faults). A slot's option is the one whose `_target_` stands
+    """(words that choose the saved options, errors). A slot's option is the one whose `_target_` stands
     there.
     """
-    choices, words, faults = saved.get("choices"), [], []
+    choices, words, errors = saved.get("choices"), [], []
     choosable = [group for group in groups() if group not in compose.HOW]
     if not isinstance(choices, Mapping):
         return [], [
@@ -118,11 +119,11 @@ def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list
             if group in choosable
             else [f"the saved configuration names a group that is not here: '{group}'"]
         )
-        faults += [
-            f"{fault}; if it is your own, name its folder with --config-dir PATH"
+        errors += [
+            f"{error}; if it is your own, name its folder with --config-dir PATH"
             if group in choosable
-            else fault
-            for fault in wrong
+            else error
+            for error in wrong
         ]
         words += [] if wrong else [f"{group}={option}"]
     for slot, group in SLOTS.items():
@@ -134,12 +135,12 @@ def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list
         )
         fitting = sorted(option for option, content in _files(group) if content.get("_target_") == target)
         if target is not None and not fitting:
-            faults.append(
+            errors.append(
                 f"'{slot}' names {str(target)[:80]!r}, which no option of the group '{group}' has; "
                 "if it is your own, name its folder with --config-dir PATH"
             )
         words += [f"{slot}={fitting[0]}"] if fitting else []
-    return words, faults
+    return words, errors
 
 
 def _files(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -153,12 +154,12 @@ def _files(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 class _Laid:
-    """Saved values laid over composed ones. Where they do not fit, the composed value stays, and a fault is
-    told.
+    """Saved values laid over composed ones. Where they do not fit, the composed value stays, and an error is
+    reported.
     """
 
-    def __init__(self, composed: Mapping[str, Any], given: set[str], faults: list[str], notes: list[str]):
-        self.composed, self.given, self.faults, self.notes = composed, given, faults, notes
+    def __init__(self, composed: Mapping[str, Any], given: set[str], errors: list[str], notes: list[str]):
+        self.composed, self.given, self.errors, self.notes = composed, given, errors, notes
 
     def mapping(self, known: Mapping[str, Any], saved: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
         """In the saved order, which is that of steps of augmentation and of shifts too; keys that are newer
@@ -168,7 +169,7 @@ class _Laid:
         for name, value in saved.items():
             here = [*path, name]
             if name not in known:
-                self.faults += wrong_key(self.composed, here, value) or [f"'{'.'.join(here)}' is no key"]
+                self.errors += wrong_key(self.composed, here, value) or [f"'{'.'.join(here)}' is no key"]
             elif ".".join(here) in self.given:
                 laid[name] = known[name]
             else:
@@ -190,18 +191,18 @@ class _Laid:
         if isinstance(known, Mapping) and isinstance(value, Mapping):
             return self.mapping(known, value, path)
         if path[-1] not in PIECES and isinstance(known, Mapping) != isinstance(value, Mapping):
-            self.faults += wrong_key(self.composed, path, value)
+            self.errors += wrong_key(self.composed, path, value)
             return known
         if isinstance(value, list) and any(_holds_keys(inner) for inner in value):
-            self.faults.append(f"'{dotted}' holds keys inside a list, which no setting does")
+            self.errors.append(f"'{dotted}' holds keys inside a list, which no setting does")
             return known
         return value
 
     def target(self, known: Any, value: Any, path: list[str]) -> Any:
         node = ".".join(path[:-1])
-        group = GROUPS.get(node, node)
+        group = _GROUPS.get(node, node)
         if value != known and value not in {t for _, content in _files(group) for t in targets(content)}:
-            self.faults.append(
+            self.errors.append(
                 f"'{node}._target_' is {str(value)[:80]!r}, which neither the chosen options nor others of "
                 f"'{group}' have; if it is your own, name its folder with --config-dir PATH"
             )
@@ -220,7 +221,7 @@ class _Laid:
             if isinstance(spec, Mapping) and any(_same_kind(template, spec) for template in alike):
                 laid[name] = dict(spec)
             else:
-                self.faults.append(
+                self.errors.append(
                     f"'{'.'.join([*path, name])}' is not as an option of '{group}' has it; "
                     "if it is your own, name its folder with --config-dir PATH"
                 )
@@ -242,7 +243,7 @@ def _holds_keys(value: Any) -> bool:
 
 def check_data(dataset: Mapping[str, Any], loader: Any, given: set[str]) -> None:
     """Nothing is downloaded to a place that a folder names: the files must be there, or the user must say
-    where. Raises Fault.
+    where. Raises UserError.
     """
     paths = path_keys(dataset)
     if not dataset.get("download") or any(f"dataset.{key}" in given for key in paths):
@@ -250,7 +251,7 @@ def check_data(dataset: Mapping[str, Any], loader: Any, given: set[str]) -> None
     files = loader.files()
     if not files or not all(Path(file).is_file() for file in files):
         where = next((str(dataset[k]) for k in paths if dataset.get(k)), "the place that it names")
-        raise Fault(
+        raise UserError(
             f"the data of this run are not in '{where}', and nothing is downloaded to where a folder says: "
             "say where they are, or where they may be put, with "
             f"dataset.{paths[0] if paths else 'root'}=PATH"

@@ -1,5 +1,5 @@
 """Settings that could never act in the run that they are typed for, such as a patience where nothing
-validates: told before any work.
+validates: reported before any work.
 
 Only what was typed is looked at: defaults, and what a chosen option brings along, may lie idle. Plain values
 in, sentences out.
@@ -18,7 +18,7 @@ from kdx.training.length import length
 
 TRAININGS = ("teacher_pretrain", "student_train")
 VALIDATIONS = 20
-"""How often a training validates, unless told otherwise: kdx.pipeline.stages.watch.VALIDATIONS, which a test
+"""How often a training validates, unless set otherwise: kdx.pipeline.stages.watch.VALIDATIONS, which a test
 holds this to.
 """
 

@@ -16,7 +16,7 @@ import torch
 from kdx import models
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.core.errors import Caution, Fault, Faults
+from kdx.core.errors import Caution, UserError, UserErrors
 from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.raw import Description
 from kdx.data.splits import check_classes, check_sizes, count_rows
@@ -27,73 +27,73 @@ from kdx.models import checkpoint
 from kdx.models.size import Held, smaller
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights
-from kdx.pipeline.recipes.experiment import Plan, needs_of
-from kdx.pipeline.recipes.steps import taught_splits, told_of_classes
+from kdx.pipeline.recipes.experiment import Experiment, needs_of
+from kdx.pipeline.recipes.steps import class_order_warnings, taught_splits
 from kdx.pipeline.stages.learn import missing_stream, reads_networks
 from kdx.store.component import Component
 from kdx.store.declared import declared
-from kdx.store.resolve import own_fault
+from kdx.store.resolve import own_error
 from kdx.training.length import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 
-TRAINED = 4
+_TRAINED = 4
 """Of a network in training: weights, gradients and the optimiser's two averages."""
-ROWS = 2
+_ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
 STAND_IN = Description((3, 64, 64), tuple("0123456789"), 1000, (100,) * 10, 100, 100)
-"""Where the data cannot be read: what is wrong with the networks and losses in themselves is told all the
+"""Where the data cannot be read: what is wrong with the networks and losses in themselves is reported all the
 same.
 """
 
 
 def preflight(order: Order) -> None:
-    """Raises Faults with everything that is wrong, together. No file is written but what a data set
+    """Raises UserErrors with everything that is wrong, together. No file is written but what a data set
     downloads.
     """
-    faults = inspect(order)
-    if faults:
-        raise Faults(faults)
+    errors = inspect(order)
+    if errors:
+        raise UserErrors(errors)
 
 
 def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = None) -> list[str]:
-    """Everything that is wrong with an order, parts of which may be None (see kdx.config.wire.examine). data:
-    look at the data set too.
+    """Everything that is wrong with an order, parts of which may be None (see
+    kdx.config.wire.examine_config). data: look at the data set too.
 
-    splits: is filled with the rows of each split, as far as they can be told.
+    splits: is filled with the rows of each split, as far as they can be known.
     """
-    faults: list[str] = []
+    errors: list[str] = []
     plan = order.plan
     if order.runtime:
-        with checks.gather(faults):
+        with checks.gather(errors):
             order.runtime.settle()
     for node, training in (
         ("teacher_pretrain", plan.teacher_pretrain),
         ("student_train", plan.student_train),
     ):
         if training:
-            with trying(faults, f"{node}."):
+            with trying(errors, f"{node}."):
                 training.build()
-    about = describe(plan, faults) if data and plan.dataset else None
+    about = describe_data(plan, errors) if data and plan.dataset else None
     for name, shift in order.shifts:
-        try_shift(name, shift, about or STAND_IN, faults)
+        try_shift(name, shift, about or STAND_IN, errors)
     wrong_sizes = (check_classes(about) or check_sizes(about, **plan.sizes)) if about else []
-    faults += wrong_sizes
+    errors += wrong_sizes
     rows = count_rows(about, **plan.sizes) if about and not wrong_sizes else {}
     if splits is not None:
         splits |= rows
-    check_controls(plan, about, rows, faults)
+    check_controls(plan, about, rows, errors)
     for node, training in (
         ("teacher_pretrain", plan.teacher_pretrain),
         ("student_train", plan.student_train),
     ):
-        with checks.gather(faults):
+        with checks.gather(errors):
             if about and training:
                 check_batch(node, training.spec["batch_size"], about)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        check_networks(plan, about, rows, faults)
-    with trying(faults):
+        check_networks(plan, about, rows, errors)
+    with trying(errors):
         check_rule(order, rows)
-    with checks.gather(faults):
+    with checks.gather(errors):
         check_chain(order)
     for node, training in (
         ("teacher_pretrain", plan.teacher_pretrain),
@@ -105,58 +105,62 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
             and isinstance(training.spec["rows"], int)
             and 0 < training.spec["rows"] < len(about.classes)
         ):
-            faults.append(
+            errors.append(
                 f"{node}.rows={training.spec['rows']} are fewer labelled rows than the {len(about.classes)} "
                 "classes: each needs one"
             )
-    if about and not faults and order.sound:
-        check_room(order, about, faults)
-    return faults
+    if about and not errors and order.sound:
+        check_room(order, about, errors)
+    return errors
 
 
-def check_controls(plan: Plan, about: Description | None, rows: Mapping[str, int], faults: list[str]) -> None:
+def check_controls(
+    plan: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
+) -> None:
     """Whether there are the labels that a control asks for."""
     hides = plan.sizes["labelled"] is not None and plan.sizes["unlabelled"] != 0
     if about and "ceiling" in plan.controls and not hides:
-        faults.append(
+        errors.append(
             "ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
             "set dataset.labelled=0.1, say, or ceiling=false"
         )
     if rows and "validation_labels" in plan.controls and not rows["validation"]:
-        faults.append(
+        errors.append(
             "validation_labels=true trains a student on the validation labels too, and this run has no "
             "validation split: set dataset.validation=0.1, say, or validation_labels=false"
         )
 
 
 @contextmanager
-def trying(faults: list[str], prefix: str = "") -> Iterator[None]:
-    """`checks.gather`, also for what the user's own code raises: they are told where, and not with a
+def trying(errors: list[str], prefix: str = "") -> Iterator[None]:
+    """`checks.gather`, also for what the user's own code raises: they are reported with where, and not with a
     traceback through ours.
     """
     try:
-        with checks.gather(faults, prefix):
+        with checks.gather(errors, prefix):
             yield
     except Exception as error:
-        own = own_fault(error)
+        own = own_error(error)
         if own is None:
             raise
-        faults.append(f"{prefix}your own code fails when it is tried on made-up data: {own}")
+        errors.append(f"{prefix}your own code fails when it is tried on made-up data: {own}")
 
 
-def describe(plan: Plan, faults: list[str]) -> Description | None:
-    """What the data set holds, without reading all of it; None (and the faults) where it cannot be read."""
+def describe_data(plan: Experiment, errors: list[str]) -> Description | None:
+    """What the data set holds, without reading all of it; None (and the errors) where it cannot be read."""
     found = None
-    before = len(faults)
-    with trying(faults):
+    before = len(errors)
+    with trying(errors):
         loader = plan.dataset.build()
-        if len(faults) == before:
+        if len(errors) == before:
             loader.fetch()
             found = loader.describe()
-    return found if len(faults) == before else None
+    return found if len(errors) == before else None
 
 
-def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int], faults: list[str]) -> None:
+def check_networks(
+    plan: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
+) -> None:
     """Builds both networks and the losses, reads the checkpoints, and pushes a few made-up pictures of the
     data's shape through all of them.
 
@@ -168,7 +172,7 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
     assistants = [(f"assistant {number}", model) for number, model in enumerate(plan.assistants, 1)]
     for role, model in (("teacher", plan.teacher), *assistants, ("student", plan.student)):
         if model:
-            with trying(faults):
+            with trying(errors):
                 built[role] = models.build(
                     model,
                     shape=data.shape,
@@ -176,24 +180,24 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
                     mean=[0.5] * data.shape[0],
                     std=[0.5] * data.shape[0],
                     read_weights=begins.get(role) is None,
-                    held=Held(TRAINED, f"the {role}", smaller(role, model.spec)),
+                    held=Held(_TRAINED, f"the {role}", smaller(role, model.spec)),
                 )
     for role, given in begins.items():
         if given:
-            with checks.gather(faults):
+            with checks.gather(errors):
                 file, trained = given.file.paths[0], role == "student" or plan.teacher_pretrain is not None
                 if about and role in built:
                     load_weights(built[role], file, key=given.key, role=role, new_head=trained)
-                    told_of_classes(role, given, about.classes, trained)
+                    class_order_warnings(role, given, about.classes, trained)
                 else:
-                    checkpoint.read(file, key=given.key, role=role)
+                    checkpoint.read_weights_file(file, key=given.key, role=role)
     if plan.pseudo_label and plan.pseudo_label["passes"]:
         answering = (
             ("teacher", "student")
             if plan.rounds is not None and plan.rounds > 1 and plan.budget is None
             else ("teacher",)
         )
-        faults += [
+        errors += [
             f"pseudo_label.passes are made with dropout, and the {role} has none: set {role}.dropout=0.3, say"
             for role in answering
             if role in built and not drops_out(built[role])
@@ -209,11 +213,11 @@ def check_networks(plan: Plan, about: Description | None, rows: Mapping[str, int
     ]
     for node, loss, training in lessons:
         if loss:
-            with trying(faults):
+            with trying(errors):
                 live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
                 try_loss(loss, student, streams, data, live, f"{node}.augment" if mixes(training) else None)
     if plan.loss and plan.student_train and streams and plan.student_train.spec["batch_size"] == 1:
-        with checks.gather(faults):
+        with checks.gather(errors):
             objective = plan.loss.resolve()
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
@@ -249,18 +253,18 @@ def check_rule(order: Order, rows: Mapping[str, int]) -> None:
     rule: Rule | None = plan.select.build() if plan.select else None
     rivals = "select=rad, or one of its rivals"
     if active and not (rule and rule.buys):
-        raise Fault(
+        raise UserError(
             f"recipe=active buys the answers that a rule chooses, and select={choices.get('select')} buys "
             f"none: choose {rivals}, or leave recipe= out"
         )
     if active and given is None:
-        raise Fault(
+        raise UserError(
             f"select={choices.get('select')} buys answers of the teacher: say how many with budget=200, or "
             "which share of the pool, budget=0.1"
         )
     if rule and rule.buys and not active:
         asks = plan.loss is None or plan.loss.resolve().needs_teacher
-        raise Fault(
+        raise UserError(
             f"select={choices.get('select')} buys answers, and "
             + (
                 "only the recipe active does that: leave recipe= out, select= brings it along"
@@ -272,13 +276,13 @@ def check_rule(order: Order, rows: Mapping[str, int]) -> None:
             )
         )
     if given is not None and not active:
-        raise Fault(
+        raise UserError(
             f"budget={checks.shown(given)} is for the rules that buy answers: choose {rivals}; given: "
             f"select={choices.get('select')}"
         )
     asks = plan.loss is not None and (active or declared(plan.loss.target, "needs_teacher"))
     if rule and asks and "unlabelled" not in taught_splits(plan):
-        raise Fault(
+        raise UserError(
             f"select={choices.get('select')} chooses rows of the pool for the teacher to answer, and "
             f"loss={choices.get('loss')} learns from no such answers: leave select= out, or choose another "
             "loss"
@@ -291,11 +295,11 @@ def check_chain(order: Order) -> None:
     """Whether assistants and the recipe that has them go together, and with what else there is."""
     plan, chain = order.plan, order.recipe is not None and needs_of(order.recipe).assistants
     if plan.assistants and not chain:
-        raise Fault(
+        raise UserError(
             "assistants= stand between teacher and student in recipe=chain: say that too, or leave them out"
         )
     if chain and not order.config["assistants"]:
-        raise Fault(
+        raise UserError(
             "recipe=chain teaches by way of assistants, and none is named: assistants=[cnn_small], say"
         )
     if chain and (
@@ -305,17 +309,17 @@ def check_chain(order: Order) -> None:
         or not plan.loss
         or not plan.loss.resolve().needs_teacher
     ):
-        raise Fault(
+        raise UserError(
             "recipe=chain has a loss with a teacher, the whole pool and a round for each network: leave "
             "select=, rounds= and student_init= out, and choose a loss such as kd"
         )
 
 
-def check_choice(plan: Plan, rule: Rule, rows: Mapping[str, int]) -> None:
+def check_choice(plan: Experiment, rule: Rule, rows: Mapping[str, int]) -> None:
     """rows: of each split."""
     pool, validation = rows["unlabelled"], rows["validation"] > 0
     if not pool:
-        raise Fault(
+        raise UserError(
             "select= chooses among the pool, and this run has none: set dataset.labelled=0.1, say, to hide "
             "the labels of the rest, or leave it out"
         )
@@ -324,18 +328,18 @@ def check_choice(plan: Plan, rule: Rule, rows: Mapping[str, int]) -> None:
     elif plan.budget is not None and isinstance(plan.rounds, int) and plan.rounds > 0:
         total = to_buy(plan.budget, pool)
         if total > pool:
-            raise Fault(
+            raise UserError(
                 f"budget={total} buys more answers than the pool has rows, {pool}: set budget={pool} at most"
             )
         if plan.rounds > total:
-            raise Fault(
+            raise UserError(
                 f"rounds={plan.rounds} share out {total} answers (budget={plan.budget}, of a pool of "
                 f"{pool}), and each round buys at least one: set rounds={total}, or a larger budget"
             )
         rule.foresee(pool, max(by_round(total, plan.rounds)), validation)
 
 
-def available(plan: Plan, about: Description, rows: Mapping[str, int]) -> list[str]:
+def available(plan: Experiment, about: Description, rows: Mapping[str, int]) -> list[str]:
     """Names of the streams that the data will have; a guess where `rows` are not known, as the sizes do not
     fit.
     """
@@ -351,20 +355,20 @@ def available(plan: Plan, about: Description, rows: Mapping[str, int]) -> list[s
 
 
 def made_up(name: str, about: Description) -> Batch:
-    index = torch.arange(ROWS)
-    pictures = torch.rand(ROWS, *about.shape)
+    index = torch.arange(_ROWS)
+    pictures = torch.rand(_ROWS, *about.shape)
     y = None if name == "unlabelled" else index % len(about.classes)
     return Batch(
         name,
         index,
-        torch.ones(ROWS, dtype=torch.int64),
+        torch.ones(_ROWS, dtype=torch.int64),
         dict.fromkeys(("main", "clean", "second", "strong"), pictures),
         y,
     )
 
 
 def mixes(training: Component | None) -> bool:
-    """Whether a stage mixes pictures, and their labels with them. What is wrong with its settings is told
+    """Whether a stage mixes pictures, and their labels with them. What is wrong with its settings is reported
     elsewhere.
     """
     with trying([]):
@@ -382,19 +386,19 @@ def mixed(batch: Batch, classes: int) -> Batch:
     return replace(batch, y=0.75 * whole + 0.25 * whole.roll(1, dims=1))
 
 
-def try_shift(name: str, shift: Component, about: Description, faults: list[str]) -> None:
+def try_shift(name: str, shift: Component, about: Description, errors: list[str]) -> None:
     """Builds a shift, and looks at a made-up picture through it."""
-    before = len(faults)
-    with trying(faults):
+    before = len(errors)
+    with trying(errors):
         step = shift.build()
-    if len(faults) == before and not isinstance(step, Step):
-        faults.append(
+    if len(errors) == before and not isinstance(step, Step):
+        errors.append(
             f"shift.{name} needs a step of kdx.data.views.shift or kdx.data.views.augment; given "
             f"{type(step).__name__}: see `kdx list shift`"
         )
-    if len(faults) == before:
+    if len(errors) == before:
         row = torch.zeros(1, dtype=torch.int64)
-        with trying(faults):
+        with trying(errors):
             step(torch.rand(1, *about.shape), Draws(0, "test", row, row + 1), name)
 
 
@@ -410,9 +414,9 @@ def try_loss(
     takes two rows. mixer: the key whose steps mix pictures, so that labels are probabilities; None: classes.
     """
     classes = len(data.classes)
-    pictures = torch.randint(256, (ROWS, *data.shape), dtype=torch.uint8)
+    pictures = torch.randint(256, (_ROWS, *data.shape), dtype=torch.uint8)
     validation = (
-        Split("validation", pictures, torch.arange(ROWS) % classes)
+        Split("validation", pictures, torch.arange(_ROWS) % classes)
         if streams is None or "validation" in streams
         else None
     )
@@ -435,19 +439,19 @@ def try_loss(
             push(loss.build(parts), streams, student)
             return
         if "second" in loss.resolve().extra_views:
-            raise Fault(
+            raise UserError(
                 f"{mixer} holds mixup, and {loss.target.rpartition('.')[2]} compares two views of a picture, "
                 "of which only one could be mixed: leave mixup out"
             )
         try:
             push(loss.build(parts), {name: mixed(batch, classes) for name, batch in streams.items()}, student)
         except Exception as error:
-            if isinstance(error, Fault) or not takes_classes(loss, parts, streams):
+            if isinstance(error, UserError) or not takes_classes(loss, parts, streams):
                 raise
-            raise Fault(
+            raise UserError(
                 f"{mixer} holds mixup, whose labels are probabilities of the classes, (B, {classes}), and "
                 f"{loss.target.rpartition('.')[2]} takes class numbers only "
-                f"({own_fault(error) or f'{type(error).__name__}: {error}'}): leave mixup out, or make the "
+                f"({own_error(error) or f'{type(error).__name__}: {error}'}): leave mixup out, or make the "
                 "loss of kdx.core.math.cross_entropy, which takes both"
             ) from error
 
@@ -493,20 +497,20 @@ def push(objective: Objective, streams: Mapping[str, Batch] | None, student: tor
     student.zero_grad(set_to_none=True)
 
 
-def check_room(order: Order, about: Description, faults: list[str]) -> None:
+def check_room(order: Order, about: Description, errors: list[str]) -> None:
     """Whether the store's disk has room for the prepared data, the answers and the checkpoints."""
     plan = order.plan
     folder = checks.existing(order.store)
     needed = room(plan, about)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        faults.append(
+        errors.append(
             f"no space left for this run: it needs about {needed / 1e6:.0f} MB in {order.store}, and "
             f"{free / 1e6:.0f} MB are free; set store=PATH on another disk"
         )
 
 
-def room(plan: Plan, about: Description) -> int:
+def room(plan: Experiment, about: Description) -> int:
     """Bytes, about: pictures, stored answers up to the limit, and for each network its weights twice and a
     checkpoint of them.
     """

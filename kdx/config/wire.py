@@ -16,10 +16,10 @@ from typing import Any
 import yaml
 
 from kdx.core import checks
-from kdx.core.errors import Fault, Faults, in_short, nearest
+from kdx.core.errors import UserError, UserErrors, in_short, nearest
 from kdx.core.paths import conf_dir
 from kdx.data.files import Files
-from kdx.pipeline.recipes.experiment import Checkpoint, Control, Plan, needs_of
+from kdx.pipeline.recipes.experiment import Checkpoint, Control, Experiment, needs_of
 from kdx.store.component import Component, targets
 from kdx.store.moved import current
 from kdx.store.places import path_keys
@@ -55,11 +55,11 @@ class Order:
     """Everything that a run needs. until: names of the stages that may run, None: all. shifts: under which
     the test pictures are looked at too.
 
-    sound: nothing was refused; else parts of it are None, and it is good for finding more faults only.
+    sound: nothing was refused; else parts of it are None, and it is good for finding more errors only.
     """
 
     recipe: Component
-    plan: Plan
+    plan: Experiment
     runtime: Runtime
     store: Path
     until: frozenset[str] | None
@@ -70,23 +70,23 @@ class Order:
 
 
 def wire(config: Mapping[str, Any]) -> Order:
-    """Raises Faults: everything that can be told without torch and without opening the data."""
-    order, faults = examine(config)
-    if faults:
-        raise Faults(faults)
+    """Raises UserErrors: everything that can be known without torch and without opening the data."""
+    order, errors = examine_config(config)
+    if errors:
+        raise UserErrors(errors)
     return order
 
 
-def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
-    """(the order, everything wrong with it that can be told without torch and without opening the data).
+def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
+    """(the order, everything wrong with it that can be known without torch and without opening the data).
 
-    Where there are faults the order is good for looking for more of them only: a part that could not be made
+    Where there are errors the order is good for looking for more of them only: a part that could not be made
     is None.
     """
-    config, faults = current(config), []
+    config, errors = current(config), []
 
     def part(function: Any, *arguments: Any) -> Any:
-        return checks.attempt(faults, function, *arguments)
+        return checks.attempt(errors, function, *arguments)
 
     allow(part(_names, config["allow"]) or [])
     teacher, student = dict(config["teacher"]), dict(config["student"])
@@ -95,18 +95,18 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     nodes: dict[str, Component | None] = dict.fromkeys(("teacher_pretrain", "student_train"))
     for node in nodes:
         # what is refused has a stand-in, so that the class can tell what else is wrong
-        with checks.gather(faults):
+        with checks.gather(errors):
             nodes[node] = _training(node, config)
     pseudo_label = part(_pseudo_label, config["pseudo_label"])
     recipe = part(_component, "recipe", config["recipe"])
     mixed = nodes["student_train"] and "mixup" in dict(nodes["student_train"].spec["augment"])
     asks = part(needs_of, recipe) if recipe else None
     if mixed and asks and asks.buys:
-        faults.append(
+        errors.append(
             "an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out"
         )
     elif mixed and pseudo_label and pseudo_label["view"] == "clean":
-        faults.append(
+        errors.append(
             "pseudo_label.view=clean answers one clean picture, and mixup mixes two: use "
             "pseudo_label.view=same, or leave mixup out"
         )
@@ -119,7 +119,7 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     asked = (
         config["teacher_pretrain"]["epochs"] is not None or config["teacher_pretrain"]["steps"] is not None
     )
-    plan = Plan(
+    plan = Experiment(
         dataset=part(_dataset, config["dataset"]),
         sizes={name: config["dataset"][name] for name in SIZES},
         class_weights=part(
@@ -159,9 +159,9 @@ def examine(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
             if (found := part(_component, f"shift.{name}", spec))
         ],
         config={**config, "pseudo_label": pseudo_label} if pseudo_label else config,
-        sound=not faults,
+        sound=not errors,
     )
-    return order, list(dict.fromkeys(faults))
+    return order, list(dict.fromkeys(errors))
 
 
 def _dataset(node: Mapping[str, Any]) -> Component:
@@ -180,7 +180,7 @@ def _component(node: str, spec: Any) -> Component:
     Any other function of kdx would be called with arguments that a preset chooses.
     """
     if not isinstance(spec, Mapping):
-        raise Fault(f"{node} must hold a _target_ and its keys; given: {checks.shown(spec)}")
+        raise UserError(f"{node} must hold a _target_ and its keys; given: {checks.shown(spec)}")
     _check_target(node, _group(node), spec.get("_target_"))
     made = Component(spec)
     for key, inner in made.spec.items():
@@ -201,13 +201,13 @@ def _group(node: str) -> str:
 
 def _check_target(node: str, group: str, target: Any) -> None:
     if not isinstance(target, str):
-        raise Fault(
+        raise UserError(
             f"{node}._target_ must be the address of its code, such as "
             f"{min(_addresses(group), default='a.b.C')}; given: {checks.shown(target)}"
         )
     if target in _addresses(group) or from_own_package(target):
         return
-    raise Fault(
+    raise UserError(
         f"{node}._target_ '{checks.shown(target, bare=True)}' is not allowed: no option of conf/{group} has "
         "it; name your own package on the command line with allow=[package]"
     )
@@ -226,7 +226,7 @@ def _addresses(group: str) -> frozenset[str]:
 
 
 def _training(node: str, config: Mapping[str, Any]) -> Component:
-    """The settings of a stage with its augmentation spelled out; the length is parsed here, so that a fault
+    """The settings of a stage with its augmentation spelled out; the length is parsed here, so that an error
     comes early.
     """
     spec = dict(config[node])
@@ -234,11 +234,11 @@ def _training(node: str, config: Mapping[str, Any]) -> Component:
     count, unit = length(spec, node)
     spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}"}
     for key in ("augment", "strong_augment"):
-        spec[key] = [[k, v] for k, v in augmentation(spec.get(key), f"{node}.{key}").items()]
+        spec[key] = [[k, v] for k, v in _augmentation(spec.get(key), f"{node}.{key}").items()]
         for name, step in spec[key]:
-            with checks.gather(told := []):
+            with checks.gather(messages := []):
                 _component(f"augment.{name}", step)
-            for message in told:
+            for message in messages:
                 checks.refuse(message)
         spec[key] = [[name, step] for name, step in spec[key] if isinstance(step, Mapping)]
     return Component({"_target_": "kdx.training.settings.Training", **spec})
@@ -256,11 +256,11 @@ def _assistants(names: Any) -> list[Component]:
     folder = conf_dir() / "model"
     known = [p.stem for p in folder.glob("*.yaml")]
     if not isinstance(names, list):
-        raise Fault(
+        raise UserError(
             f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}"
         )
     if len(names) > MOST_ASSISTANTS:
-        raise Fault(
+        raise UserError(
             f"assistants names {len(names)} models, each to be trained, and at most "
             f"{MOST_ASSISTANTS} are taken"
         )
@@ -309,14 +309,14 @@ def _budget(value: Any) -> int | float | None:
     """
     count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= checks.MOST
     if not (value is None or count or (isinstance(value, float) and 0 < value < 1)):
-        raise Fault(
+        raise UserError(
             "budget must be a number of answers, at least 1, or a share of the pool in (0, 1); given: "
             f"{checks.shown(value)}"
         )
     return value
 
 
-def augmentation(asked: Any, node: str) -> dict[str, Any]:
+def _augmentation(asked: Any, node: str) -> dict[str, Any]:
     """name -> spec, from a mapping as composed, or from names of files in conf/augment: `affine` or
     `[flip_crop, cutout]`.
     """
@@ -380,7 +380,7 @@ def _until(stages: Any) -> frozenset[str] | None:
             if isinstance(stages, list)
             else []
         )
-        raise Fault(
+        raise UserError(
             (
                 f"stages must be [{', '.join(STAGES)}] or the first one or two of them; given: "
                 f"{checks.shown(stages)}"
@@ -393,7 +393,7 @@ def _until(stages: Any) -> frozenset[str] | None:
 def _names(packages: Any) -> list[str]:
     packages = [packages] if isinstance(packages, str) else packages
     if not isinstance(packages, list) or not all(isinstance(p, str) and p for p in packages):
-        raise Fault(
+        raise UserError(
             "allow must be a list of package names, such as allow=[my_losses]; given: "
             f"{checks.shown(packages)}"
         )
@@ -431,19 +431,19 @@ def _checkpoint(role: str, node: dict[str, Any]) -> Checkpoint | None:
     """The file that a role begins with; its settings are taken out of the node, which is the model's."""
     path, key = node.pop("checkpoint", None), node.pop("key", None)
     if key is not None and (not isinstance(key, str) or not key):
-        raise Fault(
+        raise UserError(
             f"{role}.key must name where in the checkpoint the weights lie, such as {role}.key=model_ema; "
             f"given: {checks.shown(key)}"
         )
     if path is None:
         if key is not None:
-            raise Fault(
+            raise UserError(
                 f"{role}.key={key} says where in a checkpoint the weights lie, and there is none: set "
                 f"{role}.checkpoint=PATH, or leave it out"
             )
         return None
     if not isinstance(path, str) or not path:
-        raise Fault(f"{role}.checkpoint must be the path of a file; given: {checks.shown(path)}")
+        raise UserError(f"{role}.checkpoint must be the path of a file; given: {checks.shown(path)}")
     found = os.path.expanduser(path)
     if not os.path.isfile(found):
         what = (
@@ -453,7 +453,7 @@ def _checkpoint(role: str, node: dict[str, Any]) -> Checkpoint | None:
             if os.path.exists(found)
             else "does not exist"
         )
-        raise Fault(
+        raise UserError(
             f"{role}.checkpoint '{path}' {what}: give the path of a .pt, .pth or .safetensors file of weights"
         )
     return Checkpoint(Source(path), key)

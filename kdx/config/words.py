@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from kdx.core.checks import MOST, shown
-from kdx.core.errors import Fault, in_short, nearest
+from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
 from kdx.store.places import USUAL, path_keys
 from kdx.store.resolve import allow
@@ -36,7 +36,7 @@ FLAGS = (
 )
 ONE_OF = ("--cfg", "--run", "--multirun", "--info")
 """Flags that each say what is to be done."""
-SHORT = {
+_SHORT = {
     "-h": "--help",
     "-c": "--cfg",
     "-p": "--package",
@@ -53,7 +53,7 @@ TAKES = {
     "--config-dir": (),
 }
 """Flags with a value, and what it may be (empty: anything)."""
-PATHS = re.compile(
+_PATHS = re.compile(
     rf"^(?P<key>\+{{0,2}}(?:\w+\.)*(?:{USUAL}|checkpoint|store|hydra\.run\.dir|hydra\.sweep\.dir))=(?P<value>.+)$",
     re.S,
 )
@@ -71,7 +71,7 @@ HYDRAS, HYDRAS_BELOW = ("hydra.run.dir", "hydra.sweep.dir"), ("hydra.launcher.",
 GRID_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.A)
 NOT_IN_GRID = ("allow", "store", "hydra", "launcher", "sweeper", "max_runs", "dataset.download")
 DEEPEST_BRACKETS, LONGEST_WORD = 16, 100_000
-MOST_VALUES, LONGEST_TEXT = 1000, 4096
+MOST_VALUES, _LONGEST_TEXT = 1000, 4096
 LONG_NUMBER = re.compile(r"(?<![\w/.'\"-])-?\d[\d_]{4095,}")
 """More digits than Python reads; a text is no longer than that either."""
 SEVERAL = ("augment", "shift")
@@ -80,7 +80,7 @@ SEVERAL = ("augment", "shift")
 
 def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """(flags as `--name` or `--name=value`, the other words). Flags may stand anywhere; one that is unknown
-    or lacks its value is a Fault.
+    or lacks its value is a UserError.
     """
     flags, rest, todo = [], [], list(argv)
     while todo:
@@ -89,24 +89,24 @@ def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             rest.append(word)
             continue
         name, given, value = word.partition("=")
-        name = SHORT.get(name, name)
+        name = _SHORT.get(name, name)
         if name == "--shell-completion":
-            raise Fault('the shell completes kdx by its own command: eval "$(kdx completion bash)"')
+            raise UserError('the shell completes kdx by its own command: eval "$(kdx completion bash)"')
         if name not in FLAGS:
-            raise Fault(f"unknown flag '{word}'{nearest(name, FLAGS)}")
+            raise UserError(f"unknown flag '{word}'{nearest(name, FLAGS)}")
         if name in TAKES:
             flags.append(f"{name}={_value(name, value if given else None, todo)}")
         elif given:
-            raise Fault(f"the flag {name} takes no value; given: '{word}'")
+            raise UserError(f"the flag {name} takes no value; given: '{word}'")
         else:
             flags.append(name)
     shows = [flag for flag in flags if flag.partition("=")[0] in ONE_OF]
     if len(shows) > 1:
-        raise Fault(
+        raise UserError(
             f"one of the flags {', '.join(ONE_OF)} at a time; given: {' '.join(dict.fromkeys(shows))}"
         )
     if "--resolve" in flags and not any(f.startswith("--cfg") for f in flags):
-        raise Fault("the flag --resolve goes with --cfg: kdx train --cfg job --resolve")
+        raise UserError("the flag --resolve goes with --cfg: kdx train --cfg job --resolve")
     return flags, rest
 
 
@@ -118,7 +118,7 @@ def _value(flag: str, value: str | None, todo: list[str]) -> str:
             return "all"
         value = todo.pop(0) if follows else ""
     if not value or (options and value not in options):
-        raise Fault(
+        raise UserError(
             f"the flag {flag} needs one of: {', '.join(options)}"
             if options
             else f"the flag {flag} needs a value"
@@ -143,7 +143,7 @@ def own_paths() -> frozenset[str]:
     """Keys of the user's own data sets that are paths, as their loaders say."""
     found: set[str] = set()
     for file in (file for folder in own for file in sorted((folder / "dataset").glob("*.yaml"))):
-        # one that cannot be read is told of where it is chosen
+        # one that cannot be read is reported where it is chosen
         with contextlib.suppress(yaml.YAMLError, OSError, ValueError):
             node = yaml.safe_load(file.read_text(encoding="utf-8"))
             found.update(path_keys(node) if isinstance(node, dict) else ())
@@ -156,7 +156,7 @@ def quoted(path: str) -> str:
 
 
 def _quoted(word: str, sweep: bool, own_paths: Collection[str]) -> str:
-    match = PATHS.match(word) or ((found := OF_DATA.match(word)) and found["name"] in own_paths and found)
+    match = _PATHS.match(word) or ((found := OF_DATA.match(word)) and found["name"] in own_paths and found)
     if not match:
         return word
     key, value = match["key"], match["value"]
@@ -205,12 +205,12 @@ def use_own(flags: Sequence[str]) -> None:
     ][-1:]
     for folder in own:
         if not folder.is_dir():
-            raise Fault(
+            raise UserError(
                 f"--config-dir={folder} is no folder: it should hold options laid out like "
                 "conf/, such as loss/mine.yaml"
             )
         if os.path.lexists(folder / "hydra"):
-            raise Fault(
+            raise UserError(
                 f"--config-dir={folder}: 'hydra' would hold options of Hydra's own, which count from the "
                 "command line only: remove it"
             )
@@ -219,7 +219,7 @@ def use_own(flags: Sequence[str]) -> None:
             for name in _names()
             if os.path.lexists(folder / name) and not _alike(folder / name, conf_dir() / name)
         ]:
-            raise Fault(
+            raise UserError(
                 f"--config-dir={folder}: '{hidden[0]}' has the name of a file of kdx's own, which would be "
                 "read in its place: give it another name"
             )
@@ -253,11 +253,11 @@ SHAPED = ("teacher", "student", "dataset", "device", "shift", *STAGES)
 
 
 def misshapen(config: Mapping[str, Any]) -> list[str]:
-    """Faults in the shape of what option files of the user's own compose: a key that is not there, one that
+    """Errors in the shape of what option files of the user's own compose: a key that is not there, one that
     lacks, one value in place of keys, or keys that lie where nothing reads them."""
     template = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
     known = {*template, *groups(), "choices"} - {"defaults", "hydra"}
-    faults = [
+    errors = [
         (
             f"an option file in --config-dir sets '{shown(key, bare=True)}', which is no "
             f"key{nearest(str(key), known)}"
@@ -265,13 +265,13 @@ def misshapen(config: Mapping[str, Any]) -> list[str]:
         for key in config
         if key not in known
     ]
-    faults += [
+    errors += [
         f"an option file in --config-dir sets '{name}' to {shown(config[name])}, which nothing reads: let "
         "its first line be '# @package _global_', and its keys are those of the run"
         for name in PRESETS
         if config.get(name)
     ]
-    faults += [
+    errors += [
         (
             f"an option file in --config-dir leaves out '{name}', which every run reads; a line '# @package' "
             "puts the keys of a file elsewhere"
@@ -283,23 +283,23 @@ def misshapen(config: Mapping[str, Any]) -> list[str]:
     for name in SHAPED:
         node = config.get(name)
         if not isinstance(node, Mapping):
-            faults.append(
+            errors.append(
                 f"an option file in --config-dir sets '{name}' to {shown(node)}, and it holds keys of its own"
             )
             continue
         wanted = SIZES if name == "dataset" else template[name] if name in ("device", *STAGES) else ()
-        faults += [
+        errors += [
             f"an option file in --config-dir leaves out '{name}.{key}', which every run reads"
             for key in wanted
             if key not in node
         ]
         if name in ("device", *STAGES):
-            faults += [
+            errors += [
                 _no_key(template[name], [name, str(key)], 1, config["choices"])
                 for key in node
                 if key not in template[name]
             ]
-    return faults
+    return errors
 
 
 def too_much(word: str) -> str | None:
@@ -326,7 +326,7 @@ def too_much(word: str) -> str | None:
 
 
 def beyond(key: str, value: Any) -> list[str]:
-    """Faults of a value that nothing here could use, whatever its key: the first door that every value goes
+    """Errors of a value that nothing here could use, whatever its key: the first door that every value goes
     through.
 
     Whole numbers have 64 bits, texts can be written down, lists are no longer than a person would type.
@@ -337,21 +337,21 @@ def beyond(key: str, value: Any) -> list[str]:
             [f"{key} has a key that is no name: {shown(odd[0])}"]
             if odd
             else [
-                fault for name, inner in value.items() for fault in beyond(f"{key}.{name}".lstrip("."), inner)
+                error for name, inner in value.items() for error in beyond(f"{key}.{name}".lstrip("."), inner)
             ]
         )
     if isinstance(value, list):
         if len(value) > MOST_VALUES:
             return [f"{key} has {len(value):,} values, and {MOST_VALUES:,} are the most that a list takes"]
-        return list(dict.fromkeys(fault for inner in value for fault in beyond(key, inner)))
+        return list(dict.fromkeys(error for inner in value for error in beyond(key, inner)))
     if isinstance(value, int) and abs(value) > MOST:
         return [f"{key} must be a number of 64 bits, at most {MOST}; given: {shown(value)}"]
     if isinstance(value, str) and (
-        "\0" in value or len(value) > LONGEST_TEXT or not value.isascii() and _torn(value)
+        "\0" in value or len(value) > _LONGEST_TEXT or not value.isascii() and _torn(value)
     ):
         return [
             (
-                f"{key} must be a text of at most {LONGEST_TEXT:,} letters in UTF-8, without a zero byte; "
+                f"{key} must be a text of at most {_LONGEST_TEXT:,} letters in UTF-8, without a zero byte; "
                 f"given: {shown(value)}"
             )
         ]
@@ -364,7 +364,7 @@ def _torn(text: str) -> bool:
 
 
 def wrong_for_hydra(key: str, value: Any, placed: bool) -> list[str]:
-    """Faults of a word for Hydra's own node, of which few keys are the user's: the others would change how
+    """Errors of a word for Hydra's own node, of which few keys are the user's: the others would change how
     runs are made here.
     """
     if key in ("hydra/launcher", "hydra/sweeper"):
@@ -385,7 +385,7 @@ def wrong_for_hydra(key: str, value: Any, placed: bool) -> list[str]:
 
 
 def wrong_in_grid(key: str, values: Any) -> list[str]:
-    """Faults of a preset's grid, which is read as words: it sets what runs compute, and not what the command
+    """Errors of a preset's grid, which is read as words: it sets what runs compute, and not what the command
     line alone may say.
     """
     first = key.partition(".")[0]
@@ -420,7 +420,7 @@ def wrong_option(group: str, value: Any) -> list[str]:
 
 
 def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list[str]:
-    """Faults of one override: a key that is not there, or another kind of thing than what stands there."""
+    """Errors of one override: a key that is not there, or another kind of thing than what stands there."""
     node: Any = {k: v for k, v in known.items() if k != "choices"}
     for depth, name in enumerate(path):
         if not isinstance(node, Mapping) or name not in node:
@@ -431,7 +431,7 @@ def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list
         return []  # names of files or a mapping: kdx.config.wire looks at it
     if isinstance(node, Mapping) and isinstance(value, Mapping):
         return in_short(
-            [fault for inner, v in value.items() for fault in wrong_key(known, [*path, str(inner)], v)], key
+            [error for inner, v in value.items() for error in wrong_key(known, [*path, str(inner)], v)], key
         )
     if isinstance(node, Mapping):
         keys = [k for k in node if not k.startswith("_")]

@@ -1,5 +1,5 @@
-"""Range checks that hyperparameters share: each returns the value or raises a Fault that says what was wanted
-and what was given.
+"""Range checks that hyperparameters share: each returns the value or raises a UserError that says what was
+wanted and what was given.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kdx.core import files
-from kdx.core.errors import Fault, Faults, nearest
+from kdx.core.errors import UserError, UserErrors, nearest
 
 MOST = 2**63 - 1
 """The largest whole number that any setting takes: that of 64 bits, as the libraries below hold them."""
 LONGEST = 60
 """Letters of a value that a message shows."""
-DEEPEST = 8
+_DEEPEST = 8
 """Lists in lists that a value may be."""
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 """Bytes of one name, and of a path with all of its names, that Linux takes."""
@@ -32,17 +32,17 @@ _gathered: ContextVar[list[str] | None] = ContextVar("gathered", default=None)
 @contextmanager
 def gather(into: list[str], prefix: str = "") -> Iterator[None]:
     """Inside, a check that refuses a value adds its message to `into` and hands on a value that it allows, so
-    that all faults are told together.
+    that all errors are reported together.
 
     What is made inside from such a stand-in must not be used: see `attempt` and `whole`. Once something was
-    refused, an exception is its echo and is not told.
+    refused, an exception is its echo and is not reported.
     """
     found: list[str] = []
     token = _gathered.set(found)
     try:
         yield
-    except Fault as error:
-        found += error.messages if isinstance(error, Faults) else [str(error)]
+    except UserError as error:
+        found += error.messages if isinstance(error, UserErrors) else [str(error)]
     except Exception:
         if not found:
             raise
@@ -53,7 +53,7 @@ def gather(into: list[str], prefix: str = "") -> Iterator[None]:
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Inside, checks refuse as in `gather`; at the end all that was refused is raised as one Faults, so
+    """Inside, checks refuse as in `gather`; at the end all that was refused is raised as one UserErrors, so
     nothing made inside is ever used.
     """
     found: list[str] = []
@@ -64,30 +64,34 @@ def whole() -> Iterator[None]:
         if not found:
             raise
         found += (
-            error.messages if isinstance(error, Faults) else [str(error)] if isinstance(error, Fault) else []
+            error.messages
+            if isinstance(error, UserErrors)
+            else [str(error)]
+            if isinstance(error, UserError)
+            else []
         )
     finally:
         _gathered.reset(token)
     if found:
-        raise Faults(found)
+        raise UserErrors(found)
 
 
 def attempt(
-    faults: list[str], function: Callable[..., Made], *arguments: Any, prefix: str = ""
+    errors: list[str], function: Callable[..., Made], *arguments: Any, prefix: str = ""
 ) -> Made | None:
-    """What the function returns, or None where something was refused, which is added to `faults`."""
+    """What the function returns, or None where something was refused, which is added to `errors`."""
     found: list[str] = []
     made = None
     with gather(found, prefix):
         made = function(*arguments)
-    faults += found
+    errors += found
     return None if found else made
 
 
 def refuse(message: str) -> None:
     found = _gathered.get()
     if found is None:
-        raise Fault(message)
+        raise UserError(message)
     found.append(message)
 
 
@@ -98,10 +102,10 @@ def refuse_all(messages: Iterable[str]) -> None:
 
 def agreed() -> None:
     """What follows compares values with each other: it is not done where one of them was refused. Raises
-    Faults there.
+    UserErrors there.
     """
     if _gathered.get():
-        raise Faults(())  # they are noted
+        raise UserErrors(())  # they are noted
 
 
 def number(
@@ -126,7 +130,7 @@ def number(
 
 
 def integer(name: str, value: Any, *, low: int, high: int = MOST, instead: int | None = None) -> int:
-    """instead: what stands in for one that is refused and only told; None: `low`."""
+    """instead: what stands in for one that is refused and only reported; None: `low`."""
     if isinstance(value, bool) or not isinstance(value, int):
         refuse(f"{name} must be a whole number; given: {shown(value)}")
         return low if instead is None else instead
@@ -154,23 +158,25 @@ def flag(name: str, value: Any) -> bool:
 
 
 def path(name: str, value: Any, what: str = "a folder") -> Path:
-    """A path given as text, `~` expanded. Raises Fault where no file system could have it."""
+    """A path given as text, `~` expanded. Raises UserError where no file system could have it."""
     if not isinstance(value, str) or not value.strip():
-        raise Fault(f"{name} must be the path of {what}; given: {shown(value)}")
+        raise UserError(f"{name} must be the path of {what}; given: {shown(value)}")
     bare = value.encode("utf-8", "surrogatepass")
     if (
         b"\0" in bare
         or len(bare) > LONGEST_PATH
         or any(len(part) > LONGEST_NAME for part in bare.split(b"/"))
     ):
-        raise Fault(
+        raise UserError(
             f"{name} is no path that a file system could have (a name has at most {LONGEST_NAME} bytes); "
             f"given: {shown(value)}"
         )
     try:
         return Path(value).expanduser()
     except RuntimeError:
-        raise Fault(f"{name}={shown(value, bare=True)} begins with '~', and there is no such user") from None
+        raise UserError(
+            f"{name}={shown(value, bare=True)} begins with '~', and there is no such user"
+        ) from None
 
 
 def output(name: str, value: Any) -> Path:
@@ -180,7 +186,7 @@ def output(name: str, value: Any) -> Path:
     found = path(name, value, "a file")
     leads = Path(os.path.realpath(found)) if found.is_symlink() else found.absolute()
     if found.is_dir() or not (found.exists() or leads.parent.is_dir()):
-        raise Fault(
+        raise UserError(
             f"{name}={shown(value, bare=True)}: "
             + ("this is a folder; name a file in it" if found.is_dir() else "its folder does not exist")
         )
@@ -198,11 +204,11 @@ def place(name: str, value: Any) -> Path:
 
 
 def _what(there: Path) -> str:
-    found = files.kind(there)
+    found = files.kind_at(there)
     return (
         (
             "a link to "
-            f"{'what is not there' if not there.exists() else files.kind(Path(os.path.realpath(there)))}"
+            f"{'what is not there' if not there.exists() else files.kind_at(Path(os.path.realpath(there)))}"
         )
         if found == "a link"
         else found or "gone"
@@ -272,7 +278,7 @@ def shown(value: Any, bare: bool = False) -> str:
 def _written(value: Any, bare: bool, depth: int = 0) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if depth > DEEPEST:
+    if depth > _DEEPEST:
         return "..."
     if isinstance(value, list | tuple):
         return f"[{', '.join(_written(v, True, depth + 1) for v in value)}]"
@@ -282,7 +288,7 @@ def _written(value: Any, bare: bool, depth: int = 0) -> str:
         return f"a number of {round(value.bit_length() * math.log10(2))} digits"
     if bare or not isinstance(value, str):
         return str(value) if bare else repr(value)
-    # a byte that is no UTF-8 as that byte, as in `kdx.core.errors.shows`
+    # a byte that is no UTF-8 as that byte, as in `kdx.core.errors.printable`
     return re.sub(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])", r"\1\\x\2", repr(value))
 
 

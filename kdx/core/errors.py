@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: told in one to three plain lines, never as a traceback. Standard
+"""Errors that are the user's to mend: reported in one to three plain lines, never as a traceback. Standard
 library only.
 """
 
@@ -10,12 +10,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-MANY = 4
+_MANY = 4
 """Lines that are said of one value, at most."""
 LONG_WORD, LONG_LINE = re.compile(r"\S{600,}"), 4000
 
 
-class Fault(Exception):
+class UserError(Exception):
     """Something the user asked for cannot be done. The message says what was wanted, what was given and what
     to do.
 
@@ -23,14 +23,14 @@ class Fault(Exception):
     """
 
     def __init__(self, message: object = ""):
-        super().__init__(cut(str(message)))
+        super().__init__(_cut(str(message)))
 
 
-class Faults(Fault):
-    """Several faults found together."""
+class UserErrors(UserError):
+    """Several errors found together."""
 
     def __init__(self, messages: Iterable[str]):
-        self.messages = list(dict.fromkeys(cut(str(m)) for m in messages))
+        self.messages = list(dict.fromkeys(_cut(str(m)) for m in messages))
         Exception.__init__(self, "\n".join(self.messages))
 
 
@@ -42,14 +42,14 @@ class Caution(UserWarning):
 
 @contextlib.contextmanager
 def within(what: str) -> Iterator[None]:
-    """A Fault raised inside says first where: `claim kd: the key ...`."""
+    """A UserError raised inside says first where: `claim kd: the key ...`."""
     try:
         yield
-    except Fault as error:
-        raise Fault(f"{what}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from error
 
 
-def cut(text: str) -> str:
+def _cut(text: str) -> str:
     words = LONG_WORD.sub(lambda found: f"{found[0][:400]}...{found[0][-100:]}", text)
     return (
         words
@@ -60,12 +60,12 @@ def cut(text: str) -> str:
     )
 
 
-def shows(text: str) -> str:
+def printable(text: str) -> str:
     """A text with every character that a terminal would obey, that turns the direction of writing or is half
     a character, as its escape: `\\x1b`.
 
-    A byte of the command line or of a path that is no UTF-8, which Python keeps as half a character, is told
-    as that byte: `caf\\xe9`.
+    A byte of the command line or of a path that is no UTF-8, which Python keeps as half a character, is
+    reported as that byte: `caf\\xe9`.
     """
     return text if text.isprintable() else "".join(_escaped(letter) for letter in text)
 
@@ -88,7 +88,7 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode() if obeyed or turns else letter
 
 
-def kind_of(value: object) -> str:
+def type_name(value: object) -> str:
     """ "a list", "an int" """
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
@@ -100,8 +100,8 @@ def in_short(messages: Sequence[str], what: str) -> list[str]:
     """
     return (
         list(messages)
-        if len(messages) <= MANY
-        else [*messages[: MANY - 1], f"{what}: {len(messages) - MANY + 1} more of its values are wrong"]
+        if len(messages) <= _MANY
+        else [*messages[: _MANY - 1], f"{what}: {len(messages) - _MANY + 1} more of its values are wrong"]
     )
 
 

@@ -15,18 +15,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import Fault, shows
+from kdx.core.errors import UserError, printable
 
 LARGEST = 1 << 27
 """Bytes of the largest JSON file that is read:
 a run on a thousand classes has confusion matrices of 80 MB.
 """
-LONGEST = 40
+_LONGEST = 40
 """Digits of the longest whole number that is read."""
 DEEPEST = 64
 """Lists and objects inside each other: whatever walks through them by calling itself must come to an end."""
-LONG = re.compile(r"\d{20}")
-HIDDEN = re.compile(
+_LONG = re.compile(r"\d{20}")
+_HIDDEN = re.compile(
     r"\\u00[0189][0-9a-fA-F]|\\u007[fF]|\\u20[26][0-9a-fA-F]|\\u[dD][89a-fA-F]|\\[bf]|[\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 )
 """What may stand for a character that a terminal obeys instead of showing it, or for half a character, which
@@ -53,7 +53,7 @@ def write_atomically(path: Path, content: str | bytes, mode: int | None = None) 
 def write_output(name: str, path: Path, content: str) -> None:
     """A file that the user names, which is theirs: a link is followed, a device, a pipe and what stdout leads
     to are written to directly, and a regular file is replaced at once, with its permissions kept. name: of
-    the setting, for the message. Raises Fault where it cannot be written."""
+    the setting, for the message. Raises UserError where it cannot be written."""
     data = content.encode("utf-8", "replace")
     try:
         there = path.stat() if os.path.exists(path) else None
@@ -61,7 +61,7 @@ def write_output(name: str, path: Path, content: str) -> None:
             _replace(Path(os.path.realpath(path)), data, there)
             return
         if stat.S_ISBLK(there.st_mode):
-            raise Fault(f"{name}={path} cannot be written: it is a disk, and what is on it would be lost")
+            raise UserError(f"{name}={path} cannot be written: it is a disk, and what is on it would be lost")
         if stat.S_ISREG(there.st_mode):  # at where stdout is, and not in its place: more is printed to it
             sys.stdout.flush()
             place = os.dup(_printed_to(there))
@@ -72,12 +72,12 @@ def write_output(name: str, path: Path, content: str) -> None:
             file.write(data)
     except OSError as error:
         why = "nobody reads this pipe" if error.errno == errno.ENXIO else error.strerror or error
-        raise Fault(f"{name}={path} cannot be written: {why}") from error
+        raise UserError(f"{name}={path} cannot be written: {why}") from error
 
 
 def _replace(path: Path, data: bytes, there: os.stat_result | None) -> None:
     if there is None:
-        if kind(path) is not None:
+        if kind_at(path) is not None:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         write_atomically(path, data)
         return
@@ -106,7 +106,7 @@ KINDS = {
 }
 
 
-def kind(path: Path) -> str | None:
+def kind_at(path: Path) -> str | None:
     """What lies at a path, itself and not what it leads to: "a link", "a folder", "a file", "a pipe" ...;
     None: nothing.
     """
@@ -117,31 +117,31 @@ def kind(path: Path) -> str | None:
 
 
 def own_folder(path: Path, whose: str) -> None:
-    """Makes a folder that is written into, where it is not there. A Fault where something else is in its
+    """Makes a folder that is written into, where it is not there. A UserError where something else is in its
     place, a link to a folder too.
 
     whose: who writes, for the message: "the store".
     """
-    if (found := kind(path)) not in (None, "a folder"):
-        raise Fault(_in_the_way(path, found, "a folder", whose))
+    if (found := kind_at(path)) not in (None, "a folder"):
+        raise UserError(_in_the_way(path, found, "a folder", whose))
     path.mkdir(parents=True, exist_ok=True)
 
 
 def own_file(path: Path, whose: str) -> None:
-    """A Fault where the place of a file that is written is taken by something else: a link would lead
+    """A UserError where the place of a file that is written is taken by something else: a link would lead
     elsewhere, a pipe would be waited for.
     """
-    if (found := kind(path)) not in (None, "a file"):
-        raise Fault(_in_the_way(path, found, "a file", whose))
+    if (found := kind_at(path)) not in (None, "a file"):
+        raise UserError(_in_the_way(path, found, "a file", whose))
 
 
 def appendable(path: Path, whose: str) -> None:
-    """`own_file`, for one that is written to where it is, not replaced: a Fault where it is there and may not
-    be written, too.
+    """`own_file`, for one that is written to where it is, not replaced: a UserError where it is there and may
+    not be written, too.
     """
     own_file(path, whose)
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        raise Fault(
+        raise UserError(
             f"'{path}' may not be read and written, and {whose} goes on with it: give yourself "
             "permission, or remove it"
         )
@@ -158,7 +158,7 @@ class LogFile(logging.FileHandler):
     may not be written: whoever owns the folder checks it and tells."""
 
     def _open(self) -> Any:
-        if kind(Path(self.baseFilename)) in (None, "a file"):
+        if kind_at(Path(self.baseFilename)) in (None, "a file"):
             with contextlib.suppress(PermissionError):
                 return super()._open()
         return open(os.devnull, self.mode, encoding=self.encoding)
@@ -168,15 +168,15 @@ def read_json(path: Path, *, strict: bool = True) -> Any:
     """The content of a JSON file, whoever wrote it: characters that a terminal would obey become text that
     shows them.
 
-    strict: refuses numbers that are not finite, as all files but those of measurements must. Raises Fault,
-    naming the file, where it is missing, is no file (a pipe would be waited for), is too large or too deep,
-    is no JSON, names a key twice, or has a number of endless length.
+    strict: refuses numbers that are not finite, as all files but those of measurements must. Raises
+    UserError, naming the file, where it is missing, is no file (a pipe would be waited for), is too large or
+    too deep, is no JSON, names a key twice, or has a number of endless length.
     """
     try:
         if not os.path.isfile(path):
-            raise Fault(f"'{path}' cannot be read: it is no file")
+            raise UserError(f"'{path}' cannot be read: it is no file")
         if path.stat().st_size > LARGEST:
-            raise Fault(
+            raise UserError(
                 f"'{path}' is too large: kdx reads JSON of up to {LARGEST >> 20} MiB, and this has "
                 f"{path.stat().st_size >> 20}"
             )
@@ -187,12 +187,12 @@ def read_json(path: Path, *, strict: bool = True) -> Any:
             object_pairs_hook=_once,
             parse_float=_finite if strict else None,
             parse_constant=_refuse if strict else None,
-            parse_int=_short if LONG.search(text) else None,
+            parse_int=_short if _LONG.search(text) else None,
         )
         _check_depth(found)
-        return _shown(found) if HIDDEN.search(text) else found
+        return _shown(found) if _HIDDEN.search(text) else found
     except (OSError, ValueError, RecursionError) as error:
-        raise Fault(
+        raise UserError(
             f"'{path}' cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}"
         ) from error
 
@@ -217,7 +217,7 @@ def _refuse(word: str) -> float:
 
 
 def _short(digits: str) -> int:
-    if (count := len(digits.lstrip("-"))) > LONGEST:
+    if (count := len(digits.lstrip("-"))) > _LONGEST:
         raise ValueError(f"a number of {count} digits is too long")
     return int(digits)
 
@@ -239,7 +239,7 @@ def _check_depth(value: Any) -> None:
 
 def _shown(value: Any) -> Any:
     if isinstance(value, str):
-        return shows(value)
+        return printable(value)
     if isinstance(value, dict):
-        return {shows(key): _shown(inner) for key, inner in value.items()}
+        return {printable(key): _shown(inner) for key, inner in value.items()}
     return [_shown(inner) for inner in value] if isinstance(value, list) else value

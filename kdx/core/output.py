@@ -1,5 +1,5 @@
-"""stdout and stderr that cost no work: what cannot be written is told once, a closed stream is as /dev/null,
-and a terminal without Unicode gets ASCII.
+"""stdout and stderr that cost no work: what cannot be written is reported once, a closed stream is as
+/dev/null, and a terminal without Unicode gets ASCII.
 
 Standard library only.
 """
@@ -28,7 +28,7 @@ ASCII = {
     "╺": "-",
     "│": "|",
 }
-"""How what tables and bars are made of is told in an encoding that lacks it. Other characters become their
+"""How what tables and bars are made of is shown in an encoding that lacks it. Other characters become their
 escapes.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 
 def conf_dir() -> Path:
@@ -16,4 +16,6 @@ def conf_dir() -> Path:
     for place in places:
         if place.is_dir():
             return place
-    raise Fault(f"kdx needs its conf/ folder; it is neither {places[0]} nor {places[1]}: install kdx again")
+    raise UserError(
+        f"kdx needs its conf/ folder; it is neither {places[0]} nor {places[1]}: install kdx again"
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-LARGEST = 1e18
+LARGEST_NUMBER = 1e18
 """Beyond this a number is nobody's count."""
 
 
@@ -16,8 +16,8 @@ LARGEST = 1e18
 class Number:
     """A finite number in [low, high]."""
 
-    low: float = -LARGEST
-    high: float = LARGEST
+    low: float = -LARGEST_NUMBER
+    high: float = LARGEST_NUMBER
 
     def wrong(self, value: Any) -> str | None:
         if type(value) in (int, float) and self.low <= value <= self.high:
@@ -41,8 +41,8 @@ MADE = {
     **dict.fromkeys(("kdx", "python", "torch", "torchvision", "numpy"), str),
 }
 """With what a stage was made: see Runtime.where."""
-NAMES = {str: "text", bool: "true or false", list: "a list", dict: "an object"}
-ASKED = {**NAMES, int: "a whole number"}
+_NAMES = {str: "text", bool: "true or false", list: "a list", dict: "an object"}
+ASKED = {**_NAMES, int: "a whole number"}
 
 
 def wrong(value: Any, shape: Any, where: str) -> str | None:
@@ -58,10 +58,10 @@ def all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
     """Sentences: results.student.flops must be a number from 0 to 1e+18, and is -3."""
     kind: type[Any] = shape if isinstance(shape, type) else type(shape)
     if isinstance(shape, Number):
-        if told := shape.wrong(value):
-            yield f"{where} {told}, and is {kind_of(value)}"
+        if why := shape.wrong(value):
+            yield f"{where} {why}, and is {value_in_words(value)}"
     elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        yield f"{where} must be {ASKED[kind]}, and is {kind_of(value)}"
+        yield f"{where} must be {ASKED[kind]}, and is {value_in_words(value)}"
     elif isinstance(shape, list):
         inner = shape[0].inner if isinstance(shape[0], Maybe) else shape[0]
         for item in value:
@@ -76,8 +76,8 @@ def all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
                 yield from all_wrong(inner, wanted, f"{where}.{key[:40]}".lstrip("."))
 
 
-def kind_of(value: Any) -> str:
+def value_in_words(value: Any) -> str:
     """A value in a sentence: a short one itself."""
     if value is None:
         return "null"
-    return NAMES.get(type(value)) or str(value)[:40]
+    return _NAMES.get(type(value)) or str(value)[:40]

@@ -1,5 +1,5 @@
 """What this machine has too little of (memory, threads, open files), recognised in the errors of torch, numpy
-and the system, and told with what to lower.
+and the system, and reported with what to lower.
 
 Imports none of them: an error is known by the name of its kind and by its words.
 """
@@ -11,7 +11,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 MEMORY = re.compile(
     r"can't allocate memory|out of memory|not enough memory|cannot allocate "
@@ -36,15 +36,15 @@ LOWER = {
 }
 """Of each stage what needs the most memory."""
 ELSE = "the batch size and the size of the pictures, or take smaller networks or less data"
-MOST = 160
-"""Letters that are told of the error's own words."""
+_MOST = 160
+"""Letters that are kept of the error's own words."""
 
 
-class Shortage(Fault):
+class Shortage(UserError):
     """The machine is too small for what was asked: the work failed, and the words were not wrong."""
 
 
-def kind(error: BaseException) -> str | None:
+def kind_of_shortage(error: BaseException) -> str | None:
     """ "memory", "libraries" (memory already for these), "threads" or "files", whichever this error says
     there is too little of; None for any other.
     """
@@ -64,9 +64,9 @@ def sentence(error: BaseException, what: str, lower: str = ELSE) -> str | None:
     """For an error, or one that it was raised from; None where nothing was short. what: the work that needs
     it. lower: the settings that need most.
     """
-    while error.__cause__ is not None and kind(error) is None:
+    while error.__cause__ is not None and kind_of_shortage(error) is None:
         error = error.__cause__
-    words = (" ".join(str(error).split()) or type(error).__name__)[:MOST]
+    words = (" ".join(str(error).split()) or type(error).__name__)[:_MOST]
     return {
         "memory": (
             f"{what} is too large for this machine: it needs more memory than there is "
@@ -84,7 +84,7 @@ def sentence(error: BaseException, what: str, lower: str = ELSE) -> str | None:
             f"{what} needs more open files than it may have ({words}): raise `ulimit "
             "-n`, or lower device.workers"
         ),
-    }.get(kind(error) or "")
+    }.get(kind_of_shortage(error) or "")
 
 
 @contextlib.contextmanager
@@ -92,9 +92,9 @@ def noticed(what: str, lower: str = ELSE) -> Iterator[None]:
     """Raises Shortage in place of an error that tells of one."""
     try:
         yield
-    except Fault:
+    except UserError:
         raise
     except Exception as error:
-        if told := sentence(error, what, lower):
-            raise Shortage(told) from error
+        if why := sentence(error, what, lower):
+            raise Shortage(why) from error
         raise

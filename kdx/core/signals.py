@@ -109,7 +109,7 @@ def came() -> bool:
     return bool(_came)
 
 
-def check() -> None:
+def raise_if_stopped() -> None:
     """Raises Stopped where a signal came."""
     if _came:
         raise Stopped(_came[0])

@@ -76,12 +76,12 @@ class Parts:
     extras: what else the label stage kept of each row, by name: functions of a batch, as a Teacher is
     ("mean", "std", "cool_mean" and "cool_std" of Monte-Carlo dropout, each (B, C) float32 in [0, 1]); empty
     unless `pseudo_label.passes` asks for it. shape: (C, H, W) of the pictures, for methods that look into a
-    network before the first batch; None: not told. class_weights: (C,) by which the cross-entropy of labels
-    is multiplied, class by class; None: it is not. Every Objective has them too. teacher_size: parameters of
-    the teacher, of several the largest; None where there is none, or it is not known yet. validation_views:
-    batches of the validation rows, in order, as training shows rows to student and teacher (one augmented
-    view each, the clean picture beside it), for what is estimated there and applied to the pool; None:
-    training shows clean pictures, as `validation.clean()`.
+    network before the first batch; None: not reported. class_weights: (C,) by which the cross-entropy of
+    labels is multiplied, class by class; None: it is not. Every Objective has them too. teacher_size:
+    parameters of the teacher, of several the largest; None where there is none, or it is not known yet.
+    validation_views: batches of the validation rows, in order, as training shows rows to student and teacher
+    (one augmented view each, the clean picture beside it), for what is estimated there and applied to the
+    pool; None: training shows clean pictures, as `validation.clean()`.
     """
 
     student: nn.Module
@@ -198,7 +198,7 @@ class Objective(nn.Module, ABC):
 
 
 class Weighting(nn.Module, ABC):
-    """How far each pool row's pseudo-label is believed: the slot `loss.weights` of the losses that read a
+    """The weight of each pool row's pseudo-label: the slot `loss.weights` of the losses that read a
     pool. Subclasses are final.
 
     They take `parts` and keyword-only hyperparameters without defaults, as objectives do; statistics live in

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kdx.core.errors import Faults
+from kdx.core.errors import UserErrors
 from kdx.data.raw import MEANING, NAMED, RARE, Note, Raw, are, counted, few
 
 PRECEDENCE = ("test", "validation", "train", "unlabelled")
@@ -44,11 +44,11 @@ def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
 
     What is tested with keeps its pictures, and training loses the copies: one of the test part leaves train
     and pool, one of train leaves the pool. A picture under two classes of a part is left out altogether, as
-    nothing tells which class is right. Raises Faults where that leaves a part without a picture.
+    nothing tells which class is right. Raises UserErrors where that leaves a part without a picture.
     """
     numbers = identify({part: images for part in PRECEDENCE if (images := raw.part(part)[0]) is not None})
     taken = np.empty(0, np.int64)
-    kept, left_out, faults = {}, {}, []
+    kept, left_out, errors = {}, {}, []
     for part, ids in numbers.items():
         labels = raw.part(part)[1]
         first = np.zeros(len(ids), bool)
@@ -65,12 +65,12 @@ def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
                 for there, others in numbers.items()
                 if there in kept and there != part
             }
-            faults.append(
+            errors.append(
                 _emptied(part, why | {"in two classes or more": np.isin(ids, torn)}, left_out[part])
             )
         taken = np.union1d(taken, ids)
-    if faults:
-        raise Faults(faults)
+    if errors:
+        raise UserErrors(errors)
     return raw.only({part: rows for part, rows in kept.items() if left_out[part]}), left_out
 
 
@@ -184,18 +184,18 @@ def _again(
     ids: Mapping[str, np.ndarray], name: Callable[[str, int], str], notes: list[Note]
 ) -> dict[str, int]:
     """Rows of each split that are copies of an earlier one there; one sentence tells of all splits."""
-    found, told, quiet, most, which = {}, [], True, 0, ""
+    found, repeated, quiet, most, which = {}, [], True, 0, ""
     for part, rows in ids.items():
         numbers, firsts, times = np.unique(rows, return_index=True, return_counts=True)
         found[part] = copies = len(rows) - len(numbers)
         if copies:
-            told.append(f"{copies:,} of {len(rows):,} {part}")
+            repeated.append(f"{copies:,} of {len(rows):,} {part}")
             quiet = quiet and copies < RARE * len(rows)
             if times.max() > most:
                 most = int(times.max())
                 which = name(part, int(firsts[times == most].min()))
-    if told:
-        splits = " and ".join(filter(None, [", ".join(told[:-1]), told[-1]]))
+    if repeated:
+        splits = " and ".join(filter(None, [", ".join(repeated[:-1]), repeated[-1]]))
         verb = "is a copy" if sum(found.values()) == 1 else "are copies"
         notes.append(
             (

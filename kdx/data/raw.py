@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kdx.core import checks, shortage
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 PARTS = {
     "train": ("images", "labels"),
@@ -32,8 +32,8 @@ MEANING = {
 Note = tuple[str, str]
 """(what the user should know, "info" or "warning")"""
 RARE = 0.01
-"""What is odd about fewer than this share of some pictures is told quietly: it moves an accuracy by less than
-a point.
+"""What is odd about fewer than this share of some pictures is reported quietly: it moves an accuracy by less
+than a point.
 """
 
 
@@ -110,55 +110,55 @@ class Description:
 
 
 def check_path(key: str, value: object) -> Path:
-    """A path given as text, `~` expanded; else a Fault."""
+    """A path given as text, `~` expanded; else a UserError."""
     return value.expanduser() if isinstance(value, Path) else checks.path(f"dataset.{key}", value)
 
 
 def check_int(key: str, value: object, low: int, high: int) -> int:
-    """An int in [low, high], never a bool; else a Fault."""
+    """An int in [low, high], never a bool; else a UserError."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise Fault(f"dataset.{key} must be an integer from {low} to {high}; given {checks.shown(value)}")
+        raise UserError(f"dataset.{key} must be an integer from {low} to {high}; given {checks.shown(value)}")
     return value
 
 
 def check_flag(key: str, value: object) -> bool:
-    """A bool; else a Fault."""
+    """A bool; else a UserError."""
     if not isinstance(value, bool):
-        raise Fault(f"dataset.{key} must be true or false; given {checks.shown(value)}")
+        raise UserError(f"dataset.{key} must be true or false; given {checks.shown(value)}")
     return value
 
 
 def need(files: list[Path], what: str, root: Path, why: str) -> None:
-    """A Fault that names the first of the files that is not there, and where it was looked for. why: the end
-    of that sentence.
+    """A UserError that names the first of the files that is not there, and where it was looked for. why: the
+    end of that sentence.
     """
     for path in files:
         if not path.is_file():
             inside = path.parent.relative_to(root).as_posix()
             holds = f", which should hold '{inside}'" if inside != "." else ""
-            raise Fault(
+            raise UserError(
                 f"the data file '{path.name}' of {what} is missing; looked for in '{path.parent}': set "
                 f"dataset.root=PATH{holds}{why}"
             )
 
 
-def damaged(path: Path, why: object) -> Fault:
-    """The Fault that names a file which cannot be what it should be."""
-    return Fault(f"the data file '{path}' is damaged: {why}; fetch it again")
+def damaged(path: Path, why: object) -> UserError:
+    """The UserError that names a file which cannot be what it should be."""
+    return UserError(f"the data file '{path}' is damaged: {why}; fetch it again")
 
 
 def read_file(path: Path, start: int | None = None) -> bytes:
     """The bytes of a file, unpacked if its name ends with .gz; the first `start` of them, or all. A damaged
-    file is a Fault.
+    file is a UserError.
     """
     size = -1 if start is None else start
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return file.read(size)
     except FileNotFoundError:
-        raise Fault(f"the data file '{path}' is missing") from None
+        raise UserError(f"the data file '{path}' is missing") from None
     except (OSError, EOFError, zlib.error) as error:
-        if shortage.kind(error):
+        if shortage.kind_of_shortage(error):
             raise
         raise damaged(path, f"it cannot be read ({error})") from None
 
@@ -228,7 +228,7 @@ def download(root: Path, fetch: Callable[[], object], present: Callable[[], bool
             if not present():
                 fetch()
     except Exception as error:  # torchvision raises many kinds: no network, no space, wrong checksum
-        if shortage.kind(error):
+        if shortage.kind_of_shortage(error):
             raise
         with contextlib.suppress(OSError):  # leaves no empty folder behind
             if made:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdx.core import checks
-from kdx.core.errors import Faults
+from kdx.core.errors import UserErrors
 from kdx.data.raw import Description, per_class
 
 Size = int | float | None
@@ -57,10 +57,10 @@ def check_classes(description: Description) -> list[str]:
 def check_sizes(
     description: Description, *, labelled: Size, unlabelled: Size, validation: Size, test: Size
 ) -> list[str]:
-    """Every fault in the sizes that can be told before the pictures are read, as plain sentences; [] if there
-    is none.
+    """Every error in the sizes that can be known before the pictures are read, as plain sentences; [] if
+    there is none.
     """
-    sizes, faults = _resolve(
+    sizes, errors = _resolve(
         description.train_per_class,
         description.pool,
         description.test is not None,
@@ -70,17 +70,17 @@ def check_sizes(
         test=test,
     )
     if description.test is not None and test is not None and not description.test_size_is_a_fallback:
-        faults.append(
+        errors.append(
             f"dataset.test={test} holds rows out of a set without a test part; this one ships "
             f"{description.test} test rows: leave it null"
         )
-    return faults
+    return errors
 
 
 def count_rows(
     description: Description, *, labelled: Size, unlabelled: Size, validation: Size, test: Size
 ) -> dict[str, int]:
-    """Rows of each split, for sizes that `check_sizes` finds no fault in."""
+    """Rows of each split, for sizes that `check_sizes` finds no error in."""
     shipped = description.validation
     sizes, _ = _resolve(
         description.train_per_class,
@@ -110,8 +110,8 @@ def split(
     test: Size,
     seed: int,
 ) -> Rows:
-    """(N,) int64 labels of the train part -> Rows. Faults where the sizes do not fit; `test` is unused where
-    the set has_test.
+    """(N,) int64 labels of the train part -> Rows. UserErrors where the sizes do not fit; `test` is unused
+    where the set has_test.
 
     Stratified: each of test, validation and labelled holds every class within one row of its share of what it
     is drawn from (test: all rows; the others: the train part). One thing goes before that: every class has a
@@ -123,11 +123,11 @@ def split(
     other way round; `unlabelled` takes hidden rows before the set's own pool, and fewer are a subset of more.
     """
     counts = per_class(labels, int(labels.max()) + 1 if len(labels) else 0)
-    sizes, faults = _resolve(
+    sizes, errors = _resolve(
         counts, pool, has_test, labelled=labelled, unlabelled=unlabelled, validation=validation, test=test
     )
-    if faults:
-        raise Faults(faults)
+    if errors:
+        raise UserErrors(errors)
 
     everyone = np.arange(len(labels))
     order = everyone if has_test else _order(labels, everyone, _generator(seed, 0))
@@ -149,7 +149,7 @@ def split(
     )
 
 
-def some(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Rows of (N,) int64 labels, at most `count`, ascending: every class within one row of its share, fewer a
     subset of more.
     """
@@ -176,7 +176,7 @@ def _resolve(
     validation: Size,
     test: Size,
 ) -> tuple[_Sizes | None, list[str]]:
-    """The sizes as counts and no faults, or None and the faults. counts: rows of the train part as shipped,
+    """The sizes as counts and no errors, or None and the errors. counts: rows of the train part as shipped,
     by class.
     """
     given = {
@@ -186,15 +186,15 @@ def _resolve(
         "test": None if has_test else test,
     }
     zero_is_fine = ("unlabelled", "validation")
-    faults = [fault for key, size in given.items() if (fault := _malformed(key, size, key in zero_is_fine))]
+    errors = [error for key, size in given.items() if (error := _malformed(key, size, key in zero_is_fine))]
     rows, classes = sum(counts), sum(count > 0 for count in counts)
     if not has_test and test is None:
-        faults.append(
+        errors.append(
             "this dataset ships no test part: set dataset.test to a number of rows or a "
             "share of them such as 0.2"
         )
-    if faults:
-        return None, faults
+    if errors:
+        return None, errors
 
     tested = 0 if has_test else _count(test, rows)
     train = rows - tested
@@ -215,13 +215,13 @@ def _resolve(
         ]
     chosen = _count(labelled, train) if labelled is not None else train - validated
     if chosen < classes:
-        faults.append(
+        errors.append(
             f"dataset.labelled={labelled} makes {chosen} labelled rows, fewer than the {classes} classes"
         )
     if chosen + validated > train:
         taken = [f"{n} for {part}" for n, part in ((tested, "test"), (validated, "validation")) if n]
         less = f", less {' and '.join(taken)}," if taken else ""
-        faults.append(
+        errors.append(
             f"dataset.labelled={labelled} asks for {chosen} rows; of {rows}{less} "
             f"{train - validated} are available"
         )
@@ -229,12 +229,12 @@ def _resolve(
     wanted = _count(unlabelled, train + pool) if unlabelled is not None else left
     if isinstance(unlabelled, float) and wanted == left + 1:
         wanted = left  # three shares that make up the whole may round up by one row
-    if wanted > left and not faults:
-        faults.append(
+    if wanted > left and not errors:
+        errors.append(
             f"dataset.unlabelled={unlabelled} asks for {wanted} rows; {left} are left ({left - pool} of "
             f"hidden label, {pool} without): null takes them all"
         )
-    return (None, faults) if faults else (_Sizes(tested, validated, chosen, wanted), [])
+    return (None, errors) if errors else (_Sizes(tested, validated, chosen, wanted), [])
 
 
 def _too_few(rows: int, classes: int, test: Size, tested: int) -> str:

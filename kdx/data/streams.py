@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Batch, Split
 from kdx.data.views.augment import Chain, Mix, Views
 from kdx.data.views.draws import word
@@ -25,14 +25,14 @@ from kdx.data.views.draws import word
 _CLEAN = Views(Chain([]), seed=0)
 
 
-class Order:
+class RowOrder:
     """Passes over n rows, each in a permutation of its own, cut into batches that run on over the end of a
     pass.
     """
 
     def __init__(self, n: int, batch: int, seed: int):
         if n < 1 or batch < 1:
-            raise Fault(
+            raise UserError(
                 f"batches need at least one row and a size of at least 1; given {n} rows and batch size "
                 f"{batch}: check the split sizes"
             )
@@ -70,12 +70,12 @@ class Makers:
     def __post_init__(self) -> None:
         for name, maker in self.extra.items():
             if name in ("main", "clean"):
-                raise Fault(
+                raise UserError(
                     "the views 'main' and 'clean' are made by the stream itself; given an extra view "
                     f"{name!r}: rename it"
                 )
             if maker.chain.mixup is not None:
-                raise Fault(
+                raise UserError(
                     f"only the main view can be mixed, as a batch has one set of classes; view {name!r} has "
                     "mixup: remove it there"
                 )
@@ -108,12 +108,12 @@ class Stream:
         rows: Tensor | None = None,
     ):
         if cycle is not None and cycle < 0:
-            raise Fault(
+            raise UserError(
                 "the number of views of a row must be at least 1, 0 for the clean picture, or null for no "
                 f"limit; given {cycle}"
             )
         self.split, self.cycle = split, cycle
-        self.order = Order(len(split) if rows is None else len(rows), batch, seed)
+        self.order = RowOrder(len(split) if rows is None else len(rows), batch, seed)
         self._rows = None if rows is None else (rows, *_copies(rows))
         self._makers = makers.by_name()
         self._num_classes, self._device = num_classes, split.images.device if device is None else device
@@ -157,7 +157,7 @@ def sequential(
     `views`). For evaluation and labelling.
     """
     if batch < 1 or view < 0 or (view and views is None):
-        raise Fault(
+        raise UserError(
             "rows in order need a batch size >= 1, a view >= 0, and for a view > 0 its augmentation; given "
             f"batch={batch}, view={view}"
         )
@@ -204,7 +204,9 @@ def _labels(
     if mix is None:
         return y
     if num_classes is None:
-        raise Fault("mixup of labelled pictures needs the number of classes; given none: pass num_classes")
+        raise UserError(
+            "mixup of labelled pictures needs the number of classes; given none: pass num_classes"
+        )
     partner, lam = mix
     own, other = (
         F.one_hot(classes, num_classes).to(torch.float32)
@@ -227,7 +229,7 @@ class Loader:
 
     def __init__(self, streams: Mapping[str, Stream], *, start: int, stop: int, workers: int):
         if workers < 0 or not 0 <= start <= stop:
-            raise Fault(
+            raise UserError(
                 f"loading needs workers >= 0 and 0 <= start <= stop; given workers={workers}, "
                 f"start={start}, stop={stop}"
             )

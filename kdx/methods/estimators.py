@@ -1,4 +1,4 @@
-"""How far a teacher is to be believed, estimated from its answers on a validation split: isotonic regression
+"""How far a teacher can be relied on, estimated from its answers on a validation split: isotonic regression
 and nearest neighbours.
 
 All of it is plain statistics: tensors in, tensors out, no gradient. Neither the test split nor the pool's
@@ -15,21 +15,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kdx.core.errors import Caution, Fault
+from kdx.core.errors import Caution, UserError
 from kdx.core.types import Batch, Parts, Split
 
-FEW = 20
+_FEW = 20
 
 
 # What is asked of the validation split
 
 
 def validation_split(split: Split | None, method: str) -> Split:
-    """The split, or a Fault that says how to make one. method: the words of the command line, such as
+    """The split, or a UserError that says how to make one. method: the words of the command line, such as
     `loss=slam`.
     """
     if split is None:
-        raise Fault(
+        raise UserError(
             f"{method} estimates from a validation split how often the teacher is right, and this run has "
             "none: set dataset.validation=0.1, a share of the training rows, or how many"
         )
@@ -37,7 +37,7 @@ def validation_split(split: Split | None, method: str) -> Split:
 
 
 @torch.no_grad()
-def ask(parts: Parts, *answerers: Callable[[Batch], Tensor]) -> tuple[Tensor, ...]:
+def validation_answers(parts: Parts, *answerers: Callable[[Batch], Tensor]) -> tuple[Tensor, ...]:
     """((V,) int64 classes, then (V, C) float32 logits of each answerer), for the validation rows, each in one
     view such as training shows: a teacher is right less often, and less sure, about augmented pictures than
     about clean ones, and it is the former that it is asked about.
@@ -57,14 +57,14 @@ def caution(truth: Tensor, right: Tensor, method: str, always_right: str, always
     """
     rows, hits = len(truth), int(right.sum())
     says = []
-    if rows < FEW:
+    if rows < _FEW:
         # Laplace's rule: with few rows the plain rate is often 0 or 1, and its error would come out as
         # nothing
         rate = (hits + 1) / (rows + 2)
         error = math.sqrt(rate * (1 - rate) / rows)
         says.append(
             f"the validation split has {rows} rows: the teacher's accuracy on it, {hits / rows:.1%}, has a "
-            f"standard error of {100 * error:.0f} points; give it {FEW} rows at least, better some hundreds "
+            f"standard error of {100 * error:.0f} points; give it {_FEW} rows at least, better some hundreds "
             "(dataset.validation)"
         )
     if len(truth.unique()) == 1:

@@ -20,7 +20,7 @@ class Joint:
     pool rows. features: terms. class_weights: (C,) of the labels' cross-entropy, or None.
 
     answers (P, C), weight (P,) in [0, 1]: the teacher's logits of the pool rows and how far they are
-    believed; None until they are asked for.
+    weighted; None until they are asked for.
     """
 
     y: Tensor
@@ -64,7 +64,7 @@ def student_margin(own: Tensor) -> Tensor:
     return margin(own.detach().float().softmax(1))
 
 
-def look(streams: Streams, student: nn.Module, features: Features, class_weights: Tensor | None) -> Joint:
+def forward(streams: Streams, student: nn.Module, features: Features, class_weights: Tensor | None) -> Joint:
     """One forward pass over the labelled and the pool rows together,
     so that batch normalisation sees both.
     """
@@ -74,7 +74,7 @@ def look(streams: Streams, student: nn.Module, features: Features, class_weights
     return Joint(labelled.y, known, own, features(pixels), class_weights)
 
 
-def ask(
+def forward_with_teacher(
     streams: Streams,
     student: nn.Module,
     features: Features,
@@ -82,10 +82,10 @@ def ask(
     weights: Weighting,
     class_weights: Tensor | None,
 ) -> Joint:
-    """`look`, with the teacher's answers and their weights."""
-    joint = look(streams, student, features, class_weights)
-    return believe(joint, teacher(streams["unlabelled"]), weights)
+    """`forward`, with the teacher's answers and their weights."""
+    joint = forward(streams, student, features, class_weights)
+    return weigh_answers(joint, teacher(streams["unlabelled"]), weights)
 
 
-def believe(joint: Joint, answers: Tensor, weights: Weighting) -> Joint:
+def weigh_answers(joint: Joint, answers: Tensor, weights: Weighting) -> Joint:
     return replace(joint, answers=answers, weight=weights(answers, joint.own.detach()))

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdx.core.math import margin
 
 EPS = 1e-8
-MOST = 1e3
+_MOST = 1e3
 """The largest distortion d: one example whose true loss is nearly nothing must not decide a neighbourhood
 alone.
 """
@@ -26,7 +26,7 @@ def margins(teacher: Tensor, student: Tensor) -> Tensor:
     return torch.stack([margin(teacher.float().softmax(1)), margin(student.float().softmax(1))], dim=1)
 
 
-def nearest(points: Tensor, queries: Tensor, k: int) -> Tensor:
+def nearest_points(points: Tensor, queries: Tensor, k: int) -> Tensor:
     """(V, 2), (n, 2) -> (n, k) int64: the k nearest points of each query, by Euclidean distance, exactly. 1
     <= k <= V. Fit for a batch.
     """
@@ -39,8 +39,8 @@ def nearest(points: Tensor, queries: Tensor, k: int) -> Tensor:
 
 
 def nearest_of_many(points: Tensor, queries: Tensor, k: int) -> Tensor:
-    """As `nearest`, by a k-d tree: for more queries than a batch has. Points equally far may come out in
-    another order.
+    """As `nearest_points`, by a k-d tree: for more queries than a batch has. Points equally far may come out
+    in another order.
     """
     from sklearn.neighbors import KDTree
 
@@ -70,14 +70,14 @@ def distortion(found: Tensor, wrong: Tensor, true: Tensor, noisy: Tensor) -> tup
     noisy loss is the numerator: a student that knows better than the teacher has a large d, and its weight is
     small. Each ratio is clipped to [0, 1e3]; without a wrong neighbour d is 1.
     """
-    ratio = ((noisy + EPS) / (true + EPS)).clamp(0, MOST)
+    ratio = ((noisy + EPS) / (true + EPS)).clamp(0, _MOST)
     mistakes = wrong[found].float()
     count = mistakes.sum(1)
     d = torch.where(count > 0, (ratio[found] * mistakes).sum(1) / count.clamp_min(1), 1.0)
     return count / found.shape[1], d
 
 
-def weigh(found: Tensor, wrong: Tensor, true: Tensor, noisy: Tensor, estimator: str) -> Tensor:
+def neighbour_weights(found: Tensor, wrong: Tensor, true: Tensor, noisy: Tensor, estimator: str) -> Tensor:
     """(n, k) neighbours and the statistics of the (V,) points -> (n,) weights in [0, 1].
 
     mean_of_ratios: `debiasing_weight` of `distortion`. ratio_of_means: min{1, sum of true / sum of noisy
@@ -95,7 +95,7 @@ def weight_grid(
     there.
     """
     ticks = torch.linspace(0, 1, cells, device=points.device)
-    return weigh(
+    return neighbour_weights(
         nearest_of_many(points, torch.cartesian_prod(ticks, ticks), k), wrong, true, noisy, estimator
     ).view(cells, cells)
 

@@ -87,7 +87,7 @@ class Ensemble:
         return torch.stack([t(batch).softmax(1) for t in self.teachers]).mean(0).clamp_min(1e-30).log()
 
 
-def teach(networks: Sequence[Frozen], view: str) -> Teacher:
+def live_teacher(networks: Sequence[Frozen], view: str) -> Teacher:
     """One live teacher, or the ensemble of several."""
     live = [Live(n, view) for n in networks]
     return live[0] if len(live) == 1 else Ensemble(live)

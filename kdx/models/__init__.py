@@ -35,7 +35,7 @@ def build(
     """The network that `model` describes, for pictures of `shape` (C, H, W) in [0, 1] and `classes` classes.
 
     mean, std: the dataset's, one a channel; a pretrained network brings its own.
-    held: what it takes of the memory, which must be there (Fault).
+    held: what it takes of the memory, which must be there (UserError).
     read_weights: False builds a pretrained network without its file, for weights of another file that are
     loaded next.
     """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ class Adapted(nn.Module):
         """
         super().__init__()
         if channels not in (shape[0], 3) or (channels != shape[0] and shape[0] != 1):
-            raise Fault(
+            raise UserError(
                 f"the model takes pictures of {channels} channel{'s' * (channels != 1)} and these have "
                 f"{shape[0]}: only grey can be repeated; set weights=null"
             )
         if len(mean) != channels or len(std) != channels:
-            raise Fault(
+            raise UserError(
                 f"mean and std want one number a channel ({channels}); given {len(mean)} and {len(std)}"
             )
         if not all(s > 0 for s in std):
-            raise Fault(
+            raise UserError(
                 f"std must be above 0 in every channel, not {[float(s) for s in std]}: "
                 "give a constant channel 1"
             )

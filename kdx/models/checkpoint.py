@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kdx.core import shortage
-from kdx.core.errors import Fault, kind_of, nearest, shows
+from kdx.core.errors import UserError, nearest, printable, type_name
 from kdx.models import foreign
 
 RAW = (
@@ -76,19 +76,19 @@ class Content:
         return ".".join(filter(None, (self.place, prefix)))
 
 
-def read(
+def read_weights_file(
     path: Path, *, key: str | None = None, role: str | None = None, like: Collection[str] = ()
 ) -> Content:
     """From .safetensors, or from a file of torch.save with nothing in it but tensors and plain values.
 
     key: where inside the file the weights lie, with dots where it lies deeper. role: "teacher" or "student",
     preferred where the file holds both, and said in the name of the setting. like: the names of the network,
-    by which its weights are told from other tensors. Raises Fault, naming the file, where it is missing,
-    damaged, of another kind, or would have to be unpickled.
+    by which its weights are distinguished from other tensors. Raises UserError, naming the file, where it is
+    missing, damaged, of another kind, or would have to be unpickled.
     """
     path = Path(path)
     if not path.is_file():
-        raise Fault(f"the checkpoint '{path}' does not exist")
+        raise UserError(f"the checkpoint '{path}' does not exist")
     notes: list[str] = []
     place, found = "", _open(path)
     if key is not None:
@@ -100,7 +100,7 @@ def read(
             if key is not None
             else f"it holds {_kind(found)}"
         )
-        raise Fault(f"the checkpoint '{path}' holds no state dict: {held}")
+        raise UserError(f"the checkpoint '{path}' holds no state dict: {held}")
     return Content(weights, place, notes)
 
 
@@ -119,7 +119,7 @@ def setting(role: str | None) -> str:
     return f"{role}.key" if role else "key"
 
 
-def choose(names: Sequence[str], role: str | None) -> str | None:
+def choose_weights(names: Sequence[str], role: str | None) -> str | None:
     """Of names that all would do: the role's own, else what lies at the top (""), else the only one that is
     no moving average; None where that does not tell."""
     of_role = [name for name in names if role and role in name.split(".")]
@@ -144,7 +144,8 @@ def also(taken: str, others: Iterable[str], path: Path, role: str | None) -> str
     shown = f"'{taken}'" if taken else "what lies at the top"
     return (
         f"the checkpoint '{path}' holds {what}: {shown} was taken; "
-        f"{setting(role)}={shows((averaged or others)[0])} takes the other{'s' if len(others) > 1 else ''}"
+        f"{setting(role)}={printable((averaged or others)[0])} takes the "
+        f"other{'s' if len(others) > 1 else ''}"
     )
 
 
@@ -156,11 +157,11 @@ def _open(path: Path) -> Any:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise Fault(f"the checkpoint '{path}' cannot be read: {error.strerror}") from error
+        raise UserError(f"the checkpoint '{path}' cannot be read: {error.strerror}") from error
     if other := foreign.what(path, head):
-        raise Fault(f"the checkpoint '{path}' {other}")
+        raise UserError(f"the checkpoint '{path}' {other}")
     try:
-        # torch warns of a foreign pickle, and then refuses it: that is told below
+        # torch warns of a foreign pickle, and then refuses it: that is reported below
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if _is_safetensors(path, head):
@@ -168,18 +169,18 @@ def _open(path: Path) -> Any:
             with path.open("rb") as file:  # of a name torch takes its ending to mean something
                 return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise Fault(foreign.refusal(path, error)) from error
+        raise UserError(foreign.refusal(path, error)) from error
     except Exception as error:
         # bytes that are no checkpoint make the readers fail in any way: IndexError, TypeError, struct.error
-        if shortage.kind(error):
+        if shortage.kind_of_shortage(error):
             raise
         why = (str(error).splitlines() or [""])[0]
-        told = (
-            f": {shows(why)[:160]}"
+        hint = (
+            f": {printable(why)[:160]}"
             if " " in why
             else ", or no file of weights: its bytes are none that torch.save or safetensors writes"
         )
-        raise Fault(f"the checkpoint '{path}' is damaged{told}") from error
+        raise UserError(f"the checkpoint '{path}' is damaged{hint}") from error
 
 
 def _is_safetensors(path: Path, head: bytes) -> bool:
@@ -205,13 +206,13 @@ def _weights(
     }
     names, others = _sets(found, tensors, role, like)
     if names:
-        taken = choose(names, role)
+        taken = choose_weights(names, role)
         dotted = {name: f"{place}.{name}" if place and name else name or place for name in (*names, *others)}
         if taken is None:
-            listed = ", ".join(f"'{shows(name)}'" for name in list(dotted.values())[:6])
-            raise Fault(
+            listed = ", ".join(f"'{printable(name)}'" for name in list(dotted.values())[:6])
+            raise UserError(
                 f"the checkpoint '{path}' holds several sets of weights ({listed}): choose with "
-                f"{setting(role)}={shows(dotted[names[0]])}"
+                f"{setting(role)}={printable(dotted[names[0]])}"
             )
         if len(dotted) > 1:
             notes.append(also(dotted[taken], list(dotted.values()), path, role))
@@ -219,7 +220,7 @@ def _weights(
             return _weights(found[taken], dotted[taken], path, role, notes, like)
     packed = [name for name in found if isinstance(name, str) and name.endswith("_packed_params")]
     if packed or any(value.is_quantized for value in tensors.values()):
-        raise Fault(
+        raise UserError(
             f"the checkpoint '{path}' is quantised, and the network to be trained or asked has "
             "floating-point weights: give those it was made from"
         )
@@ -286,7 +287,7 @@ def _holds_tensors(value: Any, depth: int = 4) -> bool:
 def _under(found: Any, key: str, path: Path, name: str) -> Any:
     """What lies under a key, which may have dots in it, or the tensors whose names begin with it."""
     if not isinstance(found, Mapping):
-        raise Fault(f"{name}={key} looks into the checkpoint '{path}', which holds {_kind(found)}")
+        raise UserError(f"{name}={key} looks into the checkpoint '{path}', which holds {_kind(found)}")
     if key in found:
         return found[key]
     for first in sorted(
@@ -315,14 +316,14 @@ def _under(found: Any, key: str, path: Path, name: str) -> Any:
         if isinstance(inner := found.get(n), Mapping) and any(f"{i}.".startswith(f"{key}.") for i in inner)
     ]
     meant = f"; did you mean '{deeper[0]}'?" if deeper else nearest(key, dict.fromkeys(held))
-    raise Fault(f"the checkpoint '{path}' has no '{shows(key)}' ({name}){shows(meant)[:200]}")
+    raise UserError(f"the checkpoint '{path}' has no '{printable(key)}' ({name}){printable(meant)[:200]}")
 
 
 def _kind(found: Any) -> str:
     if isinstance(found, Mapping):
         return (
-            f"a mapping of {', '.join(shows(repr(name)) for name in list(found)[:4])[:120]}"
+            f"a mapping of {', '.join(printable(repr(name)) for name in list(found)[:4])[:120]}"
             if found
             else "an empty mapping"
         )
-    return "one tensor" if isinstance(found, Tensor) else kind_of(found)
+    return "one tensor" if isinstance(found, Tensor) else type_name(found)

@@ -1,5 +1,5 @@
 """What a file is that was given as weights and holds none that are read,
-told by its content, and what to do.
+recognised by its content, and what to do.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import shows
+from kdx.core.errors import printable
 
 REFUSED = "kdx unpickles nothing, as a pickle can run code"
 HEADS = {
@@ -34,7 +34,7 @@ HEADS = {
 """First bytes of files that are no checkpoint of torch's, and what is said of them."""
 PICKLES = 4
 """torch.save before version 1.6 wrote so many in a row: a number, its version, the system, the object."""
-MOST, MOST_WORDS = 64 << 20, 500_000
+_MOST, MOST_WORDS = 64 << 20, 500_000
 """Bytes and words of a pickle that are looked through."""
 ONNX = re.compile(rb"\x08[\x01-\x1f]\x12(?P<size>[\x01-\x40])(?P<name>[\w .+-]{1,64})", re.S)
 
@@ -100,16 +100,16 @@ def _in_zip(path: Path) -> str | None:
     if not names:
         return "is an empty zip archive"
     return (
-        f"is a zip archive ({shows(names[0])[:60]}{', ...' if len(names) > 1 else ''}) that torch.save did "
-        "not write: unpack it first"
+        f"is a zip archive ({printable(names[0])[:60]}{', ...' if len(names) > 1 else ''}) that torch.save "
+        "did not write: unpack it first"
     )
 
 
 def refusal(path: Path, error: pickle.UnpicklingError) -> str:
     """What the file wants to be run: the class that torch refused, else one that its pickles name."""
-    names = [shows(name)[:60] for name in re.findall(r"GLOBAL (\S+) (?:was|whose)", str(error))] + _pickled(
-        path
-    )
+    names = [
+        printable(name)[:60] for name in re.findall(r"GLOBAL (\S+) (?:was|whose)", str(error))
+    ] + _pickled(path)
     whole = next((name for name in names if name.startswith("torch.nn.modules")), None)
     if whole:
         first = next((name for name in names if not name.startswith("torch.")), whole)
@@ -143,7 +143,7 @@ def _pickled(path: Path) -> list[str]:
         if zipfile.is_zipfile(path):
             archive = opened.enter_context(zipfile.ZipFile(path))
             inner = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            file = io.BytesIO(archive.open(inner).read(MOST))
+            file = io.BytesIO(archive.open(inner).read(_MOST))
         for _ in range(PICKLES):
             words: list[Any] = []
             for op, value, _ in itertools.islice(pickletools.genops(file), MOST_WORDS):
@@ -155,4 +155,4 @@ def _pickled(path: Path) -> list[str]:
                     words.append(value)
     plain = ("collections.", "torch._utils.", "torch.storage.", "builtins.", "__builtin__.", "copyreg.")
     storage = re.compile(r"torch\.\w*Storage$")
-    return [shows(name)[:60] for name in found if not name.startswith(plain) and not storage.match(name)]
+    return [printable(name)[:60] for name in found if not name.startswith(plain) and not storage.match(name)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.core.checks import agreed, number, shown
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 AUTO_DEPTH = 0.2
 """Xie et al. 2020 (Noisy Student, arXiv 1911.04252): the last block survives with probability 0.8, by the
@@ -43,7 +43,7 @@ def rising(rate: float, blocks: int) -> Iterator[float]:
     return (rate * (i + 1) / blocks for i in range(blocks))
 
 
-def ending(width: int, classes: int, dropout: float) -> nn.Sequential:
+def pooled_head(width: int, classes: int, dropout: float) -> nn.Sequential:
     """(B, width, H, W) -> (B, classes): mean over the map, dropout, linear."""
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, classes)
@@ -68,13 +68,13 @@ def check_rates(model: str, *, dropout: float, stochastic_depth: float | str, re
     if stochastic_depth == "auto":
         return AUTO_DEPTH if residual else 0.0
     if isinstance(stochastic_depth, str):
-        raise Fault(
+        raise UserError(
             f"{model}: stochastic_depth must be a number in [0, 1), or auto; given: {shown(stochastic_depth)}"
         )
     number(f"{model}: stochastic_depth", stochastic_depth, low=0, high=1, open_high=True)
     agreed()
     if not residual and stochastic_depth != 0:
-        raise Fault(
+        raise UserError(
             f"{model} has no residual branches to drop: set stochastic_depth=0 or auto (given "
             f"{stochastic_depth}), or take a residual net such as resnet20"
         )
@@ -85,14 +85,14 @@ def check_whole(model: str, **numbers: int) -> None:
     """Each is a whole number of at least 1. Raises at once: nothing can be built on a wrong one."""
     for name, count in numbers.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise Fault(f"{model}: {name} must be a whole number of at least 1, not {shown(count)}")
+            raise UserError(f"{model}: {name} must be a whole number of at least 1, not {shown(count)}")
 
 
 def check_widths(model: str, widths: Sequence[int], count: int | None = None) -> tuple[int, ...]:
     """`count` whole numbers of at least 1; None: at least one of them."""
     if not isinstance(widths, list | tuple) or not widths or (count is not None and len(widths) != count):
         wanted = "a list of channel counts" if count is None else f"a list of {count} channel counts"
-        raise Fault(f"{model}: widths must be {wanted}, not {shown(widths)}")
+        raise UserError(f"{model}: widths must be {wanted}, not {shown(widths)}")
     for width in widths:
         check_whole(model, widths=width)
     return tuple(widths)
@@ -101,7 +101,7 @@ def check_widths(model: str, widths: Sequence[int], count: int | None = None) ->
 def check_size(model: str, shape: tuple[int, int, int], least: int) -> None:
     """Pictures are at least `least` pixels a side."""
     if min(shape[1:]) < least:
-        raise Fault(
+        raise UserError(
             f"{model} needs pictures of at least {least}x{least} pixels; these have {shape[1]}x{shape[2]}: "
             "resize them, or take mlp"
         )

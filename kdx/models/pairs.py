@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdx.core.checks import shown
-from kdx.core.errors import Fault, nearest
+from kdx.core.errors import UserError, nearest
 from kdx.core.types import Parts
 from kdx.models.modes import evaluating
 from kdx.models.tap import Tap, penultimate
@@ -73,7 +73,7 @@ def survey(network: nn.Module, shape: Sequence[int]) -> list[Layer]:
     return list(found.values())
 
 
-def stages(layers: Sequence[Layer]) -> list[Layer]:
+def deepest_layers(layers: Sequence[Layer]) -> list[Layer]:
     """The last layer at each size of map, the deepest last. Sizes of 1x1 (pooled, dense) do not count, nor
     what lies inside a block: in a module that gives a map itself and is no plain sequence of others.
     """
@@ -88,11 +88,11 @@ class Side:
     def __init__(self, network: nn.Module, shape: Sequence[int], role: str):
         self.network, self.role = network, role
         self.layers = survey(network, shape)
-        self.stages = stages(self.layers)
+        self.stages = deepest_layers(self.layers)
 
     def named(self, names: Sequence[str]) -> list[Tap]:
         """A tap on each named layer.
-        Fault where there is none, or where it gives nothing that can be read.
+        UserError where there is none, or where it gives nothing that can be read.
         """
         known = {layer.name: layer for layer in self.layers}
         for name in names:
@@ -101,7 +101,7 @@ class Side:
                     ", ".join(f"{s.name} ({s.channels}x{s.size[0]}x{s.size[1]})" for s in self.stages)
                     or "the one before the last linear layer"
                 )
-                raise Fault(
+                raise UserError(
                     f"loss.features.{self.role}: the {self.role} has no layer '{name}' with a feature to read"
                     f"{nearest(name, known)}; auto takes of: {shown}"
                 )
@@ -112,9 +112,9 @@ class Pairs:
     """Features of student and teacher for the same pictures, layer by layer, as maps of one size.
 
     student, teacher: names of layers, or "auto". The two lists are as long, and stand in the order in which
-    they are paired. Auto is `stages`, from the deepest up, as many as the other side has; of a network
-    without maps, what its last linear layer sees. With `middle` there is one pair, and auto is the middle one
-    of these (of an even number the later).
+    they are paired. Auto is `deepest_layers`, from the deepest up, as many as the other side has; of a
+    network without maps, what its last linear layer sees. With `middle` there is one pair, and auto is the
+    middle one of these (of an even number the later).
 
     The larger of two maps is averaged down to the smaller, side by side (`read`), or left as it is (`take`);
     a dense feature is a map of 1x1. shapes, channels: (student's, teacher's) of each pair, as they are: (C,
@@ -125,7 +125,7 @@ class Pairs:
         self, parts: Parts, *, student: str | Sequence[str], teacher: str | Sequence[str], middle: bool
     ):
         if not parts.live_teachers:
-            raise Fault(
+            raise UserError(
                 "loss.features reads the hidden features of the teacher's network, and this run has no "
                 "teacher: set loss.features=none"
             )
@@ -142,7 +142,7 @@ class Pairs:
         count = min(counts.values())
         for role, names in asked.items():
             if names and len(names) != count:
-                raise Fault(
+                raise UserError(
                     f"loss.features.{role} names {len(names)} layers, and there is {count} to pair them "
                     "with: name as many on both sides"
                 )
@@ -171,7 +171,7 @@ def _names(role: str, asked: str | Sequence[str]) -> list[str] | None:
     """None: auto."""
     names = [asked] if isinstance(asked, str) else asked
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise Fault(
+        raise UserError(
             f"loss.features.{role} must be auto, the name of a layer or a list of names, such as [stage1, "
             f"stage2]; given: {shown(asked)}"
         )

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from kdx.core import shortage
-from kdx.core.errors import Fault, nearest
+from kdx.core.errors import UserError, nearest
 from kdx.models.weights import read_weights
 
 PATIENCE = 20
@@ -48,11 +48,11 @@ def named(model: str, options: list[str], weights: str) -> str:
     """
     name = str(weights).rpartition(".")[2]
     if name not in options:
-        raise Fault(f"{model} has no weights '{weights}'{nearest(name, options)}")
+        raise UserError(f"{model} has no weights '{weights}'{nearest(name, options)}")
     return name
 
 
-def load(net: nn.Module, url: str) -> None:
+def load_pretrained(net: nn.Module, url: str) -> None:
     """Fills `net` with the state dict that lies at `url`, or in torch.hub's folder under its name; every key
     must fit.
     """
@@ -62,7 +62,7 @@ def load(net: nn.Module, url: str) -> None:
     try:
         net.load_state_dict(read_weights(path))
     except RuntimeError as error:
-        raise Fault(
+        raise UserError(
             f"the weights in '{path}' do not fit this model: remove the file, so that it is downloaded again"
         ) from error
 
@@ -82,9 +82,9 @@ def fetch(url: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix and prefix[1], progress=False)
     except Exception as error:  # urllib and http.client raise many kinds; each means that there is no file
-        if shortage.kind(error):
+        if shortage.kind_of_shortage(error):
             raise
-        raise Fault(
+        raise UserError(
             f"the weights {path.name} are missing: looked in {folder}, and {url} could not be downloaded "
             f"({_short(error)}); put the file there, or set weights=null"
         ) from error

@@ -7,8 +7,17 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.core.errors import Fault
-from kdx.models.layers import DropPath, check_rates, check_size, check_whole, check_widths, ending, he, rising
+from kdx.core.errors import UserError
+from kdx.models.layers import (
+    DropPath,
+    check_rates,
+    check_size,
+    check_whole,
+    check_widths,
+    he,
+    pooled_head,
+    rising,
+)
 
 
 class Block(nn.Module):
@@ -51,7 +60,7 @@ def resnet(
     """
     check_whole("resnet", depth=depth)
     if depth < 8 or (depth - 2) % 6:
-        raise Fault(f"resnet: depth must be 6n + 2 (8, 14, 20, 32, 56, 110), not {depth}")
+        raise UserError(f"resnet: depth must be 6n + 2 (8, 14, 20, 32, 56, 110), not {depth}")
     widths = check_widths("resnet", widths, 4)
     stochastic_depth = check_rates("resnet", dropout=dropout, stochastic_depth=stochastic_depth)
     check_size("resnet", shape, 4)
@@ -71,6 +80,6 @@ def resnet(
             f"stage{i + 1}",
             nn.Sequential(first, *(Block(out, out, 1, next(drops)) for _ in range(blocks - 1))),
         )
-    net.add_module("head", ending(widths[-1], classes, dropout))
+    net.add_module("head", pooled_head(widths[-1], classes, dropout))
     he(net)
     return net

@@ -35,7 +35,7 @@ class Held:
 
 class within_memory(TorchFunctionMode):
     """Inside, tensors made with nothing in them, as layers make their weights, are added up before they are
-    made: a Fault where they would not fit.
+    made: a UserError where they would not fit.
     """
 
     def __init__(self, held: Held):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 
 class Tap:
@@ -27,8 +27,8 @@ class Tap:
         self._kept: Tensor | None = None
         self._name = f"the {at} of {type(module).__name__}"
 
-        # A closure: copy.deepcopy hands it to a copied module as it is, which is then told apart from the one
-        # that was meant. A bound method would be copied together with what is kept, and a tensor inside a
+        # A closure: copy.deepcopy hands it to a copied module as it is, which is then distinguished from the
+        # one that was meant. A bound method would be copied together with what is kept, and a tensor inside a
         # graph cannot be.
         def keep(seen: nn.Module, given: tuple[Any, ...], made: Any) -> None:
             if seen is module:
@@ -67,11 +67,11 @@ class Tap:
 
 def penultimate(network: nn.Module) -> Tap:
     """A Tap on what the last linear layer sees, (B, D): in train mode after dropout, so choose rows in eval
-    mode. Fault without such a layer.
+    mode. UserError without such a layer.
     """
     linear = [part for part in network.modules() if isinstance(part, nn.Linear)]
     if not linear:
-        raise Fault(
+        raise UserError(
             f"{type(network).__name__} has no linear layer to take features before: choose "
             "a model that ends in one"
         )

@@ -8,12 +8,12 @@ from typing import Any
 from torch import nn
 
 from kdx.core import shortage
-from kdx.core.errors import Fault, nearest
+from kdx.core.errors import UserError, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, Inputs
 from kdx.models.layers import check_rates, check_size
 
-LEAST = 64
+_LEAST = 64
 """Pixels a side that smaller pictures are enlarged to: most of these networks halve their map five times."""
 
 
@@ -35,22 +35,22 @@ def by_name(
     try:
         import timm
     except ImportError as error:
-        raise Fault(
+        raise UserError(
             f"the model timm '{name}' needs the package timm, which is not installed: pip install timm"
         ) from error
 
     depth = check_rates(f"timm '{name}'", dropout=dropout, stochastic_depth=stochastic_depth)
     if not timm.is_model(name):
-        raise Fault(f"timm has no model '{name}'{nearest(name, timm.list_models())}")
+        raise UserError(f"timm has no model '{name}'{nearest(name, timm.list_models())}")
     tag = None if weights in (None, "DEFAULT") else pretrained.named(f"timm '{name}'", _tags(name), weights)
     seen = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
     if seen is None:
-        raise Fault(f"timm '{name}' has no weights: set weights=null")
+        raise UserError(f"timm '{name}' has no weights: set weights=null")
     channels = shape[0] if weights is None else seen.input_size[0]
     size = tuple(seen.input_size[1:])
     if weights is None and not seen.fixed_input_size:
         check_size(name, shape, 8)
-        grow = max(1.0, LEAST / min(shape[1:]))
+        grow = max(1.0, _LEAST / min(shape[1:]))
         size = (round(shape[1] * grow), round(shape[2] * grow))
     asked = {
         "pretrained": weights is not None and pretrained.wanted(),
@@ -63,13 +63,13 @@ def by_name(
     try:
         net = _create(full, with_depth, asked if stochastic_depth == "auto" else None)
     except TypeError as error:
-        raise Fault(
+        raise UserError(
             f"timm '{name}' does not take these rates: set dropout=0 and stochastic_depth=0 ({error})"
         ) from error
     except Exception as error:  # the hub's client raises many kinds when a file cannot be had
-        if weights is None or shortage.kind(error):
+        if weights is None or shortage.kind_of_shortage(error):
             raise
-        raise Fault(
+        raise UserError(
             f"the weights '{seen.hf_hub_id or seen.url}' of timm '{name}' are neither in the hub's cache "
             f"nor to be downloaded ({str(error).splitlines()[0][:120]}): set weights=null"
         ) from error

@@ -18,7 +18,7 @@ from torchvision.models.mobilenetv3 import InvertedResidual as MobileBlock3
 from torchvision.models.resnet import Bottleneck
 
 from kdx.core.checks import shown
-from kdx.core.errors import Fault, nearest
+from kdx.core.errors import UserError, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, Inputs
 from kdx.models.layers import DropPath, check_rates, check_size, rising
@@ -201,7 +201,7 @@ def vit(
         nn.init.zeros_(net.conv_proj.bias)
     else:
         if patch is not None:
-            raise Fault(
+            raise UserError(
                 f"{variant}: patch={patch} does not go with weights={weights}, whose patches "
                 "are fixed: set patch=null"
             )
@@ -250,7 +250,7 @@ def patches(variant: str, side: int, patch: int | None) -> tuple[int, int]:
         grids = [g for g in range(aim - aim // 4, 2 * aim + 1) if side % g == 0]
         patch = side // min(grids, key=lambda g: abs(g - aim)) if grids else math.ceil(side / aim)
     if isinstance(patch, bool) or not isinstance(patch, int) or not 1 <= patch <= side:
-        raise Fault(
+        raise UserError(
             f"{variant}: patch must be a whole number of pixels from 1 to the picture's {side}, not "
             f"{shown(patch)}; null picks one"
         )
@@ -259,7 +259,7 @@ def patches(variant: str, side: int, patch: int | None) -> tuple[int, int]:
 
 def _check_variant(variant: str, options: Sequence[str]) -> None:
     if variant not in options:
-        raise Fault(
+        raise UserError(
             f"no such variant: '{shown(variant, bare=True)}'{nearest(shown(variant, bare=True), options)}"
         )
 
@@ -294,7 +294,7 @@ def _finish(
     """Loads the weights. `last`: where the last layer is, its parent and its name there."""
     if known is None:
         return net
-    pretrained.load(net, known.url)
+    pretrained.load_pretrained(net, known.url)
     parent, name = last
     linear = parent.get_submodule(name)
     if linear.out_features != classes:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.models import checkpoint
 from kdx.models.checkpoint import Content
 
@@ -18,7 +18,7 @@ COUNTED = re.compile(
     r"(^|[._])(epochs?|steps?|iterations?|iter|acc|acc1|accuracy|loss|lr|decay|num_updates|n_averaged|total_ops|total_params)$"
 )
 """Names of single numbers that training and counting tools put beside weights."""
-Note = tuple[str, str]
+WeightsNote = tuple[str, str]
 """What to tell, and how: info or warning."""
 NET = "net."
 """Where kdx keeps the bare network inside the one that takes pixels."""
@@ -33,29 +33,30 @@ FINE_TUNE = {
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """name -> tensor, as kdx.models.checkpoint.read finds them,
+    """name -> tensor, as kdx.models.checkpoint.read_weights_file finds them,
     without what wrappers put before every name.
     """
     weights = {
-        checkpoint.WRAPPERS.sub("", name): value for name, value in checkpoint.read(path).weights.items()
+        checkpoint.WRAPPERS.sub("", name): value
+        for name, value in checkpoint.read_weights_file(path).weights.items()
     }
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
 
 def load_weights(
     network: nn.Module, path: Path, *, key: str | None = None, role: str | None = None, new_head: bool = False
-) -> list[Note]:
+) -> list[WeightsNote]:
     """Loads a checkpoint of the network as kdx builds it, or of the bare net inside it; returns what to tell
     of it.
 
     A prefix that the names have in common is dropped where the rest then fits. new_head: a last layer of
     another size is left out, as the network is trained further. Every other name and shape must agree. key,
-    role: see kdx.models.checkpoint.read. Raises Fault, in the file's own names.
+    role: see kdx.models.checkpoint.read_weights_file. Raises UserError, in the file's own names.
     """
     own = network.state_dict()
     bare = {name.removeprefix(NET): value for name, value in own.items() if name.startswith(NET)}
-    content = checkpoint.read(path, key=key, role=role, like=bare)
-    notes: list[Note] = [(text, "warning") for text in content.notes]
+    content = checkpoint.read_weights_file(path, key=key, role=role, like=bare)
+    notes: list[WeightsNote] = [(text, "warning") for text in content.notes]
     fit = _fit(content, bare, path, role, notes)
     head = _head(bare)
     misfits = fit.misfits(bare)
@@ -119,7 +120,7 @@ class _Fit:
 
 
 def _fit(
-    content: Content, bare: Mapping[str, Tensor], path: Path, role: str | None, notes: list[Note]
+    content: Content, bare: Mapping[str, Tensor], path: Path, role: str | None, notes: list[WeightsNote]
 ) -> _Fit:
     """The prefix under which most names of the network are found; the names of one prefix are one set of
     weights.
@@ -183,17 +184,17 @@ def _choose(
     content: Content,
     path: Path,
     role: str | None,
-    notes: list[Note],
+    notes: list[WeightsNote],
 ) -> tuple[str, list[str]]:
-    """(the prefix of several that is meant, those of the sets of names that are not). Raises Fault where
+    """(the prefix of several that is meant, those of the sets of names that are not). Raises UserError where
     nobody can tell.
     """
     # with what it normalises by
     outer = [name.removesuffix(NET) if name.removesuffix(NET) + "mean" in clean else name for name in alike]
     keys = [name.removesuffix(".") for name in outer]
-    taken = checkpoint.choose(keys, role)
+    taken = checkpoint.choose_weights(keys, role)
     if taken is None:
-        raise Fault(
+        raise UserError(
             f"the checkpoint '{path}' holds several sets of names that fit "
             f"({', '.join(f'{name}*' for name in alike[:4])}): choose with "
             f"{checkpoint.setting(role)}={content.key(keys[0])}"
@@ -272,12 +273,12 @@ def _check_names(
 ) -> None:
     if not fit.weights:
         there = ", ".join([name for name in fit.original.values() if name not in NORMALISE][:2])
-        raise Fault(
+        raise UserError(
             f"the checkpoint '{path}' is of another model: of its names ({there}, ...) none is one of this "
             f"model ({', '.join(list(bare)[:2])}, ...)"
         )
     if fit.missing and fit.missing <= head:
-        raise Fault(
+        raise UserError(
             f"the checkpoint '{path}' lacks the last layer "
             f"({', '.join(fit.prefix + name for name in sorted(fit.missing, reverse=True))}): "
             f"{FINE_TUNE.get(role, FINE_TUNE[None])}"
@@ -285,7 +286,7 @@ def _check_names(
     if fit.missing or fit.extra:
         lacks = [fit.prefix + name for name in sorted(fit.missing)[:3]]
         besides = [fit.original[name] for name in sorted(fit.extra)[:3]]
-        raise Fault(
+        raise UserError(
             f"the checkpoint '{path}' is of another model: it lacks {lacks or 'nothing'} and has "
             f"{besides or 'nothing'} besides"
         )
@@ -309,7 +310,7 @@ def _check_shapes(
         )
     else:
         why = _cause(name == first, there, here, role)
-    raise Fault(
+    raise UserError(
         f"the checkpoint '{path}' does not fit: {fit.original[name]} is {there} there and {here} here: {why}"
     )
 
@@ -364,7 +365,7 @@ def _check_numbers(fit: _Fit, bare: Mapping[str, Tensor], path: Path) -> None:
                     "torch."
                 )
             )
-            raise Fault(
+            raise UserError(
                 f"the checkpoint '{path}' is quantised, packed or empty: {fit.original[name]} is {kind}; "
                 "give the floating-point weights that it was made from"
             )
@@ -376,7 +377,7 @@ def _check_numbers(fit: _Fit, bare: Mapping[str, Tensor], path: Path) -> None:
         for name, value in fit.weights.items()
         if name.endswith("running_var") and (value.to(bare[name].dtype) < 0).any()
     ]:
-        raise Fault(
+        raise UserError(
             f"the checkpoint '{path}' is damaged: {bad[0]} holds variances below "
             f"zero{f', and so do {len(bad) - 1} more' if len(bad) > 1 else ''}; give another copy of it, or "
             "an earlier checkpoint"
@@ -391,12 +392,12 @@ def _check_finite(values: Mapping[str, tuple[Tensor, torch.dtype]], path: Path) 
     first, dtype = values[bad[0]]
     where = f"in {len(bad)} of {len(values)} tensors, the first of them {bad[0]}"
     if first.dtype == torch.float64 and first.isfinite().all():
-        raise Fault(
+        raise UserError(
             f"the checkpoint '{path}' holds numbers that are too large for "
             f"{str(dtype).removeprefix('torch.')} {where}: its training went wrong; "
             "give an earlier checkpoint"
         )
-    raise Fault(
+    raise UserError(
         f"the checkpoint '{path}' holds numbers that are not finite (NaN or infinite) {where}: its training "
         "went wrong; give an earlier checkpoint"
     )
@@ -406,14 +407,14 @@ def _normalise(fit: _Fit, own: Mapping[str, Tensor], path: Path) -> dict[str, Te
     """The mean and deviation that pictures are normalised by, of a file of kdx's own."""
     for name, value in fit.normalise.items():
         if value.shape != own[name].shape:
-            raise Fault(
+            raise UserError(
                 f"the checkpoint '{path}' does not fit: {name} is {list(value.shape)} there and "
                 f"{list(own[name].shape)} here: it takes other channels"
             )
     _check_finite({name: (value, own[name].dtype) for name, value in fit.normalise.items()}, path)
     cast = {name: value.to(own[name].dtype) for name, value in fit.normalise.items()}
     if "std" in cast and not (cast["std"] > 0).all():
-        raise Fault(
+        raise UserError(
             f"the checkpoint '{path}' is damaged: its std, by which pictures are divided, must be above 0 "
             f"in every channel; it is {cast['std'].flatten().tolist()[:4]}"
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdx.core.errors import Fault
-from kdx.models.layers import DropPath, check_rates, check_size, check_whole, ending, he, rising
+from kdx.core.errors import UserError
+from kdx.models.layers import DropPath, check_rates, check_size, check_whole, he, pooled_head, rising
 
 
 class WideBlock(nn.Module):
@@ -48,7 +48,7 @@ def wide_resnet(
     """
     check_whole("wide_resnet", depth=depth, widen=widen)
     if depth < 10 or (depth - 4) % 6:
-        raise Fault(f"wide_resnet: depth must be 6n + 4 (10, 16, 28, 40), not {depth}")
+        raise UserError(f"wide_resnet: depth must be 6n + 4 (10, 16, 28, 40), not {depth}")
     stochastic_depth = check_rates("wide_resnet", dropout=dropout, stochastic_depth=stochastic_depth)
     check_size("wide_resnet", shape, 4)
     blocks = (depth - 4) // 6
@@ -64,6 +64,6 @@ def wide_resnet(
             nn.Sequential(first, *(WideBlock(out, out, 1, dropout, next(drops)) for _ in range(blocks - 1))),
         )
     net.add_module("norm", nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU()))
-    net.add_module("head", ending(widths[-1], classes, 0.0))
+    net.add_module("head", pooled_head(widths[-1], classes, 0.0))
     he(net)
     return net

@@ -1,1 +1,1 @@
-"""`kdx plan`: what a run would do, told without doing it."""
+"""`kdx plan`: what a run would do, reported without doing it."""

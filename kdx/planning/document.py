@@ -15,9 +15,9 @@ from typing import Any
 
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.pipeline.recipes.steps import told_of_classes
+from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
-from kdx.planning.dry_run import Kinds, Step, forecast
+from kdx.planning.dry_run import Kinds, PlannedStage, forecast
 from kdx.runs.run import protocol
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -26,15 +26,15 @@ from kdx.tasks import chance
 
 
 @dataclass(frozen=True)
-class Job:
+class _Job:
     """One run, foreseen. stop: why it will end early, if that is known."""
 
     words: list[str]
     order: Order
-    steps: list[Step]
+    steps: list[PlannedStage]
     stop: str | None
 
-    def first(self, *names: Any) -> Step | None:
+    def first(self, *names: Any) -> PlannedStage | None:
         """The first step of one of these stages."""
         return next((step for step in self.steps if step.stage in names), None)
 
@@ -50,8 +50,8 @@ class Survey:
         self, jobs: Iterable[tuple[Sequence[str], Order]], scratch: Path, tell: Callable[[str], None]
     ):
         described: dict[str, Any] = {}
-        self.jobs = [Job(list(words), order, *forecast(order, scratch, described)) for words, order in jobs]
-        self.steps: dict[str, Step] = {}
+        self.jobs = [_Job(list(words), order, *forecast(order, scratch, described)) for words, order in jobs]
+        self.steps: dict[str, PlannedStage] = {}
         for step in (step for job in self.jobs for step in job.steps):
             # a round under its own name, not as what may be the best
             if step.key not in self.steps or self.steps[step.key].until:
@@ -65,14 +65,14 @@ class Survey:
         from kdx.planning.timing import Rehearsals
 
         made = Rehearsals(self.steps, self.kinds, scratch, self.jobs[0].order.runtime.settle(), tell)
-        alike: dict[str, list[Step]] = {}
+        alike: dict[str, list[PlannedStage]] = {}
         for step in self.missing:
             alike.setdefault(self.kinds.of(step), []).append(step)
         for steps in alike.values():
             made.of(max(steps, key=lambda step: sum(self.steps[key].stored for key in self.above(step))))
         return made
 
-    def above(self, step: Step) -> set[str]:
+    def above(self, step: PlannedStage) -> set[str]:
         """Keys of all that a stage is made from."""
         found: set[str] = set()
         todo = keys_in(step.inputs)
@@ -83,8 +83,8 @@ class Survey:
                 todo += keys_in(self.steps[key].inputs)
         return found
 
-    def entry(self, step: Step) -> dict[str, Any]:
-        """What is told of a stage. took: seconds, when it ran; seconds, memory, disk (bytes), work: of one
+    def entry(self, step: PlannedStage) -> dict[str, Any]:
+        """What is said of a stage. took: seconds, when it ran; seconds, memory, disk (bytes), work: of one
         that is missing, as estimated.
         """
         found = {
@@ -141,7 +141,7 @@ def document(survey: Survey) -> dict[str, Any]:
     for entry in entries.values():
         entry["kind"] = kinds.index(entry["kind"])
     paid: set[str] = set()
-    told = []
+    described = []
     for job in survey.jobs:
         mine = {step.key for step in job.steps if not step.stored} - paid
         paid |= mine
@@ -156,7 +156,7 @@ def document(survey: Survey) -> dict[str, Any]:
             }
             for s in job.steps
         ]
-        told.append(
+        described.append(
             {
                 "words": job.words,
                 "stages": stages,
@@ -173,7 +173,7 @@ def document(survey: Survey) -> dict[str, Any]:
         "store": str(order.store),
         "device": survey.rehearsals.bench.runtime.describe() if survey.rehearsals else None,
         "counts": {
-            "jobs": len(told),
+            "jobs": len(described),
             "stages": len(states),
             **{state: states.count(state) for state in ("hit", "miss", "unknown")},
         },
@@ -188,11 +188,11 @@ def document(survey: Survey) -> dict[str, Any]:
         if peak
         else None,
         "disk": {"needed": sum(e["disk"] for e in missing), "free": free},
-        "checks": gathered(survey, checked),
-        "teacher": gathered(survey, gate),
+        "checks": gathered(survey, _checked),
+        "teacher": gathered(survey, _gate),
         "loss": gathered(survey, terms),
         "protocol": gathered(survey, rules),
-        "jobs": told,
+        "jobs": described,
         "stages": entries,
     }
 
@@ -202,7 +202,7 @@ def total(entries: Iterable[Mapping[str, Any]]) -> float:
     return sum(entry["seconds"] or 0.0 for entry in entries)
 
 
-def gathered(survey: Survey, section: Callable[[Survey, Job], list[str]]) -> list[dict[str, Any]]:
+def gathered(survey: Survey, section: Callable[[Survey, _Job], list[str]]) -> list[dict[str, Any]]:
     """Each sentence once, with the numbers of the jobs that it is true of: [{"text", "jobs"}]."""
     found: dict[str, list[int]] = {}
     for number, job in enumerate(survey.jobs):
@@ -211,8 +211,8 @@ def gathered(survey: Survey, section: Callable[[Survey, Job], list[str]]) -> lis
     return [{"text": text, "jobs": jobs} for text, jobs in found.items()]
 
 
-def checked(survey: Survey, job: Job) -> list[str]:
-    """What kdx.config.validate looked at (it raises Faults otherwise), and what was settled by it."""
+def _checked(survey: Survey, job: _Job) -> list[str]:
+    """What kdx.config.validate looked at (it raises UserErrors otherwise), and what was settled by it."""
     data, plan, choices = job.data, job.order.plan, job.order.config["choices"]
     names = ", ".join(map(str, data["classes"][:10])) + (", ..." if len(data["classes"]) > 10 else "")
     found = [
@@ -238,14 +238,14 @@ def checked(survey: Survey, job: Job) -> list[str]:
     )
     for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
         found += [f"checkpoint: the weights of '{given.file.paths[0]}' fit the {role}"] if given else []
-        told = (
-            told_of_classes(
+        warnings = (
+            class_order_warnings(
                 role, given, data["classes"], role == "student" or plan.teacher_pretrain is not None
             )
             if given
             else None
         )
-        found += [f"checkpoint: {told[0]}"] if told else []
+        found += [f"checkpoint: {warnings[0]}"] if warnings else []
     begun = [step for step in job.steps if step.inputs.get("checkpoint") and not step.stored]
     found += dict.fromkeys(
         f"checkpoint: {note}" for step in begun for note in survey.rehearsals.of(step).notes
@@ -259,10 +259,10 @@ def checked(survey: Survey, job: Job) -> list[str]:
                 f"{step.inputs['model'].target.rpartition('.')[2]})"
             )
     asked = [step for step in job.steps if step.stage == LABEL]
-    return [*found, answered(asked)] if asked else found
+    return [*found, _answered(asked)] if asked else found
 
 
-def answered(asked: Sequence[Step]) -> str:
+def _answered(asked: Sequence[PlannedStage]) -> str:
     """How the teacher answers. asked: the labelling stages."""
     if any(step.inputs["rows"] for step in asked):
         return "answers: of the rows that are bought, stored"
@@ -289,13 +289,13 @@ def augmented(training: Component) -> str:
     )
 
 
-def gate(survey: Survey, job: Job) -> list[str]:
+def _gate(survey: Survey, job: _Job) -> list[str]:
     """Whether there is a teacher, how good it is, and what becomes of one that is no better than guessing, or
     than the student alone.
     """
     teacher, asked, data = job.first(PRETRAIN), job.first(LABEL), job.data
     rows = data["counts"]["validation"]
-    where, accuracy = whereabouts(survey, job, teacher), known_accuracy(survey, teacher, asked)
+    where, accuracy = whereabouts(survey, job, teacher), _known_accuracy(survey, teacher, asked)
     measured = (
         f"{accuracy:.1%} of {rows} validation rows right"
         if accuracy is not None
@@ -310,9 +310,9 @@ def gate(survey: Survey, job: Job) -> list[str]:
             "without a validation split nothing tells whether it is better than guessing, and the gate "
             "cannot speak: set dataset.validation=0.1, say",
         ]
-    name, share = largest(job.first(PREPARE).artifact)
+    name, share = _largest(job.first(PREPARE).artifact)
     line, always, about = (
-        chance.line(share, rows),
+        chance.chance_level(share, rows),
         f'always "{name}"',
         "" if job.first(PREPARE).stored else "about ",
     )
@@ -341,7 +341,7 @@ def gate(survey: Survey, job: Job) -> list[str]:
     return [*found, *([f"this run will stop: {job.stop}"] if job.stop else [])]
 
 
-def largest(data: Artifact) -> tuple[str, float]:
+def _largest(data: Artifact) -> tuple[str, float]:
     """(the class that most rows of validation have, its share); of data that are not prepared, those of the
     train part, which it is drawn from.
     """
@@ -353,7 +353,7 @@ def largest(data: Artifact) -> tuple[str, float]:
     return about["classes"][which], share
 
 
-def whereabouts(survey: Survey, job: Job, teacher: Step) -> str:
+def whereabouts(survey: Survey, job: _Job, teacher: PlannedStage) -> str:
     plan = job.order.plan
     if teacher.stored:
         return "in the store"
@@ -363,7 +363,7 @@ def whereabouts(survey: Survey, job: Job, teacher: Step) -> str:
     return f"{origin}, to be trained further" if plan.checkpoint else "not in the store and trained first"
 
 
-def known_accuracy(survey: Survey, teacher: Step, asked: Step | None) -> float | None:
+def _known_accuracy(survey: Survey, teacher: PlannedStage, asked: PlannedStage | None) -> float | None:
     """On validation: as a stage has noted it, or measured now where the weights are there and it takes no
     longer than a few seconds.
     """
@@ -381,7 +381,7 @@ def known_accuracy(survey: Survey, teacher: Step, asked: Step | None) -> float |
     return None
 
 
-def terms(survey: Survey, job: Job) -> list[str]:
+def terms(survey: Survey, job: _Job) -> list[str]:
     """How strongly each term of the student's loss pulls at its first step."""
     students = [
         step
@@ -395,14 +395,14 @@ def terms(survey: Survey, job: Job) -> list[str]:
     if not step.stored and survey.rehearsals.of(step).black:
         return [
             (
-                "not told: the data are not prepared, and are too many to prepare for a plan; run "
+                "not reported: the data are not prepared, and are too many to prepare for a plan; run "
                 "stages=[teacher_pretrain] first"
             )
         ]
     if len(norms) < 2:
         return [f"one term ({', '.join(norms) or 'not logged'}): there is no ratio to tell"]
     size = step.inputs["training"].spec["batch_size"]
-    how = "as logged when it ran" if step.stored else f"on a real batch of {size}{of_teacher(survey, step)}"
+    how = "as logged when it ran" if step.stored else f"on a real batch of {size}{_of_teacher(survey, step)}"
     late = {} if step.stored else survey.rehearsals.of(step).late
     return [
         (
@@ -419,7 +419,7 @@ def ratio(norms: Mapping[str, float]) -> str:
     return f"{' : '.join(norms)} = {' : '.join(f'{norm / unit:.3g}' for norm in norms.values())}"
 
 
-def norms_of(survey: Survey, step: Step) -> dict[str, float]:
+def norms_of(survey: Survey, step: PlannedStage) -> dict[str, float]:
     if not step.stored:
         return survey.rehearsals.of(step).norms
     for record in step.artifact.lines("metrics.jsonl"):
@@ -431,7 +431,7 @@ def norms_of(survey: Survey, step: Step) -> dict[str, float]:
     return {}
 
 
-def of_teacher(survey: Survey, step: Step) -> str:
+def _of_teacher(survey: Survey, step: PlannedStage) -> str:
     """Whose answers the batch has, of the rehearsal that stands for all stages of its kind."""
     step = survey.rehearsals.example(step)
     if not step.inputs.get("answers"):
@@ -445,16 +445,16 @@ def of_teacher(survey: Survey, step: Step) -> str:
     return ", with an untrained teacher, as there is no other yet"
 
 
-def rules(survey: Survey, job: Job) -> list[str]:
+def rules(survey: Survey, job: _Job) -> list[str]:
     """The protocol of a run, which a comparison must agree on, in words."""
-    told, plan, counts = protocol(job.order, None), job.order.plan, job.data["counts"]
+    followed, plan, counts = protocol(job.order, None), job.order.plan, job.data["counts"]
     found = [
         f"splits of {job.order.config['choices']['dataset']}, drawn by the seed: {counts['labelled']:,} "
         f"labelled, {counts['unlabelled']:,} in the pool, without labels, {counts['validation']:,} "
         f"validation, {counts['test']:,} test",
-        f"selection: {told['selection']}; the table shows the {told['headline']} weights",
-        f"test split: {told['test']}",
-        f"matched baseline: {told['baseline'] or 'none (baseline=false)'}",
+        f"selection: {followed['selection']}; the table shows the {followed['headline']} weights",
+        f"test split: {followed['test']}",
+        f"matched baseline: {followed['baseline'] or 'none (baseline=false)'}",
     ]
     if plan.duplicates == "drop":
         found.append(

@@ -1,10 +1,10 @@
-"""What a run would do, told without doing it: its recipe runs over a store in which nothing runs.
+"""What a run would do, reported without doing it: its recipe runs over a store in which nothing runs.
 
 A recipe reads what its stages wrote: how many rows there are, which round was best. A stage that is missing
-is stood in for by a folder with what can be told of that beforehand. What only a run can tell is told twice,
-once so that every round improves and once so that none does: a key that differs between the two is not known
-yet. So the recipes stay the one place that knows the order. Imports torch only where the data set has to be
-described first, or `precision=auto` to be settled.
+is stood in for by a folder with what can be known of that beforehand. What only a run can tell is reported
+twice, once so that every round improves and once so that none does: a key that differs between the two is not
+known yet. So the recipes stay the one place that knows the order. Imports torch only where the data set has
+to be described first, or `precision=auto` to be settled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.wire import Order
-from kdx.core.errors import Fault, Faults
+from kdx.core.errors import UserError, UserErrors
 from kdx.pipeline.stages import CHOOSE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.runs.run import perform
 from kdx.store.artifact import Artifact
@@ -44,7 +44,7 @@ RATES = (
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStage:
     """A stage of a run. artifact: as the store has it, or what stands in for it.
 
     until: the stage that has to run before the key is known, None: `key` is the true one, else that of a run
@@ -77,7 +77,7 @@ class Dry:
 
     def __init__(self, order: Order, scratch: Path, described: dict[str, Any], improving: bool):
         self.order, self.scratch, self.described, self.improving = order, scratch, described, improving
-        self.steps: list[Step] = []
+        self.steps: list[PlannedStage] = []
         self.guesses = 0
 
     def __call__(
@@ -91,7 +91,7 @@ class Dry:
             artifact.path.mkdir(parents=True, exist_ok=True)
             for file, value in self.foretell(stage, inputs).items():
                 artifact.file(file).write_text(json.dumps(value))
-        self.steps.append(Step(name, stage, key, inputs, artifact, found is not None))
+        self.steps.append(PlannedStage(name, stage, key, inputs, artifact, found is not None))
         return artifact
 
     def foretell(self, stage: Stage, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,15 +137,15 @@ class Dry:
         """data.json of a data set that is not prepared yet, but for its mean and deviation. hidden: rows
         whose hidden label is known. train_per_class: rows of the train part, of which validation is drawn
         class by class."""
-        from kdx.config.validate import describe
+        from kdx.config.validate import describe_data
         from kdx.data.splits import count_rows
 
         plan, name = self.order.plan, json.dumps(dataset.spec, sort_keys=True)
         if name not in self.described:
-            faults: list[str] = []
-            self.described[name] = describe(plan, faults)
-            if faults:
-                raise Faults(faults)
+            errors: list[str] = []
+            self.described[name] = describe_data(plan, errors)
+            if errors:
+                raise UserErrors(errors)
         found = self.described[name]
         counts = count_rows(found, **plan.sizes)
         kept = sum(
@@ -176,7 +176,7 @@ def known_labels(data: Artifact, about: Mapping[str, Any]) -> int:
     return int((np.load(data.file("truth.npy")) >= 0).sum())
 
 
-def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[list[Step], str | None]:
+def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[list[PlannedStage], str | None]:
     """(the stages that the run asks for, in order; why it will stop there, if what the store has tells that
     it will)
     """
@@ -200,13 +200,13 @@ def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[li
 
 def dry(
     order: Order, scratch: Path, described: dict[str, Any], improving: bool
-) -> tuple[list[Step], str | None]:
+) -> tuple[list[PlannedStage], str | None]:
     asked = Dry(order, scratch, described, improving)
     try:
         perform(order, Listener(), asked=asked)
-    except Faults:
+    except UserErrors:
         raise
-    except Fault as stop:  # such as the gate's: the store has a teacher from whom nothing is to be gained
+    except UserError as stop:  # such as the gate's: the store has a teacher from whom nothing is to be gained
         return asked.steps, str(stop)
     return asked.steps, None
 
@@ -216,11 +216,11 @@ class Kinds:
     key.
     """
 
-    def __init__(self, steps: Mapping[str, Step]):
+    def __init__(self, steps: Mapping[str, PlannedStage]):
         self.steps = steps
         self.known: dict[str, str] = {}
 
-    def of(self, step: Step) -> str:
+    def of(self, step: PlannedStage) -> str:
         if step.key not in self.known:
             inputs = {k: self.reduced(v) for k, v in sorted(step.inputs.items()) if k not in SEEDS}
             if "views" in inputs:  # how many follows from the length of the training
@@ -240,7 +240,7 @@ class Kinds:
             return {k: self.reduced(v) for k, v in value.items()}
         return [self.reduced(v) for v in value] if isinstance(value, list | tuple) else value
 
-    def face(self, step: Step) -> Any:
+    def face(self, step: PlannedStage) -> Any:
         """What the cost of a later stage depends on."""
         if step.stage in (PRETRAIN, TRAIN):
             return {

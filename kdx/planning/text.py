@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdx.report.run.progress import duration
-from kdx.report.run.table import size
+from kdx.report.run.table import bytes_in_words
 from kdx.store.store import split_number
 
-MANY = 40
+_MANY = 40
 """Jobs that are listed."""
 NOUNS = {
     "teacher-pretrain": "teacher",
@@ -24,7 +24,7 @@ NOUNS = {
 SECTIONS = {"checks": "Checks", "teacher": "Teacher", "loss": "Terms of the loss", "protocol": "Protocol"}
 
 
-def title(plan: Mapping[str, Any]) -> str:
+def plan_title(plan: Mapping[str, Any]) -> str:
     counts = plan["counts"]
     stages = f"{counts['stages']} stages, {counts['hit']} in the store"
     if counts["jobs"] == 1:
@@ -40,7 +40,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def stages(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def stage_rows(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: the stages of a single run in order, or of several runs those of a kind together."""
     if len(plan["jobs"]) > 1:
         return of_several(plan)
@@ -52,15 +52,15 @@ def stages(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
             [
                 stage["name"],
                 "-" if stage["until"] else stage["key"][:8],
-                state(stage),
+                _state(stage),
                 mine.get("work", "-"),
-                *figures([mine]),
+                *_figures([mine]),
             ]
         )
     return ["stage", "key", "in the store", "to do", "time", "memory", "disk"], rows
 
 
-def state(stage: Mapping[str, Any]) -> str:
+def _state(stage: Mapping[str, Any]) -> str:
     if stage["until"]:
         return f"unknown until {stage['until']} ran"
     if stage["same"]:
@@ -68,14 +68,14 @@ def state(stage: Mapping[str, Any]) -> str:
     return f"{stage['state']}, if the rounds go on" if stage["perhaps"] else stage["state"]
 
 
-def figures(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def _figures(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Time, memory and disk of some missing stages together."""
     seconds = [e["seconds"] for e in entries if e.get("seconds") is not None]
     memory, disk = [e["memory"] for e in entries if e.get("memory")], sum(e.get("disk") or 0 for e in entries)
     return [
         duration(sum(seconds)) if seconds else "-",
-        size(max(memory)) if memory else "-",
-        size(disk) if disk else "-",
+        bytes_in_words(max(memory)) if memory else "-",
+        bytes_in_words(disk) if disk else "-",
     ]
 
 
@@ -93,7 +93,7 @@ def of_several(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     for (name, _), keys in sorted(groups.items(), key=lambda group: names.index(group[0][0])):
         entries = [plan["stages"][key] for key in keys]
         missing = [e for e in entries if e["state"] != "hit"]
-        words = which(plan, set.union(*keys.values()))
+        words = _which(plan, set.union(*keys.values()))
         works = list(dict.fromkeys(e["work"] for e in missing))
         rows.append(
             [
@@ -101,31 +101,31 @@ def of_several(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
                 str(len(entries)),
                 str(len(entries) - len(missing)),
                 works[0] if len(works) == 1 else "-" if not works else "several lengths",
-                *figures(missing),
+                *_figures(missing),
             ]
         )
     return ["stage", "how many", "in the store", "to do, each", "time", "memory", "disk"], rows
 
 
-def which(plan: Mapping[str, Any], numbers: set[int]) -> str:
+def _which(plan: Mapping[str, Any], numbers: set[int]) -> str:
     """The words that these jobs share and not all jobs have."""
     everywhere = set.intersection(*(set(job["words"]) for job in plan["jobs"]))
     shared = set.intersection(*(set(plan["jobs"][n]["words"]) for n in numbers))
     return " ".join(word for word in plan["jobs"][min(numbers)]["words"] if word in shared - everywhere)
 
 
-def jobs(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:
-    """Header, rows and what is told below; a stage counts for the first job that needs it."""
+def job_rows(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]]:
+    """Header, rows and what is reported below; a stage counts for the first job that needs it."""
     rows = [
         [
             str(number),
-            which(plan, {number}),
+            _which(plan, {number}),
             f"{job['to_run']} of {len(job['stages'])}",
             duration(job["seconds"]) if job["to_run"] else "-",
         ]
-        for number, job in enumerate(plan["jobs"][:MANY])
+        for number, job in enumerate(plan["jobs"][:_MANY])
     ]
-    more = len(plan["jobs"]) - MANY
+    more = len(plan["jobs"]) - _MANY
     return (
         ["job", "words", "stages to run", "time"],
         rows,
@@ -136,12 +136,12 @@ def jobs(plan: Mapping[str, Any]) -> tuple[list[str], list[list[str]], list[str]
 def totals(plan: Mapping[str, Any]) -> list[str]:
     """Time, memory and disk of all that is missing."""
     missing = plan["counts"]["stages"] - plan["counts"]["hit"]
-    told = [f"NOTE: {plan['searched']}."] if "searched" in plan else []
+    notes = [f"NOTE: {plan['searched']}."] if "searched" in plan else []
     if not missing:
-        return [*told, "Everything is in the store: the run takes seconds, and nothing had to be timed."]
+        return [*notes, "Everything is in the store: the run takes seconds, and nothing had to be timed."]
     least = "at least " if plan["not_timed"] else ""
     found = [
-        *told,
+        *notes,
         f"Time: {least}about {duration(plan['seconds'])} for {plural(missing, 'stage')} one after another, "
         f"{duration(plan['loading'])} of it to load libraries; from a few timed steps of each on "
         f"{plan['device']}. A busy machine takes longer.",
@@ -150,25 +150,32 @@ def totals(plan: Mapping[str, Any]) -> list[str]:
         found.append(f"Not timed: {', '.join(plan['not_timed'])}.")
     memory, disk = plan["memory"], plan["disk"]
     if memory["peak"]:
-        free = f"; {size(memory['free'])} can be had" if memory["free"] else ""
+        free = f"; {bytes_in_words(memory['free'])} can be had" if memory["free"] else ""
         found.append(
-            f"Memory: {size(memory['peak'])} at the most in the rehearsals, of {memory['of']}{free}."
+            f"Memory: {bytes_in_words(memory['peak'])} at the most in the rehearsals, of "
+            f"{memory['of']}{free}."
         )
-    return [*found, f"Disk: {size(disk['needed'])} in {plan['store']}; {size(disk['free'])} are free."]
+    return [
+        *found,
+        (
+            f"Disk: {bytes_in_words(disk['needed'])} in {plan['store']}; "
+            f"{bytes_in_words(disk['free'])} are free."
+        ),
+    ]
 
 
 def sections(plan: Mapping[str, Any]) -> dict[str, list[str]]:
     """Heading -> sentences; one that is not true of all jobs begins with those that it is true of."""
     return {
-        heading: [sentence(plan, entry) for entry in plan[name]]
+        heading: [_sentence(plan, entry) for entry in plan[name]]
         for name, heading in SECTIONS.items()
         if plan[name]
     }
 
 
-def sentence(plan: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+def _sentence(plan: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     if len(entry["jobs"]) == len(plan["jobs"]):
         return f"- {entry['text']}"
-    words = which(plan, set(entry["jobs"]))
+    words = _which(plan, set(entry["jobs"]))
     several = f"{len(entry['jobs'])} jobs" if len(entry["jobs"]) > 1 else f"job {entry['jobs'][0]}"
     return f"- {words or several}: {entry['text']}"

@@ -13,14 +13,14 @@ from kdx.pipeline.stages.evaluate import SPLITS
 from kdx.pipeline.stages.label import rows_of, to_answer
 from kdx.pipeline.stages.learn import lengths
 from kdx.pipeline.stages.watch import validate_every
-from kdx.planning.dry_run import Step
+from kdx.planning.dry_run import PlannedStage
 from kdx.store.artifact import Artifact
 
 SINGLE = 35
 """Pictures that `kdx.models.size.latency` shows to each network, one by one."""
 
 
-def counts_of(step: Step) -> Mapping[str, int]:
+def counts_of(step: PlannedStage) -> Mapping[str, int]:
     """Rows of each split of the data that a stage works on; of a stage that prepares data, those that it
     makes.
     """
@@ -28,7 +28,7 @@ def counts_of(step: Step) -> Mapping[str, int]:
     return data.json("data.json")["counts"]
 
 
-def amounts(step: Step, steps: Mapping[str, Step]) -> dict[str, float]:
+def amounts(step: PlannedStage, steps: Mapping[str, PlannedStage]) -> dict[str, float]:
     """part -> how often. steps: by key, those of the artifacts that it reads among them."""
     counts = counts_of(step)
     if step.stage in (PRETRAIN, TRAIN):
@@ -57,7 +57,7 @@ def amounts(step: Step, steps: Mapping[str, Step]) -> dict[str, float]:
     return {"start": 1}
 
 
-def of_training(step: Step, counts: Mapping[str, int]) -> dict[str, float]:
+def of_training(step: PlannedStage, counts: Mapping[str, int]) -> dict[str, float]:
     training = step.inputs["training"]
     if training is None:
         return {"start": 1}
@@ -75,7 +75,7 @@ def of_training(step: Step, counts: Mapping[str, int]) -> dict[str, float]:
     }
 
 
-def of_evaluation(step: Step, counts: Mapping[str, int]) -> dict[str, float]:
+def of_evaluation(step: PlannedStage, counts: Mapping[str, int]) -> dict[str, float]:
     """Every network: its last and its best weights on all splits, one picture at a time, and on the shifted
     test split.
     """
@@ -90,7 +90,7 @@ def of_evaluation(step: Step, counts: Mapping[str, int]) -> dict[str, float]:
     return found | {f"single pictures of {role}": SINGLE for role in roles}
 
 
-def answers(step: Step, steps: Mapping[str, Step]) -> dict[str, tuple[int, int, int]]:
+def answers(step: PlannedStage, steps: Mapping[str, PlannedStage]) -> dict[str, tuple[int, int, int]]:
     """file -> (rows, views of each, the first of them) that a labelling stage will answer."""
     inputs, counts = step.inputs, counts_of(step)
     wanted = to_answer(
@@ -104,7 +104,7 @@ def answers(step: Step, steps: Mapping[str, Step]) -> dict[str, tuple[int, int, 
     return {name: (rows_of(name, counts, asked), views, first) for name, (views, first) in wanted.items()}
 
 
-def asked_rows(step: Step, steps: Mapping[str, Step]) -> int:
+def asked_rows(step: PlannedStage, steps: Mapping[str, PlannedStage]) -> int:
     """Rows of the pool that a labelling stage answers."""
     if not step.inputs["pool"]:
         return 0
@@ -112,7 +112,7 @@ def asked_rows(step: Step, steps: Mapping[str, Step]) -> int:
     return counts_of(step)["unlabelled"] if chosen is None else chosen_rows(steps[chosen.key], steps)
 
 
-def chosen_rows(step: Step, steps: Mapping[str, Step]) -> int:
+def chosen_rows(step: PlannedStage, steps: Mapping[str, PlannedStage]) -> int:
     """Rows that a choice holds, those of earlier rounds included; of a rule that sorts out, at most all."""
     if step.stored:
         return step.artifact.json("chosen.json")["rows"]
@@ -122,7 +122,7 @@ def chosen_rows(step: Step, steps: Mapping[str, Step]) -> int:
     return step.inputs["count"] + (chosen_rows(steps[earlier.key], steps) if earlier else 0)
 
 
-def disk(step: Step, steps: Mapping[str, Step], weights: int) -> int:
+def disk(step: PlannedStage, steps: Mapping[str, PlannedStage], weights: int) -> int:
     """Bytes that a stage leaves in the store, less the few of its JSON. weights: bytes of the network that it
     trains.
     """
@@ -140,7 +140,7 @@ def disk(step: Step, steps: Mapping[str, Step], weights: int) -> int:
     return 8 * chosen_rows(step, steps) if step.stage == CHOOSE else 0
 
 
-def in_words(step: Step, steps: Mapping[str, Step]) -> str:
+def in_words(step: PlannedStage, steps: Mapping[str, PlannedStage]) -> str:
     """What there is to do: "600 steps of 64"."""
     found, counts = amounts(step, steps), counts_of(step)
     if step.stage in (PRETRAIN, TRAIN):

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from kdx.core.checks import shown
-from kdx.core.errors import Fault, nearest, within
+from kdx.core.errors import UserError, nearest, within
 from kdx.core.paths import conf_dir
 
-KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
+_KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
 COMMANDS = ("train", "halfspace")
 UNITS = {"points": (100.0, 1), "share": (1.0, 3)}
 """unit -> (what a figure is multiplied with before it is shown, digits): accuracies are shown as per cent,
@@ -67,12 +67,12 @@ class Claim:
     remarks: str
 
 
-def folder() -> Path:
+def claims_folder() -> Path:
     return conf_dir() / "claim"
 
 
-def names() -> list[str]:
-    return sorted(path.stem for path in folder().glob("*.yaml"))
+def claim_names() -> list[str]:
+    return sorted(path.stem for path in claims_folder().glob("*.yaml"))
 
 
 def title(path: Path) -> str:
@@ -82,19 +82,19 @@ def title(path: Path) -> str:
     return first.lstrip("# ") if first.startswith("#") else ""
 
 
-def read(name: str) -> Claim:
-    """Faults: no claim of that name, or a file that is not as docs/commands.md says."""
-    path = folder() / f"{name}.yaml"
-    if name not in names():
-        raise Fault(f"there is no claim '{name}'{nearest(name, names())}; kdx reproduce lists them")
-    return parse(name, title(path), yaml.safe_load(path.read_text(encoding="utf-8")))
+def read_claim(name: str) -> Claim:
+    """UserErrors: no claim of that name, or a file that is not as docs/commands.md says."""
+    path = claims_folder() / f"{name}.yaml"
+    if name not in claim_names():
+        raise UserError(f"there is no claim '{name}'{nearest(name, claim_names())}; kdx reproduce lists them")
+    return parse_claim(name, title(path), yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-def parse(name: str, heading: str, body: Any) -> Claim:
-    """A claim from its file's content. Raises a Fault that names the claim and the key."""
+def parse_claim(name: str, heading: str, body: Any) -> Claim:
+    """A claim from its file's content. Raises a UserError that names the claim and the key."""
     with within(f"claim {name}"):
         body = {"command": "train", "words": [], "beside": [], "remarks": ""} | keyed(
-            body, KEYS, ("by", "measured", "arms", "figures", "claimed")
+            body, _KEYS, ("by", "measured", "arms", "figures", "claimed")
         )
         option("command", body["command"], COMMANDS)
         common = words("words", body["words"])
@@ -102,18 +102,18 @@ def parse(name: str, heading: str, body: Any) -> Claim:
             arm: (*common, *words(f"arms.{arm}", own)) for arm, own in mapping("arms", body["arms"]).items()
         }
         figures = {
-            key: figure(f"figures.{key}", spec, arms)
+            key: _figure(f"figures.{key}", spec, arms)
             for key, spec in mapping("figures", body["figures"]).items()
         }
         unused = arms.keys() - {f.arm for f in figures.values()}
         if unused:
-            raise Fault(f"no figure is taken of {', '.join(sorted(unused))}")
+            raise UserError(f"no figure is taken of {', '.join(sorted(unused))}")
         claimed, beside = (
-            tuple(pair(key, spec, figures) for spec in listed(key, body[key]))
+            tuple(pair(key, spec, figures) for spec in _listed(key, body[key]))
             for key in ("claimed", "beside")
         )
         if not heading or not claimed:
-            raise Fault(
+            raise UserError(
                 "the file must begin with a comment that says what is claimed, and `claimed` "
                 "must hold a pair of figures"
             )
@@ -133,52 +133,52 @@ def parse(name: str, heading: str, body: Any) -> Claim:
 
 def keyed(body: Any, allowed: Sequence[str], needed: Sequence[str]) -> dict[str, Any]:
     if not isinstance(body, Mapping):
-        raise Fault(f"wanted the keys {', '.join(allowed)}; given: {shown(body)}")
+        raise UserError(f"wanted the keys {', '.join(allowed)}; given: {shown(body)}")
     wrong = [f"'{key}' is no key of it{nearest(str(key), allowed)}" for key in body if key not in allowed]
     wrong += [f"the key '{key}' is missing" for key in needed if key not in body]
     if wrong:
-        raise Fault("; ".join(wrong))
+        raise UserError("; ".join(wrong))
     return dict(body)
 
 
 def mapping(key: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not value:
-        raise Fault(f"{key} must hold a name and a value for each; given: {shown(value)}")
+        raise UserError(f"{key} must hold a name and a value for each; given: {shown(value)}")
     return {str(k): v for k, v in value.items()}
 
 
-def listed(key: str, value: Any) -> list[Any]:
+def _listed(key: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise Fault(f"{key} must be a list; given: {shown(value)}")
+        raise UserError(f"{key} must be a list; given: {shown(value)}")
     return value
 
 
 def option(key: str, value: Any, options: Sequence[str] | Mapping[str, Any]) -> str:
     if value not in options:
-        raise Fault(f"{key} has no option {shown(value)}{nearest(str(value), options)}")
+        raise UserError(f"{key} has no option {shown(value)}{nearest(str(value), options)}")
     return value
 
 
 def text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise Fault(f"{key} must be a text; given: {shown(value)}")
+        raise UserError(f"{key} must be a text; given: {shown(value)}")
     return value.strip()
 
 
 def words(key: str, value: Any) -> tuple[str, ...]:
     """Settings as one types them, without those that `kdx reproduce` adds."""
-    for word in listed(key, value):
+    for word in _listed(key, value):
         if not isinstance(word, str) or "=" not in word or word.startswith("-"):
-            raise Fault(
+            raise UserError(
                 f"{key} must list words such as loss=kd; given: {shown(word)} (in YAML a word with ': ' or "
                 "'[' at its start needs quotes)"
             )
         if word.split("=")[0].split(".")[0] in OURS:
-            raise Fault(f"{key} must not set {word}: kdx reproduce does")
+            raise UserError(f"{key} must not set {word}: kdx reproduce does")
     return tuple(value)
 
 
-def figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
+def _figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
     """{arm, role: student} is short for {arm, at: student.last.test.accuracy}; {arm, method: SLaM} is of `kdx
     halfspace`.
     """
@@ -188,7 +188,7 @@ def figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
     option(f"{key}.arm", spec["arm"], arms)
     ways = [way for way in ("role", "method", "at") if way in spec]
     if len(ways) != 1:
-        raise Fault(f"{key} needs one of role, method and at; given: {shown(spec)}")
+        raise UserError(f"{key} needs one of role, method and at; given: {shown(spec)}")
     at = text(f"{key}.{ways[0]}", spec[ways[0]])
     return Figure(
         spec["arm"],
@@ -205,10 +205,10 @@ def pair(key: str, spec: Any, figures: Mapping[str, Figure]) -> Pair:
     if spec["difference"] is not None and (
         isinstance(spec["difference"], bool) or not isinstance(spec["difference"], int | float)
     ):
-        raise Fault(f"{key}: difference must be a number or null; given: {shown(spec['difference'])}")
+        raise UserError(f"{key}: difference must be a number or null; given: {shown(spec['difference'])}")
     more, less = (option(f"{key}: {side}", spec[side], figures) for side in ("more", "less"))
     if figures[more].unit != figures[less].unit:
-        raise Fault(
+        raise UserError(
             f"{key}: {more} is in {figures[more].unit} and {less} in {figures[less].unit}: only alike "
             "figures can be compared"
         )

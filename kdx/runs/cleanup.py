@@ -13,24 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import Fault
-from kdx.core.files import kind, own_file
-from kdx.runs.export.card import brief
-from kdx.runs.reading import STAGES, open_artifact, read_manifest, read_run
+from kdx.core.errors import UserError
+from kdx.core.files import kind_at, own_file
+from kdx.runs.export.card import component_line
+from kdx.runs.reading import STAGE_NAMES, open_artifact, read_run, read_run_manifest
 from kdx.store.artifact import MANIFEST, Unreadable, references, stands_for
 from kdx.store.store import lock_file, lock_name
 
-LOCK = re.compile(r"[a-z-]+-[0-9a-f]{32}\.lock")
+_LOCK = re.compile(r"[a-z-]+-[0-9a-f]{32}\.lock")
 ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")
-DEPTH = 3
+_DEPTH = 3
 """Levels below a folder of runs at which a run folder may lie: outputs/sweeps/<sweep>/<job>."""
 UNREADABLE = "unreadable"
 """The state of what this user may not read."""
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoreEntry:
     """One folder of the store. made: when it was finished or last touched, seconds since 1970. needs: what it
     was made from.
     """
@@ -49,63 +49,63 @@ class Entry:
         return f"{self.stage}/{self.key}"
 
 
-def entries(store: Path) -> list[Entry]:
+def store_entries(store: Path) -> list[StoreEntry]:
     """What lies in the store, by stage and age. Links are passed over: what is behind them is not the
     store's.
     """
     if not store.is_dir():
-        raise Fault(f"the store '{store}' does not exist; name another with store=PATH")
+        raise UserError(f"the store '{store}' does not exist; name another with store=PATH")
     found = []
-    for stage in STAGES:
+    for stage in STAGE_NAMES:
         folder = store / stage
-        if kind(folder) != "a folder":
+        if kind_at(folder) != "a folder":
             continue
         try:
             inside = list(folder.iterdir())
         except PermissionError:
-            found.append(Entry(stage, "", UNREADABLE, folder, 0, folder.stat().st_mtime, "", ()))
+            found.append(StoreEntry(stage, "", UNREADABLE, folder, 0, folder.stat().st_mtime, "", ()))
             continue
         for path in inside:
             match = ENTRY.fullmatch(path.name)
-            if match and kind(path) == "a folder":
+            if match and kind_at(path) == "a folder":
                 state = "finished" if not match[2] else "unfinished" if match[2] == ".partial" else "damaged"
                 found.append(_entry(stage, match[1], state, path))
-    return sorted(found, key=lambda e: (STAGES.index(e.stage), e.made))
+    return sorted(found, key=lambda e: (STAGE_NAMES.index(e.stage), e.made))
 
 
-def passed_over(store: Path) -> list[str]:
+def strangers(store: Path) -> list[str]:
     """What is in the place of a folder of the store and is none: a sentence each."""
-    spots = [store / name for name in (*STAGES, "locks")]
+    spots = [store / name for name in (*STAGE_NAMES, "locks")]
     spots += [
         path
         for folder in spots
-        if kind(folder) == "a folder" and os.access(folder, os.R_OK)
+        if kind_at(folder) == "a folder" and os.access(folder, os.R_OK)
         for path in folder.iterdir()
         if ENTRY.fullmatch(path.name)
     ]
     return [
         f"'{spot}' is {found}, where the store has folders, and was passed over"
         for spot in spots
-        if (found := kind(spot)) not in (None, "a folder")
+        if (found := kind_at(spot)) not in (None, "a folder")
     ]
 
 
-def _entry(stage: str, key: str, state: str, path: Path) -> Entry:
+def _entry(stage: str, key: str, state: str, path: Path) -> StoreEntry:
     stats = [file.lstat() for file in _files(path)]
     made = max([stat.st_mtime for stat in stats] + [path.stat().st_mtime])
     what, needs = "", ()
     try:
-        manifest = read_manifest(path / MANIFEST)
-        made, what = manifest["created"], describe(stage, manifest["inputs"])
+        manifest = read_run_manifest(path / MANIFEST)
+        made, what = manifest["created"], _describe(stage, manifest["inputs"])
         needs = tuple(f"{s}/{k}" for s, k in references(manifest["inputs"]))
         if (manifest["stage"], stands_for(manifest)) != (stage, key):
             state, needs = "damaged", ()
     except Unreadable:
         state = UNREADABLE
-    except Fault:
-        if state == "finished" or kind(path / MANIFEST):
+    except UserError:
+        if state == "finished" or kind_at(path / MANIFEST):
             state = "damaged"
-    return Entry(stage, key, state, path, sum(stat.st_size for stat in stats), made, what, needs)
+    return StoreEntry(stage, key, state, path, sum(stat.st_size for stat in stats), made, what, needs)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -113,10 +113,10 @@ def _files(path: Path) -> Iterator[Path]:
         yield from (Path(folder) / name for name in names)
 
 
-def describe(stage: str, inputs: Mapping[str, Any]) -> str:
+def _describe(stage: str, inputs: Mapping[str, Any]) -> str:
     """What an artifact is, in a few words: `KD(temperature=4, alpha=0.9) cnn(widths=[4, 8], hidden=16)`"""
     words = [
-        brief(value["component"])
+        component_line(value["component"])
         for name in ("dataset", "loss", "model")
         if isinstance(value := inputs.get(name), dict) and isinstance(value.get("component"), dict)
     ]
@@ -130,7 +130,7 @@ def describe(stage: str, inputs: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def run_folders(tops: Sequence[Path], store: Path) -> list[Path]:
+def every_run_folder(tops: Sequence[Path], store: Path) -> list[Path]:
     """Every run folder below `tops`, also one inside another (kdx.report.compare.search leaves that out):
     what is not found here is freed. Links are not followed, and the store is not searched."""
     found = []
@@ -139,14 +139,14 @@ def run_folders(tops: Sequence[Path], store: Path) -> list[Path]:
             here = Path(folder)
             if "run.json" in files:
                 found.append(here)
-            if len(here.relative_to(top).parts) >= DEPTH or here.resolve() == store.resolve():
+            if len(here.relative_to(top).parts) >= _DEPTH or here.resolve() == store.resolve():
                 below.clear()
     return found
 
 
 def users(folders: Sequence[Path]) -> dict[str, list[str]]:
     """ "stage/key" -> names of the run folders whose run.json names it. A run.json that cannot be read is a
-    Fault: it may need anything.
+    UserError : it may need anything.
     """
     found: dict[str, list[str]] = {}
     for folder in folders:
@@ -155,7 +155,7 @@ def users(folders: Sequence[Path]) -> dict[str, list[str]]:
     return found
 
 
-def needed(all_entries: Sequence[Entry], used: Mapping[str, Sequence[str]]) -> set[str]:
+def needed(all_entries: Sequence[StoreEntry], used: Mapping[str, Sequence[str]]) -> set[str]:
     """ "stage/key" of what runs name, and of all that those were made from."""
     by_name = {e.name: e for e in all_entries if e.state == "finished"}
     found: set[str] = set()
@@ -169,8 +169,8 @@ def needed(all_entries: Sequence[Entry], used: Mapping[str, Sequence[str]]) -> s
 
 
 def removable(
-    all_entries: Sequence[Entry], keep: set[str], older_than: float, now: float
-) -> list[tuple[Entry, str]]:
+    all_entries: Sequence[StoreEntry], keep: set[str], older_than: float, now: float
+) -> list[tuple[StoreEntry, str]]:
     """(entry, why it can go). Unfinished ones that were touched in the last `older_than` seconds stay: they
     can be resumed.
     """
@@ -185,7 +185,7 @@ def removable(
     return found
 
 
-def busy(store: Path, entry: Entry) -> bool:
+def busy(store: Path, entry: StoreEntry) -> bool:
     """Whether a run is at work on this key now. Looks only: no lock is made for it."""
     return _held(store / "locks" / lock_name(entry.stage, entry.key))
 
@@ -196,7 +196,7 @@ def _held(file: Path) -> bool:
     """
     import filelock
 
-    if kind(file) is None:
+    if kind_at(file) is None:
         return False
     own_file(file, "kdx cache")
     try:
@@ -208,7 +208,7 @@ def _held(file: Path) -> bool:
         return True
 
 
-def lock(store: Path, entry: Entry) -> Any:
+def lock(store: Path, entry: StoreEntry) -> Any:
     """The lock that Store takes for this key, without waiting."""
     import filelock
 
@@ -222,8 +222,8 @@ def free_locks(store: Path, delete: bool) -> int:
     import filelock
 
     free = 0
-    for file in sorted((store / "locks").glob("*.lock")) if kind(store / "locks") == "a folder" else []:
-        if not LOCK.fullmatch(file.name) or kind(file) != "a file":
+    for file in sorted((store / "locks").glob("*.lock")) if kind_at(store / "locks") == "a folder" else []:
+        if not _LOCK.fullmatch(file.name) or kind_at(file) != "a file":
             continue
         if not delete:
             free += not _held(file)
@@ -237,7 +237,7 @@ def free_locks(store: Path, delete: bool) -> int:
     return free
 
 
-def remove(store: Path, entry: Entry) -> bool:
+def remove(store: Path, entry: StoreEntry) -> bool:
     """Deletes one folder of the store; False where a run is at work on it. It is renamed first, so that half
     a folder never looks whole.
     """
@@ -245,7 +245,7 @@ def remove(store: Path, entry: Entry) -> bool:
 
     inside = entry.path.parent.resolve() == store.resolve() / entry.stage and ENTRY.fullmatch(entry.path.name)
     if not inside or entry.path.is_symlink():
-        raise Fault(f"'{entry.path}' is not in the store '{store}': nothing was deleted")
+        raise UserError(f"'{entry.path}' is not in the store '{store}': nothing was deleted")
     try:
         with lock(store, entry):
             doomed = entry.path.with_name(f"{entry.key}.damaged-{time.time_ns()}")
@@ -256,23 +256,23 @@ def remove(store: Path, entry: Entry) -> bool:
     return True
 
 
-def damage(store: Path, entry: Entry) -> str | None:
+def damage(store: Path, entry: StoreEntry) -> str | None:
     """What is wrong with a finished artifact, naming the file; None where every file has its hash and the key
     is that of the manifest.
     """
     try:
         open_artifact(store, entry.stage, entry.key)
-    except Fault as fault:
-        return str(fault)
+    except UserError as error:
+        return str(error)
     return None
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """ "7d" -> seconds; s, m, h, d and w are known, and 0."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])|0()", text)
     if not match:
-        raise Fault(f"older_than must be a time such as 7d, 12h or 0; given: {text!r}")
-    return float(match[1]) * UNITS[match[2]] if match[1] else 0.0
+        raise UserError(f"older_than must be a time such as 7d, 12h or 0; given: {text!r}")
+    return float(match[1]) * _UNITS[match[2]] if match[1] else 0.0
 
 
 def age(seconds: float) -> str:

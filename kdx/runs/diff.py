@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.roles import ROLES
 from kdx.pipeline import stages
 from kdx.runs.reading import Run
 from kdx.store.moved import current
 
 TIMES = ("latency_ms", "seconds", "teacher_seconds_saved")
-LONG = (
+_LONG = (
     "confusion",
     "recall",
     "class_counts",
@@ -29,10 +29,10 @@ LONG = (
     "edges",
 )
 """Figures of many cells: compared, and counted, but not listed one by one."""
-LATER = ("balanced_accuracy", "recall", "class_counts", "learned", "believed_accuracy")
+_LATER = ("balanced_accuracy", "recall", "class_counts", "learned", "believed_accuracy")
 """Figures that older runs lack: where the recorded run has none of a kind, they are not compared."""
 VERSIONS = ("kdx", "commit", "python", "torch", "torchvision", "numpy", "platform")
-SETTLED = ("device", "threads", "hardware", "python", "torch", "torchvision", "numpy", "kdx")
+_SETTLED = ("device", "threads", "hardware", "python", "torch", "torchvision", "numpy", "kdx")
 Difference = tuple[str, Any, Any]
 """(what, recorded, now)"""
 
@@ -59,13 +59,13 @@ class Likeness:
         return self.known and not self.numbers and not self.weights
 
 
-def compare(recorded: Run, now: Run) -> Likeness:
+def differences(recorded: Run, now: Run) -> Likeness:
     """recorded: anybody's; now: this machine's."""
     before, after = (
-        dict(numbers({"results": r.document.get("results"), "audit": r.document.get("audit")}))
+        dict(_numbers({"results": r.document.get("results"), "audit": r.document.get("audit")}))
         for r in (recorded, now)
     )
-    unknown = {part for part in LATER if not any(part in name.split(".") for name in before)}
+    unknown = {part for part in _LATER if not any(part in name.split(".") for name in before)}
     after = {name: value for name, value in after.items() if not unknown & set(name.split("."))}
     differ = [
         (name, before.get(name), after.get(name))
@@ -86,15 +86,15 @@ def compare(recorded: Run, now: Run) -> Likeness:
     )
 
 
-def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
     """(dotted name, number) of all that was measured, times apart."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key not in TIMES:
-                yield from numbers(inner, f"{name}.{key}".lstrip("."))
+                yield from _numbers(inner, f"{name}.{key}".lstrip("."))
     elif isinstance(value, list):
         for place, inner in enumerate(value):
-            yield from numbers(inner, f"{name}.{place}")
+            yield from _numbers(inner, f"{name}.{place}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield name, value
 
@@ -111,16 +111,18 @@ def weights(run: Run) -> dict[str, str]:
     results = run.document.get("results")
     for role in ROLES:
         about = results.get(role) if isinstance(results, Mapping) else None
-        told = about.get("weights") if isinstance(about, Mapping) else None
-        if not isinstance(told, Mapping):
+        digests = about.get("weights") if isinstance(about, Mapping) else None
+        if not isinstance(digests, Mapping):
             files = (manifest(run, run.roles().get(role)) or {}).get("files", {})
-            told = {
+            digests = {
                 which: files[f"{which}.safetensors"]["sha256"]
                 for which in ("last", "best")
                 if f"{which}.safetensors" in files
             }
         found |= {
-            f"{role}, {which}": told[which] for which in ("last", "best") if isinstance(told.get(which), str)
+            f"{role}, {which}": digests[which]
+            for which in ("last", "best")
+            if isinstance(digests.get(which), str)
         }
     return found
 
@@ -129,7 +131,7 @@ def manifest(run: Run, name: str | None) -> dict[str, Any] | None:
     """That of a stage's artifact; None where it is gone or damaged."""
     try:
         return run.stage(name).manifest if name in run.stages else None
-    except Fault:
+    except UserError:
         return None
 
 
@@ -144,13 +146,13 @@ def other_keys(recorded: Run, now: Run) -> Iterator[tuple[str, str]]:
             yield (
                 name,
                 "; ".join(_why(*(entry[name] for entry in entries), *whole))
-                or "it cannot be told: its artifact is not here",
+                or "it cannot be known: its artifact is not here",
             )
 
 
-def _why(told: Mapping, tells: Mapping, there: Mapping | None, here: Mapping | None) -> Iterator[str]:
-    """told, tells: the stage's entries in run.json. there, here: its manifests, or None."""
-    if (old := (there or told).get("code")) is not None and old != (here or tells).get("code"):
+def _why(recorded: Mapping, tells: Mapping, there: Mapping | None, here: Mapping | None) -> Iterator[str]:
+    """recorded, tells: the stage's entries in run.json. there, here: its manifests, or None."""
+    if (old := (there or recorded).get("code")) is not None and old != (here or tells).get("code"):
         yield "other code"
     if there and here:
         if there["version"] != here["version"]:
@@ -158,7 +160,8 @@ def _why(told: Mapping, tells: Mapping, there: Mapping | None, here: Mapping | N
         yield from _inputs(current(there["inputs"]), current(here["inputs"]), "")
         return
     sources = [
-        entry.get("sources") if isinstance(entry.get("sources"), Mapping) else {} for entry in (told, tells)
+        entry.get("sources") if isinstance(entry.get("sources"), Mapping) else {}
+        for entry in (recorded, tells)
     ]
     others = [name for name in sources[1] if name in sources[0] and sources[0][name] != sources[1][name]]
     yield from (f"other data: {name}" for name in others)
@@ -183,7 +186,7 @@ def _inputs(there: Any, here: Any, name: str) -> Iterator[str]:
         elif ".sources." in f".{name}" or last == "source":
             yield f"other data: {name.replace('sources.', '')}"
         else:
-            yield f"{name}: {brief(there)} there, {brief(here)} here"
+            yield f"{name}: {brief_value(there)} there, {brief_value(here)} here"
 
 
 def other_environment(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
@@ -193,10 +196,10 @@ def other_environment(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> It
     )
     settled = [e.get("settled") if isinstance(e.get("settled"), Mapping) else {} for e in (old, new)]
     for name in VERSIONS:
-        if name not in SETTLED or name not in settled[0]:
+        if name not in _SETTLED or name not in settled[0]:
             if old.get(name) != new.get(name):
                 yield name, old.get(name), new.get(name)
-    for name in SETTLED:
+    for name in _SETTLED:
         if name in settled[0] and settled[0].get(name) != settled[1].get(name):
             yield name, settled[0].get(name), settled[1].get(name)
     elsewhere = old.get("elsewhere") if isinstance(old.get("elsewhere"), Mapping) else {}
@@ -206,16 +209,16 @@ def other_environment(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> It
                 yield f"{name} of {stage}", value, settled[1].get(name)
 
 
-def brief(value: Any) -> str:
+def brief_value(value: Any) -> str:
     text = "none" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def listed(differences: list[Difference], most: int) -> list[Difference]:
+def worth_showing(differences: list[Difference], most: int) -> list[Difference]:
     """Those worth showing first: test, then validation, of every role; cells of matrices and histograms left
     out.
     """
-    single = [d for d in differences if not any(part in LONG for part in d[0].split("."))]
+    single = [d for d in differences if not any(part in _LONG for part in d[0].split("."))]
     return sorted(
         single,
         key=lambda d: (".test." not in d[0], ".validation." not in d[0], not d[0].endswith("accuracy")),

@@ -11,15 +11,15 @@ from kdx.runs.reading import Run, upstream
 from kdx.store.artifact import Artifact
 
 TRAINS = (stages.PRETRAIN.name, stages.TRAIN.name)
-METRICS = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
+_METRICS = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
 
 
 def tell(artifact: Artifact) -> dict[str, Any]:
     """{"loss", "training", "precision", "checkpoint", "teachers", "labels", "data", "artifacts"} of a
     training artifact. labels None: it had no teacher.
 
-    Nearest first in `teachers`: of a chain, the last teacher before the student. Raises Fault where something
-    above it is gone or damaged.
+    Nearest first in `teachers`: of a chain, the last teacher before the student. Raises UserError where
+    something above it is gone or damaged.
     """
     chain = upstream(artifact)
     manifests = {name: made.manifest for name, made in chain.items()}
@@ -124,7 +124,7 @@ def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
             }
             for which in {"last", "best"} & results[role].keys():
                 found[role][which] = {
-                    split: {k: v for k, v in numbers.items() if k in METRICS}
+                    split: {k: v for k, v in numbers.items() if k in _METRICS}
                     for split, numbers in results[role][which].items()
                 }
     return found

@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdx.config.validate import describe
+from kdx.config.validate import describe_data
 from kdx.config.wire import Order, with_sources
-from kdx.core.errors import Fault, Faults, together
+from kdx.core.errors import UserError, UserErrors, together
 from kdx.data.copies import identify
 from kdx.data.raw import Description, are, counted
 from kdx.data.splits import check_sizes
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages import PREPARE
 from kdx.pipeline.stages.files import new_network, open_split
-from kdx.runs.reading import Run, only_input, open_artifact, read_json, read_manifest, read_model
-from kdx.store.artifact import MANIFEST, Artifact, expect
+from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_model, read_run_manifest
+from kdx.store.artifact import MANIFEST, Artifact, expect_shape
 from kdx.store.component import Component
 from kdx.store.store import Listener, Store, subseed
 from kdx.tasks import chance
@@ -39,7 +39,7 @@ class Weights:
     """A file of weights and what it takes to build the network around it: `about` is a model.json. model: its
     name for people.
 
-    key: where in the file the weights lie. notes: what was told of the file when it was opened. called: what
+    key: where in the file the weights lie. notes: what was said of the file when it was opened. called: what
     a sentence calls them.
     """
 
@@ -56,7 +56,7 @@ class Weights:
         return self.called or f"the {self.name}"
 
     def network(self) -> nn.Module:
-        """On the CPU, in eval mode. Raises Fault where the file does not fit."""
+        """On the CPU, in eval mode. Raises UserError where the file does not fit."""
         network = new_network(Component(self.about["component"]), self.about, read_weights=False)
         self.notes[:] = [text for text, _ in load_weights(network, self.file, key=self.key)]
         return network.eval()
@@ -67,7 +67,7 @@ def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weig
     artifact = run.role(role)
     file = artifact.file(f"{which}.safetensors")
     if not file.is_file():
-        raise Fault(
+        raise UserError(
             f"the {role} of '{run.path}' has no {which} weights: it was not trained with a "
             "validation split; use which=last"
         )
@@ -81,7 +81,7 @@ def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[We
     """
     beside = file.with_name("model.json")
     if not beside.is_file():
-        raise Fault(
+        raise UserError(
             f"'{file}' has no model.json beside it: name its architecture and the data, such as "
             "model=cnn_tiny dataset=digits"
         )
@@ -89,7 +89,7 @@ def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[We
     weights = Weights(file.stem, file, about, function(about), key, called=in_file(file))
     if not file.with_name(MANIFEST).is_file():
         return weights, None
-    stage = read_manifest(file.with_name(MANIFEST))["stage"]
+    stage = read_run_manifest(file.with_name(MANIFEST))["stage"]
     folder = file.resolve().parent
     return weights, only_input(open_artifact(folder.parent.parent, stage, folder.name), "data")
 
@@ -100,21 +100,21 @@ def in_file(file: Path) -> str:
 
 def in_export(folder: Path) -> Path:
     """The file of weights in a folder made by `kdx export`."""
-    role = expect(read_json(folder / "model.json").get("role"), str, folder / "model.json", "role")
+    role = expect_shape(read_mapping(folder / "model.json").get("role"), str, folder / "model.json", "role")
     return folder / f"{Path(role).name}.safetensors"
 
 
 def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[Artifact, list[str]]:
     """The data set of `order`, prepared in `store`, after it was found to fit every one of `weights`, and
-    what is to be told of its test split. Raises Faults before any work."""
-    faults: list[str] = []
-    description = describe(order.plan, faults)
+    what is to be said of its test split. Raises UserErrors before any work."""
+    errors: list[str] = []
+    description = describe_data(order.plan, errors)
     if description is not None:
-        faults += check_sizes(description, **order.plan.sizes)
+        errors += check_sizes(description, **order.plan.sizes)
         name = order.config["choices"]["dataset"]
-        faults += misfits(weights, name, description)
-    if faults:
-        raise Faults(faults)
+        errors += misfits(weights, name, description)
+    if errors:
+        raise UserErrors(errors)
     order = with_sources(order, lambda text, level: None)
     kept = Store(store, replace(order.runtime, workers=0), Listener())
     try:
@@ -126,7 +126,7 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[A
             seed=subseed(order.plan.seed, "split"),
         )
     except PermissionError as error:
-        raise Fault(
+        raise UserError(
             f"the store '{store}' cannot be written, and the data has to be prepared there: "
             "name another with store=PATH"
         ) from error
@@ -149,7 +149,7 @@ def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> lis
     alike: dict[str, list[Weights]] = {}
     for w in weights:
         alike.setdefault(json.dumps([w.about["shape"], w.about["classes"]]), []).append(w)
-    faults = []
+    errors = []
     for same in alike.values():
         shape, classes = same[0].about["shape"], same[0].about["classes"]
         who, several = together([w.who for w in same]), len(same) > 1
@@ -161,26 +161,26 @@ def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> lis
                     f"that were learned from {'were not' if found.shape[0] == 1 else 'were'}; save them as "
                     f"{'colours (RGB)' if found.shape[0] == 1 else 'grey'}"
                 )
-            faults.append(
+            errors.append(
                 f"{who} {'take' if several else 'takes'} pictures of {times(shape)} and dataset={dataset} "
                 f"has {times(found.shape)}: {remedy}"
             )
         strange = [name for name in map(nfc, found.classes) if name not in set(map(nfc, classes))]
         if strange and len(strange) < len(found.classes):
-            faults.append(
+            errors.append(
                 f"dataset={dataset} has classes that {who} {'do' if several else 'does'} not know: "
                 f"{', '.join(strange[:10])}; known are "
                 f"{', '.join(map(str, classes[:10]))}{' and more' if len(classes) > 10 else ''}"
             )
         elif strange and len(found.classes) != len(classes):
-            faults.append(
+            errors.append(
                 f"{who} {'know' if several else 'knows'} {len(classes)} classes and dataset={dataset} has "
                 f"{len(found.classes)}, none of the same name"
             )
-    return faults
+    return errors
 
 
-def by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
+def network_by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
     """The number that each class of a data set has for the network, which may know more, in any order; None
     where they share no name, and are matched by position."""
     if list(shown) == weights.about["classes"]:
@@ -258,12 +258,12 @@ def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> d
     """
     pictures = open_split(data, split, runtime)
     if pictures is None:
-        raise Fault(f"the data has no {split} split: set dataset.{split}, or choose another with split=")
-    if numbers := by_name(weights, data.json("data.json")["classes"]):
+        raise UserError(f"the data has no {split} split: set dataset.{split}, or choose another with split=")
+    if numbers := network_by_name(weights, data.json("data.json")["classes"]):
         pictures = replace(pictures, labels=torch.tensor(numbers)[pictures.labels])
     logits = predict(runtime.place(weights.network()), pictures, runtime)
     if not logits.isfinite().all():
-        raise Fault(
+        raise UserError(
             f"the answers of {weights.who} are not finite (NaN or infinite): the weights in "
             f"'{weights.file}' are of no use"
         )

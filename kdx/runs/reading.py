@@ -1,6 +1,6 @@
-"""Run folders and the store read as data: nothing in them is believed before it has been checked. No torch.
+"""Run folders and the store read as data: nothing in them is trusted before it has been checked. No torch.
 
-A folder may come from somebody else, may have been moved, or its store may be gone; each is told plainly.
+A folder may come from somebody else, may have been moved, or its store may be gone; each is reported plainly.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core import files, shortage
-from kdx.core.errors import Fault, nearest
+from kdx.core.errors import UserError, nearest
 from kdx.core.roles import ROLES
 from kdx.pipeline import stages
 from kdx.report.run import document
-from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, expect, references, there, verify
+from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, expect_shape, references, there, verify
 from kdx.store.artifact import plain_path as plain_path
 from kdx.store.artifact import read_manifest as read_any_manifest
 from kdx.store.component import targets
@@ -27,7 +27,7 @@ from kdx.store.store import Stage, split_number
 
 WRITES = {found.name: found.writes for found in vars(stages).values() if isinstance(found, Stage)}
 """stage -> the files that it always writes."""
-STAGES = tuple(WRITES)
+STAGE_NAMES = tuple(WRITES)
 """Names of the folders in a store."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 """What a run calls a stage."""
@@ -71,21 +71,21 @@ class Run:
         """The artifact that trained `role`, looked up in the store and checked."""
         if role not in self.roles():
             reached = ", ".join(self.stages) or "nothing"
-            raise Fault(
+            raise UserError(
                 f"the run '{self.path}' has no {role}: it made {reached}; run it again with all its stages"
             )
         return self.stage(self.roles()[role])
 
     def stage(self, name: str) -> Artifact:
-        """The artifact of one stage of the run; the first of the possible stores that has it. Raises Fault
-        where none has.
+        """The artifact of one stage of the run; the first of the possible stores that has it. Raises
+        UserError where none has.
         """
         stage, key = self.stages[name]
         for store in self.stores:
             if there(store / stage / key / MANIFEST):
                 return open_artifact(store, stage, key)
         looked = ", ".join(f"'{store}'" for store in self.stores) or "nowhere: run.json names none"
-        raise Fault(
+        raise UserError(
             f"{name} of the run '{self.path}' is not in a store (looked in {looked}): "
             "if the store was moved, name it with store=PATH; if it is gone, run the same `kdx train` again"
         )
@@ -93,44 +93,44 @@ class Run:
 
 def read_run(path: Path | str, store: str | None = None, *, figures: bool = False) -> Run:
     """The run folder at `path`. store: where its artifacts are, or None: found by the folder's links and what
-    run.json says. figures: see kdx.report.run.document.read."""
+    run.json says. figures: see kdx.report.run.document.read_document."""
     path = Path(path).expanduser()
     file = path / "run.json"
     if not os.path.isfile(file):
         if not path.is_dir():
-            raise Fault(f"the run folder '{path}' does not exist")
+            raise UserError(f"the run folder '{path}' does not exist")
         inner = next(iter(sorted(path.glob("*/run.json"))), None)
         several = (
             f", it holds several: name one of them, such as '{inner.parent}'"
             if inner
             else ": it has no run.json"
         )
-        raise Fault(f"'{path}' is no run folder{several}")
-    told = document.read(file, figures=figures)
+        raise UserError(f"'{path}' is no run folder{several}")
+    content = document.read_document(file, figures=figures)
     found: dict[str, tuple[str, str]] = {}
-    for entry in expect(told.get("stages"), list, file, "stages"):
+    for entry in expect_shape(content.get("stages"), list, file, "stages"):
         name, key = (
-            expect(expect(entry, dict, file, "stages").get(k), str, file, f"stages: {k}")
+            expect_shape(expect_shape(entry, dict, file, "stages").get(k), str, file, f"stages: {k}")
             for k in ("name", "key")
         )
         if name in found:
-            raise Fault(f"'{file}' names the stage {name!r} twice")
+            raise UserError(f"'{file}' names the stage {name!r} twice")
         found[name] = (_stage_of(name, file), check_key(key, file))
-    expect(told.get("config"), dict, file, "config")
+    expect_shape(content.get("config"), dict, file, "config")
     if store is not None:
-        return Run(path, told, found, (Path(store).expanduser(),))
-    return Run(path, told, found, tuple(dict.fromkeys(_possible_stores(path, told, found))))
+        return Run(path, content, found, (Path(store).expanduser(),))
+    return Run(path, content, found, tuple(dict.fromkeys(_possible_stores(path, content, found))))
 
 
 def _stage_of(name: str, file: Path) -> str:
     base = split_number(name)[0] if NAME.fullmatch(name) else ""
-    if base in STAGES:
+    if base in STAGE_NAMES:
         return base
     if base.endswith("-train"):
         return stages.TRAIN.name
     if base == f"{stages.REVEAL.name}-validation":
         return stages.REVEAL.name
-    raise Fault(f"'{file}' names a stage that kdx does not know: {name!r}")
+    raise UserError(f"'{file}' names a stage that kdx does not know: {name!r}")
 
 
 def _possible_stores(
@@ -173,25 +173,25 @@ def _follow(link: Path) -> Path | None:
 
 def open_artifact(store: Path, stage: str, key: str) -> Artifact:
     """store/stage/key, with a manifest that belongs to the key and files that have the content which was
-    published; else a Fault.
+    published; else a UserError.
     """
     artifact = Artifact(stage, key, Path(store) / stage / key)
     file = artifact.file(MANIFEST)
     try:
         if there(file) is None or not os.path.isfile(file):
-            raise Fault(
+            raise UserError(
                 f"{stage}/{key} is not in the store '{store}': it was removed; run the same `kdx train` again"
             )
-        read_manifest(file)
+        read_run_manifest(file)
         damage = verify(artifact.path, stage=stage, key=key, writes=WRITES[stage])
-    except Unreadable as fault:
-        raise Fault(f"{stage}/{key} cannot be used: {fault}") from fault
+    except Unreadable as error:
+        raise UserError(f"{stage}/{key} cannot be used: {error}") from error
     if damage:
-        raise Fault(f"the store is damaged: {damage}; run the same `kdx train` again to mend it")
+        raise UserError(f"the store is damaged: {damage}; run the same `kdx train` again to mend it")
     return artifact
 
 
-def read_manifest(file: Path) -> dict[str, Any]:
+def read_run_manifest(file: Path) -> dict[str, Any]:
     manifest = read_any_manifest(file)
     for stage, key in references(manifest["inputs"]):
         check_stage(stage, file)
@@ -227,42 +227,43 @@ def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
     allow: packages of the user's own that the component may come from. Others than these and kdx.models are
     refused.
     """
-    about = read_json(file)
-    component = expect(about.get("component"), dict, file, "component")
-    expect(component.get("_target_"), str, file, "component: _target_")
+    about = read_mapping(file)
+    component = expect_shape(about.get("component"), dict, file, "component")
+    expect_shape(component.get("_target_"), str, file, "component: _target_")
     for target in targets(component):
         if not any(str(target).startswith(f"{root}.") for root in ("kdx.models", *allow)):
-            raise Fault(
+            raise UserError(
                 f"'{file}' names {target!r}, which is no model of kdx; if it is your own package, name it "
                 "with allow=[package]"
             )
-    shape = expect(about.get("shape"), list, file, "shape")
+    shape = expect_shape(about.get("shape"), list, file, "shape")
     if len(shape) != 3 or not all(
         isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 65536 for n in shape
     ):
-        raise Fault(
+        raise UserError(
             f"'{file}' is not as kdx writes it: shape must be [channels, height, width]; given {shape!r}"
         )
-    classes = expect(about.get("classes"), list, file, "classes")
+    classes = expect_shape(about.get("classes"), list, file, "classes")
     if not classes or not all(isinstance(name, str) for name in classes):
-        raise Fault(f"'{file}' is not as kdx writes it: classes must be names")
+        raise UserError(f"'{file}' is not as kdx writes it: classes must be names")
     for key in ("mean", "std"):
         if not all(
-            isinstance(n, int | float) and math.isfinite(n) for n in expect(about.get(key), list, file, key)
+            isinstance(n, int | float) and math.isfinite(n)
+            for n in expect_shape(about.get(key), list, file, key)
         ):
-            raise Fault(f"'{file}' is not as kdx writes it: {key} must be numbers")
-    expect(about.get("dataset"), str, file, "dataset")
+            raise UserError(f"'{file}' is not as kdx writes it: {key} must be numbers")
+    expect_shape(about.get("dataset"), str, file, "dataset")
     return about
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    return expect(files.read_json(file), dict, file, "all of it")
+def read_mapping(file: Path) -> dict[str, Any]:
+    return expect_shape(files.read_json(file), dict, file, "all of it")
 
 
 @contextlib.contextmanager
 def as_written(what: Path) -> Iterator[None]:
     """What somebody's artifacts say may be anything where a hash alone was checked: whatever breaks on it is
-    a Fault that names the folder.
+    a UserError that names the folder.
     """
     try:
         yield
@@ -277,12 +278,12 @@ def as_written(what: Path) -> Iterator[None]:
         TypeError,
         ValueError,
     ) as error:
-        short = shortage.kind(error)
+        short = shortage.kind_of_shortage(error)
         if short not in (None, "memory"):
             raise
         why = (str(error).splitlines() or [""])[0][:200]
         more = ": close other programs, or take a machine with more memory" if short else ""
-        raise Fault(
+        raise UserError(
             f"'{what}' is not as kdx writes it, or too large for this machine "
             f"({type(error).__name__}: {why}){more}"
         ) from error
@@ -290,11 +291,13 @@ def as_written(what: Path) -> Iterator[None]:
 
 def check_key(key: str, file: Path) -> str:
     if not KEY.fullmatch(key):
-        raise Fault(f"'{file}' is not as kdx writes it: a key is 64 hexadecimal digits, not {key[:80]!r}")
+        raise UserError(f"'{file}' is not as kdx writes it: a key is 64 hexadecimal digits, not {key[:80]!r}")
     return key
 
 
 def check_stage(stage: str, file: Path) -> str:
-    if stage not in STAGES:
-        raise Fault(f"'{file}' names a stage that kdx does not know: {stage[:80]!r}{nearest(stage, STAGES)}")
+    if stage not in STAGE_NAMES:
+        raise UserError(
+            f"'{file}' names a stage that kdx does not know: {stage[:80]!r}{nearest(stage, STAGE_NAMES)}"
+        )
     return stage

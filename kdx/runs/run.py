@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.wire import Order, with_sources
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.roles import ROLES
 from kdx.pipeline.recipes.steps import taught_splits
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
@@ -83,10 +83,10 @@ def stored(order: Order) -> Artifact | None:
         return perform(order, Listener(), peek=True)[0]
     except Unreadable:
         raise
-    # a file that is missing or damaged is told by those who can mend it
+    # a file that is missing or damaged is reported by those who can mend it
     except (
         Miss,
-        Fault,
+        UserError,
         OSError,
         ValueError,
         LookupError,
@@ -125,7 +125,7 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
 
 def digests(files: Mapping[str, Any]) -> dict[str, str]:
     """split -> what its pictures and labels hold, as one digest, of the files of a prepare artifact. At
-    another number of labels the test split is the same and the key is not; and it is told from run.json
+    another number of labels the test split is the same and the key is not; and it is reported from run.json
     alone, where the store is gone."""
     found: dict[str, str] = {}
     for split in ("labelled", "unlabelled", "validation", "test"):
@@ -138,7 +138,7 @@ def digests(files: Mapping[str, Any]) -> dict[str, str]:
 
 
 def environment(order: Order) -> dict[str, Any]:
-    """Where the run took place, told without importing torch."""
+    """Where the run took place, reported without importing torch."""
     return {
         "commit": _commit(),
         **versions(),
@@ -150,7 +150,7 @@ def environment(order: Order) -> dict[str, Any]:
     }
 
 
-def trace(told: dict[str, Any], results: dict[str, Any], artifacts: Mapping[str, Artifact]) -> None:
+def trace(document: dict[str, Any], results: dict[str, Any], artifacts: Mapping[str, Artifact]) -> None:
     """Adds to a run.json how its results came about, as the store's manifests have it: of each stage the
     digests of its code and of the files that it read; under environment.settled the device, the threads, the
     hardware and the versions that the student (without one, the last stage) was made with, and under
@@ -158,7 +158,7 @@ def trace(told: dict[str, Any], results: dict[str, Any], artifacts: Mapping[str,
     weights.
     """
     manifests = {name: artifact.manifest for name, artifact in artifacts.items()}
-    for entry in told["stages"]:
+    for entry in document["stages"]:
         manifest = manifests.get(entry["name"], {})
         entry |= {"code": manifest["code"]} if manifest else {}
         entry |= {"sources": found} if (found := dict(_sources(manifest.get("inputs")))) else {}
@@ -166,8 +166,8 @@ def trace(told: dict[str, Any], results: dict[str, Any], artifacts: Mapping[str,
     counts = made[ROLES["student"] if ROLES["student"] in made else list(made)[-1]]
     precision = {role: results[role]["precision"] for role in ROLES if role in results}
     elsewhere = {name: {k: v for k, v in own.items() if counts.get(k) != v} for name, own in made.items()}
-    told["environment"] |= {"settled": {**counts, "precision": precision}}
-    told["environment"] |= (
+    document["environment"] |= {"settled": {**counts, "precision": precision}}
+    document["environment"] |= (
         {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
     )
     for role in ROLES.keys() & results.keys():

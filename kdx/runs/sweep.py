@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.wire import Order
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.files import own_file, read_json, write_atomically
 from kdx.pipeline.stages import EVALUATE
 from kdx.report.run import document
 from kdx.runs.run import stored
 
-NAME, LATER, LOCK = "sweep.json", "later.json", "sweep.lock"
+SWEEP_FILE, LATER, _LOCK = "sweep.json", "later.json", "sweep.lock"
 """What the sweep is; while one is at work, the runs that an engine is to pass over; and what the command at
 work holds.
 """
@@ -56,7 +56,7 @@ class Sweep:
             (self.path / LATER).unlink(missing_ok=True)
 
 
-def begin(
+def begin_sweep(
     path: Path,
     command: Sequence[str],
     jobs: Mapping[str, Sequence[str]] | None,
@@ -69,21 +69,21 @@ def begin(
 
     A folder is gone on with only if its jobs have the same names and words and what it has finished would
     come out the same today: else its figures would be replaced. named: `path` was asked for by name; then
-    another sweep in it is a Fault.
+    another sweep in it is a UserError.
     """
     if named:
-        told = read(path / NAME)
-        if told and (jobs is None or told.get("jobs") != listed(jobs)):
-            given = told.get("command") if isinstance(told.get("command"), list) else []
+        earlier = read_sweep(path / SWEEP_FILE)
+        if earlier and (jobs is None or earlier.get("jobs") != _listed(jobs)):
+            given = earlier.get("command") if isinstance(earlier.get("command"), list) else []
             what = shlex.join(map(str, given))[:400] or "of unknown words"
-            raise Fault(
+            raise UserError(
                 f"'{path}' holds another sweep ({what}): choose another folder with "
                 "hydra.sweep.dir=PATH, or leave that out"
             )
-        done = _done(path, orders) if told else frozenset()
-        return _open(path, command, jobs, resumed=told is not None, done=done) or _busy(path)
-    for other in sorted(path.parent.glob(f"*/{NAME}"), reverse=True) if jobs is not None else []:
-        if (read(other) or {}).get("jobs") == listed(jobs):
+        done = _done(path, orders) if earlier else frozenset()
+        return _open(path, command, jobs, resumed=earlier is not None, done=done) or _busy(path)
+    for other in sorted(path.parent.glob(f"*/{SWEEP_FILE}"), reverse=True) if jobs is not None else []:
+        if (read_sweep(other) or {}).get("jobs") == _listed(jobs):
             done = _done(other.parent, orders)
             if all(name in done or not finished(run_in(other.parent / name)) for name in orders):
                 found = _open(other.parent, command, jobs, resumed=True, done=done)
@@ -109,21 +109,23 @@ def _open(
 
     try:
         path.mkdir(parents=True, exist_ok=True)
-        for name in (NAME, LATER, LOCK, "multirun.yaml"):  # the last is Hydra's
+        for name in (SWEEP_FILE, LATER, _LOCK, "multirun.yaml"):  # the last is Hydra's
             own_file(path / name, "the sweep")
-        lock = filelock.FileLock(path / LOCK)
+        lock = filelock.FileLock(path / _LOCK)
         lock.acquire(timeout=0)
         (path / LATER).unlink(missing_ok=True)  # of a command that was killed
         if not resumed:
             write_atomically(
-                path / NAME,
-                json.dumps({"command": list(command), "jobs": listed(jobs), "started": time.time()}, indent=1)
+                path / SWEEP_FILE,
+                json.dumps(
+                    {"command": list(command), "jobs": _listed(jobs), "started": time.time()}, indent=1
+                )
                 + "\n",
             )
     except filelock.Timeout:
         return None
     except OSError as error:
-        raise Fault(
+        raise UserError(
             f"the sweep's folder cannot be written: {error.strerror or error} ('{error.filename}'); set "
             "hydra.sweep.dir=PATH"
         ) from error
@@ -131,7 +133,7 @@ def _open(
 
 
 def _busy(path: Path) -> Sweep:
-    raise Fault(
+    raise UserError(
         f"another process is at work on the sweep in '{path}': wait for it, or choose another folder with "
         "hydra.sweep.dir=PATH"
     )
@@ -139,19 +141,19 @@ def _busy(path: Path) -> Sweep:
 
 def passed_over(folder: Path) -> bool:
     """Whether the sweep that this run belongs to has asked that it be left alone: see `Sweep.pass_over`."""
-    runs = (read(folder.parent / LATER) or {}).get("runs")
+    runs = (read_sweep(folder.parent / LATER) or {}).get("runs")
     return isinstance(runs, list) and folder.name in runs
 
 
-def listed(jobs: Mapping[str, Sequence[str]] | None) -> list[dict[str, Any]] | None:
+def _listed(jobs: Mapping[str, Sequence[str]] | None) -> list[dict[str, Any]] | None:
     return None if jobs is None else [{"folder": name, "words": list(words)} for name, words in jobs.items()]
 
 
-def read(file: Path) -> dict[str, Any] | None:
+def read_sweep(file: Path) -> dict[str, Any] | None:
     """What the sweep itself has written; None where that is not there, or is nothing of its kind."""
     try:
         found = read_json(file)
-    except Fault:
+    except UserError:
         return None
     return found if isinstance(found, dict) else None
 
@@ -160,11 +162,11 @@ def run_in(folder: Path) -> dict[str, Any] | None:
     """The run.json of a run's folder; None where there is none. Of one that is not as kdx writes it
     {"status": "damaged", "error": why}: that run is to do.
     """
-    file = folder / document.NAME
+    file = folder / document.RUN_FILE
     try:
-        return document.read(file) if os.path.lexists(file) else None
-    except Fault as fault:
-        return {"status": DAMAGED, "error": str(fault)}
+        return document.read_document(file) if os.path.lexists(file) else None
+    except UserError as error:
+        return {"status": DAMAGED, "error": str(error)}
 
 
 def finished(run: Mapping[str, Any] | None) -> bool:

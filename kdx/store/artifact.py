@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.files import LARGEST, read_json, write_atomically
 from kdx.core.shapes import COUNT, MADE, wrong
 from kdx.store.source import sha256
@@ -24,9 +24,9 @@ CHECKPOINT = "checkpoint.pt"
 DIGESTS = "checkpoint.json"
 LEFTOVERS = (CHECKPOINT, DIGESTS)
 """Files of an unfinished stage that are not published."""
-METRICS, NOTES = "metrics.jsonl", "notes.jsonl"
-SMALL = 1 << 16
-LEVELS = ("info", "warning")
+METRICS_FILE, NOTES = "metrics.jsonl", "notes.jsonl"
+_SMALL = 1 << 16
+_LEVELS = ("info", "warning")
 KEY = re.compile(r"[0-9a-f]{64}")
 FIELDS = {
     "stage": str,
@@ -39,7 +39,7 @@ FIELDS = {
 }
 
 
-class Unreadable(Fault):
+class Unreadable(UserError):
     """Something of the store may not be read by this user: nobody can say whether it is whole."""
 
 
@@ -78,19 +78,19 @@ def stands_for(manifest: Mapping[str, Any]) -> str:
 
 
 def read_manifest(file: Path) -> dict[str, Any]:
-    """A manifest with all that kdx reads of it, of the right type. Raises Fault, naming the field; Unreadable
-    where it may not be read.
+    """A manifest with all that kdx reads of it, of the right type. Raises UserError, naming the field;
+    Unreadable where it may not be read.
     """
     there(file)
-    manifest = expect(read_json(file), dict, file, "all of it")
+    manifest = expect_shape(read_json(file), dict, file, "all of it")
     for key, kind in FIELDS.items():
-        expect(manifest.get(key), kind, file, key)
-    expect(manifest.get("made", {}), MADE, file, "made")
+        expect_shape(manifest.get(key), kind, file, key)
+    expect_shape(manifest.get("made", {}), MADE, file, "made")
     for name, entry in manifest["files"].items():
         if not plain_path(name):
-            raise Fault(f"'{file}' names a file outside its folder: {name!r}")
-        expect(expect(entry, dict, file, "files").get("sha256"), str, file, "files: sha256")
-        expect(entry.get("size"), int, file, "files: size")
+            raise UserError(f"'{file}' names a file outside its folder: {name!r}")
+        expect_shape(expect_shape(entry, dict, file, "files").get("sha256"), str, file, "files: sha256")
+        expect_shape(entry.get("size"), int, file, "files: size")
     return manifest
 
 
@@ -115,13 +115,13 @@ def verify(
         manifest = read_manifest(path / MANIFEST)
     except Unreadable:
         raise
-    except Fault as fault:
-        return str(fault)
+    except UserError as error:
+        return str(error)
     if stage is not None and (manifest["stage"], stands_for(manifest)) != (stage, key):
         return f"'{path / MANIFEST}' does not belong to its folder: what it says has another key"
     if own and "sha256" not in manifest:
         return f"'{path / MANIFEST}' does not have a digest of its own"
-    if manifest.get("sha256", whole := digest(manifest)) != whole:  # older ones have none
+    if manifest.get("sha256", whole := manifest_digest(manifest)) != whole:  # older ones have none
         return f"'{path / MANIFEST}' does not have the content that was published"
     if missing := [name for name in writes if name not in manifest["files"]]:
         return f"'{path / MANIFEST}' does not list {missing[0]}"
@@ -132,7 +132,7 @@ def verify(
             return f"{file} is missing"
         if stat.st_size != entry["size"]:
             return f"{file} has {stat.st_size} bytes instead of {entry['size']}"
-        if not (quick and stat.st_size > SMALL) and _digest_of(file) != entry["sha256"]:
+        if not (quick and stat.st_size > _SMALL) and _digest_of(file) != entry["sha256"]:
             return f"{file} does not have the content that was published"
     if strange := _unlisted(path, manifest["files"]):
         return f"{strange} is none of the files that were published"
@@ -180,8 +180,8 @@ def _unlisted(path: Path, files: Mapping[str, Any]) -> Path | None:
 
 
 def _odd(path: Path) -> str | None:
-    """Which of the records and notes, that are told again with each run, is not as a stage writes it."""
-    for name, fits in ((METRICS, is_record), (NOTES, is_note)):
+    """Which of the records and notes, that are reported again with each run, is not as a stage writes it."""
+    for name, fits in ((METRICS_FILE, is_record), (NOTES, is_note)):
         file = path / name
         if not file.is_file():
             continue
@@ -210,7 +210,7 @@ def _counts(value: Any) -> bool:
 
 def is_note(value: Any) -> bool:
     """{"text": "...", "level": "warning"}"""
-    return isinstance(value, dict) and isinstance(value.get("text"), str) and value.get("level") in LEVELS
+    return isinstance(value, dict) and isinstance(value.get("text"), str) and value.get("level") in _LEVELS
 
 
 def seal(partial: Path, about: Mapping[str, Any]) -> None:
@@ -238,10 +238,10 @@ def seal(partial: Path, about: Mapping[str, Any]) -> None:
                 path.chmod(mode)
         files[path.relative_to(partial).as_posix()] = {"sha256": sha256(path), "size": path.stat().st_size}
     whole = {**about, "files": files}
-    write_atomically(partial / MANIFEST, json.dumps({**whole, "sha256": digest(whole)}, indent=1))
+    write_atomically(partial / MANIFEST, json.dumps({**whole, "sha256": manifest_digest(whole)}, indent=1))
 
 
-def digest(manifest: Mapping[str, Any]) -> str:
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
     """Of all that a manifest says,
     so that a changed one is known where neither its key nor its files tell.
     """
@@ -276,10 +276,10 @@ def references(value: Any) -> Iterator[tuple[str, str]]:
             yield from references(inner)
 
 
-def expect(value: Any, shape: Any, file: Path | str, what: str) -> Any:
-    """The value, which has a shape as kdx.report.run.document has them, or a Fault."""
+def expect_shape(value: Any, shape: Any, file: Path | str, what: str) -> Any:
+    """The value, which has a shape as kdx.report.run.document has them, or a UserError."""
     if found := wrong(value, shape, what):
-        raise Fault(f"'{file}' is not as kdx writes it: {found}")
+        raise UserError(f"'{file}' is not as kdx writes it: {found}")
     return value
 
 

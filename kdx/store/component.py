@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kdx.core import checks
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.store.moved import current
 from kdx.store.resolve import resolve
 from kdx.store.source import Source
@@ -29,7 +29,7 @@ class Component:
         places: Iterable[str] | None = None,
     ):
         if not isinstance(spec.get("_target_"), str):
-            raise Fault(
+            raise UserError(
                 "a component needs a _target_, the address of its code such as kdx.methods.losses.kd.KD; "
                 f"given: {checks.shown(spec)}"
             )
@@ -42,14 +42,14 @@ class Component:
         return self.spec["_target_"]
 
     def build(self, *args: Any, **more: Any) -> Any:
-        """The object, all of whose arguments its checks allow. Raises Faults with every one that they refuse,
-        and hands nothing on.
+        """The object, all of whose arguments its checks allow. Raises UserErrors with every one that they
+        refuse, and hands nothing on.
         """
         with checks.whole():
             return self.call(*args, **more)
 
     def call(self, *args: Any, **more: Any) -> Any:
-        """`build` for a function that does work, whose faults are not those of its arguments."""
+        """`build` for a function that does work, whose errors are not those of its arguments."""
         arguments = {k: _slots(v) for k, v in self.spec.items() if k != "_target_"}
         made = resolve(self.target)
         try:
@@ -57,7 +57,7 @@ class Component:
         except TypeError as error:
             # the call itself: a key too many or too few
             if error.__traceback__ and error.__traceback__.tb_next is None:
-                raise Fault(f"{self.target} does not take these keys: {error}") from error
+                raise UserError(f"{self.target} does not take these keys: {error}") from error
             raise
 
     def resolve(self) -> Any:

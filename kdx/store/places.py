@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.store.declared import declared
 
 USUAL = r"(?:\w+_)?root"
@@ -20,10 +20,10 @@ USUAL = r"(?:\w+_)?root"
 def path_keys(dataset: Mapping[str, Any]) -> list[str]:
     """Those of a data set's node, in its order."""
     try:
-        told = declared(dataset["_target_"], "paths")
-    except (Fault, LookupError, TypeError, AttributeError):  # refused, with its reason, where it is built
-        told = None
-    return [key for key in dataset if (re.fullmatch(USUAL, key) if told is None else key in told)]
+        reported = declared(dataset["_target_"], "paths")
+    except (UserError, LookupError, TypeError, AttributeError):  # refused, with its reason, where it is built
+        reported = None
+    return [key for key in dataset if (re.fullmatch(USUAL, key) if reported is None else key in reported)]
 
 
 def dotted(dataset: Mapping[str, Any]) -> list[str]:
@@ -34,9 +34,9 @@ def dotted(dataset: Mapping[str, Any]) -> list[str]:
 def recorded(config: Any, protocol: Any = None) -> frozenset[str]:
     """The same of the `config` and `protocol` of a run.json, whoever wrote it: what is no text is no path."""
     dataset = config.get("dataset") if isinstance(config, Mapping) else None
-    told = protocol.get("paths") if isinstance(protocol, Mapping) else None
+    reported = protocol.get("paths") if isinstance(protocol, Mapping) else None
     values = dataset.items() if isinstance(dataset, Mapping) else ()
     texts = {key for key, value in values if isinstance(value, str | None)}
-    if isinstance(told, list):
-        return frozenset(f"dataset.{key}" for key in texts if f"dataset.{key}" in told)
+    if isinstance(reported, list):
+        return frozenset(f"dataset.{key}" for key in texts if f"dataset.{key}" in reported)
     return frozenset(f"dataset.{key}" for key in texts if re.fullmatch(USUAL, str(key)))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.store.moved import address
 
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
@@ -29,14 +29,14 @@ def allow(packages: Iterable[str]) -> None:
 
 
 def resolve(target: str) -> Any:
-    """The object that a `_target_` names, or a Fault: only from allowed packages, only where it is defined
-    itself.
+    """The object that a `_target_` names, or a UserError: only from allowed packages, only where it is
+    defined itself.
     """
     target = address(target)
     module, _, name = target.rpartition(".")
     roots = (*ALLOWED, *own_packages)
     if not any(target == r or target.startswith(r + ".") for r in roots):
-        raise Fault(
+        raise UserError(
             f"_target_ '{target}' is not allowed: only {', '.join(roots)}; name your own package on the "
             "command line with allow=[package]"
         )
@@ -44,16 +44,16 @@ def resolve(target: str) -> Any:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name and not module.startswith(error.name):
-            raise Fault(f"'{target}' needs the package '{error.name}', which is not installed") from error
-        raise Fault(f"_target_ '{target}' does not exist: {error}") from error
+            raise UserError(f"'{target}' needs the package '{error.name}', which is not installed") from error
+        raise UserError(f"_target_ '{target}' does not exist: {error}") from error
     except Exception as error:
-        if own := own_fault(error):
-            raise Fault(f"'{module}' cannot be imported: {own}") from error
+        if own := own_error(error):
+            raise UserError(f"'{module}' cannot be imported: {own}") from error
         if isinstance(error, (ImportError, AttributeError, ValueError)):
-            raise Fault(f"_target_ '{target}' does not exist: {error}") from error
+            raise UserError(f"_target_ '{target}' does not exist: {error}") from error
         raise
     if getattr(found, "__module__", None) != module or not callable(found):
-        raise Fault(f"_target_ '{target}' is refused: '{name}' is not defined in {module}")
+        raise UserError(f"_target_ '{target}' is refused: '{name}' is not defined in {module}")
     return found
 
 
@@ -62,7 +62,7 @@ def from_own_package(target: str) -> bool:
     return any(target.startswith(f"{package}.") for package in own_packages)
 
 
-def own_fault(error: BaseException) -> str | None:
+def own_error(error: BaseException) -> str | None:
     """What an error says, and where in the user's own packages it came up; None where none of their code took
     part in it.
     """

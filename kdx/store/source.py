@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kdx.core.errors import Fault, shows
+from kdx.core.errors import UserError, printable
 from kdx.core.files import read_json, write_atomically
 
 NO_FILE = "0" * 64
-SETTLED = 2.0
+_SETTLED = 2.0
 """Seconds since its last change after which a file's digest is remembered: a clock may be too coarse to tell
 two changes apart.
 """
-UNREADABLE = "unreadable"
+_UNREADABLE = "unreadable"
 """What stands for the digest of a file that this user may not read."""
 
 
@@ -51,7 +51,7 @@ class Source:
             elif path.is_file():
                 found.append((place, path))
             else:
-                raise Fault(f"'{path}' does not exist")
+                raise UserError(f"'{path}' does not exist")
         return found
 
     def digest(self) -> str:
@@ -100,7 +100,7 @@ def _read_memo(path: Path | None) -> dict[str, list[Any]]:
     try:
         found = read_json(path) if path else {}
         files = found["files"] if found and found["sha256"] == _of(found["files"]) else {}
-    except (Fault, LookupError, TypeError):
+    except (UserError, LookupError, TypeError):
         return {}
     return {k: v for k, v in files.items() if isinstance(v, list)} if isinstance(files, dict) else {}
 
@@ -118,14 +118,14 @@ def _digest_once(path: Path, known: dict[str, list[Any]]) -> str:
     stat = path.stat()
     stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     # as it is read back, whatever its bytes
-    name = shows(os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"))
+    name = printable(os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"))
     if known.get(name, [None])[:-1] == stamp:
         return known[name][-1]
     try:
         found = sha256(path)
     except PermissionError:  # whoever needs it tells; a picture may be skipped
-        return UNREADABLE
-    if time.time() - stat.st_ctime > SETTLED:
+        return _UNREADABLE
+    if time.time() - stat.st_ctime > _SETTLED:
         known[name] = [*stamp, found]
     return found
 

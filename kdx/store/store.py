@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core import shortage, signals
-from kdx.core.errors import Fault
-from kdx.core.files import kind, own_file, own_folder, write_atomically
+from kdx.core.errors import UserError
+from kdx.core.files import kind_at, own_file, own_folder, write_atomically
 from kdx.store.artifact import (
     LEFTOVERS,
     MANIFEST,
-    METRICS,
+    METRICS_FILE,
     NOTES,
     Artifact,
     key_of,
@@ -40,8 +40,8 @@ from kdx.store.source import Source
 from kdx.store.work import Listener as Listener
 from kdx.store.work import Work as Work
 
-WHO = "the store"
-KEYS, MARK = 1, "keys.json"
+_WHO = "the store"
+_KEYS, _MARK = 1, "keys.json"
 """In the store's folder: that its keys are made as they are today. A store without it was begun by an older
 kdx.
 """
@@ -157,15 +157,16 @@ class Store:
                 if artifact is None:
                     artifact = self._make(stage, key, name, whole, inputs, final)
         self.done[name] = artifact
-        signals.check()  # one that a library swallowed, or that came while a last step was being published
+        # one that a library swallowed, or that came while a last step was being published
+        signals.raise_if_stopped()
         return artifact
 
     def _load(self, stage: Stage, key: str, name: str, *, mend: bool = False) -> Artifact | None:
-        """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is told
-        of and put aside.
+        """The artifact where it is there and whole. mend (by the lock's owner only): a damaged folder is
+        reported and put aside.
         """
         path = self.root / stage.name / key
-        if kind(path) is None:
+        if kind_at(path) is None:
             there(path)  # raises where nobody may know
             return None
         damage = verify(path, stage=stage.name, key=key, writes=stage.writes, quick=self.peek, own=True)
@@ -177,7 +178,7 @@ class Store:
         if self.peek:
             return artifact
         self.listener.started(name, key, True)
-        for record in lines(path / METRICS):
+        for record in lines(path / METRICS_FILE):
             self.listener.record(name, record)
         for line in lines(path / NOTES):
             self.listener.note(name, line["text"], line["level"])
@@ -191,7 +192,7 @@ class Store:
         aside = path.with_name(f"{path.name.removesuffix('.partial')}.damaged-{time.time_ns()}")
         with self._may_write():
             path.rename(aside)
-        what = "the damaged folder" if kind(aside) == "a folder" else f"what was there, {kind(aside)},"
+        what = "the damaged folder" if kind_at(aside) == "a folder" else f"what was there, {kind_at(aside)},"
         self.listener.note(name, f"{why} ({what} is kept as {aside})", "warning")
 
     def _make(
@@ -224,14 +225,14 @@ class Store:
                     )
                 for leftover in LEFTOVERS:
                     (partial / leftover).unlink(missing_ok=True)
-                if kind(final) is not None:
+                if kind_at(final) is not None:
                     self._put_aside(final, name, "a folder of another process was in its place")
                 os.rename(partial, final)
         except Exception as error:
-            if told := shortage.sentence(error, name, shortage.LOWER.get(stage.name, shortage.ELSE)):
-                raise shortage.Shortage(told) from error
+            if why := shortage.sentence(error, name, shortage.LOWER.get(stage.name, shortage.ELSE)):
+                raise shortage.Shortage(why) from error
             if _disk_full(error, self.root):
-                raise Fault(
+                raise UserError(
                     f"no space left on the disk of {self.root}: {name} stopped. Free some, then run the same "
                     "command to go on"
                 ) from error
@@ -242,8 +243,8 @@ class Store:
 
     def _greet(self, name: str) -> None:
         """Tells once of a store of before, none of whose keys is asked for any more."""
-        mark = self.root / MARK
-        if kind(mark) is None:
+        mark = self.root / _MARK
+        if kind_at(mark) is None:
             if next(self.root.glob(f"*/*/{MANIFEST}"), None):
                 self.listener.note(
                     name,
@@ -252,24 +253,26 @@ class Store:
                     "a run; `kdx cache gc` frees what no run needs",
                     "info",
                 )
-            write_atomically(mark, json.dumps({"keys": KEYS}))
+            write_atomically(mark, json.dumps({"keys": _KEYS}))
 
     def _open_partial(self, stage: Stage, key: str, name: str, partial: Path) -> bool:
         """Whether the unfinished folder is complete already, but for the last rename. Else it is there
         afterwards, and holds files to go on from alone.
         """
-        own_folder(partial.parent, WHO)
-        if kind(partial) == "a link":
-            own_folder(partial, WHO)
-        if kind(partial) not in (None, "a folder"):
+        own_folder(partial.parent, _WHO)
+        if kind_at(partial) == "a link":
+            own_folder(partial, _WHO)
+        if kind_at(partial) not in (None, "a folder"):
             self._put_aside(
-                partial, name, f"begins anew: there is {kind(partial)} in the place of its unfinished folder"
+                partial,
+                name,
+                f"begins anew: there is {kind_at(partial)} in the place of its unfinished folder",
             )
-        own_folder(partial, WHO)
+        own_folder(partial, _WHO)
         if verify(partial, stage=stage.name, key=key, writes=stage.writes, own=True) is None:
             return True
         for inside in list(partial.iterdir()):
-            found, wanted = kind(inside), any(fnmatch(inside.name, pattern) for pattern in stage.resumes)
+            found, wanted = kind_at(inside), any(fnmatch(inside.name, pattern) for pattern in stage.resumes)
             if wanted and found != "a file":
                 self.listener.note(name, f"begins anew: there is {found} in the place of {inside}", "warning")
             if found == "a folder":
@@ -305,7 +308,7 @@ class Store:
                 *path.parents,
             )
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and inside:
-                raise Fault(
+                raise UserError(
                     f"the store '{self.root}' cannot be written ({error.strerror}: '{error.filename}'), and "
                     "something has to be made in it: name another with store=PATH"
                 ) from error
@@ -316,9 +319,9 @@ def lock_file(root: Path, stage: str, key: str) -> Path:
     """The lock of a key; its folder is made.
     It is opened for writing, so it must not be a link to anything.
     """
-    own_folder(root / "locks", WHO)
+    own_folder(root / "locks", _WHO)
     file = root / "locks" / lock_name(stage, key)
-    own_file(file, WHO)
+    own_file(file, _WHO)
     return file
 
 

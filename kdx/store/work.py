@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.files import read_json, write_atomically
-from kdx.store.artifact import CHECKPOINT, DIGESTS, METRICS, NOTES, is_note, is_record
+from kdx.store.artifact import CHECKPOINT, DIGESTS, METRICS_FILE, NOTES, is_note, is_record
 from kdx.store.source import sha256
 
 
@@ -55,7 +55,7 @@ class Work:
 
     def record(self, record: Mapping[str, float]) -> None:
         self._records.append(record)
-        with (self.path / METRICS).open("a") as file:
+        with (self.path / METRICS_FILE).open("a") as file:
             file.write(json.dumps(record) + "\n")
         self.listener.record(self.name, record)
 
@@ -82,7 +82,7 @@ class Work:
 
     # A stage that goes on
 
-    def told(self) -> str:
+    def so_far(self) -> str:
         """What was recorded and noted so far and how long it took, to be kept in a checkpoint: files beside
         it may be damaged apart from it.
         """
@@ -90,11 +90,11 @@ class Work:
             {"records": self._records, "notes": list(self._notes.items()), "seconds": self.seconds}
         )
 
-    def tell_again(self, told: str) -> None:
-        """Goes on from `told`: its records are told again, its warnings too, and it was at work as long as it
-        says. Raises ValueError if it is none.
+    def report_again(self, so_far: str) -> None:
+        """Goes on from `so_far`: its records are reported again, its warnings too, and it was at work as long
+        as it says. Raises ValueError if it is none.
         """
-        found = json.loads(told)
+        found = json.loads(so_far)
         records, notes = found["records"], [{"text": text, "level": level} for text, level in found["notes"]]
         if not (all(map(is_record, records)) and all(map(is_note, notes))):
             raise ValueError("its records are not as kdx writes them")
@@ -112,7 +112,7 @@ class Work:
         os.replace(temporary, self.checkpoint)
 
     def kept(self) -> bool:
-        """Whether a checkpoint of this very stage is here, byte for byte; one that is not is told of and
+        """Whether a checkpoint of this very stage is here, byte for byte; one that is not is reported and
         removed.
         """
         if not os.path.lexists(self.checkpoint):
@@ -137,6 +137,6 @@ class Work:
     def _digests(self) -> list[str]:
         try:
             found = read_json(self.path / DIGESTS)
-        except Fault:
+        except UserError:
             return []
         return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 
 ERRORS = 2
 """Standard errors that a difference must exceed."""
-LEAST = 0.05
+_LEAST = 0.05
 """How far above chance an accuracy must lie at least, on however many rows."""
 
 
-def line(share: float, rows: int) -> float:
+def chance_level(share: float, rows: int) -> float:
     """The accuracy on `rows` examples below which it is no better than `share`, that of the largest class:
     two standard errors more, or 5 points, whichever is more. Though never more than half the way to 1: with a
     few rows only, a good accuracy is not taken for guessing.
     """
-    return share + margin(share, (share * (1 - share) / rows) ** 0.5)
+    return share + _margin(share, (share * (1 - share) / rows) ** 0.5)
 
 
 def balanced_line(counts: Sequence[int]) -> float:
@@ -31,11 +31,11 @@ def balanced_line(counts: Sequence[int]) -> float:
     """
     there = [count for count in counts if count]
     p = 1 / len(there)
-    return p + margin(p, sum(p * (1 - p) / count for count in there) ** 0.5 / len(there))
+    return p + _margin(p, sum(p * (1 - p) / count for count in there) ** 0.5 / len(there))
 
 
-def margin(share: float, error: float) -> float:
-    return min(max(ERRORS * error, LEAST), (1 - share) / 2)
+def _margin(share: float, error: float) -> float:
+    return min(max(ERRORS * error, _LEAST), (1 - share) / 2)
 
 
 def largest(counts: Sequence[int]) -> tuple[int, float]:
@@ -52,10 +52,10 @@ def guesses(accuracy: float, balanced: float, counts: Sequence[int]) -> bool:
     one that is taught to favour rare classes may have fewer rows right than the largest class has. counts:
     rows of each class.
     """
-    return accuracy < line(largest(counts)[1], sum(counts)) and balanced < balanced_line(counts)
+    return accuracy < chance_level(largest(counts)[1], sum(counts)) and balanced < balanced_line(counts)
 
 
-def paired(differences: Sequence[float]) -> tuple[float, float]:
+def mean_and_error(differences: Sequence[float]) -> tuple[float, float]:
     """(N,) what the first has more than the second, row by row -> (their mean, its standard error, unbiased).
     N >= 2.
 

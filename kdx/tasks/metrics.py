@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BINS = 15
+_BINS = 15
 
 
-def reliability(probs: Tensor, y: Tensor, bins: int = BINS) -> dict[str, list[Any]]:
+def reliability(probs: Tensor, y: Tensor, bins: int = _BINS) -> dict[str, list[Any]]:
     """(N, C), (N,) -> what a network's confidence was worth, by equal-width bins (a, b] of it: {"edges": bins
     + 1 numbers from 0 to 1, "counts": rows in each bin, "confidence": their mean confidence, None in an empty
     bin, "right": how many of them are right}.
@@ -53,7 +53,7 @@ def recalls(guess: Tensor, y: Tensor, classes: int) -> list[float | None]:
     return [hits / count if count else None for hits, count in zip(right, rows, strict=True)]
 
 
-def balanced(recall: Sequence[float | None]) -> float:
+def _balanced(recall: Sequence[float | None]) -> float:
     """Balanced accuracy: the mean recall of the classes that have rows. Naming one class always has 1 / those
     classes.
     """
@@ -66,7 +66,7 @@ def metrics(logits: Tensor, y: Tensor, teacher: Tensor | None = None) -> dict[st
     and agreement: share with the teacher's argmax"""
     found = {
         "accuracy": (logits.argmax(1) == y).double().mean().item(),
-        "balanced_accuracy": balanced(recalls(logits.argmax(1), y, logits.shape[1])),
+        "balanced_accuracy": _balanced(recalls(logits.argmax(1), y, logits.shape[1])),
         "ece": calibration_error(reliability(logits.double().softmax(1), y)),
         "nll": F.cross_entropy(logits.double(), y).item(),
         "n": len(y),

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-BINS = 10
+_BINS = 10
 SHIFT = 0.05
 """Mean confidence this much lower on the pool than on validation is worth a warning, where it is also more
 than three standard errors.
 """
 PIECE = 1 << 22
 """Numbers that are looked at together."""
-FEW = 20
+_FEW = 20
 """Fewer validation rows than that tell next to nothing."""
 GAP = 0.65
 """A classifier that tells labelled pictures from the pool's this often (0.5 is guessing) is worth a warning.
@@ -36,18 +36,18 @@ def histogram(
     """(N,) values in [low, high] -> BINS equal bins: "edges", "counts" (copies counted) and, where `right`
     (N,) bool is known, "right".
     """
-    edges = np.linspace(low, high, BINS + 1)
-    place = np.clip(np.digitize(values, edges[1:-1]), 0, BINS - 1)
+    edges = np.linspace(low, high, _BINS + 1)
+    place = np.clip(np.digitize(values, edges[1:-1]), 0, _BINS - 1)
     found: dict[str, Any] = {
         "edges": edges.tolist(),
-        "counts": np.bincount(place, copies, BINS).astype(int).tolist(),
+        "counts": np.bincount(place, copies, _BINS).astype(int).tolist(),
     }
     if right is not None:
-        found["right"] = np.bincount(place, copies * right, BINS).astype(int).tolist()
+        found["right"] = np.bincount(place, copies * right, _BINS).astype(int).tolist()
     return found
 
 
-def margins(probs: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+def margin_histogram(probs: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """(N, C) probabilities, (N,) classes -> histogram of the margin between the first two classes, with how
     many of each bin are right.
     """
@@ -114,7 +114,7 @@ def learned(logits: np.ndarray, shown: np.ndarray, truth: np.ndarray | None) -> 
     }
 
 
-def believed(weight: np.ndarray, right: np.ndarray) -> float | None:
+def weighted_accuracy(weight: np.ndarray, right: np.ndarray) -> float | None:
     """(N,) weights of the rows, nan where a row was not seen; (N,) bool -> the share of right labels, each
     counted by its weight; None where all weigh alike, or nothing."""
     weight, right = weight[seen := np.isfinite(weight)], right[seen]
@@ -168,7 +168,8 @@ def domain_gap(labelled: np.ndarray, pool: np.ndarray, seed: int) -> dict[str, f
     and (m, D), n and m alike.
 
     {"accuracy" (balanced, 0.5 is guessing), "standard_error", "a_distance" = 2 (1 - 2 error), in [-2, 2]: the
-    proxy A-distance of Ben-David et al. 2007}. None with fewer than 20 rows on a side: nothing could be told.
+    proxy A-distance of Ben-David et al. 2007}. None with fewer than 20 rows on a side: nothing could be
+    known.
     """
     from sklearn.linear_model import RidgeClassifier
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -188,7 +189,7 @@ def domain_gap(labelled: np.ndarray, pool: np.ndarray, seed: int) -> dict[str, f
     }
 
 
-def cautions(
+def domain_warnings(
     validation: Mapping[str, float] | None, pool_confidence: float, pool: int, gap: Mapping[str, float] | None
 ) -> list[str]:
     """Why the teacher may not know the student's data. validation: {"accuracy", "confidence", "n"} of the
@@ -203,14 +204,14 @@ def cautions(
                 f"the teacher is less sure of the pool ({pool_confidence:.0%} on average) than of "
                 f"validation ({validation['confidence']:.0%}): the pool may hold what it has not learned"
             )
-        if validation["n"] < FEW:
+        if validation["n"] < _FEW:
             # Laplace's rule, as the plain rate is often 0 or 1 here
             rate = (validation["accuracy"] * validation["n"] + 1) / (validation["n"] + 2)
             found.append(
                 f"the validation split has {validation['n']} rows: the teacher's accuracy on it, "
                 f"{validation['accuracy']:.0%}, has a standard error of "
                 f"{100 * (rate * (1 - rate) / validation['n']) ** 0.5:.0f} points, and the best weights and "
-                f"rounds are chosen by it; give it {FEW} rows at least, better some hundreds "
+                f"rounds are chosen by it; give it {_FEW} rows at least, better some hundreds "
                 "(dataset.validation)"
             )
         if validation["accuracy"] < 0.5:

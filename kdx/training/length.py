@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdx.core.checks import integer, refuse, shown
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 SIZES = ("labelled", "unlabelled", "validation", "test")
 """Of the splits: keys of every data set."""
 STAGES = ("teacher_pretrain", "pseudo_label", "student_train")
 """The nodes that hold the settings of the three stages, in order."""
 LENGTH = re.compile(r"^\s*(\d{1,18})\s+(epochs?|steps?)\s*$")
-MOST = {"epochs": 1_000_000, "steps": 1_000_000_000}
+_MOST = {"epochs": 1_000_000, "steps": 1_000_000_000}
 """Years of work: more of them are a slip of the pen."""
 
 
@@ -30,7 +30,7 @@ def length(training: Mapping[str, Any], node: str) -> tuple[int, str]:
         refuse(f"{node}.epochs={epochs} and {node}.steps={steps} are both given; give one of them")
     for unit, value in (("epochs", epochs), ("steps", steps)):
         if value is not None:
-            return integer(f"{node}.{unit}", value, low=1, high=MOST[unit]), unit
+            return integer(f"{node}.{unit}", value, low=1, high=_MOST[unit]), unit
     match = LENGTH.match(str(training["length"]))
     if not match or int(match[1]) < 1:
         refuse(
@@ -38,7 +38,7 @@ def length(training: Mapping[str, Any], node: str) -> tuple[int, str]:
         )
         return 1, "steps"
     unit = match[2].rstrip("s") + "s"
-    return integer(f"the {unit} of {node}.length", int(match[1]), low=1, high=MOST[unit]), unit
+    return integer(f"the {unit} of {node}.length", int(match[1]), low=1, high=_MOST[unit]), unit
 
 
 def total_steps(training: Mapping[str, Any], rows: int, node: str) -> int:
@@ -64,7 +64,7 @@ def shares(batch: int, counts: Mapping[str, int], labelled_share: float | None) 
     if not counts.get("labelled"):
         return {"unlabelled": batch}
     if batch < 2:
-        raise Fault(
+        raise UserError(
             "student_train.batch_size must be at least 2 to hold labelled and unlabelled "
             f"examples; given: {batch}"
         )

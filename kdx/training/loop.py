@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Objective, Outcome, Streams
 from kdx.training.runtime import Runtime
 
@@ -21,11 +21,11 @@ fourth logged step.
 """
 
 
-class NonFinite(Fault):
+class NonFinite(UserError):
     """A term of the loss became nan or infinite."""
 
 
-def finite(outcome: Outcome, step: int) -> None:
+def _finite(outcome: Outcome, step: int) -> None:
     """Raises NonFinite, naming the terms, unless their sum is a finite number. One look at the sum: a term
     that is none spoils it too.
     """
@@ -110,7 +110,7 @@ def fit(
             outcome = objective(streams, step / steps)
         logging = step % loop.log_every == 0 or step == steps - 1
         if logging or look_always:
-            finite(outcome, step)
+            _finite(outcome, step)
         several = len(outcome.terms) > 1  # else the step's own gradient is the term's
         norms = gradient_norms(outcome.terms, student) if several and step % norms_every == 0 else {}
         optimiser.zero_grad(set_to_none=True)
@@ -126,13 +126,13 @@ def fit(
         if keep is not None:
             keep(streams, outcome)
         if logging:
-            log(step, numbers(outcome, norms) | {"train/learning_rate": rate})
+            log(step, _numbers(outcome, norms) | {"train/learning_rate": rate})
         if after(step):
             return step + 1
     return steps
 
 
-def numbers(outcome: Outcome, norms: Mapping[str, float]) -> dict[str, float]:
+def _numbers(outcome: Outcome, norms: Mapping[str, float]) -> dict[str, float]:
     """A step's outcome as plain numbers, under the names that metrics.jsonl and TensorBoard show."""
     found = {"train/loss": outcome.loss.item()}
     found |= {f"train/term/{k}": v.item() for k, v in outcome.terms.items()}

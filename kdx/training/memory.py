@@ -16,7 +16,7 @@ class Peak:
     process held, libraries included.
 
     Where the system cannot forget an earlier peak (Linux can), it is that since the process began. On MPS,
-    whose memory is the process's own only in part, nothing is told.
+    whose memory is the process's own only in part, nothing is reported.
     """
 
     def __init__(self, device: str):

@@ -12,7 +12,7 @@ from typing import Any
 
 import kdx
 from kdx.core.checks import choice, flag, integer, number
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.training.gpus import take
 
 MOST_THREADS = 4096
@@ -58,7 +58,7 @@ class Runtime:
             number_of = torch.cuda.device_count()
             index = device.partition(":")[2] or "0"
             if not index.isdigit() or int(index) >= number_of:
-                raise Fault(
+                raise UserError(
                     f"device={self.device} is not here: torch {torch.__version__} sees {number_of} CUDA "
                     "devices; use device=cpu or device=auto"
                 )
@@ -67,7 +67,7 @@ class Runtime:
                     f"cuda:{take([str(torch.cuda.get_device_properties(i).uuid) for i in range(number_of)])}"
                 )
         if device == "mps" and not torch.backends.mps.is_available():
-            raise Fault(
+            raise UserError(
                 "device=mps is not here: this machine or this build of torch has none; use "
                 "device=cpu or device=auto"
             )
@@ -134,7 +134,7 @@ def cores() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Of what computes, told without importing it."""
+    """Of what computes, reported without importing it."""
     return {
         "kdx": kdx.__version__,
         "python": platform.python_version(),

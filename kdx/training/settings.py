@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kdx.core.checks import choice, gather, integer, number, refuse, refuse_all, shown
-from kdx.core.errors import Fault, in_short
+from kdx.core.errors import UserError, in_short
 from kdx.training.length import LENGTH
 
 
@@ -52,7 +52,7 @@ class Training:
         strong_augment: list[Any],
     ):
         if not LENGTH.match(str(length)):
-            raise Fault(f"length must read like '600 steps' or '200 epochs'; given: {shown(length)}")
+            raise UserError(f"length must read like '600 steps' or '200 epochs'; given: {shown(length)}")
         whole = {
             "epochs": epochs,
             "steps": steps,

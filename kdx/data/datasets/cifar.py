@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core import checks, shortage
-from kdx.core.errors import Fault, kind_of
+from kdx.core.errors import UserError, type_name
 from kdx.data.raw import (
     NOT_TRIED,
     Description,
@@ -26,7 +26,7 @@ from kdx.data.raw import (
     read_file,
 )
 
-PIXELS = 3 * 32 * 32
+_PIXELS = 3 * 32 * 32
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Cifar:
 
     def __init__(self, *, variant: int, root: str, download: bool):
         if isinstance(variant, bool) or variant not in (10, 100):
-            raise Fault(f"dataset.variant must be 10 or 100; given {checks.shown(variant)}")
+            raise UserError(f"dataset.variant must be 10 or 100; given {checks.shown(variant)}")
         self._variant = variant
         self._root = check_path("root", root)
         self._download = check_flag("download", download)
@@ -112,11 +112,11 @@ class Cifar:
 
     def _read(self, form: _Form, path: Path) -> tuple[np.ndarray, np.ndarray]:
         rows, labels = form.read(path)
-        if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != PIXELS or len(rows) != len(labels):
+        if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != _PIXELS or len(rows) != len(labels):
             raise damaged(
                 path,
                 f"it holds {rows.dtype} of shape {rows.shape} and {len(labels)} labels "
-                f"instead of (N, {PIXELS}) bytes",
+                f"instead of (N, {_PIXELS}) bytes",
             )
         return rows, check_labels(path, labels, self._variant)
 
@@ -158,14 +158,14 @@ def _to_bytes(text: str, encoding: str) -> bytes:
 def _unpickle(path: Path) -> dict[str, object]:
     try:
         content = _Plain(io.BytesIO(read_file(path)), encoding="latin1").load()
-    except Fault:
+    except UserError:
         raise
     except Exception as error:  # bytes that are not a pickle fail in any way at all
-        if shortage.kind(error):
+        if shortage.kind_of_shortage(error):
             raise
         raise damaged(path, f"it is not a pickle of plain data ({error})") from None
     if not isinstance(content, dict):
-        raise damaged(path, f"it holds {kind_of(content)}, not a dictionary")
+        raise damaged(path, f"it holds {type_name(content)}, not a dictionary")
     return {key.decode() if isinstance(key, bytes) else str(key): value for key, value in content.items()}
 
 
@@ -196,11 +196,11 @@ def _binary_reader(before: int) -> Callable[[Path], tuple[np.ndarray, np.ndarray
 
     def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         content = np.frombuffer(read_file(path), np.uint8)
-        if len(content) == 0 or len(content) % (before + PIXELS):
+        if len(content) == 0 or len(content) % (before + _PIXELS):
             raise damaged(
-                path, f"its {len(content)} bytes are not a whole number of {before + PIXELS}-byte records"
+                path, f"its {len(content)} bytes are not a whole number of {before + _PIXELS}-byte records"
             )
-        records = content.reshape(-1, before + PIXELS)
+        records = content.reshape(-1, before + _PIXELS)
         return records[:, before:], records[:, before - 1]
 
     return read

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.raw import Description, Raw, check_int, per_class, to_bytes
 
-CLASSES = tuple("0123456789")
+_CLASSES = tuple("0123456789")
 
 
 class Digits:
@@ -30,21 +30,21 @@ class Digits:
 
     def fetch(self) -> None:
         if importlib.util.find_spec("sklearn") is None:
-            raise Fault(
+            raise UserError(
                 "dataset=digits ships inside scikit-learn, which is not installed: pip install scikit-learn"
             )
 
     def describe(self) -> Description:
         _, labels = self._table()
         return Description(
-            (1, self._size, self._size), CLASSES, len(labels), per_class(labels, 10), test=None, pool=0
+            (1, self._size, self._size), _CLASSES, len(labels), per_class(labels, 10), test=None, pool=0
         )
 
     def load(self, *, workers: int = 0) -> Raw:
         values, labels = self._table()
         weights = enlarge(8, self._size)
         images = weights @ (values.reshape(-1, 8, 8) * (255 / 16)) @ weights.T
-        return Raw(to_bytes(images)[:, None], labels, CLASSES)
+        return Raw(to_bytes(images)[:, None], labels, _CLASSES)
 
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
         """(1797, 64) in 0..16 and (1797,). Reads the file itself where it can: importing scikit-learn takes a

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdx.core import checks
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.files import Files
 from kdx.data.pictures import findings
 from kdx.data.pictures.decode import Decoder, Header, are_grey
@@ -91,7 +91,7 @@ class Folder:
                     )
                 elif os.path.isfile(folder):
                     remedy = f"it is a file: unpack it, if it is an archive, and {remedy}"
-                raise Fault(
+                raise UserError(
                     f"dataset=folder looked for a folder of pictures in '{readable(folder)}', "
                     f"and there is none: {remedy}"
                 )
@@ -152,7 +152,7 @@ class Folder:
             tuple(found),
             sizes,
             names,
-            findings.told(reading, self._decoder.square, found),
+            findings.findings_report(reading, self._decoder.square, found),
             transparent,
         )
 
@@ -170,13 +170,13 @@ class Folder:
             )
             gone += [readable(path) for path in part.paths if path in strange]
             if strange and not parts[role].paths:
-                raise Fault(
+                raise UserError(
                     f"not one of {counted(len(part.paths), 'file')} {MEANING[role]} is a picture of a kind "
                     f"that Pillow knows; the first is '{readable(part.paths[0])}'"
                 )
             for number in sorted(set(part.labels) - set(parts[role].labels)) if role == "train" else ():
                 first = part.paths[part.labels.index(number)]
-                raise Fault(
+                raise UserError(
                     f"no file of the class '{layout.classes[number]}' is a picture of a kind that Pillow "
                     f"knows; the first is '{readable(first)}': {strange[first]}"
                 )
@@ -211,7 +211,7 @@ class Folder:
         return _Scan(layout, parts, tuple(opened), tuple(unread), called)
 
     def _none_lost(self, layout: Layout, labels: np.ndarray) -> None:
-        """A Fault where a class has pictures, and none of them can be read. labels: of those that can."""
+        """A UserError where a class has pictures, and none of them can be read. labels: of those that can."""
         count = len(layout.classes)
         listed, read = (
             per_class(np.array(layout.parts["train"].labels, np.int64), count),
@@ -219,4 +219,4 @@ class Folder:
         )
         for name, before, after in zip(layout.classes, listed, read, strict=True):
             if before and not after:
-                raise Fault(f"no picture of the class '{name}' in '{readable(self._root)}' decodes")
+                raise UserError(f"no picture of the class '{name}' in '{readable(self._root)}' decodes")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core import checks
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.raw import (
     NOT_TRIED,
     Description,
@@ -60,7 +60,7 @@ class Idx:
             if place is not None or key == "usual_root"
         ]
         if not isinstance(classes, list | tuple) or len(classes) < 2:
-            raise Fault(
+            raise UserError(
                 f"dataset.classes must name the classes, two or more of them; given: {checks.shown(classes)}"
             )
         self._classes = tuple(str(name) for name in classes)
@@ -91,7 +91,7 @@ class Idx:
                 name for name, path in zip(NAMES, self._found(self._places[0]), strict=True) if path is None
             )
             looked = " and ".join(f"'{place}'" for place in self._places)
-            raise Fault(
+            raise UserError(
                 f"the data file '{missing}' (or '{missing}.gz') is missing; looked for in {looked}: "
                 f"set dataset.root=PATH{why}"
             )
@@ -139,7 +139,7 @@ class Idx:
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The bytes of an IDX file with as many dimensions, uint8.
-    A file of another kind or length is a Fault.
+    A file of another kind or length is a UserError.
     """
     shape = _header(path, dimensions)
     content = read_file(path)[4 + 4 * dimensions :]
@@ -164,7 +164,7 @@ def _header(path: Path, dimensions: int) -> tuple[int, ...]:
             file.seek(-4, 2)
             if struct.unpack("<I", file.read(4))[0] == wanted % 2**32:
                 return shape
-        # several gzip members, or bytes behind them, are allowed; a cut file is a Fault
+        # several gzip members, or bytes behind them, are allowed; a cut file is a UserError
         holds = len(read_file(path))
     if holds != wanted:
         raise damaged(path, f"it should hold {wanted} bytes and holds {holds}")

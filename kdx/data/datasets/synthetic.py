@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core import checks
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.raw import Description, Raw, check_int, per_class
 
 BLOBS = 3
@@ -43,7 +43,7 @@ class Synthetic:
         self._test_rows = check_int("test_rows", test_rows, 0, 100_000_000)
         self._pool_rows = check_int("pool_rows", pool_rows, 0, 100_000_000)
         if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise <= 2:
-            raise Fault(f"dataset.noise must be a number from 0 to 2; given {checks.shown(noise)}")
+            raise UserError(f"dataset.noise must be a number from 0 to 2; given {checks.shown(noise)}")
         self._noise = noise
         self._seed = check_int("pattern_seed", pattern_seed, 0, 2**63 - 1)
 

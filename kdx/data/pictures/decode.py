@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kdx.core import checks, shortage
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.data.pictures import deep
 from kdx.data.pictures.square import Square
-from kdx.data.pictures.walk import PICTURES, ending, readable
+from kdx.data.pictures.walk import PICTURES, file_ending, readable
 from kdx.data.raw import check_int
 
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
@@ -47,7 +47,7 @@ OTHERS = (
 its owner may do.
 """
 
-Answer = TypeVar("Answer")
+_Answer = TypeVar("Answer")
 
 
 class TooLarge(Exception):
@@ -104,7 +104,7 @@ class Decoder:
     range: what becomes black and white in pictures of more than eight bits: [low, high], a number (from 0 to
     it), or None: found in the pictures (kdx.data.pictures.deep.span_of); those of eight bits are taken as
     they are. max_pixels: a picture with more is refused before it is decoded. on_error: "stop" makes a
-    picture that is refused or does not decode a Fault that names it; "skip" leaves it out.
+    picture that is refused or does not decode a UserError that names it; "skip" leaves it out.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Decoder:
         """Why, of those that are skipped as no picture at all: Pillow knows them for none, and their names do
         not say that they are meant for one. Such a file counts for nothing; it is opened here, and no other.
         """
-        odd = [path for path in paths if ending(path.name) not in PICTURES] if self._skip else []
+        odd = [path for path in paths if file_ending(path.name) not in PICTURES] if self._skip else []
         with _limited(self._most):
             return {path: str(answer) for path in odd if isinstance(answer := _header(path), Unknown)}
 
@@ -142,7 +142,7 @@ class Decoder:
             with _limited(self._most):
                 spans[depth] = deep.span_of(
                     depth,
-                    _map(_bounds, some([header for header in headers if header.depth == depth]), workers),
+                    _map(_bounds, _some([header for header in headers if header.depth == depth]), workers),
                 )
         return Reading(headers, are_grey(headers), spans)
 
@@ -166,7 +166,7 @@ class Decoder:
                 else:
                     images[i] = self.square.of_bytes(paths[i], reading.grey)
             except Exception as error:  # Pillow raises many kinds for a damaged file
-                return _told(error, paths[i])
+                return _decode_error(error, paths[i])
             return None
 
         with _limited(self._most):
@@ -188,14 +188,14 @@ class Decoder:
         large = isinstance(error, TooLarge)
         why = self._too_many(path) if large else _why(error)
         if self._skip:
-            raise Fault(f"not one of {len(bad)} pictures decodes; the first is '{readable(path)}': {why}")
+            raise UserError(f"not one of {len(bad)} pictures decodes; the first is '{readable(path)}': {why}")
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         what, instead = (
             ("is too large", "raise that, make it smaller,")
             if large
             else ("does not decode", f"{getattr(error, 'instead', '')}remove it,")
         )
-        raise Fault(
+        raise UserError(
             f"the picture '{readable(path)}'{more} {what}: {why}; {instead} or set dataset.on_error=skip"
         )
 
@@ -233,7 +233,7 @@ def are_grey(headers: Sequence[Header]) -> bool:
     return all(header.grey for header in headers)
 
 
-def some(headers: Sequence[Header]) -> list[Path]:
+def _some(headers: Sequence[Header]) -> list[Path]:
     """At most LOOKED_AT of them, evenly over the list, with about PIXELS_LOOKED_AT pixels at most."""
     found, pixels = [], 0
     for i in np.unique(np.linspace(0, len(headers) - 1, min(LOOKED_AT, len(headers))).astype(int)):
@@ -261,7 +261,7 @@ def _limited(most: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _map(function: Callable[[object], Answer], items: Sequence[object], workers: int) -> Iterator[Answer]:
+def _map(function: Callable[[object], _Answer], items: Sequence[object], workers: int) -> Iterator[_Answer]:
     if workers <= 0:
         yield from map(function, items)
         return
@@ -269,13 +269,13 @@ def _map(function: Callable[[object], Answer], items: Sequence[object], workers:
         yield from pool.map(function, items)
 
 
-def _told(error: Exception, path: Path) -> Exception:
+def _decode_error(error: Exception, path: Path) -> Exception:
     """What a picture's owner should know. Too little memory is raised: the picture is well, and must not be
     skipped.
     """
     from PIL import Image, UnidentifiedImageError
 
-    if shortage.kind(error):
+    if shortage.kind_of_shortage(error):
         raise error
     if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
         return TooLarge()
@@ -307,7 +307,7 @@ def _strange(path: Path) -> tuple[str, str]:
 
 
 def _why(error: Exception) -> str:
-    """In words, without the path, which is told already."""
+    """In words, without the path, which is reported already."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return readable(str(error) or type(error).__name__)
@@ -335,7 +335,7 @@ def _header(path: Path) -> Header | Exception:
                 path, grey, deep.depth_of(picture), picture.size, frames, picture.has_transparency_data
             )
     except Exception as error:  # Pillow raises many kinds for a damaged file
-        return _told(error, path)
+        return _decode_error(error, path)
 
 
 def _bounds(path: Path) -> tuple[float, float] | None:
@@ -343,7 +343,7 @@ def _bounds(path: Path) -> tuple[float, float] | None:
     tells.
     """
     try:
-        return deep.bounds(deep.read(path)[0])
+        return deep.bounds(deep.read_deep(path)[0])
     except Exception as error:  # Pillow raises many kinds for a damaged file
-        _told(error, path)
+        _decode_error(error, path)
         return None

@@ -14,9 +14,9 @@ import numpy as np
 EIGHT, SIGNED, SIXTEEN, THIRTY_TWO, FLOAT = "8-bit", "signed 8-bit", "16-bit", "32-bit", "float"
 BITS, PHOTOMETRIC, CHANNELS, PLANAR, EXTRA, FORMAT = 258, 262, 277, 284, 338, 339
 """Tags of a TIFF."""
-NUMBERS = {1: "whole", 2: "signed whole", 3: "float", 5: "complex whole", 6: "complex float"}
+_NUMBERS = {1: "whole", 2: "signed whole", 3: "float", 5: "complex whole", 6: "complex float"}
 """Its FORMAT in words."""
-WIDE = re.compile(r"(LA|RGB|RGBX|RGBA|RGBa);16([BLN])")
+_WIDE = re.compile(r"(LA|RGB|RGBX|RGBA|RGBa);16([BLN])")
 """How a file keeps several channels of sixteen bits, in Pillow's words. Pillow itself hands over the upper
 eight bits of them.
 """
@@ -55,7 +55,7 @@ def depth_of(picture: Any) -> str:
         return SIGNED
     return (
         SIXTEEN
-        if picture.mode.startswith("I;16") or WIDE.fullmatch(raw_mode(picture)) or _apart(picture)
+        if picture.mode.startswith("I;16") or _WIDE.fullmatch(raw_mode(picture)) or _apart(picture)
         else EIGHT
     )
 
@@ -83,7 +83,7 @@ def white_first(picture: Any) -> bool:
     return picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == 0 and picture.mode[0] in "IF"
 
 
-def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
+def read_deep(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """(H, W, C) numbers as the file has them, C 1 or 3; (H, W) float32 opacity in [0, 1], None where all is
     opaque; and whether the least is white.
     """
@@ -104,7 +104,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
                 for tile in picture.tile
             ]
         raw = raw_mode(picture)
-        wide = WIDE.fullmatch(raw)
+        wide = _WIDE.fullmatch(raw)
         if not wide and not apart:
             values = np.asarray(ImageOps.exif_transpose(picture))
             if mode == "I" and raw in UNSIGNED and picture.format == "TIFF":
@@ -159,7 +159,7 @@ def foreign(path: Path) -> tuple[str, str] | None:
                 "big-endian " if head[:2] == b"MM" else "",
                 f" in {channels} channels" if channels > 1 else "",
             )
-            what = f"{order}{max(bits)}-bit {NUMBERS[kinds[0]]} numbers{parts}"
+            what = f"{order}{max(bits)}-bit {_NUMBERS[kinds[0]]} numbers{parts}"
     except Exception:  # a damaged file: Pillow raises many kinds
         return None
     return what, "32-bit float" if channels == 1 else "whole numbers of 8 or 16 bits"

@@ -18,7 +18,7 @@ from kdx.data.raw import RARE, Note, are, counted, few
 
 FLAT = 8
 """A picture whose brightest and darkest value are fewer levels apart, of 256, is called almost constant."""
-BLOCK = 4096
+_BLOCK = 4096
 
 
 def of_files(
@@ -75,7 +75,7 @@ def _depths(reading: Reading, given: bool) -> Iterator[Note]:
         parts = ", ".join(f"{number:,} {depth}" for depth, number in sorted(depths.items()))
         yield (
             f"pictures of several depths ({parts}), each with a black and a white of its own: a class or a "
-            "split with a depth of its own can be told by that alone",
+            "split with a depth of its own can be known by that alone",
             "warning",
         )
     if given and not reading.spans:
@@ -94,7 +94,7 @@ def _values(span: Span) -> str:
     )
 
 
-def told(reading: Reading, square: Square, notes: Sequence[Note]) -> dict[str, Any]:
+def findings_report(reading: Reading, square: Square, notes: Sequence[Note]) -> dict[str, Any]:
     """How many pictures there are of each depth, of those beyond eight bits what becomes black and white,
     what was warned of; and, where they are seen, how pictures that are no squares become such, and the
     background, red, green and blue."""
@@ -109,7 +109,7 @@ def told(reading: Reading, square: Square, notes: Sequence[Note]) -> dict[str, A
     }
 
 
-def flat(
+def constant_pictures(
     parts: Mapping[str, np.ndarray], name: Callable[[str, int], str], transparent: Collection[str] = ()
 ) -> tuple[list[Note], dict[str, int]]:
     """(notes, {"constant": pictures of one value, "almost": others of less than FLAT levels}). parts: (N, C,
@@ -119,9 +119,9 @@ def flat(
     """
     constant, almost = [], []
     for part, images in parts.items():
-        for start in range(0, len(images), BLOCK):
-            block = images[start : start + BLOCK].reshape(
-                len(images[start : start + BLOCK]), images.shape[1], -1
+        for start in range(0, len(images), _BLOCK):
+            block = images[start : start + _BLOCK].reshape(
+                len(images[start : start + _BLOCK]), images.shape[1], -1
             )
             # of the channel that varies most: a red square is as constant as a grey one
             apart = (block.max(2).astype(np.int64) - block.min(2)).max(1)

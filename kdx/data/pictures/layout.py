@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdx.core.errors import Fault, nearest
+from kdx.core.errors import UserError, nearest
 from kdx.data.pictures.roles import crossed, role_of, words_of
-from kdx.data.pictures.walk import PICTURES, Walk, as_text, ending, inside, name_of, readable
+from kdx.data.pictures.walk import PICTURES, Walk, as_text, file_ending, inside, name_of, readable
 from kdx.data.raw import MEANING
 
 UNCLEAR = ("eval", "evaluation", "holdout", "heldout")
@@ -33,8 +33,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Layout:
-    """Classes in the order of their numbers, the pictures of each part that is there, and what is to be told
-    of what was left out.
+    """Classes in the order of their numbers, the pictures of each part that is there, and what is to be
+    reported
+     what was left out.
 
     parts: by name, of train, validation, test and unlabelled; train always. A class may have no picture in
     any of them.
@@ -47,11 +48,11 @@ class Layout:
 
 def lay_out(root: Path, unlabelled: Path | None, layout: str) -> Layout:
     """root, unlabelled: folders that exist. layout: "auto"; "parts": root holds train/ and maybe val/ and
-    test/, and every folder in them is a class; or "classes": every folder in root is a class. Raises Fault
-    where it cannot be told.
+    test/, and every folder in them is a class; or "classes": every folder in root is a class. Raises
+    UserError where it cannot be known.
     """
     if unlabelled and root.resolve().is_relative_to(unlabelled.resolve()):
-        raise Fault(
+        raise UserError(
             f"dataset.unlabelled_root='{readable(unlabelled)}' holds dataset.root='{readable(root)}', so "
             "the pictures to train and test with would be in the pool: give the pool a folder of its own"
         )
@@ -59,7 +60,7 @@ def lay_out(root: Path, unlabelled: Path | None, layout: str) -> Layout:
     try:
         return _lay_out(root, unlabelled, layout, walk)
     except OSError as error:
-        raise Fault(
+        raise UserError(
             f"'{readable(error.filename or root)}' cannot be read: {error.strerror or error}"
         ) from error
 
@@ -68,7 +69,7 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
     folders = {"train": root} if layout == "classes" else _parts(root, walk, certain=layout == "parts")
     classes = _classes(folders["train"], walk)
     if len(classes) < 2:
-        raise Fault(_too_few(folders["train"], classes, walk))
+        raise UserError(_too_few(folders["train"], classes, walk))
     _alike(classes, walk)
     parts = {"train": _list(classes, list(classes), walk)}
     for role in ("validation", "test"):
@@ -76,7 +77,7 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
             found = _classes(folders[role], walk)
             listing = _list(found, list(classes), walk)
             if not found or not listing.paths:
-                raise Fault(
+                raise UserError(
                     (
                         f"'{readable(folders[role])}' looks like the part {MEANING[role]}, and holds no "
                         "folders of classes with pictures: "
@@ -87,15 +88,15 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
     if unlabelled:
         pictures = walk.pictures(unlabelled)
         if not pictures:
-            raise Fault(f"the folder of unlabelled pictures '{readable(unlabelled)}' holds no picture")
+            raise UserError(f"the folder of unlabelled pictures '{readable(unlabelled)}' holds no picture")
         parts["unlabelled"] = Listing(
             tuple(pictures), (-1,) * len(pictures), tuple(inside(path, unlabelled) for path in pictures)
         )
-    return Layout(tuple(classes), parts, tuple(walk.told()))
+    return Layout(tuple(classes), parts, tuple(walk.reported()))
 
 
 def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
-    """role -> its folder of classes. Without such folders the root is what is trained with. Raises Fault
+    """role -> its folder of classes. Without such folders the root is what is trained with. Raises UserError
     where a folder looks like a part and is none.
 
     certain: somebody has said that these are parts, so nothing is asked that asks just that.
@@ -109,7 +110,7 @@ def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name, role in roles.items():
         if role in found:
-            raise Fault(
+            raise UserError(
                 f"'{readable(root)}' holds {found[role].name}/ and {name}/, and both look like the part "
                 f"{MEANING[role]}: rename one of them or move it away; or set dataset.layout=classes if "
                 "these are the classes"
@@ -130,7 +131,7 @@ def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
             if looks
             else "nothing that is called train/"
         )
-        raise Fault(
+        raise UserError(
             f"'{readable(root)}' holds {holds}: each part needs one folder of pictures for each class; "
             "or set dataset.layout=classes if these are the classes"
         )
@@ -139,7 +140,7 @@ def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
             walk.note(f"'{readable(path)}' is empty and is passed over")
             del found[role]
         elif not deep[path.name]:
-            raise Fault(
+            raise UserError(
                 f"'{readable(path)}' looks like the part {MEANING[role]}, and its pictures lie in no folder "
                 f"of a class: {_instead(path)}"
             )
@@ -161,7 +162,7 @@ def _others(
     root: Path, others: Mapping[str, Path], found: Mapping[str, Path], walk: Walk, certain: bool
 ) -> None:
     """Folders beside the parts:
-    one that may well be a part is asked about, and any with pictures is told of.
+    one that may well be a part is asked about, and any with pictures is reported.
     """
     _loose(root, walk)
     train = found["train"]
@@ -170,7 +171,7 @@ def _others(
     for name, path in others.items():
         like = len(known & {name_of(inner) for inner in walk.folders(path)}) >= 2
         if like and not certain and (len(found) == 1 or set(words_of(name)) & set(UNCLEAR)):
-            raise Fault(
+            raise UserError(
                 f"'{readable(root)}' holds {train.name}/ and {name}/ with folders of the same names: rename "
                 f"{name}/ to test/ or val/, as it is meant, or move it away"
             )
@@ -182,7 +183,7 @@ def _others(
             )
     if pictures and len(found) == 1 and not certain:
         beside = ", ".join(f"{name}/" for name in pictures[:5])
-        raise Fault(
+        raise UserError(
             f"'{readable(root)}' holds {name_of(train)}/ and, with pictures too, {beside}: is "
             f"{name_of(train)}/ the part to train with, or a class as they are? dataset.layout=parts trains "
             "with it alone, dataset.layout=classes takes every folder as a class"
@@ -190,8 +191,8 @@ def _others(
 
 
 def _ask(folder: Path, layout: str, walk: Walk) -> None:
-    """Fault where what would be the classes may well be something else: several hold sub-folders of the same
-    names, or are called like parts.
+    """UserError where what would be the classes may well be something else: several hold sub-folders of the
+    same names, or are called like parts.
 
     Sub-folders that all have one name, circle/2021 and square/2021, are no classes, as there would be one of
     them only. layout: the value of dataset.layout that says that they are the classes.
@@ -210,13 +211,13 @@ def _ask(folder: Path, layout: str, walk: Walk) -> None:
             if role_of(shared)
             else "call parts train/, val/ and test/"
         )
-        raise Fault(
+        raise UserError(
             f"the folders in '{readable(folder)}' ({_some(these)}) hold folders of the same names "
-            f"({_some(shared)}), so it cannot be told which are the classes: {turned}, or move what is no "
+            f"({_some(shared)}), so it cannot be known which are the classes: {turned}, or move what is no "
             f"class away; {meant} all pictures below {these[0]}/ as that class"
         )
     if called := crossed(inner):
-        raise Fault(
+        raise UserError(
             f"the folders in '{readable(folder)}' ({_some(called)}) are called like parts and "
             "classes in one: make folders train/, val/ or test/, and in them one for each class; "
             f"{meant} each of them as a class"
@@ -281,7 +282,7 @@ def _alike(classes: Iterable[str], walk: Walk) -> None:
 
 
 def _loose(folder: Path, walk: Walk) -> None:
-    if loose := [name for name in walk.files(folder) if ending(name) in PICTURES]:
+    if loose := [name for name in walk.files(folder) if file_ending(name) in PICTURES]:
         walk.note(
             f"pictures in '{readable(folder)}' itself are in no class and not read: {len(loose)}, the first "
             f"{as_text(loose[0])}"
@@ -293,7 +294,7 @@ def _list(found: Mapping[str, Sequence[Path]], classes: Sequence[str], walk: Wal
     for name, folders in found.items():
         pictures = [(path, folder) for folder in folders for path in walk.pictures(folder)]
         if pictures and name not in classes:
-            raise Fault(
+            raise UserError(
                 f"'{readable(folders[0])}' holds pictures of a class that the part to train with does not "
                 f"have{nearest(name, classes)}"
             )
@@ -312,7 +313,7 @@ def _too_few(folder: Path, classes: Mapping[str, Sequence[Path]], walk: Walk) ->
             more = f": is it dataset.root='{readable(classes[name][0])}'?"
     if walk.pool_is_within(folder):
         more = ", as the folder of dataset.unlabelled_root is not counted"
-    tables = [name for name in walk.files(folder) if ending(name) in ("csv", "tsv", "xlsx", "parquet")]
+    tables = [name for name in walk.files(folder) if file_ending(name) in ("csv", "tsv", "xlsx", "parquet")]
     if tables and not more:
         more = (
             f". No label is read from a table such as {as_text(tables[0])}: sort the "

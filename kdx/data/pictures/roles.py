@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-ROLES = {
+_ROLES = {
     "train": ("train", "training", "trn"),
     "validation": ("val", "valid", "validation", "validate", "dev", "devel", "development"),
     "test": ("test", "testing", "tst"),
@@ -40,7 +40,7 @@ def role_of(names: Iterable[str]) -> dict[str, str]:
     """
     words = {name: words_of(name) for name in names}
     roles = {
-        name: {role for role, known in ROLES.items() if set(known) & set(said)}
+        name: {role for role, known in _ROLES.items() if set(known) & set(said)}
         for name, said in words.items()
     }
     called = [name for name, found in roles.items() if len(found) == 1]
@@ -49,7 +49,7 @@ def role_of(names: Iterable[str]) -> dict[str, str]:
         name: role
         for name in called
         for role in roles[name]
-        if set(words[name]) - shared - FILLERS <= set(ROLES[role])
+        if set(words[name]) - shared - FILLERS <= set(_ROLES[role])
     }
 
 
@@ -59,7 +59,7 @@ def words_of(name: str) -> list[str]:
     found = []
     for word in re.findall(r"[^\W\d_]+", apart.lower()):
         known = re.fullmatch(
-            rf"({'|'.join(word for role in ROLES.values() for word in role)})({'|'.join(FILLERS)})", word
+            rf"({'|'.join(word for role in _ROLES.values() for word in role)})({'|'.join(FILLERS)})", word
         )
         found += known.groups() if known else [word]
     return found
@@ -74,7 +74,7 @@ def crossed(names: Iterable[str]) -> list[str]:
     found: dict[str, dict[str, str]] = {}
     for name in names:
         low = name.lower()
-        for role, known in ROLES.items():
+        for role, known in _ROLES.items():
             for word in known:
                 rests = {
                     low.removeprefix(word),

@@ -61,7 +61,7 @@ class Square:
         """
         from PIL import Image
 
-        values, opaque, turned = deep.read(path)
+        values, opaque, turned = deep.read_deep(path)
         values, beyond, odd = deep.scaled(values, span, turned)
         levels = (self._level(),) if grey else self.background
         planes = []

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from kdx.core.errors import Fault, shows
+from kdx.core.errors import UserError, printable
 
 NO_PICTURES = {
     "thumbs.db",
@@ -138,7 +138,7 @@ class Walk:
     def note(self, text: str) -> None:
         self._notes[text] = None
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         left = list(self._left_out)
         if left:
             self.note(
@@ -196,7 +196,7 @@ def _listed(folder: Path) -> list[str]:
 
 def _stop(error: OSError) -> NoReturn:
     """A folder that cannot be read is no empty one."""
-    raise Fault(
+    raise UserError(
         f"the folder '{readable(error.filename)}' cannot be read: {error.strerror}; give yourself "
         "permission, or move it away"
     ) from error
@@ -212,10 +212,10 @@ def _visible(names: Iterable[str]) -> list[str]:
 
 def is_other(name: str) -> bool:
     """Whether the name says that it is no picture."""
-    return ending(name) in OTHER_KINDS or name.endswith("~")
+    return file_ending(name) in OTHER_KINDS or name.endswith("~")
 
 
-def ending(name: str) -> str:
+def file_ending(name: str) -> str:
     return name.rpartition(".")[2].lower() if "." in name else ""
 
 
@@ -240,5 +240,7 @@ def readable(path: Path | str) -> str:
     `caf\\xe9`.
     """
     return (
-        shows(os.fsencode(path).decode("utf-8", "backslashreplace")).replace("\n", "\\n").replace("\t", "\\t")
+        printable(os.fsencode(path).decode("utf-8", "backslashreplace"))
+        .replace("\n", "\\n")
+        .replace("\t", "\\t")
     )

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from kdx.core.checks import shown
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Split
 from kdx.data.views import pixels
 from kdx.data.views.draws import Draws
 
 
-def check(
+def check_number(
     name: str,
     value: object,
     low: float,
@@ -33,14 +33,14 @@ def check(
     whole: bool = False,
     open_low: bool = False,
 ) -> None:
-    """Raises a Fault unless `value` is a number between low and high; `whole`: an integer."""
+    """Raises a UserError unless `value` is a number between low and high; `whole`: an integer."""
     numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if numeric and math.isfinite(value) and low <= value <= high and not (open_low and value == low):
         return
     kind = "an integer" if whole else "a number"
     bound = f"above {low:g}" if open_low else f"of at least {low:g}"
     bound += f" and at most {high:g}" if high < math.inf else ""
-    raise Fault(
+    raise UserError(
         f"augment.{name} needs {kind} {bound}; given {shown(value)}: set it in that range, or "
         "leave it out for its default"
     )
@@ -71,10 +71,10 @@ class FlipCrop(Step):
     moves_only = True
 
     def __init__(self, *, pad: int, mode: str, flip: float):
-        check("flip_crop.pad", pad, 0, whole=True)
-        check("flip_crop.flip", flip, 0, 1)
+        check_number("flip_crop.pad", pad, 0, whole=True)
+        check_number("flip_crop.flip", flip, 0, 1)
         if mode not in ("zero", "reflect"):
-            raise Fault(
+            raise UserError(
                 f"augment.flip_crop.mode needs zero or reflect; given {shown(mode)}: choose one of the two"
             )
         self.pad, self.reflect, self.flip = pad, mode == "reflect", flip
@@ -82,7 +82,7 @@ class FlipCrop(Step):
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
         if self.reflect and self.pad >= min(x.shape[-2:]):
             h, w = x.shape[-2:]
-            raise Fault(
+            raise UserError(
                 f"augment.flip_crop.pad={self.pad} cannot reflect pictures of {h}x{w}: set it below "
                 f"{min(h, w)}, or mode=zero"
             )
@@ -100,9 +100,9 @@ class Affine(Step):
     """
 
     def __init__(self, *, degrees: float, shift: float, scale: float):
-        check("affine.degrees", degrees, 0, 180)
-        check("affine.shift", shift, 0, 1)
-        check("affine.scale", scale, 0, 0.95)
+        check_number("affine.degrees", degrees, 0, 180)
+        check_number("affine.shift", shift, 0, 1)
+        check_number("affine.scale", scale, 0, 0.95)
         self.radians, self.shift, self.scale = math.radians(degrees), shift, scale
 
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
@@ -119,7 +119,7 @@ class Rotate(Step):
     """Rotation by a uniform angle in +-degrees; bilinear, zero outside."""
 
     def __init__(self, *, degrees: float):
-        check("rotate.degrees", degrees, 0, 180)
+        check_number("rotate.degrees", degrees, 0, 180)
         self.radians = math.radians(degrees)
 
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
@@ -137,10 +137,10 @@ class ColourJitter(Step):
     """
 
     def __init__(self, *, brightness: float, contrast: float, saturation: float, hue: float):
-        check("colour_jitter.brightness", brightness, 0)
-        check("colour_jitter.contrast", contrast, 0)
-        check("colour_jitter.saturation", saturation, 0)
-        check("colour_jitter.hue", hue, 0, 0.5)
+        check_number("colour_jitter.brightness", brightness, 0)
+        check_number("colour_jitter.contrast", contrast, 0)
+        check_number("colour_jitter.saturation", saturation, 0)
+        check_number("colour_jitter.hue", hue, 0, 0.5)
         self._factors = (
             (pixels.brightness, brightness),
             (pixels.contrast, contrast),
@@ -162,7 +162,7 @@ class Noise(Step):
     """Adds Gaussian noise of standard deviation `std` to each value, then clamps to [0, 1]."""
 
     def __init__(self, *, std: float):
-        check("noise.std", std, 0)
+        check_number("noise.std", std, 0)
         self.std = std
 
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
@@ -177,10 +177,10 @@ class Cutout(Step):
     """
 
     def __init__(self, *, size: float, fill: float):
-        check("cutout.size", size, 0, open_low=True)
+        check_number("cutout.size", size, 0, open_low=True)
         if size >= 1:
-            check("cutout.size", size, 1, whole=True)
-        check("cutout.fill", fill, 0, 1)
+            check_number("cutout.size", size, 1, whole=True)
+        check_number("cutout.fill", fill, 0, 1)
         self.size, self.fill = size, fill
 
     def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
@@ -203,7 +203,7 @@ class Mixup:
     _LEVELS = 4096
 
     def __init__(self, *, alpha: float):
-        check("mixup.alpha", alpha, 0, 100, open_low=True)
+        check_number("mixup.alpha", alpha, 0, 100, open_low=True)
         # One half of the distribution, by its distribution function on a grid; the other is its mirror image.
         # Below alpha = 1 the density has a pole at 0: the grid is then in t = lam^alpha, where dP is
         # proportional to (1 - lam)^(alpha - 1) dt.
@@ -233,10 +233,10 @@ class Chain:
     def __init__(self, steps: Sequence[tuple[str, Step | Mixup]]):
         mixers = [step for _, step in steps if isinstance(step, Mixup)]
         if len(mixers) > 1:
-            raise Fault("augment needs mixup at most once; given twice: remove one")
+            raise UserError("augment needs mixup at most once; given twice: remove one")
         for name, step in steps:
             if not isinstance(step, (Step, Mixup)):
-                raise Fault(
+                raise UserError(
                     f"augment.{name} needs a step of kdx.data.views.augment; given "
                     f"{type(step).__name__}: see `kdx list augment`"
                 )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.levels import as_float as as_float
 
 
@@ -97,7 +97,7 @@ def blend(x: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
 def _coloured(x: Tensor) -> bool:
     channels = x.shape[1]
     if channels not in (1, 3):
-        raise Fault(
+        raise UserError(
             f"colour needs pictures of 1 or 3 channels; given {channels}: leave colour_jitter and "
             "randaugment out of augment"
         )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdx.data.views import pixels
-from kdx.data.views.augment import Step, check
+from kdx.data.views.augment import Step, check_number
 from kdx.data.views.draws import Draws
 
 _GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
@@ -33,8 +33,8 @@ class RandAugment(Step):
     """
 
     def __init__(self, *, ops: int, magnitude: int):
-        check("randaugment.ops", ops, 1, 14, whole=True)
-        check("randaugment.magnitude", magnitude, 0, 30, whole=True)
+        check_number("randaugment.ops", ops, 1, 14, whole=True)
+        check_number("randaugment.magnitude", magnitude, 0, 30, whole=True)
         self.ops = ops
         self.strength = magnitude / 30
         bits, threshold = 8 - round(magnitude / 7.5), 1 - self.strength

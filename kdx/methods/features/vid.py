@@ -15,7 +15,7 @@ from kdx.core.checks import number
 from kdx.core.types import Features, Parts
 from kdx.models.pairs import Pairs
 
-LEAST = 1e-5
+_LEAST = 1e-5
 """Added to each variance, so that it cannot vanish; as the authors' code does."""
 
 
@@ -26,7 +26,7 @@ def nll(mean: Tensor, feature: Tensor, raw: Tensor) -> Tensor:
     Equation 5 of the paper without its constant log(2 pi) / 2, and so possibly below 0: what the guess leaves
     unknown, in nats an entry.
     """
-    variance = (F.softplus(raw) + LEAST)[:, None, None]
+    variance = (F.softplus(raw) + _LEAST)[:, None, None]
     return ((feature - mean).square() / variance + variance.log()).mean() / 2
 
 
@@ -57,11 +57,11 @@ class VID(Features):
     ):
         super().__init__()
         self.weight = number("loss.features.weight", weight, low=0)
-        variance = number("loss.features.variance", variance, low=LEAST, open_low=True)
+        variance = number("loss.features.variance", variance, low=_LEAST, open_low=True)
         self.pairs = Pairs(parts, student=student, teacher=teacher, middle=False)
         with torch.random.fork_rng(devices=[]):  # the student's own noise stays what it is without this term
             self.regressors = nn.ModuleList(regressor(*channels) for channels in self.pairs.channels)
-        raw = variance - LEAST + math.log(-math.expm1(LEAST - variance))  # the inverse of softplus
+        raw = variance - _LEAST + math.log(-math.expm1(_LEAST - variance))  # the inverse of softplus
         self.raw = nn.ParameterList(
             nn.Parameter(torch.full((channels,), raw)) for _, channels in self.pairs.channels
         )

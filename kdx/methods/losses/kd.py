@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 
 from kdx.core.checks import number
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.math import cross_entropy, kl
 from kdx.core.types import Objective, Outcome, Parts, Streams
 
 
-def ramp(alpha: float | Sequence[float], progress: float) -> float:
+def alpha_at(alpha: float | Sequence[float], progress: float) -> float:
     """A constant, or the value on the straight line from alpha[0] at progress 0 to alpha[1] at progress 1."""
     if isinstance(alpha, int | float):
         return alpha
@@ -37,7 +37,9 @@ class KD(Objective):
         self.temperature = number("loss.temperature", temperature, low=0, open_low=True)
         if isinstance(alpha, Sequence) and not isinstance(alpha, str):
             if len(alpha) != 2:
-                raise Fault(f"loss.alpha must be a number, or two of them [from, to]; given: {list(alpha)}")
+                raise UserError(
+                    f"loss.alpha must be a number, or two of them [from, to]; given: {list(alpha)}"
+                )
             self.alpha = tuple(number("loss.alpha", a, low=0, high=1) for a in alpha)
         else:
             self.alpha = number("loss.alpha", alpha, low=0, high=1)
@@ -47,7 +49,7 @@ class KD(Objective):
         batches = [labelled, *(streams[s] for s in self.may_use if s in streams)]
         logits = self.student(torch.cat([b.views["main"] for b in batches]))
         answers = torch.cat([self.teacher(b) for b in batches])
-        alpha = ramp(self.alpha, progress)
+        alpha = alpha_at(self.alpha, progress)
         return Outcome(
             terms={
                 "distillation": alpha * kl(logits, answers, self.temperature).mean(),

@@ -18,7 +18,7 @@ from kdx.core.checks import choice, flag, number
 from kdx.core.errors import Caution
 from kdx.core.math import cross_entropy, smooth_cross_entropy
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import Joint, believe
+from kdx.methods.forward import Joint, weigh_answers
 from kdx.models.ema import optional_average
 
 
@@ -42,7 +42,7 @@ def layers(network: nn.Module) -> list[list[str]]:
 
 
 def draw_frozen(count: int, rate: float) -> list[int]:
-    """Which of `count` layers stand still in this step, each with probability `rate`, from torch's CPU
+    """Which of `count` layers is frozen in this step, each with probability `rate`, from torch's CPU
     generator. Never all of them: should all be drawn, the last one learns.
     """
     drawn = (torch.rand(count) < rate).nonzero().flatten().tolist()
@@ -111,7 +111,7 @@ class NoisyStudent(Objective):
         ]
         logits, features = self.look([torch.cat(pixels)] if self.joint else pixels)
         known, own = logits.split([len(labelled), len(pool)])
-        joint = believe(
+        joint = weigh_answers(
             Joint(labelled.y, known, own, features, self.class_weights), self.teacher(pool), self.weights
         )
         return Outcome(
@@ -127,8 +127,8 @@ class NoisyStudent(Objective):
         )
 
     def look(self, passes: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of all rows, and the features' terms as their mean over all rows; the same layers stand
-        still in each pass.
+        """Logits of all rows, and the features' terms as their mean over all rows; the same layers is frozen
+        in each pass.
         """
         still = draw_frozen(len(self.layers), self.freeze) if self.freeze else []
         fixed = {

@@ -11,7 +11,7 @@ from kdx.core.math import cross_entropy
 from kdx.core.types import Objective, Outcome, Parts, Streams
 
 
-def rising(progress: float, weight: float, start: float, full: float) -> float:
+def weight_at(progress: float, weight: float, start: float, full: float) -> float:
     """0 up to progress `start`, then a straight line to `weight` at `full`, and `weight` from there (Lee
     2013, equation 16).
     """
@@ -24,7 +24,7 @@ class PseudoLabel(Objective):
     """loss = mean over labelled rows of cross-entropy + a(progress) * mean over pool rows of cross-entropy to
     the student's own argmax.
 
-    Lee 2013, equation 15; a is `rising`. weight >= 0 is a's end; 0 <= start <= full <= 1 are shares of the
+    Lee 2013, equation 15; a is `weight_at`. weight >= 0 is a's end; 0 <= start <= full <= 1 are shares of the
     training. The guesses are those of the current step, from the same forward pass; labelled and pool rows
     share it. weight 0 is `supervised` (but for the pool rows in the statistics of batch normalisation).
     Deviations: no pre-training as a denoising auto-encoder (the paper's second variant), and optimiser and
@@ -50,7 +50,7 @@ class PseudoLabel(Objective):
         return Outcome(
             terms={
                 "labels": cross_entropy(known, labelled.y, self.class_weights).mean(),
-                "pool": rising(progress, self.weight, self.start, self.full)
+                "pool": weight_at(progress, self.weight, self.start, self.full)
                 * cross_entropy(own, own.argmax(1)).mean(),
             },
             monitors={"confidence": own.detach().softmax(1).amax(1).mean()},

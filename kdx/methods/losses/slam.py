@@ -19,10 +19,10 @@ from kdx.core.checks import choice, flag, integer, number, refuse
 from kdx.core.math import margin
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods import estimators
-from kdx.methods.forward import ask
+from kdx.methods.forward import forward_with_teacher
 
-METHOD = "loss=slam"
-LEAST = 1e-7
+_METHOD = "loss=slam"
+_LEAST = 1e-7
 """Outside the first k choices the mix is alpha * f, which may be nothing."""
 
 
@@ -35,7 +35,7 @@ def first_choices(probs: Tensor, k: Tensor) -> Tensor:
     return torch.zeros_like(probs).scatter_(1, order, marks.to(probs.dtype))
 
 
-def mix(student: Tensor, teacher: Tensor, alpha: Tensor, k: Tensor, *, normalised: bool) -> Tensor:
+def mixed_answers(student: Tensor, teacher: Tensor, alpha: Tensor, k: Tensor, *, normalised: bool) -> Tensor:
     """(B, C) probabilities of both, (B,) alpha in [0, 1], (B,) int64 k in [2, C] -> (B, C): alpha f + (1 -
     alpha) (1 - f) on the first k.
 
@@ -49,15 +49,15 @@ def mix(student: Tensor, teacher: Tensor, alpha: Tensor, k: Tensor, *, normalise
     return alpha[:, None] * student + (1 - alpha[:, None]) * others
 
 
-def slam(
+def slam_loss(
     student: Tensor, teacher: Tensor, alpha: Tensor, k: Tensor, *, hard: bool, normalised: bool
 ) -> Tensor:
-    """As `mix` -> (B,): cross-entropy of the mix to the teacher's first choice (hard) or its probabilities,
-    nats, >= 0.
+    """As `mixed_answers` -> (B,): cross-entropy of the mix to the teacher's first choice (hard) or its
+    probabilities, nats, >= 0.
 
     The first k choices come from the teacher's probabilities in both. alpha = 1 is plain cross-entropy.
     """
-    log_mix = mix(student, teacher, alpha, k, normalised=normalised).clamp_min(LEAST).log()
+    log_mix = mixed_answers(student, teacher, alpha, k, normalised=normalised).clamp_min(_LEAST).log()
     if hard:
         return -log_mix.gather(1, teacher.argmax(1, keepdim=True))[:, 0]
     return -(teacher * log_mix).sum(1)
@@ -67,12 +67,12 @@ class SLaM(Objective):
     """loss = (sum over labelled rows of CE(y, student) + sum over pool rows of w * slam) / all rows, and the
     features' terms.
 
-    hard, normalised: see `slam` and `mix`. alpha_floor in [0.5, 1]: alpha(x) = max(floor, isotonic fit of the
-    teacher's accuracy on its margin); 1 is distillation without a mix. k: the number of choices, in [2, C];
-    null: the smallest, at least 2, whose estimated top-k accuracy (by the score `top_k_by`, see
-    `kdx.methods.estimators.top_k_score`) reaches threshold, in [0, 1]. Both are fitted once, by the first
-    `refresh`, on the teacher's answers to validation, one view of each row such as the pool has; before that
-    alpha is 1. weights, features: components, built with `parts`.
+    hard, normalised: see `slam_loss` and `mixed_answers`. alpha_floor in [0.5, 1]: alpha(x) = max(floor,
+    isotonic fit of the teacher's accuracy on its margin); 1 is distillation without a mix. k: the number of
+    choices, in [2, C]; null: the smallest, at least 2, whose estimated top-k accuracy (by the score
+    `top_k_by`, see `kdx.methods.estimators.top_k_score`) reaches threshold, in [0, 1]. Both are fitted once,
+    by the first `refresh`, on the teacher's answers to validation, one view of each row such as the pool has;
+    before that alpha is 1. weights, features: components, built with `parts`.
     """
 
     uses = ("labelled", "unlabelled")
@@ -102,7 +102,7 @@ class SLaM(Objective):
             )
         self.threshold = number("loss.threshold", threshold, low=0, high=1)
         self.by = choice("loss.top_k_by", top_k_by, estimators.BY)
-        rows = len(estimators.validation_split(parts.validation, METHOD))
+        rows = len(estimators.validation_split(parts.validation, _METHOD))
         self.parts = parts  # no module: its student is trained and saved as this loss's own
         self.weights, self.features = weights.build(parts), features.build(parts)
         knots = max(2, rows)
@@ -118,13 +118,13 @@ class SLaM(Objective):
         return {**super().refresh(), **({} if self.fitted else self.fit())}
 
     def fit(self) -> Mapping[str, float]:
-        truth, answers = estimators.ask(self.parts, self.teacher)
+        truth, answers = estimators.validation_answers(self.parts, self.teacher)
         probs = answers.softmax(1)
         right = probs.argmax(1) == truth
         estimators.caution(
             truth,
             right,
-            METHOD,
+            _METHOD,
             "alpha is 1 everywhere, which is distillation without a mix",
             f"alpha is its floor, {self.floor:g}, everywhere, and the answers are of little use",
         )
@@ -172,10 +172,12 @@ class SLaM(Objective):
         return alpha, k
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint = ask(streams, self.student, self.features, self.teacher, self.weights, self.class_weights)
+        joint = forward_with_teacher(
+            streams, self.student, self.features, self.teacher, self.weights, self.class_weights
+        )
         teacher = joint.answers.softmax(1)
         alpha, k = self.mixing(teacher)
-        losses = slam(
+        losses = slam_loss(
             joint.own.float().softmax(1), teacher, alpha, k, hard=self.hard, normalised=self.normalised
         )
         return joint.outcome(losses, alpha=alpha, k=k)

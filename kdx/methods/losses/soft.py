@@ -9,7 +9,7 @@ from typing import Any
 from kdx.core.checks import flag
 from kdx.core.math import cross_entropy
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import ask
+from kdx.methods.forward import forward_with_teacher
 
 
 class Soft(Objective):
@@ -30,6 +30,8 @@ class Soft(Objective):
         self.weights, self.features = weights.build(parts), features.build(parts)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint = ask(streams, self.student, self.features, self.teacher, self.weights, self.class_weights)
+        joint = forward_with_teacher(
+            streams, self.student, self.features, self.teacher, self.weights, self.class_weights
+        )
         targets = joint.answers.argmax(1) if self.hard else joint.answers.softmax(1)
         return joint.outcome(cross_entropy(joint.own, targets))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdx.core.checks import flag, integer
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import ask
+from kdx.methods.forward import forward_with_teacher
 
 
 def taylor(probs: Tensor, order: int) -> Tensor:
@@ -44,7 +44,9 @@ class TaylorCE(Objective):
         self.weights, self.features = weights.build(parts), features.build(parts)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        joint = ask(streams, self.student, self.features, self.teacher, self.weights, self.class_weights)
+        joint = forward_with_teacher(
+            streams, self.student, self.features, self.teacher, self.weights, self.class_weights
+        )
         probs = joint.own.float().softmax(1)
         if self.hard:
             losses = taylor(probs.gather(1, joint.answers.argmax(1, keepdim=True))[:, 0], self.order)

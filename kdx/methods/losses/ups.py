@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor
 
 from kdx.core.checks import number
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.math import cross_entropy
 from kdx.core.types import Objective, Outcome, Parts, Streams
-from kdx.methods.forward import look, student_margin
+from kdx.methods.forward import forward, student_margin
 
 EXTRAS = ("mean", "std", "cool_mean", "cool_std")
 NOTHING = 1e-6
@@ -58,7 +58,7 @@ class UPS(Objective):
         super().__init__(parts)
         for name in EXTRAS:
             if name not in parts.extras:
-                raise Fault(
+                raise UserError(
                     f"loss=ups reads '{name}' of the teacher's passes with dropout, which were not kept: set "
                     "pseudo_label.passes=10"
                 )
@@ -84,11 +84,11 @@ class UPS(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         joint, extras = (
-            look(streams, self.student, self.features, self.class_weights),
+            forward(streams, self.student, self.features, self.class_weights),
             [extra(streams["unlabelled"]) for extra in self.extras],
         )
         if self.training and extras[1].max() < NOTHING:
-            raise Fault(
+            raise UserError(
                 "loss=ups selects by the teacher's uncertainty, and its passes with dropout all gave the "
                 "same answer: the teacher has no dropout; set teacher.dropout=0.3, say"
             )

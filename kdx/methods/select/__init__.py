@@ -17,7 +17,7 @@ class Pool:
     """What a rule may look at, one row for each row of the pool. The truth is not among it.
 
     teacher: (n, C) float32 logits of the clean pictures, or None where the teacher has not answered. student:
-    (n, C) float32 logits of the pupil so far. features: (n, D) float32, the pupil's last hidden layer;
+    (n, C) float32 logits of the student so far. features: (n, D) float32, the student's last hidden layer;
     labelled_features: (L, D), of the labelled examples. taken: (n,) bool, rows chosen in earlier rounds.
     wrong: the share of validation rows that the teacher gets wrong, in [0, 1], or None without a validation
     split.
@@ -61,12 +61,12 @@ class Rule(ABC):
     """
 
     def foresee(self, rows: int, count: int | None, validation: bool) -> None:  # noqa: B027 (most rules can always choose)
-        """Raises Fault, before any work, where it could not choose. rows: of the pool; count: the most in a
-        round; validation: whether there is such a split.
+        """Raises UserError, before any work, where it could not choose. rows: of the pool; count: the most in
+        a round; validation: whether there is such a split.
         """
 
     @abstractmethod
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
         """count: how many new rows to choose (never one that is taken), None for a rule that does not buy.
-        Raises Fault where none is left.
+        Raises UserError where none is left.
         """

@@ -11,22 +11,22 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from kdx.core.errors import Caution, Fault
+from kdx.core.errors import Caution, UserError
 from kdx.methods.select import Pool
 
-PIECE = 1 << 20
+_PIECE = 1 << 20
 """Numbers in a piece: it stays in the processor's cache."""
-MOST = 50_000
+MOST_ROWS = 50_000
 """Rows that a rule may compare with each other."""
 
 
 def remaining(pool: Pool, count: int | None) -> np.ndarray:
-    """Rows that are not taken, ascending. Fault where they are fewer than `count`."""
+    """Rows that are not taken, ascending. UserError where they are fewer than `count`."""
     rows = np.flatnonzero(~pool.taken)
     if count is None or count < 1:
-        raise Fault(f"a rule that buys answers is told how many, at least 1; given: {count}: set budget")
+        raise UserError(f"a rule that buys answers gets how many, at least 1; given: {count}: set budget")
     if count > len(rows):
-        raise Fault(
+        raise UserError(
             f"{count} answers are to be bought, but only {len(rows)} of the pool's {len(pool)} rows are "
             "left: lower budget"
         )
@@ -34,7 +34,7 @@ def remaining(pool: Pool, count: int | None) -> np.ndarray:
 
 
 def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Generator) -> np.ndarray:
-    """At most `sample` of the rows, drawn at random, ascending. Fault where what is left is too many to
+    """At most `sample` of the rows, drawn at random, ascending. UserError where what is left is too many to
     compare, or fewer than `count`.
     """
     comparable(len(rows), count, sample)
@@ -44,19 +44,20 @@ def sampled(rows: np.ndarray, count: int, sample: int | None, rng: np.random.Gen
 
 
 def comparable(rows: int, count: int, sample: int | None) -> None:
-    """Fault where so many rows cannot be compared with each other, or `sample` of them are fewer than
+    """UserError where so many rows cannot be compared with each other, or `sample` of them are fewer than
     `count`.
     """
     if sample is not None and sample < rows:
         if count > sample:
-            raise Fault(
+            raise UserError(
                 f"{count} answers are to be bought among select.sample={sample} rows: set select.sample to "
                 f"more than {count}"
             )
-    elif rows > MOST:
-        raise Fault(
-            f"this rule compares rows with each other, at most {MOST:,} of them, and {rows:,} are left:"
-            f" set select.sample={MOST // 2} to draw so many first, or choose select=margin or select=rad"
+    elif rows > MOST_ROWS:
+        raise UserError(
+            f"this rule compares rows with each other, at most {MOST_ROWS:,} of them, and {rows:,} "
+            f"are left: set select.sample={MOST_ROWS // 2} to draw so many first, or choose "
+            "select=margin or select=rad"
         )
 
 
@@ -64,11 +65,11 @@ def beforehand(work: str, size: int) -> list[str]:
     """Says at once what a rule is about to do and how many bytes it takes, and gives the same sentence back
     for `Chosen.warnings`.
 
-    Fault where the machine has less memory in all.
+    UserError where the machine has less memory in all.
     """
     text = f"{work}: about {_bytes(size)} of memory"
     if "sysconf" in vars(os) and size > (here := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
-        raise Fault(
+        raise UserError(
             f"{text}, and this machine has {_bytes(here)}: set select.sample=10000 to draw so many rows first"
         )
     warnings.warn(text, Caution, stacklevel=2)
@@ -80,11 +81,11 @@ def _bytes(size: int) -> str:
 
 
 def finite(features: np.ndarray) -> np.ndarray:
-    """The same, in float64: in float32 the distance of two near rows is mostly rounding. Fault where one is
-    not a number.
+    """The same, in float64: in float32 the distance of two near rows is mostly rounding. UserError where one
+    is not a number.
     """
     if not np.isfinite(features).all():
-        raise Fault(
+        raise UserError(
             "the features to choose by hold NaN or infinity: that network's training "
             "has failed; try a lower lr"
         )
@@ -112,7 +113,7 @@ def buy_lowest(
 def confidence(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n, C) -> the highest probability (n,) in [1 / C, 1], and its class (n,) int64"""
     if not len(logits):
-        raise Fault("the pool has no rows to choose from: set dataset.labelled lower")
+        raise UserError("the pool has no rows to choose from: set dataset.labelled lower")
     highest, best = np.empty(len(logits)), np.empty(len(logits), dtype=np.int64)
     for at, probs in _probs(logits, np.arange(len(logits))):
         best[at] = probs.argmax(1)
@@ -120,7 +121,7 @@ def confidence(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return highest, best
 
 
-def margin(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def row_margins(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """The highest less the second highest probability of each of the rows: (len(rows),) in [0, 1]
 
     In float32 and in terms of the odds against the highest, (1 - odds of the second) / (1 + odds of all):
@@ -145,11 +146,11 @@ def entropy(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def sure(highest: np.ndarray, threshold: float) -> np.ndarray:
-    """Rows with at least this confidence, ascending; Fault where there are none."""
+    """Rows with at least this confidence, ascending; UserError where there are none."""
     rows = np.flatnonzero(highest >= threshold)
     if not len(rows):
         most = float(highest.max())
-        raise Fault(
+        raise UserError(
             f"no pseudo-label reaches select.threshold={threshold:g}: the highest confidence of "
             f"{len(highest)} is {most:.4g}. Set select.threshold={math.floor(100 * most) / 100:g} or lower, "
             "or train the teacher longer"
@@ -183,14 +184,14 @@ def _pieces(logits: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.nd
     """(positions in `rows`, logits of these rows less each row's largest (B, C) float32, the caller's to
     overwrite), a piece at a time
     """
-    step = max(1, PIECE // logits.shape[1])
+    step = max(1, _PIECE // logits.shape[1])
     for start in range(0, len(rows), step):
         at = slice(start, min(start + step, len(rows)))
         part = logits[rows[at]]
         part -= part.max(1, keepdims=True)
         if not np.isfinite(part).all():
             row = rows[at][~np.isfinite(part).all(1)][0]
-            raise Fault(
+            raise UserError(
                 f"the answers to choose by hold NaN or infinity, first in pool row {row}:"
                 " that network's training has failed; try a lower lr"
             )

@@ -7,13 +7,13 @@ from __future__ import annotations
 import numpy as np
 
 from kdx.core.checks import integer, number
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.methods.select import Chosen, Pool, Rule
 from kdx.methods.select._rows import confidence, missing, sure
 
 EDGES = np.arange(101) / 100
 """Lower ends of the released code's bins of confidence."""
-MANY = 10
+_MANY = 10
 """Copies of one row that are worth a warning."""
 
 
@@ -49,20 +49,20 @@ class Balanced(Rule):
             mine = mine[bins >= (enough[-1] if len(enough) else 0)]
             each = wanted / len(mine)
             copies[mine] = int(each) + (rng.random(len(mine)) < each - int(each))
-            if each > MANY:
+            if each > _MANY:
                 most[int(c)] = each
         chosen = np.repeat(np.arange(len(pool)), copies)
         if not len(chosen):
-            raise Fault(
+            raise UserError(
                 f"select.per_class={wanted} is so few that the random rounding left no "
                 "row at all: set it higher"
             )
         kept = np.bincount(label[chosen], minlength=pool.classes)
-        told = missing(kept)
+        warnings = missing(kept)
         if most:
             c = max(most, key=most.get)
-            told.append(
-                f"{len(most)} classes are repeated more than {MANY} times to be balanced, class {c} "
+            warnings.append(
+                f"{len(most)} classes are repeated more than {_MANY} times to be balanced, class {c} "
                 f"{most[c]:.0f} times; set select.per_class lower, or select=threshold"
             )
         about = {
@@ -73,4 +73,4 @@ class Balanced(Rule):
             "per_class": kept.tolist(),
             "wanted": wanted,
         }
-        return Chosen(chosen, about, told)
+        return Chosen(chosen, about, warnings)

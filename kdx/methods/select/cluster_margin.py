@@ -6,7 +6,16 @@ import numpy as np
 
 from kdx.core.checks import integer, number
 from kdx.methods.select import Chosen, Pool, Rule
-from kdx.methods.select._rows import MOST, beforehand, comparable, finite, lowest, margin, remaining, sampled
+from kdx.methods.select._rows import (
+    MOST_ROWS,
+    beforehand,
+    comparable,
+    finite,
+    lowest,
+    remaining,
+    row_margins,
+    sampled,
+)
 
 
 class ClusterMargin(Rule):
@@ -16,8 +25,8 @@ class ClusterMargin(Rule):
 
     Rows are clustered by features (average linkage, Euclidean). From the candidates one row is taken of each
     cluster in turn, clusters with fewest candidates first, at random within a cluster, and round again until
-    there are enough. Deviations: clusters are made anew in each round from the pupil of that round, not once;
-    their number is given, not their diameter.
+    there are enough. Deviations: clusters are made anew in each round from the student of that round, not
+    once; their number is given, not their diameter.
     """
 
     needs = ("student", "features")
@@ -26,7 +35,7 @@ class ClusterMargin(Rule):
     def __init__(self, *, candidates: float, clusters: int | None, sample: int | None):
         self.candidates = number("select.candidates", candidates, low=1)
         self.clusters = clusters if clusters is None else integer("select.clusters", clusters, low=1)
-        self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST)
+        self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST_ROWS)
 
     def foresee(self, rows: int, count: int | None, validation: bool) -> None:
         comparable(rows, count, self.sample)
@@ -37,11 +46,13 @@ class ClusterMargin(Rule):
         rows = sampled(left, count, self.sample, rng)
         n = len(rows)
         # The distance of each pair in float64, and the library's working copy of them.
-        told = beforehand(
+        warnings = beforehand(
             f"cluster_margin compares {n:,} rows in pairs", 8 * n * n + 8 * n * pool.features.shape[1]
         )
         cluster = _clusters(finite(pool.features[rows]), min(n, self.clusters or count))
-        looked = lowest(margin(pool.student, rows), min(n, max(count, round(self.candidates * count))), rng)
+        looked = lowest(
+            row_margins(pool.student, rows), min(n, max(count, round(self.candidates * count))), rng
+        )
         cluster = cluster[looked]
         order = rng.permutation(len(looked))
         order = order[np.argsort(cluster[order], kind="stable")]  # by cluster, random within it
@@ -57,7 +68,7 @@ class ClusterMargin(Rule):
             "clusters": int(np.count_nonzero(size)),
             "clusters_picked": len(np.unique(cluster[order[by_turn[:count]]])),
         }
-        return Chosen(np.sort(rows[picked]), about, told)
+        return Chosen(np.sort(rows[picked]), about, warnings)
 
 
 def _clusters(features: np.ndarray, number: int) -> np.ndarray:

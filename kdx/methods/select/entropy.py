@@ -1,5 +1,5 @@
-"""Buys the answers where the pupil's probabilities are most even: the highest entropy (Shannon 1948, as used
-by Settles 2009).
+"""Buys the answers where the student's probabilities are most even: the highest entropy (Shannon 1948, as
+used by Settles 2009).
 """
 
 from __future__ import annotations

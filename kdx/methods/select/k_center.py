@@ -8,7 +8,7 @@ import numpy as np
 
 from kdx.core.checks import integer
 from kdx.methods.select import Chosen, Pool, Rule
-from kdx.methods.select._rows import MOST, beforehand, comparable, finite, remaining, sampled
+from kdx.methods.select._rows import MOST_ROWS, beforehand, comparable, finite, remaining, sampled
 
 
 class KCenter(Rule):
@@ -16,7 +16,7 @@ class KCenter(Rule):
     than that.
 
     Each pick is the row farthest from the labelled examples and all picked before, in this round or an
-    earlier one (Euclidean distance of the pupil's features). Deviation: the greedy solution alone, without
+    earlier one (Euclidean distance of the student's features). Deviation: the greedy solution alone, without
     the paper's mixed integer program that leaves out outliers.
     """
 
@@ -24,7 +24,7 @@ class KCenter(Rule):
     buys = True
 
     def __init__(self, *, sample: int | None):
-        self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST)
+        self.sample = sample if sample is None else integer("select.sample", sample, low=1, high=MOST_ROWS)
 
     def foresee(self, rows: int, count: int | None, validation: bool) -> None:
         comparable(rows, count, self.sample)
@@ -38,7 +38,7 @@ class KCenter(Rule):
         left = remaining(pool, count)
         rows = sampled(left, count, self.sample, rng)
         centres = np.concatenate([pool.labelled_features, pool.features[pool.taken]])
-        told = beforehand(
+        warnings = beforehand(
             f"k_center compares {len(rows):,} rows with each centre",
             8 * pool.features.shape[1] * (len(rows) + len(centres)),
         )
@@ -57,5 +57,5 @@ class KCenter(Rule):
                 away[at] = -1  # never again, though another row may equal it
         radius = float(np.sqrt(max(away.max(), 0)))
         return Chosen(
-            np.sort(rows[picked]), {"remaining": len(left), "sampled": len(rows), "radius": radius}, told
+            np.sort(rows[picked]), {"remaining": len(left), "sampled": len(rows), "radius": radius}, warnings
         )

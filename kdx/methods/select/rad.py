@@ -2,9 +2,9 @@
 (arXiv:2210.01213, ICLR 2023).
 
 The paper has no code; the form of the game is unconfirmed, its closed forms are derived, and held against a
-linear program in the tests. The pupil gains g_i = 1 - margin_i from row i, nothing where the teacher's answer
-is wrong (`rad`), or -g_i (`rad_loss`). The learner draws a row with probability p_i, the adversary then makes
-up to m answers wrong; p maximises what is gained in the worst case.
+linear program in the tests. The student gains g_i = 1 - margin_i from row i, nothing where the teacher's
+answer is wrong (`rad`), or -g_i (`rad_loss`). The learner draws a row with probability p_i, the adversary
+then makes up to m answers wrong; p maximises what is gained in the worst case.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 
 from kdx.core.checks import choice, refuse, shown
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.methods.select import Chosen, Pool, Rule
-from kdx.methods.select._rows import lowest, margin, remaining
+from kdx.methods.select._rows import lowest, remaining, row_margins
 
 SMALLEST = 1e-6
-"""Of a gain: the pupil may be sure of a row to the last digit, and 1 / gain must stay finite."""
+"""Of a gain: the student may be sure of a row to the last digit, and 1 / gain must stay finite."""
 
 
 def play(gains: np.ndarray, wrong: int) -> tuple[np.ndarray, float]:
@@ -104,24 +104,26 @@ class RAD(Rule):
 
     def foresee(self, rows: int, count: int | None, validation: bool) -> None:
         if self.mislabelled is None and not validation:
-            raise Fault(self._unknown())
+            raise UserError(self._unknown())
 
     def choose(self, pool: Pool, count: int | None, seed: int) -> Chosen:
         rng = np.random.default_rng(seed)
         rows = remaining(pool, count)
         n, m = len(rows), self._wrong(pool, len(rows))
-        gains = np.maximum(1 - margin(pool.student, rows), SMALLEST)
+        gains = np.maximum(1 - row_margins(pool.student, rows), SMALLEST)
         order = lowest(-gains, n, rng)
         about = {"remaining": n, "m": m}
         power = m if self.form == "rad" else 2 * m
         if power >= n:
-            told = f"{self.form} expects {m} of the {n} rows left to be answered wrongly, "
-            told += "half or more: no choice promises a gain" if self.form == "rad_loss" else "all of them"
+            expected = f"{self.form} expects {m} of the {n} rows left to be answered wrongly, "
+            expected += (
+                "half or more: no choice promises a gain" if self.form == "rad_loss" else "all of them"
+            )
             picked = rng.choice(n, count, replace=False)
             return Chosen(
                 np.sort(rows[picked]),
                 about | {"support": n},
-                [f"{told}. The {count} rows are drawn uniformly"],
+                [f"{expected}. The {count} rows are drawn uniformly"],
             )
         p, value = play(gains[order], power)
         k = int(np.count_nonzero(p))
@@ -152,7 +154,7 @@ class RAD(Rule):
             return self.mislabelled
         share = pool.wrong if self.mislabelled is None else self.mislabelled
         if share is None:
-            raise Fault(self._unknown())
+            raise UserError(self._unknown())
         return round(n * share)
 
     def _unknown(self) -> str:

@@ -12,7 +12,7 @@ from kdx.methods.select._rows import confidence, missing, sure
 class Threshold(Rule):
     """threshold: least probability of the predicted class, in [0, 1]. per_class: of those, at most this many
     of each predicted class, the surest ones first (equal ones by row); None keeps all. Rows taken in earlier
-    rounds are judged anew.
+    rounds are looked at anew.
     """
 
     needs = ("teacher",)

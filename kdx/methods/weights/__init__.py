@@ -1,3 +1,3 @@
-"""Weightings: how far each pseudo-label is believed, the slot `loss.weights`. One method a file; none imports
+"""Weightings: the weight of each pseudo-label, the slot `loss.weights`. One method a file; none imports
 another.
 """

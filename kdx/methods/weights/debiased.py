@@ -21,7 +21,7 @@ from kdx.methods import estimators
 from kdx.methods import neighbours as by_neighbours
 from kdx.models import modes
 
-METHOD = "loss.weights=debiased"
+_METHOD = "loss.weights=debiased"
 
 
 class Debiased(Weighting):
@@ -33,9 +33,9 @@ class Debiased(Weighting):
     1. The student's margins and losses on validation move, so `refresh` takes them anew (eval mode, one view
        of each row, such as training shows); the row that is asked about has the margin of the training pass
        (its view, with dropout). Before the first refresh w = 1. hard: whether the loss reads the teacher's
-       first choice or its probabilities, as `loss.hard`. estimator: see `kdx.methods.neighbours.weigh`. grid:
-       null searches exactly, in each batch; a number of cells a side looks the weights up, faster above some
-       thousands of rows.
+       first choice or its probabilities, as `loss.hard`. estimator: see
+       `kdx.methods.neighbours.neighbour_weights`. grid: null searches exactly, in each batch; a number of
+       cells a side looks the weights up, faster above some thousands of rows.
     """
 
     def __init__(self, parts: Parts, *, hard: bool, estimator: str, neighbours: int | None, grid: int | None):
@@ -43,7 +43,7 @@ class Debiased(Weighting):
         self.hard = flag("loss.weights.hard", hard)
         self.estimator = choice("loss.weights.estimator", estimator, by_neighbours.ESTIMATORS)
         self.grid = None if grid is None else integer("loss.weights.grid", grid, low=2, high=4096)
-        rows = len(estimators.validation_split(parts.validation, METHOD))
+        rows = len(estimators.validation_split(parts.validation, _METHOD))
         asked = (
             max(1, round(rows**0.5 / 2))
             if neighbours is None
@@ -52,7 +52,7 @@ class Debiased(Weighting):
         self.neighbours = min(asked, rows)
         if asked > rows:
             warnings.warn(
-                f"{METHOD}: loss.weights.neighbours={asked} is more than the {rows} validation rows: all of "
+                f"{_METHOD}: loss.weights.neighbours={asked} is more than the {rows} validation rows: all of "
                 "them are everybody's neighbours, so the weight is the same everywhere",
                 Caution,
                 stacklevel=2,
@@ -69,7 +69,7 @@ class Debiased(Weighting):
     def refresh(self) -> Mapping[str, float]:
         student, where = self.parts.student, self.points.device
         with modes.evaluating(student):
-            truth, logits, answers = estimators.ask(
+            truth, logits, answers = estimators.validation_answers(
                 self.parts, lambda b: student(b.views["main"].to(where)), self.parts.teacher
             )
         if not logits.isfinite().all():
@@ -77,7 +77,7 @@ class Debiased(Weighting):
         right = answers.argmax(1) == truth
         if not self.fitted:
             estimators.caution(
-                truth, right, METHOD, "every weight is 1, as without weights", "every answer counts as wrong"
+                truth, right, _METHOD, "every weight is 1, as without weights", "every answer counts as wrong"
             )
         self.points.copy_(by_neighbours.margins(answers, logits))
         self.wrong.copy_(~right)
@@ -110,8 +110,8 @@ class Debiased(Weighting):
         if self.grid is not None:
             return by_neighbours.look_up(self.cells, margins)
         points, *rest = self._statistics()
-        return by_neighbours.weigh(
-            by_neighbours.nearest(points, margins, self.neighbours), *rest, self.estimator
+        return by_neighbours.neighbour_weights(
+            by_neighbours.nearest_points(points, margins, self.neighbours), *rest, self.estimator
         )
 
     def _statistics(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""No weighting: every pseudo-label is believed in full."""
+"""No weighting: every pseudo-label has the weight 1."""
 
 from __future__ import annotations
 

@@ -1,35 +1,41 @@
-"""Answers are bought over rounds: the student so far judges, a rule chooses, the teacher answers."""
+"""Answers are bought over rounds: a rule chooses by the student so far, the teacher answers."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from kdx.core.errors import Fault
-from kdx.pipeline.recipes.experiment import Plan, needs
-from kdx.pipeline.recipes.steps import alone, ask, compare, student, teach
+from kdx.core.errors import UserError
+from kdx.pipeline.recipes.experiment import Experiment, needs
+from kdx.pipeline.recipes.steps import (
+    ask_teacher,
+    student_alone,
+    student_inputs,
+    train_controls,
+    train_teacher,
+)
 from kdx.pipeline.stages import CHOOSE, TRAIN
 from kdx.store.store import Store, subseed
 from kdx.training.length import by_round, to_buy
 
 
 @needs(buys=True, counts="last")
-def active(store: Store, plan: Plan) -> None:
-    """Buys the teacher's answers for `budget` rows of the pool, over rounds: the student so far judges, the
-    rule chooses, the teacher answers.
+def active(store: Store, plan: Experiment) -> None:
+    """Buys the teacher's answers for `budget` rows of the pool, over rounds: the rule chooses by the student
+    so far, the teacher answers .
 
     The last round counts, as it has learned from all that was bought: also where an earlier one was better on
     validation.
     """
-    data, judge = teach(store, plan)
-    pupil = student(store, data, plan)
+    data, teacher = train_teacher(store, plan)
+    inputs = student_inputs(store, data, plan)
     # validation only: how often the teacher errs
-    empty = ask(store, data, judge, plan, {}, name="pseudo-label-0", pool=False)
-    alone(store, plan, pupil, empty)
-    made = store.run(TRAIN, name="student-train-0", **pupil, loss=plan.teacher_loss)
+    empty = ask_teacher(store, data, teacher, plan, {}, name="pseudo-label-0", pool=False)
+    student_alone(store, plan, inputs, empty)
+    made = store.run(TRAIN, name="student-train-0", **inputs, loss=plan.teacher_loss)
     rows = answers = None
     lesson: dict[str, Any] = {}
     if plan.budget is None:
-        raise Fault("recipe=active is told how many answers it buys: set budget=200, say")
+        raise UserError("recipe=active gets how many answers it buys: set budget=200, say")
     total = to_buy(plan.budget, data.json("data.json")["counts"]["unlabelled"])
     for number, count in enumerate(by_round(total, plan.rounds), 1):
         rows = store.run(
@@ -38,29 +44,29 @@ def active(store: Store, plan: Plan) -> None:
             data=data,
             answers=empty,
             rule=plan.select,
-            pupil=made,
+            student=made,
             earlier=rows,
             count=count,
             seed=subseed(plan.seed, "choose", number),
         )
-        answers = ask(
+        answers = ask_teacher(
             store,
             data,
-            judge,
+            teacher,
             plan,
             {"unlabelled": 1, "labelled": 1},
             name=f"pseudo-label-{number}",
             rows=rows,
         )
         lesson = {
-            **pupil,
+            **inputs,
             "answers": answers,
             "rows": rows,
             "view": "clean",
             "loss": plan.loss,
-            "networks": [judge],
+            "networks": [teacher],
             "init": made if plan.student_init == "previous" else None,
         }
         made = store.run(TRAIN, name=f"student-train-{number}", **lesson)
     store.run(TRAIN, name="student-train", **lesson)
-    compare(store, plan, pupil)
+    train_controls(store, plan, inputs)

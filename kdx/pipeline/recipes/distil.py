@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdx.pipeline.recipes.experiment import Plan, needs
+from kdx.pipeline.recipes.experiment import Experiment, needs
 from kdx.pipeline.recipes.steps import (
-    alone,
-    ask,
+    ask_teacher,
     asks_live,
     best_round,
-    compare,
     round_name,
-    student,
-    teach,
+    student_alone,
+    student_inputs,
+    train_controls,
+    train_teacher,
     views_to_answer,
     waited,
 )
@@ -23,18 +23,20 @@ from kdx.store.store import Store, subseed
 
 
 @needs()
-def distil(store: Store, plan: Plan) -> None:
+def distil(store: Store, plan: Experiment) -> None:
     """The default journey: teacher-pretrain, pseudo-label, baseline-train, gate, student-train. In further
     rounds the student is the teacher; the best one counts."""
-    data, judge = teach(store, plan)
-    views, pupil = views_to_answer(data, plan), student(store, data, plan)
+    data, teacher = train_teacher(store, plan)
+    views, inputs = views_to_answer(data, plan), student_inputs(store, data, plan)
     live = asks_live(plan, views)
     students: list[Artifact] = []
     lessons: list[dict[str, Any]] = []
     for number in range(1, plan.rounds + 1):
-        answers = ask(store, data, judge, plan, views, name=round_name("pseudo-label", number, plan))
+        answers = ask_teacher(
+            store, data, teacher, plan, views, name=round_name("pseudo-label", number, plan)
+        )
         if number == 1:
-            alone(store, plan, pupil, answers)
+            student_alone(store, plan, inputs, answers)
         rows = (
             store.run(
                 CHOOSE,
@@ -48,20 +50,20 @@ def distil(store: Store, plan: Plan) -> None:
             else None
         )
         lesson = {
-            **pupil,
+            **inputs,
             "answers": answers,
-            "teachers": [judge] if live else [],
+            "teachers": [teacher] if live else [],
             "rows": rows,
             "view": plan.pseudo_label["view"],
-            "networks": [] if live else [judge],
+            "networks": [] if live else [teacher],
             "loss": plan.loss,
-            "init": judge if plan.student_init == "previous" and number > 1 else None,
+            "init": teacher if plan.student_init == "previous" and number > 1 else None,
         }
-        judge = store.run(TRAIN, name=round_name("student-train", number, plan), **lesson)
-        students.append(judge)
+        teacher = store.run(TRAIN, name=round_name("student-train", number, plan), **lesson)
+        students.append(teacher)
         lessons.append(lesson)
         if waited(students) >= (plan.round_patience or plan.rounds):
             break
     if plan.rounds > 1:  # the best round under the student's own name: it is in the store by now
         store.run(TRAIN, name="student-train", **lessons[best_round(students)])
-    compare(store, plan, pupil)
+    train_controls(store, plan, inputs)

@@ -70,7 +70,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Experiment:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
     sizes: labelled, unlabelled, validation, test. class_weights: of the labels' cross-entropy in every

@@ -6,9 +6,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdx.core.errors import Fault
-from kdx.core.files import kind, read_json
-from kdx.pipeline.recipes.experiment import Checkpoint, Plan
+from kdx.core.errors import UserError
+from kdx.core.files import kind_at, read_json
+from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -17,26 +17,28 @@ from kdx.store.store import Store, subseed
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
 
-def alone(store: Store, plan: Plan, pupil: Mapping[str, Any], answers: Artifact | None) -> None:
-    """The matched baseline before any other student, and then the gate: so what cannot gain is told before
-    the longest stage, not after it.
+def student_alone(
+    store: Store, plan: Experiment, inputs: Mapping[str, Any], answers: Artifact | None
+) -> None:
+    """The matched baseline before any other student, and then the gate: so what cannot gain is reported
+    before the longest stage, not after it.
     """
-    trained = control(store, plan, pupil, "baseline") if "baseline" in plan.controls else None
+    trained = control(store, plan, inputs, "baseline") if "baseline" in plan.controls else None
     if answers:
-        gate(store, plan, pupil["data"], answers, trained)
+        gate(store, plan, inputs["data"], answers, trained)
 
 
-def compare(store: Store, plan: Plan, pupil: Mapping[str, Any]) -> None:
+def train_controls(store: Store, plan: Experiment, inputs: Mapping[str, Any]) -> None:
     """Trains the other controls. Only here, when everything else is done, are hidden labels given back, and
     only to the control that asks for them.
     """
     for name in plan.controls:
         if name != "baseline":
-            control(store, plan, pupil, name)
+            control(store, plan, inputs, name)
 
 
-def control(store: Store, plan: Plan, pupil: Mapping[str, Any], name: str) -> Artifact:
-    asked, data = plan.controls[name], pupil["data"]
+def control(store: Store, plan: Experiment, inputs: Mapping[str, Any], name: str) -> Artifact:
+    asked, data = plan.controls[name], inputs["data"]
     training = asked.training
     if asked.also:
         data = store.run(
@@ -46,12 +48,12 @@ def control(store: Store, plan: Plan, pupil: Mapping[str, Any], name: str) -> Ar
             split=asked.also,
         )
     if asked.also == "validation":
-        training = all_the_way(training, pupil["data"].json("data.json")["counts"])
+        training = all_the_way(training, inputs["data"].json("data.json")["counts"])
     stage = f"{name.replace('_', '-')}-train"
     return store.run(
         TRAIN,
         name=stage,
-        **{**pupil, "data": data, "model": asked.model, "training": training},
+        **{**inputs, "data": data, "model": asked.model, "training": training},
         loss=asked.loss,
     )
 
@@ -73,11 +75,11 @@ def all_the_way(training: Component, counts: Mapping[str, int]) -> Component:
     )
 
 
-def round_name(stage: str, number: int, plan: Plan) -> str:
+def round_name(stage: str, number: int, plan: Experiment) -> str:
     return f"{stage}-{number}" if plan.rounds > 1 else stage
 
 
-def accuracies(tried: Sequence[Artifact]) -> list[float]:
+def _accuracies(tried: Sequence[Artifact]) -> list[float]:
     """Of each round's last weights on validation; without a validation split every later round counts as
     better.
     """
@@ -87,7 +89,7 @@ def accuracies(tried: Sequence[Artifact]) -> list[float]:
 
 def best_round(tried: Sequence[Artifact]) -> int:
     """The first of the best."""
-    found = accuracies(tried)
+    found = _accuracies(tried)
     return found.index(max(found))
 
 
@@ -96,11 +98,11 @@ def waited(tried: Sequence[Artifact]) -> int:
     return len(tried) - 1 - best_round(tried)
 
 
-def ask(
+def ask_teacher(
     store: Store,
     data: Artifact,
-    judge: Artifact,
-    plan: Plan,
+    teacher: Artifact,
+    plan: Experiment,
     views: Mapping[str, int],
     *,
     name: str,
@@ -115,8 +117,8 @@ def ask(
         LABEL,
         name=name,
         data=data,
-        teachers=[judge],
-        augment=augmentation(plan.student_train),
+        teachers=[teacher],
+        augment=_augmentation(plan.student_train),
         views=views,
         clean=plan.pseudo_label["view"] == "clean" or rows is not None,
         seed=subseed(plan.seed, "views"),
@@ -127,7 +129,7 @@ def ask(
     )
 
 
-def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:
+def train_teacher(store: Store, plan: Experiment) -> tuple[Artifact, Artifact]:
     """(the prepared data, the teacher)"""
     data = store.run(
         PREPARE,
@@ -139,16 +141,16 @@ def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:
     classes = data.json("data.json")["classes"]
     for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
         if given and (
-            told := told_of_classes(
+            warnings := class_order_warnings(
                 role, given, classes, trained=role == "student" or plan.teacher_pretrain is not None
             )
         ):
-            store.listener.note(PRETRAIN.name if role == "teacher" else TRAIN.name, *told)
-    judge = store.run(
+            store.listener.note(PRETRAIN.name if role == "teacher" else TRAIN.name, *warnings)
+    teacher = store.run(
         PRETRAIN,
         data=data,
         model=plan.teacher,
-        **begin(plan.checkpoint),
+        **checkpoint_inputs(plan.checkpoint),
         loss=plan.teacher_loss,
         training=plan.teacher_pretrain,
         precision=precise(store, data, plan.teacher, plan.teacher_pretrain),
@@ -157,15 +159,15 @@ def teach(store: Store, plan: Plan) -> tuple[Artifact, Artifact]:
         views_seed=subseed(plan.seed, "views", "teacher"),
         class_weights=plan.class_weights if plan.teacher_pretrain else "none",
     )
-    return data, judge
+    return data, teacher
 
 
-def student(store: Store, data: Artifact, plan: Plan) -> dict[str, Any]:
+def student_inputs(store: Store, data: Artifact, plan: Experiment) -> dict[str, Any]:
     """What the distilled student and its controls share."""
     return {
         "data": data,
         "model": plan.student,
-        **begin(plan.student_checkpoint),
+        **checkpoint_inputs(plan.student_checkpoint),
         "training": plan.student_train,
         "epoch": ["labelled", "unlabelled"],
         "precision": precise(store, data, plan.student, plan.student_train),
@@ -175,16 +177,16 @@ def student(store: Store, data: Artifact, plan: Plan) -> dict[str, Any]:
     }
 
 
-def told_of_classes(
+def class_order_warnings(
     role: str, checkpoint: Checkpoint, classes: Sequence[Any], trained: bool
 ) -> tuple[str, str] | None:
     """What there is to tell, with its level, where the model.json beside a file of weights names other
     classes than the data have: weights know positions only. trained: whether the network is trained on.
-    Raises Fault where a teacher that is taken as it is would answer with wrong names."""
+    Raises UserError where a teacher that is taken as it is would answer with wrong names."""
     beside = checkpoint.file.paths[0].with_name("model.json")
     try:
-        about = read_json(beside) if kind(beside) == "a file" else None
-    except Fault:
+        about = read_json(beside) if kind_at(beside) == "a file" else None
+    except UserError:
         return None  # not needed, and no business of this run
     learned = about.get("classes") if isinstance(about, dict) else None
     names = [unicodedata.normalize("NFC", str(name)) for name in classes]
@@ -203,14 +205,14 @@ def told_of_classes(
     if trained:
         return f"{what}, and begins with their last layer: {shown}", "info"
     if set(names) & set(learned):
-        raise Fault(
+        raise UserError(
             f"{what}, and would answer with wrong names: {shown}; give the classes its names in its order, "
             "or set teacher_pretrain.epochs=5, say, to train it on"
         )
     return f"{what}; they are matched by position: {shown}", "warning"
 
 
-def begin(checkpoint: Checkpoint | None) -> dict[str, Any]:
+def checkpoint_inputs(checkpoint: Checkpoint | None) -> dict[str, Any]:
     """The inputs of a training stage that say which file of weights it begins with."""
     return {"checkpoint": checkpoint and checkpoint.file, "checkpoint_key": checkpoint and checkpoint.key}
 
@@ -231,7 +233,7 @@ def precise(store: Store, data: Artifact, model: Component, training: Component 
     return found.json("probe.json")["precision"]
 
 
-def taught_splits(plan: Plan) -> tuple[str, ...]:
+def taught_splits(plan: Experiment) -> tuple[str, ...]:
     """The splits about whose rows the student's loss asks the teacher, as far as the data has them."""
     loss = plan.loss.target
     if not declared(loss, "needs_teacher"):
@@ -239,12 +241,12 @@ def taught_splits(plan: Plan) -> tuple[str, ...]:
     return (*declared(loss, "uses", ()), *declared(loss, "may_use", ()))
 
 
-def asks_live(plan: Plan, views: Mapping[str, int]) -> bool:
+def asks_live(plan: Experiment, views: Mapping[str, int]) -> bool:
     """Whether the student asks the live teacher. views: of `views_to_answer`."""
     return not views and bool(taught_splits(plan))
 
 
-def views_to_answer(data: Artifact, plan: Plan) -> dict[str, int]:
+def views_to_answer(data: Artifact, plan: Experiment) -> dict[str, int]:
     """split -> stored views of each row that the student learns from; empty: it asks the live teacher, or
     none.
     """
@@ -269,11 +271,11 @@ def views_to_answer(data: Artifact, plan: Plan) -> dict[str, int]:
     return views if asked["mode"] == "stored" or (asked["mode"] == "auto" and fits) else {}
 
 
-def augmentation(training: Component) -> list[tuple[str, Component]]:
+def _augmentation(training: Component) -> list[tuple[str, Component]]:
     return [(name, Component(spec)) for name, spec in training.spec["augment"]]
 
 
-def gate(store: Store, plan: Plan, data: Artifact, answers: Artifact, trained: Artifact | None) -> None:
+def gate(store: Store, plan: Experiment, data: Artifact, answers: Artifact, trained: Artifact | None) -> None:
     """Says where nothing is to be gained from the teacher, or stops the run there, where the user asked for
     that. trained: the student alone.
     """
@@ -291,5 +293,5 @@ def gate(store: Store, plan: Plan, data: Artifact, answers: Artifact, trained: A
         store.listener.note("gate", found["text"], "warning" if mode == "error" else "info")
     elif not found["gain"]:
         if mode == "error":
-            raise Fault(f"{found['text']}. To go on all the same: pseudo_label.gate=warn")
+            raise UserError(f"{found['text']}. To go on all the same: pseudo_label.gate=warn")
         store.listener.note("gate", found["text"], "warning")

@@ -13,7 +13,7 @@ DATA = (
     "validation.labels.npy",
     "data.json",
 )
-NETWORK = ("last.safetensors", "model.json", "summary.json")
+_NETWORK = ("last.safetensors", "model.json", "summary.json")
 GOES_ON = ("checkpoint.pt", "checkpoint.json")
 
 PREPARE = Stage(
@@ -23,13 +23,13 @@ PREPARE = Stage(
 )
 REVEAL = Stage("reveal", "kdx.pipeline.stages.reveal", writes=DATA)
 PROBE = Stage("probe", "kdx.pipeline.stages.probe", writes=("probe.json",))
-PRETRAIN = Stage("teacher-pretrain", "kdx.pipeline.stages.pretrain", writes=NETWORK, resumes=GOES_ON)
+PRETRAIN = Stage("teacher-pretrain", "kdx.pipeline.stages.pretrain", writes=_NETWORK, resumes=GOES_ON)
 LABEL = Stage(
     "pseudo-label", "kdx.pipeline.stages.label", writes=("answers.json",), resumes=(*GOES_ON, "*.npy")
 )
 GATE = Stage("gate", "kdx.pipeline.stages.gate", writes=("gate.json",))
 CHOOSE = Stage("choose", "kdx.pipeline.stages.choose", writes=("rows.npy", "chosen.json"))
-TRAIN = Stage("train", "kdx.pipeline.stages.train", writes=NETWORK, resumes=GOES_ON)
+TRAIN = Stage("train", "kdx.pipeline.stages.train", writes=_NETWORK, resumes=GOES_ON)
 AUDIT = Stage("audit", "kdx.pipeline.stages.audit", writes=("audit.json",))
 EVALUATE = Stage(
     "evaluate", "kdx.pipeline.stages.evaluate", writes=("results.json", "examples.npy", "examples.json")

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Teacher
 from kdx.methods.teachers import Extra, Stored
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 
-SMALL = 1 << 28
+_SMALL = 1 << 28
 """Answers of up to so many bytes are read to the device; larger ones stay mapped."""
 CLEAN = "clean"
 """Name of the file, and of its entry, that holds the answers for the clean pictures of the pool where the
@@ -44,11 +44,11 @@ def digest_of_views(augment: Iterable[Sequence[Any]], seed: int) -> str:
 
 def stored_answers(artifact: Artifact, device: str, views: str) -> Stored:
     """The teacher that a label artifact's files hold. views: `digest_of_views` of who learns from it. Raises
-    Fault where the answers are for other pixels; those for the clean pictures hang on no chain.
+    UserError where the answers are for other pixels; those for the clean pictures hang on no chain.
     """
     about = artifact.json("answers.json")
     if not about["clean"] and about["views"] != views:
-        raise Fault(
+        raise UserError(
             f"the answers in '{artifact.path}' are for other pixels than this training shows: for views by "
             f"another augmentation or seed (digest {about['views'][:12]}, and here {views[:12]}); label them "
             "with the chain of this training, or set pseudo_label.view=clean"
@@ -109,7 +109,7 @@ def extras(artifact: Artifact, device: str) -> dict[str, Teacher]:
 
 
 def _read(path: Path, device: str) -> Tensor:
-    if path.stat().st_size <= SMALL:
+    if path.stat().st_size <= _SMALL:
         return torch.from_numpy(np.load(path)).to(device)
     # copy-on-write, as torch wants memory that it may write; nobody writes
     return torch.from_numpy(np.load(path, mmap_mode="c"))

@@ -22,7 +22,7 @@ from kdx.tasks.metrics import calibration_error, reliability
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
-MOST = 2000
+_MOST = 2000
 """Pictures of each side that the domain gap is estimated from."""
 
 
@@ -53,13 +53,13 @@ def run(
     found: list[dict[str, Any]] = []
     before = None
     for number, entry in enumerate(rounds):
-        told, before = of_round(entry, data, pool, truth, before, runtime)
-        found.append(told)
+        audited, before = _of_round(entry, data, pool, truth, before, runtime)
+        found.append(audited)
         work.progress(number + 1, len(rounds), f"round {number + 1}")
-    validation = of_teacher(data, rounds[0]["answers"])
+    validation = _of_teacher(data, rounds[0]["answers"])
     gap = pseudo_labels.domain_gap(thumbnails(need_split(data, "labelled", runtime)), thumbnails(pool), seed)
     confidence = found[0]["mean_confidence"]
-    for caution in pseudo_labels.cautions(validation, confidence, found[0]["asked"], gap):
+    for caution in pseudo_labels.domain_warnings(validation, confidence, found[0]["asked"], gap):
         work.note(caution, "warning")
     work.write_json(
         "audit.json",
@@ -73,7 +73,7 @@ def run(
     )
 
 
-def of_round(
+def _of_round(
     entry: Round,
     data: Artifact,
     pool: Split,
@@ -81,7 +81,7 @@ def of_round(
     before: np.ndarray | None,
     runtime: Runtime,
 ) -> tuple[dict[str, Any], np.ndarray | None]:
-    """(what is told of one round, the teacher's classes of the whole pool)"""
+    """(what is said of one round, the teacher's classes of the whole pool)"""
     answers, student = entry["answers"], entry["student"]
     copies = (
         np.ones(len(pool), int)
@@ -98,45 +98,47 @@ def of_round(
         whole if whole is not None else np.load(answers.file("unlabelled.npy"))[:, 0], np.float32
     )
     known = None if truth is None else truth[asked]
-    told = {
+    audited = {
         "answers": answers.key,
         "asked": len(asked),
         **pseudo_labels.labels(logits, copies[asked], known),
         "pool": len(pool),
     }
-    told["learned"] = of_learning(answers, student, copies, truth)
+    audited["learned"] = _of_learning(answers, student, copies, truth)
     guess = logits.argmax(1)
-    told["changed"] = pseudo_labels.against_last_round(guess, before if whole is not None else None)
+    audited["changed"] = pseudo_labels.against_last_round(guess, before if whole is not None else None)
     mimic = predict(runtime.place(open_network(student)), pool, runtime).argmax(1).numpy()
-    told["inherited"] = pseudo_labels.inherited(guess, mimic[asked], copies[asked] > 0, known)
-    told["student_accuracy"] = None if truth is None else float((mimic == truth).mean())
+    audited["inherited"] = pseudo_labels.inherited(guess, mimic[asked], copies[asked] > 0, known)
+    audited["student_accuracy"] = None if truth is None else float((mimic == truth).mean())
     right = None
     if known is not None:
         right = np.zeros(len(pool), bool)
         right[asked] = guess == known
     weights = student.file("rows.weight.npy")
-    told["believed_accuracy"] = (
-        pseudo_labels.believed(np.load(weights), right) if right is not None and weights.exists() else None
+    audited["believed_accuracy"] = (
+        pseudo_labels.weighted_accuracy(np.load(weights), right)
+        if right is not None and weights.exists()
+        else None
     )
-    told["monitors"] = {
+    audited["monitors"] = {
         p.name.split(".")[1]: pseudo_labels.joined(np.load(p), right)
         for p in sorted(student.path.glob("rows.*.npy"))
     }
     checked = on_validation(data, answers, slot=-1)
-    told["validation_margins"] = None if checked is None else pseudo_labels.margins(*checked)
-    told["curves"] = student.json("curves.json") if student.file("curves.json").exists() else {}
+    audited["validation_margins"] = None if checked is None else pseudo_labels.margin_histogram(*checked)
+    audited["curves"] = student.json("curves.json") if student.file("curves.json").exists() else {}
     if len(asked) < len(pool):
-        pace = answers.manifest["seconds"] / sum(len(np.load(p, mmap_mode="r")) for p in answered(answers))
-        told["teacher_seconds_saved"] = pace * (len(pool) - len(asked))
-    return told, guess if whole is not None else None
+        pace = answers.manifest["seconds"] / sum(len(np.load(p, mmap_mode="r")) for p in _answered(answers))
+        audited["teacher_seconds_saved"] = pace * (len(pool) - len(asked))
+    return audited, guess if whole is not None else None
 
 
-def of_learning(
+def _of_learning(
     answers: Artifact, student: Artifact, copies: np.ndarray, truth: np.ndarray | None
 ) -> dict[str, Any]:
     """What the answers were like that the student really learned from: see `kdx.tasks.pseudo_labels.learned`.
     "of": clean, augmented, a sample of these, or mixed, where no answer belongs to a row and nothing can be
-    told."""
+    known ."""
     found = learned_answers(answers)
     if found is None:
         return {
@@ -158,12 +160,12 @@ def of_learning(
     }
 
 
-def answered(answers: Artifact) -> list[Path]:
+def _answered(answers: Artifact) -> list[Path]:
     """The files that hold answers of the teacher; those that are bought have one view."""
     return [answers.file(f"{name}.npy") for name in answers.json("answers.json")["splits"]]
 
 
-def of_teacher(data: Artifact, answers: Artifact) -> dict[str, Any] | None:
+def _of_teacher(data: Artifact, answers: Artifact) -> dict[str, Any] | None:
     """The first teacher on validation: accuracy, mean confidence, expected calibration error, n, histogram of
     its confidence.
     """
@@ -194,7 +196,7 @@ def on_validation(data: Artifact, answers: Artifact, slot: int = 0) -> tuple[np.
 
 def thumbnails(split: Split) -> np.ndarray:
     """(at most MOST, D) float64: pictures averaged down to 8x8 at most, evenly spread over the split."""
-    rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), MOST)).astype(int))
+    rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), _MOST)).astype(int))
     pictures = as_float(split.images[rows].cpu())
     height, width = (min(8, side) for side in pictures.shape[-2:])
     return F.adaptive_avg_pool2d(pictures, (height, width)).flatten(1).double().numpy()

@@ -13,20 +13,20 @@ from kdx.store.store import Work
 
 @contextlib.contextmanager
 def cautions(work: Work) -> Iterator[set[str]]:
-    """What a method finds worth a `Caution` inside is told at once and kept as a warning of the run. Gives
-    the texts told so far.
+    """What a method finds worth a `Caution` inside is reported at once and kept as a warning of the run.
+    Gives the texts reported so far.
     """
-    told: set[str] = set()
+    given: set[str] = set()
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
         def tell(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, Caution):
-                told.add(str(message))
+                given.add(str(message))
                 work.note(str(message), "warning")
             else:
                 usual(message, category, *rest, **more)
 
         warnings.simplefilter("always", Caution)
         warnings.showwarning = tell
-        yield told
+        yield given

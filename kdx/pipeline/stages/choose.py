@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Split
 from kdx.data.streams import sequential
 from kdx.methods.select import Pool, Rule
@@ -28,12 +28,13 @@ def run(
     rule: Component,
     seed: int,
     answers: Artifact,
-    pupil: Artifact | None = None,
+    student: Artifact | None = None,
     earlier: Artifact | None = None,
     count: int | None = None,
 ) -> None:
     """answers: the teacher's, for the rule's eyes where it needs them and for the share that it gets wrong on
-    validation. pupil: the judge of the rules that buy. earlier: what was chosen before; count: how many more.
+    validation. student: the student by which the rules that buy choose. earlier: what was chosen before;
+    count: how many more.
 
     Files: rows.npy, (m,) int64 ascending, those of `earlier` included; chosen.json: {"rows", "new", "about",
     "warnings"}.
@@ -47,18 +48,19 @@ def run(
     if "teacher" in chooser.needs:
         found["teacher"] = np.asarray(clean_answers(answers), np.float32)
     if "student" in chooser.needs:
-        found["student"] = predict(runtime.place(open_network(judge(pupil))), split, runtime).numpy()
+        found["student"] = predict(runtime.place(open_network(judge(student))), split, runtime).numpy()
     if "features" in chooser.needs:
-        found["features"] = features(runtime, judge(pupil), split)
+        found["features"] = features(runtime, judge(student), split)
     if "labelled_features" in chooser.needs:
-        found["labelled_features"] = features(runtime, judge(pupil), need_split(data, "labelled", runtime))
+        found["labelled_features"] = features(runtime, judge(student), need_split(data, "labelled", runtime))
     classes = len(data.json("data.json")["classes"])
-    with cautions(work) as told:  # a rule says at once what it is about to need, and all else with its choice
+    # a rule says at once what it is about to need, and all else with its choice
+    with cautions(work) as given:
         chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(answers), **found), count, seed)
     rows = np.sort(np.concatenate([before, chosen.rows])).astype(np.int64)
     np.save(work.path / "rows.npy", rows)
     for warning in chosen.warnings:
-        if warning not in told:
+        if warning not in given:
             work.note(warning, "warning")
     work.write_json(
         "chosen.json",
@@ -72,9 +74,9 @@ def run(
 
 
 @torch.inference_mode()
-def features(runtime: Runtime, pupil: Artifact, split: Split) -> np.ndarray:
-    """(N, D) float32: what the pupil's last layer reads, for the clean pictures."""
-    network = runtime.place(open_network(pupil))
+def features(runtime: Runtime, student: Artifact, split: Split) -> np.ndarray:
+    """(N, D) float32: what the student's last layer reads, for the clean pictures."""
+    network = runtime.place(open_network(student))
     found = []
     with penultimate(network) as tap:
         for rows in sequential(split, batch=256, views=None, view=0, device=torch.device(runtime.device)):
@@ -83,11 +85,11 @@ def features(runtime: Runtime, pupil: Artifact, split: Split) -> np.ndarray:
     return np.concatenate(found)
 
 
-def judge(pupil: Artifact | None) -> Artifact:
+def judge(student: Artifact | None) -> Artifact:
     """The student by whose eyes a rule chooses."""
-    if pupil is None:
-        raise Fault("a rule that reads the student chooses in rounds: set recipe=active")
-    return pupil
+    if student is None:
+        raise UserError("a rule that reads the student chooses in rounds: set recipe=active")
+    return student
 
 
 def wrong_share(answers: Artifact) -> float | None:

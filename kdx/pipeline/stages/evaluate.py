@@ -53,7 +53,7 @@ def run(
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Tensor]] = {}
     for number, (role, artifact) in enumerate(models.items()):
-        results[role] = describe(artifact)
+        results[role] = _describe(artifact)
         for which in ("last", "best"):
             if not artifact.file(f"{which}.safetensors").exists():
                 continue
@@ -64,7 +64,7 @@ def run(
                 last[role], answers[role] = network, logits
             teacher = answers.get("teacher") if role != "teacher" else None
             results[role][which] = {
-                name: measure(logits[name], splits[name], name, teacher) for name in logits
+                name: _measure(logits[name], splits[name], name, teacher) for name in logits
             }
         work.progress(number + 1, len(models), role)
     shape = tuple(about["shape"])
@@ -77,14 +77,14 @@ def run(
             "latency_ms": pace[role],
         }
     results["shifts"] = {
-        name: shifted(last, splits["test"], name, step, seed, runtime) for name, step in shifts
+        name: _shifted(last, splits["test"], name, step, seed, runtime) for name, step in shifts
     }
-    results["rounds"] = [of_round(artifact, splits, answers.get("teacher"), runtime) for artifact in rounds]
+    results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), runtime) for artifact in rounds]
     work.write_json("results.json", results)
     write_examples(work, splits["test"], {role: logits["test"] for role, logits in answers.items()})
 
 
-def shifted(
+def _shifted(
     networks: Mapping[str, nn.Module], test: Split, name: str, step: Component, seed: int, runtime: Runtime
 ) -> dict[str, float]:
     """role -> accuracy of the last weights on the test pictures under one shift, the same pictures for every
@@ -97,7 +97,7 @@ def shifted(
     }
 
 
-def of_round(
+def _of_round(
     artifact: Artifact,
     splits: Mapping[str, Split],
     teacher: Mapping[str, Tensor] | None,
@@ -115,7 +115,7 @@ def of_round(
     }
 
 
-def describe(artifact: Artifact) -> dict[str, Any]:
+def _describe(artifact: Artifact) -> dict[str, Any]:
     summary, model = artifact.json("summary.json"), artifact.json("model.json")
     return {
         "model": model["component"]["_target_"].rpartition(".")[2],
@@ -126,7 +126,7 @@ def describe(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tensor] | None) -> dict[str, Any]:
+def _measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tensor] | None) -> dict[str, Any]:
     found: dict[str, Any] = metrics(logits, split.truth, teacher[name] if teacher else None)
     if name != "train":
         found["recall"] = recalls(logits.argmax(1), split.truth, logits.shape[1])

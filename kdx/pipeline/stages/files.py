@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdx import models
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.types import Split
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -40,7 +40,7 @@ def need_split(data: Artifact, name: str, runtime: Runtime) -> Split:
     """A split that must have rows."""
     found = open_split(data, name, runtime)
     if found is None:
-        raise Fault(f"the data set has no row in its split '{name}': see dataset.{name}")
+        raise UserError(f"the data set has no row in its split '{name}': see dataset.{name}")
     return found
 
 

@@ -30,7 +30,7 @@ def run(
     """answers: of the teacher. alone: the student alone, None where it is not trained: then whoever always
     names the largest class. class_weights: none, or balanced, as in every training of the run.
 
-    Files: gate.json, see `weigh`.
+    Files: gate.json, see `hold_against`.
     """
     labels = data.file("validation.labels.npy")
     y = np.load(labels) if labels.exists() else np.empty(0, int)
@@ -48,11 +48,12 @@ def run(
         most = np.bincount(y).argmax()
         against, other = f'always "{data.json("data.json")["classes"][most]}"', y == most
     work.write_json(
-        "gate.json", weigh(taught, other, against, balanced(y) if class_weights == "balanced" else None)
+        "gate.json",
+        hold_against(taught, other, against, _balanced(y) if class_weights == "balanced" else None),
     )
 
 
-def balanced(y: np.ndarray) -> np.ndarray:
+def _balanced(y: np.ndarray) -> np.ndarray:
     """(N,) classes -> (N,) weights n / (K n_c), of the K classes that are there: the weighted mean of what is
     right is the balanced accuracy.
     """
@@ -60,18 +61,18 @@ def balanced(y: np.ndarray) -> np.ndarray:
     return (len(y) / (len(counts) * counts))[which]
 
 
-def weigh(
+def hold_against(
     taught: np.ndarray, other: np.ndarray, against: str, weights: np.ndarray | None = None
 ) -> dict[str, Any]:
     """(N,), (N,) bool: which rows the teacher and the other have right -> {"gain": whether the teacher is
     better by two standard errors of the paired difference, "metric", "teacher", "alone": of both, "against":
     whose the other is, "difference", "standard_error", "n", "text"}. Fractions.
 
-    weights: (N,) of `balanced`, where the metric is balanced_accuracy; None: accuracy.
+    weights: (N,) of `_balanced`, where the metric is balanced_accuracy; None: accuracy.
     """
     n = len(taught)
     apart = taught.astype(int) - other
-    difference, error = chance.paired((apart if weights is None else weights * apart).tolist())
+    difference, error = chance.mean_and_error((apart if weights is None else weights * apart).tolist())
     here, there = (float(np.average(right, weights=weights)) for right in (taught, other))
     gain = chance.better(difference, error)
     figures = (
@@ -79,7 +80,7 @@ def weigh(
         if weights is None
         else f"its balanced accuracy is {here:.1%} and that of {against} {there:.1%}"
     )
-    told = (
+    comparison = (
         f"on {n:,} validation rows {figures}, a lead of {100 * difference:+.1f} points, "
         f"where two standard errors of the paired difference are {100 * chance.ERRORS * error:.1f}"
     )
@@ -90,9 +91,9 @@ def weigh(
     if difference > 0:
         remedy += "; only more validation rows could show so small a lead to be real (dataset.validation)"
     text = (
-        f"there is something to gain from this teacher: {told}"
+        f"there is something to gain from this teacher: {comparison}"
         if gain
-        else f"nothing is to be gained from this teacher: {told}; {remedy}"
+        else f"nothing is to be gained from this teacher: {comparison}; {remedy}"
     )
     return {
         "gain": gain,

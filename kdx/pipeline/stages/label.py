@@ -18,10 +18,10 @@ from kdx.core.files import write_atomically
 from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.data.streams import sequential
 from kdx.data.views.augment import Chain, Views
-from kdx.methods.teachers import teach
+from kdx.methods.teachers import live_teacher
 from kdx.pipeline.stages.answers import CLEAN, HALF_MAX, SAMPLE, SAMPLED, digest_of_views, sampled_rows
 from kdx.pipeline.stages.files import need_split, open_network, open_split
-from kdx.pipeline.stages.left import answered, digest, open_answers
+from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.store import Work
@@ -60,16 +60,18 @@ def run(
     """
     about = data.json("data.json")
     networks = [runtime.place(open_network(t)) for t in teachers]
-    teacher = teach([Frozen(n) for n in networks], "main")
+    teacher = live_teacher([Frozen(n) for n in networks], "main")
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
-    answer(work, runtime, data, wanted, teacher, maker=maker, precision=precision, bought=bought)
+    _answer(work, runtime, data, wanted, teacher, maker=maker, precision=precision, bought=bought)
     if bought is not None:
         np.save(work.path / "places.npy", places_of(bought, about["counts"]["unlabelled"]).numpy())
     asked = open_split(data, "unlabelled", runtime) if passes and pool else None
     extras = (
-        spread(work, runtime, asked, networks, passes, seed, len(about["classes"]), bought) if asked else []
+        write_spread(work, runtime, asked, networks, passes, seed, len(about["classes"]), bought)
+        if asked
+        else []
     )
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
     work.write_json(
@@ -86,12 +88,12 @@ def run(
             "bought": None if bought is None else len(bought),
             "teachers": [t.key for t in teachers],
             "teacher_size": max(Frozen(n).size for n in networks),
-            "validation_accuracy": known_accuracy(work, data),
+            "validation_accuracy": _known_accuracy(work, data),
         },
     )
 
 
-def answer(
+def _answer(
     work: Work,
     runtime: Runtime,
     data: Artifact,
@@ -132,7 +134,7 @@ def answer(
                 logits = logits_of(teacher, batch, name, runtime, precision)
                 file[places[batch.index.cpu()].numpy(), slot] = logits.cpu().numpy()
             took = round(work.seconds, 3)
-            done[name, slot] = (took, digest(work, file, name, slot, took))
+            done[name, slot] = (took, view_digest(work, file, name, slot, took))
             file.flush()
             write_atomically(work.checkpoint, json.dumps([[*which, *held] for which, held in done.items()]))
             work.progress(len(done), total, name)
@@ -149,7 +151,7 @@ def as_left(
     before = done.pop((name, slot), None)
     if before is None:
         return False
-    if before[1] != digest(work, file, name, slot, before[0]):
+    if before[1] != view_digest(work, file, name, slot, before[0]):
         path = work.path / f"{name}.npy"
         work.note(
             f"answers that a stopped run had left in {path} are not as they were written, and are made again",
@@ -178,7 +180,7 @@ def to_answer(
     """file -> (views of each row, the first of them). whole: the whole pool is answered, clean as well.
     augment: names of the steps.
 
-    Of mixed pictures no answer belongs to a row, so that nothing could be told from answers to them.
+    Of mixed pictures no answer belongs to a row, so that nothing could be distinguished from answers to them.
     """
     wanted = {name: (1, 0) if clean else (count, 1) for name, count in views.items() if counts.get(name)}
     moved = bool(augment) and not clean and MIXUP not in augment
@@ -211,7 +213,7 @@ def places_of(rows: Tensor, n: int) -> Tensor:
 
 
 @torch.inference_mode()
-def spread(
+def write_spread(
     work: Work,
     runtime: Runtime,
     split: Split,
@@ -270,7 +272,7 @@ def reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def known_accuracy(work: Work, data: Artifact) -> float | None:
+def _known_accuracy(work: Work, data: Artifact) -> float | None:
     """The teacher's on validation."""
     path = work.path / "validation.npy"
     if not path.exists():

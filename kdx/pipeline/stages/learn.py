@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdx.core import shortage, signals
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.math import balanced_weights
 from kdx.core.types import Batch, Frozen, Objective, Parts, Split, Teacher
-from kdx.data.splits import some
+from kdx.data.splits import stratified
 from kdx.data.streams import Loader, Makers, Stream, as_trained
 from kdx.data.views.augment import Chain, Mixup, Views
-from kdx.methods.teachers import Stored, teach
-from kdx.models.weights import Note, load_weights
+from kdx.methods.teachers import Stored, live_teacher
+from kdx.models.weights import WeightsNote, load_weights
 from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import new_network, open_network, open_split
@@ -80,7 +80,7 @@ class Lesson:
     streams: Mapping[str, Stream]
     settings: Training
     loop: Loop
-    notes: Sequence[Note]
+    notes: Sequence[WeightsNote]
 
 
 def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
@@ -100,7 +100,7 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
         try:
             start = watch.restore(saved)
         except Exception as error:  # of another version of torch, say: half of it may be restored
-            if shortage.kind(error):
+            if shortage.kind_of_shortage(error):
                 raise
             work.begin_anew(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
             lesson, watch = prepare(work, runtime, inputs)
@@ -124,7 +124,7 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
 
 def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, Watch]:
     with cautions(work):
-        lesson = begin(work.name, runtime, inputs)
+        lesson = begin_training(work.name, runtime, inputs)
     return lesson, Watch(
         work,
         lesson.objective,
@@ -165,7 +165,7 @@ def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
             raise NonFinite(f"{error}\n{good}; lower {node}.lr, or set {node}.clip=1") from error
 
 
-def begin(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
+def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     """Builds all that one training needs."""
     settings: Training = inputs.training.build()
     torch.manual_seed(inputs.seed)
@@ -201,7 +201,9 @@ def begin(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     return Lesson(parts, objective, streams, settings, loop, notes)
 
 
-def first_weights(name: str, runtime: Runtime, inputs: TrainInputs) -> tuple[nn.Module, Sequence[Note]]:
+def first_weights(
+    name: str, runtime: Runtime, inputs: TrainInputs
+) -> tuple[nn.Module, Sequence[WeightsNote]]:
     """(the network before its first step, what to tell of its checkpoint)"""
     checkpoint = inputs.checkpoint
     student = new_network(inputs.model, inputs.data.json("data.json"), read_weights=checkpoint is None)
@@ -226,7 +228,7 @@ def parts_of(student: nn.Module, settings: Training, runtime: Runtime, inputs: T
     live = [Frozen(runtime.place(open_network(t))) for t in others]
     teacher: Teacher | None = None
     if inputs.teachers:
-        teacher = teach(live, "clean" if inputs.view == "clean" else "main")
+        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main")
     elif answers:
         teacher = stored_answers(answers, runtime.device, views_of(inputs))
     balanced = inputs.class_weights == "balanced"
@@ -301,7 +303,7 @@ def open_streams(
         if split is not None:
             found[name] = split
         elif name in objective.uses:
-            raise Fault(missing_stream(type(objective).__name__, name, list(found)))
+            raise UserError(missing_stream(type(objective).__name__, name, list(found)))
     kept = {} if rows is None else {"unlabelled": torch.from_numpy(np.load(rows.file("rows.npy")))}
     if (
         "labelled" in found
@@ -345,7 +347,7 @@ def open_streams(
 def labelled_rows(labels: np.ndarray, settings: Training, seed: int) -> np.ndarray | None:
     """The labelled rows that a training with fewer of them uses; None: all."""
     return (
-        some(labels, settings.rows, seed=subseed(seed, "rows"))
+        stratified(labels, settings.rows, seed=subseed(seed, "rows"))
         if settings.rows is not None and settings.rows < len(labels)
         else None
     )

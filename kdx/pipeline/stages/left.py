@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.files import read_json
 from kdx.store.store import Work
 
-ROWS = 1 << 14
+_ROWS = 1 << 14
 """Rows of answers that are looked at together."""
 
 
@@ -31,7 +31,7 @@ def answered(work: Work, wanted: Mapping[str, tuple[int, int]]) -> dict[tuple[st
         return {}
     try:
         found = {(name, slot): (took, held) for name, slot, took, held in read_json(work.checkpoint)}
-    except (Fault, TypeError, ValueError) as error:
+    except (UserError, TypeError, ValueError) as error:
         work.begin_anew(str(error).splitlines()[0][:200])
         return {}
     good = {(name, slot) for name, (count, _) in wanted.items() for slot in range(count)}
@@ -66,11 +66,11 @@ def _as_made(path: Path, shape: tuple[int, ...]) -> bool:
         return False
 
 
-def digest(work: Work, file: np.ndarray, name: str, slot: int, took: float) -> str:
+def view_digest(work: Work, file: np.ndarray, name: str, slot: int, took: float) -> str:
     """Of one view's answers, bound to the stage, the file,
     the view and the time that it took to come so far.
     """
     whole = hashlib.sha256(f"{work.key} {name} {slot} {took}\n".encode())
-    for start in range(0, len(file), ROWS):
-        whole.update(np.ascontiguousarray(file[start : start + ROWS, slot]).data)
+    for start in range(0, len(file), _ROWS):
+        whole.update(np.ascontiguousarray(file[start : start + _ROWS, slot]).data)
     return whole.hexdigest()

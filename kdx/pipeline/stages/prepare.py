@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdx.core.errors import Fault, Faults, within
+from kdx.core.errors import UserError, UserErrors, within
 from kdx.core.levels import as_float
 from kdx.data import copies
 from kdx.data.pictures import findings
@@ -66,7 +66,7 @@ def run(
     lay_down(work, pictures, labels, truth)
     mean, std = channel_statistics([pictures["labelled"], pictures["unlabelled"]])
     counts = {name: len(pictures[name]) for name in ("labelled", "unlabelled", "validation", "test")}
-    work.note(summary(raw, counts))
+    work.note(_summary(raw, counts))
     about = look(work, raw, rows, pictures, labels | {"unlabelled": truth}, duplicates, left_out)
     for text, level in remarks(raw, labels, std, lost):
         work.note(text, level)
@@ -147,10 +147,10 @@ def remarks(
 
 
 def check_parts(raw: Raw) -> None:
-    """Raises Faults where a part that is there holds no picture."""
+    """Raises UserErrors where a part that is there holds no picture."""
     empty = [part for part in PARTS if (images := raw.part(part)[0]) is not None and not len(images)]
     if empty:
-        raise Faults(
+        raise UserErrors(
             (
                 f"the {part} part of the data set holds no picture {MEANING[part]}: add "
                 "some, or take the part away"
@@ -161,12 +161,12 @@ def check_parts(raw: Raw) -> None:
 
 def less(raw: Raw) -> tuple[Raw, dict[str, list[str]], list[str]]:
     """(the data set without copies, their names by part, classes that had pictures to train with and now have
-    none). Raises Fault where fewer than two classes are left."""
+    none). Raises UserError where fewer than two classes are left."""
     kept, left_out = copies.drop(raw)
     before, after = (per_class(found.labels, len(raw.classes)) for found in (raw, kept))
     lost = [name for name, had, has in zip(raw.classes, before, after, strict=True) if had and not has]
     if lost and np.count_nonzero(after) < 2:
-        raise Fault(
+        raise UserError(
             f"dataset.duplicates=drop leaves no train picture of {first(lost)}, and with that fewer than "
             f"two classes to train with ({few(left_out['train'])} left out): give them other pictures, or "
             "set dataset.duplicates=warn, which keeps them"
@@ -193,13 +193,13 @@ def gaps(labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[str]:
     ]
 
 
-def summary(raw: Raw, counts: Mapping[str, int]) -> str:
+def _summary(raw: Raw, counts: Mapping[str, int]) -> str:
     """The data set in one line: classes, rows of each split, shape, and the sizes of the files where they are
     squares no longer.
     """
-    told = ", ".join(f"{rows:,} {name}" for name, rows in counts.items() if rows)
+    split_sizes = ", ".join(f"{rows:,} {name}" for name, rows in counts.items() if rows)
     shape = "x".join(map(str, raw.images.shape[1:]))
-    line = f"{len(raw.classes)} classes ({first(raw.classes)}); {told}; pictures of {shape}"
+    line = f"{len(raw.classes)} classes ({first(raw.classes)}); {split_sizes}; pictures of {shape}"
     if raw.sizes is None or not len(raw.sizes):
         return line
     found = {name: "x".join(map(str, size)) for name, size in sizes(raw.sizes).items()}
@@ -249,11 +249,11 @@ def look(
 
     same, found = copies.find(pictures, labels, raw.classes, name)
     if same and duplicates == "error":
-        raise Fault(
+        raise UserError(
             "; ".join(text for text, _ in same)
             + ": take the copies out, or set dataset.duplicates=drop, which does, or dataset.duplicates=warn"
         )
-    dull, flat = findings.flat(pictures, name, raw.transparent)
+    dull, flat = findings.constant_pictures(pictures, name, raw.transparent)
     dropped = [
         (f"copies of other pictures left out of the {part} part: {len(names):,} ({few(names)})", "info")
         for part, names in left_out.items()

@@ -16,7 +16,7 @@ from kdx.store.component import Component
 from kdx.store.store import Work
 from kdx.training.runtime import Runtime
 
-STEPS, FEW = 3, 8
+STEPS, _FEW = 3, 8
 HOPELESS = 4.0
 """A precision that is so many times slower on a few pictures is not tried on a batch."""
 
@@ -37,7 +37,7 @@ def run(
         y = torch.randint(len(about["classes"]), (batch_size,), device=runtime.device)
     # without instructions for it a bf16 step takes ten times as long as one in fp32: that shows on a few
     # pictures too
-    rows = slice(0, FEW)
+    rows = slice(0, _FEW)
     few = {
         p: [step(network, pictures[rows], y[rows], runtime, p) for _ in range(2)][1] for p in ("fp32", "bf16")
     }

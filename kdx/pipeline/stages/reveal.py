@@ -8,12 +8,12 @@ import shutil
 
 import numpy as np
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.store.artifact import Artifact
 from kdx.store.store import Work
 from kdx.training.runtime import Runtime
 
-BLOCK = 4096
+_BLOCK = 4096
 """Rows that are copied at a time."""
 
 
@@ -25,7 +25,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, split: str) -> None:
     truth = np.load(data.file("truth.npy" if split == "unlabelled" else f"{split}.labels.npy"))
     known = np.flatnonzero(truth >= 0)
     if not len(known):
-        raise Fault(
+        raise UserError(
             "ceiling=true trains a student on the pool's hidden labels, and nobody knows a label of this "
             "pool: set ceiling=false"
         )
@@ -37,8 +37,8 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, split: str) -> None:
         work.path / "labelled.images.npy", "w+", labelled.dtype, (rows, *labelled.shape[1:])
     )
     images[: len(labelled)] = labelled
-    for start in range(0, len(known), BLOCK):
-        block = known[start : start + BLOCK]
+    for start in range(0, len(known), _BLOCK):
+        block = known[start : start + _BLOCK]
         images[len(labelled) + start :][: len(block)] = others[block]
     images.flush()
     np.save(

@@ -24,7 +24,7 @@ from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
 VALIDATIONS = 20
-"""How often a training stage validates, unless told otherwise."""
+"""How often a training stage validates, unless set otherwise."""
 
 
 def validate_every(asked: int | None, steps: int) -> int:
@@ -41,7 +41,7 @@ def read_checkpoint(work: Work, runtime: Runtime) -> dict[str, Any] | None:
     try:
         return torch.load(work.checkpoint, map_location=runtime.device, weights_only=True)
     except Exception as error:  # another version of torch, or a device that is not here
-        if shortage.kind(error):
+        if shortage.kind_of_shortage(error):
             raise
         work.begin_anew((str(error).splitlines() or [type(error).__name__])[0][:200])
         return None
@@ -94,7 +94,7 @@ class Watch:
         if due or interrupted:
             self.save(done)
         if interrupted:
-            signals.check()
+            signals.raise_if_stopped()
         return stop
 
     def keep(self, streams: Streams, outcome: Outcome) -> None:
@@ -140,7 +140,7 @@ class Watch:
             "threads": torch.get_num_threads(),
             "best": (self.best, self.best_step, self.best_accuracy, self.waited),
             "by_row": (self.by_row, self.last_accuracy),
-            "told": self.work.told(),
+            "reported": self.work.so_far(),
         }
         if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
             return
@@ -162,7 +162,7 @@ class Watch:
         self.best, self.best_step, self.best_accuracy, self.waited = state["best"]
         self.by_row, self.last_accuracy = state["by_row"]
         self.saved_at = state["step"]
-        self.work.tell_again(state["told"])
+        self.work.report_again(state["reported"])
         self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.loop.steps}")
         return self.saved_at
 

@@ -20,10 +20,10 @@ from kdx.core import shortage
 from kdx.core.errors import Caution
 from kdx.pipeline.stages import AUDIT, CHOOSE, EVALUATE, GATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
 from kdx.pipeline.stages.files import open_split
-from kdx.planning.dry_run import Kinds, Step
+from kdx.planning.dry_run import Kinds, PlannedStage
 from kdx.planning.timing.bench import Bench, Rehearsed
 from kdx.planning.timing.labelling import label
-from kdx.planning.timing.others import choose, evaluate, lay_data, look_back, weigh
+from kdx.planning.timing.others import evaluate, lay_data, look_back, time_choose, time_gate
 from kdx.planning.timing.training import train
 from kdx.store.artifact import Artifact
 from kdx.tasks import pseudo_labels
@@ -39,8 +39,8 @@ REHEARSE = {
     PRETRAIN: train,
     TRAIN: train,
     LABEL: label,
-    GATE: weigh,
-    CHOOSE: choose,
+    GATE: time_gate,
+    CHOOSE: time_choose,
     AUDIT: look_back,
     EVALUATE: evaluate,
 }
@@ -53,7 +53,7 @@ class Rehearsals:
 
     def __init__(
         self,
-        steps: Mapping[str, Step],
+        steps: Mapping[str, PlannedStage],
         kinds: Kinds,
         scratch: Path,
         runtime: Runtime,
@@ -62,7 +62,7 @@ class Rehearsals:
         self.steps, self.kinds, self.scratch, self.tell = steps, kinds, scratch, tell
         self.found: dict[str, Rehearsed] = {}
         self.standing: dict[str, Artifact] = {}
-        self.examples: dict[str, Step] = {}
+        self.examples: dict[str, PlannedStage] = {}
         self.bench = Bench(runtime, steps, self.real)
         self.peak = Peak(runtime.device)
         self.loading = self.bench.timed(self.load)
@@ -76,7 +76,7 @@ class Rehearsals:
             nothing = np.zeros((20, 1))
             pseudo_labels.domain_gap(nothing, nothing, 0)
 
-    def of(self, step: Step) -> Rehearsed:
+    def of(self, step: PlannedStage) -> Rehearsed:
         kind = self.kinds.of(step)
         if kind in self.found:
             return self.found[kind]
@@ -102,7 +102,7 @@ class Rehearsals:
         )
         return found
 
-    def example(self, step: Step) -> Step:
+    def example(self, step: PlannedStage) -> PlannedStage:
         """The one that was rehearsed for all of its kind, of another run maybe."""
         self.of(step)
         return self.examples[self.kinds.of(step)]
@@ -119,7 +119,7 @@ class Rehearsals:
             return {k: self.real(v) for k, v in value.items()}
         return [self.real(v) for v in value] if isinstance(value, list | tuple) else value
 
-    def missing(self, value: Any) -> Iterator[Step]:
+    def missing(self, value: Any) -> Iterator[PlannedStage]:
         """The stages behind the artifacts of some inputs that are not in the store."""
         if isinstance(value, Artifact) and not self.steps[value.key].stored:
             yield self.steps[value.key]
@@ -127,7 +127,7 @@ class Rehearsals:
             for inner in value.values() if isinstance(value, Mapping) else value:
                 yield from self.missing(inner)
 
-    def accuracy(self, teacher: Step) -> float | None:
+    def accuracy(self, teacher: PlannedStage) -> float | None:
         """Of weights that are there, on validation; None where that takes long, or there is no such split."""
         validation = open_split(self.real(teacher.inputs["data"]), "validation", self.bench.runtime)
         if validation is None or any(self.of(data).black for data in self.missing(teacher.inputs["data"])):

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 from kdx.core.types import Batch, Frozen, Split, Teacher
-from kdx.methods.teachers import teach
+from kdx.methods.teachers import live_teacher
 from kdx.pipeline.stages.answers import HALF_MAX
 from kdx.pipeline.stages.files import open_network
-from kdx.planning.dry_run import Step
+from kdx.planning.dry_run import PlannedStage
 from kdx.store.artifact import Artifact
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
-WARM, FEWEST, MOST = 2, 3, 50
+WARM, _FEWEST, _MOST = 2, 3, 50
 """Repetitions that are not counted, and the fewest and the most that are."""
 SECONDS, SLOW = 0.7, 5.0
 """After so long the fewest are enough; after SLOW a single one is."""
-SMALL, FEW = 32, 512
+_SMALL, _FEW = 32, 512
 """The fewest and the most rows that are passed through a network to time it."""
 
 
@@ -31,7 +31,7 @@ class Rehearsed:
     """paces: part of the stage (see kdx.planning.work) -> seconds of one. memory: the peak in bytes. weights:
     bytes of the network that it trains. norms: term of the loss -> L2 norm of its gradient at the first step;
     late: the same with the terms weighted as at the end, where that is otherwise. black: the pictures are not
-    the real ones. notes: what is told of the file of weights that it begins with."""
+    the real ones. notes: what is said of the file of weights that it begins with."""
 
     paces: dict[str, float]
     memory: int | None = None
@@ -53,7 +53,7 @@ class Bench:
     """steps: of all runs, by key. real: inputs, or an artifact, with what stands in for what is missing."""
 
     runtime: Runtime
-    steps: Mapping[str, Step]
+    steps: Mapping[str, PlannedStage]
     real: Callable[[Any], Any]
 
     def timed(self, work: Callable[[], Any]) -> float:
@@ -65,17 +65,17 @@ class Bench:
 
     def forward(self, network: torch.nn.Module, split: Split, precision: str = "fp32") -> float:
         """Seconds a row of `predict` on clean pictures; the slower the network, the fewer rows are tried."""
-        first = part(split, SMALL)
+        first = part(split, _SMALL)
         pace = self.timed(lambda: predict(network, first, self.runtime, precision=precision)) / len(first)
-        few = part(split, max(SMALL, min(FEW, int(SECONDS / pace))))
+        few = part(split, max(_SMALL, min(_FEW, int(SECONDS / pace))))
         return self.timed(lambda: predict(network, few, self.runtime, precision=precision)) / len(few)
 
     def network(self, artifact: Artifact) -> torch.nn.Module:
         return self.runtime.place(open_network(artifact))
 
-    def teacher(self, asked: Step) -> Teacher:
+    def teacher(self, asked: PlannedStage) -> Teacher:
         """Who answers in a labelling stage."""
-        return teach(
+        return live_teacher(
             [Frozen(self.network(teacher)) for teacher in self.real(asked.inputs["teachers"])], "main"
         )
 
@@ -87,7 +87,7 @@ class Bench:
 
 def enough(counted: int, seconds: float) -> bool:
     """Whether no more repetitions are needed, `counted` of them after `seconds` in all."""
-    return counted >= MOST or (counted >= FEWEST and seconds > SECONDS) or (counted >= 1 and seconds > SLOW)
+    return counted >= _MOST or (counted >= _FEWEST and seconds > SECONDS) or (counted >= 1 and seconds > SLOW)
 
 
 def part(split: Split, rows: int) -> Split:

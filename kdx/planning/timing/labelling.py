@@ -17,14 +17,14 @@ from kdx.data.views.augment import Chain, Views
 from kdx.models import size
 from kdx.pipeline.stages.answers import digest_of_views
 from kdx.pipeline.stages.files import open_network, open_split
-from kdx.pipeline.stages.label import BATCH, MIXUP, split_of, spread
-from kdx.planning.dry_run import Step
+from kdx.pipeline.stages.label import BATCH, MIXUP, split_of, write_spread
+from kdx.planning.dry_run import PlannedStage
 from kdx.planning.timing.bench import SECONDS, SLOW, Bench, Rehearsed, enough
 from kdx.planning.work import answers
 from kdx.store.store import Listener, Work
 
 
-def label(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def label(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     """Of the answers only those for validation are filled in, as far as it goes: methods read their
     statistics from them.
     """
@@ -41,7 +41,7 @@ def label(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
             folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=(rows, views, len(about["classes"]))
         )
         logits, marks = [], [time.perf_counter()]
-        for batch in some(bench, splits[name], maker, views, first, len(about["classes"])):
+        for batch in _some(bench, splits[name], maker, views, first, len(about["classes"])):
             logits.append(bench.logits(teacher, batch, inputs["precision"]).cpu().numpy())
             marks.append(time.perf_counter())
             if enough(len(logits) - 1, marks[-1] - marks[0]) or marks[-1] - marks[0] > SLOW:
@@ -58,7 +58,7 @@ def label(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
     return Rehearsed(paces)
 
 
-def some(bench: Bench, split: Split, maker: Views, views: int, first: int, classes: int) -> Iterator[Batch]:
+def _some(bench: Bench, split: Split, maker: Views, views: int, first: int, classes: int) -> Iterator[Batch]:
     """The batches as the stage makes them, in order."""
     for view in range(first, first + views):
         yield from sequential(
@@ -71,7 +71,7 @@ def some(bench: Bench, split: Split, maker: Views, views: int, first: int, class
         )
 
 
-def dropout(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path, pace: float) -> float:
+def dropout(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path, pace: float) -> float:
     """Seconds of a row in one pass with dropout. A few rows are answered, all if that is quick; the others
     are given the answers of these.
     """
@@ -82,7 +82,7 @@ def dropout(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path, p
     networks = [bench.network(teacher) for teacher in inputs["teachers"]]
     work = Work(folder, step.name, Listener())
     spent = bench.timed(
-        lambda: spread(work, bench.runtime, pool, networks, passes, inputs["seed"], classes, rows)
+        lambda: write_spread(work, bench.runtime, pool, networks, passes, inputs["seed"], classes, rows)
     )
     for path in folder.glob("extra.*.npy"):
         np.save(path, np.resize(np.load(path)[rows.numpy()], (len(pool), classes)))

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.methods.select import Pool, Rule
 from kdx.pipeline.stages import PREPARE, gate, prepare, reveal
 from kdx.pipeline.stages.audit import thumbnails
 from kdx.pipeline.stages.choose import features
 from kdx.pipeline.stages.files import open_split
-from kdx.planning.dry_run import Step
+from kdx.planning.dry_run import PlannedStage
 from kdx.planning.timing.bench import Bench, Rehearsed, part
 from kdx.planning.work import chosen_rows, counts_of
 from kdx.store.store import Listener, Work
@@ -33,7 +33,7 @@ TRIED = 1000
 """Rows that a rule of choice is tried on."""
 
 
-def lay_data(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def lay_data(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     """The stage itself, where it is quick."""
     about = step.artifact.json("data.json")
     if sum(about["counts"].values()) * math.prod(about["shape"]) > PREPARED:
@@ -58,7 +58,7 @@ def blacken(folder: Path, about: Mapping[str, Any]) -> None:
     (folder / "data.json").write_text(json.dumps(about))
 
 
-def choose(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def time_choose(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     """The rule is tried on some rows; its time is taken to grow with the square of their number, as that of
     the slowest rules does.
     """
@@ -67,7 +67,7 @@ def choose(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) ->
     pool, labelled = (
         part(open_split(inputs["data"], name, bench.runtime), TRIED) for name in ("unlabelled", "labelled")
     )
-    network = bench.network(inputs["pupil"]) if inputs.get("pupil") else None
+    network = bench.network(inputs["student"]) if inputs.get("student") else None
     paces = {"start": time.perf_counter() - start, "rows": 0.0, "labelled": 0.0, "rule": 0.0}
     seen: dict[str, Any] = {}
     if "teacher" in rule.needs:
@@ -80,17 +80,17 @@ def choose(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) ->
         ) / len(pool)
     if "features" in rule.needs:
         paces["rows"] += bench.timed(
-            lambda: seen.update(features=features(bench.runtime, inputs["pupil"], pool))
+            lambda: seen.update(features=features(bench.runtime, inputs["student"], pool))
         ) / len(pool)
     if "labelled_features" in rule.needs:
         spent = bench.timed(
-            lambda: seen.update(labelled_features=features(bench.runtime, inputs["pupil"], labelled))
+            lambda: seen.update(labelled_features=features(bench.runtime, inputs["student"], labelled))
         )
         paces["labelled"] += spent / len(labelled)
     whole = about["counts"]["unlabelled"]
     count = inputs.get("count") and max(1, inputs["count"] * len(pool) // whole)
     few = Pool(len(about["classes"]), np.zeros(len(pool), bool), wrong=0.1, **seen)
-    with contextlib.suppress(Fault):  # made-up answers may leave it nothing to choose
+    with contextlib.suppress(UserError):  # made-up answers may leave it nothing to choose
         # of one row of the whole
         paces["rule"] = bench.timed(lambda: rule.choose(few, count, inputs["seed"])) * whole / len(pool) ** 2
     np.save(
@@ -100,15 +100,15 @@ def choose(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) ->
     return Rehearsed(paces)
 
 
-def weigh(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def time_gate(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     """The gate, on made-up answers."""
     right = np.arange(counts_of(step)["validation"]) % 2 > 0
     return Rehearsed(
-        {"start": bench.timed(lambda: gate.weigh(right, ~right, "") if len(right) > 1 else None)}
+        {"start": bench.timed(lambda: gate.hold_against(right, ~right, "") if len(right) > 1 else None)}
     )
 
 
-def look_back(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def look_back(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     """The audit."""
     pool, labelled = (open_split(inputs["data"], name, bench.runtime) for name in ("unlabelled", "labelled"))
     start = bench.timed(
@@ -119,7 +119,7 @@ def look_back(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path)
     )
 
 
-def evaluate(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def evaluate(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     test = open_split(inputs["data"], "test", bench.runtime)
     paces = {"start": 0.0}
     for role, artifact in inputs["models"].items():

@@ -20,9 +20,9 @@ from kdx.data.streams import Loader
 from kdx.methods.teachers import Stored
 from kdx.models import size
 from kdx.pipeline.stages import pretrain
-from kdx.pipeline.stages.learn import Lesson, TrainInputs, begin
+from kdx.pipeline.stages.learn import Lesson, TrainInputs, begin_training
 from kdx.pipeline.stages.watch import plain_state
-from kdx.planning.dry_run import Step
+from kdx.planning.dry_run import PlannedStage
 from kdx.planning.timing.bench import SLOW, WARM, Bench, Rehearsed, enough
 from kdx.store.artifact import lines
 from kdx.store.store import Listener, Work
@@ -32,7 +32,7 @@ SAME = 0.01
 """Two ratios that differ by less are called the same."""
 
 
-def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     """Leaves the network with the weights that it begins with; one that is taken as it is, as the stage
     itself does.
     """
@@ -47,7 +47,7 @@ def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
     if inputs.get("answers"):  # those of another run of the kind may stand in, which answer its views
         inputs = {**inputs, "views_seed": bench.steps[inputs["answers"].key].inputs["seed"]}
     made: list[Lesson] = []
-    start = bench.timed(lambda: made.append(begin(step.name, bench.runtime, TrainInputs(**inputs))))
+    start = bench.timed(lambda: made.append(begin_training(step.name, bench.runtime, TrainInputs(**inputs))))
     lesson, about = made[0], inputs["data"].json("data.json")
     save_file(plain_state(lesson.objective.export()), folder / "last.safetensors")
     model = {
@@ -55,7 +55,7 @@ def train(bench: Bench, step: Step, inputs: Mapping[str, Any], folder: Path) -> 
         **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")},
     }
     (folder / "model.json").write_text(json.dumps(model))
-    answer(bench, lesson, step)
+    _answer(bench, lesson, step)
     pace, first, norms = first_steps(bench, lesson)
     found = {
         "start": start + first,
@@ -126,7 +126,7 @@ def at_the_end(bench: Bench, lesson: Lesson) -> dict[str, float]:
     return found[1] if any(abs(first[name] - last[name]) > SAME for name in first) else {}
 
 
-def answer(bench: Bench, lesson: Lesson, step: Step) -> None:
+def _answer(bench: Bench, lesson: Lesson, step: PlannedStage) -> None:
     """Where the stored answers are not there yet, those that the first step reads are made by the teacher, or
     what stands in for it.
     """

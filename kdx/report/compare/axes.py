@@ -8,10 +8,10 @@ from typing import Any
 
 from kdx.report.compare.compare import Comparison, Group
 from kdx.report.compare.entries import Entry
-from kdx.report.compare.svg import COLOURS
+from kdx.report.compare.svg import GROUP_COLOURS
 
 MOST_LINES = 8
-"""In one plot; more cannot be told apart."""
+"""In one plot; more cannot be distinguished."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Picture:
     key: Sequence[tuple[int, str]] = ()
 
 
-def key_of(groups: Sequence[tuple[int, Group]]) -> list[tuple[int, str]]:
-    return [(i % COLOURS, f"{i + 1}  {g.name}") for i, g in groups]
+def group_key(groups: Sequence[tuple[int, Group]]) -> list[tuple[int, str]]:
+    return [(i % GROUP_COLOURS, f"{i + 1}  {g.name}") for i, g in groups]
 
 
 def errors(groups: Sequence[Group]) -> list[list[float]]:

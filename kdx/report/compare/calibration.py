@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kdx.report.compare.axes import MOST_LINES, Picture, key_of, left_out, seeds
+from kdx.report.compare.axes import MOST_LINES, Picture, group_key, left_out, seeds
 from kdx.report.compare.compare import Comparison
 from kdx.report.compare.svg import INK, colour, panels, svg
 from kdx.report.run.names import visible
 
 MOST_MATRICES, MOST_LETTERED = 6, 16
 BLUE = (0.23, 0.49, 0.85)
-FEWEST = 10
+_FEWEST = 10
 """Rows of a bin of the reliability plot below which its accuracy is mostly chance."""
 
 
-def reliability(found: Comparison) -> Iterator[Picture | None]:
+def reliability_curves(found: Comparison) -> Iterator[Picture | None]:
     """The student's accuracy against its confidence."""
     shown = [
         (i, g)
@@ -38,9 +38,9 @@ def reliability(found: Comparison) -> Iterator[Picture | None]:
         "Reliability of the students",
         "How often the student is right, by how sure it is, on the test split; the rows of "
         f"{seeds([g for _, g in shown])} together. On the dashed line confidence is deserved; below it the "
-        f"student is too sure. Bins of fewer than {FEWEST} rows are left out.{left_out(shown, MOST_LINES)}",
+        f"student is too sure. Bins of fewer than {_FEWEST} rows are left out.{left_out(shown, MOST_LINES)}",
         svg(figure, "reliability"),
-        key_of(shown[:MOST_LINES]),
+        group_key(shown[:MOST_LINES]),
     )
 
 
@@ -52,13 +52,13 @@ def calibration(tables: Sequence[Mapping[str, Sequence[float | None]]]) -> list[
     found = []
     for b in range(len(tables[0]["counts"])):
         rows = sum(t["counts"][b] for t in tables)
-        if rows >= FEWEST:
+        if rows >= _FEWEST:
             sure = sum(t["counts"][b] * t["confidence"][b] for t in tables if t["counts"][b])
             found.append((100 * sure / rows, 100 * sum(t["right"][b] for t in tables) / rows))
     return found
 
 
-def confusion(found: Comparison) -> Iterator[Picture | None]:
+def confusion_matrices(found: Comparison) -> Iterator[Picture | None]:
     """A matrix a group, counts summed over seeds."""
     import numpy as np
 

@@ -49,18 +49,18 @@ def other_code(rows: Sequence[tuple[str, Sequence[Entry]]]) -> list[str]:
     for name, entries in rows:
         codes = sorted({e.code for e in entries if e.code})
         if len(codes) > 1:
-            told = "; ".join(some([e.name for e in entries if e.code == code]) for code in codes)
-            found.append(f"mixed code: the students of {name} were trained by different code: {told}")
+            versions = "; ".join(some([e.name for e in entries if e.code == code]) for code in codes)
+            found.append(f"mixed code: the students of {name} were trained by different code: {versions}")
     for what in ("commit", "kdx", "torch"):
         where: dict[str, list[str]] = {}
         for name, entries in rows:
             for e in entries:
                 where.setdefault(e.environment.get(what, "unknown"), []).append(name)
         if len(where) > 1:
-            told = "; ".join(
+            versions = "; ".join(
                 f"{value} in {some(list(dict.fromkeys(of)))} (runs: {len(of)})" for value, of in where.items()
             )
-            found.append(f"mixed code versions: {what} {told}")
+            found.append(f"mixed code versions: {what} {versions}")
     return found
 
 

@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from kdx.core.errors import Fault, nearest
+from kdx.core.errors import UserError, nearest
 from kdx.report.compare import protocols
 from kdx.report.compare.caveats import best_of_rounds, fold, other_code, some, twice
 from kdx.report.compare.entries import Entry
-from kdx.report.compare.statistics import Paired, Spread, holm, interval, paired, spread
+from kdx.report.compare.statistics import Paired, Spread, holm, paired, spread, t_interval
 from kdx.report.run.names import changed, join
 
 OWN = "baseline"
@@ -110,17 +110,17 @@ class Comparison:
     protocol: Mapping[str, str]
 
 
-def compare(runs: Sequence[Entry], reference: str | None = None, metric: str = "accuracy") -> Comparison:
+def compare_runs(runs: Sequence[Entry], reference: str | None = None, metric: str = "accuracy") -> Comparison:
     """runs: one or more. reference: None or "baseline", or a name as printed, or words of one, such as
-    loss=kd: a group is then compared with the group that has these words and else its own. Raises Fault(s):
-    protocols that differ, and a reference that is none."""
+    loss=kd: a group is then compared with the group that has these words and else its own. Raises
+    UserError(s): protocols that differ, and a reference that is none."""
     if not runs:
-        raise Fault("there is nothing to compare: no run is finished and has results")
+        raise UserError("there is nothing to compare: no run is finished and has results")
     parts = _parts(runs)
     words = changed([part[0].asked for part in parts]) if len(parts) > 1 else [_alone(runs[0])]
     spoken = _unique([join(found) for found in words])
     row = {e: name for name, part in zip(spoken, parts, strict=True) for e in map(id, part)}
-    protocols.check(runs, lambda e: row[id(e)])
+    protocols.check_protocols(runs, lambda e: row[id(e)])
     of = METRICS[metric]
     tests = max((e.networks["student"].score("test", "n") or 0 for e in runs), default=0)
     of = replace(of, digits=2) if of.unit == 100 and tests >= 5000 else of
@@ -132,10 +132,10 @@ def compare(runs: Sequence[Entry], reference: str | None = None, metric: str = "
         groups.append(_group(name, found, kept, metric, of))
     groups = _with_reference([g for g in groups if g], reference, metric, of)
     if not groups:
-        raise Fault(f"there is nothing to compare: no student has {metric} on the test split")
-    told = [(g.name, g.entries) for g in groups]
-    warnings += other_code(told) + twice(told)
-    notes += best_of_rounds(told)
+        raise UserError(f"there is nothing to compare: no student has {metric} on the test split")
+    named = [(g.name, g.entries) for g in groups]
+    warnings += other_code(named) + twice(named)
+    notes += best_of_rounds(named)
     groups.sort(key=lambda g: -g.test.mean if of.more else g.test.mean)
     tested = sum(g.against is not None and g.against.found.p is not None for g in groups)
     return Comparison(
@@ -190,7 +190,7 @@ def _group(
         words,
         tuple(entries),
         test,
-        of.possible(interval(test)),
+        of.possible(t_interval(test)),
         spread(validated) if validated else None,
         gain,
         None,
@@ -223,7 +223,7 @@ def _against(
     if not of.more:
         found = replace(found, wins=found.losses, losses=found.wins)
     differences = spread([a - b for a, b in zip(mine, theirs, strict=True)])
-    return Against(reference, tuple(e.seed for e in shared), found, interval(differences))
+    return Against(reference, tuple(e.seed for e in shared), found, t_interval(differences))
 
 
 def _with_reference(groups: Sequence[Group], reference: str | None, metric: str, of: Metric) -> list[Group]:
@@ -254,7 +254,7 @@ def _references(groups: Sequence[Group], reference: str) -> list[Group]:
     ]
     if not fitting:
         known = [*(g.name for g in groups), *(f"{k}={v}" for g in groups for k, v in g.words.items()), OWN]
-        raise Fault(
+        raise UserError(
             f"reference={reference}: no row is called so, or has these "
             f"words{nearest(reference, dict.fromkeys(known))}"
         )
@@ -269,9 +269,9 @@ def _references(groups: Sequence[Group], reference: str) -> list[Group]:
         )
         if len(own) != 1:
             what = "several rows fit" if own else "none of the rows that fit is the match of"
-            told = some([f.name for f in own or fitting])
-            raise Fault(
-                f"reference={reference}: {what} '{g.name}': {told}; name one of them, or "
+            candidates = some([f.name for f in own or fitting])
+            raise UserError(
+                f"reference={reference}: {what} '{g.name}': {candidates}; name one of them, or "
                 "compare fewer with where="
             )
         found += own

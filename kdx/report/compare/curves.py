@@ -7,10 +7,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-STAGES = {"student-train": "student", "baseline-train": "baseline"}
+_STAGES = {"student-train": "student", "baseline-train": "baseline"}
 FURTHEST = 1e15
 """Beyond this no step lies."""
-LONGEST_LINE, MOST = 100_000, 64 << 20
+LONGEST_LINE, _MOST = 100_000, 64 << 20
 """Bytes: of a line, and of a file that is read."""
 
 
@@ -21,7 +21,7 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, dict[int, float]] = {}
     file = folder / "metrics.jsonl"
     try:
-        if not file.is_file() or file.stat().st_size > MOST:  # a pipe would be waited for
+        if not file.is_file() or file.stat().st_size > _MOST:  # a pipe would be waited for
             return {}
         with file.open("rb") as lines:
             for line in lines:
@@ -42,7 +42,7 @@ def _take(line: bytes, found: dict[str, dict[int, float]]) -> None:
     step, value, role = (
         record.get("step"),
         record.get("validation/accuracy"),
-        STAGES.get(str(record.get("stage"))),
+        _STAGES.get(str(record.get("stage"))),
     )
     numbers = all(type(v) in (int, float) for v in (step, value))
     if role and numbers and 0 <= value <= 1 and 0 <= step <= FURTHEST:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdx.core.errors import Fault, nearest
-from kdx.core.shapes import LARGEST, Number, wrong
+from kdx.core.errors import UserError, nearest
+from kdx.core.shapes import LARGEST_NUMBER, Number, wrong
 from kdx.report.run import names
 from kdx.report.run.names import TARGET, Settings, visible, written
-from kdx.report.run.verdict import ROLES, of
+from kdx.report.run.verdict import ROLE_WORDS, which_of
 from kdx.store.places import recorded
 
 APART = {
@@ -45,7 +45,7 @@ are the same experiment.
 """
 ABOUT = ("parameters", "flops", "latency_ms")
 SCORES = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
-SPLITS = ("validation", "test")
+_SPLITS = ("validation", "test")
 STUDENT = "student-train"
 
 
@@ -119,12 +119,12 @@ MISSING = object()
 def entry(
     name: str, document: Mapping[str, Any], digests: Mapping[str, str] | None = None, code: str | None = None
 ) -> Entry:
-    """Of a finished run with a student. digests: of its splits, where the protocol names none. Raises Fault
-    where the document is not as kdx writes it."""
+    """Of a finished run with a student. digests: of its splits, where the protocol names none. Raises
+    UserError where the document is not as kdx writes it."""
     try:
         return _entry(name, document, digests or {}, code)
     except (RecursionError, OverflowError) as error:
-        raise Fault(
+        raise UserError(
             f"'{name}' is not as kdx writes it: its run.json is nested too deeply, or holds numbers too large"
         ) from error
 
@@ -152,19 +152,21 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
         keys[named] = key
     weights = results.get("headline")
     if weights not in ("last", "best"):
-        raise Fault(f"'{name}' is not as kdx writes it: results.headline must be last or best")
+        raise UserError(f"'{name}' is not as kdx writes it: results.headline must be last or best")
     networks = {
-        role: _network(results[role], of(role, weights), role, name) for role in ROLES if results.get(role)
+        role: _network(results[role], which_of(role, weights), role, name)
+        for role in ROLE_WORDS
+        if results.get(role)
     }
     if (
         "student" not in networks
         or STUDENT not in keys
         or networks["student"].score("test", "accuracy") is None
     ):
-        raise Fault(f"'{name}' has no student that was measured")
+        raise UserError(f"'{name}' has no student that was measured")
     classes = tuple(visible(str(c)) for c in _expect(results.get("classes"), list, name, "results.classes"))
     if (table := networks["student"].confusion) and len(table) != len(classes):
-        raise Fault(
+        raise UserError(
             f"'{name}' is not as kdx writes it: results.classes has {len(classes)} names, and the confusion "
             f"matrix {len(table)} rows"
         )
@@ -196,7 +198,7 @@ def _protocol(found: Any, name: str) -> Mapping[str, Any]:
     for key in ("dataset", "selection", "test", "headline"):
         _expect(found.get(key), str, name, f"protocol.{key}")
     counts = _expect(found.get("counts"), dict, name, "protocol.counts")
-    for split in SPLITS:
+    for split in _SPLITS:
         _expect(counts.get(split), int, name, f"protocol.counts.{split}")
     return found
 
@@ -212,7 +214,7 @@ def _network(found: Any, weights: str, role: str, name: str) -> Network:
     splits = _expect(found.get(weights), dict, name, f"{where}.{weights}")
     about = {key: _number(found[key], name, f"{where}.{key}") for key in ABOUT if found.get(key) is not None}
     scores = {}
-    for split in SPLITS:
+    for split in _SPLITS:
         if splits.get(split):
             measured = _expect(splits[split], dict, name, f"{where}.{weights}.{split}")
             scores[split] = {
@@ -221,7 +223,9 @@ def _network(found: Any, weights: str, role: str, name: str) -> Network:
                 if measured.get(key) is not None
             }
             if not 0 <= scores[split].get("accuracy", 0) <= 1:
-                raise Fault(f"'{name}' is not as kdx writes it: {where}.{split}.accuracy must be a fraction")
+                raise UserError(
+                    f"'{name}' is not as kdx writes it: {where}.{split}.accuracy must be a fraction"
+                )
     test = (splits.get("test") or {}) if role == "student" else {}
     return Network(
         about, scores, _confusion(test.get("confusion"), name), _reliability(test.get("reliability"), name)
@@ -233,10 +237,11 @@ def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:
         return None
     rows = [_expect(row, list, name, "confusion") for row in _expect(found, list, name, "confusion")]
     if any(
-        len(row) != len(rows) or any(type(count) is not int or not 0 <= count <= LARGEST for count in row)
+        len(row) != len(rows)
+        or any(type(count) is not int or not 0 <= count <= LARGEST_NUMBER for count in row)
         for row in rows
     ):
-        raise Fault(
+        raise UserError(
             f"'{name}' is not as kdx writes it: a confusion matrix holds counts, and as many columns as rows"
         )
     return tuple(map(tuple, rows))
@@ -262,7 +267,7 @@ def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] |
         or len(made["edges"]) != bins + 1
         or any(len(made[key]) != bins for key in ("confidence", "right"))
     ):
-        raise Fault(
+        raise UserError(
             f"'{name}' is not as kdx writes it: reliability needs as many counts, "
             "confidences and right ones as bins"
         )
@@ -270,7 +275,7 @@ def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] |
         count and confidence is None
         for count, confidence in zip(made["counts"], made["confidence"], strict=True)
     ):
-        raise Fault(f"'{name}' is not as kdx writes it: a bin with rows has a mean confidence")
+        raise UserError(f"'{name}' is not as kdx writes it: a bin with rows has a mean confidence")
     return made
 
 
@@ -284,7 +289,7 @@ def _texts(found: Any) -> dict[str, str]:
 
 def _expect(value: Any, kind: Any, name: str, what: str) -> Any:
     if found := wrong(value, kind, what):
-        raise Fault(f"'{name}' is not as kdx writes it: {found}")
+        raise UserError(f"'{name}' is not as kdx writes it: {found}")
     return value
 
 
@@ -292,22 +297,22 @@ def _number(value: Any, name: str, what: str) -> float:
     return _expect(value, Number(), name, what)
 
 
-def pick(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Entry]:
-    """The runs of which every `key=value` holds; `key=a,b`: either value. Raises Fault for a key or a value
-    that none has.
+def pick_entries(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Entry]:
+    """The runs of which every `key=value` holds; `key=a,b`: either value. Raises UserError for a key or a
+    value that none has.
     """
     for word in wanted:
         key, given, value = word.partition("=")
         if not given or not key or not value:
-            raise Fault(f"where needs key=value, such as where=loss=slam; given: '{word}'")
+            raise UserError(f"where needs key=value, such as where=loss=slam; given: '{word}'")
         found = {e.value(key) for e in entries}
         if found <= {None}:
             known = {name for e in entries for name in (*e.choices, *e.everything)}
-            raise Fault(f"where={word}: no run has a key '{key}'{nearest(key, known)}")
+            raise UserError(f"where={word}: no run has a key '{key}'{nearest(key, known)}")
         values = [value] if value in found else value.split(",")
         for one in values:
             if one not in found:
-                raise Fault(
+                raise UserError(
                     f"where={word}: no run {'that is left ' if len(wanted) > 1 else ''}has "
                     f"{key}={one}{nearest(one, found - {None})}"
                 )

@@ -10,15 +10,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.report.compare.search import run_folders
 from kdx.report.run import document
-from kdx.report.run.names import Settings, names, settings
+from kdx.report.run.names import Settings, name_runs, settings
 from kdx.report.run.plain import writing
 
 DEPTH = 4
 """Levels below a folder at which a run may lie: outputs/runs/reproduce/<claim>/<arm and seed>."""
-LONGEST, MOST_BYTES = 100, 200
+_LONGEST, MOST_BYTES = 100, 200
 """Of a name, in letters and as a file system counts it (which takes 255): runs with more in which they differ
 are called by their folders.
 """
@@ -45,7 +45,7 @@ class Mirror:
         """Brings the links up to date and returns the number of runs. A new run may bring a new difference,
         and so new names.
 
-        Raises Fault where links cannot be made."""
+        Raises UserError where links cannot be made."""
         runs = run_folders(self.top, DEPTH)
         wanted = dict(zip(self.named(runs), (event_files(run) for run in runs), strict=True))
         self.resting = {name: rounds - 1 for name, rounds in self.resting.items() if rounds > 1}
@@ -70,9 +70,9 @@ class Mirror:
         asked = [self.settings(run / "run.json") for run in runs]
         if (folders, asked) != self.known:
             self.known, self.names = (folders, asked), []
-            for name, folder in zip(names(asked, folders), folders, strict=True):
+            for name, folder in zip(name_runs(asked, folders), folders, strict=True):
                 plain = [re.sub(r"[^\w =.,()\[\]+:@~-]", "_", words).strip(". ") for words in (name, folder)]
-                fits = len(plain[0]) <= LONGEST and len(plain[0].encode()) <= MOST_BYTES
+                fits = len(plain[0]) <= _LONGEST and len(plain[0].encode()) <= MOST_BYTES
                 short = plain[0] if fits else plain[1].encode()[:MOST_BYTES].decode(errors="ignore")
                 while short in self.names or not short:
                     short += "+"
@@ -85,10 +85,10 @@ class Mirror:
             stat = file.stat()
             state = (stat.st_mtime_ns, stat.st_size)
             if self.read.get(file, (None,))[0] != state:
-                found = document.read(file, figures=False)
+                found = document.read_document(file, figures=False)
                 self.read[file] = (state, settings(*map(found.get, ("config", "command", "protocol"))))
             return self.read[file][1]
-        except (OSError, Fault):
+        except (OSError, UserError):
             return NONE
 
 

@@ -12,7 +12,7 @@ from kdx.report.compare.axes import Picture
 from kdx.report.compare.compare import OWN, Comparison, Group, level
 from kdx.report.compare.plots import pictures
 from kdx.report.compare.statistics import plus_minus
-from kdx.report.compare.svg import COLOURS
+from kdx.report.compare.svg import GROUP_COLOURS
 from kdx.report.compare.theme import POLICY, SCRIPT, STYLE
 
 Cell = tuple[str, float | str | None]
@@ -21,8 +21,8 @@ Cell = tuple[str, float | str | None]
 
 def page(found: Comparison, further: Sequence[str] = ()) -> str:
     """further: lines of what was left out before."""
-    title = f"kdx compare: {rows.title(found)}"
-    notes = [*rows.sentences(found), *further]
+    title = f"kdx compare: {rows.comparison_title(found)}"
+    notes = [*rows.comparison_sentences(found), *further]
     parts = [
         "<!doctype html>",
         '<html lang="en">',
@@ -30,27 +30,27 @@ def page(found: Comparison, further: Sequence[str] = ()) -> str:
         '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{_escape(title)}</title>",
         f"<style>{STYLE}</style>",
         "</head>",
         "<body>",
         "<h1>Comparison of runs</h1>",
         (
-            f"<p>{escape(rows.title(found))}. {len(found.groups)} rows, "
+            f"<p>{_escape(rows.comparison_title(found))}. {len(found.groups)} rows, "
             f"{sum(g.test.n for g in found.groups)} students.</p>"
         ),
         _list([n.removeprefix("WARNING: ") for n in notes if n.startswith("WARNING")], "warnings"),
         '<div class="wide">',
         table(found),
         "</div>",
-        *(f"<p>{escape(n)}</p>" for n in notes if not n.startswith("WARNING")),
+        *(f"<p>{_escape(n)}</p>" for n in notes if not n.startswith("WARNING")),
         '<div class="figures">',
         *(_figure(p) for p in pictures(found)),
         "</div>",
         _absent(found),
         "<h2>Protocol, the same for all runs</h2>",
         "<dl>",
-        *(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in found.protocol.items()),
+        *(f"<dt>{_escape(key)}</dt><dd>{_escape(value)}</dd>" for key, value in found.protocol.items()),
         "</dl>",
         _runs(found),
         f"<script>{SCRIPT}</script>",
@@ -80,7 +80,7 @@ def table(found: Comparison) -> str:
 
 
 def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
-    name, n, test, interval, difference, its_interval, wins, p, corrected, *gain, closed = rows.cells(
+    name, n, test, interval, difference, its_interval, wins, p, corrected, *gain, closed = rows.group_cells(
         found, g
     )
     a, digits = g.against, found.metric.digits
@@ -90,7 +90,9 @@ def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
         else ("-", None)
     )
     sizes = zip(
-        rows.size(g), (g.mean("student", key) for key in ("parameters", "flops", "latency_ms")), strict=True
+        rows.student_size(g),
+        (g.mean("student", key) for key in ("parameters", "flops", "latency_ms")),
+        strict=True,
     )
     return [
         (str(i + 1), i + 1),
@@ -114,14 +116,14 @@ def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
 def _table(head: Sequence[str], body: Sequence[Sequence[Cell]]) -> str:
     lines = ['<table class="sorts"><thead><tr>']
     lines += [
-        f'<th scope="col"{_class(name)}><button type="button">{escape(name)}</button></th>' for name in head
+        f'<th scope="col"{_class(name)}><button type="button">{_escape(name)}</button></th>' for name in head
     ]
     lines.append("</tr></thead><tbody>")
     for row in body:
         cells = [
             (
                 f"<td{_class(name)} "
-                f'data-v="{escape("" if value is None else value)}">{_dot(name, text)}{escape(text)}</td>'
+                f'data-v="{_escape("" if value is None else value)}">{_dot(name, text)}{_escape(text)}</td>'
             )
             for name, (text, value) in zip(head, row, strict=True)
         ]
@@ -134,15 +136,15 @@ def _class(name: str) -> str:
 
 
 def _dot(name: str, text: str) -> str:
-    return f'<i class="c{(int(text) - 1) % COLOURS}"></i>' if name == "#" else ""
+    return f'<i class="c{(int(text) - 1) % GROUP_COLOURS}"></i>' if name == "#" else ""
 
 
 def _figure(picture: Picture) -> str:
     dots = {number: "" if number is None else f'<i class="c{number}"></i>' for number, _ in picture.key}
-    key = "".join(f"<li>{dots[number]}{escape(words)}</li>" for number, words in picture.key)
+    key = "".join(f"<li>{dots[number]}{_escape(words)}</li>" for number, words in picture.key)
     legend = f'<ul class="key">{key}</ul>' if key else ""
     return (
-        f"<section><h2>{escape(picture.title)}</h2>\n<figure>{picture.svg}{legend}<figcaption>{escape(picture.caption)}</figcaption></figure>"
+        f"<section><h2>{_escape(picture.title)}</h2>\n<figure>{picture.svg}{legend}<figcaption>{_escape(picture.caption)}</figcaption></figure>"
         "</section>"
     )
 
@@ -161,15 +163,15 @@ def _runs(found: Comparison) -> str:
 
     body = []
     for i, g in enumerate(found.groups):
-        for told in (rows.run(found, e) for e in g.entries):
-            code = " ".join(str(told[key]) for key in ("kdx", "commit") if told[key])
-            student = (told["student_key"][:12], told["student_key"])
+        for row in (rows.run_row(found, e) for e in g.entries):
+            code = " ".join(str(row[key]) for key in ("kdx", "commit") if row[key])
+            student = (row["student_key"][:12], row["student_key"])
             body.append(
                 [
                     (str(i + 1), i + 1),
-                    (told["run"], told["run"]),
-                    (str(told["seed"]), told["seed"]),
-                    *(shown(told[role]) for role in ("teacher", "baseline", "student")),
+                    (row["run"], row["run"]),
+                    (str(row["seed"]), row["seed"]),
+                    *(shown(row[role]) for role in ("teacher", "baseline", "student")),
                     student,
                     (code, code),
                 ]
@@ -182,8 +184,10 @@ def _runs(found: Comparison) -> str:
 
 
 def _list(items: Sequence[str], kind: str) -> str:
-    return f'<ul class="{kind}">{"".join(f"<li>{escape(item)}</li>" for item in items)}</ul>' if items else ""
+    return (
+        f'<ul class="{kind}">{"".join(f"<li>{_escape(item)}</li>" for item in items)}</ul>' if items else ""
+    )
 
 
-def escape(text: object) -> str:
+def _escape(text: object) -> str:
     return html.escape(str(text), quote=True)

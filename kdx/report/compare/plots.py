@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kdx.report.compare.axes import MOST_LINES, Picture, entries, errors, key_of, left_out, seeds
-from kdx.report.compare.calibration import confusion, reliability
+from kdx.report.compare.axes import MOST_LINES, Picture, entries, errors, group_key, left_out, seeds
+from kdx.report.compare.calibration import confusion_matrices, reliability_curves
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.svg import INK, PAPER, colour, drawing, panels, svg
 from kdx.report.compare.sweeps import sweeps
@@ -25,7 +25,7 @@ COSTS = (
 
 def pictures(found: Comparison) -> list[Picture]:
     made = []
-    for number, draw in enumerate((scatter, cost, sweeps, learning, reliability, confusion)):
+    for number, draw in enumerate((scatter, cost, sweeps, learning, reliability_curves, confusion_matrices)):
         with drawing(f"kdx-{number}"):
             made += [p for p in draw(found) if p]
     return made
@@ -48,7 +48,7 @@ def cost(found: Comparison) -> Iterator[Picture | None]:
                 if x
             ]
         )
-        places = apart(
+        places = _apart(
             [g.mean("student", key) for g in found.groups],
             min(1.07, (high / low) ** (0.15 / len(found.groups))),
         )
@@ -154,7 +154,7 @@ def learning(found: Comparison) -> Iterator[Picture | None]:
         "the band goes from the lowest to the highest seed. A line ends where its shortest seed "
         f"ends.{left_out(shown, MOST_LINES)}",
         svg(figure, "learning curves"),
-        key_of(shown[:MOST_LINES]),
+        group_key(shown[:MOST_LINES]),
     )
 
 
@@ -200,7 +200,7 @@ def scatter(found: Comparison) -> Iterator[Picture | None]:
         "and on labels only; a line joins the two. The short bar is the mean of the students, over "
         f"{seeds([g for _, g in drawn])}.{left_out(shown, MOST_COLUMNS)}",
         svg(figure, "every seed"),
-        key_of(drawn) if len(drawn) <= MOST_NUMBERED else (),
+        group_key(drawn) if len(drawn) <= MOST_NUMBERED else (),
     )
 
 
@@ -238,9 +238,9 @@ def short(x: float) -> str:
     return f"{x:g}"
 
 
-def apart(places: Sequence[float | None], by: float) -> list[float | None]:
+def _apart(places: Sequence[float | None], by: float) -> list[float | None]:
     """The same, those that are equal moved a little by a factor,
-    so that their intervals can be told apart.
+    so that their intervals can be distinguished.
     """
     found = []
     for i, x in enumerate(places):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from kdx.core.errors import Faults
+from kdx.core.errors import UserErrors
 from kdx.report.compare.caveats import some
 from kdx.report.compare.entries import Entry
 from kdx.report.run.names import visible, written
@@ -19,8 +19,8 @@ question.
 Name = Callable[[Entry], str]
 
 
-def check(entries: Sequence[Entry], name: Name) -> None:
-    """Raises Faults, naming rows and runs, where the runs follow different protocols, or where a seed has
+def check_protocols(entries: Sequence[Entry], name: Name) -> None:
+    """Raises UserErrors, naming rows and runs, where the runs follow different protocols, or where a seed has
     different rows or data.
 
     Shared by all: the data set and its classes, how many test and validation rows there are, which weights
@@ -28,24 +28,24 @@ def check(entries: Sequence[Entry], name: Name) -> None:
     seed: the pictures and labels of test and validation, and with equal sizes those of all splits. name:
     entry -> what its row is called.
     """
-    faults = [fault for what, of in POLICY.items() if (fault := _apart(entries, of, what, name))][:2]
-    if faults and faults[0].startswith("dataset: "):
-        faults = faults[:1]  # all else follows from it
-    for seed in sorted({e.seed for e in entries}) if not faults else ():
+    errors = [error for what, of in _POLICY.items() if (error := _apart(entries, of, what, name))][:2]
+    if errors and errors[0].startswith("dataset: "):
+        errors = errors[:1]  # all else follows from it
+    for seed in sorted({e.seed for e in entries}) if not errors else ():
         same = [e for e in entries if e.seed == seed]
         for what, alike in (
             ("test split", _same_rows("test")),
             ("validation split", _same_rows("validation")),
             ("data", _same_data),
         ):
-            if fault := _disagree(same, alike, f"{what} (seed {seed})", name):
-                faults.append(fault)
+            if error := _disagree(same, alike, f"{what} (seed {seed})", name):
+                errors.append(error)
                 break
-        if len(faults) == 3:
+        if len(errors) == 3:
             break
-    if faults:
-        raise Faults(
-            [*faults, f"Runs of different protocols or test splits are not compared. {_way_out(entries)}"]
+    if errors:
+        raise UserErrors(
+            [*errors, f"Runs of different protocols or test splits are not compared. {_way_out(entries)}"]
         )
 
 
@@ -53,7 +53,7 @@ def shared(entries: Sequence[Entry]) -> dict[str, str]:
     """The protocol in words, of runs that share it."""
     first = entries[0]
     found = {
-        what: _text(of(first)) for what, of in POLICY.items() if of(first) is not None and what != "classes"
+        what: _text(of(first)) for what, of in _POLICY.items() if of(first) is not None and what != "classes"
     }
     return found | {
         "classes": str(len(first.classes)),
@@ -67,7 +67,7 @@ def count(entry: Entry, split: str) -> Any:
     return counts.get(split) if isinstance(counts, Mapping) else None
 
 
-POLICY: dict[str, Callable[[Entry], Any]] = {
+_POLICY: dict[str, Callable[[Entry], Any]] = {
     "dataset": lambda e: e.protocol.get("dataset"),
     "classes": lambda e: e.classes,
     "test rows": lambda e: count(e, "test"),
@@ -89,7 +89,7 @@ def _apart(entries: Sequence[Entry], of: Callable[[Entry], Any], what: str, name
         if what != "baseline" or of(e) is not None:
             parts.setdefault(_text(of(e)), []).append(e)
     return (
-        f"{what}: {_told([(f'{value} in ', part) for value, part in parts.items()], name)}"
+        f"{what}: {_in_parts([(f'{value} in ', part) for value, part in parts.items()], name)}"
         if len(parts) > 1
         else None
     )
@@ -98,12 +98,12 @@ def _apart(entries: Sequence[Entry], of: Callable[[Entry], Any], what: str, name
 def _disagree(
     same: Sequence[Entry], alike: Callable[[Entry, Entry], bool], what: str, name: Name
 ) -> str | None:
-    """same: the runs of a seed. Told where they fall into parts that are not alike."""
+    """same: the runs of a seed. Reported where they fall into parts that are not alike."""
     parts: list[list[Entry]] = []
     for e in same:
         part = next((part for part in parts if alike(part[0], e)), None)
         parts.append([e]) if part is None else part.append(e)
-    return f"different {what}: {_told([('', part) for part in parts], name)}" if len(parts) > 1 else None
+    return f"different {what}: {_in_parts([('', part) for part in parts], name)}" if len(parts) > 1 else None
 
 
 def _same_rows(split: str) -> Callable[[Entry, Entry], bool]:
@@ -141,7 +141,7 @@ def _text(value: Any) -> str:
     return visible(", ".join(value) if isinstance(value, tuple) else "none" if value is None else str(value))
 
 
-def _told(parts: Sequence[tuple[str, Sequence[Entry]]], name: Name) -> str:
+def _in_parts(parts: Sequence[tuple[str, Sequence[Entry]]], name: Name) -> str:
     return "; ".join(f"{_cut(words)}{rows(part, name)}" for words, part in parts)
 
 

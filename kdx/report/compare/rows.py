@@ -15,12 +15,12 @@ from kdx.report.compare.compare import OWN, Against, Comparison, Group, level
 from kdx.report.compare.entries import Entry
 from kdx.report.compare.statistics import LEVEL, Spread, chance, plus_minus
 from kdx.report.run.markdown import escape
-from kdx.report.run.markdown import table as markdown_table
+from kdx.report.run.markdown import markdown_table as markdown_table
 from kdx.report.run.plain import dump
 from kdx.report.run.table import magnitude, three_figures
-from kdx.report.run.verdict import ROLES
+from kdx.report.run.verdict import ROLE_WORDS
 
-REFERENCE = "reference"
+_REFERENCE = "reference"
 BESIDE = {"baseline": "alone", "teacher": "teacher"}
 """What stands beside the student in a wide table, by its mean: role -> head of the column."""
 
@@ -42,12 +42,12 @@ def header(found: Comparison) -> list[str]:
     ]
 
 
-def cells(found: Comparison, g: Group) -> list[str]:
+def group_cells(found: Comparison, g: Group) -> list[str]:
     """One row under `header`, its name first."""
     digits = found.metric.digits
     row = [g.name, str(g.test.n), plus_minus(g.test.mean, g.test.deviation, digits), span(g.interval, digits)]
     if g.is_reference:
-        row += [REFERENCE, "", "", "", ""]
+        row += [_REFERENCE, "", "", "", ""]
     else:
         row += against(g.against, digits)
     if found.reference != OWN:
@@ -71,10 +71,10 @@ def against(a: Against | None, digits: int) -> list[str]:
 
 
 def corrected(a: Against) -> str:
-    return chance(a.holm) + (" n.s." if verdict(a) == "n.s." and a.holm is not None else "")
+    return chance(a.holm) + (" n.s." if _verdict(a) == "n.s." and a.holm is not None else "")
 
 
-def verdict(a: Against | None) -> str | None:
+def _verdict(a: Against | None) -> str | None:
     """ "more", "less" or "n.s." by the corrected p; None where there is no p."""
     if a is None or a.holm is None:
         return None
@@ -85,7 +85,7 @@ def span(found: tuple[float, float] | None, digits: int, signed: bool = False) -
     return "-" if found is None else " to ".join(plus_minus(end, None, digits, signed) for end in found)
 
 
-def title(found: Comparison) -> str:
+def comparison_title(found: Comparison) -> str:
     of = (
         "the last weights"
         if found.protocol.get("headline", "last") == "last"
@@ -95,7 +95,7 @@ def title(found: Comparison) -> str:
     return f"{found.protocol.get('dataset', 'runs')}{rows}, {of}: mean ± deviation over seeds"
 
 
-def sentences(found: Comparison) -> list[str]:
+def comparison_sentences(found: Comparison) -> list[str]:
     """How to read the table, then what was folded, then what a reader must not miss."""
     to = (
         "each run's own matched baseline, the student alone"
@@ -147,7 +147,7 @@ def forms(found: Comparison) -> list[Form]:
     """From wide to narrow: names in the table; numbers in it and names below; that in two tables; a line for
     each figure.
     """
-    head, body = header(found), [cells(found, g) for g in found.groups]
+    head, body = header(found), [group_cells(found, g) for g in found.groups]
     numbered = [[str(i), *row[1:]] for i, row in enumerate(body, 1)]
     legend = [f"{i}  {row[0]}" for i, row in enumerate(body, 1)]
     halves = [
@@ -181,11 +181,11 @@ def _record(found: Comparison, g: Group, changed: Sequence[str]) -> dict[str, An
         "metric": found.measure,
         **_spread("test", g.test, g.interval),
         "validation_mean": g.validation.mean if g.validation else None,
-        "reference": REFERENCE if g.is_reference else g.against.reference if g.against else None,
+        "reference": _REFERENCE if g.is_reference else g.against.reference if g.against else None,
         **_difference("difference", g.against),
         "p_holm": g.against.holm if g.against else None,
         "comparisons": found.comparisons,
-        "verdict": verdict(g.against),
+        "verdict": _verdict(g.against),
         **_difference("gain", g.gain),
         "gap_closed": g.gap_closed,
         **{f"{role}_mean": level(found, g, role) for role in BESIDE},
@@ -206,13 +206,13 @@ def _spread(name: str, of: Spread, interval: tuple[float, float] | None) -> dict
 
 def _difference(name: str, a: Against | None) -> dict[str, Any]:
     low, high = (a.interval or (None, None)) if a else (None, None)
-    told = (
+    values = (
         (a.found.n, a.found.mean, a.found.deviation, low, high, a.found.wins, a.found.losses, a.found.p)
         if a
         else [None] * 8
     )
     names = ("pairs", "mean", "deviation", "low", "high", "wins", "losses", "p")
-    return dict(zip((f"{name}_{part}" for part in names), told, strict=True))
+    return dict(zip((f"{name}_{part}" for part in names), values, strict=True))
 
 
 def as_csv(found: Comparison) -> str:
@@ -244,7 +244,7 @@ def _is_number(text: str) -> bool:
 def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
     """further: lines of what was left out before."""
     made = [
-        {**record, "words": dict(g.words), "runs": [run(found, e) for e in g.entries]}
+        {**record, "words": dict(g.words), "runs": [run_row(found, e) for e in g.entries]}
         for record, g in zip(records(found), found.groups, strict=True)
     ]
     return dump(
@@ -263,9 +263,9 @@ def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
     )
 
 
-def run(found: Comparison, e: Entry) -> dict[str, Any]:
+def run_row(found: Comparison, e: Entry) -> dict[str, Any]:
     """One run behind a row."""
-    values = {role: e.score(role, found.measure) for role in ROLES}
+    values = {role: e.score(role, found.measure) for role in ROLE_WORDS}
     return {
         "run": e.name,
         "seed": e.seed,
@@ -277,12 +277,15 @@ def run(found: Comparison, e: Entry) -> dict[str, Any]:
 
 
 def as_markdown(found: Comparison, further: Sequence[str] = ()) -> str:
-    rows = [[escape(cell) for cell in [*cells(found, g), *beside(found, g), *size(g)]] for g in found.groups]
+    rows = [
+        [escape(cell) for cell in [*group_cells(found, g), *beside(found, g), *student_size(g)]]
+        for g in found.groups
+    ]
     table = markdown_table(
         [escape(name) for name in [*header(found), *BESIDE.values(), "params", "MFLOPs", "ms"]], rows
     )
-    lines = [f"- {escape(line)}" for line in [*sentences(found), *further]]
-    return "\n\n".join([f"**{escape(title(found))}**", table, "\n".join(lines)]) + "\n"
+    lines = [f"- {escape(line)}" for line in [*comparison_sentences(found), *further]]
+    return "\n\n".join([f"**{escape(comparison_title(found))}**", table, "\n".join(lines)]) + "\n"
 
 
 def beside(found: Comparison, g: Group) -> list[str]:
@@ -293,7 +296,7 @@ def beside(found: Comparison, g: Group) -> list[str]:
     ]
 
 
-def size(g: Group) -> list[str]:
+def student_size(g: Group) -> list[str]:
     """Of the student: parameters, MFLOPs, latency in ms."""
     count, flops = g.mean("student", "parameters"), g.mean("student", "flops")
     return [

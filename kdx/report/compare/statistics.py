@@ -77,7 +77,7 @@ def t_test(differences: Spread) -> float | None:
     return float(2 * stdtr(found.n - 1, -abs(found.mean) * math.sqrt(found.n) / found.deviation))
 
 
-def interval(values: Spread, level: float = 1 - LEVEL) -> tuple[float, float] | None:
+def t_interval(values: Spread, level: float = 1 - LEVEL) -> tuple[float, float] | None:
     """Student's interval of the mean, mean +- t s / sqrt(n) with n - 1 degrees of freedom; None where
     `t_test` has none.
     """

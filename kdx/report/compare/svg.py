@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-INK, GRID, PAPER = "#010203", "#010204", "#010205"
+INK, _GRID, PAPER = "#010203", "#010204", "#010205"
 """Stand for the page's colour of text, of thin lines and of the ground."""
-COLOURS = 10
+GROUP_COLOURS = 10
 """How many the page has for groups."""
 SIZE = 9
 """Of text, in points; a figure is shown at its own size, 72 points to the inch."""
-MARK = re.compile(r"#0102([0-9a-f]{2})")
-FIRST = 16
+_MARK = re.compile(r"#0102([0-9a-f]{2})")
+_FIRST = 16
 
 
 def colour(number: int) -> str:
     """Stands for the page's colour of the group with this number, from 0 on;
     they come again after COLOURS.
     """
-    return f"#0102{FIRST + number % COLOURS:02x}"
+    return f"#0102{_FIRST + number % GROUP_COLOURS:02x}"
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def drawing(salt: str) -> Iterator[None]:
         "text.parse_math": False,
         "font.size": SIZE,
         "font.family": "DejaVu Sans",
-        "axes.edgecolor": GRID,
+        "axes.edgecolor": _GRID,
         "axes.labelcolor": INK,
         "xtick.color": INK,
         "ytick.color": INK,
@@ -50,7 +50,7 @@ def drawing(salt: str) -> Iterator[None]:
         "xtick.minor.width": 0,
         "ytick.minor.width": 0,
         "axes.grid": True,
-        "grid.color": GRID,
+        "grid.color": _GRID,
         "grid.linewidth": 0.6,
         "axes.axisbelow": True,
         "axes.titlesize": SIZE,
@@ -96,7 +96,7 @@ def svg(figure: Any, label: str) -> str:
     text = to.getvalue()
     text = re.sub(r"<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = small(text).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-    return MARK.sub(lambda found: _of_page(int(found[1], 16)), text)
+    return _MARK.sub(lambda found: _of_page(int(found[1], 16)), text)
 
 
 def small(text: str) -> str:
@@ -109,4 +109,4 @@ def small(text: str) -> str:
 
 
 def _of_page(mark: int) -> str:
-    return {3: "currentColor", 4: "var(--grid)", 5: "var(--paper)"}.get(mark, f"var(--c{mark - FIRST})")
+    return {3: "currentColor", 4: "var(--grid)", 5: "var(--paper)"}.get(mark, f"var(--c{mark - _FIRST})")

@@ -14,8 +14,8 @@ from kdx.report.compare.svg import INK, PAPER, colour, panels, svg
 from kdx.report.run.names import changed, join
 
 MOST_SWEEPS = 4
-SIZES = {"dataset.labelled": "labelled", "dataset.unlabelled": "unlabelled"}
-WORDS = {
+_SIZES = {"dataset.labelled": "labelled", "dataset.unlabelled": "unlabelled"}
+_WORDS = {
     "dataset.labelled": "labelled examples",
     "dataset.unlabelled": "pictures in the pool",
     "budget": "answers bought",
@@ -61,22 +61,22 @@ def sweeps(found: Comparison) -> Iterator[Picture | None]:
         axis.set_xticks(points if len(points) <= 10 else points[:: -(-len(points) // 10)], labels=None)
         axis.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
         axis.minorticks_off()
-        axis.set_xlabel(WORDS.get(key, key))
+        axis.set_xlabel(_WORDS.get(key, key))
         axis.set_ylabel(found.metric.name)
         shown = list(enumerate(lines))[:MOST_LINES]
         yield Picture(
-            f"Against {WORDS.get(key, key)}",
+            f"Against {_WORDS.get(key, key)}",
             f"Mean on the test split over {seeds(found.groups)}, with the 95% interval."
             f"{' Dashed: the same students alone.' if alone else ''}"
             f"{left_out(list(lines), MOST_LINES, 'lines')}",
-            svg(figure, f"{found.measure} against {html.escape(WORDS.get(key, key))}"),
+            svg(figure, f"{found.measure} against {html.escape(_WORDS.get(key, key))}"),
             shown if len(lines) > 1 else (),
         )
 
 
 def aside(xs: Sequence[float], by: float, points: Sequence[float], logarithmic: bool) -> list[float]:
-    """Moved a little to the side, so that intervals at one number can be told apart; by: places, to the right
-    where it is positive.
+    """Moved a little to the side, so that intervals at one number can be distinguished; by: places, to the
+    right where it is positive.
     """
     if logarithmic:
         return [x * (points[-1] / points[0]) ** (0.008 * by) for x in xs]
@@ -103,16 +103,16 @@ def alones(
 
 def numeric_keys(found: Comparison) -> list[str]:
     """Keys with at least two numbers among the rows, labels, pool and budget first."""
-    keys = dict.fromkeys([*WORDS, *(key for g in found.groups for key in g.words)])
-    values = {key: {place(g.entries[0], key) for g in found.groups} - {None} for key in keys}
+    keys = dict.fromkeys([*_WORDS, *(key for g in found.groups for key in g.words)])
+    values = {key: {_place(g.entries[0], key) for g in found.groups} - {None} for key in keys}
     return [key for key, of in values.items() if len(of) > 1]
 
 
-def place(entry: Entry, key: str) -> float | None:
+def _place(entry: Entry, key: str) -> float | None:
     """The number that a run has under a key; sizes and the budget as counted, where they were given as
     shares.
     """
-    value = count(entry, SIZES[key]) if key in SIZES else entry.everything.get(key)
+    value = count(entry, _SIZES[key]) if key in _SIZES else entry.everything.get(key)
     if key == "budget" and isinstance(value, float) and isinstance(pool := count(entry, "unlabelled"), int):
         value = round(value * pool)
     return (
@@ -126,7 +126,7 @@ def lines_of(found: Comparison, key: str) -> dict[str, list[tuple[float, Group]]
     """name -> (number, group) of the groups that differ in `key` only, each such set a line."""
     parts: dict[str, list[tuple[float, Group]]] = {}
     for g in found.groups:
-        if (x := place(g.entries[0], key)) is not None:
+        if (x := _place(g.entries[0], key)) is not None:
             rest = {k: v for k, v in g.entries[0].settings.items() if k != key and not k.endswith(f".{key}")}
             parts.setdefault(json.dumps(rest, sort_keys=True), []).append((x, g))
     firsts = [part[0][1].entries[0] for part in parts.values()]

@@ -34,15 +34,15 @@ DARK = (
 """Of groups, in order; kdx.report.compare.svg counts on as many."""
 
 
-def named(colours: tuple[str, ...]) -> str:
+def _named(colours: tuple[str, ...]) -> str:
     return " ".join(f"--c{i}: {c};" for i, c in enumerate(colours))
 
 
 STYLE = (
     f"""
-:root {{ color-scheme: light dark; --paper: #ffffff; --ink: #1c2128; --grid: #d5dae1; --soft: #f4f6f8; --warn: #fff3e0; {named(LIGHT)} }}
+:root {{ color-scheme: light dark; --paper: #ffffff; --ink: #1c2128; --grid: #d5dae1; --soft: #f4f6f8; --warn: #fff3e0; {_named(LIGHT)} }}
 @media (prefers-color-scheme: dark) {{
-  :root {{ --paper: #14181d; --ink: #e4e8ee; --grid: #39424e; --soft: #1d232b; --warn: #3a2a12; {named(DARK)} }}
+  :root {{ --paper: #14181d; --ink: #e4e8ee; --grid: #39424e; --soft: #1d232b; --warn: #3a2a12; {_named(DARK)} }}
 }}
 """  # noqa: E501
     + """

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from kdx.report.run.verdict import percent
 
 
-def sentences(audit: Mapping | None) -> list[str]:
+def audit_sentences(audit: Mapping | None) -> list[str]:
     """For the terminal, below the table: one line, or none where nothing was taught."""
     if not audit:
         return []
@@ -18,12 +18,12 @@ def sentences(audit: Mapping | None) -> list[str]:
     kept = f"{last['kept']:,} of {last['pool']:,} rows kept" + (
         f", {last['copies']:,} with copies" if last["copies"] != last["kept"] else ""
     )
-    lines = [f"Pseudo-labels{which}: {kept}; {of_learning(last)}."]
-    believed = last.get("believed_accuracy")
-    if believed is not None:
+    lines = [f"Pseudo-labels{which}: {kept}; {_of_learning(last)}."]
+    weighted = last.get("believed_accuracy")
+    if weighted is not None:
         lines[0] += (
             f" Counted by their weights in the loss, {last['monitors']['weight']['mean']:.2f} on average, "
-            f"{percent(believed)} are right."
+            f"{percent(weighted)} are right."
         )
     if "teacher_seconds_saved" in last:
         lines.append(
@@ -33,17 +33,17 @@ def sentences(audit: Mapping | None) -> list[str]:
     return lines
 
 
-def same(told: Mapping) -> bool:
-    """Whether the answers that were learned from are those to the clean pictures. told: a round."""
-    return not told.get("learned") or told["learned"]["of"] == "clean"
+def same(audited: Mapping) -> bool:
+    """Whether the answers that were learned from are those to the clean pictures. audited: a round."""
+    return not audited.get("learned") or audited["learned"]["of"] == "clean"
 
 
-def of_learning(told: Mapping) -> str:
+def _of_learning(audited: Mapping) -> str:
     """How right the answers were that the student learned from, and by name those to the clean pictures,
-    where these are others. told: a round.
+    where these are others. audited: a round.
     """
-    repeats = told["inherited"] and told["inherited"]["wrong"]
-    passes = (told.get("learned") or {}).get("passes")
+    repeats = audited["inherited"] and audited["inherited"]["wrong"]
+    passes = (audited.get("learned") or {}).get("passes")
     end = (
         f"; training ended when it had seen {percent(passes, 0)} of the rows, and all are counted"
         if passes is not None and passes < 1
@@ -51,23 +51,23 @@ def of_learning(told: Mapping) -> str:
     )
     end += (
         (
-            f"; the student repeats {told['inherited']['repeated']:,} of the "
-            f"{told['inherited']['wrong']:,} wrong ones"
+            f"; the student repeats {audited['inherited']['repeated']:,} of the "
+            f"{audited['inherited']['wrong']:,} wrong ones"
         )
         if repeats
         else ""
     )
-    if same(told):
-        return f"of their answers {right(told['accuracy'], told['expected_accuracy'])}{end}"
-    clean = f"of those to the clean pictures {right(told['accuracy'], told['expected_accuracy'])}{end}"
-    learned = told["learned"]
+    if same(audited):
+        return f"of their answers {right(audited['accuracy'], audited['expected_accuracy'])}{end}"
+    clean = f"of those to the clean pictures {right(audited['accuracy'], audited['expected_accuracy'])}{end}"
+    learned = audited["learned"]
     if learned["of"] == "mixed":
         return f"mixed pictures were learned from, to which no answer is right or wrong; {clean}"
     many = "view" if learned["views"] == 1 else "views"
     views = (
         f"{learned['views']} augmented {many} a row"
         if learned["of"] == "augmented"
-        else "augmented views, told from a sample"
+        else "augmented views, estimated from a sample"
     )
     return (
         f"of the answers learned from ({views}) "
@@ -165,11 +165,17 @@ def classes(audit: Mapping) -> tuple[list[str], list[list[str]]]:
 def monitors(audit: Mapping) -> tuple[list[str], list[list[str]]]:
     """Header and rows: values that the method gave each row, beside the truth."""
     rows = [
-        [name, f"{m['rows']:,}", number(m["mean"]), number(m.get("mean_right")), number(m.get("mean_wrong"))]
+        [
+            name,
+            f"{m['rows']:,}",
+            _number(m["mean"]),
+            _number(m.get("mean_right")),
+            _number(m.get("mean_wrong")),
+        ]
         for name, m in audit["rounds"][-1]["monitors"].items()
     ]
     return ["value", "rows", "mean", "for right labels", "for wrong labels"], rows
 
 
-def number(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"

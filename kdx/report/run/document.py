@@ -13,12 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.files import own_file, read_json
-from kdx.core.shapes import COUNT, MADE, SHARE, Maybe, Number, all_wrong, kind_of
+from kdx.core.shapes import COUNT, MADE, SHARE, Maybe, Number, all_wrong, value_in_words
 from kdx.store.moved import current
 
-NAME, LOCK = "run.json", "run.lock"
+RUN_FILE, LOCK = "run.json", "run.lock"
 DIED, UNSURE = "died", "running, or died"
 MEASURED = {
     "accuracy": SHARE,
@@ -31,8 +31,8 @@ MEASURED = {
     "confusion": [[COUNT]],
     "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]},
 }
-SPLITS = {"*": MEASURED}
-NETWORK = {
+_SPLITS = {"*": MEASURED}
+_NETWORK = {
     "model": str,
     "parameters": COUNT,
     "bytes": COUNT,
@@ -43,8 +43,8 @@ NETWORK = {
     "precision": str,
     "stopped": str,
     "weights": {"*": str},
-    "last": SPLITS,
-    "best": SPLITS,
+    "last": _SPLITS,
+    "best": _SPLITS,
 }
 SHAPE = {
     "status": str,
@@ -76,7 +76,7 @@ SHAPE = {
         "rounds": [{"validation": MEASURED, "test": MEASURED}],
         "shifts": {"*": {"*": SHARE}},
         **dict.fromkeys(
-            ("teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling"), NETWORK
+            ("teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling"), _NETWORK
         ),
     },
     "audit": {"classes": [str], "teacher": {}, "domain_gap": {}, "rounds": [{}]},
@@ -86,20 +86,20 @@ key; `*`: of all others}. Other keys may hold anything: a newer kdx may have wri
 BASIS = {key: SHAPE[key] for key in ("status", "config", "stages", "host")}
 
 
-def read(file: Path, *, figures: bool = True) -> dict[str, Any]:
-    """A run.json, whoever wrote it. figures: whether what it says of results and surroundings is believed,
-    else only what it was made of and where that lies. Raises Fault where it cannot be read, or has not the
-    shape of one."""
+def read_document(file: Path, *, figures: bool = True) -> dict[str, Any]:
+    """A run.json, whoever wrote it. figures: whether what it says of results and surroundings is trusted,
+    else only what it was made of and where that lies. Raises UserError where it cannot be read, or has not
+    the shape of one."""
     return checked(read_json(file), file, figures=figures)
 
 
 def checked(document: Any, file: Path | str, *, figures: bool = True) -> dict[str, Any]:
     if not isinstance(document, dict):
-        raise Fault(
-            f"'{file}' is not as kdx writes it: it must hold an object, and holds {kind_of(document)}"
+        raise UserError(
+            f"'{file}' is not as kdx writes it: it must hold an object, and holds {value_in_words(document)}"
         )
     if found := next(all_wrong(document, SHAPE if figures else BASIS, ""), None):
-        raise Fault(f"'{file}' is not as kdx writes it: {found}")
+        raise UserError(f"'{file}' is not as kdx writes it: {found}")
     config = document.get("config")
     # written before the code that it names was moved
     if config is not None and (now := current(config)) != config:
@@ -131,7 +131,7 @@ def seconds(document: Mapping[str, Any]) -> float | None:
 def at_work(folder: Path, timeout: float = -1) -> Iterator[str | None]:
     """Held by whoever works in a run folder, until it ends, however it ends. Yields what this machine is
     called, for run.json; None where a lock cannot be relied on. timeout: seconds to wait for another process,
-    -1: until it is done. Raises Fault where it is not, or the folder cannot be made."""
+    -1: until it is done. Raises UserError where it is not, or the folder cannot be made."""
     import filelock
 
     lock = filelock.FileLock(folder / LOCK, timeout=timeout)
@@ -140,12 +140,12 @@ def at_work(folder: Path, timeout: float = -1) -> Iterator[str | None]:
         own_file(folder / LOCK, "the run")
         lock.acquire()
     except filelock.Timeout:
-        raise Fault(
+        raise UserError(
             f"another process is at work on the run in '{folder}': wait for it, or choose another folder "
             "with hydra.run.dir=PATH"
         ) from None
     except OSError as error:
-        raise Fault(
+        raise UserError(
             f"the run folder cannot be written: {error.strerror or error} ('{error.filename or folder}'); "
             "set hydra.run.dir=PATH"
         ) from error
@@ -156,8 +156,8 @@ def at_work(folder: Path, timeout: float = -1) -> Iterator[str | None]:
 
 
 def _is_held(folder: Path) -> bool | None:
-    """Whether a process works in a run folder; None where that cannot be told. Writes nothing, and follows no
-    link.
+    """Whether a process works in a run folder; None where that cannot be known. Writes nothing, and follows
+    no link.
     """
     try:
         import fcntl

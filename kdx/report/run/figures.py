@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdx.core.errors import Fault
-from kdx.report.run.verdict import ROLES
+from kdx.core.errors import UserError
+from kdx.report.run.verdict import ROLE_WORDS
 
 if TYPE_CHECKING:
     import numpy as np
 
-COLOURS = {
+ROLE_COLOURS = {
     "teacher": "#4c566a",
     "noiseless": "#b48ead",
     "baseline": "#d08770",
@@ -40,7 +40,7 @@ SHORT = {
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 160, 18, 40  # of the picture grid: pictures a row, then pixels
 
 
-def grid(
+def draw_pictures(
     images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Sequence[int]], classes: Sequence[str]
 ) -> bytes:
     """Pictures with the truth and what each role takes them for; mistakes in red, and a red frame where one
@@ -51,8 +51,8 @@ def grid(
     """
     from PIL import Image, ImageDraw
 
-    check(images, truth, predictions)
-    roles = [role for role in ROLES if role in predictions]
+    _check(images, truth, predictions)
+    roles = [role for role in ROLE_WORDS if role in predictions]
     columns, lines = min(COLUMNS, len(images)), -(-len(images) // COLUMNS)
     height = SIDE + LINE * (1 + len(roles)) + 24
     canvas = Image.new("RGB", (max(columns * CELL, 2 * CELL), TITLE + lines * height), "white")
@@ -71,9 +71,9 @@ def grid(
         wrong = any(predictions[role][k] != truth[k] for role in roles)
         frame = (left - 3, top - 3, left + SIDE + 2, top + SIDE + 2)
         draw.rectangle(frame, outline=WRONG if wrong else "#cccccc", width=3 if wrong else 1)
-        told = [("", truth[k]), *((f"{SHORT[role]}: ", predictions[role][k]) for role in roles)]
-        for i, (who, label) in enumerate(told):
-            words = shorten(who + class_name(label, classes), 19)
+        labels = [("", truth[k]), *((f"{SHORT[role]}: ", predictions[role][k]) for role in roles)]
+        for i, (who, label) in enumerate(labels):
+            words = _shorten(who + class_name(label, classes), 19)
             spot = (left + SIDE / 2, top + SIDE + 14 + LINE * i)
             draw.text(
                 spot,
@@ -104,7 +104,7 @@ def thumbnail(picture: np.ndarray) -> Any:
     return square
 
 
-def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> bytes:
+def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> bytes:
     """Rows are the truth, columns the prediction; colours are shares of a row. Counts are written where there
     is room for them.
     """
@@ -113,14 +113,14 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
 
     counts = np.asarray(matrix, dtype=float)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or counts.shape[0] != len(classes):
-        raise Fault(
+        raise UserError(
             f"A confusion matrix of {len(classes)} classes is {len(classes)} by {len(classes)}; "
             f"this one is {counts.shape}"
         )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     n = len(classes)
     square = min(max(560 // n, 6), 120)
-    names = [shorten(str(name), 14) for name in classes]
+    names = [_shorten(str(name), 14) for name in classes]
     margin = 50 + max(round(font(13).getlength(name)) for name in names)
     side = margin + square * n + 20
     canvas = Image.new("RGB", (max(side, 420), side + 30), "white")
@@ -203,31 +203,31 @@ class Axes:
         return png(self.large.resize(self.SIZE, Image.Resampling.BOX))
 
 
-def curves(series: Mapping[str, Sequence[tuple[int, float]]], title: str, percent: bool) -> bytes:
+def draw_curves(series: Mapping[str, Sequence[tuple[int, float]]], title: str, percent: bool) -> bytes:
     """One line a role over the steps of its own training. series[role]: (step, value) pairs. percent: values
     are fractions.
     """
-    roles = [role for role in ROLES if series.get(role)]
+    roles = [role for role in ROLE_WORDS if series.get(role)]
     lines = {
         role: [(step, 100 * value if percent else value) for step, value in series[role]] for role in roles
     }
     xs, ys = zip(*(point for line in lines.values() for point in line), strict=True)
     axes = Axes(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)), title, "optimiser step")
-    names, apart = (ROLES, 160) if len(roles) <= 4 else (SHORT, 124)
+    names, apart = (ROLE_WORDS, 160) if len(roles) <= 4 else (SHORT, 124)
     for i, role in enumerate(roles):
-        axes.line(lines[role], COLOURS[role])
-        axes.draw.circle(axes.spot(*lines[role][-1]), 7, fill=COLOURS[role])
-        axes.key(apart * i, names[role], COLOURS[role])
+        axes.line(lines[role], ROLE_COLOURS[role])
+        axes.draw.circle(axes.spot(*lines[role][-1]), 7, fill=ROLE_COLOURS[role])
+        axes.key(apart * i, names[role], ROLE_COLOURS[role])
     return axes.png()
 
 
-def groups(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:
+def draw_bars(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:
     """A group of bars for each name, one bar a role, with its figure above it. values[name][role]: fractions
     in [0, 1].
     """
     from PIL import Image, ImageDraw
 
-    roles = [role for role in ROLES if any(role in of for of in values.values())]
+    roles = [role for role in ROLE_WORDS if any(role in of for of in values.values())]
     bar, left, top, bottom = 30, 60, 80, 330
     wide = bar * len(roles) + 26
     canvas = Image.new("RGB", (max(left + wide * len(values) + 20, left + 150 * len(roles)), 370), "white")
@@ -242,7 +242,7 @@ def groups(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:
             if role in of:
                 height = bottom - of[role] * (bottom - top)
                 draw.rectangle(
-                    (start + bar * k, height, start + bar * (k + 1) - 3, bottom), fill=COLOURS[role]
+                    (start + bar * k, height, start + bar * (k + 1) - 3, bottom), fill=ROLE_COLOURS[role]
                 )
                 draw.text(
                     (start + bar * (k + 0.5) - 1, height - 8),
@@ -253,13 +253,13 @@ def groups(values: Mapping[str, Mapping[str, float]], title: str) -> bytes:
                 )
         draw.text(
             (start + bar * len(roles) / 2, bottom + 16),
-            shorten(name, wide // 8),
+            _shorten(name, wide // 8),
             fill=RIGHT,
             font=font(13),
             anchor="mm",
         )
     for k, role in enumerate(roles):
-        draw.rectangle((left + 150 * k, 44, left + 150 * k + 14, 58), fill=COLOURS[role])
+        draw.rectangle((left + 150 * k, 44, left + 150 * k + 14, 58), fill=ROLE_COLOURS[role])
         draw.text((left + 150 * k + 20, 51), SHORT[role], fill=RIGHT, font=font(12), anchor="lm")
     draw.text((canvas.width / 2, 22), title, fill="black", font=font(15), anchor="mm")
     return png(canvas)
@@ -288,11 +288,11 @@ def bars(histogram: Mapping, title: str) -> bytes:
         if count:
             draw.rectangle((box[0], bottom - count * height, box[1], bottom), fill=WRONG)
         if good:
-            draw.rectangle((box[0], bottom - good * height, box[1], bottom), fill=COLOURS["student"])
+            draw.rectangle((box[0], bottom - good * height, box[1], bottom), fill=ROLE_COLOURS["student"])
     for i, edge in enumerate(edges):
         draw.text((left + i * width, bottom + 14), f"{edge:.3g}", fill=RIGHT, font=font(12), anchor="mm")
     for i, (words, colour) in enumerate(
-        [("right", COLOURS["student"]), ("wrong", WRONG)] if right is not None else []
+        [("right", ROLE_COLOURS["student"]), ("wrong", WRONG)] if right is not None else []
     ):
         draw.rectangle((left + 90 * i, 44, left + 90 * i + 14, 58), fill=colour)
         draw.text((left + 90 * i + 20, 51), words, fill=RIGHT, font=font(12), anchor="lm")
@@ -337,15 +337,15 @@ def font(height: int, bold: bool = False) -> Any:
     return ImageFont.truetype(str(folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")), height)
 
 
-def check(images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Sequence[int]]) -> None:
+def _check(images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Sequence[int]]) -> None:
     if images.ndim != 4 or str(images.dtype) != "uint8" or not len(images):
-        raise Fault(
+        raise UserError(
             "The picture grid needs images (K, C, H, W) of uint8, K >= 1; given "
             f"{images.shape} of {images.dtype}"
         )
     for name, rows in {"truth": truth, **predictions}.items():
         if len(rows) != len(images):
-            raise Fault(f"The picture grid has {len(images)} images but {len(rows)} classes for '{name}'")
+            raise UserError(f"The picture grid has {len(images)} images but {len(rows)} classes for '{name}'")
 
 
 def pixels(picture: np.ndarray) -> np.ndarray:
@@ -357,7 +357,7 @@ def class_name(label: int, classes: Sequence[str]) -> str:
     return str(classes[label]) if 0 <= label < len(classes) else str(label)
 
 
-def shorten(words: str, longest: int) -> str:
+def _shorten(words: str, longest: int) -> str:
     words = " ".join(words.split())
     return words if len(words) <= longest else words[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
 

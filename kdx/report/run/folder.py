@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core import signals
-from kdx.core.errors import Fault
-from kdx.core.files import appendable, kind, own_file, own_folder
+from kdx.core.errors import UserError
+from kdx.core.files import appendable, kind_at, own_file, own_folder
 from kdx.report.run.document import LOCK
 from kdx.report.run.listeners import Listener
 from kdx.report.run.markdown import WEIGHTS, report
-from kdx.report.run.plain import dump, plain, write_atomically, writing
+from kdx.report.run.plain import dump, plain, write_or_error, writing
 from kdx.report.run.tensorboard import Board
 from kdx.report.run.textcard import card
-from kdx.report.run.verdict import ROLES, judge, metric, number, of, present, summary
+from kdx.report.run.verdict import ROLE_WORDS, metric, present, result_warnings, rounded, summary, which_of
 from kdx.store.store import split_number
 
-WHO = "the run"
+_WHO = "the run"
 PREFIX = {stage: role for role, stage in WEIGHTS.items()}
-LATER = {
+_LATER = {
     "noiseless": "without noise,",
     "ceiling": "with all labels,",
     "validation_labels": "with validation labels,",
@@ -35,7 +35,7 @@ LATER = {
 """Names that sort behind the others, as TensorBoard shows the first five figures only."""
 AUDITED = ("accuracy", "accuracy_all", "expected_accuracy", "kept_share", "changed", "student_accuracy")
 """What the audit tells of each round, as fractions."""
-FIRST = "gate"
+_FIRST = "gate"
 """The stage whose warning stands before all others: without a good teacher little else matters."""
 CURVES = {"validation/accuracy": "Validation accuracy (%)", "train/loss": "Training loss"}
 
@@ -45,8 +45,8 @@ class RunFolder(Listener):
     truth, the rest are views.
 
     path: created if need be; what an earlier run in the same folder wrote is replaced. config, protocol,
-    environment: plain values. command: the words as typed, the program first. Raises Fault where the folder
-    cannot be written.
+    environment: plain values. command: the words as typed, the program first. Raises UserError where the
+    folder cannot be written.
     """
 
     def __init__(self, path: Path | str, config: dict, protocol: dict, environment: dict, command: list[str]):
@@ -79,10 +79,10 @@ class RunFolder(Listener):
             self.board = Board(self.path)
             self.board.start_session(
                 self.run["config"],
-                " ".join(told_apart(command)) or self.path.resolve().name,
+                " ".join(distinguishing_words(command)) or self.path.resolve().name,
                 self.run["protocol"],
             )
-            self.board.layout(ROLES)
+            self.board.layout(ROLE_WORDS)
         self.save()
 
     @property
@@ -90,18 +90,18 @@ class RunFolder(Listener):
         return self.run["warnings"]
 
     def check(self) -> None:
-        """Raises Fault where a link, a pipe or the like is in the place of something that is written: the
+        """Raises UserError where a link, a pipe or the like is in the place of something that is written: the
         folder may have come from somebody else.
         """
         for name in ("run.json", "report.md"):
-            own_file(self.path / name, WHO)
+            own_file(self.path / name, _WHO)
         for name in ("metrics.jsonl", "train.log"):
-            appendable(self.path / name, WHO)
+            appendable(self.path / name, _WHO)
         for name in ("figures", "artifacts"):
-            if kind(self.path / name) is not None:
-                own_folder(self.path / name, WHO)
+            if kind_at(self.path / name) is not None:
+                own_folder(self.path / name, _WHO)
         for spot in (*(self.path / "figures").glob("*"), *self.path.glob("events.out.tfevents.*")):
-            own_file(spot, WHO)
+            own_file(spot, _WHO)
 
     def clear(self) -> None:
         """Removes what an earlier run wrote here, and nothing else: a second event file would show each curve
@@ -119,7 +119,7 @@ class RunFolder(Listener):
             old.unlink(missing_ok=True)
 
     def save(self) -> None:
-        write_atomically(self.path / "run.json", dump(self.run))
+        write_or_error(self.path / "run.json", dump(self.run))
 
     # What the store tells
 
@@ -141,7 +141,7 @@ class RunFolder(Listener):
         line = plain({**record, "stage": label})
         with writing(self.path / "metrics.jsonl"):
             self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-            prefix = heading(label)
+            prefix = _heading(label)
             values = {key: value for key, value in line.items() if key not in ("step", "stage")}
             self.board.scalars(prefix, values, line["step"])
         for curve in CURVES:
@@ -150,7 +150,7 @@ class RunFolder(Listener):
 
     def note(self, name: str, text: str, level: str) -> None:
         if level == "warning":
-            self.warn(text, first=name == FIRST)
+            self.warn(text, first=name == _FIRST)
         elif name == "prepare" and level == "info" and text not in self.run["data"]:
             self.run["data"].append(text)
 
@@ -189,22 +189,26 @@ class RunFolder(Listener):
         """results: as in kdx.report.run.verdict; empty where the evaluate stage was not asked for. examples:
         {"images": (K, C, H, W) uint8, "truth": K classes, "predictions": {role: K classes}} or None. audit:
         the content of audit.json, or None. Returns the results with headline, gain and gap_closed."""
-        told = plain(results)
+        outcome = plain(results)
         if audit:
             self.run["audit"] = plain(audit)
-        if present(told):
-            for warning in judge(told, headline):
+        if present(outcome):
+            for warning in result_warnings(outcome, headline):
                 self.warn(warning)
-            told |= summary(told, headline)
-            self.run["results"] = told
+            outcome |= summary(outcome, headline)
+            self.run["results"] = outcome
             self.save()
-        figures = self.draw(told, examples)
+        figures = self.draw(outcome, examples)
         with writing(self.path):
             accuracies = {
-                f"{LATER.get(role, role)} accuracy": metric(told, role, told["headline"], "test", "accuracy")
-                for role in present(told)
+                f"{_LATER.get(role, role)} accuracy": metric(
+                    outcome, role, outcome["headline"], "test", "accuracy"
+                )
+                for role in present(outcome)
             }
-            self.board.final({"gain": told.get("gain"), "gap closed": told.get("gap_closed"), **accuracies})
+            self.board.final(
+                {"gain": outcome.get("gain"), "gap closed": outcome.get("gap_closed"), **accuracies}
+            )
             for number, found in enumerate(audit["rounds"] if audit else [], 1):
                 learned = {
                     f"learned {key}": value
@@ -213,12 +217,12 @@ class RunFolder(Listener):
                 }
                 self.board.scalars("audit", {key: found.get(key) for key in AUDITED} | learned, number)
         self.end("finished", figures)
-        return told
+        return outcome
 
     def fail(self, exception: BaseException) -> None:
         """Records what went wrong. Never raises: the exception at hand matters more than a full disk."""
         self.run["error"] = f"{type(exception).__name__}: {exception}"
-        if isinstance(exception, Fault):
+        if isinstance(exception, UserError):
             self.run["error"] = str(exception)
         self.run["traceback"] = "".join(traceback.format_exception(exception))
         self.end_quietly("failed")
@@ -255,7 +259,7 @@ class RunFolder(Listener):
         self.run |= {"status": status, "ended": now(), "seconds": round(time.monotonic() - self.began, 3)}
         self.save()
         text = report(self.run, str(self.path), figures, self.artifacts)
-        write_atomically(self.path / "report.md", text)
+        write_or_error(self.path / "report.md", text)
         with writing(self.path):
             self.metrics.close()
             self.board.text("card", card(self.run, self.path.name))
@@ -265,37 +269,40 @@ class RunFolder(Listener):
     def draw(self, results: Mapping, examples: Mapping | None) -> dict[str, str]:
         """Writes figures/*.png, shows them on the board, and returns caption -> path."""
         from kdx.report.run import figures, rounds, shifts
-        from kdx.report.run.reliability import diagram, reliability
+        from kdx.report.run.reliability import diagram, draw_reliability
 
         pictures: list[tuple[str, str, bytes]] = []
         classes: Sequence[str] = results.get("classes") or []
         if examples is not None and len(examples["images"]):
-            grid = figures.grid(examples["images"], examples["truth"], examples["predictions"], classes)
+            grid = figures.draw_pictures(
+                examples["images"], examples["truth"], examples["predictions"], classes
+            )
             pictures.append(("Test pictures with predictions", "predictions", grid))
         test = {
-            role: results[role][of(role, results["headline"])].get("test") or {} for role in present(results)
+            role: results[role][which_of(role, results["headline"])].get("test") or {}
+            for role in present(results)
         }
         for role, numbers in test.items():
             if numbers.get("confusion"):
-                words = f"Confusion on the test split: {ROLES[role]}"
+                words = f"Confusion on the test split: {ROLE_WORDS[role]}"
                 pictures.append(
-                    (words, f"confusion/{role}", figures.confusion(numbers["confusion"], classes, words))
+                    (words, f"confusion/{role}", figures.draw_confusion(numbers["confusion"], classes, words))
                 )
         for role, numbers in test.items():
             if numbers.get("reliability"):
-                words = f"Reliability on the test split: {ROLES[role]}"
-                told = f"{words} (ECE {number(numbers['ece'], 3)}, n = {numbers['n']:,})"
+                words = f"Reliability on the test split: {ROLE_WORDS[role]}"
+                diagram_title = f"{words} (ECE {rounded(numbers['ece'], 3)}, n = {numbers['n']:,})"
                 pictures.append(
                     (
                         words,
                         f"reliability/{role}",
-                        diagram(numbers["reliability"], told, figures.COLOURS[role]),
+                        diagram(numbers["reliability"], diagram_title, figures.ROLE_COLOURS[role]),
                     )
                 )
         under = shifts.accuracies(results)
         if under:
             words = "Test accuracy (%) on shifted pictures"
-            pictures.append((words, "shifts", figures.groups(under, words)))
+            pictures.append((words, "shifts", figures.draw_bars(under, words)))
         if self.run.get("audit"):
             last = self.run["audit"]["rounds"][-1]
             bars = {
@@ -318,19 +325,25 @@ class RunFolder(Listener):
             words = "Reliability of the teacher"
             if last["validation_margins"] and any(name.startswith("margin/") for name in last["curves"]):
                 pictures.append(
-                    (words, "audit/margins", reliability(last["validation_margins"], last["curves"], words))
+                    (
+                        words,
+                        "audit/margins",
+                        draw_reliability(last["validation_margins"], last["curves"], words),
+                    )
                 )
         if len(results.get("rounds") or []) > 1:
             counted, places = rounds.steps(results, self.run.get("audit"))
             words = f"Accuracy (%) by {counted}"
-            pictures.append((words, "rounds", rounds.curves(results, self.run.get("audit"), words)))
+            pictures.append((words, "rounds", rounds.draw_rounds(results, self.run.get("audit"), words)))
             for split, points in rounds.series(results, places).items():
                 for place, accuracy in points:
                     self.board.scalars("rounds", {f"{split} accuracy by {counted}": accuracy}, place)
         for name, words in CURVES.items():
-            series = {role: points for role, points in self.series.get(name, {}).items() if role in ROLES}
+            series = {
+                role: points for role, points in self.series.get(name, {}).items() if role in ROLE_WORDS
+            }
             if any(len(points) > 1 for points in series.values()):
-                picture = figures.curves(series, words, percent="%" in words)
+                picture = figures.draw_curves(series, words, percent="%" in words)
                 pictures.append((f"{words} over training", f"curves/{name.replace('/', '-')}", picture))
         paths = {}
         for caption, tag, png in pictures:
@@ -343,7 +356,7 @@ class RunFolder(Listener):
         return paths
 
 
-def told_apart(command: Sequence[str]) -> list[str]:
+def distinguishing_words(command: Sequence[str]) -> list[str]:
     """The words of a command line that say what a run is, and not where and how fast it is computed. The seed
     comes first: it is short.
     """
@@ -351,7 +364,7 @@ def told_apart(command: Sequence[str]) -> list[str]:
     return sorted(words, key=lambda word: not word.startswith("seed="))
 
 
-def heading(stage: str) -> str:
+def _heading(stage: str) -> str:
     """What a stage's curves are grouped under: the role that it trains, with the number of a round or of a
     further teacher.
     """

@@ -1,4 +1,4 @@
-"""report.md: a run told in words, from its run.json alone."""
+"""report.md: a run reported in words, from its run.json alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdx.core.errors import shows
+from kdx.core.errors import printable
 from kdx.report.run import audit, shifts
 from kdx.report.run.progress import duration
-from kdx.report.run.table import cells, sentences, title
-from kdx.report.run.verdict import ROLES, metric, number, of, percent, present
+from kdx.report.run.table import result_sentences, results_title, role_cells
+from kdx.report.run.verdict import ROLE_WORDS, metric, percent, present, rounded, which_of
 
 WEIGHTS = {
     "teacher": "teacher-pretrain",
@@ -36,18 +36,18 @@ def report(run: Mapping, folder: str, figures: Mapping[str, str], artifacts: Map
     parts = [
         f"# {heading(run)}",
         *outcome(run),
-        *results(run),
+        *_results(run),
         *by_class(run),
-        *shifted(run),
+        *_shifted(run),
         *audited(run),
         *figure_lines(figures),
     ]
-    parts += [*data(run), *protocol(run)]
+    parts += [*data(run), *_protocol(run)]
     parts += [
         *stages(run, artifacts),
         *looking_closer(run, folder, artifacts),
-        *environment(run),
-        *settings(run),
+        *_environment(run),
+        *_settings(run),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -58,9 +58,9 @@ def heading(run: Mapping) -> str:
     return f"kdx run: {escape(' to '.join(names))}" if names else "kdx run"
 
 
-def moment(told: str) -> str:
+def moment(stamp: str) -> str:
     """A time of run.json, to the second."""
-    return str(told)[:19].replace("T", " ")
+    return str(stamp)[:19].replace("T", " ")
 
 
 def outcome(run: Mapping) -> list[str]:
@@ -70,9 +70,9 @@ def outcome(run: Mapping) -> list[str]:
     command = list(run.get("command") or [])
     lines.append(f"Command:\n\n{fenced(shlex.join(command))}")
     changed = [word for word in command[1:] if "=" in word or word.startswith("~")]
-    told = ", ".join(code(word) for word in changed)
+    changes = ", ".join(code(word) for word in changed)
     lines.append(
-        f"Changed from the defaults: {told}." if changed else "Nothing was changed from the defaults."
+        f"Changed from the defaults: {changes}." if changed else "Nothing was changed from the defaults."
     )
     if run.get("error"):
         lines.append(f"It stopped with:\n\n{fenced(run['error'])}")
@@ -81,20 +81,23 @@ def outcome(run: Mapping) -> list[str]:
     return lines
 
 
-def results(run: Mapping) -> list[str]:
+def _results(run: Mapping) -> list[str]:
     numbers = run.get("results")
     lines = ["## Results"] if numbers or run.get("warnings") else []
     lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
     if numbers:
         headline = numbers.get("headline", "last")
-        header, rows = cells(numbers, headline)
-        weights = escape(title(numbers, headline))
-        lines += [f"Models: {weights}.", table(header, [[escape(cell) for cell in row] for row in rows])]
+        header, rows = role_cells(numbers, headline)
+        weights = escape(results_title(numbers, headline))
+        lines += [
+            f"Models: {weights}.",
+            markdown_table(header, [[escape(cell) for cell in row] for row in rows]),
+        ]
         gate = (run.get("gate") or {}).get("text")
         lines.append(
             "\n".join(
                 f"- {escape(line)}"
-                for line in [*sentences(numbers, headline), *([f"The gate: {gate}."] if gate else [])]
+                for line in [*result_sentences(numbers, headline), *([f"The gate: {gate}."] if gate else [])]
             )
         )
         lines.append(best_and_last(numbers))
@@ -115,7 +118,7 @@ def by_class(run: Mapping) -> list[str]:
     recalls = {
         role: found
         for role in present(numbers)
-        if (found := ((numbers[role].get(of(role, used)) or {}).get("test") or {}).get("recall"))
+        if (found := ((numbers[role].get(which_of(role, used)) or {}).get("test") or {}).get("recall"))
     }
     if not counts or not recalls:
         return []
@@ -138,12 +141,12 @@ def by_class(run: Mapping) -> list[str]:
         ]
         for c in order
     ]
-    text = table(["recall %", "test rows", *(ROLES[role] for role in recalls)], [mean, *rows])
+    text = markdown_table(["recall %", "test rows", *(ROLE_WORDS[role] for role in recalls)], [mean, *rows])
     what = "Recall by class"
     if len(rows) < len(counts):
         what = (
             f"Recall of the {len(rows)} classes of {len(counts):,} that the "
-            f"{ROLES[list(recalls)[-1]]} knows least"
+            f"{ROLE_WORDS[list(recalls)[-1]]} knows least"
         )
     return [
         "## Classes",
@@ -151,10 +154,10 @@ def by_class(run: Mapping) -> list[str]:
     ]
 
 
-def shifted(run: Mapping) -> list[str]:
+def _shifted(run: Mapping) -> list[str]:
     """Accuracies on test pictures that are blurred, say, and with what strength."""
     numbers = run.get("results") or {}
-    header, rows = shifts.cells(numbers, ROLES)
+    header, rows = shifts.shift_cells(numbers, ROLE_WORDS)
     if not rows:
         return []
     strengths = [
@@ -164,9 +167,9 @@ def shifted(run: Mapping) -> list[str]:
     ]
     lines = [
         "## Shifted inputs",
-        table([escape(cell) for cell in header], [[escape(cell) for cell in row] for row in rows]),
+        markdown_table([escape(cell) for cell in header], [[escape(cell) for cell in row] for row in rows]),
     ]
-    lines += ["\n".join(f"- {escape(line)}" for line in [*shifts.sentences(numbers), *strengths])]
+    lines += ["\n".join(f"- {escape(line)}" for line in [*shifts.shift_sentences(numbers), *strengths])]
     return [
         *lines,
         (
@@ -179,14 +182,14 @@ def shifted(run: Mapping) -> list[str]:
 def audited(run: Mapping) -> list[str]:
     """The rounds, and the pseudo-label audit."""
     header, rows = audit.rounds(run.get("results") or {})
-    lines = ["## Rounds", table(header, rows), audit.chosen(run["results"])] if rows else []
+    lines = ["## Rounds", markdown_table(header, rows), audit.chosen(run["results"])] if rows else []
     found = run.get("audit")
     if not found:
         return lines
     lines += [
         "## Pseudo-label audit",
-        "\n".join(f"- {escape(line)}" for line in audit.sentences(found)),
-        table(*audit.per_round(found)),
+        "\n".join(f"- {escape(line)}" for line in audit.audit_sentences(found)),
+        markdown_table(*audit.per_round(found)),
     ]
     teacher, gap = found.get("teacher"), found.get("domain_gap")
     said = []
@@ -194,23 +197,21 @@ def audited(run: Mapping) -> list[str]:
         said.append(
             f"The teacher on validation, clean pictures: {percent(teacher['accuracy'])} right, "
             f"{percent(teacher['confidence'])} sure on average, expected calibration error "
-            f"{number(teacher['ece'], 3)} (n = {teacher['n']})."
+            f"{rounded(teacher['ece'], 3)} (n = {teacher['n']})."
         )
     if gap:
         said.append(
             "Labelled pictures against the pool's: a linear classifier tells them apart "
             f"{percent(gap['accuracy'], 0)} of the time (50% is guessing; standard error "
-            f"{percent(gap['standard_error'], 0)}); proxy A-distance {number(gap['a_distance'], 2)}."
+            f"{percent(gap['standard_error'], 0)}); proxy A-distance {rounded(gap['a_distance'], 2)}."
         )
     lines.append("\n".join(f"- {line}" for line in said))
     if len(found["classes"]) <= 100:
         header, rows = audit.classes(found)
-        lines.append(
-            "<details><summary>Labels kept, by "
-            f"class</summary>\n\n{table(header, [[escape(c) for c in row] for row in rows])}\n\n</details>"
-        )
+        kept = markdown_table(header, [[escape(c) for c in row] for row in rows])
+        lines.append(f"<details><summary>Labels kept, by class</summary>\n\n{kept}\n\n</details>")
     header, rows = audit.monitors(found)
-    lines += [table(header, [[escape(c) for c in row] for row in rows])] if rows else []
+    lines += [markdown_table(header, [[escape(c) for c in row] for row in rows])] if rows else []
     if not found["truth_known"]:
         lines.append(
             "The true classes of the pool are not known, so nothing is said of how right its labels are."
@@ -221,7 +222,7 @@ def audited(run: Mapping) -> list[str]:
 def best_and_last(numbers: Mapping) -> str:
     """The other weights' accuracies too, where the run has both."""
     rows = []
-    for role, words in ROLES.items():
+    for role, words in ROLE_WORDS.items():
         about = numbers.get(role) or {}
         if about.get("best"):
             both = [(about[kind].get("test") or {}).get("accuracy") for kind in ("last", "best")]
@@ -229,7 +230,7 @@ def best_and_last(numbers: Mapping) -> str:
             shown = ["-" if value is None else f"{100 * value:.2f}" for value in both]
             rows.append([words, *shown, "-" if step is None else str(step), str(about.get("steps", "-"))])
     return (
-        table(["", "test %, last weights", "test %, best on validation", "best step", "steps"], rows)
+        markdown_table(["", "test %, last weights", "test %, best on validation", "best step", "steps"], rows)
         if rows
         else ""
     )
@@ -247,11 +248,11 @@ def figure_lines(figures: Mapping[str, str]) -> list[str]:
 
 
 def data(run: Mapping) -> list[str]:
-    """The data set, as it was told when it was prepared."""
+    """The data set, as it was reported when it was prepared."""
     return ["## Data", "\n".join(f"- {escape(line)}" for line in run["data"])] if run.get("data") else []
 
 
-def protocol(run: Mapping) -> list[str]:
+def _protocol(run: Mapping) -> list[str]:
     numbers = run.get("results") or {}
     lines = ["## Protocol"]
     said = [
@@ -268,7 +269,7 @@ def protocol(run: Mapping) -> list[str]:
         )
     lines.append("\n".join(f"- {line}" for line in said))
     if run.get("protocol"):
-        lines.append(table(["", "value"], pairs(run["protocol"])))
+        lines.append(markdown_table(["", "value"], pairs(run["protocol"])))
     return lines
 
 
@@ -286,7 +287,7 @@ def stages(run: Mapping, artifacts: Mapping[str, str]) -> list[str]:
         ]
         for stage in run["stages"]
     ]
-    return ["## Stages", table(["stage", "key", "from the store", "time"], rows)]
+    return ["## Stages", markdown_table(["stage", "key", "from the store", "time"], rows)]
 
 
 def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> list[str]:
@@ -297,7 +298,9 @@ def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> l
             f"The student alone, with a loader and a card of lineage:\n\n{fenced(f'kdx export {where}')}"
         )
     weights = [
-        f"- {ROLES[role]}: {code(artifacts[stage])}" for role, stage in WEIGHTS.items() if stage in artifacts
+        f"- {ROLE_WORDS[role]}: {code(artifacts[stage])}"
+        for role, stage in WEIGHTS.items()
+        if stage in artifacts
     ]
     if weights:
         lines.append("Weights, in this folder:\n\n" + "\n".join(weights))
@@ -305,13 +308,15 @@ def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> l
     return lines
 
 
-def environment(run: Mapping) -> list[str]:
+def _environment(run: Mapping) -> list[str]:
     return (
-        ["## Environment", table(["", "value"], pairs(run["environment"]))] if run.get("environment") else []
+        ["## Environment", markdown_table(["", "value"], pairs(run["environment"]))]
+        if run.get("environment")
+        else []
     )
 
 
-def settings(run: Mapping) -> list[str]:
+def _settings(run: Mapping) -> list[str]:
     if not run.get("config"):
         return []
     return [
@@ -334,7 +339,7 @@ def pairs(value: Mapping, prefix: str = "") -> list[list[str]]:
     return rows
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown; figures to the right, words to the left. The cells must be escaped already."""
     words = [any(not FIGURE.match(row[i]) for row in rows) for i in range(len(header))]
     lines = [header, ["---" if left or not i else "---:" for i, left in enumerate(words)], *rows]
@@ -343,13 +348,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def escape(text: Any) -> str:
     """Text that stays text: neither HTML nor Markdown, on one line."""
-    flat = html.escape(" ".join(shows(str(text)).split()), quote=False)
+    flat = html.escape(" ".join(printable(str(text)).split()), quote=False)
     return "".join(f"\\{letter}" if letter in "\\`*_[]|#~" else letter for letter in flat)
 
 
 def code(text: Any) -> str:
     """Inline code that backticks and bars cannot break out of."""
-    flat = " ".join(shows(str(text)).split()).replace("|", "\\|")
+    flat = " ".join(printable(str(text)).split()).replace("|", "\\|")
     ticks = "`" * (longest_run(flat) + 1)
     space = " " if flat.startswith("`") or flat.endswith("`") else ""
     return f"{ticks}{space}{flat}{space}{ticks}"
@@ -357,7 +362,7 @@ def code(text: Any) -> str:
 
 def fenced(text: Any, language: str = "") -> str:
     """A code block that no line of the text can close."""
-    plain = shows(str(text)).rstrip()
+    plain = printable(str(text)).rstrip()
     fence = "`" * max(3, longest_run(plain) + 1)
     return f"{fence}{language}\n{plain}\n{fence}"
 

@@ -18,7 +18,7 @@ ELSEWHERE = frozenset({"store", "workers", "checkpoint_seconds", "hydra"})
 """Names of keys that say where and how fast a run was computed, not what it was."""
 ORDER = ("dataset", "teacher", "loss", "student", "select", "augment", "recipe", "experiment")
 """Which choices are thought of first as the cause of a difference."""
-LONGEST = 60
+_LONGEST = 60
 
 Key = tuple[bool, str]
 """(whether it is a choice of a group, its name): `loss` the option, `loss.temperature` a value."""
@@ -45,7 +45,7 @@ def settings(config: Any, command: Any, protocol: Any = None) -> Settings:
     return Settings(choices(config), values, typed_keys(command))
 
 
-def names(runs: Sequence[Settings], folders: Sequence[str]) -> list[str]:
+def name_runs(runs: Sequence[Settings], folders: Sequence[str]) -> list[str]:
     """A name for each run, no two alike. folders: what to call those that settings do not tell apart, or
     whose settings are not known.
     """
@@ -62,10 +62,10 @@ def changed(runs: Sequence[Settings]) -> list[dict[str, str]]:
     """For each run the words of its name: key -> value. No two are alike where no two settings are; {} where
     nothing differs.
 
-    Of the keys that differ, those that stood on a command line are told, and the seed; then, choices first,
-    each further one that tells apart runs which the words so far do not. What follows from a choice is thus
-    not repeated: loss=slam, but not what slam sets. A value is told of the runs that have it where it was
-    typed, and where runs of the same choices differ in it, as null of those that have none.
+    Of the keys that differ, those that stood on a command line are reported, and the seed; then, choices
+    first, each further one that tells apart runs which the words so far do not. What follows from a choice is
+    thus not repeated: loss=slam, but not what slam sets. A value is named for the runs that have it where it
+    was typed, and where runs of the same choices differ in it, as null of those that have none.
     """
     held = [_held(run) for run in runs]
     given = frozenset({"seed"}).union(*(run.given for run in runs))
@@ -74,15 +74,15 @@ def changed(runs: Sequence[Settings]) -> list[dict[str, str]]:
         for key in sorted({key for of in held for key in of}, key=_place)
         if len({of.get(key) for of in held}) > 1
     ]
-    told = {key for key in differing if _spoken(key) in given}
-    parts = _parts([tuple(of.get(key) for key in told) for of in held])
+    spoken = {key for key in differing if _spoken(key) in given}
+    parts = _parts([tuple(of.get(key) for key in spoken) for of in held])
     for key in differing:
         finer = _parts([(part, of.get(key)) for part, of in zip(parts, held, strict=True)])
         if max(finer, default=0) > max(parts, default=0):
-            told, parts = told | {key}, finer
-    options = {name for choice, name in told if choice}
+            spoken, parts = spoken | {key}, finer
+    options = {name for choice, name in spoken if choice}
     # the option says more than its class
-    named = [key for key in differing if key in told and (key[0] or _spoken(key) not in options)]
+    named = [key for key in differing if key in spoken and (key[0] or _spoken(key) not in options)]
     groups = [key for key in named if key[0] or key[1].endswith(TARGET)]
     alike: dict[tuple, list[Mapping[Key, str]]] = {}
     for of in held:
@@ -93,7 +93,7 @@ def changed(runs: Sequence[Settings]) -> list[dict[str, str]]:
     }
     return [
         {
-            _spoken(key): shorten(_text(run, key))
+            _spoken(key): _shorten(_text(run, key))
             for key in named
             if key[0]
             or key in open_keys[tuple(of.get(k) for k in groups)]
@@ -107,12 +107,12 @@ def join(words: Mapping[str, str]) -> str:
     return " ".join(f"{key}={value}" for key, value in words.items())
 
 
-def shorten(text: str) -> str:
-    """Long values are cut, and told apart by their digest."""
+def _shorten(text: str) -> str:
+    """Long values are cut, and distinguished by their digest."""
     return (
         text
-        if len(text) <= LONGEST
-        else f"{text[: LONGEST - 10]}…{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:6]}"
+        if len(text) <= _LONGEST
+        else f"{text[: _LONGEST - 10]}…{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:6]}"
     )
 
 
@@ -160,17 +160,17 @@ def _text(run: Settings, key: Key) -> str:
 def everything(config: Any) -> dict[str, Any]:
     """dotted key -> value of every leaf of a config; a list is one. The options chosen are not among them."""
     return (
-        dict(flat({key: value for key, value in config.items() if key != "choices"}))
+        dict(leaves({key: value for key, value in config.items() if key != "choices"}))
         if isinstance(config, Mapping)
         else {}
     )
 
 
-def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of every leaf."""
     for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{visible(str(key))}.")
+            yield from leaves(value, f"{prefix}{visible(str(key))}.")
         else:
             yield f"{prefix}{visible(str(key))}", value
 

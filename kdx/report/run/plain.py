@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core import files
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 
 def plain(value: Any) -> Any:
@@ -37,18 +37,18 @@ def plain(value: Any) -> Any:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns a failure to write (no space, no permission) into a Fault that names the path."""
+    """Turns a failure to write (no space, no permission) into a UserError that names the path."""
     try:
         yield
     except OSError as error:
-        raise Fault(
+        raise UserError(
             f"Cannot write {path}: {error.strerror or error}; make room or choose another folder with "
             "hydra.run.dir=PATH"
         ) from error
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """The file holds either its old content or all of the new one; a failure to write is a Fault."""
+def write_or_error(path: Path, content: str | bytes) -> None:
+    """The file holds either its old content or all of the new one; a failure to write is a UserError."""
     with writing(path):
         files.write_atomically(path, content)
 

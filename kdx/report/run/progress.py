@@ -11,7 +11,7 @@ from typing import Any, Self
 from kdx.report.run.listeners import Listener, Many
 from kdx.report.run.verdict import percent
 
-PARTS = 10  # a plain line each tenth of a stage ...
+_PARTS = 10  # a plain line each tenth of a stage ...
 QUIET = 10.0  # ... and after so many seconds of silence, a pause that doubles up to
 QUIETEST = 300.0  # this one, so that a night's log stays short
 SHORTEST = 1.0  # lines are never closer than this, start and end apart
@@ -88,9 +88,9 @@ class Bars(Listener):
         # its earlier steps.
         start, first = self.since.setdefault(name, (self.clock(), done))
         left = (self.clock() - start) / (done - first) * (total - done) if done > first else None
-        told = "" if left is None else f"{duration(left)} left"
+        remaining = "" if left is None else f"{duration(left)} left"
         self.bars.update(
-            self.tasks[name], completed=done, total=total, count=f"{done}/{total}", left=text or told
+            self.tasks[name], completed=done, total=total, count=f"{done}/{total}", left=text or remaining
         )
 
     def note(self, name: str, text: str, level: str) -> None:
@@ -115,7 +115,7 @@ class Lines(Listener):
     def __init__(self, console: Any, clock: Callable[[], float]):
         self.console, self.clock = console, clock
         self.accuracy = ""
-        self.told, self.part, self.quiet = 0.0, 0, QUIET
+        self.reported, self.part, self.quiet = 0.0, 0, QUIET
 
     def start(self) -> None:
         """Nothing to prepare."""
@@ -125,7 +125,7 @@ class Lines(Listener):
 
     def say(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
-        self.told = self.clock()
+        self.reported = self.clock()
 
     def started(self, name: str, key: str, cached: bool) -> None:
         self.accuracy, self.part, self.quiet = "", 0, QUIET
@@ -138,8 +138,8 @@ class Lines(Listener):
             self.accuracy = f", validation accuracy {percent(accuracy)}"
 
     def progress(self, name: str, done: int, total: int, text: str) -> None:
-        silence = self.clock() - self.told
-        part = PARTS * done // total if total else 0
+        silence = self.clock() - self.reported
+        part = _PARTS * done // total if total else 0
         due = part > self.part and silence >= SHORTEST
         if done >= total or not (due or silence >= self.quiet):
             return

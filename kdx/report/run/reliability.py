@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from kdx.report.run.figures import COLOURS, RIGHT, Axes, font
+from kdx.report.run.figures import RIGHT, ROLE_COLOURS, Axes, font
 
 DRAWN = {
     "floor": ("its floor", "#b0b0b0", 4),
@@ -18,10 +18,10 @@ DRAWN = {
 lies under the fit above its floor.
 """
 INSET = 0.004
-"""What the bar of a bin is shorter at each end, so that neighbours at one height can be told apart."""
+"""What the bar of a bin is shorter at each end, so that neighbours at one height can be distinguished."""
 
 
-def interval(right: int, count: int) -> tuple[float, float]:
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
     """Wilson's interval of one standard error around right / count, count >= 1: it has a width even where all
     or none are right.
     """
@@ -31,13 +31,13 @@ def interval(right: int, count: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def reliability(
+def draw_reliability(
     margins: Mapping[str, Sequence[float]], curves: Mapping[str, Mapping[str, Sequence[float]]], title: str
 ) -> bytes:
     """margins: {"edges", "counts", "right"} of the validation rows, bins from 0 to 1. curves: name -> {"x",
     "y"}, all within [0, 1].
 
-    A flat bar is a bin's accuracy, an upright one its standard error (see `interval`).
+    A flat bar is a bin's accuracy, an upright one its standard error (see `wilson_interval`).
     """
     axes = Axes(
         [i / 10 for i in range(11)],
@@ -45,7 +45,7 @@ def reliability(
         title,
         "margin of the teacher: first minus second probability (figures: rows)",
     )
-    axes.key(0, "accuracy on validation (%)", COLOURS["teacher"], 8)
+    axes.key(0, "accuracy on validation (%)", ROLE_COLOURS["teacher"], 8)
     for name, (words, colour, width) in DRAWN.items():
         if f"margin/{name}" in curves:
             curve = curves[f"margin/{name}"]
@@ -60,10 +60,12 @@ def reliability(
             axes.spot(middle, 4), f"{count:,}", fill=RIGHT if count else "#aaaaaa", font=font(22), anchor="mm"
         )
         if count:
-            axes.line([(middle, 100 * end) for end in interval(right, count)], COLOURS["teacher"], 4)
+            axes.line(
+                [(middle, 100 * end) for end in wilson_interval(right, count)], ROLE_COLOURS["teacher"], 4
+            )
             axes.line(
                 [(low + INSET, 100 * right / count), (high - INSET, 100 * right / count)],
-                COLOURS["teacher"],
+                ROLE_COLOURS["teacher"],
                 8,
             )
     return axes.png()
@@ -71,8 +73,8 @@ def reliability(
 
 def diagram(bins: Mapping[str, Sequence], title: str, colour: str) -> bytes:
     """bins: {"edges", "counts", "confidence", "right"} of run.json. A dot is a bin's accuracy over its mean
-    confidence, with its standard error (see `interval`); on the diagonal a network is as often right as it is
-    sure. Grey bars: the share of the rows in each bin."""
+    confidence, with its standard error (see `wilson_interval`); on the diagonal a network is as often right
+    as it is sure. Grey bars: the share of the rows in each bin."""
     axes = Axes([i / 10 for i in range(11)], [0, 20, 40, 60, 80, 100], title, "confidence (mean of each bin)")
     rows = sum(bins["counts"])
     for low, high, count in zip(bins["edges"][:-1], bins["edges"][1:], bins["counts"], strict=True):
@@ -89,7 +91,7 @@ def diagram(bins: Mapping[str, Sequence], title: str, colour: str) -> bytes:
     ]
     axes.line([(confidence, 100 * right / count) for confidence, count, right in filled], colour, 3)
     for confidence, count, right in filled:
-        axes.line([(confidence, 100 * end) for end in interval(right, count)], colour, 4)
+        axes.line([(confidence, 100 * end) for end in wilson_interval(right, count)], colour, 4)
         axes.draw.circle(axes.spot(confidence, 100 * right / count), 9, fill=colour)
     axes.key(0, "accuracy (%)", colour, 8)
     axes.key(150, "as sure as right", "#9a9a9a", 3)

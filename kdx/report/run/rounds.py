@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kdx.report.run.figures import COLOURS, SHORT, Axes, ticks
-from kdx.report.run.verdict import ROLES, metric
+from kdx.report.run.figures import ROLE_COLOURS, SHORT, Axes, ticks
+from kdx.report.run.verdict import ROLE_WORDS, metric
 
 ROUND, BOUGHT = "round", "answers bought"
-SHOWN = {"test": ("distilled", COLOURS["student"], 5), "validation": ("validation", "#9cc9b4", 4)}
-LEVELS = tuple(role for role in ROLES if role != "student")
+SHOWN = {"test": ("distilled", ROLE_COLOURS["student"], 5), "validation": ("validation", "#9cc9b4", 4)}
+LEVELS = tuple(role for role in ROLE_WORDS if role != "student")
 
 
 def steps(results: Mapping, audit: Mapping | None) -> tuple[str, list[int]]:
@@ -35,7 +35,7 @@ def series(results: Mapping, places: Sequence[int]) -> dict[str, list[tuple[int,
     }
 
 
-def curves(results: Mapping, audit: Mapping | None, title: str) -> bytes:
+def draw_rounds(results: Mapping, audit: Mapping | None, title: str) -> bytes:
     """results: of run.json, two rounds at least. Test accuracy in per cent, the distilled student's on
     validation too, all of the last weights.
     """
@@ -55,8 +55,8 @@ def curves(results: Mapping, audit: Mapping | None, title: str) -> bytes:
     axes = Axes(across, ticks(min(heights), max(heights)), title, counted)
     keys = []
     for role, height in levels.items():
-        axes.line([(axes.x[0], height), (axes.x[-1], height)], COLOURS[role], 3)
-        keys.append((SHORT[role], COLOURS[role], 3))
+        axes.line([(axes.x[0], height), (axes.x[-1], height)], ROLE_COLOURS[role], 3)
+        keys.append((SHORT[role], ROLE_COLOURS[role], 3))
     for split, points in lines.items():
         words, colour, width = SHOWN[split]
         axes.line(points, colour, width)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdx.report.run.verdict import ROLES, metric, percent, present
+from kdx.report.run.verdict import ROLE_WORDS, metric, percent, present
 
-CLEAN = "clean"
+_CLEAN = "clean"
 
 
 def accuracies(results: Mapping) -> dict[str, dict[str, float]]:
@@ -16,35 +16,37 @@ def accuracies(results: Mapping) -> dict[str, dict[str, float]]:
     found = results.get("shifts") or {}
     clean = {role: metric(results, role, "last", "test", "accuracy") for role in present(results)}
     return (
-        {CLEAN: {role: value for role, value in clean.items() if value is not None}, **found} if found else {}
+        {_CLEAN: {role: value for role, value in clean.items() if value is not None}, **found}
+        if found
+        else {}
     )
 
 
-def cells(results: Mapping, names: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+def shift_cells(results: Mapping, names: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
     """Header and rows, one a role, one column a shift. names: role -> words."""
     found = accuracies(results)
     rows = [
         [names[role], *(percent(of.get(role)).rstrip("%") for of in found.values())]
-        for role in ROLES
-        if role in found.get(CLEAN, {})
+        for role in ROLE_WORDS
+        if role in found.get(_CLEAN, {})
     ]
     return ["test %", *found], rows
 
 
-def sentences(results: Mapping) -> list[str]:
+def shift_sentences(results: Mapping) -> list[str]:
     """What the shifts cost in the mean, and what is left of the gain."""
     found = accuracies(results)
-    roles = [role for role in ("teacher", "baseline", "student") if role in found.get(CLEAN, {})]
-    shifted = [of for name, of in found.items() if name != CLEAN]
+    roles = [role for role in ("teacher", "baseline", "student") if role in found.get(_CLEAN, {})]
+    shifted = [of for name, of in found.items() if name != _CLEAN]
     if not shifted or not roles:
         return []
     mean = {role: sum(of[role] for of in shifted) / len(shifted) for role in roles}
-    lost = [f"{ROLES[role]} {100 * (mean[role] - found[CLEAN][role]):+.1f}" for role in roles]
+    lost = [f"{ROLE_WORDS[role]} {100 * (mean[role] - found[_CLEAN][role]):+.1f}" for role in roles]
     lines = [
         f"Shifted test pictures, mean of {len(shifted)}, against clean ones, in points: {', '.join(lost)}."
     ]
     if {"baseline", "student"} <= mean.keys():
-        clean = found[CLEAN]["student"] - found[CLEAN]["baseline"]
+        clean = found[_CLEAN]["student"] - found[_CLEAN]["baseline"]
         lines.append(
             f"Gain of distillation under shift: {100 * (mean['student'] - mean['baseline']):+.1f} points "
             f"({100 * clean:+.1f} on clean pictures)."

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from kdx.report.run import shifts
+from kdx.report.run.audit import audit_sentences as audit_sentences
 from kdx.report.run.audit import chosen, rounds
-from kdx.report.run.audit import sentences as audit_sentences
 from kdx.report.run.verdict import (
-    ROLES,
+    ROLE_WORDS,
     metric,
     overfit_gap,
     percent,
@@ -22,10 +22,11 @@ from kdx.report.run.verdict import (
 )
 from kdx.tasks import chance
 
-WIDE = ("parameters", "size", "MFLOPs", "latency ms", "validation %", "test %", "ECE", "agreement %")
+_WIDE = ("parameters", "size", "MFLOPs", "latency ms", "validation %", "test %", "ECE", "agreement %")
 NARROW = ("params", "size", "MFLOPs", "ms", "val %", "test %", "ECE", "agree %")
 SKEWED = 1.5
-"""How many times its even share the largest class has where balanced accuracy is told beside the table too.
+"""How many times its even share the largest class has where balanced accuracy is reported beside the table
+too.
 """
 SHORT_ROLES = {
     "teacher": "teacher",
@@ -37,22 +38,22 @@ SHORT_ROLES = {
 }
 
 
-def cells(results: Mapping, headline: str, short: bool = False) -> tuple[list[str], list[list[str]]]:
+def role_cells(results: Mapping, headline: str, short: bool = False) -> tuple[list[str], list[list[str]]]:
     """Header and rows, as text.
     short: briefer names and rounded counts, the accuracies in full all the same.
     """
     used, digits = settle(results, headline), accuracy_digits(results, headline)
-    header = ["", *(NARROW if short else WIDE)]
+    header = ["", *(NARROW if short else _WIDE)]
     rows = []
     for role in present(results):
         about = results[role]
         rows.append(
             [
-                (SHORT_ROLES if short else ROLES)[role],
+                (SHORT_ROLES if short else ROLE_WORDS)[role],
                 magnitude(about.get("parameters"))
                 if short
                 else ("-" if about.get("parameters") is None else f"{about['parameters']:,}"),
-                size(about.get("bytes")),
+                bytes_in_words(about.get("bytes")),
                 three_figures(None if about.get("flops") is None else about["flops"] / 1e6),
                 three_figures(about.get("latency_ms")),
                 percent(metric(results, role, used, "validation", "accuracy"), digits).rstrip("%"),
@@ -64,36 +65,36 @@ def cells(results: Mapping, headline: str, short: bool = False) -> tuple[list[st
     return header, rows
 
 
-def sentences(results: Mapping, headline: str) -> list[str]:
+def result_sentences(results: Mapping, headline: str) -> list[str]:
     """What the table means: the gain with a caution, the part of the gap closed, the teacher's
     train-validation gap.
     """
-    told, digits = summary(results, headline), accuracy_digits(results, headline)
-    used, lines = told["headline"], []
+    summarised, digits = summary(results, headline), accuracy_digits(results, headline)
+    used, lines = summarised["headline"], []
     n = next((n for role in present(results) if (n := metric(results, role, used, "test", "n"))), None)
-    if told["gain"] is not None:
+    if summarised["gain"] is not None:
         lines.append(
-            f"Gain of distillation: {points(told['gain'], digits)} points of test "
+            f"Gain of distillation: {points(summarised['gain'], digits)} points of test "
             f"accuracy.{of_rounds(results)}"
         )
-    if told["gap_closed"] is not None:
+    if summarised["gap_closed"] is not None:
         gap = metric(results, "teacher", used, "test", "accuracy") - metric(
             results, "baseline", used, "test", "accuracy"
         )
         lines.append(
-            f"Part of the gap to the teacher closed: {100 * told['gap_closed']:.0f}% of "
+            f"Part of the gap to the teacher closed: {100 * summarised['gap_closed']:.0f}% of "
             f"{100 * gap:.{digits}f} points."
         )
-    elif told["gain"] is not None:
+    elif summarised["gain"] is not None:
         lines.append(
-            f"Part of the gap to the teacher closed: none to speak of, as {told['gap_closed_reason']}."
+            f"Part of the gap to the teacher closed: none to speak of, as {summarised['gap_closed_reason']}."
         )
     lines += [
         *of_validation(results, used, digits),
         *of_ceiling(results, used, digits),
         *of_balance(results, used),
     ]
-    if told["gain"] is not None and n:
+    if summarised["gain"] is not None and n:
         error = max(
             standard_error(metric(results, role, used, "test", "accuracy"), n)
             for role in ("baseline", "student")
@@ -134,17 +135,17 @@ def of_balance(results: Mapping, used: str) -> list[str]:
     """Where one class has many of the test rows: what accuracy hides."""
     counts = (results.get("class_counts") or {}).get("test") or [1]
     which, share = chance.largest(counts)
-    told = [
-        f"{ROLES[role]} {percent(value)}"
+    balances = [
+        f"{ROLE_WORDS[role]} {percent(value)}"
         for role in present(results)
         if (value := metric(results, role, used, "test", "balanced_accuracy")) is not None
     ]
-    if not told or share * len(counts) < SKEWED:
+    if not balances or share * len(counts) < SKEWED:
         return []
     return [
         (
             f'Balanced test accuracy, the mean recall of the classes, as "{results["classes"][which]}" has '
-            f"{percent(share)} of the rows: {', '.join(told)}."
+            f"{percent(share)} of the rows: {', '.join(balances)}."
         )
     ]
 
@@ -183,15 +184,15 @@ def of_ceiling(results: Mapping, used: str, digits: int) -> list[str]:
     ]
 
 
-def title(results: Mapping, headline: str) -> str:
+def results_title(results: Mapping, headline: str) -> str:
     """Which models, and which of their weights."""
     names = [
-        f"{ROLES[role]} {results[role].get('model', '?')}"
+        f"{ROLE_WORDS[role]} {results[role].get('model', '?')}"
         for role in ("teacher", "student")
         if results.get(role)
     ]
     if not results.get("student") and results.get("baseline"):
-        names.append(f"{ROLES['baseline']} {results['baseline'].get('model', '?')}")
+        names.append(f"{ROLE_WORDS['baseline']} {results['baseline'].get('model', '?')}")
     weights = "last weights" if settle(results, headline) == "last" else "weights best on validation"
     return ", ".join([*names, weights])
 
@@ -206,8 +207,8 @@ class Report:
 
     def forms(self, console: Any) -> list[Any]:
         """The table from wide to narrow; the last one has a column for each role."""
-        header, rows = cells(self.results, self.headline)
-        short_header, short_rows = cells(self.results, self.headline, short=True)
+        header, rows = role_cells(self.results, self.headline)
+        short_header, short_rows = role_cells(self.results, self.headline, short=True)
         turned = [list(column) for column in zip(short_header, *short_rows, strict=True)]
         return [
             grid(header, rows, console.is_terminal),
@@ -221,11 +222,11 @@ class Report:
         """
         from rich.measure import Measurement
 
-        header, rows = shifts.cells(self.results, ROLES)
+        header, rows = shifts.shift_cells(self.results, ROLE_WORDS)
         form = grid(header, rows, console.is_terminal)
         if rows and Measurement.get(console, console.options.update(width=10_000), form).maximum > width:
             turned = [list(column) for column in zip(header, *rows, strict=True)]
-            _, short = shifts.cells(self.results, SHORT_ROLES)
+            _, short = shifts.shift_cells(self.results, SHORT_ROLES)
             form = grid([header[0], *(row[0] for row in short)], turned[1:], console.is_terminal)
         return [form] if rows else []
 
@@ -237,7 +238,7 @@ class Report:
         forms = self.forms(console)
         widths = [Measurement.get(console, unbounded, form).maximum for form in forms]
         index = next((i for i, width in enumerate(widths) if width <= options.max_width), len(forms) - 1)
-        yield Text(title(self.results, self.headline), style="bold")
+        yield Text(results_title(self.results, self.headline), style="bold")
         # A width of its own: in a window narrower than any form, the terminal folds lines and no figure is
         # lost.
         yield from console.render(forms[index], options.update(width=max(widths[index], 1)))
@@ -250,8 +251,8 @@ class Report:
         for form in self.shifted(console, options.max_width):
             yield from console.render(form, options.update(width=max(options.max_width, 80)))
         for line in [
-            *sentences(self.results, self.headline),
-            *shifts.sentences(self.results),
+            *result_sentences(self.results, self.headline),
+            *shifts.shift_sentences(self.results),
             *audit_sentences(self.audit),
         ]:
             yield Text(line, style="bold" if line.startswith("Gain") else "")
@@ -277,7 +278,9 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]], terminal: bool) -
     return table
 
 
-def table(results: Mapping, headline: str, warnings: Sequence[str], audit: Mapping | None = None) -> Report:
+def results_table(
+    results: Mapping, headline: str, warnings: Sequence[str], audit: Mapping | None = None
+) -> Report:
     """results: see kdx.report.run.verdict. headline: "last" or "best". warnings: shown loudly below. audit:
     of the pseudo-labels, or None.
     """
@@ -298,7 +301,7 @@ def print_table(
     console = Console(file=file or sys.stdout, width=width, highlight=False)
     if width is None and not console.is_terminal:
         console = Console(file=file or sys.stdout, width=120, highlight=False)
-    console.print(table(results, headline, warnings, audit), crop=False)
+    console.print(results_table(results, headline, warnings, audit), crop=False)
 
 
 def accuracy_digits(results: Mapping, headline: str) -> int:
@@ -317,7 +320,7 @@ def magnitude(count: int | None) -> str:
     return str(count)
 
 
-def size(count: int | None) -> str:
+def bytes_in_words(count: int | None) -> str:
     """Bytes on disk, decimal units: 94_100_000 -> "94.1 MB"."""
     if count is None:
         return "-"

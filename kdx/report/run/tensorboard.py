@@ -15,7 +15,7 @@ from kdx.report.run.names import TARGET, everything
 from kdx.store.places import recorded
 
 FLUSH_SECONDS = 2
-LONGEST_TEXT = 100  # of a hyperparameter's value; longer ones are no help in a table
+_LONGEST_TEXT = 100  # of a hyperparameter's value; longer ones are no help in a table
 CHARTS = {
     "validation accuracy": "validation/accuracy",
     "validation loss": "validation/loss",
@@ -23,7 +23,7 @@ CHARTS = {
     "learning rate": "train/learning_rate",
 }
 """Title -> what each role's tag ends with."""
-HIDDEN = {"hydra", "store", "workers", "command"}  # where a run took place, not what it was
+_HIDDEN = {"hydra", "store", "workers", "command"}  # where a run took place, not what it was
 
 
 class Board:
@@ -140,12 +140,12 @@ def hyperparameters(config: Mapping, protocol: Any = None) -> dict[str, bool | f
     """A nested config as flat names and scalars: {"loss": "kd", "loss.temperature": 4.0, ...}.
 
     A node with a `_target_` has a value of its own: the option chosen, or the last word of the address in
-    small letters. Nulls, paths, long text and names of `HIDDEN` are left out.
+    small letters. Nulls, paths, long text and names of `_HIDDEN` are left out.
     """
     found: dict[str, bool | float | str] = {}
     paths = recorded(config, protocol)
     for key, value in everything(config).items():
-        if not HIDDEN.isdisjoint(key.split(".")) or key in paths:
+        if not _HIDDEN.isdisjoint(key.split(".")) or key in paths:
             continue
         if key.endswith(TARGET) and isinstance(value, str):
             found[key.removesuffix(TARGET)] = value.rpartition(".")[2].lower()
@@ -157,14 +157,14 @@ def hyperparameters(config: Mapping, protocol: Any = None) -> dict[str, bool | f
             found[key] = float(value)
     chosen = config.get("choices")
     options = chosen.items() if isinstance(chosen, Mapping) else ()
-    return {name: value for name, value in found.items() if fits(value)} | {
-        str(group): str(option)[:LONGEST_TEXT] for group, option in options
+    return {name: value for name, value in found.items() if _fits(value)} | {
+        str(group): str(option)[:_LONGEST_TEXT] for group, option in options
     }
 
 
-def fits(value: bool | float | str) -> bool:
+def _fits(value: bool | float | str) -> bool:
     if isinstance(value, str):
-        return 0 < len(value) <= LONGEST_TEXT and "/" not in value and "\\" not in value
+        return 0 < len(value) <= _LONGEST_TEXT and "/" not in value and "\\" not in value
     return math.isfinite(value)
 
 

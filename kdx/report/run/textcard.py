@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdx.report.run import audit, shifts
-from kdx.report.run.markdown import code, escape, fenced, heading, moment, table
-from kdx.report.run.names import TARGET, flat, typed, written
+from kdx.report.run.markdown import code, escape, fenced, heading, markdown_table, moment
+from kdx.report.run.names import TARGET, leaves, typed, written
 from kdx.report.run.progress import duration
-from kdx.report.run.table import cells, sentences
-from kdx.report.run.verdict import ROLES
+from kdx.report.run.table import result_sentences, role_cells
+from kdx.report.run.verdict import ROLE_WORDS
 
-TRAINED = ("optimiser", "lr", "schedule", "batch_size", "precision")
-SPLITS = {
+_TRAINED = ("optimiser", "lr", "schedule", "batch_size", "precision")
+_SPLITS = {
     "labelled": "labels",
     "unlabelled": "in the pool, their labels hidden",
     "validation": "for validation",
@@ -38,23 +38,25 @@ def card(run: Mapping, folder: str) -> str:
     lines += [fenced(run["error"])] if run.get("error") else []
     lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
     if results:
-        header, rows = cells(results, results["headline"])
-        lines.append(table(header, [[escape(cell) for cell in row] for row in rows]))
+        header, rows = role_cells(results, results["headline"])
+        lines.append(markdown_table(header, [[escape(cell) for cell in row] for row in rows]))
         found = [
-            *sentences(results, results["headline"]),
-            *shifts.sentences(results),
-            *audit.sentences(run.get("audit")),
+            *result_sentences(results, results["headline"]),
+            *shifts.shift_sentences(results),
+            *audit.audit_sentences(run.get("audit")),
         ]
         lines.append("\n".join(f"- {escape(line)}" for line in found))
-        lines += rounds(results)
-    lines.append(table(["made of", ""], [[f"**{what}**", words] for what, words in facts(run).items()]))
+        lines += _rounds(results)
+    lines.append(
+        markdown_table(["made of", ""], [[f"**{what}**", words] for what, words in facts(run).items()])
+    )
     lines.append("Every number is in `run.json`, the whole story in `report.md`.")
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
-def rounds(results: Mapping) -> list[str]:
+def _rounds(results: Mapping) -> list[str]:
     header, rows = audit.rounds(results)
-    return [table(header, rows), audit.chosen(results)] if rows else []
+    return [markdown_table(header, rows), audit.chosen(results)] if rows else []
 
 
 def facts(run: Mapping) -> dict[str, str]:
@@ -68,14 +70,14 @@ def facts(run: Mapping) -> dict[str, str]:
     counts = (run.get("protocol") or {}).get("counts") or {}
     if counts:
         found["rows"] = escape(
-            ", ".join(f"{counts[split]:,} {words}" for split, words in SPLITS.items() if counts.get(split))
+            ", ".join(f"{counts[split]:,} {words}" for split, words in _SPLITS.items() if counts.get(split))
         )
     for role, node in {"teacher": "teacher_pretrain", "student": "student_train"}.items():
         if isinstance(config.get(node), Mapping):
             steps = (results.get(role) or {}).get("steps")
             words = [f"{steps:,} steps"] if steps is not None else []
-            words += [f"{key} {typed(config[node][key])}" for key in TRAINED if key in config[node]]
-            found[f"training of the {ROLES[role]}"] = escape(
+            words += [f"{key} {typed(config[node][key])}" for key in _TRAINED if key in config[node]]
+            found[f"training of the {ROLE_WORDS[role]}"] = escape(
                 ", ".join([*words, f"augment {typed(list(config[node].get('augment') or []))}"])
             )
     if "seed" in config:
@@ -98,7 +100,7 @@ def facts(run: Mapping) -> dict[str, str]:
 
 def described(name: str, node: Any) -> str:
     """`kd: temperature 4, alpha 0.9`; the nodes in it are named by their options."""
-    values = flat(node) if isinstance(node, Mapping) else ()
+    values = leaves(node) if isinstance(node, Mapping) else ()
     inner = ", ".join(
         f"{key.removesuffix(TARGET)} {written(key, value)}"
         for key, value in values

@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.tasks import chance
 
-ROLES = {
+ROLE_WORDS = {
     "teacher": "teacher",
     "noiseless": "student alone, no noise",
     "baseline": "student alone",
@@ -34,7 +34,7 @@ OVERFIT = 0.15
 
 def present(results: Mapping) -> list[str]:
     """The roles that were run, in the order of the table."""
-    return [role for role in ROLES if results.get(role)]
+    return [role for role in ROLE_WORDS if results.get(role)]
 
 
 def settle(results: Mapping, headline: str) -> str:
@@ -42,7 +42,7 @@ def settle(results: Mapping, headline: str) -> str:
     fair.
     """
     if headline not in ("last", "best"):
-        raise Fault(f"headline must be 'last' or 'best', not '{headline}'")
+        raise UserError(f"headline must be 'last' or 'best', not '{headline}'")
     return (
         "best"
         if headline == "best"
@@ -53,11 +53,11 @@ def settle(results: Mapping, headline: str) -> str:
 
 def metric(results: Mapping, role: str, headline: str, split: str, name: str) -> float | None:
     """One number, or None where there is none (an absent role or split, a metric that was not finite)."""
-    value = (((results.get(role) or {}).get(of(role, headline)) or {}).get(split) or {}).get(name)
+    value = (((results.get(role) or {}).get(which_of(role, headline)) or {}).get(split) or {}).get(name)
     return value if value is not None and math.isfinite(value) else None
 
 
-def of(role: str, headline: str) -> str:
+def which_of(role: str, headline: str) -> str:
     """Which weights of a role stand in a table of these."""
     return "last" if role in LAST_ONLY else headline
 
@@ -112,7 +112,7 @@ def guessing(results: Mapping, role: str, headline: str) -> str | None:
     )
 
 
-def judge(results: Mapping, headline: str) -> list[str]:
+def result_warnings(results: Mapping, headline: str) -> list[str]:
     """What a reader must not miss, most serious first; empty when nothing is wrong.
 
     No better than guessing: see `guessing`. Overfitting: training accuracy exceeds validation accuracy by
@@ -124,13 +124,14 @@ def judge(results: Mapping, headline: str) -> list[str]:
     for role, value in test.items():
         consequence = "labels from it are noise" if role == "teacher" else "it has learned next to nothing"
         if value is None:
-            found.append(f"The {ROLES[role]} has no test accuracy: see the log")
+            found.append(f"The {ROLE_WORDS[role]} has no test accuracy: see the log")
         elif why := guessing(results, role, used):
-            found.append(f"The {ROLES[role]} is {why}: {consequence}")
-        tested = (results[role].get(of(role, used)) or {}).get("test") or {}
+            found.append(f"The {ROLE_WORDS[role]} is {why}: {consequence}")
+        tested = (results[role].get(which_of(role, used)) or {}).get("test") or {}
         if "nll" in tested and metric(results, role, used, "test", "nll") is None:
             found.append(
-                f"The {ROLES[role]}'s answers are not all finite (NaN or infinite): its figures mean nothing"
+                f"The {ROLE_WORDS[role]}'s answers are not all finite (NaN or infinite): "
+                "its figures mean nothing"
             )
     alone, student = test.get("baseline"), test.get("student")
     if student is not None and alone is not None and student < alone:
@@ -167,7 +168,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f}%"
 
 
-def number(value: float | None, digits: int) -> str:
+def rounded(value: float | None, digits: int) -> str:
     """ "-" where there is none, as of a figure that was not finite."""
     return "-" if value is None else f"{value:.{digits}f}"
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from kdx.report.run.markdown import code, escape, fenced, moment, table
-from kdx.report.run.table import decimals, size
-from kdx.report.run.verdict import ROLES, percent, points
+from kdx.report.run.markdown import code, escape, fenced, markdown_table, moment
+from kdx.report.run.table import bytes_in_words, decimals
+from kdx.report.run.verdict import ROLE_WORDS, percent, points
 
 USE = {
     "state_dict": ("With kdx", 'import kdx\n\nnetwork = kdx.load("FOLDER")\nlogits = network(pixels)'),
@@ -30,23 +30,23 @@ USE = {
 def markdown(card: Mapping[str, Any]) -> str:
     """card: the content of card.json, as kdx.runs.export.export writes it."""
     parts = [
-        f"# {escape(card['model'])}: {escape(ROLES[card['role']])}",
+        f"# {escape(card['model'])}: {escape(ROLE_WORDS[card['role']])}",
         opening(card),
-        *contract(card),
+        *_contract(card),
         *use(card),
-        *results(card),
+        *_results(card),
     ]
     parts += [*lineage(card), *parity(card), *rest(card)]
     return "\n\n".join(parts) + "\n"
 
 
 def opening(card: Mapping[str, Any]) -> str:
-    told = f"{card['parameters']:,} parameters, {size(card['bytes'])}. Weights: {card['which']}."
-    told += f" Exported {escape(card['exported'])} by kdx {escape(card['kdx'])}."
-    return told + f"\n\nKey: {code(card['artifact'])}"
+    text = f"{card['parameters']:,} parameters, {bytes_in_words(card['bytes'])}. Weights: {card['which']}."
+    text += f" Exported {escape(card['exported'])} by kdx {escape(card['kdx'])}."
+    return text + f"\n\nKey: {code(card['artifact'])}"
 
 
-def contract(card: Mapping[str, Any]) -> list[str]:
+def _contract(card: Mapping[str, Any]) -> list[str]:
     wanted = card["input"]
     channels, height, width = wanted["shape"]
     lines = [
@@ -55,7 +55,9 @@ def contract(card: Mapping[str, Any]) -> list[str]:
         "- the normalisation is built in: do not normalise before",
         f"- output {code('logits')}: float32, shape (N, {len(card['classes'])}); softmax gives probabilities",
     ]
-    names = table(["index", "class"], [[str(i), escape(name)] for i, name in enumerate(card["classes"])])
+    names = markdown_table(
+        ["index", "class"], [[str(i), escape(name)] for i, name in enumerate(card["classes"])]
+    )
     return [
         "## Input and output",
         "\n".join(lines),
@@ -71,12 +73,12 @@ def use(card: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def results(card: Mapping[str, Any]) -> list[str]:
+def _results(card: Mapping[str, Any]) -> list[str]:
     """Every role's figures side by side: the control is the student alone."""
     if not card["metrics"]:
         return ["## Results", "This run was not evaluated."]
     which, rows = card["which"], []
-    for role, words in ROLES.items():
+    for role, words in ROLE_WORDS.items():
         about = card["metrics"].get(role)
         numbers = (about or {}).get(which) or {}
         test, validation = numbers.get("test") or {}, numbers.get("validation") or {}
@@ -94,7 +96,7 @@ def results(card: Mapping[str, Any]) -> list[str]:
                 ]
             )
     header = ["", "parameters", "validation", "test", "ECE", "NLL", "agreement with the teacher", "test rows"]
-    lines = ["## Results", table(header, rows)]
+    lines = ["## Results", markdown_table(header, rows)]
     if card["gain"] is not None:
         lines.append(
             f"Gain of distillation over the student alone: {points(card['gain'])} points of test "
@@ -119,7 +121,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             else []
         ),
     ]
-    parts.append(f"{escape(ROLES[card['role']]).capitalize()}:\n\n{table(['', 'value'], rows)}")
+    parts.append(f"{escape(ROLE_WORDS[card['role']]).capitalize()}:\n\n{markdown_table(['', 'value'], rows)}")
     for teacher in made["teachers"]:
         metrics = (
             (card["metrics"].get("teacher") or {}) if teacher["artifact"] == card["teacher_artifact"] else {}
@@ -137,7 +139,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             ["test accuracy", percent(accuracy)],
             ["code", code(teacher["code"])],
         ]
-        parts.append(f"Teacher:\n\n{table(['', 'value'], rows)}")
+        parts.append(f"Teacher:\n\n{markdown_table(['', 'value'], rows)}")
     labels = made["labels"]
     if labels is None:
         parts.append("Labels: those of the dataset only; no teacher.")
@@ -150,7 +152,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             ["augmentation", escape(", ".join(labels["augment"]) or "none")],
             ["teacher on validation", percent(labels["teacher_accuracy_on_validation"])],
         ]
-        parts.append(f"Labels of the teacher:\n\n{table(['', 'value'], rows)}")
+        parts.append(f"Labels of the teacher:\n\n{markdown_table(['', 'value'], rows)}")
     rows = [
         ["key", code(data["artifact"])],
         ["dataset", escape(data["dataset"])],
@@ -160,7 +162,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     ]
     if data["range"]:
         rows.append(["black to white in the files", code(json.dumps(data["range"]))])
-    return [*parts, f"Data:\n\n{table(['', 'value'], rows)}"]
+    return [*parts, f"Data:\n\n{markdown_table(['', 'value'], rows)}"]
 
 
 def parity(card: Mapping[str, Any]) -> list[str]:
@@ -171,7 +173,7 @@ def parity(card: Mapping[str, Any]) -> list[str]:
             [
                 escape(name),
                 code(entry["file"]),
-                size(entry["bytes"]),
+                bytes_in_words(entry["bytes"]),
                 f"{same['max_abs_difference']:.2g}",
                 percent(same["argmax_agreement"], 2),
                 str(same["rows"]),
@@ -185,7 +187,7 @@ def parity(card: Mapping[str, Any]) -> list[str]:
         "same class",
         f"{escape(same['split'])} rows",
     ]
-    return ["## Parity with the original", table(header, rows)]
+    return ["## Parity with the original", markdown_table(header, rows)]
 
 
 def rest(card: Mapping[str, Any]) -> list[str]:
@@ -206,10 +208,10 @@ def rest(card: Mapping[str, Any]) -> list[str]:
 
 def spec(component: Mapping[str, Any] | None) -> str:
     """`KD(temperature=4, alpha=0.9)`"""
-    return code(brief(component)) if component else "none"
+    return code(component_line(component)) if component else "none"
 
 
-def brief(component: Mapping[str, Any]) -> str:
+def component_line(component: Mapping[str, Any]) -> str:
     """A spec in one line: the name and what it was given, without what was left at nothing."""
     given: Sequence[str] = [
         f"{k}={json.dumps(v)}"

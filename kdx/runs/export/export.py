@@ -25,33 +25,33 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import kdx
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 from kdx.core.files import write_atomically
 from kdx.data.views.pixels import as_float
 from kdx.models import size
 from kdx.pipeline.stages.files import open_split
 from kdx.report.run.plain import dump
-from kdx.report.run.verdict import ROLES, summary
+from kdx.report.run.verdict import ROLE_WORDS, summary
 from kdx.runs import lineage
 from kdx.runs.export import card
 from kdx.runs.measure import Weights, of_role
-from kdx.runs.reading import Run, only_input, read_json, read_model
-from kdx.store.artifact import Artifact, expect
+from kdx.runs.reading import Run, only_input, read_mapping, read_model
+from kdx.store.artifact import Artifact, expect_shape
 from kdx.store.resolve import allow as allow_packages
 from kdx.store.source import sha256
 from kdx.training.runtime import Runtime
 
-ROWS = 256
+_ROWS = 256
 """Pictures that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is
-an exporter's favourite fault.
+an exporter's favourite error.
 """
 BATCHES = (1, 2, 7, 64)
-TOLERANCE, LEAST = 1e-4, 1e-6
+TOLERANCE, _LEAST = 1e-4, 1e-6
 """Largest difference of a logit, as a share of the largest logit, and never below LEAST. Sums in another
 order differ by about 1e-6.
 """
 
-Answer = Callable[[Tensor], Tensor]
+_Answer = Callable[[Tensor], Tensor]
 
 
 class Unlike(Exception):
@@ -63,7 +63,7 @@ def export(
 ) -> dict[str, Any]:
     """Writes the folder `to`, whole or not at all, and returns its card. formats: names in FORMATS.
 
-    Raises Fault where something is missing, Unlike where a format answers differently from the original.
+    Raises UserError where something is missing, Unlike where a format answers differently from the original.
     """
     allow_packages(allow)
     check_folder(to)
@@ -84,7 +84,7 @@ def export(
                 "file": file,
                 "bytes": path.stat().st_size,
                 "sha256": sha256(path),
-                "parity": {"split": split, **compare(name, network, answer, pixels)},
+                "parity": {"split": split, **check_parity(name, network, answer, pixels)},
             }
         write_atomically(temporary / "card.json", dump(about))
         write_atomically(temporary / "card.md", card.markdown(json.loads(dump(about))))
@@ -92,7 +92,7 @@ def export(
             shutil.copymode(temporary / "card.json", path)
         publish(temporary, to)
     except OSError as error:
-        raise Fault(
+        raise UserError(
             f"cannot write '{to}': {error.strerror or error}; choose another folder with to=FOLDER"
         ) from error
     finally:
@@ -107,18 +107,20 @@ def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
     """The network of an exported folder, on the CPU, in eval mode: (N, C, H, W) float32 in [0, 1] -> (N, K)
     logits.
 
-    allow: packages of your own that the model comes from. Nothing is unpickled. Raises Fault where the folder
-    is damaged or no export.
+    allow: packages of your own that the model comes from. Nothing is unpickled. Raises UserError where the
+    folder is damaged or no export.
     """
     folder = Path(folder).expanduser()
     file = folder / "model.json"
     if not file.is_file():
-        raise Fault(f"'{folder}' is no export of kdx: it has no model.json")
+        raise UserError(f"'{folder}' is no export of kdx: it has no model.json")
     allow_packages(allow)
-    about, role = read_model(file, allow), expect(read_json(file).get("role"), str, file, "role")
+    about, role = read_model(file, allow), expect_shape(read_mapping(file).get("role"), str, file, "role")
     weights = folder / f"{Path(role).name}.safetensors"
     if not weights.is_file() or sha256(weights) != about.get("sha256"):
-        raise Fault(f"'{weights}' is missing or does not have the content that was exported: export it again")
+        raise UserError(
+            f"'{weights}' is missing or does not have the content that was exported: export it again"
+        )
     return Weights(role, weights, about, role).network()
 
 
@@ -152,13 +154,13 @@ def contract(shape: Sequence[int]) -> dict[str, Any]:
 
 def state_dict(
     network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]
-) -> tuple[str, Answer]:
+) -> tuple[str, _Answer]:
     return f"{role}.safetensors", load(folder, allow)
 
 
 def torch_export(
     network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]
-) -> tuple[str, Answer]:
+) -> tuple[str, _Answer]:
     file = folder / f"{role}.pt2"
     with quiet():
         torch.export.save(program(network, example), file)
@@ -167,7 +169,7 @@ def torch_export(
 
 def onnx(
     network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]
-) -> tuple[str, Answer]:
+) -> tuple[str, _Answer]:
     import onnxruntime
 
     file = folder / f"{role}.onnx"
@@ -200,7 +202,7 @@ def program(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram
 
 
 @torch.no_grad()
-def compare(name: str, network: Answer, answer: Answer, pixels: Tensor) -> dict[str, Any]:
+def check_parity(name: str, network: _Answer, answer: _Answer, pixels: Tensor) -> dict[str, Any]:
     """Both networks on the same pictures, in batches of several sizes. Raises Unlike beyond TOLERANCE, or
     where an answer is not finite.
     """
@@ -215,7 +217,7 @@ def compare(name: str, network: Answer, answer: Answer, pixels: Tensor) -> dict[
             f"them finite, where the original gives {tuple(wanted.shape)}; nothing was written"
         )
     difference, largest = (given - wanted).abs().max().item(), wanted.abs().max().item()
-    tolerance = max(LEAST, TOLERANCE * largest)
+    tolerance = max(_LEAST, TOLERANCE * largest)
     if not difference <= tolerance:
         raise Unlike(
             f"the {name} export answers differently from the original: a logit differs by {difference:.3g} "
@@ -246,17 +248,17 @@ def real_pictures(data: Artifact) -> tuple[str, Tensor]:
         device="cpu", threads="auto", workers=0, channels_last=False, compile=False, checkpoint_seconds=0
     )
     split = open_split(data, "validation", cpu) or open_split(data, "test", cpu)
-    return split.name, as_float(split.images[:ROWS])
+    return split.name, as_float(split.images[:_ROWS])
 
 
 def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artifact) -> dict[str, Any]:
     """card.json but for its formats: everything is read before anything is written."""
     try:
         metrics = lineage.figures(run, lineage.compared(run))
-        told = lineage.tell(artifact)
+        made_from = lineage.tell(artifact)
         gain = summary(metrics, which) if "student" in metrics else {"gain": None, "gap_closed": None}
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-        raise Fault(
+        raise UserError(
             f"the lineage of '{run.path}' cannot be read: an artifact in its store is not as "
             f"kdx writes it ({error!r})"
         ) from error
@@ -282,7 +284,7 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
         "teacher_artifact": "/".join(run.stages[run.roles()["teacher"]])
         if "teacher" in run.roles()
         else None,
-        "lineage": told,
+        "lineage": made_from,
         "run": {
             "command": shlex.join(str(word) for word in run.document.get("command") or []),
             "started": run.document.get("started"),
@@ -290,11 +292,11 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
             "environment": run.document.get("environment"),
             "protocol": run.document.get("protocol"),
         },
-        "environment": {"python": platform.python_version(), "platform": platform.platform(), **versions()},
+        "environment": {"python": platform.python_version(), "platform": platform.platform(), **_versions()},
     }
 
 
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     found = {}
     for package in ("torch", "safetensors", "onnx", "onnxscript", "onnxruntime"):
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -307,7 +309,7 @@ def check_onnx() -> None:
         name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
     ]
     if missing:
-        raise Fault(
+        raise UserError(
             f"format=onnx needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
             "installed: pip install 'kdx[onnx]'"
         )
@@ -317,7 +319,7 @@ def check_folder(to: Path) -> None:
     """The folder is free, or holds an earlier export and nothing else: that is replaced."""
     if not to.exists() and not to.is_symlink():
         return
-    names = {f"{role}.{kind}" for role in ROLES for kind in ("safetensors", "pt2", "onnx")} | {
+    names = {f"{role}.{kind}" for role in ROLE_WORDS for kind in ("safetensors", "pt2", "onnx")} | {
         "model.json",
         "card.json",
         "card.md",
@@ -328,7 +330,7 @@ def check_folder(to: Path) -> None:
         else [to.name]
     )
     if strange:
-        raise Fault(
+        raise UserError(
             f"'{to}' is there already and is no earlier export (it has {strange[0]!r}): choose another "
             "folder with to=FOLDER"
         )

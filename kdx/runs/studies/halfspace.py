@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdx.core import checks
-from kdx.core.errors import Fault
+from kdx.core.errors import UserError
 
 RADII = (1.0, 3.0, 10.0, 30.0)
 """Norms that `tuned_logistic` chooses from."""
@@ -73,7 +73,7 @@ def draw(random: np.random.Generator, rows: int, problem: Problem) -> tuple[np.n
         kept.append(points[: rows - found])
         found, tried = found + len(points), tried + batch
         if tried >= 20_000 and found < tried / 2000:
-            raise Fault(
+            raise UserError(
                 f"margin={problem.margin} leaves hardly a point: of {tried:,} drawn {found} lie outside it; "
                 "lower margin= or dimension="
             )
@@ -86,12 +86,12 @@ def flip(random: np.random.Generator, labels: np.ndarray, noise: float) -> np.nd
     return np.where(random.random(len(labels)) < noise, 1 - labels, labels)
 
 
-def ramp(score: float, margin: float) -> float:
+def clipped_ramp(score: float, margin: float) -> float:
     """The student: clip(1/2 + score / (2 margin), 0, 1); 0 or 1 outside the margin."""
     return min(max(0.5 + score / (2 * margin), 0.0), 1.0)
 
 
-def mix(f: float, noise: float) -> float:
+def flipped_mean(f: float, noise: float) -> float:
     """What a label flipped with probability `noise` is on average, where the clean one is f: (1 - noise) f +
     noise (1 - f).
     """
@@ -140,21 +140,21 @@ def descend(
     return total / len(order)
 
 
-def slam(
+def fit_slam(
     points: np.ndarray, labels: np.ndarray, order: Sequence[int], *, margin: float, noise: float
 ) -> np.ndarray:
     """SLaM: the mixed ramp fitted to noisy labels in the unit ball. noise=0 is the same descent without the
     correction.
     """
-    return descend(points, labels, order, lambda score: mix(ramp(score, margin), noise), 1.0)
+    return descend(points, labels, order, lambda score: flipped_mean(clipped_ramp(score, margin), noise), 1.0)
 
 
 def estimate_noise(points: np.ndarray, labels: np.ndarray, order: Sequence[int], *, margin: float) -> float:
     """The share of held-out labels that the uncorrected descent on the rest disagrees with, at most 0.49; an
     error of its own adds to it.
     """
-    early, late = apart(len(points))
-    w = slam(points, labels, [i for i in order if i < early], margin=margin, noise=0.0)
+    early, late = _apart(len(points))
+    w = fit_slam(points, labels, [i for i in order if i < early], margin=margin, noise=0.0)
     return min(0.49, error(w, points[late], labels[late]))
 
 
@@ -167,7 +167,7 @@ def ball_logistic(
 
 def tuned_logistic(points: np.ndarray, labels: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """The same in the ball, of RADII, that agrees best with held-out noisy labels; then on all examples."""
-    early, late = apart(len(points))
+    early, late = _apart(len(points))
     kept = [i for i in order if i < early]
     radius = min(
         RADII, key=lambda r: error(ball_logistic(points, labels, kept, radius=r), points[late], labels[late])
@@ -205,13 +205,13 @@ def error(w: np.ndarray, points: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean((points @ w > 0) != (labels > 0.5)))
 
 
-def apart(rows: int) -> tuple[int, slice]:
+def _apart(rows: int) -> tuple[int, slice]:
     """(how many examples come before the held-out ones, these)"""
     early = rows - max(1, int(rows * HELD_OUT))
     return early, slice(early, rows)
 
 
-def passes(random: np.random.Generator, problem: Problem) -> list[int]:
+def draw_passes(random: np.random.Generator, problem: Problem) -> list[int]:
     """The example of each update: in the order drawn the first time, shuffled anew in each further pass."""
     order = list(range(problem.rows))
     while len(order) < problem.steps:
@@ -230,23 +230,23 @@ METHODS = (
     "perceptron, averaged",
     "averaging y x",
 )
-"""The keys of `compare`, SLaM first."""
+"""The keys of `compare_methods`, SLaM first."""
 
 
-def compare(problem: Problem, seed: int) -> tuple[dict[str, float], float]:
+def compare_methods(problem: Problem, seed: int) -> tuple[dict[str, float], float]:
     """(method -> error on clean examples, the noise as it was estimated). All learn from the same noisy
     examples in the same order.
     """
     random = np.random.default_rng(seed)
     points, truth = draw(random, problem.rows, problem)
     labels = flip(random, truth, problem.noise)
-    order = passes(random, problem)
+    order = draw_passes(random, problem)
     guessed = estimate_noise(points, labels, order, margin=problem.margin)
     last, mean = perceptron(points, labels, order)
     found = (
-        slam(points, labels, order, margin=problem.margin, noise=problem.noise),
-        slam(points, labels, order, margin=problem.margin, noise=guessed),
-        slam(points, labels, order, margin=problem.margin, noise=0.0),
+        fit_slam(points, labels, order, margin=problem.margin, noise=problem.noise),
+        fit_slam(points, labels, order, margin=problem.margin, noise=guessed),
+        fit_slam(points, labels, order, margin=problem.margin, noise=0.0),
         logistic(points, labels),
         ball_logistic(points, labels, order, radius=1.0),
         tuned_logistic(points, labels, order),
