@@ -15,7 +15,7 @@ from kdx.data.views.augment import Affine, Chain, Views
 from kdx.methods.teachers import Ensemble, Live
 from kdx.models.cnn import cnn
 from kdx.pipeline.stages.answers import digest_of_views, stored_answers
-from kdx.pipeline.stages.choose import judge
+from kdx.pipeline.stages.choose import student_so_far
 from kdx.pipeline.stages.files import need_split
 from kdx.runs import measure
 from kdx.store.component import Component
@@ -60,7 +60,7 @@ def test_what_must_be_there_and_is_not_is_reported_by_name(tmp_path):
     with pytest.raises(ValueError, match="nobody knows the classes of the split 'unlabelled'"):
         _ = Split("unlabelled", torch.zeros(2, 1, 2, 2)).truth
     with pytest.raises(UserError, match="set recipe=active"):
-        judge(None)
+        student_so_far(None)
 
 
 def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):

@@ -48,11 +48,15 @@ def run(
     if "teacher" in chooser.needs:
         found["teacher"] = np.asarray(clean_answers(answers), np.float32)
     if "student" in chooser.needs:
-        found["student"] = predict(runtime.place(open_network(judge(student))), split, runtime).numpy()
+        found["student"] = predict(
+            runtime.place(open_network(student_so_far(student))), split, runtime
+        ).numpy()
     if "features" in chooser.needs:
-        found["features"] = features(runtime, judge(student), split)
+        found["features"] = features(runtime, student_so_far(student), split)
     if "labelled_features" in chooser.needs:
-        found["labelled_features"] = features(runtime, judge(student), need_split(data, "labelled", runtime))
+        found["labelled_features"] = features(
+            runtime, student_so_far(student), need_split(data, "labelled", runtime)
+        )
     classes = len(data.json("data.json")["classes"])
     # a rule says at once what it is about to need, and all else with its choice
     with cautions(work) as given:
@@ -85,7 +89,7 @@ def features(runtime: Runtime, student: Artifact, split: Split) -> np.ndarray:
     return np.concatenate(found)
 
 
-def judge(student: Artifact | None) -> Artifact:
+def student_so_far(student: Artifact | None) -> Artifact:
     """The student by whose eyes a rule chooses."""
     if student is None:
         raise UserError("a rule that reads the student chooses in rounds: set recipe=active")
