@@ -147,9 +147,16 @@ def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         memory = torch.empty(rows, 1, classes, dtype=torch.float16).normal_(generator=generator)
         np.save(path / "labelled.npy", memory.numpy())
         (path / "answers.json").write_text(
-            json.dumps({"splits": {"labelled": {"views": 1, "first": 1}}, "clean": False, "bought": False})
+            json.dumps(
+                {
+                    "splits": {"labelled": {"views": 1, "first": 1}},
+                    "clean": False,
+                    "views": "",
+                    "bought": False,
+                }
+            )
         )
-        stored, memory = stored_answers(Artifact("pseudo-label", "0" * 64, path), "cpu"), memory[:, 0]
+        stored, memory = stored_answers(Artifact("pseudo-label", "0" * 64, path), "cpu", ""), memory[:, 0]
         stored.answers["labelled"].sum()  # touches each page once, as a first pass does
 
         calls, per_call = (2, 2) if args.quick else (60, 20)

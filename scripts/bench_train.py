@@ -241,7 +241,8 @@ class Pair:
         )
         with contextlib.suppress(Halt):
             self.first.recipe.build(store, self.first.plan)
-        self.data, self.answers = store.done["prepare"], stored_answers(store.done["pseudo-label"], "cpu")
+        self.data, labels = store.done["prepare"], store.done["pseudo-label"]
+        self.answers = stored_answers(labels, "cpu", labels.json("answers.json")["views"])
         self.about = self.data.json("data.json")
         self.split = open_split(self.data, "labelled", self.runtime)
         self.inputs = recipes.student_inputs(store, self.data, self.first.plan)
