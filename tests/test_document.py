@@ -32,7 +32,6 @@ from kdx.report.compare.entries import entry
 from kdx.report.compare.mirror import Mirror
 from kdx.report.run import document
 from kdx.report.run.figures import ROLE_COLOURS, SHORT
-from kdx.report.run.markdown import WEIGHTS
 from kdx.report.run.rounds import LEVELS
 from kdx.report.run.table import SHORT_ROLES
 from kdx.report.run.verdict import ROLE_WORDS
@@ -218,13 +217,12 @@ def test_every_role_stands_wherever_roles_are_listed():
     asked = next(option for option in evaluate.OPTIONS if option.name == "role").choices
     listed = {
         "run.json": document.SHAPE["results"],
-        "weights in the report": WEIGHTS,
         "colours": ROLE_COLOURS,
         "short names": SHORT,
         "narrow table": SHORT_ROLES,
         "picture of rounds": {*LEVELS, "student"},
         "kdx evaluate": asked,
-        "stages": STAGES_OF,
+        "stages, and weights in the report": STAGES_OF,
     }
     lacking = {where: set(ROLE_WORDS) - set(roles) for where, roles in listed.items()}
     assert not any(lacking.values()), lacking

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kdx.store.moved import address
-from kdx.store.resolve import code_file, resolve
+from kdx.store.resolve import code_file, imported_from, package_of, resolve
 
-UNTOLD = object()
+UNKNOWN = object()
 """Where a file does not tell: the value is computed, or stands in a package whose files are not read."""
 
 
@@ -22,16 +22,18 @@ def declared(target: str, name: str, default: Any = None) -> Any:
     """
     target = address(target)
     found = _of(target, name)
-    return getattr(resolve(target), name, default) if found is UNTOLD else default if found is None else found
+    return (
+        getattr(resolve(target), name, default) if found is UNKNOWN else default if found is None else found
+    )
 
 
 def _of(target: str, name: str) -> Any:
-    """The value, None where there is none, or UNTOLD."""
+    """The value, None where there is none, or UNKNOWN."""
     module, _, called = target.rpartition(".")
     path = code_file(module) if module else None
     node, names = _parts(path, module).get(called, (None, {})) if path else (None, {})
     if node is None:
-        return UNTOLD
+        return UNKNOWN
     if not isinstance(node, ast.ClassDef):
         return None  # a function says nothing
     for line in node.body:
@@ -42,7 +44,7 @@ def _of(target: str, name: str) -> Any:
             try:
                 return ast.literal_eval(line.value)
             except ValueError:
-                return UNTOLD
+                return UNKNOWN
     for base in node.bases:
         first, _, rest = ast.unparse(base).partition(".")
         above = ".".join(filter(None, [names.get(first, f"{module}.{first}"), rest]))
@@ -58,7 +60,7 @@ def _parts(path: Path, module: str) -> dict[str, tuple[ast.AST, dict[str, str]]]
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError):
         return {}  # importing it says what is wrong
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    package = package_of(module, path)
     names: dict[str, str] = {}
     for node in tree.body:
         if isinstance(node, ast.Import):
@@ -66,10 +68,6 @@ def _parts(path: Path, module: str) -> dict[str, tuple[ast.AST, dict[str, str]]]
                 first = a.name.partition(".")[0]
                 names[a.asname or first] = a.name if a.asname else first
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
-            names |= {
-                a.asname or a.name: ".".join([*above, *filter(None, [node.module]), a.name])
-                for a in node.names
-            }
+            names.update(imported_from(node, package))
     kinds = (ast.ClassDef, ast.FunctionDef)
     return {node.name: (node, names) for node in tree.body if isinstance(node, kinds)}

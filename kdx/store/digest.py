@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from kdx.store.resolve import code_file, module_of, own_packages
+from kdx.store.resolve import code_file, imported_from, module_of, own_packages, package_of
 
 PLUMBING = (
     "kdx",
@@ -72,14 +72,13 @@ def _version(package: str) -> str:
 def _syntax(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
     """(hash of the syntax tree, full names of all that it imports anywhere)"""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    package = package_of(module, path)
     imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imports += [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
-            imports += [".".join([*above, *filter(None, [node.module]), a.name]) for a in node.names]
+            imports += [full for _, full in imported_from(node, package)]
         body = getattr(node, "body", None)
         if (
             isinstance(body, list)

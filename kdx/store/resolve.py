@@ -4,6 +4,7 @@ allowed.
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.util
@@ -100,3 +101,16 @@ def code_file(module: str) -> Path | None:
             return None
         return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
     return None
+
+
+def package_of(module: str, path: Path) -> str:
+    """The package that a module's relative imports begin from. path: its file."""
+    return module if path.name == "__init__.py" else module.rpartition(".")[0]
+
+
+def imported_from(node: ast.ImportFrom, package: str) -> list[tuple[str, str]]:
+    """(name in the module, full name) of all that is imported, relative to `package` where it has dots."""
+    above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+    return [
+        (a.asname or a.name, ".".join([*above, *filter(None, [node.module]), a.name])) for a in node.names
+    ]

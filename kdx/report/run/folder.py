@@ -16,9 +16,10 @@ from typing import Any
 from kdx.core import signals
 from kdx.core.errors import UserError
 from kdx.core.files import appendable, kind_at, own_file, own_folder
+from kdx.core.roles import ROLES
 from kdx.report.run.document import LOCK
 from kdx.report.run.listeners import Listener
-from kdx.report.run.markdown import WEIGHTS, report
+from kdx.report.run.markdown import report
 from kdx.report.run.plain import dump, plain, write_or_error, writing
 from kdx.report.run.tensorboard import Board
 from kdx.report.run.textcard import card
@@ -26,7 +27,7 @@ from kdx.report.run.verdict import ROLE_WORDS, metric, present, result_warnings,
 from kdx.store.store import split_number
 
 _WHO = "the run"
-PREFIX = {stage: role for role, stage in WEIGHTS.items()}
+PREFIX = {stage: role for role, stage in ROLES.items()}
 _LATER = {
     "noiseless": "without noise,",
     "ceiling": "with all labels,",

@@ -10,19 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdx.core.errors import printable
+from kdx.core.roles import ROLES
 from kdx.report.run import audit, shifts
 from kdx.report.run.progress import duration
 from kdx.report.run.table import result_sentences, results_title, role_cells
 from kdx.report.run.verdict import ROLE_WORDS, metric, percent, present, rounded, which_of
 
-WEIGHTS = {
-    "teacher": "teacher-pretrain",
-    "noiseless": "noiseless-train",
-    "baseline": "baseline-train",
-    "student": "student-train",
-    "ceiling": "ceiling-train",
-    "validation_labels": "validation-labels-train",
-}
 MANY_CLASSES, FEW_CLASSES = 100, 20
 """Of more classes than the first only so many as the second are listed."""
 FIGURE = re.compile(r"[-+\\]*[\d.,]*\s?(%|[kMG]?B?|s|ms|min)( of \d+)?$")
@@ -299,7 +292,7 @@ def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> l
         )
     weights = [
         f"- {ROLE_WORDS[role]}: {code(artifacts[stage])}"
-        for role, stage in WEIGHTS.items()
+        for role, stage in ROLES.items()
         if stage in artifacts
     ]
     if weights:
