@@ -1,0 +1,71 @@
+"""How a number that a task measures is called, shown and compared. Standard library only.
+
+A task says which metrics it has and which of them counts (`Task.shown`, `Task.primary`); run.json keeps what
+is said here, so that whoever reads a run needs no task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of a task.
+
+    name: its key in results.json and run.json. title: what it is called in tables. scale: what a value is
+    multiplied by to be shown (100 for per cent). unit: what stands behind a shown value, such as "%". digits:
+    after the point. more: whether more is better. low, high: the range of values, None: without end. gains:
+    what a difference of two shown values is counted in, where that has a name of its own ("points" of per
+    cent).
+    """
+
+    name: str
+    title: str
+    scale: float = 1.0
+    unit: str = ""
+    digits: int = 3
+    more: bool = True
+    low: float | None = None
+    high: float | None = None
+    gains: str = ""
+
+    def shown(self, value: float) -> str:
+        """A value without its unit: .956 -> "95.6" """
+        return f"{value * self.scale:.{self.digits}f}"
+
+    def text(self, value: float) -> str:
+        """A value with its unit: .956 -> "95.6%" """
+        return f"{self.shown(value)}{self.unit}"
+
+    def difference(self, value: float) -> str:
+        """A difference of two values, with its sign: .038 -> "+3.8" """
+        return f"{value * self.scale:+.{self.digits}f}"
+
+    def gain(self, value: float, than: float) -> float:
+        """By how much a value is better than another, in the metric's own unit; below 0 where it is worse."""
+        return value - than if self.more else than - value
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether a value is better than another; anything but nan is better than none (None)."""
+        return value == value if than is None else self.gain(value, than) > 0
+
+    def first_best(self, values: Sequence[float]) -> int:
+        """The index of the first of the best."""
+        return values.index((max if self.more else min)(values))
+
+    def order(self, values: Iterable[float]) -> list[float]:
+        """Best first."""
+        return sorted(values, reverse=self.more)
+
+    def document(self) -> dict[str, Any]:
+        """As run.json keeps it."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Metric:
+        """What `document` wrote; keys of later versions are ignored."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in document.items() if key in known})
