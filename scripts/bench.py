@@ -79,7 +79,8 @@ def augment(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from torchvision import transforms
 
     from kdx.core.types import Split
-    from kdx.data.views.augment import Chain, FlipCrop, Views
+    from kdx.data.views.augment import FlipCrop
+    from kdx.data.views.chain import Chain, Views
 
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(

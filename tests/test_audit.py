@@ -10,7 +10,7 @@ from kdx.config.compose import check_words
 from kdx.config.wire import wire
 from kdx.core.types import Split
 from kdx.data.streams import Makers, Stream
-from kdx.data.views.augment import Chain, Views
+from kdx.data.views.chain import Chain, Views
 from kdx.methods import estimators
 from kdx.pipeline.stages.answers import sampled_rows
 from kdx.pipeline.stages.label import to_answer

@@ -18,7 +18,8 @@ from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.types import Split
 from kdx.data.views import augment, pixels
-from kdx.data.views.augment import Affine, Chain, ColourJitter, Cutout, FlipCrop, Mixup, Noise, Rotate, Views
+from kdx.data.views.augment import Affine, ColourJitter, Cutout, FlipCrop, Mixup, Noise, Rotate
+from kdx.data.views.chain import Chain, Views
 from kdx.data.views.draws import Draws
 from kdx.data.views.randaugment import OPERATIONS, RandAugment
 

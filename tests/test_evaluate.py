@@ -11,7 +11,8 @@ import torch
 from kdx.core.errors import UserError
 from kdx.core.types import Frozen, Split
 from kdx.data.streams import Makers, Stream, sequential
-from kdx.data.views.augment import Affine, Chain, Views
+from kdx.data.views.augment import Affine
+from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import Ensemble, Live
 from kdx.models.cnn import cnn
 from kdx.pipeline.stages.answers import digest_of_views, stored_answers

@@ -20,8 +20,9 @@ from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.types import Batch, Split
-from kdx.data.streams import Loader, Makers, Stream
-from kdx.data.views.augment import Affine, Chain, FlipCrop, Views
+from kdx.data.streams import BatchLoader, Makers, Stream
+from kdx.data.views.augment import Affine, FlipCrop
+from kdx.data.views.chain import Chain, Views
 from kdx.pipeline.recipes import steps
 from kdx.pipeline.stages import TRAIN
 from kdx.pipeline.stages.answers import clean_answers, extras, stored_answers
@@ -669,7 +670,7 @@ def test_copies_are_the_same_bytes_for_any_workers_and_order_of_asking(workers):
     plain = [copied().batch(step) for step in reversed(range(12))][::-1]
     for start in (0, 7):
         for one, other in zip(
-            plain[start:], Loader(streams, start=start, stop=12, workers=workers), strict=True
+            plain[start:], BatchLoader(streams, start=start, stop=12, workers=workers), strict=True
         ):
             other = other["unlabelled"]
             assert (

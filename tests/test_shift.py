@@ -15,7 +15,7 @@ from kdx.config import compose
 from kdx.core.errors import UserError
 from kdx.core.types import Split
 from kdx.data.views import pixels
-from kdx.data.views.augment import Chain, Views
+from kdx.data.views.chain import Chain, Views
 from kdx.data.views.draws import Draws
 from kdx.data.views.shift import Blur, Contrast, Grain, Rotation
 from kdx.report.run import figures, shifts

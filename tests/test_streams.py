@@ -12,9 +12,10 @@ import torch
 
 from kdx.core.errors import UserError
 from kdx.core.types import Batch, Split
-from kdx.data.streams import Loader, Makers, RowOrder, Stream, sequential
+from kdx.data.streams import BatchLoader, Makers, RowOrder, Stream, sequential
 from kdx.data.views import pixels
-from kdx.data.views.augment import Affine, Chain, FlipCrop, Mixup, Noise, Views
+from kdx.data.views.augment import Affine, FlipCrop, Mixup, Noise
+from kdx.data.views.chain import Chain, Views
 
 CHAIN = [
     ("flip_crop", FlipCrop(pad=2, mode="zero", flip=0.5)),
@@ -103,7 +104,7 @@ def test_training_sees_the_pixels_that_were_labelled(more):
         )
         for view in (1, 2, 3)
     }
-    batches = list(Loader({"s": stream(data, make, num_classes=4)}, start=0, stop=15, workers=2))
+    batches = list(BatchLoader({"s": stream(data, make, num_classes=4)}, start=0, stop=15, workers=2))
     assert {v for b in batches for v in b["s"].view.tolist()} == {1, 2, 3}
     for batch in batches:
         one = batch["s"]
@@ -117,16 +118,16 @@ def test_workers_and_restarts_change_no_byte(workers):
         "labelled": stream(split(7), views(("mixup", Mixup(alpha=1.0))), batch=5, num_classes=4, clean=True),
         "unlabelled": stream(split(31, labels=False, name="unlabelled"), batch=9, cycle=None),
     }
-    plain = list(Loader(streams, start=0, stop=20, workers=0))
-    assert len(plain) == len(Loader(streams, start=0, stop=20, workers=0)) == 20
+    plain = list(BatchLoader(streams, start=0, stop=20, workers=0))
+    assert len(plain) == len(BatchLoader(streams, start=0, stop=20, workers=0)) == 20
     for start, stop in ((0, 20), (13, 20)):
-        again = list(Loader(streams, start=start, stop=stop, workers=workers))
+        again = list(BatchLoader(streams, start=start, stop=stop, workers=workers))
         assert len(again) == stop - start
         for one, other in zip(plain[start:stop], again, strict=True):
             assert list(one) == list(other) == ["labelled", "unlabelled"] and all(
                 same(one[k], other[k]) for k in one
             )
-    assert list(Loader(streams, start=5, stop=5, workers=workers)) == []
+    assert list(BatchLoader(streams, start=5, stop=5, workers=workers)) == []
 
 
 class Slow:
@@ -145,7 +146,7 @@ class Slow:
 
 def test_slow_batches_keep_their_order_and_bounded_depth():
     source = Slow()
-    batches = iter(Loader({"s": source}, start=0, stop=30, workers=3))
+    batches = iter(BatchLoader({"s": source}, start=0, stop=30, workers=3))
     for step in range(30):
         assert next(batches) == {"s": step}
         assert len(source.made) <= step + 6
@@ -154,7 +155,7 @@ def test_slow_batches_keep_their_order_and_bounded_depth():
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_an_error_comes_at_its_step(workers):
-    batches = iter(Loader({"s": Slow(bad=4)}, start=0, stop=30, workers=workers))
+    batches = iter(BatchLoader({"s": Slow(bad=4)}, start=0, stop=30, workers=workers))
     assert [next(batches)["s"] for _ in range(4)] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="step 4 is bad"):
         next(batches)
@@ -164,7 +165,7 @@ def test_an_error_comes_at_its_step(workers):
 def test_threads_end_when_closed_or_dropped():
     for end in ("close", "drop"):
         source = Slow()
-        batches = iter(Loader({"s": source}, start=0, stop=1000, workers=3))
+        batches = iter(BatchLoader({"s": source}, start=0, stop=1000, workers=3))
         next(batches)
         assert loader_threads()
         if end == "close":
@@ -215,8 +216,8 @@ def test_memory_mapped_pictures_are_read_alike(tmp_path):
         (lambda: stream(extra={"clean": views()}), "rename"),
         (lambda: stream(extra={"second": views(("mixup", Mixup(alpha=1)))}), "only the main view"),
         (lambda: stream(make=views(("mixup", Mixup(alpha=1)))).batch(0), "number of classes"),
-        (lambda: Loader({}, start=3, stop=2, workers=0), "start=3"),
-        (lambda: Loader({}, start=0, stop=2, workers=-1), "workers=-1"),
+        (lambda: BatchLoader({}, start=3, stop=2, workers=0), "start=3"),
+        (lambda: BatchLoader({}, start=0, stop=2, workers=-1), "workers=-1"),
         (lambda: next(sequential(split(), batch=8, views=None, view=1)), "view=1"),
     ],
 )

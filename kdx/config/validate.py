@@ -4,11 +4,12 @@ in a second.
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,10 +18,15 @@ from kdx import models
 from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import Caution, UserError, UserErrors
+from kdx.core.examples import blank, random_rows, stored_rows
+from kdx.core.task import Categorical, Fitness, Task
+from kdx.core.trees import tree
 from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
+from kdx.data.pictures.rows import describe
 from kdx.data.raw import Description
 from kdx.data.splits import check_classes, check_sizes, count_rows
-from kdx.data.views.augment import Mixup, Step
+from kdx.data.views.augment import Mixup
+from kdx.data.views.chain import Step
 from kdx.data.views.draws import Draws
 from kdx.methods.select import Rule
 from kdx.models import checkpoint
@@ -39,7 +45,7 @@ _TRAINED = 4
 """Of a network in training: weights, gradients and the optimiser's two averages."""
 _ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
-STAND_IN = Description((3, 64, 64), tuple("0123456789"), 1000, (100,) * 10, 100, 100)
+STAND_IN = describe((3, 64, 64), tuple("0123456789"), 1000, (100,) * 10, 100, 100)
 """Where the data cannot be read: what is wrong with the networks and losses in themselves is reported all the
 same.
 """
@@ -65,14 +71,12 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
     if order.runtime:
         with checks.gather(errors):
             order.runtime.settle()
-    for node, training in (
-        ("teacher_pretrain", plan.teacher_pretrain),
-        ("student_train", plan.student_train),
-    ):
+    for node, training in trainings_of(plan):
         if training:
             with trying(errors, f"{node}."):
                 training.build()
     about = describe_data(plan, errors) if data and plan.dataset else None
+    check_kind(plan, about, errors)
     for name, shift in order.shifts:
         try_shift(name, shift, about or STAND_IN, errors)
     wrong_sizes = (check_classes(about) or check_sizes(about, **plan.sizes)) if about else []
@@ -81,10 +85,7 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
     if splits is not None:
         splits |= rows
     check_controls(plan, about, rows, errors)
-    for node, training in (
-        ("teacher_pretrain", plan.teacher_pretrain),
-        ("student_train", plan.student_train),
-    ):
+    for node, training in trainings_of(plan):
         with checks.gather(errors):
             if about and training:
                 check_batch(node, training.spec["batch_size"], about)
@@ -95,10 +96,7 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
         check_rule(order, rows)
     with checks.gather(errors):
         check_chain(order)
-    for node, training in (
-        ("teacher_pretrain", plan.teacher_pretrain),
-        ("student_train", plan.student_train),
-    ):
+    for node, training in trainings_of(plan):
         if (
             about
             and training
@@ -158,6 +156,67 @@ def describe_data(plan: Experiment, errors: list[str]) -> Description | None:
     return found if len(errors) == before else None
 
 
+def trainings_of(plan: Experiment) -> list[tuple[str, Component | None]]:
+    """The settings of both training stages, by node."""
+    return [("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)]
+
+
+def check_kind(plan: Experiment, about: Description | None, errors: list[str]) -> None:
+    """Whether what is to be done to rows and answers goes with what these are."""
+    if about is None:
+        return
+    for node, training in trainings_of(plan):
+        with trying([]):  # what is wrong with the settings themselves is reported elsewhere
+            steps = training.build() if training else None
+            for name, step in (*steps.augment, *steps.strong_augment) if steps else ():
+                if step.reads != about.reads:
+                    errors.append(
+                        f"{node}.augment: {name} changes {step.reads}, and the rows of this data set are "
+                        f"{about.reads}: set augment=none, or choose a step for {about.reads}"
+                    )
+    with trying(errors):
+        task = task_of(about)
+        for node, training in trainings_of(plan):
+            check_target(node, training, task)
+        if plan.class_weights == "balanced":
+            Fitness("dataset.class_weights=balanced", Categorical, "leave it out").check(task)
+        if plan.pseudo_label and plan.pseudo_label["passes"]:
+            Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
+    with trying(errors):
+        if plan.select and (rule := plan.select.build()):
+            name = plan.select.target.split(".")[-2]
+            Fitness(f"select={name}", rule.needs_task, "leave it out").check(task)
+
+
+def check_target(node: str, training: Component | None, task: Task) -> None:
+    """Whether the metric that counts can have the value at which a training stops."""
+    if training and training.spec["target"] is not None:
+        metric = task.metric
+        low = -math.inf if metric.low is None else metric.low
+        checks.number(
+            f"{node}.target",
+            training.spec["target"],
+            low=low,
+            high=math.inf if metric.high is None else metric.high,
+            open_low=metric.more and low > -math.inf,
+        )
+
+
+def task_of(about: Description) -> Task:
+    """Raises UserError where what a data set names is no task, or one whose code the keys would not know."""
+    found = Component(about.task).build()
+    if not isinstance(found, Task):
+        raise UserError(
+            f"'{about.task['_target_']}', which the data set names, is no task: its class must be derived "
+            "from kdx.core.task.Task"
+        )
+    return found
+
+
+def adapter_of(about: Description) -> Any:
+    return Component(about.adapter).build() if about.adapter else None
+
+
 def check_networks(
     plan: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
 ) -> None:
@@ -167,18 +226,22 @@ def check_networks(
     rows: of each split, as far as they are known.
     """
     data = about or STAND_IN
+    with trying(unknown := []):
+        task = task_of(data)
+    if unknown:
+        return  # reported already
     built: dict[str, Any] = {}
     begins = {"teacher": plan.checkpoint, "student": plan.student_checkpoint}
     assistants = [(f"assistant {number}", model) for number, model in enumerate(plan.assistants, 1)]
     for role, model in (("teacher", plan.teacher), *assistants, ("student", plan.student)):
         if model:
             with trying(errors):
-                built[role] = models.build(
+                built[role] = models.build_for(
                     model,
-                    shape=data.shape,
-                    classes=len(data.classes),
-                    mean=[0.5] * data.shape[0],
-                    std=[0.5] * data.shape[0],
+                    task=task,
+                    example=data.example,
+                    reads=data.reads,
+                    adapter=adapter_of(data),
                     read_weights=begins.get(role) is None,
                     held=Held(_TRAINED, f"the {role}", smaller(role, model.spec)),
                 )
@@ -204,7 +267,9 @@ def check_networks(
         ]
     student = built.get("student") or torch.nn.Identity()
     streams = (
-        {s: made_up(s, data) for s in available(plan, data, rows)} if about and "student" in built else None
+        {s: made_up(s, data, task) for s in available(plan, data, rows)}
+        if about and "student" in built
+        else None
     )
     lessons = [
         ("teacher_pretrain", plan.teacher_loss, plan.teacher_pretrain),
@@ -215,7 +280,14 @@ def check_networks(
         if loss:
             with trying(errors):
                 live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
-                try_loss(loss, student, streams, data, live, f"{node}.augment" if mixes(training) else None)
+                try_loss(
+                    loss,
+                    student,
+                    streams,
+                    Made(data, task),
+                    live,
+                    f"{node}.augment" if mixes(training) else None,
+                )
     if plan.loss and plan.student_train and streams and plan.student_train.spec["batch_size"] == 1:
         with checks.gather(errors):
             objective = plan.loss.resolve()
@@ -227,12 +299,10 @@ def check_batch(node: str, size: int, about: Description) -> None:
     """Whether a batch's pictures alone would fit into memory: as float32, and what the first layer makes of
     them at least as large.
     """
-    channels, height, width = about.shape
-    checks.fits(
-        f"{node}.batch_size={size}, of pictures of {height}x{width},",
-        2 * 4 * size * channels * height * width,
-        "lower it",
-    )
+    shape = about.shape
+    what = f"pictures of {shape[1]}x{shape[2]}" if shape and len(shape) == 3 else "such rows"
+    numbers = sum(math.prod(shape) for shape, _ in about.example.values())
+    checks.fits(f"{node}.batch_size={size}, of {what},", 2 * 4 * size * numbers, "lower it")
 
 
 def drops_out(network: torch.nn.Module) -> bool:
@@ -354,15 +424,15 @@ def available(plan: Experiment, about: Description, rows: Mapping[str, int]) -> 
     )
 
 
-def made_up(name: str, about: Description) -> Batch:
+def made_up(name: str, about: Description, task: Task) -> Batch:
     index = torch.arange(_ROWS)
-    pictures = torch.rand(_ROWS, *about.shape)
-    y = None if name == "unlabelled" else index % len(about.classes)
+    rows = random_rows(about.example, _ROWS)
+    y = None if name == "unlabelled" else task.made_up_truth(_ROWS)
     return Batch(
         name,
         index,
         torch.ones(_ROWS, dtype=torch.int64),
-        dict.fromkeys(("main", "clean", "second", "strong"), pictures),
+        dict.fromkeys(("main", "clean", "second", "strong"), rows),
         y,
     )
 
@@ -376,14 +446,12 @@ def mixes(training: Component | None) -> bool:
     return False
 
 
-def mixed(batch: Batch, classes: int) -> Batch:
-    """The batch with labels such as mixup makes: (B, classes) probabilities, of each row's class and the next
-    one.
-    """
+def mixed(batch: Batch, task: Task) -> Batch:
+    """The batch with truth such as mixup makes: of each row and the next one."""
     if batch.y is None:
         return batch
-    whole = torch.nn.functional.one_hot(batch.y, classes).float()
-    return replace(batch, y=0.75 * whole + 0.25 * whole.roll(1, dims=1))
+    other = tree(lambda leaf: leaf.roll(1, dims=0), batch.y)
+    return replace(batch, y=task.mix(batch.y, other, torch.full((len(batch),), 0.75)))
 
 
 def try_shift(name: str, shift: Component, about: Description, errors: list[str]) -> None:
@@ -396,43 +464,59 @@ def try_shift(name: str, shift: Component, about: Description, errors: list[str]
             f"shift.{name} needs a step of kdx.data.views.shift or kdx.data.views.augment; given "
             f"{type(step).__name__}: see `kdx list shift`"
         )
+    if len(errors) == before and step.reads != about.reads:
+        errors.append(
+            f"shift.{name} changes {step.reads}, and the rows of this data set are {about.reads}: leave it "
+            "out"
+        )
     if len(errors) == before:
         row = torch.zeros(1, dtype=torch.int64)
         with trying(errors):
-            step(torch.rand(1, *about.shape), Draws(0, "test", row, row + 1), name)
+            step(random_rows(about.example, 1), Draws(0, "test", row, row + 1), name)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What rows and their answers are like, for making up some."""
+
+    data: Description
+    task: Task
+
+
+def parts_for(student: torch.nn.Module, made: Made, live: list[Frozen], validated: bool) -> Parts:
+    """Parts of made-up rows and answers. validated: whether there is a validation split."""
+    task, example = made.task, made.data.example
+    validation = (
+        Split("validation", stored_rows(example, _ROWS), task.made_up_truth(_ROWS)) if validated else None
+    )
+    several = task.spread([task.made_up(_ROWS), task.made_up(_ROWS)]) if isinstance(task, Categorical) else {}
+    extras = {name: lambda batch, values=values: values[: len(batch)] for name, values in several.items()}
+    return Parts(
+        student,
+        lambda: student,
+        lambda batch: task.made_up(len(batch)),
+        live,
+        validation,
+        task,
+        extras,
+        blank(example),
+    )
 
 
 def try_loss(
     loss: Component,
     student: torch.nn.Module,
     streams: Mapping[str, Batch] | None,
-    data: Description,
+    made: Made,
     live: list[Frozen],
     mixer: str | None,
 ) -> None:
     """Builds a loss; with streams, one forward and backward pass, in eval mode so that batch normalisation
     takes two rows. mixer: the key whose steps mix pictures, so that labels are probabilities; None: classes.
     """
-    classes = len(data.classes)
-    pictures = torch.randint(256, (_ROWS, *data.shape), dtype=torch.uint8)
-    validation = (
-        Split("validation", pictures, torch.arange(_ROWS) % classes)
-        if streams is None or "validation" in streams
-        else None
-    )
-    extras = dict.fromkeys(
-        ("mean", "std", "cool_mean", "cool_std"), lambda batch: torch.rand(len(batch), classes)
-    )
-    parts = Parts(
-        student,
-        lambda: student,
-        lambda batch: torch.randn(len(batch), classes),
-        live,
-        validation,
-        classes,
-        extras,
-        tuple(data.shape),
-    )
+    method, task = loss.resolve(), made.task
+    Fitness(f"loss={method.__name__}", method.needs_task, "choose another loss, such as kd").check(task)
+    parts = parts_for(student, made, live, streams is None or "validation" in streams)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
         if streams is None or mixer is None:
@@ -444,12 +528,12 @@ def try_loss(
                 "of which only one could be mixed: leave mixup out"
             )
         try:
-            push(loss.build(parts), {name: mixed(batch, classes) for name, batch in streams.items()}, student)
+            push(loss.build(parts), {name: mixed(batch, task) for name, batch in streams.items()}, student)
         except Exception as error:
             if isinstance(error, UserError) or not takes_classes(loss, parts, streams):
                 raise
             raise UserError(
-                f"{mixer} holds mixup, whose labels are probabilities of the classes, (B, {classes}), and "
+                f"{mixer} holds mixup, whose labels are probabilities of the classes, (B, {task.width}), and "
                 f"{loss.target.rpartition('.')[2]} takes class numbers only "
                 f"({own_error(error) or f'{type(error).__name__}: {error}'}): leave mixup out, or make the "
                 "loss of kdx.core.math.cross_entropy, which takes both"
@@ -511,10 +595,9 @@ def check_room(order: Order, about: Description, errors: list[str]) -> None:
 
 
 def room(plan: Experiment, about: Description) -> int:
-    """Bytes, about: pictures, stored answers up to the limit, and for each network its weights twice and a
+    """Bytes, about: rows, stored answers up to the limit, and for each network its weights twice and a
     checkpoint of them.
     """
-    height = about.shape[0] * about.shape[1] * about.shape[2]
     split = count_rows(about, **plan.sizes)
     rows, counts = sum(split.values()), {name: split[name] for name in ("labelled", "unlabelled")}
     spec = plan.student_train.spec
@@ -524,21 +607,21 @@ def room(plan: Experiment, about: Description) -> int:
     views = (
         passes(steps, shares(spec["batch_size"], read, None), read) if read and spec["batch_size"] > 1 else {}
     )
-    answers = min(stored_bytes(counts, views, len(about.classes)), plan.pseudo_label["limit"])
+    answers = min(stored_bytes(counts, views, task_of(about).row_bytes()), plan.pseudo_label["limit"])
     networks = sum(
         8
         * bytes_of(
-            models.build(
+            models.build_for(
                 m,
-                shape=about.shape,
-                classes=len(about.classes),
-                mean=[0.5] * about.shape[0],
-                std=[0.5] * about.shape[0],
+                task=task_of(about),
+                example=about.example,
+                reads=about.reads,
+                adapter=adapter_of(about),
                 read_weights=False,
             )
         )
         for m in (plan.teacher, plan.student)
     )
-    # of the pictures: these have a data set of their own
+    # of the rows: these have a data set of their own
     copies = 1 + sum(control.also is not None for control in plan.controls.values())
-    return copies * rows * height + answers + networks
+    return copies * rows * about.row_bytes() + answers + networks

@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def as_float(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 (or what has that type already, returned as it is) -> floats in [0, 1], x / 255 correctly
-    rounded: the one place where levels become numbers.
+    """uint8 -> floats in [0, 1], x / 255 correctly rounded: the one place where levels become numbers. What
+    has another type holds no levels, and is returned as it is.
     """
-    return x if x.dtype == dtype else x.to(dtype).div_(_most(x.device))
+    return x.to(dtype).div_(_most(x.device)) if x.dtype == torch.uint8 else x
 
 
 @lru_cache(maxsize=8)

@@ -1,87 +1,102 @@
-"""The few types that every method speaks: batches, splits, teachers, objectives. Imports torch only."""
+"""The few types that every method speaks: batches, splits, teachers, objectives. They name no modality and no
+task. Imports torch only.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from kdx.core.levels import as_float
+from kdx.core.task import Task
+from kdx.core.trees import Tree, device_of, moved, part_of, rows_of, tree
+
+Inputs = Tree
+"""What a network reads of B rows: one tensor, or a few of them by name. Pictures are (B, C, H, W) float in
+[0, 1]."""
+Answers = Tree
+"""What a network, a teacher or a stored row says; the Task alone knows what the numbers mean. Of
+classification they are (B, C) logits."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of one split, as pixels.
+    """Some rows of one split, as a network sees them.
 
     split: name of the split the rows come from ("labelled", "unlabelled", "validation", "test").
     index: (B,) int64, rows of that split.
-    view:  (B,) int64, the counter that each row's pixels were made from; 0 is the clean picture.
-    views: named pixels, each (B, C, H, W) float in [0, 1]; "main" is what the student sees.
-    y:     (B,) int64 classes, (B, K) float class probabilities where pictures were mixed, or None: no truth
-           here.
+    view:  (B,) int64, the counter that each row's inputs were made from; 0 is the clean row.
+    views: named inputs, each of B rows; "main" is what the student sees.
+    y:     the truth in the task's own form, or None: no truth here. Of classification (B,) int64 classes, or
+           (B, K) float class probabilities where rows were mixed.
     """
 
     split: str
     index: Tensor
     view: Tensor
-    views: Mapping[str, Tensor]
-    y: Tensor | None = None
+    views: Mapping[str, Inputs]
+    y: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
 
 Streams = Mapping[str, Batch]
-Teacher = Callable[[Batch], Tensor]
-"""Logits (B, C) for a batch, never with gradient."""
+Teacher = Callable[[Batch], Answers]
+"""The answers to a batch, never with gradient."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows by index. `images` is (N, C, H, W) uint8 (a tensor, or a memory-mapped array behind one); `labels`
-    (N,) int64 or None.
+    """N rows by index, as they are stored: `inputs` one tensor or a few by name (each a tensor, or a
+    memory-mapped array behind one), `truth` in the task's own form, or None.
+
+    Levels are stored as uint8 and given to networks as floats in [0, 1]; all else is given as it is.
     """
 
     name: str
-    images: Tensor
-    labels: Tensor | None = None
+    inputs: Inputs
+    truth: Answers | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return rows_of(self.inputs)
 
     @property
-    def truth(self) -> Tensor:
-        """The labels of a split that has them."""
-        if self.labels is None:
-            raise ValueError(f"nobody knows the classes of the split '{self.name}'")
-        return self.labels
+    def known(self) -> Answers:
+        """The truth of a split that has it."""
+        if self.truth is None:
+            raise ValueError(f"nobody knows the truth of the split '{self.name}'")
+        return self.truth
 
     def clean(self, size: int = 512) -> Iterator[Batch]:
-        """The rows in order as clean pictures (view 0), `size` at a time: for statistics."""
+        """The rows in order, clean (view 0), `size` at a time: for statistics."""
         for start in range(0, len(self), size):
             index = torch.arange(start, min(start + size, len(self)))
-            pictures = as_float(self.images[start : start + size])
-            y = None if self.labels is None else self.labels[start : start + size].to(pictures.device)
-            yield Batch(self.name, index, torch.zeros_like(index), {"main": pictures, "clean": pictures}, y)
+            shown = tree(as_float, part_of(self.inputs, start, size))
+            y = None
+            if self.truth is not None:
+                y = moved(part_of(self.truth, start, size), device_of(shown))
+            yield Batch(self.name, index, torch.zeros_like(index), {"main": shown, "clean": shown}, y)
 
 
 @dataclass(frozen=True)
 class Parts:
     """What an objective is built from: objects, never config, and no test split, so that no method can peek.
 
-    extras: what else the label stage kept of each row, by name: functions of a batch, as a Teacher is
-    ("mean", "std", "cool_mean" and "cool_std" of Monte-Carlo dropout, each (B, C) float32 in [0, 1]); empty
-    unless `pseudo_label.passes` asks for it. shape: (C, H, W) of the pictures, for methods that look into a
-    network before the first batch; None: not reported. class_weights: (C,) by which the cross-entropy of
-    labels is multiplied, class by class; None: it is not. Every Objective has them too. teacher_size:
-    parameters of the teacher, of several the largest; None where there is none, or it is not known yet.
-    validation_views: batches of the validation rows, in order, as training shows rows to student and teacher
-    (one augmented view each, the clean picture beside it), for what is estimated there and applied to the
-    pool; None: training shows clean pictures, as `validation.clean()`.
+    task: what answers mean; every Objective has it too. extras: what else the label stage kept of each row,
+    by name: functions of a batch, as a Teacher is ("mean", "std", "cool_mean" and "cool_std" of Monte-Carlo
+    dropout, each (B, C) float32 in [0, 1]); empty unless `pseudo_label.passes` asks for it. example: one
+    made-up row as a network sees it, for methods that look into a network before the first batch; None: not
+    known. class_weights: (C,) by which the loss of labels is multiplied, class by class; None: it is not.
+    Every Objective has them too. teacher_size: parameters of the teacher, of several the largest; None where
+    there is none, or it is not known yet. validation_views: batches of the validation rows, in order, as
+    training shows rows to student and teacher (one augmented view each, the clean row beside it), for what is
+    estimated there and applied to the pool; None: training shows clean rows, as `validation.clean()`.
     """
 
     student: nn.Module
@@ -89,9 +104,9 @@ class Parts:
     teacher: Teacher | None
     live_teachers: Sequence[Frozen]
     validation: Split | None
-    num_classes: int
+    task: Task
     extras: Mapping[str, Teacher] = field(default_factory=dict)
-    shape: tuple[int, int, int] | None = None
+    example: Inputs | None = None
     teacher_size: int | None = None
     class_weights: Tensor | None = None
     validation_views: Callable[[], Iterator[Batch]] | None = None
@@ -126,9 +141,10 @@ class Frozen:
         self._module = module.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def __call__(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, K) logits"""
-        return self._module(x)
+    def __call__(self, x: Inputs) -> Answers:
+        """Inputs of B rows -> the answers to them"""
+        found: Answers = self._module(x)
+        return found
 
     @property
     def network(self) -> nn.Module:
@@ -156,13 +172,16 @@ class Objective(nn.Module, ABC):
     """Streams that it reads where the dataset has them."""
     needs_teacher: ClassVar[bool] = True
     """Whether `parts.teacher` must answer. Without it no pseudo-labels are made."""
+    needs_task: ClassVar[Any] = Task
+    """The kind of task without which the method has no meaning; checked before any work. `Categorical` for
+    what reads the probabilities of classes."""
     extra_views: ClassVar[tuple[str, ...]] = ()
-    """Further pixels of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
+    """Further inputs of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
     (that too, and then `student_train.strong_augment`), "clean" (view 0)."""
 
     def __init__(self, parts: Parts):
         super().__init__()
-        self.student = parts.student
+        self.student, self.task = parts.student, parts.task
         self.register_buffer("class_weights", parts.class_weights, persistent=False)
 
     @abstractmethod
@@ -205,6 +224,9 @@ class Weighting(nn.Module, ABC):
     buffers, so that a resume is exact.
     """
 
+    needs_task: ClassVar[Any] = Task
+    """As an Objective's."""
+
     @abstractmethod
     def forward(self, answers: Tensor, logits: Tensor) -> Tensor:
         """The teacher's and the student's logits of B pool rows, both (B, C), without gradient -> (B,)
@@ -229,7 +251,7 @@ class Features(nn.Module, ABC):
     """
 
     @abstractmethod
-    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
-        """Terms (), by name, for the pictures that the student has just been shown, (B, C, H, W): called once
-        after each forward pass.
+    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
+        """Terms (), by name, for the B rows that the student has just been shown: called once after each
+        forward pass.
         """

@@ -1,7 +1,7 @@
-"""Equal pictures: in several splits, in several classes, several times in one. Numpy only.
+"""Equal rows: in several splits, in several classes, several times in one. Numpy only.
 
-Two pictures are equal where the arrays that networks would see are, byte for byte, so a PNG and its BMP copy
-are too.
+Two rows are equal where the arrays that networks would see are, byte for byte, so a PNG and its BMP copy are
+too.
 """
 
 from __future__ import annotations
@@ -16,41 +16,44 @@ from kdx.core.errors import UserErrors
 from kdx.data.raw import MEANING, NAMED, RARE, Note, Raw, are, counted, few
 
 PRECEDENCE = ("test", "validation", "train", "unlabelled")
-"""A picture in several parts stays in the first of them."""
+"""A row in several parts stays in the first of them."""
 
 
-def identify(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """part -> (N, ...) pictures to part -> (N,) int64, the same number where two pictures are equal, in
-    whichever part.
+def identify(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """part -> inputs of N rows, one array or several by name, to part -> (N,) int64, the same number where
+    two rows are equal, in whichever part.
     """
-    digests = {
-        part: np.array(
-            [
-                int.from_bytes(hashlib.blake2b(np.ascontiguousarray(row), digest_size=8).digest())
-                for row in images
-            ],
-            np.uint64,
-        )
-        for part, images in parts.items()
-    }
+    digests = {part: _digests(inputs) for part, inputs in parts.items()}
     whole = np.concatenate(list(digests.values()))
     numbers = np.unique(whole, return_inverse=True)[1].astype(np.int64)
     ends = np.cumsum([len(found) for found in digests.values()])[:-1]
     return dict(zip(digests, np.split(numbers, ends), strict=True))
 
 
-def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
-    """(the data set with every picture once, names of the rows left out of each part).
+def _digests(inputs: Any) -> np.ndarray:
+    """(N,) uint64"""
+    arrays = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
+    found = np.empty(len(arrays[0]), np.uint64)
+    for row in range(len(found)):
+        whole = hashlib.blake2b(digest_size=8)
+        for array in arrays:
+            whole.update(np.ascontiguousarray(array[row]))
+        found[row] = int.from_bytes(whole.digest())
+    return found
 
-    What is tested with keeps its pictures, and training loses the copies: one of the test part leaves train
-    and pool, one of train leaves the pool. A picture under two classes of a part is left out altogether, as
-    nothing tells which class is right. Raises UserErrors where that leaves a part without a picture.
+
+def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
+    """(the data set with every row once, names of the rows left out of each part).
+
+    What is tested with keeps its rows, and training loses the copies: one of the test part leaves train and
+    pool, one of train leaves the pool. A row under two classes of a part is left out altogether, as nothing
+    tells which class is right. Raises UserErrors where that leaves a part without a row.
     """
-    numbers = identify({part: images for part in PRECEDENCE if (images := raw.part(part)[0]) is not None})
+    numbers = identify({part: inputs for part in PRECEDENCE if (inputs := raw.part(part)[0]) is not None})
     taken = np.empty(0, np.int64)
     kept, left_out, errors = {}, {}, []
     for part, ids in numbers.items():
-        labels = raw.part(part)[1]
+        labels = raw.strata(part)
         first = np.zeros(len(ids), bool)
         first[np.unique(ids, return_index=True)[1]] = True
         torn = taken[:0] if labels is None else several_classes(ids, labels)
@@ -66,7 +69,7 @@ def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
                 if there in kept and there != part
             }
             errors.append(
-                _emptied(part, why | {"in two classes or more": np.isin(ids, torn)}, left_out[part])
+                _emptied(part, why | {"in two classes or more": np.isin(ids, torn)}, left_out[part], raw.noun)
             )
         taken = np.union1d(taken, ids)
     if errors:
@@ -74,7 +77,7 @@ def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
     return raw.only({part: rows for part, rows in kept.items() if left_out[part]}), left_out
 
 
-def _emptied(part: str, why: Mapping[str, np.ndarray], names: Sequence[str]) -> str:
+def _emptied(part: str, why: Mapping[str, np.ndarray], names: Sequence[str], noun: str) -> str:
     """why: words -> (N,) bool, the rows that they are true of. names: of all rows of the part."""
     reasons = " and ".join(
         f"{'every one is' if rows.all() else are(int(rows.sum()))} {words}"
@@ -82,9 +85,9 @@ def _emptied(part: str, why: Mapping[str, np.ndarray], names: Sequence[str]) -> 
         if rows.any()
     )
     return (
-        f"nothing is left {MEANING[part]}: of {counted(len(names), 'picture')} in the {part} part "
+        f"nothing is left {MEANING[part]}: of {counted(len(names), noun)} in the {part} part "
         f"{reasons} ({few(names)}), and dataset.duplicates=drop leaves them out. Give that part "
-        f"other pictures{'' if part == 'train' else ' or take it away'}, or set "
+        f"other {noun}s{'' if part == 'train' else ' or take it away'}, or set "
         "dataset.duplicates=warn, which keeps them"
     )
 
@@ -99,14 +102,15 @@ def several_classes(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def find(
-    parts: Mapping[str, np.ndarray],
+    parts: Mapping[str, Any],
     labels: Mapping[str, np.ndarray],
     classes: Sequence[str],
     name: Callable[[str, int], str],
+    noun: str = "picture",
 ) -> tuple[list[Note], dict[str, Any]]:
     """(what there is to say of copies, the same as JSON). parts: "labelled", "unlabelled", "validation" and
-    "test" -> (N, ...) pictures. labels: (N,) of each, -1 where nobody knows. name: what row i of a part is
-    called."""
+    "test" -> inputs of N rows. labels: (N,) of each, -1 where nobody knows; empty where rows have no classes.
+    name: what row i of a part is called; noun: what a row is."""
     ids = identify(parts)
     notes: list[Note] = []
 
@@ -121,7 +125,7 @@ def find(
             notes.append(
                 (
                     (
-                        f"{are(len(rows), f'of {len(ids[here]):,} {here} pictures')} {what} "
+                        f"{are(len(rows), f'of {len(ids[here]):,} {here} {noun}s')} {what} "
                         f"({few(pairs, len(rows))})"
                     ),
                     "info" if quiet else "warning",
@@ -133,7 +137,7 @@ def find(
         "test_in_training": shared(
             "test",
             ("labelled", "unlabelled"),
-            "also trained on, so that the test accuracy is none of new pictures",
+            f"also trained on, so that the test figures are none of new {noun}s",
         ),
         "validation_in_training": shared(
             "validation",
@@ -145,13 +149,13 @@ def find(
         ),
         "pool_in_labelled": shared("unlabelled", ("labelled",), "labelled too"),
     }
-    found["in_several_classes"] = _torn(ids, labels, classes, name, notes)
-    found["copies"] = _again(ids, name, notes)
+    found["in_several_classes"] = _torn(ids, labels, classes, name, notes) if labels else 0
+    found["copies"] = _again(ids, name, notes, noun)
     return notes, found
 
 
 def _first(ids: Mapping[str, np.ndarray], parts: Sequence[str], number: int) -> tuple[str, int]:
-    """The split and the row where a picture is found first."""
+    """The split and the row where a row is found first."""
     return next((part, int(rows[0])) for part in parts if len(rows := np.flatnonzero(ids[part] == number)))
 
 
@@ -181,7 +185,7 @@ def _torn(
 
 
 def _again(
-    ids: Mapping[str, np.ndarray], name: Callable[[str, int], str], notes: list[Note]
+    ids: Mapping[str, np.ndarray], name: Callable[[str, int], str], notes: list[Note], noun: str
 ) -> dict[str, int]:
     """Rows of each split that are copies of an earlier one there; one sentence tells of all splits."""
     found, repeated, quiet, most, which = {}, [], True, 0, ""
@@ -199,7 +203,7 @@ def _again(
         verb = "is a copy" if sum(found.values()) == 1 else "are copies"
         notes.append(
             (
-                f"{splits} pictures {verb} of others there; one picture is there {most} times ({which})",
+                f"{splits} {noun}s {verb} of others there; one {noun} is there {most} times ({which})",
                 "info" if quiet else "warning",
             )
         )

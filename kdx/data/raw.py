@@ -6,23 +6,19 @@ import contextlib
 import gzip
 import socket
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from kdx.core import checks, shortage
 from kdx.core.errors import UserError
 
-PARTS = {
-    "train": ("images", "labels"),
-    "validation": ("validation_images", "validation_labels"),
-    "test": ("test_images", "test_labels"),
-    "unlabelled": ("pool_images", None),
-}
-"""What a data set may ship -> its pictures and its labels in `Raw`."""
+PARTS = ("train", "validation", "test", "unlabelled")
+"""What a data set may ship."""
 MEANING = {
     "train": "to train with",
     "validation": "to validate with",
@@ -37,76 +33,158 @@ than a point.
 """
 
 
-@dataclass(frozen=True, eq=False)
-class Raw:
-    """A data set as it lies on disk, before it is split.
+class Raw(ABC):
+    """A data set as it lies on disk, before it is split: what a loader hands over.
 
-    images (N, C, H, W) uint8 and labels (N,) int64 are its train part; test_* and validation_* such parts
-    that it ships, if any; pool_images (P, C, H, W) uint8 the pictures that it ships without labels, if any.
-    An array may be a memory map or a view. skipped: files that were left out because they do not decode.
-    notes: what the user should know of how the set was read; what hangs on more than its key belongs to
-    kdx.data.files.Files. sizes: (M, 2), width and height of the files as stored, where they differ. names:
-    what the rows of a part are called, where they have names. files: what data.json tells of the files, as
-    JSON. transparent: names of pictures behind which the background may show.
+    It has a part "train", and may have "validation", "test" and "unlabelled". Arrays may be memory maps or
+    views. task: the `_target_` and the keys of what answers mean, as plain data. reads: what its rows are, as
+    networks and augmentations say that they read it: "pictures", or a word of your own. noun: one row, in
+    sentences. notes: what the user should know of how the set was read; what hangs on more than its key
+    belongs to kdx.data.files.Files. skipped: files that were left out because they cannot be read. names:
+    what the rows of a part are called, where they have names.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
-    test_images: np.ndarray | None = None
-    test_labels: np.ndarray | None = None
-    pool_images: np.ndarray | None = None
-    skipped: tuple[str, ...] = ()
-    validation_images: np.ndarray | None = None
-    validation_labels: np.ndarray | None = None
+    task: Mapping[str, Any]
+    reads: str
+    noun: str = "row"
     notes: tuple[Note, ...] = ()
-    sizes: np.ndarray | None = None
-    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    files: Mapping[str, Any] = field(default_factory=dict)
-    transparent: frozenset[str] = frozenset()
+    skipped: tuple[str, ...] = ()
+    names: Mapping[str, Sequence[str]]
 
-    def part(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Pictures and labels of a part, None where there are none."""
-        images, labels = PARTS[name]
-        return getattr(self, images), getattr(self, labels) if labels else None
+    @abstractmethod
+    def part(self, name: str) -> tuple[Any, Any]:
+        """(inputs, truth) of a part: one array each, or several by name, rows first; None where there are
+        none.
+        """
 
-    def only(self, rows: Mapping[str, np.ndarray]) -> Raw:
+    @abstractmethod
+    def only(self, rows: Mapping[str, np.ndarray]) -> Self:
         """With these rows of some parts, and all of the others."""
-        fewer = {
-            field: array[rows[part]]
-            for part in rows
-            for field, array in zip(PARTS[part], self.part(part), strict=True)
-            if array is not None
-        }
-        names = {
-            part: [known[i] for i in rows[part]] if part in rows else known
-            for part, known in self.names.items()
-        }
-        return replace(self, **fewer, names=names)
+
+    def strata(self, part: str) -> np.ndarray | None:
+        """(N,) int64: the group, such as the class, of each row of a part, of which splits keep the shares;
+        None: there are none.
+        """
+        return None
+
+    def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any] | None, list[Note]]:
+        """(what stands between its rows and a network (kdx.models.adapt), as plain data, None: nothing; what
+        there is to say of it). seen: the inputs that training may see.
+        """
+        return None, []
+
+    def about(self) -> dict[str, Any]:
+        """Further plain data for data.json."""
+        return {}
+
+    def look(
+        self, inputs: Mapping[str, Any], name: Callable[[str, int], str]
+    ) -> tuple[list[Note], dict[str, Any]]:
+        """(what is odd about the rows of the splits, the same as JSON). name: what row i of a split is
+        called.
+        """
+        return [], {}
+
+    def in_words(self) -> str:
+        """What one row is like."""
+        return ""
 
     def name(self, part: str, row: int) -> str:
         """What a row is called."""
         return self.names[part][row] if part in self.names else f"row {row} of the {part} part"
 
 
-@dataclass(frozen=True)
-class Description:
-    """What is known of a data set without decoding its pictures.
-
-    shape (C, H, W); train_per_class: rows of the train part by class; test, validation: rows of such a part
-    that it ships, None where it ships none; pool: pictures without labels; test_size_is_a_fallback: a `test`
-    size may be given although a test part is shipped, and is then unused (a folder of pictures has `test/` or
-    has not; the same settings serve both). A size of validation always is.
+@dataclass(frozen=True, eq=False)
+class Arrays(Raw):
+    """Rows of any kind. parts: name -> (inputs, truth), of "unlabelled" truth None. groups: (N,) int64 of the
+    train part, None: splits are drawn at random. between: the adapter.
     """
 
-    shape: tuple[int, int, int]
-    classes: tuple[str, ...]
+    parts: Mapping[str, tuple[Any, Any]]
+    task: Mapping[str, Any]
+    reads: str
+    groups: np.ndarray | None = None
+    between: Mapping[str, Any] | None = None
+    noun: str = "row"
+    notes: tuple[Note, ...] = ()
+    skipped: tuple[str, ...] = ()
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def part(self, name: str) -> tuple[Any, Any]:
+        return self.parts.get(name, (None, None))
+
+    def only(self, rows: Mapping[str, np.ndarray]) -> Self:
+        parts = {
+            name: tuple(None if value is None else taken(value, rows[name]) for value in found)
+            if name in rows
+            else found
+            for name, found in self.parts.items()
+        }
+        names = {
+            part: [known[i] for i in rows[part]] if part in rows else known
+            for part, known in self.names.items()
+        }
+        groups = self.groups[rows["train"]] if self.groups is not None and "train" in rows else self.groups
+        return replace(self, parts=parts, names=names, groups=groups)
+
+    def strata(self, part: str) -> np.ndarray | None:
+        return self.groups if part == "train" else None
+
+    def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any] | None, list[Note]]:
+        return self.between, []
+
+
+def taken(value: Any, rows: np.ndarray) -> Any:
+    """These rows of an array, or of each of several by name."""
+    return {name: leaf[rows] for name, leaf in value.items()} if isinstance(value, Mapping) else value[rows]
+
+
+def example_of(inputs: Any) -> dict[str, list[Any]]:
+    """name -> [shape of one row, type], "" where there is one array: as data.json has it."""
+    named = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    return {name: [list(leaf.shape[1:]), str(leaf.dtype)] for name, leaf in named.items()}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a data set without reading all of it, as plain data.
+
+    task: the `_target_` of what answers mean (kdx.tasks), with its keys. example: name -> (shape of one row,
+    type such as "uint8"), "" where inputs are one array. reads: what its rows are; see Raw. train: rows of
+    the train part; strata: the same by group (by class), None: without groups. test, validation: rows of such
+    a part that it ships, None where it ships none; pool: rows without truth. test_size_is_a_fallback: a
+    `test` size may be given although a test part is shipped, and is then unused (a folder of pictures has
+    `test/` or has not; the same settings serve both). A size of validation always is. adapter: a stand-in for
+    that of the data (see Raw.adapter), for checks before work.
+    """
+
+    task: Mapping[str, Any]
+    example: Mapping[str, tuple[Sequence[int], str]]
+    reads: str
     train: int
-    train_per_class: tuple[int, ...]
-    test: int | None
-    pool: int
+    strata: tuple[int, ...] | None = None
+    test: int | None = None
+    pool: int = 0
     test_size_is_a_fallback: bool = False
     validation: int | None = None
+    adapter: Mapping[str, Any] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, () where there are none."""
+        return tuple(self.task.get("classes", ()))
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Of one row, where it is one array."""
+        return tuple(self.example[""][0]) if "" in self.example else None
+
+    def row_bytes(self) -> int:
+        """Of one row as it is stored."""
+        return sum(
+            int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+            for shape, kind in self.example.values()
+        )
 
 
 def check_path(key: str, value: object) -> Path:

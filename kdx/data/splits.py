@@ -43,15 +43,20 @@ def check_classes(description: Description) -> list[str]:
     """Of classes without a single row to train with, as a plain sentence; [] where there are none. Who only
     tests may have such.
     """
-    empty = [
-        name for name, rows in zip(description.classes, description.train_per_class, strict=True) if not rows
-    ]
+    if not description.classes or description.strata is None:
+        return []
+    empty = [name for name, rows in zip(description.classes, description.strata, strict=True) if not rows]
     more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
     return (
         [f"the class '{empty[0]}'{more} holds no picture to train with: add some, or remove its folder"]
         if empty
         else []
     )
+
+
+def groups(description: Description) -> tuple[int, ...]:
+    """Rows of the train part by group; where there are none all rows are one."""
+    return (description.train,) if description.strata is None else description.strata
 
 
 def check_sizes(
@@ -61,7 +66,7 @@ def check_sizes(
     there is none.
     """
     sizes, errors = _resolve(
-        description.train_per_class,
+        groups(description),
         description.pool,
         description.test is not None,
         labelled=labelled,
@@ -83,7 +88,7 @@ def count_rows(
     """Rows of each split, for sizes that `check_sizes` finds no error in."""
     shipped = description.validation
     sizes, _ = _resolve(
-        description.train_per_class,
+        groups(description),
         description.pool,
         description.test is not None,
         labelled=labelled,

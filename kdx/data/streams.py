@@ -1,6 +1,6 @@
 """Batches for training and for labelling, each a pure function of its step.
 
-A stream has no state: which rows a step takes follows from (seed, step), their pixels from (seed, row, view).
+A stream has no state: which rows a step takes follows from (seed, step), their inputs from (seed, row, view).
 So a resumed run continues with the batch that the interrupted one would have seen, and workers change nothing
 but the time.
 """
@@ -15,11 +15,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdx.core.errors import UserError
-from kdx.core.types import Batch, Split
-from kdx.data.views.augment import Chain, Mix, Views
+from kdx.core.task import Task
+from kdx.core.trees import device_of, tree
+from kdx.core.types import Answers, Batch, Split
+from kdx.data.views.chain import Chain, Mix, Views
 from kdx.data.views.draws import word
 
 _CLEAN = Views(Chain([]), seed=0)
@@ -57,10 +58,10 @@ class RowOrder:
 
 @dataclass(frozen=True)
 class Makers:
-    """What makes the pixels of a row.
+    """What makes the inputs of a row.
 
-    main: the student's, `Batch.views["main"]`; extra: further pixels of the same rows and view numbers, by
-    name. clean: also give the clean pixels, as `Batch.views["clean"]`.
+    main: the student's, `Batch.views["main"]`; extra: further inputs of the same rows and view numbers, by
+    name. clean: also give the clean ones, as `Batch.views["clean"]`.
     """
 
     main: Views
@@ -76,7 +77,7 @@ class Makers:
                 )
             if maker.chain.mixup is not None:
                 raise UserError(
-                    f"only the main view can be mixed, as a batch has one set of classes; view {name!r} has "
+                    f"only the main view can be mixed, as a batch has one truth; view {name!r} has "
                     "mixup: remove it there"
                 )
 
@@ -89,8 +90,8 @@ class Stream:
 
     cycle: how many views a row has. Its view in pass e is 1 + e mod cycle; None: 1
     + e, a new one in each pass; 0: always the clean view 0.
-    num_classes: needed where the chain mixes pictures of a split with labels; y is then (B, num_classes)
-    probabilities. device: where pixels and y are made; by default where split.images lies.
+    task: needed where the chain mixes rows of a split with truth, as it mixes that too. device: where inputs
+    and y are made; by default where split.inputs lies.
     rows: the rows to pass over, ascending; a row that stands there c times has c copies, each with view
     numbers of its own. None: all.
     """
@@ -103,7 +104,7 @@ class Stream:
         batch: int,
         seed: int,
         cycle: int | None,
-        num_classes: int | None = None,
+        task: Task | None = None,
         device: torch.device | None = None,
         rows: Tensor | None = None,
     ):
@@ -116,10 +117,10 @@ class Stream:
         self.order = RowOrder(len(split) if rows is None else len(rows), batch, seed)
         self._rows = None if rows is None else (rows, *_copies(rows))
         self._makers = makers.by_name()
-        self._num_classes, self._device = num_classes, split.images.device if device is None else device
+        self._task, self._device = task, device_of(split.inputs) if device is None else device
 
     def batch(self, step: int) -> Batch:
-        """The step's rows. index and view lie on the CPU, pixels and y on the stream's device."""
+        """The step's rows. index and view lie on the CPU, inputs and y on the stream's device."""
         index, passes = self.order.rows(step)
         if self._rows is not None:
             rows, copy, copies = (part[index] for part in self._rows)
@@ -131,7 +132,7 @@ class Stream:
             if self.cycle
             else torch.zeros_like(passes)
         )
-        return _batch(self.split, index, view, self._makers, self._num_classes, self._device)
+        return _batch(self.split, index, view, self._makers, self._task, self._device)
 
 
 def _copies(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +150,7 @@ def sequential(
     batch: int,
     views: Views | None,
     view: int,
-    num_classes: int | None = None,
+    task: Task | None = None,
     device: torch.device | None = None,
     rows: Tensor | None = None,
 ) -> Iterator[Batch]:
@@ -161,21 +162,19 @@ def sequential(
             "rows in order need a batch size >= 1, a view >= 0, and for a view > 0 its augmentation; given "
             f"batch={batch}, view={view}"
         )
-    device = split.images.device if device is None else device
+    device = device_of(split.inputs) if device is None else device
     everything = torch.arange(len(split)) if rows is None else rows
     for index in everything.split(batch):
-        yield _batch(
-            split, index, torch.full_like(index, view), {"main": views or _CLEAN}, num_classes, device
-        )
+        yield _batch(split, index, torch.full_like(index, view), {"main": views or _CLEAN}, task, device)
 
 
 def as_trained(
     split: Split, views: Views, *, batch: int = 512, device: torch.device | None = None
 ) -> Iterator[Batch]:
-    """Every row in order, in view 1, with the clean pixels beside it: what the first pass of a Stream shows,
+    """Every row in order, in view 1, with the clean row beside it: what the first pass of a Stream shows,
     for statistics. No mixup.
     """
-    device = split.images.device if device is None else device
+    device = device_of(split.inputs) if device is None else device
     for index in torch.arange(len(split)).split(batch):
         yield _batch(split, index, torch.ones_like(index), {"main": views, "clean": _CLEAN}, None, device)
 
@@ -185,41 +184,36 @@ def _batch(
     index: Tensor,
     view: Tensor,
     makers: Mapping[str, Views],
-    num_classes: int | None,
+    task: Task | None,
     device: torch.device,
 ) -> Batch:
     made = {name: maker(split, index, view, device=device) for name, maker in makers.items()}
-    y = _labels(split, index, made["main"][1], num_classes, device)
+    y = _truth(split, index, made["main"][1], task, device)
     return Batch(
         split=split.name, index=index, view=view, views={name: x for name, (x, _) in made.items()}, y=y
     )
 
 
-def _labels(
-    split: Split, index: Tensor, mix: Mix | None, num_classes: int | None, device: torch.device
-) -> Tensor | None:
-    if split.labels is None:
+def _truth(
+    split: Split, index: Tensor, mix: Mix | None, task: Task | None, device: torch.device
+) -> Answers | None:
+    if split.truth is None:
         return None
-    y = _take(split.labels, index, device)
+    y = _take(split.truth, index, device)
     if mix is None:
         return y
-    if num_classes is None:
-        raise UserError(
-            "mixup of labelled pictures needs the number of classes; given none: pass num_classes"
-        )
-    partner, lam = mix
-    own, other = (
-        F.one_hot(classes, num_classes).to(torch.float32)
-        for classes in (y, _take(split.labels, partner, device))
-    )
-    return own * lam[:, None] + other * (1 - lam)[:, None]
+    if task is None:
+        raise UserError("mixup of rows with truth needs the task that mixes it; given none: pass task")
+    partner, share = mix
+    return task.mix(y, _take(split.truth, partner, device), share)
 
 
-def _take(labels: Tensor, index: Tensor, device: torch.device) -> Tensor:
-    return labels.index_select(0, index.to(labels.device)).to(device)
+def _take(truth: Answers, index: Tensor, device: torch.device) -> Answers:
+    found: Answers = tree(lambda leaf: leaf.index_select(0, index.to(leaf.device)).to(device), truth)
+    return found
 
 
-class Loader:
+class BatchLoader:
     """The batches of several streams for the steps start, start + 1, ... stop - 1, in order.
 
     workers: threads that prepare batches ahead, at most 2 * workers of them; 0: each batch is made when it is

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from kdx.core.math import cross_entropy, margin
+from kdx.core.trees import joined
 from kdx.core.types import Features, Outcome, Streams, Teacher, Weighting
 
 
@@ -69,9 +69,9 @@ def forward(streams: Streams, student: nn.Module, features: Features, class_weig
     so that batch normalisation sees both.
     """
     labelled, pool = streams["labelled"], streams["unlabelled"]
-    pixels = torch.cat([labelled.views["main"], pool.views["main"]])
-    known, own = student(pixels).split([len(labelled), len(pool)])
-    return Joint(labelled.y, known, own, features(pixels), class_weights)
+    shown = joined([labelled.views["main"], pool.views["main"]])
+    known, own = student(shown).split([len(labelled), len(pool)])
+    return Joint(labelled.y, known, own, features(shown), class_weights)
 
 
 def forward_with_teacher(

@@ -10,30 +10,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdx.core.types import Batch, Frozen, Teacher
+from kdx.core.task import Task
+from kdx.core.trees import tree
+from kdx.core.types import Answers, Batch, Frozen, Teacher
 
 
 @dataclass(frozen=True)
 class Stored:
     """Answers by row and view from a label artifact's files.
 
-    answers: split -> (N, V, C) float16, on the device or memory-mapped; slot v holds view `first[split]` + v.
-    places: pool row -> its place in answers["unlabelled"], -1 where it was not bought; None: all rows are
-    there, in order.
+    answers: split -> the arrays of `Task.pack` by name, each (N, V, ...), on the device or memory-mapped;
+    slot
+    v holds view `first[split]` + v. places: pool row -> its place in answers["unlabelled"], -1 where it was
+    not bought; None: all rows are there, in order.
     """
 
-    answers: Mapping[str, Tensor]
+    answers: Mapping[str, Mapping[str, Tensor]]
     first: Mapping[str, int]
     clean: bool
     device: str
+    task: Task
     places: Tensor | None = None
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Logits (B, C) float32 of exactly the pixels of `batch` (or, with clean answers, of the clean
-        picture).
-        """
-        answers, index, view = self.answers[batch.split], batch.index.cpu(), batch.view.cpu()
-        views, first = answers.shape[1], self.first[batch.split]
+    def views(self, split: str) -> int:
+        """Stored views of each row of a split."""
+        return next(iter(self.answers[split].values())).shape[1]
+
+    def __call__(self, batch: Batch) -> Answers:
+        """The answers to exactly the inputs of `batch` (or, with clean answers, to the clean rows)."""
+        index, view = batch.index.cpu(), batch.view.cpu()
+        views, first = self.views(batch.split), self.first[batch.split]
         if self.places is not None and batch.split == "unlabelled":
             index = self.places[index]
             if (index < 0).any():
@@ -50,7 +56,11 @@ class Stored:
             places = torch.add(view - first, index, alpha=views)
         # index_select copies whole rows, five times as fast as numpy's indexing; they travel as float16, half
         # the bytes.
-        return answers.flatten(0, 1).index_select(0, places.to(answers.device)).to(self.device).float()
+        found = {
+            name: leaf.flatten(0, 1).index_select(0, places.to(leaf.device)).to(self.device)
+            for name, leaf in self.answers[batch.split].items()
+        }
+        return self.task.unpack(found)
 
 
 @dataclass(frozen=True)
@@ -68,26 +78,33 @@ class Extra:
 
 @dataclass(frozen=True)
 class Live:
-    """The network itself answers, for the student's view or for the clean picture."""
+    """The network itself answers, to the student's view or to the clean row."""
 
     network: Frozen
     view: str
 
-    def __call__(self, batch: Batch) -> Tensor:
-        return self.network(batch.views[self.view]).float()
+    def __call__(self, batch: Batch) -> Answers:
+        found: Answers = tree(
+            lambda leaf: leaf.float() if leaf.is_floating_point() else leaf,
+            self.network(batch.views[self.view]),
+        )
+        return found
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The logarithm of the mean of the teachers' probabilities."""
+    """The mean of the teachers' answers, as the task takes it: of classification the logarithm of that of
+    their probabilities.
+    """
 
     teachers: Sequence[Teacher]
+    task: Task
 
-    def __call__(self, batch: Batch) -> Tensor:
-        return torch.stack([t(batch).softmax(1) for t in self.teachers]).mean(0).clamp_min(1e-30).log()
+    def __call__(self, batch: Batch) -> Answers:
+        return self.task.mean([teacher(batch) for teacher in self.teachers])
 
 
-def live_teacher(networks: Sequence[Frozen], view: str) -> Teacher:
+def live_teacher(networks: Sequence[Frozen], view: str, task: Task) -> Teacher:
     """One live teacher, or the ensemble of several."""
     live = [Live(n, view) for n in networks]
-    return live[0] if len(live) == 1 else Ensemble(live)
+    return live[0] if len(live) == 1 else Ensemble(live, task)

@@ -1,15 +1,33 @@
-"""From the pixels that a dataset holds to the pixels that a network wants."""
+"""From the rows that a data set holds to what a network wants: adapters, which a data set names."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdx.core.errors import UserError
+from kdx.core.levels import as_float
+
+
+class Adapter(ABC):
+    """What stands between the rows of a data set and a network. Its arguments are plain data."""
+
+    @abstractmethod
+    def wrap(self, made: Any, shape: Any) -> nn.Module:
+        """The network that takes rows as the data set gives them. made: what a model's function returned.
+        shape: of one row, or {name: shape}.
+        """
+
+    def small(self, inputs: Any) -> np.ndarray | None:
+        """(N, D) float64: rows in a few numbers, for a linear classifier; None: there are none."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,37 @@ class Fitted:
 
     net: nn.Module
     inputs: Inputs
+
+
+class Pictures(Adapter):
+    """mean, std: of each channel of the data set's pictures, in units of [0, 1]; a pretrained network brings
+    its own.
+    """
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]):
+        self.mean, self.std = mean, std
+
+    def wrap(self, made: nn.Module | Fitted, shape: tuple[int, int, int]) -> Adapted:
+        fitted = (
+            made
+            if isinstance(made, Fitted)
+            else Fitted(made, Inputs(channels=shape[0], size=shape[1:], mean=None, std=None))
+        )
+        inputs = fitted.inputs
+        return Adapted(
+            fitted.net,
+            shape=shape,
+            channels=inputs.channels,
+            size=inputs.size,
+            mean=self.mean if inputs.mean is None else inputs.mean,
+            std=self.std if inputs.std is None else inputs.std,
+        )
+
+    def small(self, inputs: Tensor) -> np.ndarray:
+        """Averaged down to 8x8 at most."""
+        pictures = as_float(inputs.cpu())
+        height, width = (min(8, side) for side in pictures.shape[-2:])
+        return F.adaptive_avg_pool2d(pictures, (height, width)).flatten(1).double().numpy()
 
 
 class Adapted(nn.Module):

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from kdx.core.checks import shown
 from kdx.core.errors import UserError, nearest
-from kdx.core.types import Parts
+from kdx.core.trees import tree
+from kdx.core.types import Inputs, Parts
 from kdx.models.modes import evaluating
 from kdx.models.tap import Tap, penultimate
 
@@ -24,7 +25,7 @@ WRAPPED = "net."
 
 @dataclass(frozen=True)
 class Layer:
-    """name: as the user writes it. channels, size: (C, H, W) of its feature as a map, for one picture."""
+    """name: as the user writes it. channels, size: (C, H, W) of its feature as a map, for one row."""
 
     name: str
     module: nn.Module
@@ -47,10 +48,15 @@ def as_map(feature: Tensor) -> Tensor:
     return feature[:, -(side**2) :].transpose(1, 2).unflatten(2, (side, side))
 
 
+def fitted_to(example: Inputs, like: Tensor) -> Inputs:
+    """The made-up row where a network's weights lie, its numbers as precise as these."""
+    return tree(lambda leaf: leaf.to(like) if leaf.is_floating_point() else leaf.to(like.device), example)
+
+
 @torch.no_grad()
-def survey(network: nn.Module, shape: Sequence[int]) -> list[Layer]:
-    """The layers whose output for a picture of `shape` (C, H, W) is a feature, in the order in which they are
-    done; the logits are among them.
+def survey(network: nn.Module, example: Inputs) -> list[Layer]:
+    """The layers whose output for `example`, one row, is a feature, in the order in which they are done; the
+    answer is among them.
     """
     names = {module: name.removeprefix(WRAPPED) for name, module in network.named_modules()}
     found: dict[nn.Module, Layer] = {}
@@ -66,7 +72,7 @@ def survey(network: nn.Module, shape: Sequence[int]) -> list[Layer]:
     try:
         like = next(network.parameters(), torch.zeros(()))
         with evaluating(network):
-            network(torch.zeros(1, *shape, device=like.device, dtype=like.dtype))
+            network(fitted_to(example, like))
     finally:
         for handle in handles:
             handle.remove()
@@ -85,9 +91,9 @@ def deepest_layers(layers: Sequence[Layer]) -> list[Layer]:
 class Side:
     """What the terms read of one of the two networks: the student or the teacher."""
 
-    def __init__(self, network: nn.Module, shape: Sequence[int], role: str):
+    def __init__(self, network: nn.Module, example: Inputs, role: str):
         self.network, self.role = network, role
-        self.layers = survey(network, shape)
+        self.layers = survey(network, example)
         self.stages = deepest_layers(self.layers)
 
     def named(self, names: Sequence[str]) -> list[Tap]:
@@ -129,12 +135,12 @@ class Pairs:
                 "loss.features reads the hidden features of the teacher's network, and this run has no "
                 "teacher: set loss.features=none"
             )
-        if parts.shape is None:
-            raise ValueError("terms on hidden features need Parts.shape")
+        if parts.example is None:
+            raise ValueError("terms on hidden features need Parts.example")
         self.teacher = parts.live_teachers[0]
         asked = {"student": _names("student", student), "teacher": _names("teacher", teacher)}
         networks = {"student": parts.student, "teacher": self.teacher.network}
-        sides = {role: Side(network, parts.shape, role) for role, network in networks.items()}
+        sides = {role: Side(network, parts.example, role) for role, network in networks.items()}
         counts = {
             role: 1 if middle else len(names) if names else len(sides[role].stages) or 1
             for role, names in asked.items()
@@ -150,20 +156,20 @@ class Pairs:
         self.taps = list(zip(taps["student"], taps["teacher"], strict=True))
         with torch.no_grad(), evaluating(parts.student):
             like = next(parts.student.parameters(), torch.zeros(()))
-            picture = torch.zeros(1, *parts.shape, device=like.device, dtype=like.dtype)
-            parts.student(picture)
-            self.shapes = [(tuple(s.shape[1:]), tuple(t.shape[1:])) for s, t in self.take(picture)]
+            row = fitted_to(parts.example, like)
+            parts.student(row)
+            self.shapes = [(tuple(s.shape[1:]), tuple(t.shape[1:])) for s, t in self.take(row)]
         self.channels = [(s[0], t[0]) for s, t in self.shapes]
 
-    def read(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For (B, C, H, W) pictures that the student has just been shown: (B, Cs, h, w) with gradient and (B,
-        Ct, h, w) without, a pair.
+    def read(self, inputs: Inputs) -> list[tuple[Tensor, Tensor]]:
+        """For B rows that the student has just been shown: (B, Cs, h, w) with gradient and (B, Ct, h, w)
+        without, a pair.
         """
-        return [_alike(s, t) for s, t in self.take(pixels)]
+        return [_alike(s, t) for s, t in self.take(inputs)]
 
-    def take(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def take(self, inputs: Inputs) -> list[tuple[Tensor, Tensor]]:
         """As `read`, each map at its own size."""
-        self.teacher(pixels)
+        self.teacher(inputs)
         return [(as_map(s.take()), as_map(t.take())) for s, t in self.taps]
 
 

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdx.core import checks
+from kdx.core.trees import Tree, tree
 
 WARM_UP, ROUNDS = 5, 30
 
@@ -80,8 +81,8 @@ def bytes(module: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in module.state_dict().values())
 
 
-def flops(module: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Operations of one forward of one picture of `shape` (C, H, W): twice the multiply-adds of convolutions
+def flops(module: nn.Module, row: Tree) -> int:
+    """Operations of one forward of one row, as the network reads it: twice the multiply-adds of convolutions
     and matrix products.
     """
     device = next(module.parameters()).device
@@ -91,7 +92,7 @@ def flops(module: nn.Module, shape: tuple[int, int, int]) -> int:
         torch.no_grad(),
         FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter,
     ):
-        module(torch.zeros(1, *shape, device=device))
+        module(tree(lambda leaf: leaf.to(device), row))
     return counter.get_total_flops()
 
 
@@ -125,15 +126,13 @@ def _in_parts() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def latency(
-    modules: Mapping[str, nn.Module], shape: tuple[int, int, int], device: torch.device | str
-) -> dict[str, float]:
-    """Milliseconds of one picture's forward, the median of 30, for each module; they are moved to `device`.
+def latency(modules: Mapping[str, nn.Module], row: Tree, device: torch.device | str) -> dict[str, float]:
+    """Milliseconds of one row's forward, the median of 30, for each module; they are moved to `device`.
 
     The modules take turns, so that a busy moment of the machine does not fall on one of them alone.
     """
     device = torch.device(device)
-    x = torch.rand(1, *shape, device=device)
+    x = tree(lambda leaf: leaf.to(device), row)
     times: dict[str, list[float]] = {name: [] for name in modules}
     for module in modules.values():
         module.to(device)

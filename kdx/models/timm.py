@@ -10,7 +10,7 @@ from torch import nn
 from kdx.core import shortage
 from kdx.core.errors import UserError, nearest
 from kdx.models import pretrained
-from kdx.models.adapt import Fitted, Inputs
+from kdx.models.adapt import Fitted, InputFormat
 from kdx.models.layers import check_rates, check_size
 
 _LEAST = 64
@@ -74,8 +74,8 @@ def by_name(
             f"nor to be downloaded ({str(error).splitlines()[0][:120]}): set weights=null"
         ) from error
     if weights is None:
-        return Fitted(net, Inputs(channels=channels, size=size, mean=None, std=None))
-    return Fitted(net, Inputs(channels=channels, size=size, mean=tuple(seen.mean), std=tuple(seen.std)))
+        return Fitted(net, InputFormat(channels=channels, size=size, mean=None, std=None))
+    return Fitted(net, InputFormat(channels=channels, size=size, mean=tuple(seen.mean), std=tuple(seen.std)))
 
 
 def _create(name: str, asked: Mapping[str, Any], bare: Mapping[str, Any] | None) -> nn.Module:

@@ -20,7 +20,7 @@ from torchvision.models.resnet import Bottleneck
 from kdx.core.checks import shown
 from kdx.core.errors import UserError, nearest
 from kdx.models import pretrained
-from kdx.models.adapt import Fitted, Inputs
+from kdx.models.adapt import Fitted, InputFormat
 from kdx.models.layers import DropPath, check_rates, check_size, rising
 
 HALVINGS = 5
@@ -215,7 +215,7 @@ def vit(
         layer.mlp.append(DropPath(rate))
     made = _finish(net, known, shape, classes, (net.heads, "head"))
     if known is None and (size, size) != tuple(shape[1:]):
-        return Fitted(net, Inputs(channels=shape[0], size=(size, size), mean=None, std=None))
+        return Fitted(net, InputFormat(channels=shape[0], size=(size, size), mean=None, std=None))
     return made
 
 
@@ -301,7 +301,8 @@ def _finish(
         setattr(parent, name, nn.Linear(linear.in_features, classes))
     seen = known.transforms()
     return Fitted(
-        net, Inputs(channels=3, size=(seen.crop_size[0],) * 2, mean=tuple(seen.mean), std=tuple(seen.std))
+        net,
+        InputFormat(channels=3, size=(seen.crop_size[0],) * 2, mean=tuple(seen.mean), std=tuple(seen.std)),
     )
 
 

@@ -130,7 +130,9 @@ def digests(files: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for split in ("labelled", "unlabelled", "validation", "test"):
         hashes = [
-            files[name]["sha256"] for name in (f"{split}.images.npy", f"{split}.labels.npy") if name in files
+            files[name]["sha256"]
+            for name in sorted(files)
+            if name.startswith((f"{split}.inputs", f"{split}.truth"))
         ]
         if hashes:
             found[split] = hashlib.sha256(" ".join(hashes).encode()).hexdigest()

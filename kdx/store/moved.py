@@ -4,6 +4,7 @@ where it is now.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 MOVED = {
@@ -31,6 +32,25 @@ MOVED = {
 """Modules, packages and single functions, the old address -> the new one. Nothing is ever taken out of it: a
 run folder is read for years.
 """
+
+
+ARRAYS = {"inputs": "images", "truth": "labels"}
+"""What a file of arrays of a split is called -> what it was called before there was anything but pictures."""
+
+
+def kind_of_old(about: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A data.json or model.json with what its rows and answers are: those of before said nothing, as all were
+    pictures of one class each.
+    """
+    if "task" in about:
+        return about
+    return {
+        **about,
+        "task": {"_target_": "kdx.tasks.classification.Classification", "classes": about["classes"]},
+        "example": {"": [about["shape"], "uint8"]},
+        "reads": "pictures",
+        "adapter": {"_target_": "kdx.models.adapt.Pictures", "mean": about["mean"], "std": about["std"]},
+    }
 
 
 def address(target: str) -> str:

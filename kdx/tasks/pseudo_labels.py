@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+
+from kdx.core.task import Audited, Evidence
+from kdx.tasks.metrics import calibration_error, reliability
 
 _BINS = 10
 SHIFT = 0.05
@@ -225,3 +229,58 @@ def domain_warnings(
             f"{gap['accuracy']:.0%} of the time (50% is guessing)"
         )
     return found
+
+
+def audit(evidence: Evidence) -> Audited:
+    """What the pseudo-labels of one round were worth where rows have classes; see docs/run-json.md."""
+    logits = np.asarray(evidence.answers[""], np.float32)
+    known = None if evidence.truth is None else np.asarray(evidence.truth)
+    copies, asked = evidence.copies, evidence.asked
+    found = labels(logits, copies, known)
+    found["learned"] = _of_learning(evidence)
+    guess = logits.argmax(1)
+    found["changed"] = against_last_round(guess, evidence.before)
+    mimic = np.asarray(evidence.student).argmax(1)
+    found["inherited"] = inherited(guess, mimic[asked], copies > 0, known)
+    whole = None if evidence.whole is None else np.asarray(evidence.whole)
+    found["student_accuracy"] = None if whole is None else float((mimic == whole).mean())
+    right = None if known is None else guess == known
+    weights = evidence.weights
+    found["believed_accuracy"] = (
+        weighted_accuracy(weights, spread_out(right, asked, len(mimic)))
+        if right is not None and weights is not None
+        else None
+    )
+    checked = evidence.validation
+    found["validation_margins"] = (
+        None if checked is None else margin_histogram(softmax(checked[0][""]), np.asarray(checked[1]))
+    )
+    return Audited(found, right, found["mean_confidence"], guess if len(asked) == len(mimic) else None)
+
+
+def spread_out(right: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    """(len(rows),) bool -> (n,) bool, False elsewhere"""
+    whole = np.zeros(n, bool)
+    whole[rows] = right
+    return whole
+
+
+def _of_learning(evidence: Evidence) -> dict[str, Any]:
+    """What the answers were like that the student really learned from: see `learned`."""
+    if evidence.learned is None:
+        return dict.fromkeys(("views", "answers", "accuracy", "expected_accuracy"))
+    answers, shown, truth = evidence.learned
+    return learned(answers[""], shown, None if truth is None else np.asarray(truth))
+
+
+def of_teacher(answers: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """(V, C) logits of the first teacher on validation, (V,) classes -> its accuracy, mean confidence,
+    expected calibration error, n, histogram of its confidence."""
+    probs = softmax(answers)
+    return {
+        "accuracy": float((answers.argmax(1) == y).mean()),
+        "confidence": float(probs.max(1).mean()),
+        "n": len(y),
+        "ece": calibration_error(reliability(torch.from_numpy(probs), torch.from_numpy(y))),
+        "reliability": histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y))),
+    }

@@ -1,16 +1,14 @@
-"""A network's answers to a split: the pass that makes the logits."""
+"""A network's answers to a split."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdx.core.types import Split
+from kdx.core.trees import joined, tree
+from kdx.core.types import Answers, Split
 from kdx.data.streams import sequential
-from kdx.data.views.augment import Views
+from kdx.data.views.chain import Views
 from kdx.training.runtime import Runtime
 
 
@@ -23,27 +21,23 @@ def predict(
     precision: str = "fp32",
     batch: int = 256,
     views: Views | None = None,
-) -> Tensor:
-    """Logits (N, C) float32 on the CPU of the pictures of a split, in order: the clean ones, or view 1 of
-    `views`.
+) -> Answers:
+    """The answers to the rows of a split, in order, on the CPU, float32: to the clean ones, or to view 1 of
+    `views`. Of classification (N, C) logits.
 
     The model's train or eval mode is put back.
     """
     mode = model.training
     model.eval()
-    logits = []
+    answers = []
     for rows in sequential(
         split, batch=batch, views=views, view=0 if views is None else 1, device=torch.device(runtime.device)
     ):
         with runtime.autocast(precision):
-            logits.append(model(rows.views["main"]).float().cpu())
+            answers.append(tree(_laid_down, model(rows.views["main"])))
     model.train(mode)
-    return torch.cat(logits)
+    return joined(answers)
 
 
-def quick(logits: Tensor, y: Tensor) -> Mapping[str, float]:
-    """What is watched while training."""
-    return {
-        "validation/accuracy": (logits.argmax(1) == y).float().mean().item(),
-        "validation/loss": F.cross_entropy(logits, y).item(),
-    }
+def _laid_down(answers: Tensor) -> Tensor:
+    return (answers.float() if answers.is_floating_point() else answers).cpu()

@@ -21,8 +21,9 @@ class Training:
     all. labelled_share: share of labelled rows in a batch, null: in proportion to their number. warmup: steps
     (int) or share of the training (0..1). milestones: shares of the training at which `schedule: step`
     multiplies by 0.1. clip: largest norm of the gradient, null: none. precision: fp32 | bf16 | auto.
-    patience: validations without improvement after which training stops; target: validation accuracy in (0,
-    1] at which it stops. evaluate_every: steps; null: 20 times in all.
+    patience: validations without improvement after which training stops; target: value on validation of the
+    metric that counts at which it stops, as the metric allows (of accuracy in (0, 1]). evaluate_every:
+    steps; null: 20 times in all.
     augment: pairs (name, Component), applied in this order. strong_augment: what the "strong" view of the
     methods that compare two views has after these.
     """
@@ -94,7 +95,7 @@ class Training:
         refuse_all(in_short(odd, "milestones"))
         self.clip = None if clip is None else number("clip", clip, low=0, open_low=True)
         self.precision = choice("precision", precision, ("fp32", "bf16", "auto"))
-        self.target = None if target is None else number("target", target, low=0, high=1, open_low=True)
+        self.target = None if target is None else number("target", target)
         self.augment = [(name, component.build()) for name, component in augment]
         self.strong_augment = [(name, component.build()) for name, component in strong_augment]
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from kdx.core import checks, shortage
 from kdx.core.errors import UserError, type_name
+from kdx.data.pictures.rows import Pictures, describe
 from kdx.data.raw import (
     NOT_TRIED,
     Description,
-    Raw,
     check_flag,
     check_labels,
     check_path,
@@ -75,17 +75,17 @@ class Cifar:
         form, folder = self._where()
         labels = np.concatenate([self._read(form, folder / name)[1] for name in form.train])
         test = len(self._read(form, folder / form.test)[1])
-        return Description(
+        return describe(
             (3, 32, 32), self._names(), len(labels), per_class(labels, self._variant), test=test, pool=0
         )
 
-    def load(self, *, workers: int = 0) -> Raw:
+    def load(self, *, workers: int = 0) -> Pictures:
         self.fetch()
         form, folder = self._where()
         parts = [self._read(form, folder / name) for name in form.train]
         images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         test_images, test_labels = self._read(form, folder / form.test)
-        return Raw(
+        return Pictures(
             images.reshape(-1, 3, 32, 32),
             labels,
             self._names(),

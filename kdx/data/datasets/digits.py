@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.data.raw import Description, Raw, check_int, per_class, to_bytes
+from kdx.data.pictures.rows import Pictures, describe
+from kdx.data.raw import Description, check_int, per_class, to_bytes
 
 _CLASSES = tuple("0123456789")
 
@@ -36,15 +37,15 @@ class Digits:
 
     def describe(self) -> Description:
         _, labels = self._table()
-        return Description(
+        return describe(
             (1, self._size, self._size), _CLASSES, len(labels), per_class(labels, 10), test=None, pool=0
         )
 
-    def load(self, *, workers: int = 0) -> Raw:
+    def load(self, *, workers: int = 0) -> Pictures:
         values, labels = self._table()
         weights = enlarge(8, self._size)
         images = weights @ (values.reshape(-1, 8, 8) * (255 / 16)) @ weights.T
-        return Raw(to_bytes(images)[:, None], labels, _CLASSES)
+        return Pictures(to_bytes(images)[:, None], labels, _CLASSES)
 
     def _table(self) -> tuple[np.ndarray, np.ndarray]:
         """(1797, 64) in 0..16 and (1797,). Reads the file itself where it can: importing scikit-learn takes a

@@ -16,8 +16,9 @@ from kdx.data.files import Files
 from kdx.data.pictures import findings
 from kdx.data.pictures.decode import Decoder, Header, are_grey
 from kdx.data.pictures.layout import Layout, Listing, lay_out
+from kdx.data.pictures.rows import Pictures, describe
 from kdx.data.pictures.walk import as_text, readable
-from kdx.data.raw import MEANING, Description, Note, Raw, check_path, counted, few, per_class
+from kdx.data.raw import MEANING, Description, Note, check_path, counted, few, per_class
 
 LAYOUTS = ("auto", "parts", "classes")
 
@@ -101,7 +102,7 @@ class Folder:
         scan = self._scan(workers=0)
         rows = {role: len(part.paths) for role, part in scan.parts.items()}
         classes = scan.layout.classes
-        return Description(
+        return describe(
             (1 if are_grey(scan.headers) else 3, self._decoder.square.size, self._decoder.square.size),
             classes,
             rows["train"],
@@ -112,7 +113,7 @@ class Folder:
             validation=rows.get("validation"),
         )
 
-    def load(self, *, workers: int = 0) -> Raw:
+    def load(self, *, workers: int = 0) -> Pictures:
         """workers: threads that decode, 0 for none; the result is the same for any number."""
         scan = self._scan(workers)
         reading = self._decoder.reading(scan.headers, workers)
@@ -139,7 +140,7 @@ class Folder:
         found = list(findings.of_files(self._decoder, reading, made, scan.called.__getitem__))
         transparent = frozenset(scan.called[header.path] for header in scan.headers if header.transparent)
         sizes = np.array([header.size for header in scan.headers], np.int64).reshape(-1, 2)
-        return Raw(
+        return Pictures(
             images,
             labels,
             scan.layout.classes,

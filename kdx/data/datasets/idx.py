@@ -13,10 +13,10 @@ import numpy as np
 
 from kdx.core import checks
 from kdx.core.errors import UserError
+from kdx.data.pictures.rows import Pictures, describe
 from kdx.data.raw import (
     NOT_TRIED,
     Description,
-    Raw,
     check_flag,
     check_labels,
     check_path,
@@ -105,7 +105,7 @@ class Idx:
             raise damaged(
                 test_images, f"its pictures are {test_shape[1:]}, those of '{images.name}' {shape[1:]}"
             )
-        return Description(
+        return describe(
             (1, *shape[1:]),
             self._classes,
             len(train),
@@ -114,11 +114,11 @@ class Idx:
             pool=0,
         )
 
-    def load(self, *, workers: int = 0) -> Raw:
+    def load(self, *, workers: int = 0) -> Pictures:
         self.fetch()
         images, labels, test_images, test_labels = self.files()
         train, test = read_idx(images, 3)[:, None], read_idx(test_images, 3)[:, None]
-        return Raw(
+        return Pictures(
             train, self._labels(labels, len(train)), self._classes, test, self._labels(test_labels, len(test))
         )
 

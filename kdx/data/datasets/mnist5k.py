@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.data.raw import Description, Raw, check_labels, damaged, per_class, read_file
+from kdx.data.pictures.rows import Pictures, describe
+from kdx.data.raw import Description, check_labels, damaged, per_class, read_file
 
 _CLASSES = tuple("0123456789")
 _SIDE = 28
@@ -35,16 +36,16 @@ class Mnist5k:
         except ValueError as error:
             raise damaged(path, error) from None
         labels = check_labels(path, labels, 10)
-        return Description((1, _SIDE, _SIDE), _CLASSES, len(labels), per_class(labels, 10), test=None, pool=0)
+        return describe((1, _SIDE, _SIDE), _CLASSES, len(labels), per_class(labels, 10), test=None, pool=0)
 
-    def load(self, *, workers: int = 0) -> Raw:
+    def load(self, *, workers: int = 0) -> Pictures:
         path = _file()
         try:
             table = np.loadtxt(read_file(path).splitlines(), delimiter=",", dtype=np.uint8, ndmin=2)
             images = table[:, :-1].reshape(-1, 1, _SIDE, _SIDE)
         except ValueError as error:
             raise damaged(path, error) from None
-        return Raw(images, check_labels(path, table[:, -1], 10), _CLASSES)
+        return Pictures(images, check_labels(path, table[:, -1], 10), _CLASSES)
 
 
 def _file() -> Path:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kdx.data.pictures.rows import Pictures, describe
 from kdx.data.raw import (
     NOT_TRIED,
     Description,
-    Raw,
     check_flag,
     check_labels,
     check_path,
@@ -55,16 +55,16 @@ class Stl10:
         self.fetch()
         train_x, train_y, test_x, test_y, pool = self.files()
         train, test = _labels(train_y, _count(train_x)), _labels(test_y, _count(test_x))
-        return Description(
+        return describe(
             (3, 96, 96), _CLASSES, len(train), per_class(train, 10), test=len(test), pool=_count(pool)
         )
 
-    def load(self, *, workers: int = 0) -> Raw:
+    def load(self, *, workers: int = 0) -> Pictures:
         """The pictures are memory-mapped views: the unlabelled part alone is 2.8 GB."""
         self.fetch()
         train_x, train_y, test_x, test_y, pool = self.files()
         images, test_images = _images(train_x), _images(test_x)
-        return Raw(
+        return Pictures(
             images,
             _labels(train_y, len(images)),
             _CLASSES,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core import shortage
+from kdx.data.pictures.rows import Pictures, describe
 from kdx.data.raw import (
     NOT_TRIED,
     Description,
-    Raw,
     check_flag,
     check_labels,
     check_path,
@@ -57,14 +57,14 @@ class Svhn:
     def describe(self) -> Description:
         self.fetch()
         train, test, *extra = (_labels(path, _matrix(path, "y")) for path in self.files())
-        return Description(
+        return describe(
             (3, 32, 32), _CLASSES, len(train), per_class(train, 10), test=len(test), pool=sum(map(len, extra))
         )
 
-    def load(self, *, workers: int = 0) -> Raw:
+    def load(self, *, workers: int = 0) -> Pictures:
         self.fetch()
         (images, labels), (test_images, test_labels), *extra = (_read(path) for path in self.files())
-        return Raw(images, labels, _CLASSES, test_images, test_labels, extra[0][0] if extra else None)
+        return Pictures(images, labels, _CLASSES, test_images, test_labels, extra[0][0] if extra else None)
 
     def _complete(self) -> bool:
         return all(path.is_file() for path in self.files())

@@ -8,7 +8,8 @@ import numpy as np
 
 from kdx.core import checks
 from kdx.core.errors import UserError
-from kdx.data.raw import Description, Raw, check_int, per_class
+from kdx.data.pictures.rows import Pictures, describe
+from kdx.data.raw import Description, check_int, per_class
 
 BLOBS = 3
 CHUNK = 512
@@ -56,14 +57,14 @@ class Synthetic:
     def describe(self) -> Description:
         shape = (self._channels, self._side, self._side)
         counts = per_class(self._labels(self._rows), self._classes)
-        return Description(
+        return describe(
             shape, self._names(), self._rows, counts, test=self._test_rows or None, pool=self._pool_rows
         )
 
-    def load(self, *, workers: int = 0) -> Raw:
+    def load(self, *, workers: int = 0) -> Pictures:
         labels = self._labels(self._rows)
         test = self._labels(self._test_rows) if self._test_rows else None
-        return Raw(
+        return Pictures(
             self._draw(labels, part=1),
             labels,
             self._names(),

@@ -1,17 +1,13 @@
 """The options of `augment`: what a training stage does to its pictures, batched, and pure in (seed, split,
 row, view).
 
-A step takes (B, C, H, W) float32 in [0, 1] and the rows' Draws, and returns the same shape and range. `Chain`
-applies steps in order, `Views` makes the pixels of any (row, view). View 0 is the clean picture. The same row
-and view give the same bits in any batch.
+A step takes (B, C, H, W) float32 in [0, 1] and the rows' Draws, and returns the same shape and range.
+kdx/data/views/chain.py applies them in order.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,8 +15,8 @@ from torch import Tensor
 
 from kdx.core.checks import shown
 from kdx.core.errors import UserError
-from kdx.core.types import Split
 from kdx.data.views import pixels
+from kdx.data.views.chain import Mixer, Step
 from kdx.data.views.draws import Draws
 
 
@@ -48,19 +44,6 @@ def check_number(
 
 def _between(uniform: Tensor, low: float, high: float) -> Tensor:
     return uniform * (high - low) + low
-
-
-class Step(ABC):
-    """One augmentation. Subclasses are final."""
-
-    moves_only: ClassVar[bool] = False
-    """Whether it only copies values, so that it gives the same picture on the stored uint8, four times less
-    to move.
-    """
-
-    @abstractmethod
-    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
-        """(B, C, H, W), B draws -> (B, C, H, W). op: the name under which to draw."""
 
 
 class FlipCrop(Step):
@@ -190,7 +173,7 @@ class Cutout(Step):
         return pixels.cut(x, row, column, size=size, fill=self.fill)
 
 
-class Mixup:
+class Mixup(Mixer):
     """lam x + (1 - lam) partner, lam ~ Beta(alpha, alpha), classes mixed alike (Zhang et al.,
     arXiv:1710.09412).
 
@@ -222,85 +205,5 @@ class Mixup:
         level = draws.integers(f"{op}/lam", self._LEVELS, 1)[:, 0]
         return partner, self._lam.to(level.device)[level]
 
-
-class Chain:
-    """Steps in order, under the names that they have in the configuration. Mixup, where it is among them,
-    comes last, whatever its place.
-
-    Each step draws under its place and name, so one step twice draws twice.
-    """
-
-    def __init__(self, steps: Sequence[tuple[str, Step | Mixup]]):
-        mixers = [step for _, step in steps if isinstance(step, Mixup)]
-        if len(mixers) > 1:
-            raise UserError("augment needs mixup at most once; given twice: remove one")
-        for name, step in steps:
-            if not isinstance(step, (Step, Mixup)):
-                raise UserError(
-                    f"augment.{name} needs a step of kdx.data.views.augment; given "
-                    f"{type(step).__name__}: see `kdx list augment`"
-                )
-        self.mixup = mixers[0] if mixers else None
-        self._steps = [
-            (f"{place}:{name}", step)
-            for place, (name, step) in enumerate(s for s in steps if not isinstance(s[1], Mixup))
-        ]
-
-    def __len__(self) -> int:
-        """Steps, mixup included. 0: every view is the clean picture."""
-        return len(self._steps) + (self.mixup is not None)
-
-    def __call__(self, x: Tensor, draws: Draws) -> Tensor:
-        """(B, C, H, W) uint8 or float32 in [0, 1] -> float32 in [0, 1], all steps but mixup"""
-        for op, step in self._steps:
-            x = step(x if step.moves_only else pixels.as_float(x), draws, op)
-        return pixels.as_float(x)
-
-
-Mix = tuple[Tensor, Tensor]
-"""partner (B,) int64 rows of the same split, and lam (B,) float32: the share of the row itself."""
-
-
-class Views:
-    """The pixels of any (split, row, view)."""
-
-    def __init__(self, chain: Chain, seed: int):
-        self.chain, self.seed = chain, seed
-
-    def __call__(
-        self, split: Split, index: Tensor, view: Tensor, *, device: torch.device | None = None
-    ) -> tuple[Tensor, Mix | None]:
-        """Rows `index` of the split, as their views `view` (0: clean), both (B,) int64 on the CPU.
-
-        Returns (B, C, H, W) float32 in [0, 1] and, where the chain has a mixup and some row is not clean, the
-        partners (else None; a clean row is its own partner). device: where the pixels are made; by default
-        where split.images lies.
-        """
-        device = split.images.device if device is None else device
-        noisy = view != 0
-        if not len(self.chain) or not noisy.any():
-            return pixels.as_float(_rows(split, index, device)), None
-        if noisy.all():
-            return self._noisy(split, index.to(device), view.to(device))
-        out = pixels.as_float(_rows(split, index, device))
-        places, index = noisy.nonzero()[:, 0].to(device), index.to(device)
-        made, mix = self._noisy(split, index[places], view.to(device)[places])
-        out[places] = made
-        if mix is not None:
-            partner, lam = index.clone(), torch.ones(len(index), device=device)
-            partner[places], lam[places] = mix
-            mix = partner, lam
-        return out, mix
-
-    def _noisy(self, split: Split, index: Tensor, view: Tensor) -> tuple[Tensor, Mix | None]:
-        draws = Draws(self.seed, split.name, index, view)
-        x = self.chain(_rows(split, index, index.device), draws)
-        if self.chain.mixup is None:
-            return x, None
-        partner, lam = self.chain.mixup.pairs(draws, "mixup", len(split))
-        other = self.chain(_rows(split, partner, index.device), Draws(self.seed, split.name, partner, view))
-        return pixels.blend(x, other, lam), (partner, lam)
-
-
-def _rows(split: Split, index: Tensor, device: torch.device) -> Tensor:
-    return split.images.index_select(0, index.to(split.images.device)).to(device)
+    def blend(self, x: Tensor, other: Tensor, share: Tensor) -> Tensor:
+        return pixels.blend(x, other, share)

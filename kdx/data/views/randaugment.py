@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from kdx.data.views import pixels
-from kdx.data.views.augment import Step, check_number
+from kdx.data.views.augment import check_number
+from kdx.data.views.chain import Step
 from kdx.data.views.draws import Draws
 
 _GEOMETRIC = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")

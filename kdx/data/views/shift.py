@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kdx.core import checks
 from kdx.data.views import pixels
-from kdx.data.views.augment import Step
+from kdx.data.views.chain import Step
 from kdx.data.views.draws import Draws
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdx.core.checks import choice, number
-from kdx.core.types import Features, Parts
-from kdx.models.pairs import Pairs
+from kdx.core.trees import tree
+from kdx.core.types import Features, Inputs, Parts
+from kdx.models.pairs import Pairs, fitted_to
 
 Shape = tuple[int, int, int]
 """(C, H, W)"""
@@ -64,14 +65,22 @@ class FitNet(Features):
 
     @torch.no_grad()
     def rectified(self, parts: Parts) -> bool:
-        """Whether the teacher's feature has no negative entry, on a few random pictures."""
+        """Whether the teacher's feature has no negative entry, on a few random rows."""
         like = next(parts.student.parameters(), torch.zeros(()))
-        pictures = torch.rand(4, *parts.shape, generator=torch.Generator().manual_seed(0)).to(like)
-        self.pairs.teacher(pictures)
+        generator = torch.Generator().manual_seed(0)
+        rows = tree(
+            lambda leaf: (
+                torch.rand(4, *leaf.shape[1:], generator=generator)
+                if leaf.is_floating_point()
+                else leaf.expand(4, *leaf.shape[1:])
+            ),
+            parts.example,
+        )
+        self.pairs.teacher(fitted_to(rows, like))
         return bool((self.pairs.taps[0][1].take() >= 0).all())
 
-    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
-        ((student, teacher),) = self.pairs.read(pixels) if self.kind == "linear" else self.pairs.take(pixels)
+    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
+        ((student, teacher),) = self.pairs.read(inputs) if self.kind == "linear" else self.pairs.take(inputs)
         if teacher.shape[2:] != self.target and self.kind == "conv":
             teacher = F.adaptive_avg_pool2d(teacher, self.target)
         return {"hint": self.weight * F.mse_loss(self.regressor(student).float(), teacher.float())}

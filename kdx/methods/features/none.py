@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from kdx.core.types import Features, Parts
+from kdx.core.types import Features, Inputs, Parts
 
 
 class NoFeatures(Features):
@@ -18,5 +18,5 @@ class NoFeatures(Features):
     def __init__(self, parts: Parts):
         super().__init__()
 
-    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
+    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
         return {}

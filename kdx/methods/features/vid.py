@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdx.core.checks import number
-from kdx.core.types import Features, Parts
+from kdx.core.types import Features, Inputs, Parts
 from kdx.models.pairs import Pairs
 
 _LEAST = 1e-5
@@ -66,8 +66,8 @@ class VID(Features):
             nn.Parameter(torch.full((channels,), raw)) for _, channels in self.pairs.channels
         )
 
-    def forward(self, pixels: Tensor) -> Mapping[str, Tensor]:
-        rows = zip(self.pairs.read(pixels), self.regressors, self.raw, strict=True)
+    def forward(self, inputs: Inputs) -> Mapping[str, Tensor]:
+        rows = zip(self.pairs.read(inputs), self.regressors, self.raw, strict=True)
         return {
             "vid": self.weight * sum(nll(guess(s).float(), t.float(), raw) for (s, t), guess, raw in rows)
         }

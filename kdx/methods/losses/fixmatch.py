@@ -4,11 +4,12 @@ the strongly augmented one.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from kdx.core.checks import number
 from kdx.core.math import cross_entropy
+from kdx.core.task import Categorical
+from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.models.ema import optional_average
 
@@ -41,6 +42,7 @@ class FixMatch(Objective):
     """
 
     uses = ("labelled", "unlabelled")
+    needs_task = Categorical
     needs_teacher = False
     extra_views = ("strong",)
 
@@ -52,7 +54,7 @@ class FixMatch(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled, pool = streams["labelled"], streams["unlabelled"]
-        logits = self.student(torch.cat([labelled.views["main"], pool.views["main"], pool.views["strong"]]))
+        logits = self.student(joined([labelled.views["main"], pool.views["main"], pool.views["strong"]]))
         known, weak, strong = logits.split([len(labelled), len(pool), len(pool)])
         losses, kept = consistency(weak, strong, self.threshold)
         return Outcome(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from kdx.core.checks import number
 from kdx.core.errors import UserError
-from kdx.core.math import cross_entropy, kl
+from kdx.core.trees import divided, joined, rows_of
 from kdx.core.types import Objective, Outcome, Parts, Streams
 
 
@@ -20,10 +18,12 @@ def alpha_at(alpha: float | Sequence[float], progress: float) -> float:
 
 
 class KD(Objective):
-    """loss = alpha * mean over all rows of T^2 KL(teacher^T || student^T) + (1 - alpha) * mean over labelled
-    rows of cross-entropy.
+    """loss = alpha * mean over all rows of match(student, teacher, T) + (1 - alpha) * mean over labelled
+    rows of the task's own loss.
 
-    temperature > 0. alpha in [0, 1], or [from, to] for a straight line over the training. Where a pool exists
+    Of classification match is T^2 KL(teacher^T || student^T) and the loss cross-entropy; of other tasks see
+    their `Task.match` and `Task.loss`. temperature > 0. alpha in [0, 1], or [from, to] for a straight line
+    over the training. Where a pool exists
     its rows join the first term; labelled and pool rows share one forward pass, so batch normalisation sees
     both. With alpha = 0 and no pool this is `supervised`.
     """
@@ -47,14 +47,14 @@ class KD(Objective):
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled = streams["labelled"]
         batches = [labelled, *(streams[s] for s in self.may_use if s in streams)]
-        logits = self.student(torch.cat([b.views["main"] for b in batches]))
-        answers = torch.cat([self.teacher(b) for b in batches])
+        said = self.student(joined([b.views["main"] for b in batches]))
+        answers = joined([self.teacher(b) for b in batches])
+        known = divided(said, [len(labelled), rows_of(said) - len(labelled)])[0]
         alpha = alpha_at(self.alpha, progress)
         return Outcome(
             terms={
-                "distillation": alpha * kl(logits, answers, self.temperature).mean(),
-                "labels": (1 - alpha)
-                * cross_entropy(logits[: len(labelled)], labelled.y, self.class_weights).mean(),
+                "distillation": alpha * self.task.match(said, answers, self.temperature).mean(),
+                "labels": (1 - alpha) * self.task.loss(known, labelled.y, self.class_weights).mean(),
             },
-            monitors={"agreement": (logits.argmax(1) == answers.argmax(1)).float().mean()},
+            monitors={"agreement": self.task.agreement(said, answers).float().mean()},
         )

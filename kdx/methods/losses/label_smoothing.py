@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from kdx.core.checks import number
 from kdx.core.math import smooth_cross_entropy
+from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 
 
@@ -15,6 +16,7 @@ class LabelSmoothing(Objective):
     """
 
     uses = ("labelled",)
+    needs_task = Categorical
     needs_teacher = False
 
     def __init__(self, parts: Parts, *, smoothing: float):

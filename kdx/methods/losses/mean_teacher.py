@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from kdx.core.checks import choice, number
 from kdx.core.math import cross_entropy, kl
+from kdx.core.task import Categorical
+from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.models.ema import Average, mean_teacher_decay
 
@@ -51,6 +53,7 @@ class MeanTeacher(Objective):
     """
 
     uses = ("labelled",)
+    needs_task = Categorical
     may_use = ("unlabelled",)
     needs_teacher = False
     extra_views = ("second",)
@@ -66,9 +69,9 @@ class MeanTeacher(Objective):
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled = streams["labelled"]
         batches = [labelled, *(streams[s] for s in self.may_use if s in streams)]
-        logits = self.student(torch.cat([b.views["main"] for b in batches]))
+        logits = self.student(joined([b.views["main"] for b in batches]))
         with torch.no_grad():
-            answers = self.average.network(torch.cat([b.views["second"] for b in batches]))
+            answers = self.average.network(joined([b.views["second"] for b in batches]))
         ramp = ramp_up(progress / self.ramp) if self.ramp else 1.0
         return Outcome(
             terms={

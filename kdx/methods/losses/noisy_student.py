@@ -17,7 +17,9 @@ from torch.func import functional_call
 from kdx.core.checks import choice, flag, number
 from kdx.core.errors import Caution
 from kdx.core.math import cross_entropy, smooth_cross_entropy
-from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.core.task import Categorical
+from kdx.core.trees import joined, rows_of
+from kdx.core.types import Inputs, Objective, Outcome, Parts, Streams
 from kdx.methods.forward import Joint, weigh_answers
 from kdx.models.ema import optional_average
 
@@ -67,6 +69,7 @@ class NoisyStudent(Objective):
     """
 
     uses = ("labelled", "unlabelled")
+    needs_task = Categorical
     extra_views = ("clean",)
 
     def __init__(
@@ -105,11 +108,11 @@ class NoisyStudent(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled, pool = streams["labelled"], streams["unlabelled"]
-        pixels = [
+        shown = [
             batch.views["main" if self.noise in ("both", batch.split) else "clean"]
             for batch in (labelled, pool)
         ]
-        logits, features = self.look([torch.cat(pixels)] if self.joint else pixels)
+        logits, features = self.look([joined(shown)] if self.joint else shown)
         known, own = logits.split([len(labelled), len(pool)])
         joint = weigh_answers(
             Joint(labelled.y, known, own, features, self.class_weights), self.teacher(pool), self.weights
@@ -126,7 +129,7 @@ class NoisyStudent(Objective):
             monitors=joint.monitors(),
         )
 
-    def look(self, passes: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def look(self, passes: list[Inputs]) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits of all rows, and the features' terms as their mean over all rows; the same layers is frozen
         in each pass.
         """
@@ -135,11 +138,11 @@ class NoisyStudent(Objective):
             name: self.student.get_parameter(name).detach() for place in still for name in self.layers[place]
         }
         logits, features = [], {}
-        rows = sum(len(pixels) for pixels in passes)
-        for pixels in passes:
-            logits.append(functional_call(self.student, fixed, (pixels,)) if fixed else self.student(pixels))
-            for name, term in self.features(pixels).items():
-                features[name] = features.get(name, 0.0) + term * (len(pixels) / rows)
+        rows = sum(rows_of(shown) for shown in passes)
+        for shown in passes:
+            logits.append(functional_call(self.student, fixed, (shown,)) if fixed else self.student(shown))
+            for name, term in self.features(shown).items():
+                features[name] = features.get(name, 0.0) + term * (rows_of(shown) / rows)
         return torch.cat(logits), features
 
     def after_step(self) -> None:

@@ -4,10 +4,10 @@ as labels, as it trains.
 
 from __future__ import annotations
 
-import torch
-
 from kdx.core.checks import agreed, number, refuse
 from kdx.core.math import cross_entropy
+from kdx.core.task import Categorical
+from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 
 
@@ -32,6 +32,7 @@ class PseudoLabel(Objective):
     """
 
     uses = ("labelled", "unlabelled")
+    needs_task = Categorical
     needs_teacher = False
 
     def __init__(self, parts: Parts, *, weight: float, start: float, full: float):
@@ -45,7 +46,7 @@ class PseudoLabel(Objective):
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled, pool = streams["labelled"], streams["unlabelled"]
-        logits = self.student(torch.cat([labelled.views["main"], pool.views["main"]]))
+        logits = self.student(joined([labelled.views["main"], pool.views["main"]]))
         known, own = logits.split([len(labelled), len(pool)])
         return Outcome(
             terms={

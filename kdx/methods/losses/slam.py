@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kdx.core.checks import choice, flag, integer, number, refuse
 from kdx.core.math import margin
+from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods import estimators
 from kdx.methods.forward import forward_with_teacher
@@ -76,6 +77,7 @@ class SLaM(Objective):
     """
 
     uses = ("labelled", "unlabelled")
+    needs_task = Categorical
 
     def __init__(
         self,

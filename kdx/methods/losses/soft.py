@@ -8,6 +8,7 @@ from typing import Any
 
 from kdx.core.checks import flag
 from kdx.core.math import cross_entropy
+from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import forward_with_teacher
 
@@ -22,6 +23,7 @@ class Soft(Objective):
     """
 
     uses = ("labelled", "unlabelled")
+    needs_task = Categorical
 
     def __init__(self, parts: Parts, *, hard: bool, weights: Any, features: Any):
         super().__init__(parts)

@@ -1,23 +1,19 @@
-"""The labels alone: cross-entropy on labelled examples. The teacher's own loss, and the matched baseline of
-every distilled student.
+"""The labels alone: the task's own loss on labelled examples. The teacher's own loss, and that of the matched
+baseline of every distilled student.
 """
 
 from __future__ import annotations
 
-from kdx.core.math import cross_entropy
 from kdx.core.types import Objective, Outcome, Streams
 
 
 class Supervised(Objective):
-    """loss = mean over labelled rows of cross_entropy(student, y)."""
+    """loss = mean over labelled rows of the task's own loss; of classification cross-entropy."""
 
     uses = ("labelled",)
     needs_teacher = False
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         batch = streams["labelled"]
-        return Outcome(
-            terms={
-                "labels": cross_entropy(self.student(batch.views["main"]), batch.y, self.class_weights).mean()
-            }
-        )
+        losses = self.task.loss(self.student(batch.views["main"]), batch.y, self.class_weights)
+        return Outcome(terms={"labels": losses.mean()})

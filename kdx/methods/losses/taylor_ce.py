@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from kdx.core.checks import flag, integer
+from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import forward_with_teacher
 
@@ -35,6 +36,7 @@ class TaylorCE(Objective):
     """
 
     uses = ("labelled", "unlabelled")
+    needs_task = Categorical
 
     def __init__(self, parts: Parts, *, order: int, hard: bool, weights: Any, features: Any):
         super().__init__(parts)

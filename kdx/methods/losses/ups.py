@@ -15,6 +15,7 @@ from torch import Tensor
 from kdx.core.checks import number
 from kdx.core.errors import UserError
 from kdx.core.math import cross_entropy
+from kdx.core.task import Categorical
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import forward, student_margin
 
@@ -44,6 +45,7 @@ class UPS(Objective):
     """
 
     uses = ("labelled", "unlabelled")
+    needs_task = Categorical
 
     def __init__(
         self,

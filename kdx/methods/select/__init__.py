@@ -11,10 +11,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kdx.core.task import Categorical, Task
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
     """What a rule may look at, one row for each row of the pool. The truth is not among it.
+
+    classes: how many there are, 0 where rows have none.
 
     teacher: (n, C) float32 logits of the clean pictures, or None where the teacher has not answered. student:
     (n, C) float32 logits of the student so far. features: (n, D) float32, the student's last hidden layer;
@@ -55,6 +59,12 @@ class Rule(ABC):
 
     needs: ClassVar[tuple[str, ...]]
     """Which of "teacher", "student", "features" and "labelled_features" it reads."""
+
+    @property
+    def needs_task(self) -> type[Task]:
+        """Rules that read logits go by the probabilities of classes."""
+        return Categorical if {"teacher", "student"} & set(self.needs) else Task
+
     buys: ClassVar[bool] = False
     """Whether it chooses `count` rows for the teacher to answer, before the teacher has; else it sorts out
     answers that are there.

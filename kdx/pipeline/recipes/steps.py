@@ -83,7 +83,7 @@ def _accuracies(tried: Sequence[Artifact]) -> list[float]:
     """Of each round's last weights on validation; without a validation split every later round counts as
     better.
     """
-    found = [made.json("summary.json")["validation_accuracy"] for made in tried]
+    found = [made.json("summary.json")["validation_score"] for made in tried]
     return [float(number) if value is None else value for number, value in enumerate(found)]
 
 
@@ -263,7 +263,7 @@ def views_to_answer(data: Artifact, plan: Experiment) -> dict[str, int]:
     else:
         views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
         views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
-    fits = stored_bytes(counts, views, len(about["classes"])) <= asked["limit"]
+    fits = stored_bytes(counts, views, about["answer_bytes"]) <= asked["limit"]
     # A choice among the rows is made after they are answered, so how often a row will be seen is not known
     # yet: augmented, the teacher is live.
     if plan.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:

@@ -5,25 +5,27 @@ Nothing learns from what it writes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
-from torch.nn import functional as F
+import torch
 
-from kdx.core.levels import as_float
-from kdx.core.types import Split
-from kdx.pipeline.stages.answers import SAMPLE, clean_answers, learned_answers
-from kdx.pipeline.stages.files import need_split, open_network
+from kdx.core.task import Audited, Evidence, Task
+from kdx.core.trees import rows_of, tree
+from kdx.core.types import Answers, Split
+from kdx.pipeline.stages.answers import SAMPLE, clean_answers, learned_answers, mapped
+from kdx.pipeline.stages.files import TRUTH, build_task, need_split, open_network, read_truth
 from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.moved import kind_of_old
 from kdx.store.store import Work
 from kdx.tasks import pseudo_labels
-from kdx.tasks.metrics import calibration_error, reliability
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
 _MOST = 2000
-"""Pictures of each side that the domain gap is estimated from."""
+"""Rows of each side that the domain gap is estimated from."""
 
 
 class Round(TypedDict):
@@ -46,26 +48,27 @@ def run(
 ) -> None:
     """rounds: in order. Files: audit.json, see docs/run-json.md."""
     about = data.json("data.json")
-    pool = need_split(data, "unlabelled", runtime)
-    path = data.file("truth.npy")
-    truth = np.load(path) if path.exists() else None
-    truth = truth if truth is not None and len(truth) == len(pool) and (truth >= 0).all() else None
+    task, pool = build_task(about), need_split(data, "unlabelled", runtime)
+    audit = Audit(task, data, pool, _truth(data, task, len(pool)), runtime)
     found: list[dict[str, Any]] = []
-    before = None
+    audited: Audited | None = None
+    sure: float | None = None
     for number, entry in enumerate(rounds):
-        audited, before = _of_round(entry, data, pool, truth, before, runtime)
-        found.append(audited)
+        told, audited = audit.of_round(entry, audited.kept if audited else None)
+        sure = audited.confidence if not found else sure
+        found.append(told)
         work.progress(number + 1, len(rounds), f"round {number + 1}")
-    validation = _of_teacher(data, rounds[0]["answers"])
-    gap = pseudo_labels.domain_gap(thumbnails(need_split(data, "labelled", runtime)), thumbnails(pool), seed)
-    confidence = found[0]["mean_confidence"]
-    for caution in pseudo_labels.domain_warnings(validation, confidence, found[0]["asked"], gap):
-        work.note(caution, "warning")
+    checked = on_validation(data, rounds[0]["answers"], 0)
+    validation = None if checked is None else task.audit_teacher(*checked)
+    gap = domain_gap(need_split(data, "labelled", runtime), pool, about, seed)
+    if sure is not None:
+        for caution in pseudo_labels.domain_warnings(validation, sure, found[0]["asked"], gap):
+            work.note(caution, "warning")
     work.write_json(
         "audit.json",
         {
-            "classes": about["classes"],
-            "truth_known": truth is not None,
+            **({"classes": about["classes"]} if "classes" in about else {}),
+            "truth_known": audit.truth is not None,
             "teacher": validation,
             "domain_gap": gap,
             "rounds": found,
@@ -73,130 +76,141 @@ def run(
     )
 
 
-def _of_round(
-    entry: Round,
-    data: Artifact,
-    pool: Split,
-    truth: np.ndarray | None,
-    before: np.ndarray | None,
-    runtime: Runtime,
-) -> tuple[dict[str, Any], np.ndarray | None]:
-    """(what is said of one round, the teacher's classes of the whole pool)"""
-    answers, student = entry["answers"], entry["student"]
-    copies = (
-        np.ones(len(pool), int)
-        if entry["rows"] is None
-        else np.bincount(np.load(entry["rows"].file("rows.npy")), minlength=len(pool))
-    )
-    whole = clean_answers(answers)
-    asked = (
-        np.arange(len(pool))
-        if whole is not None
-        else np.flatnonzero(np.load(answers.file("places.npy")) >= 0)
-    )
-    logits = np.asarray(
-        whole if whole is not None else np.load(answers.file("unlabelled.npy"))[:, 0], np.float32
-    )
-    known = None if truth is None else truth[asked]
-    audited = {
-        "answers": answers.key,
-        "asked": len(asked),
-        **pseudo_labels.labels(logits, copies[asked], known),
-        "pool": len(pool),
-    }
-    audited["learned"] = _of_learning(answers, student, copies, truth)
-    guess = logits.argmax(1)
-    audited["changed"] = pseudo_labels.against_last_round(guess, before if whole is not None else None)
-    mimic = predict(runtime.place(open_network(student)), pool, runtime).argmax(1).numpy()
-    audited["inherited"] = pseudo_labels.inherited(guess, mimic[asked], copies[asked] > 0, known)
-    audited["student_accuracy"] = None if truth is None else float((mimic == truth).mean())
-    right = None
-    if known is not None:
-        right = np.zeros(len(pool), bool)
-        right[asked] = guess == known
-    weights = student.file("rows.weight.npy")
-    audited["believed_accuracy"] = (
-        pseudo_labels.weighted_accuracy(np.load(weights), right)
-        if right is not None and weights.exists()
-        else None
-    )
-    audited["monitors"] = {
-        p.name.split(".")[1]: pseudo_labels.joined(np.load(p), right)
-        for p in sorted(student.path.glob("rows.*.npy"))
-    }
-    checked = on_validation(data, answers, slot=-1)
-    audited["validation_margins"] = None if checked is None else pseudo_labels.margin_histogram(*checked)
-    audited["curves"] = student.json("curves.json") if student.file("curves.json").exists() else {}
-    if len(asked) < len(pool):
-        pace = answers.manifest["seconds"] / sum(len(np.load(p, mmap_mode="r")) for p in _answered(answers))
-        audited["teacher_seconds_saved"] = pace * (len(pool) - len(asked))
-    return audited, guess if whole is not None else None
+def _truth(data: Artifact, task: Task, rows: int) -> Answers | None:
+    """The pool's, where it is known of all of its rows."""
+    found = read_truth(data, TRUTH)
+    whole = found is not None and rows_of(found) == rows
+    return found if whole and task.known(tree(np.asarray, found)).all() else None
 
 
-def _of_learning(
-    answers: Artifact, student: Artifact, copies: np.ndarray, truth: np.ndarray | None
-) -> dict[str, Any]:
-    """What the answers were like that the student really learned from: see `kdx.tasks.pseudo_labels.learned`.
-    "of": clean, augmented, a sample of these, or mixed, where no answer belongs to a row and nothing can be
-    known ."""
-    found = learned_answers(answers)
-    if found is None:
-        return {
-            "of": "mixed",
-            "passes": None,
-            "views": None,
-            "answers": None,
-            "accuracy": None,
-            "expected_accuracy": None,
+@dataclass(frozen=True)
+class Audit:
+    """truth: of the pool, None where nobody knows it."""
+
+    task: Task
+    data: Artifact
+    pool: Split
+    truth: Answers | None
+    runtime: Runtime
+
+    def of_round(self, entry: Round, before: Any) -> tuple[dict[str, Any], Audited]:
+        """(what is told of one round, what the task found). before: what was kept of the last one."""
+        answers, student, pool = entry["answers"], entry["student"], self.pool
+        copies = (
+            np.ones(len(pool), int)
+            if entry["rows"] is None
+            else np.bincount(np.load(entry["rows"].file("rows.npy")), minlength=len(pool))
+        )
+        whole = clean_answers(answers)
+        asked = (
+            np.arange(len(pool))
+            if whole is not None
+            else np.flatnonzero(np.load(answers.file("places.npy")) >= 0)
+        )
+        if whole is None:
+            whole = {leaf: found[:, 0] for leaf, found in mapped(answers.path, "unlabelled").items()}
+        weights = student.file("rows.weight.npy")
+        audited = self.task.audit(
+            Evidence(
+                asked=asked,
+                answers=whole,
+                copies=copies[asked],
+                truth=self.truth_of(asked),
+                learned=self.learned(answers, student, copies),
+                student=predict(self.runtime.place(open_network(student)), pool, self.runtime),
+                whole=self.truth,
+                weights=np.load(weights) if weights.exists() else None,
+                validation=on_validation(self.data, answers, slot=-1),
+                before=before,
+            )
+        )
+        kept = copies[asked] > 0
+        told = {
+            "answers": answers.key,
+            "asked": len(asked),
+            "kept": int(kept.sum()),
+            "copies": int(copies[asked].sum()),
+            "kept_share": float(kept.mean()),
+            **audited.found,
+            "pool": len(pool),
         }
-    rows, logits = found
-    passes = student.json("summary.json")["passes"].get("unlabelled", 1)
-    shown = pseudo_labels.draws(copies[rows], logits.shape[1], passes)
-    about = answers.json("answers.json")
-    return {
-        "of": "sample" if SAMPLE in about["splits"] else "augmented" if about["moved"] else "clean",
-        "passes": passes,
-        **pseudo_labels.learned(logits, shown, None if truth is None else truth[rows]),
-    }
+        told["learned"] = self.shown(answers, student) | audited.found.get("learned", {})
+        return told | self.beside(answers, student, asked, audited), audited
+
+    def truth_of(self, rows: np.ndarray) -> Answers | None:
+        if self.truth is None:
+            return None
+        found: Answers = tree(lambda leaf: leaf[torch.from_numpy(rows)], self.truth)
+        return found
+
+    def learned(
+        self, answers: Artifact, student: Artifact, copies: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, Answers | None] | None:
+        """What the student really learned from, and how often it was shown each answer; None where no answer
+        belongs to a row.
+        """
+        found = learned_answers(answers)
+        if found is None:
+            return None
+        rows, stored = found
+        views = next(iter(stored.values())).shape[1]
+        shown = pseudo_labels.draws(copies[rows], views, _passes(student))
+        return stored, shown, self.truth_of(rows)
+
+    def shown(self, answers: Artifact, student: Artifact) -> dict[str, Any]:
+        """ "of": which answers were learned from: clean, augmented, a sample of these, or mixed."""
+        about = answers.json("answers.json")
+        if about["mixed"]:
+            return {"of": "mixed", "passes": None}
+        of = "sample" if SAMPLE in about["splits"] else "augmented" if about["moved"] else "clean"
+        return {"of": of, "passes": _passes(student)}
+
+    def beside(
+        self, answers: Artifact, student: Artifact, asked: np.ndarray, audited: Audited
+    ) -> dict[str, Any]:
+        """What the method gave each row, what it has estimated, and the time that was saved."""
+        right = audited.right
+        whole = None if right is None else pseudo_labels.spread_out(right, asked, len(self.pool))
+        curves = student.file("curves.json")
+        found: dict[str, Any] = {
+            "monitors": {
+                p.name.split(".")[1]: pseudo_labels.joined(np.load(p), whole)
+                for p in sorted(student.path.glob("rows.*.npy"))
+            },
+            "curves": student.json("curves.json") if curves.exists() else {},
+        }
+        if len(asked) < len(self.pool):
+            files = answers.json("answers.json")["splits"]
+            pace = answers.manifest["seconds"] / sum(rows_of(mapped(answers.path, name)) for name in files)
+            found["teacher_seconds_saved"] = pace * (len(self.pool) - len(asked))
+        return found
 
 
-def _answered(answers: Artifact) -> list[Path]:
-    """The files that hold answers of the teacher; those that are bought have one view."""
-    return [answers.file(f"{name}.npy") for name in answers.json("answers.json")["splits"]]
+def _passes(student: Artifact) -> Any:
+    """Through the pool's rows."""
+    return student.json("summary.json")["passes"].get("unlabelled", 1)
 
 
-def _of_teacher(data: Artifact, answers: Artifact) -> dict[str, Any] | None:
-    """The first teacher on validation: accuracy, mean confidence, expected calibration error, n, histogram of
-    its confidence.
-    """
-    found = on_validation(data, answers)
-    if found is None:
-        return None
-    import torch
-
-    probs, y = found
-    return {
-        "accuracy": answers.json("answers.json")["validation_accuracy"],
-        "confidence": float(probs.max(1).mean()),
-        "n": len(y),
-        "ece": calibration_error(reliability(torch.from_numpy(probs), torch.from_numpy(y))),
-        "reliability": pseudo_labels.histogram(probs.max(1), probs.argmax(1) == y, np.ones(len(y))),
-    }
-
-
-def on_validation(data: Artifact, answers: Artifact, slot: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
-    """((V, C) probabilities of the teacher, (V,) classes); None without a validation split. slot: 0 for the
-    clean pictures, -1 for those that the methods estimate from."""
+def on_validation(
+    data: Artifact, answers: Artifact, slot: int
+) -> tuple[dict[str, np.ndarray], Answers] | None:
+    """(the teacher's answers (V, ...), as they are stored, the truth); None without a validation split.
+    slot: 0 for the clean rows, -1 for those that the methods estimate from."""
     if "validation" not in answers.json("answers.json")["splits"]:
         return None
-    return pseudo_labels.softmax(np.load(answers.file("validation.npy"))[:, slot]), np.load(
-        data.file("validation.labels.npy")
-    )
+    stored = {leaf: found[:, slot] for leaf, found in mapped(answers.path, "validation").items()}
+    return stored, read_truth(data, f"validation.{TRUTH}")
 
 
-def thumbnails(split: Split) -> np.ndarray:
-    """(at most MOST, D) float64: pictures averaged down to 8x8 at most, evenly spread over the split."""
+def domain_gap(labelled: Split, pool: Split, about: Any, seed: int) -> dict[str, float] | None:
+    """How far the pool lies from the labelled rows; None where rows cannot be told in a few numbers."""
+    adapter = kind_of_old(about)["adapter"]
+    small = Component(adapter).build().small if adapter else None
+    sides = [found for split in (labelled, pool) if small and (found := small(_evenly(split))) is not None]
+    return pseudo_labels.domain_gap(sides[0], sides[1], seed) if len(sides) == 2 else None
+
+
+def _evenly(split: Split) -> Any:
+    """At most MOST rows, evenly spread over the split."""
     rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), _MOST)).astype(int))
-    pictures = as_float(split.images[rows].cpu())
-    height, width = (min(8, side) for side in pictures.shape[-2:])
-    return F.adaptive_avg_pool2d(pictures, (height, width)).flatten(1).double().numpy()
+    return tree(lambda leaf: leaf[rows], split.inputs)

@@ -6,13 +6,14 @@ import numpy as np
 import torch
 
 from kdx.core.errors import UserError
+from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.types import Split
 from kdx.data.streams import sequential
 from kdx.methods.select import Pool, Rule
 from kdx.models.tap import penultimate
 from kdx.pipeline.stages.answers import clean_answers
 from kdx.pipeline.stages.cautions import cautions
-from kdx.pipeline.stages.files import need_split, open_network
+from kdx.pipeline.stages.files import build_task, need_split, open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.store import Work
@@ -46,21 +47,23 @@ def run(
     taken[before] = True
     found = {}
     if "teacher" in chooser.needs:
-        found["teacher"] = np.asarray(clean_answers(answers), np.float32)
+        found["teacher"] = np.asarray((clean_answers(answers) or {})[""], np.float32)
     if "student" in chooser.needs:
-        found["student"] = predict(
-            runtime.place(open_network(student_so_far(student))), split, runtime
-        ).numpy()
+        found["student"] = np.asarray(
+            predict(runtime.place(open_network(student_so_far(student))), split, runtime)
+        )
     if "features" in chooser.needs:
         found["features"] = features(runtime, student_so_far(student), split)
     if "labelled_features" in chooser.needs:
         found["labelled_features"] = features(
             runtime, student_so_far(student), need_split(data, "labelled", runtime)
         )
-    classes = len(data.json("data.json")["classes"])
+    task = build_task(data.json("data.json"))
+    Fitness(f"select={type(chooser).__name__}", chooser.needs_task).check(task)
+    classes = len(task.classes) if isinstance(task, Categorical) else 0
     # a rule says at once what it is about to need, and all else with its choice
     with cautions(work) as given:
-        chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(answers), **found), count, seed)
+        chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(answers, task), **found), count, seed)
     rows = np.sort(np.concatenate([before, chosen.rows])).astype(np.int64)
     np.save(work.path / "rows.npy", rows)
     for warning in chosen.warnings:
@@ -79,7 +82,7 @@ def run(
 
 @torch.inference_mode()
 def features(runtime: Runtime, student: Artifact, split: Split) -> np.ndarray:
-    """(N, D) float32: what the student's last layer reads, for the clean pictures."""
+    """(N, D) float32: what the student's last layer reads, of the clean rows."""
     network = runtime.place(open_network(student))
     found = []
     with penultimate(network) as tap:
@@ -96,7 +99,9 @@ def student_so_far(student: Artifact | None) -> Artifact:
     return student
 
 
-def wrong_share(answers: Artifact) -> float | None:
-    """The part of the validation rows that the teacher gets wrong; None without a validation split."""
-    right = answers.json("answers.json")["validation_accuracy"]
-    return None if right is None else 1 - right
+def wrong_share(answers: Artifact, task: Task) -> float | None:
+    """The part of the validation rows that the teacher gets wrong; None without a validation split, or where
+    answers are not right or wrong.
+    """
+    right = answers.json("answers.json")["validation_score"]
+    return None if right is None or not isinstance(task, Categorical) else 1 - right

@@ -1,24 +1,27 @@
-"""evaluate: every network of the run on the same pictures, side by side. The only stage that opens the test
-split.
-"""
+"""evaluate: every network of the run on the same rows, side by side. The only stage that opens the test
+split."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kdx.core.types import Split
-from kdx.data.views.augment import Chain, Views
+from kdx.core.examples import blank, random_rows
+from kdx.core.task import Task
+from kdx.core.trees import Tree, leaves, rows_of, tree
+from kdx.core.types import Answers, Split
+from kdx.data.views.chain import Chain, Views
 from kdx.models import size
-from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.files import build_task, open_network, open_split
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.moved import kind_of_old
 from kdx.store.store import Work
-from kdx.tasks.metrics import confusion, metrics, recalls, reliability
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
@@ -26,6 +29,26 @@ SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
 EXAMPLES = 16
 LEARNED = {"validation_labels": ("validation",)}
 """Splits that a role learned from, so that they tell nothing of it."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How answers are measured. own: metrics of the user's own, by name."""
+
+    task: Task
+    own: Mapping[str, Any]
+    runtime: Runtime
+
+    def answers(self, network: nn.Module, split: Split, views: Views | None = None) -> Answers:
+        return predict(network, split, self.runtime, views=views)
+
+    def metrics(self, answers: Answers, split: Split, teacher: Answers | None) -> dict[str, Any]:
+        """The task's metrics, agreement with the teacher where the task has that, and the user's own."""
+        found: dict[str, Any] = self.task.metrics(answers, split.known)
+        found["n"] = len(split)
+        if teacher is not None and "agreement" in self.task.shown:
+            found["agreement"] = self.task.agreement(answers, teacher).double().mean().item()
+        return found | {name: float(metric(answers, split.known)) for name, metric in self.own.items()}
 
 
 def run(
@@ -37,21 +60,20 @@ def run(
     rounds: Sequence[Artifact],
     shifts: Sequence[tuple[str, Component]],
     seed: int,
+    metrics: Mapping[str, Component] | None = None,
 ) -> None:
     """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in
-    order. shifts: by name, steps of a view that the test pictures are seen through as well; seed: of what is
-    random in them.
+    order. shifts: by name, steps of a view that the test rows are seen through as well; seed: of what is
+    random in them. metrics: the user's own, by name.
 
-    Files: results.json (see docs/run-json.md), examples.npy, examples.json."""
+    Files: results.json (see docs/run-json.md), examples.json, and examples.npy where rows are levels."""
     about = data.json("data.json")
+    measure = Measure(build_task(about), {name: c.build() for name, c in (metrics or {}).items()}, runtime)
     opened = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
     splits = {name: split for name, split in opened.items() if split is not None}
-    counts = {
-        name: split.truth.bincount(minlength=len(about["classes"])).tolist() for name, split in splits.items()
-    }
-    results: dict[str, Any] = {"classes": about["classes"], "class_counts": counts}
+    results: dict[str, Any] = of_task(measure, splits)
     last: dict[str, nn.Module] = {}
-    answers: dict[str, dict[str, Tensor]] = {}
+    answers: dict[str, dict[str, Answers]] = {}
     for number, (role, artifact) in enumerate(models.items()):
         results[role] = _describe(artifact)
         for which in ("last", "best"):
@@ -59,40 +81,73 @@ def run(
                 continue
             network = runtime.place(open_network(artifact, which))
             fair = {name: split for name, split in splits.items() if name not in LEARNED.get(role, ())}
-            logits = {name: predict(network, split, runtime) for name, split in fair.items()}
+            found = {name: measure.answers(network, split) for name, split in fair.items()}
             if which == "last":
-                last[role], answers[role] = network, logits
+                last[role], answers[role] = network, found
             teacher = answers.get("teacher") if role != "teacher" else None
             results[role][which] = {
-                name: _measure(logits[name], splits[name], name, teacher) for name in logits
+                name: measure.metrics(found[name], splits[name], teacher[name] if teacher else None)
+                | measure.task.details(found[name], splits[name].known, name)
+                for name in found
             }
         work.progress(number + 1, len(models), role)
-    shape = tuple(about["shape"])
-    pace = size.latency(last, shape, runtime.device)
-    for role, network in last.items():
-        results[role] |= {
+    for role, sizes in sizes_of(last, about, runtime).items():
+        results[role] |= sizes
+    results["shifts"] = {
+        name: _shifted(last, splits["test"], Views(Chain([(name, step.build())]), seed), measure)
+        for name, step in shifts
+    }
+    results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
+    work.write_json("results.json", results)
+    test = {role: found["test"] for role, found in answers.items()}
+    write_examples(work, splits["test"], test, measure.task)
+
+
+def of_task(measure: Measure, splits: Mapping[str, Split]) -> dict[str, Any]:
+    """What hangs on no network: the metrics, and what the task tells of the truth."""
+    task = measure.task
+    own = [metric.metric for metric in measure.own.values()]
+    found = {
+        **task.summary({name: split.known for name, split in splits.items()}),
+        "metric": task.metric.document(),
+        "metrics": [metric.document() for metric in (*task.shown.values(), *own)],
+    }
+    if task.paired.name == task.primary:
+        return found
+    nothing = {name: task.knowing_nothing(split.known) for name, split in splits.items()}
+    return found | {
+        "floor": {
+            name: {"value": task.floor(splits[name].known), "words": of.words} for name, of in nothing.items()
+        }
+    }
+
+
+def sizes_of(
+    networks: Mapping[str, nn.Module], about: Mapping[str, Any], runtime: Runtime
+) -> dict[str, dict[str, Any]]:
+    """How large and how slow each network is."""
+    example = kind_of_old(about)["example"]
+    pace = size.latency(networks, random_rows(example, 1), runtime.device)
+    return {
+        role: {
             "parameters": size.parameters(network),
             "bytes": size.bytes(network),
-            "flops": size.flops(network, shape),
+            "flops": size.flops(network, blank(example)),
             "latency_ms": pace[role],
         }
-    results["shifts"] = {
-        name: _shifted(last, splits["test"], name, step, seed, runtime) for name, step in shifts
+        for role, network in networks.items()
     }
-    results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), runtime) for artifact in rounds]
-    work.write_json("results.json", results)
-    write_examples(work, splits["test"], {role: logits["test"] for role, logits in answers.items()})
 
 
 def _shifted(
-    networks: Mapping[str, nn.Module], test: Split, name: str, step: Component, seed: int, runtime: Runtime
+    networks: Mapping[str, nn.Module], test: Split, views: Views, measure: Measure
 ) -> dict[str, float]:
-    """role -> accuracy of the last weights on the test pictures under one shift, the same pictures for every
-    role.
+    """role -> the metric that counts, of the last weights on the test rows under one shift, the same rows for
+    every role.
     """
-    views = Views(Chain([(name, step.build())]), seed)
+    task = measure.task
     return {
-        role: metrics(predict(network, test, runtime, views=views), test.truth)["accuracy"]
+        role: task.metrics(measure.answers(network, test, views), test.known)[task.primary]
         for role, network in networks.items()
     }
 
@@ -100,17 +155,17 @@ def _shifted(
 def _of_round(
     artifact: Artifact,
     splits: Mapping[str, Split],
-    teacher: Mapping[str, Tensor] | None,
-    runtime: Runtime,
+    teacher: Mapping[str, Answers] | None,
+    measure: Measure,
 ) -> dict[str, Any]:
     """What the table of rounds shows: the last weights on each split."""
-    network = runtime.place(open_network(artifact, "last"))
-    found = {name: predict(network, split, runtime) for name, split in splits.items()}
+    network = measure.runtime.place(open_network(artifact, "last"))
+    found = {name: measure.answers(network, split) for name, split in splits.items()}
     return {
         "key": artifact.key,
         **{
-            name: metrics(logits, splits[name].truth, teacher[name] if teacher else None)
-            for name, logits in found.items()
+            name: measure.metrics(answers, splits[name], teacher[name] if teacher else None)
+            for name, answers in found.items()
         },
     }
 
@@ -126,36 +181,41 @@ def _describe(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _measure(logits: Tensor, split: Split, name: str, teacher: Mapping[str, Tensor] | None) -> dict[str, Any]:
-    found: dict[str, Any] = metrics(logits, split.truth, teacher[name] if teacher else None)
-    if name != "train":
-        found["recall"] = recalls(logits.argmax(1), split.truth, logits.shape[1])
-        found["reliability"] = reliability(logits.double().softmax(1), split.truth)
-    if name == "test":
-        found["confusion"] = confusion(logits.argmax(1), split.truth, logits.shape[1]).tolist()
-    return found
-
-
-def write_examples(work: Work, test: Split, answers: Mapping[str, Tensor]) -> None:
-    """Some test pictures with every network's prediction: first those that the networks disagree on or get
-    wrong, then others.
+def write_examples(work: Work, test: Split, answers: Mapping[str, Answers], task: Task) -> None:
+    """Some test rows with every network's answer: first those that the networks disagree on or get wrong,
+    then others. Levels are kept as they are stored, to be drawn.
     """
-    guesses = {role: logits.argmax(1) for role, logits in answers.items()}
-    wrong = torch.stack([g != test.truth for g in guesses.values()]).sum(0)
-    rows = (
-        torch.cat([wrong.nonzero().flatten()[: EXAMPLES // 2], (wrong == 0).nonzero().flatten()])[:EXAMPLES]
-        .sort()
-        .values
-    )
-    np.save(work.path / "examples.npy", test.images[rows.to(test.images.device)].cpu().numpy())
+    rows = _chosen(test, answers, task)
+    inputs = leaves(test.inputs)
+    if set(inputs) == {""} and inputs[""].dtype == torch.uint8:
+        shown = inputs[""]
+        np.save(work.path / "examples.npy", shown[rows.to(shown.device)].cpu().numpy())
+    some = {role: _rows(found, rows) for role, found in answers.items()}
+    sure = {role: task.confidence(found) for role, found in some.items()}
     work.write_json(
         "examples.json",
         {
             "rows": rows.tolist(),
-            "truth": test.truth[rows].tolist(),
-            "predictions": {role: g[rows].tolist() for role, g in guesses.items()},
-            "confidence": {
-                role: logits[rows].softmax(1).max(1).values.tolist() for role, logits in answers.items()
-            },
+            "truth": task.told(_rows(test.known, rows)),
+            "predictions": {role: task.told(found) for role, found in some.items()},
+            "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
         },
     )
+
+
+def _rows(value: Tree, rows: torch.Tensor) -> Tree:
+    found: Tree = tree(lambda leaf: leaf[rows], value)
+    return found
+
+
+def _chosen(test: Split, answers: Mapping[str, Answers], task: Task) -> torch.Tensor:
+    """Half of the rows wrong somewhere, as far as there are such; where nothing is right or wrong, evenly
+    spread.
+    """
+    right = [task.right(found, test.known) for found in answers.values()]
+    known = [found for found in right if found is not None]
+    if not known:
+        return torch.linspace(0, rows_of(test.inputs) - 1, min(EXAMPLES, len(test))).long().unique()
+    wrong = torch.stack([~found for found in known]).sum(0)
+    first = wrong.nonzero().flatten()[: EXAMPLES // 2]
+    return torch.cat([first, (wrong == 0).nonzero().flatten()])[:EXAMPLES].sort().values

@@ -1,8 +1,9 @@
-"""Artifacts read into objects: splits and networks."""
+"""Artifacts read into objects: tasks, splits and networks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,75 @@ from torch import nn
 
 from kdx import models
 from kdx.core.errors import UserError
+from kdx.core.task import Task
+from kdx.core.trees import from_leaves, leaves, tree
 from kdx.core.types import Split
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.moved import ARRAYS, kind_of_old
+from kdx.store.store import Work
+from kdx.tasks.classification import Classification as Classification  # its code is part of every key
 from kdx.training.runtime import Runtime
 
 IN_MEMORY = 2 << 30
 """Splits of more bytes than this stay memory-mapped."""
+INPUTS, TRUTH = "inputs", "truth"
+"""What a file of arrays is called after its split: <split>.inputs.npy, <split>.inputs.NAME.npy."""
+MODEL_KEYS = ("task", "metric", "example", "reads", "adapter", "shape", "classes", "mean", "std", "dataset")
+"""What of data.json a model.json repeats: all that it takes to build the network, and to use it alone."""
+
+
+def about_model(model: Component, about: Mapping[str, Any]) -> dict[str, Any]:
+    """A model.json. about: the data.json."""
+    return {"component": model.spec, **{key: about[key] for key in MODEL_KEYS if key in about}}
+
+
+def build_task(about: Mapping[str, Any]) -> Task:
+    """The task of a prepared data set or of a trained network (its data.json or model.json)."""
+    spec = kind_of_old(about)["task"]
+    found = Component(spec).build()
+    if not isinstance(found, Task):
+        raise UserError(f"'{spec['_target_']}' is no task: its class must be derived from kdx.core.task.Task")
+    return found
+
+
+def save_arrays(work: Work, name: str, value: Any) -> None:
+    """NAME.npy, or NAME.LEAF.npy for each of several arrays."""
+    for leaf, array in leaves(value).items():
+        np.save(work.path / file_name(name, leaf), np.ascontiguousarray(array))
+
+
+def file_name(name: str, leaf: str = "") -> str:
+    return f"{name}.{leaf}.npy" if leaf else f"{name}.npy"
+
+
+def array_files(folder: Path, name: str) -> dict[str, Path]:
+    """leaf -> the file that holds it; {} where there is none. Older stores call their arrays otherwise."""
+    single = folder / file_name(name)
+    if single.exists():
+        return {"": single}
+    several = {path.name[len(name) + 1 : -4]: path for path in sorted(folder.glob(f"{name}.*.npy"))}
+    if several:
+        return several
+    split, _, what = name.rpartition(".")
+    old = folder / file_name(f"{split}.{ARRAYS[what]}") if split and what in ARRAYS else None
+    return {"": old} if old and old.exists() else {}
+
+
+def read_arrays(artifact: Artifact, name: str, *, mapped: bool = False) -> Any:
+    """One array or several by name; None where there is none. mapped: left on the disk."""
+    files = array_files(artifact.path, name)
+    if not files:
+        return None
+    return from_leaves(
+        {leaf: np.load(path, mmap_mode="r") if mapped else np.load(path) for leaf, path in files.items()}
+    )
+
+
+def read_truth(artifact: Artifact, name: str) -> Any:
+    """The truth of a split as tensors; None where there is none."""
+    found = read_arrays(artifact, name)
+    return None if found is None else tree(torch.from_numpy, found)
 
 
 def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
@@ -26,14 +89,19 @@ def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
     about = data.json("data.json")
     if not about["counts"].get(name):
         return None
-    path = data.file(f"{name}.images.npy")
-    small = path.stat().st_size <= IN_MEMORY
-    images = torch.from_numpy(np.load(path) if small else np.load(path, mmap_mode="c"))
-    labels = data.file(f"{name}.labels.npy")
-    truth = torch.from_numpy(np.load(labels)) if labels.exists() else None
+    files = array_files(data.path, f"{name}.{INPUTS}")
+    small = bytes_of(files.values()) <= IN_MEMORY
+    inputs = {
+        leaf: torch.from_numpy(np.load(path) if small else np.load(path, mmap_mode="c"))
+        for leaf, path in files.items()
+    }
     if small:
-        images = images.to(runtime.device)
-    return Split(name, images, truth)
+        inputs = {leaf: found.to(runtime.device) for leaf, found in inputs.items()}
+    return Split(name, from_leaves(inputs), read_truth(data, f"{name}.{TRUTH}"))
+
+
+def bytes_of(files: Iterable[Path]) -> int:
+    return sum(path.stat().st_size for path in files)
 
 
 def need_split(data: Artifact, name: str, runtime: Runtime) -> Split:
@@ -51,12 +119,13 @@ def new_network(model: Component, about: Mapping[str, Any], *, read_weights: boo
     read_weights: whether pretrained weights, where the component asks for them, are read; not so where others
     replace them.
     """
-    return models.build(
+    kind = kind_of_old(about)
+    return models.build_for(
         model,
-        shape=tuple(about["shape"]),
-        classes=len(about["classes"]),
-        mean=about["mean"],
-        std=about["std"],
+        task=build_task(about),
+        example=kind["example"],
+        reads=kind["reads"],
+        adapter=Component(kind["adapter"]).build() if kind["adapter"] else None,
         read_weights=read_weights,
     )
 

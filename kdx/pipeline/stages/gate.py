@@ -1,9 +1,8 @@
-"""gate: whether there is anything to gain from a teacher, on validation, before a student learns from it. No
-torch.
+"""gate: whether there is anything to gain from a teacher, on validation, before a student learns from it.
 
-In the run's own metric: accuracy; balanced accuracy (the mean recall of the classes) where the labels'
-cross-entropy is balanced, as a teacher that finds rare classes may have fewer rows right than who always
-names the largest.
+Row by row, in the task's own metric (`Task.paired`); where classes are balanced in training in the metric
+that this goes by, as a teacher that finds rare classes may have fewer rows right than who always names the
+largest.
 """
 
 from __future__ import annotations
@@ -12,6 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from kdx.core.metric import Metric
+from kdx.core.trees import rows_of, tree
+from kdx.pipeline.stages.answers import mapped
+from kdx.pipeline.stages.files import TRUTH, build_task, read_truth
 from kdx.store.artifact import Artifact
 from kdx.store.store import Work
 from kdx.tasks import chance
@@ -27,62 +30,56 @@ def run(
     alone: Artifact | None,
     class_weights: str,
 ) -> None:
-    """answers: of the teacher. alone: the student alone, None where it is not trained: then whoever always
-    names the largest class. class_weights: none, or balanced, as in every training of the run.
+    """answers: of the teacher. alone: the student alone, None where it is not trained: then who knows
+    nothing,
+    and gives every row the best same answer. class_weights: none, or balanced, as in every training of the
+    run.
 
     Files: gate.json, see `hold_against`.
     """
-    labels = data.file("validation.labels.npy")
-    y = np.load(labels) if labels.exists() else np.empty(0, int)
-    if len(y) < 2:
+    truth = read_truth(data, f"validation.{TRUTH}")
+    rows = 0 if truth is None else rows_of(truth)
+    if rows < 2:
         text = (
-            f"nothing tells whether there is anything to gain from this teacher, with {len(y)} rows of "
+            f"nothing tells whether there is anything to gain from this teacher, with {rows} rows of "
             "validation: set dataset.validation=0.1, say"
         )
-        work.write_json("gate.json", {"gain": None, "n": len(y), "text": text})
+        work.write_json("gate.json", {"gain": None, "n": rows, "text": text})
         return
-    taught = np.load(answers.file("validation.npy"))[:, 0].argmax(1) == y
+    task = build_task(data.json("data.json"))
+    first = {leaf: found[:, 0] for leaf, found in mapped(answers.path, "validation").items()}
+    taught = task.by_row(task.read(first), truth).numpy()
     if alone:
-        against, other = "the student alone", np.load(alone.file("validation.right.npy"))
+        against, other = "the student alone", np.load(alone.file("validation.by_row.npy"))
     else:
-        most = np.bincount(y).argmax()
-        against, other = f'always "{data.json("data.json")["classes"][most]}"', y == most
-    work.write_json(
-        "gate.json",
-        hold_against(taught, other, against, _balanced(y) if class_weights == "balanced" else None),
+        nothing = task.knowing_nothing(truth)
+        against, other = nothing.words, nothing.by_row.numpy()
+    metric, weights = (
+        task.balanced_rows(tree(np.asarray, truth)) if class_weights == "balanced" else (task.paired, None)
     )
-
-
-def _balanced(y: np.ndarray) -> np.ndarray:
-    """(N,) classes -> (N,) weights n / (K n_c), of the K classes that are there: the weighted mean of what is
-    right is the balanced accuracy.
-    """
-    _, which, counts = np.unique(y, return_inverse=True, return_counts=True)
-    return (len(y) / (len(counts) * counts))[which]
+    work.write_json("gate.json", hold_against(taught, other, against, metric, weights))
 
 
 def hold_against(
-    taught: np.ndarray, other: np.ndarray, against: str, weights: np.ndarray | None = None
+    taught: np.ndarray, other: np.ndarray, against: str, metric: Metric, weights: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """(N,), (N,) bool: which rows the teacher and the other have right -> {"gain": whether the teacher is
-    better by two standard errors of the paired difference, "metric", "teacher", "alone": of both, "against":
-    whose the other is, "difference", "standard_error", "n", "text"}. Fractions.
+    """(N,), (N,): `Task.by_row` of the teacher and of the other -> {"gain": whether the teacher is better by
+    two standard errors of the paired difference, "metric": its name, "teacher", "alone": of both, "against":
+    whose the other is, "difference" (above 0 where the teacher is better), "standard_error", "n", "text"}.
 
-    weights: (N,) of `_balanced`, where the metric is balanced_accuracy; None: accuracy.
+    weights: (N,) of `Task.balanced_rows`, None: all rows weigh alike.
     """
     n = len(taught)
-    apart = taught.astype(int) - other
+    apart = (1 if metric.more else -1) * (taught.astype(float) - other)
     difference, error = chance.mean_and_error((apart if weights is None else weights * apart).tolist())
-    here, there = (float(np.average(right, weights=weights)) for right in (taught, other))
+    here, there = (float(np.average(found, weights=weights)) for found in (taught, other))
     gain = chance.better(difference, error)
-    figures = (
-        f"it has {here:.1%} right and {against} {there:.1%}"
-        if weights is None
-        else f"its balanced accuracy is {here:.1%} and that of {against} {there:.1%}"
-    )
+    unit = f" {metric.gains}" if metric.gains else ""
+    doubt = f"{metric.scale * chance.ERRORS * error:.{metric.digits}f}"
     comparison = (
-        f"on {n:,} validation rows {figures}, a lead of {100 * difference:+.1f} points, "
-        f"where two standard errors of the paired difference are {100 * chance.ERRORS * error:.1f}"
+        f"on {n:,} validation rows its {metric.title} is {metric.text(here)} and that of {against} "
+        f"{metric.text(there)}, a lead of {metric.difference(difference)}{unit}, "
+        f"where two standard errors of the paired difference are {doubt}"
     )
     remedy = (
         "train it longer (teacher_pretrain.steps), give it more labels (dataset.labelled), or "
@@ -97,7 +94,7 @@ def hold_against(
     )
     return {
         "gain": gain,
-        "metric": "accuracy" if weights is None else "balanced_accuracy",
+        "metric": metric.name,
         "teacher": here,
         "alone": there,
         "against": against,

@@ -1,5 +1,5 @@
-"""pseudo-label: the teacher's answers for every row and view that the student will see, written once as
-half-precision logits.
+"""pseudo-label: the teacher's answers to every row and view that the student will see, written once, as the
+task packs them (of classification half-precision logits).
 """
 
 from __future__ import annotations
@@ -8,19 +8,32 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kdx.core.files import write_atomically
+from kdx.core.task import Task
+from kdx.core.trees import leaves
 from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.data.streams import sequential
-from kdx.data.views.augment import Chain, Views
+from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
-from kdx.pipeline.stages.answers import CLEAN, HALF_MAX, SAMPLE, SAMPLED, digest_of_views, sampled_rows
-from kdx.pipeline.stages.files import need_split, open_network, open_split
+from kdx.pipeline.stages.answers import CLEAN, SAMPLE, SAMPLED, digest_of_views, mapped, sampled_rows
+from kdx.pipeline.stages.files import (
+    TRUTH,
+    array_files,
+    build_task,
+    file_name,
+    need_split,
+    open_network,
+    open_split,
+    read_truth,
+)
 from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -47,32 +60,31 @@ def run(
     passes: int = 0,
 ) -> None:
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one
-    view, the clean picture. pool: whether anything of the pool is answered. rows: only these rows of it.
-    passes: of Monte-Carlo dropout over the clean pictures of those rows, whose spread is kept as extras.
+    view, the clean row. pool: whether anything of the pool is answered. rows: only these rows of it. passes:
+    of Monte-Carlo dropout over the clean ones of those rows, whose spread is kept as extras.
 
-    Files: <split>.npy (N, V, C) float16 logits; answers.json. Slot v of a row answers exactly the pixels of
-    view `first` + v, which are a pure function of (seed, split, row, view): 1 + v where the student is
-    augmented, 0 for the clean picture. Always answered are the validation split, clean and (slot 1) in one
+    Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays; answers.json. Slot v of a
+    row answers exactly the inputs of view `first` + v, which are a pure function of (seed, split, row,
+    view): 1 + v where the student is
+    augmented, 0 for the clean row. Always answered are the validation split, clean and (slot 1) in one
     view such as those of the pool, and the whole pool, clean (clean.npy where unlabelled.npy holds other
     views) unless `rows` are given: then places.npy says where each row's answer lies. Where the teacher is
     asked live about augmented views, sample.npy holds its answers to one of them. An interrupted stage goes
     on at the view it had reached.
     """
     about = data.json("data.json")
+    task = build_task(about)
     networks = [runtime.place(open_network(t)) for t in teachers]
-    teacher = live_teacher([Frozen(n) for n in networks], "main")
+    teacher = live_teacher([Frozen(n) for n in networks], "main", task)
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
-    _answer(work, runtime, data, wanted, teacher, maker=maker, precision=precision, bought=bought)
+    asked_for = Asked(task, teacher, maker, precision, bought)
+    _answer(work, runtime, data, wanted, asked_for)
     if bought is not None:
         np.save(work.path / "places.npy", places_of(bought, about["counts"]["unlabelled"]).numpy())
     asked = open_split(data, "unlabelled", runtime) if passes and pool else None
-    extras = (
-        write_spread(work, runtime, asked, networks, passes, seed, len(about["classes"]), bought)
-        if asked
-        else []
-    )
+    extras = write_spread(work, runtime, asked, Passes(task, networks, passes, seed, bought)) if asked else []
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
     work.write_json(
         "answers.json",
@@ -80,7 +92,6 @@ def run(
             "splits": splits,
             "clean": clean,
             "views": digest_of_views(augment, seed),
-            "classes": about["classes"],
             "extras": extras,
             "pool": about["counts"]["unlabelled"],
             "moved": bool(augment) and not clean,
@@ -88,61 +99,77 @@ def run(
             "bought": None if bought is None else len(bought),
             "teachers": [t.key for t in teachers],
             "teacher_size": max(Frozen(n).size for n in networks),
-            "validation_accuracy": _known_accuracy(work, data),
+            "validation_score": _score(work, data, task),
         },
     )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Who answers what. maker: of the views. bought: the rows of the pool that are answered, None: all."""
+
+    task: Task
+    teacher: Teacher
+    maker: Views
+    precision: str
+    bought: Tensor | None
+
+
 def _answer(
-    work: Work,
-    runtime: Runtime,
-    data: Artifact,
-    wanted: Mapping[str, tuple[int, int]],
-    teacher: Teacher,
-    *,
-    maker: Views,
-    precision: str,
-    bought: Tensor | None,
+    work: Work, runtime: Runtime, data: Artifact, wanted: Mapping[str, tuple[int, int]], asked: Asked
 ) -> None:
-    """Writes the files of answers, view by view. wanted: see `to_answer`. bought: the rows of the pool that
-    are answered, None: all.
-    """
-    classes = len(data.json("data.json")["classes"])
+    """Writes the files of answers, view by view. wanted: see `to_answer`."""
     done = answered(work, wanted)
     total = sum(count for count, _ in wanted.values())
     for name, (count, first) in wanted.items():
         split = need_split(data, split_of(name), runtime)
-        path = work.path / f"{name}.npy"
-        some = {"unlabelled": bought, SAMPLE: torch.from_numpy(sampled_rows(len(split)))}.get(name)
+        some = {"unlabelled": asked.bought, SAMPLE: torch.from_numpy(sampled_rows(len(split)))}.get(name)
         places = torch.arange(len(split)) if some is None else places_of(some, len(split))
-        shape = (len(split) if some is None else len(some), count, classes)
-        file = open_answers(path, shape, fresh=all(name != other for other, _ in done))
-        reserve(path)
+        fresh = all(name != other for other, _ in done)
+        files = open_files(work, name, asked.task, (len(split) if some is None else len(some), count), fresh)
         for slot in range(count):
-            if as_left(work, file, name, slot, done):
+            if as_left(work, files, name, slot, done):
                 continue
             batches = sequential(
                 split,
                 batch=BATCH,
-                views=maker,
+                views=asked.maker,
                 view=first + slot,
-                num_classes=classes,
+                task=asked.task,
                 device=torch.device(runtime.device),
                 rows=some,
             )
             for batch in batches:
-                logits = logits_of(teacher, batch, name, runtime, precision)
-                file[places[batch.index.cpu()].numpy(), slot] = logits.cpu().numpy()
+                packed = pack_answers(asked, batch, name, runtime)
+                for leaf, file in files.items():
+                    file[places[batch.index.cpu()].numpy(), slot] = packed[leaf].cpu().numpy()
             took = round(work.seconds, 3)
-            done[name, slot] = (took, view_digest(work, file, name, slot, took))
-            file.flush()
+            done[name, slot] = (took, view_digest(work, files, name, slot, took))
+            for file in files.values():
+                file.flush()
             write_atomically(work.checkpoint, json.dumps([[*which, *held] for which, held in done.items()]))
             work.progress(len(done), total, name)
-        del file
+        del files
+
+
+def open_files(
+    work: Work, name: str, task: Task, shape: tuple[int, int], fresh: bool
+) -> dict[str, np.memmap[Any, Any]]:
+    """The files of one split's answers by the names of their arrays. shape: rows and views."""
+    found = {}
+    for leaf, one in task.pack(task.made_up(1)).items():
+        path = work.path / file_name(name, leaf)
+        found[leaf] = open_answers(path, (*shape, *one.shape[1:]), one.numpy().dtype, fresh=fresh)
+        reserve(path)
+    return found
 
 
 def as_left(
-    work: Work, file: np.ndarray, name: str, slot: int, done: dict[tuple[str, int], tuple[float, str]]
+    work: Work,
+    files: Mapping[str, np.ndarray],
+    name: str,
+    slot: int,
+    done: dict[tuple[str, int], tuple[float, str]],
 ) -> bool:
     """Whether a stopped run answered this view, and its answers are as they were written: then its time
     counts too. Of others it says that they are made again. done: what `answered` found, and what came since;
@@ -151,7 +178,7 @@ def as_left(
     before = done.pop((name, slot), None)
     if before is None:
         return False
-    if before[1] != view_digest(work, file, name, slot, before[0]):
+    if before[1] != view_digest(work, files, name, slot, before[0]):
         path = work.path / f"{name}.npy"
         work.note(
             f"answers that a stopped run had left in {path} are not as they were written, and are made again",
@@ -163,15 +190,15 @@ def as_left(
     return True
 
 
-def logits_of(teacher: Teacher, batch: Batch, name: str, runtime: Runtime, precision: str) -> Tensor:
-    """(B, C) logits that half precision can hold."""
-    with torch.inference_mode(), runtime.autocast(precision):
-        logits = teacher(batch).float()
-    if not torch.isfinite(logits).all():
+def pack_answers(asked: Asked, batch: Batch, name: str, runtime: Runtime) -> dict[str, Tensor]:
+    """The answers to a batch as they are stored."""
+    with torch.inference_mode(), runtime.autocast(asked.precision):
+        answers = asked.teacher(batch)
+    if not all(torch.isfinite(leaf).all() for leaf in leaves(answers).values()):
         raise FloatingPointError(
             f"the teacher's answers for '{name}' are not finite; its training has diverged"
         )
-    return logits.clamp(-HALF_MAX, HALF_MAX)
+    return asked.task.pack(answers)
 
 
 def to_answer(
@@ -180,7 +207,7 @@ def to_answer(
     """file -> (views of each row, the first of them). whole: the whole pool is answered, clean as well.
     augment: names of the steps.
 
-    Of mixed pictures no answer belongs to a row, so that nothing could be distinguished from answers to them.
+    Of mixed rows no answer belongs to a row, so that nothing could be distinguished from answers to them.
     """
     wanted = {name: (1, 0) if clean else (count, 1) for name, count in views.items() if counts.get(name)}
     moved = bool(augment) and not clean and MIXUP not in augment
@@ -212,41 +239,38 @@ def places_of(rows: Tensor, n: int) -> Tensor:
     return places
 
 
-@torch.inference_mode()
-def write_spread(
-    work: Work,
-    runtime: Runtime,
-    split: Split,
-    networks: Sequence[nn.Module],
-    passes: int,
-    seed: int,
-    classes: int,
-    rows: Tensor | None,
-) -> list[str]:
-    """Names of the extras written: mean and unbiased deviation of softmax(z) and (cool_) softmax(z / 2) over
-    passes with dropout alive.
+@dataclass(frozen=True)
+class Passes:
+    """Passes with dropout over `rows` of the pool, None: all. networks: several take turns."""
 
-    Each extra.<name>.npy is (N, C) float32, nan for a row that is not among `rows`, where these are given.
-    Several teachers take turns (Rizve et al. 2021, arXiv 2101.06329, have one, and 10 passes).
+    task: Task
+    networks: Sequence[nn.Module]
+    passes: int
+    seed: int
+    rows: Tensor | None
+
+
+@torch.inference_mode()
+def write_spread(work: Work, runtime: Runtime, split: Split, asked: Passes) -> list[str]:
+    """Names of the extras written: what `Task.spread` says of the answers with dropout alive.
+
+    Each extra.<name>.npy is (N, ...) float32, nan for a row that was not asked. Several teachers take turns
+    (Rizve et al. 2021, arXiv 2101.06329, have one, and 10 passes).
     """
-    files = {
-        name: np.full((len(split), classes), np.nan, np.float32)
-        for name in ("mean", "std", "cool_mean", "cool_std")
-    }
-    torch.manual_seed(seed)
+    files: dict[str, np.ndarray] = {}
+    torch.manual_seed(asked.seed)
     for batch in sequential(
-        split, batch=BATCH, views=None, view=0, device=torch.device(runtime.device), rows=rows
+        split, batch=BATCH, views=None, view=0, device=torch.device(runtime.device), rows=asked.rows
     ):
         index, answers = batch.index.cpu().numpy(), []
-        for turn in range(passes):
-            with awake(networks[turn % len(networks)]) as network:
+        for turn in range(asked.passes):
+            with awake(asked.networks[turn % len(asked.networks)]) as network:
                 answers.append(network(batch.views["main"]).float().cpu())
-        logits = torch.stack(answers)
-        for prefix, probs in (("", logits.softmax(2)), ("cool_", (logits / 2).softmax(2))):
-            files[f"{prefix}mean"][index] = probs.mean(0).numpy()
-            files[f"{prefix}std"][index] = probs.std(0).numpy()
-    for name, values in files.items():
-        np.save(work.path / f"extra.{name}.npy", values)
+        for name, values in asked.task.spread(answers).items():
+            whole = files.setdefault(name, np.full((len(split), *values.shape[1:]), np.nan, np.float32))
+            whole[index] = values.numpy()
+    for name, whole in files.items():
+        np.save(work.path / f"extra.{name}.npy", whole)
     return list(files)
 
 
@@ -272,9 +296,10 @@ def reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _known_accuracy(work: Work, data: Artifact) -> float | None:
-    """The teacher's on validation."""
-    path = work.path / "validation.npy"
-    if not path.exists():
+def _score(work: Work, data: Artifact, task: Task) -> float | None:
+    """The teacher's metric on validation."""
+    truth = read_truth(data, f"validation.{TRUTH}")
+    if truth is None or not array_files(work.path, "validation"):
         return None
-    return float((np.load(path)[:, 0].argmax(1) == np.load(data.file("validation.labels.npy"))).mean())
+    first = {leaf: found[:, 0] for leaf, found in mapped(work.path, "validation").items()}
+    return float(task.metrics(task.read(first), truth)[task.primary])

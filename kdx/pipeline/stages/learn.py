@@ -17,19 +17,30 @@ from torch import nn
 
 from kdx.core import shortage, signals
 from kdx.core.errors import UserError
-from kdx.core.math import balanced_weights
-from kdx.core.types import Batch, Frozen, Objective, Parts, Split, Teacher
+from kdx.core.examples import blank
+from kdx.core.task import Fitness, Task
+from kdx.core.trees import rows_of, tree
+from kdx.core.types import Answers, Batch, Frozen, Objective, Parts, Split, Teacher
 from kdx.data.splits import stratified
-from kdx.data.streams import Loader, Makers, Stream, as_trained
-from kdx.data.views.augment import Chain, Mixup, Views
+from kdx.data.streams import BatchLoader, Makers, Stream, as_trained
+from kdx.data.views.chain import Chain, Mixer, Views
 from kdx.methods.teachers import Stored, live_teacher
 from kdx.models.weights import WeightsNote, load_weights
 from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
 from kdx.pipeline.stages.cautions import cautions
-from kdx.pipeline.stages.files import new_network, open_network, open_split
+from kdx.pipeline.stages.files import (
+    TRUTH,
+    about_model,
+    build_task,
+    new_network,
+    open_network,
+    open_split,
+    read_truth,
+)
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.moved import kind_of_old
 from kdx.store.source import Source
 from kdx.store.store import Work, subseed
 from kdx.training.length import shares, total_steps, used
@@ -49,7 +60,7 @@ class TrainInputs:
     teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows:
     the rows of the pool that are used. checkpoint: a file of weights that the network begins with, and where
     in it they lie; init: whose last weights it begins with. class_weights: none, or balanced: see
-    `kdx.core.math.balanced_weights`, over the labelled rows that are used.
+    `kdx.core.task.Task.balanced`, over the labelled rows that are used.
     """
 
     data: Artifact
@@ -88,8 +99,8 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
 
     Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen,
     nan where none was; curves.json {name: {"x", "y"}} where the loss has estimated some;
-    last.safetensors; with a validation split best.safetensors (the best on it) and validation.right.npy (N,)
-    bool (which of its rows the last weights have right); model.json, summary.json, metrics.jsonl.
+    last.safetensors; with a validation split best.safetensors (the best on it) and validation.by_row.npy (N,)
+    (`Task.by_row` of the last weights there); model.json, summary.json, metrics.jsonl.
     """
     saved = read_checkpoint(work, runtime)
     if saved:
@@ -113,13 +124,7 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
         views_of(inputs),
     )
     about = inputs.data.json("data.json")
-    work.write_json(
-        "model.json",
-        {
-            "component": inputs.model.spec,
-            **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")},
-        },
-    )
+    work.write_json("model.json", about_model(inputs.model, about))
 
 
 def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, Watch]:
@@ -131,6 +136,7 @@ def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, 
         lesson.loop,
         settings=lesson.settings,
         validation=lesson.parts.validation,
+        task=lesson.parts.task,
         pool=inputs.data.json("data.json")["counts"].get("unlabelled", 0),
     )
 
@@ -138,7 +144,7 @@ def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, 
 def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
     """All steps from `start` on; returns the number of steps done in all."""
     loop = lesson.loop
-    batches = iter(Loader(lesson.streams, start=start, stop=loop.steps, workers=loop.runtime.workers))
+    batches = iter(BatchLoader(lesson.streams, start=start, stop=loop.steps, workers=loop.runtime.workers))
     # a signal ends the step and saves; a second one stops at once
     with (
         contextlib.closing(batches),
@@ -168,9 +174,12 @@ def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
 def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     """Builds all that one training needs."""
     settings: Training = inputs.training.build()
+    task = build_task(inputs.data.json("data.json"))
+    method = inputs.loss.resolve()
+    Fitness(method.__name__, method.needs_task, "choose another loss").check(task)
     torch.manual_seed(inputs.seed)
     student, notes = first_weights(name, runtime, inputs)
-    parts = parts_of(student, settings, runtime, inputs)
+    parts = parts_of(student, task, settings, runtime, inputs)
     objective: Objective = inputs.loss.build(parts).to(runtime.device)
     if runtime.compile:
         # else a term's own gradient, taken for the log, could not keep the graph
@@ -218,19 +227,21 @@ def first_weights(
     return runtime.place(student), notes
 
 
-def parts_of(student: nn.Module, settings: Training, runtime: Runtime, inputs: TrainInputs) -> Parts:
+def parts_of(
+    student: nn.Module, task: Task, settings: Training, runtime: Runtime, inputs: TrainInputs
+) -> Parts:
     """What the objective is built from. Networks that are opened draw from torch's global generator: in this
     order.
     """
     data, answers, about = inputs.data, inputs.answers, inputs.data.json("data.json")
-    validation, classes = open_split(data, "validation", runtime), len(about["classes"])
+    validation = open_split(data, "validation", runtime)
     others = (*inputs.teachers, *(inputs.networks if reads_networks(inputs.loss) else ()))
     live = [Frozen(runtime.place(open_network(t))) for t in others]
     teacher: Teacher | None = None
     if inputs.teachers:
-        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main")
+        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", task)
     elif answers:
-        teacher = stored_answers(answers, runtime.device, views_of(inputs))
+        teacher = stored_answers(answers, runtime.device, views_of(inputs), task)
     balanced = inputs.class_weights == "balanced"
     return Parts(
         student=student,
@@ -240,11 +251,11 @@ def parts_of(student: nn.Module, settings: Training, runtime: Runtime, inputs: T
         teacher=teacher,
         live_teachers=live,
         validation=validation,
-        num_classes=classes,
+        task=task,
         extras=extras(answers, runtime.device) if answers else {},
         teacher_size=answers.json("answers.json")["teacher_size"] if answers else None,
-        shape=tuple(about["shape"]),
-        class_weights=balanced_weights(labels_used(data, settings, inputs.views_seed), classes)
+        example=blank(kind_of_old(about)["example"]),
+        class_weights=task.balanced(truth_used(data, task, settings, inputs.views_seed))
         if balanced
         else None,
         validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed),
@@ -252,14 +263,14 @@ def parts_of(student: nn.Module, settings: Training, runtime: Runtime, inputs: T
 
 
 def views_of(inputs: TrainInputs) -> str:
-    """The digest of the pixels that a training shows."""
+    """The digest of the inputs that a training shows."""
     return digest_of_views(inputs.training.spec["augment"], inputs.views_seed)
 
 
 def shown_in_training(
     validation: Split | None, settings: Training, runtime: Runtime, seed: int
 ) -> Callable[[], Iterator[Batch]] | None:
-    """The validation rows as training shows rows; None where it shows clean pictures, or mixes them."""
+    """The validation rows as training shows rows; None where it shows clean ones, or mixes them."""
     chain = Chain(settings.augment)
     if validation is None or not len(chain) or chain.mixup is not None:
         return None
@@ -307,7 +318,7 @@ def open_streams(
     kept = {} if rows is None else {"unlabelled": torch.from_numpy(np.load(rows.file("rows.npy")))}
     if (
         "labelled" in found
-        and (few := labelled_rows(found["labelled"].truth.cpu().numpy(), settings, seed)) is not None
+        and (few := labelled_rows(found["labelled"].known, parts.task, settings, seed)) is not None
     ):
         kept["labelled"] = torch.from_numpy(few)
     sizes = shares(
@@ -315,9 +326,9 @@ def open_streams(
     )
     cycles: Mapping[str, int] = {}
     if isinstance(parts.teacher, Stored) and not parts.teacher.clean:
-        cycles = {n: a.shape[1] for n, a in parts.teacher.answers.items()}
+        cycles = {n: parts.teacher.views(n) for n in parts.teacher.answers}
     strong = [
-        *((name, step) for name, step in settings.augment if not isinstance(step, Mixup)),
+        *((name, step) for name, step in settings.augment if not isinstance(step, Mixer)),
         *settings.strong_augment,
     ]
     further = {
@@ -338,26 +349,32 @@ def open_streams(
             cycle=cycles.get(name),
             rows=kept.get(name),
             device=torch.device(runtime.device),
-            num_classes=parts.num_classes,
+            task=parts.task,
         )
         for name, split in found.items()
     }
 
 
-def labelled_rows(labels: np.ndarray, settings: Training, seed: int) -> np.ndarray | None:
+def labelled_rows(truth: Answers, task: Task, settings: Training, seed: int) -> np.ndarray | None:
     """The labelled rows that a training with fewer of them uses; None: all."""
-    return (
-        stratified(labels, settings.rows, seed=subseed(seed, "rows"))
-        if settings.rows is not None and settings.rows < len(labels)
-        else None
+    rows = rows_of(truth)
+    if settings.rows is None or settings.rows >= rows:
+        return None
+    groups = task.strata(tree(lambda leaf: leaf.cpu().numpy(), truth))
+    return stratified(
+        np.zeros(rows, np.int64) if groups is None else groups, settings.rows, seed=subseed(seed, "rows")
     )
 
 
-def labels_used(data: Artifact, settings: Training, seed: int) -> torch.Tensor:
-    """(n,) classes of the labelled rows that are used."""
-    labels = np.load(data.file("labelled.labels.npy"))
-    few = labelled_rows(labels, settings, seed)
-    return torch.from_numpy(labels if few is None else labels[few])
+def truth_used(data: Artifact, task: Task, settings: Training, seed: int) -> Answers:
+    """The truth of the labelled rows that are used."""
+    truth: Answers = read_truth(data, f"labelled.{TRUTH}")
+    few = labelled_rows(truth, task, settings, seed)
+    if few is None:
+        return truth
+    used_rows = torch.from_numpy(few)
+    found: Answers = tree(lambda leaf: leaf[used_rows], truth)
+    return found
 
 
 def missing_stream(method: str, stream: str, found: list[str]) -> str:

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def answered(work: Work, wanted: Mapping[str, tuple[int, int]]) -> dict[tuple[st
     whoever uses the answers compares the digest.
     """
     for path in work.path.glob("*.npy"):
-        if path.stem not in wanted:
+        if path.name.partition(".")[0] not in wanted:
             path.unlink()
     if not work.checkpoint.exists():
         return {}
@@ -38,39 +39,39 @@ def answered(work: Work, wanted: Mapping[str, tuple[int, int]]) -> dict[tuple[st
     return {which: held for which, held in found.items() if which in good and isinstance(held[0], float)}
 
 
-def open_answers(path: Path, shape: tuple[int, ...], *, fresh: bool) -> np.memmap:
-    """The file of one split's answers, (N, V, C) float16, written as it is filled: that of a stopped run
-    where it is still what it was made as.
+def open_answers(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], *, fresh: bool
+) -> np.memmap[Any, Any]:
+    """The file of one split's answers, (N, V, ...), written as it is filled: that of a stopped run where it
+    is still what it was made as.
     """
-    if not fresh and _as_made(path, shape):
+    if not fresh and _as_made(path, shape, dtype):
         return np.lib.format.open_memmap(path, mode="r+")
     path.unlink(missing_ok=True)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
-def _as_made(path: Path, shape: tuple[int, ...]) -> bool:
+def _as_made(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     """Whether a file has the header and the length of one that was made for answers of this shape: of what
     follows its header, digests tell.
     """
     head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        head, {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape}
-    )
+    np.lib.format.write_array_header_1_0(head, {"descr": dtype.str, "fortran_order": False, "shape": shape})
     wanted = head.getvalue()
     try:
         with path.open("rb") as file:
-            return file.read(len(wanted)) == wanted and path.stat().st_size == len(wanted) + 2 * math.prod(
-                shape
-            )
+            size = len(wanted) + dtype.itemsize * math.prod(shape)
+            return file.read(len(wanted)) == wanted and path.stat().st_size == size
     except OSError:
         return False
 
 
-def view_digest(work: Work, file: np.ndarray, name: str, slot: int, took: float) -> str:
-    """Of one view's answers, bound to the stage, the file,
-    the view and the time that it took to come so far.
+def view_digest(work: Work, files: Mapping[str, np.ndarray], name: str, slot: int, took: float) -> str:
+    """Of one view's answers, bound to the stage, the split, the view and the time that it took to come so
+    far. files: by name of their arrays.
     """
     whole = hashlib.sha256(f"{work.key} {name} {slot} {took}\n".encode())
-    for start in range(0, len(file), _ROWS):
-        whole.update(np.ascontiguousarray(file[start : start + _ROWS, slot]).data)
+    for file in files.values():
+        for start in range(0, len(file), _ROWS):
+            whole.update(np.ascontiguousarray(file[start : start + _ROWS, slot]).data)
     return whole.hexdigest()

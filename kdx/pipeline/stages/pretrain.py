@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from kdx.models.weights import load_weights
-from kdx.pipeline.stages.files import new_network
+from kdx.pipeline.stages.files import about_model, new_network
 from kdx.pipeline.stages.learn import TrainInputs, learn
 from kdx.pipeline.stages.watch import plain_state
 from kdx.store.artifact import Artifact
@@ -68,7 +68,4 @@ def run(
             "device": runtime.device,
         },
     )
-    work.write_json(
-        "model.json",
-        {"component": model.spec, **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")}},
-    )
+    work.write_json("model.json", about_model(model, about))

@@ -5,20 +5,25 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from kdx.core.math import cross_entropy
-from kdx.pipeline.stages.files import new_network
+from kdx.core.examples import Example, random_rows
+from kdx.core.task import Task
+from kdx.core.trees import Tree, tree
+from kdx.core.types import Answers, Inputs
+from kdx.pipeline.stages.files import build_task, new_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.moved import kind_of_old
 from kdx.store.store import Work
 from kdx.training.runtime import Runtime
 
 STEPS, _FEW = 3, 8
 HOPELESS = 4.0
-"""A precision that is so many times slower on a few pictures is not tried on a batch."""
+"""A precision that is so many times slower on a few rows is not tried on a batch."""
 
 
 def run(
@@ -33,25 +38,41 @@ def run(
     about = data.json("data.json")
     with torch.random.fork_rng():
         network = runtime.place(new_network(model, about, read_weights=False)).train()
-        pictures = torch.rand(batch_size, *about["shape"], device=runtime.device)
-        y = torch.randint(len(about["classes"]), (batch_size,), device=runtime.device)
+        trial = Trial(network, build_task(about), runtime)
+        everything = trial.made_up(kind_of_old(about)["example"], batch_size)
     # without instructions for it a bf16 step takes ten times as long as one in fp32: that shows on a few
-    # pictures too
-    rows = slice(0, _FEW)
-    few = {
-        p: [step(network, pictures[rows], y[rows], runtime, p) for _ in range(2)][1] for p in ("fp32", "bf16")
-    }
+    # rows too
+    some = tree(lambda leaf: leaf[:_FEW], everything[0]), tree(lambda leaf: leaf[:_FEW], everything[1])
+    few = {p: [trial.step(*some, p) for _ in range(2)][1] for p in ("fp32", "bf16")}
     running = [p for p in few if few[p] < HOPELESS * few["fp32"]]
-    rounds = [{p: step(network, pictures, y, runtime, p) for p in running} for _ in range(STEPS + 1)]
+    rounds = [{p: trial.step(*everything, p) for p in running} for _ in range(STEPS + 1)]
     medians = {p: sorted(r[p] for r in rounds[1:])[STEPS // 2] for p in running}
     work.write_json("probe.json", {"precision": min(medians, key=medians.__getitem__), "seconds": medians})
 
 
-def step(network: nn.Module, pictures: Tensor, y: Tensor, runtime: Runtime, precision: str) -> float:
-    """Seconds of one training step, the optimiser apart."""
-    start = time.perf_counter()
-    with runtime.autocast(precision):
-        loss = cross_entropy(network(pictures), y).mean()
-    loss.backward()
-    loss.item()
-    return time.perf_counter() - start
+@dataclass(frozen=True)
+class Trial:
+    """A network that learns from made-up rows."""
+
+    network: nn.Module
+    task: Task
+    runtime: Runtime
+
+    def made_up(self, example: Example, rows: int) -> tuple[Inputs, Answers]:
+        """Rows and their truth, on the device."""
+        generator = torch.Generator().manual_seed(0)
+
+        def placed(value: Tree) -> Tree:
+            found: Tree = tree(lambda leaf: leaf.to(self.runtime.device), value)
+            return found
+
+        return placed(random_rows(example, rows)), placed(self.task.made_up_truth(rows, generator))
+
+    def step(self, rows: Inputs, truth: Answers, precision: str) -> float:
+        """Seconds of one training step, the optimiser apart."""
+        start = time.perf_counter()
+        with self.runtime.autocast(precision):
+            loss = self.task.loss(self.network(rows), truth).mean()
+        loss.backward()
+        loss.item()
+        return time.perf_counter() - start

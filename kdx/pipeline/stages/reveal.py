@@ -5,10 +5,13 @@ split and, of the second, nothing to validate on."""
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 
 from kdx.core.errors import UserError
+from kdx.core.trees import leaves, rows_of
+from kdx.pipeline.stages.files import INPUTS, TRUTH, array_files, build_task, file_name, read_arrays
 from kdx.store.artifact import Artifact
 from kdx.store.store import Work
 from kdx.training.runtime import Runtime
@@ -19,41 +22,46 @@ _BLOCK = 4096
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, split: str) -> None:
     """split: "unlabelled" or "validation". Files, as those of kdx.pipeline.stages.prepare: labelled.* (the
-    labelled rows, then those of the split whose class is known), validation.* as it was, or without a row
+    labelled rows, then those of the split whose truth is known), validation.* as it was, or without a row
     where these are learned from, data.json."""
     about = data.json("data.json")
-    truth = np.load(data.file("truth.npy" if split == "unlabelled" else f"{split}.labels.npy"))
-    known = np.flatnonzero(truth >= 0)
+    truth = read_arrays(data, TRUTH if split == "unlabelled" else f"{split}.{TRUTH}")
+    known = np.flatnonzero(build_task(about).known(truth))
     if not len(known):
         raise UserError(
             "ceiling=true trains a student on the pool's hidden labels, and nobody knows a label of this "
             "pool: set ceiling=false"
         )
-    labelled, others = (
-        np.load(data.file(f"{name}.images.npy"), mmap_mode="r") for name in ("labelled", split)
-    )
-    rows = len(labelled) + len(known)
-    images = np.lib.format.open_memmap(
-        work.path / "labelled.images.npy", "w+", labelled.dtype, (rows, *labelled.shape[1:])
-    )
-    images[: len(labelled)] = labelled
-    for start in range(0, len(known), _BLOCK):
-        block = known[start : start + _BLOCK]
-        images[len(labelled) + start :][: len(block)] = others[block]
-    images.flush()
-    np.save(
-        work.path / "labelled.labels.npy",
-        np.concatenate([np.load(data.file("labelled.labels.npy")), truth[known]]),
-    )
-    for file in ("validation.images.npy", "validation.labels.npy"):
-        if split == "validation":
-            np.save(work.path / file, np.load(data.file(file), mmap_mode="r")[:0])
-        else:
-            shutil.copyfile(data.file(file), work.path / file)
+    own = leaves(read_arrays(data, f"labelled.{INPUTS}", mapped=True))
+    others = leaves(read_arrays(data, f"{split}.{INPUTS}", mapped=True))
+    for leaf, array in own.items():
+        join(work.path / file_name(f"labelled.{INPUTS}", leaf), array, others[leaf], known)
+    for leaf, array in leaves(read_arrays(data, f"labelled.{TRUTH}")).items():
+        np.save(
+            work.path / file_name(f"labelled.{TRUTH}", leaf),
+            np.concatenate([array, leaves(truth)[leaf][known]]),
+        )
+    for what in (INPUTS, TRUTH):
+        for leaf, file in array_files(data.path, f"validation.{what}").items():
+            to = work.path / file_name(f"validation.{what}", leaf)
+            if split == "validation":
+                np.save(to, np.load(file, mmap_mode="r")[:0])
+            else:
+                shutil.copyfile(file, to)
     counts = {
-        "labelled": rows,
+        "labelled": rows_of(own) + len(known),
         "validation": 0 if split == "validation" else about["counts"]["validation"],
         "test": 0,
         "unlabelled": 0,
     }
     work.write_json("data.json", {**about, "counts": counts})
+
+
+def join(to: Path, own: np.ndarray, others: np.ndarray, rows: np.ndarray) -> None:
+    """Writes `own` and then these rows of `others`, some at a time."""
+    whole = np.lib.format.open_memmap(to, "w+", own.dtype, (len(own) + len(rows), *own.shape[1:]))
+    whole[: len(own)] = own
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        whole[len(own) + start :][: len(block)] = others[block]
+    whole.flush()

@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdx.core import shortage, signals
+from kdx.core.task import Task
 from kdx.core.types import Objective, Outcome, Split, Streams
 from kdx.store.store import Work
 from kdx.training.loop import Loop
-from kdx.training.predict import predict, quick
+from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -67,19 +68,22 @@ class Watch:
         *,
         settings: Training,
         validation: Split | None,
+        task: Task,
         pool: int,
     ):
         self.work, self.objective, self.loop = work, objective, loop
         self.settings, self.validation, self.pool = settings, validation, pool
+        self.task, self.metric = task, task.metric
         self.every = validate_every(settings.evaluate_every, loop.steps)
         self.best: dict[str, Tensor] = {}
-        self.best_step, self.best_accuracy, self.waited, self.stopped = 0, -1.0, 0, ""
+        self.best_step, self.waited, self.stopped = 0, 0, ""
+        self.best_score: float | None = None
         self.saved_at, self.clock = 0, time.monotonic()
         self.interrupted: Callable[[], bool] = lambda: False
         self.text = ""
-        self.last_accuracy: float | None = None
+        self.last_score: float | None = None
         self.by_row: dict[str, Tensor] = {}
-        self.right: Tensor | None = None
+        self.rows: Tensor | None = None
 
     def after(self, step: int) -> bool:
         done = step + 1
@@ -107,20 +111,21 @@ class Watch:
                 self.by_row[name][index] = values.detach().float()
 
     def validate(self, step: int, split: Split) -> bool:
-        """Records the accuracy, keeps the best weights; True where training should stop."""
+        """Records the metric that counts, keeps the best weights; True where training should stop."""
         network = self.objective.export()
-        logits = predict(network, split, self.loop.runtime, precision=self.loop.precision)
-        found = quick(logits, split.truth)
-        self.right = logits.argmax(1) == split.truth
-        self.work.record({"step": step, **found})
-        accuracy = self.last_accuracy = found["validation/accuracy"]
-        self.text = f"validation {accuracy:.1%}"
-        if accuracy > self.best_accuracy:
+        answers = predict(network, split, self.loop.runtime, precision=self.loop.precision)
+        found = self.task.quick(answers, split.known)
+        self.rows = self.task.by_row(answers, split.known)
+        self.work.record({"step": step, **{f"validation/{name}": value for name, value in found.items()}})
+        score = self.last_score = found[self.metric.name]
+        self.text = f"validation {self.metric.text(score)}"
+        if self.metric.better(score, self.best_score):
             self.best = plain_state(network)
-            self.best_step, self.best_accuracy, self.waited = step + 1, accuracy, 0
+            self.best_step, self.best_score, self.waited = step + 1, score, 0
         else:
             self.waited += 1
-        if self.settings.target is not None and accuracy >= self.settings.target:
+        target = self.settings.target
+        if target is not None and self.metric.gain(score, target) >= 0:
             self.stopped = "target"
         elif self.settings.patience is not None and self.waited >= self.settings.patience:
             self.stopped = "patience"
@@ -138,8 +143,8 @@ class Watch:
             if self.loop.runtime.device.startswith("cuda")
             else [],
             "threads": torch.get_num_threads(),
-            "best": (self.best, self.best_step, self.best_accuracy, self.waited),
-            "by_row": (self.by_row, self.last_accuracy),
+            "best": (self.best, self.best_step, self.best_score, self.waited),
+            "by_row": (self.by_row, self.last_score),
             "reported": self.work.so_far(),
         }
         if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
@@ -159,22 +164,22 @@ class Watch:
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
-        self.best, self.best_step, self.best_accuracy, self.waited = state["best"]
-        self.by_row, self.last_accuracy = state["by_row"]
+        self.best, self.best_step, self.best_score, self.waited = state["best"]
+        self.by_row, self.last_score = state["by_row"]
         self.saved_at = state["step"]
         self.work.report_again(state["reported"])
         self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.loop.steps}")
         return self.saved_at
 
     def publish(self, done: int, passes: Mapping[str, float], views: str) -> None:
-        """passes: how often the rows of each stream were gone through. views: the digest of the pixels that
+        """passes: how often the rows of each stream were gone through. views: the digest of the inputs that
         were shown, see kdx.pipeline.stages.answers.digest_of_views.
         """
         save_file(plain_state(self.objective.export()), self.work.path / "last.safetensors")
         if self.best:
             save_file(self.best, self.work.path / "best.safetensors")
-        if self.right is not None:
-            np.save(self.work.path / "validation.right.npy", self.right.numpy())
+        if self.rows is not None:
+            np.save(self.work.path / "validation.by_row.npy", self.rows.numpy())
         for name, values in self.by_row.items():
             np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.cpu().numpy())
         curves = {
@@ -185,7 +190,7 @@ class Watch:
         self.work.write_json(
             "summary.json",
             {
-                "validation_accuracy": self.last_accuracy,
+                "validation_score": self.last_score,
                 "steps": done,
                 "planned_steps": self.loop.steps,
                 "stopped": self.stopped or None,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from kdx.core.trees import part_of
 from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.methods.teachers import live_teacher
 from kdx.pipeline.stages.answers import HALF_MAX
@@ -92,4 +93,8 @@ def enough(counted: int, seconds: float) -> bool:
 
 def part(split: Split, rows: int) -> Split:
     """The first rows of a split."""
-    return Split(split.name, split.images[:rows], None if split.labels is None else split.labels[:rows])
+    return Split(
+        split.name,
+        part_of(split.inputs, 0, rows),
+        None if split.truth is None else part_of(split.truth, 0, rows),
+    )

@@ -13,7 +13,7 @@ import torch
 
 from kdx.core.types import Batch, Split
 from kdx.data.streams import sequential
-from kdx.data.views.augment import Chain, Views
+from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.pipeline.stages.answers import digest_of_views
 from kdx.pipeline.stages.files import open_network, open_split

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from kdx.core.levels import as_float
-from kdx.data.streams import Loader
+from kdx.data.streams import BatchLoader
 from kdx.methods.teachers import Stored
 from kdx.models import size
 from kdx.pipeline.stages import pretrain
@@ -100,7 +100,9 @@ def first_steps(bench: Bench, lesson: Lesson) -> tuple[float, float, dict[str, f
         # of slow steps one is warm-up enough
         return enough(done - WARM, spent) or (done > 1 and spent > SLOW)
 
-    batches = iter(Loader(lesson.streams, start=0, stop=lesson.loop.steps, workers=bench.runtime.workers))
+    batches = iter(
+        BatchLoader(lesson.streams, start=0, stop=lesson.loop.steps, workers=bench.runtime.workers)
+    )
     with contextlib.closing(batches):
         fit(lesson.objective, batches, lesson.loop, start=0, log=log, after=after)
     spent = np.diff(marks).tolist()

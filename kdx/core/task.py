@@ -1,0 +1,281 @@
+"""Task: what the answers of a network mean. The one place that knows; everything that trains, stores,
+measures and reports asks it. Imports torch only.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdx.core.errors import UserError
+from kdx.core.metric import Metric
+from kdx.core.trees import Tree, from_leaves, leaves, rows_of, tree
+
+Answers = Tree
+"""What a network, a teacher or a stored row says, and the truth in the same form: rows first."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing of what answers were worth, as data: reports draw it by its kind, whatever the task.
+
+    kind: "matrix" (data: {"values": rows of numbers, "rows", "columns": names}), "bars" ({"names", "values"})
+    or "line" ({"x", "y", "x_title", "y_title"}). tag: its name in TensorBoard and in file names.
+    """
+
+    title: str
+    tag: str
+    kind: str
+    data: Mapping[str, Any]
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """What who knows nothing of a row attains. words: who that is, such as 'always "cat"'. by_row: (N,), as
+    `Task.by_row` gives."""
+
+    words: str
+    by_row: Tensor
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an audit holds against each other, of one round of pseudo-labels.
+
+    answers: the teacher's to `asked` rows of the pool, (n, ...) arrays by the names of `Task.pack`; copies:
+    (n,) how often each is trained on, 0: left out. truth: of these rows, None where nobody knows. learned: of
+    m rows the answers that were learned from, (m, V, ...) by name, how often each was shown (m, V), and their
+    truth; None where rows were mixed. student: the round's student on the whole pool, `whole` the pool's
+    truth. weights: (N,) its last weight of each row, nan where it was not seen. validation: the teacher's
+    answers in the view that methods estimate from, and the truth, both (V, ...). before: what `audit` kept of
+    the last round.
+    """
+
+    asked: np.ndarray
+    answers: Mapping[str, np.ndarray]
+    copies: np.ndarray
+    truth: Answers | None
+    learned: tuple[Mapping[str, np.ndarray], np.ndarray, Answers | None] | None
+    student: Answers
+    whole: Answers | None
+    weights: np.ndarray | None = None
+    validation: tuple[Mapping[str, np.ndarray], Answers] | None = None
+    before: Any = None
+
+
+@dataclass(frozen=True)
+class Audited:
+    """found: for audit.json. right: (n,) bool of the asked rows, whether the teacher's answer is right, None
+    where that is no question of yes or no or nobody knows. confidence: the teacher's mean one in all answers,
+    None: it has none. kept: what the next round's audit gets as `before`."""
+
+    found: dict[str, Any]
+    right: np.ndarray | None = None
+    confidence: float | None = None
+    kept: Any = None
+
+
+class Task(ABC):
+    """How answers are compared with the truth and with a teacher's, how they are measured, and what of a
+    teacher's answer is worth keeping. Subclasses lie in files of their own and are final.
+
+    shown: its metrics by name; where "agreement" is among them it is measured against the teacher. primary:
+    the name of the one that selects weights and rounds and that a run is known by. paired: the metric whose
+    value is the mean of `by_row`, by which two networks are held against each other row by row. width: what
+    the last layer of a network needs to know.
+    """
+
+    shown: Mapping[str, Metric]
+    primary: str
+    paired: Metric
+    width: int | Mapping[str, int]
+    words: ClassVar[str]
+    """What an answer is, for a sentence: "one class of several", "several numbers a row"."""
+
+    @property
+    def metric(self) -> Metric:
+        """The one that counts."""
+        return self.shown[self.primary]
+
+    # training
+
+    @abstractmethod
+    def loss(self, answers: Answers, truth: Answers, weights: Tensor | None = None) -> Tensor:
+        """(B,) supervised loss of each row, >= 0. weights: what `balanced` gave."""
+
+    @abstractmethod
+    def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
+        """(B,) how far the student's answers are from the teacher's, in full or as `unpack` gave them, >= 0.
+        temperature: of probabilities; without meaning where there are none."""
+
+    def agreement(self, student: Answers, teacher: Answers) -> Tensor:
+        """(B,) how much the two agree, more is closer."""
+        return -self.match(student, teacher, 1.0)
+
+    def balanced(self, truth: Answers) -> Tensor | None:
+        """Weights for `loss` by which all classes weigh alike, None where there are none."""
+        return None
+
+    def mix(self, truth: Answers, other: Answers, share: Tensor) -> Answers:
+        """The truth of rows that were mixed of two, share (B,) of the first."""
+        raise UserError(f"rows whose answer is {self.words} cannot be mixed: leave mixup out")
+
+    def mean(self, several: Sequence[Answers]) -> Answers:
+        """The answers of an ensemble."""
+        named = [leaves(answers) for answers in several]
+        return from_leaves({name: torch.stack([one[name] for one in named]).mean(0) for name in named[0]})
+
+    # measuring
+
+    @abstractmethod
+    def metrics(self, answers: Answers, truth: Answers) -> dict[str, float]:
+        """Of all rows of a split, on the CPU: the metrics of `shown` but agreement."""
+
+    @abstractmethod
+    def by_row(self, answers: Answers, truth: Answers) -> Tensor:
+        """(N,) of each row the number whose mean is the metric `paired`."""
+
+    @abstractmethod
+    def knowing_nothing(self, truth: Answers) -> Nothing:
+        """What the same answer to every row attains on this truth, the best one."""
+
+    def floor(self, truth: Answers) -> float:
+        """What who knows nothing attains in the metric that counts."""
+        return self.knowing_nothing(truth).by_row.double().mean().item()
+
+    def balanced_rows(self, truth: Any) -> tuple[Metric, np.ndarray]:
+        """(the metric that training by `balanced` goes by, (N,) weights with which the mean of `by_row` is
+        that metric)"""
+        raise UserError(f"an answer here is {self.words}, and no classes are there to be balanced")
+
+    def quick(self, answers: Answers, truth: Answers) -> dict[str, float]:
+        """What is watched while training: the metric that counts, and "loss"."""
+        return {
+            self.primary: self.metrics(answers, truth)[self.primary],
+            "loss": self.loss(answers, truth).mean().item(),
+        }
+
+    def details(self, answers: Answers, truth: Answers, part: str) -> dict[str, Any]:
+        """Further plain data for results.json, of part train, validation or test: "figures" are drawn."""
+        return {}
+
+    def summary(self, truth: Mapping[str, Answers]) -> dict[str, Any]:
+        """Plain data for results.json that hang on no network. truth: by part."""
+        return {}
+
+    def right(self, answers: Answers, truth: Answers) -> Tensor | None:
+        """(N,) bool, None where an answer is not right or wrong."""
+        return None
+
+    def confidence(self, answers: Answers) -> Tensor | None:
+        """(N,) in [0, 1], None where answers have none."""
+        return None
+
+    def told(self, answers: Answers) -> list[Any]:
+        """Of each row what people are shown of its answer, or of its truth."""
+        values = [leaf.flatten(1) if leaf.dim() > 1 else leaf[:, None] for leaf in leaves(answers).values()]
+        rows = torch.cat([value.double() for value in values], 1).tolist()
+        return [
+            " ".join(f"{number:.3g}" for number in row[:8]) + (" ..." if len(row) > 8 else "") for row in rows
+        ]
+
+    # stored answers
+
+    def pack(self, answers: Answers) -> dict[str, Tensor]:
+        """What is laid on disk of B answers: name -> (B, ...), of fixed shape and type. "" where there is one
+        array."""
+        return leaves(answers)
+
+    def unpack(self, stored: Mapping[str, Tensor]) -> Answers:
+        """What `pack` made, as `match` reads it."""
+        return from_leaves({name: leaf.float() for name, leaf in stored.items()})
+
+    def row_bytes(self) -> int:
+        """Bytes of one stored answer."""
+        packed = self.pack(self.made_up(1))
+        return sum(leaf.numel() * leaf.element_size() for leaf in packed.values())
+
+    # the truth as data
+
+    def strata(self, truth: Answers) -> np.ndarray | None:
+        """(N,) int64: the group of each row of which every share keeps its part; None: there are none."""
+        return None
+
+    def known(self, truth: Any) -> np.ndarray:
+        """(N,) bool: the rows of a pool whose truth is known. Arrays, as they are stored."""
+        first = np.asarray(next(iter(leaves(truth).values())))
+        return np.isfinite(first).reshape(len(first), -1).all(1)
+
+    def unknown(self, like: Any, rows: int) -> Any:
+        """The truth of rows of which nobody knows it, arrays of the form of `like`."""
+        return tree(lambda leaf: np.full((rows, *leaf.shape[1:]), np.nan, leaf.dtype), like)
+
+    @abstractmethod
+    def made_up(self, rows: int, generator: torch.Generator | None = None) -> Answers:
+        """Answers of a network to made-up rows, for checks before work."""
+
+    @abstractmethod
+    def made_up_truth(self, rows: int, generator: torch.Generator | None = None) -> Answers:
+        """The truth of made-up rows."""
+
+    # pseudo-labels
+
+    def audit(self, evidence: Evidence) -> Audited:
+        """What pseudo-labels were worth, by the pool's truth where it is known."""
+        found: dict[str, Any] = {}
+        if evidence.truth is not None:
+            found["metrics"] = self.metrics(self.read(evidence.answers), evidence.truth)
+        if evidence.whole is not None:
+            found["student_metrics"] = self.metrics(evidence.student, evidence.whole)
+        return Audited(found)
+
+    def audit_teacher(self, answers: Mapping[str, np.ndarray], truth: Answers) -> dict[str, Any]:
+        """What is said of the first teacher on validation. answers: clean, as they are stored."""
+        found = self.read(answers)
+        return {**self.metrics(found, truth), "n": rows_of(found)}
+
+    def read(self, stored: Mapping[str, np.ndarray]) -> Answers:
+        """Stored arrays as answers."""
+        return self.unpack({name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in stored.items()})
+
+    def spread(self, several: Sequence[Answers]) -> dict[str, Tensor]:
+        """Mean and deviation of what several passes with dropout answered, by the names of Parts.extras."""
+        raise UserError(
+            f"pseudo_label.passes looks at the spread of probabilities, and an answer here is {self.words}: "
+            "leave it out"
+        )
+
+
+class Categorical(Task):
+    """A task whose answers are the probabilities of classes: what reads these, such as SLaM, says
+    `needs_task = Categorical`."""
+
+    classes: Sequence[str]
+
+    @abstractmethod
+    def probs(self, answers: Answers) -> Tensor:
+        """(B, K), each row adds up to 1"""
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """A check of whether something goes with a task. Kept together so that all refuse in one sentence."""
+
+    name: str
+    needs: type[Task]
+    remedies: str = field(default="choose another")
+
+    def check(self, task: Task) -> None:
+        """Raises UserError where the task is of another kind."""
+        if not isinstance(task, self.needs):
+            reads = "the probabilities of classes" if self.needs is Categorical else self.needs.words
+            raise UserError(f"{self.name} reads {reads}, and an answer here is {task.words}: {self.remedies}")

@@ -1,0 +1,69 @@
+"""What a row holds: one array, or a few by name (tokens and mask, left and right). The few functions that
+look at which of the two it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Tree = Tensor | Mapping[str, Tensor]
+"""One tensor, or several by name; the first axis of each is the rows."""
+
+
+def tree(function: Callable[[Any], Any], value: Any) -> Any:
+    """The function of the array, or of each of the arrays by name."""
+    return (
+        {name: function(leaf) for name, leaf in value.items()}
+        if isinstance(value, Mapping)
+        else function(value)
+    )
+
+
+def leaves(value: Any) -> dict[str, Any]:
+    """The arrays by name; a single one is called ""."""
+    return dict(value) if isinstance(value, Mapping) else {"": value}
+
+
+def from_leaves(found: Mapping[str, Any]) -> Any:
+    """What `leaves` took apart."""
+    return found[""] if set(found) == {""} else dict(found)
+
+
+def rows_of(value: Any) -> int:
+    """How many rows there are."""
+    return len(next(iter(value.values())) if isinstance(value, Mapping) else value)
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Batches one after the other."""
+    if isinstance(parts[0], Mapping):
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return torch.cat(list(parts))
+
+
+def divided(value: Any, sizes: Sequence[int]) -> list[Any]:
+    """The first rows, the next, and so on: what `joined` put together, apart again. sizes: rows of each."""
+    if isinstance(value, Mapping):
+        split = {name: leaf.split(list(sizes)) for name, leaf in value.items()}
+        return [{name: parts[i] for name, parts in split.items()} for i in range(len(sizes))]
+    return list(value.split(list(sizes)))
+
+
+def device_of(value: Any) -> torch.device:
+    """Where the arrays lie."""
+    found: torch.device = next(iter(leaves(value).values())).device
+    return found
+
+
+def part_of(value: Any, start: int, rows: int) -> Any:
+    """So many rows from one on."""
+    return tree(lambda leaf: leaf[start : start + rows], value)
+
+
+def moved(value: Any, device: torch.device | str) -> Any:
+    """The same on a device."""
+    return tree(lambda leaf: leaf.to(device), value)

@@ -1,0 +1,157 @@
+"""Pictures with one class each, as their loaders hand them over. Numpy and the standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from kdx.data.pictures import findings
+from kdx.data.raw import Description, Note, Raw
+
+FLOOR = 1e-3
+"""The least standard deviation that pictures are divided by, of the way from black to white."""
+READS = "pictures"
+TASK, ADAPTER = "kdx.tasks.classification.Classification", "kdx.models.adapt.Pictures"
+FIELDS = {
+    "train": ("images", "labels"),
+    "validation": ("validation_images", "validation_labels"),
+    "test": ("test_images", "test_labels"),
+    "unlabelled": ("pool_images", None),
+}
+"""What a data set may ship -> its pictures and its labels in `Pictures`."""
+
+
+def describe(
+    shape: tuple[int, int, int],
+    classes: Sequence[str],
+    train: int,
+    train_per_class: Sequence[int],
+    test: int | None,
+    pool: int,
+    test_size_is_a_fallback: bool = False,
+    validation: int | None = None,
+) -> Description:
+    """The Description of pictures of `shape` (C, H, W), uint8, with one class each. train_per_class: rows of
+    the train part by class; the others as there.
+    """
+    return Description(
+        {"_target_": TASK, "classes": list(classes)},
+        {"": (tuple(shape), "uint8")},
+        READS,
+        train,
+        tuple(train_per_class),
+        test,
+        pool,
+        test_size_is_a_fallback,
+        validation,
+        {"_target_": ADAPTER, "mean": [0.5] * shape[0], "std": [0.5] * shape[0]},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures(Raw):
+    """images (N, C, H, W) uint8 and labels (N,) int64 are the train part; test_* and validation_* such parts
+    that the set ships, if any; pool_images (P, C, H, W) uint8 the pictures that it ships without labels, if
+    any.
+
+    sizes: (M, 2), width and height of the files as stored, where they differ. files: what data.json tells of
+    the files, as JSON. transparent: names of pictures behind which the background may show. The others: see
+    Raw.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    test_images: np.ndarray | None = None
+    test_labels: np.ndarray | None = None
+    pool_images: np.ndarray | None = None
+    skipped: tuple[str, ...] = ()
+    validation_images: np.ndarray | None = None
+    validation_labels: np.ndarray | None = None
+    notes: tuple[Note, ...] = ()
+    sizes: np.ndarray | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    files: Mapping[str, Any] = field(default_factory=dict)
+    transparent: frozenset[str] = frozenset()
+    reads: str = READS
+    noun: str = "picture"
+
+    @property
+    def task(self) -> Mapping[str, Any]:
+        return {"_target_": TASK, "classes": list(self.classes)}
+
+    def part(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        images, labels = FIELDS[name]
+        return getattr(self, images), getattr(self, labels) if labels else None
+
+    def only(self, rows: Mapping[str, np.ndarray]) -> Self:
+        fewer = {
+            field: array[rows[part]]
+            for part in rows
+            for field, array in zip(FIELDS[part], self.part(part), strict=True)
+            if array is not None
+        }
+        names = {
+            part: [known[i] for i in rows[part]] if part in rows else known
+            for part, known in self.names.items()
+        }
+        return replace(self, **fewer, names=names)
+
+    def strata(self, part: str) -> np.ndarray | None:
+        return self.part(part)[1]
+
+    def adapter(self, seen: Sequence[np.ndarray]) -> tuple[Mapping[str, Any], list[Note]]:
+        mean, std = channel_statistics(seen)
+        return {"_target_": ADAPTER, "mean": mean, "std": std}, list(findings.floored(std, FLOOR))
+
+    def about(self) -> dict[str, Any]:
+        return {"sizes": sizes_of(self.sizes)} if self.sizes is not None and len(self.sizes) else {}
+
+    def look(
+        self, inputs: Mapping[str, np.ndarray], name: Callable[[str, int], str]
+    ) -> tuple[list[Note], dict[str, Any]]:
+        dull, flat = findings.constant_pictures(inputs, name, self.transparent)
+        return dull, {"flat": flat, **({"files": dict(self.files)} if self.files else {})}
+
+    def in_words(self) -> str:
+        """The shape, and the sizes of the files where they are squares no longer."""
+        line = f"pictures of {'x'.join(map(str, self.images.shape[1:]))}"
+        if self.sizes is None or not len(self.sizes):
+            return line
+        found = {name: "x".join(map(str, size)) for name, size in sizes_of(self.sizes).items()}
+        if found["smallest"] == found["largest"]:
+            return f"{line}, from files of {found['median']}"
+        return f"{line}, from files of {found['smallest']} to {found['largest']} (median {found['median']})"
+
+
+def sizes_of(found: np.ndarray) -> dict[str, list[int]]:
+    """(N, 2), width and height -> those with the least and the greatest area, and the median of each side."""
+    order = found.prod(1).argsort(kind="stable")
+    return {
+        "smallest": found[order[0]].tolist(),
+        "largest": found[order[-1]].tolist(),
+        "median": np.median(found, axis=0).astype(int).tolist(),
+    }
+
+
+def channel_statistics(parts: Sequence[np.ndarray]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel in units of [0, 1], over the pictures that training may
+    see: no validation, no test.
+    """
+    import torch
+
+    from kdx.core.levels import as_float
+
+    channels = parts[0].shape[1]
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    for images in parts:
+        for start in range(0, len(images), 4096):
+            block = as_float(torch.from_numpy(np.array(images[start : start + 4096])), torch.float64).numpy()
+            total, squares = total + block.sum((0, 2, 3)), squares + (block**2).sum((0, 2, 3))
+            count += block.shape[0] * block.shape[2] * block.shape[3]
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, FLOOR**2))
+    return mean.round(6).tolist(), std.round(6).tolist()

@@ -1,0 +1,134 @@
+"""What may be done to a row, whatever it holds: steps in order, and the inputs of any (split, row, view).
+View 0 is the clean row. The same row and view give the same bits in any batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from kdx.core.errors import UserError
+from kdx.core.levels import as_float
+from kdx.core.trees import device_of, leaves, tree
+from kdx.core.types import Inputs, Split
+from kdx.data.views.draws import Draws
+
+
+class Step(ABC):
+    """One augmentation. Subclasses are final."""
+
+    reads: ClassVar[str] = "pictures"
+    """What rows it changes: the word that data sets of such rows have. Of pictures x is (B, C, H, W)."""
+
+    moves_only: ClassVar[bool] = False
+    """Whether it only copies values, so that it gives the same row on the stored uint8, four times less to
+    move.
+    """
+
+    @abstractmethod
+    def __call__(self, x: Any, draws: Draws, op: str) -> Any:
+        """B rows, B draws -> B rows. op: the name under which to draw."""
+
+
+class Mixer(ABC):
+    """A step that makes a row of two. Subclasses are final."""
+
+    reads: ClassVar[str] = "pictures"
+    """As a Step's."""
+
+    @abstractmethod
+    def pairs(self, draws: Draws, op: str, rows: int) -> tuple[Tensor, Tensor]:
+        """B draws -> partner (B,) int64 in [0, rows), share (B,) float32 of the row itself in [0, 1]"""
+
+    @abstractmethod
+    def blend(self, x: Any, other: Any, share: Tensor) -> Any:
+        """B rows and their partners -> B rows"""
+
+
+class Chain:
+    """Steps in order, under the names that they have in the configuration. Mixup, where it is among them,
+    comes last, whatever its place.
+
+    Each step draws under its place and name, so one step twice draws twice.
+    """
+
+    def __init__(self, steps: Sequence[tuple[str, Step | Mixer]]):
+        mixers = [step for _, step in steps if isinstance(step, Mixer)]
+        if len(mixers) > 1:
+            raise UserError("augment needs mixup at most once; given twice: remove one")
+        for name, step in steps:
+            if not isinstance(step, (Step, Mixer)):
+                raise UserError(
+                    f"augment.{name} needs a step of kdx.data.views.augment; given "
+                    f"{type(step).__name__}: see `kdx list augment`"
+                )
+        self.mixup = mixers[0] if mixers else None
+        self._steps = [
+            (f"{place}:{name}", step)
+            for place, (name, step) in enumerate(s for s in steps if not isinstance(s[1], Mixer))
+        ]
+
+    def __len__(self) -> int:
+        """Steps, mixup included. 0: every view is the clean row."""
+        return len(self._steps) + (self.mixup is not None)
+
+    def __call__(self, x: Inputs, draws: Draws) -> Inputs:
+        """Rows as they are stored or as a network sees them -> as a network sees them, all steps but mixup"""
+        for op, step in self._steps:
+            x = step(x if step.moves_only else tree(as_float, x), draws, op)
+        return tree(as_float, x)
+
+
+Mix = tuple[Tensor, Tensor]
+"""partner (B,) int64 rows of the same split, and lam (B,) float32: the share of the row itself."""
+
+
+class Views:
+    """The inputs of any (split, row, view), whatever a row holds."""
+
+    def __init__(self, chain: Chain, seed: int):
+        self.chain, self.seed = chain, seed
+
+    def __call__(
+        self, split: Split, index: Tensor, view: Tensor, *, device: torch.device | None = None
+    ) -> tuple[Inputs, Mix | None]:
+        """Rows `index` of the split, as their views `view` (0: clean), both (B,) int64 on the CPU.
+
+        Returns B rows as a network sees them (pictures (B, C, H, W) float32 in [0, 1]) and, where the chain
+        has a mixup and some row is not clean, the partners (else None; a clean row is its own partner).
+        device: where they are made; by default where split.inputs lies.
+        """
+        device = device_of(split.inputs) if device is None else device
+        noisy = view != 0
+        if not len(self.chain) or not noisy.any():
+            return tree(as_float, _rows(split, index, device)), None
+        if noisy.all():
+            return self._noisy(split, index.to(device), view.to(device))
+        out = tree(as_float, _rows(split, index, device))
+        places, index = noisy.nonzero()[:, 0].to(device), index.to(device)
+        made, mix = self._noisy(split, index[places], view.to(device)[places])
+        for name, leaf in leaves(out).items():
+            leaf[places] = leaves(made)[name]
+        if mix is not None:
+            partner, lam = index.clone(), torch.ones(len(index), device=device)
+            partner[places], lam[places] = mix
+            mix = partner, lam
+        return out, mix
+
+    def _noisy(self, split: Split, index: Tensor, view: Tensor) -> tuple[Inputs, Mix | None]:
+        draws = Draws(self.seed, split.name, index, view)
+        x = self.chain(_rows(split, index, index.device), draws)
+        if self.chain.mixup is None:
+            return x, None
+        partner, lam = self.chain.mixup.pairs(draws, "mixup", len(split))
+        other = self.chain(_rows(split, partner, index.device), Draws(self.seed, split.name, partner, view))
+        return self.chain.mixup.blend(x, other, lam), (partner, lam)
+
+
+def _rows(split: Split, index: Tensor, device: torch.device) -> Inputs:
+    here = index.to(device_of(split.inputs))
+    return tree(lambda leaf: leaf.index_select(0, here).to(device), split.inputs)

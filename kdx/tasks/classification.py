@@ -1,0 +1,154 @@
+"""One class of K for each row: logits (B, K), truth (B,) int64, or (B, K) probabilities where rows were
+mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdx.core.errors import UserError
+from kdx.core.math import balanced_weights, cross_entropy, kl
+from kdx.core.metric import Metric
+from kdx.core.task import Answers, Audited, Categorical, Evidence, Nothing
+from kdx.core.trees import Tree
+from kdx.tasks import pseudo_labels
+from kdx.tasks.metrics import confusion, metrics, recalls, reliability
+from kdx.tasks.shown import ACCURACY, BALANCED_ACCURACY, CLASSIFICATION
+
+HALF_MAX = 60000.0
+"""Logits beyond half precision's range are cut off here; softmax of such a row is one-hot either way."""
+
+
+class Classification(Categorical):
+    """classes: their names, in the order of their numbers."""
+
+    shown = CLASSIFICATION
+    primary = ACCURACY.name
+    paired = ACCURACY
+    words: ClassVar = "one class of several"
+
+    def __init__(self, *, classes: Sequence[str]):
+        self.classes = tuple(classes)
+        self.width = len(self.classes)
+
+    def loss(self, answers: Answers, truth: Answers, weights: Tensor | None = None) -> Tensor:
+        return cross_entropy(_one(answers), _one(truth), weights)
+
+    def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
+        return kl(_one(student), _one(teacher), temperature)
+
+    def agreement(self, student: Answers, teacher: Answers) -> Tensor:
+        return _one(student).argmax(1) == _one(teacher).argmax(1)
+
+    def probs(self, answers: Answers) -> Tensor:
+        return _one(answers).softmax(1)
+
+    def balanced(self, truth: Answers) -> Tensor:
+        return balanced_weights(_one(truth), len(self.classes))
+
+    def mix(self, truth: Answers, other: Answers, share: Tensor) -> Tensor:
+        own, partner = (F.one_hot(_one(y), len(self.classes)).to(torch.float32) for y in (truth, other))
+        return own * share[:, None] + partner * (1 - share)[:, None]
+
+    def mean(self, several: Sequence[Answers]) -> Tensor:
+        """The logarithm of the mean of the probabilities."""
+        return torch.stack([_one(answers).softmax(1) for answers in several]).mean(0).clamp_min(1e-30).log()
+
+    def metrics(self, answers: Answers, truth: Answers) -> dict[str, float]:
+        return metrics(_one(answers), _one(truth))
+
+    def by_row(self, answers: Answers, truth: Answers) -> Tensor:
+        return self.right(answers, truth)
+
+    def right(self, answers: Answers, truth: Answers) -> Tensor:
+        return _one(answers).argmax(1) == _one(truth)
+
+    def confidence(self, answers: Answers) -> Tensor:
+        return _one(answers).softmax(1).max(1).values
+
+    def knowing_nothing(self, truth: Answers) -> Nothing:
+        y = _one(truth)
+        most = int(y.bincount(minlength=len(self.classes)).argmax())
+        return Nothing(f'always "{self.classes[most]}"', y == most)
+
+    def quick(self, answers: Answers, truth: Answers) -> dict[str, float]:
+        logits, y = _one(answers), _one(truth)
+        return {
+            self.primary: (logits.argmax(1) == y).float().mean().item(),
+            "loss": F.cross_entropy(logits, y).item(),
+        }
+
+    def details(self, answers: Answers, truth: Answers, part: str) -> dict[str, Any]:
+        logits, y = _one(answers), _one(truth)
+        found: dict[str, Any] = {}
+        if part != "train":
+            found["recall"] = recalls(logits.argmax(1), y, logits.shape[1])
+            found["reliability"] = reliability(logits.double().softmax(1), y)
+        if part == "test":
+            found["confusion"] = confusion(logits.argmax(1), y, logits.shape[1]).tolist()
+        return found
+
+    def summary(self, truth: Mapping[str, Answers]) -> dict[str, Any]:
+        counts = {name: _one(y).bincount(minlength=len(self.classes)).tolist() for name, y in truth.items()}
+        return {"classes": list(self.classes), "class_counts": counts}
+
+    def told(self, answers: Answers) -> list[int]:
+        values = _one(answers)
+        return (values.argmax(1) if values.dim() > 1 else values).tolist()
+
+    def pack(self, answers: Answers) -> dict[str, Tensor]:
+        """Half-precision logits."""
+        return {"": _one(answers).clamp(-HALF_MAX, HALF_MAX).half()}
+
+    def row_bytes(self) -> int:
+        return 2 * len(self.classes)
+
+    def strata(self, truth: Answers) -> np.ndarray:
+        return np.asarray(truth)
+
+    def known(self, truth: Any) -> np.ndarray:
+        return np.asarray(truth) >= 0
+
+    def unknown(self, like: Any, rows: int) -> np.ndarray:
+        return np.full(rows, -1, np.int64)
+
+    def made_up(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.randn(rows, len(self.classes), generator=generator)
+
+    def made_up_truth(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.arange(rows) % len(self.classes)
+
+    def audit(self, evidence: Evidence) -> Audited:
+        return pseudo_labels.audit(evidence)
+
+    def audit_teacher(self, answers: Mapping[str, np.ndarray], truth: Answers) -> dict[str, Any]:
+        return pseudo_labels.of_teacher(answers[""], np.asarray(truth))
+
+    def spread(self, several: Sequence[Answers]) -> dict[str, Tensor]:
+        """Mean and unbiased deviation of softmax(z), and (cool_) of softmax(z / 2)."""
+        logits, found = torch.stack([_one(answers) for answers in several]), {}
+        for prefix, probs in (("", logits.softmax(2)), ("cool_", (logits / 2).softmax(2))):
+            found[f"{prefix}mean"] = probs.mean(0)
+            found[f"{prefix}std"] = probs.std(0)
+        return found
+
+    def balanced_rows(self, truth: Any) -> tuple[Metric, np.ndarray]:
+        """n / (K n_c) of the K classes that are there."""
+        y = np.asarray(truth)
+        _, which, counts = np.unique(y, return_inverse=True, return_counts=True)
+        return BALANCED_ACCURACY, (len(y) / (len(counts) * counts))[which]
+
+
+def _one(value: Tree) -> Tensor:
+    """Classification has one array."""
+    if isinstance(value, Tensor):
+        return value
+    raise UserError(
+        "the answer of a network that classifies is one tensor (B, K) of logits; given several: "
+        f"{', '.join(value)}"
+    )
