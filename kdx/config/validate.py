@@ -30,11 +30,13 @@ from kdx.data.views.chain import Step
 from kdx.data.views.draws import Draws
 from kdx.methods.select import Rule
 from kdx.models import checkpoint
+from kdx.models.adapt import Adapter
 from kdx.models.size import Held, smaller
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import Experiment, needs_of
 from kdx.pipeline.recipes.steps import class_order_warnings, taught_splits
+from kdx.pipeline.stages.files import build_adapter, build_task
 from kdx.pipeline.stages.learn import missing_stream, reads_networks
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -204,17 +206,11 @@ def check_target(node: str, training: Component | None, task: Task) -> None:
 
 def task_of(about: Description) -> Task:
     """Raises UserError where what a data set names is no task, or one whose code the keys would not know."""
-    found = Component(about.task).build()
-    if not isinstance(found, Task):
-        raise UserError(
-            f"'{about.task['_target_']}', which the data set names, is no task: its class must be derived "
-            "from kdx.core.task.Task"
-        )
-    return found
+    return build_task({"task": about.task})
 
 
-def adapter_of(about: Description) -> Any:
-    return Component(about.adapter).build() if about.adapter else None
+def adapter_of(about: Description) -> Adapter | None:
+    return build_adapter({"task": about.task, "adapter": about.adapter})
 
 
 def check_networks(

@@ -245,7 +245,7 @@ class Task(ABC):
 
     def read(self, stored: Mapping[str, np.ndarray]) -> Answers:
         """Stored arrays as answers."""
-        return self.unpack({name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in stored.items()})
+        return self.unpack({name: torch.from_numpy(np.array(array)) for name, array in stored.items()})
 
     def spread(self, several: Sequence[Answers]) -> dict[str, Tensor]:
         """Mean and deviation of what several passes with dropout answered, by the names of Parts.extras."""

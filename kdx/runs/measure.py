@@ -18,20 +18,32 @@ from torch import nn
 from kdx.config.validate import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError, UserErrors, together
+from kdx.core.trees import leaves
 from kdx.data.copies import identify
 from kdx.data.raw import Description, are, counted
 from kdx.data.splits import check_sizes
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages import PREPARE
-from kdx.pipeline.stages.files import new_network, open_split
+from kdx.pipeline.stages.files import (
+    INPUTS,
+    about_model,
+    build_task,
+    new_network,
+    open_split,
+    read_arrays,
+)
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_model, read_run_manifest
 from kdx.store.artifact import MANIFEST, Artifact, expect_shape
 from kdx.store.component import Component
+from kdx.store.moved import kind_of_old
 from kdx.store.store import Listener, Store, subseed
 from kdx.tasks import chance
-from kdx.tasks.metrics import metrics, recalls
+from kdx.tasks.classification import Classification
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
+
+KIND = ("reads", "task", "example")
+"""What weights and data must have alike."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +160,27 @@ def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> lis
     """Why a data set cannot be put to these weights, each reason once: another shape, or other classes."""
     alike: dict[str, list[Weights]] = {}
     for w in weights:
-        alike.setdefault(json.dumps([w.about["shape"], w.about["classes"]]), []).append(w)
+        alike.setdefault(json.dumps([dict(kind_of_old(w.about))[key] for key in KIND]), []).append(w)
     errors = []
     for same in alike.values():
-        shape, classes = same[0].about["shape"], same[0].about["classes"]
+        shape, classes = same[0].about.get("shape"), same[0].about.get("classes", [])
         who, several = together([w.who for w in same]), len(same) > 1
+        kind = kind_of_old(same[0].about)
+        if kind["reads"] != found.reads or kind["task"]["_target_"] != found.task["_target_"]:
+            errors.append(
+                f"{who} {'read' if several else 'reads'} {kind['reads']} and dataset={dataset} has "
+                f"{found.reads}, or asks for answers of another kind: choose another dataset"
+            )
+            continue
+        if not classes:
+            if {name: list(map(list, one[:1])) for name, one in kind["example"].items()} != {
+                name: [list(one[0])] for name, one in found.example.items()
+            } or kind["task"] != json.loads(json.dumps(found.task)):
+                errors.append(
+                    f"{who} {'were' if several else 'was'} made for rows or answers of another shape than "
+                    f"those of dataset={dataset}: choose another dataset"
+                )
+            continue
         if list(found.shape) != shape:
             remedy = "choose another dataset, or set dataset.image_size where it has one"
             if found.shape[0] != shape[0] and found.test_size_is_a_fallback:  # a folder
@@ -183,9 +211,9 @@ def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> lis
 def network_by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
     """The number that each class of a data set has for the network, which may know more, in any order; None
     where they share no name, and are matched by position."""
-    if list(shown) == weights.about["classes"]:
+    if list(shown) == weights.about.get("classes", []):
         return list(range(len(shown)))
-    numbers = {nfc(name): number for number, name in enumerate(weights.about["classes"])}
+    numbers = {nfc(name): number for number, name in enumerate(weights.about.get("classes", []))}
     found = [numbers.get(nfc(name)) for name in shown]
     return None if None in found else found
 
@@ -199,6 +227,7 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
     """What sets the pictures of a split apart from new ones of the same kind: learned from already, or read
     in another way: with another black and white, cut otherwise, on another background."""
     notes = []
+    noun = "picture" if kind_of_old(data.json("data.json"))["reads"] == "pictures" else "row"
     read, read_now = (found.json("data.json").get("files") or {} for found in (learned, data))
     for key in ("fit", "background"):
         was, now = (str(how[key]).replace(" ", "") if key in how else None for how in (read, read_now))
@@ -217,18 +246,18 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
                 f"dataset.range=[{low:.9g},{high:.9g}] reads them alike"
             )
     files = {"these": (data, split), **{part: (learned, part) for part in ("labelled", "unlabelled")}}
-    pictures = {
-        name: np.load(path, mmap_mode="r")
+    rows = {
+        name: opened
         for name, (found, part) in files.items()
-        if (path := found.file(f"{part}.images.npy")).is_file()
+        if (opened := read_arrays(found, f"{part}.{INPUTS}", mapped=True)) is not None
     }
-    ids = identify(pictures)
+    ids = identify(rows)
     these = ids.pop("these")
     seen = int(np.isin(these, np.concatenate([these[:0], *ids.values()])).sum())
     if seen:
         notes.append(
-            f"{are(seen, f'of {len(these):,} {split} pictures')} among those that were trained on, so that "
-            "the figures are none of new pictures"
+            f"{are(seen, f'of {len(these):,} {split} {noun}s')} among those that were trained on, so that "
+            f"the figures are none of new {noun}s"
         )
     return notes
 
@@ -239,10 +268,7 @@ def times(shape: Sequence[int]) -> str:
 
 def for_data(component: Component, model: str, file: Path, key: str | None, data: Artifact) -> Weights:
     """A checkpoint whose architecture the user named, built for this data."""
-    about = {
-        "component": component.spec,
-        **{k: data.json("data.json")[k] for k in ("shape", "classes", "mean", "std", "dataset")},
-    }
+    about = about_model(component, data.json("data.json"))
     return Weights(file.stem, file, about, model, key, called=in_file(file))
 
 
@@ -252,28 +278,31 @@ def function(about: Mapping[str, Any]) -> str:
 
 
 def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> dict[str, Any]:
-    """{"accuracy", "balanced_accuracy", "recall" (by class), "ece", "nll", "n", "model", "guesses"} of the
-    network on the clean pictures of a split, in full precision. guesses: the class that it is no better than
-    always naming, else None.
+    """{the task's metrics by name, "n", "model", "recall" (by class, where there are some), "metric",
+    "metrics":
+    how they are shown, "guesses"} of the network on the clean rows of a split, in full precision. guesses:
+    the class that it is no better than always naming, else None.
     """
-    pictures = open_split(data, split, runtime)
-    if pictures is None:
+    rows, about = open_split(data, split, runtime), data.json("data.json")
+    if rows is None:
         raise UserError(f"the data has no {split} split: set dataset.{split}, or choose another with split=")
-    if numbers := network_by_name(weights, data.json("data.json")["classes"]):
-        pictures = replace(pictures, labels=torch.tensor(numbers)[pictures.labels])
-    logits = predict(runtime.place(weights.network()), pictures, runtime)
-    if not logits.isfinite().all():
+    if numbers := network_by_name(weights, about.get("classes", [])):
+        rows = replace(rows, truth=torch.tensor(numbers)[rows.known])
+    task = build_task(weights.about)
+    answers = predict(runtime.place(weights.network()), rows, runtime)
+    if not all(leaf.isfinite().all() for leaf in leaves(answers).values()):
         raise UserError(
             f"the answers of {weights.who} are not finite (NaN or infinite): the weights in "
             f"'{weights.file}' are of no use"
         )
-    counts = pictures.labels.bincount(minlength=logits.shape[1]).tolist()
-    found = {
-        "model": weights.model,
-        **metrics(logits, pictures.labels),
-        "recall": recalls(logits.argmax(1), pictures.labels, logits.shape[1]),
+    found = {"model": weights.model, **task.metrics(answers, rows.known), "n": len(rows)}
+    details, guesses = task.details(answers, rows.known, "validation"), None
+    if isinstance(task, Classification):
+        counts = rows.known.bincount(minlength=len(task.classes)).tolist()
+        if chance.guesses(found["accuracy"], found["balanced_accuracy"], counts):
+            guesses = task.classes[chance.largest(counts)[0]]
+    shown = {
+        "metric": task.metric.document(),
+        "metrics": [task.shown[name].document() for name in task.shown if name in found],
     }
-    always = weights.about["classes"][chance.largest(counts)[0]]
-    return found | {
-        "guesses": always if chance.guesses(found["accuracy"], found["balanced_accuracy"], counts) else None
-    }
+    return found | {"recall": details.get("recall", []), **shown, "guesses": guesses}

@@ -222,4 +222,6 @@ def _commit() -> str | None:
 def load_examples(found: Artifact) -> Mapping[str, Any]:
     import numpy as np
 
-    return {"images": np.load(found.file("examples.npy")), **found.json("examples.json")}
+    drawn = found.file("examples.npy")
+    images = {"images": np.load(drawn)} if drawn.exists() else {}
+    return images | found.json("examples.json")

@@ -5,6 +5,7 @@ only.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
@@ -105,7 +106,8 @@ def verify(
 ) -> str | None:
     """What is wrong with a published folder, naming the file; None where it is whole.
 
-    stage, key: what its place says it is; its manifest must say the same. writes: files that it must have.
+    stage, key: what its place says it is; its manifest must say the same. writes: files that it must
+    have, as patterns.
     quick: of files of more than SMALL bytes the size alone is compared. own: its manifest must have a digest
     of its own, which an older kdx did not write: without one nobody knows whether a file is left out that the
     stage writes on some inputs only, and no run needs an older one, whose code has another digest. Raises
@@ -123,7 +125,7 @@ def verify(
         return f"'{path / MANIFEST}' does not have a digest of its own"
     if manifest.get("sha256", whole := manifest_digest(manifest)) != whole:  # older ones have none
         return f"'{path / MANIFEST}' does not have the content that was published"
-    if missing := [name for name in writes if name not in manifest["files"]]:
+    if missing := [name for name in writes if not fnmatch.filter(manifest["files"], name)]:
         return f"'{path / MANIFEST}' does not list {missing[0]}"
     for name, entry in manifest["files"].items():
         file = path / name

@@ -72,8 +72,8 @@ class Stage:
 
     Held by name, so that a run which finds everything in the store imports none of it. `version` is raised by
     hand where the meaning of the files changes although the code's digest could not tell. writes: files that
-    it always leaves; a folder without one of them is damaged. resumes: of what a killed one left, the files
-    that it goes on from, as patterns; it checks them itself, and all others are removed.
+    it always leaves, as patterns; a folder without one of them is damaged. resumes: of what a killed one
+    left, the files that it goes on from, as patterns; it checks them itself, and all others are removed.
     """
 
     name: str

@@ -138,7 +138,7 @@ def train_teacher(store: Store, plan: Experiment) -> tuple[Artifact, Artifact]:
         duplicates=plan.duplicates,
         seed=subseed(plan.seed, "split"),
     )
-    classes = data.json("data.json")["classes"]
+    classes = data.json("data.json").get("classes", [])
     for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
         if given and (
             warnings := class_order_warnings(

@@ -7,10 +7,10 @@ In capitals, as importing kdx.pipeline.stages.train makes the module the attribu
 from kdx.store.store import Stage
 
 DATA = (
-    "labelled.images.npy",
-    "labelled.labels.npy",
-    "validation.images.npy",
-    "validation.labels.npy",
+    "labelled.inputs*.npy",
+    "labelled.truth*.npy",
+    "validation.inputs*.npy",
+    "validation.truth*.npy",
     "data.json",
 )
 _NETWORK = ("last.safetensors", "model.json", "summary.json")
@@ -19,7 +19,7 @@ GOES_ON = ("checkpoint.pt", "checkpoint.json")
 PREPARE = Stage(
     "prepare",
     "kdx.pipeline.stages.prepare",
-    writes=(*DATA, "test.images.npy", "test.labels.npy", "unlabelled.images.npy", "truth.npy"),
+    writes=(*DATA, "test.inputs*.npy", "test.truth*.npy", "unlabelled.inputs*.npy", "truth*.npy"),
 )
 REVEAL = Stage("reveal", "kdx.pipeline.stages.reveal", writes=DATA)
 PROBE = Stage("probe", "kdx.pipeline.stages.probe", writes=("probe.json",))
@@ -31,6 +31,4 @@ GATE = Stage("gate", "kdx.pipeline.stages.gate", writes=("gate.json",))
 CHOOSE = Stage("choose", "kdx.pipeline.stages.choose", writes=("rows.npy", "chosen.json"))
 TRAIN = Stage("train", "kdx.pipeline.stages.train", writes=_NETWORK, resumes=GOES_ON)
 AUDIT = Stage("audit", "kdx.pipeline.stages.audit", writes=("audit.json",))
-EVALUATE = Stage(
-    "evaluate", "kdx.pipeline.stages.evaluate", writes=("results.json", "examples.npy", "examples.json")
-)
+EVALUATE = Stage("evaluate", "kdx.pipeline.stages.evaluate", writes=("results.json", "examples.json"))

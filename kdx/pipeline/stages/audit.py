@@ -15,10 +15,8 @@ from kdx.core.task import Audited, Evidence, Task
 from kdx.core.trees import rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.pipeline.stages.answers import SAMPLE, clean_answers, learned_answers, mapped
-from kdx.pipeline.stages.files import TRUTH, build_task, need_split, open_network, read_truth
+from kdx.pipeline.stages.files import TRUTH, build_adapter, build_task, need_split, open_network, read_truth
 from kdx.store.artifact import Artifact
-from kdx.store.component import Component
-from kdx.store.moved import kind_of_old
 from kdx.store.store import Work
 from kdx.tasks import pseudo_labels
 from kdx.training.predict import predict
@@ -204,9 +202,12 @@ def on_validation(
 
 def domain_gap(labelled: Split, pool: Split, about: Any, seed: int) -> dict[str, float] | None:
     """How far the pool lies from the labelled rows; None where rows cannot be told in a few numbers."""
-    adapter = kind_of_old(about)["adapter"]
-    small = Component(adapter).build().small if adapter else None
-    sides = [found for split in (labelled, pool) if small and (found := small(_evenly(split))) is not None]
+    adapter = build_adapter(about)
+    sides = [
+        found
+        for split in (labelled, pool)
+        if adapter and (found := adapter.small(_evenly(split))) is not None
+    ]
     return pseudo_labels.domain_gap(sides[0], sides[1], seed) if len(sides) == 2 else None
 
 

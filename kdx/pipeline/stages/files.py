@@ -16,6 +16,7 @@ from kdx.core.errors import UserError
 from kdx.core.task import Task
 from kdx.core.trees import from_leaves, leaves, tree
 from kdx.core.types import Split
+from kdx.models.adapt import Adapter
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import ARRAYS, kind_of_old
@@ -38,11 +39,26 @@ def about_model(model: Component, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def build_task(about: Mapping[str, Any]) -> Task:
     """The task of a prepared data set or of a trained network (its data.json or model.json)."""
-    spec = kind_of_old(about)["task"]
-    found = Component(spec).build()
-    if not isinstance(found, Task):
-        raise UserError(f"'{spec['_target_']}' is no task: its class must be derived from kdx.core.task.Task")
+    found: Task = _build(kind_of_old(about)["task"], Task, "task")
     return found
+
+
+def build_adapter(about: Mapping[str, Any]) -> Adapter | None:
+    """What stands between its rows and a network; None: nothing."""
+    spec = kind_of_old(about)["adapter"]
+    return _build(spec, Adapter, "adapter") if spec else None
+
+
+def _build(spec: Mapping[str, Any], kind: Any, what: str) -> Any:
+    """Nothing of another class is called: these names may come from somebody else's folder."""
+    described = Component(spec)
+    made = described.resolve()
+    if not (isinstance(made, type) and issubclass(made, kind)):
+        raise UserError(
+            f"'{described.target}' is no {what}: it must be a class derived from "
+            f"{kind.__module__}.{kind.__name__}"
+        )
+    return described.build()
 
 
 def save_arrays(work: Work, name: str, value: Any) -> None:
@@ -125,7 +141,7 @@ def new_network(model: Component, about: Mapping[str, Any], *, read_weights: boo
         task=build_task(about),
         example=kind["example"],
         reads=kind["reads"],
-        adapter=Component(kind["adapter"]).build() if kind["adapter"] else None,
+        adapter=build_adapter(about),
         read_weights=read_weights,
     )
 

@@ -14,7 +14,7 @@ import platform
 import shlex
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import datetime
 from pathlib import Path
@@ -26,10 +26,13 @@ from torch import Tensor, nn
 
 import kdx
 from kdx.core.errors import UserError
+from kdx.core.examples import random_rows
 from kdx.core.files import write_atomically
-from kdx.data.views.pixels import as_float
+from kdx.core.levels import as_float
+from kdx.core.trees import from_leaves, joined, leaves, part_of, rows_of, tree
+from kdx.core.types import Answers, Inputs
 from kdx.models import size
-from kdx.pipeline.stages.files import open_split
+from kdx.pipeline.stages.files import MODEL_KEYS, open_split
 from kdx.report.run.plain import dump
 from kdx.report.run.verdict import ROLE_WORDS, summary
 from kdx.runs import lineage
@@ -37,21 +40,22 @@ from kdx.runs.export import card
 from kdx.runs.measure import Weights, of_role
 from kdx.runs.reading import Run, only_input, read_mapping, read_model
 from kdx.store.artifact import Artifact, expect_shape
+from kdx.store.moved import kind_of_old
 from kdx.store.resolve import allow as allow_packages
 from kdx.store.source import sha256
 from kdx.training.runtime import Runtime
 
 _ROWS = 256
-"""Pictures that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is
+"""Rows that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is
 an exporter's favourite error.
 """
 BATCHES = (1, 2, 7, 64)
 TOLERANCE, _LEAST = 1e-4, 1e-6
-"""Largest difference of a logit, as a share of the largest logit, and never below LEAST. Sums in another
-order differ by about 1e-6.
+"""Largest difference of a number of an answer, as a share of the largest, and never below LEAST. Sums in
+another order differ by about 1e-6.
 """
 
-_Answer = Callable[[Tensor], Tensor]
+_Answer = Callable[[Inputs], Answers]
 
 
 class Unlike(Exception):
@@ -71,12 +75,12 @@ def export(
         check_onnx()
     weights, artifact = of_role(run, role, which, allow)
     about = draw_card(run, role, which, weights, artifact)
-    split, pixels = real_pictures(only_input(artifact, "data"))
-    network, example = weights.network(), torch.rand(4, *weights.about["shape"])
+    split, rows = real_rows(only_input(artifact, "data"))
+    network, example = weights.network(), random_rows(kind_of_old(weights.about)["example"], 4)
     temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
-        write_model(temporary, weights, role, about["classes"])
+        write_model(temporary, weights, role)
         for name in formats:
             file, answer = FORMATS[name](network, temporary, role, example, allow)
             path = temporary / file
@@ -84,7 +88,7 @@ def export(
                 "file": file,
                 "bytes": path.stat().st_size,
                 "sha256": sha256(path),
-                "parity": {"split": split, **check_parity(name, network, answer, pixels)},
+                "parity": {"split": split, **check_parity(name, network, answer, rows)},
             }
         write_atomically(temporary / "card.json", dump(about))
         write_atomically(temporary / "card.md", card.markdown(json.loads(dump(about))))
@@ -104,8 +108,8 @@ def export(
 
 
 def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
-    """The network of an exported folder, on the CPU, in eval mode: (N, C, H, W) float32 in [0, 1] -> (N, K)
-    logits.
+    """The network of an exported folder, on the CPU, in eval mode: rows as its data set gives them ->
+    answers; of pictures (N, C, H, W) float32 in [0, 1] -> (N, K) logits.
 
     allow: packages of your own that the model comes from. Nothing is unpickled. Raises UserError where the
     folder is damaged or no export.
@@ -124,21 +128,26 @@ def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
     return Weights(role, weights, about, role).network()
 
 
-def write_model(folder: Path, weights: Weights, role: str, classes: Sequence[str]) -> None:
+def write_model(folder: Path, weights: Weights, role: str) -> None:
     """The state dict and what it takes to build the network around it; all formats keep them, as the small
     and readable one.
     """
     save_file(weights.network().state_dict(), folder / f"{role}.safetensors")
-    kept = {key: weights.about[key] for key in ("component", "shape", "classes", "mean", "std", "dataset")}
+    kept = {key: weights.about[key] for key in ("component", *MODEL_KEYS) if key in weights.about}
     digest = sha256(folder / f"{role}.safetensors")
     write_atomically(
         folder / "model.json",
-        dump({**kept, "role": role, "input": contract(kept["shape"]), "sha256": digest}),
+        dump({**kept, "role": role, "input": contract(weights.about), "sha256": digest}),
     )
 
 
-def contract(shape: Sequence[int]) -> dict[str, Any]:
-    """What the exported network takes."""
+def contract(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the exported network takes. about: a model.json."""
+    kind = kind_of_old(about)
+    if kind["reads"] != "pictures":
+        inputs = {name: {"shape": shape, "dtype": made} for name, (shape, made) in kind["example"].items()}
+        return {"reads": kind["reads"], "inputs": inputs, "batch": "any"}
+    shape = about["shape"]
     channels = {1: "grey", 3: "red, green, blue"}.get(shape[0], f"{shape[0]}, in the order of the dataset")
     return {
         "name": "pixels",
@@ -153,13 +162,13 @@ def contract(shape: Sequence[int]) -> dict[str, Any]:
 
 
 def state_dict(
-    network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]
+    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
 ) -> tuple[str, _Answer]:
     return f"{role}.safetensors", load(folder, allow)
 
 
 def torch_export(
-    network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]
+    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
 ) -> tuple[str, _Answer]:
     file = folder / f"{role}.pt2"
     with quiet():
@@ -168,11 +177,13 @@ def torch_export(
 
 
 def onnx(
-    network: nn.Module, folder: Path, role: str, example: Tensor, allow: Sequence[str]
+    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
 ) -> tuple[str, _Answer]:
     import onnxruntime
 
     file = folder / f"{role}.onnx"
+    with torch.no_grad():
+        outputs = network(example)
     with quiet():
         torch.onnx.export(
             program(network, example),
@@ -181,11 +192,22 @@ def onnx(
             dynamo=True,
             external_data=False,
             verbose=False,
-            input_names=["pixels"],
-            output_names=["logits"],
+            input_names=names_of(example, "pixels"),
+            output_names=names_of(outputs, "logits"),
         )
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return file.name, lambda pixels: torch.from_numpy(session.run(["logits"], {"pixels": pixels.numpy()})[0])
+
+    def answer(rows: Inputs) -> Answers:
+        given = dict(zip(names_of(rows, "pixels"), leaves(rows).values(), strict=True))
+        made = session.run(names_of(outputs, "logits"), {name: leaf.numpy() for name, leaf in given.items()})
+        return from_leaves(dict(zip(leaves(outputs), map(torch.from_numpy, made), strict=True)))
+
+    return file.name, answer
+
+
+def names_of(value: Inputs, single: str) -> list[str]:
+    """What a graph calls its tensors. single: where there is one."""
+    return [name or single for name in leaves(value)]
 
 
 FORMATS = {"state_dict": state_dict, "torch_export": torch_export, "onnx": onnx}
@@ -194,37 +216,38 @@ that file).
 """
 
 
-def program(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+def program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram:
     """The network's forward as a graph, for any number of rows. example: at least two rows, as one would be
     taken for a constant.
     """
-    return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    batch = torch.export.Dim("batch", min=1)
+    return torch.export.export(network, (example,), dynamic_shapes=(tree(lambda leaf: {0: batch}, example),))
 
 
 @torch.no_grad()
-def check_parity(name: str, network: _Answer, answer: _Answer, pixels: Tensor) -> dict[str, Any]:
-    """Both networks on the same pictures, in batches of several sizes. Raises Unlike beyond TOLERANCE, or
+def check_parity(name: str, network: _Answer, answer: _Answer, rows: Inputs) -> dict[str, Any]:
+    """Both networks on the same rows, in batches of several sizes. Raises Unlike beyond TOLERANCE, or
     where an answer is not finite.
     """
     original, other = [], []
-    for rows in batches(pixels):
-        original.append(network(rows))
-        other.append(answer(rows))
-    wanted, given = torch.cat(original).double(), torch.cat(other).double()
+    for some in batches(rows):
+        original.append(network(some))
+        other.append(answer(some))
+    wanted, given = in_one(joined(original)), in_one(joined(other))
     if given.shape != wanted.shape or not torch.isfinite(given).all():
         raise Unlike(
-            f"the {name} export gives {tuple(given.shape)} logits, {int(torch.isfinite(given).sum())} of "
+            f"the {name} export gives answers of {tuple(given.shape)}, {int(torch.isfinite(given).sum())} of "
             f"them finite, where the original gives {tuple(wanted.shape)}; nothing was written"
         )
     difference, largest = (given - wanted).abs().max().item(), wanted.abs().max().item()
     tolerance = max(_LEAST, TOLERANCE * largest)
     if not difference <= tolerance:
         raise Unlike(
-            f"the {name} export answers differently from the original: a logit differs by {difference:.3g} "
-            f"on {len(pixels)} real pictures, and {tolerance:.3g} is allowed; nothing was written"
+            f"the {name} export answers differently from the original: a number differs by {difference:.3g} "
+            f"on {len(wanted)} real rows, and {tolerance:.3g} is allowed; nothing was written"
         )
     return {
-        "rows": len(pixels),
+        "rows": len(wanted),
         "max_abs_difference": difference,
         "tolerance": tolerance,
         "largest_logit": largest,
@@ -232,23 +255,28 @@ def check_parity(name: str, network: _Answer, answer: _Answer, pixels: Tensor) -
     }
 
 
-def batches(pixels: Tensor) -> Iterator[Tensor]:
+def in_one(answers: Answers) -> Tensor:
+    """(N, D) float64: all numbers of a row."""
+    return torch.cat([leaf.double().flatten(1) for leaf in leaves(answers).values()], 1)
+
+
+def batches(rows: Inputs) -> Iterator[Inputs]:
     sizes, start = list(BATCHES), 0
-    while start < len(pixels):
+    while start < rows_of(rows):
         count = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-        yield pixels[start : start + count]
+        yield part_of(rows, start, count)
         start += count
 
 
-def real_pictures(data: Artifact) -> tuple[str, Tensor]:
-    """(name of the split, (N, C, H, W) float32 in [0, 1]): the first validation pictures, or test pictures
-    where nothing validates.
+def real_rows(data: Artifact) -> tuple[str, Inputs]:
+    """(name of the split, rows as a network sees them): the first of validation, or test rows where nothing
+    validates.
     """
     cpu = Runtime(
         device="cpu", threads="auto", workers=0, channels_last=False, compile=False, checkpoint_seconds=0
     )
     split = open_split(data, "validation", cpu) or open_split(data, "test", cpu)
-    return split.name, as_float(split.images[:_ROWS])
+    return split.name, tree(as_float, part_of(split.inputs, 0, _ROWS))
 
 
 def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artifact) -> dict[str, Any]:
@@ -274,8 +302,8 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
         "component": weights.about["component"],
         "parameters": size.parameters(network),
         "bytes": size.bytes(network),
-        "input": contract(weights.about["shape"]),
-        "classes": weights.about["classes"],
+        "input": contract(weights.about),
+        "classes": weights.about.get("classes", []),
         "formats": {},
         "seed": config.get("seed"),
         "metrics": metrics,
