@@ -40,7 +40,8 @@ from kdx.pipeline.stages.files import build_adapter, build_task
 from kdx.pipeline.stages.learn import missing_stream, reads_networks
 from kdx.store.component import Component
 from kdx.store.declared import declared
-from kdx.store.resolve import own_error
+from kdx.store.digest import modules_read
+from kdx.store.resolve import module_of, own_error
 from kdx.training.length import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
 
 _TRAINED = 4
@@ -178,6 +179,7 @@ def check_kind(plan: Experiment, about: Description | None, errors: list[str]) -
                     )
     with trying(errors):
         task = task_of(about)
+        check_code(plan, about)
         for node, training in trainings_of(plan):
             check_target(node, training, task)
         if plan.class_weights == "balanced":
@@ -207,6 +209,20 @@ def check_target(node: str, training: Component | None, task: Task) -> None:
 def task_of(about: Description) -> Task:
     """Raises UserError where what a data set names is no task, or one whose code the keys would not know."""
     return build_task({"task": about.task})
+
+
+def check_code(plan: Experiment, about: Description) -> None:
+    """Whether keys know the code of a task or an adapter of the user's own: they know what the loader's file
+    imports.
+    """
+    known = modules_read([plan.dataset.target])
+    for what, spec in (("task", about.task), ("adapter", about.adapter)):
+        module = module_of(spec["_target_"]) if spec else "kdx"
+        if not module.startswith("kdx") and module not in known:
+            checks.refuse(
+                f"the data set names {module} for its {what}, and its own file does not import that: import it "
+                "there, so that a change of it runs again what hangs on it"
+            )
 
 
 def adapter_of(about: Description) -> Adapter | None:

@@ -42,6 +42,11 @@ def code_digest(names: Iterable[str]) -> str:
     names: dotted modules or `_target_`s. A target of another package counts with that package's name and
     version.
     """
+    return hashlib.sha256(json.dumps(sorted(modules_read(names).items())).encode()).hexdigest()
+
+
+def modules_read(names: Iterable[str]) -> dict[str, str]:
+    """module -> hash of its syntax, or version of its package, of all that `code_digest` goes over."""
     seen: dict[str, str] = {}
     todo = list(names)
     own = {"kdx", *(package.partition(".")[0] for package in own_packages)}
@@ -58,7 +63,7 @@ def code_digest(names: Iterable[str]) -> str:
         todo += [name for name in imports if name.partition(".")[0] in own]
         # its package's __init__.py runs too
         todo += [module.rpartition(".")[0]] if package != "kdx" and "." in module else []
-    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
+    return seen
 
 
 def _version(package: str) -> str:
