@@ -43,7 +43,8 @@ from kdx.core.types import Parts
 from kdx.models import build
 from kdx.pipeline.recipes import steps as recipes
 from kdx.pipeline.stages.answers import stored_answers
-from kdx.pipeline.stages.files import new_network, open_network, open_split
+from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.files import new_network, open_network
 from kdx.pipeline.stages.learn import open_streams
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Many

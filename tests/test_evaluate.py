@@ -16,8 +16,8 @@ from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import Ensemble, Live
 from kdx.models.cnn import cnn
 from kdx.pipeline.stages.answers import digest_of_views, stored_answers
+from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.choose import student_so_far
-from kdx.pipeline.stages.files import need_split
 from kdx.runs import measure
 from kdx.store.component import Component
 from kdx.store.store import Artifact

@@ -26,7 +26,8 @@ from kdx.data.views.chain import Chain, Views
 from kdx.pipeline.recipes import steps
 from kdx.pipeline.stages import TRAIN
 from kdx.pipeline.stages.answers import clean_answers, extras, stored_answers
-from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.label import write_spread
 from kdx.report.run.audit import audit_sentences, chosen, per_round, rounds
 from kdx.runs.run import perform

@@ -36,7 +36,8 @@ from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import Experiment, needs_of
 from kdx.pipeline.recipes.steps import class_order_warnings, taught_splits
-from kdx.pipeline.stages.files import build_adapter, build_task
+from kdx.pipeline.stages.arrays import build_task
+from kdx.pipeline.stages.files import build_adapter
 from kdx.pipeline.stages.learn import missing_stream, reads_networks
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -220,8 +221,8 @@ def check_code(plan: Experiment, about: Description) -> None:
         module = module_of(spec["_target_"]) if spec else "kdx"
         if not module.startswith("kdx") and module not in known:
             checks.refuse(
-                f"the data set names {module} for its {what}, and its own file does not import that: import it "
-                "there, so that a change of it runs again what hangs on it"
+                f"the data set names {module} for its {what}, and its own file does not import that: import "
+                "it there, so that a change of it runs again what hangs on it"
             )
 
 

@@ -18,7 +18,7 @@ from kdx.core.task import Task
 from kdx.core.trees import rows_of
 from kdx.core.types import Teacher
 from kdx.methods.teachers import Extra, Stored
-from kdx.pipeline.stages.files import array_files
+from kdx.pipeline.stages.arrays import array_files
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 

@@ -15,7 +15,8 @@ from kdx.core.task import Audited, Evidence, Task
 from kdx.core.trees import rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.pipeline.stages.answers import SAMPLE, clean_answers, learned_answers, mapped
-from kdx.pipeline.stages.files import TRUTH, build_adapter, build_task, need_split, open_network, read_truth
+from kdx.pipeline.stages.arrays import TRUTH, build_task, need_split, read_truth
+from kdx.pipeline.stages.files import build_adapter, open_network
 from kdx.store.artifact import Artifact
 from kdx.store.store import Work
 from kdx.tasks import pseudo_labels

@@ -12,8 +12,9 @@ from kdx.data.streams import sequential
 from kdx.methods.select import Pool, Rule
 from kdx.models.tap import penultimate
 from kdx.pipeline.stages.answers import clean_answers
+from kdx.pipeline.stages.arrays import build_task, need_split
 from kdx.pipeline.stages.cautions import cautions
-from kdx.pipeline.stages.files import build_task, need_split, open_network
+from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.store import Work

@@ -17,7 +17,8 @@ from kdx.core.trees import Tree, leaves, rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
-from kdx.pipeline.stages.files import build_task, open_network, open_split
+from kdx.pipeline.stages.arrays import build_task, open_split
+from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old

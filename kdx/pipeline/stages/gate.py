@@ -14,7 +14,7 @@ import numpy as np
 from kdx.core.metric import Metric
 from kdx.core.trees import rows_of, tree
 from kdx.pipeline.stages.answers import mapped
-from kdx.pipeline.stages.files import TRUTH, build_task, read_truth
+from kdx.pipeline.stages.arrays import TRUTH, build_task, read_truth
 from kdx.store.artifact import Artifact
 from kdx.store.store import Work
 from kdx.tasks import chance

@@ -24,16 +24,16 @@ from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.pipeline.stages.answers import CLEAN, SAMPLE, SAMPLED, digest_of_views, mapped, sampled_rows
-from kdx.pipeline.stages.files import (
+from kdx.pipeline.stages.arrays import (
     TRUTH,
     array_files,
     build_task,
     file_name,
     need_split,
-    open_network,
     open_split,
     read_truth,
 )
+from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component

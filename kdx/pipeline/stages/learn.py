@@ -27,16 +27,9 @@ from kdx.data.views.chain import Chain, Mixer, Views
 from kdx.methods.teachers import Stored, live_teacher
 from kdx.models.weights import WeightsNote, load_weights
 from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
+from kdx.pipeline.stages.arrays import TRUTH, build_task, open_split, read_truth
 from kdx.pipeline.stages.cautions import cautions
-from kdx.pipeline.stages.files import (
-    TRUTH,
-    about_model,
-    build_task,
-    new_network,
-    open_network,
-    open_split,
-    read_truth,
-)
+from kdx.pipeline.stages.files import about_model, new_network, open_network
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component

@@ -17,7 +17,7 @@ from kdx.data import copies
 from kdx.data.raw import Raw, example_of, few, taken
 from kdx.data.remarks import check_parts, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
-from kdx.pipeline.stages.files import INPUTS, TRUTH, build_task, save_arrays
+from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, save_arrays
 from kdx.store.component import Component
 from kdx.store.store import Work
 from kdx.training.runtime import Runtime

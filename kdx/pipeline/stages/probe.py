@@ -14,7 +14,8 @@ from kdx.core.examples import Example, random_rows
 from kdx.core.task import Task
 from kdx.core.trees import Tree, tree
 from kdx.core.types import Answers, Inputs
-from kdx.pipeline.stages.files import build_task, new_network
+from kdx.pipeline.stages.arrays import build_task
+from kdx.pipeline.stages.files import new_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old

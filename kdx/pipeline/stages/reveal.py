@@ -11,7 +11,7 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.core.trees import leaves, rows_of
-from kdx.pipeline.stages.files import INPUTS, TRUTH, array_files, build_task, file_name, read_arrays
+from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_files, build_task, file_name, read_arrays
 from kdx.store.artifact import Artifact
 from kdx.store.store import Work
 from kdx.training.runtime import Runtime

@@ -19,7 +19,7 @@ import torch
 from kdx.core import shortage
 from kdx.core.errors import Caution
 from kdx.pipeline.stages import AUDIT, CHOOSE, EVALUATE, GATE, LABEL, PREPARE, PRETRAIN, REVEAL, TRAIN
-from kdx.pipeline.stages.files import open_split
+from kdx.pipeline.stages.arrays import open_split
 from kdx.planning.dry_run import Kinds, PlannedStage
 from kdx.planning.timing.bench import Bench, Rehearsed
 from kdx.planning.timing.labelling import label

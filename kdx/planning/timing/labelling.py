@@ -16,7 +16,8 @@ from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.pipeline.stages.answers import digest_of_views
-from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.label import BATCH, MIXUP, split_of, write_spread
 from kdx.planning.dry_run import PlannedStage
 from kdx.planning.timing.bench import SECONDS, SLOW, Bench, Rehearsed, enough

@@ -15,9 +15,9 @@ import numpy as np
 from kdx.core.errors import UserError
 from kdx.methods.select import Pool, Rule
 from kdx.pipeline.stages import PREPARE, gate, prepare, reveal
+from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.audit import thumbnails
 from kdx.pipeline.stages.choose import features
-from kdx.pipeline.stages.files import open_split
 from kdx.planning.dry_run import PlannedStage
 from kdx.planning.timing.bench import Bench, Rehearsed, part
 from kdx.planning.work import chosen_rows, counts_of

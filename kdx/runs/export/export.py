@@ -32,7 +32,8 @@ from kdx.core.levels import as_float
 from kdx.core.trees import from_leaves, joined, leaves, part_of, rows_of, tree
 from kdx.core.types import Answers, Inputs
 from kdx.models import size
-from kdx.pipeline.stages.files import MODEL_KEYS, open_split
+from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.files import MODEL_KEYS
 from kdx.report.run.plain import dump
 from kdx.report.run.verdict import ROLE_WORDS, summary
 from kdx.runs import lineage
