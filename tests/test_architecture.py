@@ -429,3 +429,44 @@ def test_levels_become_numbers_in_one_place(root):
         and ast.unparse(node.right).startswith("255")
     ]
     assert not found
+
+
+NEUTRAL = ("training", "pipeline", "store", "planning", "report/compare")
+"""Rooms that carry any task and any kind of rows."""
+GUESTS = re.compile(
+    r"picture|pixel|image|accuracy|token|logit|\.argmax\(|\.softmax\(|num_classes|shape\[0\]|/ 255", re.I
+)
+"""Words of one task or of one kind of rows."""
+EXAMPLES = {
+    "store/moved.py": "what was written before there was anything else",
+    "training/settings.py": "an example of a metric's range",
+    "training/predict.py": "what answers are of classification",
+    "pipeline/stages/label.py": "what is stored of classification",
+}
+"""Where such a word stands as an example for a reader: at most two lines a file."""
+
+
+def test_what_carries_any_task_names_none(root):
+    found: dict[str, list[str]] = {}
+    for folder in NEUTRAL:
+        for file in sorted((root / "kdx" / folder).rglob("*.py")):
+            lines = file.read_text(encoding="utf-8").splitlines()
+            hits = [
+                f"{number}: {line.strip()}" for number, line in enumerate(lines, 1) if GUESTS.search(line)
+            ]
+            if hits:
+                found[file.relative_to(root / "kdx").as_posix()] = hits
+    odd = {file: hits for file, hits in found.items() if file not in EXAMPLES}
+    assert not odd
+    assert all(len(found[file]) <= (6 if file == "store/moved.py" else 2) for file in found)
+    assert set(EXAMPLES) <= set(found), "an exception that is none any more"
+
+
+def test_a_method_that_reads_probabilities_of_classes_says_so(root):
+    """The words stand in a loss, a weighting or a rule only where it needs a task with classes."""
+    words = re.compile(r"\.argmax\(|\.softmax\(|cross_entropy\(|num_classes")
+    for folder in ("losses", "weights"):
+        for file in sorted((root / "kdx/methods" / folder).glob("*.py")):
+            text = file.read_text(encoding="utf-8")
+            if words.search(text):
+                assert "needs_task = Categorical" in text, file.name

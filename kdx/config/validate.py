@@ -529,6 +529,9 @@ def try_loss(
     """
     method, task = loss.resolve(), made.task
     Fitness(f"loss={method.__name__}", method.needs_task, "choose another loss, such as kd").check(task)
+    if weights := loss.spec.get("weights"):
+        weighting = Component(weights).resolve()
+        Fitness(f"loss.weights={weighting.__name__}", weighting.needs_task, "leave it out").check(task)
     parts = parts_for(student, made, live, streams is None or "validation" in streams)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -185,6 +185,29 @@ class Description:
             int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
             for shape, kind in self.example.values()
         )
+
+
+class Loader(Protocol):
+    """What a data set is: a class whose arguments are the keys of its YAML, checked as it is built.
+
+    `paths`, where it has that attribute, names the keys that say where its files lie.
+    """
+
+    def files(self) -> Any:
+        """The files that it reads, always the same ones in one order, or by part (kdx.data.files.Files): they
+        are known by their content. [] where it reads none.
+        """
+
+    def fetch(self) -> None:
+        """Makes sure that they are there, downloads them where that is asked for; UserError where they are
+        not.
+        """
+
+    def describe(self) -> Description:
+        """What it holds, without reading all of it."""
+
+    def load(self, *, workers: int) -> Raw:
+        """All of it. workers: threads that may read; the result is the same for any number."""
 
 
 def check_path(key: str, value: object) -> Path:

@@ -75,7 +75,7 @@ class Source:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Every file below but what is hidden, through links as well (pictures are often linked); each folder
+    """Every file below but what is hidden, through links as well (folders of data often have some); each folder
     once, so that a circle ends.
     """
     entered = set()
@@ -123,7 +123,7 @@ def _digest_once(path: Path, known: dict[str, list[Any]]) -> str:
         return known[name][-1]
     try:
         found = sha256(path)
-    except PermissionError:  # whoever needs it tells; a picture may be skipped
+    except PermissionError:  # whoever needs it tells; a row may be skipped
         return _UNREADABLE
     if time.time() - stat.st_ctime > _SETTLED:
         known[name] = [*stamp, found]

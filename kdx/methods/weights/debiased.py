@@ -16,6 +16,7 @@ from torch import Tensor
 from kdx.core.checks import choice, flag, integer
 from kdx.core.errors import Caution
 from kdx.core.math import cross_entropy
+from kdx.core.task import Categorical
 from kdx.core.types import Parts, Weighting
 from kdx.methods import estimators
 from kdx.methods import neighbours as by_neighbours
@@ -37,6 +38,8 @@ class Debiased(Weighting):
        `kdx.methods.neighbours.neighbour_weights`. grid: null searches exactly, in each batch; a number of
        cells a side looks the weights up, faster above some thousands of rows.
     """
+
+    needs_task = Categorical
 
     def __init__(self, parts: Parts, *, hard: bool, estimator: str, neighbours: int | None, grid: int | None):
         super().__init__()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kdx.core.checks import choice, number
 from kdx.core.math import margin
+from kdx.core.task import Categorical
 from kdx.core.types import Parts, Weighting
 
 
@@ -19,6 +20,8 @@ class Fidelity(Weighting):
     """w = exp(-beta * u). u: the entropy of the teacher's answer in nats (by=entropy), or 1 - its margin
     (by=margin). beta >= 0; 0: w = 1.
     """
+
+    needs_task = Categorical
 
     def __init__(self, parts: Parts, *, beta: float, by: str):
         super().__init__()

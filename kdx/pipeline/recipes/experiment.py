@@ -74,7 +74,7 @@ class Experiment:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
     sizes: labelled, unlabelled, validation, test. class_weights: of the labels' cross-entropy in every
-    training, and so of the gate, none | balanced. duplicates: what becomes of equal pictures
+    training, and so of the gate, none | balanced. duplicates: what becomes of equal rows
     (kdx.pipeline.stages.prepare). checkpoint: the teacher's weights. student_checkpoint: those that the
     student and its controls begin with. assistants: networks between teacher and student, largest first.
     teacher_pretrain None: the teacher is taken as it is. controls: role -> what is trained beside the student
