@@ -1,5 +1,5 @@
-"""A made-up kind of rows and a made-up task, by new files only (tests/guest): sets of points of any number behind
-a mask, two named inputs, several numbers a row, a metric of which less is better, no confidence.
+"""A made-up kind of rows and a made-up task, by new files only (tests/guest): sets of points of any number
+behind a mask, two named inputs, several numbers a row, a metric of which less is better, no confidence.
 """
 
 import json

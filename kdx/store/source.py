@@ -75,8 +75,8 @@ class Source:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Every file below but what is hidden, through links as well (folders of data often have some); each folder
-    once, so that a circle ends.
+    """Every file below but what is hidden, through links as well (folders of data often have some); each
+    folder once, so that a circle ends.
     """
     entered = set()
     for here, folders, files in os.walk(folder, followlinks=True):
