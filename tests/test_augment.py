@@ -273,14 +273,14 @@ def test_every_step_changes_pictures_within_range(name, c):
     x, views = split(c=c), Views(Chain(EVERY[name]), seed=0)
     index = torch.arange(len(x))
     made = [views(x, index, torch.full_like(index, view))[0] for view in range(3)]
-    assert torch.equal(made[0], pixels.as_float(x.images))
+    assert torch.equal(made[0], pixels.as_float(x.inputs))
     for one in made:
         assert (
-            one.dtype == torch.float32 and one.shape == x.images.shape and one.min() >= 0 and one.max() <= 1
+            one.dtype == torch.float32 and one.shape == x.inputs.shape and one.min() >= 0 and one.max() <= 1
         )
     assert not torch.equal(made[0], made[1]) and not torch.equal(made[1], made[2])
     other_seed = Views(Chain(EVERY[name]), seed=1)(x, index, torch.ones_like(index))[0]
-    other_split = views(Split("unlabelled", x.images), index, torch.ones_like(index))[0]
+    other_split = views(Split("unlabelled", x.inputs), index, torch.ones_like(index))[0]
     assert not torch.equal(other_seed, made[1]) and not torch.equal(other_split, made[1])
 
 
@@ -348,7 +348,7 @@ def test_a_step_twice_draws_twice():
     made = Views(Chain([("flip", FlipCrop(pad=0, mode="zero", flip=0.5))] * 2), seed=0)(x, index, index + 1)[
         0
     ]
-    assert not torch.equal(made, pixels.as_float(x.images))  # the same draws twice would undo themselves
+    assert not torch.equal(made, pixels.as_float(x.inputs))  # the same draws twice would undo themselves
 
 
 # Bit-identity

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tasks import classification
 from torch import nn
 
 from kdx.config.compose import check_words
@@ -40,7 +41,7 @@ def streams():
 
 
 def parts(student):
-    return Parts(student, network, None, [], None, CLASSES)
+    return Parts(student, network, None, [], None, classification(CLASSES))
 
 
 def steps(objective, optimiser, numbers):
@@ -169,7 +170,11 @@ def test_mean_teacher_divides_both_terms_by_all_rows_of_the_batch():
 
     student = Fixed()
     objective = MeanTeacher(
-        Parts(student, Fixed, None, [], None, 2), decay=0.9, weight=100.0, consistency="mse", ramp=0.0
+        Parts(student, Fixed, None, [], None, classification(2)),
+        decay=0.9,
+        weight=100.0,
+        consistency="mse",
+        ramp=0.0,
     )
     with torch.no_grad():
         objective.average.network.logits.copy_(torch.tensor([0.9, 0.1]).log())

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from tasks import classification
 
 from kdx.core.errors import Caution, UserError
 from kdx.core.types import Parts, Split
@@ -290,19 +291,19 @@ def test_ask_goes_through_all_clean_rows_without_gradient():
     split = Split(
         "validation", torch.randint(256, (1100, 1, 2, 2), dtype=torch.uint8), torch.arange(1100) % 3
     )
-    parts = Parts(layer, None, None, [], split, 3)
+    parts = Parts(layer, None, None, [], split, classification(3))
     truth, one, two = estimators.validation_answers(
         parts,
         lambda b: layer(b.views["main"].flatten(1)),
         lambda b: torch.ones(len(b), 3, dtype=torch.float16),
     )
     assert (
-        torch.equal(truth, split.labels)
+        torch.equal(truth, split.truth)
         and one.shape == (1100, 3)
         and not one.requires_grad
         and two.dtype == torch.float32
     )
-    assert torch.allclose(one[700], layer(split.images[700].flatten() / 255), atol=1e-6)
+    assert torch.allclose(one[700], layer(split.inputs[700].flatten() / 255), atol=1e-6)
 
 
 def test_evaluating_gives_each_layer_its_mode_back():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tasks import classification
 
 from kdx.core.errors import UserError
 from kdx.core.types import Frozen, Split
@@ -206,7 +207,9 @@ def stored(tmp_path):
             }
         )
     )
-    return stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", VIEWS), teacher
+    return stored_answers(
+        Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", VIEWS, classification(4)
+    ), teacher
 
 
 def test_answers_of_other_pixels_are_refused(stored, tmp_path):
@@ -218,9 +221,9 @@ def test_answers_of_other_pixels_are_refused(stored, tmp_path):
     others = [(chain, 4), (chain[:1], 3), (chain[::-1], 3), ([["one", mixup], ["two", noise]], 3), ([], 3)]
     assert known not in [digest_of_views(*other) for other in others]
     with pytest.raises(
-        UserError, match="are for other pixels than this training shows: .* augmentation or seed"
+        UserError, match="are for other views than this training shows: .* augmentation or seed"
     ):
-        stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", known)
+        stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", known, classification(4))
 
 
 def test_stored_answers_are_the_live_ones_for_every_view(stored):
@@ -238,7 +241,7 @@ def test_stored_answers_are_the_live_ones_for_every_view(stored):
 def test_large_answers_stay_on_disk_and_are_the_same(stored, tmp_path, monkeypatch):
     small, _ = stored
     monkeypatch.setattr("kdx.pipeline.stages.answers._SMALL", 0)
-    large = stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", VIEWS)
+    large = stored_answers(Artifact("pseudo-label", "0" * 64, tmp_path), "cpu", VIEWS, classification(4))
     batch = Stream(split(), Makers(views()), batch=50, seed=2, cycle=3).batch(5)
     assert torch.equal(large(batch), small(batch))
     # Reported apart by a change of the file, which only the mapped one sees.
@@ -259,7 +262,7 @@ def test_a_view_without_an_answer_is_an_error(stored):
 def test_an_ensemble_is_the_mean_of_probabilities():
     one = torch.log(torch.tensor([[0.9, 0.1]]))
     two = torch.log(torch.tensor([[0.5, 0.5]]))
-    both = Ensemble([lambda b: one, lambda b: two])(None)
+    both = Ensemble([lambda b: one, lambda b: two], classification(2))(None)
     torch.testing.assert_close(both.softmax(1), torch.tensor([[0.7, 0.3]]))
 
 

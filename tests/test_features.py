@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tasks import classification
 from test_losses import network, streams
 from test_losses import parts as parts_of
 from test_models import CONF, make
@@ -52,8 +53,12 @@ def linear(parts, **more):
     return fitnet(parts, **{"regressor": "linear", **more})
 
 
+def row(shape=SHAPE):
+    return torch.zeros(1, *shape)
+
+
 def between(student, teacher, shape=SHAPE):
-    return Parts(student, lambda: student, None, [Frozen(teacher)], None, 10, {}, shape)
+    return Parts(student, lambda: student, None, [Frozen(teacher)], None, classification(10), {}, row(shape))
 
 
 @functools.cache
@@ -210,7 +215,7 @@ def test_the_hint_has_the_non_linearity_of_the_teacher_and_pools_it_where_it_is_
 def test_vid_sums_over_its_pairs_and_is_weighted():
     student, teacher = network(), network(1, 8)
     both, x = vid(between(student, teacher)), torch.rand(4, *SHAPE)
-    names = [layer.name for layer in deepest_layers(survey(student, SHAPE))]
+    names = [layer.name for layer in deepest_layers(survey(student, row()))]
     assert len(names) == len(both.raw) == 2
     student(x)
     together = both(x)["vid"].item()
@@ -244,7 +249,7 @@ def test_auto_takes_the_last_layer_at_each_size_of_map(name, shape, expected):
     with torch.device("meta" if name == "vit_b_16" else "cpu"):
         net = make(name, shape)
     assert [
-        (layer.name, layer.channels, layer.size[0]) for layer in deepest_layers(survey(net, shape))
+        (layer.name, layer.channels, layer.size[0]) for layer in deepest_layers(survey(net, row(shape)))
     ] == expected
 
 
@@ -466,7 +471,7 @@ def test_a_run_with_stored_answers(tmp_path, monkeypatch):
     assert sum(reported["validation_margins"]["counts"]) == run["audit"]["teacher"]["n"]
     answers, truth = (
         np.load(f"outputs/runs/one/artifacts/{name}")
-        for name in ("pseudo-label/validation.npy", "prepare/validation.labels.npy")
+        for name in ("pseudo-label/validation.npy", "prepare/validation.truth.npy")
     )
     assert sum(reported["validation_margins"]["right"]) == (answers[:, 1].argmax(1) == truth).sum(), (
         "on the view that the method estimated from"

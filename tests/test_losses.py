@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tasks import classification
 from torch import nn
 
 from kdx.config.compose import check_words
@@ -85,7 +86,14 @@ def parts(student, teacher_net=None):
     teacher_net = teacher_net or network(7, 8)
     frozen = Frozen(teacher_net)
     return Parts(
-        student, network, lambda b: frozen(b.views["main"]), [frozen], validation(), CLASSES, extras(), SHAPE
+        student,
+        network,
+        lambda b: frozen(b.views["main"]),
+        [frozen],
+        validation(),
+        classification(CLASSES),
+        extras(),
+        torch.zeros(1, *SHAPE),
     )
 
 
@@ -220,7 +228,9 @@ def test_kd_with_alpha_0_and_no_pool_is_supervised():
 
 def test_kd_soft_term_is_zero_where_student_equals_teacher():
     student = network()
-    same = Parts(student, network, lambda b: student(b.views["main"]).detach(), [], None, CLASSES)
+    same = Parts(
+        student, network, lambda b: student(b.views["main"]).detach(), [], None, classification(CLASSES)
+    )
     student.eval()
     outcome = KD(same, temperature=4, alpha=0.9)(streams(), 0.0)
     assert outcome.terms["distillation"].item() == pytest.approx(0, abs=1e-6)
@@ -244,7 +254,7 @@ def test_kd_by_hand_on_labels_and_pool():
             return table(torch.zeros(len(x), dtype=torch.int64))
 
     teacher = torch.tensor([[4.0, 2.0, 0.0]])
-    made = Parts(Same(), Same, lambda b: teacher.expand(len(b), 3), [], None, 3)
+    made = Parts(Same(), Same, lambda b: teacher.expand(len(b), 3), [], None, classification(3))
     pool = batch("unlabelled", 2, labels=False)
     first = Batch(
         "labelled",

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tasks import classification
 from torch import nn
 from torch.autograd import gradcheck
 
@@ -65,7 +66,9 @@ def streams():
 
 def parts(student, **more):
     teacher = Frozen(network(seed=7))
-    return Parts(student, network, lambda b: teacher(b.views["clean"]), [], None, CLASSES, **more)
+    return Parts(
+        student, network, lambda b: teacher(b.views["clean"]), [], None, classification(CLASSES), **more
+    )
 
 
 def made(student=None, **changes):
@@ -92,7 +95,7 @@ def test_the_loss_is_a_sum_weighted_by_the_ratio():
             return torch.cat([self.known, self.own, self.own, self.own])
 
     sure = torch.tensor([[60.0, 0.0]])
-    prepared = Parts(Table(), Table, lambda b: sure.expand(len(b), 2), [], None, 2)
+    prepared = Parts(Table(), Table, lambda b: sure.expand(len(b), 2), [], None, classification(2))
     pictures = torch.zeros(3, 1, 1, 1)
     given = {
         "labelled": Batch(

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tasks import classification
 from torch import nn
 
 from kdx.core import math
@@ -57,7 +58,7 @@ def parts(truth=None, rows=ROWS, teacher=TEACHER, **more):
         truth = torch.multinomial(teacher.softmax(1), 1, generator=torch.Generator().manual_seed(2))[:, 0]
     pictures = torch.arange(rows, dtype=torch.uint8)[:, None, None, None]
     validation = Split("validation", pictures, truth[:rows])
-    return Parts(Student(), Student, lambda b: teacher[b.index], [], validation, C, **more)
+    return Parts(Student(), Student, lambda b: teacher[b.index], [], validation, classification(C), **more)
 
 
 def streams(labelled=4, pool=12):
@@ -216,7 +217,7 @@ def test_slam_is_fitted_once():
     objective, _ = refreshed(make(made))
     before = {n: b.clone() for n, b in objective.named_buffers()}
     assert before["fitted"] and (objective.alpha_values < 1).any()
-    made.validation.labels.copy_((made.validation.labels + 1) % C)
+    made.validation.truth.copy_((made.validation.truth + 1) % C)
     assert objective.refresh() == {} and all(torch.equal(before[n], b) for n, b in objective.named_buffers())
 
 

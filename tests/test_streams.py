@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from tasks import classification
 
 from kdx.core.errors import UserError
 from kdx.core.types import Batch, Split
@@ -80,10 +81,10 @@ def test_a_batch_is_what_was_asked_for():
     data, make = split(), views()
     one = stream(data, make, clean=True, extra={"second": views(seed=9)}).batch(11)
     assert isinstance(one, Batch) and len(one) == 8 and list(one.views) == ["main", "second", "clean"]
-    assert torch.equal(one.views["clean"], pixels.as_float(data.images[one.index]))
+    assert torch.equal(one.views["clean"], pixels.as_float(data.inputs[one.index]))
     assert torch.equal(one.views["main"], make(data, one.index, one.view)[0])
     assert torch.equal(one.views["second"], views(seed=9)(data, one.index, one.view)[0])
-    assert torch.equal(one.y, data.labels[one.index]) and one.y.dtype == torch.int64
+    assert torch.equal(one.y, data.truth[one.index]) and one.y.dtype == torch.int64
     assert stream(split(labels=False)).batch(0).y is None
 
 
@@ -100,11 +101,16 @@ def test_training_sees_the_pixels_that_were_labelled(more):
     data, make = split(), views(*more)
     labelled = {
         view: torch.cat(
-            [b.views["main"] for b in sequential(data, batch=7, views=make, view=view, num_classes=4)]
+            [
+                b.views["main"]
+                for b in sequential(data, batch=7, views=make, view=view, task=classification(4))
+            ]
         )
         for view in (1, 2, 3)
     }
-    batches = list(BatchLoader({"s": stream(data, make, num_classes=4)}, start=0, stop=15, workers=2))
+    batches = list(
+        BatchLoader({"s": stream(data, make, task=classification(4))}, start=0, stop=15, workers=2)
+    )
     assert {v for b in batches for v in b["s"].view.tolist()} == {1, 2, 3}
     for batch in batches:
         one = batch["s"]
@@ -115,7 +121,9 @@ def test_training_sees_the_pixels_that_were_labelled(more):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_and_restarts_change_no_byte(workers):
     streams = {
-        "labelled": stream(split(7), views(("mixup", Mixup(alpha=1.0))), batch=5, num_classes=4, clean=True),
+        "labelled": stream(
+            split(7), views(("mixup", Mixup(alpha=1.0))), batch=5, task=classification(4), clean=True
+        ),
         "unlabelled": stream(split(31, labels=False, name="unlabelled"), batch=9, cycle=None),
     }
     plain = list(BatchLoader(streams, start=0, stop=20, workers=0))
@@ -182,19 +190,19 @@ def test_sequential_gives_every_row_in_order():
     assert torch.equal(torch.cat([p.index for p in parts]), torch.arange(29)) and not any(
         p.view.any() for p in parts
     )
-    assert torch.equal(torch.cat([p.views["main"] for p in parts]), pixels.as_float(data.images))
-    assert torch.equal(torch.cat([p.y for p in parts]), data.labels)
+    assert torch.equal(torch.cat([p.views["main"] for p in parts]), pixels.as_float(data.inputs))
+    assert torch.equal(torch.cat([p.y for p in parts]), data.truth)
 
 
 def test_mixed_labels_follow_the_pixels():
     data, make = split(), views(("mixup", Mixup(alpha=1.0)))
-    one = stream(data, make, num_classes=4).batch(2)
+    one = stream(data, make, task=classification(4)).batch(2)
     _, (partner, lam) = make(data, one.index, one.view)
     assert one.y.dtype == torch.float32 and torch.allclose(one.y.sum(1), torch.ones(8))
     for i in range(8):
         expected = torch.zeros(4)
-        expected[data.labels[one.index[i]]] += lam[i]
-        expected[data.labels[partner[i]]] += 1 - lam[i]
+        expected[data.truth[one.index[i]]] += lam[i]
+        expected[data.truth[partner[i]]] += 1 - lam[i]
         assert torch.allclose(one.y[i], expected)
     assert stream(data, make, cycle=0).batch(2).y.dtype == torch.int64  # clean pictures are not mixed
     assert stream(split(labels=False), make).batch(2).y is None
@@ -202,8 +210,8 @@ def test_mixed_labels_follow_the_pixels():
 
 def test_memory_mapped_pictures_are_read_alike(tmp_path):
     data = split()
-    np.save(tmp_path / "images.npy", data.images.numpy())
-    mapped = Split(data.name, torch.from_numpy(np.load(tmp_path / "images.npy", mmap_mode="c")), data.labels)
+    np.save(tmp_path / "inputs.npy", data.inputs.numpy())
+    mapped = Split(data.name, torch.from_numpy(np.load(tmp_path / "inputs.npy", mmap_mode="c")), data.truth)
     assert all(same(stream(data).batch(step), stream(mapped).batch(step)) for step in range(5))
 
 
@@ -215,7 +223,7 @@ def test_memory_mapped_pictures_are_read_alike(tmp_path):
         (lambda: stream(cycle=-1), "given -1"),
         (lambda: stream(extra={"clean": views()}), "rename"),
         (lambda: stream(extra={"second": views(("mixup", Mixup(alpha=1)))}), "only the main view"),
-        (lambda: stream(make=views(("mixup", Mixup(alpha=1)))).batch(0), "number of classes"),
+        (lambda: stream(make=views(("mixup", Mixup(alpha=1)))).batch(0), "needs the task"),
         (lambda: BatchLoader({}, start=3, stop=2, workers=0), "start=3"),
         (lambda: BatchLoader({}, start=0, stop=2, workers=-1), "workers=-1"),
         (lambda: next(sequential(split(), batch=8, views=None, view=1)), "view=1"),

@@ -7,13 +7,16 @@ import math
 
 import pytest
 import torch
+from tasks import classification
 from torch import nn
 
+from kdx.config.validate import check_target
 from kdx.core.errors import UserError
 from kdx.core.types import Batch, Objective, Outcome, Parts
 from kdx.methods.losses.kd import KD
 from kdx.methods.losses.supervised import Supervised
 from kdx.models.cnn import cnn
+from kdx.store.component import Component
 from kdx.training.length import length, passes, shares, stored_bytes, total_steps
 from kdx.training.loop import Loop, NonFinite, fit, gradient_norms
 from kdx.training.runtime import Runtime
@@ -86,7 +89,6 @@ def test_schedules_by_hand():
         ("warmup", 1.5),
         ("clip", 0),
         ("precision", "fp16"),
-        ("target", 1.5),
         ("patience", 0),
         ("labelled_share", 1),
         ("rows", 0),
@@ -98,6 +100,14 @@ def test_schedules_by_hand():
 def test_training_refuses(key, value):
     with pytest.raises(UserError, match=key):
         settings(**{key: value})
+
+
+@pytest.mark.parametrize("value", [1.5, 0, -0.5, float("nan"), "high"])
+def test_a_target_is_a_value_that_the_metric_can_have(value):
+    spec = {"_target_": "kdx.training.settings.Training", "target": value}
+    with pytest.raises(UserError, match="student_train.target must be"):
+        check_target("student_train", Component(spec), classification(3))
+    check_target("student_train", Component({**spec, "target": 1.0}), classification(3))
 
 
 def test_lengths_shares_and_passes():
@@ -118,7 +128,7 @@ def test_lengths_shares_and_passes():
         "unlabelled": 47,
     }
     assert stored_bytes(
-        {"labelled": 100, "unlabelled": 997}, {"labelled": 48, "unlabelled": 47}, 10
+        {"labelled": 100, "unlabelled": 997}, {"labelled": 48, "unlabelled": 47}, 2 * 10
     ) == 2 * 10 * (4800 + 997 * 47)
 
 
@@ -170,7 +180,7 @@ def run(objective, training, steps=20, stream=None, start=0, after=lambda step: 
 
 
 def objective(loss=Supervised, **more):
-    return loss(Parts(small(), small, lambda b: torch.zeros(len(b), 3), [], None, 3), **more)
+    return loss(Parts(small(), small, lambda b: torch.zeros(len(b), 3), [], None, classification(3)), **more)
 
 
 def test_a_golden_run_of_20_steps():
@@ -220,7 +230,7 @@ class Explodes(Objective):
 
 
 def test_a_term_that_is_not_finite_stops_with_step_and_name_and_leaves_the_weights_alone():
-    one = Explodes(Parts(small(), small, None, [], None, 3))
+    one = Explodes(Parts(small(), small, None, [], None, classification(3)))
     with pytest.raises(NonFinite, match="step 5: term 'bad' = nan"):
         run(one, settings(), steps=10)
     assert all(torch.isfinite(p).all() for p in one.parameters())

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tasks import classification
 from torch import nn
 
 from kdx.config.compose import check_words
@@ -53,7 +54,7 @@ def parts(truth=None, rows=ROWS, student=None):
         lambda b: TEACHER[b.index],
         [],
         Split("validation", pictures[:rows], truth[:rows]),
-        C,
+        classification(C),
     )
 
 
@@ -103,7 +104,7 @@ def test_fidelity_by_hand():
 def test_debiased_weights_are_the_formula_over_the_nearest_rows(hard, estimator):
     made = parts()
     weighting, reported, _ = refreshed(debiased(made, hard=hard, estimator=estimator, neighbours=7))
-    truth, student = made.validation.labels, made.student.logits.detach()
+    truth, student = made.validation.truth, made.student.logits.detach()
     z, q = neighbours.margins(TEACHER, student), neighbours.margins(POOL, OWN)
     log_p, right = student.log_softmax(1), TEACHER.argmax(1) == truth
     true = -log_p[range(ROWS), truth]

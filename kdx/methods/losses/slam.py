@@ -97,9 +97,10 @@ class SLaM(Objective):
         self.hard, self.normalised = flag("loss.hard", hard), flag("loss.normalised", normalised)
         self.floor = number("loss.alpha_floor", alpha_floor, low=0.5, high=1)
         self.k = None if k is None else integer("loss.k", k, low=2)
-        if self.k is not None and isinstance(k, int) and k > parts.num_classes:
+        classes = len(parts.task.classes)
+        if self.k is not None and isinstance(k, int) and k > classes:
             refuse(
-                f"loss.k={k} is more than the {parts.num_classes} classes: give 2 to {parts.num_classes}, or "
+                f"loss.k={k} is more than the {classes} classes: give 2 to {classes}, or "
                 "null to have it estimated"
             )
         self.threshold = number("loss.threshold", threshold, low=0, high=1)
@@ -112,7 +113,7 @@ class SLaM(Objective):
         self.register_buffer("alpha_knots", torch.zeros(knots))
         self.register_buffer("alpha_values", torch.ones(knots))
         self.register_buffer(
-            "cuts", torch.cat([torch.tensor([torch.inf]), torch.full((parts.num_classes - 1,), -torch.inf)])
+            "cuts", torch.cat([torch.tensor([torch.inf]), torch.full((classes - 1,), -torch.inf)])
         )
 
     @torch.no_grad()
