@@ -140,7 +140,7 @@ def test_a_key_knows_types_and_order(tmp_path, package):
             [1, 2],
             [2, 1],
             {"a": 1},
-            Component({"_target_": "kdx.pipeline.recipes.distil.distil"}),
+            Component({"_target_": "kdx.pipeline.recipes.distil.Distil"}),
         )
     ]
     assert len(set(keys)) == len(keys)
@@ -301,7 +301,7 @@ def test_a_component_with_a_source_is_known_by_content_not_by_path(tmp_path):
             STAGE_OBJECT,
             {
                 "d": Component(
-                    {"_target_": "kdx.pipeline.recipes.distil.distil", "root": path}, {"root": Source(path)}
+                    {"_target_": "kdx.pipeline.recipes.distil.Distil", "root": path}, {"root": Source(path)}
                 )
             },
         )[0]

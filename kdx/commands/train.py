@@ -23,7 +23,7 @@ from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.core.roles import ROLES
 from kdx.core.shortage import Shortage
-from kdx.pipeline.recipes.experiment import needs_of
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.runs.run import environment, load_examples, perform, protocol, trace
@@ -213,7 +213,7 @@ def finish(
     for role in ROLES.keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
-        by = needs_of(order.recipe).counts
+        by = build_recipe(order.recipe).counts
         results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}
     if order.plan.assistants:
         names = [*order.config["assistants"], order.config["choices"]["student"]]

@@ -19,7 +19,8 @@ from kdx.core import checks
 from kdx.core.errors import UserError, UserErrors, in_short, nearest
 from kdx.core.paths import conf_dir
 from kdx.data.files import Files
-from kdx.pipeline.recipes.experiment import Checkpoint, Control, Experiment, needs_of
+from kdx.pipeline.recipes.experiment import Checkpoint, Control, Experiment
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.store.component import Component, targets
 from kdx.store.moved import current
 from kdx.store.places import path_keys
@@ -100,7 +101,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     pseudo_label = part(_pseudo_label, config["pseudo_label"])
     recipe = part(_component, "recipe", config["recipe"])
     mixed = nodes["student_train"] and "mixup" in dict(nodes["student_train"].spec["augment"])
-    asks = part(needs_of, recipe) if recipe else None
+    asks = part(build_recipe, recipe) if recipe else None
     if mixed and asks and asks.buys:
         errors.append(
             "an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out"
@@ -147,7 +148,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         budget=part(_budget, config["budget"]),
     )
     order = Order(
-        recipe=recipe,
+        recipe=recipe if asks else None,
         plan=plan,
         runtime=part(_runtime, config["device"]),
         store=part(checks.place, "store", config["store"]),

@@ -15,7 +15,8 @@ from typing import Any
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES
-from kdx.pipeline.recipes.steps import taught_splits
+from kdx.pipeline.recipes.checks import taught_splits
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
 from kdx.store.places import dotted
@@ -32,7 +33,7 @@ def perform(
     order = with_sources(order, lambda text, level: listener.note(PREPARE.name, text, level))
     store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
-        order.recipe.call(store, order.plan)
+        build_recipe(order.recipe).run(store, order.plan)
     except Halt:
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}

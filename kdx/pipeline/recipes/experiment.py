@@ -2,48 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from kdx.store.component import Component
 from kdx.store.source import Source
-
-Function = TypeVar("Function", bound=Callable[..., None])
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a recipe is about, for whoever checks or tells of an experiment.
-
-    teacher: the student may learn from a teacher's answers, over rounds. buys: it buys answers, so it needs a
-    budget and a rule that buys. assistants: it teaches by way of networks between teacher and student, and
-    takes the whole pool in one round for each. counts: the student that counts: "validation", the best round
-    on it; "last"; "chain", the one at its end.
-    """
-
-    teacher: bool = True
-    buys: bool = False
-    assistants: bool = False
-    counts: str = "validation"
-
-
-_said: dict[Callable[..., Any], Needs] = {}
-
-
-def needs(**of: Any) -> Callable[[Function], Function]:
-    """Says what a recipe needs, where it is defined."""
-
-    def say(recipe: Function) -> Function:
-        _said[recipe] = Needs(**of)
-        return recipe
-
-    return say
-
-
-def needs_of(recipe: Component) -> Needs:
-    """As the recipe says; one that says nothing is as `distil`."""
-    return _said.get(recipe.resolve(), Needs())
 
 
 @dataclass(frozen=True)

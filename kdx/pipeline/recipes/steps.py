@@ -8,11 +8,11 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, read_json
+from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.declared import declared
 from kdx.store.store import Store, subseed
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
@@ -231,14 +231,6 @@ def precise(store: Store, data: Artifact, model: Component, training: Component 
         machine=store.runtime.describe(),
     )
     return found.json("probe.json")["precision"]
-
-
-def taught_splits(plan: Experiment) -> tuple[str, ...]:
-    """The splits about whose rows the student's loss asks the teacher, as far as the data has them."""
-    loss = plan.loss.target
-    if not declared(loss, "needs_teacher"):
-        return ()
-    return (*declared(loss, "uses", ()), *declared(loss, "may_use", ()))
 
 
 def asks_live(plan: Experiment, views: Mapping[str, int]) -> bool:
