@@ -238,7 +238,7 @@ class Pair:
             self.first.store,
             self.runtime,
             Listener(),
-            until=frozenset({"prepare", "teacher-pretrain", "pseudo-label"}),
+            until=frozenset({"teacher_pretrain", "pseudo_label"}),
         )
         with contextlib.suppress(Halt):
             build_recipe(self.first.recipe).run(store, self.first.plan)

@@ -70,6 +70,8 @@ UNCOMPOSED = (
 fit.
 """
 TYPED_ONLY = ("allow", "store")
+OWN_CONTROLS = "controls."
+"""What the keys begin with of controls that the user names; each holds a `_target_` and its arguments."""
 _REFERENCE = re.compile(
     r"\$\{[A-Za-z_][\w.]*\}|\$\{kdx_labelled_share:\$\{loss\.batch\},\$\{loss\.unlabel_ratio\}\}"
 )
@@ -202,9 +204,16 @@ def _unreadable(word: str) -> str:
 
 def plus_less(words: Sequence[str]) -> list[str]:
     """Every key stands in conf/, so `+key=value` and `++key=value` say no more than `key=value`; Hydra's own
-    nodes keep theirs.
+    nodes keep theirs. Controls of the user's own are new keys, which Hydra takes with `++` alone.
     """
-    return [slotted(w if w.lstrip("+").startswith("hydra") else w.lstrip("+")) for w in words]
+    return [_plus_less(word) for word in words]
+
+
+def _plus_less(word: str) -> str:
+    bare = word.lstrip("+")
+    if bare.startswith("hydra"):
+        return slotted(word)
+    return f"++{bare}" if bare.startswith(OWN_CONTROLS) else slotted(bare)
 
 
 def slotted(word: str) -> str:
@@ -277,7 +286,7 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
     for override in values:
         path = override.key_or_group.split(".")
         if path[0] not in unsure:
-            found = wrong_key(known, path, override.value())
+            found = _wrong_control(path) or wrong_key(_with_control(known, path), path, override.value())
             errors += found
             kept += [] if found else [override]
     whole = _overlaid(chosen, kept) if kept else known
@@ -299,6 +308,24 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
             0,
         )
     return whole, errors, len(chosen) + len(kept)
+
+
+def _wrong_control(path: Sequence[str]) -> list[str]:
+    """What is wrong with the key of a control of the user's own."""
+    if path[0] != "controls" or len(path) == 3:
+        return []
+    return [
+        f"'{'.'.join(path)}' is no key: a control has a name and keys, such as "
+        "controls.longer._target_=mine.Longer"
+    ]
+
+
+def _with_control(known: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    """The known keys, with that of a control of the user's own among them."""
+    if path[0] != "controls":
+        return known
+    own = known["controls"] or {}
+    return {**known, "controls": {**own, path[1]: {path[2]: None, **own.get(path[1], {})}}}
 
 
 def overreach(chosen: Sequence[str], typed: set[str]) -> list[str]:
@@ -456,7 +483,9 @@ def _laid(chosen: tuple[str, ...], values: _Values, own: tuple[Path, ...]) -> di
     config = copy.deepcopy(base)
     try:
         for override in values.overrides:
-            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+            key = override.key_or_group
+            new = key.startswith(OWN_CONTROLS)
+            OmegaConf.update(config, key, override.value(), merge=True, force_add=new)
         return OmegaConf.to_container(config, resolve=True) | {"choices": dict(choices)}
     except UNCOMPOSED:
         return None

@@ -26,6 +26,7 @@ from kdx.models import checkpoint
 from kdx.models.size import Held, smaller
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights
+from kdx.pipeline.controls import OURS
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Asked, build_recipe
@@ -115,18 +116,13 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
 def check_controls(
     plan: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
 ) -> None:
-    """Whether there are the labels that a control asks for."""
-    hides = plan.sizes["labelled"] is not None and plan.sizes["unlabelled"] != 0
-    if about and "ceiling" in plan.controls and not hides:
-        errors.append(
-            "ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
-            "set dataset.labelled=0.1, say, or ceiling=false"
-        )
-    if rows and "validation_labels" in plan.controls and not rows["validation"]:
-        errors.append(
-            "validation_labels=true trains a student on the validation labels too, and this run has no "
-            "validation split: set dataset.validation=0.1, say, or validation_labels=false"
-        )
+    """Whether there are the labels that a control asks for, and its training is one."""
+    for role, trained in plan.controls.items():
+        with trying(errors):
+            checks.refuse_all(trained.control.errors(plan.sizes, rows) if about else ())
+        if role not in OURS:
+            with trying(errors, f"controls.{role}: "):
+                trained.training.build()
 
 
 @contextmanager

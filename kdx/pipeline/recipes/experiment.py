@@ -6,23 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdx.pipeline.controls.control import ControlTraining
 from kdx.store.component import Component
 from kdx.store.source import Source
-
-
-@dataclass(frozen=True)
-class Control:
-    """A student to compare with: it learns from labels only, at the distilled student's number of steps and
-    batch size.
-
-    also: the split whose labels it learns from beside the labelled rows: "unlabelled", the pool's hidden ones
-    where they are known, or "validation", after which nothing validates it.
-    """
-
-    loss: Component
-    model: Component
-    training: Component
-    also: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,15 +24,13 @@ class Experiment:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
     sizes: labelled, unlabelled, validation, test. class_weights: of the labels' cross-entropy in every
-    training, and so of the gate, none | balanced. duplicates: what becomes of equal pictures
+    training, and so of the gate, none | balanced. duplicates: what becomes of equal rows
     (kdx.pipeline.stages.prepare). checkpoint: the teacher's weights. student_checkpoint: those that the
     student and its controls begin with. assistants: networks between teacher and student, largest first.
     teacher_pretrain None: the teacher is taken as it is. controls: role -> what is trained beside the student
-    ("baseline": its model, initialisation and augmentation too; "noiseless": the same without augmentation
-    and dropout; "ceiling": as baseline, with the pool's hidden labels; "validation_labels": as baseline, with
-    those of validation). select None: the whole pool. budget: answers that
-    the recipe `active` buys, or their share of the pool. student_init: what the student of a later round
-    begins with. round_patience: rounds without improvement on validation after which it ends, None: none.
+    (kdx/pipeline/controls). select None: the whole pool. budget: answers that the recipe `active` buys, or
+    their share of the pool. student_init: what the student of a later round begins with. round_patience:
+    rounds without improvement on validation after which it ends, None: none.
     """
 
     dataset: Component
@@ -60,7 +44,7 @@ class Experiment:
     teacher_loss: Component
     loss: Component
     assistants: Sequence[Component]
-    controls: Mapping[str, Control]
+    controls: Mapping[str, ControlTraining]
     teacher_pretrain: Component | None
     pseudo_label: Mapping[str, Any]
     student_train: Component

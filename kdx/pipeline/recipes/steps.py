@@ -8,6 +8,7 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, read_json
+from kdx.pipeline.controls.control import stage_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
@@ -32,46 +33,22 @@ def train_controls(store: Store, plan: Experiment, inputs: Mapping[str, Any]) ->
     """Trains the other controls. Only here, when everything else is done, are hidden labels given back, and
     only to the control that asks for them.
     """
-    for name in plan.controls:
-        if name != "baseline":
-            control(store, plan, inputs, name)
+    for role in plan.controls:
+        if role != "baseline":
+            control(store, plan, inputs, role)
 
 
-def control(store: Store, plan: Experiment, inputs: Mapping[str, Any], name: str) -> Artifact:
-    asked, data = plan.controls[name], inputs["data"]
-    training = asked.training
+def control(store: Store, plan: Experiment, inputs: Mapping[str, Any], role: str) -> Artifact:
+    asked, data = plan.controls[role], inputs["data"]
     if asked.also:
-        data = store.run(
-            REVEAL,
-            name="reveal" if asked.also == "unlabelled" else f"reveal-{asked.also}",
-            data=data,
-            split=asked.also,
-        )
-    if asked.also == "validation":
-        training = all_the_way(training, inputs["data"].json("data.json")["counts"])
-    stage = f"{name.replace('_', '-')}-train"
+        name = REVEAL.name if asked.also == "unlabelled" else f"{REVEAL.name}-{asked.also}"
+        data = store.run(REVEAL, name=name, data=data, split=asked.also)
+    training = asked.on(inputs["data"].json("data.json")["counts"])
     return store.run(
         TRAIN,
-        name=stage,
+        name=stage_of(role),
         **{**inputs, "data": data, "model": asked.model, "training": training},
         loss=asked.loss,
-    )
-
-
-def all_the_way(training: Component, counts: Mapping[str, int]) -> Component:
-    """The same training where validation's rows are learned from too: as many steps as without them, to the
-    end, as nothing is left that tells when to stop. counts: rows of each split before. A limit on the
-    labelled rows has these rows beside it."""
-    spec = training.spec
-    steps = total_steps(spec, used(counts, spec["rows"])["labelled"] + counts["unlabelled"], "student_train")
-    return Component(
-        {
-            **spec,
-            "length": f"{steps} steps",
-            "patience": None,
-            "target": None,
-            "rows": spec["rows"] and spec["rows"] + counts["validation"],
-        }
     )
 
 

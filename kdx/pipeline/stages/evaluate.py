@@ -24,8 +24,6 @@ from kdx.training.runtime import Runtime
 
 SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
 EXAMPLES = 16
-LEARNED = {"validation_labels": ("validation",)}
-"""Splits that a role learned from, so that they tell nothing of it."""
 
 
 def run(
@@ -37,10 +35,12 @@ def run(
     rounds: Sequence[Artifact],
     shifts: Sequence[tuple[str, Component]],
     seed: int,
+    learned: Mapping[str, Sequence[str]],
 ) -> None:
     """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in
     order. shifts: by name, steps of a view that the test pictures are seen through as well; seed: of what is
-    random in them.
+    random in them. learned: role -> splits that it learned from beside the labelled rows, so that they tell
+    nothing of it.
 
     Files: results.json (see docs/run-json.md), examples.npy, examples.json."""
     about = data.json("data.json")
@@ -58,7 +58,7 @@ def run(
             if not artifact.file(f"{which}.safetensors").exists():
                 continue
             network = runtime.place(open_network(artifact, which))
-            fair = {name: split for name, split in splits.items() if name not in LEARNED.get(role, ())}
+            fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
             logits = {name: predict(network, split, runtime) for name, split in fair.items()}
             if which == "last":
                 last[role], answers[role] = network, logits

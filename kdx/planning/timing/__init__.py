@@ -85,10 +85,9 @@ class Rehearsals:
         folder = self.scratch / "rehearsed" / str(len(self.standing))
         folder.mkdir(parents=True)
         self.peak.begin()
-        lower = shortage.LOWER.get(step.stage.name, shortage.ELSE)
         with (
             warnings.catch_warnings(),
-            shortage.noticed(f"{step.name} on {self.bench.runtime.device}", lower),
+            shortage.noticed(f"{step.name} on {self.bench.runtime.device}", step.stage.lower),
         ):
             # what stands in for an artifact may be worth one, and the run will tell its own
             warnings.simplefilter("ignore", Caution)
