@@ -33,6 +33,7 @@ from kdx.store.artifact import LEFTOVERS, MANIFEST, Artifact, seal
 from kdx.store.component import Component
 from kdx.store.store import Listener, Store, Work
 from kdx.tasks import pseudo_labels as audit
+from kdx.tasks.shown import ACCURACY
 from kdx.training.length import by_round, to_buy
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -177,7 +178,7 @@ class Trained:
 )
 def test_best_and_waited_by_hand(accuracies, best, waited):
     tried = [Trained(a) for a in accuracies]
-    assert (steps.best_round(tried), steps.waited(tried)) == (best, waited)
+    assert (steps.best_round(tried, ACCURACY), steps.waited(tried, ACCURACY)) == (best, waited)
 
 
 def test_patience_ends_the_rounds_and_the_first_of_equals_counts(store):

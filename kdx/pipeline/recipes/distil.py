@@ -18,6 +18,7 @@ from kdx.pipeline.recipes.steps import (
     views_to_answer,
     waited,
 )
+from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import CHOOSE, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.store import Store, subseed
@@ -29,6 +30,7 @@ class Distil(Recipe):
 
     def run(self, store: Store, plan: Experiment) -> None:
         data, teacher = train_teacher(store, plan)
+        metric = metric_of(data)
         views, inputs = views_to_answer(data, plan), student_inputs(store, data, plan)
         live = asks_live(plan, views)
         students: list[Artifact] = []
@@ -64,8 +66,8 @@ class Distil(Recipe):
             teacher = store.run(TRAIN, name=round_name("student-train", number, plan), **lesson)
             students.append(teacher)
             lessons.append(lesson)
-            if waited(students) >= (plan.round_patience or plan.rounds):
+            if waited(students, metric) >= (plan.round_patience or plan.rounds):
                 break
         if plan.rounds > 1:  # the best round under the student's own name: it is in the store by now
-            store.run(TRAIN, name="student-train", **lessons[best_round(students)])
+            store.run(TRAIN, name="student-train", **lessons[best_round(students, metric)])
         train_controls(store, plan, inputs)

@@ -8,9 +8,11 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, read_json
+from kdx.core.metric import Metric
 from kdx.pipeline.controls.control import stage_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
+from kdx.pipeline.scores import score_of
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -56,23 +58,23 @@ def round_name(stage: str, number: int, plan: Experiment) -> str:
     return f"{stage}-{number}" if plan.rounds > 1 else stage
 
 
-def _accuracies(tried: Sequence[Artifact]) -> list[float]:
+def _scores(tried: Sequence[Artifact], metric: Metric) -> list[float]:
     """Of each round's last weights on validation; without a validation split every later round counts as
     better.
     """
-    found = [made.json("summary.json")["validation_accuracy"] for made in tried]
-    return [float(number) if value is None else value for number, value in enumerate(found)]
+    later = 1 if metric.more else -1
+    found = [score_of(made.json("summary.json")) for made in tried]
+    return [float(later * number) if value is None else value for number, value in enumerate(found)]
 
 
-def best_round(tried: Sequence[Artifact]) -> int:
+def best_round(tried: Sequence[Artifact], metric: Metric) -> int:
     """The first of the best."""
-    found = _accuracies(tried)
-    return found.index(max(found))
+    return metric.first_best(_scores(tried, metric))
 
 
-def waited(tried: Sequence[Artifact]) -> int:
+def waited(tried: Sequence[Artifact], metric: Metric) -> int:
     """Rounds since the best one."""
-    return len(tried) - 1 - best_round(tried)
+    return len(tried) - 1 - best_round(tried, metric)
 
 
 def ask_teacher(

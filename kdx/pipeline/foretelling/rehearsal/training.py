@@ -19,11 +19,11 @@ from kdx.core.levels import as_float
 from kdx.data.streams import Loader
 from kdx.methods.teachers import Stored
 from kdx.models import size
+from kdx.pipeline.foretelling import PlannedStage, Rehearsed
+from kdx.pipeline.foretelling.rehearsal.bench import SLOW, WARM, Bench, enough
 from kdx.pipeline.stages import pretrain
 from kdx.pipeline.stages.learn import Lesson, TrainInputs, begin_training
 from kdx.pipeline.stages.watch import plain_state
-from kdx.planning.dry_run import PlannedStage
-from kdx.planning.timing.bench import SLOW, WARM, Bench, Rehearsed, enough
 from kdx.store.artifact import lines
 from kdx.store.store import Listener, Work
 from kdx.training.loop import fit, gradient_norms
@@ -74,6 +74,12 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
         late=at_the_end(bench, lesson),
         notes=[text for text, _ in lesson.notes],
     )
+
+
+def load_optimiser(bench: Bench) -> None:
+    """What the first optimiser of a process loads."""
+    nothing = torch.nn.Parameter(torch.zeros(1, device=bench.runtime.device))
+    torch.optim.AdamW([nothing], 0.1, fused=True)
 
 
 def first_steps(bench: Bench, lesson: Lesson) -> tuple[float, float, dict[str, float]]:

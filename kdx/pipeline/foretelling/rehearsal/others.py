@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.methods.select import Pool, Rule
+from kdx.pipeline.foretelling import PlannedStage, Rehearsed
+from kdx.pipeline.foretelling.rehearsal.bench import Bench, part
 from kdx.pipeline.stages import PREPARE, gate, prepare, reveal
 from kdx.pipeline.stages.audit import thumbnails
 from kdx.pipeline.stages.choose import features
-from kdx.pipeline.stages.files import open_split
-from kdx.planning.dry_run import PlannedStage
-from kdx.planning.timing.bench import Bench, Rehearsed, part
-from kdx.planning.work import chosen_rows, counts_of
+from kdx.pipeline.stages.files import need_split, open_split
 from kdx.store.store import Listener, Work
 from kdx.tasks import pseudo_labels
 from kdx.training.predict import predict
@@ -29,6 +29,8 @@ PREPARED = 1 << 28
 """Bytes of pictures up to which a data set is prepared for a rehearsal; a larger one is stood in for by black
 pictures.
 """
+QUICK = 5.0
+"""Seconds that measuring a teacher may take."""
 TRIED = 1000
 """Rows that a rule of choice is tried on."""
 
@@ -58,16 +60,15 @@ def blacken(folder: Path, about: Mapping[str, Any]) -> None:
     (folder / "data.json").write_text(json.dumps(about))
 
 
-def time_choose(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def time_choose(bench: Bench, chosen: int, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     """The rule is tried on some rows; its time is taken to grow with the square of their number, as that of
-    the slowest rules does.
+    the slowest rules does. chosen: rows that the choice will hold.
     """
     start, about = time.perf_counter(), inputs["data"].json("data.json")
     rule: Rule = inputs["rule"].build()
     pool, labelled = (
-        part(open_split(inputs["data"], name, bench.runtime), TRIED) for name in ("unlabelled", "labelled")
+        part(need_split(inputs["data"], name, bench.runtime), TRIED) for name in ("unlabelled", "labelled")
     )
-    network = bench.network(inputs["student"]) if inputs.get("student") else None
     paces = {"start": time.perf_counter() - start, "rows": 0.0, "labelled": 0.0, "rule": 0.0}
     seen: dict[str, Any] = {}
     if "teacher" in rule.needs:
@@ -75,6 +76,7 @@ def time_choose(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], fol
             np.random.default_rng(0).normal(0, 5, (len(pool), len(about["classes"]))).astype(np.float32)
         )
     if "student" in rule.needs:
+        network = bench.network(inputs["student"])
         paces["rows"] += bench.timed(
             lambda: seen.update(student=predict(network, pool, bench.runtime).numpy())
         ) / len(pool)
@@ -95,22 +97,22 @@ def time_choose(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], fol
         paces["rule"] = bench.timed(lambda: rule.choose(few, count, inputs["seed"])) * whole / len(pool) ** 2
     np.save(
         folder / "rows.npy",
-        np.unique(np.linspace(0, whole - 1, chosen_rows(step, bench.steps)).astype(np.int64)),
+        np.unique(np.linspace(0, whole - 1, chosen).astype(np.int64)),
     )
     return Rehearsed(paces)
 
 
-def time_gate(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
-    """The gate, on made-up answers."""
-    right = np.arange(counts_of(step)["validation"]) % 2 > 0
+def time_gate(bench: Bench, rows: int) -> Rehearsed:
+    """The gate, on made-up answers. rows: of validation."""
+    right = np.arange(rows) % 2 > 0
     return Rehearsed(
         {"start": bench.timed(lambda: gate.hold_against(right, ~right, "") if len(right) > 1 else None)}
     )
 
 
-def look_back(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def look_back(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
     """The audit."""
-    pool, labelled = (open_split(inputs["data"], name, bench.runtime) for name in ("unlabelled", "labelled"))
+    pool, labelled = (need_split(inputs["data"], name, bench.runtime) for name in ("unlabelled", "labelled"))
     start = bench.timed(
         lambda: pseudo_labels.domain_gap(thumbnails(labelled), thumbnails(pool), inputs["seed"])
     )
@@ -119,13 +121,30 @@ def look_back(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folde
     )
 
 
-def evaluate(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
-    test = open_split(inputs["data"], "test", bench.runtime)
+def evaluate(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
+    test = need_split(inputs["data"], "test", bench.runtime)
     paces = {"start": 0.0}
     for role, artifact in inputs["models"].items():
         network = bench.network(artifact)
         paces[f"rows of {role}"] = bench.forward(network, test)
-        paces[f"single pictures of {role}"] = bench.timed(
-            lambda network=network: predict(network, part(test, 1), bench.runtime)
-        )
+        paces[f"single rows of {role}"] = bench.timed(partial(predict, network, part(test, 1), bench.runtime))
     return Rehearsed(paces)
+
+
+def load_estimators() -> None:
+    """The library that the audit estimates with."""
+    nothing = np.zeros((20, 1))
+    pseudo_labels.domain_gap(nothing, nothing, 0)
+
+
+def measure(bench: Bench, teacher: PlannedStage) -> float | None:
+    """Accuracy on validation of weights that are there; None where that takes long, or there is no such
+    split.
+    """
+    validation = open_split(bench.real(teacher.inputs["data"]), "validation", bench.runtime)
+    if validation is None:
+        return None
+    network = bench.network(bench.real(teacher.artifact))
+    if bench.forward(network, validation) * len(validation) > QUICK:
+        return None
+    return float((predict(network, validation, bench.runtime).argmax(1) == validation.truth).double().mean())

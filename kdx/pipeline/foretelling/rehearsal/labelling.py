@@ -15,26 +15,31 @@ from kdx.core.types import Batch, Split
 from kdx.data.streams import sequential
 from kdx.data.views.augment import Chain, Views
 from kdx.models import size
+from kdx.pipeline.foretelling import PlannedStage, Rehearsed
+from kdx.pipeline.foretelling.rehearsal.bench import SECONDS, SLOW, Bench, enough
 from kdx.pipeline.stages.answers import digest_of_views
-from kdx.pipeline.stages.files import open_network, open_split
+from kdx.pipeline.stages.files import need_split, open_network
 from kdx.pipeline.stages.label import BATCH, MIXUP, split_of, write_spread
-from kdx.planning.dry_run import PlannedStage
-from kdx.planning.timing.bench import SECONDS, SLOW, Bench, Rehearsed, enough
-from kdx.planning.work import answers
 from kdx.store.store import Listener, Work
 
 
-def label(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def label(
+    bench: Bench,
+    step: PlannedStage,
+    inputs: Mapping[str, Any],
+    folder: Path,
+    answers: Mapping[str, tuple[int, int, int]],
+) -> Rehearsed:
     """Of the answers only those for validation are filled in, as far as it goes: methods read their
-    statistics from them.
+    statistics from them. answers: file -> (rows, views of each, the first of them).
     """
     start = time.perf_counter()
     about = inputs["data"].json("data.json")
     teacher = bench.teacher(step)
     maker = Views(Chain([(name, c.build()) for name, c in inputs["augment"]]), inputs["seed"])
     # the largest gives the pace
-    wanted = dict(sorted(answers(step, bench.steps).items(), key=lambda item: item[1][0] * item[1][1]))
-    splits = {name: open_split(inputs["data"], split_of(name), bench.runtime) for name in wanted}
+    wanted = dict(sorted(answers.items(), key=lambda item: item[1][0] * item[1][1]))
+    splits = {name: need_split(inputs["data"], split_of(name), bench.runtime) for name in wanted}
     paces = {"start": time.perf_counter() - start, "views": 0.0, "clean": 0.0, "passes": 0.0}
     for name, (rows, views, first) in wanted.items():
         file = np.lib.format.open_memmap(
@@ -75,7 +80,7 @@ def dropout(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder:
     """Seconds of a row in one pass with dropout. A few rows are answered, all if that is quick; the others
     are given the answers of these.
     """
-    pool, passes = open_split(inputs["data"], "unlabelled", bench.runtime), inputs["passes"]
+    pool, passes = need_split(inputs["data"], "unlabelled", bench.runtime), inputs["passes"]
     classes = len(inputs["data"].json("data.json")["classes"])
     few = min(len(pool), max(BATCH, int(SECONDS / max(pace * passes, 1e-9))))
     rows = torch.linspace(0, len(pool) - 1, few).long().unique()
@@ -85,7 +90,7 @@ def dropout(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder:
         lambda: write_spread(work, bench.runtime, pool, networks, passes, inputs["seed"], classes, rows)
     )
     for path in folder.glob("extra.*.npy"):
-        np.save(path, np.resize(np.load(path)[rows.numpy()], (len(pool), classes)))
+        np.save(path, np.resize(np.load(path)[rows.numpy()], [len(pool), classes]))
     return spent / (len(rows) * passes)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.methods.teachers import live_teacher
+from kdx.pipeline.foretelling import PlannedStage
 from kdx.pipeline.stages.answers import HALF_MAX
 from kdx.pipeline.stages.files import open_network
-from kdx.planning.dry_run import PlannedStage
 from kdx.store.artifact import Artifact
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -24,28 +24,6 @@ SECONDS, SLOW = 0.7, 5.0
 """After so long the fewest are enough; after SLOW a single one is."""
 _SMALL, _FEW = 32, 512
 """The fewest and the most rows that are passed through a network to time it."""
-
-
-@dataclass
-class Rehearsed:
-    """paces: part of the stage (see kdx.planning.work) -> seconds of one. memory: the peak in bytes. weights:
-    bytes of the network that it trains. norms: term of the loss -> L2 norm of its gradient at the first step;
-    late: the same with the terms weighted as at the end, where that is otherwise. black: the pictures are not
-    the real ones. notes: what is said of the file of weights that it begins with."""
-
-    paces: dict[str, float]
-    memory: int | None = None
-    weights: int = 0
-    norms: dict[str, float] = field(default_factory=dict)
-    late: dict[str, float] = field(default_factory=dict)
-    black: bool = False
-    notes: Sequence[str] = ()
-
-    def seconds(self, amounts: Mapping[str, float]) -> float | None:
-        """None where a part was not timed."""
-        if not self.paces.keys() >= amounts.keys():
-            return None
-        return sum(self.paces[part] * often for part, often in amounts.items())
 
 
 @dataclass(frozen=True)
