@@ -118,7 +118,7 @@ def test_lengths_shares_and_passes():
         "unlabelled": 47,
     }
     assert stored_bytes(
-        {"labelled": 100, "unlabelled": 997}, {"labelled": 48, "unlabelled": 47}, 10
+        {"labelled": 100, "unlabelled": 997}, {"labelled": 48, "unlabelled": 47}, 2 * 10
     ) == 2 * 10 * (4800 + 997 * 47)
 
 

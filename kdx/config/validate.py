@@ -428,7 +428,7 @@ def room(plan: Experiment, about: Description) -> int:
     views = (
         passes(steps, shares(spec["batch_size"], read, None), read) if read and spec["batch_size"] > 1 else {}
     )
-    answers = min(stored_bytes(counts, views, len(about.classes)), plan.pseudo_label["limit"])
+    answers = min(stored_bytes(counts, views, 2 * len(about.classes)), plan.pseudo_label["limit"])
     networks = sum(
         8
         * bytes_of(

@@ -23,6 +23,7 @@ from kdx.planning.dry_run import BEYOND, Kinds, forecast, told
 from kdx.runs.run import protocol
 from kdx.store.artifact import Artifact
 from kdx.store.store import Stage, split_number
+from kdx.training.length import STAGES
 
 
 @dataclass(frozen=True)
@@ -269,13 +270,11 @@ def _rules(job: _Job) -> list[str]:
 
 
 def nouns(jobs: Iterable[_Job]) -> dict[str, str]:
-    """What several of a stage are counted as, by the run's name of it: those of kdx in the order of a run,
-    then the controls.
-    """
+    """What several of a stage are counted as, by the run's name of it: node by node, then the controls."""
     found: dict[str, str] = {}
     controls: dict[str, str] = {}
     for job in jobs:
-        for step in job.steps:
+        for step in sorted(job.steps, key=lambda step: STAGES.index(step.stage.node or STAGES[0])):
             stem = split_number(step.name)[0]
             found |= {stem: noun} if (noun := foretelling_of(step.stage).noun(step.name)) else {}
         controls |= {stage_of(role): c.control.noun or role for role, c in job.plan.controls.items()}

@@ -80,9 +80,9 @@ def passes(steps: int, batch: Mapping[str, int], counts: Mapping[str, int]) -> d
     return {name: math.ceil(steps * size / counts[name]) for name, size in batch.items()}
 
 
-def stored_bytes(counts: Mapping[str, int], views: Mapping[str, int], classes: int) -> int:
-    """Size of stored answers: rows x views x classes x 2 bytes."""
-    return sum(2 * classes * counts[name] * views[name] for name in views)
+def stored_bytes(counts: Mapping[str, int], views: Mapping[str, int], answer: int) -> int:
+    """Size of stored answers: rows x views x the bytes of one answer."""
+    return sum(answer * counts[name] * views[name] for name in views)
 
 
 def to_buy(budget: int | float, pool: int) -> int:

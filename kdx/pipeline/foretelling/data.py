@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kdx.pipeline.foretelling import Foretelling, Job, Look, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.recipes.steps import class_order_warnings
+from kdx.pipeline.scores import row_bytes
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 
@@ -25,8 +25,7 @@ class _Data(Foretelling):
         return f"{sum(self.counts(step).values()):,} rows"
 
     def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
-        about = step.artifact.json("data.json")
-        return sum(self.counts(step).values()) * (math.prod(about["shape"]) + 8)
+        return sum(self.counts(step).values()) * (row_bytes(step.artifact.json("data.json")) + 8)
 
     def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
         from kdx.pipeline.foretelling.rehearsal.others import lay_data
@@ -40,14 +39,15 @@ class Prepare(_Data):
 
     def checks(self, job: Job, step: PlannedStage) -> list[str]:
         data, choices = step.artifact.json("data.json"), job.choices
-        names = ", ".join(map(str, data["classes"][:10])) + (", ..." if len(data["classes"]) > 10 else "")
-        found = [
-            f"classes: {len(data['classes'])} ({names}), of the data, the teacher and the student alike",
-            (
-                f"pictures: {'x'.join(map(str, data['shape']))}, taken by the teacher {choices['teacher']} "
-                f"and the student {choices['student']}"
-            ),
-        ]
+        takers = f"taken by the teacher {choices['teacher']} and the student {choices['student']}"
+        found = []
+        if classes := data.get("classes"):
+            names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+            found.append(f"classes: {len(classes)} ({names}), of the data, the teacher and the student alike")
+        if data.get("reads", "pictures") == "pictures":
+            found.append(f"pictures: {'x'.join(map(str, data['shape']))}, {takers}")
+        else:
+            found.append(f"rows: {data['reads']}, {takers}")
         if job.plan.student_train:
             found.append(augmented(job.plan.student_train))
         if step.stored:
@@ -59,7 +59,7 @@ class Prepare(_Data):
         return found
 
     def tried(self, job: Job, step: PlannedStage) -> list[str]:
-        plan, classes = job.plan, step.artifact.json("data.json")["classes"]
+        plan, classes = job.plan, step.artifact.json("data.json").get("classes", [])
         found = [
             f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
             "backward on pictures of this shape"

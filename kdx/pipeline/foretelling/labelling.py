@@ -8,6 +8,7 @@ from typing import Any
 
 from kdx.pipeline.foretelling import Foretelling, Job, Look, PlannedStage, Rehearsed, Steps, foretelling_of
 from kdx.pipeline.foretelling.others import chosen_rows
+from kdx.pipeline.scores import answer_bytes
 from kdx.pipeline.stages import LABEL
 
 
@@ -32,10 +33,11 @@ class Label(Foretelling):
         return f"{round(found['views'] + found['clean'] + found['passes']):,} answers"
 
     def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
-        classes = len(step.inputs["data"].json("data.json")["classes"])
+        about = step.inputs["data"].json("data.json")
         asks = step.inputs["passes"] and step.inputs["pool"]
-        extras = 4 * 4 * classes * self.counts(step)["unlabelled"] if asks else 0
-        return sum(2 * classes * rows * views for rows, views, _ in answers(step, steps).values()) + extras
+        extras = 4 * 4 * len(about["classes"]) * self.counts(step)["unlabelled"] if asks else 0
+        each = answer_bytes(about)
+        return sum(each * rows * views for rows, views, _ in answers(step, steps).values()) + extras
 
     def costs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """How many views there are follows from the length of the training."""

@@ -12,7 +12,7 @@ from kdx.core.metric import Metric
 from kdx.pipeline.controls.control import stage_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
-from kdx.pipeline.scores import score_of
+from kdx.pipeline.scores import answer_bytes, score_of
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -117,11 +117,15 @@ def train_teacher(store: Store, plan: Experiment) -> tuple[Artifact, Artifact]:
         duplicates=plan.duplicates,
         seed=subseed(plan.seed, "split"),
     )
-    classes = data.json("data.json")["classes"]
+    classes = data.json("data.json").get("classes")
     for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
-        if given and (
-            warnings := class_order_warnings(
-                role, given, classes, trained=role == "student" or plan.teacher_pretrain is not None
+        if (
+            given
+            and classes
+            and (
+                warnings := class_order_warnings(
+                    role, given, classes, trained=role == "student" or plan.teacher_pretrain is not None
+                )
             )
         ):
             store.listener.note(PRETRAIN.name if role == "teacher" else TRAIN.name, *warnings)
@@ -234,7 +238,7 @@ def views_to_answer(data: Artifact, plan: Experiment) -> dict[str, int]:
     else:
         views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
         views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
-    fits = stored_bytes(counts, views, len(about["classes"])) <= asked["limit"]
+    fits = stored_bytes(counts, views, answer_bytes(about)) <= asked["limit"]
     # A choice among the rows is made after they are answered, so how often a row will be seen is not known
     # yet: augmented, the teacher is live.
     if plan.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:
