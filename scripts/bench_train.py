@@ -42,6 +42,7 @@ from kdx.config.wire import Order, wire
 from kdx.core.types import Parts
 from kdx.models import build
 from kdx.pipeline.recipes import steps as recipes
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.pipeline.stages.answers import stored_answers
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import new_network, open_network
@@ -238,10 +239,10 @@ class Pair:
             self.first.store,
             self.runtime,
             Listener(),
-            until=frozenset({"prepare", "teacher-pretrain", "pseudo-label"}),
+            until=frozenset({"teacher_pretrain", "pseudo_label"}),
         )
         with contextlib.suppress(Halt):
-            self.first.recipe.build(store, self.first.plan)
+            build_recipe(self.first.recipe).run(store, self.first.plan)
         self.data, labels = store.done["prepare"], store.done["pseudo-label"]
         self.answers = stored_answers(labels, "cpu", labels.json("answers.json")["views"])
         self.about = self.data.json("data.json")

@@ -64,10 +64,15 @@ ONLY_INSIDE_FUNCTIONS = ["kdx.pipeline.recipes", "kdx.runs.run", "kdx.training.r
 ONLY_INSIDE_FUNCTIONS += [
     "kdx.config." + name for name in ("wire", "words", "compose", "grid", "restore", "unused")
 ]
+ONLY_INSIDE_FUNCTIONS += ["kdx.pipeline.controls", "kdx.pipeline.scores"]
+ONLY_INSIDE_FUNCTIONS += [
+    "kdx.pipeline.foretelling." + name for name in ("data", "labelling", "others", "teacher", "training")
+]
 ONLY_INSIDE_FUNCTIONS += ["kdx.planning." + name for name in ("dry_run", "document", "text")]
 PACKAGES_THEMSELVES = [
     "kdx.pipeline",
     "kdx.pipeline.stages",
+    "kdx.pipeline.foretelling",
     "kdx.training",
     "kdx.planning",
     "kdx.runs",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
-from kdx.pipeline.recipes import steps as recipes
+from kdx.pipeline.controls.control import all_the_way
 from kdx.report.run.table import result_sentences
 from kdx.runs import claims
 from kdx.store.artifact import MANIFEST, seal
@@ -229,7 +229,7 @@ def test_it_takes_as_many_steps_as_the_baseline_in_epochs_too():
         "student_train.target=.9",
     ]
     plan = wire(compose.check_words([*WORDS[1:], *more])).plan
-    training = recipes.all_the_way(
+    training = all_the_way(
         plan.controls["validation_labels"].training, {"labelled": 20, "unlabelled": 120, "validation": 20}
     )
     # 3 x 140 rows in batches of 16

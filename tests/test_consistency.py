@@ -288,7 +288,7 @@ def test_refuses(method, settings, bad):
 @pytest.mark.parametrize("name", ["fixmatch", "mean_teacher", "pseudo_label"])
 def test_one_word_brings_the_recipe_and_the_batch(name):
     config = check_words([f"loss={name}"])
-    assert config["recipe"]["_target_"] == "kdx.pipeline.recipes.supervised.supervised"
+    assert config["recipe"]["_target_"] == "kdx.pipeline.recipes.supervised.Supervised"
     assert 0 < config["student_train"]["labelled_share"] < 0.5
     assert (
         check_words([f"loss={name}", "student_train.labelled_share=0.5"])["student_train"]["labelled_share"]

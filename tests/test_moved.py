@@ -62,13 +62,13 @@ def test_a_component_knows_its_code_by_the_new_address():
 def test_a_run_json_is_read_with_the_new_addresses(run):
     config = document.read_document(run / "run.json")["config"]
     assert all(moved.address(name) == name for name in targets(config))
-    assert config["recipe"]["_target_"] == "kdx.pipeline.recipes.distil.distil"
+    assert config["recipe"]["_target_"] == "kdx.pipeline.recipes.distil.Distil"
 
 
 def test_the_configuration_of_before_is_wired(run):
     """As it stands in the file, old addresses and all."""
     order = wire(json.loads((run / "run.json").read_text())["config"])
-    assert order.recipe.target == "kdx.pipeline.recipes.distil.distil"
+    assert order.recipe.target == "kdx.pipeline.recipes.distil.Distil"
     assert all(moved.address(name) == name for name in targets(dict(order.config)))
 
 

@@ -23,9 +23,11 @@ from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
+from kdx.pipeline.foretelling import Rehearsed
+from kdx.pipeline.foretelling.data import augmented
+from kdx.pipeline.foretelling.rehearsal.bench import enough
 from kdx.planning import text as words_of
-from kdx.planning.document import augmented, look_ahead
-from kdx.planning.timing.bench import Rehearsed, enough
+from kdx.planning.document import look_ahead
 from kdx.runs.run import perform
 from kdx.store.store import Listener
 from kdx.tasks import chance
@@ -468,7 +470,7 @@ def test_chance_by_hand():
 
 
 def test_large_data_are_stood_in_for_and_the_ratio_is_not_reported(monkeypatch):
-    monkeypatch.setattr("kdx.planning.timing.others.PREPARED", 1000)
+    monkeypatch.setattr("kdx.pipeline.foretelling.rehearsal.others.PREPARED", 1000)
     found = plan("seed=12")
     assert found["not_timed"] == ["prepare"] and "not reported" in texts(found, "loss")[0]
     student = next(e for e in found["stages"].values() if e["name"] == "student-train")

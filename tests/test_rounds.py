@@ -35,6 +35,7 @@ from kdx.store.artifact import LEFTOVERS, MANIFEST, Artifact, seal
 from kdx.store.component import Component
 from kdx.store.store import Listener, Store, Work
 from kdx.tasks import pseudo_labels as audit
+from kdx.tasks.shown import ACCURACY
 from kdx.training.length import by_round, to_buy
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -179,7 +180,7 @@ class Trained:
 )
 def test_best_and_waited_by_hand(accuracies, best, waited):
     tried = [Trained(a) for a in accuracies]
-    assert (steps.best_round(tried), steps.waited(tried)) == (best, waited)
+    assert (steps.best_round(tried, ACCURACY), steps.waited(tried, ACCURACY)) == (best, waited)
 
 
 def test_patience_ends_the_rounds_and_the_first_of_equals_counts(store):
@@ -411,7 +412,7 @@ BUYING = ["rad", "rad_loss", "uniform", "margin", "entropy", "k_center", "cluste
 
 
 def test_a_rule_that_buys_needs_no_further_word(root):
-    from kdx.config.validate import check_rule, inspect
+    from kdx.config.validate import check_recipe, inspect
 
     names = [
         p.stem for p in (root / "conf/select").glob("*.yaml") if "override /recipe: active" in p.read_text()
@@ -422,9 +423,9 @@ def test_a_rule_that_buys_needs_no_further_word(root):
         assert (order.plan.budget, order.plan.rounds, order.recipe.target) == (
             0.1,
             5,
-            "kdx.pipeline.recipes.active.active",
+            "kdx.pipeline.recipes.active.Active",
         )
-        check_rule(order, {"labelled": 100, "unlabelled": 997, "validation": 200})
+        check_recipe(order, {"labelled": 100, "unlabelled": 997, "validation": 200})
     assert inspect(wire(compose.check_words(["select=rad"]))) == []
 
 
@@ -777,12 +778,15 @@ def test_the_command_tells_of_rounds_and_of_what_was_bought(store, bought, tmp_p
 
 
 OWN_RECIPE = """
-from kdx.pipeline.recipes.active import active
-from kdx.pipeline.recipes.experiment import needs
+from kdx.pipeline.recipes.active import Active
+from kdx.pipeline.recipes.recipe import Recipe
 
-@needs(buys=True, counts="last")
-def buys(store, plan):
-    active(store, plan)
+class Buys(Recipe):
+    buys = True
+    counts = "last"
+
+    def run(self, store, plan):
+        Active().run(store, plan)
 """
 
 
@@ -790,7 +794,7 @@ def test_a_recipe_of_ones_own_says_what_it_needs_and_which_round_counts(tmp_path
     """Nothing goes by the address of kdx's own: what it says of itself is checked and reported."""
     (tmp_path / "my_recipes.py").write_text(OWN_RECIPE)
     (tmp_path / "my/recipe").mkdir(parents=True)
-    (tmp_path / "my/recipe/mine.yaml").write_text("# Mine\n_target_: my_recipes.buys\n")
+    (tmp_path / "my/recipe/mine.yaml").write_text("# Mine\n_target_: my_recipes.Buys\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     words = [

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from fabricate import Still
@@ -18,6 +19,7 @@ from fabricate import Still
 from kdx.core import signals
 from kdx.core.errors import UserError
 from kdx.core.shortage import Shortage
+from kdx.pipeline.stages import TRAIN
 from kdx.store.artifact import CHECKPOINT, MANIFEST, verify
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -140,7 +142,7 @@ def test_a_key_knows_types_and_order(tmp_path, package):
             [1, 2],
             [2, 1],
             {"a": 1},
-            Component({"_target_": "kdx.pipeline.recipes.distil.distil"}),
+            Component({"_target_": "kdx.pipeline.recipes.distil.Distil"}),
         )
     ]
     assert len(set(keys)) == len(keys)
@@ -238,7 +240,7 @@ def test_a_killed_owner_frees_the_lock(tmp_path, package):
 
 def test_stages_beyond_those_asked_for_halt_and_peeking_runs_nothing(tmp_path, package):
     with pytest.raises(Halt):
-        store(tmp_path, until=frozenset({"other"})).run(STAGE_OBJECT, text="a")
+        store(tmp_path, until=frozenset({"other"})).run(replace(STAGE_OBJECT, node="mine"), text="a")
     with pytest.raises(Miss):
         store(tmp_path, peek=True).run(STAGE_OBJECT, text="a")
     assert runs(tmp_path) == 0
@@ -301,7 +303,7 @@ def test_a_component_with_a_source_is_known_by_content_not_by_path(tmp_path):
             STAGE_OBJECT,
             {
                 "d": Component(
-                    {"_target_": "kdx.pipeline.recipes.distil.distil", "root": path}, {"root": Source(path)}
+                    {"_target_": "kdx.pipeline.recipes.distil.Distil", "root": path}, {"root": Source(path)}
                 )
             },
         )[0]
@@ -462,7 +464,7 @@ SHORT = {
 def test_a_stage_that_is_short_of_something_says_what_to_lower(package, tmp_path, error, says):
     (package / "stage.py").write_text(f"def run(work, runtime, **rest):\n    raise {error}\n")
     with pytest.raises(Shortage, match=says) as found:
-        store(tmp_path).run(Stage("train", "kdxtestpkg.stage"), name="baseline-train")
+        store(tmp_path).run(replace(TRAIN, module="kdxtestpkg.stage"), name="baseline-train")
     assert str(found.value).startswith("baseline-train ") and (
         "student_train.batch_size" in str(found.value)
     ) == ("too large" in says)

@@ -281,7 +281,7 @@ def test_a_search_makes_the_students_error_on_validation_small():
 
 def test_a_seed_set_afterwards_is_the_seed_that_hydra_sets():
     words = ["loss=slam", "student_train.lr=0.1", "seed=7"]
-    assert compose.check_words(words) == compose._compose(words) and compose.check_words(words)["seed"] == 7
+    assert compose.check_words(words) == compose.composed(words) and compose.check_words(words)["seed"] == 7
     assert compose.check_words(["student_train.steps=${seed}", "seed=7"])["student_train"]["steps"] == 7
 
 

@@ -21,9 +21,9 @@ from kdx.config.wire import Order, wire
 from kdx.core import shortage, signals
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
-from kdx.core.roles import ROLES
 from kdx.core.shortage import Shortage
-from kdx.pipeline.recipes.experiment import needs_of
+from kdx.pipeline.controls.control import own_roles, stages_of
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.runs.run import environment, load_examples, perform, protocol, trace
@@ -209,11 +209,12 @@ def finish(
     if "gate" in artifacts:
         folder.run["gate"] = artifacts["gate"].json("gate.json")
     results = found.json("results.json")
+    results |= {"roles": own} if (own := own_roles(order.plan.controls)) else {}
     trace(folder.run, results, artifacts)
-    for role in ROLES.keys() & results.keys():
+    for role in stages_of(own).keys() & results.keys():
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
-        by = needs_of(order.recipe).counts
+        by = build_recipe(order.recipe).counts
         results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}
     if order.plan.assistants:
         names = [*order.config["assistants"], order.config["choices"]["student"]]

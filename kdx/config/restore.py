@@ -69,6 +69,8 @@ def restore(
     kept = {key: value for key, value in saved.items() if key not in NEVER}
     laid = _Laid(config, given, errors, notes)
     config = {**config, **laid.mapping({k: v for k, v in config.items() if k not in NEVER}, kept, [])}
+    if "controls" not in saved and not config["controls"]:
+        del config["controls"]  # older than controls of the user's own: the same configuration, without
     if "device" not in given:
         node = saved.get("device") if isinstance(saved.get("device"), Mapping) else {}
         wanted = {
@@ -168,7 +170,9 @@ class _Laid:
         laid = {}
         for name, value in saved.items():
             here = [*path, name]
-            if name not in known:
+            if path == ["controls"] and name not in known:
+                laid |= self.control(name, value)
+            elif name not in known:
                 self.errors += wrong_key(self.composed, here, value) or [f"'{'.'.join(here)}' is no key"]
             elif ".".join(here) in self.given:
                 laid[name] = known[name]
@@ -181,6 +185,20 @@ class _Laid:
             if known[name] != {}
         ]
         return {**laid, **{name: known[name] for name in newer}}
+
+    def control(self, name: str, value: Any) -> dict[str, Any]:
+        """A control of the user's own, which no option has: taken where its code lies in a package that the
+        command line allows.
+        """
+        target = value.get("_target_") if isinstance(value, Mapping) else None
+        ours = any(str(target).startswith(f"{package}.") for package in self.composed["allow"])
+        if ours and not any(map(_holds_keys, value.values())):
+            return {name: dict(value)}
+        self.errors.append(
+            f"'controls.{name}' names {str(target)[:80]!r}, which comes with no option: "
+            "if it is your own, allow its package with allow=[PACKAGE]"
+        )
+        return {}
 
     def value(self, known: Any, value: Any, path: list[str]) -> Any:
         dotted = ".".join(path)

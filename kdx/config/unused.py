@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kdx.core.checks import shown
-from kdx.pipeline.recipes.experiment import needs_of
+from kdx.pipeline.recipes.checks import idle_gate
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.store.component import Component
 from kdx.training.length import length
 
@@ -32,7 +33,8 @@ def idle(
     the size that is asked for.
     """
     typed = set(typed)
-    found = [*_validation(config, rows), *_rounds(config), *_pool(config, rows)]
+    recipe = build_recipe(Component(config["recipe"]))
+    found = [*_validation(config, rows), *recipe.idle(config), *_pool(config, rows)]
     for node in TRAININGS:
         found += _training(node, config[node])
     return {key: f"{key}={_value(config, key)} can never act: {why}" for key, why in found if key in typed}
@@ -63,43 +65,7 @@ def _validation(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> It
         yield "round_patience", why
     if config["headline"] == "best":
         yield "headline", why
-    yield from _gate(config, why)
-
-
-def _gate(config: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
-    """By its new and by its old name; warn is the default, and asks for nothing."""
-    yield from (
-        (f"pseudo_label.{key}", why)
-        for key in ("gate", "near_chance")
-        if config["pseudo_label"][key] == "error"
-    )
-
-
-def _rounds(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What concerns the rounds after the first."""
-    if not needs_of(Component(config["recipe"])).teacher:
-        why = f"loss={config['choices']['loss']} learns from no teacher, so there is one round: leave it out"
-        if config["rounds"] > 1:
-            yield "rounds", why
-        yield from _gate(
-            config,
-            f"loss={config['choices']['loss']} learns from no teacher, so nothing is "
-            "asked of one: leave it out",
-        )
-    elif config["rounds"] == 1:
-        why = "there is one round: set rounds=3, say, or leave it out"
-    else:
-        patience = config["round_patience"]
-        if patience is not None and patience >= config["rounds"]:
-            yield (
-                "round_patience",
-                f"there are {config['rounds']} rounds, which end no sooner: set it lower, or leave it out",
-            )
-        return
-    if config["student_init"] == "previous":
-        yield "student_init", why
-    if config["round_patience"] is not None:
-        yield "round_patience", why
+    yield from idle_gate(config, why)
 
 
 def _pool(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> Iterator[tuple[str, str]]:

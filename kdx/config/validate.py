@@ -28,22 +28,23 @@ from kdx.data.splits import check_classes, check_sizes, count_rows
 from kdx.data.views.augment import Mixup
 from kdx.data.views.chain import Step
 from kdx.data.views.draws import Draws
-from kdx.methods.select import Rule
 from kdx.models import checkpoint
 from kdx.models.adapt import Adapter
 from kdx.models.size import Held, smaller
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights
-from kdx.pipeline.recipes.experiment import Experiment, needs_of
-from kdx.pipeline.recipes.steps import class_order_warnings, taught_splits
+from kdx.pipeline.controls import OURS
+from kdx.pipeline.recipes.checks import taught_splits
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.recipe import Asked, build_recipe
+from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import build_adapter
 from kdx.pipeline.stages.learn import missing_stream, reads_networks
 from kdx.store.component import Component
-from kdx.store.declared import declared
 from kdx.store.digest import modules_read
 from kdx.store.resolve import module_of, own_error
-from kdx.training.length import by_round, passes, shares, stored_bytes, to_buy, total_steps, used
+from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
 _TRAINED = 4
 """Of a network in training: weights, gradients and the optimiser's two averages."""
@@ -97,9 +98,7 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
         torch.manual_seed(0)
         check_networks(plan, about, rows, errors)
     with trying(errors):
-        check_rule(order, rows)
-    with checks.gather(errors):
-        check_chain(order)
+        check_recipe(order, rows)
     for node, training in trainings_of(plan):
         if (
             about
@@ -119,18 +118,13 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
 def check_controls(
     plan: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
 ) -> None:
-    """Whether there are the labels that a control asks for."""
-    hides = plan.sizes["labelled"] is not None and plan.sizes["unlabelled"] != 0
-    if about and "ceiling" in plan.controls and not hides:
-        errors.append(
-            "ceiling=true trains a student on the pool's hidden labels, and this run hides none: "
-            "set dataset.labelled=0.1, say, or ceiling=false"
-        )
-    if rows and "validation_labels" in plan.controls and not rows["validation"]:
-        errors.append(
-            "validation_labels=true trains a student on the validation labels too, and this run has no "
-            "validation split: set dataset.validation=0.1, say, or validation_labels=false"
-        )
+    """Whether there are the labels that a control asks for, and its training is one."""
+    for role, trained in plan.controls.items():
+        with trying(errors):
+            checks.refuse_all(trained.control.errors(plan.sizes, rows) if about else ())
+        if role not in OURS:
+            with trying(errors, f"controls.{role}: "):
+                trained.training.build()
 
 
 @contextmanager
@@ -325,101 +319,11 @@ def drops_out(network: torch.nn.Module) -> bool:
     )
 
 
-def check_rule(order: Order, rows: Mapping[str, int]) -> None:
-    """Whether the rule that chooses among the pool goes with recipe and budget, and whether what it is to
-    choose is there.
-    """
-    plan, choices, given = order.plan, order.config["choices"], order.plan.budget
-    active = order.recipe is not None and needs_of(order.recipe).buys
-    if order.recipe is None or (given is None and order.config["budget"] is not None):
-        return  # refused already
-    rule: Rule | None = plan.select.build() if plan.select else None
-    rivals = "select=rad, or one of its rivals"
-    if active and not (rule and rule.buys):
-        raise UserError(
-            f"recipe=active buys the answers that a rule chooses, and select={choices.get('select')} buys "
-            f"none: choose {rivals}, or leave recipe= out"
-        )
-    if active and given is None:
-        raise UserError(
-            f"select={choices.get('select')} buys answers of the teacher: say how many with budget=200, or "
-            "which share of the pool, budget=0.1"
-        )
-    if rule and rule.buys and not active:
-        asks = plan.loss is None or plan.loss.resolve().needs_teacher
-        raise UserError(
-            f"select={choices.get('select')} buys answers, and "
-            + (
-                "only the recipe active does that: leave recipe= out, select= brings it along"
-                if asks
-                else (
-                    f"loss={choices.get('loss')} learns without any: leave select= "
-                    "out, or choose another loss"
-                )
-            )
-        )
-    if given is not None and not active:
-        raise UserError(
-            f"budget={checks.shown(given)} is for the rules that buy answers: choose {rivals}; given: "
-            f"select={choices.get('select')}"
-        )
-    asks = plan.loss is not None and (active or declared(plan.loss.target, "needs_teacher"))
-    if rule and asks and "unlabelled" not in taught_splits(plan):
-        raise UserError(
-            f"select={choices.get('select')} chooses rows of the pool for the teacher to answer, and "
-            f"loss={choices.get('loss')} learns from no such answers: leave select= out, or choose another "
-            "loss"
-        )
-    if rule and rows:
-        check_choice(plan, rule, rows)
-
-
-def check_chain(order: Order) -> None:
-    """Whether assistants and the recipe that has them go together, and with what else there is."""
-    plan, chain = order.plan, order.recipe is not None and needs_of(order.recipe).assistants
-    if plan.assistants and not chain:
-        raise UserError(
-            "assistants= stand between teacher and student in recipe=chain: say that too, or leave them out"
-        )
-    if chain and not order.config["assistants"]:
-        raise UserError(
-            "recipe=chain teaches by way of assistants, and none is named: assistants=[cnn_small], say"
-        )
-    if chain and (
-        plan.select
-        or plan.rounds != 1
-        or plan.student_init != "fresh"
-        or not plan.loss
-        or not plan.loss.resolve().needs_teacher
-    ):
-        raise UserError(
-            "recipe=chain has a loss with a teacher, the whole pool and a round for each network: leave "
-            "select=, rounds= and student_init= out, and choose a loss such as kd"
-        )
-
-
-def check_choice(plan: Experiment, rule: Rule, rows: Mapping[str, int]) -> None:
-    """rows: of each split."""
-    pool, validation = rows["unlabelled"], rows["validation"] > 0
-    if not pool:
-        raise UserError(
-            "select= chooses among the pool, and this run has none: set dataset.labelled=0.1, say, to hide "
-            "the labels of the rest, or leave it out"
-        )
-    if not rule.buys:
-        rule.foresee(pool, None, validation)
-    elif plan.budget is not None and isinstance(plan.rounds, int) and plan.rounds > 0:
-        total = to_buy(plan.budget, pool)
-        if total > pool:
-            raise UserError(
-                f"budget={total} buys more answers than the pool has rows, {pool}: set budget={pool} at most"
-            )
-        if plan.rounds > total:
-            raise UserError(
-                f"rounds={plan.rounds} share out {total} answers (budget={plan.budget}, of a pool of "
-                f"{pool}), and each round buys at least one: set rounds={total}, or a larger budget"
-            )
-        rule.foresee(pool, max(by_round(total, plan.rounds)), validation)
+def check_recipe(order: Order, rows: Mapping[str, int]) -> None:
+    """What the recipe has against the experiment. rows: of each split, empty where they are not known."""
+    if order.recipe is not None:
+        asked = Asked(order.plan, order.config, rows)
+        checks.refuse_all(build_recipe(order.recipe).errors(asked))
 
 
 def available(plan: Experiment, about: Description, rows: Mapping[str, int]) -> list[str]:

@@ -19,30 +19,18 @@ from kdx.core import checks
 from kdx.core.errors import UserError, UserErrors, in_short, nearest
 from kdx.core.paths import conf_dir
 from kdx.data.files import Files
-from kdx.pipeline.recipes.experiment import Checkpoint, Control, Experiment, needs_of
+from kdx.pipeline.controls import OURS
+from kdx.pipeline.controls.control import Alone, ControlTraining, build_control
+from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.store.component import Component, targets
 from kdx.store.moved import current
 from kdx.store.places import path_keys
-from kdx.store.resolve import allow, from_own_package
+from kdx.store.resolve import allow, from_own_package, own_error
 from kdx.store.source import Source
 from kdx.training.length import SIZES, STAGES, length
 from kdx.training.runtime import Runtime
 
-RUNS_IN = {
-    "teacher_pretrain": ("teacher-pretrain",),
-    "pseudo_label": ("pseudo-label", "choose"),
-    "student_train": (
-        "student-train",
-        "baseline-train",
-        "gate",
-        "noiseless-train",
-        "reveal",
-        "ceiling-train",
-        "reveal-validation",
-        "validation-labels-train",
-    ),
-}
-ALWAYS = ("prepare", "probe", "evaluate", "audit")
 MOST_ROUNDS, MOST_ASSISTANTS = 1000, 16
 """More of them are a slip of the pen."""
 GROUP_OF = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss"}
@@ -52,7 +40,7 @@ SLOTS_OF_A_LOSS = ("weights", "features")
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that a run needs. until: names of the stages that may run, None: all. shifts: under which
+    """Everything that a run needs. until: the nodes whose stages may run, None: all. shifts: under which
     the test pictures are looked at too.
 
     sound: nothing was refused; else parts of it are None, and it is good for finding more errors only.
@@ -100,7 +88,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     pseudo_label = part(_pseudo_label, config["pseudo_label"])
     recipe = part(_component, "recipe", config["recipe"])
     mixed = nodes["student_train"] and "mixup" in dict(nodes["student_train"].spec["augment"])
-    asks = part(needs_of, recipe) if recipe else None
+    asks = part(build_recipe, recipe) if recipe else None
     if mixed and asks and asks.buys:
         errors.append(
             "an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out"
@@ -111,10 +99,6 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
             "pseudo_label.view=same, or leave mixup out"
         )
     select = part(_select, config)
-    wanted = {
-        role: part(checks.flag, role, config[role])
-        for role in ("baseline", "noiseless", "ceiling", "validation_labels")
-    }
     pretrained = config["teacher"].get("checkpoint") is not None or teacher.get("weights") is not None
     asked = (
         config["teacher_pretrain"]["epochs"] is not None or config["teacher_pretrain"]["steps"] is not None
@@ -135,7 +119,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         teacher_loss=part(_component, "teacher_loss", config["teacher_loss"]),
         loss=part(_component, "loss", config["loss"]),
         assistants=part(_assistants, config["assistants"]) or [],
-        controls=part(_controls, config, student, wanted, nodes["student_train"]) or {},
+        controls=part(_controls, config, student, nodes["student_train"]) or {},
         teacher_pretrain=nodes["teacher_pretrain"] if asked or not pretrained else None,
         pseudo_label=pseudo_label,
         student_train=nodes["student_train"],
@@ -147,7 +131,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
         budget=part(_budget, config["budget"]),
     )
     order = Order(
-        recipe=recipe,
+        recipe=recipe if asks else None,
         plan=plan,
         runtime=part(_runtime, config["device"]),
         store=part(checks.place, "store", config["store"]),
@@ -278,23 +262,36 @@ def _assistants(names: Any) -> list[Component]:
 
 
 def _controls(
-    config: Mapping[str, Any], model: Mapping[str, Any], wanted: Mapping[str, Any], training: Component | None
-) -> dict[str, Control]:
-    """role -> control. noiseless: the student without augmentation, dropout and stochastic depth. ceiling:
-    with every label there is. validation_labels: with those of validation, which some methods read."""
-    if training is None or None in wanted.values():
+    config: Mapping[str, Any], model: Mapping[str, Any], training: Component | None
+) -> dict[str, ControlTraining]:
+    """role -> control with its training: those of kdx that a key asks for, then the user's own."""
+    wanted = {role: checks.flag(role, config[role]) for role in OURS}
+    own = config.get("controls") or {}
+    if not isinstance(own, Mapping):
+        raise UserError(f"controls must hold controls by name; given: {checks.shown(own)}")
+    described = {role: Component({"_target_": OURS[role]}) for role in OURS if wanted[role] is True}
+    for role, spec in own.items():
+        with checks.gather(errors := []):
+            described[role] = _component(f"controls.{role}", spec)
+        checks.refuse_all(errors)
+    if training is None:
         return {}
-    loss, student = _component("baseline_loss", config["baseline_loss"]), _component("student", model)
-    still = Component(
-        {k: (0.0 if k in ("dropout", "stochastic_depth") else v) for k, v in student.spec.items()}
+    alone = Alone(
+        _component("baseline_loss", config["baseline_loss"]), _component("student", model), training
     )
-    found = {
-        "baseline": Control(loss, student, training),
-        "noiseless": Control(loss, still, Component({**training.spec, "augment": []})),
-        "ceiling": Control(loss, student, Component({**training.spec, "rows": None}), also="unlabelled"),
-        "validation_labels": Control(loss, student, training, also="validation"),
-    }
-    return {role: control for role, control in found.items() if wanted[role] is True}
+    return {role: _own_control(role, control, alone) for role, control in described.items()}
+
+
+def _own_control(role: str, described: Component, alone: Alone) -> ControlTraining:
+    """`build_control`; what the user's own code raises is reported with where."""
+    try:
+        return build_control(role, described, alone)
+    except UserError:
+        raise
+    except Exception as error:
+        if own := own_error(error):
+            raise UserError(f"controls.{role}: your own code fails: {own}") from error
+        raise
 
 
 def _whole(name: str, value: Any, high: int = checks.MOST) -> int | None:
@@ -387,7 +384,7 @@ def _until(stages: Any) -> frozenset[str] | None:
             )
             + "".join(f"; there is no {t}" for t in typing)
         )
-    return frozenset(ALWAYS + sum((RUNS_IN[s] for s in stages), ()))
+    return frozenset(stages)
 
 
 def _names(packages: Any) -> list[str]:

@@ -27,14 +27,6 @@ nothing may be run it names that too.
 THREADS = re.compile(
     r"can't start new thread|resource temporarily unavailable|thread creation failed", re.IGNORECASE
 )
-LOWER = {
-    "prepare": "dataset.labelled and dataset.unlabelled, or the size of the pictures (dataset.image_size)",
-    "reveal": "dataset.labelled and dataset.unlabelled, or the size of the pictures (dataset.image_size)",
-    "teacher-pretrain": "teacher_pretrain.batch_size, or take a smaller teacher or smaller pictures",
-    "train": "student_train.batch_size, or take a smaller student or smaller pictures",
-    "pseudo-label": "pseudo_label.views or dataset.unlabelled, or take a smaller teacher",
-}
-"""Of each stage what needs the most memory."""
 ELSE = "the batch size and the size of the pictures, or take smaller networks or less data"
 _MOST = 160
 """Letters that are kept of the error's own words."""

@@ -67,3 +67,8 @@ def part_of(value: Any, start: int, rows: int) -> Any:
 def moved(value: Any, device: torch.device | str) -> Any:
     """The same on a device."""
     return tree(lambda leaf: leaf.to(device), value)
+
+
+def picked(value: Any, rows: torch.Tensor) -> Any:
+    """These rows."""
+    return tree(lambda leaf: leaf[rows], value)

@@ -139,10 +139,10 @@ def taken(value: Any, rows: np.ndarray) -> Any:
     return {name: leaf[rows] for name, leaf in value.items()} if isinstance(value, Mapping) else value[rows]
 
 
-def example_of(inputs: Any) -> dict[str, list[Any]]:
-    """name -> [shape of one row, type], "" where there is one array: as data.json has it."""
+def example_of(inputs: Any) -> dict[str, tuple[list[int], str]]:
+    """name -> (shape of one row, type), "" where there is one array: as data.json has it."""
     named = inputs if isinstance(inputs, Mapping) else {"": inputs}
-    return {name: [list(leaf.shape[1:]), str(leaf.dtype)] for name, leaf in named.items()}
+    return {name: (list(leaf.shape[1:]), str(leaf.dtype)) for name, leaf in named.items()}
 
 
 @dataclass(frozen=True)

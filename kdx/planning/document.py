@@ -15,32 +15,58 @@ from typing import Any
 
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.pipeline.recipes.steps import class_order_warnings
-from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, TRAIN
-from kdx.planning.dry_run import Kinds, PlannedStage, forecast
+from kdx.pipeline.controls.control import stage_of
+from kdx.pipeline.foretelling import PlannedStage, Rehearsed, foretelling_of
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.planning.dry_run import BEYOND, Kinds, forecast, told
 from kdx.runs.run import protocol
 from kdx.store.artifact import Artifact
-from kdx.store.component import Component
-from kdx.store.store import split_number
-from kdx.tasks import chance
+from kdx.store.store import Stage, split_number
+from kdx.training.length import STAGES
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One run, foreseen. stop: why it will end early, if that is known."""
+    """One run, foreseen: a kdx.pipeline.foretelling.Job. end: why nothing is said of further stages, None:
+    there are none.
+    """
 
     words: list[str]
     order: Order
     steps: list[PlannedStage]
-    stop: str | None
+    end: str | None
+    survey: Survey
 
-    def first(self, *names: Any) -> PlannedStage | None:
-        """The first step of one of these stages."""
-        return next((step for step in self.steps if step.stage in names), None)
+    def first(self, *stages: Stage) -> PlannedStage | None:
+        return next((step for step in self.steps if step.stage in stages), None)
+
+    def rehearsed(self, step: PlannedStage) -> Rehearsed:
+        return self.survey.rehearsals.of(step)
+
+    def example(self, step: PlannedStage) -> PlannedStage:
+        return self.survey.rehearsals.example(step)
 
     @property
-    def data(self) -> Mapping[str, Any]:
-        return self.first(PREPARE).artifact.json("data.json")
+    def stop(self) -> str | None:
+        """Why it will end early, if that is known."""
+        return None if self.end and self.end.startswith(BEYOND) else self.end
+
+    @property
+    def plan(self) -> Experiment:
+        return self.order.plan
+
+    @property
+    def choices(self) -> Mapping[str, Any]:
+        return self.order.config["choices"]
+
+    @property
+    def all_steps(self) -> Mapping[str, PlannedStage]:
+        return self.survey.steps
+
+    @property
+    def bench(self) -> Any:
+        return self.survey.rehearsals and self.survey.rehearsals.bench
 
 
 class Survey:
@@ -50,7 +76,9 @@ class Survey:
         self, jobs: Iterable[tuple[Sequence[str], Order]], scratch: Path, tell: Callable[[str], None]
     ):
         described: dict[str, Any] = {}
-        self.jobs = [_Job(list(words), order, *forecast(order, scratch, described)) for words, order in jobs]
+        self.jobs = [
+            _Job(list(words), order, *forecast(order, scratch, described), self) for words, order in jobs
+        ]
         self.steps: dict[str, PlannedStage] = {}
         for step in (step for job in self.jobs for step in job.steps):
             # a round under its own name, not as what may be the best
@@ -95,9 +123,7 @@ class Survey:
         }
         if step.stored:
             return found | {"took": step.artifact.manifest["seconds"]}
-        from kdx.planning import work
-
-        seen = self.rehearsals.of(step)
+        seen, foretelling = self.rehearsals.of(step), foretelling_of(step.stage)
         norms = (
             {}
             if seen.black
@@ -108,10 +134,10 @@ class Survey:
             }
         )
         return found | {
-            "seconds": seen.seconds(work.amounts(step, self.steps)),
+            "seconds": seen.seconds(told(foretelling.amounts, None, step, self.steps)),
             "memory": seen.memory,
-            "disk": work.disk(step, self.steps, seen.weights),
-            "work": work.in_words(step, self.steps),
+            "disk": told(foretelling.disk, 0, step, self.steps, seen.weights),
+            "work": told(foretelling.in_words, "unknown", step, self.steps),
             **norms,
         }
 
@@ -189,9 +215,10 @@ def document(survey: Survey) -> dict[str, Any]:
         else None,
         "disk": {"needed": sum(e["disk"] for e in missing), "free": free},
         "checks": gathered(survey, _checked),
-        "teacher": gathered(survey, _gate),
-        "loss": gathered(survey, terms),
-        "protocol": gathered(survey, rules),
+        "teacher": gathered(survey, lambda job: _said(job, "teacher")),
+        "loss": gathered(survey, lambda job: _said(job, "loss")),
+        "protocol": gathered(survey, _rules),
+        "nouns": nouns(survey.jobs),
         "jobs": described,
         "stages": entries,
     }
@@ -202,273 +229,53 @@ def total(entries: Iterable[Mapping[str, Any]]) -> float:
     return sum(entry["seconds"] or 0.0 for entry in entries)
 
 
-def gathered(survey: Survey, section: Callable[[Survey, _Job], list[str]]) -> list[dict[str, Any]]:
+def gathered(survey: Survey, section: Callable[[_Job], list[str]]) -> list[dict[str, Any]]:
     """Each sentence once, with the numbers of the jobs that it is true of: [{"text", "jobs"}]."""
     found: dict[str, list[int]] = {}
     for number, job in enumerate(survey.jobs):
-        for text in dict.fromkeys(section(survey, job)):
+        for text in dict.fromkeys(section(job)):
             found.setdefault(text, []).append(number)
     return [{"text": text, "jobs": jobs} for text, jobs in found.items()]
 
 
-def _checked(survey: Survey, job: _Job) -> list[str]:
-    """What kdx.config.validate looked at (it raises UserErrors otherwise), and what was settled by it."""
-    data, plan, choices = job.data, job.order.plan, job.order.config["choices"]
-    names = ", ".join(map(str, data["classes"][:10])) + (", ..." if len(data["classes"]) > 10 else "")
-    found = [
-        f"classes: {len(data['classes'])} ({names}), of the data, the teacher and the student alike",
-        (
-            f"pictures: {'x'.join(map(str, data['shape']))}, taken by the teacher {choices['teacher']} and "
-            f"the student {choices['student']}"
-        ),
+def _said(job: _Job, section: str) -> list[str]:
+    """What the stages of a run say for one section (see Foretelling), in order."""
+    return [
+        text
+        for step in job.steps
+        for text in told(getattr(foretelling_of(step.stage), section), [], job, step)
     ]
-    if plan.student_train:
-        found.append(augmented(plan.student_train))
-    if job.first(PREPARE).stored:
-        found += [
-            f"of the data: {note['text']}"
-            for note in job.first(PREPARE).artifact.lines("notes.jsonl")
-            if note["level"] == "warning"
-        ]
+
+
+def _checked(job: _Job) -> list[str]:
+    """What kdx.config.validate looked at (it raises UserErrors otherwise), and what was settled by it."""
+    found = _said(job, "checks")
     if all(step.stored for step in job.steps):
         return [*found, "everything is in the store: nothing has to be tried"]
-    found.append(
-        f"loss {choices['loss']} and those of teacher and controls: built, and tried forward and backward on "
-        "pictures of this shape"
-    )
-    for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
-        found += [f"checkpoint: the weights of '{given.file.paths[0]}' fit the {role}"] if given else []
-        warnings = (
-            class_order_warnings(
-                role, given, data["classes"], role == "student" or plan.teacher_pretrain is not None
-            )
-            if given
-            else None
-        )
-        found += [f"checkpoint: {warnings[0]}"] if warnings else []
-    begun = [step for step in job.steps if step.inputs.get("checkpoint") and not step.stored]
-    found += dict.fromkeys(
-        f"checkpoint: {note}" for step in begun for note in survey.rehearsals.of(step).notes
-    )
-    for step in job.steps:
-        if step.stage == PROBE:
-            probe = step.artifact.json("probe.json")
-            times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in probe["seconds"].items())
-            found.append(
-                f"precision=auto: {probe['precision']} ({times} a step of "
-                f"{step.inputs['model'].target.rpartition('.')[2]})"
-            )
-    asked = [step for step in job.steps if step.stage == LABEL]
-    return [*found, _answered(asked)] if asked else found
+    found += _said(job, "tried")
+    return found if job.stop == job.end else [*found, str(job.end)]
 
 
-def _answered(asked: Sequence[PlannedStage]) -> str:
-    """How the teacher answers. asked: the labelling stages."""
-    if any(step.inputs["rows"] for step in asked):
-        return "answers: of the rows that are bought, stored"
-    views = max((count for step in asked for count in step.inputs["views"].values()), default=0)
-    if not views:
-        return "answers: of the live teacher, at every step"
-    return f"answers: stored, {views} {'view' if views == 1 else 'views'} of a row at most"
-
-
-def augmented(training: Component) -> str:
-    """What is done to the student's pictures, and whether they are mirrored, which no augmentation does that
-    was not asked to.
-    """
-    steps = [*training.spec["augment"], *training.spec["strong_augment"]]
-    names = ", ".join(dict.fromkeys(name for name, _ in steps)) or "none"
-    mirrored = any(step.get("flip") for _, step in steps)
-    return f"augmentation of the student's pictures: {names}; " + (
-        (
-            "some are mirrored, which is wrong where a mirrored picture is another thing, as with writing: "
-            "augment=[affine] does not"
-        )
-        if mirrored
-        else "they are not mirrored: augment=[flip_crop] asks for it"
-    )
-
-
-def _gate(survey: Survey, job: _Job) -> list[str]:
-    """Whether there is a teacher, how good it is, and what becomes of one that is no better than guessing, or
-    than the student alone.
-    """
-    teacher, asked, data = job.first(PRETRAIN), job.first(LABEL), job.data
-    rows = data["counts"]["validation"]
-    where, accuracy = whereabouts(survey, job, teacher), _known_accuracy(survey, teacher, asked)
-    measured = (
-        f"{accuracy:.1%} of {rows} validation rows right"
-        if accuracy is not None
-        else "its accuracy is not known yet"
-    )
-    found = [f"{job.order.config['choices']['teacher']}, {where}: {measured}"]
-    if not asked:
-        return [*found, "no answers are asked of it, so nothing depends on how good it is"]
-    if not rows:
-        return [
-            *found,
-            "without a validation split nothing tells whether it is better than guessing, and the gate "
-            "cannot speak: set dataset.validation=0.1, say",
-        ]
-    name, share = _largest(job.first(PREPARE).artifact)
-    line, always, about = (
-        chance.chance_level(share, rows),
-        f'always "{name}"',
-        "" if job.first(PREPARE).stored else "about ",
-    )
-    if accuracy is not None and not teacher.stored and teacher.inputs["training"] is not None:
-        found[0] += " before that"  # a new last layer knows nothing yet
-    elif accuracy is not None and accuracy < line:
-        found[0] += f", which is NO BETTER THAN {always}"
-    found.append(
-        f"below {line:.1%} it is no better than {always}, the class that "
-        f"{about}{share:.1%} of these rows have"
-    )
-    other = "the student alone" if "baseline" in job.order.plan.controls else always
-    then = (
-        "this is warned of, and the run goes on (gate=error stops it)"
-        if job.order.plan.pseudo_label["gate"] == "warn"
-        else "the run stops there (gate=error)"
-    )
-    other += " in balanced accuracy" if job.order.plan.class_weights == "balanced" else ""
-    found.append(
-        f"gate, before the student trains: where the teacher is not better than {other} by two standard "
-        f"errors of the paired difference, {then}"
-    )
-    stored = job.first(GATE)
-    if stored and stored.stored:
-        found.append(stored.artifact.json("gate.json")["text"])
-    return [*found, *([f"this run will stop: {job.stop}"] if job.stop else [])]
-
-
-def _largest(data: Artifact) -> tuple[str, float]:
-    """(the class that most rows of validation have, its share); of data that are not prepared, those of the
-    train part, which it is drawn from.
-    """
-    import numpy as np
-
-    about = data.json("data.json")
-    counts = about.get("train_per_class") or np.bincount(np.load(data.file("validation.labels.npy"))).tolist()
-    which, share = chance.largest(counts)
-    return about["classes"][which], share
-
-
-def whereabouts(survey: Survey, job: _Job, teacher: PlannedStage) -> str:
-    plan = job.order.plan
-    if teacher.stored:
-        return "in the store"
-    origin = f"the checkpoint '{plan.checkpoint.file.paths[0]}'" if plan.checkpoint else "pretrained weights"
-    if plan.teacher_pretrain is None:
-        return f"{origin}, as it is"
-    return f"{origin}, to be trained further" if plan.checkpoint else "not in the store and trained first"
-
-
-def _known_accuracy(survey: Survey, teacher: PlannedStage, asked: PlannedStage | None) -> float | None:
-    """On validation: as a stage has noted it, or measured now where the weights are there and it takes no
-    longer than a few seconds.
-    """
-    for step, file in ((asked, "answers.json"), (teacher, "summary.json")):
-        if (
-            step
-            and step.stored
-            and (found := step.artifact.json(file).get("validation_accuracy")) is not None
-        ):
-            return found
-    if survey.rehearsals and (
-        teacher.stored or teacher.inputs["checkpoint"] or teacher.inputs["training"] is None
-    ):
-        return survey.rehearsals.accuracy(teacher)
-    return None
-
-
-def terms(survey: Survey, job: _Job) -> list[str]:
-    """How strongly each term of the student's loss pulls at its first step."""
-    students = [
-        step
-        for step in job.steps
-        if step.stage == TRAIN and split_number(step.name)[0] == "student-train" and not step.until
-    ]
-    seen = [(step, norms_of(survey, step)) for step in students]
-    if not seen:
-        return []
-    step, norms = next(((step, norms) for step, norms in seen if len(norms) > 1), seen[-1])
-    if not step.stored and survey.rehearsals.of(step).black:
-        return [
-            (
-                "not reported: the data are not prepared, and are too many to prepare for a plan; run "
-                "stages=[teacher_pretrain] first"
-            )
-        ]
-    if len(norms) < 2:
-        return [f"one term ({', '.join(norms) or 'not logged'}): there is no ratio to tell"]
-    size = step.inputs["training"].spec["batch_size"]
-    how = "as logged when it ran" if step.stored else f"on a real batch of {size}{_of_teacher(survey, step)}"
-    late = {} if step.stored else survey.rehearsals.of(step).late
-    return [
-        (
-            f"gradient norms at the first step of {step.name}, {how}: "
-            f"{', '.join(f'{name} {norm:.3g}' for name, norm in norms.items())}; {ratio(norms)}"
-        ),
-        *([f"weighted as at the last step, on the same batch: {ratio(late)}"] if late else []),
-    ]
-
-
-def ratio(norms: Mapping[str, float]) -> str:
-    """ "labels : pool = 1 : 0.3"; the first that is not zero is 1."""
-    unit = next((norm for norm in norms.values() if norm > 0), 1.0)
-    return f"{' : '.join(norms)} = {' : '.join(f'{norm / unit:.3g}' for norm in norms.values())}"
-
-
-def norms_of(survey: Survey, step: PlannedStage) -> dict[str, float]:
-    if not step.stored:
-        return survey.rehearsals.of(step).norms
-    for record in step.artifact.lines("metrics.jsonl"):
-        found = {
-            name.partition("/")[2]: value for name, value in record.items() if name.startswith("gradient/")
-        }
-        if found:
-            return found
-    return {}
-
-
-def _of_teacher(survey: Survey, step: PlannedStage) -> str:
-    """Whose answers the batch has, of the rehearsal that stands for all stages of its kind."""
-    step = survey.rehearsals.example(step)
-    if not step.inputs.get("answers"):
-        return ""
-    asked = survey.steps[step.inputs["answers"].key]
-    teachers = [survey.steps[teacher.key] for teacher in asked.inputs["teachers"]]
-    if asked.stored or all(teacher.stored for teacher in teachers):
-        return ", with a teacher of the store"
-    if any(teacher.inputs.get("checkpoint") or teacher.inputs["training"] is None for teacher in teachers):
-        return ", with the teacher's weights as they are given"
-    return ", with an untrained teacher, as there is no other yet"
-
-
-def rules(survey: Survey, job: _Job) -> list[str]:
+def _rules(job: _Job) -> list[str]:
     """The protocol of a run, which a comparison must agree on, in words."""
-    followed, plan, counts = protocol(job.order, None), job.order.plan, job.data["counts"]
-    found = [
-        f"splits of {job.order.config['choices']['dataset']}, drawn by the seed: {counts['labelled']:,} "
-        f"labelled, {counts['unlabelled']:,} in the pool, without labels, {counts['validation']:,} "
-        f"validation, {counts['test']:,} test",
+    followed = protocol(job.order, None)
+    return [
+        *_said(job, "splits"),
         f"selection: {followed['selection']}; the table shows the {followed['headline']} weights",
         f"test split: {followed['test']}",
         f"matched baseline: {followed['baseline'] or 'none (baseline=false)'}",
+        *_said(job, "protocol"),
+        *build_recipe(job.order.recipe).protocol(job.plan),
     ]
-    if plan.duplicates == "drop":
-        found.append(
-            "equal pictures: copies are left out on the side of training, so there may be fewer rows than "
-            "said here (dataset.duplicates=drop)"
-        )
-    if plan.rounds > 1:
-        found.append(
-            f"rounds: {plan.rounds}, of which "
-            + ("the last counts" if plan.budget else "the best on validation counts")
-        )
-    if plan.assistants:
-        found.append(
-            f"assistants: {len(plan.assistants)} between teacher and student, each taught by the one before "
-            "and trained as the student is"
-        )
-    return found
+
+
+def nouns(jobs: Iterable[_Job]) -> dict[str, str]:
+    """What several of a stage are counted as, by the run's name of it: node by node, then the controls."""
+    found: dict[str, str] = {}
+    controls: dict[str, str] = {}
+    for job in jobs:
+        for step in sorted(job.steps, key=lambda step: STAGES.index(step.stage.node or STAGES[0])):
+            stem = split_number(step.name)[0]
+            found |= {stem: noun} if (noun := foretelling_of(step.stage).noun(step.name)) else {}
+        controls |= {stage_of(role): c.control.noun or role for role, c in job.plan.controls.items()}
+    return {**found, **controls}

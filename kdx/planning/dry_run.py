@@ -1,31 +1,31 @@
 """What a run would do, reported without doing it: its recipe runs over a store in which nothing runs.
 
 A recipe reads what its stages wrote: how many rows there are, which round was best. A stage that is missing
-is stood in for by a folder with what can be known of that beforehand. What only a run can tell is reported
-twice, once so that every round improves and once so that none does: a key that differs between the two is not
-known yet. So the recipes stay the one place that knows the order. Imports torch only where the data set has
-to be described first, or `precision=auto` to be settled.
+is stood in for by a folder with what it foretells (kdx/pipeline/foretelling). What only a run can tell is
+reported twice, once so that every round improves and once so that none does: a key that differs between the
+two is not known yet. So the recipes stay the one place that knows the order. Imports torch only where the
+data set has to be described first, or `precision=auto` to be settled.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kdx.config.wire import Order
 from kdx.core.errors import UserError, UserErrors
-from kdx.pipeline.stages import CHOOSE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.pipeline.foretelling import Look, PlannedStage, StandIn, Unforeseen, foretelling_of
 from kdx.runs.run import perform
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.source import Source
 from kdx.store.store import Listener, Stage, Store, split_number
 
-SEEDS = ("seed", "views_seed", "count", "earlier", "rounds")
-"""Inputs that change a stage's key, and not what one of its steps costs."""
+BEYOND = "not known: "
+"""What the reason begins with where nobody can say beforehand what follows."""
 RATES = (
     "epochs",
     "steps",
@@ -43,30 +43,6 @@ RATES = (
 """Settings of a training that do not change what one of its steps costs."""
 
 
-@dataclass(frozen=True)
-class PlannedStage:
-    """A stage of a run. artifact: as the store has it, or what stands in for it.
-
-    until: the stage that has to run before the key is known, None: `key` is the true one, else that of a run
-    whose every round improves. perhaps: whether the stage is needed at all is not known yet. same: an earlier
-    stage of the run that is missing and will leave just this.
-    """
-
-    name: str
-    stage: Stage
-    key: str
-    inputs: Mapping[str, Any]
-    artifact: Artifact
-    stored: bool
-    until: str | None = None
-    perhaps: bool = False
-    same: str | None = None
-
-    @property
-    def state(self) -> str:
-        return "unknown" if self.until else "hit" if self.stored else "miss"
-
-
 class Dry:
     """What a store in which nothing runs answers (see kdx.store.store.Asked), and the stages that it was
     asked for.
@@ -76,109 +52,53 @@ class Dry:
     """
 
     def __init__(self, order: Order, scratch: Path, described: dict[str, Any], improving: bool):
-        self.order, self.scratch, self.described, self.improving = order, scratch, described, improving
+        self.order, self.scratch, self.described = order, scratch, described
         self.steps: list[PlannedStage] = []
         self.guesses = 0
+        self.look = Look(order.plan, self.describe, self.guess, improving)
 
     def __call__(
         self, name: str, stage: Stage, key: str, inputs: Mapping[str, Any], found: Artifact | None
     ) -> Artifact:
-        # all later keys hold its answer, so it is given for real, and kept for the run
-        if found is None and stage == PROBE:
-            found = Store(self.order.store, self.order.runtime, Listener()).run(PROBE, **inputs)
-        artifact = found or Artifact(stage.name, key, self.scratch / "foretold" / stage.name / key)
+        foretelling = foretelling_of(stage)
+        if found is None and foretelling.at_once:  # kept for the run
+            found = Store(self.order.store, self.order.runtime, Listener()).run(stage, **inputs)
+        artifact = found or StandIn(stage.name, key, self.scratch / "foretold" / stage.name / key)
         if found is None:
             artifact.path.mkdir(parents=True, exist_ok=True)
-            for file, value in self.foretell(stage, inputs).items():
-                artifact.file(file).write_text(json.dumps(value))
+            for file, value in told(foretelling.files, {}, self.look, inputs).items():
+                (artifact.path / file).write_text(json.dumps(value))
         self.steps.append(PlannedStage(name, stage, key, inputs, artifact, found is not None))
         return artifact
 
-    def foretell(self, stage: Stage, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """file -> what a missing stage will write into it, as far as recipes and estimates read it."""
-        if stage == PREPARE:
-            return {"data.json": self.about(inputs["dataset"])}
-        if stage == REVEAL:
-            about = inputs["data"].json("data.json")
-            validation, others = about["counts"]["validation"], inputs["split"] == "validation"
-            rows = about["counts"]["labelled"] + (
-                validation if others else known_labels(inputs["data"], about)
-            )
-            counts = {
-                **about["counts"],
-                "labelled": rows,
-                "unlabelled": 0,
-                "test": 0,
-                "validation": 0 if others else validation,
-            }
-            return {"data.json": {**about, "counts": counts}}
-        if stage == LABEL:
-            return {
-                "answers.json": {
-                    "validation_accuracy": None,
-                    "classes": inputs["data"].json("data.json")["classes"],
-                }
-            }
-        if stage == GATE:
-            return {"gate.json": {"gain": True}}
-        if stage == TRAIN:
-            self.guesses += 1
-            guess = 1 + self.guesses if self.improving else -self.guesses  # beyond every accuracy there is
-            return {
-                "summary.json": {
-                    "validation_accuracy": guess
-                    if inputs["data"].json("data.json")["counts"]["validation"]
-                    else None
-                }
-            }
-        return {}
+    def guess(self) -> int:
+        self.guesses += 1
+        return self.guesses
 
-    def about(self, dataset: Component) -> dict[str, Any]:
-        """data.json of a data set that is not prepared yet, but for its mean and deviation. hidden: rows
-        whose hidden label is known. train_per_class: rows of the train part, of which validation is drawn
-        class by class."""
+    def describe(self, dataset: Component) -> Any:
+        """What a data set that is not prepared yet holds. Raises UserErrors."""
         from kdx.config.validate import describe_data
-        from kdx.data.splits import count_rows
 
-        plan, name = self.order.plan, json.dumps(dataset.spec, sort_keys=True)
+        name = json.dumps(dataset.spec, sort_keys=True)
         if name not in self.described:
             errors: list[str] = []
-            self.described[name] = describe_data(plan, errors)
+            self.described[name] = describe_data(self.order.plan, errors)
             if errors:
                 raise UserErrors(errors)
-        found = self.described[name]
-        counts = count_rows(found, **plan.sizes)
-        kept = sum(
-            counts[name]
-            for name, shipped in (("test", found.test), ("validation", found.validation))
-            if shipped is None
-        )
-        half = [0.5] * found.shape[0]
-        return {
-            "dataset": dataset.target.rpartition(".")[2],
-            "shape": list(found.shape),
-            "classes": list(found.classes),
-            "mean": half,
-            "std": half,
-            "counts": counts,
-            "skipped": [],
-            "train_per_class": list(found.train_per_class),
-            "hidden": found.train - kept - counts["labelled"],
-        }
+        return self.described[name]
 
 
-def known_labels(data: Artifact, about: Mapping[str, Any]) -> int:
-    """Rows of the pool whose hidden label is known."""
-    if "hidden" in about:
-        return min(about["hidden"], about["counts"]["unlabelled"])
-    import numpy as np
-
-    return int((np.load(data.file("truth.npy")) >= 0).sum())
+def told(method: Callable[..., Any], instead: Any, *arguments: Any) -> Any:
+    """What a stage says of itself, or `instead` where that hangs on what only a run can tell."""
+    try:
+        return method(*arguments)
+    except Unforeseen:
+        return instead
 
 
 def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[list[PlannedStage], str | None]:
     """(the stages that the run asks for, in order; why it will stop there, if what the store has tells that
-    it will)
+    it will, or why nothing can be said of what follows)
     """
     falling, _ = dry(order, scratch, described, improving=False)
     rising, stop = dry(order, scratch, described, improving=True)
@@ -193,7 +113,7 @@ def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[li
         same = first.get(step.key) if not step.stored and until is None else None
         found.append(replace(step, until=until, perhaps=step.name not in keys, same=same))
         first.setdefault(step.key, step.name)
-        if not step.stored and step.stage == TRAIN and split_number(step.name)[1]:
+        if not step.stored and foretelling_of(step.stage).guesses and split_number(step.name)[1]:
             guessed = step.name
     return found, stop
 
@@ -208,6 +128,8 @@ def dry(
         raise
     except UserError as stop:  # such as the gate's: the store has a teacher from whom nothing is to be gained
         return asked.steps, str(stop)
+    except Unforeseen as end:
+        return asked.steps, f"{BEYOND}{end}"
     return asked.steps, None
 
 
@@ -222,9 +144,8 @@ class Kinds:
 
     def of(self, step: PlannedStage) -> str:
         if step.key not in self.known:
-            inputs = {k: self.reduced(v) for k, v in sorted(step.inputs.items()) if k not in SEEDS}
-            if "views" in inputs:  # how many follows from the length of the training
-                inputs["views"] = sorted(inputs["views"])
+            costs = foretelling_of(step.stage).costs(step.inputs)
+            inputs = {k: self.reduced(v) for k, v in sorted(costs.items())}
             self.known[step.key] = json.dumps([step.stage.name, inputs], sort_keys=True)
         return self.known[step.key]
 
@@ -242,15 +163,5 @@ class Kinds:
 
     def face(self, step: PlannedStage) -> Any:
         """What the cost of a later stage depends on."""
-        if step.stage in (PRETRAIN, TRAIN):
-            return {
-                "network": step.inputs["model"].spec,
-                "checkpoint": self.reduced(step.inputs.get("checkpoint")),
-            }
-        if step.stage == LABEL:
-            return {
-                "answers": sorted(step.inputs["views"]),
-                "clean": step.inputs["clean"],
-                "teachers": self.reduced(step.inputs["teachers"]),
-            }
-        return {"rows": step.inputs["rule"].spec} if step.stage == CHOOSE else self.of(step)
+        found = foretelling_of(step.stage).face(step, self.reduced)
+        return self.of(step) if found is None else found

@@ -11,16 +11,6 @@ from kdx.store.store import split_number
 
 _MANY = 40
 """Jobs that are listed."""
-NOUNS = {
-    "teacher-pretrain": "teacher",
-    "pseudo-label": "label set",
-    "choose": "choice",
-    "student-train": "student",
-    "baseline-train": "baseline",
-    "noiseless-train": "noiseless student",
-    "ceiling-train": "ceiling",
-    "validation-labels-train": "student on validation labels too",
-}
 SECTIONS = {"checks": "Checks", "teacher": "Teacher", "loss": "Terms of the loss", "protocol": "Protocol"}
 
 
@@ -32,7 +22,7 @@ def plan_title(plan: Mapping[str, Any]) -> str:
     found: dict[str, set[str]] = {}
     for stage in (stage for job in plan["jobs"] for stage in job["stages"] if stage["state"] != "unknown"):
         found.setdefault(split_number(stage["name"])[0], set()).add(stage["key"])
-    nouns = [plural(len(found[name]), noun) for name, noun in NOUNS.items() if name in found]
+    nouns = [plural(len(found[name]), noun) for name, noun in plan["nouns"].items() if name in found]
     return f"Plan: {plural(counts['jobs'], 'job')}: {', '.join(nouns)}; {stages}"
 
 

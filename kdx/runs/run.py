@@ -15,7 +15,9 @@ from typing import Any
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES
-from kdx.pipeline.recipes.steps import taught_splits
+from kdx.pipeline.controls.control import stages_of
+from kdx.pipeline.recipes.checks import taught_splits
+from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
 from kdx.store.places import dotted
@@ -32,10 +34,11 @@ def perform(
     order = with_sources(order, lambda text, level: listener.note(PREPARE.name, text, level))
     store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
-        order.recipe.call(store, order.plan)
+        build_recipe(order.recipe).run(store, order.plan)
     except Halt:
         pass  # as far as the stages that were asked for
-    models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}
+    stages = stages_of(order.plan.controls)
+    models = {role: store.done[stage] for role, stage in stages.items() if stage in store.done}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.plan) else []
     if lessons:
@@ -47,6 +50,7 @@ def perform(
         rounds=rounds,
         shifts=order.shifts,
         seed=subseed(order.plan.seed, "shift"),
+        learned={role: [c.also] for role, c in order.plan.controls.items() if c.also == "validation"},
     )
     return found, store.done
 
@@ -165,15 +169,16 @@ def trace(document: dict[str, Any], results: dict[str, Any], artifacts: Mapping[
         entry |= {"code": manifest["code"]} if manifest else {}
         entry |= {"sources": found} if (found := dict(_sources(manifest.get("inputs")))) else {}
     made = {name: _made(artifact, manifests[name]) for name, artifact in artifacts.items()}
+    stages = stages_of(results.get("roles", {}))
     counts = made[ROLES["student"] if ROLES["student"] in made else list(made)[-1]]
-    precision = {role: results[role]["precision"] for role in ROLES if role in results}
+    precision = {role: results[role]["precision"] for role in stages if role in results}
     elsewhere = {name: {k: v for k, v in own.items() if counts.get(k) != v} for name, own in made.items()}
     document["environment"] |= {"settled": {**counts, "precision": precision}}
     document["environment"] |= (
         {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
     )
-    for role in ROLES.keys() & results.keys():
-        files = manifests[ROLES[role]]["files"]
+    for role in stages.keys() & results.keys():
+        files = manifests[stages[role]]["files"]
         results[role]["weights"] = {
             which: files[name]["sha256"]
             for which in ("last", "best")

@@ -73,7 +73,12 @@ class Stage:
     Held by name, so that a run which finds everything in the store imports none of it. `version` is raised by
     hand where the meaning of the files changes although the code's digest could not tell. writes: files that
     it always leaves, as patterns; a folder without one of them is damaged. resumes: of what a killed one
-    left, the files that it goes on from, as patterns; it checks them itself, and all others are removed.
+    left,
+    the files that it goes on from, as patterns; it checks them itself, and all others are removed. node: of
+    the
+    configuration, of those that `stages=` names (kdx.training.length.STAGES); None: it runs wherever it is
+    asked for. lower: what to lower where this machine has too little memory for it. foretold: the address of
+    a kdx.pipeline.foretelling.Foretelling, which says what it will do before it has run; None: nothing.
     """
 
     name: str
@@ -81,13 +86,16 @@ class Stage:
     version: int = 1
     writes: tuple[str, ...] = ()
     resumes: tuple[str, ...] = ()
+    node: str | None = None
+    lower: str = shortage.ELSE
+    foretold: str | None = None
 
     def __call__(self, work: Work, runtime: Any, **inputs: Any) -> None:
         importlib.import_module(self.module).run(work, runtime, **inputs)
 
 
 class Halt(Exception):
-    """The next stage lies beyond the stages that were asked for."""
+    """The next stage lies beyond those that were asked for."""
 
 
 class Miss(Exception):
@@ -104,8 +112,8 @@ class Store:
     """root/<stage>/<key>/ holds finished stages, root/<stage>/<key>.partial/ unfinished ones, root/locks/ one
     lock a key.
 
-    runtime is handed to the stages and enters no key. until: names of the stages that may run; None: all.
-    peek: run nothing, raise Miss. asked: run nothing, and go on with what this answers for each stage.
+    runtime is handed to the stages and enters no key. until: the nodes whose stages may run, see Stage; None:
+    all. peek: run nothing, raise Miss. asked: run nothing, and go on with what this answers for each stage.
     """
 
     def __init__(
@@ -142,7 +150,7 @@ class Store:
         name: what the run calls it.
         """
         name = name or stage.name
-        if self.until is not None and split_number(name)[0] not in self.until:
+        if self.until is not None and stage.node is not None and stage.node not in self.until:
             raise Halt(name)
         key, whole = self.key(stage, inputs)
         final = self.root / stage.name / key
@@ -229,7 +237,7 @@ class Store:
                     self._put_aside(final, name, "a folder of another process was in its place")
                 os.rename(partial, final)
         except Exception as error:
-            if why := shortage.sentence(error, name, shortage.LOWER.get(stage.name, shortage.ELSE)):
+            if why := shortage.sentence(error, name, stage.lower):
                 raise shortage.Shortage(why) from error
             if _disk_full(error, self.root):
                 raise UserError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdx.pipeline.recipes.experiment import Experiment, needs
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
     ask_teacher,
     asks_live,
@@ -19,34 +20,38 @@ from kdx.pipeline.stages import TRAIN
 from kdx.store.store import Store
 
 
-@needs(assistants=True, counts="chain")
-def chain(store: Store, plan: Experiment) -> None:
+class Chain(Recipe):
     """Teacher assistants (Mirzadeh et al. 2020, arXiv 1902.03393): the teacher teaches the first, each the
     next one, and the last the student.
 
     All of them train as the student does, with its loss; the control is the run without assistants.
     """
-    data, teacher = train_teacher(store, plan)
-    views, inputs = views_to_answer(data, plan), student_inputs(store, data, plan)
-    live = asks_live(plan, views)
-    lesson: dict[str, Any] = {}
-    for number, model in enumerate([*plan.assistants, plan.student], 1):
-        answers = ask_teacher(store, data, teacher, plan, views, name=f"pseudo-label-{number}")
-        if number == 1:
-            student_alone(store, plan, inputs, answers)
-        begins = checkpoint_inputs(plan.student_checkpoint if number > len(plan.assistants) else None)
-        lesson = {
-            **inputs,
-            "model": model,
-            **begins,
-            "answers": answers,
-            "teachers": [teacher] if live else [],
-            "view": plan.pseudo_label["view"],
-            "networks": [] if live else [teacher],
-            "loss": plan.loss,
-            "rows": None,
-            "init": None,
-        }
-        teacher = store.run(TRAIN, name=f"student-train-{number}", **lesson)
-    store.run(TRAIN, name="student-train", **lesson)
-    train_controls(store, plan, inputs)
+
+    assistants = True
+    counts = "chain"
+
+    def run(self, store: Store, plan: Experiment) -> None:
+        data, teacher = train_teacher(store, plan)
+        views, inputs = views_to_answer(data, plan), student_inputs(store, data, plan)
+        live = asks_live(plan, views)
+        lesson: dict[str, Any] = {}
+        for number, model in enumerate([*plan.assistants, plan.student], 1):
+            answers = ask_teacher(store, data, teacher, plan, views, name=f"pseudo-label-{number}")
+            if number == 1:
+                student_alone(store, plan, inputs, answers)
+            begins = checkpoint_inputs(plan.student_checkpoint if number > len(plan.assistants) else None)
+            lesson = {
+                **inputs,
+                "model": model,
+                **begins,
+                "answers": answers,
+                "teachers": [teacher] if live else [],
+                "view": plan.pseudo_label["view"],
+                "networks": [] if live else [teacher],
+                "loss": plan.loss,
+                "rows": None,
+                "init": None,
+            }
+            teacher = store.run(TRAIN, name=f"student-train-{number}", **lesson)
+        store.run(TRAIN, name="student-train", **lesson)
+        train_controls(store, plan, inputs)

@@ -2,63 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
+from kdx.pipeline.controls.control import ControlTraining
 from kdx.store.component import Component
 from kdx.store.source import Source
-
-Function = TypeVar("Function", bound=Callable[..., None])
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a recipe is about, for whoever checks or tells of an experiment.
-
-    teacher: the student may learn from a teacher's answers, over rounds. buys: it buys answers, so it needs a
-    budget and a rule that buys. assistants: it teaches by way of networks between teacher and student, and
-    takes the whole pool in one round for each. counts: the student that counts: "validation", the best round
-    on it; "last"; "chain", the one at its end.
-    """
-
-    teacher: bool = True
-    buys: bool = False
-    assistants: bool = False
-    counts: str = "validation"
-
-
-_said: dict[Callable[..., Any], Needs] = {}
-
-
-def needs(**of: Any) -> Callable[[Function], Function]:
-    """Says what a recipe needs, where it is defined."""
-
-    def say(recipe: Function) -> Function:
-        _said[recipe] = Needs(**of)
-        return recipe
-
-    return say
-
-
-def needs_of(recipe: Component) -> Needs:
-    """As the recipe says; one that says nothing is as `distil`."""
-    return _said.get(recipe.resolve(), Needs())
-
-
-@dataclass(frozen=True)
-class Control:
-    """A student to compare with: it learns from labels only, at the distilled student's number of steps and
-    batch size.
-
-    also: the split whose labels it learns from beside the labelled rows: "unlabelled", the pool's hidden ones
-    where they are known, or "validation", after which nothing validates it.
-    """
-
-    loss: Component
-    model: Component
-    training: Component
-    also: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +28,9 @@ class Experiment:
     (kdx.pipeline.stages.prepare). checkpoint: the teacher's weights. student_checkpoint: those that the
     student and its controls begin with. assistants: networks between teacher and student, largest first.
     teacher_pretrain None: the teacher is taken as it is. controls: role -> what is trained beside the student
-    ("baseline": its model, initialisation and augmentation too; "noiseless": the same without augmentation
-    and dropout; "ceiling": as baseline, with the pool's hidden labels; "validation_labels": as baseline, with
-    those of validation). select None: the whole pool. budget: answers that
-    the recipe `active` buys, or their share of the pool. student_init: what the student of a later round
-    begins with. round_patience: rounds without improvement on validation after which it ends, None: none.
+    (kdx/pipeline/controls). select None: the whole pool. budget: answers that the recipe `active` buys, or
+    their share of the pool. student_init: what the student of a later round begins with. round_patience:
+    rounds without improvement on validation after which it ends, None: none.
     """
 
     dataset: Component
@@ -96,7 +44,7 @@ class Experiment:
     teacher_loss: Component
     loss: Component
     assistants: Sequence[Component]
-    controls: Mapping[str, Control]
+    controls: Mapping[str, ControlTraining]
     teacher_pretrain: Component | None
     pseudo_label: Mapping[str, Any]
     student_train: Component

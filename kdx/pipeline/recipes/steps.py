@@ -8,11 +8,14 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, read_json
+from kdx.core.metric import Metric
+from kdx.pipeline.controls.control import stage_of
+from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
+from kdx.pipeline.scores import answer_bytes, score_of
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.declared import declared
 from kdx.store.store import Store, subseed
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
@@ -32,46 +35,22 @@ def train_controls(store: Store, plan: Experiment, inputs: Mapping[str, Any]) ->
     """Trains the other controls. Only here, when everything else is done, are hidden labels given back, and
     only to the control that asks for them.
     """
-    for name in plan.controls:
-        if name != "baseline":
-            control(store, plan, inputs, name)
+    for role in plan.controls:
+        if role != "baseline":
+            control(store, plan, inputs, role)
 
 
-def control(store: Store, plan: Experiment, inputs: Mapping[str, Any], name: str) -> Artifact:
-    asked, data = plan.controls[name], inputs["data"]
-    training = asked.training
+def control(store: Store, plan: Experiment, inputs: Mapping[str, Any], role: str) -> Artifact:
+    asked, data = plan.controls[role], inputs["data"]
     if asked.also:
-        data = store.run(
-            REVEAL,
-            name="reveal" if asked.also == "unlabelled" else f"reveal-{asked.also}",
-            data=data,
-            split=asked.also,
-        )
-    if asked.also == "validation":
-        training = all_the_way(training, inputs["data"].json("data.json")["counts"])
-    stage = f"{name.replace('_', '-')}-train"
+        name = REVEAL.name if asked.also == "unlabelled" else f"{REVEAL.name}-{asked.also}"
+        data = store.run(REVEAL, name=name, data=data, split=asked.also)
+    training = asked.on(inputs["data"].json("data.json")["counts"])
     return store.run(
         TRAIN,
-        name=stage,
+        name=stage_of(role),
         **{**inputs, "data": data, "model": asked.model, "training": training},
         loss=asked.loss,
-    )
-
-
-def all_the_way(training: Component, counts: Mapping[str, int]) -> Component:
-    """The same training where validation's rows are learned from too: as many steps as without them, to the
-    end, as nothing is left that tells when to stop. counts: rows of each split before. A limit on the
-    labelled rows has these rows beside it."""
-    spec = training.spec
-    steps = total_steps(spec, used(counts, spec["rows"])["labelled"] + counts["unlabelled"], "student_train")
-    return Component(
-        {
-            **spec,
-            "length": f"{steps} steps",
-            "patience": None,
-            "target": None,
-            "rows": spec["rows"] and spec["rows"] + counts["validation"],
-        }
     )
 
 
@@ -79,23 +58,23 @@ def round_name(stage: str, number: int, plan: Experiment) -> str:
     return f"{stage}-{number}" if plan.rounds > 1 else stage
 
 
-def _accuracies(tried: Sequence[Artifact]) -> list[float]:
+def _scores(tried: Sequence[Artifact], metric: Metric) -> list[float]:
     """Of each round's last weights on validation; without a validation split every later round counts as
     better.
     """
-    found = [made.json("summary.json")["validation_score"] for made in tried]
-    return [float(number) if value is None else value for number, value in enumerate(found)]
+    later = 1 if metric.more else -1
+    found = [score_of(made.json("summary.json")) for made in tried]
+    return [float(later * number) if value is None else value for number, value in enumerate(found)]
 
 
-def best_round(tried: Sequence[Artifact]) -> int:
+def best_round(tried: Sequence[Artifact], metric: Metric) -> int:
     """The first of the best."""
-    found = _accuracies(tried)
-    return found.index(max(found))
+    return metric.first_best(_scores(tried, metric))
 
 
-def waited(tried: Sequence[Artifact]) -> int:
+def waited(tried: Sequence[Artifact], metric: Metric) -> int:
     """Rounds since the best one."""
-    return len(tried) - 1 - best_round(tried)
+    return len(tried) - 1 - best_round(tried, metric)
 
 
 def ask_teacher(
@@ -138,11 +117,15 @@ def train_teacher(store: Store, plan: Experiment) -> tuple[Artifact, Artifact]:
         duplicates=plan.duplicates,
         seed=subseed(plan.seed, "split"),
     )
-    classes = data.json("data.json").get("classes", [])
+    classes = data.json("data.json").get("classes")
     for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
-        if given and (
-            warnings := class_order_warnings(
-                role, given, classes, trained=role == "student" or plan.teacher_pretrain is not None
+        if (
+            given
+            and classes
+            and (
+                warnings := class_order_warnings(
+                    role, given, classes, trained=role == "student" or plan.teacher_pretrain is not None
+                )
             )
         ):
             store.listener.note(PRETRAIN.name if role == "teacher" else TRAIN.name, *warnings)
@@ -233,14 +216,6 @@ def precise(store: Store, data: Artifact, model: Component, training: Component 
     return found.json("probe.json")["precision"]
 
 
-def taught_splits(plan: Experiment) -> tuple[str, ...]:
-    """The splits about whose rows the student's loss asks the teacher, as far as the data has them."""
-    loss = plan.loss.target
-    if not declared(loss, "needs_teacher"):
-        return ()
-    return (*declared(loss, "uses", ()), *declared(loss, "may_use", ()))
-
-
 def asks_live(plan: Experiment, views: Mapping[str, int]) -> bool:
     """Whether the student asks the live teacher. views: of `views_to_answer`."""
     return not views and bool(taught_splits(plan))
@@ -263,7 +238,7 @@ def views_to_answer(data: Artifact, plan: Experiment) -> dict[str, int]:
     else:
         views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
         views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
-    fits = stored_bytes(counts, views, about["answer_bytes"]) <= asked["limit"]
+    fits = stored_bytes(counts, views, answer_bytes(about)) <= asked["limit"]
     # A choice among the rows is made after they are answered, so how often a row will be seen is not known
     # yet: augmented, the teacher is live.
     if plan.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:

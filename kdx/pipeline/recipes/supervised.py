@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from kdx.pipeline.recipes.experiment import Experiment, needs
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import student_alone, student_inputs, train_controls, train_teacher
 from kdx.pipeline.stages import TRAIN
 from kdx.store.store import Store
 
 
-@needs(teacher=False)
-def supervised(store: Store, plan: Experiment) -> None:
+class Supervised(Recipe):
     """No answers of a teacher: the student learns from labels, or from its own answers. The teacher is
     trained all the same, to be compared with.
     """
-    data, _ = train_teacher(store, plan)
-    inputs = student_inputs(store, data, plan)
-    student_alone(store, plan, inputs, None)
-    store.run(TRAIN, name="student-train", **inputs, loss=plan.loss)
-    train_controls(store, plan, inputs)
+
+    teacher = False
+
+    def run(self, store: Store, plan: Experiment) -> None:
+        data, _ = train_teacher(store, plan)
+        inputs = student_inputs(store, data, plan)
+        student_alone(store, plan, inputs, None)
+        store.run(TRAIN, name="student-train", **inputs, loss=plan.loss)
+        train_controls(store, plan, inputs)

@@ -15,20 +15,79 @@ DATA = (
 )
 _NETWORK = ("last.safetensors", "model.json", "summary.json")
 GOES_ON = ("checkpoint.pt", "checkpoint.json")
+_LESS_DATA = "dataset.labelled and dataset.unlabelled, or the size of the pictures (dataset.image_size)"
 
 PREPARE = Stage(
     "prepare",
     "kdx.pipeline.stages.prepare",
     writes=(*DATA, "test.inputs*.npy", "test.truth*.npy", "unlabelled.inputs*.npy", "truth*.npy"),
+    lower=_LESS_DATA,
+    foretold="kdx.pipeline.foretelling.data.Prepare",
 )
-REVEAL = Stage("reveal", "kdx.pipeline.stages.reveal", writes=DATA)
-PROBE = Stage("probe", "kdx.pipeline.stages.probe", writes=("probe.json",))
-PRETRAIN = Stage("teacher-pretrain", "kdx.pipeline.stages.pretrain", writes=_NETWORK, resumes=GOES_ON)
+REVEAL = Stage(
+    "reveal",
+    "kdx.pipeline.stages.reveal",
+    writes=DATA,
+    node="student_train",
+    lower=_LESS_DATA,
+    foretold="kdx.pipeline.foretelling.data.Reveal",
+)
+PROBE = Stage(
+    "probe",
+    "kdx.pipeline.stages.probe",
+    writes=("probe.json",),
+    foretold="kdx.pipeline.foretelling.others.Probe",
+)
+PRETRAIN = Stage(
+    "teacher-pretrain",
+    "kdx.pipeline.stages.pretrain",
+    writes=_NETWORK,
+    resumes=GOES_ON,
+    node="teacher_pretrain",
+    lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller pictures",
+    foretold="kdx.pipeline.foretelling.teacher.Pretrain",
+)
 LABEL = Stage(
-    "pseudo-label", "kdx.pipeline.stages.label", writes=("answers.json",), resumes=(*GOES_ON, "*.npy")
+    "pseudo-label",
+    "kdx.pipeline.stages.label",
+    writes=("answers.json",),
+    resumes=(*GOES_ON, "*.npy"),
+    node="pseudo_label",
+    lower="pseudo_label.views or dataset.unlabelled, or take a smaller teacher",
+    foretold="kdx.pipeline.foretelling.labelling.Label",
 )
-GATE = Stage("gate", "kdx.pipeline.stages.gate", writes=("gate.json",))
-CHOOSE = Stage("choose", "kdx.pipeline.stages.choose", writes=("rows.npy", "chosen.json"))
-TRAIN = Stage("train", "kdx.pipeline.stages.train", writes=_NETWORK, resumes=GOES_ON)
-AUDIT = Stage("audit", "kdx.pipeline.stages.audit", writes=("audit.json",))
-EVALUATE = Stage("evaluate", "kdx.pipeline.stages.evaluate", writes=("results.json", "examples.json"))
+GATE = Stage(
+    "gate",
+    "kdx.pipeline.stages.gate",
+    writes=("gate.json",),
+    node="student_train",
+    foretold="kdx.pipeline.foretelling.others.Gate",
+)
+CHOOSE = Stage(
+    "choose",
+    "kdx.pipeline.stages.choose",
+    writes=("rows.npy", "chosen.json"),
+    node="pseudo_label",
+    foretold="kdx.pipeline.foretelling.others.Choose",
+)
+TRAIN = Stage(
+    "train",
+    "kdx.pipeline.stages.train",
+    writes=_NETWORK,
+    resumes=GOES_ON,
+    node="student_train",
+    lower="student_train.batch_size, or take a smaller student or smaller pictures",
+    foretold="kdx.pipeline.foretelling.training.Train",
+)
+AUDIT = Stage(
+    "audit",
+    "kdx.pipeline.stages.audit",
+    writes=("audit.json",),
+    foretold="kdx.pipeline.foretelling.others.Audit",
+)
+EVALUATE = Stage(
+    "evaluate",
+    "kdx.pipeline.stages.evaluate",
+    writes=("results.json", "examples.json"),
+    foretold="kdx.pipeline.foretelling.others.Evaluate",
+)

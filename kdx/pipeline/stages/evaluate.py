@@ -28,8 +28,6 @@ from kdx.training.runtime import Runtime
 
 SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
 EXAMPLES = 16
-LEARNED = {"validation_labels": ("validation",)}
-"""Splits that a role learned from, so that they tell nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,13 @@ def run(
     rounds: Sequence[Artifact],
     shifts: Sequence[tuple[str, Component]],
     seed: int,
+    learned: Mapping[str, Sequence[str]],
     metrics: Mapping[str, Component] | None = None,
 ) -> None:
     """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in
     order. shifts: by name, steps of a view that the test rows are seen through as well; seed: of what is
-    random in them. metrics: the user's own, by name.
+    random in them. learned: role -> splits that it learned from beside the labelled rows, so that they tell
+    nothing of it. metrics: the user's own, by name.
 
     Files: results.json (see docs/run-json.md), examples.json, and examples.npy where rows are levels."""
     about = data.json("data.json")
@@ -81,7 +81,7 @@ def run(
             if not artifact.file(f"{which}.safetensors").exists():
                 continue
             network = runtime.place(open_network(artifact, which))
-            fair = {name: split for name, split in splits.items() if name not in LEARNED.get(role, ())}
+            fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
             found = {name: measure.answers(network, split) for name, split in fair.items()}
             if which == "last":
                 last[role], answers[role] = network, found

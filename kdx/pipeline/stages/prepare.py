@@ -14,7 +14,7 @@ from kdx.core.errors import UserError, within
 from kdx.core.task import Task
 from kdx.core.trees import rows_of, tree
 from kdx.data import copies
-from kdx.data.raw import Raw, example_of, few, taken
+from kdx.data.raw import Description, Raw, example_of, few, taken
 from kdx.data.remarks import check_parts, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, save_arrays
@@ -64,7 +64,9 @@ def run(
         "data.json",
         {
             "dataset": dataset.target.rpartition(".")[2],
-            **kind_of_rows(raw, task, inputs["labelled"], adapter),
+            **kind_of_rows(
+                Description(raw.task, example_of(inputs["labelled"]), raw.reads, 0, adapter=adapter)
+            ),
             "counts": {name: rows_of(found) for name, found in inputs.items()},
             "skipped": list(raw.skipped),
             **raw.about(),
@@ -88,22 +90,22 @@ def _split(raw: Raw, labelled: Any, unlabelled: Any, validation: Any, test: Any,
     )
 
 
-def kind_of_rows(raw: Raw, task: Task, inputs: Any, adapter: Mapping[str, Any] | None) -> dict[str, Any]:
+def kind_of_rows(found: Description) -> dict[str, Any]:
     """What data.json tells of what rows and answers are; what older readers look for stands beside it."""
-    example = example_of(inputs)
-    found: dict[str, Any] = {
-        "task": dict(raw.task),
+    task = build_task({"task": found.task})
+    about: dict[str, Any] = {
+        "task": dict(found.task),
         "metric": task.metric.document(),
-        "example": example,
-        "reads": raw.reads,
-        "adapter": adapter and dict(adapter),
+        "example": {name: [list(shape), kind] for name, (shape, kind) in found.example.items()},
+        "reads": found.reads,
+        "adapter": found.adapter and dict(found.adapter),
         "answer_bytes": task.row_bytes(),
     }
-    if "" in example:
-        found["shape"] = example[""][0]
-    if "classes" in raw.task:
-        found["classes"] = list(raw.task["classes"])
-    return found | {key: value for key, value in (adapter or {}).items() if key in ("mean", "std")}
+    if found.shape is not None:
+        about["shape"] = list(found.shape)
+    if found.classes:
+        about["classes"] = list(found.classes)
+    return about | {key: value for key, value in (found.adapter or {}).items() if key in ("mean", "std")}
 
 
 def parted(raw: Raw, rows: Rows, task: Task) -> tuple[dict[str, Any], dict[str, Any], Any]:

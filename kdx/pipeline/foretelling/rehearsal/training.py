@@ -16,14 +16,16 @@ import torch
 from safetensors.torch import save_file
 
 from kdx.core.levels import as_float
+from kdx.core.trees import device_of, moved, picked, tree
 from kdx.data.streams import BatchLoader
 from kdx.methods.teachers import Stored
 from kdx.models import size
+from kdx.pipeline.foretelling import PlannedStage, Rehearsed
+from kdx.pipeline.foretelling.rehearsal.bench import SLOW, WARM, Bench, enough
 from kdx.pipeline.stages import pretrain
+from kdx.pipeline.stages.files import about_model
 from kdx.pipeline.stages.learn import Lesson, TrainInputs, begin_training
 from kdx.pipeline.stages.watch import plain_state
-from kdx.planning.dry_run import PlannedStage
-from kdx.planning.timing.bench import SLOW, WARM, Bench, Rehearsed, enough
 from kdx.store.artifact import lines
 from kdx.store.store import Listener, Work
 from kdx.training.loop import fit, gradient_norms
@@ -50,11 +52,7 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
     start = bench.timed(lambda: made.append(begin_training(step.name, bench.runtime, TrainInputs(**inputs))))
     lesson, about = made[0], inputs["data"].json("data.json")
     save_file(plain_state(lesson.objective.export()), folder / "last.safetensors")
-    model = {
-        "component": inputs["model"].spec,
-        **{k: about[k] for k in ("shape", "classes", "mean", "std", "dataset")},
-    }
-    (folder / "model.json").write_text(json.dumps(model))
+    (folder / "model.json").write_text(json.dumps(about_model(inputs["model"], about)))
     _answer(bench, lesson, step)
     pace, first, norms = first_steps(bench, lesson)
     found = {
@@ -74,6 +72,12 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
         late=at_the_end(bench, lesson),
         notes=[text for text, _ in lesson.notes],
     )
+
+
+def load_optimiser(bench: Bench) -> None:
+    """What the first optimiser of a process loads."""
+    nothing = torch.nn.Parameter(torch.zeros(1, device=bench.runtime.device))
+    torch.optim.AdamW([nothing], 0.1, fused=True)
 
 
 def first_steps(bench: Bench, lesson: Lesson) -> tuple[float, float, dict[str, float]]:
@@ -146,13 +150,12 @@ def _answer(bench: Bench, lesson: Lesson, step: PlannedStage) -> None:
             torch.zeros_like(batch.view) if stored.clean else batch.view - stored.first[name],
         )
         if stored.clean:
-            pictures = stream.split.images
-            batch = replace(
-                batch,
-                views={"main": as_float(pictures[index.to(pictures.device)].to(bench.runtime.device))},
-            )
+            inputs = stream.split.inputs
+            here = index.to(device_of(inputs))
+            rows = tree(as_float, moved(picked(inputs, here), bench.runtime.device))
+            batch = replace(batch, views={"main": rows})
         place = index if stored.places is None or name != "unlabelled" else stored.places[index]
-        to = stored.answers[name].device
-        stored.answers[name][place.to(to), slot.to(to)] = bench.logits(
-            teacher, batch, asked.inputs["precision"]
-        ).to(to)
+        packed = bench.packed(lesson.parts.task, teacher, batch, asked.inputs["precision"])
+        for leaf, file in stored.answers[name].items():
+            to = file.device
+            file[place.to(to), slot.to(to)] = packed[leaf].to(to)

@@ -11,55 +11,63 @@ from typing import Any
 import numpy as np
 import torch
 
+from kdx.core.task import Task
+from kdx.core.trees import joined, rows_of
 from kdx.core.types import Batch, Split
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
+from kdx.pipeline.foretelling import PlannedStage, Rehearsed
+from kdx.pipeline.foretelling.rehearsal.bench import SECONDS, SLOW, Bench, enough
 from kdx.pipeline.stages.answers import digest_of_views
-from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.label import BATCH, MIXUP, split_of, write_spread
-from kdx.planning.dry_run import PlannedStage
-from kdx.planning.timing.bench import SECONDS, SLOW, Bench, Rehearsed, enough
-from kdx.planning.work import answers
+from kdx.pipeline.stages.label import BATCH, MIXUP, Passes, open_files, split_of, write_spread
 from kdx.store.store import Listener, Work
 
 
-def label(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+def label(
+    bench: Bench,
+    step: PlannedStage,
+    inputs: Mapping[str, Any],
+    folder: Path,
+    answers: Mapping[str, tuple[int, int, int]],
+) -> Rehearsed:
     """Of the answers only those for validation are filled in, as far as it goes: methods read their
-    statistics from them.
+    statistics from them. answers: file -> (rows, views of each, the first of them).
     """
     start = time.perf_counter()
     about = inputs["data"].json("data.json")
-    teacher = bench.teacher(step)
+    task, teacher = bench.task(step), bench.teacher(step)
     maker = Views(Chain([(name, c.build()) for name, c in inputs["augment"]]), inputs["seed"])
     # the largest gives the pace
-    wanted = dict(sorted(answers(step, bench.steps).items(), key=lambda item: item[1][0] * item[1][1]))
-    splits = {name: open_split(inputs["data"], split_of(name), bench.runtime) for name in wanted}
+    wanted = dict(sorted(answers.items(), key=lambda item: item[1][0] * item[1][1]))
+    splits = {name: need_split(inputs["data"], split_of(name), bench.runtime) for name in wanted}
     paces = {"start": time.perf_counter() - start, "views": 0.0, "clean": 0.0, "passes": 0.0}
+    work = Work(folder, step.name, Listener())
     for name, (rows, views, first) in wanted.items():
-        file = np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=(rows, views, len(about["classes"]))
-        )
-        logits, marks = [], [time.perf_counter()]
-        for batch in _some(bench, splits[name], maker, views, first, len(about["classes"])):
-            logits.append(bench.logits(teacher, batch, inputs["precision"]).cpu().numpy())
+        files = open_files(work, name, task, (rows, views), fresh=True)
+        packed, marks = [], [time.perf_counter()]
+        for batch in _some(bench, splits[name], maker, views, first, task):
+            packed.append(bench.packed(task, teacher, batch, inputs["precision"]))
             marks.append(time.perf_counter())
-            if enough(len(logits) - 1, marks[-1] - marks[0]) or marks[-1] - marks[0] > SLOW:
+            if enough(len(packed) - 1, marks[-1] - marks[0]) or marks[-1] - marks[0] > SLOW:
                 break
-        spent = np.diff(marks) / [len(found) for found in logits]
+        spent = np.diff(marks) / [rows_of(found) for found in packed]
         paces["views" if first else "clean"] = float(np.median(spent[1:] if len(spent) > 1 else spent))
         if name == "validation":
+            whole = joined(packed)
             for slot in range(views):
-                known = np.concatenate(logits)[slot * rows : (slot + 1) * rows]
-                file[: len(known), slot] = known
+                for leaf, file in files.items():
+                    known = whole[leaf][slot * rows : (slot + 1) * rows].cpu().numpy()
+                    file[: len(known), slot] = known
     extras = bool(inputs["passes"] and inputs["pool"] and about["counts"]["unlabelled"])
     paces["passes"] = dropout(bench, step, inputs, folder, paces["clean"]) if extras else 0.0
     lay_answers(inputs, folder, wanted, extras)
     return Rehearsed(paces)
 
 
-def _some(bench: Bench, split: Split, maker: Views, views: int, first: int, classes: int) -> Iterator[Batch]:
+def _some(bench: Bench, split: Split, maker: Views, views: int, first: int, task: Task) -> Iterator[Batch]:
     """The batches as the stage makes them, in order."""
     for view in range(first, first + views):
         yield from sequential(
@@ -67,7 +75,7 @@ def _some(bench: Bench, split: Split, maker: Views, views: int, first: int, clas
             batch=BATCH,
             views=maker,
             view=view,
-            num_classes=classes,
+            task=task,
             device=torch.device(bench.runtime.device),
         )
 
@@ -76,17 +84,16 @@ def dropout(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder:
     """Seconds of a row in one pass with dropout. A few rows are answered, all if that is quick; the others
     are given the answers of these.
     """
-    pool, passes = open_split(inputs["data"], "unlabelled", bench.runtime), inputs["passes"]
-    classes = len(inputs["data"].json("data.json")["classes"])
+    pool, passes = need_split(inputs["data"], "unlabelled", bench.runtime), inputs["passes"]
     few = min(len(pool), max(BATCH, int(SECONDS / max(pace * passes, 1e-9))))
     rows = torch.linspace(0, len(pool) - 1, few).long().unique()
     networks = [bench.network(teacher) for teacher in inputs["teachers"]]
+    asked = Passes(bench.task(step), networks, passes, inputs["seed"], rows)
     work = Work(folder, step.name, Listener())
-    spent = bench.timed(
-        lambda: write_spread(work, bench.runtime, pool, networks, passes, inputs["seed"], classes, rows)
-    )
+    spent = bench.timed(lambda: write_spread(work, bench.runtime, pool, asked))
     for path in folder.glob("extra.*.npy"):
-        np.save(path, np.resize(np.load(path)[rows.numpy()], (len(pool), classes)))
+        some = np.load(path)[rows.numpy()]
+        np.save(path, np.resize(some, (len(pool), *some.shape[1:])))
     return spent / (len(rows) * passes)
 
 
@@ -108,14 +115,13 @@ def lay_answers(
                 },
                 "clean": inputs["clean"],
                 "views": digest_of_views(inputs["augment"], inputs["seed"]),
-                "classes": about["classes"],
                 "pool": about["counts"]["unlabelled"],
                 "moved": bool(inputs["augment"]) and not inputs["clean"],
                 "mixed": not inputs["clean"] and MIXUP in dict(inputs["augment"]),
                 "extras": ["mean", "std", "cool_mean", "cool_std"] if extras else [],
                 "bought": None if inputs["rows"] is None else wanted["unlabelled"][0],
                 "teacher_size": max(size.parameters(open_network(t)) for t in inputs["teachers"]),
-                "validation_accuracy": None,
+                "validation_score": None,
             }
         )
     )

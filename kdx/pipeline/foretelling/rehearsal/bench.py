@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from kdx.core.task import Task
 from kdx.core.trees import part_of
 from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.methods.teachers import live_teacher
-from kdx.pipeline.stages.answers import HALF_MAX
+from kdx.pipeline.foretelling import PlannedStage
+from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import open_network
-from kdx.planning.dry_run import PlannedStage
 from kdx.store.artifact import Artifact
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -25,28 +26,6 @@ SECONDS, SLOW = 0.7, 5.0
 """After so long the fewest are enough; after SLOW a single one is."""
 _SMALL, _FEW = 32, 512
 """The fewest and the most rows that are passed through a network to time it."""
-
-
-@dataclass
-class Rehearsed:
-    """paces: part of the stage (see kdx.planning.work) -> seconds of one. memory: the peak in bytes. weights:
-    bytes of the network that it trains. norms: term of the loss -> L2 norm of its gradient at the first step;
-    late: the same with the terms weighted as at the end, where that is otherwise. black: the pictures are not
-    the real ones. notes: what is said of the file of weights that it begins with."""
-
-    paces: dict[str, float]
-    memory: int | None = None
-    weights: int = 0
-    norms: dict[str, float] = field(default_factory=dict)
-    late: dict[str, float] = field(default_factory=dict)
-    black: bool = False
-    notes: Sequence[str] = ()
-
-    def seconds(self, amounts: Mapping[str, float]) -> float | None:
-        """None where a part was not timed."""
-        if not self.paces.keys() >= amounts.keys():
-            return None
-        return sum(self.paces[part] * often for part, often in amounts.items())
 
 
 @dataclass(frozen=True)
@@ -65,7 +44,7 @@ class Bench:
         return time.perf_counter() - begun
 
     def forward(self, network: torch.nn.Module, split: Split, precision: str = "fp32") -> float:
-        """Seconds a row of `predict` on clean pictures; the slower the network, the fewer rows are tried."""
+        """Seconds a row of `predict` on clean rows; the slower the network, the fewer rows are tried."""
         first = part(split, _SMALL)
         pace = self.timed(lambda: predict(network, first, self.runtime, precision=precision)) / len(first)
         few = part(split, max(_SMALL, min(_FEW, int(SECONDS / pace))))
@@ -77,13 +56,19 @@ class Bench:
     def teacher(self, asked: PlannedStage) -> Teacher:
         """Who answers in a labelling stage."""
         return live_teacher(
-            [Frozen(self.network(teacher)) for teacher in self.real(asked.inputs["teachers"])], "main"
+            [Frozen(self.network(teacher)) for teacher in self.real(asked.inputs["teachers"])],
+            "main",
+            self.task(asked),
         )
 
-    def logits(self, teacher: Teacher, batch: Batch, precision: str) -> torch.Tensor:
-        """(B, C) float16, as a labelling stage keeps them."""
+    def task(self, step: PlannedStage) -> Task:
+        """Of the data that a stage works on."""
+        return build_task(step.inputs["data"].json("data.json"))
+
+    def packed(self, task: Task, teacher: Teacher, batch: Batch, precision: str) -> dict[str, torch.Tensor]:
+        """The answers to a batch, as a labelling stage keeps them."""
         with torch.no_grad(), self.runtime.autocast(precision):
-            return teacher(batch).float().clamp(-HALF_MAX, HALF_MAX).half()
+            return task.pack(teacher(batch))
 
 
 def enough(counted: int, seconds: float) -> bool:

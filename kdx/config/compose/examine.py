@@ -1,0 +1,231 @@
+"""The words of one run: every one checked first and all errors reported together, then the configuration as
+plain values.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from kdx.config.compose.base import UNCOMPOSED, composed, composes, first_line, overlaid, whole_config
+from kdx.config.compose.parsing import parse_overrides
+from kdx.config.compose.trust import overreach
+from kdx.config.words import (
+    SLOTS,
+    beyond,
+    folders,
+    groups,
+    misshapen,
+    own,
+    wrong_for_hydra,
+    wrong_key,
+    wrong_option,
+)
+from kdx.core import checks
+from kdx.core.errors import UserErrors
+
+PLUGINS = {
+    ("launcher", "joblib"): "joblib_launcher",
+    ("launcher", "slurm"): "submitit_launcher",
+    ("launcher", "submitit_local"): "submitit_launcher",
+    ("launcher", "ray"): "ray_launcher",
+    ("sweeper", "optuna"): "optuna_sweeper",
+}
+"""What each of their options needs beside Hydra: hydra_plugins.hydra_NAME; the extra of kdx is the first word
+of it.
+"""
+
+
+def check_words(words: Sequence[str]) -> dict[str, Any]:
+    """The configuration of one run as plain values. Raises UserErrors: unknown options and keys, each with
+    the nearest match.
+    """
+    config, errors, _ = examine_words(words)
+    if errors:
+        raise UserErrors(errors)
+    return config
+
+
+def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str], int]:
+    """(the configuration of one run, errors, number of words that had none).
+
+    Words with an error are left out of the configuration, and so are the keys of a group whose option is
+    unknown.
+    """
+    sorted_out = _sorted_out(words)
+    chosen, errors = sorted_out.chosen, sorted_out.errors
+    try:
+        known = composed(chosen)
+    except UNCOMPOSED as error:
+        return None, [*errors, _uncomposed(error, chosen)], 0
+    if own and (odd := [*misshapen(known), *beyond("", known)]):
+        return None, [*errors, *odd], 0
+    if own and (beyond_them := overreach(chosen, {o.key_or_group for o in sorted_out.values})):
+        return None, [*errors, *beyond_them], 0  # nothing more is looked at: that could run what they name
+    hydras = sorted_out.hydras
+    if hydras and not composes([*chosen, *hydras]):
+        errors += [
+            f"'{checks.shown(word, bare=True)}' is unknown to Hydra"
+            for word in hydras
+            if not composes([*chosen, word])
+        ]
+    kept = []
+    for override in sorted_out.values:
+        path = override.key_or_group.split(".")
+        if path[0] not in sorted_out.unsure:
+            found = _wrong_control(path) or wrong_key(_with_control(known, path), path, override.value())
+            errors += found
+            kept += [] if found else [override]
+    whole, kept = _laid_over(chosen, kept, known, errors)
+    return whole, errors, len(chosen) + len(kept) if whole is not None else 0
+
+
+@dataclass
+class _SortedOut:
+    """Words by what they are. chosen: those that choose options; values: those that set keys; hydras: those
+    for Hydra itself; unsure: keys of words with an error, of which nothing more can be said.
+    """
+
+    chosen: list[str] = field(default_factory=list)
+    values: list[Override] = field(default_factory=list)
+    hydras: list[str] = field(default_factory=list)
+    unsure: set[str] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
+
+
+def _sorted_out(words: Sequence[str]) -> _SortedOut:
+    into = _SortedOut()
+    for override in parse_overrides(words, into.errors):
+        group = override.key_or_group
+        if group.split(".")[0].split("/")[0] == "hydra":
+            found = wrong_for_hydra(group, override.value(), override.package is not None)
+            into.errors += found
+            into.hydras += [] if found else [override.input_line]
+            continue
+        found = _not_ours(override) or beyond(group, override.value())
+        if not found and group in folders():
+            found = wrong_option(group, override.value()) or _not_installed(group, override.value())
+            into.chosen += [] if found else [override.input_line.lstrip("+")]
+        elif not found:
+            into.values.append(override)
+        into.errors += found
+        into.unsure |= {group} if found else set()
+    return into
+
+
+def _uncomposed(error: BaseException, chosen: Sequence[str]) -> str:
+    """Why options cannot be composed."""
+    for slot, group in SLOTS.items():
+        if f"'{group}@{slot}'" in str(error):
+            return (
+                f"this loss has no slot '{slot}': those that read a pool have it, such "
+                "as loss=soft or loss=slam"
+            )
+    return f"{checks.shown(' '.join(chosen), bare=True)} do not go together: {first_line(error)}"
+
+
+def _laid_over(
+    chosen: Sequence[str], kept: list[Override], known: dict[str, Any], errors: list[str]
+) -> tuple[dict[str, Any] | None, list[Override]]:
+    """(the options with these values over them, the values that fit). Adds what does not fit to the errors;
+    None where the others do not go together.
+    """
+    whole = overlaid(chosen, kept) if kept else known
+    if whole is None:
+        unfit = [override for override in kept if overlaid(chosen, [override]) is None]
+        errors += [_unfit(override.input_line.lstrip("+"), chosen) for override in unfit]
+        kept = [override for override in kept if override not in unfit]
+        whole = overlaid(chosen, kept)
+    if whole is None:
+        errors.append(
+            f"{checks.shown(' '.join(o.input_line for o in kept), bare=True)} do not go together: "
+            "one refers to another"
+        )
+    return whole, kept
+
+
+def _wrong_control(path: Sequence[str]) -> list[str]:
+    """What is wrong with the key of a control of the user's own."""
+    if path[0] != "controls" or len(path) == 3:
+        return []
+    return [
+        f"'{'.'.join(path)}' is no key: a control has a name and keys, such as "
+        "controls.longer._target_=mine.Longer"
+    ]
+
+
+def _with_control(known: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    """The known keys, with that of a control of the user's own among them."""
+    if path[0] != "controls":
+        return known
+    own = known["controls"] or {}
+    return {**known, "controls": {**own, path[1]: {path[2]: None, **own.get(path[1], {})}}}
+
+
+def sweeper_params(words: Sequence[str]) -> dict[str, str]:
+    """key -> values of the grid that a composed configuration has; empty where it cannot be composed, which
+    the checks tell.
+    """
+    try:
+        made = whole_config(words)
+    except HydraException:
+        return {}
+    return {str(key): str(values) for key, values in (made.hydra.sweeper.get("params") or {}).items()}
+
+
+def _not_installed(group: str, option: Any) -> list[str]:
+    plugin = PLUGINS.get((group, option)) if isinstance(option, str) else None
+    if plugin is None or importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}") is not None:
+        return []
+    return [
+        (
+            f"{group}={option} needs Hydra's plugin, which is not installed: pip install "
+            f"'kdx[{plugin.partition('_')[0]}]'"
+        )
+    ]
+
+
+def _not_ours(override: Override) -> list[str]:
+    """Ways of writing that Hydra has and kdx has no use for."""
+    key = override.key_or_group
+    if override.is_delete():
+        return [f"'~{key}' would take away what every run needs: give it another value with {key}=VALUE"]
+    if SLOTS.get(override.package) == key:
+        return []
+    if key in SLOTS.values():
+        slot = next(slot for slot, group in SLOTS.items() if group == key)
+        return [f"'{key}' is the group of a slot: write {slot}=OPTION"]
+    if key in folders() and key not in groups():
+        return [f"'{key}' is no group to choose from; one of: {', '.join(groups())}"]
+    if override.package is not None:
+        return [
+            (
+                f"'{checks.shown(override.input_line or key, bare=True)}' places an option elsewhere, and "
+                f"each has its place: write {key}=OPTION"
+            )
+        ]
+    return []
+
+
+def _unfit(word: str, chosen: Sequence[str]) -> str:
+    """Why a word whose key exists cannot be set: it lies inside something taken from elsewhere, or refers to
+    what is not there.
+    """
+    path, _, value = word.partition("=")
+    node: Any = composed(chosen, resolve=False)
+    for depth, name in enumerate(path.split(".")):
+        if isinstance(node, str) and node.startswith("${"):
+            here, there = ".".join(path.split(".")[:depth]), node.strip("${}")
+            return (
+                f"'{here}' is taken from '{there}': set "
+                f"{there}.{'.'.join(path.split('.')[depth:])}, or all of {here}"
+            )
+        node = node.get(name) if isinstance(node, Mapping) else None
+    if "${" in value:
+        return f"'{word}' refers to a key or an environment variable that is not there"
+    return f"'{word}' does not fit what stands there: {checks.shown(node)}"

@@ -1,0 +1,81 @@
+"""Words read as Hydra's overrides, before anything is composed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException
+
+from kdx.config.words import SLOTS, options_of, too_much
+from kdx.core import checks
+
+OWN_CONTROLS = "controls."
+"""What the keys begin with of controls that the user names; each holds a `_target_` and its arguments."""
+
+
+def parse_overrides(words: Sequence[str], errors: list[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for word in words:
+        if found := too_much(word):
+            errors.append(found)
+            continue
+        try:
+            override = parser.parse_override(slotted(word))
+        except (HydraException, ValueError):
+            errors.append(_unreadable(word))
+            continue
+        if override.key_or_group:
+            parsed.append(override)
+        else:
+            errors.append(_unreadable(f"={word.partition('=')[2]}"))
+    return parsed
+
+
+def _unreadable(word: str) -> str:
+    key, given, _ = word.partition("=")
+    short = checks.shown(word, bare=True)
+    if not given:
+        return f"'{short}' is no setting: write key=value"
+    if not re.match(r"^[+~]*[\w@:./-]+$", key):
+        return f"'{short}' has no key that could be read: write key=value"
+    key = checks.shown(key, bare=True)
+    return (
+        f"'{short}' cannot be read: a bracket or a quote is left open, or a value with special characters "
+        f"needs quotes: \"{key}='...'\""
+    )
+
+
+def swept(override: Override) -> list[str]:
+    """The values of a word that stands for several, in the order in which they run."""
+    value = override.value()
+    return (
+        sorted(value.filter(options_of(override.key_or_group)))
+        if isinstance(value, Glob)
+        else list(override.sweep_string_iterator())
+    )
+
+
+def plus_less(words: Sequence[str]) -> list[str]:
+    """Every key stands in conf/, so `+key=value` and `++key=value` say no more than `key=value`; Hydra's own
+    nodes keep theirs. Controls of the user's own are new keys, which Hydra takes with `++` alone.
+    """
+    return [_plus_less(word) for word in words]
+
+
+def _plus_less(word: str) -> str:
+    bare = word.lstrip("+")
+    if bare.startswith("hydra"):
+        return slotted(word)
+    return f"++{bare}" if bare.startswith(OWN_CONTROLS) else slotted(bare)
+
+
+def slotted(word: str) -> str:
+    """`loss.weights=debiased` names an option of a slot, which in Hydra's words is
+    `weights@loss.weights=debiased`.
+    """
+    key, given, value = word.partition("=")
+    return f"{SLOTS[key]}@{word}" if given and key in SLOTS and not value.startswith("{") else word

@@ -1,0 +1,148 @@
+"""What a control is, and how it is trained. No torch."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kdx.core.errors import UserError
+from kdx.core.roles import ROLES
+from kdx.pipeline.controls import OURS
+from kdx.store.component import Component
+from kdx.training.length import total_steps, used
+
+_ROLE = re.compile(r"[a-z]+(_[a-z]+)*")
+TAKEN = frozenset(
+    "classes class_counts floor gain gap_closed gap_closed_reason headline metric metrics roles round_by "
+    "round_chosen rounds shifts".split()
+)
+"""Keys of a run's results that are no role."""
+_GREY = "#7b8794"
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The student alone, as the matched baseline trains it: the labels' loss, and the model and the training
+    of the distilled student.
+    """
+
+    loss: Component
+    model: Component
+    training: Component
+
+
+class Control:
+    """A student to compare the distilled one with. It learns from labels only, at the distilled student's
+    number of steps and batch size, but for what a subclass says otherwise. A subclass is a file of its own;
+    its keys in the configuration are the arguments of its constructor.
+    """
+
+    words: ClassVar[str] = ""
+    """What tables call it; "": its role."""
+    short: ClassVar[str] = ""
+    """The same where there is little room."""
+    colour: ClassVar[str] = _GREY
+    """In plots."""
+    noun: ClassVar[str] = ""
+    """What `kdx plan` counts several of them as."""
+    also: ClassVar[str | None] = None
+    """The split whose labels it learns from beside the labelled rows: "unlabelled", the pool's hidden ones
+    where they are known, or "validation", after which nothing validates it.
+    """
+
+    def loss(self, alone: Alone) -> Component:
+        return alone.loss
+
+    def model(self, alone: Alone) -> Component:
+        return alone.model
+
+    def training(self, alone: Alone) -> Component:
+        """Settings of kdx.training.settings.Training; its length is one key, `length="600 steps"`."""
+        return alone.training
+
+    def errors(self, sizes: Mapping[str, Any], rows: Mapping[str, int]) -> Iterator[str]:
+        """Why it cannot be trained, one sentence each, before any work. sizes: of the splits, as they are
+        asked for. rows: of each split, empty where they are not known.
+        """
+        yield from ()
+
+
+@dataclass(frozen=True)
+class ControlTraining:
+    """A control with what it is trained with."""
+
+    control: Control
+    loss: Component
+    model: Component
+    training: Component
+
+    @property
+    def also(self) -> str | None:
+        return self.control.also
+
+    def on(self, counts: Mapping[str, int]) -> Component:
+        """Its training. counts: rows of each split of the run."""
+        return all_the_way(self.training, counts) if self.also == "validation" else self.training
+
+
+def altered(component: Component, **keys: Any) -> Component:
+    """The same thing with some keys otherwise."""
+    return Component({**component.spec, **keys})
+
+
+def all_the_way(training: Component, counts: Mapping[str, int]) -> Component:
+    """The same training where validation's rows are learned from too: as many steps as without them, to the
+    end, as nothing is left that tells when to stop. counts: rows of each split before. A limit on the
+    labelled rows has these rows beside it."""
+    spec = training.spec
+    steps = total_steps(spec, used(counts, spec["rows"])["labelled"] + counts["unlabelled"], "student_train")
+    return altered(
+        training,
+        length=f"{steps} steps",
+        patience=None,
+        target=None,
+        rows=spec["rows"] and spec["rows"] + counts["validation"],
+    )
+
+
+def build_control(role: str, described: Component, alone: Alone) -> ControlTraining:
+    """Raises UserError where the role is none, or what is described is no control."""
+    if role not in OURS and (not _ROLE.fullmatch(role) or role in TAKEN or role in ROLES):
+        raise UserError(
+            f"controls.{role} must have a name of its own, in lower-case words with _ between, such as "
+            "controls.longer"
+        )
+    found = described.resolve()
+    if not isinstance(found, type) or not issubclass(found, Control) or inspect.isabstract(found):
+        raise UserError(
+            f"controls.{role}._target_ '{described.target}' is no control: a class that inherits from "
+            "kdx.pipeline.controls.control.Control"
+        )
+    made: Control = described.build()
+    return ControlTraining(made, made.loss(alone), made.model(alone), made.training(alone))
+
+
+def stage_of(role: str) -> str:
+    """What a run calls the stage that trains a control."""
+    return f"{role.replace('_', '-')}-train"
+
+
+def stages_of(roles: Mapping[str, Any]) -> dict[str, str]:
+    """role -> the run's name of the stage that trains it: of kdx's own, and of these roles."""
+    return {**ROLES, **{role: stage_of(role) for role in roles}}
+
+
+def own_roles(controls: Mapping[str, ControlTraining]) -> dict[str, dict[str, str]]:
+    """role -> {"words", "short", "colour"} of the controls that are not kdx's own, for whoever shows them."""
+    return {
+        role: {
+            "words": trained.control.words or role.replace("_", " "),
+            "short": trained.control.short or role.replace("_", " "),
+            "colour": trained.control.colour,
+        }
+        for role, trained in controls.items()
+        if role not in OURS
+    }

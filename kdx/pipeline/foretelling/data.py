@@ -1,0 +1,153 @@
+"""Of the stages that lay down data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdx.pipeline.foretelling import Foretelling, Job, Look, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.recipes.steps import class_order_warnings
+from kdx.pipeline.scores import row_bytes
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+
+
+class _Data(Foretelling):
+    def counts(self, step: PlannedStage) -> Mapping[str, int]:
+        found: Mapping[str, int] = step.artifact.json("data.json")["counts"]
+        return found
+
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        return {"start": 1}
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        return f"{sum(self.counts(step).values()):,} rows"
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        return sum(self.counts(step).values()) * (row_bytes(step.artifact.json("data.json")) + 8)
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.others import lay_data
+
+        return lay_data(bench, step, inputs, folder)
+
+
+class Prepare(_Data):
+    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"data.json": about(look, inputs["dataset"])}
+
+    def checks(self, job: Job, step: PlannedStage) -> list[str]:
+        data, choices = step.artifact.json("data.json"), job.choices
+        takers = f"taken by the teacher {choices['teacher']} and the student {choices['student']}"
+        found = []
+        if classes := data.get("classes"):
+            names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+            found.append(f"classes: {len(classes)} ({names}), of the data, the teacher and the student alike")
+        if data.get("reads", "pictures") == "pictures":
+            found.append(f"pictures: {'x'.join(map(str, data['shape']))}, {takers}")
+        else:
+            found.append(f"rows: {data['reads']}, {takers}")
+        if job.plan.student_train:
+            found.append(augmented(job.plan.student_train))
+        if step.stored:
+            found += [
+                f"of the data: {note['text']}"
+                for note in step.artifact.lines("notes.jsonl")
+                if note["level"] == "warning"
+            ]
+        return found
+
+    def tried(self, job: Job, step: PlannedStage) -> list[str]:
+        plan, classes = job.plan, step.artifact.json("data.json").get("classes", [])
+        found = [
+            f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
+            "backward on pictures of this shape"
+        ]
+        for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
+            if given is None:
+                continue
+            found.append(f"checkpoint: the weights of '{given.file.paths[0]}' fit the {role}")
+            trained = role == "student" or plan.teacher_pretrain is not None
+            if warnings := class_order_warnings(role, given, classes, trained):
+                found.append(f"checkpoint: {warnings[0]}")
+        return found
+
+    def splits(self, job: Job, step: PlannedStage) -> list[str]:
+        counts = self.counts(step)
+        return [
+            f"splits of {job.choices['dataset']}, drawn by the seed: {counts['labelled']:,} "
+            f"labelled, {counts['unlabelled']:,} in the pool, without labels, {counts['validation']:,} "
+            f"validation, {counts['test']:,} test"
+        ]
+
+    def protocol(self, job: Job, step: PlannedStage) -> list[str]:
+        if job.plan.duplicates != "drop":
+            return []
+        return [
+            "equal pictures: copies are left out on the side of training, so there may be fewer rows than "
+            "said here (dataset.duplicates=drop)"
+        ]
+
+
+class Reveal(_Data):
+    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        data = inputs["data"].json("data.json")
+        validation, others = data["counts"]["validation"], inputs["split"] == "validation"
+        more = validation if others else known_labels(inputs["data"], data)
+        counts = {
+            **data["counts"],
+            "labelled": data["counts"]["labelled"] + more,
+            "unlabelled": 0,
+            "test": 0,
+            "validation": 0 if others else validation,
+        }
+        return {"data.json": {**data, "counts": counts}}
+
+
+def about(look: Look, dataset: Component) -> dict[str, Any]:
+    """data.json of a data set that is not prepared yet, but for what its adapter learns of the rows. hidden:
+    rows whose hidden truth is known. strata: rows of the train part by group, of which validation is drawn
+    group by group.
+    """
+    from kdx.data.splits import count_rows
+    from kdx.pipeline.stages.prepare import kind_of_rows
+
+    found = look.describe(dataset)
+    counts = count_rows(found, **look.plan.sizes)
+    shipped = {"test": found.test, "validation": found.validation}
+    kept = sum(counts[name] for name, rows in shipped.items() if rows is None)
+    return {
+        "dataset": dataset.target.rpartition(".")[2],
+        **kind_of_rows(found),
+        "counts": counts,
+        "skipped": [],
+        "strata": found.strata and list(found.strata),
+        "hidden": found.train - kept - counts["labelled"],
+    }
+
+
+def known_labels(data: Artifact, about: Mapping[str, Any]) -> int:
+    """Rows of the pool whose hidden label is known."""
+    if "hidden" in about:
+        return min(int(about["hidden"]), int(about["counts"]["unlabelled"]))
+    from kdx.pipeline.stages.arrays import TRUTH, build_task, read_arrays
+
+    return int(build_task(about).known(read_arrays(data, TRUTH)).sum())
+
+
+def augmented(training: Component) -> str:
+    """What is done to the student's pictures, and whether they are mirrored, which no augmentation does that
+    was not asked to.
+    """
+    steps = [*training.spec["augment"], *training.spec["strong_augment"]]
+    names = ", ".join(dict.fromkeys(name for name, _ in steps)) or "none"
+    mirrored = any(step.get("flip") for _, step in steps)
+    return f"augmentation of the student's pictures: {names}; " + (
+        (
+            "some are mirrored, which is wrong where a mirrored picture is another thing, as with writing: "
+            "augment=[affine] does not"
+        )
+        if mirrored
+        else "they are not mirrored: augment=[flip_crop] asks for it"
+    )

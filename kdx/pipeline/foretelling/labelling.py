@@ -1,0 +1,95 @@
+"""Of the stage that writes down the teacher's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdx.pipeline.foretelling import Foretelling, Job, Look, PlannedStage, Rehearsed, Steps, foretelling_of
+from kdx.pipeline.foretelling.others import chosen_rows
+from kdx.pipeline.scores import answer_bytes
+from kdx.pipeline.stages import LABEL
+
+
+class Label(Foretelling):
+    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        classes = inputs["data"].json("data.json").get("classes")
+        return {"answers.json": {"validation_score": None, "classes": classes}}
+
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        found = {
+            "start": 1.0,
+            "views": 0.0,
+            "clean": 0.0,
+            "passes": float(step.inputs["passes"] * asked_rows(step, steps)),
+        }
+        for rows, views, first in answers(step, steps).values():
+            found["views" if first else "clean"] += rows * views
+        return found
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        found = self.amounts(step, steps) or {}
+        return f"{round(found['views'] + found['clean'] + found['passes']):,} answers"
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        about = step.inputs["data"].json("data.json")
+        asks = step.inputs["passes"] and step.inputs["pool"]
+        extras = 4 * 4 * len(about.get("classes", [])) * self.counts(step)["unlabelled"] if asks else 0
+        each = answer_bytes(about)
+        return sum(each * rows * views for rows, views, _ in answers(step, steps).values()) + extras
+
+    def costs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """How many views there are follows from the length of the training."""
+        return {**super().costs(inputs), "views": sorted(inputs["views"])}
+
+    def face(self, step: PlannedStage, reduced: Callable[[Any], Any]) -> Any:
+        return {
+            "answers": sorted(step.inputs["views"]),
+            "clean": step.inputs["clean"],
+            "teachers": reduced(step.inputs["teachers"]),
+        }
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.labelling import label
+
+        return label(bench, step, inputs, folder, answers(step, bench.steps))
+
+    def noun(self, name: str) -> str | None:
+        return "label set"
+
+    def tried(self, job: Job, step: PlannedStage) -> list[str]:
+        """How the teacher answers, all labelling stages of the run together."""
+        asked = [other for other in job.steps if other.stage == LABEL]
+        if any(other.inputs["rows"] for other in asked):
+            return ["answers: of the rows that are bought, stored"]
+        views = max((count for other in asked for count in other.inputs["views"].values()), default=0)
+        if not views:
+            return ["answers: of the live teacher, at every step"]
+        return [f"answers: stored, {views} {'view' if views == 1 else 'views'} of a row at most"]
+
+
+def answers(step: PlannedStage, steps: Steps) -> dict[str, tuple[int, int, int]]:
+    """file -> (rows, views of each, the first of them) that a labelling stage will answer."""
+    from kdx.pipeline.stages.label import rows_of, to_answer
+
+    inputs, counts = step.inputs, foretelling_of(step.stage).counts(step)
+    wanted = to_answer(
+        counts,
+        inputs["views"],
+        inputs["clean"],
+        inputs["pool"] and inputs["rows"] is None,
+        [name for name, _ in inputs["augment"]],
+    )
+    asked = asked_rows(step, steps)
+    return {name: (rows_of(name, counts, asked), views, first) for name, (views, first) in wanted.items()}
+
+
+def asked_rows(step: PlannedStage, steps: Steps) -> int:
+    """Rows of the pool that a labelling stage answers."""
+    if not step.inputs["pool"]:
+        return 0
+    chosen = step.inputs["rows"]
+    if chosen is None:
+        return foretelling_of(step.stage).counts(step)["unlabelled"]
+    return chosen_rows(steps[chosen.key], steps)

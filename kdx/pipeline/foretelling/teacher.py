@@ -1,0 +1,129 @@
+"""Of the stage that trains the teacher: whether there is one, how good it is, and what becomes of one that is
+no better than guessing, or than the student alone.
+"""
+
+from __future__ import annotations
+
+from kdx.pipeline.foretelling import Job, PlannedStage
+from kdx.pipeline.foretelling.training import Training
+from kdx.pipeline.scores import metric_of, score_of
+from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN
+from kdx.store.artifact import Artifact
+from kdx.tasks import chance
+from kdx.tasks.shown import ACCURACY
+
+
+class Pretrain(Training):
+    def noun(self, name: str) -> str | None:
+        return "teacher"
+
+    def teacher(self, job: Job, step: PlannedStage) -> list[str]:
+        if step is not job.first(PRETRAIN):
+            return []
+        asked, data = job.first(LABEL), step.inputs["data"]
+        rows, metric = self.counts(step)["validation"], metric_of(data)
+        score = _known_score(job, step, asked)
+        if score is None:
+            measured = f"its {metric.title} is not known yet"
+        elif metric == ACCURACY:
+            measured = f"{score:.1%} of {rows} validation rows right"
+        else:
+            measured = f"{metric.title} {metric.text(score)} on {rows} validation rows"
+        found = [f"{job.choices['teacher']}, {_whereabouts(job, step)}: {measured}"]
+        if not asked:
+            return [*found, "no answers are asked of it, so nothing depends on how good it is"]
+        if not rows:
+            return [
+                *found,
+                "without a validation split nothing tells whether it is better than guessing, and the gate "
+                "cannot speak: set dataset.validation=0.1, say",
+            ]
+        always = ""
+        if data.json("data.json").get("classes"):
+            always = _beside_guessing(job, step, score, found)
+        elif score is not None and _changes(step):
+            found[0] += " before that"
+        return [*found, *_of_gate(job, always)]
+
+
+def _changes(step: PlannedStage) -> bool:
+    """Whether it is still to be trained: a new last layer knows nothing yet."""
+    return not step.stored and step.inputs["training"] is not None
+
+
+def _beside_guessing(job: Job, step: PlannedStage, score: float | None, found: list[str]) -> str:
+    """Adds what guessing attains, and returns how that is called."""
+    prepared, rows = job.first(PREPARE), step.inputs["data"].json("data.json")["counts"]["validation"]
+    name, share = _largest(step.inputs["data"])
+    line, always = chance.chance_level(share, rows), f'always "{name}"'
+    about = "" if prepared and prepared.stored else "about "
+    if score is not None and _changes(step):
+        found[0] += " before that"
+    elif score is not None and score < line:
+        found[0] += f", which is NO BETTER THAN {always}"
+    found.append(
+        f"below {line:.1%} it is no better than {always}, the class that "
+        f"{about}{share:.1%} of these rows have"
+    )
+    return always
+
+
+def _of_gate(job: Job, always: str) -> list[str]:
+    other = "the student alone" if "baseline" in job.plan.controls else always or "knowing nothing"
+    warns = job.plan.pseudo_label["gate"] == "warn"
+    then = (
+        "this is warned of, and the run goes on (gate=error stops it)"
+        if warns
+        else "the run stops there (gate=error)"
+    )
+    other += " in balanced accuracy" if job.plan.class_weights == "balanced" else ""
+    found = [
+        f"gate, before the student trains: where the teacher is not better than {other} by two standard "
+        f"errors of the paired difference, {then}"
+    ]
+    stored = job.first(GATE)
+    if stored and stored.stored:
+        found.append(stored.artifact.json("gate.json")["text"])
+    return [*found, *([f"this run will stop: {job.stop}"] if job.stop else [])]
+
+
+def _largest(data: Artifact) -> tuple[str, float]:
+    """(the class that most rows of validation have, its share); of data that are not prepared, those of the
+    train part, which it is drawn from.
+    """
+    about = data.json("data.json")
+    counts = about.get("strata")
+    if not counts:
+        from kdx.pipeline.stages.arrays import TRUTH, read_truth
+
+        counts = read_truth(data, f"validation.{TRUTH}").bincount().tolist()
+    which, share = chance.largest(counts)
+    return about["classes"][which], share
+
+
+def _whereabouts(job: Job, teacher: PlannedStage) -> str:
+    plan = job.plan
+    if teacher.stored:
+        return "in the store"
+    origin = f"the checkpoint '{plan.checkpoint.file.paths[0]}'" if plan.checkpoint else "pretrained weights"
+    if plan.teacher_pretrain is None:
+        return f"{origin}, as it is"
+    return f"{origin}, to be trained further" if plan.checkpoint else "not in the store and trained first"
+
+
+def _known_score(job: Job, teacher: PlannedStage, asked: PlannedStage | None) -> float | None:
+    """On validation: as a stage has noted it, or measured now where the weights are there and it takes no
+    longer than a few seconds.
+    """
+    for step, file in ((asked, "answers.json"), (teacher, "summary.json")):
+        if step and step.stored and (found := score_of(step.artifact.json(file))) is not None:
+            return found
+    there = teacher.stored or teacher.inputs["checkpoint"] or teacher.inputs["training"] is None
+    if not job.bench or not there or metric_of(teacher.inputs["data"]) != ACCURACY:
+        return None
+    data = job.all_steps[teacher.inputs["data"].key]
+    if not data.stored and job.rehearsed(data).black:
+        return None
+    from kdx.pipeline.foretelling.rehearsal.others import measure
+
+    return measure(job.bench, teacher)

@@ -1,0 +1,141 @@
+"""Of the stages that train a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdx.pipeline.foretelling import Foretelling, Job, Look, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.scores import metric_of
+from kdx.pipeline.stages import TRAIN
+from kdx.store.store import split_number
+
+_FAR = 10**9
+"""Beyond every score that a stored round may have."""
+
+
+class Training(Foretelling):
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        from kdx.pipeline.stages.learn import lengths
+        from kdx.pipeline.stages.watch import validate_every
+
+        counts, training = self.counts(step), step.inputs["training"]
+        if training is None:
+            return {"start": 1}
+        many, per_epoch = lengths(training, counts, step.inputs["epoch"], step.name)
+        every = validate_every(training.spec["evaluate_every"], many)
+        looks = math.ceil(many / every) if counts.get("validation") else 0
+        return {
+            "start": 1,
+            "steps": many,
+            "refreshes": math.ceil(many / per_epoch),
+            "validation": looks * counts.get("validation", 0),
+        }
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        training = step.inputs["training"]
+        if training is None:
+            return "taken as it is"
+        most = "at most " if training.spec["patience"] or training.spec["target"] else ""
+        many = (self.amounts(step, steps) or {})["steps"]
+        return f"{most}{many:,} steps of {training.spec['batch_size']}"
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        best = self.counts(step).get("validation") and step.inputs["training"] is not None
+        return weights * (2 if best else 1)
+
+    def face(self, step: PlannedStage, reduced: Callable[[Any], Any]) -> Any:
+        return {"network": step.inputs["model"].spec, "checkpoint": reduced(step.inputs.get("checkpoint"))}
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.training import train
+
+        return train(bench, step, inputs, folder)
+
+    def load(self, bench: Any) -> None:
+        from kdx.pipeline.foretelling.rehearsal.training import load_optimiser
+
+        load_optimiser(bench)
+
+    def tried(self, job: Job, step: PlannedStage) -> list[str]:
+        if step.stored or not step.inputs.get("checkpoint"):
+            return []
+        return [f"checkpoint: {note}" for note in job.rehearsed(step).notes]
+
+
+class Train(Training):
+    guesses = True
+
+    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        better = 1 if look.improving == metric_of(inputs["data"]).more else -1
+        guess = better * (_FAR + look.guess())
+        validated = inputs["data"].json("data.json")["counts"]["validation"]
+        return {"summary.json": {"validation_score": guess if validated else None}}
+
+    def noun(self, name: str) -> str | None:
+        return "student" if split_number(name)[0] == "student-train" else None
+
+    def loss(self, job: Job, step: PlannedStage) -> list[str]:
+        """How strongly each term of the student's loss pulls at its first step; told by the first student."""
+        students = [
+            other
+            for other in job.steps
+            if other.stage == TRAIN and split_number(other.name)[0] == "student-train" and not other.until
+        ]
+        if not students or step is not students[0]:
+            return []
+        seen = [(student, norms_of(job, student)) for student in students]
+        step, norms = next(((one, norms) for one, norms in seen if len(norms) > 1), seen[-1])
+        if not step.stored and job.rehearsed(step).black:
+            return [
+                (
+                    "not reported: the data are not prepared, and are too many to prepare for a plan; run "
+                    "stages=[teacher_pretrain] first"
+                )
+            ]
+        if not step.stored and not job.rehearsed(step).known:
+            return ["not reported: it hangs on what only a run can tell"]
+        if len(norms) < 2:
+            return [f"one term ({', '.join(norms) or 'not logged'}): there is no ratio to tell"]
+        size = step.inputs["training"].spec["batch_size"]
+        how = "as logged when it ran" if step.stored else f"on a real batch of {size}{_of_teacher(job, step)}"
+        late = {} if step.stored else job.rehearsed(step).late
+        terms = ", ".join(f"{name} {norm:.3g}" for name, norm in norms.items())
+        return [
+            f"gradient norms at the first step of {step.name}, {how}: {terms}; {ratio(norms)}",
+            *([f"weighted as at the last step, on the same batch: {ratio(late)}"] if late else []),
+        ]
+
+
+def ratio(norms: Mapping[str, float]) -> str:
+    """ "labels : pool = 1 : 0.3"; the first that is not zero is 1."""
+    unit = next((norm for norm in norms.values() if norm > 0), 1.0)
+    return f"{' : '.join(norms)} = {' : '.join(f'{norm / unit:.3g}' for norm in norms.values())}"
+
+
+def norms_of(job: Job, step: PlannedStage) -> dict[str, float]:
+    if not step.stored:
+        return job.rehearsed(step).norms
+    for record in step.artifact.lines("metrics.jsonl"):
+        found = {
+            name.partition("/")[2]: value for name, value in record.items() if name.startswith("gradient/")
+        }
+        if found:
+            return found
+    return {}
+
+
+def _of_teacher(job: Job, step: PlannedStage) -> str:
+    """Whose answers the batch has, of the rehearsal that stands for all stages of its kind."""
+    step = job.example(step)
+    if not step.inputs.get("answers"):
+        return ""
+    asked = job.all_steps[step.inputs["answers"].key]
+    teachers = [job.all_steps[teacher.key] for teacher in asked.inputs["teachers"]]
+    if asked.stored or all(teacher.stored for teacher in teachers):
+        return ", with a teacher of the store"
+    if any(teacher.inputs.get("checkpoint") or teacher.inputs["training"] is None for teacher in teachers):
+        return ", with the teacher's weights as they are given"
+    return ", with an untrained teacher, as there is no other yet"

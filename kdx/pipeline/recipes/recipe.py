@@ -1,0 +1,87 @@
+"""What a recipe is: stages in order, with what it needs, and its own checks before work. No torch."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kdx.core.errors import UserError
+from kdx.pipeline.recipes import checks
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.store.component import Component
+from kdx.store.store import Stage, Store
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of an experiment before any work.
+
+    config: the plain values that it was wired from. rows: of each split, empty where they are not known.
+    """
+
+    experiment: Experiment
+    config: Mapping[str, Any]
+    rows: Mapping[str, int]
+
+
+class Recipe(ABC):
+    """Which stages run in which order. A subclass is a file of its own; its keys in conf/recipe are the
+    arguments of its constructor.
+    """
+
+    stages: ClassVar[tuple[Stage, ...]] = ()
+    """Stages of its own, beside those of kdx: their names are checked before work."""
+    teacher: ClassVar[bool] = True
+    """Whether the student may learn from a teacher's answers, over rounds."""
+    buys: ClassVar[bool] = False
+    """Whether it buys answers, so that it needs a budget and a rule that buys."""
+    assistants: ClassVar[bool] = False
+    """Whether it teaches by way of networks between teacher and student, and takes the whole pool in one
+    round for each.
+    """
+    counts: ClassVar[str] = "validation"
+    """The student that counts: "validation", of the best round on it; "last"; "chain", the one at its end."""
+
+    @abstractmethod
+    def run(self, store: Store, plan: Experiment) -> None:
+        """Asks the store for one stage after the other. It looks at nothing else: `kdx plan` runs it too,
+        over a store in which nothing runs.
+        """
+
+    def errors(self, asked: Asked) -> Iterator[str]:
+        """Why this experiment cannot be run, one sentence each, before any work."""
+        yield from checks.wrong_stages(self.stages)
+        yield from checks.wrong_rule(self.buys, asked.experiment, asked.config, asked.rows)
+        yield from checks.wrong_assistants(self.assistants, asked.experiment, asked.config)
+
+    def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """(key, why it can never act) of settings that this recipe leaves without effect."""
+        yield from checks.idle_rounds(self.teacher, config)
+
+    def protocol(self, experiment: Experiment) -> list[str]:
+        """What `kdx plan` tells of how it goes about it, one sentence each."""
+        found = []
+        if experiment.rounds > 1:
+            which = "the last counts" if experiment.budget else "the best on validation counts"
+            found.append(f"rounds: {experiment.rounds}, of which {which}")
+        if experiment.assistants:
+            found.append(
+                f"assistants: {len(experiment.assistants)} between teacher and student, each taught by the "
+                "one before and trained as the student is"
+            )
+        return found
+
+
+def build_recipe(recipe: Component) -> Recipe:
+    """The recipe that a configuration describes. Raises UserError where its `_target_` is none."""
+    found = recipe.resolve()
+    if not isinstance(found, type) or not issubclass(found, Recipe) or inspect.isabstract(found):
+        raise UserError(
+            f"recipe._target_ '{recipe.target}' is no recipe: a class that inherits from "
+            "kdx.pipeline.recipes.recipe.Recipe and says what its method `run` does"
+        )
+    made: Recipe = recipe.build()
+    return made

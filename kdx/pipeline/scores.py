@@ -1,0 +1,39 @@
+"""What documents of data and trainings say of the task, today and in older runs. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kdx.core.metric import Metric
+from kdx.store.artifact import Artifact
+from kdx.tasks.shown import ACCURACY
+
+
+def metric_of(data: Artifact) -> Metric:
+    """What counts on a prepared data set, as its data.json says; one of before has none: ACCURACY."""
+    said = data.json("data.json").get("metric")
+    return Metric.read(said) if said else ACCURACY
+
+
+def score_of(document: Mapping[str, Any]) -> float | None:
+    """The value of that metric on validation, of a summary.json or an answers.json; older ones call it by
+    the name of theirs. None where there is no such split, or nobody looked.
+    """
+    found: float | None = document.get("validation_score", document.get("validation_accuracy"))
+    return found
+
+
+def answer_bytes(about: Mapping[str, Any]) -> int:
+    """Of one stored answer. about: a data.json; older ones are of classes, with two bytes for each."""
+    found: int = about.get("answer_bytes") or 2 * len(about["classes"])
+    return found
+
+
+def row_bytes(about: Mapping[str, Any]) -> int:
+    """Of one row's inputs. about: a data.json; older ones are of bytes of one shape."""
+    example: Mapping[str, Any] = about.get("example") or {"": (about["shape"], "uint8")}
+    return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in example.values())
