@@ -416,7 +416,7 @@ def test_the_gate_of_a_teacher_that_has_learned_nothing():
         and "the run goes on (gate=error stops it)" in before[2]
     )
     ran = Ran(*words, "stages=[teacher_pretrain]")
-    counts = np.bincount(np.load(ran.done["prepare"].file("validation.labels.npy")))
+    counts = np.bincount(np.load(ran.done["prepare"].file("validation.truth.npy")))
     share, accuracy = counts.max() / 60, ran.accuracy()
     assert accuracy < chance.chance_level(share, 60)
     reported = texts(plan(*words), "teacher")

@@ -92,12 +92,7 @@ def _largest(data: Artifact) -> tuple[str, float]:
     train part, which it is drawn from.
     """
     about = data.json("data.json")
-    counts = about.get("strata")
-    if not counts:
-        from kdx.pipeline.stages.arrays import TRUTH, read_truth
-
-        counts = read_truth(data, f"validation.{TRUTH}").bincount().tolist()
-    which, share = chance.largest(counts)
+    which, share = chance.largest(about["strata"])
     return about["classes"][which], share
 
 

@@ -37,7 +37,8 @@ def run(
 ) -> None:
     """Files: <split>.inputs.npy (N, ...), and <split>.truth.npy for all but the pool; where there are several
     arrays by name <split>.inputs.NAME.npy. truth.npy: of the pool, as the task marks what nobody knows.
-    data.json: task, metric, example, adapter and what the rows are, counts, and what was found odd.
+    data.json: task, metric, example, adapter and what the rows are, counts, rows of the pool whose hidden
+    truth is known, rows of validation by group, and what was found odd.
 
     duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error".
     """
@@ -69,6 +70,8 @@ def run(
             ),
             "counts": {name: rows_of(found) for name, found in inputs.items()},
             "skipped": list(raw.skipped),
+            "hidden": int(task.known(hidden).sum()),
+            "strata": counted_groups(task, truth["validation"]),
             **raw.about(),
             **about,
         },
@@ -152,6 +155,12 @@ def classes_of(task: Task, truth: Mapping[str, Any], hidden: Any) -> dict[str, n
             return {}
         found[name] = groups
     return found
+
+
+def counted_groups(task: Task, truth: Any) -> list[int] | None:
+    """Rows of each group, such as each class; None where there are no groups."""
+    groups = task.strata(tree(np.asarray, truth))
+    return None if groups is None else np.bincount(groups).tolist()
 
 
 def look(
