@@ -117,14 +117,22 @@ def read_run(path: Path | str, store: str | None = None, *, figures: bool = Fals
         )
         if name in found:
             raise UserError(f"'{file}' names the stage {name!r} twice")
-        found[name] = (_stage_of(name, file), check_key(key, file))
+        found[name] = (_stage_of(name, file, _own_recipe(content)), check_key(key, file))
     expect_shape(content.get("config"), dict, file, "config")
     if store is not None:
         return Run(path, content, found, (Path(store).expanduser(),))
     return Run(path, content, found, tuple(dict.fromkeys(_possible_stores(path, content, found))))
 
 
-def _stage_of(name: str, file: Path) -> str:
+def _own_recipe(document: Mapping[str, Any]) -> bool:
+    """Whether a run was made by a recipe of the user's own, which may have stages of its own."""
+    config = document.get("config")
+    recipe = config.get("recipe") if isinstance(config, Mapping) else None
+    target = recipe.get("_target_") if isinstance(recipe, Mapping) else None
+    return isinstance(target, str) and not target.startswith("kdx.")
+
+
+def _stage_of(name: str, file: Path, own: bool) -> str:
     base = split_number(name)[0] if NAME.fullmatch(name) else ""
     if base in STAGE_NAMES:
         return base
@@ -132,6 +140,8 @@ def _stage_of(name: str, file: Path) -> str:
         return stages.TRAIN.name
     if base == f"{stages.REVEAL.name}-validation":
         return stages.REVEAL.name
+    if own and base:
+        return base
     raise UserError(f"'{file}' names a stage that kdx does not know: {name!r}")
 
 

@@ -1,0 +1,70 @@
+"""Things that a configuration describes: code by its address, of the kind that its node holds."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kdx.core import checks
+from kdx.core.errors import UserError
+from kdx.core.paths import conf_dir
+from kdx.store.component import Component, targets
+from kdx.store.resolve import from_own_package
+
+GROUP_OF = {"teacher": "model", "student": "model", "teacher_loss": "loss", "baseline_loss": "loss"}
+"""Nodes whose code is of another group's kind; all others are of the group of their own name."""
+SLOTS_OF_A_LOSS = ("weights", "features")
+
+
+def component(node: str, spec: Any) -> Component:
+    """A described thing, whose code is of the kind that its node holds: what the options of conf/ name, or
+    comes from a package that was allowed.
+
+    Any other function of kdx would be called with arguments that a preset chooses.
+    """
+    if not isinstance(spec, Mapping):
+        raise UserError(f"{node} must hold a _target_ and its keys; given: {checks.shown(spec)}")
+    _check_target(node, _group(node), spec.get("_target_"))
+    made = Component(spec)
+    for key, inner in made.spec.items():
+        if key in SLOTS_OF_A_LOSS and _group(node) == "loss":
+            component(f"{node}.{key}", inner)
+        elif any(True for _ in targets(inner)):
+            checks.refuse(
+                f"{node}.{key} holds a _target_, and is no slot for one; given: {checks.shown(inner)}"
+            )
+    return made
+
+
+def _group(node: str) -> str:
+    """The folder of conf/ that has the options of a node."""
+    first, _, last = node.partition(".")
+    return last if last in SLOTS_OF_A_LOSS else GROUP_OF.get(first, first)
+
+
+def _check_target(node: str, group: str, target: Any) -> None:
+    if not isinstance(target, str):
+        raise UserError(
+            f"{node}._target_ must be the address of its code, such as "
+            f"{min(_addresses(group), default='a.b.C')}; given: {checks.shown(target)}"
+        )
+    if target in _addresses(group) or from_own_package(target):
+        return
+    raise UserError(
+        f"{node}._target_ '{checks.shown(target, bare=True)}' is not allowed: no option of conf/{group} has "
+        "it; name your own package on the command line with allow=[package]"
+    )
+
+
+@functools.cache
+def _addresses(group: str) -> frozenset[str]:
+    """Every `_target_` that the options of a group have."""
+    folders = ("shift", "augment") if group == "shift" else (group,)
+    texts = [
+        file.read_text(encoding="utf-8")
+        for folder in folders
+        for file in sorted((conf_dir() / folder).rglob("*.yaml"))
+    ]
+    return frozenset(found[1] for text in texts for found in re.finditer(r"\b_target_: *(kdx\.[\w.]+)", text))

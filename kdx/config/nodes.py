@@ -1,0 +1,282 @@
+"""The nodes of a configuration, checked one by one: each function gives what its node stands for, or raises
+UserError.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from kdx.config.described import component
+from kdx.core import checks
+from kdx.core.errors import UserError, in_short, nearest
+from kdx.core.paths import conf_dir
+from kdx.pipeline.controls import OURS
+from kdx.pipeline.controls.control import Alone, ControlTraining, build_control
+from kdx.pipeline.recipes.experiment import Checkpoint
+from kdx.store.component import Component
+from kdx.store.resolve import own_error
+from kdx.store.source import Source
+from kdx.training.length import SIZES, STAGES, length
+from kdx.training.runtime import Runtime
+
+MOST_ROUNDS, MOST_ASSISTANTS = 1000, 16
+"""More of them are a slip of the pen."""
+
+
+def read_dataset(node: Mapping[str, Any]) -> Component:
+    """The loader; its path arguments stay,
+    and are known by the content of the files that the loader names.
+    """
+    return component(
+        "dataset", {k: v for k, v in node.items() if k not in (*SIZES, "class_weights", "duplicates")}
+    )
+
+
+def read_training(node: str, config: Mapping[str, Any]) -> Component:
+    """The settings of a stage with its augmentation spelled out; the length is parsed here, so that an error
+    comes early.
+    """
+    spec = dict(config[node])
+    spec["batch_size"] = checks.integer(f"{node}.batch_size", spec["batch_size"], low=1, instead=64)
+    count, unit = length(spec, node)
+    spec |= {"epochs": None, "steps": None, "length": f"{count} {unit}"}
+    for key in ("augment", "strong_augment"):
+        spec[key] = [[k, v] for k, v in read_augmentation(spec.get(key), f"{node}.{key}").items()]
+        for name, step in spec[key]:
+            with checks.gather(messages := []):
+                component(f"augment.{name}", step)
+            for message in messages:
+                checks.refuse(message)
+        spec[key] = [[name, step] for name, step in spec[key] if isinstance(step, Mapping)]
+    return Component({"_target_": "kdx.training.settings.Training", **spec})
+
+
+def read_augmentation(asked: Any, node: str) -> dict[str, Any]:
+    """name -> spec, from a mapping as composed, or from names of files in conf/augment: `affine` or
+    `[flip_crop, cutout]`.
+    """
+    folder = conf_dir() / "augment"
+    known = [p.stem for p in folder.glob("*.yaml")]
+    if isinstance(asked, Mapping):
+        wrong = [
+            name for name, spec in asked.items() if not isinstance(spec, Mapping) or "_target_" not in spec
+        ]
+        checks.refuse_all(
+            in_short(
+                [
+                    f"{node} must name options, such as {node}=[affine]; given: "
+                    f"{checks.shown({name: asked[name]})}; the values of one are set with "
+                    f"augment.{name}.KEY=VALUE"
+                    for name in wrong
+                ],
+                node,
+            )
+        )
+        return {name: spec for name, spec in asked.items() if name not in wrong}
+    names = [asked] if isinstance(asked, str) else [] if asked is None else asked
+    if not isinstance(names, list):
+        checks.refuse(f"{node} must name options, such as {node}=[affine]; given: {checks.shown(asked)}")
+        return {}
+    found: dict[str, Any] = {}
+    wrong = [
+        f"{node} has no option '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
+        for name in names
+        if name not in known
+    ]
+    checks.refuse_all(in_short(wrong, node))
+    for name in names:
+        if name in known:
+            found |= yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+    return found
+
+
+def read_select(config: Mapping[str, Any]) -> Component | None:
+    """The rule that chooses among the pool; None: all of it. The recipe `active` goes with the rules that
+    buy.
+    """
+    return component("select", config["select"]) if config.get("select") else None
+
+
+def read_assistants(names: Any) -> list[Component]:
+    """Networks by name, as conf/model has them."""
+    folder = conf_dir() / "model"
+    known = [p.stem for p in folder.glob("*.yaml")]
+    if not isinstance(names, list):
+        raise UserError(
+            f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}"
+        )
+    if len(names) > MOST_ASSISTANTS:
+        raise UserError(
+            f"assistants names {len(names)} models, each to be trained, and at most "
+            f"{MOST_ASSISTANTS} are taken"
+        )
+    wrong = [
+        f"assistants has no model '{checks.shown(name, bare=True)}'{nearest(str(name), known)}"
+        for name in names
+        if name not in known
+    ]
+    checks.refuse_all(in_short(wrong, "assistants"))
+    return [
+        Component(yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
+        for name in names
+        if name in known
+    ]
+
+
+def read_controls(
+    config: Mapping[str, Any], model: Mapping[str, Any], training: Component | None
+) -> dict[str, ControlTraining]:
+    """role -> control with its training: those of kdx that a key asks for, then the user's own."""
+    wanted = {role: checks.flag(role, config[role]) for role in OURS}
+    own = config.get("controls") or {}
+    if not isinstance(own, Mapping):
+        raise UserError(f"controls must hold controls by name; given: {checks.shown(own)}")
+    described = {role: Component({"_target_": OURS[role]}) for role in OURS if wanted[role] is True}
+    for role, spec in own.items():
+        with checks.gather(errors := []):
+            described[role] = component(f"controls.{role}", spec)
+        checks.refuse_all(errors)
+    if training is None:
+        return {}
+    alone = Alone(component("baseline_loss", config["baseline_loss"]), component("student", model), training)
+    return {role: _own_control(role, control, alone) for role, control in described.items()}
+
+
+def _own_control(role: str, described: Component, alone: Alone) -> ControlTraining:
+    """`build_control`; what the user's own code raises is reported with where."""
+    try:
+        return build_control(role, described, alone)
+    except UserError:
+        raise
+    except Exception as error:
+        if own := own_error(error):
+            raise UserError(f"controls.{role}: your own code fails: {own}") from error
+        raise
+
+
+def read_count(name: str, value: Any, high: int = checks.MOST) -> int | None:
+    return (
+        value if value is None and name == "round_patience" else checks.integer(name, value, low=1, high=high)
+    )
+
+
+def read_budget(value: Any) -> int | float | None:
+    """A number of answers, or a share of the pool. Whether the rule and the recipe go with it is looked at by
+    kdx.config.validate.
+    """
+    count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= checks.MOST
+    if not (value is None or count or (isinstance(value, float) and 0 < value < 1)):
+        raise UserError(
+            "budget must be a number of answers, at least 1, or a share of the pool in (0, 1); given: "
+            f"{checks.shown(value)}"
+        )
+    return value
+
+
+def read_pseudo_label(node: Mapping[str, Any]) -> dict[str, Any]:
+    node = dict(node)
+    checks.choice("pseudo_label.mode", node["mode"], ("stored", "live", "auto"))
+    checks.choice("pseudo_label.view", node["view"], ("same", "clean"))
+    checks.choice("pseudo_label.gate", node["gate"], ("warn", "error"))
+    old = node["near_chance"] is not None and checks.choice(
+        "pseudo_label.near_chance", node["near_chance"], ("warn", "error")
+    )
+    checks.integer("pseudo_label.limit", node["limit"], low=0)
+    checks.integer("pseudo_label.passes", node["passes"], low=0, high=10_000)
+    if node["passes"] == 1:
+        checks.refuse("pseudo_label.passes must be 0, or at least 2: a deviation needs two")
+    if node["views"] is not None:
+        checks.integer("pseudo_label.views", node["views"], low=1)
+    return {**node, "gate": old} if old == "error" else node
+
+
+def read_stages(stages: Any) -> frozenset[str] | None:
+    stages = [stages] if isinstance(stages, str) else stages
+    if not isinstance(stages, list) or stages != list(STAGES[: len(stages)]) or not stages:
+        typing = (
+            [f"'{s}'{nearest(s, STAGES)}" for s in stages if isinstance(s, str) and s not in STAGES]
+            if isinstance(stages, list)
+            else []
+        )
+        raise UserError(
+            (
+                f"stages must be [{', '.join(STAGES)}] or the first one or two of them; given: "
+                f"{checks.shown(stages)}"
+            )
+            + "".join(f"; there is no {t}" for t in typing)
+        )
+    return frozenset(stages)
+
+
+def read_packages(packages: Any) -> list[str]:
+    packages = [packages] if isinstance(packages, str) else packages
+    if not isinstance(packages, list) or not all(isinstance(p, str) and p for p in packages):
+        raise UserError(
+            "allow must be a list of package names, such as allow=[my_losses]; given: "
+            f"{checks.shown(packages)}"
+        )
+    checks.refuse_all(
+        in_short(
+            [
+                (
+                    f"allow={name}: there is no package '{name}' to import; is its folder on "
+                    "PYTHONPATH, or installed?"
+                )
+                for name in packages
+                if importlib.util.find_spec(name.split(".")[0]) is None
+            ],
+            "allow",
+        )
+    )
+    return packages
+
+
+def read_seed(value: Any) -> int:
+    return checks.integer("seed", value, low=0)
+
+
+def read_runtime(node: Mapping[str, Any]) -> Runtime | None:
+    """None where a value is wrong and only gathered: what could not be set is not tried out."""
+    found: list[str] = []
+    with checks.gather(found):
+        runtime = Runtime(**node)
+    for message in found:
+        checks.refuse(message)
+    return None if found else runtime
+
+
+def read_checkpoint(role: str, node: dict[str, Any]) -> Checkpoint | None:
+    """The file that a role begins with; its settings are taken out of the node, which is the model's."""
+    path, key = node.pop("checkpoint", None), node.pop("key", None)
+    if key is not None and (not isinstance(key, str) or not key):
+        raise UserError(
+            f"{role}.key must name where in the checkpoint the weights lie, such as {role}.key=model_ema; "
+            f"given: {checks.shown(key)}"
+        )
+    if path is None:
+        if key is not None:
+            raise UserError(
+                f"{role}.key={key} says where in a checkpoint the weights lie, and there is none: set "
+                f"{role}.checkpoint=PATH, or leave it out"
+            )
+        return None
+    if not isinstance(path, str) or not path:
+        raise UserError(f"{role}.checkpoint must be the path of a file; given: {checks.shown(path)}")
+    found = os.path.expanduser(path)
+    if not os.path.isfile(found):
+        what = (
+            "is a folder, not a file"
+            if os.path.isdir(found)
+            else "is no ordinary file"
+            if os.path.exists(found)
+            else "does not exist"
+        )
+        raise UserError(
+            f"{role}.checkpoint '{path}' {what}: give the path of a .pt, .pth or .safetensors file of weights"
+        )
+    return Checkpoint(Source(path), key)
