@@ -21,8 +21,9 @@ from kdx.config.wire import Order, wire
 from kdx.core import shortage, signals
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
+from kdx.core.roles import roles_of
 from kdx.core.shortage import Shortage
-from kdx.pipeline.controls.control import own_roles, stages_of
+from kdx.pipeline.controls.control import own_roles
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run import document
 from kdx.runs import sweep
@@ -211,7 +212,7 @@ def finish(
     results = found.json("results.json")
     results |= {"roles": own} if (own := own_roles(order.plan.controls)) else {}
     trace(folder.run, results, artifacts)
-    for role in stages_of(own).keys() & results.keys():
+    for role in roles_of(results):
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
         by = build_recipe(order.recipe).counts

@@ -15,7 +15,7 @@ from typing import Any
 
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.pipeline.controls.control import stage_of
+from kdx.core.roles import control_stage
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed, foretelling_of
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import build_recipe
@@ -277,5 +277,5 @@ def nouns(jobs: Iterable[_Job]) -> dict[str, str]:
         for step in sorted(job.steps, key=lambda step: STAGES.index(step.stage.node or STAGES[0])):
             stem = split_number(step.name)[0]
             found |= {stem: noun} if (noun := foretelling_of(step.stage).noun(step.name)) else {}
-        controls |= {stage_of(role): c.control.noun or role for role, c in job.plan.controls.items()}
+        controls |= {control_stage(role): c.control.noun or role for role, c in job.plan.controls.items()}
     return {**found, **controls}

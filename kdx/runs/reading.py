@@ -16,7 +16,7 @@ from typing import Any
 
 from kdx.core import files, shortage
 from kdx.core.errors import UserError, nearest
-from kdx.core.roles import ROLES
+from kdx.core.roles import ROLES, role_trained_by
 from kdx.pipeline import stages
 from kdx.report.run import document
 from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, expect_shape, references, there, verify
@@ -56,10 +56,10 @@ class Run:
         rounds the last.
         """
         found = {}
-        for role, stage in ROLES.items():
-            names = [name for name in self.stages if split_number(name)[0] == stage]
-            found |= {role: names[-1]} if names else {}
-        return found
+        for name in self.stages:
+            if role := role_trained_by(split_number(name)[0]):
+                found[role] = name
+        return {role: found[role] for role in (*ROLES, *found) if role in found}
 
     def model(self, role: str) -> str | None:
         """What the user called the model of a role: cnn_tiny."""

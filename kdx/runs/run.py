@@ -14,8 +14,7 @@ from typing import Any
 
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError
-from kdx.core.roles import ROLES
-from kdx.pipeline.controls.control import stages_of
+from kdx.core.roles import ROLES, control_stage, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
@@ -37,8 +36,7 @@ def perform(
         build_recipe(order.recipe).run(store, order.plan)
     except Halt:
         pass  # as far as the stages that were asked for
-    stages = stages_of(order.plan.controls)
-    models = {role: store.done[stage] for role, stage in stages.items() if stage in store.done}
+    models = {role: store.done[stage] for role, stage in trained_by(order).items() if stage in store.done}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.plan) else []
     if lessons:
@@ -53,6 +51,12 @@ def perform(
         learned={role: [c.also] for role, c in order.plan.controls.items() if c.also == "validation"},
     )
     return found, store.done
+
+
+def trained_by(order: Order) -> dict[str, str]:
+    """role -> the stage that trains it, in the order of the table; kdx's own roles, then further controls."""
+    own = {role: about.stage for role, about in ROLES.items()}
+    return own | {role: control_stage(role) for role in order.plan.controls if role not in own}
 
 
 def students(done: Mapping[str, Artifact]) -> dict[int | None, Artifact]:
@@ -169,16 +173,16 @@ def trace(document: dict[str, Any], results: dict[str, Any], artifacts: Mapping[
         entry |= {"code": manifest["code"]} if manifest else {}
         entry |= {"sources": found} if (found := dict(_sources(manifest.get("inputs")))) else {}
     made = {name: _made(artifact, manifests[name]) for name, artifact in artifacts.items()}
-    stages = stages_of(results.get("roles", {}))
-    counts = made[ROLES["student"] if ROLES["student"] in made else list(made)[-1]]
-    precision = {role: results[role]["precision"] for role in stages if role in results}
+    student, roles = ROLES["student"].stage, roles_of(results)
+    counts = made[student if student in made else list(made)[-1]]
+    precision = {role: results[role]["precision"] for role in roles}
     elsewhere = {name: {k: v for k, v in own.items() if counts.get(k) != v} for name, own in made.items()}
     document["environment"] |= {"settled": {**counts, "precision": precision}}
     document["environment"] |= (
         {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
     )
-    for role in stages.keys() & results.keys():
-        files = manifests[stages[role]]["files"]
+    for role, about in roles.items():
+        files = manifests[about.stage]["files"]
         results[role]["weights"] = {
             which: files[name]["sha256"]
             for which in ("last", "best")
@@ -225,8 +229,8 @@ def _commit() -> str | None:
 
 
 def load_examples(found: Artifact) -> Mapping[str, Any]:
+    """See `RunFolder.finish`; rows that are no pictures have no images."""
     import numpy as np
 
-    drawn = found.file("examples.npy")
-    images = {"images": np.load(drawn)} if drawn.exists() else {}
-    return images | found.json("examples.json")
+    images = found.file("examples.npy")
+    return {**({"images": np.load(images)} if images.exists() else {}), **found.json("examples.json")}

@@ -125,16 +125,6 @@ def build_control(role: str, described: Component, alone: Alone) -> ControlTrain
     return ControlTraining(made, made.loss(alone), made.model(alone), made.training(alone))
 
 
-def stage_of(role: str) -> str:
-    """What a run calls the stage that trains a control."""
-    return f"{role.replace('_', '-')}-train"
-
-
-def stages_of(roles: Mapping[str, Any]) -> dict[str, str]:
-    """role -> the run's name of the stage that trains it: of kdx's own, and of these roles."""
-    return {**ROLES, **{role: stage_of(role) for role in roles}}
-
-
 def own_roles(controls: Mapping[str, ControlTraining]) -> dict[str, dict[str, str]]:
     """role -> {"words", "short", "colour"} of the controls that are not kdx's own, for whoever shows them."""
     return {

@@ -9,7 +9,7 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, read_json
 from kdx.core.metric import Metric
-from kdx.pipeline.controls.control import stage_of
+from kdx.core.roles import control_stage
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
 from kdx.pipeline.scores import answer_bytes, score_of
@@ -48,7 +48,7 @@ def control(store: Store, plan: Experiment, inputs: Mapping[str, Any], role: str
     training = asked.on(inputs["data"].json("data.json")["counts"])
     return store.run(
         TRAIN,
-        name=stage_of(role),
+        name=control_stage(role),
         **{**inputs, "data": data, "model": asked.model, "training": training},
         loss=asked.loss,
     )
