@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,19 @@ from kdx.commands._words import Option, Words, asks_for_help, help_text, only_na
 from kdx.core import checks
 from kdx.core.errors import UserError, together
 from kdx.core.files import write_output
-from kdx.report.run.table import decimals
-from kdx.report.run.verdict import ROLE_WORDS, percent, which_of
-from kdx.runs.reading import as_written, read_run
+from kdx.core.metric import Metric
+from kdx.core.roles import ROLES, known_roles
+from kdx.report.metric import cell, finer
+from kdx.report.run.verdict import which_of
+from kdx.runs.reading import Run, as_written, read_run
+from kdx.tasks.shown import shown_metrics
 
 OPTIONS = (
     Option(
         "role",
         "all",
         "of a run: whose weights",
-        ("all", "teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling"),
+        ("all", *ROLES),
     ),
     Option(
         "which", "last", "of a run: the weights at the end, or those best on validation", ("last", "best")
@@ -123,7 +126,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         for role in roles
     }
     opened = {
-        role: (replace(weights, called=f"the {ROLE_WORDS[role]}"), artifact)
+        role: (replace(weights, called=f"the {_words(role, run)}"), artifact)
         for role, (weights, artifact) in opened.items()
     }
     own = next(iter(opened.values()))[1]
@@ -199,75 +202,95 @@ def measured(
     from kdx.runs import measure
 
     about = data.json("data.json")
-    names = [w.who for w in weights.values() if measure.network_by_name(w, about["classes"]) is None]
     runtime = order.runtime.settle()
     results = {role: measure.measure(w, data, words["split"], runtime) for role, w in weights.items()}
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
-    if names:
-        learn = next(
-            w.about["classes"]
-            for w in weights.values()
-            if measure.network_by_name(w, about["classes"]) is None
-        )
-        pairs = [f"{here} as {there}" for here, there in zip(about["classes"], learn, strict=False)]
-        notes.append(
-            f"the classes of {about['dataset']} have other names than those that {together(names)} learned; "
-            f"they are matched by position: {', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}"
-        )
-    lacking = {
-        str(w.about["classes"][k]): None
-        for role, w in weights.items()
-        for k, share in enumerate(results[role]["recall"])
-        if share is None
-    }
-    if lacking:
-        some = ", ".join(list(lacking)[:10]) + (" and more" if len(lacking) > 10 else "")
-        notes.append(
-            f"no {words['split']} picture shows {some}: the figures say nothing of "
-            f"{'it' if len(lacking) == 1 else 'them'}"
-        )
+    notes += [*_other_names(about, weights), *_lacking(words["split"], weights, results)]
     notes += (about.get("files") or {}).get("warnings", [])
     if learned and learned.key != data.key:
         notes += measure.strange(learned, data, words["split"])
+    named = {key: found[key] for found in results.values() for key in ("metric", "metrics") if key in found}
     return {
         "of": str(target),
         "which": which,
         "dataset": about["dataset"],
         "data_key": data.key,
         "split": words["split"],
-        "results": results,
+        **named,
+        "results": {
+            role: {k: v for k, v in found.items() if k not in named} for role, found in results.items()
+        },
         "notes": notes,
     }
 
 
+def _other_names(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
+    """Where the data's classes have other names than those that a network learned. about: of the data."""
+    from kdx.runs import measure
+
+    here = about.get("classes")
+    other = [w for w in weights.values() if here and measure.network_by_name(w, here) is None]
+    if not other:
+        return []
+    pairs = [f"{one} as {there}" for one, there in zip(here or (), other[0].about["classes"], strict=False)]
+    return [
+        f"the classes of {about['dataset']} have other names than those that "
+        f"{together([w.who for w in other])} learned; "
+        f"they are matched by position: {', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}"
+    ]
+
+
+def _lacking(split: str, weights: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
+    """Classes that no picture shows."""
+    lacking = {
+        str(w.about["classes"][k]): None
+        for role, w in weights.items()
+        for k, share in enumerate(results[role].get("recall") or [])
+        if share is None
+    }
+    if not lacking:
+        return []
+    some = ", ".join(list(lacking)[:10]) + (" and more" if len(lacking) > 10 else "")
+    return [
+        f"no {split} picture shows {some}: the figures say nothing of {'it' if len(lacking) == 1 else 'them'}"
+    ]
+
+
+def _words(role: str, run: Run | None = None) -> str:
+    """What a role is called; a checkpoint by its name."""
+    results = run.document.get("results") if run else None
+    known = known_roles(results if isinstance(results, Mapping) else None)
+    return known[role].words if role in known else role
+
+
 def _show(found: dict[str, Any]) -> None:
     which = f", {found['which']} weights" if found["which"] else ""
-    rows = []
-    for role, numbers in found["results"].items():
-        digits = 2 if numbers["n"] >= 5000 else 1
-        rows.append(
-            [
-                ROLE_WORDS.get(role, role),
-                numbers["model"],
-                str(numbers["n"]),
-                percent(numbers["accuracy"], digits).rstrip("%"),
-                percent(numbers["balanced_accuracy"], digits).rstrip("%"),
-                decimals(numbers["ece"], 3),
-                decimals(numbers["nll"], 3),
-            ]
-        )
+    measured = found["results"].values()
+    metrics = [m for m in shown_metrics(found).values() if any(m.name in numbers for numbers in measured)]
+    rows = [
+        [
+            _words(role),
+            numbers["model"],
+            str(numbers["n"]),
+            *(cell(finer(m, numbers["n"]), numbers.get(m.name)) for m in metrics),
+        ]
+        for role, numbers in found["results"].items()
+    ]
     fooled: dict[str, list[str]] = {}
     for role, numbers in found["results"].items():
-        if numbers["guesses"] is not None:
-            who = (
-                f"the {ROLE_WORDS[role]}" if found["which"] else f"the network in '{Path(found['of']).name}'"
-            )
+        if numbers.get("guesses") is not None:
+            who = f"the {_words(role)}" if found["which"] else f"the network in '{Path(found['of']).name}'"
             fooled.setdefault(numbers["guesses"], []).append(who)
     guessing = [
         f'{together(who)} {"is" if len(who) == 1 else "are"} no better than always "{always}"'
         for always, who in fooled.items()
     ]
-    header = ["", "model", "n", "accuracy %", "balanced %", "ECE", "NLL"]
+    header = ["", "model", "n", *(_head(m, number == 0) for number, m in enumerate(metrics))]
     show_table(
         f"{found['dataset']}, {found['split']} split{which}", header, rows, [*guessing, *found["notes"]]
     )
+
+
+def _head(metric: Metric, counts: bool) -> str:
+    """What heads the column of a metric on whatever split, in full for the one that counts."""
+    return f"{metric.title} {metric.unit}".rstrip() if counts else metric.heading.replace("test ", "", 1)

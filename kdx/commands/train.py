@@ -21,7 +21,7 @@ from kdx.config.wire import Order, wire
 from kdx.core import shortage, signals
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
-from kdx.core.roles import ROLES
+from kdx.core.roles import roles_of
 from kdx.core.shortage import Shortage
 from kdx.pipeline.recipes.experiment import needs_of
 from kdx.report.run import document
@@ -210,7 +210,7 @@ def finish(
         folder.run["gate"] = artifacts["gate"].json("gate.json")
     results = found.json("results.json")
     trace(folder.run, results, artifacts)
-    for role in ROLES.keys() & results.keys():
+    for role in roles_of(results):
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
     if results["rounds"]:
         by = needs_of(order.recipe).counts

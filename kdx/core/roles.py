@@ -1,12 +1,61 @@
-"""The roles of a run's networks, each with the stage that trains it."""
+"""The roles of a run's networks, in the order of the table. Standard library only."""
 
 from __future__ import annotations
 
-ROLES = {
-    "teacher": "teacher-pretrain",
-    "noiseless": "noiseless-train",
-    "baseline": "baseline-train",
-    "student": "student-train",
-    "ceiling": "ceiling-train",
-    "validation_labels": "validation-labels-train",
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Role:
+    """stage: what trains it. words, short: what it is called in sentences and wide tables, and in narrow
+    tables and figures. colour: of its lines and bars, "#rrggbb".
+    """
+
+    stage: str
+    words: str
+    short: str
+    colour: str
+
+
+ROLES: Mapping[str, Role] = {
+    "teacher": Role("teacher-pretrain", "teacher", "teacher", "#4c566a"),
+    "noiseless": Role("noiseless-train", "student alone, no noise", "no noise", "#b48ead"),
+    "baseline": Role("baseline-train", "student alone", "alone", "#d08770"),
+    "validation_labels": Role(
+        "validation-labels-train", "student alone, validation labels too", "alone, val too", "#c0a36e"
+    ),
+    "student": Role("student-train", "distilled student", "distilled", "#2a7f62"),
+    "ceiling": Role("ceiling-train", "student, all labels", "all labels", "#5e81ac"),
 }
+"""Those of kdx itself."""
+ROLE_WORDS = {name: role.words for name, role in ROLES.items()}
+SHORT_ROLES = {name: role.short for name, role in ROLES.items()}
+_OWN_COLOUR = "#88a096"
+
+
+def control_stage(role: str) -> str:
+    """What a run calls the stage that trains a control."""
+    return f"{role.replace('_', '-')}-train"
+
+
+def control_of(stage: str) -> str | None:
+    """The control that a stage of that name trains; None where it trains none."""
+    return stage.removesuffix("-train").replace("-", "_") if stage.endswith("-train") else None
+
+
+def known_roles(results: Mapping[str, Any] | None) -> dict[str, Role]:
+    """kdx's own roles, then those that `results.roles` of a run.json adds: a user's own controls."""
+    own = (results or {}).get("roles")
+    return {**ROLES, **{n: _own_role(n, about) for n, about in (own or {}).items() if n not in ROLES}}
+
+
+def roles_of(results: Mapping[str, Any] | None) -> dict[str, Role]:
+    """The roles that a run has results of, in the order of the table."""
+    return {name: role for name, role in known_roles(results).items() if (results or {}).get(name)}
+
+
+def _own_role(name: str, about: Mapping[str, str]) -> Role:
+    words = about.get("words") or name
+    return Role(control_stage(name), words, about.get("short") or words, about.get("colour") or _OWN_COLOUR)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kdx.core.roles import ROLES
 from kdx.pipeline import stages
 from kdx.runs.reading import Run, upstream
 from kdx.store.artifact import Artifact
+from kdx.tasks.shown import shown_metrics
 
 TRAINS = (stages.PRETRAIN.name, stages.TRAIN.name)
-_METRICS = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
 
 
 def tell(artifact: Artifact) -> dict[str, Any]:
@@ -86,7 +85,8 @@ def _labels(made: Artifact, student: Mapping[str, Any]) -> dict[str, Any]:
         "augment": [name for name, _ in inputs.get("augment") or []],
         "precision": inputs.get("precision"),
         "teachers": [each["artifact"] for each in inputs["teachers"]],
-        "teacher_accuracy_on_validation": found["validation_accuracy"],
+        # whatever the metric that counts: its key is that of cards of before there were others
+        "teacher_accuracy_on_validation": found.get("validation_score", found.get("validation_accuracy")),
     }
 
 
@@ -106,8 +106,8 @@ def _data(made: Artifact) -> dict[str, Any]:
 
 
 def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
-    """role -> evaluate's results, of the roles whose key is that of `artifacts`; {} where the run was not
-    evaluated.
+    """role -> evaluate's results, of the roles whose key is that of `artifacts`, with what the results say of
+    their metrics and roles; {} where the run was not evaluated.
     """
     names = [name for name, (stage, _) in run.stages.items() if stage == stages.EVALUATE.name]
     if not names:
@@ -115,6 +115,7 @@ def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
     made = run.stage(names[-1])
     tested = made.manifest["inputs"]["models"]
     results = made.json("results.json")
+    kept = {*shown_metrics(results), "n"}
     found = {}
     for role, artifact in artifacts.items():
         if role in results and tested.get(role) == {"artifact": f"{artifact.stage}/{artifact.key}"}:
@@ -124,12 +125,13 @@ def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
             }
             for which in {"last", "best"} & results[role].keys():
                 found[role][which] = {
-                    split: {k: v for k, v in numbers.items() if k in _METRICS}
+                    split: {k: v for k, v in numbers.items() if k in kept}
                     for split, numbers in results[role][which].items()
                 }
-    return found
+    about = {key: results[key] for key in ("metric", "metrics", "roles") if results.get(key)}
+    return {**found, **about} if found else {}
 
 
 def compared(run: Run) -> dict[str, Artifact]:
     """role -> artifact, of every role that the run trained."""
-    return {role: run.role(role) for role in ROLES if role in run.roles()}
+    return {role: run.role(role) for role in run.roles()}

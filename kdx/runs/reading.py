@@ -16,7 +16,7 @@ from typing import Any
 
 from kdx.core import files, shortage
 from kdx.core.errors import UserError, nearest
-from kdx.core.roles import ROLES
+from kdx.core.roles import ROLES, control_of
 from kdx.pipeline import stages
 from kdx.report.run import document
 from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, expect_shape, references, there, verify
@@ -53,9 +53,16 @@ class Run:
         """role -> the run's name of the stage that trained it, for the roles that got so far; of several
         rounds the last.
         """
+        stems = {name: split_number(name)[0] for name in self.stages}
+        own = {role: about.stage for role, about in ROLES.items()}
+        others = {
+            role: stem
+            for stem in stems.values()
+            if stem not in own.values() and (role := control_of(stem)) is not None
+        }
         found = {}
-        for role, stage in ROLES.items():
-            names = [name for name in self.stages if split_number(name)[0] == stage]
+        for role, stage in (own | others).items():
+            names = [name for name, stem in stems.items() if stem == stage]
             found |= {role: names[-1]} if names else {}
         return found
 

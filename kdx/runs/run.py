@@ -14,7 +14,7 @@ from typing import Any
 
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError
-from kdx.core.roles import ROLES
+from kdx.core.roles import ROLES, control_stage, roles_of
 from kdx.pipeline.recipes.steps import taught_splits
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
@@ -35,7 +35,7 @@ def perform(
         order.recipe.call(store, order.plan)
     except Halt:
         pass  # as far as the stages that were asked for
-    models = {role: store.done[stage] for role, stage in ROLES.items() if stage in store.done}
+    models = {role: store.done[stage] for role, stage in trained_by(order).items() if stage in store.done}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.plan) else []
     if lessons:
@@ -49,6 +49,12 @@ def perform(
         seed=subseed(order.plan.seed, "shift"),
     )
     return found, store.done
+
+
+def trained_by(order: Order) -> dict[str, str]:
+    """role -> the stage that trains it, in the order of the table; kdx's own roles, then further controls."""
+    own = {role: about.stage for role, about in ROLES.items()}
+    return own | {role: control_stage(role) for role in order.plan.controls if role not in own}
 
 
 def students(done: Mapping[str, Artifact]) -> dict[int | None, Artifact]:
@@ -163,15 +169,16 @@ def trace(document: dict[str, Any], results: dict[str, Any], artifacts: Mapping[
         entry |= {"code": manifest["code"]} if manifest else {}
         entry |= {"sources": found} if (found := dict(_sources(manifest.get("inputs")))) else {}
     made = {name: _made(artifact, manifests[name]) for name, artifact in artifacts.items()}
-    counts = made[ROLES["student"] if ROLES["student"] in made else list(made)[-1]]
-    precision = {role: results[role]["precision"] for role in ROLES if role in results}
+    student, roles = ROLES["student"].stage, roles_of(results)
+    counts = made[student if student in made else list(made)[-1]]
+    precision = {role: results[role]["precision"] for role in roles}
     elsewhere = {name: {k: v for k, v in own.items() if counts.get(k) != v} for name, own in made.items()}
     document["environment"] |= {"settled": {**counts, "precision": precision}}
     document["environment"] |= (
         {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
     )
-    for role in ROLES.keys() & results.keys():
-        files = manifests[ROLES[role]]["files"]
+    for role, about in roles.items():
+        files = manifests[about.stage]["files"]
         results[role]["weights"] = {
             which: files[name]["sha256"]
             for which in ("last", "best")
@@ -218,6 +225,8 @@ def _commit() -> str | None:
 
 
 def load_examples(found: Artifact) -> Mapping[str, Any]:
+    """See `RunFolder.finish`; rows that are no pictures have no images."""
     import numpy as np
 
-    return {"images": np.load(found.file("examples.npy")), **found.json("examples.json")}
+    images = found.file("examples.npy")
+    return {**({"images": np.load(images)} if images.exists() else {}), **found.json("examples.json")}

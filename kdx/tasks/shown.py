@@ -1,15 +1,78 @@
-"""The metrics that the tasks of kdx show, by name. No torch."""
+"""The metrics that the tasks of kdx show, by name, and those that a run shows. No torch."""
 
 from __future__ import annotations
 
-from kdx.core.metric import Metric
+from collections.abc import Mapping
+from typing import Any
 
-ACCURACY = Metric("accuracy", "accuracy", 100, "%", 1, True, 0, 1, "points")
-BALANCED_ACCURACY = Metric("balanced_accuracy", "balanced accuracy", 100, "%", 1, True, 0, 1, "points")
-CALIBRATION_ERROR = Metric("ece", "calibration error", 1, "", 3, False, 0, 1)
-NLL = Metric("nll", "NLL", 1, "", 3, False, 0)
-AGREEMENT = Metric("agreement", "agreement with the teacher", 100, "%", 1, True, 0, 1, "points")
+from kdx.core.errors import UserError
+from kdx.core.metric import Metric, checked_metric
+
+ACCURACY = Metric("accuracy", "accuracy", 100, "%", 1, True, 0, 1, "points", "test %", share=True)
+BALANCED_ACCURACY = Metric(
+    "balanced_accuracy",
+    "balanced accuracy",
+    100,
+    "%",
+    1,
+    True,
+    0,
+    1,
+    "points",
+    "balanced test %",
+    column="none",
+)
+CALIBRATION_ERROR = Metric(
+    "ece",
+    "calibration error",
+    1,
+    "",
+    3,
+    False,
+    0,
+    1,
+    head="ECE",
+    note="ECE: expected calibration error on the test split (0 is perfect).",
+)
+NLL = Metric("nll", "NLL", 1, "", 3, False, 0, head="NLL", column="card")
+AGREEMENT = Metric(
+    "agreement",
+    "agreement with the teacher",
+    100,
+    "%",
+    1,
+    True,
+    0,
+    1,
+    "points",
+    "agreement %",
+    note="Agreement: share of test rows on which the model and the teacher name the same class.",
+)
 CLASSIFICATION = {
     metric.name: metric for metric in (ACCURACY, BALANCED_ACCURACY, CALIBRATION_ERROR, NLL, AGREEMENT)
 }
 """Those of classification, the one that counts first."""
+
+
+def named_metric(name: str) -> Metric:
+    """The metric of that name; a plain one, called by its name, where kdx has none."""
+    return CLASSIFICATION.get(name) or Metric(name, name.replace("_", " "))
+
+
+def counting_metric(results: Mapping[str, Any] | None) -> Metric:
+    """The metric of a run that counts: see `shown_metrics`."""
+    return next(iter(shown_metrics(results).values()))
+
+
+def shown_metrics(results: Mapping[str, Any] | None) -> dict[str, Metric]:
+    """The metrics of a run by name, the one that counts first, from its results; those of classification
+    where an older run names none. Raises UserError where they are not as kdx writes them.
+    """
+    counts, others = ((results or {}).get(key) for key in ("metric", "metrics"))
+    if counts is None:
+        return dict(CLASSIFICATION)
+    first = checked_metric(counts, "results.metric")
+    if not isinstance(others if others is not None else [], list):
+        raise UserError("results.metrics must be a list")
+    read = [checked_metric(one, "each of results.metrics") for one in others or ()]
+    return {first.name: first} | {metric.name: metric for metric in read if metric.name != first.name}

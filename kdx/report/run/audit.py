@@ -1,15 +1,19 @@
-"""The pseudo-label audit and the rounds of a run in words and tables, from run.json alone. audit: the content
-of audit.json.
+"""The pseudo-label audit of a run in words and tables, from run.json alone. audit: the content of audit.json;
+what a task without classes lacks there is left out. results: of the same run.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from kdx.core.metric import Metric
+from kdx.report.metric import cell
 from kdx.report.run.verdict import percent
+from kdx.tasks.shown import counting_metric, shown_metrics
 
 
-def audit_sentences(audit: Mapping | None) -> list[str]:
+def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> list[str]:
     """For the terminal, below the table: one line, or none where nothing was taught."""
     if not audit:
         return []
@@ -18,7 +22,8 @@ def audit_sentences(audit: Mapping | None) -> list[str]:
     kept = f"{last['kept']:,} of {last['pool']:,} rows kept" + (
         f", {last['copies']:,} with copies" if last["copies"] != last["kept"] else ""
     )
-    lines = [f"Pseudo-labels{which}: {kept}; {_of_learning(last)}."]
+    learning = _of_learning(last, counting_metric(results))
+    lines = [f"Pseudo-labels{which}: {kept}{f'; {learning}' if learning else ''}."]
     weighted = last.get("believed_accuracy")
     if weighted is not None:
         lines[0] += (
@@ -38,10 +43,13 @@ def same(audited: Mapping) -> bool:
     return not audited.get("learned") or audited["learned"]["of"] == "clean"
 
 
-def _of_learning(audited: Mapping) -> str:
+def _of_learning(audited: Mapping, counts: Metric) -> str:
     """How right the answers were that the student learned from, and by name those to the clean pictures,
-    where these are others. audited: a round.
+    where these are others; where none is right or wrong, what they have in the metric that counts, if the
+    truth is known. audited: a round.
     """
+    if "accuracy" not in audited:
+        return _of_truth(audited, counts)
     repeats = audited["inherited"] and audited["inherited"]["wrong"]
     passes = (audited.get("learned") or {}).get("passes")
     end = (
@@ -75,6 +83,11 @@ def _of_learning(audited: Mapping) -> str:
     )
 
 
+def _of_truth(audited: Mapping, counts: Metric) -> str:
+    value = (audited.get("metrics") or {}).get(counts.name)
+    return "" if value is None else f"their answers have a {counts.title} of {counts.text(value)}"
+
+
 def right(accuracy: float | None, expected: float | None) -> str:
     return (
         f"the teacher expected {percent(expected)} to be right"
@@ -83,83 +96,59 @@ def right(accuracy: float | None, expected: float | None) -> str:
     )
 
 
-def rounds(results: Mapping) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table of rounds; no rows where there was one round."""
-    header = ["round", "validation %", "test %", "agreement with the first teacher %"]
-    found = []
-    for number, entry in enumerate(results.get("rounds") or [], 1):
-        chosen = " (chosen)" if entry["key"] == results.get("round_chosen") else ""
-        cells = [
-            entry.get("validation", {}).get("accuracy"),
-            entry.get("test", {}).get("accuracy"),
-            entry.get("test", {}).get("agreement"),
-        ]
-        model = f" {entry['model']}" if "model" in entry else ""
-        found.append([f"{number}{model}{chosen}", *(percent(cell).rstrip("%") for cell in cells)])
-    return header, found
+def share(value: float | None) -> str:
+    """A share in a column of per cent."""
+    return percent(value).rstrip("%")
 
 
-def chosen(results: Mapping) -> str:
-    """Why the round that counts is that one."""
-    if results.get("round_by") == "chain":
-        return "Each network is taught by the one above it, the first by the teacher."
-    if results.get("round_by") == "last":
-        return (
-            "The last round counts: it has learned from all the answers that were bought, also where an "
-            "earlier one was better on validation."
-        )
-    if not all("validation" in entry for entry in results.get("rounds") or []):
-        return (
-            "The last round counts, as there is no validation split to choose by (dataset.validation=0.1 "
-            "would make one)."
-        )
-    return "The round with the best validation accuracy is the one that counts."
+def _repeated(inherited: Mapping | None) -> str:
+    return f"{inherited['repeated']} of {inherited['wrong']}" if inherited else "-"
 
 
-def per_round(audit: Mapping) -> tuple[list[str], list[list[str]]]:
+def _itself(entry: Mapping) -> Mapping:
+    return entry
+
+
+def _learned(entry: Mapping) -> Mapping:
+    return entry.get("learned") or entry
+
+
+_COLUMNS: tuple[tuple[str, Callable[[Mapping], Mapping], str, Callable[[Any], str]], ...] = (
+    ("asked", _itself, "asked", "{:,}".format),
+    ("kept", _itself, "kept", "{:,}".format),
+    ("with copies", _itself, "copies", "{:,}".format),
+    ("right %, learned from", _learned, "accuracy", share),
+    ("expected %", _learned, "expected_accuracy", share),
+    ("right %, clean", _itself, "accuracy", share),
+    ("expected %, clean", _itself, "expected_accuracy", share),
+    ("all right %, clean", _itself, "accuracy_all", share),
+    ("changed %, clean", _itself, "changed", share),
+    ("wrong ones the student repeats, clean", _itself, "inherited", _repeated),
+)
+"""Of the table by round: the header, in what of a round the key is, the key, and how a value is shown."""
+
+
+def per_round(audit: Mapping, results: Mapping | None = None) -> tuple[list[str], list[list[str]]]:
     """Header and rows: what was kept and how right it was, by round."""
-    header = [
-        "round",
-        "asked",
-        "kept",
-        "with copies",
-        "right %, learned from",
-        "expected %",
-        "right %, clean",
-        "expected %, clean",
-        "all right %, clean",
-        "changed %, clean",
-        "wrong ones the student repeats, clean",
+    entries = audit["rounds"]
+    shown = [column for column in _COLUMNS if any(column[2] in column[1](entry) for entry in entries)]
+    found = {name for entry in entries for name in entry.get("metrics") or {}}
+    measured = [metric for name, metric in shown_metrics(results).items() if name in found]
+    header = ["round", *(head for head, *_ in shown), *(f"{m.labelled}, clean" for m in measured)]
+    return header, [
+        [
+            str(number),
+            *(show(of(entry).get(key)) for _, of, key, show in shown),
+            *(cell(m, (entry.get("metrics") or {}).get(m.name)) for m in measured),
+        ]
+        for number, entry in enumerate(entries, 1)
     ]
-    found = []
-    for number, entry in enumerate(audit["rounds"], 1):
-        inherited = entry["inherited"]
-        repeats = f"{inherited['repeated']} of {inherited['wrong']}" if inherited else "-"
-        learned = entry.get("learned") or entry
-        found_shares = (
-            learned["accuracy"],
-            learned["expected_accuracy"],
-            *(entry[k] for k in ("accuracy", "expected_accuracy", "accuracy_all", "changed")),
-        )
-        shares = (percent(share).rstrip("%") for share in found_shares)
-        found.append(
-            [
-                str(number),
-                f"{entry['asked']:,}",
-                f"{entry['kept']:,}",
-                f"{entry['copies']:,}",
-                *shares,
-                repeats,
-            ]
-        )
-    return header, found
 
 
 def classes(audit: Mapping) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: how many labels of each class the last round kept."""
-    return ["class", "labels kept"], [
-        [name, f"{n:,}"] for name, n in zip(audit["classes"], audit["rounds"][-1]["per_class"], strict=True)
-    ]
+    """Header and rows: how many labels of each class the last round kept; no rows where there are none."""
+    names, kept = audit.get("classes") or [], audit["rounds"][-1].get("per_class") or []
+    return ["class", "labels kept"], [[name, f"{n:,}"] for name, n in zip(names, kept, strict=True)]
 
 
 def monitors(audit: Mapping) -> tuple[list[str], list[list[str]]]:
@@ -172,7 +161,7 @@ def monitors(audit: Mapping) -> tuple[list[str], list[list[str]]]:
             _number(m.get("mean_right")),
             _number(m.get("mean_wrong")),
         ]
-        for name, m in audit["rounds"][-1]["monitors"].items()
+        for name, m in (audit["rounds"][-1].get("monitors") or {}).items()
     ]
     return ["value", "rows", "mean", "for right labels", "for wrong labels"], rows
 

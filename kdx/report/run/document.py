@@ -8,30 +8,38 @@ import contextlib
 import os
 import platform
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import own_file, read_json
-from kdx.core.shapes import COUNT, MADE, SHARE, Maybe, Number, all_wrong, value_in_words
+from kdx.core.metric import WRITTEN, Metric
+from kdx.core.roles import ROLES
+from kdx.core.shapes import COUNT, LARGEST_NUMBER, MADE, SHARE, Maybe, Number, all_wrong, value_in_words
 from kdx.store.moved import current
+from kdx.tasks.shown import shown_metrics
 
 RUN_FILE, LOCK = "run.json", "run.lock"
 DIED, UNSURE = "died", "running, or died"
+_SPLIT = {
+    "n": COUNT,
+    "recall": [Maybe(SHARE)],
+    "confusion": [[COUNT]],
+    "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]},
+    "figures": [{"title": str, "tag": str, "kind": str, "data": {}}],
+}
+"""Of one split, what is no metric."""
 MEASURED = {
+    **_SPLIT,
     "accuracy": SHARE,
     "balanced_accuracy": SHARE,
-    "recall": [Maybe(SHARE)],
     "ece": SHARE,
     "nll": COUNT,
     "agreement": SHARE,
-    "n": COUNT,
-    "confusion": [[COUNT]],
-    "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]},
 }
-_SPLITS = {"*": MEASURED}
+"""Of one split where the document names no metrics."""
 _NETWORK = {
     "model": str,
     "parameters": COUNT,
@@ -43,9 +51,20 @@ _NETWORK = {
     "precision": str,
     "stopped": str,
     "weights": {"*": str},
-    "last": _SPLITS,
-    "best": _SPLITS,
 }
+
+
+def _of_networks(measured: Any, shifted: Number, roles: Iterable[str]) -> dict[str, Any]:
+    """What results.json holds of networks. measured: what one split has. shifted: the metric that counts."""
+    splits = {"*": measured}
+    network = {**_NETWORK, "last": splits, "best": splits}
+    return {
+        "rounds": [{"validation": measured, "test": measured}],
+        "shifts": {"*": {"*": shifted}},
+        **dict.fromkeys(roles, network),
+    }
+
+
 SHAPE = {
     "status": str,
     "error": str,
@@ -72,18 +91,20 @@ SHAPE = {
         "gain": Number(),
         "gap_closed": Number(),
         "gap_closed_reason": str,
+        "metric": WRITTEN,
+        "metrics": [WRITTEN],
+        "floor": {"*": {"value": Number(), "words": str}},
+        "roles": {"*": {"words": str, "short": str, "colour": str}},
         "round_chosen": str,
-        "rounds": [{"validation": MEASURED, "test": MEASURED}],
-        "shifts": {"*": {"*": SHARE}},
-        **dict.fromkeys(
-            ("teacher", "noiseless", "baseline", "validation_labels", "student", "ceiling"), _NETWORK
-        ),
+        **_of_networks(MEASURED, SHARE, ROLES),
     },
     "audit": {"classes": [str], "teacher": {}, "domain_gap": {}, "rounds": [{}]},
 }
 """Of each key what it holds where it is there and not null: a type, a Number, [of each item], or {of each
 key; `*`: of all others}. Other keys may hold anything: a newer kdx may have written them."""
 BASIS = {key: SHAPE[key] for key in ("status", "config", "stages", "host")}
+_OTHER_TASK = {**SHAPE, "results": {**SHAPE["results"], **_of_networks({}, Number(), ROLES)}}
+"""Where the document names its metrics, before these say what their values may be."""
 
 
 def read_document(file: Path, *, figures: bool = True) -> dict[str, Any]:
@@ -98,13 +119,42 @@ def checked(document: Any, file: Path | str, *, figures: bool = True) -> dict[st
         raise UserError(
             f"'{file}' is not as kdx writes it: it must hold an object, and holds {value_in_words(document)}"
         )
-    if found := next(all_wrong(document, SHAPE if figures else BASIS, ""), None):
+    if found := _wrong(document) if figures else next(all_wrong(document, BASIS, ""), None):
         raise UserError(f"'{file}' is not as kdx writes it: {found}")
     config = document.get("config")
     # written before the code that it names was moved
     if config is not None and (now := current(config)) != config:
         return {**document, "config": now}
     return document
+
+
+def _wrong(document: Mapping[str, Any]) -> str | None:
+    """What is wrong with a document that is trusted, in a sentence; None where nothing is."""
+    results = document.get("results")
+    names = isinstance(results, dict) and any(results.get(key) for key in ("metric", "metrics", "roles"))
+    if found := next(all_wrong(document, _OTHER_TASK if names else SHAPE, ""), None):
+        return found
+    return _wrong_of_task(results) if names else None
+
+
+def _wrong_of_task(results: Mapping[str, Any]) -> str | None:
+    """What is wrong with results that name their metrics or roles."""
+    roles = results.get("roles") or {}
+    if taken := sorted(roles.keys() & (SHAPE["results"].keys() - ROLES.keys())):
+        return f"results.roles names {taken[0]!r}, which is no role"
+    try:
+        metrics = shown_metrics(results)
+    except UserError as error:
+        return str(error)
+    bounds = {name: _bounds(metric) for name, metric in metrics.items()}
+    measured, counts = {**_SPLIT, **bounds}, next(iter(bounds.values()))
+    return next(all_wrong(results, _of_networks(measured, counts, [*ROLES, *roles]), "results"), None)
+
+
+def _bounds(metric: Metric) -> Number:
+    """A mean of ones may round to a little more than 1."""
+    high = LARGEST_NUMBER if metric.high is None else metric.high
+    return Number(-LARGEST_NUMBER if metric.low is None else metric.low, SHARE.high if high == 1 else high)
 
 
 def seconds(document: Mapping[str, Any]) -> float | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -15,19 +13,23 @@ from typing import Any
 
 from kdx.core import signals
 from kdx.core.errors import UserError
-from kdx.core.files import appendable, kind_at, own_file, own_folder
-from kdx.core.roles import ROLES
-from kdx.report.run.document import LOCK
+from kdx.core.metric import Metric
+from kdx.core.roles import ROLE_WORDS, ROLES, control_of, known_roles
+from kdx.report.metric import live_metric
+from kdx.report.run.gallery import example_cells
 from kdx.report.run.listeners import Listener
 from kdx.report.run.markdown import report
+from kdx.report.run.markup import table_of_cells
+from kdx.report.run.place import check_place, clear_place, file_name, link_artifact, take_back
 from kdx.report.run.plain import dump, plain, write_or_error, writing
+from kdx.report.run.rounds import series, steps
 from kdx.report.run.tensorboard import Board
 from kdx.report.run.textcard import card
-from kdx.report.run.verdict import ROLE_WORDS, metric, present, result_warnings, rounded, summary, which_of
+from kdx.report.run.verdict import present, result_warnings, score, summary
 from kdx.store.store import split_number
+from kdx.tasks.shown import counting_metric
 
-_WHO = "the run"
-PREFIX = {stage: role for role, stage in ROLES.items()}
+PREFIX = {role.stage: name for name, role in ROLES.items()}
 _LATER = {
     "noiseless": "without noise,",
     "ceiling": "with all labels,",
@@ -38,7 +40,8 @@ AUDITED = ("accuracy", "accuracy_all", "expected_accuracy", "kept_share", "chang
 """What the audit tells of each round, as fractions."""
 _FIRST = "gate"
 """The stage whose warning stands before all others: without a good teacher little else matters."""
-CURVES = {"validation/accuracy": "Validation accuracy (%)", "train/loss": "Training loss"}
+_DRAWN = ("train/loss", "validation/")
+"""What the curves that are drawn begin with."""
 
 
 class RunFolder(Listener):
@@ -73,8 +76,8 @@ class RunFolder(Listener):
         self.artifacts: dict[str, str] = {}
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self.check()
-            self.clear()
+            check_place(self.path)
+            clear_place(self.path)
             # Unbuffered, one write a line: a kill leaves whole lines.
             self.metrics = open(self.path / "metrics.jsonl", "wb", buffering=0)  # noqa: SIM115 (closed by `end`)
             self.board = Board(self.path)
@@ -83,41 +86,13 @@ class RunFolder(Listener):
                 " ".join(distinguishing_words(command)) or self.path.resolve().name,
                 self.run["protocol"],
             )
-            self.board.layout(ROLE_WORDS)
+        self.metric: Metric | None = None  # that of the curves, as soon as a stage has recorded one
+        self.examples: tuple[list[str], list[list[str]]] | None = None
         self.save()
 
     @property
     def warnings(self) -> list[str]:
         return self.run["warnings"]
-
-    def check(self) -> None:
-        """Raises UserError where a link, a pipe or the like is in the place of something that is written: the
-        folder may have come from somebody else.
-        """
-        for name in ("run.json", "report.md"):
-            own_file(self.path / name, _WHO)
-        for name in ("metrics.jsonl", "train.log"):
-            appendable(self.path / name, _WHO)
-        for name in ("figures", "artifacts"):
-            if kind_at(self.path / name) is not None:
-                own_folder(self.path / name, _WHO)
-        for spot in (*(self.path / "figures").glob("*"), *self.path.glob("events.out.tfevents.*")):
-            own_file(spot, _WHO)
-
-    def clear(self) -> None:
-        """Removes what an earlier run wrote here, and nothing else: a second event file would show each curve
-        twice.
-        """
-        if not (self.path / "run.json").exists():
-            return
-        links = [old for old in self.path.glob("artifacts/*") if old.is_symlink() or old.is_file()]
-        for old in [
-            *self.path.glob("events.out.tfevents.*"),
-            *self.path.glob("figures/*.png"),
-            *links,
-            self.path / "report.md",
-        ]:
-            old.unlink(missing_ok=True)
 
     def save(self) -> None:
         write_or_error(self.path / "run.json", dump(self.run))
@@ -145,9 +120,16 @@ class RunFolder(Listener):
             prefix = _heading(label)
             values = {key: value for key, value in line.items() if key not in ("step", "stage")}
             self.board.scalars(prefix, values, line["step"])
-        for curve in CURVES:
-            if values.get(curve) is not None:
-                self.series.setdefault(curve, {}).setdefault(prefix, []).append((line["step"], values[curve]))
+            self._lay_out(live_metric(values))
+        for curve, value in values.items():
+            if curve.startswith(_DRAWN) and value is not None:
+                self.series.setdefault(curve, {}).setdefault(prefix, []).append((line["step"], value))
+
+    def _lay_out(self, metric: Metric | None) -> None:
+        """Charts of that metric on the board, which reads the first that are named."""
+        if metric and not self.metric:
+            self.metric = metric
+            self.board.layout(ROLE_WORDS, metric)
 
     def note(self, name: str, text: str, level: str) -> None:
         if level == "warning":
@@ -168,19 +150,8 @@ class RunFolder(Listener):
             self.save()
 
     def link(self, name: str, target: Path | str) -> None:
-        """artifacts/<name> points to `target`, relatively; a text file with the path stands in where links
-        are not allowed.
-        """
-        spot = self.path / "artifacts" / re.sub(r"[^A-Za-z0-9._-]", "-", name)
-        with writing(spot):
-            spot.parent.mkdir(exist_ok=True)
-            spot.unlink(missing_ok=True)
-            relative = os.path.relpath(Path(target).resolve(), spot.parent.resolve())
-            try:
-                spot.symlink_to(relative, target_is_directory=True)
-            except OSError:
-                spot.write_text(relative + "\n", encoding="utf-8")
-        self.artifacts[name] = f"artifacts/{spot.name}"
+        """artifacts/<name> points to `target`."""
+        self.artifacts[name] = link_artifact(self.path, name, target)
 
     # How a run ends
 
@@ -188,8 +159,10 @@ class RunFolder(Listener):
         self, results: Mapping, examples: Mapping | None, headline: str = "last", audit: Mapping | None = None
     ) -> dict:
         """results: as in kdx.report.run.verdict; empty where the evaluate stage was not asked for. examples:
-        {"images": (K, C, H, W) uint8, "truth": K classes, "predictions": {role: K classes}} or None. audit:
-        the content of audit.json, or None. Returns the results with headline, gain and gap_closed."""
+        {"images": (K, C, H, W) uint8, "truth": K classes, "predictions": {role: K classes}} or None; without
+        images the others are K texts. audit: the content of audit.json, or None. Returns the results with
+        headline, gain and gap_closed.
+        """
         outcome = plain(results)
         if audit:
             self.run["audit"] = plain(audit)
@@ -199,26 +172,35 @@ class RunFolder(Listener):
             outcome |= summary(outcome, headline)
             self.run["results"] = outcome
             self.save()
+        if examples and examples.get("images") is None:
+            self.examples = example_cells(examples, known_roles(outcome))
         figures = self.draw(outcome, examples)
         with writing(self.path):
-            accuracies = {
-                f"{_LATER.get(role, role)} accuracy": metric(
-                    outcome, role, outcome["headline"], "test", "accuracy"
-                )
-                for role in present(outcome)
-            }
-            self.board.final(
-                {"gain": outcome.get("gain"), "gap closed": outcome.get("gap_closed"), **accuracies}
-            )
-            for number, found in enumerate(audit["rounds"] if audit else [], 1):
-                learned = {
-                    f"learned {key}": value
-                    for key, value in (found.get("learned") or {}).items()
-                    if key in AUDITED
-                }
-                self.board.scalars("audit", {key: found.get(key) for key in AUDITED} | learned, number)
+            self._final(outcome, audit)
         self.end("finished", figures)
         return outcome
+
+    def _final(self, results: Mapping, audit: Mapping | None) -> None:
+        """The few numbers of the whole run, and those of its rounds, as scalars."""
+        title = counting_metric(results).title
+        scores = {
+            f"{_shown_first(role)} {title}": score(results, role, results["headline"])
+            for role in present(results)
+        }
+        self.board.final({"gain": results.get("gain"), "gap closed": results.get("gap_closed"), **scores})
+        for number, found in enumerate(audit["rounds"] if audit else [], 1):
+            learned = {
+                f"learned {key}": value
+                for key, value in (found.get("learned") or {}).items()
+                if key in AUDITED
+            }
+            known = {key: found.get(key) for key in AUDITED} | (found.get("metrics") or {})
+            self.board.scalars("audit", known | learned, number)
+        if len(results.get("rounds") or []) > 1:
+            counted, places = steps(results, audit)
+            for split, points in series(results, places).items():
+                for place, value in points:
+                    self.board.scalars("rounds", {f"{split} {title} by {counted}": value}, place)
 
     def fail(self, exception: BaseException) -> None:
         """Records what went wrong. Never raises: the exception at hand matters more than a full disk."""
@@ -234,18 +216,11 @@ class RunFolder(Listener):
             self.end_quietly("interrupted")
 
     def discard(self) -> None:
-        """Takes back a run that never began: its files, the log that was opened for it, and the folder if
-        nothing else is in it.
-        """
+        """Takes back a run that never began. Never raises."""
         with suppress(Exception):
             self.metrics.close()
             self.board.close()
-            self.clear()
-            for name in ("run.json", "metrics.jsonl", "train.log", LOCK):
-                (self.path / name).unlink(missing_ok=True)
-            for folder in (self.path / "figures", self.path / "artifacts", self.path, self.path.parent):
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+        take_back(self.path)
 
     def end_quietly(self, status: str) -> None:
         with suppress(Exception):
@@ -259,101 +234,29 @@ class RunFolder(Listener):
     def _end(self, status: str, figures: Mapping[str, str]) -> None:
         self.run |= {"status": status, "ended": now(), "seconds": round(time.monotonic() - self.began, 3)}
         self.save()
-        text = report(self.run, str(self.path), figures, self.artifacts)
+        text = report(self.run, str(self.path), figures, self.artifacts, self.examples)
         write_or_error(self.path / "report.md", text)
         with writing(self.path):
             self.metrics.close()
+            self._lay_out(counting_metric(self.run["results"]))
+            if self.examples:
+                self.board.text("examples", table_of_cells(*self.examples))
             self.board.text("card", card(self.run, self.path.name))
             self.board.end_session(status == "finished")
             self.board.close()
 
     def draw(self, results: Mapping, examples: Mapping | None) -> dict[str, str]:
         """Writes figures/*.png, shows them on the board, and returns caption -> path."""
-        from kdx.report.run import figures, rounds, shifts
-        from kdx.report.run.reliability import diagram, draw_reliability
+        from kdx.report.run.drawn import pictures
 
-        pictures: list[tuple[str, str, bytes]] = []
-        classes: Sequence[str] = results.get("classes") or []
-        if examples is not None and len(examples["images"]):
-            grid = figures.draw_pictures(
-                examples["images"], examples["truth"], examples["predictions"], classes
-            )
-            pictures.append(("Test pictures with predictions", "predictions", grid))
-        test = {
-            role: results[role][which_of(role, results["headline"])].get("test") or {}
-            for role in present(results)
-        }
-        for role, numbers in test.items():
-            if numbers.get("confusion"):
-                words = f"Confusion on the test split: {ROLE_WORDS[role]}"
-                pictures.append(
-                    (words, f"confusion/{role}", figures.draw_confusion(numbers["confusion"], classes, words))
-                )
-        for role, numbers in test.items():
-            if numbers.get("reliability"):
-                words = f"Reliability on the test split: {ROLE_WORDS[role]}"
-                diagram_title = f"{words} (ECE {rounded(numbers['ece'], 3)}, n = {numbers['n']:,})"
-                pictures.append(
-                    (
-                        words,
-                        f"reliability/{role}",
-                        diagram(numbers["reliability"], diagram_title, figures.ROLE_COLOURS[role]),
-                    )
-                )
-        under = shifts.accuracies(results)
-        if under:
-            words = "Test accuracy (%) on shifted pictures"
-            pictures.append((words, "shifts", figures.draw_bars(under, words)))
-        if self.run.get("audit"):
-            last = self.run["audit"]["rounds"][-1]
-            bars = {
-                "confidence": ("Confidence of the pseudo-labels kept (clean pictures)", last["confidence"])
-            }
-            if self.run["audit"]["teacher"]:
-                bars["teacher-confidence"] = (
-                    "Confidence of the teacher on validation",
-                    self.run["audit"]["teacher"]["reliability"],
-                )
-            bars |= {
-                f"monitor-{name}": (f"{name} of each pool row", m["histogram"])
-                for name, m in last["monitors"].items()
-                if "histogram" in m
-            }
-            pictures += [
-                (words, f"audit/{tag}", figures.bars(histogram, words))
-                for tag, (words, histogram) in bars.items()
-            ]
-            words = "Reliability of the teacher"
-            if last["validation_margins"] and any(name.startswith("margin/") for name in last["curves"]):
-                pictures.append(
-                    (
-                        words,
-                        "audit/margins",
-                        draw_reliability(last["validation_margins"], last["curves"], words),
-                    )
-                )
-        if len(results.get("rounds") or []) > 1:
-            counted, places = rounds.steps(results, self.run.get("audit"))
-            words = f"Accuracy (%) by {counted}"
-            pictures.append((words, "rounds", rounds.draw_rounds(results, self.run.get("audit"), words)))
-            for split, points in rounds.series(results, places).items():
-                for place, accuracy in points:
-                    self.board.scalars("rounds", {f"{split} accuracy by {counted}": accuracy}, place)
-        for name, words in CURVES.items():
-            series = {
-                role: points for role, points in self.series.get(name, {}).items() if role in ROLE_WORDS
-            }
-            if any(len(points) > 1 for points in series.values()):
-                picture = figures.draw_curves(series, words, percent="%" in words)
-                pictures.append((f"{words} over training", f"curves/{name.replace('/', '-')}", picture))
         paths = {}
-        for caption, tag, png in pictures:
-            spot = self.path / "figures" / f"{tag.replace('/', '-')}.png"
+        for picture in pictures(results, self.run.get("audit"), examples, self.series):
+            spot = self.path / "figures" / f"{file_name(picture.tag)}.png"
             with writing(spot):
                 spot.parent.mkdir(exist_ok=True)
-                spot.write_bytes(png)
-                self.board.image(tag, png)
-            paths[caption] = f"figures/{spot.name}"
+                spot.write_bytes(picture.png)
+                self.board.image(picture.tag, picture.png)
+            paths[picture.caption] = f"figures/{spot.name}"
         return paths
 
 
@@ -365,12 +268,17 @@ def distinguishing_words(command: Sequence[str]) -> list[str]:
     return sorted(words, key=lambda word: not word.startswith("seed="))
 
 
+def _shown_first(role: str) -> str:
+    """What a role's figure is called, so that those of the run's own question are sorted to the front."""
+    return _LATER.get(role) or (role if role in ROLES else f"with {role},")
+
+
 def _heading(stage: str) -> str:
     """What a stage's curves are grouped under: the role that it trains, with the number of a round or of a
     further teacher.
     """
     stem, number = split_number(stage)
-    role = PREFIX.get(stem, stem)
+    role = PREFIX.get(stem) or control_of(stem) or stem
     return role if number is None else f"{role}-{number}"
 
 

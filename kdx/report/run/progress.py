@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+from kdx.report.metric import curve_of, live_metric
 from kdx.report.run.listeners import Listener, Many
-from kdx.report.run.verdict import percent
 
+NOTHING = "-"
 _PARTS = 10  # a plain line each tenth of a stage ...
 QUIET = 10.0  # ... and after so many seconds of silence, a pause that doubles up to
 QUIETEST = 300.0  # this one, so that a night's log stays short
@@ -39,8 +40,8 @@ class Progress(Many):
 
 
 class Bars(Listener):
-    """One line a stage: name, bar, step/steps, validation accuracy so far, time left. Notes appear above the
-    bars.
+    """One line a stage: name, bar, step/steps, what it has on validation so far, time left. Notes appear
+    above the bars.
     """
 
     def __init__(self, console: Any, clock: Callable[[], float]):
@@ -51,7 +52,7 @@ class Bars(Listener):
             rich.TextColumn("{task.description:<16}"),
             rich.BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
             rich.TextColumn("{task.fields[count]:>13}"),
-            rich.TextColumn("{task.fields[accuracy]:>11}"),
+            rich.TextColumn("{task.fields[value]:>11}"),
             rich.TextColumn("{task.fields[left]}"),
             console=console,
             refresh_per_second=4,  # more would take time from a training loop that shares the core
@@ -71,15 +72,12 @@ class Bars(Listener):
     def started(self, name: str, key: str, cached: bool) -> None:
         self.since.pop(name, None)
         self.tasks[name] = self.bars.add_task(
-            name, total=None, count="", accuracy="", left="from the store" if cached else ""
+            name, total=None, count="", value="", left="from the store" if cached else ""
         )
 
     def record(self, name: str, record: dict) -> None:
-        accuracy = record.get("validation/accuracy")
-        if name in self.tasks and accuracy is not None:
-            self.bars.update(
-                self.tasks[name], accuracy=f"val {percent(accuracy if math.isfinite(accuracy) else None)}"
-            )
+        if name in self.tasks and (found := _on_validation(record)):
+            self.bars.update(self.tasks[name], value=f"val {found[1]}")
 
     def progress(self, name: str, done: int, total: int, text: str) -> None:
         if name not in self.tasks:
@@ -114,7 +112,7 @@ class Lines(Listener):
 
     def __init__(self, console: Any, clock: Callable[[], float]):
         self.console, self.clock = console, clock
-        self.accuracy = ""
+        self.value = ""
         self.reported, self.part, self.quiet = 0.0, 0, QUIET
 
     def start(self) -> None:
@@ -128,14 +126,14 @@ class Lines(Listener):
         self.reported = self.clock()
 
     def started(self, name: str, key: str, cached: bool) -> None:
-        self.accuracy, self.part, self.quiet = "", 0, QUIET
+        self.value, self.part, self.quiet = "", 0, QUIET
         if not cached:
             self.say(f"{name}: started")
 
     def record(self, name: str, record: dict) -> None:
-        accuracy = record.get("validation/accuracy")
-        if accuracy is not None and math.isfinite(accuracy):
-            self.accuracy = f", validation accuracy {percent(accuracy)}"
+        found = _on_validation(record)
+        if found and found[1] != NOTHING:
+            self.value = f", validation {found[0]} {found[1]}"
 
     def progress(self, name: str, done: int, total: int, text: str) -> None:
         silence = self.clock() - self.reported
@@ -144,13 +142,21 @@ class Lines(Listener):
         if done >= total or not (due or silence >= self.quiet):
             return
         self.part, self.quiet = (part, QUIET) if due else (self.part, min(2 * self.quiet, QUIETEST))
-        self.say(f"{name}: {done}/{total}{self.accuracy}{f', {text}' if text else ''}")
+        self.say(f"{name}: {done}/{total}{self.value}{f', {text}' if text else ''}")
 
     def note(self, name: str, text: str, level: str) -> None:
         self.say(f"{level}: {name}: {text}")
 
     def finished(self, name: str, key: str, cached: bool, seconds: float) -> None:
-        self.say(f"{name}: {'from the store' if cached else f'done in {duration(seconds)}'}{self.accuracy}")
+        self.say(f"{name}: {'from the store' if cached else f'done in {duration(seconds)}'}{self.value}")
+
+
+def _on_validation(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The metric that a record has of validation: its title and the value; None where it has none."""
+    if (metric := live_metric(record)) is None:
+        return None
+    value = record[curve_of(metric)]
+    return metric.title, metric.text(value) if value is not None and math.isfinite(value) else NOTHING
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from kdx.report.run.figures import RIGHT, ROLE_COLOURS, Axes, font
+from kdx.core.roles import ROLES
+from kdx.report.run.canvas import RIGHT, Axes, font
 
 DRAWN = {
     "floor": ("its floor", "#b0b0b0", 4),
@@ -45,7 +46,7 @@ def draw_reliability(
         title,
         "margin of the teacher: first minus second probability (figures: rows)",
     )
-    axes.key(0, "accuracy on validation (%)", ROLE_COLOURS["teacher"], 8)
+    axes.key(0, "accuracy on validation (%)", ROLES["teacher"].colour, 8)
     for name, (words, colour, width) in DRAWN.items():
         if f"margin/{name}" in curves:
             curve = curves[f"margin/{name}"]
@@ -61,11 +62,11 @@ def draw_reliability(
         )
         if count:
             axes.line(
-                [(middle, 100 * end) for end in wilson_interval(right, count)], ROLE_COLOURS["teacher"], 4
+                [(middle, 100 * end) for end in wilson_interval(right, count)], ROLES["teacher"].colour, 4
             )
             axes.line(
                 [(low + INSET, 100 * right / count), (high - INSET, 100 * right / count)],
-                ROLE_COLOURS["teacher"],
+                ROLES["teacher"].colour,
                 8,
             )
     return axes.png()

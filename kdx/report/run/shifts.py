@@ -1,20 +1,26 @@
-"""Accuracies on shifted test pictures in words and tables, from run.json alone: results.shifts is {name:
-{role: accuracy}}, of the last weights.
+"""What shifted test pictures cost, in words and tables, from run.json alone: results.shifts is {name: {role:
+value of the metric that counts}}, of the last weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kdx.report.run.verdict import ROLE_WORDS, metric, percent, present
+from kdx.core.roles import roles_of
+from kdx.report.metric import cell, column
+from kdx.report.run.sentences import difference
+from kdx.report.run.verdict import present, score, words_of
+from kdx.tasks.shown import counting_metric
 
 _CLEAN = "clean"
 
 
-def accuracies(results: Mapping) -> dict[str, dict[str, float]]:
-    """name -> role -> accuracy on test, the pictures as they are first; {} where no shift was asked for."""
+def under_shifts(results: Mapping) -> dict[str, dict[str, float]]:
+    """name -> role -> the metric that counts on test, the pictures as they are first; {} where no shift was
+    asked for.
+    """
     found = results.get("shifts") or {}
-    clean = {role: metric(results, role, "last", "test", "accuracy") for role in present(results)}
+    clean = {role: score(results, role, "last") for role in present(results)}
     return (
         {_CLEAN: {role: value for role, value in clean.items() if value is not None}, **found}
         if found
@@ -22,33 +28,37 @@ def accuracies(results: Mapping) -> dict[str, dict[str, float]]:
     )
 
 
-def shift_cells(results: Mapping, names: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, one a role, one column a shift. names: role -> words."""
-    found = accuracies(results)
+def shift_cells(results: Mapping, short: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, one a role, one column a shift. short: briefer names of the roles."""
+    found, counts = under_shifts(results), counting_metric(results)
     rows = [
-        [names[role], *(percent(of.get(role)).rstrip("%") for of in found.values())]
-        for role in ROLE_WORDS
-        if role in found.get(_CLEAN, {})
+        [role.short if short else role.words, *(cell(counts, of.get(name)) for of in found.values())]
+        for name, role in roles_of(results).items()
+        if name in found.get(_CLEAN, {})
     ]
-    return ["test %", *found], rows
+    return [column(counts, "test"), *found], rows
 
 
 def shift_sentences(results: Mapping) -> list[str]:
     """What the shifts cost in the mean, and what is left of the gain."""
-    found = accuracies(results)
+    found, counts = under_shifts(results), counting_metric(results)
     roles = [role for role in ("teacher", "baseline", "student") if role in found.get(_CLEAN, {})]
     shifted = [of for name, of in found.items() if name != _CLEAN]
     if not shifted or not roles:
         return []
     mean = {role: sum(of[role] for of in shifted) / len(shifted) for role in roles}
-    lost = [f"{ROLE_WORDS[role]} {100 * (mean[role] - found[_CLEAN][role]):+.1f}" for role in roles]
+    lost = [
+        f"{words_of(results, role)} {counts.difference(mean[role] - found[_CLEAN][role])}" for role in roles
+    ]
+    unit = counts.gains or counts.unit or counts.title
     lines = [
-        f"Shifted test pictures, mean of {len(shifted)}, against clean ones, in points: {', '.join(lost)}."
+        f"Shifted test pictures, mean of {len(shifted)}, against clean ones, in {unit}: {', '.join(lost)}."
     ]
     if {"baseline", "student"} <= mean.keys():
-        clean = found[_CLEAN]["student"] - found[_CLEAN]["baseline"]
+        clean = counts.gain(found[_CLEAN]["student"], found[_CLEAN]["baseline"])
         lines.append(
-            f"Gain of distillation under shift: {100 * (mean['student'] - mean['baseline']):+.1f} points "
-            f"({100 * clean:+.1f} on clean pictures)."
+            "Gain of distillation under shift: "
+            f"{difference(counts, counts.gain(mean['student'], mean['baseline']))} "
+            f"({counts.difference(clean)} on clean pictures)."
         )
     return lines

@@ -11,18 +11,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdx.core.metric import Metric
+from kdx.report.metric import curve_of
 from kdx.report.run.names import TARGET, everything
 from kdx.store.places import recorded
 
 FLUSH_SECONDS = 2
 _LONGEST_TEXT = 100  # of a hyperparameter's value; longer ones are no help in a table
 CHARTS = {
-    "validation accuracy": "validation/accuracy",
     "validation loss": "validation/loss",
     "training loss": "train/loss",
     "learning rate": "train/learning_rate",
 }
-"""Title -> what each role's tag ends with."""
+"""Title -> what each role's tag ends with, below the chart of the metric that counts."""
 _HIDDEN = {"hydra", "store", "workers", "command"}  # where a run took place, not what it was
 
 
@@ -73,15 +74,15 @@ class Board:
             [markdown.encode("utf-8", "replace")],
         )
 
-    def layout(self, roles: Iterable[str]) -> None:
+    def layout(self, roles: Iterable[str], counts: Metric) -> None:
         """Charts that show teacher, student alone and distilled student together, those of every round too,
-        in the custom scalars tab.
+        in the custom scalars tab. counts: the metric whose chart stands first.
         """
         from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
         category = layout_pb2.Category(title="teacher, student alone and distilled student")
-        for title, metric in CHARTS.items():
-            tags = [f"^{role}(-[0-9]+)?/{metric}$" for role in roles]
+        for title, curve in {f"validation {counts.title}": curve_of(counts), **CHARTS}.items():
+            tags = [f"^{role}(-[0-9]+)?/{curve}$" for role in roles]
             category.chart.add(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
         layout = layout_pb2.Layout(category=[category])
         self._tensor(

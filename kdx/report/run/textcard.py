@@ -8,12 +8,15 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from kdx.core.roles import ROLE_WORDS
 from kdx.report.run import audit, shifts
-from kdx.report.run.markdown import code, escape, fenced, heading, markdown_table, moment
+from kdx.report.run.markdown import heading, moment
+from kdx.report.run.markup import code, escape, fenced, markdown_table, table_of_cells
 from kdx.report.run.names import TARGET, leaves, typed, written
 from kdx.report.run.progress import duration
-from kdx.report.run.table import result_sentences, role_cells
-from kdx.report.run.verdict import ROLE_WORDS
+from kdx.report.run.rounds import round_cells, round_sentence
+from kdx.report.run.sentences import result_sentences
+from kdx.report.run.table import role_cells
 
 _TRAINED = ("optimiser", "lr", "schedule", "batch_size", "precision")
 _SPLITS = {
@@ -38,12 +41,11 @@ def card(run: Mapping, folder: str) -> str:
     lines += [fenced(run["error"])] if run.get("error") else []
     lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
     if results:
-        header, rows = role_cells(results, results["headline"])
-        lines.append(markdown_table(header, [[escape(cell) for cell in row] for row in rows]))
+        lines.append(table_of_cells(*role_cells(results, results["headline"])))
         found = [
             *result_sentences(results, results["headline"]),
             *shifts.shift_sentences(results),
-            *audit.audit_sentences(run.get("audit")),
+            *audit.audit_sentences(run.get("audit"), results),
         ]
         lines.append("\n".join(f"- {escape(line)}" for line in found))
         lines += _rounds(results)
@@ -55,8 +57,10 @@ def card(run: Mapping, folder: str) -> str:
 
 
 def _rounds(results: Mapping) -> list[str]:
-    header, rows = audit.rounds(results)
-    return [markdown_table(header, rows), audit.chosen(results)] if rows else []
+    header, rows = round_cells(results)
+    if not rows:
+        return []
+    return [markdown_table([escape(cell) for cell in header], rows), escape(round_sentence(results))]
 
 
 def facts(run: Mapping) -> dict[str, str]:

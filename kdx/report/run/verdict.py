@@ -2,9 +2,9 @@
 of evaluate's results.
 
 results: {"teacher" | "baseline" | "student": {"model", "parameters", "bytes", "flops", "latency_ms", "steps",
-"best_step", "last" | "best": {"train" | "validation" | "test": {"accuracy", "balanced_accuracy", "n", ...}}},
-"classes": [names], "class_counts": {"test": [rows of each class], ...}}. Fractions, not per cent.
-A role that was not run is absent; "best" is absent without a validation split.
+"best_step", "last" | "best": {"train" | "validation" | "test": {name of a metric: value, "n", ...}}},
+"metric": the one that counts, ...}. Values as they are measured: fractions, not per cent. A role that was not
+run is absent; "best" is absent without a validation split.
 """
 
 from __future__ import annotations
@@ -13,28 +13,32 @@ import math
 from collections.abc import Mapping
 
 from kdx.core.errors import UserError
+from kdx.core.metric import Metric
+from kdx.core.roles import ROLE_WORDS as ROLE_WORDS
+from kdx.core.roles import roles_of
+from kdx.report.metric import floor_of
 from kdx.tasks import chance
+from kdx.tasks.shown import counting_metric, shown_metrics
 
-ROLE_WORDS = {
-    "teacher": "teacher",
-    "noiseless": "student alone, no noise",
-    "baseline": "student alone",
-    "validation_labels": "student alone, validation labels too",
-    "student": "distilled student",
-    "ceiling": "student, all labels",
-}
-"""Roles in the order of the table, with the words shown for them."""
 LAST_ONLY = ("validation_labels",)
 """Roles that learn from the validation rows: nothing is chosen for them, and their last weights stand beside
 the others' best ones.
 """
 
 OVERFIT = 0.15
+"""How much better than on validation a teacher may be on its training rows, as a share of the metric's range;
+where that has no end, of what it is better there than who knows nothing.
+"""
 
 
 def present(results: Mapping) -> list[str]:
     """The roles that were run, in the order of the table."""
-    return [role for role in ROLE_WORDS if results.get(role)]
+    return list(roles_of(results))
+
+
+def words_of(results: Mapping, role: str) -> str:
+    """What a role that was run is called."""
+    return roles_of(results)[role].words
 
 
 def settle(results: Mapping, headline: str) -> str:
@@ -57,6 +61,11 @@ def metric(results: Mapping, role: str, headline: str, split: str, name: str) ->
     return value if value is not None and math.isfinite(value) else None
 
 
+def score(results: Mapping, role: str, headline: str, split: str = "test") -> float | None:
+    """`metric` of the metric that counts."""
+    return metric(results, role, headline, split, counting_metric(results).name)
+
+
 def which_of(role: str, headline: str) -> str:
     """Which weights of a role stand in a table of these."""
     return "last" if role in LAST_ONLY else headline
@@ -65,44 +74,48 @@ def which_of(role: str, headline: str) -> str:
 def summary(results: Mapping, headline: str) -> dict:
     """{"headline", "gain", "gap_closed", "gap_closed_reason"}.
 
-    gain: test accuracy of the distilled student less that of the student alone. gap_closed: gain / (teacher -
-    student alone). Both are fractions, or None where they have no meaning; the reason then says why.
+    gain: by how much the distilled student is better on test than the student alone, in the unit of the
+    metric that counts, above 0: better. gap_closed: gain / that of the teacher. None where they have no
+    meaning; the reason then says why.
     """
-    used = settle(results, headline)
-    teacher, alone, student = (
-        metric(results, role, used, "test", "accuracy") for role in ("teacher", "baseline", "student")
-    )
-    gain = None if alone is None or student is None else student - alone
+    used, counts = settle(results, headline), counting_metric(results)
+    teacher, alone, student = (score(results, role, used) for role in ("teacher", "baseline", "student"))
+    gain = None if alone is None or student is None else counts.gain(student, alone)
     if alone is None:
         reason = "there is no student alone to compare with"
     elif student is None:
         reason = "there is no distilled student"
     elif teacher is None:
         reason = "there is no teacher to compare with"
-    elif teacher <= alone:
+    elif counts.gain(teacher, alone) <= 0:
         reason = (
-            f"the teacher ({percent(teacher)}) is no better than the student alone ({percent(alone)}): there "
-            "is no gap to close"
+            f"the teacher ({counts.text(teacher)}) is no better than the student alone "
+            f"({counts.text(alone)}): there is no gap to close"
         )
     else:
         reason = None
     return {
         "headline": used,
         "gain": gain,
-        "gap_closed": None if reason else gain / (teacher - alone),
+        "gap_closed": None if reason else gain / counts.gain(teacher, alone),
         "gap_closed_reason": reason,
     }
 
 
 def guessing(results: Mapping, role: str, headline: str) -> str | None:
-    """Why a network is no better than guessing on the test split (see `kdx.tasks.chance.guesses`), in words;
-    None where it is better, or not known.
+    """Why a network is no better than who knows nothing on the test split (of classes see
+    `kdx.tasks.chance.guesses`), in words; None where it is better, or not known.
     """
+    value = score(results, role, headline)
     counts = (results.get("class_counts") or {}).get("test")
+    if value is None:
+        return None
+    if not counts:
+        return _below_floor(results, value)
     accuracy, balanced = (
         metric(results, role, headline, "test", name) for name in ("accuracy", "balanced_accuracy")
     )
-    if not counts or accuracy is None or balanced is None or not chance.guesses(accuracy, balanced, counts):
+    if accuracy is None or balanced is None or not chance.guesses(accuracy, balanced, counts):
         return None
     which, share = chance.largest(counts)
     return (
@@ -112,36 +125,34 @@ def guessing(results: Mapping, role: str, headline: str) -> str | None:
     )
 
 
+def _below_floor(results: Mapping, value: float) -> str | None:
+    floor, counts = floor_of(results, "test"), counting_metric(results)
+    if floor is None or counts.gain(value, floor.value) > 0:
+        return None
+    return (
+        f"no better than {floor.words} (a test {counts.title} of {counts.text(value)}, where that has "
+        f"{counts.text(floor.value)})"
+    )
+
+
 def result_warnings(results: Mapping, headline: str) -> list[str]:
     """What a reader must not miss, most serious first; empty when nothing is wrong.
 
-    No better than guessing: see `guessing`. Overfitting: training accuracy exceeds validation accuracy by
-    more than 0.15.
+    No better than guessing: see `guessing`. Overfitting: see `OVERFIT`.
     """
-    used = settle(results, headline)
-    test = {role: metric(results, role, used, "test", "accuracy") for role in present(results)}
-    found = []
-    for role, value in test.items():
-        consequence = "labels from it are noise" if role == "teacher" else "it has learned next to nothing"
-        if value is None:
-            found.append(f"The {ROLE_WORDS[role]} has no test accuracy: see the log")
-        elif why := guessing(results, role, used):
-            found.append(f"The {ROLE_WORDS[role]} is {why}: {consequence}")
-        tested = (results[role].get(which_of(role, used)) or {}).get("test") or {}
-        if "nll" in tested and metric(results, role, used, "test", "nll") is None:
-            found.append(
-                f"The {ROLE_WORDS[role]}'s answers are not all finite (NaN or infinite): "
-                "its figures mean nothing"
-            )
+    used, counts = settle(results, headline), counting_metric(results)
+    test = {role: score(results, role, used) for role in present(results)}
+    found = [warning for role in test for warning in _warnings_of(results, role, used)]
     alone, student = test.get("baseline"), test.get("student")
-    if student is not None and alone is not None and student < alone:
+    if student is not None and alone is not None and counts.gain(student, alone) < 0:
         found.append(
-            f"The distilled student ({percent(student)}) is worse than the student alone ({percent(alone)})"
+            f"The distilled student ({counts.text(student)}) is worse than the student alone "
+            f"({counts.text(alone)})"
         )
-    gap = overfit_gap(results, used)
-    if gap is not None and gap > OVERFIT:
+    if overfits(results, used):
         found.append(
-            f"The teacher overfits: {100 * gap:.1f} points more on its training rows than on validation; "
+            f"The teacher overfits: {counts.counted(abs(overfit_gap(results, used) or 0))} "
+            f"{'more' if counts.more else 'less'} on its training rows than on validation; "
             "try teacher_pretrain.augment, weight decay, teacher_pretrain.patience or more labels"
         )
     if used != headline:
@@ -152,11 +163,45 @@ def result_warnings(results: Mapping, headline: str) -> list[str]:
     return found
 
 
+def _warnings_of(results: Mapping, role: str, used: str) -> list[str]:
+    words, counts = words_of(results, role), counting_metric(results)
+    consequence = "labels from it are noise" if role == "teacher" else "it has learned next to nothing"
+    found = []
+    if score(results, role, used) is None:
+        found.append(f"The {words} has no test {counts.title}: see the log")
+    elif why := guessing(results, role, used):
+        found.append(f"The {words} is {why}: {consequence}")
+    tested = (results[role].get(which_of(role, used)) or {}).get("test") or {}
+    # one that is no number comes of answers that are none
+    if any(
+        name in tested and metric(results, role, used, "test", name) is None
+        for name in _endless(shown_metrics(results))
+    ):
+        found.append(f"The {words}'s answers are not all finite (NaN or infinite): its figures mean nothing")
+    return found
+
+
+def _endless(metrics: Mapping[str, Metric]) -> list[str]:
+    """Those that answers which are no numbers leave without a value, as they have no bound."""
+    return [name for name, m in metrics.items() if m.low is None or m.high is None]
+
+
 def overfit_gap(results: Mapping, headline: str) -> float | None:
-    """The teacher's training accuracy less its validation accuracy; None where one of them is missing."""
-    train = metric(results, "teacher", headline, "train", "accuracy")
-    validation = metric(results, "teacher", headline, "validation", "accuracy")
-    return None if train is None or validation is None else train - validation
+    """By how much the teacher is better on its training rows than on validation; None: one is missing."""
+    train, validation = (score(results, "teacher", headline, split) for split in ("train", "validation"))
+    return None if train is None or validation is None else counting_metric(results).gain(train, validation)
+
+
+def overfits(results: Mapping, headline: str) -> bool:
+    """Whether that gap is too large: see `OVERFIT`. Unknown, it is not."""
+    gap, counts = overfit_gap(results, headline), counting_metric(results)
+    if gap is None:
+        return False
+    if counts.low is not None and counts.high is not None:
+        return gap > OVERFIT * (counts.high - counts.low)
+    floor = floor_of(results, "validation")
+    train = score(results, "teacher", headline, "train")
+    return floor is not None and train is not None and gap > OVERFIT * counts.gain(train, floor.value) > 0
 
 
 def standard_error(accuracy: float, n: int) -> float:

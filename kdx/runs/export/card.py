@@ -9,9 +9,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from kdx.report.run.markdown import code, escape, fenced, markdown_table, moment
-from kdx.report.run.table import bytes_in_words, decimals
-from kdx.report.run.verdict import ROLE_WORDS, percent, points
+from kdx.core.metric import Metric
+from kdx.core.roles import known_roles, roles_of
+from kdx.report.metric import text
+from kdx.report.run.markdown import moment
+from kdx.report.run.markup import code, escape, fenced, markdown_table
+from kdx.report.run.sentences import difference
+from kdx.report.run.units import bytes_in_words
+from kdx.report.run.verdict import percent
+from kdx.tasks.shown import counting_metric, shown_metrics
 
 USE = {
     "state_dict": ("With kdx", 'import kdx\n\nnetwork = kdx.load("FOLDER")\nlogits = network(pixels)'),
@@ -30,7 +36,7 @@ USE = {
 def markdown(card: Mapping[str, Any]) -> str:
     """card: the content of card.json, as kdx.runs.export.export writes it."""
     parts = [
-        f"# {escape(card['model'])}: {escape(ROLE_WORDS[card['role']])}",
+        f"# {escape(card['model'])}: {escape(role_words(card))}",
         opening(card),
         *_contract(card),
         *use(card),
@@ -38,6 +44,11 @@ def markdown(card: Mapping[str, Any]) -> str:
     ]
     parts += [*lineage(card), *parity(card), *rest(card)]
     return "\n\n".join(parts) + "\n"
+
+
+def role_words(card: Mapping[str, Any]) -> str:
+    """What the exported network is."""
+    return known_roles(card["metrics"])[card["role"]].words
 
 
 def opening(card: Mapping[str, Any]) -> str:
@@ -53,16 +64,24 @@ def _contract(card: Mapping[str, Any]) -> list[str]:
         f"- input {code('pixels')}: float32, shape (N, {channels}, {height}, {width}), any N of at least 1",
         f"- values from 0 to 1 (a byte divided by 255); channels: {escape(wanted['channels'])}",
         "- the normalisation is built in: do not normalise before",
-        f"- output {code('logits')}: float32, shape (N, {len(card['classes'])}); softmax gives probabilities",
+        *_output(card),
     ]
-    names = markdown_table(
-        ["index", "class"], [[str(i), escape(name)] for i, name in enumerate(card["classes"])]
-    )
-    return [
-        "## Input and output",
-        "\n".join(lines),
-        f"<details><summary>Classes</summary>\n\n{names}\n\n</details>",
-    ]
+    return ["## Input and output", "\n".join(lines), *_classes(card)]
+
+
+def _output(card: Mapping[str, Any]) -> list[str]:
+    if not card.get("classes"):
+        return [f"- output {code('logits')}: float32, the answers to each row"]
+    shape = f"(N, {len(card['classes'])})"
+    return [f"- output {code('logits')}: float32, shape {shape}; softmax gives probabilities"]
+
+
+def _classes(card: Mapping[str, Any]) -> list[str]:
+    rows = [[str(i), escape(name)] for i, name in enumerate(card.get("classes") or [])]
+    if not rows:
+        return []
+    names = markdown_table(["index", "class"], rows)
+    return [f"<details><summary>Classes</summary>\n\n{names}\n\n</details>"]
 
 
 def use(card: Mapping[str, Any]) -> list[str]:
@@ -77,36 +96,41 @@ def _results(card: Mapping[str, Any]) -> list[str]:
     """Every role's figures side by side: the control is the student alone."""
     if not card["metrics"]:
         return ["## Results", "This run was not evaluated."]
-    which, rows = card["which"], []
-    for role, words in ROLE_WORDS.items():
-        about = card["metrics"].get(role)
-        numbers = (about or {}).get(which) or {}
+    which, results, rows = card["which"], card["metrics"], []
+    counts = counting_metric(results)
+    beside = [m for m in shown_metrics(results).values() if m.column != "none" and m.name != counts.name]
+    for role, about in roles_of(results).items():
+        numbers = results[role].get(which) or {}
         test, validation = numbers.get("test") or {}, numbers.get("validation") or {}
-        if about:
-            rows.append(
-                [
-                    escape(words),
-                    f"{about['parameters']:,}",
-                    percent(validation.get("accuracy")),
-                    percent(test.get("accuracy")),
-                    decimals(test.get("ece"), 3),
-                    decimals(test.get("nll"), 3),
-                    percent(test.get("agreement")),
-                    str(test.get("n", "-")),
-                ]
-            )
-    header = ["", "parameters", "validation", "test", "ECE", "NLL", "agreement with the teacher", "test rows"]
-    lines = ["## Results", markdown_table(header, rows)]
+        rows.append(
+            [
+                escape(about.words),
+                f"{results[role]['parameters']:,}",
+                text(counts, validation.get(counts.name)),
+                text(counts, test.get(counts.name)),
+                *(text(m, test.get(m.name)) for m in beside),
+                str(test.get("n", "-")),
+            ]
+        )
+    splits = [_head(counts, split) for split in ("validation", "test")]
+    header = ["", "parameters", *splits, *(escape(m.title if m.unit else m.heading) for m in beside)]
+    lines = ["## Results", markdown_table([*header, "test rows"], rows)]
     if card["gain"] is not None:
         lines.append(
-            f"Gain of distillation over the student alone: {points(card['gain'])} points of test "
-            "accuracy, from one seed."
+            f"Gain of distillation over the student alone: {difference(counts, card['gain'])} of test "
+            f"{escape(counts.title)}, from one seed."
         )
     return lines
 
 
+def _head(counts: Metric, split: str) -> str:
+    """The values below it have their unit; what has none is named."""
+    return split if counts.unit else escape(f"{split} {counts.title}")
+
+
 def lineage(card: Mapping[str, Any]) -> list[str]:
     made, data = card["lineage"], card["lineage"]["data"]
+    counts = counting_metric(card["metrics"])
     parts = ["## Lineage"]
     rows = [
         ["loss", spec(made["loss"])],
@@ -121,14 +145,12 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             else []
         ),
     ]
-    parts.append(f"{escape(ROLE_WORDS[card['role']]).capitalize()}:\n\n{markdown_table(['', 'value'], rows)}")
+    parts.append(f"{escape(role_words(card)).capitalize()}:\n\n{markdown_table(['', 'value'], rows)}")
     for teacher in made["teachers"]:
         metrics = (
             (card["metrics"].get("teacher") or {}) if teacher["artifact"] == card["teacher_artifact"] else {}
         )
-        accuracy = ((metrics.get(card["which"]) or metrics.get("last") or {}).get("test") or {}).get(
-            "accuracy"
-        )
+        tested = (metrics.get(card["which"]) or metrics.get("last") or {}).get("test") or {}
         rows = [
             ["key", code(teacher["artifact"])],
             ["model", spec(teacher["model"])],
@@ -136,7 +158,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             ["training", spec(teacher["training"]) if teacher["training"] else "none: taken as it is"],
             ["checkpoint (SHA-256)", code(teacher["checkpoint"]) if teacher["checkpoint"] else "none"],
             ["data", code(teacher["data"])],
-            ["test accuracy", percent(accuracy)],
+            [f"test {escape(counts.title)}", text(counts, tested.get(counts.name))],
             ["code", code(teacher["code"])],
         ]
         parts.append(f"Teacher:\n\n{markdown_table(['', 'value'], rows)}")
@@ -150,7 +172,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             ["the teacher sees", escape(f"{labels['view']} view")],
             ["stored views of a row", code(json.dumps(labels["views"]))],
             ["augmentation", escape(", ".join(labels["augment"]) or "none")],
-            ["teacher on validation", percent(labels["teacher_accuracy_on_validation"])],
+            ["teacher on validation", text(counts, labels["teacher_accuracy_on_validation"])],
         ]
         parts.append(f"Labels of the teacher:\n\n{markdown_table(['', 'value'], rows)}")
     rows = [
@@ -175,7 +197,7 @@ def parity(card: Mapping[str, Any]) -> list[str]:
                 code(entry["file"]),
                 bytes_in_words(entry["bytes"]),
                 f"{same['max_abs_difference']:.2g}",
-                percent(same["argmax_agreement"], 2),
+                percent(same.get("argmax_agreement"), 2),
                 str(same["rows"]),
             ]
         )

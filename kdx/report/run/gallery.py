@@ -1,0 +1,122 @@
+"""Examples of the test split with what each network makes of them: pictures in a grid, or rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kdx.core.errors import UserError
+from kdx.core.roles import ROLES, Role
+from kdx.report.run.canvas import RIGHT, WRONG, font, png, shorten
+
+if TYPE_CHECKING:
+    import numpy as np
+
+COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 160, 18, 40  # of the picture grid: pictures a row, then pixels
+LONGEST = 120
+"""Letters of a text in the table."""
+
+
+def draw_pictures(
+    images: np.ndarray,
+    truth: Sequence[Any],
+    predictions: Mapping[str, Sequence[Any]],
+    classes: Sequence[str],
+    known: Mapping[str, Role] = ROLES,
+) -> bytes:
+    """Pictures with the truth and what each role takes them for; mistakes in red, and a red frame where one
+    role is wrong.
+
+    images: (K, C, H, W) uint8, K >= 1, C 1 or 3 (of other counts the mean is shown). truth,
+    predictions[role]: K classes; without classes K texts, of which none is right or wrong.
+    """
+    from PIL import Image, ImageDraw
+
+    _check(images, truth, predictions)
+    roles = [role for role in known if role in predictions]
+    columns, lines = min(COLUMNS, len(images)), -(-len(images) // COLUMNS)
+    height = SIDE + LINE * (1 + len(roles)) + 24
+    canvas = Image.new("RGB", (max(columns * CELL, 2 * CELL), TITLE + lines * height), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text(
+        (canvas.width / 2, TITLE / 2),
+        "test pictures: truth, then predictions",
+        fill="black",
+        font=font(15),
+        anchor="mm",
+    )
+    for k, picture in enumerate(images):
+        row, column = divmod(k, columns)
+        left, top = column * CELL + (CELL - SIDE) // 2, TITLE + row * height
+        canvas.paste(thumbnail(picture), (left, top))
+        wrong = bool(classes) and any(predictions[role][k] != truth[k] for role in roles)
+        frame = (left - 3, top - 3, left + SIDE + 2, top + SIDE + 2)
+        draw.rectangle(frame, outline=WRONG if wrong else "#cccccc", width=3 if wrong else 1)
+        labels = [("", truth[k]), *((f"{known[role].short}: ", predictions[role][k]) for role in roles)]
+        for i, (who, label) in enumerate(labels):
+            words = shorten(who + class_name(label, classes), 19)
+            spot = (left + SIDE / 2, top + SIDE + 14 + LINE * i)
+            draw.text(
+                spot,
+                words,
+                fill=WRONG if classes and label != truth[k] else RIGHT,
+                font=font(12, bold=i == 0),
+                anchor="mm",
+            )
+    return png(canvas)
+
+
+def thumbnail(picture: np.ndarray) -> Any:
+    """(C, H, W) uint8 -> a square RGB picture, its sides kept in proportion; small ones are enlarged with
+    their pixels in sight.
+    """
+    from PIL import Image
+
+    tall, wide = picture.shape[1:]
+    scale = SIDE / max(tall, wide)
+    size = (max(round(wide * scale), 1), max(round(tall * scale), 1))
+    shown = (
+        Image.fromarray(pixels(picture))
+        .convert("RGB")
+        .resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+    )
+    square = Image.new("RGB", (SIDE, SIDE), "white")
+    square.paste(shown, ((SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
+    return square
+
+
+def _check(images: np.ndarray, truth: Sequence[int], predictions: Mapping[str, Sequence[int]]) -> None:
+    if images.ndim != 4 or str(images.dtype) != "uint8" or not len(images):
+        raise UserError(
+            "The picture grid needs images (K, C, H, W) of uint8, K >= 1; given "
+            f"{images.shape} of {images.dtype}"
+        )
+    for name, rows in {"truth": truth, **predictions}.items():
+        if len(rows) != len(images):
+            raise UserError(f"The picture grid has {len(images)} images but {len(rows)} classes for '{name}'")
+
+
+def pixels(picture: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (H, W, 3) or (H, W), uint8"""
+    return picture.transpose(1, 2, 0) if len(picture) == 3 else picture.mean(axis=0).astype("uint8")
+
+
+def class_name(label: int | str, classes: Sequence[str]) -> str:
+    """The name of a class by its number; anything else as it is."""
+    return str(classes[label]) if not isinstance(label, str) and 0 <= label < len(classes) else str(label)
+
+
+def example_cells(
+    examples: Mapping[str, Any], known: Mapping[str, Role]
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of examples that are no pictures: the number of the row in the test split, the truth
+    and what each role makes of it; long texts are cut.
+    """
+    predictions = examples["predictions"]
+    roles = [role for role in known if role in predictions]
+    columns = [examples["truth"], *(predictions[role] for role in roles)]
+    numbers = examples.get("rows") or range(len(examples["truth"]))
+    return ["test row", "truth", *(known[role].words for role in roles)], [
+        [str(number), *(shorten(str(value), LONGEST) for value in values)]
+        for number, *values in zip(numbers, *columns, strict=True)
+    ]

@@ -1,0 +1,208 @@
+"""What report.md says of the results: the table and what it means, classes, shifts, rounds, the audit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+from kdx.core.roles import roles_of
+from kdx.report.metric import cell, column
+from kdx.report.run import audit, shifts
+from kdx.report.run.markup import escape, markdown_table, table_of_cells
+from kdx.report.run.rounds import round_cells, round_sentence
+from kdx.report.run.sentences import result_sentences
+from kdx.report.run.table import results_title, role_cells
+from kdx.report.run.verdict import metric, percent, present, rounded, which_of, words_of
+from kdx.tasks.shown import counting_metric, shown_metrics
+
+MANY_CLASSES, FEW_CLASSES = 100, 20
+"""Of more classes than the first only so many as the second are listed."""
+
+
+def measured(run: Mapping) -> list[str]:
+    numbers = run.get("results")
+    lines = ["## Results"] if numbers or run.get("warnings") else []
+    lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
+    if numbers:
+        headline = numbers.get("headline", "last")
+        weights = escape(results_title(numbers, headline))
+        lines += [f"Models: {weights}.", table_of_cells(*role_cells(numbers, headline))]
+        gate = (run.get("gate") or {}).get("text")
+        lines.append(
+            "\n".join(
+                f"- {escape(line)}"
+                for line in [*result_sentences(numbers, headline), *([f"The gate: {gate}."] if gate else [])]
+            )
+        )
+        lines.append(best_and_last(numbers))
+        notes = [escape(m.note) for m in shown_metrics(numbers).values() if m.note and m.column == "table"]
+        lines.append(" ".join([*notes, f"MFLOPs: one forward pass of one {unit_of(numbers)}."]))
+    return lines
+
+
+def unit_of(numbers: Mapping) -> str:
+    """What a row of the data is called."""
+    return "picture" if numbers.get("classes") else "row"
+
+
+def by_class(run: Mapping) -> list[str]:
+    """Balanced accuracy, and the recall of each class; of many classes those that the last network of the
+    table knows least.
+    """
+    numbers = run.get("results") or {}
+    counts, used = (numbers.get("class_counts") or {}).get("test"), numbers.get("headline", "last")
+    recalls = {
+        role: found
+        for role in present(numbers)
+        if (found := ((numbers[role].get(which_of(role, used)) or {}).get("test") or {}).get("recall"))
+    }
+    if not counts or not recalls:
+        return []
+    last = list(recalls.values())[-1]
+    order = (
+        range(len(counts))
+        if len(counts) <= MANY_CLASSES
+        else sorted((c for c in range(len(counts)) if counts[c]), key=lambda c: last[c])[:FEW_CLASSES]
+    )
+    mean = [
+        "balanced accuracy",
+        f"{sum(counts):,}",
+        *(percent(metric(numbers, role, used, "test", "balanced_accuracy")).rstrip("%") for role in recalls),
+    ]
+    rows = [
+        [
+            escape(numbers["classes"][c]),
+            f"{counts[c]:,}",
+            *(percent(found[c]).rstrip("%") for found in recalls.values()),
+        ]
+        for c in order
+    ]
+    names = [escape(words_of(numbers, role)) for role in recalls]
+    text = markdown_table(["recall %", "test rows", *names], [mean, *rows])
+    what = "Recall by class"
+    if len(rows) < len(counts):
+        what = f"Recall of the {len(rows)} classes of {len(counts):,} that the {names[-1]} knows least"
+    return [
+        "## Classes",
+        f"<details{' open' if len(rows) <= FEW_CLASSES else ''}><summary>{what}</summary>\n\n{text}\n\n</details>",  # noqa: E501
+    ]
+
+
+def shifted(run: Mapping) -> list[str]:
+    """What was measured on test pictures that are blurred, say, and with what strength."""
+    numbers = run.get("results") or {}
+    header, rows = shifts.shift_cells(numbers)
+    if not rows:
+        return []
+    strengths = [
+        f"{name}: "
+        + ", ".join(f"{key} {json.dumps(value)}" for key, value in spec.items() if key != "_target_")
+        for name, spec in ((run.get("config") or {}).get("shift") or {}).items()
+    ]
+    lines = [
+        "## Shifted inputs",
+        table_of_cells(header, rows),
+    ]
+    lines += ["\n".join(f"- {escape(line)}" for line in [*shifts.shift_sentences(numbers), *strengths])]
+    return [
+        *lines,
+        (
+            f"{_plural(numbers)} of the last weights on the test pictures as they are, and on the same "
+            "pictures shifted; nothing was trained on these."
+        ),
+    ]
+
+
+def _plural(numbers: Mapping) -> str:
+    """What values of the metric that counts are called at the beginning of a sentence."""
+    title = escape(counting_metric(numbers).title)
+    title = f"{title[:-1]}ies" if title.endswith("y") else title
+    return f"{title[:1].upper()}{title[1:]}"
+
+
+def audited(run: Mapping) -> list[str]:
+    """The rounds, and the pseudo-label audit."""
+    numbers, found = run.get("results") or {}, run.get("audit")
+    header, rows = round_cells(numbers)
+    lines = []
+    if rows:
+        head = [escape(cell) for cell in header]
+        lines = ["## Rounds", markdown_table(head, rows), escape(round_sentence(numbers))]
+    if not found:
+        return lines
+    header, rows = audit.per_round(found, numbers)
+    lines += [
+        "## Pseudo-label audit",
+        "\n".join(f"- {escape(line)}" for line in audit.audit_sentences(found, numbers)),
+        markdown_table([escape(cell) for cell in header], rows),
+    ]
+    said = [*_of_teacher(numbers, found), *_of_domain(numbers, found)]
+    lines.append("\n".join(f"- {line}" for line in said))
+    header, rows = audit.classes(found)
+    if rows and len(rows) <= MANY_CLASSES:
+        kept = table_of_cells(header, rows)
+        lines.append(f"<details><summary>Labels kept, by class</summary>\n\n{kept}\n\n</details>")
+    header, rows = audit.monitors(found)
+    lines += [table_of_cells(header, rows)] if rows else []
+    if not found.get("truth_known", True):
+        lines.append(
+            "The true classes of the pool are not known, so nothing is said of how right its labels are."
+            if found.get("classes")
+            else "The truth of the pool is not known, so nothing is said of how good its answers are."
+        )
+    return [line for line in lines if line]
+
+
+def _of_teacher(numbers: Mapping, found: Mapping) -> list[str]:
+    """The first teacher on validation, as the audit has it."""
+    teacher, counts = found.get("teacher") or {}, counting_metric(numbers)
+    if "confidence" in teacher:
+        return [
+            f"The teacher on validation, clean pictures: {percent(teacher['accuracy'])} right, "
+            f"{percent(teacher['confidence'])} sure on average, expected calibration error "
+            f"{rounded(teacher['ece'], 3)} (n = {teacher['n']})."
+        ]
+    value = (teacher.get("metrics") or teacher).get(counts.name)
+    if value is None:
+        return []
+    return [f"The teacher on validation: {escape(counts.title)} {counts.text(value)} (n = {teacher['n']})."]
+
+
+def _of_domain(numbers: Mapping, found: Mapping) -> list[str]:
+    gap = found.get("domain_gap")
+    if not gap:
+        return []
+    return [
+        f"Labelled {unit_of(found)}s against the pool's: a linear classifier tells them apart "
+        f"{percent(gap['accuracy'], 0)} of the time (50% is guessing; standard error "
+        f"{percent(gap['standard_error'], 0)}); proxy A-distance {rounded(gap['a_distance'], 2)}."
+    ]
+
+
+def best_and_last(numbers: Mapping) -> str:
+    """What the other weights have on test too, where the run has both."""
+    counts, rows = counting_metric(numbers), []
+    finer = replace(counts, digits=counts.digits + 1)
+    for role, about in roles_of(numbers).items():
+        network = numbers[role]
+        if network.get("best"):
+            both = [(network[kind].get("test") or {}).get(counts.name) for kind in ("last", "best")]
+            step = network.get("best_step")
+            shown = [cell(finer, value) for value in both]
+            steps = ["-" if step is None else str(step), str(network.get("steps", "-"))]
+            rows.append([escape(about.words), *shown, *steps])
+    head = escape(column(counts, "test"))
+    header = ["", f"{head}, last weights", f"{head}, best on validation", "best step", "steps"]
+    return markdown_table(header, rows) if rows else ""
+
+
+def figure_lines(figures: Mapping[str, str]) -> list[str]:
+    return (
+        [
+            "## Figures",
+            *(f"{escape(caption)}:\n\n![{escape(caption)}]({path})" for caption, path in figures.items()),
+        ]
+        if figures
+        else []
+    )

@@ -1,0 +1,79 @@
+"""What of a folder belongs to a run: checked before it is written, cleared, linked, taken back."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from kdx.core.files import appendable, kind_at, own_file, own_folder
+from kdx.report.run.document import LOCK
+from kdx.report.run.plain import writing
+
+_WHO = "the run"
+
+
+def check_place(folder: Path) -> None:
+    """Raises UserError where a link, a pipe or the like is in the place of something that is written: the
+    folder may have come from somebody else.
+    """
+    for name in ("run.json", "report.md"):
+        own_file(folder / name, _WHO)
+    for name in ("metrics.jsonl", "train.log"):
+        appendable(folder / name, _WHO)
+    for name in ("figures", "artifacts"):
+        if kind_at(folder / name) is not None:
+            own_folder(folder / name, _WHO)
+    for spot in (*(folder / "figures").glob("*"), *folder.glob("events.out.tfevents.*")):
+        own_file(spot, _WHO)
+
+
+def clear_place(folder: Path) -> None:
+    """Removes what an earlier run wrote here, and nothing else: a second event file would show each curve
+    twice.
+    """
+    if not (folder / "run.json").exists():
+        return
+    links = [old for old in folder.glob("artifacts/*") if old.is_symlink() or old.is_file()]
+    for old in [
+        *folder.glob("events.out.tfevents.*"),
+        *folder.glob("figures/*.png"),
+        *links,
+        folder / "report.md",
+    ]:
+        old.unlink(missing_ok=True)
+
+
+def take_back(folder: Path) -> None:
+    """Removes a run that never began: its files, the log that was opened for it, and the folder if nothing
+    else is in it. Never raises.
+    """
+    with suppress(Exception):
+        clear_place(folder)
+        for name in ("run.json", "metrics.jsonl", "train.log", LOCK):
+            (folder / name).unlink(missing_ok=True)
+        for place in (folder / "figures", folder / "artifacts", folder, folder.parent):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+
+
+def link_artifact(folder: Path, name: str, target: Path | str) -> str:
+    """artifacts/<name> points to `target`, relatively; a text file with the path stands in where links are
+    not allowed. Returns its path, relative to the folder.
+    """
+    spot = folder / "artifacts" / file_name(name)
+    with writing(spot):
+        spot.parent.mkdir(exist_ok=True)
+        spot.unlink(missing_ok=True)
+        relative = os.path.relpath(Path(target).resolve(), spot.parent.resolve())
+        try:
+            spot.symlink_to(relative, target_is_directory=True)
+        except OSError:
+            spot.write_text(relative + "\n", encoding="utf-8")
+    return f"artifacts/{spot.name}"
+
+
+def file_name(name: str) -> str:
+    """A name as that of a file."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)

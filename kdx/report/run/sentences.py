@@ -1,0 +1,165 @@
+"""What the table of a run means, in sentences, from its results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kdx.core.metric import Metric
+from kdx.report.metric import finer
+from kdx.report.run.verdict import (
+    metric,
+    overfit_gap,
+    percent,
+    present,
+    score,
+    settle,
+    standard_error,
+    summary,
+    words_of,
+)
+from kdx.tasks import chance
+from kdx.tasks.shown import counting_metric
+
+SKEWED = 1.5
+"""How many times its even share the largest class has where balanced accuracy is reported beside the table
+too.
+"""
+
+
+def test_rows(results: Mapping, headline: str) -> int:
+    """How many test rows the results are of; the most of any role, 0 where they do not say."""
+    used = settle(results, headline)
+    return max((int(metric(results, role, used, "test", "n") or 0) for role in present(results)), default=0)
+
+
+def difference(counts: Metric, value: float) -> str:
+    """A gain with its sign and what it is counted in: "+3.8 points", "+0.300"."""
+    return f"{counts.difference(value)} {counts.gains or counts.unit}".rstrip()
+
+
+def result_sentences(results: Mapping, headline: str) -> list[str]:
+    """What the table means: the gain with a caution, the part of the gap closed, the teacher's
+    train-validation gap.
+    """
+    summarised = summary(results, headline)
+    used, counts = summarised["headline"], finer(counting_metric(results), test_rows(results, headline))
+    return [
+        *_of_gain(results, summarised, counts),
+        *_of_gap(results, summarised, counts),
+        *_of_validation(results, used, counts),
+        *_of_ceiling(results, used, counts),
+        *_of_balance(results, used),
+        *([] if summarised["gain"] is None else _caution(results, used, counts)),
+        *_of_teacher(results, used),
+    ]
+
+
+def _of_gain(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]:
+    if summarised["gain"] is None:
+        return []
+    better = "" if counts.more else f" Less {counts.title} is better, so a gain above 0 is an improvement."
+    gained = f"Gain of distillation: {difference(counts, summarised['gain'])} of test {counts.title}."
+    return [f"{gained}{better}{of_rounds(results)}"]
+
+
+def _of_gap(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]:
+    if summarised["gap_closed"] is not None:
+        teacher, alone = (score(results, r, summarised["headline"]) for r in ("teacher", "baseline"))
+        return [
+            f"Part of the gap to the teacher closed: {100 * summarised['gap_closed']:.0f}% of "
+            f"{counts.counted(counts.gain(teacher, alone))}."
+        ]
+    if summarised["gain"] is None:
+        return []
+    return [f"Part of the gap to the teacher closed: none to speak of, as {summarised['gap_closed_reason']}."]
+
+
+def of_rounds(results: Mapping) -> str:
+    """What favours a student that was the best of several rounds on validation; empty where it is no such
+    student.
+    """
+    rounds = results.get("rounds") or []
+    if (
+        len(rounds) < 2
+        or results.get("round_by") != "validation"
+        or not all("validation" in entry for entry in rounds)
+    ):
+        return ""
+    return (
+        f" It is the best of {len(rounds)} rounds on validation, and the student alone is one run: some of "
+        "this may be the choice."
+    )
+
+
+def _of_validation(results: Mapping, used: str, counts: Metric) -> list[str]:
+    """How the distilled student fares beside one that just learned from the validation labels."""
+    student, both = (score(results, role, used) for role in ("student", "validation_labels"))
+    if student is None or both is None:
+        return []
+    return [
+        "Beside the student alone that learned from the validation labels too (to its last step, nothing "
+        f"validates it): {difference(counts, counts.gain(student, both))}."
+    ]
+
+
+def _of_ceiling(results: Mapping, used: str, counts: Metric) -> list[str]:
+    """What the hidden labels of the pool bring, and how much of that the teacher's answers brought."""
+    alone, student, best = (score(results, role, used) for role in ("baseline", "student", "ceiling"))
+    if best is None or alone is None or student is None:
+        return []
+    whole = counts.gain(best, alone)
+    if counts.gain(student, best) > 0:
+        part = "the teacher's answers brought more, as those of a good, larger network can"
+    else:
+        part = (
+            f"the teacher's answers brought {100 * counts.gain(student, alone) / whole:.0f}% of that"
+            if whole > 0
+            else "there was nothing to gain from them"
+        )
+    return [f"The true labels of the pool bring {difference(counts, whole)} over the student alone: {part}."]
+
+
+def _of_balance(results: Mapping, used: str) -> list[str]:
+    """Where one class has many of the test rows: what accuracy hides."""
+    rows = (results.get("class_counts") or {}).get("test") or [1]
+    which, share = chance.largest(rows)
+    balances = [
+        f"{words_of(results, role)} {percent(value)}"
+        for role in present(results)
+        if (value := metric(results, role, used, "test", "balanced_accuracy")) is not None
+    ]
+    if not balances or share * len(rows) < SKEWED:
+        return []
+    return [
+        (
+            f'Balanced test accuracy, the mean recall of the classes, as "{results["classes"][which]}" has '
+            f"{percent(share)} of the rows: {', '.join(balances)}."
+        )
+    ]
+
+
+def _caution(results: Mapping, used: str, counts: Metric) -> list[str]:
+    """How far a figure of one run on so many rows can be trusted; of a share of them the error is known."""
+    n = next((n for role in present(results) if (n := metric(results, role, used, "test", "n"))), None)
+    if not n:
+        return []
+    several = "one seed: compare several with -m seed=0,1,2."
+    if not counts.share:
+        return [f"Caution: {n} test rows, and {several}"]
+    values = [score(results, role, used) for role in ("baseline", "student")]
+    error = max(standard_error(value, n) for value in values if value is not None)
+    return [
+        f"Caution: {n} test rows, so each {counts.title} is good to about {counts.counted(error, 1)} (one "
+        f"binomial standard error); {several}"
+    ]
+
+
+def _of_teacher(results: Mapping, used: str) -> list[str]:
+    gap, counts = overfit_gap(results, used), counting_metric(results)
+    train, validation = (score(results, "teacher", used, split) for split in ("train", "validation"))
+    if gap is None or train is None or validation is None:
+        return []
+    return [
+        f"Teacher: {counts.text(train)} on its training rows, {counts.text(validation)} on validation (a gap "
+        f"of {counts.counted(gap)})."
+    ]
