@@ -158,9 +158,8 @@ def shifted(place: Path) -> str:
         f"hydra.run.dir={place / 'shifted'}",
     )
     from kdx.report.run.shifts import shift_cells
-    from kdx.report.run.verdict import ROLE_WORDS as roles
 
-    header, rows = shift_cells(json.loads((place / "shifted/run.json").read_text())["results"], roles)
+    header, rows = shift_cells(json.loads((place / "shifted/run.json").read_text())["results"])
     return markdown(header, rows)
 
 

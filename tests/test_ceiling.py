@@ -13,7 +13,7 @@ from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.pipeline.recipes import steps as recipes
-from kdx.report.run.table import result_sentences
+from kdx.report.run.sentences import result_sentences
 from kdx.runs import claims
 from kdx.store.artifact import MANIFEST, seal
 

@@ -24,17 +24,13 @@ from kdx.commands import _sweep, _watch, board, evaluate
 from kdx.config import restore
 from kdx.core import shapes
 from kdx.core.errors import UserError
-from kdx.core.roles import ROLES as STAGES_OF
+from kdx.core.roles import ROLE_WORDS, ROLES, SHORT_ROLES
 from kdx.report.compare import rows
 from kdx.report.compare.compare import compare_runs
 from kdx.report.compare.curves import read_curves
 from kdx.report.compare.entries import entry
 from kdx.report.compare.mirror import Mirror
 from kdx.report.run import document
-from kdx.report.run.figures import ROLE_COLOURS, SHORT
-from kdx.report.run.rounds import LEVELS
-from kdx.report.run.table import SHORT_ROLES
-from kdx.report.run.verdict import ROLE_WORDS
 from kdx.runs import diff, sweep
 from kdx.runs.reading import Run, as_written, read_run
 
@@ -217,17 +213,15 @@ def test_every_role_stands_wherever_roles_are_listed():
     asked = next(option for option in evaluate.OPTIONS if option.name == "role").choices
     listed = {
         "run.json": document.SHAPE["results"],
-        "colours": ROLE_COLOURS,
-        "short names": SHORT,
-        "narrow table": SHORT_ROLES,
-        "picture of rounds": {*LEVELS, "student"},
+        "words": ROLE_WORDS,
+        "narrow table and figures": SHORT_ROLES,
         "kdx evaluate": asked,
-        "stages, and weights in the report": STAGES_OF,
     }
-    lacking = {where: set(ROLE_WORDS) - set(roles) for where, roles in listed.items()}
+    assert all(role.stage and role.words and role.short and role.colour for role in ROLES.values())
+    lacking = {where: set(ROLES) - set(roles) for where, roles in listed.items()}
     assert not any(lacking.values()), lacking
     made = rows.run_row(compare_runs([entry("a", made_up())]), entry("a", made_up()))
-    assert set(ROLE_WORDS) <= set(made)
+    assert set(ROLES) <= set(made)
 
 
 def test_one_broken_run_stops_no_comparison(tmp_path, capsys):

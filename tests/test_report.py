@@ -15,17 +15,20 @@ import pytest
 from PIL import Image
 
 from kdx.core.errors import UserError
-from kdx.report.run import figures, markdown, reliability, rounds
+from kdx.core.roles import ROLE_WORDS, ROLES
+from kdx.report.run import canvas, figures, gallery, markdown, markup, measured, reliability, rounds
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Listener, Many
 from kdx.report.run.plain import plain, write_or_error
 from kdx.report.run.progress import Progress, duration
-from kdx.report.run.table import bytes_in_words, magnitude, print_table, role_cells, three_figures
+from kdx.report.run.table import print_table, role_cells
 from kdx.report.run.tensorboard import hyperparameters
-from kdx.report.run.verdict import ROLE_WORDS, result_warnings, settle, summary
+from kdx.report.run.units import bytes_in_words, magnitude, three_figures
+from kdx.report.run.verdict import result_warnings, settle, summary
 from kdx.tasks import chance
 
 PNG = b"\x89PNG\r\n\x1a\n"
+COLOURS = {name: role.colour for name, role in ROLES.items()}
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -221,7 +224,7 @@ def test_balanced_accuracy_is_reported_where_a_class_has_most_rows():
 
 
 def test_the_report_has_the_recall_of_each_class_and_of_many_the_least():
-    reported = "\n".join(markdown.by_class({"results": {**skewed(17, 2, 0), "headline": "last"}}))
+    reported = "\n".join(measured.by_class({"results": {**skewed(17, 2, 0), "headline": "last"}}))
     assert (
         "| balanced accuracy | 21 | 64.8 | 64.8 | 64.8 |" in reported
         and "| circle | 18 | 94.4 | 94.4 | 94.4 |" in reported
@@ -235,13 +238,13 @@ def test_the_report_has_the_recall_of_each_class_and_of_many_the_least():
         "classes": [f"c{c}" for c in range(1000)],
         "class_counts": {"test": [5] * 999 + [0]},
     }
-    reported = "\n".join(markdown.by_class({"results": many}))
+    reported = "\n".join(measured.by_class({"results": many}))
     assert (
         reported.count("\n| c") == 20
         and "| c19 | 5 | 1.9 |" in reported
         and "the 20 classes of 1,000 that the distilled student knows least" in reported
     )
-    assert markdown.by_class({"results": {"student": {"last": {"test": {"accuracy": 0.5}}}}}) == [], (
+    assert measured.by_class({"results": {"student": {"last": {"test": {"accuracy": 0.5}}}}}) == [], (
         "older runs have none"
     )
 
@@ -739,7 +742,7 @@ def coloured(pixels, colour, x, y):
 
 def test_reliability_puts_points_and_curves_where_they_belong():
     pixels = decode(reliability.draw_reliability(MARGINS, FITTED, "t"))
-    teacher = figures.ROLE_COLOURS["teacher"]
+    teacher = COLOURS["teacher"]
     assert (
         coloured(pixels, teacher, 0.1, 0.25)
         and coloured(pixels, teacher, 0.9, 0.95)
@@ -777,7 +780,7 @@ def test_names_cannot_become_markup():
     assert "<script>" not in text and "<b>" not in text and "<i>" not in text
     assert "&lt;b&gt;\\[x\\](y)\\_z\\_" in text and "``teacher.checkpoint=a`b\\|c.pt``" in text
     assert "kdx board 'runs/a b'" in text
-    assert markdown.fenced("a\n```\nb") == "````\na\n```\nb\n````"
+    assert markup.fenced("a\n```\nb") == "````\na\n```\nb\n````"
 
 
 def decode(png):
@@ -795,18 +798,18 @@ def reds(pixels):
 def test_the_grid_shows_mistakes_in_red(shape):
     images = np.zeros((10, *shape), dtype=np.uint8)
     truth, classes = [0] * 10, ["cat $x$", "a very long name of a class that goes on"]
-    right = decode(figures.draw_pictures(images, truth, {"student": truth}, classes))
-    wrong = decode(figures.draw_pictures(images, truth, {"student": [1, *truth[1:]]}, classes))
+    right = decode(gallery.draw_pictures(images, truth, {"student": truth}, classes))
+    wrong = decode(gallery.draw_pictures(images, truth, {"student": [1, *truth[1:]]}, classes))
     assert reds(right) == 0 and reds(wrong) > 200 and right.shape == wrong.shape
 
 
 def test_the_grid_keeps_colours_and_orientation():
     images = np.zeros((1, 3, 2, 2), dtype=np.uint8)
     images[0, 1, 0, 1] = 255  # green, top right
-    pixels = decode(figures.draw_pictures(images, [0], {}, ["a"]))
+    pixels = decode(gallery.draw_pictures(images, [0], {}, ["a"]))
     rows, columns = np.nonzero((pixels[..., 1] > 200) & (pixels[..., 0] < 50))
-    left, top = (figures.CELL - figures.SIDE) // 2, figures.TITLE
-    half = figures.SIDE // 2
+    left, top = (gallery.CELL - gallery.SIDE) // 2, gallery.TITLE
+    half = gallery.SIDE // 2
     assert (rows.min(), rows.max() + 1) == (top, top + half) and (columns.min(), columns.max() + 1) == (
         left + half,
         left + 2 * half,
@@ -816,9 +819,9 @@ def test_the_grid_keeps_colours_and_orientation():
 def test_the_grid_refuses_what_does_not_match():
     images = np.zeros((2, 1, 8, 8), dtype=np.uint8)
     with pytest.raises(UserError, match="2 images but 1"):
-        figures.draw_pictures(images, [0, 1], {"student": [0]}, ["a", "b"])
+        gallery.draw_pictures(images, [0, 1], {"student": [0]}, ["a", "b"])
     with pytest.raises(UserError, match="uint8"):
-        figures.draw_pictures(images.astype(float), [0, 1], {}, ["a", "b"])
+        gallery.draw_pictures(images.astype(float), [0, 1], {}, ["a", "b"])
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])
@@ -836,12 +839,12 @@ def test_confusion_matrix(classes):
 def test_curves_have_a_line_a_role_in_its_colour():
     pixels = decode(
         figures.draw_curves(
-            {"student": [(0, 0.5), (100, 0.9)], "teacher": [(0, 0.9), (300, 0.95)]}, "t", percent=True
+            {"student": [(0, 0.5), (100, 0.9)], "teacher": [(0, 0.9), (300, 0.95)]}, "t", scale=100
         )
     )
     found = {
         name: int((np.abs(pixels - [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).sum(axis=-1) < 12).sum())
-        for name, colour in figures.ROLE_COLOURS.items()
+        for name, colour in COLOURS.items()
     }
     assert found["student"] > 200 and found["teacher"] > 200 and found["baseline"] == 0
 
@@ -851,12 +854,12 @@ def test_curves_have_a_line_a_role_in_its_colour():
     [(0, 250, [0, 50, 100, 150, 200, 250]), (0.31, 0.97, [0.2, 0.4, 0.6, 0.8, 1.0])],
 )
 def test_ticks_are_round_and_cover_the_range(low, high, wanted):
-    assert figures.ticks(low, high) == wanted
+    assert canvas.ticks(low, high) == wanted
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 0), (5, 5), (-1e-9, 1e-9), (1e6, 1e6 + 1), (-3, 7), (0, 1e12)])
 def test_ticks_of_odd_ranges(low, high):
-    found = figures.ticks(low, high)
+    found = canvas.ticks(low, high)
     assert found[0] <= low and found[-1] >= high and found[0] < found[-1] and len(found) <= 9
 
 
@@ -886,8 +889,8 @@ def test_importing_the_report_is_cheap():
 
 def test_the_grid_has_a_name_for_every_role():
     images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
-    everyone = decode(figures.draw_pictures(images, [0], dict.fromkeys(ROLE_WORDS, [0]), ["a"]))
-    assert everyone.shape[0] == figures.TITLE + figures.SIDE + figures.LINE * (1 + len(ROLE_WORDS)) + 24
+    everyone = decode(gallery.draw_pictures(images, [0], dict.fromkeys(ROLE_WORDS, [0]), ["a"]))
+    assert everyone.shape[0] == gallery.TITLE + gallery.SIDE + gallery.LINE * (1 + len(ROLE_WORDS)) + 24
 
 
 CONFIDENCE = {
@@ -902,8 +905,8 @@ def test_the_reliability_diagram_puts_dots_and_bars_where_they_belong():
     """Accuracy 30% at confidence .6 (20 rows of 100), 75% at .9 (80 of 100); the empty bin has no dot; grey
     bars are shares of the rows.
     """
-    pixels = decode(reliability.diagram(CONFIDENCE, "t", figures.ROLE_COLOURS["student"]))
-    green = figures.ROLE_COLOURS["student"]
+    pixels = decode(reliability.diagram(CONFIDENCE, "t", COLOURS["student"]))
+    green = COLOURS["student"]
     assert coloured(pixels, green, 0.6, 0.3) and coloured(pixels, green, 0.9, 0.75)
     low, high = reliability.wilson_interval(6, 20)
     assert (
@@ -951,7 +954,7 @@ def test_figures_that_are_not_finite_are_dashes_in_the_report(tmp_path):
         in (tmp_path / "report.md").read_text()
     )
     teacher = {"accuracy": None, "confidence": None, "ece": None, "n": 3}
-    lines = markdown.audited({"results": {}, "audit": audit() | {"teacher": teacher}})
+    lines = measured.audited({"results": {}, "audit": audit() | {"teacher": teacher}})
     assert "clean pictures: - right, - sure on average, expected calibration error - (n = 3)" in "\n".join(
         lines
     )
@@ -981,13 +984,11 @@ def test_rounds_are_counted_by_the_answers_where_these_are_bought():
 
 
 def test_the_picture_of_the_rounds_shows_each_and_the_levels_beside_them():
-    from kdx.report.run import figures
-
     results, audit = three_rounds(100)
     picture = np.asarray(Image.open(io.BytesIO(rounds.draw_rounds(results, audit, "title"))).convert("RGB"))
     for colour in (
-        figures.ROLE_COLOURS["student"],
-        figures.ROLE_COLOURS["baseline"],
+        COLOURS["student"],
+        COLOURS["baseline"],
         rounds.SHOWN["validation"][1],
     ):
         assert (picture == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2).any(), colour

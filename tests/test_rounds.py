@@ -27,7 +27,8 @@ from kdx.pipeline.stages import TRAIN
 from kdx.pipeline.stages.answers import clean_answers, extras, stored_answers
 from kdx.pipeline.stages.files import open_network, open_split
 from kdx.pipeline.stages.label import write_spread
-from kdx.report.run.audit import audit_sentences, chosen, per_round, rounds
+from kdx.report.run.audit import audit_sentences, per_round
+from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.runs.run import perform
 from kdx.store.artifact import LEFTOVERS, MANIFEST, Artifact, seal
 from kdx.store.component import Component
@@ -234,7 +235,7 @@ def test_another_threshold_redoes_from_the_choice_on(store, three):
 def test_without_validation_the_last_round_counts(store):
     found = go(store, *ROUNDS, "rounds=2", "dataset.validation=null", "round_patience=1", "baseline=false")
     assert found.done["student-train"].key == found.done["student-train-2"].key
-    assert "no validation split" in chosen(found.results)
+    assert "no validation split" in round_sentence(found.results)
 
 
 class Killed(BaseException):
@@ -361,9 +362,9 @@ def test_the_student_sees_no_row_that_was_not_bought(bought):
 def test_the_last_round_counts_and_is_said_to(bought):
     assert bought.done["student-train"].key == bought.done["student-train-3"].key
     reported = bought.results | {"round_chosen": bought.done["student-train"].key, "round_by": "last"}
-    header, rows = rounds(reported)
+    header, rows = round_cells(reported)
     assert [row[0] for row in rows] == ["1", "2", "3 (chosen)"] and len(rows[0]) == len(header)
-    assert chosen(reported).startswith(
+    assert round_sentence(reported).startswith(
         "The last round counts: it has learned from all the answers that were bought"
     )
 

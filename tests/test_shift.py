@@ -13,6 +13,7 @@ from torchvision.transforms import functional as V
 
 from kdx.config import compose
 from kdx.core.errors import UserError
+from kdx.core.roles import ROLES
 from kdx.core.types import Split
 from kdx.data.views import pixels
 from kdx.data.views.augment import Chain, Views
@@ -20,7 +21,7 @@ from kdx.data.views.draws import Draws
 from kdx.data.views.shift import Blur, Contrast, Grain, Rotation
 from kdx.report.run import figures, shifts
 from kdx.report.run.table import print_table
-from kdx.report.run.verdict import ROLE_WORDS
+from kdx.tasks.shown import ACCURACY
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
@@ -156,7 +157,7 @@ def results(**more):
 
 
 def test_the_table_and_what_it_means():
-    header, rows = shifts.shift_cells(results(), ROLE_WORDS)
+    header, rows = shifts.shift_cells(results())
     assert header == ["test %", "clean", "blur", "noise"]
     assert rows == [
         ["teacher", "90.0", "80.0", "60.0"],
@@ -167,8 +168,7 @@ def test_the_table_and_what_it_means():
     assert "mean of 2" in lost and "teacher -20.0, student alone -30.0, distilled student -30.0" in lost
     assert "+10.0 points (+10.0 on clean" in gain
     assert (
-        shifts.shift_sentences(results(shifts={})) == []
-        and shifts.shift_cells(results(shifts={}), ROLE_WORDS)[1] == []
+        shifts.shift_sentences(results(shifts={})) == [] and shifts.shift_cells(results(shifts={}))[1] == []
     )
 
 
@@ -183,10 +183,10 @@ def test_the_terminal_shows_every_figure(width):
 
 
 def test_the_figure_has_a_bar_of_the_right_height_for_each_role():
-    picture = Image.open(io.BytesIO(figures.draw_bars(shifts.accuracies(results()), "a title"))).convert(
-        "RGB"
-    )
-    student = tuple(int(figures.ROLE_COLOURS["student"][i : i + 2], 16) for i in (1, 3, 5))
+    picture = Image.open(
+        io.BytesIO(figures.draw_bars(shifts.under_shifts(results()), "a title", ACCURACY))
+    ).convert("RGB")
+    student = tuple(int(ROLES["student"].colour[i : i + 2], 16) for i in (1, 3, 5))
     heights = [sum(picture.getpixel((x, y)) == student for y in range(80, 330)) for x in range(picture.width)]
     assert max(heights) == pytest.approx(0.8 * 250, abs=2) and 0.3 * 250 == pytest.approx(
         min(h for h in heights[60:] if h > 20), abs=2
