@@ -85,7 +85,7 @@ def _of_learning(audited: Mapping, counts: Metric) -> str:
 
 def _of_truth(audited: Mapping, counts: Metric) -> str:
     value = (audited.get("metrics") or {}).get(counts.name)
-    return "" if value is None else f"their answers have a {counts.title} of {counts.text(value)}"
+    return "" if value is None else f"the {counts.title} of their answers is {counts.text(value)}"
 
 
 def right(accuracy: float | None, expected: float | None) -> str:
