@@ -16,7 +16,7 @@ from PIL import Image
 
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLE_WORDS, ROLES
-from kdx.report.run import canvas, figures, gallery, markdown, markup, measured, reliability, rounds
+from kdx.report.run import canvas, figures, gallery, markdown, markup, reliability, rounds, sections
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Listener, Many
 from kdx.report.run.plain import plain, write_or_error
@@ -224,7 +224,7 @@ def test_balanced_accuracy_is_reported_where_a_class_has_most_rows():
 
 
 def test_the_report_has_the_recall_of_each_class_and_of_many_the_least():
-    reported = "\n".join(measured.by_class({"results": {**skewed(17, 2, 0), "headline": "last"}}))
+    reported = "\n".join(sections.by_class({"results": {**skewed(17, 2, 0), "headline": "last"}}))
     assert (
         "| balanced accuracy | 21 | 64.8 | 64.8 | 64.8 |" in reported
         and "| circle | 18 | 94.4 | 94.4 | 94.4 |" in reported
@@ -238,13 +238,13 @@ def test_the_report_has_the_recall_of_each_class_and_of_many_the_least():
         "classes": [f"c{c}" for c in range(1000)],
         "class_counts": {"test": [5] * 999 + [0]},
     }
-    reported = "\n".join(measured.by_class({"results": many}))
+    reported = "\n".join(sections.by_class({"results": many}))
     assert (
         reported.count("\n| c") == 20
         and "| c19 | 5 | 1.9 |" in reported
         and "the 20 classes of 1,000 that the distilled student knows least" in reported
     )
-    assert measured.by_class({"results": {"student": {"last": {"test": {"accuracy": 0.5}}}}}) == [], (
+    assert sections.by_class({"results": {"student": {"last": {"test": {"accuracy": 0.5}}}}}) == [], (
         "older runs have none"
     )
 
@@ -954,7 +954,7 @@ def test_figures_that_are_not_finite_are_dashes_in_the_report(tmp_path):
         in (tmp_path / "report.md").read_text()
     )
     teacher = {"accuracy": None, "confidence": None, "ece": None, "n": 3}
-    lines = measured.audited({"results": {}, "audit": audit() | {"teacher": teacher}})
+    lines = sections.audited({"results": {}, "audit": audit() | {"teacher": teacher}})
     assert "clean pictures: - right, - sure on average, expected calibration error - (n = 3)" in "\n".join(
         lines
     )

@@ -42,7 +42,7 @@ def cell(metric: Metric, value: float | None) -> str:
     return "-" if value is None else metric.shown(value)
 
 
-def text(metric: Metric, value: float | None) -> str:
+def with_unit(metric: Metric, value: float | None) -> str:
     """A value with its unit; "-" where there is none."""
     return "-" if value is None else metric.text(value)
 

@@ -18,7 +18,7 @@ Series = Mapping[str, Mapping[str, list[tuple[int, float]]]]
 LOSS = "train/loss"
 
 
-class Picture(NamedTuple):
+class Drawn(NamedTuple):
     """caption: in report.md. tag: on TensorBoard, and the name of its file."""
 
     caption: str
@@ -26,9 +26,9 @@ class Picture(NamedTuple):
     png: bytes
 
 
-def pictures(
+def figures_of(
     results: Mapping[str, Any], audit: Mapping[str, Any] | None, examples: Mapping | None, series: Series
-) -> Iterator[Picture]:
+) -> Iterator[Drawn]:
     """In the order of the report. examples: as in `RunFolder.finish`."""
     if examples and examples.get("images") is not None and len(examples["images"]):
         shown = draw_pictures(
@@ -38,19 +38,19 @@ def pictures(
             results.get("classes") or [],
             known_roles(results),
         )
-        yield Picture("Test pictures with predictions", "predictions", shown)
+        yield Drawn("Test pictures with predictions", "predictions", shown)
     yield from _of_test(results)
     if under := shifts.under_shifts(results):
         words = f"Test {_title(results)} on shifted pictures"
         drawn = figures.draw_bars(under, words, counting_metric(results), roles_of(results))
-        yield Picture(words, "shifts", drawn)
+        yield Drawn(words, "shifts", drawn)
     if audit:
         yield from _of_audit(audit)
     if len(results.get("rounds") or []) > 1:
         counted, _ = rounds.steps(results, audit)
         title = _title(results)
         words = f"{title[0].upper()}{title[1:]} by {counted}"
-        yield Picture(words, "rounds", rounds.draw_rounds(results, audit, words))
+        yield Drawn(words, "rounds", rounds.draw_rounds(results, audit, words))
     yield from _curves(results, series)
 
 
@@ -60,7 +60,7 @@ def _title(results: Mapping[str, Any]) -> str:
     return f"{counts.title} ({counts.unit})" if counts.unit else counts.title
 
 
-def _of_test(results: Mapping[str, Any]) -> Iterator[Picture]:
+def _of_test(results: Mapping[str, Any]) -> Iterator[Drawn]:
     """What the test split shows of each role."""
     roles = roles_of(results)
     test = {
@@ -71,21 +71,21 @@ def _of_test(results: Mapping[str, Any]) -> Iterator[Picture]:
         if numbers.get("confusion"):
             words = f"Confusion on the test split: {roles[role].words}"
             drawn = figures.draw_confusion(numbers["confusion"], results["classes"], words)
-            yield Picture(words, f"confusion/{role}", drawn)
+            yield Drawn(words, f"confusion/{role}", drawn)
     for role, numbers in test.items():
         if numbers.get("reliability"):
             words = f"Reliability on the test split: {roles[role].words}"
             title = f"{words} (ECE {rounded(numbers['ece'], 3)}, n = {numbers['n']:,})"
             drawn = diagram(numbers["reliability"], title, roles[role].colour)
-            yield Picture(words, f"reliability/{role}", drawn)
+            yield Drawn(words, f"reliability/{role}", drawn)
     for role, numbers in test.items():
         for figure in numbers.get("figures") or []:
             words = f"{figure['title']}: {roles[role].words}"
             drawn = figures.draw_figure(figure, words, roles[role].colour)
-            yield Picture(words, f"{figure['tag']}/{role}", drawn)
+            yield Drawn(words, f"{figure['tag']}/{role}", drawn)
 
 
-def _of_audit(audit: Mapping[str, Any]) -> Iterator[Picture]:
+def _of_audit(audit: Mapping[str, Any]) -> Iterator[Drawn]:
     last, teacher = audit["rounds"][-1], audit.get("teacher") or {}
     found = {"confidence": ("Confidence of the pseudo-labels kept (clean pictures)", last.get("confidence"))}
     found["teacher-confidence"] = ("Confidence of the teacher on validation", teacher.get("reliability"))
@@ -95,14 +95,14 @@ def _of_audit(audit: Mapping[str, Any]) -> Iterator[Picture]:
     }
     for tag, (words, histogram) in found.items():
         if histogram:
-            yield Picture(words, f"audit/{tag}", figures.bars(histogram, words))
+            yield Drawn(words, f"audit/{tag}", figures.bars(histogram, words))
     curves = last.get("curves") or {}
     if last.get("validation_margins") and any(name.startswith("margin/") for name in curves):
         words = "Reliability of the teacher"
-        yield Picture(words, "audit/margins", draw_reliability(last["validation_margins"], curves, words))
+        yield Drawn(words, "audit/margins", draw_reliability(last["validation_margins"], curves, words))
 
 
-def _curves(results: Mapping[str, Any], series: Series) -> Iterator[Picture]:
+def _curves(results: Mapping[str, Any], series: Series) -> Iterator[Drawn]:
     """Over training, of the roles; those of single rounds and further teachers are TensorBoard's."""
     counts, known = counting_metric(results), known_roles(results)
     shown = {
@@ -113,4 +113,4 @@ def _curves(results: Mapping[str, Any], series: Series) -> Iterator[Picture]:
         lines = {role: points for role, points in series.get(curve, {}).items() if role in known}
         if any(len(points) > 1 for points in lines.values()):
             drawn = figures.draw_curves(lines, words, scale, known)
-            yield Picture(f"{words} over training", f"curves/{curve.replace('/', '-')}", drawn)
+            yield Drawn(f"{words} over training", f"curves/{curve.replace('/', '-')}", drawn)

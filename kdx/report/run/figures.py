@@ -10,7 +10,7 @@ from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, Role
 from kdx.report.run.canvas import RIGHT, WRONG, Axes, font, png, shorten, ticks, upright
 
-Cell = tuple[float, str, str]
+_Cell = tuple[float, str, str]
 """Of a matrix: its shade from 0 to 1, what is written there ("": nothing), in which colour."""
 
 
@@ -28,7 +28,7 @@ def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], titl
         )
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
-    def of(i: int, j: int) -> Cell:
+    def of(i: int, j: int) -> _Cell:
         colour = "white" if shares[i, j] > 0.5 else (RIGHT if i == j else WRONG)
         return shares[i, j], f"{counts[i, j]:.0f}" if counts[i, j] else "", colour
 
@@ -45,7 +45,7 @@ def draw_matrix(data: Mapping[str, Any], title: str) -> bytes:
     spread = float(values.max() - values.min()) or 1.0
     shades = (values - values.min()) / spread
 
-    def of(i: int, j: int) -> Cell:
+    def of(i: int, j: int) -> _Cell:
         return shades[i, j], f"{values[i, j]:.3g}", "white" if shades[i, j] > 0.5 else RIGHT
 
     sides = (str(data.get("beside") or ""), str(data.get("below") or ""))
@@ -53,7 +53,7 @@ def draw_matrix(data: Mapping[str, Any], title: str) -> bytes:
 
 
 def _draw_cells(
-    of: Callable[[int, int], Cell],
+    of: Callable[[int, int], _Cell],
     rows: Sequence[str],
     columns: Sequence[str],
     title: str,

@@ -247,10 +247,10 @@ class RunFolder(Listener):
 
     def draw(self, results: Mapping, examples: Mapping | None) -> dict[str, str]:
         """Writes figures/*.png, shows them on the board, and returns caption -> path."""
-        from kdx.report.run.drawn import pictures
+        from kdx.report.run.drawn import figures_of
 
         paths = {}
-        for picture in pictures(results, self.run.get("audit"), examples, self.series):
+        for picture in figures_of(results, self.run.get("audit"), examples, self.series):
             spot = self.path / "figures" / f"{file_name(picture.tag)}.png"
             with writing(spot):
                 spot.parent.mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 160, 18, 40  # of the picture grid: pictures a row, then pixels
-LONGEST = 120
+_LONGEST = 120
 """Letters of a text in the table."""
 
 
@@ -117,6 +117,6 @@ def example_cells(
     columns = [examples["truth"], *(predictions[role] for role in roles)]
     numbers = examples.get("rows") or range(len(examples["truth"]))
     return ["test row", "truth", *(known[role].words for role in roles)], [
-        [str(number), *(shorten(str(value), LONGEST) for value in values)]
+        [str(number), *(shorten(str(value), _LONGEST) for value in values)]
         for number, *values in zip(numbers, *columns, strict=True)
     ]

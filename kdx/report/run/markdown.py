@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from kdx.core.roles import known_roles
 from kdx.report.run.markup import code, escape, fenced, markdown_table, table_of_cells
-from kdx.report.run.measured import audited, by_class, figure_lines, measured, shifted
 from kdx.report.run.progress import duration
+from kdx.report.run.sections import audited, by_class, figure_lines, results_section, under_shift
 from kdx.tasks.shown import counting_metric
 
 Cells = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -29,9 +29,9 @@ def report(
     parts = [
         f"# {heading(run)}",
         *outcome(run),
-        *measured(run),
+        *results_section(run),
         *by_class(run),
-        *shifted(run),
+        *under_shift(run),
         *audited(run),
         *(["## Examples", table_of_cells(*examples)] if examples else []),
         *figure_lines(figures),

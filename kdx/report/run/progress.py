@@ -11,7 +11,7 @@ from typing import Any, Self
 from kdx.report.metric import curve_of, live_metric
 from kdx.report.run.listeners import Listener, Many
 
-NOTHING = "-"
+_NOTHING = "-"
 _PARTS = 10  # a plain line each tenth of a stage ...
 QUIET = 10.0  # ... and after so many seconds of silence, a pause that doubles up to
 QUIETEST = 300.0  # this one, so that a night's log stays short
@@ -132,7 +132,7 @@ class Lines(Listener):
 
     def record(self, name: str, record: dict) -> None:
         found = _on_validation(record)
-        if found and found[1] != NOTHING:
+        if found and found[1] != _NOTHING:
             self.value = f", validation {found[0]} {found[1]}"
 
     def progress(self, name: str, done: int, total: int, text: str) -> None:
@@ -156,7 +156,7 @@ def _on_validation(record: Mapping[str, Any]) -> tuple[str, str] | None:
     if (metric := live_metric(record)) is None:
         return None
     value = record[curve_of(metric)]
-    return metric.title, metric.text(value) if value is not None and math.isfinite(value) else NOTHING
+    return metric.title, metric.text(value) if value is not None and math.isfinite(value) else _NOTHING
 
 
 def duration(seconds: float) -> str:

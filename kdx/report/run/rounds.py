@@ -13,8 +13,8 @@ from kdx.report.run.verdict import score
 from kdx.tasks.shown import counting_metric, shown_metrics
 
 ROUND, BOUGHT = "round", "answers bought"
-STUDENT = "student"
-SHOWN = {"test": ("distilled", ROLES[STUDENT].colour, 5), "validation": ("validation", "#9cc9b4", 4)}
+_STUDENT = "student"
+SHOWN = {"test": ("distilled", ROLES[_STUDENT].colour, 5), "validation": ("validation", "#9cc9b4", 4)}
 
 
 def round_cells(results: Mapping) -> tuple[list[str], list[list[str]]]:
@@ -85,7 +85,7 @@ def draw_rounds(results: Mapping, audit: Mapping | None, title: str) -> bytes:
     levels = {
         role: scale * value
         for role in roles
-        if role != STUDENT and (value := score(results, role, "last")) is not None
+        if role != _STUDENT and (value := score(results, role, "last")) is not None
     }
     heights = [y for points in lines.values() for _, y in points] + list(levels.values())
     across = (

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from kdx.core.metric import Metric
 from kdx.report.metric import finer
 from kdx.report.run.verdict import (
+    called,
     metric,
     overfit_gap,
     percent,
@@ -15,7 +16,6 @@ from kdx.report.run.verdict import (
     settle,
     standard_error,
     summary,
-    words_of,
 )
 from kdx.tasks import chance
 from kdx.tasks.shown import counting_metric
@@ -32,7 +32,7 @@ def test_rows(results: Mapping, headline: str) -> int:
     return max((int(metric(results, role, used, "test", "n") or 0) for role in present(results)), default=0)
 
 
-def difference(counts: Metric, value: float) -> str:
+def gained(counts: Metric, value: float) -> str:
     """A gain with its sign and what it is counted in: "+3.8 points", "+0.300"."""
     return f"{counts.difference(value)} {counts.gains or counts.unit}".rstrip()
 
@@ -58,8 +58,8 @@ def _of_gain(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]
     if summarised["gain"] is None:
         return []
     better = "" if counts.more else f" Less {counts.title} is better, so a gain above 0 is an improvement."
-    gained = f"Gain of distillation: {difference(counts, summarised['gain'])} of test {counts.title}."
-    return [f"{gained}{better}{of_rounds(results)}"]
+    words = f"Gain of distillation: {gained(counts, summarised['gain'])} of test {counts.title}."
+    return [f"{words}{better}{of_rounds(results)}"]
 
 
 def _of_gap(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]:
@@ -98,7 +98,7 @@ def _of_validation(results: Mapping, used: str, counts: Metric) -> list[str]:
         return []
     return [
         "Beside the student alone that learned from the validation labels too (to its last step, nothing "
-        f"validates it): {difference(counts, counts.gain(student, both))}."
+        f"validates it): {gained(counts, counts.gain(student, both))}."
     ]
 
 
@@ -116,7 +116,7 @@ def _of_ceiling(results: Mapping, used: str, counts: Metric) -> list[str]:
             if whole > 0
             else "there was nothing to gain from them"
         )
-    return [f"The true labels of the pool bring {difference(counts, whole)} over the student alone: {part}."]
+    return [f"The true labels of the pool bring {gained(counts, whole)} over the student alone: {part}."]
 
 
 def _of_balance(results: Mapping, used: str) -> list[str]:
@@ -124,7 +124,7 @@ def _of_balance(results: Mapping, used: str) -> list[str]:
     rows = (results.get("class_counts") or {}).get("test") or [1]
     which, share = chance.largest(rows)
     balances = [
-        f"{words_of(results, role)} {percent(value)}"
+        f"{called(results, role)} {percent(value)}"
         for role in present(results)
         if (value := metric(results, role, used, "test", "balanced_accuracy")) is not None
     ]

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from kdx.core.roles import roles_of
 from kdx.report.metric import cell, column
-from kdx.report.run.sentences import difference
-from kdx.report.run.verdict import present, score, words_of
+from kdx.report.run.sentences import gained
+from kdx.report.run.verdict import called, present, score
 from kdx.tasks.shown import counting_metric
 
 _CLEAN = "clean"
@@ -48,7 +48,7 @@ def shift_sentences(results: Mapping) -> list[str]:
         return []
     mean = {role: sum(of[role] for of in shifted) / len(shifted) for role in roles}
     lost = [
-        f"{words_of(results, role)} {counts.difference(mean[role] - found[_CLEAN][role])}" for role in roles
+        f"{called(results, role)} {counts.difference(mean[role] - found[_CLEAN][role])}" for role in roles
     ]
     unit = counts.gains or counts.unit or counts.title
     lines = [
@@ -58,7 +58,7 @@ def shift_sentences(results: Mapping) -> list[str]:
         clean = counts.gain(found[_CLEAN]["student"], found[_CLEAN]["baseline"])
         lines.append(
             "Gain of distillation under shift: "
-            f"{difference(counts, counts.gain(mean['student'], mean['baseline']))} "
+            f"{gained(counts, counts.gain(mean['student'], mean['baseline']))} "
             f"({counts.difference(clean)} on clean pictures)."
         )
     return lines

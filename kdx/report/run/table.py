@@ -13,7 +13,7 @@ from kdx.report.run.audit import audit_sentences
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import result_sentences, test_rows
 from kdx.report.run.units import bytes_in_words, magnitude, three_figures
-from kdx.report.run.verdict import metric, score, settle, words_of
+from kdx.report.run.verdict import called, metric, score, settle
 from kdx.tasks.shown import counting_metric, shown_metrics
 
 _ABOUT = ("parameters", "size", "MFLOPs", "latency ms")
@@ -65,12 +65,12 @@ def _shorter(head: str) -> str:
 def results_title(results: Mapping, headline: str) -> str:
     """Which models, and which of their weights."""
     names = [
-        f"{words_of(results, role)} {results[role].get('model', '?')}"
+        f"{called(results, role)} {results[role].get('model', '?')}"
         for role in ("teacher", "student")
         if results.get(role)
     ]
     if not results.get("student") and results.get("baseline"):
-        names.append(f"{words_of(results, 'baseline')} {results['baseline'].get('model', '?')}")
+        names.append(f"{called(results, 'baseline')} {results['baseline'].get('model', '?')}")
     weights = "last weights" if settle(results, headline) == "last" else "weights best on validation"
     return ", ".join([*names, weights])
 

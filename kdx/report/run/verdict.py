@@ -36,7 +36,7 @@ def present(results: Mapping) -> list[str]:
     return list(roles_of(results))
 
 
-def words_of(results: Mapping, role: str) -> str:
+def called(results: Mapping, role: str) -> str:
     """What a role that was run is called."""
     return roles_of(results)[role].words
 
@@ -164,7 +164,7 @@ def result_warnings(results: Mapping, headline: str) -> list[str]:
 
 
 def _warnings_of(results: Mapping, role: str, used: str) -> list[str]:
-    words, counts = words_of(results, role), counting_metric(results)
+    words, counts = called(results, role), counting_metric(results)
     consequence = "labels from it are noise" if role == "teacher" else "it has learned next to nothing"
     found = []
     if score(results, role, used) is None:

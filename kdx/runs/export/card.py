@@ -11,10 +11,10 @@ from typing import Any
 
 from kdx.core.metric import Metric
 from kdx.core.roles import known_roles, roles_of
-from kdx.report.metric import text
+from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
 from kdx.report.run.markup import code, escape, fenced, markdown_table
-from kdx.report.run.sentences import difference
+from kdx.report.run.sentences import gained
 from kdx.report.run.units import bytes_in_words
 from kdx.report.run.verdict import percent
 from kdx.tasks.shown import counting_metric, shown_metrics
@@ -106,9 +106,9 @@ def _results(card: Mapping[str, Any]) -> list[str]:
             [
                 escape(about.words),
                 f"{results[role]['parameters']:,}",
-                text(counts, validation.get(counts.name)),
-                text(counts, test.get(counts.name)),
-                *(text(m, test.get(m.name)) for m in beside),
+                with_unit(counts, validation.get(counts.name)),
+                with_unit(counts, test.get(counts.name)),
+                *(with_unit(m, test.get(m.name)) for m in beside),
                 str(test.get("n", "-")),
             ]
         )
@@ -117,7 +117,7 @@ def _results(card: Mapping[str, Any]) -> list[str]:
     lines = ["## Results", markdown_table([*header, "test rows"], rows)]
     if card["gain"] is not None:
         lines.append(
-            f"Gain of distillation over the student alone: {difference(counts, card['gain'])} of test "
+            f"Gain of distillation over the student alone: {gained(counts, card['gain'])} of test "
             f"{escape(counts.title)}, from one seed."
         )
     return lines
@@ -158,7 +158,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             ["training", spec(teacher["training"]) if teacher["training"] else "none: taken as it is"],
             ["checkpoint (SHA-256)", code(teacher["checkpoint"]) if teacher["checkpoint"] else "none"],
             ["data", code(teacher["data"])],
-            [f"test {escape(counts.title)}", text(counts, tested.get(counts.name))],
+            [f"test {escape(counts.title)}", with_unit(counts, tested.get(counts.name))],
             ["code", code(teacher["code"])],
         ]
         parts.append(f"Teacher:\n\n{markdown_table(['', 'value'], rows)}")
@@ -172,7 +172,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             ["the teacher sees", escape(f"{labels['view']} view")],
             ["stored views of a row", code(json.dumps(labels["views"]))],
             ["augmentation", escape(", ".join(labels["augment"]) or "none")],
-            ["teacher on validation", text(counts, labels["teacher_accuracy_on_validation"])],
+            ["teacher on validation", with_unit(counts, labels["teacher_accuracy_on_validation"])],
         ]
         parts.append(f"Labels of the teacher:\n\n{markdown_table(['', 'value'], rows)}")
     rows = [

@@ -13,14 +13,14 @@ from kdx.report.run.markup import escape, markdown_table, table_of_cells
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import results_title, role_cells
-from kdx.report.run.verdict import metric, percent, present, rounded, which_of, words_of
+from kdx.report.run.verdict import called, metric, percent, present, rounded, which_of
 from kdx.tasks.shown import counting_metric, shown_metrics
 
 MANY_CLASSES, FEW_CLASSES = 100, 20
 """Of more classes than the first only so many as the second are listed."""
 
 
-def measured(run: Mapping) -> list[str]:
+def results_section(run: Mapping) -> list[str]:
     numbers = run.get("results")
     lines = ["## Results"] if numbers or run.get("warnings") else []
     lines += [f"> **Warning:** {escape(warning)}" for warning in run.get("warnings") or []]
@@ -78,7 +78,7 @@ def by_class(run: Mapping) -> list[str]:
         ]
         for c in order
     ]
-    names = [escape(words_of(numbers, role)) for role in recalls]
+    names = [escape(called(numbers, role)) for role in recalls]
     text = markdown_table(["recall %", "test rows", *names], [mean, *rows])
     what = "Recall by class"
     if len(rows) < len(counts):
@@ -89,7 +89,7 @@ def by_class(run: Mapping) -> list[str]:
     ]
 
 
-def shifted(run: Mapping) -> list[str]:
+def under_shift(run: Mapping) -> list[str]:
     """What was measured on test pictures that are blurred, say, and with what strength."""
     numbers = run.get("results") or {}
     header, rows = shifts.shift_cells(numbers)
