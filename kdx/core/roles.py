@@ -32,6 +32,7 @@ ROLES: Mapping[str, Role] = {
 """Those of kdx itself."""
 ROLE_WORDS = {name: role.words for name, role in ROLES.items()}
 SHORT_ROLES = {name: role.short for name, role in ROLES.items()}
+_TRAINED = {role.stage: name for name, role in ROLES.items()}
 _OWN_COLOUR = "#88a096"
 
 
@@ -40,8 +41,10 @@ def control_stage(role: str) -> str:
     return f"{role.replace('_', '-')}-train"
 
 
-def control_of(stage: str) -> str | None:
-    """The control that a stage of that name trains; None where it trains none."""
+def role_trained_by(stage: str) -> str | None:
+    """The role that a stage of that name trains; None where it trains none."""
+    if stage in _TRAINED:
+        return _TRAINED[stage]
     return stage.removesuffix("-train").replace("-", "_") if stage.endswith("-train") else None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from kdx.core import files, shortage
 from kdx.core.errors import UserError, nearest
-from kdx.core.roles import ROLES, control_of
+from kdx.core.roles import ROLES, role_trained_by
 from kdx.pipeline import stages
 from kdx.report.run import document
 from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, expect_shape, references, there, verify
@@ -53,18 +53,11 @@ class Run:
         """role -> the run's name of the stage that trained it, for the roles that got so far; of several
         rounds the last.
         """
-        stems = {name: split_number(name)[0] for name in self.stages}
-        own = {role: about.stage for role, about in ROLES.items()}
-        others = {
-            role: stem
-            for stem in stems.values()
-            if stem not in own.values() and (role := control_of(stem)) is not None
-        }
         found = {}
-        for role, stage in (own | others).items():
-            names = [name for name, stem in stems.items() if stem == stage]
-            found |= {role: names[-1]} if names else {}
-        return found
+        for name in self.stages:
+            if role := role_trained_by(split_number(name)[0]):
+                found[role] = name
+        return {role: found[role] for role in (*ROLES, *found) if role in found}
 
     def model(self, role: str) -> str | None:
         """What the user called the model of a role: cnn_tiny."""

@@ -14,7 +14,7 @@ from typing import Any
 from kdx.core import signals
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
-from kdx.core.roles import ROLE_WORDS, ROLES, control_of, known_roles
+from kdx.core.roles import ROLE_WORDS, ROLES, known_roles, role_trained_by
 from kdx.report.metric import live_metric
 from kdx.report.run.gallery import example_cells
 from kdx.report.run.listeners import Listener
@@ -29,7 +29,6 @@ from kdx.report.run.verdict import present, result_warnings, score, summary
 from kdx.store.store import split_number
 from kdx.tasks.shown import counting_metric
 
-PREFIX = {role.stage: name for name, role in ROLES.items()}
 _LATER = {
     "noiseless": "without noise,",
     "ceiling": "with all labels,",
@@ -278,7 +277,7 @@ def _heading(stage: str) -> str:
     further teacher.
     """
     stem, number = split_number(stage)
-    role = PREFIX.get(stem) or control_of(stem) or stem
+    role = role_trained_by(stem) or stem
     return role if number is None else f"{role}-{number}"
 
 

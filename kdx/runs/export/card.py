@@ -48,7 +48,8 @@ def markdown(card: Mapping[str, Any]) -> str:
 
 def role_words(card: Mapping[str, Any]) -> str:
     """What the exported network is."""
-    return known_roles(card["metrics"])[card["role"]].words
+    about = known_roles(card["metrics"]).get(card["role"])
+    return about.words if about else card["role"]
 
 
 def opening(card: Mapping[str, Any]) -> str:
