@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import print_table, role_cells
 from kdx.report.run.verdict import overfits, result_warnings, summary
 from kdx.runs.export import card
+from kdx.tasks.shown import ACCURACY, CLASSIFICATION
 
 RMSE = {"name": "rmse", "title": "RMSE", "scale": 1, "unit": "", "digits": 3, "more": False}
 R2 = {"name": "r2", "title": "R2", "digits": 2, "high": 1}
@@ -34,6 +36,9 @@ RESIDUALS = {
     "kind": "bars",
     "data": {"edges": [-1.0, 0.0, 1.0], "counts": [3, 7]},
 }
+
+
+MINE = {"bigger": {"words": "bigger student", "short": "bigger", "colour": "#112233"}}
 
 
 def network(test: float, train: float = 0.45, figures: tuple = (RESIDUALS,)) -> dict[str, Any]:
@@ -302,6 +307,20 @@ def test_an_unknown_kind_of_figure_is_named():
         figures.draw_figure({"kind": "pie", "data": {}}, "title", "#2a7f62")
 
 
+@pytest.mark.parametrize("headline", ["last", "best"])
+def test_accuracy_reads_the_same_where_the_run_names_it(headline):
+    from fabricate import document as classified
+
+    old = classified()["results"]
+    shown = [metric.document() for metric in CLASSIFICATION.values()]
+    new = {**old, "metric": ACCURACY.document(), "metrics": shown}
+    assert document.checked({"status": "finished", "results": new}, "run.json")
+    assert role_cells(new, headline) == role_cells(old, headline)
+    assert result_sentences(new, headline) == result_sentences(old, headline)
+    assert result_warnings(new, headline) == result_warnings(old, headline)
+    assert summary(new, headline) == summary(old, headline)
+
+
 # What a reader checks
 
 
@@ -329,6 +348,30 @@ def test_what_is_wrong_is_said(path, odd, says):
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize("odd", [None, 5, -3, 1e300, "x", True, [], [1], {}, {"x": [1]}, float("-inf")])
+def test_whatever_is_wrong_is_said_in_a_sentence(odd):
+    whole: Any = {"status": "finished", "results": made_up(roles=MINE, bigger=network(0.6))}
+    for path in places(whole["results"]):
+        changed = copy.deepcopy(whole)
+        node = changed["results"]
+        for name in path[:-1]:
+            node = node[name]
+        node[path[-1]] = odd
+        try:
+            document.checked(changed, "a/run.json")
+        except UserError:
+            continue
+        result_warnings(changed["results"], "last"), role_cells(changed["results"], "last")
+
+
+def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    """Where everything in results is, but what networks hold beside their metrics."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        if key in ("metric", "metrics", "floor", "roles", "shifts") or path:
+            yield (*path, key)
+            yield from places(value[key], (*path, key))
+
+
 def test_values_beyond_one_are_no_mistake():
     found = made_up(student=network(37.5), shifts={"blur": {"student": 40.0}})
     whole = {"status": "finished", "results": found}
@@ -336,8 +379,6 @@ def test_values_beyond_one_are_no_mistake():
 
 
 # Roles that kdx does not have
-
-MINE = {"bigger": {"words": "bigger student", "short": "bigger", "colour": "#112233"}}
 
 
 def test_a_control_of_ones_own_is_shown_everywhere(tmp_path):

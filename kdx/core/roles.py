@@ -51,7 +51,7 @@ def role_trained_by(stage: str) -> str | None:
 def known_roles(results: Mapping[str, Any] | None) -> dict[str, Role]:
     """kdx's own roles, then those that `results.roles` of a run.json adds: a user's own controls."""
     own = (results or {}).get("roles")
-    return {**ROLES, **{n: _own_role(n, about) for n, about in (own or {}).items() if n not in ROLES}}
+    return {**ROLES, **{n: _own_role(n, about or {}) for n, about in (own or {}).items() if n not in ROLES}}
 
 
 def roles_of(results: Mapping[str, Any] | None) -> dict[str, Role]:
