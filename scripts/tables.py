@@ -39,7 +39,8 @@ BLOCK = re.compile(
 FIGURE = re.compile(r"\d\.\d")
 SEEDS = "200,201,202,203,204"
 HERE = ("device=cpu", "device.threads=1")
-ROLES = {"teacher": "teacher", "baseline": "student alone (control)", "student": "distilled student"}
+COMPARED = {"teacher": "", "baseline": " (control)", "student": ""}
+"""Roles of the table over seeds, and what stands behind their names."""
 CLAIMS = (  # of the README: claim, the two figures, words
     ("slam", "SLaM, soft", "vanilla, soft", "`slam`: SLaM less vanilla distillation, soft"),
     ("slam", "SLaM, hard", "vanilla, hard", "the same with hard labels"),
@@ -111,14 +112,16 @@ def seeds(place: Path) -> str:
 
 def over_seeds(plain: Sequence[Mapping[str, Any]], normed: Sequence[Mapping[str, Any]]) -> str:
     """results of run.json, by seed."""
+    from kdx.core.roles import ROLE_WORDS
+
     lines = [f"| test accuracy, n = {len(plain)} | mean | deviation | each |", "|---|---|---|---|"]
     for results, more in ((plain, ""), (normed, " with batch norm")):
         values = {
-            role: [100 * found[role]["last"]["test"]["accuracy"] for found in results] for role in ROLES
+            role: [100 * found[role]["last"]["test"]["accuracy"] for found in results] for role in COMPARED
         }
         lines += [
-            row(f"{words}{more}", values[role])
-            for role, words in ROLES.items()
+            row(f"{ROLE_WORDS[role]}{words}{more}", values[role])
+            for role, words in COMPARED.items()
             if not (more and role == "teacher")
         ]
         lines.append(difference(f"**gain, paired**{more}", values["student"], values["baseline"]))

@@ -25,6 +25,7 @@ from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import print_table, role_cells
 from kdx.report.run.verdict import overfits, result_warnings, summary
 from kdx.runs.export import card
+from kdx.runs.reading import Run
 from kdx.tasks.shown import ACCURACY, CLASSIFICATION
 
 RMSE = {"name": "rmse", "title": "RMSE", "scale": 1, "unit": "", "digits": 3, "more": False}
@@ -403,6 +404,16 @@ def test_a_control_of_ones_own_is_shown_everywhere(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "figures" / "curves-train-loss.png").convert("RGB"))
     assert (picture == [0x11, 0x22, 0x33]).all(axis=2).any()
     assert document.read_document(tmp_path / "run.json")["results"]["roles"] == MINE
+
+
+def test_a_run_folder_knows_who_was_trained_by_its_stages():
+    names = ["prepare", "bigger-train", "student-train-1", "student-train-2", "teacher-pretrain"]
+    run = Run(Path("a"), {}, dict.fromkeys(names, ("train", "k")), ())
+    assert list(run.roles().items()) == [
+        ("teacher", "teacher-pretrain"),
+        ("student", "student-train-2"),
+        ("bigger", "bigger-train"),
+    ]
 
 
 # The card of an export
