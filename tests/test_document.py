@@ -25,7 +25,7 @@ from kdx.config import restore
 from kdx.core import shapes
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES as STAGES_OF
-from kdx.report.compare import rows
+from kdx.report.compare import documents, rows
 from kdx.report.compare.compare import compare_runs
 from kdx.report.compare.curves import read_curves
 from kdx.report.compare.entries import entry
@@ -37,6 +37,7 @@ from kdx.report.run.table import SHORT_ROLES
 from kdx.report.run.verdict import ROLE_WORDS
 from kdx.runs import diff, sweep
 from kdx.runs.reading import Run, as_written, read_run
+from kdx.tasks.shown import ACCURACY
 
 LACKING = object()
 ODD = [
@@ -90,7 +91,8 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
         found = compare_runs(
             [entry(run.path.name, run.document) for run in (read_run(place, figures=True), other)]
         )
-        rows.as_markdown(found, []), rows.as_csv(found), rows.as_json(found, []), rows.forms(found)
+        documents.as_markdown(found, []), documents.as_csv(found), documents.as_json(found, [])
+        rows.forms(found)
         if thorough and not next(TURN) % 50:  # it draws, a second each
             from kdx.report.compare.page import page
 
@@ -226,7 +228,7 @@ def test_every_role_stands_wherever_roles_are_listed():
     }
     lacking = {where: set(ROLE_WORDS) - set(roles) for where, roles in listed.items()}
     assert not any(lacking.values()), lacking
-    made = rows.run_row(compare_runs([entry("a", made_up())]), entry("a", made_up()))
+    made = documents.run_row(compare_runs([entry("a", made_up())]), entry("a", made_up()))
     assert set(ROLE_WORDS) <= set(made)
 
 
@@ -328,7 +330,7 @@ def test_a_line_of_metrics_that_kdx_did_not_write_is_passed_over(tmp_path, step)
     (tmp_path / "metrics.jsonl").write_text(
         "".join(line % pair for pair in ((step, 0.5), (1, step), (2, 0.25))) + "[1]\n5\n{"
     )
-    assert read_curves(tmp_path) == {"student": [(2, 0.25)]}
+    assert read_curves(tmp_path, ACCURACY) == {"student": [(2, 0.25)]}
 
 
 # Whether it is at work

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from kdx.core.errors import UserError
+from kdx.core.shapes import Number, wrong
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -19,7 +22,7 @@ class Metric:
     multiplied by to be shown (100 for per cent). unit: what stands behind a shown value, such as "%". digits:
     after the point. more: whether more is better. low, high: the range of values, None: without end. gains:
     what a difference of two shown values is counted in, where that has a name of its own ("points" of per
-    cent).
+    cent). head: over a column of its values on the test split, where that is not `test <title>`.
     """
 
     name: str
@@ -31,6 +34,23 @@ class Metric:
     low: float | None = None
     high: float | None = None
     gains: str = ""
+    head: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Over a column of its shown values on the test split: "test %" """
+        return self.head or f"test {self.labelled}"
+
+    @property
+    def labelled(self) -> str:
+        """Its title with the unit, as beside an axis: "accuracy, %" """
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    @property
+    def meaning(self) -> str:
+        """What is the same where values can be compared: "accuracy (%, more is better)" """
+        unit = f"{self.unit}, " if self.unit else ""
+        return f"{self.name} ({unit}{'more' if self.more else 'less'} is better)"
 
     def shown(self, value: float) -> str:
         """A value without its unit: .956 -> "95.6" """
@@ -69,3 +89,30 @@ class Metric:
         """What `document` wrote; keys of later versions are ignored."""
         known = {field.name for field in fields(cls)}
         return cls(**{key: value for key, value in document.items() if key in known})
+
+
+WRITTEN = {
+    **dict.fromkeys(("name", "title", "unit", "gains", "head"), str),
+    "scale": Number(1e-9, 1e9),
+    "digits": int,
+    "more": bool,
+    **dict.fromkeys(("low", "high"), Number()),
+}
+"""The shape of `Metric.document` (see kdx.core.shapes)."""
+_MOST_DIGITS, _LONGEST = 9, 60
+
+
+def checked_metric(document: Any, where: str) -> Metric:
+    """A metric out of a document that anybody may have written. Raises UserError where it is none."""
+    if why := wrong(document, WRITTEN, where):
+        raise UserError(why)
+    given = {key: document[key] for key in WRITTEN if document.get(key) is not None}
+    for key in ("name", "title"):
+        if not given.get(key):
+            raise UserError(f"{where}.{key} is missing")
+    for key, value in given.items():
+        if isinstance(value, str) and not (len(value) <= _LONGEST and value.isprintable()):
+            raise UserError(f"{where}.{key} must be printable, and of at most {_LONGEST} characters")
+    if not 0 <= given.get("digits", 0) <= _MOST_DIGITS:
+        raise UserError(f"{where}.digits must be from 0 to {_MOST_DIGITS}")
+    return Metric.read(given)

@@ -1,15 +1,37 @@
-"""The metrics that the tasks of kdx show, by name. No torch."""
+"""The metrics that the tasks of kdx show, by name, and those that a run shows. No torch."""
 
 from __future__ import annotations
 
-from kdx.core.metric import Metric
+from collections.abc import Mapping
+from typing import Any
 
-ACCURACY = Metric("accuracy", "accuracy", 100, "%", 1, True, 0, 1, "points")
-BALANCED_ACCURACY = Metric("balanced_accuracy", "balanced accuracy", 100, "%", 1, True, 0, 1, "points")
-CALIBRATION_ERROR = Metric("ece", "calibration error", 1, "", 3, False, 0, 1)
-NLL = Metric("nll", "NLL", 1, "", 3, False, 0)
-AGREEMENT = Metric("agreement", "agreement with the teacher", 100, "%", 1, True, 0, 1, "points")
+from kdx.core.errors import UserError
+from kdx.core.metric import Metric, checked_metric
+
+ACCURACY = Metric("accuracy", "accuracy", 100, "%", 1, True, 0, 1, "points", "test %")
+BALANCED_ACCURACY = Metric(
+    "balanced_accuracy", "balanced accuracy", 100, "%", 1, True, 0, 1, "points", "balanced test %"
+)
+CALIBRATION_ERROR = Metric("ece", "calibration error", 1, "", 3, False, 0, 1, head="ECE")
+NLL = Metric("nll", "NLL", 1, "", 3, False, 0, head="NLL")
+AGREEMENT = Metric(
+    "agreement", "agreement with the teacher", 100, "%", 1, True, 0, 1, "points", "agreement %"
+)
 CLASSIFICATION = {
     metric.name: metric for metric in (ACCURACY, BALANCED_ACCURACY, CALIBRATION_ERROR, NLL, AGREEMENT)
 }
 """Those of classification, the one that counts first."""
+
+
+def shown_metrics(results: Mapping[str, Any] | None) -> dict[str, Metric]:
+    """The metrics of a run by name, the one that counts first, from its results; those of classification
+    where an older run names none. Raises UserError where they are not as kdx writes them.
+    """
+    counts, others = ((results or {}).get(key) for key in ("metric", "metrics"))
+    if counts is None:
+        return dict(CLASSIFICATION)
+    first = checked_metric(counts, "results.metric")
+    if not isinstance(others if others is not None else [], list):
+        raise UserError("results.metrics must be a list")
+    read = [checked_metric(one, "each of results.metrics") for one in others or ()]
+    return {first.name: first} | {metric.name: metric for metric in read if metric.name != first.name}
