@@ -68,6 +68,12 @@ class Metric:
         """By how much a value is better than another, in the metric's own unit; below 0 where it is worse."""
         return value - than if self.more else than - value
 
+    def error(self, value: float) -> float:
+        """What is smaller the better a value is: itself where less is better, else what it lacks of the most
+        that there can be (1 of an accuracy), or its negative where there is no most.
+        """
+        return value if not self.more else -value if self.high is None else self.high - value
+
     def better(self, value: float, than: float | None) -> bool:
         """Whether a value is better than another; anything but nan is better than none (None)."""
         return value == value if than is None else self.gain(value, than) > 0

@@ -23,6 +23,11 @@ CLASSIFICATION = {
 """Those of classification, the one that counts first."""
 
 
+def counting_metric(results: Mapping[str, Any] | None) -> Metric:
+    """The metric of a run that counts: see `shown_metrics`."""
+    return next(iter(shown_metrics(results).values()))
+
+
 def shown_metrics(results: Mapping[str, Any] | None) -> dict[str, Metric]:
     """The metrics of a run by name, the one that counts first, from its results; those of classification
     where an older run names none. Raises UserError where they are not as kdx writes them.

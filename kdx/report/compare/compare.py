@@ -95,9 +95,9 @@ def asked_metric(runs: Sequence[Entry], name: str) -> Metric:
     if not found:
         has = {of for e in runs for of in e.metrics if e.score("student", of) is not None}
         known = [of for of in dict.fromkeys(of for e in runs for of in e.metrics) if of in has]
-        raise UserError(
-            f"metric={name}: the runs have no such metric{nearest(name, known)}; they have {', '.join(known)}"
-        )
+        hint = nearest(name, known)
+        rest = f" (of {', '.join(known)})" if "did you mean" in hint else ""
+        raise UserError(f"metric={name}: the runs have no such metric{hint}{rest}")
     other = next((m for m in found if m.meaning != found[0].meaning), None)
     if other:
         raise UserError(

@@ -14,7 +14,7 @@ from typing import Any
 from kdx.core.errors import UserError, nearest
 from kdx.core.metric import Metric
 from kdx.report.compare.measured import (
-    SPLITS,
+    MEASURED_SPLITS,
     Network,
     OwnRole,
     expect,
@@ -202,7 +202,7 @@ def _protocol(found: Any, name: str) -> Mapping[str, Any]:
     for key in ("dataset", "selection", "test", "headline"):
         expect(found.get(key), str, name, f"protocol.{key}")
     counts = expect(found.get("counts"), dict, name, "protocol.counts")
-    for split in SPLITS:
+    for split in MEASURED_SPLITS:
         expect(counts.get(split), int, name, f"protocol.counts.{split}")
     return found
 

@@ -1,4 +1,4 @@
-"""What evaluate measured of the networks of a run, every value checked, and the metrics in which it is told.
+"""What evaluate measured of the networks of a run, every value checked, and the metrics of the values.
 A document is data, and nobody's word.
 """
 
@@ -16,7 +16,7 @@ from kdx.report.run.verdict import ROLE_WORDS, which_of
 from kdx.tasks.shown import shown_metrics
 
 ABOUT = ("parameters", "flops", "latency_ms")
-SPLITS = ("validation", "test")
+MEASURED_SPLITS = ("validation", "test")
 _ROUNDING = 1e-6
 """A mean of ones may round to a little more."""
 
@@ -83,10 +83,10 @@ def _network(found: Any, weights: str, role: str, metrics: Mapping[str, Metric],
     where = f"results.{role}"
     found = expect(found, dict, name, where)
     splits = expect(found.get(weights), dict, name, f"{where}.{weights}")
-    about = {key: number(found[key], name, f"{where}.{key}") for key in ABOUT if found.get(key) is not None}
+    about = {key: _number(found[key], name, f"{where}.{key}") for key in ABOUT if found.get(key) is not None}
     scores = {
         split: _scores(splits[split], metrics, name, f"{where}.{weights}.{split}")
-        for split in SPLITS
+        for split in MEASURED_SPLITS
         if splits.get(split)
     }
     test = (splits.get("test") or {}) if role == "student" else {}
@@ -99,7 +99,7 @@ def _scores(found: Any, metrics: Mapping[str, Metric], name: str, where: str) ->
     measured = expect(found, dict, name, where)
     ends = {m.name: (m.low, m.high) for m in metrics.values()} | {"n": (0, None)}
     return {
-        key: number(
+        key: _number(
             measured[key],
             name,
             f"{where}.{key}",
@@ -137,7 +137,7 @@ def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] |
     for key in ("edges", "counts", "confidence", "right"):
         what = f"reliability.{key}"
         made[key] = tuple(
-            None if v is None else number(v, name, what) for v in expect(found.get(key), list, name, what)
+            None if v is None else _number(v, name, what) for v in expect(found.get(key), list, name, what)
         )
     bins = len(made["counts"])
     whole = all(v is not None for key in ("edges", "counts", "right") for v in made[key])
@@ -164,7 +164,7 @@ def expect(value: Any, kind: Any, name: str, what: str) -> Any:
     return value
 
 
-def number(
+def _number(
     value: Any, name: str, what: str, low: float = -LARGEST_NUMBER, high: float = LARGEST_NUMBER
 ) -> float:
     return expect(value, Number(low, high), name, what)

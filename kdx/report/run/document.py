@@ -15,6 +15,7 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import own_file, read_json
+from kdx.core.metric import WRITTEN
 from kdx.core.shapes import COUNT, MADE, SHARE, Maybe, Number, all_wrong, value_in_words
 from kdx.store.moved import current
 
@@ -66,6 +67,9 @@ SHAPE = {
         {"name": str, "key": str, "cached": bool, "seconds": COUNT, "code": str, "sources": {"*": str}}
     ],
     "results": {
+        "metric": WRITTEN,
+        "metrics": [WRITTEN],
+        "roles": {"*": {"words": str, "short": str, "colour": str}},
         "classes": [str],
         "class_counts": {"*": [COUNT]},
         "headline": str,
