@@ -17,6 +17,7 @@ from kdx.commands import _sweep
 from kdx.commands._arms import value
 from kdx.commands._watch import result_line
 from kdx.commands.reproduce import _compared, _named, _unit
+from kdx.config import grid
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric, checked_metric
 from kdx.report.compare.compare import SORTS, arranged, compare_runs
@@ -317,6 +318,13 @@ def test_a_search_makes_small_what_is_better_smaller():
     assert _sweep.validation_error(regression(changed={"results.metric": endless})) == pytest.approx(-0.71)
 
 
+def test_a_search_keeps_its_direction():
+    """The error is small where the student is good, whatever the metric."""
+    words = ["sweeper=optuna", "hydra.sweeper.direction=maximize"]
+    assert any("must stay minimize" in error for error in grid.misplaced(words, multirun=True))
+    assert grid.misplaced(["hydra.sweeper.direction=minimize", "sweeper=optuna"], multirun=True) == []
+
+
 def test_runs_of_several_tasks_are_shown_each_in_its_metric(capsys):
     both = [*runs(students=(0.7,)), entry("a/digits", document(("loss=kd",), 0))]
     _sweep.side_by_side(both, ["they differ"], finished=2, whole=2)
@@ -430,3 +438,15 @@ def test_the_metric_that_counts_is_shown_first(tmp_path):
 def test_a_metric_is_read_with_what_a_later_version_adds():
     assert checked_metric({**RMSE, "wide": True}, "x") == Metric.read(RMSE)
     assert " ".join(comparison_sentences(compare_runs(runs()))).count("paired by seed") == 1
+
+
+def test_no_metric_task_or_modality_is_named(root):
+    """In no name, text or docstring of what compares runs."""
+    words = r"(?i)picture|pixel|image|accuracy|token|logit|\.argmax\(|\.softmax\(|num_classes|/ 255"
+    files = sorted((root / "kdx/report/compare").glob("*.py"))
+    assert len(files) > 15 and not [
+        f"{file.name}: {line}"
+        for file in files
+        for line in file.read_text().splitlines()
+        if re.search(words, line)
+    ]

@@ -229,8 +229,8 @@ def brief_value(value: Any) -> str:
 
 
 def worth_showing(differences: list[Difference], most: int, metric: str) -> list[Difference]:
-    """Those worth showing first: test, then validation, of every role, by the metric that counts and its
-    kin (balanced_accuracy beside accuracy); cells of matrices and histograms left out.
+    """Those worth showing first: test, then validation, of every role, by the metric that counts and those
+    whose names end like it; cells of matrices and histograms left out.
     """
     single = [d for d in differences if not any(part in _LONG for part in d[0].split("."))]
     return sorted(
