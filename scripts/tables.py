@@ -185,9 +185,10 @@ def of_claim(found: Mapping[str, Any]) -> str:
     from kdx.report.compare.statistics import plus_minus, spread
     from kdx.runs.claims import UNITS, read_claim
 
-    units = {name: UNITS[figure.unit] for name, figure in read_claim(found["claim"]).figures.items()}
-    own = {name: spread([units[name][0] * v for v in values]) for name, values in found["figures"].items()}
-    rows = [[name, plus_minus(s.mean, s.deviation, units[name][1])] for name, s in own.items()]
+    figures = read_claim(found["claim"]).figures.items()
+    units = {name: UNITS[figure.unit or "points"] for name, figure in figures}
+    own = {name: spread([units[name].scale * v for v in values]) for name, values in found["figures"].items()}
+    rows = [[name, plus_minus(s.mean, s.deviation, units[name].digits)] for name, s in own.items()]
     header = [
         f"n = {len(found['seeds'])}, seeds {found['seeds'][0]} to {found['seeds'][-1]}",
         "mean ± deviation",
@@ -207,7 +208,7 @@ def of_pair(pair: Mapping[str, Any]) -> list[str]:
     from kdx.runs.claims import UNITS
 
     return [
-        plus_minus(pair["mean"], pair["deviation"], UNITS[pair["unit"]][1], signed=True),
+        plus_minus(pair["mean"], pair["deviation"], UNITS[pair["unit"]].digits, signed=True),
         f"{pair['wins']}/{pair['n']}",
         chance(pair["p"]),
     ]

@@ -87,13 +87,42 @@ def document(
     }
     if baseline is not None:
         made["results"]["baseline"] = network(baseline, 2582)
-    for path, value in (changed or {}).items():
+    return _changed(made, changed or {})
+
+
+def _changed(made: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
+    for path, value in changed.items():
         node: Any = made
         *parents, last = path.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = value
     return made
+
+
+RMSE = {"name": "rmse", "title": "RMSE", "scale": 1, "unit": "", "digits": 3, "more": False, "low": 0}
+R2 = {"name": "r2", "title": "R2", "scale": 1, "unit": "", "digits": 3, "more": True, "high": 1}
+
+
+def regression(
+    words: Sequence[str] = (),
+    seed: int = 0,
+    student: float = 0.7,
+    baseline: float | None = 1.0,
+    teacher: float = 0.5,
+    changed: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The same of another task: numbers to be met, by their RMSE on the test split; r2 is 1 less that."""
+    made = document(words, seed, student, baseline, teacher)
+    results = made["results"]
+    del results["classes"]
+    results |= {"metric": dict(RMSE), "metrics": [dict(RMSE), dict(R2)]}
+    made["protocol"]["dataset"] = "Curves"
+    for role, value in (("teacher", teacher), ("student", student), ("baseline", baseline)):
+        if value is not None:
+            test = {"rmse": value, "r2": 1 - value, "n": TEST}
+            results[role]["last"] = {"validation": {"rmse": value + 0.01, "n": 200}, "test": test}
+    return _changed(made, changed or {})
 
 
 def digests(dataset: Mapping[str, Any], seed: int) -> dict[str, str]:
@@ -147,13 +176,14 @@ def folder(place: Path, name: str, made: Mapping[str, Any]) -> Path:
     path = place / name
     path.mkdir(parents=True)
     (path / "run.json").write_text(json.dumps(made))
-    student = (made.get("results") or {}).get("student") or {}
-    top = student["last"]["validation"]["accuracy"] if student else 0.5
+    results = made.get("results") or {}
+    student, metric = results.get("student") or {}, (results.get("metric") or {}).get("name", "accuracy")
+    top, less = student["last"]["validation"][metric] if student else 0.5, metric == "rmse"
     lines = [
         {
             "step": step,
             "stage": "student-train",
-            "validation/accuracy": top * (1 - 0.9 * math.exp(-step / 20)),
+            f"validation/{metric}": top * (1 + (1 if less else -0.9) * math.exp(-step / 20)),
         }
         for step in range(0, 100, 5)
     ]

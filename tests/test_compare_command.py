@@ -28,6 +28,7 @@ from kdx.report.compare.curves import read_curves
 from kdx.runs.run import protocol
 from kdx.store.artifact import key_of
 from kdx.store.store import Listener, Store, subseed
+from kdx.tasks.shown import ACCURACY
 
 STEPS = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=6", "student_train.steps=6"]
 SCRIPT = "<script>alert(1)</script>"
@@ -393,8 +394,8 @@ def test_curves_pass_over_what_does_not_fit(tmp_path):
         '{"step": 6, "stage": "x", "validation/accuracy": 0.5}',
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    assert read_curves(tmp_path) == {"student": [(1, 0.25), (2, 0.5)], "baseline": [(9, 1.0)]}
-    assert read_curves(tmp_path / "nowhere") == {}
+    assert read_curves(tmp_path, ACCURACY) == {"student": [(1, 0.25), (2, 0.5)], "baseline": [(9, 1.0)]}
+    assert read_curves(tmp_path / "nowhere", ACCURACY) == {}
 
 
 # A real sweep

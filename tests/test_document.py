@@ -25,7 +25,7 @@ from kdx.config import restore
 from kdx.core import shapes
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLE_WORDS, ROLES, SHORT_ROLES
-from kdx.report.compare import rows
+from kdx.report.compare import documents, rows
 from kdx.report.compare.compare import compare_runs
 from kdx.report.compare.curves import read_curves
 from kdx.report.compare.entries import entry
@@ -33,6 +33,7 @@ from kdx.report.compare.mirror import Mirror
 from kdx.report.run import document
 from kdx.runs import diff, sweep
 from kdx.runs.reading import Run, as_written, read_run
+from kdx.tasks.shown import ACCURACY
 
 LACKING = object()
 ODD = [
@@ -86,7 +87,8 @@ def readers(place: Path, other: Run, thorough: bool) -> Iterator[Any]:
         found = compare_runs(
             [entry(run.path.name, run.document) for run in (read_run(place, figures=True), other)]
         )
-        rows.as_markdown(found, []), rows.as_csv(found), rows.as_json(found, []), rows.forms(found)
+        documents.as_markdown(found, []), documents.as_csv(found), documents.as_json(found, [])
+        rows.forms(found)
         if thorough and not next(TURN) % 50:  # it draws, a second each
             from kdx.report.compare.page import page
 
@@ -220,7 +222,7 @@ def test_every_role_stands_wherever_roles_are_listed():
     assert all(role.stage and role.words and role.short and role.colour for role in ROLES.values())
     lacking = {where: set(ROLES) - set(roles) for where, roles in listed.items()}
     assert not any(lacking.values()), lacking
-    made = rows.run_row(compare_runs([entry("a", made_up())]), entry("a", made_up()))
+    made = documents.run_row(compare_runs([entry("a", made_up())]), entry("a", made_up()))
     assert set(ROLES) <= set(made)
 
 
@@ -322,7 +324,7 @@ def test_a_line_of_metrics_that_kdx_did_not_write_is_passed_over(tmp_path, step)
     (tmp_path / "metrics.jsonl").write_text(
         "".join(line % pair for pair in ((step, 0.5), (1, step), (2, 0.25))) + "[1]\n5\n{"
     )
-    assert read_curves(tmp_path) == {"student": [(2, 0.25)]}
+    assert read_curves(tmp_path, ACCURACY) == {"student": [(2, 0.25)]}
 
 
 # Whether it is at work

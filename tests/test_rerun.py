@@ -230,7 +230,8 @@ def test_why_the_numbers_differ_settings_data_and_what_follows(place, capsys):
         and "made from another" in why["evaluate"]
     )
     assert len(found["numbers"]) > 20 and "Stages that were made of something else" in capsys.readouterr().out
-    assert len(diff.worth_showing([(n["what"], n["recorded"], n["now"]) for n in found["numbers"]], 20)) == 20
+    numbers = [(n["what"], n["recorded"], n["now"]) for n in found["numbers"]]
+    assert len(diff.worth_showing(numbers, 20, "accuracy")) == 20
 
 
 def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, capsys):

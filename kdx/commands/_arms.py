@@ -16,13 +16,16 @@ from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core import signals
 from kdx.core.errors import UserError
+from kdx.core.metric import Metric
 from kdx.report.run import document
-from kdx.runs.claims import Figure
+from kdx.runs.claims import COUNTS, Figure
 from kdx.runs.run import environment, perform, protocol, trace
 from kdx.store.artifact import Artifact
 from kdx.store.store import Listener
+from kdx.tasks.shown import shown_metrics
 
-Look = Callable[[Figure], float]
+Look = Callable[[Figure], tuple[float, Metric]]
+"""A figure -> (its value, how it is shown and compared)."""
 
 
 def try_halfspace(
@@ -31,10 +34,10 @@ def try_halfspace(
     problem, _ = halfspace.asked(parse_words("halfspace", words, halfspace.OPTIONS))
     errors, _ = halfspace.measure_methods(problem, [seed])
 
-    def look(figure: Figure) -> float:
+    def look(figure: Figure) -> tuple[float, Metric]:
         if figure.at not in errors:
             raise UserError(f"kdx halfspace has no method '{figure.at}'; it has {', '.join(errors)}")
-        return 1 - errors[figure.at][0]
+        return 1 - errors[figure.at][0], figure.shown_as({})
 
     return look, {"words": [*words, f"first_seed={seed}", "seeds=1"]}
 
@@ -78,20 +81,24 @@ def try_train(
             folder.fail(error)
             raise UserError(f"{_tell.error_line(error)}\n{_tell.where(error, path, order)}") from error
     stages = {**artifacts, "evaluate": found}
-    return lambda figure: value(stages, figure), {
+    metrics = shown_metrics(results)
+    return lambda figure: (value(stages, figure, metrics), figure.shown_as(metrics)), {
         "words": whole,
         "folder": str(folder.path),
         "evaluate": found.key,
     }
 
 
-def value(stages: Mapping[str, Artifact], figure: Figure) -> float:
-    """A number out of a file of one of the run's stages: `at` are dotted keys, in a list counted from 0."""
+def value(stages: Mapping[str, Artifact], figure: Figure, metrics: Mapping[str, Metric]) -> float:
+    """A number out of a file of one of the run's stages: `at` are dotted keys, in a list counted from 0.
+    metrics: of the run, the one that counts first.
+    """
     stage, _, name = figure.file.partition("/")
     if stage not in stages or not stages[stage].file(name).is_file():
         raise UserError(f"the run has no {figure.file}; its stages are {', '.join(stages)}")
     node: Any = stages[stage].json(name)
-    for depth, key in enumerate(keys := figure.at.split("."), 1):
+    keys = [next(iter(metrics)) if key == COUNTS else key for key in figure.at.split(".")]
+    for depth, key in enumerate(keys, 1):
         if isinstance(node, list) and key.isdigit() and int(key) < len(node):
             node = node[int(key)]
         elif isinstance(node, Mapping) and key in node:

@@ -22,9 +22,10 @@ from kdx.core import output, signals
 from kdx.report.compare.caveats import some
 from kdx.report.compare.entries import Entry
 from kdx.report.run import document
-from kdx.report.run.verdict import ROLE_WORDS, metric, percent
+from kdx.report.run.verdict import ROLE_WORDS, metric
 from kdx.runs import sweep
 from kdx.runs.sweep import Sweep
+from kdx.tasks.shown import counting_metric
 
 Launch = Callable[[Sequence[str]], None]
 watching: SweepWatch | None = None
@@ -193,11 +194,10 @@ def conclude(place: Sweep) -> int:
 
 def side_by_side(entries: Sequence[Entry], lines: Sequence[str], *, finished: int, whole: int) -> None:
     """Runs that are finished and must not be compared, each with its own figures. lines: why."""
+    roles = ("teacher", "baseline", "student")
+    several = len({e.counts.meaning for e in entries}) > 1
     rows = [
-        [
-            Path(e.name).name,
-            *(percent(e.score(role, "accuracy")) for role in ("teacher", "baseline", "student")),
-        ]
+        [Path(e.name).name, *([e.counts.title] if several else []), *(_shown(e, role) for role in roles)]
         for e in entries
     ]
     done = (
@@ -206,10 +206,15 @@ def side_by_side(entries: Sequence[Entry], lines: Sequence[str], *, finished: in
     show_table(
         f"{done}; each has a test split or a protocol of its own, so they are not compared, and no row is "
         "better than another:",
-        ["run", *(f"{ROLE_WORDS[role]}, test" for role in ("teacher", "baseline", "student"))],
+        ["run", *(["metric"] if several else []), *(f"{ROLE_WORDS[role]}, test" for role in roles)],
         rows,
         lines,
     )
+
+
+def _shown(e: Entry, role: str) -> str:
+    value = e.score(role, e.counts.name)
+    return "-" if value is None else e.counts.text(value)
 
 
 def why_unfinished(folder: Path, run: Mapping[str, Any] | None) -> str:
@@ -258,11 +263,12 @@ def _labels(place: Sweep, command: Sequence[str]) -> Callable[[str, Sequence[str
 
 
 def validation_error(run: Mapping[str, Any] | None) -> float | None:
-    """Of the distilled student, by the weights that the run shows; None where there is none: a trial that
-    failed.
+    """Of the distilled student, by the weights that the run shows, in the metric that counts (see
+    `Metric.error`); None where there is none: a trial that failed.
 
-    What a search makes small: no figure of the test split.
+    What a search makes small, whatever the metric's direction: no figure of the test split.
     """
     results = (run or {}).get("results") or {}
-    found = metric(results, "student", results.get("headline") or "last", "validation", "accuracy")
-    return None if found is None else 1 - found
+    counts = counting_metric(results)
+    found = metric(results, "student", results.get("headline") or "last", "validation", counts.name)
+    return None if found is None else counts.error(found)

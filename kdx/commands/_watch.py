@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kdx.report.run.document import seconds
-from kdx.report.run.verdict import metric, percent, points
+from kdx.report.run.verdict import metric
 from kdx.runs import sweep
+from kdx.tasks.shown import counting_metric
 
 EVERY = 0.5
 """Seconds between two looks."""
@@ -78,12 +79,14 @@ def result_line(label: str, document: Mapping[str, Any]) -> str:
     from kdx.report.run.progress import duration
 
     results = document.get("results") or {}
+    counts = counting_metric(results)
     parts = [
-        f"{name} {percent(value)}"
+        f"{name} {counts.text(value)}"
         for name, role in (("teacher", "teacher"), ("alone", "baseline"), ("distilled", "student"))
-        if (value := metric(results, role, results.get("headline") or "last", "test", "accuracy")) is not None
+        if (value := metric(results, role, results.get("headline") or "last", "test", counts.name))
+        is not None
     ]
-    parts += [f"gain {points(results['gain'])}"] if results.get("gain") is not None else []
+    parts += [f"gain {counts.difference(results['gain'])}"] if results.get("gain") is not None else []
     warnings = document.get("warnings") or []
     parts += [f"{len(warnings)} warning{'s' * (len(warnings) > 1)} in report.md"] if warnings else []
     took = seconds(document)

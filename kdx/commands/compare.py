@@ -14,9 +14,9 @@ from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_w
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
-from kdx.report.compare import rows
+from kdx.report.compare import documents, rows
 from kdx.report.compare.caveats import some
-from kdx.report.compare.compare import METRICS, SORTS, Comparison, arranged, compare_runs
+from kdx.report.compare.compare import SORTS, Comparison, arranged, compare_runs
 from kdx.report.compare.entries import STUDENT, Entry, entry, pick_entries
 from kdx.report.compare.search import run_folders
 from kdx.report.run.names import visible
@@ -41,7 +41,12 @@ OPTIONS = (
         "what differences are taken to: each run's own matched baseline, or a row by its words: "
         "reference=loss=kd",
     ),
-    Option("metric", "accuracy", "of the test split, what is compared", tuple(METRICS)),
+    Option(
+        "metric",
+        None,
+        "of the test split, what is compared, such as metric=nll: one that the runs show; without it the one "
+        "that counts in them",
+    ),
     Option("sort", "test", "order of the rows", tuple(SORTS)),
     Option("csv", None, "write the rows to this file; - is the terminal; --csv FILE says the same"),
     Option("json", None, "the same with every run, the protocol and the notes; --json FILE"),
@@ -249,9 +254,9 @@ def sweep_summary(folder: Path) -> tuple[Comparison | None, list[str], list[Entr
 def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
     """The files; and the table, unless one of them goes to the terminal in its place."""
     content = {
-        "csv": lambda: rows.as_csv(made),
-        "json": lambda: rows.as_json(made, found.lines),
-        "md": lambda: rows.as_markdown(made, found.lines),
+        "csv": lambda: documents.as_csv(made),
+        "json": lambda: documents.as_json(made, found.lines),
+        "md": lambda: documents.as_markdown(made, found.lines),
         "html": lambda: page_of(made, found),
     }
     if "-" not in targets.values():
@@ -267,10 +272,10 @@ def page_of(made: Comparison, found: Found) -> str:
     from kdx.report.compare.curves import read_curves
     from kdx.report.compare.page import page
 
-    groups = tuple(
-        replace(g, entries=tuple(replace(e, curves=read_curves(found.paths[e.name])) for e in g.entries))
-        for g in made.groups
-    )
+    def drawn(e: Entry) -> Entry:
+        return replace(e, curves=read_curves(found.paths[e.name], made.counts))
+
+    groups = tuple(replace(g, entries=tuple(map(drawn, g.entries))) for g in made.groups)
     return page(replace(made, groups=groups), found.lines)
 
 

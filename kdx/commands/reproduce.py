@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from kdx.config import compose, grid
 from kdx.config.wire import examine_config
 from kdx.core import checks, output
 from kdx.core.errors import UserError, UserErrors, within
+from kdx.core.metric import Metric
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.report.run.plain import dump, write_or_error
 from kdx.runs import claims
@@ -45,6 +46,8 @@ HELP = help_text(
 )
 
 Values = dict[str, list[float]]
+Metrics = dict[str, Metric]
+"""figure -> how it is shown and compared."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,12 +70,12 @@ def main(argv: Sequence[str]) -> int:
         place = store.absolute().parent / "runs" / "reproduce" / claim.name
         make_folder(place, "the runs' folder", "store=PATH")
         try:
-            values, runs = _measure(claim, seeds, further, place)
+            values, metrics, runs = _measure(claim, seeds, further, place)
+            pairs = _compared(claim, values, metrics)
         except UserError as error:
             print(f"claim {claim.name}: {error}", file=sys.stderr)
             code = 1
             continue
-        pairs = _compared(claim, values)
         document = {
             "claim": claim.name,
             "title": claim.title,
@@ -87,7 +90,8 @@ def main(argv: Sequence[str]) -> int:
             "runs": runs,
         }
         write_or_error(place / "reproduce.json", dump(document))
-        _show(claim, values, pairs, place)
+        _show(claim, values, metrics, pairs)
+        _tell_where(claim, place)
         output.instead(f"it is in {place}/reproduce.json")
     return code
 
@@ -161,11 +165,12 @@ def train_errors(words: Sequence[str]) -> list[str]:
 
 def _measure(
     claim: Claim, seeds: Sequence[int], further: Sequence[str], place: Path
-) -> tuple[Values, list[dict[str, Any]]]:
-    """(figure -> its value for each seed, what is known of each run). All arms of a seed come before the next
-    seed.
+) -> tuple[Values, Metrics, list[dict[str, Any]]]:
+    """(figure -> its value for each seed, figure -> how it is shown, what is known of each run). All arms of
+    a seed come before the next seed.
     """
     values: Values = {name: [] for name in claim.figures}
+    metrics: Metrics = {}
     runs: list[dict[str, Any]] = []
     for number, seed in enumerate(seeds, 1):
         for arm, words in claim.arms.items():
@@ -176,11 +181,12 @@ def _measure(
                 )
                 for name, figure in claim.figures.items():
                     if figure.arm == arm:
-                        values[name].append(look(figure))
+                        value, metrics[name] = look(figure)
+                        values[name].append(value)
             seconds = time.monotonic() - began
             runs.append({"arm": arm, "seed": seed, "seconds": round(seconds, 1), **about})
             now = ", ".join(
-                f"{name} {UNITS[f.unit][0] * values[name][-1]:.4g}"
+                f"{name} {metrics[name].scale * values[name][-1]:.4g}"
                 for name, f in claim.figures.items()
                 if f.arm == arm
             )
@@ -188,45 +194,64 @@ def _measure(
                 f"{claim.name} {number}/{len(seeds)}  seed {seed}, {arm}: {now}  ({seconds:.0f} s)",
                 flush=True,
             )
-    return values, runs
+    return values, metrics, runs
 
 
-def _compared(claim: Claim, values: Values) -> list[dict[str, Any]]:
+def _compared(claim: Claim, values: Values, metrics: Metrics) -> list[dict[str, Any]]:
     """Each pair of the claim in its figures' unit; `verdict` is None for a control. p is uncorrected for the
-    number of pairs.
+    number of pairs. Raises UserError for a pair that cannot be compared.
     """
     found = []
     for pairs, counts in ((claim.claimed, True), (claim.beside, False)):
         for pair in pairs:
-            scale, _ = UNITS[claim.figures[pair.more].unit]
-            tested = paired([scale * v for v in values[pair.more]], [scale * v for v in values[pair.less]])
-            about = {"unit": claim.figures[pair.more].unit, "verdict": verdict(tested) if counts else None}
+            of, other = metrics[pair.more], metrics[pair.less]
+            if (of.unit, of.scale, of.more) != (other.unit, other.scale, other.more):
+                raise UserError(
+                    f"{pair.more} is {of.meaning} and {pair.less} {other.meaning}: only alike figures can be "
+                    "compared"
+                )
+            more, less = ([of.scale * v for v in values[name]] for name in (pair.more, pair.less))
+            tested = paired(more, less) if of.more else paired(less, more)
+            about = {"unit": _unit(of), "verdict": verdict(tested) if counts else None}
             found.append({**vars(pair), **vars(tested), **about})
     return found
 
 
-def _show(claim: Claim, values: Values, pairs: Sequence[Mapping[str, Any]], place: Path) -> None:
+def _unit(metric: Metric) -> str:
+    """What a difference is counted in: "points", "share", or the metric itself."""
+    return metric.gains or metric.unit or metric.title
+
+
+def _named(metrics: Metrics, name: Callable[[Metric], str]) -> str:
+    """At the head of a column: "points, or share" """
+    share = UNITS["share"].title
+    found = dict.fromkeys(name(m) for m in metrics.values() if m.title != share)
+    return f"{', '.join(found)}, or {share}" if found else share
+
+
+def _show(claim: Claim, values: Values, metrics: Metrics, pairs: Sequence[Mapping[str, Any]]) -> None:
     rows = []
     for name, found in values.items():
-        scale, digits = UNITS[claim.figures[name].unit]
-        own = spread([scale * v for v in found])
+        of = metrics[name]
+        own = spread([of.scale * v for v in found])
         rows.append(
             [
                 name,
                 str(own.n),
-                plus_minus(own.mean, own.deviation, digits),
-                f"{own.low:.{digits}f} to {own.high:.{digits}f}",
+                plus_minus(own.mean, own.deviation, of.digits),
+                f"{own.low:.{of.digits}f} to {own.high:.{of.digits}f}",
             ]
         )
     print()
+    values_in = _named(metrics, lambda m: f"{m.title} in {m.unit}" if m.unit else m.title)
     show_table(
         f"{claim.title}\n{claim.by}. Measured before: {claim.measured}",
-        ["accuracy in %, or share", "n", "mean ± deviation", "from, to"],
+        [values_in, "n", "mean ± deviation", "from, to"],
         rows,
     )
     rows = []
     for pair in pairs:
-        _, digits = UNITS[pair["unit"]]
+        digits = metrics[pair["more"]].digits
         rows.append(
             [
                 f"{pair['more']} - {pair['less']}" + (f" ({pair['what']})" if pair["what"] else ""),
@@ -241,12 +266,17 @@ def _show(claim: Claim, values: Values, pairs: Sequence[Mapping[str, Any]], plac
         "Paired by seed; p: two-sided paired t-test, uncorrected."
         + (" One seed has no p: give --seeds 5." if pairs[0]["n"] == 1 else "")
     ]
+    if not all(metrics[pair["more"]].more for pair in pairs):
+        below.append("Where less is better, a difference above 0 says that the first has less.")
     show_table(
         "",
-        ["difference", "points, or share", "wins", "p", "claimed", "verdict"],
+        ["difference", _named(metrics, _unit), "wins", "p", "claimed", "verdict"],
         rows,
         [*below, *([claim.remarks] if claim.remarks else [])],
     )
+
+
+def _tell_where(claim: Claim, place: Path) -> None:
     print(
         f"{os.path.relpath(place)}/reproduce.json"
         + ("; a run folder for each arm and seed beside it" if claim.command == "train" else "")

@@ -259,7 +259,7 @@ def _show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
     elif found.numbers:
         rows = [
             [what, _figure(before), _figure(after), difference(before, after)]
-            for what, before, after in diff.worth_showing(found.numbers, _SHOWN)
+            for what, before, after in diff.worth_showing(found.numbers, _SHOWN, found.metric)
         ]
         more = len(found.numbers) - len(rows)
         show_table(

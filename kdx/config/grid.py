@@ -235,6 +235,11 @@ def misplaced(words: Sequence[str], multirun: bool) -> list[str]:
                 f"'{word}' can never act: it says how the runs of a sweep are run, "
                 "and this is one run: add -m"
             )
+        if key == "hydra.sweeper.direction" and override.value() != "minimize":
+            errors.append(
+                "hydra.sweeper.direction must stay minimize: a search makes the error of the student on "
+                "validation small, also where more of its metric is better; leave it out"
+            )
         if key == "hydra.run.dir" and multirun:
             errors.append(
                 "hydra.run.dir is one run's folder, and -m makes several: set hydra.sweep.dir=PATH, which "

@@ -25,8 +25,10 @@ Answers = Tree
 class Figure:
     """A drawing of what answers were worth, as data: reports draw it by its kind, whatever the task.
 
-    kind: "matrix" (data: {"values": rows of numbers, "rows", "columns": names}), "bars" ({"names", "values"})
-    or "line" ({"x", "y", "x_title", "y_title"}). tag: its name in TensorBoard and in file names.
+    kind: "matrix" (data: {"values": rows of numbers, "rows", "columns": names}), "bars" (a histogram:
+    {"edges",
+    "counts"}) or "line" ({"lines": {words: {"x", "y"}}}); see docs/run-json.md. tag: its name in TensorBoard
+    and in file names.
     """
 
     title: str

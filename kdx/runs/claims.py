@@ -5,7 +5,7 @@ nothing of Hydra's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +13,57 @@ import yaml
 
 from kdx.core.checks import shown
 from kdx.core.errors import UserError, nearest, within
+from kdx.core.metric import Metric
 from kdx.core.paths import conf_dir
+from kdx.tasks.shown import ACCURACY
 
 _KEYS = ("by", "measured", "command", "words", "arms", "figures", "claimed", "beside", "remarks")
 COMMANDS = ("train", "halfspace")
-UNITS = {"points": (100.0, 1), "share": (1.0, 3)}
-"""unit -> (what a figure is multiplied with before it is shown, digits): accuracies are shown as per cent,
-their differences as points.
+UNITS = {"points": ACCURACY, "share": Metric("share", "share", gains="share")}
+"""unit -> how a figure is shown and compared that is no metric of its run, more being better: shares in per
+cent, their differences as points; or as they are.
 """
+COUNTS = "*"
+"""In `at`: the name of the metric that counts in the run."""
 OURS = ("seed", "store", "stages", "device", "hydra", "seeds", "first_seed", "json")
 """Keys that `kdx reproduce` sets itself."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a run. train: at "student.last.test.accuracy", dotted keys into `file`, a file of the
-    stage's artifact, such as "evaluate/results.json". halfspace: at names the method, and the figure is its
-    accuracy. unit: of UNITS."""
+    """One number of a run. train: at "student.last.test.*", dotted keys into `file`, a file of the stage's
+    artifact, such as "evaluate/results.json" (see COUNTS). halfspace: at names the method, and the figure is
+    its accuracy. unit: of UNITS, None: that of its metric. metric: of the run, by which it is shown and
+    compared; COUNTS: the one that counts; None: it is none of them. more: whether more is better, None: as of
+    its metric, or else yes.
+    """
 
     arm: str
     at: str
     file: str
-    unit: str
+    unit: str | None
+    metric: str | None = None
+    more: bool | None = None
+
+    def shown_as(self, metrics: Mapping[str, Metric]) -> Metric:
+        """How it is shown and compared, by the metrics of its run, the one that counts first. Raises
+        UserError where they lack the one that it names.
+        """
+        own = None
+        if self.metric is not None:
+            name = next(iter(metrics)) if self.metric == COUNTS else self.metric
+            if name not in metrics:
+                raise UserError(f"the run has no metric '{name}'{nearest(name, metrics)}")
+            own = metrics[name]
+        found = own if self.unit is None and own else UNITS[self.unit or "points"]
+        more = own.more if self.more is None and own else self.more is not False
+        return found if found.more == more else replace(found, more=more)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """That the figure `more` exceeds the figure `less`, by about `difference` in the unit of both (None: no
-    number is claimed).
+    """That the figure `more` is better than the figure `less`, that is more, or less where less is better, by
+    about `difference` in the unit of both (None: no number is claimed).
     """
 
     more: str
@@ -179,22 +202,33 @@ def words(key: str, value: Any) -> tuple[str, ...]:
 
 
 def _figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
-    """{arm, role: student} is short for {arm, at: student.last.test.accuracy}; {arm, method: SLaM} is of `kdx
-    halfspace`.
+    """{arm, role: student} is short for {arm, at: "student.last.test.*", metric: "*"}; {arm, method: SLaM} is
+    of `kdx halfspace`.
     """
-    spec = {"file": "evaluate/results.json", "unit": "points"} | keyed(
-        spec, ("arm", "role", "method", "at", "file", "unit"), ("arm",)
+    spec = {"file": "evaluate/results.json"} | keyed(
+        spec, ("arm", "role", "method", "at", "file", "unit", "metric", "more"), ("arm",)
     )
     option(f"{key}.arm", spec["arm"], arms)
     ways = [way for way in ("role", "method", "at") if way in spec]
     if len(ways) != 1:
         raise UserError(f"{key} needs one of role, method and at; given: {shown(spec)}")
     at = text(f"{key}.{ways[0]}", spec[ways[0]])
+    metric = text(f"{key}.metric", spec["metric"]) if "metric" in spec else None
+    if ways == ["method"] and metric:
+        raise UserError(f"{key} is of a method, and has no metric of a run")
+    if ways == ["role"]:
+        metric = metric or COUNTS
+        at = f"{at}.last.test.{metric}"
+    if not isinstance(spec.get("more", True), bool):
+        raise UserError(f"{key}.more must be true or false; given: {shown(spec['more'])}")
+    unit = spec.get("unit", None if metric else "points")
     return Figure(
         spec["arm"],
-        f"{at}.last.test.accuracy" if ways == ["role"] else at,
+        at,
         text(f"{key}.file", spec["file"]),
-        option(f"{key}.unit", spec["unit"], UNITS),
+        unit if unit is None else option(f"{key}.unit", unit, UNITS),
+        metric,
+        spec.get("more"),
     )
 
 
@@ -207,9 +241,11 @@ def pair(key: str, spec: Any, figures: Mapping[str, Figure]) -> Pair:
     ):
         raise UserError(f"{key}: difference must be a number or null; given: {shown(spec['difference'])}")
     more, less = (option(f"{key}: {side}", spec[side], figures) for side in ("more", "less"))
-    if figures[more].unit != figures[less].unit:
+    kinds = [figures[side].unit or figures[side].metric for side in (more, less)]
+    known_later = COUNTS in kinds or "points" in kinds
+    if kinds[0] != kinds[1] and ("share" in kinds or not known_later):
+        words = ["the metric that counts" if kind == COUNTS else kind for kind in kinds]
         raise UserError(
-            f"{key}: {more} is in {figures[more].unit} and {less} in {figures[less].unit}: only alike "
-            "figures can be compared"
+            f"{key}: {more} is in {words[0]} and {less} in {words[1]}: only alike figures can be compared"
         )
     return Pair(more, less, spec["difference"], str(spec["what"]))

@@ -13,6 +13,7 @@ from kdx.core.roles import ROLES
 from kdx.pipeline import stages
 from kdx.runs.reading import Run
 from kdx.store.moved import current
+from kdx.tasks.shown import shown_metrics
 
 TIMES = ("latency_ms", "seconds", "teacher_seconds_saved")
 _LONG = (
@@ -29,8 +30,12 @@ _LONG = (
     "edges",
 )
 """Figures of many cells: compared, and counted, but not listed one by one."""
-_LATER = ("balanced_accuracy", "recall", "class_counts", "learned", "believed_accuracy")
-"""Figures that older runs lack: where the recorded run has none of a kind, they are not compared."""
+_LATER = ("recall", "class_counts", "learned", "believed_accuracy")
+"""Figures that older runs lack, as they do metrics: where the recorded run has none of a kind, they are not
+compared.
+"""
+_WORDS = ("metric", "metrics", "roles")
+"""What results say of how a figure is called and shown."""
 VERSIONS = ("kdx", "commit", "python", "torch", "torchvision", "numpy", "platform")
 _SETTLED = ("device", "threads", "hardware", "python", "torch", "torchvision", "numpy", "kdx")
 Difference = tuple[str, Any, Any]
@@ -42,11 +47,12 @@ class Likeness:
     """compared: how many numbers. numbers, weights, environment: what differs. stages: (the run's name of a
     stage, why its key is another).
 
-    known: whether the recorded run has numbers at all. student: the digest of the student's last weights
-    where both have the same.
+    known: whether the recorded run has numbers at all. metric: the name of the one that counts. student: the
+    digest of the student's last weights where both have the same.
     """
 
     known: bool
+    metric: str
     compared: int
     numbers: list[Difference]
     weights: list[Difference]
@@ -61,11 +67,9 @@ class Likeness:
 
 def differences(recorded: Run, now: Run) -> Likeness:
     """recorded: anybody's; now: this machine's."""
-    before, after = (
-        dict(_numbers({"results": r.document.get("results"), "audit": r.document.get("audit")}))
-        for r in (recorded, now)
-    )
-    unknown = {part for part in _LATER if not any(part in name.split(".") for name in before)}
+    before, after = (dict(_figures(r.document)) for r in (recorded, now))
+    counts, *others = shown_metrics(now.document.get("results"))
+    unknown = {part for part in (*_LATER, *others) if not any(part in name.split(".") for name in before)}
     after = {name: value for name, value in after.items() if not unknown & set(name.split("."))}
     differ = [
         (name, before.get(name), after.get(name))
@@ -77,6 +81,7 @@ def differences(recorded: Run, now: Run) -> Likeness:
     student = new.get("student, last")
     return Likeness(
         known=any(name.startswith("results.") for name in before),
+        metric=counts,
         compared=len({**before, **after}),
         numbers=differ,
         weights=changed,
@@ -84,6 +89,13 @@ def differences(recorded: Run, now: Run) -> Likeness:
         stages=list(other_keys(recorded, now)),
         environment=list(other_environment(recorded.document, now.document)),
     )
+
+
+def _figures(document: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    results = document.get("results")
+    if isinstance(results, Mapping):
+        results = {key: value for key, value in results.items() if key not in _WORDS}
+    return _numbers({"results": results, "audit": document.get("audit")})
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
@@ -109,8 +121,10 @@ def weights(run: Run) -> dict[str, str]:
     """
     found = {}
     results = run.document.get("results")
-    for role in ROLES:
-        about = results.get(role) if isinstance(results, Mapping) else None
+    results = results if isinstance(results, Mapping) else {}
+    own = results.get("roles")
+    for role in (*ROLES, *(own if isinstance(own, Mapping) else ())):
+        about = results.get(role)
         digests = about.get("weights") if isinstance(about, Mapping) else None
         if not isinstance(digests, Mapping):
             files = (manifest(run, run.roles().get(role)) or {}).get("files", {})
@@ -214,14 +228,14 @@ def brief_value(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def worth_showing(differences: list[Difference], most: int) -> list[Difference]:
-    """Those worth showing first: test, then validation, of every role; cells of matrices and histograms left
-    out.
+def worth_showing(differences: list[Difference], most: int, metric: str) -> list[Difference]:
+    """Those worth showing first: test, then validation, of every role, by the metric that counts and those
+    whose names end like it; cells of matrices and histograms left out.
     """
     single = [d for d in differences if not any(part in _LONG for part in d[0].split("."))]
     return sorted(
         single,
-        key=lambda d: (".test." not in d[0], ".validation." not in d[0], not d[0].endswith("accuracy")),
+        key=lambda d: (".test." not in d[0], ".validation." not in d[0], not d[0].endswith(metric)),
     )[:most]
 
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdx.report.compare.compare import Comparison, Group
+from kdx.core.metric import Metric
+from kdx.report.compare.compare import Comparison
 from kdx.report.compare.entries import Entry
+from kdx.report.compare.groups import Group
 from kdx.report.compare.svg import GROUP_COLOURS
 
 MOST_LINES = 8
@@ -15,7 +17,7 @@ MOST_LINES = 8
 
 
 @dataclass(frozen=True)
-class Picture:
+class Plot:
     """key: (number of a colour, words) of each line, for a legend below;
     empty where the plot says it itself.
     """
@@ -24,6 +26,11 @@ class Picture:
     caption: str
     svg: str
     key: Sequence[tuple[int, str]] = ()
+
+
+def axis_title(words: str, metric: Metric) -> str:
+    """words: what the axis shows, in the metric's unit."""
+    return words if metric.more else f"{words} (less is better)"
 
 
 def group_key(groups: Sequence[tuple[int, Group]]) -> list[tuple[int, str]]:

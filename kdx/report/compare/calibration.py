@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kdx.report.compare.axes import MOST_LINES, Picture, group_key, left_out, seeds
+from kdx.report.compare.axes import MOST_LINES, Plot, group_key, left_out, seeds
 from kdx.report.compare.compare import Comparison
 from kdx.report.compare.svg import INK, colour, panels, svg
 from kdx.report.run.names import visible
@@ -12,11 +12,11 @@ from kdx.report.run.names import visible
 MOST_MATRICES, MOST_LETTERED = 6, 16
 BLUE = (0.23, 0.49, 0.85)
 _FEWEST = 10
-"""Rows of a bin of the reliability plot below which its accuracy is mostly chance."""
+"""Rows of a bin of the reliability plot below which the share of right ones is mostly chance."""
 
 
-def reliability_curves(found: Comparison) -> Iterator[Picture | None]:
-    """The student's accuracy against its confidence."""
+def reliability_curves(found: Comparison) -> Iterator[Plot | None]:
+    """How often the student is right against its confidence."""
     shown = [
         (i, g)
         for i, g in enumerate(found.groups)
@@ -34,7 +34,7 @@ def reliability_curves(found: Comparison) -> Iterator[Picture | None]:
             axis.plot(*zip(*points, strict=True), color=colour(i), marker="o", ms=4, lw=1.3)
     axis.set_xlabel("confidence, %")
     axis.set_ylabel("right, %")
-    yield Picture(
+    yield Plot(
         "Reliability of the students",
         "How often the student is right, by how sure it is, on the test split; the rows of "
         f"{seeds([g for _, g in shown])} together. On the dashed line confidence is deserved; below it the "
@@ -58,7 +58,7 @@ def calibration(tables: Sequence[Mapping[str, Sequence[float | None]]]) -> list[
     return found
 
 
-def confusion_matrices(found: Comparison) -> Iterator[Picture | None]:
+def confusion_matrices(found: Comparison) -> Iterator[Plot | None]:
     """A matrix a group, counts summed over seeds."""
     import numpy as np
 
@@ -98,7 +98,7 @@ def confusion_matrices(found: Comparison) -> Iterator[Picture | None]:
                 )
     axes[0].set_ylabel("truth")
     axes[0].set_xlabel("prediction")
-    yield Picture(
+    yield Plot(
         "Confusion of the students",
         "Test rows by their truth (rows) and what the student takes them for (columns), summed over "
         f"{seeds([g for _, g, _ in drawn])}; colours are shares of a row, figures are counts. Above each: "

@@ -1,8 +1,8 @@
 """One finished run as a comparison needs it: read from the document run.json, every value checked. A document
 is data, and nobody's word.
 
-Values are kept as fractions. Of the settings those that say where and how fast, and what is measured beside
-the student, are left out.
+Values are kept as they were measured. Of the settings those that say where and how fast, and what is measured
+beside the student, are left out.
 """
 
 from __future__ import annotations
@@ -12,10 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kdx.core.errors import UserError, nearest
-from kdx.core.shapes import LARGEST_NUMBER, Number, wrong
+from kdx.core.metric import Metric
+from kdx.report.compare.measured import (
+    MEASURED_SPLITS,
+    Network,
+    OwnRole,
+    expect,
+    own_roles,
+    read_metrics,
+    read_networks,
+)
 from kdx.report.run import names
 from kdx.report.run.names import TARGET, Settings, visible, written
-from kdx.report.run.verdict import ROLE_WORDS, which_of
 from kdx.store.places import recorded
 
 APART = {
@@ -43,25 +51,7 @@ NEUTRAL = {"dataset.class_weights": "none"}
 """Values of newer keys that are what was before there was the key: left out, as a null is, so that older runs
 are the same experiment.
 """
-ABOUT = ("parameters", "flops", "latency_ms")
-SCORES = ("accuracy", "balanced_accuracy", "ece", "nll", "agreement", "n")
-_SPLITS = ("validation", "test")
 STUDENT = "student-train"
-
-
-@dataclass(frozen=True)
-class Network:
-    """What evaluate measured of one role, of the weights that the run's table shows. about: see ABOUT.
-    scores: split -> SCORES.
-    """
-
-    about: Mapping[str, float]
-    scores: Mapping[str, Mapping[str, float]]
-    confusion: tuple[tuple[int, ...], ...] | None
-    reliability: Mapping[str, tuple[float | None, ...]] | None
-
-    def score(self, split: str, metric: str) -> float | None:
-        return self.scores.get(split, {}).get(metric)
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,8 @@ class Entry:
     """name: how messages call the run, its folder. settings: dotted key -> value, less APART; a null is left
     out, as what is not there. everything: all of them. choices: group -> option. given: the keys on its
     command line. keys: stage -> key. code: digest of the code that trained the student, where it is known.
-    student: the key of the student that counts."""
+    student: the key of the student that counts. classes: none of a task that has none. metrics: that the run
+    shows, by name, the one that counts first. roles: of its own, that kdx does not have."""
 
     name: str
     seed: int
@@ -86,8 +77,15 @@ class Entry:
     classes: tuple[str, ...]
     weights: str
     networks: Mapping[str, Network]
+    metrics: Mapping[str, Metric]
+    roles: Mapping[str, OwnRole]
     started: str
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> Metric:
+        """The metric that counts."""
+        return next(iter(self.metrics.values()))
 
     def score(self, role: str, metric: str, split: str = "test") -> float | None:
         return self.networks[role].score(split, metric) if role in self.networks else None
@@ -130,10 +128,10 @@ def entry(
 
 
 def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], code: str | None) -> Entry:
-    config, results = (_expect(document.get(key), dict, name, key) for key in ("config", "results"))
-    seed = _expect(config.get("seed"), int, name, "config.seed")
+    config, results = (expect(document.get(key), dict, name, key) for key in ("config", "results"))
+    seed = expect(config.get("seed"), int, name, "config.seed")
     if config.get("choices") is not None:
-        _expect(config["choices"], dict, name, "config.choices")
+        expect(config["choices"], dict, name, "config.choices")
     everything = names.everything(config)
     # where its files lie; what they hold is known by the digests
     paths = recorded(config, document.get("protocol"))
@@ -144,32 +142,22 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
     }
     protocol = _protocol(document.get("protocol"), name)
     keys = {}
-    for stage in _expect(document.get("stages"), list, name, "stages"):
+    for stage in expect(document.get("stages"), list, name, "stages"):
         named, key = (
-            _expect(_expect(stage, dict, name, "stages").get(k), str, name, f"stages: {k}")
+            expect(expect(stage, dict, name, "stages").get(k), str, name, f"stages: {k}")
             for k in ("name", "key")
         )
         keys[named] = key
     weights = results.get("headline")
     if weights not in ("last", "best"):
         raise UserError(f"'{name}' is not as kdx writes it: results.headline must be last or best")
-    networks = {
-        role: _network(results[role], which_of(role, weights), role, name)
-        for role in ROLE_WORDS
-        if results.get(role)
-    }
-    if (
-        "student" not in networks
-        or STUDENT not in keys
-        or networks["student"].score("test", "accuracy") is None
-    ):
+    metrics, roles = read_metrics(results, name), own_roles(results, name)
+    networks = read_networks(results, weights, metrics, list(roles), name)
+    if "student" not in networks or STUDENT not in keys:
         raise UserError(f"'{name}' has no student that was measured")
-    classes = tuple(visible(str(c)) for c in _expect(results.get("classes"), list, name, "results.classes"))
-    if (table := networks["student"].confusion) and len(table) != len(classes):
-        raise UserError(
-            f"'{name}' is not as kdx writes it: results.classes has {len(classes)} names, and the confusion "
-            f"matrix {len(table)} rows"
-        )
+    if networks["student"].score("test", next(iter(metrics))) is None:
+        raise UserError(f"'{name}' has no student that was measured")
+    classes = _classes(results, networks["student"], name)
     return Entry(
         name=name,
         seed=seed,
@@ -186,97 +174,41 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
         classes=classes,
         weights=weights,
         networks=networks,
+        metrics=metrics,
+        roles=roles,
         started=str(document.get("started") or ""),
     )
+
+
+def _classes(results: Mapping[str, Any], student: Network, name: str) -> tuple[str, ...]:
+    """Older runs have them always; what has a confusion matrix has one for each of its rows."""
+    found = results.get("classes")
+    if found is None and results.get("metric") is not None and not student.confusion:
+        return ()
+    classes = tuple(visible(str(c)) for c in expect(found, list, name, "results.classes"))
+    if (table := student.confusion) and len(table) != len(classes):
+        raise UserError(
+            f"'{name}' is not as kdx writes it: results.classes has {len(classes)} names, and the confusion "
+            f"matrix {len(table)} rows"
+        )
+    return classes
 
 
 def _protocol(found: Any, name: str) -> Mapping[str, Any]:
     """What every run says since the first: a run that lacks some of it follows no other protocol, but is
     damaged.
     """
-    found = _expect(found, dict, name, "protocol")
+    found = expect(found, dict, name, "protocol")
     for key in ("dataset", "selection", "test", "headline"):
-        _expect(found.get(key), str, name, f"protocol.{key}")
-    counts = _expect(found.get("counts"), dict, name, "protocol.counts")
-    for split in _SPLITS:
-        _expect(counts.get(split), int, name, f"protocol.counts.{split}")
+        expect(found.get(key), str, name, f"protocol.{key}")
+    counts = expect(found.get("counts"), dict, name, "protocol.counts")
+    for split in MEASURED_SPLITS:
+        expect(counts.get(split), int, name, f"protocol.counts.{split}")
     return found
 
 
 def _apart(key: str) -> bool:
     return key in APART or key.split(".")[0] in APART
-
-
-def _network(found: Any, weights: str, role: str, name: str) -> Network:
-    """Of others than the student no tables are taken."""
-    where = f"results.{role}"
-    found = _expect(found, dict, name, where)
-    splits = _expect(found.get(weights), dict, name, f"{where}.{weights}")
-    about = {key: _number(found[key], name, f"{where}.{key}") for key in ABOUT if found.get(key) is not None}
-    scores = {}
-    for split in _SPLITS:
-        if splits.get(split):
-            measured = _expect(splits[split], dict, name, f"{where}.{weights}.{split}")
-            scores[split] = {
-                key: _number(measured[key], name, f"{where}.{split}.{key}")
-                for key in SCORES
-                if measured.get(key) is not None
-            }
-            if not 0 <= scores[split].get("accuracy", 0) <= 1:
-                raise UserError(
-                    f"'{name}' is not as kdx writes it: {where}.{split}.accuracy must be a fraction"
-                )
-    test = (splits.get("test") or {}) if role == "student" else {}
-    return Network(
-        about, scores, _confusion(test.get("confusion"), name), _reliability(test.get("reliability"), name)
-    )
-
-
-def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:
-    if not found:
-        return None
-    rows = [_expect(row, list, name, "confusion") for row in _expect(found, list, name, "confusion")]
-    if any(
-        len(row) != len(rows)
-        or any(type(count) is not int or not 0 <= count <= LARGEST_NUMBER for count in row)
-        for row in rows
-    ):
-        raise UserError(
-            f"'{name}' is not as kdx writes it: a confusion matrix holds counts, and as many columns as rows"
-        )
-    return tuple(map(tuple, rows))
-
-
-def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] | None:
-    """edges: one more than there are bins; counts, right: rows of each bin; confidence: their mean, None for
-    an empty bin.
-    """
-    if not found:
-        return None
-    found = _expect(found, dict, name, "reliability")
-    made = {}
-    for key in ("edges", "counts", "confidence", "right"):
-        what = f"reliability.{key}"
-        made[key] = tuple(
-            None if v is None else _number(v, name, what) for v in _expect(found.get(key), list, name, what)
-        )
-    bins = len(made["counts"])
-    whole = all(v is not None for key in ("edges", "counts", "right") for v in made[key])
-    if (
-        not whole
-        or len(made["edges"]) != bins + 1
-        or any(len(made[key]) != bins for key in ("confidence", "right"))
-    ):
-        raise UserError(
-            f"'{name}' is not as kdx writes it: reliability needs as many counts, "
-            "confidences and right ones as bins"
-        )
-    if any(
-        count and confidence is None
-        for count, confidence in zip(made["counts"], made["confidence"], strict=True)
-    ):
-        raise UserError(f"'{name}' is not as kdx writes it: a bin with rows has a mean confidence")
-    return made
 
 
 def _texts(found: Any) -> dict[str, str]:
@@ -285,16 +217,6 @@ def _texts(found: Any) -> dict[str, str]:
         if isinstance(found, Mapping)
         else {}
     )
-
-
-def _expect(value: Any, kind: Any, name: str, what: str) -> Any:
-    if found := wrong(value, kind, what):
-        raise UserError(f"'{name}' is not as kdx writes it: {found}")
-    return value
-
-
-def _number(value: Any, name: str, what: str) -> float:
-    return _expect(value, Number(), name, what)
 
 
 def pick_entries(entries: Sequence[Entry], wanted: Sequence[str]) -> list[Entry]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from kdx.report.compare import rows
-from kdx.report.compare.axes import Picture
-from kdx.report.compare.compare import OWN, Comparison, Group, level
-from kdx.report.compare.plots import pictures
+from kdx.report.compare import documents, rows
+from kdx.report.compare.axes import Plot
+from kdx.report.compare.compare import Comparison, level
+from kdx.report.compare.groups import Group
+from kdx.report.compare.plots import plots
+from kdx.report.compare.references import OWN
 from kdx.report.compare.statistics import plus_minus
 from kdx.report.compare.svg import GROUP_COLOURS
 from kdx.report.compare.theme import POLICY, SCRIPT, STYLE
@@ -45,7 +47,7 @@ def page(found: Comparison, further: Sequence[str] = ()) -> str:
         "</div>",
         *(f"<p>{_escape(n)}</p>" for n in notes if not n.startswith("WARNING")),
         '<div class="figures">',
-        *(_figure(p) for p in pictures(found)),
+        *(_figure(p) for p in plots(found)),
         "</div>",
         _absent(found),
         "<h2>Protocol, the same for all runs</h2>",
@@ -71,7 +73,7 @@ def table(found: Comparison) -> str:
         "validation",
         *difference,
         closed,
-        *rows.BESIDE.values(),
+        *rows.beside_columns(found).values(),
         "params",
         "MFLOPs",
         "ms",
@@ -108,7 +110,9 @@ def _row(found: Comparison, i: int, g: Group, reference: bool) -> list[Cell]:
         (corrected, a and a.holm),
         *((text, g.gain and g.gain.found.mean) for text in (gain if reference else [])),
         (closed, g.gap_closed),
-        *zip(rows.beside(found, g), (level(found, g, role) for role in rows.BESIDE), strict=True),
+        *zip(
+            rows.beside(found, g), (level(found, g, role) for role in rows.beside_columns(found)), strict=True
+        ),
         *sizes,
     ]
 
@@ -139,18 +143,19 @@ def _dot(name: str, text: str) -> str:
     return f'<i class="c{(int(text) - 1) % GROUP_COLOURS}"></i>' if name == "#" else ""
 
 
-def _figure(picture: Picture) -> str:
-    dots = {number: "" if number is None else f'<i class="c{number}"></i>' for number, _ in picture.key}
-    key = "".join(f"<li>{dots[number]}{_escape(words)}</li>" for number, words in picture.key)
+def _figure(plot: Plot) -> str:
+    dots = {number: "" if number is None else f'<i class="c{number}"></i>' for number, _ in plot.key}
+    key = "".join(f"<li>{dots[number]}{_escape(words)}</li>" for number, words in plot.key)
     legend = f'<ul class="key">{key}</ul>' if key else ""
     return (
-        f"<section><h2>{_escape(picture.title)}</h2>\n<figure>{picture.svg}{legend}<figcaption>{_escape(picture.caption)}</figcaption></figure>"
+        f"<section><h2>{_escape(plot.title)}</h2>\n<figure>{plot.svg}{legend}<figcaption>{_escape(plot.caption)}</figcaption></figure>"
         "</section>"
     )
 
 
 def _absent(found: Comparison) -> str:
-    if any(e.networks["student"].reliability for g in found.groups for e in g.entries):
+    runs = [e for g in found.groups for e in g.entries]
+    if any(e.networks["student"].reliability for e in runs) or not any(e.classes for e in runs):
         return ""
     return "<p>No plot of reliability: these runs are older than kdx's tables of it.</p>"
 
@@ -163,7 +168,7 @@ def _runs(found: Comparison) -> str:
 
     body = []
     for i, g in enumerate(found.groups):
-        for row in (rows.run_row(found, e) for e in g.entries):
+        for row in (documents.run_row(found, e) for e in g.entries):
             code = " ".join(str(row[key]) for key in ("kdx", "commit") if row[key])
             student = (row["student_key"][:12], row["student_key"])
             body.append(
@@ -171,12 +176,13 @@ def _runs(found: Comparison) -> str:
                     (str(i + 1), i + 1),
                     (row["run"], row["run"]),
                     (str(row["seed"]), row["seed"]),
-                    *(shown(row[role]) for role in ("teacher", "baseline", "student")),
+                    *(shown(row[role]) for role in ("teacher", "baseline", "student", *found.roles)),
                     student,
                     (code, code),
                 ]
             )
-    head = ["#", "run", "seed", "teacher", "student alone", "student", "student's key", "code"]
+    own = [role.words for role in found.roles.values()]
+    head = ["#", "run", "seed", "teacher", "student alone", "student", *own, "student's key", "code"]
     return (
         f"<details><summary>Every run ({len(body)})</summary><div "
         f'class="wide">{_table(head, body)}</div></details>'

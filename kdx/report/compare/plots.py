@@ -4,12 +4,22 @@ show is left out.
 
 from __future__ import annotations
 
+import html
 import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kdx.report.compare.axes import MOST_LINES, Picture, entries, errors, group_key, left_out, seeds
+from kdx.report.compare.axes import (
+    MOST_LINES,
+    Plot,
+    axis_title,
+    entries,
+    errors,
+    group_key,
+    left_out,
+    seeds,
+)
 from kdx.report.compare.calibration import confusion_matrices, reliability_curves
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.svg import INK, PAPER, colour, drawing, panels, svg
@@ -18,12 +28,12 @@ from kdx.report.compare.sweeps import sweeps
 MOST_COLUMNS, MOST_NUMBERED = 30, 12
 COSTS = (
     ("parameters", "parameters", 1.0),
-    ("flops", "MFLOPs a picture", 1e6),
-    ("latency_ms", "latency, ms a picture", 1.0),
+    ("flops", "MFLOPs an example", 1e6),
+    ("latency_ms", "latency, ms an example", 1.0),
 )
 
 
-def pictures(found: Comparison) -> list[Picture]:
+def plots(found: Comparison) -> list[Plot]:
     made = []
     for number, draw in enumerate((scatter, cost, sweeps, learning, reliability_curves, confusion_matrices)):
         with drawing(f"kdx-{number}"):
@@ -31,8 +41,8 @@ def pictures(found: Comparison) -> list[Picture]:
     return made
 
 
-def cost(found: Comparison) -> Iterator[Picture | None]:
-    """Accuracy against parameters, FLOPs and latency."""
+def cost(found: Comparison) -> Iterator[Plot | None]:
+    """The metric against parameters, FLOPs and latency."""
     used = [(key, words, unit) for key, words, unit in COSTS if len(_places(found, key)) > 1]
     if not used:
         return
@@ -72,18 +82,23 @@ def cost(found: Comparison) -> Iterator[Picture | None]:
         axis.margins(x=0.2, y=0.12)
         logarithmic(axis)
         axis.set_xlabel(words)
-    axes[0].set_ylabel(found.metric.name)
+    axes[0].set_ylabel(axis_title(found.metric.heading, found.metric))
     numbered = "; the number is the row's" if len(found.groups) <= MOST_NUMBERED else ""
-    yield Picture(
-        "Accuracy against size and speed"
-        if found.measure == "accuracy"
-        else f"{found.metric.name} against size and speed",
+    yield Plot(
+        f"{_called(found)} against size and speed",
         f"Each dot is a row of the table, its mean over {seeds(found.groups)} with the 95% "
         f"interval{numbered}; the hollow dot in its colour is the same student alone. The star is the "
         "teacher, its mean over all runs. Students of one size are moved apart a little. Latency is of one "
-        "picture on the machine of each run. The horizontal axes are logarithmic.",
-        svg(figure, "accuracy against parameters, FLOPs and latency"),
+        "example on the machine of each run. The horizontal axes are logarithmic.",
+        svg(figure, html.escape(f"{found.metric.title} against parameters, FLOPs and latency")),
     )
+
+
+def _called(found: Comparison) -> str:
+    """At the head of a plot: the metric that counts by its title, another as over its column."""
+    if found.metric.name != found.counts.name:
+        return found.metric.heading
+    return f"{found.metric.title[:1].upper()}{found.metric.title[1:]}"
 
 
 def reach(sizes: Sequence[float]) -> tuple[float, float]:
@@ -109,17 +124,17 @@ def _teachers(found: Comparison, key: str) -> list[tuple[float, float]]:
         if (
             about.get(key, 0) > 0
             and "parameters" in about
-            and (value := e.score("teacher", found.measure)) is not None
+            and (value := e.score("teacher", found.metric.name)) is not None
         ):
             seen.setdefault(about["parameters"], {})[e.keys.get("teacher-pretrain", e.name)] = (
                 about[key],
-                found.metric.unit * value,
+                found.metric.scale * value,
             )
     return [tuple(statistics.fmean(side) for side in zip(*of.values(), strict=True)) for of in seen.values()]
 
 
-def learning(found: Comparison) -> Iterator[Picture | None]:
-    """Validation accuracy over training, with a band over seeds."""
+def learning(found: Comparison) -> Iterator[Plot | None]:
+    """The metric that counts, on validation, over training, with a band over seeds."""
     shown = [
         (i, g)
         for i, g in enumerate(found.groups)
@@ -130,7 +145,8 @@ def learning(found: Comparison) -> Iterator[Picture | None]:
     figure, (axis,) = panels(1, height=3.6)
     ends = []
     for i, g in shown[:MOST_LINES]:
-        steps, mean, low, high = band([e.curves["student"] for e in g.entries if e.curves.get("student")])
+        curves = [e.curves["student"] for e in g.entries if e.curves.get("student")]
+        steps, mean, low, high = band(curves, found.counts.scale)
         axis.plot(steps, mean, color=colour(i), lw=1.6)
         axis.fill_between(steps, low, high, color=colour(i), alpha=0.12, lw=0)
         ends.append((i, steps[-1], mean[-1]))
@@ -146,11 +162,12 @@ def learning(found: Comparison) -> Iterator[Picture | None]:
             annotation_clip=False,
         )
     axis.set_xlabel("optimiser step of the student")
-    axis.set_ylabel("validation accuracy, %")
+    axis.set_ylabel(axis_title(f"validation {found.counts.labelled}", found.counts))
     groups = [g for _, g in shown[:MOST_LINES]]
-    yield Picture(
+    yield Plot(
         "Learning curves",
-        f"Validation accuracy of the student while it trains: the line is the mean over {seeds(groups)}, "
+        f"Validation {found.counts.title} of the student while it trains: the line is the mean over "
+        f"{seeds(groups)}, "
         "the band goes from the lowest to the highest seed. A line ends where its shortest seed "
         f"ends.{left_out(shown, MOST_LINES)}",
         svg(figure, "learning curves"),
@@ -159,30 +176,28 @@ def learning(found: Comparison) -> Iterator[Picture | None]:
 
 
 def band(
-    curves: Sequence[Sequence[tuple[int, float]]],
+    curves: Sequence[Sequence[tuple[int, float]]], scale: float
 ) -> tuple[list[int], list[float], list[float], list[float]]:
-    """(steps, mean, lowest, highest) in per cent at the steps that every curve has; where they share none,
-    those of the first.
+    """(steps, mean, lowest, highest), times the scale, at the steps that every curve has; where they share
+    none, those of the first.
     """
     tables = [dict(curve) for curve in curves]
     steps = sorted(set.intersection(*(set(t) for t in tables)))
     if not steps:
         steps, tables = sorted(tables[0]), tables[:1]
-    columns = [[100 * t[step] for t in tables] for step in steps]
+    columns = [[scale * t[step] for t in tables] for step in steps]
     return steps, [statistics.fmean(c) for c in columns], [min(c) for c in columns], [max(c) for c in columns]
 
 
-def scatter(found: Comparison) -> Iterator[Picture | None]:
+def scatter(found: Comparison) -> Iterator[Plot | None]:
     """Each seed beside its baseline, or beside the reference's."""
     shown = list(enumerate(found.groups))
     drawn = shown[:MOST_COLUMNS]
-    sides = [
-        (i, g, [(e.score("baseline", found.measure), e.score("student", found.measure)) for e in g.entries])
-        for i, g in drawn
-    ]
+    of, scale = found.metric.name, found.metric.scale
+    sides = [(i, g, [(e.score("baseline", of), e.score("student", of)) for e in g.entries]) for i, g in drawn]
     figure, (axis,) = panels(1, height=3.4)
     for i, _, pairs in sides:
-        for alone, student in ((a and found.metric.unit * a, found.metric.unit * s) for a, s in pairs):
+        for alone, student in ((a and scale * a, scale * s) for a, s in pairs):
             if alone is not None:
                 axis.plot([i - 0.17, i + 0.17], [alone, student], color=colour(i), lw=0.9, alpha=0.6)
                 axis.plot(i - 0.17, alone, marker="o", ms=4.5, color=colour(i), mfc=PAPER, mew=1.2, ls="none")
@@ -193,8 +208,8 @@ def scatter(found: Comparison) -> Iterator[Picture | None]:
     axis.set_xlim(-0.6, len(drawn) - 0.4)
     axis.grid(False, axis="x")
     axis.set_xlabel("row of the table")
-    axis.set_ylabel(found.metric.name)
-    yield Picture(
+    axis.set_ylabel(axis_title(found.metric.heading, found.metric))
+    yield Plot(
         "Every seed",
         "A filled dot is a student, the hollow one beside it the same student alone, trained with that seed "
         "and on labels only; a line joins the two. The short bar is the mean of the students, over "

@@ -23,13 +23,13 @@ def check_protocols(entries: Sequence[Entry], name: Name) -> None:
     """Raises UserErrors, naming rows and runs, where the runs follow different protocols, or where a seed has
     different rows or data.
 
-    Shared by all: the data set and its classes, how many test and validation rows there are, which weights
-    are shown, what selects, what the test split is used for, what the baseline is. Shared by the runs of one
-    seed: the pictures and labels of test and validation, and with equal sizes those of all splits. name:
-    entry -> what its row is called.
+    Shared by all: the metric that counts, the data set and its classes, how many test and validation rows
+    there are, which weights are shown, what selects, what the test split is used for, what the baseline is.
+    Shared by the runs of one seed: the inputs and labels of test and validation, and with equal sizes those
+    of all splits. name: entry -> what its row is called.
     """
     errors = [error for what, of in _POLICY.items() if (error := _apart(entries, of, what, name))][:2]
-    if errors and errors[0].startswith("dataset: "):
+    if errors and errors[0].startswith(("metric: ", "dataset: ")):
         errors = errors[:1]  # all else follows from it
     for seed in sorted({e.seed for e in entries}) if not errors else ():
         same = [e for e in entries if e.seed == seed]
@@ -53,10 +53,12 @@ def shared(entries: Sequence[Entry]) -> dict[str, str]:
     """The protocol in words, of runs that share it."""
     first = entries[0]
     found = {
-        what: _text(of(first)) for what, of in _POLICY.items() if of(first) is not None and what != "classes"
+        what: _text(of(first))
+        for what, of in _POLICY.items()
+        if of(first) is not None and what not in ("metric", "classes")
     }
     return found | {
-        "classes": str(len(first.classes)),
+        **({"classes": str(len(first.classes))} if first.classes else {}),
         "seeds": ", ".join(str(s) for s in sorted({e.seed for e in entries})),
     }
 
@@ -68,8 +70,9 @@ def count(entry: Entry, split: str) -> Any:
 
 
 _POLICY: dict[str, Callable[[Entry], Any]] = {
+    "metric": lambda e: e.counts.meaning,
     "dataset": lambda e: e.protocol.get("dataset"),
-    "classes": lambda e: e.classes,
+    "classes": lambda e: e.classes or None,
     "test rows": lambda e: count(e, "test"),
     "validation rows": lambda e: count(e, "validation"),
     "headline": lambda e: e.protocol.get("headline"),

@@ -6,9 +6,10 @@ import html
 import json
 from collections.abc import Iterator, Sequence
 
-from kdx.report.compare.axes import MOST_LINES, Picture, errors, left_out, seeds
-from kdx.report.compare.compare import Comparison, Group, level
+from kdx.report.compare.axes import MOST_LINES, Plot, axis_title, errors, left_out, seeds
+from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.entries import Entry
+from kdx.report.compare.groups import Group
 from kdx.report.compare.protocols import count
 from kdx.report.compare.svg import INK, PAPER, colour, panels, svg
 from kdx.report.run.names import changed, join
@@ -17,13 +18,13 @@ MOST_SWEEPS = 4
 _SIZES = {"dataset.labelled": "labelled", "dataset.unlabelled": "unlabelled"}
 _WORDS = {
     "dataset.labelled": "labelled examples",
-    "dataset.unlabelled": "pictures in the pool",
+    "dataset.unlabelled": "examples in the pool",
     "budget": "answers bought",
 }
 
 
-def sweeps(found: Comparison) -> Iterator[Picture | None]:
-    """Accuracy against labels, pool or budget, and any other number that was swept."""
+def sweeps(found: Comparison) -> Iterator[Plot | None]:
+    """The metric against labels, pool or budget, and any other number that was swept."""
     wanted = [key for key in numeric_keys(found) if len(lines_of(found, key)) < len(found.groups)]
     for key in wanted[:MOST_SWEEPS]:
         lines = lines_of(found, key)
@@ -62,14 +63,14 @@ def sweeps(found: Comparison) -> Iterator[Picture | None]:
         axis.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")
         axis.minorticks_off()
         axis.set_xlabel(_WORDS.get(key, key))
-        axis.set_ylabel(found.metric.name)
+        axis.set_ylabel(axis_title(found.metric.heading, found.metric))
         shown = list(enumerate(lines))[:MOST_LINES]
-        yield Picture(
+        yield Plot(
             f"Against {_WORDS.get(key, key)}",
             f"Mean on the test split over {seeds(found.groups)}, with the 95% interval."
             f"{' Dashed: the same students alone.' if alone else ''}"
             f"{left_out(list(lines), MOST_LINES, 'lines')}",
-            svg(figure, f"{found.measure} against {html.escape(_WORDS.get(key, key))}"),
+            svg(figure, html.escape(f"{found.metric.name} against {_WORDS.get(key, key)}")),
             shown if len(lines) > 1 else (),
         )
 

@@ -41,9 +41,12 @@ class Numbers(Task):
         return Nothing("the median of all rows", self.by_row(truth.median(0).values, truth))
 
     def details(self, answers, truth, part):
-        errors = (answers - truth).abs().mean(0).tolist()
-        bars = Figure("Mean absolute error", "errors", "bars", {"names": self.names, "values": errors})
-        return {"figures": [bars.document()]}
+        counts, edges = torch.histogram(self.by_row(answers, truth), 8)
+        data = {"edges": edges.tolist(), "counts": counts.long().tolist()}
+        worst = (answers - truth).abs().max(0).values[None].tolist()
+        matrix = {"rows": ["largest error"], "columns": list(self.names), "values": worst}
+        figures = [Figure("Errors", "errors", "bars", data), Figure("Worst", "worst", "matrix", matrix)]
+        return {"figures": [figure.document() for figure in figures]}
 
     def made_up(self, rows, generator=None):
         return torch.randn(rows, self.width, generator=generator)

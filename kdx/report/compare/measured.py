@@ -1,0 +1,170 @@
+"""What evaluate measured of the networks of a run, every value checked, and the metrics of the values.
+A document is data, and nobody's word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdx.core.errors import UserError
+from kdx.core.metric import Metric
+from kdx.core.shapes import LARGEST_NUMBER, Number, wrong
+from kdx.report.run.names import visible
+from kdx.report.run.verdict import ROLE_WORDS, which_of
+from kdx.tasks.shown import shown_metrics
+
+ABOUT = ("parameters", "flops", "latency_ms")
+MEASURED_SPLITS = ("validation", "test")
+_ROUNDING = 1e-6
+"""A mean of ones may round to a little more."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What was measured of one role, of the weights that the run's table shows. about: see ABOUT. scores:
+    split -> metric, or n (rows) -> value as it was measured.
+    """
+
+    about: Mapping[str, float]
+    scores: Mapping[str, Mapping[str, float]]
+    confusion: tuple[tuple[int, ...], ...] | None
+    reliability: Mapping[str, tuple[float | None, ...]] | None
+
+    def score(self, split: str, metric: str) -> float | None:
+        return self.scores.get(split, {}).get(metric)
+
+
+@dataclass(frozen=True)
+class OwnRole:
+    """A role that kdx itself does not have. words: what its network is called. short: over a column."""
+
+    words: str
+    short: str
+
+
+def read_metrics(results: Mapping[str, Any], name: str) -> dict[str, Metric]:
+    """Those that a run shows, by name, the one that counts first."""
+    try:
+        return shown_metrics(results)
+    except UserError as error:
+        raise UserError(f"'{name}' is not as kdx writes it: {error}") from error
+
+
+def own_roles(results: Mapping[str, Any], name: str) -> dict[str, OwnRole]:
+    """Those of the run's networks whose roles kdx does not have."""
+    found = {}
+    for role, about in expect(results.get("roles") or {}, dict, name, "results.roles").items():
+        about = expect(about, dict, name, "each of results.roles")
+        if role not in ROLE_WORDS and results.get(role):
+            words = visible(str(about.get("words") or role))
+            found[visible(role)] = OwnRole(words, visible(str(about.get("short") or words)))
+    return found
+
+
+def read_networks(
+    results: Mapping[str, Any], weights: str, metrics: Mapping[str, Metric], further: Sequence[str], name: str
+) -> dict[str, Network]:
+    """role -> what was measured of it. further: roles that kdx does not have, as `own_roles` calls them; one
+    without the weights that are shown is left out.
+    """
+    found = {visible(role): about for role, about in results.items() if about}
+    there = [role for role in further if isinstance(found[role], dict) and found[role].get(weights)]
+    return {
+        role: _network(found[role], which_of(role, weights), role, metrics, name)
+        for role in (*ROLE_WORDS, *there)
+        if role in found
+    }
+
+
+def _network(found: Any, weights: str, role: str, metrics: Mapping[str, Metric], name: str) -> Network:
+    """Of others than the student no tables are taken."""
+    where = f"results.{role}"
+    found = expect(found, dict, name, where)
+    splits = expect(found.get(weights), dict, name, f"{where}.{weights}")
+    about = {key: _number(found[key], name, f"{where}.{key}") for key in ABOUT if found.get(key) is not None}
+    scores = {
+        split: _scores(splits[split], metrics, name, f"{where}.{weights}.{split}")
+        for split in MEASURED_SPLITS
+        if splits.get(split)
+    }
+    test = (splits.get("test") or {}) if role == "student" else {}
+    return Network(
+        about, scores, _confusion(test.get("confusion"), name), _reliability(test.get("reliability"), name)
+    )
+
+
+def _scores(found: Any, metrics: Mapping[str, Metric], name: str, where: str) -> dict[str, float]:
+    measured = expect(found, dict, name, where)
+    ends = {m.name: (m.low, m.high) for m in metrics.values()} | {"n": (0, None)}
+    return {
+        key: _number(
+            measured[key],
+            name,
+            f"{where}.{key}",
+            -LARGEST_NUMBER if low is None else low,
+            LARGEST_NUMBER if high is None else high + _ROUNDING,
+        )
+        for key, (low, high) in ends.items()
+        if measured.get(key) is not None
+    }
+
+
+def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:
+    if not found:
+        return None
+    rows = [expect(row, list, name, "confusion") for row in expect(found, list, name, "confusion")]
+    if any(
+        len(row) != len(rows)
+        or any(type(count) is not int or not 0 <= count <= LARGEST_NUMBER for count in row)
+        for row in rows
+    ):
+        raise UserError(
+            f"'{name}' is not as kdx writes it: a confusion matrix holds counts, and as many columns as rows"
+        )
+    return tuple(map(tuple, rows))
+
+
+def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] | None:
+    """edges: one more than there are bins; counts, right: rows of each bin; confidence: their mean, None for
+    an empty bin.
+    """
+    if not found:
+        return None
+    found = expect(found, dict, name, "reliability")
+    made = {}
+    for key in ("edges", "counts", "confidence", "right"):
+        what = f"reliability.{key}"
+        made[key] = tuple(
+            None if v is None else _number(v, name, what) for v in expect(found.get(key), list, name, what)
+        )
+    bins = len(made["counts"])
+    whole = all(v is not None for key in ("edges", "counts", "right") for v in made[key])
+    if (
+        not whole
+        or len(made["edges"]) != bins + 1
+        or any(len(made[key]) != bins for key in ("confidence", "right"))
+    ):
+        raise UserError(
+            f"'{name}' is not as kdx writes it: reliability needs as many counts, "
+            "confidences and right ones as bins"
+        )
+    if any(
+        count and confidence is None
+        for count, confidence in zip(made["counts"], made["confidence"], strict=True)
+    ):
+        raise UserError(f"'{name}' is not as kdx writes it: a bin with rows has a mean confidence")
+    return made
+
+
+def expect(value: Any, kind: Any, name: str, what: str) -> Any:
+    if found := wrong(value, kind, what):
+        raise UserError(f"'{name}' is not as kdx writes it: {found}")
+    return value
+
+
+def _number(
+    value: Any, name: str, what: str, low: float = -LARGEST_NUMBER, high: float = LARGEST_NUMBER
+) -> float:
+    return expect(value, Number(low, high), name, what)
