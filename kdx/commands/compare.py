@@ -41,12 +41,7 @@ OPTIONS = (
         "what differences are taken to: each run's own matched baseline, or a row by its words: "
         "reference=loss=kd",
     ),
-    Option(
-        "metric",
-        None,
-        "of the test split, what is compared, such as metric=nll: one that the runs show; without it the one "
-        "that counts in them",
-    ),
+    Option("metric", None, "of the test split, one that the runs show; without it the one that counts"),
     Option("sort", "test", "order of the rows", tuple(SORTS)),
     Option("csv", None, "write the rows to this file; - is the terminal; --csv FILE says the same"),
     Option("json", None, "the same with every run, the protocol and the notes; --json FILE"),
