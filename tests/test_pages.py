@@ -231,7 +231,11 @@ def test_every_command_line_composes(page):
 
 
 def test_a_command_line_that_is_wrong_is_found():
-    text = "    kdx train loss=kdd   # said\n\nand `kdx compare X srt=gain`, `kdx train -m loss.temprature=1,2`\n"
+    block, sentence = (
+        "    kdx train loss=kdd   # a word\n",
+        "`kdx compare X srt=gain`, `kdx train -m loss.t=1,2`",
+    )
+    text = f"{block}\n{sentence}\n"
     train, compare, sweep = command_lines(text)
     assert slips(train[1:]) and unknown_words("compare", compare[1:]) == ["srt"] and slips(sweep[1:])
     assert len(command_lines(PAGES["README.md"])) > 30
