@@ -196,6 +196,13 @@ def test_a_noun_has_a_page_that_one_is_led_to_and_that_is_short(noun):
     assert len(text.splitlines()) <= LONGEST
 
 
+def test_the_readme_is_read_in_five_minutes():
+    """At 200 words a minute, without commands, tables and what a link points to."""
+    text = re.sub(r"<!--.*?-->", "", LINK.sub("]", prose(PAGES["README.md"])), flags=re.S)
+    lines = [line for line in text.splitlines() if not line.startswith(("|", "!["))]
+    assert len(" ".join(lines).split()) <= 1000
+
+
 def test_every_page_is_linked_from_the_readme_or_the_architecture():
     linked = {link.partition("#")[0] for link in LINK.findall(PAGES["README.md"])}
     linked |= {f"docs/{link.partition('#')[0]}" for link in LINK.findall(PAGES["docs/architecture.md"])}
