@@ -82,7 +82,7 @@ def test_every_command_and_option_is_documented(root):
             assert f"`{option.name}=`" in section, f"{name}: {option.name}="
             assert all(choice in section for choice in option.choices), f"{name}: choices of {option.name}="
             assert f"{option.name}=" in module.HELP
-        for group in vars(module).get("GROUPS", ()):
+        for group in vars(module).get("_GROUPS", ()):
             assert f"`{group}=`" in section, f"{name}: {group}="
         for action in vars(module).get("ACTIONS", ()):
             assert f"kdx {name} {action}" in section and f"kdx {name} {action}" in module.HELP

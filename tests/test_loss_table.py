@@ -1,0 +1,231 @@
+"""The table of docs/loss.md, "What a term is averaged over", held line by line against the code on a batch of
+two labelled and three pool rows; and the loss of docs/own-parts.md.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kdx.config.compose import check_words
+from kdx.config.words import use_own
+from kdx.core.types import Batch, Parts, Split
+from kdx.methods.losses.kd import alpha_at
+from kdx.methods.losses.mean_teacher import ramp_up
+from kdx.methods.losses.pseudo_label import weight_at
+from kdx.methods.losses.slam import slam_loss
+from kdx.methods.losses.taylor_ce import taylor
+from kdx.store.component import Component
+from kdx.store.resolve import allow
+
+ROOT = Path(__file__).parents[1]
+LOSSES = sorted(path.stem for path in (ROOT / "conf/loss").glob("*.yaml"))
+C, PROGRESS = 4, 0.4
+LABELLED, POOL = 2, 3
+CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0])
+COLUMNS = "| loss | term | of a row | sum over | divided by | times |"
+
+
+def lines() -> Iterator[tuple[str, str, str, str, str, str]]:
+    """(loss, term, of a row, sum over, divided by, times), a loss each."""
+    page = (ROOT / "docs/loss.md").read_text(encoding="utf-8")
+    table = page.split(f"{COLUMNS}\n", 1)[1].split("\n\n", 1)[0]
+    losses: list[str] = []
+    for line in table.splitlines()[1:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        losses = re.findall(r"`(\w+)`", cells[0]) or losses
+        for loss in losses:
+            yield (loss, cells[1].strip("`"), *cells[2:])
+
+
+def logits(seed: int) -> torch.Tensor:
+    return 1.5 * torch.randn(20, C, generator=torch.Generator().manual_seed(seed))
+
+
+class Student(nn.Module):
+    """Answers a picture by the number in its first pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.logits[x.flatten(1)[:, 0].round().long()]
+
+
+def pictures(first: int, rows: int) -> torch.Tensor:
+    return torch.arange(first, first + rows).float()[:, None, None, None]
+
+
+def batch(name: str, rows: int, first: int, y: torch.Tensor | None = None) -> Batch:
+    """Its views show other numbers, so that each has answers of its own."""
+    views = {"main": pictures(first, rows), "clean": pictures(first, rows)}
+    views |= {"second": pictures(first + 10, rows), "strong": pictures(first + 10, rows)}
+    return Batch(name, torch.arange(rows), torch.ones(rows, dtype=torch.int64), views, y)
+
+
+STREAMS = {
+    "labelled": batch("labelled", LABELLED, 0, torch.tensor([1, 3])),
+    "unlabelled": batch("unlabelled", POOL, 5),
+}
+ANSWERS = logits(4)
+SPREAD = {  # rows 0 and 1 are sure, row 2 is not, and knows of two classes that it has neither
+    "mean": torch.tensor([[0.9, 0.1, 0, 0], [0, 0, 0.8, 0.2], [0.5, 0.48, 0.01, 0.01]]),
+    "std": torch.full((POOL, C), 0.01),
+    "cool_mean": torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.6, 0.2], [0.47, 0.47, 0.03, 0.03]]),
+    "cool_std": torch.full((POOL, C), 0.001),
+}
+
+
+def build(loss: str) -> nn.Module:
+    """As its file has it, with a weight of a quarter for every pseudo-label, no hidden features, and
+    thresholds that some of these rows reach.
+    """
+    config = check_words([f"loss={loss}"])["loss"]
+    if "weights" in config:
+        config["weights"] = {"_target_": "kdx.methods.weights.constant.Constant", "value": 0.25}
+    if "features" in config:
+        config["features"] = {"_target_": "kdx.methods.features.none.NoFeatures"}
+    if loss == "fixmatch":
+        config |= {"threshold": 0.6, "weight": 3.0}
+    if loss in ("noisy_student", "kd"):
+        config |= {"unlabel_ratio": 3.0} if loss == "noisy_student" else {"alpha": [0.9, 0.5]}
+    validation = Split("validation", torch.zeros(30, 1, 1, 1, dtype=torch.uint8), torch.arange(30) % C)
+    extras = {name: (lambda b, table=table: table) for name, table in SPREAD.items()}
+    parts = Parts(
+        Student(),
+        Student,
+        lambda b: ANSWERS[b.views["main"].flatten(1)[:, 0].long()],
+        [],
+        validation,
+        C,
+        extras,
+        class_weights=CLASS_WEIGHTS,
+    )
+    objective = Component(config).build(parts)
+    if loss == "slam":  # as after a fit, so that the mix is one
+        objective.fitted.fill_(True)
+        objective.alpha_values.fill_(0.7)
+    return objective
+
+
+def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """(what a row has in the column "of a row", which rows are those of "sum over"), both for the rows that
+    they are said of: labelled (2,), pool (3,), all (5,).
+    """
+    student, teacher = logits(3), ANSWERS
+    y, known, own, strong = STREAMS["labelled"].y, student[0:2], student[5:8], student[15:18]
+    answers, weight = teacher[5:8], 0.25
+    first, probs, answered = answers.argmax(1), own.softmax(1), answers.softmax(1)
+    target = first if getattr(o, "hard", False) or loss == "self_training" else answered
+    both, asked = torch.cat([known, own]), torch.cat([teacher[0:2], answers])
+    seconds = torch.cat([student[10:12], student[15:18]])
+
+    def ce(x: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+        """By hand: -sum over classes of target * log p."""
+        goal = F.one_hot(goal, C).float() if goal.dtype == torch.int64 else goal
+        return -(goal * x.log_softmax(1)).sum(1)
+
+    def smoothed(goal: torch.Tensor, smoothing: float) -> torch.Tensor:
+        return (1 - smoothing) * F.one_hot(goal, C) + smoothing / C
+
+    def of_labels(goal: torch.Tensor) -> torch.Tensor:
+        return -(CLASS_WEIGHTS * goal * known.log_softmax(1)).sum(1)
+
+    smoothing = getattr(o, "smoothing", getattr(o, "kind", {}).get("smoothing", 0.0))
+    ones = torch.ones(POOL)
+    values = {
+        "CE(label)": of_labels(F.one_hot(y, C).float()),
+        "smoothed CE(label)": of_labels(smoothed(y, smoothing)),
+        "CE(answer)": ce(own, SPREAD["mean"].argmax(1)),
+        "w CE(answer)": weight * ce(own, target),
+        "CE(own guess)": ce(own, own.argmax(1)),
+        "CE(own guess), strong view": ce(strong, own.argmax(1)),
+        "mean over its denied classes of -log(1 - p)": -(1 - probs[:, 2:]).log().mean(1),
+    }
+    which = {"labelled": torch.ones(LABELLED), "pool": ones, "all": torch.ones(LABELLED + POOL)}
+    if loss == "kd":
+        cold, warm = ((x / o.temperature).log_softmax(1) for x in (asked, both))
+        values["T² KL(teacher ‖ student)"] = o.temperature**2 * (cold.exp() * (cold - warm)).sum(1)
+    if loss == "taylor_ce":
+        values["w Taylor CE(answer)"] = weight * taylor(probs.gather(1, first[:, None])[:, 0], o.order)
+    if loss == "slam":
+        alpha, k = o.mixing(answered)
+        mixed = slam_loss(probs, answered, alpha, k, hard=o.hard, normalised=o.normalised)
+        values["w CE(answer) of the mix"] = weight * mixed
+    if loss == "mean_teacher":
+        squares = (both.softmax(1) - seconds.softmax(1)).square()
+        values["distance to the average's answer"] = squares.mean(1)
+    if loss == "ups":
+        which |= {"sure": torch.tensor([1.0, 1, 0]), "denied": torch.tensor([0.0, 0, 1])}
+    if loss == "fixmatch":
+        which["sure"] = (probs.amax(1) >= o.threshold).float()
+        assert 0 < which["sure"].sum() < POOL, "some of these rows are sure, and some are not"
+    return values, which
+
+
+def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str, object]:
+    """What the names in the columns "divided by" and "times" are."""
+    known = {"L": LABELLED, "P": POOL, "max": max, "weight": getattr(o, "weight", None)}
+    known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
+    if loss == "kd":
+        known["alpha"] = alpha_at(o.alpha, PROGRESS)
+    if loss == "mean_teacher":
+        known["ramp"] = ramp_up(PROGRESS / o.ramp)
+    if loss == "pseudo_label":
+        known["ramp"] = weight_at(PROGRESS, 1.0, o.start, o.full)
+        assert 0 < known["ramp"] < 1
+    if loss == "noisy_student":
+        known["unlabel_ratio"] = o.unlabel_ratio
+    return known
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_each_term_is_summed_divided_and_multiplied_as_the_page_says(loss):
+    objective = build(loss)
+    terms = objective(STREAMS, PROGRESS).terms
+    said = [line[1:] for line in lines() if line[0] == loss]
+    assert [line[0] for line in said] == list(terms), "the page has each term, in the code's order"
+    values, which = rows_of(loss, objective)
+    for name, value, over, divided, times in said:
+        total = (values[value] * which[over]).sum()
+        known = numbers(loss, objective, which)
+        expected = total * eval(times, {}, known) / eval(divided, {}, known)
+        assert expected > 0, f"{name}: a term that is nothing shows nothing"
+        assert terms[name].item() == pytest.approx(float(expected), rel=1e-5), name
+
+
+def test_every_loss_is_on_the_page():
+    assert sorted({line[0] for line in lines()}) == LOSSES
+
+
+def test_the_loss_of_ones_own_is_one_as_its_page_has_it(tmp_path, monkeypatch):
+    """The two files of docs/own-parts.md, as they stand there."""
+    text = (ROOT / "docs/own-parts.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"`(my_[\w/.]+)`[^\n]*:\n\n```\w+\n(.*?)```", text, flags=re.S)
+    assert [name for name, _ in blocks] == ["my_losses/confidence.py", "my_conf/loss/confidence.yaml"]
+    for name, content in blocks:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(content)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    use_own([f"--config-dir={tmp_path / 'my_conf'}"])
+    try:
+        config = check_words(["loss=confidence", "allow=[my_losses]"])
+        allow(["my_losses"])
+        student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+        objective = Component(config["loss"]).build(Parts(student, lambda: student, None, [], None, 2))
+        rows = torch.arange(3)
+        batch = Batch("labelled", rows, rows, {"main": torch.rand(3, 1, 2, 2)}, torch.tensor([0, 1, 1]))
+        assert list(objective({"labelled": batch}, 0.0).terms) == ["labels", "confidence"]
+    finally:
+        use_own([])
+        allow([])
+        for name in [name for name in sys.modules if name.startswith("my_losses")]:
+            del sys.modules[name]

@@ -1,0 +1,274 @@
+"""README.md and docs/*.md: a page for each noun, links that lead somewhere, command lines that compose, and
+tables of options that are those of conf/.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kdx.commands import commands
+from kdx.commands import list as listing
+from kdx.commands.list import defaults, describe_option
+from kdx.config import compose, grid
+from kdx.config.words import SEVERAL, apart
+
+ROOT = Path(__file__).parents[1]
+CONF, DOCS = ROOT / "conf", ROOT / "docs"
+NOUNS = (
+    "teacher student networks dataset pool select loss augment recipe controls device run store preset claim "
+    "own-parts"
+).split()
+"""Pages of one form. Pictures, run-json, sweeps, choosing and commands are of an older one."""
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted(DOCS.glob("*.md")), DOCS / "examples/README.md")
+}
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+SLOTS = {"weights": "loss.weights", "features": "loss.features"}
+LONGEST = 90
+GROUPS = listing.option_groups(CONF)
+
+
+@functools.cache
+def options(group: str) -> list[str]:
+    return listing.options(CONF, group)
+
+
+def prose(text: str) -> str:
+    """Without blocks of code."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    return "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    heads = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def lost_links(name: str, text: str) -> list[str]:
+    """Relative links and plain mentions of a page that lead nowhere."""
+    here, lost = (ROOT / name).parent, []
+    for link in LINK.findall(prose(text)):
+        path, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (here / path).resolve() if path else ROOT / name
+        if not target.exists():
+            lost.append(link)
+        elif anchor and anchor not in anchors(target.read_text(encoding="utf-8")):
+            lost.append(link)
+    named = re.findall(r"\bdocs/[\w./-]+\.md\b", LINK.sub("", text))
+    return lost + [page for page in named if not (ROOT / page).exists()]
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """The words behind `kdx` of each command line: of blocks of code without what is said of it, and of code
+    in sentences. Those that stand for others (NAME, ...) are left out.
+    """
+    blocks = [line[4:] for line in text.splitlines() if line.startswith("    ")]
+    blocks = [re.split(r"\s#|\s\|\s|\s{2,}", line.strip())[0] for line in blocks]
+    inline = re.findall(r"`([^`]+)`", " ".join(prose(text).split()))
+    lines = [line.removeprefix("./scripts/") for line in (*blocks, *inline)]
+    found = [
+        shlex.split(line)[1:]
+        for line in lines
+        if line.startswith("kdx ") and "..." not in line and not re.search(r"\bCOMMAND\b|key=value", line)
+    ]
+    return list({tuple(words): words for words in found if words}.values())
+
+
+def stands_for_another(words: list[str]) -> bool:
+    """Whether a command of `kdx train` names an option that the reader is to choose."""
+    return any(re.search(r"=(NAME|OPTION|FOLDER|FILE)\b|^[A-Z]{3,}=?", word) for word in words)
+
+
+@functools.cache
+def keys_of_every_run() -> dict:
+    return compose.check_words([])
+
+
+def is_plain(words: list[str]) -> bool:
+    """Whether the words name options that are there, and keys that the default run has and no option among
+    the words replaces: such words compose.
+    """
+    pairs = [word.split("=", 1) for word in words]
+    chosen = {key for key, _ in pairs if key in GROUPS}
+    for key, value in pairs:
+        node, (top, *rest) = keys_of_every_run(), key.split(".")
+        if key in chosen:
+            if not set(value.strip("[]").split(",")) <= set(options(key)):
+                return False
+            continue
+        if rest and chosen & {top, "experiment"} - {"device"}:
+            return False
+        for part in (top, *rest):
+            node = node.get(part, KeyError) if isinstance(node, dict) else KeyError
+        if node is KeyError:
+            return False
+    return True
+
+
+def slips(words: list[str]) -> list[str]:
+    """What is wrong with the words of `kdx train` or `kdx plan`. Of a sweep the first run is looked at, and
+    of the others every option must be there; of launchers and searches, which are extras, too.
+    """
+    flags, words = apart(words)
+    extras = [word for word in words if re.match(r"(launcher|sweeper)=", word)]
+    wrong = [w for w in extras if (parts := w.split("="))[1] not in options(parts[0])]
+    left_out = ("launcher=", "sweeper=", "hydra.", "json", "max_runs=")
+    words = [word for word in words if not word.startswith(left_out) and "interval(" not in word]
+    words = grid.spread_options(compose.plus_less(compose.quote_paths(words, sweep="--multirun" in flags)))
+    if "--multirun" in flags:
+        words = grid.listed(grid.gridded(words))
+    runs, errors = grid.combinations(words, "--multirun" in flags)
+    for word in dict.fromkeys(itertools.chain(*runs)):
+        group, _, option = word.partition("=")
+        if group in GROUPS and group not in SEVERAL and option not in options(group):
+            wrong.append(word)
+    wrong += errors
+    return wrong if wrong or is_plain(runs[0]) else compose.examine_words(runs[0])[1]
+
+
+def unknown_words(command: str, words: list[str]) -> list[str]:
+    """Of a command with options of its own: keys and flags that it does not have."""
+    module = importlib.import_module(f"kdx.commands.{command}")
+    known = {option.name for option in vars(module).get("OPTIONS", ())} | set(vars(module).get("_GROUPS", ()))
+    if command == "compare":  # `where loss=slam`
+        words = [word for before, word in zip(["", *words], words, strict=False) if before != "where"]
+    keys = [re.match(r"(?:--)?(\w+)(?:\.[\w.]+)?=", word) for word in words]
+    flags = [word[2:] for word in words if word.startswith("--") and "=" not in word]
+    return [key for key in (*(found[1] for found in keys if found), *flags) if known and key not in known]
+
+
+def tables(text: str) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """Each table: the cells of its head, and those of its rows."""
+    for block in re.findall(r"(?:^\|.*\n)+", text + "\n", flags=re.M):
+        head, _, *rows = (
+            [cell.strip() for cell in line.strip("|\n").split(" |")] for line in block.splitlines()
+        )
+        yield head, rows
+
+
+def option_table(group: str, roles: tuple[str, ...] = ()) -> list[list[str]]:
+    """The rows that the table of a group must have."""
+    standard = defaults(CONF)
+    rows = []
+    for option in options(group):
+        of = [role for role in roles or (group,) if option in standard.get(role, [])]
+        mark = f" (the default{' ' + of[0] if roles else ''})" if of else ""
+        rows.append([f"`{option}`{mark}", describe_option(CONF / group / f"{option}.yaml")])
+    return rows
+
+
+def preset_table() -> list[list[str]]:
+    """One row a preset; of one with arms their names."""
+    arms: dict[str, list[str]] = {}
+    for option in options("experiment"):
+        name, _, arm = option.partition("/")
+        arms.setdefault(name, []).append(arm)
+    return [
+        [f"`{name}/`", ", ".join(f"`{arm}`" for arm in some)]
+        if any(some)
+        else [
+            f"`{name}`{' (the default)' if name in defaults(CONF)['experiment'] else ''}",
+            describe_option(CONF / "experiment" / f"{name}.yaml"),
+        ]
+        for name, some in arms.items()
+    ]
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_a_noun_has_a_page_that_one_is_led_to_and_that_is_short(noun):
+    name = f"docs/{noun}.md"
+    text = PAGES[name]
+    assert f"]({name}" in PAGES["README.md"] and f"]({noun}.md" in PAGES["docs/architecture.md"]
+    assert "Refused" in text and "In the code: [" in text.replace("In the code: `", "In the code: [`")
+    assert any(line.startswith("    kdx ") for line in text.splitlines()), "an example command"
+    assert len(text.splitlines()) <= LONGEST
+
+
+def test_the_readme_is_read_in_five_minutes():
+    """At 200 words a minute, without commands, tables and what a link points to."""
+    text = re.sub(r"<!--.*?-->", "", LINK.sub("]", prose(PAGES["README.md"])), flags=re.S)
+    lines = [line for line in text.splitlines() if not line.startswith(("|", "!["))]
+    assert len(" ".join(lines).split()) <= 1000
+
+
+def test_every_page_is_linked_from_the_readme_or_the_architecture():
+    linked = {link.partition("#")[0] for link in LINK.findall(PAGES["README.md"])}
+    linked |= {f"docs/{link.partition('#')[0]}" for link in LINK.findall(PAGES["docs/architecture.md"])}
+    assert PAGES.keys() - linked - {"README.md"} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    assert lost_links(page, PAGES[page]) == []
+
+
+def test_a_link_that_leads_nowhere_is_found():
+    text = (
+        "[a](docs/loss.md) [b](docs/loss.md#losses) [c](docs/los.md) [d](docs/loss.md#lost), see docs/none.md"
+    )
+    assert lost_links("README.md", text) == ["docs/los.md", "docs/loss.md#lost", "docs/none.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_line_composes(page):
+    wrong = {}
+    for command, *words in command_lines(PAGES[page]):
+        assert command in commands() or command.startswith("-"), command
+        if command not in ("train", "plan"):
+            found = unknown_words(command, words) if command in commands() else []
+        elif {"--help", "--config-dir"} & set(words) or stands_for_another(words):
+            continue
+        else:
+            found = slips(words)
+        if found:
+            wrong[" ".join([command, *words])] = found
+    assert wrong == {}
+
+
+def test_a_command_line_that_is_wrong_is_found():
+    block, sentence = (
+        "    kdx train loss=kdd   # a word\n",
+        "`kdx compare X srt=gain`, `kdx train -m loss.t=1,2`",
+    )
+    text = f"{block}\n{sentence}\n"
+    train, compare, sweep = command_lines(text)
+    assert slips(train[1:]) and unknown_words("compare", compare[1:]) == ["srt"] and slips(sweep[1:])
+    assert len(command_lines(PAGES["README.md"])) > 30
+
+
+def test_tables_of_options_are_those_of_conf():
+    found = {head[0]: rows for text in PAGES.values() for head, rows in tables(text)}
+    assert found["`teacher=`, `student=`"] == option_table("model", ("teacher", "student"))
+    assert options("model") == options("teacher") == options("student")
+    assert found["`experiment=`"] == preset_table()
+    claims = sorted((CONF / "claim").glob("*.yaml"))
+    assert found["`kdx reproduce`"] == [[f"`{path.stem}`", describe_option(path)] for path in claims]
+    others = {"model", "teacher", "student", "experiment", "launcher", "sweeper"}
+    for group in set(GROUPS) - others:
+        assert found[f"`{SLOTS.get(group, group)}=`"] == option_table(group), group
+    words = {re.match(r"`(\w+=\w+)", row[0])[1] for row in found["word"]}
+    assert words == {f"{group}={name}" for group in ("launcher", "sweeper") for name in options(group)}
+
+
+def test_the_readmes_options_are_those_of_conf():
+    """It writes `resnet20/32/56` for resnet20, resnet32 and resnet56."""
+    ((_, rows),) = [(head, rows) for head, rows in tables(PAGES["README.md"]) if head == ["group", "options"]]
+    for groups, listed in rows:
+        names = set()
+        for word in re.findall(r"[\w/]+", listed):
+            first, *more = word.split("/")
+            names |= {first, *(first[:i] + rest for rest in more for i in range(len(first)))}
+        for group in re.findall(r"`(?:loss\.)?(\w+)`", groups):
+            assert set(options(group)) <= names, group
