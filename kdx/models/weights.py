@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.models import checkpoint
+from kdx.models.adapt import Adapted
 from kdx.models.checkpoint import Content
 
 COUNTED = re.compile(
@@ -53,8 +54,8 @@ def load_weights(
     another size is left out, as the network is trained further. Every other name and shape must agree. key,
     role: see kdx.models.checkpoint.read_weights_file. Raises UserError, in the file's own names.
     """
-    own = network.state_dict()
-    bare = {name.removeprefix(NET): value for name, value in own.items() if name.startswith(NET)}
+    own, inner = network.state_dict(), NET if isinstance(network, Adapted) else ""
+    bare = {name.removeprefix(inner): value for name, value in own.items() if name.startswith(inner)}
     content = checkpoint.read_weights_file(path, key=key, role=role, like=bare)
     notes: list[WeightsNote] = [(text, "warning") for text in content.notes]
     fit = _fit(content, bare, path, role, notes)
@@ -74,10 +75,10 @@ def load_weights(
     _check_names(fit, head, bare, path, role)
     _check_shapes(fit, head, bare, path, role)
     _check_numbers(fit, bare, path)
-    own |= {NET + name: value.to(bare[name].dtype) for name, value in fit.weights.items()}
-    own |= _normalise(fit, own, path)
+    own |= {inner + name: value.to(bare[name].dtype) for name, value in fit.weights.items()}
+    own |= _normalise(fit, own, path) if inner else {}
     network.load_state_dict(own)
-    if getattr(network.net, "halves_less", False) and not fit.normalise:
+    if inner and getattr(network.net, "halves_less", False) and not fit.normalise:
         notes.append(
             (
                 f"the checkpoint '{path}' fits, but for small pictures kdx leaves out early strides "

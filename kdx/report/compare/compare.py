@@ -21,9 +21,9 @@ from kdx.report.compare.entries import Entry
 from kdx.report.compare.groups import Group, make_group
 from kdx.report.compare.measured import OwnRole
 from kdx.report.compare.references import OWN, with_reference
+from kdx.report.metric import finer
 from kdx.report.run.names import changed, join
 
-_MANY_ROWS = 5000
 """Of the test split: a hundredth of a per cent is then half a row or more."""
 
 
@@ -109,8 +109,7 @@ def asked_metric(runs: Sequence[Entry], name: str) -> Metric:
 
 def _finer(metric: Metric, runs: Sequence[Entry]) -> Metric:
     """Of many test rows a figure in per cent gets a digit more."""
-    rows = max((e.networks["student"].score("test", "n") or 0 for e in runs), default=0)
-    return replace(metric, digits=2) if metric.unit == "%" and rows >= _MANY_ROWS else metric
+    return finer(metric, max((e.networks["student"].score("test", "n") or 0 for e in runs), default=0))
 
 
 def _parts(runs: Sequence[Entry]) -> list[list[Entry]]:

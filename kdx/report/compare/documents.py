@@ -22,7 +22,7 @@ from kdx.report.compare.rows import (
     student_size,
 )
 from kdx.report.compare.statistics import LEVEL, Spread
-from kdx.report.run.markdown import escape, markdown_table
+from kdx.report.run.markup import escape, markdown_table
 from kdx.report.run.plain import dump
 from kdx.report.run.verdict import ROLE_WORDS
 

@@ -12,7 +12,7 @@ from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.groups import Against, Group
 from kdx.report.compare.references import OWN
 from kdx.report.compare.statistics import LEVEL, chance, plus_minus
-from kdx.report.run.table import magnitude, three_figures
+from kdx.report.run.units import magnitude, three_figures
 
 REFERENCE = "reference"
 _BESIDE = {"baseline": "alone", "teacher": "teacher"}
