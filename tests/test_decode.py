@@ -485,7 +485,7 @@ def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
         raw = folder(tmp_path / name / "files").load()
         made[name].file("data.json").write_text(json.dumps({"files": raw.files}))
         for split in ("labelled", "test"):
-            np.save(made[name].file(f"{split}.images.npy"), raw.images[:1])
+            np.save(made[name].file(f"{split}.inputs.npy"), raw.images[:1])
     wanted = (
         "black to white was 0 to 4095 in the 16-bit pictures learned from, and is 0 to 255 in these: "
         "dataset.range=[0,4095] reads them alike"
@@ -507,7 +507,7 @@ def test_other_pictures_for_the_same_networks_may_be_cut_otherwise_or_lie_on_ano
         found = Artifact("prepare", name, tmp_path / name)
         raw = folder(lay(tmp_path / name, x_png=picture), **how).load()
         found.file("data.json").write_text(json.dumps({"files": raw.files}))
-        np.save(found.file("test.images.npy"), raw.images[:1])
+        np.save(found.file("test.inputs.npy"), raw.images[:1])
         return found
 
     fit = (

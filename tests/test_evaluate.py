@@ -59,8 +59,8 @@ def test_what_must_be_there_and_is_not_is_reported_by_name(tmp_path):
     (tmp_path / "data.json").write_text('{"counts": {"unlabelled": 0}}')
     with pytest.raises(UserError, match="no row in its split 'unlabelled': see dataset.unlabelled"):
         need_split(Artifact("prepare", "0" * 64, tmp_path), "unlabelled", CPU)
-    with pytest.raises(ValueError, match="nobody knows the classes of the split 'unlabelled'"):
-        _ = Split("unlabelled", torch.zeros(2, 1, 2, 2)).truth
+    with pytest.raises(ValueError, match="nobody knows the truth of the split 'unlabelled'"):
+        _ = Split("unlabelled", torch.zeros(2, 1, 2, 2)).known
     with pytest.raises(UserError, match="set recipe=active"):
         student_so_far(None)
 

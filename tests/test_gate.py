@@ -82,10 +82,10 @@ def stage(path, y, answers, right, class_weights="none"):
         made[name] = Artifact(name, "0" * 64, path / name)
     (path / "data/data.json").write_text(json.dumps({"classes": ["circle", "square", "triangle"]}))
     if y is not None:
-        np.save(path / "data/validation.labels.npy", np.array(y))
+        np.save(path / "data/validation.truth.npy", np.array(y))
         np.save(path / "answers/validation.npy", np.eye(3, dtype=np.float16)[answers][:, None])
     if right is not None:
-        np.save(path / "alone/validation.right.npy", np.array(right))
+        np.save(path / "alone/validation.by_row.npy", np.array(right))
     gate.run(
         Work(path / "gate", "gate", Listener()),
         None,

@@ -150,7 +150,7 @@ def test_the_student_of_a_round_teaches_the_next(three):
 
 def test_the_best_round_on_validation_counts(three):
     by_round = [three.done[f"student-train-{n}"] for n in (1, 2, 3)]
-    accuracy = [made.json("summary.json")["validation_accuracy"] for made in by_round]
+    accuracy = [made.json("summary.json")["validation_score"] for made in by_round]
     assert three.done["student-train"].key == by_round[int(np.argmax(accuracy))].key
     assert [entry["key"] for entry in three.results["rounds"]] == [made.key for made in by_round]
     assert [entry["validation"]["accuracy"] for entry in three.results["rounds"]] == pytest.approx(accuracy)
@@ -164,7 +164,7 @@ class Trained:
         self.accuracy = accuracy
 
     def json(self, name):
-        return {"summary.json": {"validation_accuracy": self.accuracy}}[name]
+        return {"summary.json": {"validation_score": self.accuracy}}[name]
 
 
 @pytest.mark.parametrize(
