@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tasks import classification
 from torch import nn
 
 from kdx.cli import main
@@ -28,7 +29,7 @@ from kdx.pipeline.stages import TRAIN
 from kdx.pipeline.stages.answers import clean_answers, extras, stored_answers
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.label import write_spread
+from kdx.pipeline.stages.label import Passes, write_spread
 from kdx.report.run.audit import audit_sentences, chosen, per_round, rounds
 from kdx.runs.run import perform
 from kdx.store.artifact import LEFTOVERS, MANIFEST, Artifact, seal
@@ -345,7 +346,7 @@ def test_only_what_is_bought_is_answered(bought):
             and not labels.file("clean.npy").exists()
         )
         assert clean_answers(labels) is None
-        stored = stored_answers(labels, "cpu", "clean answers hang on no views")
+        stored = stored_answers(labels, "cpu", "clean answers hang on no views", classification(10))
         some = torch.from_numpy(rows).flip(0)[:5]
         # in any view: the answer is that for the clean picture
         asked = Batch("unlabelled", some, torch.full_like(some, 3), {})
@@ -704,11 +705,7 @@ def spread_of(path: Path, rate: float, rows=None, passes=40) -> dict[str, np.nda
         Work(path, "pseudo-label", Listener()),
         runtime,
         pool_split(),
-        [Pixels(rate).eval()],
-        passes,
-        7,
-        3,
-        rows,
+        Passes(classification(3), [Pixels(rate).eval()], passes, 7, rows),
     )
     return {name: np.load(path / f"extra.{name}.npy") for name in names}
 
