@@ -242,7 +242,7 @@ def test_what_is_estimated_on_validation_is_of_the_view_that_the_pool_has(ran, m
     )[0]
     assert (
         torch.equal(pixels, shown.flatten(1))
-        and truth.tolist() == np.load(done["prepare"].file("validation.labels.npy")).tolist()
+        and truth.tolist() == np.load(done["prepare"].file("validation.truth.npy")).tolist()
     )
 
 

@@ -68,16 +68,16 @@ def test_it_trains_on_every_label_and_has_no_pool_and_no_test_split(place):
     found = first()
     data, revealed = (place / "with/artifacts" / name for name in ("prepare", "reveal"))
     truth = np.load(data / "truth.npy")
-    labels = np.load(revealed / "labelled.labels.npy")
+    labels = np.load(revealed / "labelled.truth.npy")
     assert json.loads((revealed / "data.json").read_text())["counts"] == {
         "labelled": 140,
         "validation": 20,
         "test": 0,
         "unlabelled": 0,
     }
-    assert np.array_equal(labels, np.concatenate([np.load(data / "labelled.labels.npy"), truth]))
-    both = [np.load(data / f"{name}.images.npy") for name in ("labelled", "unlabelled")]
-    assert np.array_equal(np.load(revealed / "labelled.images.npy"), np.concatenate(both))
+    assert np.array_equal(labels, np.concatenate([np.load(data / "labelled.truth.npy"), truth]))
+    both = [np.load(data / f"{name}.inputs.npy") for name in ("labelled", "unlabelled")]
+    assert np.array_equal(np.load(revealed / "labelled.inputs.npy"), np.concatenate(both))
     assert not list(revealed.glob("test*")) and not list(revealed.glob("unlabelled*"))
     steps = {role: found["results"][role]["steps"] for role in ("baseline", "student", "ceiling")}
     assert set(steps.values()) == {20} and found["results"]["ceiling"]["last"]["test"]["n"] == 80

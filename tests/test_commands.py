@@ -28,7 +28,7 @@ from kdx.cli import main
 from kdx.commands import commands
 from kdx.commands.list import option_groups
 from kdx.core.errors import UserError
-from kdx.data.raw import Description
+from kdx.data.pictures.rows import describe
 from kdx.runs import measure
 from kdx.runs.measure import Weights, for_data, misfits, network_by_name
 from kdx.runs.reading import open_artifact, plain_path, read_run, upstream
@@ -135,9 +135,9 @@ def test_the_runs_own_dataset_by_name_is_its_own_split(place):
     known = {
         row.tobytes()
         for part in ("labelled", "unlabelled")
-        for row in np.load(learned.file(f"{part}.images.npy"))
+        for row in np.load(learned.file(f"{part}.inputs.npy"))
     }
-    seen = sum(row.tobytes() in known for row in np.load(made / "test.images.npy"))
+    seen = sum(row.tobytes() in known for row in np.load(made / "test.inputs.npy"))
     assert other["notes"] == [
         (
             f"{seen} of 500 test pictures are among those that were trained on, so that the figures "
@@ -317,9 +317,7 @@ def test_grey_and_coloured_pictures_are_distinguished():
         ),
     ):
         weights = Weights("student", Path("x"), {"shape": [learned, 8, 8], "classes": ["cat", "dog"]}, "cnn")
-        found = Description(
-            (channels, 8, 8), ("cat", "dog"), 4, (2, 2), None, 0, test_size_is_a_fallback=True
-        )
+        found = describe((channels, 8, 8), ("cat", "dog"), 4, (2, 2), None, 0, test_size_is_a_fallback=True)
         assert misfits([weights], "folder", found) == [
             f"the student takes pictures of {learned}x8x8 and dataset=folder has {channels}x8x8: {says}"
         ]
@@ -332,7 +330,7 @@ def test_what_no_network_fits_is_reported_once():
         Weights(role, Path("x"), about, "cnn", called=called)
         for role, called in (("teacher", None), ("baseline", "the student alone"), ("student", None))
     ]
-    found = Description((1, 32, 32), ("Circle", "square"), 4, (2, 2), 2, 0)
+    found = describe((1, 32, 32), ("Circle", "square"), 4, (2, 2), 2, 0)
     assert misfits(run, "folder", found) == [
         "the teacher, the student alone and the student take pictures of 1x16x16 and dataset=folder has "
         "1x32x32: choose another dataset, or set dataset.image_size where it has one",

@@ -12,8 +12,8 @@ from PIL import Image
 from kdx.core.errors import UserError
 from kdx.data import copies
 from kdx.data.pictures import findings
-from kdx.data.raw import Raw
-from kdx.pipeline.stages.prepare import FLOOR, channel_statistics, check_parts, gaps
+from kdx.data.pictures.rows import FLOOR, Pictures, channel_statistics
+from kdx.data.remarks import check_parts, gaps
 from kdx.pipeline.stages.prepare import run as prepare
 from kdx.store.component import Component
 from kdx.store.store import Listener, Work
@@ -75,7 +75,7 @@ def prepared(
 
 
 def holds(place, split):
-    return np.load(place / f"{split}.images.npy")
+    return np.load(place / f"{split}.inputs.npy")
 
 
 NOTHING = {
@@ -104,7 +104,7 @@ def test_a_test_folder_that_is_a_copy_of_train(tmp_path):
     assert about["duplicates"]["test_in_training"] == 6 and about["duplicates"]["test_in_validation"] == 2
     assert any(
         note.startswith(
-            "warning: 6 of 8 test pictures are also trained on, so that the test accuracy is none of new "
+            "warning: 6 of 8 test pictures are also trained on, so that the test figures are none of new "
             "pictures (test/cat/"
         )
         and " = train/cat/" in note
@@ -285,7 +285,7 @@ def test_an_empty_part_is_reported():
             "some, or take the part away$"
         ),
     ):
-        check_parts(Raw(images, np.array([0, 1]), ("a", "b"), pool_images=images[:0]))
+        check_parts(Pictures(images, np.array([0, 1]), ("a", "b"), pool_images=images[:0]))
 
 
 def test_classes_that_splits_lack_are_reported_once():
@@ -341,7 +341,7 @@ def test_copies_within_several_splits_are_one_sentence():
 
 def test_nothing_dropped_leaves_the_arrays_as_they_are():
     images = np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)
-    raw = Raw(images, np.array([0, 1, 0]), ("a", "b"))
+    raw = Pictures(images, np.array([0, 1, 0]), ("a", "b"))
     left, gone = copies.drop(raw)
     assert left.images is images and gone == {"train": []}
 

@@ -23,7 +23,8 @@ from kdx.data.datasets.stl10 import Stl10
 from kdx.data.datasets.svhn import Svhn
 from kdx.data.datasets.synthetic import Synthetic
 from kdx.data.pictures.decode import _bounds
-from kdx.data.raw import Description, read_file
+from kdx.data.pictures.rows import describe
+from kdx.data.raw import read_file
 from kdx.data.splits import check_classes, check_sizes, split
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -39,7 +40,7 @@ def agree(loader):
     assert all(path.exists() for path in loader.files())
     assert raw.images.shape == (described.train, *described.shape) and raw.images.dtype == np.uint8
     assert raw.labels.dtype == np.int64 and raw.classes == described.classes and raw.skipped == ()
-    assert tuple(np.bincount(raw.labels, minlength=len(raw.classes))) == described.train_per_class
+    assert tuple(np.bincount(raw.labels, minlength=len(raw.classes))) == described.strata
     assert (None if raw.test_images is None else len(raw.test_images)) == described.test
     if raw.test_images is not None:
         assert raw.test_images.dtype == np.uint8 and raw.test_labels.dtype == np.int64
@@ -707,7 +708,7 @@ def test_a_number_is_a_count_and_a_fraction_a_share(sizes, counts):
 
 
 def described(test=None, pool=0, fallback=False):
-    return Description((1, 8, 8), tuple("0123456789"), 1000, (100,) * 10, test, pool, fallback)
+    return describe((1, 8, 8), tuple("0123456789"), 1000, (100,) * 10, test, pool, fallback)
 
 
 @pytest.mark.parametrize(
@@ -771,7 +772,7 @@ def test_sizes_that_cannot_be_are_reported(sizes, message):
     ],
 )
 def test_too_few_rows_blame_the_size_that_takes_them(rows, test, says):
-    about = Description(
+    about = describe(
         (1, 8, 8), ("a", "b", "c"), 3 * rows, (rows,) * 3, test=None, pool=0, test_size_is_a_fallback=True
     )
     found = check_classes(about) or check_sizes(

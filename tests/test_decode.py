@@ -474,6 +474,10 @@ def test_the_range_is_looked_for_over_the_whole_list(tmp_path, monkeypatch):
     assert folder(tmp_path).load().files["range"] == {"16-bit": [0, 255]}
 
 
+PICTURES = {"task": {}, "reads": "pictures"}
+"""Of a data.json."""
+
+
 def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
     from kdx.runs.measure import strange  # takes torch
 
@@ -483,9 +487,9 @@ def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
         (tmp_path / name).mkdir()
         lay(tmp_path / name / "files", x_png=big((RAMP * (most / 4095)).astype(np.uint16)))
         raw = folder(tmp_path / name / "files").load()
-        made[name].file("data.json").write_text(json.dumps({"files": raw.files}))
+        made[name].file("data.json").write_text(json.dumps(PICTURES | {"files": raw.files}))
         for split in ("labelled", "test"):
-            np.save(made[name].file(f"{split}.images.npy"), raw.images[:1])
+            np.save(made[name].file(f"{split}.inputs.npy"), raw.images[:1])
     wanted = (
         "black to white was 0 to 4095 in the 16-bit pictures learned from, and is 0 to 255 in these: "
         "dataset.range=[0,4095] reads them alike"
@@ -506,8 +510,8 @@ def test_other_pictures_for_the_same_networks_may_be_cut_otherwise_or_lie_on_ano
     def made(name, picture, **how):
         found = Artifact("prepare", name, tmp_path / name)
         raw = folder(lay(tmp_path / name, x_png=picture), **how).load()
-        found.file("data.json").write_text(json.dumps({"files": raw.files}))
-        np.save(found.file("test.images.npy"), raw.images[:1])
+        found.file("data.json").write_text(json.dumps(PICTURES | {"files": raw.files}))
+        np.save(found.file("test.inputs.npy"), raw.images[:1])
         return found
 
     fit = (

@@ -59,8 +59,8 @@ def test_what_must_be_there_and_is_not_is_reported_by_name(tmp_path):
     (tmp_path / "data.json").write_text('{"counts": {"unlabelled": 0}}')
     with pytest.raises(UserError, match="no row in its split 'unlabelled': see dataset.unlabelled"):
         need_split(Artifact("prepare", "0" * 64, tmp_path), "unlabelled", CPU)
-    with pytest.raises(ValueError, match="nobody knows the classes of the split 'unlabelled'"):
-        _ = Split("unlabelled", torch.zeros(2, 1, 2, 2)).truth
+    with pytest.raises(ValueError, match="nobody knows the truth of the split 'unlabelled'"):
+        _ = Split("unlabelled", torch.zeros(2, 1, 2, 2)).known
     with pytest.raises(UserError, match="set recipe=active"):
         student_so_far(None)
 
@@ -72,13 +72,14 @@ def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):
     monkeypatch.setattr(measure, "predict", lambda *given: torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]))
     monkeypatch.setattr(measure.Weights, "network", lambda self: torch.nn.Identity())
     monkeypatch.setattr(measure, "network_by_name", lambda *given: None)
+    about = {"task": {"_target_": "kdx.tasks.classification.Classification", "classes": ["a", "b"]}}
     (tmp_path / "data.json").write_text('{"classes": ["a", "b"]}')
     with pytest.raises(
         UserError,
         match=r"the answers of the w are not finite \(NaN or infinite\): the weights in 'w.pt' are of no use",
     ):
         measure.measure(
-            measure.Weights("w", Path("w.pt"), {}, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU
+            measure.Weights("w", Path("w.pt"), about, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU
         )
 
 

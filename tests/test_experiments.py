@@ -19,7 +19,7 @@ from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
 from kdx.config.words import options_of
 from kdx.core.checks import shown
-from kdx.data.raw import Description
+from kdx.data.pictures.rows import describe
 from kdx.data.splits import check_sizes
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -35,14 +35,14 @@ TINY = {
     "student_train.precision": "fp32",
 }
 REAL = {
-    "cifar10": Description((3, 32, 32), tuple("0123456789"), 50_000, (5000,) * 10, 10_000, 0),
-    "cifar100": Description((3, 32, 32), tuple(map(str, range(100))), 50_000, (500,) * 100, 10_000, 0),
-    "svhn": Description((3, 32, 32), tuple("0123456789"), 73_257, (7325,) * 9 + (7332,), 26_032, 531_131),
-    "folder": Description(
+    "cifar10": describe((3, 32, 32), tuple("0123456789"), 50_000, (5000,) * 10, 10_000, 0),
+    "cifar100": describe((3, 32, 32), tuple(map(str, range(100))), 50_000, (500,) * 100, 10_000, 0),
+    "svhn": describe((3, 32, 32), tuple("0123456789"), 73_257, (7325,) * 9 + (7332,), 26_032, 531_131),
+    "folder": describe(
         (3, 64, 64), tuple(map(str, range(1000))), 1_281_167, (1281,) * 999 + (1448,), 50_000, 0, True
     ),
-    "digits": Description((1, 16, 16), tuple("0123456789"), 1797, (179,) * 9 + (186,), None, 0),
-    "mnist5k": Description((1, 28, 28), tuple("0123456789"), 5000, (500,) * 10, None, 0),
+    "digits": describe((1, 16, 16), tuple("0123456789"), 1797, (179,) * 9 + (186,), None, 0),
+    "mnist5k": describe((1, 28, 28), tuple("0123456789"), 5000, (500,) * 10, None, 0),
 }
 
 

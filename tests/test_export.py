@@ -54,7 +54,7 @@ def read_card(folder: Path = OUT) -> dict:
 
 
 def pictures(run) -> torch.Tensor:
-    return torch.from_numpy(np.load(run.stage("prepare").file("test.images.npy"))[:9]).float() / 255
+    return torch.from_numpy(np.load(run.stage("prepare").file("test.inputs.npy"))[:9]).float() / 255
 
 
 def reported(words, capsys, code: int = 2) -> str:

@@ -51,7 +51,7 @@ def agree(loader):
     described, raw = loader.describe(), loader.load()
     assert raw.images.shape == (described.train, *described.shape) and raw.images.dtype == np.uint8
     assert raw.labels.dtype == np.int64 and raw.classes == described.classes
-    assert tuple(np.bincount(raw.labels, minlength=len(raw.classes))) == described.train_per_class
+    assert tuple(np.bincount(raw.labels, minlength=len(raw.classes))) == described.strata
     assert (None if raw.test_images is None else len(raw.test_images)) == described.test
     assert (None if raw.validation_images is None else len(raw.validation_images)) == described.validation
     assert (0 if raw.pool_images is None else len(raw.pool_images)) == described.pool

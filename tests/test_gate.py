@@ -15,6 +15,7 @@ from kdx.report.run.folder import RunFolder
 from kdx.store.artifact import Artifact
 from kdx.store.store import Listener, Work
 from kdx.tasks import chance
+from kdx.tasks.shown import ACCURACY
 
 
 def rows(*counts):
@@ -47,7 +48,7 @@ def test_the_paired_difference_by_hand():
     ((50, 0, 20, 30), False),
 ])  # fmt: skip
 def test_two_standard_errors_decide(counts, gain):
-    found = gate.hold_against(*rows(*counts), "the student alone")
+    found = gate.hold_against(*rows(*counts), "the student alone", ACCURACY)
     both, first, second, _ = counts
     assert found["gain"] is gain and found["n"] == sum(counts) and found["against"] == "the student alone"
     assert (found["teacher"], found["alone"]) == pytest.approx(
@@ -61,17 +62,23 @@ def test_two_standard_errors_decide(counts, gain):
 
 
 def test_the_sentence_has_both_numbers_and_what_to_do():
-    found = gate.hold_against(*rows(50, 3, 20, 27), "the student alone")
+    found = gate.hold_against(*rows(50, 3, 20, 27), "the student alone", ACCURACY)
     assert found["text"] == (
-        "nothing is to be gained from this teacher: on 100 validation rows it has 53.0% right and the "
-        "student alone 70.0%, a lead of -17.0 points, where two standard errors of the paired difference "
-        "are 9.0; train it longer (teacher_pretrain.steps), give it more labels (dataset.labelled), or "
-        "choose another (teacher=)"
+        "nothing is to be gained from this teacher: on 100 validation rows its accuracy is 53.0% "
+        "and that of the student alone 70.0%, a lead of -17.0 points, where two standard errors of the "
+        "paired difference are 9.0; train it longer (teacher_pretrain.steps), give it more labels "
+        "(dataset.labelled), or choose another (teacher=)"
     )
     assert (
         "only more validation rows could show so small a lead to be real (dataset.validation)"
-        in gate.hold_against(*rows(60, 20, 10, 10), "x")["text"]
+        in gate.hold_against(*rows(60, 20, 10, 10), "x", ACCURACY)["text"]
     )
+
+
+CLASSIFICATION = {
+    "_target_": "kdx.tasks.classification.Classification",
+    "classes": ["circle", "square", "triangle"],
+}
 
 
 def stage(path, y, answers, right, class_weights="none"):
@@ -80,12 +87,12 @@ def stage(path, y, answers, right, class_weights="none"):
     for name in ("data", "answers", "alone", "gate"):
         (path / name).mkdir(parents=True)
         made[name] = Artifact(name, "0" * 64, path / name)
-    (path / "data/data.json").write_text(json.dumps({"classes": ["circle", "square", "triangle"]}))
+    (path / "data/data.json").write_text(json.dumps({"task": CLASSIFICATION}))
     if y is not None:
-        np.save(path / "data/validation.labels.npy", np.array(y))
+        np.save(path / "data/validation.truth.npy", np.array(y))
         np.save(path / "answers/validation.npy", np.eye(3, dtype=np.float16)[answers][:, None])
     if right is not None:
-        np.save(path / "alone/validation.right.npy", np.array(right))
+        np.save(path / "alone/validation.by_row.npy", np.array(right))
     gate.run(
         Work(path / "gate", "gate", Listener()),
         None,

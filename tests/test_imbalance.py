@@ -152,7 +152,7 @@ def test_class_weights_are_part_of_every_training_and_of_no_data(tmp_path):
 
 def test_weights_are_those_of_the_labelled_rows_that_are_used(tmp_path):
     labels = np.repeat([0, 1, 2], [60, 30, 10])
-    np.save(tmp_path / "labelled.labels.npy", labels)
+    np.save(tmp_path / "labelled.truth.npy", labels)
     data = Artifact("prepare", "0" * 64, tmp_path)
     order = wire(compose.check_words(["device=cpu", "student_train.rows=20"]))
     used = labels_used(data, order.plan.student_train.build(), 7)

@@ -174,7 +174,11 @@ def test_at_224_pixels_the_network_is_torchvisions_own(name, parameters):
     "name, gigaflops", [("resnet32x4", 2.17), ("resnet8x4", 0.354), ("resnet56", 0.252), ("resnet20", 0.082)]
 )
 def test_flops(name, gigaflops):
-    assert size.flops(make(name, (3, 32, 32), 100), (3, 32, 32)) / 1e9 == pytest.approx(gigaflops, rel=0.006)
+    found = size.flops(make(name, (3, 32, 32), 100), torch.zeros(1, 3, 32, 32))
+    assert found / 1e9 == pytest.approx(gigaflops, rel=0.006)
+
+
+ROW = torch.zeros(1, 1, 3, 8)
 
 
 class Tokens(nn.Module):
@@ -204,9 +208,9 @@ def test_flops_of_attention_are_counted_whatever_kernel_torch_takes(kernel, fast
     torch.backends.mha.set_fastpath_enabled(fast_path)
     try:
         with sdpa_kernel(kernel) if kernel else contextlib.nullcontext():
-            assert size.flops(Tokens(Attention(8, 2, batch_first=True)), (1, 3, 8)) == attention == 1824
+            assert size.flops(Tokens(Attention(8, 2, batch_first=True)), ROW) == attention == 1824
             layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-            assert size.flops(Tokens(layer), (1, 3, 8)) == attention + 2 * (2 * 3 * 8 * 16)
+            assert size.flops(Tokens(layer), ROW) == attention + 2 * (2 * 3 * 8 * 16)
         assert torch.backends.mha.get_fastpath_enabled() is fast_path, "as it was"
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
@@ -226,9 +230,9 @@ def test_flops_of_recurrent_layers_are_counted(kind, gates, fused):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TF32, when the switch is set
         with torch.backends.mkldnn.flags(enabled=fused):
-            assert size.flops(Tokens(First(8, 4, batch_first=True)), (1, 3, 8)) == 2 * 3 * gates * 4 * (8 + 4)
+            assert size.flops(Tokens(First(8, 4, batch_first=True)), ROW) == 2 * 3 * gates * 4 * (8 + 4)
             two = Tokens(First(8, 4, num_layers=2, batch_first=True))
-            assert size.flops(two, (1, 3, 8)) == 2 * 3 * gates * 4 * (8 + 4 + 4 + 4)
+            assert size.flops(two, ROW) == 2 * 3 * gates * 4 * (8 + 4 + 4 + 4)
 
 
 @pytest.mark.parametrize("side, last", [(8, 2), (16, 2), (32, 4), (96, 6), (224, 7)])
@@ -934,7 +938,7 @@ def test_latency_measures_and_leaves_the_mode():
 
     nets = {"fast": nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "slow": Slow(4, 2)}
     nets["fast"][1].eval()
-    found = size.latency(nets, (1, 2, 2), "cpu")
+    found = size.latency(nets, torch.zeros(1, 1, 2, 2), "cpu")
     assert set(found) == {"fast", "slow"} and 0 < found["fast"] < found["slow"]
     assert nets["slow"].training and nets["fast"].training and not nets["fast"][1].training
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.raw import Description, Raw
+from kdx.data.pictures.rows import Pictures, describe
 
 class Csv:
     paths = ("csv",)
@@ -29,13 +29,13 @@ class Csv:
     def describe(self):
         labels = self.read()[1]
         counts = tuple(np.bincount(labels, minlength=2).tolist())
-        return Description((1, 4, 4), ("no", "yes"), len(labels), counts, None, 0)
+        return describe((1, 4, 4), ("no", "yes"), len(labels), counts, None, 0)
     def read(self):
         rows = np.loadtxt(self.file, delimiter=",", dtype=np.int64)
         return (rows[:, 1:] * self.scale).astype(np.uint8).reshape(-1, 1, 4, 4), rows[:, 0]
     def load(self, workers):
         images, labels = self.read()
-        return Raw(images, labels, ("no", "yes"))
+        return Pictures(images, labels, ("no", "yes"))
 """
 SHORT = ["device=cpu", "device.threads=1", "teacher=mlp_small", "student=mlp_small", "dataset=mine"]
 SHORT += ["teacher_pretrain.steps=2", "student_train.steps=2", "baseline=false", "augment=none"]

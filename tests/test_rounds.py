@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tasks import classification
 from torch import nn
 
 from kdx.cli import main
@@ -28,7 +29,7 @@ from kdx.pipeline.stages import TRAIN
 from kdx.pipeline.stages.answers import clean_answers, extras, stored_answers
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.label import write_spread
+from kdx.pipeline.stages.label import Passes, write_spread
 from kdx.report.run.audit import audit_sentences, per_round
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.runs.run import perform
@@ -151,7 +152,7 @@ def test_the_student_of_a_round_teaches_the_next(three):
 
 def test_the_best_round_on_validation_counts(three):
     by_round = [three.done[f"student-train-{n}"] for n in (1, 2, 3)]
-    accuracy = [made.json("summary.json")["validation_accuracy"] for made in by_round]
+    accuracy = [made.json("summary.json")["validation_score"] for made in by_round]
     assert three.done["student-train"].key == by_round[int(np.argmax(accuracy))].key
     assert [entry["key"] for entry in three.results["rounds"]] == [made.key for made in by_round]
     assert [entry["validation"]["accuracy"] for entry in three.results["rounds"]] == pytest.approx(accuracy)
@@ -165,7 +166,7 @@ class Trained:
         self.accuracy = accuracy
 
     def json(self, name):
-        return {"summary.json": {"validation_accuracy": self.accuracy}}[name]
+        return {"summary.json": {"validation_score": self.accuracy}}[name]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +347,7 @@ def test_only_what_is_bought_is_answered(bought):
             and not labels.file("clean.npy").exists()
         )
         assert clean_answers(labels) is None
-        stored = stored_answers(labels, "cpu", "clean answers hang on no views")
+        stored = stored_answers(labels, "cpu", "clean answers hang on no views", classification(10))
         some = torch.from_numpy(rows).flip(0)[:5]
         # in any view: the answer is that for the clean picture
         asked = Batch("unlabelled", some, torch.full_like(some, 3), {})
@@ -705,11 +706,7 @@ def spread_of(path: Path, rate: float, rows=None, passes=40) -> dict[str, np.nda
         Work(path, "pseudo-label", Listener()),
         runtime,
         pool_split(),
-        [Pixels(rate).eval()],
-        passes,
-        7,
-        3,
-        rows,
+        Passes(classification(3), [Pixels(rate).eval()], passes, 7, rows),
     )
     return {name: np.load(path / f"extra.{name}.npy") for name in names}
 

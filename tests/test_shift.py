@@ -84,7 +84,7 @@ def test_the_same_pictures_in_any_batch_and_others_with_another_seed(name):
         torch.equal(whole, parts)
         and 0 <= whole.min()
         and whole.max() <= 1
-        and not torch.equal(whole, split.images / 255)
+        and not torch.equal(whole, split.inputs / 255)
     )
     other, _ = Views(Chain([(name, STEPS[name])]), 6)(split, torch.arange(9), ones)
     assert torch.equal(whole, other) == (name in ("blur", "contrast"))

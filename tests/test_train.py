@@ -167,7 +167,7 @@ def test_another_seed_changes_everything(first):
         cached(run).values()
     )
     assert set(run["results"]).isdisjoint({"student", "baseline"})
-    rows = [np.load(r["folder"] / "artifacts" / "prepare" / "labelled.images.npy") for r in (run, first)]
+    rows = [np.load(r["folder"] / "artifacts" / "prepare" / "labelled.inputs.npy") for r in (run, first)]
     assert not np.array_equal(*rows)
 
 

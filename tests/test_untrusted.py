@@ -500,7 +500,7 @@ def test_pictures_that_are_none(kind, capsys):
     if kind == "pickled":
         np.save(OBJECTS, np.array([Bomb()], dtype=object), allow_pickle=True)
     content = OBJECTS.read_bytes() if kind == "pickled" else ARRAYS[kind]
-    for name in ("test.images.npy", "validation.images.npy"):
+    for name in ("test.inputs.npy", "validation.inputs.npy"):
         forge(read_run(RUN).stage("prepare").path.resolve(), name, content)
     for words in (["evaluate", str(RUN), "role=student", *CPU], ["export", str(RUN)]):
         assert "is not as kdx writes it" in reported(words, capsys)

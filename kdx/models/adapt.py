@@ -31,7 +31,7 @@ class Adapter(ABC):
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputFormat:
     """What a network wants to see. `mean` and `std` are one a channel; None: the dataset's."""
 
     channels: int
@@ -47,7 +47,7 @@ class Fitted:
     """
 
     net: nn.Module
-    inputs: Inputs
+    inputs: InputFormat
 
 
 class Pictures(Adapter):
@@ -62,7 +62,7 @@ class Pictures(Adapter):
         fitted = (
             made
             if isinstance(made, Fitted)
-            else Fitted(made, Inputs(channels=shape[0], size=shape[1:], mean=None, std=None))
+            else Fitted(made, InputFormat(channels=shape[0], size=shape[1:], mean=None, std=None))
         )
         inputs = fitted.inputs
         return Adapted(

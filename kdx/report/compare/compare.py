@@ -24,8 +24,6 @@ from kdx.report.compare.references import OWN, with_reference
 from kdx.report.metric import finer
 from kdx.report.run.names import changed, join
 
-"""Of the test split: a hundredth of a per cent is then half a row or more."""
-
 
 @dataclass(frozen=True)
 class Comparison:
