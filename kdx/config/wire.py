@@ -89,8 +89,8 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
 def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: list[str]) -> Experiment:
     """part: calls a function, and gives None where it refuses."""
     dataset, teacher, student = config["dataset"], dict(config["teacher"]), dict(config["student"])
-    checkpoint = part(nodes.read_checkpoint, "teacher", teacher)
-    begins = part(nodes.read_checkpoint, "student", student)
+    checkpoint = part(nodes.checkpoint_of, "teacher", teacher)
+    begins = part(nodes.checkpoint_of, "student", student)
     trainings: dict[str, Component | None] = dict.fromkeys(("teacher_pretrain", "student_train"))
     for node in trainings:
         # what is refused has a stand-in, so that the class can tell what else is wrong
