@@ -129,9 +129,11 @@ def read_assistants(names: Any) -> list[Component]:
 
 
 def read_controls(
-    config: Mapping[str, Any], model: Mapping[str, Any], training: Component | None
+    config: Mapping[str, Any], student: Component | None, training: Component | None
 ) -> dict[str, ControlTraining]:
-    """role -> control with its training: those of kdx that a key asks for, then the user's own."""
+    """role -> control with its training: those of kdx that a key asks for, then the user's own. student,
+    training: of the distilled student, None where they were refused.
+    """
     wanted = {role: checks.flag(role, config[role]) for role in CONTROLS}
     own = config.get("controls") or {}
     if not isinstance(own, Mapping):
@@ -141,11 +143,10 @@ def read_controls(
         with checks.gather(errors := []):
             described[role] = component(f"controls.{role}", spec)
         checks.refuse_all(errors)
-    if training is None:
+    loss = component("baseline_loss", config["baseline_loss"])
+    if student is None or training is None:
         return {}
-    alone = StudentAlone(
-        component("baseline_loss", config["baseline_loss"]), component("student", model), training
-    )
+    alone = StudentAlone(loss, student, training)
     return {role: _own_control(role, control, alone) for role, control in described.items()}
 
 
