@@ -22,13 +22,16 @@ from kdx.commands.plan import take_file
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.errors import UserError
+from kdx.core.metric import Metric
 from kdx.core.paths import conf_dir
-from kdx.pipeline.foretelling import Rehearsed
+from kdx.pipeline.foretelling import Beforehand, Rehearsed
 from kdx.pipeline.foretelling.data import augmented
 from kdx.pipeline.foretelling.rehearsal.bench import enough
+from kdx.pipeline.foretelling.training import Train
 from kdx.planning import text as words_of
 from kdx.planning.document import look_ahead
 from kdx.runs.run import perform
+from kdx.store.artifact import Artifact
 from kdx.store.store import Listener
 from kdx.tasks import chance
 
@@ -399,6 +402,22 @@ def test_a_term_that_grows_is_reported_as_at_the_end_too():
 )
 def test_when_enough_is_timed(counted, seconds, done):
     assert enough(counted, seconds) == done
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_a_round_is_foretold_as_better_or_worse_than_all_before(more, tmp_path):
+    """In the direction of the metric that counts."""
+    metric = Metric("mine", "mine", more=more)
+    (tmp_path / "data.json").write_text(
+        json.dumps({"metric": metric.document(), "counts": {"validation": 3}})
+    )
+    data, numbers = Artifact("prepare", "0" * 64, tmp_path), iter(range(1, 9))
+    for improving in (True, False):
+        look = Beforehand(None, None, lambda: next(numbers), improving)
+        first, second = (
+            Train().files(look, {"data": data})["summary.json"]["validation_score"] for _ in range(2)
+        )
+        assert (metric.gain(second, first) > 0) == (metric.gain(first, 100) > 0) == improving
 
 
 # The teacher

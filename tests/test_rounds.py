@@ -20,6 +20,7 @@ from torch import nn
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
+from kdx.core.metric import Metric
 from kdx.core.types import Batch, Split
 from kdx.data.streams import BatchLoader, Makers, Stream
 from kdx.data.views.augment import Affine, FlipCrop
@@ -183,6 +184,14 @@ class Trained:
 def test_best_and_waited_by_hand(accuracies, best, waited):
     tried = [Trained(a) for a in accuracies]
     assert (steps.best_round(tried, ACCURACY), steps.waited(tried, ACCURACY)) == (best, waited)
+
+
+def test_less_may_be_better():
+    """Of a metric of errors; without a validation split later rounds count as better there too."""
+    error = Metric("rmse", "RMSE", more=False)
+    for scores, best, waited in (([0.5, 0.3, 0.4], 1, 1), ([None, None], 1, 0), ([0.2, 0.2, 0.3], 0, 2)):
+        tried = [Trained(score) for score in scores]
+        assert (steps.best_round(tried, error), steps.waited(tried, error)) == (best, waited)
 
 
 def test_patience_ends_the_rounds_and_the_first_of_equals_counts(store):

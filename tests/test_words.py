@@ -26,6 +26,8 @@ SHARED = {
     "OPTIONS": "of a command",
     "load": "kdx.load is that of kdx.runs.export.export",
     "resnet": "a family of networks each, by what conf/ calls them",
+    "Chain": "of views, and of assistants",
+    "Supervised": "a loss, and the recipe in which nobody teaches",
     "VALIDATIONS": "one number, which a module without torch says again: a test holds it",
 }
 """Names that several modules define on purpose."""

@@ -98,7 +98,8 @@ def parse_words(
             words.given.add(name)
             words.values[name] = value
             if option.many:
-                words.lists[name].append(value)
+                listed = value.startswith("[") and value.endswith("]")  # as Hydra writes a list
+                words.lists[name] += [part.strip() for part in value[1:-1].split(",")] if listed else [value]
         elif is_setting and not Path(word).expanduser().exists():
             errors.append(f"'{name}' is no key of kdx {command}{nearest(name, {*known, *groups})}")
         else:

@@ -15,8 +15,8 @@ from kdx.config.described import component
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
-from kdx.pipeline.controls import OURS
-from kdx.pipeline.controls.control import Alone, ControlTraining, build_control
+from kdx.pipeline.controls import CONTROLS
+from kdx.pipeline.controls.control import ControlTraining, StudentAlone, build_control
 from kdx.pipeline.recipes.experiment import Checkpoint
 from kdx.store.component import Component
 from kdx.store.resolve import own_error
@@ -129,25 +129,28 @@ def read_assistants(names: Any) -> list[Component]:
 
 
 def read_controls(
-    config: Mapping[str, Any], model: Mapping[str, Any], training: Component | None
+    config: Mapping[str, Any], student: Component | None, training: Component | None
 ) -> dict[str, ControlTraining]:
-    """role -> control with its training: those of kdx that a key asks for, then the user's own."""
-    wanted = {role: checks.flag(role, config[role]) for role in OURS}
+    """role -> control with its training: those of kdx that a key asks for, then the user's own. student,
+    training: of the distilled student, None where they were refused.
+    """
+    wanted = {role: checks.flag(role, config[role]) for role in CONTROLS}
     own = config.get("controls") or {}
     if not isinstance(own, Mapping):
         raise UserError(f"controls must hold controls by name; given: {checks.shown(own)}")
-    described = {role: Component({"_target_": OURS[role]}) for role in OURS if wanted[role] is True}
+    described = {role: Component({"_target_": CONTROLS[role]}) for role in CONTROLS if wanted[role] is True}
     for role, spec in own.items():
         with checks.gather(errors := []):
             described[role] = component(f"controls.{role}", spec)
         checks.refuse_all(errors)
-    if training is None:
+    loss = component("baseline_loss", config["baseline_loss"])
+    if student is None or training is None:
         return {}
-    alone = Alone(component("baseline_loss", config["baseline_loss"]), component("student", model), training)
+    alone = StudentAlone(loss, student, training)
     return {role: _own_control(role, control, alone) for role, control in described.items()}
 
 
-def _own_control(role: str, described: Component, alone: Alone) -> ControlTraining:
+def _own_control(role: str, described: Component, alone: StudentAlone) -> ControlTraining:
     """`build_control`; what the user's own code raises is reported with where."""
     try:
         return build_control(role, described, alone)
@@ -250,7 +253,7 @@ def read_runtime(node: Mapping[str, Any]) -> Runtime | None:
     return None if found else runtime
 
 
-def read_checkpoint(role: str, node: dict[str, Any]) -> Checkpoint | None:
+def checkpoint_of(role: str, node: dict[str, Any]) -> Checkpoint | None:
     """The file that a role begins with; its settings are taken out of the node, which is the model's."""
     path, key = node.pop("checkpoint", None), node.pop("key", None)
     if key is not None and (not isinstance(key, str) or not key):

@@ -33,10 +33,10 @@ from kdx.models.adapt import Adapter
 from kdx.models.size import Held, smaller
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights
-from kdx.pipeline.controls import OURS
+from kdx.pipeline.controls import CONTROLS
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
-from kdx.pipeline.recipes.recipe import Asked, build_recipe
+from kdx.pipeline.recipes.recipe import Request, build_recipe
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import build_adapter
@@ -122,7 +122,7 @@ def check_controls(
     for role, trained in plan.controls.items():
         with trying(errors):
             checks.refuse_all(trained.control.errors(plan.sizes, rows) if about else ())
-        if role not in OURS:
+        if role not in CONTROLS:
             with trying(errors, f"controls.{role}: "):
                 trained.training.build()
 
@@ -322,7 +322,7 @@ def drops_out(network: torch.nn.Module) -> bool:
 def check_recipe(order: Order, rows: Mapping[str, int]) -> None:
     """What the recipe has against the experiment. rows: of each split, empty where they are not known."""
     if order.recipe is not None:
-        asked = Asked(order.plan, order.config, rows)
+        asked = Request(order.plan, order.config, rows)
         checks.refuse_all(build_recipe(order.recipe).errors(asked))
 
 

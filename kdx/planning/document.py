@@ -19,7 +19,7 @@ from kdx.core.roles import control_stage
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed, foretelling_of
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import build_recipe
-from kdx.planning.dry_run import BEYOND, Kinds, forecast, told
+from kdx.planning.dry_run import BEYOND, Kinds, forecast, unless_unforeseen
 from kdx.runs.run import protocol
 from kdx.store.artifact import Artifact
 from kdx.store.store import Stage, split_number
@@ -28,8 +28,8 @@ from kdx.training.length import STAGES
 
 @dataclass(frozen=True)
 class _Job:
-    """One run, foreseen: a kdx.pipeline.foretelling.Job. end: why nothing is said of further stages, None:
-    there are none.
+    """One run, foreseen: a kdx.pipeline.foretelling.PlannedRun. end: why nothing is said of further stages,
+    None: there are none.
     """
 
     words: list[str]
@@ -134,10 +134,10 @@ class Survey:
             }
         )
         return found | {
-            "seconds": seen.seconds(told(foretelling.amounts, None, step, self.steps)),
+            "seconds": seen.seconds(unless_unforeseen(foretelling.amounts, None, step, self.steps)),
             "memory": seen.memory,
-            "disk": told(foretelling.disk, 0, step, self.steps, seen.weights),
-            "work": told(foretelling.in_words, "unknown", step, self.steps),
+            "disk": unless_unforeseen(foretelling.disk, 0, step, self.steps, seen.weights),
+            "work": unless_unforeseen(foretelling.in_words, "unknown", step, self.steps),
             **norms,
         }
 
@@ -243,7 +243,7 @@ def _said(job: _Job, section: str) -> list[str]:
     return [
         text
         for step in job.steps
-        for text in told(getattr(foretelling_of(step.stage), section), [], job, step)
+        for text in unless_unforeseen(getattr(foretelling_of(step.stage), section), [], job, step)
     ]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from kdx.config.wire import Order
 from kdx.core.errors import UserError, UserErrors
-from kdx.pipeline.foretelling import Look, PlannedStage, StandIn, Unforeseen, foretelling_of
+from kdx.pipeline.foretelling import Beforehand, PlannedStage, StandIn, Unforeseen, foretelling_of
 from kdx.runs.run import perform
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -55,7 +55,7 @@ class Dry:
         self.order, self.scratch, self.described = order, scratch, described
         self.steps: list[PlannedStage] = []
         self.guesses = 0
-        self.look = Look(order.plan, self.describe, self.guess, improving)
+        self.look = Beforehand(order.plan, self.describe, self.guess, improving)
 
     def __call__(
         self, name: str, stage: Stage, key: str, inputs: Mapping[str, Any], found: Artifact | None
@@ -66,7 +66,7 @@ class Dry:
         artifact = found or StandIn(stage.name, key, self.scratch / "foretold" / stage.name / key)
         if found is None:
             artifact.path.mkdir(parents=True, exist_ok=True)
-            for file, value in told(foretelling.files, {}, self.look, inputs).items():
+            for file, value in unless_unforeseen(foretelling.files, {}, self.look, inputs).items():
                 (artifact.path / file).write_text(json.dumps(value))
         self.steps.append(PlannedStage(name, stage, key, inputs, artifact, found is not None))
         return artifact
@@ -88,7 +88,7 @@ class Dry:
         return self.described[name]
 
 
-def told(method: Callable[..., Any], instead: Any, *arguments: Any) -> Any:
+def unless_unforeseen(method: Callable[..., Any], instead: Any, *arguments: Any) -> Any:
     """What a stage says of itself, or `instead` where that hangs on what only a run can tell."""
     try:
         return method(*arguments)

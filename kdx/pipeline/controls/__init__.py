@@ -1,6 +1,6 @@
 """One file a control: a student that learns from labels only, to compare the distilled one with."""
 
-OURS = {
+CONTROLS = {
     "baseline": "kdx.pipeline.controls.baseline.Baseline",
     "noiseless": "kdx.pipeline.controls.noiseless.Noiseless",
     "ceiling": "kdx.pipeline.controls.ceiling.Ceiling",

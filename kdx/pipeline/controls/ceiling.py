@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kdx.pipeline.controls.control import Alone, Control, altered
+from kdx.pipeline.controls.control import Control, StudentAlone, altered
 from kdx.store.component import Component
 
 
@@ -15,7 +15,7 @@ class Ceiling(Control):
     noun = "ceiling"
     also = "unlabelled"
 
-    def training(self, alone: Alone) -> Component:
+    def training(self, alone: StudentAlone) -> Component:
         return altered(alone.training, rows=None)
 
     def errors(self, sizes: Mapping[str, Any], rows: Mapping[str, int]) -> Iterator[str]:

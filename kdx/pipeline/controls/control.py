@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES
-from kdx.pipeline.controls import OURS
+from kdx.pipeline.controls import CONTROLS
 from kdx.store.component import Component
 from kdx.training.length import total_steps, used
 
@@ -24,7 +24,7 @@ _GREY = "#7b8794"
 
 
 @dataclass(frozen=True)
-class Alone:
+class StudentAlone:
     """The student alone, as the matched baseline trains it: the labels' loss, and the model and the training
     of the distilled student.
     """
@@ -53,13 +53,13 @@ class Control:
     where they are known, or "validation", after which nothing validates it.
     """
 
-    def loss(self, alone: Alone) -> Component:
+    def loss(self, alone: StudentAlone) -> Component:
         return alone.loss
 
-    def model(self, alone: Alone) -> Component:
+    def model(self, alone: StudentAlone) -> Component:
         return alone.model
 
-    def training(self, alone: Alone) -> Component:
+    def training(self, alone: StudentAlone) -> Component:
         """Settings of kdx.training.settings.Training; its length is one key, `length="600 steps"`."""
         return alone.training
 
@@ -108,9 +108,9 @@ def all_the_way(training: Component, counts: Mapping[str, int]) -> Component:
     )
 
 
-def build_control(role: str, described: Component, alone: Alone) -> ControlTraining:
+def build_control(role: str, described: Component, alone: StudentAlone) -> ControlTraining:
     """Raises UserError where the role is none, or what is described is no control."""
-    if role not in OURS and (not _ROLE.fullmatch(role) or role in TAKEN or role in ROLES):
+    if role not in CONTROLS and (not _ROLE.fullmatch(role) or role in TAKEN or role in ROLES):
         raise UserError(
             f"controls.{role} must have a name of its own, in lower-case words with _ between, such as "
             "controls.longer"
@@ -134,5 +134,5 @@ def own_roles(controls: Mapping[str, ControlTraining]) -> dict[str, dict[str, st
             "colour": trained.control.colour,
         }
         for role, trained in controls.items()
-        if role not in OURS
+        if role not in CONTROLS
     }

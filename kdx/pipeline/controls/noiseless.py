@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdx.pipeline.controls.control import Alone, Control, altered
+from kdx.pipeline.controls.control import Control, StudentAlone, altered
 from kdx.store.component import Component
 
 _NOISE = ("dropout", "stochastic_depth")
@@ -13,8 +13,8 @@ class Noiseless(Control):
 
     noun = "noiseless student"
 
-    def model(self, alone: Alone) -> Component:
+    def model(self, alone: StudentAlone) -> Component:
         return altered(alone.model, **{key: 0.0 for key in _NOISE if key in alone.model.spec})
 
-    def training(self, alone: Alone) -> Component:
+    def training(self, alone: StudentAlone) -> Component:
         return altered(alone.training, augment=[])

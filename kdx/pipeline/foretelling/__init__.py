@@ -94,7 +94,7 @@ class Rehearsed:
 
 
 @dataclass(frozen=True)
-class Look:
+class Beforehand:
     """What a stage may look at when it foretells its files. describe: what a data set holds, without reading
     all of it. guess: a number that grows with each call, for what only a run can tell. improving: whether
     every round is to be better than all before, or none.
@@ -106,7 +106,7 @@ class Look:
     improving: bool
 
 
-class Job(Protocol):
+class PlannedRun(Protocol):
     """A run, foreseen. stop: why it will end early, if that is known. all_steps: those of every run."""
 
     @property
@@ -141,7 +141,7 @@ class Foretelling:
     at_once: ClassVar[bool] = False
     """Whether it is run for the plan: all later keys hold its answer."""
 
-    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """file -> what it will write into it, as far as recipes and estimates read it."""
         return {}
 
@@ -187,27 +187,27 @@ class Foretelling:
         """What several of it are counted as. name: what the run calls it."""
         return None
 
-    def checks(self, job: Job, step: PlannedStage) -> list[str]:
+    def checks(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         """Sentences on what was checked and settled."""
         return []
 
-    def tried(self, job: Job, step: PlannedStage) -> list[str]:
+    def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         """The same of what is tried where a stage is missing."""
         return []
 
-    def teacher(self, job: Job, step: PlannedStage) -> list[str]:
+    def teacher(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         """Sentences on the teacher."""
         return []
 
-    def loss(self, job: Job, step: PlannedStage) -> list[str]:
+    def loss(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         """Sentences on the terms of the loss."""
         return []
 
-    def splits(self, job: Job, step: PlannedStage) -> list[str]:
+    def splits(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         """Sentences on the data that a comparison must agree on."""
         return []
 
-    def protocol(self, job: Job, step: PlannedStage) -> list[str]:
+    def protocol(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         """Further ones on what it must agree on."""
         return []
 

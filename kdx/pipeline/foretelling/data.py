@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.pipeline.foretelling import Foretelling, Job, Look, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.scores import row_bytes
 from kdx.store.component import Component
@@ -33,10 +33,10 @@ class _Data(Foretelling):
 
 
 class Prepare(_Data):
-    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {"data.json": about(look, inputs["dataset"])}
 
-    def checks(self, job: Job, step: PlannedStage) -> list[str]:
+    def checks(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         data, choices = step.artifact.json("data.json"), job.choices
         takers = f"taken by the teacher {choices['teacher']} and the student {choices['student']}"
         found = []
@@ -57,7 +57,7 @@ class Prepare(_Data):
             ]
         return found
 
-    def tried(self, job: Job, step: PlannedStage) -> list[str]:
+    def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         plan, classes = job.plan, step.artifact.json("data.json").get("classes", [])
         found = [
             f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
@@ -72,7 +72,7 @@ class Prepare(_Data):
                 found.append(f"checkpoint: {warnings[0]}")
         return found
 
-    def splits(self, job: Job, step: PlannedStage) -> list[str]:
+    def splits(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         counts = self.counts(step)
         return [
             f"splits of {job.choices['dataset']}, drawn by the seed: {counts['labelled']:,} "
@@ -80,7 +80,7 @@ class Prepare(_Data):
             f"validation, {counts['test']:,} test"
         ]
 
-    def protocol(self, job: Job, step: PlannedStage) -> list[str]:
+    def protocol(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         if job.plan.duplicates != "drop":
             return []
         return [
@@ -90,7 +90,7 @@ class Prepare(_Data):
 
 
 class Reveal(_Data):
-    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         data = inputs["data"].json("data.json")
         validation, others = data["counts"]["validation"], inputs["split"] == "validation"
         more = validation if others else known_labels(data)
@@ -104,7 +104,7 @@ class Reveal(_Data):
         return {"data.json": {**data, "counts": counts}}
 
 
-def about(look: Look, dataset: Component) -> dict[str, Any]:
+def about(look: Beforehand, dataset: Component) -> dict[str, Any]:
     """data.json of a data set that is not prepared yet, but for what its adapter learns of the rows. hidden:
     rows whose hidden truth is known. strata: rows of the train part by group, of which validation is drawn
     group by group.

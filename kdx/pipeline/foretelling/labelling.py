@@ -6,14 +6,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.pipeline.foretelling import Foretelling, Job, Look, PlannedStage, Rehearsed, Steps, foretelling_of
+from kdx.pipeline.foretelling import (
+    Beforehand,
+    Foretelling,
+    PlannedRun,
+    PlannedStage,
+    Rehearsed,
+    Steps,
+    foretelling_of,
+)
 from kdx.pipeline.foretelling.others import chosen_rows
 from kdx.pipeline.scores import answer_bytes
 from kdx.pipeline.stages import LABEL
 
 
 class Label(Foretelling):
-    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         classes = inputs["data"].json("data.json").get("classes")
         return {"answers.json": {"validation_score": None, "classes": classes}}
 
@@ -58,7 +66,7 @@ class Label(Foretelling):
     def noun(self, name: str) -> str | None:
         return "label set"
 
-    def tried(self, job: Job, step: PlannedStage) -> list[str]:
+    def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         """How the teacher answers, all labelling stages of the run together."""
         asked = [other for other in job.steps if other.stage == LABEL]
         if any(other.inputs["rows"] for other in asked):

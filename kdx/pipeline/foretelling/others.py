@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.pipeline.foretelling import Foretelling, Job, Look, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.scores import metric_of
 from kdx.store.artifact import Artifact
 
@@ -27,7 +27,7 @@ class _Once(Foretelling):
 class Probe(_Once):
     at_once = True
 
-    def tried(self, job: Job, step: PlannedStage) -> list[str]:
+    def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         probe = step.artifact.json("probe.json")
         times = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in probe["seconds"].items())
         network = step.inputs["model"].target.rpartition(".")[2]
@@ -35,7 +35,7 @@ class Probe(_Once):
 
 
 class Gate(_Once):
-    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {"gate.json": {"gain": True}}
 
     def in_words(self, step: PlannedStage, steps: Steps) -> str:

@@ -4,8 +4,8 @@ no better than guessing, or than the student alone.
 
 from __future__ import annotations
 
-from kdx.pipeline.foretelling import Job, PlannedStage
-from kdx.pipeline.foretelling.training import Training
+from kdx.pipeline.foretelling import PlannedRun, PlannedStage
+from kdx.pipeline.foretelling.training import NetworkTraining
 from kdx.pipeline.scores import metric_of, score_of
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN
 from kdx.store.artifact import Artifact
@@ -13,11 +13,11 @@ from kdx.tasks import chance
 from kdx.tasks.shown import ACCURACY
 
 
-class Pretrain(Training):
+class Pretrain(NetworkTraining):
     def noun(self, name: str) -> str | None:
         return "teacher"
 
-    def teacher(self, job: Job, step: PlannedStage) -> list[str]:
+    def teacher(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         if step is not job.first(PRETRAIN):
             return []
         asked, data = job.first(LABEL), step.inputs["data"]
@@ -51,7 +51,7 @@ def _changes(step: PlannedStage) -> bool:
     return not step.stored and step.inputs["training"] is not None
 
 
-def _beside_guessing(job: Job, step: PlannedStage, score: float | None, found: list[str]) -> str:
+def _beside_guessing(job: PlannedRun, step: PlannedStage, score: float | None, found: list[str]) -> str:
     """Adds what guessing attains, and returns how that is called."""
     prepared, rows = job.first(PREPARE), step.inputs["data"].json("data.json")["counts"]["validation"]
     name, share = _largest(step.inputs["data"])
@@ -68,7 +68,7 @@ def _beside_guessing(job: Job, step: PlannedStage, score: float | None, found: l
     return always
 
 
-def _of_gate(job: Job, always: str) -> list[str]:
+def _of_gate(job: PlannedRun, always: str) -> list[str]:
     other = "the student alone" if "baseline" in job.plan.controls else always or "knowing nothing"
     warns = job.plan.pseudo_label["gate"] == "warn"
     then = (
@@ -96,7 +96,7 @@ def _largest(data: Artifact) -> tuple[str, float]:
     return about["classes"][which], share
 
 
-def _whereabouts(job: Job, teacher: PlannedStage) -> str:
+def _whereabouts(job: PlannedRun, teacher: PlannedStage) -> str:
     plan = job.plan
     if teacher.stored:
         return "in the store"
@@ -106,7 +106,7 @@ def _whereabouts(job: Job, teacher: PlannedStage) -> str:
     return f"{origin}, to be trained further" if plan.checkpoint else "not in the store and trained first"
 
 
-def _known_score(job: Job, teacher: PlannedStage, asked: PlannedStage | None) -> float | None:
+def _known_score(job: PlannedRun, teacher: PlannedStage, asked: PlannedStage | None) -> float | None:
     """On validation: as a stage has noted it, or measured now where the weights are there and it takes no
     longer than a few seconds.
     """
@@ -119,6 +119,6 @@ def _known_score(job: Job, teacher: PlannedStage, asked: PlannedStage | None) ->
     data = job.all_steps[teacher.inputs["data"].key]
     if not data.stored and job.rehearsed(data).black:
         return None
-    from kdx.pipeline.foretelling.rehearsal.others import measure
+    from kdx.pipeline.foretelling.rehearsal.others import score_now
 
-    return measure(job.bench, teacher)
+    return score_now(job.bench, teacher)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdx.pipeline.foretelling import Foretelling, Job, Look, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import TRAIN
 from kdx.store.store import split_number
@@ -16,7 +16,7 @@ _FAR = 10**9
 """Beyond every score that a stored round may have."""
 
 
-class Training(Foretelling):
+class NetworkTraining(Foretelling):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
         from kdx.pipeline.stages.learn import lengths
         from kdx.pipeline.stages.watch import validate_every
@@ -59,16 +59,16 @@ class Training(Foretelling):
 
         load_optimiser(bench)
 
-    def tried(self, job: Job, step: PlannedStage) -> list[str]:
+    def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         if step.stored or not step.inputs.get("checkpoint"):
             return []
         return [f"checkpoint: {note}" for note in job.rehearsed(step).notes]
 
 
-class Train(Training):
+class Train(NetworkTraining):
     guesses = True
 
-    def files(self, look: Look, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         better = 1 if look.improving == metric_of(inputs["data"]).more else -1
         guess = better * (_FAR + look.guess())
         validated = inputs["data"].json("data.json")["counts"]["validation"]
@@ -77,8 +77,8 @@ class Train(Training):
     def noun(self, name: str) -> str | None:
         return "student" if split_number(name)[0] == "student-train" else None
 
-    def loss(self, job: Job, step: PlannedStage) -> list[str]:
-        """How strongly each term of the student's loss pulls at its first step; told by the first student."""
+    def loss(self, job: PlannedRun, step: PlannedStage) -> list[str]:
+        """How strongly each term of the student's loss pulls at its first step; said at the first student."""
         students = [
             other
             for other in job.steps
@@ -115,7 +115,7 @@ def ratio(norms: Mapping[str, float]) -> str:
     return f"{' : '.join(norms)} = {' : '.join(f'{norm / unit:.3g}' for norm in norms.values())}"
 
 
-def norms_of(job: Job, step: PlannedStage) -> dict[str, float]:
+def norms_of(job: PlannedRun, step: PlannedStage) -> dict[str, float]:
     if not step.stored:
         return job.rehearsed(step).norms
     for record in step.artifact.lines("metrics.jsonl"):
@@ -127,7 +127,7 @@ def norms_of(job: Job, step: PlannedStage) -> dict[str, float]:
     return {}
 
 
-def _of_teacher(job: Job, step: PlannedStage) -> str:
+def _of_teacher(job: PlannedRun, step: PlannedStage) -> str:
     """Whose answers the batch has, of the rehearsal that stands for all stages of its kind."""
     step = job.example(step)
     if not step.inputs.get("answers"):

@@ -16,7 +16,7 @@ from kdx.store.store import Stage, Store
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What is known of an experiment before any work.
 
     config: the plain values that it was wired from. rows: of each split, empty where they are not known.
@@ -51,7 +51,7 @@ class Recipe(ABC):
         over a store in which nothing runs.
         """
 
-    def errors(self, asked: Asked) -> Iterator[str]:
+    def errors(self, asked: Request) -> Iterator[str]:
         """Why this experiment cannot be run, one sentence each, before any work."""
         yield from checks.wrong_stages(self.stages)
         yield from checks.wrong_rule(self.buys, asked.experiment, asked.config, asked.rows)

@@ -139,7 +139,7 @@ def load_estimators() -> None:
     pseudo_labels.domain_gap(nothing, nothing, 0)
 
 
-def measure(bench: Bench, teacher: PlannedStage) -> float | None:
+def score_now(bench: Bench, teacher: PlannedStage) -> float | None:
     """The metric that counts, on validation, of weights that are there; None where that takes long, or there
     is no such split.
     """
