@@ -60,6 +60,8 @@ def opening(card: Mapping[str, Any]) -> str:
 
 def _contract(card: Mapping[str, Any]) -> list[str]:
     wanted = card["input"]
+    if "inputs" in wanted:
+        return ["## Input and output", "\n".join([*_named(wanted), *_output(card)]), *_classes(card)]
     channels, height, width = wanted["shape"]
     lines = [
         f"- input {code('pixels')}: float32, shape (N, {channels}, {height}, {width}), any N of at least 1",
@@ -68,6 +70,15 @@ def _contract(card: Mapping[str, Any]) -> list[str]:
         *_output(card),
     ]
     return ["## Input and output", "\n".join(lines), *_classes(card)]
+
+
+def _named(wanted: Mapping[str, Any]) -> list[str]:
+    """One line an input, of rows that are no pictures."""
+    return [
+        f"- input {code(name or 'rows')}: {escape(of['dtype'])}, shape (N, "
+        f"{', '.join(map(str, of['shape']))}), any N of at least 1"
+        for name, of in wanted["inputs"].items()
+    ]
 
 
 def _output(card: Mapping[str, Any]) -> list[str]:
