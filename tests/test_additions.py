@@ -12,7 +12,9 @@ import pytest
 
 from kdx.cli import main
 from kdx.config.restore import restore
+from kdx.pipeline.recipes.checks import wrong_stages
 from kdx.store.resolve import allow
+from kdx.store.store import Stage
 
 SHORT = [
     "device=cpu",
@@ -204,6 +206,13 @@ def plain(store, plan):
 class Nothing(Recipe):
     pass
 """
+
+
+def test_the_name_of_a_stage_is_its_own():
+    good, taken, odd = (Stage(name, "mine.count") for name in ("trim-more", "train", "Trim_2"))
+    assert not list(wrong_stages([good]))
+    assert "has the name of a stage of kdx" in next(wrong_stages([taken]))
+    assert "lower-case words" in next(wrong_stages([odd]))
 
 
 def test_a_recipe_is_two_files_and_brings_its_own_checks(mine, capsys):

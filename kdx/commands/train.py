@@ -210,7 +210,8 @@ def finish(
     if "gate" in artifacts:
         folder.run["gate"] = artifacts["gate"].json("gate.json")
     results = found.json("results.json")
-    results |= {"roles": own} if (own := own_roles(order.plan.controls)) else {}
+    own = {role: words for role, words in own_roles(order.plan.controls).items() if role in results}
+    results |= {"roles": own} if own else {}
     trace(folder.run, results, artifacts)
     for role in roles_of(results):
         results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]

@@ -166,30 +166,7 @@ def document(survey: Survey) -> dict[str, Any]:
     kinds = list(dict.fromkeys(e["kind"] for e in entries.values()))
     for entry in entries.values():
         entry["kind"] = kinds.index(entry["kind"])
-    paid: set[str] = set()
-    described = []
-    for job in survey.jobs:
-        mine = {step.key for step in job.steps if not step.stored} - paid
-        paid |= mine
-        stages = [
-            {
-                "name": s.name,
-                "key": s.key,
-                "state": s.state,
-                "until": s.until,
-                "perhaps": s.perhaps,
-                "same": s.same,
-            }
-            for s in job.steps
-        ]
-        described.append(
-            {
-                "words": job.words,
-                "stages": stages,
-                "to_run": len(mine),
-                "seconds": total(entries[key] for key in mine),
-            }
-        )
+    described = _runs(survey, entries)
     order = survey.jobs[0].order
     states = [step.state for step in survey.steps.values()]
     missing = [entries[step.key] for step in survey.missing]
@@ -222,6 +199,35 @@ def document(survey: Survey) -> dict[str, Any]:
         "jobs": described,
         "stages": entries,
     }
+
+
+def _runs(survey: Survey, entries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What is said of each run; a stage counts for the first that needs it."""
+    paid: set[str] = set()
+    described = []
+    for job in survey.jobs:
+        mine = {step.key for step in job.steps if not step.stored} - paid
+        paid |= mine
+        stages = [
+            {
+                "name": s.name,
+                "key": s.key,
+                "state": s.state,
+                "until": s.until,
+                "perhaps": s.perhaps,
+                "same": s.same,
+            }
+            for s in job.steps
+        ]
+        described.append(
+            {
+                "words": job.words,
+                "stages": stages,
+                "to_run": len(mine),
+                "seconds": total(entries[key] for key in mine),
+            }
+        )
+    return described
 
 
 def total(entries: Iterable[Mapping[str, Any]]) -> float:
