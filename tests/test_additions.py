@@ -239,3 +239,167 @@ def test_a_recipe_is_two_files_and_brings_its_own_checks(mine, capsys):
     )
     refused(capsys, [*words, "recipe=plain"], "'mine.twice.plain' is no recipe")
     refused(capsys, [*words, "recipe=nothing"], "'mine.twice.Nothing' is no recipe")
+
+
+METRIC = """
+from kdx.core.metric import Metric
+from kdx.core.task import OwnMetric
+
+class TopTwo(OwnMetric):
+    metric = Metric("top2", "top-2 accuracy", 100, "%", 1, low=0, high=1)
+
+    def __init__(self, places):
+        self.places = places
+
+    def measure(self, answers, truth):
+        return (answers.topk(self.places, 1).indices == truth[:, None]).any(1).double().mean().item()
+"""
+
+
+def test_a_metric_is_one_file(mine, capsys):
+    """Measured for every role on every split, shown in the table, and compared by."""
+    mine(mine__top=METRIC)
+    words = ["+metrics.top2._target_=mine.top.TopTwo", "metrics.top2.places=2"]
+    run = train(*words)
+    results = run["results"]
+    assert results["metrics"][-1]["name"] == "top2"
+    for role in ("teacher", "baseline", "student"):
+        for numbers in results[role]["last"].values():
+            assert numbers["accuracy"] <= numbers["top2"] <= 1
+    assert "top-2 accuracy" in capsys.readouterr().out
+    assert main(["compare", "run", "metric=top2", "json=found.json"]) == 0
+    (row,) = json.loads(Path("found.json").read_text())["rows"]
+    assert row["test_mean"] == pytest.approx(100 * results["student"]["last"]["test"]["top2"])
+    refused(
+        capsys, ["+metrics.top3._target_=mine.top.TopTwo", "metrics.top3.places=3"], "name it metrics.top2"
+    )
+    refused(capsys, [*words, "metrics.top2.places=11"], "metrics.top2: your own code fails")
+
+
+LOSS = """
+from kdx.core.types import Objective, Outcome
+
+class Halved(Objective):
+    uses = ("labelled",)
+    needs_teacher = False
+
+    def __init__(self, parts, *, factor):
+        super().__init__(parts)
+        self.factor = factor
+
+    def forward(self, streams, progress):
+        batch = streams["labelled"]
+        losses = self.task.loss(self.student(batch.views["main"]), batch.y, self.class_weights)
+        return Outcome({"halved": self.factor * losses.mean()})
+"""
+NET = """
+from torch import nn
+
+def plain(*, shape, classes, units):
+    layers = [nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], units), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(units, classes))
+"""
+NET_YAML = "# @package _global_\n# One hidden layer\nstudent:\n  _target_: mine.net.plain\n  units: 5\n"
+
+
+def test_a_loss_and_a_model_are_two_files_each(mine):
+    mine(mine__halved=LOSS, mine__net=NET)
+    mine(
+        options__loss__halved_yaml="# Half of it\n_target_: mine.halved.Halved\nfactor: 0.5\n",
+        options__student__plain_yaml=NET_YAML,
+    )
+    run = train("--config-dir", "options", "loss=halved", "student=plain")
+    student = run["results"]["student"]
+    assert student["model"] == "plain" and student["parameters"] == (256 + 1) * 5 + (5 + 1) * 10
+    lines = Path("run/metrics.jsonl").read_text().splitlines()
+    assert any("train/term/halved" in line for line in lines)
+
+
+ROWS = """
+import numpy as np
+from torch.nn import functional as F
+
+from kdx.core.metric import Metric
+from kdx.core.task import Nothing, Task
+from kdx.data.raw import Arrays, Description
+
+RMSE = Metric("rmse", "RMSE", more=False, low=0)
+SPEC = {"_target_": "mine.rows.Number"}
+
+class Number(Task):
+    shown, primary, paired, width = {"rmse": RMSE}, "rmse", Metric("mse", "MSE", more=False, low=0), 1
+    words = "one number"
+
+    def loss(self, answers, truth, weights=None):
+        return (answers - truth).square().mean(1)
+
+    def match(self, student, teacher, temperature):
+        return (student - teacher).square().mean(1)
+
+    def by_row(self, answers, truth):
+        return (answers - truth).double().square().mean(1)
+
+    def metrics(self, answers, truth):
+        return {"rmse": self.by_row(answers, truth).mean().sqrt().item()}
+
+    def floor(self, truth):
+        return super().floor(truth) ** 0.5
+
+    def knowing_nothing(self, truth):
+        return Nothing("the mean of all rows", self.by_row(truth.mean(0), truth))
+
+    def made_up(self, rows, generator=None):
+        import torch
+        return torch.randn(rows, 1, generator=generator)
+
+    made_up_truth = made_up
+
+class Rows:
+    def __init__(self, *, rows):
+        self.rows = rows
+    def files(self):
+        return []
+    def fetch(self):
+        pass
+    def describe(self):
+        return Description(SPEC, {"": ((3,), "float32")}, "columns", self.rows)
+    def load(self, workers):
+        x = np.random.default_rng(0).normal(size=(self.rows, 3)).astype(np.float32)
+        return Arrays({"train": (x, x.sum(1, keepdims=True))}, SPEC, "columns")
+"""
+COLUMNS = """
+from torch import nn
+
+from kdx.models import reads
+
+@reads("columns")
+def line(*, shape, outputs, units):
+    return nn.Sequential(nn.Linear(shape[0], units), nn.ReLU(), nn.Linear(units, outputs))
+"""
+DATA_YAML = """# Rows of three numbers
+_target_: mine.rows.Rows
+rows: 200
+labelled: 60
+unlabelled: 60
+validation: 40
+test: 40
+"""
+
+
+def test_a_data_set_of_another_kind_is_two_files(mine, capsys):
+    """Its loader with its task, and its YAML; the networks that read it are files of their own."""
+    mine(mine__rows=ROWS, mine__columns=COLUMNS, options__dataset__rows_yaml=DATA_YAML)
+    for role in ("teacher", "student"):
+        text = f"# @package _global_\n# A line\n{role}:\n  _target_: mine.columns.line\n  units: 8\n"
+        mine(**{f"options__{role}__line_yaml": text})
+    words = ["--config-dir", "options", "dataset=rows", "teacher=line", "student=line", "augment=none"]
+    run = train(*words)
+    results = run["results"]
+    assert results["metric"]["name"] == "rmse" and 0 < results["student"]["last"]["test"]["rmse"]
+    assert results["floor"]["test"]["words"] == "the mean of all rows"
+    assert "test RMSE" in capsys.readouterr().out
+    moved = ROWS.replace("mine.rows.Number", "mine.task.Number") + "# elsewhere\n"
+    mine(mine__rows=moved, mine__task=ROWS)
+    for name in ("mine.rows", "mine.task"):
+        sys.modules.pop(name, None)
+    refused(capsys, words, "names mine.task for its task, and its own file does not import that")

@@ -150,6 +150,14 @@ def read_controls(
     return {role: _own_control(role, control, alone) for role, control in described.items()}
 
 
+def read_metrics(config: Mapping[str, Any]) -> dict[str, Component]:
+    """The user's own metrics, by name."""
+    own = config.get("metrics") or {}
+    if not isinstance(own, Mapping):
+        raise UserError(f"metrics must hold metrics by name; given: {checks.shown(own)}")
+    return {name: found for name, spec in own.items() if (found := component(f"metrics.{name}", spec))}
+
+
 def _own_control(role: str, described: Component, alone: StudentAlone) -> ControlTraining:
     """`build_control`; what the user's own code raises is reported with where."""
     try:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from kdx.config import compose
+from kdx.config.compose.parsing import OWN_PARTS
 from kdx.config.words import SEVERAL, SLOTS, groups, options_of, own, wrong_key, wrong_option
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
@@ -69,8 +70,9 @@ def restore(
     kept = {key: value for key, value in saved.items() if key not in NEVER}
     laid = _Laid(config, given, errors, notes)
     config = {**config, **laid.mapping({k: v for k, v in config.items() if k not in NEVER}, kept, [])}
-    if "controls" not in saved and not config["controls"]:
-        del config["controls"]  # older than controls of the user's own: the same configuration, without
+    for node in OWN_PARTS:
+        if node not in saved and not config[node]:
+            del config[node]  # older than parts of the user's own: the same configuration, without
     if "device" not in given:
         node = saved.get("device") if isinstance(saved.get("device"), Mapping) else {}
         wanted = {
@@ -170,8 +172,8 @@ class _Laid:
         laid = {}
         for name, value in saved.items():
             here = [*path, name]
-            if path == ["controls"] and name not in known:
-                laid |= self.control(name, value)
+            if path and path[0] in OWN_PARTS and len(path) == 1 and name not in known:
+                laid |= self.own_part(path[0], name, value)
             elif name not in known:
                 self.errors += wrong_key(self.composed, here, value) or [f"'{'.'.join(here)}' is no key"]
             elif ".".join(here) in self.given:
@@ -186,16 +188,16 @@ class _Laid:
         ]
         return {**laid, **{name: known[name] for name in newer}}
 
-    def control(self, name: str, value: Any) -> dict[str, Any]:
-        """A control of the user's own, which no option has: taken where its code lies in a package that the
-        command line allows.
+    def own_part(self, node: str, name: str, value: Any) -> dict[str, Any]:
+        """A control or a metric of the user's own, which no option has: taken where its code lies in a
+        package that the command line allows.
         """
         target = value.get("_target_") if isinstance(value, Mapping) else None
         ours = any(str(target).startswith(f"{package}.") for package in self.composed["allow"])
         if ours and not any(map(_holds_keys, value.values())):
             return {name: dict(value)}
         self.errors.append(
-            f"'controls.{name}' names {str(target)[:80]!r}, which comes with no option: "
+            f"'{node}.{name}' names {str(target)[:80]!r}, which comes with no option: "
             "if it is your own, allow its package with allow=[PACKAGE]"
         )
         return {}

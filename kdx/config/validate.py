@@ -19,7 +19,7 @@ from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import Caution, UserError, UserErrors
 from kdx.core.examples import blank, random_rows, stored_rows
-from kdx.core.task import Categorical, Fitness, Task
+from kdx.core.task import Categorical, Fitness, OwnMetric, Task
 from kdx.core.trees import tree
 from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.pictures.rows import describe
@@ -39,6 +39,7 @@ from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Request, build_recipe
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.stages.arrays import build_task
+from kdx.pipeline.stages.evaluate import build_metric
 from kdx.pipeline.stages.files import build_adapter
 from kdx.pipeline.stages.learn import missing_stream, reads_networks
 from kdx.store.component import Component
@@ -81,7 +82,7 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
             with trying(errors, f"{node}."):
                 training.build()
     about = describe_data(plan, errors) if data and plan.dataset else None
-    check_kind(plan, about, errors)
+    check_kind(order, about, errors)
     for name, shift in order.shifts:
         try_shift(name, shift, about or STAND_IN, errors)
     wrong_sizes = (check_classes(about) or check_sizes(about, **plan.sizes)) if about else []
@@ -159,10 +160,11 @@ def trainings_of(plan: Experiment) -> list[tuple[str, Component | None]]:
     return [("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)]
 
 
-def check_kind(plan: Experiment, about: Description | None, errors: list[str]) -> None:
+def check_kind(order: Order, about: Description | None, errors: list[str]) -> None:
     """Whether what is to be done to rows and answers goes with what these are."""
     if about is None:
         return
+    plan = order.plan
     for node, training in trainings_of(plan):
         with trying([]):  # what is wrong with the settings themselves is reported elsewhere
             steps = training.build() if training else None
@@ -181,10 +183,22 @@ def check_kind(plan: Experiment, about: Description | None, errors: list[str]) -
             Fitness("dataset.class_weights=balanced", Categorical, "leave it out").check(task)
         if plan.pseudo_label and plan.pseudo_label["passes"]:
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
+    for name, described in order.metrics.items():
+        with trying(errors, f"metrics.{name}: "):
+            check_metric(build_metric(name, described), name, task_of(about))
     with trying(errors):
         if plan.select and (rule := plan.select.build()):
             name = plan.select.target.split(".")[-2]
             Fitness(f"select={name}", rule.needs_task, "leave it out").check(task)
+
+
+def check_metric(metric: OwnMetric, name: str, task: Task) -> None:
+    """Tries it on made-up answers."""
+    if name in task.shown:
+        raise UserError("the task has a metric of that name: give it another")
+    value = metric.measure(task.made_up(_ROWS), task.made_up_truth(_ROWS))
+    if not isinstance(value, int | float):
+        raise UserError(f"measure must return a number; given: {checks.shown(value)}")
 
 
 def check_target(node: str, training: Component | None, task: Task) -> None:

@@ -28,7 +28,7 @@ from kdx.training.runtime import Runtime
 @dataclass(frozen=True)
 class Order:
     """Everything that a run needs. until: the nodes whose stages may run, None: all. shifts: under which
-    the test pictures are looked at too.
+    the test rows are looked at too. metrics: the user's own, by name.
 
     sound: nothing was refused; else parts of it are None, and it is good for finding more errors only.
     """
@@ -40,6 +40,7 @@ class Order:
     until: frozenset[str] | None
     headline: str
     shifts: Sequence[tuple[str, Component]]
+    metrics: Mapping[str, Component]
     config: Mapping[str, Any]
     sound: bool
 
@@ -80,6 +81,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
             for name, spec in config["shift"].items()
             if (found := part(component, f"shift.{name}", spec))
         ],
+        metrics=part(nodes.read_metrics, config) or {},
         config={**config, "pseudo_label": plan.pseudo_label} if plan.pseudo_label else config,
         sound=not errors,
     )

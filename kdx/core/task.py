@@ -257,6 +257,19 @@ class Task(ABC):
         )
 
 
+class OwnMetric(ABC):
+    """A metric of the user's own, measured beside the task's: a class in a file of its own, named on the
+    command line (`metrics.NAME._target_=...`). Its keys are the arguments of its constructor.
+    """
+
+    metric: Metric
+    """How it is called and shown; its name must be NAME."""
+
+    @abstractmethod
+    def measure(self, answers: Answers, truth: Answers) -> float:
+        """Of all rows of a split, on the CPU."""
+
+
 class Categorical(Task):
     """A task whose answers are the probabilities of classes: what reads these, such as SLaM, says
     `needs_task = Categorical`."""

@@ -47,6 +47,7 @@ def perform(
         models=models,
         rounds=rounds,
         shifts=order.shifts,
+        metrics=order.metrics,
         seed=subseed(order.plan.seed, "shift"),
         learned={role: [c.also] for role, c in order.plan.controls.items() if c.also == "validation"},
     )

@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdx.config.compose.parsing import OWN_CONTROLS
+from kdx.config.compose.parsing import names_own_part
 from kdx.config.words import own
 from kdx.core.paths import conf_dir
 
@@ -87,7 +87,7 @@ def _laid(chosen: tuple[str, ...], values: _Values, own: tuple[Path, ...]) -> di
     try:
         for override in values.overrides:
             key = override.key_or_group
-            new = key.startswith(OWN_CONTROLS)
+            new = names_own_part(key)
             OmegaConf.update(config, key, override.value(), merge=True, force_add=new)
         return OmegaConf.to_container(config, resolve=True) | {"choices": dict(choices)}
     except UNCOMPOSED:

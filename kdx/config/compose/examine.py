@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from kdx.config.compose.base import UNCOMPOSED, composed, composes, first_line, overlaid, whole_config
-from kdx.config.compose.parsing import parse_overrides
+from kdx.config.compose.parsing import OWN_PARTS, parse_overrides
 from kdx.config.compose.trust import overreach
 from kdx.config.words import (
     SLOTS,
@@ -78,7 +78,7 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
     for override in sorted_out.values:
         path = override.key_or_group.split(".")
         if path[0] not in sorted_out.unsure:
-            found = _wrong_control(path) or wrong_key(_with_control(known, path), path, override.value())
+            found = _wrong_own_part(path) or wrong_key(_with_own_part(known, path), path, override.value())
             errors += found
             kept += [] if found else [override]
     whole, kept = _laid_over(chosen, kept, known, errors)
@@ -149,22 +149,20 @@ def _laid_over(
     return whole, kept
 
 
-def _wrong_control(path: Sequence[str]) -> list[str]:
-    """What is wrong with the key of a control of the user's own."""
-    if path[0] != "controls" or len(path) == 3:
+def _wrong_own_part(path: Sequence[str]) -> list[str]:
+    """What is wrong with the key of a part of the user's own."""
+    if path[0] not in OWN_PARTS or len(path) == 3:
         return []
-    return [
-        f"'{'.'.join(path)}' is no key: a control has a name and keys, such as "
-        "controls.longer._target_=mine.Longer"
-    ]
+    noun = path[0].removesuffix("s")
+    return [f"'{'.'.join(path)}' is no key: a {noun} has a name and keys, such as {OWN_PARTS[path[0]]}"]
 
 
-def _with_control(known: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
-    """The known keys, with that of a control of the user's own among them."""
-    if path[0] != "controls":
+def _with_own_part(known: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    """The known keys, with that of a part of the user's own among them."""
+    if path[0] not in OWN_PARTS:
         return known
-    own = known["controls"] or {}
-    return {**known, "controls": {**own, path[1]: {path[2]: None, **own.get(path[1], {})}}}
+    own = known[path[0]] or {}
+    return {**known, path[0]: {**own, path[1]: {path[2]: None, **own.get(path[1], {})}}}
 
 
 def sweeper_params(words: Sequence[str]) -> dict[str, str]:

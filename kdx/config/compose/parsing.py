@@ -12,8 +12,9 @@ from hydra.errors import HydraException
 from kdx.config.words import SLOTS, options_of, too_much
 from kdx.core import checks
 
-OWN_CONTROLS = "controls."
-"""What the keys begin with of controls that the user names; each holds a `_target_` and its arguments."""
+OWN_PARTS = {"controls": "controls.longer._target_=mine.Longer", "metrics": "metrics.top5._target_=mine.Top5"}
+"""Nodes in which the user names parts of their own, each with a `_target_` and its arguments -> an
+example."""
 
 
 def parse_overrides(words: Sequence[str], errors: list[str]) -> list[Override]:
@@ -70,7 +71,13 @@ def _plus_less(word: str) -> str:
     bare = word.lstrip("+")
     if bare.startswith("hydra"):
         return slotted(word)
-    return f"++{bare}" if bare.startswith(OWN_CONTROLS) else slotted(bare)
+    return f"++{bare}" if names_own_part(bare) else slotted(bare)
+
+
+def names_own_part(key: str) -> bool:
+    """Whether a key is of a part that the user names."""
+    node, dot, _ = key.partition(".")
+    return bool(dot) and node in OWN_PARTS
 
 
 def slotted(word: str) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from kdx.core.errors import UserError
 from kdx.core.examples import blank, random_rows
-from kdx.core.task import Task
+from kdx.core.task import OwnMetric, Task
 from kdx.core.trees import Tree, leaves, rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
@@ -35,7 +36,7 @@ class Measure:
     """How answers are measured. own: metrics of the user's own, by name."""
 
     task: Task
-    own: Mapping[str, Any]
+    own: Mapping[str, OwnMetric]
     runtime: Runtime
 
     def answers(self, network: nn.Module, split: Split, views: Views | None = None) -> Answers:
@@ -47,7 +48,7 @@ class Measure:
         found["n"] = len(split)
         if teacher is not None and "agreement" in self.task.shown:
             found["agreement"] = self.task.agreement(answers, teacher).double().mean().item()
-        return found | {name: float(metric(answers, split.known)) for name, metric in self.own.items()}
+        return found | {name: float(own.measure(answers, split.known)) for name, own in self.own.items()}
 
 
 def run(
@@ -60,7 +61,7 @@ def run(
     shifts: Sequence[tuple[str, Component]],
     seed: int,
     learned: Mapping[str, Sequence[str]],
-    metrics: Mapping[str, Component] | None = None,
+    metrics: Mapping[str, Component],
 ) -> None:
     """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in
     order. shifts: by name, steps of a view that the test rows are seen through as well; seed: of what is
@@ -69,7 +70,8 @@ def run(
 
     Files: results.json (see docs/run-json.md), examples.json, and examples.npy where rows are levels."""
     about = data.json("data.json")
-    measure = Measure(build_task(about), {name: c.build() for name, c in (metrics or {}).items()}, runtime)
+    own = {name: build_metric(name, described) for name, described in metrics.items()}
+    measure = Measure(build_task(about), own, runtime)
     opened = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
     splits = {name: split for name, split in opened.items() if split is not None}
     results: dict[str, Any] = of_task(measure, splits)
@@ -102,6 +104,22 @@ def run(
     work.write_json("results.json", results)
     test = {role: found["test"] for role, found in answers.items()}
     write_examples(work, splits["test"], test, measure.task)
+
+
+def build_metric(name: str, described: Component) -> OwnMetric:
+    """Raises UserError where what is described is no metric, or is called otherwise."""
+    made = described.resolve()
+    if not (isinstance(made, type) and issubclass(made, OwnMetric)):
+        raise UserError(
+            f"metrics.{name}._target_ '{described.target}' is no metric: a class that inherits from "
+            "kdx.core.task.OwnMetric"
+        )
+    found: OwnMetric = described.build()
+    if found.metric.name != name:
+        raise UserError(
+            f"metrics.{name} is a metric called '{found.metric.name}': name it metrics.{found.metric.name}"
+        )
+    return found
 
 
 def of_task(measure: Measure, splits: Mapping[str, Split]) -> dict[str, Any]:
