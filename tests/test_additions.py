@@ -402,4 +402,8 @@ def test_a_data_set_of_another_kind_is_two_files(mine, capsys):
     mine(mine__rows=moved, mine__task=ROWS)
     for name in ("mine.rows", "mine.task"):
         sys.modules.pop(name, None)
-    refused(capsys, words, "names mine.task for its task, and its own file does not import that")
+    refused(
+        capsys,
+        [*words, "dataset.rows=199"],
+        "names mine.task for its task, and its own file does not import that",
+    )
