@@ -139,6 +139,7 @@ def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from kdx.methods.teachers import Stored
     from kdx.pipeline.stages.answers import stored_answers
     from kdx.store.store import Artifact
+    from kdx.tasks.classification import Classification
 
     found = {}
     generator = torch.Generator().manual_seed(0)
@@ -157,8 +158,12 @@ def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 }
             )
         )
-        stored, memory = stored_answers(Artifact("pseudo-label", "0" * 64, path), "cpu", ""), memory[:, 0]
-        stored.answers["labelled"].sum()  # touches each page once, as a first pass does
+        task = Classification(classes=[str(number) for number in range(classes)])
+        stored, memory = (
+            stored_answers(Artifact("pseudo-label", "0" * 64, path), "cpu", "", task),
+            memory[:, 0],
+        )
+        stored.answers["labelled"][""].sum()  # touches each page once, as a first pass does
 
         calls, per_call = (2, 2) if args.quick else (60, 20)
         pool = torch.randint(rows, (calls + 1, per_call, 256), generator=generator)

@@ -52,10 +52,12 @@ from kdx.report.run.listeners import Many
 from kdx.report.run.progress import Progress
 from kdx.runs.run import environment, perform, protocol
 from kdx.store.store import Halt, Listener, Store
+from kdx.tasks.classification import Classification
 
 T, ALPHA = 4.0, 0.9
 SGD = {"lr": 0.001, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
 CLASSES, VALIDATION = 100, 100
+TASK = Classification(classes=[str(number) for number in range(CLASSES)])
 LOGS = 40
 """Log lines of one training (kdx/pipeline/stages/learn.py)."""
 LONG = 15640
@@ -244,7 +246,7 @@ class Pair:
         with contextlib.suppress(Halt):
             build_recipe(self.first.recipe).run(store, self.first.plan)
         self.data, labels = store.done["prepare"], store.done["pseudo-label"]
-        self.answers = stored_answers(labels, "cpu", labels.json("answers.json")["views"])
+        self.answers = stored_answers(labels, "cpu", labels.json("answers.json")["views"], TASK)
         self.about = self.data.json("data.json")
         self.split = open_split(self.data, "labelled", self.runtime)
         self.inputs = recipes.student_inputs(store, self.data, self.first.plan)
@@ -323,8 +325,8 @@ class Pictures(Dataset):
     """As torchvision's CIFAR10 gives them: arrays in memory, a PIL picture each time, then the transforms."""
 
     def __init__(self, pair: Pair):
-        self.pictures = pair.split.images.permute(0, 2, 3, 1).contiguous().numpy()
-        self.labels = pair.split.labels.tolist()
+        self.pictures = pair.split.inputs.permute(0, 2, 3, 1).contiguous().numpy()
+        self.labels = pair.split.known.tolist()
         self.transform = transforms.Compose(
             [
                 transforms.RandomCrop(32, padding=4),
@@ -371,20 +373,20 @@ def tutorial(pair: Pair) -> Loop:
 def augmented(pair: Pair) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """(rows, normalised pictures, classes) of random batches, cropped and mirrored together."""
     n, size = len(pair.split), pair.settings.batch
-    windows = F.pad(pair.split.images, (4, 4, 4, 4)).unfold(2, 32, 1).unfold(3, 32, 1)
+    windows = F.pad(pair.split.inputs, (4, 4, 4, 4)).unfold(2, 32, 1).unfold(3, 32, 1)
     mean, std = (torch.tensor(pair.about[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
     while True:
         rows, top, left = torch.randint(n, (size,)), torch.randint(9, (size,)), torch.randint(9, (size,))
         x = windows[rows, :, top, left]
         x = torch.where(torch.rand(size, 1, 1, 1) < 0.5, x.flip(3), x)
-        yield rows, (x.float() / 255 - mean) / std, pair.split.labels[rows]
+        yield rows, (x.float() / 255 - mean) / std, pair.split.known[rows]
 
 
 def limit(pair: Pair, precision: str, *, live: bool) -> Loop:
     teacher, student = (
         n.net.to(memory_format=torch.channels_last) for n in (pair.teacher(), pair.student().train())
     )
-    answers = pair.answers.answers["labelled"][:, 0].float()
+    answers = pair.answers.answers["labelled"][""][:, 0].float()
     batches = augmented(pair)
     optimise = optimiser_step(student)
 
@@ -420,7 +422,7 @@ def parity(pair: Pair) -> dict[str, list[float]]:
     of kdx itself.
     """
     steps = pair.settings.parity
-    parts = Parts(pair.student(), pair.student, pair.answers, [], None, CLASSES)
+    parts = Parts(pair.student(), pair.student, pair.answers, [], None, TASK)
     streams = open_streams(
         pair.first.plan.loss.build(parts),
         pair.data,

@@ -197,7 +197,7 @@ def test_it_trains_on_validation_too_to_its_last_step_and_nothing_validates_it(p
         "test": 0,
         "unlabelled": 0,
     }
-    for part in ("images", "labels"):
+    for part in ("inputs", "truth"):
         both = [np.load(data / f"{name}.{part}.npy") for name in ("labelled", "validation")]
         assert np.array_equal(np.load(joined / f"labelled.{part}.npy"), np.concatenate(both))
     assert (

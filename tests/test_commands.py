@@ -237,7 +237,7 @@ def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys
     that it had in the run.
     """
     data = read_run(RUN).stage("prepare")
-    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("images", "labels"))
+    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("inputs", "truth"))
     for digit in (9, 3, 1):
         rows = np.flatnonzero(labels == digit)
         for part, chosen in (("train", rows[:1]), ("test", rows)):
@@ -279,7 +279,7 @@ def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys
 
 def test_of_a_folder_without_a_test_part_it_is_reported_how_many_pictures_were_measured(place):
     data = read_run(RUN).stage("prepare")
-    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("images", "labels"))
+    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("inputs", "truth"))
     for digit in (1, 3):
         Path("new", str(digit)).mkdir(parents=True)
         for row in np.flatnonzero(labels == digit)[:10]:
@@ -316,7 +316,8 @@ def test_grey_and_coloured_pictures_are_distinguished():
             ),
         ),
     ):
-        weights = Weights("student", Path("x"), {"shape": [learned, 8, 8], "classes": ["cat", "dog"]}, "cnn")
+        about = {"shape": [learned, 8, 8], "classes": ["cat", "dog"], "mean": [0.5], "std": [0.5]}
+        weights = Weights("student", Path("x"), about, "cnn")
         found = describe((channels, 8, 8), ("cat", "dog"), 4, (2, 2), None, 0, test_size_is_a_fallback=True)
         assert misfits([weights], "folder", found) == [
             f"the student takes pictures of {learned}x8x8 and dataset=folder has {channels}x8x8: {says}"
@@ -325,7 +326,7 @@ def test_grey_and_coloured_pictures_are_distinguished():
 
 def test_what_no_network_fits_is_reported_once():
     """Of networks of one shape and the same classes; a file is called by its name."""
-    about = {"shape": [1, 16, 16], "classes": ["circle", "square"]}
+    about = {"shape": [1, 16, 16], "classes": ["circle", "square"], "mean": [0], "std": [1]}
     run = [
         Weights(role, Path("x"), about, "cnn", called=called)
         for role, called in (("teacher", None), ("baseline", "the student alone"), ("student", None))
@@ -339,7 +340,7 @@ def test_what_no_network_fits_is_reported_once():
             "Circle; known are circle, square"
         ),
     ]
-    data = types.SimpleNamespace(json=lambda name: {**about, "mean": [0], "std": [1], "dataset": "x"})
+    data = types.SimpleNamespace(json=lambda name: {**about, "dataset": "x"})
     small = for_data(Component({"_target_": "kdx.models.cnn"}), "cnn", Path("rk/two.pt"), None, data)
     assert misfits([small], "x", found)[0].startswith("the network in 'two.pt' takes pictures of 1x16x16")
 

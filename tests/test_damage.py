@@ -341,6 +341,7 @@ def test_a_kill_between_a_checkpoint_and_its_digest_costs_nothing(tmp_path, monk
 
 
 WANTED = {"labelled": (2, 1), "validation": (1, 0)}
+HALF = np.dtype(np.float16)
 
 
 def left(place: Path) -> Work:
@@ -348,10 +349,10 @@ def left(place: Path) -> Work:
     place.mkdir(exist_ok=True)
     work, done = Work(place, "pseudo-label", Heard(), "k"), []
     for name, (count, _) in WANTED.items():
-        file = open_answers(place / f"{name}.npy", (3, count, 3), fresh=True)
+        file = open_answers(place / f"{name}.npy", (3, count, 3), HALF, fresh=True)
         for slot in range(count):
             file[:, slot] = slot + 1
-            done.append([name, slot, 0.5, view_digest(work, file, name, slot, 0.5)])
+            done.append([name, slot, 0.5, view_digest(work, {"": file}, name, slot, 0.5)])
     work.checkpoint.write_text(json.dumps(done))
     return work
 
@@ -362,13 +363,13 @@ def good(work: Work) -> list[tuple[str, int]]:
     found = []
     for name, (count, _) in WANTED.items():
         file = open_answers(
-            work.path / f"{name}.npy", (3, count, 3), fresh=all(name != other for other, _ in done)
+            work.path / f"{name}.npy", (3, count, 3), HALF, fresh=all(name != other for other, _ in done)
         )
         found += [
             (name, slot)
             for slot in range(count)
             if (name, slot) in done
-            and done[name, slot][1] == view_digest(work, file, name, slot, done[name, slot][0])
+            and done[name, slot][1] == view_digest(work, {"": file}, name, slot, done[name, slot][0])
         ]
     return found
 

@@ -202,6 +202,10 @@ def test_the_card_tells_what_made_it(exported):
         assert part in text, part
 
 
+COLOURED = {"shape": [3, 8, 8], "classes": ["a", "b"], "mean": [0.5] * 3, "std": [0.5] * 3}
+"""Of a model.json."""
+
+
 def test_the_input_is_written_down(exported):
     about = json.loads((exported / "model.json").read_text())
     assert about["input"] == {
@@ -215,7 +219,7 @@ def test_the_input_is_written_down(exported):
         "batch": "any",
     }
     assert about["classes"] == [str(i) for i in range(10)]
-    assert export.contract([3, 8, 8])["channels"] == "red, green, blue"
+    assert export.contract(COLOURED)["channels"] == "red, green, blue"
     assert "shape (N, 1, 16, 16)" in (exported / "card.md").read_text()
 
 
@@ -298,9 +302,9 @@ def test_an_export_is_measured_like_a_checkpoint(exported, capsys):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda logits: logits + 1e-2, "a logit differs by 0.01"),
+        (lambda logits: logits + 1e-2, "a number differs by 0.01"),
         (lambda logits: logits * float("nan"), "0 of them finite"),
-        (lambda logits: logits[:, :-1], "gives (200, 9) logits"),
+        (lambda logits: logits[:, :-1], "gives answers of (200, 9)"),
     ],
 )
 def test_an_export_that_answers_differently_leaves_nothing_behind(exported, capsys, monkeypatch, spoil, says):

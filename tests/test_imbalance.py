@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from tasks import classification
 
 from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.core.math import balanced_weights
-from kdx.pipeline.stages.learn import labels_used
+from kdx.pipeline.stages.learn import truth_used
 from kdx.planning.dry_run import dry
 from kdx.store.artifact import Artifact
 
@@ -155,7 +156,9 @@ def test_weights_are_those_of_the_labelled_rows_that_are_used(tmp_path):
     np.save(tmp_path / "labelled.truth.npy", labels)
     data = Artifact("prepare", "0" * 64, tmp_path)
     order = wire(compose.check_words(["device=cpu", "student_train.rows=20"]))
-    used = labels_used(data, order.plan.student_train.build(), 7)
+    used = truth_used(data, classification(3), order.plan.student_train.build(), 7)
     assert len(used) == 20 and used.bincount(minlength=3).tolist() == [12, 6, 2]
     assert balanced_weights(used, 3).tolist() == pytest.approx([20 / 36, 20 / 18, 20 / 6])
-    assert torch.equal(labels_used(data, order.plan.teacher_pretrain.build(), 7), torch.from_numpy(labels))
+    assert torch.equal(
+        truth_used(data, classification(3), order.plan.teacher_pretrain.build(), 7), torch.from_numpy(labels)
+    )

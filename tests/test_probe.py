@@ -25,11 +25,11 @@ def settle(tmp_path, monkeypatch, bf16):
     """
     tried = []
 
-    def step(network, pictures, y, runtime, precision):
+    def step(trial, pictures, y, precision):
         tried.extend([len(pictures)] if precision == "bf16" else [])
         return bf16 if precision == "bf16" else 1.0
 
-    monkeypatch.setattr(probe, "step", step)
+    monkeypatch.setattr(probe.Trial, "step", step)
     data = tmp_path / "data"
     data.mkdir()
     (data / "data.json").write_text(

@@ -296,7 +296,7 @@ def test_the_student_can_see_fewer_labelled_rows_than_the_teacher(small, monkeyp
 
 
 def self_rows(given: dict, split) -> object:
-    return split.labels if given.get("rows") is None else given["rows"]
+    return split.known if given.get("rows") is None else given["rows"]
 
 
 def test_completion_knows_the_keys_and_the_claims(root):

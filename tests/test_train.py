@@ -402,7 +402,9 @@ def test_every_loss_learns_from_mixed_pictures_or_is_refused_before_any_work(pla
 def test_auto_trains_in_what_this_processor_is_faster_in(place, monkeypatch, bf16, settled):
     """As on a processor with bf16 instructions, and as on one without, whichever this is."""
     monkeypatch.setattr(
-        import_module("kdx.pipeline.stages.probe"), "step", lambda *step: bf16 if step[-1] == "bf16" else 1.0
+        import_module("kdx.pipeline.stages.probe").Trial,
+        "step",
+        lambda *step: bf16 if step[-1] == "bf16" else 1.0,
     )
     words = [
         "teacher=mlp_small",
@@ -550,7 +552,7 @@ def test_a_student_learns_no_answers_of_other_pixels(place, monkeypatch, capsys,
     capsys.readouterr()
     assert main(["train", *words]) == 1
     err = capsys.readouterr().err
-    assert "are for other pixels than this training shows" in err and "Traceback" not in err
+    assert "are for other views than this training shows" in err and "Traceback" not in err
 
 
 @pytest.mark.slow  # tests/test_streams.py holds the loader itself to it

@@ -18,6 +18,7 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.core.files import LARGEST, read_json, write_atomically
 from kdx.core.shapes import COUNT, MADE, wrong
+from kdx.store.moved import written_before
 from kdx.store.source import sha256
 
 MANIFEST = "manifest.json"
@@ -125,7 +126,10 @@ def verify(
         return f"'{path / MANIFEST}' does not have a digest of its own"
     if manifest.get("sha256", whole := manifest_digest(manifest)) != whole:  # older ones have none
         return f"'{path / MANIFEST}' does not have the content that was published"
-    if missing := [name for name in writes if not fnmatch.filter(manifest["files"], name)]:
+    listed = manifest["files"]
+    if missing := [
+        name for name in writes if not fnmatch.filter(listed, name) and written_before(name) not in listed
+    ]:
         return f"'{path / MANIFEST}' does not list {missing[0]}"
     for name, entry in manifest["files"].items():
         file = path / name

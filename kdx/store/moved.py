@@ -42,6 +42,12 @@ ARRAYS = {"inputs": "images", "truth": "labels"}
 """What a file of arrays of a split is called -> what it was called before there was anything but pictures."""
 
 
+def written_before(pattern: str) -> str:
+    """The name that the files of a pattern, `labelled.inputs*.npy`, had then: labelled.images.npy."""
+    split, _, what = pattern.removesuffix("*.npy").rpartition(".")
+    return f"{split}.{ARRAYS[what]}.npy" if split and what in ARRAYS else pattern
+
+
 def kind_of_old(about: Mapping[str, Any]) -> Mapping[str, Any]:
     """A data.json or model.json with what its rows and answers are: those of before said nothing, as all were
     pictures of one class each.
