@@ -93,6 +93,7 @@ MANY_ARGUMENTS = {
     "kdx.pipeline.stages.prepare.run",
     "kdx.pipeline.stages.label.run",
     "kdx.pipeline.stages.choose.run",
+    "kdx.pipeline.stages.evaluate.run",
 }
 """Not these: the arguments of the constructors are keys of the configuration, those of the stages the inputs
 that their keys in the store are made of.

@@ -24,10 +24,12 @@ from kdx.methods.losses.slam import slam_loss
 from kdx.methods.losses.taylor_ce import taylor
 from kdx.store.component import Component
 from kdx.store.resolve import allow
+from kdx.tasks.classification import Classification
 
 ROOT = Path(__file__).parents[1]
 LOSSES = sorted(path.stem for path in (ROOT / "conf/loss").glob("*.yaml"))
 C, PROGRESS = 4, 0.4
+TASK = Classification(classes=[str(c) for c in range(C)])
 LABELLED, POOL = 2, 3
 CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0])
 COLUMNS = "| loss | term | of a row | sum over | divided by | times |"
@@ -105,7 +107,7 @@ def build(loss: str) -> nn.Module:
         lambda b: ANSWERS[b.views["main"].flatten(1)[:, 0].long()],
         [],
         validation,
-        C,
+        TASK,
         extras,
         class_weights=CLASS_WEIGHTS,
     )
@@ -220,7 +222,9 @@ def test_the_loss_of_ones_own_is_one_as_its_page_has_it(tmp_path, monkeypatch):
         config = check_words(["loss=confidence", "allow=[my_losses]"])
         allow(["my_losses"])
         student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-        objective = Component(config["loss"]).build(Parts(student, lambda: student, None, [], None, 2))
+        objective = Component(config["loss"]).build(
+            Parts(student, lambda: student, None, [], None, Classification(classes=["a", "b"]))
+        )
         rows = torch.arange(3)
         batch = Batch("labelled", rows, rows, {"main": torch.rand(3, 1, 2, 2)}, torch.tensor([0, 1, 1]))
         assert list(objective({"labelled": batch}, 0.0).terms) == ["labels", "confidence"]

@@ -503,7 +503,7 @@ def test_large_data_are_stood_in_for_and_the_ratio_is_not_reported(monkeypatch):
         ([], "affine; they are not mirrored: augment=[flip_crop] asks for it"),
         (
             ["augment=[flip_crop,cutout]"],
-            "flip_crop, cutout; some are mirrored, which is wrong where a mirrored picture is another thing",
+            "flip_crop, cutout; some are mirrored, which is wrong where a mirrored one is another thing",
         ),
         (["augment=[flip_crop]", "augment.flip_crop.flip=0"], "flip_crop; they are not mirrored"),
     ],

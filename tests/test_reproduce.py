@@ -21,7 +21,7 @@ from kdx.data.splits import stratified
 from kdx.pipeline.recipes.steps import views_to_answer
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.runs import claims
-from kdx.runs.claims import Figure
+from kdx.runs.claims import ClaimFigure
 from kdx.store.artifact import Artifact
 from kdx.tasks.shown import CLASSIFICATION
 
@@ -213,7 +213,7 @@ def test_figures_are_read_by_dotted_keys(tmp_path):
     stages = {"audit": Artifact("audit", "0" * 64, tmp_path)}
 
     def read(at: str, file: str = "audit/audit.json") -> float:
-        return value(stages, Figure("arm", at, file, "points"), CLASSIFICATION)
+        return value(stages, ClaimFigure("arm", at, file, "points"), CLASSIFICATION)
 
     assert read("rounds.0.accuracy") == 0.25
     for at, wanted in [

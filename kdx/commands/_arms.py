@@ -18,13 +18,13 @@ from kdx.core import signals
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.report.run import document
-from kdx.runs.claims import COUNTS, Figure
+from kdx.runs.claims import COUNTS, ClaimFigure
 from kdx.runs.run import environment, perform, protocol, trace
 from kdx.store.artifact import Artifact
 from kdx.store.store import Listener
 from kdx.tasks.shown import shown_metrics
 
-Look = Callable[[Figure], tuple[float, Metric]]
+Look = Callable[[ClaimFigure], tuple[float, Metric]]
 """A figure -> (its value, how it is shown and compared)."""
 
 
@@ -34,7 +34,7 @@ def try_halfspace(
     problem, _ = halfspace.asked(parse_words("halfspace", words, halfspace.OPTIONS))
     errors, _ = halfspace.measure_methods(problem, [seed])
 
-    def look(figure: Figure) -> tuple[float, Metric]:
+    def look(figure: ClaimFigure) -> tuple[float, Metric]:
         if figure.at not in errors:
             raise UserError(f"kdx halfspace has no method '{figure.at}'; it has {', '.join(errors)}")
         return 1 - errors[figure.at][0], figure.shown_as({})
@@ -89,7 +89,7 @@ def try_train(
     }
 
 
-def value(stages: Mapping[str, Artifact], figure: Figure, metrics: Mapping[str, Metric]) -> float:
+def value(stages: Mapping[str, Artifact], figure: ClaimFigure, metrics: Mapping[str, Metric]) -> float:
     """A number out of a file of one of the run's stages: `at` are dotted keys, in a list counted from 0.
     metrics: of the run, the one that counts first.
     """

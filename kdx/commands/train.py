@@ -23,7 +23,7 @@ from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.core.roles import roles_of
 from kdx.core.shortage import Shortage
-from kdx.pipeline.controls.control import own_roles
+from kdx.pipeline.controls.control import own_controls
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run import document
 from kdx.runs import sweep
@@ -210,7 +210,7 @@ def finish(
     if "gate" in artifacts:
         folder.run["gate"] = artifacts["gate"].json("gate.json")
     results = found.json("results.json")
-    own = {role: words for role, words in own_roles(order.plan.controls).items() if role in results}
+    own = {role: words for role, words in own_controls(order.plan.controls).items() if role in results}
     results |= {"roles": own} if own else {}
     trace(folder.run, results, artifacts)
     for role in roles_of(results):

@@ -150,7 +150,7 @@ def read_controls(
     return {role: _own_control(role, control, alone) for role, control in described.items()}
 
 
-def read_metrics(config: Mapping[str, Any]) -> dict[str, Component]:
+def read_own_metrics(config: Mapping[str, Any]) -> dict[str, Component]:
     """The user's own metrics, by name."""
     own = config.get("metrics") or {}
     if not isinstance(own, Mapping):

@@ -81,7 +81,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
             for name, spec in config["shift"].items()
             if (found := part(component, f"shift.{name}", spec))
         ],
-        metrics=part(nodes.read_metrics, config) or {},
+        metrics=part(nodes.read_own_metrics, config) or {},
         config={**config, "pseudo_label": plan.pseudo_label} if plan.pseudo_label else config,
         sound=not errors,
     )

@@ -7,7 +7,6 @@ one YAML in `conf/model/`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -16,10 +15,10 @@ from torch import nn
 from kdx.core.errors import UserError
 from kdx.core.task import Categorical, Task
 from kdx.models import pretrained, size
-from kdx.models.adapt import Adapted, Adapter, Pictures
+from kdx.models.adapt import Adapted, Adapter, PictureAdapter
 
 HELD = size.Held()
-PICTURES = "pictures"
+_PICTURES = "pictures"
 Function = TypeVar("Function", bound=Callable[..., Any])
 _reads: dict[Any, str] = {}
 
@@ -36,8 +35,9 @@ class Buildable(Protocol):
 
 
 def reads(what: str) -> Callable[[Function], Function]:
-    """Says what rows a model reads, where it is defined: the word that data sets of such rows have. A model
-    that says nothing reads pictures.
+    """Says what rows a model reads, where it is defined: the word that data sets of such rows have. Such a
+    model takes `shape` and `outputs`, what its last layer needs to know (`Task.width`). A model that says
+    nothing reads pictures, and takes `shape` and `classes`, how many there are.
     """
 
     def say(function: Function) -> Function:
@@ -59,13 +59,12 @@ def build_for(
 ) -> nn.Module:
     """The network that `model` describes, for rows of any kind. example, reads: as a data set describes them.
 
-    Of `shape` (of one row, or {name: shape}), `classes` (how many), `outputs` (`Task.width`) and `task` its
-    function is given what it has arguments for. held, read_weights: see `build`. Raises UserError where the
+    `shape` is that of one row, or {name: shape}. held, read_weights: see `build`. Raises UserError where the
     network does not go with the rows or with the task.
     """
     function = model.resolve()
     named = model.target.rpartition(".")[2]
-    if (wanted := _reads.get(function, PICTURES)) != reads:
+    if (wanted := _reads.get(function, _PICTURES)) != reads:
         raise UserError(
             f"{named} reads {wanted}, and the rows of this data set are {reads}: choose a network that reads "
             f"{reads}"
@@ -73,25 +72,20 @@ def build_for(
     shapes = {name: tuple(map(int, shape)) for name, (shape, _) in example.items()}
     shape: Any = shapes[""] if set(shapes) == {""} else shapes
     with pretrained.reading(read_weights), size.within_memory(held):
-        made = model.build(**_arguments(function, named, shape, task))
+        made = model.build(shape=shape, **_ending(function, named, task))
     return made if adapter is None else adapter.wrap(made, shape)
 
 
-def _arguments(function: Any, named: str, shape: Any, task: Task) -> dict[str, Any]:
-    """Those of them that the function has."""
-    parameters = inspect.signature(function).parameters
-    any_name = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    given: dict[str, Any] = {"shape": shape, "outputs": task.width, "task": task}
-    if isinstance(task, Categorical):
-        given["classes"] = len(task.classes)
-        if any_name:  # says nothing of what it takes: then it is one of the usual ones
-            return {"shape": shape, "classes": given["classes"]}
-    elif "classes" in parameters:
+def _ending(function: Any, named: str, task: Task) -> dict[str, Any]:
+    """What a network knows of its last layer."""
+    if function in _reads:
+        return {"outputs": task.width}
+    if not isinstance(task, Categorical):
         raise UserError(
             f"{named} ends in one number for each class, and an answer here is {task.words}: choose a "
             "network that takes `outputs`"
         )
-    return {name: value for name, value in given.items() if any_name or name in parameters}
+    return {"classes": len(task.classes)}
 
 
 def build(
@@ -114,4 +108,4 @@ def build(
     shape = tuple(int(n) for n in shape)
     with pretrained.reading(read_weights), size.within_memory(held):
         made = model.build(shape=shape, classes=int(classes))
-    return Pictures(mean=mean, std=std).wrap(made, shape)
+    return PictureAdapter(mean=mean, std=std).wrap(made, shape)

@@ -50,7 +50,7 @@ class Fitted:
     inputs: InputFormat
 
 
-class Pictures(Adapter):
+class PictureAdapter(Adapter):
     """mean, std: of each channel of the data set's pictures, in units of [0, 1]; a pretrained network brings
     its own.
     """

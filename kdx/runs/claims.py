@@ -30,7 +30,7 @@ OURS = ("seed", "store", "stages", "device", "hydra", "seeds", "first_seed", "js
 
 
 @dataclass(frozen=True)
-class Figure:
+class ClaimFigure:
     """One number of a run. train: at "student.last.test.*", dotted keys into `file`, a file of the stage's
     artifact, such as "evaluate/results.json" (see COUNTS). halfspace: at names the method, and the figure is
     its accuracy. unit: of UNITS, None: that of its metric. metric: of the run, by which it is shown and
@@ -84,7 +84,7 @@ class Claim:
     measured: str
     command: str
     arms: Mapping[str, tuple[str, ...]]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, ClaimFigure]
     claimed: tuple[Pair, ...]
     beside: tuple[Pair, ...]
     remarks: str
@@ -201,7 +201,7 @@ def words(key: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
+def _figure(key: str, spec: Any, arms: Mapping[str, Any]) -> ClaimFigure:
     """{arm, role: student} is short for {arm, at: "student.last.test.*", metric: "*"}; {arm, method: SLaM} is
     of `kdx halfspace`.
     """
@@ -222,7 +222,7 @@ def _figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
     if not isinstance(spec.get("more", True), bool):
         raise UserError(f"{key}.more must be true or false; given: {shown(spec['more'])}")
     unit = spec.get("unit", None if metric else "points")
-    return Figure(
+    return ClaimFigure(
         spec["arm"],
         at,
         text(f"{key}.file", spec["file"]),
@@ -232,7 +232,7 @@ def _figure(key: str, spec: Any, arms: Mapping[str, Any]) -> Figure:
     )
 
 
-def pair(key: str, spec: Any, figures: Mapping[str, Figure]) -> Pair:
+def pair(key: str, spec: Any, figures: Mapping[str, ClaimFigure]) -> Pair:
     spec = {"difference": None, "what": ""} | keyed(
         spec, ("more", "less", "difference", "what"), ("more", "less")
     )

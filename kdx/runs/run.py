@@ -19,6 +19,7 @@ from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
+from kdx.store.moved import ARRAYS
 from kdx.store.places import dotted
 from kdx.store.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
 from kdx.training.runtime import cores, versions
@@ -141,7 +142,7 @@ def digests(files: Mapping[str, Any]) -> dict[str, str]:
         hashes = [
             files[name]["sha256"]
             for name in sorted(files)
-            if name.startswith((f"{split}.inputs", f"{split}.truth"))
+            if name.startswith(tuple(f"{split}.{what}" for what in (*ARRAYS, *ARRAYS.values())))
         ]
         if hashes:
             found[split] = hashlib.sha256(" ".join(hashes).encode()).hexdigest()

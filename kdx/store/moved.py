@@ -59,7 +59,11 @@ def kind_of_old(about: Mapping[str, Any]) -> Mapping[str, Any]:
         "task": {"_target_": "kdx.tasks.classification.Classification", "classes": about["classes"]},
         "example": {"": [about["shape"], "uint8"]},
         "reads": "pictures",
-        "adapter": {"_target_": "kdx.models.adapt.Pictures", "mean": about["mean"], "std": about["std"]},
+        "adapter": {
+            "_target_": "kdx.models.adapt.PictureAdapter",
+            "mean": about["mean"],
+            "std": about["std"],
+        },
     }
 
 

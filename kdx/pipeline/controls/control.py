@@ -125,7 +125,7 @@ def build_control(role: str, described: Component, alone: StudentAlone) -> Contr
     return ControlTraining(made, made.loss(alone), made.model(alone), made.training(alone))
 
 
-def own_roles(controls: Mapping[str, ControlTraining]) -> dict[str, dict[str, str]]:
+def own_controls(controls: Mapping[str, ControlTraining]) -> dict[str, dict[str, str]]:
     """role -> {"words", "short", "colour"} of the controls that are not kdx's own, for whoever shows them."""
     return {
         role: {

@@ -43,12 +43,10 @@ class Prepare(_Data):
         if classes := data.get("classes"):
             names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
             found.append(f"classes: {len(classes)} ({names}), of the data, the teacher and the student alike")
-        if data.get("reads", "pictures") == "pictures":
-            found.append(f"pictures: {'x'.join(map(str, data['shape']))}, {takers}")
-        else:
-            found.append(f"rows: {data['reads']}, {takers}")
+        shapes = " and ".join("x".join(map(str, shape)) for shape, _ in data["example"].values())
+        found.append(f"{data['reads']}: {shapes}, {takers}")
         if job.plan.student_train:
-            found.append(augmented(job.plan.student_train))
+            found.append(augmented(job.plan.student_train, data))
         if step.stored:
             found += [
                 f"of the data: {note['text']}"
@@ -61,7 +59,7 @@ class Prepare(_Data):
         plan, classes = job.plan, step.artifact.json("data.json").get("classes", [])
         found = [
             f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
-            "backward on pictures of this shape"
+            f"backward on {step.artifact.json('data.json')['reads']} of this shape"
         ]
         for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
             if given is None:
@@ -83,8 +81,9 @@ class Prepare(_Data):
     def protocol(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         if job.plan.duplicates != "drop":
             return []
+        reads = step.artifact.json("data.json")["reads"]
         return [
-            "equal pictures: copies are left out on the side of training, so there may be fewer rows than "
+            f"equal {reads}: copies are left out on the side of training, so there may be fewer rows than "
             "said here (dataset.duplicates=drop)"
         ]
 
@@ -131,16 +130,19 @@ def known_labels(about: Mapping[str, Any]) -> int:
     return min(int(about["hidden"]), int(about["counts"]["unlabelled"]))
 
 
-def augmented(training: Component) -> str:
-    """What is done to the student's pictures, and whether they are mirrored, which no augmentation does that
-    was not asked to.
+def augmented(training: Component, data: Mapping[str, Any]) -> str:
+    """What is done to the student's rows, and whether they are mirrored, which no augmentation does that was
+    not asked to, where rows can be mirrored. data: the data.json.
     """
     steps = [*training.spec["augment"], *training.spec["strong_augment"]]
     names = ", ".join(dict.fromkeys(name for name, _ in steps)) or "none"
     mirrored = any(step.get("flip") for _, step in steps)
-    return f"augmentation of the student's pictures: {names}; " + (
+    said = f"augmentation of the student's {data['reads']}: {names}"
+    if len(data.get("shape", ())) != 3:
+        return said
+    return f"{said}; " + (
         (
-            "some are mirrored, which is wrong where a mirrored picture is another thing, as with writing: "
+            "some are mirrored, which is wrong where a mirrored one is another thing, as with writing: "
             "augment=[affine] does not"
         )
         if mirrored

@@ -10,7 +10,6 @@ from kdx.pipeline.scores import metric_of, score_of
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN
 from kdx.store.artifact import Artifact
 from kdx.tasks import chance
-from kdx.tasks.shown import ACCURACY
 
 
 class Pretrain(NetworkTraining):
@@ -25,7 +24,7 @@ class Pretrain(NetworkTraining):
         score = _known_score(job, step, asked)
         if score is None:
             measured = f"its {metric.title} is not known yet"
-        elif metric == ACCURACY:
+        elif metric.share:
             measured = f"{score:.1%} of {rows} validation rows right"
         else:
             measured = f"{metric.title} {metric.text(score)} on {rows} validation rows"
@@ -76,7 +75,7 @@ def _of_gate(job: PlannedRun, always: str) -> list[str]:
         if warns
         else "the run stops there (gate=error)"
     )
-    other += " in balanced accuracy" if job.plan.class_weights == "balanced" else ""
+    other += ", all classes weighing alike," if job.plan.class_weights == "balanced" else ""
     found = [
         f"gate, before the student trains: where the teacher is not better than {other} by two standard "
         f"errors of the paired difference, {then}"
@@ -114,7 +113,7 @@ def _known_score(job: PlannedRun, teacher: PlannedStage, asked: PlannedStage | N
         if step and step.stored and (found := score_of(step.artifact.json(file))) is not None:
             return found
     there = teacher.stored or teacher.inputs["checkpoint"] or teacher.inputs["training"] is None
-    if not job.bench or not there or metric_of(teacher.inputs["data"]) != ACCURACY:
+    if not job.bench or not there:
         return None
     data = job.all_steps[teacher.inputs["data"].key]
     if not data.stored and job.rehearsed(data).black:

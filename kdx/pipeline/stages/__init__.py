@@ -15,7 +15,7 @@ DATA = (
 )
 _NETWORK = ("last.safetensors", "model.json", "summary.json")
 GOES_ON = ("checkpoint.pt", "checkpoint.json")
-_LESS_DATA = "dataset.labelled and dataset.unlabelled, or the size of the pictures (dataset.image_size)"
+_LESS_DATA = "dataset.labelled and dataset.unlabelled, or the size of a row"
 
 PREPARE = Stage(
     "prepare",
@@ -44,7 +44,7 @@ PRETRAIN = Stage(
     writes=_NETWORK,
     resumes=GOES_ON,
     node="teacher_pretrain",
-    lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller pictures",
+    lower="teacher_pretrain.batch_size, or take a smaller teacher or smaller rows",
     foretold="kdx.pipeline.foretelling.teacher.Pretrain",
 )
 LABEL = Stage(
@@ -76,7 +76,7 @@ TRAIN = Stage(
     writes=_NETWORK,
     resumes=GOES_ON,
     node="student_train",
-    lower="student_train.batch_size, or take a smaller student or smaller pictures",
+    lower="student_train.batch_size, or take a smaller student or smaller rows",
     foretold="kdx.pipeline.foretelling.training.Train",
 )
 AUDIT = Stage(

@@ -47,23 +47,23 @@ def build_kind(spec: Mapping[str, Any], kind: Any, what: str) -> Any:
 def save_arrays(work: Work, name: str, value: Any) -> None:
     """NAME.npy, or NAME.LEAF.npy for each of several arrays."""
     for leaf, array in leaves(value).items():
-        np.save(work.path / file_name(name, leaf), np.ascontiguousarray(array))
+        np.save(work.path / array_file(name, leaf), np.ascontiguousarray(array))
 
 
-def file_name(name: str, leaf: str = "") -> str:
+def array_file(name: str, leaf: str = "") -> str:
     return f"{name}.{leaf}.npy" if leaf else f"{name}.npy"
 
 
 def array_files(folder: Path, name: str) -> dict[str, Path]:
     """leaf -> the file that holds it; {} where there is none. Older stores call their arrays otherwise."""
-    single = folder / file_name(name)
+    single = folder / array_file(name)
     if single.exists():
         return {"": single}
     several = {path.name[len(name) + 1 : -4]: path for path in sorted(folder.glob(f"{name}.*.npy"))}
     if several:
         return several
     split, _, what = name.rpartition(".")
-    old = folder / file_name(f"{split}.{ARRAYS[what]}") if split and what in ARRAYS else None
+    old = folder / array_file(f"{split}.{ARRAYS[what]}") if split and what in ARRAYS else None
     return {"": old} if old and old.exists() else {}
 
 

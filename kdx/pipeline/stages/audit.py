@@ -48,7 +48,7 @@ def run(
     """rounds: in order. Files: audit.json, see docs/run-json.md."""
     about = data.json("data.json")
     task, pool = build_task(about), need_split(data, "unlabelled", runtime)
-    audit = Audit(task, data, pool, _truth(data, task, len(pool)), runtime)
+    audit = PoolAudit(task, data, pool, _truth(data, task, len(pool)), runtime)
     found: list[dict[str, Any]] = []
     audited: Audited | None = None
     sure: float | None = None
@@ -59,7 +59,7 @@ def run(
         work.progress(number + 1, len(rounds), f"round {number + 1}")
     checked = on_validation(data, rounds[0]["answers"], 0)
     validation = None if checked is None else task.audit_teacher(*checked)
-    gap = domain_gap(need_split(data, "labelled", runtime), pool, about, seed)
+    gap = gap_to_pool(need_split(data, "labelled", runtime), pool, about, seed)
     if sure is not None:
         for caution in pseudo_labels.domain_warnings(validation, sure, found[0]["asked"], gap):
             work.note(caution, "warning")
@@ -83,7 +83,7 @@ def _truth(data: Artifact, task: Task, rows: int) -> Answers | None:
 
 
 @dataclass(frozen=True)
-class Audit:
+class PoolAudit:
     """truth: of the pool, None where nobody knows it."""
 
     task: Task
@@ -93,7 +93,7 @@ class Audit:
     runtime: Runtime
 
     def of_round(self, entry: Round, before: Any) -> tuple[dict[str, Any], Audited]:
-        """(what is told of one round, what the task found). before: what was kept of the last one."""
+        """(what is reported of one round, what the task found). before: what was kept of the last one."""
         answers, student, pool = entry["answers"], entry["student"], self.pool
         copies = (
             np.ones(len(pool), int)
@@ -173,7 +173,7 @@ class Audit:
         curves = student.file("curves.json")
         found: dict[str, Any] = {
             "monitors": {
-                p.name.split(".")[1]: pseudo_labels.joined(np.load(p), whole)
+                p.name.split(".")[1]: pseudo_labels.joined_with_truth(np.load(p), whole)
                 for p in sorted(student.path.glob("rows.*.npy"))
             },
             "curves": student.json("curves.json") if curves.exists() else {},
@@ -201,8 +201,8 @@ def on_validation(
     return stored, read_truth(data, f"validation.{TRUTH}")
 
 
-def domain_gap(labelled: Split, pool: Split, about: Any, seed: int) -> dict[str, float] | None:
-    """How far the pool lies from the labelled rows; None where rows cannot be told in a few numbers."""
+def gap_to_pool(labelled: Split, pool: Split, about: Any, seed: int) -> dict[str, float] | None:
+    """How far the pool lies from the labelled rows; None where rows cannot be given in a few numbers."""
     adapter = build_adapter(about)
     sides = [
         found

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.core.trees import leaves, rows_of
-from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_files, build_task, file_name, read_arrays
+from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_file, array_files, build_task, read_arrays
 from kdx.store.artifact import Artifact
 from kdx.store.store import Work
 from kdx.training.runtime import Runtime
@@ -35,15 +35,15 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, split: str) -> None:
     own = leaves(read_arrays(data, f"labelled.{INPUTS}", mapped=True))
     others = leaves(read_arrays(data, f"{split}.{INPUTS}", mapped=True))
     for leaf, array in own.items():
-        join(work.path / file_name(f"labelled.{INPUTS}", leaf), array, others[leaf], known)
+        write_joined(work.path / array_file(f"labelled.{INPUTS}", leaf), array, others[leaf], known)
     for leaf, array in leaves(read_arrays(data, f"labelled.{TRUTH}")).items():
         np.save(
-            work.path / file_name(f"labelled.{TRUTH}", leaf),
+            work.path / array_file(f"labelled.{TRUTH}", leaf),
             np.concatenate([array, leaves(truth)[leaf][known]]),
         )
     for what in (INPUTS, TRUTH):
         for leaf, file in array_files(data.path, f"validation.{what}").items():
-            to = work.path / file_name(f"validation.{what}", leaf)
+            to = work.path / array_file(f"validation.{what}", leaf)
             if split == "validation":
                 np.save(to, np.load(file, mmap_mode="r")[:0])
             else:
@@ -57,7 +57,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, split: str) -> None:
     work.write_json("data.json", {**about, "counts": counts})
 
 
-def join(to: Path, own: np.ndarray, others: np.ndarray, rows: np.ndarray) -> None:
+def write_joined(to: Path, own: np.ndarray, others: np.ndarray, rows: np.ndarray) -> None:
     """Writes `own` and then these rows of `others`, some at a time."""
     whole = np.lib.format.open_memmap(to, "w+", own.dtype, (len(own) + len(rows), *own.shape[1:]))
     whole[: len(own)] = own

@@ -160,17 +160,17 @@ def _text(run: Settings, key: Key) -> str:
 def everything(config: Any) -> dict[str, Any]:
     """dotted key -> value of every leaf of a config; a list is one. The options chosen are not among them."""
     return (
-        dict(leaves({key: value for key, value in config.items() if key != "choices"}))
+        dict(settings_in({key: value for key, value in config.items() if key != "choices"}))
         if isinstance(config, Mapping)
         else {}
     )
 
 
-def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def settings_in(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of every leaf."""
     for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{visible(str(key))}.")
+            yield from settings_in(value, f"{prefix}{visible(str(key))}.")
         else:
             yield f"{prefix}{visible(str(key))}", value
 

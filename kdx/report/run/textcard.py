@@ -12,7 +12,7 @@ from kdx.core.roles import ROLE_WORDS
 from kdx.report.run import audit, shifts
 from kdx.report.run.markdown import heading, moment
 from kdx.report.run.markup import code, escape, fenced, markdown_table, table_of_cells
-from kdx.report.run.names import TARGET, leaves, typed, written
+from kdx.report.run.names import TARGET, settings_in, typed, written
 from kdx.report.run.progress import duration
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import result_sentences
@@ -104,7 +104,7 @@ def facts(run: Mapping) -> dict[str, str]:
 
 def described(name: str, node: Any) -> str:
     """`kd: temperature 4, alpha 0.9`; the nodes in it are named by their options."""
-    values = leaves(node) if isinstance(node, Mapping) else ()
+    values = settings_in(node) if isinstance(node, Mapping) else ()
     inner = ", ".join(
         f"{key.removesuffix(TARGET)} {written(key, value)}"
         for key, value in values

@@ -20,8 +20,8 @@ from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import Bench, part
 from kdx.pipeline.scores import row_bytes
 from kdx.pipeline.stages import PREPARE, gate, prepare, reveal
-from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, file_name, need_split, open_split
-from kdx.pipeline.stages.audit import domain_gap
+from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_file, build_task, need_split, open_split
+from kdx.pipeline.stages.audit import gap_to_pool
 from kdx.pipeline.stages.choose import features
 from kdx.store.store import Listener, Work
 from kdx.tasks import pseudo_labels
@@ -52,11 +52,11 @@ def blacken(folder: Path, about: Mapping[str, Any]) -> None:
     task = build_task(about)
     for name, rows in about["counts"].items():
         for leaf, (shape, kind) in about["example"].items():
-            path = folder / file_name(f"{name}.{INPUTS}", leaf)
+            path = folder / array_file(f"{name}.{INPUTS}", leaf)
             np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(kind), shape=(rows, *shape))
         for leaf, truth in leaves(task.made_up_truth(rows)).items():
             known = TRUTH if name == "unlabelled" else f"{name}.{TRUTH}"
-            np.save(folder / file_name(known, leaf), truth.numpy())
+            np.save(folder / array_file(known, leaf), truth.numpy())
     (folder / "data.json").write_text(json.dumps(about))
 
 
@@ -117,7 +117,7 @@ def look_back(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
     """The audit."""
     pool, labelled = (need_split(inputs["data"], name, bench.runtime) for name in ("unlabelled", "labelled"))
     about = inputs["data"].json("data.json")
-    start = bench.timed(lambda: domain_gap(labelled, pool, about, inputs["seed"]))
+    start = bench.timed(lambda: gap_to_pool(labelled, pool, about, inputs["seed"]))
     return Rehearsed(
         {"start": start, "rows": bench.forward(bench.network(inputs["rounds"][0]["student"]), pool)}
     )
