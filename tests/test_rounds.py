@@ -588,7 +588,9 @@ def test_changed_and_inherited_by_hand():
 
 
 def test_monitors_are_joined_with_the_truth():
-    found = audit.joined(np.array([0.5, np.nan, 1.0, 0.25, 3.0]), np.array([True, True, True, False, False]))
+    found = audit.beside_truth(
+        np.array([0.5, np.nan, 1.0, 0.25, 3.0]), np.array([True, True, True, False, False])
+    )
     assert (found["rows"], found["mean"]) == (4, pytest.approx(4.75 / 4))
     assert (found["mean_right"], found["mean_wrong"]) == (pytest.approx(0.75), pytest.approx(1.625))
     assert (
@@ -596,7 +598,7 @@ def test_monitors_are_joined_with_the_truth():
         and sum(found["histogram"]["counts"]) == 4
         and sum(found["histogram"]["right"]) == 2
     )
-    assert audit.joined(np.full(3, np.nan), None) == {"rows": 0, "mean": None}
+    assert audit.beside_truth(np.full(3, np.nan), None) == {"rows": 0, "mean": None}
 
 
 def test_domain_gap_tells_shifted_features_and_not_equal_ones():

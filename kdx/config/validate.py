@@ -305,7 +305,7 @@ def check_networks(
                     loss,
                     student,
                     streams,
-                    Made(data, task),
+                    MadeUp(data, task),
                     live,
                     f"{node}.augment" if mixes(training) else None,
                 )
@@ -407,14 +407,14 @@ def try_shift(name: str, shift: Component, about: Description, errors: list[str]
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeUp:
     """What rows and their answers are like, for making up some."""
 
     data: Description
     task: Task
 
 
-def parts_for(student: torch.nn.Module, made: Made, live: list[Frozen], validated: bool) -> Parts:
+def parts_for(student: torch.nn.Module, made: MadeUp, live: list[Frozen], validated: bool) -> Parts:
     """Parts of made-up rows and answers. validated: whether there is a validation split."""
     task, example = made.task, made.data.example
     validation = (
@@ -438,7 +438,7 @@ def try_loss(
     loss: Component,
     student: torch.nn.Module,
     streams: Mapping[str, Batch] | None,
-    made: Made,
+    made: MadeUp,
     live: list[Frozen],
     mixer: str | None,
 ) -> None:

@@ -18,7 +18,8 @@ from kdx.core.metric import Metric
 from kdx.core.trees import Tree, from_leaves, leaves, rows_of, tree
 
 Answers = Tree
-"""What a network, a teacher or a stored row says, and the truth in the same form: rows first."""
+"""What a network, a teacher or a stored row says, and the truth in the same form, rows first; the Task alone
+knows what the numbers mean. Of classification they are (B, C) logits."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class Task(ABC):
         """(N,) in [0, 1], None where answers have none."""
         return None
 
-    def told(self, answers: Answers) -> list[Any]:
+    def readable(self, answers: Answers) -> list[Any]:
         """Of each row what people are shown of its answer, or of its truth."""
         values = [leaf.flatten(1) if leaf.dim() > 1 else leaf[:, None] for leaf in leaves(answers).values()]
         rows = torch.cat([value.double() for value in values], 1).tolist()

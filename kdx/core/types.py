@@ -13,15 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from kdx.core.levels import as_float
+from kdx.core.task import Answers as Answers
 from kdx.core.task import Task
 from kdx.core.trees import Tree, device_of, moved, part_of, rows_of, tree
 
 Inputs = Tree
 """What a network reads of B rows: one tensor, or a few of them by name. Pictures are (B, C, H, W) float in
 [0, 1]."""
-Answers = Tree
-"""What a network, a teacher or a stored row says; the Task alone knows what the numbers mean. Of
-classification they are (B, C) logits."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def check_classes(description: Description) -> list[str]:
     )
 
 
-def groups(description: Description) -> tuple[int, ...]:
+def group_sizes(description: Description) -> tuple[int, ...]:
     """Rows of the train part by group; where there are none all rows are one."""
     return (description.train,) if description.strata is None else description.strata
 
@@ -66,7 +66,7 @@ def check_sizes(
     there is none.
     """
     sizes, errors = _resolve(
-        groups(description),
+        group_sizes(description),
         description.pool,
         description.test is not None,
         labelled=labelled,
@@ -88,7 +88,7 @@ def count_rows(
     """Rows of each split, for sizes that `check_sizes` finds no error in."""
     shipped = description.validation
     sizes, _ = _resolve(
-        groups(description),
+        group_sizes(description),
         description.pool,
         description.test is not None,
         labelled=labelled,

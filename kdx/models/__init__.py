@@ -19,7 +19,7 @@ from kdx.models import pretrained, size
 from kdx.models.adapt import Adapted, Adapter, Pictures
 
 HELD = size.Held()
-PICTURES = "pictures"
+_PICTURES = "pictures"
 Function = TypeVar("Function", bound=Callable[..., Any])
 _reads: dict[Any, str] = {}
 
@@ -65,7 +65,7 @@ def build_for(
     """
     function = model.resolve()
     named = model.target.rpartition(".")[2]
-    if (wanted := _reads.get(function, PICTURES)) != reads:
+    if (wanted := _reads.get(function, _PICTURES)) != reads:
         raise UserError(
             f"{named} reads {wanted}, and the rows of this data set are {reads}: choose a network that reads "
             f"{reads}"

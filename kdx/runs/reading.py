@@ -29,7 +29,7 @@ WRITES = {found.name: found.writes for found in vars(stages).values() if isinsta
 """stage -> the files that it always writes."""
 STAGE_NAMES = tuple(WRITES)
 """Names of the folders in a store."""
-KINDS = ("uint8", "float16", "float32", "float64", "int16", "int32", "int64", "bool")
+_KINDS = ("uint8", "float16", "float32", "float64", "int16", "int32", "int64", "bool")
 """Types that the arrays of rows have."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 """What a run calls a stage."""
@@ -285,7 +285,7 @@ def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str]) -> N
     example = expect_shape(about.get("example"), dict, file, "example")
     for name, one in example.items():
         shape, kind = one if isinstance(one, list) and len(one) == 2 else (None, None)
-        if not _is_shape(shape) or kind not in KINDS:
+        if not _is_shape(shape) or kind not in _KINDS:
             raise UserError(
                 f"'{file}' is not as kdx writes it: example.{name or 'rows'} must be a shape and a type"
             )

@@ -97,7 +97,7 @@ class Classification(Categorical):
         counts = {name: _one(y).bincount(minlength=len(self.classes)).tolist() for name, y in truth.items()}
         return {"classes": list(self.classes), "class_counts": counts}
 
-    def told(self, answers: Answers) -> list[int]:
+    def readable(self, answers: Answers) -> list[int]:
         values = _one(answers)
         return (values.argmax(1) if values.dim() > 1 else values).tolist()
 

@@ -148,7 +148,7 @@ def inherited(
     }
 
 
-def joined(values: np.ndarray, right: np.ndarray | None) -> dict[str, Any]:
+def beside_truth(values: np.ndarray, right: np.ndarray | None) -> dict[str, Any]:
     """A monitor with one value a row, (N,) with nan where none was seen, beside the truth: means and
     histograms for right and wrong labels.
     """

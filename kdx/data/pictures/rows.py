@@ -15,7 +15,7 @@ FLOOR = 1e-3
 """The least standard deviation that pictures are divided by, of the way from black to white."""
 READS = "pictures"
 TASK, ADAPTER = "kdx.tasks.classification.Classification", "kdx.models.adapt.Pictures"
-FIELDS = {
+_FIELDS = {
     "train": ("images", "labels"),
     "validation": ("validation_images", "validation_labels"),
     "test": ("test_images", "test_labels"),
@@ -84,14 +84,14 @@ class Pictures(Raw):
         return {"_target_": TASK, "classes": list(self.classes)}
 
     def part(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
-        images, labels = FIELDS[name]
+        images, labels = _FIELDS[name]
         return getattr(self, images), getattr(self, labels) if labels else None
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Self:
         fewer = {
             field: array[rows[part]]
             for part in rows
-            for field, array in zip(FIELDS[part], self.part(part), strict=True)
+            for field, array in zip(_FIELDS[part], self.part(part), strict=True)
             if array is not None
         }
         names = {

@@ -79,7 +79,7 @@ class Label(Foretelling):
 
 def answers(step: PlannedStage, steps: Steps) -> dict[str, tuple[int, int, int]]:
     """file -> (rows, views of each, the first of them) that a labelling stage will answer."""
-    from kdx.pipeline.stages.label import rows_of, to_answer
+    from kdx.pipeline.stages.label import rows_answered, to_answer
 
     inputs, counts = step.inputs, foretelling_of(step.stage).counts(step)
     wanted = to_answer(
@@ -90,7 +90,9 @@ def answers(step: PlannedStage, steps: Steps) -> dict[str, tuple[int, int, int]]
         [name for name, _ in inputs["augment"]],
     )
     asked = asked_rows(step, steps)
-    return {name: (rows_of(name, counts, asked), views, first) for name, (views, first) in wanted.items()}
+    return {
+        name: (rows_answered(name, counts, asked), views, first) for name, (views, first) in wanted.items()
+    }
 
 
 def asked_rows(step: PlannedStage, steps: Steps) -> int:

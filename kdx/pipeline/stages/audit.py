@@ -48,18 +48,18 @@ def run(
     """rounds: in order. Files: audit.json, see docs/run-json.md."""
     about = data.json("data.json")
     task, pool = build_task(about), need_split(data, "unlabelled", runtime)
-    audit = Audit(task, data, pool, _truth(data, task, len(pool)), runtime)
+    audit = Auditor(task, data, pool, _truth(data, task, len(pool)), runtime)
     found: list[dict[str, Any]] = []
     audited: Audited | None = None
     sure: float | None = None
     for number, entry in enumerate(rounds):
-        told, audited = audit.of_round(entry, audited.kept if audited else None)
+        written, audited = audit.of_round(entry, audited.kept if audited else None)
         sure = audited.confidence if not found else sure
-        found.append(told)
+        found.append(written)
         work.progress(number + 1, len(rounds), f"round {number + 1}")
     checked = on_validation(data, rounds[0]["answers"], 0)
     validation = None if checked is None else task.audit_teacher(*checked)
-    gap = domain_gap(need_split(data, "labelled", runtime), pool, about, seed)
+    gap = gap_to_pool(need_split(data, "labelled", runtime), pool, about, seed)
     if sure is not None:
         for caution in pseudo_labels.domain_warnings(validation, sure, found[0]["asked"], gap):
             work.note(caution, "warning")
@@ -83,7 +83,7 @@ def _truth(data: Artifact, task: Task, rows: int) -> Answers | None:
 
 
 @dataclass(frozen=True)
-class Audit:
+class Auditor:
     """truth: of the pool, None where nobody knows it."""
 
     task: Task
@@ -93,7 +93,7 @@ class Audit:
     runtime: Runtime
 
     def of_round(self, entry: Round, before: Any) -> tuple[dict[str, Any], Audited]:
-        """(what is told of one round, what the task found). before: what was kept of the last one."""
+        """(what is said of one round, what the task found). before: what was kept of the last one."""
         answers, student, pool = entry["answers"], entry["student"], self.pool
         copies = (
             np.ones(len(pool), int)
@@ -124,7 +124,7 @@ class Audit:
             )
         )
         kept = copies[asked] > 0
-        told = {
+        written = {
             "answers": answers.key,
             "asked": len(asked),
             "kept": int(kept.sum()),
@@ -133,8 +133,8 @@ class Audit:
             **audited.found,
             "pool": len(pool),
         }
-        told["learned"] = self.shown(answers, student) | audited.found.get("learned", {})
-        return told | self.beside(answers, student, asked, audited), audited
+        written["learned"] = self.shown(answers, student) | audited.found.get("learned", {})
+        return written | self.beside(answers, student, asked, audited), audited
 
     def truth_of(self, rows: np.ndarray) -> Answers | None:
         if self.truth is None:
@@ -173,7 +173,7 @@ class Audit:
         curves = student.file("curves.json")
         found: dict[str, Any] = {
             "monitors": {
-                p.name.split(".")[1]: pseudo_labels.joined(np.load(p), whole)
+                p.name.split(".")[1]: pseudo_labels.beside_truth(np.load(p), whole)
                 for p in sorted(student.path.glob("rows.*.npy"))
             },
             "curves": student.json("curves.json") if curves.exists() else {},
@@ -201,8 +201,8 @@ def on_validation(
     return stored, read_truth(data, f"validation.{TRUTH}")
 
 
-def domain_gap(labelled: Split, pool: Split, about: Any, seed: int) -> dict[str, float] | None:
-    """How far the pool lies from the labelled rows; None where rows cannot be told in a few numbers."""
+def gap_to_pool(labelled: Split, pool: Split, about: Any, seed: int) -> dict[str, float] | None:
+    """How far the pool lies from the labelled rows; None where rows cannot be put into a few numbers."""
     adapter = build_adapter(about)
     sides = [
         found

@@ -94,7 +94,7 @@ def run(
                 for name in found
             }
         work.progress(number + 1, len(models), role)
-    for role, sizes in sizes_of(last, about, runtime).items():
+    for role, sizes in size_and_pace(last, about, runtime).items():
         results[role] |= sizes
     results["shifts"] = {
         name: _shifted(last, splits["test"], Views(Chain([(name, step.build())]), seed), measure)
@@ -141,7 +141,7 @@ def of_task(measure: Measure, splits: Mapping[str, Split]) -> dict[str, Any]:
     }
 
 
-def sizes_of(
+def size_and_pace(
     networks: Mapping[str, nn.Module], about: Mapping[str, Any], runtime: Runtime
 ) -> dict[str, dict[str, Any]]:
     """How large and how slow each network is."""
@@ -215,8 +215,8 @@ def write_examples(work: Work, test: Split, answers: Mapping[str, Answers], task
         "examples.json",
         {
             "rows": rows.tolist(),
-            "truth": task.told(_rows(test.known, rows)),
-            "predictions": {role: task.told(found) for role, found in some.items()},
+            "truth": task.readable(_rows(test.known, rows)),
+            "predictions": {role: task.readable(found) for role, found in some.items()},
             "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
         },
     )

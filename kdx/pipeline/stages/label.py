@@ -79,7 +79,7 @@ def run(
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
-    asked_for = Asked(task, teacher, maker, precision, bought)
+    asked_for = Asking(task, teacher, maker, precision, bought)
     _answer(work, runtime, data, wanted, asked_for)
     if bought is not None:
         np.save(work.path / "places.npy", places_of(bought, about["counts"]["unlabelled"]).numpy())
@@ -105,7 +105,7 @@ def run(
 
 
 @dataclass(frozen=True)
-class Asked:
+class Asking:
     """Who answers what. maker: of the views. bought: the rows of the pool that are answered, None: all."""
 
     task: Task
@@ -116,7 +116,7 @@ class Asked:
 
 
 def _answer(
-    work: Work, runtime: Runtime, data: Artifact, wanted: Mapping[str, tuple[int, int]], asked: Asked
+    work: Work, runtime: Runtime, data: Artifact, wanted: Mapping[str, tuple[int, int]], asked: Asking
 ) -> None:
     """Writes the files of answers, view by view. wanted: see `to_answer`."""
     done = answered(work, wanted)
@@ -190,7 +190,7 @@ def as_left(
     return True
 
 
-def pack_answers(asked: Asked, batch: Batch, name: str, runtime: Runtime) -> dict[str, Tensor]:
+def pack_answers(asked: Asking, batch: Batch, name: str, runtime: Runtime) -> dict[str, Tensor]:
     """The answers to a batch as they are stored."""
     with torch.inference_mode(), runtime.autocast(asked.precision):
         answers = asked.teacher(batch)
@@ -225,7 +225,7 @@ def split_of(file: str) -> str:
     return "unlabelled" if file in (CLEAN, SAMPLE) else file
 
 
-def rows_of(file: str, counts: Mapping[str, int], asked: int) -> int:
+def rows_answered(file: str, counts: Mapping[str, int], asked: int) -> int:
     """How many rows a file answers. asked: of the pool, where answers are bought."""
     return {CLEAN: counts["unlabelled"], SAMPLE: min(SAMPLED, counts["unlabelled"]), "unlabelled": asked}.get(
         file

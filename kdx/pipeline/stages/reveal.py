@@ -35,7 +35,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, split: str) -> None:
     own = leaves(read_arrays(data, f"labelled.{INPUTS}", mapped=True))
     others = leaves(read_arrays(data, f"{split}.{INPUTS}", mapped=True))
     for leaf, array in own.items():
-        join(work.path / file_name(f"labelled.{INPUTS}", leaf), array, others[leaf], known)
+        _join(work.path / file_name(f"labelled.{INPUTS}", leaf), array, others[leaf], known)
     for leaf, array in leaves(read_arrays(data, f"labelled.{TRUTH}")).items():
         np.save(
             work.path / file_name(f"labelled.{TRUTH}", leaf),
@@ -57,7 +57,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, split: str) -> None:
     work.write_json("data.json", {**about, "counts": counts})
 
 
-def join(to: Path, own: np.ndarray, others: np.ndarray, rows: np.ndarray) -> None:
+def _join(to: Path, own: np.ndarray, others: np.ndarray, rows: np.ndarray) -> None:
     """Writes `own` and then these rows of `others`, some at a time."""
     whole = np.lib.format.open_memmap(to, "w+", own.dtype, (len(own) + len(rows), *own.shape[1:]))
     whole[: len(own)] = own

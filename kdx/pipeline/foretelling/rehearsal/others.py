@@ -21,7 +21,7 @@ from kdx.pipeline.foretelling.rehearsal.bench import Bench, part
 from kdx.pipeline.scores import row_bytes
 from kdx.pipeline.stages import PREPARE, gate, prepare, reveal
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, file_name, need_split, open_split
-from kdx.pipeline.stages.audit import domain_gap
+from kdx.pipeline.stages.audit import gap_to_pool
 from kdx.pipeline.stages.choose import features
 from kdx.store.store import Listener, Work
 from kdx.tasks import pseudo_labels
@@ -117,7 +117,7 @@ def look_back(bench: Bench, inputs: Mapping[str, Any]) -> Rehearsed:
     """The audit."""
     pool, labelled = (need_split(inputs["data"], name, bench.runtime) for name in ("unlabelled", "labelled"))
     about = inputs["data"].json("data.json")
-    start = bench.timed(lambda: domain_gap(labelled, pool, about, inputs["seed"]))
+    start = bench.timed(lambda: gap_to_pool(labelled, pool, about, inputs["seed"]))
     return Rehearsed(
         {"start": start, "rows": bench.forward(bench.network(inputs["rounds"][0]["student"]), pool)}
     )
