@@ -20,5 +20,5 @@ class Sets(nn.Module):
 
 
 @reads("points")
-def sets(*, hidden, outputs):
+def sets(*, shape, outputs, hidden):
     return Sets(hidden, outputs)
