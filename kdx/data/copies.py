@@ -149,7 +149,7 @@ def find(
         ),
         "pool_in_labelled": shared("unlabelled", ("labelled",), "labelled too"),
     }
-    found["in_several_classes"] = _torn(ids, labels, classes, name, notes) if labels else 0
+    found["in_several_classes"] = _torn(ids, labels, classes, name, notes, noun) if labels else 0
     found["copies"] = _again(ids, name, notes, noun)
     return notes, found
 
@@ -165,8 +165,9 @@ def _torn(
     classes: Sequence[str],
     name: Callable[[str, int], str],
     notes: list[Note],
+    noun: str,
 ) -> int:
-    """Pictures that stand under two classes or more."""
+    """Rows that stand under two classes or more."""
     rows = [(part, i) for part in ids for i in np.flatnonzero(labels[part] >= 0).tolist()]
     numbers = np.array([ids[part][i] for part, i in rows], np.int64)
     truth = np.array([labels[part][i] for part, i in rows], np.int64)
@@ -179,7 +180,7 @@ def _torn(
     if len(torn):
         level = "warning" if np.isin(numbers, torn).sum() >= RARE * len(rows) else "info"
         notes.append(
-            (f"{counted(len(torn), 'picture')} in two classes or more ({few(examples, len(torn))})", level)
+            (f"{counted(len(torn), noun)} in two classes or more ({few(examples, len(torn))})", level)
         )
     return len(torn)
 
