@@ -244,12 +244,12 @@ class Pair:
             until=frozenset({"teacher_pretrain", "pseudo_label"}),
         )
         with contextlib.suppress(Halt):
-            build_recipe(self.first.recipe).run(store, self.first.plan)
+            build_recipe(self.first.recipe).run(store, self.first.experiment)
         self.data, labels = store.done["prepare"], store.done["pseudo-label"]
         self.answers = stored_answers(labels, "cpu", labels.json("answers.json")["views"], TASK)
         self.about = self.data.json("data.json")
         self.split = open_split(self.data, "labelled", self.runtime)
-        self.inputs = recipes.student_inputs(store, self.data, self.first.plan)
+        self.inputs = recipes.student_inputs(store, self.data, self.first.experiment)
         self.teacher_artifact = store.done["teacher-pretrain"]
 
     def order(self, precision: str, mode: str, *more: str, steps: int) -> Order:
@@ -306,7 +306,7 @@ class Pair:
 def random_teacher(order: Order) -> dict[str, Tensor]:
     """Weights as they are drawn, with batch statistics of noise, so that the answers have a sane size."""
     net = build(
-        order.plan.teacher, shape=(3, 32, 32), classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3
+        order.experiment.teacher, shape=(3, 32, 32), classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3
     ).net.train()
     for part in net.modules():
         if isinstance(part, nn.BatchNorm2d):
@@ -424,9 +424,9 @@ def parity(pair: Pair) -> dict[str, list[float]]:
     steps = pair.settings.parity
     parts = Parts(pair.student(), pair.student, pair.answers, [], None, TASK)
     streams = open_streams(
-        pair.first.plan.loss.build(parts),
+        pair.first.experiment.loss.build(parts),
         pair.data,
-        pair.first.plan.student_train.build(),
+        pair.first.experiment.student_train.build(),
         pair.runtime,
         seed=pair.inputs["views_seed"],
         parts=parts,

@@ -140,8 +140,8 @@ class Counting(Supervised):
     def __init__(self, more):
         self.more = more
 
-    def run(self, store, plan):
-        super().run(store, plan)
+    def run(self, store, experiment):
+        super().run(store, experiment)
         found = store.run(STAGE, data=store.done["prepare"], more=self.more)
         assert found.json("count.json")["rows"] == 60 + self.more
 """

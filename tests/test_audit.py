@@ -250,12 +250,12 @@ VIEWS = subseed(0, "views")
 
 
 def inputs(done, mode):
-    plan = wire(check_words(WORDS)).plan
+    experiment = wire(check_words(WORDS)).experiment
     live = {"teachers": [done["teacher-pretrain"]]} if mode == "live" else {}
     return {
-        "model": plan.student,
-        "loss": plan.loss,
-        "training": plan.student_train,
+        "model": experiment.student,
+        "loss": experiment.loss,
+        "training": experiment.student_train,
         "seed": 0,
         "views_seed": VIEWS,
         "epoch": ["labelled", "unlabelled"],

@@ -545,12 +545,12 @@ def test_flags_may_stand_before_and_after(reported, line):
 
 def test_a_plus_means_nothing_more_than_the_key(would_run):
     assert main(["train", "+seed=1", "++loss.alpha=0.5", "+loss=kd"]) == 0
-    assert [(o.plan.seed, o.plan.loss.spec["alpha"]) for o in would_run] == [(1, 0.5)]
+    assert [(o.experiment.seed, o.experiment.loss.spec["alpha"]) for o in would_run] == [(1, 0.5)]
 
 
 def test_a_sweep_runs_every_combination(would_run):
     assert main(["train", "loss=glob([k*,supervised])", "-m", "seed=1", "hydra.sweep.dir=here"]) == 0
-    assert [(o.plan.loss.target.split(".")[-1], o.plan.seed) for o in would_run] == [
+    assert [(o.experiment.loss.target.split(".")[-1], o.experiment.seed) for o in would_run] == [
         ("KD", 1),
         ("Supervised", 1),
     ]
@@ -572,12 +572,12 @@ def test_the_room_for_answers_is_that_of_the_rows_that_the_split_will_have(would
     words = "dataset=synthetic dataset.train_rows=777 dataset.labelled=0.5 dataset.unlabelled=0.5 "
     words += "dataset.validation=null device=cpu"
     assert main(["train", *words.split()]) == 0
-    plan = would_run[0].plan
-    about, seen = plan.dataset.build().describe(), []
+    experiment = would_run[0].experiment
+    about, seen = experiment.dataset.build().describe(), []
     monkeypatch.setattr(validate, "stored_bytes", lambda counts, *more: seen.append(counts) or 0)
-    validate.room(plan, about)
+    validate.room(experiment, about)
     (counts,) = seen
-    rows = count_rows(about, **plan.sizes)
+    rows = count_rows(about, **experiment.sizes)
     assert counts == {"labelled": rows["labelled"], "unlabelled": rows["unlabelled"]}
     assert rows["labelled"] == 388
 

@@ -120,7 +120,9 @@ def test_no_method_sees_the_truth(place):
 
 
 def test_a_limit_on_the_labelled_rows_does_not_hold_for_it():
-    controls = wire(compose.check_words([*WORDS[1:], "ceiling=true", "student_train.rows=10"])).plan.controls
+    controls = wire(
+        compose.check_words([*WORDS[1:], "ceiling=true", "student_train.rows=10"])
+    ).experiment.controls
     assert {role: control.training.spec["rows"] for role, control in controls.items()} == {
         "baseline": 10,
         "ceiling": None,
@@ -228,9 +230,10 @@ def test_it_takes_as_many_steps_as_the_baseline_in_epochs_too():
         "student_train.epochs=3",
         "student_train.target=.9",
     ]
-    plan = wire(compose.check_words([*WORDS[1:], *more])).plan
+    experiment = wire(compose.check_words([*WORDS[1:], *more])).experiment
     training = all_the_way(
-        plan.controls["validation_labels"].training, {"labelled": 20, "unlabelled": 120, "validation": 20}
+        experiment.controls["validation_labels"].training,
+        {"labelled": 20, "unlabelled": 120, "validation": 20},
     )
     # 3 x 140 rows in batches of 16
     assert training.spec["length"] == "27 steps" and training.spec["rows"] is training.spec["target"] is None

@@ -440,9 +440,9 @@ def test_the_digests_of_a_run_are_those_of_its_data(swept):
     store = Store(order.store, order.runtime, Listener())
     fewer = store.run(
         PREPARE,
-        dataset=order.plan.dataset,
-        **order.plan.sizes,
-        duplicates=order.plan.duplicates,
+        dataset=order.experiment.dataset,
+        **order.experiment.sizes,
+        duplicates=order.experiment.duplicates,
         seed=subseed(1, "split"),
     )
     found = protocol(order, fewer)

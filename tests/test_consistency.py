@@ -311,7 +311,7 @@ def test_the_strong_view_is_the_weak_augmentation_drawn_anew_and_then_the_strong
     chains = learn.open_streams(
         objective,
         None,
-        order.plan.student_train.build(),
+        order.experiment.student_train.build(),
         order.runtime,
         seed=1,
         parts=parts(network()),

@@ -437,7 +437,7 @@ def test_preflight_tells_of_a_layer_that_is_not_there():
 )
 def test_who_needs_the_teachers_network(words, expected):
     order, _ = examine_config(check_words(words))
-    assert reads_networks(order.plan.loss) is expected
+    assert reads_networks(order.experiment.loss) is expected
 
 
 def test_vid_is_soft_with_the_slot_filled():

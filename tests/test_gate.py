@@ -204,7 +204,7 @@ def test_warn_and_error():
 def test_the_old_name_of_the_key_is_read():
     def gates(*words):
         order = wire(compose.check_words(["device=cpu", *words]))
-        return order.plan.pseudo_label["gate"], order.config["pseudo_label"]["gate"]
+        return order.experiment.pseudo_label["gate"], order.config["pseudo_label"]["gate"]
 
     assert gates() == ("warn", "warn") and gates("pseudo_label.near_chance=warn") == ("warn", "warn")
     assert gates("pseudo_label.near_chance=error") == gates("pseudo_label.gate=error") == ("error", "error")
@@ -222,7 +222,7 @@ def test_an_older_run_is_run_again_with_what_it_was_given(trained):
         }
         found, errors, notes = restore.restore({**config, "pseudo_label": old}, [], {})
         assert errors == [] and notes == ["pseudo_label.gate is newer than the run and has its default"]
-        assert wire(found).plan.pseudo_label["gate"] == given
+        assert wire(found).experiment.pseudo_label["gate"] == given
 
 
 def test_its_warning_is_the_first(tmp_path):

@@ -142,9 +142,9 @@ def test_class_weights_are_part_of_every_training_and_of_no_data(tmp_path):
     )
     assert {name for name in plain if plain[name] == balanced[name]} == {"prepare", "reveal"}
     order = wire(compose.check_words(["device=cpu", "dataset.class_weights=balanced"]))
-    assert "class_weights" not in order.plan.dataset.spec and order.plan.class_weights == "balanced", (
-        "the loader does not know of it"
-    )
+    assert (
+        "class_weights" not in order.experiment.dataset.spec and order.experiment.class_weights == "balanced"
+    ), "the loader does not know of it"
     with pytest.raises(
         UserError, match="dataset.class_weights has no option 'balancd'; did you mean 'balanced'"
     ):
@@ -156,9 +156,10 @@ def test_weights_are_those_of_the_labelled_rows_that_are_used(tmp_path):
     np.save(tmp_path / "labelled.truth.npy", labels)
     data = Artifact("prepare", "0" * 64, tmp_path)
     order = wire(compose.check_words(["device=cpu", "student_train.rows=20"]))
-    used = truth_used(data, classification(3), order.plan.student_train.build(), 7)
+    used = truth_used(data, classification(3), order.experiment.student_train.build(), 7)
     assert len(used) == 20 and used.bincount(minlength=3).tolist() == [12, 6, 2]
     assert balanced_weights(used, 3).tolist() == pytest.approx([20 / 36, 20 / 18, 20 / 6])
     assert torch.equal(
-        truth_used(data, classification(3), order.plan.teacher_pretrain.build(), 7), torch.from_numpy(labels)
+        truth_used(data, classification(3), order.experiment.teacher_pretrain.build(), 7),
+        torch.from_numpy(labels),
     )

@@ -509,6 +509,8 @@ def test_large_data_are_stood_in_for_and_the_ratio_is_not_reported(monkeypatch):
     ],
 )
 def test_pictures_of_a_folder_are_mirrored_only_where_that_is_asked_for(words, reported):
-    training = wire(compose.check_words(["dataset=folder", "dataset.root=x", *words])).plan.student_train
+    training = wire(
+        compose.check_words(["dataset=folder", "dataset.root=x", *words])
+    ).experiment.student_train
     data = {"reads": "pictures", "shape": [3, 8, 8]}
     assert augmented(training, data).startswith(f"augmentation of the student's pictures: {reported}")

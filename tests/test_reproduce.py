@@ -68,7 +68,7 @@ def test_every_arm_of_a_claim_composes(name):
             assert reproduce.halfspace_errors(words) == []
         else:
             order = wire(compose.check_words([*words, *CPU, "seed=1000"]))
-            assert order.plan.loss and order.plan.seed == 1000
+            assert order.experiment.loss and order.experiment.seed == 1000
 
 
 def test_the_claims_are_those_of_the_issue():
@@ -290,9 +290,9 @@ def test_the_student_can_see_fewer_labelled_rows_than_the_teacher(small, monkeyp
     order = wire(compose.check_words(words))
     _, done = perform(order, Listener())
     assert [rows for rows, _ in passed] == [60, 20, 20]  # teacher, student, baseline
-    assert views_to_answer(done["prepare"], order.plan) == {"labelled": 1}
+    assert views_to_answer(done["prepare"], order.experiment) == {"labelled": 1}
     three = wire(compose.check_words([*words, "augment=[affine]", "student_train.batch_size=10"]))
-    assert views_to_answer(done["prepare"], three.plan) == {"labelled": 3}  # 6 steps of 10 over 20 rows
+    assert views_to_answer(done["prepare"], three.experiment) == {"labelled": 3}  # 6 steps of 10 over 20 rows
 
 
 def self_rows(given: dict, split) -> object:

@@ -215,11 +215,13 @@ def test_previous_goes_on_from_the_last_weights(store):
     assert found.manifest("student-train-1")["init"] is None
     assert found.manifest("student-train-2")["init"] == {"artifact": f"train/{first.key}"}
     # Where no step leads anywhere, the student is what it began with.
-    still = Component({**order.plan.student_train.spec, "lr": 1e-12})
+    still = Component({**order.experiment.student_train.spec, "lr": 1e-12})
     shelf = Store(store, order.runtime, Listener())
-    inputs = steps.student_inputs(shelf, found.done["prepare"], replace(order.plan, student_train=still))
+    inputs = steps.student_inputs(
+        shelf, found.done["prepare"], replace(order.experiment, student_train=still)
+    )
     begun, fresh = (
-        shelf.run(TRAIN, **inputs, loss=order.plan.teacher_loss, init=init) for init in (second, None)
+        shelf.run(TRAIN, **inputs, loss=order.experiment.teacher_loss, init=init) for init in (second, None)
     )
     left, right, other = (load_file(made.file("last.safetensors")) for made in (begun, second, fresh))
     for name in left:
@@ -431,7 +433,7 @@ def test_a_rule_that_buys_needs_no_further_word(root):
     assert sorted(names) == sorted(BUYING)
     for name in names:
         order = wire(compose.check_words([f"select={name}"]))
-        assert (order.plan.budget, order.plan.rounds, order.recipe.target) == (
+        assert (order.experiment.budget, order.experiment.rounds, order.recipe.target) == (
             0.1,
             5,
             "kdx.pipeline.recipes.active.Active",

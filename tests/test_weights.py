@@ -218,7 +218,7 @@ def test_a_student_that_has_diverged_is_the_losss_to_tell(grid):
 @pytest.mark.parametrize("loss", ["soft", "weighted", "slam"])
 def test_an_empty_feature_slot_asks_for_no_live_teacher(loss):
     order, _ = examine_config(check_words([f"loss={loss}"]))
-    assert not reads_networks(order.plan.loss)
+    assert not reads_networks(order.experiment.loss)
 
 
 def test_debiased_without_validation():

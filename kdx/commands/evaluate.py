@@ -170,7 +170,7 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
             raise UserError(f"to build that model around '{file}', the data must be known: add dataset=NAME")
         (data, drawn), learned = measure.other_data(order, store, []), None
         weights = measure.for_data(
-            order.plan.student, order.config["choices"]["student"], file, words["key"], data
+            order.experiment.student, order.config["choices"]["student"], file, words["key"], data
         )
     else:
         weights, learned = measure.of_checkpoint(file, words["key"], order.config["allow"])

@@ -167,7 +167,7 @@ def _order_of(run: Run, words: Words, to: Path, settled: Mapping[str, Any]) -> t
     if errors:
         raise UserErrors(errors)
     restore.check_data(
-        config["dataset"], order.plan.dataset.build(), {word.partition("=")[0] for word in given}
+        config["dataset"], order.experiment.dataset.build(), {word.partition("=")[0] for word in given}
     )
     if not all_stored(order):
         from kdx.config.validate import preflight

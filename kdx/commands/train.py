@@ -210,7 +210,7 @@ def finish(
     if "gate" in artifacts:
         folder.run["gate"] = artifacts["gate"].json("gate.json")
     results = found.json("results.json")
-    own = {role: words for role, words in own_controls(order.plan.controls).items() if role in results}
+    own = {role: words for role, words in own_controls(order.experiment.controls).items() if role in results}
     results |= {"roles": own} if own else {}
     trace(folder.run, results, artifacts)
     for role in roles_of(results):
@@ -218,7 +218,7 @@ def finish(
     if results["rounds"]:
         by = build_recipe(order.recipe).counts
         results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}
-    if order.plan.assistants:
+    if order.experiment.assistants:
         names = [*order.config["assistants"], order.config["choices"]["student"]]
         results["rounds"] = [
             {"model": name, **entry} for name, entry in zip(names, results["rounds"], strict=True)

@@ -73,34 +73,34 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
     splits: is filled with the rows of each split, as far as they can be known.
     """
     errors: list[str] = []
-    plan = order.plan
+    experiment = order.experiment
     if order.runtime:
         with checks.gather(errors):
             order.runtime.settle()
-    for node, training in trainings_of(plan):
+    for node, training in trainings_of(experiment):
         if training:
             with trying(errors, f"{node}."):
                 training.build()
-    about = describe_data(plan, errors) if data and plan.dataset else None
+    about = describe_data(experiment, errors) if data and experiment.dataset else None
     check_kind(order, about, errors)
     for name, shift in order.shifts:
         try_shift(name, shift, about or STAND_IN, errors)
-    wrong_sizes = (check_classes(about) or check_sizes(about, **plan.sizes)) if about else []
+    wrong_sizes = (check_classes(about) or check_sizes(about, **experiment.sizes)) if about else []
     errors += wrong_sizes
-    rows = count_rows(about, **plan.sizes) if about and not wrong_sizes else {}
+    rows = count_rows(about, **experiment.sizes) if about and not wrong_sizes else {}
     if splits is not None:
         splits |= rows
-    check_controls(plan, about, rows, errors)
-    for node, training in trainings_of(plan):
+    check_controls(experiment, about, rows, errors)
+    for node, training in trainings_of(experiment):
         with checks.gather(errors):
             if about and training:
                 check_batch(node, training.spec["batch_size"], about)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        check_networks(plan, about, rows, errors)
+        check_networks(experiment, about, rows, errors)
     with trying(errors):
         check_recipe(order, rows)
-    for node, training in trainings_of(plan):
+    for node, training in trainings_of(experiment):
         if (
             about
             and training
@@ -117,12 +117,12 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
 
 
 def check_controls(
-    plan: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
+    experiment: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
 ) -> None:
     """Whether there are the labels that a control asks for, and its training is one."""
-    for role, trained in plan.controls.items():
+    for role, trained in experiment.controls.items():
         with trying(errors):
-            checks.refuse_all(trained.control.errors(plan.sizes, rows) if about else ())
+            checks.refuse_all(trained.control.errors(experiment.sizes, rows) if about else ())
         if role not in CONTROLS:
             with trying(errors, f"controls.{role}: "):
                 trained.training.build()
@@ -143,29 +143,29 @@ def trying(errors: list[str], prefix: str = "") -> Iterator[None]:
         errors.append(f"{prefix}your own code fails when it is tried on made-up data: {own}")
 
 
-def describe_data(plan: Experiment, errors: list[str]) -> Description | None:
+def describe_data(experiment: Experiment, errors: list[str]) -> Description | None:
     """What the data set holds, without reading all of it; None (and the errors) where it cannot be read."""
     found = None
     before = len(errors)
     with trying(errors):
-        loader = plan.dataset.build()
+        loader = experiment.dataset.build()
         if len(errors) == before:
             loader.fetch()
             found = loader.describe()
     return found if len(errors) == before else None
 
 
-def trainings_of(plan: Experiment) -> list[tuple[str, Component | None]]:
+def trainings_of(experiment: Experiment) -> list[tuple[str, Component | None]]:
     """The settings of both training stages, by node."""
-    return [("teacher_pretrain", plan.teacher_pretrain), ("student_train", plan.student_train)]
+    return [("teacher_pretrain", experiment.teacher_pretrain), ("student_train", experiment.student_train)]
 
 
 def check_kind(order: Order, about: Description | None, errors: list[str]) -> None:
     """Whether what is to be done to rows and answers goes with what these are."""
     if about is None:
         return
-    plan = order.plan
-    for node, training in trainings_of(plan):
+    experiment = order.experiment
+    for node, training in trainings_of(experiment):
         with trying([]):  # what is wrong with the settings themselves is reported elsewhere
             steps = training.build() if training else None
             for name, step in (*steps.augment, *steps.strong_augment) if steps else ():
@@ -176,19 +176,19 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
                     )
     with trying(errors):
         task = task_of(about)
-        check_code(plan, about)
-        for node, training in trainings_of(plan):
+        check_code(experiment, about)
+        for node, training in trainings_of(experiment):
             check_target(node, training, task)
-        if plan.class_weights == "balanced":
+        if experiment.class_weights == "balanced":
             Fitness("dataset.class_weights=balanced", Categorical, "leave it out").check(task)
-        if plan.pseudo_label and plan.pseudo_label["passes"]:
+        if experiment.pseudo_label and experiment.pseudo_label["passes"]:
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
     for name, described in order.metrics.items():
         with trying(errors, f"metrics.{name}: "):
             check_metric(build_metric(name, described), name, task_of(about))
     with trying(errors):
-        if plan.select and (rule := plan.select.build()):
-            name = plan.select.target.split(".")[-2]
+        if experiment.select and (rule := experiment.select.build()):
+            name = experiment.select.target.split(".")[-2]
             Fitness(f"select={name}", rule.needs_task, "leave it out").check(task)
 
 
@@ -220,11 +220,11 @@ def task_of(about: Description) -> Task:
     return build_task({"task": about.task})
 
 
-def check_code(plan: Experiment, about: Description) -> None:
+def check_code(experiment: Experiment, about: Description) -> None:
     """Whether keys know the code of a task or an adapter of the user's own: they know what the loader's file
     imports.
     """
-    known = modules_read([plan.dataset.target])
+    known = modules_read([experiment.dataset.target])
     for what, spec in (("task", about.task), ("adapter", about.adapter)):
         module = module_of(spec["_target_"]) if spec else "kdx"
         if not module.startswith("kdx") and module not in known:
@@ -239,7 +239,7 @@ def adapter_of(about: Description) -> Adapter | None:
 
 
 def check_networks(
-    plan: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
+    experiment: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
 ) -> None:
     """Builds both networks and the losses, reads the checkpoints, and pushes a few made-up pictures of the
     data's shape through all of them.
@@ -252,9 +252,9 @@ def check_networks(
     if unknown:
         return  # reported already
     built: dict[str, Any] = {}
-    begins = {"teacher": plan.checkpoint, "student": plan.student_checkpoint}
-    assistants = [(f"assistant {number}", model) for number, model in enumerate(plan.assistants, 1)]
-    for role, model in (("teacher", plan.teacher), *assistants, ("student", plan.student)):
+    begins = {"teacher": experiment.checkpoint, "student": experiment.student_checkpoint}
+    assistants = [(f"assistant {number}", model) for number, model in enumerate(experiment.assistants, 1)]
+    for role, model in (("teacher", experiment.teacher), *assistants, ("student", experiment.student)):
         if model:
             with trying(errors):
                 built[role] = models.build_for(
@@ -269,16 +269,19 @@ def check_networks(
     for role, given in begins.items():
         if given:
             with checks.gather(errors):
-                file, trained = given.file.paths[0], role == "student" or plan.teacher_pretrain is not None
+                file, trained = (
+                    given.file.paths[0],
+                    role == "student" or experiment.teacher_pretrain is not None,
+                )
                 if about and role in built:
                     load_weights(built[role], file, key=given.key, role=role, new_head=trained)
                     class_order_warnings(role, given, about.classes, trained)
                 else:
                     checkpoint.read_weights_file(file, key=given.key, role=role)
-    if plan.pseudo_label and plan.pseudo_label["passes"]:
+    if experiment.pseudo_label and experiment.pseudo_label["passes"]:
         answering = (
             ("teacher", "student")
-            if plan.rounds is not None and plan.rounds > 1 and plan.budget is None
+            if experiment.rounds is not None and experiment.rounds > 1 and experiment.budget is None
             else ("teacher",)
         )
         errors += [
@@ -288,14 +291,14 @@ def check_networks(
         ]
     student = built.get("student") or torch.nn.Identity()
     streams = (
-        {s: made_up(s, data, task) for s in available(plan, data, rows)}
+        {s: made_up(s, data, task) for s in available(experiment, data, rows)}
         if about and "student" in built
         else None
     )
     lessons = [
-        ("teacher_pretrain", plan.teacher_loss, plan.teacher_pretrain),
-        ("student_train", plan.loss, plan.student_train),
-        *(("student_train", control.loss, control.training) for control in plan.controls.values()),
+        ("teacher_pretrain", experiment.teacher_loss, experiment.teacher_pretrain),
+        ("student_train", experiment.loss, experiment.student_train),
+        *(("student_train", control.loss, control.training) for control in experiment.controls.values()),
     ]
     for node, loss, training in lessons:
         if loss:
@@ -309,9 +312,14 @@ def check_networks(
                     live,
                     f"{node}.augment" if mixes(training) else None,
                 )
-    if plan.loss and plan.student_train and streams and plan.student_train.spec["batch_size"] == 1:
+    if (
+        experiment.loss
+        and experiment.student_train
+        and streams
+        and experiment.student_train.spec["batch_size"] == 1
+    ):
         with checks.gather(errors):
-            objective = plan.loss.resolve()
+            objective = experiment.loss.resolve()
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
 
@@ -336,22 +344,22 @@ def drops_out(network: torch.nn.Module) -> bool:
 def check_recipe(order: Order, rows: Mapping[str, int]) -> None:
     """What the recipe has against the experiment. rows: of each split, empty where they are not known."""
     if order.recipe is not None:
-        asked = Request(order.plan, order.config, rows)
+        asked = Request(order.experiment, order.config, rows)
         checks.refuse_all(build_recipe(order.recipe).errors(asked))
 
 
-def available(plan: Experiment, about: Description, rows: Mapping[str, int]) -> list[str]:
+def available(experiment: Experiment, about: Description, rows: Mapping[str, int]) -> list[str]:
     """Names of the streams that the data will have; a guess where `rows` are not known, as the sizes do not
     fit.
     """
     if rows:
         return [name for name, count in rows.items() if count and name != "test"]
-    hidden = plan.sizes["labelled"] is not None or about.pool > 0
-    pool = hidden and plan.sizes["unlabelled"] != 0
+    hidden = experiment.sizes["labelled"] is not None or about.pool > 0
+    pool = hidden and experiment.sizes["unlabelled"] != 0
     return (
         ["labelled"]
         + ["unlabelled"] * pool
-        + ["validation"] * (about.validation is not None or plan.sizes["validation"] is not None)
+        + ["validation"] * (about.validation is not None or experiment.sizes["validation"] is not None)
     )
 
 
@@ -517,9 +525,9 @@ def push(objective: Objective, streams: Mapping[str, Batch] | None, student: tor
 
 def check_room(order: Order, about: Description, errors: list[str]) -> None:
     """Whether the store's disk has room for the prepared data, the answers and the checkpoints."""
-    plan = order.plan
+    experiment = order.experiment
     folder = checks.existing(order.store)
-    needed = room(plan, about)
+    needed = room(experiment, about)
     free = shutil.disk_usage(folder).free
     if free < needed:
         errors.append(
@@ -528,20 +536,20 @@ def check_room(order: Order, about: Description, errors: list[str]) -> None:
         )
 
 
-def room(plan: Experiment, about: Description) -> int:
+def room(experiment: Experiment, about: Description) -> int:
     """Bytes, about: rows, stored answers up to the limit, and for each network its weights twice and a
     checkpoint of them.
     """
-    split = count_rows(about, **plan.sizes)
+    split = count_rows(about, **experiment.sizes)
     rows, counts = sum(split.values()), {name: split[name] for name in ("labelled", "unlabelled")}
-    spec = plan.student_train.spec
+    spec = experiment.student_train.spec
     seen = used(counts, spec["rows"] if isinstance(spec["rows"], int) else None)
     steps = total_steps(spec, sum(seen.values()), "student_train")
-    read = {name: count for name, count in seen.items() if name in taught_splits(plan)}
+    read = {name: count for name, count in seen.items() if name in taught_splits(experiment)}
     views = (
         passes(steps, shares(spec["batch_size"], read, None), read) if read and spec["batch_size"] > 1 else {}
     )
-    answers = min(stored_bytes(counts, views, task_of(about).row_bytes()), plan.pseudo_label["limit"])
+    answers = min(stored_bytes(counts, views, task_of(about).row_bytes()), experiment.pseudo_label["limit"])
     networks = sum(
         8
         * bytes_of(
@@ -554,8 +562,8 @@ def room(plan: Experiment, about: Description) -> int:
                 read_weights=False,
             )
         )
-        for m in (plan.teacher, plan.student)
+        for m in (experiment.teacher, experiment.student)
     )
     # of the rows: these have a data set of their own
-    copies = 1 + sum(control.also is not None for control in plan.controls.values())
+    copies = 1 + sum(control.also is not None for control in experiment.controls.values())
     return copies * rows * about.row_bytes() + answers + networks

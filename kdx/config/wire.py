@@ -34,7 +34,7 @@ class Order:
     """
 
     recipe: Component
-    plan: Experiment
+    experiment: Experiment
     runtime: Runtime
     store: Path
     until: frozenset[str] | None
@@ -67,11 +67,11 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     allow(part(nodes.read_packages, config["allow"]) or [])
     recipe = part(component, "recipe", config["recipe"])
     asks = part(build_recipe, recipe) if recipe else None
-    plan = _experiment(config, part, errors)
-    errors += _wrong_mixing(plan, asks)
+    experiment = _experiment(config, part, errors)
+    errors += _wrong_mixing(experiment, asks)
     order = Order(
         recipe=recipe if asks else None,
-        plan=plan,
+        experiment=experiment,
         runtime=part(nodes.read_runtime, config["device"]),
         store=part(checks.place, "store", config["store"]),
         until=part(nodes.read_stages, config["stages"]),
@@ -82,7 +82,7 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
             if (found := part(component, f"shift.{name}", spec))
         ],
         metrics=part(nodes.read_own_metrics, config) or {},
-        config={**config, "pseudo_label": plan.pseudo_label} if plan.pseudo_label else config,
+        config={**config, "pseudo_label": experiment.pseudo_label} if experiment.pseudo_label else config,
         sound=not errors,
     )
     return order, list(dict.fromkeys(errors))
@@ -127,13 +127,13 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
     )
 
 
-def _wrong_mixing(plan: Experiment, recipe: Recipe | None) -> list[str]:
+def _wrong_mixing(experiment: Experiment, recipe: Recipe | None) -> list[str]:
     """Where pictures are mixed, and an answer is for one."""
-    if not plan.student_train or "mixup" not in dict(plan.student_train.spec["augment"]):
+    if not experiment.student_train or "mixup" not in dict(experiment.student_train.spec["augment"]):
         return []
     if recipe and recipe.buys:
         return ["an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out"]
-    if plan.pseudo_label and plan.pseudo_label["view"] == "clean":
+    if experiment.pseudo_label and experiment.pseudo_label["view"] == "clean":
         return [
             "pseudo_label.view=clean answers one clean picture, and mixup mixes two: use "
             "pseudo_label.view=same, or leave mixup out"
@@ -145,7 +145,7 @@ def with_sources(order: Order, tell: Callable[[str, str], None]) -> Order:
     """The same, with the data set's files known by their content. They must be there by now. tell: see
     `known`.
     """
-    return replace(order, plan=replace(order.plan, dataset=known(order.plan.dataset, tell)))
+    return replace(order, experiment=replace(order.experiment, dataset=known(order.experiment.dataset, tell)))
 
 
 def known(dataset: Component, tell: Callable[[str, str], None] = lambda text, level: None) -> Component:

@@ -53,8 +53,8 @@ class _Job:
         return None if self.end and self.end.startswith(BEYOND) else self.end
 
     @property
-    def plan(self) -> Experiment:
-        return self.order.plan
+    def experiment(self) -> Experiment:
+        return self.order.experiment
 
     @property
     def choices(self) -> Mapping[str, Any]:
@@ -271,7 +271,7 @@ def _rules(job: _Job) -> list[str]:
         f"test split: {followed['test']}",
         f"matched baseline: {followed['baseline'] or 'none (baseline=false)'}",
         *_said(job, "protocol"),
-        *build_recipe(job.order.recipe).protocol(job.plan),
+        *build_recipe(job.order.recipe).protocol(job.experiment),
     ]
 
 
@@ -283,5 +283,7 @@ def nouns(jobs: Iterable[_Job]) -> dict[str, str]:
         for step in sorted(job.steps, key=lambda step: STAGES.index(step.stage.node or STAGES[0])):
             stem = split_number(step.name)[0]
             found |= {stem: noun} if (noun := foretelling_of(step.stage).noun(step.name)) else {}
-        controls |= {control_stage(role): c.control.noun or role for role, c in job.plan.controls.items()}
+        controls |= {
+            control_stage(role): c.control.noun or role for role, c in job.experiment.controls.items()
+        }
     return {**found, **controls}

@@ -55,7 +55,7 @@ class Dry:
         self.order, self.scratch, self.described = order, scratch, described
         self.steps: list[PlannedStage] = []
         self.guesses = 0
-        self.look = Beforehand(order.plan, self.describe, self.guess, improving)
+        self.look = Beforehand(order.experiment, self.describe, self.guess, improving)
 
     def __call__(
         self, name: str, stage: Stage, key: str, inputs: Mapping[str, Any], found: Artifact | None
@@ -82,7 +82,7 @@ class Dry:
         name = json.dumps(dataset.spec, sort_keys=True)
         if name not in self.described:
             errors: list[str] = []
-            self.described[name] = describe_data(self.order.plan, errors)
+            self.described[name] = describe_data(self.order.experiment, errors)
             if errors:
                 raise UserErrors(errors)
         return self.described[name]

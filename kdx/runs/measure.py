@@ -114,9 +114,9 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[A
     """The data set of `order`, prepared in `store`, after it was found to fit every one of `weights`, and
     what is to be said of its test split. Raises UserErrors before any work."""
     errors: list[str] = []
-    description = describe_data(order.plan, errors)
+    description = describe_data(order.experiment, errors)
     if description is not None:
-        errors += check_sizes(description, **order.plan.sizes)
+        errors += check_sizes(description, **order.experiment.sizes)
         name = order.config["choices"]["dataset"]
         errors += misfits(weights, name, description)
     if errors:
@@ -126,17 +126,17 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[A
     try:
         data = kept.run(
             PREPARE,
-            dataset=order.plan.dataset,
-            **order.plan.sizes,
-            duplicates=order.plan.duplicates,
-            seed=subseed(order.plan.seed, "split"),
+            dataset=order.experiment.dataset,
+            **order.experiment.sizes,
+            duplicates=order.experiment.duplicates,
+            seed=subseed(order.experiment.seed, "split"),
         )
     except PermissionError as error:
         raise UserError(
             f"the store '{store}' cannot be written, and the data has to be prepared there: "
             "name another with store=PATH"
         ) from error
-    return data, held_out(description, order.plan.sizes["test"], data)
+    return data, held_out(description, order.experiment.sizes["test"], data)
 
 
 def held_out(found: Description, test: Any, data: Artifact) -> list[str]:

@@ -34,14 +34,16 @@ def perform(
     order = with_sources(order, lambda text, level: listener.note(PREPARE.name, text, level))
     store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
-        build_recipe(order.recipe).run(store, order.plan)
+        build_recipe(order.recipe).run(store, order.experiment)
     except Halt:
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in trained_by(order).items() if stage in store.done}
     rounds = [student for number, student in students(store.done).items() if number]
-    lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.plan) else []
+    lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.experiment) else []
     if lessons:
-        store.run(AUDIT, data=store.done["prepare"], rounds=lessons, seed=subseed(order.plan.seed, "audit"))
+        store.run(
+            AUDIT, data=store.done["prepare"], rounds=lessons, seed=subseed(order.experiment.seed, "audit")
+        )
     found = store.run(
         EVALUATE,
         data=store.done["prepare"],
@@ -49,8 +51,8 @@ def perform(
         rounds=rounds,
         shifts=order.shifts,
         metrics=order.metrics,
-        seed=subseed(order.plan.seed, "shift"),
-        learned={role: [c.also] for role, c in order.plan.controls.items() if c.also == "validation"},
+        seed=subseed(order.experiment.seed, "shift"),
+        learned={role: [c.also] for role, c in order.experiment.controls.items() if c.also == "validation"},
     )
     return found, store.done
 
@@ -58,7 +60,7 @@ def perform(
 def trained_by(order: Order) -> dict[str, str]:
     """role -> the stage that trains it, in the order of the table; kdx's own roles, then further controls."""
     own = {role: about.stage for role, about in ROLES.items()}
-    return own | {role: control_stage(role) for role in order.plan.controls if role not in own}
+    return own | {role: control_stage(role) for role in order.experiment.controls if role not in own}
 
 
 def students(done: Mapping[str, Artifact]) -> dict[int | None, Artifact]:
@@ -114,13 +116,13 @@ def all_stored(order: Order) -> bool:
 def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
     """What a comparison must agree on: the splits, what selects and what the test split is used for."""
     return {
-        "dataset": order.plan.dataset.target.rpartition(".")[2],
-        "sizes": dict(order.plan.sizes),
-        "paths": dotted(order.plan.dataset.spec),
+        "dataset": order.experiment.dataset.target.rpartition(".")[2],
+        "sizes": dict(order.experiment.sizes),
+        "paths": dotted(order.experiment.dataset.spec),
         "counts": data.json("data.json")["counts"] if data else None,
         "data_key": data.key if data else None,
         "digests": digests(data.manifest["files"]) if data else None,
-        "seed": order.plan.seed,
+        "seed": order.experiment.seed,
         "selection": "best weights and early stopping on the validation split only",
         "test": "opened once, at the end, by the evaluate stage",
         "headline": order.headline,
@@ -128,7 +130,7 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
             "the distilled student's model, initialisation, optimiser steps, batch size and "
             "augmentation; the labels only"
         )
-        if order.plan.controls
+        if order.experiment.controls
         else None,
     }
 

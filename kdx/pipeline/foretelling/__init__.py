@@ -100,7 +100,7 @@ class Beforehand:
     every round is to be better than all before, or none.
     """
 
-    plan: Experiment
+    experiment: Experiment
     describe: Callable[[Component], Description]
     guess: Callable[[], int]
     improving: bool
@@ -110,7 +110,7 @@ class PlannedRun(Protocol):
     """A run, foreseen. stop: why it will end early, if that is known. all_steps: those of every run."""
 
     @property
-    def plan(self) -> Experiment: ...
+    def experiment(self) -> Experiment: ...
     @property
     def choices(self) -> Mapping[str, Any]: ...
     @property

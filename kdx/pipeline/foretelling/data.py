@@ -45,8 +45,8 @@ class Prepare(_Data):
             found.append(f"classes: {len(classes)} ({names}), of the data, the teacher and the student alike")
         shapes = " and ".join("x".join(map(str, shape)) for shape, _ in data["example"].values())
         found.append(f"{data['reads']}: {shapes}, {takers}")
-        if job.plan.student_train:
-            found.append(augmented(job.plan.student_train, data))
+        if job.experiment.student_train:
+            found.append(augmented(job.experiment.student_train, data))
         if step.stored:
             found += [
                 f"of the data: {note['text']}"
@@ -56,16 +56,16 @@ class Prepare(_Data):
         return found
 
     def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
-        plan, classes = job.plan, step.artifact.json("data.json").get("classes", [])
+        experiment, classes = job.experiment, step.artifact.json("data.json").get("classes", [])
         found = [
             f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
             f"backward on {step.artifact.json('data.json')['reads']} of this shape"
         ]
-        for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
+        for role, given in (("teacher", experiment.checkpoint), ("student", experiment.student_checkpoint)):
             if given is None:
                 continue
             found.append(f"checkpoint: the weights of '{given.file.paths[0]}' fit the {role}")
-            trained = role == "student" or plan.teacher_pretrain is not None
+            trained = role == "student" or experiment.teacher_pretrain is not None
             if warnings := class_order_warnings(role, given, classes, trained):
                 found.append(f"checkpoint: {warnings[0]}")
         return found
@@ -79,7 +79,7 @@ class Prepare(_Data):
         ]
 
     def protocol(self, job: PlannedRun, step: PlannedStage) -> list[str]:
-        if job.plan.duplicates != "drop":
+        if job.experiment.duplicates != "drop":
             return []
         reads = step.artifact.json("data.json")["reads"]
         return [
@@ -112,7 +112,7 @@ def about(look: Beforehand, dataset: Component) -> dict[str, Any]:
     from kdx.pipeline.stages.prepare import kind_of_rows
 
     found = look.describe(dataset)
-    counts = count_rows(found, **look.plan.sizes)
+    counts = count_rows(found, **look.experiment.sizes)
     shipped = {"test": found.test, "validation": found.validation}
     kept = sum(counts[name] for name, rows in shipped.items() if rows is None)
     return {

@@ -68,14 +68,14 @@ def _beside_guessing(job: PlannedRun, step: PlannedStage, score: float | None, f
 
 
 def _of_gate(job: PlannedRun, always: str) -> list[str]:
-    other = "the student alone" if "baseline" in job.plan.controls else always or "knowing nothing"
-    warns = job.plan.pseudo_label["gate"] == "warn"
+    other = "the student alone" if "baseline" in job.experiment.controls else always or "knowing nothing"
+    warns = job.experiment.pseudo_label["gate"] == "warn"
     then = (
         "this is warned of, and the run goes on (gate=error stops it)"
         if warns
         else "the run stops there (gate=error)"
     )
-    other += ", all classes weighing alike," if job.plan.class_weights == "balanced" else ""
+    other += ", all classes weighing alike," if job.experiment.class_weights == "balanced" else ""
     found = [
         f"gate, before the student trains: where the teacher is not better than {other} by two standard "
         f"errors of the paired difference, {then}"
@@ -96,13 +96,19 @@ def _largest(data: Artifact) -> tuple[str, float]:
 
 
 def _whereabouts(job: PlannedRun, teacher: PlannedStage) -> str:
-    plan = job.plan
+    experiment = job.experiment
     if teacher.stored:
         return "in the store"
-    origin = f"the checkpoint '{plan.checkpoint.file.paths[0]}'" if plan.checkpoint else "pretrained weights"
-    if plan.teacher_pretrain is None:
+    origin = (
+        f"the checkpoint '{experiment.checkpoint.file.paths[0]}'"
+        if experiment.checkpoint
+        else "pretrained weights"
+    )
+    if experiment.teacher_pretrain is None:
         return f"{origin}, as it is"
-    return f"{origin}, to be trained further" if plan.checkpoint else "not in the store and trained first"
+    return (
+        f"{origin}, to be trained further" if experiment.checkpoint else "not in the store and trained first"
+    )
 
 
 def _known_score(job: PlannedRun, teacher: PlannedStage, asked: PlannedStage | None) -> float | None:

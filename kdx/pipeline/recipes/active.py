@@ -30,35 +30,35 @@ class Active(Recipe):
     buys = True
     counts = "last"
 
-    def run(self, store: Store, plan: Experiment) -> None:
-        data, teacher = train_teacher(store, plan)
-        inputs = student_inputs(store, data, plan)
+    def run(self, store: Store, experiment: Experiment) -> None:
+        data, teacher = train_teacher(store, experiment)
+        inputs = student_inputs(store, data, experiment)
         # validation only: how often the teacher errs
-        empty = ask_teacher(store, data, teacher, plan, {}, name="pseudo-label-0", pool=False)
-        student_alone(store, plan, inputs, empty)
-        made = store.run(TRAIN, name="student-train-0", **inputs, loss=plan.teacher_loss)
+        empty = ask_teacher(store, data, teacher, experiment, {}, name="pseudo-label-0", pool=False)
+        student_alone(store, experiment, inputs, empty)
+        made = store.run(TRAIN, name="student-train-0", **inputs, loss=experiment.teacher_loss)
         rows = answers = None
         lesson: dict[str, Any] = {}
-        if plan.budget is None:
+        if experiment.budget is None:
             raise UserError("recipe=active gets how many answers it buys: set budget=200, say")
-        total = to_buy(plan.budget, data.json("data.json")["counts"]["unlabelled"])
-        for number, count in enumerate(by_round(total, plan.rounds), 1):
+        total = to_buy(experiment.budget, data.json("data.json")["counts"]["unlabelled"])
+        for number, count in enumerate(by_round(total, experiment.rounds), 1):
             rows = store.run(
                 CHOOSE,
                 name=f"choose-{number}",
                 data=data,
                 answers=empty,
-                rule=plan.select,
+                rule=experiment.select,
                 student=made,
                 earlier=rows,
                 count=count,
-                seed=subseed(plan.seed, "choose", number),
+                seed=subseed(experiment.seed, "choose", number),
             )
             answers = ask_teacher(
                 store,
                 data,
                 teacher,
-                plan,
+                experiment,
                 {"unlabelled": 1, "labelled": 1},
                 name=f"pseudo-label-{number}",
                 rows=rows,
@@ -68,10 +68,10 @@ class Active(Recipe):
                 "answers": answers,
                 "rows": rows,
                 "view": "clean",
-                "loss": plan.loss,
+                "loss": experiment.loss,
                 "networks": [teacher],
-                "init": made if plan.student_init == "previous" else None,
+                "init": made if experiment.student_init == "previous" else None,
             }
             made = store.run(TRAIN, name=f"student-train-{number}", **lesson)
         store.run(TRAIN, name="student-train", **lesson)
-        train_controls(store, plan, inputs)
+        train_controls(store, experiment, inputs)

@@ -30,28 +30,30 @@ class Chain(Recipe):
     assistants = True
     counts = "chain"
 
-    def run(self, store: Store, plan: Experiment) -> None:
-        data, teacher = train_teacher(store, plan)
-        views, inputs = views_to_answer(data, plan), student_inputs(store, data, plan)
-        live = asks_live(plan, views)
+    def run(self, store: Store, experiment: Experiment) -> None:
+        data, teacher = train_teacher(store, experiment)
+        views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
+        live = asks_live(experiment, views)
         lesson: dict[str, Any] = {}
-        for number, model in enumerate([*plan.assistants, plan.student], 1):
-            answers = ask_teacher(store, data, teacher, plan, views, name=f"pseudo-label-{number}")
+        for number, model in enumerate([*experiment.assistants, experiment.student], 1):
+            answers = ask_teacher(store, data, teacher, experiment, views, name=f"pseudo-label-{number}")
             if number == 1:
-                student_alone(store, plan, inputs, answers)
-            begins = checkpoint_inputs(plan.student_checkpoint if number > len(plan.assistants) else None)
+                student_alone(store, experiment, inputs, answers)
+            begins = checkpoint_inputs(
+                experiment.student_checkpoint if number > len(experiment.assistants) else None
+            )
             lesson = {
                 **inputs,
                 "model": model,
                 **begins,
                 "answers": answers,
                 "teachers": [teacher] if live else [],
-                "view": plan.pseudo_label["view"],
+                "view": experiment.pseudo_label["view"],
                 "networks": [] if live else [teacher],
-                "loss": plan.loss,
+                "loss": experiment.loss,
                 "rows": None,
                 "init": None,
             }
             teacher = store.run(TRAIN, name=f"student-train-{number}", **lesson)
         store.run(TRAIN, name="student-train", **lesson)
-        train_controls(store, plan, inputs)
+        train_controls(store, experiment, inputs)

@@ -33,31 +33,33 @@ def wrong_stages(stages: Sequence[Stage]) -> Iterator[str]:
 
 
 def wrong_rule(
-    buys: bool, plan: Experiment, config: Mapping[str, Any], rows: Mapping[str, int]
+    buys: bool, experiment: Experiment, config: Mapping[str, Any], rows: Mapping[str, int]
 ) -> Iterator[str]:
     """Whether the rule that chooses among the pool goes with the recipe and the budget, and whether what it
     is to choose is there. buys: whether the recipe does.
     """
-    choices, given = config["choices"], plan.budget
+    choices, given = config["choices"], experiment.budget
     if given is None and config["budget"] is not None:
         return  # refused already
-    rule: Rule | None = plan.select.build() if plan.select else None
-    if wrong := _wrong_budget(buys, rule, plan, choices):
+    rule: Rule | None = experiment.select.build() if experiment.select else None
+    if wrong := _wrong_budget(buys, rule, experiment, choices):
         yield wrong
         return
-    asks = plan.loss is not None and (buys or declared(plan.loss.target, "needs_teacher"))
-    if rule and asks and "unlabelled" not in taught_splits(plan):
+    asks = experiment.loss is not None and (buys or declared(experiment.loss.target, "needs_teacher"))
+    if rule and asks and "unlabelled" not in taught_splits(experiment):
         yield (
             f"select={choices.get('select')} chooses rows of the pool for the teacher to answer, and "
             f"loss={choices.get('loss')} learns from no such answers: leave select= out, or choose another "
             "loss"
         )
     elif rule and rows:
-        yield from _wrong_choice(plan, rule, rows)
+        yield from _wrong_choice(experiment, rule, rows)
 
 
-def _wrong_budget(buys: bool, rule: Rule | None, plan: Experiment, choices: Mapping[str, Any]) -> str | None:
-    given = plan.budget
+def _wrong_budget(
+    buys: bool, rule: Rule | None, experiment: Experiment, choices: Mapping[str, Any]
+) -> str | None:
+    given = experiment.budget
     if buys and not (rule and rule.buys):
         return (
             f"recipe=active buys the answers that a rule chooses, and select={choices.get('select')} buys "
@@ -69,7 +71,7 @@ def _wrong_budget(buys: bool, rule: Rule | None, plan: Experiment, choices: Mapp
             "which share of the pool, budget=0.1"
         )
     if rule and rule.buys and not buys:
-        asks = plan.loss is None or declared(plan.loss.target, "needs_teacher")
+        asks = experiment.loss is None or declared(experiment.loss.target, "needs_teacher")
         why = (
             "only the recipe active does that: leave recipe= out, select= brings it along"
             if asks
@@ -84,7 +86,7 @@ def _wrong_budget(buys: bool, rule: Rule | None, plan: Experiment, choices: Mapp
     return None
 
 
-def _wrong_choice(plan: Experiment, rule: Rule, rows: Mapping[str, int]) -> Iterator[str]:
+def _wrong_choice(experiment: Experiment, rule: Rule, rows: Mapping[str, int]) -> Iterator[str]:
     """rows: of each split."""
     pool, validation = rows["unlabelled"], rows["validation"] > 0
     found: list[str] = []
@@ -96,37 +98,37 @@ def _wrong_choice(plan: Experiment, rule: Rule, rows: Mapping[str, int]) -> Iter
     elif not rule.buys:
         with checks.gather(found):
             rule.foresee(pool, None, validation)
-    elif plan.budget is not None and isinstance(plan.rounds, int) and plan.rounds > 0:
-        total = to_buy(plan.budget, pool)
+    elif experiment.budget is not None and isinstance(experiment.rounds, int) and experiment.rounds > 0:
+        total = to_buy(experiment.budget, pool)
         if total > pool:
             yield (
                 f"budget={total} buys more answers than the pool has rows, {pool}: set budget={pool} at most"
             )
-        elif plan.rounds > total:
+        elif experiment.rounds > total:
             yield (
-                f"rounds={plan.rounds} share out {total} answers (budget={plan.budget}, of a pool of "
-                f"{pool}), and each round buys at least one: set rounds={total}, or a larger budget"
+                f"rounds={experiment.rounds} share out {total} answers (budget={experiment.budget}, of a pool "
+                f"of {pool}), and each round buys at least one: set rounds={total}, or a larger budget"
             )
         else:
             with checks.gather(found):
-                rule.foresee(pool, max(by_round(total, plan.rounds)), validation)
+                rule.foresee(pool, max(by_round(total, experiment.rounds)), validation)
     yield from found
 
 
-def wrong_assistants(chain: bool, plan: Experiment, config: Mapping[str, Any]) -> Iterator[str]:
+def wrong_assistants(chain: bool, experiment: Experiment, config: Mapping[str, Any]) -> Iterator[str]:
     """Whether assistants and the recipe that has them go together, and with what else there is. chain:
     whether the recipe teaches by way of them.
     """
-    if plan.assistants and not chain:
+    if experiment.assistants and not chain:
         yield "assistants= stand between teacher and student in recipe=chain: say that too, or leave them out"
     elif chain and not config["assistants"]:
         yield "recipe=chain teaches by way of assistants, and none is named: assistants=[cnn_small], say"
     elif chain and (
-        plan.select
-        or plan.rounds != 1
-        or plan.student_init != "fresh"
-        or not plan.loss
-        or not declared(plan.loss.target, "needs_teacher")
+        experiment.select
+        or experiment.rounds != 1
+        or experiment.student_init != "fresh"
+        or not experiment.loss
+        or not declared(experiment.loss.target, "needs_teacher")
     ):
         yield (
             "recipe=chain has a loss with a teacher, the whole pool and a round for each network: leave "
@@ -172,9 +174,9 @@ def idle_gate(config: Mapping[str, Any], why: str) -> Iterator[tuple[str, str]]:
     )
 
 
-def taught_splits(plan: Experiment) -> tuple[str, ...]:
+def taught_splits(experiment: Experiment) -> tuple[str, ...]:
     """The splits about whose rows the student's loss asks the teacher, as far as the data has them."""
-    loss = plan.loss.target
+    loss = experiment.loss.target
     if not declared(loss, "needs_teacher"):
         return ()
     return (*declared(loss, "uses", ()), *declared(loss, "may_use", ()))

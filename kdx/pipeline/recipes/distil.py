@@ -28,29 +28,29 @@ class Distil(Recipe):
     """The default journey: teacher-pretrain, pseudo-label, baseline-train, gate, student-train. In further
     rounds the student is the teacher; the best one counts."""
 
-    def run(self, store: Store, plan: Experiment) -> None:
-        data, teacher = train_teacher(store, plan)
+    def run(self, store: Store, experiment: Experiment) -> None:
+        data, teacher = train_teacher(store, experiment)
         metric = metric_of(data)
-        views, inputs = views_to_answer(data, plan), student_inputs(store, data, plan)
-        live = asks_live(plan, views)
+        views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
+        live = asks_live(experiment, views)
         students: list[Artifact] = []
         lessons: list[dict[str, Any]] = []
-        for number in range(1, plan.rounds + 1):
+        for number in range(1, experiment.rounds + 1):
             answers = ask_teacher(
-                store, data, teacher, plan, views, name=round_name("pseudo-label", number, plan)
+                store, data, teacher, experiment, views, name=round_name("pseudo-label", number, experiment)
             )
             if number == 1:
-                student_alone(store, plan, inputs, answers)
+                student_alone(store, experiment, inputs, answers)
             rows = (
                 store.run(
                     CHOOSE,
-                    name=round_name("choose", number, plan),
+                    name=round_name("choose", number, experiment),
                     data=data,
                     answers=answers,
-                    rule=plan.select,
-                    seed=subseed(plan.seed, "choose", number),
+                    rule=experiment.select,
+                    seed=subseed(experiment.seed, "choose", number),
                 )
-                if plan.select
+                if experiment.select
                 else None
             )
             lesson = {
@@ -58,16 +58,16 @@ class Distil(Recipe):
                 "answers": answers,
                 "teachers": [teacher] if live else [],
                 "rows": rows,
-                "view": plan.pseudo_label["view"],
+                "view": experiment.pseudo_label["view"],
                 "networks": [] if live else [teacher],
-                "loss": plan.loss,
-                "init": teacher if plan.student_init == "previous" and number > 1 else None,
+                "loss": experiment.loss,
+                "init": teacher if experiment.student_init == "previous" and number > 1 else None,
             }
-            teacher = store.run(TRAIN, name=round_name("student-train", number, plan), **lesson)
+            teacher = store.run(TRAIN, name=round_name("student-train", number, experiment), **lesson)
             students.append(teacher)
             lessons.append(lesson)
-            if waited(students, metric) >= (plan.round_patience or plan.rounds):
+            if waited(students, metric) >= (experiment.round_patience or experiment.rounds):
                 break
-        if plan.rounds > 1:  # the best round under the student's own name: it is in the store by now
+        if experiment.rounds > 1:  # the best round under the student's own name: it is in the store by now
             store.run(TRAIN, name="student-train", **lessons[best_round(students, metric)])
-        train_controls(store, plan, inputs)
+        train_controls(store, experiment, inputs)

@@ -46,7 +46,7 @@ class Recipe(ABC):
     """The student that counts: "validation", of the best round on it; "last"; "chain", the one at its end."""
 
     @abstractmethod
-    def run(self, store: Store, plan: Experiment) -> None:
+    def run(self, store: Store, experiment: Experiment) -> None:
         """Asks the store for one stage after the other. It looks at nothing else: `kdx plan` runs it too,
         over a store in which nothing runs.
         """

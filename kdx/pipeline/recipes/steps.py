@@ -21,27 +21,27 @@ from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
 
 def student_alone(
-    store: Store, plan: Experiment, inputs: Mapping[str, Any], answers: Artifact | None
+    store: Store, experiment: Experiment, inputs: Mapping[str, Any], answers: Artifact | None
 ) -> None:
     """The matched baseline before any other student, and then the gate: so what cannot gain is reported
     before the longest stage, not after it.
     """
-    trained = control(store, plan, inputs, "baseline") if "baseline" in plan.controls else None
+    trained = control(store, experiment, inputs, "baseline") if "baseline" in experiment.controls else None
     if answers:
-        gate(store, plan, inputs["data"], answers, trained)
+        gate(store, experiment, inputs["data"], answers, trained)
 
 
-def train_controls(store: Store, plan: Experiment, inputs: Mapping[str, Any]) -> None:
+def train_controls(store: Store, experiment: Experiment, inputs: Mapping[str, Any]) -> None:
     """Trains the other controls. Only here, when everything else is done, are hidden labels given back, and
     only to the control that asks for them.
     """
-    for role in plan.controls:
+    for role in experiment.controls:
         if role != "baseline":
-            control(store, plan, inputs, role)
+            control(store, experiment, inputs, role)
 
 
-def control(store: Store, plan: Experiment, inputs: Mapping[str, Any], role: str) -> Artifact:
-    asked, data = plan.controls[role], inputs["data"]
+def control(store: Store, experiment: Experiment, inputs: Mapping[str, Any], role: str) -> Artifact:
+    asked, data = experiment.controls[role], inputs["data"]
     if asked.also:
         name = REVEAL.name if asked.also == "unlabelled" else f"{REVEAL.name}-{asked.also}"
         data = store.run(REVEAL, name=name, data=data, split=asked.also)
@@ -54,8 +54,8 @@ def control(store: Store, plan: Experiment, inputs: Mapping[str, Any], role: str
     )
 
 
-def round_name(stage: str, number: int, plan: Experiment) -> str:
-    return f"{stage}-{number}" if plan.rounds > 1 else stage
+def round_name(stage: str, number: int, experiment: Experiment) -> str:
+    return f"{stage}-{number}" if experiment.rounds > 1 else stage
 
 
 def _scores(tried: Sequence[Artifact], metric: Metric) -> list[float]:
@@ -81,7 +81,7 @@ def ask_teacher(
     store: Store,
     data: Artifact,
     teacher: Artifact,
-    plan: Experiment,
+    experiment: Experiment,
     views: Mapping[str, int],
     *,
     name: str,
@@ -91,40 +91,40 @@ def ask_teacher(
     """The teacher's answers. pool: whether to any of its rows, of which there are none where the loss reads
     no pool.
     """
-    precision = precise(store, data, plan.teacher, plan.teacher_pretrain)
+    precision = precise(store, data, experiment.teacher, experiment.teacher_pretrain)
     return store.run(
         LABEL,
         name=name,
         data=data,
         teachers=[teacher],
-        augment=_augmentation(plan.student_train),
+        augment=_augmentation(experiment.student_train),
         views=views,
-        clean=plan.pseudo_label["view"] == "clean" or rows is not None,
-        seed=subseed(plan.seed, "views"),
+        clean=experiment.pseudo_label["view"] == "clean" or rows is not None,
+        seed=subseed(experiment.seed, "views"),
         precision=precision,
-        pool=pool and "unlabelled" in taught_splits(plan),
+        pool=pool and "unlabelled" in taught_splits(experiment),
         rows=rows,
-        passes=plan.pseudo_label["passes"],
+        passes=experiment.pseudo_label["passes"],
     )
 
 
-def train_teacher(store: Store, plan: Experiment) -> tuple[Artifact, Artifact]:
+def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, Artifact]:
     """(the prepared data, the teacher)"""
     data = store.run(
         PREPARE,
-        dataset=plan.dataset,
-        **plan.sizes,
-        duplicates=plan.duplicates,
-        seed=subseed(plan.seed, "split"),
+        dataset=experiment.dataset,
+        **experiment.sizes,
+        duplicates=experiment.duplicates,
+        seed=subseed(experiment.seed, "split"),
     )
     classes = data.json("data.json").get("classes")
-    for role, given in (("teacher", plan.checkpoint), ("student", plan.student_checkpoint)):
+    for role, given in (("teacher", experiment.checkpoint), ("student", experiment.student_checkpoint)):
         if (
             given
             and classes
             and (
                 warnings := class_order_warnings(
-                    role, given, classes, trained=role == "student" or plan.teacher_pretrain is not None
+                    role, given, classes, trained=role == "student" or experiment.teacher_pretrain is not None
                 )
             )
         ):
@@ -132,31 +132,31 @@ def train_teacher(store: Store, plan: Experiment) -> tuple[Artifact, Artifact]:
     teacher = store.run(
         PRETRAIN,
         data=data,
-        model=plan.teacher,
-        **checkpoint_inputs(plan.checkpoint),
-        loss=plan.teacher_loss,
-        training=plan.teacher_pretrain,
-        precision=precise(store, data, plan.teacher, plan.teacher_pretrain),
+        model=experiment.teacher,
+        **checkpoint_inputs(experiment.checkpoint),
+        loss=experiment.teacher_loss,
+        training=experiment.teacher_pretrain,
+        precision=precise(store, data, experiment.teacher, experiment.teacher_pretrain),
         epoch=["labelled"],
-        seed=subseed(plan.seed, "teacher", 0),
-        views_seed=subseed(plan.seed, "views", "teacher"),
-        class_weights=plan.class_weights if plan.teacher_pretrain else "none",
+        seed=subseed(experiment.seed, "teacher", 0),
+        views_seed=subseed(experiment.seed, "views", "teacher"),
+        class_weights=experiment.class_weights if experiment.teacher_pretrain else "none",
     )
     return data, teacher
 
 
-def student_inputs(store: Store, data: Artifact, plan: Experiment) -> dict[str, Any]:
+def student_inputs(store: Store, data: Artifact, experiment: Experiment) -> dict[str, Any]:
     """What the distilled student and its controls share."""
     return {
         "data": data,
-        "model": plan.student,
-        **checkpoint_inputs(plan.student_checkpoint),
-        "training": plan.student_train,
+        "model": experiment.student,
+        **checkpoint_inputs(experiment.student_checkpoint),
+        "training": experiment.student_train,
         "epoch": ["labelled", "unlabelled"],
-        "precision": precise(store, data, plan.student, plan.student_train),
-        "seed": subseed(plan.seed, "student", 0),
-        "views_seed": subseed(plan.seed, "views"),
-        "class_weights": plan.class_weights,
+        "precision": precise(store, data, experiment.student, experiment.student_train),
+        "seed": subseed(experiment.seed, "student", 0),
+        "views_seed": subseed(experiment.seed, "views"),
+        "class_weights": experiment.class_weights,
     }
 
 
@@ -216,19 +216,19 @@ def precise(store: Store, data: Artifact, model: Component, training: Component 
     return found.json("probe.json")["precision"]
 
 
-def asks_live(plan: Experiment, views: Mapping[str, int]) -> bool:
+def asks_live(experiment: Experiment, views: Mapping[str, int]) -> bool:
     """Whether the student asks the live teacher. views: of `views_to_answer`."""
-    return not views and bool(taught_splits(plan))
+    return not views and bool(taught_splits(experiment))
 
 
-def views_to_answer(data: Artifact, plan: Experiment) -> dict[str, int]:
+def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     """split -> stored views of each row that the student learns from; empty: it asks the live teacher, or
     none.
     """
     about = data.json("data.json")
     rows = {name: about["counts"][name] for name in ("labelled", "unlabelled") if about["counts"][name]}
-    counts = {name: count for name, count in rows.items() if name in taught_splits(plan)}
-    spec, asked = plan.student_train.spec, plan.pseudo_label
+    counts = {name: count for name, count in rows.items() if name in taught_splits(experiment)}
+    spec, asked = experiment.student_train.spec, experiment.pseudo_label
     steps = total_steps(spec, sum(used(rows, spec["rows"]).values()), "student_train")
     seen_rows = {name: count for name, count in used(rows, spec["rows"]).items() if name in counts}
     if not counts:
@@ -241,7 +241,7 @@ def views_to_answer(data: Artifact, plan: Experiment) -> dict[str, int]:
     fits = stored_bytes(counts, views, answer_bytes(about)) <= asked["limit"]
     # A choice among the rows is made after they are answered, so how often a row will be seen is not known
     # yet: augmented, the teacher is live.
-    if plan.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:
+    if experiment.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:
         return {}
     return views if asked["mode"] == "stored" or (asked["mode"] == "auto" and fits) else {}
 
@@ -250,14 +250,16 @@ def _augmentation(training: Component) -> list[tuple[str, Component]]:
     return [(name, Component(spec)) for name, spec in training.spec["augment"]]
 
 
-def gate(store: Store, plan: Experiment, data: Artifact, answers: Artifact, trained: Artifact | None) -> None:
+def gate(
+    store: Store, experiment: Experiment, data: Artifact, answers: Artifact, trained: Artifact | None
+) -> None:
     """Says where nothing is to be gained from the teacher, or stops the run there, where the user asked for
     that. trained: the student alone.
     """
-    mode, old = plan.pseudo_label["gate"], plan.pseudo_label["near_chance"]
-    found = store.run(GATE, data=data, answers=answers, alone=trained, class_weights=plan.class_weights).json(
-        "gate.json"
-    )
+    mode, old = experiment.pseudo_label["gate"], experiment.pseudo_label["near_chance"]
+    found = store.run(
+        GATE, data=data, answers=answers, alone=trained, class_weights=experiment.class_weights
+    ).json("gate.json")
     if old:
         store.listener.note(
             "gate",

@@ -16,9 +16,9 @@ class Supervised(Recipe):
 
     teacher = False
 
-    def run(self, store: Store, plan: Experiment) -> None:
-        data, _ = train_teacher(store, plan)
-        inputs = student_inputs(store, data, plan)
-        student_alone(store, plan, inputs, None)
-        store.run(TRAIN, name="student-train", **inputs, loss=plan.loss)
-        train_controls(store, plan, inputs)
+    def run(self, store: Store, experiment: Experiment) -> None:
+        data, _ = train_teacher(store, experiment)
+        inputs = student_inputs(store, data, experiment)
+        student_alone(store, experiment, inputs, None)
+        store.run(TRAIN, name="student-train", **inputs, loss=experiment.loss)
+        train_controls(store, experiment, inputs)
