@@ -40,6 +40,8 @@ RUNS = {
 }
 PARTS = ("results", "audit", "gate", "protocol")
 """Of a run.json, what is compared."""
+WORDS = ("results.metric", "results.metrics", "results.roles", "gate.text")
+"""What says how numbers are shown, and sentences."""
 APART = ("latency_ms", "seconds", "teacher_seconds_saved", "data_key", "key", "round_chosen")
 """Times, and names of artifacts."""
 
@@ -48,8 +50,10 @@ def numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted name, value) of everything inside."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if key not in APART and not (key == "answers" and isinstance(inner, str)):  # a key of the store
-                yield from numbers(inner, f"{name}.{key}".lstrip("."))
+            here = f"{name}.{key}".lstrip(".")
+            key_of_store = key == "answers" and isinstance(inner, str)
+            if key not in APART and here not in WORDS and not key_of_store:
+                yield from numbers(inner, here)
     elif isinstance(value, list):
         for place, inner in enumerate(value):
             yield from numbers(inner, f"{name}.{place}")

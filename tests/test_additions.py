@@ -44,12 +44,16 @@ def mine(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
+    def forget() -> None:
+        allow([])
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+            del sys.modules[name]
+
     (tmp_path / "mine").mkdir()
     (tmp_path / "options").mkdir()
+    forget()
     yield lay
-    allow([])
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
-        del sys.modules[name]
+    forget()
 
 
 def train(*words: str) -> dict:

@@ -27,7 +27,7 @@ from kdx.report.compare.entries import entry
 from kdx.report.compare.rows import comparison_sentences, group_cells, header
 from kdx.report.run import document as run_json
 from kdx.runs import claims, diff
-from kdx.runs.claims import Figure
+from kdx.runs.claims import ClaimFigure
 from kdx.runs.reading import read_run
 from kdx.tasks.shown import ACCURACY, CLASSIFICATION, shown_metrics
 
@@ -338,7 +338,7 @@ def test_runs_of_several_tasks_are_shown_each_in_its_metric(capsys):
 # kdx reproduce
 
 
-def figure(**spec) -> Figure:
+def figure(**spec) -> ClaimFigure:
     return claims._figure("figures.x", {"arm": "a", **spec}, {"a": ()})
 
 

@@ -106,8 +106,8 @@ def _wrong_choice(experiment: Experiment, rule: Rule, rows: Mapping[str, int]) -
             )
         elif experiment.rounds > total:
             yield (
-                f"rounds={experiment.rounds} share out {total} answers (budget={experiment.budget}, of a pool "
-                f"of {pool}), and each round buys at least one: set rounds={total}, or a larger budget"
+                f"rounds={experiment.rounds} share out {total} answers (budget={experiment.budget}, of a "
+                f"pool of {pool}), and each round buys at least one: set rounds={total}, or a larger budget"
             )
         else:
             with checks.gather(found):
