@@ -411,3 +411,45 @@ def test_a_data_set_of_another_kind_is_two_files(mine, capsys):
         [*words, "dataset.rows=199"],
         "names mine.task for its task, and its own file does not import that",
     )
+
+
+CENTROIDS = """
+import torch
+
+from kdx.models import reads
+from kdx.models.estimator import Estimator
+
+@reads("pictures")
+class Centroids(Estimator):
+    def __init__(self, *, shape, outputs, sharpness):
+        super().__init__()
+        self.outputs, self.sharpness = outputs, sharpness
+
+    def fit(self, inputs, truth, task):
+        rows = inputs.flatten(1)
+        means = [rows[truth == c].mean(0) for c in range(self.outputs)]
+        self.register_buffer("means", torch.stack(means))
+
+    def forward(self, inputs):
+        return -self.sharpness * torch.cdist(inputs.flatten(1), self.means).square() / inputs[0].numel()
+"""
+
+
+def test_an_estimator_teaches_and_is_measured_again(mine, capsys):
+    """A teacher that is fitted, not trained: the label and evaluate stages do not notice."""
+    mine(mine__centroids=CENTROIDS)
+    yaml = (
+        "# @package _global_\n# Nearest mean\n{0}:\n  _target_: mine.centroids.Centroids\n  sharpness: 20.0\n"
+    )
+    mine(**{f"options__{role}__centroids_yaml": yaml.format(role) for role in ("teacher", "student")})
+    words = ["--config-dir", "options", "teacher=centroids"]
+    run = train(*words)
+    teacher = run["results"]["teacher"]
+    assert teacher["steps"] == 0 and teacher["parameters"] == 0 and teacher["bytes"] > 10 * 256 * 4
+    assert teacher["last"]["test"]["accuracy"] > 0.6
+    assert main(["evaluate", "run", "allow=[mine]", "json=again.json"]) == 0
+    again = json.loads(Path("again.json").read_text())["results"]["teacher"]
+    assert again["accuracy"] == teacher["last"]["test"]["accuracy"]
+    assert main(["plan", *SHORT, "allow=[mine]", *words, "seed=3"]) == 0
+    capsys.readouterr()
+    refused(capsys, ["--config-dir", "options", "student=centroids"], "it can be a teacher, not a student")

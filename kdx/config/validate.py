@@ -30,6 +30,7 @@ from kdx.data.views.chain import Step
 from kdx.data.views.draws import Draws
 from kdx.models import checkpoint
 from kdx.models.adapt import Adapter
+from kdx.models.estimator import ONLY_TEACHERS, is_estimator
 from kdx.models.size import Held, smaller
 from kdx.models.size import bytes as bytes_of
 from kdx.models.weights import load_weights
@@ -252,6 +253,10 @@ def check_networks(
     if unknown:
         return  # reported already
     built: dict[str, Any] = {}
+    if about and experiment.student and is_estimator(experiment.student):
+        name = experiment.student.target.rpartition(".")[2]
+        errors.append(f"student={name} is fitted at once, and not trained by steps: {ONLY_TEACHERS}")
+        return
     begins = {"teacher": experiment.checkpoint, "student": experiment.student_checkpoint}
     assistants = [(f"assistant {number}", model) for number, model in enumerate(experiment.assistants, 1)]
     for role, model in (("teacher", experiment.teacher), *assistants, ("student", experiment.student)):

@@ -128,9 +128,13 @@ class Adapted(nn.Module):
         self.register_buffer("std", torch.tensor([float(s) for s in std]).view(1, channels, 1, 1))
         self.net = net
 
-    def forward(self, x: Tensor) -> Tensor:
+    def prepare(self, x: Tensor) -> Tensor:
+        """What the network inside sees."""
         if self.repeats > 1:
             x = x.expand(-1, self.channels, -1, -1)
         if self.resizes:
             x = F.interpolate(x, size=self.size, mode="bilinear", align_corners=False, antialias=self.shrinks)
-        return self.net((x - self.mean) / self.std)
+        return (x - self.mean) / self.std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(self.prepare(x))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ def flops(module: nn.Module, row: Tree) -> int:
     """Operations of one forward of one row, as the network reads it: twice the multiply-adds of convolutions
     and matrix products.
     """
-    device = next(module.parameters()).device
+    device = next(chain(module.parameters(), module.buffers()), torch.zeros(())).device
     with (
         _evaluating([module]),
         _in_parts(),

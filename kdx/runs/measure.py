@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from kdx.config.validate import describe_data
@@ -22,6 +23,7 @@ from kdx.core.trees import leaves
 from kdx.data.copies import identify
 from kdx.data.raw import Description, are, counted
 from kdx.data.splits import check_sizes
+from kdx.models.estimator import estimator_in
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages import PREPARE
 from kdx.pipeline.stages.arrays import INPUTS, build_task, open_split, read_arrays
@@ -64,6 +66,9 @@ class Weights:
     def network(self) -> nn.Module:
         """On the CPU, in eval mode. Raises UserError where the file does not fit."""
         network = new_network(Component(self.about["component"]), self.about, read_weights=False)
+        if estimator_in(network) is not None:
+            network.load_state_dict(load_file(self.file))
+            return network.eval()
         self.notes[:] = [text for text, _ in load_weights(network, self.file, key=self.key)]
         return network.eval()
 

@@ -25,6 +25,7 @@ from kdx.data.splits import stratified
 from kdx.data.streams import BatchLoader, Makers, Stream, as_trained
 from kdx.data.views.chain import Chain, Mixer, Views
 from kdx.methods.teachers import Stored, live_teacher
+from kdx.models.estimator import ONLY_TEACHERS, is_estimator
 from kdx.models.weights import WeightsNote, load_weights
 from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
 from kdx.pipeline.stages.arrays import TRUTH, build_task, open_split, read_truth
@@ -170,6 +171,8 @@ def begin_training(name: str, runtime: Runtime, inputs: TrainInputs) -> Lesson:
     task = build_task(inputs.data.json("data.json"))
     method = inputs.loss.resolve()
     Fitness(method.__name__, method.needs_task, "choose another loss").check(task)
+    if is_estimator(inputs.model):
+        raise UserError(f"{inputs.model.target} is fitted at once, and not trained by steps: {ONLY_TEACHERS}")
     torch.manual_seed(inputs.seed)
     student, notes = first_weights(name, runtime, inputs)
     parts = parts_of(student, task, settings, runtime, inputs)

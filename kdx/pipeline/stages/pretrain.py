@@ -1,5 +1,5 @@
-"""teacher-pretrain: the teacher learns from the labelled part, or is taken as it is from a checkpoint or from
-pretrained weights.
+"""teacher-pretrain: the teacher learns from the labelled part, by steps or, an estimator, at once; or it is
+taken as it is from a checkpoint or from pretrained weights.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from kdx.core.levels import as_float
+from kdx.core.trees import moved, tree
+from kdx.models.estimator import fit_to, is_estimator
 from kdx.models.weights import load_weights
+from kdx.pipeline.stages.arrays import build_task, need_split
 from kdx.pipeline.stages.files import about_model, new_network
 from kdx.pipeline.stages.learn import TrainInputs, learn
 from kdx.pipeline.stages.watch import plain_state
@@ -32,8 +36,11 @@ def run(
     seed: int,
     **inputs: Any,
 ) -> None:
-    """training None: no step is made. Files: those of kdx.pipeline.stages.learn.learn."""
-    if training is not None:
+    """training None: no step is made. Files: those of kdx.pipeline.stages.learn.learn; of an estimator,
+    which is fitted to the labelled rows at once, as where no step is made.
+    """
+    fitted = is_estimator(model)
+    if training is not None and not fitted:
         learn(
             work,
             runtime,
@@ -55,6 +62,10 @@ def run(
         load_weights(network, checkpoint.paths[0], key=checkpoint_key, role="teacher") if checkpoint else ()
     ):
         work.note(text, level)
+    if fitted:
+        rows = need_split(data, "labelled", runtime)
+        shown = moved(tree(as_float, rows.inputs), "cpu")
+        fit_to(network, shown, rows.known, build_task(about))
     save_file(plain_state(network), work.path / "last.safetensors")
     work.write_json(
         "summary.json",

@@ -20,6 +20,7 @@ from kdx.core.trees import device_of, moved, picked, tree
 from kdx.data.streams import BatchLoader
 from kdx.methods.teachers import Stored
 from kdx.models import size
+from kdx.models.estimator import is_estimator
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import SLOW, WARM, Bench, enough
 from kdx.pipeline.stages import pretrain
@@ -38,7 +39,7 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
     """Leaves the network with the weights that it begins with; one that is taken as it is, as the stage
     itself does.
     """
-    if inputs["training"] is None:
+    if inputs["training"] is None or is_estimator(inputs["model"]):
         spent = bench.timed(
             lambda: pretrain.run(Work(folder, step.name, Listener()), bench.runtime, **inputs)
         )

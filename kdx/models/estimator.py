@@ -1,0 +1,56 @@
+"""Estimator: a model that is fitted to rows at once, not trained by steps: a teacher only."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdx.core.task import Answers, Task
+from kdx.core.types import Inputs
+from kdx.models import Buildable
+from kdx.models.adapt import Adapted
+
+ONLY_TEACHERS = "it can be a teacher, not a student"
+
+
+class Estimator(nn.Module, ABC):
+    """What it has learned is in its buffers, so it is saved and opened as every network is, without pickles:
+    `fit` registers them, of any shape, and loading registers those that were saved.
+    """
+
+    @abstractmethod
+    def fit(self, inputs: Inputs, truth: Answers, task: Task) -> None:
+        """Learns from all labelled rows, as `forward` sees rows, and their truth."""
+
+    @abstractmethod
+    def forward(self, inputs: Inputs) -> Answers:
+        """Inputs of B rows -> the answers to them, as the task reads them."""
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, value in state.items():
+            inner = name.removeprefix(prefix)
+            if name.startswith(prefix) and "." not in inner and isinstance(value, Tensor):
+                self.register_buffer(inner, value.clone())
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def is_estimator(model: Buildable) -> bool:
+    """Whether a model that is described, not built, names the class of an estimator."""
+    made = model.resolve()
+    return isinstance(made, type) and issubclass(made, Estimator)
+
+
+def estimator_in(network: nn.Module) -> Estimator | None:
+    """The estimator that a network is, or that an adapter has wrapped; None where it is trained by steps."""
+    inner = network.net if isinstance(network, Adapted) else network
+    return inner if isinstance(inner, Estimator) else None
+
+
+def fit_to(network: nn.Module, inputs: Inputs, truth: Answers, task: Task) -> None:
+    """Fits the estimator of a network. inputs: rows as the data set gives them."""
+    estimator = estimator_in(network)
+    if estimator is None:
+        raise TypeError(f"{type(network).__name__} is no estimator")
+    estimator.fit(network.prepare(inputs) if isinstance(network, Adapted) else inputs, truth, task)
