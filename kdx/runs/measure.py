@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kdx.config.validate import describe_data
+from kdx.config.kinds import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError, UserErrors, together
 from kdx.core.trees import leaves
