@@ -25,7 +25,8 @@ from kdx.data.splits import stratified
 from kdx.data.streams import BatchLoader, Makers, Stream, as_trained
 from kdx.data.views.chain import Chain, Mixer, Views
 from kdx.methods.teachers import Stored, live_teacher
-from kdx.models.weights import WeightsNote, load_weights
+from kdx.models.fitting import WeightsNote
+from kdx.models.weights import load_weights
 from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
 from kdx.pipeline.stages.arrays import TRUTH, build_task, open_split, read_truth
 from kdx.pipeline.stages.cautions import cautions
