@@ -50,8 +50,8 @@ def load_weights(
         notes.append(
             (
                 (
-                    f"the last layer of the checkpoint '{path}' was left out ({listed_weights(fit, misfits)}): "
-                    "the network begins with a new one"
+                    f"the last layer of the checkpoint '{path}' was left out "
+                    f"({listed_weights(fit, misfits)}): the network begins with a new one"
                 ),
                 "warning",
             )
