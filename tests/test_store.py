@@ -378,7 +378,13 @@ def test_editing_one_loss_leaves_the_key_of_another(tmp_path):
 
     assert "kdx.methods.losses.kd" in modules("kdx.methods.losses.kd.KD")
     assert "kdx.methods.losses.kd" not in modules("kdx.methods.losses.supervised.Supervised")
-    for stage in ("kdx.pipeline.stages.learn", "kdx.pipeline.stages.label", "kdx.pipeline.stages.evaluate"):
+    for stage in (
+        "kdx.pipeline.stages.learn",
+        "kdx.pipeline.stages.parts",
+        "kdx.pipeline.stages.streams",
+        "kdx.pipeline.stages.label",
+        "kdx.pipeline.stages.evaluate",
+    ):
         assert not any(m.startswith("kdx.methods.losses") for m in modules(stage))
     assert not any(m in modules("kdx.pipeline.stages.prepare") for m in ("kdx.training.loop", "kdx.models"))
 

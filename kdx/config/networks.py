@@ -19,7 +19,7 @@ from kdx.models.size import Held, smaller
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.steps import class_order_warnings
-from kdx.pipeline.stages.learn import reads_networks
+from kdx.pipeline.stages.parts import reads_networks
 from kdx.training.length import shares
 
 _TRAINED = 4

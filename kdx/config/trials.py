@@ -21,7 +21,7 @@ from kdx.data.raw import Description
 from kdx.data.views.augment import Mixup
 from kdx.data.views.chain import Step
 from kdx.data.views.draws import Draws
-from kdx.pipeline.stages.learn import missing_stream
+from kdx.pipeline.stages.streams import missing_stream
 from kdx.store.component import Component
 from kdx.store.resolve import own_error
 

@@ -18,7 +18,7 @@ _FAR = 10**9
 
 class NetworkTraining(Foretelling):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
-        from kdx.pipeline.stages.learn import lengths
+        from kdx.pipeline.stages.streams import lengths
         from kdx.pipeline.stages.watch import validate_every
 
         counts, training = self.counts(step), step.inputs["training"]

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.files import about_model, new_network
-from kdx.pipeline.stages.learn import TrainInputs, learn
+from kdx.pipeline.stages.learn import learn
+from kdx.pipeline.stages.parts import TrainInputs
 from kdx.pipeline.stages.watch import plain_state
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdx.pipeline.stages.learn import TrainInputs, learn
+from kdx.pipeline.stages.learn import learn
+from kdx.pipeline.stages.parts import TrainInputs
 from kdx.store.store import Work
 from kdx.training.runtime import Runtime
 
