@@ -51,7 +51,8 @@ from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Many
 from kdx.report.run.progress import Progress
 from kdx.runs.run import environment, perform, protocol
-from kdx.store.store import Halt, Listener, Store
+from kdx.store.store import Halt, Store
+from kdx.store.work import Listener
 from kdx.tasks.classification import Classification
 
 T, ALPHA = 4.0, 0.9

@@ -14,7 +14,7 @@ from kdx.cli import main
 from kdx.config.restore import restore
 from kdx.pipeline.recipes.checks import wrong_stages
 from kdx.store.resolve import allow
-from kdx.store.store import Stage
+from kdx.store.stage import Stage
 
 SHORT = [
     "device=cpu",
@@ -125,7 +125,7 @@ def test_a_control_is_one_file(mine, capsys):
 
 
 COUNT = """
-from kdx.store.store import Stage
+from kdx.store.stage import Stage
 
 STAGE = Stage("count", "mine.count", writes=("count.json",))
 

@@ -18,7 +18,8 @@ from kdx.pipeline.stages.learn import begin_training
 from kdx.pipeline.stages.parts import TrainInputs
 from kdx.report.run.audit import audit_sentences
 from kdx.runs.run import perform
-from kdx.store.store import Listener, subseed
+from kdx.store.stage import subseed
+from kdx.store.work import Listener
 from kdx.tasks import pseudo_labels
 from kdx.training.runtime import Runtime
 

@@ -14,7 +14,8 @@ from kdx.data.datasets.folder import Folder
 from kdx.data.splits import check_classes, check_sizes, count_rows, split
 from kdx.pipeline.stages import PREPARE
 from kdx.store.component import Component
-from kdx.store.store import Listener, Store
+from kdx.store.store import Store
+from kdx.store.work import Listener
 from kdx.training.runtime import Runtime
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)

@@ -36,7 +36,8 @@ from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.runs.run import perform
 from kdx.store.artifact import LEFTOVERS, MANIFEST, Artifact, seal
 from kdx.store.component import Component
-from kdx.store.store import Listener, Store, Work
+from kdx.store.store import Store
+from kdx.store.work import Listener, Work
 from kdx.tasks import pseudo_labels as audit
 from kdx.tasks.shown import ACCURACY
 from kdx.training.length import by_round, to_buy

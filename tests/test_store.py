@@ -24,9 +24,12 @@ from kdx.store.artifact import CHECKPOINT, MANIFEST, verify
 from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.digest import code_digest
+from kdx.store.disk import lock_file
 from kdx.store.resolve import allow, resolve
 from kdx.store.source import Source
-from kdx.store.store import Halt, Listener, Miss, Stage, Store, Work, lock_file, subseed
+from kdx.store.stage import Stage, subseed
+from kdx.store.store import Halt, Miss, Store
+from kdx.store.work import Listener, Work
 from kdx.training.runtime import Runtime
 
 

@@ -22,7 +22,9 @@ from kdx.runs.run import perform
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.source import Source
-from kdx.store.store import Listener, Stage, Store, split_number
+from kdx.store.stage import Stage, split_number
+from kdx.store.store import Store
+from kdx.store.work import Listener
 
 BEYOND = "not known: "
 """What the reason begins with where nobody can say beforehand what follows."""

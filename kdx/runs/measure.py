@@ -30,7 +30,9 @@ from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_
 from kdx.store.artifact import MANIFEST, Artifact, expect_shape
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
-from kdx.store.store import Listener, Store, subseed
+from kdx.store.stage import subseed
+from kdx.store.store import Store
+from kdx.store.work import Listener
 from kdx.tasks import chance
 from kdx.tasks.classification import Classification
 from kdx.training.predict import predict

@@ -23,7 +23,7 @@ from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, expect_shape
 from kdx.store.artifact import plain_path as plain_path
 from kdx.store.artifact import read_manifest as read_any_manifest
 from kdx.store.component import targets
-from kdx.store.store import Stage, split_number
+from kdx.store.stage import Stage, split_number
 
 WRITES = {found.name: found.writes for found in vars(stages).values() if isinstance(found, Stage)}
 """stage -> the files that it always writes."""

@@ -10,7 +10,7 @@ from typing import Any
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import TRAIN
-from kdx.store.store import split_number
+from kdx.store.stage import split_number
 
 _FAR = 10**9
 """Beyond every score that a stored round may have."""

@@ -37,7 +37,7 @@ from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 BATCH = 256

@@ -22,7 +22,7 @@ from kdx.pipeline.stages.files import about_model
 from kdx.pipeline.stages.parts import TrainInputs, first_weights, parts_of, views_of
 from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.loop import Loop, NonFinite, fit
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training

@@ -19,7 +19,7 @@ from kdx.data.remarks import check_parts, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, save_arrays
 from kdx.store.component import Component
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 

@@ -17,7 +17,7 @@ from kdx.pipeline.stages.watch import plain_state
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.source import Source
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 

@@ -18,7 +18,7 @@ from kdx.methods.teachers import Stored
 from kdx.pipeline.stages.arrays import TRUTH, open_split, read_truth
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.store import subseed
+from kdx.store.stage import subseed
 from kdx.training.length import shares, total_steps, used
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training

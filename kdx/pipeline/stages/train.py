@@ -8,7 +8,7 @@ from typing import Any
 
 from kdx.pipeline.stages.learn import learn
 from kdx.pipeline.stages.parts import TrainInputs
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 

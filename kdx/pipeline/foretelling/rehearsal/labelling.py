@@ -23,7 +23,7 @@ from kdx.pipeline.stages.answers import digest_of_views
 from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.label import BATCH, MIXUP, Passes, open_files, split_of, write_spread
-from kdx.store.store import Listener, Work
+from kdx.store.work import Listener, Work
 
 
 def label(

@@ -28,7 +28,7 @@ from kdx.pipeline.stages.learn import Lesson, begin_training
 from kdx.pipeline.stages.parts import TrainInputs
 from kdx.pipeline.stages.watch import plain_state
 from kdx.store.artifact import lines
-from kdx.store.store import Listener, Work
+from kdx.store.work import Listener, Work
 from kdx.training.loop import fit, gradient_norms
 
 SAME = 0.01
