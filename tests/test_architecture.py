@@ -57,7 +57,8 @@ NO_TORCH += [
     "kdx.cli",
 ]
 NO_TORCH += [
-    "kdx.runs." + name for name in ("reading", "lineage", "diff", "cleanup", "sweep", "claims", "studies")
+    "kdx.runs." + name
+    for name in ("reading", "model_files", "lineage", "diff", "cleanup", "sweep", "claims", "studies")
 ]
 NO_TORCH += ["kdx.runs.export.card"]
 ONLY_INSIDE_FUNCTIONS = ["kdx.pipeline.recipes", "kdx.runs.run", "kdx.training.runtime", "kdx.commands"]

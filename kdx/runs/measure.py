@@ -26,7 +26,8 @@ from kdx.models.weights import load_weights
 from kdx.pipeline.stages import PREPARE
 from kdx.pipeline.stages.arrays import INPUTS, build_task, open_split, read_arrays
 from kdx.pipeline.stages.files import about_model, new_network
-from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_model, read_run_manifest
+from kdx.runs.model_files import read_model
+from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
 from kdx.store.artifact import MANIFEST, Artifact, expect_shape
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
