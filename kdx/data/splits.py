@@ -18,7 +18,8 @@ import numpy as np
 
 from kdx.core import checks
 from kdx.core.errors import UserErrors
-from kdx.data.raw import Description, per_class
+from kdx.data.loading import per_class
+from kdx.data.raw import Description
 
 Size = int | float | None
 

@@ -20,7 +20,8 @@ from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError, UserErrors, together
 from kdx.core.trees import leaves
 from kdx.data.copies import identify
-from kdx.data.raw import Description, are, counted
+from kdx.data.phrases import are, counted
+from kdx.data.raw import Description
 from kdx.data.splits import check_sizes
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages import PREPARE

@@ -14,7 +14,8 @@ from kdx.core.errors import UserError, within
 from kdx.core.task import Task
 from kdx.core.trees import rows_of, tree
 from kdx.data import copies
-from kdx.data.raw import Description, Raw, example_of, few, taken
+from kdx.data.phrases import few
+from kdx.data.raw import Description, Raw, example_of, taken
 from kdx.data.remarks import check_parts, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, save_arrays
