@@ -11,7 +11,8 @@ from PIL import Image
 from kdx.config.wire import known
 from kdx.core.errors import UserError
 from kdx.data.datasets.folder import Folder
-from kdx.data.splits import check_classes, check_sizes, count_rows, split
+from kdx.data.sizes import check_classes, check_sizes, count_rows
+from kdx.data.splits import split
 from kdx.pipeline.stages import PREPARE
 from kdx.store.component import Component
 from kdx.store.store import Store

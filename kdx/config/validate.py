@@ -19,7 +19,7 @@ from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import UserErrors
 from kdx.data.raw import Description
-from kdx.data.splits import check_classes, check_sizes, count_rows
+from kdx.data.sizes import check_classes, check_sizes, count_rows
 from kdx.models.size import bytes as bytes_of
 from kdx.pipeline.controls import CONTROLS
 from kdx.pipeline.recipes.checks import taught_splits

@@ -22,7 +22,7 @@ from kdx.core.trees import leaves
 from kdx.data.copies import identify
 from kdx.data.phrases import are, counted
 from kdx.data.raw import Description
-from kdx.data.splits import check_sizes
+from kdx.data.sizes import check_sizes
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages import PREPARE
 from kdx.pipeline.stages.arrays import INPUTS, build_task, open_split, read_arrays
