@@ -138,7 +138,7 @@ def store(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from kdx.core.types import Batch
     from kdx.methods.teachers import Stored
     from kdx.pipeline.stages.answers import stored_answers
-    from kdx.store.store import Artifact
+    from kdx.store.artifact import Artifact
     from kdx.tasks.classification import Classification
 
     found = {}

@@ -46,12 +46,13 @@ from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.pipeline.stages.answers import stored_answers
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import new_network, open_network
-from kdx.pipeline.stages.learn import open_streams
+from kdx.pipeline.stages.streams import open_streams
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Many
 from kdx.report.run.progress import Progress
 from kdx.runs.run import environment, perform, protocol
-from kdx.store.store import Halt, Listener, Store
+from kdx.store.store import Halt, Store
+from kdx.store.work import Listener
 from kdx.tasks.classification import Classification
 
 T, ALPHA = 4.0, 0.9

@@ -178,7 +178,7 @@ def _command(place: Path, words: Sequence[str], out: Path, err: Path, stop: tupl
 
 
 def _kill_self(stage: str, step: int) -> None:
-    from kdx.store.store import Work
+    from kdx.store.work import Work
 
     progress, write_json = Work.progress, Work.write_json
 

@@ -14,7 +14,7 @@ from kdx.cli import main
 from kdx.config.restore import restore
 from kdx.pipeline.recipes.checks import wrong_stages
 from kdx.store.resolve import allow
-from kdx.store.store import Stage
+from kdx.store.stage import Stage
 
 SHORT = [
     "device=cpu",
@@ -125,7 +125,7 @@ def test_a_control_is_one_file(mine, capsys):
 
 
 COUNT = """
-from kdx.store.store import Stage
+from kdx.store.stage import Stage
 
 STAGE = Stage("count", "mine.count", writes=("count.json",))
 
@@ -402,6 +402,10 @@ def test_a_data_set_of_another_kind_is_two_files(mine, capsys):
     assert results["metric"]["name"] == "rmse" and 0 < results["student"]["last"]["test"]["rmse"]
     assert results["floor"]["test"]["words"] == "the mean of all rows"
     assert "test RMSE" in capsys.readouterr().out
+    flat = COLUMNS.replace("nn.Linear(units, outputs))", "nn.Linear(units, outputs), nn.Flatten(0))")
+    mine(mine__flat=flat + "# one number a row, and no axis for it\n")
+    own = ["student._target_=mine.flat.line", "dataset.rows=198"]
+    refused(capsys, [*words, *own], "the student gives answers of () a row, and the task reads (1,)")
     moved = ROWS.replace("mine.rows.Number", "mine.task.Number") + "# elsewhere\n"
     mine(mine__rows=moved, mine__task=ROWS)
     for name in ("mine.rows", "mine.task"):

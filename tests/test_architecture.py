@@ -57,14 +57,15 @@ NO_TORCH += [
     "kdx.cli",
 ]
 NO_TORCH += [
-    "kdx.runs." + name for name in ("reading", "lineage", "diff", "cleanup", "sweep", "claims", "studies")
+    "kdx.runs." + name
+    for name in ("reading", "model_files", "lineage", "diff", "cleanup", "sweep", "claims", "studies")
 ]
 NO_TORCH += ["kdx.runs.export.card"]
 ONLY_INSIDE_FUNCTIONS = ["kdx.pipeline.recipes", "kdx.runs.run", "kdx.training.runtime", "kdx.commands"]
 ONLY_INSIDE_FUNCTIONS += [
-    "kdx.config." + name
-    for name in ("wire", "nodes", "described", "words", "compose", "grid", "restore", "unused")
+    "kdx.config." + name for name in ("wire", "nodes", "described", "compose", "grid", "restore", "unused")
 ]
+ONLY_INSIDE_FUNCTIONS += ["kdx.config." + name for name in ("words", "flags", "quoting", "options", "keys")]
 ONLY_INSIDE_FUNCTIONS += ["kdx.pipeline.controls", "kdx.pipeline.scores"]
 ONLY_INSIDE_FUNCTIONS += [
     "kdx.pipeline.foretelling." + name for name in ("data", "labelling", "others", "teacher", "training")

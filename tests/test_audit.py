@@ -13,11 +13,13 @@ from kdx.data.streams import Makers, Stream
 from kdx.data.views.chain import Chain, Views
 from kdx.methods import estimators
 from kdx.pipeline.stages.answers import sampled_rows
-from kdx.pipeline.stages.label import to_answer
-from kdx.pipeline.stages.learn import TrainInputs, begin_training
+from kdx.pipeline.stages.asked import to_answer
+from kdx.pipeline.stages.learn import begin_training
+from kdx.pipeline.stages.parts import TrainInputs
 from kdx.report.run.audit import audit_sentences
 from kdx.runs.run import perform
-from kdx.store.store import Listener, subseed
+from kdx.store.stage import subseed
+from kdx.store.work import Listener
 from kdx.tasks import pseudo_labels
 from kdx.training.runtime import Runtime
 

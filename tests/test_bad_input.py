@@ -31,7 +31,7 @@ from kdx.commands import train as command
 from kdx.commands._tell import Alone
 from kdx.config import compose, grid, validate
 from kdx.core.errors import UserError
-from kdx.data.splits import count_rows
+from kdx.data.sizes import count_rows
 from kdx.models.weights import read_weights
 from kdx.store.component import Component
 

@@ -18,7 +18,7 @@ from kdx.cli import main
 from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.runs.run import perform
-from kdx.store.store import Listener
+from kdx.store.work import Listener
 
 SHORT = [
     "device.threads=1",

@@ -17,7 +17,9 @@ from kdx.runs import cleanup
 from kdx.runs.reading import WRITES
 from kdx.store.artifact import key_of
 from kdx.store.source import sha256
-from kdx.store.store import Listener, Stage, Store
+from kdx.store.stage import Stage
+from kdx.store.store import Store
+from kdx.store.work import Listener
 
 STORE = Path("outputs/store")
 

@@ -31,7 +31,8 @@ from kdx.core.errors import UserError
 from kdx.data.pictures.rows import describe
 from kdx.runs import measure
 from kdx.runs.measure import Weights, for_data, misfits, network_by_name
-from kdx.runs.reading import open_artifact, plain_path, read_run, upstream
+from kdx.runs.reading import open_artifact, read_run, upstream
+from kdx.store.artifact import plain_path
 from kdx.store.component import Component
 from kdx.store.source import sha256
 

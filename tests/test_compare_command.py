@@ -27,7 +27,9 @@ from kdx.pipeline.stages import PREPARE
 from kdx.report.compare.curves import read_curves
 from kdx.runs.run import protocol
 from kdx.store.artifact import key_of
-from kdx.store.store import Listener, Store, subseed
+from kdx.store.stage import subseed
+from kdx.store.store import Store
+from kdx.store.work import Listener
 from kdx.tasks.shown import ACCURACY
 
 STEPS = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=6", "student_train.steps=6"]

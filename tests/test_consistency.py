@@ -16,7 +16,7 @@ from kdx.methods.losses.fixmatch import FixMatch, consistency
 from kdx.methods.losses.mean_teacher import MeanTeacher, disagreement, ramp_up
 from kdx.methods.losses.pseudo_label import PseudoLabel, weight_at
 from kdx.methods.losses.supervised import Supervised
-from kdx.pipeline.stages import learn
+from kdx.pipeline.stages import streams as stage_streams
 
 CLASSES = 3
 FIXMATCH = {"threshold": 0.95, "weight": 1.0, "ema": 0.9}
@@ -301,14 +301,16 @@ def test_the_strong_view_is_the_weak_augmentation_drawn_anew_and_then_the_strong
     """As FixMatch has it; never mixed, as a batch has one set of classes."""
     order = wire(check_words(["loss=fixmatch", "device=cpu", "student_train.augment=[noise,mixup]"]))
     seen = {}
-    monkeypatch.setattr(learn, "Views", lambda chain, seed: seen.setdefault(seed, chain))
-    monkeypatch.setattr(learn, "Makers", lambda main, extra, clean: extra)
-    monkeypatch.setattr(learn, "Stream", lambda split, makers, **more: makers)
+    monkeypatch.setattr(stage_streams, "Views", lambda chain, seed: seen.setdefault(seed, chain))
+    monkeypatch.setattr(stage_streams, "Makers", lambda main, extra, clean: extra)
+    monkeypatch.setattr(stage_streams, "Stream", lambda split, makers, **more: makers)
     monkeypatch.setattr(
-        learn, "open_split", lambda data, name, runtime: Split(name, torch.zeros(4, 1, 2, 2), torch.zeros(4))
+        stage_streams,
+        "open_split",
+        lambda data, name, runtime: Split(name, torch.zeros(4, 1, 2, 2), torch.zeros(4)),
     )
     objective = type("F", (), {"uses": ("labelled",), "may_use": (), "extra_views": ("strong",)})
-    chains = learn.open_streams(
+    chains = stage_streams.open_streams(
         objective,
         None,
         order.experiment.student_train.build(),

@@ -16,7 +16,7 @@ from kdx.data.pictures.rows import FLOOR, Pictures, channel_statistics
 from kdx.data.remarks import check_parts, gaps
 from kdx.pipeline.stages.prepare import run as prepare
 from kdx.store.component import Component
-from kdx.store.store import Listener, Work
+from kdx.store.work import Listener, Work
 from kdx.training.runtime import Runtime
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)

@@ -111,7 +111,8 @@ def child(words: list[str], place: str, crash: Crash) -> None:
     from kdx.config import validate
     from kdx.pipeline.stages import learn
     from kdx.report.run.folder import RunFolder
-    from kdx.store.store import Stage, Work
+    from kdx.store.stage import Stage
+    from kdx.store.work import Work
 
     progress = Work.progress
 

@@ -31,7 +31,9 @@ from kdx.runs import sweep
 from kdx.runs.reading import open_artifact
 from kdx.store.artifact import MANIFEST, seal, verify
 from kdx.store.source import Source
-from kdx.store.store import Listener, Miss, Stage, Store, Work
+from kdx.store.stage import Stage
+from kdx.store.store import Miss, Store
+from kdx.store.work import Listener, Work
 
 CODE = """
     def run(work, runtime, *, text, **rest):

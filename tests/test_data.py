@@ -22,10 +22,11 @@ from kdx.data.datasets.mnist5k import Mnist5k
 from kdx.data.datasets.stl10 import Stl10
 from kdx.data.datasets.svhn import Svhn
 from kdx.data.datasets.synthetic import Synthetic
+from kdx.data.loading import read_file
 from kdx.data.pictures.decode import _bounds
 from kdx.data.pictures.rows import describe
-from kdx.data.raw import read_file
-from kdx.data.splits import check_classes, check_sizes, split
+from kdx.data.sizes import check_classes, check_sizes
+from kdx.data.splits import split
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -20,8 +20,8 @@ from kdx.pipeline.stages.answers import digest_of_views, stored_answers
 from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.choose import student_so_far
 from kdx.runs import measure
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.store import Artifact
 from kdx.tasks.metrics import calibration_error, confusion, metrics, recalls, reliability
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime

@@ -15,12 +15,12 @@ from test_data import write_cifar, write_svhn
 
 from kdx.cli import main
 from kdx.config import compose
+from kdx.config.options import options_of
 from kdx.config.validate import inspect
 from kdx.config.wire import examine_config
-from kdx.config.words import options_of
 from kdx.core.checks import shown
 from kdx.data.pictures.rows import describe
-from kdx.data.splits import check_sizes
+from kdx.data.sizes import check_sizes
 
 CONF = Path(__file__).parents[1] / "conf"
 HERE = sorted(option for option in options_of("experiment") if option != "none")

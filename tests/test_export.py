@@ -24,7 +24,7 @@ from kdx import models
 from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.pipeline.stages.files import open_network
-from kdx.runs.export import card, export
+from kdx.runs.export import card, formats, parity
 from kdx.runs.lineage import tell
 from kdx.runs.reading import read_run
 from kdx.store.component import Component
@@ -127,7 +127,7 @@ def test_onnx_answers_as_the_original(place):
 
 
 def test_without_the_extra_it_is_named_before_any_work(place, capsys, monkeypatch):
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     text = reported(["export", str(RUN), "format=onnx"], capsys)
     assert "pip install 'kdx[onnx]'" in text and "onnxruntime" in text and not OUT.exists()
 
@@ -219,7 +219,7 @@ def test_the_input_is_written_down(exported):
         "batch": "any",
     }
     assert about["classes"] == [str(i) for i in range(10)]
-    assert export.contract(COLOURED)["channels"] == "red, green, blue"
+    assert formats.contract(COLOURED)["channels"] == "red, green, blue"
     assert "shape (N, 1, 16, 16)" in (exported / "card.md").read_text()
 
 
@@ -313,7 +313,7 @@ def test_an_export_that_answers_differently_leaves_nothing_behind(exported, caps
         return "student.pt2", lambda pixels: spoil(network(pixels))
 
     before = {p.name: p.read_bytes() for p in exported.iterdir()}
-    monkeypatch.setitem(export.FORMATS, "torch_export", wrong)
+    monkeypatch.setitem(formats.FORMATS, "torch_export", wrong)
     text = reported(["export", str(RUN)], capsys, code=1)
     assert says in text and "nothing was written" in text
     assert {p.name: p.read_bytes() for p in exported.iterdir()} == before  # the earlier export stays
@@ -325,17 +325,17 @@ def test_a_difference_is_judged_by_the_size_of_the_logits():
     def large(pixels):
         return pixels.flatten(1) * 1000
 
-    found = export.check_parity("x", large, lambda p: large(p) + 1e-2, torch.rand(20, 1, 2, 2))
+    found = parity.check_parity("x", large, lambda p: large(p) + 1e-2, torch.rand(20, 1, 2, 2))
     assert 1e-3 < found["max_abs_difference"] < found["tolerance"] and found["rows"] == 20
-    with pytest.raises(export.Unlike):
-        export.check_parity("x", large, lambda p: large(p) + 0.2, torch.rand(20, 1, 2, 2))
+    with pytest.raises(parity.Unlike):
+        parity.check_parity("x", large, lambda p: large(p) + 0.2, torch.rand(20, 1, 2, 2))
 
 
 def test_batches_of_several_sizes_cover_every_row():
     rows = torch.arange(200)
-    parts = list(export.batches(rows))
+    parts = list(parity.batches(rows))
     assert torch.equal(torch.cat(parts), rows) and [len(p) for p in parts][:4] == [1, 2, 7, 64]
-    assert [len(p) for p in export.batches(rows[:3])] == [1, 2]
+    assert [len(p) for p in parity.batches(rows[:3])] == [1, 2]
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(exported, capsys):
@@ -430,7 +430,7 @@ class Scaled(nn.Module):
 
 
 def test_a_program_takes_any_number_of_rows():
-    program = export.program(Scaled(), torch.rand(4, 1, 2, 2)).module()
+    program = formats.program(Scaled(), torch.rand(4, 1, 2, 2)).module()
     for rows in (1, 3, 50):
         assert program(torch.ones(rows, 1, 2, 2)).shape == (rows, 4)
 
@@ -458,12 +458,12 @@ def test_every_kind_of_network_becomes_a_program(root, tmp_path, name):
         for weights in network.parameters():  # none stays at nothing, as a last layer may begin
             weights.add_(torch.randn_like(weights) * 0.02)
         network.train()(torch.rand(64, 3, 32, 32))  # norms see what they will normalise
-    formats = (
+    kinds = (
         ["torch_export", "onnx"]
         if all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))
         else ["torch_export"]
     )
-    for kind in formats:
-        _, answer = export.FORMATS[kind](network.eval(), tmp_path, "student", torch.rand(4, 3, 32, 32), ())
-        found = export.check_parity(name, network, answer, torch.rand(12, 3, 32, 32))
+    for kind in kinds:
+        _, answer = formats.FORMATS[kind](network.eval(), tmp_path, "student", torch.rand(4, 3, 32, 32), ())
+        found = parity.check_parity(name, network, answer, torch.rand(12, 3, 32, 32))
         assert found["largest_logit"] > 1e-3 and found["argmax_agreement"] == 1

@@ -27,7 +27,7 @@ from kdx.core.types import Frozen, Parts
 from kdx.methods.features.fitnet import FitNet, convolution
 from kdx.methods.features.vid import VID, nll, regressor
 from kdx.models.pairs import Pairs, as_map, deepest_layers, survey
-from kdx.pipeline.stages.learn import reads_networks
+from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component
 
 # the small students of these tests

@@ -11,10 +11,12 @@ from PIL import Image
 from kdx.config.wire import known
 from kdx.core.errors import UserError
 from kdx.data.datasets.folder import Folder
-from kdx.data.splits import check_classes, check_sizes, count_rows, split
+from kdx.data.sizes import check_classes, check_sizes, count_rows
+from kdx.data.splits import split
 from kdx.pipeline.stages import PREPARE
 from kdx.store.component import Component
-from kdx.store.store import Listener, Store
+from kdx.store.store import Store
+from kdx.store.work import Listener
 from kdx.training.runtime import Runtime
 
 CPU = Runtime(device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=60)

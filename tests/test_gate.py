@@ -13,7 +13,7 @@ from kdx.pipeline.recipes import steps
 from kdx.pipeline.stages import gate
 from kdx.report.run.folder import RunFolder
 from kdx.store.artifact import Artifact
-from kdx.store.store import Listener, Work
+from kdx.store.work import Listener, Work
 from kdx.tasks import chance
 from kdx.tasks.shown import ACCURACY
 

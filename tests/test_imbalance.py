@@ -16,7 +16,7 @@ from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.core.math import balanced_weights
-from kdx.pipeline.stages.learn import truth_used
+from kdx.pipeline.stages.streams import truth_used
 from kdx.planning.dry_run import dry
 from kdx.store.artifact import Artifact
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdx.config.compose import check_words
-from kdx.config.words import use_own
+from kdx.config.options import use_own
 from kdx.core.types import Batch, Parts, Split
 from kdx.methods.losses.kd import alpha_at
 from kdx.methods.losses.mean_teacher import ramp_up

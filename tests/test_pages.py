@@ -18,7 +18,8 @@ from kdx.commands import commands
 from kdx.commands import list as listing
 from kdx.commands.list import defaults, describe_option
 from kdx.config import compose, grid
-from kdx.config.words import SEVERAL, apart
+from kdx.config.flags import apart
+from kdx.config.options import SEVERAL
 
 ROOT = Path(__file__).parents[1]
 CONF, DOCS = ROOT / "conf", ROOT / "docs"

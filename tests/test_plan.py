@@ -32,7 +32,7 @@ from kdx.planning import text as words_of
 from kdx.planning.document import look_ahead
 from kdx.runs.run import perform
 from kdx.store.artifact import Artifact
-from kdx.store.store import Listener
+from kdx.store.work import Listener
 from kdx.tasks import chance
 
 SHORT = [

@@ -13,7 +13,7 @@ from kdx.commands.list import describe_option
 from kdx.commands.train import tell_of_grid
 from kdx.config import compose
 from kdx.config import grid as combine
-from kdx.config.words import options_of, use_own
+from kdx.config.options import options_of, use_own
 from kdx.core.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf/experiment"

@@ -8,8 +8,9 @@ from importlib import import_module
 
 import pytest
 
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.store import Artifact, Listener, Work
+from kdx.store.work import Listener, Work
 from kdx.training import runtime
 from kdx.training.runtime import Runtime
 

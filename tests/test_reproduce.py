@@ -269,7 +269,7 @@ def test_the_student_can_see_fewer_labelled_rows_than_the_teacher(small, monkeyp
 
     from kdx.data.streams import Stream
     from kdx.runs.run import perform
-    from kdx.store.store import Listener
+    from kdx.store.work import Listener
 
     passed = []
     make = Stream.__init__

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from kdx.cli import main
 from kdx.config import compose, restore
-from kdx.config.words import options_of, use_own
+from kdx.config.options import options_of, use_own
 from kdx.runs import diff
 from kdx.runs.reading import read_run
 from kdx.store.artifact import manifest_digest

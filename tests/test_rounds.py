@@ -30,13 +30,14 @@ from kdx.pipeline.stages import TRAIN
 from kdx.pipeline.stages.answers import clean_answers, extras, stored_answers
 from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.label import Passes, write_spread
+from kdx.pipeline.stages.spread import Passes, write_spread
 from kdx.report.run.audit import audit_sentences, per_round
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.runs.run import perform
 from kdx.store.artifact import LEFTOVERS, MANIFEST, Artifact, seal
 from kdx.store.component import Component
-from kdx.store.store import Listener, Store, Work
+from kdx.store.store import Store
+from kdx.store.work import Listener, Work
 from kdx.tasks import pseudo_labels as audit
 from kdx.tasks.shown import ACCURACY
 from kdx.training.length import by_round, to_buy

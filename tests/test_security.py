@@ -13,7 +13,7 @@ from kdx.cli import main
 from kdx.commands import plan
 from kdx.commands import train as command
 from kdx.config import compose
-from kdx.config.words import use_own
+from kdx.config.options import use_own
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 

@@ -24,9 +24,12 @@ from kdx.store.artifact import CHECKPOINT, MANIFEST, verify
 from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.digest import code_digest
+from kdx.store.disk import lock_file
 from kdx.store.resolve import allow, resolve
 from kdx.store.source import Source
-from kdx.store.store import Halt, Listener, Miss, Stage, Store, Work, lock_file, subseed
+from kdx.store.stage import Stage, subseed
+from kdx.store.store import Halt, Miss, Store
+from kdx.store.work import Listener, Work
 from kdx.training.runtime import Runtime
 
 
@@ -378,7 +381,13 @@ def test_editing_one_loss_leaves_the_key_of_another(tmp_path):
 
     assert "kdx.methods.losses.kd" in modules("kdx.methods.losses.kd.KD")
     assert "kdx.methods.losses.kd" not in modules("kdx.methods.losses.supervised.Supervised")
-    for stage in ("kdx.pipeline.stages.learn", "kdx.pipeline.stages.label", "kdx.pipeline.stages.evaluate"):
+    for stage in (
+        "kdx.pipeline.stages.learn",
+        "kdx.pipeline.stages.parts",
+        "kdx.pipeline.stages.streams",
+        "kdx.pipeline.stages.label",
+        "kdx.pipeline.stages.evaluate",
+    ):
         assert not any(m.startswith("kdx.methods.losses") for m in modules(stage))
     assert not any(m in modules("kdx.pipeline.stages.prepare") for m in ("kdx.training.loop", "kdx.models"))
 

@@ -6,7 +6,7 @@ import pytest
 
 from kdx.commands import _sweep
 from kdx.config import compose, grid
-from kdx.config.words import use_own
+from kdx.config.options import use_own
 from kdx.core.errors import UserErrors
 
 FOLDER = "noisy_student_ablation"

@@ -10,7 +10,7 @@ import torch
 from tasks import classification
 from torch import nn
 
-from kdx.config.validate import check_target
+from kdx.config.kinds import check_target
 from kdx.core.errors import UserError
 from kdx.core.types import Batch, Objective, Outcome, Parts
 from kdx.methods.losses.kd import KD

@@ -19,7 +19,7 @@ from kdx.methods.weights.constant import Constant
 from kdx.methods.weights.debiased import Debiased
 from kdx.methods.weights.fidelity import Fidelity
 from kdx.methods.weights.one import One
-from kdx.pipeline.stages.learn import reads_networks
+from kdx.pipeline.stages.parts import reads_networks
 
 T = torch.tensor
 ROWS, C = 120, 4

@@ -21,7 +21,7 @@ from kdx.report.run import document
 from kdx.runs.claims import COUNTS, ClaimFigure
 from kdx.runs.run import environment, perform, protocol, trace
 from kdx.store.artifact import Artifact
-from kdx.store.store import Listener
+from kdx.store.work import Listener
 from kdx.tasks.shown import shown_metrics
 
 Look = Callable[[ClaimFigure], tuple[float, Metric]]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdx.config import compose, grid
+from kdx.config.flags import apart
+from kdx.config.options import use_own
 from kdx.config.unused import idle
 from kdx.config.wire import Order, examine_config
-from kdx.config.words import apart, use_own
 from kdx.core import checks, signals
 from kdx.core.errors import UserErrors
 from kdx.report.compare.caveats import some

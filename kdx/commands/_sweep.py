@@ -17,7 +17,7 @@ from kdx.commands._show import show_table
 from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller
 from kdx.commands._watch import SweepWatch
 from kdx.config import compose, grid
-from kdx.config.words import quoted
+from kdx.config.quoting import quoted
 from kdx.core import output, signals
 from kdx.report.compare.caveats import some
 from kdx.report.compare.entries import Entry

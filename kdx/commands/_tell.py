@@ -15,7 +15,7 @@ from kdx.commands._watch import failure, result_line
 from kdx.config.wire import Order
 from kdx.core import output
 from kdx.core.errors import UserError
-from kdx.store.store import Listener
+from kdx.store.work import Listener
 
 
 def error_line(error: Exception) -> str:

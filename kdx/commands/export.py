@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
     formats = _chosen(words)
     run = read_run(only_name("export", words, "run folder"), words["store"])
     to = Path(words["to"]).expanduser() if words["to"] else _inside(run.path) / words["role"]
-    from kdx.runs.export.export import Unlike, export
+    from kdx.runs.export.export import export
+    from kdx.runs.export.parity import Unlike
 
     try:
         with as_written(run.path):

@@ -13,8 +13,10 @@ from kdx.commands._show import show_table
 from kdx.commands._tell import Alone
 from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, only_name, parse_words
 from kdx.config import compose, grid, restore
+from kdx.config.flags import apart
+from kdx.config.options import use_own
+from kdx.config.quoting import quote_paths
 from kdx.config.wire import Order, examine_config
-from kdx.config.words import apart, quote_paths, use_own
 from kdx.core import checks, output
 from kdx.core.errors import UserError, UserErrors, printable
 from kdx.core.files import LogFile

@@ -28,7 +28,7 @@ from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run import document
 from kdx.runs import sweep
 from kdx.runs.run import environment, load_examples, perform, protocol, trace
-from kdx.store.store import Listener
+from kdx.store.work import Listener
 
 ASKING = ("--help", "--hydra-help", "--version", "--cfg", "--info")
 _log = logging.getLogger("kdx")

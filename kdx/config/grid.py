@@ -15,7 +15,9 @@ from typing import Any
 
 from kdx.config import compose
 from kdx.config.compose import GRID, ChoiceSweep, RangeSweep
-from kdx.config.words import folders, groups, options_of, own, quote_paths, wrong_in_grid
+from kdx.config.options import folders, groups, options_of, own
+from kdx.config.quoting import quote_paths
+from kdx.config.words import wrong_in_grid
 from kdx.core import checks
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.paths import conf_dir

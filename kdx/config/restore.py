@@ -16,7 +16,8 @@ import yaml
 
 from kdx.config import compose
 from kdx.config.compose.parsing import OWN_PARTS
-from kdx.config.words import SEVERAL, SLOTS, groups, options_of, own, wrong_key, wrong_option
+from kdx.config.keys import wrong_key
+from kdx.config.options import SEVERAL, SLOTS, groups, options_of, own, wrong_option
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.store.component import targets

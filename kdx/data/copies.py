@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from kdx.core.errors import UserErrors
-from kdx.data.raw import MEANING, NAMED, RARE, Note, Raw, are, counted, few
+from kdx.data.phrases import NAMED, RARE, are, counted, few
+from kdx.data.raw import MEANING, Note, Raw
 
 PRECEDENCE = ("test", "validation", "train", "unlabelled")
 """A row in several parts stays in the first of them."""

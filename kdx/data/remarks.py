@@ -9,7 +9,9 @@ import numpy as np
 
 from kdx.core.errors import UserError, UserErrors
 from kdx.data import copies
-from kdx.data.raw import MEANING, PARTS, Note, Raw, few, per_class
+from kdx.data.loading import per_class
+from kdx.data.phrases import few
+from kdx.data.raw import MEANING, PARTS, Note, Raw
 
 
 def in_one_line(raw: Raw, counts: Mapping[str, int]) -> str:

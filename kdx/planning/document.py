@@ -22,7 +22,7 @@ from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.planning.dry_run import BEYOND, Kinds, forecast, unless_unforeseen
 from kdx.runs.run import protocol
 from kdx.store.artifact import Artifact
-from kdx.store.store import Stage, split_number
+from kdx.store.stage import Stage, split_number
 from kdx.training.length import STAGES
 
 

@@ -22,7 +22,9 @@ from kdx.runs.run import perform
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.source import Source
-from kdx.store.store import Listener, Stage, Store, split_number
+from kdx.store.stage import Stage, split_number
+from kdx.store.store import Store
+from kdx.store.work import Listener
 
 BEYOND = "not known: "
 """What the reason begins with where nobody can say beforehand what follows."""
@@ -77,7 +79,7 @@ class Dry:
 
     def describe(self, dataset: Component) -> Any:
         """What a data set that is not prepared yet holds. Raises UserErrors."""
-        from kdx.config.validate import describe_data
+        from kdx.config.kinds import describe_data
 
         name = json.dumps(dataset.spec, sort_keys=True)
         if name not in self.described:

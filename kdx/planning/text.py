@@ -7,7 +7,7 @@ from typing import Any
 
 from kdx.report.run.progress import duration
 from kdx.report.run.table import bytes_in_words
-from kdx.store.store import split_number
+from kdx.store.stage import split_number
 
 _MANY = 40
 """Jobs that are listed."""

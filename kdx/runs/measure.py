@@ -16,23 +16,27 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from kdx.config.validate import describe_data
+from kdx.config.kinds import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError, UserErrors, together
 from kdx.core.trees import leaves
 from kdx.data.copies import identify
-from kdx.data.raw import Description, are, counted
-from kdx.data.splits import check_sizes
+from kdx.data.phrases import are, counted
+from kdx.data.raw import Description
+from kdx.data.sizes import check_sizes
 from kdx.models.estimator import estimator_in
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages import PREPARE
 from kdx.pipeline.stages.arrays import INPUTS, build_task, open_split, read_arrays
 from kdx.pipeline.stages.files import about_model, new_network
-from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_model, read_run_manifest
+from kdx.runs.model_files import read_model
+from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
 from kdx.store.artifact import MANIFEST, Artifact, expect_shape
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
-from kdx.store.store import Listener, Store, subseed
+from kdx.store.stage import subseed
+from kdx.store.store import Store
+from kdx.store.work import Listener
 from kdx.tasks import chance
 from kdx.tasks.classification import Classification
 from kdx.training.predict import predict

@@ -6,10 +6,9 @@ A folder may come from somebody else, may have been moved, or its store may be g
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,13 @@ from kdx.core.roles import ROLES, role_trained_by
 from kdx.pipeline import stages
 from kdx.report.run import document
 from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, expect_shape, references, there, verify
-from kdx.store.artifact import plain_path as plain_path
 from kdx.store.artifact import read_manifest as read_any_manifest
-from kdx.store.component import targets
-from kdx.store.store import Stage, split_number
+from kdx.store.stage import Stage, split_number
 
 WRITES = {found.name: found.writes for found in vars(stages).values() if isinstance(found, Stage)}
 """stage -> the files that it always writes."""
 STAGE_NAMES = tuple(WRITES)
 """Names of the folders in a store."""
-ARRAY_TYPES = ("uint8", "float16", "float32", "float64", "int16", "int32", "int64", "bool")
-"""Types that the arrays of rows have."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 """What a run calls a stage."""
 
@@ -231,83 +226,6 @@ def only_input(artifact: Artifact, name: str) -> Artifact:
     """The artifact that is the input `name` of another one."""
     ((stage, key),) = references(artifact.manifest["inputs"][name])
     return open_artifact(artifact.path.parent.parent, stage, key)
-
-
-def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
-    """A model.json, fit to build a network from: component, dataset, and what its rows and answers are; of
-    older ones "shape", "classes", "mean" and "std" tell that.
-
-    allow: packages of the user's own that the component may come from. Others than these and kdx.models are
-    refused.
-    """
-    about = read_mapping(file)
-    component = expect_shape(about.get("component"), dict, file, "component")
-    expect_shape(component.get("_target_"), str, file, "component: _target_")
-    for target in targets(component):
-        if not any(str(target).startswith(f"{root}.") for root in ("kdx.models", *allow)):
-            raise UserError(
-                f"'{file}' names {target!r}, which is no model of kdx; if it is your own package, name it "
-                "with allow=[package]"
-            )
-    if "task" in about:
-        _check_kind(about, file, allow)
-    if "shape" in about or "task" not in about:
-        _check_shape(about, file)
-    if "classes" in about or "task" not in about:
-        classes = expect_shape(about.get("classes"), list, file, "classes")
-        if not classes or not all(isinstance(name, str) for name in classes):
-            raise UserError(f"'{file}' is not as kdx writes it: classes must be names")
-    for key in ("mean", "std"):
-        if key in about or "task" not in about:
-            _check_numbers(about.get(key), file, key)
-    expect_shape(about.get("dataset"), str, file, "dataset")
-    return about
-
-
-def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str]) -> None:
-    """What rows and answers are: their code must be of kdx, or of a package that was allowed."""
-    for key, root in (("task", "kdx.tasks"), ("adapter", "kdx.models.adapt")):
-        spec = about.get(key)
-        if key == "adapter" and spec is None:
-            continue
-        expect_shape(spec, dict, file, key)
-        expect_shape(spec.get("_target_"), str, file, f"{key}: _target_")
-        for target in targets(spec):
-            if not any(str(target).startswith(f"{name}.") for name in (root, *allow)):
-                raise UserError(
-                    f"'{file}' names {target!r} as its {key}, which is none of kdx; if it is your own "
-                    "package, name it with allow=[package]"
-                )
-        for name in ("mean", "std"):
-            if name in spec:
-                _check_numbers(spec[name], file, f"{key}: {name}")
-    expect_shape(about.get("reads"), str, file, "reads")
-    example = expect_shape(about.get("example"), dict, file, "example")
-    for name, one in example.items():
-        shape, kind = one if isinstance(one, list) and len(one) == 2 else (None, None)
-        if not _is_shape(shape) or kind not in ARRAY_TYPES:
-            raise UserError(
-                f"'{file}' is not as kdx writes it: example.{name or 'rows'} must be a shape and a type"
-            )
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= 65536 for n in value
-    )
-
-
-def _check_shape(about: Mapping[str, Any], file: Path) -> None:
-    shape = expect_shape(about.get("shape"), list, file, "shape")
-    if not _is_shape(shape) or (len(shape) != 3 and "task" not in about):
-        raise UserError(
-            f"'{file}' is not as kdx writes it: shape must be [channels, height, width]; given {shape!r}"
-        )
-
-
-def _check_numbers(value: Any, file: Path, key: str) -> None:
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in expect_shape(value, list, file, key)):
-        raise UserError(f"'{file}' is not as kdx writes it: {key} must be numbers")
 
 
 def read_mapping(file: Path) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
 from kdx.store.moved import ARRAYS
 from kdx.store.places import dotted
-from kdx.store.store import Asked, Halt, Listener, Miss, Store, split_number, subseed
+from kdx.store.stage import split_number, subseed
+from kdx.store.store import Asked, Halt, Miss, Store
+from kdx.store.work import Listener
 from kdx.training.runtime import cores, versions
 
 

@@ -26,6 +26,8 @@ PLUMBING = (
     "kdx.store.moved",
     "kdx.store.artifact",
     "kdx.store.work",
+    "kdx.store.stage",
+    "kdx.store.disk",
     "kdx.store.store",
     "kdx.training.runtime",
     "kdx.core.paths",

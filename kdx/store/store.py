@@ -5,23 +5,19 @@ No torch.
 from __future__ import annotations
 
 import errno
-import hashlib
-import importlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from kdx.core import shortage, signals
 from kdx.core.errors import UserError
-from kdx.core.files import kind_at, own_file, own_folder, write_atomically
+from kdx.core.files import kind_at, own_folder, write_atomically
 from kdx.store.artifact import (
     LEFTOVERS,
     MANIFEST,
@@ -36,62 +32,15 @@ from kdx.store.artifact import (
 )
 from kdx.store.component import Component, targets
 from kdx.store.digest import code_digest
+from kdx.store.disk import WHO, disk_full, lock_file
 from kdx.store.source import Source
-from kdx.store.work import Listener as Listener
-from kdx.store.work import Work as Work
+from kdx.store.stage import Stage
+from kdx.store.work import Listener, Work
 
-_WHO = "the store"
 _KEYS, _MARK = 1, "keys.json"
 """In the store's folder: that its keys are made as they are today. A store without it was begun by an older
 kdx.
 """
-NUMBERED = re.compile(r"(.+?)(?:-(\d+))?")
-NEARLY_NOTHING = 1 << 16
-"""Bytes free on a disk that counts as full."""
-
-
-def subseed(seed: int, *path: str | int) -> int:
-    """A seed of 63 bits for one purpose, e.g. subseed(3, "student", 0): independent of the seeds of every
-    other purpose.
-    """
-    return int.from_bytes(hashlib.sha256(json.dumps([seed, *path]).encode()).digest()[:8], "big") >> 1
-
-
-def split_number(name: str) -> tuple[str, int | None]:
-    """Where there are several rounds a stage's name ends with its number: "student-train-2" ->
-    ("student-train", 2); else None.
-    """
-    match = NUMBERED.fullmatch(name)
-    return (match[1], int(match[2])) if match and match[2] else (name, None)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A step of a run: `module.run(work, runtime, **inputs)` reads artifacts and writes files into
-    `work.path`.
-
-    Held by name, so that a run which finds everything in the store imports none of it. `version` is raised by
-    hand where the meaning of the files changes although the code's digest could not tell. writes: files that
-    it always leaves, as patterns; a folder without one of them is damaged. resumes: of what a killed one
-    left,
-    the files that it goes on from, as patterns; it checks them itself, and all others are removed. node: of
-    the
-    configuration, of those that `stages=` names (kdx.training.length.STAGES); None: it runs wherever it is
-    asked for. lower: what to lower where this machine has too little memory for it. foretold: the address of
-    a kdx.pipeline.foretelling.Foretelling, which says what it will do before it has run; None: nothing.
-    """
-
-    name: str
-    module: str
-    version: int = 1
-    writes: tuple[str, ...] = ()
-    resumes: tuple[str, ...] = ()
-    node: str | None = None
-    lower: str = shortage.ELSE
-    foretold: str | None = None
-
-    def __call__(self, work: Work, runtime: Any, **inputs: Any) -> None:
-        importlib.import_module(self.module).run(work, runtime, **inputs)
 
 
 class Halt(Exception):
@@ -239,7 +188,7 @@ class Store:
         except Exception as error:
             if why := shortage.sentence(error, name, stage.lower):
                 raise shortage.Shortage(why) from error
-            if _disk_full(error, self.root):
+            if disk_full(error, self.root):
                 raise UserError(
                     f"no space left on the disk of {self.root}: {name} stopped. Free some, then run the same "
                     "command to go on"
@@ -267,16 +216,16 @@ class Store:
         """Whether the unfinished folder is complete already, but for the last rename. Else it is there
         afterwards, and holds files to go on from alone.
         """
-        own_folder(partial.parent, _WHO)
+        own_folder(partial.parent, WHO)
         if kind_at(partial) == "a link":
-            own_folder(partial, _WHO)
+            own_folder(partial, WHO)
         if kind_at(partial) not in (None, "a folder"):
             self._put_aside(
                 partial,
                 name,
                 f"begins anew: there is {kind_at(partial)} in the place of its unfinished folder",
             )
-        own_folder(partial, _WHO)
+        own_folder(partial, WHO)
         if verify(partial, stage=stage.name, key=key, writes=stage.writes, own=True) is None:
             return True
         for inside in list(partial.iterdir()):
@@ -323,20 +272,6 @@ class Store:
             raise
 
 
-def lock_file(root: Path, stage: str, key: str) -> Path:
-    """The lock of a key; its folder is made.
-    It is opened for writing, so it must not be a link to anything.
-    """
-    own_folder(root / "locks", _WHO)
-    file = root / "locks" / lock_name(stage, key)
-    own_file(file, _WHO)
-    return file
-
-
-def lock_name(stage: str, key: str) -> str:
-    return f"{stage}-{key[:32]}.lock"
-
-
 def _canonical(value: Any, specs: list[str]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -358,13 +293,3 @@ def _canonical(value: Any, specs: list[str]) -> Any:
     if isinstance(value, Artifact):
         return {"artifact": f"{value.stage}/{value.key}"}
     raise TypeError(f"{type(value).__name__} cannot be part of a key: {value!r}")
-
-
-def _disk_full(error: Exception, root: Path) -> bool:
-    """Whether an error means a full disk. torch, numpy and safetensors raise kinds of their own, some without
-    a word of the reason.
-    """
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    writing = isinstance(error, OSError) or type(error).__name__ in ("SafetensorError", "RuntimeError")
-    return writing and ("No space left" in str(error) or shutil.disk_usage(root).free < NEARLY_NOTHING)

@@ -30,7 +30,7 @@ from kdx.config.compose.process import quiet_hydra as quiet_hydra
 from kdx.config.compose.process import task_words as task_words
 from kdx.config.compose.process import working_directory as working_directory
 from kdx.config.compose.trust import overreach as overreach
-from kdx.config.words import quote_paths as quote_paths
+from kdx.config.quoting import quote_paths as quote_paths
 
 GRID = "grid"
 """The sweeper that runs all combinations."""

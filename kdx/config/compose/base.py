@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdx.config.compose.parsing import names_own_part
-from kdx.config.words import own
+from kdx.config.options import own
 from kdx.core.paths import conf_dir
 
 SEED = re.compile(r"seed=(0|[1-9][0-9]*)")

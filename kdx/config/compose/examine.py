@@ -15,17 +15,9 @@ from hydra.errors import HydraException
 from kdx.config.compose.base import UNCOMPOSED, composed, composes, first_line, overlaid, whole_config
 from kdx.config.compose.parsing import OWN_PARTS, parse_overrides
 from kdx.config.compose.trust import overreach
-from kdx.config.words import (
-    SLOTS,
-    beyond,
-    folders,
-    groups,
-    misshapen,
-    own,
-    wrong_for_hydra,
-    wrong_key,
-    wrong_option,
-)
+from kdx.config.keys import misshapen, wrong_key
+from kdx.config.options import SLOTS, folders, groups, own, wrong_option
+from kdx.config.words import beyond, wrong_for_hydra
 from kdx.core import checks
 from kdx.core.errors import UserErrors
 

@@ -9,7 +9,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
-from kdx.config.words import SLOTS, options_of, too_much
+from kdx.config.options import SLOTS, options_of
+from kdx.config.words import too_much
 from kdx.core import checks
 
 OWN_PARTS = {"controls": "controls.longer._target_=mine.Longer", "metrics": "metrics.top5._target_=mine.Top5"}

@@ -10,7 +10,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from kdx.config.compose.base import HOW, kept
-from kdx.config.words import own, wrong_in_grid
+from kdx.config.options import own
+from kdx.config.words import wrong_in_grid
 from kdx.core import checks
 from kdx.core.paths import conf_dir
 from kdx.store import places

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core.errors import UserError
+from kdx.data.loading import check_int, per_class, to_bytes
 from kdx.data.pictures.rows import Pictures, describe
-from kdx.data.raw import Description, check_int, per_class, to_bytes
+from kdx.data.raw import Description
 
 _CLASSES = tuple("0123456789")
 

@@ -13,10 +13,8 @@ import numpy as np
 
 from kdx.core import checks
 from kdx.core.errors import UserError
-from kdx.data.pictures.rows import Pictures, describe
-from kdx.data.raw import (
+from kdx.data.loading import (
     NOT_TRIED,
-    Description,
     check_flag,
     check_labels,
     check_path,
@@ -25,6 +23,8 @@ from kdx.data.raw import (
     per_class,
     read_file,
 )
+from kdx.data.pictures.rows import Pictures, describe
+from kdx.data.raw import Description
 
 NAMES = (
     "train-images-idx3-ubyte",

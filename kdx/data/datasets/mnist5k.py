@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core.errors import UserError
+from kdx.data.loading import check_labels, damaged, per_class, read_file
 from kdx.data.pictures.rows import Pictures, describe
-from kdx.data.raw import Description, check_labels, damaged, per_class, read_file
+from kdx.data.raw import Description
 
 _CLASSES = tuple("0123456789")
 _SIDE = 28

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kdx.data.pictures.rows import Pictures, describe
-from kdx.data.raw import (
+from kdx.data.loading import (
     NOT_TRIED,
-    Description,
     check_flag,
     check_labels,
     check_path,
@@ -19,6 +17,8 @@ from kdx.data.raw import (
     per_class,
     read_file,
 )
+from kdx.data.pictures.rows import Pictures, describe
+from kdx.data.raw import Description
 
 _CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 _NAMES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "unlabeled_X.bin")

@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core import shortage
-from kdx.data.pictures.rows import Pictures, describe
-from kdx.data.raw import (
+from kdx.data.loading import (
     NOT_TRIED,
-    Description,
     check_flag,
     check_labels,
     check_path,
@@ -21,6 +19,8 @@ from kdx.data.raw import (
     need,
     per_class,
 )
+from kdx.data.pictures.rows import Pictures, describe
+from kdx.data.raw import Description
 
 _CLASSES = tuple("0123456789")
 _PARTS = ("train", "test", "extra")

@@ -8,8 +8,9 @@ import numpy as np
 
 from kdx.core import checks
 from kdx.core.errors import UserError
+from kdx.data.loading import check_int, per_class
 from kdx.data.pictures.rows import Pictures, describe
-from kdx.data.raw import Description, check_int, per_class
+from kdx.data.raw import Description
 
 BLOBS = 3
 CHUNK = 512

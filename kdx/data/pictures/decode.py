@@ -16,10 +16,10 @@ import numpy as np
 
 from kdx.core import checks, shortage
 from kdx.core.errors import UserError
+from kdx.data.loading import check_int
 from kdx.data.pictures import deep
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import PICTURES, file_ending, readable
-from kdx.data.raw import check_int
 
 GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 LOOKED_AT = 256

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from kdx.data.phrases import RARE, are, counted, few
 from kdx.data.pictures.decode import Decoded, Decoder, Reading
 from kdx.data.pictures.deep import Span
 from kdx.data.pictures.square import Square
-from kdx.data.raw import RARE, Note, are, counted, few
+from kdx.data.raw import Note
 
 FLAT = 8
 """A picture whose brightest and darkest value are fewer levels apart, of 256, is called almost constant."""

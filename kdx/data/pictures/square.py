@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from kdx.core import checks
+from kdx.data.loading import check_int
 from kdx.data.pictures import deep
-from kdx.data.raw import check_int
 
 FITS = ("crop", "pad", "squeeze")
 SCALES = {"L;2": 85, "L;4": 17}

@@ -14,7 +14,7 @@ from kdx.pipeline.recipes.experiment import Experiment
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.resolve import resolve
-from kdx.store.store import Stage
+from kdx.store.stage import Stage
 
 if TYPE_CHECKING:
     from kdx.data.raw import Description

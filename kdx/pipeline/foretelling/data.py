@@ -108,7 +108,7 @@ def about(look: Beforehand, dataset: Component) -> dict[str, Any]:
     rows whose hidden truth is known. strata: rows of the train part by group, of which validation is drawn
     group by group.
     """
-    from kdx.data.splits import count_rows
+    from kdx.data.sizes import count_rows
     from kdx.pipeline.stages.prepare import kind_of_rows
 
     found = look.describe(dataset)

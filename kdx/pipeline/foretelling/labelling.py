@@ -79,7 +79,7 @@ class Label(Foretelling):
 
 def answers(step: PlannedStage, steps: Steps) -> dict[str, tuple[int, int, int]]:
     """file -> (rows, views of each, the first of them) that a labelling stage will answer."""
-    from kdx.pipeline.stages.label import rows_answered, to_answer
+    from kdx.pipeline.stages.asked import rows_answered, to_answer
 
     inputs, counts = step.inputs, foretelling_of(step.stage).counts(step)
     wanted = to_answer(

@@ -10,7 +10,7 @@ from typing import Any
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import TRAIN
-from kdx.store.store import split_number
+from kdx.store.stage import split_number
 
 _FAR = 10**9
 """Beyond every score that a stored round may have."""
@@ -18,7 +18,7 @@ _FAR = 10**9
 
 class NetworkTraining(Foretelling):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
-        from kdx.pipeline.stages.learn import lengths
+        from kdx.pipeline.stages.streams import lengths
         from kdx.pipeline.stages.watch import validate_every
 
         counts, training = self.counts(step), step.inputs["training"]

@@ -15,7 +15,8 @@ from kdx.pipeline.recipes.steps import (
     train_teacher,
 )
 from kdx.pipeline.stages import CHOOSE, TRAIN
-from kdx.store.store import Store, subseed
+from kdx.store.stage import subseed
+from kdx.store.store import Store
 from kdx.training.length import by_round, to_buy
 
 

@@ -12,7 +12,7 @@ from kdx.core import checks
 from kdx.pipeline import stages as ours
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.store.declared import declared
-from kdx.store.store import Stage
+from kdx.store.stage import Stage
 from kdx.training.length import by_round, to_buy
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from kdx.pipeline.recipes.steps import (
 from kdx.pipeline.scores import metric_of
 from kdx.pipeline.stages import CHOOSE, TRAIN
 from kdx.store.artifact import Artifact
-from kdx.store.store import Store, subseed
+from kdx.store.stage import subseed
+from kdx.store.store import Store
 
 
 class Distil(Recipe):

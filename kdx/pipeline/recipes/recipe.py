@@ -12,7 +12,8 @@ from kdx.core.errors import UserError
 from kdx.pipeline.recipes import checks
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.store.component import Component
-from kdx.store.store import Stage, Store
+from kdx.store.stage import Stage
+from kdx.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from kdx.pipeline.scores import answer_bytes, score_of
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.store import Store, subseed
+from kdx.store.stage import subseed
+from kdx.store.store import Store
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
 

@@ -4,7 +4,7 @@ needs no torch.
 In capitals, as importing kdx.pipeline.stages.train makes the module the attribute `train` of this package.
 """
 
-from kdx.store.store import Stage
+from kdx.store.stage import Stage
 
 DATA = (
     "labelled.inputs*.npy",

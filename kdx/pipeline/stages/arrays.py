@@ -16,7 +16,7 @@ from kdx.core.types import Split
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import ARRAYS, kind_of_old
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.tasks.classification import Classification as Classification  # its code is part of every key
 from kdx.training.runtime import Runtime
 

@@ -18,7 +18,7 @@ from kdx.pipeline.stages.answers import SAMPLE, clean_answers, learned_answers, 
 from kdx.pipeline.stages.arrays import TRUTH, build_task, need_split, read_truth
 from kdx.pipeline.stages.files import build_adapter, open_network
 from kdx.store.artifact import Artifact
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.tasks import pseudo_labels
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kdx.core.errors import Caution
-from kdx.store.store import Work
+from kdx.store.work import Work
 
 
 @contextlib.contextmanager

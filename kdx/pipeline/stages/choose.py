@@ -17,7 +17,7 @@ from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 

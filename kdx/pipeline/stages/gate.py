@@ -16,7 +16,7 @@ from kdx.core.trees import rows_of, tree
 from kdx.pipeline.stages.answers import mapped
 from kdx.pipeline.stages.arrays import TRUTH, build_task, read_truth
 from kdx.store.artifact import Artifact
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.tasks import chance
 from kdx.training.runtime import Runtime
 

@@ -4,26 +4,25 @@ task packs them (of classification half-precision logits).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdx.core.files import write_atomically
 from kdx.core.task import Task
 from kdx.core.trees import leaves
-from kdx.core.types import Batch, Frozen, Split, Teacher
+from kdx.core.types import Batch, Frozen, Teacher
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
-from kdx.pipeline.stages.answers import CLEAN, SAMPLE, SAMPLED, digest_of_views, mapped, sampled_rows
+from kdx.pipeline.stages.answers import SAMPLE, digest_of_views, mapped, sampled_rows
 from kdx.pipeline.stages.arrays import (
     TRUTH,
     array_file,
@@ -33,15 +32,14 @@ from kdx.pipeline.stages.arrays import (
     open_split,
     read_truth,
 )
+from kdx.pipeline.stages.asked import MIXUP, places_of, split_of, to_answer
 from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.left import answered, open_answers, view_digest
+from kdx.pipeline.stages.spread import BATCH, Passes, write_spread
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.runtime import Runtime
-
-BATCH = 256
-MIXUP = "mixup"
 
 
 def run(
@@ -199,92 +197,6 @@ def pack_answers(asked: Answering, batch: Batch, name: str, runtime: Runtime) ->
             f"the teacher's answers for '{name}' are not finite; its training has diverged"
         )
     return asked.task.pack(answers)
-
-
-def to_answer(
-    counts: Mapping[str, int], views: Mapping[str, int], clean: bool, whole: bool, augment: Sequence[str]
-) -> dict[str, tuple[int, int]]:
-    """file -> (views of each row, the first of them). whole: the whole pool is answered, clean as well.
-    augment: names of the steps.
-
-    Of mixed rows no answer belongs to a row, so that nothing could be distinguished from answers to them.
-    """
-    wanted = {name: (1, 0) if clean else (count, 1) for name, count in views.items() if counts.get(name)}
-    moved = bool(augment) and not clean and MIXUP not in augment
-    if counts.get("validation"):
-        wanted["validation"] = (2 if moved else 1, 0)
-    if whole and counts.get("unlabelled") and not (clean and "unlabelled" in wanted):
-        wanted[CLEAN] = (1, 0)
-        if moved and not views:
-            wanted[SAMPLE] = (1, 1)
-    return wanted
-
-
-def split_of(file: str) -> str:
-    """The split whose rows a file answers."""
-    return "unlabelled" if file in (CLEAN, SAMPLE) else file
-
-
-def rows_answered(file: str, counts: Mapping[str, int], asked: int) -> int:
-    """How many rows a file answers. asked: of the pool, where answers are bought."""
-    return {CLEAN: counts["unlabelled"], SAMPLE: min(SAMPLED, counts["unlabelled"]), "unlabelled": asked}.get(
-        file
-    ) or counts[file]
-
-
-def places_of(rows: Tensor, n: int) -> Tensor:
-    """(n,) int64: the place of each row among `rows`, -1 where it is not there."""
-    places = torch.full((n,), -1)
-    places[rows] = torch.arange(len(rows))
-    return places
-
-
-@dataclass(frozen=True)
-class Passes:
-    """Passes with dropout over `rows` of the pool, None: all. networks: several take turns."""
-
-    task: Task
-    networks: Sequence[nn.Module]
-    passes: int
-    seed: int
-    rows: Tensor | None
-
-
-@torch.inference_mode()
-def write_spread(work: Work, runtime: Runtime, split: Split, asked: Passes) -> list[str]:
-    """Names of the extras written: what `Task.spread` says of the answers with dropout alive.
-
-    Each extra.<name>.npy is (N, ...) float32, nan for a row that was not asked. Several teachers take turns
-    (Rizve et al. 2021, arXiv 2101.06329, have one, and 10 passes).
-    """
-    files: dict[str, np.ndarray] = {}
-    torch.manual_seed(asked.seed)
-    for batch in sequential(
-        split, batch=BATCH, views=None, view=0, device=torch.device(runtime.device), rows=asked.rows
-    ):
-        index, answers = batch.index.cpu().numpy(), []
-        for turn in range(asked.passes):
-            with awake(asked.networks[turn % len(asked.networks)]) as network:
-                answers.append(network(batch.views["main"]).float().cpu())
-        for name, values in asked.task.spread(answers).items():
-            whole = files.setdefault(name, np.full((len(split), *values.shape[1:]), np.nan, np.float32))
-            whole[index] = values.numpy()
-    for name, whole in files.items():
-        np.save(work.path / f"extra.{name}.npy", whole)
-    return list(files)
-
-
-@contextlib.contextmanager
-def awake(network: nn.Module) -> Iterator[nn.Module]:
-    """The network in eval mode but for its dropout."""
-    layers = [m for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)]
-    for layer in layers:
-        layer.train()
-    try:
-        yield network
-    finally:
-        for layer in layers:
-            layer.eval()
 
 
 def reserve(path: Path) -> None:

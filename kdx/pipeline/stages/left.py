@@ -15,7 +15,7 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.core.files import read_json
-from kdx.store.store import Work
+from kdx.store.work import Work
 
 _ROWS = 1 << 14
 """Rows of answers that are looked at together."""

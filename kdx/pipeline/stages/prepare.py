@@ -14,12 +14,13 @@ from kdx.core.errors import UserError, within
 from kdx.core.task import Task
 from kdx.core.trees import rows_of, tree
 from kdx.data import copies
-from kdx.data.raw import Description, Raw, example_of, few, taken
+from kdx.data.phrases import few
+from kdx.data.raw import Description, Raw, example_of, taken
 from kdx.data.remarks import check_parts, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, save_arrays
 from kdx.store.component import Component
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 

@@ -15,12 +15,13 @@ from kdx.models.estimator import fit_to, is_estimator
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.arrays import build_task, need_split
 from kdx.pipeline.stages.files import about_model, new_network
-from kdx.pipeline.stages.learn import TrainInputs, learn
+from kdx.pipeline.stages.learn import learn
+from kdx.pipeline.stages.parts import TrainInputs
 from kdx.pipeline.stages.watch import plain_state
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.source import Source
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 

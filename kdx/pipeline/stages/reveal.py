@@ -13,7 +13,7 @@ from kdx.core.errors import UserError
 from kdx.core.trees import leaves, rows_of
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_file, array_files, build_task, read_arrays
 from kdx.store.artifact import Artifact
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 _BLOCK = 4096

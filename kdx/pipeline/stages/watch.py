@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kdx.core import shortage, signals
 from kdx.core.task import Task
 from kdx.core.types import Objective, Outcome, Split, Streams
-from kdx.store.store import Work
+from kdx.store.work import Work
 from kdx.training.loop import Loop
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime

@@ -26,7 +26,7 @@ from kdx.report.run.rounds import series, steps
 from kdx.report.run.tensorboard import Board
 from kdx.report.run.textcard import card
 from kdx.report.run.verdict import present, result_warnings, score, summary
-from kdx.store.store import split_number
+from kdx.store.stage import split_number
 from kdx.tasks.shown import counting_metric
 
 _LATER = {

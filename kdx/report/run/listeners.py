@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdx.store.store import Listener
+from kdx.store.work import Listener
 
 
 class Many(Listener):

@@ -5,62 +5,37 @@ with a card of its lineage.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import io
 import json
-import logging
 import os
 import platform
 import shlex
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
 import kdx
 from kdx.core.errors import UserError
 from kdx.core.examples import random_rows
 from kdx.core.files import write_atomically
-from kdx.core.levels import as_float
-from kdx.core.trees import from_leaves, joined, leaves, part_of, rows_of, tree
-from kdx.core.types import Answers, Inputs
 from kdx.models import size
-from kdx.pipeline.stages.arrays import open_split
 from kdx.pipeline.stages.files import MODEL_KEYS
 from kdx.report.run.plain import dump
 from kdx.report.run.verdict import ROLE_WORDS, summary
 from kdx.runs import lineage
 from kdx.runs.export import card
+from kdx.runs.export.formats import FORMATS, check_onnx, contract
+from kdx.runs.export.parity import check_parity, real_rows
 from kdx.runs.measure import Weights, of_role
-from kdx.runs.reading import Run, only_input, read_mapping, read_model
-from kdx.store.artifact import Artifact, expect_shape
+from kdx.runs.reading import Run, only_input
+from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 from kdx.store.resolve import allow as allow_packages
 from kdx.store.source import sha256
-from kdx.training.runtime import Runtime
-
-_ROWS = 256
-"""Rows that the formats are compared on, at most; in batches of several sizes, as a fixed batch size is
-an exporter's favourite error.
-"""
-BATCHES = (1, 2, 7, 64)
-TOLERANCE, _LEAST = 1e-4, 1e-6
-"""Largest difference of a number of an answer, as a share of the largest, and never below LEAST. Sums in
-another order differ by about 1e-6.
-"""
-
-_Answer = Callable[[Inputs], Answers]
-
-
-class Unlike(Exception):
-    """An exported network answers differently from the original."""
 
 
 def export(
@@ -108,27 +83,6 @@ def export(
     return about
 
 
-def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
-    """The network of an exported folder, on the CPU, in eval mode: rows as its data set gives them ->
-    answers; of pictures (N, C, H, W) float32 in [0, 1] -> (N, K) logits.
-
-    allow: packages of your own that the model comes from. Nothing is unpickled. Raises UserError where the
-    folder is damaged or no export.
-    """
-    folder = Path(folder).expanduser()
-    file = folder / "model.json"
-    if not file.is_file():
-        raise UserError(f"'{folder}' is no export of kdx: it has no model.json")
-    allow_packages(allow)
-    about, role = read_model(file, allow), expect_shape(read_mapping(file).get("role"), str, file, "role")
-    weights = folder / f"{Path(role).name}.safetensors"
-    if not weights.is_file() or sha256(weights) != about.get("sha256"):
-        raise UserError(
-            f"'{weights}' is missing or does not have the content that was exported: export it again"
-        )
-    return Weights(role, weights, about, role).network()
-
-
 def write_model(folder: Path, weights: Weights, role: str) -> None:
     """The state dict and what it takes to build the network around it; all formats keep them, as the small
     and readable one.
@@ -140,144 +94,6 @@ def write_model(folder: Path, weights: Weights, role: str) -> None:
         folder / "model.json",
         dump({**kept, "role": role, "input": contract(weights.about), "sha256": digest}),
     )
-
-
-def contract(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What the exported network takes. about: a model.json."""
-    kind = kind_of_old(about)
-    if kind["reads"] != "pictures":
-        inputs = {name: {"shape": shape, "dtype": made} for name, (shape, made) in kind["example"].items()}
-        return {"reads": kind["reads"], "inputs": inputs, "batch": "any"}
-    shape = about["shape"]
-    channels = {1: "grey", 3: "red, green, blue"}.get(shape[0], f"{shape[0]}, in the order of the dataset")
-    return {
-        "name": "pixels",
-        "dtype": "float32",
-        "range": [0, 1],
-        "shape": list(shape),
-        "layout": "NCHW",
-        "channels": channels,
-        "normalisation": "built in",
-        "batch": "any",
-    }
-
-
-def state_dict(
-    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
-) -> tuple[str, _Answer]:
-    return f"{role}.safetensors", load(folder, allow)
-
-
-def torch_export(
-    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
-) -> tuple[str, _Answer]:
-    file = folder / f"{role}.pt2"
-    with quiet():
-        torch.export.save(program(network, example), file)
-        return file.name, torch.export.load(file).module()
-
-
-def onnx(
-    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
-) -> tuple[str, _Answer]:
-    import onnxruntime
-
-    file = folder / f"{role}.onnx"
-    with torch.no_grad():
-        outputs = network(example)
-    with quiet():
-        torch.onnx.export(
-            program(network, example),
-            (),
-            str(file),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            input_names=names_of(example, "pixels"),
-            output_names=names_of(outputs, "logits"),
-        )
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-
-    def answer(rows: Inputs) -> Answers:
-        given = dict(zip(names_of(rows, "pixels"), leaves(rows).values(), strict=True))
-        made = session.run(names_of(outputs, "logits"), {name: leaf.numpy() for name, leaf in given.items()})
-        return from_leaves(dict(zip(leaves(outputs), map(torch.from_numpy, made), strict=True)))
-
-    return file.name, answer
-
-
-def names_of(value: Inputs, single: str) -> list[str]:
-    """What a graph calls its tensors. single: where there is one."""
-    return [name or single for name in leaves(value)]
-
-
-FORMATS = {"state_dict": state_dict, "torch_export": torch_export, "onnx": onnx}
-"""name -> what writes it: (network, folder, role, example, allow) -> (its file, the network loaded back from
-that file).
-"""
-
-
-def program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram:
-    """The network's forward as a graph, for any number of rows. example: at least two rows, as one would be
-    taken for a constant.
-    """
-    batch = torch.export.Dim("batch", min=1)
-    return torch.export.export(network, (example,), dynamic_shapes=(tree(lambda leaf: {0: batch}, example),))
-
-
-@torch.no_grad()
-def check_parity(name: str, network: _Answer, answer: _Answer, rows: Inputs) -> dict[str, Any]:
-    """Both networks on the same rows, in batches of several sizes. Raises Unlike beyond TOLERANCE, or
-    where an answer is not finite.
-    """
-    original, other = [], []
-    for some in batches(rows):
-        original.append(network(some))
-        other.append(answer(some))
-    wanted, given = in_one(joined(original)), in_one(joined(other))
-    if given.shape != wanted.shape or not torch.isfinite(given).all():
-        raise Unlike(
-            f"the {name} export gives answers of {tuple(given.shape)}, {int(torch.isfinite(given).sum())} of "
-            f"them finite, where the original gives {tuple(wanted.shape)}; nothing was written"
-        )
-    difference, largest = (given - wanted).abs().max().item(), wanted.abs().max().item()
-    tolerance = max(_LEAST, TOLERANCE * largest)
-    if not difference <= tolerance:
-        raise Unlike(
-            f"the {name} export answers differently from the original: a number differs by {difference:.3g} "
-            f"on {len(wanted)} real rows, and {tolerance:.3g} is allowed; nothing was written"
-        )
-    return {
-        "rows": len(wanted),
-        "max_abs_difference": difference,
-        "tolerance": tolerance,
-        "largest_logit": largest,
-        "argmax_agreement": (given.argmax(1) == wanted.argmax(1)).double().mean().item(),
-    }
-
-
-def in_one(answers: Answers) -> Tensor:
-    """(N, D) float64: all numbers of a row."""
-    return torch.cat([leaf.double().flatten(1) for leaf in leaves(answers).values()], 1)
-
-
-def batches(rows: Inputs) -> Iterator[Inputs]:
-    sizes, start = list(BATCHES), 0
-    while start < rows_of(rows):
-        count = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-        yield part_of(rows, start, count)
-        start += count
-
-
-def real_rows(data: Artifact) -> tuple[str, Inputs]:
-    """(name of the split, rows as a network sees them): the first of validation, or test rows where nothing
-    validates.
-    """
-    cpu = Runtime(
-        device="cpu", threads="auto", workers=0, channels_last=False, compile=False, checkpoint_seconds=0
-    )
-    split = open_split(data, "validation", cpu) or open_split(data, "test", cpu)
-    return split.name, tree(as_float, part_of(split.inputs, 0, _ROWS))
 
 
 def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artifact) -> dict[str, Any]:
@@ -333,17 +149,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def check_onnx() -> None:
-    missing = [
-        name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
-    ]
-    if missing:
-        raise UserError(
-            f"format=onnx needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-            "installed: pip install 'kdx[onnx]'"
-        )
-
-
 def check_folder(to: Path) -> None:
     """The folder is free, or holds an earlier export and nothing else: that is replaced."""
     if not to.exists() and not to.is_symlink():
@@ -372,16 +177,3 @@ def publish(temporary: Path, to: Path) -> None:
         to.rename(aside)
     temporary.rename(to)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """The exporters think aloud; what matters is checked afterwards."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -21,9 +21,11 @@ from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import SECONDS, SLOW, Bench, enough
 from kdx.pipeline.stages.answers import digest_of_views
 from kdx.pipeline.stages.arrays import need_split
+from kdx.pipeline.stages.asked import MIXUP, split_of
 from kdx.pipeline.stages.files import open_network
-from kdx.pipeline.stages.label import BATCH, MIXUP, Passes, open_files, split_of, write_spread
-from kdx.store.store import Listener, Work
+from kdx.pipeline.stages.label import open_files
+from kdx.pipeline.stages.spread import BATCH, Passes, write_spread
+from kdx.store.work import Listener, Work
 
 
 def label(

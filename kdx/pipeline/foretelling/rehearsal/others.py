@@ -23,7 +23,7 @@ from kdx.pipeline.stages import PREPARE, gate, prepare, reveal
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_file, build_task, need_split, open_split
 from kdx.pipeline.stages.audit import gap_to_pool
 from kdx.pipeline.stages.choose import features
-from kdx.store.store import Listener, Work
+from kdx.store.work import Listener, Work
 from kdx.tasks import pseudo_labels
 from kdx.training.predict import predict
 

@@ -25,10 +25,11 @@ from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import SLOW, WARM, Bench, enough
 from kdx.pipeline.stages import pretrain
 from kdx.pipeline.stages.files import about_model
-from kdx.pipeline.stages.learn import Lesson, TrainInputs, begin_training
+from kdx.pipeline.stages.learn import Lesson, begin_training
+from kdx.pipeline.stages.parts import TrainInputs
 from kdx.pipeline.stages.watch import plain_state
 from kdx.store.artifact import lines
-from kdx.store.store import Listener, Work
+from kdx.store.work import Listener, Work
 from kdx.training.loop import fit, gradient_norms
 
 SAME = 0.01

@@ -1,0 +1,87 @@
+"""The flags of a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kdx.core.errors import UserError, nearest
+
+FLAGS = (
+    "--help",
+    "--hydra-help",
+    "--version",
+    "--cfg",
+    "--resolve",
+    "--package",
+    "--run",
+    "--multirun",
+    "--info",
+    "--config-dir",
+)
+ONE_OF = ("--cfg", "--run", "--multirun", "--info")
+"""Flags that each say what is to be done."""
+_SHORT = {
+    "-h": "--help",
+    "-c": "--cfg",
+    "-p": "--package",
+    "-r": "--run",
+    "-m": "--multirun",
+    "-i": "--info",
+    "-sc": "--shell-completion",
+    "-cd": "--config-dir",
+}
+TAKES = {
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--package": (),
+    "--config-dir": (),
+}
+"""Flags with a value, and what it may be (empty: anything)."""
+
+
+def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(flags as `--name` or `--name=value`, the other words). Flags may stand anywhere; one that is unknown
+    or lacks its value is a UserError.
+    """
+    flags, rest, todo = [], [], list(argv)
+    while todo:
+        word = todo.pop(0)
+        if not word.startswith("-"):
+            rest.append(word)
+            continue
+        name, given, value = word.partition("=")
+        name = _SHORT.get(name, name)
+        if name == "--shell-completion":
+            raise UserError('the shell completes kdx by its own command: eval "$(kdx completion bash)"')
+        if name not in FLAGS:
+            raise UserError(f"unknown flag '{word}'{nearest(name, FLAGS)}")
+        if name in TAKES:
+            flags.append(f"{name}={_value(name, value if given else None, todo)}")
+        elif given:
+            raise UserError(f"the flag {name} takes no value; given: '{word}'")
+        else:
+            flags.append(name)
+    shows = [flag for flag in flags if flag.partition("=")[0] in ONE_OF]
+    if len(shows) > 1:
+        raise UserError(
+            f"one of the flags {', '.join(ONE_OF)} at a time; given: {' '.join(dict.fromkeys(shows))}"
+        )
+    if "--resolve" in flags and not any(f.startswith("--cfg") for f in flags):
+        raise UserError("the flag --resolve goes with --cfg: kdx train --cfg job --resolve")
+    return flags, rest
+
+
+def _value(flag: str, value: str | None, todo: list[str]) -> str:
+    options = TAKES[flag]
+    if value is None:
+        follows = bool(todo) and not todo[0].startswith("-") and "=" not in todo[0]
+        if not follows and flag == "--info":
+            return "all"
+        value = todo.pop(0) if follows else ""
+    if not value or (options and value not in options):
+        raise UserError(
+            f"the flag {flag} needs one of: {', '.join(options)}"
+            if options
+            else f"the flag {flag} needs a value"
+        )
+    return value

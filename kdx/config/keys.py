@@ -1,0 +1,110 @@
+"""Keys that are not there, and what option files compose that lacks some or has others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from kdx.config.options import groups
+from kdx.core.checks import shown
+from kdx.core.errors import in_short, nearest
+from kdx.core.paths import conf_dir
+from kdx.training.length import SIZES, STAGES
+
+PRESETS = ("experiment", "launcher", "sweeper")
+"""Groups whose options set keys of the whole run: nothing reads what lies under their own names."""
+SHAPED = ("teacher", "student", "dataset", "device", "shift", *STAGES)
+"""Nodes that hold keys of their own."""
+
+
+def misshapen(config: Mapping[str, Any]) -> list[str]:
+    """Errors in the shape of what option files of the user's own compose: a key that is not there, one that
+    lacks, one value in place of keys, or keys that lie where nothing reads them."""
+    template = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    known = {*template, *groups(), "choices"} - {"defaults", "hydra"}
+    errors = [
+        (
+            f"an option file in --config-dir sets '{shown(key, bare=True)}', which is no "
+            f"key{nearest(str(key), known)}"
+        )
+        for key in config
+        if key not in known
+    ]
+    errors += [
+        f"an option file in --config-dir sets '{name}' to {shown(config[name])}, which nothing reads: let "
+        "its first line be '# @package _global_', and its keys are those of the run"
+        for name in PRESETS
+        if config.get(name)
+    ]
+    errors += [
+        (
+            f"an option file in --config-dir leaves out '{name}', which every run reads; a line '# @package' "
+            "puts the keys of a file elsewhere"
+        )
+        for name in [*template, *groups()]
+        if name not in ("defaults", "hydra", *PRESETS, *SHAPED, *config)
+    ]
+    template["device"] = yaml.safe_load((conf_dir() / "device" / "auto.yaml").read_text(encoding="utf-8"))
+    for name in SHAPED:
+        node = config.get(name)
+        if not isinstance(node, Mapping):
+            errors.append(
+                f"an option file in --config-dir sets '{name}' to {shown(node)}, and it holds keys of its own"
+            )
+            continue
+        wanted = SIZES if name == "dataset" else template[name] if name in ("device", *STAGES) else ()
+        errors += [
+            f"an option file in --config-dir leaves out '{name}.{key}', which every run reads"
+            for key in wanted
+            if key not in node
+        ]
+        if name in ("device", *STAGES):
+            errors += [
+                _no_key(template[name], [name, str(key)], 1, config["choices"])
+                for key in node
+                if key not in template[name]
+            ]
+    return errors
+
+
+def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list[str]:
+    """Errors of one override: a key that is not there, or another kind of thing than what stands there."""
+    node: Any = {k: v for k, v in known.items() if k != "choices"}
+    for depth, name in enumerate(path):
+        if not isinstance(node, Mapping) or name not in node:
+            return [_no_key(node, path, depth, known["choices"])]
+        node = node[name]
+    key = ".".join(path)
+    if path[-1] == "augment":
+        return []  # names of files or a mapping: kdx.config.wire looks at it
+    if isinstance(node, Mapping) and isinstance(value, Mapping):
+        return in_short(
+            [error for inner, v in value.items() for error in wrong_key(known, [*path, str(inner)], v)], key
+        )
+    if isinstance(node, Mapping):
+        keys = [k for k in node if not k.startswith("_")]
+        return [
+            f"'{key}' holds several keys ({', '.join(keys)}): set one of them"
+            + (f", such as {key}.{keys[0]}=VALUE" if keys else "")
+        ]
+    if isinstance(value, Mapping):
+        return [f"'{key}' holds one value, not keys of its own: write {key}=VALUE"]
+    return []
+
+
+def _no_key(node: Any, path: Sequence[str], depth: int, choices: Mapping[str, Any]) -> str:
+    where, asked = ".".join(path[:depth]), ".".join(path[: depth + 1])
+    if not isinstance(node, Mapping):
+        return f"'{asked}' is no key: '{where}' holds one value"
+    siblings = {".".join([*path[:depth], k]) for k in node if not k.startswith("_")}
+    siblings |= set(groups()) if depth == 0 else set()
+    inside = (
+        f" of {where}={shown(choices[where], bare=True)}"
+        if where in choices
+        else f" in '{where}'"
+        if where
+        else ""
+    )
+    return f"'{asked}' is no key{inside}{nearest(asked, siblings) if siblings else ', which has none'}"

@@ -1,0 +1,118 @@
+"""What the rows and answers of a data set are, and whether what is to be done to them goes with it."""
+
+from __future__ import annotations
+
+import math
+
+from kdx.config.trying import trying
+from kdx.config.wire import Order
+from kdx.core import checks
+from kdx.core.errors import UserError
+from kdx.core.task import Categorical, Fitness, OwnMetric, Task
+from kdx.data.raw import Description
+from kdx.models.adapt import Adapter
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.stages.arrays import build_task
+from kdx.pipeline.stages.evaluate import build_metric
+from kdx.pipeline.stages.files import build_adapter
+from kdx.store.component import Component
+from kdx.store.digest import modules_read
+from kdx.store.resolve import module_of
+
+TRIED_ROWS = 2
+"""Examples of each stream that are pushed through the networks and the loss."""
+
+
+def describe_data(experiment: Experiment, errors: list[str]) -> Description | None:
+    """What the data set holds, without reading all of it; None (and the errors) where it cannot be read."""
+    found = None
+    before = len(errors)
+    with trying(errors):
+        loader = experiment.dataset.build()
+        if len(errors) == before:
+            loader.fetch()
+            found = loader.describe()
+    return found if len(errors) == before else None
+
+
+def trainings_of(experiment: Experiment) -> list[tuple[str, Component | None]]:
+    """The settings of both training stages, by node."""
+    return [("teacher_pretrain", experiment.teacher_pretrain), ("student_train", experiment.student_train)]
+
+
+def check_kind(order: Order, about: Description | None, errors: list[str]) -> None:
+    """Whether what is to be done to rows and answers goes with what these are."""
+    if about is None:
+        return
+    experiment = order.experiment
+    for node, training in trainings_of(experiment):
+        with trying([]):  # what is wrong with the settings themselves is reported elsewhere
+            steps = training.build() if training else None
+            for name, step in (*steps.augment, *steps.strong_augment) if steps else ():
+                if step.reads != about.reads:
+                    errors.append(
+                        f"{node}.augment: {name} changes {step.reads}, and the rows of this data set are "
+                        f"{about.reads}: set augment=none, or choose a step for {about.reads}"
+                    )
+    with trying(errors):
+        task = task_of(about)
+        check_code(experiment, about)
+        for node, training in trainings_of(experiment):
+            check_target(node, training, task)
+        if experiment.class_weights == "balanced":
+            Fitness("dataset.class_weights=balanced", Categorical, "leave it out").check(task)
+        if experiment.pseudo_label and experiment.pseudo_label["passes"]:
+            Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
+    for name, described in order.metrics.items():
+        with trying(errors, f"metrics.{name}: "):
+            check_metric(build_metric(name, described), name, task_of(about))
+    with trying(errors):
+        if experiment.select and (rule := experiment.select.build()):
+            name = experiment.select.target.split(".")[-2]
+            Fitness(f"select={name}", rule.needs_task, "leave it out").check(task)
+
+
+def check_metric(metric: OwnMetric, name: str, task: Task) -> None:
+    """Tries it on made-up answers."""
+    if name in task.shown:
+        raise UserError("the task has a metric of that name: give it another")
+    value = metric.measure(task.made_up(TRIED_ROWS), task.made_up_truth(TRIED_ROWS))
+    if not isinstance(value, int | float):
+        raise UserError(f"measure must return a number; given: {checks.shown(value)}")
+
+
+def check_target(node: str, training: Component | None, task: Task) -> None:
+    """Whether the metric that counts can have the value at which a training stops."""
+    if training and training.spec["target"] is not None:
+        metric = task.metric
+        low = -math.inf if metric.low is None else metric.low
+        checks.number(
+            f"{node}.target",
+            training.spec["target"],
+            low=low,
+            high=math.inf if metric.high is None else metric.high,
+            open_low=metric.more and low > -math.inf,
+        )
+
+
+def task_of(about: Description) -> Task:
+    """Raises UserError where what a data set names is no task, or one whose code the keys would not know."""
+    return build_task({"task": about.task})
+
+
+def check_code(experiment: Experiment, about: Description) -> None:
+    """Whether keys know the code of a task or an adapter of the user's own: they know what the loader's file
+    imports.
+    """
+    known = modules_read([experiment.dataset.target])
+    for what, spec in (("task", about.task), ("adapter", about.adapter)):
+        module = module_of(spec["_target_"]) if spec else "kdx"
+        if not module.startswith("kdx") and module not in known:
+            checks.refuse(
+                f"the data set names {module} for its {what}, and its own file does not import that: import "
+                "it there, so that a change of it runs again what hangs on it"
+            )
+
+
+def adapter_of(about: Description) -> Adapter | None:
+    return build_adapter({"task": about.task, "adapter": about.adapter})

@@ -1,0 +1,196 @@
+"""Networks built, with their checkpoints, and the losses tried on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from kdx import models
+from kdx.config.kinds import adapter_of, task_of
+from kdx.config.trials import STAND_IN, MadeUp, made_up, mixes, try_loss
+from kdx.config.trying import trying
+from kdx.core import checks
+from kdx.core.errors import UserError
+from kdx.core.examples import random_rows
+from kdx.core.trees import leaves
+from kdx.core.types import Batch, Frozen
+from kdx.data.raw import Description
+from kdx.models import checkpoint
+from kdx.models.estimator import ONLY_TEACHERS, is_estimator
+from kdx.models.modes import evaluating
+from kdx.models.size import Held, smaller
+from kdx.models.weights import load_weights
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.steps import class_order_warnings
+from kdx.pipeline.stages.parts import reads_networks
+from kdx.training.length import shares
+
+_TRIED = 2
+"""Made-up rows."""
+_TRAINED = 4
+"""Of a network in training: weights, gradients and the optimiser's two averages."""
+
+
+def check_networks(
+    experiment: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
+) -> None:
+    """Builds both networks and the losses, reads the checkpoints, and pushes a few made-up pictures of the
+    data's shape through all of them.
+
+    rows: of each split, as far as they are known.
+    """
+    data = about or STAND_IN
+    with trying(unknown := []):
+        task = task_of(data)
+    if unknown:
+        return  # reported already
+    if experiment.student and is_estimator(experiment.student):
+        name = experiment.student.target.rpartition(".")[2]
+        errors.append(f"student={name} is fitted at once, and not trained by steps: {ONLY_TEACHERS}")
+        return
+    made = MadeUp(data, task)
+    built = build_networks(experiment, made, errors)
+    with trying(errors):
+        check_answers(experiment, made, built)
+    check_checkpoints(experiment, about, built, errors)
+    check_dropout(experiment, built, errors)
+    streams = (
+        {s: made_up(s, data, task) for s in available(experiment, data, rows)}
+        if about and "student" in built
+        else None
+    )
+    check_losses(experiment, made, built, streams, errors)
+
+
+def build_networks(experiment: Experiment, made: MadeUp, errors: list[str]) -> dict[str, Any]:
+    """role -> its network, of those that can be built."""
+    built: dict[str, Any] = {}
+    begins = beginnings(experiment)
+    assistants = [(f"assistant {number}", model) for number, model in enumerate(experiment.assistants, 1)]
+    for role, model in (("teacher", experiment.teacher), *assistants, ("student", experiment.student)):
+        if model:
+            with trying(errors):
+                built[role] = models.build_for(
+                    model,
+                    task=made.task,
+                    example=made.data.example,
+                    reads=made.data.reads,
+                    adapter=adapter_of(made.data),
+                    read_weights=begins.get(role) is None,
+                    held=Held(_TRAINED, f"the {role}", smaller(role, model.spec)),
+                )
+    return built
+
+
+def check_answers(experiment: Experiment, made: MadeUp, built: Mapping[str, Any]) -> None:
+    """Whether networks of the user's own give answers of the form that the task reads, of which torch would
+    make something (it stretches (B,) to (B, B)) that no number shows.
+    """
+    wanted = {name: tuple(leaf.shape[1:]) for name, leaf in leaves(made.task.made_up(_TRIED)).items()}
+    for role, model in (("teacher", experiment.teacher), ("student", experiment.student)):
+        if role not in built or model.target.startswith("kdx.") or is_estimator(model):
+            continue
+        with torch.no_grad(), evaluating(built[role]):
+            answers = built[role](random_rows(made.data.example, _TRIED))
+        given = {name: tuple(leaf.shape[1:]) for name, leaf in leaves(answers).items()}
+        if given != wanted:
+            raise UserError(
+                f"the {role} gives answers of {_shapes(given)} a row, and the task reads {_shapes(wanted)}"
+            )
+
+
+def _shapes(of: Mapping[str, tuple[int, ...]]) -> str:
+    return " and ".join(f"{name} {shape}".strip() for name, shape in of.items())
+
+
+def beginnings(experiment: Experiment) -> dict[str, Any]:
+    """role -> the checkpoint that it begins with, or None."""
+    return {"teacher": experiment.checkpoint, "student": experiment.student_checkpoint}
+
+
+def check_checkpoints(
+    experiment: Experiment, about: Description | None, built: Mapping[str, Any], errors: list[str]
+) -> None:
+    """Whether each checkpoint can be read, and fits its network."""
+    for role, given in beginnings(experiment).items():
+        if given:
+            with checks.gather(errors):
+                file, trained = (
+                    given.file.paths[0],
+                    role == "student" or experiment.teacher_pretrain is not None,
+                )
+                if about and role in built:
+                    load_weights(built[role], file, key=given.key, role=role, new_head=trained)
+                    class_order_warnings(role, given, about.classes, trained)
+                else:
+                    checkpoint.read_weights_file(file, key=given.key, role=role)
+
+
+def check_dropout(experiment: Experiment, built: Mapping[str, Any], errors: list[str]) -> None:
+    """Whether a network that answers in several passes has dropout."""
+    if experiment.pseudo_label and experiment.pseudo_label["passes"]:
+        answering = (
+            ("teacher", "student")
+            if experiment.rounds is not None and experiment.rounds > 1 and experiment.budget is None
+            else ("teacher",)
+        )
+        errors += [
+            f"pseudo_label.passes are made with dropout, and the {role} has none: set {role}.dropout=0.3, say"
+            for role in answering
+            if role in built and not drops_out(built[role])
+        ]
+
+
+def check_losses(
+    experiment: Experiment,
+    made: MadeUp,
+    built: Mapping[str, Any],
+    streams: Mapping[str, Batch] | None,
+    errors: list[str],
+) -> None:
+    """Tries the loss of every training. streams: made-up rows of each, None: losses are built only."""
+    student = built.get("student") or torch.nn.Identity()
+    lessons = [
+        ("teacher_pretrain", experiment.teacher_loss, experiment.teacher_pretrain),
+        ("student_train", experiment.loss, experiment.student_train),
+        *(("student_train", control.loss, control.training) for control in experiment.controls.values()),
+    ]
+    for node, loss, training in lessons:
+        if loss:
+            with trying(errors):
+                live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
+                try_loss(loss, student, streams, made, live, f"{node}.augment" if mixes(training) else None)
+    if (
+        experiment.loss
+        and experiment.student_train
+        and streams
+        and experiment.student_train.spec["batch_size"] == 1
+    ):
+        with checks.gather(errors):
+            objective = experiment.loss.resolve()
+            read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
+            shares(1, read, None)
+
+
+def drops_out(network: torch.nn.Module) -> bool:
+    return any(
+        isinstance(layer, torch.nn.Dropout | torch.nn.Dropout2d) and layer.p > 0
+        for layer in network.modules()
+    )
+
+
+def available(experiment: Experiment, about: Description, rows: Mapping[str, int]) -> list[str]:
+    """Names of the streams that the data will have; a guess where `rows` are not known, as the sizes do not
+    fit.
+    """
+    if rows:
+        return [name for name, count in rows.items() if count and name != "test"]
+    hidden = experiment.sizes["labelled"] is not None or about.pool > 0
+    pool = hidden and experiment.sizes["unlabelled"] != 0
+    return (
+        ["labelled"]
+        + ["unlabelled"] * pool
+        + ["validation"] * (about.validation is not None or experiment.sizes["validation"] is not None)
+    )

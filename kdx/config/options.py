@@ -1,0 +1,99 @@
+"""The groups that are chosen from and their options, those of the user's own folder too."""
+
+from __future__ import annotations
+
+import filecmp
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdx.core.checks import shown
+from kdx.core.errors import UserError, in_short, nearest
+from kdx.core.paths import conf_dir
+
+SLOTS = {"loss.weights": "weights", "loss.features": "features"}
+"""Parts of a loss that are chosen by name, and the groups that they are chosen from."""
+SEVERAL = ("augment", "shift")
+"""The groups of which several options are combined."""
+
+
+@functools.cache
+def groups() -> list[str]:
+    """The groups that a user chooses from; conf/model is chosen by way of teacher and student."""
+    defaults = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    return [name for entry in defaults if isinstance(entry, dict) for name in entry]
+
+
+@functools.cache
+def folders() -> frozenset[str]:
+    """Every group of conf/, those too that are chosen in another way."""
+    return frozenset(place.name for place in conf_dir().iterdir() if place.is_dir())
+
+
+own: list[Path] = []
+"""The user's folder of further options, laid out like conf/ (--config-dir); at most one."""
+
+
+def use_own(flags: Sequence[str]) -> None:
+    """Takes note of --config-dir."""
+    own[:] = [
+        Path(f.partition("=")[2]).expanduser().absolute() for f in flags if f.startswith("--config-dir=")
+    ][-1:]
+    for folder in own:
+        if not folder.is_dir():
+            raise UserError(
+                f"--config-dir={folder} is no folder: it should hold options laid out like "
+                "conf/, such as loss/mine.yaml"
+            )
+        if os.path.lexists(folder / "hydra"):
+            raise UserError(
+                f"--config-dir={folder}: 'hydra' would hold options of Hydra's own, which count from the "
+                "command line only: remove it"
+            )
+        if hidden := [
+            name
+            for name in _names()
+            if os.path.lexists(folder / name) and not _alike(folder / name, conf_dir() / name)
+        ]:
+            raise UserError(
+                f"--config-dir={folder}: '{hidden[0]}' has the name of a file of kdx's own, which would be "
+                "read in its place: give it another name"
+            )
+
+
+@functools.cache
+def _names() -> list[str]:
+    """Every file of conf/, which no other of that name replaces."""
+    return sorted(file.relative_to(conf_dir()).as_posix() for file in conf_dir().rglob("*.yaml"))
+
+
+def _alike(one: Path, other: Path) -> bool:
+    """Whether both are files that hold the same, as those of a copy of conf/ do."""
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
+
+
+def options_of(group: str) -> list[str]:
+    folders = [place / group for place in (conf_dir(), *own)]
+    return [
+        p.relative_to(folder).with_suffix("").as_posix() for folder in folders for p in folder.rglob("*.yaml")
+    ]
+
+
+def wrong_option(group: str, value: Any) -> list[str]:
+    several = isinstance(value, list) and group in SEVERAL
+    options = options_of(group)
+    wrong = [
+        v
+        for v in (value if several else [value])
+        if not isinstance(v, str | int | float) or str(v) not in options
+    ]
+    return in_short(
+        [f"{group} has no option '{shown(w, bare=True)}'{nearest(str(w), options)}" for w in wrong], group
+    )

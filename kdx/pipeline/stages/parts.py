@@ -1,0 +1,135 @@
+"""What a training is built from: its inputs, first weights, teachers and all else that a loss may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from kdx.core.examples import blank
+from kdx.core.task import Task
+from kdx.core.types import Batch, Frozen, Parts, Split, Teacher
+from kdx.data.streams import as_trained
+from kdx.data.views.chain import Chain, Views
+from kdx.methods.teachers import live_teacher
+from kdx.models.fitting import WeightsNote
+from kdx.models.weights import load_weights
+from kdx.pipeline.stages.answers import digest_of_views, extras, stored_answers
+from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.files import new_network, open_network
+from kdx.pipeline.stages.streams import truth_used
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.moved import kind_of_old
+from kdx.store.source import Source
+from kdx.training.runtime import Runtime
+from kdx.training.settings import Training
+
+
+@dataclass(frozen=True)
+class TrainInputs:
+    """The inputs of a training stage, by the names that they have in its key.
+
+    epoch: the splits that one epoch passes over. answers: stored labels; teachers: live ones. networks:
+    teachers whose answers are stored, for the losses that read hidden features; no other opens them. rows:
+    the rows of the pool that are used. checkpoint: a file of weights that the network begins with, and where
+    in it they lie; init: whose last weights it begins with. class_weights: none, or balanced: see
+    `kdx.core.task.Task.balanced`, over the labelled rows that are used.
+    """
+
+    data: Artifact
+    model: Component
+    loss: Component
+    training: Component
+    precision: str
+    seed: int
+    views_seed: int
+    epoch: Sequence[str]
+    answers: Artifact | None = None
+    teachers: Sequence[Artifact] = ()
+    view: str = "same"
+    checkpoint: Source | None = None
+    checkpoint_key: str | None = None
+    rows: Artifact | None = None
+    init: Artifact | None = None
+    networks: Sequence[Artifact] = ()
+    class_weights: str = "none"
+
+
+def first_weights(
+    name: str, runtime: Runtime, inputs: TrainInputs
+) -> tuple[nn.Module, Sequence[WeightsNote]]:
+    """(the network before its first step, what to tell of its checkpoint)"""
+    checkpoint = inputs.checkpoint
+    student = new_network(inputs.model, inputs.data.json("data.json"), read_weights=checkpoint is None)
+    role = "teacher" if name == "teacher-pretrain" else "student"
+    notes = (
+        load_weights(student, checkpoint.paths[0], key=inputs.checkpoint_key, role=role, new_head=True)
+        if checkpoint
+        else []
+    )
+    if inputs.init:
+        student.load_state_dict(load_file(inputs.init.file("last.safetensors")))
+    return runtime.place(student), notes
+
+
+def parts_of(
+    student: nn.Module, task: Task, settings: Training, runtime: Runtime, inputs: TrainInputs
+) -> Parts:
+    """What the objective is built from. Networks that are opened draw from torch's global generator: in this
+    order.
+    """
+    data, answers, about = inputs.data, inputs.answers, inputs.data.json("data.json")
+    validation = open_split(data, "validation", runtime)
+    others = (*inputs.teachers, *(inputs.networks if reads_networks(inputs.loss) else ()))
+    live = [Frozen(runtime.place(open_network(t))) for t in others]
+    teacher: Teacher | None = None
+    if inputs.teachers:
+        teacher = live_teacher(live, "clean" if inputs.view == "clean" else "main", task)
+    elif answers:
+        teacher = stored_answers(answers, runtime.device, views_of(inputs), task)
+    balanced = inputs.class_weights == "balanced"
+    return Parts(
+        student=student,
+        new_student=lambda: runtime.place(
+            new_network(inputs.model, about, read_weights=inputs.checkpoint is None)
+        ),
+        teacher=teacher,
+        live_teachers=live,
+        validation=validation,
+        task=task,
+        extras=extras(answers, runtime.device) if answers else {},
+        teacher_size=answers.json("answers.json")["teacher_size"] if answers else None,
+        example=blank(kind_of_old(about)["example"]),
+        class_weights=task.balanced(truth_used(data, task, settings, inputs.views_seed))
+        if balanced
+        else None,
+        validation_views=shown_in_training(validation, settings, runtime, inputs.views_seed),
+    )
+
+
+def views_of(inputs: TrainInputs) -> str:
+    """The digest of the inputs that a training shows."""
+    return digest_of_views(inputs.training.spec["augment"], inputs.views_seed)
+
+
+def shown_in_training(
+    validation: Split | None, settings: Training, runtime: Runtime, seed: int
+) -> Callable[[], Iterator[Batch]] | None:
+    """The validation rows as training shows rows; None where it shows clean ones, or mixes them."""
+    chain = Chain(settings.augment)
+    if validation is None or not len(chain) or chain.mixup is not None:
+        return None
+    return partial(as_trained, validation, Views(chain, seed), device=torch.device(runtime.device))
+
+
+def reads_networks(loss: Component) -> bool:
+    """Whether a loss has terms on hidden features, for which the teacher's network is needed beside its
+    answers.
+    """
+    features = loss.spec.get("features")
+    return features is not None and Component(features).resolve().live

@@ -1,0 +1,156 @@
+"""The formats of an exported network: what writes each, and answers from what was written."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdx.core.errors import UserError
+from kdx.core.trees import from_leaves, leaves, tree
+from kdx.core.types import Answers, Inputs
+from kdx.runs.measure import Weights
+from kdx.runs.model_files import read_model
+from kdx.runs.reading import read_mapping
+from kdx.store.artifact import expect_shape
+from kdx.store.moved import kind_of_old
+from kdx.store.resolve import allow as allow_packages
+from kdx.store.source import sha256
+
+Answerer = Callable[[Inputs], Answers]
+
+
+def load(folder: Path | str, allow: Sequence[str] = ()) -> nn.Module:
+    """The network of an exported folder, on the CPU, in eval mode: rows as its data set gives them ->
+    answers; of pictures (N, C, H, W) float32 in [0, 1] -> (N, K) logits.
+
+    allow: packages of your own that the model comes from. Nothing is unpickled. Raises UserError where the
+    folder is damaged or no export.
+    """
+    folder = Path(folder).expanduser()
+    file = folder / "model.json"
+    if not file.is_file():
+        raise UserError(f"'{folder}' is no export of kdx: it has no model.json")
+    allow_packages(allow)
+    about, role = read_model(file, allow), expect_shape(read_mapping(file).get("role"), str, file, "role")
+    weights = folder / f"{Path(role).name}.safetensors"
+    if not weights.is_file() or sha256(weights) != about.get("sha256"):
+        raise UserError(
+            f"'{weights}' is missing or does not have the content that was exported: export it again"
+        )
+    return Weights(role, weights, about, role).network()
+
+
+def contract(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the exported network takes. about: a model.json."""
+    kind = kind_of_old(about)
+    if kind["reads"] != "pictures":
+        inputs = {name: {"shape": shape, "dtype": made} for name, (shape, made) in kind["example"].items()}
+        return {"reads": kind["reads"], "inputs": inputs, "batch": "any"}
+    shape = about["shape"]
+    channels = {1: "grey", 3: "red, green, blue"}.get(shape[0], f"{shape[0]}, in the order of the dataset")
+    return {
+        "name": "pixels",
+        "dtype": "float32",
+        "range": [0, 1],
+        "shape": list(shape),
+        "layout": "NCHW",
+        "channels": channels,
+        "normalisation": "built in",
+        "batch": "any",
+    }
+
+
+def state_dict(
+    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
+) -> tuple[str, Answerer]:
+    return f"{role}.safetensors", load(folder, allow)
+
+
+def torch_export(
+    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
+) -> tuple[str, Answerer]:
+    file = folder / f"{role}.pt2"
+    with quiet():
+        torch.export.save(program(network, example), file)
+        return file.name, torch.export.load(file).module()
+
+
+def onnx(
+    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
+) -> tuple[str, Answerer]:
+    import onnxruntime
+
+    file = folder / f"{role}.onnx"
+    with torch.no_grad():
+        outputs = network(example)
+    with quiet():
+        torch.onnx.export(
+            program(network, example),
+            (),
+            str(file),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=names_of(example, "pixels"),
+            output_names=names_of(outputs, "logits"),
+        )
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def answer(rows: Inputs) -> Answers:
+        given = dict(zip(names_of(rows, "pixels"), leaves(rows).values(), strict=True))
+        made = session.run(names_of(outputs, "logits"), {name: leaf.numpy() for name, leaf in given.items()})
+        return from_leaves(dict(zip(leaves(outputs), map(torch.from_numpy, made), strict=True)))
+
+    return file.name, answer
+
+
+def names_of(value: Inputs, single: str) -> list[str]:
+    """What a graph calls its tensors. single: where there is one."""
+    return [name or single for name in leaves(value)]
+
+
+FORMATS = {"state_dict": state_dict, "torch_export": torch_export, "onnx": onnx}
+"""name -> what writes it: (network, folder, role, example, allow) -> (its file, the network loaded back from
+that file).
+"""
+
+
+def program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram:
+    """The network's forward as a graph, for any number of rows. example: at least two rows, as one would be
+    taken for a constant.
+    """
+    batch = torch.export.Dim("batch", min=1)
+    return torch.export.export(network, (example,), dynamic_shapes=(tree(lambda leaf: {0: batch}, example),))
+
+
+def check_onnx() -> None:
+    missing = [
+        name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None
+    ]
+    if missing:
+        raise UserError(
+            f"format=onnx needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+            "installed: pip install 'kdx[onnx]'"
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The exporters think aloud; what matters is checked afterwards."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

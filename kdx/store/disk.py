@@ -1,0 +1,37 @@
+"""The store's disk: the lock of a key, and whether there is room. No torch."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+from kdx.core.files import own_file, own_folder
+
+WHO = "the store"
+NEARLY_NOTHING = 1 << 16
+"""Bytes free on a disk that counts as full."""
+
+
+def lock_file(root: Path, stage: str, key: str) -> Path:
+    """The lock of a key; its folder is made.
+    It is opened for writing, so it must not be a link to anything.
+    """
+    own_folder(root / "locks", WHO)
+    file = root / "locks" / lock_name(stage, key)
+    own_file(file, WHO)
+    return file
+
+
+def lock_name(stage: str, key: str) -> str:
+    return f"{stage}-{key[:32]}.lock"
+
+
+def disk_full(error: Exception, root: Path) -> bool:
+    """Whether an error means a full disk. torch, numpy and safetensors raise kinds of their own, some without
+    a word of the reason.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    writing = isinstance(error, OSError) or type(error).__name__ in ("SafetensorError", "RuntimeError")
+    return writing and ("No space left" in str(error) or shutil.disk_usage(root).free < NEARLY_NOTHING)
