@@ -1,4 +1,6 @@
-"""docs/own-parts.md: its blocks laid down as the files that they name, and its commands run."""
+"""docs/own-parts.md: its blocks laid down as the files that they name, and its commands run. Beside it the
+tables of docs/task.md and docs/dataset.md, which say what such parts are made of.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +8,22 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from kdx.cli import main
+from kdx.core.metric import Metric
+from kdx.core.task import Task
 from kdx.store.resolve import allow
 
-PAGE = (Path(__file__).parents[1] / "docs/own-parts.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "own-parts.md").read_text(encoding="utf-8")
 FILE = re.compile(r"^# ((my_\w+)/[\w/]+\.(?:py|yaml))\n", re.M)
 SHORT = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=4", "student_train.steps=4"]
 SHORT += ["store=store", "hydra.run.dir=run"]
-SMALL = ["teacher=mlp_small", "student=mlp_small", "augment=none", "baseline=false", "dataset.unlabelled=60"]
+SMALL = ["teacher=mlp_small", "student=mlp_small", "augment=none", "baseline=false", "dataset.unlabelled=0"]
 SMALL += ["dataset.validation=40", "dataset.test=40"]
 
 
@@ -72,12 +78,30 @@ def test_the_rows_of_another_kind_of_the_page(packages, capsys):
     assert results["floor"]["test"]["words"] == "always the median"
     assert (results["teacher"]["parameters"], results["student"]["parameters"]) == (769, 49)
     assert "test mean error" in capsys.readouterr().out
+    about = json.loads(Path("run/artifacts/prepare/data.json").read_text(encoding="utf-8"))
+    assert about.keys() - {"dataset"} <= named_in("dataset.md")
 
 
 def test_the_metric_of_the_page(packages):
     results = trained(command("my_metrics") + SMALL)["results"]
     assert 0 <= results["student"]["last"]["test"]["top2"] <= 1
     assert results["metrics"][-1]["title"] == "truth among two"
+
+
+def named_in(page: str) -> set[str]:
+    """The names that stand in the first column of a page's tables."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    first = [line.split(" |")[0] for line in text.splitlines() if line.startswith("| `")]
+    return {name for cell in first for name in re.findall(r"`(\w+)", cell)}
+
+
+def test_the_page_of_the_task_names_all_that_a_task_and_a_metric_have():
+    has = {name for name in (*vars(Task), *Task.__annotations__) if not name.startswith("_")}
+    assert named_in("task.md") == has - {"metric", "read"}, "`metric` and `read` are short forms of others"
+    text = (DOCS / "task.md").read_text(encoding="utf-8")
+    assert [field.name for field in fields(Metric) if f"`{field.name}`" not in text] == ["name", "title"]
+    head, _, rest = text.partition("With a default that may do:")
+    assert all(f"`{name}(" in head for name in Task.__abstractmethods__) and "`agreement(" in rest
 
 
 def test_every_package_of_the_page_is_run_above():
