@@ -24,8 +24,8 @@ from kdx.config.options import SEVERAL
 ROOT = Path(__file__).parents[1]
 CONF, DOCS = ROOT / "conf", ROOT / "docs"
 NOUNS = (
-    "teacher student networks dataset pool select loss augment recipe controls device run store preset claim "
-    "own-parts"
+    "teacher student networks dataset task pool select loss augment recipe controls device run store preset "
+    "claim own-parts"
 ).split()
 """Pages of one form. Pictures, run-json, sweeps, choosing and commands are of an older one."""
 PAGES = {
@@ -34,7 +34,8 @@ PAGES = {
 }
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SLOTS = {"weights": "loss.weights", "features": "loss.features"}
-LONGEST = 90
+LONGEST = {"own-parts": 130}
+"""Lines of a page of that form, where it may have more than 90."""
 GROUPS = listing.option_groups(CONF)
 
 
@@ -194,7 +195,7 @@ def test_a_noun_has_a_page_that_one_is_led_to_and_that_is_short(noun):
     assert f"]({name}" in PAGES["README.md"] and f"]({noun}.md" in PAGES["docs/architecture.md"]
     assert "Refused" in text and "In the code: [" in text.replace("In the code: `", "In the code: [`")
     assert any(line.startswith("    kdx ") for line in text.splitlines()), "an example command"
-    assert len(text.splitlines()) <= LONGEST
+    assert len(text.splitlines()) <= LONGEST.get(noun, 90)
 
 
 def test_the_readme_is_read_in_five_minutes():

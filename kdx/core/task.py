@@ -27,9 +27,8 @@ class Figure:
     """A drawing of what answers were worth, as data: reports draw it by its kind, whatever the task.
 
     kind: "matrix" (data: {"values": rows of numbers, "rows", "columns": names}), "bars" (a histogram:
-    {"edges",
-    "counts"}) or "line" ({"lines": {words: {"x", "y"}}}); see docs/run-json.md. tag: its name in TensorBoard
-    and in file names.
+    {"edges", "counts"}) or "line" ({"lines": {words: {"x", "y"}}}); see docs/run-json.md. tag: its name in
+    TensorBoard and in file names.
     """
 
     title: str

@@ -1,1 +1,1 @@
-"""Data: splits, views of pictures, and streams of batches."""
+"""Data: splits, views of rows, and streams of batches."""

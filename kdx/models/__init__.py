@@ -1,8 +1,8 @@
-"""Networks by name. A function a family, each taking normalised pixels; the data set's adapter wraps what it
-returns to take rows as the data set gives them: pixels in [0, 1].
+"""Networks by name. A function a family; the data set's adapter wraps what it returns to take rows as the
+data set gives them. Those here take normalised pixels, and wrapped pixels in [0, 1].
 
-Adding a model is one function here, `(*, shape, classes, dropout, stochastic_depth, ...) -> nn.Module`, and
-one YAML in `conf/model/`.
+Adding one here is a function, `(*, shape, classes, dropout, stochastic_depth, ...) -> nn.Module`, and one
+YAML in `conf/model/`; one that reads other rows says so by `reads`.
 """
 
 from __future__ import annotations
