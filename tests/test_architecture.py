@@ -45,7 +45,18 @@ EXACT = {"kdx.methods.select"}
 
 NO_TORCH = [
     "kdx.core." + name
-    for name in ("checks", "errors", "files", "output", "paths", "roles", "shapes", "shortage", "signals")
+    for name in (
+        "capacity",
+        "checks",
+        "errors",
+        "files",
+        "output",
+        "paths",
+        "roles",
+        "shapes",
+        "shortage",
+        "signals",
+    )
 ]
 NO_TORCH += [
     "kdx.store",

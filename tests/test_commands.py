@@ -29,9 +29,10 @@ from kdx.commands import commands
 from kdx.commands.list import option_groups
 from kdx.core.errors import UserError
 from kdx.data.pictures.rows import describe
-from kdx.runs import measure
-from kdx.runs.measure import Weights, for_data, misfits, network_by_name
+from kdx.runs import measure, stored
+from kdx.runs.measure import misfits, network_by_name
 from kdx.runs.reading import open_artifact, read_run, upstream
+from kdx.runs.stored import Weights, for_data
 from kdx.store.artifact import plain_path
 from kdx.store.component import Component
 from kdx.store.source import sha256
@@ -475,7 +476,7 @@ def rewrite(path: Path, name: str, text: str) -> None:
 
 def refused(says: str) -> None:
     with pytest.raises(UserError, match=says):
-        measure.of_role(read_run(RUN), "student", "last", ())
+        stored.of_role(read_run(RUN), "student", "last", ())
 
 
 def test_a_model_from_outside_the_models_is_refused(place):

@@ -20,6 +20,7 @@ from kdx.pipeline.stages.answers import digest_of_views, stored_answers
 from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.choose import student_so_far
 from kdx.runs import measure
+from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.tasks.metrics import calibration_error, confusion, metrics, recalls, reliability
@@ -70,7 +71,7 @@ def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):
         measure, "open_split", lambda *given: Split("test", torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))
     )
     monkeypatch.setattr(measure, "predict", lambda *given: torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]))
-    monkeypatch.setattr(measure.Weights, "network", lambda self: torch.nn.Identity())
+    monkeypatch.setattr(Weights, "network", lambda self: torch.nn.Identity())
     monkeypatch.setattr(measure, "network_by_name", lambda *given: None)
     about = {"task": {"_target_": "kdx.tasks.classification.Classification", "classes": ["a", "b"]}}
     (tmp_path / "data.json").write_text('{"classes": ["a", "b"]}')
@@ -79,7 +80,7 @@ def test_answers_that_are_not_finite_are_no_figures(monkeypatch, tmp_path):
         match=r"the answers of the w are not finite \(NaN or infinite\): the weights in 'w.pt' are of no use",
     ):
         measure.measure(
-            measure.Weights("w", Path("w.pt"), about, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU
+            Weights("w", Path("w.pt"), about, "cnn"), Artifact("prepare", "k", tmp_path), "test", CPU
         )
 
 

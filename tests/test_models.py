@@ -19,7 +19,7 @@ from kdx import models
 from kdx.core.errors import UserError
 from kdx.models import layers, size
 from kdx.models import torchvision as zoo
-from kdx.models.checkpoint import AVERAGED
+from kdx.models.sets import AVERAGED
 from kdx.models.weights import load_weights
 
 CONF = Path(__file__).parent.parent / "conf"

@@ -14,7 +14,7 @@ from kdx import models
 from kdx.cli import main
 from kdx.config import compose, grid
 from kdx.config.words import beyond
-from kdx.core import checks
+from kdx.core import capacity, checks
 from kdx.core.errors import UserError, UserErrors
 from kdx.models.size import Held
 from kdx.store.component import Component
@@ -196,7 +196,7 @@ def test_the_first_door():
 
 
 def test_a_network_is_weighed_before_it_is_made(monkeypatch):
-    monkeypatch.setattr(checks, "machine_memory", lambda: 50_000)
+    monkeypatch.setattr(capacity, "machine_memory", lambda: 50_000)
     conv = Component(
         {
             "_target_": "kdx.models.cnn.cnn",

@@ -112,7 +112,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     roles = list(run.roles()) if words["role"] == "all" else [words["role"]]
     if not roles:
         raise UserError(f"the run '{target}' has trained nothing yet")
-    from kdx.runs import measure
+    from kdx.runs import measure, stored
 
     if words["split"] == "validation" and "validation_labels" in roles and not chooses(words, "dataset"):
         roles.remove("validation_labels")  # it learned from these rows
@@ -122,7 +122,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
                 "nothing of it: use split=test"
             )
     opened = {
-        role: measure.of_role(run, role, which_of(role, words["which"]), order.config["allow"])
+        role: stored.of_role(run, role, which_of(role, words["which"]), order.config["allow"])
         for role in roles
     }
     opened = {
@@ -151,7 +151,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
 
 
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
-    from kdx.runs import measure
+    from kdx.runs import measure, stored
 
     if wrong := sorted({"role", "which"} & words.given):
         raise UserError(
@@ -159,7 +159,7 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
             "one set of weights"
         )
     order = _order_of(words, 0)
-    file = measure.in_export(target) if target.is_dir() else target
+    file = stored.in_export(target) if target.is_dir() else target
     if not file.is_file():
         raise UserError(
             f"'{file}' does not exist: kdx evaluate needs a run folder, an export or a checkpoint"
@@ -169,11 +169,11 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
         if not chooses(words, "dataset"):
             raise UserError(f"to build that model around '{file}', the data must be known: add dataset=NAME")
         (data, drawn), learned = measure.other_data(order, store, []), None
-        weights = measure.for_data(
+        weights = stored.for_data(
             order.experiment.student, order.config["choices"]["student"], file, words["key"], data
         )
     else:
-        weights, learned = measure.of_checkpoint(file, words["key"], order.config["allow"])
+        weights, learned = stored.of_checkpoint(file, words["key"], order.config["allow"])
         data, drawn = learned, []
         if chooses(words, "dataset"):
             data, drawn = measure.other_data(order, store, [weights])

@@ -16,7 +16,7 @@ from kdx.config.networks import check_networks
 from kdx.config.trials import STAND_IN, try_shift
 from kdx.config.trying import trying
 from kdx.config.wire import Order
-from kdx.core import checks
+from kdx.core import capacity, checks
 from kdx.core.errors import UserErrors
 from kdx.data.raw import Description
 from kdx.data.sizes import check_classes, check_sizes, count_rows
@@ -106,7 +106,7 @@ def check_batch(node: str, size: int, about: Description) -> None:
     shape = about.shape
     what = f"pictures of {shape[1]}x{shape[2]}" if shape and len(shape) == 3 else "such rows"
     numbers = sum(math.prod(shape) for shape, _ in about.example.values())
-    checks.fits(f"{node}.batch_size={size}, of {what},", 2 * 4 * size * numbers, "lower it")
+    capacity.fits(f"{node}.batch_size={size}, of {what},", 2 * 4 * size * numbers, "lower it")
 
 
 def check_recipe(order: Order, rows: Mapping[str, int]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from kdx.core.errors import UserError
-from kdx.models import checkpoint
+from kdx.models import sets
 from kdx.models.checkpoint import Content
 
 COUNTED = re.compile(
@@ -63,7 +63,7 @@ def fit_names(
     weights.
     """
     weights = content.weights
-    clean = {checkpoint.WRAPPERS.sub("", name): name for name in weights}
+    clean = {sets.WRAPPERS.sub("", name): name for name in weights}
     alike = _alike(clean, bare)
     prefix, others = alike[0] if alike else "", []
     if len(alike) > 1:
@@ -129,17 +129,15 @@ def _choose(
     # with what it normalises by
     outer = [name.removesuffix(NET) if name.removesuffix(NET) + "mean" in clean else name for name in alike]
     keys = [name.removesuffix(".") for name in outer]
-    taken = checkpoint.choose_weights(keys, role)
+    taken = sets.choose_weights(keys, role)
     if taken is None:
         raise UserError(
             f"the checkpoint '{path}' holds several sets of names that fit "
             f"({', '.join(f'{name}*' for name in alike[:4])}): choose with "
-            f"{checkpoint.setting(role)}={content.key(keys[0])}"
+            f"{sets.setting(role)}={content.key(keys[0])}"
         )
     prefix = alike[keys.index(taken)]
-    notes.append(
-        (checkpoint.also(content.key(taken), [content.key(name) for name in keys], path, role), "warning")
-    )
+    notes.append((sets.also(content.key(taken), [content.key(name) for name in keys], path, role), "warning"))
     return prefix, [name for name in outer if name and not prefix.startswith(name)]
 
 
@@ -147,7 +145,7 @@ def _alike(names: Collection[str], bare: Mapping[str, Tensor]) -> list[str]:
     """The prefixes under which about as many of the network's names are found as under any, those of the same
     names once; the fullest first.
     """
-    found = checkpoint.prefixes(names, bare)
+    found = sets.prefixes(names, bare)
     most = max(found.values(), default=0)
     if 2 * most <= len(bare):
         return sorted(found, key=lambda prefix: (-found[prefix], prefix.count("."), prefix))[:1]

@@ -105,3 +105,9 @@ def check_size(model: str, shape: tuple[int, int, int], least: int) -> None:
             f"{model} needs pictures of at least {least}x{least} pixels; these have {shape[1]}x{shape[2]}: "
             "resize them, or take mlp"
         )
+
+
+def drop_branches(branches: list[nn.Sequential], rate: float) -> None:
+    """Ends each residual branch with stochastic depth; it has no state, so no key changes."""
+    for branch, own in zip(branches, rising(rate, len(branches)), strict=True):
+        branch.append(DropPath(own))

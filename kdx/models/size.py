@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdx.core import checks
+from kdx.core import capacity, checks
 from kdx.core.trees import Tree, tree
 
 WARM_UP, ROUNDS = 5, 30
@@ -54,7 +54,7 @@ class within_memory(TorchFunctionMode):
             with checks.whole():
                 copies, what = self.held.copies, self.held.what
                 times = f" ({copies} times each weight, to train it)" if copies > 1 else ""
-                checks.fits(f"{what}{times}", copies * self.bytes, self.held.remedy)
+                capacity.fits(f"{what}{times}", copies * self.bytes, self.held.remedy)
         return function(*args, **(kwargs or {}))
 
 

@@ -21,10 +21,9 @@ from kdx.core.checks import shown
 from kdx.core.errors import UserError, nearest
 from kdx.models import pretrained
 from kdx.models.adapt import Fitted, InputFormat
-from kdx.models.layers import DropPath, check_rates, check_size, rising
+from kdx.models.layers import DropPath, check_rates, check_size, drop_branches, rising
+from kdx.models.small import HALVINGS, halve_less, halvings, in_one_list, strided, take_channels
 
-HALVINGS = 5
-"""Times that each of these networks halves its map."""
 VITS = {"vit_b": (12, 12, 768), "vit_l": (24, 16, 1024)}
 """Layers, heads and width."""
 
@@ -49,7 +48,7 @@ def resnet(
         kept = max(3, halvings(shape))
         if kept == 3:
             net.conv1 = nn.Conv2d(shape[0], 64, 3, 1, 1, bias=False)
-        _take_channels(net, "conv1", shape[0])
+        take_channels(net, "conv1", shape[0])
         if kept < HALVINGS:
             net.maxpool = nn.Identity()
             net.halves_less = kept > 3
@@ -73,9 +72,9 @@ def mobilenet_v2(
     stochastic_depth = check_rates("mobilenet_v2", dropout=dropout, stochastic_depth=stochastic_depth)
     net, known = _start("mobilenet_v2", weights, shape, classes, dropout=dropout)
     if known is None:
-        _take_channels(net.features[0], "0", shape[0])
-        _halve_less(net, _strided(net), shape)
-    _drop_branches(
+        take_channels(net.features[0], "0", shape[0])
+        halve_less(net, strided(net), shape)
+    drop_branches(
         [block.conv for block in net.features if isinstance(block, MobileBlock) and block.use_res_connect],
         stochastic_depth,
     )
@@ -98,9 +97,9 @@ def mobilenet_v3(
     stochastic_depth = check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth)
     net, known = _start(variant, weights, shape, classes, dropout=dropout)
     if known is None:
-        _take_channels(net.features[0], "0", shape[0])
-        _halve_less(net, _strided(net), shape)
-    _drop_branches(
+        take_channels(net.features[0], "0", shape[0])
+        halve_less(net, strided(net), shape)
+    drop_branches(
         [block.block for block in net.features if isinstance(block, MobileBlock3) and block.use_res_connect],
         stochastic_depth,
     )
@@ -125,13 +124,13 @@ def shufflenet_v2(
     check_rates(variant, dropout=dropout, stochastic_depth=stochastic_depth, residual=False)
     net, known = _start(variant, weights, shape, classes)
     if known is None:
-        _take_channels(net.conv1, "0", shape[0])
-        _halve_less(
+        take_channels(net.conv1, "0", shape[0])
+        halve_less(
             net,
             [
                 [net.conv1[0]],
                 [net.maxpool],
-                *(_flat(_strided(stage)) for stage in (net.stage2, net.stage3, net.stage4)),
+                *(in_one_list(strided(stage)) for stage in (net.stage2, net.stage3, net.stage4)),
             ],
             shape,
         )
@@ -158,8 +157,8 @@ def efficientnet(
         variant, weights, shape, classes, dropout=dropout, stochastic_depth_prob=stochastic_depth
     )
     if known is None:
-        _take_channels(net.features[0], "0", shape[0])
-        _halve_less(net, _strided(net), shape)
+        take_channels(net.features[0], "0", shape[0])
+        halve_less(net, strided(net), shape)
     return _finish(net, known, shape, classes, (net.classifier, "1"))
 
 
@@ -233,14 +232,6 @@ class DroppedNorm(nn.BatchNorm2d):
         return self.drop(super().forward(x))
 
 
-def halvings(shape: tuple[int, int, int]) -> int:
-    """How often a picture is halved, 2 to 5 times, by its longer side: up to three times while 2x2 is left,
-    then while 4x4 is left. 8 pixels: 2; 16 and 32: 3; 64 and 96: 4; 128 and more: 5.
-    """
-    side = max(shape[1:])
-    return min(HALVINGS, max(min(3, int(math.log2(side / 2))), int(math.log2(side / 4))))
-
-
 def patches(variant: str, side: int, patch: int | None) -> tuple[int, int]:
     """(patch, picture) in pixels a side, for pictures of `side`."""
     if patch is None and side >= 128:
@@ -304,41 +295,3 @@ def _finish(
         net,
         InputFormat(channels=3, size=(seen.crop_size[0],) * 2, mean=tuple(seen.mean), std=tuple(seen.std)),
     )
-
-
-def _take_channels(parent: nn.Module, name: str, channels: int) -> None:
-    """Makes the first convolution take `channels`."""
-    old = parent.get_submodule(name)
-    if old.in_channels != channels:
-        new = nn.Conv2d(
-            channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=old.bias is not None
-        )
-        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-        setattr(parent, name, new)
-
-
-def _strided(module: nn.Module) -> list[list[nn.Module]]:
-    """The convolutions that halve, in order, each alone."""
-    return [[part] for part in module.modules() if isinstance(part, nn.Conv2d) and part.stride == (2, 2)]
-
-
-def _flat(groups: list[list[nn.Module]]) -> list[nn.Module]:
-    return [part for group in groups for part in group]
-
-
-def _halve_less(net: nn.Module, groups: list[list[nn.Module]], shape: tuple[int, int, int]) -> None:
-    """Takes the stride from the first of the halving layers, so that the last map of a small picture is no
-    single pixel.
-
-    net.halves_less: whether it did, which no shape in its state dict shows.
-    """
-    net.halves_less = halvings(shape) < len(groups)
-    for group in groups[: len(groups) - halvings(shape)]:
-        for part in group:
-            part.stride = 1 if isinstance(part, nn.MaxPool2d) else (1, 1)
-
-
-def _drop_branches(branches: list[nn.Sequential], rate: float) -> None:
-    """Ends each residual branch with stochastic depth; it has no state, so no key changes."""
-    for branch, own in zip(branches, rising(rate, len(branches)), strict=True):
-        branch.append(DropPath(own))

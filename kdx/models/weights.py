@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from kdx.models import checkpoint
+from kdx.models import checkpoint, sets
 from kdx.models.adapt import Adapted
 from kdx.models.fitting import NET, WeightsNote, fit_names, last_layer, own_last_layers
 from kdx.models.misfits import (
@@ -23,7 +23,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     without what wrappers put before every name.
     """
     weights = {
-        checkpoint.WRAPPERS.sub("", name): value
+        sets.WRAPPERS.sub("", name): value
         for name, value in checkpoint.read_weights_file(path).weights.items()
     }
     return {name.removeprefix("module."): value for name, value in weights.items()}

@@ -1,20 +1,16 @@
-"""Stored weights put to the test: opened from a run folder, an export or a checkpoint, and measured on a
-split of their own or other data.
-"""
+"""Stored weights put to the test: measured on a split of their own or other data."""
 
 from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import nn
 
 from kdx.config.kinds import describe_data
 from kdx.config.wire import Order, with_sources
@@ -24,15 +20,10 @@ from kdx.data.copies import identify
 from kdx.data.phrases import are, counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
-from kdx.models.estimator import estimator_in
-from kdx.models.weights import load_weights
 from kdx.pipeline.stages import PREPARE
 from kdx.pipeline.stages.arrays import INPUTS, build_task, open_split, read_arrays
-from kdx.pipeline.stages.files import about_model, new_network
-from kdx.runs.model_files import read_model
-from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
-from kdx.store.artifact import MANIFEST, Artifact, expect_shape
-from kdx.store.component import Component
+from kdx.runs.stored import Weights
+from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 from kdx.store.stage import subseed
 from kdx.store.store import Store
@@ -44,79 +35,6 @@ from kdx.training.runtime import Runtime
 
 KIND = ("reads", "task", "example")
 """What weights and data must have alike."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A file of weights and what it takes to build the network around it: `about` is a model.json. model: its
-    name for people.
-
-    key: where in the file the weights lie. notes: what was said of the file when it was opened. called: what
-    a sentence calls them.
-    """
-
-    name: str
-    file: Path
-    about: Mapping[str, Any]
-    model: str
-    key: str | None = None
-    notes: list[str] = field(default_factory=list)
-    called: str | None = None
-
-    @property
-    def who(self) -> str:
-        return self.called or f"the {self.name}"
-
-    def network(self) -> nn.Module:
-        """On the CPU, in eval mode. Raises UserError where the file does not fit."""
-        network = new_network(Component(self.about["component"]), self.about, read_weights=False)
-        if estimator_in(network) is not None:
-            network.load_state_dict(load_file(self.file))
-            return network.eval()
-        self.notes[:] = [text for text, _ in load_weights(network, self.file, key=self.key)]
-        return network.eval()
-
-
-def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
-    """(the weights of a role of a run, the artifact that holds them)"""
-    artifact = run.role(role)
-    file = artifact.file(f"{which}.safetensors")
-    if not file.is_file():
-        raise UserError(
-            f"the {role} of '{run.path}' has no {which} weights: it was not trained with a "
-            "validation split; use which=last"
-        )
-    about = read_model(artifact.file("model.json"), allow)
-    return Weights(role, file, about, run.model(role) or function(about)), artifact
-
-
-def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[Weights, Artifact | None]:
-    """(the weights of a file with a model.json beside it, the data that they learned from where the file lies
-    in a store)
-    """
-    beside = file.with_name("model.json")
-    if not beside.is_file():
-        raise UserError(
-            f"'{file}' has no model.json beside it: name its architecture and the data, such as "
-            "model=cnn_tiny dataset=digits"
-        )
-    about = read_model(beside, allow)
-    weights = Weights(file.stem, file, about, function(about), key, called=in_file(file))
-    if not file.with_name(MANIFEST).is_file():
-        return weights, None
-    stage = read_run_manifest(file.with_name(MANIFEST))["stage"]
-    folder = file.resolve().parent
-    return weights, only_input(open_artifact(folder.parent.parent, stage, folder.name), "data")
-
-
-def in_file(file: Path) -> str:
-    return f"the network in '{file.name}'"
-
-
-def in_export(folder: Path) -> Path:
-    """The file of weights in a folder made by `kdx export`."""
-    role = expect_shape(read_mapping(folder / "model.json").get("role"), str, folder / "model.json", "role")
-    return folder / f"{Path(role).name}.safetensors"
 
 
 def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[Artifact, list[str]]:
@@ -267,17 +185,6 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
 
 def times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
-
-
-def for_data(component: Component, model: str, file: Path, key: str | None, data: Artifact) -> Weights:
-    """A checkpoint whose architecture the user named, built for this data."""
-    about = about_model(component, data.json("data.json"))
-    return Weights(file.stem, file, about, model, key, called=in_file(file))
-
-
-def function(about: Mapping[str, Any]) -> str:
-    """The name of the function that builds the model of a model.json."""
-    return about["component"]["_target_"].rpartition(".")[2]
 
 
 def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> dict[str, Any]:

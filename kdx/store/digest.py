@@ -19,6 +19,7 @@ PLUMBING = (
     "kdx.core.errors",
     "kdx.core.files",
     "kdx.core.checks",
+    "kdx.core.capacity",
     "kdx.store.component",
     "kdx.store.source",
     "kdx.store.resolve",

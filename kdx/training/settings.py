@@ -14,6 +14,28 @@ from kdx.core.errors import UserError, in_short
 from kdx.training.length import LENGTH
 
 
+def _warmup(value: Any) -> int | float:
+    """Steps, or a share of the training."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return integer("warmup", value, low=0)
+    return number("warmup", value, low=0, high=1, open_high=True)
+
+
+def _milestones(values: Any) -> list[float]:
+    """Shares of the training."""
+    if not isinstance(values, list):
+        refuse(
+            "milestones must be a list of shares of the training, such as [0.5, 0.75]; given: "
+            f"{shown(values)}"
+        )
+        values = []
+    found: list[float] = []
+    with gather(odd := []):
+        found = [number("milestones", m, low=0, high=1, open_low=True, open_high=True) for m in values]
+    refuse_all(in_short(odd, "milestones"))
+    return found
+
+
 class Training:
     """How a stage trains. Each argument is a key of `teacher_pretrain` and `student_train`.
 
@@ -78,21 +100,8 @@ class Training:
         self.momentum = number("momentum", momentum, low=0, high=1, open_high=True)
         self.weight_decay = number("weight_decay", weight_decay, low=0)
         self.schedule = choice("schedule", schedule, ("constant", "cosine", "one_cycle", "step"))
-        if isinstance(warmup, int) and not isinstance(warmup, bool):
-            self.warmup: int | float = integer("warmup", warmup, low=0)
-        else:
-            self.warmup = number("warmup", warmup, low=0, high=1, open_high=True)
-        if not isinstance(milestones, list):
-            refuse(
-                "milestones must be a list of shares of the training, such as [0.5, 0.75]; given: "
-                f"{shown(milestones)}"
-            )
-            milestones = []
-        with gather(odd := []):
-            self.milestones = [
-                number("milestones", m, low=0, high=1, open_low=True, open_high=True) for m in milestones
-            ]
-        refuse_all(in_short(odd, "milestones"))
+        self.warmup = _warmup(warmup)
+        self.milestones = _milestones(milestones)
         self.clip = None if clip is None else number("clip", clip, low=0, open_low=True)
         self.precision = choice("precision", precision, ("fp32", "bf16", "auto"))
         self.target = None if target is None else number("target", target)

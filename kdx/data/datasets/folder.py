@@ -16,8 +16,10 @@ from kdx.data.files import Files
 from kdx.data.loading import check_path, per_class
 from kdx.data.phrases import counted, few
 from kdx.data.pictures import findings
-from kdx.data.pictures.decode import Decoder, Header, are_grey
-from kdx.data.pictures.layout import Layout, Listing, lay_out
+from kdx.data.pictures.decode import Decoder
+from kdx.data.pictures.header import Header, are_grey
+from kdx.data.pictures.layout import Layout, lay_out
+from kdx.data.pictures.listing import Listing
 from kdx.data.pictures.rows import Pictures, describe
 from kdx.data.pictures.walk import as_text, readable
 from kdx.data.raw import MEANING, Description, Note

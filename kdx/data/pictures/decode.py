@@ -1,6 +1,4 @@
-"""Picture files read: what a header tells, how bright the whole set is, and the pixels as `image_size`
-squares.
-"""
+"""Picture files read: how bright the whole set is, and the pixels as `image_size` squares."""
 
 from __future__ import annotations
 
@@ -14,66 +12,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kdx.core import checks, shortage
+from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.data.loading import check_int
 from kdx.data.pictures import deep
+from kdx.data.pictures.header import Header, TooLarge, Unknown, are_grey, decode_error, read_header
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import PICTURES, file_ending, readable
 
-GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 LOOKED_AT = 256
 """Pictures of each depth whose values are looked at before any is scaled, evenly over the list."""
 PIXELS_LOOKED_AT = 1 << 28
 """After so many no further picture is looked at."""
 
-HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-OTHERS = (
-    (
-        b"version https://git-lfs",
-        "it is a Git LFS pointer and not the picture itself",
-        "fetch it with `git lfs pull`, ",
-    ),
-    (b"<svg", "it is a drawing (SVG) and holds no pixels", "save it as PNG, "),
-    (b"<!doctype svg", "it is a drawing (SVG) and holds no pixels", "save it as PNG, "),
-    (b"<!doctype", "it is a web page, an error page say", "download it again, "),
-    (b"<html", "it is a web page, an error page say", "download it again, "),
-    (b"%pdf", "it is a PDF", "save its pages as PNG, "),
-    (b"\x93numpy", "it is an array of numpy", "save it as PNG or TIFF, "),
-    (b"pk\x03\x04", "it is a zip archive", "unpack it, "),
-    (b"\x1f\x8b\x08", "it is compressed (gzip)", "unpack it, "),
-)
-"""First bytes, in small letters, of what lies among pictures and is none that Pillow reads; what it is; what
-its owner may do.
-"""
-
 _Answer = TypeVar("Answer")
-
-
-class TooLarge(Exception):
-    """More pixels than `max_pixels`."""
-
-
-class Unknown(Exception):
-    """No kind of picture that Pillow knows. instead: what its owner may do, "" for nothing in particular."""
-
-    def __init__(self, why: str, instead: str = ""):
-        super().__init__(why)
-        self.instead = instead
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the header of a picture tells. grey: whether it has no colour; depth: as kdx.data.pictures.deep
-    names it; size: width and height as stored; frames: whether there are several, of which the first is read;
-    transparent: whether it tells what is, which may be nothing."""
-
-    path: Path
-    grey: bool
-    depth: str
-    size: tuple[int, int]
-    frames: bool
-    transparent: bool
 
 
 @dataclass(frozen=True)
@@ -120,7 +72,7 @@ class Decoder:
         Decodes nothing.
         """
         with _limited(self._most):
-            answers = list(_map(_header, paths, workers))
+            answers = list(_map(read_header, paths, workers))
             self._refuse(paths, answers)
         return [answer if isinstance(answer, Header) else None for answer in answers]
 
@@ -130,7 +82,7 @@ class Decoder:
         """
         odd = [path for path in paths if file_ending(path.name) not in PICTURES] if self._skip else []
         with _limited(self._most):
-            return {path: str(answer) for path in odd if isinstance(answer := _header(path), Unknown)}
+            return {path: str(answer) for path in odd if isinstance(answer := read_header(path), Unknown)}
 
     def reading(self, headers: Sequence[Header], workers: int) -> Reading:
         """headers: of all pictures of the data set. Decodes some of those of more than eight bits."""
@@ -166,7 +118,7 @@ class Decoder:
                 else:
                     images[i] = self.square.of_bytes(paths[i], reading.grey)
             except Exception as error:  # Pillow raises many kinds for a damaged file
-                return _decode_error(error, paths[i])
+                return decode_error(error, paths[i])
             return None
 
         with _limited(self._most):
@@ -228,11 +180,6 @@ def check_range(value: Any) -> tuple[float, float] | None:
     return float(ends[0]), float(ends[1])
 
 
-def are_grey(headers: Sequence[Header]) -> bool:
-    """Whether every picture is, so that one channel is enough."""
-    return all(header.grey for header in headers)
-
-
 def _some(headers: Sequence[Header]) -> list[Path]:
     """At most LOOKED_AT of them, evenly over the list, with about PIXELS_LOOKED_AT pixels at most."""
     found, pixels = [], 0
@@ -269,73 +216,11 @@ def _map(function: Callable[[object], _Answer], items: Sequence[object], workers
         yield from pool.map(function, items)
 
 
-def _decode_error(error: Exception, path: Path) -> Exception:
-    """What a picture's owner should know. Too little memory is raised: the picture is well, and must not be
-    skipped.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    if shortage.kind_of_shortage(error):
-        raise error
-    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
-        return TooLarge()
-    if not isinstance(error, UnidentifiedImageError):
-        return error
-    if path.stat().st_size == 0:
-        return Unknown("it is empty")
-    if numbers := deep.foreign(path):
-        return Unknown(f"it holds {numbers[0]}, which Pillow does not read", f"save it as {numbers[1]}, ")
-    return Unknown(*_strange(path))
-
-
-def _strange(path: Path) -> tuple[str, str]:
-    """What a file is that Pillow does not open, by its first bytes, and what its owner may do."""
-    with path.open("rb") as file:
-        head = file.read(512)
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"<?xml") and b"<svg" in text:
-        text = text[text.index(b"<svg") :]
-    if head[4:8] == b"ftyp" and head[8:12] in HEIC:
-        return (
-            "it is a HEIC picture, as telephones take them, and Pillow does not read these",
-            "save it as JPEG or PNG, ",
-        )
-    if head[128:132] == b"DICM":
-        return "it is a DICOM file, which Pillow does not read", "save it as PNG or TIFF, "
-    known = next((how for first, *how in OTHERS if text.startswith(first)), None)
-    return (known[0], known[1]) if known else ("it is no picture of a kind that Pillow knows", "")
-
-
 def _why(error: Exception) -> str:
     """In words, without the path, which is reported already."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return readable(str(error) or type(error).__name__)
-
-
-def _header(path: Path) -> Header | Exception:
-    """Or why the picture cannot be opened."""
-    from PIL import Image
-
-    try:
-        if not path.is_file():
-            gone = path.is_symlink() and not path.exists()
-            raise OSError(
-                "it is a link to a file that is not there (of git-annex or DVC, say, and not fetched)"
-                if gone
-                else "it is no file"
-            )
-        with Image.open(path) as picture:
-            if other := deep.unread(picture):
-                return Unknown(f"{other[0]}, which Pillow does not read", f"save it as {other[1]}, ")
-            grey = picture.mode in GREY or deep.raw_mode(picture).startswith("LA;16")
-            # MPO: a photograph and its preview
-            frames = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
-            return Header(
-                path, grey, deep.depth_of(picture), picture.size, frames, picture.has_transparency_data
-            )
-    except Exception as error:  # Pillow raises many kinds for a damaged file
-        return _decode_error(error, path)
 
 
 def _bounds(path: Path) -> tuple[float, float] | None:
@@ -345,5 +230,5 @@ def _bounds(path: Path) -> tuple[float, float] | None:
     try:
         return deep.bounds(deep.read_deep(path)[0])
     except Exception as error:  # Pillow raises many kinds for a damaged file
-        _decode_error(error, path)
+        decode_error(error, path)
         return None

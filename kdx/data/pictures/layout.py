@@ -4,31 +4,17 @@ picture has. Opens no picture.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdx.core.errors import UserError, nearest
+from kdx.core.errors import UserError
+from kdx.data.pictures.listing import Listing, classes_in, list_pictures, note_alike, note_loose
 from kdx.data.pictures.roles import crossed, role_of, words_of
-from kdx.data.pictures.walk import PICTURES, Walk, as_text, file_ending, inside, name_of, readable
+from kdx.data.pictures.walk import Walk, as_text, file_ending, inside, name_of, readable
 from kdx.data.raw import MEANING
 
 UNCLEAR = ("eval", "evaluation", "holdout", "heldout")
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The pictures of one part: paths; the class of each (-1: none); its name, class and place in it, by
-    which a key knows it: `cat/a.png`.
-    """
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-    names: tuple[str, ...]
-
-    def only(self, rows: Sequence[int]) -> Listing:
-        return Listing(*(tuple(column[i] for i in rows) for column in (self.paths, self.labels, self.names)))
 
 
 @dataclass(frozen=True)
@@ -67,15 +53,15 @@ def lay_out(root: Path, unlabelled: Path | None, layout: str) -> Layout:
 
 def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> Layout:
     folders = {"train": root} if layout == "classes" else _parts(root, walk, certain=layout == "parts")
-    classes = _classes(folders["train"], walk)
+    classes = classes_in(folders["train"], walk)
     if len(classes) < 2:
         raise UserError(_too_few(folders["train"], classes, walk))
-    _alike(classes, walk)
-    parts = {"train": _list(classes, list(classes), walk)}
+    note_alike(classes, walk)
+    parts = {"train": list_pictures(classes, list(classes), walk)}
     for role in ("validation", "test"):
         if role in folders:
-            found = _classes(folders[role], walk)
-            listing = _list(found, list(classes), walk)
+            found = classes_in(folders[role], walk)
+            listing = list_pictures(found, list(classes), walk)
             if not found or not listing.paths:
                 raise UserError(
                     (
@@ -164,7 +150,7 @@ def _others(
     """Folders beside the parts:
     one that may well be a part is asked about, and any with pictures is reported.
     """
-    _loose(root, walk)
+    note_loose(root, walk)
     train = found["train"]
     known = {name_of(path) for path in walk.folders(_deeper(train, walk))}
     pictures = []
@@ -257,51 +243,6 @@ def _deeper(folder: Path, walk: Walk) -> Path:
         or role_of([within[0].name]) == {within[0].name: role_of([folder.name]).get(folder.name)}
     )
     return within[0] if alike and walk.folders(within[0]) else folder
-
-
-def _classes(folder: Path, walk: Walk) -> dict[str, list[Path]]:
-    """class -> its folders, in order of name; two where a system wrote an accent in two ways."""
-    found: dict[str, list[Path]] = {}
-    for path in walk.folders(folder):
-        found.setdefault(name_of(path), []).append(path)
-    _loose(folder, walk)
-    return dict(sorted(found.items()))
-
-
-def _alike(classes: Iterable[str], walk: Walk) -> None:
-    """Cat and cat, hot_dog and hot dog: two classes that somebody may have meant for one."""
-    called: dict[str, list[str]] = {}
-    for name in classes:
-        called.setdefault(re.sub(r"[\s_-]+", " ", name.casefold()).strip(), []).append(name)
-    for names in called.values():
-        if len(names) > 1:
-            walk.note(
-                f"classes whose names differ in capitals or spaces only, and are {len(names)} classes: "
-                f"{', '.join(map(repr, names))}"
-            )
-
-
-def _loose(folder: Path, walk: Walk) -> None:
-    if loose := [name for name in walk.files(folder) if file_ending(name) in PICTURES]:
-        walk.note(
-            f"pictures in '{readable(folder)}' itself are in no class and not read: {len(loose)}, the first "
-            f"{as_text(loose[0])}"
-        )
-
-
-def _list(found: Mapping[str, Sequence[Path]], classes: Sequence[str], walk: Walk) -> Listing:
-    paths, labels, names = [], [], []
-    for name, folders in found.items():
-        pictures = [(path, folder) for folder in folders for path in walk.pictures(folder)]
-        if pictures and name not in classes:
-            raise UserError(
-                f"'{readable(folders[0])}' holds pictures of a class that the part to train with does not "
-                f"have{nearest(name, classes)}"
-            )
-        paths += [path for path, _ in pictures]
-        labels += [classes.index(name)] * len(pictures) if pictures else []
-        names += [f"{name}/{inside(path, folder)}" for path, folder in pictures]
-    return Listing(tuple(paths), tuple(labels), tuple(names))
 
 
 def _too_few(folder: Path, classes: Mapping[str, Sequence[Path]], walk: Walk) -> str:

@@ -30,8 +30,8 @@ from kdx.runs import lineage
 from kdx.runs.export import card
 from kdx.runs.export.formats import FORMATS, check_onnx, contract
 from kdx.runs.export.parity import check_parity, real_rows
-from kdx.runs.measure import Weights, of_role
 from kdx.runs.reading import Run, only_input
+from kdx.runs.stored import Weights, of_role
 from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 from kdx.store.resolve import allow as allow_packages
