@@ -769,7 +769,7 @@ def test_sizes_that_cannot_be_are_reported(sizes, message):
             ),
         ),
         (2, 0.2, ""),
-        (0, 0.2, "the class 'a' (and 2 more) holds no picture to train with: add some, or remove its folder"),
+        (0, 0.2, "the class 'a' (and 2 more) holds nothing to train with: add some, or remove its folder"),
     ],
 )
 def test_too_few_rows_blame_the_size_that_takes_them(rows, test, says):

@@ -353,7 +353,7 @@ def test_folders_that_cannot_be_a_data_set(tmp_path):
         folder(tmp_path / "one").describe()
     (tmp_path / "one" / "dog").mkdir()
     assert check_classes(folder(tmp_path / "one").describe()) == [
-        "the class 'dog' holds no picture to train with: add some, or remove its folder"
+        "the class 'dog' holds nothing to train with: add some, or remove its folder"
     ]
 
     classes(tmp_path / "two" / "train", ("cat", "dog", "fox"))

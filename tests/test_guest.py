@@ -124,7 +124,7 @@ def test_the_teachers_answers_are_stored_by_name_and_read_as_it_gives_them(place
         (["select=threshold"], "select=threshold reads the probabilities of classes"),
         (
             ["loss=slam"],
-            "loss=SLaM reads the probabilities of classes, and an answer here is several numbers",
+            "loss=slam reads the probabilities of classes, and an answer here is several numbers",
         ),
         (["augment=affine"], "affine changes pictures, and the rows of this data set are points"),
         (["student=cnn_tiny"], "cnn reads pictures, and the rows of this data set are points"),

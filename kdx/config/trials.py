@@ -128,7 +128,9 @@ def try_loss(
     takes two rows. mixer: the key whose steps mix pictures, so that labels are probabilities; None: classes.
     """
     method, task = loss.resolve(), made.task
-    Fitness(f"loss={method.__name__}", method.needs_task, "choose another loss, such as kd").check(task)
+    Fitness(f"loss={loss.target.split('.')[-2]}", method.needs_task, "choose another loss, such as kd").check(
+        task
+    )
     if weights := loss.spec.get("weights"):
         weighting = Component(weights).resolve()
         Fitness(f"loss.weights={weighting.__name__}", weighting.needs_task, "leave it out").check(task)

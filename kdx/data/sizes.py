@@ -27,7 +27,7 @@ def check_classes(description: Description) -> list[str]:
     empty = [name for name, rows in zip(description.classes, description.strata, strict=True) if not rows]
     more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
     return (
-        [f"the class '{empty[0]}'{more} holds no picture to train with: add some, or remove its folder"]
+        [f"the class '{empty[0]}'{more} holds nothing to train with: add some, or remove its folder"]
         if empty
         else []
     )

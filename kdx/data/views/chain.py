@@ -63,7 +63,7 @@ class Chain:
         for name, step in steps:
             if not isinstance(step, (Step, Mixer)):
                 raise UserError(
-                    f"augment.{name} needs a step of kdx.data.views.augment; given "
+                    f"augment.{name} needs a step, as those of kdx.data.views.augment are; given "
                     f"{type(step).__name__}: see `kdx list augment`"
                 )
         self.mixup = mixers[0] if mixers else None

@@ -80,7 +80,6 @@ class Watch:
         self.best_score: float | None = None
         self.saved_at, self.clock = 0, time.monotonic()
         self.interrupted: Callable[[], bool] = lambda: False
-        self.text = ""
         self.last_score: float | None = None
         self.by_row: dict[str, Tensor] = {}
         self.rows: Tensor | None = None
@@ -90,7 +89,7 @@ class Watch:
         stop = False
         if self.validation is not None and (done % self.every == 0 or done == self.loop.steps):
             stop = self.validate(step, self.validation)
-        self.work.progress(done, self.loop.steps, self.text)
+        self.work.progress(done, self.loop.steps)
         due = time.monotonic() - self.clock >= self.loop.runtime.checkpoint_seconds
         if stop or done == self.loop.steps:
             return stop  # all that is left is to publish: a signal stops what comes after
@@ -118,7 +117,6 @@ class Watch:
         self.rows = self.task.by_row(answers, split.known)
         self.work.record({"step": step, **{f"validation/{name}": value for name, value in found.items()}})
         score = self.last_score = found[self.metric.name]
-        self.text = f"validation {self.metric.text(score)}"
         if self.metric.better(score, self.best_score):
             self.best = plain_state(network)
             self.best_step, self.best_score, self.waited = step + 1, score, 0
