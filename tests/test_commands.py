@@ -28,12 +28,12 @@ from kdx.cli import main
 from kdx.commands import commands
 from kdx.commands.list import option_groups
 from kdx.core.errors import UserError
+from kdx.core.files import plain_path
 from kdx.data.pictures.rows import describe
 from kdx.runs import measure, stored
 from kdx.runs.measure import misfits, network_by_name
 from kdx.runs.reading import open_artifact, read_run, upstream
 from kdx.runs.stored import Weights, for_data
-from kdx.store.artifact import plain_path
 from kdx.store.component import Component
 from kdx.store.source import sha256
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.commands._show import show_table
+from kdx.commands._likeness import REPORT, from_store, rerun_report, show_likeness
 from kdx.commands._tell import Alone
 from kdx.commands._words import Option, Words, asks_for_help, help_text, make_folder, only_name, parse_words
 from kdx.config import compose, grid, restore
@@ -18,11 +18,10 @@ from kdx.config.options import use_own
 from kdx.config.quoting import quote_paths
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, output
-from kdx.core.errors import UserError, UserErrors, printable
+from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import LogFile
 from kdx.report.run.plain import dump, write_or_error
 from kdx.runs import diff
-from kdx.runs.diff import Likeness
 from kdx.runs.reading import Run, as_written, read_mapping, read_run
 from kdx.runs.run import all_stored
 from kdx.store.places import recorded
@@ -46,7 +45,6 @@ HELP = help_text(
 device=NAME, device.threads=N and other keys of device, as in kdx train; default: what the run was made with
 allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train""",
 )
-REPORT, _SHOWN = "rerun.json", 20
 _log = logging.getLogger("kdx")
 
 
@@ -88,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     write_or_error(
         to / REPORT, dump({**report, "status": now.document["status"], **rerun_report(found, run, stored)})
     )
-    _show(found, run, now, stored)
+    show_likeness(found, run, now, stored)
     output.instead(f"what differs is in {to / REPORT}")
     return 0 if found.same and code == 0 else 1
 
@@ -208,101 +206,3 @@ def run_again(order: Order, to: Path, words: Sequence[str]) -> int:
         _log.setLevel(level)
         _log.propagate = passed_on
         handler.close()
-
-
-def from_store(now: Run) -> list[str]:
-    """Stages that were in the store before: not those that a run of several rounds names once more."""
-    made = {entry["key"] for entry in now.document["stages"] if not entry["cached"]}
-    return [entry["name"] for entry in now.document["stages"] if entry["cached"] and entry["key"] not in made]
-
-
-def rerun_report(found: Likeness, run: Run, stored: Sequence[str]) -> dict[str, Any]:
-    """rerun.json: see docs/run-json.md."""
-    rows = {
-        part: [{"what": what, "recorded": before, "now": after} for what, before, after in vars(found)[part]]
-        for part in ("numbers", "weights", "environment")
-    }
-    return {
-        "same": found.same,
-        "compared": found.compared,
-        **rows,
-        "student": found.student,
-        "stages": [{"name": name, "why": why} for name, why in found.stages],
-        "from_store": list(stored),
-    }
-
-
-def _show(found: Likeness, run: Run, now: Run, stored: Sequence[str]) -> None:
-    print()
-    if stored:
-        everything = len(stored) == len(now.stages)
-        print(
-            printable(
-                "from the store: "
-                f"{'everything, so nothing was computed again' if everything else ', '.join(stored)}"
-            )
-        )
-    if now.document["status"] != "finished":
-        there = " as it did there" if run.document.get("error") == now.document.get("error") else ""
-        print(f"the run failed here{there}: nothing to compare")
-        return
-    if not found.known:
-        print(
-            printable(
-                f"there is nothing to compare with: the run '{run.path}' has no results (its status is "
-                f"{run.state[:40]!r})"
-            )
-        )
-    elif found.same:
-        network = f", and the student's weights (SHA-256 {found.student})" if found.student else ""
-        print(f"the same, bit for bit: {found.compared} numbers{network}")
-        other = ", ".join(printable(what) for what, _, _ in found.environment)
-        print(f"with another {other}" if other else "with the same versions, device and threads")
-    elif found.numbers:
-        rows = [
-            [what, _figure(before), _figure(after), difference(before, after)]
-            for what, before, after in diff.worth_showing(found.numbers, _SHOWN, found.metric)
-        ]
-        more = len(found.numbers) - len(rows)
-        show_table(
-            f"{len(found.numbers)} of {found.compared} numbers differ",
-            ["", "recorded", "now", "difference"],
-            rows,
-            [f"and {more} more, cells of matrices among them: see {REPORT}"] if more else [],
-        )
-    else:
-        print(
-            f"the same {found.compared} numbers, from weights that differ: "
-            f"{', '.join(what for what, _, _ in found.weights)}"
-        )
-    if found.known and not found.same:
-        show_why(found)
-    print(f"{now.path / REPORT}")
-
-
-def show_why(found: Likeness) -> None:
-    if found.stages:
-        show_table(
-            "Stages that were made of something else",
-            ["stage", "why"],
-            [[name, why] for name, why in found.stages],
-        )
-    if found.environment:
-        rows = [
-            [what, diff.brief_value(before), diff.brief_value(after)]
-            for what, before, after in found.environment
-        ]
-        show_table("What the runs were made with", ["", "recorded", "now"], rows)
-    if not found.stages and not found.environment:
-        print(
-            "every stage has the same key, and nothing that was recorded of device, threads and versions "
-            "differs: something here is not deterministic, or the folder's numbers are not those of its run"
-        )
-
-
-def _figure(value: Any) -> str:
-    return "-" if value is None else repr(value)
-
-
-def difference(before: Any, after: Any) -> str:
-    return "-" if before is None or after is None else f"{after - before:+.3g}"

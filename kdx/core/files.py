@@ -12,7 +12,7 @@ import re
 import stat
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kdx.core.errors import UserError, printable
@@ -243,3 +243,15 @@ def _shown(value: Any) -> Any:
     if isinstance(value, dict):
         return {printable(key): _shown(inner) for key, inner in value.items()}
     return [_shown(inner) for inner in value] if isinstance(value, list) else value
+
+
+def plain_path(name: str) -> bool:
+    """Whether a relative path stays inside the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return (
+        bool(path.parts)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and "\\" not in name
+        and "\0" not in name
+    )

@@ -12,11 +12,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import UserError
-from kdx.core.files import LARGEST, read_json, write_atomically
+from kdx.core.files import LARGEST, plain_path, read_json, write_atomically
 from kdx.core.shapes import COUNT, MADE, wrong
 from kdx.store.moved import written_before
 from kdx.store.source import sha256
@@ -287,15 +287,3 @@ def expect_shape(value: Any, shape: Any, file: Path | str, what: str) -> Any:
     if found := wrong(value, shape, what):
         raise UserError(f"'{file}' is not as kdx writes it: {found}")
     return value
-
-
-def plain_path(name: str) -> bool:
-    """Whether a relative path stays inside the folder that it is relative to."""
-    path = PurePosixPath(name)
-    return (
-        bool(path.parts)
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and "\\" not in name
-        and "\0" not in name
-    )
