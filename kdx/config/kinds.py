@@ -107,7 +107,7 @@ def check_code(experiment: Experiment, about: Description) -> None:
     known = modules_read([experiment.dataset.target])
     for what, spec in (("task", about.task), ("adapter", about.adapter)):
         module = module_of(spec["_target_"]) if spec else "kdx"
-        if not module.startswith("kdx") and module not in known:
+        if module.partition(".")[0] != "kdx" and module not in known:
             checks.refuse(
                 f"the data set names {module} for its {what}, and its own file does not import that: import "
                 "it there, so that a change of it runs again what hangs on it"
