@@ -211,7 +211,7 @@ def test_every_loss_is_on_the_page():
 def test_the_loss_of_ones_own_is_one_as_its_page_has_it(tmp_path, monkeypatch):
     """The two files of docs/own-parts.md, as they stand there."""
     text = (ROOT / "docs/own-parts.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"`(my_[\w/.]+)`[^\n]*:\n\n```\w+\n(.*?)```", text, flags=re.S)
+    blocks = re.findall(r"```\w+\n# (my_(?:losses|conf/loss)[\w/.]+)\n(.*?)```", text, flags=re.S)
     assert [name for name, _ in blocks] == ["my_losses/confidence.py", "my_conf/loss/confidence.yaml"]
     for name, content in blocks:
         (tmp_path / name).parent.mkdir(parents=True)
