@@ -11,9 +11,13 @@ import pytest
 import torch
 
 from kdx.config.contract import check_metric, check_task
+from kdx.config.described import component
 from kdx.core.errors import UserError
+from kdx.core.files import finite
 from kdx.core.metric import Metric
 from kdx.core.task import Nothing, OwnMetric, Task
+from kdx.pipeline.stages.evaluate import all_finite
+from kdx.report.run.verdict import result_warnings
 
 RMSE = Metric("rmse", "RMSE", more=False, low=0)
 MSE = Metric("mse", "MSE", more=False, low=0)
@@ -182,3 +186,41 @@ def test_a_metric_can_be_shown(more, says):
     """As those read it who read the run."""
     with pytest.raises(UserError, match=says):
         check_metric(own("mine", **more), "mine", Number())
+
+
+# What is no number
+
+
+def test_a_value_that_is_not_finite_is_written_as_null():
+    value = {"a": [1, math.nan, {"b": (math.inf, True, "NaN")}], "c": 0.5}
+    assert finite(value) == {"a": [1, None, {"b": [None, True, "NaN"]}], "c": 0.5}
+    assert all_finite({"a": torch.zeros(2), "b": torch.ones(2)})
+    assert not all_finite(torch.tensor([0.0, math.nan])) and not all_finite({"a": torch.tensor(math.inf)})
+
+
+def test_a_key_of_own_code_is_finite(monkeypatch):
+    """A manifest with a NaN in it cannot be read again: its artifact would be damaged as soon as it is
+    made."""
+    monkeypatch.setattr("kdx.config.described.from_own_package", lambda target: target.startswith("mine."))
+    spec = {"_target_": "mine.top.Top", "places": 2, "low": [0.1]}
+    component("metrics.mine", spec)
+    for value in (math.nan, math.inf, [0.5, -math.inf], {"a": math.nan}):
+        with pytest.raises(UserError, match=r"^metrics\.mine\.places must be finite"):
+            component("metrics.mine", spec | {"places": value})
+
+
+def results(own, **more):
+    test = {"rmse": 0.5, "n": 100, "mine": own}
+    metrics = [RMSE.document(), Metric("mine", "own score", low=0, high=1).document()]
+    teacher = {"last": {"test": test}, **more}
+    return {"metric": RMSE.document(), "metrics": metrics, "teacher": teacher, "rounds": [], "shifts": {}}
+
+
+def test_a_metric_that_is_no_number_is_named():
+    """It does not say of the answers that they are none."""
+    said = "The teacher's test own score is not a number (NaN or infinite): see how it is measured"
+    assert result_warnings(results(0.5), "last") == []
+    for none in (None, math.nan):
+        assert result_warnings(results(none), "last") == [said]
+    broken = result_warnings(results(None, not_finite={"last": ["test"]}), "last")
+    assert broken == ["The teacher's answers are not all finite (NaN or infinite): its figures mean nothing"]
