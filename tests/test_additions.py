@@ -406,6 +406,11 @@ def test_a_data_set_of_another_kind_is_two_files(mine, capsys):
     mine(mine__flat=flat + "# one number a row, and no axis for it\n")
     own = ["student._target_=mine.flat.line", "dataset.rows=198"]
     refused(capsys, [*words, *own], "the student gives answers of () a row, and the task reads (1,)")
+    stretched = "return (answers - truth).square()  # of (B, 1): beside (B,) it becomes (B, B)"
+    mine(mine__rows=ROWS.replace("return (answers - truth).square().mean(1)", stretched))
+    sys.modules.pop("mine.rows", None)
+    says = "Number.loss must give one number a row, (3,); given: (3, 1)"
+    refused(capsys, [*words, "dataset.rows=197"], says)
     moved = ROWS.replace("mine.rows.Number", "mine.task.Number") + "# elsewhere\n"
     mine(mine__rows=moved, mine__task=ROWS)
     for name in ("mine.rows", "mine.task"):

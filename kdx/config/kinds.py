@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
+from kdx.config.contract import check_metric, check_task
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
-from kdx.core.errors import UserError
-from kdx.core.task import Categorical, Fitness, OwnMetric, Task
+from kdx.core.task import Categorical, Fitness, Task
 from kdx.data.raw import Description
 from kdx.models.adapt import Adapter
 from kdx.pipeline.recipes.experiment import Experiment
@@ -57,6 +57,8 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
     with trying(errors):
         task = task_of(about)
         check_code(experiment, about)
+        if not about.task["_target_"].startswith("kdx."):
+            check_task(task)
         for node, training in trainings_of(experiment):
             check_target(node, training, task)
         if experiment.class_weights == "balanced":
@@ -70,15 +72,6 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
         if experiment.select and (rule := experiment.select.build()):
             name = experiment.select.target.split(".")[-2]
             Fitness(f"select={name}", rule.needs_task, "leave it out").check(task)
-
-
-def check_metric(metric: OwnMetric, name: str, task: Task) -> None:
-    """Tries it on made-up answers."""
-    if name in task.shown:
-        raise UserError("the task has a metric of that name: give it another")
-    value = metric.measure(task.made_up(TRIED_ROWS), task.made_up_truth(TRIED_ROWS))
-    if not isinstance(value, int | float):
-        raise UserError(f"measure must return a number; given: {checks.shown(value)}")
 
 
 def check_target(node: str, training: Component | None, task: Task) -> None:

@@ -245,6 +245,15 @@ def _shown(value: Any) -> Any:
     return [_shown(inner) for inner in value] if isinstance(value, list) else value
 
 
+def finite(value: Any) -> Any:
+    """Data of JSON, with null in place of each number that is not finite: readers take it as missing."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def plain_path(name: str) -> bool:
     """Whether a relative path stays inside the folder that it is relative to."""
     path = PurePosixPath(name)

@@ -215,7 +215,7 @@ class Task(ABC):
     def known(self, truth: Any) -> np.ndarray:
         """(N,) bool: the rows of a pool whose truth is known. Arrays, as they are stored."""
         first = np.asarray(next(iter(leaves(truth).values())))
-        return np.isfinite(first).reshape(len(first), -1).all(1)
+        return np.isfinite(first).all(tuple(range(1, first.ndim)))
 
     def unknown(self, like: Any, rows: int) -> Any:
         """The truth of rows of which nobody knows it, arrays of the form of `like`."""

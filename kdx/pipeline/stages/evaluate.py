@@ -13,6 +13,7 @@ from torch import nn
 
 from kdx.core.errors import UserError
 from kdx.core.examples import blank, random_rows
+from kdx.core.files import finite
 from kdx.core.task import OwnMetric, Task
 from kdx.core.trees import Tree, leaves, rows_of, tree
 from kdx.core.types import Answers, Split
@@ -93,6 +94,8 @@ def run(
                 | measure.task.details(found[name], splits[name].known, name)
                 for name in found
             }
+            if broken := [name for name, one in found.items() if not all_finite(one)]:
+                results[role].setdefault("not_finite", {})[which] = broken
         work.progress(number + 1, len(models), role)
     for role, sizes in sizes_and_speeds(last, about, runtime).items():
         results[role] |= sizes
@@ -101,9 +104,14 @@ def run(
         for name, step in shifts
     }
     results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
-    work.write_json("results.json", results)
+    work.write_json("results.json", finite(results))
     test = {role: found["test"] for role, found in answers.items()}
     write_examples(work, splits["test"], test, measure.task)
+
+
+def all_finite(answers: Answers) -> bool:
+    """Whether there is no NaN and no infinity among them."""
+    return all(bool(leaf.isfinite().all()) for leaf in leaves(answers).values())
 
 
 def build_metric(name: str, described: Component) -> OwnMetric:

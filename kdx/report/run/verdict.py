@@ -18,7 +18,7 @@ from kdx.core.roles import ROLE_WORDS as ROLE_WORDS
 from kdx.core.roles import roles_of
 from kdx.report.metric import floor_of
 from kdx.tasks import chance
-from kdx.tasks.shown import counting_metric, shown_metrics
+from kdx.tasks.shown import CLASSIFICATION, counting_metric, shown_metrics
 
 LAST_ONLY = ("validation_labels",)
 """Roles that learn from the validation rows: nothing is chosen for them, and their last weights stand beside
@@ -166,24 +166,34 @@ def result_warnings(results: Mapping, headline: str) -> list[str]:
 def _warnings_of(results: Mapping, role: str, used: str) -> list[str]:
     words, counts = called(results, role), counting_metric(results)
     consequence = "labels from it are noise" if role == "teacher" else "it has learned next to nothing"
+    which = which_of(role, used)
+    tested = (results[role].get(which) or {}).get("test") or {}
+    lost = [
+        m
+        for name, m in shown_metrics(results).items()
+        if name in tested and metric(results, role, used, "test", name) is None
+    ]
+    broken = "test" in ((results[role].get("not_finite") or {}).get(which) or ()) or any(map(_endless, lost))
+    unmeasured = [] if broken else [m for m in lost if CLASSIFICATION.get(m.name) != m]
     found = []
-    if score(results, role, used) is None:
+    if score(results, role, used) is None and counts not in unmeasured:
         found.append(f"The {words} has no test {counts.title}: see the log")
     elif why := guessing(results, role, used):
         found.append(f"The {words} is {why}: {consequence}")
-    tested = (results[role].get(which_of(role, used)) or {}).get("test") or {}
-    # one that is no number comes of answers that are none
-    if any(
-        name in tested and metric(results, role, used, "test", name) is None
-        for name in _endless(shown_metrics(results))
-    ):
+    if broken:
         found.append(f"The {words}'s answers are not all finite (NaN or infinite): its figures mean nothing")
+    found += [
+        f"The {words}'s test {m.title} is not a number (NaN or infinite): see how it is measured"
+        for m in unmeasured
+    ]
     return found
 
 
-def _endless(metrics: Mapping[str, Metric]) -> list[str]:
-    """Those that answers which are no numbers leave without a value, as they have no bound."""
-    return [name for name, m in metrics.items() if m.low is None or m.high is None]
+def _endless(one: Metric) -> bool:
+    """Whether it is one of kdx's own without a bound, which only answers that are no numbers leave without a
+    value: older runs do not say whether these are finite.
+    """
+    return CLASSIFICATION.get(one.name) == one and (one.low is None or one.high is None)
 
 
 def overfit_gap(results: Mapping, headline: str) -> float | None:
