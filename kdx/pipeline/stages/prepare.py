@@ -4,7 +4,7 @@ files of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from kdx.core.errors import UserError, within
 from kdx.core.task import Task
 from kdx.core.trees import rows_of, tree
-from kdx.data import copies
+from kdx.data import contract, copies
 from kdx.data.phrases import few
 from kdx.data.raw import Description, Raw, example_of, taken
 from kdx.data.remarks import check_parts, in_one_line, less, remarks
@@ -43,7 +43,7 @@ def run(
 
     duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error".
     """
-    raw = dataset.build().load(workers=runtime.workers)
+    raw = _read(dataset, runtime)
     check_parts(raw)
     raw, left_out, lost = less(raw) if duplicates == "drop" else (raw, {}, [])
     gone = sum(map(len, left_out.values()))
@@ -55,6 +55,8 @@ def run(
         rows = _split(raw, labelled, unlabelled, validation, test, seed)
     task = build_task({"task": raw.task})
     inputs, truth, hidden = parted(raw, rows, task)
+    known = task.known(hidden) if rows_of(hidden) else np.zeros(0, bool)
+    contract.check_finite(inputs, {**truth, "unlabelled": hidden}, _namer(raw, rows), {"unlabelled": ~known})
     lay_down(work, inputs, truth, hidden)
     adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
@@ -71,12 +73,21 @@ def run(
             ),
             "counts": {name: rows_of(found) for name, found in inputs.items()},
             "skipped": list(raw.skipped),
-            "hidden": int(task.known(hidden).sum()),
+            "hidden": int(known.sum()),
             "strata": counted_groups(task, truth["validation"]),
             **raw.about(),
             **about,
         },
     )
+
+
+def _read(dataset: Component, runtime: Runtime) -> Raw:
+    """All of the data set. A loader of the user's own is held to its contract; those of kdx have tests."""
+    loader = dataset.build()
+    raw: Raw = loader.load(workers=runtime.workers)
+    if not dataset.target.startswith("kdx."):
+        contract.check(raw, loader.describe())
+    return raw
 
 
 def _split(raw: Raw, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> Rows:
@@ -164,17 +175,8 @@ def counted_groups(task: Task, truth: Any) -> list[int] | None:
     return None if groups is None else np.bincount(groups).tolist()
 
 
-def look(
-    work: Work,
-    raw: Raw,
-    rows: Rows,
-    inputs: Mapping[str, Any],
-    labels: Mapping[str, np.ndarray],
-    duplicates: str,
-    left_out: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    """Notes what the user should know of the rows, and returns it for data.json. inputs, labels: of the
-    splits. left_out: names of the copies that were dropped, by part."""
+def _namer(raw: Raw, rows: Rows) -> Callable[[str, int], str]:
+    """What row i of a split is called."""
 
     def name(split: str, row: int) -> str:
         if split == "unlabelled":
@@ -188,6 +190,21 @@ def look(
             return raw.name(split, row)
         return raw.name("train", vars(rows)[split][row])
 
+    return name
+
+
+def look(
+    work: Work,
+    raw: Raw,
+    rows: Rows,
+    inputs: Mapping[str, Any],
+    labels: Mapping[str, np.ndarray],
+    duplicates: str,
+    left_out: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Notes what the user should know of the rows, and returns it for data.json. inputs, labels: of the
+    splits. left_out: names of the copies that were dropped, by part."""
+    name = _namer(raw, rows)
     ordered = {part: inputs[part] for part in ("labelled", "validation", "test", "unlabelled")}
     same, found = copies.find(ordered, labels, raw.task.get("classes", ()), name, raw.noun)
     if same and duplicates == "error":
