@@ -293,4 +293,6 @@ def _show(found: dict[str, Any]) -> None:
 
 def _head(metric: Metric, counts: bool) -> str:
     """What heads the column of a metric on whatever split, in full for the one that counts."""
-    return f"{metric.title} {metric.unit}".rstrip() if counts else metric.heading.replace("test ", "", 1)
+    if counts:
+        return f"{metric.title} {metric.unit.strip()}".rstrip()
+    return metric.heading.replace("test ", "", 1)
