@@ -274,6 +274,13 @@ def test_a_metric_is_one_file(mine, capsys):
     assert main(["compare", "run", "metric=top2", "json=found.json"]) == 0
     (row,) = json.loads(Path("found.json").read_text())["rows"]
     assert row["test_mean"] == pytest.approx(100 * results["student"]["last"]["test"]["top2"])
+    assert main(["evaluate", "run", "allow=[mine]", "json=again.json"]) == 0
+    again = json.loads(Path("again.json").read_text())["results"]["student"]
+    assert again["top2"] == results["student"]["last"]["test"]["top2"]
+    assert "top-2 accuracy" in capsys.readouterr().out
+    assert main(["evaluate", "run", "json=again.json"]) == 0
+    assert "top2" not in json.loads(Path("again.json").read_text())["results"]["student"]
+    assert "not measured: top2" in capsys.readouterr().out
     refused(
         capsys, ["+metrics.top3._target_=mine.top.TopTwo", "metrics.top3.places=3"], "name it metrics.top2"
     )
@@ -460,5 +467,10 @@ def test_an_estimator_teaches_and_is_measured_again(mine, capsys):
     again = json.loads(Path("again.json").read_text())["results"]["teacher"]
     assert again["accuracy"] == teacher["last"]["test"]["accuracy"]
     assert main(["plan", *SHORT, "allow=[mine]", *words, "seed=3"]) == 0
+    assert "fitted at once" in capsys.readouterr().out
+    assert main(["export", "run", "allow=[mine]", "format=state_dict"]) == 0
+    (taught,) = json.loads(Path("run/export/student/card.json").read_text())["lineage"]["teachers"]
+    assert taught["training"] is None and taught["loss"] is None and taught["fitted"]
+    assert "none: fitted at once" in Path("run/export/student/card.md").read_text()
     capsys.readouterr()
     refused(capsys, ["--config-dir", "options", "student=centroids"], "it can be a teacher, not a student")

@@ -79,16 +79,15 @@ def test_it_is_trained_distilled_and_measured_by_its_own_metric(place, runs):
     assert runs[0]["gate"]["metric"] == "mae"
     table = (place / "runs/0/report.md").read_text()
     assert "mean absolute error" in table and "accuracy" not in table
+    assert "pictures" not in table.partition("## Looking closer")[2].partition("##")[0]
 
 
 def test_the_best_weights_are_those_with_the_least_error(place, runs):
     """By `>` from -1 no error would ever have been the best one."""
     trained = artifact(place, runs[0], "student-train", "train")
-    seen = {
-        record["step"] + 1: record["validation/mae"]
-        for record in map(json.loads, (trained.path / "metrics.jsonl").read_text().splitlines())
-        if "validation/mae" in record
-    }
+    records = list(map(json.loads, (trained.path / "metrics.jsonl").read_text().splitlines()))
+    assert all(r["metric"]["title"] == "mean absolute error" for r in records if "validation/mae" in r)
+    seen = {record["step"] + 1: record["validation/mae"] for record in records if "validation/mae" in record}
     summary = trained.json("summary.json")
     assert len(seen) == 20 and summary["best_step"] == min(seen, key=seen.__getitem__)
     assert summary["validation_score"] == seen[120]
@@ -198,4 +197,5 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(place, runs):
 
 def test_a_plan_tells_what_it_will_take(place, capsys):
     assert main(["plan", *GUEST, *RUN, "seed=7", "store=store"]) == 0
-    assert "student-train" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "student-train" in shown and "points: points 12x2 and mask 12, taken by" in shown

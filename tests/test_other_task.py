@@ -16,16 +16,20 @@ import pytest
 from PIL import Image
 
 from kdx.core.errors import UserError
+from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, known_roles, roles_of
+from kdx.pipeline.stages.watch import shown_as
+from kdx.report.compare.curves import read_curves
 from kdx.report.run import document, figures, rounds, shifts
 from kdx.report.run.audit import audit_sentences, per_round
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.progress import Progress
-from kdx.report.run.sentences import result_sentences
+from kdx.report.run.sentences import gained, result_sentences
 from kdx.report.run.table import print_table, role_cells
 from kdx.report.run.verdict import overfits, result_warnings, summary
 from kdx.runs.export import card
 from kdx.runs.reading import Run
+from kdx.store.artifact import is_record
 from kdx.tasks.shown import ACCURACY, CLASSIFICATION
 
 RMSE = {"name": "rmse", "title": "RMSE", "scale": 1, "unit": "", "digits": 3, "more": False}
@@ -294,6 +298,39 @@ def test_a_line_says_the_metric_as_it_goes(capsys):
         progress.record("student-train", {"step": 1, "validation/loss": 3.0, "validation/rmse": 0.5})
         progress.finished("student-train", "k", False, 1.0)
     assert "done in 1.0 s, validation rmse 0.500" in capsys.readouterr().err
+
+
+NATS = Metric("accuracy", "miss", unit=" nats", digits=2, more=False)
+
+
+def test_a_metric_is_a_tasks_own_though_kdx_has_one_of_that_name(capsys, tmp_path):
+    """A record says how its metric is shown: on a line, on TensorBoard, and again from the store."""
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    assert shown_as(ACCURACY) == {}
+    record = {"step": 1, "validation/loss": 3.0, "validation/accuracy": 0.876, **shown_as(NATS)}
+    assert is_record(record) and not is_record({**record, "metric": {"name": 3}})
+    with Progress() as progress:
+        progress.started("student-train", "k", False)
+        progress.record("student-train", record)
+        progress.finished("student-train", "k", False, 1.0)
+    assert "validation miss 0.88 nats" in capsys.readouterr().err
+    run = folder(tmp_path)
+    run.started("student-train", "k", False)
+    run.record("student-train", record)
+    run.interrupt()
+    events = read_events(tmp_path)
+    (content,) = events.Tensors("custom_scalars__config__")
+    chart = Layout.FromString(content.tensor_proto.string_val[0]).category[0].chart[0]
+    assert chart.title == "validation miss" and "validation/accuracy" in chart.multiline.tag[0]
+    assert "student/validation/accuracy" in events.Tags()["scalars"]
+    assert read_curves(tmp_path, NATS) == {"student": [(1, 0.876)]}
+
+
+def test_a_space_before_a_unit_is_shown_with_values_only():
+    assert NATS.text(0.5) == "0.50 nats" and NATS.heading == "test miss, nats"
+    assert NATS.meaning == "accuracy (nats, less is better)"
+    assert gained(NATS, 0.5) == "+0.50 nats"
 
 
 @pytest.mark.parametrize(

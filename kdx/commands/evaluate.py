@@ -16,7 +16,7 @@ from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.metric import cell, finer
 from kdx.report.run.verdict import which_of
-from kdx.runs.reading import Run, as_written, read_run
+from kdx.runs.reading import as_written, read_run
 from kdx.tasks.shown import shown_metrics
 
 OPTIONS = (
@@ -126,7 +126,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         for role in roles
     }
     opened = {
-        role: (replace(weights, called=f"the {_words(role, run)}"), artifact)
+        role: (replace(weights, called=f"the {_words(role, run.document.get('results'))}"), artifact)
         for role, (weights, artifact) in opened.items()
     }
     own = next(iter(opened.values()))[1]
@@ -138,16 +138,14 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     else:
         # not what a role was trained on: the ceiling has data of its own, without a test split
         data = run.stage("prepare")
-    return measured(
-        order,
-        target,
-        words,
-        data,
-        {role: weights for role, (weights, _) in opened.items()},
-        words["which"],
-        run.stage("prepare"),
-        drawn,
-    )
+    own, left = measure.own_metrics(run.document["config"], order.config["allow"])
+    learned, opened_weights = run.stage("prepare"), {role: weights for role, (weights, _) in opened.items()}
+    order = replace(order, metrics=own)
+    found = measured(order, target, words, data, opened_weights, words["which"], learned, drawn)
+    results = run.document.get("results")
+    controls = (results.get("roles") if isinstance(results, Mapping) else None) or {}
+    named = {role: about for role, about in controls.items() if role in opened}
+    return {**found, "notes": found["notes"] + left, **({"roles": named} if named else {})}
 
 
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
@@ -203,7 +201,9 @@ def measured(
 
     about = data.json("data.json")
     runtime = order.runtime.settle()
-    results = {role: measure.measure(w, data, words["split"], runtime) for role, w in weights.items()}
+    results = {
+        role: measure.measure(w, data, words["split"], runtime, order.metrics) for role, w in weights.items()
+    }
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
     notes += [*_other_names(about, weights), *_lacking(words["split"], weights, results)]
     notes += (about.get("files") or {}).get("warnings", [])
@@ -256,9 +256,8 @@ def _lacking(split: str, weights: Mapping[str, Any], results: Mapping[str, Any])
     ]
 
 
-def _words(role: str, run: Run | None = None) -> str:
-    """What a role is called; a checkpoint by its name."""
-    results = run.document.get("results") if run else None
+def _words(role: str, results: Any) -> str:
+    """What a role is called; a checkpoint by its name. results: say what controls of the user's own are."""
     known = known_roles(results if isinstance(results, Mapping) else None)
     return known[role].words if role in known else role
 
@@ -269,7 +268,7 @@ def _show(found: dict[str, Any]) -> None:
     metrics = [m for m in shown_metrics(found).values() if any(m.name in numbers for numbers in measured)]
     rows = [
         [
-            _words(role),
+            _words(role, found),
             numbers["model"],
             str(numbers["n"]),
             *(cell(finer(m, numbers["n"]), numbers.get(m.name)) for m in metrics),
@@ -279,7 +278,11 @@ def _show(found: dict[str, Any]) -> None:
     fooled: dict[str, list[str]] = {}
     for role, numbers in found["results"].items():
         if numbers.get("guesses") is not None:
-            who = f"the {_words(role)}" if found["which"] else f"the network in '{Path(found['of']).name}'"
+            who = (
+                f"the {_words(role, found)}"
+                if found["which"]
+                else f"the network in '{Path(found['of']).name}'"
+            )
             fooled.setdefault(numbers["guesses"], []).append(who)
     guessing = [
         f'{together(who)} {"is" if len(who) == 1 else "are"} no better than always "{always}"'
@@ -293,4 +296,6 @@ def _show(found: dict[str, Any]) -> None:
 
 def _head(metric: Metric, counts: bool) -> str:
     """What heads the column of a metric on whatever split, in full for the one that counts."""
-    return f"{metric.title} {metric.unit}".rstrip() if counts else metric.heading.replace("test ", "", 1)
+    if counts:
+        return f"{metric.title} {metric.unit.strip()}".rstrip()
+    return metric.heading.replace("test ", "", 1)

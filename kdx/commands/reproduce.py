@@ -219,7 +219,7 @@ def _compared(claim: Claim, values: Values, metrics: Metrics) -> list[dict[str, 
 
 def _unit(metric: Metric) -> str:
     """What a difference is counted in: "points", "share", or the metric itself."""
-    return metric.gains or metric.unit or metric.title
+    return metric.gains or metric.unit.strip() or metric.title
 
 
 def _named(metrics: Metrics, name: Callable[[Metric], str]) -> str:
@@ -243,7 +243,7 @@ def _show(claim: Claim, values: Values, metrics: Metrics, pairs: Sequence[Mappin
             ]
         )
     print()
-    values_in = _named(metrics, lambda m: f"{m.title} in {m.unit}" if m.unit else m.title)
+    values_in = _named(metrics, lambda m: f"{m.title} in {m.unit.strip()}" if m.unit.strip() else m.title)
     show_table(
         f"{claim.title}\n{claim.by}. Measured before: {claim.measured}",
         [values_in, "n", "mean ± deviation", "from, to"],

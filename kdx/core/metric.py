@@ -50,12 +50,12 @@ class Metric:
     @property
     def labelled(self) -> str:
         """Its title with the unit, as beside an axis: "accuracy, %" """
-        return f"{self.title}, {self.unit}" if self.unit else self.title
+        return f"{self.title}, {self.unit.strip()}" if self.unit.strip() else self.title
 
     @property
     def meaning(self) -> str:
         """What is the same where values can be compared: "accuracy (%, more is better)" """
-        unit = f"{self.unit}, " if self.unit else ""
+        unit = f"{self.unit.strip()}, " if self.unit.strip() else ""
         return f"{self.name} ({unit}{'more' if self.more else 'less'} is better)"
 
     def shown(self, value: float) -> str:
@@ -134,3 +134,12 @@ def checked_metric(document: Any, where: str) -> Metric:
     if not 0 <= given.get("digits", 0) <= _MOST_DIGITS:
         raise UserError(f"{where}.digits must be from 0 to {_MOST_DIGITS}")
     return Metric.read(given)
+
+
+def is_metric(document: Any) -> bool:
+    """Whether `checked_metric` takes it."""
+    try:
+        checked_metric(document, "metric")
+    except UserError:
+        return False
+    return True

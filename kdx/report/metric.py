@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kdx.core.metric import Metric
+from kdx.core.metric import Metric, checked_metric
 from kdx.tasks.shown import named_metric
 
 _LIVE = "validation/"
@@ -53,7 +53,11 @@ def column(metric: Metric, split: str) -> str:
 
 
 def live_metric(record: Mapping[str, Any]) -> Metric | None:
-    """The metric that a record of a training has of validation; None where it has none."""
+    """The metric that a record of a training has of validation, as its task shows it; None where it has
+    none.
+    """
+    if record.get("metric"):
+        return checked_metric(record["metric"], "metric of a record")
     for key in record:
         if key.startswith(_LIVE) and key != f"{_LIVE}loss":
             return named_metric(key.removeprefix(_LIVE))

@@ -60,15 +60,18 @@ def _file(inputs: Mapping[str, Any]) -> str | None:
 
 
 def _teacher(made: Artifact) -> dict[str, Any]:
-    inputs = made.manifest["inputs"]
+    """loss, training None: none of its steps was made; fitted: it was given them, and learned at once."""
+    inputs, steps = made.manifest["inputs"], made.json("summary.json")["steps"]
+    fitted = made.stage == stages.PRETRAIN.name and not steps and inputs.get("training") is not None
     return {
         "artifact": f"{made.stage}/{made.key}",
         "model": _component(inputs.get("model")),
-        "loss": _component(inputs.get("loss")),
-        "training": _component(inputs.get("training")),
+        "loss": None if fitted else _component(inputs.get("loss")),
+        "training": None if fitted else _component(inputs.get("training")),
+        **({"fitted": True} if fitted else {}),
         "checkpoint": _file(inputs),
         "data": inputs["data"]["artifact"],
-        "steps": made.json("summary.json")["steps"],
+        "steps": steps,
         "code": made.manifest["code"],
         "created": made.manifest["created"],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,21 @@ import torch
 from kdx.config.kinds import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError, UserErrors, together
+from kdx.core.task import OwnMetric
 from kdx.core.trees import leaves
+from kdx.core.types import Answers, Split
 from kdx.data.copies import identify
 from kdx.data.phrases import are, counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
 from kdx.pipeline.stages import PREPARE
 from kdx.pipeline.stages.arrays import INPUTS, build_task, open_split, read_arrays
+from kdx.pipeline.stages.evaluate import build_metric
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
+from kdx.store.component import Component, targets
 from kdx.store.moved import kind_of_old
+from kdx.store.resolve import own_error
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 from kdx.store.work import Listener
@@ -187,12 +192,46 @@ def times(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> dict[str, Any]:
+def own_metrics(config: Mapping[str, Any], allow: Sequence[str]) -> tuple[dict[str, Component], list[str]]:
+    """(the user's own metrics that a run names and allow= lets in, what is said of the others). config: of
+    its run.json.
+    """
+    named = config.get("metrics")
+    found, left = {}, []
+    for name, spec in named.items() if isinstance(named, Mapping) else ():
+        code = [str(target) for target in targets(spec)] if isinstance(spec, dict) else []
+        if code and all(any(target.startswith(f"{root}.") for root in ("kdx", *allow)) for target in code):
+            found[str(name)] = Component(spec)
+        else:
+            left.append(str(name))
+    return found, [
+        f"not measured: {together(left)}, as {'it is a metric' if len(left) == 1 else 'they are metrics'} of "
+        "a package of your own: allow=[package] lets it in"
+    ] if left else []
+
+
+def _own_value(own: OwnMetric, answers: Answers, rows: Split) -> float:
+    try:
+        return float(own.measure(answers, rows.known))
+    except Exception as error:
+        if where := own_error(error):
+            raise UserError(f"metrics.{own.metric.name}: your own code fails: {where}") from error
+        raise
+
+
+def measure(
+    weights: Weights,
+    data: Artifact,
+    split: str,
+    runtime: Runtime,
+    metrics: Mapping[str, Component] | None = None,
+) -> dict[str, Any]:
     """{the task's metrics by name, "n", "model", "recall" (by class, where there are some), "metric",
     "metrics":
     how they are shown, "guesses"} of the network on the clean rows of a split, in full precision. guesses:
-    the class that it is no better than always naming, else None.
+    the class that it is no better than always naming, else None. metrics: the user's own, by name.
     """
+    own = [build_metric(name, described) for name, described in (metrics or {}).items()]
     rows, about = open_split(data, split, runtime), data.json("data.json")
     if rows is None:
         raise UserError(f"the data has no {split} split: set dataset.{split}, or choose another with split=")
@@ -206,6 +245,7 @@ def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> d
             f"'{weights.file}' are of no use"
         )
     found = {"model": weights.model, **task.metrics(answers, rows.known), "n": len(rows)}
+    found |= {metric.metric.name: _own_value(metric, answers, rows) for metric in own}
     details, guesses = task.details(answers, rows.known, "validation"), None
     if isinstance(task, Classification):
         counts = rows.known.bincount(minlength=len(task.classes)).tolist()
@@ -213,6 +253,10 @@ def measure(weights: Weights, data: Artifact, split: str, runtime: Runtime) -> d
             guesses = task.classes[chance.largest(counts)[0]]
     shown = {
         "metric": task.metric.document(),
-        "metrics": [task.shown[name].document() for name in task.shown if name in found],
+        "metrics": [
+            metric.document()
+            for metric in (*task.shown.values(), *(metric.metric for metric in own))
+            if metric.name in found
+        ],
     }
     return found | {"recall": details.get("recall", []), **shown, "guesses": guesses}

@@ -17,6 +17,7 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import LARGEST, plain_path, read_json, write_atomically
+from kdx.core.metric import is_metric
 from kdx.core.shapes import COUNT, MADE, wrong
 from kdx.store.moved import written_before
 from kdx.store.source import sha256
@@ -204,8 +205,10 @@ def _odd(path: Path) -> str | None:
 
 
 def is_record(value: Any) -> bool:
-    """{"step": 3, "train/loss": 0.5, ...}"""
-    return isinstance(value, dict) and type(value.get("step")) is int and all(map(_counts, value.values()))
+    """{"step": 3, "train/loss": 0.5, ...}; "metric": how that of validation is shown."""
+    if not isinstance(value, dict) or type(value.get("step")) is not int:
+        return False
+    return all(is_metric(found) if key == "metric" else _counts(found) for key, found in value.items())
 
 
 def _counts(value: Any) -> bool:

@@ -21,7 +21,7 @@ class Listener:
 
     def started(self, name: str, key: str, cached: bool) -> None: ...
 
-    def record(self, name: str, record: Mapping[str, float]) -> None: ...
+    def record(self, name: str, record: Mapping[str, Any]) -> None: ...
 
     def progress(self, name: str, done: int, total: int, text: str) -> None: ...
 
@@ -39,7 +39,7 @@ class Work:
     def __init__(self, path: Path, name: str, listener: Listener, key: str = ""):
         self.path, self.name, self.listener, self.key = path, name, listener, key
         self.checkpoint = path / CHECKPOINT
-        self._records: list[Mapping[str, float]] = []
+        self._records: list[Mapping[str, Any]] = []
         self._notes: dict[str, str] = {}
         self._said: set[str] = set()
         self._begun = time.monotonic()
@@ -53,7 +53,7 @@ class Work:
         """Counts it in that so many had passed when what the stage goes on from was kept."""
         self._begun = min(self._begun, time.monotonic() - seconds)
 
-    def record(self, record: Mapping[str, float]) -> None:
+    def record(self, record: Mapping[str, Any]) -> None:
         self._records.append(record)
         with (self.path / METRICS_FILE).open("a") as file:
             file.write(json.dumps(record) + "\n")

@@ -43,7 +43,9 @@ class Prepare(_Data):
         if classes := data.get("classes"):
             names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
             found.append(f"classes: {len(classes)} ({names}), of the data, the teacher and the student alike")
-        shapes = " and ".join("x".join(map(str, shape)) for shape, _ in data["example"].values())
+        shapes = " and ".join(
+            f"{name} {'x'.join(map(str, shape))}".strip() for name, (shape, _) in data["example"].items()
+        )
         found.append(f"{data['reads']}: {shapes}, {takers}")
         if job.experiment.student_train:
             found.append(augmented(job.experiment.student_train, data))

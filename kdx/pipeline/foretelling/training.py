@@ -22,7 +22,7 @@ class NetworkTraining(Foretelling):
         from kdx.pipeline.stages.watch import validate_every
 
         counts, training = self.counts(step), step.inputs["training"]
-        if training is None:
+        if training is None or fitted(step):
             return {"start": 1}
         many, per_epoch = lengths(training, counts, step.inputs["epoch"], step.name)
         every = validate_every(training.spec["evaluate_every"], many)
@@ -36,6 +36,8 @@ class NetworkTraining(Foretelling):
 
     def in_words(self, step: PlannedStage, steps: Steps) -> str:
         training = step.inputs["training"]
+        if fitted(step):
+            return "fitted at once"
         if training is None:
             return "taken as it is"
         most = "at most " if training.spec["patience"] or training.spec["target"] else ""
@@ -44,7 +46,7 @@ class NetworkTraining(Foretelling):
 
     def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
         best = self.counts(step).get("validation") and step.inputs["training"] is not None
-        return weights * (2 if best else 1)
+        return weights * (2 if best and not fitted(step) else 1)
 
     def face(self, step: PlannedStage, reduced: Callable[[Any], Any]) -> Any:
         return {"network": step.inputs["model"].spec, "checkpoint": reduced(step.inputs.get("checkpoint"))}
@@ -107,6 +109,13 @@ class Train(NetworkTraining):
             f"gradient norms at the first step of {step.name}, {how}: {terms}; {ratio(norms)}",
             *([f"weighted as at the last step, on the same batch: {ratio(late)}"] if late else []),
         ]
+
+
+def fitted(step: PlannedStage) -> bool:
+    """Whether no step is made, as its model is fitted to the rows at once."""
+    from kdx.models.estimator import is_estimator
+
+    return is_estimator(step.inputs["model"])
 
 
 def ratio(norms: Mapping[str, float]) -> str:

@@ -16,9 +16,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from kdx.core import shortage, signals
+from kdx.core.metric import Metric
 from kdx.core.task import Task
 from kdx.core.types import Objective, Outcome, Split, Streams
 from kdx.store.work import Work
+from kdx.tasks.shown import named_metric
 from kdx.training.loop import Loop
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -115,7 +117,8 @@ class Watch:
         answers = predict(network, split, self.loop.runtime, precision=self.loop.precision)
         found = self.task.quick(answers, split.known)
         self.rows = self.task.by_row(answers, split.known)
-        self.work.record({"step": step, **{f"validation/{name}": value for name, value in found.items()}})
+        values = {f"validation/{name}": value for name, value in found.items()}
+        self.work.record({"step": step, **values, **shown_as(self.metric)})
         score = self.last_score = found[self.metric.name]
         if self.metric.better(score, self.best_score):
             self.best = plain_state(network)
@@ -200,6 +203,11 @@ class Watch:
                 "device": self.loop.runtime.device,
             },
         )
+
+
+def shown_as(metric: Metric) -> dict[str, Any]:
+    """What a record says of the metric of validation: nothing where its name tells all."""
+    return {} if named_metric(metric.name) == metric else {"metric": metric.document()}
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:

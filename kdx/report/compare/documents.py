@@ -121,7 +121,7 @@ def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
     return dump(
         {
             "metric": found.metric.name,
-            "unit": "per cent" if found.metric.unit == "%" else found.metric.unit or None,
+            "unit": "per cent" if found.metric.unit == "%" else found.metric.unit.strip() or None,
             "more_is_better": found.metric.more,
             "reference": found.reference,
             "comparisons": found.comparisons,

@@ -57,7 +57,7 @@ def figures_of(
 def _title(results: Mapping[str, Any]) -> str:
     """The metric that counts, with its unit: "accuracy (%)"."""
     counts = counting_metric(results)
-    return f"{counts.title} ({counts.unit})" if counts.unit else counts.title
+    return f"{counts.title} ({counts.unit.strip()})" if counts.unit.strip() else counts.title
 
 
 def _of_test(results: Mapping[str, Any]) -> Iterator[Drawn]:

@@ -117,9 +117,9 @@ class RunFolder(Listener):
         with writing(self.path / "metrics.jsonl"):
             self.metrics.write(json.dumps(line, allow_nan=False).encode() + b"\n")
             prefix = _heading(label)
-            values = {key: value for key, value in line.items() if key not in ("step", "stage")}
+            values = {key: value for key, value in line.items() if key not in ("step", "stage", "metric")}
             self.board.scalars(prefix, values, line["step"])
-            self._lay_out(live_metric(values))
+            self._lay_out(live_metric(line))
         for curve, value in values.items():
             if curve.startswith(_DRAWN) and value is not None:
                 self.series.setdefault(curve, {}).setdefault(prefix, []).append((line["step"], value))

@@ -39,7 +39,7 @@ def report(
     parts += [*data(run), *_protocol(run)]
     parts += [
         *stages(run, artifacts),
-        *looking_closer(run, folder, artifacts),
+        *looking_closer(run, folder, artifacts, pictures=examples is None),
         *_environment(run),
         *_settings(run),
     ]
@@ -121,9 +121,13 @@ def stages(run: Mapping, artifacts: Mapping[str, str]) -> list[str]:
     return ["## Stages", markdown_table(["stage", "key", "from the store", "time"], rows)]
 
 
-def looking_closer(run: Mapping, folder: str, artifacts: Mapping[str, str]) -> list[str]:
+def looking_closer(
+    run: Mapping, folder: str, artifacts: Mapping[str, str], *, pictures: bool = True
+) -> list[str]:
+    """pictures: whether the rows are some."""
     where = shlex.quote(folder)
-    lines = ["## Looking closer", f"Curves, hyperparameters, pictures:\n\n{fenced(f'kdx board {where}')}"]
+    shown = "Curves, hyperparameters, pictures" if pictures else "Curves, hyperparameters, figures"
+    lines = ["## Looking closer", f"{shown}:\n\n{fenced(f'kdx board {where}')}"]
     if run.get("status") == "finished" and "student-train" in artifacts:
         lines.append(
             f"The student alone, with a loader and a card of lineage:\n\n{fenced(f'kdx export {where}')}"

@@ -23,7 +23,7 @@ def round_cells(results: Mapping) -> tuple[list[str], list[list[str]]]:
     header = ["round", column(counts, "validation"), column(counts, "test")]
     if agreement:
         title = agreement.title.replace("the teacher", "the first teacher")
-        header.append(f"{title} {agreement.unit}".rstrip())
+        header.append(f"{title} {agreement.unit.strip()}".rstrip())
     found = []
     for number, entry in enumerate(results.get("rounds") or [], 1):
         chosen = " (chosen)" if entry["key"] == results.get("round_chosen") else ""

@@ -34,7 +34,7 @@ def test_rows(results: Mapping, headline: str) -> int:
 
 def gained(counts: Metric, value: float) -> str:
     """A gain with its sign and what it is counted in: "+3.8 points", "+0.300"."""
-    return f"{counts.difference(value)} {counts.gains or counts.unit}".rstrip()
+    return f"{counts.difference(value)} {counts.gains or counts.unit.strip()}".rstrip()
 
 
 def result_sentences(results: Mapping, headline: str) -> list[str]:

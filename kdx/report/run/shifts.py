@@ -50,7 +50,7 @@ def shift_sentences(results: Mapping) -> list[str]:
     lost = [
         f"{called(results, role)} {counts.difference(mean[role] - found[_CLEAN][role])}" for role in roles
     ]
-    unit = counts.gains or counts.unit or counts.title
+    unit = counts.gains or counts.unit.strip() or counts.title
     lines = [
         f"Shifted test pictures, mean of {len(shifted)}, against clean ones, in {unit}: {', '.join(lost)}."
     ]

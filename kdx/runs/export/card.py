@@ -163,11 +163,12 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             (card["metrics"].get("teacher") or {}) if teacher["artifact"] == card["teacher_artifact"] else {}
         )
         tested = (metrics.get(card["which"]) or metrics.get("last") or {}).get("test") or {}
+        untrained = "fitted at once" if teacher.get("fitted") else "taken as it is"
         rows = [
             ["key", code(teacher["artifact"])],
             ["model", spec(teacher["model"])],
             ["loss", spec(teacher["loss"])],
-            ["training", spec(teacher["training"]) if teacher["training"] else "none: taken as it is"],
+            ["training", spec(teacher["training"]) if teacher["training"] else f"none: {untrained}"],
             ["checkpoint (SHA-256)", code(teacher["checkpoint"]) if teacher["checkpoint"] else "none"],
             ["data", code(teacher["data"])],
             [f"test {escape(counts.title)}", with_unit(counts, tested.get(counts.name))],
