@@ -5,7 +5,7 @@ any work.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -49,10 +49,10 @@ def check_metric(metric: OwnMetric, name: str, task: Task) -> None:
 
 def _of_attributes(task: Task) -> Iterator[str]:
     who = type(task).__name__
-    if missing := [name for name in _NEEDED if not hasattr(task, name)]:
+    if missing := [name for name in _NEEDED if name not in dir(task)]:
         yield f"{who}.{missing[0]} is missing: see docs/task.md"
         return
-    if not hasattr(task.shown, "items") or not task.shown:
+    if not isinstance(task.shown, Mapping) or not task.shown:
         yield f"{who}.shown must be its metrics by name; given: {checks.shown(task.shown)}"
         return
     for name, metric in task.shown.items():
