@@ -172,7 +172,18 @@ def test_it_is_measured_again_exported_and_loaded(place, runs, capsys):
     program = torch.export.load(place / "out/student.pt2").module()
     with torch.no_grad():
         assert network(inputs).shape == (3, 3) and torch.allclose(network(inputs), program(inputs), atol=1e-6)
-    capsys.readouterr()
+    shown, text = capsys.readouterr().out, (place / "out/card.md").read_text()
+    assert "60 validation rows" in shown and "class" not in shown and "picture" not in shown
+    assert not any(word in text for word in ("pixels", "logit", "same class"))
+    about = json.loads((place / "out/card.json").read_text())
+    assert "classes" not in about and about["output"] == {"answers": [3]}
+    assert about["lineage"]["labels"]["metric"] == "mae"
+    assert "teacher_accuracy_on_validation" not in about["lineage"]["labels"]
+    assert about["lineage"]["labels"]["teacher_score_on_validation"] > 0
+    for pasted in (part.partition("```")[0] for part in text.split("```python")[1:]):
+        made = {}
+        exec(pasted.replace("FOLDER", "out"), made)  # what the card shows works as it is
+        assert made["answers"].shape == (2, 3)
     assert main(["export", "runs/0", "to=other"]) == 2, "its code is nobody's but the user's"
     assert "allow=[package]" in capsys.readouterr().err
 

@@ -257,7 +257,7 @@ def _lacking(split: str, weights: Mapping[str, Any], results: Mapping[str, Any])
 
 
 def _words(role: str, results: Any) -> str:
-    """What a role is called; a checkpoint by its name. results: say what controls of the user's own are."""
+    """What a role is called; a checkpoint by its name. results: of a run, which name its own controls."""
     known = known_roles(results if isinstance(results, Mapping) else None)
     return known[role].words if role in known else role
 

@@ -91,17 +91,18 @@ def _show(card: Mapping[str, Any], to: Path) -> None:
                 entry["file"],
                 bytes_in_words(entry["bytes"]),
                 f"{same['max_abs_difference']:.2g}",
-                percent(same["argmax_agreement"], 1),
+                *([percent(same["argmax_agreement"], 1)] if card.get("classes") else []),
             ]
         )
     parity = next(iter(card["formats"].values()))["parity"]
+    noun = "rows" if "inputs" in card["input"] else "pictures"
     below = (
-        f"Compared with the original on {parity['rows']} {parity['split']} pictures. What made it: "
+        f"Compared with the original on {parity['rows']} {parity['split']} {noun}. What made it: "
         f"{to / 'card.md'}"
     )
     show_table(
         f"{card['role']} {card['model']}, {card['which']} weights, in {to}",
-        ["format", "file", "size", "largest difference", "same class"],
+        ["format", "file", "size", "largest difference", *(["same class"] if card.get("classes") else [])],
         rows,
         [below],
     )

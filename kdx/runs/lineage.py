@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kdx.core.metric import Metric
 from kdx.pipeline import stages
+from kdx.pipeline.scores import metric_of, score_of
 from kdx.runs.reading import Run, upstream
 from kdx.store.artifact import Artifact
-from kdx.tasks.shown import shown_metrics
+from kdx.tasks.shown import CLASSIFICATION, shown_metrics
 
 TRAINS = (stages.PRETRAIN.name, stages.TRAIN.name)
 
@@ -25,6 +27,7 @@ def tell(artifact: Artifact) -> dict[str, Any]:
     own = f"{artifact.stage}/{artifact.key}"
     inputs = manifests[own]["inputs"]
     labels = [made for made in chain.values() if made.stage == stages.LABEL.name]
+    data = next(made for made in chain.values() if made.stage == stages.PREPARE.name)
     return {
         "loss": _component(inputs.get("loss")),
         "training": _component(inputs.get("training")),
@@ -37,8 +40,8 @@ def tell(artifact: Artifact) -> dict[str, Any]:
         "teachers": [
             _teacher(made) for name, made in reversed(chain.items()) if made.stage in TRAINS and name != own
         ],
-        "labels": _labels(labels[-1], inputs) if labels else None,
-        "data": next(_data(made) for made in chain.values() if made.stage == stages.PREPARE.name),
+        "labels": _labels(labels[-1], inputs, metric_of(data)) if labels else None,
+        "data": _data(data),
         "artifacts": {
             name: {key: manifest[key] for key in ("inputs", "version", "code", "created", "seconds")}
             for name, manifest in manifests.items()
@@ -77,7 +80,7 @@ def _teacher(made: Artifact) -> dict[str, Any]:
     }
 
 
-def _labels(made: Artifact, student: Mapping[str, Any]) -> dict[str, Any]:
+def _labels(made: Artifact, student: Mapping[str, Any], counts: Metric) -> dict[str, Any]:
     inputs, found = made.manifest["inputs"], made.json("answers.json")
     live = bool(student.get("teachers"))
     return {
@@ -88,9 +91,15 @@ def _labels(made: Artifact, student: Mapping[str, Any]) -> dict[str, Any]:
         "augment": [name for name, _ in inputs.get("augment") or []],
         "precision": inputs.get("precision"),
         "teachers": [each["artifact"] for each in inputs["teachers"]],
-        # whatever the metric that counts: its key is that of cards of before there were others
-        "teacher_accuracy_on_validation": found.get("validation_score", found.get("validation_accuracy")),
+        **_score_of_teacher(counts, score_of(found)),
     }
+
+
+def _score_of_teacher(counts: Metric, score: float | None) -> dict[str, Any]:
+    """Under the key of before there were other metrics, where it is one of kdx's own."""
+    if CLASSIFICATION.get(counts.name) == counts:
+        return {"teacher_accuracy_on_validation": score}
+    return {"metric": counts.name, "teacher_score_on_validation": score}
 
 
 def _data(made: Artifact) -> dict[str, Any]:

@@ -17,20 +17,8 @@ from kdx.report.run.markup import code, escape, fenced, markdown_table
 from kdx.report.run.sentences import gained
 from kdx.report.run.units import bytes_in_words
 from kdx.report.run.verdict import percent
+from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
-
-USE = {
-    "state_dict": ("With kdx", 'import kdx\n\nnetwork = kdx.load("FOLDER")\nlogits = network(pixels)'),
-    "torch_export": (
-        "Without kdx, with PyTorch",
-        'import torch\n\nnetwork = torch.export.load("FOLDER/FILE").module()\nlogits = network(pixels)',
-    ),
-    "onnx": (
-        "Without PyTorch, with ONNX Runtime",
-        'import onnxruntime\n\nsession = onnxruntime.InferenceSession("FOLDER/FILE")\n'
-        '(logits,) = session.run(None, {"pixels": pixels})',
-    ),
-}
 
 
 def markdown(card: Mapping[str, Any]) -> str:
@@ -83,7 +71,10 @@ def _named(wanted: Mapping[str, Any]) -> list[str]:
 
 def _output(card: Mapping[str, Any]) -> list[str]:
     if not card.get("classes"):
-        return [f"- output {code('logits')}: float32, the answers to each row"]
+        return [
+            f"- output {code(name)}: shape ({', '.join(map(str, ('N', *shape)))})"
+            for name, shape in (card.get("output") or {"answers": []}).items()
+        ]
     shape = f"(N, {len(card['classes'])})"
     return [f"- output {code('logits')}: float32, shape {shape}; softmax gives probabilities"]
 
@@ -94,14 +85,6 @@ def _classes(card: Mapping[str, Any]) -> list[str]:
         return []
     names = markdown_table(["index", "class"], rows)
     return [f"<details><summary>Classes</summary>\n\n{names}\n\n</details>"]
-
-
-def use(card: Mapping[str, Any]) -> list[str]:
-    lines = ["## Use"]
-    for name, entry in card["formats"].items():
-        words, text = USE[name]
-        lines.append(f"{words}:\n\n{fenced(text.replace('FILE', entry['file']), 'python')}")
-    return lines
 
 
 def _results(card: Mapping[str, Any]) -> list[str]:
@@ -185,7 +168,7 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
             ["the teacher sees", escape(f"{labels['view']} view")],
             ["stored views of a row", code(json.dumps(labels["views"]))],
             ["augmentation", escape(", ".join(labels["augment"]) or "none")],
-            ["teacher on validation", with_unit(counts, labels["teacher_accuracy_on_validation"])],
+            ["teacher on validation", with_unit(counts, teacher_score(labels))],
         ]
         parts.append(f"Labels of the teacher:\n\n{markdown_table(['', 'value'], rows)}")
     rows = [
@@ -200,6 +183,12 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     return [*parts, f"Data:\n\n{markdown_table(['', 'value'], rows)}"]
 
 
+def teacher_score(labels: Mapping[str, Any]) -> float | None:
+    """Of the teacher on validation; that of a task's own metric has a key of its own."""
+    keys = ("teacher_score_on_validation", "teacher_accuracy_on_validation")
+    return next((labels[key] for key in keys if key in labels), None)
+
+
 def parity(card: Mapping[str, Any]) -> list[str]:
     rows = []
     for name, entry in card["formats"].items():
@@ -210,7 +199,7 @@ def parity(card: Mapping[str, Any]) -> list[str]:
                 code(entry["file"]),
                 bytes_in_words(entry["bytes"]),
                 f"{same['max_abs_difference']:.2g}",
-                percent(same.get("argmax_agreement"), 2),
+                *([percent(same.get("argmax_agreement"), 2)] if card.get("classes") else []),
                 str(same["rows"]),
             ]
         )
@@ -218,8 +207,11 @@ def parity(card: Mapping[str, Any]) -> list[str]:
         "format",
         "file",
         "size",
-        "largest difference of a logit",
-        "same class",
+        *(
+            ["largest difference of a logit", "same class"]
+            if card.get("classes")
+            else ["largest difference of a number"]
+        ),
         f"{escape(same['split'])} rows",
     ]
     return ["## Parity with the original", markdown_table(header, rows)]

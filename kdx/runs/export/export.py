@@ -10,29 +10,34 @@ import os
 import platform
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import kdx
 from kdx.core.errors import UserError
 from kdx.core.examples import random_rows
 from kdx.core.files import write_atomically
+from kdx.core.trees import leaves
+from kdx.core.types import Inputs
 from kdx.models import size
 from kdx.pipeline.stages.files import MODEL_KEYS
 from kdx.report.run.plain import dump
 from kdx.report.run.verdict import ROLE_WORDS, summary
 from kdx.runs import lineage
 from kdx.runs.export import card
-from kdx.runs.export.formats import FORMATS, check_onnx, contract
+from kdx.runs.export.formats import FORMATS, called, check_onnx, contract
 from kdx.runs.export.parity import check_parity, real_rows
 from kdx.runs.reading import Run, only_input
 from kdx.runs.stored import Weights, of_role
 from kdx.store.artifact import Artifact
+from kdx.store.component import targets
 from kdx.store.moved import kind_of_old
 from kdx.store.resolve import allow as allow_packages
 from kdx.store.source import sha256
@@ -53,18 +58,25 @@ def export(
     about = draw_card(run, role, which, weights, artifact)
     split, rows = real_rows(only_input(artifact, "data"))
     network, example = weights.network(), random_rows(kind_of_old(weights.about)["example"], 4)
+    if own := own_packages(weights.about, allow):
+        about["allow"] = own
+    if not about.get("classes"):
+        about["output"] = shapes_of_row(network, example, called(weights.about).output)
     temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
         write_model(temporary, weights, role)
         for name in formats:
-            file, answer = FORMATS[name](network, temporary, role, example, allow)
+            file, answer = FORMATS[name](network, temporary, role, example, allow, called(weights.about))
             path = temporary / file
             about["formats"][name] = {
                 "file": file,
                 "bytes": path.stat().st_size,
                 "sha256": sha256(path),
-                "parity": {"split": split, **check_parity(name, network, answer, rows)},
+                "parity": {
+                    "split": split,
+                    **check_parity(name, network, answer, rows, classes=bool(about.get("classes"))),
+                },
             }
         write_atomically(temporary / "card.json", dump(about))
         write_atomically(temporary / "card.md", card.markdown(json.loads(dump(about))))
@@ -81,6 +93,12 @@ def export(
             with suppress(OSError):  # not empty: the export is in it
                 to.parent.rmdir()
     return about
+
+
+def shapes_of_row(network: nn.Module, example: Inputs, single: str) -> dict[str, list[int]]:
+    """name -> shape of what a network answers to a row. single: the name where there is one."""
+    with torch.no_grad():
+        return {name or single: list(leaf.shape[1:]) for name, leaf in leaves(network(example)).items()}
 
 
 def write_model(folder: Path, weights: Weights, role: str) -> None:
@@ -120,7 +138,7 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
         "parameters": size.parameters(network),
         "bytes": size.bytes(network),
         "input": contract(weights.about),
-        "classes": weights.about.get("classes", []),
+        **({"classes": weights.about["classes"]} if weights.about.get("classes") else {}),
         "formats": {},
         "seed": config.get("seed"),
         "metrics": metrics,
@@ -139,6 +157,12 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
         },
         "environment": {"python": platform.python_version(), "platform": platform.platform(), **_versions()},
     }
+
+
+def own_packages(about: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
+    """Those of `allow` that a model.json takes code from."""
+    code = list(targets({key: about.get(key) for key in ("component", "task", "adapter")}))
+    return [name for name in allow if any(target.startswith(f"{name}.") for target in code)]
 
 
 def _versions() -> dict[str, str]:

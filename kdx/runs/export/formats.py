@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def contract(about: Mapping[str, Any]) -> dict[str, Any]:
     """What the exported network takes. about: a model.json."""
     kind = kind_of_old(about)
     if kind["reads"] != "pictures":
-        inputs = {name: {"shape": shape, "dtype": made} for name, (shape, made) in kind["example"].items()}
+        inputs = {
+            name: {"shape": shape, "dtype": "float32" if made == "uint8" else made}
+            for name, (shape, made) in kind["example"].items()
+        }
         return {"reads": kind["reads"], "inputs": inputs, "batch": "any"}
     shape = about["shape"]
     channels = {1: "grey", 3: "red, green, blue"}.get(shape[0], f"{shape[0]}, in the order of the dataset")
@@ -69,14 +73,40 @@ def contract(about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Called:
+    """What the one input of a graph is called, and its one output; of several each has its own name."""
+
+    input: str = "pixels"
+    output: str = "logits"
+
+
+def called(about: Mapping[str, Any]) -> Called:
+    """about: a model.json."""
+    return Called(
+        "pixels" if kind_of_old(about)["reads"] == "pictures" else "rows",
+        "logits" if about.get("classes") else "answers",
+    )
+
+
 def state_dict(
-    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
+    network: nn.Module,
+    folder: Path,
+    role: str,
+    example: Inputs,
+    allow: Sequence[str],
+    names: Called = Called(),  # noqa: B008 (frozen)
 ) -> tuple[str, Answerer]:
     return f"{role}.safetensors", load(folder, allow)
 
 
 def torch_export(
-    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
+    network: nn.Module,
+    folder: Path,
+    role: str,
+    example: Inputs,
+    allow: Sequence[str],
+    names: Called = Called(),  # noqa: B008 (frozen)
 ) -> tuple[str, Answerer]:
     file = folder / f"{role}.pt2"
     with quiet():
@@ -85,7 +115,12 @@ def torch_export(
 
 
 def onnx(
-    network: nn.Module, folder: Path, role: str, example: Inputs, allow: Sequence[str]
+    network: nn.Module,
+    folder: Path,
+    role: str,
+    example: Inputs,
+    allow: Sequence[str],
+    names: Called = Called(),  # noqa: B008 (frozen)
 ) -> tuple[str, Answerer]:
     import onnxruntime
 
@@ -100,14 +135,16 @@ def onnx(
             dynamo=True,
             external_data=False,
             verbose=False,
-            input_names=names_of(example, "pixels"),
-            output_names=names_of(outputs, "logits"),
+            input_names=names_of(example, names.input),
+            output_names=names_of(outputs, names.output),
         )
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
     def answer(rows: Inputs) -> Answers:
-        given = dict(zip(names_of(rows, "pixels"), leaves(rows).values(), strict=True))
-        made = session.run(names_of(outputs, "logits"), {name: leaf.numpy() for name, leaf in given.items()})
+        given = dict(zip(names_of(rows, names.input), leaves(rows).values(), strict=True))
+        made = session.run(
+            names_of(outputs, names.output), {name: leaf.numpy() for name, leaf in given.items()}
+        )
         return from_leaves(dict(zip(leaves(outputs), map(torch.from_numpy, made), strict=True)))
 
     return file.name, answer
@@ -119,8 +156,8 @@ def names_of(value: Inputs, single: str) -> list[str]:
 
 
 FORMATS = {"state_dict": state_dict, "torch_export": torch_export, "onnx": onnx}
-"""name -> what writes it: (network, folder, role, example, allow) -> (its file, the network loaded back from
-that file).
+"""name -> what writes it: (network, folder, role, example, allow, names) -> (its file, the network loaded
+back from that file).
 """
 
 
