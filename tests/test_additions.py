@@ -124,6 +124,13 @@ def test_a_control_is_one_file(mine, capsys):
     )
 
 
+@pytest.mark.parametrize("also", ["'nosuch'", "'test'", "['validation']"])
+def test_a_control_learns_from_splits_that_can_be_told(mine, capsys, also):
+    mine(mine__longer=LONGER.replace("def __init__", f"also = {also}\n\n    def __init__", 1))
+    words = ["+controls.longer._target_=mine.longer.Longer", "+controls.longer.times=3"]
+    refused(capsys, words, 'controls.longer: `also` must be "unlabelled", "validation" or None; Longer says')
+
+
 COUNT = """
 from kdx.store.stage import Stage
 
@@ -178,6 +185,45 @@ def test_a_stage_is_one_file_and_a_recipe_two(mine, capsys):
     assert main(["evaluate", "run", "device=cpu", "role=student"]) == 0
     again = train(*words, "recipe.more=8")
     assert [stage["name"] for stage in again["stages"] if not stage["cached"]] == ["count"]
+    assert main(["rerun", "run", "to=rerun", "allow=[mine]", "--config-dir", "options"]) == 0
+    assert json.loads(Path("rerun/rerun.json").read_text())["of"] == str(Path("run").resolve())
+    capsys.readouterr()
+    assert main(["cache", "verify"]) == 0 and main(["cache", "ls", "runs=run"]) == 0
+    assert "count " in capsys.readouterr().out
+
+
+def test_a_stage_of_ones_own_is_looked_after(mine, capsys):
+    """What was made from it is read, and it is freed where no run needs it."""
+    after = COUNTING.replace("from mine", "from kdx.store.stage import Stage\nfrom mine", 1)
+    after = after.replace("class Counting", 'LATER = Stage("later", "mine.later")\n\nclass Counting')
+    after = after.replace("(STAGE,)", "(STAGE, LATER)") + "        store.run(LATER, count=found)\n"
+    later = "def run(work, runtime, *, count):\n    work.write_json('later.json', count.json('count.json'))\n"
+    mine(
+        mine__count=COUNT,
+        mine__counting=after,
+        mine__later=later,
+        options__recipe__counting_yaml=COUNTING_YAML,
+    )
+    train("--config-dir", "options", "recipe=counting", "loss=supervised", "baseline=false")
+    capsys.readouterr()
+    assert main(["cache", "verify"]) == 0
+    assert main(["cache", "gc", "runs=run"]) == 0
+    text = capsys.readouterr().out
+    assert "count" not in text and "later" not in text, text
+    Path("empty").mkdir()
+    assert main(["cache", "gc", "runs=empty", "yes=true"]) == 0
+    assert not [*Path("outputs/store/count").iterdir(), *Path("outputs/store/later").iterdir()]
+
+
+def test_a_stage_that_leaves_a_declared_file_out_fails_at_once(mine, capsys):
+    mine(
+        mine__count=COUNT.replace('("count.json",)', '("count.json", "more-*.json")'),
+        mine__counting=COUNTING,
+        options__recipe__counting_yaml=COUNTING_YAML,
+    )
+    words = ["--config-dir", "options", "recipe=counting", "loss=supervised", "baseline=false"]
+    assert main(["train", *SHORT, "allow=[mine]", *words]) == 1
+    assert "count wrote no more-*.json, and its Stage in mine.count declares it" in capsys.readouterr().err
 
 
 HALVES = """
@@ -474,3 +520,99 @@ def test_an_estimator_teaches_and_is_measured_again(mine, capsys):
     assert "none: fitted at once" in Path("run/export/student/card.md").read_text()
     capsys.readouterr()
     refused(capsys, ["--config-dir", "options", "student=centroids"], "it can be a teacher, not a student")
+
+
+def test_an_estimator_keeps_what_it_learned_in_buffers(mine, capsys):
+    plain = CENTROIDS.replace(
+        'self.register_buffer("means", torch.stack(means))', "self.means = torch.stack(means)"
+    )
+    part = CENTROIDS.replace("self.register_buffer", "self.sharpness = 99.0\n        self.register_buffer")
+    mine(mine__plain=plain, mine__part=part)
+    for name, why in (("plain", "AttributeError"), ("part", "answers otherwise")):
+        yaml = (
+            f"# @package _global_\n# Means\nteacher:\n  _target_: mine.{name}.Centroids\n  sharpness: 20.0\n"
+        )
+        mine(**{f"options__teacher__{name}_yaml": yaml})
+        words = ["--config-dir", "options", f"teacher={name}", "allow=[mine]"]
+        assert main(["train", *SHORT, *words]) == 1
+        text = capsys.readouterr().err
+        assert "Centroids keeps what it learned outside its buffers: register_buffer(...)" in text
+        assert why in text and "Traceback" not in text
+
+
+STEPS = """
+import torch
+from kdx.data.views.chain import Step
+
+class Wide(Step):
+    def __call__(self, x, draws, op):
+        return torch.cat([x, x], 3)
+
+class Fine(Step):
+    def __call__(self, x, draws, op):
+        return x.double()
+
+class Names(Step):
+    def __call__(self, x, draws, op):
+        return {"picture": x}
+
+class Fails(Step):
+    def __call__(self, x, draws, op):
+        raise ValueError("no rows today")
+
+class Good(Step):
+    moves_only = True
+
+    def __call__(self, x, draws, op):
+        return x.flip(2)
+"""
+
+
+def test_a_step_gives_rows_like_those_that_it_is_given(mine, capsys):
+    mine(mine__steps=STEPS)
+    for name in ("wide", "fine", "names", "fails", "good"):
+        text = f"# One\n{name}:\n  _target_: mine.steps.{name.title()}\n"
+        mine(**{f"options__augment__{name}_yaml": text})
+    given = "must give rows like those that it is given, float32 (2, 1, 16, 16); it gives "
+    words = ["--config-dir", "options"]
+    for name, says in (
+        ("wide", f"augment.wide {given}float32 (2, 1, 16, 32)"),
+        ("fine", f"augment.fine {given}float64 (2, 1, 16, 16)"),
+        ("names", f"augment.names {given}picture float32 (2, 1, 16, 16)"),
+        (
+            "fails",
+            "augment.fails: your own code fails when it is tried on made-up data: ValueError: no rows today",
+        ),
+    ):
+        refused(capsys, [*words, f"augment=[{name}]"], says)
+    train(*words, "augment=[good]")
+
+
+def test_a_network_that_does_not_take_what_a_loss_sets(mine, capsys):
+    mine(mine__net=NET, options__student__plain_yaml=NET_YAML)
+    words = ["--config-dir", "options", "loss=noisy_student", "student=plain"]
+    refused(capsys, words, "student=plain takes no dropout: loss=noisy_student noises")
+
+
+def test_nothing_is_said_about_rows_that_are_not_known(mine, capsys):
+    """Where the data set is refused, its rows may be of any kind."""
+    undescribed = ROWS.replace("return Description(SPEC", "return None and (SPEC")
+    mine(
+        mine__rows=ROWS,
+        mine__undescribed=undescribed,
+        mine__columns=COLUMNS,
+        options__dataset__rows_yaml=DATA_YAML,
+    )
+    mine(options__dataset__none_yaml=DATA_YAML.replace("mine.rows", "mine.undescribed"))
+    for role in ("teacher", "student"):
+        text = f"# @package _global_\n# A line\n{role}:\n  _target_: mine.columns.line\n  units: 8\n"
+        mine(**{f"options__{role}__line_yaml": text})
+    words = ["--config-dir", "options", "teacher=line", "student=line", "augment=none"]
+    for more, says in (
+        (["dataset=none"], "Rows.describe must return a kdx.data.raw.Description; given: null"),
+        (["dataset=rows", "nosuch=1"], "nosuch"),
+    ):
+        capsys.readouterr()
+        assert main(["train", *SHORT, "allow=[mine]", *words, *more]) == 2
+        text = capsys.readouterr().err
+        assert says in text and len(text.splitlines()) == 1, text

@@ -32,6 +32,11 @@ def describe_data(experiment: Experiment, errors: list[str]) -> Description | No
         if len(errors) == before:
             loader.fetch()
             found = loader.describe()
+            if not isinstance(found, Description):
+                checks.refuse(
+                    f"{experiment.dataset.target}.describe must return a kdx.data.raw.Description; given: "
+                    f"{checks.shown(found)}"
+                )
     return found if len(errors) == before else None
 
 

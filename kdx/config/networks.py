@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from kdx import models
 from kdx.config.kinds import adapter_of, task_of
-from kdx.config.trials import STAND_IN, MadeUp, made_up, mixes, try_loss
+from kdx.config.trials import STAND_IN, MadeUp, fits_stand_in, made_up, mixes, try_loss
 from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import UserError
@@ -25,10 +27,13 @@ from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.stages.parts import reads_networks
+from kdx.store.component import Component
+from kdx.store.resolve import from_own_package
 from kdx.training.length import shares
 
 _TRIED = 2
 """Made-up rows."""
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _TRAINED = 4
 """Of a network in training: weights, gradients and the optimiser's two averages."""
 
@@ -51,9 +56,10 @@ def check_networks(
         errors.append(f"student={name} is fitted at once, and not trained by steps: {ONLY_TEACHERS}")
         return
     made = MadeUp(data, task)
-    built = build_networks(experiment, made, errors)
-    with trying(errors):
-        check_answers(experiment, made, built)
+    built = build_networks(experiment, made, errors, described=about is not None)
+    if about:
+        with trying(errors):
+            check_answers(experiment, made, built)
     check_checkpoints(experiment, about, built, errors)
     check_dropout(experiment, built, errors)
     streams = (
@@ -61,27 +67,52 @@ def check_networks(
         if about and "student" in built
         else None
     )
-    check_losses(experiment, made, built, streams, errors)
+    check_losses(experiment, made, built, streams, errors, described=about is not None)
 
 
-def build_networks(experiment: Experiment, made: MadeUp, errors: list[str]) -> dict[str, Any]:
-    """role -> its network, of those that can be built."""
+def build_networks(
+    experiment: Experiment, made: MadeUp, errors: list[str], *, described: bool
+) -> dict[str, Any]:
+    """role -> its network, of those that can be built. described: False where `made` stands in for a data set
+    that could not be read: a network of other rows is passed over.
+    """
     built: dict[str, Any] = {}
     begins = beginnings(experiment)
     assistants = [(f"assistant {number}", model) for number, model in enumerate(experiment.assistants, 1)]
     for role, model in (("teacher", experiment.teacher), *assistants, ("student", experiment.student)):
         if model:
             with trying(errors):
-                built[role] = models.build_for(
-                    model,
-                    task=made.task,
-                    example=made.data.example,
-                    reads=made.data.reads,
-                    adapter=adapter_of(made.data),
-                    read_weights=begins.get(role) is None,
-                    held=Held(_TRAINED, f"the {role}", smaller(role, model.spec)),
-                )
+                if not described and models.rows_read(model) != made.data.reads:
+                    continue
+                with _in_keys(role, model, experiment):
+                    built[role] = models.build_for(
+                        model,
+                        task=made.task,
+                        example=made.data.example,
+                        reads=made.data.reads,
+                        adapter=adapter_of(made.data),
+                        read_weights=begins.get(role) is None,
+                        held=Held(_TRAINED, f"the {role}", smaller(role, model.spec)),
+                    )
     return built
+
+
+@contextmanager
+def _in_keys(role: str, model: Component, experiment: Experiment) -> Iterator[None]:
+    """What a network of the user's own says of a key that it does not take, in words of the options."""
+    try:
+        yield
+    except UserError as error:
+        key = _UNEXPECTED.search(str(error))
+        if key is None or not from_own_package(model.target):
+            raise
+        loss = experiment.loss.target.split(".")[-2] if experiment.loss else ""
+        noised = role == "student" and key[1] in ("dropout", "stochastic_depth")
+        more = f"loss={loss} noises the student by it; let it take that, or choose another loss"
+        raise UserError(
+            f"{role}={model.target.rpartition('.')[2]} takes no {key[1]}: "
+            + (more if noised else "let it take that, or leave the key out")
+        ) from error
 
 
 def check_answers(experiment: Experiment, made: MadeUp, built: Mapping[str, Any]) -> None:
@@ -149,8 +180,12 @@ def check_losses(
     built: Mapping[str, Any],
     streams: Mapping[str, Batch] | None,
     errors: list[str],
+    *,
+    described: bool,
 ) -> None:
-    """Tries the loss of every training. streams: made-up rows of each, None: losses are built only."""
+    """Tries the loss of every training. streams: made-up rows of each, None: losses are built only.
+    described: as for `build_networks`.
+    """
     student = built.get("student") or torch.nn.Identity()
     lessons = [
         ("teacher_pretrain", experiment.teacher_loss, experiment.teacher_pretrain),
@@ -158,7 +193,7 @@ def check_losses(
         *(("student_train", control.loss, control.training) for control in experiment.controls.values()),
     ]
     for node, loss, training in lessons:
-        if loss:
+        if loss and (described or fits_stand_in(loss)):
             with trying(errors):
                 live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
                 try_loss(loss, student, streams, made, live, f"{node}.augment" if mixes(training) else None)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from kdx.config.kinds import TRIED_ROWS
+from kdx.config.kinds import TRIED_ROWS, task_of
 from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import Caution, UserError
 from kdx.core.examples import blank, random_rows, stored_rows
 from kdx.core.task import Categorical, Fitness, Task
-from kdx.core.trees import tree
+from kdx.core.trees import leaves, tree
 from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.pictures.rows import describe
 from kdx.data.raw import Description
 from kdx.data.views.augment import Mixup
-from kdx.data.views.chain import Step
+from kdx.data.views.chain import Mixer, Step
 from kdx.data.views.draws import Draws
 from kdx.pipeline.stages.streams import missing_stream
 from kdx.store.component import Component
@@ -61,8 +62,10 @@ def mixed(batch: Batch, task: Task) -> Batch:
     return replace(batch, y=task.mix(batch.y, other, torch.full((len(batch),), 0.75)))
 
 
-def try_shift(name: str, shift: Component, about: Description, errors: list[str]) -> None:
-    """Builds a shift, and looks at a made-up picture through it."""
+def try_shift(name: str, shift: Component, about: Description | None, errors: list[str]) -> None:
+    """Builds a shift, and looks at a made-up row through it. about: None where the data cannot be read: it is
+    tried on a picture if it reads any.
+    """
     before = len(errors)
     with trying(errors):
         step = shift.build()
@@ -71,6 +74,10 @@ def try_shift(name: str, shift: Component, about: Description, errors: list[str]
             f"shift.{name} needs a step of kdx.data.views.shift or kdx.data.views.augment; given "
             f"{type(step).__name__}: see `kdx list shift`"
         )
+    if len(errors) == before and about is None:
+        if step.reads != STAND_IN.reads:
+            return
+        about = STAND_IN
     if len(errors) == before and step.reads != about.reads:
         errors.append(
             f"shift.{name} changes {step.reads}, and the rows of this data set are {about.reads}: leave it "
@@ -80,6 +87,46 @@ def try_shift(name: str, shift: Component, about: Description, errors: list[str]
         row = torch.zeros(1, dtype=torch.int64)
         with trying(errors):
             step(random_rows(about.example, 1), Draws(0, "test", row, row + 1), name)
+            _check_step(f"shift.{name}", step, about)
+
+
+def try_steps(training: Component, about: Description, errors: list[str]) -> None:
+    """Looks at made-up rows through each of the user's own steps. What is wrong with the settings is
+    reported elsewhere.
+    """
+    with trying([]):
+        settings = training.build()
+        for name, step in (*settings.augment, *settings.strong_augment):
+            if step.reads == about.reads:
+                with trying(errors, f"augment.{name}: "):
+                    _check_step(f"augment.{name}", step, about)
+
+
+def _check_step(name: str, step: Step | Mixer, about: Description) -> None:
+    """Whether a step of the user's own gives rows like those that it was given."""
+    if type(step).__module__.partition(".")[0] == "kdx":
+        return
+    index = torch.arange(TRIED_ROWS)
+    draws = Draws(0, "labelled", index, torch.ones_like(index))
+    if isinstance(step, Mixer):
+        rows = random_rows(about.example, TRIED_ROWS)
+        partner, share = step.pairs(draws, name, TRIED_ROWS)
+        made = step.blend(rows, tree(lambda leaf: leaf[partner], rows), share)
+    else:
+        rows = (stored_rows if step.moves_only else random_rows)(about.example, TRIED_ROWS)
+        made = step(rows, draws, name)
+    if _form(made) != (wanted := _form(rows)):
+        checks.refuse(f"{name} must give rows like those that it is given, {wanted}; it gives {_form(made)}")
+
+
+def _form(rows: Any) -> str:
+    """The shape and type of rows, in words."""
+    return " and ".join(
+        f"{name} {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}".strip()
+        if isinstance(leaf, torch.Tensor)
+        else f"{name} {type(leaf).__name__}".strip()
+        for name, leaf in sorted(leaves(rows).items())
+    )
 
 
 @dataclass(frozen=True)
@@ -156,6 +203,15 @@ def try_loss(
                 f"({own_error(error) or f'{type(error).__name__}: {error}'}): leave mixup out, or make the "
                 "loss of kdx.core.math.cross_entropy, which takes both"
             ) from error
+
+
+def fits_stand_in(loss: Component) -> bool:
+    """Whether a loss goes with the task of STAND_IN, so that it can be built without the data."""
+    parts = [loss, *(Component(spec) for spec in [loss.spec.get("weights")] if spec)]
+    task = task_of(STAND_IN)
+    with trying([]):
+        return all(isinstance(task, part.resolve().needs_task) for part in parts)
+    return True
 
 
 def takes_classes(loss: Component, parts: Parts, streams: Mapping[str, Batch]) -> bool:

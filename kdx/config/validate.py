@@ -13,7 +13,7 @@ import torch
 from kdx import models
 from kdx.config.kinds import adapter_of, check_kind, describe_data, task_of, trainings_of
 from kdx.config.networks import check_networks
-from kdx.config.trials import STAND_IN, try_shift
+from kdx.config.trials import try_shift, try_steps
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import capacity, checks
@@ -54,8 +54,11 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
                 training.build()
     about = describe_data(experiment, errors) if data and experiment.dataset else None
     check_kind(order, about, errors)
+    for _, training in trainings_of(experiment):
+        if training and about:
+            try_steps(training, about, errors)
     for name, shift in order.shifts:
-        try_shift(name, shift, about or STAND_IN, errors)
+        try_shift(name, shift, about, errors)
     wrong_sizes = (check_classes(about) or check_sizes(about, **experiment.sizes)) if about else []
     errors += wrong_sizes
     rows = count_rows(about, **experiment.sizes) if about and not wrong_sizes else {}

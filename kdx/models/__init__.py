@@ -47,6 +47,11 @@ def reads(what: str) -> Callable[[Function], Function]:
     return say
 
 
+def rows_read(model: Buildable) -> str:
+    """What rows a model says that it reads."""
+    return _reads.get(model.resolve(), _PICTURES)
+
+
 def build_for(
     model: Buildable,
     *,
@@ -64,7 +69,7 @@ def build_for(
     """
     function = model.resolve()
     named = model.target.rpartition(".")[2]
-    if (wanted := _reads.get(function, _PICTURES)) != reads:
+    if (wanted := rows_read(model)) != reads:
         raise UserError(
             f"{named} reads {wanted}, and the rows of this data set are {reads}: choose a network that reads "
             f"{reads}"

@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from kdx.core.errors import UserError
 from kdx.core.task import Answers, Task
+from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import Buildable
 from kdx.models.adapt import Adapted
+from kdx.models.modes import evaluating
 
 ONLY_TEACHERS = "it can be a teacher, not a student"
 
@@ -54,3 +58,26 @@ def fit_to(network: nn.Module, inputs: Inputs, truth: Answers, task: Task) -> No
     if estimator is None:
         raise TypeError(f"{type(network).__name__} is no estimator")
     estimator.fit(network.prepare(inputs) if isinstance(network, Adapted) else inputs, truth, task)
+
+
+def check_kept(network: nn.Module, fresh: nn.Module, inputs: Inputs) -> None:
+    """Whether what a fitted estimator has learned is all in its state: `fresh`, built anew and given it,
+    must answer alike. inputs: a few rows as the data set gives them. Raises UserError where it does not.
+    """
+    with torch.no_grad(), evaluating(network):
+        wanted = leaves(network(inputs))
+    try:
+        fresh.load_state_dict(network.state_dict())
+        with torch.no_grad(), evaluating(fresh):
+            given = leaves(fresh(inputs))
+        same = given.keys() == wanted.keys() and all(
+            torch.allclose(given[name], leaf, rtol=1e-4, equal_nan=True) for name, leaf in wanted.items()
+        )
+        why = "built again from them, it answers otherwise"
+    except Exception as error:
+        same, why = False, f"built again from them, it fails with {type(error).__name__}: {error}"
+    if not same:
+        raise UserError(
+            f"{type(estimator_in(network)).__name__} keeps what it learned outside its buffers: "
+            f"register_buffer(...) each such tensor in `fit` ({why})"
+        )

@@ -16,11 +16,11 @@ from typing import Any
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, own_file
 from kdx.runs.export.card import component_line
-from kdx.runs.reading import STAGE_NAMES, open_artifact, read_run, read_run_manifest
+from kdx.runs.reading import NAME, STAGE_NAMES, open_artifact, read_run, read_run_manifest
 from kdx.store.artifact import MANIFEST, Unreadable, references, stands_for
 from kdx.store.disk import lock_file, lock_name
 
-_LOCK = re.compile(r"[a-z-]+-[0-9a-f]{32}\.lock")
+_LOCK = re.compile(r"[a-z][a-z0-9-]*-[0-9a-f]{32}\.lock")
 ENTRY = re.compile(r"([0-9a-f]{64})(\.partial|\.damaged-\d+)?")
 _DEPTH = 3
 """Levels below a folder of runs at which a run folder may lie: outputs/sweeps/<sweep>/<job>."""
@@ -56,7 +56,8 @@ def store_entries(store: Path) -> list[StoreEntry]:
     if not store.is_dir():
         raise UserError(f"the store '{store}' does not exist; name another with store=PATH")
     found = []
-    for stage in STAGE_NAMES:
+    names = (*STAGE_NAMES, *_own_stages(store))
+    for stage in names:
         folder = store / stage
         if kind_at(folder) != "a folder":
             continue
@@ -70,7 +71,32 @@ def store_entries(store: Path) -> list[StoreEntry]:
             if match and kind_at(path) == "a folder":
                 state = "finished" if not match[2] else "unfinished" if match[2] == ".partial" else "damaged"
                 found.append(_entry(stage, match[1], state, path))
-    return sorted(found, key=lambda e: (STAGE_NAMES.index(e.stage), e.made))
+    return sorted(found, key=lambda e: (names.index(e.stage), e.made))
+
+
+def _own_stages(store: Path) -> list[str]:
+    """Names of the stages of users' own that the store has finished folders of: another program's folders are
+    left alone.
+    """
+    return sorted(
+        folder.name
+        for folder in (store.iterdir() if os.access(store, os.R_OK) else ())
+        if NAME.fullmatch(folder.name)
+        and folder.name not in (*STAGE_NAMES, "locks")
+        and kind_at(folder) == "a folder"
+        and os.access(folder, os.R_OK)
+        and any(_made_by(folder.name, inside) for inside in folder.iterdir())
+    )
+
+
+def _made_by(stage: str, path: Path) -> bool:
+    """Whether a folder has a manifest that names this stage."""
+    if not ENTRY.fullmatch(path.name) or kind_at(path) != "a folder":
+        return False
+    try:
+        return bool(read_run_manifest(path / MANIFEST)["stage"] == stage)
+    except UserError:
+        return False
 
 
 def strangers(store: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core import files, shortage
-from kdx.core.errors import UserError, nearest
+from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, role_trained_by
 from kdx.pipeline import stages
 from kdx.report.run import document
@@ -25,7 +25,7 @@ from kdx.store.stage import Stage, split_number
 WRITES = {found.name: found.writes for found in vars(stages).values() if isinstance(found, Stage)}
 """stage -> the files that it always writes."""
 STAGE_NAMES = tuple(WRITES)
-"""Names of the folders in a store."""
+"""Names of kdx's own folders in a store."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 """What a run calls a stage."""
 
@@ -190,7 +190,7 @@ def open_artifact(store: Path, stage: str, key: str) -> Artifact:
                 f"{stage}/{key} is not in the store '{store}': it was removed; run the same `kdx train` again"
             )
         read_run_manifest(file)
-        damage = verify(artifact.path, stage=stage, key=key, writes=WRITES[stage])
+        damage = verify(artifact.path, stage=stage, key=key, writes=WRITES.get(stage, ()))
     except Unreadable as error:
         raise UserError(f"{stage}/{key} cannot be used: {error}") from error
     if damage:
@@ -268,8 +268,7 @@ def check_key(key: str, file: Path) -> str:
 
 
 def check_stage(stage: str, file: Path) -> str:
-    if stage not in STAGE_NAMES:
-        raise UserError(
-            f"'{file}' names a stage that kdx does not know: {stage[:80]!r}{nearest(stage, STAGE_NAMES)}"
-        )
+    """One of kdx's own, or the name of one that may be the user's own, of which the manifest alone tells."""
+    if not NAME.fullmatch(stage):
+        raise UserError(f"'{file}' names a stage that kdx does not know: {stage[:80]!r}")
     return stage

@@ -222,6 +222,15 @@ def is_note(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("text"), str) and value.get("level") in _LEVELS
 
 
+def published(partial: Path) -> list[str]:
+    """The files of an unfinished folder that are published with it, as its manifest names them."""
+    return [
+        path.relative_to(partial).as_posix()
+        for path in sorted(partial.rglob("*"))
+        if path.is_file() and path.name not in LEFTOVERS and not path.name.startswith(".")
+    ]
+
+
 def seal(partial: Path, about: Mapping[str, Any]) -> None:
     """The manifest comes last: a folder that has one is complete. What only serves a resume is not part of
     it.
@@ -235,17 +244,14 @@ def seal(partial: Path, about: Mapping[str, Any]) -> None:
     mode = plain.stat().st_mode & 0o777
     plain.unlink()
     files = {}
-    for path in sorted(
-        p
-        for p in partial.rglob("*")
-        if p.is_file() and p.name not in LEFTOVERS and not p.name.startswith(".")
-    ):
+    for name in published(partial):
+        path = partial / name
         with path.open("rb") as file:
             os.fsync(file.fileno())
         if path.stat().st_mode & 0o777 != mode:
             with contextlib.suppress(PermissionError):  # another user's, who made it before this one went on
                 path.chmod(mode)
-        files[path.relative_to(partial).as_posix()] = {"sha256": sha256(path), "size": path.stat().st_size}
+        files[name] = {"sha256": sha256(path), "size": path.stat().st_size}
     whole = {**about, "files": files}
     write_atomically(partial / MANIFEST, json.dumps({**whole, "sha256": manifest_digest(whole)}, indent=1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import importlib
 import json
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdx.core import shortage
+from kdx.core.errors import UserError
+from kdx.store.artifact import published
 from kdx.store.work import Work
 
 NUMBERED = re.compile(r"(.+?)(?:-(\d+))?")
@@ -57,3 +60,16 @@ class Stage:
 
     def __call__(self, work: Work, runtime: Any, **inputs: Any) -> None:
         importlib.import_module(self.module).run(work, runtime, **inputs)
+        self._check_written(work)
+
+    def _check_written(self, work: Work) -> None:
+        """UserError of a stage of the user's own that left a file out which it declares; of kdx's own it is a
+        RuntimeError.
+        """
+        found = published(work.path)
+        if missing := [name for name in self.writes if not fnmatch.filter(found, name)]:
+            own = self.module.partition(".")[0] != "kdx"
+            raise (UserError if own else RuntimeError)(
+                f"{work.name} wrote no {missing[0]}, and its Stage in {self.module} declares it in `writes`: "
+                "write it into work.path, or leave it out there"
+            )

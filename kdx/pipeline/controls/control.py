@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from kdx.core.checks import shown
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES
 from kdx.pipeline.controls import CONTROLS
@@ -20,6 +21,8 @@ TAKEN = frozenset(
     "round_chosen rounds shifts".split()
 )
 """Keys of a run's results that are no role."""
+ALSO = ("unlabelled", "validation", None)
+"""What `also` may say."""
 _GREY = "#7b8794"
 
 
@@ -109,7 +112,7 @@ def all_the_way(training: Component, counts: Mapping[str, int]) -> Component:
 
 
 def build_control(role: str, described: Component, alone: StudentAlone) -> ControlTraining:
-    """Raises UserError where the role is none, or what is described is no control."""
+    """Raises UserError where the role is none, what is described no control, or its `also` no such split."""
     if role not in CONTROLS and (not _ROLE.fullmatch(role) or role in TAKEN or role in ROLES):
         raise UserError(
             f"controls.{role} must have a name of its own, in lower-case words with _ between, such as "
@@ -122,6 +125,11 @@ def build_control(role: str, described: Component, alone: StudentAlone) -> Contr
             "kdx.pipeline.controls.control.Control"
         )
     made: Control = described.build()
+    if made.also not in ALSO:
+        raise UserError(
+            f'controls.{role}: `also` must be "unlabelled", "validation" or None; {found.__name__} says '
+            f"{shown(made.also)}"
+        )
     return ControlTraining(made, made.loss(alone), made.model(alone), made.training(alone))
 
 

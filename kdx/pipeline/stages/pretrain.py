@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from kdx.core.levels import as_float
 from kdx.core.trees import moved, tree
-from kdx.models.estimator import fit_to, is_estimator
+from kdx.models.estimator import check_kept, fit_to, is_estimator
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.arrays import build_task, need_split
 from kdx.pipeline.stages.files import about_model, new_network
@@ -23,6 +23,9 @@ from kdx.store.component import Component
 from kdx.store.source import Source
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
+
+_COMPARED = 4
+"""Rows on which an estimator that is opened again is compared with the fitted one."""
 
 
 def run(
@@ -67,6 +70,8 @@ def run(
         rows = need_split(data, "labelled", runtime)
         shown = moved(tree(as_float, rows.inputs), "cpu")
         fit_to(network, shown, rows.known, build_task(about))
+        again = new_network(model, about, read_weights=False)
+        check_kept(network, again, tree(lambda leaf: leaf[:_COMPARED], shown))
     save_file(plain_state(network), work.path / "last.safetensors")
     work.write_json(
         "summary.json",
