@@ -5,6 +5,8 @@ down in a package, and runs them through the command line.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -370,6 +372,50 @@ def test_a_loss_and_a_model_are_two_files_each(mine):
     assert student["model"] == "plain" and student["parameters"] == (256 + 1) * 5 + (5 + 1) * 10
     lines = Path("run/metrics.jsonl").read_text().splitlines()
     assert any("train/term/halved" in line for line in lines)
+
+
+def test_an_assistant_is_one_file_or_two(mine, capsys):
+    """A YAML file alone, or with its network in the package."""
+    mine(mine__net=NET, options__model__own_yaml="# One\n_target_: mine.net.plain\nunits: 6\n")
+    mine(options__model__bad_yaml="_target_: os.system\n", options__model__odd_yaml="a: [\n")
+    words = ["--config-dir", "options", "recipe=chain", "baseline=false"]
+    run = train(*words, "assistants=[own]")
+    assert [entry["model"] for entry in run["results"]["rounds"]] == ["own", "mlp_small"]
+    refused(capsys, [*words, "assistants=[bad]"], "assistants.bad._target_ 'os.system' is not allowed")
+    refused(capsys, [*words, "assistants=[odd]"], "odd.yaml' cannot be read")
+    refused(capsys, [*words, "assistants=[ownn]"], "assistants has no model 'ownn'", "own")
+
+
+@pytest.mark.parametrize("more", [[], pytest.param(["-m", "launcher=joblib"], marks=pytest.mark.slow)])
+def test_a_package_is_found_where_the_installed_command_is_given(more, mine, root):
+    """Where the folder is not on sys.path: of it only what `allow=` names is imported, in a process that a
+    launcher makes too.
+    """
+    if more:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+        more = [*more, "hydra.launcher.n_jobs=2", "loss.factor=0.5,0.7"]
+    mine(mine__halved=LOSS, options__loss__halved_yaml="# Half\n_target_: mine.halved.Halved\nfactor: 0.5\n")
+    code = "import sys; from kdx.cli import main; sys.exit(main())"
+    words = ["train", *SHORT, "--config-dir", "options", "loss=halved", *more]
+    words += ["hydra.sweep.dir=runs"] if more else ["hydra.run.dir=runs/one"]
+
+    def given(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-P", "-c", code, *words],
+            env={**os.environ, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = given(*words, "allow=[mine]")
+    assert done.returncode == 0, done.stderr
+    assert len(list(Path("runs").glob("*/run.json"))) == (2 if more else 1)
+    refused = given(*words)
+    assert refused.returncode == 2 and "'mine.halved.Halved' is not allowed" in refused.stderr
+    mine(beside="", mine__halved="import beside\n" + LOSS)
+    refused = given(*words, "allow=[mine]")
+    assert refused.returncode == 2 and "needs the package 'beside'" in refused.stderr
 
 
 ROWS = """

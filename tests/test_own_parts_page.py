@@ -1,5 +1,5 @@
-"""docs/own-parts.md: its blocks laid down as the files that they name, and its commands run. Beside it the
-tables of docs/task.md and docs/dataset.md, which say what such parts are made of.
+"""docs/own-parts.md and own-parts-more.md: their blocks laid down as the files that they name, and their
+commands run. Beside it the tables of docs/task.md and docs/dataset.md, which say what such parts are made of.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kdx.core.task import Task
 from kdx.store.resolve import allow
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE = (DOCS / "own-parts.md").read_text(encoding="utf-8")
+PAGE = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("own-parts.md", "own-parts-more.md"))
 FILE = re.compile(r"^# ((my_\w+)/[\w/]+\.(?:py|yaml))\n", re.M)
 SHORT = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=4", "student_train.steps=4"]
 SHORT += ["store=store", "hydra.run.dir=run"]
@@ -88,6 +88,30 @@ def test_the_metric_of_the_page(packages):
     assert results["metrics"][-1]["title"] == "truth among two"
 
 
+def test_the_step_and_the_fitted_teacher_of_the_page(packages):
+    words = command("my_rows,my_steps,my_fits")
+    results = trained(words)["results"]
+    assert (results["teacher"]["steps"], results["student"]["steps"]) == (0, 4)
+    assert results["teacher"]["last"]["test"]["mae"] < results["floor"]["test"]["value"]
+    stored = [path.read_text(encoding="utf-8") for path in Path("store/train").glob("*/manifest.json")]
+    assert all("my_steps.jitter.Jitter" in text for text in stored)
+
+
+def test_the_control_of_the_page(packages):
+    results = trained(command("my_controls") + [word for word in SMALL if word != "baseline=false"])[
+        "results"
+    ]
+    assert (results["longer"]["steps"], results["baseline"]["steps"]) == (8, 4)
+    assert results["roles"]["longer"]["words"] == "student alone, longer"
+
+
+def test_the_stage_and_the_recipe_of_the_page(packages, capsys):
+    run = trained(command("my_stages") + SMALL)
+    assert "count" in [stage["name"] for stage in run["stages"]]
+    counted = json.loads(Path("run/artifacts/count/count.json").read_text(encoding="utf-8"))
+    assert counted == {"rows": 105} and "105 rows, 4 steps" in capsys.readouterr().err
+
+
 def named_in(page: str) -> set[str]:
     """The names that stand in the first column of a page's tables."""
     text = (DOCS / page).read_text(encoding="utf-8")
@@ -105,4 +129,10 @@ def test_the_page_of_the_task_names_all_that_a_task_and_a_metric_have():
 
 
 def test_every_package_of_the_page_is_run_above():
-    assert {name.partition("/")[0] for name in files()} == {"my_losses", "my_rows", "my_metrics", "my_conf"}
+    asked = {
+        package
+        for line in PAGE.splitlines()
+        for package in re.findall(r"my_\w+", line.partition("allow=[")[2])
+    }
+    laid = {name.partition("/")[0] for name in files()}
+    assert laid <= asked and len(laid) == 8

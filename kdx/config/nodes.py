@@ -4,14 +4,15 @@ UserError.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kdx.config.described import component
+from kdx.config.options import own
 from kdx.core import checks
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
@@ -19,7 +20,7 @@ from kdx.pipeline.controls import CONTROLS
 from kdx.pipeline.controls.control import ControlTraining, StudentAlone, build_control
 from kdx.pipeline.recipes.experiment import Checkpoint
 from kdx.store.component import Component
-from kdx.store.resolve import own_error
+from kdx.store.resolve import importable, own_error
 from kdx.store.source import Source
 from kdx.training.length import SIZES, STAGES, length
 from kdx.training.runtime import Runtime
@@ -103,9 +104,8 @@ def read_select(config: Mapping[str, Any]) -> Component | None:
 
 
 def read_assistants(names: Any) -> list[Component]:
-    """Networks by name, as conf/model has them."""
-    folder = conf_dir() / "model"
-    known = [p.stem for p in folder.glob("*.yaml")]
+    """Networks by name, as conf/model has them, or `model/` in the user's own folder."""
+    known = {file.stem: file for place in (*own, conf_dir()) for file in (place / "model").glob("*.yaml")}
     if not isinstance(names, list):
         raise UserError(
             f"assistants must name models, such as assistants=[cnn_small]; given: {checks.shown(names)}"
@@ -121,11 +121,15 @@ def read_assistants(names: Any) -> list[Component]:
         if name not in known
     ]
     checks.refuse_all(in_short(wrong, "assistants"))
-    return [
-        Component(yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
-        for name in names
-        if name in known
-    ]
+    return [component(f"assistants.{name}", _option(known[name])) for name in names if name in known]
+
+
+def _option(file: Path) -> Any:
+    """What an option file holds; UserError where it is none."""
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        raise UserError(f"the option file '{file}' cannot be read: {' '.join(str(error).split())}") from error
 
 
 def read_controls(
@@ -135,11 +139,11 @@ def read_controls(
     training: of the distilled student, None where they were refused.
     """
     wanted = {role: checks.flag(role, config[role]) for role in CONTROLS}
-    own = config.get("controls") or {}
-    if not isinstance(own, Mapping):
-        raise UserError(f"controls must hold controls by name; given: {checks.shown(own)}")
+    mine = config.get("controls") or {}
+    if not isinstance(mine, Mapping):
+        raise UserError(f"controls must hold controls by name; given: {checks.shown(mine)}")
     described = {role: Component({"_target_": CONTROLS[role]}) for role in CONTROLS if wanted[role] is True}
-    for role, spec in own.items():
+    for role, spec in mine.items():
         with checks.gather(errors := []):
             described[role] = component(f"controls.{role}", spec)
         checks.refuse_all(errors)
@@ -152,10 +156,10 @@ def read_controls(
 
 def read_own_metrics(config: Mapping[str, Any]) -> dict[str, Component]:
     """The user's own metrics, by name."""
-    own = config.get("metrics") or {}
-    if not isinstance(own, Mapping):
-        raise UserError(f"metrics must hold metrics by name; given: {checks.shown(own)}")
-    return {name: found for name, spec in own.items() if (found := component(f"metrics.{name}", spec))}
+    mine = config.get("metrics") or {}
+    if not isinstance(mine, Mapping):
+        raise UserError(f"metrics must hold metrics by name; given: {checks.shown(mine)}")
+    return {name: found for name, spec in mine.items() if (found := component(f"metrics.{name}", spec))}
 
 
 def _own_control(role: str, described: Component, alone: StudentAlone) -> ControlTraining:
@@ -165,8 +169,8 @@ def _own_control(role: str, described: Component, alone: StudentAlone) -> Contro
     except UserError:
         raise
     except Exception as error:
-        if own := own_error(error):
-            raise UserError(f"controls.{role}: your own code fails: {own}") from error
+        if why := own_error(error):
+            raise UserError(f"controls.{role}: your own code fails: {why}") from error
         raise
 
 
@@ -235,11 +239,11 @@ def read_packages(packages: Any) -> list[str]:
         in_short(
             [
                 (
-                    f"allow={name}: there is no package '{name}' to import; is its folder on "
-                    "PYTHONPATH, or installed?"
+                    f"allow={name}: there is no package '{name}' to import; does it lie in this folder, or "
+                    "in one on PYTHONPATH, or is it installed?"
                 )
                 for name in packages
-                if importlib.util.find_spec(name.split(".")[0]) is None
+                if not importable(name)
             ],
             "allow",
         )

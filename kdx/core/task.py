@@ -112,12 +112,13 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, answers: Answers, truth: Answers, weights: Tensor | None = None) -> Tensor:
-        """(B,) supervised loss of each row, >= 0. weights: what `balanced` gave."""
+        """(B,) supervised loss of each row, of any sign, less where an answer is better. weights: what
+        `balanced` gave."""
 
     @abstractmethod
     def match(self, student: Answers, teacher: Answers, temperature: float) -> Tensor:
-        """(B,) how far the student's answers are from the teacher's, in full or as `unpack` gave them, >= 0.
-        temperature: of probabilities; without meaning where there are none."""
+        """(B,) how far the student's answers are from the teacher's, in full or as `unpack` gave them.
+        Of any sign. temperature: of probabilities; without meaning where there are none."""
 
     def agreement(self, student: Answers, teacher: Answers) -> Tensor:
         """(B,) how much the two agree, more is closer."""

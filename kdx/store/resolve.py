@@ -8,8 +8,10 @@ import ast
 import functools
 import importlib
 import importlib.util
+import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,29 @@ def allow(packages: Iterable[str]) -> None:
     own_packages[:] = packages
     module_of.cache_clear()
     code_file.cache_clear()
+    if Here not in sys.meta_path:
+        sys.meta_path.append(Here)
+
+
+class Here:
+    """Finds allowed packages in the folder where the command is given, where nothing else finds them: the
+    installed `kdx` does not look there. Of that folder no other name can be imported.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
+        allowed = path is None and name in {package.partition(".")[0] for package in own_packages}
+        return _in_this_folder(name) if allowed else None
+
+
+def _in_this_folder(name: str) -> ModuleSpec | None:
+    return PathFinder.find_spec(name, [""]) if name.isidentifier() else None
+
+
+def importable(package: str) -> bool:
+    """Whether a package that may be allowed can be found, installed or in this folder."""
+    top = package.partition(".")[0]
+    return (importlib.util.find_spec(top) or _in_this_folder(top)) is not None
 
 
 def resolve(target: str) -> Any:
