@@ -14,22 +14,22 @@ from kdx.core.errors import UserError, UserErrors, nearest, type_name
 from kdx.data.phrases import NAMED, few
 from kdx.data.raw import PARTS, Arrays, Description, Raw, example_of
 
-KINDS = ("uint8", "float32", "float16", "int16", "int32", "int64", "bool")
+STORABLE = ("uint8", "float32", "float16", "int16", "int32", "int64", "bool")
 """Types that inputs and truth may have."""
-NAME = re.compile(r"[A-Za-z0-9_-]+")
+ARRAY_NAME = re.compile(r"[A-Za-z0-9_-]+")
 BLOCK = 1 << 24
 """Bytes that are looked at together, so that a memory map is not read whole."""
 
 
-def check(raw: Any, told: Any) -> None:
-    """Raises UserErrors where what `load` gave is not what it must be, or not what `describe` told."""
+def check(raw: Any, described: Any) -> None:
+    """Raises UserErrors where what `load` gave is not what it must be, or not what `describe` said."""
     if not isinstance(raw, Raw):
         raise UserError(f"load() must give a Raw, such as kdx.data.raw.Arrays; it gives {type_name(raw)}")
-    if not isinstance(told, Description):
-        raise UserError(f"describe() must give a kdx.data.raw.Description; it gives {type_name(told)}")
+    if not isinstance(described, Description):
+        raise UserError(f"describe() must give a kdx.data.raw.Description; it gives {type_name(described)}")
     if wrong := list(_wrong(raw)):
         raise UserErrors(wrong)
-    if differs := list(_differs(raw, told)):
+    if differs := list(_differs(raw, described)):
         raise UserErrors(differs)
 
 
@@ -140,13 +140,13 @@ def _wrong_arrays(what: str, value: Any) -> Iterator[str]:
     sound = {}
     for name, leaf in _leaves(value).items():
         here = f"{what} ({name})" if isinstance(value, Mapping) else what
-        if isinstance(value, Mapping) and not (isinstance(name, str) and NAME.fullmatch(name)):
+        if isinstance(value, Mapping) and not (isinstance(name, str) and ARRAY_NAME.fullmatch(name)):
             yield f"load() calls one of {what} {name!r}: a name may hold letters, digits, - and _ only"
         elif not isinstance(leaf, np.ndarray):
             yield f"load() gives {here} as {_kind_of(leaf)}: give a numpy array{_as_numpy(leaf)}"
         elif not leaf.ndim:
             yield f"load() gives {here} as a single number: the first axis must be the rows"
-        elif str(leaf.dtype) not in KINDS:
+        elif str(leaf.dtype) not in STORABLE:
             yield f"load() gives {here} as {leaf.dtype}: {_cast(leaf)}"
         else:
             sound[name] = len(leaf)
@@ -170,7 +170,7 @@ def _is_tensor(leaf: Any) -> bool:
 def _cast(leaf: np.ndarray) -> str:
     if leaf.dtype.kind == "f":
         return "give float32, array.astype('float32')"
-    return f"give one of {', '.join(KINDS)}"
+    return f"give one of {', '.join(STORABLE)}"
 
 
 def _unlike(sound: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
@@ -206,30 +206,33 @@ def _wrong_names(raw: Raw, sound: Mapping[str, tuple[Any, Any]]) -> Iterator[str
             yield f"load() names {len(names):,} rows of the part '{part}', which has {rows:,}"
 
 
-def _differs(raw: Raw, told: Description) -> Iterator[str]:
+def _differs(raw: Raw, described: Description) -> Iterator[str]:
     """Where `describe` and `load` disagree, a sentence each."""
-    yield from _task_differs(raw.task, told.task)
-    if raw.reads != told.reads:
-        yield f"describe() says that rows are {told.reads} (reads) and load() says {raw.reads}"
-    yield from _example_differs(example_of(raw.part("train")[0]), told.example)
+    yield from _task_differs(raw.task, described.task)
+    if raw.reads != described.reads:
+        yield f"describe() says that rows are {described.reads} (reads) and load() says {raw.reads}"
+    yield from _example_differs(example_of(raw.part("train")[0]), described.example)
     pool = raw.part("unlabelled")[0]
     for part, said, given in (
-        ("train", told.train, _rows(raw.part("train")[0])),
-        *((part, getattr(told, part), _rows_or_none(raw.part(part)[0])) for part in ("validation", "test")),
-        ("unlabelled", told.pool, 0 if pool is None else _rows(pool)),
+        ("train", described.train, _rows(raw.part("train")[0])),
+        *(
+            (part, getattr(described, part), _rows_or_none(raw.part(part)[0]))
+            for part in ("validation", "test")
+        ),
+        ("unlabelled", described.pool, 0 if pool is None else _rows(pool)),
     ):
         if said != given:
             yield f"describe() says {_counted(said)} of the part '{part}' and load() gives {_counted(given)}"
-    yield from _groups_differ(raw.strata("train"), told.strata)
+    yield from _groups_differ(raw.strata("train"), described.strata)
 
 
-def _task_differs(given: Any, told: Any) -> Iterator[str]:
-    if not isinstance(given, Mapping) or not isinstance(told, Mapping):
-        if given != told:
-            yield f"describe() says the task {told!r} and load() gives {given!r}"
+def _task_differs(given: Any, described: Any) -> Iterator[str]:
+    if not isinstance(given, Mapping) or not isinstance(described, Mapping):
+        if given != described:
+            yield f"describe() says the task {described!r} and load() gives {given!r}"
         return
-    for key in dict.fromkeys([*told, *given]):
-        said, found = (_plain(task.get(key)) for task in (told, given))
+    for key in dict.fromkeys([*described, *given]):
+        said, found = (_plain(task.get(key)) for task in (described, given))
         if said != found:
             yield f"describe() says {said!r} of the task's {key} and load() gives {found!r}"
 
@@ -241,26 +244,26 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _example_differs(given: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[str]:
-    if set(given) != set(told):
-        yield f"describe() says that a row is {_called(told)} and load() gives {_called(given)}"
+def _example_differs(given: Mapping[str, Any], described: Mapping[str, Any]) -> Iterator[str]:
+    if set(given) != set(described):
+        yield f"describe() says that a row is {_called(described)} and load() gives {_called(given)}"
         return
     for name, (shape, kind) in given.items():
-        said, of = told[name], f" of {name}" if name else ""
+        said, of = described[name], f" of {name}" if name else ""
         if tuple(said[0]) != tuple(shape):
             yield f"describe() says rows{of} {tuple(said[0])} and load() gives {tuple(shape)}"
         if str(np.dtype(said[1])) != kind:
             yield f"describe() says rows{of} are {np.dtype(said[1])} and load() gives {kind}"
 
 
-def _groups_differ(groups: np.ndarray | None, told: tuple[int, ...] | None) -> Iterator[str]:
-    if groups is None or told is None:
+def _groups_differ(groups: np.ndarray | None, described: tuple[int, ...] | None) -> Iterator[str]:
+    if groups is None or described is None:
         if groups is not None:
             yield "describe() says no strata and load() gives groups: say how many rows each has (strata)"
-        if told is not None:
+        if described is not None:
             yield "describe() says strata and load() gives no groups: give the group of each row (groups)"
         return
-    said, given = [int(rows) for rows in told], np.bincount(groups, minlength=len(told)).tolist()
+    said, given = [int(rows) for rows in described], np.bincount(groups, minlength=len(described)).tolist()
     if said != given:
         yield f"describe() says groups of {said} rows (strata) and load() gives {given}"
 
