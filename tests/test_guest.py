@@ -133,13 +133,19 @@ def test_the_teachers_answers_are_stored_by_name_and_read_as_it_gives_them(place
         ),
         (["pseudo_label.passes=2"], "pseudo_label.passes reads the probabilities of classes"),
         (["student_train.target=-1"], "student_train.target must be"),
-        (["dataset=digits"], "sets reads points, and the rows of this data set are pictures"),
     ],
 )
 def test_what_does_not_go_with_it_is_refused_before_work(place, capsys, words, says):
     assert train(*words, to="runs/refused") == 2
     assert says in " ".join(capsys.readouterr().err.split())
     assert not (place / "runs/refused").exists()
+
+
+def test_its_networks_are_refused_for_other_rows(place, capsys):
+    words = ["dataset=digits", "teacher=sets", "student=sets_small", "augment=none", "device=cpu"]
+    assert main(["train", *GUEST, *words, "hydra.run.dir=runs/refused", "store=store"]) == 2
+    says = "sets reads points, and the rows of this data set are pictures"
+    assert says in " ".join(capsys.readouterr().err.split())
 
 
 def test_it_stops_at_a_target_that_is_an_error(place):
