@@ -308,7 +308,7 @@ def test_an_export_is_measured_like_a_checkpoint(exported, capsys):
     ],
 )
 def test_an_export_that_answers_differently_leaves_nothing_behind(exported, capsys, monkeypatch, spoil, says):
-    def wrong(network, folder, role, example, allow):
+    def wrong(network, folder, role, example, allow, names):
         (folder / "student.pt2").write_bytes(b"x")
         return "student.pt2", lambda pixels: spoil(network(pixels))
 

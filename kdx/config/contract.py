@@ -17,11 +17,11 @@ from kdx.core.metric import Metric, checked_metric
 from kdx.core.task import Nothing, OwnMetric, Task
 from kdx.core.trees import leaves
 
-TRIED = 3
+_TRIED = 3
 """Made-up rows that a task is tried on: a (B, 1) is none of (B,), and no axis of anything else is as long."""
-AGREEMENT = "agreement"
-TAKEN = (
-    *("n", "recall", "reliability", "confusion", "figures", AGREEMENT),
+_AGREEMENT = "agreement"
+_TAKEN = (
+    *("n", "recall", "reliability", "confusion", "figures", _AGREEMENT),
     *("train", "validation", "test"),
 )
 """What results use beside the names of metrics."""
@@ -38,11 +38,11 @@ def check_metric(metric: OwnMetric, name: str, task: Task) -> None:
     """Tries it on made-up answers. Raises UserError."""
     if name in task.shown:
         raise UserError("the task has a metric of that name: give it another")
-    if name in TAKEN:
+    if name in _TAKEN:
         raise UserError(f"results keep something else as '{name}': give the metric another name")
     checked_metric(metric.metric.document(), "metric")
     generator = torch.Generator().manual_seed(0)
-    value = metric.measure(task.made_up(TRIED, generator), task.made_up_truth(TRIED, generator))
+    value = metric.measure(task.made_up(_TRIED, generator), task.made_up_truth(_TRIED, generator))
     if not isinstance(value, int | float):
         raise UserError(f"measure must return a number; given: {checks.shown(value)}")
 
@@ -62,9 +62,9 @@ def _of_attributes(task: Task) -> Iterator[str]:
             yield f"{who}.shown['{name}'] is a metric called '{metric.name}': give both the same name"
         elif why := _unreadable(metric, f"{who}.shown['{name}']"):
             yield why
-    if task.primary not in [name for name in task.shown if name != AGREEMENT]:
+    if task.primary not in [name for name in task.shown if name != _AGREEMENT]:
         yield (
-            f"{who}.primary must be one of {', '.join(name for name in task.shown if name != AGREEMENT)} "
+            f"{who}.primary must be one of {', '.join(name for name in task.shown if name != _AGREEMENT)} "
             f"(see shown); given: {checks.shown(task.primary)}"
         )
     if not isinstance(task.paired, Metric):
@@ -81,11 +81,11 @@ def _unreadable(metric: Metric, where: str) -> str | None:
 
 def _of_rows(task: Task) -> Iterator[str]:
     for what in ("made_up", "made_up_truth"):
-        found = _called(task, what, TRIED, torch.Generator().manual_seed(0))
+        found = _called(task, what, _TRIED, torch.Generator().manual_seed(0))
         for leaf in leaves(found).values():
-            if not isinstance(leaf, Tensor) or leaf.dim() == 0 or len(leaf) != TRIED:
+            if not isinstance(leaf, Tensor) or leaf.dim() == 0 or len(leaf) != _TRIED:
                 yield (
-                    f"{type(task).__name__}.{what} must give as many rows as it is asked for, {TRIED}; "
+                    f"{type(task).__name__}.{what} must give as many rows as it is asked for, {_TRIED}; "
                     f"given: {_form(leaf)}"
                 )
                 break
@@ -93,30 +93,30 @@ def _of_rows(task: Task) -> Iterator[str]:
 
 def _of_methods(task: Task) -> Iterator[str]:
     who, generator = type(task).__name__, torch.Generator().manual_seed(0)
-    answers, other = task.made_up(TRIED, generator), task.made_up(TRIED, generator)
-    truth = task.made_up_truth(TRIED, generator)
+    answers, other = task.made_up(_TRIED, generator), task.made_up(_TRIED, generator)
+    truth = task.made_up_truth(_TRIED, generator)
     nothing = _called(task, "knowing_nothing", truth)
     tried: dict[str, Any] = {
         "loss": _called(task, "loss", answers, truth, None),
         "match": _called(task, "match", answers, other, 1.0),
         "by_row": _called(task, "by_row", answers, truth),
     }
-    if AGREEMENT in task.shown:
-        tried[AGREEMENT] = _called(task, "agreement", answers, other)
+    if _AGREEMENT in task.shown:
+        tried[_AGREEMENT] = _called(task, "agreement", answers, other)
     if isinstance(nothing, Nothing):
         tried["knowing_nothing(...).by_row"] = nothing.by_row
     else:
         yield f"{who}.knowing_nothing must give a Nothing(words, by_row); given: {_form(nothing)}"
     for what, found in tried.items():
-        if not isinstance(found, Tensor) or found.shape != (TRIED,):
-            yield f"{who}.{what} must give one number a row, ({TRIED},); given: {_form(found)}"
+        if not isinstance(found, Tensor) or found.shape != (_TRIED,):
+            yield f"{who}.{what} must give one number a row, ({_TRIED},); given: {_form(found)}"
         elif what in ("loss", "match") and not found.is_floating_point():
             yield f"{who}.{what} must give floating-point numbers; given: {found.dtype}"
     yield from _of_metrics(task, _called(task, "metrics", answers, truth))
 
 
 def _of_metrics(task: Task, found: Any) -> Iterator[str]:
-    who, wanted = type(task).__name__, [name for name in task.shown if name != AGREEMENT]
+    who, wanted = type(task).__name__, [name for name in task.shown if name != _AGREEMENT]
     if not isinstance(found, dict) or set(found) != set(wanted):
         given = ", ".join(map(str, found)) if isinstance(found, dict) else _form(found)
         yield (

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdx.core import checks
 from kdx.core.errors import UserError
-from kdx.core.files import finite
+from kdx.core.files import finite_or_null
 from kdx.core.paths import conf_dir
 from kdx.store.component import Component, targets
 from kdx.store.resolve import from_own_package
@@ -37,7 +37,7 @@ def component(node: str, spec: Any) -> Component:
             checks.refuse(
                 f"{node}.{key} holds a _target_, and is no slot for one; given: {checks.shown(inner)}"
             )
-        elif from_own_package(made.target) and finite(inner) != inner:
+        elif from_own_package(made.target) and finite_or_null(inner) != inner:
             checks.refuse(
                 f"{node}.{key} must be finite, as no file of kdx holds NaN or infinity; given: "
                 f"{checks.shown(inner)}"

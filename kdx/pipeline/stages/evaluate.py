@@ -13,7 +13,7 @@ from torch import nn
 
 from kdx.core.errors import UserError
 from kdx.core.examples import blank, random_rows
-from kdx.core.files import finite
+from kdx.core.files import finite_or_null
 from kdx.core.task import OwnMetric, Task
 from kdx.core.trees import Tree, leaves, rows_of, tree
 from kdx.core.types import Answers, Split
@@ -104,7 +104,7 @@ def run(
         for name, step in shifts
     }
     results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
-    work.write_json("results.json", finite(results))
+    work.write_json("results.json", finite_or_null(results))
     test = {role: found["test"] for role, found in answers.items()}
     write_examples(work, splits["test"], test, measure.task)
 

@@ -32,7 +32,7 @@ from kdx.report.run.plain import dump
 from kdx.report.run.verdict import ROLE_WORDS, summary
 from kdx.runs import lineage
 from kdx.runs.export import card
-from kdx.runs.export.formats import FORMATS, called, check_onnx, contract
+from kdx.runs.export.formats import FORMATS, check_onnx, contract, names_inside
 from kdx.runs.export.parity import check_parity, real_rows
 from kdx.runs.reading import Run, only_input
 from kdx.runs.stored import Weights, of_role
@@ -58,16 +58,18 @@ def export(
     about = draw_card(run, role, which, weights, artifact)
     split, rows = real_rows(only_input(artifact, "data"))
     network, example = weights.network(), random_rows(kind_of_old(weights.about)["example"], 4)
-    if own := own_packages(weights.about, allow):
+    if own := packages_of(weights.about, allow):
         about["allow"] = own
     if not about.get("classes"):
-        about["output"] = shapes_of_row(network, example, called(weights.about).output)
+        about["output"] = shapes_of_row(network, example, names_inside(weights.about).output)
     temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
         write_model(temporary, weights, role)
         for name in formats:
-            file, answer = FORMATS[name](network, temporary, role, example, allow, called(weights.about))
+            file, answer = FORMATS[name](
+                network, temporary, role, example, allow, names_inside(weights.about)
+            )
             path = temporary / file
             about["formats"][name] = {
                 "file": file,
@@ -159,7 +161,7 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
     }
 
 
-def own_packages(about: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
+def packages_of(about: Mapping[str, Any], allow: Sequence[str]) -> list[str]:
     """Those of `allow` that a model.json takes code from."""
     code = list(targets({key: about.get(key) for key in ("component", "task", "adapter")}))
     return [name for name in allow if any(target.startswith(f"{name}.") for target in code)]

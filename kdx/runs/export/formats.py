@@ -81,7 +81,7 @@ class Called:
     output: str = "logits"
 
 
-def called(about: Mapping[str, Any]) -> Called:
+def names_inside(about: Mapping[str, Any]) -> Called:
     """about: a model.json."""
     return Called(
         "pixels" if kind_of_old(about)["reads"] == "pictures" else "rows",

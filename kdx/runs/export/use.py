@@ -29,12 +29,12 @@ USE = {
 def use(card: Mapping[str, Any]) -> list[str]:
     lines = ["## Use"]
     for name, entry in card["formats"].items():
-        text = used(card, name).replace("FILE", entry["file"])
+        text = use_of(card, name).replace("FILE", entry["file"])
         lines.append(f"{USE[name][0]}:\n\n{fenced(text, 'python')}")
     return lines
 
 
-def used(card: Mapping[str, Any], name: str) -> str:
+def use_of(card: Mapping[str, Any], name: str) -> str:
     """Code that loads a format; of rows that are no pictures, with rows of zeros to try it on."""
     _, imports, opened, asked = USE[name]
     allow = f", allow={json.dumps(card['allow'])}" if card.get("allow") else ""
