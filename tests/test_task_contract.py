@@ -188,7 +188,7 @@ def test_a_metric_can_be_shown(more, says):
 
 def test_a_value_that_is_not_finite_is_written_as_null():
     value = {"a": [1, math.nan, {"b": (math.inf, True, "NaN")}], "c": 0.5}
-    assert finite(value) == {"a": [1, None, {"b": [None, True, "NaN"]}], "c": 0.5}
+    assert finite_or_null(value) == {"a": [1, None, {"b": [None, True, "NaN"]}], "c": 0.5}
     assert all_finite({"a": torch.zeros(2), "b": torch.ones(2)})
     assert not all_finite(torch.tensor([0.0, math.nan])) and not all_finite({"a": torch.tensor(math.inf)})
 
