@@ -13,6 +13,7 @@ import torch
 from kdx.config.contract import check_metric, check_task
 from kdx.config.described import component
 from kdx.core.errors import UserError
+from kdx.core.files import finite_or_null
 from kdx.core.metric import Metric
 from kdx.core.task import Nothing, OwnMetric, Task
 from kdx.pipeline.stages.evaluate import all_finite
