@@ -11,7 +11,7 @@ from importlib import import_module
 
 import kdx
 from kdx.commands import commands, first_sentence
-from kdx.core import output, shortage, signals
+from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError, nearest, printable
 
 _UNREAD = 141
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_and_report(argv: Sequence[str]) -> int:
     try:
-        with shortage.noticed(f"kdx {argv[0]}" if argv else "kdx"):
+        with snapshot.one_command(), shortage.noticed(f"kdx {argv[0]}" if argv else "kdx"):
             return dispatch(argv)
     except UserError as error:
         if not isinstance(error, shortage.Shortage):

@@ -18,7 +18,7 @@ from kdx.commands._tell import Alone, Teller
 from kdx.config import compose
 from kdx.config import grid as combine
 from kdx.config.wire import Order, wire
-from kdx.core import shortage, signals
+from kdx.core import shortage, signals, snapshot
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.core.roles import roles_of
@@ -115,7 +115,7 @@ def task(config: Any) -> float | None:
         return None
     order = wire(compose.plain_config(config))
     signals.idle_between_runs()
-    with signals.heeded():  # also in a process that a launcher has made
+    with signals.heeded(), snapshot.one_command():  # also in a process that a launcher has made
         codes.append(take_turn(order, path, words, _sweep.teller(path, words), swept=compose.in_sweep()))
     if codes[-1] in signals.CODES:
         raise signals.Stopped(codes[-1] - 128)

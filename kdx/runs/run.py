@@ -33,7 +33,11 @@ def perform(
     """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out. peek,
     asked: see Store.
     """
-    order = with_sources(order, lambda text, level: listener.note(PREPARE.name, text, level))
+    order = with_sources(
+        order,
+        lambda text, level: listener.note(PREPARE.name, text, level),
+        ahead=peek or asked is not None,
+    )
     store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
         build_recipe(order.recipe).run(store, order.experiment)

@@ -18,6 +18,7 @@ PLUMBING = (
     "kdx",
     "kdx.core.errors",
     "kdx.core.files",
+    "kdx.core.snapshot",
     "kdx.core.checks",
     "kdx.core.capacity",
     "kdx.store.component",

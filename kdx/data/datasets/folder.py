@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kdx.core import checks
+from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
 from kdx.data.files import Files
 from kdx.data.loading import check_path, per_class
@@ -162,8 +162,15 @@ class Folder:
         )
 
     def _lay_out(self) -> tuple[Layout, list[Note]]:
-        """What lies where, less what is skipped as no picture at all, and what there is to tell of that."""
+        """What lies where, less what is skipped as no picture at all, and what there is to tell of that. A
+        command finds it out once.
+        """
         self.fetch()
+        asked = (os.path.abspath(self._root), self._unlabelled and os.path.abspath(self._unlabelled))
+        key = ("layout", *asked, str(self._root), self._layout, self._decoder.refuses)
+        return snapshot.once(key, self._laid_out)
+
+    def _laid_out(self) -> tuple[Layout, list[Note]]:
         layout = lay_out(self._root, self._unlabelled, self._layout)
         notes, parts, gone = [(text, "info") for text in layout.notes], {}, []
         for role, part in layout.parts.items():

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kdx.core import checks
+from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
 from kdx.data.loading import check_int
 from kdx.data.pictures import deep
@@ -67,12 +67,17 @@ class Decoder:
         self._most = check_int("max_pixels", max_pixels, 1, 2**31 - 1)
         self._skip = checks.choice("dataset.on_error", on_error, ("stop", "skip")) == "skip"
 
+    @property
+    def refuses(self) -> tuple[int, bool]:
+        """What decides which files are no pictures: the most pixels, and whether such are skipped."""
+        return self._most, self._skip
+
     def headers(self, paths: Sequence[Path], workers: int) -> list[Header | None]:
         """Of each picture, in order; None for those that cannot be opened and are skipped.
         Decodes nothing.
         """
         with _limited(self._most):
-            answers = list(_map(read_header, paths, workers))
+            answers = list(_map(self._header, paths, workers))
             self._refuse(paths, answers)
         return [answer if isinstance(answer, Header) else None for answer in answers]
 
@@ -82,7 +87,16 @@ class Decoder:
         """
         odd = [path for path in paths if file_ending(path.name) not in PICTURES] if self._skip else []
         with _limited(self._most):
-            return {path: str(answer) for path in odd if isinstance(answer := read_header(path), Unknown)}
+            return {path: str(answer) for path in odd if isinstance(answer := self._header(path), Unknown)}
+
+    def _header(self, path: Path) -> Header | Exception:
+        """Called inside `_limited`. A command opens the header of a file once."""
+        return snapshot.while_same(
+            ("header", path, self._most),
+            str(path),
+            lambda: read_header(path),
+            lambda found: isinstance(found, Header | Unknown),
+        )
 
     def reading(self, headers: Sequence[Header], workers: int) -> Reading:
         """headers: of all pictures of the data set. Decodes some of those of more than eight bits."""
