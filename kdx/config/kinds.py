@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 
 from kdx.config.contract import check_metric, check_task
 from kdx.config.trying import trying
 from kdx.config.wire import Order
-from kdx.core import checks
+from kdx.core import checks, snapshot
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.data.raw import Description
 from kdx.models.adapt import Adapter
@@ -24,12 +26,20 @@ TRIED_ROWS = 2
 
 
 def describe_data(experiment: Experiment, errors: list[str]) -> Description | None:
-    """What the data set holds, without reading all of it; None (and the errors) where it cannot be read."""
-    found = None
-    before = len(errors)
+    """What the data set holds, without reading all of it; None (and the errors) where it cannot be read. The
+    runs of a command ask once for each data set.
+    """
+    key = ("described", os.getcwd(), json.dumps(experiment.dataset.spec, sort_keys=True))
+    found, wrong = snapshot.once(key, lambda: _described(experiment))
+    errors += wrong
+    return found
+
+
+def _described(experiment: Experiment) -> tuple[Description | None, list[str]]:
+    found, errors = None, []
     with trying(errors):
         loader = experiment.dataset.build()
-        if len(errors) == before:
+        if not errors:
             loader.fetch()
             found = loader.describe()
             if not isinstance(found, Description):
@@ -37,7 +47,7 @@ def describe_data(experiment: Experiment, errors: list[str]) -> Description | No
                     f"{experiment.dataset.target}.describe must return a kdx.data.raw.Description; given: "
                     f"{checks.shown(found)}"
                 )
-    return found if len(errors) == before else None
+    return (None if errors else found), errors
 
 
 def trainings_of(experiment: Experiment) -> list[tuple[str, Component | None]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from kdx.core import snapshot
 from kdx.core.checks import shown
 from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
@@ -80,6 +81,10 @@ def _alike(one: Path, other: Path) -> bool:
 
 
 def options_of(group: str) -> list[str]:
+    return snapshot.once(("options", group, *own), lambda: _options_of(group))
+
+
+def _options_of(group: str) -> list[str]:
     folders = [place / group for place in (conf_dir(), *own)]
     return [
         p.relative_to(folder).with_suffix("").as_posix() for folder in folders for p in folder.rglob("*.yaml")

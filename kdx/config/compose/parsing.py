@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -19,14 +20,13 @@ example."""
 
 
 def parse_overrides(words: Sequence[str], errors: list[str]) -> list[Override]:
-    parser = OverridesParser.create()
     parsed = []
     for word in words:
         if found := too_much(word):
             errors.append(found)
             continue
         try:
-            override = parser.parse_override(slotted(word))
+            override = _parsed(slotted(word))
         except (HydraException, ValueError):
             errors.append(_unreadable(word))
             continue
@@ -35,6 +35,12 @@ def parse_overrides(words: Sequence[str], errors: list[str]) -> list[Override]:
         else:
             errors.append(_unreadable(f"={word.partition('=')[2]}"))
     return parsed
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(word: str) -> Override:
+    """The same one for the same word: the runs of a sweep share most of theirs. Not to be changed."""
+    return OverridesParser.create().parse_override(word)
 
 
 def _unreadable(word: str) -> str:
