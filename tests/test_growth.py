@@ -4,12 +4,17 @@ timed here; scripts/bench_growth.py does that.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 
+import fabricate
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
+import torch
+from tasks import classification
 from test_folder import SETTINGS, classes
 
 from kdx.cli import main
@@ -18,10 +23,18 @@ from kdx.config.compose import base, composed, examine_words, parse_overrides, p
 from kdx.config.compose.base import overlaid
 from kdx.config.wire import known
 from kdx.core import snapshot
+from kdx.core.shapes import all_wrong
 from kdx.data.pictures import decode
+from kdx.pipeline.stages.evaluate import keep_arrays
+from kdx.report.run import document as reading
+from kdx.report.run import figures
+from kdx.report.run.plain import dump
 from kdx.store import source
 from kdx.store.component import Component
 from kdx.store.source import Source
+from kdx.store.work import Listener, Work
+from kdx.tasks.classification import WRITTEN_OUT
+from kdx.tasks.metrics import confusion, most_confused
 
 SHORT = (
     "device=cpu",
@@ -218,3 +231,69 @@ def test_hydra_composes_once_for_each_choice_of_options(monkeypatch, tmp_path):
         _, _, listed = read_words(words)
         assert len(check_runs(listed, True)) == 60
     assert len(asked) == 2
+
+
+def test_the_most_confused_pairs_by_hand():
+    table = torch.tensor([[5, 1, 0], [2, 9, 2], [0, 0, 1]])
+    assert most_confused(table, 2) == [
+        {"truth": 1, "predicted": 0, "rows": 2},
+        {"truth": 1, "predicted": 2, "rows": 2},
+    ]
+    assert [pair["rows"] for pair in most_confused(table, 20)] == [2, 2, 1]  # of the rest there is no row
+    assert table.diagonal().tolist() == [5, 9, 1]
+    assert most_confused(torch.eye(3, dtype=torch.int64), 20) == []
+
+
+def test_documents_grow_with_the_classes_and_not_with_their_square(tmp_path):
+    rows, size = 4000, {}
+    for number in (WRITTEN_OUT, WRITTEN_OUT + 1, 1000, 2000):
+        generator = torch.Generator().manual_seed(number)
+        answers = torch.randn(rows, number, generator=generator)
+        truth = torch.arange(rows) % number
+        work = Work(tmp_path / str(number), "evaluate", Listener(), "0" * 64)
+        work.path.mkdir()
+        details = keep_arrays(
+            work, classification(number).details(answers, truth, "test"), "student.last.test"
+        )
+        document = json.loads(dump(details))
+        size[number] = len(dump(details))
+        kept = document["arrays"]["confusion"]
+        table = np.load(work.path / kept["file"])
+        assert kept["file"] == "confusion.student.last.test.npy" and list(table.shape) == kept["shape"]
+        assert (table == confusion(answers.argmax(1), truth, number).numpy()).all() and table.sum() == rows
+        assert table.dtype.itemsize == 1  # no count here is above 255
+        assert document["predicted"] == table.sum(0).tolist()
+        assert next(all_wrong(document, reading.MEASURED, ""), None) is None
+        assert len(document["confused"]) == 20
+        # what can be looked at is there to be looked at, else the pairs are
+        assert ("confusion" in document) == (number <= WRITTEN_OUT) == ("figures" not in document)
+        if "confusion" in document:
+            assert document["confusion"] == table.tolist()
+        else:
+            pair, figure = document["confused"][0], document["figures"][0]
+            name = f"{pair['truth']} taken for {pair['predicted']}"
+            assert figure["data"]["names"][0] == name and figure["data"]["values"][0] == pair["rows"]
+            assert figures.draw_figure(figure, "t", "#112233").startswith(b"\x89PNG")
+    assert size[2000] < 2.2 * size[1000] and size[1000] < 150_000
+
+
+def test_many_classes_are_compared_by_their_most_confused_pairs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pairs = [{"truth": 2, "predicted": 7, "rows": 11}, {"truth": 0, "predicted": 1, "rows": 3}]
+    for loss in ("kd", "slam"):
+        for seed in (0, 1):
+            made = fabricate.document((f"loss={loss}",), seed, 0.8 + 0.01 * seed)
+            for role in ("student", "teacher", "baseline"):
+                del made["results"][role]["last"]["test"]["confusion"]
+            made["results"]["student"]["last"]["test"]["confused"] = pairs
+            fabricate.folder(tmp_path / "sweep", f"{loss}-{seed}", made)
+    assert main(["compare", "sweep", "--html", "page.html"]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "Classes that the students confuse most" in page and "Confusion of the students" not in page
+    assert "2 &gt; 7" in page
+    capsys.readouterr()
+    for wrong in ([[0, 1, 2]], [{"truth": 0, "predicted": 1}], [{"truth": 10, "predicted": 1, "rows": 1}]):
+        made["results"]["student"]["last"]["test"]["confused"] = wrong
+        (tmp_path / "sweep/slam-1/run.json").write_text(json.dumps(made))
+        main(["compare", "sweep"])
+        assert "is not as kdx writes it" in capsys.readouterr().out

@@ -22,6 +22,7 @@ _TRIED = 3
 _AGREEMENT = "agreement"
 _TAKEN = (
     *("n", "recall", "reliability", "confusion", "figures", _AGREEMENT),
+    *("arrays", "confused", "predicted"),
     *("train", "validation", "test"),
 )
 """What results use beside the names of metrics."""

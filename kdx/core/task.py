@@ -27,8 +27,8 @@ class Figure:
     """A drawing of what answers were worth, as data: reports draw it by its kind, whatever the task.
 
     kind: "matrix" (data: {"values": rows of numbers, "rows", "columns": names}), "bars" (a histogram:
-    {"edges", "counts"}) or "line" ({"lines": {words: {"x", "y"}}}); see docs/run-json.md. tag: its name in
-    TensorBoard and in file names.
+    {"edges", "counts"}), "ranked" ({"names", "values"}: a bar for each name) or "line" ({"lines": {words:
+    {"x", "y"}}}); see docs/run-json.md. tag: its name in TensorBoard and in file names.
     """
 
     title: str
@@ -168,7 +168,10 @@ class Task(ABC):
         }
 
     def details(self, answers: Answers, truth: Answers, part: str) -> dict[str, Any]:
-        """Further plain data for results.json, of part train, validation or test: "figures" are drawn."""
+        """Further plain data for results.json, of part train, validation or test: "figures" are drawn. What
+        grows faster than classes or bins do, as a matrix of classes does, is among its "arrays", {name:
+        tensor}: each becomes a file of the artifact.
+        """
         return {}
 
     def summary(self, truth: Mapping[str, Answers]) -> dict[str, Any]:

@@ -18,6 +18,9 @@ from kdx.tasks.shown import shown_metrics
 TIMES = ("latency_ms", "seconds", "teacher_seconds_saved")
 _LONG = (
     "confusion",
+    "predicted",
+    "confused",
+    "arrays",
     "recall",
     "class_counts",
     "reliability",
@@ -30,7 +33,16 @@ _LONG = (
     "edges",
 )
 """Figures of many cells: compared, and counted, but not listed one by one."""
-_LATER = ("recall", "class_counts", "learned", "believed_accuracy")
+_LATER = (
+    "recall",
+    "class_counts",
+    "learned",
+    "believed_accuracy",
+    "predicted",
+    "confused",
+    "arrays",
+    "figures",
+)
 """Figures that older runs lack, as they do metrics: where the recorded run has none of a kind, they are not
 compared.
 """
@@ -71,6 +83,8 @@ def differences(recorded: Run, now: Run) -> Likeness:
     counts, *others = shown_metrics(now.document.get("results"))
     unknown = {part for part in (*_LATER, *others) if not any(part in name.split(".") for name in before)}
     after = {name: value for name, value in after.items() if not unknown & set(name.split("."))}
+    if not any("confusion" in name.split(".") for name in after):  # of many classes it is an array today
+        before = {name: value for name, value in before.items() if "confusion" not in name.split(".")}
     differ = [
         (name, before.get(name), after.get(name))
         for name in {**before, **after}

@@ -24,6 +24,7 @@ from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
+from kdx.store.source import sha256
 from kdx.store.work import Work
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -69,7 +70,8 @@ def run(
     random in them. learned: role -> splits that it learned from beside the labelled rows, so that they tell
     nothing of it. metrics: the user's own, by name.
 
-    Files: results.json (see docs/run-json.md), examples.json, and examples.npy where rows are levels."""
+    Files: results.json (see docs/run-json.md) and the arrays that it names, examples.json, and examples.npy
+    where rows are levels."""
     about = data.json("data.json")
     own = {name: build_metric(name, described) for name, described in metrics.items()}
     measure = Measure(build_task(about), own, runtime)
@@ -91,7 +93,11 @@ def run(
             teacher = answers.get("teacher") if role != "teacher" else None
             results[role][which] = {
                 name: measure.metrics(found[name], splits[name], teacher[name] if teacher else None)
-                | measure.task.details(found[name], splits[name].known, name)
+                | keep_arrays(
+                    work,
+                    measure.task.details(found[name], splits[name].known, name),
+                    f"{role}.{which}.{name}",
+                )
                 for name in found
             }
             if broken := [name for name, one in found.items() if not all_finite(one)]:
@@ -107,6 +113,20 @@ def run(
     work.write_json("results.json", finite_or_null(results))
     test = {role: found["test"] for role, found in answers.items()}
     write_examples(work, splits["test"], test, measure.task)
+
+
+def keep_arrays(work: Work, details: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What a task tells of a split, with its `arrays` as files: NAME.<place>.npy, of which it then holds name
+    ("file"), "shape" and "sha256". Counts have the smallest type that holds them.
+    """
+    kept = {}
+    for name, found in (details.get("arrays") or {}).items():
+        array, file = np.asarray(found.cpu()), f"{name}.{place}.npy"
+        if array.dtype.kind in "iu" and array.size and array.min() >= 0:
+            array = array.astype(np.min_scalar_type(array.max()))
+        np.save(work.path / file, array)
+        kept[name] = {"file": file, "shape": list(array.shape), "sha256": sha256(work.path / file)}
+    return {**details, "arrays": kept} if kept else dict(details)
 
 
 def all_finite(answers: Answers) -> bool:
