@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 
 import fabricate
@@ -14,22 +16,26 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+import yaml
 from tasks import classification
 from test_folder import SETTINGS, classes
 
 from kdx.cli import main
-from kdx.commands._check import check_runs, read_words
+from kdx.commands import train
+from kdx.commands._check import check_runs
+from kdx.commands._typed import read_words
 from kdx.config.compose import base, composed, examine_words, parse_overrides, plain_config
 from kdx.config.compose.base import overlaid
 from kdx.config.wire import known
 from kdx.core import snapshot
+from kdx.core.paths import conf_dir
 from kdx.core.shapes import all_wrong
 from kdx.data.pictures import decode
 from kdx.pipeline.stages.evaluate import keep_arrays
 from kdx.report.run import document as reading
 from kdx.report.run import figures
 from kdx.report.run.plain import dump
-from kdx.store import source
+from kdx.store import digest, memory
 from kdx.store.component import Component
 from kdx.store.source import Source
 from kdx.store.work import Listener, Work
@@ -143,11 +149,11 @@ def test_the_memory_of_digests_is_written_as_it_can_be_checked(tmp_path, monkeyp
     monkeypatch.setattr(Source, "memo", tmp_path / "sources.json")
     paths = [tmp_path / name for name in ("a", "caf\u00e9", "link")]
     first = Source(*paths).digest()
-    source._write_memo(Source.memo, {str(tmp_path / "a"): [1, 2, 3, 4, "x"]})
-    assert source._memo_in(Source.memo) == {str(tmp_path / "a"): [1, 2, 3, 4, "x"]}
+    memory.keep(Source.memo, {str(tmp_path / "a"): [1, 2, 3, 4, "x"]})
+    assert memory.recall(Source.memo) == {str(tmp_path / "a"): [1, 2, 3, 4, "x"]}
     text = Source.memo.read_text()
     Source.memo.write_text(text.replace("1, 2", "2, 1"))
-    assert source._memo_in(Source.memo) == {}
+    assert memory.recall(Source.memo) == {}
     assert Source(*paths).digest() == first
 
 
@@ -166,7 +172,7 @@ VALUES = (
 
 
 @hypothesis.given(st.data())
-@hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True, database=None)
 def test_values_on_a_copy_are_what_hydra_composes(data):
     """Whatever the keys refer to, and in whichever order they are given."""
     groups = data.draw(st.lists(st.sampled_from(sorted(OPTIONS)), max_size=1))
@@ -178,10 +184,10 @@ def test_values_on_a_copy_are_what_hydra_composes(data):
     assert not errors
     fast = overlaid(chosen, values)
     slow = base._laid(tuple(chosen), base._Values(values), ())
-    assert text(fast) == text(slow)
+    assert text_of(fast) == text_of(slow)
     if fast is not None:  # and none was changed by the other
-        assert text(overlaid(chosen, values)) == text(slow)
-        assert text(composed(chosen)) == text(base._contained(tuple(chosen), (), True))
+        assert text_of(overlaid(chosen, values)) == text_of(slow)
+        assert text_of(composed(chosen)) == text_of(base._contained(tuple(chosen), (), True))
 
 
 KEYS = ("seed", "augment", "student_train.augment", "loss.temperature", "teacher_loss", "student_train")
@@ -193,7 +199,7 @@ def keys_of(node, path="") -> set[str]:
     return set().union(*(keys_of(v, f"{path}.{k}".lstrip(".")) for k, v in inside.items()), {path} - {""})
 
 
-def text(value) -> str:
+def text_of(value) -> str:
     return repr(value)
 
 
@@ -210,7 +216,7 @@ def text(value) -> str:
 def test_a_composed_run_is_hydras(words):
     """The whole of it, by the way that `kdx train` goes and by Hydra's own."""
     found, errors, _ = examine_words(words)
-    assert not errors and text(found) == text(plain_config(base.whole_config(words)))
+    assert not errors and text_of(found) == text_of(plain_config(base.whole_config(words)))
 
 
 def test_hydra_composes_once_for_each_choice_of_options(monkeypatch, tmp_path):
@@ -297,3 +303,72 @@ def test_many_classes_are_compared_by_their_most_confused_pairs(tmp_path, monkey
         (tmp_path / "sweep/slam-1/run.json").write_text(json.dumps(made))
         main(["compare", "sweep"])
         assert "is not as kdx writes it" in capsys.readouterr().out
+
+
+def test_code_is_remembered_by_its_text(tmp_path, monkeypatch):
+    """Not by its place or its time of change: another text is another digest, whatever the file says."""
+    monkeypatch.setattr(digest, "_remembered", {})
+    parsed = []
+    parse = digest._parsed
+    monkeypatch.setattr(digest, "_parsed", lambda *given: parsed.append(given) or parse(*given))
+
+    def found(text: str) -> tuple[str, tuple[str, ...]]:
+        (tmp_path / "a.py").write_text(text)
+        os.utime(tmp_path / "a.py", (1, 1))
+        digest._remembered.clear()
+        digest._syntax.cache_clear()
+        with digest.remembering(tmp_path / "code.json"):
+            return digest._syntax(tmp_path / "a.py", "mine.a")
+
+    first = found("from . import b\nx = 1\n")
+    assert first == found("from . import b\nx = 1\n") and len(parsed) == 1
+    assert first[1] == ("mine.b",)
+    other = found("from . import b\nx = 2\n")
+    assert other[0] != first[0] and len(parsed) == 2
+    assert found("from . import b\nx = 1\n") == first and len(parsed) == 2
+    (tmp_path / "code.json").write_text((tmp_path / "code.json").read_text().replace("mine.b", "mine.c"))
+    assert (
+        found("from . import b\nx = 1\n") == first and len(parsed) == 3
+    )  # a changed file counts for nothing
+    digest._syntax.cache_clear()
+
+
+def test_both_readers_of_yaml_agree_on_every_option_file():
+    """kdx composes by libyaml where it is there."""
+    files = sorted(conf_dir().rglob("*.yaml"))
+    assert len(files) > 100
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert text_of(yaml.load(text, yaml.CSafeLoader)) == text_of(yaml.load(text, yaml.SafeLoader)), file
+
+
+@pytest.mark.parametrize("words", [[], ["loss=slam", "--config-dir=mine"]], ids=" ".join)
+def test_the_help_is_hydras(words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/loss/deep").mkdir(parents=True)
+    for name in ("own", "deep/er"):
+        (tmp_path / f"mine/loss/{name}.yaml").write_text("defaults: [/loss/kd@_here_]\n")
+    assert main(["train", "--help", *words]) == 0
+    ours = capsys.readouterr().out
+    assert train.main(["--help", *words]) == 0
+    assert ours == capsys.readouterr().out and "loss: " in ours and "\nseed: " in ours
+    assert ("own" in ours.split("loss: ")[1].split("\n")[0]) == bool(words)
+
+
+def test_what_help_and_a_cached_plan_import(trained_here):
+    """Counted in processes of their own. What is not needed is not imported, and nobody waits for it."""
+    code = "import sys; from kdx.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    own = json.loads((trained_here / "outputs/runs/a=b/run.json").read_text())["command"][2:]
+    imported = {}
+    for name, command in {"help": ["train", "--help"], "plan": ["plan", *own]}.items():
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
+        )
+        imported[name] = set(done.stderr.split())
+        assert "hydra" in imported[name]
+    rooms = {".".join(module.split(".")[:2]) for module in imported["help"] if module.startswith("kdx.")}
+    assert not rooms & {"kdx.pipeline", "kdx.planning", "kdx.report", "kdx.runs", "kdx.methods", "kdx.models"}
+    needless = {"numpy", "rich", "torch", "filelock", "kdx.config.wire", "kdx.commands.train"}
+    assert imported["help"] & needless == set()
+    needless = {"torch", "PIL", "matplotlib", "sklearn", "filelock", "subprocess", "importlib.metadata"}
+    assert imported["plan"] & needless == set()

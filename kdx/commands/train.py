@@ -13,8 +13,9 @@ from typing import Any
 import hydra
 
 from kdx.commands import _sweep
-from kdx.commands._check import check_runs, check_shown, read_words
+from kdx.commands._check import check_runs
 from kdx.commands._tell import Alone, Teller
+from kdx.commands._typed import check_shown, read_words
 from kdx.config import compose
 from kdx.config import grid as combine
 from kdx.config.wire import Order, wire

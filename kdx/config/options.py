@@ -25,7 +25,8 @@ SEVERAL = ("augment", "shift")
 @functools.cache
 def groups() -> list[str]:
     """The groups that a user chooses from; conf/model is chosen by way of teacher and student."""
-    defaults = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
+    defaults = yaml.load((conf_dir() / "train.yaml").read_text(encoding="utf-8"), loader)["defaults"]
     return [name for entry in defaults if isinstance(entry, dict) for name in entry]
 
 

@@ -5,9 +5,6 @@ run.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -159,6 +156,9 @@ def digests(files: Mapping[str, Any]) -> dict[str, str]:
 
 def environment(order: Order) -> dict[str, Any]:
     """Where the run took place, reported without importing torch."""
+    import importlib.metadata
+    import platform
+
     return {
         "commit": _commit(),
         **versions(),
@@ -226,6 +226,8 @@ def _sources(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _commit() -> str | None:
+    import subprocess
+
     try:
         answer = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kdx.core import snapshot
 from kdx.core.errors import UserError, printable
-from kdx.core.files import LARGEST, read_json, write_atomically
+from kdx.store import memory
 
 NO_FILE = "0" * 64
 _SETTLED = 2.0
@@ -65,7 +62,7 @@ class Source:
         return self._digest
 
     def _found(self) -> str:
-        kept = _read_memo(self.memo)
+        kept = memory.recall(self.memo)
         known = {**kept, **self._remembered}
         whole, folders = hashlib.sha256(), _Folders()
         skip = bool(self.named)
@@ -73,9 +70,8 @@ class Source:
             found = _digest_once(str(path), known, folders, skip)
             whole.update(os.fsencode(name) + f"\0{found}\n".encode())
         self._remembered.update(known)
-        if known != kept and self.memo and self.memo.parent.is_dir():
-            with contextlib.suppress(OSError):  # a full disk costs the memory, not the run
-                _write_memo(self.memo, known)
+        if known != kept:
+            memory.keep(self.memo, known)
         return whole.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -102,43 +98,6 @@ def _below(folder: Path) -> Iterator[Path]:
             for name in files
             if not name.startswith(".") and os.path.isfile(os.path.join(here, name))
         )
-
-
-_BEGIN, _BETWEEN = b'{"files": ', b', "sha256": "'
-_END = b'"}'
-
-
-def _write_memo(path: Path, known: Mapping[str, list[Any]]) -> None:
-    """In the form that `_of` is a digest of, so that its bytes can be checked as they are."""
-    files = json.dumps(known, sort_keys=True).encode()
-    write_atomically(path, _BEGIN + files + _BETWEEN + hashlib.sha256(files).hexdigest().encode() + _END)
-
-
-def _read_memo(path: Path | None) -> Mapping[str, list[Any]]:
-    """What was remembered; nothing of a file that is not as it was written: a wrong digest would name another
-    data set.
-    """
-    if path is None or not os.path.isfile(path):
-        return {}
-    return snapshot.while_same(("memo", os.path.abspath(path)), str(path), lambda: _memo_in(path), bool)
-
-
-def _memo_in(path: Path) -> dict[str, list[Any]]:
-    try:
-        text = path.read_bytes() if path.stat().st_size <= LARGEST else b""
-        files, between, digest = text.removeprefix(_BEGIN).removesuffix(_END).rpartition(_BETWEEN)
-        if text.startswith(_BEGIN) and hashlib.sha256(files).hexdigest().encode() == digest:
-            found = json.loads(files)
-        else:  # as an older kdx wrote it
-            whole = read_json(path)
-            found = whole["files"] if whole and whole["sha256"] == _of(whole["files"]) else {}
-    except (UserError, OSError, LookupError, TypeError, ValueError, RecursionError):
-        return {}
-    return {k: v for k, v in found.items() if isinstance(v, list)} if isinstance(found, dict) else {}
-
-
-def _of(known: Any) -> str:
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 class _Folders(dict[str, str]):

@@ -31,7 +31,7 @@ from kdx.store.artifact import (
     verify,
 )
 from kdx.store.component import Component, targets
-from kdx.store.digest import code_digest
+from kdx.store.digest import code_digest, remembering
 from kdx.store.disk import WHO, disk_full, lock_file
 from kdx.store.source import Source
 from kdx.store.stage import Stage
@@ -86,12 +86,9 @@ class Store:
         """
         specs: list[str] = []
         what = {name: _canonical(value, specs) for name, value in sorted(inputs.items())}
-        whole = {
-            "stage": stage.name,
-            "version": stage.version,
-            "inputs": what,
-            "code": code_digest([stage.module, *specs]),
-        }
+        with remembering(self.root / "code.json"):
+            code = code_digest([stage.module, *specs])
+        whole = {"stage": stage.name, "version": stage.version, "inputs": what, "code": code}
         return key_of(whole), whole
 
     def run(self, stage: Stage, /, *, name: str | None = None, **inputs: Any) -> Artifact:

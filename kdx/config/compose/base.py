@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,12 +188,29 @@ def kept(words: tuple[str, ...], own: tuple[Path, ...]) -> Any:
 def whole_config(words: Sequence[str]) -> Any:
     """The composed configuration as Hydra has it, with Hydra's own node and the user's own options."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"), _quick_yaml(bool(own)):
         return compose(
             "train",
             [*words, *(f"hydra.searchpath=['file://{folder}']" for folder in own)],
             return_hydra_config=True,
         )
+
+
+@contextlib.contextmanager
+def _quick_yaml(others: bool) -> Iterator[None]:
+    """Inside, OmegaConf reads option files by libyaml where that is there, and nothing that it composes is
+    looked through for garbage: a third of the time. others: whether there are files that are not of kdx, on
+    which both readers need not agree, as they do on its own (tests/test_growth.py).
+    """
+    plain, collecting = yaml.SafeLoader, gc.isenabled()
+    gc.disable()
+    yaml.SafeLoader = plain if others else getattr(yaml, "CSafeLoader", plain)  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        yaml.SafeLoader = plain  # type: ignore[misc]
+        if collecting:
+            gc.enable()
 
 
 def composes(words: Sequence[str]) -> bool:
