@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdx.config import compose, grid
@@ -15,15 +15,18 @@ from kdx.config.unused import idle
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, signals
 from kdx.core.errors import UserErrors
-from kdx.runs.run import all_stored
+from kdx.runs.run import stored
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a command line: its own words, and what they ask for."""
+    """One run of a command line: its own words, what they ask for, and where the store was found to have all
+    of it the key of its evaluation.
+    """
 
     words: list[str]
     order: Order
+    key: str | None = None
 
 
 def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
@@ -47,7 +50,8 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
         alike = json.dumps({**config, "seed": 0}, sort_keys=True)
         here = None
         if alike not in looked and not (slip or wrong):
-            here = checks.attempt(unread := [], all_stored, order)
+            here = checks.attempt(unread := [], stored, order)
+            jobs[-1] = replace(jobs[-1], key=here and here.key)
             if unread:  # nobody can say whether anything has to be made
                 looked[alike] = unread
         if alike not in looked and not here:
