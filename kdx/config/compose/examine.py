@@ -50,17 +50,18 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
     unknown.
     """
     sorted_out = _sorted_out(words)
-    chosen, errors = sorted_out.chosen, sorted_out.errors
+    chosen, errors, hydras = sorted_out.chosen, sorted_out.errors, sorted_out.hydras
+    # words for Hydra itself change nothing else, so that one composition looks at them too
+    options = [*chosen, *hydras] if hydras and composes([*chosen, *hydras]) else chosen
     try:
-        known = composed(chosen)
+        known = composed(options)
     except UNCOMPOSED as error:
         return None, [*errors, _uncomposed(error, chosen)], 0
     if own and (odd := [*misshapen(known), *beyond("", known)]):
         return None, [*errors, *odd], 0
     if own and (beyond_them := overreach(chosen, {o.key_or_group for o in sorted_out.values})):
         return None, [*errors, *beyond_them], 0  # nothing more is looked at: that could run what they name
-    hydras = sorted_out.hydras
-    if hydras and not composes([*chosen, *hydras]):
+    if len(options) < len(chosen) + len(hydras):
         errors += [
             f"'{checks.shown(word, bare=True)}' is unknown to Hydra"
             for word in hydras
@@ -73,7 +74,7 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
             found = _wrong_own_part(path) or wrong_key(_with_own_part(known, path), path, override.value())
             errors += found
             kept += [] if found else [override]
-    whole, kept = _laid_over(chosen, kept, known, errors)
+    whole, kept = _laid_over(options, kept, known, errors)
     return whole, errors, len(chosen) + len(kept) if whole is not None else 0
 
 
