@@ -214,7 +214,10 @@ def finish(
     results |= {"roles": own} if own else {}
     trace(folder.run, results, artifacts)
     for role in roles_of(results):
-        results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
+        student = order.config["choices"]["student"]
+        results[role]["model"] = order.experiment.teacher_name if role == "teacher" else student
+    for member, asked in zip(results.get("members") or [], order.experiment.teachers, strict=False):
+        member["model"] = asked.name
     if results["rounds"]:
         by = build_recipe(order.recipe).counts
         results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from kdx.config.contract import check_metric, check_task
 from kdx.config.trying import trying
@@ -41,8 +42,17 @@ def describe_data(experiment: Experiment, errors: list[str]) -> Description | No
 
 
 def trainings_of(experiment: Experiment) -> list[tuple[str, Component | None]]:
-    """The settings of both training stages, by node."""
-    return [("teacher_pretrain", experiment.teacher_pretrain), ("student_train", experiment.student_train)]
+    """The settings of the training stages, by node; those that members of an ensemble share stand once."""
+    found: list[tuple[str, Component | None]] = []
+    for number, teacher in enumerate(experiment.teachers, 1):
+        if all(_spec(teacher.training) != _spec(other) for _, other in found):
+            node = f"members.{number}.teacher_pretrain" if found else "teacher_pretrain"
+            found.append((node, teacher.training))
+    return [*found, ("student_train", experiment.student_train)]
+
+
+def _spec(training: Component | None) -> Any:
+    return training and training.spec
 
 
 def check_kind(order: Order, about: Description | None, errors: list[str]) -> None:

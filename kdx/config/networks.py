@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kdx import models
-from kdx.config.kinds import adapter_of, task_of
+from kdx.config.kinds import adapter_of, task_of, trainings_of
 from kdx.config.trials import STAND_IN, MadeUp, fits_stand_in, made_up, mixes, try_loss
 from kdx.config.trying import trying
 from kdx.core import checks
@@ -24,7 +24,7 @@ from kdx.models.estimator import ONLY_TEACHERS, is_estimator
 from kdx.models.modes import evaluating
 from kdx.models.size import Held, smaller
 from kdx.models.weights import load_weights
-from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.experiment import Experiment, TeacherSetup
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component
@@ -79,7 +79,8 @@ def build_networks(
     built: dict[str, Any] = {}
     begins = beginnings(experiment)
     assistants = [(f"assistant {number}", model) for number, model in enumerate(experiment.assistants, 1)]
-    for role, model in (("teacher", experiment.teacher), *assistants, ("student", experiment.student)):
+    taught = [(role, teacher.model) for role, teacher in _teachers(experiment).items()]
+    for role, model in (*taught, *assistants, ("student", experiment.student)):
         if model:
             with trying(errors):
                 if not described and models.rows_read(model) != made.data.reads:
@@ -92,9 +93,21 @@ def build_networks(
                         reads=made.data.reads,
                         adapter=adapter_of(made.data),
                         read_weights=begins.get(role) is None,
-                        held=Held(_TRAINED, f"the {role}", smaller(role, model.spec)),
+                        held=Held(_TRAINED, _called(role), smaller(role, model.spec)),
                     )
     return built
+
+
+def _teachers(experiment: Experiment) -> dict[str, TeacherSetup]:
+    """node -> the teacher, or each member of an ensemble."""
+    if len(experiment.teachers) == 1:
+        return {"teacher": experiment.teachers[0]}
+    return {f"members.{number}": teacher for number, teacher in enumerate(experiment.teachers, 1)}
+
+
+def _called(role: str) -> str:
+    """In a sentence."""
+    return role.replace("members.", "member ") if role.startswith("members.") else f"the {role}"
 
 
 @contextmanager
@@ -120,7 +133,8 @@ def check_answers(experiment: Experiment, made: MadeUp, built: Mapping[str, Any]
     make something (it stretches (B,) to (B, B)) that no number shows.
     """
     wanted = {name: tuple(leaf.shape[1:]) for name, leaf in leaves(made.task.made_up(_TRIED)).items()}
-    for role, model in (("teacher", experiment.teacher), ("student", experiment.student)):
+    taught = [(role, teacher.model) for role, teacher in _teachers(experiment).items()]
+    for role, model in (*taught, ("student", experiment.student)):
         if role not in built or model.target.startswith("kdx.") or is_estimator(model):
             continue
         with torch.no_grad(), evaluating(built[role]):
@@ -128,7 +142,8 @@ def check_answers(experiment: Experiment, made: MadeUp, built: Mapping[str, Any]
         given = {name: tuple(leaf.shape[1:]) for name, leaf in leaves(answers).items()}
         if given != wanted:
             raise UserError(
-                f"the {role} gives answers of {_shapes(given)} a row, and the task reads {_shapes(wanted)}"
+                f"{_called(role)} gives answers of {_shapes(given)} a row, and the task reads "
+                f"{_shapes(wanted)}"
             )
 
 
@@ -138,40 +153,44 @@ def _shapes(of: Mapping[str, tuple[int, ...]]) -> str:
 
 def beginnings(experiment: Experiment) -> dict[str, Any]:
     """role -> the checkpoint that it begins with, or None."""
-    return {"teacher": experiment.checkpoint, "student": experiment.student_checkpoint}
+    found: dict[str, Any] = {role: teacher.checkpoint for role, teacher in _teachers(experiment).items()}
+    return {**found, "student": experiment.student_checkpoint}
 
 
 def check_checkpoints(
     experiment: Experiment, about: Description | None, built: Mapping[str, Any], errors: list[str]
 ) -> None:
     """Whether each checkpoint can be read, and fits its network."""
-    for role, given in beginnings(experiment).items():
+    teachers = _teachers(experiment)
+    for node, given in beginnings(experiment).items():
         if given:
-            with checks.gather(errors):
-                file, trained = (
-                    given.file.paths[0],
-                    role == "student" or experiment.teacher_pretrain is not None,
-                )
-                if about and role in built:
-                    load_weights(built[role], file, key=given.key, role=role, new_head=trained)
+            role = "teacher" if node in teachers else node
+            with checks.gather(errors, "" if node == role else f"{_called(node)}: "):
+                file, trained = given.file.paths[0], node == "student" or teachers[node].training is not None
+                if about and node in built:
+                    load_weights(built[node], file, key=given.key, role=role, new_head=trained)
                     class_order_warnings(role, given, about.classes, trained)
                 else:
                     checkpoint.read_weights_file(file, key=given.key, role=role)
 
 
 def check_dropout(experiment: Experiment, built: Mapping[str, Any], errors: list[str]) -> None:
-    """Whether a network that answers in several passes has dropout."""
-    if experiment.pseudo_label and experiment.pseudo_label["passes"]:
-        answering = (
-            ("teacher", "student")
-            if experiment.rounds is not None and experiment.rounds > 1 and experiment.budget is None
-            else ("teacher",)
-        )
+    """Whether networks that answer in several passes have dropout, and each has a turn."""
+    passes = experiment.pseudo_label["passes"] if experiment.pseudo_label else 0
+    if passes:
+        again = experiment.rounds is not None and experiment.rounds > 1 and experiment.budget is None
+        answering = [*_teachers(experiment), *(["student"] if again else [])]
         errors += [
-            f"pseudo_label.passes are made with dropout, and the {role} has none: set {role}.dropout=0.3, say"
+            f"pseudo_label.passes are made with dropout, and {_called(role)} has none: set "
+            f"{role}.dropout=0.3, say"
             for role in answering
             if role in built and not drops_out(built[role])
         ]
+        if passes < len(experiment.teachers):
+            errors.append(
+                f"pseudo_label.passes={passes} are shared out among {len(experiment.teachers)} teachers, and "
+                f"each takes a turn at least: set pseudo_label.passes={2 * len(experiment.teachers)}, say"
+            )
 
 
 def check_losses(
@@ -187,15 +206,20 @@ def check_losses(
     described: as for `build_networks`.
     """
     student = built.get("student") or torch.nn.Identity()
+    taught = [built[role] for role in _teachers(experiment) if role in built]
     lessons = [
-        ("teacher_pretrain", experiment.teacher_loss, experiment.teacher_pretrain),
+        *(
+            ("teacher_pretrain", experiment.teacher_loss, training)
+            for node, training in trainings_of(experiment)
+            if node != "student_train"
+        ),
         ("student_train", experiment.loss, experiment.student_train),
         *(("student_train", control.loss, control.training) for control in experiment.controls.values()),
     ]
     for node, loss, training in lessons:
         if loss and (described or fits_stand_in(loss)):
             with trying(errors):
-                live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
+                live = [Frozen(network) for network in taught] if reads_networks(loss) else []
                 try_loss(loss, student, streams, made, live, f"{node}.augment" if mixes(training) else None)
     if (
         experiment.loss

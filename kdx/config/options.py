@@ -87,6 +87,8 @@ def options_of(group: str) -> list[str]:
 
 
 def wrong_option(group: str, value: Any) -> list[str]:
+    if isinstance(value, list) and group == "teacher":
+        return ["teacher= names one: several that answer together are teachers=[cnn,resnet20]"]
     several = isinstance(value, list) and group in SEVERAL
     options = options_of(group)
     wrong = [

@@ -158,7 +158,7 @@ def room(experiment: Experiment, about: Description) -> int:
                 read_weights=False,
             )
         )
-        for m in (experiment.teacher, experiment.student)
+        for m in (*(teacher.model for teacher in experiment.teachers), experiment.student)
     )
     # of the rows: these have a data set of their own
     copies = 1 + sum(control.also is not None for control in experiment.controls.values())

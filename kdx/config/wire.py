@@ -90,16 +90,13 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
 
 def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: list[str]) -> Experiment:
     """part: calls a function, and gives None where it refuses."""
-    dataset, teacher, student = config["dataset"], dict(config["teacher"]), dict(config["student"])
-    checkpoint = part(nodes.checkpoint_of, "teacher", teacher)
+    dataset, student = config["dataset"], dict(config["student"])
     begins = part(nodes.checkpoint_of, "student", student)
     trainings: dict[str, Component | None] = dict.fromkeys(("teacher_pretrain", "student_train"))
     for node in trainings:
         # what is refused has a stand-in, so that the class can tell what else is wrong
         with checks.gather(errors):
             trainings[node] = nodes.read_training(node, config)
-    pretrained = config["teacher"].get("checkpoint") is not None or teacher.get("weights") is not None
-    asked = any(config["teacher_pretrain"][unit] is not None for unit in ("epochs", "steps"))
     learner = part(component, "student", student)
     weights, copies = ("none", "balanced"), ("warn", "drop", "error")
     return Experiment(
@@ -107,15 +104,13 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         sizes={name: dataset[name] for name in SIZES},
         class_weights=part(checks.choice, "dataset.class_weights", dataset["class_weights"], weights),
         duplicates=part(checks.choice, "dataset.duplicates", dataset["duplicates"], copies),
-        teacher=part(component, "teacher", teacher),
-        checkpoint=checkpoint,
+        teachers=part(nodes.read_teachers, config, trainings["teacher_pretrain"], part) or [],
         student=learner,
         student_checkpoint=begins,
         teacher_loss=part(component, "teacher_loss", config["teacher_loss"]),
         loss=part(component, "loss", config["loss"]),
         assistants=part(nodes.read_assistants, config["assistants"]) or [],
         controls=part(nodes.read_controls, config, learner, trainings["student_train"]) or {},
-        teacher_pretrain=trainings["teacher_pretrain"] if asked or not pretrained else None,
         pseudo_label=part(nodes.read_pseudo_label, config["pseudo_label"]),
         student_train=trainings["student_train"],
         seed=part(nodes.read_seed, config["seed"]),

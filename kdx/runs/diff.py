@@ -126,6 +126,9 @@ def weights(run: Run) -> dict[str, str]:
     for role in (*ROLES, *(own if isinstance(own, Mapping) else ())):
         about = results.get(role)
         digests = about.get("weights") if isinstance(about, Mapping) else None
+        if role == "teacher" and run.members():
+            found |= _of_members(results)
+            continue
         if not isinstance(digests, Mapping):
             files = (manifest(run, run.roles().get(role)) or {}).get("files", {})
             digests = {
@@ -139,6 +142,18 @@ def weights(run: Run) -> dict[str, str]:
             if isinstance(digests.get(which), str)
         }
     return found
+
+
+def _of_members(results: Mapping[str, Any]) -> dict[str, str]:
+    """The same of the members of an ensemble: "member 1, last"."""
+    members = results.get("members")
+    return {
+        f"member {number}, {which}": digest
+        for number, member in enumerate(members if isinstance(members, list) else [], 1)
+        if isinstance(member, Mapping) and isinstance(member.get("weights"), Mapping)
+        for which, digest in member["weights"].items()
+        if isinstance(digest, str)
+    }
 
 
 def manifest(run: Run, name: str | None) -> dict[str, Any] | None:

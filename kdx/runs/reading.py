@@ -48,13 +48,26 @@ class Run:
 
     def roles(self) -> dict[str, str]:
         """role -> the run's name of the stage that trained it, for the roles that got so far; of several
-        rounds the last.
+        rounds the last. A teacher that is an ensemble is none of them.
         """
-        found = {}
+        found, members = {}, self.members()
         for name in self.stages:
+            if name in members:
+                continue
             if role := role_trained_by(split_number(name)[0]):
                 found[role] = name
         return {role: found[role] for role in (*ROLES, *found) if role in found}
+
+    def members(self) -> list[str]:
+        """The run's names of the stages that trained the members of its teacher; empty where that is one."""
+        names = [name for name in self.stages if split_number(name)[0] == stages.PRETRAIN.name]
+        return names if names and stages.PRETRAIN.name not in names else []
+
+    def member_models(self) -> list[str]:
+        """What the user called the models of the members."""
+        found = self.document["config"].get("members")
+        kept = found.values() if isinstance(found, Mapping) else ()
+        return [str(keys.get("option") if isinstance(keys, Mapping) else None) for keys in kept]
 
     def model(self, role: str) -> str | None:
         """What the user called the model of a role: cnn_tiny."""
@@ -66,6 +79,11 @@ class Run:
 
     def role(self, role: str) -> Artifact:
         """The artifact that trained `role`, looked up in the store and checked."""
+        if role == "teacher" and (members := self.members()):
+            raise UserError(
+                f"the teacher of '{self.path}' is an ensemble of {len(members)} networks, and not one: name "
+                "another role"
+            )
         if role not in self.roles():
             reached = ", ".join(self.stages) or "nothing"
             raise UserError(

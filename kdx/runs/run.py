@@ -17,6 +17,7 @@ from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.recipes.steps import teacher_stages
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
 from kdx.store.moved import ARRAYS
@@ -40,6 +41,9 @@ def perform(
     except Halt:
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in trained_by(order).items() if stage in store.done}
+    members = [store.done.get(stage) for stage in teacher_stages(len(order.experiment.teachers))]
+    if len(members) > 1 and all(members):
+        models = {"teacher": members, **models}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.experiment) else []
     if lessons:
@@ -187,9 +191,11 @@ def trace(document: dict[str, Any], results: dict[str, Any], artifacts: Mapping[
     document["environment"] |= (
         {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
     )
-    for role, about in roles.items():
-        files = manifests[about.stage]["files"]
-        results[role]["weights"] = {
+    members = results.get("members") or []
+    trained = {about.stage: results[role] for role, about in roles.items() if about.stage in manifests}
+    for stage, found in (*trained.items(), *zip(teacher_stages(len(members)), members, strict=False)):
+        files = manifests[stage]["files"]
+        found["weights"] = {
             which: files[name]["sha256"]
             for which in ("last", "best")
             if (name := f"{which}.safetensors") in files

@@ -19,8 +19,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kdx.config.compose.members import with_members
 from kdx.config.compose.parsing import names_own_part
 from kdx.config.options import own
+from kdx.core.errors import UserErrors
 from kdx.core.paths import conf_dir
 
 SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
@@ -128,12 +130,29 @@ def composes(words: Sequence[str]) -> bool:
     return True
 
 
-def plain_config(config: Any, resolve: bool = True) -> dict[str, Any]:
+def plain_config(config: Any) -> dict[str, Any]:
     """A composed configuration as JSON values, without Hydra's own node; of that only the options chosen,
-    under `choices`.
+    under `choices`. Several teachers are spelled out.
     """
+    hydra = config.get("hydra") or HydraConfig.get()
+    found, errors = with_members(_plain(config), lambda name: _composed_as(name, hydra))
+    if errors:
+        raise UserErrors(errors)
+    return found
+
+
+def _composed_as(teacher: str, hydra: Any) -> dict[str, Any]:
+    """What the words of a run, and the folder of options that it has, compose with another teacher."""
+    if not own:  # a process that a launcher made
+        sources = (s.path for s in hydra.runtime.config_sources if s.schema == "file")
+        own[:] = [Path(path) for path in sources if path and Path(path) != conf_dir()]
+    words = [word for word in hydra.overrides.task if word.partition("=")[0] != "teacher"]
+    return _plain(whole_config([*words, f"teacher={teacher}"]))
+
+
+def _plain(config: Any) -> dict[str, Any]:
     kept = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=resolve
+        OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True
     )
     return kept | {"choices": _choices(config)}
 

@@ -13,7 +13,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from kdx.config.compose.base import UNCOMPOSED, composed, composes, first_line, overlaid, whole_config
-from kdx.config.compose.parsing import OWN_PARTS, parse_overrides
+from kdx.config.compose.members import dropped, with_members
+from kdx.config.compose.parsing import BY_NUMBER, OWN_PARTS, parse_overrides
 from kdx.config.compose.trust import overreach
 from kdx.config.keys import misshapen, wrong_key
 from kdx.config.options import SLOTS, folders, groups, own, wrong_option
@@ -70,21 +71,32 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
     for override in sorted_out.values:
         path = override.key_or_group.split(".")
         if path[0] not in sorted_out.unsure:
-            found = _wrong_own_part(path) or wrong_key(_with_own_part(known, path), path, override.value())
+            found = (
+                _wrong_number(path)
+                if path[0] in BY_NUMBER
+                else _wrong_own_part(path) or wrong_key(_with_own_part(known, path), path, override.value())
+            )
             errors += found
             kept += [] if found else [override]
     whole, kept = _laid_over(chosen, kept, known, errors)
+    if whole is not None and (twice := dropped(whole, sorted_out.typed)):
+        errors += twice
+    elif whole is not None:
+        whole, wrong = with_members(whole, lambda name: _with_teacher(name, chosen, kept))
+        errors += wrong
     return whole, errors, len(chosen) + len(kept) if whole is not None else 0
 
 
 @dataclass
 class _SortedOut:
-    """Words by what they are. chosen: those that choose options; values: those that set keys; hydras: those
-    for Hydra itself; unsure: keys of words with an error, of which nothing more can be said.
+    """Words by what they are. chosen: those that choose options; values: those that set keys; typed: both, as
+    they are written; hydras: those for Hydra itself; unsure: keys of words with an error, of which nothing
+    more can be said.
     """
 
     chosen: list[str] = field(default_factory=list)
     values: list[Override] = field(default_factory=list)
+    typed: list[Override] = field(default_factory=list)
     hydras: list[str] = field(default_factory=list)
     unsure: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
@@ -99,6 +111,7 @@ def _sorted_out(words: Sequence[str]) -> _SortedOut:
             into.errors += found
             into.hydras += [] if found else [override.input_line]
             continue
+        into.typed.append(override)
         found = _not_ours(override) or beyond(group, override.value())
         if not found and group in folders():
             found = wrong_option(group, override.value()) or _not_installed(group, override.value())
@@ -108,6 +121,15 @@ def _sorted_out(words: Sequence[str]) -> _SortedOut:
         into.errors += found
         into.unsure |= {group} if found else set()
     return into
+
+
+def _with_teacher(name: str, chosen: Sequence[str], values: Sequence[Override]) -> dict[str, Any] | None:
+    """What these words compose with another teacher; None where they do not go together."""
+    others = [word for word in chosen if word.partition("=")[0] != "teacher"]
+    try:
+        return overlaid([*others, f"teacher={name}"], values)
+    except UNCOMPOSED:
+        return None
 
 
 def _uncomposed(error: BaseException, chosen: Sequence[str]) -> str:
@@ -147,6 +169,14 @@ def _wrong_own_part(path: Sequence[str]) -> list[str]:
         return []
     noun = path[0].removesuffix("s")
     return [f"'{'.'.join(path)}' is no key: a {noun} has a name and keys, such as {OWN_PARTS[path[0]]}"]
+
+
+def _wrong_number(path: Sequence[str]) -> list[str]:
+    """What is wrong with the key of a part with a number. Which it may have is known when all is composed."""
+    if len(path) > 2:
+        return []
+    noun = path[0].removesuffix("s")
+    return [f"'{'.'.join(path)}' is no key: a {noun} has a number and keys, such as {BY_NUMBER[path[0]]}"]
 
 
 def _with_own_part(known: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:

@@ -16,6 +16,8 @@ from kdx.core import checks
 OWN_PARTS = {"controls": "controls.longer._target_=mine.Longer", "metrics": "metrics.top5._target_=mine.Top5"}
 """Nodes in which the user names parts of their own, each with a `_target_` and its arguments -> an
 example."""
+BY_NUMBER = {"members": "members.2.dropout=0.3"}
+"""Nodes whose parts have numbers, and keys of what they are made of -> an example."""
 
 
 def parse_overrides(words: Sequence[str], errors: list[str]) -> list[Override]:
@@ -76,9 +78,9 @@ def _plus_less(word: str) -> str:
 
 
 def names_own_part(key: str) -> bool:
-    """Whether a key is of a part that the user names."""
+    """Whether a key is of a part that the user names, or of one with a number."""
     node, dot, _ = key.partition(".")
-    return bool(dot) and node in OWN_PARTS
+    return bool(dot) and node in (*OWN_PARTS, *BY_NUMBER)
 
 
 def slotted(word: str) -> str:

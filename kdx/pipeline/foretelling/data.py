@@ -38,7 +38,7 @@ class Prepare(_Data):
 
     def checks(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         data, choices = step.artifact.json("data.json"), job.choices
-        takers = f"taken by the teacher {choices['teacher']} and the student {choices['student']}"
+        takers = f"taken by the teacher {job.experiment.teacher_name} and the student {choices['student']}"
         found = []
         if classes := data.get("classes"):
             names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
@@ -63,11 +63,11 @@ class Prepare(_Data):
             f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
             f"backward on {step.artifact.json('data.json')['reads']} of this shape"
         ]
-        for role, given in (("teacher", experiment.checkpoint), ("student", experiment.student_checkpoint)):
+        begun = [("teacher", each.checkpoint, each.training is not None) for each in experiment.teachers]
+        for role, given, trained in (*begun, ("student", experiment.student_checkpoint, True)):
             if given is None:
                 continue
             found.append(f"checkpoint: the weights of '{given.file.paths[0]}' fit the {role}")
-            trained = role == "student" or experiment.teacher_pretrain is not None
             if warnings := class_order_warnings(role, given, classes, trained):
                 found.append(f"checkpoint: {warnings[0]}")
         return found

@@ -32,10 +32,10 @@ class Active(Recipe):
     counts = "last"
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teacher = train_teacher(store, experiment)
+        data, teachers = train_teacher(store, experiment)
         inputs = student_inputs(store, data, experiment)
         # validation only: how often the teacher errs
-        empty = ask_teacher(store, data, teacher, experiment, {}, name="pseudo-label-0", pool=False)
+        empty = ask_teacher(store, data, teachers, experiment, {}, name="pseudo-label-0", pool=False)
         student_alone(store, experiment, inputs, empty)
         made = store.run(TRAIN, name="student-train-0", **inputs, loss=experiment.teacher_loss)
         rows = answers = None
@@ -58,7 +58,7 @@ class Active(Recipe):
             answers = ask_teacher(
                 store,
                 data,
-                teacher,
+                teachers,
                 experiment,
                 {"unlabelled": 1, "labelled": 1},
                 name=f"pseudo-label-{number}",
@@ -70,7 +70,7 @@ class Active(Recipe):
                 "rows": rows,
                 "view": "clean",
                 "loss": experiment.loss,
-                "networks": [teacher],
+                "networks": teachers,
                 "init": made if experiment.student_init == "previous" else None,
             }
             made = store.run(TRAIN, name=f"student-train-{number}", **lesson)

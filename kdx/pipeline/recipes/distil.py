@@ -30,7 +30,7 @@ class Distil(Recipe):
     rounds the student is the teacher; the best one counts."""
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teacher = train_teacher(store, experiment)
+        data, teachers = train_teacher(store, experiment)
         metric = metric_of(data)
         views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
         live = asks_live(experiment, views)
@@ -38,7 +38,7 @@ class Distil(Recipe):
         lessons: list[dict[str, Any]] = []
         for number in range(1, experiment.rounds + 1):
             answers = ask_teacher(
-                store, data, teacher, experiment, views, name=round_name("pseudo-label", number, experiment)
+                store, data, teachers, experiment, views, name=round_name("pseudo-label", number, experiment)
             )
             if number == 1:
                 student_alone(store, experiment, inputs, answers)
@@ -57,15 +57,15 @@ class Distil(Recipe):
             lesson = {
                 **inputs,
                 "answers": answers,
-                "teachers": [teacher] if live else [],
+                "teachers": teachers if live else [],
                 "rows": rows,
                 "view": experiment.pseudo_label["view"],
-                "networks": [] if live else [teacher],
+                "networks": [] if live else teachers,
                 "loss": experiment.loss,
-                "init": teacher if experiment.student_init == "previous" and number > 1 else None,
+                "init": teachers[0] if experiment.student_init == "previous" and number > 1 else None,
             }
-            teacher = store.run(TRAIN, name=round_name("student-train", number, experiment), **lesson)
-            students.append(teacher)
+            students.append(store.run(TRAIN, name=round_name("student-train", number, experiment), **lesson))
+            teachers = students[-1:]
             lessons.append(lesson)
             if waited(students, metric) >= (experiment.round_patience or experiment.rounds):
                 break

@@ -11,7 +11,7 @@ from kdx.core.files import kind_at, read_json
 from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
 from kdx.pipeline.recipes.checks import taught_splits
-from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
+from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
 from kdx.pipeline.scores import answer_bytes, score_of
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
@@ -81,7 +81,7 @@ def waited(tried: Sequence[Artifact], metric: Metric) -> int:
 def ask_teacher(
     store: Store,
     data: Artifact,
-    teacher: Artifact,
+    teachers: Sequence[Artifact],
     experiment: Experiment,
     views: Mapping[str, int],
     *,
@@ -89,15 +89,16 @@ def ask_teacher(
     pool: bool = True,
     rows: Artifact | None = None,
 ) -> Artifact:
-    """The teacher's answers. pool: whether to any of its rows, of which there are none where the loss reads
-    no pool.
+    """The teacher's answers, of several the mean. pool: whether to any of its rows, of which there are none
+    where the loss reads no pool.
     """
-    precision = precise(store, data, experiment.teacher, experiment.teacher_pretrain)
+    found = {precise(store, data, teacher.model, teacher.training) for teacher in experiment.teachers}
+    precision = found.pop() if len(found) == 1 else "fp32"
     return store.run(
         LABEL,
         name=name,
         data=data,
-        teachers=[teacher],
+        teachers=teachers,
         augment=_augmentation(experiment.student_train),
         views=views,
         clean=experiment.pseudo_label["view"] == "clean" or rows is not None,
@@ -109,8 +110,8 @@ def ask_teacher(
     )
 
 
-def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, Artifact]:
-    """(the prepared data, the teacher)"""
+def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[Artifact]]:
+    """(the prepared data, the teacher or the members of an ensemble)"""
     data = store.run(
         PREPARE,
         dataset=experiment.dataset,
@@ -119,31 +120,44 @@ def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, Artif
         seed=subseed(experiment.seed, "split"),
     )
     classes = data.json("data.json").get("classes")
-    for role, given in (("teacher", experiment.checkpoint), ("student", experiment.student_checkpoint)):
-        if (
-            given
-            and classes
-            and (
-                warnings := class_order_warnings(
-                    role, given, classes, trained=role == "student" or experiment.teacher_pretrain is not None
-                )
-            )
-        ):
-            store.listener.note(PRETRAIN.name if role == "teacher" else TRAIN.name, *warnings)
-    teacher = store.run(
+    begun = [
+        (PRETRAIN, "teacher", each.checkpoint, each.training is not None) for each in experiment.teachers
+    ]
+    for stage, role, given, trained in (*begun, (TRAIN, "student", experiment.student_checkpoint, True)):
+        if given and classes and (warnings := class_order_warnings(role, given, classes, trained)):
+            store.listener.note(stage.name, *warnings)
+    return data, [
+        _train_member(store, data, experiment, teacher, name)
+        for name, teacher in zip(teacher_stages(len(experiment.teachers)), experiment.teachers, strict=True)
+    ]
+
+
+def teacher_stages(count: int) -> list[str]:
+    """What a run calls the stages that train its teacher, of several by their numbers from 1."""
+    return [f"{PRETRAIN.name}-{number}" for number in range(1, count + 1)] if count > 1 else [PRETRAIN.name]
+
+
+def _train_member(
+    store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, name: str
+) -> Artifact:
+    """Members of one option differ in their first weights, their order of rows and their views; the first of
+    them is the same network as in a run that has it alone.
+    """
+    further = [teacher.copy] if teacher.copy else []
+    return store.run(
         PRETRAIN,
+        name=name,
         data=data,
-        model=experiment.teacher,
-        **checkpoint_inputs(experiment.checkpoint),
+        model=teacher.model,
+        **checkpoint_inputs(teacher.checkpoint),
         loss=experiment.teacher_loss,
-        training=experiment.teacher_pretrain,
-        precision=precise(store, data, experiment.teacher, experiment.teacher_pretrain),
+        training=teacher.training,
+        precision=precise(store, data, teacher.model, teacher.training),
         epoch=["labelled"],
-        seed=subseed(experiment.seed, "teacher", 0),
-        views_seed=subseed(experiment.seed, "views", "teacher"),
-        class_weights=experiment.class_weights if experiment.teacher_pretrain else "none",
+        seed=subseed(experiment.seed, "teacher", teacher.copy),
+        views_seed=subseed(experiment.seed, "views", "teacher", *further),
+        class_weights=experiment.class_weights if teacher.training else "none",
     )
-    return data, teacher
 
 
 def student_inputs(store: Store, data: Artifact, experiment: Experiment) -> dict[str, Any]:

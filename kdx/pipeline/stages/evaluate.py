@@ -19,8 +19,9 @@ from kdx.core.trees import Tree, leaves, rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
+from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
-from kdx.pipeline.stages.files import open_network
+from kdx.pipeline.stages.files import open_network, open_together
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -57,17 +58,17 @@ def run(
     runtime: Runtime,
     *,
     data: Artifact,
-    models: Mapping[str, Artifact],
+    models: Mapping[str, Artifact | Sequence[Artifact]],
     rounds: Sequence[Artifact],
     shifts: Sequence[tuple[str, Component]],
     seed: int,
     learned: Mapping[str, Sequence[str]],
     metrics: Mapping[str, Component],
 ) -> None:
-    """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in
-    order. shifts: by name, steps of a view that the test rows are seen through as well; seed: of what is
-    random in them. learned: role -> splits that it learned from beside the labelled rows, so that they tell
-    nothing of it. metrics: the user's own, by name.
+    """models: role -> training artifact, the teacher first; of an ensemble its members. rounds: the
+    students of an iterated recipe, in order. shifts: by name, steps of a view that the test rows are seen
+    through as well; seed: of what is random in them. learned: role -> splits that it learned from beside the
+    labelled rows, so that they tell nothing of it. metrics: the user's own, by name.
 
     Files: results.json (see docs/run-json.md), examples.json, and examples.npy where rows are levels."""
     about = data.json("data.json")
@@ -78,12 +79,13 @@ def run(
     results: dict[str, Any] = of_task(measure, splits)
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Answers]] = {}
-    for number, (role, artifact) in enumerate(models.items()):
-        results[role] = _describe(artifact)
+    for number, (role, made) in enumerate(models.items()):
+        several = [made] if isinstance(made, Artifact) else made
+        results[role] = _describe(several)
         for which in ("last", "best"):
-            if not artifact.file(f"{which}.safetensors").exists():
+            if not all(artifact.file(f"{which}.safetensors").exists() for artifact in several):
                 continue
-            network = runtime.place(open_network(artifact, which))
+            network = runtime.place(open_together(several, which))
             fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
             found = {name: measure.answers(network, split) for name, split in fair.items()}
             if which == "last":
@@ -96,9 +98,15 @@ def run(
             }
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
+        if len(several) > 1:
+            results["members"] = [_of_member(one, splits, answers[role], measure) for one in several]
         work.progress(number + 1, len(models), role)
     for role, sizes in sizes_and_speeds(last, about, runtime).items():
         results[role] |= sizes
+    if isinstance(together := last.get("teacher"), NetworkEnsemble):
+        alone = {str(place): member for place, member in enumerate(together.members)}
+        for place, sizes in sizes_and_speeds(alone, about, runtime).items():
+            results["members"][int(place)] |= sizes
     results["shifts"] = {
         name: _shifted(last, splits["test"], Views(Chain([(name, step.build())]), seed), measure)
         for name, step in shifts
@@ -197,14 +205,32 @@ def _of_round(
     }
 
 
-def _describe(artifact: Artifact) -> dict[str, Any]:
-    summary, model = artifact.json("summary.json"), artifact.json("model.json")
+def _of_member(
+    artifact: Artifact, splits: Mapping[str, Split], teacher: Mapping[str, Answers], measure: Measure
+) -> dict[str, Any]:
+    """What the table shows of one of several that answer together. teacher: what they answer."""
+    found = {"key": artifact.key, **_describe([artifact])}
+    for which in ("last", "best"):
+        if artifact.file(f"{which}.safetensors").exists():
+            network = measure.runtime.place(open_network(artifact, which))
+            found[which] = {
+                name: measure.metrics(measure.answers(network, split), split, teacher[name])
+                for name, split in splits.items()
+            }
+    return found
+
+
+def _describe(artifacts: Sequence[Artifact]) -> dict[str, Any]:
+    """Of an ensemble all steps together, and no step or stop that would be of one of them."""
+    summaries = [artifact.json("summary.json") for artifact in artifacts]
+    models = [artifact.json("model.json")["component"]["_target_"] for artifact in artifacts]
+    alone, precisions = len(artifacts) == 1, {summary["precision"] for summary in summaries}
     return {
-        "model": model["component"]["_target_"].rpartition(".")[2],
-        "steps": summary["steps"],
-        "best_step": summary["best_step"],
-        "precision": summary["precision"],
-        "stopped": summary["stopped"],
+        "model": " + ".join(name.rpartition(".")[2] for name in models),
+        "steps": sum(summary["steps"] for summary in summaries),
+        "best_step": summaries[0]["best_step"] if alone else None,
+        "precision": precisions.pop() if len(precisions) == 1 else None,
+        "stopped": summaries[0]["stopped"] if alone else None,
     }
 
 

@@ -4,6 +4,7 @@ task packs them (of classification half-precision logits).
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdx.core.files import write_atomically
 from kdx.core.task import Task
@@ -74,6 +75,12 @@ def run(
     task = build_task(about)
     networks = [runtime.place(open_network(t)) for t in teachers]
     teacher = live_teacher([Frozen(n) for n in networks], "main", task)
+    for one, other in equal_networks(networks):
+        work.note(
+            f"the members {one} and {other} of the teacher are one and the same network, which counts twice: "
+            "no seed sets them apart",
+            "warning",
+        )
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
@@ -100,6 +107,17 @@ def run(
             "validation_score": _score(work, data, task),
         },
     )
+
+
+def equal_networks(networks: Sequence[nn.Module]) -> list[tuple[int, int]]:
+    """Pairs of numbers, from 1, of those that have learned the same."""
+    states = [network.state_dict() for network in networks]
+    return [
+        (one + 1, other + 1)
+        for one, other in itertools.combinations(range(len(states)), 2)
+        if states[one].keys() == states[other].keys()
+        and all(torch.equal(states[one][name], states[other][name]) for name in states[one])
+    ]
 
 
 @dataclass(frozen=True)

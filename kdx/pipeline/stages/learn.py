@@ -24,6 +24,7 @@ from kdx.pipeline.stages.files import about_model
 from kdx.pipeline.stages.parts import TrainInputs, first_weights, parts_of, views_of
 from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
+from kdx.store.stage import split_number
 from kdx.store.work import Work
 from kdx.training.loop import Loop, NonFinite, fit
 from kdx.training.runtime import Runtime
@@ -113,7 +114,7 @@ def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
                 keep=watch.keep,
             )
         except NonFinite as error:
-            node = "teacher_pretrain" if work.name == "teacher-pretrain" else "student_train"
+            node = "teacher_pretrain" if split_number(work.name)[0] == "teacher-pretrain" else "student_train"
             good = (
                 f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}"
                 if watch.saved_at

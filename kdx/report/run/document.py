@@ -60,6 +60,7 @@ def _of_networks(measured: Any, shifted: Number, roles: Iterable[str]) -> dict[s
     network = {**_NETWORK, "last": splits, "best": splits}
     return {
         "rounds": [{"validation": measured, "test": measured}],
+        "members": [network],
         "shifts": {"*": {"*": shifted}},
         **dict.fromkeys(roles, network),
     }
