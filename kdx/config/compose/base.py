@@ -135,6 +135,9 @@ def plain_config(config: Any) -> dict[str, Any]:
     under `choices`. Several teachers are spelled out.
     """
     hydra = config.get("hydra") or HydraConfig.get()
+    if not own:  # in a process that a launcher made
+        sources = (source.path for source in hydra.runtime.config_sources if source.schema == "file")
+        own[:] = [Path(path) for path in sources if path and Path(path) != conf_dir()]
     found, errors = with_members(_plain(config), lambda name: _composed_as(name, hydra))
     if errors:
         raise UserErrors(errors)
@@ -142,10 +145,7 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 
 def _composed_as(teacher: str, hydra: Any) -> dict[str, Any]:
-    """What the words of a run, and the folder of options that it has, compose with another teacher."""
-    if not own:  # a process that a launcher made
-        sources = (s.path for s in hydra.runtime.config_sources if s.schema == "file")
-        own[:] = [Path(path) for path in sources if path and Path(path) != conf_dir()]
+    """What the words of a run compose with another teacher."""
     words = [word for word in hydra.overrides.task if word.partition("=")[0] != "teacher"]
     return _plain(whole_config([*words, f"teacher={teacher}"]))
 

@@ -107,11 +107,11 @@ def _asked(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
             ]
         wrong = [error for name in dict.fromkeys(map(str, names)) for error in wrong_option("teacher", name)]
         return [str(name) for name in names], wrong
-    if count is None or count == 1:
+    if count is None:
         return [], []
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MOST:
+    if type(count) is not int or not 1 <= count <= _MOST:
         return [], [f"teacher.members must be a whole number from 1 to {_MOST}; given: {shown(count)}"]
-    return [config["choices"]["teacher"]] * count, []
+    return [config["choices"]["teacher"]] * count if count > 1 else [], []
 
 
 def _member(name: str, composed: Mapping[str, Any]) -> Plain:
@@ -125,7 +125,7 @@ def _strange(given: Mapping[str, Any], count: int) -> list[str]:
     return [
         f"members.{shown(number, bare=True)} is no member: "
         + (
-            f"there are {count}, by their numbers from 1"
+            f"they have the numbers 1 to {count}"
             if count
             else "there is one teacher, whose keys are teacher.KEY=; several are teachers=[cnn,resnet20] or "
             "teacher.members=5"
