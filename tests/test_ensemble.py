@@ -312,6 +312,14 @@ def test_it_is_measured_and_not_exported(here, capsys):
     assert [m["artifact"] for m in card["metrics"]["members"]] == card["lineage"]["labels"]["teachers"]
 
 
+def test_a_part_of_an_ensemble_is_not_measured_as_all_of_it(here, capsys):
+    document = json.loads(Path("run/run.json").read_text())
+    document["stages"] = [stage for stage in document["stages"] if stage["name"] != "teacher-pretrain-2"]
+    Path("run/run.json").write_text(json.dumps(document))
+    assert main(["evaluate", "run", "role=teacher"]) == 2
+    assert "is an ensemble of 2, and 1 of them is trained so far: run it again" in capsys.readouterr().err
+
+
 def test_rerun_and_plan_know_the_same_run(here, capsys):
     assert main(["rerun", "run", "to=again", "store=outputs/store"]) == 0
     again = json.loads(Path("again/run.json").read_text())

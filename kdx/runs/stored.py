@@ -69,8 +69,13 @@ def of_members(run: Run, which: str, allow: Sequence[str]) -> dict[str, tuple[We
     """The same of a teacher that is an ensemble, "teacher", and of its members, "member 1" and so on; the
     artifact of the ensemble is that of its first member. Empty where the teacher is one network.
     """
-    opened, named = {}, run.member_models()
-    for number, (stage, model) in enumerate(zip(run.members(), named, strict=False), 1):
+    opened, made, named = {}, run.members(), run.member_models()
+    if made and len(made) < len(named):
+        raise UserError(
+            f"the teacher of '{run.path}' is an ensemble of {len(named)}, and {len(made)} of them "
+            f"{'is' if len(made) == 1 else 'are'} trained so far: run it again"
+        )
+    for number, (stage, model) in enumerate(zip(made, named, strict=False), 1):
         artifact = run.stage(stage)
         weights = _trained(run, artifact, f"member {number}", which, allow)
         opened[f"member {number}"] = replace(weights, model=model), artifact
