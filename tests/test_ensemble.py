@@ -11,6 +11,7 @@ import pytest
 import torch
 from tasks import classification
 from test_additions import CENTROIDS
+from test_task_contract import Number
 
 from kdx.cli import main
 from kdx.config import compose, options
@@ -113,6 +114,12 @@ def test_members_answer_with_the_mean_of_their_probabilities():
     assert not torch.allclose(
         answers.softmax(1), torch.tensor([0.75, 0.25])
     )  # the mean of the logits says that
+
+
+def test_members_that_answer_with_numbers_answer_with_their_mean():
+    one, other = torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)
+    rows = torch.randn(4, 3)
+    torch.testing.assert_close(NetworkEnsemble([one, other], Number())(rows), (one(rows) + other(rows)) / 2)
 
 
 def test_its_size_and_its_cost_are_the_sums():
