@@ -152,11 +152,12 @@ def test_each_member_has_the_keys_and_the_training_of_its_option():
     assert [teacher.model.spec["dropout"] for teacher in made] == [0.0, 0.2]
     assert [teacher.model.spec["hidden"] for teacher in made] == [32, 16]
     assert [teacher.training.spec["lr"] for teacher in made] == [0.3, 0.001]
-    longer = wire(compose.check_words(["teachers=[mlp,resnet20,resnet50]"]))
+    longer = wire(compose.check_words(["teachers=[mlp,resnet20,resnet50,mlp]"]))
     assert [t.training.spec["length"] for t in longer.experiment.teachers] == [
         "150 steps",
         "400 steps",
         "160 steps",
+        "150 steps",
     ]
     assert longer.config["pseudo_label"]["views"] == 6, "the fewest that one of them asks for"
 

@@ -5,8 +5,7 @@ UserError.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from kdx.core.errors import UserError, in_short, nearest
 from kdx.core.paths import conf_dir
 from kdx.pipeline.controls import CONTROLS
 from kdx.pipeline.controls.control import ControlTraining, StudentAlone, build_control
-from kdx.pipeline.recipes.experiment import Checkpoint, TeacherSetup
+from kdx.pipeline.recipes.experiment import Checkpoint
 from kdx.store.component import Component
 from kdx.store.resolve import importable, own_error
 from kdx.store.source import Source
@@ -123,64 +122,6 @@ def read_assistants(names: Any) -> list[Component]:
     ]
     checks.refuse_all(in_short(wrong, "assistants"))
     return [component(f"assistants.{name}", _option(known[name])) for name in names if name in known]
-
-
-def read_teachers(
-    config: Mapping[str, Any], training: Component | None, read: Callable[..., Any]
-) -> list[TeacherSetup]:
-    """The teacher, or the members of an ensemble. training: as `teacher_pretrain` has it, None where it was
-    refused. read: calls a function, and gives None where it refuses; then what it gave is no part of a run.
-    """
-    members = config.get("members") or {}
-    if not members:
-        node = {key: value for key, value in config["teacher"].items() if key != "members"}
-        return [_teacher("teacher", config["choices"]["teacher"], node, config, training, read)]
-    found: list[TeacherSetup] = []
-    for number, keys in members.items():
-        own = {key: value for key, value in keys.items() if key not in ("option", "teacher_pretrain")}
-        node, settings = f"members.{number}", keys["teacher_pretrain"]
-        if settings != config["teacher_pretrain"]:
-            training = read(read_training, f"{node}.teacher_pretrain", {f"{node}.teacher_pretrain": settings})
-        asked = {**config, "teacher_pretrain": settings}
-        made = _teacher(node, keys["option"], own, asked, training, read)
-        alike = [place for place, other in enumerate(found, 1) if _described_alike(made, other)]
-        if alike and training is not None and made.training is None:
-            checks.refuse(
-                f"the members {alike[0]} and {number} would be one network: none of them is "
-                "trained, so no seed sets them apart; give them other weights "
-                f"({node}.checkpoint=PATH), train them on (teacher_pretrain.epochs=5, say), or name it once"
-            )
-        found.append(replace(made, copy=sum(other.name == made.name for other in found)))
-    return found
-
-
-def _teacher(
-    node: str,
-    option: str,
-    keys: Mapping[str, Any],
-    config: Mapping[str, Any],
-    training: Component | None,
-    read: Callable[..., Any],
-) -> TeacherSetup:
-    """keys: of the network, with its checkpoint."""
-    own = dict(keys)
-    pretrained = own.get("checkpoint") is not None or own.get("weights") is not None
-    asked = any(config["teacher_pretrain"][unit] is not None for unit in ("epochs", "steps"))
-    return TeacherSetup(
-        name=option,
-        checkpoint=read(checkpoint_of, node, own),
-        model=read(component, node, own),
-        training=training if asked or not pretrained else None,
-    )
-
-
-def _described_alike(one: TeacherSetup, other: TeacherSetup) -> bool:
-    return one.model == other.model and one.training == other.training and _weights(one) == _weights(other)
-
-
-def _weights(teacher: TeacherSetup) -> tuple[Any, ...]:
-    given = teacher.checkpoint
-    return (given.file.paths[0].resolve(), given.key) if given else ()
 
 
 def _option(file: Path) -> Any:

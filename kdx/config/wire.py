@@ -11,6 +11,7 @@ from typing import Any
 
 from kdx.config import nodes
 from kdx.config.described import component
+from kdx.config.teachers import read_teachers
 from kdx.core import checks
 from kdx.core.errors import UserErrors
 from kdx.data.files import Files
@@ -104,7 +105,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         sizes={name: dataset[name] for name in SIZES},
         class_weights=part(checks.choice, "dataset.class_weights", dataset["class_weights"], weights),
         duplicates=part(checks.choice, "dataset.duplicates", dataset["duplicates"], copies),
-        teachers=part(nodes.read_teachers, config, trainings["teacher_pretrain"], part) or [],
+        teachers=part(read_teachers, config, trainings["teacher_pretrain"], part) or [],
         student=learner,
         student_checkpoint=begins,
         teacher_loss=part(component, "teacher_loss", config["teacher_loss"]),
