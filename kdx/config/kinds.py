@@ -74,6 +74,12 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
         with trying(errors, f"metrics.{name}: "):
             check_metric(build_metric(name, described), name, task_of(about))
     with trying(errors):
+        if experiment.made_up and (maker := experiment.made_up.build()).reads != about.reads:
+            errors.append(
+                f"made_up={experiment.made_up.target.split('.')[-2]} makes rows of a {maker.reads}, and those of "
+                f"this data set are {about.reads}: set made_up=none"
+            )
+    with trying(errors):
         if experiment.select and (rule := experiment.select.build()):
             name = experiment.select.target.split(".")[-2]
             Fitness(f"select={name}", rule.needs_task, "leave it out").check(task)

@@ -20,7 +20,7 @@ from kdx.core.trees import leaves
 from kdx.core.types import Batch, Frozen
 from kdx.data.raw import Description
 from kdx.models import checkpoint
-from kdx.models.estimator import ONLY_TEACHERS, is_estimator
+from kdx.models.estimator import ONLY_TEACHERS, estimator_in, is_estimator
 from kdx.models.modes import evaluating
 from kdx.models.size import Held, smaller
 from kdx.models.weights import load_weights
@@ -82,7 +82,7 @@ def build_networks(
     for role, model in (("teacher", experiment.teacher), *assistants, ("student", experiment.student)):
         if model:
             with trying(errors):
-                if not described and models.rows_read(model) != made.data.reads:
+                if not described and made.data.reads not in models.rows_read(model):
                     continue
                 with _in_keys(role, model, experiment):
                     built[role] = models.build_for(
@@ -94,6 +94,8 @@ def build_networks(
                         read_weights=begins.get(role) is None,
                         held=Held(_TRAINED, f"the {role}", smaller(role, model.spec)),
                     )
+                if described and (fitted := estimator_in(built[role])):
+                    fitted.check(made.task)
     return built
 
 
@@ -223,7 +225,7 @@ def available(experiment: Experiment, about: Description, rows: Mapping[str, int
     if rows:
         return [name for name, count in rows.items() if count and name != "test"]
     hidden = experiment.sizes["labelled"] is not None or about.pool > 0
-    pool = hidden and experiment.sizes["unlabelled"] != 0
+    pool = (hidden and experiment.sizes["unlabelled"] != 0) or experiment.rows_made_up > 0
     return (
         ["labelled"]
         + ["unlabelled"] * pool

@@ -124,6 +124,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         student_init=part(checks.choice, "student_init", config["student_init"], ("fresh", "previous")),
         round_patience=part(nodes.read_count, "round_patience", config["round_patience"]),
         budget=part(nodes.read_budget, config["budget"]),
+        made_up=part(nodes.read_made_up, config),
     )
 
 

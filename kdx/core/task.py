@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
@@ -27,7 +27,7 @@ class Figure:
     """A drawing of what answers were worth, as data: reports draw it by its kind, whatever the task.
 
     kind: "matrix" (data: {"values": rows of numbers, "rows", "columns": names}), "bars" (a histogram:
-    {"edges", "counts"}) or "line" ({"lines": {words: {"x", "y"}}}); see docs/run-json.md. tag: its name in
+    {"edges", "counts"}) or "line" ({"lines": {words: {"x", "y"}}, "points": words of those that nothing joins}); see docs/run-json.md. tag: its name in
     TensorBoard and in file names.
     """
 
@@ -107,6 +107,19 @@ class Task(ABC):
     def metric(self) -> Metric:
         """The one that counts."""
         return self.shown[self.primary]
+
+    def fit(self, truth: Any) -> Mapping[str, Any]:
+        """Keys of the task that hang on the truth that training may see, such as units, as plain data: they
+        are laid over those that the data set gave. truth: of the labelled rows, arrays. Raises UserError where
+        nothing could be learned from it.
+        """
+        return {}
+
+    def units(self) -> nn.Module | None:
+        """What makes answers of what a network's last layer gives, whose numbers are about 1; None: they are
+        answers as they are.
+        """
+        return None
 
     # training
 
@@ -280,6 +293,20 @@ class Categorical(Task):
     @abstractmethod
     def probs(self, answers: Answers) -> Tensor:
         """(B, K), each row adds up to 1"""
+
+
+class Numeric(Task):
+    """A task whose answers are numbers: what does arithmetic on these says `needs_task = Numeric`."""
+
+    words: ClassVar[str] = "numbers"
+
+    @abstractmethod
+    def numbers(self, answers: Answers) -> Tensor:
+        """(B, K) in the user's own units"""
+
+    @abstractmethod
+    def variance(self, answers: Answers) -> Tensor | None:
+        """(B, K) how far the teacher doubts its numbers, in units of the task's loss; None: it does not say."""
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,8 @@ class Objective(nn.Module, ABC):
     needs_task: ClassVar[Any] = Task
     """The kind of task without which the method has no meaning; checked before any work. `Categorical` for
     what reads the probabilities of classes."""
+    needs_answers: ClassVar[tuple[str, ...]] = ()
+    """What a teacher must tell beside its answer, such as "variance"; checked before any work."""
     extra_views: ClassVar[tuple[str, ...]] = ()
     """Further inputs of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
     (that too, and then `student_train.strong_augment`), "clean" (view 0)."""

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from kdx.config.compose.base import UNCOMPOSED, composed, composes, first_line, overlaid, whole_config
-from kdx.config.compose.parsing import OWN_PARTS, parse_overrides
+from kdx.config.compose.parsing import OWN_PARTS, PARAMS, parse_overrides
 from kdx.config.compose.trust import overreach
 from kdx.config.keys import misshapen, wrong_key
 from kdx.config.options import SLOTS, folders, groups, own, wrong_option
@@ -150,7 +150,11 @@ def _wrong_own_part(path: Sequence[str]) -> list[str]:
 
 
 def _with_own_part(known: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
-    """The known keys, with that of a part of the user's own among them."""
+    """The known keys, with that of a part of the user's own among them, or an argument of what is no part of
+    kdx."""
+    node = known.get(path[0])
+    if len(path) == 3 and path[1] == PARAMS and isinstance(node, Mapping) and PARAMS in node:
+        return {**known, path[0]: {**node, PARAMS: {path[2]: None, **(node[PARAMS] or {})}}}
     if path[0] not in OWN_PARTS:
         return known
     own = known[path[0]] or {}

@@ -17,6 +17,9 @@ OWN_PARTS = {"controls": "controls.longer._target_=mine.Longer", "metrics": "met
 """Nodes in which the user names parts of their own, each with a `_target_` and its arguments -> an
 example."""
 
+PARAMS = "params"
+"""Under `NODE.params` lie the arguments of a class that is no part of kdx: any names."""
+
 
 def parse_overrides(words: Sequence[str], errors: list[str]) -> list[Override]:
     parser = OverridesParser.create()
@@ -76,9 +79,9 @@ def _plus_less(word: str) -> str:
 
 
 def names_own_part(key: str) -> bool:
-    """Whether a key is of a part that the user names."""
-    node, dot, _ = key.partition(".")
-    return bool(dot) and node in OWN_PARTS
+    """Whether a key is of a part that the user names, or an argument of what is no part of kdx."""
+    node, dot, rest = key.partition(".")
+    return bool(dot) and (node in OWN_PARTS or rest.partition("=")[0].startswith(f"{PARAMS}."))
 
 
 def slotted(word: str) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdx.data.raw import Description
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.scores import row_bytes
 from kdx.store.component import Component
@@ -105,16 +107,23 @@ class Reveal(_Data):
         return {"data.json": {**data, "counts": counts}}
 
 
+def rows_of_splits(experiment: Experiment, found: Description) -> dict[str, int]:
+    """Rows of each split, those that are made up for the pool among them; for sizes without an error."""
+    from kdx.data.sizes import count_rows
+
+    counts = count_rows(found, **experiment.sizes)
+    return counts | {"unlabelled": counts["unlabelled"] + experiment.rows_made_up}
+
+
 def about(look: Beforehand, dataset: Component) -> dict[str, Any]:
     """data.json of a data set that is not prepared yet, but for what its adapter learns of the rows. hidden:
     rows whose hidden truth is known. strata: rows of the train part by group, of which validation is drawn
     group by group.
     """
-    from kdx.data.sizes import count_rows
     from kdx.pipeline.stages.prepare import kind_of_rows
 
     found = look.describe(dataset)
-    counts = count_rows(found, **look.experiment.sizes)
+    counts = rows_of_splits(look.experiment, found)
     shipped = {"test": found.test, "validation": found.validation}
     kept = sum(counts[name] for name, rows in shipped.items() if rows is None)
     return {

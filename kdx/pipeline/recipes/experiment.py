@@ -30,7 +30,8 @@ class Experiment:
     teacher_pretrain None: the teacher is taken as it is. controls: role -> what is trained beside the student
     (kdx/pipeline/controls). select None: the whole pool. budget: answers that the recipe `active` buys, or
     their share of the pool. student_init: what the student of a later round begins with. round_patience:
-    rounds without improvement on validation after which it ends, None: none.
+    rounds without improvement on validation after which it ends, None: none. made_up: what makes further rows
+    for the pool (kdx.data.making), None: nothing.
     """
 
     dataset: Component
@@ -54,3 +55,8 @@ class Experiment:
     student_init: str
     round_patience: int | None
     budget: int | float | None
+    made_up: Component | None = None
+
+    @property
+    def rows_made_up(self) -> int:
+        return self.made_up.spec["rows"] if self.made_up else 0

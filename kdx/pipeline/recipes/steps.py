@@ -117,6 +117,7 @@ def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, Artif
         **experiment.sizes,
         duplicates=experiment.duplicates,
         seed=subseed(experiment.seed, "split"),
+        **({"made_up": experiment.made_up} if experiment.made_up else {}),
     )
     classes = data.json("data.json").get("classes")
     for role, given in (("teacher", experiment.checkpoint), ("student", experiment.student_checkpoint)):

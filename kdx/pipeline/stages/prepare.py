@@ -14,12 +14,14 @@ from kdx.core.errors import UserError, within
 from kdx.core.task import Task
 from kdx.core.trees import rows_of, tree
 from kdx.data import contract, copies
+from kdx.data.making import RowMaker
 from kdx.data.phrases import few
 from kdx.data.raw import Description, Raw, example_of, taken
 from kdx.data.remarks import check_parts, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, save_arrays
 from kdx.store.component import Component
+from kdx.store.stage import subseed
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
@@ -35,13 +37,15 @@ def run(
     test: Any,
     duplicates: str,
     seed: int,
+    made_up: Component | None = None,
 ) -> None:
     """Files: <split>.inputs.npy (N, ...), and <split>.truth.npy for all but the pool; where there are several
     arrays by name <split>.inputs.NAME.npy. truth.npy: of the pool, as the task marks what nobody knows.
     data.json: task, metric, example, adapter and what the rows are, counts, rows of the pool whose hidden
     truth is known, rows of validation by group, and what was found odd.
 
-    duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error".
+    duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error". made_up: what
+    makes further rows for the pool (kdx.data.making), whose truth nobody knows.
     """
     raw = _read(dataset, runtime)
     check_parts(raw)
@@ -57,11 +61,15 @@ def run(
     inputs, truth, hidden = parted(raw, rows, task)
     known = task.known(hidden) if rows_of(hidden) else np.zeros(0, bool)
     contract.check_finite(inputs, {**truth, "unlabelled": hidden}, _namer(raw, rows), {"unlabelled": ~known})
-    lay_down(work, inputs, truth, hidden)
     adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
+    found, groups = inputs, classes_of(task, truth, hidden)
+    if made_up:
+        inputs, hidden = _with_made_up(work, raw, (inputs, hidden), task, made_up, seed)
+        known = np.concatenate([known, np.zeros(rows_of(hidden) - len(known), bool)])
+    lay_down(work, inputs, truth, hidden)
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(in_one_line(raw, counts))
-    about = look(work, raw, rows, inputs, classes_of(task, truth, hidden), duplicates, left_out)
+    about = look(work, raw, rows, found, groups, duplicates, left_out)
     for text, level in (*odd, *remarks(raw, classes_of(task, truth, None), lost)):
         work.note(text, level)
     work.write_json(
@@ -69,7 +77,7 @@ def run(
         {
             "dataset": dataset.target.rpartition(".")[2],
             **kind_of_rows(
-                Description(raw.task, example_of(inputs["labelled"]), raw.reads, 0, adapter=adapter)
+                Description({**raw.task, **task.fit(truth["labelled"])}, example_of(inputs["labelled"]), raw.reads, 0, adapter=adapter)
             ),
             "counts": {name: rows_of(found) for name, found in inputs.items()},
             "skipped": list(raw.skipped),
@@ -88,6 +96,22 @@ def _read(dataset: Component, runtime: Runtime) -> Raw:
     if not dataset.target.startswith("kdx."):
         contract.check(raw, loader.describe())
     return raw
+
+
+def _with_made_up(
+    work: Work, raw: Raw, pool: tuple[dict[str, Any], Any], task: Task, described: Component, seed: int
+) -> tuple[dict[str, Any], Any]:
+    """(the inputs of the splits, the truth of the pool) with rows that are made up. pool: these two without."""
+    inputs, hidden = pool
+    maker: RowMaker = described.build()
+    made = maker.make(raw, inputs["labelled"], subseed(seed, "made_up"))
+    work.note(
+        f"{maker.rows:,} {raw.noun}s are made up of the {rows_of(inputs['labelled']):,} labelled ones "
+        f"({described.target.rpartition('.')[2]}), and join the {rows_of(inputs['unlabelled']):,} of the pool; "
+        "nobody knows their truth"
+    )
+    more = {**inputs, "unlabelled": _both(inputs["unlabelled"], made)}
+    return more, _both(hidden, task.unknown(hidden, maker.rows))
 
 
 def _split(raw: Raw, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> Rows:

@@ -113,7 +113,9 @@ def draw_curves(
 
 
 def draw_lines(data: Mapping[str, Any], title: str, colour: str) -> bytes:
-    """data: {"lines": {words: {"x", "y"}}, "below": what x is}. The first line has the colour."""
+    """data: {"lines": {words: {"x", "y"}}, "points": words of those drawn as points that nothing joins, "below":
+    what x is}. The first line has the colour.
+    """
     lines = {
         words: list(zip(line["x"], line["y"], strict=True))
         for words, line in data["lines"].items()
@@ -123,7 +125,10 @@ def draw_lines(data: Mapping[str, Any], title: str, colour: str) -> bytes:
     axes = Axes(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)), title, str(data.get("below") or ""))
     colours = [colour, *(role.colour for role in ROLES.values() if role.colour != colour)]
     for i, (words, line) in enumerate(lines.items()):
-        axes.line(line, colours[i % len(colours)])
+        if words in data.get("points", ()):
+            axes.points(line, colours[i % len(colours)])
+        else:
+            axes.line(line, colours[i % len(colours)])
         axes.key(160 * i, words, colours[i % len(colours)])
     return axes.png()
 
