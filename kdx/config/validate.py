@@ -22,8 +22,8 @@ from kdx.data.raw import Description
 from kdx.data.sizes import check_classes, check_sizes
 from kdx.models.size import bytes as bytes_of
 from kdx.pipeline.controls import CONTROLS
-from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.foretelling.data import rows_of_splits
+from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Request, build_recipe
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used

@@ -27,8 +27,8 @@ class Figure:
     """A drawing of what answers were worth, as data: reports draw it by its kind, whatever the task.
 
     kind: "matrix" (data: {"values": rows of numbers, "rows", "columns": names}), "bars" (a histogram:
-    {"edges", "counts"}) or "line" ({"lines": {words: {"x", "y"}}, "points": words of those that nothing joins}); see docs/run-json.md. tag: its name in
-    TensorBoard and in file names.
+    {"edges", "counts"}) or "line" ({"lines": {words: {"x", "y"}}, "points": words of those that nothing
+    joins}); see docs/run-json.md. tag: its name in TensorBoard and in file names.
     """
 
     title: str
@@ -110,8 +110,8 @@ class Task(ABC):
 
     def fit(self, truth: Any) -> Mapping[str, Any]:
         """Keys of the task that hang on the truth that training may see, such as units, as plain data: they
-        are laid over those that the data set gave. truth: of the labelled rows, arrays. Raises UserError where
-        nothing could be learned from it.
+        are laid over those that the data set gave. truth: of the labelled rows, arrays. Raises UserError
+        where nothing could be learned from it.
         """
         return {}
 
@@ -243,6 +243,10 @@ class Task(ABC):
     def made_up_truth(self, rows: int, generator: torch.Generator | None = None) -> Answers:
         """The truth of made-up rows."""
 
+    def made_up_by_teacher(self, rows: int, generator: torch.Generator | None = None) -> Answers:
+        """Answers of a teacher to made-up rows, with all that one may tell of them."""
+        return self.made_up(rows, generator)
+
     # pseudo-labels
 
     def audit(self, evidence: Evidence) -> Audited:
@@ -306,7 +310,9 @@ class Numeric(Task):
 
     @abstractmethod
     def variance(self, answers: Answers) -> Tensor | None:
-        """(B, K) how far the teacher doubts its numbers, in units of the task's loss; None: it does not say."""
+        """(B, K) how far the teacher doubts its numbers, in units of the task's loss; None: it does not
+        say.
+        """
 
 
 @dataclass(frozen=True)

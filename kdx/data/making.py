@@ -1,5 +1,5 @@
-"""Rows that are made up of those that training may see, to be answered by a teacher: they join the pool. Numpy and
-the standard library only."""
+"""Rows that are made up of those that training may see, to be answered by a teacher: they join the pool.
+Numpy and the standard library only."""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ def build_for(
     named = model.target.rpartition(".")[2]
     if reads not in (wanted := rows_read(model)):
         raise UserError(
-            f"{named} reads {' or '.join(wanted)}, and the rows of this data set are {reads}: choose a network that reads "
+            f"{named} reads {' or '.join(wanted)}, and the rows of this data set are {reads}: choose a "
+            "network that reads "
             f"{reads}"
         )
     shapes = {name: tuple(map(int, shape)) for name, (shape, _) in example.items()}

@@ -160,7 +160,8 @@ def _check_finite(values: Mapping[str, tuple[Tensor, torch.dtype]], path: Path) 
 
 
 def normalisation_of(fit: Fit, own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The mean and deviation that rows are normalised by, and the units of the answers, of a file of kdx's own.
+    """The mean and deviation that rows are normalised by, and the units of the answers, of a file of kdx's
+    own.
     """
     taken = {name: value for name, value in fit.normalise.items() if name in own}
     for name, value in taken.items():

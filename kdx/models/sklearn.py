@@ -1,5 +1,5 @@
-"""Any classifier or regressor of scikit-learn as a teacher: found by name among its public estimators, fitted at
-once, kept as bytes (kdx.models.kept)."""
+"""Any classifier or regressor of scikit-learn as a teacher: found by name among its public estimators,
+fitted at once, kept as bytes (kdx.models.kept)."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ def known_estimators() -> Mapping[str, tuple[type, str]]:
 
 @reads("table", "pictures")
 class Sklearn(Estimator):
-    """estimator: "auto", the name of a classifier or regressor of scikit-learn, or its public address. params:
-    arguments of its constructor, plain values; `random_state` is drawn from the run's seed where it takes one.
+    """estimator: "auto", the name of a classifier or regressor of scikit-learn, or its public address.
+    params: arguments of its constructor, plain values; `random_state` is drawn from the run's seed where it
+    takes one.
 
     "auto" is ExtraTrees for classes and for several numbers a row, GradientBoosting for one number, by
     histograms from 10,000 labelled rows on. Rows are seen as a network sees them, flat. The answers of
@@ -69,7 +70,8 @@ class Sklearn(Estimator):
             _check_params(made, self.params)
         elif self.params:
             raise UserError(
-                "teacher.params are of the estimator that is named, and teacher.estimator=auto chooses one: name "
+                "teacher.params are of the estimator that is named, and teacher.estimator=auto chooses "
+                "one: name "
                 "it, such as teacher.estimator=RandomForestRegressor"
             )
         self._opened: Any = None
@@ -83,19 +85,23 @@ class Sklearn(Estimator):
         wanted = "classifier" if isinstance(task, Categorical) else "regressor"
         if not isinstance(task, Categorical | Numeric):
             raise UserError(
-                f"teacher=sklearn gives classes or numbers, and an answer here is {task.words}: choose another "
+                f"teacher=sklearn gives classes or numbers, and an answer here is {task.words}: choose "
+                "another "
                 "teacher"
             )
         if self.kind not in (None, wanted):
             raise UserError(
-                f"teacher.estimator={self.asked} is a {self.kind}, and an answer here is {task.words}: choose a "
-                f"{wanted}, such as {'RandomForestClassifier' if wanted == 'classifier' else 'RandomForestRegressor'}"
+                f"teacher.estimator={self.asked} is a {self.kind}, and an answer here is {task.words}: "
+                "choose a "
+                f"{wanted}, such as "
+                f"{'RandomForestClassifier' if wanted == 'classifier' else 'RandomForestRegressor'}"
             )
         if self.kind == "classifier":
             made = find(self.asked)[0](**self.params)
             if not (_offers(made, "predict_proba") or _offers(made, "decision_function")):
                 raise UserError(
-                    f"teacher.estimator={self.asked} names a class only, and a student learns from probabilities: "
+                    f"teacher.estimator={self.asked} names a class only, and a student learns from "
+                    "probabilities: "
                     "choose one that has predict_proba, such as RandomForestClassifier"
                 )
 
@@ -119,7 +125,8 @@ class Sklearn(Estimator):
         if isinstance(task, Categorical) and not _offers(estimator, "predict_proba"):
             warnings.warn(
                 Caution(
-                    f"{made.__name__} gives no probabilities: its decision values are taken as logits, so what kd "
+                    f"{made.__name__} gives no probabilities: its decision values are taken as logits, "
+                    "so what kd "
                     "matches are their softmax and no probabilities; wrap nothing, choose one that has "
                     "predict_proba, where that matters"
                 ),
@@ -131,7 +138,9 @@ class Sklearn(Estimator):
     def forward(self, inputs: Tensor) -> Answers:
         x = inputs.flatten(1).double().cpu().numpy()
         estimator = self._estimator(x)
-        answers = _logits(estimator, x, self.outputs) if "classes_" in vars(estimator) else _numbers(estimator, x)
+        answers = (
+            _logits(estimator, x, self.outputs) if "classes_" in vars(estimator) else _numbers(estimator, x)
+        )
         if isinstance(answers, dict):
             return {name: _tensor(leaf, inputs) for name, leaf in answers.items()}
         return _tensor(answers, inputs)
@@ -162,7 +171,9 @@ class Sklearn(Estimator):
 def find(name: str) -> tuple[type, str]:
     """(the class, "classifier" or "regressor"). Raises UserError where scikit-learn has none of that name."""
     if not isinstance(name, str):
-        raise UserError(f"teacher.estimator must be a name, such as RandomForestRegressor; given: {shown(name)}")
+        raise UserError(
+            f"teacher.estimator must be a name, such as RandomForestRegressor; given: {shown(name)}"
+        )
     known = known_estimators()
     if name not in known:
         raise UserError(
@@ -189,12 +200,15 @@ def _plain(params: Any) -> dict[str, Any]:
 
 
 def _check_params(made: type, params: Mapping[str, Any]) -> None:
-    """Raises UserError where the estimator takes no such argument, or needs others that are no plain values."""
+    """Raises UserError where the estimator takes no such argument, or needs others that are no plain
+    values.
+    """
     try:
         takes = made().get_params()
     except TypeError as error:
         raise UserError(
-            f"teacher.estimator={made.__name__} is made of other estimators, which have no name on a command line "
+            f"teacher.estimator={made.__name__} is made of other estimators, which have no name on a "
+            "command line "
             f"({_first(error)}): choose another"
         ) from error
     for key in params:
@@ -208,7 +222,9 @@ def _check_params(made: type, params: Mapping[str, Any]) -> None:
 
 
 def _logits(estimator: Any, x: np.ndarray, classes: int) -> np.ndarray:
-    """(B, K) logarithms of probabilities, or decision values. A class without a labelled row has the least."""
+    """(B, K) logarithms of probabilities, or decision values. A class without a labelled row has the
+    least.
+    """
     if _offers(estimator, "predict_proba"):
         probs = np.zeros((len(x), classes))
         probs[:, estimator.classes_] = estimator.predict_proba(x)

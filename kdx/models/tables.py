@@ -1,5 +1,5 @@
-"""Between the rows of a table and a network: numbers standardised and cut off, missing ones filled, categories
-one-hot."""
+"""Between the rows of a table and a network: numbers standardised and cut off, missing ones filled,
+categories one-hot."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class TableAdapter(Adapter):
 
 
 class Columns(nn.Module):
-    """(B, D) values as rows hold them -> (B, F) float32: the numbers that vary in training, (x - mean) / std in
-    [-clip, clip] and 0 where they are missing; the flags of missing ones; a 0 or 1 for each category.
+    """(B, D) values as rows hold them -> (B, F) float32: the numbers that vary in training, (x - mean) / std
+    in [-clip, clip] and 0 where they are missing; the flags of missing ones; a 0 or 1 for each category.
 
     A category that training has never seen is all 0.
     """

@@ -24,6 +24,9 @@ _VALUE, _VARIANCE = "value", "variance"
 class Units(nn.Module):
     """Numbers of mean 0 and deviation 1 -> the user's own units, float32. centre, scale: (K,)"""
 
+    centre: Tensor
+    scale: Tensor
+
     def __init__(self, centre: Sequence[float], scale: Sequence[float]):
         super().__init__()
         self.register_buffer("centre", torch.tensor([float(value) for value in centre]))
@@ -39,10 +42,11 @@ class Regression(Numeric):
 
     The loss of a row, and its distance from a teacher, is the mean over the K numbers of the squared
     difference divided by the squared scale: the same whatever units the user has. With one number the RMSE of
-    the metrics is scale * sqrt(mean loss). Metrics over several numbers: the squared (absolute) differences in
-    the user's units, their mean over rows and numbers; r2 is the mean of the numbers' own.
+    the metrics is scale * sqrt(mean loss). Metrics over several numbers: the squared (absolute) differences
+    in the user's units, their mean over rows and numbers; r2 is the mean of the numbers' own.
     """
 
+    width: int
     shown = {metric.name: metric for metric in (RMSE, MAE, R2, DISTANCE)}
     primary = RMSE.name
     paired = MSE
@@ -66,7 +70,8 @@ class Regression(Numeric):
         for name, value, deviation in zip(self.names, known[0], spread, strict=True):
             if deviation <= 1e-9 * max(1.0, abs(value)):
                 raise UserError(
-                    f"the target '{name}' is {value:g} in all {len(known):,} labelled rows: there is nothing to "
+                    f"the target '{name}' is {value:g} in all {len(known):,} labelled rows: there is "
+                    "nothing to "
                     "learn from it; choose another dataset.target, or label more rows"
                 )
         return {"centre": known.mean(0).tolist(), "scale": spread.tolist()}
@@ -153,6 +158,10 @@ class Regression(Numeric):
         return self.units()(torch.randn(rows, self.width, generator=generator))
 
     made_up_truth = made_up
+
+    def made_up_by_teacher(self, rows: int, generator: torch.Generator | None = None) -> Answers:
+        values = self.made_up(rows, generator)
+        return {_VALUE: values, _VARIANCE: values.square()}
 
     def _standard(self, first: Answers, second: Answers) -> Tensor:
         """(B, K) the difference in units of the scale."""

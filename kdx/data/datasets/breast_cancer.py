@@ -1,5 +1,5 @@
-"""Breast cancer Wisconsin, diagnostic (Street, Wolberg and Mangasarian 1993): 569 tumours by 30 measurements of
-their cells; ships inside scikit-learn."""
+"""Breast cancer Wisconsin, diagnostic (Street, Wolberg and Mangasarian 1993): 569 tumours by 30 measurements
+of their cells; ships inside scikit-learn."""
 
 from __future__ import annotations
 

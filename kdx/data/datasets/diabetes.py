@@ -1,5 +1,5 @@
-"""Diabetes (Efron, Hastie, Johnstone and Tibshirani 2004, "Least Angle Regression"): how far the disease of 442
-patients went in a year; ships inside scikit-learn."""
+"""Diabetes (Efron, Hastie, Johnstone and Tibshirani 2004, "Least Angle Regression"): how far the disease of
+442 patients went in a year; ships inside scikit-learn."""
 
 from __future__ import annotations
 

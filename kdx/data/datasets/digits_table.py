@@ -1,5 +1,5 @@
-"""Scikit-learn's digits as a table: 64 numbers a row, one a pixel, as they are, for teachers and students that
-know nothing of pictures."""
+"""Scikit-learn's digits as a table: 64 numbers a row, one a pixel, as they are, for teachers and students
+that know nothing of pictures."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LEVELS, _MOST = 16, 4
 
 
 class DigitsTable:
-    """1,797 rows of 64 numbers from 0 to 4 (pixels / 16 * 4), 10 classes. They are not standardised: pixels at
-    the edge are 0 in nearly every row, and what is divided by so small a deviation explodes.
+    """1,797 rows of 64 numbers from 0 to 4 (pixels / 16 * 4), 10 classes. They are not standardised: pixels
+    at the edge are 0 in nearly every row, and what is divided by so small a deviation explodes.
     """
 
     def files(self) -> list[Path]:

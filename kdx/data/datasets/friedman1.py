@@ -21,9 +21,9 @@ class Friedman1:
     """y = 10 sin(pi x0 x1) + 20 (x2 - 1/2)^2 + 10 x3 + 5 x4 + noise, each x uniform in [0, 1], as
     sklearn.datasets.make_friedman1 draws them.
 
-    rows: of the train part; test_rows: 0: none, and `test` is held out. features >= 5: of which the others tell
-    nothing. noise >= 0: its standard deviation. data_seed: a number of the data set's own, so that the run's
-    seed does not change the data.
+    rows: of the train part; test_rows: 0: none, and `test` is held out. features >= 5: of which the others
+    tell nothing. noise >= 0: its standard deviation. data_seed: a number of the data set's own, so that the
+    run's seed does not change the data.
     """
 
     def __init__(self, *, rows: int, test_rows: int, features: int, noise: float, data_seed: int):

@@ -18,8 +18,8 @@ _BLOCK = 1 << 24
 
 
 class Munge(RowMaker):
-    """Each made-up row is a labelled row, drawn at random, of which each column is with probability `swap` that
-    of a near row; then to each number noise is added.
+    """Each made-up row is a labelled row, drawn at random, of which each column is with probability `swap`
+    that of a near row; then to each number noise is added.
 
     rows >= 1. swap in [0, 1]. of >= 1: the near row is the nearest of so many other rows, drawn at random;
     null: of all. noise >= 0: deviation of the noise, in deviations of the column over the labelled rows. A
@@ -40,7 +40,9 @@ class Munge(RowMaker):
 
     def make(self, raw: Raw, seen: Any, seed: int) -> np.ndarray:
         if not isinstance(raw, Table):
-            raise UserError(f"made_up=munge makes rows of tables, and these are {raw.reads}: set made_up=none")
+            raise UserError(
+                f"made_up=munge makes rows of tables, and these are {raw.reads}: set made_up=none"
+            )
         if len(seen) < 2:
             raise UserError(f"made_up=munge makes rows of two others at least, and {len(seen)} is labelled")
         random = np.random.Generator(np.random.PCG64([seed, 0]))
@@ -77,8 +79,8 @@ def _nearest(
     of: int | None,
     random: np.random.Generator,
 ) -> np.ndarray:
-    """(M,) the nearest other row of each of (M,) rows: the squared difference of the numbers, in deviations, and
-    1 for each category that differs.
+    """(M,) the nearest other row of each of (M,) rows: the squared difference of the numbers, in deviations,
+    and 1 for each category that differs.
     """
     found = np.empty(len(first), np.int64)
     scaled = rows / scale

@@ -18,8 +18,8 @@ ADAPTER = "kdx.models.tables.TableAdapter"
 MOST_CATEGORIES = 64
 """Categories of a column that have a place of their own, the most frequent ones; all others share one."""
 CLIP = 5.0
-"""Deviations from the mean beyond which a number is cut off: a column that hardly varies in training would else
-have test rows of hundreds."""
+"""Deviations from the mean beyond which a number is cut off: a column that hardly varies in training would
+else have test rows of hundreds."""
 _STILL = 1e-12
 
 
@@ -27,9 +27,9 @@ _STILL = 1e-12
 class Column:
     """One column as rows hold it, a float32 a row.
 
-    categories: what its whole numbers stand for, None: it holds numbers. missing: the place of the column that
-    is 1 where this one's number is not known (and 0 stands there), None: all are known. flag: whether it is
-    itself such a column.
+    categories: what its whole numbers stand for, None: it holds numbers. missing: the place of the column
+    that is 1 where this one's number is not known (and 0 stands there), None: all are known. flag: whether
+    it is itself such a column.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Table(Raw):
-    """parts: name -> (values (N, D) float32, truth), of "unlabelled" truth None: classes (N,) int64 or numbers
-    (N, K) float32. columns: of the D. standardise: whether networks see numbers of mean 0 and deviation 1,
-    cut off at CLIP, and categories one-hot; else they see the values as they are. dropped: column -> why it
-    was left out. The others: see Raw.
+    """parts: name -> (values (N, D) float32, truth), of "unlabelled" truth None: classes (N,) int64 or
+    numbers (N, K) float32. columns: of the D. standardise: whether networks see numbers of mean 0 and
+    deviation 1, cut off at CLIP, and categories one-hot; else they see the values as they are. dropped:
+    column -> why it was left out. The others: see Raw.
     """
 
     parts: Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
@@ -131,7 +131,9 @@ class Table(Raw):
             if column.missing is not None:
                 lacking = sum(int(np.asarray(rows)[:, column.missing].sum()) for rows in inputs.values())
                 whole = sum(map(len, inputs.values()))
-                found.append(f"{column.name}: missing in {lacking:,} of {whole:,} rows, the mean stands there")
+                found.append(
+                    f"{column.name}: missing in {lacking:,} of {whole:,} rows, the mean stands there"
+                )
         for name, why in self.dropped.items():
             found.append(f"the column {name} is left out: {why}")
         return found
@@ -139,8 +141,8 @@ class Table(Raw):
 
 def fitted(columns: Sequence[Column], rows: np.ndarray) -> list[dict[str, Any]]:
     """What the adapter keeps of each column, of the rows (N, D) that training may see: of numbers mean and
-    deviation of those that are known (0: they do not vary), of categories the codes that have a place of their
-    own, most frequent first, and whether others share one.
+    deviation of those that are known (0: they do not vary), of categories the codes that have a place of
+    their own, most frequent first, and whether others share one.
     """
     found = []
     for place, column in enumerate(columns):

@@ -111,13 +111,14 @@ def ask_teacher(
 
 def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, Artifact]:
     """(the prepared data, the teacher)"""
+    made_up: dict[str, Any] = {"made_up": experiment.made_up} if experiment.made_up else {}
     data = store.run(
         PREPARE,
         dataset=experiment.dataset,
         **experiment.sizes,
         duplicates=experiment.duplicates,
         seed=subseed(experiment.seed, "split"),
-        **({"made_up": experiment.made_up} if experiment.made_up else {}),
+        **made_up,
     )
     classes = data.json("data.json").get("classes")
     for role, given in (("teacher", experiment.checkpoint), ("student", experiment.student_checkpoint)):

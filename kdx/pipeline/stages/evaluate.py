@@ -3,7 +3,7 @@ split."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,7 @@ def run(
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
         work.progress(number + 1, len(models), role)
+    _best_of_taken(results, models)
     for role, sizes in sizes_and_speeds(last, about, runtime).items():
         results[role] |= sizes
     results["shifts"] = {
@@ -107,6 +108,16 @@ def run(
     work.write_json("results.json", finite_or_null(results))
     test = {role: found["test"] for role, found in answers.items()}
     write_examples(work, splits["test"], test, measure.task)
+
+
+def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:
+    """A network of which no step was made here has one set of weights: where others have best ones, these
+    are its best as well.
+    """
+    if any("best" in results[role] for role in roles):
+        for role in roles:
+            if not results[role]["steps"]:
+                results[role].setdefault("best", results[role]["last"])
 
 
 def all_finite(answers: Answers) -> bool:

@@ -44,8 +44,8 @@ def run(
     data.json: task, metric, example, adapter and what the rows are, counts, rows of the pool whose hidden
     truth is known, rows of validation by group, and what was found odd.
 
-    duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error". made_up: what
-    makes further rows for the pool (kdx.data.making), whose truth nobody knows.
+    duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error". made_up:
+    what makes further rows for the pool (kdx.data.making), whose truth nobody knows.
     """
     raw = _read(dataset, runtime)
     check_parts(raw)
@@ -77,7 +77,13 @@ def run(
         {
             "dataset": dataset.target.rpartition(".")[2],
             **kind_of_rows(
-                Description({**raw.task, **task.fit(truth["labelled"])}, example_of(inputs["labelled"]), raw.reads, 0, adapter=adapter)
+                Description(
+                    {**raw.task, **task.fit(truth["labelled"])},
+                    example_of(inputs["labelled"]),
+                    raw.reads,
+                    0,
+                    adapter=adapter,
+                )
             ),
             "counts": {name: rows_of(found) for name, found in inputs.items()},
             "skipped": list(raw.skipped),
@@ -101,13 +107,16 @@ def _read(dataset: Component, runtime: Runtime) -> Raw:
 def _with_made_up(
     work: Work, raw: Raw, pool: tuple[dict[str, Any], Any], task: Task, described: Component, seed: int
 ) -> tuple[dict[str, Any], Any]:
-    """(the inputs of the splits, the truth of the pool) with rows that are made up. pool: these two without."""
+    """(the inputs of the splits, the truth of the pool) with rows that are made up. pool: these two
+    without.
+    """
     inputs, hidden = pool
     maker: RowMaker = described.build()
     made = maker.make(raw, inputs["labelled"], subseed(seed, "made_up"))
     work.note(
         f"{maker.rows:,} {raw.noun}s are made up of the {rows_of(inputs['labelled']):,} labelled ones "
-        f"({described.target.rpartition('.')[2]}), and join the {rows_of(inputs['unlabelled']):,} of the pool; "
+        f"({described.target.rpartition('.')[2]}), and join the {rows_of(inputs['unlabelled']):,} of the "
+        "pool; "
         "nobody knows their truth"
     )
     more = {**inputs, "unlabelled": _both(inputs["unlabelled"], made)}

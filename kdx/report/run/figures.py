@@ -113,8 +113,8 @@ def draw_curves(
 
 
 def draw_lines(data: Mapping[str, Any], title: str, colour: str) -> bytes:
-    """data: {"lines": {words: {"x", "y"}}, "points": words of those drawn as points that nothing joins, "below":
-    what x is}. The first line has the colour.
+    """data: {"lines": {words: {"x", "y"}}, "points": words of those drawn as points that nothing joins,
+    "below": what x is}. The first line has the colour.
     """
     lines = {
         words: list(zip(line["x"], line["y"], strict=True))
