@@ -62,7 +62,7 @@ def check_networks(
             check_answers(experiment, made, built)
     check_checkpoints(experiment, about, built, errors)
     check_dropout(experiment, built, errors)
-    check_told(experiment, built, errors)
+    check_teacher_tells(experiment, built, errors)
     streams = (
         {s: made_up(s, data, task) for s in available(experiment, data, rows)}
         if about and "student" in built
@@ -177,15 +177,15 @@ def check_dropout(experiment: Experiment, built: Mapping[str, Any], errors: list
         ]
 
 
-def check_told(experiment: Experiment, built: Mapping[str, Any], errors: list[str]) -> None:
+def check_teacher_tells(experiment: Experiment, built: Mapping[str, Any], errors: list[str]) -> None:
     """Whether the teacher tells all that the loss reads of it."""
     if experiment.loss is None or "teacher" not in built:
         return
     with trying([]):  # what is wrong with the loss itself is reported elsewhere
         fitted = estimator_in(built["teacher"])
-        told = fitted.tells if fitted else ()
+        given = fitted.tells if fitted else ()
         for name in experiment.loss.resolve().needs_answers:
-            if name not in told:
+            if name not in given:
                 errors.append(
                     f"loss={experiment.loss.target.split('.')[-2]} weighs the teacher's answers by their "
                     f"{name}, and "

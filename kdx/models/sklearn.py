@@ -66,7 +66,7 @@ class Sklearn(Estimator):
         self.params = _plain(params)
         self.kind: str | None = None
         if estimator != AUTO:
-            made, self.kind = find(estimator)
+            made, self.kind = find_estimator(estimator)
             _check_params(made, self.params)
         elif self.params:
             raise UserError(
@@ -97,7 +97,7 @@ class Sklearn(Estimator):
                 f"{'RandomForestClassifier' if wanted == 'classifier' else 'RandomForestRegressor'}"
             )
         if self.kind == "classifier":
-            made = find(self.asked)[0](**self.params)
+            made = find_estimator(self.asked)[0](**self.params)
             if not (_offers(made, "predict_proba") or _offers(made, "decision_function")):
                 raise UserError(
                     f"teacher.estimator={self.asked} names a class only, and a student learns from "
@@ -125,10 +125,9 @@ class Sklearn(Estimator):
         if isinstance(task, Categorical) and not _offers(estimator, "predict_proba"):
             warnings.warn(
                 Caution(
-                    f"{made.__name__} gives no probabilities: its decision values are taken as logits, "
-                    "so what kd "
-                    "matches are their softmax and no probabilities; wrap nothing, choose one that has "
-                    "predict_proba, where that matters"
+                    f"{made.__name__} gives no probabilities: its decision values are taken as logits, so "
+                    "what a loss such as kd matches is their softmax, which says how far, not how likely; "
+                    "an estimator that has predict_proba tells more"
                 ),
                 stacklevel=2,
             )
@@ -147,13 +146,13 @@ class Sklearn(Estimator):
 
     def _class(self, task: Task, rows: int) -> type:
         if self.asked != AUTO:
-            return find(self.asked)[0]
+            return find_estimator(self.asked)[0]
         if isinstance(task, Categorical):
-            return find("ExtraTreesClassifier")[0]
+            return find_estimator("ExtraTreesClassifier")[0]
         if self.outputs > 1:
-            return find("ExtraTreesRegressor")[0]
+            return find_estimator("ExtraTreesRegressor")[0]
         name = "HistGradientBoostingRegressor" if rows >= _MANY_ROWS else "GradientBoostingRegressor"
-        return find(name)[0]
+        return find_estimator(name)[0]
 
     def _estimator(self, x: np.ndarray) -> Any:
         """The fitted one, opened once."""
@@ -168,7 +167,7 @@ class Sklearn(Estimator):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
-def find(name: str) -> tuple[type, str]:
+def find_estimator(name: str) -> tuple[type, str]:
     """(the class, "classifier" or "regressor"). Raises UserError where scikit-learn has none of that name."""
     if not isinstance(name, str):
         raise UserError(

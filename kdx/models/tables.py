@@ -14,8 +14,8 @@ from kdx.models.adapt import Adapter, Around
 
 
 class TableAdapter(Adapter):
-    """columns: as kdx.data.tables.rows.fitted gives them, one a column of the rows. clip > 0: deviations from
-    the mean beyond which a number is cut off.
+    """columns: as kdx.data.tables.rows.column_statistics gives them, one a column of the rows. clip > 0:
+    deviations from the mean beyond which a number is cut off.
     """
 
     def __init__(self, *, columns: Sequence[Mapping[str, Any]], clip: float):
@@ -30,11 +30,11 @@ class TableAdapter(Adapter):
     def small(self, inputs: Tensor) -> np.ndarray:
         return self._layer()(inputs.cpu()).double().numpy()
 
-    def _layer(self) -> Columns:
-        return Columns(self.columns, self.clip)
+    def _layer(self) -> ColumnLayer:
+        return ColumnLayer(self.columns, self.clip)
 
 
-class Columns(nn.Module):
+class ColumnLayer(nn.Module):
     """(B, D) values as rows hold them -> (B, F) float32: the numbers that vary in training, (x - mean) / std
     in [-clip, clip] and 0 where they are missing; the flags of missing ones; a 0 or 1 for each category.
 
@@ -80,7 +80,7 @@ class Columns(nn.Module):
 class Standardised(Around):
     """A network that takes the rows of a table as its data set gives them."""
 
-    def __init__(self, net: nn.Module, columns: Columns):
+    def __init__(self, net: nn.Module, columns: ColumnLayer):
         super().__init__(net)
         self.columns = columns
 

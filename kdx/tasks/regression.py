@@ -151,8 +151,8 @@ class Regression(Numeric):
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """The numbers and their variance, float32; NaN where the teacher does not tell it."""
         values = self.numbers(answers).float()
-        told = answers[_VARIANCE] if isinstance(answers, Mapping) else torch.full_like(values, torch.nan)
-        return {_VALUE: values, _VARIANCE: told.float()}
+        said = answers[_VARIANCE] if isinstance(answers, Mapping) else torch.full_like(values, torch.nan)
+        return {_VALUE: values, _VARIANCE: said.float()}
 
     def made_up(self, rows: int, generator: torch.Generator | None = None) -> Tensor:
         return self.units()(torch.randn(rows, self.width, generator=generator))
@@ -172,17 +172,17 @@ class Regression(Numeric):
         return torch.tensor(self.scale, device=like.device)
 
 
-def _figures(name: str, told: Tensor, truth: Tensor) -> list[Figure]:
+def _figures(name: str, said: Tensor, truth: Tensor) -> list[Figure]:
     """What is drawn of one number: predicted against true, and how the residuals are spread."""
     of, tag = f" of {name}" if name else "", f"-{name}" if name else ""
     order = truth.argsort()[torch.linspace(0, len(truth) - 1, min(SHOWN_POINTS, len(truth))).long()]
     ends = [truth.min().item(), truth.max().item()]
     lines = {
-        "predicted": {"x": truth[order].tolist(), "y": told[order].tolist()},
+        "predicted": {"x": truth[order].tolist(), "y": said[order].tolist()},
         "as true": {"x": ends, "y": ends},
     }
     drawn = {"lines": lines, "points": ["predicted"], "below": f"true {name}".strip()}
-    counts, edges = np.histogram((told - truth).numpy(), _BARS)
+    counts, edges = np.histogram((said - truth).numpy(), _BARS)
     return [
         Figure(f"Predicted against true{of}", f"predicted{tag}", "line", drawn),
         Figure(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kdx.data.raw import Description
-from kdx.data.tables.rows import CLASSES, Column, Table, describe
+from kdx.data.tables.rows import CLASSES_TASK, Table, TableColumn, describe_table
 from kdx.data.tables.shipped import need_shipped, numbers_of, read_numbers, shipped_files
 
 _MEASURED = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity")
@@ -30,13 +30,13 @@ class BreastCancer:
         need_shipped("breast_cancer", self.files())
 
     def describe(self) -> Description:
-        return describe(self.load())
+        return describe_table(self.load())
 
     def load(self, *, workers: int = 0) -> Table:
         self.fetch()
         table = read_numbers(self.files()[0], skip=1)
         return Table(
             {"train": (numbers_of(table[:, :-1]), table[:, -1].astype(np.int64))},
-            tuple(map(Column, _COLUMNS)),
-            {"_target_": CLASSES, "classes": ["malignant", "benign"]},
+            tuple(map(TableColumn, _COLUMNS)),
+            {"_target_": CLASSES_TASK, "classes": ["malignant", "benign"]},
         )

@@ -1,4 +1,4 @@
-"""A table of your own: a CSV, TSV, JSON lines or Parquet file with a column to be told."""
+"""A table of your own: a CSV, TSV, JSON lines or Parquet file with a column to be predicted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from kdx.data import columns as files
 from kdx.data.files import Files
 from kdx.data.raw import Description
 from kdx.data.tables.reading import Read, read_table
-from kdx.data.tables.rows import Table, describe
+from kdx.data.tables.rows import Table, describe_table
 
-KINDS = ("auto", "classes", "numbers")
+TARGET_KINDS = ("auto", "classes", "numbers")
 
 
 class Csv:
     """file: the rows; test_file, unlabelled_file: further ones with the same columns, to test with and for
-    the pool, null: none. target: the column to be told, or several of numbers. kind: what it is, "auto":
+    the pool, null: none. target: the column to be predicted, or several of numbers. kind: what it is, "auto":
     numbers where they are numbers and more than ten different ones, else classes. ignore: columns that are
     left out.
 
@@ -47,7 +47,7 @@ class Csv:
             if name is not None
         }
         self._targets = _names("target", target)
-        self._kind = checks.choice("dataset.kind", kind, KINDS)
+        self._kind = checks.choice("dataset.kind", kind, TARGET_KINDS)
         self._ignore = _names("ignore", ignore)
         self._read: Table | None = None
 
@@ -62,7 +62,7 @@ class Csv:
                 )
 
     def describe(self) -> Description:
-        return describe(self.load())
+        return describe_table(self.load())
 
     def load(self, *, workers: int = 0) -> Table:
         if self._read is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdx.data.raw import Description
-from kdx.data.tables.rows import NUMBERS, Column, Table, describe
+from kdx.data.tables.rows import NUMBERS_TASK, Table, TableColumn, describe_table
 from kdx.data.tables.shipped import need_shipped, numbers_of, read_numbers, shipped_files
 
 _COLUMNS = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
@@ -22,13 +22,13 @@ class Diabetes:
         need_shipped("diabetes", self.files())
 
     def describe(self) -> Description:
-        return describe(self.load())
+        return describe_table(self.load())
 
     def load(self, *, workers: int = 0) -> Table:
         self.fetch()
         values, truth = (read_numbers(file, delimiter=None) for file in self.files())
         return Table(
             {"train": (numbers_of(values), numbers_of(truth))},
-            tuple(map(Column, _COLUMNS)),
-            {"_target_": NUMBERS, "names": ["progression"]},
+            tuple(map(TableColumn, _COLUMNS)),
+            {"_target_": NUMBERS_TASK, "names": ["progression"]},
         )

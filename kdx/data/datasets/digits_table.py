@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kdx.data.raw import Description
-from kdx.data.tables.rows import CLASSES, Column, Table, describe
+from kdx.data.tables.rows import CLASSES_TASK, Table, TableColumn, describe_table
 from kdx.data.tables.shipped import need_shipped, numbers_of, read_numbers, shipped_files
 
 _LEVELS, _MOST = 16, 4
@@ -27,14 +27,14 @@ class DigitsTable:
         need_shipped("digits_table", self.files())
 
     def describe(self) -> Description:
-        return describe(self.load())
+        return describe_table(self.load())
 
     def load(self, *, workers: int = 0) -> Table:
         self.fetch()
         table = read_numbers(self.files()[0])
         return Table(
             {"train": (numbers_of(table[:, :-1] / _LEVELS * _MOST), table[:, -1].astype(np.int64))},
-            tuple(Column(f"pixel_{row}_{column}") for row in range(8) for column in range(8)),
-            {"_target_": CLASSES, "classes": list("0123456789")},
+            tuple(TableColumn(f"pixel_{row}_{column}") for row in range(8) for column in range(8)),
+            {"_target_": CLASSES_TASK, "classes": list("0123456789")},
             standardise=False,
         )

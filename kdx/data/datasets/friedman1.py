@@ -10,7 +10,7 @@ import numpy as np
 from kdx.core import checks
 from kdx.data.loading import check_int
 from kdx.data.raw import Description
-from kdx.data.tables.rows import NUMBERS, Column, Table, describe
+from kdx.data.tables.rows import NUMBERS_TASK, Table, TableColumn, describe_table
 from kdx.data.tables.shipped import numbers_of
 
 _TOLD = 5
@@ -40,7 +40,7 @@ class Friedman1:
         """Nothing to fetch."""
 
     def describe(self) -> Description:
-        return describe(self.load())
+        return describe_table(self.load())
 
     def load(self, *, workers: int = 0) -> Table:
         x, y = drawn(self._rows + self._test_rows, self._features, self._noise, self._seed)
@@ -48,8 +48,8 @@ class Friedman1:
         parts = {"train": (x[: self._rows], y[: self._rows])}
         if self._test_rows:
             parts["test"] = (x[self._rows :], y[self._rows :])
-        columns = tuple(Column(f"x{place}") for place in range(self._features))
-        return Table(parts, columns, {"_target_": NUMBERS, "names": ["y"]})
+        columns = tuple(TableColumn(f"x{place}") for place in range(self._features))
+        return Table(parts, columns, {"_target_": NUMBERS_TASK, "names": ["y"]})
 
 
 def drawn(rows: int, features: int, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

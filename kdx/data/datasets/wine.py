@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kdx.data.raw import Description
-from kdx.data.tables.rows import CLASSES, Column, Table, describe
+from kdx.data.tables.rows import CLASSES_TASK, Table, TableColumn, describe_table
 from kdx.data.tables.shipped import need_shipped, numbers_of, read_numbers, shipped_files
 
 _COLUMNS = ("alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids")
@@ -26,13 +26,13 @@ class Wine:
         need_shipped("wine", self.files())
 
     def describe(self) -> Description:
-        return describe(self.load())
+        return describe_table(self.load())
 
     def load(self, *, workers: int = 0) -> Table:
         self.fetch()
         table = read_numbers(self.files()[0], skip=1)
         return Table(
             {"train": (numbers_of(table[:, :-1]), table[:, -1].astype(np.int64))},
-            tuple(map(Column, _COLUMNS)),
-            {"_target_": CLASSES, "classes": [f"class_{k}" for k in range(3)]},
+            tuple(map(TableColumn, _COLUMNS)),
+            {"_target_": CLASSES_TASK, "classes": [f"class_{k}" for k in range(3)]},
         )

@@ -11,7 +11,7 @@ from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.data.making import RowMaker
 from kdx.data.raw import Raw
-from kdx.data.tables.rows import READS, Column, Table
+from kdx.data.tables.rows import TABLE, Table, TableColumn
 
 _BLOCK = 1 << 24
 """Numbers that are looked at together."""
@@ -30,7 +30,7 @@ class Munge(RowMaker):
     have noise of one width, as the settings that kdx measures were (docs/tables.md).
     """
 
-    reads: ClassVar[str] = READS
+    reads: ClassVar[str] = TABLE
 
     def __init__(self, *, rows: int, swap: float, of: int | None, noise: float):
         self.rows = checks.integer("made_up.rows", rows, low=1)
@@ -50,7 +50,7 @@ class Munge(RowMaker):
 
 
 def munge(
-    rows: np.ndarray, columns: Sequence[Column], asked: Munge, random: np.random.Generator
+    rows: np.ndarray, columns: Sequence[TableColumn], asked: Munge, random: np.random.Generator
 ) -> np.ndarray:
     """(N, D) -> (asked.rows, D), float32"""
     sorts = np.array([column.categories is not None for column in columns])

@@ -1,5 +1,5 @@
 """Files of columns as a table: which columns are numbers, which categories, which are left out, and what is
-to be told."""
+to be predicted."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kdx.data.columns import EMPTY, FLAG, NUMBER, OTHER, TIME, WORD, Column, Col
 from kdx.data.phrases import few
 from kdx.data.raw import Note
 from kdx.data.tables import rows
-from kdx.data.tables.rows import CLASSES, NUMBERS, Table
+from kdx.data.tables.rows import CLASSES_TASK, NUMBERS_TASK, Table
 
 MOST_CLASSES = 10
 """A target of more different numbers is numbers, where nobody says what it is."""
-MISSING = "(missing)"
+MISSING_WORD = "(missing)"
 """The category of a word that is missing."""
 _IDENTIFIES = 0.9
 """A column with so many different words for its rows tells of each row by itself."""
@@ -27,8 +27,8 @@ _FEW = 20
 
 @dataclass(frozen=True)
 class Read:
-    """Files by part, "train" among them; what is to be told of their rows. targets: one column, or several of
-    numbers. kind: "auto", "classes" or "numbers". ignore: columns that are left out.
+    """Files by part, "train" among them; what is to be predicted of their rows. targets: one column, or
+    several of numbers. kind: "auto", "classes" or "numbers". ignore: columns that are left out.
     """
 
     parts: Mapping[str, Columns]
@@ -41,7 +41,7 @@ class Read:
 class _Found:
     """What was made of the columns so far. values: by part, (N,) each."""
 
-    columns: list[rows.Column] = field(default_factory=list)
+    columns: list[rows.TableColumn] = field(default_factory=list)
     values: dict[str, list[np.ndarray]] = field(default_factory=dict)
     flags: list[tuple[int, dict[str, np.ndarray]]] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
@@ -49,11 +49,13 @@ class _Found:
 
 
 def read_table(read: Read) -> Table:
-    """Raises UserError where a target or a column is not there, or the target holds what cannot be told."""
+    """Raises UserError where a target or a column is not there, or the target holds what cannot be
+    predicted.
+    """
     train = read.parts["train"]
     if not read.targets:
         raise UserError(
-            f"dataset.target must name the column to be told; '{train.path}' has {', '.join(train)}"
+            f"dataset.target must name the column to be predicted; '{train.path}' has {', '.join(train)}"
         )
     for key, names in (("target", read.targets), ("ignore", read.ignore)):
         for name in names:
@@ -92,8 +94,8 @@ def _columns(read: Read) -> _Found:
             }.get(kind, "it holds neither numbers nor words")
     for of, flags in found.flags:
         column = found.columns[of]
-        found.columns[of] = rows.Column(column.name, column.categories, missing=len(found.columns))
-        found.columns.append(rows.Column(f"{column.name} is missing", flag=True))
+        found.columns[of] = rows.TableColumn(column.name, column.categories, missing=len(found.columns))
+        found.columns.append(rows.TableColumn(f"{column.name} is missing", flag=True))
         for part, values in flags.items():
             found.values[part].append(values)
     if not found.columns:
@@ -124,7 +126,7 @@ def _add_numbers(found: _Found, name: str, columns: Mapping[str, Column]) -> Non
     if lacking:
         flags = {part: np.isnan(numbers).astype(np.float32) for part, numbers in values.items()}
         found.flags.append((len(found.columns), flags))
-    found.columns.append(rows.Column(name))
+    found.columns.append(rows.TableColumn(name))
     for part, numbers in values.items():
         found.values[part].append(
             np.nan_to_num(numbers, nan=0.0, posinf=np.inf, neginf=-np.inf).astype(np.float32)
@@ -132,7 +134,9 @@ def _add_numbers(found: _Found, name: str, columns: Mapping[str, Column]) -> Non
 
 
 def _add_words(found: _Found, name: str, columns: Mapping[str, Column]) -> None:
-    words = {part: [MISSING if w is None else w for w in column.words()] for part, column in columns.items()}
+    words = {
+        part: [MISSING_WORD if w is None else w for w in column.words()] for part, column in columns.items()
+    }
     known = sorted({word for part in words.values() for word in part})
     count = sum(map(len, words.values()))
     if len(known) == 1:
@@ -144,7 +148,7 @@ def _add_words(found: _Found, name: str, columns: Mapping[str, Column]) -> None:
         )
         return
     code = {word: place for place, word in enumerate(known)}
-    found.columns.append(rows.Column(name, tuple(known)))
+    found.columns.append(rows.TableColumn(name, tuple(known)))
     for part, column in words.items():
         found.values[part].append(np.array([code[word] for word in column], np.float32))
     if len(known) > rows.MOST_CATEGORIES:
@@ -167,7 +171,7 @@ def _truth(read: Read, found: _Found) -> tuple[dict[str, object], dict[str, np.n
         for part, held in read.parts.items():
             if part != "unlabelled":
                 truth[part] = np.stack([_target(held, name) for name in read.targets], 1).astype(np.float32)
-        return {"_target_": NUMBERS, "names": list(read.targets)}, truth
+        return {"_target_": NUMBERS_TASK, "names": list(read.targets)}, truth
     if len(read.targets) > 1:
         raise UserError(
             f"dataset.target names {len(read.targets)} columns, and classes are in one: set "
@@ -182,7 +186,7 @@ def _truth(read: Read, found: _Found) -> tuple[dict[str, object], dict[str, np.n
     if len(classes) < 2:
         raise UserError(
             f"the target '{name}' of '{train.path}' has {len(classes)} different "
-            f"value{'' if len(classes) == 1 else 's'}: there is nothing to be told apart"
+            f"value{'' if len(classes) == 1 else 's'}: there is nothing to tell apart"
         )
     code = {word: place for place, word in enumerate(classes)}
     for part, found_words in words.items():
@@ -192,11 +196,11 @@ def _truth(read: Read, found: _Found) -> tuple[dict[str, object], dict[str, np.n
                 f"'{train.path}' has none"
             )
         truth[part] = np.array([-1 if word is None else code[word] for word in found_words], np.int64)
-    return {"_target_": CLASSES, "classes": classes}, truth
+    return {"_target_": CLASSES_TASK, "classes": classes}, truth
 
 
 def _kind_of_target(read: Read, notes: list[Note]) -> str:
-    """ "classes" or "numbers"; what was not said is seen, and told."""
+    """ "classes" or "numbers"; what was not said is seen, and reported."""
     if read.kind != "auto":
         return read.kind
     columns = [read.parts["train"][name] for name in read.targets]

@@ -12,9 +12,9 @@ import numpy as np
 from kdx.data.phrases import counted
 from kdx.data.raw import Description, Note, Raw, taken
 
-READS = "table"
-CLASSES, NUMBERS = "kdx.tasks.classification.Classification", "kdx.tasks.regression.Regression"
-ADAPTER = "kdx.models.tables.TableAdapter"
+TABLE = "table"
+CLASSES_TASK, NUMBERS_TASK = "kdx.tasks.classification.Classification", "kdx.tasks.regression.Regression"
+TABLE_ADAPTER = "kdx.models.tables.TableAdapter"
 MOST_CATEGORIES = 64
 """Categories of a column that have a place of their own, the most frequent ones; all others share one."""
 CLIP = 5.0
@@ -24,7 +24,7 @@ _STILL = 1e-12
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One column as rows hold it, a float32 a row.
 
     categories: what its whole numbers stand for, None: it holds numbers. missing: the place of the column
@@ -56,14 +56,14 @@ class Table(Raw):
     """
 
     parts: Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     task: Mapping[str, Any]
     standardise: bool = True
     dropped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     skipped: tuple[str, ...] = ()
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    reads: str = READS
+    reads: str = TABLE
     noun: str = "row"
 
     def part(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -90,7 +90,7 @@ class Table(Raw):
         if not self.standardise:
             return None, []
         rows = np.concatenate([np.asarray(found) for found in seen])
-        columns = fitted(self.columns, rows)
+        columns = column_statistics(self.columns, rows)
         still = [column["name"] for column in columns if column.get("std") == 0]
         notes: list[Note] = []
         if still:
@@ -102,7 +102,7 @@ class Table(Raw):
                     "info",
                 )
             )
-        return {"_target_": ADAPTER, "columns": columns, "clip": CLIP}, notes
+        return {"_target_": TABLE_ADAPTER, "columns": columns, "clip": CLIP}, notes
 
     def about(self) -> dict[str, Any]:
         return {
@@ -139,7 +139,7 @@ class Table(Raw):
         return found
 
 
-def fitted(columns: Sequence[Column], rows: np.ndarray) -> list[dict[str, Any]]:
+def column_statistics(columns: Sequence[TableColumn], rows: np.ndarray) -> list[dict[str, Any]]:
     """What the adapter keeps of each column, of the rows (N, D) that training may see: of numbers mean and
     deviation of those that are known (0: they do not vary), of categories the codes that have a place of
     their own, most frequent first, and whether others share one.
@@ -161,7 +161,7 @@ def fitted(columns: Sequence[Column], rows: np.ndarray) -> list[dict[str, Any]]:
     return found
 
 
-def describe(raw: Table) -> Description:
+def describe_table(raw: Table) -> Description:
     """The Description of a table that is read already, as a small one is: with the adapter of all its rows as
     a stand-in.
     """
@@ -174,7 +174,7 @@ def describe(raw: Table) -> Description:
     return Description(
         raw.task,
         {"": ((train.shape[1],), "float32")},
-        READS,
+        TABLE,
         len(train),
         counts,
         shipped.get("test"),

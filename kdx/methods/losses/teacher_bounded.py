@@ -26,7 +26,7 @@ class TeacherBounded(Objective):
 
     weight >= 0 (the paper's nu, 0.5 there); margin >= 0, in units of the task's loss, of numbers squared
     deviations of the labels. The paper has a truth for every row, and smooth L1 for the first term; a pool
-    has none to bound by, so its rows are told what the teacher says, weight `pool` >= 0. With weight = 0 and
+    has none to bound by, so its rows learn the teacher's answers, weight `pool` >= 0. With weight = 0 and
     no pool this is `supervised`. A teacher that knows its training rows by heart, as forests and boosting do,
     bounds nothing there.
     """
