@@ -3,6 +3,7 @@ categories one-hot."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdx.core.errors import UserError
 from kdx.models.adapt import Adapter, Around
 
 
@@ -19,6 +21,10 @@ class TableAdapter(Adapter):
     """
 
     def __init__(self, *, columns: Sequence[Mapping[str, Any]], clip: float):
+        if not isinstance(columns, list | tuple) or not all(map(_is_column, columns)) or not _is_number(clip):
+            raise UserError("the columns of this table are not as kdx writes them (see data.json)")
+        if any(not 0 <= column.get("missing", 0) < len(columns) for column in columns):
+            raise UserError("a column of this table names a flag that is not there (see data.json)")
         self.columns, self.clip = columns, clip
 
     def shape(self, shape: tuple[int]) -> tuple[int]:
@@ -32,6 +38,19 @@ class TableAdapter(Adapter):
 
     def _layer(self) -> ColumnLayer:
         return ColumnLayer(self.columns, self.clip)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_column(given: Any) -> bool:
+    """Whether it is a column as kdx.data.tables.rows.column_statistics gives it."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("missing", 0), int):
+        return False
+    codes, numbers = given.get("codes", []), (given.get("mean", 0.0), given.get("std", 0.0))
+    whole = isinstance(codes, list | tuple) and all(isinstance(code, int) and code >= 0 for code in codes)
+    return whole and all(map(_is_number, numbers)) and numbers[1] >= 0
 
 
 class ColumnLayer(nn.Module):

@@ -3,6 +3,7 @@ truth (B, K), NaN where nobody knows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -62,6 +63,11 @@ class Regression(Numeric):
         self.names, self.width = tuple(names), len(names)
         self.centre = [0.0] * self.width if centre is None else [float(value) for value in centre]
         self.scale = [1.0] * self.width if scale is None else [float(value) for value in scale]
+        whole = self.width and len(self.centre) == len(self.scale) == self.width
+        if not whole or not all(math.isfinite(value) for value in (*self.centre, *self.scale)):
+            raise UserError("a task of numbers needs a name, a centre and a scale of each, finite ones")
+        if min(self.scale) <= 0:
+            raise UserError(f"the scale of a number must be above 0; given: {min(self.scale):g}")
 
     def fit(self, truth: Any) -> Mapping[str, Any]:
         """Raises UserError where a number is the same in all labelled rows."""
