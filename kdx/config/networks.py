@@ -53,7 +53,11 @@ def check_networks(
         return  # reported already
     if experiment.student and is_estimator(experiment.student):
         name = experiment.student.target.rpartition(".")[2]
-        errors.append(f"student={name} is fitted at once, and not trained by steps: {ONLY_TEACHERS}")
+        errors.append(
+            f"student={name} is fitted at once, and not trained by steps: {ONLY_TEACHERS}; choose a "
+            "network, such "
+            "as student=mlp"
+        )
         return
     made = MadeUp(data, task)
     built = build_networks(experiment, made, errors, described=about is not None)
@@ -107,13 +111,20 @@ def _in_keys(role: str, model: Component, experiment: Experiment) -> Iterator[No
         yield
     except UserError as error:
         key = _UNEXPECTED.search(str(error))
-        if key is None or not from_own_package(model.target):
+        if key is None:
             raise
-        loss = experiment.loss.target.split(".")[-2] if experiment.loss else ""
+        named, loss = model.target.rpartition(".")[2], ""
+        if experiment.loss:
+            loss = experiment.loss.target.split(".")[-2]
+        if not from_own_package(model.target):
+            raise UserError(
+                f"{role}={named} takes no {key[1]}, which loss={loss} sets: choose another {role}, or "
+                "another loss"
+            ) from error
         noised = role == "student" and key[1] in ("dropout", "stochastic_depth")
         more = f"loss={loss} noises the student by it; let it take that, or choose another loss"
         raise UserError(
-            f"{role}={model.target.rpartition('.')[2]} takes no {key[1]}: "
+            f"{role}={named} takes no {key[1]}: "
             + (more if noised else "let it take that, or leave the key out")
         ) from error
 
@@ -216,6 +227,13 @@ def check_losses(
         if loss and (described or fits_stand_in(loss)):
             with trying(errors):
                 live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
+                if live and estimator_in(built["teacher"]):
+                    raise UserError(
+                        f"loss.features={loss.spec['features']['_target_'].split('.')[-2]} reads hidden "
+                        "layers of the "
+                        "teacher, and one that is fitted at once has none: choose a network, or "
+                        "loss.features=none"
+                    )
                 try_loss(loss, student, streams, made, live, f"{node}.augment" if mixes(training) else None)
     if (
         experiment.loss
