@@ -181,7 +181,9 @@ def ask(found, **pseudo_label):
         listener=heard, run=lambda stage, **inputs: types.SimpleNamespace(json=lambda name: found)
     )
     plan = types.SimpleNamespace(
-        class_weights="none", pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label
+        class_weights="none",
+        headline="last",
+        pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label,
     )
     steps.gate(store, plan, None, None, None)
     return heard.notes

@@ -125,6 +125,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         round_patience=part(nodes.read_count, "round_patience", config["round_patience"]),
         budget=part(nodes.read_budget, config["budget"]),
         made_up=part(nodes.read_made_up, config),
+        headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )
 
 

@@ -18,7 +18,7 @@ from kdx.tasks.shown import DISTANCE, MAE, MSE, R2, RMSE
 
 SHOWN_POINTS = 200
 """Rows that the figure of predicted against true shows at most."""
-_BARS = 20
+_BARS = 12
 _VALUE, _VARIANCE = "value", "variance"
 
 

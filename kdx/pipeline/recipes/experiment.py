@@ -31,7 +31,8 @@ class Experiment:
     (kdx/pipeline/controls). select None: the whole pool. budget: answers that the recipe `active` buys, or
     their share of the pool. student_init: what the student of a later round begins with. round_patience:
     rounds without improvement on validation after which it ends, None: none. made_up: what makes further rows
-    for the pool (kdx.data.making), None: nothing.
+    for the pool (kdx.data.making), None: nothing. headline: the weights that the run is known by, last |
+    best.
     """
 
     dataset: Component
@@ -56,6 +57,7 @@ class Experiment:
     round_patience: int | None
     budget: int | float | None
     made_up: Component | None = None
+    headline: str = "last"
 
     @property
     def rows_made_up(self) -> int:

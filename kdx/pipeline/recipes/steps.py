@@ -260,8 +260,9 @@ def gate(
     that. trained: the student alone.
     """
     mode, old = experiment.pseudo_label["gate"], experiment.pseudo_label["near_chance"]
+    best: dict[str, Any] = {"which": "best"} if experiment.headline == "best" else {}
     found = store.run(
-        GATE, data=data, answers=answers, alone=trained, class_weights=experiment.class_weights
+        GATE, data=data, answers=answers, alone=trained, class_weights=experiment.class_weights, **best
     ).json("gate.json")
     if old:
         store.listener.note(

@@ -51,7 +51,8 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
     Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen,
     nan where none was; curves.json {name: {"x", "y"}} where the loss has estimated some;
     last.safetensors; with a validation split best.safetensors (the best on it) and validation.by_row.npy (N,)
-    (`Task.by_row` of the last weights there); model.json, summary.json, metrics.jsonl.
+    (`Task.by_row` of the last weights there), validation.best_by_row.npy (of the best); model.json,
+    summary.json, metrics.jsonl.
     """
     saved = read_checkpoint(work, runtime)
     if saved:
