@@ -101,7 +101,7 @@ def test_with_all_others_it_runs_or_is_refused_as_written(asked):
 def test_the_text_has_a_line_for_each_and_no_other():
     expected = {f"{task} {' '.join(asked)}" for task in TASKS for asked in (*few(), *others())}
     lines = (ROOT / "tests/matrix.txt").read_text(encoding="utf-8").splitlines()
-    assert [text.partition(":")[0] for text in lines] == sorted(expected)
+    assert sorted(text.partition(":")[0] for text in lines) == sorted(expected)
     some = {text.rpartition(": ")[2] for text in lines}
     assert "runs" in some and len(some) > 5, "some run, and some are refused"
 

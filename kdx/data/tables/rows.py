@@ -9,8 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from kdx.core.trees import picked
 from kdx.data.phrases import counted
-from kdx.data.raw import Description, Note, Raw, taken
+from kdx.data.raw import Description, Note, Raw
 
 TABLE = "table"
 CLASSES_TASK, NUMBERS_TASK = "kdx.tasks.classification.Classification", "kdx.tasks.regression.Regression"
@@ -71,7 +72,7 @@ class Table(Raw):
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Self:
         parts = {
-            name: tuple(None if value is None else taken(value, rows[name]) for value in found)
+            name: tuple(None if value is None else picked(value, rows[name]) for value in found)
             if name in rows
             else found
             for name, found in self.parts.items()
