@@ -541,9 +541,9 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
     for group in ("dataset", "experiment"):
         (tmp_path / group).symlink_to(CONF / group)
     for group, options in dict(
-        augment=("affine", "flip_crop"),
-        teacher=("cnn", "resnet50"),
-        student=("cnn", "mobilenet"),
+        augment=("affine", "flip_crop", "none"),
+        teacher=("cnn", "resnet50", "sklearn"),
+        student=("cnn", "mobilenet", "mlp"),
         loss=("kd",),
     ).items():
         (tmp_path / group).mkdir()
@@ -564,7 +564,10 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
                 "cifar100",
                 "stl10",
             )
-            assert list(cfg.augment) == (["flip_crop"] if flips else ["affine"])
+            tables = ("breast_cancer", "csv", "diabetes", "digits_table", "friedman1", "wine")
+            usual = "none" if path.stem in tables else "flip_crop" if flips else "affine"
+            assert list(cfg.augment) == [usual]
+            assert ("sklearn" in cfg.teacher and "mlp" in cfg.student) == (path.stem in tables)
             assert cfg.teacher_pretrain.length.endswith("epochs") == (
                 flips or path.stem in ("svhn", "folder")
             )

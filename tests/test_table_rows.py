@@ -247,6 +247,6 @@ def test_its_files_are_known_by_their_content_and_not_by_where_they_lie(tmp_path
         "test": "rows.csv",
     }
     with pytest.raises(UserError, match="dataset.file must name a file of rows"):
-        Csv(file=None, **KEYS)
+        Csv(file=None, **KEYS).fetch()
     with pytest.raises(UserError, match="is missing: see dataset.file"):
         Csv(file=str(tmp_path / "none.csv"), **KEYS).fetch()

@@ -39,8 +39,6 @@ class Csv:
     ):
         given = {"train": file, "test": test_file, "unlabelled": unlabelled_file}
         keys = dict(zip(given, self.paths, strict=True))
-        if file is None:
-            raise UserError("dataset.file must name a file of rows, such as dataset.file=rows.csv")
         self._files = {
             part: checks.path(f"dataset.{keys[part]}", name, "a file")
             for part, name in given.items()
@@ -55,6 +53,8 @@ class Csv:
         return Files({part: [(f"rows{files.ending(path)}", path)] for part, path in self._files.items()})
 
     def fetch(self) -> None:
+        if "train" not in self._files:
+            raise UserError("dataset.file must name a file of rows, such as dataset.file=rows.csv")
         for path in self._files.values():
             if not path.is_file():
                 raise UserError(
