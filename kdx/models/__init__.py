@@ -36,8 +36,9 @@ class Buildable(Protocol):
 
 def reads(what: str) -> Callable[[Function], Function]:
     """Says what rows a model reads, where it is defined: the word that data sets of such rows have. Such a
-    model takes `shape` and `outputs`, what its last layer needs to know (`Task.width`). A model that says
-    nothing reads pictures, and takes `shape` and `classes`, how many there are.
+    model takes `shape`, `outputs`, what its last layer needs to know (`Task.width`), and what the data set's
+    adapter gives (`Adapter.arguments`). A model that says nothing reads pictures, and takes `shape` and
+    `classes`, how many there are.
     """
 
     def say(function: Function) -> Function:
@@ -76,8 +77,9 @@ def build_for(
         )
     shapes = {name: tuple(map(int, shape)) for name, (shape, _) in example.items()}
     shape: Any = shapes[""] if set(shapes) == {""} else shapes
+    more = adapter.arguments() if adapter is not None and function in _reads else {}
     with pretrained.reading(read_weights), size.within_memory(held):
-        made = model.build(shape=shape, **_ending(function, named, task))
+        made = model.build(shape=shape, **more, **_ending(function, named, task))
     return made if adapter is None else adapter.wrap(made, shape)
 
 

@@ -25,9 +25,25 @@ class Adapter(ABC):
         shape: of one row, or {name: shape}.
         """
 
+    def arguments(self) -> dict[str, Any]:
+        """What a model's function is given beside `shape` and `outputs`, where it says by `reads` that it
+        reads such rows.
+        """
+        return {}
+
     def small(self, inputs: Any) -> np.ndarray | None:
         """(N, D) float64: rows in a few numbers, for a linear classifier; None: there are none."""
         return None
+
+    def displayed(self, inputs: Any) -> list[str] | None:
+        """Of each row what people are shown of it, as text; None: nothing."""
+        return None
+
+    def files(self) -> dict[str, str]:
+        """Name -> text of the files that an exported network is accompanied by, as without them nobody could
+        make rows for it.
+        """
+        return {}
 
 
 @dataclass(frozen=True)

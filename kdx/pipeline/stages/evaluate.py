@@ -15,12 +15,13 @@ from kdx.core.errors import UserError
 from kdx.core.examples import blank, random_rows
 from kdx.core.files import finite_or_null
 from kdx.core.task import OwnMetric, Task
-from kdx.core.trees import Tree, leaves, rows_of, tree
+from kdx.core.trees import Tree, device_of, leaves, moved, picked, rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
+from kdx.models.adapt import Adapter
 from kdx.pipeline.stages.arrays import build_task, open_split
-from kdx.pipeline.stages.files import open_network
+from kdx.pipeline.stages.files import build_adapter, open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -106,7 +107,7 @@ def run(
     results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))
     test = {role: found["test"] for role, found in answers.items()}
-    write_examples(work, splits["test"], test, measure.task)
+    write_examples(work, splits["test"], test, measure.task, build_adapter(about))
 
 
 def all_finite(answers: Answers) -> bool:
@@ -208,11 +209,15 @@ def _describe(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def write_examples(work: Work, test: Split, answers: Mapping[str, Answers], task: Task) -> None:
+def write_examples(
+    work: Work, test: Split, answers: Mapping[str, Answers], task: Task, adapter: Adapter | None = None
+) -> None:
     """Some test rows with every network's answer: first those that the networks disagree on or get wrong,
-    then others. Levels are kept as they are stored, to be drawn.
+    then others. Levels are kept as they are stored, to be drawn; what the adapter displays of rows as text.
     """
     rows = _chosen(test, answers, task)
+    here = rows.to(device_of(test.inputs))
+    texts = adapter.displayed(moved(picked(test.inputs, here), "cpu")) if adapter else None
     inputs = leaves(test.inputs)
     if set(inputs) == {""} and inputs[""].dtype == torch.uint8:
         shown = inputs[""]
@@ -223,6 +228,7 @@ def write_examples(work: Work, test: Split, answers: Mapping[str, Answers], task
         "examples.json",
         {
             "rows": rows.tolist(),
+            **({"texts": texts} if texts is not None else {}),
             "truth": task.displayed(_rows(test.known, rows)),
             "predictions": {role: task.displayed(found) for role, found in some.items()},
             "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},

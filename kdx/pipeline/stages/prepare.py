@@ -35,13 +35,15 @@ def run(
     test: Any,
     duplicates: str,
     seed: int,
+    like: Mapping[str, Any] | None = None,
 ) -> None:
     """Files: <split>.inputs.npy (N, ...), and <split>.truth.npy for all but the pool; where there are several
     arrays by name <split>.inputs.NAME.npy. truth.npy: of the pool, as the task marks what nobody knows.
     data.json: task, metric, example, adapter and what the rows are, counts, rows of the pool whose hidden
     truth is known, rows of validation by group, and what was found odd.
 
-    duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error".
+    duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error". like: the
+    adapter of a network that is to be measured on these rows, and reads them as it read its own.
     """
     raw = _read(dataset, runtime)
     check_parts(raw)
@@ -55,6 +57,9 @@ def run(
         rows = _split(raw, labelled, unlabelled, validation, test, seed)
     task = build_task({"task": raw.task})
     inputs, truth, hidden = parted(raw, rows, task)
+    if (fitted := raw.fitted([inputs["labelled"], inputs["unlabelled"]], like)) is not raw:
+        raw = fitted
+        inputs, truth, hidden = parted(raw, rows, task)
     known = task.known(hidden) if rows_of(hidden) else np.zeros(0, bool)
     contract.check_finite(inputs, {**truth, "unlabelled": hidden}, _namer(raw, rows), {"unlabelled": ~known})
     lay_down(work, inputs, truth, hidden)

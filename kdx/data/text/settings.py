@@ -1,0 +1,20 @@
+"""The keys of a data set that say how texts become tokens, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdx.core import checks
+from kdx.data.loading import check_flag, check_int, check_path
+from kdx.data.text.tokens import KINDS, Tokens
+
+
+def token_settings(tokens: Any, vocabulary: Any, lower: Any, length: Any, tokenizer: Any) -> Tokens:
+    """Raises UserError where a key is not what it must be."""
+    return Tokens(
+        checks.choice("dataset.tokens", tokens, KINDS),
+        check_int("vocabulary", vocabulary, 3, 1_000_000),
+        check_flag("lower", lower),
+        check_int("length", length, 1, 65_536),
+        None if tokenizer is None else check_path("tokenizer", tokenizer),
+    )
