@@ -92,11 +92,17 @@ def _same_vocabulary(
 
 
 class Bag(nn.Module):
-    """The mean of the embeddings of a text's tokens, layer norm, dropout, linear; no order of words."""
+    """The mean of the embeddings of a text's tokens, layer norm, dropout, linear; no order of words.
+
+    Embeddings begin uniform in +-1/width, as fastText's do (Joulin et al. 2016, arXiv 1607.01759): a word
+    that no label tells of then weighs little beside those that one does.
+    """
 
     def __init__(self, vocabulary: int, width: int, outputs: int, dropout: float):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=PADDING)
+        with torch.no_grad():
+            self.embedding.weight.uniform_(-1 / width, 1 / width)[PADDING] = 0
         self.norm = nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, outputs))
 
@@ -124,8 +130,8 @@ def bag(
 
 
 class TextCNN(nn.Module):
-    """Embeddings, convolutions over a few neighbouring tokens, ReLU, the largest value over the text, dropout,
-    linear (Kim 2014, arXiv 1408.5882, "CNN-rand": embeddings that begin at random).
+    """Embeddings, convolutions over a few neighbouring tokens, ReLU, the largest value over the text,
+    dropout, linear (Kim 2014, arXiv 1408.5882, "CNN-rand": embeddings that begin at random).
     """
 
     def __init__(
@@ -169,7 +175,7 @@ def text_cnn(
     check_rates("text_cnn", dropout=dropout, stochastic_depth=stochastic_depth, residual=False)
     if max(kernels) > shape[0]:
         raise UserError(
-            f"text_cnn has a kernel of {max(kernels)} tokens, and rows have {shape[0]}: give it smaller ones, "
-            "or set dataset.length higher"
+            f"text_cnn has a kernel of {max(kernels)} tokens, and rows have {shape[0]}: give it smaller "
+            "ones, or set dataset.length higher"
         )
     return TextCNN(vocabulary, width, kernels, maps, outputs, dropout)

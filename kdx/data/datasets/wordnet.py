@@ -17,30 +17,37 @@ from kdx.data.text.settings import token_settings
 
 FILE = "data.noun"
 KINDS = (
-    "Tops act animal artifact attribute body cognition communication event feeling food group location motive "
-    "object person phenomenon plant possession process quantity relation shape state substance time"
+    "Tops act animal artifact attribute body cognition communication event feeling food group location "
+    "motive object person phenomenon plant possession process quantity relation shape state substance time"
 ).split()
 """WordNet's lexicographer files 3 to 28, the kinds of noun (lexnames.5WN)."""
 _FIRST = 3
 
 
 class WordNet:
-    """The definition of each noun, without its examples and all after the first semicolon; a class is a kind
-    of noun.
+    """The definition of each noun, without the examples that follow in quotes; a class is a kind of noun.
 
     Glosses that stand under several kinds are left out, and copies. Of each kind that then has `least` of
     them as many are taken, evenly spread over the file. root: the folder of data.noun. tokens,
-    vocabulary, length, tokenizer: see kdx.data.text.tokens.Tokens.
+    vocabulary, min_frequency, length, tokenizer: see kdx.data.text.tokens.Tokens.
     """
 
     paths = ("root", "tokenizer")
 
     def __init__(
-        self, *, root: str, least: int, tokens: str, vocabulary: int, length: int, tokenizer: str | None
+        self,
+        *,
+        root: str,
+        least: int,
+        tokens: str,
+        vocabulary: int,
+        min_frequency: int,
+        length: int,
+        tokenizer: str | None,
     ):
         self._root = check_path("root", root)
         self._least = check_int("least", least, 2, 100_000)
-        self._tokens = token_settings(tokens, vocabulary, True, length, tokenizer)
+        self._tokens = token_settings(tokens, vocabulary, min_frequency, True, length, tokenizer)
 
     def files(self) -> dict[str, list[tuple[str, Path]]]:
         found = {"train": [(FILE, self._root / FILE)]}
@@ -73,8 +80,8 @@ class WordNet:
         classes = sorted(kind for kind, found in by_kind.items() if len(found) >= self._least)
         if len(classes) < 2:
             raise UserError(
-                f"dataset.least={self._least} glosses are in {len(classes)} kinds of noun, and two are needed: "
-                f"set it to {sorted(map(len, by_kind.values()))[-2]} at most"
+                f"dataset.least={self._least} glosses are in {len(classes)} kinds of noun, and two are "
+                f"needed: set it to {sorted(map(len, by_kind.values()))[-2]} at most"
             )
         taken = {kind: evenly(by_kind[kind], self._least) for kind in classes}
         texts = [gloss for kind in classes for gloss in taken[kind]]
@@ -92,7 +99,7 @@ def glosses(path: Path) -> Iterator[tuple[str, str, str]]:
         kind = int(words[1]) - _FIRST if len(words) > 4 and words[1].isdigit() else -1
         if not bar or not 0 <= kind < len(KINDS):
             raise damaged(path, f"line {number} is none of WordNet's")
-        meaning = gloss.partition(";")[0].strip()
+        meaning = gloss.partition('"')[0].strip(" ;\n")
         if meaning:
             yield words[4], KINDS[kind], meaning
 

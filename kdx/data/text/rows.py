@@ -102,9 +102,7 @@ class Texts(Raw):
         }
         labels = {name: part.labels for name, part in parts.items() if name != "unlabelled"}
         names = {name: part.names for name, part in parts.items()}
-        return cls(
-            tuple(known), numbers, labels, tuple(classes), tokens, names, tuple(notes), tuple(skipped)
-        )
+        return cls(tuple(known), numbers, labels, tuple(classes), tokens, names, tuple(notes), tuple(skipped))
 
     @property
     def task(self) -> Mapping[str, Any]:
@@ -150,10 +148,8 @@ class Texts(Raw):
         if self.encoded is None:
             return "texts"
         lengths = self._lengths()
-        return (
-            f"texts of {lengths.min():,} to {lengths.max():,} tokens (median {int(np.median(lengths)):,}), "
-            f"the first {self.tokens.length:,} of which are read"
-        )
+        middle = int(np.median(lengths))
+        return f"texts of {lengths.min():,} to {lengths.max():,} tokens (median {middle:,})"
 
     def look(
         self, inputs: Mapping[str, np.ndarray], name: Callable[[str, int], str]
@@ -227,7 +223,5 @@ class Texts(Raw):
     ) -> list[str]:
         """Names of the rows that lack something."""
         return [
-            name(split, row)
-            for split, rows in inputs.items()
-            for row in np.flatnonzero(lacks(rows)).tolist()
+            name(split, row) for split, rows in inputs.items() for row in np.flatnonzero(lacks(rows)).tolist()
         ]

@@ -9,11 +9,14 @@ from kdx.data.loading import check_flag, check_int, check_path
 from kdx.data.text.tokens import KINDS, Tokens
 
 
-def token_settings(tokens: Any, vocabulary: Any, lower: Any, length: Any, tokenizer: Any) -> Tokens:
+def token_settings(
+    tokens: Any, vocabulary: Any, min_frequency: Any, lower: Any, length: Any, tokenizer: Any
+) -> Tokens:
     """Raises UserError where a key is not what it must be."""
     return Tokens(
         checks.choice("dataset.tokens", tokens, KINDS),
         check_int("vocabulary", vocabulary, 3, 1_000_000),
+        check_int("min_frequency", min_frequency, 1, 1_000_000),
         check_flag("lower", lower),
         check_int("length", length, 1, 65_536),
         None if tokenizer is None else check_path("tokenizer", tokenizer),

@@ -23,14 +23,18 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Tokens:
-    """How texts become tokens. kind: "words" (letters and digits together, or other signs together), or "bpe"
-    (byte-pair encoding of these: frequent pieces of words); size: tokens in the vocabulary at most, padding
-    and the unknown one among them; lower: whether capitals are made small; length: tokens of a row; file: a
-    tokenizer.json in place of all but the length, None: made of the texts.
+    """How texts become tokens.
+
+    kind: "words" (letters and digits together, or other signs together), or "bpe" (byte-pair encoding of
+    these: frequent pieces of words). size: tokens in the vocabulary at most, padding and the unknown one
+    among them. min_frequency: how often a word, or a pair that is merged, must stand in the texts: from 2 on
+    training meets the unknown token too. lower: whether capitals are made small. length: tokens of a row.
+    file: a tokenizer.json in place of all but the length, None: made of the texts.
     """
 
     kind: str
     size: int
+    min_frequency: int
     lower: bool
     length: int
     file: Path | None = None
@@ -51,13 +55,17 @@ class Tokens:
         if self.kind == "words":
             made = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
             trainer: Any = trainers.WordLevelTrainer(
-                vocab_size=self.size, special_tokens=[PADDING, UNKNOWN], show_progress=False
+                vocab_size=self.size,
+                min_frequency=self.min_frequency,
+                special_tokens=[PADDING, UNKNOWN],
+                show_progress=False,
             )
         else:
             made = Tokenizer(models.BPE(unk_token=UNKNOWN, continuing_subword_prefix="##"))
             made.decoder = decoders.WordPiece(prefix="##", cleanup=False)
             trainer = trainers.BpeTrainer(
                 vocab_size=self.size,
+                min_frequency=self.min_frequency,
                 special_tokens=[PADDING, UNKNOWN],
                 continuing_subword_prefix="##",
                 show_progress=False,
@@ -85,8 +93,8 @@ def read_tokenizer(path: Path, length: int) -> str:
         raise UserError(f"dataset.tokenizer: '{path}' is no tokenizer.json of the library tokenizers")
     if model.get("dropout"):
         raise UserError(
-            f"dataset.tokenizer: '{path}' leaves out merges at random (dropout {model['dropout']}), so that a "
-            'row would be another each time: set "dropout" to null in it'
+            f"dataset.tokenizer: '{path}' leaves out merges at random (dropout {model['dropout']}), so that "
+            'a row would be another each time: set "dropout" to null in it'
         )
     made = type(open_tokenizer(text)).from_str(text)  # one of its own, as it is altered
     first = made.id_to_token(0)

@@ -57,6 +57,7 @@ def run(
         rows = _split(raw, labelled, unlabelled, validation, test, seed)
     task = build_task({"task": raw.task})
     inputs, truth, hidden = parted(raw, rows, task)
+    told_apart = inputs
     if (fitted := raw.fitted([inputs["labelled"], inputs["unlabelled"]], like)) is not raw:
         raw = fitted
         inputs, truth, hidden = parted(raw, rows, task)
@@ -66,7 +67,8 @@ def run(
     adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(in_one_line(raw, counts))
-    about = look(work, raw, rows, inputs, classes_of(task, truth, hidden), duplicates, left_out)
+    groups = classes_of(task, truth, hidden)
+    about = look(work, raw, rows, (inputs, told_apart), groups, duplicates, left_out)
     for text, level in (*odd, *remarks(raw, classes_of(task, truth, None), lost)):
         work.note(text, level)
     work.write_json(
@@ -202,16 +204,19 @@ def look(
     work: Work,
     raw: Raw,
     rows: Rows,
-    inputs: Mapping[str, Any],
+    inputs: tuple[Mapping[str, Any], Mapping[str, Any]],
     labels: Mapping[str, np.ndarray],
     duplicates: str,
     left_out: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Notes what the user should know of the rows, and returns it for data.json. inputs, labels: of the
-    splits. left_out: names of the copies that were dropped, by part."""
+    """Notes what the user should know of the rows, and returns it for data.json. inputs: of the
+    splits, as networks read them, and as they were before `Raw.fitted`, by which copies are known. labels: of
+    the splits. left_out: names of the copies that were dropped, by part."""
     name = _namer(raw, rows)
-    ordered = {part: inputs[part] for part in ("labelled", "validation", "test", "unlabelled")}
-    same, found = copies.find(ordered, labels, raw.task.get("classes", ()), name, raw.noun)
+    ordered, told_apart = (
+        {part: of[part] for part in ("labelled", "validation", "test", "unlabelled")} for of in inputs
+    )
+    same, found = copies.find(told_apart, labels, raw.task.get("classes", ()), name, raw.noun)
     if same and duplicates == "error":
         raise UserError(
             "; ".join(text for text, _ in same)
