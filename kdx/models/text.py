@@ -129,9 +129,14 @@ def bag(
     return Bag(vocabulary, width, outputs, dropout)
 
 
+_KIM = 0.25
+"""Of the embeddings of words without a pretrained one, in his code."""
+
+
 class TextCNN(nn.Module):
     """Embeddings, convolutions over a few neighbouring tokens, ReLU, the largest value over the text,
-    dropout, linear (Kim 2014, arXiv 1408.5882, "CNN-rand": embeddings that begin at random).
+    dropout, linear (Kim 2014, arXiv 1408.5882, "CNN-rand": embeddings begin uniform in +-0.25, and are
+    learned).
     """
 
     def __init__(
@@ -139,6 +144,8 @@ class TextCNN(nn.Module):
     ):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=PADDING)
+        with torch.no_grad():
+            self.embedding.weight.uniform_(-_KIM, _KIM)[PADDING] = 0
         self.stage1 = nn.ModuleList(nn.Conv1d(width, maps, kernel) for kernel in kernels)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(maps * len(kernels), outputs))
 
