@@ -51,10 +51,11 @@ def test_what_a_csv_holds(tmp_path):
         ("a.tsv", "x\ty\n1\ta\n2\tb\n"),
         ("bom.csv", b"\xef\xbb\xbfx,y\r\n1,a\r\n2,b\r\n"),
         ("A.CSV", "x,y\n1,a\n2,b\n"),
-        ("a.csv.gz", gzip.compress(b"x,y\n1,a\n2,b\n")),
+        ("a.csv.gz", gzip.compress(b"x,y\n1,a\n2,b\n", mtime=0)),
         ("a.jsonl", '{"x": 1, "y": "a"}\n{"x": 2, "y": "b"}\n'),
-        ("a.jsonl.gz", gzip.compress(b'{"x": 1, "y": "a"}\n{"x": 2, "y": "b"}\n')),
+        ("a.jsonl.gz", gzip.compress(b'{"x": 1, "y": "a"}\n{"x": 2, "y": "b"}\n', mtime=0)),
     ],
+    ids=["csv", "semicolon", "tsv", "bom", "capitals", "csv.gz", "jsonl", "jsonl.gz"],
 )
 def test_forms_of_one_table(tmp_path, name, data):
     path = written(tmp_path, name, data)

@@ -9,6 +9,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from kdx.core.trees import leaves, picked
+
 PARTS = ("train", "validation", "test", "unlabelled")
 """What a data set may ship."""
 MEANING = {
@@ -112,7 +114,7 @@ class Arrays(Raw):
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Self:
         parts = {
-            name: tuple(None if value is None else taken(value, rows[name]) for value in found)
+            name: tuple(None if value is None else picked(value, rows[name]) for value in found)
             if name in rows
             else found
             for name, found in self.parts.items()
@@ -131,15 +133,9 @@ class Arrays(Raw):
         return self.between, []
 
 
-def taken(value: Any, rows: np.ndarray) -> Any:
-    """These rows of an array, or of each of several by name."""
-    return {name: leaf[rows] for name, leaf in value.items()} if isinstance(value, Mapping) else value[rows]
-
-
 def example_of(inputs: Any) -> dict[str, tuple[list[int], str]]:
     """name -> (shape of one row, type), "" where there is one array: as data.json has it."""
-    named = inputs if isinstance(inputs, Mapping) else {"": inputs}
-    return {name: (list(leaf.shape[1:]), str(leaf.dtype)) for name, leaf in named.items()}
+    return {name: (list(leaf.shape[1:]), str(leaf.dtype)) for name, leaf in leaves(inputs).items()}
 
 
 @dataclass(frozen=True)

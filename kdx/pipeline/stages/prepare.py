@@ -12,10 +12,10 @@ import numpy as np
 
 from kdx.core.errors import UserError, within
 from kdx.core.task import Task
-from kdx.core.trees import rows_of, tree
+from kdx.core.trees import joined, picked, rows_of, tree
 from kdx.data import contract, copies
 from kdx.data.phrases import few
-from kdx.data.raw import Description, Raw, example_of, taken
+from kdx.data.raw import Description, Raw, example_of
 from kdx.data.remarks import check_parts, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, save_arrays
@@ -138,21 +138,14 @@ def parted(raw: Raw, rows: Rows, task: Task) -> tuple[dict[str, Any], dict[str, 
         shipped = raw.part(name) if name != "labelled" else (None, None)
         of_train = getattr(rows, name)
         inputs[name], truth[name] = (
-            shipped if shipped[0] is not None else (taken(train, of_train), taken(known, of_train))
+            shipped if shipped[0] is not None else (picked(train, of_train), picked(known, of_train))
         )
-    inputs["unlabelled"], hidden = taken(train, rows.unlabelled), taken(known, rows.unlabelled)
+    inputs["unlabelled"], hidden = picked(train, rows.unlabelled), picked(known, rows.unlabelled)
     pool = raw.part("unlabelled")[0]
     if pool is not None:
-        inputs["unlabelled"] = _both(inputs["unlabelled"], taken(pool, rows.pool))
-        hidden = _both(hidden, task.unknown(known, len(rows.pool)))
+        inputs["unlabelled"] = joined([inputs["unlabelled"], picked(pool, rows.pool)])
+        hidden = joined([hidden, task.unknown(known, len(rows.pool))])
     return inputs, truth, hidden
-
-
-def _both(first: Any, then: Any) -> Any:
-    """Arrays one after the other."""
-    if isinstance(first, Mapping):
-        return {name: np.concatenate([first[name], then[name]]) for name in first}
-    return np.concatenate([first, then])
 
 
 def lay_down(work: Work, inputs: Mapping[str, Any], truth: Mapping[str, Any], hidden: Any) -> None:
