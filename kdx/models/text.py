@@ -19,7 +19,7 @@ from kdx.models import reads
 from kdx.models.adapt import Adapter
 from kdx.models.layers import check_rates, check_whole
 
-PADDING, READS = 0, "texts"
+PADDING, TEXTS_READ = 0, "texts"
 _BUCKETS = 64
 _KNOWN_BY = 8
 """Bytes of a vocabulary's digest."""
@@ -113,7 +113,7 @@ class Bag(nn.Module):
         return self.head(self.norm(known.sum(1) / there.sum(1).clamp(min=1)))
 
 
-@reads(READS)
+@reads(TEXTS_READ)
 def bag(
     *,
     shape: Sequence[int],
@@ -164,7 +164,7 @@ def check_kernels(kernels: Any) -> tuple[int, ...]:
     return tuple(kernels)
 
 
-@reads(READS)
+@reads(TEXTS_READ)
 def text_cnn(
     *,
     shape: Sequence[int],

@@ -17,13 +17,13 @@ from kdx.models import reads
 from kdx.models.estimator import Estimator
 from kdx.models.kept import opened, packed
 from kdx.models.layers import check_whole
-from kdx.models.text import PADDING, READS
+from kdx.models.text import PADDING, TEXTS_READ
 
 LEAST = 1e-7
 """The least probability that is answered: of a class without a labelled text too."""
 
 
-@reads(READS)
+@reads(TEXTS_READ)
 class TfIdf(Estimator):
     """Counts of a text's tokens, and of `ngrams` neighbouring ones, weighed by how few labelled texts hold
     them (scikit-learn's TfidfVectorizer, counts as 1 + ln), and a logistic regression on that.

@@ -19,12 +19,12 @@ from kdx.data.phrases import few
 from kdx.data.pictures.walk import PICTURES, file_ending, readable
 from kdx.data.raw import Description, Note
 from kdx.data.text import layout as folders
-from kdx.data.text.rows import Part, Texts, describe
+from kdx.data.text.rows import Part, Texts, describe_texts
 from kdx.data.text.settings import token_settings
 from kdx.data.text.table import read_table, sorted_classes
 
-LAYOUTS = ("auto", "parts", "classes")
-ON_ERROR = ("stop", "skip")
+_LAYOUTS = ("auto", "parts", "classes")
+_ON_ERROR = ("stop", "skip")
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Text:
     ):
         self._root = check_path("root", root)
         self._pool = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
-        self._layout = checks.choice("dataset.layout", layout, LAYOUTS)
+        self._layout = checks.choice("dataset.layout", layout, _LAYOUTS)
         self._text, self._label = check_column("text", text), check_column("label", label)
         self._encoding = check_encoding(encoding)
-        self._skips = checks.choice("dataset.on_error", on_error, ON_ERROR) == "skip"
+        self._skips = checks.choice("dataset.on_error", on_error, _ON_ERROR) == "skip"
         self._tokens = token_settings(tokens, vocabulary, min_frequency, lower, length, tokenizer)
 
     def files(self) -> Files:
@@ -82,7 +82,7 @@ class Text:
         if tables := self._tables():
             found |= {part: [(ending(path)[1:], path)] for part, path in tables.items()}
         else:
-            laid = folders.lay_out(self._root, self._layout)
+            laid = folders.lay_out_texts(self._root, self._layout)
             found |= {part: list(zip(of.names, of.paths, strict=True)) for part, of in laid.parts.items()}
             notes += [(text, "info") for text in laid.notes]
         if self._pool is not None:
@@ -113,7 +113,7 @@ class Text:
     def describe(self) -> Description:
         """Reads columns; of a folder the names of its files, unless some may be skipped."""
         found = self._read(opened=self._skips)
-        return describe(self._tokens, found.classes, found.parts)
+        return describe_texts(self._tokens, found.classes, found.parts)
 
     def load(self, *, workers: int = 0) -> Texts:
         found = self._read(opened=True)
@@ -147,11 +147,11 @@ class Text:
         else:
             part = self._opened(more, opened, "", skipped)
         pool = [found.parts["unlabelled"]] if "unlabelled" in found.parts else []
-        parts = {**found.parts, "unlabelled": joined([*pool, part])}
+        parts = {**found.parts, "unlabelled": _joined([*pool, part])}
         return _Read(found.classes, parts, found.notes, [*found.skipped, *skipped])
 
     def _of_folder(self, opened: bool) -> _Read:
-        laid = folders.lay_out(self._root, self._layout)
+        laid = folders.lay_out_texts(self._root, self._layout)
         several = bool(laid.parts.keys() & {"validation", "test"})
         skipped: list[str] = []
         parts = {
@@ -226,14 +226,14 @@ class Text:
             if part == "unlabelled":
                 pool.append(whole)
                 continue
-            parts[part] = picked(whole, np.flatnonzero(labels >= 0))
+            parts[part] = _picked(whole, np.flatnonzero(labels >= 0))
             if bare and part == "train":
-                pool.append(picked(whole, np.flatnonzero(labels < 0)))
+                pool.append(_picked(whole, np.flatnonzero(labels < 0)))
                 notes.append((f"{bare:,} rows without a class are the pool", "info"))
             elif bare:
                 notes.append((f"{bare:,} rows of the {part} part have no class, and are left out", "warning"))
         if pool:
-            parts["unlabelled"] = joined(pool)
+            parts["unlabelled"] = _joined(pool)
         return _Read(classes, parts, notes)
 
 
@@ -256,12 +256,12 @@ def check_encoding(value: object) -> str:
     )
 
 
-def picked(part: Part, rows: np.ndarray) -> Part:
+def _picked(part: Part, rows: np.ndarray) -> Part:
     """These rows."""
     return Part([part.texts[i] for i in rows], part.labels[rows], [part.names[i] for i in rows])
 
 
-def joined(parts: Sequence[Part]) -> Part:
+def _joined(parts: Sequence[Part]) -> Part:
     """One after the other."""
     return Part(
         [text for part in parts for text in part.texts],

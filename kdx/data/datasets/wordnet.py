@@ -12,11 +12,11 @@ import numpy as np
 from kdx.core.errors import UserError
 from kdx.data.loading import check_int, check_path, damaged, need, read_file
 from kdx.data.raw import Description
-from kdx.data.text.rows import Part, Texts, describe
+from kdx.data.text.rows import Part, Texts, describe_texts
 from kdx.data.text.settings import token_settings
 
 FILE = "data.noun"
-KINDS = (
+NOUNS = (
     "Tops act animal artifact attribute body cognition communication event feeling food group location "
     "motive object person phenomenon plant possession process quantity relation shape state substance time"
 ).split()
@@ -60,7 +60,7 @@ class WordNet:
 
     def describe(self) -> Description:
         classes, part = self._read()
-        return describe(self._tokens, classes, {"train": part})
+        return describe_texts(self._tokens, classes, {"train": part})
 
     def load(self, *, workers: int = 0) -> Texts:
         classes, part = self._read()
@@ -97,11 +97,11 @@ def glosses(path: Path) -> Iterator[tuple[str, str, str]]:
         fields, bar, gloss = line.partition(" | ")
         words = fields.split()
         kind = int(words[1]) - _FIRST if len(words) > 4 and words[1].isdigit() else -1
-        if not bar or not 0 <= kind < len(KINDS):
+        if not bar or not 0 <= kind < len(NOUNS):
             raise damaged(path, f"line {number} is none of WordNet's")
         meaning = gloss.partition('"')[0].strip(" ;\n")
         if meaning:
-            yield words[4], KINDS[kind], meaning
+            yield words[4], NOUNS[kind], meaning
 
 
 def evenly(texts: list[str], rows: int) -> list[str]:

@@ -32,7 +32,8 @@ class TextFiles:
 
 @dataclass(frozen=True)
 class TextFolder:
-    """classes in the order of their numbers; parts by name, train always; notes: what is to be told."""
+    """classes in the order of their numbers; parts by name, train always; notes: what the user should
+    know."""
 
     classes: tuple[str, ...]
     parts: Mapping[str, TextFiles]
@@ -41,7 +42,7 @@ class TextFolder:
 
 def tables_in(root: Path, layout: str) -> dict[str, Path]:
     """part -> its file of columns, in a folder that holds train.csv, test.csv and the like; {} where it is a
-    folder of folders. Raises UserError where files of columns lie there and no part is told by their names.
+    folder of folders. Raises UserError where files of columns lie there whose names name no part.
     """
     entries = _visible(root)
     found = [root / name for name in entries if ending(Path(name)) and (root / name).is_file()]
@@ -68,7 +69,7 @@ def tables_in(root: Path, layout: str) -> dict[str, Path]:
     return parts
 
 
-def lay_out(root: Path, layout: str) -> TextFolder:
+def lay_out_texts(root: Path, layout: str) -> TextFolder:
     """root: a folder that exists. layout: "auto"; "parts": it holds train/ and maybe val/ and test/;
     "classes": every folder in it is a class. Raises UserError where it cannot be known, or holds no texts.
     """

@@ -15,8 +15,8 @@ from kdx.data.phrases import RARE, are, few
 from kdx.data.raw import Description, Note, Raw
 from kdx.data.text.tokens import Tokens, encode, unknown_in, vocabulary_of
 
-READS = "texts"
-TASK, ADAPTER = "kdx.tasks.classification.Classification", "kdx.models.text.TextAdapter"
+_READS = "texts"
+_TASK, _ADAPTER = "kdx.tasks.classification.Classification", "kdx.models.text.TextAdapter"
 SEEN = "the labelled texts and those of the pool"
 
 
@@ -29,14 +29,14 @@ class Part:
     names: Sequence[str]
 
 
-def describe(tokens: Tokens, classes: Sequence[str], parts: Mapping[str, Part]) -> Description:
+def describe_texts(tokens: Tokens, classes: Sequence[str], parts: Mapping[str, Part]) -> Description:
     """The Description of parts by name, as `Texts` has them."""
     tokenizer = tokens.of_file()
     rows = {name: len(part.texts) for name, part in parts.items()}
     return Description(
-        {"_target_": TASK, "classes": list(classes)},
+        {"_target_": _TASK, "classes": list(classes)},
         {"": ((tokens.length,), "int32")},
-        READS,
+        _READS,
         rows["train"],
         per_class(parts["train"].labels, len(classes)),
         rows.get("test"),
@@ -50,7 +50,7 @@ def describe(tokens: Tokens, classes: Sequence[str], parts: Mapping[str, Part]) 
 def adapter_spec(tokenizer: str | None, size: int = 0) -> dict[str, Any]:
     """size: of the vocabulary, where there is none yet."""
     return {
-        "_target_": ADAPTER,
+        "_target_": _ADAPTER,
         "vocabulary": size if tokenizer is None else vocabulary_of(tokenizer),
         "tokenizer": tokenizer,
     }
@@ -83,7 +83,7 @@ class Texts(Raw):
     notes: tuple[Note, ...] = ()
     skipped: tuple[str, ...] = ()
     encoded: Encoded | None = None
-    reads: str = READS
+    reads: str = _READS
     noun: str = "text"
 
     @classmethod
@@ -106,7 +106,7 @@ class Texts(Raw):
 
     @property
     def task(self) -> Mapping[str, Any]:
-        return {"_target_": TASK, "classes": list(self.classes)}
+        return {"_target_": _TASK, "classes": list(self.classes)}
 
     def part(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
         if name not in self.numbers:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kdx.core import checks
 from kdx.data.loading import check_flag, check_int, check_path
-from kdx.data.text.tokens import KINDS, Tokens
+from kdx.data.text.tokens import WORDS_OR_PIECES, Tokens
 
 
 def token_settings(
@@ -14,7 +14,7 @@ def token_settings(
 ) -> Tokens:
     """Raises UserError where a key is not what it must be."""
     return Tokens(
-        checks.choice("dataset.tokens", tokens, KINDS),
+        checks.choice("dataset.tokens", tokens, WORDS_OR_PIECES),
         check_int("vocabulary", vocabulary, 3, 1_000_000),
         check_int("min_frequency", min_frequency, 1, 1_000_000),
         check_flag("lower", lower),

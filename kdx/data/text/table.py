@@ -9,8 +9,10 @@ from pathlib import Path
 from kdx.core.errors import UserError, nearest
 from kdx.data.columns import EMPTY, NUMBER, TIME, WORD, Column, names_in, read_columns
 
-TEXT = "text texts sentence sentences review document content body message comment tweet post gloss".split()
-LABEL = "label labels class classes category target sentiment topic label_text y".split()
+PLAIN_TEXT = (
+    "text texts sentence sentences review document content body message comment tweet post gloss".split()
+)
+PLAIN_LABEL = "label labels class classes category target sentiment topic label_text y".split()
 """Names of columns that are plain enough to be taken without being asked for, the plainest first."""
 _HOLDS = {NUMBER: "numbers", TIME: "days or times"}
 
@@ -31,8 +33,8 @@ def read_table(path: Path, text: str | None, label: str | None, labelled: bool =
     UserError where such columns cannot be known or the texts are none.
     """
     known = names_in(path)
-    wanted = chosen(path, known, text, TEXT, "dataset.text")
-    beside = chosen(path, known, label, LABEL, "dataset.label") if labelled else None
+    wanted = chosen(path, known, text, PLAIN_TEXT, "dataset.text")
+    beside = chosen(path, known, label, PLAIN_LABEL, "dataset.label") if labelled else None
     if wanted == beside:
         raise UserError(f"dataset.text and dataset.label both name '{wanted}': name two columns")
     columns = read_columns(path, [name for name in (wanted, beside) if name])

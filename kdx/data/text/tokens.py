@@ -15,8 +15,8 @@ import numpy as np
 
 from kdx.core.errors import UserError
 
-KINDS = ("words", "bpe")
-PADDING, UNKNOWN = "[PAD]", "[UNK]"
+WORDS_OR_PIECES = ("words", "bpe")
+_PADDING, _UNKNOWN = "[PAD]", "[UNK]"
 _BLOCK = 4096
 """Texts that are encoded together."""
 
@@ -53,20 +53,20 @@ class Tokens:
 
         _alone()
         if self.kind == "words":
-            made = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+            made = Tokenizer(models.WordLevel(unk_token=_UNKNOWN))
             trainer: Any = trainers.WordLevelTrainer(
                 vocab_size=self.size,
                 min_frequency=self.min_frequency,
-                special_tokens=[PADDING, UNKNOWN],
+                special_tokens=[_PADDING, _UNKNOWN],
                 show_progress=False,
             )
         else:
-            made = Tokenizer(models.BPE(unk_token=UNKNOWN, continuing_subword_prefix="##"))
+            made = Tokenizer(models.BPE(unk_token=_UNKNOWN, continuing_subword_prefix="##"))
             made.decoder = decoders.WordPiece(prefix="##", cleanup=False)
             trainer = trainers.BpeTrainer(
                 vocab_size=self.size,
                 min_frequency=self.min_frequency,
-                special_tokens=[PADDING, UNKNOWN],
+                special_tokens=[_PADDING, _UNKNOWN],
                 continuing_subword_prefix="##",
                 show_progress=False,
             )
@@ -78,8 +78,8 @@ class Tokens:
 
 
 def read_tokenizer(path: Path, length: int) -> str:
-    """The text of a tokenizer.json that makes rows of `length` tokens. Raises UserError where it makes none
-    that can be told apart from padding.
+    """The text of a tokenizer.json that makes rows of `length` tokens. Raises UserError where
+    its rows could not be known from padding.
     """
     from kdx.models.text import open_tokenizer
 
@@ -108,7 +108,7 @@ def read_tokenizer(path: Path, length: int) -> str:
     return _for_rows(made, length, padding=first)
 
 
-def _for_rows(tokenizer: Any, length: int, padding: str = PADDING) -> str:
+def _for_rows(tokenizer: Any, length: int, padding: str = _PADDING) -> str:
     """As text, cutting and filling up to rows of `length`, so that who opens it needs to know nothing."""
     tokenizer.enable_truncation(max_length=length)
     tokenizer.enable_padding(length=length, pad_id=0, pad_token=padding)

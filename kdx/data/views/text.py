@@ -10,8 +10,7 @@ from torch import Tensor
 from kdx.data.views.augment import check_number
 from kdx.data.views.chain import Step
 from kdx.data.views.draws import Draws
-
-PADDING = 0
+from kdx.models.text import PADDING
 
 
 class WordDropout(Step):
@@ -28,7 +27,7 @@ class WordDropout(Step):
         there = x != PADDING
         draw = draws.uniform(op, x.shape[1]).masked_fill(~there, -1.0)
         last = draw == draw.amax(1, keepdim=True)  # the one that would be dropped at the highest rate
-        return kept(x, there & ((draw >= self.rate) | last))
+        return only_kept(x, there & ((draw >= self.rate) | last))
 
 
 class Swap(Step):
@@ -78,10 +77,10 @@ class SpanDeletion(Step):
         start = (draws.uniform(op, 1)[:, 0] * (length - span + 1)).long()
         start = torch.minimum(start, length - span)[:, None]
         place = torch.arange(x.shape[1], device=x.device)
-        return kept(x, (x != PADDING) & ~((place >= start) & (place < start + span[:, None])))
+        return only_kept(x, (x != PADDING) & ~((place >= start) & (place < start + span[:, None])))
 
 
-def kept(x: Tensor, keep: Tensor) -> Tensor:
+def only_kept(x: Tensor, keep: Tensor) -> Tensor:
     """(B, L) tokens without those where `keep` (B, L) is False, moved together, padding behind them."""
     order = (~keep).to(torch.uint8).argsort(dim=1, stable=True)
     return x.gather(1, order).masked_fill(~keep.gather(1, order), PADDING)
