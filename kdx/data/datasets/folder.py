@@ -12,6 +12,7 @@ import numpy as np
 
 from kdx.core import checks
 from kdx.core.errors import UserError
+from kdx.data.columns import ending
 from kdx.data.files import Files
 from kdx.data.loading import check_path, per_class
 from kdx.data.phrases import counted, few
@@ -95,7 +96,11 @@ class Folder:
                         f"'{readable(several[0])}' is one, and to run several takes a sweep: kdx train -m"
                     )
                 elif os.path.isfile(folder):
-                    remedy = f"it is a file: unpack it, if it is an archive, and {remedy}"
+                    remedy = (
+                        "it is a file of columns; texts in such a file are read by dataset=text"
+                        if ending(folder)
+                        else f"it is a file: unpack it, if it is an archive, and {remedy}"
+                    )
                 raise UserError(
                     f"dataset=folder looked for a folder of pictures in '{readable(folder)}', "
                     f"and there is none: {remedy}"

@@ -180,11 +180,10 @@ class Text:
         except UnicodeDecodeError as error:
             if self._skips:
                 return None
-            byte = error.object[error.start]
+            byte, called = error.object[error.start], self._encoding.upper().removesuffix("-SIG")
             raise UserError(
-                f"'{readable(path)}' is not {self._encoding}: its byte {error.start} is 0x{byte:02x}; save "
-                f"it as UTF-8, set dataset.encoding=latin-1, say, or dataset.on_error=skip, which leaves "
-                "such out"
+                f"'{readable(path)}' is not {called}: its byte {error.start} is 0x{byte:02x}; save it as "
+                "UTF-8, set dataset.encoding=latin-1, say, or dataset.on_error=skip, which leaves such out"
             ) from None
         except OSError as error:
             raise UserError(f"'{readable(path)}' cannot be read: {error.strerror}") from None

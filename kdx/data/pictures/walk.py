@@ -147,6 +147,10 @@ class Walk:
             )
         return list(self._notes)
 
+    def texts(self) -> list[str]:
+        """Those left out that are texts."""
+        return [path for path in self._left_out if file_ending(path) == "txt"]
+
     def folders(self, folder: Path) -> list[Path]:
         found = [folder / name for name in _visible(_listed(folder)) if os.path.isdir(folder / name)]
         return [path for path in found if self._pool is None or os.path.realpath(path) != self._pool]

@@ -53,10 +53,9 @@ def chosen(path: Path, known: Sequence[str], asked: str | None, plain: Sequence[
     """The name of the column that a key names, or of the one whose name is plain."""
     if asked is not None:
         if asked not in known:
-            raise UserError(
-                f"{key}={asked}, and '{path}' has no such column{nearest(asked, known)}; it has "
-                f"{_list(known)}"
-            )
+            close = nearest(asked, known)
+            meant = close if "did you mean" in close else ""
+            raise UserError(f"{key}={asked}, and '{path}' has no such column: it has {_list(known)}{meant}")
         return asked
     small = {name.strip().lower(): name for name in reversed(known)}
     for name in plain:
