@@ -53,11 +53,14 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
     for node, training in trainings_of(experiment):
         with trying([]):  # what is wrong with the settings themselves is reported elsewhere
             steps = training.build() if training else None
-            for name, step in (*steps.augment, *steps.strong_augment) if steps else ():
+            several = {"augment": steps.augment, "strong_augment": steps.strong_augment} if steps else {}
+            for key, name, step in ((key, *named) for key, found in several.items() for named in found):
                 if step.reads != about.reads:
                     errors.append(
-                        f"{node}.augment: {name} changes {step.reads}, and the rows of this data set are "
-                        f"{about.reads}: set augment=none, or choose a step for {about.reads}"
+                        f"{node}.{key}: {name} changes {step.reads}, and the rows of this data set are "
+                        f"{about.reads}: "
+                        + ("set augment=none, or " if key == "augment" else "")
+                        + f"choose a step for {about.reads}"
                     )
     with trying(errors):
         task = task_of(about)

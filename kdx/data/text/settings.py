@@ -13,9 +13,11 @@ def token_settings(
     tokens: Any, vocabulary: Any, min_frequency: Any, lower: Any, length: Any, tokenizer: Any
 ) -> Tokens:
     """Raises UserError where a key is not what it must be."""
+    kind = checks.choice("dataset.tokens", tokens, WORDS_OR_PIECES)
+    least = 2 + 256 * (kind == "bpe")  # padding, the unknown token, and all bytes
     return Tokens(
-        checks.choice("dataset.tokens", tokens, WORDS_OR_PIECES),
-        check_int("vocabulary", vocabulary, 3, 1_000_000),
+        kind,
+        check_int("vocabulary", vocabulary, least + 1, 1_000_000),
         check_int("min_frequency", min_frequency, 1, 1_000_000),
         check_flag("lower", lower),
         check_int("length", length, 1, 65_536),

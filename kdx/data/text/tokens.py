@@ -25,11 +25,11 @@ _BLOCK = 4096
 class Tokens:
     """How texts become tokens.
 
-    kind: "words" (letters and digits together, or other signs together), or "bpe" (byte-pair encoding of
-    these: frequent pieces of words). size: tokens in the vocabulary at most, padding and the unknown one
-    among them. min_frequency: how often a word, or a pair that is merged, must stand in the texts: from 2 on
-    training meets the unknown token too. lower: whether capitals are made small. length: tokens of a row.
-    file: a tokenizer.json in place of all but the length, None: made of the texts.
+    kind: "words" (letters and digits together, or other signs together), or "bpe" (byte-pair encoding: bytes,
+    and frequent runs of them, so that nothing is unknown). size: tokens in the vocabulary at most, padding
+    and the unknown one among them. min_frequency: how often a word, or a pair that is merged, must stand in
+    the texts: from 2 on training meets the unknown token too. lower: whether capitals are made small. length:
+    tokens of a row. file: a tokenizer.json in place of all but the length, None: made of the texts.
     """
 
     kind: str
@@ -52,27 +52,26 @@ class Tokens:
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
         _alone()
+        steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if self.lower else [])]
+        settings: dict[str, Any] = {
+            "vocab_size": self.size,
+            "min_frequency": self.min_frequency,
+            "special_tokens": [_PADDING, _UNKNOWN],
+            "show_progress": False,
+        }
+        trainer: Any
         if self.kind == "words":
             made = Tokenizer(models.WordLevel(unk_token=_UNKNOWN))
-            trainer: Any = trainers.WordLevelTrainer(
-                vocab_size=self.size,
-                min_frequency=self.min_frequency,
-                special_tokens=[_PADDING, _UNKNOWN],
-                show_progress=False,
-            )
+            made.pre_tokenizer = pre_tokenizers.Whitespace()
+            trainer = trainers.WordLevelTrainer(**settings)
         else:
-            made = Tokenizer(models.BPE(unk_token=_UNKNOWN, continuing_subword_prefix="##"))
-            made.decoder = decoders.WordPiece(prefix="##", cleanup=False)
-            trainer = trainers.BpeTrainer(
-                vocab_size=self.size,
-                min_frequency=self.min_frequency,
-                special_tokens=[_PADDING, _UNKNOWN],
-                continuing_subword_prefix="##",
-                show_progress=False,
-            )
-        steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if self.lower else [])]
+            # of bytes: with a prefix for inner pieces the library numbers them in another order each time
+            made = Tokenizer(models.BPE())
+            made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+            made.decoder = decoders.ByteLevel()
+            alphabet = pre_tokenizers.ByteLevel.alphabet()
+            trainer = trainers.BpeTrainer(initial_alphabet=alphabet, **settings)
         made.normalizer = normalizers.Sequence(steps)
-        made.pre_tokenizer = pre_tokenizers.Whitespace()
         made.train_from_iterator(texts, trainer)
         return _for_rows(made, self.length)
 
