@@ -525,3 +525,38 @@ def test_what_is_for_texts_is_refused_on_pictures():
     errors = " ".join(inspect(wire(compose.check_words(words))))
     assert "swap changes texts, and the rows of this data set are pictures" in errors
     assert "bag reads texts, and the rows of this data set are pictures" in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["loss=mean_teacher"],
+        ["loss=slam", "validation_labels=true", "select=balanced"],
+        ["loss=weighted", "ceiling=true"],
+        ["loss=noisy_student", "teacher=text_cnn", "student=text_cnn", "rounds=2"],
+        ["loss=fixmatch", "student_train.strong_augment=[span_deletion]"],
+        ["loss=vid", "teacher=text_cnn", "student=text_cnn"],
+        ["select=rad", "rounds=2", "budget=20", "teacher=bag"],
+        ["recipe=chain", "assistants=[text_cnn]", "dataset.tokens=bpe", "dataset.vocabulary=400"],
+        ["dataset.duplicates=drop", "dataset.class_weights=balanced", "pseudo_label.mode=live"],
+    ],
+)
+def test_methods_run_on_texts(corpus, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    short = ["student_train.steps=12", "student_train.length=12 steps", "teacher_pretrain.steps=12"]
+    assert (
+        main(["train", *words_for(corpus), *short, "augment=[word_dropout]", *words, "hydra.run.dir=run"])
+        == 0
+    )
+    results = json.loads(Path("run/run.json").read_text())["results"]
+    assert 0 <= results["student"]["last"]["test"]["accuracy"] <= 1 and results["student"]["steps"] == 12
+
+
+@pytest.mark.slow
+def test_the_glosses_of_wordnet_are_as_many_as_the_page_says():
+    if not Path("/usr/share/wordnet/data.noun").exists():
+        pytest.skip("Debian's package wordnet-base is not installed")
+    keys = {key: KEYS[key] for key in ("tokens", "vocabulary", "min_frequency", "length", "tokenizer")}
+    about = WordNet(root="/usr/share/wordnet", least=1530, **keys).describe()
+    assert len(about.classes) == 15 and about.strata == (1530,) * 15
