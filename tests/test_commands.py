@@ -30,10 +30,12 @@ from kdx.commands.list import option_groups
 from kdx.core.errors import UserError
 from kdx.core.files import plain_path
 from kdx.data.pictures.rows import describe
+from kdx.pipeline.stages.arrays import read_inputs
 from kdx.runs import measure, stored
 from kdx.runs.measure import misfits, network_by_name
 from kdx.runs.reading import open_artifact, read_run, upstream
 from kdx.runs.stored import Weights, for_data
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.source import sha256
 
@@ -134,12 +136,8 @@ def test_the_runs_own_dataset_by_name_is_its_own_split(place):
         read_run(RUN).stage("prepare"),
         read_run(RUN).stage("prepare").path.parent / other["data_key"],
     )
-    known = {
-        row.tobytes()
-        for part in ("labelled", "unlabelled")
-        for row in np.load(learned.file(f"{part}.inputs.npy"))
-    }
-    seen = sum(row.tobytes() in known for row in np.load(made / "test.inputs.npy"))
+    known = {row.tobytes() for part in ("labelled", "unlabelled") for row in read_inputs(learned, part)}
+    seen = sum(row.tobytes() in known for row in read_inputs(Artifact("prepare", "", made), "test"))
     assert other["notes"] == [
         (
             f"{seen} of 500 test pictures are among those that were trained on, so that the figures "

@@ -54,6 +54,7 @@ WORDS = [
 Each step is a checkpoint.
 """
 NAMES = [
+    "decode",
     "prepare",
     "teacher-pretrain",
     "pseudo-label",

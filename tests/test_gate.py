@@ -238,6 +238,7 @@ def test_a_run_keeps_what_the_gate_found(trained):
     run = json.loads((trained / "outputs/runs/a=b/run.json").read_text())
     names = [stage["name"] for stage in run["stages"]]
     assert names == [
+        "decode",
         "prepare",
         "teacher-pretrain",
         "pseudo-label",

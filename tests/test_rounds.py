@@ -114,6 +114,7 @@ def store(tmp_path_factory):
 
 ROUNDS = ["rounds=3", "select=threshold", "select.threshold=0.12", "pseudo_label.view=clean"]
 THREE = [
+    "decode",
     "prepare",
     "teacher-pretrain",
     "pseudo-label-1",

@@ -342,6 +342,7 @@ def check_run(root):
 
 def example(cached: bool = False) -> dict:
     names = [
+        "decode",
         "prepare",
         "teacher-pretrain",
         "pseudo-label",

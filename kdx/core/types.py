@@ -52,7 +52,7 @@ Teacher = Callable[[Batch], Answers]
 @dataclass(frozen=True)
 class Split:
     """N rows by index, as they are stored: `inputs` one tensor or a few by name (each a tensor, or a
-    memory-mapped array behind one), `truth` in the task's own form, or None.
+    kdx.data.reader.Reader, which reads the rows that are asked for), `truth` in the task's own form, or None.
 
     Levels are stored as uint8 and given to networks as floats in [0, 1]; all else is given as it is.
     """

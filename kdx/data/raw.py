@@ -9,6 +9,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from kdx.data.stored import StoredRows
+
 PARTS = ("train", "validation", "test", "unlabelled")
 """What a data set may ship."""
 MEANING = {
@@ -25,12 +27,13 @@ class Raw(ABC):
     """A data set as it lies on disk, before it is split: what a loader hands over.
 
     It has a part "train", and may have "validation", "test" and "unlabelled". Arrays may be memory maps or
-    views. task: the `_target_` and the keys of what answers mean, as plain data. reads: what its rows are, as
-    networks and augmentations say that they read it: "pictures", or a word of your own. noun: one row, in
-    sentences. notes: what the user should know of how the set was read; what hangs on more than its key
-    belongs to kdx.data.files.Files. skipped: files that were left out because they cannot be read. names:
-    what the rows of a part are called, where they have names.
-    """
+    views; it is a frozen dataclass whose fields are arrays and plain data, as it is kept (kdx.data.laid) and
+    opened again: of a large data set its inputs are then StoredRows, which are read block by block. task: the
+    `_target_` and the keys of what answers mean, as plain data. reads: what its rows are, as networks and
+    augmentations say that they read it: "pictures", or a word of your own. noun: one row, in sentences.
+    notes: what the user should know of how the set was read; what hangs on more than its key belongs to
+    kdx.data.files.Files. skipped: files that were left out because they cannot be read. names: what the rows
+    of a part are called, where they have names."""
 
     task: Mapping[str, Any]
     reads: str
@@ -57,7 +60,7 @@ class Raw(ABC):
 
     def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any] | None, list[Note]]:
         """(what stands between its rows and a network (kdx.models.adapt), as plain data, None: nothing; what
-        there is to say of it). seen: the inputs that training may see.
+        there is to say of it). seen: the inputs that training may see, arrays or StoredRows.
         """
         return None, []
 
@@ -124,7 +127,16 @@ class Arrays(Raw):
 
 def taken(value: Any, rows: np.ndarray) -> Any:
     """These rows of an array, or of each of several by name."""
-    return {name: leaf[rows] for name, leaf in value.items()} if isinstance(value, Mapping) else value[rows]
+    if isinstance(value, Mapping):
+        return {name: taken(leaf, rows) for name, leaf in value.items()}
+    return value.take(rows) if isinstance(value, StoredRows) else value[rows]
+
+
+def after(first: Any, then: Any) -> Any:
+    """The rows of an array, or of each of several by name, and then those of another."""
+    if isinstance(first, Mapping):
+        return {name: after(leaf, then[name]) for name, leaf in first.items()}
+    return first.and_then(then) if isinstance(first, StoredRows) else np.concatenate([first, then])
 
 
 def example_of(inputs: Any) -> dict[str, tuple[list[int], str]]:
@@ -178,7 +190,9 @@ class Description:
 class Loader(Protocol):
     """What a data set is: a class whose arguments are the keys of its YAML, checked as it is built.
 
-    `paths`, where it has that attribute, names the keys that say where its files lie.
+    `paths`, where it has that attribute, names the keys that say where its files lie. `streams`, where it has
+    that attribute and it is true: `load` takes `write` too (kdx.data.stored.Writers), and hands the inputs of
+    each part to what it gives, block by block, so that a data set may be larger than memory.
     """
 
     def files(self) -> Any:

@@ -22,15 +22,14 @@ from kdx.data.copies import identify
 from kdx.data.phrases import are, counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
-from kdx.pipeline.stages import PREPARE
-from kdx.pipeline.stages.arrays import INPUTS, build_task, open_split, read_arrays
+from kdx.pipeline.recipes.steps import prepare_data
+from kdx.pipeline.stages.arrays import build_task, open_split, read_inputs
 from kdx.pipeline.stages.evaluate import build_metric
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component, targets
 from kdx.store.moved import kind_of_old
 from kdx.store.resolve import own_error
-from kdx.store.stage import subseed
 from kdx.store.store import Store
 from kdx.store.work import Listener
 from kdx.tasks import chance
@@ -56,13 +55,7 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[A
     order = with_sources(order, lambda text, level: None)
     kept = Store(store, replace(order.runtime, workers=0), Listener())
     try:
-        data = kept.run(
-            PREPARE,
-            dataset=order.experiment.dataset,
-            **order.experiment.sizes,
-            duplicates=order.experiment.duplicates,
-            seed=subseed(order.experiment.seed, "split"),
-        )
+        data = prepare_data(kept, order.experiment)
     except PermissionError as error:
         raise UserError(
             f"the store '{store}' cannot be written, and the data has to be prepared there: "
@@ -175,7 +168,7 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
     rows = {
         name: opened
         for name, (found, part) in files.items()
-        if (opened := read_arrays(found, f"{part}.{INPUTS}", mapped=True)) is not None
+        if (opened := read_inputs(found, part)) is not None
     }
     ids = identify(rows)
     these = ids.pop("these")

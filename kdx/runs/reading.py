@@ -26,6 +26,8 @@ WRITES = {found.name: found.writes for found in vars(stages).values() if isinsta
 """stage -> the files that it always writes."""
 STAGE_NAMES = tuple(WRITES)
 """Names of kdx's own folders in a store."""
+_DECODED = re.compile(r"\.\./\.\./decode/([0-9a-f]{64})")
+"""Where the rows of prepared data lie."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 """What a run calls a stage."""
 
@@ -195,7 +197,22 @@ def open_artifact(store: Path, stage: str, key: str) -> Artifact:
         raise UserError(f"{stage}/{key} cannot be used: {error}") from error
     if damage:
         raise UserError(f"the store is damaged: {damage}; run the same `kdx train` again to mend it")
+    if stage in (stages.PREPARE.name, stages.REVEAL.name):
+        _check_decoded(artifact)
     return artifact
+
+
+def _check_decoded(data: Artifact) -> None:
+    """The rows of prepared data lie in another artifact of the same store, which is checked as well; those of
+    before have their own."""
+    about = data.json("data.json")
+    where = about.get("decoded") if isinstance(about, dict) else None
+    if where is None:
+        return
+    match = _DECODED.fullmatch(where) if isinstance(where, str) else None
+    if not match:
+        raise UserError(f"'{data.file('data.json')}' is not as kdx writes it: decoded")
+    open_artifact(data.path.parent.parent, stages.DECODE.name, match[1])
 
 
 def read_run_manifest(file: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ run.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -17,9 +16,9 @@ from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
-from kdx.store.moved import ARRAYS
 from kdx.store.places import dotted
 from kdx.store.stage import split_number, subseed
 from kdx.store.store import Asked, Halt, Miss, Store
@@ -123,7 +122,7 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
         "paths": dotted(order.experiment.dataset.spec),
         "counts": data.json("data.json")["counts"] if data else None,
         "data_key": data.key if data else None,
-        "digests": digests(data.manifest["files"]) if data else None,
+        "digests": split_digests(data) if data else None,
         "seed": order.experiment.seed,
         "selection": "best weights and early stopping on the validation split only",
         "test": "opened once, at the end, by the evaluate stage",
@@ -137,20 +136,10 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
     }
 
 
-def digests(files: Mapping[str, Any]) -> dict[str, str]:
-    """split -> what its pictures and labels hold, as one digest, of the files of a prepare artifact. At
-    another number of labels the test split is the same and the key is not; and it is reported from run.json
-    alone, where the store is gone."""
-    found: dict[str, str] = {}
-    for split in ("labelled", "unlabelled", "validation", "test"):
-        hashes = [
-            files[name]["sha256"]
-            for name in sorted(files)
-            if name.startswith(tuple(f"{split}.{what}" for what in (*ARRAYS, *ARRAYS.values())))
-        ]
-        if hashes:
-            found[split] = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
-    return found
+def split_digests(data: Artifact) -> dict[str, str]:
+    """split -> what its rows and truth hold, as one digest; those of before are known by their files."""
+    found: dict[str, str] | None = data.json("data.json").get("digests")
+    return digests_of(data.manifest["files"]) if found is None else found
 
 
 def environment(order: Order) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from kdx.data.pictures.listing import Listing
 from kdx.data.pictures.rows import Pictures, describe
 from kdx.data.pictures.walk import as_text, readable
 from kdx.data.raw import MEANING, Description, Note
+from kdx.data.stored import InMemory, StoredRows, Writers
 
 LAYOUTS = ("auto", "parts", "classes")
 
@@ -51,6 +52,8 @@ class Folder:
     on_error: see kdx.data.pictures.decode; what is skipped is listed in `Raw.skipped`. A picture is called by
     its part and its place in that, as its key has it, wherever the folder lies and whatever it is called.
     """
+
+    streams = True
 
     def __init__(
         self,
@@ -117,17 +120,18 @@ class Folder:
             validation=rows.get("validation"),
         )
 
-    def load(self, *, workers: int = 0) -> Pictures:
+    def load(self, *, workers: int = 0, write: Writers = InMemory) -> Pictures:
         """workers: threads that decode, 0 for none; the result is the same for any number."""
         scan = self._scan(workers)
         reading = self._decoder.reading(scan.headers, workers)
         skipped, names, made = list(scan.unread), {}, []
 
-        def decode(role: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        def decode(role: str) -> tuple[np.ndarray | StoredRows | None, np.ndarray | None]:
             if role not in scan.parts:
                 return None, None
             part = scan.parts[role]
-            made.append(self._decoder.decode(part.paths, reading, workers))
+            writer = write(role, len(part.paths), self._decoder.shape(reading), np.uint8)
+            made.append(self._decoder.decode(part.paths, reading, workers, writer))
             skipped.extend(
                 scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if not fine
             )

@@ -19,6 +19,7 @@ from kdx.data.pictures import deep
 from kdx.data.pictures.header import Header, TooLarge, Unknown, are_grey, decode_error, read_header
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import PICTURES, file_ending, readable
+from kdx.data.stored import BLOCK_BYTES, InMemory, StoredRows, Writer
 
 LOOKED_AT = 256
 """Pictures of each depth whose values are looked at before any is scaled, evenly over the list."""
@@ -44,7 +45,7 @@ class Decoded:
     """images (N, C, S, S) uint8 of the pictures that decode, in order; good (M,) bool: which of all those
     are; beyond and odd: pictures with values beyond black and white, and with values that are no numbers."""
 
-    images: np.ndarray
+    images: np.ndarray | StoredRows
     good: np.ndarray
     beyond: tuple[Path, ...]
     odd: tuple[Path, ...]
@@ -98,10 +99,18 @@ class Decoder:
                 )
         return Reading(headers, are_grey(headers), spans)
 
-    def decode(self, paths: Sequence[Path], reading: Reading, workers: int) -> Decoded:
-        images = np.empty(
-            (len(paths), 1 if reading.grey else 3, self.square.size, self.square.size), np.uint8
-        )
+    def shape(self, reading: Reading) -> tuple[int, int, int]:
+        """Of one picture."""
+        return (1 if reading.grey else 3, self.square.size, self.square.size)
+
+    def decode(
+        self, paths: Sequence[Path], reading: Reading, workers: int, writer: Writer | None = None
+    ) -> Decoded:
+        """writer: who takes the pictures, block by block; None: they stay in memory."""
+        shape = self.shape(reading)
+        writer = writer or InMemory("", len(paths), shape, np.uint8)
+        each = max(1, BLOCK_BYTES // int(np.prod(shape)))
+        images = np.empty((min(each, len(paths)), *shape), np.uint8)
         beyond, odd = np.zeros(len(paths), bool), np.zeros(len(paths), bool)
         spans = {
             header.path: reading.spans[header.depth]
@@ -112,21 +121,26 @@ class Decoder:
         def fill(i: int) -> Exception | None:
             try:
                 if paths[i] in spans:
-                    images[i], beyond[i], odd[i] = self.square.of_values(
+                    images[i % each], beyond[i], odd[i] = self.square.of_values(
                         paths[i], reading.grey, spans[paths[i]]
                     )
                 else:
-                    images[i] = self.square.of_bytes(paths[i], reading.grey)
+                    images[i % each] = self.square.of_bytes(paths[i], reading.grey)
             except Exception as error:  # Pillow raises many kinds for a damaged file
                 return decode_error(error, paths[i])
             return None
 
+        answers: list[Exception | None] = []
         with _limited(self._most):
-            answers = list(_map(fill, range(len(paths)), workers))
+            for start in range(0, len(paths), each):
+                made = list(_map(fill, range(start, min(start + each, len(paths))), workers))
+                answers += made
+                fine = [place for place, answer in enumerate(made) if answer is None]
+                writer.append(images[: len(made)] if len(fine) == len(made) else images[fine])
             self._refuse(paths, answers)
         good = np.array([answer is None for answer in answers], bool)
         those = [tuple(paths[i] for i in np.flatnonzero(which & good)) for which in (beyond, odd)]
-        return Decoded(images if good.all() else images[good], good, *those)
+        return Decoded(writer.close(), good, *those)
 
     def _refuse(self, paths: Sequence[Path], answers: Sequence[object]) -> None:
         bad = [

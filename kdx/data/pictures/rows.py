@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from kdx.data.pictures import findings
-from kdx.data.raw import Description, Note, Raw
+from kdx.data.raw import Description, Note, Raw, taken
 
 FLOOR = 1e-3
 """The least standard deviation that pictures are divided by, of the way from black to white."""
@@ -89,7 +89,7 @@ class Pictures(Raw):
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Self:
         fewer = {
-            field: array[rows[part]]
+            field: taken(array, rows[part])
             for part in rows
             for field, array in zip(PART_FIELDS[part], self.part(part), strict=True)
             if array is not None

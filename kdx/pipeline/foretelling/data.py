@@ -12,6 +12,43 @@ from kdx.pipeline.scores import row_bytes
 from kdx.store.component import Component
 
 
+class Decode(Foretelling):
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        found = look.describe(inputs["dataset"])
+        parts = {
+            "train": found.train,
+            "validation": found.validation,
+            "test": found.test,
+            "unlabelled": found.pool,
+        }
+        return {
+            "decoded.json": {
+                "dataset": inputs["dataset"].target.rpartition(".")[2],
+                "reads": found.reads,
+                "example": {name: [list(shape), kind] for name, (shape, kind) in found.example.items()},
+                "rows": {part: rows for part, rows in parts.items() if rows},
+            }
+        }
+
+    def counts(self, step: PlannedStage) -> Mapping[str, int]:
+        found: Mapping[str, int] = step.artifact.json("decoded.json")["rows"]
+        return found
+
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        return {"start": 1}
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        return f"{sum(self.counts(step).values()):,} rows"
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        return sum(self.counts(step).values()) * (row_bytes(step.artifact.json("decoded.json")) + 8)
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.others import decode_data
+
+        return decode_data(bench, step, inputs, folder)
+
+
 class _Data(Foretelling):
     def counts(self, step: PlannedStage) -> Mapping[str, int]:
         found: Mapping[str, int] = step.artifact.json("data.json")["counts"]
@@ -24,7 +61,7 @@ class _Data(Foretelling):
         return f"{sum(self.counts(step).values()):,} rows"
 
     def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
-        return sum(self.counts(step).values()) * (row_bytes(step.artifact.json("data.json")) + 8)
+        return sum(self.counts(step).values()) * 16
 
     def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
         from kdx.pipeline.foretelling.rehearsal.others import lay_data

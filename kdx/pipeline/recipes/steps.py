@@ -13,7 +13,7 @@ from kdx.core.roles import control_stage
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
 from kdx.pipeline.scores import answer_bytes, score_of
-from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.pipeline.stages import DECODE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import subseed
@@ -109,15 +109,21 @@ def ask_teacher(
     )
 
 
-def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, Artifact]:
-    """(the prepared data, the teacher)"""
-    data = store.run(
+def prepare_data(store: Store, experiment: Experiment) -> Artifact:
+    """The data set decoded, once for every seed, and split."""
+    return store.run(
         PREPARE,
+        decoded=store.run(DECODE, dataset=experiment.dataset),
         dataset=experiment.dataset,
         **experiment.sizes,
         duplicates=experiment.duplicates,
         seed=subseed(experiment.seed, "split"),
     )
+
+
+def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, Artifact]:
+    """(the prepared data, the teacher)"""
+    data = prepare_data(store, experiment)
     classes = data.json("data.json").get("classes")
     for role, given in (("teacher", experiment.checkpoint), ("student", experiment.student_checkpoint)):
         if (

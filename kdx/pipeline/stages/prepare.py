@@ -1,5 +1,5 @@
-"""prepare: a data set read, split and laid down as arrays. The pool's truth, where there is one, lies in
-files of its own.
+"""prepare: a decoded data set split: which of its rows each split holds, as numbers, and their truth. The
+pool's truth, where there is one, lies in files of its own.
 """
 
 from __future__ import annotations
@@ -12,13 +12,26 @@ import numpy as np
 
 from kdx.core.errors import UserError, within
 from kdx.core.task import Task
-from kdx.core.trees import rows_of, tree
+from kdx.core.trees import leaves, rows_of, tree
 from kdx.data import contract, copies
 from kdx.data.phrases import few
-from kdx.data.raw import Description, Raw, example_of, taken
-from kdx.data.remarks import check_parts, in_one_line, less, remarks
+from kdx.data.raw import PARTS, Description, Raw, after, example_of, taken
+from kdx.data.remarks import Less, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
-from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, save_arrays
+from kdx.pipeline.scores import digests_of
+from kdx.pipeline.stages.arrays import (
+    DECODED,
+    INPUTS,
+    ROW_NUMBERS,
+    TRUTH,
+    array_file,
+    build_task,
+    digest_of,
+    pointer,
+    save_arrays,
+)
+from kdx.pipeline.stages.decode import open_decoded
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
@@ -28,6 +41,7 @@ def run(
     work: Work,
     runtime: Runtime,
     *,
+    decoded: Artifact,
     dataset: Component,
     labelled: Any,
     unlabelled: Any,
@@ -36,16 +50,19 @@ def run(
     duplicates: str,
     seed: int,
 ) -> None:
-    """Files: <split>.inputs.npy (N, ...), and <split>.truth.npy for all but the pool; where there are several
-    arrays by name <split>.inputs.NAME.npy. truth.npy: of the pool, as the task marks what nobody knows.
-    data.json: task, metric, example, adapter and what the rows are, counts, rows of the pool whose hidden
-    truth is known, rows of validation by group, and what was found odd.
+    """Files: <split>.rows.npy (N,) int64, the numbers of its rows in the decoded data set, through its parts
+    train, validation, test and unlabelled in this order; <split>.truth.npy for all but the pool, where there
+    are several arrays by name <split>.truth.NAME.npy. truth.npy: of the pool, as the task marks what nobody
+    knows. data.json: where the decoded rows lie, task, metric, example, adapter and what the rows are,
+    counts, rows of the pool whose hidden truth is known, rows of validation by group, a digest of each split,
+    and what was found odd.
 
-    duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error".
+    dataset: what was decoded. duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make
+    them an "error".
     """
-    raw = _read(dataset, runtime)
-    check_parts(raw)
-    raw, left_out, lost = less(raw) if duplicates == "drop" else (raw, {}, [])
+    whole = open_decoded(decoded)
+    found = less(whole) if duplicates == "drop" else Less(whole, {}, {}, [])
+    raw, left_out = found.raw, found.left_out
     gone = sum(map(len, left_out.values()))
     with (
         within(f"once dataset.duplicates=drop has left out {gone:,} of the {raw.noun}s")
@@ -57,12 +74,12 @@ def run(
     inputs, truth, hidden = parted(raw, rows, task)
     known = task.known(hidden) if rows_of(hidden) else np.zeros(0, bool)
     contract.check_finite(inputs, {**truth, "unlabelled": hidden}, _namer(raw, rows), {"unlabelled": ~known})
-    lay_down(work, inputs, truth, hidden)
+    lay_down(work, numbered(whole, found.kept, raw, rows), truth, hidden)
     adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(in_one_line(raw, counts))
     about = look(work, raw, rows, inputs, classes_of(task, truth, hidden), duplicates, left_out)
-    for text, level in (*odd, *remarks(raw, classes_of(task, truth, None), lost)):
+    for text, level in (*odd, *remarks(raw, classes_of(task, truth, None), found.lost)):
         work.note(text, level)
     work.write_json(
         "data.json",
@@ -71,7 +88,9 @@ def run(
             **kind_of_rows(
                 Description(raw.task, example_of(inputs["labelled"]), raw.reads, 0, adapter=adapter)
             ),
+            DECODED: pointer(work.path, decoded.path),
             "counts": {name: rows_of(found) for name, found in inputs.items()},
+            "digests": digests(inputs, truth),
             "skipped": list(raw.skipped),
             "hidden": int(known.sum()),
             "strata": counted_groups(task, truth["validation"]),
@@ -79,15 +98,6 @@ def run(
             **about,
         },
     )
-
-
-def _read(dataset: Component, runtime: Runtime) -> Raw:
-    """All of the data set. A loader of the user's own is held to its contract; those of kdx have tests."""
-    loader = dataset.build()
-    raw: Raw = loader.load(workers=runtime.workers)
-    if not dataset.target.startswith("kdx."):
-        contract.check(raw, loader.describe())
-    return raw
 
 
 def _split(raw: Raw, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> Rows:
@@ -136,22 +146,39 @@ def parted(raw: Raw, rows: Rows, task: Task) -> tuple[dict[str, Any], dict[str, 
     inputs["unlabelled"], hidden = taken(train, rows.unlabelled), taken(known, rows.unlabelled)
     pool = raw.part("unlabelled")[0]
     if pool is not None:
-        inputs["unlabelled"] = _both(inputs["unlabelled"], taken(pool, rows.pool))
-        hidden = _both(hidden, task.unknown(known, len(rows.pool)))
+        inputs["unlabelled"] = after(inputs["unlabelled"], taken(pool, rows.pool))
+        hidden = after(hidden, task.unknown(known, len(rows.pool)))
     return inputs, truth, hidden
 
 
-def _both(first: Any, then: Any) -> Any:
-    """Arrays one after the other."""
-    if isinstance(first, Mapping):
-        return {name: np.concatenate([first[name], then[name]]) for name in first}
-    return np.concatenate([first, then])
+def numbered(whole: Raw, kept: Mapping[str, np.ndarray], raw: Raw, rows: Rows) -> dict[str, np.ndarray]:
+    """split -> (N,) int64: the numbers of its rows, through the parts of the whole data set in order. kept:
+    of a part the rows that `raw` still has, all where it is not named."""
+    counts = {part: 0 if (inputs := whole.part(part)[0]) is None else rows_of(inputs) for part in PARTS}
+    starts = dict(zip(PARTS, np.cumsum([0, *counts.values()]).tolist(), strict=False))
+    numbers = {part: starts[part] + kept.get(part, np.arange(counts[part])) for part in PARTS}
+    found = {"labelled": numbers["train"][rows.labelled]}
+    for name in ("validation", "test"):
+        shipped = raw.part(name)[0] is not None
+        found[name] = numbers[name] if shipped else numbers["train"][getattr(rows, name)]
+    hidden, own = numbers["train"][rows.unlabelled], numbers["unlabelled"][rows.pool]
+    return {**found, "unlabelled": np.concatenate([hidden, own])}
 
 
-def lay_down(work: Work, inputs: Mapping[str, Any], truth: Mapping[str, Any], hidden: Any) -> None:
-    """The arrays as files; the pool's truth in files of its own."""
-    for name, found in inputs.items():
-        save_arrays(work, f"{name}.{INPUTS}", found)
+def digests(inputs: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, str]:
+    """split -> one digest of what its rows and truth hold."""
+    files = {}
+    for what, splits in ((INPUTS, inputs), (TRUTH, truth)):
+        for name, value in splits.items():
+            for leaf, array in leaves(value).items():
+                files[array_file(f"{name}.{what}", leaf)] = digest_of(array)
+    return digests_of(files)
+
+
+def lay_down(work: Work, numbers: Mapping[str, np.ndarray], truth: Mapping[str, Any], hidden: Any) -> None:
+    """The numbers and the truth as files; the pool's truth in files of its own."""
+    for name, found in numbers.items():
+        np.save(work.path / f"{name}.{ROW_NUMBERS}.npy", found)
         if name in truth:
             save_arrays(work, f"{name}.{TRUTH}", truth[name])
     save_arrays(work, TRUTH, hidden)
