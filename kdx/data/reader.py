@@ -73,6 +73,12 @@ class OfArray(Reader):
     def read(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(self.rows.read(rows))
 
+    def flatten(self, first: int, last: int) -> OfArray:
+        """first, last: 0 and 1. (N, V, ...) -> (N V, ...)"""
+        if (first, last) != (0, 1):
+            raise IndexError(f"the axes 0 and 1 become one; asked for {first} to {last}")
+        return OfArray(self.rows.in_slots())
+
 
 def tensor_of(rows: StoredRows, device: torch.device | str) -> Tensor:
     """All of them on a device, brought there block by block."""

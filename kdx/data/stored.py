@@ -6,6 +6,7 @@ long as they are mapped, and a pass over all rows would hold all of them.
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import mmap
@@ -85,6 +86,16 @@ class StoredRows:
             file = int(which[start])
             place = int(numbers[start] - self._starts[file])
             self._into(flat[start:stop], file, self._offsets[file] + place * self.row_bytes)
+        return found
+
+    def in_slots(self) -> StoredRows:
+        """(N, V, ...) -> (N V, ...), of all rows of the files."""
+        if self.numbers is not None:
+            raise IndexError("only all rows of a file have their slots side by side")
+        found = copy.copy(self)
+        slots = self._row[0]
+        found._row, found.row_bytes = self._row[1:], self.row_bytes // slots
+        found._counts, found._starts = [n * slots for n in self._counts], self._starts * slots
         return found
 
     def blocks(self, size: int = BLOCK_BYTES) -> Iterator[np.ndarray]:

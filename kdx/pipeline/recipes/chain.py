@@ -10,6 +10,7 @@ from kdx.pipeline.recipes.steps import (
     ask_teacher,
     asks_live,
     checkpoint_inputs,
+    rows_looked_at,
     student_alone,
     student_inputs,
     train_controls,
@@ -33,10 +34,18 @@ class Chain(Recipe):
     def run(self, store: Store, experiment: Experiment) -> None:
         data, teacher = train_teacher(store, experiment)
         views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
-        live = asks_live(experiment, views)
+        live, looked_at = asks_live(experiment, views), rows_looked_at(data, experiment)
         lesson: dict[str, Any] = {}
         for number, model in enumerate([*experiment.assistants, experiment.student], 1):
-            answers = ask_teacher(store, data, teacher, experiment, views, name=f"pseudo-label-{number}")
+            answers = ask_teacher(
+                store,
+                data,
+                teacher,
+                experiment,
+                views,
+                name=f"pseudo-label-{number}",
+                looked_at=looked_at,
+            )
             if number == 1:
                 student_alone(store, experiment, inputs, answers)
             begins = checkpoint_inputs(

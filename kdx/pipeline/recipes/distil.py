@@ -11,6 +11,7 @@ from kdx.pipeline.recipes.steps import (
     asks_live,
     best_round,
     round_name,
+    rows_looked_at,
     student_alone,
     student_inputs,
     train_controls,
@@ -33,12 +34,18 @@ class Distil(Recipe):
         data, teacher = train_teacher(store, experiment)
         metric = metric_of(data)
         views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
-        live = asks_live(experiment, views)
+        live, looked_at = asks_live(experiment, views), rows_looked_at(data, experiment)
         students: list[Artifact] = []
         lessons: list[dict[str, Any]] = []
         for number in range(1, experiment.rounds + 1):
             answers = ask_teacher(
-                store, data, teacher, experiment, views, name=round_name("pseudo-label", number, experiment)
+                store,
+                data,
+                teacher,
+                experiment,
+                views,
+                name=round_name("pseudo-label", number, experiment),
+                looked_at=looked_at,
             )
             if number == 1:
                 student_alone(store, experiment, inputs, answers)

@@ -88,9 +88,10 @@ def ask_teacher(
     name: str,
     pool: bool = True,
     rows: Artifact | None = None,
+    looked_at: Mapping[str, int] | None = None,
 ) -> Artifact:
     """The teacher's answers. pool: whether to any of its rows, of which there are none where the loss reads
-    no pool.
+    no pool. looked_at: see `rows_looked_at`; None: every row is answered.
     """
     precision = precise(store, data, experiment.teacher, experiment.teacher_pretrain)
     return store.run(
@@ -106,6 +107,7 @@ def ask_teacher(
         pool=pool and "unlabelled" in taught_splits(experiment),
         rows=rows,
         passes=experiment.pseudo_label["passes"],
+        looked_at=looked_at or {},
     )
 
 
@@ -251,6 +253,33 @@ def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     if experiment.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:
         return {}
     return views if asked["mode"] == "stored" or (asked["mode"] == "auto" and fits) else {}
+
+
+def rows_looked_at(data: Artifact, experiment: Experiment) -> dict[str, int]:
+    """split -> how many of its rows the student's training looks at, where it ends before its first pass
+    does: the first ones of the order in which it takes them, so that no other row needs an answer. A rule of
+    choice reads the answers to all of them.
+
+    Trainings of different length so have answers of their own, each to the rows that it looks at: what one of
+    them asks of the teacher is never more than it learns from, and the shorter one's are few.
+    """
+    if experiment.select is not None:
+        return {}
+    found: Mapping[str, int] = data.json("data.json")["counts"]
+    counts = {name: found[name] for name in ("labelled", "unlabelled") if found[name]}
+    spec = experiment.student_train.spec
+    steps = total_steps(spec, sum(used(counts, spec["rows"]).values()), "student_train")
+    taught = {
+        name: rows for name, rows in used(counts, spec["rows"]).items() if name in taught_splits(experiment)
+    }
+    if not taught:
+        return {}
+    batch = shares(spec["batch_size"], taught, spec["labelled_share"])
+    return {
+        name: steps * batch[name]
+        for name, rows in taught.items()
+        if rows == counts[name] > steps * batch[name]
+    }
 
 
 def _augmentation(training: Component) -> list[tuple[str, Component]]:
