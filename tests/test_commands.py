@@ -237,7 +237,7 @@ def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys
     that it had in the run.
     """
     data = read_run(RUN).stage("prepare")
-    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("inputs", "truth"))
+    images, labels = read_inputs(data, "test")[:], np.load(data.file("test.truth.npy"))
     for digit in (9, 3, 1):
         rows = np.flatnonzero(labels == digit)
         for part, chosen in (("train", rows[:1]), ("test", rows)):
@@ -279,7 +279,7 @@ def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys
 
 def test_of_a_folder_without_a_test_part_it_is_reported_how_many_pictures_were_measured(place):
     data = read_run(RUN).stage("prepare")
-    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("inputs", "truth"))
+    images, labels = read_inputs(data, "test")[:], np.load(data.file("test.truth.npy"))
     for digit in (1, 3):
         Path("new", str(digit)).mkdir(parents=True)
         for row in np.flatnonzero(labels == digit)[:10]:
@@ -428,7 +428,7 @@ def test_a_run_that_stopped_early_says_how_far_it_came(place, capsys):
     )
     capsys.readouterr()
     text = reported(["evaluate", "outputs/runs/short", "role=student", *CPU], capsys)
-    assert "has no student: it made prepare, teacher-pretrain" in text
+    assert "has no student: it made decode, prepare, teacher-pretrain" in text
     assert main(["evaluate", "outputs/runs/short", *CPU]) == 0  # all it has: the teacher
     assert "student" not in capsys.readouterr().out
 
@@ -529,7 +529,8 @@ def test_plain_path():
 def test_upstream_names_all_that_a_network_was_made_from(place):
     stages = [name.split("/")[0] for name in upstream(read_run(RUN).role("student"))]
     assert (
-        sorted(stages) == ["prepare", "pseudo-label", "teacher-pretrain", "train"] and stages[-1] == "train"
+        sorted(stages) == ["decode", "prepare", "pseudo-label", "teacher-pretrain", "train"]
+        and stages[-1] == "train"
     )
     data = read_run(RUN).stage("prepare")
     shutil.rmtree(data.path)

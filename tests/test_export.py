@@ -168,6 +168,7 @@ def test_the_card_tells_what_made_it(exported):
     assert len(made["code"]) == 64 and set(made["artifacts"]) == {
         f"{s}/{keys[n]}"
         for n, s in (
+            ("decode", "decode"),
             ("prepare", "prepare"),
             ("teacher-pretrain", "teacher-pretrain"),
             ("pseudo-label", "pseudo-label"),

@@ -140,7 +140,7 @@ def test_class_weights_are_part_of_every_training_and_of_no_data(tmp_path):
         keys(tmp_path, f"dataset.class_weights={weights}", "noiseless=true", "ceiling=true")
         for weights in ("none", "balanced")
     )
-    assert {name for name in plain if plain[name] == balanced[name]} == {"prepare", "reveal"}
+    assert {name for name in plain if plain[name] == balanced[name]} == {"decode", "prepare", "reveal"}
     order = wire(compose.check_words(["device=cpu", "dataset.class_weights=balanced"]))
     assert (
         "class_weights" not in order.experiment.dataset.spec and order.experiment.class_weights == "balanced"

@@ -166,7 +166,7 @@ def test_rounds_are_all_named_and_what_hangs_on_the_best_is_unknown():
     ]
     assert whole["student-train"]["until"] == whole["evaluate"]["until"] == "student-train-3"
     assert all(
-        s["state"] == "miss" and not s["perhaps"]
+        s["state"] == ("hit" if n == "decode" else "miss") and not s["perhaps"]
         for n, s in whole.items()
         if n not in ("student-train", "evaluate")
     )
@@ -193,7 +193,7 @@ def test_a_plan_writes_nothing_but_the_file_asked_for(tmp_path, monkeypatch, cap
         "matched baseline: the distilled",
     ):
         assert part in reported
-    assert "distillation : labels = 1 : " in reported and reported.count(" miss |") == 8
+    assert "distillation : labels = 1 : " in reported and reported.count(" miss |") == 9
     assert main(["plan", *SHORT, "--json", "a.json"]) == 0 and [p.name for p in tmp_path.iterdir()] == [
         "a.json"
     ]
@@ -216,7 +216,7 @@ def test_everything_in_the_store_needs_no_torch(place, root):
     assert (
         "Everything is in the store" in found.stdout
         and "as logged when it ran" in found.stdout
-        and found.stdout.count(" hit |") == 8
+        and found.stdout.count(" hit |") == 9
     )
 
 
@@ -451,7 +451,7 @@ def test_the_gate_of_a_teacher_that_has_learned_nothing():
         "nothing is to be gained from this teacher: on 60 validation rows"
     )
     assert reported[4] == f"this run will stop: {reported[3]}. To go on all the same: pseudo_label.gate=warn"
-    assert list(stages(stopped)) == ["prepare", "teacher-pretrain", "pseudo-label", "gate"]
+    assert list(stages(stopped)) == ["decode", "prepare", "teacher-pretrain", "pseudo-label", "gate"]
     assert texts(plan(*words, "pseudo_label.near_chance=error"), "teacher") == reported, (
         "the old name is read as the new one"
     )
@@ -491,7 +491,7 @@ def test_chance_by_hand():
 def test_large_data_are_stood_in_for_and_the_ratio_is_not_reported(monkeypatch):
     monkeypatch.setattr("kdx.pipeline.foretelling.rehearsal.others.PREPARED", 1000)
     found = plan("seed=12")
-    assert found["not_timed"] == ["prepare"] and "not reported" in texts(found, "loss")[0]
+    assert found["not_timed"] == ["decode", "prepare"] and "not reported" in texts(found, "loss")[0]
     student = next(e for e in found["stages"].values() if e["name"] == "student-train")
     assert student["seconds"] > 0 and "gradient_norms" not in student
     assert any(line.startswith("Time: at least about") for line in words_of.totals(found))

@@ -403,7 +403,7 @@ def test_check_run_names_what_is_wrong(check_run, tmp_path, capsys, path, value,
 def test_check_run_notices_work_done_twice(check_run):
     first, second = example(), example(cached=True)
     assert check_run.differences(first, second) == []
-    second["stages"][5] |= {"cached": False, "key": "another"}
+    second["stages"][6] |= {"cached": False, "key": "another"}
     second["results"]["teacher"]["last"]["test"]["accuracy"] = 0.96
     reported = check_run.differences(first, second)
     assert reported[:2] == ["stage student-train ran again", "stage student-train has another key"]

@@ -133,7 +133,7 @@ def test_what_a_run_prints_is_a_block_of_code(tables, trained):
 
     text = tables.printed(json.loads((trained / "outputs/runs/a=b/run.json").read_text()))
     lines = text.splitlines()
-    assert lines[0].startswith("    prepare -> teacher-pretrain -> pseudo-label -> ") and all(
+    assert lines[0].startswith("    decode -> prepare -> teacher-pretrain -> pseudo-label -> ") and all(
         line.startswith("    ") or not line for line in lines
     )
     assert (

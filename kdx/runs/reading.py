@@ -205,7 +205,10 @@ def open_artifact(store: Path, stage: str, key: str) -> Artifact:
 def _check_decoded(data: Artifact) -> None:
     """The rows of prepared data lie in another artifact of the same store, which is checked as well; those of
     before have their own."""
-    about = data.json("data.json")
+    try:
+        about = data.json("data.json")
+    except UserError:  # whoever reads it says so
+        return
     where = about.get("decoded") if isinstance(about, dict) else None
     if where is None:
         return
