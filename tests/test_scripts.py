@@ -380,7 +380,7 @@ def test_check_run_passes_a_good_run_and_its_repetition(check_run, tmp_path, cap
     ("path", "value", "says"),
     [
         (["status"], "failed", "status is 'failed'"),
-        (["stages", 2, "name"], "label", "stage pseudo-label is missing"),
+        (["stages", 3, "name"], "label", "stage pseudo-label is missing"),
         (["results", "teacher", "last", "test", "accuracy"], 0.2, "test accuracy of the teacher is 0.2"),
         (["results", "student", "last", "test", "accuracy"], None, "test accuracy of the student is nan"),
         (["results", "student", "last", "test", "accuracy"], 91.0, "test accuracy of the student is 91.0"),

@@ -143,6 +143,10 @@ def channel_statistics(parts: Sequence[np.ndarray | StoredRows]) -> tuple[list[f
     see: no validation, no test. From how often each level is there, so that no order of the rows changes a
     bit.
     """
+    import torch
+
+    from kdx.core.levels import as_float
+
     channels = parts[0].shape[1]
     often = np.zeros((channels, 256), np.int64)
     for images in parts:
@@ -150,7 +154,7 @@ def channel_statistics(parts: Sequence[np.ndarray | StoredRows]) -> tuple[list[f
             for channel in range(channels):
                 levels = np.ascontiguousarray(block[:, channel]).reshape(-1)
                 often[channel] += np.bincount(levels, minlength=256)
-    levels = np.arange(256) / 255
+    levels = as_float(torch.arange(256, dtype=torch.uint8), torch.float64).numpy()
     mean, squares = (often @ powers / often.sum(1) for powers in (levels, levels**2))
     std = np.sqrt(np.maximum(squares - mean**2, FLOOR**2))
     return mean.round(6).tolist(), std.round(6).tolist()

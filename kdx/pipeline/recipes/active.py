@@ -8,6 +8,7 @@ from kdx.core.errors import UserError
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
+    Asked,
     ask_teacher,
     student_alone,
     student_inputs,
@@ -35,7 +36,9 @@ class Active(Recipe):
         data, teacher = train_teacher(store, experiment)
         inputs = student_inputs(store, data, experiment)
         # validation only: how often the teacher errs
-        empty = ask_teacher(store, data, teacher, experiment, {}, name="pseudo-label-0", pool=False)
+        empty = ask_teacher(
+            store, data, teacher, experiment, {}, name="pseudo-label-0", which=Asked(pool=False)
+        )
         student_alone(store, experiment, inputs, empty)
         made = store.run(TRAIN, name="student-train-0", **inputs, loss=experiment.teacher_loss)
         rows = answers = None
@@ -62,7 +65,7 @@ class Active(Recipe):
                 experiment,
                 {"unlabelled": 1, "labelled": 1},
                 name=f"pseudo-label-{number}",
-                rows=rows,
+                which=Asked(rows=rows),
             )
             lesson = {
                 **inputs,

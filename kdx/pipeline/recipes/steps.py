@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from kdx.core.errors import UserError
@@ -78,6 +79,20 @@ def waited(tried: Sequence[Artifact], metric: Metric) -> int:
     return len(tried) - 1 - best_round(tried, metric)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a teacher is asked about. pool: whether about any row of it. rows: the rows of it, None: all.
+    looked_at: see `rows_looked_at`."""
+
+    pool: bool = True
+    rows: Artifact | None = None
+    looked_at: Mapping[str, int] = field(default_factory=dict)
+
+
+WHOLE = Asked()
+"""Every row."""
+
+
 def ask_teacher(
     store: Store,
     data: Artifact,
@@ -86,12 +101,10 @@ def ask_teacher(
     views: Mapping[str, int],
     *,
     name: str,
-    pool: bool = True,
-    rows: Artifact | None = None,
-    looked_at: Mapping[str, int] | None = None,
+    which: Asked = WHOLE,
 ) -> Artifact:
-    """The teacher's answers. pool: whether to any of its rows, of which there are none where the loss reads
-    no pool. looked_at: see `rows_looked_at`; None: every row is answered.
+    """The teacher's answers, to the rows of the pool that are asked about; to none where the loss reads no
+    pool.
     """
     precision = precise(store, data, experiment.teacher, experiment.teacher_pretrain)
     return store.run(
@@ -101,13 +114,13 @@ def ask_teacher(
         teachers=[teacher],
         augment=_augmentation(experiment.student_train),
         views=views,
-        clean=experiment.pseudo_label["view"] == "clean" or rows is not None,
+        clean=experiment.pseudo_label["view"] == "clean" or which.rows is not None,
         seed=subseed(experiment.seed, "views"),
         precision=precision,
-        pool=pool and "unlabelled" in taught_splits(experiment),
-        rows=rows,
+        pool=which.pool and "unlabelled" in taught_splits(experiment),
+        rows=which.rows,
         passes=experiment.pseudo_label["passes"],
-        looked_at=looked_at or {},
+        looked_at=which.looked_at,
     )
 
 
