@@ -7,8 +7,8 @@ with 2,000, 20,000 and 200,000 rows in the pool, cold, with a second seed, and f
     python scripts/bench_growth_data.py rows=2000,20000
 
 Each run is a process of its own, one thread, few steps. Memory: the peak of the process that the system
-counted (ru_maxrss), in which pages of mapped files count too. Time: its processor seconds, as other work on the
-machine leaves them alone. Disk: what the store holds after both seeds.
+counted (ru_maxrss), in which pages of mapped files count too. Time: its processor seconds, as other work on
+the machine leaves them alone. Disk: what the store holds after both seeds.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ ONLY_INSIDE_FUNCTIONS += [
     "kdx.config." + name for name in ("wire", "nodes", "described", "compose", "grid", "restore", "unused")
 ]
 ONLY_INSIDE_FUNCTIONS += ["kdx.config." + name for name in ("words", "flags", "quoting", "options", "keys")]
-ONLY_INSIDE_FUNCTIONS += ["kdx.pipeline.controls", "kdx.pipeline.scores"]
+ONLY_INSIDE_FUNCTIONS += ["kdx.pipeline.controls", "kdx.pipeline.scores", "kdx.core.trees"]
 ONLY_INSIDE_FUNCTIONS += [
     "kdx.pipeline.foretelling." + name for name in ("data", "labelling", "others", "teacher", "training")
 ]
@@ -428,6 +428,7 @@ def test_a_planted_violation_is_found(tmp_path, name, text, expected):
         "kdx.commands.export",
         "kdx.commands.plan",
         "kdx.planning.document",
+        "kdx.data.contract",
         "kdx.cli",
     ],
 )

@@ -310,9 +310,9 @@ def test_an_export_is_measured_like_a_checkpoint(exported, capsys):
     ],
 )
 def test_an_export_that_answers_differently_leaves_nothing_behind(exported, capsys, monkeypatch, spoil, says):
-    def wrong(network, folder, role, example, allow, names):
-        (folder / "student.pt2").write_bytes(b"x")
-        return "student.pt2", lambda pixels: spoil(network(pixels))
+    def wrong(asked):
+        (asked.folder / "student.pt2").write_bytes(b"x")
+        return "student.pt2", lambda pixels: spoil(asked.network(pixels))
 
     before = {p.name: p.read_bytes() for p in exported.iterdir()}
     monkeypatch.setitem(formats.FORMATS, "torch_export", wrong)
@@ -465,7 +465,8 @@ def test_every_kind_of_network_becomes_a_program(root, tmp_path, name):
         if all(importlib.util.find_spec(p) for p in ("onnx", "onnxscript", "onnxruntime"))
         else ["torch_export"]
     )
+    asked = formats.Exported(network.eval(), tmp_path, "student", torch.rand(4, 3, 32, 32), ())
     for kind in kinds:
-        _, answer = formats.FORMATS[kind](network.eval(), tmp_path, "student", torch.rand(4, 3, 32, 32), ())
+        _, answer = formats.FORMATS[kind](asked)
         found = parity.check_parity(name, network, answer, torch.rand(12, 3, 32, 32))
         assert found["largest_logit"] > 1e-3 and found["argmax_agreement"] == 1

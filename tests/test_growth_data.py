@@ -16,9 +16,9 @@ from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.data import laid
 from kdx.data.pictures.rows import Pictures
-from kdx.data.raw import Arrays, Raw, after, taken
+from kdx.data.raw import Arrays, Raw
 from kdx.data.reader import OfArray
-from kdx.data.stored import OnDisk, StoredRows, in_blocks, write_array
+from kdx.data.stored import OnDisk, StoredRows, after, in_blocks, taken, write_array
 from kdx.data.streams import Makers, RowOrder, Stream
 from kdx.data.views.augment import FlipCrop
 from kdx.data.views.chain import Chain, Views

@@ -16,7 +16,7 @@ from kdx.core.errors import UserError
 from kdx.core.files import finite_or_null
 from kdx.core.metric import Metric
 from kdx.core.task import Nothing, OwnMetric, Task
-from kdx.pipeline.stages.evaluate import all_finite
+from kdx.core.trees import all_finite
 from kdx.report.run.verdict import result_warnings
 
 RMSE = Metric("rmse", "RMSE", more=False, low=0)

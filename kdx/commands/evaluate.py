@@ -129,18 +129,16 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         role: (replace(weights, called=f"the {_words(role, run.document.get('results'))}"), artifact)
         for role, (weights, artifact) in opened.items()
     }
-    own = next(iter(opened.values()))[1]
+    store = next(iter(opened.values()))[1].path.parent.parent
     drawn: list[str] = []
     if chooses(words, "dataset"):
-        data, drawn = measure.other_data(
-            order, own.path.parent.parent, [weights for weights, _ in opened.values()]
-        )
+        data, drawn = measure.other_data(order, store, [weights for weights, _ in opened.values()])
     else:
         # not what a role was trained on: the ceiling has data of its own, without a test split
         data = run.stage("prepare")
-    own, left = measure.own_metrics(run.document["config"], order.config["allow"])
+    metrics, left = measure.own_metrics(run.document["config"], order.config["allow"])
     learned, opened_weights = run.stage("prepare"), {role: weights for role, (weights, _) in opened.items()}
-    order = replace(order, metrics=own)
+    order = replace(order, metrics=metrics)
     found = measured(order, target, words, data, opened_weights, words["which"], learned, drawn)
     results = run.document.get("results")
     controls = (results.get("roles") if isinstance(results, Mapping) else None) or {}

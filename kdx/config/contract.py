@@ -16,12 +16,12 @@ from kdx.core.errors import UserError, UserErrors
 from kdx.core.metric import Metric, checked_metric
 from kdx.core.task import Nothing, OwnMetric, Task
 from kdx.core.trees import leaves
+from kdx.tasks.shown import AGREEMENT
 
 _TRIED = 3
 """Made-up rows that a task is tried on: a (B, 1) is none of (B,), and no axis of anything else is as long."""
-_AGREEMENT = "agreement"
 _TAKEN = (
-    *("n", "recall", "reliability", "confusion", "figures", _AGREEMENT),
+    *("n", "recall", "reliability", "confusion", "figures", AGREEMENT.name),
     *("train", "validation", "test"),
 )
 """What results use beside the names of metrics."""
@@ -62,10 +62,11 @@ def _of_attributes(task: Task) -> Iterator[str]:
             yield f"{who}.shown['{name}'] is a metric called '{metric.name}': give both the same name"
         elif why := _unreadable(metric, f"{who}.shown['{name}']"):
             yield why
-    if task.primary not in [name for name in task.shown if name != _AGREEMENT]:
+    measured = [name for name in task.shown if name != AGREEMENT.name]
+    if task.primary not in measured:
         yield (
-            f"{who}.primary must be one of {', '.join(name for name in task.shown if name != _AGREEMENT)} "
-            f"(see shown); given: {checks.shown(task.primary)}"
+            f"{who}.primary must be one of {', '.join(measured)} (see shown); "
+            f"given: {checks.shown(task.primary)}"
         )
     if not isinstance(task.paired, Metric):
         yield f"{who}.paired must be a Metric; given: {checks.shown(task.paired)}"
@@ -101,8 +102,8 @@ def _of_methods(task: Task) -> Iterator[str]:
         "match": _called(task, "match", answers, other, 1.0),
         "by_row": _called(task, "by_row", answers, truth),
     }
-    if _AGREEMENT in task.shown:
-        tried[_AGREEMENT] = _called(task, "agreement", answers, other)
+    if AGREEMENT.name in task.shown:
+        tried[AGREEMENT.name] = _called(task, "agreement", answers, other)
     if isinstance(nothing, Nothing):
         tried["knowing_nothing(...).by_row"] = nothing.by_row
     else:
@@ -116,7 +117,7 @@ def _of_methods(task: Task) -> Iterator[str]:
 
 
 def _of_metrics(task: Task, found: Any) -> Iterator[str]:
-    who, wanted = type(task).__name__, [name for name in task.shown if name != _AGREEMENT]
+    who, wanted = type(task).__name__, [name for name in task.shown if name != AGREEMENT.name]
     if not isinstance(found, dict) or set(found) != set(wanted):
         given = ", ".join(map(str, found)) if isinstance(found, dict) else _form(found)
         yield (

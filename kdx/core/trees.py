@@ -1,16 +1,20 @@
 """What a row holds: one array, or a few by name (tokens and mask, left and right). The few functions that
-look at which of the two it is.
+look at which of the two it is. Tensors and numpy arrays alike, where a docstring does not say otherwise;
+importing it costs no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
 
-Tree = Tensor | Mapping[str, Tensor]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Tree: TypeAlias = "Tensor | Mapping[str, Tensor]"
 """One tensor, or several by name; the first axis of each is the rows."""
 
 
@@ -41,20 +45,31 @@ def rows_of(value: Any) -> int:
 def joined(parts: Sequence[Any]) -> Any:
     """Batches one after the other."""
     if isinstance(parts[0], Mapping):
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: joined([part[name] for part in parts]) for name in parts[0]}
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(list(parts))
+    import torch
+
     return torch.cat(list(parts))
 
 
 def divided(value: Any, sizes: Sequence[int]) -> list[Any]:
-    """The first rows, the next, and so on: what `joined` put together, apart again. sizes: rows of each."""
+    """The first rows, the next, and so on: what `joined` put together, apart again. value: tensors; sizes:
+    rows of each.
+    """
     if isinstance(value, Mapping):
         split = {name: leaf.split(list(sizes)) for name, leaf in value.items()}
         return [{name: parts[i] for name, parts in split.items()} for i in range(len(sizes))]
     return list(value.split(list(sizes)))
 
 
+def all_finite(value: Any) -> bool:
+    """Whether no number in the tensors is NaN or infinite."""
+    return all(bool(leaf.isfinite().all()) for leaf in leaves(value).values())
+
+
 def device_of(value: Any) -> torch.device:
-    """Where the arrays lie."""
+    """Where the tensors lie."""
     found: torch.device = next(iter(leaves(value).values())).device
     return found
 
@@ -65,10 +80,10 @@ def part_of(value: Any, start: int, rows: int) -> Any:
 
 
 def moved(value: Any, device: torch.device | str) -> Any:
-    """The same on a device."""
+    """The same tensors on a device."""
     return tree(lambda leaf: leaf.to(device), value)
 
 
-def picked(value: Any, rows: torch.Tensor) -> Any:
-    """These rows."""
+def picked(value: Any, rows: Tensor | np.ndarray | slice) -> Any:
+    """These rows, by their numbers or as a slice."""
     return tree(lambda leaf: leaf[rows], value)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdx.core.errors import UserError, UserErrors, nearest, type_name
+from kdx.core.trees import leaves, rows_of
 from kdx.data.phrases import NAMED, few
 from kdx.data.raw import PARTS, Arrays, Description, Raw, example_of
 
@@ -55,8 +56,8 @@ def check_finite(
 
 def not_finite(value: Any) -> np.ndarray:
     """(N,) bool: the rows in which some number is NaN or infinite, of an array or of any of several."""
-    found = np.zeros(min(map(len, _leaves(value).values())), bool)
-    for leaf in _leaves(value).values():
+    found = np.zeros(min(map(len, leaves(value).values())), bool)
+    for leaf in leaves(value).values():
         if leaf.dtype.kind != "f":
             continue
         rows = max(1, BLOCK // max(1, int(np.prod(leaf.shape[1:])) * leaf.itemsize))
@@ -75,10 +76,6 @@ def _not_finite(bad: np.ndarray, split: str, what: str, name: Callable[[str, int
         f"{len(rows):,} of {len(bad):,} {split} rows {have} {what} that {are} not finite (NaN or infinite): "
         f"{names}; leave such rows out of the data set, or put numbers there"
     )
-
-
-def _leaves(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {"": value}
 
 
 def _wrong(raw: Raw) -> Iterator[str]:
@@ -109,7 +106,7 @@ def _wrong(raw: Raw) -> Iterator[str]:
             sound[part] = pair
     yield from _unlike(sound)
     if "train" in sound:
-        yield from _wrong_groups(raw.strata("train"), _rows(sound["train"][0]))
+        yield from _wrong_groups(raw.strata("train"), rows_of(sound["train"][0]))
     yield from _wrong_names(raw, sound)
 
 
@@ -129,7 +126,7 @@ def _wrong_pair(part: str, inputs: Any, truth: Any) -> Iterator[str]:
         else:
             problems += _wrong_arrays(f"the truth of the part '{part}'", truth)
     yield from problems
-    if not problems and part != "unlabelled" and (rows := _rows(inputs)) != (answers := _rows(truth)):
+    if not problems and part != "unlabelled" and (rows := rows_of(inputs)) != (answers := rows_of(truth)):
         yield f"load() gives {rows:,} rows of inputs in the part '{part}', and a truth of {answers:,} rows"
 
 
@@ -138,7 +135,7 @@ def _wrong_arrays(what: str, value: Any) -> Iterator[str]:
     if isinstance(value, Mapping) and not value:
         yield f"load() gives {what} as a mapping without an array: give one array at least"
     sound = {}
-    for name, leaf in _leaves(value).items():
+    for name, leaf in leaves(value).items():
         here = f"{what} ({name})" if isinstance(value, Mapping) else what
         if isinstance(value, Mapping) and not (isinstance(name, str) and ARRAY_NAME.fullmatch(name)):
             yield f"load() calls one of {what} {name!r}: a name may hold letters, digits, - and _ only"
@@ -202,7 +199,7 @@ def _wrong_groups(groups: Any, rows: int) -> Iterator[str]:
 
 def _wrong_names(raw: Raw, sound: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
     for part, names in getattr(raw, "names", {}).items():
-        if part in sound and len(names) != (rows := _rows(sound[part][0])):
+        if part in sound and len(names) != (rows := rows_of(sound[part][0])):
             yield f"load() names {len(names):,} rows of the part '{part}', which has {rows:,}"
 
 
@@ -214,12 +211,12 @@ def _differs(raw: Raw, described: Description) -> Iterator[str]:
     yield from _example_differs(example_of(raw.part("train")[0]), described.example)
     pool = raw.part("unlabelled")[0]
     for part, said, given in (
-        ("train", described.train, _rows(raw.part("train")[0])),
+        ("train", described.train, rows_of(raw.part("train")[0])),
         *(
             (part, getattr(described, part), _rows_or_none(raw.part(part)[0]))
             for part in ("validation", "test")
         ),
-        ("unlabelled", described.pool, 0 if pool is None else _rows(pool)),
+        ("unlabelled", described.pool, 0 if pool is None else rows_of(pool)),
     ):
         if said != given:
             yield f"describe() says {_counted(said)} of the part '{part}' and load() gives {_counted(given)}"
@@ -268,12 +265,8 @@ def _groups_differ(groups: np.ndarray | None, described: tuple[int, ...] | None)
         yield f"describe() says groups of {said} rows (strata) and load() gives {given}"
 
 
-def _rows(value: Any) -> int:
-    return len(next(iter(_leaves(value).values())))
-
-
 def _rows_or_none(value: Any) -> int | None:
-    return None if value is None else _rows(value)
+    return None if value is None else rows_of(value)
 
 
 def _counted(rows: int | None) -> str:

@@ -15,8 +15,9 @@ from typing import Any, overload
 import numpy as np
 
 from kdx.core.errors import UserError, type_name
+from kdx.core.trees import leaves
 from kdx.data.raw import PARTS, Raw, example_of
-from kdx.data.stored import StoredRows, leaves_of, write_array
+from kdx.data.stored import StoredRows, write_array
 
 RAW_JSON, ROWS_JSON = "raw.json", "decoded.json"
 """What the data set says of itself; how many rows of what kind its parts have."""
@@ -61,12 +62,12 @@ def keep_raw(raw: Raw, folder: Path, dataset: str) -> None:
     for part in PARTS:
         pair = raw.part(part)
         for what, value in zip(("inputs", "truth"), pair, strict=True):
-            for leaf, array in leaves_of(value).items() if value is not None else ():
+            for leaf, array in leaves(value).items() if value is not None else ():
                 files[id(array)] = _file(part, what, leaf)
                 held.append(array)  # or another array might be given its number
                 _write(folder / files[id(array)], array)
         if pair[0] is not None:
-            rows[part] = len(next(iter(leaves_of(pair[0]).values())))
+            rows[part] = len(next(iter(leaves(pair[0]).values())))
     if not dataclasses.is_dataclass(raw) or isinstance(raw, type):
         raise UserError(
             f"load() gives {type_name(raw)}, which cannot be kept: make it a frozen dataclass whose fields "

@@ -9,7 +9,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from kdx.data.stored import StoredRows
+from kdx.core.trees import leaves
+from kdx.data.stored import taken
 
 PARTS = ("train", "validation", "test", "unlabelled")
 """What a data set may ship."""
@@ -125,24 +126,9 @@ class Arrays(Raw):
         return self.between, []
 
 
-def taken(value: Any, rows: np.ndarray) -> Any:
-    """These rows of an array, or of each of several by name."""
-    if isinstance(value, Mapping):
-        return {name: taken(leaf, rows) for name, leaf in value.items()}
-    return value.take(rows) if isinstance(value, StoredRows) else value[rows]
-
-
-def after(first: Any, then: Any) -> Any:
-    """The rows of an array, or of each of several by name, and then those of another."""
-    if isinstance(first, Mapping):
-        return {name: after(leaf, then[name]) for name, leaf in first.items()}
-    return first.and_then(then) if isinstance(first, StoredRows) else np.concatenate([first, then])
-
-
 def example_of(inputs: Any) -> dict[str, tuple[list[int], str]]:
     """name -> (shape of one row, type), "" where there is one array: as data.json has it."""
-    named = inputs if isinstance(inputs, Mapping) else {"": inputs}
-    return {name: (list(leaf.shape[1:]), str(leaf.dtype)) for name, leaf in named.items()}
+    return {name: (list(leaf.shape[1:]), str(leaf.dtype)) for name, leaf in leaves(inputs).items()}
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from kdx.core.errors import UserError, UserErrors
+from kdx.core.trees import rows_of
 from kdx.data import copies
 from kdx.data.loading import per_class
 from kdx.data.phrases import few
@@ -55,7 +55,7 @@ def remarks(raw: Raw, labels: Mapping[str, np.ndarray], lost: Sequence[str]) -> 
 
 def check_parts(raw: Raw) -> None:
     """Raises UserErrors where a part that is there holds no row."""
-    empty = [part for part in PARTS if (found := raw.part(part)[0]) is not None and not rows_in(found)]
+    empty = [part for part in PARTS if (found := raw.part(part)[0]) is not None and not rows_of(found)]
     if empty:
         raise UserErrors(
             (
@@ -64,10 +64,6 @@ def check_parts(raw: Raw) -> None:
             )
             for part in empty
         )
-
-
-def rows_in(inputs: Any) -> int:
-    return len(next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs)
 
 
 @dataclass(frozen=True)

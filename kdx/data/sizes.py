@@ -44,15 +44,7 @@ def check_sizes(
     """Every error in the sizes that can be known before the pictures are read, as plain sentences; [] if
     there is none.
     """
-    sizes, errors = resolve_sizes(
-        rows_by_group(description),
-        description.pool,
-        description.test is not None,
-        labelled=labelled,
-        unlabelled=unlabelled,
-        validation=None if description.validation is not None else validation,
-        test=test,
-    )
+    _, errors = _of_description(description, labelled, unlabelled, validation, test)
     if description.test is not None and test is not None and not description.test_size_is_a_fallback:
         errors.append(
             f"dataset.test={test} holds rows out of a set without a test part; this one ships "
@@ -66,21 +58,28 @@ def count_rows(
 ) -> dict[str, int]:
     """Rows of each split, for sizes that `check_sizes` finds no error in."""
     shipped = description.validation
-    sizes, _ = resolve_sizes(
-        rows_by_group(description),
-        description.pool,
-        description.test is not None,
-        labelled=labelled,
-        unlabelled=unlabelled,
-        validation=validation if shipped is None else None,
-        test=test,
-    )
+    sizes, _ = _of_description(description, labelled, unlabelled, validation, test)
     return {
         "labelled": sizes.labelled,
         "unlabelled": sizes.unlabelled,
         "validation": sizes.validation if shipped is None else shipped,
         "test": description.test or sizes.test,
     }
+
+
+def _of_description(
+    description: Description, labelled: Size, unlabelled: Size, validation: Size, test: Size
+) -> tuple[SplitSizes | None, list[str]]:
+    """`resolve_sizes` of what a data set ships; the size of a validation part that it ships is unused."""
+    return resolve_sizes(
+        rows_by_group(description),
+        description.pool,
+        description.test is not None,
+        labelled=labelled,
+        unlabelled=unlabelled,
+        validation=validation if description.validation is None else None,
+        test=test,
+    )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from kdx.core.errors import UserError
+from kdx.core.trees import joined, tree
 
 BLOCK_BYTES = 1 << 24
 """Bytes that are read or written together."""
@@ -249,6 +250,13 @@ def write_array(path: Path, value: Any) -> None:
     writer.close()
 
 
-def leaves_of(value: Any) -> dict[str, Any]:
-    """The arrays by name; a single one is called ""."""
-    return dict(value) if isinstance(value, Mapping) else {"": value}
+def taken(value: Any, rows: np.ndarray) -> Any:
+    """These rows of an array, or of each of several by name; of StoredRows none is read yet."""
+    return tree(lambda leaf: leaf.take(rows) if isinstance(leaf, StoredRows) else leaf[rows], value)
+
+
+def after(first: Any, then: Any) -> Any:
+    """The rows of an array, or of each of several by name, and then those of another."""
+    if isinstance(first, Mapping):
+        return {name: after(leaf, then[name]) for name, leaf in first.items()}
+    return first.and_then(then) if isinstance(first, StoredRows) else joined([first, then])

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdx.core import capacity, checks
-from kdx.core.trees import Tree, tree
+from kdx.core.trees import Tree, moved
 
 WARM_UP, ROUNDS = 5, 30
 
@@ -93,7 +93,7 @@ def flops(module: nn.Module, row: Tree) -> int:
         torch.no_grad(),
         FlopCounterMode(display=False, custom_mapping=RECURRENT) as counter,
     ):
-        module(tree(lambda leaf: leaf.to(device), row))
+        module(moved(row, device))
     return counter.get_total_flops()
 
 
@@ -133,7 +133,7 @@ def latency(modules: Mapping[str, nn.Module], row: Tree, device: torch.device | 
     The modules take turns, so that a busy moment of the machine does not fall on one of them alone.
     """
     device = torch.device(device)
-    x = tree(lambda leaf: leaf.to(device), row)
+    x = moved(row, device)
     times: dict[str, list[float]] = {name: [] for name in modules}
     for module in modules.values():
         module.to(device)

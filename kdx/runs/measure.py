@@ -16,7 +16,7 @@ from kdx.config.kinds import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError, UserErrors, together
 from kdx.core.task import OwnMetric
-from kdx.core.trees import leaves
+from kdx.core.trees import all_finite
 from kdx.core.types import Answers, Split
 from kdx.data.copies import identify
 from kdx.data.phrases import are, counted
@@ -219,10 +219,9 @@ def measure(
     runtime: Runtime,
     metrics: Mapping[str, Component] | None = None,
 ) -> dict[str, Any]:
-    """{the task's metrics by name, "n", "model", "recall" (by class, where there are some), "metric",
-    "metrics":
-    how they are shown, "guesses"} of the network on the clean rows of a split, in full precision. guesses:
-    the class that it is no better than always naming, else None. metrics: the user's own, by name.
+    """{the task's metrics by name, "n", "model", "recall" (by class, where there are some), "metric" and
+    "metrics" (how they are shown), "guesses"} of the network on the clean rows of a split, in full precision.
+    guesses: the class that it is no better than always naming, else None. metrics: the user's own, by name.
     """
     own = [build_metric(name, described) for name, described in (metrics or {}).items()]
     rows, about = open_split(data, split, runtime), data.json("data.json")
@@ -232,7 +231,7 @@ def measure(
         rows = replace(rows, truth=torch.tensor(numbers)[rows.known])
     task = build_task(weights.about)
     answers = predict(runtime.place(weights.network()), rows, runtime)
-    if not all(leaf.isfinite().all() for leaf in leaves(answers).values()):
+    if not all_finite(answers):
         raise UserError(
             f"the answers of {weights.who} are not finite (NaN or infinite): the weights in "
             f"'{weights.file}' are of no use"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -59,6 +60,16 @@ class Component:
             if error.__traceback__ and error.__traceback__.tb_next is None:
                 raise UserError(f"{self.target} does not take these keys: {error}") from error
             raise
+
+    def build_as(self, kind: type, refusal: str, *, complete: bool = False) -> Any:
+        """`build`, but of a class derived from `kind` only: nothing else is called. complete: one that lacks
+        a method which `kind` asks for is refused as well. Raises UserError with the refusal.
+        """
+        made = self.resolve()
+        fits = isinstance(made, type) and issubclass(made, kind)
+        if not fits or (complete and inspect.isabstract(made)):
+            raise UserError(refusal)
+        return self.build()
 
     def resolve(self) -> Any:
         return resolve(self.target)

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from kdx.data.pictures import findings
-from kdx.data.raw import Description, Note, Raw, taken
-from kdx.data.stored import BLOCK_BYTES, StoredRows, in_blocks
+from kdx.data.raw import Description, Note, Raw
+from kdx.data.stored import BLOCK_BYTES, StoredRows, in_blocks, taken
 
 FLOOR = 1e-3
 """The least standard deviation that pictures are divided by, of the way from black to white."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -118,16 +117,15 @@ def build_control(role: str, described: Component, alone: StudentAlone) -> Contr
             f"controls.{role} must have a name of its own, in lower-case words with _ between, such as "
             "controls.longer"
         )
-    found = described.resolve()
-    if not isinstance(found, type) or not issubclass(found, Control) or inspect.isabstract(found):
-        raise UserError(
-            f"controls.{role}._target_ '{described.target}' is no control: a class that inherits from "
-            "kdx.pipeline.controls.control.Control"
-        )
-    made: Control = described.build()
+    made: Control = described.build_as(
+        Control,
+        f"controls.{role}._target_ '{described.target}' is no control: a class that inherits from "
+        "kdx.pipeline.controls.control.Control",
+        complete=True,
+    )
     if made.also not in ALSO:
         raise UserError(
-            f'controls.{role}: `also` must be "unlabelled", "validation" or None; {found.__name__} says '
+            f'controls.{role}: `also` must be "unlabelled", "validation" or None; {type(made).__name__} says '
             f"{shown(made.also)}"
         )
     return ControlTraining(made, made.loss(alone), made.model(alone), made.training(alone))

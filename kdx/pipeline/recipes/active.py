@@ -8,7 +8,7 @@ from kdx.core.errors import UserError
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
-    Asked,
+    ToAnswer,
     ask_teacher,
     student_alone,
     student_inputs,
@@ -37,7 +37,7 @@ class Active(Recipe):
         inputs = student_inputs(store, data, experiment)
         # validation only: how often the teacher errs
         empty = ask_teacher(
-            store, data, teacher, experiment, {}, name="pseudo-label-0", which=Asked(pool=False)
+            store, data, teacher, experiment, {}, name="pseudo-label-0", which=ToAnswer(pool=False)
         )
         student_alone(store, experiment, inputs, empty)
         made = store.run(TRAIN, name="student-train-0", **inputs, loss=experiment.teacher_loss)
@@ -65,7 +65,7 @@ class Active(Recipe):
                 experiment,
                 {"unlabelled": 1, "labelled": 1},
                 name=f"pseudo-label-{number}",
-                which=Asked(rows=rows),
+                which=ToAnswer(rows=rows),
             )
             lesson = {
                 **inputs,

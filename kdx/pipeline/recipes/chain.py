@@ -7,7 +7,7 @@ from typing import Any
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
-    Asked,
+    ToAnswer,
     ask_teacher,
     asks_live,
     checkpoint_inputs,
@@ -35,7 +35,7 @@ class Chain(Recipe):
     def run(self, store: Store, experiment: Experiment) -> None:
         data, teacher = train_teacher(store, experiment)
         views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
-        live, asked = asks_live(experiment, views), Asked(looked_at=rows_looked_at(data, experiment))
+        live, asked = asks_live(experiment, views), ToAnswer(looked_at=rows_looked_at(data, experiment))
         lesson: dict[str, Any] = {}
         for number, model in enumerate([*experiment.assistants, experiment.student], 1):
             answers = ask_teacher(

@@ -7,7 +7,7 @@ from typing import Any
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
-    Asked,
+    ToAnswer,
     ask_teacher,
     asks_live,
     best_round,
@@ -35,7 +35,7 @@ class Distil(Recipe):
         data, teacher = train_teacher(store, experiment)
         metric = metric_of(data)
         views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
-        live, asked = asks_live(experiment, views), Asked(looked_at=rows_looked_at(data, experiment))
+        live, asked = asks_live(experiment, views), ToAnswer(looked_at=rows_looked_at(data, experiment))
         students: list[Artifact] = []
         lessons: list[dict[str, Any]] = []
         for number in range(1, experiment.rounds + 1):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kdx.core.errors import UserError
 from kdx.pipeline.recipes import checks
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.store.component import Component
@@ -78,11 +76,10 @@ class Recipe(ABC):
 
 def build_recipe(recipe: Component) -> Recipe:
     """The recipe that a configuration describes. Raises UserError where its `_target_` is none."""
-    found = recipe.resolve()
-    if not isinstance(found, type) or not issubclass(found, Recipe) or inspect.isabstract(found):
-        raise UserError(
-            f"recipe._target_ '{recipe.target}' is no recipe: a class that inherits from "
-            "kdx.pipeline.recipes.recipe.Recipe and says what its method `run` does"
-        )
-    made: Recipe = recipe.build()
+    made: Recipe = recipe.build_as(
+        Recipe,
+        f"recipe._target_ '{recipe.target}' is no recipe: a class that inherits from "
+        "kdx.pipeline.recipes.recipe.Recipe and says what its method `run` does",
+        complete=True,
+    )
     return made

@@ -80,7 +80,7 @@ def waited(tried: Sequence[Artifact], metric: Metric) -> int:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ToAnswer:
     """What a teacher is asked about. pool: whether about any row of it. rows: the rows of it, None: all.
     looked_at: see `rows_looked_at`."""
 
@@ -89,7 +89,7 @@ class Asked:
     looked_at: Mapping[str, int] = field(default_factory=dict)
 
 
-WHOLE = Asked()
+EVERY_ROW = ToAnswer()
 """Every row."""
 
 
@@ -101,7 +101,7 @@ def ask_teacher(
     views: Mapping[str, int],
     *,
     name: str,
-    which: Asked = WHOLE,
+    which: ToAnswer = EVERY_ROW,
 ) -> Artifact:
     """The teacher's answers, to the rows of the pool that are asked about; to none where the loss reads no
     pool.

@@ -44,13 +44,11 @@ def build_task(about: Mapping[str, Any]) -> Task:
 def build_kind(spec: Mapping[str, Any], kind: Any, what: str) -> Any:
     """Nothing of another class is called: these names may come from somebody else's folder."""
     described = Component(spec)
-    made = described.resolve()
-    if not (isinstance(made, type) and issubclass(made, kind)):
-        raise UserError(
-            f"'{described.target}' is no {what}: it must be a class derived from "
-            f"{kind.__module__}.{kind.__name__}"
-        )
-    return described.build()
+    return described.build_as(
+        kind,
+        f"'{described.target}' is no {what}: it must be a class derived from "
+        f"{kind.__module__}.{kind.__name__}",
+    )
 
 
 def save_arrays(work: Work, name: str, value: Any) -> None:

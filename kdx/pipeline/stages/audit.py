@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from kdx.core.task import Audited, Evidence, Task
-from kdx.core.trees import rows_of, tree
+from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Answers, Split
 from kdx.pipeline.stages.answers import SAMPLE, learned_answers, mapped, pool_answers
 from kdx.pipeline.stages.arrays import TRUTH, build_task, need_split, read_truth
@@ -133,10 +133,7 @@ class PoolAudit:
         return told | self.beside(answers, student, asked, audited), audited
 
     def truth_of(self, rows: np.ndarray) -> Answers | None:
-        if self.truth is None:
-            return None
-        found: Answers = tree(lambda leaf: leaf[torch.from_numpy(rows)], self.truth)
-        return found
+        return None if self.truth is None else picked(self.truth, torch.from_numpy(rows))
 
     def learned(
         self, answers: Artifact, student: Artifact, copies: np.ndarray
@@ -211,4 +208,4 @@ def gap_to_pool(labelled: Split, pool: Split, about: Any, seed: int) -> dict[str
 def _evenly(split: Split) -> Any:
     """At most MOST rows, evenly spread over the split."""
     rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), _MOST)).astype(int))
-    return tree(lambda leaf: leaf[rows], split.inputs)
+    return picked(split.inputs, rows)

@@ -15,7 +15,7 @@ from kdx.core.errors import UserError
 from kdx.core.examples import blank, random_rows
 from kdx.core.files import finite_or_null
 from kdx.core.task import OwnMetric, Task
-from kdx.core.trees import Tree, leaves, rows_of, tree
+from kdx.core.trees import all_finite, leaves, picked, rows_of
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
@@ -109,20 +109,13 @@ def run(
     write_examples(work, splits["test"], test, measure.task)
 
 
-def all_finite(answers: Answers) -> bool:
-    """Whether there is no NaN and no infinity among them."""
-    return all(bool(leaf.isfinite().all()) for leaf in leaves(answers).values())
-
-
 def build_metric(name: str, described: Component) -> OwnMetric:
     """Raises UserError where what is described is no metric, or is called otherwise."""
-    made = described.resolve()
-    if not (isinstance(made, type) and issubclass(made, OwnMetric)):
-        raise UserError(
-            f"metrics.{name}._target_ '{described.target}' is no metric: a class that inherits from "
-            "kdx.core.task.OwnMetric"
-        )
-    found: OwnMetric = described.build()
+    found: OwnMetric = described.build_as(
+        OwnMetric,
+        f"metrics.{name}._target_ '{described.target}' is no metric: a class that inherits from "
+        "kdx.core.task.OwnMetric",
+    )
     if found.metric.name != name:
         raise UserError(
             f"metrics.{name} is a metric called '{found.metric.name}': name it metrics.{found.metric.name}"
@@ -217,22 +210,17 @@ def write_examples(work: Work, test: Split, answers: Mapping[str, Answers], task
     if set(inputs) == {""} and inputs[""].dtype == torch.uint8:
         shown = inputs[""]
         np.save(work.path / "examples.npy", shown[rows.to(shown.device)].cpu().numpy())
-    some = {role: _rows(found, rows) for role, found in answers.items()}
+    some = {role: picked(found, rows) for role, found in answers.items()}
     sure = {role: task.confidence(found) for role, found in some.items()}
     work.write_json(
         "examples.json",
         {
             "rows": rows.tolist(),
-            "truth": task.displayed(_rows(test.known, rows)),
+            "truth": task.displayed(picked(test.known, rows)),
             "predictions": {role: task.displayed(found) for role, found in some.items()},
             "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
         },
     )
-
-
-def _rows(value: Tree, rows: torch.Tensor) -> Tree:
-    found: Tree = tree(lambda leaf: leaf[rows], value)
-    return found
 
 
 def _chosen(test: Split, answers: Mapping[str, Answers], task: Task) -> torch.Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kdx.core.files import write_atomically
 from kdx.core.task import Task
-from kdx.core.trees import leaves
+from kdx.core.trees import all_finite
 from kdx.core.types import Batch, Frozen, Teacher
 from kdx.data.stored import let_go
 from kdx.data.streams import sequential
@@ -213,7 +213,7 @@ def pack_answers(asked: Answering, batch: Batch, name: str, runtime: Runtime) ->
     """The answers to a batch as they are stored."""
     with torch.inference_mode(), runtime.autocast(asked.precision):
         answers = asked.teacher(batch)
-    if not all(torch.isfinite(leaf).all() for leaf in leaves(answers).values()):
+    if not all_finite(answers):
         raise FloatingPointError(
             f"the teacher's answers for '{name}' are not finite; its training has diverged"
         )

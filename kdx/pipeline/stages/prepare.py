@@ -15,9 +15,10 @@ from kdx.core.task import Task
 from kdx.core.trees import leaves, rows_of, tree
 from kdx.data import contract, copies
 from kdx.data.phrases import few
-from kdx.data.raw import PARTS, Description, Raw, after, example_of, taken
+from kdx.data.raw import PARTS, Description, Raw, example_of
 from kdx.data.remarks import Less, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
+from kdx.data.stored import after, taken
 from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages.arrays import (
     DECODED,

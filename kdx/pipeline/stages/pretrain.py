@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from kdx.core.levels import as_float
-from kdx.core.trees import moved, tree
+from kdx.core.trees import moved, part_of, tree
 from kdx.models.estimator import check_kept, fit_to, is_estimator
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.arrays import build_task, need_split
@@ -71,7 +71,7 @@ def run(
         shown = moved(tree(as_float, rows.inputs), "cpu")
         fit_to(network, shown, rows.known, build_task(about))
         again = new_network(model, about, read_weights=False)
-        check_kept(network, again, tree(lambda leaf: leaf[:_COMPARED], shown))
+        check_kept(network, again, part_of(shown, 0, _COMPARED))
     save_file(plain_state(network), work.path / "last.safetensors")
     work.write_json(
         "summary.json",

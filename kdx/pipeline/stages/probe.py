@@ -12,7 +12,7 @@ from torch import nn
 
 from kdx.core.examples import Example, random_rows
 from kdx.core.task import Task
-from kdx.core.trees import Tree, tree
+from kdx.core.trees import moved, part_of
 from kdx.core.types import Answers, Inputs
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import new_network
@@ -43,7 +43,7 @@ def run(
         everything = trial.made_up(kind_of_old(about)["example"], batch_size)
     # without instructions for it a bf16 step takes ten times as long as one in fp32: that shows on a few
     # rows too
-    some = tree(lambda leaf: leaf[:_FEW], everything[0]), tree(lambda leaf: leaf[:_FEW], everything[1])
+    some = part_of(everything[0], 0, _FEW), part_of(everything[1], 0, _FEW)
     few = {p: [trial.step(*some, p) for _ in range(2)][1] for p in ("fp32", "bf16")}
     running = [p for p in few if few[p] < HOPELESS * few["fp32"]]
     rounds = [{p: trial.step(*everything, p) for p in running} for _ in range(STEPS + 1)]
@@ -61,13 +61,9 @@ class Trial:
 
     def made_up(self, example: Example, rows: int) -> tuple[Inputs, Answers]:
         """Rows and their truth, on the device."""
-        generator = torch.Generator().manual_seed(0)
-
-        def placed(value: Tree) -> Tree:
-            found: Tree = tree(lambda leaf: leaf.to(self.runtime.device), value)
-            return found
-
-        return placed(random_rows(example, rows)), placed(self.task.made_up_truth(rows, generator))
+        generator, device = torch.Generator().manual_seed(0), self.runtime.device
+        shown = moved(random_rows(example, rows), device)
+        return shown, moved(self.task.made_up_truth(rows, generator), device)
 
     def step(self, rows: Inputs, truth: Answers, precision: str) -> float:
         """Seconds of one training step, the optimiser apart."""

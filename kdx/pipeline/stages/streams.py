@@ -9,7 +9,7 @@ import torch
 
 from kdx.core.errors import UserError
 from kdx.core.task import Task
-from kdx.core.trees import rows_of, tree
+from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Answers, Objective, Parts, Split
 from kdx.data.splits import stratified
 from kdx.data.streams import Makers, Stream
@@ -109,11 +109,7 @@ def truth_used(data: Artifact, task: Task, settings: Training, seed: int) -> Ans
     """The truth of the labelled rows that are used."""
     truth: Answers = read_truth(data, f"labelled.{TRUTH}")
     few = labelled_rows(truth, task, settings, seed)
-    if few is None:
-        return truth
-    used_rows = torch.from_numpy(few)
-    found: Answers = tree(lambda leaf: leaf[used_rows], truth)
-    return found
+    return truth if few is None else picked(truth, torch.from_numpy(few))
 
 
 def missing_stream(method: str, stream: str, found: list[str]) -> str:

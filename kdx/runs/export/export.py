@@ -32,7 +32,7 @@ from kdx.report.run.plain import dump
 from kdx.report.run.verdict import ROLE_WORDS, summary
 from kdx.runs import lineage
 from kdx.runs.export import card
-from kdx.runs.export.formats import FORMATS, check_onnx, contract, names_inside
+from kdx.runs.export.formats import FORMATS, Exported, check_onnx, contract, names_inside
 from kdx.runs.export.parity import check_parity, real_rows
 from kdx.runs.reading import Run, only_input
 from kdx.runs.stored import Weights, of_role
@@ -66,10 +66,9 @@ def export(
     try:
         temporary.mkdir(parents=True)
         write_model(temporary, weights, role)
+        asked = Exported(network, temporary, role, example, allow, names_inside(weights.about))
         for name in formats:
-            file, answer = FORMATS[name](
-                network, temporary, role, example, allow, names_inside(weights.about)
-            )
+            file, answer = FORMATS[name](asked)
             path = temporary / file
             about["formats"][name] = {
                 "file": file,

@@ -89,53 +89,46 @@ def names_inside(about: Mapping[str, Any]) -> Called:
     )
 
 
-def state_dict(
-    network: nn.Module,
-    folder: Path,
-    role: str,
-    example: Inputs,
-    allow: Sequence[str],
-    names: Called = Called(),  # noqa: B008 (frozen)
-) -> tuple[str, Answerer]:
-    return f"{role}.safetensors", load(folder, allow)
+@dataclass(frozen=True)
+class Exported:
+    """What a format is written from. folder: it holds the state dict and model.json already. example: rows
+    that the network takes, two at least. allow: packages of your own that the model comes from.
+    """
+
+    network: nn.Module
+    folder: Path
+    role: str
+    example: Inputs
+    allow: Sequence[str]
+    names: Called = Called()
 
 
-def torch_export(
-    network: nn.Module,
-    folder: Path,
-    role: str,
-    example: Inputs,
-    allow: Sequence[str],
-    names: Called = Called(),  # noqa: B008 (frozen)
-) -> tuple[str, Answerer]:
-    file = folder / f"{role}.pt2"
+def state_dict(asked: Exported) -> tuple[str, Answerer]:
+    return f"{asked.role}.safetensors", load(asked.folder, asked.allow)
+
+
+def torch_export(asked: Exported) -> tuple[str, Answerer]:
+    file = asked.folder / f"{asked.role}.pt2"
     with quiet():
-        torch.export.save(program(network, example), file)
+        torch.export.save(program(asked.network, asked.example), file)
         return file.name, torch.export.load(file).module()
 
 
-def onnx(
-    network: nn.Module,
-    folder: Path,
-    role: str,
-    example: Inputs,
-    allow: Sequence[str],
-    names: Called = Called(),  # noqa: B008 (frozen)
-) -> tuple[str, Answerer]:
+def onnx(asked: Exported) -> tuple[str, Answerer]:
     import onnxruntime
 
-    file = folder / f"{role}.onnx"
+    file, names = asked.folder / f"{asked.role}.onnx", asked.names
     with torch.no_grad():
-        outputs = network(example)
+        outputs = asked.network(asked.example)
     with quiet():
         torch.onnx.export(
-            program(network, example),
+            program(asked.network, asked.example),
             (),
             str(file),
             dynamo=True,
             external_data=False,
             verbose=False,
-            input_names=names_of(example, names.input),
+            input_names=names_of(asked.example, names.input),
             output_names=names_of(outputs, names.output),
         )
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -156,9 +149,7 @@ def names_of(value: Inputs, single: str) -> list[str]:
 
 
 FORMATS = {"state_dict": state_dict, "torch_export": torch_export, "onnx": onnx}
-"""name -> what writes it: (network, folder, role, example, allow, names) -> (its file, the network loaded
-back from that file).
-"""
+"""name -> what writes it: Exported -> (its file, the network loaded back from that file)."""
 
 
 def program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram:

@@ -1,0 +1,144 @@
+"""Files of columns: what is read of CSV, TSV, JSON lines and Parquet, and what is said of files that are not
+as they should be.
+"""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from kdx.core.errors import UserError
+from kdx.data.columns import ending, names_in, read_columns
+
+CSV = """age,town,smokes,seen,empty
+31,Oslo,true,2020-01-01,
+NA,"Køge, north",false,2020-01-02,
+1.5,?,,2020-02-01,
+"""
+
+
+def written(folder: Path, name: str, data: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def test_what_a_csv_holds(tmp_path):
+    found = read_columns(written(tmp_path, "a.csv", CSV))
+    assert list(found) == ["age", "town", "smokes", "seen", "empty"] and found.rows == 3
+    assert [found[name].kind for name in found] == ["number", "word", "flag", "time", "empty"]
+    assert np.array_equal(found["age"].numbers(), [31, np.nan, 1.5], equal_nan=True)
+    assert found["age"].words() == ["31", None, "1.5"]
+    assert found["town"].words() == ["Oslo", "Køge, north", None]
+    assert found["town"].text() == ["Oslo", "Køge, north", "?"]
+    assert np.array_equal(found["smokes"].numbers(), [1, 0, np.nan], equal_nan=True)
+    assert found["smokes"].words() == ["true", "false", None]
+    assert found["empty"].words() == [None] * 3 and np.isnan(found["empty"].numbers()).all()
+    with pytest.raises(TypeError, match="'town' holds no numbers"):
+        found["town"].numbers()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv", "x,y\n1,a\n2,b\n"),
+        ("semicolon.csv", "x;y\n1;a\n2;b\n"),
+        ("a.tsv", "x\ty\n1\ta\n2\tb\n"),
+        ("bom.csv", b"\xef\xbb\xbfx,y\r\n1,a\r\n2,b\r\n"),
+        ("A.CSV", "x,y\n1,a\n2,b\n"),
+        ("a.csv.gz", gzip.compress(b"x,y\n1,a\n2,b\n", mtime=0)),
+        ("a.jsonl", '{"x": 1, "y": "a"}\n{"x": 2, "y": "b"}\n'),
+        ("a.jsonl.gz", gzip.compress(b'{"x": 1, "y": "a"}\n{"x": 2, "y": "b"}\n', mtime=0)),
+    ],
+    ids=["csv", "semicolon", "tsv", "bom", "capitals", "csv.gz", "jsonl", "jsonl.gz"],
+)
+def test_forms_of_one_table(tmp_path, name, data):
+    path = written(tmp_path, name, data)
+    assert names_in(path) == ("x", "y")
+    found = read_columns(path)
+    assert found["x"].numbers().tolist() == [1, 2] and found["y"].text() == ["a", "b"]
+    assert list(read_columns(path, only=["y"])) == ["y"]
+
+
+def test_parquet(tmp_path):
+    path = tmp_path / "a.parquet"
+    kinds = {
+        "x": pyarrow.array([1, None], pyarrow.int16()),
+        "y": pyarrow.array(["a", "b"]).dictionary_encode(),
+        "v": pyarrow.array([[1.0, 2.0], [3.0, 4.0]]),
+    }
+    parquet.write_table(pyarrow.table(kinds), path)
+    found = read_columns(path)
+    assert names_in(path) == ("x", "y", "v")
+    assert [found[name].kind for name in found] == ["number", "word", "other"]
+    assert np.array_equal(found["x"].numbers(), [1, np.nan], equal_nan=True)
+    assert found["y"].words() == ["a", "b"]
+    assert list(read_columns(path, only=["y"])) == ["y"]
+
+
+def test_json_lines_may_lack_keys(tmp_path):
+    found = read_columns(written(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b", "label": 3}\n'))
+    assert found["label"].words() == [None, "3"] and found["text"].text() == ["a", "b"]
+
+
+def test_text_stays_as_it_is(tmp_path):
+    path = written(tmp_path, "a.csv", 'text,label\n007,x\n"two\nlines ",y\nnull,z\n,x\n')
+    assert read_columns(path, as_text=["text"])["text"].text() == ["007", "two\nlines ", "null", ""]
+    numbers = written(tmp_path, "b.csv", "text,label\n007,x\n8,y\n")
+    assert read_columns(numbers)["text"].kind == "number"
+    assert read_columns(numbers, as_text=["text"])["text"].text() == ["007", "8"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.csv", "x,y\n1,a\n2,b,c\n", r"cannot be read: .*Row #3: Expected 2 columns, got 3: 2,b,c"),
+        ("a.csv", "x,y\n1,a\n2\n", r"cannot be read: .*Row #3: Expected 2 columns, got 1: 2"),
+        ("a.csv", b"x,y\n1,a\n2,caf\xe9\n", "is not UTF-8: line 3 has the byte 0xe9 near '2,caf"),
+        ("a.csv", b"x,caf\xe9\n1,a\n", "is not UTF-8: line 1 has the byte 0xe9"),
+        (
+            "a.csv",
+            b"x,y\n" + b"1,a\n" * 200_000 + b"2,caf\xe9\n",
+            "is not UTF-8: line 200002 has the byte 0xe9",
+        ),
+        ("a.jsonl", b'{"x": "a"}\n{"x": "caf\xe9"}\n', "is not UTF-8: line 2 has the byte 0xe9"),
+        ("a.csv", "", "has no header: its first line is empty"),
+        ("a.csv", "1,2\n3,4\n", r"has no header: its first line holds numbers \(1, 2\)"),
+        ("a.csv", "x,x\n3,4\n", "has two columns that are called 'x'"),
+        ("a.csv", "x,y\n", "has no rows"),
+        ("a.jsonl", "", "cannot be read: Empty JSON file"),
+        ("a.jsonl", "[1]\n", "cannot be read: .*array"),
+        ("a.jsonl", '{"x": 1}\n{"x": 2\n', "cannot be read: "),
+        ("a.parquet", "nothing of that kind", "cannot be read: .*Parquet"),
+        ("a.csv.gz", "not packed", "cannot be read: "),
+        ("a.txt", "x,y\n1,2\n", r"must end with \.csv, \.tsv, \.jsonl, \.ndjson or \.parquet"),
+    ],
+)
+def test_bad_files(tmp_path, name, data, message):
+    with pytest.raises(UserError, match=message) as error:
+        read_columns(written(tmp_path, name, data))
+    assert name in str(error.value)
+
+
+def test_a_column_that_is_not_there(tmp_path):
+    found = read_columns(written(tmp_path, "a.csv", CSV))
+    with pytest.raises(UserError, match=r"dataset.target=aeg, and '.*a.csv' has no such column.*'age'"):
+        found.column("aeg", "dataset.target")
+    with pytest.raises(UserError, match="it has age, town, smokes, seen, empty"):
+        found.column("price", "dataset.target")
+    assert found.column("age", "dataset.target").kind == "number"
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="the data file '.*a.csv' is missing"):
+        read_columns(tmp_path / "a.csv")
+
+
+def test_endings():
+    assert ending(Path("a.b.CSV.gz")) == ".csv" and ending(Path("a.parquet")) == ".parquet"
+    assert ending(Path("a.parquet.gz")) == "" and ending(Path("csv")) == ""
