@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.data import laid
+from kdx.data.columns import column_batches
 from kdx.data.pictures.rows import Pictures
 from kdx.data.raw import Arrays, Raw
 from kdx.data.reader import OfArray
@@ -213,6 +214,37 @@ def test_decoded_rows_that_are_gone_are_named(tmp_path):
     (tmp_path / "a/decode").rename(tmp_path / "away")
     with pytest.raises(UserError, match="decode', which is gone: run the same `kdx train` again"):
         open_split(data, "labelled", CPU)
+
+
+# Parquet
+
+
+def test_parquet_is_read_a_row_group_at_a_time(tmp_path):
+    """A file of 16 MB goes block by block into an array, and what Arrow holds stays far below it."""
+    import pyarrow
+    from pyarrow import parquet
+
+    values = np.random.default_rng(0).normal(size=(200_000, 10))
+    table = pyarrow.table({f"x{i}": values[:, i] for i in range(10)})
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=10_000)
+    del table
+    before, most, sizes = pyarrow.total_allocated_bytes(), 0, []
+    taker = OnDisk(tmp_path / "a.npy", (3,), np.float64)
+    for part in column_batches(tmp_path / "a.parquet", ["x7", "x0", "x9"], rows=4_000):
+        taker.append(np.stack([part[name].numbers() for name in ("x0", "x7", "x9")], 1))
+        sizes.append(part.rows)
+        most = max(most, pyarrow.total_allocated_bytes() - before)
+    assert np.array_equal(taker.close()[:], values[:, [0, 7, 9]]) and len(sizes) == 50
+    assert most < values.nbytes / 8
+
+
+def test_text_files_come_in_batches_too(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{i},{-i}\n" for i in range(5)))
+    found = [part["y"].numbers().tolist() for part in column_batches(tmp_path / "a.csv", ["y"], rows=2)]
+    assert found == [[0, -1], [-2, -3], [-4]]
+    (tmp_path / "b.parquet").write_bytes(b"no such file")
+    with pytest.raises(UserError, match=r"b\.parquet' cannot be read"):
+        next(column_batches(tmp_path / "b.parquet"))
 
 
 # Only rows that training looks at
