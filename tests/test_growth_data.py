@@ -234,7 +234,7 @@ def test_parquet_is_read_a_row_group_at_a_time(tmp_path):
         taker.append(np.stack([part[name].numbers() for name in ("x0", "x7", "x9")], 1))
         sizes.append(part.rows)
         most = max(most, pyarrow.total_allocated_bytes() - before)
-    assert np.array_equal(taker.close()[:], values[:, [0, 7, 9]]) and len(sizes) == 50
+    assert np.array_equal(taker.close()[:], values[:, [0, 7, 9]]) and len(sizes) == 60
     assert most < values.nbytes / 8
 
 

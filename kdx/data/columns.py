@@ -145,15 +145,16 @@ def column_batches(path: Path, only: Sequence[str] | None = None, rows: int = 1 
         for start in range(0, found.rows, rows):
             yield Columns(path, found.table.slice(start, rows))
         return
-    import pyarrow
     from pyarrow import parquet
 
     with _said(path), parquet.ParquetFile(path) as file:
         if not file.metadata.num_rows:
             raise UserError(f"'{path}' has no rows")
         wanted = [name for name in file.schema_arrow.names if only is None or name in only]
-        for batch in file.iter_batches(batch_size=rows, columns=wanted):
-            yield Columns(path, pyarrow.Table.from_batches([batch]))
+        for group in range(file.num_row_groups):  # `iter_batches` reads further groups ahead
+            table = file.read_row_group(group, columns=wanted, use_threads=False)
+            for start in range(0, table.num_rows, rows):
+                yield Columns(path, table.slice(start, rows))
 
 
 def names_in(path: Path) -> tuple[str, ...]:
