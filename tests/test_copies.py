@@ -58,6 +58,8 @@ def prepared(
         "range": None,
         "max_pixels": 1000,
         "on_error": "stop",
+        "encoded": "auto",
+        "memory": 10**9,
     }
     place.mkdir()
     prepare(

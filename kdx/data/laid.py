@@ -6,7 +6,9 @@ A `Raw` is a frozen dataclass whose fields are arrays or plain data, so that no 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +17,15 @@ from typing import Any, overload
 import numpy as np
 
 from kdx.core.errors import UserError, type_name
+from kdx.core.files import write_atomically
 from kdx.core.trees import leaves
 from kdx.data.raw import PARTS, Raw, example_of
-from kdx.data.stored import StoredRows, write_array
+from kdx.data.stored import LazyRows, StoredRows, write_array
 
 RAW_JSON, ROWS_JSON = "raw.json", "decoded.json"
 """What the data set says of itself; how many rows of what kind its parts have."""
+PLACES = ".places.json"
+"""Where files lie now; hidden, so no part of what was published."""
 OPENED_WHOLE = 1 << 26
 """A data set whose inputs have at most so many bytes is opened as arrays in memory; of a larger one rows are
 read as they are asked for."""
@@ -29,10 +34,12 @@ _MANY = 1000
 
 
 class KeptWords(Sequence[str]):
-    """A list of words in two files, read as they are asked for."""
+    """A list of words in two files, NAME.words.npy and NAME.ends.npy, read as they are asked for."""
 
-    def __init__(self, text: Path, ends: Path):
-        self._text, self._ends = np.load(text, mmap_mode="r"), np.load(ends, mmap_mode="r")
+    def __init__(self, folder: Path, name: str):
+        self._text, self._ends = (
+            np.load(folder / f"{name}.{what}.npy", mmap_mode="r") for what in ("words", "ends")
+        )
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -49,6 +56,13 @@ class KeptWords(Sequence[str]):
         return bytes(self._text[start : int(self._ends[place])]).decode("utf-8", "surrogateescape")
 
 
+def keep_words(words: Sequence[str], folder: Path, name: str) -> None:
+    """What KeptWords reads."""
+    coded = [word.encode("utf-8", "surrogateescape") for word in words]
+    np.save(folder / f"{name}.ends.npy", np.cumsum([len(word) for word in coded], dtype=np.int64))
+    np.save(folder / f"{name}.words.npy", np.frombuffer(b"".join(coded), np.uint8))
+
+
 def _file(part: str, what: str, leaf: str = "") -> str:
     """train.inputs.npy, or train.inputs.NAME.npy of several arrays."""
     return f"{part}.{what}.{leaf}.npy" if leaf else f"{part}.{what}.npy"
@@ -59,13 +73,18 @@ def keep_raw(raw: Raw, folder: Path, dataset: str) -> None:
     stay. Raises UserError where a field is neither an array nor plain data."""
     files: dict[int, str] = {}
     rows, held = {}, []
+    lazy: type[LazyRows] | None = None
     for part in PARTS:
         pair = raw.part(part)
         for what, value in zip(("inputs", "truth"), pair, strict=True):
             for leaf, array in leaves(value).items() if value is not None else ():
                 files[id(array)] = _file(part, what, leaf)
                 held.append(array)  # or another array might be given its number
-                _write(folder / files[id(array)], array)
+                if isinstance(array, LazyRows) and not isinstance(array, StoredRows):
+                    lazy = type(array)
+                    array.keep(folder, f"{part}.{what}")
+                else:
+                    _write(folder / files[id(array)], array)
         if pair[0] is not None:
             rows[part] = len(next(iter(leaves(pair[0]).values())))
     if not dataclasses.is_dataclass(raw) or isinstance(raw, type):
@@ -78,15 +97,47 @@ def keep_raw(raw: Raw, folder: Path, dataset: str) -> None:
     kind = type(raw)
     _json(folder / RAW_JSON, {"_target_": f"{kind.__module__}.{kind.__qualname__}", "fields": fields})
     example = {name: [list(shape), kind] for name, (shape, kind) in example_of(raw.part("train")[0]).items()}
-    _json(folder / ROWS_JSON, {"dataset": dataset, "reads": raw.reads, "example": example, "rows": rows})
+    about = {"dataset": dataset, "reads": raw.reads, "example": example, "rows": rows}
+    if lazy:
+        about["lazy"] = f"{lazy.__module__}.{lazy.__qualname__}"
+    _json(folder / ROWS_JSON, about)
 
 
-def open_raw(folder: Path, find: Callable[[str], type[Raw]]) -> Raw:
+def lazy_rows(folder: Path, parts: Sequence[str], find: Find) -> LazyRows | None:
+    """The inputs of these parts, one after the other, of a data set whose rows were not laid down as arrays;
+    None where they were. find: as `open_raw`."""
+    about = json.loads((folder / ROWS_JSON).read_text(encoding="utf-8"))
+    if "lazy" not in about:
+        return None
+    place = folder / PLACES
+    places = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
+    names = [f"{part}.inputs" for part in parts if part in about["rows"]]
+    found: LazyRows = find(about["lazy"], LazyRows).open(folder, names, places)
+    return found
+
+
+def note_places(folder: Path, places: Mapping[str, str]) -> None:
+    """Where the files of a data set lie now whose rows stay in them: it is known by their content, and may
+    have been moved. places: key of the data set -> path. Written where this user may."""
+    file = folder / PLACES
+    text = json.dumps(dict(places), indent=1)
+    with contextlib.suppress(OSError):
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            write_atomically(file, text)
+
+
+Find = Callable[[str, type], Any]
+"""(address, what it must be derived from) -> the class"""
+
+
+def open_raw(folder: Path, find: Find) -> Raw:
     """What `keep_raw` kept. find: the class of an address."""
     about = json.loads((folder / RAW_JSON).read_text(encoding="utf-8"))
     large = sum(path.stat().st_size for path in folder.glob("*.inputs*.npy")) > OPENED_WHOLE
-    fields = {name: _opened(value, folder, large) for name, value in about["fields"].items()}
-    return find(about["_target_"])(**fields)
+    opened = _Opening(folder, large, functools.partial(lazy_rows, folder, find=find))
+    fields = {name: opened.value(value) for name, value in about["fields"].items()}
+    found: Raw = find(about["_target_"], Raw)(**fields)
+    return found
 
 
 class _Keeping:
@@ -101,7 +152,7 @@ class _Keeping:
             value = value.item()
         if value is None or isinstance(value, bool | int | float | str):
             return value
-        if isinstance(value, np.ndarray | StoredRows):
+        if isinstance(value, np.ndarray | LazyRows):
             if id(value) not in self.files:
                 write_array(self.folder / f"{name}.npy", value)
                 return {"array": f"{name}.npy"}
@@ -121,9 +172,7 @@ class _Keeping:
     def _words(self, value: Sequence[str], name: str) -> dict[str, Any]:
         if len(value) <= _MANY:
             return {"tuple" if isinstance(value, tuple) else "list": list(value)}
-        coded = [word.encode("utf-8", "surrogateescape") for word in value]
-        np.save(self.folder / f"{name}.ends.npy", np.cumsum([len(word) for word in coded], dtype=np.int64))
-        np.save(self.folder / f"{name}.words.npy", np.frombuffer(b"".join(coded), np.uint8))
+        keep_words(value, self.folder, name)
         return {"words": name}
 
     def _refused(self, why: str) -> str:
@@ -137,19 +186,33 @@ def _all_words(value: Sequence[Any]) -> bool:
     return all(isinstance(word, str) for word in value)
 
 
-def _opened(value: Any, folder: Path, large: bool) -> Any:
-    if not isinstance(value, dict):
-        return value
-    (kind, inner), *_ = value.items()
-    if kind == "array":
-        inputs = large and ".inputs." in inner
-        return StoredRows([folder / inner]) if inputs else np.load(folder / inner)
-    if kind == "words":
-        return KeptWords(folder / f"{inner}.words.npy", folder / f"{inner}.ends.npy")
-    if kind == "map":
-        return {key: _opened(part, folder, large) for key, part in inner.items()}
-    made: type = {"tuple": tuple, "list": list, "set": frozenset}[kind]
-    return made(_opened(part, folder, large) for part in inner)
+@dataclasses.dataclass(frozen=True)
+class _Opening:
+    """large: whether inputs are read as they are asked for. lazy: those of a part that are no arrays."""
+
+    folder: Path
+    large: bool
+    lazy: Callable[[Sequence[str]], LazyRows | None]
+
+    def value(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        (kind, inner), *_ = value.items()
+        if kind == "array":
+            return self.array(inner)
+        if kind == "words":
+            return KeptWords(self.folder, inner)
+        if kind == "map":
+            return {key: self.value(part) for key, part in inner.items()}
+        made: type = {"tuple": tuple, "list": list, "set": frozenset}[kind]
+        return made(self.value(part) for part in inner)
+
+    def array(self, name: str) -> Any:
+        part, _, rest = name.partition(".")
+        if rest == "inputs.npy" and (found := self.lazy([part])) is not None:
+            return found
+        file = self.folder / name
+        return StoredRows([file]) if self.large and rest.startswith("inputs.") else np.load(file)
 
 
 def _write(path: Path, array: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdx.data.stored import StoredRows
+from kdx.data.stored import ChosenWindow, LazyRows, StoredRows
 
 
 class Reader(ABC):
@@ -57,9 +57,9 @@ class Reader(ABC):
 
 
 class OfArray(Reader):
-    """Rows of arrays on the disk."""
+    """Rows that numpy gives, such as those of arrays on the disk."""
 
-    def __init__(self, rows: StoredRows):
+    def __init__(self, rows: LazyRows):
         self.rows = rows
 
     @property
@@ -77,10 +77,16 @@ class OfArray(Reader):
         """first, last: 0 and 1. (N, V, ...) -> (N V, ...)"""
         if (first, last) != (0, 1):
             raise IndexError(f"the axes 0 and 1 become one; asked for {first} to {last}")
+        if not isinstance(self.rows, StoredRows):
+            raise IndexError("only arrays have slots")
         return OfArray(self.rows.in_slots())
 
+    def cropped(self, rows: Tensor, draws: Tensor, window: ChosenWindow) -> Tensor:
+        """(n,) rows, (n, d) numbers in [0, 1): see kdx.data.stored.LazyRows."""
+        return torch.from_numpy(self.rows.cropped(rows.cpu().numpy(), draws.cpu().numpy(), window))
 
-def tensor_of(rows: StoredRows, device: torch.device | str) -> Tensor:
+
+def tensor_of(rows: LazyRows, device: torch.device | str) -> Tensor:
     """All of them on a device, brought there block by block."""
     if torch.device(device).type == "cpu":
         return torch.from_numpy(rows[:])

@@ -14,7 +14,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,79 +25,73 @@ BLOCK_BYTES = 1 << 24
 """Bytes that are read or written together."""
 
 
-class StoredRows:
-    """Rows of .npy files, one after the other, of which those asked for are read: what stands in for an array
-    that is larger than memory.
+class LazyRows(ABC):
+    """Rows that are read when they are asked for: what stands in for an array that is larger than memory. It
+    is indexed as an array is along its first axis, and gives arrays; threads may ask at the same time.
+    """
 
-    files: of the same shape and type but for the number of rows. numbers: (N,) int64, which of their rows
-    these are, None: all. It is indexed as an array is along its first axis, and gives arrays. Raises
-    UserError where a file is shorter than it says."""
-
-    def __init__(self, files: Sequence[Path], numbers: np.ndarray | None = None):
-        self.files = tuple(files)
-        heads = [np.load(path, mmap_mode="r") for path in self.files]  # maps no page before it is read
-        self._offsets = [head.offset for head in heads]
-        self._counts = [len(head) for head in heads]
-        self._starts = np.cumsum([0, *self._counts])
-        self.dtype, self._row = heads[0].dtype, heads[0].shape[1:]
-        self.row_bytes = math.prod(self._row) * self.dtype.itemsize
-        self.numbers = numbers
-        self._open: list[io.BufferedReader] = []
-        del heads
+    dtype: np.dtype[Any]
+    numbers: np.ndarray | None = None
+    """(N,) int64: which of the rows that lie there these are, None: all."""
+    cheap = True
+    """Whether all rows may be read only to look at them."""
+    crops = False
+    """Whether a row holds more than its array shows, so that `cropped` may choose."""
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        return (len(self), *self._row)
+        """Rows first."""
+
+    @abstractmethod
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) int64, each in [0, N) -> (n, ...)"""
+
+    @abstractmethod
+    def take(self, rows: np.ndarray) -> Self:
+        """These rows, none of them read yet."""
+
+    @abstractmethod
+    def and_then(self, others: Self) -> Self:
+        """These rows and then those."""
+
+    def cropped(self, rows: np.ndarray, draws: np.ndarray, window: ChosenWindow) -> np.ndarray:
+        """(n,) rows, (n, d) numbers in [0, 1) each -> (n, ...): the window that is chosen in each, at full
+        resolution, in the shape of a row."""
+        raise TypeError(f"{type(self).__name__} holds no more than it shows")
+
+    def digest(self) -> str | None:
+        """What its rows are known by without reading them; None: by themselves."""
+        return None
+
+    def keep(self, folder: Path, name: str) -> None:
+        """Lays down what `open` needs, in files that begin with the name."""
+        write_array(folder / f"{name}.npy", self)
+
+    @classmethod
+    def open(cls, folder: Path, names: Sequence[str], places: Mapping[str, str]) -> LazyRows:
+        """Rows that were kept under these names, one after the other. places: where the files of the data set
+        lie now, by its keys."""
+        return StoredRows([folder / f"{name}.npy" for name in names])
 
     @property
     def ndim(self) -> int:
-        return 1 + len(self._row)
+        return len(self.shape)
 
     @property
     def itemsize(self) -> int:
         return int(self.dtype.itemsize)
 
     @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.itemsize
+
+    @property
     def nbytes(self) -> int:
         return len(self) * self.row_bytes
 
     def __len__(self) -> int:
-        return int(self._starts[-1]) if self.numbers is None else len(self.numbers)
-
-    def take(self, rows: np.ndarray) -> StoredRows:
-        """These rows, none of them read yet."""
-        return StoredRows(self.files, self._numbers(rows))
-
-    def and_then(self, others: StoredRows) -> StoredRows:
-        """These rows and then those."""
-        mine = self._numbers(np.arange(len(self)))
-        further = others._numbers(np.arange(len(others))) + self._starts[-1]
-        return StoredRows([*self.files, *others.files], np.concatenate([mine, further]))
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) int64, each in [0, N) -> (n, ...): those that lie side by side in one go."""
-        numbers = self._numbers(rows)
-        found = np.empty((len(numbers), *self._row), self.dtype)
-        flat = found.reshape(len(numbers), -1).view(np.uint8) if found.size else found
-        if not found.size:
-            return found
-        which = np.searchsorted(self._starts, numbers, side="right") - 1
-        breaks = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(which) != 0)) + 1
-        for start, stop in zip([0, *breaks.tolist()], [*breaks.tolist(), len(numbers)], strict=True):
-            file = int(which[start])
-            place = int(numbers[start] - self._starts[file])
-            self._into(flat[start:stop], file, self._offsets[file] + place * self.row_bytes)
-        return found
-
-    def in_slots(self) -> StoredRows:
-        """(N, V, ...) -> (N V, ...), of all rows of the files."""
-        if self.numbers is not None:
-            raise IndexError("only all rows of a file have their slots side by side")
-        found = copy.copy(self)
-        slots = self._row[0]
-        found._row, found.row_bytes = self._row[1:], self.row_bytes // slots
-        found._counts, found._starts = [n * slots for n in self._counts], self._starts * slots
-        return found
+        return self.shape[0]
 
     def blocks(self, size: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
         """All rows in order, about `size` bytes at a time."""
@@ -128,6 +122,63 @@ class StoredRows:
         if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < len(self)):
             raise IndexError(f"rows from {int(rows.min())} to {int(rows.max())} of {len(self)}")
         return rows if self.numbers is None else self.numbers[rows]
+
+
+ChosenWindow = Callable[[Sequence[float], int, int], tuple[int, int, int, int, bool]]
+"""(numbers in [0, 1), width, height) -> (left, top, width, height of what is seen, whether mirrored)"""
+
+
+class StoredRows(LazyRows):
+    """Rows of .npy files, one after the other.
+
+    files: of the same shape and type but for the number of rows. numbers: (N,) int64, which of their rows
+    these are, None: all. Raises UserError where a file is shorter than it says.
+    """
+
+    def __init__(self, files: Sequence[Path], numbers: np.ndarray | None = None):
+        self.files = tuple(files)
+        heads = [np.load(path, mmap_mode="r") for path in self.files]  # maps no page before it is read
+        self._offsets = [head.offset for head in heads]
+        self._starts = np.cumsum([0, *map(len, heads)])
+        self.dtype, self._row = heads[0].dtype, heads[0].shape[1:]
+        self.numbers = numbers
+        self._open: list[io.BufferedReader] = []
+        del heads
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (int(self._starts[-1]) if self.numbers is None else len(self.numbers), *self._row)
+
+    def take(self, rows: np.ndarray) -> StoredRows:
+        return StoredRows(self.files, self._numbers(rows))
+
+    def and_then(self, others: StoredRows) -> StoredRows:
+        mine = self._numbers(np.arange(len(self)))
+        further = others._numbers(np.arange(len(others))) + self._starts[-1]
+        return StoredRows([*self.files, *others.files], np.concatenate([mine, further]))
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Those that lie side by side in one go."""
+        numbers = self._numbers(rows)
+        found = np.empty((len(numbers), *self._row), self.dtype)
+        if not found.size:
+            return found
+        flat, each = found.reshape(len(numbers), -1).view(np.uint8), self.row_bytes
+        which = np.searchsorted(self._starts, numbers, side="right") - 1
+        breaks = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(which) != 0)) + 1
+        for start, stop in zip([0, *breaks.tolist()], [*breaks.tolist(), len(numbers)], strict=True):
+            file = int(which[start])
+            place = int(numbers[start] - self._starts[file])
+            self._into(flat[start:stop], file, self._offsets[file] + place * each)
+        return found
+
+    def in_slots(self) -> StoredRows:
+        """(N, V, ...) -> (N V, ...), of all rows of the files."""
+        if self.numbers is not None:
+            raise IndexError("only all rows of a file have their slots side by side")
+        found = copy.copy(self)
+        found._row, found._starts = self._row[1:], self._starts * self._row[0]
+        return found
 
     def _into(self, room: np.ndarray, file: int, offset: int) -> None:
         view = memoryview(room.reshape(-1))
@@ -164,7 +215,7 @@ class Writer(ABC):
 
     @abstractmethod
     def close(self) -> Any:
-        """All of them, as an array or as StoredRows."""
+        """All of them, as an array or as LazyRows."""
 
 
 Writers = Callable[[str, int, Sequence[int], Any], Writer]
@@ -220,9 +271,9 @@ def header_of(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
 
 
 def in_blocks(value: Any, size: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
-    """The rows of an array, a memory map or StoredRows in order, about `size` bytes at a time; what is mapped
+    """The rows of an array, a memory map or LazyRows in order, about `size` bytes at a time; what is mapped
     is let go after each."""
-    if isinstance(value, StoredRows):
+    if isinstance(value, LazyRows):
         yield from value.blocks(size)
         return
     each = max(1, math.prod(value.shape[1:]) * value.dtype.itemsize)
@@ -251,12 +302,12 @@ def write_array(path: Path, value: Any) -> None:
 
 
 def taken(value: Any, rows: np.ndarray) -> Any:
-    """These rows of an array, or of each of several by name; of StoredRows none is read yet."""
-    return tree(lambda leaf: leaf.take(rows) if isinstance(leaf, StoredRows) else leaf[rows], value)
+    """These rows of an array, or of each of several by name; of LazyRows none is read yet."""
+    return tree(lambda leaf: leaf.take(rows) if isinstance(leaf, LazyRows) else leaf[rows], value)
 
 
 def after(first: Any, then: Any) -> Any:
     """The rows of an array, or of each of several by name, and then those of another."""
     if isinstance(first, Mapping):
         return {name: after(leaf, then[name]) for name, leaf in first.items()}
-    return first.and_then(then) if isinstance(first, StoredRows) else joined([first, then])
+    return first.and_then(then) if isinstance(first, LazyRows) else joined([first, then])

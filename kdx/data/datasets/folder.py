@@ -13,14 +13,14 @@ import numpy as np
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.data.files import Files
-from kdx.data.loading import check_path, per_class
+from kdx.data.loading import check_flag, check_int, check_path, per_class
 from kdx.data.phrases import counted, few
 from kdx.data.pictures import findings
-from kdx.data.pictures.decode import Decoder
+from kdx.data.pictures.decode import Decoder, Reading
 from kdx.data.pictures.header import Header, are_grey
 from kdx.data.pictures.layout import Layout, lay_out
 from kdx.data.pictures.listing import Listing
-from kdx.data.pictures.rows import Pictures, describe
+from kdx.data.pictures.rows import SAMPLED_PICTURES, Pictures, describe
 from kdx.data.pictures.walk import as_text, readable
 from kdx.data.raw import MEANING, Description, Note
 from kdx.data.stored import InMemory, StoredRows, Writers
@@ -51,6 +51,8 @@ class Folder:
     them is grey, else three. image_size, fit, background: see kdx.data.pictures.square. range, max_pixels,
     on_error: see kdx.data.pictures.decode; what is skipped is listed in `Raw.skipped`. A picture is called by
     its part and its place in that, as its key has it, wherever the folder lies and whatever it is called.
+    encoded: whether pictures stay in their files and are decoded as they are shown
+    (kdx.data.pictures.encoded); "auto": where decoded they would take more than `memory` bytes.
     """
 
     streams = True
@@ -67,10 +69,14 @@ class Folder:
         range: Any,
         max_pixels: int,
         on_error: str,
+        encoded: Any,
+        memory: int,
     ):
         self._root = check_path("root", root)
         self._unlabelled = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
         self._layout = checks.choice("dataset.layout", layout, LAYOUTS)
+        self._encoded = encoded if encoded == "auto" else check_flag("encoded", encoded)
+        self._memory = check_int("memory", memory, 0, 2**62)
         self._decoder = Decoder(
             image_size=image_size,
             fit=fit,
@@ -124,6 +130,8 @@ class Folder:
         """workers: threads that decode, 0 for none; the result is the same for any number."""
         scan = self._scan(workers)
         reading = self._decoder.reading(scan.headers, workers)
+        if self._stays(scan, reading):
+            return self._undecoded(scan, reading)
         skipped, names, made = list(scan.unread), {}, []
 
         def decode(role: str) -> tuple[np.ndarray | StoredRows | None, np.ndarray | None]:
@@ -163,6 +171,46 @@ class Folder:
             names,
             findings.findings_report(reading, self._decoder.square, found),
             transparent,
+        )
+
+    def _stays(self, scan: _Scan, reading: Reading) -> bool:
+        """Whether pictures are decoded as they are shown, and not beforehand."""
+        if self._encoded != "auto":
+            return bool(self._encoded)
+        rows = sum(len(part.paths) for part in scan.parts.values())
+        return rows * int(np.prod(self._decoder.shape(reading))) > self._memory
+
+    def _undecoded(self, scan: _Scan, reading: Reading) -> Pictures:
+        roots = {"root": self._root}
+        roots |= {"unlabelled_root": self._unlabelled} if self._unlabelled else {}
+        found = self._decoder.undecoded(
+            reading, {role: part.paths for role, part in scan.parts.items()}, roots
+        )
+        labels = {role: np.array(part.labels, np.int64) for role, part in scan.parts.items()}
+        rows = sum(map(len, found.values()))
+        notes = (
+            (
+                f"{counted(rows, 'picture')} stay in their files and are decoded as they are shown "
+                "(dataset.encoded): equal and constant ones are not looked for, and mean and deviation are "
+                f"those of {SAMPLED_PICTURES:,} at most of each split",
+                "info",
+            ),
+            *findings.of_files(self._decoder, reading, [], scan.called.__getitem__),
+        )
+        return Pictures(
+            found["train"],
+            labels["train"],
+            scan.layout.classes,
+            found.get("test"),
+            labels.get("test"),
+            found.get("unlabelled"),
+            scan.unread,
+            found.get("validation"),
+            labels.get("validation"),
+            notes,
+            np.array([header.size for header in scan.headers], np.int64).reshape(-1, 2),
+            {role: [scan.called[path] for path in part.paths] for role, part in scan.parts.items()},
+            findings.findings_report(reading, self._decoder.square, notes),
         )
 
     def _lay_out(self) -> tuple[Layout, list[Note]]:

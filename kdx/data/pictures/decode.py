@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.data.loading import check_int
 from kdx.data.pictures import deep
+from kdx.data.pictures.encoded import EncodedPart, EncodedRows, HowRead
 from kdx.data.pictures.header import Header, TooLarge, Unknown, are_grey, decode_error, read_header
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import PICTURES, file_ending, readable
@@ -63,7 +65,8 @@ class Decoder:
     def __init__(
         self, *, image_size: int, fit: str, background: Any, range: Any, max_pixels: int, on_error: str
     ):
-        self.square = Square(image_size=image_size, fit=fit, background=background)
+        self._arguments = {"image_size": image_size, "fit": fit, "background": background}
+        self.square = Square(**self._arguments)
         self.range = check_range(range)
         self._most = check_int("max_pixels", max_pixels, 1, 2**31 - 1)
         self._skip = checks.choice("dataset.on_error", on_error, ("stop", "skip")) == "skip"
@@ -98,6 +101,36 @@ class Decoder:
                     _map(_bounds, _some([header for header in headers if header.depth == depth]), workers),
                 )
         return Reading(headers, are_grey(headers), spans)
+
+    def undecoded(
+        self, reading: Reading, parts: Mapping[str, Sequence[Path]], roots: Mapping[str, Path]
+    ) -> dict[str, EncodedRows]:
+        """The pictures of each part, which stay in their files. roots: the folders that they lie below, by
+        key, the innermost of which counts."""
+        depths = {header.path: header.depth for header in reading.headers if header.depth != deep.EIGHT}
+        numbers = {depth: number for number, depth in enumerate(reading.spans, 1)}
+        spans = {depth: (span.low, span.high) for depth, span in reading.spans.items()}
+        places = {key: os.path.abspath(root) for key, root in roots.items()}
+        how = HowRead(self._arguments, reading.grey, spans, self._most, places)
+        inner = sorted(places, key=lambda key: -len(places[key]))
+
+        def named(path: Path) -> str:
+            whole = os.path.abspath(path)
+            key = next(key for key in inner if os.path.commonpath([whole, places[key]]) == places[key])
+            return f"{key}:{os.path.relpath(whole, places[key])}"
+
+        return {
+            part: EncodedRows(
+                how,
+                [
+                    EncodedPart(
+                        [named(path) for path in paths],
+                        np.array([numbers.get(depths.get(path, ""), 0) for path in paths], np.uint8),
+                    )
+                ],
+            )
+            for part, paths in parts.items()
+        }
 
     def shape(self, reading: Reading) -> tuple[int, int, int]:
         """Of one picture."""

@@ -10,10 +10,12 @@ import numpy as np
 
 from kdx.data.pictures import findings
 from kdx.data.raw import Description, Note, Raw
-from kdx.data.stored import BLOCK_BYTES, StoredRows, in_blocks, taken
+from kdx.data.stored import BLOCK_BYTES, LazyRows, in_blocks, taken
 
 FLOOR = 1e-3
 """The least standard deviation that pictures are divided by, of the way from black to white."""
+SAMPLED_PICTURES = 2000
+"""Pictures of each split by which the mean and the deviation are found where they stay in their files."""
 READS = "pictures"
 TASK, ADAPTER = "kdx.tasks.classification.Classification", "kdx.models.adapt.PictureAdapter"
 PART_FIELDS = {
@@ -105,7 +107,7 @@ class Pictures(Raw):
         return self.part(part)[1]
 
     def adapter(self, seen: Sequence[np.ndarray]) -> tuple[Mapping[str, Any], list[Note]]:
-        mean, std = channel_statistics(seen)
+        mean, std = channel_statistics([_some(part) for part in seen])
         return {"_target_": ADAPTER, "mean": mean, "std": std}, list(findings.floored(std, FLOOR))
 
     def about(self) -> dict[str, Any]:
@@ -114,6 +116,8 @@ class Pictures(Raw):
     def look(
         self, inputs: Mapping[str, np.ndarray], name: Callable[[str, int], str]
     ) -> tuple[list[Note], dict[str, Any]]:
+        if isinstance(self.images, LazyRows) and not self.images.cheap:
+            return [], {"files": dict(self.files)} if self.files else {}
         dull, flat = findings.constant_pictures(inputs, name, self.transparent)
         return dull, {"flat": flat, **({"files": dict(self.files)} if self.files else {})}
 
@@ -138,7 +142,14 @@ def sizes_of(found: np.ndarray) -> dict[str, list[int]]:
     }
 
 
-def channel_statistics(parts: Sequence[np.ndarray | StoredRows]) -> tuple[list[float], list[float]]:
+def _some(images: Any) -> Any:
+    """At most SAMPLED_PICTURES pictures, evenly over those that are dear to read; else all."""
+    if not isinstance(images, LazyRows) or images.cheap or len(images) <= SAMPLED_PICTURES:
+        return images
+    return images.take(np.unique(np.linspace(0, len(images) - 1, SAMPLED_PICTURES).astype(np.int64)))
+
+
+def channel_statistics(parts: Sequence[np.ndarray | LazyRows]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel in units of [0, 1], over the pictures that training may
     see: no validation, no test. From how often each level is there, so that no order of the rows changes a
     bit.

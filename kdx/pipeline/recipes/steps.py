@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from kdx.core.errors import UserError
 from kdx.core.files import kind_at, read_json
 from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
+from kdx.data.laid import note_places
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
 from kdx.pipeline.scores import answer_bytes, score_of
@@ -126,9 +128,21 @@ def ask_teacher(
 
 def prepare_data(store: Store, experiment: Experiment) -> Artifact:
     """The data set decoded, once for every seed, and split."""
+    decoded = store.run(DECODE, dataset=experiment.dataset)
+    about = decoded.json("decoded.json")
+    if "lazy" in about and not store.peek:  # its rows stay in files that may lie elsewhere than they did
+        spec = experiment.dataset.spec
+        note_places(
+            decoded.path,
+            {
+                key: os.path.abspath(os.path.expanduser(spec[key]))
+                for key in experiment.dataset.places
+                if spec.get(key)
+            },
+        )
     return store.run(
         PREPARE,
-        decoded=store.run(DECODE, dataset=experiment.dataset),
+        decoded=decoded,
         dataset=experiment.dataset,
         **experiment.sizes,
         duplicates=experiment.duplicates,

@@ -15,10 +15,10 @@ from kdx.core.errors import UserError
 from kdx.core.task import Task
 from kdx.core.trees import from_leaves, leaves, tree
 from kdx.core.types import Split
-from kdx.data.laid import ROWS_JSON
+from kdx.data.laid import ROWS_JSON, lazy_rows
 from kdx.data.raw import PARTS
 from kdx.data.reader import OfArray, tensor_of
-from kdx.data.stored import StoredRows, header_of, in_blocks
+from kdx.data.stored import LazyRows, StoredRows, header_of, in_blocks
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import ARRAYS, kind_of_old
@@ -49,6 +49,14 @@ def build_kind(spec: Mapping[str, Any], kind: Any, what: str) -> Any:
         f"'{described.target}' is no {what}: it must be a class derived from "
         f"{kind.__module__}.{kind.__name__}",
     )
+
+
+def class_of(target: str, kind: type) -> Any:
+    """Nothing of another class is called: this name may come from somebody else's folder."""
+    found = Component({"_target_": target}).resolve()
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise UserError(f"'{target}' must be a class derived from {kind.__module__}.{kind.__name__}")
+    return found
 
 
 def save_arrays(work: Work, name: str, value: Any) -> None:
@@ -95,7 +103,7 @@ def decoded_folder(data: Artifact, about: Mapping[str, Any]) -> Path:
 
 
 def read_inputs(data: Artifact, name: str) -> Any:
-    """The rows of a split, one StoredRows or several by name, which are read as they are asked for; None
+    """The rows of a split, one LazyRows or several by name, which are read as they are asked for; None
     where there is no such split. Raises UserError where the decoded rows are gone."""
     numbers = data.file(f"{name}.{ROW_NUMBERS}.npy")
     if not numbers.exists():
@@ -107,12 +115,16 @@ def read_inputs(data: Artifact, name: str) -> Any:
             f"the rows of '{data.path}' lie in '{folder}', which is gone: run the same `kdx train` again, "
             "which decodes the data set once more"
         )
+    if (lazy := lazy_rows(folder, PARTS, class_of)) is not None:
+        return lazy.take(rows)
     parts = [files for part in PARTS if (files := array_files(folder, f"{part}.{INPUTS}"))]
     return from_leaves({leaf: StoredRows([files[leaf] for files in parts], rows) for leaf in parts[0]})
 
 
 def digest_of(array: Any) -> str:
     """SHA-256 of the .npy file that would hold it."""
+    if isinstance(array, LazyRows) and (known := array.digest()) is not None:
+        return known
     whole = hashlib.sha256(header_of(array.shape, array.dtype))
     for block in in_blocks(array):
         whole.update(np.ascontiguousarray(block).data)
@@ -133,11 +145,18 @@ def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
         return None
     rows = leaves(read_inputs(data, name))
     most = ON_DEVICE if torch.device(runtime.device).type == "cuda" else IN_MEMORY
-    small = sum(found.nbytes for found in rows.values()) <= most
+    small = all(found.cheap for found in rows.values()) and (
+        sum(found.nbytes for found in rows.values()) <= most
+    )
     inputs = {
         leaf: tensor_of(found, runtime.device) if small else OfArray(found) for leaf, found in rows.items()
     }
     return Split(name, from_leaves(inputs), read_truth(data, f"{name}.{TRUTH}"))
+
+
+def dear_to_read(split: Split) -> bool:
+    """Whether its rows are worth reading ahead."""
+    return any(isinstance(leaf, OfArray) and not leaf.rows.cheap for leaf in leaves(split.inputs).values())
 
 
 def need_split(data: Artifact, name: str, runtime: Runtime) -> Split:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdx.core.errors import UserError
 from kdx.data import contract
 from kdx.data.laid import keep_raw, open_raw
 from kdx.data.raw import Raw
 from kdx.data.remarks import check_parts
 from kdx.data.stored import OnDisk
-from kdx.pipeline.stages.arrays import INPUTS, array_file
+from kdx.pipeline.stages.arrays import INPUTS, array_file, class_of
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -43,15 +42,7 @@ def run(work: Work, runtime: Runtime, *, dataset: Component) -> None:
 
 def open_decoded(artifact: Artifact) -> Raw:
     """The data set that was laid down; of a large one rows are read as they are asked for."""
-    return open_raw(artifact.path, _kind)
-
-
-def _kind(target: str) -> type[Raw]:
-    """Nothing of another class is called: this name may come from somebody else's folder."""
-    found = Component({"_target_": target}).resolve()
-    if not (isinstance(found, type) and issubclass(found, Raw)):
-        raise UserError(f"'{target}' is no data set: it must be a class derived from kdx.data.raw.Raw")
-    return found
+    return open_raw(artifact.path, class_of)
 
 
 def decode_into(folder: Path, dataset: Component, runtime: Runtime) -> Artifact:

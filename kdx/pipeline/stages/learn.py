@@ -18,7 +18,7 @@ from kdx.core.types import Objective, Parts
 from kdx.data.streams import BatchLoader, Stream
 from kdx.models.estimator import ONLY_TEACHERS, is_estimator
 from kdx.models.fitting import WeightsNote
-from kdx.pipeline.stages.arrays import build_task
+from kdx.pipeline.stages.arrays import build_task, dear_to_read
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model
 from kdx.pipeline.stages.parts import TrainInputs, first_weights, parts_of, views_of
@@ -95,7 +95,11 @@ def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, 
 def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
     """All steps from `start` on; returns the number of steps done in all."""
     loop = lesson.loop
-    batches = iter(BatchLoader(lesson.streams, start=start, stop=loop.steps, workers=loop.runtime.workers))
+    # rows that are dear to read are read ahead in any case
+    workers = max(
+        loop.runtime.workers, int(any(dear_to_read(stream.split) for stream in lesson.streams.values()))
+    )
+    batches = iter(BatchLoader(lesson.streams, start=start, stop=loop.steps, workers=workers))
     # a signal ends the step and saves; a second one stops at once
     with (
         contextlib.closing(batches),

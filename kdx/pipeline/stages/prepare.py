@@ -18,7 +18,7 @@ from kdx.data.phrases import few
 from kdx.data.raw import PARTS, Description, Raw, example_of
 from kdx.data.remarks import Less, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
-from kdx.data.stored import after, taken
+from kdx.data.stored import LazyRows, after, taken
 from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages.arrays import (
     DECODED,
@@ -62,6 +62,11 @@ def run(
     them an "error".
     """
     whole = open_decoded(decoded)
+    if costly(whole) and duplicates != "warn":
+        raise UserError(
+            f"dataset.duplicates={duplicates} compares all {whole.noun}s, and these are decoded only as they "
+            "are shown (dataset.encoded): set dataset.duplicates=warn, or dataset.encoded=false"
+        )
     found = less(whole) if duplicates == "drop" else Less(whole, {}, {}, [])
     raw, left_out = found.raw, found.left_out
     gone = sum(map(len, left_out.values()))
@@ -99,6 +104,12 @@ def run(
             **about,
         },
     )
+
+
+def costly(raw: Raw) -> bool:
+    """Whether its rows are too dear to read all of them only to look at them."""
+    inputs = leaves(raw.part("train")[0]).values()
+    return any(isinstance(leaf, LazyRows) and not leaf.cheap for leaf in inputs)
 
 
 def _split(raw: Raw, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> Rows:
@@ -234,7 +245,9 @@ def look(
     splits. left_out: names of the copies that were dropped, by part."""
     name = _namer(raw, rows)
     ordered = {part: inputs[part] for part in ("labelled", "validation", "test", "unlabelled")}
-    same, found = copies.find(ordered, labels, raw.task.get("classes", ()), name, raw.noun)
+    same, found = (
+        ([], {}) if costly(raw) else copies.find(ordered, labels, raw.task.get("classes", ()), name, raw.noun)
+    )
     if same and duplicates == "error":
         raise UserError(
             "; ".join(text for text, _ in same)

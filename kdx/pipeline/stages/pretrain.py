@@ -68,7 +68,7 @@ def run(
         work.note(text, level)
     if fitted:
         rows = need_split(data, "labelled", runtime)
-        shown = moved(tree(as_float, rows.inputs), "cpu")
+        shown = moved(tree(lambda leaf: as_float(leaf[:]), rows.inputs), "cpu")
         fit_to(network, shown, rows.known, build_task(about))
         again = new_network(model, about, read_weights=False)
         check_kept(network, again, part_of(shown, 0, _COMPARED))
