@@ -1,4 +1,4 @@
-"""Pictures that stay in their files, decoded as they are shown, and a random part of one at full resolution."""
+"""Pictures that stay in their files, decoded as they are shown; a random part of one at full resolution."""
 
 import json
 import shutil
