@@ -19,7 +19,8 @@ def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> li
         return []
     last = audit["rounds"][-1]
     which = f" of round {len(audit['rounds'])}" if len(audit["rounds"]) > 1 else ""
-    kept = f"{last['kept']:,} of {last['pool']:,} rows kept" + (
+    rows = f"{last['asked']:,} answered rows" if last.get("looked_at") else f"{last['pool']:,} rows"
+    kept = f"{last['kept']:,} of {rows} kept" + (
         f", {last['copies']:,} with copies" if last["copies"] != last["kept"] else ""
     )
     learning = _of_learning(last, counting_metric(results))
