@@ -4,6 +4,7 @@ answers at once.
 
 from __future__ import annotations
 
+import gc
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from importlib import import_module
 
 import kdx
 from kdx.commands import commands, first_sentence
-from kdx.core import output, shortage, signals
+from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError, nearest, printable
 
 _UNREAD = 141
@@ -62,7 +63,14 @@ def dispatch(argv: Sequence[str]) -> int:
         if "=" in word:
             raise UserError(f"kdx needs a command, and '{word}' is a setting: kdx train {word}")
         raise UserError(f"unknown command '{word}'{nearest(word, commands())}")
-    return import_module(f"kdx.commands.{word}").main(rest) or 0
+    # what trains is slow to import, and its help needs none of it
+    helped = word == "train" and {"--help", "-h"} & set(rest)
+    gc.disable()  # nothing of what is imported is garbage
+    try:
+        command = import_module(f"kdx.commands.{'_help' if helped else word}")
+    finally:
+        gc.enable()
+    return command.main(rest) or 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_and_report(argv: Sequence[str]) -> int:
     try:
-        with shortage.noticed(f"kdx {argv[0]}" if argv else "kdx"):
+        with snapshot.one_command(), shortage.noticed(f"kdx {argv[0]}" if argv else "kdx"):
             return dispatch(argv)
     except UserError as error:
         if not isinstance(error, shortage.Shortage):

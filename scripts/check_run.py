@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 STAGES = [
+    "decode",
     "prepare",
     "teacher-pretrain",
     "pseudo-label",

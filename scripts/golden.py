@@ -44,6 +44,8 @@ WORDS = ("results.metric", "results.metrics", "results.roles", "gate.text")
 """What says how numbers are shown, and sentences."""
 APART = ("latency_ms", "seconds", "teacher_seconds_saved", "data_key", "key", "round_chosen")
 """Times, and names of artifacts."""
+FROM_CONFUSION = ("confused", "predicted", "arrays")
+"""Of the confusion matrix, which is compared itself, and newer than some commits to compare with."""
 
 
 def numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -52,7 +54,7 @@ def numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         for key, inner in value.items():
             here = f"{name}.{key}".lstrip(".")
             key_of_store = key == "answers" and isinstance(inner, str)
-            if key not in APART and here not in WORDS and not key_of_store:
+            if key not in (*APART, *FROM_CONFUSION) and here not in WORDS and not key_of_store:
                 yield from numbers(inner, here)
     elif isinstance(value, list):
         for place, inner in enumerate(value):

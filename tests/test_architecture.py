@@ -102,6 +102,7 @@ MANY_ARGUMENTS = {
     "kdx.methods.losses.noisy_student.NoisyStudent.__init__",
     "kdx.methods.losses.slam.SLaM.__init__",
     "kdx.data.datasets.folder.Folder.__init__",
+    "kdx.data.datasets.text.Text.__init__",
     "kdx.pipeline.stages.prepare.run",
     "kdx.pipeline.stages.label.run",
     "kdx.pipeline.stages.choose.run",

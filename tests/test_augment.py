@@ -17,8 +17,17 @@ from torchvision.transforms.autoaugment import _apply_op
 from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.types import Split
-from kdx.data.views import augment, pixels
-from kdx.data.views.augment import Affine, ColourJitter, Cutout, FlipCrop, Mixup, Noise, Rotate
+from kdx.data.views import augment, pixels, text
+from kdx.data.views.augment import (
+    Affine,
+    ColourJitter,
+    Cutout,
+    FlipCrop,
+    Mixup,
+    Noise,
+    RandomResizedCrop,
+    Rotate,
+)
 from kdx.data.views.chain import Chain, Views
 from kdx.data.views.draws import Draws
 from kdx.data.views.randaugment import OPERATIONS, RandAugment
@@ -27,6 +36,7 @@ CONF = Path(__file__).parents[1] / "conf"
 STEPS = {
     "flip_crop": FlipCrop(pad=3, mode="zero", flip=0.5),
     "reflect": FlipCrop(pad=3, mode="reflect", flip=0.5),
+    "random_resized_crop": RandomResizedCrop(scale=[0.08, 1.0], ratio=[3 / 4, 4 / 3], flip=0.5),
     "affine": Affine(degrees=11.5, shift=0.12, scale=0.1),
     "rotate": Rotate(degrees=180),
     "colour_jitter": ColourJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
@@ -466,7 +476,8 @@ def test_errors_name_the_setting(make, says):
 
 def test_every_option_file_builds_its_step():
     files = sorted((CONF / "augment").glob("*.yaml"))
-    assert {f.stem for f in files} == {"none", "mixup", *STEPS} - {"reflect"}
+    of_texts = {"word_dropout", "swap", "span_deletion"}
+    assert {f.stem for f in files} == {"none", "mixup", *of_texts, *STEPS} - {"reflect"}
     for file in files:
         assert file.read_text().startswith("# ")
         options = yaml.safe_load(file.read_text())
@@ -476,6 +487,7 @@ def test_every_option_file_builds_its_step():
             scope = {
                 "kdx.data.views.augment": augment.__dict__,
                 "kdx.data.views.randaugment": {"RandAugment": RandAugment},
+                "kdx.data.views.text": text.__dict__,
             }[module]
             scope[name](**settings)
 

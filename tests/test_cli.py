@@ -78,6 +78,7 @@ def made_up(root, tmp_path_factory) -> Path:
         "core/signals",
         "core/output",
         "core/shortage",
+        "core/snapshot",
         "core/paths",
         "cli",
         "commands/__init__",

@@ -30,10 +30,12 @@ from kdx.commands.list import option_groups
 from kdx.core.errors import UserError
 from kdx.core.files import plain_path
 from kdx.data.pictures.rows import describe
+from kdx.pipeline.stages.arrays import read_inputs
 from kdx.runs import measure, stored
 from kdx.runs.measure import misfits, network_by_name
 from kdx.runs.reading import open_artifact, read_run, upstream
 from kdx.runs.stored import Weights, for_data
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.source import sha256
 
@@ -134,12 +136,8 @@ def test_the_runs_own_dataset_by_name_is_its_own_split(place):
         read_run(RUN).stage("prepare"),
         read_run(RUN).stage("prepare").path.parent / other["data_key"],
     )
-    known = {
-        row.tobytes()
-        for part in ("labelled", "unlabelled")
-        for row in np.load(learned.file(f"{part}.inputs.npy"))
-    }
-    seen = sum(row.tobytes() in known for row in np.load(made / "test.inputs.npy"))
+    known = {row.tobytes() for part in ("labelled", "unlabelled") for row in read_inputs(learned, part)}
+    seen = sum(row.tobytes() in known for row in read_inputs(Artifact("prepare", "", made), "test"))
     assert other["notes"] == [
         (
             f"{seen} of 500 test pictures are among those that were trained on, so that the figures "
@@ -239,7 +237,7 @@ def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys
     that it had in the run.
     """
     data = read_run(RUN).stage("prepare")
-    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("inputs", "truth"))
+    images, labels = read_inputs(data, "test")[:], np.load(data.file("test.truth.npy"))
     for digit in (9, 3, 1):
         rows = np.flatnonzero(labels == digit)
         for part, chosen in (("train", rows[:1]), ("test", rows)):
@@ -281,7 +279,7 @@ def test_classes_are_matched_by_name_in_any_order_and_may_be_fewer(place, capsys
 
 def test_of_a_folder_without_a_test_part_it_is_reported_how_many_pictures_were_measured(place):
     data = read_run(RUN).stage("prepare")
-    images, labels = (np.load(data.file(f"test.{name}.npy")) for name in ("inputs", "truth"))
+    images, labels = read_inputs(data, "test")[:], np.load(data.file("test.truth.npy"))
     for digit in (1, 3):
         Path("new", str(digit)).mkdir(parents=True)
         for row in np.flatnonzero(labels == digit)[:10]:
@@ -430,7 +428,7 @@ def test_a_run_that_stopped_early_says_how_far_it_came(place, capsys):
     )
     capsys.readouterr()
     text = reported(["evaluate", "outputs/runs/short", "role=student", *CPU], capsys)
-    assert "has no student: it made prepare, teacher-pretrain" in text
+    assert "has no student: it made decode, prepare, teacher-pretrain" in text
     assert main(["evaluate", "outputs/runs/short", *CPU]) == 0  # all it has: the teacher
     assert "student" not in capsys.readouterr().out
 
@@ -531,7 +529,8 @@ def test_plain_path():
 def test_upstream_names_all_that_a_network_was_made_from(place):
     stages = [name.split("/")[0] for name in upstream(read_run(RUN).role("student"))]
     assert (
-        sorted(stages) == ["prepare", "pseudo-label", "teacher-pretrain", "train"] and stages[-1] == "train"
+        sorted(stages) == ["decode", "prepare", "pseudo-label", "teacher-pretrain", "train"]
+        and stages[-1] == "train"
     )
     data = read_run(RUN).stage("prepare")
     shutil.rmtree(data.path)

@@ -23,11 +23,10 @@ from kdx.commands import completion
 from kdx.commands.compare import OPTIONS, collect, plain_words, show_comparison, sweep_summary
 from kdx.config.compose import check_words
 from kdx.config.wire import wire
-from kdx.pipeline.stages import PREPARE
+from kdx.pipeline.recipes.steps import prepare_data
 from kdx.report.compare.curves import read_curves
 from kdx.runs.run import protocol
 from kdx.store.artifact import key_of
-from kdx.store.stage import subseed
 from kdx.store.store import Store
 from kdx.store.work import Listener
 from kdx.tasks.shown import ACCURACY
@@ -440,13 +439,7 @@ def test_the_digests_of_a_run_are_those_of_its_data(swept):
         check_words(["seed=1", "dataset.labelled=50", f"store={swept}/outputs/store", "device.threads=1"])
     )
     store = Store(order.store, order.runtime, Listener())
-    fewer = store.run(
-        PREPARE,
-        dataset=order.experiment.dataset,
-        **order.experiment.sizes,
-        duplicates=order.experiment.duplicates,
-        seed=subseed(1, "split"),
-    )
+    fewer = prepare_data(store, order.experiment)
     found = protocol(order, fewer)
     assert found["data_key"] != run["data_key"] and set(found["digests"]) == {
         "labelled",

@@ -13,8 +13,11 @@ from kdx.core.errors import UserError
 from kdx.data import copies
 from kdx.data.pictures import findings
 from kdx.data.pictures.rows import FLOOR, Pictures, channel_statistics
-from kdx.data.remarks import check_parts, gaps
+from kdx.data.remarks import check_parts, gaps, less
+from kdx.pipeline.stages.arrays import read_inputs
+from kdx.pipeline.stages.decode import decode_into
 from kdx.pipeline.stages.prepare import run as prepare
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.work import Listener, Work
 from kdx.training.runtime import Runtime
@@ -55,11 +58,14 @@ def prepared(
         "range": None,
         "max_pixels": 1000,
         "on_error": "stop",
+        "encoded": "auto",
+        "memory": 10**9,
     }
     place.mkdir()
     prepare(
         Work(place, "prepare", Listener()),
         CPU,
+        decoded=decode_into(place.with_name(f"{place.name}-decoded"), Component(spec), CPU),
         dataset=Component(spec),
         labelled=labelled,
         unlabelled=None,
@@ -75,7 +81,7 @@ def prepared(
 
 
 def holds(place, split):
-    return np.load(place / f"{split}.inputs.npy")
+    return read_inputs(Artifact("prepare", "", place), split)[:]
 
 
 NOTHING = {
@@ -342,8 +348,8 @@ def test_copies_within_several_splits_are_one_sentence():
 def test_nothing_dropped_leaves_the_arrays_as_they_are():
     images = np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2)
     raw = Pictures(images, np.array([0, 1, 0]), ("a", "b"))
-    left, gone = copies.drop(raw)
-    assert left.images is images and gone == {"train": []}
+    found = less(raw)
+    assert found.raw.images is images and found.left_out == {"train": []}
 
 
 def test_shipped_sets_have_no_copies():

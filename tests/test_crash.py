@@ -54,6 +54,7 @@ WORDS = [
 Each step is a checkpoint.
 """
 NAMES = [
+    "decode",
     "prepare",
     "teacher-pretrain",
     "pseudo-label",
@@ -444,7 +445,9 @@ def test_another_checkpoint_under_the_same_name_is_noticed(server, undisturbed, 
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert path.stat().st_size == stat.st_size, "neither size nor time tell"
     again = train(server, place, *words)
-    assert again.code == 0 and again.cached == {name: name in ("prepare", "baseline-train") for name in NAMES}
+    assert again.code == 0 and again.cached == {
+        name: name in ("decode", "prepare", "baseline-train") for name in NAMES
+    }
 
 
 @pytest.mark.slow
@@ -525,7 +528,7 @@ def starve(server, place: Path, small_disk, before: dict[str, int], *words: str)
     for name, kilobytes in before.items():
         disk = small_disk(kilobytes)
         ended = train(server, place, f"store={disk}/store", *words, crash=Crash(roomy=True))
-        lines, work_was_done = reported(ended), name != "prepare"
+        lines, work_was_done = reported(ended), name != "decode"
         assert lines[0] == (
             f"no space left on the disk of {disk}/store: {name} stopped. Free some, then run the same "
             "command to go on"
@@ -547,7 +550,7 @@ def kilobytes(place: Path, run: dict, names: list[str]) -> int:
 def test_a_full_disk_is_reported_plainly_and_the_run_goes_on_when_there_is_room(
     server, undisturbed, tmp_path, small_disk
 ):
-    before = {"prepare": 40, "teacher-pretrain": kilobytes(*undisturbed[:2], NAMES[:1]) + 50}
+    before = {"decode": 40, "teacher-pretrain": kilobytes(*undisturbed[:2], NAMES[:2]) + 50}
     ended = starve(server, tmp_path, small_disk, before)
     same(contents(tmp_path, ended.run, str(tmp_path / "disk" / "store")), undisturbed[2])
 

@@ -541,9 +541,9 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
     for group in ("dataset", "experiment"):
         (tmp_path / group).symlink_to(CONF / group)
     for group, options in dict(
-        augment=("affine", "flip_crop"),
-        teacher=("cnn", "resnet50"),
-        student=("cnn", "mobilenet"),
+        augment=("affine", "flip_crop", "none"),
+        teacher=("cnn", "resnet50", "sklearn", "tfidf"),
+        student=("cnn", "mobilenet", "mlp", "bag"),
         loss=("kd",),
     ).items():
         (tmp_path / group).mkdir()
@@ -564,9 +564,14 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
                 "cifar100",
                 "stl10",
             )
-            assert list(cfg.augment) == (["flip_crop"] if flips else ["affine"])
+            tables = path.stem in ("breast_cancer", "csv", "diabetes", "digits_table", "friedman1", "wine")
+            texts = path.stem in ("text", "wordnet")
+            usual = "none" if tables or texts else "flip_crop" if flips else "affine"
+            assert list(cfg.augment) == [usual]
+            assert ("sklearn" in cfg.teacher and "mlp" in cfg.student) == tables
+            assert ("tfidf" in cfg.teacher and "bag" in cfg.student) == texts
             assert cfg.teacher_pretrain.length.endswith("epochs") == (
-                flips or path.stem in ("svhn", "folder")
+                flips or path.stem in ("svhn", "folder", "text")
             )
             assert list(compose("train", [f"dataset={path.stem}", "augment=[affine]"]).augment) == ["affine"]
         cfg = compose("train", ["experiment=cifar10_resnet50_mobilenet"])

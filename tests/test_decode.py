@@ -26,6 +26,8 @@ SETTINGS = dict(
     range=None,
     max_pixels=89478485,
     on_error="stop",
+    encoded="auto",
+    memory=10**9,
 )
 
 

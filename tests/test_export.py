@@ -23,6 +23,7 @@ import kdx
 from kdx import models
 from kdx.cli import main
 from kdx.core.errors import UserError
+from kdx.pipeline.stages.arrays import read_inputs
 from kdx.pipeline.stages.files import open_network
 from kdx.runs.export import card, formats, parity
 from kdx.runs.lineage import tell
@@ -54,7 +55,7 @@ def read_card(folder: Path = OUT) -> dict:
 
 
 def pictures(run) -> torch.Tensor:
-    return torch.from_numpy(np.load(run.stage("prepare").file("test.inputs.npy"))[:9]).float() / 255
+    return torch.from_numpy(read_inputs(run.stage("prepare"), "test")[:9]).float() / 255
 
 
 def reported(words, capsys, code: int = 2) -> str:
@@ -167,6 +168,7 @@ def test_the_card_tells_what_made_it(exported):
     assert len(made["code"]) == 64 and set(made["artifacts"]) == {
         f"{s}/{keys[n]}"
         for n, s in (
+            ("decode", "decode"),
             ("prepare", "prepare"),
             ("teacher-pretrain", "teacher-pretrain"),
             ("pseudo-label", "pseudo-label"),

@@ -13,7 +13,7 @@ from kdx.core.errors import UserError
 from kdx.data.datasets.folder import Folder
 from kdx.data.sizes import check_classes, check_sizes, count_rows
 from kdx.data.splits import split
-from kdx.pipeline.stages import PREPARE
+from kdx.pipeline.stages import DECODE, PREPARE
 from kdx.store.component import Component
 from kdx.store.store import Store
 from kdx.store.work import Listener
@@ -28,6 +28,8 @@ SETTINGS = dict(
     range=None,
     max_pixels=89478485,
     on_error="stop",
+    encoded="auto",
+    memory=10**9,
 )
 
 
@@ -476,11 +478,11 @@ def test_what_is_reported_of_a_folder_is_reported_of_that_one(tmp_path):
         heard = Reported()
         dataset = known(Component(spec), lambda text, level, heard=heard: heard.note("prepare", text, level))
         sizes = dict(labelled=None, unlabelled=None, validation=None, test=None)
-        Store(tmp_path / "store", CPU, heard).run(
-            PREPARE, dataset=dataset, **sizes, duplicates="warn", seed=0
-        )
+        store = Store(tmp_path / "store", CPU, heard)
+        decoded = store.run(DECODE, dataset=dataset)
+        store.run(PREPARE, decoded=decoded, dataset=dataset, **sizes, duplicates="warn", seed=0)
         reported[name] = [text for _, _, text in heard.notes]
-    assert len([*(tmp_path / "store" / "prepare").iterdir()]) == 1
+    assert [len([*(tmp_path / "store" / stage).iterdir()]) for stage in ("decode", "prepare")] == [1, 1]
     assert [text for text in reported["mine"] if "not read" in text] == [
         reported["mine"][0]
     ] and f"'{tmp_path}/mine/extra'" in reported["mine"][0]

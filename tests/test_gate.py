@@ -81,8 +81,9 @@ CLASSIFICATION = {
 }
 
 
-def stage(path, y, answers, right, class_weights="none"):
-    """What the stage writes, of made-up artifacts."""
+def stage(path, y, answers, right, class_weights="none", best=None, **which):
+    """What the stage writes, of made-up artifacts. right, best: by row of the student alone, of its last and
+    of its best weights."""
     made = {}
     for name in ("data", "answers", "alone", "gate"):
         (path / name).mkdir(parents=True)
@@ -93,6 +94,8 @@ def stage(path, y, answers, right, class_weights="none"):
         np.save(path / "answers/validation.npy", np.eye(3, dtype=np.float16)[answers][:, None])
     if right is not None:
         np.save(path / "alone/validation.by_row.npy", np.array(right))
+    if best is not None:
+        np.save(path / "alone/validation.best_by_row.npy", np.array(best))
     gate.run(
         Work(path / "gate", "gate", Listener()),
         None,
@@ -100,6 +103,7 @@ def stage(path, y, answers, right, class_weights="none"):
         answers=made["answers"],
         alone=made["alone"] if right is not None else None,
         class_weights=class_weights,
+        **which,
     )
     return made["gate"].json("gate.json")
 
@@ -116,6 +120,16 @@ def test_without_a_baseline_the_teacher_is_held_against_the_largest_class(tmp_pa
     assert not stage(tmp_path / "b", y, [0] * 8, None)["gain"]
     found = stage(tmp_path / "c", y, y, [True] * 7 + [False])
     assert found["against"] == "the student alone" and found["alone"] == 0.875 and not found["gain"]
+
+
+def test_where_the_run_is_known_by_the_best_weights_these_are_compared(tmp_path):
+    """A student alone that forgot all by its last step is no reason to learn from a teacher."""
+    y = [0, 1, 2] * 10
+    last, best = [False] * 30, [True] * 30
+    assert stage(tmp_path / "a", y, y, last, best=best)["gain"]
+    found = stage(tmp_path / "b", y, y, last, best=best, which="best")
+    assert found["alone"] == 1 and not found["gain"]
+    assert stage(tmp_path / "c", y, y, last, which="best")["alone"] == 0, "none was ever the best one"
 
 
 def test_where_classes_weigh_alike_balanced_accuracies_are_compared(tmp_path):
@@ -181,7 +195,9 @@ def ask(found, **pseudo_label):
         listener=heard, run=lambda stage, **inputs: types.SimpleNamespace(json=lambda name: found)
     )
     plan = types.SimpleNamespace(
-        class_weights="none", pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label
+        class_weights="none",
+        headline="last",
+        pseudo_label={"gate": "warn", "near_chance": None} | pseudo_label,
     )
     steps.gate(store, plan, None, None, None)
     return heard.notes
@@ -238,6 +254,7 @@ def test_a_run_keeps_what_the_gate_found(trained):
     run = json.loads((trained / "outputs/runs/a=b/run.json").read_text())
     names = [stage["name"] for stage in run["stages"]]
     assert names == [
+        "decode",
         "prepare",
         "teacher-pretrain",
         "pseudo-label",

@@ -103,8 +103,7 @@ def test_the_teachers_answers_are_stored_by_name_and_read_as_it_gives_them(place
     assert about["example"] == {"points": [[12, 2], "float32"], "mask": [[12], "bool"]}
     assert about["counts"] == {"labelled": 60, "validation": 60, "test": 100, "unlabelled": 280}
     assert sorted(p.name for p in data.path.glob("test.*.npy")) == [
-        "test.inputs.mask.npy",
-        "test.inputs.points.npy",
+        "test.rows.npy",
         "test.truth.npy",
     ]
     assert np.load(labels.file("clean.npy")).dtype == np.float32

@@ -140,7 +140,7 @@ def test_class_weights_are_part_of_every_training_and_of_no_data(tmp_path):
         keys(tmp_path, f"dataset.class_weights={weights}", "noiseless=true", "ceiling=true")
         for weights in ("none", "balanced")
     )
-    assert {name for name in plain if plain[name] == balanced[name]} == {"prepare", "reveal"}
+    assert {name for name in plain if plain[name] == balanced[name]} == {"decode", "prepare", "reveal"}
     order = wire(compose.check_words(["device=cpu", "dataset.class_weights=balanced"]))
     assert (
         "class_weights" not in order.experiment.dataset.spec and order.experiment.class_weights == "balanced"
@@ -160,6 +160,6 @@ def test_weights_are_those_of_the_labelled_rows_that_are_used(tmp_path):
     assert len(used) == 20 and used.bincount(minlength=3).tolist() == [12, 6, 2]
     assert balanced_weights(used, 3).tolist() == pytest.approx([20 / 36, 20 / 18, 20 / 6])
     assert torch.equal(
-        truth_used(data, classification(3), order.experiment.teacher_pretrain.build(), 7),
+        truth_used(data, classification(3), order.experiment.teachers[0].training.build(), 7),
         torch.from_numpy(labels),
     )

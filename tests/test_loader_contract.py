@@ -13,6 +13,7 @@ from kdx.core.errors import UserError, UserErrors
 from kdx.core.task import Task
 from kdx.data import contract
 from kdx.data.raw import Arrays, Description, Raw
+from kdx.pipeline.stages.decode import decode_into
 from kdx.pipeline.stages.prepare import run as prepare
 from kdx.store import resolve
 from kdx.store.component import Component
@@ -94,8 +95,9 @@ def prepared(place, given=GIVEN, told=TOLD, spec=OWN, labelled=10):
     held.update(told=told, given=given)
     place.mkdir(exist_ok=True)
     sizes = {"labelled": labelled, "unlabelled": None, "validation": 4, "test": 0.2}
-    work = Work(place, "prepare", Listener())
-    prepare(work, CPU, dataset=Component(spec), duplicates="warn", seed=0, **sizes)
+    work, dataset = Work(place, "prepare", Listener()), Component(spec)
+    decoded = decode_into(place.with_name(f"{place.name}-decoded"), dataset, CPU)
+    prepare(work, CPU, decoded=decoded, dataset=dataset, duplicates="warn", seed=0, **sizes)
     return json.loads((place / "data.json").read_text())
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,14 @@ from kdx.methods.losses.taylor_ce import taylor
 from kdx.store.component import Component
 from kdx.store.resolve import allow
 from kdx.tasks.classification import Classification
+from kdx.tasks.regression import Regression
 
 ROOT = Path(__file__).parents[1]
 LOSSES = sorted(path.stem for path in (ROOT / "conf/loss").glob("*.yaml"))
 C, PROGRESS = 4, 0.4
 TASK = Classification(classes=[str(c) for c in range(C)])
 LABELLED, POOL = 2, 3
+SCALE = [1.0, 2.0, 0.5, 4.0]
 CLASS_WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 3.0])
 COLUMNS = "| loss | term | of a row | sum over | divided by | times |"
 
@@ -78,6 +81,11 @@ STREAMS = {
     "unlabelled": batch("unlabelled", POOL, 5),
 }
 ANSWERS = logits(4)
+NUMBERS = ("teacher_bounded", "heteroscedastic")
+"""The losses that read numbers: of four of them a row, here."""
+OF_NUMBERS = STREAMS | {
+    "labelled": replace(STREAMS["labelled"], y=F.one_hot(torch.tensor([1, 3]), C).float())
+}
 SPREAD = {  # rows 0 and 1 are sure, row 2 is not, and knows of two classes that it has neither
     "mean": torch.tensor([[0.9, 0.1, 0, 0], [0, 0, 0.8, 0.2], [0.5, 0.48, 0.01, 0.01]]),
     "std": torch.full((POOL, C), 0.01),
@@ -111,6 +119,13 @@ def build(loss: str) -> nn.Module:
         extras,
         class_weights=CLASS_WEIGHTS,
     )
+    if loss in NUMBERS:
+        answer = parts.teacher
+        parts = replace(
+            parts,
+            task=Regression(names=list("abcd"), centre=[0.0] * C, scale=SCALE),
+            teacher=lambda b: {"value": answer(b), "variance": answer(b).square() / 10},
+        )
     objective = Component(config).build(parts)
     if loss == "slam":  # as after a fit, so that the mix is one
         objective.fitted.fill_(True)
@@ -153,6 +168,17 @@ def rows_of(loss: str, o: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str,
         "mean over its denied classes of -log(1 - p)": -(1 - probs[:, 2:]).log().mean(1),
     }
     which = {"labelled": torch.ones(LABELLED), "pool": ones, "all": torch.ones(LABELLED + POOL)}
+    if loss in NUMBERS:
+        scale, goal = torch.tensor(SCALE), F.one_hot(y, C)
+        of_teacher = ((teacher[0:2] - goal) / scale).square().mean(1)
+        values |= {
+            "d²(label)": ((known - goal) / scale).square().mean(1),
+            "d²(answer)": ((own - answers) / scale).square().mean(1),
+        }
+        which["worse"] = (values["d²(label)"] > of_teacher).float()
+    if loss == "heteroscedastic":
+        sure = o.noise / (o.noise + (asked / scale).square() / 10)
+        values["v d²(answer)"] = sure.mean(1) * ((both - asked) / scale).square().mean(1)
     if loss == "kd":
         cold, warm = ((x / o.temperature).log_softmax(1) for x in (asked, both))
         values["T² KL(teacher ‖ student)"] = o.temperature**2 * (cold.exp() * (cold - warm)).sum(1)
@@ -177,6 +203,8 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
     """What the names in the columns "divided by" and "times" are."""
     known = {"L": LABELLED, "P": POOL, "max": max, "weight": getattr(o, "weight", None)}
     known |= {"S": which.get("sure", torch.zeros(1)).sum(), "D": which.get("denied", torch.zeros(1)).sum()}
+    if loss in NUMBERS:
+        known |= {"alpha": getattr(o, "alpha", None), "pool": getattr(o, "pool", None)}
     if loss == "kd":
         known["alpha"] = alpha_at(o.alpha, PROGRESS)
     if loss == "mean_teacher":
@@ -192,7 +220,7 @@ def numbers(loss: str, o: nn.Module, which: dict[str, torch.Tensor]) -> dict[str
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_term_is_summed_divided_and_multiplied_as_the_page_says(loss):
     objective = build(loss)
-    terms = objective(STREAMS, PROGRESS).terms
+    terms = objective(OF_NUMBERS if loss in NUMBERS else STREAMS, PROGRESS).terms
     said = [line[1:] for line in lines() if line[0] == loss]
     assert [line[0] for line in said] == list(terms), "the page has each term, in the code's order"
     values, which = rows_of(loss, objective)

@@ -9,6 +9,7 @@ import pytest
 
 from kdx.cli import main
 from kdx.commands import _check
+from kdx.commands._typed import read_words
 from kdx.commands.list import describe_option
 from kdx.commands.train import tell_of_grid
 from kdx.config import compose
@@ -54,7 +55,7 @@ def test_each_says_what_it_answers_costs_and_the_command_which_passes_the_checks
     )
     runs, measured = re.match(r"(\d+) runs a seed; (.*)", reported["Cost"]).groups()
     assert re.search(r"\d+ minutes", measured)
-    flags, _, words = _check.read_words(shlex.split(reported["Command"])[2:])
+    flags, _, words = read_words(shlex.split(reported["Command"])[2:])
     assert flags == ["--multirun"]
     jobs = _check.check_runs(words, True)
     assert len(jobs) == 5 * int(runs)

@@ -237,14 +237,14 @@ def test_why_the_numbers_differ_settings_data_and_what_follows(place, capsys):
 def test_why_the_numbers_differ_code_and_versions_from_the_folder_alone(place, capsys):
     shutil.move("outputs/store", "kept")
     stages, results, environment = (document()[key] for key in ("stages", "results", "environment"))
-    stages[5] |= {"key": "1" * 64, "code": "2" * 64}
-    stages[1] |= {"key": "3" * 64}
-    stages[2] |= {"key": "4" * 64, "code": None}
+    stages[6] |= {"key": "1" * 64, "code": "2" * 64}
+    stages[2] |= {"key": "3" * 64}
+    stages[3] |= {"key": "4" * 64, "code": None}
     results["gain"] = 7
     environment["settled"] |= {"torch": "1.0", "threads": 1}
     change(stages=stages, results=results, environment=environment | {"commit": "older"})
     found = rerun("store=kept", code=1)
-    assert {"name": stages[5]["name"], "why": "other code"} in found["stages"]
+    assert {"name": stages[6]["name"], "why": "other code"} in found["stages"]
     assert {
         "name": "teacher-pretrain",
         "why": "the same code: its settings, or what it was made from",
@@ -300,7 +300,7 @@ def test_an_interrupted_rerun_goes_on_in_its_folder_and_another_folder_is_left_a
     rerun()
     shutil.rmtree("again/store/evaluate")
     assert main(["rerun", str(RUN), "to=again"]) == 0
-    assert "from the store: prepare, teacher-pretrain" in capsys.readouterr().out
+    assert "from the store: decode, prepare, teacher-pretrain" in capsys.readouterr().out
     shutil.copytree(RUN, "outputs/runs/other", symlinks=True)
     for to in ("again", "outputs", str(RUN)):
         before = sorted(Path(to).rglob("*"))

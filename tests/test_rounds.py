@@ -114,6 +114,7 @@ def store(tmp_path_factory):
 
 ROUNDS = ["rounds=3", "select=threshold", "select.threshold=0.12", "pseudo_label.view=clean"]
 THREE = [
+    "decode",
     "prepare",
     "teacher-pretrain",
     "pseudo-label-1",
@@ -237,14 +238,14 @@ def test_a_second_run_of_three_rounds_computes_nothing(store, three):
 
 def test_another_loss_redoes_the_students_and_what_follows_from_them(store, three):
     again = go(store, *ROUNDS, "loss.temperature=2")
-    kept = {"prepare", "teacher-pretrain", "pseudo-label-1", "choose-1", "baseline-train", "gate"}
+    kept = {"decode", "prepare", "teacher-pretrain", "pseudo-label-1", "choose-1", "baseline-train", "gate"}
     assert {name for name, cached in again.cached.items() if cached} - {"student-train"} == kept
 
 
 @pytest.mark.slow
 def test_another_threshold_redoes_from_the_choice_on(store, three):
     again = go(store, *ROUNDS, "select.threshold=0.2", "rounds=2")
-    kept = {"prepare", "teacher-pretrain", "pseudo-label-1", "baseline-train", "gate"}
+    kept = {"decode", "prepare", "teacher-pretrain", "pseudo-label-1", "baseline-train", "gate"}
     assert {name for name, cached in again.cached.items() if cached} - {"student-train"} == kept
 
 
@@ -418,7 +419,15 @@ def test_what_was_bought_is_reported(bought):
 
 def test_a_larger_budget_does_not_touch_what_came_before(store, bought):
     again = go(store, *ACTIVE, "budget=40")  # 13, 13, 14
-    kept = {"prepare", "teacher-pretrain", "pseudo-label-0", "student-train-0", "baseline-train", "gate"}
+    kept = {
+        "decode",
+        "prepare",
+        "teacher-pretrain",
+        "pseudo-label-0",
+        "student-train-0",
+        "baseline-train",
+        "gate",
+    }
     assert {name for name, cached in again.cached.items() if cached} - {"student-train"} == kept
 
 

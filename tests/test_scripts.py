@@ -342,6 +342,7 @@ def check_run(root):
 
 def example(cached: bool = False) -> dict:
     names = [
+        "decode",
         "prepare",
         "teacher-pretrain",
         "pseudo-label",
@@ -379,7 +380,7 @@ def test_check_run_passes_a_good_run_and_its_repetition(check_run, tmp_path, cap
     ("path", "value", "says"),
     [
         (["status"], "failed", "status is 'failed'"),
-        (["stages", 2, "name"], "label", "stage pseudo-label is missing"),
+        (["stages", 3, "name"], "label", "stage pseudo-label is missing"),
         (["results", "teacher", "last", "test", "accuracy"], 0.2, "test accuracy of the teacher is 0.2"),
         (["results", "student", "last", "test", "accuracy"], None, "test accuracy of the student is nan"),
         (["results", "student", "last", "test", "accuracy"], 91.0, "test accuracy of the student is 91.0"),
@@ -402,7 +403,7 @@ def test_check_run_names_what_is_wrong(check_run, tmp_path, capsys, path, value,
 def test_check_run_notices_work_done_twice(check_run):
     first, second = example(), example(cached=True)
     assert check_run.differences(first, second) == []
-    second["stages"][5] |= {"cached": False, "key": "another"}
+    second["stages"][6] |= {"cached": False, "key": "another"}
     second["results"]["teacher"]["last"]["test"]["accuracy"] = 0.96
     reported = check_run.differences(first, second)
     assert reported[:2] == ["stage student-train ran again", "stage student-train has another key"]

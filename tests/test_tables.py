@@ -133,10 +133,12 @@ def test_what_a_run_prints_is_a_block_of_code(tables, trained):
 
     text = tables.printed(json.loads((trained / "outputs/runs/a=b/run.json").read_text()))
     lines = text.splitlines()
-    assert lines[0].startswith("    prepare -> teacher-pretrain -> pseudo-label -> ") and all(
+    assert lines[0].startswith("    decode -> prepare -> teacher-pretrain -> pseudo-label -> ") and all(
         line.startswith("    ") or not line for line in lines
     )
     assert (
         "parameters" in text
-        and "Pseudo-labels: 997 of 997 rows kept; of the answers learned from" in " ".join(text.split())
+        # 8 steps of 58 rows of the pool, of 997
+        and "Pseudo-labels: 464 of 464 answered rows kept; of the answers learned from"
+        in " ".join(text.split())
     )

@@ -14,9 +14,12 @@ from safetensors.torch import load_file
 from kdx.cli import main
 from kdx.core.paths import conf_dir
 from kdx.pipeline.recipes import distil, steps
+from kdx.pipeline.stages.arrays import read_inputs
+from kdx.store.artifact import Artifact
 
 SHORT = ["device.threads=1", "device=cpu", "teacher_pretrain.steps=40", "student_train.steps=30"]
 NAMES = [
+    "decode",
     "prepare",
     "teacher-pretrain",
     "pseudo-label",
@@ -101,7 +104,7 @@ def test_the_folder_explains_itself(first):
     folder = first["folder"]
     assert (
         len(list(folder.glob("events.out.tfevents.*"))) == 1
-        and (folder / "train.log").read_text().count("begins") == 8
+        and (folder / "train.log").read_text().count("begins") == 9
     )
     report = (folder / "report.md").read_text()
     assert "student alone" in report and "validation" in report and first["stages"][1]["key"][:8] in report
@@ -163,19 +166,25 @@ def test_another_temperature_trains_the_student_only(first):
 
 def test_another_seed_changes_everything(first):
     run = train("seed=1", "stages=[teacher_pretrain]")
-    assert [s["name"] for s in run["stages"]] == ["prepare", "teacher-pretrain", "evaluate"] and not any(
-        cached(run).values()
-    )
+    assert [s["name"] for s in run["stages"]] == [
+        "decode",
+        "prepare",
+        "teacher-pretrain",
+        "evaluate",
+    ] and cached(run) == {name: name == "decode" for name in cached(run)}
     assert set(run["results"]).isdisjoint({"student", "baseline"})
-    rows = [np.load(r["folder"] / "artifacts" / "prepare" / "labelled.inputs.npy") for r in (run, first)]
+    rows = [
+        read_inputs(Artifact("prepare", "", r["folder"] / "artifacts" / "prepare"), "labelled")[:]
+        for r in (run, first)
+    ]
     assert not np.array_equal(*rows)
 
 
 def test_a_prefix_runs_so_far_and_a_later_command_goes_on(first):
     so_far = train("seed=2", "stages=[teacher_pretrain,pseudo_label]")
-    assert [s["name"] for s in so_far["stages"]] == NAMES[:3] + ["evaluate"]
+    assert [s["name"] for s in so_far["stages"]] == NAMES[:4] + ["evaluate"]
     whole = train("seed=2")
-    assert [n for n, c in cached(whole).items() if c] == NAMES[:3]
+    assert [n for n, c in cached(whole).items() if c] == NAMES[:4]
 
 
 def test_baseline_and_student_begin_alike_and_take_the_same_steps(first):

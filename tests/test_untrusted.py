@@ -481,8 +481,8 @@ def test_weights_that_are_none(kind, capsys):
     assert main(["cache", "verify"]) == 0  # its hash fits
 
 
-def npy(shape: str) -> bytes:
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+def npy(shape: str, kind: str = "|u1") -> bytes:
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
@@ -500,7 +500,15 @@ def test_pictures_that_are_none(kind, capsys):
     if kind == "pickled":
         np.save(OBJECTS, np.array([Bomb()], dtype=object), allow_pickle=True)
     content = OBJECTS.read_bytes() if kind == "pickled" else ARRAYS[kind]
-    for name in ("test.inputs.npy", "validation.inputs.npy"):
+    forge(read_run(RUN).stage("decode").path.resolve(), "train.inputs.npy", content)
+    for words in (["evaluate", str(RUN), "role=student", *CPU], ["export", str(RUN)]):
+        assert "is not as kdx writes it" in reported(words, capsys)
+
+
+@pytest.mark.parametrize("kind", [*ARRAYS, "out of range"])
+def test_numbers_of_rows_that_are_none(kind, capsys):
+    content = npy("(500,)", "<i8") + b"\x7f" * 4000 if kind == "out of range" else ARRAYS[kind]
+    for name in ("test.rows.npy", "validation.rows.npy"):
         forge(read_run(RUN).stage("prepare").path.resolve(), name, content)
     for words in (["evaluate", str(RUN), "role=student", *CPU], ["export", str(RUN)]):
         assert "is not as kdx writes it" in reported(words, capsys)
@@ -508,6 +516,9 @@ def test_pictures_that_are_none(kind, capsys):
 
 ABOUT = [
     {"counts": 3},
+    {"decoded": 3},
+    {"decoded": "../../../../elsewhere"},
+    {"decoded": f"../../decode/{'0' * 64}"},
     {"counts": {"test": "many"}},
     {"classes": 5},
     {"dataset": None},

@@ -7,53 +7,26 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdx.config import compose, grid
-from kdx.config.flags import apart
-from kdx.config.options import use_own
 from kdx.config.unused import idle
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, signals
 from kdx.core.errors import UserErrors
-from kdx.report.compare.caveats import some
-from kdx.runs.run import all_stored
+from kdx.runs.run import stored
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a command line: its own words, and what they ask for."""
+    """One run of a command line: its own words, what they ask for, and where the store was found to have all
+    of it the key of its evaluation.
+    """
 
     words: list[str]
     order: Order
-
-
-def read_words(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """(flags, the words as Hydra takes them, the same with the grid of a preset and every value of a sweep
-    listed)
-    """
-    flags, words = apart(argv)
-    use_own(flags)
-    multirun = "--multirun" in flags
-    most, words = grid.limit(words)
-    words = grid.spread_options(compose.plus_less(compose.quote_paths(words, sweep=multirun)))
-    compose.register_names()
-    whole = grid.gridded(words) if multirun and grid.all_combinations(words) else words
-    if multirun:
-        grid.check_count(whole, most)
-    return flags, words, grid.listed(whole) if multirun and grid.all_combinations(words) else words
-
-
-def check_shown(words: Sequence[str]) -> None:
-    """Of words whose configuration is only to be shown. Raises UserErrors with all that is wrong with the
-    words themselves.
-    """
-    combinations, errors = grid.combinations(words, multirun=False)
-    for combination in combinations:
-        errors += compose.examine_words(combination)[1]
-    if errors:
-        raise UserErrors(errors)
+    key: str | None = None
 
 
 def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
@@ -77,7 +50,8 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
         alike = json.dumps({**config, "seed": 0}, sort_keys=True)
         here = None
         if alike not in looked and not (slip or wrong):
-            here = checks.attempt(unread := [], all_stored, order)
+            here = checks.attempt(unread := [], stored, order)
+            jobs[-1] = replace(jobs[-1], key=here and here.key)
             if unread:  # nobody can say whether anything has to be made
                 looked[alike] = unread
         if alike not in looked and not here:
@@ -152,6 +126,8 @@ def _which(combinations: Sequence[Sequence[str]], rows: frozenset[int]) -> str:
         for words in itertools.combinations(has, several):
             if frozenset.intersection(*(has[word] for word in words)) == rows:
                 return f"with {' '.join(word for word in vary[min(rows)] if word in words)}"
+    from kdx.report.compare.caveats import some
+
     return f"with {some([' '.join(vary[i]) for i in sorted(rows)], between='; ')}"
 
 

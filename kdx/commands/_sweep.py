@@ -53,6 +53,7 @@ def run_sweep(
         command,
         None if known is None else {name: grid.own_words(job.words) for name, job in known.items()},
         {name: job.order for name, job in (known or {}).items()},
+        found={name: job.key for name, job in (known or {}).items() if job.key},
         named=named,
     )
     further = [

@@ -14,6 +14,7 @@ from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_w
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
+from kdx.pipeline.scores import digests_of
 from kdx.report.compare import documents, rows
 from kdx.report.compare.caveats import some
 from kdx.report.compare.compare import SORTS, Comparison, arranged, compare_runs
@@ -21,7 +22,6 @@ from kdx.report.compare.entries import STUDENT, Entry, entry, pick_entries
 from kdx.report.compare.search import run_folders
 from kdx.report.run.names import visible
 from kdx.runs.reading import Run, read_run
-from kdx.runs.run import digests
 from kdx.store.artifact import MANIFEST, read_manifest, stands_for
 
 _DEPTH = 3
@@ -210,7 +210,7 @@ def _from_store(
         else _manifest(run, "prepare", manifests)
     )
     student = _manifest(run, STUDENT, manifests)
-    return digests(data["files"]) if data else None, student["code"] if student else None
+    return digests_of(data["files"]) if data else None, student["code"] if student else None
 
 
 def _manifest(

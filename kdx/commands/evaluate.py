@@ -109,22 +109,22 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
         )
     seed = run.document["config"].get("seed")
     order = _order_of(words, seed if isinstance(seed, int) else 0)
-    roles = list(run.roles()) if words["role"] == "all" else [words["role"]]
-    if not roles:
+    together = bool(run.members()) and words["role"] in ("all", "teacher")
+    roles = list(run.roles()) if words["role"] == "all" else [] if together else [words["role"]]
+    if not roles and not together:
         raise UserError(f"the run '{target}' has trained nothing yet")
     from kdx.runs import measure, stored
 
     if words["split"] == "validation" and "validation_labels" in roles and not chooses(words, "dataset"):
         roles.remove("validation_labels")  # it learned from these rows
-        if not roles:
+        if not roles and not together:
             raise UserError(
                 "the student of role=validation_labels learned from the validation rows, so they tell "
                 "nothing of it: use split=test"
             )
-    opened = {
-        role: stored.of_role(run, role, which_of(role, words["which"]), order.config["allow"])
-        for role in roles
-    }
+    allow = order.config["allow"]
+    opened = stored.of_members(run, words["which"], allow) if together else {}
+    opened |= {role: stored.of_role(run, role, which_of(role, words["which"]), allow) for role in roles}
     opened = {
         role: (replace(weights, called=f"the {_words(role, run.document.get('results'))}"), artifact)
         for role, (weights, artifact) in opened.items()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdx.commands._check import check_runs, read_words
+from kdx.commands._check import check_runs
 from kdx.commands._show import show_table
+from kdx.commands._typed import read_words
 from kdx.config import grid
 from kdx.core import checks
 from kdx.core.errors import UserError
@@ -77,10 +79,12 @@ class Telling:
     """A line on a terminal that says what is being timed; nothing in a pipe."""
 
     def __enter__(self) -> Telling:
-        from rich.console import Console
+        self.status = None
+        if sys.stderr.isatty():
+            from rich.console import Console
 
-        console = Console(stderr=True)
-        self.status = console.status("looking") if console.is_terminal else None
+            console = Console(stderr=True)
+            self.status = console.status("looking") if console.is_terminal else None
         if self.status:
             self.status.start()
         return self

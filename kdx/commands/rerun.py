@@ -36,7 +36,7 @@ OPTIONS = (
         "that all is computed again",
     ),
 )
-_GROUPS = ("device", "dataset", "teacher", "allow")
+_GROUPS = ("device", "dataset", "teacher", "members", "allow")
 _PATHS = ("dataset.root", "dataset.unlabelled_root", "teacher.checkpoint", "student.checkpoint")
 HELP = help_text(
     "kdx rerun RUN [key=value ...]",
@@ -94,6 +94,8 @@ def main(argv: Sequence[str]) -> int:
 def _check_words(words: Words, run: Run) -> None:
     """A rerun learns where things are, never what to do otherwise. Raises UserErrors."""
     more = recorded(*map(run.document.get, ("config", "protocol")))
+    members = run.document["config"].get("members")
+    more |= {f"members.{number}.checkpoint" for number in (members if isinstance(members, Mapping) else ())}
     errors, paths = [], list(dict.fromkeys([*_PATHS, *sorted(more)]))
     for word in words.composed:
         key = word.partition("=")[0]

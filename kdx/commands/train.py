@@ -13,12 +13,13 @@ from typing import Any
 import hydra
 
 from kdx.commands import _sweep
-from kdx.commands._check import check_runs, check_shown, read_words
+from kdx.commands._check import check_runs
 from kdx.commands._tell import Alone, Teller
+from kdx.commands._typed import check_shown, read_words
 from kdx.config import compose
 from kdx.config import grid as combine
 from kdx.config.wire import Order, wire
-from kdx.core import shortage, signals
+from kdx.core import shortage, signals, snapshot
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.core.roles import roles_of
@@ -115,7 +116,7 @@ def task(config: Any) -> float | None:
         return None
     order = wire(compose.plain_config(config))
     signals.idle_between_runs()
-    with signals.heeded():  # also in a process that a launcher has made
+    with signals.heeded(), snapshot.one_command():  # also in a process that a launcher has made
         codes.append(take_turn(order, path, words, _sweep.teller(path, words), swept=compose.in_sweep()))
     if codes[-1] in signals.CODES:
         raise signals.Stopped(codes[-1] - 128)
@@ -214,7 +215,10 @@ def finish(
     results |= {"roles": own} if own else {}
     trace(folder.run, results, artifacts)
     for role in roles_of(results):
-        results[role]["model"] = order.config["choices"]["teacher" if role == "teacher" else "student"]
+        student = order.config["choices"]["student"]
+        results[role]["model"] = order.experiment.teacher_name if role == "teacher" else student
+    for member, asked in zip(results.get("members") or [], order.experiment.teachers, strict=False):
+        member["model"] = asked.name
     if results["rounds"]:
         by = build_recipe(order.recipe).counts
         results |= {"round_chosen": artifacts["student-train"].key, "round_by": by}

@@ -22,6 +22,7 @@ _TRIED = 3
 """Made-up rows that a task is tried on: a (B, 1) is none of (B,), and no axis of anything else is as long."""
 _TAKEN = (
     *("n", "recall", "reliability", "confusion", "figures", AGREEMENT.name),
+    *("arrays", "confused", "predicted"),
     *("train", "validation", "test"),
 )
 """What results use beside the names of metrics."""

@@ -14,7 +14,7 @@ from kdx.core.paths import conf_dir
 from kdx.store.component import Component, targets
 from kdx.store.resolve import from_own_package
 
-GROUP_OF = {"teacher": "model", "student": "model", "assistants": "model"}
+GROUP_OF = {"teacher": "model", "members": "model", "student": "model", "assistants": "model"}
 GROUP_OF |= {"teacher_loss": "loss", "baseline_loss": "loss"}
 """Nodes whose code is of another group's kind; all others are of the group of their own name."""
 SLOTS_OF_A_LOSS = ("weights", "features")

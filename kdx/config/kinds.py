@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+from typing import Any
 
 from kdx.config.contract import check_metric, check_task
 from kdx.config.trying import trying
 from kdx.config.wire import Order
-from kdx.core import checks
+from kdx.core import checks, snapshot
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.data.raw import Description
 from kdx.models.adapt import Adapter
@@ -24,12 +27,20 @@ TRIED_ROWS = 2
 
 
 def describe_data(experiment: Experiment, errors: list[str]) -> Description | None:
-    """What the data set holds, without reading all of it; None (and the errors) where it cannot be read."""
-    found = None
-    before = len(errors)
+    """What the data set holds, without reading all of it; None (and the errors) where it cannot be read. The
+    runs of a command ask once for each data set.
+    """
+    key = ("described", os.getcwd(), json.dumps(experiment.dataset.spec, sort_keys=True))
+    found, wrong = snapshot.once(key, lambda: _described(experiment))
+    errors += wrong
+    return found
+
+
+def _described(experiment: Experiment) -> tuple[Description | None, list[str]]:
+    found, errors = None, []
     with trying(errors):
         loader = experiment.dataset.build()
-        if len(errors) == before:
+        if not errors:
             loader.fetch()
             found = loader.describe()
             if not isinstance(found, Description):
@@ -37,12 +48,21 @@ def describe_data(experiment: Experiment, errors: list[str]) -> Description | No
                     f"{experiment.dataset.target}.describe must return a kdx.data.raw.Description; given: "
                     f"{checks.shown(found)}"
                 )
-    return found if len(errors) == before else None
+    return (None if errors else found), errors
 
 
 def trainings_of(experiment: Experiment) -> list[tuple[str, Component | None]]:
-    """The settings of both training stages, by node."""
-    return [("teacher_pretrain", experiment.teacher_pretrain), ("student_train", experiment.student_train)]
+    """The settings of the training stages, by node; those that members of an ensemble share stand once."""
+    found: list[tuple[str, Component | None]] = []
+    for number, teacher in enumerate(experiment.teachers, 1):
+        if all(_spec(teacher.training) != _spec(other) for _, other in found):
+            node = f"members.{number}.teacher_pretrain" if found else "teacher_pretrain"
+            found.append((node, teacher.training))
+    return [*found, ("student_train", experiment.student_train)]
+
+
+def _spec(training: Component | None) -> Any:
+    return training and training.spec
 
 
 def check_kind(order: Order, about: Description | None, errors: list[str]) -> None:
@@ -53,11 +73,14 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
     for node, training in trainings_of(experiment):
         with trying([]):  # what is wrong with the settings themselves is reported elsewhere
             steps = training.build() if training else None
-            for name, step in (*steps.augment, *steps.strong_augment) if steps else ():
+            several = {"augment": steps.augment, "strong_augment": steps.strong_augment} if steps else {}
+            for key, name, step in ((key, *named) for key, found in several.items() for named in found):
                 if step.reads != about.reads:
                     errors.append(
-                        f"{node}.augment: {name} changes {step.reads}, and the rows of this data set are "
-                        f"{about.reads}: set augment=none, or choose a step for {about.reads}"
+                        f"{node}.{key}: {name} changes {step.reads}, and the rows of this data set are "
+                        f"{about.reads}: "
+                        + ("set augment=none, or " if key == "augment" else "")
+                        + f"choose a step for {about.reads}"
                     )
     with trying(errors):
         task = task_of(about)
@@ -73,6 +96,13 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
     for name, described in order.metrics.items():
         with trying(errors, f"metrics.{name}: "):
             check_metric(build_metric(name, described), name, task_of(about))
+    with trying(errors):
+        if experiment.made_up and (maker := experiment.made_up.build()).reads != about.reads:
+            errors.append(
+                f"made_up={experiment.made_up.target.split('.')[-2]} makes rows of a {maker.reads}, and "
+                "those of "
+                f"this data set are {about.reads}: set made_up=none"
+            )
     with trying(errors):
         if experiment.select and (rule := experiment.select.build()):
             name = experiment.select.target.split(".")[-2]

@@ -10,21 +10,22 @@ from typing import Any
 import torch
 
 from kdx import models
-from kdx.config.kinds import adapter_of, task_of
+from kdx.config.kinds import adapter_of, task_of, trainings_of
 from kdx.config.trials import STAND_IN, MadeUp, fits_stand_in, made_up, mixes, try_loss
 from kdx.config.trying import trying
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.examples import random_rows
+from kdx.core.task import Task
 from kdx.core.trees import leaves
 from kdx.core.types import Batch, Frozen
 from kdx.data.raw import Description
 from kdx.models import checkpoint
-from kdx.models.estimator import ONLY_TEACHERS, is_estimator
+from kdx.models.estimator import ONLY_TEACHERS, estimator_in, is_estimator
 from kdx.models.modes import evaluating
 from kdx.models.size import Held, smaller
 from kdx.models.weights import load_weights
-from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.experiment import Experiment, TeacherSetup
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component
@@ -53,7 +54,11 @@ def check_networks(
         return  # reported already
     if experiment.student and is_estimator(experiment.student):
         name = experiment.student.target.rpartition(".")[2]
-        errors.append(f"student={name} is fitted at once, and not trained by steps: {ONLY_TEACHERS}")
+        errors.append(
+            f"student={name} is fitted at once, and not trained by steps: {ONLY_TEACHERS}; choose a "
+            "network, such "
+            "as student=mlp"
+        )
         return
     made = MadeUp(data, task)
     built = build_networks(experiment, made, errors, described=about is not None)
@@ -62,6 +67,7 @@ def check_networks(
             check_answers(experiment, made, built)
     check_checkpoints(experiment, about, built, errors)
     check_dropout(experiment, built, errors)
+    check_teacher_tells(experiment, task, built, errors)
     streams = (
         {s: made_up(s, data, task) for s in available(experiment, data, rows)}
         if about and "student" in built
@@ -79,10 +85,11 @@ def build_networks(
     built: dict[str, Any] = {}
     begins = beginnings(experiment)
     assistants = [(f"assistant {number}", model) for number, model in enumerate(experiment.assistants, 1)]
-    for role, model in (("teacher", experiment.teacher), *assistants, ("student", experiment.student)):
+    taught = [(role, teacher.model) for role, teacher in _teachers(experiment).items()]
+    for role, model in (*taught, *assistants, ("student", experiment.student)):
         if model:
             with trying(errors):
-                if not described and models.rows_read(model) != made.data.reads:
+                if not described and made.data.reads not in models.rows_read(model):
                     continue
                 with _in_keys(role, model, experiment):
                     built[role] = models.build_for(
@@ -92,9 +99,23 @@ def build_networks(
                         reads=made.data.reads,
                         adapter=adapter_of(made.data),
                         read_weights=begins.get(role) is None,
-                        held=Held(_TRAINED, f"the {role}", smaller(role, model.spec)),
+                        held=Held(_TRAINED, _called(role), smaller(role, model.spec)),
                     )
+                if described and (fitted := estimator_in(built[role])):
+                    fitted.check(made.task)
     return built
+
+
+def _teachers(experiment: Experiment) -> dict[str, TeacherSetup]:
+    """node -> the teacher, or each member of an ensemble."""
+    if len(experiment.teachers) == 1:
+        return {"teacher": experiment.teachers[0]}
+    return {f"members.{number}": teacher for number, teacher in enumerate(experiment.teachers, 1)}
+
+
+def _called(role: str) -> str:
+    """In a sentence."""
+    return role.replace("members.", "member ") if role.startswith("members.") else f"the {role}"
 
 
 @contextmanager
@@ -104,13 +125,20 @@ def _in_keys(role: str, model: Component, experiment: Experiment) -> Iterator[No
         yield
     except UserError as error:
         key = _UNEXPECTED.search(str(error))
-        if key is None or not from_own_package(model.target):
+        if key is None:
             raise
-        loss = experiment.loss.target.split(".")[-2] if experiment.loss else ""
+        named, loss = model.target.rpartition(".")[2], ""
+        if experiment.loss:
+            loss = experiment.loss.target.split(".")[-2]
+        if not from_own_package(model.target):
+            raise UserError(
+                f"{role}={named} takes no {key[1]}, which loss={loss} sets: choose another {role}, or "
+                "another loss"
+            ) from error
         noised = role == "student" and key[1] in ("dropout", "stochastic_depth")
         more = f"loss={loss} noises the student by it; let it take that, or choose another loss"
         raise UserError(
-            f"{role}={model.target.rpartition('.')[2]} takes no {key[1]}: "
+            f"{role}={named} takes no {key[1]}: "
             + (more if noised else "let it take that, or leave the key out")
         ) from error
 
@@ -120,7 +148,8 @@ def check_answers(experiment: Experiment, made: MadeUp, built: Mapping[str, Any]
     make something (it stretches (B,) to (B, B)) that no number shows.
     """
     wanted = {name: tuple(leaf.shape[1:]) for name, leaf in leaves(made.task.made_up(_TRIED)).items()}
-    for role, model in (("teacher", experiment.teacher), ("student", experiment.student)):
+    taught = [(role, teacher.model) for role, teacher in _teachers(experiment).items()]
+    for role, model in (*taught, ("student", experiment.student)):
         if role not in built or model.target.startswith("kdx.") or is_estimator(model):
             continue
         with torch.no_grad(), evaluating(built[role]):
@@ -128,7 +157,8 @@ def check_answers(experiment: Experiment, made: MadeUp, built: Mapping[str, Any]
         given = {name: tuple(leaf.shape[1:]) for name, leaf in leaves(answers).items()}
         if given != wanted:
             raise UserError(
-                f"the {role} gives answers of {_shapes(given)} a row, and the task reads {_shapes(wanted)}"
+                f"{_called(role)} gives answers of {_shapes(given)} a row, and the task reads "
+                f"{_shapes(wanted)}"
             )
 
 
@@ -138,40 +168,65 @@ def _shapes(of: Mapping[str, tuple[int, ...]]) -> str:
 
 def beginnings(experiment: Experiment) -> dict[str, Any]:
     """role -> the checkpoint that it begins with, or None."""
-    return {"teacher": experiment.checkpoint, "student": experiment.student_checkpoint}
+    found: dict[str, Any] = {role: teacher.checkpoint for role, teacher in _teachers(experiment).items()}
+    return {**found, "student": experiment.student_checkpoint}
 
 
 def check_checkpoints(
     experiment: Experiment, about: Description | None, built: Mapping[str, Any], errors: list[str]
 ) -> None:
     """Whether each checkpoint can be read, and fits its network."""
-    for role, given in beginnings(experiment).items():
+    teachers = _teachers(experiment)
+    for node, given in beginnings(experiment).items():
         if given:
-            with checks.gather(errors):
-                file, trained = (
-                    given.file.paths[0],
-                    role == "student" or experiment.teacher_pretrain is not None,
-                )
-                if about and role in built:
-                    load_weights(built[role], file, key=given.key, role=role, new_head=trained)
+            role = "teacher" if node in teachers else node
+            with checks.gather(errors, "" if node == role else f"{_called(node)}: "):
+                file, trained = given.file.paths[0], node == "student" or teachers[node].training is not None
+                if about and node in built:
+                    load_weights(built[node], file, key=given.key, role=role, new_head=trained)
                     class_order_warnings(role, given, about.classes, trained)
                 else:
                     checkpoint.read_weights_file(file, key=given.key, role=role)
 
 
 def check_dropout(experiment: Experiment, built: Mapping[str, Any], errors: list[str]) -> None:
-    """Whether a network that answers in several passes has dropout."""
-    if experiment.pseudo_label and experiment.pseudo_label["passes"]:
-        answering = (
-            ("teacher", "student")
-            if experiment.rounds is not None and experiment.rounds > 1 and experiment.budget is None
-            else ("teacher",)
-        )
+    """Whether networks that answer in several passes have dropout, and each has a turn."""
+    passes = experiment.pseudo_label["passes"] if experiment.pseudo_label else 0
+    if passes:
+        again = experiment.rounds is not None and experiment.rounds > 1 and experiment.budget is None
+        answering = [*_teachers(experiment), *(["student"] if again else [])]
         errors += [
-            f"pseudo_label.passes are made with dropout, and the {role} has none: set {role}.dropout=0.3, say"
+            f"pseudo_label.passes are made with dropout, and {_called(role)} has none: set "
+            f"{role}.dropout=0.3, say"
             for role in answering
             if role in built and not drops_out(built[role])
         ]
+        if passes < len(experiment.teachers):
+            errors.append(
+                f"pseudo_label.passes={passes} are shared out among {len(experiment.teachers)} teachers, and "
+                f"each takes a turn at least: set pseudo_label.passes={2 * len(experiment.teachers)}, say"
+            )
+
+
+def check_teacher_tells(
+    experiment: Experiment, task: Task, built: Mapping[str, Any], errors: list[str]
+) -> None:
+    """Whether the teacher, or each member of an ensemble, tells all that the loss reads of it."""
+    roles = [role for role in _teachers(experiment) if role in built]
+    if experiment.loss is None or not roles:
+        return
+    with trying([]):  # what is wrong with the loss itself is reported elsewhere
+        loss = experiment.loss.resolve()
+        for name in loss.needs_answers if isinstance(task, loss.needs_task) else ():
+            for role in roles:
+                if (fitted := estimator_in(built[role])) and name in fitted.tells:
+                    continue
+                who = "this teacher" if role == "teacher" else _called(role)
+                errors.append(
+                    f"loss={experiment.loss.target.split('.')[-2]} weighs the teacher's answers by their "
+                    f"{name}, and {who} tells none: choose one that does, such as teacher=sklearn "
+                    "teacher.estimator=RandomForestRegressor, or loss=kd"
+                )
 
 
 def check_losses(
@@ -187,15 +242,26 @@ def check_losses(
     described: as for `build_networks`.
     """
     student = built.get("student") or torch.nn.Identity()
+    taught = [built[role] for role in _teachers(experiment) if role in built]
     lessons = [
-        ("teacher_pretrain", experiment.teacher_loss, experiment.teacher_pretrain),
+        *(
+            ("teacher_pretrain", experiment.teacher_loss, training)
+            for node, training in trainings_of(experiment)
+            if node != "student_train"
+        ),
         ("student_train", experiment.loss, experiment.student_train),
         *(("student_train", control.loss, control.training) for control in experiment.controls.values()),
     ]
     for node, loss, training in lessons:
         if loss and (described or fits_stand_in(loss)):
             with trying(errors):
-                live = [Frozen(built["teacher"])] if "teacher" in built and reads_networks(loss) else []
+                live = [Frozen(network) for network in taught] if reads_networks(loss) else []
+                if live and any(map(estimator_in, taught)):
+                    raise UserError(
+                        f"loss.features={loss.spec['features']['_target_'].split('.')[-2]} reads hidden "
+                        "layers of the teacher, and one that is fitted at once has none: choose a network, "
+                        "or loss.features=none"
+                    )
                 try_loss(loss, student, streams, made, live, f"{node}.augment" if mixes(training) else None)
     if (
         experiment.loss
@@ -223,7 +289,7 @@ def available(experiment: Experiment, about: Description, rows: Mapping[str, int
     if rows:
         return [name for name, count in rows.items() if count and name != "test"]
     hidden = experiment.sizes["labelled"] is not None or about.pool > 0
-    pool = hidden and experiment.sizes["unlabelled"] != 0
+    pool = (hidden and experiment.sizes["unlabelled"] != 0) or experiment.rows_made_up > 0
     return (
         ["labelled"]
         + ["unlabelled"] * pool

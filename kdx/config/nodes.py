@@ -103,6 +103,14 @@ def read_select(config: Mapping[str, Any]) -> Component | None:
     return component("select", config["select"]) if config.get("select") else None
 
 
+def read_made_up(config: Mapping[str, Any]) -> Component | None:
+    """What makes rows for the pool; None: nothing does."""
+    found = component("made_up", config["made_up"]) if config.get("made_up") else None
+    if found:
+        checks.integer("made_up.rows", found.spec.get("rows"), low=1)
+    return found
+
+
 def read_assistants(names: Any) -> list[Component]:
     """Networks by name, as conf/model has them, or `model/` in the user's own folder."""
     known = {file.stem: file for place in (*own, conf_dir()) for file in (place / "model").glob("*.yaml")}

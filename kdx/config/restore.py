@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from kdx.config import compose
+from kdx.config.compose.members import NODE, TEACHERS, TRAINING
 from kdx.config.compose.parsing import OWN_PARTS
 from kdx.config.keys import wrong_key
 from kdx.config.options import SEVERAL, SLOTS, groups, options_of, own, wrong_option
@@ -64,16 +65,14 @@ def restore(
     errors += unknown
     if errors:
         return None, errors, []
-    config, errors, _ = compose.examine_words([*chosen, *words])
+    config, errors, _ = compose.examine_words([*chosen, *_seeds(saved), *words])
     if config is None or errors:
         return None, errors, []
     notes: list[str] = []
+    config = _as_before(config, saved)
     kept = {key: value for key, value in saved.items() if key not in NEVER}
     laid = _Laid(config, given, errors, notes)
     config = {**config, **laid.mapping({k: v for k, v in config.items() if k not in NEVER}, kept, [])}
-    for node in OWN_PARTS:
-        if node not in saved and not config[node]:
-            del config[node]  # older than parts of the user's own: the same configuration, without
     if "device" not in given:
         node = saved.get("device") if isinstance(saved.get("device"), Mapping) else {}
         wanted = {
@@ -85,6 +84,8 @@ def restore(
         found = next((p for role in roles if (p := (settled.get("precision") or {}).get(role))), None)
         if not errors and config[stage]["precision"] == "auto" and found:
             config[stage] = {**config[stage], "precision": found}
+            for keys in config.get(NODE, {}).values() if stage == TRAINING else ():
+                keys[stage] = {**keys[stage], "precision": found}
             notes.append(f"{stage}.precision=auto was settled as {found} there, and is here")
     return config, errors, notes
 
@@ -124,13 +125,17 @@ def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list
             if group in choosable
             else [f"the saved configuration names a group that is not here: '{group}'"]
         )
+        word = f"{group}={option}"
+        if group == "teacher" and (several := _several(saved)):
+            wrong = [error for name in several for error in wrong_option(group, name)]
+            word = f"{TEACHERS}=[{','.join(map(str, several))}]"
         errors += [
             f"{error}; if it is your own, name its folder with --config-dir PATH"
             if group in choosable
             else error
             for error in wrong
         ]
-        words += [] if wrong else [f"{group}={option}"]
+        words += [] if wrong else [word]
     for slot, group in SLOTS.items():
         node, name = saved.get("loss"), slot.partition(".")[2]
         target = (
@@ -146,6 +151,29 @@ def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list
             )
         words += [f"{slot}={fitting[0]}"] if fitting else []
     return words, errors
+
+
+def _as_before(config: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the keys that a run is older than and that say nothing: the same configuration."""
+    newer = {node for node in (*OWN_PARTS, NODE, TEACHERS) if node not in saved and not config[node]}
+    found = {key: value for key, value in config.items() if key not in newer}
+    teacher = saved.get("teacher")
+    if isinstance(teacher, Mapping) and NODE not in teacher and config["teacher"].get(NODE) is None:
+        found["teacher"] = {key: value for key, value in config["teacher"].items() if key != NODE}
+    return found
+
+
+def _several(saved: Mapping[str, Any]) -> list[Any]:
+    """The options that `teachers` names; empty where it names none."""
+    found = saved.get(TEACHERS)
+    return found if isinstance(found, list) else []
+
+
+def _seeds(saved: Mapping[str, Any]) -> list[str]:
+    """The word that says how many of one teacher there are, where it is said."""
+    node = saved.get("teacher")
+    count = node.get("members") if isinstance(node, Mapping) else None
+    return [f"teacher.members={count}"] if type(count) is int else []
 
 
 def _files(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -221,7 +249,7 @@ class _Laid:
 
     def target(self, known: Any, value: Any, path: list[str]) -> Any:
         node = ".".join(path[:-1])
-        group = _GROUPS.get(node, node)
+        group = "model" if node.startswith(f"{NODE}.") else _GROUPS.get(node, node)
         if value != known and value not in {t for _, content in _files(group) for t in targets(content)}:
             self.errors.append(
                 f"'{node}._target_' is {str(value)[:80]!r}, which neither the chosen options nor others of "

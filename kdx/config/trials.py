@@ -154,7 +154,7 @@ def parts_for(student: torch.nn.Module, made: MadeUp, live: list[Frozen], valida
     return Parts(
         student,
         lambda: student,
-        lambda batch: task.made_up(len(batch)),
+        lambda batch: task.made_up_by_teacher(len(batch)),
         live,
         validation,
         task,

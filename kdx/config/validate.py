@@ -19,9 +19,10 @@ from kdx.config.wire import Order
 from kdx.core import capacity, checks
 from kdx.core.errors import UserErrors
 from kdx.data.raw import Description
-from kdx.data.sizes import check_classes, check_sizes, count_rows
+from kdx.data.sizes import check_classes, check_sizes
 from kdx.models.size import bytes as bytes_of
 from kdx.pipeline.controls import CONTROLS
+from kdx.pipeline.foretelling.data import rows_of_splits
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Request, build_recipe
@@ -61,7 +62,7 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
         try_shift(name, shift, about, errors)
     wrong_sizes = (check_classes(about) or check_sizes(about, **experiment.sizes)) if about else []
     errors += wrong_sizes
-    rows = count_rows(about, **experiment.sizes) if about and not wrong_sizes else {}
+    rows = rows_of_splits(experiment, about) if about and not wrong_sizes else {}
     if splits is not None:
         splits |= rows
     check_controls(experiment, about, rows, errors)
@@ -136,7 +137,7 @@ def room(experiment: Experiment, about: Description) -> int:
     """Bytes, about: rows, stored answers up to the limit, and for each network its weights twice and a
     checkpoint of them.
     """
-    split = count_rows(about, **experiment.sizes)
+    split = rows_of_splits(experiment, about)
     rows, counts = sum(split.values()), {name: split[name] for name in ("labelled", "unlabelled")}
     spec = experiment.student_train.spec
     seen = used(counts, spec["rows"] if isinstance(spec["rows"], int) else None)
@@ -158,7 +159,7 @@ def room(experiment: Experiment, about: Description) -> int:
                 read_weights=False,
             )
         )
-        for m in (experiment.teacher, experiment.student)
+        for m in (*(teacher.model for teacher in experiment.teachers), experiment.student)
     )
     # of the rows: these have a data set of their own
     copies = 1 + sum(control.also is not None for control in experiment.controls.values())

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 
 from kdx.config import nodes
 from kdx.config.described import component
-from kdx.core import checks
+from kdx.config.teachers import read_teachers
+from kdx.core import checks, snapshot
 from kdx.core.errors import UserErrors
 from kdx.data.files import Files
 from kdx.pipeline.recipes.experiment import Experiment
@@ -90,16 +93,13 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
 
 def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: list[str]) -> Experiment:
     """part: calls a function, and gives None where it refuses."""
-    dataset, teacher, student = config["dataset"], dict(config["teacher"]), dict(config["student"])
-    checkpoint = part(nodes.checkpoint_of, "teacher", teacher)
+    dataset, student = config["dataset"], dict(config["student"])
     begins = part(nodes.checkpoint_of, "student", student)
     trainings: dict[str, Component | None] = dict.fromkeys(("teacher_pretrain", "student_train"))
     for node in trainings:
         # what is refused has a stand-in, so that the class can tell what else is wrong
         with checks.gather(errors):
             trainings[node] = nodes.read_training(node, config)
-    pretrained = config["teacher"].get("checkpoint") is not None or teacher.get("weights") is not None
-    asked = any(config["teacher_pretrain"][unit] is not None for unit in ("epochs", "steps"))
     learner = part(component, "student", student)
     weights, copies = ("none", "balanced"), ("warn", "drop", "error")
     return Experiment(
@@ -107,15 +107,13 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         sizes={name: dataset[name] for name in SIZES},
         class_weights=part(checks.choice, "dataset.class_weights", dataset["class_weights"], weights),
         duplicates=part(checks.choice, "dataset.duplicates", dataset["duplicates"], copies),
-        teacher=part(component, "teacher", teacher),
-        checkpoint=checkpoint,
+        teachers=part(read_teachers, config, trainings["teacher_pretrain"], part) or [],
         student=learner,
         student_checkpoint=begins,
         teacher_loss=part(component, "teacher_loss", config["teacher_loss"]),
         loss=part(component, "loss", config["loss"]),
         assistants=part(nodes.read_assistants, config["assistants"]) or [],
         controls=part(nodes.read_controls, config, learner, trainings["student_train"]) or {},
-        teacher_pretrain=trainings["teacher_pretrain"] if asked or not pretrained else None,
         pseudo_label=part(nodes.read_pseudo_label, config["pseudo_label"]),
         student_train=trainings["student_train"],
         seed=part(nodes.read_seed, config["seed"]),
@@ -124,6 +122,8 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         student_init=part(checks.choice, "student_init", config["student_init"], ("fresh", "previous")),
         round_patience=part(nodes.read_count, "round_patience", config["round_patience"]),
         budget=part(nodes.read_budget, config["budget"]),
+        made_up=part(nodes.read_made_up, config),
+        headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )
 
 
@@ -141,28 +141,49 @@ def _wrong_mixing(experiment: Experiment, recipe: Recipe | None) -> list[str]:
     return []
 
 
-def with_sources(order: Order, tell: Callable[[str, str], None]) -> Order:
+def with_sources(order: Order, tell: Callable[[str, str], None], *, ahead: bool = False) -> Order:
     """The same, with the data set's files known by their content. They must be there by now. tell: see
     `known`.
+
+    ahead: before any work, where the runs of a command look at the files of a data set once for all of them.
+    A run that may work looks for itself, as hours may have passed.
     """
-    return replace(order, experiment=replace(order.experiment, dataset=known(order.experiment.dataset, tell)))
+    return replace(
+        order,
+        experiment=replace(order.experiment, dataset=known(order.experiment.dataset, tell, ahead=ahead)),
+    )
 
 
-def known(dataset: Component, tell: Callable[[str, str], None] = lambda text, level: None) -> Component:
+def known(
+    dataset: Component,
+    tell: Callable[[str, str], None] = lambda text, level: None,
+    *,
+    ahead: bool = False,
+) -> Component:
     """A data set known by the content of its files, each under the part that it belongs to, and not by where
-    they lie. tell: hears what there is to say of where they lie, with its level.
+    they lie. tell: hears what there is to say of where they lie, with its level. ahead: see `with_sources`.
 
     A loader whose files are always the same ones, in one order, names them as a list; another by part, each
     with a name of its own.
     """
-    files = dataset.build().files()
-    for text, level in files.notes if isinstance(files, Files) else ():
-        tell(text, level)
-    if not files:
-        return dataset
-    parts = (
-        {part: Source(named=named) for part, named in files.items()}
-        if isinstance(files, Mapping)
-        else {"files": Source(*files)}
+    key = ("data", os.getcwd(), json.dumps(dataset.spec, sort_keys=True))
+    found, notes = (
+        snapshot.once(key, lambda: _known(dataset, once=True)) if ahead else _known(dataset, once=False)
     )
-    return Component(dataset.spec, parts, places=path_keys(dataset.spec))
+    for text, level in notes:
+        tell(text, level)
+    return found
+
+
+def _known(dataset: Component, *, once: bool) -> tuple[Component, Sequence[tuple[str, str]]]:
+    """(see `known`, what there is to say of where the files lie, with its level). once: see Source."""
+    files = dataset.build().files()
+    notes = files.notes if isinstance(files, Files) else ()
+    if not files:
+        return dataset, notes
+    parts = (
+        {part: Source(named=named, once=once) for part, named in files.items()}
+        if isinstance(files, Mapping)
+        else {"files": Source(*files, once=once)}
+    )
+    return Component(dataset.spec, parts, places=path_keys(dataset.spec)), notes

@@ -18,8 +18,8 @@ from typing import Any
 from kdx.core.errors import UserError, printable
 
 LARGEST = 1 << 27
-"""Bytes of the largest JSON file that is read:
-a run on a thousand classes has confusion matrices of 80 MB.
+"""Bytes of the largest JSON file that is read: older runs on a thousand classes hold confusion matrices of 80
+MB.
 """
 _LONGEST = 40
 """Digits of the longest whole number that is read."""

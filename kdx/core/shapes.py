@@ -56,6 +56,36 @@ def wrong(value: Any, shape: Any, where: str) -> str | None:
 
 def all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
     """Sentences: results.student.flops must be a number from 0 to 1e+18, and is -3."""
+    if not _fits(value, shape):  # most do, and then no sentence need be made
+        yield from _all_wrong(value, shape, where)
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    if isinstance(shape, Number):
+        return type(value) in (int, float) and shape.low <= value <= shape.high
+    kind: type[Any] = shape if isinstance(shape, type) else type(shape)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        return False
+    if isinstance(shape, list):
+        inner, maybe = (shape[0].inner, True) if isinstance(shape[0], Maybe) else (shape[0], False)
+        if isinstance(inner, Number):  # most of a document are numbers
+            low, high = inner.low, inner.high
+            for item in value:
+                fine = type(item) in (int, float) and low <= item <= high
+                if not fine and not (item is None and maybe):
+                    return False
+            return True
+        return all((item is None and maybe) or _fits(item, inner) for item in value)
+    if isinstance(shape, dict) and shape:
+        rest = shape.get("*")
+        for key, inner in value.items():
+            wanted = shape.get(key, rest)
+            if wanted is not None and inner is not None and not _fits(inner, wanted):
+                return False
+    return True
+
+
+def _all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
     kind: type[Any] = shape if isinstance(shape, type) else type(shape)
     if isinstance(shape, Number):
         if why := shape.wrong(value):
@@ -68,12 +98,12 @@ def all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
             if isinstance(inner, Number) and inner.wrong(item) is None:
                 continue  # most of a document are numbers
             if item is not None or not isinstance(shape[0], Maybe):
-                yield from all_wrong(item, inner, f"each of {where}")
+                yield from _all_wrong(item, inner, f"each of {where}")
     elif isinstance(shape, dict) and shape:
         for key, inner in value.items():
             wanted = shape.get(key, shape.get("*"))
             if wanted is not None and inner is not None:
-                yield from all_wrong(inner, wanted, f"{where}.{key[:40]}".lstrip("."))
+                yield from _all_wrong(inner, wanted, f"{where}.{key[:40]}".lstrip("."))
 
 
 def value_in_words(value: Any) -> str:

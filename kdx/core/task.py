@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
@@ -27,7 +27,8 @@ class Figure:
     """A drawing of what answers were worth, as data: reports draw it by its kind, whatever the task.
 
     kind: "matrix" (data: {"values": rows of numbers, "rows", "columns": names}), "bars" (a histogram:
-    {"edges", "counts"}) or "line" ({"lines": {words: {"x", "y"}}}); see docs/run-json.md. tag: its name in
+    {"edges", "counts"}), "ranked" ({"names", "values"}: a bar for each name) or "line" ({"lines": {words:
+    {"x", "y"}}, "points": words of those that nothing joins}); see docs/run-json.md. tag: its name in
     TensorBoard and in file names.
     """
 
@@ -108,6 +109,19 @@ class Task(ABC):
         """The one that counts."""
         return self.shown[self.primary]
 
+    def fit(self, truth: Any) -> Mapping[str, Any]:
+        """Keys of the task that hang on the truth that training may see, such as units, as plain data: they
+        are laid over those that the data set gave. truth: of the labelled rows, arrays. Raises UserError
+        where nothing could be learned from it.
+        """
+        return {}
+
+    def units(self) -> nn.Module | None:
+        """What makes answers of what a network's last layer gives, whose numbers are about 1; None: they are
+        answers as they are.
+        """
+        return None
+
     # training
 
     @abstractmethod
@@ -168,7 +182,10 @@ class Task(ABC):
         }
 
     def details(self, answers: Answers, truth: Answers, part: str) -> dict[str, Any]:
-        """Further plain data for results.json, of part train, validation or test: "figures" are drawn."""
+        """Further plain data for results.json, of part train, validation or test: "figures" are drawn. What
+        grows faster than classes or bins do, as a matrix of classes does, is among its "arrays", {name:
+        tensor}: each becomes a file of the artifact.
+        """
         return {}
 
     def summary(self, truth: Mapping[str, Answers]) -> dict[str, Any]:
@@ -230,6 +247,10 @@ class Task(ABC):
     def made_up_truth(self, rows: int, generator: torch.Generator | None = None) -> Answers:
         """The truth of made-up rows."""
 
+    def made_up_by_teacher(self, rows: int, generator: torch.Generator | None = None) -> Answers:
+        """Answers of a teacher to made-up rows, with all that one may tell of them."""
+        return self.made_up(rows, generator)
+
     # pseudo-labels
 
     def audit(self, evidence: Evidence) -> Audited:
@@ -280,6 +301,22 @@ class Categorical(Task):
     @abstractmethod
     def probs(self, answers: Answers) -> Tensor:
         """(B, K), each row adds up to 1"""
+
+
+class Numeric(Task):
+    """A task whose answers are numbers: what does arithmetic on these says `needs_task = Numeric`."""
+
+    words: ClassVar[str] = "numbers"
+
+    @abstractmethod
+    def numbers(self, answers: Answers) -> Tensor:
+        """(B, K) in the user's own units"""
+
+    @abstractmethod
+    def variance(self, answers: Answers) -> Tensor | None:
+        """(B, K) how far the teacher doubts its numbers, in units of the task's loss; None: it does not
+        say.
+        """
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ Teacher = Callable[[Batch], Answers]
 @dataclass(frozen=True)
 class Split:
     """N rows by index, as they are stored: `inputs` one tensor or a few by name (each a tensor, or a
-    memory-mapped array behind one), `truth` in the task's own form, or None.
+    kdx.data.reader.Reader, which reads the rows that are asked for), `truth` in the task's own form, or None.
 
     Levels are stored as uint8 and given to networks as floats in [0, 1]; all else is given as it is.
     """
@@ -173,6 +173,8 @@ class Objective(nn.Module, ABC):
     needs_task: ClassVar[Any] = Task
     """The kind of task without which the method has no meaning; checked before any work. `Categorical` for
     what reads the probabilities of classes."""
+    needs_answers: ClassVar[tuple[str, ...]] = ()
+    """What a teacher must tell beside its answer, such as "variance"; checked before any work."""
     extra_views: ClassVar[tuple[str, ...]] = ()
     """Further inputs of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
     (that too, and then `student_train.strong_augment`), "clean" (view 0)."""

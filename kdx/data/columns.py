@@ -133,6 +133,30 @@ def read_columns(path: Path, only: Sequence[str] | None = None, as_text: Sequenc
     return Columns(path, table)
 
 
+def column_batches(path: Path, only: Sequence[str] | None = None, rows: int = 1 << 16) -> Iterator[Columns]:
+    """The columns of a file, at most so many rows at a time, in order: for files that are larger than memory,
+    written on block by block (kdx.data.stored). Of a Parquet file no more than a row group is held, and it is
+    read with `read` and not through a memory map, whose pages would count as memory until its end; files of
+    text are read whole, as what a column holds is seen by all of its values. only, UserError: as
+    `read_columns`; a column that is EMPTY in one batch may hold numbers in another.
+    """
+    if _ending(path) != ".parquet":
+        found = read_columns(path, only)
+        for start in range(0, found.rows, rows):
+            yield Columns(path, found.table.slice(start, rows))
+        return
+    from pyarrow import parquet
+
+    with _said(path), parquet.ParquetFile(path) as file:
+        if not file.metadata.num_rows:
+            raise UserError(f"'{path}' has no rows")
+        wanted = [name for name in file.schema_arrow.names if only is None or name in only]
+        for group in range(file.num_row_groups):  # `iter_batches` reads further groups ahead
+            table = file.read_row_group(group, columns=wanted, use_threads=False)
+            for start in range(0, table.num_rows, rows):
+                yield Columns(path, table.slice(start, rows))
+
+
 def names_in(path: Path) -> tuple[str, ...]:
     """The names of the columns, without reading the rows (of JSON lines: those of the first object)."""
     import pyarrow.parquet

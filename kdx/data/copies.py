@@ -15,6 +15,7 @@ import numpy as np
 from kdx.core.errors import UserErrors
 from kdx.data.phrases import NAMED, RARE, are, counted, few
 from kdx.data.raw import MEANING, Note, Raw
+from kdx.data.stored import in_blocks
 
 PRECEDENCE = ("test", "validation", "train", "unlabelled")
 """A row in several parts stays in the first of them."""
@@ -35,16 +36,17 @@ def _digests(inputs: Any) -> np.ndarray:
     """(N,) uint64"""
     arrays = list(inputs.values()) if isinstance(inputs, Mapping) else [inputs]
     found = np.empty(len(arrays[0]), np.uint64)
-    for row in range(len(found)):
+    each = [(row for block in in_blocks(array) for row in block) for array in arrays]
+    for number, row in enumerate(zip(*each, strict=True)):
         whole = hashlib.blake2b(digest_size=8)
-        for array in arrays:
-            whole.update(np.ascontiguousarray(array[row]))
-        found[row] = int.from_bytes(whole.digest())
+        for leaf in row:
+            whole.update(np.ascontiguousarray(leaf))
+        found[number] = int.from_bytes(whole.digest())
     return found
 
 
-def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
-    """(the data set with every row once, names of the rows left out of each part).
+def drop(raw: Raw) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """(the rows of each part that stay, so that the data set has every row once; names of those left out).
 
     What is tested with keeps its rows, and training loses the copies: one of the test part leaves train and
     pool, one of train leaves the pool. A row under two classes of a part is left out altogether, as nothing
@@ -75,7 +77,7 @@ def drop(raw: Raw) -> tuple[Raw, dict[str, list[str]]]:
         taken = np.union1d(taken, ids)
     if errors:
         raise UserErrors(errors)
-    return raw.only({part: rows for part, rows in kept.items() if left_out[part]}), left_out
+    return kept, left_out
 
 
 def _emptied(part: str, why: Mapping[str, np.ndarray], names: Sequence[str], noun: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from kdx.core.trees import leaves, picked
+from kdx.core.trees import leaves
+from kdx.data.stored import taken
 
 PARTS = ("train", "validation", "test", "unlabelled")
 """What a data set may ship."""
@@ -27,12 +28,13 @@ class Raw(ABC):
     """A data set as it lies on disk, before it is split: what a loader hands over.
 
     It has a part "train", and may have "validation", "test" and "unlabelled". Arrays may be memory maps or
-    views. task: the `_target_` and the keys of what answers mean, as plain data. reads: what its rows are, as
-    networks and augmentations say that they read it: "pictures", or a word of your own. noun: one row, in
-    sentences. notes: what the user should know of how the set was read; what hangs on more than its key
-    belongs to kdx.data.files.Files. skipped: files that were left out because they cannot be read. names:
-    what the rows of a part are called, where they have names.
-    """
+    views; it is a frozen dataclass whose fields are arrays and plain data, as it is kept (kdx.data.laid) and
+    opened again: of a large data set its inputs are then StoredRows, which are read block by block. task: the
+    `_target_` and the keys of what answers mean, as plain data. reads: what its rows are, as networks and
+    augmentations say that they read it: "pictures", or a word of your own. noun: one row, in sentences.
+    notes: what the user should know of how the set was read; what hangs on more than its key belongs to
+    kdx.data.files.Files. skipped: files that were left out because they cannot be read. names: what the rows
+    of a part are called, where they have names."""
 
     task: Mapping[str, Any]
     reads: str
@@ -57,9 +59,18 @@ class Raw(ABC):
         """
         return None
 
+    def fitted(self, seen: Sequence[Any], like: Mapping[str, Any] | None = None) -> Self:
+        """Asked once it is known who sees which rows, of a data set whose rows are read by what others hold,
+        such as the words of a vocabulary: the same with rows as networks read them. Until then its inputs may
+        be any numbers that are equal where rows are. seen: the inputs that training may see, and no other
+        row may count. like: the adapter of a network that is to read these rows as it read its own: then
+        nothing is fitted. By default rows are given as they are read.
+        """
+        return self
+
     def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any] | None, list[Note]]:
         """(what stands between its rows and a network (kdx.models.adapt), as plain data, None: nothing; what
-        there is to say of it). seen: the inputs that training may see.
+        there is to say of it). seen: the inputs that training may see, arrays or StoredRows.
         """
         return None, []
 
@@ -105,7 +116,7 @@ class Arrays(Raw):
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Self:
         parts = {
-            name: tuple(None if value is None else picked(value, rows[name]) for value in found)
+            name: tuple(None if value is None else taken(value, rows[name]) for value in found)
             if name in rows
             else found
             for name, found in self.parts.items()
@@ -174,7 +185,9 @@ class Description:
 class Loader(Protocol):
     """What a data set is: a class whose arguments are the keys of its YAML, checked as it is built.
 
-    `paths`, where it has that attribute, names the keys that say where its files lie.
+    `paths`, where it has that attribute, names the keys that say where its files lie. `streams`, where it has
+    that attribute and it is true: `load` takes `write` too (kdx.data.stored.Writers), and hands the inputs of
+    each part to what it gives, block by block, so that a data set may be larger than memory.
     """
 
     def files(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -65,14 +66,25 @@ def check_parts(raw: Raw) -> None:
         )
 
 
-def less(raw: Raw) -> tuple[Raw, dict[str, list[str]], list[str]]:
-    """(the data set without copies, their names by part, classes that had rows to train with and now have
-    none). Raises UserError where fewer than two classes are left."""
+@dataclass(frozen=True)
+class Less:
+    """A data set without copies. kept: of each part the rows that stay; left_out: the names of the others;
+    lost: classes that had rows to train with and now have none."""
+
+    raw: Raw
+    kept: Mapping[str, np.ndarray]
+    left_out: Mapping[str, Sequence[str]]
+    lost: Sequence[str]
+
+
+def less(raw: Raw) -> Less:
+    """Raises UserError where fewer than two classes are left."""
     kept, left_out = copies.drop(raw)
+    fewer = raw.only({part: rows for part, rows in kept.items() if left_out[part]})
     classes = raw.task.get("classes", ())
     if not classes:
-        return kept, left_out, []
-    before, after = (per_class(found.strata("train"), len(classes)) for found in (raw, kept))
+        return Less(fewer, kept, left_out, [])
+    before, after = (per_class(found.strata("train"), len(classes)) for found in (raw, fewer))
     lost = [name for name, had, has in zip(classes, before, after, strict=True) if had and not has]
     if lost and np.count_nonzero(after) < 2:
         raise UserError(
@@ -80,7 +92,7 @@ def less(raw: Raw) -> tuple[Raw, dict[str, list[str]], list[str]]:
             f"two classes to train with ({few(left_out['train'])} left out): give them other {raw.noun}s, or "
             "set dataset.duplicates=warn, which keeps them"
         )
-    return kept, left_out, lost
+    return Less(fewer, kept, left_out, lost)
 
 
 def gaps(labels: Mapping[str, np.ndarray], classes: Sequence[str], noun: str = "picture") -> list[str]:

@@ -44,6 +44,10 @@ class RowOrder:
         generator = torch.Generator().manual_seed(word("order", self.seed, number))
         return torch.randperm(self.n, generator=generator)
 
+    def first(self, count: int) -> Tensor:
+        """(count,) int64 ascending: the rows that come first in the first pass, at most all n."""
+        return self._permutation(0)[:count].sort().values
+
     def rows(self, step: int) -> tuple[Tensor, Tensor]:
         """index (batch,), passes (batch,): int64 on the CPU. A batch longer than n spans several passes."""
         position = torch.arange(step * self.batch, (step + 1) * self.batch)

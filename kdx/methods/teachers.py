@@ -5,7 +5,8 @@ or as several together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,18 +20,18 @@ from kdx.core.types import Answers, Batch, Frozen, Teacher
 class Stored:
     """Answers by row and view from a label artifact's files.
 
-    answers: split -> the arrays of `Task.pack` by name, each (N, V, ...), on the device or memory-mapped;
-    slot
-    v holds view `first[split]` + v. places: pool row -> its place in answers["unlabelled"], -1 where it was
-    not bought; None: all rows are there, in order.
+    answers: split -> the arrays of `Task.pack` by name, each (N, V, ...), on the device or read as they are
+    asked for (kdx.data.reader.Reader); slot v holds view `first[split]` + v. places: split -> the place of
+    each of its rows in its answers, -1 where the teacher was not asked; of other splits all rows are there,
+    in order.
     """
 
-    answers: Mapping[str, Mapping[str, Tensor]]
+    answers: Mapping[str, Mapping[str, Any]]
     first: Mapping[str, int]
     clean: bool
     device: str
     task: Task
-    places: Tensor | None = None
+    places: Mapping[str, Tensor] = field(default_factory=dict)
 
     def views(self, split: str) -> int:
         """Stored views of each row of a split."""
@@ -40,8 +41,8 @@ class Stored:
         """The answers to exactly the inputs of `batch` (or, with clean answers, to the clean rows)."""
         index, view = batch.index.cpu(), batch.view.cpu()
         views, first = self.views(batch.split), self.first[batch.split]
-        if self.places is not None and batch.split == "unlabelled":
-            index = self.places[index]
+        if batch.split in self.places:
+            index = self.places[batch.split][index]
             if (index < 0).any():
                 raise IndexError("the teacher was not asked about a row of this batch")
         if self.clean:
@@ -67,7 +68,7 @@ class Stored:
 class Extra:
     """(N, C) float32 by pool row"""
 
-    values: Tensor
+    values: Any
     device: str
 
     def __call__(self, batch: Batch) -> Tensor:

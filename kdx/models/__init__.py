@@ -15,12 +15,12 @@ from torch import nn
 from kdx.core.errors import UserError
 from kdx.core.task import Categorical, Task
 from kdx.models import pretrained, size
-from kdx.models.adapt import Adapted, Adapter, PictureAdapter
+from kdx.models.adapt import Adapted, Adapter, PictureAdapter, in_units
 
 HELD = size.Held()
-_PICTURES = "pictures"
+_PICTURES = ("pictures",)
 Function = TypeVar("Function", bound=Callable[..., Any])
-_reads: dict[Any, str] = {}
+_reads: dict[Any, tuple[str, ...]] = {}
 
 
 class Buildable(Protocol):
@@ -34,10 +34,11 @@ class Buildable(Protocol):
     def resolve(self) -> Any: ...
 
 
-def reads(what: str) -> Callable[[Function], Function]:
-    """Says what rows a model reads, where it is defined: the word that data sets of such rows have. Such a
-    model takes `shape` and `outputs`, what its last layer needs to know (`Task.width`). A model that says
-    nothing reads pictures, and takes `shape` and `classes`, how many there are.
+def reads(*what: str) -> Callable[[Function], Function]:
+    """Says what rows a model reads, where it is defined: the words that data sets of such rows have. Such a
+    model takes `shape`, `outputs`, what its last layer needs to know (`Task.width`), and what the data set's
+    adapter gives (`Adapter.arguments`). A model that says nothing reads pictures, and takes `shape` and
+    `classes`, how many there are.
     """
 
     def say(function: Function) -> Function:
@@ -47,7 +48,7 @@ def reads(what: str) -> Callable[[Function], Function]:
     return say
 
 
-def rows_read(model: Buildable) -> str:
+def rows_read(model: Buildable) -> tuple[str, ...]:
     """What rows a model says that it reads."""
     return _reads.get(model.resolve(), _PICTURES)
 
@@ -69,16 +70,19 @@ def build_for(
     """
     function = model.resolve()
     named = model.target.rpartition(".")[2]
-    if (wanted := rows_read(model)) != reads:
+    if reads not in (wanted := rows_read(model)):
         raise UserError(
-            f"{named} reads {wanted}, and the rows of this data set are {reads}: choose a network that reads "
+            f"{named} reads {' or '.join(wanted)}, and the rows of this data set are {reads}: choose a "
+            "network that reads "
             f"{reads}"
         )
     shapes = {name: tuple(map(int, shape)) for name, (shape, _) in example.items()}
     shape: Any = shapes[""] if set(shapes) == {""} else shapes
+    inner = shape if adapter is None else adapter.shape(shape)
+    more = adapter.arguments() if adapter is not None and function in _reads else {}
     with pretrained.reading(read_weights), size.within_memory(held):
-        made = model.build(shape=shape, **_ending(function, named, task))
-    return made if adapter is None else adapter.wrap(made, shape)
+        made = model.build(shape=inner, **more, **_ending(function, named, task))
+    return in_units(made if adapter is None else adapter.wrap(made, shape), task.units())
 
 
 def _ending(function: Any, named: str, task: Task) -> dict[str, Any]:
@@ -112,5 +116,6 @@ def build(
     """
     shape = tuple(int(n) for n in shape)
     with pretrained.reading(read_weights), size.within_memory(held):
-        made = model.build(shape=shape, classes=int(classes))
+        wide = "outputs" if model.resolve() in _reads else "classes"
+        made = model.build(shape=shape, **{wide: int(classes)})
     return PictureAdapter(mean=mean, std=std).wrap(made, shape)

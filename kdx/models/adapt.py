@@ -25,9 +25,71 @@ class Adapter(ABC):
         shape: of one row, or {name: shape}.
         """
 
+    def shape(self, shape: Any) -> Any:
+        """The shape of one row as the network inside sees it. shape: of one row, or {name: shape}."""
+        return shape
+
+    def arguments(self) -> dict[str, Any]:
+        """What a model's function is given beside `shape` and `outputs`, where it says by `reads` that it
+        reads such rows.
+        """
+        return {}
+
     def small(self, inputs: Any) -> np.ndarray | None:
         """(N, D) float64: rows in a few numbers, for a linear classifier; None: there are none."""
         return None
+
+    def displayed(self, inputs: Any) -> list[str] | None:
+        """Of each row what people are shown of it, as text; None: nothing."""
+        return None
+
+    def files(self) -> dict[str, str]:
+        """Name -> text of the files that an exported network is accompanied by, as without them nobody could
+        make rows for it.
+        """
+        return {}
+
+
+class Around(nn.Module, ABC):
+    """A network between what a data set's rows need before it (`prepare`) and what makes answers of its
+    numbers (`units`, see `Task.units`). All that it knows is in its state dict or fixed, so it can be saved,
+    exported and served alone.
+    """
+
+    def __init__(self, net: nn.Module, units: nn.Module | None = None):
+        super().__init__()
+        self.net = net
+        self.units = units
+
+    @abstractmethod
+    def prepare(self, x: Any) -> Any:
+        """What the network inside sees."""
+
+    def forward(self, x: Any) -> Any:
+        answers = self.net(self.prepare(x))
+        return answers if self.units is None else self.units(answers)
+
+
+class Plain(Around):
+    """A network that takes rows as they are."""
+
+    def prepare(self, x: Any) -> Any:
+        return x
+
+
+class Finished(nn.Module):
+    """A network that answers in the task's units by itself, as one that was fitted to the truth does."""
+
+
+def in_units(network: nn.Module, units: nn.Module | None) -> nn.Module:
+    """The network with its answers in the task's units."""
+    inner = network.net if isinstance(network, Around) else network
+    if units is None or isinstance(inner, Finished):
+        return network
+    if not isinstance(network, Around):
+        return Plain(network, units)
+    network.units = units
+    return network
 
 
 @dataclass(frozen=True)
@@ -81,12 +143,11 @@ class PictureAdapter(Adapter):
         return F.adaptive_avg_pool2d(pictures, (height, width)).flatten(1).double().numpy()
 
 
-class Adapted(nn.Module):
+class Adapted(Around):
     """A network that takes pixels as the datasets give them: (B, C, H, W) float in [0, 1] -> (B, K) logits.
 
     Grey pictures are repeated to the network's channels, resized to its size, and normalised; each only where
-    the network needs it. All that it knows is in its state dict or fixed here, so it can be saved, exported
-    and served alone.
+    the network needs it.
     """
 
     def __init__(
@@ -102,7 +163,7 @@ class Adapted(nn.Module):
         """shape: (C, H, W) of the pictures. channels, size: what `net` takes. mean, std: one a channel of
         `net`, std > 0.
         """
-        super().__init__()
+        super().__init__(net)
         if channels not in (shape[0], 3) or (channels != shape[0] and shape[0] != 1):
             raise UserError(
                 f"the model takes pictures of {channels} channel{'s' * (channels != 1)} and these have "
@@ -126,15 +187,10 @@ class Adapted(nn.Module):
         self.shrinks = self.size[0] < shape[1] or self.size[1] < shape[2]
         self.register_buffer("mean", torch.tensor([float(m) for m in mean]).view(1, channels, 1, 1))
         self.register_buffer("std", torch.tensor([float(s) for s in std]).view(1, channels, 1, 1))
-        self.net = net
 
     def prepare(self, x: Tensor) -> Tensor:
-        """What the network inside sees."""
         if self.repeats > 1:
             x = x.expand(-1, self.channels, -1, -1)
         if self.resizes:
             x = F.interpolate(x, size=self.size, mode="bilinear", align_corners=False, antialias=self.shrinks)
         return (x - self.mean) / self.std
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(self.prepare(x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,22 @@ from kdx.core.task import Answers, Task
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import Buildable
-from kdx.models.adapt import Adapted
+from kdx.models.adapt import Around, Finished
 from kdx.models.modes import evaluating
 
 ONLY_TEACHERS = "it can be a teacher, not a student"
 
 
-class Estimator(nn.Module, ABC):
+class Estimator(Finished, ABC):
     """What it has learned is in its buffers, so it is saved and opened as every network is, without pickles:
     `fit` registers them, of any shape, and loading registers those that were saved.
     """
+
+    tells: ClassVar[tuple[str, ...]] = ()
+    """What its answers hold beside the answer itself, such as "variance" (see `Objective.needs_answers`)."""
+
+    def check(self, task: Task) -> None:
+        """Whether it goes with a task, before any work. Raises UserError."""
 
     @abstractmethod
     def fit(self, inputs: Inputs, truth: Answers, task: Task) -> None:
@@ -48,7 +54,7 @@ def is_estimator(model: Buildable) -> bool:
 
 def estimator_in(network: nn.Module) -> Estimator | None:
     """The estimator that a network is, or that an adapter has wrapped; None where it is trained by steps."""
-    inner = network.net if isinstance(network, Adapted) else network
+    inner = network.net if isinstance(network, Around) else network
     return inner if isinstance(inner, Estimator) else None
 
 
@@ -57,7 +63,7 @@ def fit_to(network: nn.Module, inputs: Inputs, truth: Answers, task: Task) -> No
     estimator = estimator_in(network)
     if estimator is None:
         raise TypeError(f"{type(network).__name__} is no estimator")
-    estimator.fit(network.prepare(inputs) if isinstance(network, Adapted) else inputs, truth, task)
+    estimator.fit(network.prepare(inputs) if isinstance(network, Around) else inputs, truth, task)
 
 
 def check_kept(network: nn.Module, fresh: nn.Module, inputs: Inputs) -> None:

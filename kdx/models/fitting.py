@@ -21,9 +21,9 @@ WeightsNote = tuple[str, str]
 """What to tell, and how: info or warning."""
 NET = "net."
 """Where kdx keeps the bare network inside the one that takes pixels."""
-NORMALISE = ("mean", "std")
-"""What that one normalises pictures by, in its state dict;
-another file has none, and the data set's is used.
+NORMALISE = ("mean", "std", "columns.mean", "columns.std", "units.centre", "units.scale")
+"""What that one normalises rows by, and the units of its answers, in its state dict; another file has none,
+and the data set's are used.
 """
 
 

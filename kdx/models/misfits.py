@@ -160,15 +160,18 @@ def _check_finite(values: Mapping[str, tuple[Tensor, torch.dtype]], path: Path) 
 
 
 def normalisation_of(fit: Fit, own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The mean and deviation that pictures are normalised by, of a file of kdx's own."""
-    for name, value in fit.normalise.items():
+    """The mean and deviation that rows are normalised by, and the units of the answers, of a file of kdx's
+    own.
+    """
+    taken = {name: value for name, value in fit.normalise.items() if name in own}
+    for name, value in taken.items():
         if value.shape != own[name].shape:
             raise UserError(
                 f"the checkpoint '{path}' does not fit: {name} is {list(value.shape)} there and "
                 f"{list(own[name].shape)} here: it takes other channels"
             )
-    _check_finite({name: (value, own[name].dtype) for name, value in fit.normalise.items()}, path)
-    cast = {name: value.to(own[name].dtype) for name, value in fit.normalise.items()}
+    _check_finite({name: (value, own[name].dtype) for name, value in taken.items()}, path)
+    cast = {name: value.to(own[name].dtype) for name, value in taken.items()}
     if "std" in cast and not (cast["std"] > 0).all():
         raise UserError(
             f"the checkpoint '{path}' is damaged: its std, by which pictures are divided, must be above 0 "

@@ -135,6 +135,11 @@ class Pairs:
                 "loss.features reads the hidden features of the teacher's network, and this run has no "
                 "teacher: set loss.features=none"
             )
+        if len(parts.live_teachers) > 1:
+            raise UserError(
+                "loss.features reads the hidden features of one teacher's network, and this run has "
+                f"{len(parts.live_teachers)} teachers: set loss.features=none, or name one with teacher="
+            )
         if parts.example is None:
             raise ValueError("terms on hidden features need Parts.example")
         self.teacher = parts.live_teachers[0]

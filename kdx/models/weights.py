@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdx.models import checkpoint, sets
-from kdx.models.adapt import Adapted
+from kdx.models.adapt import Around
 from kdx.models.fitting import NET, WeightsNote, fit_names, last_layer, own_last_layers
 from kdx.models.misfits import (
     check_weight_names,
@@ -39,7 +39,7 @@ def load_weights(
     another size is left out, as the network is trained further. Every other name and shape must agree. key,
     role: see kdx.models.checkpoint.read_weights_file. Raises UserError, in the file's own names.
     """
-    own, inner = network.state_dict(), NET if isinstance(network, Adapted) else ""
+    own, inner = network.state_dict(), NET if isinstance(network, Around) else ""
     bare = {name.removeprefix(inner): value for name, value in own.items() if name.startswith(inner)}
     content = checkpoint.read_weights_file(path, key=key, role=role, like=bare)
     notes: list[WeightsNote] = [(text, "warning") for text in content.notes]

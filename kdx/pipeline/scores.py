@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from kdx.core.metric import Metric
 from kdx.store.artifact import Artifact
+from kdx.store.moved import ARRAYS
 from kdx.tasks.shown import counting_metric
 
 
@@ -36,3 +38,19 @@ def row_bytes(about: Mapping[str, Any]) -> int:
     """Of one row's inputs. about: a data.json; older ones are of bytes of one shape."""
     example: Mapping[str, Any] = about.get("example") or {"": (about["shape"], "uint8")}
     return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in example.values())
+
+
+def digests_of(files: Mapping[str, Any]) -> dict[str, str]:
+    """split -> what its inputs and truth hold, as one digest, of the SHA-256 of files by name, or of those of
+    a manifest. At another number of labels the test split is the same and the key is not; and it is reported
+    from run.json alone, where the store is gone."""
+    found: dict[str, str] = {}
+    for split in ("labelled", "unlabelled", "validation", "test"):
+        hashes = [
+            files[name] if isinstance(files[name], str) else files[name]["sha256"]
+            for name in sorted(files)
+            if name.startswith(tuple(f"{split}.{what}" for what in (*ARRAYS, *ARRAYS.values())))
+        ]
+        if hashes:
+            found[split] = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    return found

@@ -18,6 +18,9 @@ from kdx.tasks.shown import shown_metrics
 TIMES = ("latency_ms", "seconds", "teacher_seconds_saved")
 _LONG = (
     "confusion",
+    "predicted",
+    "confused",
+    "arrays",
     "recall",
     "class_counts",
     "reliability",
@@ -30,7 +33,16 @@ _LONG = (
     "edges",
 )
 """Figures of many cells: compared, and counted, but not listed one by one."""
-_LATER = ("recall", "class_counts", "learned", "believed_accuracy")
+_LATER = (
+    "recall",
+    "class_counts",
+    "learned",
+    "believed_accuracy",
+    "predicted",
+    "confused",
+    "arrays",
+    "figures",
+)
 """Figures that older runs lack, as they do metrics: where the recorded run has none of a kind, they are not
 compared.
 """
@@ -71,6 +83,8 @@ def differences(recorded: Run, now: Run) -> Likeness:
     counts, *others = shown_metrics(now.document.get("results"))
     unknown = {part for part in (*_LATER, *others) if not any(part in name.split(".") for name in before)}
     after = {name: value for name, value in after.items() if not unknown & set(name.split("."))}
+    if not any("confusion" in name.split(".") for name in after):  # of many classes it is an array today
+        before = {name: value for name, value in before.items() if "confusion" not in name.split(".")}
     differ = [
         (name, before.get(name), after.get(name))
         for name in {**before, **after}
@@ -126,6 +140,9 @@ def weights(run: Run) -> dict[str, str]:
     for role in (*ROLES, *(own if isinstance(own, Mapping) else ())):
         about = results.get(role)
         digests = about.get("weights") if isinstance(about, Mapping) else None
+        if role == "teacher" and run.members():
+            found |= _of_members(results)
+            continue
         if not isinstance(digests, Mapping):
             files = (manifest(run, run.roles().get(role)) or {}).get("files", {})
             digests = {
@@ -139,6 +156,18 @@ def weights(run: Run) -> dict[str, str]:
             if isinstance(digests.get(which), str)
         }
     return found
+
+
+def _of_members(results: Mapping[str, Any]) -> dict[str, str]:
+    """The same of the members of an ensemble: "member 1, last"."""
+    members = results.get("members")
+    return {
+        f"member {number}, {which}": digest
+        for number, member in enumerate(members if isinstance(members, list) else [], 1)
+        if isinstance(member, Mapping) and isinstance(member.get("weights"), Mapping)
+        for which, digest in member["weights"].items()
+        if isinstance(digest, str)
+    }
 
 
 def manifest(run: Run, name: str | None) -> dict[str, Any] | None:

@@ -117,9 +117,9 @@ def _data(made: Artifact) -> dict[str, Any]:
     }
 
 
-def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+def figures(run: Run, artifacts: Mapping[str, Artifact | list[Artifact]]) -> dict[str, Any]:
     """role -> evaluate's results, of the roles whose key is that of `artifacts`, with what the results say of
-    their metrics and roles; {} where the run was not evaluated.
+    their metrics, roles and members; {} where the run was not evaluated.
     """
     names = [name for name, (stage, _) in run.stages.items() if stage == stages.EVALUATE.name]
     if not names:
@@ -130,20 +130,41 @@ def figures(run: Run, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
     kept = {*shown_metrics(results), "n"}
     found = {}
     for role, artifact in artifacts.items():
-        if role in results and tested.get(role) == {"artifact": f"{artifact.stage}/{artifact.key}"}:
-            found[role] = {
-                key: results[role].get(key)
-                for key in ("parameters", "bytes", "flops", "latency_ms", "steps", "best_step", "stopped")
-            }
-            for which in {"last", "best"} & results[role].keys():
-                found[role][which] = {
-                    split: {k: v for k, v in numbers.items() if k in kept}
-                    for split, numbers in results[role][which].items()
-                }
+        if role in results and tested.get(role) == _named(artifact):
+            found[role] = _figures_of(results[role], kept)
+            if isinstance(artifact, list):
+                members = zip(artifact, results["members"], strict=True)
+                found["members"] = [
+                    {"artifact": f"{one.stage}/{one.key}", **_figures_of(about, kept)}
+                    for one, about in members
+                ]
     about = {key: results[key] for key in ("metric", "metrics", "roles") if results.get(key)}
     return {**found, **about} if found else {}
 
 
-def compared(run: Run) -> dict[str, Artifact]:
-    """role -> artifact, of every role that the run trained."""
-    return {role: run.role(role) for role in run.roles()}
+def _named(artifact: Artifact | list[Artifact]) -> Any:
+    """As canonical inputs name it."""
+    if isinstance(artifact, list):
+        return [_named(one) for one in artifact]
+    return {"artifact": f"{artifact.stage}/{artifact.key}"}
+
+
+def _figures_of(about: Mapping[str, Any], kept: set[str]) -> dict[str, Any]:
+    """What a card keeps of one network's results. kept: metrics."""
+    found = {
+        key: about.get(key)
+        for key in ("parameters", "bytes", "flops", "latency_ms", "steps", "best_step", "stopped")
+    }
+    for which in {"last", "best"} & about.keys():
+        found[which] = {
+            split: {k: v for k, v in numbers.items() if k in kept} for split, numbers in about[which].items()
+        }
+    return found
+
+
+def compared(run: Run) -> dict[str, Artifact | list[Artifact]]:
+    """role -> artifact, of every role that the run trained; of an ensemble those of its members."""
+    members: dict[str, Artifact | list[Artifact]] = (
+        {"teacher": [run.stage(stage) for stage in run.members()]} if run.members() else {}
+    )
+    return members | {role: run.role(role) for role in run.roles()}

@@ -16,21 +16,21 @@ from kdx.config.kinds import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError, UserErrors, together
 from kdx.core.task import OwnMetric
-from kdx.core.trees import all_finite
+from kdx.core.trees import all_finite, leaves
 from kdx.core.types import Answers, Split
 from kdx.data.copies import identify
 from kdx.data.phrases import are, counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
-from kdx.pipeline.stages import PREPARE
-from kdx.pipeline.stages.arrays import INPUTS, build_task, open_split, read_arrays
+from kdx.data.stored import LazyRows
+from kdx.pipeline.recipes.steps import prepare_data
+from kdx.pipeline.stages.arrays import build_task, open_split, read_inputs
 from kdx.pipeline.stages.evaluate import build_metric
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component, targets
 from kdx.store.moved import kind_of_old
 from kdx.store.resolve import own_error
-from kdx.store.stage import subseed
 from kdx.store.store import Store
 from kdx.store.work import Listener
 from kdx.tasks import chance
@@ -54,15 +54,10 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[A
     if errors:
         raise UserErrors(errors)
     order = with_sources(order, lambda text, level: None)
+    like = read_alike(weights, description)
     kept = Store(store, replace(order.runtime, workers=0), Listener())
     try:
-        data = kept.run(
-            PREPARE,
-            dataset=order.experiment.dataset,
-            **order.experiment.sizes,
-            duplicates=order.experiment.duplicates,
-            seed=subseed(order.experiment.seed, "split"),
-        )
+        data = prepare_data(kept, order.experiment, like)
     except PermissionError as error:
         raise UserError(
             f"the store '{store}' cannot be written, and the data has to be prepared there: "
@@ -71,14 +66,30 @@ def other_data(order: Order, store: Path, weights: Sequence[Weights]) -> tuple[A
     return data, held_out(description, order.experiment.sizes["test"], data)
 
 
+def read_alike(weights: Sequence[Weights], found: Description) -> dict[str, Any] | None:
+    """The adapter of the networks, where rows are read by what was fitted to those that they learned from;
+    None where rows are as they are. Raises UserError where it differs from network to network.
+    """
+    if found.reads == "pictures":
+        return None
+    adapters = {json.dumps(kind_of_old(w.about)["adapter"], sort_keys=True) for w in weights}
+    if len(adapters) > 1:
+        raise UserError(
+            f"the networks read {found.reads} otherwise, each as those that it learned from: measure them "
+            "one by one"
+        )
+    fitted: dict[str, Any] | None = json.loads(adapters.pop())
+    return fitted
+
+
 def held_out(found: Description, test: Any, data: Artifact) -> list[str]:
-    """What is said where not all pictures of a folder were measured, as it has no test part."""
+    """What is said where not all rows of a folder were measured, as it has no test part."""
     if found.test is not None or not found.test_size_is_a_fallback:
         return []
     rows = data.json("data.json")["counts"]["test"]
     return [
-        f"{rows:,} of {counted(found.train, 'picture')} are the test split, drawn by dataset.test={test}, "
-        "as there is no test part: a larger one, such as 0.9, draws more"
+        f"{rows:,} of {counted(found.train, noun_of(found.reads))} are the test split, drawn by "
+        f"dataset.test={test}, as there is no test part: a larger one, such as 0.9, draws more"
     ]
 
 
@@ -107,7 +118,12 @@ def misfits(weights: Sequence[Weights], dataset: str, found: Description) -> lis
                     f"those of dataset={dataset}: choose another dataset"
                 )
             continue
-        if list(found.shape) != shape:
+        if list(found.shape) != shape and kind["reads"] != "pictures":
+            errors.append(
+                f"{who} {'take' if several else 'takes'} {found.reads} of {times(shape)} and "
+                f"dataset={dataset} has {times(found.shape)}: give it the keys of the run that was learned in"
+            )
+        elif list(found.shape) != shape:
             remedy = "choose another dataset, or set dataset.image_size where it has one"
             if found.shape[0] != shape[0] and found.test_size_is_a_fallback:  # a folder
                 remedy = (
@@ -153,7 +169,7 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
     """What sets the pictures of a split apart from new ones of the same kind: learned from already, or read
     in another way: with another black and white, cut otherwise, on another background."""
     notes = []
-    noun = "picture" if kind_of_old(data.json("data.json"))["reads"] == "pictures" else "row"
+    noun = noun_of(kind_of_old(data.json("data.json"))["reads"])
     read, read_now = (found.json("data.json").get("files") or {} for found in (learned, data))
     for key in ("fit", "background"):
         was, now = (str(how[key]).replace(" ", "") if key in how else None for how in (read, read_now))
@@ -175,8 +191,11 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
     rows = {
         name: opened
         for name, (found, part) in files.items()
-        if (opened := read_arrays(found, f"{part}.{INPUTS}", mapped=True)) is not None
+        if (opened := read_inputs(found, part)) is not None
+        and all(not isinstance(leaf, LazyRows) or leaf.cheap for leaf in leaves(opened).values())
     }
+    if "these" not in rows:  # decoded as they are shown, and not to be compared
+        return notes
     ids = identify(rows)
     these = ids.pop("these")
     seen = int(np.isin(these, np.concatenate([these[:0], *ids.values()])).sum())
@@ -186,6 +205,11 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
             f"the figures are none of new {noun}s"
         )
     return notes
+
+
+def noun_of(reads: str) -> str:
+    """One row, in a sentence."""
+    return "picture" if reads == "pictures" else "row"
 
 
 def times(shape: Sequence[int]) -> str:

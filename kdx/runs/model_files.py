@@ -51,7 +51,7 @@ def read_model(file: Path, allow: Sequence[str] = ()) -> dict[str, Any]:
 
 def _check_kind(about: Mapping[str, Any], file: Path, allow: Sequence[str]) -> None:
     """What rows and answers are: their code must be of kdx, or of a package that was allowed."""
-    for key, root in (("task", "kdx.tasks"), ("adapter", "kdx.models.adapt")):
+    for key, root in (("task", "kdx.tasks"), ("adapter", "kdx.models")):
         spec = about.get(key)
         if key == "adapter" and spec is None:
             continue

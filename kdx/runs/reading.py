@@ -26,6 +26,8 @@ WRITES = {found.name: found.writes for found in vars(stages).values() if isinsta
 """stage -> the files that it always writes."""
 STAGE_NAMES = tuple(WRITES)
 """Names of kdx's own folders in a store."""
+_DECODED = re.compile(r"\.\./\.\./decode/([0-9a-f]{64})")
+"""Where the rows of prepared data lie."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 """What a run calls a stage."""
 
@@ -48,13 +50,26 @@ class Run:
 
     def roles(self) -> dict[str, str]:
         """role -> the run's name of the stage that trained it, for the roles that got so far; of several
-        rounds the last.
+        rounds the last. A teacher that is an ensemble is none of them.
         """
-        found = {}
+        found, members = {}, self.members()
         for name in self.stages:
+            if name in members:
+                continue
             if role := role_trained_by(split_number(name)[0]):
                 found[role] = name
         return {role: found[role] for role in (*ROLES, *found) if role in found}
+
+    def members(self) -> list[str]:
+        """The run's names of the stages that trained the members of its teacher; empty where that is one."""
+        names = [name for name in self.stages if split_number(name)[0] == stages.PRETRAIN.name]
+        return names if names and stages.PRETRAIN.name not in names else []
+
+    def member_models(self) -> list[str]:
+        """What the user called the models of the members."""
+        found = self.document["config"].get("members")
+        kept = found.values() if isinstance(found, Mapping) else ()
+        return [str(keys.get("option") if isinstance(keys, Mapping) else None) for keys in kept]
 
     def model(self, role: str) -> str | None:
         """What the user called the model of a role: cnn_tiny."""
@@ -66,6 +81,11 @@ class Run:
 
     def role(self, role: str) -> Artifact:
         """The artifact that trained `role`, looked up in the store and checked."""
+        if role == "teacher" and (members := self.members()):
+            raise UserError(
+                f"the teacher of '{self.path}' is an ensemble of {len(members)} networks, and not one: name "
+                "another role"
+            )
         if role not in self.roles():
             reached = ", ".join(self.stages) or "nothing"
             raise UserError(
@@ -195,7 +215,25 @@ def open_artifact(store: Path, stage: str, key: str) -> Artifact:
         raise UserError(f"{stage}/{key} cannot be used: {error}") from error
     if damage:
         raise UserError(f"the store is damaged: {damage}; run the same `kdx train` again to mend it")
+    if stage in (stages.PREPARE.name, stages.REVEAL.name):
+        _check_decoded(artifact)
     return artifact
+
+
+def _check_decoded(data: Artifact) -> None:
+    """The rows of prepared data lie in another artifact of the same store, which is checked as well; those of
+    before have their own."""
+    try:
+        about = data.json("data.json")
+    except UserError:  # whoever reads it says so
+        return
+    where = about.get("decoded") if isinstance(about, dict) else None
+    if where is None:
+        return
+    match = _DECODED.fullmatch(where) if isinstance(where, str) else None
+    if not match:
+        raise UserError(f"'{data.file('data.json')}' is not as kdx writes it: decoded")
+    open_artifact(data.path.parent.parent, stages.DECODE.name, match[1])
 
 
 def read_run_manifest(file: Path) -> dict[str, Any]:

@@ -4,10 +4,6 @@ run.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +13,10 @@ from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, control_stage, roles_of
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import build_recipe
+from kdx.pipeline.recipes.steps import teacher_stages
+from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
-from kdx.store.moved import ARRAYS
 from kdx.store.places import dotted
 from kdx.store.stage import split_number, subseed
 from kdx.store.store import Asked, Halt, Miss, Store
@@ -33,13 +30,20 @@ def perform(
     """(the evaluate artifact, all artifacts by stage name). Stages beyond `order.until` are left out. peek,
     asked: see Store.
     """
-    order = with_sources(order, lambda text, level: listener.note(PREPARE.name, text, level))
+    order = with_sources(
+        order,
+        lambda text, level: listener.note(PREPARE.name, text, level),
+        ahead=peek or asked is not None,
+    )
     store = Store(order.store, order.runtime, listener, until=order.until, peek=peek, asked=asked)
     try:
         build_recipe(order.recipe).run(store, order.experiment)
     except Halt:
         pass  # as far as the stages that were asked for
     models = {role: store.done[stage] for role, stage in trained_by(order).items() if stage in store.done}
+    members = [store.done.get(stage) for stage in teacher_stages(len(order.experiment.teachers))]
+    if len(members) > 1 and all(members):
+        models = {"teacher": members, **models}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.experiment) else []
     if lessons:
@@ -123,7 +127,7 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
         "paths": dotted(order.experiment.dataset.spec),
         "counts": data.json("data.json")["counts"] if data else None,
         "data_key": data.key if data else None,
-        "digests": digests(data.manifest["files"]) if data else None,
+        "digests": split_digests(data) if data else None,
         "seed": order.experiment.seed,
         "selection": "best weights and early stopping on the validation split only",
         "test": "opened once, at the end, by the evaluate stage",
@@ -137,24 +141,17 @@ def protocol(order: Order, data: Artifact | None) -> dict[str, Any]:
     }
 
 
-def digests(files: Mapping[str, Any]) -> dict[str, str]:
-    """split -> what its pictures and labels hold, as one digest, of the files of a prepare artifact. At
-    another number of labels the test split is the same and the key is not; and it is reported from run.json
-    alone, where the store is gone."""
-    found: dict[str, str] = {}
-    for split in ("labelled", "unlabelled", "validation", "test"):
-        hashes = [
-            files[name]["sha256"]
-            for name in sorted(files)
-            if name.startswith(tuple(f"{split}.{what}" for what in (*ARRAYS, *ARRAYS.values())))
-        ]
-        if hashes:
-            found[split] = hashlib.sha256(" ".join(hashes).encode()).hexdigest()
-    return found
+def split_digests(data: Artifact) -> dict[str, str]:
+    """split -> what its rows and truth hold, as one digest; those of before are known by their files."""
+    found: dict[str, str] | None = data.json("data.json").get("digests")
+    return digests_of(data.manifest["files"]) if found is None else found
 
 
 def environment(order: Order) -> dict[str, Any]:
     """Where the run took place, reported without importing torch."""
+    import importlib.metadata
+    import platform
+
     return {
         "commit": _commit(),
         **versions(),
@@ -187,9 +184,11 @@ def trace(document: dict[str, Any], results: dict[str, Any], artifacts: Mapping[
     document["environment"] |= (
         {"elsewhere": found} if (found := {name: own for name, own in elsewhere.items() if own}) else {}
     )
-    for role, about in roles.items():
-        files = manifests[about.stage]["files"]
-        results[role]["weights"] = {
+    members = results.get("members") or []
+    trained = {about.stage: results[role] for role, about in roles.items() if about.stage in manifests}
+    for stage, found in (*trained.items(), *zip(teacher_stages(len(members)), members, strict=False)):
+        files = manifests[stage]["files"]
+        found["weights"] = {
             which: files[name]["sha256"]
             for which in ("last", "best")
             if (name := f"{which}.safetensors") in files
@@ -222,6 +221,8 @@ def _sources(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _commit() -> str | None:
+    import subprocess
+
     try:
         answer = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdx.core.errors import UserError
+from kdx.models.ensemble import NetworkEnsemble
 from kdx.models.estimator import estimator_in
 from kdx.models.weights import load_weights
+from kdx.pipeline.recipes.experiment import name_of_several
+from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import about_model, new_network
 from kdx.runs.model_files import read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
@@ -26,7 +29,7 @@ class Weights:
     name for people.
 
     key: where in the file the weights lie. notes: what was said of the file when it was opened. called: what
-    a sentence calls them.
+    a sentence calls them. members: of an ensemble; `file` is then that of the first.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Weights:
     key: str | None = None
     notes: list[str] = field(default_factory=list)
     called: str | None = None
+    members: Sequence[Weights] = ()
 
     @property
     def who(self) -> str:
@@ -43,6 +47,10 @@ class Weights:
 
     def network(self) -> nn.Module:
         """On the CPU, in eval mode. Raises UserError where the file does not fit."""
+        if self.members:
+            return NetworkEnsemble(
+                [member.network() for member in self.members], build_task(self.about)
+            ).eval()
         network = new_network(Component(self.about["component"]), self.about, read_weights=False)
         if estimator_in(network) is not None:
             network.load_state_dict(load_file(self.file))
@@ -54,6 +62,31 @@ class Weights:
 def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weights, Artifact]:
     """(the weights of a role of a run, the artifact that holds them)"""
     artifact = run.role(role)
+    return _trained(run, artifact, role, which, allow), artifact
+
+
+def of_members(run: Run, which: str, allow: Sequence[str]) -> dict[str, tuple[Weights, Artifact]]:
+    """The same of a teacher that is an ensemble, "teacher", and of its members, "member 1" and so on; the
+    artifact of the ensemble is that of its first member. Empty where the teacher is one network.
+    """
+    opened, made, named = {}, run.members(), run.member_models()
+    if made and len(made) < len(named):
+        raise UserError(
+            f"the teacher of '{run.path}' is an ensemble of {len(named)}, and {len(made)} of them "
+            f"{'is' if len(made) == 1 else 'are'} trained so far: run it again"
+        )
+    for number, (stage, model) in enumerate(zip(made, named, strict=False), 1):
+        artifact = run.stage(stage)
+        weights = _trained(run, artifact, f"member {number}", which, allow)
+        opened[f"member {number}"] = replace(weights, model=model), artifact
+    if not opened:
+        return {}
+    members, (first, artifact) = [weights for weights, _ in opened.values()], opened["member 1"]
+    whole = replace(first, name="teacher", model=name_of_several(named), members=members, notes=[])
+    return {"teacher": (whole, artifact), **opened}
+
+
+def _trained(run: Run, artifact: Artifact, role: str, which: str, allow: Sequence[str]) -> Weights:
     file = artifact.file(f"{which}.safetensors")
     if not file.is_file():
         raise UserError(
@@ -61,7 +94,7 @@ def of_role(run: Run, role: str, which: str, allow: Sequence[str]) -> tuple[Weig
             "validation split; use which=last"
         )
     about = read_model(artifact.file("model.json"), allow)
-    return Weights(role, file, about, run.model(role) or function(about)), artifact
+    return Weights(role, file, about, run.model(role) or function(about))
 
 
 def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[Weights, Artifact | None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.config.wire import Order
+from kdx.core import snapshot
 from kdx.core.errors import UserError
 from kdx.core.files import own_file, read_json, write_atomically
 from kdx.pipeline.stages import EVALUATE
@@ -25,6 +26,7 @@ SWEEP_FILE, LATER, _LOCK = "sweep.json", "later.json", "sweep.lock"
 work holds.
 """
 DAMAGED = "damaged"
+_STATE = ("status", "error", "traceback", "host", "started", "ended", "seconds", "stages", "command")
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,13 @@ class Sweep:
     done: frozenset[str]
 
     def runs(self) -> dict[str, dict[str, Any] | None]:
-        """folder -> its run.json: see `run_in`."""
+        """folder -> what its run.json says of the state of the run: see `brief`."""
         names = (
             self.jobs
             if self.jobs is not None
             else sorted(p.parent.name for p in self.path.glob("*/run.json"))
         )
-        return {name: run_in(self.path / name) for name in names}
+        return {name: brief(self.path / name) for name in names}
 
     def pass_over(self, names: Iterable[str]) -> None:
         """Has every worker leave these runs alone from now on; none: they are free again."""
@@ -63,13 +65,15 @@ def begin_sweep(
     orders: Mapping[str, Order],
     *,
     named: bool,
+    found: Mapping[str, str] | None = None,
 ) -> Sweep:
     """The folder to work in: `path`, or the newest one beside it where the same sweep was stopped or has
     nothing left to do.
 
     A folder is gone on with only if its jobs have the same names and words and what it has finished would
     come out the same today: else its figures would be replaced. named: `path` was asked for by name; then
-    another sweep in it is a UserError.
+    another sweep in it is a UserError. found: of the jobs of which the store was just now found to have all,
+    the keys of their evaluations.
     """
     if named:
         earlier = read_sweep(path / SWEEP_FILE)
@@ -80,20 +84,25 @@ def begin_sweep(
                 f"'{path}' holds another sweep ({what}): choose another folder with "
                 "hydra.sweep.dir=PATH, or leave that out"
             )
-        done = _done(path, orders) if earlier else frozenset()
+        done = _done(path, orders, found or {}) if earlier else frozenset()
         return _open(path, command, jobs, resumed=earlier is not None, done=done) or _busy(path)
     for other in sorted(path.parent.glob(f"*/{SWEEP_FILE}"), reverse=True) if jobs is not None else []:
         if (read_sweep(other) or {}).get("jobs") == _listed(jobs):
-            done = _done(other.parent, orders)
-            if all(name in done or not finished(run_in(other.parent / name)) for name in orders):
-                found = _open(other.parent, command, jobs, resumed=True, done=done)
-                if found:
-                    return found
+            done = _done(other.parent, orders, found or {})
+            if all(name in done or not finished(brief(other.parent / name)) for name in orders):
+                opened = _open(other.parent, command, jobs, resumed=True, done=done)
+                if opened:
+                    return opened
     return _open(path, command, jobs, resumed=False, done=frozenset()) or _busy(path)
 
 
-def _done(path: Path, orders: Mapping[str, Order]) -> frozenset[str]:
-    return frozenset(name for name, order in orders.items() if is_done(path / name, order))
+def _done(path: Path, orders: Mapping[str, Order], found: Mapping[str, str]) -> frozenset[str]:
+    """found: see `begin_sweep`; the others are looked up."""
+    return frozenset(
+        name
+        for name, order in orders.items()
+        if _holds(path / name, found[name] if name in found else key_today(order))
+    )
 
 
 def _open(
@@ -169,6 +178,17 @@ def run_in(folder: Path) -> dict[str, Any] | None:
         return {"status": DAMAGED, "error": str(error)}
 
 
+def brief(folder: Path) -> dict[str, Any] | None:
+    """Of `run_in` what tells the state of a run. A command reads each file once while it is the same."""
+    file = folder / document.RUN_FILE
+
+    def look() -> dict[str, Any] | None:
+        run = run_in(folder)
+        return run and {key: run[key] for key in _STATE if key in run}
+
+    return snapshot.while_same(("brief", os.path.abspath(file)), str(file), look, bool)
+
+
 def finished(run: Mapping[str, Any] | None) -> bool:
     return bool(run) and run.get("status") == "finished"
 
@@ -177,8 +197,13 @@ def is_done(folder: Path, order: Order) -> bool:
     """Whether the folder holds the finished run that `order` asks for, as it would come out today, and the
     store still has all of it.
     """
-    run = run_in(folder)
-    return finished(run) and key_in(run) == key_today(order)
+    return _holds(folder, key_today(order))
+
+
+def _holds(folder: Path, key: str | None) -> bool:
+    """Whether it holds a finished run whose evaluation has this key."""
+    run = brief(folder)
+    return finished(run) and key_in(run) == key
 
 
 def key_in(run: Mapping[str, Any]) -> str | None:

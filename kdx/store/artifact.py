@@ -129,7 +129,9 @@ def verify(
         return f"'{path / MANIFEST}' does not have the content that was published"
     listed = manifest["files"]
     if missing := [
-        name for name in writes if not fnmatch.filter(listed, name) and written_before(name) not in listed
+        name
+        for name in writes
+        if not any(fnmatch.filter(listed, pattern) for pattern in (name, *written_before(name)))
     ]:
         return f"'{path / MANIFEST}' does not list {missing[0]}"
     for name, entry in manifest["files"].items():

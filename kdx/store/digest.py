@@ -5,23 +5,27 @@ changes.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from kdx.store import memory
 from kdx.store.resolve import code_file, imported_from, module_of, own_packages, package_of
 
 PLUMBING = (
     "kdx",
     "kdx.core.errors",
     "kdx.core.files",
+    "kdx.core.snapshot",
     "kdx.core.checks",
     "kdx.core.capacity",
     "kdx.store.component",
     "kdx.store.source",
+    "kdx.store.memory",
     "kdx.store.resolve",
     "kdx.store.digest",
     "kdx.store.moved",
@@ -38,6 +42,27 @@ PLUMBING = (
 """Modules that decide where and how fast, never what is computed: they stay out of the code digest."""
 
 
+_remembered: dict[str, list[str]] = {}
+"""Digest of a text -> what `_syntax` finds in it."""
+_MOST = 10_000
+"""Texts that are remembered; of more the new ones alone, as most are of files that have changed since."""
+
+
+@contextlib.contextmanager
+def remembering(path: Path) -> Iterator[None]:
+    """Inside, what is known of syntax trees is taken from this file, and kept there."""
+    kept = memory.recall(path)
+    for key in kept.keys() - _remembered.keys():
+        if kept[key] and all(isinstance(word, str) for word in kept[key]):
+            _remembered[key] = kept[key]
+    try:
+        yield
+    finally:
+        if new := _remembered.keys() - kept.keys():
+            many = len(_remembered) > _MOST
+            memory.keep(path, {key: _remembered[key] for key in new} if many else _remembered)
+
+
 def code_digest(names: Iterable[str]) -> str:
     """One hash of what these modules do: their syntax trees without docstrings, and those of every module of
     kdx, or of a package that `allow` names, that they import in turn.
@@ -45,6 +70,18 @@ def code_digest(names: Iterable[str]) -> str:
     names: dotted modules or `_target_`s. A target of another package counts with that package's name and
     version.
     """
+    if own_packages:
+        return _digest(names)
+    return _digest_of_ours(tuple(names))
+
+
+@functools.cache
+def _digest_of_ours(names: tuple[str, ...]) -> str:
+    """Without packages of the user's own, where a module of a name is always the same one."""
+    return _digest(names)
+
+
+def _digest(names: Iterable[str]) -> str:
     return hashlib.sha256(json.dumps(sorted(modules_read(names).items())).encode()).hexdigest()
 
 
@@ -70,6 +107,8 @@ def modules_read(names: Iterable[str]) -> dict[str, str]:
 
 
 def _version(package: str) -> str:
+    import importlib.metadata  # as slow as all of this module, and few keys need it
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -78,9 +117,19 @@ def _version(package: str) -> str:
 
 @functools.cache
 def _syntax(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
-    """(hash of the syntax tree, full names of all that it imports anywhere)"""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    package = package_of(module, path)
+    """(hash of the syntax tree, full names of all that it imports anywhere). They hang on the text, the
+    package and the version of Python alone, so what `remembering` knows of them is no guess.
+    """
+    text, package = path.read_bytes(), package_of(module, path)
+    key = hashlib.sha256(f"{sys.version} {package}\0".encode() + text).hexdigest()
+    if key not in _remembered:
+        digest, imports = _parsed(text.decode("utf-8"), package)
+        _remembered[key] = [digest, *imports]
+    return _remembered[key][0], tuple(_remembered[key][1:])
+
+
+def _parsed(text: str, package: str) -> tuple[str, tuple[str, ...]]:
+    tree = ast.parse(text)
     imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

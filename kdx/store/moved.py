@@ -42,10 +42,13 @@ ARRAYS = {"inputs": "images", "truth": "labels"}
 """What a file of arrays of a split is called -> what it was called before there was anything but pictures."""
 
 
-def written_before(pattern: str) -> str:
-    """The name that the files of a pattern, `labelled.inputs*.npy`, had then: labelled.images.npy."""
-    split, _, what = pattern.removesuffix("*.npy").rpartition(".")
-    return f"{split}.{ARRAYS[what]}.npy" if split and what in ARRAYS else pattern
+def written_before(pattern: str) -> tuple[str, ...]:
+    """Patterns of what stood for the files of a pattern then: the rows of a split, `labelled.rows.npy`, were
+    its inputs, labelled.inputs*.npy, and these were called labelled.images.npy."""
+    split, _, what = pattern.removesuffix(".npy").removesuffix("*").rpartition(".")
+    if split and what == "rows":
+        return (f"{split}.inputs*.npy", f"{split}.{ARRAYS['inputs']}.npy")
+    return (f"{split}.{ARRAYS[what]}.npy",) if split and what in ARRAYS else ()
 
 
 def kind_of_old(about: Mapping[str, Any]) -> Mapping[str, Any]:

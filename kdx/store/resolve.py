@@ -26,9 +26,11 @@ def allow(packages: Iterable[str]) -> None:
     """Lets configuration build objects of these packages as well, and no others. Only ever called with names
     from the user's command line.
     """
+    packages = list(packages)
+    if packages or own_packages:
+        module_of.cache_clear()
+        code_file.cache_clear()
     own_packages[:] = packages
-    module_of.cache_clear()
-    code_file.cache_clear()
     if Here not in sys.meta_path:
         sys.meta_path.append(Here)
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 from kdx.core.errors import UserError, printable
-from kdx.core.files import read_json, write_atomically
+from kdx.store import memory
 
 NO_FILE = "0" * 64
 _SETTLED = 2.0
@@ -28,7 +27,8 @@ class Source:
 
     paths: a file is known by its content; a folder by the names and contents of all files in it but hidden
     ones; several by those of each, in order. named: files by names of their own, in place of paths: the names
-    count, and the order; one that cannot be read counts as that.
+    count, and the order; one that cannot be read counts as that. once: its digest is what it was when it was
+    first asked for; else its files are looked at each time, and read where they have changed.
     """
 
     memo: Path | None = None
@@ -37,9 +37,10 @@ class Source:
     """
     _remembered: ClassVar[dict[str, list[Any]]] = {}
 
-    def __init__(self, *paths: str | Path, named: Iterable[tuple[str, Path]] = ()):
+    def __init__(self, *paths: str | Path, named: Iterable[tuple[str, Path]] = (), once: bool = False):
         self.paths = [Path(p).expanduser() for p in paths]
         self.named = list(named)
+        self._once, self._digest = once, ""
 
     def files(self) -> list[tuple[str, Path]]:
         found = list(self.named)
@@ -55,16 +56,22 @@ class Source:
         return found
 
     def digest(self) -> str:
-        kept = _read_memo(self.memo)
+        if self._once and self._digest:
+            return self._digest
+        self._digest = self._found()
+        return self._digest
+
+    def _found(self) -> str:
+        kept = memory.recall(self.memo)
         known = {**kept, **self._remembered}
-        whole = hashlib.sha256()
+        whole, folders = hashlib.sha256(), _Folders()
+        skip = bool(self.named)
         for name, path in self.files():
-            found = NO_FILE if self.named and not _readable(path) else _digest_once(path, known)
+            found = _digest_once(str(path), known, folders, skip)
             whole.update(os.fsencode(name) + f"\0{found}\n".encode())
         self._remembered.update(known)
-        if known != kept and self.memo and self.memo.parent.is_dir():
-            with contextlib.suppress(OSError):  # a full disk costs the memory, not the run
-                write_atomically(self.memo, json.dumps({"files": known, "sha256": _of(known)}))
+        if known != kept:
+            memory.keep(self.memo, known)
         return whole.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -93,39 +100,38 @@ def _below(folder: Path) -> Iterator[Path]:
         )
 
 
-def _read_memo(path: Path | None) -> dict[str, list[Any]]:
-    """What was remembered; nothing of a file that is not as it was written: a wrong digest would name another
-    data set.
-    """
+class _Folders(dict[str, str]):
+    """Folder -> where it really lies, found out once."""
+
+    def __missing__(self, folder: str) -> str:
+        self[folder] = os.path.join(os.path.realpath(folder), "")
+        return self[folder]
+
+
+def _digest_once(here: str, known: dict[str, list[Any]], folders: _Folders, skip: bool) -> str:
+    """skip: what is no file (a pipe would be waited for) or may not be read has the digest NO_FILE."""
     try:
-        found = read_json(path) if path else {}
-        files = found["files"] if found and found["sha256"] == _of(found["files"]) else {}
-    except (UserError, LookupError, TypeError):
-        return {}
-    return {k: v for k, v in files.items() if isinstance(v, list)} if isinstance(files, dict) else {}
-
-
-def _of(known: Any) -> str:
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-
-
-def _readable(path: Path) -> bool:
-    """Whether it is a file, which a pipe is not (it would be waited for), that we may read."""
-    return os.path.isfile(path) and os.access(path, os.R_OK)
-
-
-def _digest_once(path: Path, known: dict[str, list[Any]]) -> str:
-    stat = path.stat()
-    stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        about = os.lstat(here)
+        linked = stat.S_ISLNK(about.st_mode)
+        about = os.stat(here) if linked else about
+    except OSError:
+        if skip:
+            return NO_FILE
+        raise
+    if skip and not (stat.S_ISREG(about.st_mode) and os.access(here, os.R_OK)):
+        return NO_FILE
+    folder, _, last = here.rpartition("/")
+    real = os.path.realpath(here) if linked or os.sep != "/" else folders[folder or here[: -len(last)]] + last
     # as it is read back, whatever its bytes
-    name = printable(os.fsencode(path.resolve()).decode("utf-8", "backslashreplace"))
-    if known.get(name, [None])[:-1] == stamp:
-        return known[name][-1]
+    name = printable(real if real.isascii() else os.fsencode(real).decode("utf-8", "backslashreplace"))
+    stamp = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+    if (held := known.get(name)) is not None and held[:-1] == stamp:
+        return held[-1]
     try:
-        found = sha256(path)
+        found = sha256(Path(here))
     except PermissionError:  # whoever needs it tells; a row may be skipped
         return _UNREADABLE
-    if time.time() - stat.st_ctime > _SETTLED:
+    if time.time() - about.st_ctime > _SETTLED:
         known[name] = [*stamp, found]
     return found
 

@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from kdx.core import shortage, signals
+from kdx.core import shortage, signals, snapshot
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, own_folder, write_atomically
 from kdx.store.artifact import (
@@ -31,7 +31,7 @@ from kdx.store.artifact import (
     verify,
 )
 from kdx.store.component import Component, targets
-from kdx.store.digest import code_digest
+from kdx.store.digest import code_digest, remembering
 from kdx.store.disk import WHO, disk_full, lock_file
 from kdx.store.source import Source
 from kdx.store.stage import Stage
@@ -86,12 +86,9 @@ class Store:
         """
         specs: list[str] = []
         what = {name: _canonical(value, specs) for name, value in sorted(inputs.items())}
-        whole = {
-            "stage": stage.name,
-            "version": stage.version,
-            "inputs": what,
-            "code": code_digest([stage.module, *specs]),
-        }
+        with remembering(self.root / "code.json"):
+            code = code_digest([stage.module, *specs])
+        whole = {"stage": stage.name, "version": stage.version, "inputs": what, "code": code}
         return key_of(whole), whole
 
     def run(self, stage: Stage, /, *, name: str | None = None, **inputs: Any) -> Artifact:
@@ -126,7 +123,7 @@ class Store:
         if kind_at(path) is None:
             there(path)  # raises where nobody may know
             return None
-        damage = verify(path, stage=stage.name, key=key, writes=stage.writes, quick=self.peek, own=True)
+        damage = self._damage(stage, key, path)
         if damage and mend:
             self._put_aside(path, name, f"the store is damaged: {damage}; it runs again")
         if damage:
@@ -141,6 +138,19 @@ class Store:
             self.listener.note(name, line["text"], line["level"])
         self.listener.finished(name, key, True, artifact.manifest["seconds"])
         return artifact
+
+    def _damage(self, stage: Stage, key: str, path: Path) -> str | None:
+        """See `verify`. The runs of a command that are looked at before any work share many artifacts, and
+        one that was whole is looked through once for all of them; who works with it looks again.
+        """
+
+        def look() -> str | None:
+            return verify(path, stage=stage.name, key=key, writes=stage.writes, quick=self.peek, own=True)
+
+        if not self.peek:
+            return look()
+        where = ("whole", os.path.abspath(path))
+        return snapshot.while_same(where, str(path / MANIFEST), look, lambda damage: damage is None)
 
     def _put_aside(self, path: Path, name: str, why: str) -> None:
         """Renames what cannot be used, be it a folder, a link or anything else: nothing is lost, and nothing

@@ -14,12 +14,18 @@ from torch import Tensor
 from kdx.core.errors import UserError
 from kdx.core.math import balanced_weights, cross_entropy, kl
 from kdx.core.metric import Metric
-from kdx.core.task import Answers, Audited, Categorical, Evidence, Nothing
+from kdx.core.task import Answers, Audited, Categorical, Evidence, Figure, Nothing
 from kdx.core.trees import Tree
 from kdx.tasks import pseudo_labels
-from kdx.tasks.metrics import confusion, metrics, recalls, reliability
+from kdx.tasks.metrics import confusion, metrics, most_confused, recalls, reliability
 from kdx.tasks.shown import ACCURACY, BALANCED_ACCURACY, CLASSIFICATION
 
+WRITTEN_OUT = 32
+"""Classes up to which documents hold the confusion matrix itself, which then can be looked at. It grows with
+the square of the classes, so of more it lies beside them, as an array.
+"""
+MOST_CONFUSED = 20
+"""Pairs of classes that documents name."""
 HALF_MAX = 60000.0
 """Logits beyond half precision's range are cut off here; softmax of such a row is one-hot either way."""
 
@@ -90,8 +96,22 @@ class Classification(Categorical):
             found["recall"] = recalls(logits.argmax(1), y, logits.shape[1])
             found["reliability"] = reliability(logits.double().softmax(1), y)
         if part == "test":
-            found["confusion"] = confusion(logits.argmax(1), y, logits.shape[1]).tolist()
+            table = confusion(logits.argmax(1), y, logits.shape[1])
+            found["arrays"] = {"confusion": table}
+            found["predicted"] = table.sum(0).tolist()
+            found["confused"] = most_confused(table, MOST_CONFUSED)
+            if logits.shape[1] <= WRITTEN_OUT:
+                found["confusion"] = table.tolist()
+            elif found["confused"]:
+                found["figures"] = [self._confused(found["confused"])]
         return found
+
+    def _confused(self, pairs: Sequence[Mapping[str, int]]) -> dict[str, Any]:
+        names = [
+            f"{self.classes[pair['truth']]} taken for {self.classes[pair['predicted']]}" for pair in pairs
+        ]
+        data = {"names": names, "values": [pair["rows"] for pair in pairs], "below": "test rows"}
+        return Figure("Most confused classes of the test split", "confused", "ranked", data).document()
 
     def summary(self, truth: Mapping[str, Answers]) -> dict[str, Any]:
         counts = {name: _one(y).bincount(minlength=len(self.classes)).tolist() for name, y in truth.items()}

@@ -44,6 +44,17 @@ def confusion(guess: Tensor, y: Tensor, classes: int) -> Tensor:
     return torch.bincount(y * classes + guess, minlength=classes**2).reshape(classes, classes)
 
 
+def most_confused(table: Tensor, most: int) -> list[dict[str, int]]:
+    """(C, C) counts as of `confusion` -> the `most` pairs of two classes with most rows, those with most
+    first, of as many rows in the order of their numbers; pairs without rows are left out.
+    """
+    wrong = table.clone().fill_diagonal_(0).flatten()
+    rows = wrong.sort(descending=True, stable=True)
+    found = [(int(at), int(n)) for at, n in zip(rows.indices[:most], rows.values[:most], strict=True) if n]
+    classes = len(table)
+    return [{"truth": at // classes, "predicted": at % classes, "rows": n} for at, n in found]
+
+
 def recalls(guess: Tensor, y: Tensor, classes: int) -> list[float | None]:
     """(N,), (N,) -> of each class the share of its rows that are right, None where it has no row"""
     rows, right = (

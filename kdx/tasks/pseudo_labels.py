@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from kdx.core.task import Audited, Evidence
+from kdx.data.stored import let_go
 from kdx.tasks.metrics import calibration_error, reliability
 
 _BINS = 10
@@ -110,6 +111,7 @@ def learned(logits: np.ndarray, shown: np.ndarray, truth: np.ndarray | None) -> 
         sure += float((weight / np.exp(part - highest).sum(2)).sum())
         if truth is not None:
             right += int((weight * (part.argmax(2) == truth[start : start + step, None])).sum())
+        let_go(logits)
     return {
         "views": logits.shape[1],
         "answers": int((shown > 0).sum()),

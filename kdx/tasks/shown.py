@@ -52,6 +52,22 @@ CLASSIFICATION = {
     metric.name: metric for metric in (ACCURACY, BALANCED_ACCURACY, CALIBRATION_ERROR, NLL, AGREEMENT)
 }
 """Those of classification, the one that counts first."""
+RMSE = Metric(
+    "rmse", "RMSE", more=False, low=0, note="RMSE: the root of the mean squared error; less is better."
+)
+MSE = Metric("mse", "mean squared error", more=False, low=0)
+MAE = Metric("mae", "mean absolute error", more=False, low=0, head="test MAE")
+R2 = Metric(
+    "r2", "R2", high=1, note="R2: the share of the variance that is explained (1 is perfect, the mean has 0)."
+)
+DISTANCE = Metric(
+    "agreement",
+    "distance from the teacher",
+    more=False,
+    low=0,
+    head="from teacher",
+    note="From teacher: the mean absolute difference of the model's numbers and the teacher's.",
+)
 
 
 def named_metric(name: str) -> Metric:

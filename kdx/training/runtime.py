@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass, replace
@@ -135,6 +134,8 @@ def cores() -> int:
 
 def versions() -> dict[str, str]:
     """Of what computes, reported without importing it."""
+    import importlib.metadata
+
     return {
         "kdx": kdx.__version__,
         "python": platform.python_version(),

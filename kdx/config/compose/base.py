@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
-import json
+import gc
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kdx.config.compose.members import with_members
 from kdx.config.compose.parsing import names_own_part
 from kdx.config.options import own
+from kdx.core.errors import UserErrors
 from kdx.core.paths import conf_dir
 
-SEED = re.compile(r"seed=(0|[1-9][0-9]*)")
 HOW = ("launcher", "sweeper")
 UNCOMPOSED = (
     HydraException,
@@ -43,25 +45,90 @@ fit.
 
 
 def composed(words: Sequence[str], resolve: bool = True) -> dict[str, Any]:
-    base, choices = _base(tuple(words), tuple(own))
-    return OmegaConf.to_container(base, resolve=resolve) | {"choices": dict(choices)}
+    return copied(_contained(tuple(words), tuple(own), resolve))
 
 
 def overlaid(chosen: Sequence[str], values: Sequence[Override]) -> dict[str, Any] | None:
     """What Hydra composes of these options and values; None where a value does not fit.
 
-    The options are composed once and kept, and the values laid over them as Hydra does: a tenth of the time,
-    which a sweep feels. A seed comes last where nothing refers to it, so that a sweep over seeds does even
-    that once.
+    The options are composed once and kept. Values that nothing else can hang on, which are most, are set on a
+    copy of what these make; the others are laid over them as Hydra does.
     """
-    seeds = [o for o in values if SEED.fullmatch(o.input_line.lstrip("+"))]
-    rest = [o for o in values if o not in seeds]
-    if seeds and "${seed" not in "".join(
-        [json.dumps(composed(chosen, resolve=False)), *(o.input_line for o in rest)]
-    ):
-        found = _laid(tuple(chosen), _Values(rest), tuple(own))
-        return found and copy.deepcopy(found) | {"seed": seeds[-1].value()}
-    return copy.deepcopy(_laid(tuple(chosen), _Values(values), tuple(own)))
+    free, others = _apart(chosen, values)
+    found = _laid(tuple(chosen), _Values(others), tuple(own))
+    if found is None:
+        return None
+    found = copied(found)
+    for override in free:
+        *path, last = override.key_or_group.split(".")
+        node = found
+        for name in path:
+            node = node[name]
+        node[last] = override.value()
+    return found
+
+
+def _apart(chosen: Sequence[str], values: Sequence[Override]) -> tuple[list[Override], list[Override]]:
+    """(values that are set where they stand, whatever the others are; the others)"""
+    known, seen = _contained(tuple(chosen), tuple(own), False), _referred(tuple(chosen), tuple(own))
+    free = [override for override in values if _is_free(override, known)]
+    others = [override for override in values if override not in free]
+    # what refers to another key, or lies above or inside one that is set too
+    held = [*seen, *(path for o in others for path in (o.key_or_group, *_references(o.input_line)))]
+    if any(path.startswith(".") for path in held):
+        return [], list(values)
+    paths = [path.split(".") for path in held]
+    apart = [o for o in free if not any(_overlap(o.key_or_group.split("."), path) for path in paths)]
+    return apart, [override for override in values if override not in apart]
+
+
+def _is_free(override: Override, known: Mapping[str, Any]) -> bool:
+    """Whether it gives a plain value to a key that has one."""
+    node: Any = {key: value for key, value in known.items() if key != "choices"}
+    for name in override.key_or_group.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return False
+        node = node[name]
+    return not override.is_sweep_override() and _is_plain(node) and _is_plain(override.value())
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is one value, or a list of such, and refers to nothing."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, str):
+        return "${" not in value and value != "???"
+    return value is None or isinstance(value, bool | int | float)
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether one key is the other, or lies inside it."""
+    return all(a == b for a, b in zip(one, other, strict=False))
+
+
+@functools.lru_cache(maxsize=64)
+def _referred(chosen: tuple[str, ...], own: tuple[Path, ...]) -> frozenset[str]:
+    """The dotted keys that something in the composed options refers to."""
+    todo, found = [_contained(chosen, own, False)], set()
+    while todo:
+        value = todo.pop()
+        if isinstance(value, str):
+            found |= set(_references(value))
+        elif isinstance(value, Mapping | list):
+            todo += value.values() if isinstance(value, Mapping) else value
+    return frozenset(found)
+
+
+def _references(text: str) -> list[str]:
+    """Every word of a text that refers to something: keys are among them, relative ones begin with a dot."""
+    return re.findall(r"[^\s${}\[\]()<>:,'\"=]+", text) if "${" in text else []
+
+
+def copied(value: Any) -> Any:
+    """Plain values once more."""
+    if isinstance(value, dict):
+        return {key: copied(inner) for key, inner in value.items()}
+    return [copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 class _Values:
@@ -82,6 +149,10 @@ def _laid(chosen: tuple[str, ...], values: _Values, own: tuple[Path, ...]) -> di
     """Over a copy of the composed options: `ConfigLoaderImpl._apply_overrides_to_config` for values without a
     prefix.
     """
+    if not values.overrides:
+        with contextlib.suppress(*UNCOMPOSED):
+            return _contained(chosen, own, True)
+        return None
     base, choices = _base(chosen, own)
     config = copy.deepcopy(base)
     try:
@@ -92,6 +163,13 @@ def _laid(chosen: tuple[str, ...], values: _Values, own: tuple[Path, ...]) -> di
         return OmegaConf.to_container(config, resolve=True) | {"choices": dict(choices)}
     except UNCOMPOSED:
         return None
+
+
+@functools.lru_cache(maxsize=128)
+def _contained(chosen: tuple[str, ...], own: tuple[Path, ...], resolve: bool) -> dict[str, Any]:
+    """The composed options as plain values. Not to be changed."""
+    base, choices = _base(chosen, own)
+    return OmegaConf.to_container(base, resolve=resolve) | {"choices": dict(choices)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -112,12 +190,29 @@ def kept(words: tuple[str, ...], own: tuple[Path, ...]) -> Any:
 def whole_config(words: Sequence[str]) -> Any:
     """The composed configuration as Hydra has it, with Hydra's own node and the user's own options."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"), _quick_yaml(bool(own)):
         return compose(
             "train",
             [*words, *(f"hydra.searchpath=['file://{folder}']" for folder in own)],
             return_hydra_config=True,
         )
+
+
+@contextlib.contextmanager
+def _quick_yaml(others: bool) -> Iterator[None]:
+    """Inside, OmegaConf reads option files by libyaml where that is there, and nothing that it composes is
+    looked through for garbage: a third of the time. others: whether there are files that are not of kdx, on
+    which both readers need not agree, as they do on its own (tests/test_growth.py).
+    """
+    plain, collecting = yaml.SafeLoader, gc.isenabled()
+    gc.disable()
+    yaml.SafeLoader = plain if others else getattr(yaml, "CSafeLoader", plain)  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        yaml.SafeLoader = plain  # type: ignore[misc]
+        if collecting:
+            gc.enable()
 
 
 def composes(words: Sequence[str]) -> bool:
@@ -128,12 +223,29 @@ def composes(words: Sequence[str]) -> bool:
     return True
 
 
-def plain_config(config: Any, resolve: bool = True) -> dict[str, Any]:
+def plain_config(config: Any) -> dict[str, Any]:
     """A composed configuration as JSON values, without Hydra's own node; of that only the options chosen,
-    under `choices`.
+    under `choices`. Several teachers are spelled out.
     """
+    hydra = config.get("hydra") or HydraConfig.get()
+    if not own:  # in a process that a launcher made
+        sources = (source.path for source in hydra.runtime.config_sources if source.schema == "file")
+        own[:] = [Path(path) for path in sources if path and Path(path) != conf_dir()]
+    found, errors = with_members(_plain(config), lambda name: _composed_as(name, hydra))
+    if errors:
+        raise UserErrors(errors)
+    return found
+
+
+def _composed_as(teacher: str, hydra: Any) -> dict[str, Any]:
+    """What the words of a run compose with another teacher."""
+    words = [word for word in hydra.overrides.task if word.partition("=")[0] != "teacher"]
+    return _plain(whole_config([*words, f"teacher={teacher}"]))
+
+
+def _plain(config: Any) -> dict[str, Any]:
     kept = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=resolve
+        OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True
     )
     return kept | {"choices": _choices(config)}
 

@@ -13,7 +13,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from kdx.config.compose.base import UNCOMPOSED, composed, composes, first_line, overlaid, whole_config
-from kdx.config.compose.parsing import OWN_PARTS, parse_overrides
+from kdx.config.compose.members import dropped, with_members
+from kdx.config.compose.parsing import BY_NUMBER, OWN_PARTS, PARAMS, parse_overrides
 from kdx.config.compose.trust import overreach
 from kdx.config.keys import misshapen, wrong_key
 from kdx.config.options import SLOTS, folders, groups, own, wrong_option
@@ -50,17 +51,18 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
     unknown.
     """
     sorted_out = _sorted_out(words)
-    chosen, errors = sorted_out.chosen, sorted_out.errors
+    chosen, errors, hydras = sorted_out.chosen, sorted_out.errors, sorted_out.hydras
+    # words for Hydra itself change nothing else, so that one composition looks at them too
+    options = [*chosen, *hydras] if hydras and composes([*chosen, *hydras]) else chosen
     try:
-        known = composed(chosen)
+        known = composed(options)
     except UNCOMPOSED as error:
         return None, [*errors, _uncomposed(error, chosen)], 0
     if own and (odd := [*misshapen(known), *beyond("", known)]):
         return None, [*errors, *odd], 0
     if own and (beyond_them := overreach(chosen, {o.key_or_group for o in sorted_out.values})):
         return None, [*errors, *beyond_them], 0  # nothing more is looked at: that could run what they name
-    hydras = sorted_out.hydras
-    if hydras and not composes([*chosen, *hydras]):
+    if len(options) < len(chosen) + len(hydras):
         errors += [
             f"'{checks.shown(word, bare=True)}' is unknown to Hydra"
             for word in hydras
@@ -70,21 +72,32 @@ def examine_words(words: Sequence[str]) -> tuple[dict[str, Any] | None, list[str
     for override in sorted_out.values:
         path = override.key_or_group.split(".")
         if path[0] not in sorted_out.unsure:
-            found = _wrong_own_part(path) or wrong_key(_with_own_part(known, path), path, override.value())
+            found = (
+                _wrong_number(path)
+                if path[0] in BY_NUMBER
+                else _wrong_own_part(path) or wrong_key(_with_own_part(known, path), path, override.value())
+            )
             errors += found
             kept += [] if found else [override]
-    whole, kept = _laid_over(chosen, kept, known, errors)
+    whole, kept = _laid_over(options, kept, known, errors)
+    if whole is not None and (twice := dropped(whole, sorted_out.typed)):
+        errors += twice
+    elif whole is not None:
+        whole, wrong = with_members(whole, lambda name: _with_teacher(name, chosen, kept))
+        errors += wrong
     return whole, errors, len(chosen) + len(kept) if whole is not None else 0
 
 
 @dataclass
 class _SortedOut:
-    """Words by what they are. chosen: those that choose options; values: those that set keys; hydras: those
-    for Hydra itself; unsure: keys of words with an error, of which nothing more can be said.
+    """Words by what they are. chosen: those that choose options; values: those that set keys; typed: both, as
+    they are written; hydras: those for Hydra itself; unsure: keys of words with an error, of which nothing
+    more can be said.
     """
 
     chosen: list[str] = field(default_factory=list)
     values: list[Override] = field(default_factory=list)
+    typed: list[Override] = field(default_factory=list)
     hydras: list[str] = field(default_factory=list)
     unsure: set[str] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
@@ -99,6 +112,7 @@ def _sorted_out(words: Sequence[str]) -> _SortedOut:
             into.errors += found
             into.hydras += [] if found else [override.input_line]
             continue
+        into.typed.append(override)
         found = _not_ours(override) or beyond(group, override.value())
         if not found and group in folders():
             found = wrong_option(group, override.value()) or _not_installed(group, override.value())
@@ -108,6 +122,15 @@ def _sorted_out(words: Sequence[str]) -> _SortedOut:
         into.errors += found
         into.unsure |= {group} if found else set()
     return into
+
+
+def _with_teacher(name: str, chosen: Sequence[str], values: Sequence[Override]) -> dict[str, Any] | None:
+    """What these words compose with another teacher; None where they do not go together."""
+    others = [word for word in chosen if word.partition("=")[0] != "teacher"]
+    try:
+        return overlaid([*others, f"teacher={name}"], values)
+    except UNCOMPOSED:
+        return None
 
 
 def _uncomposed(error: BaseException, chosen: Sequence[str]) -> str:
@@ -149,8 +172,20 @@ def _wrong_own_part(path: Sequence[str]) -> list[str]:
     return [f"'{'.'.join(path)}' is no key: a {noun} has a name and keys, such as {OWN_PARTS[path[0]]}"]
 
 
+def _wrong_number(path: Sequence[str]) -> list[str]:
+    """What is wrong with the key of a part with a number. Which it may have is known when all is composed."""
+    if len(path) > 2:
+        return []
+    noun = path[0].removesuffix("s")
+    return [f"'{'.'.join(path)}' is no key: a {noun} has a number and keys, such as {BY_NUMBER[path[0]]}"]
+
+
 def _with_own_part(known: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
-    """The known keys, with that of a part of the user's own among them."""
+    """The known keys, with that of a part of the user's own among them, or an argument of what is no part of
+    kdx."""
+    node = known.get(path[0])
+    if len(path) == 3 and path[1] == PARAMS and isinstance(node, Mapping) and PARAMS in node:
+        return {**known, path[0]: {**node, PARAMS: {path[2]: None, **(node[PARAMS] or {})}}}
     if path[0] not in OWN_PARTS:
         return known
     own = known[path[0]] or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -16,17 +17,21 @@ from kdx.core import checks
 OWN_PARTS = {"controls": "controls.longer._target_=mine.Longer", "metrics": "metrics.top5._target_=mine.Top5"}
 """Nodes in which the user names parts of their own, each with a `_target_` and its arguments -> an
 example."""
+BY_NUMBER = {"members": "members.2.dropout=0.3"}
+"""Nodes whose parts have numbers, and keys of what they are made of -> an example."""
+
+PARAMS = "params"
+"""Under `NODE.params` lie the arguments of a class that is no part of kdx: any names."""
 
 
 def parse_overrides(words: Sequence[str], errors: list[str]) -> list[Override]:
-    parser = OverridesParser.create()
     parsed = []
     for word in words:
         if found := too_much(word):
             errors.append(found)
             continue
         try:
-            override = parser.parse_override(slotted(word))
+            override = _parsed(slotted(word))
         except (HydraException, ValueError):
             errors.append(_unreadable(word))
             continue
@@ -35,6 +40,12 @@ def parse_overrides(words: Sequence[str], errors: list[str]) -> list[Override]:
         else:
             errors.append(_unreadable(f"={word.partition('=')[2]}"))
     return parsed
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(word: str) -> Override:
+    """The same one for the same word: the runs of a sweep share most of theirs. Not to be changed."""
+    return OverridesParser.create().parse_override(word)
 
 
 def _unreadable(word: str) -> str:
@@ -76,9 +87,10 @@ def _plus_less(word: str) -> str:
 
 
 def names_own_part(key: str) -> bool:
-    """Whether a key is of a part that the user names."""
-    node, dot, _ = key.partition(".")
-    return bool(dot) and node in OWN_PARTS
+    """Whether a key is of a part that the user names, of one with a number, or an argument of what is no part
+    of kdx."""
+    node, dot, rest = key.partition(".")
+    return bool(dot) and (node in (*OWN_PARTS, *BY_NUMBER) or rest.partition("=")[0].startswith(f"{PARAMS}."))
 
 
 def slotted(word: str) -> str:

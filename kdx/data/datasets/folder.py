@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from kdx.core import checks
+from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
+from kdx.data.columns import ending
 from kdx.data.files import Files
-from kdx.data.loading import check_path, per_class
+from kdx.data.loading import check_flag, check_int, check_path, per_class
 from kdx.data.phrases import counted, few
 from kdx.data.pictures import findings
-from kdx.data.pictures.decode import Decoder
+from kdx.data.pictures.decode import Decoder, Reading
 from kdx.data.pictures.header import Header, are_grey
 from kdx.data.pictures.layout import Layout, lay_out
 from kdx.data.pictures.listing import Listing
-from kdx.data.pictures.rows import Pictures, describe
+from kdx.data.pictures.rows import SAMPLED_PICTURES, Pictures, describe
 from kdx.data.pictures.walk import as_text, readable
 from kdx.data.raw import MEANING, Description, Note
+from kdx.data.stored import InMemory, StoredRows, Writers
 
 LAYOUTS = ("auto", "parts", "classes")
 
@@ -50,7 +52,11 @@ class Folder:
     them is grey, else three. image_size, fit, background: see kdx.data.pictures.square. range, max_pixels,
     on_error: see kdx.data.pictures.decode; what is skipped is listed in `Raw.skipped`. A picture is called by
     its part and its place in that, as its key has it, wherever the folder lies and whatever it is called.
+    encoded: whether pictures stay in their files and are decoded as they are shown
+    (kdx.data.pictures.encoded); "auto": where decoded they would take more than `memory` bytes.
     """
+
+    streams = True
 
     def __init__(
         self,
@@ -64,10 +70,14 @@ class Folder:
         range: Any,
         max_pixels: int,
         on_error: str,
+        encoded: Any,
+        memory: int,
     ):
         self._root = check_path("root", root)
         self._unlabelled = None if unlabelled_root is None else check_path("unlabelled_root", unlabelled_root)
         self._layout = checks.choice("dataset.layout", layout, LAYOUTS)
+        self._encoded = encoded if encoded == "auto" else check_flag("encoded", encoded)
+        self._memory = check_int("memory", memory, 0, 2**62)
         self._decoder = Decoder(
             image_size=image_size,
             fit=fit,
@@ -95,7 +105,11 @@ class Folder:
                         f"'{readable(several[0])}' is one, and to run several takes a sweep: kdx train -m"
                     )
                 elif os.path.isfile(folder):
-                    remedy = f"it is a file: unpack it, if it is an archive, and {remedy}"
+                    remedy = (
+                        "it is a file of columns; texts in such a file are read by dataset=text"
+                        if ending(folder)
+                        else f"it is a file: unpack it, if it is an archive, and {remedy}"
+                    )
                 raise UserError(
                     f"dataset=folder looked for a folder of pictures in '{readable(folder)}', "
                     f"and there is none: {remedy}"
@@ -117,17 +131,20 @@ class Folder:
             validation=rows.get("validation"),
         )
 
-    def load(self, *, workers: int = 0) -> Pictures:
+    def load(self, *, workers: int = 0, write: Writers = InMemory) -> Pictures:
         """workers: threads that decode, 0 for none; the result is the same for any number."""
         scan = self._scan(workers)
         reading = self._decoder.reading(scan.headers, workers)
+        if self._stays(scan, reading):
+            return self._undecoded(scan, reading)
         skipped, names, made = list(scan.unread), {}, []
 
-        def decode(role: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        def decode(role: str) -> tuple[np.ndarray | StoredRows | None, np.ndarray | None]:
             if role not in scan.parts:
                 return None, None
             part = scan.parts[role]
-            made.append(self._decoder.decode(part.paths, reading, workers))
+            writer = write(role, len(part.paths), self._decoder.shape(reading), np.uint8)
+            made.append(self._decoder.decode(part.paths, reading, workers, writer))
             skipped.extend(
                 scan.called[path] for path, fine in zip(part.paths, made[-1].good, strict=True) if not fine
             )
@@ -161,9 +178,56 @@ class Folder:
             transparent,
         )
 
+    def _stays(self, scan: _Scan, reading: Reading) -> bool:
+        """Whether pictures are decoded as they are shown, and not beforehand."""
+        if self._encoded != "auto":
+            return bool(self._encoded)
+        rows = sum(len(part.paths) for part in scan.parts.values())
+        return rows * int(np.prod(self._decoder.shape(reading))) > self._memory
+
+    def _undecoded(self, scan: _Scan, reading: Reading) -> Pictures:
+        roots = {"root": self._root}
+        roots |= {"unlabelled_root": self._unlabelled} if self._unlabelled else {}
+        found = self._decoder.undecoded(
+            reading, {role: part.paths for role, part in scan.parts.items()}, roots
+        )
+        labels = {role: np.array(part.labels, np.int64) for role, part in scan.parts.items()}
+        rows = sum(map(len, found.values()))
+        notes = (
+            (
+                f"{counted(rows, 'picture')} stay in their files and are decoded as they are shown "
+                "(dataset.encoded): equal and constant ones are not looked for, and mean and deviation are "
+                f"those of {SAMPLED_PICTURES:,} at most of each split",
+                "info",
+            ),
+            *findings.of_files(self._decoder, reading, [], scan.called.__getitem__),
+        )
+        return Pictures(
+            found["train"],
+            labels["train"],
+            scan.layout.classes,
+            found.get("test"),
+            labels.get("test"),
+            found.get("unlabelled"),
+            scan.unread,
+            found.get("validation"),
+            labels.get("validation"),
+            notes,
+            np.array([header.size for header in scan.headers], np.int64).reshape(-1, 2),
+            {role: [scan.called[path] for path in part.paths] for role, part in scan.parts.items()},
+            findings.findings_report(reading, self._decoder.square, notes),
+        )
+
     def _lay_out(self) -> tuple[Layout, list[Note]]:
-        """What lies where, less what is skipped as no picture at all, and what there is to tell of that."""
+        """What lies where, less what is skipped as no picture at all, and what there is to tell of that. A
+        command finds it out once.
+        """
         self.fetch()
+        asked = (os.path.abspath(self._root), self._unlabelled and os.path.abspath(self._unlabelled))
+        key = ("layout", *asked, str(self._root), self._layout, self._decoder.refuses)
+        return snapshot.once(key, self._laid_out)
+
+    def _laid_out(self) -> tuple[Layout, list[Note]]:
         layout = lay_out(self._root, self._unlabelled, self._layout)
         notes, parts, gone = [(text, "info") for text in layout.notes], {}, []
         for role, part in layout.parts.items():

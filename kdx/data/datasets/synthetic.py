@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,12 @@ from kdx.core.errors import UserError
 from kdx.data.loading import check_int, per_class
 from kdx.data.pictures.rows import Pictures, describe
 from kdx.data.raw import Description
+from kdx.data.stored import InMemory, Writer, Writers
 
 BLOBS = 3
 CHUNK = 512
+_PARTS = ("train", "test", "unlabelled")
+"""In the order in which they are drawn."""
 
 
 class Synthetic:
@@ -25,6 +29,8 @@ class Synthetic:
     standard deviation, 0..2, where brightness is in [0, 1]. pattern_seed: a number of the data set's own, so
     that the run's seed does not change the data.
     """
+
+    streams = True
 
     def __init__(
         self,
@@ -62,16 +68,21 @@ class Synthetic:
             shape, self._names(), self._rows, counts, test=self._test_rows or None, pool=self._pool_rows
         )
 
-    def load(self, *, workers: int = 0) -> Pictures:
+    def load(self, *, workers: int = 0, write: Writers = InMemory) -> Pictures:
         labels = self._labels(self._rows)
         test = self._labels(self._test_rows) if self._test_rows else None
+
+        def drawn(part: str, labels: np.ndarray) -> Any:
+            writer = write(part, len(labels), (self._channels, self._side, self._side), np.uint8)
+            return self._draw(labels, _PARTS.index(part) + 1, writer)
+
         return Pictures(
-            self._draw(labels, part=1),
+            drawn("train", labels),
             labels,
             self._names(),
-            None if test is None else self._draw(test, part=2),
+            None if test is None else drawn("test", test),
             test,
-            self._draw(self._labels(self._pool_rows), part=3) if self._pool_rows else None,
+            drawn("unlabelled", self._labels(self._pool_rows)) if self._pool_rows else None,
         )
 
     def _names(self) -> tuple[str, ...]:
@@ -93,7 +104,7 @@ class Synthetic:
         pictures = (colour * bumps[..., 0, :, None] * bumps[..., 1, None, :]).sum(1)
         return np.clip(pictures, 0, 1).astype(np.float32)
 
-    def _draw(self, labels: np.ndarray, part: int) -> np.ndarray:
+    def _draw(self, labels: np.ndarray, part: int, writer: Writer) -> Any:
         """(N,) -> (N, C, S, S) uint8, in chunks, so that the floats never need much memory"""
         rng = np.random.Generator(np.random.PCG64([self._seed, part]))
         patterns, reach, side = (
@@ -101,7 +112,6 @@ class Synthetic:
             self._side // 8,
             self._side,
         )
-        images = np.empty((len(labels), self._channels, side, side), np.uint8)
         for start in range(0, len(labels), CHUNK):
             rows = labels[start : start + CHUNK]
             shift = rng.integers(-reach, reach + 1, (2, len(rows), 1))
@@ -110,7 +120,6 @@ class Synthetic:
             noise = rng.standard_normal(block.shape, np.float32)
             noise *= np.float32(255 * self._noise)
             noise += block
-            images[start : start + CHUNK] = np.clip(np.rint(noise, out=noise), 0, 255, out=noise).transpose(
-                0, 3, 1, 2
-            )
-        return images
+            levels = np.clip(np.rint(noise, out=noise), 0, 255, out=noise).astype(np.uint8)
+            writer.append(levels.transpose(0, 3, 1, 2))
+        return writer.close()

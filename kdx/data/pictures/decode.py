@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +13,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kdx.core import checks
+from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
 from kdx.data.loading import check_int
 from kdx.data.pictures import deep
+from kdx.data.pictures.encoded import EncodedPart, EncodedRows, HowRead
 from kdx.data.pictures.header import Header, TooLarge, Unknown, are_grey, decode_error, read_header
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import PICTURES, file_ending, readable
+from kdx.data.stored import BLOCK_BYTES, InMemory, StoredRows, Writer
 
 LOOKED_AT = 256
 """Pictures of each depth whose values are looked at before any is scaled, evenly over the list."""
@@ -44,7 +47,7 @@ class Decoded:
     """images (N, C, S, S) uint8 of the pictures that decode, in order; good (M,) bool: which of all those
     are; beyond and odd: pictures with values beyond black and white, and with values that are no numbers."""
 
-    images: np.ndarray
+    images: np.ndarray | StoredRows
     good: np.ndarray
     beyond: tuple[Path, ...]
     odd: tuple[Path, ...]
@@ -62,17 +65,23 @@ class Decoder:
     def __init__(
         self, *, image_size: int, fit: str, background: Any, range: Any, max_pixels: int, on_error: str
     ):
-        self.square = Square(image_size=image_size, fit=fit, background=background)
+        self._arguments = {"image_size": image_size, "fit": fit, "background": background}
+        self.square = Square(**self._arguments)
         self.range = check_range(range)
         self._most = check_int("max_pixels", max_pixels, 1, 2**31 - 1)
         self._skip = checks.choice("dataset.on_error", on_error, ("stop", "skip")) == "skip"
+
+    @property
+    def refuses(self) -> tuple[int, bool]:
+        """What decides which files are no pictures: the most pixels, and whether such are skipped."""
+        return self._most, self._skip
 
     def headers(self, paths: Sequence[Path], workers: int) -> list[Header | None]:
         """Of each picture, in order; None for those that cannot be opened and are skipped.
         Decodes nothing.
         """
         with _limited(self._most):
-            answers = list(_map(read_header, paths, workers))
+            answers = list(_map(self._header, paths, workers))
             self._refuse(paths, answers)
         return [answer if isinstance(answer, Header) else None for answer in answers]
 
@@ -82,7 +91,16 @@ class Decoder:
         """
         odd = [path for path in paths if file_ending(path.name) not in PICTURES] if self._skip else []
         with _limited(self._most):
-            return {path: str(answer) for path in odd if isinstance(answer := read_header(path), Unknown)}
+            return {path: str(answer) for path in odd if isinstance(answer := self._header(path), Unknown)}
+
+    def _header(self, path: Path) -> Header | Exception:
+        """Called inside `_limited`. A command opens the header of a file once."""
+        return snapshot.while_same(
+            ("header", path, self._most),
+            str(path),
+            lambda: read_header(path),
+            lambda found: isinstance(found, Header | Unknown),
+        )
 
     def reading(self, headers: Sequence[Header], workers: int) -> Reading:
         """headers: of all pictures of the data set. Decodes some of those of more than eight bits."""
@@ -98,10 +116,48 @@ class Decoder:
                 )
         return Reading(headers, are_grey(headers), spans)
 
-    def decode(self, paths: Sequence[Path], reading: Reading, workers: int) -> Decoded:
-        images = np.empty(
-            (len(paths), 1 if reading.grey else 3, self.square.size, self.square.size), np.uint8
-        )
+    def undecoded(
+        self, reading: Reading, parts: Mapping[str, Sequence[Path]], roots: Mapping[str, Path]
+    ) -> dict[str, EncodedRows]:
+        """The pictures of each part, which stay in their files. roots: the folders that they lie below, by
+        key, the innermost of which counts."""
+        depths = {header.path: header.depth for header in reading.headers if header.depth != deep.EIGHT}
+        numbers = {depth: number for number, depth in enumerate(reading.spans, 1)}
+        spans = {depth: (span.low, span.high) for depth, span in reading.spans.items()}
+        places = {key: os.path.abspath(root) for key, root in roots.items()}
+        how = HowRead(self._arguments, reading.grey, spans, self._most, places)
+        inner = sorted(places, key=lambda key: -len(places[key]))
+
+        def named(path: Path) -> str:
+            whole = os.path.abspath(path)
+            key = next(key for key in inner if os.path.commonpath([whole, places[key]]) == places[key])
+            return f"{key}:{os.path.relpath(whole, places[key])}"
+
+        return {
+            part: EncodedRows(
+                how,
+                [
+                    EncodedPart(
+                        [named(path) for path in paths],
+                        np.array([numbers.get(depths.get(path, ""), 0) for path in paths], np.uint8),
+                    )
+                ],
+            )
+            for part, paths in parts.items()
+        }
+
+    def shape(self, reading: Reading) -> tuple[int, int, int]:
+        """Of one picture."""
+        return (1 if reading.grey else 3, self.square.size, self.square.size)
+
+    def decode(
+        self, paths: Sequence[Path], reading: Reading, workers: int, writer: Writer | None = None
+    ) -> Decoded:
+        """writer: who takes the pictures, block by block; None: they stay in memory."""
+        shape = self.shape(reading)
+        writer = writer or InMemory("", len(paths), shape, np.uint8)
+        each = max(1, BLOCK_BYTES // int(np.prod(shape)))
+        images = np.empty((min(each, len(paths)), *shape), np.uint8)
         beyond, odd = np.zeros(len(paths), bool), np.zeros(len(paths), bool)
         spans = {
             header.path: reading.spans[header.depth]
@@ -112,21 +168,26 @@ class Decoder:
         def fill(i: int) -> Exception | None:
             try:
                 if paths[i] in spans:
-                    images[i], beyond[i], odd[i] = self.square.of_values(
+                    images[i % each], beyond[i], odd[i] = self.square.of_values(
                         paths[i], reading.grey, spans[paths[i]]
                     )
                 else:
-                    images[i] = self.square.of_bytes(paths[i], reading.grey)
+                    images[i % each] = self.square.of_bytes(paths[i], reading.grey)
             except Exception as error:  # Pillow raises many kinds for a damaged file
                 return decode_error(error, paths[i])
             return None
 
+        answers: list[Exception | None] = []
         with _limited(self._most):
-            answers = list(_map(fill, range(len(paths)), workers))
+            for start in range(0, len(paths), each):
+                made = list(_map(fill, range(start, min(start + each, len(paths))), workers))
+                answers += made
+                fine = [place for place, answer in enumerate(made) if answer is None]
+                writer.append(images[: len(made)] if len(fine) == len(made) else images[fine])
             self._refuse(paths, answers)
         good = np.array([answer is None for answer in answers], bool)
         those = [tuple(paths[i] for i in np.flatnonzero(which & good)) for which in (beyond, odd)]
-        return Decoded(images if good.all() else images[good], good, *those)
+        return Decoded(writer.close(), good, *those)
 
     def _refuse(self, paths: Sequence[Path], answers: Sequence[object]) -> None:
         bad = [

@@ -44,7 +44,7 @@ class Unknown(Exception):
         self.instead = instead
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """What the header of a picture tells. grey: whether it has no colour; depth: as kdx.data.pictures.deep
     names it; size: width and height as stored; frames: whether there are several, of which the first is read;

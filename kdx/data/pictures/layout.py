@@ -58,6 +58,11 @@ def _lay_out(root: Path, unlabelled: Path | None, layout: str, walk: Walk) -> La
         raise UserError(_too_few(folders["train"], classes, walk))
     note_alike(classes, walk)
     parts = {"train": list_pictures(classes, list(classes), walk)}
+    if not parts["train"].paths and (texts := walk.texts()):
+        raise UserError(
+            f"'{readable(folders['train'])}' holds no pictures; there are texts ({readable(texts[0])}), "
+            "which dataset=text reads"
+        )
     for role in ("validation", "test"):
         if role in folders:
             found = classes_in(folders[role], walk)

@@ -5,6 +5,7 @@ transparent.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,12 @@ class Square:
         self.fit = checks.choice("dataset.fit", fit, FITS)
         self.background = check_background(background)
 
-    def of_bytes(self, path: Path, grey: bool) -> np.ndarray:
-        """(C, S, S) uint8 of a picture of eight bits"""
+    def of_bytes(self, path: Path, grey: bool, cut: Callable[[Any], Any] | None = None) -> np.ndarray:
+        """(C, S, S) uint8 of a picture of eight bits. cut: what makes a square of it; None: as `fit` says."""
         from PIL import Image, ImageOps
 
         with Image.open(path) as picture:
-            if picture.format == "JPEG":
+            if picture.format == "JPEG" and cut is None:
                 # decodes at a half, quarter or eighth where that is still twice what is needed
                 picture.draft(None, (2 * self.size, 2 * self.size))
             # which Pillow does not scale as it does the pixels
@@ -52,10 +53,13 @@ class Square:
                     Image.new("RGBA", picture.size, (*self.background, 255)), picture
                 )
             picture = picture.convert("L" if grey else "RGB")
-        pixels = np.asarray(self._square(picture, self._level() if grey else self.background))
+        square = cut(picture) if cut else self._square(picture, self._level() if grey else self.background)
+        pixels = np.asarray(square)
         return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
-    def of_values(self, path: Path, grey: bool, span: deep.Span) -> tuple[np.ndarray, bool, bool]:
+    def of_values(
+        self, path: Path, grey: bool, span: deep.Span, cut: Callable[[Any], Any] | None = None
+    ) -> tuple[np.ndarray, bool, bool]:
         """(C, S, S) uint8, and as kdx.data.pictures.deep.scaled: whether values lay beyond black and white,
         and whether some are no numbers
         """
@@ -68,7 +72,8 @@ class Square:
         for channel, level in enumerate(levels):
             plane = values[..., min(channel, values.shape[-1] - 1)]
             plane = plane if opaque is None else plane * opaque + level * (1 - opaque)
-            planes.append(np.asarray(self._square(Image.fromarray(plane), level)))
+            whole = Image.fromarray(plane)
+            planes.append(np.asarray(cut(whole) if cut else self._square(whole, level)))
         return np.rint(np.stack(planes)).astype(np.uint8), beyond, odd
 
     def _level(self) -> int:

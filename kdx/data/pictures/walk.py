@@ -1,15 +1,15 @@
-"""Files and folders of pictures listed,
-whatever lies among them and however they are called. Opens no file.
+"""Files and folders of pictures listed, whatever lies among them and however they are called. A command lists
+each folder once, and opens no file here.
 """
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from kdx.core import snapshot
 from kdx.core.errors import UserError, printable
 
 NO_PICTURES = {
@@ -147,15 +147,19 @@ class Walk:
             )
         return list(self._notes)
 
+    def texts(self) -> list[str]:
+        """Those left out that are texts."""
+        return [path for path in self._left_out if file_ending(path) == "txt"]
+
     def folders(self, folder: Path) -> list[Path]:
-        found = [folder / name for name in _visible(_listed(folder)) if os.path.isdir(folder / name)]
+        found = [folder / name for name in _listed(folder)[0]]
         return [path for path in found if self._pool is None or os.path.realpath(path) != self._pool]
 
     def pool_is_within(self, folder: Path) -> bool:
         return self._pool is not None and os.path.dirname(self._pool) == os.path.realpath(folder)
 
     def files(self, folder: Path) -> list[str]:
-        return [name for name in _visible(_listed(folder)) if not os.path.isdir(folder / name)]
+        return list(_listed(folder)[1])
 
     def pictures(self, folder: Path) -> list[Path]:
         """Every file below that may be a picture, in order of name; links are followed, and each folder is
@@ -174,32 +178,46 @@ class Walk:
         return any(not is_other(path.name) for path in self._below(folder))
 
     def _below(self, folder: Path) -> Iterator[Path]:
-        entered, within = set(), os.path.join(os.path.realpath(folder), "")
-        for here, folders, files in os.walk(folder, followlinks=True, onerror=_stop):
+        entered, within, todo = set(), os.path.join(os.path.realpath(folder), ""), [folder]
+        while todo:
+            here = todo.pop()
+            folders, files = _listed(here)
             real = os.path.realpath(here)
             # a link to what holds this folder, and others beside it
-            around = here != str(folder) and within.startswith(os.path.join(real, ""))
-            if real in entered or around or (real == self._pool and here != str(folder)):
-                folders.clear()
+            around = here != folder and within.startswith(os.path.join(real, ""))
+            if real in entered or around or (real == self._pool and here != folder):
                 continue
             entered.add(real)
-            folders[:] = _visible(folders)
-            yield from (Path(here, name) for name in _visible(files))
+            yield from (here / name for name in files)
+            todo += [here / name for name in reversed(folders)]
 
 
-def _listed(folder: Path) -> list[str]:
+def _listed(folder: Path) -> tuple[Sequence[str], Sequence[str]]:
+    """(names of the folders, of everything else) that are no hidden ones, each in order."""
+    return snapshot.once(("folder", os.path.abspath(folder)), lambda: _scanned(folder))
+
+
+def _scanned(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A folder that cannot be read is no empty one: UserError."""
+    folders, files = [], []
     try:
-        return os.listdir(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                (folders if _is_folder(entry) else files).append(entry.name)
     except OSError as error:
-        _stop(error)
+        raise UserError(
+            f"the folder '{readable(error.filename)}' cannot be read: {error.strerror}; give yourself "
+            "permission, or move it away"
+        ) from error
+    return tuple(_visible(folders)), tuple(_visible(files))
 
 
-def _stop(error: OSError) -> NoReturn:
-    """A folder that cannot be read is no empty one."""
-    raise UserError(
-        f"the folder '{readable(error.filename)}' cannot be read: {error.strerror}; give yourself "
-        "permission, or move it away"
-    ) from error
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Through a link as well; what cannot be looked at is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _visible(names: Iterable[str]) -> list[str]:

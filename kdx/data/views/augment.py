@@ -8,15 +8,17 @@ kdx/data/views/chain.py applies them in order.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kdx.core.checks import shown
 from kdx.core.errors import UserError
 from kdx.data.views import pixels
-from kdx.data.views.chain import Mixer, Step
+from kdx.data.views.chain import Mixer, Step, Window
 from kdx.data.views.draws import Draws
 
 
@@ -75,6 +77,61 @@ class FlipCrop(Step):
         return pixels.crop(
             x, top, left, (mirror < self.flip).to(torch.int64), pad=self.pad, reflect=self.reflect
         )
+
+
+class RandomResizedCrop(Window):
+    """A random part of the picture, of `scale` of its area and with a side ratio within `ratio`, as large as
+    the picture, mirrored with probability `flip`: Inception's (Szegedy et al. 2015, arXiv 1409.4842), by
+    torchvision's rule: ten tries, else the largest part around the centre. scale: shares of the area; ratio:
+    width to height, of which the logarithm is uniform."""
+
+    tries = 10
+
+    def __init__(self, *, scale: Sequence[float], ratio: Sequence[float], flip: float):
+        for name, pair, high in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
+            if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+                raise UserError(
+                    f"augment.random_resized_crop.{name} needs two numbers, [low,high]; given {shown(pair)}"
+                )
+            for value in pair:
+                check_number(f"random_resized_crop.{name}", value, 0, high, open_low=True)
+            if pair[0] > pair[1]:
+                raise UserError(
+                    f"augment.random_resized_crop.{name} needs [low,high], the lower first; given "
+                    f"{shown(pair)}"
+                )
+        check_number("random_resized_crop.flip", flip, 0, 1)
+        self.scale, self.ratio, self.flip = tuple(scale), tuple(ratio), flip
+
+    def numbers(self, draws: Draws, op: str) -> Tensor:
+        return draws.uniform(op, 4 * self.tries + 1)
+
+    def window(self, numbers: Sequence[float], width: int, height: int) -> tuple[int, int, int, int, bool]:
+        (least, most), (narrow, broad) = self.scale, self.ratio
+        mirrored = numbers[-1] < self.flip
+        for number in range(self.tries):
+            area, shape, down, across = numbers[4 * number : 4 * number + 4]
+            target = width * height * (least + (most - least) * area)
+            side = math.exp(math.log(narrow) + (math.log(broad) - math.log(narrow)) * shape)
+            wide, high = round(math.sqrt(target * side)), round(math.sqrt(target / side))
+            if 0 < wide <= width and 0 < high <= height:
+                left, top = int(across * (width - wide + 1)), int(down * (height - high + 1))
+                return left, top, wide, high, mirrored
+        wide, high = width, height
+        if width / height < narrow:
+            high = max(1, round(width / narrow))
+        elif width / height > broad:
+            wide = max(1, round(height * broad))
+        return (width - wide) // 2, (height - high) // 2, wide, high, mirrored
+
+    def __call__(self, x: Tensor, draws: Draws, op: str) -> Tensor:
+        found = torch.empty_like(x)
+        for row, numbers in enumerate(self.numbers(draws, op).tolist()):  # each alone, whatever the batch
+            left, top, wide, high, mirrored = self.window(numbers, x.shape[3], x.shape[2])
+            seen = x[row : row + 1, :, top : top + high, left : left + wide]
+            made = F.interpolate(seen, size=x.shape[-2:], mode="bilinear", antialias=True)[0]
+            found[row] = made.flip(2) if mirrored else made
+        return found.clamp_(0, 1)
 
 
 class Affine(Step):

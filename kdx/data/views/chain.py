@@ -15,6 +15,7 @@ from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.trees import device_of, leaves, tree
 from kdx.core.types import Inputs, Split
+from kdx.data.reader import OfArray
 from kdx.data.views.draws import Draws
 
 
@@ -32,6 +33,19 @@ class Step(ABC):
     @abstractmethod
     def __call__(self, x: Any, draws: Draws, op: str) -> Any:
         """B rows, B draws -> B rows. op: the name under which to draw."""
+
+
+class Window(Step):
+    """A step that shows a part of a row: of rows that hold more than is stored of them, such as pictures in
+    files, it is cut out before anything is made smaller, where it is the first step."""
+
+    @abstractmethod
+    def numbers(self, draws: Draws, op: str) -> Tensor:
+        """B draws -> (B, d) float32 in [0, 1): all that is random in it."""
+
+    @abstractmethod
+    def window(self, numbers: Sequence[float], width: int, height: int) -> tuple[int, int, int, int, bool]:
+        """(d) numbers, the size of a row -> left, top, width and height of what is seen, whether mirrored."""
 
 
 class Mixer(ABC):
@@ -76,9 +90,16 @@ class Chain:
         """Steps, mixup included. 0: every view is the clean row."""
         return len(self._steps) + (self.mixup is not None)
 
-    def __call__(self, x: Inputs, draws: Draws) -> Inputs:
-        """Rows as they are stored or as a network sees them -> as a network sees them, all steps but mixup"""
-        for op, step in self._steps:
+    @property
+    def first_window(self) -> tuple[str, Window] | None:
+        """The first step, with the name under which it draws, where it is one."""
+        op, step = self._steps[0] if self._steps else ("", None)
+        return (op, step) if isinstance(step, Window) else None
+
+    def __call__(self, x: Inputs, draws: Draws, skip: int = 0) -> Inputs:
+        """Rows as they are stored or as a network sees them -> as a network sees them, all steps but mixup
+        and the first `skip`"""
+        for op, step in self._steps[skip:]:
             x = step(x if step.moves_only else tree(as_float, x), draws, op)
         return tree(as_float, x)
 
@@ -121,12 +142,21 @@ class Views:
 
     def _noisy(self, split: Split, index: Tensor, view: Tensor) -> tuple[Inputs, Mix | None]:
         draws = Draws(self.seed, split.name, index, view)
-        x = self.chain(_rows(split, index, index.device), draws)
+        x = self._stepped(split, index, draws)
         if self.chain.mixup is None:
             return x, None
         partner, lam = self.chain.mixup.pairs(draws, "mixup", len(split))
-        other = self.chain(_rows(split, partner, index.device), Draws(self.seed, split.name, partner, view))
+        other = self._stepped(split, partner, Draws(self.seed, split.name, partner, view))
         return self.chain.mixup.blend(x, other, lam), (partner, lam)
+
+    def _stepped(self, split: Split, index: Tensor, draws: Draws) -> Inputs:
+        """Rows after all steps but mixup."""
+        first, inputs = self.chain.first_window, split.inputs
+        if first is None or not (isinstance(inputs, OfArray) and inputs.rows.crops):
+            return self.chain(_rows(split, index, index.device), draws)
+        op, step = first
+        seen = inputs.cropped(index, step.numbers(draws, op), step.window)
+        return self.chain(seen.to(index.device), draws, skip=1)
 
 
 def _rows(split: Split, index: Tensor, device: torch.device) -> Inputs:

@@ -6,10 +6,49 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdx.data.raw import Description
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
+from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.scores import row_bytes
 from kdx.store.component import Component
+
+
+class Decode(Foretelling):
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        found = look.describe(inputs["dataset"])
+        parts = {
+            "train": found.train,
+            "validation": found.validation,
+            "test": found.test,
+            "unlabelled": found.pool,
+        }
+        return {
+            "decoded.json": {
+                "dataset": inputs["dataset"].target.rpartition(".")[2],
+                "reads": found.reads,
+                "example": {name: [list(shape), kind] for name, (shape, kind) in found.example.items()},
+                "rows": {part: rows for part, rows in parts.items() if rows},
+            }
+        }
+
+    def counts(self, step: PlannedStage) -> Mapping[str, int]:
+        found: Mapping[str, int] = step.artifact.json("decoded.json")["rows"]
+        return found
+
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        return {"start": 1}
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        return f"{sum(self.counts(step).values()):,} rows"
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        return sum(self.counts(step).values()) * (row_bytes(step.artifact.json("decoded.json")) + 8)
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.others import decode_data
+
+        return decode_data(bench, step, inputs, folder)
 
 
 class _Data(Foretelling):
@@ -24,7 +63,7 @@ class _Data(Foretelling):
         return f"{sum(self.counts(step).values()):,} rows"
 
     def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
-        return sum(self.counts(step).values()) * (row_bytes(step.artifact.json("data.json")) + 8)
+        return sum(self.counts(step).values()) * 16
 
     def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
         from kdx.pipeline.foretelling.rehearsal.others import lay_data
@@ -38,7 +77,7 @@ class Prepare(_Data):
 
     def checks(self, job: PlannedRun, step: PlannedStage) -> list[str]:
         data, choices = step.artifact.json("data.json"), job.choices
-        takers = f"taken by the teacher {choices['teacher']} and the student {choices['student']}"
+        takers = f"taken by the teacher {job.experiment.teacher_name} and the student {choices['student']}"
         found = []
         if classes := data.get("classes"):
             names = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
@@ -63,11 +102,11 @@ class Prepare(_Data):
             f"loss {job.choices['loss']} and those of teacher and controls: built, and tried forward and "
             f"backward on {step.artifact.json('data.json')['reads']} of this shape"
         ]
-        for role, given in (("teacher", experiment.checkpoint), ("student", experiment.student_checkpoint)):
+        begun = [("teacher", each.checkpoint, each.training is not None) for each in experiment.teachers]
+        for role, given, trained in (*begun, ("student", experiment.student_checkpoint, True)):
             if given is None:
                 continue
             found.append(f"checkpoint: the weights of '{given.file.paths[0]}' fit the {role}")
-            trained = role == "student" or experiment.teacher_pretrain is not None
             if warnings := class_order_warnings(role, given, classes, trained):
                 found.append(f"checkpoint: {warnings[0]}")
         return found
@@ -105,16 +144,23 @@ class Reveal(_Data):
         return {"data.json": {**data, "counts": counts}}
 
 
+def rows_of_splits(experiment: Experiment, found: Description) -> dict[str, int]:
+    """Rows of each split, those that are made up for the pool among them; for sizes without an error."""
+    from kdx.data.sizes import count_rows
+
+    counts = count_rows(found, **experiment.sizes)
+    return counts | {"unlabelled": counts["unlabelled"] + experiment.rows_made_up}
+
+
 def about(look: Beforehand, dataset: Component) -> dict[str, Any]:
     """data.json of a data set that is not prepared yet, but for what its adapter learns of the rows. hidden:
     rows whose hidden truth is known. strata: rows of the train part by group, of which validation is drawn
     group by group.
     """
-    from kdx.data.sizes import count_rows
     from kdx.pipeline.stages.prepare import kind_of_rows
 
     found = look.describe(dataset)
-    counts = count_rows(found, **look.experiment.sizes)
+    counts = rows_of_splits(look.experiment, found)
     shipped = {"test": found.test, "validation": found.validation}
     kept = sum(counts[name] for name, rows in shipped.items() if rows is None)
     return {

@@ -49,11 +49,16 @@ class Label(Foretelling):
 
     def costs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """How many views there are follows from the length of the training."""
-        return {**super().costs(inputs), "views": sorted(inputs["views"])}
+        return {
+            **super().costs(inputs),
+            "views": sorted(inputs["views"]),
+            "looked_at": sorted(inputs["looked_at"]),
+        }
 
     def face(self, step: PlannedStage, reduced: Callable[[Any], Any]) -> Any:
         return {
             "answers": sorted(step.inputs["views"]),
+            "looked_at": sorted(step.inputs["looked_at"]),
             "clean": step.inputs["clean"],
             "teachers": reduced(step.inputs["teachers"]),
         }
@@ -91,7 +96,8 @@ def answers(step: PlannedStage, steps: Steps) -> dict[str, tuple[int, int, int]]
     )
     asked = asked_rows(step, steps)
     return {
-        name: (rows_answered(name, counts, asked), views, first) for name, (views, first) in wanted.items()
+        name: (rows_answered(name, counts, asked, inputs["looked_at"]), views, first)
+        for name, (views, first) in wanted.items()
     }
 
 
@@ -101,5 +107,6 @@ def asked_rows(step: PlannedStage, steps: Steps) -> int:
         return 0
     chosen = step.inputs["rows"]
     if chosen is None:
-        return foretelling_of(step.stage).counts(step)["unlabelled"]
+        pool = foretelling_of(step.stage).counts(step)["unlabelled"]
+        return int(step.inputs["looked_at"].get("unlabelled", pool))
     return chosen_rows(steps[chosen.key], steps)

@@ -91,7 +91,7 @@ class Audit(_Once):
 class Evaluate(Foretelling):
     def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
         """Every network: its last and its best weights on all splits, one row at a time, and on the shifted
-        test split.
+        test split. Members of an ensemble are looked at together, and each by itself.
         """
         from kdx.pipeline.stages.evaluate import SPLITS
 
@@ -102,12 +102,15 @@ class Evaluate(Foretelling):
             f"rows of {role}": float(sets * rows + len(step.inputs["shifts"]) * counts["test"])
             for role in roles
         }
+        if isinstance(roles.get("teacher"), list):
+            found["rows of teacher"] += sets * rows
         if step.inputs["rounds"]:
             found["rows of student"] = found.get("rows of student", 0) + len(step.inputs["rounds"]) * rows
         return found | {f"single rows of {role}": float(SINGLE) for role in roles}
 
     def in_words(self, step: PlannedStage, steps: Steps) -> str:
-        return f"{len(step.inputs['models']) + len(step.inputs['rounds'])} networks"
+        several = [len(made) if isinstance(made, list) else 1 for made in step.inputs["models"].values()]
+        return f"{sum(several) + len(step.inputs['rounds'])} networks"
 
     def costs(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         return {k: v for k, v in super().costs(inputs).items() if k != "rounds"}

@@ -9,6 +9,7 @@ from kdx.pipeline.foretelling.training import NetworkTraining
 from kdx.pipeline.scores import metric_of, score_of
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN
 from kdx.store.artifact import Artifact
+from kdx.store.stage import split_number
 from kdx.tasks import chance
 
 
@@ -17,32 +18,58 @@ class Pretrain(NetworkTraining):
         return "teacher"
 
     def teacher(self, job: PlannedRun, step: PlannedStage) -> list[str]:
-        if step is not job.first(PRETRAIN):
-            return []
-        asked, data = job.first(LABEL), step.inputs["data"]
-        rows, metric = self.counts(step)["validation"], metric_of(data)
-        score = _known_score(job, step, asked)
-        if score is None:
-            measured = f"its {metric.title} is not known yet"
-        elif metric.share:
-            measured = f"{score:.1%} of {rows} validation rows right"
-        else:
-            measured = f"{metric.title} {metric.text(score)} on {rows} validation rows"
-        found = [f"{job.choices['teacher']}, {_whereabouts(job, step)}: {measured}"]
-        if not asked:
-            return [*found, "no answers are asked of it, so nothing depends on how good it is"]
-        if not rows:
-            return [
-                *found,
-                "without a validation split nothing tells whether it is better than guessing, and the gate "
-                "cannot speak: set dataset.validation=0.1, say",
-            ]
-        always = ""
-        if data.json("data.json").get("classes"):
-            always = _beside_guessing(job, step, score, found)
-        elif score is not None and _changes(step):
-            found[0] += " before that"
-        return [*found, *_of_gate(job, always)]
+        """Of an ensemble each member, and after the last of them what they are together."""
+        number, count = split_number(step.name)[1], len(job.experiment.teachers)
+        asked = job.first(LABEL)
+        if number is None:
+            return _of_all(job, step, asked, _known_score(job, step, asked)) if _first(job, step) else []
+        found = (
+            f"member {number}, {_whereabouts(job, step)}: {_measured(step, _known_score(job, step, None))}"
+        )
+        if number < count:
+            return [found]
+        return [found, *_of_all(job, step, asked, _noted(asked, "answers.json"))]
+
+
+def _first(job: PlannedRun, step: PlannedStage) -> bool:
+    return step is job.first(PRETRAIN)
+
+
+def _measured(step: PlannedStage, score: float | None) -> str:
+    rows, metric = _validation(step), metric_of(step.inputs["data"])
+    if score is None:
+        return f"its {metric.title} is not known yet"
+    if metric.share:
+        return f"{score:.1%} of {rows} validation rows right"
+    return f"{metric.title} {metric.text(score)} on {rows} validation rows"
+
+
+def _validation(step: PlannedStage) -> int:
+    """Rows."""
+    return int(step.inputs["data"].json("data.json")["counts"]["validation"])
+
+
+def _of_all(
+    job: PlannedRun, step: PlannedStage, asked: PlannedStage | None, score: float | None
+) -> list[str]:
+    """What is said of the teacher, of an ensemble as a whole."""
+    several = len(job.experiment.teachers) > 1
+    where = "which answer together" if several else _whereabouts(job, step, named=False)
+    found = [f"{job.experiment.teacher_name}, {where}: {_measured(step, score)}"]
+    if not asked:
+        return [*found, "no answers are asked of it, so nothing depends on how good it is"]
+    if not _validation(step):
+        return [
+            *found,
+            "without a validation split nothing tells whether it is better than guessing, and the gate "
+            "cannot speak: set dataset.validation=0.1, say",
+        ]
+    always = ""
+    if step.inputs["data"].json("data.json").get("classes"):
+        always = _beside_guessing(job, step, score, found)
+    elif score is not None and _changes(step):
+        found[0] += " before that"
+    return [*found, *_of_gate(job, always)]
 
 
 def _changes(step: PlannedStage) -> bool:
@@ -95,20 +122,19 @@ def _largest(data: Artifact) -> tuple[str, float]:
     return about["classes"][which], share
 
 
-def _whereabouts(job: PlannedRun, teacher: PlannedStage) -> str:
-    experiment = job.experiment
-    if teacher.stored:
-        return "in the store"
+def _whereabouts(job: PlannedRun, step: PlannedStage, named: bool = True) -> str:
+    """named: whether it is called by its name, too."""
+    asked = job.experiment.teachers[(split_number(step.name)[1] or 1) - 1]
+    called = f"{asked.name}, " if named else ""
+    if step.stored:
+        return f"{called}in the store"
     origin = (
-        f"the checkpoint '{experiment.checkpoint.file.paths[0]}'"
-        if experiment.checkpoint
-        else "pretrained weights"
+        f"the checkpoint '{asked.checkpoint.file.paths[0]}'" if asked.checkpoint else "pretrained weights"
     )
-    if experiment.teacher_pretrain is None:
-        return f"{origin}, as it is"
-    return (
-        f"{origin}, to be trained further" if experiment.checkpoint else "not in the store and trained first"
-    )
+    if asked.training is None:
+        return f"{called}{origin}, as it is"
+    further = f"{origin}, to be trained further" if asked.checkpoint else "not in the store and trained first"
+    return f"{called}{further}"
 
 
 def _known_score(job: PlannedRun, teacher: PlannedStage, asked: PlannedStage | None) -> float | None:
@@ -116,7 +142,7 @@ def _known_score(job: PlannedRun, teacher: PlannedStage, asked: PlannedStage | N
     longer than a few seconds.
     """
     for step, file in ((asked, "answers.json"), (teacher, "summary.json")):
-        if step and step.stored and (found := score_of(step.artifact.json(file))) is not None:
+        if (found := _noted(step, file)) is not None:
             return found
     there = teacher.stored or teacher.inputs["checkpoint"] or teacher.inputs["training"] is None
     if not job.bench or not there:
@@ -127,3 +153,8 @@ def _known_score(job: PlannedRun, teacher: PlannedStage, asked: PlannedStage | N
     from kdx.pipeline.foretelling.rehearsal.others import score_now
 
     return score_now(job.bench, teacher)
+
+
+def _noted(step: PlannedStage | None, file: str) -> float | None:
+    """The score that a stage of the store has noted."""
+    return score_of(step.artifact.json(file)) if step and step.stored else None

@@ -8,6 +8,7 @@ from kdx.core.errors import UserError
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
+    ToAnswer,
     ask_teacher,
     student_alone,
     student_inputs,
@@ -32,10 +33,12 @@ class Active(Recipe):
     counts = "last"
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teacher = train_teacher(store, experiment)
+        data, teachers = train_teacher(store, experiment)
         inputs = student_inputs(store, data, experiment)
         # validation only: how often the teacher errs
-        empty = ask_teacher(store, data, teacher, experiment, {}, name="pseudo-label-0", pool=False)
+        empty = ask_teacher(
+            store, data, teachers, experiment, {}, name="pseudo-label-0", which=ToAnswer(pool=False)
+        )
         student_alone(store, experiment, inputs, empty)
         made = store.run(TRAIN, name="student-train-0", **inputs, loss=experiment.teacher_loss)
         rows = answers = None
@@ -58,11 +61,11 @@ class Active(Recipe):
             answers = ask_teacher(
                 store,
                 data,
-                teacher,
+                teachers,
                 experiment,
                 {"unlabelled": 1, "labelled": 1},
                 name=f"pseudo-label-{number}",
-                rows=rows,
+                which=ToAnswer(rows=rows),
             )
             lesson = {
                 **inputs,
@@ -70,7 +73,7 @@ class Active(Recipe):
                 "rows": rows,
                 "view": "clean",
                 "loss": experiment.loss,
-                "networks": [teacher],
+                "networks": teachers,
                 "init": made if experiment.student_init == "previous" else None,
             }
             made = store.run(TRAIN, name=f"student-train-{number}", **lesson)

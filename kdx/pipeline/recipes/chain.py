@@ -7,9 +7,11 @@ from typing import Any
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
+    ToAnswer,
     ask_teacher,
     asks_live,
     checkpoint_inputs,
+    rows_looked_at,
     student_alone,
     student_inputs,
     train_controls,
@@ -31,12 +33,20 @@ class Chain(Recipe):
     counts = "chain"
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teacher = train_teacher(store, experiment)
+        data, teachers = train_teacher(store, experiment)
         views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
-        live = asks_live(experiment, views)
+        live, asked = asks_live(experiment, views), ToAnswer(looked_at=rows_looked_at(data, experiment))
         lesson: dict[str, Any] = {}
         for number, model in enumerate([*experiment.assistants, experiment.student], 1):
-            answers = ask_teacher(store, data, teacher, experiment, views, name=f"pseudo-label-{number}")
+            answers = ask_teacher(
+                store,
+                data,
+                teachers,
+                experiment,
+                views,
+                name=f"pseudo-label-{number}",
+                which=asked,
+            )
             if number == 1:
                 student_alone(store, experiment, inputs, answers)
             begins = checkpoint_inputs(
@@ -47,13 +57,13 @@ class Chain(Recipe):
                 "model": model,
                 **begins,
                 "answers": answers,
-                "teachers": [teacher] if live else [],
+                "teachers": teachers if live else [],
                 "view": experiment.pseudo_label["view"],
-                "networks": [] if live else [teacher],
+                "networks": [] if live else teachers,
                 "loss": experiment.loss,
                 "rows": None,
                 "init": None,
             }
-            teacher = store.run(TRAIN, name=f"student-train-{number}", **lesson)
+            teachers = [store.run(TRAIN, name=f"student-train-{number}", **lesson)]
         store.run(TRAIN, name="student-train", **lesson)
         train_controls(store, experiment, inputs)

@@ -7,10 +7,12 @@ from typing import Any
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
+    ToAnswer,
     ask_teacher,
     asks_live,
     best_round,
     round_name,
+    rows_looked_at,
     student_alone,
     student_inputs,
     train_controls,
@@ -30,15 +32,21 @@ class Distil(Recipe):
     rounds the student is the teacher; the best one counts."""
 
     def run(self, store: Store, experiment: Experiment) -> None:
-        data, teacher = train_teacher(store, experiment)
+        data, teachers = train_teacher(store, experiment)
         metric = metric_of(data)
         views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
-        live = asks_live(experiment, views)
+        live, asked = asks_live(experiment, views), ToAnswer(looked_at=rows_looked_at(data, experiment))
         students: list[Artifact] = []
         lessons: list[dict[str, Any]] = []
         for number in range(1, experiment.rounds + 1):
             answers = ask_teacher(
-                store, data, teacher, experiment, views, name=round_name("pseudo-label", number, experiment)
+                store,
+                data,
+                teachers,
+                experiment,
+                views,
+                name=round_name("pseudo-label", number, experiment),
+                which=asked,
             )
             if number == 1:
                 student_alone(store, experiment, inputs, answers)
@@ -57,15 +65,15 @@ class Distil(Recipe):
             lesson = {
                 **inputs,
                 "answers": answers,
-                "teachers": [teacher] if live else [],
+                "teachers": teachers if live else [],
                 "rows": rows,
                 "view": experiment.pseudo_label["view"],
-                "networks": [] if live else [teacher],
+                "networks": [] if live else teachers,
                 "loss": experiment.loss,
-                "init": teacher if experiment.student_init == "previous" and number > 1 else None,
+                "init": teachers[0] if experiment.student_init == "previous" and number > 1 else None,
             }
-            teacher = store.run(TRAIN, name=round_name("student-train", number, experiment), **lesson)
-            students.append(teacher)
+            students.append(store.run(TRAIN, name=round_name("student-train", number, experiment), **lesson))
+            teachers = students[-1:]
             lessons.append(lesson)
             if waited(students, metric) >= (experiment.round_patience or experiment.rounds):
                 break

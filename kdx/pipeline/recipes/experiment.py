@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,32 +21,46 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class TeacherSetup:
+    """One teacher, or a member of an ensemble. name: its option. training None: it is taken as it is. copy:
+    how many members before it are of the same option; its seeds hang on that, so the first one is the same
+    network as in a run that has it alone.
+    """
+
+    name: str
+    model: Component
+    checkpoint: Checkpoint | None
+    training: Component | None
+    copy: int = 0
+
+
+@dataclass(frozen=True)
 class Experiment:
     """What a recipe is asked for: components, files and numbers, never a config object.
 
     sizes: labelled, unlabelled, validation, test. class_weights: of the labels' cross-entropy in every
     training, and so of the gate, none | balanced. duplicates: what becomes of equal rows
-    (kdx.pipeline.stages.prepare). checkpoint: the teacher's weights. student_checkpoint: those that the
-    student and its controls begin with. assistants: networks between teacher and student, largest first.
-    teacher_pretrain None: the teacher is taken as it is. controls: role -> what is trained beside the student
+    (kdx.pipeline.stages.prepare). teachers: one, or the members of an ensemble, at least one.
+    student_checkpoint: the weights that the student and its controls begin with. assistants: networks between
+    teacher and student, largest first. controls: role -> what is trained beside the student
     (kdx/pipeline/controls). select None: the whole pool. budget: answers that the recipe `active` buys, or
     their share of the pool. student_init: what the student of a later round begins with. round_patience:
-    rounds without improvement on validation after which it ends, None: none.
+    rounds without improvement on validation after which it ends, None: none. made_up: what makes further rows
+    for the pool (kdx.data.making), None: nothing. headline: the weights that the run is known by, last |
+    best.
     """
 
     dataset: Component
     sizes: Mapping[str, Any]
     class_weights: str
     duplicates: str
-    teacher: Component
-    checkpoint: Checkpoint | None
+    teachers: Sequence[TeacherSetup]
     student: Component
     student_checkpoint: Checkpoint | None
     teacher_loss: Component
     loss: Component
     assistants: Sequence[Component]
     controls: Mapping[str, ControlTraining]
-    teacher_pretrain: Component | None
     pseudo_label: Mapping[str, Any]
     student_train: Component
     seed: int
@@ -54,3 +69,19 @@ class Experiment:
     student_init: str
     round_patience: int | None
     budget: int | float | None
+    made_up: Component | None = None
+    headline: str = "last"
+
+    @property
+    def rows_made_up(self) -> int:
+        return self.made_up.spec["rows"] if self.made_up else 0
+
+    @property
+    def teacher_name(self) -> str:
+        """What the teacher is called: "cnn"; of an ensemble "cnn + resnet20", "5 x cnn"."""
+        return name_of_several([teacher.name for teacher in self.teachers])
+
+
+def name_of_several(names: Sequence[str]) -> str:
+    """["cnn", "cnn", "mlp"] -> "2 x cnn + mlp" """
+    return " + ".join(f"{n} x {name}" if n > 1 else name for name, n in Counter(names).items())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.files import kind_at, read_json
 from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
+from kdx.data.laid import note_places
 from kdx.pipeline.recipes.checks import taught_splits
-from kdx.pipeline.recipes.experiment import Checkpoint, Experiment
+from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
 from kdx.pipeline.scores import answer_bytes, score_of
-from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.pipeline.stages import DECODE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import subseed
@@ -78,72 +81,122 @@ def waited(tried: Sequence[Artifact], metric: Metric) -> int:
     return len(tried) - 1 - best_round(tried, metric)
 
 
+@dataclass(frozen=True)
+class ToAnswer:
+    """What a teacher is asked about. pool: whether about any row of it. rows: the rows of it, None: all.
+    looked_at: see `rows_looked_at`."""
+
+    pool: bool = True
+    rows: Artifact | None = None
+    looked_at: Mapping[str, int] = field(default_factory=dict)
+
+
+EVERY_ROW = ToAnswer()
+"""Every row."""
+
+
 def ask_teacher(
     store: Store,
     data: Artifact,
-    teacher: Artifact,
+    teachers: Sequence[Artifact],
     experiment: Experiment,
     views: Mapping[str, int],
     *,
     name: str,
-    pool: bool = True,
-    rows: Artifact | None = None,
+    which: ToAnswer = EVERY_ROW,
 ) -> Artifact:
-    """The teacher's answers. pool: whether to any of its rows, of which there are none where the loss reads
-    no pool.
+    """The teacher's answers, of several the mean, to the rows of the pool that are asked about; to none where
+    the loss reads no pool.
     """
-    precision = precise(store, data, experiment.teacher, experiment.teacher_pretrain)
+    found = {precise(store, data, teacher.model, teacher.training) for teacher in experiment.teachers}
+    precision = found.pop() if len(found) == 1 else "fp32"
     return store.run(
         LABEL,
         name=name,
         data=data,
-        teachers=[teacher],
+        teachers=teachers,
         augment=_augmentation(experiment.student_train),
         views=views,
-        clean=experiment.pseudo_label["view"] == "clean" or rows is not None,
+        clean=experiment.pseudo_label["view"] == "clean" or which.rows is not None,
         seed=subseed(experiment.seed, "views"),
         precision=precision,
-        pool=pool and "unlabelled" in taught_splits(experiment),
-        rows=rows,
+        pool=which.pool and "unlabelled" in taught_splits(experiment),
+        rows=which.rows,
         passes=experiment.pseudo_label["passes"],
+        looked_at=which.looked_at,
     )
 
 
-def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, Artifact]:
-    """(the prepared data, the teacher)"""
-    data = store.run(
+def prepare_data(store: Store, experiment: Experiment, like: Mapping[str, Any] | None = None) -> Artifact:
+    """The data set decoded, once for every seed, and split. like: the adapter of a network that reads these
+    rows as it read its own.
+    """
+    decoded = store.run(DECODE, dataset=experiment.dataset)
+    about = decoded.json("decoded.json")
+    if "lazy" in about and not store.peek:  # its rows stay in files that may lie elsewhere than they did
+        spec = experiment.dataset.spec
+        note_places(
+            decoded.path,
+            {
+                key: os.path.abspath(os.path.expanduser(spec[key]))
+                for key in experiment.dataset.places
+                if spec.get(key)
+            },
+        )
+    more: dict[str, Any] = {"made_up": experiment.made_up} if experiment.made_up else {}
+    return store.run(
         PREPARE,
+        decoded=decoded,
         dataset=experiment.dataset,
         **experiment.sizes,
         duplicates=experiment.duplicates,
         seed=subseed(experiment.seed, "split"),
+        **(more | ({"like": like} if like else {})),
     )
+
+
+def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[Artifact]]:
+    """(the prepared data, the teacher or the members of an ensemble)"""
+    data = prepare_data(store, experiment)
     classes = data.json("data.json").get("classes")
-    for role, given in (("teacher", experiment.checkpoint), ("student", experiment.student_checkpoint)):
-        if (
-            given
-            and classes
-            and (
-                warnings := class_order_warnings(
-                    role, given, classes, trained=role == "student" or experiment.teacher_pretrain is not None
-                )
-            )
-        ):
-            store.listener.note(PRETRAIN.name if role == "teacher" else TRAIN.name, *warnings)
-    teacher = store.run(
+    begun = [
+        (PRETRAIN, "teacher", each.checkpoint, each.training is not None) for each in experiment.teachers
+    ]
+    for stage, role, given, trained in (*begun, (TRAIN, "student", experiment.student_checkpoint, True)):
+        if given and classes and (warnings := class_order_warnings(role, given, classes, trained)):
+            store.listener.note(stage.name, *warnings)
+    return data, [
+        _train_member(store, data, experiment, teacher, name)
+        for name, teacher in zip(teacher_stages(len(experiment.teachers)), experiment.teachers, strict=True)
+    ]
+
+
+def teacher_stages(count: int) -> list[str]:
+    """What a run calls the stages that train its teacher, of several by their numbers from 1."""
+    return [f"{PRETRAIN.name}-{number}" for number in range(1, count + 1)] if count > 1 else [PRETRAIN.name]
+
+
+def _train_member(
+    store: Store, data: Artifact, experiment: Experiment, teacher: TeacherSetup, name: str
+) -> Artifact:
+    """Members of one option differ in their first weights, their order of rows and their views; the first of
+    them is the same network as in a run that has it alone.
+    """
+    further = [teacher.copy] if teacher.copy else []
+    return store.run(
         PRETRAIN,
+        name=name,
         data=data,
-        model=experiment.teacher,
-        **checkpoint_inputs(experiment.checkpoint),
+        model=teacher.model,
+        **checkpoint_inputs(teacher.checkpoint),
         loss=experiment.teacher_loss,
-        training=experiment.teacher_pretrain,
-        precision=precise(store, data, experiment.teacher, experiment.teacher_pretrain),
+        training=teacher.training,
+        precision=precise(store, data, teacher.model, teacher.training),
         epoch=["labelled"],
-        seed=subseed(experiment.seed, "teacher", 0),
-        views_seed=subseed(experiment.seed, "views", "teacher"),
-        class_weights=experiment.class_weights if experiment.teacher_pretrain else "none",
+        seed=subseed(experiment.seed, "teacher", teacher.copy),
+        views_seed=subseed(experiment.seed, "views", "teacher", *further),
+        class_weights=experiment.class_weights if teacher.training else "none",
     )
-    return data, teacher
 
 
 def student_inputs(store: Store, data: Artifact, experiment: Experiment) -> dict[str, Any]:
@@ -247,6 +300,33 @@ def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
     return views if asked["mode"] == "stored" or (asked["mode"] == "auto" and fits) else {}
 
 
+def rows_looked_at(data: Artifact, experiment: Experiment) -> dict[str, int]:
+    """split -> how many of its rows the student's training looks at, where it ends before its first pass
+    does: the first ones of the order in which it takes them, so that no other row needs an answer. A rule of
+    choice reads the answers to all of them.
+
+    Trainings of different length so have answers of their own, each to the rows that it looks at: what one of
+    them asks of the teacher is never more than it learns from, and the shorter one's are few.
+    """
+    if experiment.select is not None:
+        return {}
+    found: Mapping[str, int] = data.json("data.json")["counts"]
+    counts = {name: found[name] for name in ("labelled", "unlabelled") if found[name]}
+    spec = experiment.student_train.spec
+    steps = total_steps(spec, sum(used(counts, spec["rows"]).values()), "student_train")
+    taught = {
+        name: rows for name, rows in used(counts, spec["rows"]).items() if name in taught_splits(experiment)
+    }
+    if not taught:
+        return {}
+    batch = shares(spec["batch_size"], taught, spec["labelled_share"])
+    return {
+        name: steps * batch[name]
+        for name, rows in taught.items()
+        if rows == counts[name] > steps * batch[name]
+    }
+
+
 def _augmentation(training: Component) -> list[tuple[str, Component]]:
     return [(name, Component(spec)) for name, spec in training.spec["augment"]]
 
@@ -258,8 +338,9 @@ def gate(
     that. trained: the student alone.
     """
     mode, old = experiment.pseudo_label["gate"], experiment.pseudo_label["near_chance"]
+    best: dict[str, Any] = {"which": "best"} if experiment.headline == "best" else {}
     found = store.run(
-        GATE, data=data, answers=answers, alone=trained, class_weights=experiment.class_weights
+        GATE, data=data, answers=answers, alone=trained, class_weights=experiment.class_weights, **best
     ).json("gate.json")
     if old:
         store.listener.note(

@@ -7,9 +7,9 @@ In capitals, as importing kdx.pipeline.stages.train makes the module the attribu
 from kdx.store.stage import Stage
 
 DATA = (
-    "labelled.inputs*.npy",
+    "labelled.rows.npy",
     "labelled.truth*.npy",
-    "validation.inputs*.npy",
+    "validation.rows.npy",
     "validation.truth*.npy",
     "data.json",
 )
@@ -17,10 +17,17 @@ _NETWORK = ("last.safetensors", "model.json", "summary.json")
 GOES_ON = ("checkpoint.pt", "checkpoint.json")
 _LESS_DATA = "dataset.labelled and dataset.unlabelled, or the size of a row"
 
+DECODE = Stage(
+    "decode",
+    "kdx.pipeline.stages.decode",
+    writes=("train.inputs*.npy", "train.truth*.npy", "raw.json", "decoded.json"),
+    lower="the size of a row",
+    foretold="kdx.pipeline.foretelling.data.Decode",
+)
 PREPARE = Stage(
     "prepare",
     "kdx.pipeline.stages.prepare",
-    writes=(*DATA, "test.inputs*.npy", "test.truth*.npy", "unlabelled.inputs*.npy", "truth*.npy"),
+    writes=(*DATA, "test.rows.npy", "test.truth*.npy", "unlabelled.rows.npy", "truth*.npy"),
     lower=_LESS_DATA,
     foretold="kdx.pipeline.foretelling.data.Prepare",
 )

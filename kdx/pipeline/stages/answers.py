@@ -15,15 +15,15 @@ from torch import Tensor
 
 from kdx.core.errors import UserError
 from kdx.core.task import Task
-from kdx.core.trees import rows_of
 from kdx.core.types import Teacher
+from kdx.data.reader import OfArray, open_array
 from kdx.methods.teachers import Extra, Stored
 from kdx.pipeline.stages.arrays import array_files
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 
-_SMALL = 1 << 28
-"""Answers of up to so many bytes are read to the device; larger ones stay mapped."""
+_SMALL = 1 << 26
+"""Answers of up to so many bytes are read to the device; larger ones are read as they are asked for."""
 CLEAN = "clean"
 """Name of the file, and of its entry, that holds the answers to the clean rows of the pool where the others
 are to augmented ones.
@@ -55,25 +55,42 @@ def stored_answers(artifact: Artifact, device: str, views: str, task: Task) -> S
         )
     splits = {name: s for name, s in about["splits"].items() if name not in (CLEAN, SAMPLE)}
     answers = {name: _read_all(artifact, name, device) for name in splits}
-    places = torch.from_numpy(np.load(artifact.file("places.npy"))) if about["bought"] else None
-    return Stored(answers, {n: s["first"] for n, s in splits.items()}, about["clean"], device, task, places)
+    where = {
+        name: torch.from_numpy(found) for name in splits if (found := places(artifact, name)) is not None
+    }
+    return Stored(answers, {n: s["first"] for n, s in splits.items()}, about["clean"], device, task, where)
 
 
 def clean_answers(artifact: Artifact) -> dict[str, np.ndarray] | None:
     """The teacher's answers to the clean rows of the whole pool, (N, ...) as they are packed, mapped; None
     where it was not asked about all of them.
     """
+    asked, found = pool_answers(artifact)
+    return found if asked is None else None
+
+
+def pool_answers(artifact: Artifact) -> tuple[np.ndarray | None, dict[str, np.ndarray] | None]:
+    """(rows of the pool that the teacher was asked about, ascending, None: all; its answers to these rows,
+    clean where there are such, (n, ...) as they are packed, mapped, None: there are none)."""
     about = artifact.json("answers.json")
-    if about["bought"]:
-        return None
-    name = (
-        CLEAN
-        if CLEAN in about["splits"]
-        else "unlabelled"
-        if about["clean"] and "unlabelled" in about["splits"]
-        else None
-    )
-    return {leaf: found[:, 0] for leaf, found in mapped(artifact.path, name).items()} if name else None
+    clean = about["clean"] and "unlabelled" in about["splits"]
+    name = CLEAN if CLEAN in about["splits"] else "unlabelled" if clean or about["bought"] else None
+    where = places(artifact, "unlabelled")
+    asked = None if where is None else np.flatnonzero(where >= 0)
+    if name is None:
+        return asked, None
+    return asked, {leaf: found[:, 0] for leaf, found in mapped(artifact.path, name).items()}
+
+
+def places_file(split: str) -> str:
+    """Where in the files of answers the row of a split lies, -1: nowhere; none where all rows are there, in
+    order."""
+    return "places.npy" if split == "unlabelled" else f"places.{split}.npy"
+
+
+def places(artifact: Artifact, split: str) -> np.ndarray | None:
+    file = artifact.file(places_file(split))
+    return np.load(file) if file.is_file() else None
 
 
 def mapped(folder: Path, name: str) -> dict[str, np.ndarray]:
@@ -90,16 +107,11 @@ def learned_answers(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.ndarra
     about = artifact.json("answers.json")
     if about["mixed"]:
         return None
+    asked, _ = pool_answers(artifact)
+    asked = np.arange(about["pool"]) if asked is None else asked
     if SAMPLE in about["splits"]:
-        return sampled_rows(about["pool"]), mapped(artifact.path, SAMPLE)
-    if about["bought"]:
-        places = np.load(artifact.file("places.npy"))
-        rows = np.flatnonzero(places >= 0)
-        found = mapped(artifact.path, "unlabelled")
-        return rows, {leaf: np.asarray(values)[places[rows]] for leaf, values in found.items()}
-    name = "unlabelled" if "unlabelled" in about["splits"] else CLEAN
-    found = mapped(artifact.path, name)
-    return np.arange(rows_of(found)), found
+        return asked[sampled_rows(len(asked))], mapped(artifact.path, SAMPLE)
+    return asked, mapped(artifact.path, "unlabelled" if "unlabelled" in about["splits"] else CLEAN)
 
 
 def sampled_rows(pool: int) -> np.ndarray:
@@ -115,12 +127,9 @@ def extras(artifact: Artifact, device: str) -> dict[str, Teacher]:
     }
 
 
-def _read_all(artifact: Artifact, name: str, device: str) -> dict[str, Tensor]:
+def _read_all(artifact: Artifact, name: str, device: str) -> dict[str, Tensor | OfArray]:
     return {leaf: _read(path, device) for leaf, path in array_files(artifact.path, name).items()}
 
 
-def _read(path: Path, device: str) -> Tensor:
-    if path.stat().st_size <= _SMALL:
-        return torch.from_numpy(np.load(path)).to(device)
-    # copy-on-write, as torch wants memory that it may write; nobody writes
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+def _read(path: Path, device: str) -> Tensor | OfArray:
+    return open_array(path, _SMALL, device)

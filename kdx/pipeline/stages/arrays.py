@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,10 @@ from kdx.core.errors import UserError
 from kdx.core.task import Task
 from kdx.core.trees import from_leaves, leaves, tree
 from kdx.core.types import Split
+from kdx.data.laid import ROWS_JSON, lazy_rows
+from kdx.data.raw import PARTS
+from kdx.data.reader import OfArray, tensor_of
+from kdx.data.stored import LazyRows, StoredRows, header_of, in_blocks
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import ARRAYS, kind_of_old
@@ -20,10 +26,13 @@ from kdx.store.work import Work
 from kdx.tasks.classification import Classification as Classification  # its code is part of every key
 from kdx.training.runtime import Runtime
 
-IN_MEMORY = 2 << 30
-"""Splits of more bytes than this stay memory-mapped."""
-INPUTS, TRUTH = "inputs", "truth"
+IN_MEMORY, ON_DEVICE = 1 << 26, 2 << 30
+"""A split of more bytes than this stays on the disk, and its rows are read as they are asked for: in memory
+beside the processor, and on another device, which has a memory of its own."""
+INPUTS, TRUTH, ROW_NUMBERS = "inputs", "truth", "rows"
 """What a file of arrays is called after its split: <split>.inputs.npy, <split>.inputs.NAME.npy."""
+DECODED = "decoded"
+"""In data.json: where the decoded rows lie that the numbers of a split are of, seen from its folder."""
 
 
 def build_task(about: Mapping[str, Any]) -> Task:
@@ -40,6 +49,14 @@ def build_kind(spec: Mapping[str, Any], kind: Any, what: str) -> Any:
         f"'{described.target}' is no {what}: it must be a class derived from "
         f"{kind.__module__}.{kind.__name__}",
     )
+
+
+def class_of(target: str, kind: type) -> Any:
+    """Nothing of another class is called: this name may come from somebody else's folder."""
+    found = Component({"_target_": target}).resolve()
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise UserError(f"'{target}' must be a class derived from {kind.__module__}.{kind.__name__}")
+    return found
 
 
 def save_arrays(work: Work, name: str, value: Any) -> None:
@@ -75,6 +92,46 @@ def read_arrays(artifact: Artifact, name: str, *, mapped: bool = False) -> Any:
     )
 
 
+def pointer(folder: Path, decoded: Path) -> str:
+    """The way from a prepared folder to the decoded rows; it holds wherever their store is moved to."""
+    return Path(os.path.relpath(os.path.realpath(decoded), os.path.realpath(folder))).as_posix()
+
+
+def decoded_folder(data: Artifact, about: Mapping[str, Any]) -> Path:
+    """about: the data.json."""
+    return Path(os.path.realpath(data.path)) / about[DECODED]
+
+
+def read_inputs(data: Artifact, name: str) -> Any:
+    """The rows of a split, one LazyRows or several by name, which are read as they are asked for; None
+    where there is no such split. Raises UserError where the decoded rows are gone."""
+    if own := array_files(data.path, f"{name}.{INPUTS}"):
+        return from_leaves({leaf: StoredRows([path]) for leaf, path in own.items()})
+    numbers = data.file(f"{name}.{ROW_NUMBERS}.npy")
+    if not numbers.exists():
+        return None
+    folder, rows = decoded_folder(data, data.json("data.json")), np.load(numbers)
+    if not (folder / ROWS_JSON).is_file():
+        raise UserError(
+            f"the rows of '{data.path}' lie in '{folder}', which is gone: run the same `kdx train` again, "
+            "which decodes the data set once more"
+        )
+    if (lazy := lazy_rows(folder, PARTS, class_of)) is not None:
+        return lazy.take(rows)
+    parts = [files for part in PARTS if (files := array_files(folder, f"{part}.{INPUTS}"))]
+    return from_leaves({leaf: StoredRows([files[leaf] for files in parts], rows) for leaf in parts[0]})
+
+
+def digest_of(array: Any) -> str:
+    """SHA-256 of the .npy file that would hold it."""
+    if isinstance(array, LazyRows) and (known := array.digest()) is not None:
+        return known
+    whole = hashlib.sha256(header_of(array.shape, array.dtype))
+    for block in in_blocks(array):
+        whole.update(np.ascontiguousarray(block).data)
+    return whole.hexdigest()
+
+
 def read_truth(artifact: Artifact, name: str) -> Any:
     """The truth of a split as tensors; None where there is none."""
     found = read_arrays(artifact, name)
@@ -82,23 +139,25 @@ def read_truth(artifact: Artifact, name: str) -> Any:
 
 
 def open_split(data: Artifact, name: str, runtime: Runtime) -> Split | None:
-    """A split of a prepared data set, on the device where it is small; None where it has no rows."""
+    """A split of a prepared data set, on the device where it is small, else read as it is asked for; None
+    where it has no rows."""
     about = data.json("data.json")
     if not about["counts"].get(name):
         return None
-    files = array_files(data.path, f"{name}.{INPUTS}")
-    small = bytes_of(files.values()) <= IN_MEMORY
+    rows = leaves(read_inputs(data, name))
+    most = ON_DEVICE if torch.device(runtime.device).type == "cuda" else IN_MEMORY
+    small = all(found.cheap for found in rows.values()) and (
+        sum(found.nbytes for found in rows.values()) <= most
+    )
     inputs = {
-        leaf: torch.from_numpy(np.load(path) if small else np.load(path, mmap_mode="c"))
-        for leaf, path in files.items()
+        leaf: tensor_of(found, runtime.device) if small else OfArray(found) for leaf, found in rows.items()
     }
-    if small:
-        inputs = {leaf: found.to(runtime.device) for leaf, found in inputs.items()}
     return Split(name, from_leaves(inputs), read_truth(data, f"{name}.{TRUTH}"))
 
 
-def bytes_of(files: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in files)
+def dear_to_read(split: Split) -> bool:
+    """Whether its rows are worth reading ahead."""
+    return any(isinstance(leaf, OfArray) and not leaf.rows.cheap for leaf in leaves(split.inputs).values())
 
 
 def need_split(data: Artifact, name: str, runtime: Runtime) -> Split:

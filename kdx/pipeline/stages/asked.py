@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from kdx.data.streams import RowOrder
 from kdx.pipeline.stages.answers import CLEAN, SAMPLE, SAMPLED
+from kdx.store.stage import subseed
 
 MIXUP = "mixup"
 
@@ -36,11 +38,22 @@ def split_of(file: str) -> str:
     return "unlabelled" if file in (CLEAN, SAMPLE) else file
 
 
-def rows_answered(file: str, counts: Mapping[str, int], asked: int) -> int:
-    """How many rows a file answers. asked: of the pool, where answers are bought."""
-    return {CLEAN: counts["unlabelled"], SAMPLE: min(SAMPLED, counts["unlabelled"]), "unlabelled": asked}.get(
-        file
-    ) or counts[file]
+def rows_answered(file: str, counts: Mapping[str, int], asked: int, looked_at: Mapping[str, int]) -> int:
+    """How many rows a file answers. asked: of the pool, where answers are bought. looked_at: see
+    `some_rows`."""
+    split = split_of(file)
+    whole = asked if file == "unlabelled" and asked else looked_at.get(split, counts[split])
+    return min(SAMPLED, whole) if file == SAMPLE else whole
+
+
+def some_rows(
+    split: str, counts: Mapping[str, int], looked_at: Mapping[str, int], seed: int
+) -> Tensor | None:
+    """The rows of a split that are answered, ascending, where its training ends before it has looked at all
+    of them; None: all. looked_at: split -> how many it looks at, the first in the order of its stream
+    (kdx.pipeline.stages.streams). seed: of the training's views."""
+    count = looked_at.get(split)
+    return None if count is None else RowOrder(counts[split], 1, subseed(seed, "order", split)).first(count)
 
 
 def places_of(rows: Tensor, n: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from kdx.core.task import Audited, Evidence, Task
 from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Answers, Split
-from kdx.pipeline.stages.answers import SAMPLE, clean_answers, learned_answers, mapped
+from kdx.pipeline.stages.answers import SAMPLE, learned_answers, mapped, pool_answers
 from kdx.pipeline.stages.arrays import TRUTH, build_task, need_split, read_truth
 from kdx.pipeline.stages.files import build_adapter, open_network
 from kdx.store.artifact import Artifact
@@ -100,19 +100,13 @@ class PoolAudit:
             if entry["rows"] is None
             else np.bincount(np.load(entry["rows"].file("rows.npy")), minlength=len(pool))
         )
-        whole = clean_answers(answers)
-        asked = (
-            np.arange(len(pool))
-            if whole is not None
-            else np.flatnonzero(np.load(answers.file("places.npy")) >= 0)
-        )
-        if whole is None:
-            whole = {leaf: found[:, 0] for leaf, found in mapped(answers.path, "unlabelled").items()}
+        some, whole = pool_answers(answers)
+        asked = np.arange(len(pool)) if some is None else some
         weights = student.file("rows.weight.npy")
         audited = self.task.audit(
             Evidence(
                 asked=asked,
-                answers=whole,
+                answers=whole or {},
                 copies=copies[asked],
                 truth=self.truth_of(asked),
                 learned=self.learned(answers, student, copies),
@@ -133,6 +127,8 @@ class PoolAudit:
             **audited.found,
             "pool": len(pool),
         }
+        if some is not None and not answers.json("answers.json")["bought"]:
+            told["looked_at"] = len(asked)
         told["learned"] = self.shown(answers, student) | audited.found.get("learned", {})
         return told | self.beside(answers, student, asked, audited), audited
 
@@ -175,7 +171,7 @@ class PoolAudit:
             },
             "curves": student.json("curves.json") if curves.exists() else {},
         }
-        if len(asked) < len(self.pool):
+        if answers.json("answers.json")["bought"] and len(asked) < len(self.pool):
             files = answers.json("answers.json")["splits"]
             pace = answers.manifest["seconds"] / sum(rows_of(mapped(answers.path, name)) for name in files)
             found["teacher_seconds_saved"] = pace * (len(self.pool) - len(asked))

@@ -3,7 +3,7 @@ split."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,18 @@ from kdx.core.errors import UserError
 from kdx.core.examples import blank, random_rows
 from kdx.core.files import finite_or_null
 from kdx.core.task import OwnMetric, Task
-from kdx.core.trees import all_finite, leaves, picked, rows_of
+from kdx.core.trees import all_finite, device_of, leaves, moved, picked, rows_of
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
+from kdx.models.adapt import Adapter
+from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
-from kdx.pipeline.stages.files import open_network
+from kdx.pipeline.stages.files import build_adapter, open_network, open_together
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
+from kdx.store.source import sha256
 from kdx.store.work import Work
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -57,19 +60,20 @@ def run(
     runtime: Runtime,
     *,
     data: Artifact,
-    models: Mapping[str, Artifact],
+    models: Mapping[str, Artifact | Sequence[Artifact]],
     rounds: Sequence[Artifact],
     shifts: Sequence[tuple[str, Component]],
     seed: int,
     learned: Mapping[str, Sequence[str]],
     metrics: Mapping[str, Component],
 ) -> None:
-    """models: role -> training artifact, the teacher first. rounds: the students of an iterated recipe, in
-    order. shifts: by name, steps of a view that the test rows are seen through as well; seed: of what is
-    random in them. learned: role -> splits that it learned from beside the labelled rows, so that they tell
-    nothing of it. metrics: the user's own, by name.
+    """models: role -> training artifact, the teacher first; of an ensemble its members. rounds: the
+    students of an iterated recipe, in order. shifts: by name, steps of a view that the test rows are seen
+    through as well; seed: of what is random in them. learned: role -> splits that it learned from beside the
+    labelled rows, so that they tell nothing of it. metrics: the user's own, by name.
 
-    Files: results.json (see docs/run-json.md), examples.json, and examples.npy where rows are levels."""
+    Files: results.json (see docs/run-json.md) and the arrays that it names, examples.json, and examples.npy
+    where rows are levels."""
     about = data.json("data.json")
     own = {name: build_metric(name, described) for name, described in metrics.items()}
     measure = Measure(build_task(about), own, runtime)
@@ -78,12 +82,13 @@ def run(
     results: dict[str, Any] = of_task(measure, splits)
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Answers]] = {}
-    for number, (role, artifact) in enumerate(models.items()):
-        results[role] = _describe(artifact)
+    for number, (role, made) in enumerate(models.items()):
+        several = [made] if isinstance(made, Artifact) else made
+        results[role] = _describe(several)
         for which in ("last", "best"):
-            if not artifact.file(f"{which}.safetensors").exists():
+            if not all(artifact.file(f"{which}.safetensors").exists() for artifact in several):
                 continue
-            network = runtime.place(open_network(artifact, which))
+            network = runtime.place(open_together(several, which))
             fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
             found = {name: measure.answers(network, split) for name, split in fair.items()}
             if which == "last":
@@ -91,14 +96,25 @@ def run(
             teacher = answers.get("teacher") if role != "teacher" else None
             results[role][which] = {
                 name: measure.metrics(found[name], splits[name], teacher[name] if teacher else None)
-                | measure.task.details(found[name], splits[name].known, name)
+                | keep_arrays(
+                    work,
+                    measure.task.details(found[name], splits[name].known, name),
+                    f"{role}.{which}.{name}",
+                )
                 for name in found
             }
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
+        if len(several) > 1:
+            results["members"] = [_of_member(one, splits, answers[role], measure) for one in several]
         work.progress(number + 1, len(models), role)
+    _best_of_taken(results, models)
     for role, sizes in sizes_and_speeds(last, about, runtime).items():
         results[role] |= sizes
+    if isinstance(together := last.get("teacher"), NetworkEnsemble):
+        alone = {str(place): member for place, member in enumerate(together.members)}
+        for place, sizes in sizes_and_speeds(alone, about, runtime).items():
+            results["members"][int(place)] |= sizes
     results["shifts"] = {
         name: _shifted(last, splits["test"], Views(Chain([(name, step.build())]), seed), measure)
         for name, step in shifts
@@ -106,7 +122,31 @@ def run(
     results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))
     test = {role: found["test"] for role, found in answers.items()}
-    write_examples(work, splits["test"], test, measure.task)
+    write_examples(work, splits["test"], test, measure.task, build_adapter(about))
+
+
+def keep_arrays(work: Work, details: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What a task tells of a split, with its `arrays` as files: NAME.<place>.npy, of which it then holds name
+    ("file"), "shape" and "sha256". Counts have the smallest type that holds them.
+    """
+    kept = {}
+    for name, found in (details.get("arrays") or {}).items():
+        array, file = np.asarray(found.cpu()), f"{name}.{place}.npy"
+        if array.dtype.kind in "iu" and array.size and array.min() >= 0:
+            array = array.astype(np.min_scalar_type(array.max()))
+        np.save(work.path / file, array)
+        kept[name] = {"file": file, "shape": list(array.shape), "sha256": sha256(work.path / file)}
+    return {**details, "arrays": kept} if kept else dict(details)
+
+
+def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:
+    """A network of which no step was made here has one set of weights: where others have best ones, these
+    are its best as well.
+    """
+    if any("best" in results[role] for role in roles):
+        for role in roles:
+            if not results[role]["steps"]:
+                results[role].setdefault("best", results[role]["last"])
 
 
 def build_metric(name: str, described: Component) -> OwnMetric:
@@ -190,22 +230,44 @@ def _of_round(
     }
 
 
-def _describe(artifact: Artifact) -> dict[str, Any]:
-    summary, model = artifact.json("summary.json"), artifact.json("model.json")
+def _of_member(
+    artifact: Artifact, splits: Mapping[str, Split], teacher: Mapping[str, Answers], measure: Measure
+) -> dict[str, Any]:
+    """What the table shows of one of several that answer together. teacher: what they answer."""
+    found = {"key": artifact.key, **_describe([artifact])}
+    for which in ("last", "best"):
+        if artifact.file(f"{which}.safetensors").exists():
+            network = measure.runtime.place(open_network(artifact, which))
+            found[which] = {
+                name: measure.metrics(measure.answers(network, split), split, teacher[name])
+                for name, split in splits.items()
+            }
+    return found
+
+
+def _describe(artifacts: Sequence[Artifact]) -> dict[str, Any]:
+    """Of an ensemble all steps together, and no step or stop that would be of one of them."""
+    summaries = [artifact.json("summary.json") for artifact in artifacts]
+    models = [artifact.json("model.json")["component"]["_target_"] for artifact in artifacts]
+    alone, precisions = len(artifacts) == 1, {summary["precision"] for summary in summaries}
     return {
-        "model": model["component"]["_target_"].rpartition(".")[2],
-        "steps": summary["steps"],
-        "best_step": summary["best_step"],
-        "precision": summary["precision"],
-        "stopped": summary["stopped"],
+        "model": " + ".join(name.rpartition(".")[2] for name in models),
+        "steps": sum(summary["steps"] for summary in summaries),
+        "best_step": summaries[0]["best_step"] if alone else None,
+        "precision": precisions.pop() if len(precisions) == 1 else None,
+        "stopped": summaries[0]["stopped"] if alone else None,
     }
 
 
-def write_examples(work: Work, test: Split, answers: Mapping[str, Answers], task: Task) -> None:
+def write_examples(
+    work: Work, test: Split, answers: Mapping[str, Answers], task: Task, adapter: Adapter | None = None
+) -> None:
     """Some test rows with every network's answer: first those that the networks disagree on or get wrong,
-    then others. Levels are kept as they are stored, to be drawn.
+    then others. Levels are kept as they are stored, to be drawn; what the adapter displays of rows as text.
     """
     rows = _chosen(test, answers, task)
+    here = rows.to(device_of(test.inputs))
+    texts = adapter.displayed(moved(picked(test.inputs, here), "cpu")) if adapter else None
     inputs = leaves(test.inputs)
     if set(inputs) == {""} and inputs[""].dtype == torch.uint8:
         shown = inputs[""]
@@ -216,6 +278,7 @@ def write_examples(work: Work, test: Split, answers: Mapping[str, Answers], task
         "examples.json",
         {
             "rows": rows.tolist(),
+            **({"texts": texts} if texts is not None else {}),
             "truth": task.displayed(picked(test.known, rows)),
             "predictions": {role: task.displayed(found) for role, found in some.items()},
             "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},

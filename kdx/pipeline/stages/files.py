@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safetensors.torch import load_file
@@ -10,6 +10,7 @@ from torch import nn
 
 from kdx import models
 from kdx.models.adapt import Adapter
+from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_kind, build_task
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -55,3 +56,11 @@ def open_network(artifact: Artifact, which: str = "last") -> nn.Module:
     network = new_network(Component(about["component"]), about, read_weights=False)
     network.load_state_dict(load_file(artifact.file(f"{which}.safetensors")))
     return network.eval()
+
+
+def open_together(artifacts: Sequence[Artifact], which: str = "last") -> nn.Module:
+    """The network of one training artifact, or of several the ensemble; as `open_network`."""
+    networks = [open_network(artifact, which) for artifact in artifacts]
+    if len(networks) == 1:
+        return networks[0]
+    return NetworkEnsemble(networks, build_task(artifacts[0].json("model.json"))).eval()

@@ -20,6 +20,9 @@ from kdx.store.work import Work
 from kdx.tasks import chance
 from kdx.training.runtime import Runtime
 
+BY_ROW = {"last": "validation.by_row.npy", "best": "validation.best_by_row.npy"}
+"""What a training leaves for it."""
+
 
 def run(
     work: Work,
@@ -29,11 +32,12 @@ def run(
     answers: Artifact,
     alone: Artifact | None,
     class_weights: str,
+    which: str = "last",
 ) -> None:
     """answers: of the teacher. alone: the student alone, None where it is not trained: then who knows
     nothing,
     and gives every row the best same answer. class_weights: none, or balanced, as in every training of the
-    run.
+    run. which: of the student alone the weights that are compared, last or best.
 
     Files: gate.json, see `hold_against`.
     """
@@ -50,7 +54,8 @@ def run(
     first = {leaf: found[:, 0] for leaf, found in mapped(answers.path, "validation").items()}
     taught = task.by_row(task.read(first), truth).numpy()
     if alone:
-        against, other = "the student alone", np.load(alone.file("validation.by_row.npy"))
+        file = alone.file(BY_ROW[which])  # of weights that were never finite none are best
+        against, other = "the student alone", np.load(file if file.exists() else alone.file(BY_ROW["last"]))
     else:
         nothing = task.knowing_nothing(truth)
         against, other = nothing.words, nothing.by_row.numpy()

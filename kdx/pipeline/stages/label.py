@@ -4,6 +4,7 @@ task packs them (of classification half-precision logits).
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -13,16 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdx.core.files import write_atomically
 from kdx.core.task import Task
 from kdx.core.trees import all_finite
 from kdx.core.types import Batch, Frozen, Teacher
+from kdx.data.stored import let_go
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
-from kdx.pipeline.stages.answers import SAMPLE, digest_of_views, mapped, sampled_rows
+from kdx.pipeline.stages.answers import SAMPLE, digest_of_views, mapped, places_file, sampled_rows
 from kdx.pipeline.stages.arrays import (
     TRUTH,
     array_file,
@@ -32,7 +34,7 @@ from kdx.pipeline.stages.arrays import (
     open_split,
     read_truth,
 )
-from kdx.pipeline.stages.asked import MIXUP, places_of, split_of, to_answer
+from kdx.pipeline.stages.asked import MIXUP, places_of, some_rows, split_of, to_answer
 from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.left import answered, open_answers, view_digest
 from kdx.pipeline.stages.spread import BATCH, Passes, write_spread
@@ -40,6 +42,9 @@ from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
+
+_LET_GO = 64
+"""Batches after which the pages of a file that is being filled are given back."""
 
 
 def run(
@@ -56,33 +61,48 @@ def run(
     pool: bool,
     rows: Artifact | None = None,
     passes: int = 0,
+    looked_at: Mapping[str, int] | None = None,
 ) -> None:
     """views: split -> how many views of each row (empty: the student will ask the live teacher). clean: one
     view, the clean row. pool: whether anything of the pool is answered. rows: only these rows of it. passes:
-    of Monte-Carlo dropout over the clean ones of those rows, whose spread is kept as extras.
+    of Monte-Carlo dropout over the clean ones of those rows, whose spread is kept as extras. looked_at: split
+    -> how many rows its training looks at, where that ends before its first pass: no other one is answered.
 
     Files: <split>.npy (N, V, ...), or <split>.NAME.npy for each of several arrays; answers.json. Slot v of a
     row answers exactly the inputs of view `first` + v, which are a pure function of (seed, split, row,
     view): 1 + v where the student is
     augmented, 0 for the clean row. Always answered are the validation split, clean and (slot 1) in one
     view such as those of the pool, and the whole pool, clean (clean.npy where unlabelled.npy holds other
-    views) unless `rows` are given: then places.npy says where each row's answer lies. Where the teacher is
-    asked live about augmented views, sample.npy holds its answers to one of them. An interrupted stage goes
-    on at the view it had reached.
+    views), unless `rows` are given or not all are looked at: then places.SPLIT.npy says where each row's
+    answer lies. Where the teacher is asked live about augmented views, sample.npy holds its answers to one of
+    them. An interrupted stage goes on at the view it had reached.
     """
     about = data.json("data.json")
     task = build_task(about)
     networks = [runtime.place(open_network(t)) for t in teachers]
     teacher = live_teacher([Frozen(n) for n in networks], "main", task)
+    for one, other in equal_networks(networks):
+        work.note(
+            f"the members {one} and {other} of the teacher are one and the same network, which counts twice: "
+            "no seed sets them apart",
+            "warning",
+        )
     maker = Views(Chain([(name, c.build()) for name, c in augment]), seed)
     wanted = to_answer(about["counts"], views, clean, pool and rows is None, [name for name, _ in augment])
     bought = None if rows is None else torch.from_numpy(np.load(rows.file("rows.npy"))).unique()
-    asked_for = Answering(task, teacher, maker, precision, bought)
+    some = {
+        split: found
+        for split in ("labelled", "unlabelled")
+        if (found := some_rows(split, about["counts"], looked_at or {}, seed)) is not None
+    }
+    some |= {} if bought is None else {"unlabelled": bought}
+    asked_for = Answering(task, teacher, maker, precision, some)
     _answer(work, runtime, data, wanted, asked_for)
-    if bought is not None:
-        np.save(work.path / "places.npy", places_of(bought, about["counts"]["unlabelled"]).numpy())
+    for split, found in some.items():
+        np.save(work.path / places_file(split), places_of(found, about["counts"][split]).numpy())
     asked = open_split(data, "unlabelled", runtime) if passes and pool else None
-    extras = write_spread(work, runtime, asked, Passes(task, networks, passes, seed, bought)) if asked else []
+    spread = Passes(task, networks, passes, seed, some.get("unlabelled"))
+    extras = write_spread(work, runtime, asked, spread) if asked else []
     splits = {name: {"views": count, "first": first} for name, (count, first) in wanted.items()}
     work.write_json(
         "answers.json",
@@ -95,6 +115,7 @@ def run(
             "moved": bool(augment) and not clean,
             "mixed": not clean and MIXUP in dict(augment),
             "bought": None if bought is None else len(bought),
+            "some": sorted(some),
             "teachers": [t.key for t in teachers],
             "teacher_size": max(Frozen(n).size for n in networks),
             "validation_score": _score(work, data, task),
@@ -102,15 +123,31 @@ def run(
     )
 
 
+def equal_networks(networks: Sequence[nn.Module]) -> list[tuple[int, int]]:
+    """Pairs of numbers, from 1, of those that have learned the same."""
+    states = [network.state_dict() for network in networks]
+    return [
+        (one + 1, other + 1)
+        for one, other in itertools.combinations(range(len(states)), 2)
+        if states[one].keys() == states[other].keys()
+        and all(torch.equal(states[one][name], states[other][name]) for name in states[one])
+    ]
+
+
 @dataclass(frozen=True)
 class Answering:
-    """Who answers what. maker: of the views. bought: the rows of the pool that are answered, None: all."""
+    """Who answers what. maker: of the views. some: split -> its rows that are answered, where not all are."""
 
     task: Task
     teacher: Teacher
     maker: Views
     precision: str
-    bought: Tensor | None
+    some: Mapping[str, Tensor]
+
+    def rows(self, file: str, whole: int) -> Tensor:
+        """Those of a split, of `whole` rows, that a file answers, ascending."""
+        rows = self.some.get(split_of(file), torch.arange(whole))
+        return rows[torch.from_numpy(sampled_rows(len(rows)))] if file == SAMPLE else rows
 
 
 def _answer(
@@ -121,10 +158,10 @@ def _answer(
     total = sum(count for count, _ in wanted.values())
     for name, (count, first) in wanted.items():
         split = need_split(data, split_of(name), runtime)
-        some = {"unlabelled": asked.bought, SAMPLE: torch.from_numpy(sampled_rows(len(split)))}.get(name)
-        places = torch.arange(len(split)) if some is None else places_of(some, len(split))
+        rows = asked.rows(name, len(split))
+        places = places_of(rows, len(split))
         fresh = all(name != other for other, _ in done)
-        files = open_files(work, name, asked.task, (len(split) if some is None else len(some), count), fresh)
+        files = open_files(work, name, asked.task, (len(rows), count), fresh)
         for slot in range(count):
             if as_left(work, files, name, slot, done):
                 continue
@@ -135,12 +172,14 @@ def _answer(
                 view=first + slot,
                 task=asked.task,
                 device=torch.device(runtime.device),
-                rows=some,
+                rows=rows,
             )
-            for batch in batches:
+            for number, batch in enumerate(batches):
                 packed = pack_answers(asked, batch, name, runtime)
                 for leaf, file in files.items():
                     file[places[batch.index.cpu()].numpy(), slot] = packed[leaf].cpu().numpy()
+                    if number % _LET_GO == 0:
+                        let_go(file)
             took = round(work.seconds, 3)
             done[name, slot] = (took, view_digest(work, files, name, slot, took))
             for file in files.values():

@@ -18,12 +18,13 @@ from kdx.core.types import Objective, Parts
 from kdx.data.streams import BatchLoader, Stream
 from kdx.models.estimator import ONLY_TEACHERS, is_estimator
 from kdx.models.fitting import WeightsNote
-from kdx.pipeline.stages.arrays import build_task
+from kdx.pipeline.stages.arrays import build_task, dear_to_read
 from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model
 from kdx.pipeline.stages.parts import TrainInputs, first_weights, parts_of, views_of
 from kdx.pipeline.stages.streams import lengths, open_streams
 from kdx.pipeline.stages.watch import Watch, go_on_with_threads, read_checkpoint
+from kdx.store.stage import split_number
 from kdx.store.work import Work
 from kdx.training.loop import Loop, NonFinite, fit
 from kdx.training.runtime import Runtime
@@ -51,7 +52,8 @@ def learn(work: Work, runtime: Runtime, inputs: TrainInputs) -> None:
     Files: rows.<name>.npy (N,) float32 for each monitor with one value a row of the pool: the last one seen,
     nan where none was; curves.json {name: {"x", "y"}} where the loss has estimated some;
     last.safetensors; with a validation split best.safetensors (the best on it) and validation.by_row.npy (N,)
-    (`Task.by_row` of the last weights there); model.json, summary.json, metrics.jsonl.
+    (`Task.by_row` of the last weights there), validation.best_by_row.npy (of the best); model.json,
+    summary.json, metrics.jsonl.
     """
     saved = read_checkpoint(work, runtime)
     if saved:
@@ -95,7 +97,11 @@ def prepare(work: Work, runtime: Runtime, inputs: TrainInputs) -> tuple[Lesson, 
 def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
     """All steps from `start` on; returns the number of steps done in all."""
     loop = lesson.loop
-    batches = iter(BatchLoader(lesson.streams, start=start, stop=loop.steps, workers=loop.runtime.workers))
+    # rows that are dear to read are read ahead in any case
+    workers = max(
+        loop.runtime.workers, int(any(dear_to_read(stream.split) for stream in lesson.streams.values()))
+    )
+    batches = iter(BatchLoader(lesson.streams, start=start, stop=loop.steps, workers=workers))
     # a signal ends the step and saves; a second one stops at once
     with (
         contextlib.closing(batches),
@@ -113,7 +119,7 @@ def go_through(work: Work, lesson: Lesson, watch: Watch, start: int) -> int:
                 keep=watch.keep,
             )
         except NonFinite as error:
-            node = "teacher_pretrain" if work.name == "teacher-pretrain" else "student_train"
+            node = "teacher_pretrain" if split_number(work.name)[0] == "teacher-pretrain" else "student_train"
             good = (
                 f"the last good checkpoint, step {watch.saved_at}, is {work.checkpoint}"
                 if watch.saved_at

@@ -15,6 +15,7 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.core.files import read_json
+from kdx.data.stored import let_go
 from kdx.store.work import Work
 
 _ROWS = 1 << 14
@@ -74,4 +75,5 @@ def view_digest(work: Work, files: Mapping[str, np.ndarray], name: str, slot: in
     for file in files.values():
         for start in range(0, len(file), _ROWS):
             whole.update(np.ascontiguousarray(file[start : start + _ROWS, slot]).data)
+            let_go(file)
     return whole.hexdigest()

@@ -26,6 +26,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
 from kdx.store.source import Source
+from kdx.store.stage import split_number
 from kdx.training.runtime import Runtime
 from kdx.training.settings import Training
 
@@ -66,7 +67,7 @@ def first_weights(
     """(the network before its first step, what to tell of its checkpoint)"""
     checkpoint = inputs.checkpoint
     student = new_network(inputs.model, inputs.data.json("data.json"), read_weights=checkpoint is None)
-    role = "teacher" if name == "teacher-pretrain" else "student"
+    role = "teacher" if split_number(name)[0] == "teacher-pretrain" else "student"
     notes = (
         load_weights(student, checkpoint.paths[0], key=inputs.checkpoint_key, role=role, new_head=True)
         if checkpoint

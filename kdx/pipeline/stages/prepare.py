@@ -1,5 +1,5 @@
-"""prepare: a data set read, split and laid down as arrays. The pool's truth, where there is one, lies in
-files of its own.
+"""prepare: a decoded data set split: which of its rows each split holds, as numbers, and their truth. The
+pool's truth, where there is one, lies in files of its own.
 """
 
 from __future__ import annotations
@@ -12,14 +12,30 @@ import numpy as np
 
 from kdx.core.errors import UserError, within
 from kdx.core.task import Task
-from kdx.core.trees import joined, picked, rows_of, tree
+from kdx.core.trees import leaves, rows_of, tree
 from kdx.data import contract, copies
+from kdx.data.making import RowMaker
 from kdx.data.phrases import few
-from kdx.data.raw import Description, Raw, example_of
-from kdx.data.remarks import check_parts, in_one_line, less, remarks
+from kdx.data.raw import PARTS, Description, Raw, example_of
+from kdx.data.remarks import Less, in_one_line, less, remarks
 from kdx.data.splits import Rows, split
-from kdx.pipeline.stages.arrays import INPUTS, TRUTH, build_task, save_arrays
+from kdx.data.stored import LazyRows, after, taken
+from kdx.pipeline.scores import digests_of
+from kdx.pipeline.stages.arrays import (
+    DECODED,
+    INPUTS,
+    ROW_NUMBERS,
+    TRUTH,
+    array_file,
+    build_task,
+    digest_of,
+    pointer,
+    save_arrays,
+)
+from kdx.pipeline.stages.decode import open_decoded
+from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.stage import subseed
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
@@ -28,6 +44,7 @@ def run(
     work: Work,
     runtime: Runtime,
     *,
+    decoded: Artifact,
     dataset: Component,
     labelled: Any,
     unlabelled: Any,
@@ -35,17 +52,31 @@ def run(
     test: Any,
     duplicates: str,
     seed: int,
+    made_up: Component | None = None,
+    like: Mapping[str, Any] | None = None,
 ) -> None:
-    """Files: <split>.inputs.npy (N, ...), and <split>.truth.npy for all but the pool; where there are several
-    arrays by name <split>.inputs.NAME.npy. truth.npy: of the pool, as the task marks what nobody knows.
-    data.json: task, metric, example, adapter and what the rows are, counts, rows of the pool whose hidden
-    truth is known, rows of validation by group, and what was found odd.
+    """Files: <split>.rows.npy (N,) int64, the numbers of its rows in the decoded data set, through its parts
+    train, validation, test and unlabelled in this order; <split>.truth.npy for all but the pool, where there
+    are several arrays by name <split>.truth.NAME.npy. truth.npy: of the pool, as the task marks what nobody
+    knows. data.json: where the decoded rows lie, task, metric, example, adapter and what the rows are,
+    counts, rows of the pool whose hidden truth is known, rows of validation by group, a digest of each split,
+    and what was found odd.
 
-    duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make them an "error".
+    dataset: what was decoded. duplicates: of equal rows "warn", "drop" the copies (kdx.data.copies), or make
+    them an "error". made_up: what makes further rows for the pool (kdx.data.making), whose truth nobody
+    knows. like: the adapter of a network that is to be measured on these rows, and reads them as it read its
+    own. Rows that are no rows of the decoded data set, as they are made up or hang on what training may see
+    (`Raw.fitted`), lie in <split>.inputs.npy, where there are several arrays by name <split>.inputs.NAME.npy;
+    the numbers are then of these.
     """
-    raw = _read(dataset, runtime)
-    check_parts(raw)
-    raw, left_out, lost = less(raw) if duplicates == "drop" else (raw, {}, [])
+    whole = open_decoded(decoded)
+    if costly(whole) and duplicates != "warn":
+        raise UserError(
+            f"dataset.duplicates={duplicates} compares all {whole.noun}s, and these are decoded only as they "
+            "are shown (dataset.encoded): set dataset.duplicates=warn, or dataset.encoded=false"
+        )
+    fewer = less(whole) if duplicates == "drop" else Less(whole, {}, {}, [])
+    raw, left_out = fewer.raw, fewer.left_out
     gone = sum(map(len, left_out.values()))
     with (
         within(f"once dataset.duplicates=drop has left out {gone:,} of the {raw.noun}s")
@@ -55,23 +86,42 @@ def run(
         rows = _split(raw, labelled, unlabelled, validation, test, seed)
     task = build_task({"task": raw.task})
     inputs, truth, hidden = parted(raw, rows, task)
+    numbers, told_apart = numbered(whole, fewer.kept, raw, rows), inputs
+    own: dict[str, Any] = {}
+    if (fitted := raw.fitted([inputs["labelled"], inputs["unlabelled"]], like)) is not raw:
+        raw = fitted
+        inputs, truth, hidden = parted(raw, rows, task)
+        own = dict(inputs)
     known = task.known(hidden) if rows_of(hidden) else np.zeros(0, bool)
     contract.check_finite(inputs, {**truth, "unlabelled": hidden}, _namer(raw, rows), {"unlabelled": ~known})
-    lay_down(work, inputs, truth, hidden)
     adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
+    found, groups = inputs, classes_of(task, truth, hidden)
+    if made_up:
+        inputs, hidden = _with_made_up(work, raw, (inputs, hidden), task, made_up, seed)
+        known = np.concatenate([known, np.zeros(rows_of(hidden) - len(known), bool)])
+        own["unlabelled"] = inputs["unlabelled"]
+    lay_down(work, {name: own.get(name, numbers[name]) for name in numbers}, frozenset(own), truth, hidden)
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(in_one_line(raw, counts))
-    about = look(work, raw, rows, inputs, classes_of(task, truth, hidden), duplicates, left_out)
-    for text, level in (*odd, *remarks(raw, classes_of(task, truth, None), lost)):
+    about = look(work, raw, rows, (found, told_apart), groups, duplicates, left_out)
+    for text, level in (*odd, *remarks(raw, classes_of(task, truth, None), fewer.lost)):
         work.note(text, level)
     work.write_json(
         "data.json",
         {
             "dataset": dataset.target.rpartition(".")[2],
             **kind_of_rows(
-                Description(raw.task, example_of(inputs["labelled"]), raw.reads, 0, adapter=adapter)
+                Description(
+                    {**raw.task, **task.fit(truth["labelled"])},
+                    example_of(inputs["labelled"]),
+                    raw.reads,
+                    0,
+                    adapter=adapter,
+                )
             ),
+            DECODED: pointer(work.path, decoded.path),
             "counts": {name: rows_of(found) for name, found in inputs.items()},
+            "digests": digests(inputs, truth),
             "skipped": list(raw.skipped),
             "hidden": int(known.sum()),
             "strata": counted_groups(task, truth["validation"]),
@@ -81,13 +131,29 @@ def run(
     )
 
 
-def _read(dataset: Component, runtime: Runtime) -> Raw:
-    """All of the data set. A loader of the user's own is held to its contract; those of kdx have tests."""
-    loader = dataset.build()
-    raw: Raw = loader.load(workers=runtime.workers)
-    if not dataset.target.startswith("kdx."):
-        contract.check(raw, loader.describe())
-    return raw
+def _with_made_up(
+    work: Work, raw: Raw, pool: tuple[dict[str, Any], Any], task: Task, described: Component, seed: int
+) -> tuple[dict[str, Any], Any]:
+    """(the inputs of the splits, the truth of the pool) with rows that are made up. pool: these two
+    without.
+    """
+    inputs, hidden = pool
+    maker: RowMaker = described.build()
+    made = maker.make(raw, inputs["labelled"], subseed(seed, "made_up"))
+    work.note(
+        f"{maker.rows:,} {raw.noun}s are made up of the {rows_of(inputs['labelled']):,} labelled ones "
+        f"({described.target.rpartition('.')[2]}), and join the {rows_of(inputs['unlabelled']):,} of the "
+        "pool; "
+        "nobody knows their truth"
+    )
+    more = {**inputs, "unlabelled": after(tree(np.asarray, inputs["unlabelled"]), made)}
+    return more, after(hidden, task.unknown(hidden, maker.rows))
+
+
+def costly(raw: Raw) -> bool:
+    """Whether its rows are too dear to read all of them only to look at them."""
+    inputs = leaves(raw.part("train")[0]).values()
+    return any(isinstance(leaf, LazyRows) and not leaf.cheap for leaf in inputs)
 
 
 def _split(raw: Raw, labelled: Any, unlabelled: Any, validation: Any, test: Any, seed: int) -> Rows:
@@ -131,20 +197,52 @@ def parted(raw: Raw, rows: Rows, task: Task) -> tuple[dict[str, Any], dict[str, 
         shipped = raw.part(name) if name != "labelled" else (None, None)
         of_train = getattr(rows, name)
         inputs[name], truth[name] = (
-            shipped if shipped[0] is not None else (picked(train, of_train), picked(known, of_train))
+            shipped if shipped[0] is not None else (taken(train, of_train), taken(known, of_train))
         )
-    inputs["unlabelled"], hidden = picked(train, rows.unlabelled), picked(known, rows.unlabelled)
+    inputs["unlabelled"], hidden = taken(train, rows.unlabelled), taken(known, rows.unlabelled)
     pool = raw.part("unlabelled")[0]
     if pool is not None:
-        inputs["unlabelled"] = joined([inputs["unlabelled"], picked(pool, rows.pool)])
-        hidden = joined([hidden, task.unknown(known, len(rows.pool))])
+        inputs["unlabelled"] = after(inputs["unlabelled"], taken(pool, rows.pool))
+        hidden = after(hidden, task.unknown(known, len(rows.pool)))
     return inputs, truth, hidden
 
 
-def lay_down(work: Work, inputs: Mapping[str, Any], truth: Mapping[str, Any], hidden: Any) -> None:
-    """The arrays as files; the pool's truth in files of its own."""
-    for name, found in inputs.items():
-        save_arrays(work, f"{name}.{INPUTS}", found)
+def numbered(whole: Raw, kept: Mapping[str, np.ndarray], raw: Raw, rows: Rows) -> dict[str, np.ndarray]:
+    """split -> (N,) int64: the numbers of its rows, through the parts of the whole data set in order. kept:
+    of a part the rows that `raw` still has, all where it is not named."""
+    counts = {part: 0 if (inputs := whole.part(part)[0]) is None else rows_of(inputs) for part in PARTS}
+    starts = dict(zip(PARTS, np.cumsum([0, *counts.values()]).tolist(), strict=False))
+    numbers = {part: starts[part] + kept.get(part, np.arange(counts[part])) for part in PARTS}
+    found = {"labelled": numbers["train"][rows.labelled]}
+    for name in ("validation", "test"):
+        shipped = raw.part(name)[0] is not None
+        found[name] = numbers[name] if shipped else numbers["train"][getattr(rows, name)]
+    hidden, own = numbers["train"][rows.unlabelled], numbers["unlabelled"][rows.pool]
+    return {**found, "unlabelled": np.concatenate([hidden, own])}
+
+
+def digests(inputs: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, str]:
+    """split -> one digest of what its rows and truth hold."""
+    files = {}
+    for what, splits in ((INPUTS, inputs), (TRUTH, truth)):
+        for name, value in splits.items():
+            for leaf, array in leaves(value).items():
+                files[array_file(f"{name}.{what}", leaf)] = digest_of(array)
+    return digests_of(files)
+
+
+def lay_down(
+    work: Work, splits: Mapping[str, Any], own: frozenset[str], truth: Mapping[str, Any], hidden: Any
+) -> None:
+    """The rows of each split and their truth as files; the pool's truth in files of its own. splits: the
+    numbers of the rows in the decoded data set, of those in `own` the rows themselves.
+    """
+    for name, found in splits.items():
+        numbers = found
+        if name in own:
+            save_arrays(work, f"{name}.{INPUTS}", found)
+            numbers = np.arange(rows_of(found), dtype=np.int64)
+        np.save(work.path / f"{name}.{ROW_NUMBERS}.npy", numbers)
         if name in truth:
             save_arrays(work, f"{name}.{TRUTH}", truth[name])
     save_arrays(work, TRUTH, hidden)
@@ -190,16 +288,23 @@ def look(
     work: Work,
     raw: Raw,
     rows: Rows,
-    inputs: Mapping[str, Any],
+    inputs: tuple[Mapping[str, Any], Mapping[str, Any]],
     labels: Mapping[str, np.ndarray],
     duplicates: str,
     left_out: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Notes what the user should know of the rows, and returns it for data.json. inputs, labels: of the
-    splits. left_out: names of the copies that were dropped, by part."""
+    """Notes what the user should know of the rows, and returns it for data.json. inputs: of the
+    splits, as networks read them, and as they were before `Raw.fitted`, by which copies are known. labels: of
+    the splits. left_out: names of the copies that were dropped, by part."""
     name = _namer(raw, rows)
-    ordered = {part: inputs[part] for part in ("labelled", "validation", "test", "unlabelled")}
-    same, found = copies.find(ordered, labels, raw.task.get("classes", ()), name, raw.noun)
+    ordered, told_apart = (
+        {part: of[part] for part in ("labelled", "validation", "test", "unlabelled")} for of in inputs
+    )
+    same, found = (
+        ([], {})
+        if costly(raw)
+        else copies.find(told_apart, labels, raw.task.get("classes", ()), name, raw.noun)
+    )
     if same and duplicates == "error":
         raise UserError(
             "; ".join(text for text, _ in same)

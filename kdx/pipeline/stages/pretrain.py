@@ -14,6 +14,7 @@ from kdx.core.trees import moved, part_of, tree
 from kdx.models.estimator import check_kept, fit_to, is_estimator
 from kdx.models.weights import load_weights
 from kdx.pipeline.stages.arrays import build_task, need_split
+from kdx.pipeline.stages.cautions import cautions
 from kdx.pipeline.stages.files import about_model, new_network
 from kdx.pipeline.stages.learn import learn
 from kdx.pipeline.stages.parts import TrainInputs
@@ -68,8 +69,9 @@ def run(
         work.note(text, level)
     if fitted:
         rows = need_split(data, "labelled", runtime)
-        shown = moved(tree(as_float, rows.inputs), "cpu")
-        fit_to(network, shown, rows.known, build_task(about))
+        shown = moved(tree(lambda leaf: as_float(leaf[:]), rows.inputs), "cpu")
+        with cautions(work):
+            fit_to(network, shown, rows.known, build_task(about))
         again = new_network(model, about, read_weights=False)
         check_kept(network, again, part_of(shown, 0, _COMPARED))
     save_file(plain_state(network), work.path / "last.safetensors")

@@ -85,6 +85,7 @@ class Watch:
         self.last_score: float | None = None
         self.by_row: dict[str, Tensor] = {}
         self.rows: Tensor | None = None
+        self.best_rows: Tensor | None = None
 
     def after(self, step: int) -> bool:
         done = step + 1
@@ -123,6 +124,7 @@ class Watch:
         if self.metric.better(score, self.best_score):
             self.best = plain_state(network)
             self.best_step, self.best_score, self.waited = step + 1, score, 0
+            self.best_rows = self.rows
         else:
             self.waited += 1
         target = self.settings.target
@@ -146,6 +148,7 @@ class Watch:
             "threads": torch.get_num_threads(),
             "best": (self.best, self.best_step, self.best_score, self.waited),
             "by_row": (self.by_row, self.last_score),
+            "best_rows": self.best_rows,
             "reported": self.work.so_far(),
         }
         if not all(torch.isfinite(p).all() for p in self.objective.parameters()):
@@ -167,6 +170,7 @@ class Watch:
             torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
         self.best, self.best_step, self.best_score, self.waited = state["best"]
         self.by_row, self.last_score = state["by_row"]
+        self.best_rows = state["best_rows"]
         self.saved_at = state["step"]
         self.work.report_again(state["reported"])
         self.work.note(f"{self.work.name} goes on from step {self.saved_at} of {self.loop.steps}")
@@ -181,6 +185,8 @@ class Watch:
             save_file(self.best, self.work.path / "best.safetensors")
         if self.rows is not None:
             np.save(self.work.path / "validation.by_row.npy", self.rows.numpy())
+        if self.best_rows is not None:
+            np.save(self.work.path / "validation.best_by_row.npy", self.best_rows.cpu().numpy())
         for name, values in self.by_row.items():
             np.save(self.work.path / f"rows.{name.partition('/')[2]}.npy", values.cpu().numpy())
         curves = {

@@ -1,4 +1,4 @@
-"""Plots of what the students of a comparison get wrong: reliability, confusion."""
+"""Plots of what the students of a comparison get wrong: reliability, confusion, the most confused classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kdx.report.compare.compare import Comparison
 from kdx.report.compare.svg import INK, colour, panels, svg
 from kdx.report.run.names import visible
 
-MOST_MATRICES, MOST_LETTERED = 6, 16
+MOST_MATRICES, MOST_LETTERED, MOST_PAIRS = 6, 16, 10
 BLUE = (0.23, 0.49, 0.85)
 _FEWEST = 10
 """Rows of a bin of the reliability plot below which the share of right ones is mostly chance."""
@@ -106,3 +106,40 @@ def confusion_matrices(found: Comparison) -> Iterator[Plot | None]:
         svg(figure, "confusion matrices"),
         [(None, f"{i + 1}  {g.name}") for i, g, _ in drawn],
     )
+
+
+def confused_pairs(found: Comparison) -> Iterator[Plot | None]:
+    """Where the classes are too many for a matrix: a row of bars a group, rows summed over seeds."""
+    of = [
+        (i, g, _pairs([e.networks["student"].confused for e in g.entries]))
+        for i, g in enumerate(found.groups)
+        if not any(e.networks["student"].confusion for e in g.entries)
+    ]
+    drawn = (shown := [entry for entry in of if entry[2]])[:MOST_MATRICES]
+    if not drawn:
+        return
+    names = [visible(c)[:14] for c in found.groups[0].entries[0].classes]
+    figure, axes = panels(len(drawn), width=7.6 if len(drawn) > 1 else 4.6, height=2.6, columns=2)
+    for axis, (i, g, pairs) in zip(axes, drawn, strict=True):
+        axis.barh(range(len(pairs)), [rows for _, rows in pairs], color=colour(i))
+        words = [f"{names[truth]} > {names[predicted]}" for (truth, predicted), _ in pairs]
+        axis.set_yticks(range(len(pairs)), words, fontsize=6)
+        axis.invert_yaxis()
+        axis.set_title(f"row {i + 1}, n = {g.test.n}")
+    axes[0].set_xlabel("test rows")
+    yield Plot(
+        "Classes that the students confuse most",
+        "Test rows of one class that the student takes for another (truth > prediction), summed over "
+        f"{seeds([g for _, g, _ in drawn])}; of each run the pairs with most rows are known. Above each: "
+        f"its row in the table.{left_out(shown, MOST_MATRICES)}",
+        svg(figure, "most confused classes"),
+        [(None, f"{i + 1}  {g.name}") for i, g, _ in drawn],
+    )
+
+
+def _pairs(of_runs: Sequence[Sequence[tuple[int, int, int]]]) -> list[tuple[tuple[int, int], int]]:
+    """((class, what it is taken for), rows of all runs) of the pairs with most rows."""
+    rows: dict[tuple[int, int], int] = {}
+    for truth, predicted, count in (pair for pairs in of_runs for pair in pairs):
+        rows[truth, predicted] = rows.get((truth, predicted), 0) + count
+    return sorted(rows.items(), key=lambda entry: (-entry[1], entry[0]))[:MOST_PAIRS]

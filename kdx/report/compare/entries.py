@@ -183,13 +183,18 @@ def _entry(name: str, document: Mapping[str, Any], digests: Mapping[str, str], c
 def _classes(results: Mapping[str, Any], student: Network, name: str) -> tuple[str, ...]:
     """Older runs have them always; what has a confusion matrix has one for each of its rows."""
     found = results.get("classes")
-    if found is None and results.get("metric") is not None and not student.confusion:
+    if found is None and results.get("metric") is not None and not student.confusion and not student.confused:
         return ()
     classes = tuple(visible(str(c)) for c in expect(found, list, name, "results.classes"))
     if (table := student.confusion) and len(table) != len(classes):
         raise UserError(
             f"'{name}' is not as kdx writes it: results.classes has {len(classes)} names, and the confusion "
             f"matrix {len(table)} rows"
+        )
+    if any(max(pair[:2]) >= len(classes) for pair in student.confused):
+        raise UserError(
+            f"'{name}' is not as kdx writes it: results.classes has {len(classes)} names, and confused names "
+            "another class"
         )
     return classes
 

@@ -24,12 +24,14 @@ _ROUNDING = 1e-6
 @dataclass(frozen=True)
 class Network:
     """What was measured of one role, of the weights that the run's table shows. about: see ABOUT. scores:
-    split -> metric, or n (rows) -> value as it was measured.
+    split -> metric, or n (rows) -> value as it was measured. confused: (class, what it is taken for, test
+    rows), of the pairs with most.
     """
 
     about: Mapping[str, float]
     scores: Mapping[str, Mapping[str, float]]
     confusion: tuple[tuple[int, ...], ...] | None
+    confused: tuple[tuple[int, int, int], ...]
     reliability: Mapping[str, tuple[float | None, ...]] | None
 
     def score(self, split: str, metric: str) -> float | None:
@@ -91,7 +93,11 @@ def _network(found: Any, weights: str, role: str, metrics: Mapping[str, Metric],
     }
     test = (splits.get("test") or {}) if role == "student" else {}
     return Network(
-        about, scores, _confusion(test.get("confusion"), name), _reliability(test.get("reliability"), name)
+        about,
+        scores,
+        _confusion(test.get("confusion"), name),
+        _confused(test.get("confused"), name),
+        _reliability(test.get("reliability"), name),
     )
 
 
@@ -124,6 +130,17 @@ def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:
             f"'{name}' is not as kdx writes it: a confusion matrix holds counts, and as many columns as rows"
         )
     return tuple(map(tuple, rows))
+
+
+def _confused(found: Any, name: str) -> tuple[tuple[int, int, int], ...]:
+    pairs = [expect(pair, dict, name, "confused") for pair in expect(found or [], list, name, "confused")]
+    rows = [tuple(pair.get(key) for key in ("truth", "predicted", "rows")) for pair in pairs]
+    if any(type(number) is not int or not 0 <= number <= LARGEST_NUMBER for row in rows for number in row):
+        raise UserError(
+            f"'{name}' is not as kdx writes it: confused holds the numbers of two classes, truth and "
+            "predicted, and how many rows"
+        )
+    return tuple((int(row[0]), int(row[1]), int(row[2])) for row in rows)
 
 
 def _reliability(found: Any, name: str) -> dict[str, tuple[float | None, ...]] | None:

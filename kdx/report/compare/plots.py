@@ -20,7 +20,7 @@ from kdx.report.compare.axes import (
     left_out,
     seeds,
 )
-from kdx.report.compare.calibration import confusion_matrices, reliability_curves
+from kdx.report.compare.calibration import confused_pairs, confusion_matrices, reliability_curves
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.svg import INK, PAPER, colour, drawing, panels, svg
 from kdx.report.compare.sweeps import sweeps
@@ -35,7 +35,8 @@ COSTS = (
 
 def plots(found: Comparison) -> list[Plot]:
     made = []
-    for number, draw in enumerate((scatter, cost, sweeps, learning, reliability_curves, confusion_matrices)):
+    kinds = (scatter, cost, sweeps, learning, reliability_curves, confusion_matrices, confused_pairs)
+    for number, draw in enumerate(kinds):
         with drawing(f"kdx-{number}"):
             made += [p for p in draw(found) if p]
     return made

@@ -19,7 +19,8 @@ def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> li
         return []
     last = audit["rounds"][-1]
     which = f" of round {len(audit['rounds'])}" if len(audit["rounds"]) > 1 else ""
-    kept = f"{last['kept']:,} of {last['pool']:,} rows kept" + (
+    rows = f"{last['asked']:,} answered rows" if last.get("looked_at") else f"{last['pool']:,} rows"
+    kept = f"{last['kept']:,} of {rows} kept" + (
         f", {last['copies']:,} with copies" if last["copies"] != last["kept"] else ""
     )
     learning = _of_learning(last, counting_metric(results))
@@ -29,6 +30,11 @@ def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> li
         lines[0] += (
             f" Counted by their weights in the loss, {last['monitors']['weight']['mean']:.2f} on average, "
             f"{percent(weighted)} are right."
+        )
+    if last.get("looked_at"):
+        lines.append(
+            f"The teacher answered {last['asked']:,} of {last['pool']:,} rows of the pool: those that the "
+            "training, which ends within its first pass, looks at."
         )
     if "teacher_seconds_saved" in last:
         lines.append(
@@ -54,7 +60,7 @@ def _of_learning(audited: Mapping, counts: Metric) -> str:
     passes = (audited.get("learned") or {}).get("passes")
     end = (
         f"; training ended when it had seen {percent(passes, 0)} of the rows, and all are counted"
-        if passes is not None and passes < 1
+        if passes is not None and passes < 1 and not audited.get("looked_at")
         else ""
     )
     end += (

@@ -58,6 +58,10 @@ class Axes:
     def line(self, points: Sequence[tuple[float, float]], colour: str, width: int = 5) -> None:
         self.draw.line([self.spot(*point) for point in points], fill=colour, width=width, joint="curve")
 
+    def points(self, points: Sequence[tuple[float, float]], colour: str) -> None:
+        for point in points:
+            self.draw.circle(self.spot(*point), 5, fill=colour)
+
     def key(self, place: float, words: str, colour: str, width: int = 6) -> None:
         """A short line and what it means, above the frame. place: in pixels of the picture, from the left."""
         left = 2 * (self.BOX[0] + place)

@@ -27,6 +27,9 @@ _SPLIT = {
     "n": COUNT,
     "recall": [Maybe(SHARE)],
     "confusion": [[COUNT]],
+    "predicted": [COUNT],
+    "confused": [{"truth": COUNT, "predicted": COUNT, "rows": COUNT}],
+    "arrays": {"*": {"file": str, "shape": [COUNT], "sha256": str}},
     "reliability": {"edges": [Number()], "counts": [COUNT], "confidence": [Maybe(SHARE)], "right": [COUNT]},
     "figures": [{"title": str, "tag": str, "kind": str, "data": {}}],
 }
@@ -60,6 +63,7 @@ def _of_networks(measured: Any, shifted: Number, roles: Iterable[str]) -> dict[s
     network = {**_NETWORK, "last": splits, "best": splits}
     return {
         "rounds": [{"validation": measured, "test": measured}],
+        "members": [network],
         "shifts": {"*": {"*": shifted}},
         **dict.fromkeys(roles, network),
     }

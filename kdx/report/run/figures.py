@@ -113,7 +113,9 @@ def draw_curves(
 
 
 def draw_lines(data: Mapping[str, Any], title: str, colour: str) -> bytes:
-    """data: {"lines": {words: {"x", "y"}}, "below": what x is}. The first line has the colour."""
+    """data: {"lines": {words: {"x", "y"}}, "points": words of those drawn as points that nothing joins,
+    "below": what x is}. The first line has the colour.
+    """
     lines = {
         words: list(zip(line["x"], line["y"], strict=True))
         for words, line in data["lines"].items()
@@ -123,7 +125,10 @@ def draw_lines(data: Mapping[str, Any], title: str, colour: str) -> bytes:
     axes = Axes(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)), title, str(data.get("below") or ""))
     colours = [colour, *(role.colour for role in ROLES.values() if role.colour != colour)]
     for i, (words, line) in enumerate(lines.items()):
-        axes.line(line, colours[i % len(colours)])
+        if words in data.get("points", ()):
+            axes.points(line, colours[i % len(colours)])
+        else:
+            axes.line(line, colours[i % len(colours)])
         axes.key(160 * i, words, colours[i % len(colours)])
     return axes.png()
 
@@ -218,6 +223,34 @@ def bars(
     return png(canvas)
 
 
+def draw_ranked(data: Mapping[str, Any], title: str, colour: str) -> bytes:
+    """data: {"names", "values": a number from 0 on for each, "below": what they are}. A line for each, from
+    the top down.
+    """
+    from PIL import Image, ImageDraw
+
+    names = [shorten(str(name), 48) for name in data["names"]]
+    left = 30 + max((round(font(13).getlength(name)) for name in names), default=0)
+    canvas = Image.new("RGB", (left + 360, 90 + 24 * len(names)), "white")
+    draw = ImageDraw.Draw(canvas)
+    most = max((*data["values"], 0)) or 1
+    for i, (name, value) in enumerate(zip(names, data["values"], strict=True)):
+        top = 50 + 24 * i
+        draw.text((left - 8, top + 9), name, fill=RIGHT, font=font(13), anchor="rm")
+        draw.rectangle((left, top, left + 280 * max(value, 0) / most, top + 18), fill=colour)
+        draw.text(
+            (left + 280 * max(value, 0) / most + 8, top + 9),
+            f"{value:,.4g}",
+            fill=RIGHT,
+            font=font(12),
+            anchor="lm",
+        )
+    draw.text((canvas.width / 2, 24), title, fill="black", font=font(15), anchor="mm")
+    spot = (left + 140, canvas.height - 22)
+    draw.text(spot, str(data.get("below") or ""), fill="black", font=font(13), anchor="mm")
+    return png(canvas)
+
+
 def draw_figure(figure: Mapping[str, Any], title: str, colour: str) -> bytes:
     """A figure that a task makes, by its kind; what its data hold: docs/run-json.md. colour: of its bars and
     of its first line.
@@ -229,4 +262,6 @@ def draw_figure(figure: Mapping[str, Any], title: str, colour: str) -> bytes:
         return draw_lines(data, title, colour)
     if figure["kind"] == "bars":
         return bars(data, title, colour, str(data.get("below") or "rows in each range of the value"))
-    raise UserError(f"A figure is of kind matrix, bars or line, and not {figure['kind']!r}")
+    if figure["kind"] == "ranked":
+        return draw_ranked(data, title, colour)
+    raise UserError(f"A figure is of kind ranked, matrix, bars or line, and not {figure['kind']!r}")

@@ -172,7 +172,7 @@ class RunFolder(Listener):
             self.run["results"] = outcome
             self.save()
         if examples and examples.get("images") is None:
-            self.examples = example_cells(examples, known_roles(outcome))
+            self.examples = example_cells(examples, known_roles(outcome), outcome.get("classes") or ())
         figures = self.draw(outcome, examples)
         with writing(self.path):
             self._final(outcome, audit)

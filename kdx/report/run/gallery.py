@@ -107,16 +107,31 @@ def class_name(label: int | str, classes: Sequence[str]) -> str:
 
 
 def example_cells(
-    examples: Mapping[str, Any], known: Mapping[str, Role]
+    examples: Mapping[str, Any], known: Mapping[str, Role], classes: Sequence[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of examples that are no pictures: the number of the row in the test split, the truth
-    and what each role makes of it; long texts are cut.
+    """Header and rows of examples that are no pictures: the number of the row in the test split, the row
+    itself where it is shown as text, the truth and what each role makes of it; long texts are cut. classes:
+    their names, where answers are numbers of classes; those that are not right are marked.
     """
-    predictions = examples["predictions"]
+    predictions, texts = examples["predictions"], examples.get("texts")
     roles = [role for role in known if role in predictions]
-    columns = [examples["truth"], *(predictions[role] for role in roles)]
+    truth = examples["truth"]
+    columns = [
+        *([texts] if texts else []),
+        [class_name(label, classes) for label in truth],
+        *(_answered(predictions[role], truth, classes) for role in roles),
+    ]
     numbers = examples.get("rows") or range(len(examples["truth"]))
-    return ["test row", "truth", *(known[role].words for role in roles)], [
+    header = ["test row", *(["text"] if texts else []), "truth", *(known[role].words for role in roles)]
+    return header, [
         [str(number), *(shorten(str(value), _LONGEST) for value in values)]
         for number, *values in zip(numbers, *columns, strict=True)
+    ]
+
+
+def _answered(predictions: Sequence[Any], truth: Sequence[Any], classes: Sequence[str]) -> list[str]:
+    """Names of classes, of a wrong one with that; anything else as it is."""
+    return [
+        class_name(label, classes) + (" (wrong)" if classes and label != right else "")
+        for label, right in zip(predictions, truth, strict=True)
     ]

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 
-from kdx.core.roles import known_roles
+from kdx.core.roles import ROLES, known_roles
 from kdx.report.run.markup import code, escape, fenced, markdown_table, table_of_cells
 from kdx.report.run.progress import duration
 from kdx.report.run.sections import audited, by_class, figure_lines, results_section, under_shift
@@ -136,6 +136,12 @@ def looking_closer(
         f"- {escape(role.words)}: {code(artifacts[role.stage])}"
         for role in known_roles(run.get("results")).values()
         if role.stage in artifacts
+    ]
+    members = (run.get("results") or {}).get("members") or []
+    weights += [
+        f"- member {number} of the teacher: {code(artifacts[stage])}"
+        for number in range(1, len(members) + 1)
+        if (stage := f"{ROLES['teacher'].stage}-{number}") in artifacts
     ]
     if weights:
         lines.append("Weights, in this folder:\n\n" + "\n".join(weights))

@@ -51,6 +51,22 @@ def result_sentences(results: Mapping, headline: str) -> list[str]:
         *_of_balance(results, used),
         *([] if summarised["gain"] is None else _caution(results, used, counts)),
         *_of_teacher(results, used),
+        *_of_members(results, used, counts),
+    ]
+
+
+def _of_members(results: Mapping, used: str, counts: Metric) -> list[str]:
+    """What an ensemble is, and how its members fare alone."""
+    members = results.get("members") or []
+    scores = [score({**results, "teacher": member}, "teacher", used) for member in members]
+    alone = [value for value in scores if value is not None]
+    if not alone:
+        return []
+    low, high = sorted((min(alone), max(alone)), reverse=not counts.more)
+    fare = counts.text(low) if low == high else f"{counts.text(low)} to {counts.text(high)}"
+    return [
+        f"The teacher is an ensemble of {len(members)}, whose answers are averaged: alone its members have "
+        f"{fare} on the test rows."
     ]
 
 

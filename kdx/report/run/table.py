@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from kdx.core.roles import Role, roles_of
+from kdx.core.roles import roles_of
 from kdx.report.metric import cell, column, finer
 from kdx.report.run import shifts
 from kdx.report.run.audit import audit_sentences
@@ -35,20 +35,31 @@ def role_cells(results: Mapping, headline: str, short: bool = False) -> tuple[li
     header = [*_ABOUT, column(counts, "validation"), column(counts, "test"), *(m.heading for m in beside)]
     rows = [
         [
-            *_about(results[name], role, short),
-            *(cell(counts, score(results, name, used, split)) for split in ("validation", "test")),
-            *(cell(m, metric(results, name, used, "test", m.name)) for m in beside),
+            *_about(of[name], called, short),
+            *(cell(counts, score(of, name, used, split)) for split in ("validation", "test")),
+            *(cell(m, metric(of, name, used, "test", m.name)) for m in beside),
         ]
-        for name, role in roles_of(results).items()
+        for called, name, of in _rows(results, short)
     ]
     return ["", *(_shorter(head) if short else head for head in header)], rows
 
 
-def _about(about: Mapping, role: Role, short: bool) -> list[str]:
+def _rows(results: Mapping, short: bool) -> Iterator[tuple[str, str, Mapping]]:
+    """(what a row is called, its role, the results that have it): the roles, and below an ensemble its
+    members.
+    """
+    for name, role in roles_of(results).items():
+        yield role.short if short else role.words, name, results
+        for number, member in enumerate(results.get("members") or [] if name == "teacher" else [], 1):
+            called = f"{number} {member.get('model')}" if short else f"member {number}, {member.get('model')}"
+            yield called, name, {**results, name: member}
+
+
+def _about(about: Mapping, called: str, short: bool) -> list[str]:
     """What a network is called, and how large and fast it is."""
     parameters = about.get("parameters")
     return [
-        role.short if short else role.words,
+        called,
         magnitude(parameters) if short else ("-" if parameters is None else f"{parameters:,}"),
         bytes_in_words(about.get("bytes")),
         three_figures(None if about.get("flops") is None else about["flops"] / 1e6),

@@ -142,9 +142,9 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     ]
     parts.append(f"{escape(role_words(card)).capitalize()}:\n\n{markdown_table(['', 'value'], rows)}")
     for teacher in made["teachers"]:
-        metrics = (
-            (card["metrics"].get("teacher") or {}) if teacher["artifact"] == card["teacher_artifact"] else {}
-        )
+        members = {member["artifact"]: member for member in card["metrics"].get("members") or []}
+        alone = {card["teacher_artifact"]: card["metrics"].get("teacher") or {}}
+        metrics = (members | alone).get(teacher["artifact"]) or {}
         tested = (metrics.get(card["which"]) or metrics.get("last") or {}).get("test") or {}
         untrained = "fitted at once" if teacher.get("fitted") else "taken as it is"
         rows = [

@@ -27,14 +27,14 @@ from kdx.core.files import write_atomically
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
 from kdx.models import size
-from kdx.pipeline.stages.files import MODEL_KEYS
+from kdx.pipeline.stages.files import MODEL_KEYS, build_adapter
 from kdx.report.run.plain import dump
 from kdx.report.run.verdict import ROLE_WORDS, summary
 from kdx.runs import lineage
 from kdx.runs.export import card
 from kdx.runs.export.formats import FORMATS, Exported, check_onnx, contract, names_inside
 from kdx.runs.export.parity import check_parity, real_rows
-from kdx.runs.reading import Run, only_input
+from kdx.runs.reading import Run, only_input, read_mapping
 from kdx.runs.stored import Weights, of_role
 from kdx.store.artifact import Artifact
 from kdx.store.component import targets
@@ -62,6 +62,8 @@ def export(
         about["allow"] = own
     if not about.get("classes"):
         about["output"] = shapes_of_row(network, example, names_inside(weights.about).output)
+    if beside := accompanying(weights.about):
+        about["beside"] = sorted(beside)
     temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
@@ -108,11 +110,19 @@ def write_model(folder: Path, weights: Weights, role: str) -> None:
     """
     save_file(weights.network().state_dict(), folder / f"{role}.safetensors")
     kept = {key: weights.about[key] for key in ("component", *MODEL_KEYS) if key in weights.about}
+    for name, text in accompanying(weights.about).items():
+        write_atomically(folder / name, text)
     digest = sha256(folder / f"{role}.safetensors")
     write_atomically(
         folder / "model.json",
         dump({**kept, "role": role, "input": contract(weights.about), "sha256": digest}),
     )
+
+
+def accompanying(about: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> text of the files without which nobody could make rows for a network. about: a model.json."""
+    adapter = build_adapter(about)
+    return adapter.files() if adapter else {}
 
 
 def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artifact) -> dict[str, Any]:
@@ -183,6 +193,8 @@ def check_folder(to: Path) -> None:
         "card.json",
         "card.md",
     }
+    with suppress(UserError, OSError):
+        names |= {str(name) for name in read_mapping(to / "card.json").get("beside") or ()}
     strange = (
         sorted(p.name for p in to.iterdir() if p.name not in names)
         if to.is_dir() and not to.is_symlink()

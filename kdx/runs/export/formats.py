@@ -18,6 +18,7 @@ from torch import nn
 from kdx.core.errors import UserError
 from kdx.core.trees import from_leaves, leaves, tree
 from kdx.core.types import Answers, Inputs
+from kdx.models.estimator import estimator_in
 from kdx.runs.model_files import read_model
 from kdx.runs.reading import read_mapping
 from kdx.runs.stored import Weights
@@ -154,10 +155,19 @@ FORMATS = {"state_dict": state_dict, "torch_export": torch_export, "onnx": onnx}
 
 def program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram:
     """The network's forward as a graph, for any number of rows. example: at least two rows, as one would be
-    taken for a constant.
+    taken for a constant. Raises UserError of an estimator that answers by other means than PyTorch's.
     """
     batch = torch.export.Dim("batch", min=1)
-    return torch.export.export(network, (example,), dynamic_shapes=(tree(lambda leaf: {0: batch}, example),))
+    shapes = (tree(lambda leaf: {0: batch}, example),)
+    try:
+        return torch.export.export(network, (example,), dynamic_shapes=shapes)
+    except Exception:
+        if (estimator := estimator_in(network)) is None:
+            raise
+        raise UserError(
+            f"{type(estimator).__name__} was fitted at once and answers by other means than PyTorch's, so it "
+            "has no graph to export: format=state_dict exports it, for kdx.load"
+        ) from None
 
 
 def check_onnx() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from kdx.core.types import Batch, Frozen, Split, Teacher
 from kdx.methods.teachers import live_teacher
 from kdx.pipeline.foretelling import PlannedStage
 from kdx.pipeline.stages.arrays import build_task
-from kdx.pipeline.stages.files import open_network
+from kdx.pipeline.stages.files import open_together
 from kdx.store.artifact import Artifact
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -50,8 +50,9 @@ class Bench:
         few = part(split, max(_SMALL, min(_FEW, int(SECONDS / pace))))
         return self.timed(lambda: predict(network, few, self.runtime, precision=precision)) / len(few)
 
-    def network(self, artifact: Artifact) -> torch.nn.Module:
-        return self.runtime.place(open_network(artifact))
+    def network(self, artifact: Artifact | Sequence[Artifact]) -> torch.nn.Module:
+        """Of several the ensemble."""
+        return self.runtime.place(open_together([artifact] if isinstance(artifact, Artifact) else artifact))
 
     def teacher(self, asked: PlannedStage) -> Teacher:
         """Who answers in a labelling stage."""

@@ -19,7 +19,7 @@ from kdx.data.views.chain import Chain, Views
 from kdx.models import size
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import SECONDS, SLOW, Bench, enough
-from kdx.pipeline.stages.answers import digest_of_views
+from kdx.pipeline.stages.answers import digest_of_views, places_file
 from kdx.pipeline.stages.arrays import need_split
 from kdx.pipeline.stages.asked import MIXUP, split_of
 from kdx.pipeline.stages.files import open_network
@@ -109,6 +109,8 @@ def lay_answers(
         rows = np.unique(np.load(inputs["rows"].file("rows.npy")))[: wanted["unlabelled"][0]]
         places[rows] = np.arange(len(rows))
         np.save(folder / "places.npy", places)
+    for split, count in inputs["looked_at"].items():  # a rehearsal may take more steps than the run
+        np.save(folder / places_file(split), np.arange(about["counts"][split]) % count)
     (folder / "answers.json").write_text(
         json.dumps(
             {
@@ -122,6 +124,7 @@ def lay_answers(
                 "mixed": not inputs["clean"] and MIXUP in dict(inputs["augment"]),
                 "extras": ["mean", "std", "cool_mean", "cool_std"] if extras else [],
                 "bought": None if inputs["rows"] is None else wanted["unlabelled"][0],
+                "some": sorted(inputs["looked_at"]),
                 "teacher_size": max(size.parameters(open_network(t)) for t in inputs["teachers"]),
                 "validation_score": None,
             }

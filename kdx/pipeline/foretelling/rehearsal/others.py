@@ -19,7 +19,7 @@ from kdx.methods.select import Pool, Rule
 from kdx.pipeline.foretelling import PlannedStage, Rehearsed
 from kdx.pipeline.foretelling.rehearsal.bench import Bench, part
 from kdx.pipeline.scores import row_bytes
-from kdx.pipeline.stages import PREPARE, gate, prepare, reveal
+from kdx.pipeline.stages import PREPARE, decode, gate, prepare, reveal
 from kdx.pipeline.stages.arrays import INPUTS, TRUTH, array_file, build_task, need_split, open_split
 from kdx.pipeline.stages.audit import gap_to_pool
 from kdx.pipeline.stages.choose import features
@@ -35,10 +35,21 @@ TRIED = 1000
 """Rows that a rule of choice is tried on."""
 
 
+def decode_data(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+    """The stage itself, where it is quick."""
+    about = step.artifact.json("decoded.json")
+    if sum(about["rows"].values()) * row_bytes(about) > PREPARED:
+        return Rehearsed({}, black=True)
+    work = Work(folder, step.name, Listener())
+    return Rehearsed({"start": bench.timed(lambda: decode.run(work, bench.runtime, **inputs))})
+
+
 def lay_data(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
     """The stage itself, where it is quick."""
     about = step.artifact.json("data.json")
-    if sum(about["counts"].values()) * row_bytes(about) > PREPARED:
+    decoded = inputs.get("decoded")
+    large = sum(about["counts"].values()) * row_bytes(about) > PREPARED
+    if large or (decoded and not decoded.file("decoded.json").exists()):
         blacken(folder, about)
         return Rehearsed({}, black=True)
     run = prepare.run if step.stage == PREPARE else reveal.run

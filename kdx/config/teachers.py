@@ -1,0 +1,71 @@
+"""The teacher of a run, or the members of an ensemble, from plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from kdx.config.described import component
+from kdx.config.nodes import checkpoint_of, read_training
+from kdx.core import checks
+from kdx.pipeline.recipes.experiment import TeacherSetup
+from kdx.store.component import Component
+
+
+def read_teachers(
+    config: Mapping[str, Any], training: Component | None, read: Callable[..., Any]
+) -> list[TeacherSetup]:
+    """The teacher, or the members of an ensemble. training: as `teacher_pretrain` has it, None where it was
+    refused. read: calls a function, and gives None where it refuses; then what it gave is no part of a run.
+    """
+    members = config.get("members") or {}
+    if not members:
+        node = {key: value for key, value in config["teacher"].items() if key != "members"}
+        return [_teacher("teacher", config["choices"]["teacher"], node, config, training, read)]
+    found: list[TeacherSetup] = []
+    for number, keys in members.items():
+        own = {key: value for key, value in keys.items() if key not in ("option", "teacher_pretrain")}
+        node, settings = f"members.{number}", keys["teacher_pretrain"]
+        stage, shared = f"{node}.teacher_pretrain", settings == config["teacher_pretrain"]
+        trained = training if shared else read(read_training, stage, {stage: settings})
+        asked = {**config, "teacher_pretrain": settings}
+        made = _teacher(node, keys["option"], own, asked, trained, read)
+        alike = [place for place, other in enumerate(found, 1) if _described_alike(made, other)]
+        if alike and trained is not None and made.training is None:
+            checks.refuse(
+                f"the members {alike[0]} and {number} would be one network: none of them is "
+                "trained, so no seed sets them apart; give them other weights "
+                f"({node}.checkpoint=PATH), train them on (teacher_pretrain.epochs=5, say), or name it once"
+            )
+        found.append(replace(made, copy=sum(other.name == made.name for other in found)))
+    return found
+
+
+def _teacher(
+    node: str,
+    option: str,
+    keys: Mapping[str, Any],
+    config: Mapping[str, Any],
+    training: Component | None,
+    read: Callable[..., Any],
+) -> TeacherSetup:
+    """keys: of the network, with its checkpoint."""
+    own = dict(keys)
+    pretrained = own.get("checkpoint") is not None or own.get("weights") is not None
+    asked = any(config["teacher_pretrain"][unit] is not None for unit in ("epochs", "steps"))
+    return TeacherSetup(
+        name=option,
+        checkpoint=read(checkpoint_of, node, own),
+        model=read(component, node, own),
+        training=training if asked or not pretrained else None,
+    )
+
+
+def _described_alike(one: TeacherSetup, other: TeacherSetup) -> bool:
+    return one.model == other.model and one.training == other.training and _weights(one) == _weights(other)
+
+
+def _weights(teacher: TeacherSetup) -> tuple[Any, ...]:
+    given = teacher.checkpoint
+    return (given.file.paths[0].resolve(), given.key) if given else ()

@@ -1,0 +1,83 @@
+"""A table of your own: a CSV, TSV, JSON lines or Parquet file with a column to be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from kdx.core import checks
+from kdx.core.errors import UserError
+from kdx.data import columns as files
+from kdx.data.files import Files
+from kdx.data.raw import Description
+from kdx.data.tables.reading import Read, read_table
+from kdx.data.tables.rows import Table, describe_table
+
+TARGET_KINDS = ("auto", "classes", "numbers")
+
+
+class Csv:
+    """file: the rows; test_file, unlabelled_file: further ones with the same columns, to test with and for
+    the pool, null: none. target: the column to be predicted, or several of numbers. kind: what it is, "auto":
+    numbers where they are numbers and more than ten different ones, else classes. ignore: columns that are
+    left out.
+
+    A row without a target joins the pool. See kdx.data.tables.reading for how columns are read.
+    """
+
+    paths: ClassVar = ("file", "test_file", "unlabelled_file")
+
+    def __init__(
+        self,
+        *,
+        file: str | None,
+        test_file: str | None,
+        unlabelled_file: str | None,
+        target: str | Sequence[str],
+        kind: str,
+        ignore: Sequence[str] | str | None,
+    ):
+        given = {"train": file, "test": test_file, "unlabelled": unlabelled_file}
+        keys = dict(zip(given, self.paths, strict=True))
+        self._files = {
+            part: checks.path(f"dataset.{keys[part]}", name, "a file")
+            for part, name in given.items()
+            if name is not None
+        }
+        self._targets = _names("target", target)
+        self._kind = checks.choice("dataset.kind", kind, TARGET_KINDS)
+        self._ignore = _names("ignore", ignore)
+        self._read: Table | None = None
+
+    def files(self) -> Files:
+        return Files({part: [(f"rows{files.ending(path)}", path)] for part, path in self._files.items()})
+
+    def fetch(self) -> None:
+        if "train" not in self._files:
+            raise UserError("dataset.file must name a file of rows, such as dataset.file=rows.csv")
+        for path in self._files.values():
+            if not path.is_file():
+                raise UserError(
+                    f"the data file '{path}' is missing: see dataset.file, test_file, unlabelled_file"
+                )
+
+    def describe(self) -> Description:
+        return describe_table(self.load())
+
+    def load(self, *, workers: int = 0) -> Table:
+        if self._read is None:
+            self.fetch()
+            read = {part: files.read_columns(path) for part, path in self._files.items()}
+            self._read = read_table(Read(read, self._targets, self._kind, self._ignore))
+        return self._read
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    """One name or several."""
+    several = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(several, list | tuple) or not all(isinstance(name, str) and name for name in several):
+        raise UserError(
+            f"dataset.{key} must name a column, or several such as dataset.{key}=[a,b]; given: "
+            f"{checks.shown(value)}"
+        )
+    return tuple(several)

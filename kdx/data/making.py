@@ -1,0 +1,26 @@
+"""Rows that are made up of those that training may see, to be answered by a teacher: they join the pool.
+Numpy and the standard library only."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from kdx.data.raw import Raw
+
+
+class RowMaker(ABC):
+    """What makes rows: an option of the group `made_up`. One of its keys is `rows`, how many it makes.
+
+    Nobody knows their truth. They are made once, as the data set is prepared, and are a pure function of the
+    labelled rows, the keys and the run's seed.
+    """
+
+    reads: ClassVar[str]
+    """What rows it makes, as data sets say it (see Raw)."""
+    rows: int
+
+    @abstractmethod
+    def make(self, raw: Raw, seen: Any, seed: int) -> Any:
+        """Inputs of `rows` rows, of the form of `seen`, the inputs of the labelled rows. raw: what they are
+        of."""

@@ -1,0 +1,1 @@
+"""What only tables need: rows of numbers and categories, as their loaders hand them over."""

@@ -1,0 +1,107 @@
+"""Between the rows of a table and a network: numbers standardised and cut off, missing ones filled,
+categories one-hot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdx.core.errors import UserError
+from kdx.models.adapt import Adapter, Around
+
+
+class TableAdapter(Adapter):
+    """columns: as kdx.data.tables.rows.column_statistics gives them, one a column of the rows. clip > 0:
+    deviations from the mean beyond which a number is cut off.
+    """
+
+    def __init__(self, *, columns: Sequence[Mapping[str, Any]], clip: float):
+        if not isinstance(columns, list | tuple) or not all(map(_is_column, columns)) or not _is_number(clip):
+            raise UserError("the columns of this table are not as kdx writes them (see data.json)")
+        if any(not 0 <= column.get("missing", 0) < len(columns) for column in columns):
+            raise UserError("a column of this table names a flag that is not there (see data.json)")
+        self.columns, self.clip = columns, clip
+
+    def shape(self, shape: tuple[int]) -> tuple[int]:
+        return (self._layer().features,)
+
+    def wrap(self, made: nn.Module, shape: tuple[int]) -> Standardised:
+        return Standardised(made, self._layer())
+
+    def small(self, inputs: Tensor) -> np.ndarray:
+        return self._layer()(inputs.cpu()).double().numpy()
+
+    def _layer(self) -> ColumnLayer:
+        return ColumnLayer(self.columns, self.clip)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_column(given: Any) -> bool:
+    """Whether it is a column as kdx.data.tables.rows.column_statistics gives it."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("missing", 0), int):
+        return False
+    codes, numbers = given.get("codes", []), (given.get("mean", 0.0), given.get("std", 0.0))
+    whole = isinstance(codes, list | tuple) and all(isinstance(code, int) and code >= 0 for code in codes)
+    return whole and all(map(_is_number, numbers)) and numbers[1] >= 0
+
+
+class ColumnLayer(nn.Module):
+    """(B, D) values as rows hold them -> (B, F) float32: the numbers that vary in training, (x - mean) / std
+    in [-clip, clip] and 0 where they are missing; the flags of missing ones; a 0 or 1 for each category.
+
+    A category that training has never seen is all 0.
+    """
+
+    def __init__(self, columns: Sequence[Mapping[str, Any]], clip: float):
+        super().__init__()
+        self.clip = float(clip)
+        numbers = [(i, c) for i, c in enumerate(columns) if c.get("std", 0) > 0]
+        flags = [i for i, c in enumerate(columns) if c.get("flag")]
+        codes = [(i, code) for i, c in enumerate(columns) for code in c.get("codes", ())]
+        others = [i for i, c in enumerate(columns) if c.get("others")]
+        self.register_buffer("mean", torch.tensor([c["mean"] for _, c in numbers], dtype=torch.float32))
+        self.register_buffer("std", torch.tensor([c["std"] for _, c in numbers], dtype=torch.float32))
+        hidden = torch.zeros(len(columns), len(numbers))
+        for place, (_, column) in enumerate(numbers):
+            if "missing" in column:
+                hidden[column["missing"], place] = 1
+        member = torch.zeros(len(codes), len(others))
+        for place, (column, _) in enumerate(codes):
+            if column in others:
+                member[place, others.index(column)] = 1
+        self._fixed("numbers", [i for i, _ in numbers])
+        self._fixed("flags", flags)
+        self._fixed("sources", [i for i, _ in codes])
+        self.register_buffer("hidden", hidden, persistent=False)
+        self.register_buffer("member", member, persistent=False)
+        self.register_buffer("codes", torch.tensor([float(code) for _, code in codes]), persistent=False)
+        self.features = len(numbers) + len(flags) + len(codes) + len(others)
+
+    def _fixed(self, name: str, places: Sequence[int]) -> None:
+        self.register_buffer(name, torch.tensor(list(places), dtype=torch.int64), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        standard = ((x[:, self.numbers] - self.mean) / self.std).clamp(-self.clip, self.clip)
+        standard = standard * (1 - x @ self.hidden)
+        places = (x[:, self.sources] == self.codes).to(x.dtype)
+        return torch.cat([standard, x[:, self.flags], places, 1 - places @ self.member], 1)
+
+
+class Standardised(Around):
+    """A network that takes the rows of a table as its data set gives them."""
+
+    def __init__(self, net: nn.Module, columns: ColumnLayer):
+        super().__init__(net)
+        self.columns = columns
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return self.columns(x)

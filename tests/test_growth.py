@@ -1,0 +1,416 @@
+"""What must not grow with the number of files, runs and classes: how often each is looked at. Nothing is
+timed here; scripts/bench_growth.py does that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import fabricate
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+import yaml
+from tasks import classification
+from test_folder import SETTINGS, classes
+
+from kdx.cli import main
+from kdx.commands import train
+from kdx.commands._check import check_runs
+from kdx.commands._typed import read_words
+from kdx.config.compose import base, composed, examine_words, parse_overrides, plain_config
+from kdx.config.compose.base import overlaid
+from kdx.config.wire import known
+from kdx.core import shapes, snapshot
+from kdx.core.paths import conf_dir
+from kdx.core.shapes import all_wrong
+from kdx.data.pictures import decode
+from kdx.pipeline.stages.evaluate import keep_arrays
+from kdx.report.run import document as reading
+from kdx.report.run import figures
+from kdx.report.run.plain import dump
+from kdx.store import digest, memory, store
+from kdx.store.component import Component
+from kdx.store.source import Source
+from kdx.store.work import Listener, Work
+from kdx.tasks.classification import WRITTEN_OUT
+from kdx.tasks.metrics import confusion, most_confused
+
+SHORT = (
+    "device=cpu",
+    "device.threads=1",
+    "teacher=mlp_small",
+    "student=mlp_small",
+    "augment=none",
+    "teacher_pretrain.steps=2",
+    "student_train.steps=2",
+)
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How often each folder is listed, and each header opened."""
+    listed, opened = Counter(), Counter()
+    scandir, read_header = os.scandir, decode.read_header
+
+    def scan(path="."):
+        listed[os.path.abspath(path) if not isinstance(path, int) else path] += 1
+        return scandir(path)
+
+    def read(path):
+        opened[str(path)] += 1
+        return read_header(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    monkeypatch.setattr(decode, "read_header", read)
+    return listed, opened
+
+
+def test_a_command_lists_a_folder_and_opens_a_header_once(tmp_path, monkeypatch, looks):
+    classes(tmp_path / "pictures", rows=20)
+    (tmp_path / "pictures/cat/notes").write_bytes(b"no picture, and nothing says so")
+    folders = [str(tmp_path / "pictures" / name) for name in ("", "cat", "dog")]
+    folders = [os.path.abspath(folder) for folder in folders]
+    monkeypatch.chdir(tmp_path)
+    words = [*SHORT, "dataset=folder", "dataset.root=pictures", "dataset.image_size=8"]
+    words += ["dataset.on_error=skip", "dataset.test=10", "dataset.validation=8"]
+    listed, opened = looks
+    assert main(["train", *words]) == 0
+    assert [listed[folder] for folder in folders] == [1, 1, 1]
+    assert len(opened) == 41 and set(opened.values()) == {1}  # by the checks, and the run has them
+    for command in (["train", *words], ["plan", *words]):
+        listed.clear()
+        opened.clear()
+        assert main(command) == 0
+        assert [listed[folder] for folder in folders] == [1, 1, 1]
+        assert dict(opened) == {"pictures/cat/notes": 1}
+
+
+def test_the_next_command_sees_what_has_changed(tmp_path):
+    classes(tmp_path / "pictures")
+    spec = {
+        "_target_": "kdx.data.datasets.folder.Folder",
+        "root": str(tmp_path / "pictures"),
+        "unlabelled_root": None,
+        **SETTINGS,
+    }
+
+    def digest(**how) -> str:
+        return known(Component(spec), **how).sources["train"].digest()
+
+    file = tmp_path / "pictures/cat/0.png"
+    with snapshot.one_command():
+        before = digest(ahead=True)
+        assert digest() == before
+        file.write_bytes(file.read_bytes() + b"0")
+        assert digest(ahead=True) == before  # all runs of a command are checked with the same files
+        changed = digest()
+        assert changed != before  # what works looks at the files anew
+        (tmp_path / "pictures/cat/new.png").write_bytes(file.read_bytes())
+        assert digest() == changed  # but not for new ones
+    with snapshot.one_command():
+        assert len({before, changed, digest(), digest(ahead=True)}) == 3
+    file.write_bytes(file.read_bytes() + b"0")
+    assert digest(ahead=True) not in (before, changed)  # outside a command nothing is remembered
+
+
+def test_a_header_is_opened_again_where_its_file_has_changed(tmp_path):
+    file, seen = tmp_path / "a", []
+
+    def look() -> str:
+        return snapshot.while_same("a", str(file), lambda: seen.append(1) or file.read_text(), bool)
+
+    file.write_text("one")
+    with snapshot.one_command():
+        assert [look(), look()] == ["one", "one"] and len(seen) == 1
+        file.write_text("two!")
+        assert [look(), look()] == ["two!", "two!"] and len(seen) == 2
+        file.write_text("")
+        assert [look(), look()] == ["", ""] and len(seen) == 4  # nothing that is worth keeping
+        with snapshot.one_command():
+            assert snapshot.once("b", lambda: 1) == 1
+        assert snapshot.once("b", lambda: 2) == 1
+    assert snapshot.once("b", lambda: 3) == 3
+
+
+def test_the_memory_of_digests_is_written_as_it_can_be_checked(tmp_path, monkeypatch):
+    for name in ("a", "caf\u00e9"):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / "link").symlink_to("a")
+    monkeypatch.setattr(Source, "memo", tmp_path / "sources.json")
+    paths = [tmp_path / name for name in ("a", "caf\u00e9", "link")]
+    first = Source(*paths).digest()
+    memory.keep(Source.memo, {str(tmp_path / "a"): [1, 2, 3, 4, "x"]})
+    assert memory.recall(Source.memo) == {str(tmp_path / "a"): [1, 2, 3, 4, "x"]}
+    text = Source.memo.read_text()
+    Source.memo.write_text(text.replace("1, 2", "2, 1"))
+    assert memory.recall(Source.memo) == {}
+    assert Source(*paths).digest() == first
+
+
+OPTIONS = {
+    "loss": ("kd", "slam", "weighted", "noisy_student", "fixmatch"),
+    "student": ("cnn_tiny", "mlp_small"),
+    "select": ("all", "rad"),
+    "dataset": ("digits", "folder"),
+    "augment": ("none", "[affine]", "[flip_crop,cutout]"),
+}
+VALUES = (
+    *("0", "7", "-1", "0.25", "1e-3", "true", "null", "abc", "'a b'", "'7'", "???", "'\\\\${seed}'", "''"),
+    *("[]", "[1,2]", "[a,[b,null]]", "{lr:3}", "{}", "[{a:1}]", "${seed}", "'x${student_train.lr}'"),
+    *("${student_train.schedule}", "${nowhere}", "${.lr}", "[affine]", "inf", "nan", "123456789012345678901"),
+)
+
+
+@hypothesis.given(st.data())
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True, database=None)
+def test_values_on_a_copy_are_what_hydra_composes(data):
+    """Whatever the keys refer to, and in whichever order they are given."""
+    groups = data.draw(st.lists(st.sampled_from(sorted(OPTIONS)), max_size=1))
+    chosen = [f"{group}={data.draw(st.sampled_from(OPTIONS[group]))}" for group in groups]
+    keys = sorted(keys_of(composed(chosen, resolve=False)))
+    some = st.one_of(st.sampled_from(KEYS), st.sampled_from(keys))
+    drawn = data.draw(st.lists(st.tuples(some, st.sampled_from(VALUES)), min_size=1, max_size=5))
+    values = parse_overrides([f"{key}={value}" for key, value in drawn if key in keys], errors := [])
+    assert not errors
+    fast = overlaid(chosen, values)
+    slow = base._laid(tuple(chosen), base._Values(values), ())
+    assert text_of(fast) == text_of(slow)
+    if fast is not None:  # and none was changed by the other
+        assert text_of(overlaid(chosen, values)) == text_of(slow)
+        assert text_of(composed(chosen)) == text_of(base._contained(tuple(chosen), (), True))
+
+
+KEYS = ("seed", "augment", "student_train.augment", "loss.temperature", "teacher_loss", "student_train")
+KEYS += ("student_train.lr", "student_train.milestones", "student.batch_norm", "teacher_pretrain.lr")
+
+
+def keys_of(node, path="") -> set[str]:
+    inside = {k: v for k, v in node.items() if k != "choices"} if isinstance(node, dict) else {}
+    return set().union(*(keys_of(v, f"{path}.{k}".lstrip(".")) for k, v in inside.items()), {path} - {""})
+
+
+def text_of(value) -> str:
+    return repr(value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["student_train.lr=0.5", "seed=3", "student_train.milestones=[0.1]", "store=x"],
+        ["loss=slam", "student=mlp_small", "student_train.augment=[affine]"],
+        ["loss=noisy_student", "seed=4", "loss.batch=ratio", "loss.unlabel_ratio=4", "rounds=2"],
+        ["recipe=chain", "assistants=[cnn_small]", "student_train.lr=${teacher_pretrain.lr}"],
+        ["dataset=folder", "dataset.root=a", "dataset.background=[1,2,3]", "shift=[blur,noise]"],
+    ],
+)
+def test_a_composed_run_is_hydras(words):
+    """The whole of it, by the way that `kdx train` goes and by Hydra's own."""
+    found, errors, _ = examine_words(words)
+    assert not errors and text_of(found) == text_of(plain_config(base.whole_config(words)))
+
+
+def test_hydra_composes_once_for_each_choice_of_options(monkeypatch, tmp_path):
+    asked = []
+    compose = base.compose
+    monkeypatch.setattr(base, "compose", lambda *a, **k: asked.append(a) or compose(*a, **k))
+    for kept in (base.kept, base._base, base._contained, base._laid):
+        kept.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "-m",
+        "loss=kd,slam",
+        "student_train.lr=0.1,0.2,0.3",
+        "student_train.steps=10,20",
+        "seed=range(5)",
+    ]
+    with snapshot.one_command():
+        _, _, listed = read_words(words)
+        assert len(check_runs(listed, True)) == 60
+    assert len(asked) == 2
+
+
+def test_the_most_confused_pairs_by_hand():
+    table = torch.tensor([[5, 1, 0], [2, 9, 2], [0, 0, 1]])
+    assert most_confused(table, 2) == [
+        {"truth": 1, "predicted": 0, "rows": 2},
+        {"truth": 1, "predicted": 2, "rows": 2},
+    ]
+    assert [pair["rows"] for pair in most_confused(table, 20)] == [2, 2, 1]  # of the rest there is no row
+    assert table.diagonal().tolist() == [5, 9, 1]
+    assert most_confused(torch.eye(3, dtype=torch.int64), 20) == []
+
+
+def test_documents_grow_with_the_classes_and_not_with_their_square(tmp_path):
+    rows, size = 4000, {}
+    for number in (WRITTEN_OUT, WRITTEN_OUT + 1, 1000, 2000):
+        generator = torch.Generator().manual_seed(number)
+        answers = torch.randn(rows, number, generator=generator)
+        truth = torch.arange(rows) % number
+        work = Work(tmp_path / str(number), "evaluate", Listener(), "0" * 64)
+        work.path.mkdir()
+        details = keep_arrays(
+            work, classification(number).details(answers, truth, "test"), "student.last.test"
+        )
+        document = json.loads(dump(details))
+        size[number] = len(dump(details))
+        kept = document["arrays"]["confusion"]
+        table = np.load(work.path / kept["file"])
+        assert kept["file"] == "confusion.student.last.test.npy" and list(table.shape) == kept["shape"]
+        assert (table == confusion(answers.argmax(1), truth, number).numpy()).all() and table.sum() == rows
+        assert table.dtype.itemsize == 1  # no count here is above 255
+        assert document["predicted"] == table.sum(0).tolist()
+        assert next(all_wrong(document, reading.MEASURED, ""), None) is None
+        assert len(document["confused"]) == 20
+        # what can be looked at is there to be looked at, else the pairs are
+        assert ("confusion" in document) == (number <= WRITTEN_OUT) == ("figures" not in document)
+        if "confusion" in document:
+            assert document["confusion"] == table.tolist()
+        else:
+            pair, figure = document["confused"][0], document["figures"][0]
+            name = f"{pair['truth']} taken for {pair['predicted']}"
+            assert figure["data"]["names"][0] == name and figure["data"]["values"][0] == pair["rows"]
+            assert figures.draw_figure(figure, "t", "#112233").startswith(b"\x89PNG")
+    assert size[2000] < 2.2 * size[1000] and size[1000] < 150_000
+
+
+def test_many_classes_are_compared_by_their_most_confused_pairs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    pairs = [{"truth": 2, "predicted": 7, "rows": 11}, {"truth": 0, "predicted": 1, "rows": 3}]
+    for loss in ("kd", "slam"):
+        for seed in (0, 1):
+            made = fabricate.document((f"loss={loss}",), seed, 0.8 + 0.01 * seed)
+            for role in ("student", "teacher", "baseline"):
+                del made["results"][role]["last"]["test"]["confusion"]
+            made["results"]["student"]["last"]["test"]["confused"] = pairs
+            fabricate.folder(tmp_path / "sweep", f"{loss}-{seed}", made)
+    assert main(["compare", "sweep", "--html", "page.html"]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "Classes that the students confuse most" in page and "Confusion of the students" not in page
+    assert "2 &gt; 7" in page
+    capsys.readouterr()
+    for wrong in ([[0, 1, 2]], [{"truth": 0, "predicted": 1}], [{"truth": 10, "predicted": 1, "rows": 1}]):
+        made["results"]["student"]["last"]["test"]["confused"] = wrong
+        (tmp_path / "sweep/slam-1/run.json").write_text(json.dumps(made))
+        main(["compare", "sweep"])
+        assert "is not as kdx writes it" in capsys.readouterr().out
+
+
+def test_code_is_remembered_by_its_text(tmp_path, monkeypatch):
+    """Not by its place or its time of change: another text is another digest, whatever the file says."""
+    monkeypatch.setattr(digest, "_remembered", {})
+    parsed = []
+    parse = digest._parsed
+    monkeypatch.setattr(digest, "_parsed", lambda *given: parsed.append(given) or parse(*given))
+
+    def found(text: str) -> tuple[str, tuple[str, ...]]:
+        (tmp_path / "a.py").write_text(text)
+        os.utime(tmp_path / "a.py", (1, 1))
+        digest._remembered.clear()
+        digest._syntax.cache_clear()
+        with digest.remembering(tmp_path / "code.json"):
+            return digest._syntax(tmp_path / "a.py", "mine.a")
+
+    first = found("from . import b\nx = 1\n")
+    assert first == found("from . import b\nx = 1\n") and len(parsed) == 1
+    assert first[1] == ("mine.b",)
+    other = found("from . import b\nx = 2\n")
+    assert other[0] != first[0] and len(parsed) == 2
+    assert found("from . import b\nx = 1\n") == first and len(parsed) == 2
+    (tmp_path / "code.json").write_text((tmp_path / "code.json").read_text().replace("mine.b", "mine.c"))
+    assert (
+        found("from . import b\nx = 1\n") == first and len(parsed) == 3
+    )  # a changed file counts for nothing
+    digest._syntax.cache_clear()
+
+
+def test_both_readers_of_yaml_agree_on_every_option_file():
+    """kdx composes by libyaml where it is there."""
+    files = sorted(conf_dir().rglob("*.yaml"))
+    assert len(files) > 100
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert text_of(yaml.load(text, yaml.CSafeLoader)) == text_of(yaml.load(text, yaml.SafeLoader)), file
+
+
+@pytest.mark.parametrize("words", [[], ["loss=slam", "--config-dir=mine"]], ids=" ".join)
+def test_the_help_is_hydras(words, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/loss/deep").mkdir(parents=True)
+    for name in ("own", "deep/er"):
+        (tmp_path / f"mine/loss/{name}.yaml").write_text("defaults: [/loss/kd@_here_]\n")
+    assert main(["train", "--help", *words]) == 0
+    ours = capsys.readouterr().out
+    assert train.main(["--help", *words]) == 0
+    assert ours == capsys.readouterr().out and "loss: " in ours and "\nseed: " in ours
+    assert ("own" in ours.split("loss: ")[1].split("\n")[0]) == bool(words)
+
+
+def test_what_help_and_a_cached_plan_import(trained_here):
+    """Counted in processes of their own. What is not needed is not imported, and nobody waits for it."""
+    code = "import sys; from kdx.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    own = json.loads((trained_here / "outputs/runs/a=b/run.json").read_text())["command"][2:]
+    imported = {}
+    for name, command in {"help": ["train", "--help"], "plan": ["plan", *own]}.items():
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
+        )
+        imported[name] = set(done.stderr.split())
+        assert "hydra" in imported[name]
+    rooms = {".".join(module.split(".")[:2]) for module in imported["help"] if module.startswith("kdx.")}
+    assert not rooms & {"kdx.pipeline", "kdx.planning", "kdx.report", "kdx.runs", "kdx.methods", "kdx.models"}
+    needless = {"numpy", "rich", "torch", "filelock", "kdx.config.wire", "kdx.commands.train"}
+    assert imported["help"] & needless == set()
+    needless = {"torch", "PIL", "matplotlib", "sklearn", "filelock", "subprocess", "importlib.metadata"}
+    assert imported["plan"] & needless == set()
+
+
+NUMBERS = st.sampled_from([0, 1, -1, 0.5, 2.0, 1e19, float("nan"), True, None, "x", [], {}, [1], [None, 2]])
+NESTED = st.recursive(
+    NUMBERS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=6,
+)
+SHAPES = (
+    shapes.SHARE,
+    [shapes.COUNT],
+    [shapes.Maybe(shapes.SHARE)],
+    [[shapes.COUNT]],
+    {"a": shapes.COUNT, "*": [shapes.COUNT]},
+    {"a": {"b": str, "c": [{"a": shapes.SHARE}]}, "b": bool},
+    {},
+    int,
+)
+
+
+@hypothesis.given(NESTED, st.sampled_from(range(len(SHAPES))))
+@hypothesis.settings(max_examples=200, deadline=None, derandomize=True, database=None)
+def test_a_value_fits_where_nothing_is_wrong_with_it(value, number):
+    """The quick look and the sentences are two ways of one."""
+    told = next(shapes._all_wrong(value, SHAPES[number], "it"), None)
+    assert shapes._fits(value, SHAPES[number]) == (told is None)
+    assert next(all_wrong(value, SHAPES[number], "it"), None) == told
+
+
+def test_a_sweep_that_is_done_reads_each_document_twice(trained_here, monkeypatch, capsys):
+    """To know that it is done, and to compare; and it looks through each artifact once."""
+    own = json.loads((trained_here / "outputs/runs/a=b/run.json").read_text())["command"][2:]
+    words = ["train", "-m", *(word for word in own if not word.startswith("hydra")), "seed=0"]
+    assert main(words) == 0
+    read, looked = Counter(), Counter()
+    read_json, verify = reading.read_json, store.verify
+    monkeypatch.setattr(
+        reading, "read_json", lambda file, **how: read.update([file]) or read_json(file, **how)
+    )
+    monkeypatch.setattr(store, "verify", lambda path, **how: looked.update([path]) or verify(path, **how))
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "all are done" in capsys.readouterr().out
+    assert list(read.values()) == [2] and set(looked.values()) == {1}

@@ -1,0 +1,252 @@
+"""Tables: what networks see of their rows, and files of the user's own with all that can be wrong there."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kdx.core.errors import UserError
+from kdx.data import contract
+from kdx.data.datasets.csv import Csv
+from kdx.data.datasets.digits_table import DigitsTable
+from kdx.data.tables.rows import MOST_CATEGORIES, Table, TableColumn, column_statistics
+from kdx.models.tables import TableAdapter
+
+# What networks see
+
+
+def seen(columns, train, rows=None, clip=5.0):
+    """What a network sees of rows, by the statistics of those to train with."""
+    train = np.array(train, np.float32)
+    adapter = TableAdapter(columns=column_statistics(columns, train), clip=clip)
+    rows = train if rows is None else np.array(rows, np.float32)
+    network = adapter.wrap(nn.Identity(), (rows.shape[1],))
+    found = network(torch.from_numpy(rows))
+    assert found.shape[1:] == adapter.shape((rows.shape[1],))
+    assert np.array_equal(adapter.small(torch.from_numpy(rows)), found.double().numpy())
+    return found.tolist()
+
+
+def test_numbers_have_mean_0_and_deviation_1_over_the_rows_to_train_with():
+    assert seen([TableColumn("a")], [[1.0], [3.0]]) == [[-1.0], [1.0]]
+    assert seen([TableColumn("a")], [[1.0], [3.0]], [[2.0], [5.0]]) == [[0.0], [3.0]]
+
+
+def test_a_column_that_hardly_varies_does_not_explode():
+    """One row in a hundred differs by a millionth, and a test row by one: a hundred thousand deviations."""
+    train = [[0.0]] * 99 + [[1e-6]]
+    assert seen([TableColumn("a")], train, [[1.0], [-1.0]]) == [[5.0], [-5.0]]
+    assert seen([TableColumn("a"), TableColumn("still")], [[0.0, 7.0], [2.0, 7.0]], [[2.0, 1e9]]) == [[1.0]]
+
+
+def test_a_missing_number_is_the_mean_and_has_a_flag():
+    columns = [TableColumn("a", missing=1), TableColumn("a is missing", flag=True)]
+    found = seen(columns, [[1.0, 0], [3.0, 0], [0.0, 1]])
+    assert found == [[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], "the mean is of the rows that have one"
+
+
+def test_categories_have_a_place_each_and_an_unseen_one_none():
+    sorts = [TableColumn("a", ("x", "y", "z"))]
+    assert seen(sorts, [[2.0], [0.0], [2.0]], [[2.0], [0.0], [1.0]]) == [[1, 0], [0, 1], [0, 0]]
+
+
+def test_rare_categories_share_a_place():
+    many = [TableColumn("a", tuple(map(str, range(100))))]
+    train = [[float(k)] for k in range(100)] + [[99.0]]
+    found = np.array(seen(many, train))
+    assert found.shape == (101, MOST_CATEGORIES + 1) and (found.sum(1) == 1).all()
+    assert found[:, -1].sum() == 100 - MOST_CATEGORIES and found[-1, 0] == 1, "the most frequent comes first"
+
+
+def test_a_table_that_is_not_standardised_is_seen_as_it_is():
+    assert DigitsTable().load().adapter([np.zeros((3, 64), np.float32)]) == (None, [])
+
+
+def test_what_does_not_vary_is_reported():
+    table = Table({}, (TableColumn("a"), TableColumn("b")), {})
+    spec, notes = table.adapter([np.array([[1, 2], [1, 3]], np.float32)])
+    assert [column["std"] for column in spec["columns"]] == [0.0, 0.5]
+    assert notes == [
+        ("of the 2 rows to train with all have the same value in a: networks do not see it", "info")
+    ]
+
+
+# Files of the user's own
+
+KEYS = {"test_file": None, "unlabelled_file": None, "target": "y", "kind": "auto", "ignore": []}
+HEAD = "age,city,y\n"
+
+
+def table(place, text, **keys):
+    """The table of a file with this text, beside which others may lie."""
+    path = place / "rows.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    for key in ("test_file", "unlabelled_file"):
+        if key in keys:
+            other = place / f"{key}.csv"
+            other.write_text(keys[key])
+            keys[key] = str(other)
+    loader = Csv(file=str(path), **KEYS | keys)
+    raw = loader.load()
+    contract.check(raw, loader.describe())
+    return raw
+
+
+def refused(place, text, **keys):
+    with pytest.raises(UserError) as error:
+        table(place, text, **keys)
+    return str(error.value)
+
+
+def numbers(rows, of=lambda k: k * 0.5):
+    return HEAD + "".join(f"{20 + k},{'ab'[k % 2]},{of(k)}\n" for k in range(rows))
+
+
+def test_columns_are_read_as_what_they_hold(tmp_path):
+    rows = [
+        "id,age,city,day,flag,empty,same,y",
+        *(
+            f"n{k},{'' if k == 3 else k},{['Rome', '', 'Oslo'][k % 3]},2020-01-{k + 1:02d},"
+            f"{['true', 'false'][k % 2]},,1,{k / 2}"
+            for k in range(24)
+        ),
+    ]
+    raw = table(tmp_path, "\n".join(rows))
+    assert [(column.name, column.categories, column.missing) for column in raw.columns] == [
+        ("age", None, 3),
+        ("city", ("(missing)", "Oslo", "Rome"), None),
+        ("flag", None, None),
+        ("age is missing", None, None),
+    ]
+    values, truth = raw.part("train")
+    assert values[3].tolist() == [0.0, 2.0, 0.0, 1.0] and values[4].tolist() == [4.0, 0.0, 1.0, 0.0]
+    assert truth[:3].tolist() == [[0.0], [0.5], [1.0]] and truth.dtype == np.float32
+    assert raw.dropped == {
+        "id": "it has 24 different words in 24 rows, as names or texts have",
+        "day": "it holds days or times, of which kdx makes no numbers",
+        "empty": "it has no value",
+        "same": "it is 1 in every row",
+    }
+    assert raw.in_words() == "tables of 3 columns (2 numbers, 1 category)"
+    notes, _ = raw.look({"labelled": values}, str)
+    assert ("age: missing in 1 of 24 rows, the mean stands there", "info") in notes
+    assert sum("is left out" in text for text, _ in notes) == 4
+    assert raw.about()["dropped_columns"]["empty"] == "it has no value"
+
+
+def test_rows_without_a_target_are_the_pool(tmp_path):
+    raw = table(tmp_path, numbers(30, lambda k: "nan" if k in (2, 5) else "" if k == 7 else k / 2))
+    assert [len(raw.part(part)[0]) for part in ("train", "unlabelled")] == [27, 3]
+    assert raw.part("unlabelled")[0][:, 0].tolist() == [22, 25, 27]
+    assert ("3 of 30 rows of rows.csv have no target, and join the pool", "info") in raw.notes
+    assert raw.name("train", 2) == "row 4 of rows.csv" and raw.name("unlabelled", 2) == "row 8 of rows.csv"
+
+
+def test_further_files_are_parts(tmp_path):
+    raw = table(
+        tmp_path,
+        numbers(20),
+        test_file=numbers(6) + "30,a,\n",
+        unlabelled_file="city,age\na,3\nc,4\n",
+    )
+    assert {part: len(raw.part(part)[0]) for part in raw.parts} == {"train": 20, "test": 6, "unlabelled": 2}
+    assert raw.columns[1].categories == ("a", "b", "c"), "one code for all parts"
+    assert ("1 of 7 rows of test_file.csv have no target, and are left out", "info") in raw.notes
+    assert raw.part("unlabelled")[0].tolist() == [[3.0, 0.0], [4.0, 2.0]]
+
+
+def test_what_a_target_is_taken_for_is_seen_and_can_be_said(tmp_path):
+    assert table(tmp_path, numbers(30)).task["names"] == ["y"]
+    few = numbers(30, lambda k: [10, 9, 2][k % 3])
+    raw = table(tmp_path, few)
+    assert raw.task["classes"] == ["2", "9", "10"], "by number"
+    assert raw.notes[0][0].startswith("the target y has 3 different numbers and is taken for classes")
+    assert raw.strata("train")[:3].tolist() == [2, 1, 0]
+    assert table(tmp_path, few, kind="numbers").part("train")[1][:3].tolist() == [[10.0], [9.0], [2.0]]
+    words = table(tmp_path, numbers(30, lambda k: ["no", "yes"][k % 2]))
+    assert words.task["classes"] == ["no", "yes"] and words.strata("test") is None
+    two = table(tmp_path, numbers(30), target=["y", "age"])
+    assert two.task["names"] == ["y", "age"] and two.part("train")[1].shape == (30, 2)
+
+
+def test_a_class_with_one_row_is_a_class(tmp_path):
+    raw = table(tmp_path, numbers(30, lambda k: "rare" if k == 4 else "usual"))
+    assert np.bincount(raw.strata("train")).tolist() == [1, 29]
+
+
+def test_other_forms_of_file_hold_the_same(tmp_path):
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    text = numbers(12)
+    wanted = table(tmp_path, text).part("train")
+    pyarrow.parquet.write_table(pyarrow.csv.read_csv(tmp_path / "rows.csv"), tmp_path / "rows.parquet")
+    (tmp_path / "rows.tsv").write_text(text.replace(",", "\t"))
+    with gzip.open(tmp_path / "rows.csv.gz", "wt") as file:
+        file.write(text)
+    for name in ("rows.parquet", "rows.tsv", "rows.csv.gz"):
+        found = Csv(file=str(tmp_path / name), **KEYS).load().part("train")
+        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True)), name
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "says"),
+    [
+        (
+            numbers(20),
+            {"target": "z"},
+            "dataset.target=z, and '{file}' has no such column; one of: age, city, y",
+        ),
+        (numbers(20), {"target": "ag"}, "did you mean 'age'?"),
+        (numbers(20), {"target": None}, "dataset.target must name the column to be predicted"),
+        (numbers(20), {"ignore": ["z"]}, "dataset.ignore=z, and '{file}' has no such column"),
+        (numbers(20), {"kind": "number"}, "dataset.kind has no option 'number'; did you mean 'numbers'?"),
+        (numbers(20), {"target": "city", "kind": "numbers"}, "holds words: set dataset.kind=classes"),
+        (numbers(20), {"target": ["y", "age"], "kind": "classes"}, "classes are in one"),
+        (numbers(20, lambda k: "one"), {}, "has 1 different value: there is nothing to tell apart"),
+        (numbers(20, lambda k: ""), {}, "has 0 different values: there is nothing to tell apart"),
+        (numbers(20, lambda k: ""), {"kind": "numbers"}, "no row of '{file}' has a target (y)"),
+        (HEAD + "1,a,2\n1,a\n", {}, "'{file}' cannot be read"),
+        (HEAD.encode() + b"1,caf\xe9,2\n", {}, "'{file}' is not UTF-8: line 2 has the byte 0xe9"),
+        (HEAD, {}, "'{file}' has no rows"),
+        ("a,a,y\n1,2,3\n", {}, "has two columns that are called 'a'"),
+        (
+            "day,y\n2020-01-01,1.5\n2020-01-02,2.5\n",
+            {},
+            "no column of '{file}' is left to tell the target by",
+        ),
+        (numbers(20), {"test_file": "city,y\na,1\n"}, "lacks the column age"),
+        (
+            numbers(20, lambda k: "ab"[k % 2]),
+            {"test_file": HEAD + "1,a,c\n"},
+            "has rows of the class c, of which '{file}' has none",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path, text, keys, says):
+    assert says.format(file=tmp_path / "rows.csv") in refused(tmp_path, text, **keys)
+
+
+def test_an_infinite_target_is_no_missing_one(tmp_path):
+    raw = table(tmp_path, numbers(20, lambda k: "inf" if k == 3 else k / 2))
+    assert len(raw.part("train")[0]) == 20 and not np.isfinite(raw.part("train")[1]).all()
+    with pytest.raises(UserError, match="1 of 20 train rows has a truth that is not finite"):
+        truth = raw.part("train")[1]
+        contract.check_finite({}, {"train": truth}, raw.name, {})
+
+
+def test_its_files_are_known_by_their_content_and_not_by_where_they_lie(tmp_path):
+    table(tmp_path, numbers(20), test_file=numbers(5))
+    loader = Csv(file=str(tmp_path / "rows.csv"), **KEYS | {"test_file": str(tmp_path / "test_file.csv")})
+    assert {part: names for part, ((names, _),) in loader.files().items()} == {
+        "train": "rows.csv",
+        "test": "rows.csv",
+    }
+    with pytest.raises(UserError, match="dataset.file must name a file of rows"):
+        Csv(file=None, **KEYS).fetch()
+    with pytest.raises(UserError, match="is missing: see dataset.file"):
+        Csv(file=str(tmp_path / "none.csv"), **KEYS).fetch()
