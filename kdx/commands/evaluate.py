@@ -233,8 +233,8 @@ def _other_names(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[s
     pairs = [f"{one} as {there}" for one, there in zip(here or (), other[0].about["classes"], strict=False)]
     return [
         f"the classes of {about['dataset']} have other names than those that "
-        f"{together([w.who for w in other])} learned; "
-        f"they are matched by position: {', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}"
+        f"{together([w.who for w in other])} learned; they are matched by position: "
+        f"{', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}"
     ]
 
 

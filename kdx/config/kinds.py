@@ -100,8 +100,7 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
         if experiment.made_up and (maker := experiment.made_up.build()).reads != about.reads:
             errors.append(
                 f"made_up={experiment.made_up.target.split('.')[-2]} makes rows of a {maker.reads}, and "
-                "those of "
-                f"this data set are {about.reads}: set made_up=none"
+                f"those of this data set are {about.reads}: set made_up=none"
             )
     with trying(errors):
         if experiment.select and (rule := experiment.select.build()):

@@ -56,8 +56,7 @@ def check_networks(
         name = experiment.student.target.rpartition(".")[2]
         errors.append(
             f"student={name} is fitted at once, and not trained by steps: {ONLY_TEACHERS}; choose a "
-            "network, such "
-            "as student=mlp"
+            "network, such as student=mlp"
         )
         return
     made = MadeUp(data, task)

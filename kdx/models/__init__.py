@@ -73,8 +73,7 @@ def build_for(
     if reads not in (wanted := rows_read(model)):
         raise UserError(
             f"{named} reads {' or '.join(wanted)}, and the rows of this data set are {reads}: choose a "
-            "network that reads "
-            f"{reads}"
+            f"network that reads {reads}"
         )
     shapes = {name: tuple(map(int, shape)) for name, (shape, _) in example.items()}
     shape: Any = shapes[""] if set(shapes) == {""} else shapes

@@ -70,9 +70,8 @@ class Sklearn(Estimator):
             _check_params(made, self.params)
         elif self.params:
             raise UserError(
-                "teacher.params are of the estimator that is named, and teacher.estimator=auto chooses "
-                "one: name "
-                "it, such as teacher.estimator=RandomForestRegressor"
+                "teacher.params are of the estimator that is named, and teacher.estimator=auto chooses one: "
+                "name it, such as teacher.estimator=RandomForestRegressor"
             )
         self._opened: Any = None
 
@@ -86,14 +85,12 @@ class Sklearn(Estimator):
         if not isinstance(task, Categorical | Numeric):
             raise UserError(
                 f"teacher=sklearn gives classes or numbers, and an answer here is {task.words}: choose "
-                "another "
-                "teacher"
+                "another teacher"
             )
         if self.kind not in (None, wanted):
             raise UserError(
                 f"teacher.estimator={self.asked} is a {self.kind}, and an answer here is {task.words}: "
-                "choose a "
-                f"{wanted}, such as "
+                f"choose a {wanted}, such as "
                 f"{'RandomForestClassifier' if wanted == 'classifier' else 'RandomForestRegressor'}"
             )
         if self.kind == "classifier":
@@ -101,8 +98,7 @@ class Sklearn(Estimator):
             if not (_offers(made, "predict_proba") or _offers(made, "decision_function")):
                 raise UserError(
                     f"teacher.estimator={self.asked} names a class only, and a student learns from "
-                    "probabilities: "
-                    "choose one that has predict_proba, such as RandomForestClassifier"
+                    "probabilities: choose one that has predict_proba, such as RandomForestClassifier"
                 )
 
     def fit(self, inputs: Tensor, truth: Answers, task: Task) -> None:
@@ -207,8 +203,7 @@ def _check_params(made: type, params: Mapping[str, Any]) -> None:
     except TypeError as error:
         raise UserError(
             f"teacher.estimator={made.__name__} is made of other estimators, which have no name on a "
-            "command line "
-            f"({_first(error)}): choose another"
+            f"command line ({_first(error)}): choose another"
         ) from error
     for key in params:
         if key not in takes:

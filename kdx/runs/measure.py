@@ -183,9 +183,9 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
         if before[depth] != now[depth]:
             (low, high), (low_now, high_now) = before[depth], now[depth]
             notes.append(
-                f"black to white was {low:.9g} to {high:.9g} in the {depth} pictures learned from, "
-                f"and is {low_now:.9g} to {high_now:.9g} in these: "
-                f"dataset.range=[{low:.9g},{high:.9g}] reads them alike"
+                f"black to white was {low:.9g} to {high:.9g} in the {depth} pictures learned from, and is "
+                f"{low_now:.9g} to {high_now:.9g} in these: dataset.range=[{low:.9g},{high:.9g}] reads them "
+                "alike"
             )
     files = {"these": (data, split), **{part: (learned, part) for part in ("labelled", "unlabelled")}}
     rows = {

@@ -77,8 +77,7 @@ class Regression(Numeric):
             if deviation <= 1e-9 * max(1.0, abs(value)):
                 raise UserError(
                     f"the target '{name}' is {value:g} in all {len(known):,} labelled rows: there is "
-                    "nothing to "
-                    "learn from it; choose another dataset.target, or label more rows"
+                    "nothing to learn from it; choose another dataset.target, or label more rows"
                 )
         return {"centre": known.mean(0).tolist(), "scale": spread.tolist()}
 

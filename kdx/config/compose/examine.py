@@ -247,8 +247,8 @@ def _unfit(word: str, chosen: Sequence[str]) -> str:
         if isinstance(node, str) and node.startswith("${"):
             here, there = ".".join(path.split(".")[:depth]), node.strip("${}")
             return (
-                f"'{here}' is taken from '{there}': set "
-                f"{there}.{'.'.join(path.split('.')[depth:])}, or all of {here}"
+                f"'{here}' is taken from '{there}': set {there}.{'.'.join(path.split('.')[depth:])}, or all "
+                f"of {here}"
             )
         node = node.get(name) if isinstance(node, Mapping) else None
     if "${" in value:

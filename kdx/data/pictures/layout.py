@@ -144,8 +144,8 @@ def _parts(root: Path, walk: Walk, certain: bool) -> dict[str, Path]:
 
 def _instead(folder: Path) -> str:
     return (
-        "sort them, or take them as the pool with "
-        f"dataset.unlabelled_root='{readable(folder)}', or move the folder away"
+        f"sort them, or take them as the pool with dataset.unlabelled_root='{readable(folder)}', or move "
+        "the folder away"
     )
 
 

@@ -76,9 +76,8 @@ def _columns(read: Read) -> _Found:
     for held in read.parts.values():
         if lacking := [name for name in taken if name not in held]:
             raise UserError(
-                f"'{held.path}' lacks the column {few(lacking)} of '{read.parts['train'].path}': every "
-                "part must "
-                "have the same ones, or set dataset.ignore"
+                f"'{held.path}' lacks the column {few(lacking)} of '{read.parts['train'].path}': every part "
+                "must have the same ones, or set dataset.ignore"
             )
     for name in taken:
         columns = {part: held[name] for part, held in read.parts.items()}
@@ -155,8 +154,7 @@ def _add_words(found: _Found, name: str, columns: Mapping[str, Column]) -> None:
         found.notes.append(
             (
                 f"{name} has {len(known):,} different words: the {rows.MOST_CATEGORIES} most frequent of "
-                "the rows "
-                "to train with have a place each, and the others share one",
+                "the rows to train with have a place each, and the others share one",
                 "info",
             )
         )
@@ -175,8 +173,7 @@ def _truth(read: Read, found: _Found) -> tuple[dict[str, object], dict[str, np.n
     if len(read.targets) > 1:
         raise UserError(
             f"dataset.target names {len(read.targets)} columns, and classes are in one: set "
-            "dataset.kind=numbers, or "
-            "name one"
+            "dataset.kind=numbers, or name one"
         )
     name = read.targets[0]
     words = {
@@ -228,8 +225,8 @@ def _target(held: Columns, name: str) -> np.ndarray:
     if column.kind not in (NUMBER, FLAG, EMPTY):
         raise UserError(
             f"the target '{name}' of '{held.path}' holds "
-            f"{'words' if column.kind == WORD else 'no numbers'}: set "
-            "dataset.kind=classes, or choose another dataset.target"
+            f"{'words' if column.kind == WORD else 'no numbers'}: set dataset.kind=classes, or choose "
+            "another dataset.target"
         )
     return column.numbers()
 

@@ -51,9 +51,8 @@ class Heteroscedastic(Objective):
         if variance is None:
             raise UserError(
                 "loss=heteroscedastic weighs the teacher's answers by their variance, and this teacher "
-                "tells none: "
-                "choose one that does, such as teacher=sklearn teacher.estimator=RandomForestRegressor, "
-                "or loss=kd"
+                "tells none: choose one that does, such as teacher=sklearn "
+                "teacher.estimator=RandomForestRegressor, or loss=kd"
             )
         weight = precision_weight(variance, self.noise)
         known = divided(said, [len(labelled), rows_of(said) - len(labelled)])[0]

@@ -143,8 +143,7 @@ def _with_made_up(
     work.note(
         f"{maker.rows:,} {raw.noun}s are made up of the {rows_of(inputs['labelled']):,} labelled ones "
         f"({described.target.rpartition('.')[2]}), and join the {rows_of(inputs['unlabelled']):,} of the "
-        "pool; "
-        "nobody knows their truth"
+        "pool; nobody knows their truth"
     )
     more = {**inputs, "unlabelled": after(tree(np.asarray, inputs["unlabelled"]), made)}
     return more, after(hidden, task.unknown(hidden, maker.rows))

@@ -168,9 +168,8 @@ def learning(found: Comparison) -> Iterator[Plot | None]:
     yield Plot(
         "Learning curves",
         f"Validation {found.counts.title} of the student while it trains: the line is the mean over "
-        f"{seeds(groups)}, "
-        "the band goes from the lowest to the highest seed. A line ends where its shortest seed "
-        f"ends.{left_out(shown, MOST_LINES)}",
+        f"{seeds(groups)}, the band goes from the lowest to the highest seed. A line ends where its "
+        f"shortest seed ends.{left_out(shown, MOST_LINES)}",
         svg(figure, "learning curves"),
         group_key(shown[:MOST_LINES]),
     )

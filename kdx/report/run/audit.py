@@ -84,8 +84,8 @@ def _of_learning(audited: Mapping, counts: Metric) -> str:
         else "augmented views, estimated from a sample"
     )
     return (
-        f"of the answers learned from ({views}) "
-        f"{right(learned['accuracy'], learned['expected_accuracy'])}; {clean}"
+        f"of the answers learned from ({views}) {right(learned['accuracy'], learned['expected_accuracy'])}; "
+        f"{clean}"
     )
 
 
