@@ -413,6 +413,13 @@ def test_targets_that_are_refused(target):
         resolve(target)
 
 
+def test_a_class_that_is_not_whole_is_named_with_what_it_lacks():
+    with pytest.raises(
+        UserError, match="Objective cannot be built: it lacks forward, which its base class asks"
+    ):
+        Component({"_target_": "kdx.core.types.Objective"}).build(parts=None)
+
+
 def test_a_component_names_keys_that_do_not_fit():
     with pytest.raises(UserError, match="does not take these keys"):
         Component({"_target_": "kdx.methods.losses.kd.KD", "temprature": 3}).build(None)

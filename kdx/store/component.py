@@ -58,6 +58,11 @@ class Component:
         except TypeError as error:
             # the call itself: a key too many or too few
             if error.__traceback__ and error.__traceback__.tb_next is None:
+                if lacking := sorted(getattr(made, "__abstractmethods__", ())):
+                    raise UserError(
+                        f"{self.target} cannot be built: it lacks {', '.join(lacking)}, which its base class "
+                        "asks for"
+                    ) from error
                 raise UserError(f"{self.target} does not take these keys: {error}") from error
             raise
 
