@@ -275,7 +275,8 @@ def test_the_one_word_among_numbers_is_named(tmp_path):
 
 
 def test_numbers_in_the_quotes_of_json_are_said_to_be_words(tmp_path):
-    (tmp_path / "rows.jsonl").write_text("".join(f'{{"a": {k}, "q": "{k}.5", "y": {k}}}\n' for k in range(20)))
+    rows = [f'{{"a": {k}, "q": "{k}.5", "y": {k}}}\n' for k in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(rows))
     read = Csv(file=str(tmp_path / "rows.jsonl"), **KEYS).load()
     assert read.dropped["q"].endswith("; most are numbers, but they are in quotes")
 
