@@ -456,7 +456,12 @@ def test_an_estimator_is_a_member(here, monkeypatch, capsys):
     words = ["--config-dir", "options", "allow=[ours]", "teachers=[mlp,centroids,centroids]"]
     run = train(*words, "stages=[teacher_pretrain,pseudo_label]", to="fitted")
     assert [member["steps"] for member in run["results"]["members"]] == [6, 0, 0]
-    assert "best" not in run["results"]["teacher"] and "best" in run["results"]["members"][0]
+    assert "best" in run["results"]["teacher"] and "best" in run["results"]["members"][0]
+    fitted = run["results"]["members"][1]
+    assert fitted["best"] == fitted["last"], "the only ones it has"
+    capsys.readouterr()
+    asked = ["allow=[ours]", "role=teacher", "which=best", "device=cpu"]
+    assert main(["evaluate", "fitted", *asked]) == 0 and "member 3" in capsys.readouterr().out
     (warning,) = [text for text in run["warnings"] if "one and the same network" in text]
     assert "the members 2 and 3 of the teacher" in warning
     wide = CENTROIDS.replace("range(self.outputs)", "range(self.outputs - 1)").replace(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -992,3 +993,13 @@ def test_the_picture_of_the_rounds_shows_each_and_the_levels_beside_them():
         rounds.SHOWN["validation"][1],
     ):
         assert (picture == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(axis=2).any(), colour
+
+
+@pytest.mark.parametrize("scale", [1, 1000, 1e-5, 1e8])
+def test_the_labels_below_a_histogram_do_not_touch(scale):
+    labels = [f"{-1.729 * scale + 0.31 * scale * i:.3g}" for i in range(13)]
+    kept = figures.spaced_labels(labels, 620 / 12)
+    assert kept[0] == (0, labels[0]) and all(labels[i] == words for i, words in kept)
+    for (i, one), (j, other) in pairwise(kept):
+        assert (canvas.font(12).getlength(one) + canvas.font(12).getlength(other)) / 2 < (j - i) * 620 / 12
+    assert figures.spaced_labels(["0", "1"], 300) == [(0, "0"), (1, "1")]

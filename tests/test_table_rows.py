@@ -13,6 +13,7 @@ from kdx.core.errors import UserError
 from kdx.data import contract
 from kdx.data.datasets.csv import Csv
 from kdx.data.datasets.digits_table import DigitsTable
+from kdx.data.sizes import check_sizes
 from kdx.data.tables.rows import MOST_CATEGORIES, Table, TableColumn, column_statistics
 from kdx.models.tables import TableAdapter
 
@@ -237,6 +238,55 @@ def test_an_infinite_target_is_no_missing_one(tmp_path):
     with pytest.raises(UserError, match="1 of 20 train rows has a truth that is not finite"):
         truth = raw.part("train")[1]
         contract.check_finite({}, {"train": truth}, raw.name, {})
+
+
+def test_a_number_that_rows_cannot_hold_is_refused_by_its_row(tmp_path):
+    for value, says in (("inf", "is inf in row 4"), ("-1e39", "is -1e+39 in row 4")):
+        text = "age,city,y\n" + "".join(f"{value if k == 3 else k},a{k % 2},{k / 2}\n" for k in range(20))
+        said = refused(tmp_path, text)
+        assert f"the column 'age' of '{tmp_path / 'rows.csv'}' {says}, and rows hold" in said
+    beyond = refused(tmp_path, numbers(20, lambda k: "1e39" if k > 17 else k / 2))
+    assert "the target 'y' of" in beyond and "is 1e+39 in row 19 (and 1 more)" in beyond
+
+
+def test_numbers_that_lie_closer_together_than_32_bits_tell_apart_are_no_silent_constant(tmp_path):
+    text = "age,city,y\n" + "".join(f"{1.7e9 + k},a{k % 2},{k / 2}\n" for k in range(20))
+    raw = table(tmp_path, text)
+    ((says, level),) = [note for note in raw.notes if "too close" in note[0]]
+    assert level == "warning" and says.startswith("the numbers of age lie too close together around 1.7e+09")
+    assert says.endswith("of that 100% is lost; subtract 1700000000 from them, say")
+    assert "subtract 1700000000 from them" in refused(tmp_path, numbers(20, lambda k: repr(1.7e9 + k)))
+    assert not any("too close" in note[0] for note in table(tmp_path, numbers(20)).notes)
+
+
+def test_the_one_word_among_numbers_is_named(tmp_path):
+    stray = numbers(20, lambda k: "dear" if k == 8 else k / 2)
+    assert "holds numbers, but row 9 has 'dear': put a number or nothing" in refused(tmp_path, stray)
+    assert "holds words (row 9 has 'dear'): set" in refused(tmp_path, stray, kind="numbers")
+    assert table(tmp_path, stray, kind="classes").task["classes"][-1] == "dear"
+    commas = numbers(20, lambda k: f'"{k},5"')
+    assert "holds numbers, but row 1 has '0,5' (and 19 more)" in refused(tmp_path, commas)
+    quoted = numbers(20, lambda k: f'"{k}.5"')  # of CSV they are numbers all the same
+    assert table(tmp_path, quoted).task["names"] == ["y"]
+    few = numbers(20, lambda k: "3+" if k % 4 == 3 else k % 4)
+    assert table(tmp_path, few).task["classes"] == ["0", "1", "2", "3+"]
+    column = "age,city,y\n" + "".join(f"{'?!' if k == 5 else k},a{k % 2},{k}\n" for k in range(20))
+    assert table(tmp_path, column).dropped["age"].endswith("have; most are numbers, but row 6 has '?!'")
+
+
+def test_numbers_in_the_quotes_of_json_are_said_to_be_words(tmp_path):
+    rows = [f'{{"a": {k}, "q": "{k}.5", "y": {k}}}\n' for k in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(rows))
+    read = Csv(file=str(tmp_path / "rows.jsonl"), **KEYS).load()
+    assert read.dropped["q"].endswith("; most are numbers, but they are in quotes")
+
+
+def test_the_share_that_is_held_out_is_unused_beside_a_test_file(tmp_path):
+    (tmp_path / "rows.csv").write_text(numbers(20))
+    for test_file in (None, str(tmp_path / "rows.csv")):
+        loader = Csv(file=str(tmp_path / "rows.csv"), **KEYS | {"test_file": test_file})
+        sizes = {"labelled": None, "unlabelled": None, "validation": 0.15, "test": 0.2}
+        assert check_sizes(loader.describe(), **sizes) == []
 
 
 def test_its_files_are_known_by_their_content_and_not_by_where_they_lie(tmp_path):

@@ -5,6 +5,7 @@ types that are named here. Nothing unpickles.
 from __future__ import annotations
 
 import io
+import json
 import warnings
 import zipfile
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from kdx.core.errors import UserError
 
+_SCHEMA = "schema.json"
 TRUSTED = (
     "sklearn._loss.link.IdentityLink",
     "sklearn._loss.link.Interval",
@@ -65,7 +67,7 @@ def packed(estimator: Any) -> Tensor:
     """A fitted estimator -> (N,) uint8. Raises UserError where `opened` would refuse it."""
     import skops.io
 
-    found = skops.io.dumps(estimator)
+    found = _plain(skops.io.dumps(estimator))
     _check(found, f"{type(estimator).__name__} cannot be kept")
     return torch.from_numpy(np.frombuffer(found, np.uint8).copy())
 
@@ -87,6 +89,33 @@ def opened(kept: Tensor) -> Any:
             f"a fitted estimator cannot be opened with scikit-learn {__version__} "
             f"({type(error).__name__}: {' '.join(str(error).split())[:160]}): fit it again"
         ) from None
+
+
+def _plain(found: bytes) -> bytes:
+    """The same archive without the time at which it was written and the addresses in memory by which skops
+    names objects, so that one fit twice has the same bytes: these are numbered in their order.
+    """
+    numbers: dict[str, int] = {}
+    files: dict[str, str] = {}
+
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if isinstance(node.get("__id__"), int):
+                node["__id__"] = numbers.setdefault(str(node["__id__"]), len(numbers) + 1)
+            if "__loader__" in node and isinstance(file := node.get("file"), str):
+                stem, dot, ending = file.partition(".")
+                node["file"] = files[file] = f"{numbers.setdefault(stem, len(numbers) + 1)}{dot}{ending}"
+        for below in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            walk(below)
+
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(found)) as old, zipfile.ZipFile(made, "w") as new:
+        schema = json.loads(old.read(_SCHEMA))
+        walk(schema)
+        parts = {files.get(name, name): old.read(name) for name in old.namelist()}
+        for name, part in sorted((parts | {_SCHEMA: json.dumps(schema).encode()}).items()):
+            new.writestr(zipfile.ZipInfo(name), part)  # of 1980
+    return made.getvalue()
 
 
 def _check(found: bytes, what: str) -> None:

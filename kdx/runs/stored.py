@@ -88,6 +88,8 @@ def of_members(run: Run, which: str, allow: Sequence[str]) -> dict[str, tuple[We
 
 def _trained(run: Run, artifact: Artifact, role: str, which: str, allow: Sequence[str]) -> Weights:
     file = artifact.file(f"{which}.safetensors")
+    if not file.is_file() and not artifact.json("summary.json")["steps"]:
+        file = artifact.file("last.safetensors")  # no step was made, of an estimator say: it has one set only
     if not file.is_file():
         raise UserError(
             f"the {role} of '{run.path}' has no {which} weights: it was not trained with a "

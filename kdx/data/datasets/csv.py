@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from kdx.core import checks
@@ -62,7 +63,7 @@ class Csv:
                 )
 
     def describe(self) -> Description:
-        return describe_table(self.load())
+        return replace(describe_table(self.load()), test_size_is_a_fallback=True)
 
     def load(self, *, workers: int = 0) -> Table:
         if self._read is None:

@@ -21,6 +21,8 @@ MISSING_WORD = "(missing)"
 """The category of a word that is missing."""
 _IDENTIFIES = 0.9
 """A column with so many different words for its rows tells of each row by itself."""
+_LOST = 0.02
+"""The share of a column's deviation that float32 may round away: more is said."""
 _FEW = 20
 """In so few rows nothing can be said of that."""
 
@@ -83,6 +85,8 @@ def _columns(read: Read) -> _Found:
         columns = {part: held[name] for part, held in read.parts.items()}
         kind = _kind({column.kind for column in columns.values()})
         if kind in (NUMBER, FLAG):
+            for part, column in columns.items():
+                _check_finite(column.numbers(), f"the column '{name}' of '{read.parts[part].path}'")
             _add_numbers(found, name, columns)
         elif kind == WORD:
             _add_words(found, name, columns)
@@ -125,11 +129,11 @@ def _add_numbers(found: _Found, name: str, columns: Mapping[str, Column]) -> Non
     if lacking:
         flags = {part: np.isnan(numbers).astype(np.float32) for part, numbers in values.items()}
         found.flags.append((len(found.columns), flags))
+    if too_close := _too_close(known):
+        found.notes.append((f"the numbers of {name} {too_close}", "warning"))
     found.columns.append(rows.TableColumn(name))
     for part, numbers in values.items():
-        found.values[part].append(
-            np.nan_to_num(numbers, nan=0.0, posinf=np.inf, neginf=-np.inf).astype(np.float32)
-        )
+        found.values[part].append(np.nan_to_num(numbers, nan=0.0).astype(np.float32))
 
 
 def _add_words(found: _Found, name: str, columns: Mapping[str, Column]) -> None:
@@ -143,7 +147,7 @@ def _add_words(found: _Found, name: str, columns: Mapping[str, Column]) -> None:
         return
     if count >= _FEW and len(known) > _IDENTIFIES * count:
         found.dropped[name] = (
-            f"it has {len(known):,} different words in {count:,} rows, as names or texts have"
+            f"it has {len(known):,} different words in {count:,} rows, as names or texts have{_but(columns)}"
         )
         return
     code = {word: place for place, word in enumerate(known)}
@@ -168,7 +172,8 @@ def _truth(read: Read, found: _Found) -> tuple[dict[str, object], dict[str, np.n
     if kind == "numbers":
         for part, held in read.parts.items():
             if part != "unlabelled":
-                truth[part] = np.stack([_target(held, name) for name in read.targets], 1).astype(np.float32)
+                numbers = [_target(held, name, part) for name in read.targets]
+                truth[part] = np.stack(numbers, 1).astype(np.float32)
         return {"_target_": NUMBERS_TASK, "names": list(read.targets)}, truth
     if len(read.targets) > 1:
         raise UserError(
@@ -201,6 +206,12 @@ def _kind_of_target(read: Read, notes: list[Note]) -> str:
     if read.kind != "auto":
         return read.kind
     columns = [read.parts["train"][name] for name in read.targets]
+    for name, column in zip(read.targets, columns, strict=True):
+        if stray := _stray(column):
+            raise UserError(
+                f"the target '{name}' of '{read.parts['train'].path}' holds numbers, but {stray}: put a "
+                "number or nothing there, or set dataset.kind=classes"
+            )
     numbers = all(column.kind == NUMBER for column in columns)
     if len(columns) > 1:
         return "numbers"
@@ -220,15 +231,81 @@ def _kind_of_target(read: Read, notes: list[Note]) -> str:
     return kind
 
 
-def _target(held: Columns, name: str) -> np.ndarray:
+def _target(held: Columns, name: str, part: str) -> np.ndarray:
     column = held.column(name, "dataset.target")
     if column.kind not in (NUMBER, FLAG, EMPTY):
+        stray = _stray(column)
         raise UserError(
             f"the target '{name}' of '{held.path}' holds "
-            f"{'words' if column.kind == WORD else 'no numbers'}: set dataset.kind=classes, or choose "
-            "another dataset.target"
+            f"{'words' if column.kind == WORD else 'no numbers'}{f' ({stray})' if stray else ''}: set "
+            "dataset.kind=classes, or choose another dataset.target"
         )
-    return column.numbers()
+    numbers, called = column.numbers(), f"the target '{name}' of '{held.path}'"
+    finite = np.where(np.isinf(numbers), np.nan, numbers)  # an infinite one is refused by the name of its row
+    _check_finite(finite, called)
+    if part == "train" and (too_close := _too_close(finite[~np.isnan(finite)])):
+        raise UserError(f"the numbers of {called} {too_close}")
+    return numbers
+
+
+def _check_finite(numbers: np.ndarray, called: str) -> None:
+    """Raises UserError where one is infinite, or would be as a row holds it."""
+    beyond = np.flatnonzero(np.abs(numbers) > np.finfo(np.float32).max)
+    if len(beyond):
+        raise UserError(
+            f"{called} is {numbers[beyond[0]]:g} in row {beyond[0] + 1:,}{_more(len(beyond))}, and rows hold "
+            f"numbers up to {np.finfo(np.float32).max:.1e}: put another number or nothing there"
+        )
+
+
+def _too_close(known: np.ndarray) -> str:
+    """What is wrong with numbers that lie closer together than float32 can tell apart, "" where it can."""
+    spread = known.std() if len(known) else 0.0
+    if not 0 < spread < np.inf:
+        return ""
+    lost = np.sqrt(np.mean(np.square(known - known.astype(np.float32))))
+    if lost <= _LOST * spread:
+        return ""
+    return (
+        f"lie too close together around {known.mean():g} (their deviation is {spread:.3g}) for the 32 bits "
+        f"that rows hold: of that {min(1.0, lost / spread):.0%} is lost; subtract {known.min():.10g} from "
+        "them, say"
+    )
+
+
+def _stray(column: Column) -> str:
+    """ "row 8 has 'unknown'" of words most of which are numbers, more different ones than classes are; else
+    "". JSON lines can have all of them in quotes.
+    """
+    if column.kind != WORD:
+        return ""
+    words = column.words()
+    known = [word for word in words if word is not None]
+    numbers = [word for word in known if _is_number(word.replace(",", ".", 1))]
+    if len(numbers) * 2 <= len(known) or len(set(numbers)) <= MOST_CLASSES:
+        return ""
+    strays = [row for row, word in enumerate(words) if word is not None and not _is_number(word)]
+    if not strays:
+        return "they are in quotes"
+    return f"row {strays[0] + 1:,} has '{words[strays[0]]}'{_more(len(strays))}"
+
+
+def _but(columns: Mapping[str, Column]) -> str:
+    """What is said of a column of words for which one is to blame."""
+    stray = next((stray for column in columns.values() if (stray := _stray(column))), "")
+    return f"; most are numbers, but {stray}" if stray else ""
+
+
+def _more(count: int) -> str:
+    return f" (and {count - 1:,} more)" if count > 1 else ""
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _sorted(words: set[str]) -> list[str]:

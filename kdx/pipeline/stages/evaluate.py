@@ -22,7 +22,7 @@ from kdx.models import size
 from kdx.models.adapt import Adapter
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
-from kdx.pipeline.stages.files import build_adapter, open_network, open_together
+from kdx.pipeline.stages.files import build_adapter, has_weights, open_network, open_together
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -86,7 +86,7 @@ def run(
         several = [made] if isinstance(made, Artifact) else made
         results[role] = _describe(several)
         for which in ("last", "best"):
-            if not all(artifact.file(f"{which}.safetensors").exists() for artifact in several):
+            if not has_weights(several, which):
                 continue
             network = runtime.place(open_together(several, which))
             fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
@@ -147,6 +147,9 @@ def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:
         for role in roles:
             if not results[role]["steps"]:
                 results[role].setdefault("best", results[role]["last"])
+    for member in results.get("members", []):
+        if not member["steps"] and "best" in results["teacher"]:
+            member.setdefault("best", member["last"])
 
 
 def build_metric(name: str, described: Component) -> OwnMetric:

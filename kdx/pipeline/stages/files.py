@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,9 +59,24 @@ def open_network(artifact: Artifact, which: str = "last") -> nn.Module:
     return network.eval()
 
 
+def has_weights(artifacts: Sequence[Artifact], which: str) -> bool:
+    """Whether `open_together` can open them so: one that made no step, as an estimator, has one set only,
+    which is its best as well where that of another is chosen.
+    """
+    there = [artifact.file(f"{which}.safetensors").exists() for artifact in artifacts]
+    return any(there) and all(map(operator.or_, there, map(_took_no_step, artifacts)))
+
+
 def open_together(artifacts: Sequence[Artifact], which: str = "last") -> nn.Module:
     """The network of one training artifact, or of several the ensemble; as `open_network`."""
-    networks = [open_network(artifact, which) for artifact in artifacts]
+    networks = [
+        open_network(artifact, which if artifact.file(f"{which}.safetensors").exists() else "last")
+        for artifact in artifacts
+    ]
     if len(networks) == 1:
         return networks[0]
     return NetworkEnsemble(networks, build_task(artifacts[0].json("model.json"))).eval()
+
+
+def _took_no_step(artifact: Artifact) -> bool:
+    return not artifact.json("summary.json")["steps"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -212,8 +213,8 @@ def bars(
             draw.rectangle((box[0], bottom - count * height, box[1], bottom), fill=WRONG)
         if good:
             draw.rectangle((box[0], bottom - good * height, box[1], bottom), fill=colour)
-    for i, edge in enumerate(edges):
-        draw.text((left + i * width, bottom + 14), f"{edge:.3g}", fill=RIGHT, font=font(12), anchor="mm")
+    for i, words in spaced_labels([f"{edge:.3g}" for edge in edges], width):
+        draw.text((left + i * width, bottom + 14), words, fill=RIGHT, font=font(12), anchor="mm")
     for i, (words, shade) in enumerate([("right", colour), ("wrong", WRONG)] if right is not None else []):
         draw.rectangle((left + 90 * i, 44, left + 90 * i + 14, 58), fill=shade)
         draw.text((left + 90 * i + 20, 51), words, fill=RIGHT, font=font(12), anchor="lm")
@@ -221,6 +222,15 @@ def bars(
     spot = ((left + end) / 2, 364)
     draw.text(spot, below or "labels in each range of the value", fill="black", font=font(13), anchor="mm")
     return png(canvas)
+
+
+def spaced_labels(labels: Sequence[str], width: float) -> list[tuple[int, str]]:
+    """Every label, or every second or third one and so on, so that none touches the next: (its place, it);
+    they are so far apart.
+    """
+    most = max((font(12).getlength(words) for words in labels), default=0.0) + 6
+    step = max(1, math.ceil(most / width))
+    return list(enumerate(labels))[::step]
 
 
 def draw_ranked(data: Mapping[str, Any], title: str, colour: str) -> bytes:
