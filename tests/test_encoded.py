@@ -161,8 +161,8 @@ def test_a_whole_window_is_the_picture():
     ("how", "says"),
     [
         ("gone", r"0\.png' is gone; the pictures of this data set stay in their files"),
-        ("broken", r"0\.png' does not decode any more"),
-        ("huge", r"does not decode any more: it has 40,000 pixels, and dataset\.max_pixels allows 10,000"),
+        ("broken", r"0\.png' does not decode: "),
+        ("huge", r"does not decode: it has 40,000 pixels, and dataset\.max_pixels allows 10,000"),
     ],
 )
 def test_what_happened_to_a_file_is_said(root, tmp_path, how, says):
@@ -179,6 +179,32 @@ def test_what_happened_to_a_file_is_said(root, tmp_path, how, says):
         Image.new("RGB", (200, 200)).save(file)
     with pytest.raises(UserError, match=says):
         split.inputs[row]
+
+
+def test_pictures_that_do_not_decode_are_left_out_where_that_is_asked_for(root, tmp_path):
+    shutil.copytree(root, tmp_path / "here")
+    broken = [tmp_path / "here" / name for name in ("data/c1/2.png", "pool/deep/er/0.png")]
+    for file in broken:
+        file.write_bytes(file.read_bytes()[:200])  # the header is whole
+    spec = {
+        **SPEC,
+        "root": str(tmp_path / "here" / "data"),
+        "unlabelled_root": str(tmp_path / "here" / "pool"),
+        "encoded": True,
+    }
+    made = Component({**spec, "on_error": "skip"}).build().load(workers=0)
+    assert (len(made.images), len(made.labels), len(made.pool_images)) == (23, 23, 4)
+    assert np.bincount(made.labels).tolist() == [8, 7, 8]
+    assert sorted(made.skipped) == ["c1/2.png", "unlabelled/deep/er/0.png"]
+    assert "c1/2.png" not in made.names["train"]
+    assert made.images.read(np.arange(23)).shape == (23, 3, 8, 8)
+    stopped = Component({**spec, "on_error": "stop"}).build().load(workers=0)
+    with pytest.raises(UserError, match=r"2\.png' does not decode: .*If it never decoded, remove it, or set"):
+        stopped.images.read(np.arange(24))
+    for file in (tmp_path / "here" / "data" / "c2").iterdir():
+        file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(UserError, match="no picture of the class 'c2' in .* decodes"):
+        Component({**spec, "on_error": "skip"}).build().load(workers=0)
 
 
 def test_what_compares_all_pictures_is_refused(root, tmp_path):

@@ -229,6 +229,12 @@ def test_a_file_for_each_part_and_a_pool_of_its_own(tmp_path):
             {"label": "lable"},
             "has no such column: it has text, label; did you mean 'label'?",
         ),
+        ({"t.csv": ""}, {}, "t.csv' is empty: it has no columns"),
+        (
+            {"t.csv": "text,label\nx,a\ny,b\n"},
+            {"encoding": "latin-1"},
+            "dataset.encoding=latin-1 is that of .txt files, and '{}/t.csv' is a file of columns",
+        ),
         ({"t.csv": "text,label\nx,a\ny,a\n"}, {}, "names 1 class, and two are needed"),
         ({"t.csv": "text,label\nx,a\ny,b\n"}, {"label": "text"}, "both name 'text'"),
         ({"t.csv": b"text,label\nx,a\ncaf\xe9,b\n"}, {}, "is not UTF-8: line 3 has the byte 0xe9"),

@@ -136,7 +136,7 @@ class Folder:
         scan = self._scan(workers)
         reading = self._decoder.reading(scan.headers, workers)
         if self._stays(scan, reading):
-            return self._undecoded(scan, reading)
+            return self._undecoded(scan, reading, workers)
         skipped, names, made = list(scan.unread), {}, []
 
         def decode(role: str) -> tuple[np.ndarray | StoredRows | None, np.ndarray | None]:
@@ -185,13 +185,19 @@ class Folder:
         rows = sum(len(part.paths) for part in scan.parts.values())
         return rows * int(np.prod(self._decoder.shape(reading))) > self._memory
 
-    def _undecoded(self, scan: _Scan, reading: Reading) -> Pictures:
+    def _undecoded(self, scan: _Scan, reading: Reading, workers: int) -> Pictures:
+        """Where pictures that do not decode are skipped, each is decoded once, to know them."""
+        parts, skipped, made = dict(scan.parts), list(scan.unread), []
+        for role, part in scan.parts.items():
+            if tried := self._decoder.tried(part.paths, reading, workers):
+                made.append(tried)
+                skipped += [scan.called[part.paths[i]] for i in np.flatnonzero(~tried.good)]
+                parts[role] = part.only(np.flatnonzero(tried.good).tolist())
+        self._none_lost(scan.layout, np.array(parts["train"].labels, np.int64))
         roots = {"root": self._root}
         roots |= {"unlabelled_root": self._unlabelled} if self._unlabelled else {}
-        found = self._decoder.undecoded(
-            reading, {role: part.paths for role, part in scan.parts.items()}, roots
-        )
-        labels = {role: np.array(part.labels, np.int64) for role, part in scan.parts.items()}
+        found = self._decoder.undecoded(reading, {role: part.paths for role, part in parts.items()}, roots)
+        labels = {role: np.array(part.labels, np.int64) for role, part in parts.items()}
         rows = sum(map(len, found.values()))
         notes = (
             (
@@ -200,7 +206,7 @@ class Folder:
                 f"those of {SAMPLED_PICTURES:,} at most of each split",
                 "info",
             ),
-            *findings.of_files(self._decoder, reading, [], scan.called.__getitem__),
+            *findings.of_files(self._decoder, reading, made, scan.called.__getitem__),
         )
         return Pictures(
             found["train"],
@@ -209,12 +215,12 @@ class Folder:
             found.get("test"),
             labels.get("test"),
             found.get("unlabelled"),
-            scan.unread,
+            tuple(skipped),
             found.get("validation"),
             labels.get("validation"),
             notes,
             np.array([header.size for header in scan.headers], np.int64).reshape(-1, 2),
-            {role: [scan.called[path] for path in part.paths] for role, part in scan.parts.items()},
+            {role: [scan.called[path] for path in part.paths] for role, part in parts.items()},
             findings.findings_report(reading, self._decoder.square, notes),
         )
 

@@ -27,6 +27,10 @@ _LAYOUTS = ("auto", "parts", "classes")
 _ON_ERROR = ("stop", "skip")
 
 
+PLAIN_ENCODING = "utf-8-sig"
+"""UTF-8, with or without its mark."""
+
+
 @dataclass(frozen=True)
 class _Read:
     classes: Sequence[str]
@@ -189,6 +193,11 @@ class Text:
             raise UserError(f"'{readable(path)}' cannot be read: {error.strerror}") from None
 
     def _of_tables(self, tables: Mapping[str, Path]) -> _Read:
+        if self._encoding != PLAIN_ENCODING and (self._pool is None or os.path.isfile(self._pool)):
+            raise UserError(
+                f"dataset.encoding={self._encoding} is that of .txt files, and '{tables['train']}' is a file "
+                "of columns, which are UTF-8: leave the key out, and save such a file as UTF-8"
+            )
         read = {
             part: read_text_table(path, self._text, self._label, part != "unlabelled")
             for part, path in tables.items()
@@ -247,7 +256,7 @@ def check_encoding(value: object) -> str:
     """The name of an encoding that Python knows, of UTF-8 with or without its mark; else a UserError."""
     try:
         if isinstance(value, str) and "a".encode(value):
-            return "utf-8-sig" if value.lower() in ("utf-8", "utf8") else value
+            return PLAIN_ENCODING if value.lower() in ("utf-8", "utf8") else value
     except (LookupError, UnicodeError):
         pass
     raise UserError(

@@ -21,7 +21,7 @@ from kdx.data.pictures.encoded import EncodedPart, EncodedRows, HowRead
 from kdx.data.pictures.header import Header, TooLarge, Unknown, are_grey, decode_error, read_header
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import PICTURES, file_ending, readable
-from kdx.data.stored import BLOCK_BYTES, InMemory, StoredRows, Writer
+from kdx.data.stored import BLOCK_BYTES, InMemory, Nowhere, StoredRows, Writer
 
 LOOKED_AT = 256
 """Pictures of each depth whose values are looked at before any is scaled, evenly over the list."""
@@ -188,6 +188,11 @@ class Decoder:
         good = np.array([answer is None for answer in answers], bool)
         those = [tuple(paths[i] for i in np.flatnonzero(which & good)) for which in (beyond, odd)]
         return Decoded(writer.close(), good, *those)
+
+    def tried(self, paths: Sequence[Path], reading: Reading, workers: int) -> Decoded | None:
+        """As `decode`, and nothing is kept of the pixels: which pictures decode, where those that do not are
+        skipped; else None, and none is decoded."""
+        return self.decode(paths, reading, workers, Nowhere()) if self._skip else None
 
     def _refuse(self, paths: Sequence[Path], answers: Sequence[object]) -> None:
         bad = [

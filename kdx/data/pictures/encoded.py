@@ -130,14 +130,17 @@ class EncodedRows(LazyRows):
             if shortage.kind_of_shortage(error):
                 raise
             gone = isinstance(error, FileNotFoundError)
-            why = (
-                "is gone"
+            why = "is gone" if gone else f"does not decode: {readable(str(error).strip() or repr(error))}"
+            instead = (
+                ""
                 if gone
-                else f"does not decode any more: {readable(str(error).strip() or repr(error))}"
+                else ". If it never decoded, remove it, or set dataset.on_error=skip, which decodes all "
+                "of them once beforehand and leaves such out"
             )
             raise UserError(
                 f"the picture '{readable(path)}' {why}; the pictures of this data set stay in their files "
                 "(dataset.encoded): put it back as it was and run the same command again, which goes on"
+                f"{instead}"
             ) from error
 
     # How they are kept
