@@ -650,7 +650,9 @@ def test_an_edited_loss_is_run_again_and_no_other(place):
     (loss / "label_smoothing.py").write_text(f"{other}\nTWO = 2\n")
     (loss / "kd.py").write_text(f"# A comment.\n{comment}")
     assert again() == set(), "another loss, and a comment"
-    (loss / "kd.py").write_text(comment.replace("alpha * kl(", "1.5 * alpha * kl("))
+    edited = comment.replace("alpha * self.task.match(", "1.5 * alpha * self.task.match(")
+    assert edited != comment
+    (loss / "kd.py").write_text(edited)
     assert again() == {"student-train", "audit", "evaluate"}
 
 

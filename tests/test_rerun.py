@@ -553,7 +553,5 @@ def test_ones_own_options_data_and_checkpoint_that_have_moved(empty, capsys):
     shutil.copytree("moved/light", "moved/dark")
     found = rerun(*there, "dataset.root=moved", run=run, code=1)
     # from the folder alone: its store is gone
-    assert (
-        found["stages"][0]["name"] == "prepare" and "other data: dataset.train" in found["stages"][0]["why"]
-    )
+    assert found["stages"][0]["name"] == "decode" and "other data: dataset.train" in found["stages"][0]["why"]
     use_own([])
