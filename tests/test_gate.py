@@ -66,8 +66,8 @@ def test_the_sentence_has_both_numbers_and_what_to_do():
     assert found["text"] == (
         "nothing is to be gained from this teacher: on 100 validation rows its accuracy is 53.0% "
         "and that of the student alone 70.0%, a lead of -17.0 points, where two standard errors of the "
-        "paired difference are 9.0; train it longer (teacher_pretrain.steps), give it more labels "
-        "(dataset.labelled), or choose another (teacher=)"
+        "paired difference are 9.0; train it longer where it is trained by steps "
+        "(teacher_pretrain.steps), give it more labels (dataset.labelled), or choose another (teacher=)"
     )
     assert (
         "only more validation rows could show so small a lead to be real (dataset.validation)"

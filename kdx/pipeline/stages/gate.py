@@ -35,9 +35,8 @@ def run(
     which: str = "last",
 ) -> None:
     """answers: of the teacher. alone: the student alone, None where it is not trained: then who knows
-    nothing,
-    and gives every row the best same answer. class_weights: none, or balanced, as in every training of the
-    run. which: of the student alone the weights that are compared, last or best.
+    nothing, and gives every row the best same answer. class_weights: none, or balanced, as in every training
+    of the run. which: of the student alone the weights that are compared, last or best.
 
     Files: gate.json, see `hold_against`.
     """
@@ -87,8 +86,8 @@ def hold_against(
         f"where two standard errors of the paired difference are {doubt}"
     )
     remedy = (
-        "train it longer (teacher_pretrain.steps), give it more labels (dataset.labelled), or "
-        "choose another (teacher=)"
+        "train it longer where it is trained by steps (teacher_pretrain.steps), give it more labels "
+        "(dataset.labelled), or choose another (teacher=)"
     )
     if difference > 0:
         remedy += "; only more validation rows could show so small a lead to be real (dataset.validation)"
