@@ -236,7 +236,8 @@ class Pair:
         plain = self.order("fp32", "stored", steps=1)
         save_file(random_teacher(plain), checkpoint)
         self.checkpoint = f"teacher.checkpoint={checkpoint}"
-        self.first = self.order("fp32", "stored", self.checkpoint, steps=1)
+        whole = settings.rows // settings.batch + 2  # a whole pass, so that every row is answered
+        self.first = self.order("fp32", "stored", self.checkpoint, steps=whole)
         self.runtime = self.first.runtime.settle()
         store = Store(
             self.first.store,
@@ -307,7 +308,11 @@ class Pair:
 def random_teacher(order: Order) -> dict[str, Tensor]:
     """Weights as they are drawn, with batch statistics of noise, so that the answers have a sane size."""
     net = build(
-        order.experiment.teacher, shape=(3, 32, 32), classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3
+        order.experiment.teachers[0].model,
+        shape=(3, 32, 32),
+        classes=CLASSES,
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
     ).net.train()
     for part in net.modules():
         if isinstance(part, nn.BatchNorm2d):
