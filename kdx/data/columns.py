@@ -271,7 +271,7 @@ def _csv(path: Path, kind: str, as_text: Sequence[str]) -> pyarrow.Table:
         raise UserError(f"'{path}' has no header: its first line is empty, and should hold names of columns")
     delimiter = _delimiter(line, kind)
     names = names_in(path)
-    if names and all(_is_number(name) for name in names):
+    if names and all(reads_as_number(name) for name in names):
         raise UserError(
             f"'{path}' has no header: its first line holds numbers ({_listed(names, 4)}), and should hold "
             "the names of the columns"
@@ -300,7 +300,8 @@ def _csv(path: Path, kind: str, as_text: Sequence[str]) -> pyarrow.Table:
     return table
 
 
-def _is_number(word: str) -> bool:
+def reads_as_number(word: str) -> bool:
+    """Whether a word can be read as a number."""
     try:
         float(word)
     except ValueError:

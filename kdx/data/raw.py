@@ -115,17 +115,8 @@ class Arrays(Raw):
         return self.parts.get(name, (None, None))
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Self:
-        parts = {
-            name: tuple(None if value is None else taken(value, rows[name]) for value in found)
-            if name in rows
-            else found
-            for name, found in self.parts.items()
-        }
-        names = {
-            part: [known[i] for i in rows[part]] if part in rows else known
-            for part, known in self.names.items()
-        }
         groups = self.groups[rows["train"]] if self.groups is not None and "train" in rows else self.groups
+        parts, names = fewer_parts(self.parts, rows), fewer_names(self.names, rows)
         return replace(self, parts=parts, names=names, groups=groups)
 
     def strata(self, part: str) -> np.ndarray | None:
@@ -133,6 +124,25 @@ class Arrays(Raw):
 
     def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any] | None, list[Note]]:
         return self.between, []
+
+
+def fewer_parts(
+    parts: Mapping[str, tuple[Any, Any]], rows: Mapping[str, np.ndarray]
+) -> dict[str, tuple[Any, Any]]:
+    """part -> (inputs, truth), of the parts in `rows` these rows alone; none of StoredRows is read."""
+    return {
+        name: (taken(inputs, rows[name]), None if truth is None else taken(truth, rows[name]))
+        if name in rows and inputs is not None
+        else (inputs, truth)
+        for name, (inputs, truth) in parts.items()
+    }
+
+
+def fewer_names(
+    names: Mapping[str, Sequence[str]], rows: Mapping[str, np.ndarray]
+) -> dict[str, Sequence[str]]:
+    """part -> what its rows are called, of the parts in `rows` these rows alone."""
+    return {part: [known[i] for i in rows[part]] if part in rows else known for part, known in names.items()}
 
 
 def example_of(inputs: Any) -> dict[str, tuple[list[int], str]]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from kdx.data.raw import Description
-from kdx.data.tables.rows import CLASSES_TASK, Table, TableColumn, describe_table
-from kdx.data.tables.shipped import need_shipped, numbers_of, read_numbers, shipped_files
+from kdx.data.tables.rows import Table
+from kdx.data.tables.shipped import ShippedTable, read_numbers, table_of_classes
 
 _MEASURED = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity")
 _MEASURED += ("concave points", "symmetry", "fractal dimension")
@@ -20,23 +17,11 @@ _COLUMNS = (
 )
 
 
-class BreastCancer:
+class BreastCancer(ShippedTable):
     """569 rows of 30 numbers, 2 classes: malignant (212) and benign (357)."""
 
-    def files(self) -> list[Path]:
-        return shipped_files("breast_cancer.csv")
+    option = "breast_cancer"
+    names = ("breast_cancer.csv",)
 
-    def fetch(self) -> None:
-        need_shipped("breast_cancer", self.files())
-
-    def describe(self) -> Description:
-        return describe_table(self.load())
-
-    def load(self, *, workers: int = 0) -> Table:
-        self.fetch()
-        table = read_numbers(self.files()[0], skip=1)
-        return Table(
-            {"train": (numbers_of(table[:, :-1]), table[:, -1].astype(np.int64))},
-            tuple(map(TableColumn, _COLUMNS)),
-            {"_target_": CLASSES_TASK, "classes": ["malignant", "benign"]},
-        )
+    def table(self, *files: Path) -> Table:
+        return table_of_classes(read_numbers(files[0], skip=1), _COLUMNS, ["malignant", "benign"])

@@ -5,28 +5,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdx.data.raw import Description
-from kdx.data.tables.rows import NUMBERS_TASK, Table, TableColumn, describe_table
-from kdx.data.tables.shipped import need_shipped, numbers_of, read_numbers, shipped_files
+from kdx.data.tables.rows import NUMBERS_TASK, Table, TableColumn
+from kdx.data.tables.shipped import ShippedTable, numbers_of, read_numbers
 
 _COLUMNS = ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6")
 
 
-class Diabetes:
+class Diabetes(ShippedTable):
     """442 rows of 10 numbers, unscaled; the target, "progression", is from 25 to 346."""
 
-    def files(self) -> list[Path]:
-        return shipped_files("diabetes_data_raw.csv.gz", "diabetes_target.csv.gz")
+    option = "diabetes"
+    names = ("diabetes_data_raw.csv.gz", "diabetes_target.csv.gz")
 
-    def fetch(self) -> None:
-        need_shipped("diabetes", self.files())
-
-    def describe(self) -> Description:
-        return describe_table(self.load())
-
-    def load(self, *, workers: int = 0) -> Table:
-        self.fetch()
-        values, truth = (read_numbers(file, delimiter=None) for file in self.files())
+    def table(self, *files: Path) -> Table:
+        values, truth = (read_numbers(file, delimiter=None) for file in files)
         return Table(
             {"train": (numbers_of(values), numbers_of(truth))},
             tuple(map(TableColumn, _COLUMNS)),

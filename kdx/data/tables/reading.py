@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.data.columns import EMPTY, FLAG, NUMBER, OTHER, TIME, WORD, Column, Columns
+from kdx.data.columns import EMPTY, FLAG, NUMBER, OTHER, TIME, WORD, Column, Columns, reads_as_number
 from kdx.data.phrases import few
 from kdx.data.raw import Note
 from kdx.data.tables import rows
@@ -281,10 +281,10 @@ def _stray(column: Column) -> str:
         return ""
     words = column.words()
     known = [word for word in words if word is not None]
-    numbers = [word for word in known if _is_number(word.replace(",", ".", 1))]
+    numbers = [word for word in known if reads_as_number(word.replace(",", ".", 1))]
     if len(numbers) * 2 <= len(known) or len(set(numbers)) <= MOST_CLASSES:
         return ""
-    strays = [row for row, word in enumerate(words) if word is not None and not _is_number(word)]
+    strays = [row for row, word in enumerate(words) if word is not None and not reads_as_number(word)]
     if not strays:
         return "they are in quotes"
     return f"row {strays[0] + 1:,} has '{words[strays[0]]}'{_more(len(strays))}"
@@ -298,14 +298,6 @@ def _but(columns: Mapping[str, Column]) -> str:
 
 def _more(count: int) -> str:
     return f" (and {count - 1:,} more)" if count > 1 else ""
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _sorted(words: set[str]) -> list[str]:

@@ -9,9 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from kdx.core.trees import picked
 from kdx.data.phrases import counted
-from kdx.data.raw import Description, Note, Raw
+from kdx.data.raw import Description, Note, Raw, fewer_names, fewer_parts
 
 TABLE = "table"
 CLASSES_TASK, NUMBERS_TASK = "kdx.tasks.classification.Classification", "kdx.tasks.regression.Regression"
@@ -71,17 +70,7 @@ class Table(Raw):
         return self.parts.get(name, (None, None))
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Self:
-        parts = {
-            name: tuple(None if value is None else picked(value, rows[name]) for value in found)
-            if name in rows
-            else found
-            for name, found in self.parts.items()
-        }
-        names = {
-            part: [known[i] for i in rows[part]] if part in rows else known
-            for part, known in self.names.items()
-        }
-        return replace(self, parts=parts, names=names)
+        return replace(self, parts=fewer_parts(self.parts, rows), names=fewer_names(self.names, rows))
 
     def strata(self, part: str) -> np.ndarray | None:
         truth = self.part(part)[1]

@@ -4,12 +4,55 @@ second."""
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.data.loading import damaged, read_file
+from kdx.data.raw import Description
+from kdx.data.tables.rows import CLASSES_TASK, Table, TableColumn, describe_table
+
+
+class ShippedTable(ABC):
+    """A table that ships inside scikit-learn. option: what it is called in conf/dataset; names: of its
+    files.
+    """
+
+    option: ClassVar[str]
+    names: ClassVar[tuple[str, ...]]
+
+    def files(self) -> list[Path]:
+        return shipped_files(*self.names)
+
+    def fetch(self) -> None:
+        need_shipped(self.option, self.files())
+
+    def describe(self) -> Description:
+        return describe_table(self.load())
+
+    def load(self, *, workers: int = 0) -> Table:
+        self.fetch()
+        return self.table(*self.files())
+
+    @abstractmethod
+    def table(self, *files: Path) -> Table:
+        """What its files hold, which are there."""
+
+
+def table_of_classes(
+    numbers: np.ndarray, columns: Iterable[str], classes: Sequence[str], *, standardise: bool = True
+) -> Table:
+    """numbers: (N, D + 1), the last column the number of the class."""
+    return Table(
+        {"train": (numbers_of(numbers[:, :-1]), numbers[:, -1].astype(np.int64))},
+        tuple(map(TableColumn, columns)),
+        {"_target_": CLASSES_TASK, "classes": list(classes)},
+        standardise=standardise,
+    )
 
 
 def shipped_files(*names: str) -> list[Path]:

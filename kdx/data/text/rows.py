@@ -12,7 +12,7 @@ import numpy as np
 
 from kdx.data.loading import per_class
 from kdx.data.phrases import RARE, are, few
-from kdx.data.raw import Description, Note, Raw
+from kdx.data.raw import Description, Note, Raw, fewer_names
 from kdx.data.text.tokens import Tokens, encode, unknown_in, vocabulary_of
 
 _READS = "texts"
@@ -130,10 +130,7 @@ class Texts(Raw):
         def fewer(of: Mapping[str, Any]) -> dict[str, Any]:
             return {name: found[rows[name]] if name in rows else found for name, found in of.items()}
 
-        names = {
-            part: [known[i] for i in rows[part]] if part in rows else known
-            for part, known in self.names.items()
-        }
+        names = fewer_names(self.names, rows)
         return replace(self, numbers=fewer(self.numbers), labels=fewer(self.labels), names=names)
 
     def strata(self, part: str) -> np.ndarray | None:
