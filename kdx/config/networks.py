@@ -18,7 +18,7 @@ from kdx.core.errors import UserError
 from kdx.core.examples import random_rows
 from kdx.core.task import Task
 from kdx.core.trees import leaves
-from kdx.core.types import Batch, Frozen
+from kdx.core.types import Batch, Frozen, lacks_answer
 from kdx.data.raw import Description
 from kdx.models import checkpoint
 from kdx.models.estimator import ONLY_TEACHERS, estimator_in, is_estimator
@@ -221,11 +221,7 @@ def check_teacher_tells(
                 if (fitted := estimator_in(built[role])) and name in fitted.tells:
                     continue
                 who = "this teacher" if role == "teacher" else _called(role)
-                errors.append(
-                    f"loss={experiment.loss.target.split('.')[-2]} weighs the teacher's answers by their "
-                    f"{name}, and {who} tells none: choose one that does, such as teacher=sklearn "
-                    "teacher.estimator=RandomForestRegressor, or loss=kd"
-                )
+                errors.append(str(lacks_answer(experiment.loss.target.split(".")[-2], name, who)))
 
 
 def check_losses(

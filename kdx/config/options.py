@@ -18,6 +18,8 @@ from kdx.core.paths import conf_dir
 
 SLOTS = {"loss.weights": "weights", "loss.features": "features"}
 """Parts of a loss that are chosen by name, and the groups that they are chosen from."""
+QUICK_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Ten times as fast as the other, where it was built."""
 SEVERAL = ("augment", "shift")
 """The groups of which several options are combined."""
 
@@ -25,8 +27,7 @@ SEVERAL = ("augment", "shift")
 @functools.cache
 def groups() -> list[str]:
     """The groups that a user chooses from; conf/model is chosen by way of teacher and student."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
-    defaults = yaml.load((conf_dir() / "train.yaml").read_text(encoding="utf-8"), loader)["defaults"]
+    defaults = yaml.load((conf_dir() / "train.yaml").read_text(encoding="utf-8"), QUICK_YAML)["defaults"]
     return [name for entry in defaults if isinstance(entry, dict) for name in entry]
 
 

@@ -56,54 +56,46 @@ def wrong(value: Any, shape: Any, where: str) -> str | None:
 
 def all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
     """Sentences: results.student.flops must be a number from 0 to 1e+18, and is -3."""
-    if not _fits(value, shape):  # most do, and then no sentence need be made
-        yield from _all_wrong(value, shape, where)
+    found: list[str] = []
+    _look(value, shape, where, found)
+    return iter(found)
 
 
-def _fits(value: Any, shape: Any) -> bool:
-    if isinstance(shape, Number):
-        return type(value) in (int, float) and shape.low <= value <= shape.high
-    kind: type[Any] = shape if isinstance(shape, type) else type(shape)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        return False
-    if isinstance(shape, list):
-        inner, maybe = (shape[0].inner, True) if isinstance(shape[0], Maybe) else (shape[0], False)
-        if isinstance(inner, Number):  # most of a document are numbers
-            low, high = inner.low, inner.high
-            for item in value:
-                fine = type(item) in (int, float) and low <= item <= high
-                if not fine and not (item is None and maybe):
-                    return False
-            return True
-        return all((item is None and maybe) or _fits(item, inner) for item in value)
-    if isinstance(shape, dict) and shape:
-        rest = shape.get("*")
-        for key, inner in value.items():
-            wanted = shape.get(key, rest)
-            if wanted is not None and inner is not None and not _fits(inner, wanted):
-                return False
-    return True
+_Path = str | tuple["_Path", str | None]
+"""Where a value stands: a name, or (where that lies in which it stands, its key; None: one of a list). Put in
+words only of a value that is wrong, as most are not.
+"""
 
 
-def _all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
+def _look(value: Any, shape: Any, path: _Path, found: list[str]) -> None:
+    """Adds what is wrong to `found`."""
     kind: type[Any] = shape if isinstance(shape, type) else type(shape)
     if isinstance(shape, Number):
         if why := shape.wrong(value):
-            yield f"{where} {why}, and is {value_in_words(value)}"
+            found.append(f"{_in_words(path)} {why}, and is {value_in_words(value)}")
     elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        yield f"{where} must be {ASKED[kind]}, and is {value_in_words(value)}"
+        found.append(f"{_in_words(path)} must be {ASKED[kind]}, and is {value_in_words(value)}")
     elif isinstance(shape, list):
-        inner = shape[0].inner if isinstance(shape[0], Maybe) else shape[0]
+        inner, maybe = (shape[0].inner, True) if isinstance(shape[0], Maybe) else (shape[0], False)
+        low, high = (inner.low, inner.high) if isinstance(inner, Number) else (1.0, 0.0)
         for item in value:
-            if isinstance(inner, Number) and inner.wrong(item) is None:
+            if type(item) in (int, float) and low <= item <= high:
                 continue  # most of a document are numbers
-            if item is not None or not isinstance(shape[0], Maybe):
-                yield from _all_wrong(item, inner, f"each of {where}")
+            if item is not None or not maybe:
+                _look(item, inner, (path, None), found)
     elif isinstance(shape, dict) and shape:
+        rest = shape.get("*")
         for key, inner in value.items():
-            wanted = shape.get(key, shape.get("*"))
+            wanted = shape.get(key, rest)
             if wanted is not None and inner is not None:
-                yield from _all_wrong(inner, wanted, f"{where}.{key[:40]}".lstrip("."))
+                _look(inner, wanted, (path, key), found)
+
+
+def _in_words(path: _Path) -> str:
+    if isinstance(path, str):
+        return path
+    of, key = path
+    return f"each of {_in_words(of)}" if key is None else f"{_in_words(of)}.{key[:40]}".lstrip(".")
 
 
 def value_in_words(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from kdx.core.errors import UserError
 from kdx.core.levels import as_float
 from kdx.core.task import Answers as Answers
 from kdx.core.task import Task
@@ -255,3 +256,13 @@ class Features(nn.Module, ABC):
         """Terms (), by name, for the B rows that the student has just been shown: called once after each
         forward pass.
         """
+
+
+def lacks_answer(loss: str, what: str, who: str = "this teacher") -> UserError:
+    """The error of a loss, by the name of its option, that reads `what` of answers (see
+    `Objective.needs_answers`), where a teacher does not tell it.
+    """
+    return UserError(
+        f"loss={loss} weighs the teacher's answers by their {what}, and {who} tells none: choose one that "
+        "does, such as teacher=sklearn teacher.estimator=RandomForestRegressor, or loss=kd"
+    )

@@ -4,14 +4,14 @@ monitors that are made of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from kdx.core.math import cross_entropy, margin
-from kdx.core.trees import joined
-from kdx.core.types import Features, Outcome, Streams, Teacher, Weighting
+from kdx.core.trees import divided, joined, rows_of
+from kdx.core.types import Answers, Batch, Features, Outcome, Streams, Teacher, Weighting
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,28 @@ class Joint:
 def student_margin(own: Tensor) -> Tensor:
     """(P, C) logits -> (P,) in [0, 1], without gradient"""
     return margin(own.detach().float().softmax(1))
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """batches: the labelled rows, and those of a pool where there is one. said: the student's answers to all
+    of them; known, own: those to the labelled rows, and to the others.
+    """
+
+    batches: Sequence[Batch]
+    said: Answers
+    known: Answers
+    own: Answers
+
+
+def one_pass(streams: Streams, student: nn.Module, pools: Sequence[str]) -> OnePass:
+    """One forward pass over the labelled rows and those of the `pools` that are there, of any task, so that
+    batch normalisation sees all.
+    """
+    labelled = streams["labelled"]
+    batches = [labelled, *(streams[name] for name in pools if name in streams)]
+    said = student(joined([batch.views["main"] for batch in batches]))
+    return OnePass(batches, said, *divided(said, [len(labelled), rows_of(said) - len(labelled)]))
 
 
 def forward(streams: Streams, student: nn.Module, features: Features, class_weights: Tensor | None) -> Joint:

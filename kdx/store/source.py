@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from kdx.core import snapshot
 from kdx.core.errors import UserError, printable
 from kdx.store import memory
 
@@ -124,7 +125,7 @@ def _digest_once(here: str, known: dict[str, list[Any]], folders: _Folders, skip
     real = os.path.realpath(here) if linked or os.sep != "/" else folders[folder or here[: -len(last)]] + last
     # as it is read back, whatever its bytes
     name = printable(real if real.isascii() else os.fsencode(real).decode("utf-8", "backslashreplace"))
-    stamp = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+    stamp = list(snapshot.stamp(about))
     if (held := known.get(name)) is not None and held[:-1] == stamp:
         return held[-1]
     try:

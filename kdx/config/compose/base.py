@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdx.config.compose.members import with_members
 from kdx.config.compose.parsing import names_own_part
-from kdx.config.options import own
+from kdx.config.options import QUICK_YAML, own
 from kdx.core.errors import UserErrors
 from kdx.core.paths import conf_dir
 
@@ -84,12 +84,18 @@ def _apart(chosen: Sequence[str], values: Sequence[Override]) -> tuple[list[Over
 
 def _is_free(override: Override, known: Mapping[str, Any]) -> bool:
     """Whether it gives a plain value to a key that has one."""
-    node: Any = {key: value for key, value in known.items() if key != "choices"}
-    for name in override.key_or_group.split("."):
+    node: Any = known
+    path = override.key_or_group.split(".")
+    for name in path:
         if not isinstance(node, Mapping) or name not in node:
             return False
         node = node[name]
-    return not override.is_sweep_override() and _is_plain(node) and _is_plain(override.value())
+    return (
+        path[0] != "choices"
+        and not override.is_sweep_override()
+        and _is_plain(node)
+        and _is_plain(override.value())
+    )
 
 
 def _is_plain(value: Any) -> bool:
@@ -206,7 +212,7 @@ def _quick_yaml(others: bool) -> Iterator[None]:
     """
     plain, collecting = yaml.SafeLoader, gc.isenabled()
     gc.disable()
-    yaml.SafeLoader = plain if others else getattr(yaml, "CSafeLoader", plain)  # type: ignore[misc]
+    yaml.SafeLoader = plain if others else QUICK_YAML  # type: ignore[misc]
     try:
         yield
     finally:

@@ -8,10 +8,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from kdx.core.checks import number
-from kdx.core.errors import UserError
 from kdx.core.task import Numeric
-from kdx.core.trees import divided, joined, rows_of
-from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.core.trees import joined
+from kdx.core.types import Objective, Outcome, Parts, Streams, lacks_answer
+from kdx.methods.forward import one_pass
 
 
 def precision_weight(variance: Tensor, noise: float) -> Tensor:
@@ -43,26 +43,19 @@ class Heteroscedastic(Objective):
         self.noise = number("loss.noise", noise, low=0, open_low=True)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        labelled = streams["labelled"]
-        batches = [labelled, *(streams[s] for s in self.may_use if s in streams)]
-        said = self.student(joined([b.views["main"] for b in batches]))
-        answers = joined([self.teacher(b) for b in batches])
+        made = one_pass(streams, self.student, self.may_use)
+        said, answers = made.said, joined([self.teacher(batch) for batch in made.batches])
         variance = self.task.variance(answers)
         if variance is None:
-            raise UserError(
-                "loss=heteroscedastic weighs the teacher's answers by their variance, and this teacher "
-                "tells none: choose one that does, such as teacher=sklearn "
-                "teacher.estimator=RandomForestRegressor, or loss=kd"
-            )
+            raise lacks_answer("heteroscedastic", "variance")
         weight = precision_weight(variance, self.noise)
-        known = divided(said, [len(labelled), rows_of(said) - len(labelled)])[0]
         monitors = {"agreement": self.task.agreement(said, answers).float().mean(), "weight": weight.mean()}
-        if len(batches) > 1:
-            monitors["unlabelled/weight"] = weight[len(labelled) :]
+        if len(made.batches) > 1:
+            monitors["unlabelled/weight"] = weight[len(streams["labelled"]) :]
         return Outcome(
             terms={
                 "distillation": self.alpha * (weight * self.task.match(said, answers, 1.0)).mean(),
-                "labels": (1 - self.alpha) * self.task.loss(known, labelled.y).mean(),
+                "labels": (1 - self.alpha) * self.task.loss(made.known, streams["labelled"].y).mean(),
             },
             monitors=monitors,
         )

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from kdx.core.checks import number
 from kdx.core.errors import UserError
-from kdx.core.trees import divided, joined, rows_of
+from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.methods.forward import one_pass
 
 
 def alpha_at(alpha: float | Sequence[float], progress: float) -> float:
@@ -45,16 +46,14 @@ class KD(Objective):
             self.alpha = number("loss.alpha", alpha, low=0, high=1)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
-        labelled = streams["labelled"]
-        batches = [labelled, *(streams[s] for s in self.may_use if s in streams)]
-        said = self.student(joined([b.views["main"] for b in batches]))
-        answers = joined([self.teacher(b) for b in batches])
-        known = divided(said, [len(labelled), rows_of(said) - len(labelled)])[0]
+        made = one_pass(streams, self.student, self.may_use)
+        answers = joined([self.teacher(batch) for batch in made.batches])
         alpha = alpha_at(self.alpha, progress)
         return Outcome(
             terms={
-                "distillation": alpha * self.task.match(said, answers, self.temperature).mean(),
-                "labels": (1 - alpha) * self.task.loss(known, labelled.y, self.class_weights).mean(),
+                "distillation": alpha * self.task.match(made.said, answers, self.temperature).mean(),
+                "labels": (1 - alpha)
+                * self.task.loss(made.known, streams["labelled"].y, self.class_weights).mean(),
             },
-            monitors={"agreement": self.task.agreement(said, answers).float().mean()},
+            monitors={"agreement": self.task.agreement(made.said, answers).float().mean()},
         )

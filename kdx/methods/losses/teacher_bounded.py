@@ -9,8 +9,8 @@ from torch import Tensor
 
 from kdx.core.checks import number
 from kdx.core.task import Numeric
-from kdx.core.trees import divided, joined, rows_of
 from kdx.core.types import Objective, Outcome, Parts, Streams
+from kdx.methods.forward import one_pass
 
 
 def bounded(student: Tensor, teacher: Tensor, margin: float) -> Tensor:
@@ -43,13 +43,11 @@ class TeacherBounded(Objective):
         self.pool = number("loss.pool", pool, low=0)
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
+        made = one_pass(streams, self.student, self.may_use)
         labelled = streams["labelled"]
-        batches = [labelled, *(streams[s] for s in self.may_use if s in streams)]
-        said = self.student(joined([b.views["main"] for b in batches]))
-        known, own = divided(said, [len(labelled), rows_of(said) - len(labelled)])
-        losses = self.task.loss(known, labelled.y)
+        losses = self.task.loss(made.known, labelled.y)
         limit = bounded(losses, self.task.loss(self.teacher(labelled), labelled.y), self.margin)
         terms = {"labels": losses.mean(), "bounded": self.weight * limit.mean()}
-        for batch in batches[1:]:
-            terms["pool"] = self.pool * self.task.match(own, self.teacher(batch), 1.0).mean()
+        for batch in made.batches[1:]:
+            terms["pool"] = self.pool * self.task.match(made.own, self.teacher(batch), 1.0).mean()
         return Outcome(terms, {"above_teacher": (limit > 0).float().mean()})

@@ -14,7 +14,17 @@ from kdx.pipeline.scores import row_bytes
 from kdx.store.component import Component
 
 
-class Decode(Foretelling):
+class _Rows(Foretelling):
+    """What lays rows down. Its `counts` are of those rows, by part or split."""
+
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        return {"start": 1}
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        return f"{sum(self.counts(step).values()):,} rows"
+
+
+class Decode(_Rows):
     def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
         found = look.describe(inputs["dataset"])
         parts = {
@@ -36,12 +46,6 @@ class Decode(Foretelling):
         found: Mapping[str, int] = step.artifact.json("decoded.json")["rows"]
         return found
 
-    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
-        return {"start": 1}
-
-    def in_words(self, step: PlannedStage, steps: Steps) -> str:
-        return f"{sum(self.counts(step).values()):,} rows"
-
     def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
         return sum(self.counts(step).values()) * (row_bytes(step.artifact.json("decoded.json")) + 8)
 
@@ -51,16 +55,10 @@ class Decode(Foretelling):
         return decode_data(bench, step, inputs, folder)
 
 
-class _Data(Foretelling):
+class _Data(_Rows):
     def counts(self, step: PlannedStage) -> Mapping[str, int]:
         found: Mapping[str, int] = step.artifact.json("data.json")["counts"]
         return found
-
-    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
-        return {"start": 1}
-
-    def in_words(self, step: PlannedStage, steps: Steps) -> str:
-        return f"{sum(self.counts(step).values()):,} rows"
 
     def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
         return sum(self.counts(step).values()) * 16

@@ -313,10 +313,9 @@ def rows_looked_at(data: Artifact, experiment: Experiment) -> dict[str, int]:
     found: Mapping[str, int] = data.json("data.json")["counts"]
     counts = {name: found[name] for name in ("labelled", "unlabelled") if found[name]}
     spec = experiment.student_train.spec
-    steps = total_steps(spec, sum(used(counts, spec["rows"]).values()), "student_train")
-    taught = {
-        name: rows for name, rows in used(counts, spec["rows"]).items() if name in taught_splits(experiment)
-    }
+    seen, read = used(counts, spec["rows"]), taught_splits(experiment)
+    steps = total_steps(spec, sum(seen.values()), "student_train")
+    taught = {name: rows for name, rows in seen.items() if name in read}
     if not taught:
         return {}
     batch = shares(spec["batch_size"], taught, spec["labelled_share"])

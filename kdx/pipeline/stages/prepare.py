@@ -100,7 +100,7 @@ def run(
         inputs, hidden = _with_made_up(work, raw, (inputs, hidden), task, made_up, seed)
         known = np.concatenate([known, np.zeros(rows_of(hidden) - len(known), bool)])
         own["unlabelled"] = inputs["unlabelled"]
-    lay_down(work, {name: own.get(name, numbers[name]) for name in numbers}, frozenset(own), truth, hidden)
+    lay_down(work, numbers, own, truth, hidden)
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(in_one_line(raw, counts))
     about = look(work, raw, rows, (found, told_apart), groups, duplicates, left_out)
@@ -231,17 +231,20 @@ def digests(inputs: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, st
 
 
 def lay_down(
-    work: Work, splits: Mapping[str, Any], own: frozenset[str], truth: Mapping[str, Any], hidden: Any
+    work: Work,
+    numbers: Mapping[str, np.ndarray],
+    own: Mapping[str, Any],
+    truth: Mapping[str, Any],
+    hidden: Any,
 ) -> None:
-    """The rows of each split and their truth as files; the pool's truth in files of its own. splits: the
-    numbers of the rows in the decoded data set, of those in `own` the rows themselves.
+    """The rows of each split and their truth as files; the pool's truth in files of its own. numbers: of the
+    rows in the decoded data set; own: the rows themselves, of the splits that have such.
     """
-    for name, found in splits.items():
-        numbers = found
+    for name, found in numbers.items():
         if name in own:
-            save_arrays(work, f"{name}.{INPUTS}", found)
-            numbers = np.arange(rows_of(found), dtype=np.int64)
-        np.save(work.path / f"{name}.{ROW_NUMBERS}.npy", numbers)
+            save_arrays(work, f"{name}.{INPUTS}", own[name])
+            found = np.arange(rows_of(own[name]), dtype=np.int64)
+        np.save(work.path / f"{name}.{ROW_NUMBERS}.npy", found)
         if name in truth:
             save_arrays(work, f"{name}.{TRUTH}", truth[name])
     save_arrays(work, TRUTH, hidden)
