@@ -406,14 +406,15 @@ def test_rich_ends_so_where_nobody_reads():
 
     reader, writer = os.pipe()
     os.close(reader)
-    before = os.dup(1)
+    place = sys.stdout.fileno()  # which rich points elsewhere: of pytest's own, where it captures
+    before = os.dup(place)
     try:
         with open(writer, "w") as pipe, pytest.raises(SystemExit) as end:  # noqa: PT012
             # One word of so many letters takes rich a minute.
             Console(file=pipe).print("\n".join(["x" * 70] * 1000))
             pipe.flush()
     finally:
-        os.dup2(before, 1)
+        os.dup2(before, place)
         os.close(before)
     assert isinstance(end.value.__context__, BrokenPipeError)
 

@@ -45,7 +45,8 @@ class Square:
                 picture.draft(None, (2 * self.size, 2 * self.size))
             # which Pillow does not scale as it does the pixels
             if picture.format == "PNG" and isinstance(key := picture.info.get("transparency"), int):
-                picture.info["transparency"] = key * SCALES.get(deep.raw_mode(picture), 1)
+                white = picture.mode == "1" and key  # scaled by Pillow from 12.1 on
+                picture.info["transparency"] = 255 if white else key * SCALES.get(deep.raw_mode(picture), 1)
             picture = ImageOps.exif_transpose(picture)
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
