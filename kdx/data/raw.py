@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, overload
 
 import numpy as np
 
@@ -143,6 +143,38 @@ def fewer_names(
 ) -> dict[str, Sequence[str]]:
     """part -> what its rows are called, of the parts in `rows` these rows alone."""
     return {part: [known[i] for i in rows[part]] if part in rows else known for part, known in names.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class RowNames(Sequence[str]):
+    """What rows of files are called, "row 3 of a.csv", by their numbers alone. numbers: (N,) int64 from 0, of
+    each file.
+    """
+
+    files: tuple[str, ...]
+    numbers: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Sequence[np.ndarray]]) -> RowNames:
+        """numbers: file -> (n,) each, one after the other."""
+        return cls(tuple(numbers), tuple(np.concatenate(found) for found in numbers.values()))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.numbers))
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        place = range(len(self))[row]
+        for file, numbers in zip(self.files, self.numbers, strict=True):
+            if place < len(numbers):
+                return f"row {int(numbers[place]) + 1} of {file}"
+            place -= len(numbers)
+        raise IndexError(row)
 
 
 def example_of(inputs: Any) -> dict[str, tuple[list[int], str]]:

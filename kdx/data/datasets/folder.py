@@ -12,7 +12,7 @@ import numpy as np
 
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
-from kdx.data.columns import ending
+from kdx.data.column_files import ending
 from kdx.data.files import Files
 from kdx.data.loading import check_flag, check_int, check_path, per_class
 from kdx.data.phrases import counted, few

@@ -12,7 +12,7 @@ import numpy as np
 
 from kdx.core import checks
 from kdx.core.errors import UserError, nearest
-from kdx.data.columns import ENDINGS, ending
+from kdx.data.column_files import ENDINGS, ending
 from kdx.data.files import Files
 from kdx.data.loading import check_path
 from kdx.data.phrases import few

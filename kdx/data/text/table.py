@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdx.core.errors import UserError, nearest
-from kdx.data.columns import EMPTY, NUMBER, TIME, WORD, Column, names_in, read_columns
+from kdx.data.column_files import names_in, read_columns
+from kdx.data.columns import EMPTY, NUMBER, TIME, WORD, Column
 
 PLAIN_TEXT = (
     "text texts sentence sentences review document content body message comment tweet post gloss".split()

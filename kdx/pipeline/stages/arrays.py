@@ -16,9 +16,10 @@ from kdx.core.task import Task
 from kdx.core.trees import from_leaves, leaves, tree
 from kdx.core.types import Split
 from kdx.data.laid import ROWS_JSON, lazy_rows
+from kdx.data.npy import header_of
 from kdx.data.raw import PARTS
 from kdx.data.reader import OfArray, tensor_of
-from kdx.data.stored import LazyRows, StoredRows, header_of, in_blocks
+from kdx.data.stored import LazyRows, StoredRows, in_blocks
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import ARRAYS, kind_of_old
