@@ -120,7 +120,11 @@ def test_text_stays_as_it_is(tmp_path):
             '{"x": 1}\n{"x": null}\n{"x": "a"}\n',
             "line 3 of '.*' has a word in 'x', and line 1 a n",
         ),
-        ("a.jsonl.gz", gzip.compress(b'{"x": 1}\n{x}\n', mtime=0), r"line 2 of '.*a\.jsonl\.gz' is no JSON object"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"x": 1}\n{x}\n', mtime=0),
+            r"line 2 of '.*a\.jsonl\.gz' is no JSON object",
+        ),
         ("a.parquet", "nothing of that kind", "cannot be read: .*Parquet"),
         ("a.csv.gz", "not packed", "cannot be read: "),
         ("a.txt", "x,y\n1,2\n", r"must end with \.csv, \.tsv, \.jsonl, \.ndjson or \.parquet"),

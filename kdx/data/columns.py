@@ -4,7 +4,7 @@ missing whatever they are called.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,17 @@ def need_column(path: Path, names: Sequence[str], name: str, key: str) -> None:
         raise UserError(
             f"{key}={name}, and '{path}' has no such column{nearest(name, names)}; it has {listed(names)}"
         )
+
+
+def kind_of(kinds: Collection[str]) -> str:
+    """What a column is of which batches, or files, hold these."""
+    from kdx.data.columns import OTHER, TIME
+
+    known = set(kinds) - {EMPTY}
+    for kind in (OTHER, TIME, WORD, NUMBER, FLAG):
+        if kind in known:
+            return kind
+    return EMPTY
 
 
 def reads_as_number(word: str) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kdx.data.columns import EMPTY, FLAG, NUMBER, TIME, WORD
+from kdx.data.columns import EMPTY, FLAG, NUMBER, TIME, WORD, kind_of
 from kdx.data.raw import Note
 from kdx.data.tables import rows
-from kdx.data.tables.overview import Numbers, Overview, identifies, kind_of, words_of
+from kdx.data.tables.overview import Numbers, Overview, identifies, words_of
 from kdx.data.tables.target import FEW, IDENTIFIES, check_finite, stray_of, too_close
 
 MISSING_WORD = "(missing)"

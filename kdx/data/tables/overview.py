@@ -12,7 +12,7 @@ import numpy as np
 
 from kdx.core import snapshot
 from kdx.data.column_files import ColumnFile
-from kdx.data.columns import EMPTY, FLAG, NUMBER, WORD, Column, Columns, reads_as_number
+from kdx.data.columns import EMPTY, FLAG, NUMBER, WORD, Column, Columns, kind_of, reads_as_number
 
 MOST_CLASSES = 10
 """A target of more different numbers is numbers, where nobody says what it is."""
@@ -239,17 +239,6 @@ def words_of(file: ColumnFile, name: str) -> Counter[str]:
     for columns in ColumnFile(file.path, name.__eq__, dict(file.types), file.block).batches():
         looked.update(word for word in columns[name].words() if word is not None)
     return looked
-
-
-def kind_of(kinds: Collection[str]) -> str:
-    """What a column is of which batches, or files, hold these."""
-    from kdx.data.columns import OTHER, TIME
-
-    known = set(kinds) - {EMPTY}
-    for kind in (OTHER, TIME, WORD, NUMBER, FLAG):
-        if kind in known:
-            return kind
-    return EMPTY
 
 
 def identifies(name: str) -> bool:
