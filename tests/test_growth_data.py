@@ -351,3 +351,41 @@ def test_memory_does_not_grow_with_the_pool(tmp_path):
         words = [*bench.WORDS, f"dataset.train_rows={rows + bench.LABELLED + bench.VALIDATION}"]
         peaks[rows] = bench.measured(bench.ROOT, tmp_path / str(rows), words).megabytes
     assert peaks[200_000] - peaks[2_000] < 300, peaks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["csv", "parquet", "text"])
+def test_memory_does_not_grow_with_a_file_of_columns(tmp_path, form):
+    """The same of a table of 20 numbers and a column of words, and of texts of 30 words. Parquet in one row
+    group, as pandas writes it."""
+    import pyarrow
+    from pyarrow import csv, parquet
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+    import bench_growth_data as bench
+
+    sizes = ["dataset.labelled=500", "dataset.validation=500", "dataset.test=500"]
+    short = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=10", "student_train.steps=20"]
+    keys = ["dataset=csv", "dataset.target=y", "dataset.file="]
+    peaks = {}
+    for rows in (2_000, 200_000):
+        (folder := tmp_path / str(rows)).mkdir()
+        random = np.random.default_rng(0)
+        file = folder / f"rows.{'csv' if form == 'csv' else 'parquet'}"
+        if form == "text":
+            labels = random.integers(0, 4, rows)
+            texts = [" ".join(f"w{n}" for n in random.integers(0, 1000, 30) + 1000 * c) for c in labels]
+            columns = {"text": texts, "label": [f"c{label}" for label in labels]}
+            keys = ["dataset=text", "dataset.root="]
+        else:
+            values = random.normal(size=(rows, 21))
+            columns = {f"x{i}": values[:, i] for i in range(20)}
+            columns |= {
+                "sort": random.choice(["red", "green", "blue"], rows),
+                "y": values[:, 0] + values[:, 20],
+            }
+        table = pyarrow.table(columns)
+        csv.write_csv(table, file) if form == "csv" else parquet.write_table(table, file)
+        words = [*short, *sizes, *keys[:-1], f"{keys[-1]}{file}"]
+        peaks[rows] = bench.measured(bench.ROOT, folder, words).megabytes
+    assert peaks[200_000] - peaks[2_000] < 300, peaks

@@ -164,6 +164,5 @@ def check_pool(
     targets = {name: target_of("made_up", name) for name in options_of("made_up")}
     makers = [name for name, target in targets.items() if target and declared(target, "reads") == about.reads]
     if makers:
-        errors.append(
-            f"or let rows be made up for the pool: {', '.join(f'made_up={name}' for name in makers)}"
-        )
+        words = ", ".join(f"made_up={name}" for name in makers)
+        errors.append(f"rows for a pool can be made up of the labelled ones: {words}")
