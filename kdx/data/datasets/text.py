@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from kdx.core import checks
-from kdx.core.errors import UserError, nearest
-from kdx.data.column_files import ENDINGS, changed, ending
+from kdx.core.errors import UserError
+from kdx.data.column_files import ENDINGS, ending
 from kdx.data.files import Files
 from kdx.data.loading import check_path, per_class
-from kdx.data.phrases import few
 from kdx.data.pictures.walk import PICTURES, file_ending, readable
-from kdx.data.raw import Description, Note, RowNames
+from kdx.data.raw import Description, Note
 from kdx.data.stored import Writers
 from kdx.data.text import layout as folders
 from kdx.data.text.rows import Part, Texts, describe_texts
 from kdx.data.text.settings import token_settings
-from kdx.data.text.table import TextTable, read_text_table, sorted_classes
+from kdx.data.text.table import TextTable, TextTables, bare, batches_of, read_text_table, tables_of
 
 _LAYOUTS = ("auto", "parts", "classes")
 _ON_ERROR = ("stop", "skip")
@@ -33,32 +31,6 @@ _TOGETHER = 4096
 
 PLAIN_ENCODING = "utf-8-sig"
 """UTF-8, with or without its mark."""
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """Files of columns, by part. classes: in the order of their numbers."""
-
-    parts: Mapping[str, TextTable]
-    classes: Sequence[str]
-    notes: Sequence[Note]
-
-    def rows(self) -> dict[str, int]:
-        """Of each part; those of train without a class are in the pool, others are left out."""
-        found = {name: of.rows - of.unknown for name, of in self.parts.items() if name != "unlabelled"}
-        pool = self.parts["train"].unknown
-        pool += self.parts["unlabelled"].rows if "unlabelled" in self.parts else 0
-        return found | ({"unlabelled": pool} if pool else {})
-
-    def batches(self) -> Iterator[tuple[str, Part]]:
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        for name, table in self.parts.items():
-            for whole in _batches(table, numbers):
-                known = whole.labels >= 0
-                if name != "unlabelled":
-                    yield name, _picked(whole, np.flatnonzero(known))
-                if name in ("train", "unlabelled") and not known.all():
-                    yield "unlabelled", _picked(whole, np.flatnonzero(~known))
 
 
 class Text:
@@ -164,7 +136,7 @@ class Text:
         skipped: list[str] = []
         batches = [self._files(True, skipped) if tables is None else tables.batches()]
         if pool is not None:
-            batches.append(("unlabelled", part) for part in _batches(pool, {}))
+            batches.append(("unlabelled", part) for part in batches_of(pool, {}))
         elif self._pool is not None and tables is not None:
             more = self._of_files(self._pool_files(), True, "", skipped)
             batches.append(("unlabelled", part) for part in more)
@@ -172,7 +144,7 @@ class Text:
         writer = None if write is None else write("texts", self._letters(tables, pool), (), np.uint8)
         return Texts.of(chain(*batches), classes, self._tokens, notes, skipped, writer)
 
-    def _letters(self, tables: _Tables | None, pool: TextTable | None) -> int:
+    def _letters(self, tables: TextTables | None, pool: TextTable | None) -> int:
         """Bytes of all texts in UTF-8, at most."""
         read = [*(tables.parts.values() if tables else ()), *((pool,) if pool else ())]
         paths = [path for part, found in self.files().items() if part != "tokenizer" for _, path in found]
@@ -236,7 +208,7 @@ class Text:
     def _text_in(self, path: Path) -> str | None:
         """None where it is skipped."""
         try:
-            return _bare(path.read_bytes().decode(self._encoding))
+            return bare(path.read_bytes().decode(self._encoding))
         except UnicodeDecodeError as error:
             if self._skips:
                 return None
@@ -248,7 +220,7 @@ class Text:
         except OSError as error:
             raise UserError(f"'{readable(path)}' cannot be read: {error.strerror}") from None
 
-    def _of_tables(self) -> _Tables | None:
+    def _of_tables(self) -> TextTables | None:
         """None where the root is a folder of texts."""
         if not (tables := self._tables()):
             return None
@@ -261,39 +233,7 @@ class Text:
             part: read_text_table(path, self._text, self._label, part != "unlabelled")
             for part, path in tables.items()
         }
-        train = read["train"]
-        classes = sorted_classes(train.classes)
-        _check_classes(train, classes)
-        text, label = train.names
-        notes: list[Note] = [(f"texts are in the column '{text}', classes in '{label}'", "info")]
-        for part, table in read.items():
-            if strange := sorted(set(table.classes) - set(classes)):
-                raise UserError(
-                    f"'{table.path}' has rows of a class that the part to train with does not have"
-                    f"{nearest(strange[0], classes)}"
-                )
-            if table.unknown and part == "train":
-                notes.append((f"{table.unknown:,} rows without a class are the pool", "info"))
-            elif table.unknown and part != "unlabelled":
-                notes.append(
-                    (f"{table.unknown:,} rows of the {part} part have no class, and are left out", "warning")
-                )
-        return _Tables(read, classes, notes)
-
-
-def _check_classes(train: TextTable, classes: Sequence[str]) -> None:
-    """Raises UserError where these are no classes."""
-    column = f"the column '{train.names[1]}' of '{train.path}' names"
-    if len(classes) < 2:
-        raise UserError(
-            f"{column} {len(classes)} class{'es' * (len(classes) != 1)}, and two are needed: name another "
-            "with dataset.label=COLUMN"
-        )
-    if len(classes) > max(100, train.rows // 2):
-        raise UserError(
-            f"{column} {len(classes):,} classes in {train.rows:,} rows ({few(classes)}): name another with "
-            "dataset.label=COLUMN"
-        )
+        return tables_of(read)
 
 
 def check_column(key: str, value: object) -> str | None:
@@ -313,28 +253,3 @@ def check_encoding(value: object) -> str:
     raise UserError(
         f"dataset.encoding must be an encoding such as utf-8 or latin-1; given: {checks.shown(value)}"
     )
-
-
-def _batches(table: TextTable, numbers: Mapping[str, int]) -> Iterator[Part]:
-    """The rows of a file. numbers: of the classes."""
-    done = 0
-    for texts, classes in table.batches():
-        try:
-            labels = np.array([-1 if name is None else numbers[name] for name in classes], np.int64)
-        except KeyError:
-            raise changed(table.path) from None
-        rows = np.arange(done, done + len(labels))
-        done += len(labels)
-        yield Part([_bare(text) for text in texts], labels, RowNames((table.path.name,), (rows,)))
-
-
-def _picked(part: Part, rows: np.ndarray) -> Part:
-    """These rows."""
-    assert isinstance(part.names, RowNames)
-    names = RowNames(part.names.files, (part.names.numbers[0][rows],))
-    return Part([part.texts[i] for i in rows], part.labels[rows], names)
-
-
-def _bare(text: str | None) -> str:
-    """A text without the spaces around it; an empty one where there is none."""
-    return "" if text is None else text.strip()

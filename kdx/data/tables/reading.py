@@ -67,7 +67,7 @@ class Plan:
         looked = self.parts["train"].columns[column.name]
         if column.categories is None:
             return column.document() | rows.of_numbers(looked.numbers.mean, looked.numbers.std)
-        words = looked.words.counts or {}
+        words = looked.words.counts or dict.fromkeys(column.categories, 1)  # where they are not known
         counts = [words.get(word, 0) for word in column.categories]
         if looked.words.missing and MISSING_WORD in column.categories:
             counts[column.categories.index(MISSING_WORD)] += looked.words.missing

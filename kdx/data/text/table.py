@@ -7,10 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from kdx.core import snapshot
 from kdx.core.errors import UserError, nearest
-from kdx.data.column_files import ColumnFile, names_in
+from kdx.data.column_files import ColumnFile, changed, names_in
 from kdx.data.columns import EMPTY, NUMBER, TIME, WORD, Columns, kind_of
+from kdx.data.phrases import few
+from kdx.data.raw import Note, RowNames
+from kdx.data.text.rows import Part
 
 PLAIN_TEXT = (
     "text texts sentence sentences review document content body message comment tweet post gloss".split()
@@ -83,6 +88,96 @@ def read_text_table(path: Path, text: str | None, label: str | None, labelled: b
             f"name another with dataset.text=COLUMN; there are {_list(known)}"
         )
     return found
+
+
+@dataclass(frozen=True)
+class TextTables:
+    """Files of columns, by part. classes: in the order of their numbers."""
+
+    parts: Mapping[str, TextTable]
+    classes: Sequence[str]
+    notes: Sequence[Note]
+
+    def rows(self) -> dict[str, int]:
+        """Of each part; those of train without a class are in the pool, others are left out."""
+        found = {name: of.rows - of.unknown for name, of in self.parts.items() if name != "unlabelled"}
+        pool = self.parts["train"].unknown
+        pool += self.parts["unlabelled"].rows if "unlabelled" in self.parts else 0
+        return found | ({"unlabelled": pool} if pool else {})
+
+    def batches(self) -> Iterator[tuple[str, Part]]:
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        for name, table in self.parts.items():
+            for whole in batches_of(table, numbers):
+                known = whole.labels >= 0
+                if name != "unlabelled":
+                    yield name, _picked(whole, np.flatnonzero(known))
+                if name in ("train", "unlabelled") and not known.all():
+                    yield "unlabelled", _picked(whole, np.flatnonzero(~known))
+
+
+def tables_of(read: Mapping[str, TextTable]) -> TextTables:
+    """read: the files by part. Raises UserError where classes are none, or not those of the part to train
+    with.
+    """
+    train = read["train"]
+    classes = sorted_classes(train.classes)
+    _check_classes(train, classes)
+    text, label = train.names
+    notes: list[Note] = [(f"texts are in the column '{text}', classes in '{label}'", "info")]
+    for part, table in read.items():
+        if strange := sorted(set(table.classes) - set(classes)):
+            raise UserError(
+                f"'{table.path}' has rows of a class that the part to train with does not have"
+                f"{nearest(strange[0], classes)}"
+            )
+        if table.unknown and part == "train":
+            notes.append((f"{table.unknown:,} rows without a class are the pool", "info"))
+        elif table.unknown and part != "unlabelled":
+            notes.append(
+                (f"{table.unknown:,} rows of the {part} part have no class, and are left out", "warning")
+            )
+    return TextTables(read, classes, notes)
+
+
+def _check_classes(train: TextTable, classes: Sequence[str]) -> None:
+    """Raises UserError where these are no classes."""
+    column = f"the column '{train.names[1]}' of '{train.path}' names"
+    if len(classes) < 2:
+        raise UserError(
+            f"{column} {len(classes)} class{'es' * (len(classes) != 1)}, and two are needed: name another "
+            "with dataset.label=COLUMN"
+        )
+    if len(classes) > max(100, train.rows // 2):
+        raise UserError(
+            f"{column} {len(classes):,} classes in {train.rows:,} rows ({few(classes)}): name another with "
+            "dataset.label=COLUMN"
+        )
+
+
+def batches_of(table: TextTable, numbers: Mapping[str, int]) -> Iterator[Part]:
+    """The rows of a file. numbers: of the classes."""
+    done = 0
+    for texts, classes in table.batches():
+        try:
+            labels = np.array([-1 if name is None else numbers[name] for name in classes], np.int64)
+        except KeyError:
+            raise changed(table.path) from None
+        rows = np.arange(done, done + len(labels))
+        done += len(labels)
+        yield Part([bare(text) for text in texts], labels, RowNames((table.path.name,), (rows,)))
+
+
+def _picked(part: Part, rows: np.ndarray) -> Part:
+    """These rows."""
+    assert isinstance(part.names, RowNames)
+    names = RowNames(part.names.files, (part.names.numbers[0][rows],))
+    return Part([part.texts[i] for i in rows], part.labels[rows], names)
+
+
+def bare(text: str | None) -> str:
+    """A text without the spaces around it; an empty one where there is none."""
+    return "" if text is None else text.strip()
 
 
 def chosen(path: Path, known: Sequence[str], asked: str | None, plain: Sequence[str], key: str) -> str:
