@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from kdx.core.errors import UserError
-from kdx.data.columns import ending, names_in, read_columns
+from kdx.data.column_files import ending, names_in, read_columns
 
 CSV = """age,town,smokes,seen,empty
 31,Oslo,true,2020-01-01,
@@ -112,8 +112,19 @@ def test_text_stays_as_it_is(tmp_path):
         ("a.csv", "x,x\n3,4\n", "has two columns that are called 'x'"),
         ("a.csv", "x,y\n", "has no rows"),
         ("a.jsonl", "", "cannot be read: Empty JSON file"),
-        ("a.jsonl", "[1]\n", "cannot be read: .*array"),
-        ("a.jsonl", '{"x": 1}\n{"x": 2\n', "cannot be read: "),
+        ("a.jsonl", "[1]\n", r"line 1 of '.*a\.jsonl' is no JSON object"),
+        ("a.jsonl", '{"x": 1}\n\n{"x": 2\n', r"line 3 of '.*a\.jsonl' is no JSON object: Expecting"),
+        ("a.jsonl", '{"x": 1}\n' * 5 + "oops\n", r"line 6 of '.*' is no JSON object: Expecting value"),
+        (
+            "a.jsonl",
+            '{"x": 1}\n{"x": null}\n{"x": "a"}\n',
+            "line 3 of '.*' has a word in 'x', and line 1 a n",
+        ),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"x": 1}\n{x}\n', mtime=0),
+            r"line 2 of '.*a\.jsonl\.gz' is no JSON object",
+        ),
         ("a.parquet", "nothing of that kind", "cannot be read: .*Parquet"),
         ("a.csv.gz", "not packed", "cannot be read: "),
         ("a.txt", "x,y\n1,2\n", r"must end with \.csv, \.tsv, \.jsonl, \.ndjson or \.parquet"),

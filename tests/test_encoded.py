@@ -212,6 +212,16 @@ def test_what_compares_all_pictures_is_refused(root, tmp_path):
         laid_down(tmp_path, root, True, duplicates="drop")
 
 
+def test_it_is_refused_before_work(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["dataset=folder", f"dataset.root={root}", "dataset.encoded=true", "dataset.duplicates=drop"]
+    assert main(["plan", "device=cpu", *words]) == 2
+    printed = " ".join("".join(capsys.readouterr()).split())
+    assert (
+        "dataset.duplicates=drop compares all rows, and these are decoded only as they are shown" in printed
+    )
+
+
 @pytest.mark.parametrize(("memory", "stays"), [(29 * 192, False), (29 * 192 - 1, True)])
 def test_auto_goes_by_the_bytes_of_decoded_pictures(root, memory, stays):
     """24 pictures and 5 of the pool, 3x8x8."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.data.raw import Arrays
 from kdx.data.tables.munge import Munge
@@ -93,3 +94,13 @@ def test_it_needs_two_rows_of_a_table():
         made(seen=SEEN[:1])
     with pytest.raises(UserError, match=r"makes rows of tables, and these are pictures: set made_up=none"):
         Munge(rows=3, swap=0.3, of=None, noise=0.1).make(Arrays({}, {}, "pictures"), SEEN, 0)
+
+
+@pytest.mark.parametrize("words", [["loss=soft"], ["loss=kd", "select=threshold"]])
+def test_a_table_without_a_pool_is_told_how_it_gets_one(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    said = "rows for a pool can be made up of the labelled ones: made_up=munge"
+    assert main(["plan", "device=cpu", "dataset=wine", "dataset.labelled=null", *words]) == 2
+    assert said in " ".join("".join(capsys.readouterr()).split())
+    assert main(["plan", "device=cpu", "dataset=digits", "dataset.labelled=null", *words]) == 2
+    assert "made_up" not in "".join(capsys.readouterr())

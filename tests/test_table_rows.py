@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from kdx.core import snapshot
 from kdx.core.errors import UserError
 from kdx.data import contract
+from kdx.data.column_files import ColumnFile
 from kdx.data.datasets.csv import Csv
 from kdx.data.datasets.digits_table import DigitsTable
 from kdx.data.sizes import check_sizes
@@ -232,12 +234,11 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path, text, keys, says
     assert says.format(file=tmp_path / "rows.csv") in refused(tmp_path, text, **keys)
 
 
-def test_an_infinite_target_is_no_missing_one(tmp_path):
-    raw = table(tmp_path, numbers(20, lambda k: "inf" if k == 3 else k / 2))
-    assert len(raw.part("train")[0]) == 20 and not np.isfinite(raw.part("train")[1]).all()
-    with pytest.raises(UserError, match="1 of 20 train rows has a truth that is not finite"):
-        truth = raw.part("train")[1]
-        contract.check_finite({}, {"train": truth}, raw.name, {})
+def test_an_infinite_target_is_no_missing_one_and_is_found_before_work(tmp_path):
+    text = numbers(20, lambda k: "inf" if k == 3 else k / 2)
+    assert f"the target 'y' of '{tmp_path / 'rows.csv'}' is inf in row 4" in refused(tmp_path, text)
+    with pytest.raises(UserError, match="is inf in row 4"):
+        Csv(file=str(tmp_path / "rows.csv"), **KEYS).describe()
 
 
 def test_a_number_that_rows_cannot_hold_is_refused_by_its_row(tmp_path):
@@ -263,7 +264,8 @@ def test_the_one_word_among_numbers_is_named(tmp_path):
     stray = numbers(20, lambda k: "dear" if k == 8 else k / 2)
     assert "holds numbers, but row 9 has 'dear': put a number or nothing" in refused(tmp_path, stray)
     assert "holds words (row 9 has 'dear'): set" in refused(tmp_path, stray, kind="numbers")
-    assert table(tmp_path, stray, kind="classes").task["classes"][-1] == "dear"
+    twice = numbers(40, lambda k: "dear" if k == 8 else k // 2)
+    assert table(tmp_path, twice, kind="classes").task["classes"][-1] == "dear"
     commas = numbers(20, lambda k: f'"{k},5"')
     assert "holds numbers, but row 1 has '0,5' (and 19 more)" in refused(tmp_path, commas)
     quoted = numbers(20, lambda k: f'"{k}.5"')  # of CSV they are numbers all the same
@@ -279,6 +281,132 @@ def test_numbers_in_the_quotes_of_json_are_said_to_be_words(tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(rows))
     read = Csv(file=str(tmp_path / "rows.jsonl"), **KEYS).load()
     assert read.dropped["q"].endswith("; most are numbers, but they are in quotes")
+
+
+def test_a_column_that_only_numbers_the_rows_is_named(tmp_path):
+    def warned(head, of, **keys):
+        rows = "".join(f"{of(k)},{k % 7},{k % 5},{k / 2}\n" for k in range(30))
+        raw = table(tmp_path, f"{head},b,c,y\n{rows}", **keys)
+        return [text for text, level in raw.notes if level == "warning"], [c.name for c in raw.columns]
+
+    says, columns = warned("order_id", lambda k: (k * 7919) % 1000)
+    assert columns[0] == "order_id" and says == [
+        "the column order_id has another whole number in every row and the name of an identifier, and is "
+        "kept as a number: where it only says which row it is, leave it out with dataset.ignore=[order_id]"
+    ]
+    assert warned("order_id", lambda k: (k * 7919) % 1000, ignore=["order_id"]) == ([], ["b", "c"])
+    assert warned("row", lambda k: k)[0][0].startswith(
+        "the column row numbers the rows (0, 1, ...), and is kept"
+    )
+    assert warned("id", lambda k: k + 500)[0][0].startswith("the column id numbers the rows (500, 501, ...)")
+    assert warned("order_id", lambda k: k // 2)[0] == [], "several rows have one: it groups them"
+    assert warned("year", lambda k: 1990 + k)[0] == [] and warned("id", lambda k: k + 0.5)[0] == []
+    assert warned("size", lambda k: (k * 7919) % 1000)[0] == []
+
+
+def test_a_target_that_tells_of_each_row_is_no_class(tmp_path):
+    said = refused(tmp_path, numbers(40, lambda k: f"name {k}"))
+    assert said.endswith(
+        "has 40 different words in 40 rows, as a text or an identifier has, and no classes to be learned: "
+        "name another column with dataset.target=COLUMN; there are age, city"
+    )
+    said = refused(tmp_path, numbers(40), kind="classes")
+    assert "has 40 different numbers in 40 rows" in said and said.endswith("or set dataset.kind=numbers")
+    assert len(table(tmp_path, numbers(40, lambda k: f"name {k // 2}")).task["classes"]) == 20
+
+
+@pytest.fixture
+def many(tmp_path):
+    """3,000 rows of all kinds of column, some of them missing, as one file of each form."""
+    import json
+
+    import pyarrow
+    import pyarrow.parquet
+
+    random, rows = np.random.default_rng(0), 3000
+    numbers = random.normal(size=rows)
+    columns = {
+        "number": [None if k % 7 == 0 else round(float(v), 6) for k, v in enumerate(numbers)],
+        "late": [k % 11 if k < 2500 else k % 11 + 0.5 for k in range(rows)],
+        "sort": [None if k % 13 == 0 else f"s{k % 90}" for k in range(rows)],
+        "flag": [k % 3 == 0 for k in range(rows)],
+        "name": [f"n{k}" for k in range(rows)],
+        "y": [None if k % 5 == 0 else round(float(v) * 2, 6) for k, v in enumerate(numbers)],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet", row_group_size=700)
+    as_rows = list(zip(*columns.values(), strict=True))
+    lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in as_rows]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n")
+    for ending, mark in (("csv", ","), ("tsv", "\t")):
+        words = [["" if value is None else str(value).lower() for value in row] for row in as_rows]
+        (tmp_path / f"a.{ending}").write_text(
+            "\n".join(mark.join(row) for row in [list(columns), *words]) + "\n"
+        )
+    return tmp_path, columns
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet"])
+def test_what_is_read_in_batches_is_what_the_file_holds(many, monkeypatch, form):
+    """Each value as by hand, in blocks and batches that end anywhere, and described from one look."""
+    folder, columns = many
+    for read in (ColumnFile._batches, ColumnFile.batches):
+        monkeypatch.setattr(read, "__defaults__", (333,))
+    monkeypatch.setattr(
+        ColumnFile.__init__, "__defaults__", (*ColumnFile.__init__.__defaults__[:-1], 1 << 12)
+    )
+    loader = Csv(file=str(folder / f"a.{form}"), **KEYS)
+    described, raw = loader.describe(), loader.load()
+    assert raw.dropped == {"name": "it has 3,000 different words in 3,000 rows, as names or texts have"}
+    assert [c.name for c in raw.columns] == ["number", "late", "sort", "flag", "number is missing"]
+    sorts = ["(missing)", *sorted({f"s{k}" for k in range(90)})]
+    assert raw.columns[2].categories == tuple(sorts)
+    by_hand = np.array(
+        [
+            [n or 0, late, sorts.index(s or "(missing)"), flag, n is None]
+            for n, late, s, flag in zip(
+                *(columns[k] for k in ("number", "late", "sort", "flag")), strict=True
+            )
+        ],
+        np.float32,
+    )
+    known = np.array([value is not None for value in columns["y"]])
+    assert np.array_equal(raw.part("train")[0], by_hand[known])
+    assert np.array_equal(raw.part("unlabelled")[0], by_hand[~known])
+    wanted = [[value] for value in columns["y"] if value is not None]
+    assert np.array_equal(raw.part("train")[1], np.array(wanted, np.float32))
+    assert raw.name("train", 0) == f"row 2 of a.{form}" and raw.name("unlabelled", 1) == f"row 6 of a.{form}"
+    assert (described.train, described.pool, described.strata) == (2400, 600, None)
+    kept = {column["name"]: column for column in described.adapter["columns"]}
+    late = np.array(columns["late"])
+    assert kept["late"]["mean"] == pytest.approx(late.mean(), rel=1e-12)
+    assert kept["late"]["std"] == pytest.approx(late.std(), rel=1e-12)
+
+
+def test_what_is_fitted_is_fitted_to_the_rows_to_train_with_alone(many):
+    """The first 100 rows of the file are seen: mean, deviation and codes are theirs, whatever the others."""
+    raw = Csv(file=str(many[0] / "a.parquet"), **KEYS).load()
+    seen = raw.part("train")[0][:100]
+    spec, _ = raw.adapter([seen[:60], seen[60:]])
+    known = seen[seen[:, 4] == 0, 0].astype(np.float64)
+    assert spec["columns"][0]["mean"] == known.mean() and spec["columns"][0]["std"] == known.std()
+    assert set(spec["columns"][2]["codes"]) <= set(seen[:, 2].astype(int))
+
+
+def test_a_file_is_looked_at_once_in_a_command(many, monkeypatch):
+    passes, look = [], ColumnFile.passed
+
+    def passed(self, begin):
+        passes.append(self.path)
+        return look(self, begin)
+
+    monkeypatch.setattr(ColumnFile, "passed", passed)
+    file = many[0] / "a.csv"
+    with snapshot.one_command():
+        Csv(file=str(file), **KEYS).describe()
+        Csv(file=str(file), **KEYS).load()
+        assert passes == [file]
+        file.write_text(file.read_text() + "1,1,s1,true,other,2\n")
+        assert Csv(file=str(file), **KEYS).describe().train == 2401 and passes == [file, file]
 
 
 def test_the_share_that_is_held_out_is_unused_beside_a_test_file(tmp_path):

@@ -29,7 +29,12 @@ from kdx.data.views.text import SpanDeletion, Swap, WordDropout, only_kept
 from kdx.models.estimator import check_kept
 from kdx.models.text import Bag, TextAdapter, TextCNN, bag, text_cnn
 from kdx.models.tfidf import LEAST_PROBABILITY, TfIdf
+from kdx.pipeline.stages.decode import decode_into
+from kdx.pipeline.stages.prepare import run as prepare
+from kdx.store.component import Component
+from kdx.store.work import Listener, Work
 from kdx.tasks.classification import Classification
+from kdx.training.runtime import Runtime
 
 CPU = ["device=cpu", "device.threads=1"]
 KEYS = {
@@ -70,11 +75,13 @@ def told(tokenizer: str, rows: np.ndarray) -> list[str]:
 
 def test_a_vocabulary_is_made_of_what_training_may_see():
     part = Part(["The cat, the dog", "a cat", "only here", ""], np.array([0, 1, 0, 1]), list("wxyz"))
-    raw = Texts.of({"train": part}, ("p", "q"), TOKENS)
+    raw = Texts.of([("train", part)], ("p", "q"), TOKENS)
     assert raw.part("train")[0].tolist() == [0, 1, 2, 3]
     fitted = raw.fitted([np.array([0]), np.array([1])])
-    rows, labels = fitted.part("train")
-    assert rows.dtype == np.int32 and rows.shape == (4, 6) and labels is part.labels
+    read_later, labels = fitted.part("train")
+    assert read_later.dtype == np.int32 and read_later.shape == (4, 6)
+    assert np.array_equal(labels, part.labels)
+    rows = read_later[:]
     spec, _ = fitted.adapter([])
     known = json.loads(spec["tokenizer"])["model"]["vocab"]
     assert known == {"[PAD]": 0, "[UNK]": 1, "cat": 2, "the": 3, ",": 4, "a": 5, "dog": 6}
@@ -98,9 +105,9 @@ def test_a_vocabulary_is_made_of_what_training_may_see():
 
 
 def test_texts_are_read_as_a_network_reads_them():
-    raw = Texts.of({"train": Part(["b b a"], np.array([0]), ["x"])}, ("p", "q"), TOKENS)
+    raw = Texts.of([("train", Part(["b b a"], np.array([0]), ["x"]))], ("p", "q"), TOKENS)
     like = {"tokenizer": TOKENS.of(["a c"])}
-    assert raw.fitted([np.array([0])], like).part("train")[0].tolist() == [[1, 1, 2, 0, 0, 0]]
+    assert raw.fitted([np.array([0])], like).part("train")[0][:].tolist() == [[1, 1, 2, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
@@ -205,6 +212,74 @@ def test_a_file_of_columns(tmp_path, kind):
     assert said[0] == "texts are in the column 'review', classes in 'sentiment'"
     assert said[1] == "1 rows without a class are the pool"
     assert loader(file).files()["train"] == [(kind, file)]
+
+
+def test_texts_laid_down_are_those_in_memory(tmp_path):
+    """As `decode` takes them: letters go to a file, what comes back is the same, one by one and by slice."""
+    from kdx.data.stored import OnDisk
+    from kdx.data.words import Words
+
+    rows = [(f"text {k % 700} \u00e9" if k % 9 else "", [None, "a", "b"][k % 3]) for k in range(2000)]
+    columns = {"text": [t for t, _ in rows], "label": [c for _, c in rows]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet", row_group_size=300)
+    held = loader(tmp_path / "a.parquet").load()
+
+    def write_letters(part, most, shape, dtype):
+        return OnDisk(tmp_path / f"{part}.npy", shape, dtype)
+
+    laid = loader(tmp_path / "a.parquet").load(write=write_letters)
+    assert isinstance(laid.texts, Words) and tuple(laid.texts) == held.texts
+    assert laid.texts[-3:] == list(held.texts[-3:]) and laid.texts[-1] == held.texts[-1]
+    for part in ("train", "unlabelled"):
+        assert np.array_equal(laid.numbers[part], held.numbers[part])
+        assert list(laid.names[part]) == list(held.names[part])
+    assert [held.texts[i] for i in held.numbers["train"]] == [t for t, c in rows if c]
+    assert held.name("train", 2) == "row 5 of a.parquet"
+    described = loader(tmp_path / "a.parquet").describe()
+    assert (described.train, described.pool, described.strata) == (1333, 667, (667, 666))
+    seen = [held.numbers["train"][:50]]
+    for one, other in zip(
+        *(raw.fitted(seen).part("train")[0].blocks(999) for raw in (held, laid)), strict=True
+    ):
+        assert np.array_equal(one, other)
+    rows = held.fitted(seen).part("train")[0]
+    assert np.array_equal(rows.take(np.array([5, 1]))[:], rows[[5, 1]])
+    assert np.array_equal(rows.and_then(rows.take(np.array([3])))[-1], rows[3])
+
+
+class Heard(Listener):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, name, text, level):
+        self.notes.append((text, level))
+
+
+def test_empty_texts_are_one_warning(tmp_path):
+    """15 empty ones in several classes and splits are no copies of each other; two equal ones are."""
+    lines = [f"{'' if k % 4 == 0 else f'word{max(k, 3)} common'},{'ab'[k % 3 == 0]}\n" for k in range(60)]
+    root = write(tmp_path, {"t.csv": "text,label\n" + "".join(lines)}) / "t.csv"
+    dataset = Component({"_target_": "kdx.data.datasets.text.Text", "root": str(root), **KEYS})
+    runtime = Runtime(
+        device="cpu", threads=1, workers=0, channels_last=False, compile=False, checkpoint_seconds=0
+    )
+    decoded = decode_into(tmp_path / "decode", dataset, runtime)
+    (tmp_path / "prepare").mkdir()
+    sizes = {"labelled": 30, "unlabelled": None, "validation": 10, "test": 12}
+    work = Work(tmp_path / "prepare", "prepare", heard := Heard())
+    prepare(work, runtime, decoded=decoded, dataset=dataset, duplicates="warn", seed=0, **sizes)
+    (empty,) = [(text, level) for text, level in heard.notes if "empty" in text]
+    assert re.fullmatch(
+        r"15 of 60 texts are empty \((row \d+ of t\.csv,? ){3}and 12 more\): there "
+        r"is nothing to learn from in them",
+        empty[0],
+    )
+    assert empty[1] == "warning"
+    found = json.loads((tmp_path / "prepare/data.json").read_text())
+    copies = found["duplicates"]
+    assert copies["in_several_classes"] == 1, "word3 common, of rows 2, 3 and 4"
+    assert sum(copies["copies"].values()) <= 2 and copies["test_in_validation"] <= 3
+    assert found["texts"]["empty"] == 15 and found["texts"]["lengths"] == [0, 2, 2]
 
 
 def test_a_file_for_each_part_and_a_pool_of_its_own(tmp_path):

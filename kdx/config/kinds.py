@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from kdx.config.contract import check_metric, check_task
+from kdx.config.options import options_of, target_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks, snapshot
 from kdx.core.task import Categorical, Fitness, Task
+from kdx.data.copies import not_compared
 from kdx.data.raw import Description
 from kdx.models.adapt import Adapter
 from kdx.pipeline.recipes.experiment import Experiment
@@ -19,6 +22,7 @@ from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.evaluate import build_metric
 from kdx.pipeline.stages.files import build_adapter
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.digest import modules_read
 from kdx.store.resolve import module_of
 
@@ -102,6 +106,8 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
                 f"made_up={experiment.made_up.target.split('.')[-2]} makes rows of a {maker.reads}, and "
                 f"those of this data set are {about.reads}: set made_up=none"
             )
+    if not about.cheap and experiment.duplicates != "warn":
+        errors.append(not_compared(experiment.duplicates, "row"))
     with trying(errors):
         if experiment.select and (rule := experiment.select.build()):
             name = experiment.select.target.split(".")[-2]
@@ -143,3 +149,20 @@ def check_code(experiment: Experiment, about: Description) -> None:
 
 def adapter_of(about: Description) -> Adapter | None:
     return build_adapter({"task": about.task, "adapter": about.adapter})
+
+
+def check_pool(
+    experiment: Experiment, about: Description, rows: Mapping[str, int], errors: list[str]
+) -> None:
+    """What makes rows for a pool, where one is asked for and there is none: that it is missing is said by who
+    needs it. rows: of each split, empty where they are not known.
+    """
+    loss = experiment.loss
+    asks = experiment.select is not None or (loss and "unlabelled" in declared(loss.target, "uses", ()))
+    if not rows or rows.get("unlabelled") or experiment.made_up or not asks:
+        return
+    targets = {name: target_of("made_up", name) for name in options_of("made_up")}
+    makers = [name for name, target in targets.items() if target and declared(target, "reads") == about.reads]
+    if makers:
+        words = ", ".join(f"made_up={name}" for name in makers)
+        errors.append(f"rows for a pool can be made up of the labelled ones: {words}")

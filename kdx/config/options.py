@@ -93,6 +93,16 @@ def _options_of(group: str) -> list[str]:
     ]
 
 
+def target_of(group: str, name: str) -> str | None:
+    """The `_target_` that an option's file names; None where it names none."""
+    for folder in (conf_dir(), *own):
+        file = folder / group / f"{name}.yaml"
+        if file.is_file():
+            found = yaml.load(file.read_text(encoding="utf-8"), QUICK_YAML)
+            return found.get("_target_") if isinstance(found, dict) else None
+    return None
+
+
 def wrong_option(group: str, value: Any) -> list[str]:
     if isinstance(value, list) and group == "teacher":
         return ["teacher= names one: several that answer together are teachers=[cnn,resnet20]"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 
 from kdx import models
-from kdx.config.kinds import adapter_of, check_kind, describe_data, task_of, trainings_of
+from kdx.config.kinds import adapter_of, check_kind, check_pool, describe_data, task_of, trainings_of
 from kdx.config.networks import check_networks
 from kdx.config.trials import try_shift, try_steps
 from kdx.config.trying import trying
@@ -75,6 +75,8 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
         check_networks(experiment, about, rows, errors)
     with trying(errors):
         check_recipe(order, rows)
+    if about:
+        check_pool(experiment, about, rows, errors)
     for node, training in trainings_of(experiment):
         if (
             about

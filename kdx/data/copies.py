@@ -45,6 +45,14 @@ def _digests(inputs: Any) -> np.ndarray:
     return found
 
 
+def not_compared(duplicates: str, noun: str) -> str:
+    """What is said where equal rows would have to be found, and not all are read."""
+    return (
+        f"dataset.duplicates={duplicates} compares all {noun}s, and these are decoded only as they "
+        "are shown (dataset.encoded): set dataset.duplicates=warn, or dataset.encoded=false"
+    )
+
+
 def drop(raw: Raw) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
     """(the rows of each part that stay, so that the data set has every row once; names of those left out).
 
@@ -110,11 +118,15 @@ def find(
     classes: Sequence[str],
     name: Callable[[str, int], str],
     noun: str = "picture",
+    blank: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[list[Note], dict[str, Any]]:
     """(what there is to say of copies, the same as JSON). parts: "labelled", "unlabelled", "validation" and
     "test" -> inputs of N rows. labels: (N,) of each, -1 where nobody knows; empty where rows have no classes.
-    name: what row i of a part is called; noun: what a row is."""
+    name: what row i of a part is called; noun: what a row is. blank: (N,) bool of each part, rows that are no
+    copies whatever they equal."""
     ids = identify(parts)
+    for part, rows in (blank or {}).items():
+        ids[part][rows] = _numbers_of_their_own(part, list(ids), int(rows.sum()))
     notes: list[Note] = []
 
     def shared(here: str, there: Sequence[str], what: str) -> int:
@@ -155,6 +167,11 @@ def find(
     found["in_several_classes"] = _torn(ids, labels, classes, name, notes, noun) if labels else 0
     found["copies"] = _again(ids, name, notes, noun)
     return notes, found
+
+
+def _numbers_of_their_own(part: str, parts: Sequence[str], count: int) -> np.ndarray:
+    """(count,) negative numbers that no row of another part has."""
+    return -1 - parts.index(part) - len(parts) * np.arange(count)
 
 
 def _first(ids: Mapping[str, np.ndarray], parts: Sequence[str], number: int) -> tuple[str, int]:

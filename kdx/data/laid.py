@@ -161,6 +161,8 @@ class _Keeping:
             return value
         if isinstance(value, np.ndarray | LazyRows):
             if id(value) not in self.files:
+                if isinstance(value, StoredRows) and (lies := _lies_in(self.folder, value)):
+                    return {"array": lies}
                 write_array(self.folder / f"{name}.npy", value)
                 return {"array": f"{name}.npy"}
             return {"array": self.files[id(value)]}
@@ -233,8 +235,14 @@ class _Opening:
         return StoredRows([file]) if self.large and rest.startswith("inputs.") else np.load(file)
 
 
+def _lies_in(folder: Path, rows: StoredRows) -> str | None:
+    """The name of the file that holds all of them already."""
+    file = rows.files[0]
+    return file.name if len(rows.files) == 1 and file.parent == folder and rows.numbers is None else None
+
+
 def _write(path: Path, array: Any) -> None:
-    if not (isinstance(array, StoredRows) and array.files == (path,) and array.numbers is None):
+    if not (isinstance(array, StoredRows) and _lies_in(path.parent, array) == path.name):
         write_array(path, array)
 
 

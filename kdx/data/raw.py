@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, overload
 
 import numpy as np
 
@@ -78,6 +78,12 @@ class Raw(ABC):
         """Further plain data for data.json."""
         return {}
 
+    def blank(self, inputs: Any) -> np.ndarray | None:
+        """(N,) bool: of inputs before `fitted`, the rows that hold nothing at all: they are alike for that,
+        and no copies of each other. None: there are none.
+        """
+        return None
+
     def look(
         self, inputs: Mapping[str, Any], name: Callable[[str, int], str]
     ) -> tuple[list[Note], dict[str, Any]]:
@@ -145,6 +151,52 @@ def fewer_names(
     return {part: [known[i] for i in rows[part]] if part in rows else known for part, known in names.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class RowNames(Sequence[str]):
+    """What rows of files are called, "row 3 of a.csv", by their numbers alone. numbers: (N,) int64 from 0, of
+    each file.
+    """
+
+    files: tuple[str, ...]
+    numbers: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Sequence[np.ndarray]]) -> RowNames:
+        """numbers: file -> (n,) each, one after the other."""
+        return cls(tuple(numbers), tuple(np.concatenate(found) for found in numbers.values()))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.numbers))
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(len(self)))]
+        place = range(len(self))[row]
+        for file, numbers in zip(self.files, self.numbers, strict=True):
+            if place < len(numbers):
+                return f"row {int(numbers[place]) + 1} of {file}"
+            place -= len(numbers)
+        raise IndexError(row)
+
+
+def joined_names(names: Sequence[Sequence[str]]) -> Sequence[str]:
+    """One after the other."""
+    rows = [known for known in names if isinstance(known, RowNames)]
+    if len(rows) < len(names):
+        return [name for known in names for name in known]
+    found: list[tuple[str, list[np.ndarray]]] = []
+    for known in rows:
+        for file, numbers in zip(known.files, known.numbers, strict=True):
+            if not found or found[-1][0] != file:
+                found.append((file, []))
+            found[-1][1].append(numbers)
+    return RowNames(tuple(file for file, _ in found), tuple(np.concatenate(of) for _, of in found))
+
+
 def example_of(inputs: Any) -> dict[str, tuple[list[int], str]]:
     """name -> (shape of one row, type), "" where there is one array: as data.json has it."""
     return {name: (list(leaf.shape[1:]), str(leaf.dtype)) for name, leaf in leaves(inputs).items()}
@@ -160,7 +212,8 @@ class Description:
     a part that it ships, None where it ships none; pool: rows without truth. test_size_is_a_fallback: a
     `test` size may be given although a test part is shipped, and is then unused (a folder of pictures has
     `test/` or has not; the same settings serve both). A size of validation always is. adapter: a stand-in for
-    that of the data (see Raw.adapter), for checks before work.
+    that of the data (see Raw.adapter), for checks before work. cheap: whether all rows may be read only to
+    look at them, so that equal ones are found.
     """
 
     task: Mapping[str, Any]
@@ -173,6 +226,7 @@ class Description:
     test_size_is_a_fallback: bool = False
     validation: int | None = None
     adapter: Mapping[str, Any] | None = None
+    cheap: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:

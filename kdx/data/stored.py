@@ -9,8 +9,6 @@ from __future__ import annotations
 import copy
 import io
 import math
-import mmap
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.core.trees import joined, tree
+from kdx.data.npy import header_of, let_go, read_at
 
 BLOCK_BYTES = 1 << 24
 """Bytes that are read or written together."""
@@ -197,15 +196,6 @@ class StoredRows(LazyRows):
         return self._open[number]
 
 
-def read_at(file: io.BufferedReader, room: memoryview, offset: int) -> int:
-    """Bytes of a file from one on, whatever other threads read of it; how many there were."""
-    if "preadv" in vars(os):
-        return os.preadv(file.fileno(), [room], offset)
-    with open(file.name, "rb") as own:
-        own.seek(offset)
-        return own.readinto(room)
-
-
 class Writer(ABC):
     """Takes rows block by block."""
 
@@ -272,14 +262,6 @@ class OnDisk(Writer):
         return header_of((self._done, *self._shape), self._dtype)
 
 
-def header_of(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
-    """What a .npy file begins with."""
-    head = io.BytesIO()
-    about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(shape)}
-    np.lib.format.write_array_header_1_0(head, about)
-    return head.getvalue()
-
-
 def in_blocks(value: Any, size: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
     """The rows of an array, a memory map or LazyRows in order, about `size` bytes at a time; what is mapped
     is let go after each."""
@@ -290,17 +272,6 @@ def in_blocks(value: Any, size: int = BLOCK_BYTES) -> Iterator[np.ndarray]:
     for start in range(0, len(value), max(1, size // each)):
         yield value[start : start + max(1, size // each)]
         let_go(value)
-
-
-def let_go(value: Any) -> None:
-    """Of a memory map: its pages leave this process, and stay where the system keeps files."""
-    base = value
-    while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap) and (held := base._mmap) is not None:
-            if "MADV_DONTNEED" in vars(mmap):
-                held.madvise(mmap.MADV_DONTNEED)
-            return
-        base = base.base
 
 
 def write_array(path: Path, value: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kdx.core.task import Audited, Evidence
-from kdx.data.stored import let_go
+from kdx.data.npy import let_go
 from kdx.tasks.metrics import calibration_error, reliability
 
 _BINS = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdx.core.trees import joined, tree
+from kdx.core.trees import leaves, tree
 from kdx.core.types import Answers, Split
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Views
@@ -29,14 +29,22 @@ def predict(
     """
     mode = model.training
     model.eval()
-    answers = []
+    # into one place: small answers kept between the big blocks of each batch would leave holes in memory
+    answers: Answers | None = None
+    done = 0
     for rows in sequential(
         split, batch=batch, views=views, view=0 if views is None else 1, device=torch.device(runtime.device)
     ):
         with runtime.autocast(precision):
-            answers.append(tree(_laid_down, model(rows.views["main"])))
+            found = tree(_laid_down, model(rows.views["main"]))
+        if answers is None:
+            answers = tree(lambda leaf: leaf.new_empty((len(split), *leaf.shape[1:])), found)
+        for name, leaf in leaves(answers).items():
+            leaf[done : done + len(rows.index)] = leaves(found)[name]
+        done += len(rows.index)
     model.train(mode)
-    return joined(answers)
+    assert answers is not None, "a split has rows"
+    return answers
 
 
 def _laid_down(answers: Tensor) -> Tensor:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from kdx.core import checks
 from kdx.core.errors import UserError
-from kdx.data import columns as files
+from kdx.data.column_files import ending, names_in
+from kdx.data.columns import listed, need_column
 from kdx.data.files import Files
 from kdx.data.raw import Description
-from kdx.data.tables.reading import Read, read_table
-from kdx.data.tables.rows import Table, describe_table
+from kdx.data.stored import InMemory, Writers
+from kdx.data.tables.overview import overview
+from kdx.data.tables.reading import Plan, plan_table
+from kdx.data.tables.rows import Table
 
 TARGET_KINDS = ("auto", "classes", "numbers")
 
@@ -27,6 +29,7 @@ class Csv:
     """
 
     paths: ClassVar = ("file", "test_file", "unlabelled_file")
+    streams: ClassVar = True
 
     def __init__(
         self,
@@ -48,10 +51,10 @@ class Csv:
         self._targets = _names("target", target)
         self._kind = checks.choice("dataset.kind", kind, TARGET_KINDS)
         self._ignore = _names("ignore", ignore)
-        self._read: Table | None = None
+        self._plan: Plan | None = None
 
     def files(self) -> Files:
-        return Files({part: [(f"rows{files.ending(path)}", path)] for part, path in self._files.items()})
+        return Files({part: [(f"rows{ending(path)}", path)] for part, path in self._files.items()})
 
     def fetch(self) -> None:
         if "train" not in self._files:
@@ -63,14 +66,33 @@ class Csv:
                 )
 
     def describe(self) -> Description:
-        return replace(describe_table(self.load()), test_size_is_a_fallback=True)
+        """Reads the files once, and keeps no row."""
+        return self._planned().describe()
 
-    def load(self, *, workers: int = 0) -> Table:
-        if self._read is None:
+    def load(self, *, workers: int = 0, write: Writers = InMemory) -> Table:
+        return self._planned().read(write)
+
+    def _planned(self) -> Plan:
+        if self._plan is None:
             self.fetch()
-            read = {part: files.read_columns(path) for part, path in self._files.items()}
-            self._read = read_table(Read(read, self._targets, self._kind, self._ignore))
-        return self._read
+            self._check_names()
+            parts = {
+                part: overview(path, () if part == "unlabelled" else self._targets, self._ignore)
+                for part, path in self._files.items()
+            }
+            self._plan = plan_table(parts, self._targets, self._kind)
+        return self._plan
+
+    def _check_names(self) -> None:
+        """What can be said without reading rows."""
+        train = self._files["train"]
+        known = names_in(train)
+        if not self._targets:
+            raise UserError(
+                f"dataset.target must name the column to be predicted; '{train}' has {listed(known)}"
+            )
+        for name in self._ignore:
+            need_column(train, known, name, "dataset.ignore")
 
 
 def _names(key: str, value: Any) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserError
-from kdx.data.columns import ending
+from kdx.data.column_files import ending
 from kdx.data.files import Files
 from kdx.data.loading import check_flag, check_int, check_path, per_class
 from kdx.data.phrases import counted, few
@@ -120,7 +120,7 @@ class Folder:
         scan = self._scan(workers=0)
         rows = {role: len(part.paths) for role, part in scan.parts.items()}
         classes = scan.layout.classes
-        return describe(
+        found = describe(
             (1 if are_grey(scan.headers) else 3, self._decoder.square.size, self._decoder.square.size),
             classes,
             rows["train"],
@@ -130,12 +130,13 @@ class Folder:
             test_size_is_a_fallback=True,
             validation=rows.get("validation"),
         )
+        return replace(found, cheap=not self._stays(scan, found.shape or ()))
 
     def load(self, *, workers: int = 0, write: Writers = InMemory) -> Pictures:
         """workers: threads that decode, 0 for none; the result is the same for any number."""
         scan = self._scan(workers)
         reading = self._decoder.reading(scan.headers, workers)
-        if self._stays(scan, reading):
+        if self._stays(scan, self._decoder.shape(reading)):
             return self._undecoded(scan, reading, workers)
         skipped, names, made = list(scan.unread), {}, []
 
@@ -178,12 +179,12 @@ class Folder:
             transparent,
         )
 
-    def _stays(self, scan: _Scan, reading: Reading) -> bool:
-        """Whether pictures are decoded as they are shown, and not beforehand."""
+    def _stays(self, scan: _Scan, shape: Sequence[int]) -> bool:
+        """Whether pictures are decoded as they are shown, and not beforehand. shape: of one, decoded."""
         if self._encoded != "auto":
             return bool(self._encoded)
         rows = sum(len(part.paths) for part in scan.parts.values())
-        return rows * int(np.prod(self._decoder.shape(reading))) > self._memory
+        return rows * int(np.prod(shape)) > self._memory
 
     def _undecoded(self, scan: _Scan, reading: Reading, workers: int) -> Pictures:
         """Where pictures that do not decode are skipped, each is decoded once, to know them."""

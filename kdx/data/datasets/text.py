@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from kdx.core import checks
-from kdx.core.errors import UserError, nearest
-from kdx.data.columns import ENDINGS, ending
+from kdx.core.errors import UserError
+from kdx.data.column_files import ENDINGS, ending
 from kdx.data.files import Files
-from kdx.data.loading import check_path
-from kdx.data.phrases import few
+from kdx.data.loading import check_path, per_class
 from kdx.data.pictures.walk import PICTURES, file_ending, readable
 from kdx.data.raw import Description, Note
+from kdx.data.stored import Writers
 from kdx.data.text import layout as folders
 from kdx.data.text.rows import Part, Texts, describe_texts
 from kdx.data.text.settings import token_settings
-from kdx.data.text.table import read_text_table, sorted_classes
+from kdx.data.text.table import TextTable, TextTables, bare, batches_of, read_text_table, tables_of
 
 _LAYOUTS = ("auto", "parts", "classes")
 _ON_ERROR = ("stop", "skip")
+_TOGETHER = 4096
+"""Files whose texts are held together."""
 
 
 PLAIN_ENCODING = "utf-8-sig"
 """UTF-8, with or without its mark."""
-
-
-@dataclass(frozen=True)
-class _Read:
-    classes: Sequence[str]
-    parts: Mapping[str, Part]
-    notes: Sequence[Note]
-    skipped: Sequence[str] = ()
 
 
 class Text:
@@ -52,6 +46,7 @@ class Text:
     """
 
     paths = ("root", "unlabelled_root", "tokenizer")
+    streams = True
 
     def __init__(
         self,
@@ -90,12 +85,11 @@ class Text:
             found |= {part: list(zip(of.names, of.paths, strict=True)) for part, of in laid.parts.items()}
             notes += [(text, "info") for text in laid.notes]
         if self._pool is not None:
-            more = self._pool_files()
-            found["more_unlabelled"] = (
-                [(ending(self._pool)[1:], self._pool)]
-                if more is None
-                else list(zip(more.names, more.paths, strict=True))
-            )
+            if os.path.isdir(self._pool):
+                more = self._pool_files()
+                found["more_unlabelled"] = list(zip(more.names, more.paths, strict=True))
+            else:
+                found["more_unlabelled"] = [(ending(self._pool)[1:], self._pool)]
         if self._tokens.file is not None:
             found["tokenizer"] = [("tokenizer.json", self._tokens.file)]
         return Files(found, notes)
@@ -115,13 +109,49 @@ class Text:
         self._tokens.check_file()
 
     def describe(self) -> Description:
-        """Reads columns; of a folder the names of its files, unless some may be skipped."""
-        found = self._read(opened=self._skips)
-        return describe_texts(self._tokens, found.classes, found.parts)
+        """Reads columns, and keeps no text; of a folder the names of its files, unless some may be
+        skipped.
+        """
+        self.fetch()
+        tables, pool = self._of_tables(), self._pool_table()
+        if tables is not None:
+            classes, rows = tables.classes, tables.rows()
+            counts = tuple(tables.parts["train"].classes[name] for name in classes)
+        else:
+            classes, rows, labels = self._laid().classes, Counter[str](), []
+            for part, found in self._files(opened=self._skips, skipped=[]):
+                rows[part] += len(found.labels)
+                labels += [found.labels] if part == "train" else []
+            counts = per_class(np.concatenate(labels), len(classes))
+        if pool is not None:
+            rows["unlabelled"] = rows.get("unlabelled", 0) + pool.rows
+        elif self._pool is not None and tables is not None:
+            more = self._of_files(self._pool_files(), self._skips, "", [])
+            rows["unlabelled"] = rows.get("unlabelled", 0) + sum(len(found.labels) for found in more)
+        return describe_texts(self._tokens, classes, rows, counts)
 
-    def load(self, *, workers: int = 0) -> Texts:
-        found = self._read(opened=True)
-        return Texts.of(found.parts, found.classes, self._tokens, found.notes, found.skipped)
+    def load(self, *, workers: int = 0, write: Writers | None = None) -> Texts:
+        self.fetch()
+        tables, pool = self._of_tables(), self._pool_table()
+        skipped: list[str] = []
+        batches = [self._files(True, skipped) if tables is None else tables.batches()]
+        if pool is not None:
+            batches.append(("unlabelled", part) for part in batches_of(pool, {}))
+        elif self._pool is not None and tables is not None:
+            more = self._of_files(self._pool_files(), True, "", skipped)
+            batches.append(("unlabelled", part) for part in more)
+        classes, notes = (self._laid().classes, ()) if tables is None else (tables.classes, tables.notes)
+        writer = None if write is None else write("texts", self._letters(tables, pool), (), np.uint8)
+        return Texts.of(chain(*batches), classes, self._tokens, notes, skipped, writer)
+
+    def _letters(self, tables: TextTables | None, pool: TextTable | None) -> int:
+        """Bytes of all texts in UTF-8, at most."""
+        read = [*(tables.parts.values() if tables else ()), *((pool,) if pool else ())]
+        paths = [path for part, found in self.files().items() if part != "tokenizer" for _, path in found]
+        return sum(of.letters for of in read) + 4 * sum(path.stat().st_size for path in paths)
+
+    def _laid(self) -> folders.TextFolder:
+        return folders.lay_out_texts(self._root, self._layout)
 
     def _tables(self) -> dict[str, Path]:
         """part -> its file of columns; {} where the root is a folder of texts."""
@@ -131,56 +161,54 @@ class Text:
             else folders.tables_in(self._root, self._layout)
         )
 
-    def _pool_files(self) -> folders.TextFiles | None:
-        """The .txt files of dataset.unlabelled_root; None where that is a file of columns."""
+    def _pool_files(self) -> folders.TextFiles:
+        """The .txt files of dataset.unlabelled_root."""
         assert self._pool is not None
-        return folders.pool_in(self._pool) if os.path.isdir(self._pool) else None
+        return folders.pool_in(self._pool)
 
-    def _read(self, opened: bool) -> _Read:
-        """opened: False leaves each .txt file unread, an empty text."""
-        self.fetch()
-        found = self._of_tables(tables) if (tables := self._tables()) else self._of_folder(opened)
-        if self._pool is None:
-            return found
-        more = self._pool_files()
-        skipped: list[str] = []
-        if more is None:
-            table = read_text_table(self._pool, self._text, None, labelled=False)
-            names = [f"row {row} of {self._pool.name}" for row in range(1, len(table.texts) + 1)]
-            part = Part([_bare(text) for text in table.texts], np.full(len(names), -1, np.int64), names)
-        else:
-            part = self._opened(more, opened, "", skipped)
-        pool = [found.parts["unlabelled"]] if "unlabelled" in found.parts else []
-        parts = {**found.parts, "unlabelled": _joined([*pool, part])}
-        return _Read(found.classes, parts, found.notes, [*found.skipped, *skipped])
+    def _pool_table(self) -> TextTable | None:
+        """The file of columns that dataset.unlabelled_root names."""
+        if self._pool is None or os.path.isdir(self._pool):
+            return None
+        return read_text_table(self._pool, self._text, None, labelled=False)
 
-    def _of_folder(self, opened: bool) -> _Read:
-        laid = folders.lay_out_texts(self._root, self._layout)
+    def _files(self, opened: bool, skipped: list[str]) -> Iterator[tuple[str, Part]]:
+        """The .txt files of the root and of the pool. opened: False leaves each unread, an empty text; names
+        of those that are skipped are added to `skipped`.
+        """
+        laid = self._laid()
         several = bool(laid.parts.keys() & {"validation", "test"})
-        skipped: list[str] = []
-        parts = {
-            part: self._opened(files, opened, f"{part}/" if several and part != "train" else "", skipped)
-            for part, files in laid.parts.items()
-        }
-        return _Read(laid.classes, parts, [], skipped)
+        for part, files in laid.parts.items():
+            before = f"{part}/" if several and part != "train" else ""
+            for found in self._of_files(files, opened, before, skipped):
+                yield part, found
+        if self._pool is not None and os.path.isdir(self._pool):
+            for found in self._of_files(self._pool_files(), opened, "", skipped):
+                yield "unlabelled", found
 
-    def _opened(self, files: folders.TextFiles, opened: bool, before: str, skipped: list[str]) -> Part:
-        """The texts of files; names of those that are skipped are added to `skipped`."""
-        texts, labels, names = [], [], []
-        for path, label, name in zip(files.paths, files.labels, files.names, strict=True):
-            text = self._text_in(path) if opened else ""
-            if text is None:
-                skipped.append(before + name)
-                continue
-            texts.append(text)
-            labels.append(label)
-            names.append(before + name)
-        return Part(texts, np.array(labels, np.int64), names)
+    def _of_files(
+        self, files: folders.TextFiles, opened: bool, before: str, skipped: list[str]
+    ) -> Iterator[Part]:
+        """before: what is put before their names."""
+        for start in range(0, len(files.paths), _TOGETHER):
+            those = slice(start, start + _TOGETHER)
+            texts, labels, names = [], [], []
+            for path, label, name in zip(
+                files.paths[those], files.labels[those], files.names[those], strict=True
+            ):
+                text = self._text_in(path) if opened else ""
+                if text is None:
+                    skipped.append(before + name)
+                    continue
+                texts.append(text)
+                labels.append(label)
+                names.append(before + name)
+            yield Part(texts, np.array(labels, np.int64), names)
 
     def _text_in(self, path: Path) -> str | None:
         """None where it is skipped."""
         try:
-            return _bare(path.read_bytes().decode(self._encoding))
+            return bare(path.read_bytes().decode(self._encoding))
         except UnicodeDecodeError as error:
             if self._skips:
                 return None
@@ -192,7 +220,10 @@ class Text:
         except OSError as error:
             raise UserError(f"'{readable(path)}' cannot be read: {error.strerror}") from None
 
-    def _of_tables(self, tables: Mapping[str, Path]) -> _Read:
+    def _of_tables(self) -> TextTables | None:
+        """None where the root is a folder of texts."""
+        if not (tables := self._tables()):
+            return None
         if self._encoding != PLAIN_ENCODING and (self._pool is None or os.path.isfile(self._pool)):
             raise UserError(
                 f"dataset.encoding={self._encoding} is that of .txt files, and '{tables['train']}' is a file "
@@ -202,47 +233,7 @@ class Text:
             part: read_text_table(path, self._text, self._label, part != "unlabelled")
             for part, path in tables.items()
         }
-        counted = Counter(name for name in read["train"].classes if name is not None)
-        classes = sorted_classes(counted)
-        if len(classes) < 2:
-            raise UserError(
-                f"the column '{read['train'].names[1]}' of '{tables['train']}' names {len(classes)} "
-                f"class{'es' * (len(classes) != 1)}, and two are needed: name another with "
-                "dataset.label=COLUMN"
-            )
-        if len(classes) > max(100, len(read["train"].texts) // 2):
-            raise UserError(
-                f"the column '{read['train'].names[1]}' of '{tables['train']}' names {len(classes):,} "
-                f"classes in {len(read['train'].texts):,} rows ({few(classes)}): name another with "
-                "dataset.label=COLUMN"
-            )
-        numbers = {name: number for number, name in enumerate(classes)}
-        text, label = read["train"].names
-        notes: list[Note] = [(f"texts are in the column '{text}', classes in '{label}'", "info")]
-        parts: dict[str, Part] = {}
-        pool: list[Part] = []
-        for part, table in read.items():
-            if strange := sorted({name for name in table.classes if name is not None} - set(classes)):
-                raise UserError(
-                    f"'{tables[part]}' has rows of a class that the part to train with does not have"
-                    f"{nearest(strange[0], classes)}"
-                )
-            labels = np.array([-1 if name is None else numbers[name] for name in table.classes], np.int64)
-            names = [f"row {row} of {tables[part].name}" for row in range(1, len(labels) + 1)]
-            whole = Part([_bare(text) for text in table.texts], labels, names)
-            bare = int((labels < 0).sum())
-            if part == "unlabelled":
-                pool.append(whole)
-                continue
-            parts[part] = _picked(whole, np.flatnonzero(labels >= 0))
-            if bare and part == "train":
-                pool.append(_picked(whole, np.flatnonzero(labels < 0)))
-                notes.append((f"{bare:,} rows without a class are the pool", "info"))
-            elif bare:
-                notes.append((f"{bare:,} rows of the {part} part have no class, and are left out", "warning"))
-        if pool:
-            parts["unlabelled"] = _joined(pool)
-        return _Read(classes, parts, notes)
+        return tables_of(read)
 
 
 def check_column(key: str, value: object) -> str | None:
@@ -262,22 +253,3 @@ def check_encoding(value: object) -> str:
     raise UserError(
         f"dataset.encoding must be an encoding such as utf-8 or latin-1; given: {checks.shown(value)}"
     )
-
-
-def _picked(part: Part, rows: np.ndarray) -> Part:
-    """These rows."""
-    return Part([part.texts[i] for i in rows], part.labels[rows], [part.names[i] for i in rows])
-
-
-def _joined(parts: Sequence[Part]) -> Part:
-    """One after the other."""
-    return Part(
-        [text for part in parts for text in part.texts],
-        np.concatenate([part.labels for part in parts]),
-        [name for part in parts for name in part.names],
-    )
-
-
-def _bare(text: str | None) -> str:
-    """A text without the spaces around it; an empty one where there is none."""
-    return "" if text is None else text.strip()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.data.loading import check_int, check_path, damaged, need, read_file
+from kdx.data.loading import check_int, check_path, damaged, need, per_class, read_file
 from kdx.data.raw import Description
 from kdx.data.text.rows import Part, Texts, describe_texts
 from kdx.data.text.settings import token_settings
@@ -60,11 +60,12 @@ class WordNet:
 
     def describe(self) -> Description:
         classes, part = self._read()
-        return describe_texts(self._tokens, classes, {"train": part})
+        counts = per_class(part.labels, len(classes))
+        return describe_texts(self._tokens, classes, {"train": len(part.labels)}, counts)
 
     def load(self, *, workers: int = 0) -> Texts:
         classes, part = self._read()
-        return Texts.of({"train": part}, classes, self._tokens)
+        return Texts.of([("train", part)], classes, self._tokens)
 
     def _read(self) -> tuple[list[str], Part]:
         self.fetch()

@@ -3,7 +3,7 @@ standard library only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from kdx.data.phrases import counted
 from kdx.data.raw import Description, Note, Raw, fewer_names, fewer_parts
+from kdx.data.stored import in_blocks
 
 TABLE = "table"
 CLASSES_TASK, NUMBERS_TASK = "kdx.tasks.classification.Classification", "kdx.tasks.regression.Regression"
@@ -21,6 +22,8 @@ CLIP = 5.0
 """Deviations from the mean beyond which a number is cut off: a column that hardly varies in training would
 else have test rows of hundreds."""
 _STILL = 1e-12
+_HELD = 1 << 26
+"""Bytes of columns that are read together."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,14 @@ class Table(Raw):
     def adapter(self, seen: Sequence[np.ndarray]) -> tuple[Mapping[str, Any] | None, list[Note]]:
         if not self.standardise:
             return None, []
-        rows = np.concatenate([np.asarray(found) for found in seen])
-        columns = column_statistics(self.columns, rows)
+        rows = sum(map(len, seen))
+        columns = column_statistics(self.columns, *seen)
         still = [column["name"] for column in columns if column.get("std") == 0]
         notes: list[Note] = []
         if still:
             notes.append(
                 (
-                    f"of the {len(rows):,} rows to train with all have the same value in "
+                    f"of the {rows:,} rows to train with all have the same value in "
                     f"{', '.join(still[:10])}{' and more' if len(still) > 10 else ''}: networks do not see "
                     f"{'it' if len(still) == 1 else 'them'}",
                     "info",
@@ -117,10 +120,10 @@ class Table(Raw):
 
     def _seen(self, inputs: Mapping[str, np.ndarray]) -> list[str]:
         found = []
-        for column in self.columns:
-            if column.missing is not None:
-                lacking = sum(int(np.asarray(rows)[:, column.missing].sum()) for rows in inputs.values())
-                whole = sum(map(len, inputs.values()))
+        whole, seen = sum(map(len, inputs.values())), list(inputs.values())
+        for column, _, flags in _each(self.columns, seen) if any(c.flag for c in self.columns) else ():
+            if flags is not None:
+                lacking = int(flags.sum(dtype=np.float64))
                 found.append(
                     f"{column.name}: missing in {lacking:,} of {whole:,} rows, the mean stands there"
                 )
@@ -129,26 +132,48 @@ class Table(Raw):
         return found
 
 
-def column_statistics(columns: Sequence[TableColumn], rows: np.ndarray) -> list[dict[str, Any]]:
-    """What the adapter keeps of each column, of the rows (N, D) that training may see: of numbers mean and
-    deviation of those that are known (0: they do not vary), of categories the codes that have a place of
-    their own, most frequent first, and whether others share one.
+def column_statistics(columns: Sequence[TableColumn], *seen: Any) -> list[dict[str, Any]]:
+    """What the adapter keeps of each column, of the rows that training may see, (N, D) arrays or StoredRows:
+    of numbers mean and deviation of those that are known (0: they do not vary), of categories the codes that
+    have a place of their own, most frequent first, and whether others share one.
     """
     found = []
-    for place, column in enumerate(columns):
-        values = rows[:, place].astype(np.float64)
+    for column, values, lacking in _each(columns, seen):
+        values = values.astype(np.float64)
         kept = column.document()
         if column.categories is not None:
-            counts = np.bincount(values.astype(np.int64), minlength=len(column.categories))
-            order = [int(code) for code in np.argsort(-counts, kind="stable") if counts[code]]
-            kept |= {"codes": order[:MOST_CATEGORIES], "others": len(order) > MOST_CATEGORIES}
+            kept |= of_categories(np.bincount(values.astype(np.int64), minlength=len(column.categories)))
         elif not column.flag:
-            if column.missing is not None:
-                values = values[rows[:, column.missing] == 0]
-            mean, std = (float(values.mean()), float(values.std())) if len(values) else (0.0, 0.0)
-            kept |= {"mean": mean, "std": std if std > _STILL * max(1.0, abs(mean)) else 0.0}
+            values = values if lacking is None else values[lacking == 0]
+            kept |= of_numbers(*(float(values.mean()), float(values.std())) if len(values) else (0.0, 0.0))
         found.append(kept)
     return found
+
+
+def of_categories(counts: np.ndarray) -> dict[str, Any]:
+    """What the adapter keeps of categories. counts: (K,) rows of each."""
+    order = [int(code) for code in np.argsort(-counts, kind="stable") if counts[code]]
+    return {"codes": order[:MOST_CATEGORIES], "others": len(order) > MOST_CATEGORIES}
+
+
+def of_numbers(mean: float, std: float) -> dict[str, Any]:
+    """What the adapter keeps of numbers."""
+    return {"mean": mean, "std": std if std > _STILL * max(1.0, abs(mean)) else 0.0}
+
+
+def _each(
+    columns: Sequence[TableColumn], seen: Sequence[Any]
+) -> Iterator[tuple[TableColumn, np.ndarray, np.ndarray | None]]:
+    """(column, its (N,) values, where they are missing), so many columns read together as fit into memory."""
+    together = max(1, _HELD // max(1, 4 * sum(map(len, seen))))
+    for start in range(0, len(columns), together):
+        group = columns[start : start + together]
+        flags = {column.missing for column in group if column.missing is not None}
+        places = [*range(start, start + len(group)), *sorted(flags)]
+        held = np.concatenate([block[:, places] for rows in seen for block in in_blocks(rows)])
+        for place, column in enumerate(group):
+            lacking = None if column.missing is None else held[:, places.index(column.missing)]
+            yield column, held[:, place], lacking
 
 
 def describe_table(raw: Table) -> Description:

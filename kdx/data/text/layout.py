@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdx.core.errors import UserError, nearest
-from kdx.data.columns import ENDINGS, ending
+from kdx.data.column_files import ENDINGS, ending
 from kdx.data.phrases import few
 from kdx.data.pictures.roles import role_of
 from kdx.data.pictures.walk import NO_PICTURES, PICTURES, as_text, file_ending, readable

@@ -4,19 +4,22 @@ vocabulary is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
-from kdx.data.loading import per_class
 from kdx.data.phrases import RARE, are, few
-from kdx.data.raw import Description, Note, Raw, fewer_names
+from kdx.data.raw import Description, Note, Raw, fewer_names, joined_names
+from kdx.data.stored import LazyRows, Writer, in_blocks
 from kdx.data.text.tokens import Tokens, encode, unknown_in, vocabulary_of
+from kdx.data.words import Different, number_of_empty, some_of
 
 _READS = "texts"
 _TASK, _ADAPTER = "kdx.tasks.classification.Classification", "kdx.models.text.TextAdapter"
+_TOGETHER = 4096
+"""Texts that are held together."""
 SEEN = "the labelled texts and those of the pool"
 
 
@@ -29,21 +32,21 @@ class Part:
     names: Sequence[str]
 
 
-def describe_texts(tokens: Tokens, classes: Sequence[str], parts: Mapping[str, Part]) -> Description:
-    """The Description of parts by name, as `Texts` has them."""
-    tokenizer = tokens.of_file()
-    rows = {name: len(part.texts) for name, part in parts.items()}
+def describe_texts(
+    tokens: Tokens, classes: Sequence[str], rows: Mapping[str, int], per_class: tuple[int, ...]
+) -> Description:
+    """rows: of each part that there is. per_class: of the part to train with."""
     return Description(
         {"_target_": _TASK, "classes": list(classes)},
         {"": ((tokens.length,), "int32")},
         _READS,
         rows["train"],
-        per_class(parts["train"].labels, len(classes)),
+        per_class,
         rows.get("test"),
         rows.get("unlabelled", 0),
         test_size_is_a_fallback=True,
         validation=rows.get("validation"),
-        adapter=adapter_spec(tokenizer, tokens.size),
+        adapter=adapter_spec(tokens.of_file(), tokens.size),
     )
 
 
@@ -58,14 +61,45 @@ def adapter_spec(tokenizer: str | None, size: int = 0) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What is known once there is a vocabulary. rows: (U, L) int32, lengths: (U,) int64, of the U different
-    texts; tokenizer: the text of a tokenizer.json; of: what it was made of.
+    """What is known once there is a vocabulary. tokenizer: the text of a tokenizer.json; of: what it was made
+    of; lengths: (U,) int64 tokens of each of the U different texts, uncut, -1 where it was not encoded yet.
     """
 
-    rows: np.ndarray
-    lengths: np.ndarray
     tokenizer: str
     of: str
+    lengths: np.ndarray
+
+
+class TokenRows(LazyRows):
+    """Texts as tokens, (N, length) int32, encoded as they are asked for. numbers: (N,) which of the texts
+    these are. Takes note of their lengths.
+    """
+
+    dtype = np.dtype(np.int32)
+
+    def __init__(self, texts: Sequence[str], encoded: Encoded, length: int, numbers: np.ndarray):
+        self.texts, self.encoded, self.length, self.numbers = texts, encoded, length, numbers
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.numbers), self.length)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        numbers = self._numbers(rows)
+        if not len(numbers):
+            return np.empty((0, self.length), np.int32)
+        different, places = np.unique(numbers, return_inverse=True)
+        found, lengths = encode(self.encoded.tokenizer, some_of(self.texts, different), self.length)
+        self.encoded.lengths[different] = lengths
+        return found[places]
+
+    def take(self, rows: np.ndarray) -> TokenRows:
+        return TokenRows(self.texts, self.encoded, self.length, self._numbers(rows))
+
+    def and_then(self, others: TokenRows) -> TokenRows:
+        return TokenRows(
+            self.texts, self.encoded, self.length, np.concatenate([self.numbers, others.numbers])
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,26 +125,32 @@ class Texts(Raw):
     @classmethod
     def of(
         cls,
-        parts: Mapping[str, Part],
+        parts: Iterable[tuple[str, Part]],
         classes: Sequence[str],
         tokens: Tokens,
         notes: Sequence[Note] = (),
         skipped: Sequence[str] = (),
+        writer: Writer | None = None,
     ) -> Texts:
-        known: dict[str, int] = {}
-        numbers = {
-            name: np.array([known.setdefault(text, len(known)) for text in part.texts], np.int64)
-            for name, part in parts.items()
-        }
-        labels = {name: part.labels for name, part in parts.items() if name != "unlabelled"}
-        names = {name: part.names for name, part in parts.items()}
+        """parts: texts by part, one batch after the other; they may come as they are read, and what is found
+        on the way added to `skipped`. writer: takes the letters of the texts, None: they are held.
+        """
+        different = Different(writer)
+        numbers: dict[str, list[np.ndarray]] = {}
+        labels: dict[str, list[np.ndarray]] = {}
+        names: dict[str, list[Sequence[str]]] = {}
+        for name, part in parts:
+            found = np.fromiter(map(different.number, part.texts), np.int64, len(part.texts))
+            numbers.setdefault(name, []).append(found)
+            labels.setdefault(name, []).append(part.labels)
+            names.setdefault(name, []).append(part.names)
         return cls(
-            tuple(known),
-            numbers,
-            labels,
+            different.close(),
+            {name: np.concatenate(found) for name, found in numbers.items()},
+            {name: np.concatenate(found) for name, found in labels.items() if name != "unlabelled"},
             tuple(classes),
             replace(tokens, file=None),
-            names,
+            {name: joined_names(found) for name, found in names.items()},
             tuple(notes),
             tuple(skipped),
             tokens.of_file(),
@@ -123,8 +163,10 @@ class Texts(Raw):
     def part(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
         if name not in self.numbers:
             return None, None
-        rows = self.numbers[name]
-        return rows if self.encoded is None else self.encoded.rows[rows], self.labels.get(name)
+        rows: Any = self.numbers[name]
+        if self.encoded is not None:
+            rows = TokenRows(self.texts, self.encoded, self.tokens.length, rows)
+        return rows, self.labels.get(name)
 
     def only(self, rows: Mapping[str, np.ndarray]) -> Self:
         def fewer(of: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,9 +187,16 @@ class Texts(Raw):
             of, tokenizer = "the network that reads them", like["tokenizer"]
         if tokenizer is None:
             of = SEEN
-            tokenizer = self.tokens.of([self.texts[i] for i in np.concatenate(seen).tolist()])
-        rows, lengths = encode(tokenizer, self.texts[:], self.tokens.length)
-        return replace(self, encoded=Encoded(rows, lengths, tokenizer, of))
+            tokenizer = self.tokens.of(self._texts(np.concatenate(seen)))
+        return replace(self, encoded=Encoded(tokenizer, of, np.full(len(self.texts), -1, np.int64)))
+
+    def _texts(self, numbers: np.ndarray) -> Iterator[str]:
+        """These texts, of which a block is held at a time."""
+        for start in range(0, len(numbers), _TOGETHER):
+            yield from some_of(self.texts, numbers[start : start + _TOGETHER])
+
+    def blank(self, inputs: Any) -> np.ndarray | None:
+        return np.asarray(inputs) == number if (number := number_of_empty(self.texts)) is not None else None
 
     def adapter(self, seen: Sequence[Any]) -> tuple[Mapping[str, Any], list[Note]]:
         assert self.encoded is not None, "prepare asks for the adapter of the fitted rows"
@@ -207,13 +256,20 @@ class Texts(Raw):
     def _lengths(self) -> np.ndarray:
         """(N,) tokens of every row, uncut."""
         assert self.encoded is not None
-        return self.encoded.lengths[np.concatenate(list(self.numbers.values()))]
+        numbers = np.concatenate(list(self.numbers.values()))
+        left = np.unique(numbers[self.encoded.lengths[numbers] < 0])
+        for _ in TokenRows(self.texts, self.encoded, self.tokens.length, left).blocks():
+            pass  # it takes note of them
+        return self.encoded.lengths[numbers]
 
     def _unknown(self, rows: np.ndarray) -> float:
         """The share of a split's tokens that are not in the vocabulary."""
         assert self.encoded is not None
-        strange, whole = unknown_in(self.encoded.tokenizer), int((rows != 0).sum())
-        return float((rows == strange).sum() / whole) if strange is not None and whole else 0.0
+        strange = unknown_in(self.encoded.tokenizer)
+        whole = sum(int((block != 0).sum()) for block in in_blocks(rows))
+        if strange is None or not whole:
+            return 0.0
+        return sum(int((block == strange).sum()) for block in in_blocks(rows)) / whole
 
     def _of_vocabulary(self, unknown: Mapping[str, float]) -> list[Note]:
         assert self.encoded is not None
@@ -231,6 +287,8 @@ class Texts(Raw):
         lacks: Callable[[np.ndarray], np.ndarray],
     ) -> list[str]:
         """Names of the rows that lack something."""
-        return [
-            name(split, row) for split, rows in inputs.items() for row in np.flatnonzero(lacks(rows)).tolist()
-        ]
+        found = []
+        for split, rows in inputs.items():
+            lacking = np.concatenate([lacks(block) for block in in_blocks(rows)] or [np.empty(0, bool)])
+            found += [name(split, row) for row in np.flatnonzero(lacking).tolist()]
+        return found

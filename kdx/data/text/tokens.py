@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Tokens:
         """The text of a tokenizer.json as rows are made by it; None without a file."""
         return None if self.file is None else read_tokenizer(self.file, self.length)
 
-    def of(self, texts: Sequence[str]) -> str:
+    def of(self, texts: Iterable[str]) -> str:
         """The text of a tokenizer.json, its vocabulary of these texts."""
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 

@@ -16,9 +16,10 @@ from kdx.core.task import Task
 from kdx.core.trees import from_leaves, leaves, tree
 from kdx.core.types import Split
 from kdx.data.laid import ROWS_JSON, lazy_rows
+from kdx.data.npy import header_of
 from kdx.data.raw import PARTS
 from kdx.data.reader import OfArray, tensor_of
-from kdx.data.stored import LazyRows, StoredRows, header_of, in_blocks
+from kdx.data.stored import LazyRows, StoredRows, in_blocks, write_array
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import ARRAYS, kind_of_old
@@ -62,7 +63,17 @@ def class_of(target: str, kind: type) -> Any:
 def save_arrays(work: Work, name: str, value: Any) -> None:
     """NAME.npy, or NAME.LEAF.npy for each of several arrays."""
     for leaf, array in leaves(value).items():
-        np.save(work.path / array_file(name, leaf), np.ascontiguousarray(array))
+        path = work.path / array_file(name, leaf)
+        write_array(path, array) if isinstance(array, LazyRows) else np.save(
+            path, np.ascontiguousarray(array)
+        )
+
+
+def stored_arrays(work: Work, name: str, value: Any) -> Any:
+    """The same as `save_arrays`, and the rows as they lie there."""
+    save_arrays(work, name, value)
+    lying = {leaf: StoredRows([work.path / array_file(name, leaf)]) for leaf in leaves(value)}
+    return from_leaves(lying)
 
 
 def array_file(name: str, leaf: str = "") -> str:

@@ -20,7 +20,7 @@ from kdx.core.files import write_atomically
 from kdx.core.task import Task
 from kdx.core.trees import all_finite
 from kdx.core.types import Batch, Frozen, Teacher
-from kdx.data.stored import let_go
+from kdx.data.npy import let_go
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher

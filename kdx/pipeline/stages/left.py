@@ -15,7 +15,7 @@ import numpy as np
 
 from kdx.core.errors import UserError
 from kdx.core.files import read_json
-from kdx.data.stored import let_go
+from kdx.data.npy import let_go
 from kdx.store.work import Work
 
 _ROWS = 1 << 14

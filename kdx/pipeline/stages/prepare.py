@@ -31,6 +31,7 @@ from kdx.pipeline.stages.arrays import (
     digest_of,
     pointer,
     save_arrays,
+    stored_arrays,
 )
 from kdx.pipeline.stages.decode import open_decoded
 from kdx.store.artifact import Artifact
@@ -71,10 +72,7 @@ def run(
     """
     whole = open_decoded(decoded)
     if costly(whole) and duplicates != "warn":
-        raise UserError(
-            f"dataset.duplicates={duplicates} compares all {whole.noun}s, and these are decoded only as they "
-            "are shown (dataset.encoded): set dataset.duplicates=warn, or dataset.encoded=false"
-        )
+        raise UserError(copies.not_compared(duplicates, whole.noun))
     fewer = less(whole) if duplicates == "drop" else Less(whole, {}, {}, [])
     raw, left_out = fewer.raw, fewer.left_out
     gone = sum(map(len, left_out.values()))
@@ -91,7 +89,8 @@ def run(
     if (fitted := raw.fitted([inputs["labelled"], inputs["unlabelled"]], like)) is not raw:
         raw = fitted
         inputs, truth, hidden = parted(raw, rows, task)
-        own = dict(inputs)
+        # what is read as it is asked for is made once here, and not each time that it is looked at
+        own = inputs = {name: stored_arrays(work, f"{name}.{INPUTS}", of) for name, of in inputs.items()}
     known = task.known(hidden) if rows_of(hidden) else np.zeros(0, bool)
     contract.check_finite(inputs, {**truth, "unlabelled": hidden}, _namer(raw, rows), {"unlabelled": ~known})
     adapter, odd = raw.adapter([inputs["labelled"], inputs["unlabelled"]])
@@ -99,7 +98,8 @@ def run(
     if made_up:
         inputs, hidden = _with_made_up(work, raw, (inputs, hidden), task, made_up, seed)
         known = np.concatenate([known, np.zeros(rows_of(hidden) - len(known), bool)])
-        own["unlabelled"] = inputs["unlabelled"]
+        own = {**own, "unlabelled": inputs["unlabelled"]}
+        save_arrays(work, f"unlabelled.{INPUTS}", inputs["unlabelled"])
     lay_down(work, numbers, own, truth, hidden)
     counts = {name: rows_of(inputs[name]) for name in ("labelled", "unlabelled", "validation", "test")}
     work.note(in_one_line(raw, counts))
@@ -238,11 +238,10 @@ def lay_down(
     hidden: Any,
 ) -> None:
     """The rows of each split and their truth as files; the pool's truth in files of its own. numbers: of the
-    rows in the decoded data set; own: the rows themselves, of the splits that have such.
+    rows in the decoded data set; own: the rows themselves, of the splits that have such; they lie there.
     """
     for name, found in numbers.items():
         if name in own:
-            save_arrays(work, f"{name}.{INPUTS}", own[name])
             found = np.arange(rows_of(own[name]), dtype=np.int64)
         np.save(work.path / f"{name}.{ROW_NUMBERS}.npy", found)
         if name in truth:
@@ -302,10 +301,11 @@ def look(
     ordered, told_apart = (
         {part: of[part] for part in ("labelled", "validation", "test", "unlabelled")} for of in inputs
     )
+    blank = {part: bare for part, of in told_apart.items() if (bare := raw.blank(of)) is not None}
     same, found = (
         ([], {})
         if costly(raw)
-        else copies.find(told_apart, labels, raw.task.get("classes", ()), name, raw.noun)
+        else copies.find(told_apart, labels, raw.task.get("classes", ()), name, raw.noun, blank)
     )
     if same and duplicates == "error":
         raise UserError(
