@@ -93,7 +93,7 @@ class Parts:
     made-up row as a network sees it, for methods that look into a network before the first batch; None: not
     known. class_weights: (C,) by which the loss of labels is multiplied, class by class; None: it is not.
     Every Objective has them too. teacher_size: parameters of the teacher, of several the largest; None where
-    there is none, or it is not known yet. validation_views: batches of the validation rows, in order, as
+    there is none, it is not known yet, or one was fitted at once, which has no such number. validation_views: batches of the validation rows, in order, as
     training shows rows to student and teacher (one augmented view each, the clean row beside it), for what is
     estimated there and applied to the pool; None: training shows clean rows, as `validation.clean()`.
     """
@@ -151,11 +151,6 @@ class Frozen:
         gradient.
         """
         return self._module
-
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return sum(p.numel() for p in self._module.parameters())
 
 
 class Objective(nn.Module, ABC):

@@ -24,6 +24,9 @@ class Estimator(Finished, ABC):
     `fit` registers them, of any shape, and loading registers those that were saved.
     """
 
+    fitted_at_once: ClassVar[bool] = True
+    """Read from the class's file where torch is not wanted (kdx.store.declared), and off a network for its
+    size: what it has learned is no count of parameters."""
     tells: ClassVar[tuple[str, ...]] = ()
     """What its answers hold beside the answer itself, such as "variance" (see `Objective.needs_answers`)."""
 
