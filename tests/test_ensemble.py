@@ -146,6 +146,18 @@ def test_networks_that_have_learned_the_same_are_known():
 # what the words mean
 
 
+def test_of_members_that_are_fitted_no_training_is_asked(place):
+    words = ("dataset=digits_table", "store=none", "teacher_pretrain.precision=bf16")
+    bf16 = order(*words, "teachers=[sklearn,mlp]", "student_train.augment=[]")
+    assert [(one.training is None, one.fitted) for one in bf16.experiment.teachers] == [
+        (True, True),
+        (False, False),
+    ]
+    steps, _ = forecast(bf16, place / "plan", {})
+    asked = {step.name: step.inputs for step in steps}
+    assert asked["teacher-pretrain-1"]["precision"] == "fp32" and asked["pseudo-label"]["precision"] == "bf16"
+
+
 def test_each_member_has_the_keys_and_the_training_of_its_option():
     made = order(TWO, "members.2.dropout=0.2", "members.1.teacher_pretrain.lr=0.3").experiment.teachers
     assert [teacher.name for teacher in made] == ["mlp", "mlp_small"]

@@ -342,6 +342,18 @@ def test_a_pipe_gets_markdown_without_colour(capsys):
     assert "| distilled student |" in text and "\x1b" not in text
 
 
+def test_the_key_of_points_is_a_dot_and_of_a_line_a_line():
+    """A line is 22 pixels wide on its own height, a dot 10 at its middle."""
+
+    def widths(**more):
+        data = {"lines": {"here": {"x": [0, 1], "y": [0, 1]}}, **more}
+        picture = Image.open(io.BytesIO(figures.draw_lines(data, "t", "#ff0000"))).convert("RGB")
+        red = (np.asarray(picture)[:60].astype(int) - [255, 0, 0]).__abs__().sum(2) < 30
+        return red.sum(1).max(), red.any(1).sum()
+
+    assert widths() == (22, 3) and widths(points=["here"])[0] == widths(points=["here"])[1] in (9, 10)
+
+
 def test_units():
     assert [magnitude(n) for n in (7, 1234, 23_520_842)] == ["7", "1.23k", "23.5M"]
     assert [bytes_in_words(n) for n in (999, 11_756, 94_312_345)] == ["999 B", "11.8 kB", "94.3 MB"]

@@ -521,9 +521,14 @@ def test_a_run_on_texts_from_the_command_line(corpus, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["teacher=cnn"], "cnn reads pictures, and the rows of this data set are texts"),
-        (["augment=affine"], "affine changes pictures, and the rows of this data set are texts"),
+        (
+            ["teacher=cnn"],
+            "teacher=cnn reads pictures, and this data set holds texts: choose one that reads texts, such as "
+            "teacher=bag",
+        ),
+        (["augment=affine"], "affine changes pictures, and this data set holds texts"),
         (["student=tfidf"], "fitted at once, and not trained by steps"),
+        (["teacher=tfidf", "teacher.checkpoint=w.pt"], "tfidf is fitted at once, from nothing: leave it out"),
     ],
 )
 def test_what_is_for_pictures_is_refused_on_texts(corpus, words, says):
@@ -533,8 +538,11 @@ def test_what_is_for_pictures_is_refused_on_texts(corpus, words, says):
 def test_what_is_for_texts_is_refused_on_pictures():
     words = [*CPU, "dataset=digits", "augment=[swap]", "student=bag"]
     errors = " ".join(inspect(wire(compose.check_words(words))))
-    assert "swap changes texts, and the rows of this data set are pictures" in errors
-    assert "bag reads texts, and the rows of this data set are pictures" in errors
+    assert "swap changes texts, and this data set holds pictures" in errors
+    assert (
+        "student=bag reads texts, and this data set holds pictures: choose one that reads pictures, such as "
+        "student=cnn_small" in errors
+    )
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from kdx.config.contract import check_metric, check_task
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks, snapshot
+from kdx.core.errors import rows_called
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.data.raw import Description
 from kdx.models.adapt import Adapter
@@ -77,10 +78,10 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             for key, name, step in ((key, *named) for key, found in several.items() for named in found):
                 if step.reads != about.reads:
                     errors.append(
-                        f"{node}.{key}: {name} changes {step.reads}, and the rows of this data set are "
-                        f"{about.reads}: "
+                        f"{node}.{key}: {name} changes {rows_called(step.reads)}, and this data set holds "
+                        f"{rows_called(about.reads)}: "
                         + ("set augment=none, or " if key == "augment" else "")
-                        + f"choose a step for {about.reads}"
+                        + "choose a step that changes those"
                     )
     with trying(errors):
         task = task_of(about)
@@ -99,8 +100,8 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
     with trying(errors):
         if experiment.made_up and (maker := experiment.made_up.build()).reads != about.reads:
             errors.append(
-                f"made_up={experiment.made_up.target.split('.')[-2]} makes rows of a {maker.reads}, and "
-                f"those of this data set are {about.reads}: set made_up=none"
+                f"made_up={experiment.made_up.target.split('.')[-2]} makes {rows_called(maker.reads)}, and "
+                f"this data set holds {rows_called(about.reads)}: set made_up=none"
             )
     with trying(errors):
         if experiment.select and (rule := experiment.select.build()):

@@ -108,7 +108,11 @@ def ask_teacher(
     """The teacher's answers, of several the mean, to the rows of the pool that are asked about; to none where
     the loss reads no pool.
     """
-    found = {precise(store, data, teacher.model, teacher.training) for teacher in experiment.teachers}
+    found = {
+        precise(store, data, teacher.model, teacher.training)
+        for teacher in experiment.teachers
+        if not teacher.fitted  # its answers are made without torch
+    }
     precision = found.pop() if len(found) == 1 else "fp32"
     return store.run(
         LABEL,
