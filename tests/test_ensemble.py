@@ -19,6 +19,7 @@ from kdx.config.restore import restore
 from kdx.config.validate import inspect
 from kdx.config.wire import wire
 from kdx.core.errors import UserError, UserErrors
+from kdx.core.types import Split
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.models.size import bytes as bytes_of
 from kdx.models.size import flops, parameters
@@ -26,6 +27,7 @@ from kdx.pipeline.recipes.experiment import name_of_several
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.label import equal_networks
+from kdx.pipeline.stages.measuring import Measure
 from kdx.pipeline.stages.watch import Watch
 from kdx.planning.dry_run import forecast
 from kdx.runs.reading import read_run
@@ -114,6 +116,26 @@ def test_members_answer_with_the_mean_of_their_probabilities():
     assert not torch.allclose(
         answers.softmax(1), torch.tensor([0.75, 0.25])
     )  # the mean of the logits says that
+
+
+def test_members_answer_once_for_themselves_and_together():
+    asked = []
+
+    class Counts(Says):
+        def forward(self, inputs):
+            asked.append(len(inputs))
+            return super().forward(inputs)
+
+    both = NetworkEnsemble([Counts(0.9, 0.1), Counts(0.5, 0.5)], classification(2))
+    measure = Measure(classification(2), {}, Runtime("cpu", 1, 0, False, False, 60))
+    split = Split("test", torch.zeros(300, 3), torch.zeros(300, dtype=torch.int64))
+    together, apart = measure.several_answers(both, {"test": split})
+    assert asked == [256, 256, 44, 44]
+    assert torch.equal(together["test"], measure.answers(both, split))
+    assert all(
+        torch.equal(apart["test"][k], measure.answers(member, split)) for k, member in enumerate(both.members)
+    )
+    assert measure.several_answers(both.members[0], {"test": split})[1] == {}
 
 
 def test_members_that_answer_with_numbers_answer_with_their_mean():

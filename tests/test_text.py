@@ -528,7 +528,10 @@ def test_a_run_on_texts_from_the_command_line(corpus, tmp_path, monkeypatch, cap
         ),
         (["augment=affine"], "affine changes pictures, and this data set holds texts"),
         (["student=tfidf"], "fitted at once, and not trained by steps"),
-        (["teacher=tfidf", "teacher.checkpoint=w.pt"], "tfidf is fitted at once, from nothing: leave it out"),
+        (
+            ["teacher=tfidf", f"teacher.checkpoint={__file__}"],
+            "tfidf is fitted at once, from nothing: leave it out",
+        ),
     ],
 )
 def test_what_is_for_pictures_is_refused_on_texts(corpus, words, says):

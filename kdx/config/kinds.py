@@ -17,8 +17,8 @@ from kdx.data.raw import Description
 from kdx.models.adapt import Adapter
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.arrays import build_task
-from kdx.pipeline.stages.evaluate import build_metric
 from kdx.pipeline.stages.files import build_adapter
+from kdx.pipeline.stages.measuring import build_metric
 from kdx.store.component import Component
 from kdx.store.digest import modules_read
 from kdx.store.resolve import module_of

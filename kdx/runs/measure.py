@@ -25,7 +25,7 @@ from kdx.data.sizes import check_sizes
 from kdx.data.stored import LazyRows
 from kdx.pipeline.recipes.steps import prepare_data
 from kdx.pipeline.stages.arrays import build_task, open_split, read_inputs
-from kdx.pipeline.stages.evaluate import build_metric
+from kdx.pipeline.stages.measuring import build_metric
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component, targets
