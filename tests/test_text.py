@@ -507,6 +507,13 @@ def test_a_run_on_texts_from_the_command_line(corpus, tmp_path, monkeypatch, cap
     assert main(["evaluate", "run", *more, "dataset.validation=null", "device=cpu", "json=found.json"]) == 0
     found = json.loads(Path("found.json").read_text())
     assert found["results"]["student"]["accuracy"] >= 0.5 and found["results"]["student"]["n"] == 10
+    unknown = "of the test tokens are unknown in the vocabulary that the network learned with"
+    own = data["texts"]["unknown"]["test"]
+    assert not [note for note in found["notes"] if unknown in note]
+    other.write_text("text,label\n" + "qqzz wwyy an array,numpy\nqqzz wwyy an array of,python\n" * 10)
+    assert main(["evaluate", "run", *more, "dataset.validation=null", "device=cpu", "json=found.json"]) == 0
+    (note,) = [note for note in json.loads(Path("found.json").read_text())["notes"] if unknown in note]
+    assert 40 <= float(note.partition("%")[0]) <= 50 and f"and of the run's own {own:.1%}" in note
     assert main(["evaluate", "run", *more[:2], "dataset.length=30", "device=cpu"]) == 2
     assert "take texts of 24 and dataset=text has 30" in " ".join(capsys.readouterr().err.split())
     assert main(["export", "run", "to=exported"]) == 0
@@ -515,7 +522,7 @@ def test_a_run_on_texts_from_the_command_line(corpus, tmp_path, monkeypatch, cap
     assert main(["export", "run", "to=exported", "format=state_dict"]) == 0  # over an earlier one
     capsys.readouterr()
     assert main(["export", "run", "to=other", "role=teacher"]) == 2
-    assert "TfIdf was fitted at once" in " ".join(capsys.readouterr().err.split())
+    assert "this teacher was fitted at once" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,10 @@ from kdx.tasks.classification import Classification
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
+_NOTABLE, _MORE = 0.05, 1.5
+"""Tokens that a vocabulary lacks are told from that share on, where they are so many times those of the
+run's own texts.
+"""
 KIND = ("reads", "task", "example")
 """What weights and data must have alike."""
 
@@ -205,6 +209,25 @@ def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
             f"the figures are none of new {noun}s"
         )
     return notes
+
+
+def unknown_tokens(learned: Artifact | None, data: Artifact, split: str) -> list[str]:
+    """What is said of texts of which many tokens are not in the vocabulary of the network: it reads each as
+    one and the same. learned: the data that it learned from, where they are known.
+    """
+
+    def share(of: Artifact) -> float | None:
+        found: float | None = ((of.json("data.json").get("texts") or {}).get("unknown") or {}).get(split)
+        return found
+
+    here, there = share(data), share(learned) if learned else None
+    if here is None or here < max(_NOTABLE, _MORE * (there or 0.0)):
+        return []
+    beside = "" if there is None else f", and of the run's own {there:.1%}"
+    return [
+        f"{here:.1%} of the {split} tokens are unknown in the vocabulary that the network learned "
+        f"with{beside}: it knows these texts less well"
+    ]
 
 
 def noun_of(reads: str) -> str:
