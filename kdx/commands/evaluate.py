@@ -207,7 +207,7 @@ def measured(
     """learned: the prepared data that the weights come from, None where they are not known. drawn: what is
     said of a test split that was drawn.
     """
-    from kdx.runs import measure
+    from kdx.runs import measure, remarks
 
     about = data.json("data.json")
     runtime = order.runtime.settle()
@@ -215,12 +215,12 @@ def measured(
         role: measure.measure(w, data, words["split"], runtime, order.metrics) for role, w in weights.items()
     }
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
-    notes += [*_other_names(about, weights), *_lacking(words["split"], weights, results)]
+    notes += [*remarks.other_names(about, weights), *remarks.lacking(words["split"], weights, results)]
     notes += (about.get("files") or {}).get("warnings", [])
     if learned is None or learned.key != data.key:
-        notes += measure.unknown_tokens(learned, data, words["split"])
+        notes += remarks.unknown_tokens(learned, data, words["split"])
     if learned and learned.key != data.key:
-        notes += measure.strange(learned, data, words["split"])
+        notes += remarks.strange(learned, data, words["split"])
     named = {key: found[key] for found in results.values() for key in ("metric", "metrics") if key in found}
     return {
         "of": str(target),
@@ -234,38 +234,6 @@ def measured(
         },
         "notes": notes,
     }
-
-
-def _other_names(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
-    """Where the data's classes have other names than those that a network learned. about: of the data."""
-    from kdx.runs import measure
-
-    here = about.get("classes")
-    other = [w for w in weights.values() if here and measure.network_by_name(w, here) is None]
-    if not other:
-        return []
-    pairs = [f"{one} as {there}" for one, there in zip(here or (), other[0].about["classes"], strict=False)]
-    return [
-        f"the classes of {about['dataset']} have other names than those that "
-        f"{together([w.who for w in other])} learned; they are matched by position: "
-        f"{', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}"
-    ]
-
-
-def _lacking(split: str, weights: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
-    """Classes that no picture shows."""
-    lacking = {
-        str(w.about["classes"][k]): None
-        for role, w in weights.items()
-        for k, share in enumerate(results[role].get("recall") or [])
-        if share is None
-    }
-    if not lacking:
-        return []
-    some = ", ".join(list(lacking)[:10]) + (" and more" if len(lacking) > 10 else "")
-    return [
-        f"no {split} picture shows {some}: the figures say nothing of {'it' if len(lacking) == 1 else 'them'}"
-    ]
 
 
 def _words(role: str, results: Any) -> str:

@@ -165,8 +165,8 @@ def program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram
         if estimator_in(network) is None:
             raise
         raise UserError(
-            "this teacher was fitted at once and answers by other means than PyTorch's, so it has no graph to "
-            "export: format=state_dict exports it, for kdx.load"
+            "this teacher was fitted at once and answers by other means than PyTorch's, so it has no graph "
+            "to export: format=state_dict exports it, for kdx.load"
         ) from None
 
 
