@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,9 @@ def mine(tmp_path, monkeypatch):
     forget()
 
 
-def train(*words: str) -> dict:
+def train(*words: str, short: Sequence[str] = SHORT) -> dict:
     """The run.json of a run that must succeed."""
-    assert main(["train", *SHORT, "allow=[mine]", "hydra.run.dir=run", *words]) == 0
+    assert main(["train", *short, "allow=[mine]", "hydra.run.dir=run", *words]) == 0
     return json.loads(Path("run/run.json").read_text())
 
 
@@ -543,6 +544,10 @@ class Centroids(Estimator):
 """
 
 
+FITTED = [word for word in SHORT if not word.startswith("teacher_pretrain.")]
+"""Of a teacher that makes no step."""
+
+
 def test_an_estimator_teaches_and_is_measured_again(mine, capsys):
     """A teacher that is fitted, not trained: the label and evaluate stages do not notice."""
     mine(mine__centroids=CENTROIDS)
@@ -551,14 +556,22 @@ def test_an_estimator_teaches_and_is_measured_again(mine, capsys):
     )
     mine(**{f"options__{role}__centroids_yaml": yaml.format(role) for role in ("teacher", "student")})
     words = ["--config-dir", "options", "teacher=centroids"]
-    run = train(*words)
+    run = train(*words, short=FITTED)
     teacher = run["results"]["teacher"]
-    assert teacher["steps"] == 0 and teacher["parameters"] == 0 and teacher["bytes"] > 10 * 256 * 4
+    assert (
+        teacher["steps"] == 0
+        and teacher["parameters"] is None
+        and teacher["flops"] is None
+        and teacher["bytes"] > 10 * 256 * 4
+    )
     assert teacher["last"]["test"]["accuracy"] > 0.6
+    rows = [line.split("|") for line in Path("run/report.md").read_text().splitlines()]
+    row = next(cells for cells in rows if cells[1:2] == [" teacher "])
+    assert row[2].strip() == row[4].strip() == "-", "parameters and MFLOPs"
     assert main(["evaluate", "run", "allow=[mine]", "json=again.json"]) == 0
     again = json.loads(Path("again.json").read_text())["results"]["teacher"]
     assert again["accuracy"] == teacher["last"]["test"]["accuracy"]
-    assert main(["plan", *SHORT, "allow=[mine]", *words, "seed=3"]) == 0
+    assert main(["plan", *FITTED, "allow=[mine]", *words, "seed=3"]) == 0
     assert "fitted at once" in capsys.readouterr().out
     assert main(["export", "run", "allow=[mine]", "format=state_dict"]) == 0
     (taught,) = json.loads(Path("run/export/student/card.json").read_text())["lineage"]["teachers"]
@@ -566,6 +579,7 @@ def test_an_estimator_teaches_and_is_measured_again(mine, capsys):
     assert "none: fitted at once" in Path("run/export/student/card.md").read_text()
     capsys.readouterr()
     refused(capsys, ["--config-dir", "options", "student=centroids"], "it can be a teacher, not a student")
+    refused(capsys, words, "teacher_pretrain.steps=4 can never act: the teacher centroids is fitted at once")
 
 
 def test_an_estimator_keeps_what_it_learned_in_buffers(mine, capsys):
@@ -580,7 +594,7 @@ def test_an_estimator_keeps_what_it_learned_in_buffers(mine, capsys):
         )
         mine(**{f"options__teacher__{name}_yaml": yaml})
         words = ["--config-dir", "options", f"teacher={name}", "allow=[mine]"]
-        assert main(["train", *SHORT, *words]) == 1
+        assert main(["train", *FITTED, *words]) == 1
         text = capsys.readouterr().err
         assert "Centroids keeps what it learned outside its buffers: register_buffer(...)" in text
         assert why in text and "Traceback" not in text

@@ -10,6 +10,7 @@ import torch
 
 from kdx.cli import main
 from kdx.config import compose
+from kdx.config.suggest import networks_for, such_as
 from kdx.config.wire import wire
 from kdx.planning.dry_run import forecast
 
@@ -80,6 +81,33 @@ def test_the_students_checkpoint_is_not_the_assistants(place, tmp_path):
     assert {
         name: [str(path) for path in source.paths] for name, source in given.items() if source
     } == dict.fromkeys(("student-train-2", "student-train", "baseline-train"), ["w.pt"])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "named"),
+    [
+        ([], "mlp_small"),
+        (["student=mlp_small", "teacher=mlp"], "mlp"),
+        (["student=mlp_small", "teachers=[sklearn,mlp]"], "mlp"),
+    ],
+)
+def test_an_assistant_is_suggested_that_reads_the_rows(place, capsys, chosen, named):
+    words = ["device=cpu", "dataset=wine", "recipe=chain", *chosen]
+    assert main(["train", *words]) == 2
+    assert capsys.readouterr().err == (
+        "recipe=chain teaches by way of assistants, and none is named: assistants=[" + named + "], say\n"
+    )
+    assert main(["train", *words, "assistants=[cnn_tiny]"]) == 2
+    assert capsys.readouterr().err == (
+        "the assistant cnn_tiny reads pictures, and this data set holds rows of tables: choose one that "
+        "reads rows of tables, such as assistants=[mlp]\n"
+    )
+
+
+def test_suggested_networks_read_such_rows_and_are_trained():
+    assert networks_for("texts") == ["bag", "text_cnn"] and networks_for("texts", ["bag"])[0] == "text_cnn"
+    assert networks_for("pictures")[0] == "cnn_small" and "sklearn" not in networks_for("pictures")
+    assert networks_for("points") == [] and such_as("student", "points") == "one that reads points"
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,24 @@ def test_a_run_is_measured_as_the_run_measured_itself(place, capsys):
     )
 
 
+def test_the_weights_of_the_runs_table_are_measured(place):
+    file = RUN / "run.json"
+    before = file.read_text()
+    run = json.loads(before)
+    run["results"]["headline"] = "best"
+    try:
+        file.write_text(json.dumps(run))
+        found, last = figures(str(RUN)), figures(str(RUN), "which=last")
+    finally:
+        file.write_text(before)
+    assert (found["which"], last["which"], figures(str(RUN))["which"]) == ("best", "last", "last")
+    for weights, measured in (("best", found), ("last", last)):
+        assert all(
+            close(numbers, run["results"][role][weights]["test"])
+            for role, numbers in measured["results"].items()
+        )
+
+
 def test_the_runs_own_dataset_by_name_is_its_own_split(place):
     """The run's seed is taken, so the same rows are held out; other sizes make another split."""
     assert figures(str(RUN), "dataset=digits")["data_key"] == document()["protocol"]["data_key"]

@@ -481,7 +481,7 @@ PICTURES = {"task": {}, "reads": "pictures"}
 
 
 def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
-    from kdx.runs.measure import strange  # takes torch
+    from kdx.runs.remarks import strange  # takes torch
 
     made = {}
     for name, most in (("learned", 4095), ("other", 255)):
@@ -505,7 +505,7 @@ def test_other_pictures_for_the_same_networks_may_have_another_range(tmp_path):
 
 
 def test_other_pictures_for_the_same_networks_may_be_cut_otherwise_or_lie_on_another_ground(tmp_path):
-    from kdx.runs.measure import strange  # takes torch
+    from kdx.runs.remarks import strange  # takes torch
 
     long = Image.fromarray(np.repeat(big(np.array([[0, 50], [100, 200]], np.uint8)), 2, 1))
 

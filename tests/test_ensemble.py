@@ -19,6 +19,7 @@ from kdx.config.restore import restore
 from kdx.config.validate import inspect
 from kdx.config.wire import wire
 from kdx.core.errors import UserError, UserErrors
+from kdx.core.types import Split
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.models.size import bytes as bytes_of
 from kdx.models.size import flops, parameters
@@ -26,6 +27,7 @@ from kdx.pipeline.recipes.experiment import name_of_several
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.label import equal_networks
+from kdx.pipeline.stages.measuring import Measure
 from kdx.pipeline.stages.watch import Watch
 from kdx.planning.dry_run import forecast
 from kdx.runs.reading import read_run
@@ -116,6 +118,26 @@ def test_members_answer_with_the_mean_of_their_probabilities():
     )  # the mean of the logits says that
 
 
+def test_members_answer_once_for_themselves_and_together():
+    asked = []
+
+    class Counts(Says):
+        def forward(self, inputs):
+            asked.append(len(inputs))
+            return super().forward(inputs)
+
+    both = NetworkEnsemble([Counts(0.9, 0.1), Counts(0.5, 0.5)], classification(2))
+    measure = Measure(classification(2), {}, Runtime("cpu", 1, 0, False, False, 60))
+    split = Split("test", torch.zeros(300, 3), torch.zeros(300, dtype=torch.int64))
+    together, apart = measure.several_answers(both, {"test": split})
+    assert asked == [256, 256, 44, 44]
+    assert torch.equal(together["test"], measure.answers(both, split))
+    assert all(
+        torch.equal(apart["test"][k], measure.answers(member, split)) for k, member in enumerate(both.members)
+    )
+    assert measure.several_answers(both.members[0], {"test": split})[1] == {}
+
+
 def test_members_that_answer_with_numbers_answer_with_their_mean():
     one, other = torch.nn.Linear(3, 1), torch.nn.Linear(3, 1)
     rows = torch.randn(4, 3)
@@ -144,6 +166,18 @@ def test_networks_that_have_learned_the_same_are_known():
 
 
 # what the words mean
+
+
+def test_of_members_that_are_fitted_no_training_is_asked(place):
+    words = ("dataset=digits_table", "store=none", "teacher_pretrain.precision=bf16")
+    bf16 = order(*words, "teachers=[sklearn,mlp]", "student_train.augment=[]")
+    assert [(one.training is None, one.fitted) for one in bf16.experiment.teachers] == [
+        (True, True),
+        (False, False),
+    ]
+    steps, _ = forecast(bf16, place / "plan", {})
+    asked = {step.name: step.inputs for step in steps}
+    assert asked["teacher-pretrain-1"]["precision"] == "fp32" and asked["pseudo-label"]["precision"] == "bf16"
 
 
 def test_each_member_has_the_keys_and_the_training_of_its_option():

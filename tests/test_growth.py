@@ -31,7 +31,7 @@ from kdx.core import shapes, snapshot
 from kdx.core.paths import conf_dir
 from kdx.core.shapes import all_wrong
 from kdx.data.pictures import decode
-from kdx.pipeline.stages.evaluate import keep_arrays
+from kdx.pipeline.stages.measuring import keep_arrays
 from kdx.report.run import document as reading
 from kdx.report.run import figures
 from kdx.report.run.plain import dump

@@ -327,8 +327,7 @@ def test_only_rows_that_training_looks_at_are_answered(tmp_path, monkeypatch):
 def test_the_student_is_the_one_that_learns_with_all_rows_answered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["train", *SHORT, "hydra.run.dir=some"]) == 0
-    for recipe in ("distil", "chain"):
-        monkeypatch.setattr(f"kdx.pipeline.recipes.{recipe}.rows_looked_at", lambda data, experiment: {})
+    monkeypatch.setattr("kdx.pipeline.recipes.asking.rows_looked_at", lambda data, experiment: {})
     assert main(["train", *SHORT, "hydra.run.dir=all"]) == 0
     assert np.load("all/artifacts/pseudo-label/unlabelled.npy").shape == (997, 1, 10)
     one, other = (load_file(f"{run}/artifacts/student-train/last.safetensors") for run in ("some", "all"))

@@ -124,8 +124,8 @@ def test_the_teachers_answers_are_stored_by_name_and_read_as_it_gives_them(place
             ["loss=slam"],
             "loss=slam reads the probabilities of classes, and an answer here is several numbers",
         ),
-        (["augment=affine"], "affine changes pictures, and the rows of this data set are points"),
-        (["student=cnn_tiny"], "cnn reads pictures, and the rows of this data set are points"),
+        (["augment=affine"], "affine changes pictures, and this data set holds points"),
+        (["student=cnn_tiny"], "student=cnn_tiny reads pictures, and this data set holds points"),
         (
             ["dataset.class_weights=balanced"],
             "dataset.class_weights=balanced reads the probabilities of classes",
@@ -143,7 +143,7 @@ def test_what_does_not_go_with_it_is_refused_before_work(place, capsys, words, s
 def test_its_networks_are_refused_for_other_rows(place, capsys):
     words = ["dataset=digits", "teacher=sets", "student=sets_small", "augment=none", "device=cpu"]
     assert main(["train", *GUEST, *words, "hydra.run.dir=runs/refused", "store=store"]) == 2
-    says = "sets reads points, and the rows of this data set are pictures"
+    says = "teacher=sets reads points, and this data set holds pictures"
     assert says in " ".join(capsys.readouterr().err.split())
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 import pytest
 
 from kdx.cli import main
+from kdx.commands import _check
 from kdx.commands import train as command
 from kdx.config import compose
-from kdx.config.unused import VALIDATIONS, idle
+from kdx.config.unused import VALIDATIONS, Learned, idle
+from kdx.core.errors import UserErrors
 from kdx.pipeline.stages import watch
 
+SUPERVISED = "kdx.methods.losses.supervised.Supervised"
 LINES = [
     (
         "student_train.patience=3 dataset.validation=null",
@@ -63,12 +66,52 @@ LINES = [
     ),
     ("pseudo_label.limit=5 pseudo_label.mode=live", "pseudo_label.limit=5 can never act"),
     ("teacher_pretrain.labelled_share=0.5", "teacher_pretrain.labelled_share=0.5 can never act"),
+    (
+        "teacher=sklearn teacher_pretrain.lr=0.1",
+        "teacher_pretrain.lr=0.1 can never act: the teacher sklearn is fitted at once, and not trained by "
+        "steps: leave it out",
+    ),
+    (
+        "teacher=tfidf teacher_pretrain.precision=auto",
+        "teacher_pretrain.precision=auto can never act: the teacher tfidf is fitted at once",
+    ),
+    (
+        "teacher=sklearn teacher_pretrain.patience=3 dataset.validation=null",
+        "teacher_pretrain.patience=3 can never act: the teacher sklearn is fitted at once",
+    ),
+    (
+        f"teacher=sklearn teacher_loss._target_={SUPERVISED}",
+        f"teacher_loss._target_={SUPERVISED} can never act: the teacher sklearn is fitted at once",
+    ),
+    (
+        "teacher=sklearn teacher.members=2 teacher_pretrain.rows=20",
+        "teacher_pretrain.rows=20 can never act: the teacher sklearn is fitted at once",
+    ),
+    (
+        "teachers=[mlp,sklearn] members.2.teacher_pretrain.epochs=5",
+        "members.2.teacher_pretrain.epochs=5 can never act: the teacher sklearn is fitted at once",
+    ),
+    (
+        "teachers=[mlp,sklearn] teacher_pretrain.milestones=[0.5]",
+        "teacher_pretrain.milestones=[0.5] can never act: they are for the schedule step",
+    ),
+    (
+        "teachers=[mlp,cnn] members.1.teacher_pretrain.momentum=0.5",
+        "members.1.teacher_pretrain.momentum=0.5 can never act: it is for sgd, and "
+        "members.1.teacher_pretrain.optimiser=adamw: set members.1.teacher_pretrain.optimiser=sgd",
+    ),
+    (
+        "teacher=resnet18 teacher.checkpoint=w.pt teacher_pretrain.lr=0.1",
+        "teacher_pretrain.lr=0.1 can never act: the teacher resnet18 has its weights and is taken as it is: "
+        "set teacher_pretrain.epochs=5, say, to train it on",
+    ),
 ]
 
 
-def found(line: str, rows: dict | None = None) -> list[str]:
+def found(line: str, **learned: dict) -> list[str]:
     words = compose.plus_less(line.split())
-    return list(idle(compose.check_words(words), {word.partition("=")[0] for word in words}, rows).values())
+    typed = {word.partition("=")[0].lstrip("+") for word in words}
+    return list(idle(compose.check_words(words), typed, Learned(**learned)).values())
 
 
 @pytest.mark.parametrize(("line", "says"), LINES, ids=[line for line, _ in LINES])
@@ -88,6 +131,10 @@ def test_what_can_never_act_is_reported(line, says):
         "student_train.optimiser=sgd student_train.momentum=0.5",
         "rounds=3 round_patience=2 student_init=previous",
         "student_train.warmup=0.1",
+        "teacher=sklearn student_train.lr=0.1 headline=best",
+        "teachers=[sklearn,mlp] teacher_pretrain.lr=0.1",
+        "teachers=[cnn,mlp] members.1.teacher_pretrain.optimiser=sgd teacher_pretrain.momentum=0.5",
+        "teacher.checkpoint=w.pt teacher_pretrain.epochs=2 teacher_pretrain.lr=0.1",
     ],
 )
 def test_what_acts_and_what_was_not_typed_is_left_alone(line):
@@ -96,8 +143,45 @@ def test_what_acts_and_what_was_not_typed_is_left_alone(line):
 
 def test_the_rows_that_there_are_count_not_those_asked_for():
     line = "student_train.patience=3 student_train.labelled_share=0.5"
-    assert found(f"{line} dataset.validation=null", {"validation": 10, "unlabelled": 5}) == []
-    assert len(found(line, {"validation": 0, "unlabelled": 0})) == 2
+    assert found(f"{line} dataset.validation=null", rows={"validation": 10, "unlabelled": 5}) == []
+    assert len(found(line, rows={"validation": 0, "unlabelled": 0})) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "dataset=friedman1 loss.temperature=2",
+            "loss.temperature=2 can never act: it softens probabilities, and an answer here is numbers",
+        ),
+        ("dataset=wine loss.temperature=2", None),
+        (
+            "dataset=wine loss.temperature=2 loss.alpha=0",
+            "loss.temperature=2 can never act: loss.alpha=0 gives the teacher's answers no weight",
+        ),
+        ("dataset=friedman1 loss=teacher_bounded loss.weight=0 loss.margin=1", "loss.margin=1 can never act"),
+        (
+            "dataset=breast_cancer loss=slam loss.threshold=0.8",
+            "loss.threshold=0.8 can never act: it is what k is estimated by, and of two classes k is 2",
+        ),
+        ("dataset=wine loss=slam loss.k=3 loss.top_k_by=gap", "loss.top_k_by=gap can never act"),
+        ("dataset=wine loss=slam loss.threshold=0.8", None),
+        (
+            "dataset=digits_table teacher=mlp loss=noisy_student loss.hard=true loss.temperature=2",
+            "loss.temperature=2 can never act: it softens probabilities, and with loss.hard=true",
+        ),
+    ],
+)
+def test_what_the_task_or_the_loss_itself_leaves_without_effect(tmp_path, monkeypatch, line, says):
+    monkeypatch.chdir(tmp_path)
+    words = ["device=cpu", "dataset.labelled=40", *line.split()]
+    words += ["augment=none"] if "noisy" in line else []
+    if says is None:
+        assert len(_check.check_runs(words, multirun=False)) == 1
+    else:
+        with pytest.raises(UserErrors) as error:
+            _check.check_runs(words, multirun=False)
+        assert str(error.value).startswith(says) and "\n" not in str(error.value)
 
 
 def test_it_is_reported_before_any_work_and_of_a_sweep_where_no_run_has_a_use_for_it(

@@ -19,8 +19,13 @@ from kdx import models
 from kdx.core.errors import UserError
 from kdx.models import layers, size
 from kdx.models import torchvision as zoo
+from kdx.models.adapt import in_units
+from kdx.models.estimator import fit_to
 from kdx.models.sets import AVERAGED
+from kdx.models.sklearn import Sklearn
+from kdx.models.tables import TableAdapter
 from kdx.models.weights import load_weights
+from kdx.tasks.regression import Regression
 
 CONF = Path(__file__).parent.parent / "conf"
 OTHERS = ("timm", "sklearn", "bag", "text_cnn", "tfidf")
@@ -797,12 +802,42 @@ def test_numbers_are_checked_as_they_are_cast_and_so_is_the_normalisation(load):
         load(right | {"stage1.0.weight": right["stage1.0.weight"].double() * 0 + 1e300})
     for name, value, says in (
         ("mean", float("nan"), r"not finite .* in 1 of 2 tensors, the first of them mean"),
-        ("std", 0.0, "must be above 0 in every"),
-        ("std", -1.0, r"must be above 0 in every channel; it is \[-1\.0\]"),
+        ("std", 0.0, "must be above 0 throughout"),
+        ("std", -1.0, r"must be above 0 throughout; it is \[-1\.0\]"),
         ("std", float("inf"), "not finite"),
     ):
         with pytest.raises(UserError, match=says):
             load(whole | {name: torch.full_like(whole[name], value)})
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+@pytest.mark.parametrize("name", ["columns.std", "units.scale"])
+@pytest.mark.parametrize("value", [0.0, -2.0])
+def test_whatever_is_divided_by_is_above_0(tmp_path, name, value, fitted):
+    """Of tables the columns, of numbers their units; of networks and of fitted teachers alike."""
+    columns = [{"mean": 0.0, "std": 2.0}, {"mean": 1.0, "std": 3.0}]
+    adapter, task = (
+        TableAdapter(columns=columns, clip=10.0),
+        Regression(names=["y"], centre=[1.0], scale=[2.0]),
+    )
+    inner = Sklearn(shape=(2,), outputs=1, estimator="Ridge", params={}) if fitted else torch.nn.Linear(2, 1)
+    if fitted and name == "units.scale":
+        return  # it answers in the task's units by itself
+    network = in_units(adapter.wrap(inner, (2,)), task.units())
+    rows = torch.tensor([[0.0, 1.0], [2.0, 4.0], [1.0, 3.0]])
+    if fitted:
+        fit_to(network, rows, rows[:, :1], task)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    answers = network(rows)
+    again = in_units(adapter.wrap(copy.deepcopy(inner), (2,)), task.units())
+    assert load_weights(again, tmp_path / "w.pt") == [] and torch.equal(again(rows), answers)
+    torch.save(
+        network.state_dict() | {name: torch.full_like(network.state_dict()[name], value)}, tmp_path / "w.pt"
+    )
+    with pytest.raises(
+        UserError, match=f"damaged: its {name}, by which .* must be above 0 throughout; it is"
+    ):
+        load_weights(again, tmp_path / "w.pt")
 
 
 def test_a_network_that_halves_less_for_small_pictures_tells_so_of_others_weights(load):

@@ -18,6 +18,7 @@ from kdx.core.types import Batch, Frozen, Parts
 from kdx.methods.losses.noisy_student import NoisyStudent, draw_frozen, layers, pseudo_label_loss
 from kdx.methods.losses.soft import Soft
 from kdx.models.cnn import cnn
+from kdx.models.size import parameters
 from kdx.store.component import Component
 
 SHAPE, CLASSES = (1, 8, 8), 3
@@ -294,10 +295,10 @@ def test_without_an_average_the_student_itself_is_exported():
 
 def test_a_student_smaller_than_its_teacher_is_reported():
     with pytest.warns(Caution, match="the student has .* parameters and its teacher"):
-        NoisyStudent(parts(network(), teacher_size=Frozen(network(8)).size), **PLAIN)
+        NoisyStudent(parts(network(), teacher_size=parameters(network(8))), **PLAIN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        NoisyStudent(parts(network(8), teacher_size=Frozen(network(8)).size), **PLAIN)
+        NoisyStudent(parts(network(8), teacher_size=parameters(network(8))), **PLAIN)
         NoisyStudent(parts(network()), **PLAIN)  # nobody knows
 
 

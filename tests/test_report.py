@@ -16,16 +16,19 @@ import pytest
 from PIL import Image
 
 from kdx.core.errors import UserError
+from kdx.core.metric import Metric
 from kdx.core.roles import ROLE_WORDS, ROLES
+from kdx.report.compare.statistics import plus_minus
 from kdx.report.run import canvas, figures, gallery, markdown, markup, reliability, rounds, sections
 from kdx.report.run.folder import RunFolder
 from kdx.report.run.listeners import Listener, Many
 from kdx.report.run.plain import plain, write_or_error
 from kdx.report.run.progress import Progress, duration
+from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import print_table, role_cells
 from kdx.report.run.tensorboard import hyperparameters
-from kdx.report.run.units import bytes_in_words, magnitude, three_figures
-from kdx.report.run.verdict import result_warnings, settle, summary
+from kdx.report.run.units import bytes_in_words, decimals, magnitude, three_figures
+from kdx.report.run.verdict import percent, result_warnings, settle, summary
 from kdx.tasks import chance
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -139,6 +142,20 @@ def test_gap_closed_is_null_with_a_reason(given, gain, reason):
     reported = summary(results(**given), "last")
     assert reported["gap_closed"] is None and reason in reported["gap_closed_reason"]
     assert reported["gain"] == (None if gain is None else pytest.approx(gain))
+
+
+def test_a_number_that_rounds_to_nothing_has_no_minus():
+    given = results(alone=0.85, student=0.8498)
+    assert summary(given, "last")["gap_closed"] == pytest.approx(-0.002)
+    said = " ".join(result_sentences(given, "last"))
+    assert "Gain of distillation: +0.0 points" in said and "gap to the teacher closed: 0% of" in said
+    error = Metric("error", "error", digits=1)
+    assert (error.shown(-0.04), error.difference(-0.04), error.counted(-0.04)) == ("0.0", "+0.0", "0.0")
+    assert (error.shown(-0.06), error.difference(-0.06), error.counted(-0.06)) == ("-0.1", "-0.1", "-0.1")
+    assert (percent(-0.0004), percent(-0.0006), decimals(-0.004, 2)) == ("0.0%", "-0.1%", "0.00")
+    assert (plus_minus(-0.04, 0.04, 1, signed=True), plus_minus(-0.04, None, 1)) == ("+0.0 ± 0.0", "0.0")
+    ceiling = given | {"ceiling": role(0.9)}
+    assert "the teacher's answers brought 0% of that" in " ".join(result_sentences(ceiling, "last"))
 
 
 def test_headline_is_best_only_where_every_role_has_it():
@@ -323,6 +340,18 @@ def test_a_pipe_gets_markdown_without_colour(capsys):
     print_table(results(), "last", ["x"])
     text = capsys.readouterr().out
     assert "| distilled student |" in text and "\x1b" not in text
+
+
+def test_the_key_of_points_is_a_dot_and_of_a_line_a_line():
+    """A line is 22 pixels wide on its own height, a dot 10 at its middle."""
+
+    def widths(**more):
+        data = {"lines": {"here": {"x": [0, 1], "y": [0, 1]}}, **more}
+        picture = Image.open(io.BytesIO(figures.draw_lines(data, "t", "#ff0000"))).convert("RGB")
+        red = (np.asarray(picture)[:60].astype(int) - [255, 0, 0]).__abs__().sum(2) < 30
+        return red.sum(1).max(), red.any(1).sum()
+
+    assert widths() == (22, 3) and widths(points=["here"])[0] == widths(points=["here"])[1] in (9, 10)
 
 
 def test_units():

@@ -18,7 +18,7 @@ from kdx.config import compose
 from kdx.config.wire import wire
 from kdx.core.errors import UserError
 from kdx.data.splits import stratified
-from kdx.pipeline.recipes.steps import views_to_answer
+from kdx.pipeline.recipes.asking import views_to_answer
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
 from kdx.runs import claims
 from kdx.runs.claims import ClaimFigure

@@ -582,6 +582,13 @@ def test_a_run_on_texts_from_the_command_line(corpus, tmp_path, monkeypatch, cap
     assert main(["evaluate", "run", *more, "dataset.validation=null", "device=cpu", "json=found.json"]) == 0
     found = json.loads(Path("found.json").read_text())
     assert found["results"]["student"]["accuracy"] >= 0.5 and found["results"]["student"]["n"] == 10
+    unknown = "of the test tokens are unknown in the vocabulary that the network learned with"
+    own = data["texts"]["unknown"]["test"]
+    assert not [note for note in found["notes"] if unknown in note]
+    other.write_text("text,label\n" + "qqzz wwyy an array,numpy\nqqzz wwyy an array of,python\n" * 10)
+    assert main(["evaluate", "run", *more, "dataset.validation=null", "device=cpu", "json=found.json"]) == 0
+    (note,) = [note for note in json.loads(Path("found.json").read_text())["notes"] if unknown in note]
+    assert 40 <= float(note.partition("%")[0]) <= 50 and f"and of the run's own {own:.1%}" in note
     assert main(["evaluate", "run", *more[:2], "dataset.length=30", "device=cpu"]) == 2
     assert "take texts of 24 and dataset=text has 30" in " ".join(capsys.readouterr().err.split())
     assert main(["export", "run", "to=exported"]) == 0
@@ -590,15 +597,23 @@ def test_a_run_on_texts_from_the_command_line(corpus, tmp_path, monkeypatch, cap
     assert main(["export", "run", "to=exported", "format=state_dict"]) == 0  # over an earlier one
     capsys.readouterr()
     assert main(["export", "run", "to=other", "role=teacher"]) == 2
-    assert "TfIdf was fitted at once" in " ".join(capsys.readouterr().err.split())
+    assert "this teacher was fitted at once" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["teacher=cnn"], "cnn reads pictures, and the rows of this data set are texts"),
-        (["augment=affine"], "affine changes pictures, and the rows of this data set are texts"),
+        (
+            ["teacher=cnn"],
+            "teacher=cnn reads pictures, and this data set holds texts: choose one that reads texts, such as "
+            "teacher=bag",
+        ),
+        (["augment=affine"], "affine changes pictures, and this data set holds texts"),
         (["student=tfidf"], "fitted at once, and not trained by steps"),
+        (
+            ["teacher=tfidf", f"teacher.checkpoint={__file__}"],
+            "tfidf is fitted at once, from nothing: leave it out",
+        ),
     ],
 )
 def test_what_is_for_pictures_is_refused_on_texts(corpus, words, says):
@@ -608,8 +623,11 @@ def test_what_is_for_pictures_is_refused_on_texts(corpus, words, says):
 def test_what_is_for_texts_is_refused_on_pictures():
     words = [*CPU, "dataset=digits", "augment=[swap]", "student=bag"]
     errors = " ".join(inspect(wire(compose.check_words(words))))
-    assert "swap changes texts, and the rows of this data set are pictures" in errors
-    assert "bag reads texts, and the rows of this data set are pictures" in errors
+    assert "swap changes texts, and this data set holds pictures" in errors
+    assert (
+        "student=bag reads texts, and this data set holds pictures: choose one that reads pictures, such as "
+        "student=cnn_small" in errors
+    )
 
 
 @pytest.mark.slow

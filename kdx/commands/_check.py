@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kdx.config import compose, grid
-from kdx.config.unused import idle
+from kdx.config.unused import Learned, idle
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, signals
 from kdx.core.errors import UserErrors
@@ -37,7 +37,7 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
     jobs: list[Job] = []
     found: list[list[str]] = []
     looked: dict[str, list[str]] = {}
-    splits: dict[str, dict[str, int]] = {}
+    learned: dict[str, Learned] = {}
     without_effect: list[dict[str, str]] = []
     for combination in combinations:
         config, slips, good_words = compose.examine_words(combination)
@@ -57,13 +57,13 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
         if alike not in looked and not here:
             # A slip of the pen alone is reported at once; with more on the line it is worth importing torch
             # to tell all that is wrong.
-            rows = splits.setdefault(alike, {})
-            looked[alike] = _inspect(order, data=not slip, splits=rows) if not slip or good_words else []
+            known = learned.setdefault(alike, Learned())
+            looked[alike] = _inspect(order, data=not slip, learned=known) if not slip or good_words else []
             with checks.gather(looked[alike]):  # a store that has everything may be read only
                 checks.folder("store", config["store"])
         found[-1] = [*slips, *wrong, *looked.get(alike, [])]
         if not found[-1]:
-            without_effect.append(idle(order.config, _keys(combination), splits.get(alike)))
+            without_effect.append(idle(order.config, _keys(combination), learned.get(alike)))
     if everywhere or any(found):
         raise UserErrors([*everywhere, *by_combination(combinations, found)])
     # Of a sweep a setting may lie idle in some of the runs: not in all of them.
@@ -92,10 +92,10 @@ def _inside(key: str, value: Any) -> list[str]:
     )
 
 
-def _inspect(order: Order, *, data: bool, splits: dict[str, int]) -> list[str]:
+def _inspect(order: Order, *, data: bool, learned: Learned) -> list[str]:
     from kdx.config import validate
 
-    return validate.inspect(order, data=data, splits=splits)
+    return validate.inspect(order, data=data, learned=learned)
 
 
 def by_combination(combinations: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> list[str]:

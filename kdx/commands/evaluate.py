@@ -15,7 +15,7 @@ from kdx.core.files import write_output
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLES, known_roles
 from kdx.report.metric import cell, finer
-from kdx.report.run.verdict import which_of
+from kdx.report.run.verdict import settle, which_of
 from kdx.runs.reading import as_written, read_run
 from kdx.tasks.shown import shown_metrics
 
@@ -27,7 +27,10 @@ OPTIONS = (
         ("all", *ROLES),
     ),
     Option(
-        "which", "last", "of a run: the weights at the end, or those best on validation", ("last", "best")
+        "which",
+        None,
+        "of a run: the weights at the end, or those best on validation; default: those of its table",
+        ("last", "best"),
     ),
     Option("split", "test", "which rows", ("test", "validation")),
     Option(
@@ -122,9 +125,9 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
                 "the student of role=validation_labels learned from the validation rows, so they tell "
                 "nothing of it: use split=test"
             )
-    allow = order.config["allow"]
-    opened = stored.of_members(run, words["which"], allow) if together else {}
-    opened |= {role: stored.of_role(run, role, which_of(role, words["which"]), allow) for role in roles}
+    allow, which = order.config["allow"], words["which"] or _of_table(run.document)
+    opened = stored.of_members(run, which, allow) if together else {}
+    opened |= {role: stored.of_role(run, role, which_of(role, which), allow) for role in roles}
     opened = {
         role: (replace(weights, called=f"the {_words(role, run.document.get('results'))}"), artifact)
         for role, (weights, artifact) in opened.items()
@@ -139,11 +142,20 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     metrics, left = measure.own_metrics(run.document["config"], order.config["allow"])
     learned, opened_weights = run.stage("prepare"), {role: weights for role, (weights, _) in opened.items()}
     order = replace(order, metrics=metrics)
-    found = measured(order, target, words, data, opened_weights, words["which"], learned, drawn)
+    found = measured(order, target, words, data, opened_weights, which, learned, drawn)
     results = run.document.get("results")
     controls = (results.get("roles") if isinstance(results, Mapping) else None) or {}
     named = {role: about for role, about in controls.items() if role in opened}
     return {**found, "notes": found["notes"] + left, **({"roles": named} if named else {})}
+
+
+def _of_table(document: Mapping[str, Any]) -> str:
+    """The weights that the table of a run shows; of one that was not evaluated the last."""
+    results = document.get("results")
+    if not isinstance(results, Mapping):
+        return "last"
+    asked = results.get("headline")
+    return settle(results, asked if asked in ("last", "best") else "last")
 
 
 def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
@@ -195,7 +207,7 @@ def measured(
     """learned: the prepared data that the weights come from, None where they are not known. drawn: what is
     said of a test split that was drawn.
     """
-    from kdx.runs import measure
+    from kdx.runs import measure, remarks
 
     about = data.json("data.json")
     runtime = order.runtime.settle()
@@ -203,10 +215,12 @@ def measured(
         role: measure.measure(w, data, words["split"], runtime, order.metrics) for role, w in weights.items()
     }
     notes = [text for w in weights.values() for text in w.notes] + (drawn if words["split"] == "test" else [])
-    notes += [*_other_names(about, weights), *_lacking(words["split"], weights, results)]
+    notes += [*remarks.other_names(about, weights), *remarks.lacking(words["split"], weights, results)]
     notes += (about.get("files") or {}).get("warnings", [])
+    if learned is None or learned.key != data.key:
+        notes += remarks.unknown_tokens(learned, data, words["split"])
     if learned and learned.key != data.key:
-        notes += measure.strange(learned, data, words["split"])
+        notes += remarks.strange(learned, data, words["split"])
     named = {key: found[key] for found in results.values() for key in ("metric", "metrics") if key in found}
     return {
         "of": str(target),
@@ -220,38 +234,6 @@ def measured(
         },
         "notes": notes,
     }
-
-
-def _other_names(about: Mapping[str, Any], weights: Mapping[str, Any]) -> list[str]:
-    """Where the data's classes have other names than those that a network learned. about: of the data."""
-    from kdx.runs import measure
-
-    here = about.get("classes")
-    other = [w for w in weights.values() if here and measure.network_by_name(w, here) is None]
-    if not other:
-        return []
-    pairs = [f"{one} as {there}" for one, there in zip(here or (), other[0].about["classes"], strict=False)]
-    return [
-        f"the classes of {about['dataset']} have other names than those that "
-        f"{together([w.who for w in other])} learned; they are matched by position: "
-        f"{', '.join(pairs[:10])}{' and more' if len(pairs) > 10 else ''}"
-    ]
-
-
-def _lacking(split: str, weights: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
-    """Classes that no picture shows."""
-    lacking = {
-        str(w.about["classes"][k]): None
-        for role, w in weights.items()
-        for k, share in enumerate(results[role].get("recall") or [])
-        if share is None
-    }
-    if not lacking:
-        return []
-    some = ", ".join(list(lacking)[:10]) + (" and more" if len(lacking) > 10 else "")
-    return [
-        f"no {split} picture shows {some}: the figures say nothing of {'it' if len(lacking) == 1 else 'them'}"
-    ]
 
 
 def _words(role: str, results: Any) -> str:

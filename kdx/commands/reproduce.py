@@ -258,7 +258,7 @@ def _show(claim: Claim, values: Values, metrics: Metrics, pairs: Sequence[Mappin
                 plus_minus(pair["mean"], pair["deviation"], digits, signed=True),
                 f"{pair['wins']}/{pair['n']}",
                 chance(pair["p"]),
-                "-" if pair["difference"] is None else f"{pair['difference']:+.{digits}f}",
+                "-" if pair["difference"] is None else f"{pair['difference']:+z.{digits}f}",
                 pair["verdict"] or "control",
             ]
         )

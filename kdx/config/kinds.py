@@ -13,14 +13,15 @@ from kdx.config.options import options_of, target_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks, snapshot
+from kdx.core.errors import rows_called
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.data.copies import not_compared
 from kdx.data.raw import Description
 from kdx.models.adapt import Adapter
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.arrays import build_task
-from kdx.pipeline.stages.evaluate import build_metric
 from kdx.pipeline.stages.files import build_adapter
+from kdx.pipeline.stages.measuring import build_metric
 from kdx.store.component import Component
 from kdx.store.declared import declared
 from kdx.store.digest import modules_read
@@ -81,10 +82,10 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             for key, name, step in ((key, *named) for key, found in several.items() for named in found):
                 if step.reads != about.reads:
                     errors.append(
-                        f"{node}.{key}: {name} changes {step.reads}, and the rows of this data set are "
-                        f"{about.reads}: "
+                        f"{node}.{key}: {name} changes {rows_called(step.reads)}, and this data set holds "
+                        f"{rows_called(about.reads)}: "
                         + ("set augment=none, or " if key == "augment" else "")
-                        + f"choose a step for {about.reads}"
+                        + "choose a step that changes those"
                     )
     with trying(errors):
         task = task_of(about)
@@ -103,8 +104,8 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
     with trying(errors):
         if experiment.made_up and (maker := experiment.made_up.build()).reads != about.reads:
             errors.append(
-                f"made_up={experiment.made_up.target.split('.')[-2]} makes rows of a {maker.reads}, and "
-                f"those of this data set are {about.reads}: set made_up=none"
+                f"made_up={experiment.made_up.target.split('.')[-2]} makes {rows_called(maker.reads)}, and "
+                f"this data set holds {rows_called(about.reads)}: set made_up=none"
             )
     if not about.cheap and experiment.duplicates != "warn":
         errors.append(not_compared(experiment.duplicates, "row"))

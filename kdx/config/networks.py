@@ -11,8 +11,10 @@ import torch
 
 from kdx import models
 from kdx.config.kinds import adapter_of, task_of, trainings_of
+from kdx.config.suggest import such_as
 from kdx.config.trials import STAND_IN, MadeUp, fits_stand_in, made_up, mixes, try_loss
 from kdx.config.trying import trying
+from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.core.examples import random_rows
@@ -40,27 +42,28 @@ _TRAINED = 4
 
 
 def check_networks(
-    experiment: Experiment, about: Description | None, rows: Mapping[str, int], errors: list[str]
-) -> None:
+    order: Order, about: Description | None, rows: Mapping[str, int], errors: list[str]
+) -> dict[str, str]:
     """Builds both networks and the losses, reads the checkpoints, and pushes a few made-up pictures of the
     data's shape through all of them.
 
-    rows: of each split, as far as they are known.
+    rows: of each split, as far as they are known. Returns what the student's loss says of its settings that
+    are without effect, key -> why; empty where it could not be built.
     """
-    data = about or STAND_IN
+    experiment, named, data = order.experiment, _options(order), about or STAND_IN
     with trying(unknown := []):
         task = task_of(data)
     if unknown:
-        return  # reported already
+        return {}  # reported already
     if experiment.student and is_estimator(experiment.student):
-        name = experiment.student.target.rpartition(".")[2]
+        others = [teacher.name for teacher in experiment.teachers]
         errors.append(
-            f"student={name} is fitted at once, and not trained by steps: {ONLY_TEACHERS}; choose a "
-            "network, such as student=mlp"
+            f"{named['student']} is fitted at once, and not trained by steps: {ONLY_TEACHERS}; choose "
+            + such_as("student", data.reads, others)
         )
-        return
+        return {}
     made = MadeUp(data, task)
-    built = build_networks(experiment, made, errors, described=about is not None)
+    built = build_networks(experiment, made, named, errors, described=about is not None)
     if about:
         with trying(errors):
             check_answers(experiment, made, built)
@@ -72,14 +75,14 @@ def check_networks(
         if about and "student" in built
         else None
     )
-    check_losses(experiment, made, built, streams, errors, described=about is not None)
+    return check_losses(experiment, made, built, streams, errors, described=about is not None)
 
 
 def build_networks(
-    experiment: Experiment, made: MadeUp, errors: list[str], *, described: bool
+    experiment: Experiment, made: MadeUp, named: Mapping[str, str], errors: list[str], *, described: bool
 ) -> dict[str, Any]:
-    """role -> its network, of those that can be built. described: False where `made` stands in for a data set
-    that could not be read: a network of other rows is passed over.
+    """role -> its network, of those that can be built. named: see `_options`. described: False where `made`
+    stands in for a data set that could not be read: a network of other rows is passed over.
     """
     built: dict[str, Any] = {}
     begins = beginnings(experiment)
@@ -90,7 +93,12 @@ def build_networks(
             with trying(errors):
                 if not described and made.data.reads not in models.rows_read(model):
                     continue
-                with _in_keys(role, model, experiment):
+                if wrong := models.misread(model, named[role], made.data.reads):
+                    key = "assistants" if role.startswith("assistant") else role.partition(".")[0]
+                    key = {"members": "teachers"}.get(key, key)
+                    checks.refuse(f"{wrong}: choose {such_as(key, made.data.reads)}")
+                    continue
+                with _in_keys(role, named[role], model, experiment):
                     built[role] = models.build_for(
                         model,
                         task=made.task,
@@ -99,6 +107,7 @@ def build_networks(
                         adapter=adapter_of(made.data),
                         read_weights=begins.get(role) is None,
                         held=Held(_TRAINED, _called(role), smaller(role, model.spec)),
+                        called=named[role],
                     )
                 if described and (fitted := estimator_in(built[role])):
                     fitted.check(made.task)
@@ -112,13 +121,27 @@ def _teachers(experiment: Experiment) -> dict[str, TeacherSetup]:
     return {f"members.{number}": teacher for number, teacher in enumerate(experiment.teachers, 1)}
 
 
+def _options(order: Order) -> dict[str, str]:
+    """Node -> what a sentence calls its network: by the option that was chosen, "student=mlp"."""
+    chosen = order.config["assistants"]
+    names = [str(name) for name in chosen] if isinstance(chosen, list) else []
+    return {
+        **{
+            node: f"{_called(node)}, {teacher.name}," if "." in node else f"{node}={teacher.name}"
+            for node, teacher in _teachers(order.experiment).items()
+        },
+        **{f"assistant {number}": f"the assistant {name}" for number, name in enumerate(names, 1)},
+        "student": f"student={order.config['choices']['student']}",
+    }
+
+
 def _called(role: str) -> str:
     """In a sentence."""
     return role.replace("members.", "member ") if role.startswith("members.") else f"the {role}"
 
 
 @contextmanager
-def _in_keys(role: str, model: Component, experiment: Experiment) -> Iterator[None]:
+def _in_keys(role: str, named: str, model: Component, experiment: Experiment) -> Iterator[None]:
     """What a network of the user's own says of a key that it does not take, in words of the options."""
     try:
         yield
@@ -126,19 +149,17 @@ def _in_keys(role: str, model: Component, experiment: Experiment) -> Iterator[No
         key = _UNEXPECTED.search(str(error))
         if key is None:
             raise
-        named, loss = model.target.rpartition(".")[2], ""
+        loss = ""
         if experiment.loss:
             loss = experiment.loss.target.split(".")[-2]
         if not from_own_package(model.target):
             raise UserError(
-                f"{role}={named} takes no {key[1]}, which loss={loss} sets: choose another {role}, or "
-                "another loss"
+                f"{named} takes no {key[1]}, which loss={loss} sets: choose another {role}, or another loss"
             ) from error
         noised = role == "student" and key[1] in ("dropout", "stochastic_depth")
         more = f"loss={loss} noises the student by it; let it take that, or choose another loss"
         raise UserError(
-            f"{role}={named} takes no {key[1]}: "
-            + (more if noised else "let it take that, or leave the key out")
+            f"{named} takes no {key[1]}: " + (more if noised else "let it take that, or leave the key out")
         ) from error
 
 
@@ -181,7 +202,13 @@ def check_checkpoints(
             role = "teacher" if node in teachers else node
             with checks.gather(errors, "" if node == role else f"{_called(node)}: "):
                 file, trained = given.file.paths[0], node == "student" or teachers[node].training is not None
-                if about and node in built:
+                if node in teachers and teachers[node].fitted:
+                    name = teachers[node].name
+                    checks.refuse(
+                        f"{node}.checkpoint is what a network begins with, and {name} is fitted at once, "
+                        "from nothing: leave it out"
+                    )
+                elif about and node in built:
                     load_weights(built[node], file, key=given.key, role=role, new_head=trained)
                     class_order_warnings(role, given, about.classes, trained)
                 else:
@@ -232,10 +259,11 @@ def check_losses(
     errors: list[str],
     *,
     described: bool,
-) -> None:
+) -> dict[str, str]:
     """Tries the loss of every training. streams: made-up rows of each, None: losses are built only.
-    described: as for `build_networks`.
+    described: as for `build_networks`. Returns: see `check_networks`.
     """
+    idle: dict[str, str] = {}
     student = built.get("student") or torch.nn.Identity()
     taught = [built[role] for role in _teachers(experiment) if role in built]
     lessons = [
@@ -257,7 +285,10 @@ def check_losses(
                         "layers of the teacher, and one that is fitted at once has none: choose a network, "
                         "or loss.features=none"
                     )
-                try_loss(loss, student, streams, made, live, f"{node}.augment" if mixes(training) else None)
+                mixer = f"{node}.augment" if mixes(training) else None
+                tried = try_loss(loss, student, streams, made, live, mixer)
+                if described and loss is experiment.loss:
+                    idle |= {f"loss.{key}": why for key, why in tried.idle().items()}
     if (
         experiment.loss
         and experiment.student_train
@@ -268,6 +299,7 @@ def check_losses(
             objective = experiment.loss.resolve()
             read = {name: 1 for name in (*objective.uses, *objective.may_use) if name in streams}
             shares(1, read, None)
+    return idle
 
 
 def drops_out(network: torch.nn.Module) -> bool:

@@ -9,8 +9,10 @@ from typing import Any
 from kdx.config.described import component
 from kdx.config.nodes import checkpoint_of, read_training
 from kdx.core import checks
+from kdx.core.errors import UserError
 from kdx.pipeline.recipes.experiment import TeacherSetup
 from kdx.store.component import Component
+from kdx.store.declared import declared
 
 
 def read_teachers(
@@ -32,7 +34,7 @@ def read_teachers(
         asked = {**config, "teacher_pretrain": settings}
         made = _teacher(node, keys["option"], own, asked, trained, read)
         alike = [place for place, other in enumerate(found, 1) if _described_alike(made, other)]
-        if alike and trained is not None and made.training is None:
+        if alike and trained is not None and made.training is None and not made.fitted:
             checks.refuse(
                 f"the members {alike[0]} and {number} would be one network: none of them is "
                 "trained, so no seed sets them apart; give them other weights "
@@ -51,15 +53,32 @@ def _teacher(
     read: Callable[..., Any],
 ) -> TeacherSetup:
     """keys: of the network, with its checkpoint."""
-    own = dict(keys)
-    pretrained = own.get("checkpoint") is not None or own.get("weights") is not None
-    asked = any(config["teacher_pretrain"][unit] is not None for unit in ("epochs", "steps"))
+    own, fitted = dict(keys), is_fitted(keys)
+    trained = not fitted and not taken_as_it_is(keys, config["teacher_pretrain"])
     return TeacherSetup(
         name=option,
         checkpoint=read(checkpoint_of, node, own),
         model=read(component, node, own),
-        training=training if asked or not pretrained else None,
+        training=training if trained else None,
+        fitted=fitted,
     )
+
+
+def is_fitted(keys: Mapping[str, Any]) -> bool:
+    """Whether a network is fitted at once, and not trained by steps; by its class's file, without torch.
+    keys: of its node.
+    """
+    target = keys.get("_target_")
+    try:
+        return isinstance(target, str) and bool(declared(target, "fitted_at_once", False))
+    except UserError:
+        return False  # reported where it is built
+
+
+def taken_as_it_is(keys: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether no step of a network is made, as its weights are there. settings: its teacher_pretrain."""
+    pretrained = keys.get("checkpoint") is not None or keys.get("weights") is not None
+    return pretrained and all(settings[unit] is None for unit in ("epochs", "steps"))
 
 
 def _described_alike(one: TeacherSetup, other: TeacherSetup) -> bool:

@@ -12,7 +12,7 @@ import torch
 from kdx.config.kinds import TRIED_ROWS, task_of
 from kdx.config.trying import trying
 from kdx.core import checks
-from kdx.core.errors import Caution, UserError
+from kdx.core.errors import Caution, UserError, rows_called
 from kdx.core.examples import blank, random_rows, stored_rows
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.trees import leaves, tree
@@ -80,8 +80,8 @@ def try_shift(name: str, shift: Component, about: Description | None, errors: li
         about = STAND_IN
     if len(errors) == before and step.reads != about.reads:
         errors.append(
-            f"shift.{name} changes {step.reads}, and the rows of this data set are {about.reads}: leave it "
-            "out"
+            f"shift.{name} changes {rows_called(step.reads)}, and this data set holds "
+            f"{rows_called(about.reads)}: leave it out"
         )
     if len(errors) == before:
         row = torch.zeros(1, dtype=torch.int64)
@@ -170,9 +170,10 @@ def try_loss(
     made: MadeUp,
     live: list[Frozen],
     mixer: str | None,
-) -> None:
-    """Builds a loss; with streams, one forward and backward pass, in eval mode so that batch normalisation
-    takes two rows. mixer: the key whose steps mix pictures, so that labels are probabilities; None: classes.
+) -> Objective:
+    """Builds a loss, and returns it; with streams, one forward and backward pass, in eval mode so that batch
+    normalisation takes two rows. mixer: the key whose steps mix pictures, so that labels are probabilities;
+    None: classes.
     """
     method, task = loss.resolve(), made.task
     Fitness(f"loss={loss.target.split('.')[-2]}", method.needs_task, "choose another loss, such as kd").check(
@@ -185,15 +186,18 @@ def try_loss(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
         if streams is None or mixer is None:
-            push(loss.build(parts), streams, student)
-            return
+            objective: Objective = loss.build(parts)
+            push(objective, streams, student)
+            return objective
         if "second" in loss.resolve().extra_views:
             raise UserError(
                 f"{mixer} holds mixup, and {loss.target.rpartition('.')[2]} compares two views of a picture, "
                 "of which only one could be mixed: leave mixup out"
             )
         try:
-            push(loss.build(parts), {name: mixed(batch, task) for name, batch in streams.items()}, student)
+            shown = {name: mixed(batch, task) for name, batch in streams.items()}
+            objective = loss.build(parts)
+            push(objective, shown, student)
         except Exception as error:
             if isinstance(error, UserError) or not takes_classes(loss, parts, streams):
                 raise
@@ -203,6 +207,7 @@ def try_loss(
                 f"({own_error(error) or f'{type(error).__name__}: {error}'}): leave mixup out, or make the "
                 "loss of kdx.core.math.cross_entropy, which takes both"
             ) from error
+    return objective
 
 
 def fits_stand_in(loss: Component) -> bool:

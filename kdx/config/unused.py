@@ -8,36 +8,56 @@ in, sentences out.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from kdx.config.teachers import is_fitted, taken_as_it_is
 from kdx.core.checks import shown
 from kdx.pipeline.recipes.checks import idle_gate
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.store.component import Component
 from kdx.training.length import length
 
-TRAININGS = ("teacher_pretrain", "student_train")
+_TEACHER = "teacher_pretrain"
 VALIDATIONS = 20
 """How often a training validates, unless set otherwise: kdx.pipeline.stages.watch.VALIDATIONS, which a test
 holds this to.
 """
 
 
-def idle(
-    config: Mapping[str, Any], typed: Iterable[str], rows: Mapping[str, int] | None = None
-) -> dict[str, str]:
+@dataclass
+class Learned:
+    """What checks before work learn of a run on the way. rows: of each split, as far as they are known. idle:
+    key -> why, of settings that what was built from them says are without effect.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    idle: dict[str, str] = field(default_factory=dict)
+
+
+def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | None = None) -> dict[str, str]:
     """key -> why it cannot act, of the dotted keys that were typed.
 
-    config: plain values that passed all other checks. rows: of each split, as far as they are known; without,
-    the size that is asked for.
+    config: plain values that passed all other checks. learned: without, or without rows, the sizes count that
+    are asked for.
     """
-    typed = set(typed)
-    recipe = build_recipe(Component(config["recipe"]))
-    found = [*_validation(config, rows), *recipe.idle(config), *_pool(config, rows)]
-    for node in TRAININGS:
-        found += _training(node, config[node])
-    return {key: f"{key}={_value(config, key)} can never act: {why}" for key, why in found if key in typed}
+    learned, recipe = learned or Learned(), build_recipe(Component(config["recipe"]))
+    rows = learned.rows or None
+    found = [
+        *_validation(config, rows),
+        *recipe.idle(config),
+        *_pool(config, rows),
+        *_training("student_train", config["student_train"], _unseen(config, rows)),
+        *_teachers(config, _unseen(config, rows)),
+        *learned.idle.items(),
+    ]
+    return {
+        key: f"{key}={_value(config, key)} can never act: {why}"
+        for node, why in found
+        for key in typed
+        if f"{key}.".startswith(f"{node}.")
+    }
 
 
 def _value(config: Mapping[str, Any], key: str) -> str:
@@ -47,20 +67,61 @@ def _value(config: Mapping[str, Any], key: str) -> str:
     return shown(node, bare=True)
 
 
-def _validation(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> Iterator[tuple[str, str]]:
-    """What waits for a look at the validation split."""
+def _unseen(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> str | None:
+    """Why nothing is validated; None where it is."""
     if rows.get("validation") if rows else config["dataset"]["validation"] is not None:
-        return
-    why = (
+        return None
+    return (
         "it goes by the validation split, and this run has none: set "
         "dataset.validation=0.1, say, or leave it out"
     )
-    for node in TRAININGS:
-        yield from (
-            (f"{node}.{key}", why)
-            for key in ("patience", "target", "evaluate_every")
-            if config[node][key] is not None
+
+
+def _teachers(config: Mapping[str, Any], unseen: str | None) -> Iterator[tuple[str, str]]:
+    """Of the teacher's training; of several what lies idle in one of them under its number, and in all of
+    them under what they share.
+    """
+    members = config["members"]
+    for number, keys in members.items():
+        node = f"members.{number}.{_TEACHER}"
+        yield from _of_teacher(node, keys, keys[_TEACHER], keys["option"], unseen)
+    alone = {"1": {**config["teacher"], "option": config["choices"]["teacher"], _TEACHER: config[_TEACHER]}}
+    each = [
+        dict(_of_teacher(_TEACHER, keys, keys[_TEACHER], keys["option"], unseen))
+        for keys in (members or alone).values()
+    ]
+    whole = [found for found in each if _TEACHER in found]
+    if len(whole) == len(each):
+        yield _TEACHER, whole[0][_TEACHER]
+        yield "teacher_loss", whole[0][_TEACHER]
+        return
+    some = [found for found in each if _TEACHER not in found]
+    yield from ((key, why) for key, why in some[0].items() if all(key in found for found in some))
+
+
+def _of_teacher(
+    node: str, keys: Mapping[str, Any], settings: Mapping[str, Any], option: str, unseen: str | None
+) -> Iterator[tuple[str, str]]:
+    """All of the node where no step is made. keys: of the network. option: what it is called."""
+    if is_fitted(keys):
+        yield node, f"the teacher {option} is fitted at once, and not trained by steps: leave it out"
+    elif taken_as_it_is(keys, settings):
+        yield (
+            node,
+            (
+                f"the teacher {option} has its weights and is taken as it is: set {node}.epochs=5, say, to "
+                "train it on, or leave it out"
+            ),
         )
+    else:
+        yield from _training(node, settings, unseen)
+
+
+def _validation(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> Iterator[tuple[str, str]]:
+    """What waits for a look at the validation split."""
+    why = _unseen(config, rows)
+    if why is None:
+        return
     if config["round_patience"] is not None:
         yield "round_patience", why
     if config["headline"] == "best":
@@ -92,8 +153,13 @@ def _pool(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> Iterator
         )
 
 
-def _training(node: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the optimiser, the schedule or the length of a training leaves without effect."""
+def _training(node: str, spec: Mapping[str, Any], unseen: str | None) -> Iterator[tuple[str, str]]:
+    """What the optimiser, the schedule or the length of a training leaves without effect. unseen: why nothing
+    is validated.
+    """
+    if unseen:
+        watched = ("patience", "target", "evaluate_every")
+        yield from ((f"{node}.{key}", unseen) for key in watched if spec[key] is not None)
     if spec["optimiser"] == "adamw":
         yield (
             f"{node}.momentum",
@@ -121,7 +187,7 @@ def _training(node: str, spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"the training has {steps} steps and would end before the full rate: set it lower",
         )
     looks = math.ceil(steps / (spec["evaluate_every"] or max(1, steps // VALIDATIONS)))
-    if spec["patience"] is not None and spec["patience"] >= looks:
+    if not unseen and spec["patience"] is not None and spec["patience"] >= looks:
         yield (
             f"{node}.patience",
             f"the training looks at validation {looks} times in all: set it lower, or {node}.evaluate_every",

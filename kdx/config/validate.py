@@ -13,8 +13,10 @@ import torch
 from kdx import models
 from kdx.config.kinds import adapter_of, check_kind, check_pool, describe_data, task_of, trainings_of
 from kdx.config.networks import check_networks
+from kdx.config.suggest import networks_for
 from kdx.config.trials import try_shift, try_steps
 from kdx.config.trying import trying
+from kdx.config.unused import Learned
 from kdx.config.wire import Order
 from kdx.core import capacity, checks
 from kdx.core.errors import UserErrors
@@ -38,14 +40,14 @@ def preflight(order: Order) -> None:
         raise UserErrors(errors)
 
 
-def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = None) -> list[str]:
+def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) -> list[str]:
     """Everything that is wrong with an order, parts of which may be None (see
     kdx.config.wire.examine_config). data: look at the data set too.
 
-    splits: is filled with the rows of each split, as far as they can be known.
+    learned: is filled with what is found out on the way.
     """
     errors: list[str] = []
-    experiment = order.experiment
+    experiment, learned = order.experiment, learned or Learned()
     if order.runtime:
         with checks.gather(errors):
             order.runtime.settle()
@@ -63,8 +65,7 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
     wrong_sizes = (check_classes(about) or check_sizes(about, **experiment.sizes)) if about else []
     errors += wrong_sizes
     rows = rows_of_splits(experiment, about) if about and not wrong_sizes else {}
-    if splits is not None:
-        splits |= rows
+    learned.rows |= rows
     check_controls(experiment, about, rows, errors)
     for node, training in trainings_of(experiment):
         with checks.gather(errors):
@@ -72,9 +73,9 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
                 check_batch(node, training.spec["batch_size"], about)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        check_networks(experiment, about, rows, errors)
+        learned.idle |= check_networks(order, about, rows, errors)
     with trying(errors):
-        check_recipe(order, rows)
+        check_recipe(order, about, rows)
     if about:
         check_pool(experiment, about, rows, errors)
     for node, training in trainings_of(experiment):
@@ -115,11 +116,15 @@ def check_batch(node: str, size: int, about: Description) -> None:
     capacity.fits(f"{node}.batch_size={size}, of {what},", 2 * 4 * size * numbers, "lower it")
 
 
-def check_recipe(order: Order, rows: Mapping[str, int]) -> None:
+def check_recipe(order: Order, about: Description | None, rows: Mapping[str, int]) -> None:
     """What the recipe has against the experiment. rows: of each split, empty where they are not known."""
     if order.recipe is not None:
-        asked = Request(order.experiment, order.config, rows)
-        checks.refuse_all(build_recipe(order.recipe).errors(asked))
+        recipe, chosen = build_recipe(order.recipe), order.config["choices"]
+        named = about is not None and recipe.assistants and not order.experiment.assistants
+        besides = [chosen["student"], *(teacher.name for teacher in order.experiment.teachers)]
+        networks = networks_for(about.reads, besides) if about and named else []
+        asked = Request(order.experiment, order.config, rows, networks)
+        checks.refuse_all(recipe.errors(asked))
 
 
 def check_room(order: Order, about: Description, errors: list[str]) -> None:

@@ -105,6 +105,11 @@ def in_short(messages: Sequence[str], what: str) -> list[str]:
     )
 
 
+def rows_called(reads: str) -> str:
+    """What rows are, in a sentence, of the word that a data set and a network have for them (`reads`)."""
+    return "rows of tables" if reads == "table" else reads
+
+
 def together(names: Sequence[str]) -> str:
     """`a, b and c`"""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

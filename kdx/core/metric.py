@@ -59,8 +59,8 @@ class Metric:
         return f"{self.name} ({unit}{'more' if self.more else 'less'} is better)"
 
     def shown(self, value: float) -> str:
-        """A value without its unit: .956 -> "95.6" """
-        return f"{value * self.scale:.{self.digits}f}"
+        """A value without its unit: .956 -> "95.6"; never "-0.0" (z), here and below."""
+        return f"{value * self.scale:z.{self.digits}f}"
 
     def text(self, value: float) -> str:
         """A value with its unit: .956 -> "95.6%" """
@@ -68,11 +68,11 @@ class Metric:
 
     def difference(self, value: float) -> str:
         """A difference of two values, with its sign: .038 -> "+3.8" """
-        return f"{value * self.scale:+.{self.digits}f}"
+        return f"{value * self.scale:+z.{self.digits}f}"
 
     def counted(self, value: float, digits: int | None = None) -> str:
         """A difference with what it is counted in, a sign only below 0: .038 -> "3.8 points" """
-        text = f"{value * self.scale:.{self.digits if digits is None else digits}f}"
+        text = f"{value * self.scale:z.{self.digits if digits is None else digits}f}"
         return f"{text} {self.gains}" if self.gains else f"{text}{self.unit}"
 
     def gain(self, value: float, than: float) -> float:

@@ -93,9 +93,10 @@ class Parts:
     made-up row as a network sees it, for methods that look into a network before the first batch; None: not
     known. class_weights: (C,) by which the loss of labels is multiplied, class by class; None: it is not.
     Every Objective has them too. teacher_size: parameters of the teacher, of several the largest; None where
-    there is none, or it is not known yet. validation_views: batches of the validation rows, in order, as
-    training shows rows to student and teacher (one augmented view each, the clean row beside it), for what is
-    estimated there and applied to the pool; None: training shows clean rows, as `validation.clean()`.
+    there is none, it is not known yet, or one was fitted at once, which has no such number.
+    validation_views: batches of the validation rows, in order, as training shows rows to student and teacher
+    (one augmented view each, the clean row beside it), for what is estimated there and applied to the pool;
+    None: training shows clean rows, as `validation.clean()`.
     """
 
     student: nn.Module
@@ -152,11 +153,6 @@ class Frozen:
         """
         return self._module
 
-    @property
-    def size(self) -> int:
-        """Number of parameters."""
-        return sum(p.numel() for p in self._module.parameters())
-
 
 class Objective(nn.Module, ABC):
     """A method of training: what is minimised, and what is evaluated and saved at the end.
@@ -199,6 +195,12 @@ class Objective(nn.Module, ABC):
             if isinstance(part, Weighting)
             for name, value in part.refresh().items()
         }
+
+    def idle(self) -> Mapping[str, str]:
+        """Its settings that another one, or the task, leaves without effect: key -> why, a clause. Where such
+        a key is typed, that is an error before any work.
+        """
+        return {}
 
     def curves(self) -> Mapping[str, tuple[Tensor, Tensor]]:
         """Functions that it has estimated, for people to look at: name -> x and y, both (n,), x increasing,

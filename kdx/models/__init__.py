@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, rows_called
 from kdx.core.task import Categorical, Task
 from kdx.models import pretrained, size
 from kdx.models.adapt import Adapted, Adapter, PictureAdapter, in_units
@@ -53,6 +53,14 @@ def rows_read(model: Buildable) -> tuple[str, ...]:
     return _reads.get(model.resolve(), _PICTURES)
 
 
+def misread(model: Buildable, called: str, reads: str) -> str | None:
+    """Why a model does not go with the rows of a data set; None where it does."""
+    if reads in (wanted := rows_read(model)):
+        return None
+    read = " or ".join(map(rows_called, wanted))
+    return f"{called} reads {read}, and this data set holds {rows_called(reads)}"
+
+
 def build_for(
     model: Buildable,
     *,
@@ -62,19 +70,18 @@ def build_for(
     adapter: Adapter | None,
     read_weights: bool = True,
     held: size.Held = HELD,
+    called: str | None = None,
 ) -> nn.Module:
     """The network that `model` describes, for rows of any kind. example, reads: as a data set describes them.
 
-    `shape` is that of one row, or {name: shape}. held, read_weights: see `build`. Raises UserError where the
-    network does not go with the rows or with the task.
+    `shape` is that of one row, or {name: shape}. held, read_weights: see `build`. called: what a refusal
+    calls it, None: the name of its function. Raises UserError where the network does not go with the rows or
+    with the task.
     """
     function = model.resolve()
-    named = model.target.rpartition(".")[2]
-    if reads not in (wanted := rows_read(model)):
-        raise UserError(
-            f"{named} reads {' or '.join(wanted)}, and the rows of this data set are {reads}: choose a "
-            f"network that reads {reads}"
-        )
+    named = called or model.target.rpartition(".")[2]
+    if wrong := misread(model, named, reads):
+        raise UserError(f"{wrong}: choose a network that reads those")
     shapes = {name: tuple(map(int, shape)) for name, (shape, _) in example.items()}
     shape: Any = shapes[""] if set(shapes) == {""} else shapes
     inner = shape if adapter is None else adapter.shape(shape)

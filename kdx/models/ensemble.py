@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from kdx.core.task import Task
+from kdx.core.trees import from_leaves, leaves
 from kdx.core.types import Answers, Inputs
 
 
@@ -22,3 +23,31 @@ class NetworkEnsemble(nn.Module):
 
     def forward(self, inputs: Inputs) -> Answers:
         return self.task.mean([member(inputs) for member in self.members])
+
+
+class Apart(nn.Module):
+    """An ensemble that gives the answers of its members beside its own, all of one pass: by name, which
+    `told_apart` reads.
+    """
+
+    def __init__(self, ensemble: NetworkEnsemble):
+        super().__init__()
+        self.ensemble = ensemble
+
+    def forward(self, inputs: Inputs) -> Answers:
+        each = [member(inputs) for member in self.ensemble.members]
+        several = [self.ensemble.task.mean(each), *each]
+        return {
+            f"{place}/{name}": leaf
+            for place, answers in enumerate(several)
+            for name, leaf in leaves(answers).items()
+        }
+
+
+def told_apart(answers: Answers) -> list[Answers]:
+    """What `Apart` gave: the answers of the ensemble, then of each member."""
+    found: dict[int, dict[str, Answers]] = {}
+    for key, leaf in leaves(answers).items():
+        place, _, name = key.partition("/")
+        found.setdefault(int(place), {})[name] = leaf
+    return [from_leaves(named) for _, named in sorted(found.items())]

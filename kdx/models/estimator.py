@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from kdx.core.errors import UserError
 from kdx.core.task import Answers, Task
 from kdx.core.trees import leaves
 from kdx.core.types import Inputs
-from kdx.models import Buildable
 from kdx.models.adapt import Around, Finished
 from kdx.models.modes import evaluating
 
@@ -24,6 +23,9 @@ class Estimator(Finished, ABC):
     `fit` registers them, of any shape, and loading registers those that were saved.
     """
 
+    fitted_at_once: ClassVar[bool] = True
+    """Read from the class's file where torch is not wanted (kdx.store.declared), and off a network for its
+    size: what it has learned is no count of parameters."""
     tells: ClassVar[tuple[str, ...]] = ()
     """What its answers hold beside the answer itself, such as "variance" (see `Objective.needs_answers`)."""
 
@@ -46,7 +48,11 @@ class Estimator(Finished, ABC):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
-def is_estimator(model: Buildable) -> bool:
+class _Described(Protocol):
+    def resolve(self) -> Any: ...
+
+
+def is_estimator(model: _Described) -> bool:
     """Whether a model that is described, not built, names the class of an estimator."""
     made = model.resolve()
     return isinstance(made, type) and issubclass(made, Estimator)

@@ -11,6 +11,12 @@ from torch import Tensor
 from kdx.core.errors import UserError
 from kdx.models.fitting import NORMALISE, Fit
 
+DIVIDING = {
+    "std": "by which pictures are divided",
+    "columns.std": "by which the columns of a table are divided",
+    "units.scale": "by which answers are multiplied and errors divided",
+}
+"""Buffers of `NORMALISE` that have no meaning but above 0, and what they are for."""
 FINE_TUNE = {
     "teacher": "set teacher_pretrain.epochs=5, say, to train it on with a new last layer",
     None: "kdx train can fine-tune it to others",
@@ -159,11 +165,11 @@ def _check_finite(values: Mapping[str, tuple[Tensor, torch.dtype]], path: Path) 
     )
 
 
-def normalisation_of(fit: Fit, own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def normalisation_of(given: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The mean and deviation that rows are normalised by, and the units of the answers, of a file of kdx's
     own.
     """
-    taken = {name: value for name, value in fit.normalise.items() if name in own}
+    taken = {name: value for name, value in given.items() if name in own}
     for name, value in taken.items():
         if value.shape != own[name].shape:
             raise UserError(
@@ -172,9 +178,10 @@ def normalisation_of(fit: Fit, own: Mapping[str, Tensor], path: Path) -> dict[st
             )
     _check_finite({name: (value, own[name].dtype) for name, value in taken.items()}, path)
     cast = {name: value.to(own[name].dtype) for name, value in taken.items()}
-    if "std" in cast and not (cast["std"] > 0).all():
-        raise UserError(
-            f"the checkpoint '{path}' is damaged: its std, by which pictures are divided, must be above 0 "
-            f"in every channel; it is {cast['std'].flatten().tolist()[:4]}"
-        )
+    for name, what in DIVIDING.items():
+        if name in cast and not (cast[name] > 0).all():
+            raise UserError(
+                f"the checkpoint '{path}' is damaged: its {name}, {what}, must be above 0 throughout; it is "
+                f"{cast[name].flatten().tolist()[:4]}"
+            )
     return cast

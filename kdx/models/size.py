@@ -72,9 +72,21 @@ def smaller(role: str, spec: Mapping[str, Any]) -> str:
     return f"lower {' or '.join(keys)}, or choose another" if keys else "choose a smaller one"
 
 
-def parameters(module: nn.Module) -> int:
-    """Numbers that training may change."""
-    return sum(p.numel() for p in module.parameters())
+def parameters(module: nn.Module) -> int | None:
+    """Numbers that training may change; None where the module is fitted at once, or holds one that is
+    (`Estimator`): what a forest has learned is no count of them.
+    """
+    return None if _has_fitted(module) else sum(p.numel() for p in module.parameters())
+
+
+def _has_fitted(module: nn.Module) -> bool:
+    return any(getattr(inner, "fitted_at_once", False) for inner in module.modules())
+
+
+def largest(modules: Sequence[nn.Module]) -> int | None:
+    """Parameters of the largest, None where those of one are not counted."""
+    counts = [parameters(module) for module in modules]
+    return None if None in counts else max(count for count in counts if count is not None)
 
 
 def bytes(module: nn.Module) -> int:
@@ -82,10 +94,12 @@ def bytes(module: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in module.state_dict().values())
 
 
-def flops(module: nn.Module, row: Tree) -> int:
+def flops(module: nn.Module, row: Tree) -> int | None:
     """Operations of one forward of one row, as the network reads it: twice the multiply-adds of convolutions
-    and matrix products.
+    and matrix products. None as for `parameters`: torch does not see those of a forest.
     """
+    if _has_fitted(module):
+        return None
     device = next(chain(module.parameters(), module.buffers()), torch.zeros(())).device
     with (
         _evaluating([module]),

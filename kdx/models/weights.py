@@ -6,9 +6,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from kdx.core.errors import UserError
 from kdx.models import checkpoint, sets
 from kdx.models.adapt import Around
-from kdx.models.fitting import NET, WeightsNote, fit_names, last_layer, own_last_layers
+from kdx.models.estimator import estimator_in
+from kdx.models.fitting import NET, NORMALISE, WeightsNote, fit_names, last_layer, own_last_layers
 from kdx.models.misfits import (
     check_weight_names,
     check_weight_numbers,
@@ -39,6 +41,8 @@ def load_weights(
     another size is left out, as the network is trained further. Every other name and shape must agree. key,
     role: see kdx.models.checkpoint.read_weights_file. Raises UserError, in the file's own names.
     """
+    if estimator_in(network) is not None:
+        return _load_fitted(network, path)
     own, inner = network.state_dict(), NET if isinstance(network, Around) else ""
     bare = {name.removeprefix(inner): value for name, value in own.items() if name.startswith(inner)}
     content = checkpoint.read_weights_file(path, key=key, role=role, like=bare)
@@ -61,7 +65,7 @@ def load_weights(
     check_weight_shapes(fit, head, bare, path, role)
     check_weight_numbers(fit, bare, path)
     own |= {inner + name: value.to(bare[name].dtype) for name, value in fit.weights.items()}
-    own |= normalisation_of(fit, own, path) if inner else {}
+    own |= normalisation_of(fit.normalise, own, path) if inner else {}
     network.load_state_dict(own)
     if inner and getattr(network.net, "halves_less", False) and not fit.normalise:
         notes.append(
@@ -74,3 +78,19 @@ def load_weights(
             )
         )
     return notes
+
+
+def _load_fitted(network: nn.Module, path: Path) -> list[WeightsNote]:
+    """What a teacher that was fitted at once has learned: all that its file holds under its name, of any
+    shape, as kdx wrote it."""
+    found = checkpoint.read_weights_file(path).weights
+    own = network.state_dict()
+    normalise = {name: value for name, value in found.items() if name in NORMALISE}
+    try:
+        network.load_state_dict({**found, **normalisation_of(normalise, own, path)})
+    except RuntimeError as error:
+        raise UserError(
+            f"the checkpoint '{path}' is of another model than "
+            f"{type(estimator_in(network)).__name__}, or of other rows: give one that kdx made of it"
+        ) from error
+    return []

@@ -64,8 +64,10 @@ def _file(inputs: Mapping[str, Any]) -> str | None:
 
 def _teacher(made: Artifact) -> dict[str, Any]:
     """loss, training None: none of its steps was made; fitted: it was given them, and learned at once."""
-    inputs, steps = made.manifest["inputs"], made.json("summary.json")["steps"]
-    fitted = made.stage == stages.PRETRAIN.name and not steps and inputs.get("training") is not None
+    inputs, summary = made.manifest["inputs"], made.json("summary.json")
+    steps = summary["steps"]
+    older = made.stage == stages.PRETRAIN.name and not steps and inputs.get("training") is not None
+    fitted = older or summary.get("fitted") is True
     return {
         "artifact": f"{made.stage}/{made.key}",
         "model": _component(inputs.get("model")),

@@ -9,23 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from kdx.config.kinds import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError, UserErrors, together
 from kdx.core.task import OwnMetric
-from kdx.core.trees import all_finite, leaves
+from kdx.core.trees import all_finite
 from kdx.core.types import Answers, Split
-from kdx.data.copies import identify
-from kdx.data.phrases import are, counted
+from kdx.data.phrases import counted
 from kdx.data.raw import Description
 from kdx.data.sizes import check_sizes
-from kdx.data.stored import LazyRows
 from kdx.pipeline.recipes.steps import prepare_data
-from kdx.pipeline.stages.arrays import build_task, open_split, read_inputs
-from kdx.pipeline.stages.evaluate import build_metric
+from kdx.pipeline.stages.arrays import build_task, open_split
+from kdx.pipeline.stages.measuring import build_metric
 from kdx.runs.stored import Weights
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component, targets
@@ -163,48 +160,6 @@ def network_by_name(weights: Weights, shown: Sequence[str]) -> list[int] | None:
 def nfc(name: Any) -> str:
     """A class's name, however a system wrote its accents."""
     return unicodedata.normalize("NFC", str(name))
-
-
-def strange(learned: Artifact, data: Artifact, split: str) -> list[str]:
-    """What sets the pictures of a split apart from new ones of the same kind: learned from already, or read
-    in another way: with another black and white, cut otherwise, on another background."""
-    notes = []
-    noun = noun_of(kind_of_old(data.json("data.json"))["reads"])
-    read, read_now = (found.json("data.json").get("files") or {} for found in (learned, data))
-    for key in ("fit", "background"):
-        was, now = (str(how[key]).replace(" ", "") if key in how else None for how in (read, read_now))
-        if was and now and was != now:
-            notes.append(
-                f"dataset.{key} was {was} for the pictures learned from, and is {now} for these: "
-                f"dataset.{key}={was} reads them alike"
-            )
-    before, now = (how.get("range", {}) for how in (read, read_now))
-    for depth in sorted(before.keys() & now.keys()):
-        if before[depth] != now[depth]:
-            (low, high), (low_now, high_now) = before[depth], now[depth]
-            notes.append(
-                f"black to white was {low:.9g} to {high:.9g} in the {depth} pictures learned from, and is "
-                f"{low_now:.9g} to {high_now:.9g} in these: dataset.range=[{low:.9g},{high:.9g}] reads them "
-                "alike"
-            )
-    files = {"these": (data, split), **{part: (learned, part) for part in ("labelled", "unlabelled")}}
-    rows = {
-        name: opened
-        for name, (found, part) in files.items()
-        if (opened := read_inputs(found, part)) is not None
-        and all(not isinstance(leaf, LazyRows) or leaf.cheap for leaf in leaves(opened).values())
-    }
-    if "these" not in rows:  # decoded as they are shown, and not to be compared
-        return notes
-    ids = identify(rows)
-    these = ids.pop("these")
-    seen = int(np.isin(these, np.concatenate([these[:0], *ids.values()])).sum())
-    if seen:
-        notes.append(
-            f"{are(seen, f'of {len(these):,} {split} {noun}s')} among those that were trained on, so that "
-            f"the figures are none of new {noun}s"
-        )
-    return notes
 
 
 def noun_of(reads: str) -> str:

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import nn
 
 from kdx.core.errors import UserError
 from kdx.models.ensemble import NetworkEnsemble
-from kdx.models.estimator import estimator_in
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import name_of_several
 from kdx.pipeline.stages.arrays import build_task
@@ -52,9 +50,6 @@ class Weights:
                 [member.network() for member in self.members], build_task(self.about)
             ).eval()
         network = new_network(Component(self.about["component"]), self.about, read_weights=False)
-        if estimator_in(network) is not None:
-            network.load_state_dict(load_file(self.file))
-            return network.eval()
         self.notes[:] = [text for text, _ in load_weights(network, self.file, key=self.key)]
         return network.eval()
 

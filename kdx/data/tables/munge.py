@@ -41,7 +41,7 @@ class Munge(RowMaker):
     def make(self, raw: Raw, seen: Any, seed: int) -> np.ndarray:
         if not isinstance(raw, Table):
             raise UserError(
-                f"made_up=munge makes rows of tables, and these are {raw.reads}: set made_up=none"
+                f"made_up=munge makes rows of tables, and this data set holds {raw.reads}: set made_up=none"
             )
         if len(seen) < 2:
             raise UserError(f"made_up=munge makes rows of two others at least, and {len(seen)} is labelled")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kdx.core.checks import number
 from kdx.core.errors import UserError
+from kdx.core.task import Numeric
 from kdx.core.trees import joined
 from kdx.core.types import Objective, Outcome, Parts, Streams
 from kdx.methods.forward import one_pass
@@ -44,6 +45,18 @@ class KD(Objective):
             self.alpha = tuple(number("loss.alpha", a, low=0, high=1) for a in alpha)
         else:
             self.alpha = number("loss.alpha", alpha, low=0, high=1)
+
+    def idle(self) -> Mapping[str, str]:
+        if isinstance(self.task, Numeric):
+            return {
+                "temperature": f"it softens probabilities, and an answer here is {self.task.words}: leave it "
+                "out"
+            }
+        if self.alpha in (0, (0, 0)):
+            return {
+                "temperature": "loss.alpha=0 gives the teacher's answers no weight: leave one of them out"
+            }
+        return {}
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         made = one_pass(streams, self.student, self.may_use)

@@ -8,6 +8,7 @@ dropout and stochastic depth.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -105,6 +106,10 @@ class NoisyStudent(Objective):
         self.weights, self.features = weights.build(parts), features.build(parts)
         if parts.teacher_size is not None:
             warn_if_smaller(parts.student, parts.teacher_size)
+
+    def idle(self) -> Mapping[str, str]:
+        why = "it softens probabilities, and with loss.hard=true the teacher gives its first choice alone"
+        return {"temperature": f"{why}: leave one of them out"} if self.kind["hard"] else {}
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         labelled, pool = streams["labelled"], streams["unlabelled"]

@@ -116,6 +116,14 @@ class SLaM(Objective):
             "cuts", torch.cat([torch.tensor([torch.inf]), torch.full((classes - 1,), -torch.inf)])
         )
 
+    def idle(self) -> Mapping[str, str]:
+        why = None
+        if len(self.parts.task.classes) == 2:
+            why = "it is what k is estimated by, and of two classes k is 2: leave it out"
+        elif self.k is not None:
+            why = f"it is what k is estimated by, and loss.k={self.k}: leave one of them out"
+        return dict.fromkeys(("threshold", "top_k_by"), why) if why else {}
+
     @torch.no_grad()
     def refresh(self) -> Mapping[str, float]:
         return {**super().refresh(), **({} if self.fitted else self.fit())}

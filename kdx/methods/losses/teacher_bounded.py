@@ -4,6 +4,8 @@ worse than its teacher."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,10 @@ class TeacherBounded(Objective):
         self.weight = number("loss.weight", weight, low=0)
         self.margin = number("loss.margin", margin, low=0)
         self.pool = number("loss.pool", pool, low=0)
+
+    def idle(self) -> Mapping[str, str]:
+        why = "loss.weight=0 gives the bounded term no weight: leave one of them out"
+        return {"margin": why} if self.weight == 0 else {}
 
     def forward(self, streams: Streams, progress: float) -> Outcome:
         made = one_pass(streams, self.student, self.may_use)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdx.core.errors import rows_called
 from kdx.data.raw import Description
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.recipes.experiment import Experiment
@@ -122,8 +123,8 @@ class Prepare(_Data):
             return []
         reads = step.artifact.json("data.json")["reads"]
         return [
-            f"equal {reads}: copies are left out on the side of training, so there may be fewer rows than "
-            "said here (dataset.duplicates=drop)"
+            f"equal {rows_called(reads)}: copies are left out on the side of training, so there may be fewer "
+            "rows than said here (dataset.duplicates=drop)"
         ]
 
 

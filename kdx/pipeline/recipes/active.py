@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from kdx.core.errors import UserError
+from kdx.pipeline.recipes.asking import ToAnswer, ask_teacher
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
-    ToAnswer,
-    ask_teacher,
     student_alone,
     student_inputs,
     train_controls,

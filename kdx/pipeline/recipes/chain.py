@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdx.pipeline.recipes.asking import how_to_ask
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
-    ToAnswer,
-    ask_teacher,
-    asks_live,
     checkpoint_inputs,
-    rows_looked_at,
     student_alone,
     student_inputs,
     train_controls,
     train_teacher,
-    views_to_answer,
 )
 from kdx.pipeline.stages import TRAIN
 from kdx.store.store import Store
@@ -34,19 +30,10 @@ class Chain(Recipe):
 
     def run(self, store: Store, experiment: Experiment) -> None:
         data, teachers = train_teacher(store, experiment)
-        views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
-        live, asked = asks_live(experiment, views), ToAnswer(looked_at=rows_looked_at(data, experiment))
+        asking, inputs = how_to_ask(data, experiment), student_inputs(store, data, experiment)
         lesson: dict[str, Any] = {}
         for number, model in enumerate([*experiment.assistants, experiment.student], 1):
-            answers = ask_teacher(
-                store,
-                data,
-                teachers,
-                experiment,
-                views,
-                name=f"pseudo-label-{number}",
-                which=asked,
-            )
+            answers = asking.answers(store, data, teachers, f"pseudo-label-{number}")
             if number == 1:
                 student_alone(store, experiment, inputs, answers)
             begins = checkpoint_inputs(
@@ -56,11 +43,7 @@ class Chain(Recipe):
                 **inputs,
                 "model": model,
                 **begins,
-                "answers": answers,
-                "teachers": teachers if live else [],
-                "view": experiment.pseudo_label["view"],
-                "networks": [] if live else teachers,
-                "loss": experiment.loss,
+                **asking.lesson(answers, teachers),
                 "rows": None,
                 "init": None,
             }

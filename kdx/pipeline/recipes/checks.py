@@ -115,14 +115,19 @@ def _wrong_choice(experiment: Experiment, rule: Rule, rows: Mapping[str, int]) -
     yield from found
 
 
-def wrong_assistants(chain: bool, experiment: Experiment, config: Mapping[str, Any]) -> Iterator[str]:
+def wrong_assistants(
+    chain: bool, experiment: Experiment, config: Mapping[str, Any], networks: Sequence[str]
+) -> Iterator[str]:
     """Whether assistants and the recipe that has them go together, and with what else there is. chain:
-    whether the recipe teaches by way of them.
+    whether the recipe teaches by way of them. networks: see `Request`.
     """
     if experiment.assistants and not chain:
         yield "assistants= stand between teacher and student in recipe=chain: say that too, or leave them out"
     elif chain and not config["assistants"]:
-        yield "recipe=chain teaches by way of assistants, and none is named: assistants=[cnn_small], say"
+        named = (
+            f"assistants=[{networks[0]}], say" if networks else "assistants=[NAME], one that reads such rows"
+        )
+        yield f"recipe=chain teaches by way of assistants, and none is named: {named}"
     elif chain and (
         experiment.select
         or experiment.rounds != 1

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdx.pipeline.recipes.asking import how_to_ask
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.recipe import Recipe
 from kdx.pipeline.recipes.steps import (
-    ToAnswer,
-    ask_teacher,
-    asks_live,
     best_round,
     round_name,
-    rows_looked_at,
     student_alone,
     student_inputs,
     train_controls,
     train_teacher,
-    views_to_answer,
     waited,
 )
 from kdx.pipeline.scores import metric_of
@@ -34,20 +30,12 @@ class Distil(Recipe):
     def run(self, store: Store, experiment: Experiment) -> None:
         data, teachers = train_teacher(store, experiment)
         metric = metric_of(data)
-        views, inputs = views_to_answer(data, experiment), student_inputs(store, data, experiment)
-        live, asked = asks_live(experiment, views), ToAnswer(looked_at=rows_looked_at(data, experiment))
+        asking, inputs = how_to_ask(data, experiment), student_inputs(store, data, experiment)
         students: list[Artifact] = []
         lessons: list[dict[str, Any]] = []
         for number in range(1, experiment.rounds + 1):
-            answers = ask_teacher(
-                store,
-                data,
-                teachers,
-                experiment,
-                views,
-                name=round_name("pseudo-label", number, experiment),
-                which=asked,
-            )
+            name = round_name("pseudo-label", number, experiment)
+            answers = asking.answers(store, data, teachers, name)
             if number == 1:
                 student_alone(store, experiment, inputs, answers)
             rows = (
@@ -64,12 +52,8 @@ class Distil(Recipe):
             )
             lesson = {
                 **inputs,
-                "answers": answers,
-                "teachers": teachers if live else [],
+                **asking.lesson(answers, teachers),
                 "rows": rows,
-                "view": experiment.pseudo_label["view"],
-                "networks": [] if live else teachers,
-                "loss": experiment.loss,
                 "init": teachers[0] if experiment.student_init == "previous" and number > 1 else None,
             }
             students.append(store.run(TRAIN, name=round_name("student-train", number, experiment), **lesson))

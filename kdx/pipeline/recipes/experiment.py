@@ -22,9 +22,9 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class TeacherSetup:
-    """One teacher, or a member of an ensemble. name: its option. training None: it is taken as it is. copy:
-    how many members before it are of the same option; its seeds hang on that, so the first one is the same
-    network as in a run that has it alone.
+    """One teacher, or a member of an ensemble. name: its option. training None: it is taken as it is, or
+    `fitted` at once. copy: how many members before it are of the same option; its seeds hang on that, so the
+    first one is the same network as in a run that has it alone.
     """
 
     name: str
@@ -32,6 +32,7 @@ class TeacherSetup:
     checkpoint: Checkpoint | None
     training: Component | None
     copy: int = 0
+    fitted: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,11 +19,13 @@ class Request:
     """What is known of an experiment before any work.
 
     config: the plain values that it was wired from. rows: of each split, empty where they are not known.
+    networks: options that read the rows of the data set, the one to suggest first; empty likewise.
     """
 
     experiment: Experiment
     config: Mapping[str, Any]
     rows: Mapping[str, int]
+    networks: Sequence[str] = ()
 
 
 class Recipe(ABC):
@@ -54,7 +56,7 @@ class Recipe(ABC):
         """Why this experiment cannot be run, one sentence each, before any work."""
         yield from checks.wrong_stages(self.stages)
         yield from checks.wrong_rule(self.buys, asked.experiment, asked.config, asked.rows)
-        yield from checks.wrong_assistants(self.assistants, asked.experiment, asked.config)
+        yield from checks.wrong_assistants(self.assistants, asked.experiment, asked.config, asked.networks)
 
     def idle(self, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """(key, why it can never act) of settings that this recipe leaves without effect."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from kdx.core.errors import UserError
@@ -13,15 +12,13 @@ from kdx.core.files import kind_at, read_json
 from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
 from kdx.data.laid import note_places
-from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
-from kdx.pipeline.scores import answer_bytes, score_of
-from kdx.pipeline.stages import DECODE, GATE, LABEL, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.pipeline.scores import score_of
+from kdx.pipeline.stages import DECODE, GATE, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import subseed
 from kdx.store.store import Store
-from kdx.training.length import passes, shares, stored_bytes, total_steps, used
 
 
 def student_alone(
@@ -79,52 +76,6 @@ def best_round(tried: Sequence[Artifact], metric: Metric) -> int:
 def waited(tried: Sequence[Artifact], metric: Metric) -> int:
     """Rounds since the best one."""
     return len(tried) - 1 - best_round(tried, metric)
-
-
-@dataclass(frozen=True)
-class ToAnswer:
-    """What a teacher is asked about. pool: whether about any row of it. rows: the rows of it, None: all.
-    looked_at: see `rows_looked_at`."""
-
-    pool: bool = True
-    rows: Artifact | None = None
-    looked_at: Mapping[str, int] = field(default_factory=dict)
-
-
-EVERY_ROW = ToAnswer()
-"""Every row."""
-
-
-def ask_teacher(
-    store: Store,
-    data: Artifact,
-    teachers: Sequence[Artifact],
-    experiment: Experiment,
-    views: Mapping[str, int],
-    *,
-    name: str,
-    which: ToAnswer = EVERY_ROW,
-) -> Artifact:
-    """The teacher's answers, of several the mean, to the rows of the pool that are asked about; to none where
-    the loss reads no pool.
-    """
-    found = {precise(store, data, teacher.model, teacher.training) for teacher in experiment.teachers}
-    precision = found.pop() if len(found) == 1 else "fp32"
-    return store.run(
-        LABEL,
-        name=name,
-        data=data,
-        teachers=teachers,
-        augment=_augmentation(experiment.student_train),
-        views=views,
-        clean=experiment.pseudo_label["view"] == "clean" or which.rows is not None,
-        seed=subseed(experiment.seed, "views"),
-        precision=precision,
-        pool=which.pool and "unlabelled" in taught_splits(experiment),
-        rows=which.rows,
-        passes=experiment.pseudo_label["passes"],
-        looked_at=which.looked_at,
-    )
 
 
 def prepare_data(store: Store, experiment: Experiment, like: Mapping[str, Any] | None = None) -> Artifact:
@@ -268,66 +219,6 @@ def precise(store: Store, data: Artifact, model: Component, training: Component 
         machine=store.runtime.describe(),
     )
     return found.json("probe.json")["precision"]
-
-
-def asks_live(experiment: Experiment, views: Mapping[str, int]) -> bool:
-    """Whether the student asks the live teacher. views: of `views_to_answer`."""
-    return not views and bool(taught_splits(experiment))
-
-
-def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
-    """split -> stored views of each row that the student learns from; empty: it asks the live teacher, or
-    none.
-    """
-    about = data.json("data.json")
-    rows = {name: about["counts"][name] for name in ("labelled", "unlabelled") if about["counts"][name]}
-    counts = {name: count for name, count in rows.items() if name in taught_splits(experiment)}
-    spec, asked = experiment.student_train.spec, experiment.pseudo_label
-    steps = total_steps(spec, sum(used(rows, spec["rows"]).values()), "student_train")
-    seen_rows = {name: count for name, count in used(rows, spec["rows"]).items() if name in counts}
-    if not counts:
-        return {}
-    if asked["view"] == "clean" or not spec["augment"]:
-        views = dict.fromkeys(counts, 1)
-    else:
-        views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
-        views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
-    fits = stored_bytes(counts, views, answer_bytes(about)) <= asked["limit"]
-    # A choice among the rows is made after they are answered, so how often a row will be seen is not known
-    # yet: augmented, the teacher is live.
-    if experiment.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:
-        return {}
-    return views if asked["mode"] == "stored" or (asked["mode"] == "auto" and fits) else {}
-
-
-def rows_looked_at(data: Artifact, experiment: Experiment) -> dict[str, int]:
-    """split -> how many of its rows the student's training looks at, where it ends before its first pass
-    does: the first ones of the order in which it takes them, so that no other row needs an answer. A rule of
-    choice reads the answers to all of them.
-
-    Trainings of different length so have answers of their own, each to the rows that it looks at: what one of
-    them asks of the teacher is never more than it learns from, and the shorter one's are few.
-    """
-    if experiment.select is not None:
-        return {}
-    found: Mapping[str, int] = data.json("data.json")["counts"]
-    counts = {name: found[name] for name in ("labelled", "unlabelled") if found[name]}
-    spec = experiment.student_train.spec
-    seen, read = used(counts, spec["rows"]), taught_splits(experiment)
-    steps = total_steps(spec, sum(seen.values()), "student_train")
-    taught = {name: rows for name, rows in seen.items() if name in read}
-    if not taught:
-        return {}
-    batch = shares(spec["batch_size"], taught, spec["labelled_share"])
-    return {
-        name: steps * batch[name]
-        for name, rows in taught.items()
-        if rows == counts[name] > steps * batch[name]
-    }
-
-
-def _augmentation(training: Component) -> list[tuple[str, Component]]:
-    return [(name, Component(spec)) for name, spec in training.spec["augment"]]
 
 
 def gate(

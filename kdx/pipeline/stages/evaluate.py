@@ -4,17 +4,15 @@ split."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from kdx.core.errors import UserError
 from kdx.core.examples import blank, random_rows
 from kdx.core.files import finite_or_null
-from kdx.core.task import OwnMetric, Task
+from kdx.core.task import Task
 from kdx.core.trees import all_finite, device_of, leaves, moved, picked, rows_of
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
@@ -23,36 +21,15 @@ from kdx.models.adapt import Adapter
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.files import build_adapter, has_weights, open_network, open_together
+from kdx.pipeline.stages.measuring import Measure, build_metric, describe, keep_arrays, of_members
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
-from kdx.store.source import sha256
 from kdx.store.work import Work
-from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
 
 SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
 EXAMPLES = 16
-
-
-@dataclass(frozen=True)
-class Measure:
-    """How answers are measured. own: metrics of the user's own, by name."""
-
-    task: Task
-    own: Mapping[str, OwnMetric]
-    runtime: Runtime
-
-    def answers(self, network: nn.Module, split: Split, views: Views | None = None) -> Answers:
-        return predict(network, split, self.runtime, views=views)
-
-    def metrics(self, answers: Answers, split: Split, teacher: Answers | None) -> dict[str, Any]:
-        """The task's metrics, agreement with the teacher where the task has that, and the user's own."""
-        found: dict[str, Any] = self.task.metrics(answers, split.known)
-        found["n"] = len(split)
-        if teacher is not None and "agreement" in self.task.shown:
-            found["agreement"] = self.task.agreement(answers, teacher).double().mean().item()
-        return found | {name: float(own.measure(answers, split.known)) for name, own in self.own.items()}
 
 
 def run(
@@ -84,13 +61,13 @@ def run(
     answers: dict[str, dict[str, Answers]] = {}
     for number, (role, made) in enumerate(models.items()):
         several = [made] if isinstance(made, Artifact) else made
-        results[role] = _describe(several)
+        results[role], apart = describe(several), {}
         for which in ("last", "best"):
             if not has_weights(several, which):
                 continue
             network = runtime.place(open_together(several, which))
             fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
-            found = {name: measure.answers(network, split) for name, split in fair.items()}
+            found, apart[which] = measure.several_answers(network, fair)
             if which == "last":
                 last[role], answers[role] = network, found
             teacher = answers.get("teacher") if role != "teacher" else None
@@ -106,7 +83,7 @@ def run(
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
         if len(several) > 1:
-            results["members"] = [_of_member(one, splits, answers[role], measure) for one in several]
+            results["members"] = of_members(several, splits, answers[role], apart, measure)
         work.progress(number + 1, len(models), role)
     _best_of_taken(results, models)
     for role, sizes in sizes_and_speeds(last, about, runtime).items():
@@ -125,20 +102,6 @@ def run(
     write_examples(work, splits["test"], test, measure.task, build_adapter(about))
 
 
-def keep_arrays(work: Work, details: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """What a task tells of a split, with its `arrays` as files: NAME.<place>.npy, of which it then holds name
-    ("file"), "shape" and "sha256". Counts have the smallest type that holds them.
-    """
-    kept = {}
-    for name, found in (details.get("arrays") or {}).items():
-        array, file = np.asarray(found.cpu()), f"{name}.{place}.npy"
-        if array.dtype.kind in "iu" and array.size and array.min() >= 0:
-            array = array.astype(np.min_scalar_type(array.max()))
-        np.save(work.path / file, array)
-        kept[name] = {"file": file, "shape": list(array.shape), "sha256": sha256(work.path / file)}
-    return {**details, "arrays": kept} if kept else dict(details)
-
-
 def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:
     """A network of which no step was made here has one set of weights: where others have best ones, these
     are its best as well.
@@ -150,20 +113,6 @@ def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:
     for member in results.get("members", []):
         if not member["steps"] and "best" in results["teacher"]:
             member.setdefault("best", member["last"])
-
-
-def build_metric(name: str, described: Component) -> OwnMetric:
-    """Raises UserError where what is described is no metric, or is called otherwise."""
-    found: OwnMetric = described.build_as(
-        OwnMetric,
-        f"metrics.{name}._target_ '{described.target}' is no metric: a class that inherits from "
-        "kdx.core.task.OwnMetric",
-    )
-    if found.metric.name != name:
-        raise UserError(
-            f"metrics.{name} is a metric called '{found.metric.name}': name it metrics.{found.metric.name}"
-        )
-    return found
 
 
 def of_task(measure: Measure, splits: Mapping[str, Split]) -> dict[str, Any]:
@@ -230,35 +179,6 @@ def _of_round(
             name: measure.metrics(answers, splits[name], teacher[name] if teacher else None)
             for name, answers in found.items()
         },
-    }
-
-
-def _of_member(
-    artifact: Artifact, splits: Mapping[str, Split], teacher: Mapping[str, Answers], measure: Measure
-) -> dict[str, Any]:
-    """What the table shows of one of several that answer together. teacher: what they answer."""
-    found = {"key": artifact.key, **_describe([artifact])}
-    for which in ("last", "best"):
-        if artifact.file(f"{which}.safetensors").exists():
-            network = measure.runtime.place(open_network(artifact, which))
-            found[which] = {
-                name: measure.metrics(measure.answers(network, split), split, teacher[name])
-                for name, split in splits.items()
-            }
-    return found
-
-
-def _describe(artifacts: Sequence[Artifact]) -> dict[str, Any]:
-    """Of an ensemble all steps together, and no step or stop that would be of one of them."""
-    summaries = [artifact.json("summary.json") for artifact in artifacts]
-    models = [artifact.json("model.json")["component"]["_target_"] for artifact in artifacts]
-    alone, precisions = len(artifacts) == 1, {summary["precision"] for summary in summaries}
-    return {
-        "model": " + ".join(name.rpartition(".")[2] for name in models),
-        "steps": sum(summary["steps"] for summary in summaries),
-        "best_step": summaries[0]["best_step"] if alone else None,
-        "precision": precisions.pop() if len(precisions) == 1 else None,
-        "stopped": summaries[0]["stopped"] if alone else None,
     }
 
 

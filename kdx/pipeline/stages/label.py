@@ -24,6 +24,7 @@ from kdx.data.npy import let_go
 from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
+from kdx.models import size
 from kdx.pipeline.stages.answers import SAMPLE, digest_of_views, mapped, places_file, sampled_rows
 from kdx.pipeline.stages.arrays import (
     TRUTH,
@@ -117,7 +118,7 @@ def run(
             "bought": None if bought is None else len(bought),
             "some": sorted(some),
             "teachers": [t.key for t in teachers],
-            "teacher_size": max(Frozen(n).size for n in networks),
+            "teacher_size": size.largest(networks),
             "validation_score": _score(work, data, task),
         },
     )

@@ -83,6 +83,7 @@ def run(
             "stopped": None,
             "precision": "fp32",
             "best_step": None,
+            **({"fitted": True} if fitted else {}),
             "threads": torch.get_num_threads(),
             "device": runtime.device,
         },

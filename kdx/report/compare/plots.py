@@ -118,16 +118,14 @@ def _places(found: Comparison, key: str) -> set[float]:
 
 
 def _teachers(found: Comparison, key: str) -> list[tuple[float, float]]:
-    """(size, mean of the metric) of each teacher, known by its number of parameters."""
-    seen: dict[float, dict[str, tuple[float, float]]] = {}
+    """(size, mean of the metric) of each teacher, known by its number of parameters; those that have none,
+    as they are fitted at once, have a place by their latency only, and share it.
+    """
+    seen: dict[float | None, dict[str, tuple[float, float]]] = {}
     for e in entries(found):
         about = e.networks["teacher"].about if "teacher" in e.networks else {}
-        if (
-            about.get(key, 0) > 0
-            and "parameters" in about
-            and (value := e.score("teacher", found.metric.name)) is not None
-        ):
-            seen.setdefault(about["parameters"], {})[e.keys.get("teacher-pretrain", e.name)] = (
+        if about.get(key, 0) > 0 and (value := e.score("teacher", found.metric.name)) is not None:
+            seen.setdefault(about.get("parameters"), {})[e.keys.get("teacher-pretrain", e.name)] = (
                 about[key],
                 found.metric.scale * value,
             )

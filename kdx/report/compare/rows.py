@@ -13,6 +13,7 @@ from kdx.report.compare.groups import Against, Group
 from kdx.report.compare.references import OWN
 from kdx.report.compare.statistics import LEVEL, chance, plus_minus
 from kdx.report.run.units import magnitude, three_figures
+from kdx.report.run.verdict import percent
 
 REFERENCE = "reference"
 _BESIDE = {"baseline": "alone", "teacher": "teacher"}
@@ -55,7 +56,7 @@ def group_cells(found: Comparison, g: Group) -> list[str]:
         row += difference_cells(g.against, digits)
     if found.reference != OWN:
         row.append(difference_cells(g.gain, digits)[0])
-    return [*row, "-" if g.gap_closed is None else f"{100 * g.gap_closed:.0f}%"]
+    return [*row, percent(g.gap_closed, 0)]
 
 
 def difference_cells(a: Against | None, digits: int) -> list[str]:

@@ -125,5 +125,5 @@ def chance(p: float | None) -> str:
 
 def plus_minus(mean: float, deviation: float | None, digits: int, signed: bool = False) -> str:
     """ "3.0 ± 1.2"; without a deviation the mean alone."""
-    text = f"{round(mean, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: no "-0.0"
+    text = f"{mean:{'+' if signed else ''}z.{digits}f}"
     return text if deviation is None else f"{text} ± {deviation:.{digits}f}"

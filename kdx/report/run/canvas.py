@@ -62,10 +62,15 @@ class Axes:
         for point in points:
             self.draw.circle(self.spot(*point), 5, fill=colour)
 
-    def key(self, place: float, words: str, colour: str, width: int = 6) -> None:
-        """A short line and what it means, above the frame. place: in pixels of the picture, from the left."""
+    def key(self, place: float, words: str, colour: str, width: int = 6, dot: bool = False) -> None:
+        """A short line, or a dot, and what it means, above the frame. place: in pixels of the picture, from
+        the left.
+        """
         left = 2 * (self.BOX[0] + place)
-        self.draw.line((left, 2 * 50, left + 44, 2 * 50), fill=colour, width=width)
+        if dot:
+            self.draw.circle((left + 22, 2 * 50), 10, fill=colour)
+        else:
+            self.draw.line((left, 2 * 50, left + 44, 2 * 50), fill=colour, width=width)
         self.draw.text((left + 56, 2 * 50), words, fill=RIGHT, font=font(24), anchor="lm")
 
     def png(self) -> bytes:

@@ -126,11 +126,10 @@ def draw_lines(data: Mapping[str, Any], title: str, colour: str) -> bytes:
     axes = Axes(ticks(min(xs), max(xs)), ticks(min(ys), max(ys)), title, str(data.get("below") or ""))
     colours = [colour, *(role.colour for role in ROLES.values() if role.colour != colour)]
     for i, (words, line) in enumerate(lines.items()):
-        if words in data.get("points", ()):
-            axes.points(line, colours[i % len(colours)])
-        else:
-            axes.line(line, colours[i % len(colours)])
-        axes.key(160 * i, words, colours[i % len(colours)])
+        apart = words in data.get("points", ())
+        draw = axes.points if apart else axes.line
+        draw(line, colours[i % len(colours)])
+        axes.key(160 * i, words, colours[i % len(colours)], dot=apart)
     return axes.png()
 
 

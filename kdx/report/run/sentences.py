@@ -82,7 +82,7 @@ def _of_gap(results: Mapping, summarised: Mapping, counts: Metric) -> list[str]:
     if summarised["gap_closed"] is not None:
         teacher, alone = (score(results, r, summarised["headline"]) for r in ("teacher", "baseline"))
         return [
-            f"Part of the gap to the teacher closed: {100 * summarised['gap_closed']:.0f}% of "
+            f"Part of the gap to the teacher closed: {percent(summarised['gap_closed'], 0)} of "
             f"{counts.counted(counts.gain(teacher, alone))}."
         ]
     if summarised["gain"] is None:
@@ -128,7 +128,7 @@ def _of_ceiling(results: Mapping, used: str, counts: Metric) -> list[str]:
         part = "the teacher's answers brought more, as those of a good, larger network can"
     else:
         part = (
-            f"the teacher's answers brought {100 * counts.gain(student, alone) / whole:.0f}% of that"
+            f"the teacher's answers brought {percent(counts.gain(student, alone) / whole, 0)} of that"
             if whole > 0
             else "there was nothing to gain from them"
         )

@@ -13,6 +13,11 @@ def magnitude(count: int | None) -> str:
     return str(count)
 
 
+def whole(count: int | None) -> str:
+    """1234 -> "1,234"."""
+    return "-" if count is None else f"{count:,}"
+
+
 def bytes_in_words(count: int | None) -> str:
     """Bytes on disk, decimal units: 94_100_000 -> "94.1 MB"."""
     if count is None:
@@ -28,7 +33,7 @@ def three_figures(value: float | None) -> str:
     if value is None:
         return "-"
     if value <= 0 or value >= 100:
-        return f"{value:,.0f}"
+        return f"{value:z,.0f}"
     if value >= 10:
         return f"{value:.1f}"
     if value >= 1:
@@ -37,4 +42,4 @@ def three_figures(value: float | None) -> str:
 
 
 def decimals(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:z.{digits}f}"

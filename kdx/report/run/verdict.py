@@ -220,14 +220,14 @@ def standard_error(accuracy: float, n: int) -> float:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f}%"
+    return "-" if value is None else f"{100 * value:z.{digits}f}%"
 
 
 def rounded(value: float | None, digits: int) -> str:
     """ "-" where there is none, as of a figure that was not finite."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:z.{digits}f}"
 
 
 def points(value: float, digits: int = 1) -> str:
     """A difference of fractions in percentage points, signed."""
-    return f"{100 * value:+.{digits}f}"
+    return f"{100 * value:+z.{digits}f}"

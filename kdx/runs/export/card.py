@@ -15,7 +15,7 @@ from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
 from kdx.report.run.markup import code, escape, fenced, markdown_table
 from kdx.report.run.sentences import gained
-from kdx.report.run.units import bytes_in_words
+from kdx.report.run.units import bytes_in_words, whole
 from kdx.report.run.verdict import percent
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
@@ -41,7 +41,8 @@ def role_words(card: Mapping[str, Any]) -> str:
 
 
 def opening(card: Mapping[str, Any]) -> str:
-    text = f"{card['parameters']:,} parameters, {bytes_in_words(card['bytes'])}. Weights: {card['which']}."
+    counted = "" if card["parameters"] is None else f"{card['parameters']:,} parameters, "
+    text = f"{counted}{bytes_in_words(card['bytes'])}. Weights: {card['which']}."
     text += f" Exported {escape(card['exported'])} by kdx {escape(card['kdx'])}."
     return text + f"\n\nKey: {code(card['artifact'])}"
 
@@ -100,7 +101,7 @@ def _results(card: Mapping[str, Any]) -> list[str]:
         rows.append(
             [
                 escape(about.words),
-                f"{results[role]['parameters']:,}",
+                whole(results[role]["parameters"]),
                 with_unit(counts, validation.get(counts.name)),
                 with_unit(counts, test.get(counts.name)),
                 *(with_unit(m, test.get(m.name)) for m in beside),

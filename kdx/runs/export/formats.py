@@ -162,11 +162,11 @@ def program(network: nn.Module, example: Inputs) -> torch.export.ExportedProgram
     try:
         return torch.export.export(network, (example,), dynamic_shapes=shapes)
     except Exception:
-        if (estimator := estimator_in(network)) is None:
+        if estimator_in(network) is None:
             raise
         raise UserError(
-            f"{type(estimator).__name__} was fitted at once and answers by other means than PyTorch's, so it "
-            "has no graph to export: format=state_dict exports it, for kdx.load"
+            "this teacher was fitted at once and answers by other means than PyTorch's, so it has no graph "
+            "to export: format=state_dict exports it, for kdx.load"
         ) from None
 
 

@@ -1,0 +1,160 @@
+"""What a recipe asks of its teachers, and how a student learns from that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdx.pipeline.recipes.checks import taught_splits
+from kdx.pipeline.recipes.experiment import Experiment
+from kdx.pipeline.recipes.steps import precise
+from kdx.pipeline.scores import answer_bytes
+from kdx.pipeline.stages import LABEL
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.stage import subseed
+from kdx.store.store import Store
+from kdx.training.length import passes, shares, stored_bytes, total_steps, used
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a student asks its teachers. views: split -> stored views of each row, empty: none. live: it asks
+    the networks themselves. looked_at: see `rows_looked_at`.
+    """
+
+    experiment: Experiment
+    views: Mapping[str, int]
+    live: bool
+    looked_at: Mapping[str, int]
+
+    def answers(self, store: Store, data: Artifact, teachers: Sequence[Artifact], name: str) -> Artifact:
+        asked = ToAnswer(looked_at=self.looked_at)
+        return ask_teacher(store, data, teachers, self.experiment, self.views, name=name, which=asked)
+
+    def lesson(self, answers: Artifact, teachers: Sequence[Artifact]) -> dict[str, Any]:
+        """The inputs of a training that say what it learns from them."""
+        return {
+            "answers": answers,
+            "teachers": teachers if self.live else [],
+            "view": self.experiment.pseudo_label["view"],
+            "networks": [] if self.live else teachers,
+            "loss": self.experiment.loss,
+        }
+
+
+def how_to_ask(data: Artifact, experiment: Experiment) -> Asking:
+    """What the data and the length of the student's training make of `pseudo_label`."""
+    views = views_to_answer(data, experiment)
+    return Asking(experiment, views, asks_live(experiment, views), rows_looked_at(data, experiment))
+
+
+@dataclass(frozen=True)
+class ToAnswer:
+    """What a teacher is asked about. pool: whether about any row of it. rows: the rows of it, None: all.
+    looked_at: see `rows_looked_at`."""
+
+    pool: bool = True
+    rows: Artifact | None = None
+    looked_at: Mapping[str, int] = field(default_factory=dict)
+
+
+EVERY_ROW = ToAnswer()
+"""Every row."""
+
+
+def ask_teacher(
+    store: Store,
+    data: Artifact,
+    teachers: Sequence[Artifact],
+    experiment: Experiment,
+    views: Mapping[str, int],
+    *,
+    name: str,
+    which: ToAnswer = EVERY_ROW,
+) -> Artifact:
+    """The teacher's answers, of several the mean, to the rows of the pool that are asked about; to none where
+    the loss reads no pool.
+    """
+    found = {
+        precise(store, data, teacher.model, teacher.training)
+        for teacher in experiment.teachers
+        if not teacher.fitted  # its answers are made without torch
+    }
+    precision = found.pop() if len(found) == 1 else "fp32"
+    return store.run(
+        LABEL,
+        name=name,
+        data=data,
+        teachers=teachers,
+        augment=_augmentation(experiment.student_train),
+        views=views,
+        clean=experiment.pseudo_label["view"] == "clean" or which.rows is not None,
+        seed=subseed(experiment.seed, "views"),
+        precision=precision,
+        pool=which.pool and "unlabelled" in taught_splits(experiment),
+        rows=which.rows,
+        passes=experiment.pseudo_label["passes"],
+        looked_at=which.looked_at,
+    )
+
+
+def asks_live(experiment: Experiment, views: Mapping[str, int]) -> bool:
+    """Whether the student asks the live teacher. views: of `views_to_answer`."""
+    return not views and bool(taught_splits(experiment))
+
+
+def views_to_answer(data: Artifact, experiment: Experiment) -> dict[str, int]:
+    """split -> stored views of each row that the student learns from; empty: it asks the live teacher, or
+    none.
+    """
+    about = data.json("data.json")
+    rows = {name: about["counts"][name] for name in ("labelled", "unlabelled") if about["counts"][name]}
+    counts = {name: count for name, count in rows.items() if name in taught_splits(experiment)}
+    spec, asked = experiment.student_train.spec, experiment.pseudo_label
+    steps = total_steps(spec, sum(used(rows, spec["rows"]).values()), "student_train")
+    seen_rows = {name: count for name, count in used(rows, spec["rows"]).items() if name in counts}
+    if not counts:
+        return {}
+    if asked["view"] == "clean" or not spec["augment"]:
+        views = dict.fromkeys(counts, 1)
+    else:
+        views = passes(steps, shares(spec["batch_size"], seen_rows, spec["labelled_share"]), seen_rows)
+        views = {name: min(seen, asked["views"] or seen) for name, seen in views.items()}
+    fits = stored_bytes(counts, views, answer_bytes(about)) <= asked["limit"]
+    # A choice among the rows is made after they are answered, so how often a row will be seen is not known
+    # yet: augmented, the teacher is live.
+    if experiment.select and asked["view"] == "same" and spec["augment"] and asked["views"] is None:
+        return {}
+    return views if asked["mode"] == "stored" or (asked["mode"] == "auto" and fits) else {}
+
+
+def rows_looked_at(data: Artifact, experiment: Experiment) -> dict[str, int]:
+    """split -> how many of its rows the student's training looks at, where it ends before its first pass
+    does: the first ones of the order in which it takes them, so that no other row needs an answer. A rule of
+    choice reads the answers to all of them.
+
+    Trainings of different length so have answers of their own, each to the rows that it looks at: what one of
+    them asks of the teacher is never more than it learns from, and the shorter one's are few.
+    """
+    if experiment.select is not None:
+        return {}
+    found: Mapping[str, int] = data.json("data.json")["counts"]
+    counts = {name: found[name] for name in ("labelled", "unlabelled") if found[name]}
+    spec = experiment.student_train.spec
+    seen, read = used(counts, spec["rows"]), taught_splits(experiment)
+    steps = total_steps(spec, sum(seen.values()), "student_train")
+    taught = {name: rows for name, rows in seen.items() if name in read}
+    if not taught:
+        return {}
+    batch = shares(spec["batch_size"], taught, spec["labelled_share"])
+    return {
+        name: steps * batch[name]
+        for name, rows in taught.items()
+        if rows == counts[name] > steps * batch[name]
+    }
+
+
+def _augmentation(training: Component) -> list[tuple[str, Component]]:
+    return [(name, Component(spec)) for name, spec in training.spec["augment"]]

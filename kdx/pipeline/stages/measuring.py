@@ -1,0 +1,137 @@
+"""What `evaluate` measures of a network, and of the members of an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from kdx.core.errors import UserError
+from kdx.core.task import OwnMetric, Task
+from kdx.core.types import Answers, Split
+from kdx.data.views.chain import Views
+from kdx.models.ensemble import Apart, NetworkEnsemble, told_apart
+from kdx.pipeline.stages.files import open_network
+from kdx.store.artifact import Artifact
+from kdx.store.component import Component
+from kdx.store.source import sha256
+from kdx.store.work import Work
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How answers are measured. own: metrics of the user's own, by name."""
+
+    task: Task
+    own: Mapping[str, OwnMetric]
+    runtime: Runtime
+
+    def answers(self, network: nn.Module, split: Split, views: Views | None = None) -> Answers:
+        return predict(network, split, self.runtime, views=views)
+
+    def several_answers(
+        self, network: nn.Module, splits: Mapping[str, Split]
+    ) -> tuple[dict[str, Answers], dict[str, list[Answers]]]:
+        """(split -> the network's answers, split -> those of each member of an ensemble, else nothing)"""
+        if not isinstance(network, NetworkEnsemble):
+            return {name: self.answers(network, split) for name, split in splits.items()}, {}
+        each = Apart(network)
+        found = {name: told_apart(self.answers(each, split)) for name, split in splits.items()}
+        return {name: one[0] for name, one in found.items()}, {name: one[1:] for name, one in found.items()}
+
+    def metrics(self, answers: Answers, split: Split, teacher: Answers | None) -> dict[str, Any]:
+        """The task's metrics, agreement with the teacher where the task has that, and the user's own."""
+        found: dict[str, Any] = self.task.metrics(answers, split.known)
+        found["n"] = len(split)
+        if teacher is not None and "agreement" in self.task.shown:
+            found["agreement"] = self.task.agreement(answers, teacher).double().mean().item()
+        return found | {name: float(own.measure(answers, split.known)) for name, own in self.own.items()}
+
+
+def keep_arrays(work: Work, details: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """What a task tells of a split, with its `arrays` as files: NAME.<place>.npy, of which it then holds name
+    ("file"), "shape" and "sha256". Counts have the smallest type that holds them.
+    """
+    kept = {}
+    for name, found in (details.get("arrays") or {}).items():
+        array, file = np.asarray(found.cpu()), f"{name}.{place}.npy"
+        if array.dtype.kind in "iu" and array.size and array.min() >= 0:
+            array = array.astype(np.min_scalar_type(array.max()))
+        np.save(work.path / file, array)
+        kept[name] = {"file": file, "shape": list(array.shape), "sha256": sha256(work.path / file)}
+    return {**details, "arrays": kept} if kept else dict(details)
+
+
+def of_members(
+    artifacts: Sequence[Artifact],
+    splits: Mapping[str, Split],
+    together: Mapping[str, Answers],
+    apart: Mapping[str, Mapping[str, Sequence[Answers]]],
+    measure: Measure,
+) -> list[dict[str, Any]]:
+    """What the table shows of each of several that answer together. together: split -> what they answer with
+    their last weights. apart: weights -> split -> the answers of each, as far as they were given.
+    """
+    return [
+        _of_member(
+            artifact,
+            splits,
+            together,
+            {which: {name: each[place] for name, each in named.items()} for which, named in apart.items()},
+            measure,
+        )
+        for place, artifact in enumerate(artifacts)
+    ]
+
+
+def _of_member(
+    artifact: Artifact,
+    splits: Mapping[str, Split],
+    together: Mapping[str, Answers],
+    given: Mapping[str, Mapping[str, Answers]],
+    measure: Measure,
+) -> dict[str, Any]:
+    found = {"key": artifact.key, **describe([artifact])}
+    for which in ("last", "best"):
+        if artifact.file(f"{which}.safetensors").exists():
+            answers: Mapping[str, Answers] = given.get(which) or {}
+            if not answers:  # another has no such weights, so they did not answer together with them
+                network = measure.runtime.place(open_network(artifact, which))
+                answers, _ = measure.several_answers(network, splits)
+            found[which] = {
+                name: measure.metrics(answers[name], split, together[name]) for name, split in splits.items()
+            }
+    return found
+
+
+def describe(artifacts: Sequence[Artifact]) -> dict[str, Any]:
+    """Of an ensemble all steps together, and no step or stop that would be of one of them."""
+    summaries = [artifact.json("summary.json") for artifact in artifacts]
+    models = [artifact.json("model.json")["component"]["_target_"] for artifact in artifacts]
+    alone, precisions = len(artifacts) == 1, {summary["precision"] for summary in summaries}
+    return {
+        "model": " + ".join(name.rpartition(".")[2] for name in models),
+        "steps": sum(summary["steps"] for summary in summaries),
+        "best_step": summaries[0]["best_step"] if alone else None,
+        "precision": precisions.pop() if len(precisions) == 1 else None,
+        "stopped": summaries[0]["stopped"] if alone else None,
+    }
+
+
+def build_metric(name: str, described: Component) -> OwnMetric:
+    """Raises UserError where what is described is no metric, or is called otherwise."""
+    found: OwnMetric = described.build_as(
+        OwnMetric,
+        f"metrics.{name}._target_ '{described.target}' is no metric: a class that inherits from "
+        "kdx.core.task.OwnMetric",
+    )
+    if found.metric.name != name:
+        raise UserError(
+            f"metrics.{name} is a metric called '{found.metric.name}': name it metrics.{found.metric.name}"
+        )
+    return found
