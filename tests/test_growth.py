@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import fabricate
@@ -32,12 +33,13 @@ from kdx.core.paths import conf_dir
 from kdx.core.shapes import all_wrong
 from kdx.data.pictures import decode
 from kdx.pipeline.stages.evaluate import keep_arrays
+from kdx.planning import dry_run
 from kdx.report.run import document as reading
 from kdx.report.run import figures
 from kdx.report.run.plain import dump
-from kdx.store import digest, memory, store
+from kdx.store import artifact, digest, memory, source, store
 from kdx.store.component import Component
-from kdx.store.source import Source
+from kdx.store.source import Source, sha256
 from kdx.store.work import Listener, Work
 from kdx.tasks.classification import WRITTEN_OUT
 from kdx.tasks.metrics import confusion, most_confused
@@ -153,6 +155,33 @@ def test_the_memory_of_digests_is_written_as_it_can_be_checked(tmp_path, monkeyp
     Source.memo.write_text(text.replace("1, 2", "2, 1"))
     assert memory.recall(Source.memo) == {}
     assert Source(*paths).digest() == first
+
+
+def test_a_large_file_of_an_artifact_is_hashed_once_a_command(tmp_path, monkeypatch):
+    """And again where it has changed, be it by one byte and with the old time of change; outside a command,
+    or where it changed just now, each time."""
+    large, hashed = tmp_path / "large.npy", []
+    large.write_bytes(bytes(100_000))
+    (tmp_path / "small.json").write_text("{}")
+    artifact.seal(
+        tmp_path, {"stage": "s", "version": 1, "inputs": {}, "code": "c", "created": 1, "seconds": 1}
+    )
+    monkeypatch.setattr(artifact, "sha256", lambda file: hashed.append(file.name) or sha256(file))
+    for _ in range(2):
+        assert artifact.verify(tmp_path) is None
+    with snapshot.one_command():
+        assert artifact.verify(tmp_path) is None and artifact.verify(tmp_path) is None
+    assert hashed.count("large.npy") == hashed.count("small.json") == 4
+    monkeypatch.setattr(source, "_SETTLED", -1.0)
+    hashed.clear()
+    with snapshot.one_command():
+        assert artifact.verify(tmp_path) is None and artifact.verify(tmp_path) is None
+        assert hashed.count("large.npy") == 1 and hashed.count("small.json") == 2
+        before = large.stat()
+        time.sleep(0.02)  # longer than a tick of the clock that files get their times from
+        large.write_bytes(bytes(99_999) + b"1")
+        os.utime(large, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert "large.npy does not have the content that was published" in artifact.verify(tmp_path)
 
 
 OPTIONS = {
@@ -369,7 +398,16 @@ def test_what_help_and_a_cached_plan_import(trained_here):
     needless = {"numpy", "rich", "torch", "filelock", "kdx.config.wire", "kdx.commands.train"}
     assert imported["help"] & needless == set()
     needless = {"torch", "PIL", "matplotlib", "sklearn", "filelock", "subprocess", "importlib.metadata"}
-    assert imported["plan"] & needless == set()
+    assert imported["plan"] & {*needless, "numpy"} == set()
+
+
+def test_a_plan_of_what_is_in_the_store_asks_the_recipe_once(trained_here, monkeypatch, capsys):
+    """Once more than the check before any work; only of what is missing a plan looks both ways."""
+    own = json.loads((trained_here / "outputs/runs/a=b/run.json").read_text())["command"][2:]
+    asked, perform = [], dry_run.perform
+    monkeypatch.setattr(dry_run, "perform", lambda *a, **k: asked.append(k) or perform(*a, **k))
+    assert main(["plan", *own]) == 0
+    assert len(asked) == 1 and "Everything is in the store" in capsys.readouterr().out
 
 
 NUMBERS = st.sampled_from([0, 1, -1, 0.5, 2.0, 1e19, float("nan"), True, None, "x", [], {}, [1], [None, 2]])

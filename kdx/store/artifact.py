@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdx.core import snapshot
 from kdx.core.errors import UserError
 from kdx.core.files import LARGEST, plain_path, read_json, write_atomically
 from kdx.core.metric import is_metric
 from kdx.core.shapes import COUNT, MADE, wrong
 from kdx.store.moved import written_before
-from kdx.store.source import sha256
+from kdx.store.source import settled, sha256
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
@@ -141,7 +142,7 @@ def verify(
             return f"{file} is missing"
         if stat.st_size != entry["size"]:
             return f"{file} has {stat.st_size} bytes instead of {entry['size']}"
-        if not (quick and stat.st_size > _SMALL) and _digest_of(file) != entry["sha256"]:
+        if not (quick and stat.st_size > _SMALL) and _digest_of(file, stat) != entry["sha256"]:
             return f"{file} does not have the content that was published"
     if strange := _unlisted(path, manifest["files"]):
         return f"{strange} is none of the files that were published"
@@ -170,9 +171,17 @@ def there(file: Path) -> os.stat_result | None:
             return None
 
 
-def _digest_of(file: Path) -> str:
+def _digest_of(file: Path, about: os.stat_result) -> str:
+    """SHA-256 of a file. about: what `there` says of it.
+
+    Inside one command a large one is read once, as long as its size, its times and its inode stay: the runs
+    of a sweep share decoded rows. Between commands nothing is remembered: what a disk loses changes no time.
+    """
     with _readable(file):
-        return sha256(file)
+        if about.st_size <= _SMALL or not settled(about):
+            return sha256(file)
+        key = ("sha256", os.path.abspath(file))
+        return snapshot.while_same(key, str(file), lambda: sha256(file), bool)
 
 
 def _unlisted(path: Path, files: Mapping[str, Any]) -> Path | None:
