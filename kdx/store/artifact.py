@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,12 +138,12 @@ def verify(
         return f"'{path / MANIFEST}' does not list {missing[0]}"
     for name, entry in manifest["files"].items():
         file = path / name
-        stat = there(file)
-        if stat is None or not os.path.isfile(file):
+        about = there(file)
+        if about is None or not stat.S_ISREG(about.st_mode):
             return f"{file} is missing"
-        if stat.st_size != entry["size"]:
-            return f"{file} has {stat.st_size} bytes instead of {entry['size']}"
-        if not (quick and stat.st_size > _SMALL) and _digest_of(file, stat) != entry["sha256"]:
+        if about.st_size != entry["size"]:
+            return f"{file} has {about.st_size} bytes instead of {entry['size']}"
+        if not (quick and about.st_size > _SMALL) and _digest_of(file, about) != entry["sha256"]:
             return f"{file} does not have the content that was published"
     if strange := _unlisted(path, manifest["files"]):
         return f"{strange} is none of the files that were published"
@@ -188,10 +189,12 @@ def _unlisted(path: Path, files: Mapping[str, Any]) -> Path | None:
     """A file that the manifest does not know: a stage that reads what is there would read it. What a desktop
     leaves, hidden, is no matter.
     """
-    for here, folders, names in os.walk(path):
+    top = os.fspath(path)
+    for here, folders, names in os.walk(top):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        below = "" if here == top else f"{Path(here).relative_to(path).as_posix()}/"
         for name in names:
-            inside = Path(here, name).relative_to(path).as_posix()
+            inside = f"{below}{name}"
             if inside not in files and inside not in (MANIFEST, *LEFTOVERS) and not name.startswith("."):
                 return Path(here, name)
     return None
