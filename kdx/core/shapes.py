@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from kdx.core.errors import UserError
 
 LARGEST_NUMBER = 1e18
 """Beyond this a number is nobody's count."""
@@ -55,6 +58,13 @@ def wrong(value: Any, shape: Any, where: str) -> str | None:
     if type(value) is shape:
         return None
     return next(all_wrong(value, shape, where), None)
+
+
+def expect_shape(value: Any, shape: Any, file: Path | str, what: str) -> Any:
+    """The value, which has a shape as kdx.report.run.document has them, or a UserError."""
+    if found := wrong(value, shape, what):
+        raise UserError(f"'{file}' is not as kdx writes it: {found}")
+    return value
 
 
 def all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:

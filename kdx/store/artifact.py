@@ -20,7 +20,7 @@ from kdx.core import snapshot
 from kdx.core.errors import UserError
 from kdx.core.files import LARGEST, plain_path, read_json, write_atomically
 from kdx.core.metric import is_metric
-from kdx.core.shapes import COUNT, MADE, wrong
+from kdx.core.shapes import COUNT, MADE, expect_shape
 from kdx.store.moved import written_before
 from kdx.store.source import settled, sha256
 
@@ -303,10 +303,3 @@ def references(value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for inner in value:
             yield from references(inner)
-
-
-def expect_shape(value: Any, shape: Any, file: Path | str, what: str) -> Any:
-    """The value, which has a shape as kdx.report.run.document has them, or a UserError."""
-    if found := wrong(value, shape, what):
-        raise UserError(f"'{file}' is not as kdx writes it: {found}")
-    return value
