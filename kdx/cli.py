@@ -65,10 +65,14 @@ def dispatch(argv: Sequence[str]) -> int:
         raise UserError(f"unknown command '{word}'{nearest(word, commands())}")
     # what trains is slow to import, and its help needs none of it
     helped = word == "train" and {"--help", "-h"} & set(rest)
+    name = f"kdx.commands.{'_help' if helped else word}"
+    first = name not in sys.modules
     gc.disable()  # nothing of what is imported is garbage
     try:
-        command = import_module(f"kdx.commands.{'_help' if helped else word}")
+        command = import_module(name)
     finally:
+        if first:
+            gc.freeze()  # nor is it looked through later
         gc.enable()
     return command.main(rest) or 0
 

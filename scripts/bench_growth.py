@@ -3,12 +3,14 @@
 run, on one machine.
 
     scripts/bench_growth.py COMMIT                        small sizes, some minutes
-    scripts/bench_growth.py COMMIT --files 20000 --combinations 100 --runs 100 --classes 1000
+    scripts/bench_growth.py COMMIT --files 20000 --combinations 100 --runs 100 500 --classes 1000
     scripts/bench_growth.py COMMIT --only start           of start, files, sweep, told, classes
+    scripts/bench_growth.py --only told --runs 500        this code alone
 
 Every figure is the processor time (user and system) of a command in a process of its own, the least of
 --repeats, the two sides in turn; so other work on the machine counts little. What is looked up in a store is
 made first by each side in a store of its own, and is not timed. Nothing is trained for longer than two steps.
+Bytecode is written and read, as it is for users, whatever PYTHONDONTWRITEBYTECODE says.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ class Side:
         """(processor seconds, stdout) of a command of kdx, or of Python code."""
         command = [sys.executable, *(["-c", code] if code else ["-m", "kdx.cli"]), *words]
         environment = {**os.environ, "PYTHONPATH": str(self.tree), "OMP_NUM_THREADS": "1"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             command, cwd=self.place, env=environment, capture_output=True, text=True, check=False
@@ -90,14 +93,15 @@ class Measured:
 
     what: str
     unit: str
-    before: float
-    now: float
+    values: Sequence[float]
     goal: str = ""
 
     def line(self) -> str:
-        ratio = f"{self.before / self.now:.1f}" if self.now else "-"
-        before, now = (f"{value:,.3g}{self.unit}" for value in (self.before, self.now))
-        return f"| {self.what} | {before} | {now} | {ratio} | {self.goal} |"
+        """values: of each side, that of now last."""
+        before, now = self.values if len(self.values) > 1 else (None, *self.values)
+        ratio = f"{before / now:.1f}" if before is not None and now else "-"
+        shown = ["-" if value is None else f"{value:,.3g}{self.unit}" for value in (before, now)]
+        return f"| {' | '.join([self.what, *shown, ratio, self.goal])} |"
 
 
 def least(sides: Sequence[Side], repeats: int, of: Callable[[Side], float]) -> list[float]:
@@ -109,9 +113,9 @@ def least(sides: Sequence[Side], repeats: int, of: Callable[[Side], float]) -> l
 def start(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]:
     words = {side.name: ["plan", *side.again(SHORT, "start")[1:]] for side in sides}
     helped = least(sides, args.repeats, lambda side: side.run(["train", "--help"])[0])
-    yield Measured("`kdx train --help`", " s", *helped, "0.3 s")
+    yield Measured("`kdx train --help`", " s", helped, "0.3 s")
     planned = least(sides, args.repeats, lambda side: side.run(words[side.name])[0])
-    yield Measured("`kdx plan` of a cached run", " s", *planned, "0.4 s")
+    yield Measured("`kdx plan` of a cached run", " s", planned, "0.4 s")
 
 
 def files(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]:
@@ -122,9 +126,9 @@ def files(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]
         words = [*SHORT, "dataset=folder", f"dataset.root={folder}", "dataset.image_size=8"]
         known = {side.name: side.again(words, f"files-{count}") for side in sides}
         found.append(least(sides, args.repeats, lambda side, known=known: side.run(known[side.name])[0]))
-        yield Measured(f"a cached run over {count:,} picture files", " s", *found[-1])
+        yield Measured(f"a cached run over {count:,} picture files", " s", found[-1])
     ratios = [large / small for small, large in zip(*found, strict=True)]
-    yield Measured("the second over the first, for ten times the files", "", *ratios, "1.5")
+    yield Measured("the second over the first, for ten times the files", "", ratios, "1.5")
 
 
 def sweep(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]:
@@ -135,18 +139,18 @@ def sweep(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]
     given = [" ".join(first), " ".join(varied)]
     checked = least(sides, args.repeats, lambda side: 1000 * float(side.run(given, CHECK)[1].split()[-1]))
     yield Measured(
-        f"checking a sweep of {args.combinations // 4 * 4} combinations, each", " ms", *checked, "10 ms"
+        f"checking a sweep of {args.combinations // 4 * 4} combinations, each", " ms", checked, "10 ms"
     )
 
 
 def told(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]:
     rates = ",".join(f"0.{number + 1:02}" for number in range(5))
-    words = ["-m", *SHORT, f"student_train.lr={rates}", f"seed=range({args.runs // 5})"]
-    known = {side.name: side.again(words, "told") for side in sides}
-    found = least(sides, args.repeats, lambda side: side.run(known[side.name])[0])
-    yield Measured(
-        f"a sweep of {args.runs // 5 * 5} finished runs told", " s", *found, "2 s of 100, 6 s of 500"
-    )
+    for runs in args.runs:
+        words = ["-m", *SHORT, f"student_train.lr={rates}", f"seed=range({runs // 5})"]
+        known = {side.name: side.again(words, f"told-{runs}") for side in sides}
+        found = least(sides, args.repeats, lambda side, known=known: side.run(known[side.name])[0])
+        goal = {100: "2 s", 500: "6 s"}.get(runs, "")
+        yield Measured(f"a sweep of {runs // 5 * 5} finished runs reported", " s", found, goal)
 
 
 def classes(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measured]:
@@ -156,10 +160,10 @@ def classes(sides: Sequence[Side], args: argparse.Namespace) -> Iterator[Measure
         words = [*SHORT, "dataset=folder", f"dataset.root={folder}", "dataset.image_size=8"]
         known = {side.name: side.again(words, f"classes-{count}") for side in sides}
         sizes = [(side.place / f"first-classes-{count}/run.json").stat().st_size / 1e6 for side in sides]
-        yield Measured(f"run.json of {count:,} classes", " MB", *sizes)
+        yield Measured(f"run.json of {count:,} classes", " MB", sizes)
         found = least(sides, args.repeats, lambda side, known=known: side.run(known[side.name])[0])
         goal = "3 s of 1,000" if count == args.classes else ""
-        yield Measured(f"a cached run of {count:,} classes", " s", *found, goal)
+        yield Measured(f"a cached run of {count:,} classes", " s", found, goal)
 
 
 def pictures(folder: Path, count: int, classes: int) -> None:
@@ -183,10 +187,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("commit", help="what to compare with")
+    parser.add_argument("commit", nargs="?", help="what to compare with; without it this code alone")
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--combinations", type=int, default=40)
-    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--runs", type=int, nargs="+", default=[10])
     parser.add_argument("--classes", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", action="append", choices=[*PARTS])
@@ -194,9 +198,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as top:
         other = Path(top, "code")
         git = ["git", "-C", str(ROOT), "worktree"]
-        subprocess.run([*git, "add", "--quiet", "--detach", str(other), args.commit], check=True)
+        sides = [Side("now", ROOT, Path(top, "now"))]
+        if args.commit:
+            subprocess.run([*git, "add", "--quiet", "--detach", str(other), args.commit], check=True)
+            sides.insert(0, Side("before", other, Path(top, "before")))
         try:
-            sides = [Side("before", other, Path(top, "before")), Side("now", ROOT, Path(top, "now"))]
             for side in sides:
                 side.place.mkdir()
             print(
@@ -206,7 +212,8 @@ def main() -> None:
                 for measured in PARTS[name](sides, args):
                     print(measured.line(), flush=True)
         finally:
-            subprocess.run([*git, "remove", "--force", str(other)], check=True)
+            if args.commit:
+                subprocess.run([*git, "remove", "--force", str(other)], check=True)
 
 
 if __name__ == "__main__":

@@ -21,14 +21,16 @@ LARGEST = 1 << 27
 """Bytes of the largest JSON file that is read: older runs on a thousand classes hold confusion matrices of 80
 MB.
 """
+_DEEP = (dict, list)
 _LONGEST = 40
 """Digits of the longest whole number that is read."""
 DEEPEST = 64
 """Lists and objects inside each other: whatever walks through them by calling itself must come to an end."""
-_LONG = re.compile(r"\d{20}")
-_HIDDEN = re.compile(
-    r"\\u00[0189][0-9a-fA-F]|\\u007[fF]|\\u20[26][0-9a-fA-F]|\\u[dD][89a-fA-F]|\\[bf]|[\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
-)
+_DIGITS = bytes(48 if 48 <= byte < 58 else 32 for byte in range(256))
+_LONG = b"0" * 20
+"""Every digit as 0, everything else as a blank; so many digits in a row may be more than _LONGEST."""
+_ESCAPED = re.compile(r"\\(?:u00[0189][0-9a-fA-F]|u007[fF]|u20[26][0-9a-fA-F]|u[dD][89a-fA-F]|[bf])")
+_HIDDEN = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What may stand for a character that a terminal obeys instead of showing it, or for half a character, which
 cannot be printed.
 """
@@ -181,16 +183,18 @@ def read_json(path: Path, *, strict: bool = True) -> Any:
                 f"{path.stat().st_size >> 20}"
             )
         with path.open("rb") as file:
-            text = file.read(LARGEST + 1).decode("utf-8")
+            content = file.read(LARGEST + 1)
+        text = content.decode("utf-8")
         found = json.loads(
             text,
             object_pairs_hook=_once,
             parse_float=_finite if strict else None,
             parse_constant=_refuse if strict else None,
-            parse_int=_short if _LONG.search(text) else None,
+            parse_int=_short if _LONG in content.translate(_DIGITS) else None,
         )
-        _check_depth(found)
-        return _shown(found) if _HIDDEN.search(text) else found
+        if content.count(b"[") + content.count(b"{") > DEEPEST:
+            _check_depth(found)
+        return _shown(found) if _ESCAPED.search(text) or _is_hidden(text) else found
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"'{path}' cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}"
@@ -222,15 +226,19 @@ def _short(digits: str) -> int:
     return int(digits)
 
 
+def _is_hidden(text: str) -> bool:
+    """Whether a character of _HIDDEN stands there as itself."""
+    return ("\x7f" in text or not text.isascii()) and _HIDDEN.search(text) is not None
+
+
 def _check_depth(value: Any) -> None:
-    level = [value]
+    level = [value] if isinstance(value, _DEEP) else []
     for _ in range(DEEPEST):
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            if isinstance(inner, _DEEP)
         ]
         if not level:
             return

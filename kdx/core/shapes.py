@@ -6,10 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from kdx.core.errors import UserError
 
 LARGEST_NUMBER = 1e18
 """Beyond this a number is nobody's count."""
+_NUMBERS = (int, float)
 
 
 @dataclass(frozen=True)
@@ -20,9 +24,9 @@ class Number:
     high: float = LARGEST_NUMBER
 
     def wrong(self, value: Any) -> str | None:
-        if type(value) in (int, float) and self.low <= value <= self.high:
+        if type(value) in _NUMBERS and self.low <= value <= self.high:
             return None
-        bounds = f" from {self.low:g} to {self.high:g}" if type(value) in (int, float) else ""
+        bounds = f" from {self.low:g} to {self.high:g}" if type(value) in _NUMBERS else ""
         return f"must be a number{bounds}"
 
 
@@ -51,7 +55,16 @@ def wrong(value: Any, shape: Any, where: str) -> str | None:
     """
     if value is None:
         return f"{where} is missing"
+    if type(value) is shape:
+        return None
     return next(all_wrong(value, shape, where), None)
+
+
+def expect_shape(value: Any, shape: Any, file: Path | str, what: str) -> Any:
+    """The value, which has a shape as kdx.report.run.document has them, or a UserError."""
+    if found := wrong(value, shape, what):
+        raise UserError(f"'{file}' is not as kdx writes it: {found}")
+    return value
 
 
 def all_wrong(value: Any, shape: Any, where: str) -> Iterator[str]:
@@ -79,7 +92,7 @@ def _look(value: Any, shape: Any, path: _Path, found: list[str]) -> None:
         inner, maybe = (shape[0].inner, True) if isinstance(shape[0], Maybe) else (shape[0], False)
         low, high = (inner.low, inner.high) if isinstance(inner, Number) else (1.0, 0.0)
         for item in value:
-            if type(item) in (int, float) and low <= item <= high:
+            if type(item) in _NUMBERS and low <= item <= high:
                 continue  # most of a document are numbers
             if item is not None or not maybe:
                 _look(item, inner, (path, None), found)
@@ -87,8 +100,11 @@ def _look(value: Any, shape: Any, path: _Path, found: list[str]) -> None:
         rest = shape.get("*")
         for key, inner in value.items():
             wanted = shape.get(key, rest)
-            if wanted is not None and inner is not None:
-                _look(inner, wanted, (path, key), found)
+            if wanted is None or inner is None or type(inner) is wanted:
+                continue
+            if type(wanted) is Number and type(inner) in _NUMBERS and wanted.low <= inner <= wanted.high:
+                continue
+            _look(inner, wanted, (path, key), found)
 
 
 def _in_words(path: _Path) -> str:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from kdx.core.files import write_atomically
+
+PLACES = ".places.json"
+"""Where files lie now; hidden, so no part of what was published."""
 
 
 class Files(dict[str, list[tuple[str, Path]]]):
@@ -17,3 +24,13 @@ class Files(dict[str, list[tuple[str, Path]]]):
     def __init__(self, parts: Mapping[str, list[tuple[str, Path]]], notes: Iterable[tuple[str, str]] = ()):
         super().__init__(parts)
         self.notes = tuple(notes)
+
+
+def note_places(folder: Path, places: Mapping[str, str]) -> None:
+    """Where the files of a data set lie now whose rows stay in them: it is known by their content, and may
+    have been moved. places: key of the data set -> path. Written where this user may."""
+    file = folder / PLACES
+    text = json.dumps(dict(places), indent=1)
+    with contextlib.suppress(OSError):
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            write_atomically(file, text)

@@ -7,7 +7,6 @@ says how it is kept.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +16,13 @@ from typing import Any, overload
 import numpy as np
 
 from kdx.core.errors import UserError, type_name
-from kdx.core.files import write_atomically
 from kdx.core.trees import leaves
+from kdx.data.files import PLACES
 from kdx.data.raw import PARTS, Raw, example_of
 from kdx.data.stored import LazyRows, StoredRows, write_array
 
 RAW_JSON, ROWS_JSON = "raw.json", "decoded.json"
 """What the data set says of itself; how many rows of what kind its parts have."""
-PLACES = ".places.json"
-"""Where files lie now; hidden, so no part of what was published."""
 OPENED_WHOLE = 1 << 26
 """A data set whose inputs have at most so many bytes is opened as arrays in memory; of a larger one rows are
 read as they are asked for."""
@@ -112,16 +109,6 @@ def lazy_rows(folder: Path, parts: Sequence[str], find: Find) -> LazyRows | None
     names = [f"{part}.inputs" for part in parts if part in about["rows"]]
     found: LazyRows = find(about["lazy"], LazyRows).open(folder, names, places)
     return found
-
-
-def note_places(folder: Path, places: Mapping[str, str]) -> None:
-    """Where the files of a data set lie now whose rows stay in them: it is known by their content, and may
-    have been moved. places: key of the data set -> path. Written where this user may."""
-    file = folder / PLACES
-    text = json.dumps(dict(places), indent=1)
-    with contextlib.suppress(OSError):
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            write_atomically(file, text)
 
 
 Find = Callable[[str, type], Any]

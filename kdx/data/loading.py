@@ -1,4 +1,6 @@
-"""What loaders share: keys checked, files found, fetched and read. Numpy and the standard library only."""
+"""What loaders share: keys checked, files found, fetched and read. Numpy, imported late, and the standard
+library only.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,13 @@ import socket
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from kdx.core import checks, shortage
 from kdx.core.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def check_path(key: str, value: object) -> Path:
@@ -71,6 +75,8 @@ def read_file(path: Path, start: int | None = None) -> bytes:
 
 def check_labels(path: Path, labels: np.ndarray, classes: int) -> np.ndarray:
     """(N,) of any integer type -> (N,) int64, each in [0, classes); else the file is damaged."""
+    import numpy as np
+
     labels = np.asarray(labels).reshape(-1).astype(np.int64)
     if len(labels) == 0:
         raise damaged(path, "it holds no labels")
@@ -85,11 +91,15 @@ def check_labels(path: Path, labels: np.ndarray, classes: int) -> np.ndarray:
 
 def per_class(labels: np.ndarray, classes: int) -> tuple[int, ...]:
     """(N,) -> rows of each class"""
+    import numpy as np
+
     return tuple(int(n) for n in np.bincount(labels, minlength=classes))
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
     """Brightness in [0, 255] of any real type -> uint8, rounded"""
+    import numpy as np
+
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 

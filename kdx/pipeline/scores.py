@@ -7,8 +7,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from kdx.core.metric import Metric
 from kdx.store.artifact import Artifact
 from kdx.store.moved import ARRAYS
@@ -36,6 +34,8 @@ def answer_bytes(about: Mapping[str, Any]) -> int:
 
 def row_bytes(about: Mapping[str, Any]) -> int:
     """Of one row's inputs. about: a data.json; older ones are of bytes of one shape."""
+    import numpy as np  # late: what lies in the store is found without
+
     example: Mapping[str, Any] = about.get("example") or {"": (about["shape"], "uint8")}
     return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in example.values())
 

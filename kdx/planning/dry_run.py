@@ -102,8 +102,10 @@ def forecast(order: Order, scratch: Path, described: dict[str, Any]) -> tuple[li
     """(the stages that the run asks for, in order; why it will stop there, if what the store has tells that
     it will, or why nothing can be said of what follows)
     """
-    falling, _ = dry(order, scratch, described, improving=False)
-    rising, stop = dry(order, scratch, described, improving=True)
+    falling, end = dry(order, scratch, described, improving=False)
+    rising, stop = falling, end
+    if not all(step.stored for step in falling):  # else nothing was foreseen, and the other way is the same
+        rising, stop = dry(order, scratch, described, improving=True)
     keys: dict[str, set[str]] = {}
     for step in falling:
         keys.setdefault(step.name, set()).add(step.key)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kdx.core.errors import UserError
+from kdx.core.shapes import expect_shape
 from kdx.runs.reading import read_mapping
-from kdx.store.artifact import expect_shape
 from kdx.store.component import targets
 
 ARRAY_TYPES = ("uint8", "float16", "float32", "float64", "int16", "int32", "int64", "bool")

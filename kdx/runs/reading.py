@@ -16,9 +16,11 @@ from typing import Any
 from kdx.core import files, shortage
 from kdx.core.errors import UserError
 from kdx.core.roles import ROLES, role_trained_by
+from kdx.core.shapes import expect_shape
 from kdx.pipeline import stages
 from kdx.report.run import document
-from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, expect_shape, references, there, verify
+from kdx.runs.places import possible_stores
+from kdx.store.artifact import KEY, MANIFEST, Artifact, Unreadable, references, there, verify
 from kdx.store.artifact import read_manifest as read_any_manifest
 from kdx.store.stage import Stage, split_number
 
@@ -136,7 +138,7 @@ def read_run(path: Path | str, store: str | None = None, *, figures: bool = Fals
     expect_shape(content.get("config"), dict, file, "config")
     if store is not None:
         return Run(path, content, found, (Path(store).expanduser(),))
-    return Run(path, content, found, tuple(dict.fromkeys(_possible_stores(path, content, found))))
+    return Run(path, content, found, tuple(dict.fromkeys(possible_stores(path, content, found))))
 
 
 def _own_recipe(document: Mapping[str, Any]) -> bool:
@@ -158,44 +160,6 @@ def _stage_of(name: str, file: Path, own: bool) -> str:
     if own and base:
         return base
     raise UserError(f"'{file}' names a stage that kdx does not know: {name!r}")
-
-
-def _possible_stores(
-    path: Path, document: Mapping[str, Any], found: Mapping[str, tuple[str, str]]
-) -> Iterator[Path]:
-    """From the surest to the least sure. The links are relative: they survive when runs and store are moved
-    together; the path in run.json survives when the run folder alone is moved; `config.store` is relative to
-    the working directory of the run."""
-    for name, (stage, key) in found.items():
-        target = _follow(path / "artifacts" / name)
-        if target is not None and target.name == key and target.parent.name == stage:
-            yield target.parent.parent
-    if isinstance(document.get("store"), str):
-        yield Path(document["store"])
-    named = document["config"].get("store")
-    if isinstance(named, str):
-        with contextlib.suppress(RuntimeError):  # the home of somebody who is not here
-            named = Path(named).expanduser()
-        relative = Path(named)
-        yield relative
-        if not relative.is_absolute():
-            yield from (
-                parent / relative for parent in path.resolve().parents if os.path.isdir(parent / relative)
-            )
-
-
-def _follow(link: Path) -> Path | None:
-    """Where a link of artifacts/ leads; where links are not allowed, a text file with the path stands for
-    one.
-    """
-    try:
-        if link.is_symlink():
-            return link.resolve()
-        if link.is_file() and link.stat().st_size < 4096:
-            return (link.parent / link.read_text(encoding="utf-8", errors="replace").strip()).resolve()
-    except (OSError, ValueError, RuntimeError):  # links in a circle, a name that no file can have
-        pass
-    return None
 
 
 def open_artifact(store: Path, stage: str, key: str) -> Artifact:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from kdx.core.errors import UserError
+from kdx.core.shapes import expect_shape
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import name_of_several
@@ -17,7 +18,7 @@ from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import about_model, new_network
 from kdx.runs.model_files import read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
-from kdx.store.artifact import MANIFEST, Artifact, expect_shape
+from kdx.store.artifact import MANIFEST, Artifact
 from kdx.store.component import Component
 
 

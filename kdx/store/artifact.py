@@ -10,17 +10,19 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdx.core import snapshot
 from kdx.core.errors import UserError
 from kdx.core.files import LARGEST, plain_path, read_json, write_atomically
 from kdx.core.metric import is_metric
-from kdx.core.shapes import COUNT, MADE, wrong
+from kdx.core.shapes import COUNT, MADE, expect_shape
 from kdx.store.moved import written_before
-from kdx.store.source import sha256
+from kdx.store.source import settled, sha256
 
 MANIFEST = "manifest.json"
 CHECKPOINT = "checkpoint.pt"
@@ -136,12 +138,12 @@ def verify(
         return f"'{path / MANIFEST}' does not list {missing[0]}"
     for name, entry in manifest["files"].items():
         file = path / name
-        stat = there(file)
-        if stat is None or not os.path.isfile(file):
+        about = there(file)
+        if about is None or not stat.S_ISREG(about.st_mode):
             return f"{file} is missing"
-        if stat.st_size != entry["size"]:
-            return f"{file} has {stat.st_size} bytes instead of {entry['size']}"
-        if not (quick and stat.st_size > _SMALL) and _digest_of(file) != entry["sha256"]:
+        if about.st_size != entry["size"]:
+            return f"{file} has {about.st_size} bytes instead of {entry['size']}"
+        if not (quick and about.st_size > _SMALL) and _digest_of(file, about) != entry["sha256"]:
             return f"{file} does not have the content that was published"
     if strange := _unlisted(path, manifest["files"]):
         return f"{strange} is none of the files that were published"
@@ -170,19 +172,29 @@ def there(file: Path) -> os.stat_result | None:
             return None
 
 
-def _digest_of(file: Path) -> str:
+def _digest_of(file: Path, about: os.stat_result) -> str:
+    """SHA-256 of a file. about: what `there` says of it.
+
+    Inside one command a large one is read once, as long as its size, its times and its inode stay: the runs
+    of a sweep share decoded rows. Between commands nothing is remembered: what a disk loses changes no time.
+    """
     with _readable(file):
-        return sha256(file)
+        if about.st_size <= _SMALL or not settled(about):
+            return sha256(file)
+        key = ("sha256", os.path.abspath(file))
+        return snapshot.while_same(key, str(file), lambda: sha256(file), bool)
 
 
 def _unlisted(path: Path, files: Mapping[str, Any]) -> Path | None:
     """A file that the manifest does not know: a stage that reads what is there would read it. What a desktop
     leaves, hidden, is no matter.
     """
-    for here, folders, names in os.walk(path):
+    top = os.fspath(path)
+    for here, folders, names in os.walk(top):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        below = "" if here == top else f"{Path(here).relative_to(path).as_posix()}/"
         for name in names:
-            inside = Path(here, name).relative_to(path).as_posix()
+            inside = f"{below}{name}"
             if inside not in files and inside not in (MANIFEST, *LEFTOVERS) and not name.startswith("."):
                 return Path(here, name)
     return None
@@ -291,10 +303,3 @@ def references(value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for inner in value:
             yield from references(inner)
-
-
-def expect_shape(value: Any, shape: Any, file: Path | str, what: str) -> Any:
-    """The value, which has a shape as kdx.report.run.document has them, or a UserError."""
-    if found := wrong(value, shape, what):
-        raise UserError(f"'{file}' is not as kdx writes it: {found}")
-    return value

@@ -8,6 +8,7 @@ import ast
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from kdx.store.moved import address
 
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
 own_packages: list[str] = []
+_OURS = str(Path(__file__).parents[1])
 
 
 def allow(packages: Iterable[str]) -> None:
@@ -117,10 +119,9 @@ def module_of(name: str) -> str:
 
 @functools.cache
 def code_file(module: str) -> Path | None:
-    package = Path(__file__).parents[1]
-    if module.split(".")[0] == "kdx":
-        base = package.joinpath(*module.split(".")[1:])
-        return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+    if module.split(".")[0] == "kdx":  # asked some hundred times for a key, most of them of no module
+        base = os.path.join(_OURS, *module.split(".")[1:])
+        return next((Path(p) for p in (f"{base}.py", f"{base}/__init__.py") if os.path.isfile(p)), None)
     if module.split(".")[0] in {p.split(".")[0] for p in own_packages}:
         try:
             spec = importlib.util.find_spec(module)

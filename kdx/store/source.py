@@ -132,9 +132,14 @@ def _digest_once(here: str, known: dict[str, list[Any]], folders: _Folders, skip
         found = sha256(Path(here))
     except PermissionError:  # whoever needs it tells; a row may be skipped
         return _UNREADABLE
-    if time.time() - about.st_ctime > _SETTLED:
+    if settled(about):
         known[name] = [*stamp, found]
     return found
+
+
+def settled(about: os.stat_result) -> bool:
+    """Whether a file was changed so long ago that its next change will have another time."""
+    return time.time() - about.st_ctime > _SETTLED
 
 
 def sha256(path: Path) -> str:

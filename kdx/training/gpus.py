@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ def take(names: Sequence[str]) -> int:
     CUDA_VISIBLE_DEVICES). A lock that the process holds until it ends, however it ends, says that a thing is
     taken.
     """
+    import tempfile
+
     import filelock
 
     if tuple(names) in _held:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 from dataclasses import dataclass, replace
@@ -160,6 +159,8 @@ def _keep_big_blocks() -> None:
     """glibc: do not return big blocks to the kernel after each step (1.1x on the CPU, see
     docs/benchmarks.md).
     """
+    import ctypes  # late: what comes from the store needs none of it
+
     m_trim_threshold, m_mmap_threshold = -1, -3
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")

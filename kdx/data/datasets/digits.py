@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from kdx.core.errors import UserError
 from kdx.data.loading import check_int, per_class, to_bytes
-from kdx.data.pictures.rows import Pictures, describe
-from kdx.data.raw import Description
+
+if TYPE_CHECKING:  # numpy is imported late: of a data set that is in the store only the files are asked for
+    import numpy as np
+
+    from kdx.data.pictures.rows import Pictures
+    from kdx.data.raw import Description
 
 _CLASSES = tuple("0123456789")
 
@@ -37,12 +40,16 @@ class Digits:
             )
 
     def describe(self) -> Description:
+        from kdx.data.pictures.rows import describe
+
         _, labels = self._table()
         return describe(
             (1, self._size, self._size), _CLASSES, len(labels), per_class(labels, 10), test=None, pool=0
         )
 
     def load(self, *, workers: int = 0) -> Pictures:
+        from kdx.data.pictures.rows import Pictures
+
         values, labels = self._table()
         weights = enlarge(8, self._size)
         images = weights @ (values.reshape(-1, 8, 8) * (255 / 16)) @ weights.T
@@ -52,6 +59,8 @@ class Digits:
         """(1797, 64) in 0..16 and (1797,). Reads the file itself where it can: importing scikit-learn takes a
         second.
         """
+        import numpy as np
+
         self.fetch()
         path = _file()
         if path:
@@ -67,6 +76,8 @@ def enlarge(old: int, new: int) -> np.ndarray:
     """The (new, old) matrix of linear interpolation along one side, pixel centres aligned as PyTorch's
     `align_corners=False` does.
     """
+    import numpy as np
+
     at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     left = np.minimum(at.astype(int), old - 2)
     weights = np.zeros((new, old))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdx.core.errors import rows_called
-from kdx.data.raw import Description
 from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.scores import row_bytes
 from kdx.store.component import Component
+
+if TYPE_CHECKING:
+    from kdx.data.raw import Description
 
 
 class _Rows(Foretelling):

@@ -11,7 +11,7 @@ from kdx.core.errors import UserError
 from kdx.core.files import kind_at, read_json
 from kdx.core.metric import Metric
 from kdx.core.roles import control_stage
-from kdx.data.laid import note_places
+from kdx.data.files import note_places
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
 from kdx.pipeline.scores import score_of
 from kdx.pipeline.stages import DECODE, GATE, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from kdx.core.errors import UserError
+from kdx.core.shapes import expect_shape
 from kdx.core.trees import from_leaves, leaves, tree
 from kdx.core.types import Answers, Inputs
 from kdx.models.estimator import estimator_in
 from kdx.runs.model_files import read_model
 from kdx.runs.reading import read_mapping
 from kdx.runs.stored import Weights
-from kdx.store.artifact import expect_shape
 from kdx.store.moved import kind_of_old
 from kdx.store.resolve import allow as allow_packages
 from kdx.store.source import sha256
