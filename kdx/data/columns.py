@@ -62,7 +62,9 @@ class Column:
         if self.kind == EMPTY:
             return [None] * len(self)
         if self.kind == NUMBER:
-            return [None if value is None or value != value else _plain(value) for value in self._listed()]
+            return [
+                None if value is None or value != value else plain_number(value) for value in self._listed()
+            ]
         if self.kind == FLAG:
             return [None if value is None else str(value).lower() for value in self._listed()]
         return [None if value is None else str(value) for value in self._listed()]
@@ -147,7 +149,7 @@ def column_batches(path: Path, only: Sequence[str] | None = None, rows: int = 1 
         return
     from pyarrow import parquet
 
-    with _said(path), parquet.ParquetFile(path) as file:
+    with said(path), parquet.ParquetFile(path) as file:
         if not file.metadata.num_rows:
             raise UserError(f"'{path}' has no rows")
         wanted = [name for name in file.schema_arrow.names if only is None or name in only]
@@ -163,20 +165,20 @@ def names_in(path: Path) -> tuple[str, ...]:
 
     kind = _ending(path)
     if kind == ".parquet":
-        with _said(path):
+        with said(path):
             return tuple(pyarrow.parquet.read_schema(path).names)
     if kind in (".jsonl", ".ndjson"):
         import json
 
-        with _said(path):
-            found = json.loads(_first_line(path) or "{}")
+        with said(path):
+            found = json.loads(header_line(path) or "{}")
         if not isinstance(found, dict):
             raise UserError(f'\'{path}\' must hold an object a line, such as {{"text": ..., "label": ...}}')
         return tuple(found)
     import csv
 
-    line = _first_line(path)
-    return tuple(next(csv.reader([line], delimiter=_delimiter(line, kind)), ()))
+    line = header_line(path)
+    return tuple(next(csv.reader([line], delimiter=delimiter_of(line, kind)), ()))
 
 
 def _ending(path: Path) -> str:
@@ -187,7 +189,8 @@ def _ending(path: Path) -> str:
     return kind
 
 
-def _plain(value: Any) -> str:
+def plain_number(value: Any) -> str:
+    """3 and 3.0 are "3"."""
     return str(int(value)) if value == value // 1 and abs(value) < 2**53 else repr(float(value))
 
 
@@ -211,7 +214,7 @@ def _listed(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-class _said:
+class said:
     """What pyarrow or the system says of a file, as a UserError that names it."""
 
     def __init__(self, path: Path):
@@ -235,8 +238,9 @@ def _open(path: Path) -> Any:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def _first_line(path: Path) -> str:
-    with _said(path), _open(path) as file:
+def header_line(path: Path) -> str:
+    """Of a file of text, packed or not, without its end."""
+    with said(path), _open(path) as file:
         return file.readline(1 << 20).decode("utf-8-sig").rstrip("\r\n")
 
 
@@ -254,7 +258,7 @@ def _not_utf8(path: Path) -> UserError:
     return UserError(f"'{path}' is not UTF-8: save it as UTF-8")
 
 
-def _delimiter(line: str, kind: str) -> str:
+def delimiter_of(line: str, kind: str) -> str:
     """Of the words of a header, outside of quotes, what stands most often between them."""
     if kind == ".tsv":
         return "\t"
@@ -266,10 +270,10 @@ def _csv(path: Path, kind: str, as_text: Sequence[str]) -> pyarrow.Table:
     import pyarrow
     from pyarrow import csv
 
-    line = _first_line(path)
+    line = header_line(path)
     if not line.strip():
         raise UserError(f"'{path}' has no header: its first line is empty, and should hold names of columns")
-    delimiter = _delimiter(line, kind)
+    delimiter = delimiter_of(line, kind)
     names = names_in(path)
     if names and all(reads_as_number(name) for name in names):
         raise UserError(
@@ -292,7 +296,7 @@ def _csv(path: Path, kind: str, as_text: Sequence[str]) -> pyarrow.Table:
     except (pyarrow.ArrowInvalid, UnicodeDecodeError) as error:
         if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
             raise _not_utf8(path) from None
-        with _said(path):  # once more, in order, for the number of the row
+        with said(path):  # once more, in order, for the number of the row
             csv.read_csv(path, read_options=csv.ReadOptions(use_threads=False), **settings)
         raise
     if any(pyarrow.types.is_binary(form) for form in table.schema.types):
@@ -312,7 +316,7 @@ def reads_as_number(word: str) -> bool:
 def _jsonl(path: Path, only: Sequence[str] | None) -> pyarrow.Table:
     from pyarrow import json
 
-    with _said(path):
+    with said(path):
         size = min(max(path.stat().st_size, 1 << 20), 1 << 28)
         table = json.read_json(path, read_options=json.ReadOptions(block_size=size))
     try:
@@ -325,7 +329,7 @@ def _jsonl(path: Path, only: Sequence[str] | None) -> pyarrow.Table:
 def _parquet(path: Path, only: Sequence[str] | None) -> pyarrow.Table:
     from pyarrow import parquet
 
-    with _said(path):
+    with said(path):
         known = parquet.read_schema(path).names
         wanted = known if only is None else [name for name in known if name in only]
         return parquet.read_table(path, columns=wanted, memory_map=True)

@@ -21,6 +21,7 @@ from kdx.runs.model_files import read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
 from kdx.store.artifact import MANIFEST, Artifact, expect_shape
 from kdx.store.component import Component
+from kdx.store.source import sha256
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,13 @@ def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[We
     stage = read_run_manifest(file.with_name(MANIFEST))["stage"]
     folder = file.resolve().parent
     return weights, only_input(open_artifact(folder.parent.parent, stage, folder.name), "data")
+
+
+def check_content(weights: Weights) -> None:
+    """Raises UserError where the model.json of an export names other content than the file has."""
+    named = weights.about.get("sha256")
+    if named is not None and named != sha256(weights.file):
+        raise UserError(f"'{weights.file}' does not have the content that was exported: export it again")
 
 
 def in_file(file: Path) -> str:
