@@ -122,6 +122,26 @@ def test_pictures_are_read_as_those_that_were_learned_from(at_pictures, capsys):
     assert (kept["fit"], kept["background"], kept["image_size"]) == ("pad", [200, 30, 90], 8)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"fit": "wide"},
+        {"fit": "pad", "background": [1, 2]},
+        {"fit": "pad", "range": {"16-bit": "ab"}},
+        {"fit": "pad", "range": 7},
+        {"fit": "pad", "max_pixels": "many"},
+        [],
+        "pad",
+    ],
+)
+def test_preprocessing_of_somebody_else_may_be_anything(at_pictures, capsys, how):
+    assert main(["export", "run", "to=alone", "format=state_dict"]) == 0
+    file = Path("alone/model.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"preprocessing": how}))
+    assert len(said(["alone", "data=pics/test", "to=out.csv", *CPU], capsys)) < 400
+    assert not list(Path().glob("out.*"))
+
+
 def test_pictures_that_do_not_decode_are_listed(at_pictures, capsys):
     Path("new/deep/er").mkdir(parents=True)
     shutil.copy("pics/test/dark/0.png", "new/deep/er/fine, too.png")
@@ -507,7 +527,7 @@ def test_rows_without_names_have_the_number_that_they_have_in_the_data_set(train
     Image.fromarray(whole[0, 0]).resize((20, 16)).save("digit.png")
     (row,) = predict("outputs/runs/a=b", "data=digit.png", "json=said.json")
     assert row["label"] in "0123456789" and row["file"] == "digit.png"
-    assert "pictures that were no files" in json.loads(Path("said.json").read_text())["notes"][0]
+    assert "nobody tells how the pictures were cut" in json.loads(Path("said.json").read_text())["notes"][0]
 
 
 def test_rows_made_up_for_the_pool_are_left_out(trained_here):

@@ -24,7 +24,7 @@ from kdx.pipeline.stages.arrays import build_task
 from kdx.runs.own_rows import SPLIT_WORDS, OwnRows
 from kdx.runs.preprocessing import PREPROCESSING, preprocessing
 from kdx.runs.stored import Weights
-from kdx.store.artifact import Artifact
+from kdx.store.artifact import Artifact, expect_shape
 from kdx.store.moved import kind_of_old
 from kdx.training.predict import predict
 from kdx.training.runtime import Runtime
@@ -93,6 +93,7 @@ def rows_to_answer(
     how = weights.about.get(PREPROCESSING)
     if how is None:
         how = {} if data is None else preprocessing(data)
+    expect_shape(how, dict, weights.file.with_name("model.json"), PREPROCESSING)
     place = Path(where).expanduser()
     return open_new_rows(kind_of_old(weights.about), how, place, runtime.workers, asked.text)
 

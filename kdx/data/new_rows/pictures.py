@@ -19,8 +19,8 @@ from kdx.data.pictures.header import TooLarge, Unknown, decode_error, read_heade
 from kdx.data.pictures.square import Square
 from kdx.data.pictures.walk import Walk, readable
 
-_FIT, _BACKGROUND, _MOST = "crop", "black", 89_478_485
-"""How pictures are read where nobody says it, as those of a network that learned from no files."""
+_FIT, _BACKGROUND, _MOST = "crop", "white", 89_478_485
+"""How pictures are read where nobody says it: of a network that learned from no files, or an older export."""
 
 
 class NewPictures(NewRows):
@@ -72,8 +72,9 @@ class NewPictures(NewRows):
         found, read = self._walk.reported(), self.count - len(self.unread)
         if self._from_arrays:
             found.append(
-                f"the network learned from pictures that were no files, so these were cut ({_FIT}) and "
-                f"resized to {self._square.size}x{self._square.size} as kdx does, and maybe not as those were"
+                "nobody tells how the pictures were cut that the network learned from (they were no files, "
+                f"or this is an older export): these were cut to {self._square.size}x{self._square.size} as "
+                f"by dataset.fit={_FIT} dataset.background={_BACKGROUND}"
             )
         if self._coloured:
             found.append(
