@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import os
 import shutil
 import weakref
 from pathlib import Path
@@ -21,8 +22,9 @@ from kdx.data.new_rows.rows import NewRows, RowBlock
 from kdx.data.new_rows.tables import NewTable
 from kdx.data.new_rows.texts import NewTexts
 from kdx.data.writing import WRITERS, whole_file
+from kdx.pipeline.stages.names import row_names
 from kdx.runs import predictions
-from kdx.runs.own_rows import OwnRows, row_names
+from kdx.runs.own_rows import OwnRows
 from kdx.runs.reading import only_input, read_run
 from kdx.tasks.classification import Classification
 from kdx.tasks.regression import Regression
@@ -165,6 +167,38 @@ def test_pictures_that_do_not_decode_are_listed(at_pictures, capsys):
         ["run", "data=new", "to=out.csv", *CPU], capsys
     )
     assert not list(Path().glob("out.*"))
+
+
+@pytest.mark.parametrize("kind", ["pictures", "texts", "rows"])
+def test_a_block_is_read_when_it_is_asked_for(tmp_path, kind):
+    """What is not read yet may still be broken: it is listed then, and the blocks before were whole."""
+    from kdx.data.text.tokens import Tokens
+
+    for i in range(6):
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text("one two")
+    (tmp_path / "rows.csv").write_text("x\n" + "1\n" * 5000 + "one\n")
+    if kind == "pictures":
+        rows, last = NewPictures(tmp_path, (1, 4, 4), {"fit": "crop"}, 0), tmp_path / "5.png"
+    elif kind == "texts":
+        made = Tokens("words", 50, 1, True, 4).of(["one two three"])
+        rows, last = NewTexts(tmp_path, made, 4, {}, None), tmp_path / "5.txt"
+    else:
+        rows, last = NewTable(tmp_path / "rows.csv", [{"name": "x"}]), None
+    blocks = rows.blocks(2)
+    assert len(next(blocks).inputs) == 2 and not rows.unread
+    if last:
+        last.write_bytes(b"\xff")
+    assert sum(len(block.inputs) for block in blocks) == rows.count - 3
+    assert len(rows.unread) == 1
+
+
+def test_a_name_that_is_no_utf_8_is_shown_by_its_bytes(tmp_path):
+    folder = os.fsencode(tmp_path)
+    with open(folder + b"/caf\xe9.png", "wb") as file:
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(file, "png")
+    (block,) = NewPictures(tmp_path, (3, 4, 4), {}, 0).blocks(3)
+    assert block.known_by == {"file": ["caf\\xe9.png"]}
 
 
 def test_grey_and_deep_pictures_are_read_by_what_is_known(tmp_path):
@@ -391,6 +425,8 @@ def test_texts_that_cannot_be_found(tmp_path):
         NewTexts(file, tokenizer, 4, {}, "c")
     (block,) = NewTexts(file, tokenizer, 4, {"text": "b"}, "a").blocks(3)
     assert block.known_by == {"row": [1]} and (block.inputs != 0).sum() == 2
+    with pytest.raises(UserError, match="holds no .txt file"):
+        NewTexts(tmp_path, tokenizer, 4, {}, None)
     with pytest.raises(UserError, match="must be a folder of .txt files"):
         NewTexts(Path(__file__), tokenizer, 4, {}, None)
 

@@ -3,28 +3,17 @@ of files."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.core.trees import picked, rows_of
+from kdx.core.trees import picked
 from kdx.core.types import Split
-from kdx.data.laid import open_raw
 from kdx.data.new_rows.rows import FILE_COLUMN, ROW_COLUMN, NewRows, RowBlock
-from kdx.data.raw import PARTS, Raw
-from kdx.pipeline.stages.arrays import (
-    DECODED,
-    INPUTS,
-    ORIGIN,
-    ROW_NUMBERS,
-    array_files,
-    class_of,
-    decoded_folder,
-    open_split,
-)
+from kdx.pipeline.stages.arrays import open_split
+from kdx.pipeline.stages.names import decoded_numbers, row_names
 from kdx.store.artifact import Artifact
 from kdx.training.runtime import Runtime
 
@@ -43,12 +32,16 @@ class OwnRows(NewRows):
         if found is None:
             raise UserError(f"the run has no row in its split {asked}: name another with data=")
         self._split: Split = found
-        self._numbers, self._notes = decoded_numbers(data, SPLIT_WORDS[asked], len(found))
+        self._notes: list[str] = []
         rows = np.arange(len(found))
-        self._rows = rows if self._numbers is None else np.flatnonzero(self._numbers >= 0)
+        self._numbers = decoded_numbers(data, SPLIT_WORDS[asked])
+        if self._numbers is None:
+            self._rows, self._names = rows, None
+            self._notes.append("an older kdx prepared these rows, so that row is the number in the split")
+        else:
+            self._rows, self._names = np.flatnonzero(self._numbers >= 0), row_names(data)
         if left := len(found) - len(self._rows):
             self._notes.append(f"{left:,} rows that were made up for the pool are left out")
-        self._names = row_names(data) if self._numbers is not None else None
         self.count, self.unread = len(self._rows), []
 
     def blocks(self, size: int) -> Iterator[RowBlock]:
@@ -68,28 +61,3 @@ class OwnRows(NewRows):
         if self._names is None:
             return {ROW_COLUMN: [number + 1 for number in numbers]}
         return {FILE_COLUMN: [self._names(number) for number in numbers]}
-
-
-def decoded_numbers(data: Artifact, split: str, count: int) -> tuple[np.ndarray | None, list[str]]:
-    """((N,) int64: the numbers of a split's rows in the decoded data set, -1 of those that are not in it,
-    None where an older store does not tell; what is said of that)"""
-    own = array_files(data.path, f"{split}.{INPUTS}")
-    file = data.file(f"{split}.{ORIGIN if own else ROW_NUMBERS}.npy")
-    if DECODED in data.json("data.json") and file.is_file():
-        return np.load(file), []
-    return None, [f"an older kdx prepared these rows, so that row is the number in the split, 1 to {count:,}"]
-
-
-def row_names(data: Artifact) -> Any:
-    """number of a decoded row -> what the data set calls it; None where it has no names for its rows."""
-    raw: Raw = open_raw(decoded_folder(data, data.json("data.json")), class_of)
-    parts = [part for part in PARTS if raw.part(part)[0] is not None]
-    if not all(part in raw.names for part in parts):
-        return None
-    ends = np.cumsum([rows_of(raw.part(part)[0]) for part in parts])
-    return functools.partial(_name, raw, parts, ends)
-
-
-def _name(raw: Raw, parts: Sequence[str], ends: np.ndarray, number: int) -> str:
-    place = int(np.searchsorted(ends, number, side="right"))
-    return raw.name(parts[place], number - (int(ends[place - 1]) if place else 0))

@@ -13,7 +13,7 @@ from kdx.data.new_rows.cells import cell_text, check_columns, column_names, read
 from kdx.data.new_rows.rows import FILE_COLUMN, ROW_COLUMN, NewRows, RowBlock, check_there, path_in
 from kdx.data.phrases import are
 from kdx.data.pictures.walk import readable
-from kdx.data.text.layout import TEXTS, pool_in
+from kdx.data.text.layout import TEXTS, texts_below
 from kdx.data.text.table import PLAIN_TEXT, chosen
 from kdx.data.text.tokens import Encoder
 
@@ -35,8 +35,12 @@ class NewTexts(NewRows):
         self._empty, self._cut, self._length = 0, 0, length
         self._notes: list[str] = []
         if place.is_dir():
-            self._files = list(pool_in(place).paths)
+            self._files = [path for path, _ in texts_below(place, [])]
             self.count = len(self._files)
+            if not self._files:
+                raise UserError(
+                    f"'{readable(place)}' holds no {TEXTS[0]} file: name the file of columns, if it has one"
+                )
         elif place.suffix.lower() in TEXTS:
             self._files, self.count = [place], 1
         elif ending(place):
