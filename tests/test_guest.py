@@ -2,6 +2,7 @@
 behind a mask, two named inputs, several numbers a row, a metric of which less is better, no confidence.
 """
 
+import csv
 import json
 import os
 import signal
@@ -191,6 +192,19 @@ def test_it_is_measured_again_exported_and_loaded(place, runs, capsys):
         assert made["answers"].shape == (2, 3)
     assert main(["export", "runs/0", "to=other"]) == 2, "its code is nobody's but the user's"
     assert "allow=[package]" in capsys.readouterr().err
+
+
+def test_its_answers_are_written_to_a_file(place, runs, capsys):
+    words = ["runs/0", "allow=[points_guest]", "device=cpu", "device.threads=1"]
+    assert main(["predict", *words, "data=test", "to=answers.csv"]) == 0
+    rows = list(csv.DictReader(Path("answers.csv").open()))
+    assert list(rows[0]) == ["row", "value:0", "value:1", "value:2"]
+    truth = np.load(artifact(place, runs[0], "prepare").file("test.truth.npy"))
+    said = np.array([[float(row[f"value:{k}"]) for k in range(3)] for row in rows])
+    assert np.abs(said - truth).mean() == pytest.approx(runs[0]["results"]["student"]["last"]["test"]["mae"])
+    capsys.readouterr()
+    assert main(["predict", *words, "data=runs", "to=more.csv"]) == 2
+    assert "only the data set that this network learned from can make its rows" in capsys.readouterr().err
 
 
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_been(place, runs):

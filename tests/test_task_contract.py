@@ -105,6 +105,12 @@ def test_one_number_a_row(name):
         ("must give a plain number for rmse", {"metrics": gives({"rmse": torch.tensor(1.0)})}),
         ("must give a plain number for rmse; given: inf", {"metrics": gives({"rmse": math.inf})}),
         ("must give a plain number for rmse", {"metrics": gives({"rmse": np.float32(1)})}),
+        ("Number.columns must give a value a row by header; given: 0.5", {"columns": gives(0.5)}),
+        (
+            "columns must give a list or an array of 3 values as n; given: (3,)",
+            {"columns": gives({"n": torch.ones(3)})},
+        ),
+        ("columns must give a list or an array of 3 values as n", {"columns": gives({"n": [1.0]})}),
         ("shown['rmse'] is a metric called 'mse'", {"shown": {"rmse": MSE}}),
         ("shown['rmse'] must be a Metric", {"shown": {"rmse": "RMSE"}}),
         ("shown must be its metrics by name", {"shown": ["rmse"]}),

@@ -14,6 +14,7 @@ _FIRST = [
     "board",
     "list",
     "evaluate",
+    "predict",
     "export",
     "rerun",
     "reproduce",

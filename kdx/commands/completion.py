@@ -35,6 +35,21 @@ bash offers file names.
 KEYED = {
     "board": ["port"],
     "compare": ["where", "reference", "metric", "sort", "csv", "json", "md", "html"],
+    "predict": [
+        "data",
+        "to",
+        "role",
+        "which",
+        "top",
+        "soft",
+        "text",
+        "batch_size",
+        "overwrite",
+        "model",
+        "key",
+        "json",
+        "store",
+    ],
     "rerun": ["to", "store"],
     "reproduce": ["seeds", "first_seed", "store"],
     "halfspace": [
@@ -178,7 +193,7 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
         found = [f"{name} " for name in known] if all(word.startswith("-") for word in words) else []
     elif command == "list":
         found = [f"{group} " for group in option_groups(conf)]
-    elif command == "compare" and not last:
+    elif command in ("compare", "predict") and not last:
         found = []  # folders
     elif command in KEYED:
         claims = options(conf, "claim") if command == "reproduce" else []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.commands._show import show_table
+from kdx.commands._stored import chooses, is_run, order_of, weights_file
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words
 from kdx.core import checks
 from kdx.core.errors import UserError, together
@@ -76,32 +77,6 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def is_run(target: Path) -> bool:
-    return target.is_dir() and ((target / "run.json").exists() or not (target / "model.json").exists())
-
-
-def _order_of(words: Words, seed: int) -> Any:
-    """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student
-    the model.
-    """
-    from kdx.config import compose, grid
-    from kdx.config.wire import wire
-
-    composed = [
-        f"student{word.removeprefix('model')}" if word.startswith("model") else word
-        for word in words.composed
-    ]
-    if not any(word.startswith("seed=") for word in composed):
-        composed.append(f"seed={seed}")
-    composed = compose.quote_paths(composed)
-    if len(grid.jobs(composed, multirun=True)) > 1:
-        raise UserError("kdx evaluate takes one value of each key; quote a value that holds a comma")
-    try:
-        return wire(compose.check_words(composed))
-    except UserError as error:
-        raise UserError(str(error).replace("student", "model")) from error
-
-
 def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
     run = read_run(target, words["store"])
     if chooses(words, "model"):
@@ -111,7 +86,7 @@ def evaluate_run(target: Path, words: Words) -> dict[str, Any]:
             "key= is for a checkpoint that others made; of a run, role= and which= choose the weights"
         )
     seed = run.document["config"].get("seed")
-    order = _order_of(words, seed if isinstance(seed, int) else 0)
+    order = order_of("evaluate", words, seed if isinstance(seed, int) else 0)
     together = bool(run.members()) and words["role"] in ("all", "teacher")
     roles = list(run.roles()) if words["role"] == "all" else [] if together else [words["role"]]
     if not roles and not together:
@@ -166,12 +141,8 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
             f"{' and '.join(f'{name}=' for name in wrong)} choose among the weights of a run; '{target}' is "
             "one set of weights"
         )
-    order = _order_of(words, 0)
-    file = stored.in_export(target) if target.is_dir() else target
-    if not file.is_file():
-        raise UserError(
-            f"'{file}' does not exist: kdx evaluate needs a run folder, an export or a checkpoint"
-        )
+    order = order_of("evaluate", words, 0)
+    file = weights_file("evaluate", target)
     store = Path(words["store"] or order.store).expanduser()
     if chooses(words, "model"):
         if not chooses(words, "dataset"):
@@ -188,10 +159,6 @@ def evaluate_checkpoint(target: Path, words: Words) -> dict[str, Any]:
         elif data is None:
             raise UserError(f"'{file}' does not lie in a store, so its data is not known: add dataset=NAME")
     return measured(order, target, words, data, {file.stem: weights}, None, learned, drawn)
-
-
-def chooses(words: Words, group: str) -> bool:
-    return any(word.partition("=")[0].split(".")[0] == group for word in words.composed)
 
 
 def measured(

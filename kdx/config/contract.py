@@ -8,13 +8,14 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kdx.core import checks
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.metric import Metric, checked_metric
-from kdx.core.task import Nothing, OwnMetric, Task
+from kdx.core.task import AnswerColumns, Nothing, OwnMetric, Task
 from kdx.core.trees import leaves
 from kdx.tasks.shown import AGREEMENT
 
@@ -115,6 +116,17 @@ def _of_methods(task: Task) -> Iterator[str]:
         elif what in ("loss", "match") and not found.is_floating_point():
             yield f"{who}.{what} must give floating-point numbers; given: {found.dtype}"
     yield from _of_metrics(task, _called(task, "metrics", answers, truth))
+    yield from _of_columns(task, _called(task, "columns", answers, AnswerColumns()))
+
+
+def _of_columns(task: Task, found: Any) -> Iterator[str]:
+    who = f"{type(task).__name__}.columns"
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
+        yield f"{who} must give a value a row by header; given: {_form(found)}"
+        return
+    for name, values in found.items():
+        if not isinstance(values, list | np.ndarray) or len(values) != _TRIED:
+            yield f"{who} must give a list or an array of {_TRIED} values as {name}; given: {_form(values)}"
 
 
 def _of_metrics(task: Task, found: Any) -> Iterator[str]:

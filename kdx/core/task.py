@@ -87,6 +87,15 @@ class Audited:
     kept: Any = None
 
 
+@dataclass(frozen=True)
+class AnswerColumns:
+    """What is written of answers (`Task.columns`) beside the answer itself. top: so many of the likeliest
+    classes, 1: the answer alone. soft: a number of every class, "none", "probabilities" or "logits"."""
+
+    top: int = 1
+    soft: str = "none"
+
+
 class Task(ABC):
     """How answers are compared with the truth and with a teacher's, how they are measured, and what of a
     teacher's answer is worth keeping. Subclasses lie in files of their own and are final.
@@ -207,6 +216,22 @@ class Task(ABC):
         return [
             " ".join(f"{number:.3g}" for number in row[:8]) + (" ..." if len(row) > 8 else "") for row in rows
         ]
+
+    def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
+        """Answers as columns of a file: header -> N values, text or (N,) numbers, where nan is none. The same
+        headers for any rows; each but `label`, `confidence` and `margin` begins with what it is and a colon,
+        so that no name of a class or target can be taken for another column. Raises UserError where they
+        do not have what is wanted.
+        """
+        if wanted != AnswerColumns():
+            raise UserError(
+                f"top= and soft= are of classes, and an answer here is {self.words}: leave them out"
+            )
+        found = {}
+        for name, leaf in leaves(answers).items():
+            for place, column in enumerate(leaf.double().flatten(1).T if leaf.dim() > 1 else [leaf.double()]):
+                found["value:" + (f"{name}:" if name else "") + str(place)] = column.numpy()
+        return found
 
     # stored answers
 

@@ -224,7 +224,7 @@ def names_in(path: Path) -> tuple[str, ...]:
     import csv
 
     line = first_line(path)
-    return tuple(next(csv.reader([line], delimiter=_delimiter(line, kind)), ()))
+    return tuple(next(csv.reader([line], delimiter=delimiter_of(line, kind)), ()))
 
 
 def _ending(path: Path) -> str:
@@ -235,7 +235,7 @@ def _ending(path: Path) -> str:
     return kind
 
 
-def _delimiter(line: str, kind: str) -> str:
+def delimiter_of(line: str, kind: str) -> str:
     """Of the words of a header, outside of quotes, what stands most often between them."""
     if kind == ".tsv":
         return "\t"
@@ -254,7 +254,7 @@ def _header(path: Path, kind: str) -> tuple[Sequence[str], str]:
             f"'{path}' has no header: its first line holds numbers ({listed(names, 4)}), and should hold "
             "the names of the columns"
         )
-    return names, _delimiter(line, kind)
+    return names, delimiter_of(line, kind)
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:

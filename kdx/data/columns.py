@@ -57,7 +57,9 @@ class Column:
         if self.kind == EMPTY:
             return [None] * len(self)
         if self.kind == NUMBER:
-            return [None if value is None or value != value else _plain(value) for value in self._listed()]
+            return [
+                None if value is None or value != value else plain_number(value) for value in self._listed()
+            ]
         if self.kind == FLAG:
             return [None if value is None else str(value).lower() for value in self._listed()]
         return [None if value is None else str(value) for value in self._listed()]
@@ -107,8 +109,6 @@ def need_column(path: Path, names: Sequence[str], name: str, key: str) -> None:
 
 def kind_of(kinds: Collection[str]) -> str:
     """What a column is of which batches, or files, hold these."""
-    from kdx.data.columns import OTHER, TIME
-
     known = set(kinds) - {EMPTY}
     for kind in (OTHER, TIME, WORD, NUMBER, FLAG):
         if kind in known:
@@ -125,7 +125,8 @@ def reads_as_number(word: str) -> bool:
     return True
 
 
-def _plain(value: Any) -> str:
+def plain_number(value: Any) -> str:
+    """3 and 3.0 are "3"."""
     return str(int(value)) if value == value // 1 and abs(value) < 2**53 else repr(float(value))
 
 

@@ -230,6 +230,11 @@ def only_input(artifact: Artifact, name: str) -> Artifact:
     return open_artifact(artifact.path.parent.parent, stage, key)
 
 
+def same_file(one: Path, other: Path) -> bool:
+    """Whether both are there, and one file by whatever names."""
+    return one.exists() and other.exists() and os.path.samefile(one, other)
+
+
 def read_mapping(file: Path) -> dict[str, Any]:
     return expect_shape(files.read_json(file), dict, file, "all of it")
 

@@ -20,6 +20,7 @@ from kdx.runs.model_files import read_model
 from kdx.runs.reading import Run, only_input, open_artifact, read_mapping, read_run_manifest
 from kdx.store.artifact import MANIFEST, Artifact
 from kdx.store.component import Component
+from kdx.store.source import sha256
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,13 @@ def of_checkpoint(file: Path, key: str | None, allow: Sequence[str]) -> tuple[We
     stage = read_run_manifest(file.with_name(MANIFEST))["stage"]
     folder = file.resolve().parent
     return weights, only_input(open_artifact(folder.parent.parent, stage, folder.name), "data")
+
+
+def check_content(weights: Weights) -> None:
+    """Raises UserError where the model.json of an export names other content than the file has."""
+    named = weights.about.get("sha256")
+    if named is not None and named != sha256(weights.file):
+        raise UserError(f"'{weights.file}' does not have the content that was exported: export it again")
 
 
 def in_file(file: Path) -> str:

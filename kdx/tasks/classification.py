@@ -14,7 +14,7 @@ from torch import Tensor
 from kdx.core.errors import UserError
 from kdx.core.math import balanced_weights, cross_entropy, kl
 from kdx.core.metric import Metric
-from kdx.core.task import Answers, Audited, Categorical, Evidence, Figure, Nothing
+from kdx.core.task import AnswerColumns, Answers, Audited, Categorical, Evidence, Figure, Nothing
 from kdx.core.trees import Tree
 from kdx.tasks import pseudo_labels
 from kdx.tasks.metrics import confusion, metrics, most_confused, recalls, reliability
@@ -120,6 +120,28 @@ class Classification(Categorical):
     def displayed(self, answers: Answers) -> list[int]:
         values = _one(answers)
         return (values.argmax(1) if values.dim() > 1 else values).tolist()
+
+    def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
+        """label, confidence (its probability), margin (how much less that of the next class is); label:2,
+        confidence:2 and so on; of every class p:NAME or logit:NAME."""
+        logits = _one(answers)
+        if not 1 <= wanted.top <= len(self.classes):
+            raise UserError(f"top={wanted.top}, and there are {len(self.classes)} classes: from 1 to these")
+        probs = logits.double().softmax(1)
+        # of equal logits the first class, as argmax takes it
+        order = logits.sort(dim=1, descending=True, stable=True).indices
+        sure = probs.gather(1, order).float().numpy()
+        found: dict[str, Any] = {}
+        for place in range(wanted.top):
+            after = f":{place + 1}" if place else ""
+            found[f"label{after}"] = [self.classes[number] for number in order[:, place].tolist()]
+            found[f"confidence{after}"] = sure[:, place]
+            if not place:
+                found["margin"] = sure[:, 0] - sure[:, 1] if len(self.classes) > 1 else sure[:, 0]
+        if wanted.soft != "none":
+            head, values = ("p", probs.float()) if wanted.soft == "probabilities" else ("logit", logits)
+            found |= {f"{head}:{name}": values[:, number].numpy() for number, name in enumerate(self.classes)}
+        return found
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """Half-precision logits."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdx.core.errors import UserError
-from kdx.core.task import Answers, Figure, Nothing, Numeric
+from kdx.core.task import AnswerColumns, Answers, Figure, Nothing, Numeric
 from kdx.core.trees import leaves
 from kdx.tasks.shown import DISTANCE, MAE, MSE, R2, RMSE
 
@@ -152,6 +152,15 @@ class Regression(Numeric):
 
     def displayed(self, answers: Answers) -> list[Any]:
         return super().displayed(self.numbers(answers))
+
+    def columns(self, answers: Answers, wanted: AnswerColumns) -> dict[str, Any]:
+        """value:NAME of each number, in the user's own units; deviation:NAME where the answers tell it."""
+        super().columns(self.numbers(answers), wanted)
+        found = {f"value:{name}": self.numbers(answers)[:, k].numpy() for k, name in enumerate(self.names)}
+        if isinstance(answers, Mapping):
+            deviation = answers[_VARIANCE].sqrt()
+            found |= {f"deviation:{name}": deviation[:, k].numpy() for k, name in enumerate(self.names)}
+        return found
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """The numbers and their variance, float32; NaN where the teacher does not tell it."""

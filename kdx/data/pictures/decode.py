@@ -80,7 +80,7 @@ class Decoder:
         """Of each picture, in order; None for those that cannot be opened and are skipped.
         Decodes nothing.
         """
-        with _limited(self._most):
+        with limited(self._most):
             answers = list(_map(self._header, paths, workers))
             self._refuse(paths, answers)
         return [answer if isinstance(answer, Header) else None for answer in answers]
@@ -90,11 +90,11 @@ class Decoder:
         not say that they are meant for one. Such a file counts for nothing; it is opened here, and no other.
         """
         odd = [path for path in paths if file_ending(path.name) not in PICTURES] if self._skip else []
-        with _limited(self._most):
+        with limited(self._most):
             return {path: str(answer) for path in odd if isinstance(answer := self._header(path), Unknown)}
 
     def _header(self, path: Path) -> Header | Exception:
-        """Called inside `_limited`. A command opens the header of a file once."""
+        """Called inside `limited`. A command opens the header of a file once."""
         return snapshot.while_same(
             ("header", path, self._most),
             str(path),
@@ -109,7 +109,7 @@ class Decoder:
             if self.range:
                 spans[depth] = deep.Span(*self.range)
                 continue
-            with _limited(self._most):
+            with limited(self._most):
                 spans[depth] = deep.span_of(
                     depth,
                     _map(_bounds, _some([header for header in headers if header.depth == depth]), workers),
@@ -178,7 +178,7 @@ class Decoder:
             return None
 
         answers: list[Exception | None] = []
-        with _limited(self._most):
+        with limited(self._most):
             for start in range(0, len(paths), each):
                 made = list(_map(fill, range(start, min(start + each, len(paths))), workers))
                 answers += made
@@ -204,7 +204,7 @@ class Decoder:
             return
         path, error = bad[0]
         large = isinstance(error, TooLarge)
-        why = self._too_many(path) if large else _why(error)
+        why = self._too_many(path) if large else in_words(error)
         if self._skip:
             raise UserError(f"not one of {len(bad)} pictures decodes; the first is '{readable(path)}': {why}")
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
@@ -218,7 +218,7 @@ class Decoder:
         )
 
     def _too_many(self, path: Path) -> str:
-        """Called inside `_limited`."""
+        """Called inside `limited`."""
         from PIL import Image
 
         Image.MAX_IMAGE_PIXELS = None
@@ -258,7 +258,7 @@ def _some(headers: Sequence[Header]) -> list[Path]:
 
 
 @contextmanager
-def _limited(most: int) -> Iterator[None]:
+def limited(most: int) -> Iterator[None]:
     """Pillow's own limit set: larger pictures are errors, and of nothing else is warned. It holds for the
     whole process, so it is entered before threads begin and left after they end."""
     from PIL import Image
@@ -282,7 +282,7 @@ def _map(function: Callable[[object], _Answer], items: Sequence[object], workers
         yield from pool.map(function, items)
 
 
-def _why(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """In words, without the path, which is reported already."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

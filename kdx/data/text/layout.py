@@ -90,7 +90,9 @@ def lay_out_texts(root: Path, layout: str) -> TextFolder:
             raise UserError(f"'{readable(folder)}' holds no text {MEANING[part]}: {_what_it_holds(folder)}")
     if pools:
         texts = [
-            (path, f"{name}/{inner}") for name, folder in pools.items() for path, inner in _below(folder, [])
+            (path, f"{name}/{inner}")
+            for name, folder in pools.items()
+            for path, inner in texts_below(folder, [])
         ]
         parts["unlabelled"] = TextFiles(
             [path for path, _ in texts], [-1] * len(texts), [name for _, name in texts]
@@ -102,7 +104,7 @@ def lay_out_texts(root: Path, layout: str) -> TextFolder:
 
 def pool_in(folder: Path) -> TextFiles:
     """Every text in a folder, nested as it may be. Raises UserError where there is none."""
-    found = _below(folder, [])
+    found = texts_below(folder, [])
     if not found:
         raise UserError(
             f"the folder of unlabelled texts '{readable(folder)}' holds none: {_what_it_holds(folder)}"
@@ -139,7 +141,7 @@ def _listed(found: Mapping[str, Path], classes: Sequence[str], folder: Path, not
     names: list[str] = []
     others: list[str] = []
     for name, where in found.items():
-        texts = _below(where, others)
+        texts = texts_below(where, others)
         if texts and name not in classes:
             raise UserError(
                 f"'{readable(where)}' holds texts of a class that the part to train with does not have"
@@ -156,7 +158,7 @@ def _listed(found: Mapping[str, Path], classes: Sequence[str], folder: Path, not
     return TextFiles(paths, labels, names)
 
 
-def _below(folder: Path, others: list[str]) -> list[tuple[Path, str]]:
+def texts_below(folder: Path, others: list[str]) -> list[tuple[Path, str]]:
     """(path, place in the folder) of each text in it, links followed, each folder once; names of other files
     are added to `others`.
     """
@@ -213,7 +215,7 @@ def _too_few(folder: Path, classes: Sequence[str]) -> str:
 def _what_it_holds(folder: Path) -> str:
     """What lies there instead, and what to do."""
     others: list[str] = []
-    found = _below(folder, others)
+    found = texts_below(folder, others)
     pictures = [name for name in others if file_ending(name) in PICTURES]
     tables = [name for name in others if ending(Path(name))]
     if pictures:

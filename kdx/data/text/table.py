@@ -194,7 +194,7 @@ def chosen(path: Path, known: Sequence[str], asked: str | None, plain: Sequence[
             return small[name]
     if not known:
         raise UserError(f"'{path}' is empty: it has no columns")
-    what = "the texts" if key == "dataset.text" else "the classes"
+    what = "the texts" if key.endswith("text") else "the classes"
     raise UserError(
         f"no column of '{path}' has a name that tells that it holds {what}: set {key}=COLUMN; there are "
         f"{_list(known)}"

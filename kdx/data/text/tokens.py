@@ -116,20 +116,31 @@ def _for_rows(tokenizer: Any, length: int, padding: str = _PADDING) -> str:
 
 def encode(tokenizer: str, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
     """(N texts as (N, length) int32, 0 behind the last token; (N,) int64 how many tokens each has uncut)"""
-    from tokenizers import Tokenizer
+    return Encoder(tokenizer, length).rows(texts)
 
-    _alone()
-    opened = Tokenizer.from_str(tokenizer)
-    opened.no_padding()
-    opened.no_truncation()
-    rows, lengths = np.zeros((len(texts), length), np.int32), np.zeros(len(texts), np.int64)
-    for start in range(0, len(texts), _BLOCK):
-        found = opened.encode_batch(list(texts[start : start + _BLOCK]), add_special_tokens=False)
-        for row, one in enumerate(found, start):
-            ids = one.ids
-            lengths[row] = len(ids)
-            rows[row, : min(len(ids), length)] = ids[:length]
-    return rows, lengths
+
+class Encoder:
+    """Makes rows of `length` tokens. tokenizer: the text of a tokenizer.json."""
+
+    def __init__(self, tokenizer: str, length: int):
+        from tokenizers import Tokenizer
+
+        _alone()
+        self._opened, self._length = Tokenizer.from_str(tokenizer), length
+        self._opened.no_padding()
+        self._opened.no_truncation()
+
+    def rows(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """As `encode`."""
+        length = self._length
+        rows, lengths = np.zeros((len(texts), length), np.int32), np.zeros(len(texts), np.int64)
+        for start in range(0, len(texts), _BLOCK):
+            found = self._opened.encode_batch(list(texts[start : start + _BLOCK]), add_special_tokens=False)
+            for row, one in enumerate(found, start):
+                ids = one.ids
+                lengths[row] = len(ids)
+                rows[row, : min(len(ids), length)] = ids[:length]
+        return rows, lengths
 
 
 def vocabulary_of(tokenizer: str) -> int:

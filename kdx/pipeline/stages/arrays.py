@@ -30,7 +30,7 @@ from kdx.training.runtime import Runtime
 IN_MEMORY, ON_DEVICE = 1 << 26, 2 << 30
 """A split of more bytes than this stays on the disk, and its rows are read as they are asked for: in memory
 beside the processor, and on another device, which has a memory of its own."""
-INPUTS, TRUTH, ROW_NUMBERS = "inputs", "truth", "rows"
+INPUTS, TRUTH, ROW_NUMBERS, ORIGIN = "inputs", "truth", "rows", "origin"
 """What a file of arrays is called after its split: <split>.inputs.npy, <split>.inputs.NAME.npy."""
 DECODED = "decoded"
 """In data.json: where the decoded rows lie that the numbers of a split are of, seen from its folder."""

@@ -24,6 +24,7 @@ from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages.arrays import (
     DECODED,
     INPUTS,
+    ORIGIN,
     ROW_NUMBERS,
     TRUTH,
     array_file,
@@ -68,7 +69,7 @@ def run(
     knows. like: the adapter of a network that is to be measured on these rows, and reads them as it read its
     own. Rows that are no rows of the decoded data set, as they are made up or hang on what training may see
     (`Raw.fitted`), lie in <split>.inputs.npy, where there are several arrays by name <split>.inputs.NAME.npy;
-    the numbers are then of these.
+    the numbers are then of these, and <split>.origin.npy holds those of the decoded rows, -1 of made-up ones.
     """
     whole = open_decoded(decoded)
     if costly(whole) and duplicates != "warn":
@@ -242,6 +243,8 @@ def lay_down(
     """
     for name, found in numbers.items():
         if name in own:
+            made_up = np.full(rows_of(own[name]) - len(found), -1, np.int64)
+            np.save(work.path / f"{name}.{ORIGIN}.npy", np.concatenate([found, made_up]))
             found = np.arange(rows_of(own[name]), dtype=np.int64)
         np.save(work.path / f"{name}.{ROW_NUMBERS}.npy", found)
         if name in truth:

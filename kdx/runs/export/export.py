@@ -34,6 +34,7 @@ from kdx.runs import lineage
 from kdx.runs.export import card
 from kdx.runs.export.formats import FORMATS, Exported, check_onnx, contract, names_inside
 from kdx.runs.export.parity import check_parity, real_rows
+from kdx.runs.preprocessing import PREPROCESSING, preprocessing
 from kdx.runs.reading import Run, only_input, read_mapping
 from kdx.runs.stored import Weights, of_role
 from kdx.store.artifact import Artifact
@@ -67,7 +68,7 @@ def export(
     temporary, alone = to.with_name(f"{to.name}.{os.getpid()}.tmp"), not to.parent.exists()
     try:
         temporary.mkdir(parents=True)
-        write_model(temporary, weights, role)
+        write_model(temporary, weights, role, preprocessing(only_input(artifact, "data")))
         asked = Exported(network, temporary, role, example, allow, names_inside(weights.about))
         for name in formats:
             file, answer = FORMATS[name](asked)
@@ -104,9 +105,9 @@ def shapes_of_row(network: nn.Module, example: Inputs, single: str) -> dict[str,
         return {name or single: list(leaf.shape[1:]) for name, leaf in leaves(network(example)).items()}
 
 
-def write_model(folder: Path, weights: Weights, role: str) -> None:
-    """The state dict and what it takes to build the network around it; all formats keep them, as the small
-    and readable one.
+def write_model(folder: Path, weights: Weights, role: str, how: Mapping[str, Any]) -> None:
+    """The state dict and what it takes to build the network around it, and to make rows of new files (`how`:
+    kdx.runs.preprocessing); all formats keep them, as the small and readable one.
     """
     save_file(weights.network().state_dict(), folder / f"{role}.safetensors")
     kept = {key: weights.about[key] for key in ("component", *MODEL_KEYS) if key in weights.about}
@@ -115,7 +116,7 @@ def write_model(folder: Path, weights: Weights, role: str) -> None:
     digest = sha256(folder / f"{role}.safetensors")
     write_atomically(
         folder / "model.json",
-        dump({**kept, "role": role, "input": contract(weights.about), "sha256": digest}),
+        dump({**kept, "role": role, "input": contract(weights.about), PREPROCESSING: how, "sha256": digest}),
     )
 
 

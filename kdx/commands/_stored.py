@@ -1,0 +1,56 @@
+"""What the commands share that open stored weights: evaluate and predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kdx.commands._words import Words
+from kdx.core.errors import UserError
+
+
+def is_run(target: Path) -> bool:
+    return target.is_dir() and ((target / "run.json").exists() or not (target / "model.json").exists())
+
+
+def chooses(words: Words, group: str) -> bool:
+    return any(word.partition("=")[0].split(".")[0] == group for word in words.composed)
+
+
+def order_of(command: str, words: Words, seed: int) -> Any:
+    """The composed configuration of `kdx train` with these words: its dataset, its device, and as its student
+    the model.
+    """
+    from kdx.config import compose, grid
+    from kdx.config.wire import wire
+
+    composed = [
+        f"student{word.removeprefix('model')}" if word.startswith("model") else word
+        for word in words.composed
+    ]
+    if not any(word.startswith("seed=") for word in composed):
+        composed.append(f"seed={seed}")
+    composed = compose.quote_paths(composed)
+    if len(grid.jobs(composed, multirun=True)) > 1:
+        raise UserError(f"kdx {command} takes one value of each key; quote a value that holds a comma")
+    try:
+        return wire(compose.check_words(composed))
+    except UserError as error:
+        raise UserError(str(error).replace("student", "model")) from error
+
+
+def weights_file(command: str, target: Path) -> Path:
+    """The file of weights of an export or a checkpoint. Raises UserError where there is none."""
+    from kdx.runs import stored
+
+    if target.suffix in (".onnx", ".pt2"):
+        raise UserError(
+            f"'{target}' is a graph alone; kdx {command} opens the folder that kdx export made, by the state "
+            f"dict in it: '{target.parent}'"
+        )
+    file = stored.in_export(target) if target.is_dir() else target
+    if not file.is_file():
+        raise UserError(
+            f"'{file}' does not exist: kdx {command} needs a run folder, an export or a checkpoint"
+        )
+    return file

@@ -1,0 +1,243 @@
+"""Write a network's answers to new pictures, rows or texts, or to a split of its run, to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kdx.commands._show import show_table
+from kdx.commands._stored import chooses, is_run, order_of, weights_file
+from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words, switch
+from kdx.core import checks, output
+from kdx.core.errors import UserError, nearest
+from kdx.core.files import write_output
+from kdx.core.roles import ROLES, known_roles
+from kdx.report.run.verdict import which_of
+from kdx.runs.reading import Run, as_written, read_run
+
+OPTIONS = (
+    Option(
+        "data",
+        None,
+        "a folder, a file, or of a run one of its splits: pool, labelled, validation or test",
+    ),
+    Option("to", None, "the file to write: .csv, .tsv, .jsonl or .parquet"),
+    Option("role", "student", "of a run: whose weights"),
+    Option(
+        "which",
+        None,
+        "of a run: the weights at the end, or those best on validation; default: those that its table shows",
+        ("last", "best"),
+    ),
+    Option("top", "1", "of classes: how many of the likeliest stand in the file"),
+    Option(
+        "soft", "none", "of classes: a number of every class as well", ("none", "probabilities", "logits")
+    ),
+    Option("text", None, "of a file of texts: the column that holds them; default: known by its name"),
+    Option("batch_size", "256", "rows that are read, answered and written together"),
+    Option("overwrite", "false", "whether a file that is there is replaced", ("true", "false")),
+    Option(
+        "model",
+        None,
+        "of a checkpoint: its architecture, where no model.json lies beside it; with dataset=, the data that "
+        "it learned from",
+    ),
+    Option("key", None, "of a checkpoint that holds several sets of weights: which, such as model_ema"),
+    Option("json", None, "write what was done to this file too"),
+    Option("store", None, "where the artifacts are, if they cannot be found through the run"),
+)
+_GROUPS = ("dataset", "device", "seed", "allow")
+_LABELS = 20
+HELP = help_text(
+    """kdx predict RUN|EXPORT|CHECKPOINT data=FOLDER|FILE to=labels.csv [key=value ...]
+
+RUN is a run folder, EXPORT one made by kdx export; CHECKPOINT is a .safetensors file or a state dict saved by torch.
+New rows are read as those were that the network learned from: docs/predict.md.""",  # noqa: E501
+    OPTIONS,
+    "device= and its keys, as in kdx train, say where to compute; allow=[package] lets your own models in.",
+)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """weights, data (the prepared rows, None: not known): see kdx.runs. role, which: None of a checkpoint."""
+
+    weights: Any
+    data: Any
+    runtime: Any
+    role: str | None = None
+    which: str | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    if asks_for_help(argv):
+        print(HELP)
+        return 0
+    words = parse_words("predict", argv, OPTIONS, (*_GROUPS, "model"))
+    target = Path(only_name("predict", words, "run folder, export or checkpoint")).expanduser()
+    where, to = _places(words)
+    file = checks.output("json", words["json"]) if words["json"] else None
+    asked = _asked(words, to)
+    with as_written(target):
+        opened = _of_run(target, words) if is_run(target) else _of_checkpoint(target, words)
+        found = _answered(asked, where, opened)
+    found = {"of": str(target), "role": opened.role, "which": opened.which, "data": where, **found}
+    _show(found)
+    if file:
+        from kdx.report.run.plain import dump
+
+        write_output("json", file, dump(found))
+    output.instead(f"the answers are in {to}")
+    return 0
+
+
+def _places(words: Words) -> tuple[str, Path]:
+    """(what to answer, the file to write), checked before any work."""
+    from kdx.data.writing import check_new_file
+    from kdx.runs.reading import same_file
+
+    where, to = words["data"], words["to"]
+    if where is None or to is None:
+        lacking = "data=FOLDER|FILE|SPLIT" if where is None else "to=labels.csv"
+        raise UserError(f"kdx predict needs {lacking}: kdx predict --help tells more")
+    path = checks.output("to", to)
+    check_new_file("to", path, switch("overwrite", words["overwrite"]))
+    if same_file(path, Path(where).expanduser()):
+        raise UserError(f"to={path} is the file that data= names, and its rows would be lost: name another")
+    return where, path
+
+
+def _asked(words: Words, to: Path) -> Any:
+    from kdx.core.task import AnswerColumns
+    from kdx.runs.predictions import Wanted, check_unread
+
+    check_unread(to, words["overwrite"] == "true")
+    columns = AnswerColumns(top=_whole(words, "top"), soft=words["soft"])
+    return Wanted(to, columns, _whole(words, "batch_size"), words["text"])
+
+
+def _whole(words: Words, name: str) -> int:
+    text = words[name]
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31):
+        raise UserError(f"{name} must be a whole number of at least 1; given: {text}")
+    return int(text)
+
+
+def _of_run(target: Path, words: Words) -> _Opened:
+    from kdx.runs import stored
+
+    run = read_run(target, words["store"])
+    for name in ("model", "dataset", "key", "seed"):
+        if name in words.given or chooses(words, name):
+            raise UserError(
+                f"{name}= is for a checkpoint, and '{target}' is a run, which knows it: leave it out"
+            )
+    order = order_of("predict", words, 0)
+    role, allow = _role(run, words), order.config["allow"]
+    which = which_of(role, words["which"] or _headline(run))
+    if role == "teacher" and run.members():
+        weights, _ = stored.of_members(run, which, allow)["teacher"]
+    else:
+        weights, _ = stored.of_role(run, role, which, allow)
+    known = known_roles(run.document.get("results"))
+    weights = replace(weights, called=f"the {known[role].words if role in known else role}")
+    return _Opened(weights, run.stage("prepare"), order.runtime.settle(), role, which)
+
+
+def _role(run: Run, words: Words) -> str:
+    """The student, or the last that was trained where there is none."""
+    there = [*(["teacher"] if run.members() else []), *run.roles()]
+    role = words["role"]
+    if "role" not in words.given and role not in there and there:
+        return there[-1]
+    if role not in there and role not in ROLES:
+        raise UserError(f"the run '{run.path}' has no role '{role}'{nearest(role, there)}")
+    return role
+
+
+def _headline(run: Run) -> str:
+    """The weights that the run's table shows."""
+    results = run.document.get("results")
+    shown = results.get("headline") if isinstance(results, Mapping) else None
+    return shown if shown in ("last", "best") else "last"
+
+
+def _of_checkpoint(target: Path, words: Words) -> _Opened:
+    from kdx.runs import measure, stored
+
+    if wrong := sorted({"role", "which"} & words.given):
+        raise UserError(
+            f"{wrong[0]}= chooses among the weights of a run, and '{target}' is one set: leave it out"
+        )
+    order, file = order_of("predict", words, 0), weights_file("predict", target)
+    if chooses(words, "model") != chooses(words, "dataset"):
+        raise UserError(
+            f"model= and dataset= go together: the architecture of '{file}', where no model.json lies beside "
+            "it, and the data that it learned from"
+        )
+    if chooses(words, "model"):
+        data, _ = measure.other_data(order, Path(words["store"] or order.store).expanduser(), [])
+        named = order.config["choices"]["student"]
+        weights = stored.for_data(order.experiment.student, named, file, words["key"], data)
+    else:
+        weights, data = stored.of_checkpoint(file, words["key"], order.config["allow"])
+        stored.check_content(weights)
+    return _Opened(weights, data, order.runtime.settle())
+
+
+def _answered(asked: Any, where: str, opened: _Opened) -> dict[str, Any]:
+    from kdx.report.run.progress import Progress
+    from kdx.runs.predictions import answer, rows_to_answer
+
+    rows = rows_to_answer(asked, where, opened.weights, opened.data, opened.runtime)
+    with Progress() as shown:
+        shown.started("predict", "", False)
+        tally, beside, seconds = answer(
+            asked,
+            opened.weights,
+            rows,
+            opened.runtime,
+            lambda done, of: shown.progress("predict", done, of, ""),
+        )
+        shown.finished("predict", "", False, seconds)
+    return {
+        "model": opened.weights.model,
+        "who": opened.weights.who,
+        "to": str(asked.to),
+        "noun": rows.noun,
+        "rows": tally.rows,
+        "columns": tally.columns,
+        "labels": dict(tally.labels.most_common()),
+        "numbers": tally.numbers(),
+        "unread": [{"name": name, "why": why} for name, why in rows.unread],
+        "unread_file": None if beside is None else str(beside),
+        "notes": [*opened.weights.notes, *rows.notes()],
+    }
+
+
+def _show(found: dict[str, Any]) -> None:
+    which = f", {found['which']} weights" if found["which"] else ""
+    noun = found["noun"] if found["rows"] == 1 else f"{found['noun']}s"
+    rows = [[label, f"{count:,}"] for label, count in list(found["labels"].items())[:_LABELS]]
+    header = ["label", noun]
+    if not rows:
+        header = ["", "least", "mean", "largest"]
+        rows = [
+            [name.removeprefix("value:"), *(f"{of[key]:.6g}" for key in header[1:])]
+            for name, of in found["numbers"].items()
+        ]
+    below = []
+    if (more := len(found["labels"]) - _LABELS) > 0:
+        below.append(f"and {more:,} more labels")
+    if sure := found["numbers"].get("confidence"):
+        below.append(f"Mean confidence: {sure['mean']:.1%}, the least {sure['least']:.1%}.")
+    if unread := found["unread"]:
+        first = unread[0]
+        below.append(
+            f"Not read: {len(unread):,}, all listed in {found['unread_file']}; the first, {first['name']}: "
+            f"{first['why']}"
+        )
+    title = f"{found['rows']:,} {noun} answered by {found['who']} ({found['model']}){which}, in {found['to']}"
+    show_table(title, header, rows, [*below, *found["notes"]])

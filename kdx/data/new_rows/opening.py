@@ -1,0 +1,39 @@
+"""Who reads new rows, chosen by what rows are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdx.core.errors import UserError
+from kdx.data.new_rows.rows import NewRows
+
+_PICTURES, _TABLE, _TEXTS = "pictures", "table", "texts"
+
+
+def open_new_rows(
+    kind: Mapping[str, Any], how: Mapping[str, Any], place: Path, workers: int, column: str | None
+) -> NewRows:
+    """kind: reads, example and adapter of a model.json. how: its `preprocessing`. column: of texts, the one
+    that holds them, None: known by its name. Raises UserError where nothing there can be read.
+    """
+    reads, example, adapter = kind["reads"], kind["example"], kind["adapter"] or {}
+    if column is not None and reads != _TEXTS:
+        raise UserError(f"text= names the column of texts, and this network reads {reads}: leave it out")
+    if reads == _PICTURES and set(example) == {""}:
+        from kdx.data.new_rows.pictures import NewPictures
+
+        return NewPictures(place, tuple(example[""][0]), how, workers)
+    if reads == _TABLE and (columns := adapter.get("columns") or how.get("columns")):
+        from kdx.data.new_rows.tables import NewTable
+
+        return NewTable(place, columns)
+    if reads == _TEXTS and isinstance(adapter.get("tokenizer"), str):
+        from kdx.data.new_rows.texts import NewTexts
+
+        return NewTexts(place, adapter["tokenizer"], example[""][0][0], how, column)
+    raise UserError(
+        f"only the data set that this network learned from can make its rows ({reads}): name a split of its "
+        "run, data=pool, labelled, validation or test"
+    )

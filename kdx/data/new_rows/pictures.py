@@ -1,0 +1,127 @@
+"""New pictures, cut and scaled as those were that a network learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdx.core.errors import UserError
+from kdx.data.new_rows.rows import FILE_COLUMN, NewRows, RowBlock, check_there, path_in
+from kdx.data.phrases import are
+from kdx.data.pictures import deep
+from kdx.data.pictures.decode import in_words, limited
+from kdx.data.pictures.header import TooLarge, Unknown, decode_error, read_header
+from kdx.data.pictures.square import Square
+from kdx.data.pictures.walk import Walk, readable
+
+_FIT, _BACKGROUND, _MOST = "crop", "white", 89_478_485
+"""How pictures are read where nobody says it: of a network that learned from no files, or an older export."""
+
+
+class NewPictures(NewRows):
+    """Every picture in a folder, nested as it may be, or one file.
+
+    shape: (C, H, W) of what the network reads. how: fit, background, range ({depth: [black, white]}) and
+    max_pixels of the data set, each as there. workers: threads that decode.
+    """
+
+    noun = "picture"
+
+    def __init__(self, place: Path, shape: tuple[int, ...], how: Mapping[str, Any], workers: int):
+        check_there(place)
+        if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
+            raise UserError(
+                f"this network reads pictures of {'x'.join(map(str, shape))}, and files give squares of one "
+                "channel or three: name a split of its own data, data=test say"
+            )
+        self._grey, self._workers = shape[0] == 1, workers
+        self._square = Square(
+            image_size=shape[1], fit=how.get("fit", _FIT), background=how.get("background", _BACKGROUND)
+        )
+        self._spans = {d: deep.Span(*map(float, ends)) for d, ends in (how.get("range") or {}).items()}
+        self._most = int(how.get("max_pixels", _MOST))
+        self._from_arrays = "fit" not in how
+        self._folder, self._walk = place, Walk(None)
+        self._paths = self._walk.pictures(place) if place.is_dir() else [place]
+        if not self._paths:
+            left = "".join(f"; {note}" for note in self._walk.reported())
+            raise UserError(f"'{readable(place)}' holds no picture{left}")
+        self.count, self.unread = len(self._paths), []
+        self._coloured = self._beyond = self._odd = 0
+
+    def blocks(self, size: int) -> Iterator[RowBlock]:
+        for start in range(0, len(self._paths), size):
+            names, images = [], []
+            paths = self._paths[start : start + size]
+            for path, found in zip(paths, self._decoded(paths), strict=True):
+                name = path_in(path, self._folder)
+                if isinstance(found, Exception):
+                    self.unread.append((name, self._why(found)))
+                else:
+                    names.append(name)
+                    images.append(found)
+            if images:
+                yield RowBlock({FILE_COLUMN: names}, np.stack(images))
+
+    def notes(self) -> list[str]:
+        found, read = self._walk.reported(), self.count - len(self.unread)
+        if self._from_arrays:
+            found.append(
+                "nobody tells how the pictures were cut that the network learned from (they were no files, "
+                f"or this is an older export): these were cut to {self._square.size}x{self._square.size} as "
+                f"by dataset.fit={_FIT} dataset.background={_BACKGROUND}"
+            )
+        if self._coloured:
+            found.append(
+                f"{are(self._coloured, f'of {read:,} pictures')} coloured and read as grey, as the network "
+                "learned from grey ones"
+            )
+        if self._beyond:
+            found.append(
+                f"{are(self._beyond, f'of {read:,} pictures')} darker or brighter in part than black and "
+                "white of those that the network learned from, and cut off there"
+            )
+        if self._odd:
+            found.append(f"{self._odd:,} of {read:,} pictures hold values that are no numbers, read as black")
+        return found
+
+    def _decoded(self, paths: list[Path]) -> list[np.ndarray | Exception]:
+        threads = ThreadPoolExecutor(self._workers) if self._workers > 0 else nullcontext()
+        with limited(self._most), threads as pool:
+            made = list(pool.map(self._one, paths) if pool else map(self._one, paths))
+        return [self._counted(*found) if isinstance(found, tuple) else found for found in made]
+
+    def _counted(self, image: np.ndarray, coloured: bool, beyond: bool, odd: bool) -> np.ndarray:
+        self._coloured += coloured and self._grey
+        self._beyond += beyond
+        self._odd += odd
+        return image
+
+    def _one(self, path: Path) -> tuple[np.ndarray, bool, bool, bool] | Exception:
+        """(the square, whether it has colours, values beyond black and white, values that are no numbers), or
+        why it cannot be read. Called inside `limited`."""
+        header = read_header(path)
+        if isinstance(header, Exception):
+            return header
+        try:
+            if header.depth == deep.EIGHT:
+                return self._square.of_bytes(path, self._grey), not header.grey, False, False
+            if header.depth not in self._spans:
+                return Unknown(
+                    f"it is a {header.depth} picture, and the network learned from none, so that nobody "
+                    "knows what is black and white in it"
+                )
+            found = self._square.of_values(path, self._grey, self._spans[header.depth])
+            return found[0], not header.grey, found[1], found[2]
+        except Exception as error:  # Pillow raises many kinds for a damaged file
+            return decode_error(error, path)
+
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, TooLarge):
+            return f"it has more pixels than the {self._most:,} that are read"
+        return in_words(error)

@@ -1,0 +1,154 @@
+"""Rows written to a file of columns block by block, whole or not at all: CSV, TSV, JSON lines and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdx.core.errors import UserError
+from kdx.core.files import kind_at
+
+_Table = Mapping[str, Sequence[Any]]
+"""header -> a value for each row: text, whole numbers, or an array of numbers, of which nan is none."""
+
+
+class RowWriter(ABC):
+    """Each block has the same headers."""
+
+    @abstractmethod
+    def write(self, block: _Table) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class _Delimited(RowWriter):
+    """CSV in UTF-8: a cell with the delimiter, a quote or the end of a line in it stands in quotes."""
+
+    def __init__(self, path: Path, delimiter: str):
+        self._file = path.open("x", encoding="utf-8", newline="")
+        self._rows, self._begun = csv.writer(self._file, delimiter=delimiter, lineterminator="\n"), False
+
+    def write(self, block: _Table) -> None:
+        if not self._begun:
+            self._rows.writerow(block)
+            self._begun = True
+        self._rows.writerows(
+            zip(*([_in_text(cell) for cell in column] for column in block.values()), strict=True)
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _JsonLines(RowWriter):
+    """An object a line."""
+
+    def __init__(self, path: Path):
+        self._file = path.open("x", encoding="utf-8", newline="")
+
+    def write(self, block: _Table) -> None:
+        for row in zip(*block.values(), strict=True):
+            cells = dict(zip(block, map(_plain, row), strict=True))
+            self._file.write(json.dumps(cells, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Parquet(RowWriter):
+    """A row group a block."""
+
+    def __init__(self, path: Path):
+        self._path, self._writer = path, None
+
+    def write(self, block: _Table) -> None:
+        import pyarrow
+        from pyarrow import parquet
+
+        made = pyarrow.table(
+            {name: pyarrow.array(column, from_pandas=True) for name, column in block.items()}
+        )
+        if self._writer is None:
+            self._writer = parquet.ParquetWriter(self._path, made.schema)
+        self._writer.write_table(made.cast(self._writer.schema))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+WRITERS = {
+    ".csv": lambda path: _Delimited(path, ","),
+    ".tsv": lambda path: _Delimited(path, "\t"),
+    ".jsonl": _JsonLines,
+    ".ndjson": _JsonLines,
+    ".parquet": _Parquet,
+}
+"""The ending of a file -> who writes it."""
+
+
+def check_new_file(name: str, path: Path, overwrite: bool) -> None:
+    """Before any work. Raises UserError where a file of that name cannot be written, or is there already and
+    not to be replaced. name: of the setting."""
+    known = list(WRITERS)
+    if path.suffix.lower() not in WRITERS:
+        raise UserError(f"{name}={path} must end with {', '.join(known[:-1])} or {known[-1]}")
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError:
+            raise UserError(
+                f"{name}={path} needs pyarrow, which is not installed: name a .csv file"
+            ) from None
+    there = kind_at(Path(os.path.realpath(path)))
+    if there not in (None, "a file"):
+        raise UserError(f"{name}={path} is {there} already: name another file")
+    if there and not overwrite:
+        raise UserError(f"{name}={path} is there already: name another file, or set overwrite=true")
+    folder = Path(os.path.realpath(path)).parent
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{name}={path} cannot be written: no permission to write in '{folder}'")
+
+
+@contextmanager
+def whole_file(name: str, path: Path) -> Iterator[RowWriter]:
+    """Who takes the rows; at the end the file stands there whole, and after an exception nothing new does."""
+    real = Path(os.path.realpath(path))
+    temporary = real.with_name(f"{real.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        writer: RowWriter = WRITERS[path.suffix.lower()](temporary)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        os.replace(temporary, real)
+    except OSError as error:
+        if error.filename not in (None, str(temporary), str(real)):
+            raise
+        raise UserError(f"{name}={path} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _in_text(cell: Any) -> str:
+    """In as few digits as tell a number of its precision from all others."""
+    if isinstance(cell, float | np.floating):
+        return "" if math.isnan(cell) else str(cell)
+    return "" if cell is None else str(cell)
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, np.floating):  # the shortest text of a float32 is not that of its double
+        return None if math.isnan(cell) else float(str(cell))
+    return cell.item() if isinstance(cell, np.generic) else cell

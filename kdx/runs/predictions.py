@@ -1,0 +1,155 @@
+"""A network's answers to rows, written to a file as they are made: no more than a block is held."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdx.core.errors import UserError
+from kdx.core.files import kind_at
+from kdx.core.task import AnswerColumns
+from kdx.core.trees import all_finite, tree
+from kdx.core.types import Split
+from kdx.data.new_rows.opening import open_new_rows
+from kdx.data.new_rows.rows import NewRows
+from kdx.data.writing import whole_file
+from kdx.pipeline.stages.arrays import build_task
+from kdx.runs.own_rows import SPLIT_WORDS, OwnRows
+from kdx.runs.preprocessing import PREPROCESSING, preprocessing
+from kdx.runs.stored import Weights
+from kdx.store.artifact import Artifact, expect_shape
+from kdx.store.moved import kind_of_old
+from kdx.training.predict import predict
+from kdx.training.runtime import Runtime
+
+_Watch = Callable[[int, int], None]
+"""Called with how many of how many rows are done."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """to: the file. columns: what is written of an answer. batch: rows that are held at a time. text: the
+    column that holds texts, None: known by its name."""
+
+    to: Path
+    columns: AnswerColumns
+    batch: int
+    text: str | None = None
+
+
+@dataclass
+class Tally:
+    """What was written. rows: how many; columns: headers; labels: how often each; numbers: least, mean and
+    largest of each column of values."""
+
+    rows: int = 0
+    columns: list[str] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    sums: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+
+    def add(self, block: Mapping[str, Any]) -> None:
+        self.columns = self.columns or list(block)
+        self.rows += len(next(iter(block.values())))
+        self.labels.update(block.get("label", ()))
+        for name, values in block.items():
+            if name == "confidence" or name.startswith("value:"):
+                least, total, most = self.sums.get(name, (np.inf, 0.0, -np.inf))
+                self.sums[name] = (
+                    min(least, float(values.min())),
+                    total + float(values.sum(dtype=np.float64)),
+                    max(most, float(values.max())),
+                )
+
+    def numbers(self) -> dict[str, dict[str, float]]:
+        return {
+            name: {"least": least, "mean": total / self.rows, "largest": most}
+            for name, (least, total, most) in self.sums.items()
+        }
+
+
+def rows_to_answer(
+    asked: Wanted, where: str, weights: Weights, data: Artifact | None, runtime: Runtime
+) -> NewRows:
+    """where: a split of the network's own data, or a path. data: the prepared rows, None where they are not
+    known, as of an export."""
+    if where in SPLIT_WORDS:
+        if data is None:
+            raise UserError(
+                f"data={where} is a split of a run, and '{weights.file.name}' comes without its data: name "
+                f"the run, or a folder or a file (./{where}, if it is one)"
+            )
+        if asked.text is not None:
+            raise UserError(
+                f"text= names the column of texts in a file, and data={where} is a split of the run"
+            )
+        return OwnRows(data, where, runtime)
+    how = weights.about.get(PREPROCESSING)
+    if how is None:
+        how = {} if data is None else preprocessing(data)
+    expect_shape(how, dict, weights.file.with_name("model.json"), PREPROCESSING)
+    place = Path(where).expanduser()
+    return open_new_rows(kind_of_old(weights.about), how, place, runtime.workers, asked.text)
+
+
+def answer(
+    asked: Wanted, weights: Weights, rows: NewRows, runtime: Runtime, watch: _Watch
+) -> tuple[Tally, Path | None, float]:
+    """Writes the answers, and what could not be read to a file beside. (what was written, that file, None
+    where all was read, seconds) Raises UserError where nothing could be read, or an answer is no number; then
+    nothing is written.
+    """
+    begun = time.monotonic()
+    task, network, tally = build_task(weights.about), runtime.place(weights.network()), Tally()
+    with whole_file("to", asked.to) as writer:
+        for block in rows.blocks(asked.batch):
+            inputs = tree(
+                lambda leaf: torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf, block.inputs
+            )
+            answers = predict(network, Split("new", inputs), runtime, batch=asked.batch)
+            if not all_finite(answers):
+                raise UserError(
+                    f"the answers of {weights.who} are not finite (NaN or infinite): the weights in "
+                    f"'{weights.file}' are of no use"
+                )
+            found = {**block.known_by, **task.columns(answers, asked.columns)}
+            writer.write(found)
+            tally.add(found)
+            watch(tally.rows + len(rows.unread), rows.count)
+        if not tally.rows:
+            name, why = rows.unread[0]
+            raise UserError(
+                f"not one of {rows.count:,} {rows.noun}s could be read; the first is '{name}': {why}"
+            )
+    return tally, _list_unread(asked.to, rows), time.monotonic() - begun
+
+
+def unread_file(to: Path) -> Path:
+    """Where those are listed that could not be read."""
+    return to.with_name(f"{to.stem}.unread.csv")
+
+
+def check_unread(to: Path, overwrite: bool) -> None:
+    """Raises UserError where the list of an earlier command would be written over."""
+    beside = unread_file(to)
+    if (there := kind_at(beside)) and not (overwrite and there == "a file"):
+        raise UserError(
+            f"'{beside}', where what cannot be read is listed, is there already: name another to="
+        )
+
+
+def _list_unread(to: Path, rows: NewRows) -> Path | None:
+    beside = unread_file(to)
+    if not rows.unread:
+        beside.unlink(missing_ok=True)  # of an earlier command
+        return None
+    with whole_file("to", beside) as writer:
+        names, why = zip(*rows.unread, strict=True)
+        writer.write({"name": names, "why": why})
+    return beside

@@ -1,0 +1,45 @@
+"""What a data set did to its files on the way to rows, as plain data: done to new ones too. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kdx.runs.reading import only_input
+from kdx.store.artifact import Artifact
+from kdx.store.moved import kind_of_old
+
+PREPROCESSING = "preprocessing"
+"""The key of an exported model.json."""
+_PICTURES = ("fit", "background", "max_pixels")
+_TEXTS = ("text", "encoding")
+
+
+def preprocessing(data: Artifact) -> dict[str, Any]:
+    """Of prepared data. Of pictures from files image_size, channels ("grey" or "red, green, blue"), fit,
+    background, max_pixels and range ({depth: [black, white]}, of more than eight bits); of a table its
+    columns; of texts their column where it was named, and the encoding of .txt files. What else there is to
+    know (mean and deviation, categories, vocabulary) is in the adapter. Empty where rows were no files.
+    """
+    about, asked = data.json("data.json"), _dataset(data)
+    reads = kind_of_old(about)["reads"]
+    if reads == "pictures" and "fit" in asked:
+        shape = about["shape"]
+        return {
+            "image_size": shape[1],
+            "channels": "grey" if shape[0] == 1 else "red, green, blue",
+            **{key: asked[key] for key in _PICTURES if key in asked},
+            "range": (about.get("files") or {}).get("range", {}),
+        }
+    if reads == "texts":
+        return {key: asked[key] for key in _TEXTS if asked.get(key) is not None}
+    return {"columns": about["columns"]} if "columns" in about else {}
+
+
+def _dataset(data: Artifact) -> Mapping[str, Any]:
+    """The keys of the data set as they were given; those of one that was made of another are the other's."""
+    inputs = data.manifest["inputs"]
+    if "dataset" in inputs:
+        found = inputs["dataset"]["component"]
+        return found if isinstance(found, Mapping) else {}
+    return _dataset(only_input(data, "data")) if "data" in inputs else {}
