@@ -504,7 +504,7 @@ def test_answers_that_are_no_numbers_are_not_written(tmp_path):
 def test_files_hold_what_was_written(tmp_path, ending):
     if ending == ".parquet":
         pytest.importorskip("pyarrow")
-    from kdx.data.columns import read_columns
+    from kdx.data.column_files import read_columns
 
     file, numbers = tmp_path / f"out{ending}", np.array([0.1, 1 / 3, np.nan], np.float32)
     with whole_file("to", file) as writer:
