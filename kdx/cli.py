@@ -15,6 +15,27 @@ from kdx.commands import commands, first_sentence
 from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError, nearest, printable
 
+_HINTS = {
+    "train": "run start fit distill distil main launch experiment",
+    "train -m loss=kd,slam": "sweep multirun tune hpo grid",
+    "evaluate RUN": "test eval measure validate val score benchmark",
+    "compare outputs": "results table summary leaderboard runs",
+    "list": "options groups ls",
+    "list model": "models architectures networks teacher student model",
+    "list dataset": "datasets data dataset",
+    "list loss": "losses methods loss",
+    "board": "tensorboard tb ui dashboard logs view",
+    "export RUN": "save onnx convert deploy predict infer inference",
+    "plan": "dry-run dryrun estimate check",
+    "rerun RUN": "repeat replay again",
+    "cache ls": "store",
+    "cache gc": "gc clean prune rm",
+    "cache verify": "verify fsck",
+    "--version": "version",
+    "--help": "info man",
+}
+HINTS = {word: meant for meant, words in _HINTS.items() for word in words.split()}
+"""What other tools call a command -> the words of kdx, where there is no such command."""
 _UNREAD = 141
 """Exit code where nobody reads the output any more: 128 + SIGPIPE, what a shell shows for `yes | head`."""
 
@@ -51,8 +72,10 @@ def split_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
 
 def dispatch(argv: Sequence[str]) -> int:
     word, rest = split_command(argv)
+    if word == "help" and word not in commands():  # `kdx help train`
+        return dispatch([*rest[:1], "--help"])
     if word is None:
-        if "--version" in rest:
+        if {"--version", "-V"} & set(rest):
             print(f"kdx {kdx.__version__}")
             return 0
         if not rest or set(rest) <= {"--help", "-h"}:
@@ -62,7 +85,14 @@ def dispatch(argv: Sequence[str]) -> int:
     if word not in commands():
         if "=" in word:
             raise UserError(f"kdx needs a command, and '{word}' is a setting: kdx train {word}")
+        if meant := HINTS.get(word.lower()):
+            further = rest if meant in commands() else []
+            raise UserError(
+                f"unknown command '{word}': write {shlex.join(['kdx', *meant.split(), *further])}"
+            )
         raise UserError(f"unknown command '{word}'{nearest(word, commands())}")
+    if rest == ["help"]:
+        rest = ["--help"]
     # what trains is slow to import, and its help needs none of it
     helped = word == "train" and {"--help", "-h"} & set(rest)
     gc.disable()  # nothing of what is imported is garbage

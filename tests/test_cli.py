@@ -134,9 +134,38 @@ def test_help_names_each_command_with_its_first_docstring_line(capsys):
         assert line.endswith(docstring.splitlines()[0])
 
 
-def test_version(capsys):
-    assert cli.main(["--version"]) == 0
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version(capsys, flag):
+    assert cli.main([flag]) == 0
     assert capsys.readouterr().out == f"kdx {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["help"], ["--help"]),
+        (["help", "list"], ["list", "--help"]),
+        (["list", "help"], ["list", "--help"]),
+        (["--help", "list"], ["list", "--help"]),
+        (["help", "train"], ["train", "--help"]),
+    ],
+)
+def test_help_is_help_wherever_it_stands(capsys, words, same):
+    assert cli.main(words) == 0
+    first = capsys.readouterr().out
+    assert cli.main(same) == 0
+    assert capsys.readouterr().out == first and first.startswith("kdx")
+
+
+def test_a_hint_names_commands_that_there_are():
+    assert {meant.split()[0] for meant in cli.HINTS.values()} <= {*package.commands(), "--version", "--help"}
+
+
+def test_the_package_is_the_command(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "kdx", "--version"], capture_output=True, text=True, check=True, cwd=root
+    )
+    assert done.stdout == f"kdx {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -166,6 +195,15 @@ def test_a_command_gets_the_other_words_and_gives_the_exit_code(command):
     ("argv", "says"),
     [
         (["lisst"], "unknown command 'lisst'; did you mean 'list'?"),
+        (["sweep", "a=1,2"], "unknown command 'sweep': write kdx train -m loss=kd,slam"),
+        (["run", "loss=kd"], "unknown command 'run': write kdx train loss=kd"),
+        (["test", "outputs/x"], "unknown command 'test': write kdx evaluate RUN"),
+        (["eval"], "unknown command 'eval': write kdx evaluate RUN"),
+        (["ls"], "unknown command 'ls': write kdx list"),
+        (["models"], "unknown command 'models': write kdx list model"),
+        (["tensorboard", "outputs"], "unknown command 'tensorboard': write kdx board outputs"),
+        (["version"], "unknown command 'version': write kdx --version"),
+        (["help", "sweep"], "unknown command 'sweep': write kdx train -m loss=kd,slam"),
         (["loss=kd"], "kdx needs a command, and 'loss=kd' is a setting: kdx train loss=kd"),
         (["--nonsense"], "kdx needs a command before or after --nonsense"),
         (["list", "--nonsense"], "kdx list takes one config group at most, not '--nonsense'"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kdx.commands import commands
@@ -79,8 +79,19 @@ def _header(path: Path) -> str | None:
     return None
 
 
+Load = Callable[[Path], dict]
+"""What an option file says: its values, or something else of the same keys."""
+
+
 def add(
-    tree: dict, conf: Path, group: str, option: str, package: list[str], named: str | None, depth: int = 0
+    tree: dict,
+    conf: Path,
+    group: str,
+    option: str,
+    package: list[str],
+    named: str | None,
+    load: Load = load_option,
+    depth: int = 0,
 ) -> None:
     """Places one option's keys in `tree` as Hydra does: below its parent's package and its own, be it named
     or its group's.
@@ -93,17 +104,17 @@ def add(
     if own[:1] == ["_global_"]:
         package, own = [], own[1:]
     own = [part for word in own for part in (group.split("/") if word == "_group_" else [word])]
-    data = load_option(path)
-    for key, chosen in options_in_defaults(data).items():
+    for key, chosen in options_in_defaults(load_option(path)).items():
         child, _, at = key.partition("@")
         for name in chosen:
-            add(tree, conf, child, name, [*package, *own], at or None, depth + 1)
+            add(tree, conf, child, name, [*package, *own], at or None, load, depth + 1)
+    data = load(path)
     _place(tree, [*package, *own], {key: value for key, value in data.items() if key != "defaults"})
 
 
-def _keys(conf: Path, words: Iterable[str]) -> dict:
+def keys(conf: Path, words: Iterable[str], load: Load = load_option) -> dict:
     """The keys that can be set, nested, for the options which `words` choose and the defaults of the other
-    groups.
+    groups, with what `load` says of each.
     """
     body = load_option(conf / "train.yaml")
     chosen = options_in_defaults(body)
@@ -112,11 +123,12 @@ def _keys(conf: Path, words: Iterable[str]) -> dict:
         if is_override and group in option_groups(conf):
             chosen[group] = option.strip("[]").split(",")
     tree: dict = {}
-    _place(tree, [], {key: value for key, value in body.items() if key != "defaults"})
+    said = load(conf / "train.yaml")
+    _place(tree, [], {key: value for key, value in said.items() if key != "defaults"})
     for key, names in chosen.items():
         group, _, package = key.partition("@")
         for name in names:
-            add(tree, conf, group, name, [], package or None)
+            add(tree, conf, group, name, [], package or None, load)
     return tree
 
 
@@ -130,7 +142,7 @@ def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:
     if is_override:
         # The part that is being typed, in a list or in a sweep, begins behind the last comma or bracket.
         head = value[: max(value.rfind(","), value.rfind("[")) + 1]
-        names = options(conf, name) if name in choices else values(_keys(conf, words), name.split("."))
+        names = options(conf, name) if name in choices else values(keys(conf, words), name.split("."))
         return [f"{sign}{name}={head}{option}" + ("" if "[" in head else " ") for option in names]
     parents = name.split(".")[:-1]
     if not parents:
@@ -140,7 +152,7 @@ def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:
         chosen = set(choices) - known if "+" in sign else known or set(choices)
         body = {key: value for key, value in load_option(conf / "train.yaml").items() if key != "defaults"}
         return [*(f"{sign}{group}=" for group in sorted(chosen)), *(spell(sign, [], body, skip=choices))]
-    node = _keys(conf, words)
+    node = keys(conf, words)
     for part in parents:
         node = node.get(part)
         if not isinstance(node, dict):
