@@ -20,6 +20,7 @@ _HINTS = {
     "train -m loss=kd,slam": "sweep multirun tune hpo grid",
     "evaluate RUN": "test eval measure validate val score benchmark",
     "compare outputs": "results table summary leaderboard runs",
+    "config": "cfg show print-config settings",
     "list": "options groups ls",
     "list model": "models architectures networks teacher student model",
     "list dataset": "datasets data dataset",

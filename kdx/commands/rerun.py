@@ -102,7 +102,8 @@ def _check_words(words: Words, run: Run) -> None:
         if key not in ("allow", *paths) and key.split(".")[0] != "device":
             errors.append(
                 f"'{key}' is what the run says: kdx rerun takes where things are now "
-                f"({', '.join(paths)}), device and allow; to change anything else, kdx train"
+                f"({', '.join(paths)}), device and allow; to change anything else, kdx train --config RUN "
+                f"{word}"
             )
     if errors:
         raise UserErrors(errors)

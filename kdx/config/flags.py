@@ -18,6 +18,7 @@ FLAGS = (
     "--multirun",
     "--info",
     "--config-dir",
+    "--config",
 )
 ONE_OF = ("--cfg", "--run", "--multirun", "--info")
 """Flags that each say what is to be done."""
@@ -36,6 +37,7 @@ TAKES = {
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--package": (),
     "--config-dir": (),
+    "--config": (),
 }
 """Flags with a value, and what it may be (empty: anything)."""
 
@@ -67,6 +69,8 @@ def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         raise UserError(
             f"one of the flags {', '.join(ONE_OF)} at a time; given: {' '.join(dict.fromkeys(shows))}"
         )
+    if shows and shows[0].startswith("--cfg") and any(f.startswith("--config=") for f in flags):
+        raise UserError("what --config FILE stands for is shown by kdx config --config FILE, not by --cfg")
     if "--resolve" in flags and not any(f.startswith("--cfg") for f in flags):
         raise UserError("the flag --resolve goes with --cfg: kdx train --cfg job --resolve")
     return flags, rest
