@@ -4,7 +4,10 @@ answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -37,6 +40,9 @@ _HINTS = {
 }
 HINTS = {word: meant for meant, words in _HINTS.items() for word in words.split()}
 """What other tools call a command -> the words of kdx, where there is no such command."""
+_JSON, _FILES_TOO = "--json", ("compare", "plan")
+_ASKING = ("--help", "-h", "help", "--version", "-V", "version", "--cfg", "--info", "--hydra-help")
+"""Words that ask for a text, whatever the command."""
 _UNREAD = 141
 """Exit code where nobody reads the output any more: 128 + SIGPIPE, what a shell shows for `yes | head`."""
 
@@ -50,7 +56,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`kdx COMMAND --help` tells more of one command, `kdx --version` the version.",
+            "`kdx COMMAND --help` tells more of one command, `kdx --version` the version; `--json` behind",
+            "any command gives one JSON document on standard output, and nothing else there.",
         ]
     )
 
@@ -69,6 +76,23 @@ def split_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     if at > 0:
         at = next((i for i in words if argv[i] in known), at)
     return argv[at], [*argv[:at], *argv[at + 1 :]]
+
+
+def take_json(argv: Sequence[str]) -> tuple[bool, list[str]]:
+    """(whether a document is asked for, the other words). Of `kdx compare` and `kdx plan` a file may stand
+    behind --json, and is written in place of it.
+    """
+    rest = list(argv)
+    if _JSON not in rest:
+        return False, rest
+    at = rest.index(_JSON)
+    following = rest[at + 1] if at + 1 < len(rest) else ""
+    is_file = following == "-" or not (
+        following.startswith("-") or "=" in following or os.path.isdir(following)
+    )
+    if split_command(rest)[0] in _FILES_TOO and following and is_file:
+        return False, rest
+    return True, [word for word in rest if word != _JSON]
 
 
 def dispatch(argv: Sequence[str]) -> int:
@@ -132,6 +156,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_and_report(argv: Sequence[str]) -> int:
+    """One command line; with --json what it comes to is one document on stdout, what is wrong too."""
+    document, argv = take_json(argv)
+    if not document:
+        return _reported(argv)
+    with output.one_document():
+        if argv and not any(word.partition("=")[0] in _ASKING for word in argv):
+            try:
+                code = _reported(argv)
+            except KeyboardInterrupt:
+                output.answer({"errors": ["interrupted"]})
+                raise
+        else:
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text):
+                code = _reported(argv)
+            output.answer({"text": text.getvalue()})
+        if not output.has_answered():
+            output.answer({"errors": [f"exit code {code}: what went wrong is on standard error"]})
+    return code
+
+
+def _reported(argv: Sequence[str]) -> int:
     try:
         with snapshot.one_command(), shortage.noticed(f"kdx {argv[0]}" if argv else "kdx"):
             return dispatch(argv)
@@ -141,6 +187,7 @@ def run_and_report(argv: Sequence[str]) -> int:
             # the words
             signals.raise_if_stopped()
         print(printable(str(error)), file=sys.stderr)
+        output.answer({"errors": printable(str(error)).splitlines()})
         return 1 if isinstance(error, shortage.Shortage) else 2
 
 

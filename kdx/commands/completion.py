@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kdx.commands import commands
 from kdx.commands.list import defaults, load_option, option_groups, options, options_in_defaults
+from kdx.core import output
 from kdx.core.errors import UserError, nearest
 from kdx.core.paths import conf_dir
 
@@ -208,10 +209,16 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
 def main(argv: Sequence[str]) -> int:
     match list(argv):
         case ["bash"]:
-            print(BASH)
+            if output.wants_document():
+                output.answer({"shell": "bash", "script": BASH})
+            else:
+                print(BASH)
         case ["words", line]:
-            for reply in complete(conf_dir(), commands(), line, os.environ.get("KDX_WORDBREAKS", "=:")):
-                print(reply)
+            found = complete(conf_dir(), commands(), line, os.environ.get("KDX_WORDBREAKS", "=:"))
+            if output.wants_document():
+                output.answer({"words": found})
+            else:
+                print("\n".join(found), end="\n" if found else "")
         case _ if {"-h", "--help"} & set(argv):
             print(HELP)
         case []:

@@ -11,6 +11,7 @@ from kdx.config import filed, grid
 from kdx.config.flags import apart
 from kdx.config.wire import examine_config
 from kdx.config.yaml_files import as_yaml
+from kdx.core import output
 from kdx.core.errors import UserError, UserErrors
 
 HELP = """kdx config WORDS                what these words of kdx train compose, as YAML
@@ -45,8 +46,9 @@ def main(argv: Sequence[str]) -> int:
         errors += examine_config(config)[1]
     if config is None or errors:
         raise UserErrors(errors)
-    print(
-        _TOP + as_yaml({key: value for key, value in config.items() if key not in filed.NOT_IN_A_FILE}),
-        end="",
-    )
+    found = {key: value for key, value in config.items() if key not in filed.NOT_IN_A_FILE}
+    if output.wants_document():
+        output.answer({"config": found})
+        return 0
+    print(_TOP + as_yaml(found), end="")
     return 0

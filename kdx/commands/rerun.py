@@ -20,7 +20,7 @@ from kdx.config.wire import Order, examine_config
 from kdx.core import checks, output
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import LogFile
-from kdx.report.run.plain import dump, write_or_error
+from kdx.report.run.plain import dump, plain, write_or_error
 from kdx.runs import diff
 from kdx.runs.reading import Run, as_written, read_mapping, read_run
 from kdx.runs.run import all_stored
@@ -78,15 +78,18 @@ def main(argv: Sequence[str]) -> int:
         clear(to)
         return code
     now = read_run(to, str(order.store))
+    report["status"] = now.document["status"]
     if code not in (0, 1):
-        write_or_error(to / REPORT, dump({**report, "status": now.document["status"]}))
+        write_or_error(to / REPORT, dump(report))
+        output.answer({"folder": str(to), **plain(report)})
         return code
     found = diff.differences(run, now)
     stored = from_store(now)
-    write_or_error(
-        to / REPORT, dump({**report, "status": now.document["status"], **rerun_report(found, run, stored)})
-    )
-    show_likeness(found, run, now, stored)
+    report |= rerun_report(found, run, stored)
+    write_or_error(to / REPORT, dump(report))
+    output.answer({"folder": str(to), **plain(report)})
+    if not output.wants_document():
+        show_likeness(found, run, now, stored)
     output.instead(f"what differs is in {to / REPORT}")
     return 0 if found.same and code == 0 else 1
 

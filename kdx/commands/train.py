@@ -19,7 +19,7 @@ from kdx.commands._typed import check_shown, read_words
 from kdx.config import compose, filed
 from kdx.config import grid as combine
 from kdx.config.wire import Order, wire
-from kdx.core import shortage, signals, snapshot
+from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.core.roles import roles_of
@@ -135,6 +135,7 @@ def take_turn(order: Order, path: Path, words: Sequence[str], teller: Teller, *,
             return 0 if swept and sweep.is_done(path, order) else run_order(order, path, words, teller, host)
     except UserError as error:
         print(error, file=sys.stderr)
+        output.answer({"errors": str(error).splitlines()})
         return 2
 
 
