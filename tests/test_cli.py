@@ -208,7 +208,7 @@ def test_a_command_gets_the_other_words_and_gives_the_exit_code(command):
         (["--nonsense"], "kdx needs a command before or after --nonsense"),
         (["list", "--nonsense"], "kdx list takes one config group at most, not '--nonsense'"),
         (["list", "a", "b"], "kdx list takes one config group at most, not 'a b'"),
-        (["completion", "bsh"], "kdx completion knows bash, not 'bsh'; did you mean 'bash'?"),
+        (["completion", "bsh"], "kdx completion knows bash, zsh, fish, not 'bsh'; did you mean 'bash'?"),
         (["completion"], "kdx completion needs a shell"),
     ],
 )
@@ -548,7 +548,9 @@ def test_conf_inside_the_package_wins(tmp_path, monkeypatch):
         ("kdx --v", ["--version "]),
         ("kdx list lo", ["loss "]),
         ("kdx cache v", ["verify "]),
-        ("kdx completion ", ["bash "]),
+        ("kdx completion ", ["bash ", "zsh ", "fish "]),
+        ("kdx train --c", ["--config ", "--config-dir "]),
+        ("kdx list --j", ["--json "]),
         ("kdx train lo", ["loss="]),
         ("kdx train s", ["seed=", "student_train."]),
         ("kdx train mo", []),
@@ -597,6 +599,81 @@ for reply in "${{COMPREPLY[@]}}"; do printf '%s|' "$reply"; done
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split("|")[:-1] == replies
+
+
+SHELLS = {
+    "zsh": """
+compdef() { [[ "$*" == "_kdx kdx" ]] || exit 3 }
+compadd() { shift; [[ $1 == "" ]] && shift 2; printf '%s\\n' "$@" }
+_files() { printf 'FILES\\n' }
+eval "$(kdx completion zsh)"
+words=("${(@s: :)LINE}"); CURRENT=$#words; PREFIX=$words[-1]
+_kdx
+""",
+    "fish": """
+kdx completion fish | source
+complete -C "$LINE"
+""",
+}
+"""What asks a shell for its replies to $LINE, with nobody at the keyboard."""
+
+
+@pytest.mark.parametrize(
+    ("line", "replies"),
+    [
+        ("kdx tr", ["train"]),
+        ("kdx train lo", ["loss="]),
+        ("kdx train loss=k", ["loss=kd"]),
+        ("kdx train student_train.ep", ["student_train.epochs="]),
+        ("kdx list lo", ["loss"]),
+        ("kdx completion ", ["bash", "fish", "zsh"]),
+        ("kdx evaluate outputs/", ["outputs/runs/first", "outputs/sweeps/s/0_a"]),
+        ("kdx evaluate outputs/s", ["outputs/sweeps/s/0_a"]),
+    ],
+)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_in_zsh_and_fish(made_up, shell, line, replies, tmp_path):
+    """The shells themselves run the printed script; where one is not installed it is skipped."""
+    if not (program := shutil.which(shell)):
+        pytest.skip(f"{shell} is not installed")
+    for place in ("runs/first/run.json", "sweeps/s/0_a/run.json", "sweeps/s/sweep.json"):
+        (tmp_path / "outputs" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "outputs" / place).write_text("{}")
+    env = {**os.environ, "PATH": f"{made_up}/bin:{os.environ['PATH']}", "LINE": line, "HOME": str(tmp_path)}
+    plain = ["-f"] if shell == "zsh" else ["--no-config"]
+    done = subprocess.run(
+        [program, *plain, "-c", SHELLS[shell]],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=env,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(line.partition("\t")[0] for line in done.stdout.splitlines()) == replies
+
+
+def test_every_shell_asks_the_kdx_that_is_typed(capsys):
+    """What the scripts hold, also where the shells are not installed."""
+    for shell, script in completion.SCRIPTS.items():
+        assert cli.main(["completion", shell]) == 0
+        assert capsys.readouterr().out == f"{script}\n"
+        assert "completion words" in script and "KDX_NO_SETUP=1" in script and "2>/dev/null" in script
+
+
+def test_run_folders_are_completed_where_a_command_takes_them(made_up, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("runs/first/run.json", "sweeps/s/0_a/run.json", "sweeps/s/sweep.json", "runs/none/x"):
+        (tmp_path / "outputs" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "outputs" / place).write_text("{}")
+
+    def found(line: str) -> list[str]:
+        return completion.complete(made_up / "conf", ["compare", "export", "train"], line, "")
+
+    assert found("kdx compare ") == ["outputs/sweeps/s/0_a ", "outputs/sweeps/s ", "outputs/runs/first "]
+    assert found("kdx export o") == ["outputs/sweeps/s/0_a ", "outputs/runs/first "]
+    assert found("kdx compare so") == ["sort="] and found("kdx export elsewhere/") == []
+    assert found("kdx train --config ") == [], "the shell offers files"
 
 
 def test_completion_looks_at_the_words_before_the_cursor(made_up):

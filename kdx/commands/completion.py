@@ -1,4 +1,4 @@
-"""Print the shell's completion script: eval "$(kdx completion bash)"."""
+"""Print the shell's completion script, of bash, zsh or fish: eval "$(kdx completion bash)"."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from kdx.core import output
 from kdx.core.errors import UserError, nearest
 from kdx.core.paths import conf_dir
 
-HELP = """kdx completion bash    print a script that completes commands, config groups, options and keys
+HELP = """kdx completion bash | zsh | fish
+print a script that completes commands, config groups, options, keys and run folders
 
-Put this line in ~/.bashrc: eval "$(kdx completion bash)\""""
+Put this line in ~/.bashrc:   eval "$(kdx completion bash)"
+in ~/.zshrc, after compinit:  eval "$(kdx completion zsh)"
+in ~/.config/fish/config.fish:  kdx completion fish | source"""
 
 # The words come from the kdx that is being typed, so that each clone answers from its own conf/. KDX_NO_SETUP
 # keeps ./scripts/kdx from building an environment because somebody pressed TAB. Bash splits words at the
@@ -29,7 +32,32 @@ BASH = r"""_kdx() {
 }
 complete -o nospace -o default -F _kdx kdx"""  # noqa: E501
 
-_WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
+# zsh and fish replace whole words, and say by themselves what is quoted.
+ZSH = r"""_kdx() {
+    local reply
+    local -a whole open
+    for reply in "${(@f)$(KDX_NO_SETUP=1 KDX_WORDBREAKS= "${words[1]/#\~/$HOME}" completion words "${(j: :)words[1,CURRENT-1]} ${(Q)PREFIX}" 2>/dev/null)}"; do
+        if [[ $reply == *' ' ]]; then whole+=("${reply% }"); elif [[ -n $reply ]]; then open+=("$reply"); fi
+    done
+    (( $#whole )) && compadd -- "${whole[@]}"
+    (( $#open )) && compadd -S '' -- "${open[@]}"
+    (( $#whole + $#open )) || _files
+}
+compdef _kdx kdx"""  # noqa: E501
+FISH = r"""function __kdx_words
+    set -l kdx (string replace -r '^~' $HOME (commandline -opc)[1])
+    set -l line (commandline -cp | string collect)
+    set -l found (env KDX_NO_SETUP=1 KDX_WORDBREAKS= $kdx completion words "$line" 2>/dev/null)
+    if test (count $found) -gt 0
+        string trim --right $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c kdx -f -a '(__kdx_words)'"""
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+
+_WORDS = {"cache": ["ls", "verify", "gc"], "completion": [*SCRIPTS]}
 """Commands whose words are few and fixed. `train`, `plan` and `evaluate` take overrides; where nothing fits,
 bash offers file names.
 """
@@ -178,6 +206,29 @@ def values(node: object, path: Sequence[str]) -> list[str]:
     return ["false", "true"] if isinstance(node, bool) else []
 
 
+_OF_RUNS = ("compare", "board", "evaluate", "export", "rerun", "config", "predict")
+"""Commands that take run folders; `compare` and `board` those of sweeps too."""
+_MOST_FOLDERS = 500
+
+
+def _run_folders(last: str, sweeps: bool) -> list[str]:
+    """Folders of runs where kdx train puts them, that begin with `last`."""
+    if last and not ("outputs/".startswith(last) or last.startswith("outputs/")):
+        return []
+    levels = ["runs/*", "reruns/*", "sweeps/*/*"]
+    found = [path.parent for level in levels for path in Path("outputs").glob(f"{level}/run.json")]
+    if sweeps:
+        found += [path.parent for path in Path("outputs/sweeps").glob("*/sweep.json")]
+    return [f"{path.as_posix()} " for path in sorted(found, reverse=True)[:_MOST_FOLDERS]]
+
+
+def _flags(command: str | None) -> list[str]:
+    if command is None:
+        return ["--help ", "--version "]
+    more = ["--config ", "--config-dir "] if command in ("train", "plan", "config") else []
+    return ["--help ", "--json ", *more, *(["--multirun "] if command in ("train", "plan") else [])]
+
+
 def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[str]:
     """Replies to `line`, the command line up to the cursor: whole words, less what bash itself keeps (up to a
     word break).
@@ -186,11 +237,15 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
     last = words.pop() if words and not line[-1].isspace() else ""
     command = next((word for word in words if word in known), None)
     if last.startswith("-"):
-        found = ["--help "] if command else ["--help ", "--version "]
+        found = _flags(command)
+    elif words and words[-1] in ("--config", "--config-dir"):
+        found = []  # files
     elif command is None:
         found = [f"{name} " for name in known] if all(word.startswith("-") for word in words) else []
     elif command == "list":
         found = [f"{group} " for group in option_groups(conf)]
+    elif command in _OF_RUNS and "=" not in last and (folders := _run_folders(last, command in _OF_RUNS[:2])):
+        found = folders
     elif command == "compare" and not last:
         found = []  # folders
     elif command in KEYED:
@@ -198,7 +253,7 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
         found = [*(f"{name} " for name in claims), *(f"{key}=" for key in KEYED[command])]
     elif command in _WORDS:
         found = [f"{word} " for word in _WORDS[command]]
-    elif command in ("train", "plan") or (command == "evaluate" and last):
+    elif command in ("train", "plan", "config") or (command == "evaluate" and last):
         found = overrides(conf, words, last)
     else:
         found = []
@@ -208,11 +263,11 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
 
 def main(argv: Sequence[str]) -> int:
     match list(argv):
-        case ["bash"]:
+        case [("bash" | "zsh" | "fish") as shell]:
             if output.wants_document():
-                output.answer({"shell": "bash", "script": BASH})
+                output.answer({"shell": shell, "script": SCRIPTS[shell]})
             else:
-                print(BASH)
+                print(SCRIPTS[shell])
         case ["words", line]:
             found = complete(conf_dir(), commands(), line, os.environ.get("KDX_WORDBREAKS", "=:"))
             if output.wants_document():
@@ -224,5 +279,7 @@ def main(argv: Sequence[str]) -> int:
         case []:
             raise UserError('kdx completion needs a shell: eval "$(kdx completion bash)"')
         case [shell, *_]:
-            raise UserError(f"kdx completion knows bash, not '{shell}'{nearest(shell, ['bash'])}")
+            raise UserError(
+                f"kdx completion knows {', '.join(SCRIPTS)}, not '{shell}'{nearest(shell, SCRIPTS)}"
+            )
     return 0
