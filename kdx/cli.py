@@ -90,7 +90,7 @@ def take_json(argv: Sequence[str]) -> tuple[bool, list[str]]:
     is_file = following == "-" or not (
         following.startswith("-") or "=" in following or os.path.isdir(following)
     )
-    if split_command(rest)[0] in _FILES_TOO and following and is_file:
+    if split_command(rest)[0] in _FILES_TOO and following not in ("", *commands()) and is_file:
         return False, rest
     return True, [word for word in rest if word != _JSON]
 

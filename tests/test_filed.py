@@ -107,6 +107,30 @@ def test_a_file_runs_as_its_words_would(capsys, would_run):
     assert not list(Path("outputs/runs").glob("*slam*_slam*"))
 
 
+@pytest.mark.parametrize(
+    ("text", "words", "temperature"),
+    [
+        ("{choices: {loss: kd}, loss: {temperature: 2}}", [], 2),
+        ("{choices: {loss: kd}, loss: {temperature: 2}}", ["loss=kd"], 4),
+        ("{choices: {loss: kd}, loss: {temperature: 2}}", ["loss.temperature=3", "student=cnn"], 3),
+    ],
+)
+def test_what_was_checked_is_what_runs(would_run, text, words, temperature):
+    """Also where a word says what the file says."""
+    Path("my.yaml").write_text(text)
+    assert main(["train", "--config=my.yaml", "store=elsewhere", *words]) == 0
+    assert would_run[0][0].config["loss"]["temperature"] == temperature
+    assert would_run[0][1] == ["--config=my.yaml", "store=elsewhere", *words]
+
+
+def test_the_slots_of_a_loss_run_too(capsys, would_run):
+    Path("my.yaml").write_text(printed(capsys, "loss=soft", "loss.weights=debiased", "loss.features=vid"))
+    assert main(["train", "-m", "--config=my.yaml", "store=elsewhere", "loss.features=none,vid"]) == 0
+    found = [order.config["loss"] for order, _ in would_run]
+    assert [loss["features"]["_target_"].rpartition(".")[2] for loss in found] == ["NoFeatures", "VID"]
+    assert {loss["weights"]["_target_"].rpartition(".")[2] for loss in found} == {"Debiased"}
+
+
 def test_a_sweep_of_a_file_and_a_run_folder_as_one(capsys, would_run):
     Path("my.yaml").write_text("loss: slam\n")
     main(["train", "-m", "--config=my.yaml", "loss.k=2,3", "store=elsewhere"])
@@ -238,14 +262,14 @@ def test_no_value_of_a_file_reaches_hydra(capsys, monkeypatch):
 
 
 def test_a_run_in_another_process_reads_the_file_that_was_checked(monkeypatch):
-    Path("my.yaml").write_text("seed: 3\n")
+    Path("my.yaml").write_text("seed: 3\nloss: slam\n")
     filed.use_file(["--config=my.yaml"])
     word = filed.handed_on(["rounds=1"])[-1]
     key, _, value = word.partition("=")
     assert key == "+hydra.job.env_set.KDX_CONFIG"
     monkeypatch.setenv("KDX_CONFIG", value.strip("'"))
     monkeypatch.setattr(compose, "plain_config", lambda config: {})
-    monkeypatch.setattr(compose, "task_words", lambda: ["rounds=1"])
+    monkeypatch.setattr(compose, "task_words", lambda: ["rounds=1", "loss=slam"])
     filed.given.clear()
     config, words = filed.config_of(None)
     assert config["seed"] == 3 and words == ["--config=my.yaml", "rounds=1"]

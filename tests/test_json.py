@@ -121,6 +121,7 @@ def test_a_file_behind_json_is_written_as_before(place, capsys):
     with pytest.raises(json.JSONDecodeError):
         json.loads(capsys.readouterr().out)
     assert document(capsys, ["compare", "--json", "outputs"])["rows"]
+    assert document(capsys, ["--json", "compare", "outputs"])["rows"]
 
 
 def test_a_run_that_fails_says_so_in_its_document(place, capsys):

@@ -31,7 +31,8 @@ NOT_IN_A_FILE = ("allow", "store", "hydra", "launcher", "sweeper", "max_runs")
 """What counts from the command line only, as it decides what code runs, where is written and how runs are
 started."""
 _HANDED = "KDX_CONFIG"
-"""The environment variable by which Hydra tells a process that a launcher has made: digest and path."""
+"""The environment variable by which Hydra tells a process that a launcher has made of the file: its digest,
+the keys of the words that choose its options, its path."""
 _RUN_FILE = "run.json"
 _GONE = object()
 
@@ -215,9 +216,12 @@ def handed_on(words: Sequence[str]) -> list[str]:
     """
     if not given:
         return []
-    chosen, _ = _choosing(given[0], _typed([word for word in words if not word.startswith("-")]))
+    chosen = compose.plus_less(
+        _choosing(given[0], _typed([word for word in words if not word.startswith("-")]))[0]
+    )
     unnamed.update(chosen)
-    where = f"{given[0].digest}:{given[0].path.absolute()}"
+    keys = ",".join(word.partition("=")[0] for word in chosen)  # none of which was typed
+    where = f"{given[0].digest}:{keys}:{given[0].path.absolute()}"
     return [*chosen, f"+hydra.job.env_set.{_HANDED}={quoted(where)}"]
 
 
@@ -228,12 +232,12 @@ def config_of(config: Any) -> tuple[dict[str, Any], list[str]]:
     found, words = compose.plain_config(config), compose.task_words()
     if _HANDED not in os.environ:
         return found, words
-    digest, _, path = os.environ[_HANDED].partition(":")
+    digest, keys, path = os.environ[_HANDED].split(":", 2)
     file = given[0] if given else read_filed(Path(path))
     if file.digest != digest:
         raise UserError(f"'{path}' was changed after the runs were checked: run the same command again")
     given[:] = [file]
-    typed = [word for word in words if word not in _choosing(file, set())[0]]
+    typed = [word for word in words if word.partition("=")[0] not in keys.split(",")]
     laid, errors, _ = examine(typed)
     if laid is None or errors:
         raise UserErrors(errors)
