@@ -43,7 +43,8 @@ HELP = help_text(
     OPTIONS,
     f"""Where data lie now: {", ".join(_PATHS)}
 device=NAME, device.threads=N and other keys of device, as in kdx train; default: what the run was made with
-allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train""",
+allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train
+To change anything else: kdx train --config RUN KEY=VALUE; kdx config RUN prints the run as a file""",
 )
 _log = logging.getLogger("kdx")
 
