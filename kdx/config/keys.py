@@ -118,12 +118,8 @@ def meant_clause(known: Mapping[str, Any], asked: str, value: Any) -> str:
     if not having or not name:
         return ""
     group = having[0][0]
-    options = [f"{group}={option}" for g, option in having if g == group]
-    return (
-        f"; {either(options)} has {group}.{name}"
-        if len(options) == 1
-        else f"; {either(options)} have {group}.{name}"
-    )
+    options = sorted(f"{group}={option}" for g, option in having if g == group)
+    return f"; {group}.{name} is a key of {either(options)}"
 
 
 def keys_of(group: str, option: str) -> set[str]:
