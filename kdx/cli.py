@@ -4,7 +4,10 @@ answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import io
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,6 +18,31 @@ from kdx.commands import commands, first_sentence
 from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError, nearest, printable
 
+_HINTS = {
+    "train": "run start fit distill distil main launch experiment",
+    "train -m loss=kd,slam": "sweep multirun tune hpo grid",
+    "evaluate RUN": "test eval measure validate val score benchmark",
+    "compare outputs": "results table summary leaderboard runs",
+    "config": "cfg show print-config settings",
+    "list": "options groups ls",
+    "list model": "models architectures networks teacher student model",
+    "list dataset": "datasets data dataset",
+    "list loss": "losses methods loss",
+    "board": "tensorboard tb ui dashboard logs view",
+    "export RUN": "save onnx convert deploy predict infer inference",
+    "plan": "dry-run dryrun estimate check",
+    "rerun RUN": "repeat replay again",
+    "cache ls": "store",
+    "cache gc": "gc clean prune rm",
+    "cache verify": "verify fsck",
+    "--version": "version",
+    "--help": "info man",
+}
+HINTS = {word: meant for meant, words in _HINTS.items() for word in words.split()}
+"""What other tools call a command -> the words of kdx, where there is no such command."""
+_JSON, _FILES_TOO = "--json", ("compare", "plan")
+_ASKING = ("--help", "-h", "help", "--version", "-V", "version", "--cfg", "--info", "--hydra-help")
+"""Words that ask for a text, whatever the command."""
 _UNREAD = 141
 """Exit code where nobody reads the output any more: 128 + SIGPIPE, what a shell shows for `yes | head`."""
 
@@ -28,7 +56,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`kdx COMMAND --help` tells more of one command, `kdx --version` the version.",
+            "`kdx COMMAND --help` tells more of one command, `kdx --version` the version; `--json` behind",
+            "any command gives one JSON document on standard output, and nothing else there.",
         ]
     )
 
@@ -49,10 +78,29 @@ def split_command(argv: Sequence[str]) -> tuple[str | None, list[str]]:
     return argv[at], [*argv[:at], *argv[at + 1 :]]
 
 
+def take_json(argv: Sequence[str]) -> tuple[bool, list[str]]:
+    """(whether a document is asked for, the other words). Of `kdx compare` and `kdx plan` a file may stand
+    behind --json, and is written in place of it.
+    """
+    rest = list(argv)
+    if _JSON not in rest:
+        return False, rest
+    at = rest.index(_JSON)
+    following = rest[at + 1] if at + 1 < len(rest) else ""
+    is_file = following == "-" or not (
+        following.startswith("-") or "=" in following or os.path.isdir(following)
+    )
+    if split_command(rest)[0] in _FILES_TOO and following not in ("", *commands()) and is_file:
+        return False, rest
+    return True, [word for word in rest if word != _JSON]
+
+
 def dispatch(argv: Sequence[str]) -> int:
     word, rest = split_command(argv)
+    if word == "help" and word not in commands():  # `kdx help train`
+        return dispatch([*rest[:1], "--help"])
     if word is None:
-        if "--version" in rest:
+        if {"--version", "-V"} & set(rest):
             print(f"kdx {kdx.__version__}")
             return 0
         if not rest or set(rest) <= {"--help", "-h"}:
@@ -62,7 +110,14 @@ def dispatch(argv: Sequence[str]) -> int:
     if word not in commands():
         if "=" in word:
             raise UserError(f"kdx needs a command, and '{word}' is a setting: kdx train {word}")
+        if meant := HINTS.get(word.lower()):
+            further = rest if meant in commands() else []
+            raise UserError(
+                f"unknown command '{word}': write {shlex.join(['kdx', *meant.split(), *further])}"
+            )
         raise UserError(f"unknown command '{word}'{nearest(word, commands())}")
+    if rest == ["help"]:
+        rest = ["--help"]
     # what trains is slow to import, and its help needs none of it
     helped = word == "train" and {"--help", "-h"} & set(rest)
     name = f"kdx.commands.{'_help' if helped else word}"
@@ -105,6 +160,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_and_report(argv: Sequence[str]) -> int:
+    """One command line; with --json what it comes to is one document on stdout, what is wrong too."""
+    document, argv = take_json(argv)
+    if not document:
+        return _reported(argv)
+    with output.one_document():
+        if argv and not any(word.partition("=")[0] in _ASKING for word in argv):
+            try:
+                code = _reported(argv)
+            except KeyboardInterrupt:
+                output.answer({"errors": ["interrupted"]})
+                raise
+        else:
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text):
+                code = _reported(argv)
+            output.answer({"text": text.getvalue()})
+        if not output.has_answered():
+            output.answer({"errors": [f"exit code {code}: what went wrong is on standard error"]})
+    return code
+
+
+def _reported(argv: Sequence[str]) -> int:
     try:
         with snapshot.one_command(), shortage.noticed(f"kdx {argv[0]}" if argv else "kdx"):
             return dispatch(argv)
@@ -114,6 +191,7 @@ def run_and_report(argv: Sequence[str]) -> int:
             # the words
             signals.raise_if_stopped()
         print(printable(str(error)), file=sys.stderr)
+        output.answer({"errors": printable(str(error)).splitlines()})
         return 1 if isinstance(error, shortage.Shortage) else 2
 
 

@@ -78,7 +78,9 @@ def imports(module: str, package: bool, tree: ast.AST, known: Mapping[str, objec
 
 
 def room_of(module: str) -> str:
-    return ".".join(module.split(".")[:2])
+    return (
+        "kdx.cli" if module == "kdx.__main__" else ".".join(module.split(".")[:2])
+    )  # another name of the same door
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:

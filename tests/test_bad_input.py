@@ -135,7 +135,9 @@ def ask(reported, line: str, *says: str) -> None:
         ("loss=null", ["loss has no option 'null'"]),
         ("loss=", ["loss has no option ''"]),
         ("loss=[kd]", ["loss has no option '[kd]'"]),
-        ("model=cnn", ["'model' is no group to choose from; one of: recipe, augment, shift, teacher"]),
+        ("model=cnn", ["'model' is no group to choose from: write student=cnn or teacher=cnn"]),
+        ("features=vid", ["'features' is the group of a slot"]),
+        ("claim=kd", ["'claim' is no group to choose from; one of: recipe, augment, shift, teacher"]),
         (
             "loss@foo=kd",
             ["'loss@foo=kd' places an option elsewhere, and each has its place: write loss=OPTION"],

@@ -134,9 +134,38 @@ def test_help_names_each_command_with_its_first_docstring_line(capsys):
         assert line.endswith(docstring.splitlines()[0])
 
 
-def test_version(capsys):
-    assert cli.main(["--version"]) == 0
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version(capsys, flag):
+    assert cli.main([flag]) == 0
     assert capsys.readouterr().out == f"kdx {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["help"], ["--help"]),
+        (["help", "list"], ["list", "--help"]),
+        (["list", "help"], ["list", "--help"]),
+        (["--help", "list"], ["list", "--help"]),
+        (["help", "train"], ["train", "--help"]),
+    ],
+)
+def test_help_is_help_wherever_it_stands(capsys, words, same):
+    assert cli.main(words) == 0
+    first = capsys.readouterr().out
+    assert cli.main(same) == 0
+    assert capsys.readouterr().out == first and first.startswith("kdx")
+
+
+def test_a_hint_names_commands_that_there_are():
+    assert {meant.split()[0] for meant in cli.HINTS.values()} <= {*package.commands(), "--version", "--help"}
+
+
+def test_the_package_is_the_command(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "kdx", "--version"], capture_output=True, text=True, check=True, cwd=root
+    )
+    assert done.stdout == f"kdx {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -166,11 +195,20 @@ def test_a_command_gets_the_other_words_and_gives_the_exit_code(command):
     ("argv", "says"),
     [
         (["lisst"], "unknown command 'lisst'; did you mean 'list'?"),
+        (["sweep", "a=1,2"], "unknown command 'sweep': write kdx train -m loss=kd,slam"),
+        (["run", "loss=kd"], "unknown command 'run': write kdx train loss=kd"),
+        (["test", "outputs/x"], "unknown command 'test': write kdx evaluate RUN"),
+        (["eval"], "unknown command 'eval': write kdx evaluate RUN"),
+        (["ls"], "unknown command 'ls': write kdx list"),
+        (["models"], "unknown command 'models': write kdx list model"),
+        (["tensorboard", "outputs"], "unknown command 'tensorboard': write kdx board outputs"),
+        (["version"], "unknown command 'version': write kdx --version"),
+        (["help", "sweep"], "unknown command 'sweep': write kdx train -m loss=kd,slam"),
         (["loss=kd"], "kdx needs a command, and 'loss=kd' is a setting: kdx train loss=kd"),
         (["--nonsense"], "kdx needs a command before or after --nonsense"),
         (["list", "--nonsense"], "kdx list takes one config group at most, not '--nonsense'"),
         (["list", "a", "b"], "kdx list takes one config group at most, not 'a b'"),
-        (["completion", "bsh"], "kdx completion knows bash, not 'bsh'; did you mean 'bash'?"),
+        (["completion", "bsh"], "kdx completion knows bash, zsh, fish, not 'bsh'; did you mean 'bash'?"),
         (["completion"], "kdx completion needs a shell"),
     ],
 )
@@ -511,7 +549,9 @@ def test_conf_inside_the_package_wins(tmp_path, monkeypatch):
         ("kdx --v", ["--version "]),
         ("kdx list lo", ["loss "]),
         ("kdx cache v", ["verify "]),
-        ("kdx completion ", ["bash "]),
+        ("kdx completion ", ["bash ", "zsh ", "fish "]),
+        ("kdx train --c", ["--config ", "--config-dir "]),
+        ("kdx list --j", ["--json "]),
         ("kdx train lo", ["loss="]),
         ("kdx train s", ["seed=", "student_train."]),
         ("kdx train mo", []),
@@ -560,6 +600,81 @@ for reply in "${{COMPREPLY[@]}}"; do printf '%s|' "$reply"; done
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split("|")[:-1] == replies
+
+
+SHELLS = {
+    "zsh": """
+compdef() { [[ "$*" == "_kdx kdx" ]] || exit 3 }
+compadd() { shift; [[ $1 == "" ]] && shift 2; printf '%s\\n' "$@" }
+_files() { printf 'FILES\\n' }
+eval "$(kdx completion zsh)"
+words=("${(@s: :)LINE}"); CURRENT=$#words; PREFIX=$words[-1]
+_kdx
+""",
+    "fish": """
+kdx completion fish | source
+complete -C "$LINE"
+""",
+}
+"""What asks a shell for its replies to $LINE, with nobody at the keyboard."""
+
+
+@pytest.mark.parametrize(
+    ("line", "replies"),
+    [
+        ("kdx tr", ["train"]),
+        ("kdx train lo", ["loss="]),
+        ("kdx train loss=k", ["loss=kd"]),
+        ("kdx train student_train.ep", ["student_train.epochs="]),
+        ("kdx list lo", ["loss"]),
+        ("kdx completion ", ["bash", "fish", "zsh"]),
+        ("kdx evaluate outputs/", ["outputs/runs/first", "outputs/sweeps/s/0_a"]),
+        ("kdx evaluate outputs/s", ["outputs/sweeps/s/0_a"]),
+    ],
+)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_in_zsh_and_fish(made_up, shell, line, replies, tmp_path):
+    """The shells themselves run the printed script; where one is not installed it is skipped."""
+    if not (program := shutil.which(shell)):
+        pytest.skip(f"{shell} is not installed")
+    for place in ("runs/first/run.json", "sweeps/s/0_a/run.json", "sweeps/s/sweep.json"):
+        (tmp_path / "outputs" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "outputs" / place).write_text("{}")
+    env = {**os.environ, "PATH": f"{made_up}/bin:{os.environ['PATH']}", "LINE": line, "HOME": str(tmp_path)}
+    plain = ["-f"] if shell == "zsh" else ["--no-config"]
+    done = subprocess.run(
+        [program, *plain, "-c", SHELLS[shell]],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=env,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(line.partition("\t")[0] for line in done.stdout.splitlines()) == replies
+
+
+def test_every_shell_asks_the_kdx_that_is_typed(capsys):
+    """What the scripts hold, also where the shells are not installed."""
+    for shell, script in completion.SCRIPTS.items():
+        assert cli.main(["completion", shell]) == 0
+        assert capsys.readouterr().out == f"{script}\n"
+        assert "completion words" in script and "KDX_NO_SETUP=1" in script and "2>/dev/null" in script
+
+
+def test_run_folders_are_completed_where_a_command_takes_them(made_up, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("runs/first/run.json", "sweeps/s/0_a/run.json", "sweeps/s/sweep.json", "runs/none/x"):
+        (tmp_path / "outputs" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "outputs" / place).write_text("{}")
+
+    def found(line: str) -> list[str]:
+        return completion.complete(made_up / "conf", ["compare", "export", "train"], line, "")
+
+    assert found("kdx compare ") == ["outputs/sweeps/s/0_a ", "outputs/sweeps/s ", "outputs/runs/first "]
+    assert found("kdx export o") == ["outputs/sweeps/s/0_a ", "outputs/runs/first "]
+    assert found("kdx compare so") == ["sort="] and found("kdx export elsewhere/") == []
+    assert found("kdx train --config ") == [], "the shell offers files"
 
 
 def test_completion_looks_at_the_words_before_the_cursor(made_up):

@@ -9,6 +9,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent
 _FIRST = [
     "train",
+    "config",
     "plan",
     "compare",
     "board",

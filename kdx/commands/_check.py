@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kdx.config import compose, grid
+from kdx.config import compose, filed, grid
 from kdx.config.unused import Learned, idle
 from kdx.config.wire import Order, examine_config
 from kdx.core import checks, signals
@@ -40,7 +40,7 @@ def check_runs(words: Sequence[str], multirun: bool) -> list[Job]:
     learned: dict[str, Learned] = {}
     without_effect: list[dict[str, str]] = []
     for combination in combinations:
-        config, slips, good_words = compose.examine_words(combination)
+        config, slips, good_words = filed.examine(combination)
         found.append(slips)
         if config is None:
             continue

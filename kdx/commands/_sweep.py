@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import shlex
 import sys
@@ -14,11 +15,12 @@ from typing import Any
 from kdx.commands import compare
 from kdx.commands._check import Job, varying
 from kdx.commands._show import show_table
-from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller
+from kdx.commands._tell import Alone, Elsewhere, InSweep, Teller, run_document
 from kdx.commands._watch import SweepWatch
 from kdx.config import compose, grid
 from kdx.config.quoting import quoted
 from kdx.core import output, signals
+from kdx.report.compare import documents
 from kdx.report.compare.caveats import some
 from kdx.report.compare.entries import Entry
 from kdx.report.run import document
@@ -167,7 +169,9 @@ def conclude(place: Sweep) -> int:
         name: why_unfinished(place.path / name, run) for name, run in runs.items() if not sweep.finished(run)
     }
     found, lines, apart = compare.sweep_summary(place.path)
-    if found:
+    if output.wants_document():
+        output.answer(_document(place, runs, failed, found, lines))
+    elif found:
         compare.show_comparison(found)
     elif apart:
         side_by_side(apart, lines, finished=len(runs) - len(failed), whole=len(runs))
@@ -191,6 +195,31 @@ def conclude(place: Sweep) -> int:
     )
     output.instead(f"the runs are in {folder}, and kdx compare {folder} shows them")
     return 1 if failed or not runs else 0
+
+
+def _document(
+    place: Sweep,
+    runs: Mapping[str, Any],
+    failed: Mapping[str, str],
+    found: compare.Comparison | None,
+    lines: Sequence[str],
+) -> dict[str, Any]:
+    """What --json says of a sweep: its runs, and their comparison, or why there is none."""
+    listed = []
+    for name in runs:
+        run = sweep.run_in(place.path / name) or {}
+        about = {"words": list((place.jobs or {}).get(name, (run.get("command") or [])[2:]))}
+        listed.append(
+            {**about, **run_document(place.path / name, run)}
+            | ({"why": failed[name]} if name in failed else {})
+        )
+    compared = json.loads(documents.as_json(found, lines)) if found else None
+    return {
+        "folder": os.path.relpath(place.path),
+        "runs": listed,
+        "comparison": compared,
+        "notes": list(lines),
+    }
 
 
 def side_by_side(entries: Sequence[Entry], lines: Sequence[str], *, finished: int, whole: int) -> None:

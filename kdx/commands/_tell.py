@@ -15,6 +15,7 @@ from kdx.commands._watch import failure, result_line
 from kdx.config.wire import Order
 from kdx.core import output
 from kdx.core.errors import UserError
+from kdx.report.run.plain import plain
 from kdx.store.work import Listener
 
 
@@ -29,6 +30,12 @@ def where(error: Exception, path: os.PathLike, order: Order) -> str:
     if isinstance(error, UserError):
         return f"the run stopped; what is finished is in {order.store}"
     return f"the run failed; its traceback is in {os.path.relpath(path)}/run.json"
+
+
+def run_document(path: os.PathLike, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What --json says of a run: its folder, and of its run.json how it ended and what it found."""
+    kept = ("status", "error", "seconds", "stages", "results", "gate", "audit", "warnings")
+    return plain({"folder": os.path.relpath(path), **{key: run[key] for key in kept if key in run}})
 
 
 class Alone:
@@ -46,12 +53,17 @@ class Alone:
         from kdx.report.run.table import print_table
 
         place = os.path.relpath(folder.path)
+        if self.command == "train" and output.wants_document():
+            output.answer(run_document(folder.path, folder.run))
+            return
         print_table(results, headline, folder.warnings, audit=audit)
         print(f"\nrun folder: {place}   (report.md, run.json; curves: kdx board {place})")
         output.instead(f"the run is finished, and its table is in {place}/report.md")
 
     def failed(self, error: Exception, path: os.PathLike, order: Order) -> None:
         print(f"{error_line(error)}\n{where(error, path, order)}", file=sys.stderr)
+        if self.command == "train":
+            output.answer({"folder": os.path.relpath(path), "status": "failed", "error": error_line(error)})
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
         print(

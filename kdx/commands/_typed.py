@@ -5,9 +5,10 @@ answers soon.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
-from kdx.config import compose, grid
+from kdx.config import compose, filed, grid
 from kdx.config.flags import apart
 from kdx.config.options import use_own
 from kdx.core.errors import UserErrors
@@ -19,6 +20,7 @@ def read_words(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     """
     flags, words = apart(argv)
     use_own(flags)
+    filed.use_file(flags)
     multirun = "--multirun" in flags
     most, words = grid.limit(words)
     words = grid.spread_options(compose.plus_less(compose.quote_paths(words, sweep=multirun)))
@@ -26,7 +28,13 @@ def read_words(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     whole = grid.gridded(words) if multirun and grid.all_combinations(words) else words
     if multirun:
         grid.check_count(whole, most)
-    return flags, words, grid.listed(whole) if multirun and grid.all_combinations(words) else words
+    for note in filed.ignored():
+        print(note, file=sys.stderr)
+    return (
+        [flag for flag in flags if not flag.startswith(f"{filed.CONFIG_FLAG}=")],
+        words,
+        grid.listed(whole) if multirun and grid.all_combinations(words) else words,
+    )
 
 
 def check_shown(words: Sequence[str]) -> None:
@@ -35,6 +43,6 @@ def check_shown(words: Sequence[str]) -> None:
     """
     combinations, errors = grid.combinations(words, multirun=False)
     for combination in combinations:
-        errors += compose.examine_words(combination)[1]
+        errors += filed.examine(combination)[1]
     if errors:
         raise UserErrors(errors)

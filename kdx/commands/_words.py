@@ -84,9 +84,9 @@ def parse_words(
                 errors += unfit
                 continue
         if word.startswith("-"):
-            errors.append(
-                f"kdx {command} has no flag {word}; settings are written key=value: kdx {command} --help"
-            )
+            key = name.lstrip("-").replace("-", "_")
+            meant = f"{key}={value or 'VALUE'}" if key in {*known, *groups} else f"kdx {command} --help"
+            errors.append(f"kdx {command} has no flag {word}; settings are written key=value: {meant}")
         elif is_setting and name.lstrip("+").split(".")[0] in groups:
             words.composed.append(word.lstrip("+"))
         elif is_setting and name in known:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdx.commands._words import Option, asks_for_help, help_text, parse_words
-from kdx.core import signals
+from kdx.core import output, signals
 from kdx.core.errors import UserError
 from kdx.report.run import document
 
@@ -68,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
             f"it{unfinished(top)})",
             flush=True,
         )
+        output.answer({"folder": str(top), "runs": runs, "address": address})
         try:
             while True:
                 time.sleep(POLL_SECONDS)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kdx.commands._show import show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words, switch
+from kdx.core import output
 from kdx.core.errors import UserError
 from kdx.report.run.table import bytes_in_words
 from kdx.runs import cleanup
@@ -55,8 +57,15 @@ def ls(words: Words, store: Path) -> int:
                 used.setdefault(name, []).extend(runs)
         except UserError as error:
             unread.append(str(error))
-    rows = []
-    for entry in found:
+    rows: list[list[str]] = []
+    output.answer(
+        {
+            "store": str(store),
+            "entries": [{**_about(entry), "runs": used.get(entry.name, [])} for entry in found],
+            "unread": [*unread, *cleanup.strangers(store)],
+        }
+    )
+    for entry in found if not output.wants_document() else ():
         runs = used.get(entry.name, [])
         more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
         rows.append(
@@ -69,6 +78,8 @@ def ls(words: Words, store: Path) -> int:
                 _shorten(entry.what),
             ]
         )
+    if output.wants_document():
+        return 0
     unread += cleanup.strangers(store)
     show_table(
         f"{store}: {len(found)} entries, {bytes_in_words(sum(e.bytes for e in found))}",
@@ -79,11 +90,25 @@ def ls(words: Words, store: Path) -> int:
     return 0
 
 
+def _about(entry: cleanup.StoreEntry) -> dict[str, Any]:
+    about = {"stage": entry.stage, "key": entry.key, "state": entry.state, "bytes": entry.bytes}
+    return {**about, "age": round(time.time() - entry.made, 1), "what": entry.what}
+
+
 def _verify(words: Words, store: Path) -> int:
     found = cleanup.store_entries(store)
     hidden = [f"'{e.path}' may not be read by you: nothing in it was looked at" for e in found if not e.key]
     finished = [e for e in found if e.path.name == e.key]
     damaged = [why for entry in finished if (why := cleanup.damage(store, entry))]
+    output.answer(
+        {
+            "store": str(store),
+            "artifacts": len(finished),
+            "whole": len(finished) - len(damaged),
+            "damaged": damaged,
+            "unread": [*hidden, *cleanup.strangers(store)],
+        }
+    )
     for text in (*hidden, *damaged, *cleanup.strangers(store)):
         print(text)
     print(f"{len(finished) - len(damaged)} of {len(finished)} artifacts in {store} are whole")
@@ -133,6 +158,15 @@ def free(
                 f"{_shorten(entry.what)}"
             ).rstrip()
         )
+    output.answer(
+        {
+            "store": str(store),
+            "freed": delete,
+            "entries": [{**_about(e), "why": why} for e, why in doomed if e in freed],
+            "bytes": sum(e.bytes for e in freed),
+            "of": whole,
+        }
+    )
     total = bytes_in_words(sum(e.bytes for e in freed))
     print(
         f"{len(freed)} of {whole} entries, {total}, {'freed' if delete else 'would be freed'} in {store} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from kdx.commands._show import show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words
-from kdx.core import checks
+from kdx.core import checks, output
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
 from kdx.pipeline.scores import digests_of
@@ -256,7 +257,8 @@ def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
         "md": lambda: documents.as_markdown(made, found.lines),
         "html": lambda: page_of(made, found),
     }
-    if "-" not in targets.values():
+    output.answer(json.loads(content["json"]()) if output.wants_document() else None)
+    if "-" not in targets.values() and not output.wants_document():
         show_comparison(made)
     for kind, name in targets.items():
         if name == "-":

@@ -1,19 +1,23 @@
-"""Print the shell's completion script: eval "$(kdx completion bash)"."""
+"""Print the shell's completion script, of bash, zsh or fish: eval "$(kdx completion bash)"."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kdx.commands import commands
 from kdx.commands.list import defaults, load_option, option_groups, options, options_in_defaults
+from kdx.core import output
 from kdx.core.errors import UserError, nearest
 from kdx.core.paths import conf_dir
 
-HELP = """kdx completion bash    print a script that completes commands, config groups, options and keys
+HELP = """kdx completion bash | zsh | fish
+print a script that completes commands, config groups, options, keys and run folders
 
-Put this line in ~/.bashrc: eval "$(kdx completion bash)\""""
+Put this line in ~/.bashrc:   eval "$(kdx completion bash)"
+in ~/.zshrc, after compinit:  eval "$(kdx completion zsh)"
+in ~/.config/fish/config.fish:  kdx completion fish | source"""
 
 # The words come from the kdx that is being typed, so that each clone answers from its own conf/. KDX_NO_SETUP
 # keeps ./scripts/kdx from building an environment because somebody pressed TAB. Bash splits words at the
@@ -28,7 +32,32 @@ BASH = r"""_kdx() {
 }
 complete -o nospace -o default -F _kdx kdx"""  # noqa: E501
 
-_WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
+# zsh and fish replace whole words, and say by themselves what is quoted.
+ZSH = r"""_kdx() {
+    local reply
+    local -a whole open
+    for reply in "${(@f)$(KDX_NO_SETUP=1 KDX_WORDBREAKS= "${words[1]/#\~/$HOME}" completion words "${(j: :)words[1,CURRENT-1]} ${(Q)PREFIX}" 2>/dev/null)}"; do
+        if [[ $reply == *' ' ]]; then whole+=("${reply% }"); elif [[ -n $reply ]]; then open+=("$reply"); fi
+    done
+    (( $#whole )) && compadd -- "${whole[@]}"
+    (( $#open )) && compadd -S '' -- "${open[@]}"
+    (( $#whole + $#open )) || _files
+}
+compdef _kdx kdx"""  # noqa: E501
+FISH = r"""function __kdx_words
+    set -l kdx (string replace -r '^~' $HOME (commandline -opc)[1])
+    set -l line (commandline -cp | string collect)
+    set -l found (env KDX_NO_SETUP=1 KDX_WORDBREAKS= $kdx completion words "$line" 2>/dev/null)
+    if test (count $found) -gt 0
+        string trim --right $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c kdx -f -a '(__kdx_words)'"""
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+
+_WORDS = {"cache": ["ls", "verify", "gc"], "completion": [*SCRIPTS]}
 """Commands whose words are few and fixed. `train`, `plan` and `evaluate` take overrides; where nothing fits,
 bash offers file names.
 """
@@ -94,8 +123,19 @@ def _header(path: Path) -> str | None:
     return None
 
 
+Load = Callable[[Path], dict]
+"""What an option file says: its values, or something else of the same keys."""
+
+
 def add(
-    tree: dict, conf: Path, group: str, option: str, package: list[str], named: str | None, depth: int = 0
+    tree: dict,
+    conf: Path,
+    group: str,
+    option: str,
+    package: list[str],
+    named: str | None,
+    load: Load = load_option,
+    depth: int = 0,
 ) -> None:
     """Places one option's keys in `tree` as Hydra does: below its parent's package and its own, be it named
     or its group's.
@@ -108,17 +148,17 @@ def add(
     if own[:1] == ["_global_"]:
         package, own = [], own[1:]
     own = [part for word in own for part in (group.split("/") if word == "_group_" else [word])]
-    data = load_option(path)
-    for key, chosen in options_in_defaults(data).items():
+    for key, chosen in options_in_defaults(load_option(path)).items():
         child, _, at = key.partition("@")
         for name in chosen:
-            add(tree, conf, child, name, [*package, *own], at or None, depth + 1)
+            add(tree, conf, child, name, [*package, *own], at or None, load, depth + 1)
+    data = load(path)
     _place(tree, [*package, *own], {key: value for key, value in data.items() if key != "defaults"})
 
 
-def _keys(conf: Path, words: Iterable[str]) -> dict:
+def keys(conf: Path, words: Iterable[str], load: Load = load_option) -> dict:
     """The keys that can be set, nested, for the options which `words` choose and the defaults of the other
-    groups.
+    groups, with what `load` says of each.
     """
     body = load_option(conf / "train.yaml")
     chosen = options_in_defaults(body)
@@ -127,11 +167,12 @@ def _keys(conf: Path, words: Iterable[str]) -> dict:
         if is_override and group in option_groups(conf):
             chosen[group] = option.strip("[]").split(",")
     tree: dict = {}
-    _place(tree, [], {key: value for key, value in body.items() if key != "defaults"})
+    said = load(conf / "train.yaml")
+    _place(tree, [], {key: value for key, value in said.items() if key != "defaults"})
     for key, names in chosen.items():
         group, _, package = key.partition("@")
         for name in names:
-            add(tree, conf, group, name, [], package or None)
+            add(tree, conf, group, name, [], package or None, load)
     return tree
 
 
@@ -145,7 +186,7 @@ def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:
     if is_override:
         # The part that is being typed, in a list or in a sweep, begins behind the last comma or bracket.
         head = value[: max(value.rfind(","), value.rfind("[")) + 1]
-        names = options(conf, name) if name in choices else values(_keys(conf, words), name.split("."))
+        names = options(conf, name) if name in choices else values(keys(conf, words), name.split("."))
         return [f"{sign}{name}={head}{option}" + ("" if "[" in head else " ") for option in names]
     parents = name.split(".")[:-1]
     if not parents:
@@ -155,7 +196,7 @@ def overrides(conf: Path, words: Sequence[str], last: str) -> list[str]:
         chosen = set(choices) - known if "+" in sign else known or set(choices)
         body = {key: value for key, value in load_option(conf / "train.yaml").items() if key != "defaults"}
         return [*(f"{sign}{group}=" for group in sorted(chosen)), *(spell(sign, [], body, skip=choices))]
-    node = _keys(conf, words)
+    node = keys(conf, words)
     for part in parents:
         node = node.get(part)
         if not isinstance(node, dict):
@@ -180,6 +221,29 @@ def values(node: object, path: Sequence[str]) -> list[str]:
     return ["false", "true"] if isinstance(node, bool) else []
 
 
+_OF_RUNS = ("compare", "board", "evaluate", "export", "rerun", "config", "predict")
+"""Commands that take run folders; `compare` and `board` those of sweeps too."""
+_MOST_FOLDERS = 500
+
+
+def _run_folders(last: str, sweeps: bool) -> list[str]:
+    """Folders of runs where kdx train puts them, that begin with `last`."""
+    if last and not ("outputs/".startswith(last) or last.startswith("outputs/")):
+        return []
+    levels = ["runs/*", "reruns/*", "sweeps/*/*"]
+    found = [path.parent for level in levels for path in Path("outputs").glob(f"{level}/run.json")]
+    if sweeps:
+        found += [path.parent for path in Path("outputs/sweeps").glob("*/sweep.json")]
+    return [f"{path.as_posix()} " for path in sorted(found, reverse=True)[:_MOST_FOLDERS]]
+
+
+def _flags(command: str | None) -> list[str]:
+    if command is None:
+        return ["--help ", "--version "]
+    more = ["--config ", "--config-dir "] if command in ("train", "plan", "config") else []
+    return ["--help ", "--json ", *more, *(["--multirun "] if command in ("train", "plan") else [])]
+
+
 def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[str]:
     """Replies to `line`, the command line up to the cursor: whole words, less what bash itself keeps (up to a
     word break).
@@ -188,11 +252,15 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
     last = words.pop() if words and not line[-1].isspace() else ""
     command = next((word for word in words if word in known), None)
     if last.startswith("-"):
-        found = ["--help "] if command else ["--help ", "--version "]
+        found = _flags(command)
+    elif words and words[-1] in ("--config", "--config-dir"):
+        found = []  # files
     elif command is None:
         found = [f"{name} " for name in known] if all(word.startswith("-") for word in words) else []
     elif command == "list":
         found = [f"{group} " for group in option_groups(conf)]
+    elif command in _OF_RUNS and "=" not in last and (folders := _run_folders(last, command in _OF_RUNS[:2])):
+        found = folders
     elif command in ("compare", "predict") and not last:
         found = []  # folders
     elif command in KEYED:
@@ -200,7 +268,7 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
         found = [*(f"{name} " for name in claims), *(f"{key}=" for key in KEYED[command])]
     elif command in _WORDS:
         found = [f"{word} " for word in _WORDS[command]]
-    elif command in ("train", "plan") or (command == "evaluate" and last):
+    elif command in ("train", "plan", "config") or (command == "evaluate" and last):
         found = overrides(conf, words, last)
     else:
         found = []
@@ -210,15 +278,23 @@ def complete(conf: Path, known: Sequence[str], line: str, breaks: str) -> list[s
 
 def main(argv: Sequence[str]) -> int:
     match list(argv):
-        case ["bash"]:
-            print(BASH)
+        case [("bash" | "zsh" | "fish") as shell]:
+            if output.wants_document():
+                output.answer({"shell": shell, "script": SCRIPTS[shell]})
+            else:
+                print(SCRIPTS[shell])
         case ["words", line]:
-            for reply in complete(conf_dir(), commands(), line, os.environ.get("KDX_WORDBREAKS", "=:")):
-                print(reply)
+            found = complete(conf_dir(), commands(), line, os.environ.get("KDX_WORDBREAKS", "=:"))
+            if output.wants_document():
+                output.answer({"words": found})
+            else:
+                print("\n".join(found), end="\n" if found else "")
         case _ if {"-h", "--help"} & set(argv):
             print(HELP)
         case []:
             raise UserError('kdx completion needs a shell: eval "$(kdx completion bash)"')
         case [shell, *_]:
-            raise UserError(f"kdx completion knows bash, not '{shell}'{nearest(shell, ['bash'])}")
+            raise UserError(
+                f"kdx completion knows {', '.join(SCRIPTS)}, not '{shell}'{nearest(shell, SCRIPTS)}"
+            )
     return 0

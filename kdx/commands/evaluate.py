@@ -10,7 +10,7 @@ from typing import Any
 from kdx.commands._show import show_table
 from kdx.commands._stored import chooses, is_run, order_of, weights_file
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words
-from kdx.core import checks
+from kdx.core import checks, output
 from kdx.core.errors import UserError, together
 from kdx.core.files import write_output
 from kdx.core.metric import Metric
@@ -69,10 +69,12 @@ def main(argv: Sequence[str]) -> int:
     file = checks.output("json", words["json"]) if words["json"] else None
     with as_written(target):
         found = evaluate_run(target, words) if is_run(target) else evaluate_checkpoint(target, words)
-    _show(found)
-    if file:
-        from kdx.report.run.plain import dump
+    from kdx.report.run.plain import dump, plain
 
+    output.answer(plain(found))
+    if not output.wants_document():
+        _show(found)
+    if file:
         write_output("json", file, dump(found))
     return 0
 

@@ -11,6 +11,7 @@ from kdx.commands._show import show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words
 from kdx.core import output
 from kdx.core.errors import UserError, nearest
+from kdx.report.run.plain import plain
 from kdx.report.run.table import bytes_in_words
 from kdx.report.run.verdict import percent
 from kdx.runs.reading import as_written, read_run
@@ -54,7 +55,9 @@ def main(argv: Sequence[str]) -> int:
     except Unlike as error:
         print(error, file=sys.stderr)
         return 1
-    _show(card, to)
+    output.answer({"folder": str(to), "card": plain(card)})
+    if not output.wants_document():
+        _show(card, to)
     output.instead(f"it is in {to / 'card.md'}")
     return 0
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from kdx.commands._show import show_table
 from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words
-from kdx.core import checks
+from kdx.core import checks, output
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import write_output
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread
-from kdx.report.run.plain import dump
+from kdx.report.run.plain import dump, plain
 from kdx.runs.studies.halfspace import METHODS, Problem, bound, compare_methods
 
 OPTIONS = (
@@ -51,15 +51,17 @@ def main(argv: Sequence[str]) -> int:
     problem, seeds = asked(words)
     file = checks.output("json", words["json"]) if words["json"] else None
     errors, guessed = measure_methods(problem, seeds)
-    _show(problem, errors, guessed)
+    about = {
+        "problem": vars(problem),
+        "bound": bound(problem),
+        "seeds": list(seeds),
+        "errors": errors,
+        "noise_estimated": guessed,
+    }
+    output.answer(plain(about))
+    if not output.wants_document():
+        _show(problem, errors, guessed)
     if file:
-        about = {
-            "problem": vars(problem),
-            "bound": bound(problem),
-            "seeds": list(seeds),
-            "errors": errors,
-            "noise_estimated": guessed,
-        }
         write_output("json", file, dump(about))
     return 0
 

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from kdx.core import output
 from kdx.core.errors import UserError, nearest
 from kdx.core.paths import conf_dir
 
@@ -132,6 +133,25 @@ def list_options(conf: Path, group: str) -> list[str]:
     ]
 
 
+def _document(conf: Path, group: str | None) -> dict:
+    """What is shown, for programs."""
+    default = defaults(conf)
+    if group is None:
+        groups = option_groups(conf)
+        return {
+            "groups": [
+                {"name": g, "options": options(conf, g), "default": default.get(g, [])} for g in groups
+            ]
+        }
+    if group not in option_groups(conf):
+        raise UserError(f"no config group '{group}'{nearest(group, option_groups(conf))}")
+    said = {name: describe_option(conf / group / f"{name}.yaml") for name in options(conf, group)}
+    found = [
+        {"name": name, "text": text, "default": name in default.get(group, [])} for name, text in said.items()
+    ]
+    return {"group": group, "options": found}
+
+
 def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(argv):
         print(HELP)
@@ -140,5 +160,8 @@ def main(argv: Sequence[str]) -> int:
     if flags or len(argv) > 1:
         raise UserError(f"kdx list takes one config group at most, not '{' '.join(flags or argv)}'")
     conf = conf_dir()
+    if output.wants_document():
+        output.answer(_document(conf, argv[0].rstrip("=/") if argv else None))
+        return 0
     print("\n".join(list_options(conf, argv[0].rstrip("=/")) if argv else list_groups(conf)))
     return 0

@@ -10,7 +10,7 @@ from kdx.commands._check import check_runs
 from kdx.commands._show import show_table
 from kdx.commands._typed import read_words
 from kdx.config import grid
-from kdx.core import checks
+from kdx.core import checks, output
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
 
@@ -50,10 +50,12 @@ def main(argv: Sequence[str]) -> int:
         plan["searched"] = (
             "a search chooses its runs as it goes: these are the runs at the ends of its ranges"
         )
-    show_plan(plan)
-    if file:
-        from kdx.report.run.plain import dump
+    from kdx.report.run.plain import dump, plain
 
+    output.answer(plain(plan))
+    if not output.wants_document():
+        show_plan(plan)
+    if file:
         write_output("json", file, dump(plan))
     return 0
 
@@ -67,7 +69,8 @@ def take_file(argv: Sequence[str]) -> tuple[list[str], Path | None]:
         if key not in ("json", "--json"):
             rest.append(word)
             continue
-        name = value if given else (todo.pop(0) if key == "--json" and todo else "")
+        follows = key == "--json" and todo and not todo[0].startswith("-") and "=" not in todo[0]
+        name = value if given else (todo.pop(0) if follows else "")
         if not name:
             raise UserError("json= needs the name of a file: json=plan.json")
     if name is None:

@@ -84,10 +84,12 @@ def main(argv: Sequence[str]) -> int:
         opened = _of_run(target, words) if is_run(target) else _of_checkpoint(target, words)
         found = _answered(asked, where, opened)
     found = {"of": str(target), "role": opened.role, "which": opened.which, "data": where, **found}
-    _show(found)
-    if file:
-        from kdx.report.run.plain import dump
+    from kdx.report.run.plain import dump, plain
 
+    output.answer(plain(found))
+    if not output.wants_document():
+        _show(found)
+    if file:
         write_output("json", file, dump(found))
     output.instead(f"the answers are in {to}")
     return 0

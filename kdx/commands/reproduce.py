@@ -21,7 +21,7 @@ from kdx.core import checks, output
 from kdx.core.errors import UserError, UserErrors, within
 from kdx.core.metric import Metric
 from kdx.report.compare.statistics import chance, paired, plus_minus, spread, verdict
-from kdx.report.run.plain import dump, write_or_error
+from kdx.report.run.plain import dump, plain, write_or_error
 from kdx.runs import claims
 from kdx.runs.claims import UNITS, Claim
 from kdx.runs.run import all_stored
@@ -58,14 +58,16 @@ def main(argv: Sequence[str]) -> int:
     words = parse_words("reproduce", flagless(argv), OPTIONS, _GROUPS)
     seeds = _asked(words)
     if not words.names:
-        show_claims()
+        output.answer({"claims": [_about(claim) for claim in map(claims.read_claim, claims.claim_names())]})
+        if not output.wants_document():
+            show_claims()
         return 0
     chosen = [claims.read_claim(name) for name in dict.fromkeys(words.names)]
     store = checks.folder("store", words["store"])
     compose.register_names()
     further = compose.quote_paths([*words.composed, f"store={words['store']}"])
     _check(chosen, further, seeds)
-    code = 0
+    code, measured = 0, []
     for claim in chosen:
         place = store.absolute().parent / "runs" / "reproduce" / claim.name
         make_folder(place, "the runs' folder", "store=PATH")
@@ -74,6 +76,7 @@ def main(argv: Sequence[str]) -> int:
             pairs = _compared(claim, values, metrics)
         except UserError as error:
             print(f"claim {claim.name}: {error}", file=sys.stderr)
+            measured.append({"claim": claim.name, "error": str(error)})
             code = 1
             continue
         document = {
@@ -90,10 +93,17 @@ def main(argv: Sequence[str]) -> int:
             "runs": runs,
         }
         write_or_error(place / "reproduce.json", dump(document))
-        _show(claim, values, metrics, pairs)
+        measured.append(plain(document))
+        if not output.wants_document():
+            _show(claim, values, metrics, pairs)
         _tell_where(claim, place)
         output.instead(f"it is in {place}/reproduce.json")
+    output.answer({"claims": measured})
     return code
+
+
+def _about(claim: Claim) -> dict[str, str]:
+    return {"claim": claim.name, "title": claim.title, "by": claim.by, "measured": claim.measured}
 
 
 def flagless(argv: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from kdx.config.wire import Order, examine_config
 from kdx.core import checks, output
 from kdx.core.errors import UserError, UserErrors
 from kdx.core.files import LogFile
-from kdx.report.run.plain import dump, write_or_error
+from kdx.report.run.plain import dump, plain, write_or_error
 from kdx.runs import diff
 from kdx.runs.reading import Run, as_written, read_mapping, read_run
 from kdx.runs.run import all_stored
@@ -43,7 +43,8 @@ HELP = help_text(
     OPTIONS,
     f"""Where data lie now: {", ".join(_PATHS)}
 device=NAME, device.threads=N and other keys of device, as in kdx train; default: what the run was made with
-allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train""",
+allow=[package] and --config-dir PATH: your own models, losses and options, as in kdx train
+To change anything else: kdx train --config RUN KEY=VALUE; kdx config RUN prints the run as a file""",
 )
 _log = logging.getLogger("kdx")
 
@@ -78,15 +79,18 @@ def main(argv: Sequence[str]) -> int:
         clear(to)
         return code
     now = read_run(to, str(order.store))
+    report["status"] = now.document["status"]
     if code not in (0, 1):
-        write_or_error(to / REPORT, dump({**report, "status": now.document["status"]}))
+        write_or_error(to / REPORT, dump(report))
+        output.answer({"folder": str(to), **plain(report)})
         return code
     found = diff.differences(run, now)
     stored = from_store(now)
-    write_or_error(
-        to / REPORT, dump({**report, "status": now.document["status"], **rerun_report(found, run, stored)})
-    )
-    show_likeness(found, run, now, stored)
+    report |= rerun_report(found, run, stored)
+    write_or_error(to / REPORT, dump(report))
+    output.answer({"folder": str(to), **plain(report)})
+    if not output.wants_document():
+        show_likeness(found, run, now, stored)
     output.instead(f"what differs is in {to / REPORT}")
     return 0 if found.same and code == 0 else 1
 
@@ -102,7 +106,8 @@ def _check_words(words: Words, run: Run) -> None:
         if key not in ("allow", *paths) and key.split(".")[0] != "device":
             errors.append(
                 f"'{key}' is what the run says: kdx rerun takes where things are now "
-                f"({', '.join(paths)}), device and allow; to change anything else, kdx train"
+                f"({', '.join(paths)}), device and allow; to change anything else, kdx train --config RUN "
+                f"{word}"
             )
     if errors:
         raise UserErrors(errors)

@@ -16,10 +16,10 @@ from kdx.commands import _sweep
 from kdx.commands._check import check_runs
 from kdx.commands._tell import Alone, Teller
 from kdx.commands._typed import check_shown, read_words
-from kdx.config import compose
+from kdx.config import compose, filed
 from kdx.config import grid as combine
 from kdx.config.wire import Order, wire
-from kdx.core import shortage, signals, snapshot
+from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError
 from kdx.core.paths import conf_dir
 from kdx.core.roles import roles_of
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     """
     flags, typed, words = read_words(argv)
     asking, multirun = any(flag.split("=")[0] in ASKING for flag in flags), "--multirun" in flags
-    command = ["kdx", "train", *flags, *typed]
+    command = ["kdx", "train", *filed.as_flag(), *flags, *typed]
     if asking:
         check_shown(words)
     jobs = [] if asking else check_runs(words, multirun)
@@ -78,7 +78,7 @@ def tell_of_grid(words: Sequence[str]) -> None:
 
 def launch(words: Sequence[str]) -> None:
     """Hands the words to Hydra, which calls `task` for each run."""
-    compose.quiet_hydra(words)
+    compose.quiet_hydra([*words, *filed.handed_on(words)])
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except (hydra.errors.HydraException, compose.OmegaConfBaseException) as error:
@@ -111,10 +111,11 @@ def task(config: Any) -> float | None:
     Returns what a sweeper that searches makes small: see `_sweep.validation_error`.
     """
     os.chdir(compose.working_directory())
-    path, words = compose.output_dir(), compose.task_words()
+    path = compose.output_dir()
     if compose.in_sweep() and sweep.passed_over(path):
         return None
-    order = wire(compose.plain_config(config))
+    values, words = filed.config_of(config)
+    order = wire(values)
     signals.idle_between_runs()
     with signals.heeded(), snapshot.one_command():  # also in a process that a launcher has made
         codes.append(take_turn(order, path, words, _sweep.teller(path, words), swept=compose.in_sweep()))
@@ -134,6 +135,7 @@ def take_turn(order: Order, path: Path, words: Sequence[str], teller: Teller, *,
             return 0 if swept and sweep.is_done(path, order) else run_order(order, path, words, teller, host)
     except UserError as error:
         print(error, file=sys.stderr)
+        output.answer({"errors": str(error).splitlines()})
         return 2
 
 

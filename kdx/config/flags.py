@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 
 from kdx.core.errors import UserError, nearest
 
@@ -17,6 +18,7 @@ FLAGS = (
     "--multirun",
     "--info",
     "--config-dir",
+    "--config",
 )
 ONE_OF = ("--cfg", "--run", "--multirun", "--info")
 """Flags that each say what is to be done."""
@@ -35,6 +37,7 @@ TAKES = {
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--package": (),
     "--config-dir": (),
+    "--config": (),
 }
 """Flags with a value, and what it may be (empty: anything)."""
 
@@ -54,7 +57,7 @@ def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         if name == "--shell-completion":
             raise UserError('the shell completes kdx by its own command: eval "$(kdx completion bash)"')
         if name not in FLAGS:
-            raise UserError(f"unknown flag '{word}'{nearest(name, FLAGS)}")
+            raise UserError(f"unknown flag '{word}'{_instead(name, value if given else None, todo)}")
         if name in TAKES:
             flags.append(f"{name}={_value(name, value if given else None, todo)}")
         elif given:
@@ -66,6 +69,8 @@ def apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         raise UserError(
             f"one of the flags {', '.join(ONE_OF)} at a time; given: {' '.join(dict.fromkeys(shows))}"
         )
+    if shows and shows[0].startswith("--cfg") and any(f.startswith("--config=") for f in flags):
+        raise UserError("what --config FILE stands for is shown by kdx config --config FILE, not by --cfg")
     if "--resolve" in flags and not any(f.startswith("--cfg") for f in flags):
         raise UserError("the flag --resolve goes with --cfg: kdx train --cfg job --resolve")
     return flags, rest
@@ -85,3 +90,29 @@ def _value(flag: str, value: str | None, todo: list[str]) -> str:
             else f"the flag {flag} needs a value"
         )
     return value
+
+
+def _instead(name: str, value: str | None, todo: Sequence[str]) -> str:
+    """What to type in place of a flag that is not there: one like it, or the setting of that name, as other
+    tools have flags for settings.
+    """
+    if near := [flag for flag in FLAGS if difflib.get_close_matches(name, [flag], n=1, cutoff=0.75)]:
+        return nearest(name, near)
+    if value is None and todo and not todo[0].startswith("-") and "=" not in todo[0]:
+        value = todo[0]
+    meant = _setting_meant(name.lstrip("-").replace("-", "_"), value)
+    return f"; settings are written key=value: {meant or 'seed=1, say'}"
+
+
+def _setting_meant(key: str, value: str | None) -> str:
+    """What to type in place of a flag of another tool, `student_train.epochs=5 or teacher_pretrain.epochs=5`;
+    empty where there is nothing like it.
+    """
+    from kdx.config.compose.base import composed  # only where a flag is wrong: it is slow
+    from kdx.config.keys import meant_clause
+    from kdx.config.options import groups
+
+    known = composed([])
+    if key in groups() or (key in known and not isinstance(known[key], Mapping)):
+        return f"{key}={'VALUE' if value is None else value}"
+    return meant_clause(known, key, value).removeprefix("; did you mean ").removesuffix("?").lstrip(";: ")

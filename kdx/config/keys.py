@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from kdx.config.options import groups
+from kdx.config.meant import either, said_of, words_meant
+from kdx.config.options import QUICK_YAML, groups, options_of, own
 from kdx.core.checks import shown
 from kdx.core.errors import in_short, nearest
 from kdx.core.paths import conf_dir
@@ -17,6 +19,8 @@ PRESETS = ("experiment", "launcher", "sweeper")
 """Groups whose options set keys of the whole run: nothing reads what lies under their own names."""
 SHAPED = ("teacher", "student", "dataset", "device", "shift", *STAGES)
 """Nodes that hold keys of their own."""
+HOLDING = ("loss", "dataset", "student", "teacher", "select", "made_up")
+"""Groups whose options have keys that others lack."""
 
 
 def misshapen(config: Mapping[str, Any]) -> list[str]:
@@ -74,7 +78,7 @@ def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list
     node: Any = {k: v for k, v in known.items() if k != "choices"}
     for depth, name in enumerate(path):
         if not isinstance(node, Mapping) or name not in node:
-            return [_no_key(node, path, depth, known["choices"])]
+            return [_no_key(node, path, depth, known["choices"], meant_clause(known, ".".join(path), value))]
         node = node[name]
     key = ".".join(path)
     if path[-1] == "augment":
@@ -94,7 +98,43 @@ def wrong_key(known: Mapping[str, Any], path: Sequence[str], value: Any) -> list
     return []
 
 
-def _no_key(node: Any, path: Sequence[str], depth: int, choices: Mapping[str, Any]) -> str:
+def meant_clause(known: Mapping[str, Any], asked: str, value: Any) -> str:
+    """A clause with the words that a key which is not there may have meant: those of the run, or an option
+    that has it; empty where there are none."""
+    if said := said_of(asked):
+        return f": {said}"
+    if found := words_meant(known, asked, value):
+        return f"; did you mean {either(found)}?"
+    group, _, name = asked.rpartition(".")
+    if asked in options_of("loss"):
+        return f"; did you mean loss={asked}?"
+    having = [
+        (g, option)
+        for g in HOLDING
+        if group in ("", g)
+        for option in options_of(g)
+        if name in keys_of(g, option)
+    ]
+    if not having or not name:
+        return ""
+    group = having[0][0]
+    options = sorted(f"{group}={option}" for g, option in having if g == group)
+    return f"; {group}.{name} is a key of {either(options)}"
+
+
+def keys_of(group: str, option: str) -> set[str]:
+    """The keys that an option sets of its own group; none of one that cannot be read."""
+    for folder in (conf_dir(), *own):
+        file = folder / group / f"{option}.yaml"
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            node = yaml.load(file.read_text(encoding="utf-8"), QUICK_YAML)
+            inside = node.get(group, node) if isinstance(node, dict) else {}
+            return {str(key) for key in inside} - {"defaults"} if isinstance(inside, dict) else set()
+    return set()
+
+
+def _no_key(node: Any, path: Sequence[str], depth: int, choices: Mapping[str, Any], meant: str = "") -> str:
+    """meant: a clause that says what to type."""
     where, asked = ".".join(path[:depth]), ".".join(path[: depth + 1])
     if not isinstance(node, Mapping):
         return f"'{asked}' is no key: '{where}' holds one value"
@@ -107,4 +147,6 @@ def _no_key(node: Any, path: Sequence[str], depth: int, choices: Mapping[str, An
         if where
         else ""
     )
-    return f"'{asked}' is no key{inside}{nearest(asked, siblings) if siblings else ', which has none'}"
+    if not siblings:
+        return f"'{asked}' is no key{inside}, which has none{meant}"
+    return f"'{asked}' is no key{inside}{meant or nearest(asked, siblings)}"

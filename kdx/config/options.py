@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from kdx.config.meant import option_meant
 from kdx.core import snapshot
 from kdx.core.checks import shown
 from kdx.core.errors import UserError, in_short, nearest
@@ -114,5 +115,10 @@ def wrong_option(group: str, value: Any) -> list[str]:
         if not isinstance(v, str | int | float) or str(v) not in options
     ]
     return in_short(
-        [f"{group} has no option '{shown(w, bare=True)}'{nearest(str(w), options)}" for w in wrong], group
+        [f"{group} has no option '{shown(w, bare=True)}'{_instead(group, w, options)}" for w in wrong], group
     )
+
+
+def _instead(group: str, value: Any, options: Sequence[str]) -> str:
+    meant = option_meant(group, shown(value, bare=True))
+    return f": write {meant}" if meant else nearest(str(value), options)

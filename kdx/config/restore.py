@@ -56,22 +56,22 @@ def restore(
             f"'{key}' of the saved configuration refers to something else ({value[:60]!r}): what is saved is "
             "plain, so this is refused"
         )
-        for key, value in _texts(saved)
+        for key, value in texts_of(saved)
         if "${" in value
     ]
     saved = current(saved)
     given = {word.partition("=")[0] for word in words}
-    chosen, unknown = _options(saved, given)
+    chosen, unknown = options_of_saved(saved, given)
     errors += unknown
     if errors:
         return None, errors, []
-    config, errors, _ = compose.examine_words([*chosen, *_seeds(saved), *words])
+    config, errors, _ = compose.examine_words([*chosen, *seeds_of(saved), *words])
     if config is None or errors:
         return None, errors, []
     notes: list[str] = []
     config = _as_before(config, saved)
     kept = {key: value for key, value in saved.items() if key not in NEVER}
-    laid = _Laid(config, given, errors, notes)
+    laid = Laid(config, given, errors, notes)
     config = {**config, **laid.mapping({k: v for k, v in config.items() if k not in NEVER}, kept, [])}
     if "device" not in given:
         node = saved.get("device") if isinstance(saved.get("device"), Mapping) else {}
@@ -90,20 +90,20 @@ def restore(
     return config, errors, notes
 
 
-def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def texts_of(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """(where it stands, text) of every text in a JSON value, its keys too."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, Mapping):
         for name, inner in value.items():
             yield key, name
-            yield from _texts(inner, f"{key}.{name}".lstrip("."))
+            yield from texts_of(inner, f"{key}.{name}".lstrip("."))
     elif isinstance(value, list):
         for inner in value:
-            yield from _texts(inner, key)
+            yield from texts_of(inner, key)
 
 
-def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list[str]]:
+def options_of_saved(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list[str]]:
     """(words that choose the saved options, errors). A slot's option is the one whose `_target_` stands
     there.
     """
@@ -117,7 +117,7 @@ def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list
             )
         ]
     for group, option in choices.items():
-        # of several options Hydra keeps no note: see _Laid.pieces
+        # of several options Hydra keeps no note: see Laid.pieces
         if group in given or (group in SEVERAL and not isinstance(option, str)):
             continue
         wrong = (
@@ -137,6 +137,8 @@ def _options(saved: Mapping[str, Any], given: set[str]) -> tuple[list[str], list
         ]
         words += [] if wrong else [word]
     for slot, group in SLOTS.items():
+        if {slot, "loss"} & given:
+            continue
         node, name = saved.get("loss"), slot.partition(".")[2]
         target = (
             node[name].get("_target_")
@@ -169,7 +171,7 @@ def _several(saved: Mapping[str, Any]) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _seeds(saved: Mapping[str, Any]) -> list[str]:
+def seeds_of(saved: Mapping[str, Any]) -> list[str]:
     """The word that says how many of one teacher there are, where it is said."""
     node = saved.get("teacher")
     count = node.get("members") if isinstance(node, Mapping) else None
@@ -186,13 +188,25 @@ def _files(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield option, content
 
 
-class _Laid:
+class Laid:
     """Saved values laid over composed ones. Where they do not fit, the composed value stays, and an error is
     reported.
     """
 
-    def __init__(self, composed: Mapping[str, Any], given: set[str], errors: list[str], notes: list[str]):
+    def __init__(
+        self,
+        composed: Mapping[str, Any],
+        given: set[str],
+        errors: list[str],
+        notes: list[str],
+        *,
+        own_code: bool = False,
+    ):
+        """own_code: whether a part may be one of the user's own, of a package that the command line
+        allows.
+        """
         self.composed, self.given, self.errors, self.notes = composed, given, errors, notes
+        self.own_code = own_code
 
     def mapping(self, known: Mapping[str, Any], saved: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
         """In the saved order, which is that of steps of augmentation and of shifts too; keys that are newer
@@ -207,6 +221,11 @@ class _Laid:
                 self.errors += wrong_key(self.composed, here, value) or [f"'{'.'.join(here)}' is no key"]
             elif ".".join(here) in self.given:
                 laid[name] = known[name]
+            elif self.own_code and self.is_own(value) and isinstance(known[name], Mapping):
+                standard = {
+                    key: known[name][key] for key in ("members", "checkpoint", "key") if key in known[name]
+                }
+                laid[name] = {**standard, **value}
             else:
                 laid[name] = self.value(known[name], value, here)
         newer = [name for name in known if name not in saved]
@@ -222,14 +241,21 @@ class _Laid:
         package that the command line allows.
         """
         target = value.get("_target_") if isinstance(value, Mapping) else None
-        ours = any(str(target).startswith(f"{package}.") for package in self.composed["allow"])
-        if ours and not any(map(_holds_keys, value.values())):
+        if self.is_own(value):
             return {name: dict(value)}
         self.errors.append(
             f"'{node}.{name}' names {str(target)[:80]!r}, which comes with no option: "
             "if it is your own, allow its package with allow=[PACKAGE]"
         )
         return {}
+
+    def is_own(self, value: Any) -> bool:
+        """Whether it is a part whose code lies in a package that the command line allows, with plain
+        values.
+        """
+        target = value.get("_target_") if isinstance(value, Mapping) else None
+        ours = any(str(target).startswith(f"{package}.") for package in self.composed["allow"])
+        return ours and not any(map(_holds_keys, value.values()))
 
     def value(self, known: Any, value: Any, path: list[str]) -> Any:
         dotted = ".".join(path)

@@ -1,5 +1,6 @@
 """stdout and stderr that cost no work: what cannot be written is reported once, a closed stream is as
 /dev/null, and a terminal without Unicode gets ASCII.
+With --json one document goes to stdout, and nothing else.
 
 Standard library only.
 """
@@ -8,9 +9,11 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 ASCII = {
@@ -139,3 +142,52 @@ def instead(where: str) -> None:
     if why and isinstance(out, Enduring):
         out.lost = None
         print(f"not all could be printed ({why}): {where}", file=sys.stderr)
+
+
+class _Document:
+    """What a command answers under --json: one document, on the stdout that it was called with."""
+
+    def __init__(self, stdout: Any):
+        self.stdout, self.answered = stdout, False
+
+
+_document: _Document | None = None
+
+
+@contextlib.contextmanager
+def one_document() -> Iterator[None]:
+    """Inside, everything that is printed goes to stderr, and what is handed to `answer` to stdout."""
+    global _document
+    before = _document
+    _document = _Document(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _document = before
+
+
+def wants_document() -> bool:
+    """Whether a document is asked for in place of tables and sentences."""
+    return _document is not None
+
+
+def has_answered() -> bool:
+    return _document is not None and _document.answered
+
+
+def answer(value: Any) -> None:
+    """The document of this command; only the first counts. NaN and infinities become null."""
+    if _document is None or _document.answered:
+        return
+    _document.answered = True
+    _document.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False, default=str) + "\n")
+    _document.stdout.flush()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

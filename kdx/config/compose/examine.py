@@ -17,6 +17,7 @@ from kdx.config.compose.members import dropped, with_members
 from kdx.config.compose.parsing import BY_NUMBER, OWN_PARTS, PARAMS, parse_overrides
 from kdx.config.compose.trust import overreach
 from kdx.config.keys import misshapen, wrong_key
+from kdx.config.meant import either, words_meant
 from kdx.config.options import SLOTS, folders, groups, own, wrong_option
 from kdx.config.words import beyond, wrong_for_hydra
 from kdx.core import checks
@@ -226,7 +227,9 @@ def _not_ours(override: Override) -> list[str]:
         slot = next(slot for slot, group in SLOTS.items() if group == key)
         return [f"'{key}' is the group of a slot: write {slot}=OPTION"]
     if key in folders() and key not in groups():
-        return [f"'{key}' is no group to choose from; one of: {', '.join(groups())}"]
+        meant = words_meant({}, key, override.value())
+        one_of = f": write {either(meant)}" if meant else f"; one of: {', '.join(groups())}"
+        return [f"'{key}' is no group to choose from{one_of}"]
     if override.package is not None:
         return [
             (

@@ -11,6 +11,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 STAMP = "KDX_RUN_STAMP"
+unnamed: set[str] = set()
+"""Words that name no run: those of a file, which nobody typed."""
 
 
 def register_names() -> None:
@@ -31,7 +33,7 @@ def labelled_share(batch: Any, ratio: Any) -> float:
 
 def run_name(words: Sequence[str] = ()) -> str:
     moment, tail = os.environ[STAMP].split()
-    return "_".join(p for p in (moment, slug(words), tail) if p)
+    return "_".join(p for p in (moment, slug([word for word in words if word not in unnamed]), tail) if p)
 
 
 def job_name(number: int, words: Sequence[str], whole: int | None = None, swept: Sequence[str] = ()) -> str:

@@ -1,0 +1,71 @@
+"""The word of another tool, or half a word, is answered with what to type in kdx, and never guessed."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdx.cli import main
+from kdx.config.compose import composed
+from kdx.config.meant import ALIASES, _keys
+from kdx.config.options import groups
+
+BOTH = "did you mean student_train.{0} or teacher_pretrain.{0}?"
+WORDS = [
+    ("lr=0.1", BOTH.format("lr=0.1")),
+    ("epochs=5", BOTH.format("epochs=5")),
+    ("batch_size=64", BOTH.format("batch_size=64")),
+    ("learning_rate=0.1", BOTH.format("lr=0.1")),
+    ("optimizer=adam", BOTH.format("optimiser=adamw")),
+    ("student.lr=1", "is no key of student=cnn_tiny; " + BOTH.format("lr=1")),
+    ("teacher.lr=1", "did you mean teacher_pretrain.lr=1 or student_train.lr=1?"),
+    ("trainer.max_epochs=3", BOTH.format("epochs=3")),
+    ("temperature=2", "'temperature' is no key; did you mean loss.temperature=2?"),
+    ("loss=supervised temperature=2", "loss.temperature is a key of loss=kd or loss=noisy_student"),
+    ("background=black", "dataset.background is a key of dataset=folder"),
+    ("dropout=0.3", "did you mean student.dropout=0.3 or teacher.dropout=0.3?"),
+    ("label_smoothing=0.1", "did you mean loss=label_smoothing?"),
+    ("workers=4", "did you mean device.workers=4?"),
+    ("num_workers=4", "did you mean device.workers=4?"),
+    ("gpu=0", "did you mean device=cuda device.device=cuda:0?"),
+    ("device=gpu", "device has no option 'gpu': write device=cuda"),
+    ("device=1", "write device=cuda device.device=cuda:1"),
+    ("device=cuda:1", "write device=cuda device.device=cuda:1"),
+    ("output=here", "did you mean hydra.run.dir=here?"),
+    ("name=first", "did you mean hydra.run.dir=outputs/runs/first?"),
+    ("dataset=/a/path", "write dataset=folder dataset.root=/a/path"),
+    ("dataset=rows.csv", "write dataset=csv dataset.file=rows.csv dataset.target=COLUMN, or of texts"),
+    ("dataset=texts/", "write dataset=text dataset.root=texts/"),
+    ("data=cifar10", "did you mean dataset=cifar10?"),
+    ("data=./pictures", "did you mean dataset=folder dataset.root=./pictures?"),
+    ("teacher=x.pt", "write teacher.checkpoint=x.pt, with teacher=NAME"),
+    ("student=a/x.safetensors", "write student.checkpoint=a/x.safetensors, with student=NAME"),
+    ("loss=ce", "loss has no option 'ce': write loss=supervised"),
+    ("loss=KLDiv", "write loss=kd"),
+    ("loss=mse", "write loss=kd, whose terms are squared errors where numbers are predicted"),
+    ("arch=resnet50", "did you mean student=resnet50 or teacher=resnet50?"),
+    ("resume=true", "'resume' is no key: the same command again goes on where it was stopped"),
+    ("--epochs 5", "unknown flag '--epochs'; settings are written key=value: student_train.epochs=5 or"),
+    ("--lr=0.1", "settings are written key=value: student_train.lr=0.1 or teacher_pretrain.lr=0.1"),
+    ("--batch-size 64 seed=1", "student_train.batch_size=64 or teacher_pretrain.batch_size=64"),
+    ("--amp", "student_train.precision=bf16 or"),
+    ("--seed 3", "settings are written key=value: seed=3"),
+    ("--teacher=cnn", "settings are written key=value: teacher=cnn"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), WORDS)
+def test_a_word_that_was_meant_otherwise_is_answered_in_one_line(line, says, tmp_path, monkeypatch, capsys):
+    (tmp_path / "texts" / "good").mkdir(parents=True)
+    (tmp_path / "texts" / "good" / "one.txt").write_text("a text")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *line.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and says in err and err.count("\n") == 1, err
+    assert [path.name for path in tmp_path.iterdir()] == ["texts"], "nothing was begun"
+
+
+def test_what_is_answered_is_there():
+    """Every key that another tool's word leads to can be set, in the default run or with an option."""
+    known = composed(["dataset=folder"])
+    gone = [key for key in set(ALIASES.values()) if key not in groups() and not _keys(known, key)]
+    assert gone == []
