@@ -11,9 +11,11 @@ from collections.abc import Mapping
 import torch
 
 from kdx import models
-from kdx.config.kinds import adapter_of, check_kind, describe_data, task_of, trainings_of
+from kdx.config.contract import is_rule
+from kdx.config.kinds import adapter_of, check_kind, task_of, trainings_of
 from kdx.config.networks import check_networks
-from kdx.config.trials import try_shift, try_steps
+from kdx.config.tried_data import describe_data, try_loader
+from kdx.config.tried_steps import builds_own_steps, try_shift, try_steps
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import capacity, checks
@@ -50,10 +52,14 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
         with checks.gather(errors):
             order.runtime.settle()
     for node, training in trainings_of(experiment):
-        if training:
-            with trying(errors, f"{node}."):
+        if training and builds_own_steps(training, errors):
+            with trying(found := []):
                 training.build()
+            # what is wrong with a step, which both may take, begins with its own name
+            errors += [f"{node}.{one}" if one.split(" ")[0] in training.spec else one for one in found]
     about = describe_data(experiment, errors) if data and experiment.dataset else None
+    if about:
+        try_loader(order, about, errors)
     check_kind(order, about, errors)
     for _, training in trainings_of(experiment):
         if training and about:
@@ -73,8 +79,9 @@ def inspect(order: Order, *, data: bool = True, splits: dict[str, int] | None = 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         check_networks(experiment, about, rows, errors)
-    with trying(errors):
-        check_recipe(order, rows)
+    if not experiment.select or is_rule(experiment.select):
+        with trying(errors):
+            check_recipe(order, rows)
     for node, training in trainings_of(experiment):
         if (
             about
