@@ -15,6 +15,7 @@ _FIRST = [
     "list",
     "evaluate",
     "export",
+    "new",
     "rerun",
     "reproduce",
     "halfspace",

@@ -28,7 +28,11 @@ BASH = r"""_kdx() {
 }
 complete -o nospace -o default -F _kdx kdx"""  # noqa: E501
 
-_WORDS = {"cache": ["ls", "verify", "gc"], "completion": ["bash"]}
+_WORDS = {
+    "cache": ["ls", "verify", "gc"],
+    "completion": ["bash"],
+    "new": ["dataset", "torch_dataset", "model", "loss", "augment", "transform", "select", "metric"],
+}
 """Commands whose words are few and fixed. `train`, `plan` and `evaluate` take overrides; where nothing fits,
 bash offers file names.
 """
