@@ -4,6 +4,7 @@ data sets, any classifier of torchvision as a network.
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -188,6 +189,26 @@ def test_a_saved_folder_of_pictures(saved):
             HuggingFacePictures(root=str(saved / "one"), **{**keys, key: "labl"}).describe()
     with pytest.raises(UserError, match="save_to_disk"):
         HuggingFacePictures(root=str(saved), **keys).describe()
+
+
+def test_only_what_lies_in_a_saved_folder_is_read(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    Image.fromarray(GREY).save(tmp_path / "secret.png")
+    plain = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    kinds = datasets.Features({"image": plain, "label": datasets.Value("int64")})
+    for name, picture, says in (
+        ("path", {"bytes": None, "path": str(tmp_path / "secret.png")}, "row 0, holds no picture"),
+        ("bytes", {"bytes": b"no picture", "path": None}, "row 0: the picture does not decode"),
+    ):
+        folder = tmp_path / name
+        table = datasets.Dataset.from_dict({"image": [picture] * 2, "label": [0, 1]}, features=kinds)
+        table.save_to_disk(folder)
+        about = json.loads((folder / "dataset_info.json").read_text())
+        about["features"]["image"] = {"_type": "Image"}  # as who wants a file of yours would write it
+        (folder / "dataset_info.json").write_text(json.dumps(about))
+        keys = {"image": None, "label": None, "image_size": 8, "fit": "crop", "background": "white"}
+        with pytest.raises(UserError, match=says):
+            HuggingFacePictures(root=str(folder), **keys).load()
 
 
 def test_a_saved_folder_of_texts(saved):

@@ -21,7 +21,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "your-own.md").read_text(encoding="
 MADE = re.findall(r"^    kdx new (\w+) (\w+)\n    (kdx train .*)$", PAGE, flags=re.M)
 SHORT = "device=cpu device.threads=1 teacher=mlp_small teacher_pretrain.steps=3 student_train.steps=3".split()
 SHORT += "baseline=false dataset.unlabelled=60 dataset.validation=40 dataset.test=40".split()
-SHORT += ["store=store", "hydra.run.dir=run"]
+SHORT += ["store=store"]
 PROOF = {
     "dataset": "my_parts.stripes.Stripes",
     "torch_dataset": "my_parts.dots.Dots",
@@ -35,11 +35,26 @@ PROOF = {
 """What a run leaves in run.json, metrics.jsonl or a manifest of the store that was made with the part."""
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder for all parts, so that one teacher teaches them."""
+    return tmp_path_factory.mktemp("parts")
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield tmp_path
+    yield from standing_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def among_others(shared, monkeypatch):
+    yield from standing_in(shared, monkeypatch)
+
+
+def standing_in(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
     allow([])
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_parts"]:
         del sys.modules[name]
@@ -66,14 +81,14 @@ def test_the_page_shows_what_is_written_of_every_kind():
 
 
 @pytest.mark.parametrize(("kind", "name", "command"), MADE, ids=[kind for kind, _, _ in MADE])
-def test_a_part_of_the_page_runs_as_printed(kind, name, command, here, capsys):
+def test_a_part_of_the_page_runs_as_printed(kind, name, command, among_others, capsys):
     assert main(["new", kind, name]) == 0
     assert capsys.readouterr().out.rstrip().splitlines()[-1] == command
     small = SHORT if kind == "model" else [*SHORT, "student=mlp_small"]
-    assert main([*shlex.split(command)[1:], *small]) == 0
-    left = [*Path("store").glob("*/*/*.json"), Path("run/run.json"), Path("run/metrics.jsonl")]
+    assert main([*shlex.split(command)[1:], *small, f"hydra.run.dir={name}"]) == 0
+    left = [*Path("store").glob("*/*/*.json"), Path(name, "run.json"), Path(name, "metrics.jsonl")]
     assert any(PROOF[kind] in path.read_text(encoding="utf-8") for path in left)
-    run = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
+    run = json.loads(Path(name, "run.json").read_text(encoding="utf-8"))
     assert run["results"]["student"]["steps"] == 3
 
 

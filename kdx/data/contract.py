@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kdx.core.errors import UserError, UserErrors, WrongPart, nearest, type_name
+from kdx.core.errors import UserError, UserErrors, nearest, type_name
 from kdx.core.trees import leaves, rows_of
 from kdx.data.phrases import NAMED, few
 from kdx.data.raw import PARTS, Arrays, Description, Raw, example_of
@@ -34,48 +33,6 @@ def check(raw: Any, described: Any) -> None:
         raise UserErrors(wrong)
     if differs := list(_differs(raw, described)):
         raise UserErrors(differs)
-
-
-def check_loader(loader: Any, target: str) -> None:
-    """Whether what a `_target_` made has the methods of a kdx.data.raw.Loader, and names its files. Raises
-    WrongPart.
-    """
-    name = target.rpartition(".")[2]
-    for method in ("files", "fetch", "describe", "load"):
-        if not callable(getattr(loader, method, None)):
-            raise WrongPart(f"{name} has no method {method}: a data set has files, fetch, describe and load")
-    files = loader.files()
-    if isinstance(files, str | bytes) or not isinstance(files, Mapping | list | tuple):
-        raise WrongPart(f"{name}.files must give a list of paths, [] for none; it gives {type_name(files)}")
-    for path in () if isinstance(files, Mapping) else files:
-        if not isinstance(path, str | Path):
-            raise WrongPart(f"{name}.files must give paths; one of them is {type_name(path)}")
-
-
-def check_described(loader: Any, described: Description) -> None:
-    """Whether the counts of a Description go together, and it says the same each time. Raises WrongPart."""
-    name, strata, classes = type(loader).__name__, described.strata, described.classes
-    for what in ("train", "test", "validation", "pool"):
-        rows = getattr(described, what)
-        if not (isinstance(rows, int | np.integer) or (rows is None and what in ("test", "validation"))):
-            raise WrongPart(f"{name}.describe: {what} must be a number of rows; given: {rows!r:.40}")
-    if len(set(classes)) < len(classes):
-        raise WrongPart(f"{name}.describe names a class twice: {', '.join(sorted(classes))}")
-    if strata is not None and classes and len(strata) != len(classes):
-        raise WrongPart(
-            f"{name}.describe counts the rows of {len(strata)} classes, and names {len(classes)}: a label is "
-            f"the number of a class, from 0 to {len(classes) - 1}"
-        )
-    if strata is not None and sum(strata) != described.train:
-        raise WrongPart(
-            f"{name}.describe: the rows of all classes are {sum(strata)}, and the train part has "
-            f"{described.train}"
-        )
-    if loader.describe() != described:
-        raise WrongPart(
-            f"{name}.describe says something else when it is asked again: draw from a generator with a seed "
-            "of its own, such as numpy.random.default_rng(0)"
-        )
 
 
 def check_finite(

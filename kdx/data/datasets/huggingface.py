@@ -4,6 +4,7 @@ one class each. An extra: `pip install kdx[datasets]`.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ class HuggingFacePictures(_Saved):
         parts, column, label, names = self.splits("pictures", _is_picture)
         given = {
             part: GivenPart(
-                _Column(rows, column),
+                _Column(rows, column, f"the {part} part of '{self._root}'"),
                 None if part == "unlabelled" else _labels(rows, label, f"the {part} part of '{self._root}'"),
             )
             for part, rows in parts.items()
@@ -154,16 +155,31 @@ class HuggingFacePictures(_Saved):
 
 
 class _Column:
-    """The pictures of one column, by number."""
+    """The pictures of one column, by number. Only bytes that lie in the folder are read: a row that names a
+    file or an address in their place is refused, as the folder may be somebody else's.
+    """
 
-    def __init__(self, rows: Any, column: str):
-        self._rows, self._column = rows.select_columns([column]), column
+    def __init__(self, rows: Any, column: str, where: str):
+        from datasets import Image
+
+        self._rows = rows.select_columns([column]).cast_column(column, Image(decode=False))
+        self._column, self._where = column, where
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, row: int) -> Any:
-        return self._rows[row][self._column]
+        from PIL import Image, ImageOps
+
+        found = (self._rows[row][self._column] or {}).get("bytes")
+        if not found:
+            raise UserError(f"{self._where}, row {row}, holds no picture in the column '{self._column}'")
+        try:
+            picture = Image.open(io.BytesIO(found))
+            picture.load()
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(f"{self._where}, row {row}: the picture does not decode: {error}") from error
+        return ImageOps.exif_transpose(picture)
 
 
 class HuggingFaceTexts(_Saved):
