@@ -636,9 +636,9 @@ def test_a_step_gives_rows_like_those_that_it_is_given(mine, capsys):
     given = "must give rows like those that it is given, float32 (2, 1, 16, 16); it gives "
     words = ["--config-dir", "options"]
     for name, says in (
-        ("wide", f"augment.wide {given}float32 (2, 1, 16, 32)"),
-        ("fine", f"augment.fine {given}float64 (2, 1, 16, 16)"),
-        ("names", f"augment.names {given}picture float32 (2, 1, 16, 16)"),
+        ("wide", f"augment.wide: {given}float32 (2, 1, 16, 32)"),
+        ("fine", f"augment.fine: {given}float64 (2, 1, 16, 16)"),
+        ("names", f"augment.names: {given}picture float32 (2, 1, 16, 16)"),
         (
             "fails",
             "augment.fails: your own code fails when it is tried on made-up data: ValueError: no rows today",

@@ -103,6 +103,7 @@ MANY_ARGUMENTS = {
     "kdx.methods.losses.slam.SLaM.__init__",
     "kdx.data.datasets.folder.Folder.__init__",
     "kdx.data.datasets.text.Text.__init__",
+    "kdx.data.datasets.huggingface.HuggingFaceTexts.__init__",
     "kdx.pipeline.stages.prepare.run",
     "kdx.pipeline.stages.label.run",
     "kdx.pipeline.stages.choose.run",

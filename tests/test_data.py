@@ -565,13 +565,13 @@ def test_every_set_can_be_composed_with_its_lengths_and_augmentation(tmp_path):
                 "stl10",
             )
             tables = path.stem in ("breast_cancer", "csv", "diabetes", "digits_table", "friedman1", "wine")
-            texts = path.stem in ("text", "wordnet")
+            texts = path.stem in ("text", "wordnet", "huggingface_text")
             usual = "none" if tables or texts else "flip_crop" if flips else "affine"
             assert list(cfg.augment) == [usual]
             assert ("sklearn" in cfg.teacher and "mlp" in cfg.student) == tables
             assert ("tfidf" in cfg.teacher and "bag" in cfg.student) == texts
             assert cfg.teacher_pretrain.length.endswith("epochs") == (
-                flips or path.stem in ("svhn", "folder", "text")
+                flips or path.stem in ("svhn", "folder", "text", "huggingface", "huggingface_text")
             )
             assert list(compose("train", [f"dataset={path.stem}", "augment=[affine]"]).augment) == ["affine"]
         cfg = compose("train", ["experiment=cifar10_resnet50_mobilenet"])

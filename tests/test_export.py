@@ -26,6 +26,7 @@ from kdx.core.errors import UserError
 from kdx.pipeline.stages.arrays import read_inputs
 from kdx.pipeline.stages.files import open_network
 from kdx.runs.export import card, formats, parity
+from kdx.runs.export.preparing import preparation, preparing
 from kdx.runs.lineage import tell
 from kdx.runs.reading import read_run
 from kdx.store.component import Component
@@ -470,3 +471,36 @@ def test_every_kind_of_network_becomes_a_program(root, tmp_path, name):
         _, answer = formats.FORMATS[kind](asked)
         found = parity.check_parity(name, network, answer, torch.rand(12, 3, 32, 32))
         assert found["largest_logit"] > 1e-3 and found["argmax_agreement"] == 1
+
+
+def card_of(model: dict, asked: dict, **more) -> str:
+    """What card.md says of preparing a row."""
+    about = preparation(model, {"component": {"_target_": "x", **asked}, "range": {}, **more})
+    inputs = {"shape": [3, 64, 64]} if model["reads"] == "pictures" else {}
+    return "\n".join(preparing({"prepare": json.loads(json.dumps(about)), "input": inputs}))
+
+
+def test_the_card_says_how_a_new_row_is_prepared(exported):
+    text = (exported / "card.md").read_text()
+    assert "## How a new row is prepared" in text and "it must have 16x16 pixels" in text
+    assert read_card(exported)["prepare"] == {"reads": "pictures"}
+    asked = {"fit": "pad", "background": "white", "image_size": 64}
+    text = card_of({"reads": "pictures"}, asked, range={"16-bit": [0, 4095]})
+    for says in (
+        'on `"white"`',
+        "mode RGB",
+        "64x64 pixels: the long side",
+        "of 16-bit pictures `0` is black (0) and `4095` white",
+    ):
+        assert says in text, text
+    columns = [
+        {"name": "age", "mean": 3.0, "std": 1.0, "missing": 2},
+        {"name": "kind", "categories": ["a", "b"], "codes": [1, 0]},
+        {"name": "age is missing", "flag": True},
+    ]
+    text = card_of({"reads": "table", "adapter": {"columns": columns, "clip": 5.0}}, {})
+    for says in ("| 0 | age |", "then place 2 is 1", "its category: a 0, b 1", "cut off at 5 deviations"):
+        assert says in text, text
+    text = card_of({"reads": "texts", "example": {"": [[128], "int32"]}}, {})
+    assert "`tokenizer.json`" in text and "128 of them" in text
+    assert card_of({"reads": "numbers"}, {}) == "" and preparing({}) == []

@@ -34,6 +34,7 @@ LINES = [
     ["cache", "ls"],
     ["cache", "verify"],
     ["cache", "gc"],
+    ["new", "loss", "mine"],
     ["completion", "bash"],
     ["completion", "words", "kdx train lo"],
 ]

@@ -28,8 +28,8 @@ from kdx.models.weights import load_weights
 from kdx.tasks.regression import Regression
 
 CONF = Path(__file__).parent.parent / "conf"
-OTHERS = ("timm", "sklearn", "bag", "text_cnn", "tfidf")
-"""An extra, and those that tests/test_sklearn.py and tests/test_text.py have."""
+OTHERS = ("timm", "torchvision", "sklearn", "bag", "text_cnn", "tfidf")
+"""An extra, and those that tests/test_adapters.py, test_sklearn.py and test_text.py have."""
 NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in OTHERS)
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
 BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}

@@ -24,6 +24,7 @@ SHARED = {
     "main": "what a command does",
     "HELP": "of a command",
     "OPTIONS": "of a command",
+    "ACTIONS": "of a command",
     "load": "kdx.load is that of kdx.runs.export.formats",
     "resnet": "a family of networks each, by what conf/ calls them",
     "Chain": "of views, and of assistants",

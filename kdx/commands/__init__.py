@@ -17,6 +17,7 @@ _FIRST = [
     "evaluate",
     "predict",
     "export",
+    "new",
     "rerun",
     "reproduce",
     "halfspace",

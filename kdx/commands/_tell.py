@@ -16,11 +16,13 @@ from kdx.config.wire import Order
 from kdx.core import output
 from kdx.core.errors import UserError
 from kdx.report.run.plain import plain
+from kdx.store.resolve import error_in_one_line, own_error
 from kdx.store.work import Listener
 
 
 def error_line(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    """Of the user's own code with its file and line."""
+    return str(error) if isinstance(error, UserError) else own_error(error) or error_in_one_line(error)
 
 
 def where(error: Exception, path: os.PathLike, order: Order) -> str:

@@ -57,7 +57,11 @@ end
 complete -c kdx -f -a '(__kdx_words)'"""
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
-_WORDS = {"cache": ["ls", "verify", "gc"], "completion": [*SCRIPTS]}
+_WORDS = {
+    "cache": ["ls", "verify", "gc"],
+    "completion": [*SCRIPTS],
+    "new": ["dataset", "torch_dataset", "model", "loss", "augment", "transform", "select", "metric"],
+}
 """Commands whose words are few and fixed. `train`, `plan` and `evaluate` take overrides; where nothing fits,
 bash offers file names.
 """

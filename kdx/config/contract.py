@@ -4,7 +4,9 @@ any work.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,15 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdx.config.trying import trying
 from kdx.core import checks
-from kdx.core.errors import UserError, UserErrors
+from kdx.core.errors import Caution, UserError, UserErrors, WrongPart
 from kdx.core.metric import Metric, checked_metric
-from kdx.core.task import AnswerColumns, Nothing, OwnMetric, Task
-from kdx.core.trees import leaves
-from kdx.tasks.shown import AGREEMENT
+from kdx.core.task import AnswerColumns, Categorical, Fitness, Nothing, OwnMetric, Task
+from kdx.core.trees import leaves, tree
+from kdx.methods.select import Pool, Rule, check_chosen
+from kdx.store.component import Component
+from kdx.store.resolve import from_own_package
+from kdx.tasks.shown import AGREEMENT, CLASSIFICATION, MAE, MSE, R2, RMSE
 
 _TRIED = 3
 """Made-up rows that a task is tried on: a (B, 1) is none of (B,), and no axis of anything else is as long."""
+_POOL = 64
+_READ_BY_RULES = ("teacher", "student", "features", "labelled_features")
 _TAKEN = (
     *("n", "recall", "reliability", "confusion", "figures", AGREEMENT.name),
     *("arrays", "confused", "predicted"),
@@ -36,17 +44,97 @@ def check_task(task: Task) -> None:
         raise UserErrors(wrong)
 
 
+def taken_names() -> set[str]:
+    """What a metric of the user's own may not be called, whatever the task: beside what results use, the
+    metrics of kdx's tasks."""
+    return {*_TAKEN, *CLASSIFICATION, *(metric.name for metric in (RMSE, MSE, MAE, R2))}
+
+
 def check_metric(metric: OwnMetric, name: str, task: Task) -> None:
     """Tries it on made-up answers. Raises UserError."""
     if name in task.shown:
         raise UserError("the task has a metric of that name: give it another")
     if name in _TAKEN:
         raise UserError(f"results keep something else as '{name}': give the metric another name")
+    if not isinstance(getattr(metric, "metric", None), Metric):
+        raise WrongPart(f"{type(metric).__name__}.metric must be a kdx.core.metric.Metric")
     checked_metric(metric.metric.document(), "metric")
     generator = torch.Generator().manual_seed(0)
-    value = metric.measure(task.made_up(_TRIED, generator), task.made_up_truth(_TRIED, generator))
-    if not isinstance(value, int | float):
-        raise UserError(f"measure must return a number; given: {checks.shown(value)}")
+    answers, truth = task.made_up(_TRIED, generator), task.made_up_truth(_TRIED, generator)
+    kept = tree(torch.clone, answers)
+    value = metric.measure(answers, truth)
+    if any(not torch.equal(leaf, leaves(kept)[leafed]) for leafed, leaf in leaves(answers).items()):
+        raise WrongPart("measure changes the answers that it is given: work on a copy")
+    again = metric.measure(answers, truth)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        given = _form(value) if isinstance(value, Tensor) and value.dim() else checks.shown(value)
+        raise WrongPart(f"measure must return a number, such as found.mean().item(); given: {given}")
+    if value != again and not (math.isnan(value) and math.isnan(again)):
+        raise WrongPart(
+            f"measure must return the same number each time; given: {value:.6g}, then {again:.6g}"
+        )
+    low, high = metric.metric.low, metric.metric.high
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise WrongPart(
+            f"measure returns {value:.6g}, and the metric says that values are from {low} to {high}: mend "
+            "either (scale is what a value is multiplied by to be shown)"
+        )
+
+
+def is_rule(described: Component) -> bool:
+    """Whether it is the address of a rule of choice. What is wrong with it is said by `check_rule`."""
+    with trying([], own=described.target):
+        made = described.resolve()
+        return isinstance(made, type) and issubclass(made, Rule)
+    return False
+
+
+def check_rule(described: Component, task: Task) -> None:
+    """Builds a rule of choice; one of the user's own is tried on the logits of a made-up pool. Raises
+    UserError.
+    """
+    made, name = described.resolve(), described.target.split(".")[-2]
+    if not is_rule(described):
+        raise WrongPart(f"select={name} must be a class derived from kdx.methods.select.Rule")
+    needs = getattr(made, "needs", None)
+    if not isinstance(needs, tuple | list) or (odd := [one for one in needs if one not in _READ_BY_RULES]):
+        given = "" if needs is None or isinstance(needs, str) else f"; '{odd[0]}' is none"
+        raise WrongPart(
+            f"select={name}: needs must name what it reads, of {', '.join(_READ_BY_RULES)}{given}"
+        )
+    rule: Rule = described.build()
+    Fitness(f"select={name}", rule.needs_task, "leave it out").check(task)
+    if from_own_package(described.target):
+        _try_rule(rule, task)
+
+
+def _try_rule(rule: Rule, task: Task) -> None:
+    """One that refuses made-up rows, as none of them is sure enough say, may take real ones."""
+    draw = np.random.default_rng(0)
+    classes = len(task.classes) if isinstance(task, Categorical) else 0
+    width = (_POOL, max(classes, 1))
+    arrays = {name: draw.normal(0, 3, width).astype(np.float32) for name in rule.needs}
+    pool = Pool(classes, np.zeros(_POOL, bool), wrong=0.2, **arrays)
+    wrong: list[str] = []
+    with contextlib.suppress(UserError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Caution)
+        found, again = (rule.choose(pool, _POOL // 4 if rule.buys else None, 0) for _ in range(2))
+        wrong = [*_of_choice(rule, found, again)]
+    if wrong:
+        raise WrongPart(wrong[0])
+
+
+def _of_choice(rule: Rule, found: Any, again: Any) -> Iterator[str]:
+    try:
+        check_chosen(found, _POOL, type(rule).__name__)
+    except WrongPart as error:
+        yield str(error)
+        return
+    if not np.array_equal(found.rows, again.rows):
+        yield (
+            f"{type(rule).__name__} chooses other rows when it is asked again: draw from "
+            "numpy.random.default_rng(seed)"
+        )
 
 
 def _of_attributes(task: Task) -> Iterator[str]:

@@ -17,6 +17,8 @@ from kdx.store.resolve import from_own_package
 GROUP_OF = {"teacher": "model", "members": "model", "student": "model", "assistants": "model"}
 GROUP_OF |= {"teacher_loss": "loss", "baseline_loss": "loss"}
 """Nodes whose code is of another group's kind; all others are of the group of their own name."""
+_LIBRARIES = ("timm", "torchvision")
+"""Options that build any network of a library, by name."""
 SLOTS_OF_A_LOSS = ("weights", "features")
 
 
@@ -59,9 +61,14 @@ def _check_target(node: str, group: str, target: Any) -> None:
         )
     if target in _addresses(group) or from_own_package(target):
         return
+    library = next((name for name in _LIBRARIES if target.startswith(f"{name}.") and group == "model"), None)
     raise UserError(
         f"{node}._target_ '{checks.shown(target, bare=True)}' is not allowed: no option of conf/{group} has "
-        "it; name your own package on the command line with allow=[package]"
+        + (
+            f"it; a network of {library} is {node}={library} {node}.name=NAME"
+            if library
+            else "it; name your own package on the command line with allow=[package]"
+        )
     )
 
 

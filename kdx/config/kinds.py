@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from kdx.config.contract import check_metric, check_task
+from kdx.config.contract import check_metric, check_rule, check_task
 from kdx.config.options import options_of, target_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
-from kdx.core import checks, snapshot
-from kdx.core.errors import rows_called
+from kdx.core import checks
+from kdx.core.errors import WrongPart, rows_called
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.data.copies import not_compared
 from kdx.data.raw import Description
+from kdx.data.views.chain import Mixer, Step
 from kdx.models.adapt import Adapter
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.arrays import build_task
@@ -29,31 +28,6 @@ from kdx.store.resolve import module_of
 
 TRIED_ROWS = 2
 """Examples of each stream that are pushed through the networks and the loss."""
-
-
-def describe_data(experiment: Experiment, errors: list[str]) -> Description | None:
-    """What the data set holds, without reading all of it; None (and the errors) where it cannot be read. The
-    runs of a command ask once for each data set.
-    """
-    key = ("described", os.getcwd(), json.dumps(experiment.dataset.spec, sort_keys=True))
-    found, wrong = snapshot.once(key, lambda: _described(experiment))
-    errors += wrong
-    return found
-
-
-def _described(experiment: Experiment) -> tuple[Description | None, list[str]]:
-    found, errors = None, []
-    with trying(errors):
-        loader = experiment.dataset.build()
-        if not errors:
-            loader.fetch()
-            found = loader.describe()
-            if not isinstance(found, Description):
-                checks.refuse(
-                    f"{experiment.dataset.target}.describe must return a kdx.data.raw.Description; given: "
-                    f"{checks.shown(found)}"
-                )
-    return (None if errors else found), errors
 
 
 def trainings_of(experiment: Experiment) -> list[tuple[str, Component | None]]:
@@ -80,7 +54,13 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             steps = training.build() if training else None
             several = {"augment": steps.augment, "strong_augment": steps.strong_augment} if steps else {}
             for key, name, step in ((key, *named) for key, found in several.items() for named in found):
-                if step.reads != about.reads:
+                if not isinstance(step, Step | Mixer):
+                    own = f"{type(step).__module__}.{type(step).__qualname__}"
+                    with trying(errors, own=own):
+                        raise WrongPart(
+                            f"augment.{name} must be a class derived from kdx.data.views.chain.Step"
+                        )
+                elif step.reads != about.reads:
                     errors.append(
                         f"{node}.{key}: {name} changes {rows_called(step.reads)}, and this data set holds "
                         f"{rows_called(about.reads)}: "
@@ -99,7 +79,7 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
         if experiment.pseudo_label and experiment.pseudo_label["passes"]:
             Fitness("pseudo_label.passes", Categorical, "leave it out").check(task)
     for name, described in order.metrics.items():
-        with trying(errors, f"metrics.{name}: "):
+        with trying(errors, f"metrics.{name}: ", own=described.target):
             check_metric(build_metric(name, described), name, task_of(about))
     with trying(errors):
         if experiment.made_up and (maker := experiment.made_up.build()).reads != about.reads:
@@ -109,10 +89,9 @@ def check_kind(order: Order, about: Description | None, errors: list[str]) -> No
             )
     if not about.cheap and experiment.duplicates != "warn":
         errors.append(not_compared(experiment.duplicates, "row"))
-    with trying(errors):
-        if experiment.select and (rule := experiment.select.build()):
-            name = experiment.select.target.split(".")[-2]
-            Fitness(f"select={name}", rule.needs_task, "leave it out").check(task)
+    with trying(errors, own=experiment.select.target if experiment.select else ""):
+        if experiment.select:
+            check_rule(experiment.select, task)
 
 
 def check_target(node: str, training: Component | None, task: Task) -> None:

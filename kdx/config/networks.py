@@ -13,18 +13,17 @@ from kdx import models
 from kdx.config.kinds import adapter_of, task_of, trainings_of
 from kdx.config.suggest import such_as
 from kdx.config.trials import STAND_IN, MadeUp, fits_stand_in, made_up, mixes, try_loss
+from kdx.config.tried_networks import check_answers_of
 from kdx.config.trying import trying
 from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import UserError
-from kdx.core.examples import random_rows
 from kdx.core.task import Task
 from kdx.core.trees import leaves
 from kdx.core.types import Batch, Frozen, lacks_answer
 from kdx.data.raw import Description
 from kdx.models import checkpoint
 from kdx.models.estimator import ONLY_TEACHERS, estimator_in, is_estimator
-from kdx.models.modes import evaluating
 from kdx.models.size import Held, smaller
 from kdx.models.weights import load_weights
 from kdx.pipeline.recipes.experiment import Experiment, TeacherSetup
@@ -65,8 +64,7 @@ def check_networks(
     made = MadeUp(data, task)
     built = build_networks(experiment, made, named, errors, described=about is not None)
     if about:
-        with trying(errors):
-            check_answers(experiment, made, built)
+        check_answers(experiment, made, built, errors)
     check_checkpoints(experiment, about, built, errors)
     check_dropout(experiment, built, errors)
     check_teacher_tells(experiment, task, built, errors)
@@ -90,7 +88,7 @@ def build_networks(
     taught = [(role, teacher.model) for role, teacher in _teachers(experiment).items()]
     for role, model in (*taught, *assistants, ("student", experiment.student)):
         if model:
-            with trying(errors):
+            with trying(errors, own=model.target):
                 if not described and made.data.reads not in models.rows_read(model):
                     continue
                 if wrong := models.misread(model, named[role], made.data.reads):
@@ -163,27 +161,21 @@ def _in_keys(role: str, named: str, model: Component, experiment: Experiment) ->
         ) from error
 
 
-def check_answers(experiment: Experiment, made: MadeUp, built: Mapping[str, Any]) -> None:
+def check_answers(experiment: Experiment, made: MadeUp, built: dict[str, Any], errors: list[str]) -> None:
     """Whether networks of the user's own give answers of the form that the task reads, of which torch would
-    make something (it stretches (B,) to (B, B)) that no number shows.
+    make something (it stretches (B,) to (B, B)) that no number shows. Those that do not are left out of
+    `built`.
     """
     wanted = {name: tuple(leaf.shape[1:]) for name, leaf in leaves(made.task.made_up(_TRIED)).items()}
     taught = [(role, teacher.model) for role, teacher in _teachers(experiment).items()]
     for role, model in (*taught, ("student", experiment.student)):
         if role not in built or model.target.startswith("kdx.") or is_estimator(model):
             continue
-        with torch.no_grad(), evaluating(built[role]):
-            answers = built[role](random_rows(made.data.example, _TRIED))
-        given = {name: tuple(leaf.shape[1:]) for name, leaf in leaves(answers).items()}
-        if given != wanted:
-            raise UserError(
-                f"{_called(role)} gives answers of {_shapes(given)} a row, and the task reads "
-                f"{_shapes(wanted)}"
-            )
-
-
-def _shapes(of: Mapping[str, tuple[int, ...]]) -> str:
-    return " and ".join(f"{name} {shape}".strip() for name, shape in of.items())
+        before = len(errors)
+        with trying(errors, own=model.target):
+            check_answers_of(_called(role), built[role], made, wanted)
+        if len(errors) > before:
+            del built[role]
 
 
 def beginnings(experiment: Experiment) -> dict[str, Any]:
@@ -241,7 +233,8 @@ def check_teacher_tells(
     roles = [role for role in _teachers(experiment) if role in built]
     if experiment.loss is None or not roles:
         return
-    with trying([]):  # what is wrong with the loss itself is reported elsewhere
+    # what is wrong with the loss itself is reported elsewhere
+    with trying([], own=experiment.loss.target):
         loss = experiment.loss.resolve()
         for name in loss.needs_answers if isinstance(task, loss.needs_task) else ():
             for role in roles:
@@ -277,7 +270,7 @@ def check_losses(
     ]
     for node, loss, training in lessons:
         if loss and (described or fits_stand_in(loss)):
-            with trying(errors):
+            with trying(errors, own=loss.target):
                 live = [Frozen(network) for network in taught] if reads_networks(loss) else []
                 if live and any(map(estimator_in, taught)):
                     raise UserError(

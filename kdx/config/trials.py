@@ -1,7 +1,8 @@
-"""Losses and shifts, built and tried on made-up rows."""
+"""Losses, built and tried on made-up rows."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,34 +13,35 @@ import torch
 from kdx.config.kinds import TRIED_ROWS, task_of
 from kdx.config.trying import trying
 from kdx.core import checks
-from kdx.core.errors import Caution, UserError, rows_called
+from kdx.core.errors import Caution, UserError, WrongPart, nearest
 from kdx.core.examples import blank, random_rows, stored_rows
 from kdx.core.task import Categorical, Fitness, Task
-from kdx.core.trees import leaves, tree
+from kdx.core.trees import tree
 from kdx.core.types import Batch, Frozen, Objective, Outcome, Parts, Split
 from kdx.data.pictures.rows import describe
 from kdx.data.raw import Description
 from kdx.data.views.augment import Mixup
-from kdx.data.views.chain import Mixer, Step
-from kdx.data.views.draws import Draws
 from kdx.pipeline.stages.streams import missing_stream
 from kdx.store.component import Component
-from kdx.store.resolve import own_error
+from kdx.store.resolve import from_own_package, own_error
 
+MORE_ROWS = 64
+STREAMS = ("labelled", "unlabelled", "validation")
+"""What a loss may read."""
 STAND_IN = describe((3, 64, 64), tuple("0123456789"), 1000, (100,) * 10, 100, 100)
 """Where the data cannot be read: what is wrong with the networks and losses in themselves is reported all the
 same.
 """
 
 
-def made_up(name: str, about: Description, task: Task) -> Batch:
-    index = torch.arange(TRIED_ROWS)
-    rows = random_rows(about.example, TRIED_ROWS)
-    y = None if name == "unlabelled" else task.made_up_truth(TRIED_ROWS)
+def made_up(name: str, about: Description, task: Task, count: int = TRIED_ROWS) -> Batch:
+    index = torch.arange(count)
+    rows = random_rows(about.example, count)
+    y = None if name == "unlabelled" else task.made_up_truth(count)
     return Batch(
         name,
         index,
-        torch.ones(TRIED_ROWS, dtype=torch.int64),
+        torch.ones(count, dtype=torch.int64),
         dict.fromkeys(("main", "clean", "second", "strong"), rows),
         y,
     )
@@ -60,73 +62,6 @@ def mixed(batch: Batch, task: Task) -> Batch:
         return batch
     other = tree(lambda leaf: leaf.roll(1, dims=0), batch.y)
     return replace(batch, y=task.mix(batch.y, other, torch.full((len(batch),), 0.75)))
-
-
-def try_shift(name: str, shift: Component, about: Description | None, errors: list[str]) -> None:
-    """Builds a shift, and looks at a made-up row through it. about: None where the data cannot be read: it is
-    tried on a picture if it reads any.
-    """
-    before = len(errors)
-    with trying(errors):
-        step = shift.build()
-    if len(errors) == before and not isinstance(step, Step):
-        errors.append(
-            f"shift.{name} needs a step of kdx.data.views.shift or kdx.data.views.augment; given "
-            f"{type(step).__name__}: see `kdx list shift`"
-        )
-    if len(errors) == before and about is None:
-        if step.reads != STAND_IN.reads:
-            return
-        about = STAND_IN
-    if len(errors) == before and step.reads != about.reads:
-        errors.append(
-            f"shift.{name} changes {rows_called(step.reads)}, and this data set holds "
-            f"{rows_called(about.reads)}: leave it out"
-        )
-    if len(errors) == before:
-        row = torch.zeros(1, dtype=torch.int64)
-        with trying(errors):
-            step(random_rows(about.example, 1), Draws(0, "test", row, row + 1), name)
-            _check_step(f"shift.{name}", step, about)
-
-
-def try_steps(training: Component, about: Description, errors: list[str]) -> None:
-    """Looks at made-up rows through each of the user's own steps. What is wrong with the settings is
-    reported elsewhere.
-    """
-    with trying([]):
-        settings = training.build()
-        for name, step in (*settings.augment, *settings.strong_augment):
-            if step.reads == about.reads:
-                with trying(errors, f"augment.{name}: "):
-                    _check_step(f"augment.{name}", step, about)
-
-
-def _check_step(name: str, step: Step | Mixer, about: Description) -> None:
-    """Whether a step of the user's own gives rows like those that it was given."""
-    if type(step).__module__.partition(".")[0] == "kdx":
-        return
-    index = torch.arange(TRIED_ROWS)
-    draws = Draws(0, "labelled", index, torch.ones_like(index))
-    if isinstance(step, Mixer):
-        rows = random_rows(about.example, TRIED_ROWS)
-        partner, share = step.pairs(draws, name, TRIED_ROWS)
-        made = step.blend(rows, tree(lambda leaf: leaf[partner], rows), share)
-    else:
-        rows = (stored_rows if step.moves_only else random_rows)(about.example, TRIED_ROWS)
-        made = step(rows, draws, name)
-    if _form(made) != (wanted := _form(rows)):
-        checks.refuse(f"{name} must give rows like those that it is given, {wanted}; it gives {_form(made)}")
-
-
-def _form(rows: Any) -> str:
-    """The shape and type of rows, in words."""
-    return " and ".join(
-        f"{name} {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}".strip()
-        if isinstance(leaf, torch.Tensor)
-        else f"{name} {type(leaf).__name__}".strip()
-        for name, leaf in sorted(leaves(rows).items())
-    )
 
 
 @dataclass(frozen=True)
@@ -176,6 +111,7 @@ def try_loss(
     None: classes.
     """
     method, task = loss.resolve(), made.task
+    check_method(f"loss={loss.target.split('.')[-2]}", method, Objective)
     Fitness(f"loss={loss.target.split('.')[-2]}", method.needs_task, "choose another loss, such as kd").check(
         task
     )
@@ -187,7 +123,8 @@ def try_loss(
         warnings.simplefilter("ignore", Caution)  # two made-up rows say nothing about the data
         if streams is None or mixer is None:
             objective: Objective = loss.build(parts)
-            push(objective, streams, student)
+            if wrong := push(objective, streams, student):
+                _push_more(loss, student, streams, made, live, wrong)
             return objective
         if "second" in loss.resolve().extra_views:
             raise UserError(
@@ -210,11 +147,46 @@ def try_loss(
     return objective
 
 
+def check_method(name: str, method: Any, kind: type) -> None:
+    """Whether a class that a slot names is one of the slot's kind, and what it declares can be read. Raises
+    WrongPart.
+    """
+    if not (isinstance(method, type) and issubclass(method, kind)):
+        raise WrongPart(f"{name} must be a class derived from {kind.__module__}.{kind.__name__}")
+    if not (isinstance(method.needs_task, type) and issubclass(method.needs_task, Task)):
+        raise WrongPart(f"{name}: needs_task must be a class of tasks, such as kdx.core.task.Categorical")
+    for key in ("uses", "may_use") if kind is Objective else ():
+        named = getattr(method, key, None)
+        if not isinstance(named, tuple | list):
+            raise WrongPart(f'{name}: {key} must name the streams that it reads, such as ("labelled",)')
+        for stream in named:
+            if stream not in STREAMS:
+                raise WrongPart(f"{name}: {key} names '{stream}'{nearest(str(stream), STREAMS)}")
+
+
+def _push_more(
+    loss: Component,
+    student: torch.nn.Module,
+    streams: Mapping[str, Batch] | None,
+    made: MadeUp,
+    live: list[Frozen],
+    wrong: Mapping[str, float],
+) -> None:
+    """Two rows may be too few for a statistic: with more of them terms of the user's own must be finite."""
+    if not from_own_package(loss.target):
+        return
+    more = {name: made_up(name, made.data, made.task, MORE_ROWS) for name in streams or ()}
+    parts = parts_for(student, made, live, "validation" in more)
+    if wrong := push(loss.build(parts), more, student):
+        said = ", ".join(f"'{name}' is {value}" for name, value in wrong.items())
+        raise WrongPart(f"the terms of {loss.target.rpartition('.')[2]} must be finite: {said}")
+
+
 def fits_stand_in(loss: Component) -> bool:
     """Whether a loss goes with the task of STAND_IN, so that it can be built without the data."""
     parts = [loss, *(Component(spec) for spec in [loss.spec.get("weights")] if spec)]
     task = task_of(STAND_IN)
-    with trying([]):
+    with trying([], own=loss.target):
         return all(isinstance(task, part.resolve().needs_task) for part in parts)
     return True
 
@@ -228,33 +200,39 @@ def takes_classes(loss: Component, parts: Parts, streams: Mapping[str, Batch]) -
     return True
 
 
-def push(objective: Objective, streams: Mapping[str, Batch] | None, student: torch.nn.Module) -> None:
+def push(
+    objective: Objective, streams: Mapping[str, Batch] | None, student: torch.nn.Module
+) -> dict[str, float]:
+    """One forward and backward pass. Returns the terms that are not finite."""
+    method = type(objective).__name__
+    if "_modules" not in vars(objective):
+        raise WrongPart(f"{method}.__init__ must call super().__init__(parts) first")
     if streams is None:
-        return
+        return {}
     for name in objective.uses:
         if name not in streams:
-            checks.refuse(missing_stream(type(objective).__name__, name, list(streams)))
-            return
+            checks.refuse(missing_stream(method, name, list(streams)))
+            return {}
+    shown = {name: streams[name] for name in (*objective.uses, *objective.may_use) if name in streams}
     objective.eval()
     objective.refresh()
-    outcome = objective(streams, 0.0)
-    method = type(objective).__name__
+    outcome = objective(shown, 0.0)
     if not isinstance(outcome, Outcome) or not outcome.terms:
-        checks.refuse(
+        raise WrongPart(
             f"{method}.forward must return an Outcome with at least one term; given: {outcome!r:.80}"
         )
-    elif wrong := [
+    if wrong := [
         name for name, term in outcome.terms.items() if not isinstance(term, torch.Tensor) or term.dim()
     ]:
-        checks.refuse(
+        raise WrongPart(
             f"the terms of {method} must be scalars, such as `cross_entropy(logits, y).mean()`; not so: "
             f"{', '.join(wrong)}"
         )
-    elif not outcome.loss.requires_grad:
-        checks.refuse(
+    if not outcome.loss.requires_grad:
+        raise WrongPart(
             f"the terms of {method} do not depend on the student, which would learn nothing: "
             f"{', '.join(outcome.terms)}"
         )
-    else:
-        outcome.loss.backward()
+    outcome.loss.backward()
     student.zero_grad(set_to_none=True)
+    return {name: value for name, term in outcome.terms.items() if not math.isfinite(value := term.item())}

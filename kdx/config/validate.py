@@ -11,10 +11,12 @@ from collections.abc import Mapping
 import torch
 
 from kdx import models
-from kdx.config.kinds import adapter_of, check_kind, check_pool, describe_data, task_of, trainings_of
+from kdx.config.contract import is_rule
+from kdx.config.kinds import adapter_of, check_kind, check_pool, task_of, trainings_of
 from kdx.config.networks import check_networks
 from kdx.config.suggest import networks_for
-from kdx.config.trials import try_shift, try_steps
+from kdx.config.tried_data import describe_data, try_loader
+from kdx.config.tried_steps import builds_own_steps, try_shift, try_steps
 from kdx.config.trying import trying
 from kdx.config.unused import Learned
 from kdx.config.wire import Order
@@ -52,10 +54,14 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
         with checks.gather(errors):
             order.runtime.settle()
     for node, training in trainings_of(experiment):
-        if training:
-            with trying(errors, f"{node}."):
+        if training and builds_own_steps(training, errors):
+            with trying(found := []):
                 training.build()
+            # what is wrong with a step, which both may take, begins with its own name
+            errors += [f"{node}.{one}" if one.split(" ")[0] in training.spec else one for one in found]
     about = describe_data(experiment, errors) if data and experiment.dataset else None
+    if about:
+        try_loader(order, about, errors)
     check_kind(order, about, errors)
     for _, training in trainings_of(experiment):
         if training and about:
@@ -74,8 +80,9 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learned.idle |= check_networks(order, about, rows, errors)
-    with trying(errors):
-        check_recipe(order, about, rows)
+    if not experiment.select or is_rule(experiment.select):
+        with trying(errors):
+            check_recipe(order, about, rows)
     if about:
         check_pool(experiment, about, rows, errors)
     for node, training in trainings_of(experiment):

@@ -34,6 +34,10 @@ class UserErrors(UserError):
         Exception.__init__(self, "\n".join(self.messages))
 
 
+class WrongPart(UserError):
+    """A part of the user's own is not what its kind must be. Who tries it says where it lies."""
+
+
 class Caution(UserWarning):
     """Something that a method noticed and the user should know; given with `warnings.warn`, it is shown and
     kept with the run.

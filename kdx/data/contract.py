@@ -14,6 +14,7 @@ from kdx.core.errors import UserError, UserErrors, nearest, type_name
 from kdx.core.trees import leaves, rows_of
 from kdx.data.phrases import NAMED, few
 from kdx.data.raw import PARTS, Arrays, Description, Raw, example_of
+from kdx.data.stored import LazyRows
 
 STORABLE = ("uint8", "float32", "float16", "int16", "int32", "int64", "bool")
 """Types that inputs and truth may have."""
@@ -139,7 +140,7 @@ def _wrong_arrays(what: str, value: Any) -> Iterator[str]:
         here = f"{what} ({name})" if isinstance(value, Mapping) else what
         if isinstance(value, Mapping) and not (isinstance(name, str) and ARRAY_NAME.fullmatch(name)):
             yield f"load() calls one of {what} {name!r}: a name may hold letters, digits, - and _ only"
-        elif not isinstance(leaf, np.ndarray):
+        elif not isinstance(leaf, np.ndarray | LazyRows):
             yield f"load() gives {here} as {_kind_of(leaf)}: give a numpy array{_as_numpy(leaf)}"
         elif not leaf.ndim:
             yield f"load() gives {here} as a single number: the first axis must be the rows"

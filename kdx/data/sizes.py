@@ -19,11 +19,13 @@ Size = int | float | None
 
 
 def check_classes(description: Description) -> list[str]:
-    """Of classes without a single row to train with, as a plain sentence; [] where there are none. Who only
-    tests may have such.
+    """Of a single class, or of classes without a row to train with, as a plain sentence; [] where there are
+    none. Who only tests may have such.
     """
     if not description.classes or description.strata is None:
         return []
+    if len(description.classes) == 1:
+        return [f"there is one class only, '{description.classes[0]}': telling classes apart takes two"]
     empty = [name for name, rows in zip(description.classes, description.strata, strict=True) if not rows]
     more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
     return (

@@ -12,10 +12,10 @@ from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
-from kdx.core.errors import UserError, rows_called
+from kdx.core.errors import UserError, WrongPart, rows_called, type_name
 from kdx.core.task import Categorical, Task
 from kdx.models import pretrained, size
-from kdx.models.adapt import Adapted, Adapter, PictureAdapter, in_units
+from kdx.models.adapt import Adapted, Adapter, Fitted, PictureAdapter, in_units
 
 HELD = size.Held()
 _PICTURES = ("pictures",)
@@ -88,6 +88,8 @@ def build_for(
     more = adapter.arguments() if adapter is not None and function in _reads else {}
     with pretrained.reading(read_weights), size.within_memory(held):
         made = model.build(shape=inner, **more, **_ending(function, named, task))
+    if not isinstance(made, nn.Module | Fitted):
+        raise WrongPart(f"{named} gives {type_name(made)}, and must give a torch.nn.Module")
     return in_units(made if adapter is None else adapter.wrap(made, shape), task.units())
 
 

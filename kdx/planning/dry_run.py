@@ -79,7 +79,7 @@ class Dry:
 
     def describe(self, dataset: Component) -> Any:
         """What a data set that is not prepared yet holds. Raises UserErrors."""
-        from kdx.config.kinds import describe_data
+        from kdx.config.tried_data import describe_data
 
         name = json.dumps(dataset.spec, sort_keys=True)
         if name not in self.described:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from kdx.config.kinds import describe_data
+from kdx.config.tried_data import describe_data
 from kdx.config.wire import Order, with_sources
 from kdx.core.errors import UserError, UserErrors, together
 from kdx.core.task import OwnMetric

@@ -18,6 +18,7 @@ from kdx.pipeline.scores import digests_of
 from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
 from kdx.store.places import dotted
+from kdx.store.resolve import own_error
 from kdx.store.stage import split_number, subseed
 from kdx.store.store import Asked, Halt, Miss, Store
 from kdx.store.work import Listener
@@ -101,7 +102,7 @@ def stored(order: Order) -> Artifact | None:
         return perform(order, Listener(), peek=True)[0]
     except Unreadable:
         raise
-    # a file that is missing or damaged is reported by those who can mend it
+    # a file that is missing or damaged is reported by those who can mend it, as is what own code raises
     except (
         Miss,
         UserError,
@@ -111,6 +112,10 @@ def stored(order: Order) -> Artifact | None:
         TypeError,
         AttributeError,
     ):
+        return None
+    except (Exception, SystemExit) as error:
+        if own_error(error) is None:
+            raise
         return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.store.moved import current
-from kdx.store.resolve import resolve
+from kdx.store.resolve import place_of, resolve
 from kdx.store.source import Source
 
 
@@ -61,9 +61,11 @@ class Component:
                 if lacking := sorted(getattr(made, "__abstractmethods__", ())):
                     raise UserError(
                         f"{self.target} cannot be built: it lacks {', '.join(lacking)}, which its base class "
-                        "asks for"
+                        f"asks for{place_of(self.target)}"
                     ) from error
-                raise UserError(f"{self.target} does not take these keys: {error}") from error
+                raise UserError(
+                    f"{self.target} does not take these keys: {error}{place_of(self.target)}"
+                ) from error
             raise
 
     def build_as(self, kind: type, refusal: str, *, complete: bool = False) -> Any:
@@ -73,7 +75,7 @@ class Component:
         made = self.resolve()
         fits = isinstance(made, type) and issubclass(made, kind)
         if not fits or (complete and inspect.isabstract(made)):
-            raise UserError(refusal)
+            raise UserError(refusal + place_of(self.target))
         return self.build()
 
     def resolve(self) -> Any:

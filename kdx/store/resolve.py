@@ -5,9 +5,11 @@ allowed.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
@@ -22,6 +24,8 @@ from kdx.store.moved import address
 ALLOWED = ("kdx", "torch.optim", "torchvision.models")
 own_packages: list[str] = []
 _OURS = str(Path(__file__).parents[1])
+_LONG = 400
+"""Letters of what an error says."""
 
 
 def allow(packages: Iterable[str]) -> None:
@@ -74,17 +78,39 @@ def resolve(target: str) -> Any:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name and not module.startswith(error.name):
-            raise UserError(f"'{target}' needs the package '{error.name}', which is not installed") from error
+            raise UserError(
+                f"'{target}' needs the package '{error.name}', which is not installed"
+                + (f" ({place})" if (place := _own_line(error)) else "")
+            ) from error
         raise UserError(f"_target_ '{target}' does not exist: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if own := own_error(error):
             raise UserError(f"'{module}' cannot be imported: {own}") from error
         if isinstance(error, (ImportError, AttributeError, ValueError)):
-            raise UserError(f"_target_ '{target}' does not exist: {error}") from error
+            raise UserError(f"_target_ '{target}' does not exist: {error}{_file_of(module)}") from error
         raise
     if getattr(found, "__module__", None) != module or not callable(found):
-        raise UserError(f"_target_ '{target}' is refused: '{name}' is not defined in {module}")
+        raise UserError(
+            f"_target_ '{target}' is refused: '{name}' is no class or function that is defined in {module}"
+            + _file_of(module)
+        )
     return found
+
+
+def _file_of(module: str) -> str:
+    """ " (FILE)", of a module of the user's own."""
+    path = code_file(module) if from_own_package(f"{module}.") else None
+    return f" ({path})" if path else ""
+
+
+def place_of(target: str) -> str:
+    """ " (FILE, line N)": where what an address names begins; "" where it is none of the user's own."""
+    if not from_own_package(target):
+        return ""
+    with contextlib.suppress(UserError, OSError, TypeError):
+        found = resolve(target)
+        return f" ({inspect.getsourcefile(found)}, line {inspect.getsourcelines(found)[1]})"
+    return _file_of(target.rpartition(".")[0])
 
 
 def from_own_package(target: str) -> bool:
@@ -96,15 +122,29 @@ def own_error(error: BaseException) -> str | None:
     """What an error says, and where in the user's own packages it came up; None where none of their code took
     part in it.
     """
+    place = _own_line(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    if place is None:
+        return None
+    return f"{error_in_one_line(error)} ({place})"
+
+
+def error_in_one_line(error: BaseException) -> str:
+    """Its kind and what it says, which libraries say in many lines."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= _LONG else text[:_LONG] + '...'}"
+
+
+def _own_line(error: BaseException) -> str | None:
+    """The last line of the user's own packages that took part in an error."""
+    tops = {package.partition(".")[0] for package in own_packages}
     own = [
         f"{frame.f_code.co_filename}, line {line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get("__name__", "").partition(".")[0]
-        in {package.partition(".")[0] for package in own_packages}
+        if frame.f_globals.get("__name__", "").partition(".")[0] in tops
     ]
-    if not own and not isinstance(error, SyntaxError):
-        return None
-    return f"{type(error).__name__}: {error}" + (f" ({own[-1]})" if own else "")
+    return own[-1] if own else None
 
 
 @functools.cache
@@ -124,8 +164,8 @@ def code_file(module: str) -> Path | None:
         return next((Path(p) for p in (f"{base}.py", f"{base}/__init__.py") if os.path.isfile(p)), None)
     if module.split(".")[0] in {p.split(".")[0] for p in own_packages}:
         try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
+            spec = importlib.util.find_spec(module)  # imports what the module lies in
+        except (Exception, SystemExit):  # whatever their code raises: who needs it says so
             return None
         return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
     return None

@@ -47,13 +47,16 @@ class Square:
             if picture.format == "PNG" and isinstance(key := picture.info.get("transparency"), int):
                 white = picture.mode == "1" and key  # scaled by Pillow from 12.1 on
                 picture.info["transparency"] = 255 if white else key * SCALES.get(deep.raw_mode(picture), 1)
-            picture = ImageOps.exif_transpose(picture)
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(
-                    Image.new("RGBA", picture.size, (*self.background, 255)), picture
-                )
-            picture = picture.convert("L" if grey else "RGB")
+            return self.of_picture(ImageOps.exif_transpose(picture), grey, cut)
+
+    def of_picture(self, picture: Any, grey: bool, cut: Callable[[Any], Any] | None = None) -> np.ndarray:
+        """(C, S, S) uint8 of a PIL image of eight bits. cut: see `of_bytes`."""
+        from PIL import Image
+
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, (*self.background, 255)), picture)
+        picture = picture.convert("L" if grey else "RGB")
         square = cut(picture) if cut else self._square(picture, self._level() if grey else self.background)
         pixels = np.asarray(square)
         return pixels[None] if grey else pixels.transpose(2, 0, 1)

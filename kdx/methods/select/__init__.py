@@ -4,6 +4,7 @@ each file holds one rule.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kdx.core.errors import WrongPart, type_name
 from kdx.core.task import Categorical, Task
 
 
@@ -50,6 +52,29 @@ class Chosen:
     rows: np.ndarray
     about: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+
+
+def check_chosen(found: Any, rows: int, who: str) -> None:
+    """Whether what a rule gave names rows of a pool of so many. Raises WrongPart."""
+    if not isinstance(found, Chosen):
+        raise WrongPart(f"{who}.choose must give kdx.methods.select.Chosen; it gives {type_name(found)}")
+    chosen = found.rows
+    if not isinstance(chosen, np.ndarray) or chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+        kind = f"{chosen.dtype} {chosen.shape}" if isinstance(chosen, np.ndarray) else type_name(chosen)
+        raise WrongPart(
+            f"the rows that {who} chooses must be an array (m,) of whole numbers, such as np.flatnonzero "
+            f"gives; it gives {kind}"
+        )
+    if len(chosen) and not (0 <= chosen.min() and chosen.max() < rows):
+        raise WrongPart(
+            f"{who} chooses rows from {chosen.min()} to {chosen.max()} of a pool of {rows} (0 to {rows - 1})"
+        )
+    if (np.diff(chosen) < 0).any():
+        raise WrongPart(f"the rows that {who} chooses must ascend: np.sort(rows)")
+    try:
+        json.dumps(dict(found.about), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise WrongPart(f"Chosen.about of {who} must hold plain numbers by name: {error}") from error
 
 
 class Rule(ABC):

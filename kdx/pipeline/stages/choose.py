@@ -9,7 +9,7 @@ from kdx.core.errors import UserError
 from kdx.core.task import Categorical, Fitness, Task
 from kdx.core.types import Split
 from kdx.data.streams import sequential
-from kdx.methods.select import Pool, Rule
+from kdx.methods.select import Pool, Rule, check_chosen
 from kdx.models.tap import penultimate
 from kdx.pipeline.stages.answers import clean_answers
 from kdx.pipeline.stages.arrays import build_task, need_split
@@ -65,7 +65,12 @@ def run(
     # a rule says at once what it is about to need, and all else with its choice
     with cautions(work) as given:
         chosen = chooser.choose(Pool(classes, taken, wrong=wrong_share(answers, task), **found), count, seed)
+    check_chosen(chosen, len(split), type(chooser).__name__)
     rows = np.sort(np.concatenate([before, chosen.rows])).astype(np.int64)
+    if not len(rows):
+        raise UserError(
+            f"the rule {type(chooser).__name__} chooses no row of the pool: there is nothing to learn"
+        )
     np.save(work.path / "rows.npy", rows)
     for warning in chosen.warnings:
         if warning not in given:

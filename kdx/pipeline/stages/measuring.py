@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, WrongPart
+from kdx.core.metric import Metric
 from kdx.core.task import OwnMetric, Task
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Views
@@ -130,6 +131,8 @@ def build_metric(name: str, described: Component) -> OwnMetric:
         f"metrics.{name}._target_ '{described.target}' is no metric: a class that inherits from "
         "kdx.core.task.OwnMetric",
     )
+    if not isinstance(getattr(found, "metric", None), Metric):
+        raise WrongPart(f"metrics.{name}: {type(found).__name__}.metric must be a kdx.core.metric.Metric")
     if found.metric.name != name:
         raise UserError(
             f"metrics.{name} is a metric called '{found.metric.name}': name it metrics.{found.metric.name}"

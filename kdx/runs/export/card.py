@@ -17,6 +17,7 @@ from kdx.report.run.markup import code, escape, fenced, markdown_table
 from kdx.report.run.sentences import gained
 from kdx.report.run.units import bytes_in_words, whole
 from kdx.report.run.verdict import percent
+from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
 from kdx.tasks.shown import counting_metric, shown_metrics
 
@@ -27,6 +28,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         f"# {escape(card['model'])}: {escape(role_words(card))}",
         opening(card),
         *_contract(card),
+        *preparing(card),
         *use(card),
         *_results(card),
     ]

@@ -34,6 +34,7 @@ from kdx.runs import lineage
 from kdx.runs.export import card
 from kdx.runs.export.formats import FORMATS, Exported, check_onnx, contract, names_inside
 from kdx.runs.export.parity import check_parity, real_rows
+from kdx.runs.export.preparing import preparation
 from kdx.runs.preprocessing import PREPROCESSING, preprocessing
 from kdx.runs.reading import Run, only_input, read_mapping
 from kdx.runs.stored import Weights, of_role
@@ -150,6 +151,7 @@ def draw_card(run: Run, role: str, which: str, weights: Weights, artifact: Artif
         "parameters": size.parameters(network),
         "bytes": size.bytes(network),
         "input": contract(weights.about),
+        "prepare": preparation(kind_of_old(weights.about), made_from["data"]),
         **({"classes": weights.about["classes"]} if weights.about.get("classes") else {}),
         "formats": {},
         "seed": config.get("seed"),

@@ -1,0 +1,126 @@
+"""Augmentations and shifts of the user's own, tried on made-up rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kdx.config.kinds import TRIED_ROWS
+from kdx.config.trials import STAND_IN
+from kdx.config.trying import trying
+from kdx.core.errors import WrongPart, rows_called
+from kdx.core.examples import random_rows, stored_rows
+from kdx.core.trees import leaves, tree
+from kdx.data.raw import Description
+from kdx.data.views.chain import Mixer, Step
+from kdx.data.views.draws import Draws
+from kdx.store.component import Component
+from kdx.store.resolve import from_own_package
+
+
+def try_shift(name: str, shift: Component, about: Description | None, errors: list[str]) -> None:
+    """Builds a shift, and looks at a made-up row through it. about: None where the data cannot be read: it is
+    tried on a picture if it reads any.
+    """
+    before = len(errors)
+    with trying(errors):
+        step = shift.build()
+    if len(errors) == before and not isinstance(step, Step):
+        errors.append(
+            f"shift.{name} needs a step of kdx.data.views.shift or kdx.data.views.augment; given "
+            f"{type(step).__name__}: see `kdx list shift`"
+        )
+    if len(errors) == before and about is None:
+        if step.reads != STAND_IN.reads:
+            return
+        about = STAND_IN
+    if len(errors) == before and step.reads != about.reads:
+        errors.append(
+            f"shift.{name} changes {rows_called(step.reads)}, and this data set holds "
+            f"{rows_called(about.reads)}: leave it out"
+        )
+    if len(errors) == before:
+        row = torch.zeros(1, dtype=torch.int64)
+        with trying(errors, f"shift.{name}: ", own=shift.target):
+            step(random_rows(about.example, 1), Draws(0, "test", row, row + 1), name)
+            _check_step(name, step, about)
+
+
+def builds_own_steps(training: Component, errors: list[str]) -> bool:
+    """Builds the steps of the user's own, each alone, so that what is wrong with one is said of it; whether
+    all can be built.
+    """
+    before = len(errors)
+    for _, spec in (*training.spec["augment"], *training.spec["strong_augment"]):
+        if from_own_package(spec["_target_"]):
+            with trying(errors, own=spec["_target_"]):
+                Component(spec).call()
+    return len(errors) == before
+
+
+def try_steps(training: Component, about: Description, errors: list[str]) -> None:
+    """Looks at made-up rows through each of the user's own steps. What is wrong with the settings is
+    reported elsewhere.
+    """
+    with trying([]):
+        settings = training.build()
+        for name, step in (*settings.augment, *settings.strong_augment):
+            if isinstance(step, Step | Mixer) and step.reads == about.reads:
+                own = f"{type(step).__module__}.{type(step).__qualname__}"
+                with trying(errors, f"augment.{name}: ", own=own):
+                    _check_step(name, step, about)
+
+
+def _check_step(name: str, step: Step | Mixer, about: Description) -> None:
+    """Whether a step of the user's own gives rows like those that it was given."""
+    if type(step).__module__.partition(".")[0] == "kdx":
+        return
+    index = torch.arange(TRIED_ROWS)
+    draws = Draws(0, "labelled", index, torch.ones_like(index))
+    if isinstance(step, Mixer):
+        rows = random_rows(about.example, TRIED_ROWS)
+        partner, share = step.pairs(draws, name, TRIED_ROWS)
+        made = step.blend(rows, tree(lambda leaf: leaf[partner], rows), share)
+    else:
+        rows = (stored_rows if step.moves_only else random_rows)(about.example, TRIED_ROWS)
+        made = step(tree(torch.clone, rows), draws, name)
+    if _form(made) != (wanted := _form(rows)):
+        raise WrongPart(f"must give rows like those that it is given, {wanted}; it gives {_form(made)}")
+    if isinstance(step, Step):
+        _check_pure(name, step, rows, made)
+
+
+def _check_pure(name: str, step: Step, rows: Any, made: Any) -> None:
+    """Whether the same row and view give the same numbers whatever is beside them, and finite ones."""
+    index = torch.arange(TRIED_ROWS)
+    if not all(leaf.isfinite().all() for leaf in leaves(made).values() if leaf.is_floating_point()):
+        raise WrongPart("gives NaN or infinite numbers")
+    again = step(tree(torch.clone, rows), Draws(0, "labelled", index, torch.ones_like(index)), name)
+    if not _same(again, made):
+        raise WrongPart(
+            "gives other numbers when it is asked again: take what is random from `draws`, so that "
+            "a view is the same wherever it is made"
+        )
+    last = index[-1:]
+    alone = step(tree(lambda leaf: leaf[-1:], rows), Draws(0, "labelled", last, torch.ones_like(last)), name)
+    if not _same(alone, tree(lambda leaf: leaf[-1:], made), near=True):
+        raise WrongPart("gives a row other numbers beside other rows: each must hang on itself alone")
+
+
+def _same(one: Any, other: Any, near: bool = False) -> bool:
+    """near: but for the rounding of another batch size."""
+    pairs = [(leaf, leaves(other)[name]) for name, leaf in leaves(one).items()]
+    if near:
+        return all(torch.allclose(a.double(), b.double(), 1e-4, 1e-5) for a, b in pairs)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def _form(rows: Any) -> str:
+    """The shape and type of rows, in words."""
+    return " and ".join(
+        f"{name} {str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)}".strip()
+        if isinstance(leaf, torch.Tensor)
+        else f"{name} {type(leaf).__name__}".strip()
+        for name, leaf in sorted(leaves(rows).items())
+    )

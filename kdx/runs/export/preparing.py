@@ -1,0 +1,101 @@
+"""How a new row is made ready for an exported network, for card.json and card.md. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kdx.report.run.markup import code, escape, markdown_table
+
+_FITS = {
+    "crop": "the short side is resized to that (bilinear), and the centre is cut out",
+    "pad": "the long side is resized to that (bilinear), and the rest is background",
+    "squeeze": "both sides are resized to that (bilinear)",
+}
+_SHOWN = 40
+"""Columns of a table, and categories of one, that card.md lists; model.json has all."""
+
+
+def preparation(model: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What card.json says of it. model: as kind_of_old gives it; data: lineage.data of the card."""
+    reads = model["reads"]
+    asked = {key: value for key, value in data["component"].items() if not key.startswith("_")}
+    if reads == "pictures":
+        found = {key: asked[key] for key in ("fit", "background") if key in asked}
+        return {"reads": reads, **found, **({"black_to_white": data["range"]} if data["range"] else {})}
+    adapter = model.get("adapter") or {}
+    if reads == "table":
+        return {"reads": reads, "columns": adapter.get("columns"), "clip": adapter.get("clip")}
+    if reads == "texts":
+        return {"reads": reads, "tokenizer": "tokenizer.json", "length": model["example"][""][0][0]}
+    return {"reads": reads}
+
+
+def preparing(card: Mapping[str, Any]) -> list[str]:
+    """The section of card.md; of older cards, and of rows that only the user knows, none."""
+    about = card.get("prepare") or {}
+    lines = {"pictures": _picture, "table": _table, "texts": _text}.get(about.get("reads"))
+    return ["## How a new row is prepared", *lines(card, about)] if lines else []
+
+
+def _picture(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    channels, height, width = card["input"]["shape"]
+    lines = []
+    if "fit" in about:
+        lines.append("turn it as its EXIF says")
+    if "background" in about:
+        lines.append(f"lay it on {code(json.dumps(about['background']))} where it is transparent")
+    lines.append(f"make it {'grey, PIL mode L' if channels == 1 else 'red, green, blue, PIL mode RGB'}")
+    fit = _FITS.get(str(about.get("fit")))
+    size = f"{width}x{height} pixels"
+    lines.append(f"make it {size}: {fit}" if fit else f"it must have {size}, made as the data set makes them")
+    for depth, ends in (about.get("black_to_white") or {}).items():
+        if isinstance(ends, list | tuple) and len(ends) == 2:
+            low, high = ends
+            lines.append(f"of {escape(depth)} pictures {code(low)} is black (0) and {code(high)} white (1)")
+    lines.append("divide bytes by 255; no mean, no deviation: the network has them built in")
+    return [_numbered(lines)]
+
+
+def _table(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    columns: Sequence[Mapping[str, Any]] = about.get("columns") or ()
+    rows = []
+    for place, column in enumerate(columns[:_SHOWN]):
+        rows.append([str(place), escape(str(column.get("name"))), _holds(columns, column)])
+    more = f" The first {_SHOWN} of {len(columns)}; card.json has all." if len(columns) > _SHOWN else ""
+    clip = f", cut off at {about['clip']:g} deviations" if about.get("clip") else ""
+    words = (
+        "A row is float32 numbers in this order, as the table holds them. Standardising (mean and deviation "
+        f"of the rows to train with{clip}) and the places of categories are built in.{more}"
+    )
+    return [words, markdown_table(["place", "column", "what stands there"], rows)] if rows else [words]
+
+
+def _holds(columns: Sequence[Mapping[str, Any]], column: Mapping[str, Any]) -> str:
+    if column.get("categories") is not None:
+        names = list(column["categories"])
+        listed = ", ".join(f"{escape(str(name))} {i}" for i, name in enumerate(names[:_SHOWN]))
+        return f"the number of its category: {listed}" + (" ..." if len(names) > _SHOWN else "")
+    if column.get("flag"):
+        return "1 where that number is missing, else 0"
+    if "missing" in column:
+        return f"the number, 0 where it is missing (then place {column['missing']} is 1)"
+    return "the number"
+
+
+def _text(card: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
+    return [
+        _numbered(
+            [
+                f"{code(about['tokenizer'])} beside this card makes whole numbers of a text (the library "
+                "tokenizers: `Tokenizer.from_file`)",
+                f"{about['length']} of them: it cuts longer texts, and fills up shorter ones with 0",
+                "the spaces around a text were left out in training",
+            ]
+        )
+    ]
+
+
+def _numbered(lines: Sequence[str]) -> str:
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))

@@ -1,0 +1,238 @@
+"""Parts of the user's own that are wrong: each is refused before the run, in one to three lines that name the
+file and the line. The parts are those of `kdx new`, each broken in one way.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdx.cli import main
+from kdx.config import skeletons
+from kdx.store.resolve import allow
+
+SHORT = "device=cpu device.threads=1 teacher=mlp_small baseline=false store=store hydra.run.dir=run".split()
+SHORT += "dataset.validation=40 dataset.test=40".split()
+LAYER = "class Odd(nn.Module):\n    def forward(self, x):\n        return {}\n\n\ndef flat_net"
+EVERY = {
+    "syntax": (("\n", "\ndef (:\n", 1), "SyntaxError: invalid syntax"),
+    "package": (("\n", "\nimport nosuchpackage\n", 1), "needs the package 'nosuchpackage'"),
+    "import": (("\n", "\nfrom kdx.core.checks import nosuch\n", 1), "cannot import name 'nosuch'"),
+    "raises": (("\n", "\n1 / 0\n", 1), "cannot be imported: ZeroDivisionError"),
+    "exits": (("\n", "\nraise SystemExit(3)\n", 1), "cannot be imported: SystemExit: 3"),
+}
+"""What may be wrong with any file: (before, after, how often) and what is said."""
+
+
+def layer(code: str) -> tuple[str, str]:
+    """A layer that ends the network of the page."""
+    return "flat_net", code
+
+
+BROKEN = {
+    "loss": {
+        "base": (("(Objective)", ""), "must be a class derived from kdx.core.types.Objective"),
+        "keys": (("*, weight)", "*, weigth)"), "does not take these keys"),
+        "init": (("parts.teacher", "parts.techer"), "AttributeError: 'Parts' object has no attribute"),
+        "super": (("super().__init__(parts)", "pass"), "must call super().__init__(parts) first"),
+        "signature": (("streams, progress", "streams"), "Both.forward() takes 2 positional arguments"),
+        "first batch": (("terms = {}", "terms = {}[1]"), "KeyError: 1"),
+        "shape": ((".mean()", ""), "must be scalars"),
+        "dtype": (("Outcome(terms)", "Outcome({k: v.long() for k, v in terms.items()})"), "do not depend on"),
+        "NaN": (("self.weight * -", "float('nan') * -"), "must be finite: 'teacher_labelled' is nan"),
+        "nothing": (("return Outcome(terms)", "pass"), "must return an Outcome"),
+        "stream": (('uses = ("labelled",)', 'uses = ("labeled",)'), "did you mean 'labelled'?"),
+        "no streams": (('uses = ("labelled",)', "pass"), "uses must name the streams"),
+        "task": (("= Categorical", "= 'classes'"), "needs_task must be a class of tasks"),
+    },
+    "model": {
+        "nothing": (("return nn", "nn"), "flat_net gives a NoneType, and must give a torch.nn.Module"),
+        "init": (("check_whole(", "1 / 0, check_whole("), "ZeroDivisionError"),
+        "first batch": (("math.prod(shape)", "7"), "mat1 and mat2 shapes cannot be multiplied"),
+        "answers": (
+            ("(units, classes)", "(units, classes + 1)"),
+            "gives answers of (11,) a row",
+        ),
+        "float64": (("(units, classes)", "(units, classes).double()"), "must have the same dtype"),
+        "int64": ("x.long()", "answers with torch.int64 numbers"),
+        "tuple": ("(x, x)", "answers with a tuple"),
+        "NaN": ("x * float('nan')", "NaN or infinite numbers"),
+        "chance": ("x + __import__('torch').rand(1)", "other answers when it is asked again"),
+        "training": ("x if not self.training else x.nosuch", "has no attribute 'nosuch'"),
+    },
+    "dataset": {
+        "method": (("def fetch", "def fech"), "has no method fetch"),
+        "keys": (("*, rows, side", "*, rows"), "does not take these keys"),
+        "init": (("self.rows = ", "1 / 0; self.rows = "), "ZeroDivisionError"),
+        "files": (("return []", "return 'a.npz'"), "must give a list of paths"),
+        "description": (("return describe(", "describe("), "must return a kdx.data.raw.Description"),
+        "counts": (("len(labels), per", "len(labels) + 5, per"), "the train part has 1005"),
+        "labels": (("0, len(CLASSES)", "0, 1 + len(CLASSES)"), "counts the rows of 3 classes, and names 2"),
+        "chance": (("default_rng(0)", "default_rng()"), "says something else when it is asked again"),
+        "signature": (("self, *, workers", "self"), "unexpected keyword argument 'workers'"),
+        "load": (("rng, labels = ", "1 / 0; rng, labels = "), "ZeroDivisionError"),
+        "shape": (("[:, None]  #", "  #"), "describe() says rows (1, 16, 16) and load() gives (16, 16)"),
+        "dtype": (("np.uint8)[", "float)["), "as float64: give float32"),
+        "truth": (("Pictures(images, labels,", "Pictures(images, labels[1:],"), "a truth of 999 rows"),
+    },
+    "torch_dataset": {
+        "base": (("(TorchDataset)", ""), "object.__init__()"),
+        "super": (("super().__init__", "dict"), "has no attribute"),
+        "rows": (("return _Dots(self.rows) if", "return iter([]) if"), "must be a Dataset with __len__"),
+        "none": (("return _Dots(self.rows) if", "return None if"), "must give the Dataset to train with"),
+        "row": (("noise = torch", "1 / 0; noise = torch"), "ZeroDivisionError"),
+        "late row": (("noise = torch", "assert row != 700; noise = torch"), "AssertionError"),
+        "shape": (("return noise / 1.6", "return noise[0, 0]"), "a picture of shape (24,)"),
+        "dtype": (("return noise / 1.6", "return (noise * 9).long()"), "a picture of int64"),
+        "range": (("return noise / 1.6", "return noise * 9"), "leave the normalisation out"),
+        "NaN": (("return noise / 1.6", "return noise * float('nan')"), "NaN or infinite"),
+        "chance": ((", generator=torch.Generator().manual_seed(row)", ""), "another picture each time"),
+        "labels": (("row % 2 for", "row % 3 for"), "has the label 2, and there are 2 classes"),
+        "words": (("row % 2 for", "'left' for"), "labels are whole numbers from 0"),
+    },
+    "augment": {
+        "base": (("(Step)", ""), "must be a class derived from kdx.data.views.chain.Step"),
+        "keys": (("*, share", "*, shear"), "does not take these keys"),
+        "init": (("self.share = ", "1 / 0; self.share = "), "ZeroDivisionError"),
+        "signature": (("x, draws, op", "x"), "takes 2 positional arguments"),
+        "first batch": (("height = ", "1 / 0; height = "), "ZeroDivisionError"),
+        "shape": (("return x.", "return x[:, :, 1:].repeat(1, 1, 2, 1); x."), "must give rows like those"),
+        "dtype": (("return x.", "return x.double(); x."), "must give rows like those"),
+        "NaN": (("return x.", "return x * float('nan'); x."), "gives NaN or infinite numbers"),
+        "chance": (
+            ("return x.", "return x * torch.rand(1); x."),
+            "gives other numbers when it is asked again",
+        ),
+        "batch": (("return x.", "return x - x.mean(0); x."), "other numbers beside other rows"),
+    },
+    "transform": {
+        "none": (("v2.RandomErasing(p=p)", "None"), "needs a transform that can be called"),
+        "super": (("super().__init__(v2.RandomErasing(p=p))", "pass"), "has no attribute"),
+        "name": (("v2.RandomErasing", "v2.RandomErazing"), "has no attribute 'RandomErazing'"),
+        "given": (("p=p)", "p=p), given='pil'"), "given has no option 'pil'"),
+        "size": (("v2.RandomErasing(p=p)", "v2.Resize(8)"), "must give rows like those"),
+        "what": (("v2.RandomErasing(p=p)", "lambda x: 'x'"), "it must give one picture"),
+        "first batch": (("v2.RandomErasing(p=p)", "lambda x: 1 / 0"), "ZeroDivisionError"),
+        "NaN": (("v2.RandomErasing(p=p)", "lambda x: x * float('nan')"), "gives NaN or infinite numbers"),
+        "chance": (
+            ("v2.RandomErasing(p=p)", "lambda x: x * __import__('numpy').random.default_rng().random()"),
+            "gives other numbers when it is asked again",
+        ),
+    },
+    "select": {
+        "base": (("(Rule)", ""), "must be a class derived from kdx.methods.select.Rule"),
+        "keys": (("*, share", "*, shear"), "does not take these keys"),
+        "needs": (('("teacher",)', '("techer",)'), "'techer' is none"),
+        "signature": (("pool, count, seed", "pool"), "takes 2 positional arguments"),
+        "first batch": (("odds = ", "1 / 0; odds = "), "ZeroDivisionError"),
+        "nothing": (("return Chosen", "Chosen"), "must give kdx.methods.select.Chosen; it gives a NoneType"),
+        "range": (("Chosen(rows,", "Chosen(rows + 100,"), "of a pool of 64 (0 to 63)"),
+        "order": (("Chosen(rows,", "Chosen(rows[::-1],"), "must ascend"),
+        "dtype": (("Chosen(rows,", "Chosen(highest > 0,"), "it gives bool (64,)"),
+        "about": (("len(rows)}", "rows}"), "must hold plain numbers by name"),
+        "chance": (
+            ("Chosen(rows,", "Chosen(np.sort(np.random.permutation(rows)[:9]),"),
+            "other rows when it is asked again",
+        ),
+    },
+    "metric": {
+        "base": (("(OwnMetric)", ""), "is no metric: a class that inherits from"),
+        "no metric": (("metric = Metric", "metrics = Metric"), "must be a kdx.core.metric.Metric"),
+        "signature": (("self, answers, truth", "self, answers"), "takes 2 positional arguments"),
+        "first batch": (("return (", "1 / 0; return ("), "ZeroDivisionError"),
+        "rows": ((".mean().item()", ""), "must return a number, such as found.mean().item(); given: (3,)"),
+        "tensor": ((".item()", ""), "must return a number"),
+        "nothing": (("return (", "("), "must return a number, such as found.mean().item(); given: null"),
+        "range": ((".item()", ".item() + 7"), "values are from 0 to 1"),
+        "chance": ((".item()", ".item() * __import__('random').random()"), "the same number each time"),
+        "in place": (("return (", "answers.zero_(); return ("), "changes the answers"),
+    },
+}
+"""kind -> what is wrong -> ((before, after), what is said); of a model also what a last layer returns."""
+QUICK = {"base", "chance"}
+"""Of every kind these are tried each time, and the others with the slow tests."""
+CASES = [
+    pytest.param(kind, *broken, id=f"{kind}-{what}", marks=[] if what in QUICK else pytest.mark.slow)
+    for kind, ways in BROKEN.items()
+    for what, broken in {**ways, **(EVERY if kind == "loss" else {})}.items()
+]
+CASES += [
+    pytest.param(kind, *EVERY[what], id=f"{kind}-{what}", marks=pytest.mark.slow)
+    for kind in BROKEN
+    if kind != "loss"
+    for what in ("syntax", "raises")
+]
+NAMES = dict.fromkeys(BROKEN, "mine") | {"model": "flat_net", "loss": "both", "torch_dataset": "dots"}
+NAMES |= {
+    "dataset": "stripes",
+    "augment": "band",
+    "transform": "erased",
+    "select": "surest",
+    "metric": "sure",
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    allow([])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_parts"]:
+        del sys.modules[name]
+
+
+def broken(text: str, change: str | tuple) -> str:
+    if isinstance(change, str):  # what the last layer returns
+        text = text.replace("def flat_net", LAYER.format(change), 1)
+        return text.replace("nn.Linear(units, classes),", "nn.Linear(units, classes), Odd(),")
+    before, after, *often = change
+    assert before in text, before
+    return text.replace(before, after, *often)
+
+
+@pytest.mark.parametrize(("kind", "change", "says"), CASES)
+def test_what_is_wrong_with_a_part_is_said_with_its_place_before_the_run(kind, change, says, here, capsys):
+    name = NAMES[kind]
+    for file, text in skeletons.part_files(kind, name, "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(broken(text, change) if file.endswith(".py") else text)
+    words = shlex.split(skeletons.trying_command(kind, name, "my_parts"))[1:]
+    small = SHORT if kind == "model" else [*SHORT, "student=mlp_small"]
+    assert main([*words, *small]) == 2
+    assert not Path("run").exists()
+    said = capsys.readouterr().err.strip()
+    assert says in said and "Traceback" not in said and 1 <= len(said.splitlines()) <= 3, said
+    assert re.search(rf"\({re.escape(str(here))}/my_parts/{name}\.py, line \d+\)", said), said
+
+
+def test_what_goes_wrong_later_names_its_place_too(here, capsys):
+    """A loss that fails at its third step, which no check can know."""
+    for file, text in skeletons.part_files("loss", "both", "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        text = text.replace("terms = {}", "terms = {}\n        assert progress < 0.5, 'half-way'")
+        Path(file).write_text(text)
+    words = [*SHORT, "student=mlp_small", "dataset.unlabelled=60", "student_train.steps=4"]
+    words += ["teacher_pretrain.steps=2"]
+    assert main(["train", "allow=[my_parts]", "--config-dir", "my_parts/conf", "loss=both", *words]) == 1
+    said = capsys.readouterr().err
+    assert f"AssertionError: half-way ({here}/my_parts/both.py, line 20)" in said and "Traceback" not in said
+
+
+def test_a_package_that_is_not_allowed_or_not_here(here, capsys):
+    for file, text in skeletons.part_files("loss", "both", "my_parts").items():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(text)
+    assert main(["train", "--config-dir", "my_parts/conf", "loss=both", *SHORT]) == 2
+    assert "'my_parts.both.Both' is not allowed" in capsys.readouterr().err
+    Path("my_parts/both.py").rename("my_parts/moved.py")
+    words = ["train", "allow=[my_parts]", "--config-dir", "my_parts/conf", "loss=both", *SHORT]
+    assert main(words) == 2
+    assert "_target_ 'my_parts.both.Both' does not exist" in capsys.readouterr().err
+    for library in ("timm", "torchvision"):
+        assert main(["train", f"teacher._target_={library}.models.resnet18", "device=cpu"]) == 2
+        assert f"teacher={library} teacher.name=NAME" in capsys.readouterr().err
