@@ -92,7 +92,9 @@ def test_what_it_does_not_take(keys, says):
 def test_it_needs_two_rows_of_a_table():
     with pytest.raises(UserError, match="of two others at least, and 1 is labelled"):
         made(seen=SEEN[:1])
-    with pytest.raises(UserError, match=r"makes rows of tables, and these are pictures: set made_up=none"):
+    with pytest.raises(
+        UserError, match=r"makes rows of tables, and this data set holds pictures: set made_up=none"
+    ):
         Munge(rows=3, swap=0.3, of=None, noise=0.1).make(Arrays({}, {}, "pictures"), SEEN, 0)
 
 

@@ -482,7 +482,7 @@ def test_no_more_than_a_block_is_held(tmp_path, monkeypatch):
     asked = predictions.Wanted(tmp_path / "out.csv", AnswerColumns(), batch=4)
     gc.disable()  # what is gone is gone by counting references
     try:
-        tally, beside, _ = predictions.answer(
+        tally, beside, _ = predictions.answer_rows(
             asked, Stub(), rows, HERE, lambda done, of: seen.append((done, of))
         )
     finally:
@@ -496,7 +496,7 @@ def test_no_more_than_a_block_is_held(tmp_path, monkeypatch):
 def test_answers_that_are_no_numbers_are_not_written(tmp_path):
     asked = predictions.Wanted(tmp_path / "out.csv", AnswerColumns(), batch=4)
     with pytest.raises(UserError, match="answers of the network are not finite"):
-        predictions.answer(asked, Stub(float("nan")), Counting(9), HERE, lambda done, of: None)
+        predictions.answer_rows(asked, Stub(float("nan")), Counting(9), HERE, lambda done, of: None)
     assert list(tmp_path.iterdir()) == []
 
 

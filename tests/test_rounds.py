@@ -448,7 +448,7 @@ def test_a_rule_that_buys_needs_no_further_word(root):
             5,
             "kdx.pipeline.recipes.active.Active",
         )
-        check_recipe(order, {"labelled": 100, "unlabelled": 997, "validation": 200})
+        check_recipe(order, None, {"labelled": 100, "unlabelled": 997, "validation": 200})
     assert inspect(wire(compose.check_words(["select=rad"]))) == []
 
 

@@ -217,7 +217,7 @@ def test_a_file_of_columns(tmp_path, kind):
 def test_texts_laid_down_are_those_in_memory(tmp_path):
     """As `decode` takes them: letters go to a file, what comes back is the same, one by one and by slice."""
     from kdx.data.stored import OnDisk
-    from kdx.data.words import Words
+    from kdx.data.words import StoredTexts
 
     rows = [(f"text {k % 700} \u00e9" if k % 9 else "", [None, "a", "b"][k % 3]) for k in range(2000)]
     columns = {"text": [t for t, _ in rows], "label": [c for _, c in rows]}
@@ -228,7 +228,7 @@ def test_texts_laid_down_are_those_in_memory(tmp_path):
         return OnDisk(tmp_path / f"{part}.npy", shape, dtype)
 
     laid = loader(tmp_path / "a.parquet").load(write=write_letters)
-    assert isinstance(laid.texts, Words) and tuple(laid.texts) == held.texts
+    assert isinstance(laid.texts, StoredTexts) and tuple(laid.texts) == held.texts
     assert laid.texts[-3:] == list(held.texts[-3:]) and laid.texts[-1] == held.texts[-1]
     for part in ("train", "unlabelled"):
         assert np.array_equal(laid.numbers[part], held.numbers[part])

@@ -553,7 +553,7 @@ def test_a_student_learns_no_answers_of_other_pixels(place, monkeypatch, capsys,
     )
     assert seen == reported and len(reported) == 64
     if error == "chain":
-        monkeypatch.setattr("kdx.pipeline.recipes.steps._augmentation", lambda training: [])
+        monkeypatch.setattr("kdx.pipeline.recipes.asking._augmentation", lambda training: [])
     else:
         monkeypatch.setattr(
             distil, "student_inputs", lambda *given: {**steps.student_inputs(*given), "views_seed": 1}

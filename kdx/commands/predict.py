@@ -191,12 +191,12 @@ def _of_checkpoint(target: Path, words: Words) -> _Opened:
 
 def _answered(asked: Any, where: str, opened: _Opened) -> dict[str, Any]:
     from kdx.report.run.progress import Progress
-    from kdx.runs.predictions import answer, rows_to_answer
+    from kdx.runs.predictions import answer_rows, rows_to_answer
 
     rows = rows_to_answer(asked, where, opened.weights, opened.data, opened.runtime)
     with Progress() as shown:
         shown.started("predict", "", False)
-        tally, beside, seconds = answer(
+        tally, beside, seconds = answer_rows(
             asked,
             opened.weights,
             rows,

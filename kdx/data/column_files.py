@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kdx.core.errors import UserError
-from kdx.data.columns import NO_VALUE, Columns, listed, reads_as_number
-from kdx.data.opening import first_line, not_utf8, open_file, said
+from kdx.data.columns import NO_VALUE, Columns, name_some, reads_as_number
+from kdx.data.opening import header_line, not_utf8, open_file, said
 
 if TYPE_CHECKING:
     import pyarrow
@@ -75,7 +75,7 @@ class ColumnFile:
         try:
             yield from self._batches(rows)
         except _SeenOtherwise:
-            raise changed(self.path) from None
+            raise changed_meanwhile(self.path) from None
 
     def _batches(self, rows: int = BATCH_ROWS) -> Iterator[Columns]:
         kind, some = _ending(self.path), False
@@ -166,7 +166,7 @@ class ColumnFile:
         self.types = self.types | {name: order[place + 1]}
 
 
-def changed(path: Path) -> UserError:
+def changed_meanwhile(path: Path) -> UserError:
     """The file is another one than before."""
     return UserError(f"'{path}' was changed while it was read: run the same command again")
 
@@ -215,7 +215,7 @@ def names_in(path: Path) -> tuple[str, ...]:
 
         try:
             with said(path):
-                found = json.loads(first_line(path) or "{}")
+                found = json.loads(header_line(path) or "{}")
         except UserError as error:
             raise _broken_line(path) or error from None
         if not isinstance(found, dict):
@@ -223,7 +223,7 @@ def names_in(path: Path) -> tuple[str, ...]:
         return tuple(found)
     import csv
 
-    line = first_line(path)
+    line = header_line(path)
     return tuple(next(csv.reader([line], delimiter=delimiter_of(line, kind)), ()))
 
 
@@ -245,13 +245,13 @@ def delimiter_of(line: str, kind: str) -> str:
 
 def _header(path: Path, kind: str) -> tuple[Sequence[str], str]:
     """(the names of the columns, what stands between them) of a CSV or TSV file"""
-    line = first_line(path)
+    line = header_line(path)
     if not line.strip():
         raise UserError(f"'{path}' has no header: its first line is empty, and should hold names of columns")
     names = names_in(path)
     if names and all(reads_as_number(name) for name in names):
         raise UserError(
-            f"'{path}' has no header: its first line holds numbers ({listed(names, 4)}), and should hold "
+            f"'{path}' has no header: its first line holds numbers ({name_some(names, 4)}), and should hold "
             "the names of the columns"
         )
     return names, delimiter_of(line, kind)

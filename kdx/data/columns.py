@@ -103,7 +103,7 @@ def need_column(path: Path, names: Sequence[str], name: str, key: str) -> None:
     """
     if name not in names:
         raise UserError(
-            f"{key}={name}, and '{path}' has no such column{nearest(name, names)}; it has {listed(names)}"
+            f"{key}={name}, and '{path}' has no such column{nearest(name, names)}; it has {name_some(names)}"
         )
 
 
@@ -146,6 +146,6 @@ def _kind(values: pyarrow.ChunkedArray) -> str:
     return TIME if types.is_temporal(inner) else OTHER
 
 
-def listed(names: Sequence[str], most: int = 12) -> str:
+def name_some(names: Sequence[str], most: int = 12) -> str:
     """The first of the names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -35,7 +35,7 @@ def open_file(path: Path) -> Any:
     return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def first_line(path: Path) -> str:
+def header_line(path: Path) -> str:
     """Without its end; of a long one the first MB."""
     with said(path), open_file(path) as file:
         return file.readline(1 << 20).decode("utf-8-sig").rstrip("\r\n")

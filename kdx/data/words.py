@@ -15,7 +15,7 @@ _BUFFER = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Words(Sequence[str]):
+class StoredTexts(Sequence[str]):
     """letters: (B,) uint8, an array or StoredRows: the texts one after the other, in UTF-8. ends: (N,) int64,
     where each ends.
     """
@@ -49,7 +49,7 @@ class Words(Sequence[str]):
         return [_text(span[a:b]) for a, b in pairs]
 
 
-class Different:
+class DifferentTexts:
     """Takes texts and gives each a number, equal ones the same; by a digest of 16 bytes, so that no text is
     held. writer: takes their letters, None: the texts are held all the same.
     """
@@ -82,7 +82,7 @@ class Different:
         if self._writer is None:
             return tuple(self._held)
         self._flush()
-        return Words(self._writer.close(), np.array(self._ends, np.int64))
+        return StoredTexts(self._writer.close(), np.array(self._ends, np.int64))
 
     def _flush(self) -> None:
         assert self._writer is not None
@@ -92,12 +92,12 @@ class Different:
 
 def some_of(texts: Sequence[str], numbers: np.ndarray) -> list[str]:
     """(n,) int64 -> these texts"""
-    return texts.several(numbers) if isinstance(texts, Words) else [texts[i] for i in numbers.tolist()]
+    return texts.several(numbers) if isinstance(texts, StoredTexts) else [texts[i] for i in numbers.tolist()]
 
 
 def number_of_empty(texts: Sequence[str]) -> int | None:
     """Of different texts: which one has no letter; None: each has some."""
-    if isinstance(texts, Words):
+    if isinstance(texts, StoredTexts):
         return next(iter(np.flatnonzero(np.diff(texts.ends, prepend=0) == 0).tolist()), None)
     return next((number for number, text in enumerate(texts) if not text), None)
 

@@ -27,7 +27,7 @@ class NetworkEnsemble(nn.Module):
 
 class Apart(nn.Module):
     """An ensemble that gives the answers of its members beside its own, all of one pass: by name, which
-    `told_apart` reads.
+    `split_answers` reads.
     """
 
     def __init__(self, ensemble: NetworkEnsemble):
@@ -44,7 +44,7 @@ class Apart(nn.Module):
         }
 
 
-def told_apart(answers: Answers) -> list[Answers]:
+def split_answers(answers: Answers) -> list[Answers]:
     """What `Apart` gave: the answers of the ensemble, then of each member."""
     found: dict[int, dict[str, Answers]] = {}
     for key, leaf in leaves(answers).items():

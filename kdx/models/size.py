@@ -83,7 +83,7 @@ def _has_fitted(module: nn.Module) -> bool:
     return any(getattr(inner, "fitted_at_once", False) for inner in module.modules())
 
 
-def largest(modules: Sequence[nn.Module]) -> int | None:
+def most_parameters(modules: Sequence[nn.Module]) -> int | None:
     """Parameters of the largest, None where those of one are not counted."""
     counts = [parameters(module) for module in modules]
     return None if None in counts else max(count for count in counts if count is not None)

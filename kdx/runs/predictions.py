@@ -98,7 +98,7 @@ def rows_to_answer(
     return open_new_rows(kind_of_old(weights.about), how, place, runtime.workers, asked.text)
 
 
-def answer(
+def answer_rows(
     asked: Wanted, weights: Weights, rows: NewRows, runtime: Runtime, watch: _Watch
 ) -> tuple[Tally, Path | None, float]:
     """Writes the answers, and what could not be read to a file beside. (what was written, that file, None

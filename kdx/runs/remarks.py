@@ -20,7 +20,7 @@ from kdx.store.artifact import Artifact
 from kdx.store.moved import kind_of_old
 
 _NOTABLE, _MORE = 0.05, 1.5
-"""Tokens that a vocabulary lacks are told from that share on, where they are so many times those of the
+"""Tokens that a vocabulary lacks are mentioned from that share on, where they are so many times those of the
 run's own texts.
 """
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from kdx.core import checks
 from kdx.core.errors import UserError
 from kdx.data.column_files import ending, names_in
-from kdx.data.columns import listed, need_column
+from kdx.data.columns import name_some, need_column
 from kdx.data.files import Files
 from kdx.data.raw import Description
 from kdx.data.stored import InMemory, Writers
@@ -89,7 +89,7 @@ class Csv:
         known = names_in(train)
         if not self._targets:
             raise UserError(
-                f"dataset.target must name the column to be predicted; '{train}' has {listed(known)}"
+                f"dataset.target must name the column to be predicted; '{train}' has {name_some(known)}"
             )
         for name in self._ignore:
             need_column(train, known, name, "dataset.ignore")

@@ -16,8 +16,8 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.data.column_files import ColumnFile, delimiter_of, ending, names_in
-from kdx.data.columns import NO_VALUE, listed, plain_number
-from kdx.data.opening import first_line, open_file, said
+from kdx.data.columns import NO_VALUE, name_some, plain_number
+from kdx.data.opening import header_line, open_file, said
 
 LONGEST_CELL = 1 << 27
 """Characters of a cell of a CSV file at most."""
@@ -86,7 +86,7 @@ def _lines(path: Path) -> Iterator[Any]:
             yield from (line for line in file if line.strip())
             return
         csv.field_size_limit(LONGEST_CELL)
-        rows = csv.reader(file, delimiter=delimiter_of(first_line(path), kind))
+        rows = csv.reader(file, delimiter=delimiter_of(header_line(path), kind))
         try:
             next(rows, None)
             yield from (row for row in rows if row)
@@ -154,8 +154,8 @@ def check_columns(path: Path, wanted: Sequence[str], whose: str) -> list[str]:
         raise UserError(f"'{path}' has two columns that are called '{twice[0]}': rename one")
     if lacking := [name for name in wanted if name not in known]:
         raise UserError(
-            f"'{path}' lacks {'the column' if len(lacking) == 1 else 'columns'} {listed(lacking)}, which "
-            f"{whose} reads: it has {listed(known) or 'none'}"
+            f"'{path}' lacks {'the column' if len(lacking) == 1 else 'columns'} {name_some(lacking)}, which "
+            f"{whose} reads: it has {name_some(known) or 'none'}"
         )
     return [name for name in known if name not in wanted]
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from kdx.data.columns import EMPTY, FLAG, NUMBER, TIME, WORD, kind_of
 from kdx.data.raw import Note
 from kdx.data.tables import rows
-from kdx.data.tables.overview import Numbers, Overview, identifies, words_of
-from kdx.data.tables.target import FEW, IDENTIFIES, check_finite, stray_of, too_close
+from kdx.data.tables.overview import Numbers, Overview, count_words, identifies
+from kdx.data.tables.target import FEW, IDENTIFIES, check_finite_target, stray_of, too_close
 
 MISSING_WORD = "(missing)"
 """The category of a word that is missing."""
 
 
 @dataclass
-class Found:
+class ColumnPlan:
     """What was made of the columns so far. lacking: places of those whose numbers are not all known."""
 
     columns: list[rows.TableColumn] = field(default_factory=list)
@@ -25,12 +25,12 @@ class Found:
     notes: list[Note] = field(default_factory=list)
 
 
-def add_column(found: Found, name: str, parts: Mapping[str, Overview]) -> None:
+def add_column(found: ColumnPlan, name: str, parts: Mapping[str, Overview]) -> None:
     """One more column, or why there is none."""
     kind = kind_of({held.columns[name].kind for held in parts.values()})
     if kind in (NUMBER, FLAG):
         for held in parts.values():
-            check_finite(held.columns[name].numbers, f"the column '{name}' of '{held.path}'")
+            check_finite_target(held.columns[name].numbers, f"the column '{name}' of '{held.path}'")
         _add_numbers(found, name, parts)
     elif kind == WORD:
         _add_words(found, name, parts)
@@ -41,7 +41,7 @@ def add_column(found: Found, name: str, parts: Mapping[str, Overview]) -> None:
         }.get(kind, "it holds neither numbers nor words")
 
 
-def _add_numbers(found: Found, name: str, parts: Mapping[str, Overview]) -> None:
+def _add_numbers(found: ColumnPlan, name: str, parts: Mapping[str, Overview]) -> None:
     whole = Numbers()
     for held in parts.values():
         whole.merge(held.columns[name].numbers)
@@ -77,7 +77,7 @@ def _tells_the_row(name: str, train: Overview) -> str:
     return ""
 
 
-def _add_words(found: Found, name: str, parts: Mapping[str, Overview]) -> None:
+def _add_words(found: ColumnPlan, name: str, parts: Mapping[str, Overview]) -> None:
     held = [overview.columns[name] for overview in parts.values()]
     count = sum(overview.rows for overview in parts.values())
     known, many = _known_words(name, parts, count)
@@ -111,7 +111,7 @@ def _known_words(name: str, parts: Mapping[str, Overview], count: int) -> tuple[
         if looked.kind == WORD and looked.words.counts is None and looked.words.many() > IDENTIFIES * count:
             return set(), looked.words.many()
         if looked.kind != WORD or looked.words.counts is None:  # numbers here and words there, or too many
-            counts = words_of(held.file, name)
+            counts = count_words(held.file, name)
             known |= set(counts)
             lacking = counts.total() < held.rows
         else:

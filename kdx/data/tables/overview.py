@@ -22,7 +22,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass
-class Different:
+class DifferentValues:
     """How many different values there are: 8 bytes of each are kept."""
 
     _sorted: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
@@ -103,7 +103,7 @@ class Numbers:
 
 
 @dataclass
-class Words:
+class TextColumn:
     """What is known of a column as words. counts: how often each stands there, None: there are too many to
     keep. missing: rows without one. numeric: how many can be read as numbers, with a comma too, and
     `numeric_kinds` some different ones of these; strays: how many cannot, the first in the row `first` as
@@ -111,7 +111,7 @@ class Words:
     """
 
     counts: Counter[str] | None = field(default_factory=Counter)
-    different: Different = field(default_factory=Different)
+    different: DifferentValues = field(default_factory=DifferentValues)
     letters: int = 0
     known: int = 0
     missing: int = 0
@@ -161,8 +161,8 @@ class Looked:
     target: bool
     kinds: set[str] = field(default_factory=set)
     numbers: Numbers = field(default_factory=Numbers)
-    words: Words = field(default_factory=Words)
-    different: Different | None = None
+    words: TextColumn = field(default_factory=TextColumn)
+    different: DifferentValues | None = None
 
     def add(self, column: Column, rows: int) -> None:
         self.kinds.add(column.kind)
@@ -170,7 +170,7 @@ class Looked:
             numbers = column.numbers()
             self.numbers.add(numbers, rows)
             if column.kind == NUMBER and self.numbers.whole and identifies(self.name):
-                self.different = self.different or Different()
+                self.different = self.different or DifferentValues()
                 self.different.add(numbers[~np.isnan(numbers)].view(np.int64))
         if column.kind == WORD or self.target:
             self.words.add(column.words(), rows)
@@ -232,7 +232,7 @@ def without_target(columns: Columns, targets: Collection[str]) -> np.ndarray:
     return found
 
 
-def words_of(file: ColumnFile, name: str) -> Counter[str]:
+def count_words(file: ColumnFile, name: str) -> Counter[str]:
     """How often each word stands in a column, by one more look at that column alone: of one that is a
     category for reasons that were not known before."""
     looked = Counter[str]()

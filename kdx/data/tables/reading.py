@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.data.column_files import changed
+from kdx.data.column_files import changed_meanwhile
 from kdx.data.columns import Columns, need_column
 from kdx.data.phrases import few
 from kdx.data.raw import Description, Note, RowNames
 from kdx.data.stored import Writer, Writers
 from kdx.data.tables import rows
-from kdx.data.tables.kinds import MISSING_WORD, Found, add_column
+from kdx.data.tables.kinds import MISSING_WORD, ColumnPlan, add_column
 from kdx.data.tables.overview import Overview, without_target
 from kdx.data.tables.rows import Table
-from kdx.data.tables.target import Target, target_of
+from kdx.data.tables.target import Target, read_target
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Plan:
         for part in counts:
             found = takings[part]
             if found.rows != counts[part]:
-                raise changed(self.parts["train"].path)
+                raise changed_meanwhile(self.parts["train"].path)
             truth = np.concatenate(found.truth) if part != "unlabelled" else None
             parts[part] = (found.taker.close(), truth)
         names = {part: RowNames.of(found.numbers) for part, found in takings.items()}
@@ -128,7 +128,7 @@ class Plan:
                     code = codes[column.name]
                     found[:, place] = [code[MISSING_WORD if word is None else word] for word in words]
                 except KeyError:
-                    raise changed(held.path) from None
+                    raise changed_meanwhile(held.path) from None
                 continue
             numbers = columns[column.name].numbers()
             if column.missing is not None:
@@ -160,7 +160,7 @@ def plan_table(parts: Mapping[str, Overview], targets: Sequence[str], kind: str)
     target or a column is not there, or the target holds what cannot be predicted.
     """
     train = parts["train"]
-    found = Found()
+    found = ColumnPlan()
     for name in targets:
         need_column(train.path, train.names, name, "dataset.target")
     _check_columns(parts, targets)
@@ -176,7 +176,7 @@ def plan_table(parts: Mapping[str, Overview], targets: Sequence[str], kind: str)
             f"no column of '{train.path}' is left to tell the target by: "
             + "; ".join(f"{name}: {why}" for name, why in list(found.dropped.items())[:3])
         )
-    target = target_of(parts, targets, kind, found.notes)
+    target = read_target(parts, targets, kind, found.notes)
     _check_parts(parts, targets, found.notes)
     return Plan(parts, target, tuple(found.columns), found.dropped, tuple(found.notes))
 

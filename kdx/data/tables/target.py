@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from kdx.core.errors import UserError
-from kdx.data.columns import EMPTY, FLAG, NUMBER, WORD, Columns, listed, need_column
+from kdx.data.columns import EMPTY, FLAG, NUMBER, WORD, Columns, name_some, need_column
 from kdx.data.phrases import few
 from kdx.data.raw import Note
-from kdx.data.tables.overview import MOST_CLASSES, Looked, Numbers, Overview, words_of
+from kdx.data.tables.overview import MOST_CLASSES, Looked, Numbers, Overview, count_words
 from kdx.data.tables.rows import CLASSES_TASK, NUMBERS_TASK
 
 IDENTIFIES = 0.9
@@ -49,16 +49,16 @@ class Target:
         return np.array([-1 if word is None else code[word] for word in words], np.int64)
 
 
-def target_of(parts: Mapping[str, Overview], names: Sequence[str], kind: str, notes: list[Note]) -> Target:
+def read_target(parts: Mapping[str, Overview], names: Sequence[str], kind: str, notes: list[Note]) -> Target:
     """parts: of the files, "train" among them. kind: "auto", "classes" or "numbers"; what was not said is
-    seen, and told in `notes`. Raises UserError where it cannot be predicted.
+    seen, and said in `notes`. Raises UserError where it cannot be predicted.
     """
-    told = {part: held for part, held in parts.items() if part != "unlabelled"}
-    for held in told.values():
+    with_truth = {part: held for part, held in parts.items() if part != "unlabelled"}
+    for held in with_truth.values():
         for name in names:
             need_column(held.path, held.names, name, "dataset.target")
-    if (_kind(told["train"], names, notes) if kind == "auto" else kind) == "numbers":
-        for part, held in told.items():
+    if (_kind(with_truth["train"], names, notes) if kind == "auto" else kind) == "numbers":
+        for part, held in with_truth.items():
             for name in names:
                 _check_numbers(held, name, part)
         return Target(tuple(names), None)
@@ -67,14 +67,14 @@ def target_of(parts: Mapping[str, Overview], names: Sequence[str], kind: str, no
             f"dataset.target names {len(names)} columns, and classes are in one: set "
             "dataset.kind=numbers, or name one"
         )
-    return _classes(told, names[0])
+    return _classes(with_truth, names[0])
 
 
-def _classes(told: Mapping[str, Overview], name: str) -> Target:
-    train = told["train"]
+def _classes(with_truth: Mapping[str, Overview], name: str) -> Target:
+    train = with_truth["train"]
     looked = train.columns[name]
     _check_few(train, looked)
-    words = {part: _counted(held, name) for part, held in told.items()}
+    words = {part: _counted(held, name) for part, held in with_truth.items()}
     classes = _sorted(set(words["train"]))
     if len(classes) < 2:
         raise UserError(
@@ -84,7 +84,7 @@ def _classes(told: Mapping[str, Overview], name: str) -> Target:
     for part, found in words.items():
         if foreign := sorted(set(found) - set(classes)):
             raise UserError(
-                f"'{told[part].path}' has rows of the class {few(foreign)}, of which '{train.path}' has none"
+                f"'{with_truth[part].path}' has rows of the class {few(foreign)}, of which '{train.path}' has none"
             )
     return Target((name,), tuple(classes), words["train"])
 
@@ -101,13 +101,13 @@ def _check_few(train: Overview, looked: Looked) -> None:
             f"the target '{looked.name}' of '{train.path}' has {words.many():,} different {what} in "
             f"{words.known:,} rows, as a text or an identifier has, and no classes to be learned: name "
             f"another column with dataset.target=COLUMN; there {'is' if len(others) == 1 else 'are'} "
-            f"{listed(others)}{number}"
+            f"{name_some(others)}{number}"
         )
 
 
 def _counted(held: Overview, name: str) -> Counter[str]:
     counts = held.columns[name].words.counts
-    return words_of(held.file, name) if counts is None else counts
+    return count_words(held.file, name) if counts is None else counts
 
 
 def _kind(train: Overview, names: Sequence[str], notes: list[Note]) -> str:
@@ -146,12 +146,12 @@ def _check_numbers(held: Overview, name: str, part: str) -> None:
             f"{called} holds {holds}{f' ({stray})' if stray else ''}: set "
             "dataset.kind=classes, or choose another dataset.target"
         )
-    check_finite(column.numbers, called)
+    check_finite_target(column.numbers, called)
     if part == "train" and (close := too_close(column.numbers)):
         raise UserError(f"the numbers of {called} {close}")
 
 
-def check_finite(numbers: Numbers, called: str) -> None:
+def check_finite_target(numbers: Numbers, called: str) -> None:
     """Raises UserError where one is infinite, or would be as a row holds it."""
     if numbers.beyond:
         raise UserError(

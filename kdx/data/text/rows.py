@@ -14,7 +14,7 @@ from kdx.data.phrases import RARE, are, few
 from kdx.data.raw import Description, Note, Raw, fewer_names, joined_names
 from kdx.data.stored import LazyRows, Writer, in_blocks
 from kdx.data.text.tokens import Tokens, encode, unknown_in, vocabulary_of
-from kdx.data.words import Different, number_of_empty, some_of
+from kdx.data.words import DifferentTexts, number_of_empty, some_of
 
 _READS = "texts"
 _TASK, _ADAPTER = "kdx.tasks.classification.Classification", "kdx.models.text.TextAdapter"
@@ -135,7 +135,7 @@ class Texts(Raw):
         """parts: texts by part, one batch after the other; they may come as they are read, and what is found
         on the way added to `skipped`. writer: takes the letters of the texts, None: they are held.
         """
-        different = Different(writer)
+        different = DifferentTexts(writer)
         numbers: dict[str, list[np.ndarray]] = {}
         labels: dict[str, list[np.ndarray]] = {}
         names: dict[str, list[Sequence[str]]] = {}

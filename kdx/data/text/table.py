@@ -11,7 +11,7 @@ import numpy as np
 
 from kdx.core import snapshot
 from kdx.core.errors import UserError, nearest
-from kdx.data.column_files import ColumnFile, changed, names_in
+from kdx.data.column_files import ColumnFile, changed_meanwhile, names_in
 from kdx.data.columns import EMPTY, NUMBER, TIME, WORD, Columns, kind_of
 from kdx.data.phrases import few
 from kdx.data.raw import Note, RowNames
@@ -162,7 +162,7 @@ def batches_of(table: TextTable, numbers: Mapping[str, int]) -> Iterator[Part]:
         try:
             labels = np.array([-1 if name is None else numbers[name] for name in classes], np.int64)
         except KeyError:
-            raise changed(table.path) from None
+            raise changed_meanwhile(table.path) from None
         rows = np.arange(done, done + len(labels))
         done += len(labels)
         yield Part([bare(text) for text in texts], labels, RowNames((table.path.name,), (rows,)))

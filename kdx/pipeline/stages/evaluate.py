@@ -21,7 +21,7 @@ from kdx.models.adapt import Adapter
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.files import build_adapter, has_weights, open_network, open_together
-from kdx.pipeline.stages.measuring import Measure, build_metric, describe, keep_arrays, of_members
+from kdx.pipeline.stages.measuring import Measure, build_metric, describe_role, keep_arrays, measure_members
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -61,7 +61,7 @@ def run(
     answers: dict[str, dict[str, Answers]] = {}
     for number, (role, made) in enumerate(models.items()):
         several = [made] if isinstance(made, Artifact) else made
-        results[role], apart = describe(several), {}
+        results[role], apart = describe_role(several), {}
         for which in ("last", "best"):
             if not has_weights(several, which):
                 continue
@@ -83,7 +83,7 @@ def run(
             if broken := [name for name, one in found.items() if not all_finite(one)]:
                 results[role].setdefault("not_finite", {})[which] = broken
         if len(several) > 1:
-            results["members"] = of_members(several, splits, answers[role], apart, measure)
+            results["members"] = measure_members(several, splits, answers[role], apart, measure)
         work.progress(number + 1, len(models), role)
     _best_of_taken(results, models)
     for role, sizes in sizes_and_speeds(last, about, runtime).items():

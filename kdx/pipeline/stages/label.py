@@ -118,7 +118,7 @@ def run(
             "bought": None if bought is None else len(bought),
             "some": sorted(some),
             "teachers": [t.key for t in teachers],
-            "teacher_size": size.largest(networks),
+            "teacher_size": size.most_parameters(networks),
             "validation_score": _score(work, data, task),
         },
     )

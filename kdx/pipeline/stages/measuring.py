@@ -14,7 +14,7 @@ from kdx.core.metric import Metric
 from kdx.core.task import OwnMetric, Task
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Views
-from kdx.models.ensemble import Apart, NetworkEnsemble, told_apart
+from kdx.models.ensemble import Apart, NetworkEnsemble, split_answers
 from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -42,7 +42,7 @@ class Measure:
         if not isinstance(network, NetworkEnsemble):
             return {name: self.answers(network, split) for name, split in splits.items()}, {}
         each = Apart(network)
-        found = {name: told_apart(self.answers(each, split)) for name, split in splits.items()}
+        found = {name: split_answers(self.answers(each, split)) for name, split in splits.items()}
         return {name: one[0] for name, one in found.items()}, {name: one[1:] for name, one in found.items()}
 
     def metrics(self, answers: Answers, split: Split, teacher: Answers | None) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def keep_arrays(work: Work, details: Mapping[str, Any], place: str) -> dict[str,
     return {**details, "arrays": kept} if kept else dict(details)
 
 
-def of_members(
+def measure_members(
     artifacts: Sequence[Artifact],
     splits: Mapping[str, Split],
     together: Mapping[str, Answers],
@@ -97,7 +97,7 @@ def _of_member(
     given: Mapping[str, Mapping[str, Answers]],
     measure: Measure,
 ) -> dict[str, Any]:
-    found = {"key": artifact.key, **describe([artifact])}
+    found = {"key": artifact.key, **describe_role([artifact])}
     for which in ("last", "best"):
         if artifact.file(f"{which}.safetensors").exists():
             answers: Mapping[str, Answers] = given.get(which) or {}
@@ -110,7 +110,7 @@ def _of_member(
     return found
 
 
-def describe(artifacts: Sequence[Artifact]) -> dict[str, Any]:
+def describe_role(artifacts: Sequence[Artifact]) -> dict[str, Any]:
     """Of an ensemble all steps together, and no step or stop that would be of one of them."""
     summaries = [artifact.json("summary.json") for artifact in artifacts]
     models = [artifact.json("model.json")["component"]["_target_"] for artifact in artifacts]

@@ -12,7 +12,7 @@ from kdx.report.run import shifts
 from kdx.report.run.audit import audit_sentences
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import result_sentences, test_rows
-from kdx.report.run.units import bytes_in_words, magnitude, three_figures, whole
+from kdx.report.run.units import bytes_in_words, magnitude, three_figures, whole_number
 from kdx.report.run.verdict import called, metric, score, settle
 from kdx.tasks.shown import counting_metric, shown_metrics
 
@@ -60,7 +60,7 @@ def _about(about: Mapping, called: str, short: bool) -> list[str]:
     parameters = about.get("parameters")
     return [
         called,
-        magnitude(parameters) if short else whole(parameters),
+        magnitude(parameters) if short else whole_number(parameters),
         bytes_in_words(about.get("bytes")),
         three_figures(None if about.get("flops") is None else about["flops"] / 1e6),
         three_figures(about.get("latency_ms")),

@@ -13,7 +13,7 @@ def magnitude(count: int | None) -> str:
     return str(count)
 
 
-def whole(count: int | None) -> str:
+def whole_number(count: int | None) -> str:
     """1234 -> "1,234"."""
     return "-" if count is None else f"{count:,}"
 

@@ -15,7 +15,7 @@ from kdx.report.metric import with_unit
 from kdx.report.run.markdown import moment
 from kdx.report.run.markup import code, escape, fenced, markdown_table
 from kdx.report.run.sentences import gained
-from kdx.report.run.units import bytes_in_words, whole
+from kdx.report.run.units import bytes_in_words, whole_number
 from kdx.report.run.verdict import percent
 from kdx.runs.export.preparing import preparing
 from kdx.runs.export.use import use
@@ -103,7 +103,7 @@ def _results(card: Mapping[str, Any]) -> list[str]:
         rows.append(
             [
                 escape(about.words),
-                whole(results[role]["parameters"]),
+                whole_number(results[role]["parameters"]),
                 with_unit(counts, validation.get(counts.name)),
                 with_unit(counts, test.get(counts.name)),
                 *(with_unit(m, test.get(m.name)) for m in beside),

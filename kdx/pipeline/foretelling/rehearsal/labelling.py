@@ -125,7 +125,7 @@ def lay_answers(
                 "extras": ["mean", "std", "cool_mean", "cool_std"] if extras else [],
                 "bought": None if inputs["rows"] is None else wanted["unlabelled"][0],
                 "some": sorted(inputs["looked_at"]),
-                "teacher_size": size.largest([open_network(t) for t in inputs["teachers"]]),
+                "teacher_size": size.most_parameters([open_network(t) for t in inputs["teachers"]]),
                 "validation_score": None,
             }
         )
