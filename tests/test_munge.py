@@ -93,7 +93,7 @@ def test_it_needs_two_rows_of_a_table():
     with pytest.raises(UserError, match="of two others at least, and 1 is labelled"):
         made(seen=SEEN[:1])
     with pytest.raises(
-        UserError, match=r"makes rows of tables, and this data set holds pictures: set made_up=none"
+        UserError, match="makes rows of tables, and this data set holds pictures: set made_up"
     ):
         Munge(rows=3, swap=0.3, of=None, noise=0.1).make(Arrays({}, {}, "pictures"), SEEN, 0)
 

@@ -56,15 +56,24 @@ def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | N
         key: f"{key}={_value(config, key)} can never act: {why}"
         for node, why in found
         for key in typed
-        if f"{key}.".startswith(f"{node}.")
+        if f"{key}.".startswith(f"{node}.") and not _no_length(config, key)
     }
 
 
+def _no_length(config: Mapping[str, Any], key: str) -> bool:
+    """steps=null and epochs=null ask for no training, which is what a teacher that is taken as it is has."""
+    return key.rpartition(".")[2] in ("epochs", "steps") and _at(config, key) is None
+
+
 def _value(config: Mapping[str, Any], key: str) -> str:
+    return shown(_at(config, key), bare=True)
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
     node: Any = config
     for name in key.split("."):
         node = node[name]
-    return shown(node, bare=True)
+    return node
 
 
 def _unseen(config: Mapping[str, Any], rows: Mapping[str, int] | None) -> str | None:

@@ -84,7 +84,8 @@ def _classes(with_truth: Mapping[str, Overview], name: str) -> Target:
     for part, found in words.items():
         if foreign := sorted(set(found) - set(classes)):
             raise UserError(
-                f"'{with_truth[part].path}' has rows of the class {few(foreign)}, of which '{train.path}' has none"
+                f"'{with_truth[part].path}' has rows of the class {few(foreign)}, of which "
+                f"'{train.path}' has none"
             )
     return Target((name,), tuple(classes), words["train"])
 
