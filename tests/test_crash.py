@@ -429,7 +429,8 @@ def test_another_number_of_threads_does_not_change_a_run_that_goes_on(server, tm
 def test_another_checkpoint_under_the_same_name_is_noticed(server, undisturbed, place):
     weights = load_file(artifact(place, undisturbed[1], "teacher-pretrain") / "last.safetensors")
     path = place / "weights.pt"
-    words = ["teacher.checkpoint=weights.pt", "teacher_pretrain.steps=null"]
+    untrained = [f"teacher_pretrain.{key}=null" for key in ("steps", "evaluate_every", "patience")]
+    words = ["teacher.checkpoint=weights.pt", *untrained]
     torch.save(weights, path)
     first = train(server, place, *words)
     assert first.code == 0, first.err

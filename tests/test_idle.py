@@ -135,7 +135,7 @@ def test_what_can_never_act_is_reported(line, says):
         "teachers=[sklearn,mlp] teacher_pretrain.lr=0.1",
         "teachers=[cnn,mlp] members.1.teacher_pretrain.optimiser=sgd teacher_pretrain.momentum=0.5",
         "teacher.checkpoint=w.pt teacher_pretrain.epochs=2 teacher_pretrain.lr=0.1",
-        "teacher.checkpoint=w.pt teacher_pretrain.steps=null teacher_pretrain.epochs=null",
+        "teacher.checkpoint=w.pt teacher_pretrain.steps=null teacher_pretrain.patience=null",
     ],
 )
 def test_what_acts_and_what_was_not_typed_is_left_alone(line):

@@ -56,13 +56,13 @@ def idle(config: Mapping[str, Any], typed: Collection[str], learned: Learned | N
         key: f"{key}={_value(config, key)} can never act: {why}"
         for node, why in found
         for key in typed
-        if f"{key}.".startswith(f"{node}.") and not _no_length(config, key)
+        if f"{key}.".startswith(f"{node}.") and not _asks_for_nothing(config, key)
     }
 
 
-def _no_length(config: Mapping[str, Any], key: str) -> bool:
-    """steps=null and epochs=null ask for no training, which is what a teacher that is taken as it is has."""
-    return key.rpartition(".")[2] in ("epochs", "steps") and _at(config, key) is None
+def _asks_for_nothing(config: Mapping[str, Any], key: str) -> bool:
+    """As patience=null does, and steps=null of a teacher that is taken as it is."""
+    return key.startswith("teacher_pretrain.") and _at(config, key) is None
 
 
 def _value(config: Mapping[str, Any], key: str) -> str:
