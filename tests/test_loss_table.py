@@ -5,7 +5,6 @@ two labelled and three pool rows; and the loss of docs/own-parts.md.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdx.config.compose import check_words
-from kdx.config.options import use_own
 from kdx.core.types import Batch, Parts, Split
 from kdx.methods.losses.kd import alpha_at
 from kdx.methods.losses.mean_teacher import ramp_up
@@ -24,7 +22,6 @@ from kdx.methods.losses.pseudo_label import weight_at
 from kdx.methods.losses.slam import slam_loss
 from kdx.methods.losses.taylor_ce import taylor
 from kdx.store.component import Component
-from kdx.store.resolve import allow
 from kdx.tasks.classification import Classification
 from kdx.tasks.regression import Regression
 
@@ -234,30 +231,3 @@ def test_each_term_is_summed_divided_and_multiplied_as_the_page_says(loss):
 
 def test_every_loss_is_on_the_page():
     assert sorted({line[0] for line in lines()}) == LOSSES
-
-
-def test_the_loss_of_ones_own_is_one_as_its_page_has_it(tmp_path, monkeypatch):
-    """The two files of docs/own-parts.md, as they stand there."""
-    text = (ROOT / "docs/own-parts.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```\w+\n# (my_(?:losses|conf/loss)[\w/.]+)\n(.*?)```", text, flags=re.S)
-    assert [name for name, _ in blocks] == ["my_losses/confidence.py", "my_conf/loss/confidence.yaml"]
-    for name, content in blocks:
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(content)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    use_own([f"--config-dir={tmp_path / 'my_conf'}"])
-    try:
-        config = check_words(["loss=confidence", "allow=[my_losses]"])
-        allow(["my_losses"])
-        student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-        objective = Component(config["loss"]).build(
-            Parts(student, lambda: student, None, [], None, Classification(classes=["a", "b"]))
-        )
-        rows = torch.arange(3)
-        batch = Batch("labelled", rows, rows, {"main": torch.rand(3, 1, 2, 2)}, torch.tensor([0, 1, 1]))
-        assert list(objective({"labelled": batch}, 0.0).terms) == ["labels", "confidence"]
-    finally:
-        use_own([])
-        allow([])
-        for name in [name for name in sys.modules if name.startswith("my_losses")]:
-            del sys.modules[name]

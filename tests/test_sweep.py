@@ -202,7 +202,8 @@ def test_one_failure_stops_no_other_and_a_repair_runs_only_what_is_missing(tmp_p
     ]
     assert main(line) == 1
     out = capsys.readouterr()
-    assert out.err.count("FAILED: RuntimeError: broken on purpose") == 2 and "with more lines" not in out.err
+    assert out.err.count("FAILED: RuntimeError: broken on purpose with more lines (") == 2
+    assert out.err.count("fragile_losses.py, line 15)\n") == 2
     # one reason, two runs
     assert "2 of 4 runs are not finished" in out.out and out.out.count("RuntimeError: broken on purpose") == 1
     assert [run["status"] for run in documents().values()] == ["failed", "failed", "finished", "finished"]

@@ -58,7 +58,9 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
             with trying(found := []):
                 training.build()
             # what is wrong with a step, which both may take, begins with its own name
-            errors += [f"{node}.{one}" if one.split(" ")[0] in training.spec else one for one in found]
+            errors += [
+                f"{node}.{one}" if one.split(" ")[0].rstrip(":") in training.spec else one for one in found
+            ]
     about = describe_data(experiment, errors) if data and experiment.dataset else None
     if about:
         try_loader(order, about, errors)
