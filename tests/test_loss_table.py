@@ -1,5 +1,5 @@
 """The table of docs/loss.md, "What a term is averaged over", held line by line against the code on a batch of
-two labelled and three pool rows; and the loss of docs/own-parts.md.
+two labelled and three pool rows.
 """
 
 from __future__ import annotations
