@@ -364,7 +364,7 @@ def test_memory_does_not_grow_with_a_file_of_columns(tmp_path, form):
     import bench_growth_data as bench
 
     sizes = ["dataset.labelled=500", "dataset.validation=500", "dataset.test=500"]
-    short = ["device=cpu", "device.threads=1", "teacher_pretrain.steps=10", "student_train.steps=20"]
+    short = ["device=cpu", "device.threads=1", "student_train.steps=20"]
     keys = ["dataset=csv", "dataset.target=y", "dataset.file="]
     peaks = {}
     for rows in (2_000, 200_000):
