@@ -23,6 +23,11 @@ def is_given(keys: Mapping[str, Any]) -> bool:
     return _declares(keys, "given_answers")
 
 
+def is_finished(keys: Mapping[str, Any]) -> bool:
+    """Whether a teacher's node stands for a finished network in a file."""
+    return _declares(keys, "finished")
+
+
 def names_given(config: Mapping[str, Any]) -> bool:
     """Whether the teacher, or a member of an ensemble, is such a node."""
     return any(is_given(keys) for keys in (config["teacher"], *(config.get("members") or {}).values()))
