@@ -84,7 +84,8 @@ def whose_order(path: Path, rows: int, pool: int, own: int, whole: int) -> str:
         if rows == count:
             return name
     raise UserError(
-        f"'{path}' holds {rows:,} rows by order, and the pool has {pool:,}, the whole data set {whole:,}: "
+        f"teacher.file={path} holds {rows:,} rows by order, and the pool has {pool:,}, the whole data set "
+        f"{whole:,}: "
         f"give one for each of either, in order, or a file of columns with `{FILE_COLUMN}` or "
         f"`{ROW_COLUMN}`, as `kdx predict RUN data=pool` writes it"
     )

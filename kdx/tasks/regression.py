@@ -167,6 +167,11 @@ class Regression(Numeric):
         """value:NAME of each number, and deviation:NAME of each, or of none."""
         return given.of_numbers(self.names, columns, called)
 
+    def answers_of(self, truth: Answers) -> Answers:
+        """Without a doubt."""
+        values = self.numbers(truth).float()
+        return {_VALUE: values, _VARIANCE: torch.zeros_like(values)}
+
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """The numbers and their variance, float32; NaN where the teacher does not tell it."""
         values = self.numbers(answers).float()
