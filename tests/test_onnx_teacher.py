@@ -126,6 +126,16 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         fit_to(made, torch.rand(2, 3, SIDE, SIDE), torch.zeros(2), few)
 
 
+def test_no_file_beside_it_is_read(tmp_path, monkeypatch):
+    """A graph may name any file as its weights, and onnxruntime would look in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    whole = onnx.load(graph(tmp_path / "a.onnx", ["n", 3, SIDE, SIDE]))
+    onnx.save(whole, "b.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    assert (tmp_path / "w.bin").stat().st_size == WEIGHT.nbytes
+    with pytest.raises(UserError, match="it must be one .onnx file with its weights inside"):
+        network("b.onnx")
+
+
 def test_a_run_with_it(tmp_path, monkeypatch, capsys):
     """It answers augmented views, is measured on every split, and is known by what the file holds."""
     monkeypatch.chdir(tmp_path)

@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from kdx.models.estimator import Estimator
 LEAST = 1e-6
 """The least probability that an answer has."""
 _TRIED = 2
+_BESIDE = "session.model_external_initializers_file_folder_path"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
@@ -154,6 +156,8 @@ def _open(asked: OnnxFile) -> _Opened:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
+    # else a graph could have files of the working directory read as its weights
+    options.add_session_config_entry(_BESIDE, f"{os.devnull}/none")
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # many kinds, all its own
