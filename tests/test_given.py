@@ -15,6 +15,7 @@ from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.data.given import AnswersFile, whose_order
 from kdx.runs.reading import read_run
+from kdx.store.source import Source
 from kdx.tasks.classification import Classification
 from kdx.tasks.regression import Regression
 
@@ -163,6 +164,10 @@ def test_where_there_is_no_answer_there_is_no_number(at_digits, capsys):
         ["predict", "given", "role=teacher", "data=test", "to=x.csv", *CPU], capsys
     )
     assert main(["evaluate", "given", *CPU]) == 0
+    assert main(["export", "given", "to=alone", "format=state_dict"]) == 0
+    card = Path("alone/card.md").read_text()
+    assert "Answers from elsewhere, in a file, in place of a teacher's" in card and "no teacher" not in card
+    assert Source("some.csv").digest() in card
 
 
 def test_labels_alone_are_certain(at_digits):
