@@ -33,7 +33,7 @@ def names_given(config: Mapping[str, Any]) -> bool:
     return any(is_given(keys) for keys in (config["teacher"], *(config.get("members") or {}).values()))
 
 
-def read_given(config: Mapping[str, Any]) -> Component | None:
+def given_file(config: Mapping[str, Any]) -> Component | None:
     """The file of answers, known by its content; None where the teacher is a network."""
     members = config.get("members") or {}
     if any(is_given(keys) for keys in members.values()):

@@ -24,7 +24,7 @@ from kdx.models.adapt import Adapter
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import build_adapter
-from kdx.pipeline.stages.given import read_given
+from kdx.pipeline.stages.given import read_answers
 from kdx.pipeline.stages.measuring import build_metric
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -178,7 +178,7 @@ def check_given(experiment: Experiment, about: Description, rows: Mapping[str, i
     them. rows: of each split, empty where they are not known. Raises UserError."""
     if experiment.given is None:
         return
-    file, found = read_given(task_of(about), experiment.given)
+    file, found = read_answers(task_of(about), experiment.given)
     if rows and file.files is None and file.numbers is None:
         whole = about.train + (about.validation or 0) + (about.test or 0) + about.pool
         pool = rows["unlabelled"]

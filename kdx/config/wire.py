@@ -13,7 +13,7 @@ from typing import Any
 
 from kdx.config import nodes
 from kdx.config.described import component
-from kdx.config.given import names_given, read_given, wrong_given
+from kdx.config.given import given_file, names_given, wrong_given
 from kdx.config.teachers import read_teachers
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserErrors
@@ -104,7 +104,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         with checks.gather(errors):
             trainings[node] = nodes.read_training(node, config)
     learner = part(component, "student", student)
-    given, own = part(read_given, config), names_given(config)
+    given, own = part(given_file, config), names_given(config)
     weights, copies = ("none", "balanced"), ("warn", "drop", "error")
     return Experiment(
         dataset=part(nodes.read_dataset, dataset),

@@ -20,7 +20,7 @@ from kdx.data.new_rows.rows import FILE_COLUMN, ROW_COLUMN
 from kdx.data.phrases import few
 from kdx.data.pictures.walk import as_text
 
-LABEL, NUMBERS = "label", ("p", "logit", "value", "deviation")
+_LABEL, _NUMBERS = "label", ("p", "logit", "value", "deviation")
 """The column of words; what stands before the first colon of columns of numbers."""
 _BESIDE = ("confidence", "margin")
 _BLOCK = 1 << 16
@@ -119,7 +119,7 @@ class _Columns:
         answers = [name for name in names if _answers(name)]
         if not answers:
             raise UserError(
-                f"'{self.path}' holds no answers: it needs a column `{LABEL}`, or columns p:NAME, "
+                f"'{self.path}' holds no answers: it needs a column `{_LABEL}`, or columns p:NAME, "
                 f"logit:NAME or value:NAME, as `kdx predict` writes them; it has {listed(names) or 'none'}"
             )
         wanted = [*([key] if key else []), *answers]
@@ -130,7 +130,7 @@ class _Columns:
                 cells[name] += map(self._reader(name), column)
         if not self.bad and not cells[wanted[0]]:
             raise UserError(f"'{self.path}' has no rows")
-        columns = {name: cells[name] if name == LABEL else np.array(cells[name], float) for name in answers}
+        columns = {name: cells[name] if name == _LABEL else np.array(cells[name], float) for name in answers}
         found = GivenRows(
             self.path,
             columns,
@@ -142,7 +142,7 @@ class _Columns:
         return found
 
     def _reader(self, name: str) -> Callable[[Any], Any]:
-        if name == LABEL:
+        if name == _LABEL:
             return self._word
         return {FILE_COLUMN: self._file, ROW_COLUMN: self._number}.get(
             name, lambda cell: self._value(name, cell)
@@ -194,9 +194,9 @@ class _Columns:
 
 def _answers(name: str) -> bool:
     head, colon, _ = name.partition(":")
-    return name == LABEL or (bool(colon) and head in NUMBERS)
+    return name == _LABEL or (bool(colon) and head in _NUMBERS)
 
 
 def _said(name: str) -> bool:
     """Whether it is worth saying that a column is left out: not of what `kdx predict` writes beside."""
-    return name.partition(":")[0] not in (LABEL, *_BESIDE) and name not in (FILE_COLUMN, ROW_COLUMN)
+    return name.partition(":")[0] not in (_LABEL, *_BESIDE) and name not in (FILE_COLUMN, ROW_COLUMN)

@@ -21,7 +21,7 @@ from kdx.models import reads
 from kdx.models.adapt import Adapted, InputFormat
 from kdx.models.estimator import Estimator
 
-LEAST = 1e-6
+_LEAST = 1e-6
 """The least probability that an answer has."""
 _TRIED = 2
 _BESIDE = "session.model_external_initializers_file_folder_path"
@@ -107,7 +107,7 @@ class OnnxFile(Estimator):
         rows = leaves(inputs)[""]
         found = self._run(rows)
         if self.answers == "probabilities":
-            found = found.clamp_min(LEAST).log()
+            found = found.clamp_min(_LEAST).log()
         return found.to(rows.device)
 
     def _take(self, path: Path) -> None:

@@ -155,7 +155,7 @@ class Classification(Categorical):
     def given(self, columns: Mapping[str, Any], called: Callable[[int], str]) -> Given:
         """label, or p:NAME or logit:NAME of every class, or both: then a label that is not the likeliest
         class was corrected, and counts. A label alone is certain."""
-        return given.of_classes(self.classes, columns, called)
+        return given.classes_given(self.classes, columns, called)
 
     def answers_of(self, truth: Answers) -> Tensor:
         """Certain of it."""

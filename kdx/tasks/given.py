@@ -35,7 +35,7 @@ def are_probabilities(array: np.ndarray) -> bool:
     return len(rows) > 0 and bool(sums.mean() > 0.5)
 
 
-def of_classes(classes: Sequence[str], columns: Mapping[str, Any], called: _Called) -> Given:
+def classes_given(classes: Sequence[str], columns: Mapping[str, Any], called: _Called) -> Given:
     """See `Classification.given`."""
     heads = sorted({name.partition(":")[0] for name in columns if name != "label"})
     if any(head in ("value", "deviation") for head in heads):
@@ -67,7 +67,7 @@ def of_classes(classes: Sequence[str], columns: Mapping[str, Any], called: _Call
     return Given(answers, named | told, int(otherwise.sum()))
 
 
-def of_numbers(names: Sequence[str], columns: Mapping[str, Any], called: _Called) -> Given:
+def numbers_given(names: Sequence[str], columns: Mapping[str, Any], called: _Called) -> Given:
     """See `Regression.given`."""
     wanted, told = ([f"{head}:{name}" for name in names] for head in ("value", "deviation"))
     _known(columns, [*wanted, *told], "target", f"numbers: {', '.join(wanted[:5])}")

@@ -165,7 +165,7 @@ class Regression(Numeric):
 
     def given(self, columns: Mapping[str, Any], called: Callable[[int], str]) -> Given:
         """value:NAME of each number, and deviation:NAME of each, or of none."""
-        return given.of_numbers(self.names, columns, called)
+        return given.numbers_given(self.names, columns, called)
 
     def answers_of(self, truth: Answers) -> Answers:
         """Without a doubt."""

@@ -25,8 +25,8 @@ from kdx.store.component import Component
 from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
-SPLITS = ("labelled", "unlabelled", "validation", "test")
-LEARNED_FROM = SPLITS[:2]
+EVERY_SPLIT = ("labelled", "unlabelled", "validation", "test")
+LEARNED_FROM = EVERY_SPLIT[:2]
 
 
 def run(work: Work, runtime: Runtime, *, data: Artifact, answers: Component) -> None:
@@ -40,16 +40,16 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, answers: Component) -> 
     """
     about = data.json("data.json")
     task = build_task(about)
-    rows, found = read_given(task, answers)
+    rows, found = read_answers(task, answers)
     where = {
         split: np.where(of >= 0, np.where(found.there[of], of, -1), -1)
         for split, of in match_rows(work, data, rows).items()
     }
     counts = {split: int((of >= 0).sum()) for split, of in where.items()}
-    check_pool(rows, about["counts"], counts)
-    laid = [split for split in SPLITS if lay_down(work, data, task, found, split, where[split])]
+    check_answered(rows, about["counts"], counts)
+    laid = [split for split in EVERY_SPLIT if write_answers(work, data, task, found, split, where[split])]
     np.save(work.path / "rows.npy", np.flatnonzero(where["unlabelled"] >= 0))
-    for text in remarks(rows, found, about["counts"], counts):
+    for text in noted_of(rows, found, about["counts"], counts):
         work.note(text)
     some = counts["unlabelled"] < about["counts"]["unlabelled"]
     work.write_json(
@@ -73,7 +73,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, answers: Component) -> 
     )
 
 
-def read_given(task: Task, answers: Component) -> tuple[GivenRows, Given]:
+def read_answers(task: Task, answers: Component) -> tuple[GivenRows, Given]:
     """(the rows of the file, their answers). Raises UserError where they are no answers of the task."""
     file: AnswersFile = answers.build()
     try:
@@ -88,7 +88,7 @@ def match_rows(work: Work, data: Artifact, rows: GivenRows) -> dict[str, np.ndar
     """split -> (N,) int64: the row of the file that answers each of its rows, -1: none does. Raises UserError
     where the file is of other data."""
     about = data.json("data.json")
-    numbers = {split: decoded_numbers(data, split) for split in SPLITS}
+    numbers = {split: decoded_numbers(data, split) for split in EVERY_SPLIT}
     if any(of is None for of in numbers.values()):
         raise UserError("an older kdx prepared these data: run the same command again with another store=")
     known = {split: of for split, of in numbers.items() if of is not None}
@@ -156,7 +156,7 @@ def _number_of(names: Mapping[str, int], called: str) -> int:
     return several[0] if len(several) == 1 else -1
 
 
-def check_pool(rows: GivenRows, whole: Mapping[str, int], counts: Mapping[str, int]) -> None:
+def check_answered(rows: GivenRows, whole: Mapping[str, int], counts: Mapping[str, int]) -> None:
     """Raises UserError where nobody could learn from the answers."""
     if whole["unlabelled"] and not counts["unlabelled"]:
         raise UserError(
@@ -167,7 +167,9 @@ def check_pool(rows: GivenRows, whole: Mapping[str, int], counts: Mapping[str, i
         raise UserError(f"teacher.file={rows.path} answers no row of the data set")
 
 
-def lay_down(work: Work, data: Artifact, task: Task, found: Given, split: str, where: np.ndarray) -> bool:
+def write_answers(
+    work: Work, data: Artifact, task: Task, found: Given, split: str, where: np.ndarray
+) -> bool:
     """Writes the answers to a split, as far as it is written; whether it is. where: (N,), see
     `match_rows`."""
     there = where >= 0
@@ -189,7 +191,7 @@ def lay_down(work: Work, data: Artifact, task: Task, found: Given, split: str, w
     return True
 
 
-def remarks(rows: GivenRows, found: Given, whole: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
+def noted_of(rows: GivenRows, found: Given, whole: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
     """What there is to say, one sentence each."""
     said = []
     if found.corrected:

@@ -23,11 +23,11 @@ def lay_given(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folde
         work = Work(folder, step.name, Listener())
         return Rehearsed({"start": bench.timed(lambda: given.run(work, bench.runtime, **inputs))})
     task, counts = bench.task(step), about["counts"]
-    for split in given.SPLITS:
+    for split in given.EVERY_SPLIT:
         for leaf, array in task.pack(task.made_up(counts[split])).items():
             np.save(folder / array_file(split, leaf), array.numpy()[:, None])
     np.save(folder / "rows.npy", np.arange(counts["unlabelled"]))
-    splits = {split: {"views": 1, "first": 0} for split in given.SPLITS[:3] if counts[split]}
+    splits = {split: {"views": 1, "first": 0} for split in given.EVERY_SPLIT[:3] if counts[split]}
     said = {"splits": splits, "clean": True, "views": digest_of_views([], 0), "extras": [], "some": []}
     said |= {"pool": counts["unlabelled"], "moved": False, "mixed": False, "bought": None, "given": counts}
     (folder / "answers.json").write_text(json.dumps({**said, "teacher_size": None, "validation_score": None}))
