@@ -3,6 +3,7 @@ corrected ones what was corrected; all else is refused before work, in a sentenc
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from kdx.cli import main
 from kdx.core.errors import UserError
 from kdx.data.given import AnswersFile, whose_order
+from kdx.pipeline.stages.given import number_of
 from kdx.runs.reading import read_run
 from kdx.store.source import Source
 from kdx.tasks.classification import Classification
@@ -347,6 +349,37 @@ def test_whose_rows_an_order_is_of():
         whose_order(path, 31, 30, 20, 50)
 
 
+def test_the_part_before_a_name_may_be_left_out_where_one_part_alone_has_it():
+    names = {"train/a.png": 0, "test/a.png": 1, "unlabelled/b.png": 2, "cat/0.png": 3}
+    asked = {"train/a.png": 0, "a.png": -1, "b.png": 2, "0.png": -1, "cat/0.png": 3}
+    assert {called: number_of(names, called) for called in asked} == asked
+
+
+def test_rows_that_were_made_up_need_no_answer(tmp_path, monkeypatch, capsys):
+    """By order, of the pool without them; nobody learns from theirs."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    write("rows.csv", [{"x": f"{x:.3f}", "kind": "a" if x > 0 else "b"} for x in rng.normal(size=90)])
+    words = ["dataset=csv", "dataset.file=rows.csv", "dataset.target=kind", "dataset.labelled=30"]
+    words += [*QUICK, "student_train.steps=8", "made_up=munge", "made_up.rows=25", "teacher=answers"]
+    capsys.readouterr()
+    np.save("wrong.npy", np.zeros((7, 2)))
+    assert main(["train", *words, "teacher.file=wrong.npy"]) == 2
+    told = re.search(
+        r"holds 7 rows by order, and the pool has (\d+), the whole data set 90", capsys.readouterr().err
+    )
+    own = int(told[1]) - 25
+    logits = rng.normal(size=(own, 2))
+    np.save("own.npy", logits)
+    run(*words, "teacher.file=own.npy", "hydra.run.dir=given")
+    answers = stage("given", "given-answers")
+    assert np.load(answers.file("rows.npy")).tolist() == list(range(own))
+    assert (
+        np.load(answers.file("unlabelled.npy"))[:, 0] == logits.astype(np.float32).astype(np.float16)
+    ).all()
+    assert "taken for those of the pool, in order" in " ".join(notes("given"))
+
+
 def test_a_label_beside_numbers_counts_where_it_was_corrected():
     """By hand: what was not touched, what was corrected, a tie, a label alone, numbers alone, and nothing."""
     task, none = Classification(classes=["none", "b"]), np.nan
@@ -444,7 +477,9 @@ def test_pictures_that_were_corrected_by_hand(tmp_path, monkeypatch, capsys):
     )
 
 
-@pytest.mark.parametrize("target, soft", [("kind", "soft=logits"), ("price", "soft=none")])
+@pytest.mark.parametrize(
+    "target, soft", [pytest.param("kind", "soft=logits", marks=pytest.mark.slow), ("price", "soft=none")]
+)
 def test_rows_of_tables_and_numbers(tmp_path, monkeypatch, capsys, target, soft):
     """What the pool was told comes back: the answers are those that the run itself has stored."""
     monkeypatch.chdir(tmp_path)
@@ -483,6 +518,7 @@ def test_rows_of_tables_and_numbers(tmp_path, monkeypatch, capsys, target, soft)
     assert stored.max() == np.float32(1000.5) and (np.delete(stored, stored.argmax()) < 100).all()
 
 
+@pytest.mark.slow
 def test_texts_by_the_name_of_their_row(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(2)

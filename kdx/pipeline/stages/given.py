@@ -132,7 +132,7 @@ def _numbers_of(data: Artifact, rows: GivenRows, whole: int) -> np.ndarray:
             "rows: give `row`, the number in the data set, as `kdx predict RUN data=pool` writes it"
         )
     names = {name(number): number for number in range(whole)}
-    found = np.array([_number_of(names, called) for called in rows.files], np.int64)
+    found = np.array([number_of(names, called) for called in rows.files], np.int64)
     strange = np.flatnonzero(found < 0).tolist()
     if strange:
         first = [rows.called(row) for row in strange[:3]]
@@ -148,7 +148,7 @@ def _numbers_of(data: Artifact, rows: GivenRows, whole: int) -> np.ndarray:
     return found
 
 
-def _number_of(names: Mapping[str, int], called: str) -> int:
+def number_of(names: Mapping[str, int], called: str) -> int:
     """By its name, or by that without the part of the data set, where one part alone has such a row; -1."""
     if called in names:
         return names[called]
