@@ -37,7 +37,13 @@ OPTIONS = (
     ),
 )
 _GROUPS = ("device", "dataset", "teacher", "members", "allow")
-_PATHS = ("dataset.root", "dataset.unlabelled_root", "teacher.checkpoint", "student.checkpoint")
+_PATHS = (
+    "dataset.root",
+    "dataset.unlabelled_root",
+    "teacher.file",
+    "teacher.checkpoint",
+    "student.checkpoint",
+)
 HELP = help_text(
     "kdx rerun RUN [key=value ...]",
     OPTIONS,

@@ -13,13 +13,17 @@ from kdx.config.wire import Order
 from kdx.core import checks
 from kdx.core.errors import WrongPart, rows_called
 from kdx.core.task import Categorical, Fitness, Task
+from kdx.core.trees import leaves
+from kdx.core.types import lacks_answer
 from kdx.data.copies import not_compared
+from kdx.data.given import whose_order
 from kdx.data.raw import Description
 from kdx.data.views.chain import Mixer, Step
 from kdx.models.adapt import Adapter
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.stages.arrays import build_task
 from kdx.pipeline.stages.files import build_adapter
+from kdx.pipeline.stages.given import read_answers
 from kdx.pipeline.stages.measuring import build_metric
 from kdx.store.component import Component
 from kdx.store.declared import declared
@@ -146,3 +150,19 @@ def check_pool(
     if makers:
         words = ", ".join(f"made_up={name}" for name in makers)
         errors.append(f"rows for a pool can be made up of the labelled ones: {words}")
+
+
+def check_given(experiment: Experiment, about: Description, rows: Mapping[str, int]) -> None:
+    """Whether a file of answers holds such of the task, and where its rows are known by order, enough of
+    them. rows: of each split, empty where they are not known. Raises UserError."""
+    if experiment.given is None:
+        return
+    file, found = read_answers(task_of(about), experiment.given)
+    if rows and file.files is None and file.numbers is None:
+        whole = about.train + (about.validation or 0) + (about.test or 0) + about.pool
+        pool = rows["unlabelled"]
+        whose_order(file.path, len(file), pool, pool - experiment.rows_made_up, whole)
+    told = leaves(found.answers)
+    for name in experiment.loss.resolve().needs_answers if experiment.loss else ():
+        if name not in told:
+            raise lacks_answer(experiment.loss.target.split(".")[-2], name, "teacher.file")

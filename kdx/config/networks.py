@@ -30,6 +30,7 @@ from kdx.pipeline.recipes.experiment import Experiment, TeacherSetup
 from kdx.pipeline.recipes.steps import class_order_warnings
 from kdx.pipeline.stages.parts import reads_networks
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.resolve import from_own_package
 from kdx.training.length import shares
 
@@ -56,8 +57,9 @@ def check_networks(
         return {}  # reported already
     if experiment.student and is_estimator(experiment.student):
         others = [teacher.name for teacher in experiment.teachers]
+        how = "finished" if declared(experiment.student.target, "finished", False) else "fitted at once"
         errors.append(
-            f"{named['student']} is fitted at once, and not trained by steps: {ONLY_TEACHERS}; choose "
+            f"{named['student']} is {how}, and not trained by steps: {ONLY_TEACHERS}; choose "
             + such_as("student", data.reads, others)
         )
         return {}

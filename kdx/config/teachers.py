@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kdx.config.described import component
+from kdx.config.given import by_content
 from kdx.config.nodes import checkpoint_of, read_training
 from kdx.core import checks
 from kdx.core.errors import UserError
@@ -58,10 +59,16 @@ def _teacher(
     return TeacherSetup(
         name=option,
         checkpoint=read(checkpoint_of, node, own),
-        model=read(component, node, own),
+        model=read(_network, node, own),
         training=training if trained else None,
         fitted=fitted,
     )
+
+
+def _network(node: str, keys: Mapping[str, Any]) -> Component:
+    """A network; of one that lies in a file, its content counts, and not where that lies."""
+    made = component(node, keys)
+    return by_content(node, made, "model.onnx") if declared(made.target, "finished", False) else made
 
 
 def is_fitted(keys: Mapping[str, Any]) -> bool:

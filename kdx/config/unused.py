@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdx.config.given import is_finished, is_given
 from kdx.config.teachers import is_fitted, taken_as_it_is
 from kdx.core.checks import shown
 from kdx.pipeline.recipes.checks import idle_gate
@@ -112,7 +113,14 @@ def _of_teacher(
     node: str, keys: Mapping[str, Any], settings: Mapping[str, Any], option: str, unseen: str | None
 ) -> Iterator[tuple[str, str]]:
     """All of the node where no step is made. keys: of the network. option: what it is called."""
-    if is_fitted(keys):
+    if is_given(keys):
+        yield (
+            node,
+            f"the teacher's answers lie in a file (teacher={option}), and nothing is trained: leave it out",
+        )
+    elif is_finished(keys):
+        yield node, f"the teacher {option} is a finished network, and taken as it is: leave it out"
+    elif is_fitted(keys):
         yield node, f"the teacher {option} is fitted at once, and not trained by steps: leave it out"
     elif taken_as_it_is(keys, settings):
         yield (

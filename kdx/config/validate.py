@@ -12,7 +12,7 @@ import torch
 
 from kdx import models
 from kdx.config.contract import is_rule
-from kdx.config.kinds import adapter_of, check_kind, check_pool, task_of, trainings_of
+from kdx.config.kinds import adapter_of, check_given, check_kind, check_pool, task_of, trainings_of
 from kdx.config.networks import check_networks
 from kdx.config.suggest import networks_for
 from kdx.config.tried_data import describe_data, try_loader
@@ -87,6 +87,8 @@ def inspect(order: Order, *, data: bool = True, learned: Learned | None = None) 
             check_recipe(order, about, rows)
     if about:
         check_pool(experiment, about, rows, errors)
+        with trying(errors):
+            check_given(experiment, about, rows)
     for node, training in trainings_of(experiment):
         if (
             about

@@ -13,6 +13,7 @@ from typing import Any
 
 from kdx.config import nodes
 from kdx.config.described import component
+from kdx.config.given import given_file, names_given, wrong_given
 from kdx.config.teachers import read_teachers
 from kdx.core import checks, snapshot
 from kdx.core.errors import UserErrors
@@ -72,6 +73,8 @@ def examine_config(config: Mapping[str, Any]) -> tuple[Order, list[str]]:
     asks = part(build_recipe, recipe) if recipe else None
     experiment = _experiment(config, part, errors)
     errors += _wrong_mixing(experiment, asks)
+    if experiment.given:
+        errors += wrong_given(experiment, config, asks)
     order = Order(
         recipe=recipe if asks else None,
         experiment=experiment,
@@ -101,13 +104,14 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         with checks.gather(errors):
             trainings[node] = nodes.read_training(node, config)
     learner = part(component, "student", student)
+    given, own = part(given_file, config), names_given(config)
     weights, copies = ("none", "balanced"), ("warn", "drop", "error")
     return Experiment(
         dataset=part(nodes.read_dataset, dataset),
         sizes={name: dataset[name] for name in SIZES},
         class_weights=part(checks.choice, "dataset.class_weights", dataset["class_weights"], weights),
         duplicates=part(checks.choice, "dataset.duplicates", dataset["duplicates"], copies),
-        teachers=part(read_teachers, config, trainings["teacher_pretrain"], part) or [],
+        teachers=[] if own else part(read_teachers, config, trainings["teacher_pretrain"], part) or [],
         student=learner,
         student_checkpoint=begins,
         teacher_loss=part(component, "teacher_loss", config["teacher_loss"]),
@@ -123,6 +127,7 @@ def _experiment(config: Mapping[str, Any], part: Callable[..., Any], errors: lis
         round_patience=part(nodes.read_count, "round_patience", config["round_patience"]),
         budget=part(nodes.read_budget, config["budget"]),
         made_up=part(nodes.read_made_up, config),
+        given=given,
         headline="best" if config["headline"] == "best" else "last",  # refused, where it is another
     )
 
@@ -133,6 +138,8 @@ def _wrong_mixing(experiment: Experiment, recipe: Recipe | None) -> list[str]:
         return []
     if recipe and recipe.buys:
         return ["an answer that is bought is for one clean picture, and mixup mixes two: leave mixup out"]
+    if experiment.given:
+        return ["answers in a file are to one clean picture each, and mixup mixes two: leave mixup out"]
     if experiment.pseudo_label and experiment.pseudo_label["view"] == "clean":
         return [
             "pseudo_label.view=clean answers one clean picture, and mixup mixes two: use "

@@ -5,7 +5,7 @@ measures and reports asks it. Imports torch only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -94,6 +94,16 @@ class AnswerColumns:
 
     top: int = 1
     soft: str = "none"
+
+
+@dataclass(frozen=True)
+class Given:
+    """Answers that came in a file. answers: of its n rows, of those without one whatever. there: (n,) bool,
+    the rows that have one. corrected: how many name another answer than their numbers say."""
+
+    answers: Answers
+    there: np.ndarray
+    corrected: int = 0
 
 
 class Task(ABC):
@@ -232,6 +242,45 @@ class Task(ABC):
             for place, column in enumerate(leaf.double().flatten(1).T if leaf.dim() > 1 else [leaf.double()]):
                 found["value:" + (f"{name}:" if name else "") + str(place)] = column.numpy()
         return found
+
+    # answers from elsewhere
+
+    def heads(self) -> list[str]:
+        """What `columns` calls the numbers of an answer, in the order of an array of them."""
+        return list(self.columns(self.made_up(1), AnswerColumns()))
+
+    def of_array(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        """(n, K) numbers of n rows -> columns as `given` takes them. Raises UserError where K is another."""
+        heads = self.heads()
+        if array.shape[1] != len(heads):
+            raise UserError(
+                f"an array of answers has a column for each of {', '.join(heads[:5])}"
+                f"{' ...' if len(heads) > 5 else ''}, {len(heads)} in all; given: {array.shape[1]}"
+            )
+        return dict(zip(heads, array.T, strict=True))
+
+    def given(self, columns: Mapping[str, Any], called: Callable[[int], str]) -> Given:
+        """The inverse of `columns`. columns: header -> n values, of `label` words or None, else (n,) float64,
+        nan where there is none. called: what a row is called in a sentence. Raises UserError, with the first
+        rows of each kind, where they are no answers.
+        """
+        heads, like = self.heads(), leaves(self.made_up(1))
+        if sum(leaf[0].numel() for leaf in like.values()) != len(heads) or set(columns) != set(heads):
+            raise UserError(
+                f"an answer here is {self.words}, in columns {', '.join(heads[:5])}; given: "
+                f"{', '.join(list(columns)[:5])}"
+            )
+        values = torch.from_numpy(np.stack([columns[head] for head in heads], 1)).float()
+        parts = values.split([leaf[0].numel() for leaf in like.values()], 1)
+        found = {
+            name: part.reshape(len(values), *leaf.shape[1:]).to(leaf.dtype)
+            for (name, leaf), part in zip(like.items(), parts, strict=True)
+        }
+        return Given(from_leaves(found), values.isfinite().all(1).numpy())
+
+    def answers_of(self, truth: Answers) -> Answers:
+        """The answers of who knows the truth."""
+        return truth
 
     # stored answers
 

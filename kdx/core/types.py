@@ -172,6 +172,8 @@ class Objective(nn.Module, ABC):
     what reads the probabilities of classes."""
     needs_answers: ClassVar[tuple[str, ...]] = ()
     """What a teacher must tell beside its answer, such as "variance"; checked before any work."""
+    reads_validation: ClassVar[bool] = False
+    """Whether it asks the teacher about the validation rows: answers in a file must then hold these."""
     extra_views: ClassVar[tuple[str, ...]] = ()
     """Further inputs of each row in `Batch.views`: "second" (the same augmentation drawn again), "strong"
     (that too, and then `student_train.strong_augment`), "clean" (view 0)."""
@@ -228,6 +230,8 @@ class Weighting(nn.Module, ABC):
     """
 
     needs_task: ClassVar[Any] = Task
+    """As an Objective's."""
+    reads_validation: ClassVar[bool] = False
     """As an Objective's."""
 
     @abstractmethod

@@ -78,7 +78,12 @@ class Plain(Around):
 
 
 class Finished(nn.Module):
-    """A network that answers in the task's units by itself, as one that was fitted to the truth does."""
+    """A network that answers in the task's units by itself, as one that was fitted to the truth does.
+
+    inputs: the pictures that it wants to see, None: those of the data set, normalised.
+    """
+
+    inputs: InputFormat | None = None
 
 
 def in_units(network: nn.Module, units: nn.Module | None) -> nn.Module:
@@ -121,9 +126,12 @@ class PictureAdapter(Adapter):
         self.mean, self.std = mean, std
 
     def wrap(self, made: nn.Module | Fitted, shape: tuple[int, int, int]) -> Adapted:
+        own = made.inputs if isinstance(made, Finished) else None
         fitted = (
             made
             if isinstance(made, Fitted)
+            else Fitted(made, own)
+            if own
             else Fitted(made, InputFormat(channels=shape[0], size=shape[1:], mean=None, std=None))
         )
         inputs = fitted.inputs

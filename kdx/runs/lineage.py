@@ -13,6 +13,8 @@ from kdx.store.artifact import Artifact
 from kdx.tasks.shown import CLASSIFICATION, shown_metrics
 
 TRAINS = (stages.PRETRAIN.name, stages.TRAIN.name)
+_ANSWERS = (stages.LABEL.name, stages.GIVEN.name)
+"""Stages that lay down what a student learns from."""
 
 
 def tell(artifact: Artifact) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def tell(artifact: Artifact) -> dict[str, Any]:
     manifests = {name: made.manifest for name, made in chain.items()}
     own = f"{artifact.stage}/{artifact.key}"
     inputs = manifests[own]["inputs"]
-    labels = [made for made in chain.values() if made.stage == stages.LABEL.name]
+    labels = [made for made in chain.values() if made.stage in _ANSWERS]
     data = next(made for made in chain.values() if made.stage == stages.PREPARE.name)
     return {
         "loss": _component(inputs.get("loss")),
@@ -83,7 +85,18 @@ def _teacher(made: Artifact) -> dict[str, Any]:
 
 
 def _labels(made: Artifact, student: Mapping[str, Any], counts: Metric) -> dict[str, Any]:
+    """mode: "stored", "live", or "given" in a file: then its digest and what it held stand beside."""
     inputs, found = made.manifest["inputs"], made.json("answers.json")
+    if made.stage == stages.GIVEN.name:
+        return {
+            "artifact": f"{made.stage}/{made.key}",
+            "mode": "given",
+            "file": inputs["answers"]["sources"]["file"],
+            "given": found["given"],
+            "corrected": found["corrected"],
+            "teachers": [],
+            **_score_of_teacher(counts, score_of(found)),
+        }
     live = bool(student.get("teachers"))
     return {
         "artifact": f"{made.stage}/{made.key}",

@@ -62,6 +62,11 @@ class Run:
                 found[role] = name
         return {role: found[role] for role in (*ROLES, *found) if role in found}
 
+    @property
+    def given(self) -> bool:
+        """Whether answers in a file stand in for its teacher."""
+        return stages.GIVEN.name in self.stages
+
     def members(self) -> list[str]:
         """The run's names of the stages that trained the members of its teacher; empty where that is one."""
         names = [name for name in self.stages if split_number(name)[0] == stages.PRETRAIN.name]
@@ -86,6 +91,11 @@ class Run:
         if role == "teacher" and (members := self.members()):
             raise UserError(
                 f"the teacher of '{self.path}' is an ensemble of {len(members)} networks, and not one: name "
+                "another role"
+            )
+        if role == "teacher" and self.given:
+            raise UserError(
+                f"the teacher of '{self.path}' is answers in a file (teacher=answers), and no network: name "
                 "another role"
             )
         if role not in self.roles():

@@ -15,7 +15,7 @@ from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.pipeline.recipes.steps import teacher_stages
 from kdx.pipeline.scores import digests_of
-from kdx.pipeline.stages import AUDIT, EVALUATE, PREPARE
+from kdx.pipeline.stages import AUDIT, EVALUATE, GIVEN, PREPARE
 from kdx.store.artifact import Artifact, Unreadable
 from kdx.store.places import dotted
 from kdx.store.resolve import own_error
@@ -45,6 +45,7 @@ def perform(
     members = [store.done.get(stage) for stage in teacher_stages(len(order.experiment.teachers))]
     if len(members) > 1 and all(members):
         models = {"teacher": members, **models}
+    given = {"given": store.done[GIVEN.name]} if order.experiment.given else {}
     rounds = [student for number, student in students(store.done).items() if number]
     lessons = list(taught(store.done)) if "unlabelled" in taught_splits(order.experiment) else []
     if lessons:
@@ -60,6 +61,7 @@ def perform(
         metrics=order.metrics,
         seed=subseed(order.experiment.seed, "shift"),
         learned={role: [c.also] for role, c in order.experiment.controls.items() if c.also == "validation"},
+        **given,
     )
     return found, store.done
 
@@ -86,9 +88,9 @@ def taught(done: Mapping[str, Artifact]) -> Iterator[dict[str, Artifact | None]]
         if number == 0 or (number is None and len(found) > 1):
             continue
         end = "" if number is None else f"-{number}"
-        if f"pseudo-label{end}" in done:
+        if answers := done.get(f"pseudo-label{end}", done.get(GIVEN.name)):
             yield {
-                "answers": done[f"pseudo-label{end}"],
+                "answers": answers,
                 "rows": done.get(f"choose{end}"),
                 "student": student,
             }

@@ -3,7 +3,7 @@ mixed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,9 +14,10 @@ from torch import Tensor
 from kdx.core.errors import UserError
 from kdx.core.math import balanced_weights, cross_entropy, kl
 from kdx.core.metric import Metric
-from kdx.core.task import AnswerColumns, Answers, Audited, Categorical, Evidence, Figure, Nothing
+from kdx.core.task import AnswerColumns, Answers, Audited, Categorical, Evidence, Figure, Given, Nothing
 from kdx.core.trees import Tree
-from kdx.tasks import pseudo_labels
+from kdx.tasks import given, pseudo_labels
+from kdx.tasks.given import HALF_MAX
 from kdx.tasks.metrics import confusion, metrics, most_confused, recalls, reliability
 from kdx.tasks.shown import ACCURACY, BALANCED_ACCURACY, CLASSIFICATION
 
@@ -26,8 +27,6 @@ the square of the classes, so of more it lies beside them, as an array.
 """
 MOST_CONFUSED = 20
 """Pairs of classes that documents name."""
-HALF_MAX = 60000.0
-"""Logits beyond half precision's range are cut off here; softmax of such a row is one-hot either way."""
 
 
 class Classification(Categorical):
@@ -142,6 +141,25 @@ class Classification(Categorical):
             head, values = ("p", probs.float()) if wanted.soft == "probabilities" else ("logit", logits)
             found |= {f"{head}:{name}": values[:, number].numpy() for number, name in enumerate(self.classes)}
         return found
+
+    def heads(self) -> list[str]:
+        return [f"logit:{name}" for name in self.classes]
+
+    def of_array(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        """Logits, or probabilities where most rows are such."""
+        columns = super().of_array(array)
+        if not given.are_probabilities(array):
+            return columns
+        return {f"p:{name}": column for name, column in zip(self.classes, array.T, strict=True)}
+
+    def given(self, columns: Mapping[str, Any], called: Callable[[int], str]) -> Given:
+        """label, or p:NAME or logit:NAME of every class, or both: then a label that is not the likeliest
+        class was corrected, and counts. A label alone is certain."""
+        return given.classes_given(self.classes, columns, called)
+
+    def answers_of(self, truth: Answers) -> Tensor:
+        """Certain of it."""
+        return given.certain(_one(truth), len(self.classes))
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """Half-precision logits."""

@@ -4,7 +4,7 @@ truth (B, K), NaN where nobody knows."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from kdx.core.errors import UserError
-from kdx.core.task import AnswerColumns, Answers, Figure, Nothing, Numeric
+from kdx.core.task import AnswerColumns, Answers, Figure, Given, Nothing, Numeric
 from kdx.core.trees import leaves
+from kdx.tasks import given
 from kdx.tasks.shown import DISTANCE, MAE, MSE, R2, RMSE
 
 SHOWN_POINTS = 200
@@ -161,6 +162,15 @@ class Regression(Numeric):
             deviation = answers[_VARIANCE].sqrt()
             found |= {f"deviation:{name}": deviation[:, k].numpy() for k, name in enumerate(self.names)}
         return found
+
+    def given(self, columns: Mapping[str, Any], called: Callable[[int], str]) -> Given:
+        """value:NAME of each number, and deviation:NAME of each, or of none."""
+        return given.numbers_given(self.names, columns, called)
+
+    def answers_of(self, truth: Answers) -> Answers:
+        """Without a doubt."""
+        values = self.numbers(truth).float()
+        return {_VALUE: values, _VARIANCE: torch.zeros_like(values)}
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """The numbers and their variance, float32; NaN where the teacher does not tell it."""

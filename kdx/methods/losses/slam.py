@@ -78,6 +78,7 @@ class SLaM(Objective):
 
     uses = ("labelled", "unlabelled")
     needs_task = Categorical
+    reads_validation = True
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ class Debiased(Weighting):
     """
 
     needs_task = Categorical
+    reads_validation = True
 
     def __init__(self, parts: Parts, *, hard: bool, estimator: str, neighbours: int | None, grid: int | None):
         super().__init__()

@@ -4,9 +4,13 @@ no better than guessing, or than the student alone.
 
 from __future__ import annotations
 
-from kdx.pipeline.foretelling import PlannedRun, PlannedStage
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdx.pipeline.foretelling import Beforehand, Foretelling, PlannedRun, PlannedStage, Rehearsed, Steps
 from kdx.pipeline.foretelling.training import NetworkTraining
-from kdx.pipeline.scores import metric_of, score_of
+from kdx.pipeline.scores import answer_bytes, metric_of, score_of
 from kdx.pipeline.stages import GATE, LABEL, PREPARE, PRETRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.stage import split_number
@@ -70,6 +74,39 @@ def _of_all(
     elif score is not None and _changes(step):
         found[0] += " before that"
     return [*found, *_of_gate(job, always)]
+
+
+class GivenAnswers(Foretelling):
+    """Of the stage that lays down answers which came in a file."""
+
+    def files(self, look: Beforehand, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        counts = inputs["data"].json("data.json")["counts"]
+        splits = {split: {"views": 1, "first": 0} for split in ("labelled", "unlabelled", "validation")}
+        about = {"splits": splits, "some": [], "given": counts, "validation_score": None}
+        return {"answers.json": about}
+
+    def amounts(self, step: PlannedStage, steps: Steps) -> dict[str, float] | None:
+        return {"start": 1}
+
+    def in_words(self, step: PlannedStage, steps: Steps) -> str:
+        return "answers of a file"
+
+    def disk(self, step: PlannedStage, steps: Steps, weights: int) -> int:
+        each = answer_bytes(step.inputs["data"].json("data.json"))
+        return sum(self.counts(step).values()) * (each + 8)
+
+    def rehearse(self, bench: Any, step: PlannedStage, inputs: Mapping[str, Any], folder: Path) -> Rehearsed:
+        from kdx.pipeline.foretelling.rehearsal.given import lay_given
+
+        return lay_given(bench, step, inputs, folder)
+
+    def tried(self, job: PlannedRun, step: PlannedStage) -> list[str]:
+        return ["answers: those of the file, one to each clean row"]
+
+    def teacher(self, job: PlannedRun, step: PlannedStage) -> list[str]:
+        where = f"of the file '{step.inputs['answers'].spec['file']}', as they are"
+        found = f"answers, {where}: {_measured(step, _noted(step, 'answers.json'))}"
+        return [found, *_of_gate(job, "")] if _validation(step) else [found]
 
 
 def _changes(step: PlannedStage) -> bool:

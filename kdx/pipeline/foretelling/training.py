@@ -142,6 +142,8 @@ def _of_teacher(job: PlannedRun, step: PlannedStage) -> str:
     if not step.inputs.get("answers"):
         return ""
     asked = job.all_steps[step.inputs["answers"].key]
+    if "teachers" not in asked.inputs:
+        return ", with the answers of the file"
     teachers = [job.all_steps[teacher.key] for teacher in asked.inputs["teachers"]]
     if asked.stored or all(teacher.stored for teacher in teachers):
         return ", with a teacher of the store"

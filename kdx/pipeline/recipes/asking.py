@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdx.core.errors import UserError
 from kdx.pipeline.recipes.checks import taught_splits
 from kdx.pipeline.recipes.experiment import Experiment
 from kdx.pipeline.recipes.steps import precise
@@ -13,6 +14,7 @@ from kdx.pipeline.scores import answer_bytes
 from kdx.pipeline.stages import LABEL
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
+from kdx.store.declared import declared
 from kdx.store.stage import subseed
 from kdx.store.store import Store
 from kdx.training.length import passes, shares, stored_bytes, total_steps, used
@@ -30,16 +32,21 @@ class Asking:
     looked_at: Mapping[str, int]
 
     def answers(self, store: Store, data: Artifact, teachers: Sequence[Artifact], name: str) -> Artifact:
+        if self.experiment.given:
+            check_given(self.experiment, teachers[0])
+            return teachers[0]
         asked = ToAnswer(looked_at=self.looked_at)
         return ask_teacher(store, data, teachers, self.experiment, self.views, name=name, which=asked)
 
     def lesson(self, answers: Artifact, teachers: Sequence[Artifact]) -> dict[str, Any]:
-        """The inputs of a training that say what it learns from them."""
+        """The inputs of a training that say what it learns from them, all rows or those that were given."""
+        given = self.experiment.given
         return {
             "answers": answers,
-            "teachers": teachers if self.live else [],
-            "view": self.experiment.pseudo_label["view"],
-            "networks": [] if self.live else teachers,
+            "rows": answers if given else None,
+            "teachers": teachers if self.live and not given else [],
+            "view": "clean" if given else self.experiment.pseudo_label["view"],
+            "networks": [] if self.live or given else teachers,
             "loss": self.experiment.loss,
         }
 
@@ -48,6 +55,23 @@ def how_to_ask(data: Artifact, experiment: Experiment) -> Asking:
     """What the data and the length of the student's training make of `pseudo_label`."""
     views = views_to_answer(data, experiment)
     return Asking(experiment, views, asks_live(experiment, views), rows_looked_at(data, experiment))
+
+
+def check_given(experiment: Experiment, answers: Artifact) -> None:
+    """Raises UserError where the loss or the rule of choice needs answers that the file does not have."""
+    about, parts = answers.json("answers.json"), experiment.loss.spec
+    targets = [experiment.loss.target, *([parts["weights"]["_target_"]] if parts.get("weights") else [])]
+    if "validation" not in about["splits"] and any(declared(t, "reads_validation", False) for t in targets):
+        raise UserError(
+            "the loss, or its weights, estimates how right the teacher is on validation, and teacher.file "
+            "does not answer every row there: add those (kdx predict RUN data=validation), or choose "
+            "another loss, such as kd"
+        )
+    if experiment.select and about["some"]:
+        raise UserError(
+            "select= chooses among all rows of the pool by the teacher's answers, and teacher.file answers "
+            "some of them only: leave select= out, those without an answer are left out anyhow"
+        )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class Distil(Recipe):
     """The default journey: teacher-pretrain, pseudo-label, baseline-train, gate, student-train. In further
     rounds the student is the teacher; the best one counts."""
 
+    takes_given = True
+
     def run(self, store: Store, experiment: Experiment) -> None:
         data, teachers = train_teacher(store, experiment)
         metric = metric_of(data)
@@ -53,7 +55,7 @@ class Distil(Recipe):
             lesson = {
                 **inputs,
                 **asking.lesson(answers, teachers),
-                "rows": rows,
+                **({"rows": rows} if rows else {}),
                 "init": teachers[0] if experiment.student_init == "previous" and number > 1 else None,
             }
             students.append(store.run(TRAIN, name=round_name("student-train", number, experiment), **lesson))

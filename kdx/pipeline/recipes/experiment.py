@@ -48,7 +48,8 @@ class Experiment:
     their share of the pool. student_init: what the student of a later round begins with. round_patience:
     rounds without improvement on validation after which it ends, None: none. made_up: what makes further rows
     for the pool (kdx.data.making), None: nothing. headline: the weights that the run is known by, last |
-    best.
+    best. given: answers that come in a file in place of a teacher's (kdx.data.given); then there are no
+    teachers.
     """
 
     dataset: Component
@@ -72,6 +73,7 @@ class Experiment:
     budget: int | float | None
     made_up: Component | None = None
     headline: str = "last"
+    given: Component | None = None
 
     @property
     def rows_made_up(self) -> int:
@@ -80,6 +82,8 @@ class Experiment:
     @property
     def teacher_name(self) -> str:
         """What the teacher is called: "cnn"; of an ensemble "cnn + resnet20", "5 x cnn"."""
+        if self.given:
+            return "answers"
         return name_of_several([teacher.name for teacher in self.teachers])
 
 

@@ -43,6 +43,8 @@ class Recipe(ABC):
     """Whether it teaches by way of networks between teacher and student, and takes the whole pool in one
     round for each.
     """
+    takes_given: ClassVar[bool] = False
+    """Whether answers that come in a file may stand in for its teacher: it asks once, about clean rows."""
     counts: ClassVar[str] = "validation"
     """The student that counts: "validation", of the best round on it; "last"; "chain", the one at its end."""
 

@@ -14,7 +14,7 @@ from kdx.core.roles import control_stage
 from kdx.data.files import note_places
 from kdx.pipeline.recipes.experiment import Checkpoint, Experiment, TeacherSetup
 from kdx.pipeline.scores import score_of
-from kdx.pipeline.stages import DECODE, GATE, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
+from kdx.pipeline.stages import DECODE, GATE, GIVEN, PREPARE, PRETRAIN, PROBE, REVEAL, TRAIN
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.stage import subseed
@@ -107,8 +107,11 @@ def prepare_data(store: Store, experiment: Experiment, like: Mapping[str, Any] |
 
 
 def train_teacher(store: Store, experiment: Experiment) -> tuple[Artifact, list[Artifact]]:
-    """(the prepared data, the teacher or the members of an ensemble)"""
+    """(the prepared data, the teacher or the members of an ensemble; in place of these answers that are
+    given)"""
     data = prepare_data(store, experiment)
+    if experiment.given:
+        return data, [store.run(GIVEN, data=data, answers=experiment.given)]
     classes = data.json("data.json").get("classes")
     begun = [
         (PRETRAIN, "teacher", each.checkpoint, each.training is not None) for each in experiment.teachers

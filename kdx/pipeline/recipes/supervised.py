@@ -15,6 +15,7 @@ class Supervised(Recipe):
     """
 
     teacher = False
+    takes_given = True
 
     def run(self, store: Store, experiment: Experiment) -> None:
         data, _ = train_teacher(store, experiment)

@@ -63,6 +63,12 @@ LABEL = Stage(
     lower="pseudo_label.views or dataset.unlabelled, or take a smaller teacher",
     foretold="kdx.pipeline.foretelling.labelling.Label",
 )
+GIVEN = Stage(
+    "given-answers",
+    "kdx.pipeline.stages.given",
+    writes=("rows.npy", "answers.json"),
+    foretold="kdx.pipeline.foretelling.teacher.GivenAnswers",
+)
 GATE = Stage(
     "gate",
     "kdx.pipeline.stages.gate",

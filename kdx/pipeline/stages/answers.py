@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from kdx.core.task import Task
 from kdx.core.types import Teacher
 from kdx.data.reader import OfArray, open_array
 from kdx.methods.teachers import Extra, Stored
-from kdx.pipeline.stages.arrays import array_files
+from kdx.pipeline.stages.arrays import TRUTH, array_files, read_truth
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 
@@ -96,6 +96,26 @@ def places(artifact: Artifact, split: str) -> np.ndarray | None:
 def mapped(folder: Path, name: str) -> dict[str, np.ndarray]:
     """The arrays of one file's name, (N, V, ...), left on the disk."""
     return {leaf: np.load(path, mmap_mode="r") for leaf, path in array_files(folder, name).items()}
+
+
+def score_of_validation(folder: Path, data: Artifact, task: Task) -> float | None:
+    """The teacher's metric on validation. folder: of its answers."""
+    truth = read_truth(data, f"validation.{TRUTH}")
+    if truth is None or not array_files(folder, "validation"):
+        return None
+    first = {leaf: found[:, 0] for leaf, found in mapped(folder, "validation").items()}
+    return float(task.metrics(task.read(first), truth)[task.primary])
+
+
+def measured_answers(artifact: Artifact, counts: Mapping[str, int]) -> dict[str, dict[str, np.ndarray]]:
+    """split -> (N, ...) as they are packed, of the splits whose every row has an answer that was given in a
+    file. counts: rows of each."""
+    given = artifact.json("answers.json")["given"]
+    return {
+        split: {leaf: found[:, 0] for leaf, found in mapped(artifact.path, split).items()}
+        for split, rows in counts.items()
+        if rows and given.get(split) == rows
+    }
 
 
 def learned_answers(artifact: Artifact) -> tuple[np.ndarray, dict[str, np.ndarray]] | None:

@@ -127,8 +127,9 @@ class PoolAudit:
             **audited.found,
             "pool": len(pool),
         }
-        if some is not None and not answers.json("answers.json")["bought"]:
-            told["looked_at"] = len(asked)
+        about = answers.json("answers.json")
+        if some is not None and not about["bought"]:
+            told["given" if "given" in about else "looked_at"] = len(asked)
         told["learned"] = self.shown(answers, student) | audited.found.get("learned", {})
         return told | self.beside(answers, student, asked, audited), audited
 

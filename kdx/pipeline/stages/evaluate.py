@@ -21,7 +21,14 @@ from kdx.models.adapt import Adapter
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
 from kdx.pipeline.stages.files import build_adapter, has_weights, open_network, open_together
-from kdx.pipeline.stages.measuring import Measure, build_metric, describe_role, keep_arrays, measure_members
+from kdx.pipeline.stages.measuring import (
+    Measure,
+    build_metric,
+    describe_role,
+    keep_arrays,
+    measure_given,
+    measure_members,
+)
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -43,11 +50,13 @@ def run(
     seed: int,
     learned: Mapping[str, Sequence[str]],
     metrics: Mapping[str, Component],
+    given: Artifact | None = None,
 ) -> None:
     """models: role -> training artifact, the teacher first; of an ensemble its members. rounds: the
     students of an iterated recipe, in order. shifts: by name, steps of a view that the test rows are seen
     through as well; seed: of what is random in them. learned: role -> splits that it learned from beside the
-    labelled rows, so that they tell nothing of it. metrics: the user's own, by name.
+    labelled rows, so that they tell nothing of it. metrics: the user's own, by name. given: answers that
+    came in a file, which are the teacher's.
 
     Files: results.json (see docs/run-json.md) and the arrays that it names, examples.json, and examples.npy
     where rows are levels."""
@@ -59,6 +68,8 @@ def run(
     results: dict[str, Any] = of_task(measure, splits)
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Answers]] = {}
+    if given is not None:
+        results["teacher"], answers["teacher"] = measure_given(work, given, splits, measure)
     for number, (role, made) in enumerate(models.items()):
         several = [made] if isinstance(made, Artifact) else made
         results[role], apart = describe_role(several), {}
@@ -72,7 +83,7 @@ def run(
                 last[role], answers[role] = network, found
             teacher = answers.get("teacher") if role != "teacher" else None
             results[role][which] = {
-                name: measure.metrics(found[name], splits[name], teacher[name] if teacher else None)
+                name: measure.metrics(found[name], splits[name], (teacher or {}).get(name))
                 | keep_arrays(
                     work,
                     measure.task.details(found[name], splits[name].known, name),
@@ -85,7 +96,7 @@ def run(
         if len(several) > 1:
             results["members"] = measure_members(several, splits, answers[role], apart, measure)
         work.progress(number + 1, len(models), role)
-    _best_of_taken(results, models)
+    _best_of_taken(results, [*answers])
     for role, sizes in sizes_and_speeds(last, about, runtime).items():
         results[role] |= sizes
     if isinstance(together := last.get("teacher"), NetworkEnsemble):
@@ -98,7 +109,7 @@ def run(
     }
     results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))
-    test = {role: found["test"] for role, found in answers.items()}
+    test = {role: found["test"] for role, found in answers.items() if "test" in found}
     write_examples(work, splits["test"], test, measure.task, build_adapter(about))
 
 
@@ -176,7 +187,7 @@ def _of_round(
     return {
         "key": artifact.key,
         **{
-            name: measure.metrics(answers, splits[name], teacher[name] if teacher else None)
+            name: measure.metrics(answers, splits[name], (teacher or {}).get(name))
             for name, answers in found.items()
         },
     }

@@ -14,7 +14,7 @@ import numpy as np
 from kdx.core.metric import Metric
 from kdx.core.trees import rows_of, tree
 from kdx.pipeline.stages.answers import mapped
-from kdx.pipeline.stages.arrays import TRUTH, build_task, read_truth
+from kdx.pipeline.stages.arrays import TRUTH, array_files, build_task, read_truth
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.tasks import chance
@@ -42,10 +42,12 @@ def run(
     """
     truth = read_truth(data, f"validation.{TRUTH}")
     rows = 0 if truth is None else rows_of(truth)
-    if rows < 2:
+    if rows < 2 or not array_files(answers.path, "validation"):
         text = (
             f"nothing tells whether there is anything to gain from this teacher, with {rows} rows of "
             "validation: set dataset.validation=0.1, say"
+            if rows < 2
+            else _not_answered(answers, rows)
         )
         work.write_json("gate.json", {"gain": None, "n": rows, "text": text})
         return
@@ -62,6 +64,15 @@ def run(
         task.balanced_rows(tree(np.asarray, truth)) if class_weights == "balanced" else (task.paired, None)
     )
     work.write_json("gate.json", hold_against(taught, other, against, metric, weights))
+
+
+def _not_answered(answers: Artifact, rows: int) -> str:
+    """Of answers that came in a file, where it lacks some of validation."""
+    there = answers.json("answers.json")["given"]["validation"]
+    return (
+        "nothing tells whether there is anything to gain from the answers in teacher.file, which are to "
+        f"{there:,} of {rows:,} validation rows: answer all of them to know"
+    )
 
 
 def hold_against(

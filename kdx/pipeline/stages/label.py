@@ -25,16 +25,14 @@ from kdx.data.streams import sequential
 from kdx.data.views.chain import Chain, Views
 from kdx.methods.teachers import live_teacher
 from kdx.models import size
-from kdx.pipeline.stages.answers import SAMPLE, digest_of_views, mapped, places_file, sampled_rows
-from kdx.pipeline.stages.arrays import (
-    TRUTH,
-    array_file,
-    array_files,
-    build_task,
-    need_split,
-    open_split,
-    read_truth,
+from kdx.pipeline.stages.answers import (
+    SAMPLE,
+    digest_of_views,
+    places_file,
+    sampled_rows,
+    score_of_validation,
 )
+from kdx.pipeline.stages.arrays import array_file, build_task, need_split, open_split
 from kdx.pipeline.stages.asked import MIXUP, places_of, some_rows, split_of, to_answer
 from kdx.pipeline.stages.files import open_network
 from kdx.pipeline.stages.left import answered, open_answers, view_digest
@@ -119,7 +117,7 @@ def run(
             "some": sorted(some),
             "teachers": [t.key for t in teachers],
             "teacher_size": size.most_parameters(networks),
-            "validation_score": _score(work, data, task),
+            "validation_score": score_of_validation(work.path, data, task),
         },
     )
 
@@ -246,12 +244,3 @@ def reserve(path: Path) -> None:
     if "posix_fallocate" in vars(os):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _score(work: Work, data: Artifact, task: Task) -> float | None:
-    """The teacher's metric on validation."""
-    truth = read_truth(data, f"validation.{TRUTH}")
-    if truth is None or not array_files(work.path, "validation"):
-        return None
-    first = {leaf: found[:, 0] for leaf, found in mapped(work.path, "validation").items()}
-    return float(task.metrics(task.read(first), truth)[task.primary])

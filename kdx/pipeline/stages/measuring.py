@@ -15,6 +15,7 @@ from kdx.core.task import OwnMetric, Task
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Views
 from kdx.models.ensemble import Apart, NetworkEnsemble, split_answers
+from kdx.pipeline.stages.answers import measured_answers
 from kdx.pipeline.stages.files import open_network
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
@@ -66,6 +67,24 @@ def keep_arrays(work: Work, details: Mapping[str, Any], place: str) -> dict[str,
         np.save(work.path / file, array)
         kept[name] = {"file": file, "shape": list(array.shape), "sha256": sha256(work.path / file)}
     return {**details, "arrays": kept} if kept else dict(details)
+
+
+def measure_given(
+    work: Work, given: Artifact, splits: Mapping[str, Split], measure: Measure
+) -> tuple[dict[str, Any], dict[str, Answers]]:
+    """(what the table shows of answers that came in a file, the answers), of the splits whose every row has
+    one: no network is known that gave them."""
+    stored = measured_answers(given, {split.name: len(split) for split in splits.values()})
+    found = {
+        name: measure.task.read(stored[split.name]) for name, split in splits.items() if split.name in stored
+    }
+    measured = {
+        name: measure.metrics(answers, splits[name], None)
+        | keep_arrays(work, measure.task.details(answers, splits[name].known, name), f"teacher.last.{name}")
+        for name, answers in found.items()
+    }
+    about: dict[str, Any] = {"steps": 0, "best_step": None, "precision": None, "stopped": None}
+    return about | {"given": given.json("answers.json")["given"], "last": measured}, found
 
 
 def measure_members(

@@ -19,7 +19,8 @@ def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> li
         return []
     last = audit["rounds"][-1]
     which = f" of round {len(audit['rounds'])}" if len(audit["rounds"]) > 1 else ""
-    rows = f"{last['asked']:,} answered rows" if last.get("looked_at") else f"{last['pool']:,} rows"
+    some = last.get("looked_at") or last.get("given")
+    rows = f"{last['asked']:,} answered rows" if some else f"{last['pool']:,} rows"
     kept = f"{last['kept']:,} of {rows} kept" + (
         f", {last['copies']:,} with copies" if last["copies"] != last["kept"] else ""
     )
@@ -35,6 +36,12 @@ def audit_sentences(audit: Mapping | None, results: Mapping | None = None) -> li
         lines.append(
             f"The teacher answered {last['asked']:,} of {last['pool']:,} rows of the pool: those that the "
             "training, which ends within its first pass, looks at."
+        )
+    if last.get("given"):
+        lines.append(
+            f"The file of answers has {last['given']:,} of {last['pool']:,} rows of the pool; the student "
+            "did "
+            "not learn from the others."
         )
     if "teacher_seconds_saved" in last:
         lines.append(

@@ -59,7 +59,8 @@ def steps(results: Mapping, audit: Mapping | None) -> tuple[str, list[int]]:
     count = len(results.get("rounds") or [])
     taught = audit["rounds"] if audit else []
     if len(taught) == count and any(
-        entry["asked"] < entry["pool"] and not entry.get("looked_at") for entry in taught
+        entry["asked"] < entry["pool"] and not (entry.get("looked_at") or entry.get("given"))
+        for entry in taught
     ):
         return BOUGHT, [entry["asked"] for entry in taught]
     return ROUND, list(range(1, count + 1))

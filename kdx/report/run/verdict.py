@@ -3,8 +3,10 @@ of evaluate's results.
 
 results: {"teacher" | "baseline" | "student": {"model", "parameters", "bytes", "flops", "latency_ms", "steps",
 "best_step", "last" | "best": {"train" | "validation" | "test": {name of a metric: value, "n", ...}}},
-"metric": the one that counts, ...}. Values as they are measured: fractions, not per cent. A role that was not
-run is absent; "best" is absent without a validation split.
+"metric": the one that counts, ...}. Of answers that came in a file "given" says to how many rows of each
+split, and what belongs to a network is absent, as is a split of which not every row has one. Values as they
+are measured: fractions, not per cent. A role that was not run is absent; "best" is absent without a
+validation split.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def settle(results: Mapping, headline: str) -> str:
     return (
         "best"
         if headline == "best"
-        and all(results[role].get("best") for role in present(results) if role not in LAST_ONLY)
+        and all(results[role].get("best") is not None for role in present(results) if role not in LAST_ONLY)
         else "last"
     )
 
@@ -86,7 +88,12 @@ def summary(results: Mapping, headline: str) -> dict:
     elif student is None:
         reason = "there is no distilled student"
     elif teacher is None:
-        reason = "there is no teacher to compare with"
+        given = (results.get("teacher") or {}).get("given")
+        reason = (
+            "the teacher's answers are not to every test row"
+            if given
+            else "there is no teacher to compare with"
+        )
     elif counts.gain(teacher, alone) <= 0:
         reason = (
             f"the teacher ({counts.text(teacher)}) is no better than the student alone "
@@ -175,7 +182,9 @@ def _warnings_of(results: Mapping, role: str, used: str) -> list[str]:
     ]
     broken = "test" in ((results[role].get("not_finite") or {}).get(which) or ()) or any(map(_endless, lost))
     unmeasured = [] if broken else [m for m in lost if CLASSIFICATION.get(m.name) != m]
-    found = []
+    found: list[str] = []
+    if "given" in results[role] and not tested:  # answers of a file, which has none to the test rows
+        return found
     if score(results, role, used) is None and counts not in unmeasured:
         found.append(f"The {words} has no test {counts.title}: see the log")
     elif why := guessing(results, role, used):

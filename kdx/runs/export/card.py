@@ -164,6 +164,18 @@ def lineage(card: Mapping[str, Any]) -> list[str]:
     labels = made["labels"]
     if labels is None:
         parts.append("Labels: those of the dataset only; no teacher.")
+    elif labels["mode"] == "given":
+        rows = [
+            ["key", code(labels["artifact"])],
+            ["file (digest)", code(labels["file"])],
+            ["rows that it answers", code(json.dumps(labels["given"]))],
+            ["of these corrected by hand", escape(f"{labels['corrected']:,}")],
+            ["on validation", with_unit(counts, teacher_score(labels))],
+        ]
+        parts.append(
+            "Answers from elsewhere, in a file, in place of a "
+            f"teacher's:\n\n{markdown_table(['', 'value'], rows)}"
+        )
     else:
         rows = [
             ["key", code(labels["artifact"])],

@@ -51,7 +51,8 @@ def train(bench: Bench, step: PlannedStage, inputs: Mapping[str, Any], folder: P
             {"start": spent}, weights=folder.joinpath("last.safetensors").stat().st_size, notes=notes
         )
     if inputs.get("answers"):  # those of another run of the kind may stand in, which answer its views
-        inputs = {**inputs, "views_seed": bench.steps[inputs["answers"].key].inputs["seed"]}
+        asked = bench.steps[inputs["answers"].key].inputs
+        inputs = {**inputs, "views_seed": asked.get("seed", inputs["views_seed"])}
     made: list[Lesson] = []
     start = bench.timed(lambda: made.append(begin_training(step.name, bench.runtime, TrainInputs(**inputs))))
     lesson, about = made[0], inputs["data"].json("data.json")
@@ -144,6 +145,8 @@ def _answer(bench: Bench, lesson: Lesson, step: PlannedStage) -> None:
     if not isinstance(stored, Stored) or bench.steps[step.inputs["answers"].key].stored:
         return
     asked = bench.steps[step.inputs["answers"].key]
+    if "teachers" not in asked.inputs:  # they came in a file
+        return
     teacher = bench.teacher(asked)
     for name, stream in lesson.streams.items():
         if name not in stored.answers:
