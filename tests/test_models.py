@@ -29,7 +29,7 @@ from kdx.tasks.regression import Regression
 
 CONF = Path(__file__).parent.parent / "conf"
 OTHERS = ("timm", "torchvision", "sklearn", "onnx", "bag", "text_cnn", "tfidf")
-"""An extra, and those that tests/test_adapters.py, test_sklearn.py, test_onnx_teacher.py and test_text.py have."""
+"""An extra, and those that test_adapters, test_sklearn, test_onnx_teacher and test_text have."""
 NAMES = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if p.stem not in OTHERS)
 RATES = {"dropout": 0.0, "stochastic_depth": 0.0}
 BIG = {"resnet34", "resnet50", "resnet110", "efficientnet_b1", "efficientnet_b2", "vit_b_16"}

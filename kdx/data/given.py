@@ -14,7 +14,7 @@ import numpy as np
 from kdx.core.checks import shown
 from kdx.core.errors import UserError
 from kdx.data.column_files import ENDINGS, ending
-from kdx.data.columns import listed
+from kdx.data.columns import name_some
 from kdx.data.new_rows.cells import cell_number, cell_text, cell_word, column_names, read_cells
 from kdx.data.new_rows.rows import FILE_COLUMN, ROW_COLUMN
 from kdx.data.phrases import few
@@ -120,7 +120,7 @@ class _Columns:
         if not answers:
             raise UserError(
                 f"'{self.path}' holds no answers: it needs a column `{_LABEL}`, or columns p:NAME, "
-                f"logit:NAME or value:NAME, as `kdx predict` writes them; it has {listed(names) or 'none'}"
+                f"logit:NAME or value:NAME, as `kdx predict` writes them; it has {name_some(names) or 'none'}"
             )
         wanted = [*([key] if key else []), *answers]
         cells: dict[str, list[Any]] = {name: [] for name in wanted}

@@ -33,7 +33,7 @@ class Asking:
 
     def answers(self, store: Store, data: Artifact, teachers: Sequence[Artifact], name: str) -> Artifact:
         if self.experiment.given:
-            check_given(self.experiment, teachers[0])
+            check_answers_given(self.experiment, teachers[0])
             return teachers[0]
         asked = ToAnswer(looked_at=self.looked_at)
         return ask_teacher(store, data, teachers, self.experiment, self.views, name=name, which=asked)
@@ -57,7 +57,7 @@ def how_to_ask(data: Artifact, experiment: Experiment) -> Asking:
     return Asking(experiment, views, asks_live(experiment, views), rows_looked_at(data, experiment))
 
 
-def check_given(experiment: Experiment, answers: Artifact) -> None:
+def check_answers_given(experiment: Experiment, answers: Artifact) -> None:
     """Raises UserError where the loss or the rule of choice needs answers that the file does not have."""
     about, parts = answers.json("answers.json"), experiment.loss.spec
     targets = [experiment.loss.target, *([parts["weights"]["_target_"]] if parts.get("weights") else [])]
