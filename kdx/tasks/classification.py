@@ -17,7 +17,7 @@ from kdx.core.metric import Metric
 from kdx.core.task import AnswerColumns, Answers, Audited, Categorical, Evidence, Figure, Nothing
 from kdx.core.trees import Tree
 from kdx.tasks import pseudo_labels
-from kdx.tasks.metrics import confusion, metrics, most_confused, recalls, reliability
+from kdx.tasks.metrics import confusion, metrics, mistaken, most_confused, recalls, reliability
 from kdx.tasks.shown import ACCURACY, BALANCED_ACCURACY, CLASSIFICATION
 
 WRITTEN_OUT = 32
@@ -100,6 +100,7 @@ class Classification(Categorical):
             found["arrays"] = {"confusion": table}
             found["predicted"] = table.sum(0).tolist()
             found["confused"] = most_confused(table, MOST_CONFUSED)
+            found |= mistaken(table)
             if logits.shape[1] <= WRITTEN_OUT:
                 found["confusion"] = table.tolist()
             elif found["confused"]:
@@ -142,6 +143,11 @@ class Classification(Categorical):
             head, values = ("p", probs.float()) if wanted.soft == "probabilities" else ("logit", logits)
             found |= {f"{head}:{name}": values[:, number].numpy() for number, name in enumerate(self.classes)}
         return found
+
+    def truth_columns(self, truth: Answers) -> dict[str, Any]:
+        """truth: the name of the class; None where nobody knows it."""
+        numbers = _one(truth).tolist()
+        return {"truth": [self.classes[number] if number >= 0 else None for number in numbers]}
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """Half-precision logits."""

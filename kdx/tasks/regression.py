@@ -162,6 +162,10 @@ class Regression(Numeric):
             found |= {f"deviation:{name}": deviation[:, k].numpy() for k, name in enumerate(self.names)}
         return found
 
+    def truth_columns(self, truth: Answers) -> dict[str, Any]:
+        """truth:NAME of each number, in the user's own units."""
+        return {f"truth:{name}": self.numbers(truth)[:, k].numpy() for k, name in enumerate(self.names)}
+
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """The numbers and their variance, float32; NaN where the teacher does not tell it."""
         values = self.numbers(answers).float()
