@@ -222,7 +222,7 @@ def pictures(tmp_path_factory) -> Path:
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        words = ["dataset=folder", "dataset.root=pics", "dataset.image_size=8", "teacher_pretrain.steps=8"]
+        words = ["dataset=folder", "dataset.root=pics", "dataset.image_size=8", "teacher_pretrain.steps=2"]
         more = ["student_train.steps=20", "dataset.labelled=12", "baseline=false", "hydra.run.dir=run"]
         assert main(["train", *CPU, *words, *more]) == 0
     return place
@@ -258,6 +258,29 @@ def test_names_of_files_reach_every_place(pictures):
     assert worst[0]["file"].replace("|", "\\|").replace("_", "\\_") in report
     assert "The surest errors of the distilled student on the test split" in report
     assert "[predictions.csv](predictions.csv)" in report
+
+
+def test_the_wrong_answers_of_the_teacher_have_names(pictures):
+    """Those that were learned from, the surest first, with what the student says; as kdx predict has them."""
+    (found,) = json.loads((pictures / "run/run.json").read_text())["audit"]["rounds"]
+    said = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(pictures)
+        for role in ("teacher", "student"):
+            words = ["data=pool", "to=pool.csv", f"role={role}", "which=last", "overwrite=true", *CPU]
+            assert main(["predict", "run", *words]) == 0
+            said[role] = {row["file"]: row for row in read("pool.csv")}
+    wrong = [row for row in said["teacher"].values() if row["label"] != row["truth"]]
+    assert len(found["worst"]) == min(10, len(wrong), found["inherited"]["wrong"]) > 0
+    sure = [row["teacher.confidence"] for row in found["worst"]]
+    assert sure == sorted(sure, reverse=True)
+    for row in found["worst"]:
+        taught, student = (said[role][row["file"]] for role in ("teacher", "student"))
+        assert row["truth"] == taught["truth"] == row["file"].split("/")[1] != row["teacher.label"]
+        assert (row["teacher.label"], row["label"]) == (taught["label"], student["label"])
+        assert row["teacher.confidence"] == pytest.approx(float(taught["confidence"]), abs=2e-3)
+    report = (pictures / "run/report.md").read_text().partition("## Pseudo-label audit")[2]
+    assert found["worst"][0]["file"].replace("|", "\\|") in report
 
 
 def test_numbers_have_their_worst_rows_in_the_report(tmp_path, monkeypatch):

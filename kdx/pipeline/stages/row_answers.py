@@ -90,6 +90,16 @@ class RowAnswers:
             return {}
         role = ROLE if ROLE in roles else roles[-1]
         found = KeptRows(work.path, splits["test"], which).take(self._worst[role, which])
-        cells = ([plain_cell(cell) for cell in column] for column in found.values())
-        rows = [dict(zip(found, row, strict=True)) for row in zip(*cells, strict=True)]
-        return {"role": role, "rows": rows}
+        return {"role": role, "rows": rows_of_columns(found)}
+
+
+def role_columns(task: Task, role: str, answers: Answers) -> dict[str, Any]:
+    """`Task.columns` by the names that predictions.csv has for them."""
+    before = "" if role == ROLE else f"{role}."
+    return {f"{before}{name}": column for name, column in task.columns(answers, AnswerColumns()).items()}
+
+
+def rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """header -> n values as n rows, header -> value, as JSON has them."""
+    cells = ([plain_cell(cell) for cell in column] for column in columns.values())
+    return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]

@@ -10,6 +10,7 @@ from kdx.core.roles import roles_of
 from kdx.report.metric import cell, column
 from kdx.report.run import audit, shifts
 from kdx.report.run.classes import MANY_CLASSES
+from kdx.report.run.detail import worst_table
 from kdx.report.run.markup import escape, markdown_table, table_of_cells
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import result_sentences
@@ -100,6 +101,11 @@ def audited(run: Mapping) -> list[str]:
         lines.append(f"<details><summary>Labels kept, by class</summary>\n\n{kept}\n\n</details>")
     header, rows = audit.monitors(found)
     lines += [table_of_cells(header, rows)] if rows else []
+    if worst := found["rounds"][-1].get("worst"):
+        lines += [
+            "The answers that the student learned from and in which the teacher was most wrong (clean rows):",
+            worst_table(numbers, {"role": "teacher", "rows": worst}),
+        ]
     if not found.get("truth_known", True):
         lines.append(
             "The true classes of the pool are not known, so nothing is said of how right its labels are."
