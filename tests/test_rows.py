@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fabricate
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from kdx.data.kept_columns import ColumnKeeper, KeptRows, keep_columns, keep_kno
 from kdx.pipeline.stages.examples import EXAMPLES, example_rows
 from kdx.pipeline.stages.worst import worst_rows
 from kdx.report.run import classes, detail, gallery
+from kdx.report.run.table import role_cells
 from kdx.runs import row_predictions
 from kdx.store.artifact import Artifact
 from kdx.tasks.metrics import confusion, mistaken, recalls
@@ -286,7 +288,7 @@ def test_the_wrong_answers_of_the_teacher_have_names(pictures):
 def test_numbers_have_their_worst_rows_in_the_report(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["dataset=friedman1", "student_train.steps=20", "hydra.run.dir=run", "baseline=false"]
-    assert main(["train", *CPU, *words]) == 0
+    assert main(["train", *CPU, *words, "teacher=mlp_small", "teacher_pretrain.steps=8"]) == 0
     run = json.loads(Path("run/run.json").read_text())
     test = [row for row in read("run/predictions.csv") if row["split"] == "test"]
     (name,) = [key.removeprefix("value:") for key in test[0] if key.startswith("value:")]
@@ -369,6 +371,92 @@ def test_an_older_run_has_a_table_from_its_confusion_matrix():
     assert (first.precision, first.recall, first.f1) == (1, 0.5, pytest.approx(2 / 3))
     assert second.precision == pytest.approx(2 / 3) and second.mistaken_for is None
     assert classes.class_rows(["a", "b"], [2, 2], {"recall": [0.5, 1.0]}) == []
+
+
+def compared(place: Path, **tests: list[dict]) -> None:
+    """A sweep: loss -> of each seed what the student has on test, of three classes."""
+    for loss, seeds in tests.items():
+        for seed, test in enumerate(seeds):
+            made = fabricate.document((f"loss={loss}",), seed, 0.8)
+            counts = test.pop("counts")
+            made["results"] |= {"classes": ["a", "<b>", "c"], "class_counts": {"test": counts}}
+            for role in ("student", "teacher", "baseline"):
+                for key in ("confusion", "reliability"):
+                    made["results"][role]["last"]["test"].pop(key, None)
+            made["results"]["student"]["last"]["test"] |= test
+            fabricate.folder(place / "sweep", f"{loss}-{seed}", made)
+
+
+def test_seeds_are_one_table_by_class(tmp_path, monkeypatch, capsys):
+    """By hand: of class a 3 of 4 and 1 of 2 rows are right, so 4 of 6; 5 and 3 rows are taken for it."""
+    first = {"counts": [4, 2, 1], "recall": [0.75, 0.5, 0], "predicted": [5, 2, 0]}
+    second = {"counts": [2, 2, 3], "recall": [0.5, 1, 1 / 3], "predicted": [3, 3, 1]}
+    first |= {"mistaken_for": [1, 0, 0], "mistaken": [1, 1, 1]}
+    second |= {"mistaken_for": [1, None, 0], "mistaken": [1, 0, 2]}
+    monkeypatch.chdir(tmp_path)
+    compared(tmp_path, kd=[dict(first), dict(second)], slam=[dict(first), dict(first)])
+    assert main(["compare", "sweep", "classes=true", "json=out.json", "--html", "page.html"]) == 0
+    found = {
+        row["name"]: row["by_class"]["student"] for row in json.loads(Path("out.json").read_text())["rows"]
+    }
+    assert found["loss=kd"]["a"] == {
+        "n": 6,
+        "precision": pytest.approx(4 / 8),
+        "recall": pytest.approx(4 / 6),
+        "f1": pytest.approx(2 * 4 / (6 + 8)),
+        "mistaken_for": "<b>",
+        "mistaken": 2,
+    }
+    assert found["loss=kd"]["c"]["mistaken"] == 3 and found["loss=slam"]["c"]["f1"] == 0
+    table = capsys.readouterr().out.partition("most confused with")[2].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if "|" in line]
+    assert ["a", "6", "50.0", "66.7", "57.1", "<b> (2)"] in cells
+    page = Path("page.html").read_text()
+    assert "<h2>Classes</h2>" in page and "&lt;b&gt; (2)" in page and "<b>" not in page
+    capsys.readouterr()
+    assert main(["compare", "sweep"]) == 0
+    assert "57.1" not in capsys.readouterr().out  # on the terminal only on request
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"recall": [0.5, 0.5]},
+        {"predicted": [1.5, 1, 1]},
+        {"mistaken_for": [3, 0, 0]},
+        {"mistaken_for": [0.5, 0, 0]},
+        {"mistaken": []},
+        {"recall": "all"},
+    ],
+)
+def test_lists_by_class_of_somebody_else_may_be_anything(tmp_path, monkeypatch, capsys, changed):
+    good = {"counts": [4, 2, 1], "recall": [0.75, 0.5, 0], "predicted": [5, 2, 0]}
+    good |= {"mistaken_for": [1, 0, 0], "mistaken": [1, 1, 1]}
+    compared(tmp_path, kd=[dict(good), {**good, **changed}])
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "sweep", "classes=true"]) == 1
+    told = capsys.readouterr().out
+    assert "not read: 'sweep/kd-1" in told and " is not as kdx writes it: " in told
+
+
+def test_runs_without_classes_have_no_table_by_class(tmp_path, monkeypatch, capsys):
+    for seed in range(2):
+        fabricate.folder(tmp_path / "sweep", str(seed), fabricate.regression((), seed))
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "sweep", "classes=true", "json=out.json", "--html", "page.html"]) == 0
+    assert "No table by class: the runs have no classes" in capsys.readouterr().out
+    assert "by_class" not in Path("out.json").read_text()
+    assert "<h2>Classes</h2>" not in Path("page.html").read_text()
+
+
+def test_balanced_accuracy_is_a_column_where_one_class_has_many_rows():
+    results, _, _ = made_up_classes(5)
+    results["student"]["model"] = "cnn"
+    assert "balanced test %" not in role_cells(results, "last")[0]
+    results["class_counts"]["test"] = [396, 1, 1, 1, 1]
+    header, (row,) = role_cells(results, "last")
+    assert row[header.index("balanced test %")] == "60.0"
+    assert "bal test %" in role_cells(results, "last", short=True)[0]
 
 
 # What is shown of examples
