@@ -4,7 +4,7 @@ of the different ones. Numpy only, so that who reads them needs no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,19 +88,19 @@ class KeptColumns:
 def keep_known(
     folder: Path,
     name: str,
-    known_by: tuple[str, Sequence[Any]],
+    known_by: tuple[str, Iterable[Any]],
     columns: Mapping[str, tuple[np.ndarray, list[Any] | None]],
 ) -> dict[str, Any]:
     """What is known of the rows of a split, whoever answers: (FILE_COLUMN, their names) or (ROW_COLUMN, their
     numbers), and columns of their truth. Writes NAME.npy, and of names NAME.words.npy and NAME.ends.npy.
     """
     by, values = known_by
-    found: dict[str, Any] = {"rows": len(values)}
+    found: dict[str, Any] = {"rows": len(next(iter(columns.values()))[0])}
     if by == FILE_COLUMN:
         keep_words(values, folder, name)
         found["names"] = name
     else:
-        numbers = np.array(values, np.int64)
+        numbers = np.fromiter(values, np.int64)
         columns = {by: (numbers.astype(np.min_scalar_type(numbers.max(initial=0))), None), **columns}
     return found | {"known": keep_columns(folder, f"{name}.npy", columns)}
 

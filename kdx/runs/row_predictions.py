@@ -15,7 +15,7 @@ from kdx.report.run.place import PREDICTIONS
 from kdx.report.run.verdict import present, settle
 from kdx.store.artifact import Artifact
 
-FILE_ROWS = 200_000
+FILE_ROWS = 100_000
 """Of more rows none are written: the arrays of the artifact have them in a tenth of the room."""
 _ROWS_JSON = "predictions.json"
 _SPLIT = "split"

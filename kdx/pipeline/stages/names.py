@@ -4,7 +4,7 @@ said of rows afterwards. No stage learns from it."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from kdx.pipeline.stages.arrays import (
 )
 from kdx.store.artifact import Artifact
 
+_BLOCK = 8192
+
 
 @dataclass(frozen=True)
 class KnownBy:
@@ -34,23 +36,30 @@ class KnownBy:
     numbers: np.ndarray | None
     names: Callable[[int], str] | None
 
+    @property
+    def by(self) -> str:
+        """FILE_COLUMN or ROW_COLUMN."""
+        return ROW_COLUMN if self.numbers is None or self.names is None else FILE_COLUMN
+
+    def one_by_one(self, rows: int) -> Iterator[Any]:
+        """What the first rows of the split are known by."""
+        for start in range(0, rows, _BLOCK):
+            yield from self.column(np.arange(start, min(start + _BLOCK, rows)))[self.by]
+
     def column(self, rows: np.ndarray) -> dict[str, list[Any]]:
         """FILE_COLUMN -> the names of these rows of the split, or ROW_COLUMN -> their numbers from 1: in the
         decoded data set, the same whatever the seed, or of an older store in the split. None stands for a row
         that was made up.
         """
-        if self.numbers is None:
-            return {ROW_COLUMN: (rows + 1).tolist()}
-        numbers = [None if number < 0 else number for number in self.numbers[rows].tolist()]
-        if self.names is None:
-            return {ROW_COLUMN: [None if number is None else number + 1 for number in numbers]}
-        return {FILE_COLUMN: [None if number is None else self.names(number) for number in numbers]}
+        numbers = (rows if self.numbers is None else self.numbers[rows]).tolist()
+        names = self.names if self.by == FILE_COLUMN else None
+        called: Callable[[int], Any] = names or (lambda number: number + 1)
+        return {self.by: [None if number < 0 else called(number) for number in numbers]}
 
     def words(self, rows: np.ndarray) -> list[str]:
         """The same for a sentence: "cat/1.png", "row 17"."""
-        ((name, values),) = self.column(rows).items()
-        before = "row " if name == ROW_COLUMN else ""
-        return ["made up" if value is None else f"{before}{value}" for value in values]
+        before = "row " if self.by == ROW_COLUMN else ""
+        return ["made up" if value is None else f"{before}{value}" for value in self.column(rows)[self.by]]
 
 
 def known_by(data: Artifact, splits: Sequence[str]) -> dict[str, KnownBy]:

@@ -53,8 +53,8 @@ class RowAnswers:
         known, splits = known_by(data, list(self._splits)), dict[str, dict[str, Any]]()
         weights = list(dict.fromkeys(which for _, which, _ in self._found))
         for name, split in self._splits.items():
-            (column,) = known[name].column(np.arange(len(split))).items()
-            splits[name] = keep_known(work.path, f"rows.{name}", column, self._truth(split))
+            called = known[name].by, known[name].one_by_one(len(split))
+            splits[name] = keep_known(work.path, f"rows.{name}", called, self._truth(split))
             for which in weights:
                 if columns := self._together(which, name):
                     splits[name][which] = keep_columns(work.path, f"rows.{name}.{which}.npy", columns)
