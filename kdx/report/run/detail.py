@@ -139,10 +139,11 @@ def _cells(row: Mapping[str, Any], roles: Sequence[str], numbers: Mapping, worst
         for role in roles
     }
     found = {}
+    alone = sum(key.startswith("truth") for key in row) == 1  # one target needs no name
     for key, value in row.items():
         if key in ("file", "row") or key == "truth" or key.startswith("truth:"):
-            before = key.replace("truth:", "true ", 1)
-            found[before] = _value(value)
+            head = key.replace("truth:", "true ", 1)
+            found["truth" if alone and key.startswith("truth") else head] = _value(value)
     for role, answers in own.items():
         who = called(numbers, role)
         if "label" in answers:
@@ -150,10 +151,11 @@ def _cells(row: Mapping[str, Any], roles: Sequence[str], numbers: Mapping, worst
         for key, value in answers.items():
             if key.startswith("value:"):
                 name = key.removeprefix("value:")
-                found[f"{who}, {name}"] = _value(value)
+                of = "" if alone else f", {name}"
+                found[f"{who}{of}"] = _value(value)
                 true = row.get(f"truth:{name}")
                 if role == worst and None not in (value, true):
-                    found[f"off by, {name}"] = f"{value - true:+.4g}"
+                    found[f"off by{of}"] = f"{value - true:+.4g}"
     return found
 
 
