@@ -198,7 +198,15 @@ def test_its_answers_are_written_to_a_file(place, runs, capsys):
     words = ["runs/0", "allow=[points_guest]", "device=cpu", "device.threads=1"]
     assert main(["predict", *words, "data=test", "to=answers.csv"]) == 0
     rows = list(csv.DictReader(Path("answers.csv").open()))
-    assert list(rows[0]) == ["row", "value:0", "value:1", "value:2"]
+    columns = ["value:0", "value:1", "value:2"]
+    assert list(rows[0]) == ["row", "truth:0", "truth:1", "truth:2", *columns]
+    kept = list(csv.DictReader(Path("runs/0/predictions.csv").open()))
+    assert list(kept[0])[:8] == ["row", "split", "truth:0", "truth:1", "truth:2", *columns]
+    assert "teacher.value:2" in kept[0]
+    assert [{key: row[key] for key in rows[0]} for row in kept if row["split"] == "test"] == rows
+    report = Path("runs/0/report.md").read_text().partition("## Rows")[2]
+    assert "The largest errors of the distilled student on the test split" in report
+    assert "| true 2 |" in report and "| distilled student, 2 | off by, 2 |" in report
     truth = np.load(artifact(place, runs[0], "prepare").file("test.truth.npy"))
     said = np.array([[float(row[f"value:{k}"]) for k in range(3)] for row in rows])
     assert np.abs(said - truth).mean() == pytest.approx(runs[0]["results"]["student"]["last"]["test"]["mae"])

@@ -111,6 +111,11 @@ def test_one_number_a_row(name):
             {"columns": gives({"n": torch.ones(3)})},
         ),
         ("columns must give a list or an array of 3 values as n", {"columns": gives({"n": [1.0]})}),
+        (
+            "Number.truth_columns: each header must be truth, or begin with truth: ; given: label",
+            {"truth_columns": gives({"label": [1.0] * 3})},
+        ),
+        ("truth_columns must give a list or an array of 3", {"truth_columns": gives({"truth": [1.0]})}),
         ("shown['rmse'] is a metric called 'mse'", {"shown": {"rmse": MSE}}),
         ("shown['rmse'] must be a Metric", {"shown": {"rmse": "RMSE"}}),
         ("shown must be its metrics by name", {"shown": ["rmse"]}),

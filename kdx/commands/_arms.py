@@ -19,6 +19,7 @@ from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.report.run import document
 from kdx.runs.claims import COUNTS, ClaimFigure
+from kdx.runs.row_predictions import write_predictions
 from kdx.runs.run import environment, perform, protocol, trace
 from kdx.store.artifact import Artifact
 from kdx.store.work import Listener
@@ -71,6 +72,7 @@ def try_train(
                 folder.link(name, artifact.path)
             results = found.json("results.json")
             trace(folder.run, results, artifacts)
+            folder.run["predictions"], _ = write_predictions(found, folder.path, results, order.headline)
             folder.finish(results, None, order.headline)
         except KeyboardInterrupt:
             with signals.held():

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from kdx.commands._show import show_table
-from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words
+from kdx.commands._words import Option, Words, asks_for_help, help_text, parse_words, switch
 from kdx.core import checks, output
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
 from kdx.pipeline.scores import digests_of
 from kdx.report.compare import documents, rows
+from kdx.report.compare.by_class import class_tables, without_table
 from kdx.report.compare.caveats import some
 from kdx.report.compare.compare import SORTS, Comparison, arranged, compare_runs
 from kdx.report.compare.entries import STUDENT, Entry, entry, pick_entries
@@ -47,6 +48,12 @@ OPTIONS = (
     Option("csv", None, "write the rows to this file; - is the terminal; --csv FILE says the same"),
     Option("json", None, "the same with every run, the protocol and the notes; --json FILE"),
     Option("md", None, "the table in Markdown; --md FILE"),
+    Option(
+        "classes",
+        "false",
+        "show a table by class of each row too: precision, recall, F1, most confused with",
+        ("true", "false"),
+    ),
     Option("html", None, "one page with table and plots that needs no network; --html FILE"),
 )
 HELP = help_text(
@@ -91,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
             f"no run is left: {' '.join(f'where={w}' for w in words.lists['where'])} hold of none together"
         )
     made = arranged(compare_runs(chosen, words["reference"], words["metric"]), words["sort"])
-    write(targets, made, found)
+    write(targets, made, found, switch("classes", words["classes"]))
     quiet = "-" in targets.values()
     for line in [
         *([line for line in rows.comparison_sentences(made) if line.startswith("WARNING")] if quiet else []),
@@ -249,8 +256,9 @@ def sweep_summary(folder: Path) -> tuple[Comparison | None, list[str], list[Entr
         return None, [*str(error).splitlines(), *found.lines], found.entries
 
 
-def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
-    """The files; and the table, unless one of them goes to the terminal in its place."""
+def write(targets: Mapping[str, str], made: Comparison, found: Found, classes: bool = False) -> None:
+    """The files; and the table, unless one of them goes to the terminal in its place. classes: tables by
+    class below it."""
     content = {
         "csv": lambda: documents.as_csv(made),
         "json": lambda: documents.as_json(made, found.lines),
@@ -260,11 +268,23 @@ def write(targets: Mapping[str, str], made: Comparison, found: Found) -> None:
     output.answer(json.loads(content["json"]()) if output.wants_document() else None)
     if "-" not in targets.values() and not output.wants_document():
         show_comparison(made)
+        if classes:
+            show_classes(made)
     for kind, name in targets.items():
         if name == "-":
             print(content[kind](), end="")
             continue
         write_output(kind, Path(name).expanduser(), content[kind]())
+
+
+def show_classes(made: Comparison) -> None:
+    tables = class_tables(made)
+    for name, head, body in tables:
+        show_table(name, head, body)
+    if not tables:
+        print("No table by class: the runs have no classes, or are older than kdx's tables of them.")
+    elif more := without_table(made):
+        print(more)
 
 
 def page_of(made: Comparison, found: Found) -> str:

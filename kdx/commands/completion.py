@@ -67,7 +67,7 @@ bash offers file names.
 """
 KEYED = {
     "board": ["port"],
-    "compare": ["where", "reference", "metric", "sort", "csv", "json", "md", "html"],
+    "compare": ["where", "reference", "metric", "sort", "csv", "json", "md", "classes", "html"],
     "predict": [
         "data",
         "to",

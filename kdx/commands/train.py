@@ -28,6 +28,7 @@ from kdx.pipeline.controls.control import own_controls
 from kdx.pipeline.recipes.recipe import build_recipe
 from kdx.report.run import document
 from kdx.runs import sweep
+from kdx.runs.row_predictions import write_predictions
 from kdx.runs.run import environment, load_examples, perform, protocol, trace
 from kdx.store.work import Listener
 
@@ -229,6 +230,8 @@ def finish(
         results["rounds"] = [
             {"model": name, **entry} for name, entry in zip(names, results["rounds"], strict=True)
         ]
+    folder.run["predictions"], worst = write_predictions(found, folder.path, results, order.headline)
+    results |= {"worst": worst} if worst else {}
     audit = artifacts["audit"].json("audit.json") if "audit" in artifacts else None
     return folder.finish(results, load_examples(found), order.headline, audit), order.headline, audit
 

@@ -31,7 +31,7 @@ _POOL = 64
 _READ_BY_RULES = ("teacher", "student", "features", "labelled_features")
 _TAKEN = (
     *("n", "recall", "reliability", "confusion", "figures", AGREEMENT.name),
-    *("arrays", "confused", "predicted"),
+    *("arrays", "confused", "predicted", "mistaken_for", "mistaken"),
     *("train", "validation", "test"),
 )
 """What results use beside the names of metrics."""
@@ -204,11 +204,14 @@ def _of_methods(task: Task) -> Iterator[str]:
         elif what in ("loss", "match") and not found.is_floating_point():
             yield f"{who}.{what} must give floating-point numbers; given: {found.dtype}"
     yield from _of_metrics(task, _called(task, "metrics", answers, truth))
-    yield from _of_columns(task, _called(task, "columns", answers, AnswerColumns()))
+    yield from _of_columns(task, "columns", _called(task, "columns", answers, AnswerColumns()))
+    yield from _of_columns(task, "truth_columns", known := _called(task, "truth_columns", truth))
+    if isinstance(known, dict) and (odd := [name for name in known if str(name).split(":")[0] != "truth"]):
+        yield f"{who}.truth_columns: each header must be truth, or begin with truth: ; given: {odd[0]}"
 
 
-def _of_columns(task: Task, found: Any) -> Iterator[str]:
-    who = f"{type(task).__name__}.columns"
+def _of_columns(task: Task, method: str, found: Any) -> Iterator[str]:
+    who = f"{type(task).__name__}.{method}"
     if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
         yield f"{who} must give a value a row by header; given: {_form(found)}"
         return

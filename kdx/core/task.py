@@ -237,11 +237,13 @@ class Task(ABC):
             raise UserError(
                 f"top= and soft= are of classes, and an answer here is {self.words}: leave them out"
             )
-        found = {}
-        for name, leaf in leaves(answers).items():
-            for place, column in enumerate(leaf.double().flatten(1).T if leaf.dim() > 1 else [leaf.double()]):
-                found["value:" + (f"{name}:" if name else "") + str(place)] = column.numpy()
-        return found
+        return numbered_columns("value", answers)
+
+    def truth_columns(self, truth: Answers) -> dict[str, Any]:
+        """The truth as columns of a file beside `columns`: header -> N values, text or (N,) numbers, where
+        None and nan are what nobody knows. Each is `truth`, or begins with it and a colon.
+        """
+        return numbered_columns("truth", truth)
 
     # answers from elsewhere
 
@@ -351,6 +353,15 @@ class Task(ABC):
             f"pseudo_label.passes looks at the spread of probabilities, and an answer here is {self.words}: "
             "leave it out"
         )
+
+
+def numbered_columns(head: str, answers: Answers) -> dict[str, Any]:
+    """Numbers as columns of a file, in order: head:0, or head:NAME:0 of several arrays by name."""
+    found = {}
+    for name, leaf in leaves(answers).items():
+        for place, column in enumerate(leaf.double().flatten(1).T if leaf.dim() > 1 else [leaf.double()]):
+            found[f"{head}:" + (f"{name}:" if name else "") + str(place)] = column.numpy()
+    return found
 
 
 class OwnMetric(ABC):

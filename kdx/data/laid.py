@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from array import array as packed
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -53,11 +54,15 @@ class KeptWords(Sequence[str]):
         return bytes(self._text[start : int(self._ends[place])]).decode("utf-8", "surrogateescape")
 
 
-def keep_words(words: Sequence[str], folder: Path, name: str) -> None:
-    """What KeptWords reads."""
-    coded = [word.encode("utf-8", "surrogateescape") for word in words]
-    np.save(folder / f"{name}.ends.npy", np.cumsum([len(word) for word in coded], dtype=np.int64))
-    np.save(folder / f"{name}.words.npy", np.frombuffer(b"".join(coded), np.uint8))
+def keep_words(words: Iterable[str], folder: Path, name: str) -> None:
+    """What KeptWords reads. words: looked at once, and not held as such."""
+    letters, lengths = bytearray(), packed("q")
+    for word in words:
+        coded = word.encode("utf-8", "surrogateescape")
+        letters += coded
+        lengths.append(len(coded))
+    np.save(folder / f"{name}.ends.npy", np.cumsum(np.frombuffer(lengths, np.int64), dtype=np.int64))
+    np.save(folder / f"{name}.words.npy", np.frombuffer(letters, np.uint8))
 
 
 def _file(part: str, what: str, leaf: str = "") -> str:

@@ -58,7 +58,7 @@ class _JsonLines(RowWriter):
 
     def write(self, block: _Table) -> None:
         for row in zip(*block.values(), strict=True):
-            cells = dict(zip(block, map(_plain, row), strict=True))
+            cells = dict(zip(block, map(plain_cell, row), strict=True))
             self._file.write(json.dumps(cells, ensure_ascii=False, allow_nan=False) + "\n")
 
     def close(self) -> None:
@@ -148,7 +148,8 @@ def _in_text(cell: Any) -> str:
     return "" if cell is None else str(cell)
 
 
-def _plain(cell: Any) -> Any:
+def plain_cell(cell: Any) -> Any:
+    """As JSON has it; None for nan."""
     if isinstance(cell, np.floating):  # the shortest text of a float32 is not that of its double
         return None if math.isnan(cell) else float(str(cell))
     return cell.item() if isinstance(cell, np.generic) else cell

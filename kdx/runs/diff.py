@@ -20,6 +20,9 @@ _LONG = (
     "confusion",
     "predicted",
     "confused",
+    "mistaken_for",
+    "mistaken",
+    "worst",
     "arrays",
     "recall",
     "class_counts",
@@ -46,8 +49,8 @@ _LATER = (
 """Figures that older runs lack, as they do metrics: where the recorded run has none of a kind, they are not
 compared.
 """
-_WORDS = ("metric", "metrics", "roles")
-"""What results say of how a figure is called and shown."""
+_WORDS = ("metric", "metrics", "roles", "by_class")
+"""What results say of how a figure is called and shown, and what follows from other figures."""
 VERSIONS = ("kdx", "commit", "python", "torch", "torchvision", "numpy", "platform")
 _SETTLED = ("device", "threads", "hardware", "python", "torch", "torchvision", "numpy", "kdx")
 Difference = tuple[str, Any, Any]

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from kdx.core.errors import UserError
-from kdx.core.trees import picked
+from kdx.core.task import Answers, Task
+from kdx.core.trees import picked, rows_of, tree
 from kdx.core.types import Split
-from kdx.data.new_rows.rows import FILE_COLUMN, ROW_COLUMN, NewRows, RowBlock
-from kdx.pipeline.stages.arrays import open_split
-from kdx.pipeline.stages.names import decoded_numbers, row_names
+from kdx.data.new_rows.rows import NewRows, RowBlock
+from kdx.pipeline.stages.arrays import TRUTH, build_task, open_split, read_truth
+from kdx.pipeline.stages.names import known_by
 from kdx.store.artifact import Artifact
 from kdx.training.runtime import Runtime
 
@@ -23,8 +25,9 @@ SPLIT_WORDS = {"pool": "unlabelled", "labelled": "labelled", "validation": "vali
 
 class OwnRows(NewRows):
     """The rows of a split in order. Each is known by a file where the data set names its rows, as files or as
-    rows in these, else by its number in the decoded data set, from 1: the same whatever the seed. Of rows
-    made up for the pool, which nobody else knows, none is given.
+    rows in these, else by its number in the decoded data set, from 1: the same whatever the seed. Beside it
+    stands its truth, where that of any row of the split is known. Of rows made up for the pool, which nobody
+    else knows, none is given.
     """
 
     def __init__(self, data: Artifact, asked: str, runtime: Runtime):
@@ -32,14 +35,15 @@ class OwnRows(NewRows):
         if found is None:
             raise UserError(f"the run has no row in its split {asked}: name another with data=")
         self._split: Split = found
+        self._task = build_task(data.json("data.json"))
+        self._truth = _known_truth(data, found, self._task)
         self._notes: list[str] = []
-        rows = np.arange(len(found))
-        self._numbers = decoded_numbers(data, SPLIT_WORDS[asked])
-        if self._numbers is None:
-            self._rows, self._names = rows, None
+        self._known = known_by(data, [found.name])[found.name]
+        if self._known.numbers is None:
+            self._rows = np.arange(len(found))
             self._notes.append("an older kdx prepared these rows, so that row is the number in the split")
         else:
-            self._rows, self._names = np.flatnonzero(self._numbers >= 0), row_names(data)
+            self._rows = np.flatnonzero(self._known.numbers >= 0)
         if left := len(found) - len(self._rows):
             self._notes.append(f"{left:,} rows that were made up for the pool are left out")
         self.count, self.unread = len(self._rows), []
@@ -55,9 +59,15 @@ class OwnRows(NewRows):
         return self._notes
 
     def _known_by(self, rows: np.ndarray) -> Mapping[str, Sequence[Any]]:
-        if self._numbers is None:
-            return {ROW_COLUMN: (rows + 1).tolist()}
-        numbers = self._numbers[rows].tolist()
-        if self._names is None:
-            return {ROW_COLUMN: [number + 1 for number in numbers]}
-        return {FILE_COLUMN: [self._names(number) for number in numbers]}
+        found = self._known.column(rows)
+        if self._truth is None:
+            return found
+        return {**found, **self._task.truth_columns(picked(self._truth, torch.from_numpy(rows)))}
+
+
+def _known_truth(data: Artifact, split: Split, task: Task) -> Answers | None:
+    """Of a split, the pool's too; None where that of no row is known."""
+    truth = split.truth if split.name != SPLIT_WORDS["pool"] else read_truth(data, TRUTH)
+    if truth is None or rows_of(truth) != len(split):
+        return None
+    return truth if task.known(tree(np.asarray, truth)).any() else None

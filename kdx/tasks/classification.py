@@ -18,7 +18,7 @@ from kdx.core.task import AnswerColumns, Answers, Audited, Categorical, Evidence
 from kdx.core.trees import Tree
 from kdx.tasks import given, pseudo_labels
 from kdx.tasks.given import HALF_MAX
-from kdx.tasks.metrics import confusion, metrics, most_confused, recalls, reliability
+from kdx.tasks.metrics import confusion, metrics, mistaken, most_confused, recalls, reliability
 from kdx.tasks.shown import ACCURACY, BALANCED_ACCURACY, CLASSIFICATION
 
 WRITTEN_OUT = 32
@@ -99,6 +99,7 @@ class Classification(Categorical):
             found["arrays"] = {"confusion": table}
             found["predicted"] = table.sum(0).tolist()
             found["confused"] = most_confused(table, MOST_CONFUSED)
+            found |= mistaken(table)
             if logits.shape[1] <= WRITTEN_OUT:
                 found["confusion"] = table.tolist()
             elif found["confused"]:
@@ -160,6 +161,11 @@ class Classification(Categorical):
     def answers_of(self, truth: Answers) -> Tensor:
         """Certain of it."""
         return given.certain(_one(truth), len(self.classes))
+
+    def truth_columns(self, truth: Answers) -> dict[str, Any]:
+        """truth: the name of the class; None where nobody knows it."""
+        numbers = _one(truth).tolist()
+        return {"truth": [self.classes[number] if number >= 0 else None for number in numbers]}
 
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """Half-precision logits."""

@@ -55,6 +55,18 @@ def most_confused(table: Tensor, most: int) -> list[dict[str, int]]:
     return [{"truth": at // classes, "predicted": at % classes, "rows": n} for at, n in found]
 
 
+def mistaken(table: Tensor) -> dict[str, list[int | None]]:
+    """(C, C) counts as of `confusion` -> {"mistaken_for": of each class the one that most of its wrong rows
+    are taken for, the first of several, None where no row is wrong, "mistaken": how many rows these are}.
+    """
+    wrong = table.clone().fill_diagonal_(0)
+    rows, most = wrong.max(1).values.tolist(), wrong.argmax(1).tolist()
+    return {
+        "mistaken_for": [at if count else None for at, count in zip(most, rows, strict=True)],
+        "mistaken": rows,
+    }
+
+
 def recalls(guess: Tensor, y: Tensor, classes: int) -> list[float | None]:
     """(N,), (N,) -> of each class the share of its rows that are right, None where it has no row"""
     rows, right = (

@@ -172,6 +172,10 @@ class Regression(Numeric):
         values = self.numbers(truth).float()
         return {_VALUE: values, _VARIANCE: torch.zeros_like(values)}
 
+    def truth_columns(self, truth: Answers) -> dict[str, Any]:
+        """truth:NAME of each number, in the user's own units."""
+        return {f"truth:{name}": self.numbers(truth)[:, k].numpy() for k, name in enumerate(self.names)}
+
     def pack(self, answers: Answers) -> dict[str, Tensor]:
         """The numbers and their variance, float32; NaN where the teacher does not tell it."""
         values = self.numbers(answers).float()

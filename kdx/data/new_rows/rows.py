@@ -17,7 +17,8 @@ FILE_COLUMN, ROW_COLUMN = "file", "row"
 
 @dataclass(frozen=True)
 class RowBlock:
-    """n rows, one or more. known_by: FILE_COLUMN or ROW_COLUMN -> n values. inputs: as networks are given
+    """n rows, one or more. known_by: FILE_COLUMN or ROW_COLUMN -> n values, and of rows whose
+    truth is known columns of that. inputs: as networks are given
     them, numpy arrays or tensors, one or several by name."""
 
     known_by: Mapping[str, Sequence[Any]]

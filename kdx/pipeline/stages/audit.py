@@ -4,7 +4,7 @@ Nothing learns from what it writes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -17,6 +17,9 @@ from kdx.core.types import Answers, Split
 from kdx.pipeline.stages.answers import SAMPLE, learned_answers, mapped, pool_answers
 from kdx.pipeline.stages.arrays import TRUTH, build_task, need_split, read_truth
 from kdx.pipeline.stages.files import build_adapter, open_network
+from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.row_answers import NAMED_ROWS, role_columns, rows_of_columns
+from kdx.pipeline.stages.worst import worst_rows
 from kdx.store.artifact import Artifact
 from kdx.store.work import Work
 from kdx.tasks import pseudo_labels
@@ -103,6 +106,7 @@ class PoolAudit:
         some, whole = pool_answers(answers)
         asked = np.arange(len(pool)) if some is None else some
         weights = student.file("rows.weight.npy")
+        said = predict(self.runtime.place(open_network(student)), pool, self.runtime)
         audited = self.task.audit(
             Evidence(
                 asked=asked,
@@ -110,7 +114,7 @@ class PoolAudit:
                 copies=copies[asked],
                 truth=self.truth_of(asked),
                 learned=self.learned(answers, student, copies),
-                student=predict(self.runtime.place(open_network(student)), pool, self.runtime),
+                student=said,
                 whole=self.truth,
                 weights=np.load(weights) if weights.exists() else None,
                 validation=on_validation(self.data, answers, slot=-1),
@@ -126,6 +130,7 @@ class PoolAudit:
             "kept_share": float(kept.mean()),
             **audited.found,
             "pool": len(pool),
+            "worst": self.worst(asked, whole or {}, said, audited.right, kept),
         }
         about = answers.json("answers.json")
         if some is not None and not about["bought"]:
@@ -135,6 +140,35 @@ class PoolAudit:
 
     def truth_of(self, rows: np.ndarray) -> Answers | None:
         return None if self.truth is None else picked(self.truth, torch.from_numpy(rows))
+
+    def worst(
+        self,
+        asked: np.ndarray,
+        answers: Mapping[str, np.ndarray],
+        student: Answers,
+        right: np.ndarray | None,
+        kept: np.ndarray,
+    ) -> list[dict[str, Any]]:
+        """The rows that were learned from of which the teacher's answers are the surest errors (where none is
+        right or wrong, the largest), with what the data set calls them and the student's answers; at most
+        NAMED_ROWS. answers, right, kept: of the rows that were asked. Empty where the truth is not known.
+        """
+        some = np.flatnonzero(kept if right is None else kept & ~right)
+        if self.truth is None or not len(some):
+            return []
+        truth = picked(self.truth, torch.from_numpy(asked[some]))
+        taught = self.task.read({name: stored[some] for name, stored in answers.items()})
+        first = worst_rows(self.task, taught, truth)[:NAMED_ROWS]
+        rows = torch.from_numpy(asked[some])[first]
+        known = known_by(self.data, ["unlabelled"])["unlabelled"]
+        return rows_of_columns(
+            {
+                **known.column(rows.numpy()),
+                **self.task.truth_columns(picked(truth, first)),
+                **role_columns(self.task, "student", picked(student, rows)),
+                **role_columns(self.task, "teacher", picked(taught, first)),
+            }
+        )
 
     def learned(
         self, answers: Artifact, student: Artifact, copies: np.ndarray

@@ -6,20 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from kdx.core.examples import blank, random_rows
 from kdx.core.files import finite_or_null
-from kdx.core.task import Task
-from kdx.core.trees import all_finite, device_of, leaves, moved, picked, rows_of
+from kdx.core.trees import all_finite
 from kdx.core.types import Answers, Split
 from kdx.data.views.chain import Chain, Views
 from kdx.models import size
-from kdx.models.adapt import Adapter
 from kdx.models.ensemble import NetworkEnsemble
 from kdx.pipeline.stages.arrays import build_task, open_split
+from kdx.pipeline.stages.examples import write_examples
 from kdx.pipeline.stages.files import build_adapter, has_weights, open_network, open_together
 from kdx.pipeline.stages.measuring import (
     Measure,
@@ -29,6 +26,7 @@ from kdx.pipeline.stages.measuring import (
     measure_given,
     measure_members,
 )
+from kdx.pipeline.stages.row_answers import RowAnswers
 from kdx.store.artifact import Artifact
 from kdx.store.component import Component
 from kdx.store.moved import kind_of_old
@@ -36,7 +34,6 @@ from kdx.store.work import Work
 from kdx.training.runtime import Runtime
 
 SPLITS = {"train": "labelled", "validation": "validation", "test": "test"}
-EXAMPLES = 16
 
 
 def run(
@@ -58,18 +55,20 @@ def run(
     labelled rows, so that they tell nothing of it. metrics: the user's own, by name. given: answers that
     came in a file, which are the teacher's.
 
-    Files: results.json (see docs/run-json.md) and the arrays that it names, examples.json, and examples.npy
-    where rows are levels."""
+    Files: results.json (see docs/run-json.md) and the arrays that it names, predictions.json with those of
+    each row (kdx.pipeline.stages.row_answers), examples.json, and examples.npy where rows are levels."""
     about = data.json("data.json")
     own = {name: build_metric(name, described) for name, described in metrics.items()}
     measure = Measure(build_task(about), own, runtime)
     opened = {name: open_split(data, split, runtime) for name, split in SPLITS.items()}
     splits = {name: split for name, split in opened.items() if split is not None}
     results: dict[str, Any] = of_task(measure, splits)
+    kept = RowAnswers(measure.task, splits)
     last: dict[str, nn.Module] = {}
     answers: dict[str, dict[str, Answers]] = {}
     if given is not None:
         results["teacher"], answers["teacher"] = measure_given(work, given, splits, measure)
+        kept.add("teacher", "last", answers["teacher"])
     for number, (role, made) in enumerate(models.items()):
         several = [made] if isinstance(made, Artifact) else made
         results[role], apart = describe_role(several), {}
@@ -79,6 +78,7 @@ def run(
             network = runtime.place(open_together(several, which))
             fair = {name: split for name, split in splits.items() if name not in learned.get(role, ())}
             found, apart[which] = measure.several_answers(network, fair)
+            kept.add(role, which, found)
             if which == "last":
                 last[role], answers[role] = network, found
             teacher = answers.get("teacher") if role != "teacher" else None
@@ -109,8 +109,9 @@ def run(
     }
     results["rounds"] = [_of_round(artifact, splits, answers.get("teacher"), measure) for artifact in rounds]
     work.write_json("results.json", finite_or_null(results))
+    kept.write(work, data)
     test = {role: found["test"] for role, found in answers.items() if "test" in found}
-    write_examples(work, splits["test"], test, measure.task, build_adapter(about))
+    write_examples(work, data, splits["test"], test, measure.task, build_adapter(about))
 
 
 def _best_of_taken(results: dict[str, Any], roles: Iterable[str]) -> None:
@@ -191,43 +192,3 @@ def _of_round(
             for name, answers in found.items()
         },
     }
-
-
-def write_examples(
-    work: Work, test: Split, answers: Mapping[str, Answers], task: Task, adapter: Adapter | None = None
-) -> None:
-    """Some test rows with every network's answer: first those that the networks disagree on or get wrong,
-    then others. Levels are kept as they are stored, to be drawn; what the adapter displays of rows as text.
-    """
-    rows = _chosen(test, answers, task)
-    here = rows.to(device_of(test.inputs))
-    texts = adapter.displayed(moved(picked(test.inputs, here), "cpu")) if adapter else None
-    inputs = leaves(test.inputs)
-    if set(inputs) == {""} and inputs[""].dtype == torch.uint8:
-        shown = inputs[""]
-        np.save(work.path / "examples.npy", shown[rows.to(shown.device)].cpu().numpy())
-    some = {role: picked(found, rows) for role, found in answers.items()}
-    sure = {role: task.confidence(found) for role, found in some.items()}
-    work.write_json(
-        "examples.json",
-        {
-            "rows": rows.tolist(),
-            **({"texts": texts} if texts is not None else {}),
-            "truth": task.displayed(picked(test.known, rows)),
-            "predictions": {role: task.displayed(found) for role, found in some.items()},
-            "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
-        },
-    )
-
-
-def _chosen(test: Split, answers: Mapping[str, Answers], task: Task) -> torch.Tensor:
-    """Half of the rows wrong somewhere, as far as there are such; where nothing is right or wrong, evenly
-    spread.
-    """
-    right = [task.right(found, test.known) for found in answers.values()]
-    known = [found for found in right if found is not None]
-    if not known:
-        return torch.linspace(0, rows_of(test.inputs) - 1, min(EXAMPLES, len(test))).long().unique()
-    wrong = torch.stack([~found for found in known]).sum(0)
-    first = wrong.nonzero().flatten()[: EXAMPLES // 2]
-    return torch.cat([first, (wrong == 0).nonzero().flatten()])[:EXAMPLES].sort().values

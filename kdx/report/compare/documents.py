@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdx.core.metric import Metric
+from kdx.report.compare.by_class import class_records
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.entries import Entry
 from kdx.report.compare.groups import Against, Group
@@ -115,7 +116,7 @@ def _is_number(text: str) -> bool:
 def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
     """further: lines of what was left out before."""
     made = [
-        {**record, "words": dict(g.words), "runs": [run_row(found, e) for e in g.entries]}
+        {**record, **_classes(g), "words": dict(g.words), "runs": [run_row(found, e) for e in g.entries]}
         for record, g in zip(records(found), found.groups, strict=True)
     ]
     return dump(
@@ -132,6 +133,11 @@ def as_json(found: Comparison, further: Sequence[str] = ()) -> str:
             "rows": made,
         }
     )
+
+
+def _classes(g: Group) -> dict[str, Any]:
+    """Of runs that have some."""
+    return {"by_class": found} if (found := class_records(g)) else {}
 
 
 def run_row(found: Comparison, e: Entry) -> dict[str, Any]:

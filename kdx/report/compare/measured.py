@@ -10,7 +10,7 @@ from typing import Any
 
 from kdx.core.errors import UserError
 from kdx.core.metric import Metric
-from kdx.core.shapes import LARGEST_NUMBER, Number, wrong
+from kdx.core.shapes import COUNT, LARGEST_NUMBER, SHARE, Maybe, Number, wrong
 from kdx.report.run.names import visible
 from kdx.report.run.verdict import ROLE_WORDS, which_of
 from kdx.tasks.shown import shown_metrics
@@ -22,10 +22,25 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
+class ByClass:
+    """What run.json tells of each class on the test split, in their order: see docs/run-json.md. The last two
+    are empty of an older run."""
+
+    counts: Sequence[int]
+    recall: Sequence[float | None]
+    predicted: Sequence[int]
+    mistaken_for: Sequence[int | None]
+    mistaken: Sequence[int]
+
+    def right(self) -> list[int]:
+        return [round((share or 0) * n) for share, n in zip(self.recall, self.counts, strict=True)]
+
+
+@dataclass(frozen=True)
 class Network:
     """What was measured of one role, of the weights that the run's table shows. about: see ABOUT. scores:
     split -> metric, or n (rows) -> value as it was measured. confused: (class, what it is taken for, test
-    rows), of the pairs with most.
+    rows), of the pairs with most. by_class: None where it is not known.
     """
 
     about: Mapping[str, float]
@@ -33,6 +48,7 @@ class Network:
     confusion: tuple[tuple[int, ...], ...] | None
     confused: tuple[tuple[int, int, int], ...]
     reliability: Mapping[str, tuple[float | None, ...]] | None
+    by_class: ByClass | None = None
 
     def score(self, split: str, metric: str) -> float | None:
         return self.scores.get(split, {}).get(metric)
@@ -73,15 +89,18 @@ def read_networks(
     """
     found = {visible(role): about for role, about in results.items() if about}
     there = [role for role in further if isinstance(found[role], dict) and found[role].get(weights)]
+    rows = expect(results.get("class_counts") or {}, dict, name, "results.class_counts").get("test")
     return {
-        role: _network(found[role], which_of(role, weights), role, metrics, name)
+        role: _network(found[role], which_of(role, weights), role, metrics, name, rows)
         for role in (*ROLE_WORDS, *there)
         if role in found
     }
 
 
-def _network(found: Any, weights: str, role: str, metrics: Mapping[str, Metric], name: str) -> Network:
-    """Of others than the student no tables are taken."""
+def _network(
+    found: Any, weights: str, role: str, metrics: Mapping[str, Metric], name: str, class_rows: Any
+) -> Network:
+    """Of others than the student no tables of pairs are taken. class_rows: test rows of each class."""
     where = f"results.{role}"
     found = expect(found, dict, name, where)
     splits = expect(found.get(weights), dict, name, f"{where}.{weights}")
@@ -98,6 +117,7 @@ def _network(found: Any, weights: str, role: str, metrics: Mapping[str, Metric],
         _confusion(test.get("confusion"), name),
         _confused(test.get("confused"), name),
         _reliability(test.get("reliability"), name),
+        _by_class(splits.get("test") or {}, class_rows, name),
     )
 
 
@@ -115,6 +135,33 @@ def _scores(found: Any, metrics: Mapping[str, Metric], name: str, where: str) ->
         for key, (low, high) in ends.items()
         if measured.get(key) is not None
     }
+
+
+def _by_class(test: Mapping[str, Any], class_rows: Any, name: str) -> ByClass | None:
+    if not class_rows or not test.get("recall") or not test.get("predicted"):
+        return None
+    shapes = {
+        "recall": [Maybe(SHARE)],
+        "predicted": [COUNT],
+        "mistaken_for": [Maybe(COUNT)],
+        "mistaken": [COUNT],
+    }
+    lists = {key: expect(test.get(key) or [], shape, name, key) for key, shape in shapes.items()}
+    counts = expect(class_rows, [COUNT], name, "results.class_counts.test")
+    lengths = {len(found) for found in (counts, *lists.values()) if found}
+    whole = all(n is None or type(n) is int for key in lists if key != "recall" for n in lists[key])
+    most = max((other for other in lists["mistaken_for"] if other is not None), default=0)
+    if (
+        not whole
+        or len(lengths) > 1
+        or most >= len(counts)
+        or bool(lists["mistaken"]) != bool(lists["mistaken_for"])
+    ):
+        raise UserError(
+            f"'{name}' is not as kdx writes it: recall, predicted, mistaken_for and mistaken hold a number "
+            "for each class of results.class_counts.test, all but recall a whole one"
+        )
+    return ByClass(counts, **lists)
 
 
 def _confusion(found: Any, name: str) -> tuple[tuple[int, ...], ...] | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from kdx.report.compare import documents, rows
 from kdx.report.compare.axes import Plot
+from kdx.report.compare.by_class import class_tables, without_table
 from kdx.report.compare.compare import Comparison, level
 from kdx.report.compare.groups import Group
 from kdx.report.compare.plots import plots
@@ -50,6 +51,7 @@ def page(found: Comparison, further: Sequence[str] = ()) -> str:
         *(_figure(p) for p in plots(found)),
         "</div>",
         _absent(found),
+        *_classes(found),
         "<h2>Protocol, the same for all runs</h2>",
         "<dl>",
         *(f"<dt>{_escape(key)}</dt><dd>{_escape(value)}</dd>" for key, value in found.protocol.items()),
@@ -158,6 +160,27 @@ def _absent(found: Comparison) -> str:
     if any(e.networks["student"].reliability for e in runs) or not any(e.classes for e in runs):
         return ""
     return "<p>No plot of reliability: these runs are older than kdx's tables of it.</p>"
+
+
+def _classes(found: Comparison) -> list[str]:
+    """The students by class, a table for each row."""
+    tables = class_tables(found)
+    if not tables:
+        return []
+    lines = ["<h2>Classes</h2>", "<p>The students on the test rows of all seeds together.</p>"]
+    for place, (name, header, body) in enumerate(tables):
+        shown = _table(header, [[(text, _sorted_by(text)) for text in row] for row in body])
+        opened = "" if place else " open"
+        summary = f"<summary>{_escape(name)}</summary>"
+        lines.append(f'<details{opened}>{summary}<div class="wide">{shown}</div></details>')
+    return [*lines, f"<p>{_escape(more)}</p>" if (more := without_table(found)) else ""]
+
+
+def _sorted_by(text: str) -> float | str | None:
+    try:
+        return float(text.replace(",", ""))
+    except ValueError:
+        return None if text == "-" else text
 
 
 def _runs(found: Comparison) -> str:

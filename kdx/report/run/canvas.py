@@ -113,8 +113,11 @@ def font(height: int, bold: bool = False) -> Any:
     return ImageFont.truetype(str(folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")), height)
 
 
-def shorten(words: str, longest: int) -> str:
+def shorten(words: str, longest: int, end: bool = False) -> str:
+    """end: keep the end, which of the place of a file tells most."""
     words = " ".join(words.split())
+    if end and len(words) > longest:
+        return "\N{HORIZONTAL ELLIPSIS}" + words[1 - longest :]
     return words if len(words) <= longest else words[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -37,6 +37,7 @@ def figures_of(
             examples["predictions"],
             results.get("classes") or [],
             known_roles(results),
+            examples,
         )
         yield Drawn("Test pictures with predictions", "predictions", shown)
     yield from _of_test(results)

@@ -16,6 +16,7 @@ from kdx.core.errors import UserError
 from kdx.core.metric import Metric
 from kdx.core.roles import ROLE_WORDS, ROLES, known_roles, role_trained_by
 from kdx.report.metric import live_metric
+from kdx.report.run.classes import by_class
 from kdx.report.run.gallery import example_cells
 from kdx.report.run.listeners import Listener
 from kdx.report.run.markdown import report
@@ -158,8 +159,9 @@ class RunFolder(Listener):
         self, results: Mapping, examples: Mapping | None, headline: str = "last", audit: Mapping | None = None
     ) -> dict:
         """results: as in kdx.report.run.verdict; empty where the evaluate stage was not asked for. examples:
-        {"images": (K, C, H, W) uint8, "truth": K classes, "predictions": {role: K classes}} or None; without
-        images the others are K texts. audit: the content of audit.json, or None. Returns the results with
+        {"images": (K, C, H, W) uint8, "truth": K classes, "predictions": {role: K classes}, "confidence":
+        {role: K numbers}, "names": K texts} or None, the last two may be absent; without images truth and
+        predictions are K texts. audit: the content of audit.json, or None. Returns the results with
         headline, gain and gap_closed.
         """
         outcome = plain(results)
@@ -169,6 +171,7 @@ class RunFolder(Listener):
             for warning in result_warnings(outcome, headline):
                 self.warn(warning)
             outcome |= summary(outcome, headline)
+            outcome |= by_class(outcome, headline)
             self.run["results"] = outcome
             self.save()
         if examples and examples.get("images") is None:

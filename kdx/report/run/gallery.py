@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ from kdx.report.run.canvas import RIGHT, WRONG, font, png, shorten
 if TYPE_CHECKING:
     import numpy as np
 
-COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 160, 18, 40  # of the picture grid: pictures a row, then pixels
-_LONGEST = 120
-"""Letters of a text in the table."""
+COLUMNS, SIDE, CELL, LINE, TITLE = 8, 126, 168, 18, 40  # of the picture grid: pictures a row, then pixels
+_LONGEST, _NAME = 120, 60
+"""Letters of a text and of a name in the table."""
+_WIDEST = 21
+"""Letters of a line under a picture."""
 
 
 def draw_pictures(
@@ -23,24 +26,29 @@ def draw_pictures(
     predictions: Mapping[str, Sequence[Any]],
     classes: Sequence[str],
     known: Mapping[str, Role] = ROLES,
+    beside: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Pictures with the truth and what each role takes them for; mistakes in red, and a red frame where one
-    role is wrong.
+    """Pictures with what they are called, the truth and what each role takes them for; mistakes in red, and a
+    red frame where one role is wrong.
 
     images: (K, C, H, W) uint8, K >= 1, C 1 or 3 (of other counts the mean is shown). truth,
-    predictions[role]: K classes; without classes K texts, of which none is right or wrong.
+    predictions[role]: K classes; without classes K texts, of which none is right or wrong. beside: "names":
+    K texts, "confidence": role -> K numbers; either may be absent.
     """
     from PIL import Image, ImageDraw
 
     _check(images, truth, predictions)
     roles = [role for role in known if role in predictions]
+    names, sure = (beside or {}).get("names"), (beside or {}).get("confidence") or {}
     columns, lines = min(COLUMNS, len(images)), -(-len(images) // COLUMNS)
-    height = SIDE + LINE * (1 + len(roles)) + 24
+    height = SIDE + LINE * (1 + bool(names) + len(roles)) + 24
     canvas = Image.new("RGB", (max(columns * CELL, 2 * CELL), TITLE + lines * height), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text(
         (canvas.width / 2, TITLE / 2),
-        "test pictures: truth, then predictions",
+        "test pictures, the surest errors first: truth, then predictions"
+        if names
+        else "test pictures: truth, then predictions",
         fill="black",
         font=font(15),
         anchor="mm",
@@ -52,17 +60,17 @@ def draw_pictures(
         wrong = bool(classes) and any(predictions[role][k] != truth[k] for role in roles)
         frame = (left - 3, top - 3, left + SIDE + 2, top + SIDE + 2)
         draw.rectangle(frame, outline=WRONG if wrong else "#cccccc", width=3 if wrong else 1)
-        labels = [("", truth[k]), *((f"{known[role].short}: ", predictions[role][k]) for role in roles)]
-        for i, (who, label) in enumerate(labels):
-            words = shorten(who + class_name(label, classes), 19)
+        said = [(shorten(str(names[k]), _WIDEST + 2, end=True), "#777777", False)] if names else []
+        said.append((shorten(class_name(truth[k], classes), _WIDEST - 2), RIGHT, True))
+        for role in roles:
+            label = predictions[role][k]
+            colour = WRONG if classes and label != truth[k] else RIGHT
+            share = answer_text("", sure[role][k]) if role in sure else ""
+            words = f"{known[role].short}: {class_name(label, classes)}"
+            said.append((shorten(words, _WIDEST - len(share)) + share, colour, False))
+        for i, (words, colour, bold) in enumerate(said):
             spot = (left + SIDE / 2, top + SIDE + 14 + LINE * i)
-            draw.text(
-                spot,
-                words,
-                fill=WRONG if classes and label != truth[k] else RIGHT,
-                font=font(12, bold=i == 0),
-                anchor="mm",
-            )
+            draw.text(spot, words, fill=colour, font=font(12, bold=bold), anchor="mm")
     return png(canvas)
 
 
@@ -101,6 +109,11 @@ def pixels(picture: np.ndarray) -> np.ndarray:
     return picture.transpose(1, 2, 0) if len(picture) == 3 else picture.mean(axis=0).astype("uint8")
 
 
+def answer_text(label: str, confidence: float | None) -> str:
+    """A class with the confidence in it: "cat (98%)"."""
+    return label if confidence is None else f"{label} ({math.floor(100 * confidence + 0.5)}%)"
+
+
 def class_name(label: int | str, classes: Sequence[str]) -> str:
     """The name of a class by its number; anything else as it is."""
     return str(classes[label]) if not isinstance(label, str) and 0 <= label < len(classes) else str(label)
@@ -109,29 +122,36 @@ def class_name(label: int | str, classes: Sequence[str]) -> str:
 def example_cells(
     examples: Mapping[str, Any], known: Mapping[str, Role], classes: Sequence[str] = ()
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of examples that are no pictures: the number of the row in the test split, the row
-    itself where it is shown as text, the truth and what each role makes of it; long texts are cut. classes:
-    their names, where answers are numbers of classes; those that are not right are marked.
+    """Header and rows of examples that are no pictures: what the row is called (of an older run its number in
+    the test split), the row itself where it is shown as text, the truth and what each role makes of it; long
+    texts are cut. classes: their names, where answers are numbers of classes; those that are not right are
+    marked.
     """
     predictions, texts = examples["predictions"], examples.get("texts")
     roles = [role for role in known if role in predictions]
     truth = examples["truth"]
+    sure, names = examples.get("confidence") or {}, examples.get("names")
     columns = [
         *([texts] if texts else []),
         [class_name(label, classes) for label in truth],
-        *(_answered(predictions[role], truth, classes) for role in roles),
+        *(_answered(predictions[role], truth, classes, sure.get(role)) for role in roles),
     ]
-    numbers = examples.get("rows") or range(len(examples["truth"]))
+    numbers = names or examples.get("rows") or range(len(examples["truth"]))
     header = ["test row", *(["text"] if texts else []), "truth", *(known[role].words for role in roles)]
     return header, [
-        [str(number), *(shorten(str(value), _LONGEST) for value in values)]
+        [shorten(str(number), _NAME, end=True), *(shorten(str(value), _LONGEST) for value in values)]
         for number, *values in zip(numbers, *columns, strict=True)
     ]
 
 
-def _answered(predictions: Sequence[Any], truth: Sequence[Any], classes: Sequence[str]) -> list[str]:
-    """Names of classes, of a wrong one with that; anything else as it is."""
+def _answered(
+    predictions: Sequence[Any],
+    truth: Sequence[Any],
+    classes: Sequence[str],
+    sure: Sequence[float] | None,
+) -> list[str]:
+    """Names of classes with the confidence, of a wrong one with that; anything else as it is."""
     return [
-        class_name(label, classes) + (" (wrong)" if classes and label != right else "")
-        for label, right in zip(predictions, truth, strict=True)
+        answer_text(class_name(label, classes), share) + (" (wrong)" if classes and label != right else "")
+        for label, right, share in zip(predictions, truth, sure or [None] * len(truth), strict=True)
     ]

@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from kdx.core.roles import ROLES, known_roles
+from kdx.report.run.detail import class_section, row_section
 from kdx.report.run.markup import code, escape, fenced, markdown_table, table_of_cells
 from kdx.report.run.progress import duration
-from kdx.report.run.sections import audited, by_class, figure_lines, results_section, under_shift
+from kdx.report.run.sections import audited, figure_lines, results_section, under_shift
 from kdx.tasks.shown import counting_metric
 
 Cells = tuple[Sequence[str], Sequence[Sequence[str]]]
@@ -30,7 +31,8 @@ def report(
         f"# {heading(run)}",
         *outcome(run),
         *results_section(run),
-        *by_class(run),
+        *class_section(run),
+        *row_section(run, folder, artifacts),
         *under_shift(run),
         *audited(run),
         *(["## Examples", table_of_cells(*examples)] if examples else []),

@@ -12,13 +12,15 @@ from kdx.report.run.document import LOCK
 from kdx.report.run.plain import writing
 
 _WHO = "the run"
+PREDICTIONS = "predictions.csv"
+"""What each network answered to each row: kdx.runs.row_predictions writes it."""
 
 
 def check_place(folder: Path) -> None:
     """Raises UserError where a link, a pipe or the like is in the place of something that is written: the
     folder may have come from somebody else.
     """
-    for name in ("run.json", "report.md"):
+    for name in ("run.json", "report.md", PREDICTIONS):
         own_file(folder / name, _WHO)
     for name in ("metrics.jsonl", "train.log"):
         appendable(folder / name, _WHO)
@@ -41,6 +43,7 @@ def clear_place(folder: Path) -> None:
         *folder.glob("figures/*.png"),
         *links,
         folder / "report.md",
+        folder / PREDICTIONS,
     ]:
         old.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What report.md says of the results: the table and what it means, classes, shifts, rounds, the audit."""
+"""What report.md says of the results: the table and what it means, shifts, rounds, the audit."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import replace
 from kdx.core.roles import roles_of
 from kdx.report.metric import cell, column
 from kdx.report.run import audit, shifts
+from kdx.report.run.classes import MANY_CLASSES
+from kdx.report.run.detail import worst_table
 from kdx.report.run.markup import escape, markdown_table, table_of_cells
 from kdx.report.run.rounds import round_cells, round_sentence
 from kdx.report.run.sentences import result_sentences
 from kdx.report.run.table import results_title, role_cells
-from kdx.report.run.verdict import called, metric, percent, present, rounded, which_of
+from kdx.report.run.verdict import percent, rounded
 from kdx.tasks.shown import counting_metric, shown_metrics
-
-MANY_CLASSES, FEW_CLASSES = 100, 20
-"""Of more classes than the first only so many as the second are listed."""
 
 
 def results_section(run: Mapping) -> list[str]:
@@ -44,49 +43,6 @@ def results_section(run: Mapping) -> list[str]:
 def unit_of(numbers: Mapping) -> str:
     """What a row of the data is called."""
     return "picture" if numbers.get("classes") else "row"
-
-
-def by_class(run: Mapping) -> list[str]:
-    """Balanced accuracy, and the recall of each class; of many classes those that the last network of the
-    table knows least.
-    """
-    numbers = run.get("results") or {}
-    counts, used = (numbers.get("class_counts") or {}).get("test"), numbers.get("headline", "last")
-    recalls = {
-        role: found
-        for role in present(numbers)
-        if (found := ((numbers[role].get(which_of(role, used)) or {}).get("test") or {}).get("recall"))
-    }
-    if not counts or not recalls:
-        return []
-    last = list(recalls.values())[-1]
-    order = (
-        range(len(counts))
-        if len(counts) <= MANY_CLASSES
-        else sorted((c for c in range(len(counts)) if counts[c]), key=lambda c: last[c])[:FEW_CLASSES]
-    )
-    mean = [
-        "balanced accuracy",
-        f"{sum(counts):,}",
-        *(percent(metric(numbers, role, used, "test", "balanced_accuracy")).rstrip("%") for role in recalls),
-    ]
-    rows = [
-        [
-            escape(numbers["classes"][c]),
-            f"{counts[c]:,}",
-            *(percent(found[c]).rstrip("%") for found in recalls.values()),
-        ]
-        for c in order
-    ]
-    names = [escape(called(numbers, role)) for role in recalls]
-    text = markdown_table(["recall %", "test rows", *names], [mean, *rows])
-    what = "Recall by class"
-    if len(rows) < len(counts):
-        what = f"Recall of the {len(rows)} classes of {len(counts):,} that the {names[-1]} knows least"
-    return [
-        "## Classes",
-        f"<details{' open' if len(rows) <= FEW_CLASSES else ''}><summary>{what}</summary>\n\n{text}\n\n</details>",  # noqa: E501
-    ]
 
 
 def under_shift(run: Mapping) -> list[str]:
@@ -145,6 +101,11 @@ def audited(run: Mapping) -> list[str]:
         lines.append(f"<details><summary>Labels kept, by class</summary>\n\n{kept}\n\n</details>")
     header, rows = audit.monitors(found)
     lines += [table_of_cells(header, rows)] if rows else []
+    if worst := found["rounds"][-1].get("worst"):
+        lines += [
+            "The answers that the student learned from and in which the teacher was most wrong (clean rows):",
+            worst_table(numbers, {"role": "teacher", "rows": worst}),
+        ]
     if not found.get("truth_known", True):
         lines.append(
             "The true classes of the pool are not known, so nothing is said of how right its labels are."

@@ -135,16 +135,23 @@ def _of_ceiling(results: Mapping, used: str, counts: Metric) -> list[str]:
     return [f"The true labels of the pool bring {gained(counts, whole)} over the student alone: {part}."]
 
 
+def is_skewed(results: Mapping) -> bool:
+    """Whether one class has many of the test rows."""
+    rows = (results.get("class_counts") or {}).get("test") or [1]
+    return chance.largest(rows)[1] * len(rows) >= SKEWED
+
+
 def _of_balance(results: Mapping, used: str) -> list[str]:
     """Where one class has many of the test rows: what accuracy hides."""
-    rows = (results.get("class_counts") or {}).get("test") or [1]
-    which, share = chance.largest(rows)
+    if not is_skewed(results):
+        return []
+    which, share = chance.largest(results["class_counts"]["test"])
     balances = [
         f"{called(results, role)} {percent(value)}"
         for role in present(results)
         if (value := metric(results, role, used, "test", "balanced_accuracy")) is not None
     ]
-    if not balances or share * len(rows) < SKEWED:
+    if not balances:
         return []
     return [
         (

@@ -11,13 +11,21 @@ from kdx.report.metric import cell, column, finer
 from kdx.report.run import shifts
 from kdx.report.run.audit import audit_sentences
 from kdx.report.run.rounds import round_cells, round_sentence
-from kdx.report.run.sentences import result_sentences, test_rows
+from kdx.report.run.sentences import is_skewed, result_sentences, test_rows
 from kdx.report.run.units import bytes_in_words, magnitude, three_figures, whole_number
 from kdx.report.run.verdict import called, metric, score, settle
 from kdx.tasks.shown import counting_metric, shown_metrics
 
 _ABOUT = ("parameters", "size", "MFLOPs", "latency ms")
-_BRIEF = {"parameters": "params", "latency ms": "ms", "validation": "val", "agreement": "agree"}
+_BALANCED = "balanced_accuracy"
+"""Shown where accuracy hides what the rare classes have."""
+_BRIEF = {
+    "balanced": "bal",
+    "parameters": "params",
+    "latency ms": "ms",
+    "validation": "val",
+    "agreement": "agree",
+}
 """Words of a header in a narrow table."""
 
 
@@ -30,7 +38,7 @@ def role_cells(results: Mapping, headline: str, short: bool = False) -> tuple[li
     beside = [
         finer(m, rows_tested)
         for m in shown_metrics(results).values()
-        if m.column == "table" and m.name != counts.name
+        if m.name != counts.name and (m.column == "table" or (m.name == _BALANCED and is_skewed(results)))
     ]
     header = [*_ABOUT, column(counts, "validation"), column(counts, "test"), *(m.heading for m in beside)]
     rows = [

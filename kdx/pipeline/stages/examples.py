@@ -1,0 +1,98 @@
+"""Test rows with every network's answer, for people to look at: the surest errors of the student first, then
+rows spread over the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdx.core.task import Task
+from kdx.core.trees import device_of, leaves, moved, picked, rows_of, tree
+from kdx.core.types import Answers, Split
+from kdx.models.adapt import Adapter
+from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.worst import worst_rows
+from kdx.store.artifact import Artifact
+from kdx.store.work import Work
+
+EXAMPLES = 16
+
+
+def write_examples(
+    work: Work,
+    data: Artifact,
+    test: Split,
+    answers: Mapping[str, Answers],
+    task: Task,
+    adapter: Adapter | None = None,
+) -> None:
+    """The rows of `example_rows` with what they are called, the truth and what each role answers. Levels are
+    kept as they are stored, to be drawn; what the adapter displays of rows as text.
+    """
+    rows = example_rows(test, answers, task)
+    here = rows.to(device_of(test.inputs))
+    texts = adapter.displayed(moved(picked(test.inputs, here), "cpu")) if adapter else None
+    inputs = leaves(test.inputs)
+    if set(inputs) == {""} and inputs[""].dtype == torch.uint8:
+        shown = inputs[""]
+        np.save(work.path / "examples.npy", shown[rows.to(shown.device)].cpu().numpy())
+    some = {role: picked(found, rows) for role, found in answers.items()}
+    sure = {role: task.confidence(found) for role, found in some.items()}
+    work.write_json(
+        "examples.json",
+        {
+            "rows": rows.tolist(),
+            "names": known_by(data, ["test"])["test"].words(rows.numpy()),
+            **({"texts": texts} if texts is not None else {}),
+            "truth": task.displayed(picked(test.known, rows)),
+            "predictions": {role: task.displayed(found) for role, found in some.items()},
+            "confidence": {role: found.tolist() for role, found in sure.items() if found is not None},
+        },
+    )
+
+
+def example_rows(test: Split, answers: Mapping[str, Answers], task: Task) -> Tensor:
+    """At most EXAMPLES numbers of rows, in the order in which they are shown. Half of them, as far as there
+    are such, is what the student (else the last role) gets most wrong, the worst first, then what others do.
+    The rest is spread over the classes: of those that are not shown yet first, of each the first row that all
+    get right. Where there are no classes it is spread evenly over the split.
+    """
+    found: list[int] = []
+    right = torch.ones(rows_of(test.inputs), dtype=torch.bool)
+    for role in sorted([*answers][::-1], key=lambda name: name != "student"):
+        worst = worst_rows(task, answers[role], test.known)[: EXAMPLES // 2].tolist()
+        knows = task.right(answers[role], test.known)
+        right &= torch.ones_like(right) if knows is None else knows.bool()
+        found += [row for row in worst if row not in found]
+    found = found[: EXAMPLES // 2]
+    return torch.tensor(found + _spread(test, task, right, found, EXAMPLES - len(found)))
+
+
+def _spread(test: Split, task: Task, right: Tensor, shown: list[int], most: int) -> list[int]:
+    """At most so many further rows, those that all get right before others. In each turn the classes that are
+    shown least get a row, evenly over them where they are too many.
+    """
+    classes = task.strata(tree(np.asarray, test.known))
+    left = np.setdiff1d(np.arange(len(right)), shown)
+    if classes is None:
+        return _evenly(left, most).tolist()
+    left = left[np.argsort(~right.numpy()[left], kind="stable")]
+    times = np.bincount(classes[shown], minlength=int(classes.max()) + 1)
+    found: list[int] = []
+    while len(found) < most and len(left):
+        there, first = np.unique(classes[left], return_index=True)
+        least = times[there] == times[there].min()
+        taken = _evenly(left[first[least]], most - len(found))
+        np.add.at(times, classes[taken], 1)
+        found += taken.tolist()
+        left = left[~np.isin(left, taken)]
+    return found
+
+
+def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    found: np.ndarray = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int))]
+    return found

@@ -1,0 +1,105 @@
+"""What each network of a run answered to each row of validation and test, kept by `evaluate` for
+predictions.csv: the columns that `kdx predict` writes, in small arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kdx.core.task import AnswerColumns, Task
+from kdx.core.trees import part_of, rows_of
+from kdx.core.types import Answers, Split
+from kdx.data.kept_columns import ColumnKeeper, KeptRows, keep_columns, keep_known
+from kdx.data.writing import plain_cell
+from kdx.pipeline.stages.names import known_by
+from kdx.pipeline.stages.worst import worst_rows
+from kdx.store.artifact import Artifact
+from kdx.store.work import Work
+
+PREDICTIONS_JSON = "predictions.json"
+KEPT = ("validation", "test")
+"""Splits of which all rows are kept. Not the labelled ones, which all networks have learned by heart."""
+ROLE = "student"
+"""Whose columns have the names that `kdx predict` gives them; those of any other begin with its role."""
+NAMED_ROWS = 10
+"""Rows that results name as the worst."""
+_BLOCK = 1 << 16
+_Columns = dict[str, tuple[np.ndarray, list[Any] | None]]
+
+
+class RowAnswers:
+    """splits: name -> its rows, of which those of KEPT count."""
+
+    def __init__(self, task: Task, splits: Mapping[str, Split]):
+        self._task = task
+        self._splits = {name: splits[name] for name in KEPT if name in splits}
+        self._found: dict[tuple[str, str, str], _Columns] = {}
+        self._worst: dict[tuple[str, str], list[int]] = {}
+
+    def add(self, role: str, which: str, answers: Mapping[str, Answers]) -> None:
+        """answers: split -> what these weights of a role answer, of the splits that it is measured on."""
+        for name in self._splits.keys() & answers.keys():
+            self._found[role, which, name] = self._columns(answers[name])
+        if "test" in self._splits and "test" in answers:
+            truth = self._splits["test"].known
+            self._worst[role, which] = worst_rows(self._task, answers["test"], truth)[:NAMED_ROWS].tolist()
+
+    def write(self, work: Work, data: Artifact) -> None:
+        """Files: predictions.json, which tells of the others: rows.<split>.npy (numbers and truth),
+        rows.<split>.<weights>.npy (answers), rows.<split>.words.npy and .ends.npy (names)."""
+        known, splits = known_by(data, list(self._splits)), dict[str, dict[str, Any]]()
+        weights = list(dict.fromkeys(which for _, which, _ in self._found))
+        for name, split in self._splits.items():
+            called = known[name].by, known[name].one_by_one(len(split))
+            splits[name] = keep_known(work.path, f"rows.{name}", called, self._truth(split))
+            for which in weights:
+                if columns := self._together(which, name):
+                    splits[name][which] = keep_columns(work.path, f"rows.{name}.{which}.npy", columns)
+        worst = {which: found for which in weights if (found := self._worst_of(work, splits, which))}
+        work.write_json(PREDICTIONS_JSON, {"splits": splits, "worst": worst})
+
+    def _columns(self, answers: Answers) -> _Columns:
+        keeper = ColumnKeeper()
+        for start in range(0, rows_of(answers), _BLOCK):
+            keeper.add(self._task.columns(part_of(answers, start, _BLOCK), AnswerColumns()))
+        return keeper.columns()
+
+    def _truth(self, split: Split) -> _Columns:
+        keeper = ColumnKeeper()
+        for start in range(0, len(split), _BLOCK):
+            keeper.add(self._task.truth_columns(part_of(split.known, start, _BLOCK)))
+        return keeper.columns()
+
+    def _together(self, which: str, split: str) -> _Columns:
+        """Those of all roles beside each other; of a role that has no such weights those of its last ones."""
+        roles = dict.fromkeys(role for role, *_ in self._found)
+        found: _Columns = {}
+        for role in sorted(roles, key=lambda name: name != ROLE):
+            own = self._found.get((role, which, split), self._found.get((role, "last", split), {}))
+            before = "" if role == ROLE else f"{role}."
+            found |= {f"{before}{name}": column for name, column in own.items()}
+        return found
+
+    def _worst_of(self, work: Work, splits: Mapping[str, Any], which: str) -> dict[str, Any]:
+        """The test rows that the student (else the last of the roles) gets most wrong."""
+        roles = list(dict.fromkeys(role for role, weights in self._worst if weights == which))
+        if not roles:
+            return {}
+        role = ROLE if ROLE in roles else roles[-1]
+        found = KeptRows(work.path, splits["test"], which).take(self._worst[role, which])
+        return {"role": role, "rows": rows_of_columns(found)}
+
+
+def role_columns(task: Task, role: str, answers: Answers) -> dict[str, Any]:
+    """`Task.columns` by the names that predictions.csv has for them."""
+    before = "" if role == ROLE else f"{role}."
+    return {f"{before}{name}": column for name, column in task.columns(answers, AnswerColumns()).items()}
+
+
+def rows_of_columns(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """header -> n values as n rows, header -> value, as JSON has them."""
+    cells = ([plain_cell(cell) for cell in column] for column in columns.values())
+    return [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)]
