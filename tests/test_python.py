@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import os
@@ -13,6 +15,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,6 +153,15 @@ def test_a_run_is_shown_with_its_table_and_pictures(run):
     assert "Gain of distillation" in shown and "src=" not in shown.replace('src="data:', "")
 
 
+def test_a_notebook_changes_nothing_of_where_text_goes(root, run, monkeypatch):
+    """In a notebook rich shows what it prints as a picture of its own, and writes it nowhere."""
+    before = str(run)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(run) == before
+    lines = [line for path in (root / "kdx").rglob("*.py") for line in path.read_text().splitlines()]
+    assert [line for line in lines if " Console(" in line and "force_jupyter=False" not in line] == []
+
+
 def test_what_a_folder_says_is_escaped(run, tmp_path):
     text = (run.folder / "run.json").read_text().replace('"cnn_tiny"', '"<script>"')
     (tmp_path / "run.json").write_text(text)
@@ -262,11 +274,13 @@ def test_what_is_stopped_goes_on(place, monkeypatch, number):
     assert kdx.train(*words).status == "finished"
 
 
-def test_threads_take_turns(place, monkeypatch, capfd):
+def test_threads_take_turns_and_a_run_cannot_call_it(place, monkeypatch, capfd):
     """The second waits until the first, which is in no main thread, is done."""
     found, perform, began = [], train_command.perform, threading.Event()
 
     def slow(*given, **more):
+        with pytest.raises(kdx.UserError, match="at work in this thread already"):
+            kdx.list()
         began.set()
         while "waiting for it" not in capfd.readouterr().err:
             pass
@@ -275,25 +289,45 @@ def test_threads_take_turns(place, monkeypatch, capfd):
     monkeypatch.setattr(train_command, "perform", slow)
     first = threading.Thread(target=lambda: found.append(kdx.train(*SHORT).status))
     first.start()
-    began.wait()
+    assert began.wait(60)
     assert kdx.list("loss")["group"] == "loss" and found == ["finished"]
     first.join()
 
 
-def test_what_a_run_calls_cannot_call_it(place, monkeypatch):
-    monkeypatch.setattr(train_command, "perform", lambda *given, **more: kdx.list())
-    with pytest.raises(kdx.UserError, match="at work in this thread already"):
-        kdx.train(*SHORT)
-    assert kdx.list("loss")["group"] == "loss"
+def trainings_shortened(patch) -> None:
+    ask = calls.ask_command
+    patch.setattr(
+        calls, "ask_command", lambda name, words: ask(name, [*words, *SHORT] if name == "train" else words)
+    )
 
 
-def test_a_sweep_is_its_runs_and_these_are_compared(run):
-    sweep = kdx.sweep(*SHORT, "loss=kd,soft")
+@pytest.fixture(scope="module")
+def page(root, place) -> dict[str, Any]:
+    """The names of docs/python.md once its blocks have run as printed, and "printed", what they printed."""
+    text = (root / "docs/python.md").read_text()
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        trainings_shortened(patch)
+        for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S):
+            exec(block, names)
+    return {**names, "printed": printed.getvalue()}
+
+
+def test_the_blocks_of_the_page_run_as_printed(page):
+    assert "distilled student" in page["printed"] and "did you mean student_train.lr=0.1" in page["printed"]
+    assert len(page["answers"]["label"]) == 8 and "p:0" in page["soft"]
+    with torch.no_grad():
+        assert torch.equal(page["network"](page["pictures"]), page["logits"])
+
+
+def test_a_sweep_is_its_runs_and_these_are_compared(run, page):
+    sweep = page["runs"]
     assert [each.status for each in sweep] == ["finished"] * 2 and sweep[0].folder.parent == sweep.folder
     found = sweep.comparison
     assert [row["loss"] for row in found.rows] == ["kd", "soft"] and len(found) == 2
     assert "| n | test % |" in str(found) and found._repr_html_() == sweep._repr_html_()
     assert f'<td style="text-align: right">{found.rows[0]["test_mean"]:.1f}</td>' in found._repr_html_()
+    assert page["table"].document["reference"] == "loss=kd"
     assert len(kdx.compare(run, sweep, "where=loss=soft")) == 1
     pandas = pytest.importorskip("pandas")
     assert isinstance(found.to_pandas(), pandas.DataFrame) and len(found.to_pandas()) == 2
@@ -358,26 +392,6 @@ def test_an_export_and_a_rerun_are_what_the_commands_make(run, tmp_path):
         assert torch.equal(kdx.load(Path(made["folder"]))(rows), run.student()(rows))
     again = run.rerun(f"store={run.folder.parents[1] / 'store'}", f"to={tmp_path}/again")
     assert again["same"] and kdx.open(again["folder"]).status == "finished"
-
-
-def trainings_shortened(monkeypatch) -> None:
-    ask = calls.ask_command
-    monkeypatch.setattr(
-        calls, "ask_command", lambda name, words: ask(name, [*words, *SHORT] if name == "train" else words)
-    )
-
-
-def test_the_blocks_of_the_page_run_as_printed(root, place, monkeypatch, capsys):
-    blocks = re.findall(r"^```python\n(.*?)^```", (root / "docs/python.md").read_text(), flags=re.M | re.S)
-    trainings_shortened(monkeypatch)
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(block, names)
-    out = capsys.readouterr().out
-    assert "distilled student" in out and "did you mean student_train.lr=0.1" in out
-    assert len(names["answers"]["label"]) == 8 and len(names["runs"]) == 2
-    with torch.no_grad():
-        assert torch.equal(names["network"](names["pictures"]), names["logits"])
 
 
 def test_the_page_has_every_function(root):

@@ -79,16 +79,17 @@ class Run:
         """
         if which not in (None, "last", "best"):
             raise UserError(f"which must be 'last' or 'best'; given: {which!r}")
+        own = [allow] if isinstance(allow, str) else [*allow]
 
         def opened() -> nn.Module:
             from kdx.commands._stored import weights_of
             from kdx.store.resolve import allow as let_in
 
-            let_in(allow)
+            let_in(own)
             with reading.as_written(self.folder):
-                return weights_of(self._read(), role, which, allow)[2].network()
+                return weights_of(self._read(), role, which, own)[2].network()
 
-        return call_as("evaluate", [f"allow=[{','.join(allow)}]"], opened)[1]
+        return call_as("evaluate", [f"allow=[{','.join(own)}]"], opened)[1]
 
     def student(self, which: str | None = None, allow: Sequence[str] = ()) -> nn.Module:
         """`network("student")`: the distilled one."""

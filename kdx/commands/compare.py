@@ -293,7 +293,7 @@ def show_comparison(made: Comparison) -> None:
 
     from kdx.report.run.table import grid
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, force_jupyter=False)
     wide = console.options.update(width=10_000)
     forms = rows.forms(made)
     fitting = (
