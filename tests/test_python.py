@@ -190,6 +190,17 @@ def test_networks_and_predictions_agree(run, capfd):
     assert not capfd.readouterr().out
 
 
+def test_rows_that_break_a_network_are_what_is_wrong(run, monkeypatch):
+    def broken(*given, **more):
+        raise IndexError("index out of range in self")
+
+    monkeypatch.setattr("kdx.runs.predictions.predict", broken)
+    with pytest.raises(kdx.UserError, match="cannot answer these rows: IndexError: index out of range"):
+        run.predict(np.zeros((2, 1, 16, 16)))
+    with pytest.raises(kdx.UserError, match="is not as kdx writes it"):
+        run.predict("test")
+
+
 def test_predictions_are_those_of_the_command(run, tmp_path, monkeypatch):
     assert cli.main(["predict", str(run.folder), "data=test", f"to={tmp_path}/a.jsonl", "top=2"]) == 0
     written = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from kdx.commands._show import show_table
 from kdx.commands._stored import chooses, is_run, order_of, weights_file, weights_of
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words, switch
-from kdx.core import checks, output
+from kdx.core import checks, output, shortage
 from kdx.core.errors import UserError
 from kdx.core.files import write_output
 from kdx.runs.reading import as_written, read_run
@@ -81,6 +82,7 @@ def main(argv: Sequence[str], given: Any = None) -> int:
     asked = _asked(words, to)
     with as_written(target):
         opened = _of_run(target, words) if is_run(target) else _of_checkpoint(target, words)
+    with as_written(target) if given is None else _as_given():
         found = _answered(asked, given or where, opened)
     found = {"of": str(target), "role": opened.role, "which": opened.which, "data": where, **found}
     from kdx.report.run.plain import dump, plain
@@ -92,6 +94,18 @@ def main(argv: Sequence[str], given: Any = None) -> int:
         write_output("json", file, dump(found))
     output.instead(f"the answers are in {to}")
     return 0
+
+
+@contextlib.contextmanager
+def _as_given() -> Iterator[None]:
+    """Whatever breaks on rows that a caller holds is said of these."""
+    try:
+        yield
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        if shortage.kind_of_shortage(error):
+            raise
+        why = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(f"the network cannot answer these rows: {type(error).__name__}: {why}") from error
 
 
 def _places(words: Words, given: bool) -> tuple[str, Path]:
