@@ -25,7 +25,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 import kdx
 from kdx import cli
-from kdx.api import calls, html
+from kdx.api import calls, html, process
 from kdx.commands import train as train_command
 from kdx.core.paths import conf_dir
 
@@ -285,24 +285,31 @@ def test_what_is_stopped_goes_on(place, monkeypatch, number):
     assert kdx.train(*words).status == "finished"
 
 
-def test_threads_take_turns_and_a_run_cannot_call_it(place, monkeypatch, capfd):
+def test_threads_take_turns_and_a_run_cannot_call_it(place, monkeypatch):
     """The second waits until the first, which is in no main thread, is done."""
-    found, perform, began = [], train_command.perform, threading.Event()
+    done, perform, began, waited = [], train_command.perform, threading.Event(), threading.Event()
 
     def slow(*given, **more):
         with pytest.raises(kdx.UserError, match="at work in this thread already"):
             kdx.list()
         began.set()
-        while "waiting for it" not in capfd.readouterr().err:
-            pass
-        return perform(*given, **more)
+        assert waited.wait(60)
+        found = perform(*given, **more)
+        done.append("run")
+        return found
+
+    def heard(text, **more):
+        assert text == "kdx is at work in another thread of this process: waiting for it"
+        waited.set()
 
     monkeypatch.setattr(train_command, "perform", slow)
-    first = threading.Thread(target=lambda: found.append(kdx.train(*SHORT).status))
+    first = threading.Thread(target=lambda: done.append(kdx.train(*SHORT).status))
     first.start()
     assert began.wait(60)
-    assert kdx.list("loss")["group"] == "loss" and found == ["finished"]
+    monkeypatch.setattr(process, "print", heard, raising=False)
+    assert kdx.list("loss")["group"] == "loss" and done[:1] == ["run"]
     first.join()
+    assert done == ["run", "finished"]
 
 
 def trainings_shortened(patch) -> None:
