@@ -3,6 +3,10 @@
 from importlib import import_module
 
 __version__ = "0.1.0"
+__all__ = (
+    "Comparison Predictions Run RunFailed Sweep UserError "
+    "command compare list load open plan settings sweep train"
+).split()
 
 
 def load(folder, allow=()):
@@ -13,3 +17,16 @@ def load(folder, allow=()):
     imported here and not before.
     """
     return import_module("kdx.runs.export.formats").load(folder, allow)
+
+
+def __getattr__(name):
+    """What kdx.api offers, imported when it is asked for: `import kdx` stays quick. Types: __init__.pyi."""
+    if name not in __all__:
+        raise AttributeError(f"module 'kdx' has no attribute {name!r}")
+    found = vars(import_module("kdx.api"))[name]
+    globals()[name] = found
+    return found
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import kdx
-from kdx.commands import commands, first_sentence
+from kdx.commands import asks_for_text, commands, first_sentence, module_of
 from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError, nearest, printable
 
@@ -41,8 +41,6 @@ _HINTS = {
 HINTS = {word: meant for meant, words in _HINTS.items() for word in words.split()}
 """What other tools call a command -> the words of kdx, where there is no such command."""
 _JSON, _FILES_TOO = "--json", ("compare", "plan")
-_ASKING = ("--help", "-h", "help", "--version", "-V", "version", "--cfg", "--info", "--hydra-help")
-"""Words that ask for a text, whatever the command."""
 _UNREAD = 141
 """Exit code where nobody reads the output any more: 128 + SIGPIPE, what a shell shows for `yes | head`."""
 
@@ -118,9 +116,7 @@ def dispatch(argv: Sequence[str]) -> int:
         raise UserError(f"unknown command '{word}'{nearest(word, commands())}")
     if rest == ["help"]:
         rest = ["--help"]
-    # what trains is slow to import, and its help needs none of it
-    helped = word == "train" and {"--help", "-h"} & set(rest)
-    name = f"kdx.commands.{'_help' if helped else word}"
+    name = module_of(word, rest)
     first = name not in sys.modules
     gc.disable()  # nothing of what is imported is garbage
     try:
@@ -165,7 +161,7 @@ def run_and_report(argv: Sequence[str]) -> int:
     if not document:
         return _reported(argv)
     with output.one_document():
-        if argv and not any(word.partition("=")[0] in _ASKING for word in argv):
+        if argv and not asks_for_text(argv):
             try:
                 code = _reported(argv)
             except KeyboardInterrupt:
@@ -190,8 +186,7 @@ def _reported(argv: Sequence[str]) -> int:
             # a library made an error of its own of what a signal raised, and that was reported as an error of
             # the words
             signals.raise_if_stopped()
-        print(printable(str(error)), file=sys.stderr)
-        output.answer({"errors": printable(str(error)).splitlines()})
+        output.refuse(printable(str(error)))
         return 1 if isinstance(error, shortage.Shortage) else 2
 
 

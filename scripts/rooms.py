@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = (
     "kdx.cli",
+    "kdx.api",
     "kdx.commands",
     "kdx.planning",
     "kdx.runs",

@@ -77,7 +77,7 @@ ONLY_INSIDE_FUNCTIONS += [
     "kdx.config." + name for name in ("wire", "nodes", "described", "compose", "grid", "restore", "unused")
 ]
 ONLY_INSIDE_FUNCTIONS += ["kdx.config." + name for name in ("words", "flags", "quoting", "options", "keys")]
-ONLY_INSIDE_FUNCTIONS += ["kdx.pipeline.controls", "kdx.pipeline.scores", "kdx.core.trees"]
+ONLY_INSIDE_FUNCTIONS += ["kdx.api", "kdx.pipeline.controls", "kdx.pipeline.scores", "kdx.core.trees"]
 ONLY_INSIDE_FUNCTIONS += [
     "kdx.pipeline.foretelling." + name for name in ("data", "labelling", "others", "teacher", "training")
 ]

@@ -47,7 +47,7 @@ def test_the_wheel_has_every_module_and_every_option(root, wheel):
     assert {name for name in names if name.startswith("kdx/") and name.endswith(".py")} == tracked(
         root, "kdx", ".py"
     )
-    assert "kdx/py.typed" in names
+    assert {"kdx/py.typed", "kdx/__init__.pyi"} <= names
     options = tracked(root, "conf", ".yaml")
     assert "conf/train.yaml" in options
     assert {name for name in names if name.endswith(".yaml")} == {f"kdx/{name}" for name in options}

@@ -19,12 +19,12 @@ def show_table(
 
     from kdx.report.run.table import grid
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, force_jupyter=False)
     header, rows = [printable(cell) for cell in header], [[printable(cell) for cell in row] for row in rows]
     console.print(Text(printable(title), style="bold"))
     if rows:
         made = grid(header, rows, console.is_terminal)
         width = Measurement.get(console, console.options.update(width=10_000), made).maximum
-        Console(highlight=False, width=max(width, console.width)).print(made)
+        Console(highlight=False, width=max(width, console.width), force_jupyter=False).print(made)
     for line in below:
         console.print(Text(printable(line)))

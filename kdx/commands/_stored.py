@@ -1,12 +1,17 @@
-"""What the commands share that open stored weights: evaluate and predict."""
+"""What the commands share that open stored weights: evaluate and predict, and what Python opens of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kdx.commands._words import Words
-from kdx.core.errors import UserError
+from kdx.core.errors import UserError, nearest
+from kdx.core.roles import ROLES, known_roles
+from kdx.report.run.verdict import which_of
+from kdx.runs.reading import Run
 
 
 def is_run(target: Path) -> bool:
@@ -54,3 +59,30 @@ def weights_file(command: str, target: Path) -> Path:
             f"'{file}' does not exist: kdx {command} needs a run folder, an export or a checkpoint"
         )
     return file
+
+
+def weights_of(run: Run, role: str | None, which: str | None, allow: Sequence[str]) -> tuple[str, str, Any]:
+    """(role, "last" or "best", the weights) of one role of a run, an ensemble whole. role: None: the student,
+    or the last that was trained where there is none. which: None: those that the run's table shows.
+    """
+    from kdx.runs import stored
+
+    there = [*(["teacher"] if run.members() else []), *run.roles()]
+    if role is None:
+        role = "student" if "student" in there or not there else there[-1]
+    if role not in there and role not in ROLES:
+        raise UserError(f"the run '{run.path}' has no role '{role}'{nearest(role, there)}")
+    which = which_of(role, which or _headline(run))
+    if role == "teacher" and run.members():
+        weights, _ = stored.of_members(run, which, allow)["teacher"]
+    else:
+        weights, _ = stored.of_role(run, role, which, allow)
+    known = known_roles(run.document.get("results"))
+    return role, which, replace(weights, called=f"the {known[role].words if role in known else role}")
+
+
+def _headline(run: Run) -> str:
+    """The weights that the run's table shows."""
+    results = run.document.get("results")
+    shown = results.get("headline") if isinstance(results, Mapping) else None
+    return shown if shown in ("last", "best") else "last"

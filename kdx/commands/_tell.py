@@ -63,9 +63,12 @@ class Alone:
         output.instead(f"the run is finished, and its table is in {place}/report.md")
 
     def failed(self, error: Exception, path: os.PathLike, order: Order) -> None:
-        print(f"{error_line(error)}\n{where(error, path, order)}", file=sys.stderr)
+        text = f"{error_line(error)}\n{where(error, path, order)}"
         if self.command == "train":
-            output.answer({"folder": os.path.relpath(path), "status": "failed", "error": error_line(error)})
+            about = {"folder": os.path.relpath(path), "status": "failed", "error": error_line(error)}
+            output.refuse(text, about)
+        else:
+            print(text, file=sys.stderr)
 
     def interrupted(self, order: Order, words: Sequence[str]) -> None:
         print(

@@ -81,6 +81,14 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
+    _, found = compared(argv)
+    return 1 if found.damaged else 0
+
+
+def compared(argv: Sequence[str]) -> tuple[Comparison, Found]:
+    """(the comparison, what lay in the folders), written and shown as the words say. Raises UserError: see
+    `main`.
+    """
     words = parse_words("compare", plain_words(argv), OPTIONS)
     if not words.names:
         raise UserError(
@@ -108,7 +116,7 @@ def main(argv: Sequence[str]) -> int:
     for kind, name in targets.items():
         if not quiet:
             print(f"{kind}: {name}")
-    return 1 if found.damaged else 0
+    return made, found
 
 
 def plain_words(argv: Sequence[str]) -> list[str]:
@@ -305,7 +313,7 @@ def show_comparison(made: Comparison) -> None:
 
     from kdx.report.run.table import grid
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, force_jupyter=False)
     wide = console.options.update(width=10_000)
     forms = rows.forms(made)
     fitting = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
                 allow=words.lists["allow"],
             )
     except Unlike as error:
-        print(error, file=sys.stderr)
+        output.refuse(str(error))
         return 1
     output.answer({"folder": str(to), "card": plain(card)})
     if not output.wants_document():

@@ -86,7 +86,7 @@ class Telling:
         if sys.stderr.isatty():
             from rich.console import Console
 
-            console = Console(stderr=True)
+            console = Console(stderr=True, force_jupyter=False)
             self.status = console.status("looking") if console.is_terminal else None
         if self.status:
             self.status.start()

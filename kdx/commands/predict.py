@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdx.commands._show import show_table
-from kdx.commands._stored import chooses, is_run, order_of, weights_file
+from kdx.commands._stored import chooses, is_run, order_of, weights_file, weights_of
 from kdx.commands._words import Option, Words, asks_for_help, help_text, only_name, parse_words, switch
-from kdx.core import checks, output
-from kdx.core.errors import UserError, nearest
+from kdx.core import checks, output, shortage
+from kdx.core.errors import UserError
 from kdx.core.files import write_output
-from kdx.core.roles import ROLES, known_roles
-from kdx.report.run.verdict import which_of
-from kdx.runs.reading import Run, as_written, read_run
+from kdx.runs.reading import as_written, read_run
 
 OPTIONS = (
     Option(
@@ -71,18 +70,20 @@ class _Opened:
     which: str | None = None
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], given: Any = None) -> int:
+    """given: of a caller in Python, makes of the weights the NewRows that they answer in place of data=."""
     if asks_for_help(argv):
         print(HELP)
         return 0
     words = parse_words("predict", argv, OPTIONS, (*_GROUPS, "model"))
     target = Path(only_name("predict", words, "run folder, export or checkpoint")).expanduser()
-    where, to = _places(words)
+    where, to = _places(words, given is not None)
     file = checks.output("json", words["json"]) if words["json"] else None
     asked = _asked(words, to)
     with as_written(target):
         opened = _of_run(target, words) if is_run(target) else _of_checkpoint(target, words)
-        found = _answered(asked, where, opened)
+    with as_written(target) if given is None else _as_given():
+        found = _answered(asked, given or where, opened)
     found = {"of": str(target), "role": opened.role, "which": opened.which, "data": where, **found}
     from kdx.report.run.plain import dump, plain
 
@@ -95,18 +96,30 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _places(words: Words) -> tuple[str, Path]:
-    """(what to answer, the file to write), checked before any work."""
+@contextlib.contextmanager
+def _as_given() -> Iterator[None]:
+    """Whatever breaks on rows that a caller holds is said of these."""
+    try:
+        yield
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        if shortage.kind_of_shortage(error):
+            raise
+        why = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(f"the network cannot answer these rows: {type(error).__name__}: {why}") from error
+
+
+def _places(words: Words, given: bool) -> tuple[str, Path]:
+    """(what to answer, the file to write), checked before any work. given: whether the rows are at hand."""
     from kdx.data.writing import check_new_file
     from kdx.runs.reading import same_file
 
-    where, to = words["data"], words["to"]
+    where, to = "" if given else words["data"], words["to"]
     if where is None or to is None:
         lacking = "data=FOLDER|FILE|SPLIT" if where is None else "to=labels.csv"
         raise UserError(f"kdx predict needs {lacking}: kdx predict --help tells more")
     path = checks.output("to", to)
     check_new_file("to", path, switch("overwrite", words["overwrite"]))
-    if same_file(path, Path(where).expanduser()):
+    if where and same_file(path, Path(where).expanduser()):
         raise UserError(f"to={path} is the file that data= names, and its rows would be lost: name another")
     return where, path
 
@@ -128,8 +141,6 @@ def _whole(words: Words, name: str) -> int:
 
 
 def _of_run(target: Path, words: Words) -> _Opened:
-    from kdx.runs import stored
-
     run = read_run(target, words["store"])
     for name in ("model", "dataset", "key", "seed"):
         if name in words.given or chooses(words, name):
@@ -137,33 +148,9 @@ def _of_run(target: Path, words: Words) -> _Opened:
                 f"{name}= is for a checkpoint, and '{target}' is a run, which knows it: leave it out"
             )
     order = order_of("predict", words, 0)
-    role, allow = _role(run, words), order.config["allow"]
-    which = which_of(role, words["which"] or _headline(run))
-    if role == "teacher" and run.members():
-        weights, _ = stored.of_members(run, which, allow)["teacher"]
-    else:
-        weights, _ = stored.of_role(run, role, which, allow)
-    known = known_roles(run.document.get("results"))
-    weights = replace(weights, called=f"the {known[role].words if role in known else role}")
+    role = words["role"] if "role" in words.given else None
+    role, which, weights = weights_of(run, role, words["which"], order.config["allow"])
     return _Opened(weights, run.stage("prepare"), order.runtime.settle(), role, which)
-
-
-def _role(run: Run, words: Words) -> str:
-    """The student, or the last that was trained where there is none."""
-    there = [*(["teacher"] if run.members() else []), *run.roles()]
-    role = words["role"]
-    if "role" not in words.given and role not in there and there:
-        return there[-1]
-    if role not in there and role not in ROLES:
-        raise UserError(f"the run '{run.path}' has no role '{role}'{nearest(role, there)}")
-    return role
-
-
-def _headline(run: Run) -> str:
-    """The weights that the run's table shows."""
-    results = run.document.get("results")
-    shown = results.get("headline") if isinstance(results, Mapping) else None
-    return shown if shown in ("last", "best") else "last"
 
 
 def _of_checkpoint(target: Path, words: Words) -> _Opened:
@@ -189,11 +176,16 @@ def _of_checkpoint(target: Path, words: Words) -> _Opened:
     return _Opened(weights, data, order.runtime.settle())
 
 
-def _answered(asked: Any, where: str, opened: _Opened) -> dict[str, Any]:
+def _answered(asked: Any, where: Any, opened: _Opened) -> dict[str, Any]:
+    """where: a split, a path, or what makes the rows."""
     from kdx.report.run.progress import Progress
     from kdx.runs.predictions import answer_rows, rows_to_answer
 
-    rows = rows_to_answer(asked, where, opened.weights, opened.data, opened.runtime)
+    rows = (
+        rows_to_answer(asked, where, opened.weights, opened.data, opened.runtime)
+        if isinstance(where, str)
+        else where(opened.weights)
+    )
     with Progress() as shown:
         shown.started("predict", "", False)
         tally, beside, seconds = answer_rows(

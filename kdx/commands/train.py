@@ -135,8 +135,7 @@ def take_turn(order: Order, path: Path, words: Sequence[str], teller: Teller, *,
         with document.at_work(path, timeout=-1 if swept else 1) as host:
             return 0 if swept and sweep.is_done(path, order) else run_order(order, path, words, teller, host)
     except UserError as error:
-        print(error, file=sys.stderr)
-        output.answer({"errors": str(error).splitlines()})
+        output.refuse(str(error))
         return 2
 
 

@@ -1,6 +1,6 @@
 """stdout and stderr that cost no work: what cannot be written is reported once, a closed stream is as
 /dev/null, and a terminal without Unicode gets ASCII.
-With --json one document goes to stdout, and nothing else.
+With --json one document goes to stdout, and nothing else; a caller in Python gets it as it is.
 
 Standard library only.
 """
@@ -86,10 +86,13 @@ def enduring() -> Iterator[None]:
     if None in (sys.stdin, sys.stdout, sys.stderr):
         fill()
     before: tuple[Any, Any] = sys.stdout, sys.stderr
+    plain = []
     for stream in before:
         with contextlib.suppress(AttributeError, ValueError):  # a stream that is no file
-            if stream.errors in ("strict", "backslashreplace", "surrogateescape"):  # the last in the C locale
+            how = stream.errors
+            if how in ("strict", "backslashreplace", "surrogateescape"):  # the last in the C locale
                 stream.reconfigure(errors="kdx.plainer")
+                plain.append((stream, how))
     sys.stdout, sys.stderr = Enduring(before[0], unread=True), Enduring(before[1], unread=False)
     made = sys.stdout, sys.stderr
     try:
@@ -97,6 +100,9 @@ def enduring() -> Iterator[None]:
     finally:
         for stream in made:
             hush(stream)
+        for stream, how in plain:
+            with contextlib.suppress(OSError, ValueError):  # closed by somebody
+                stream.reconfigure(errors=how)
         sys.stdout, sys.stderr = before
 
 
@@ -144,25 +150,34 @@ def instead(where: str) -> None:
         print(f"not all could be printed ({why}): {where}", file=sys.stderr)
 
 
-class _Document:
-    """What a command answers under --json: one document, on the stdout that it was called with."""
+class Document:
+    """What a command answers under --json. to: the stdout that it is written on; None: it is kept, for a
+    caller in Python.
 
-    def __init__(self, stdout: Any):
-        self.stdout, self.answered = stdout, False
+    value: what was answered, plain values as json.loads gives them. error: what ended the command, for the
+    caller to raise.
+    """
+
+    def __init__(self, to: Any):
+        self.to, self.answered = to, False
+        self.value: Any = None
+        self.error: str | None = None
 
 
-_document: _Document | None = None
+_document: Document | None = None
 
 
 @contextlib.contextmanager
-def one_document() -> Iterator[None]:
-    """Inside, everything that is printed goes to stderr, and what is handed to `answer` to stdout."""
+def one_document(*, kept: bool = False) -> Iterator[Document]:
+    """Inside, everything that is printed goes to stderr, and what is handed to `answer` to stdout, or, kept,
+    into the document.
+    """
     global _document
     before = _document
-    _document = _Document(sys.stdout)
+    _document = Document(None if kept else sys.stdout)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            yield
+            yield _document
     finally:
         _document = before
 
@@ -180,14 +195,28 @@ def answer(value: Any) -> None:
     """The document of this command; only the first counts. NaN and infinities become null."""
     if _document is None or _document.answered:
         return
-    _document.answered = True
-    _document.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False, default=str) + "\n")
-    _document.stdout.flush()
+    _document.answered, _document.value = True, _plain(value)
+    if _document.to is not None:
+        _document.to.write(json.dumps(_document.value, indent=2, allow_nan=False) + "\n")
+        _document.to.flush()
 
 
-def _finite(value: Any) -> Any:
+def refuse(text: str, document: Mapping[str, Any] | None = None) -> None:
+    """Says on stderr what ends this command, and answers with `document`, by default its lines as `errors`.
+    For a caller in Python it is kept instead of printed, to be raised.
+    """
+    if _document is None or _document.to is not None:
+        print(text, file=sys.stderr)
+    else:
+        _document.error = text
+    answer({"errors": text.splitlines()} if document is None else document)
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

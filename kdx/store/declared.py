@@ -71,3 +71,8 @@ def _parts(path: Path, module: str) -> dict[str, tuple[ast.AST, dict[str, str]]]
             names.update(imported_from(node, package))
     kinds = (ast.ClassDef, ast.FunctionDef)
     return {node.name: (node, names) for node in tree.body if isinstance(node, kinds)}
+
+
+def forget_declared() -> None:
+    """What was read of files, which may have been changed since."""
+    _parts.cache_clear()

@@ -128,6 +128,11 @@ def _syntax(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
     return _remembered[key][0], tuple(_remembered[key][1:])
 
 
+def forget_code() -> None:
+    """What was read of files, which may have been changed since."""
+    _syntax.cache_clear()
+
+
 def _parsed(text: str, package: str) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(text)
     imports = []

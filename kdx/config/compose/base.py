@@ -193,6 +193,12 @@ def kept(words: tuple[str, ...], own: tuple[Path, ...]) -> Any:
     return whole_config(words)
 
 
+def forget_options() -> None:
+    """What was read of the user's own option files, which may have been changed since."""
+    for kept_of in (_referred, _laid, _contained, _base, kept):
+        kept_of.cache_clear()
+
+
 def whole_config(words: Sequence[str]) -> Any:
     """The composed configuration as Hydra has it, with Hydra's own node and the user's own options."""
     GlobalHydra.instance().clear()

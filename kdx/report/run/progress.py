@@ -26,7 +26,7 @@ class Progress(Many):
     def __init__(self, console: Any = None, clock: Callable[[], float] = time.monotonic):
         from rich.console import Console
 
-        console = console or Console(stderr=True, highlight=False)
+        console = console or Console(stderr=True, highlight=False, force_jupyter=False)
         self.view = Bars(console, clock) if console.is_terminal else Lines(console, clock)
         super().__init__(self.view)
 

@@ -193,7 +193,7 @@ def print_table(
     """Prints to stdout, or to `file`. A pipe gets a Markdown table, at a width that needs no shortening."""
     from rich.console import Console
 
-    console = Console(file=file or sys.stdout, width=width, highlight=False)
+    console = Console(file=file or sys.stdout, width=width, highlight=False, force_jupyter=False)
     if width is None and not console.is_terminal:
-        console = Console(file=file or sys.stdout, width=120, highlight=False)
+        console = Console(file=file or sys.stdout, width=120, highlight=False, force_jupyter=False)
     console.print(results_table(results, headline, warnings, audit), crop=False)
