@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import kdx
-from kdx.commands import asks_for_text, commands, first_sentence, module_of
+from kdx.commands import asks_for_text, commands, first_sentence, command_module
 from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError, nearest, printable
 
@@ -116,7 +116,7 @@ def dispatch(argv: Sequence[str]) -> int:
         raise UserError(f"unknown command '{word}'{nearest(word, commands())}")
     if rest == ["help"]:
         rest = ["--help"]
-    name = module_of(word, rest)
+    name = command_module(word, rest)
     first = name not in sys.modules
     gc.disable()  # nothing of what is imported is garbage
     try:
@@ -186,7 +186,7 @@ def _reported(argv: Sequence[str]) -> int:
             # a library made an error of its own of what a signal raised, and that was reported as an error of
             # the words
             signals.raise_if_stopped()
-        output.refuse(printable(str(error)))
+        output.report_error(printable(str(error)))
         return 1 if isinstance(error, shortage.Shortage) else 2
 
 

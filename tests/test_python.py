@@ -210,7 +210,7 @@ def test_predictions_are_those_of_the_command(run, tmp_path, monkeypatch):
         expected = [row[name] for row in written]
         assert values == (pytest.approx(expected) if name in numbers_of else expected)
     assert [*answers.rows[0]] == [*written[0]] and answers.document["rows"] == len(written) == 500
-    assert set(answers) == set(written[0]) and len(answers) == 6
+    assert set(answers) == set(written[0]) and len(answers) == 7
     shown = answers._repr_html_()
     assert "and 490 more rows" in shown and f"{answers['confidence'][0]:.4g}" in shown
     monkeypatch.setitem(sys.modules, "pandas", None)

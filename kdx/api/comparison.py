@@ -71,7 +71,7 @@ def compare(*words: str | os.PathLike[str]) -> Comparison:
     def made() -> Any:
         from kdx.commands import compare as the_command
 
-        return the_command.compared(given)
+        return the_command.compare_paths(given)
 
     _, (found, lay) = call_as("compare", given, made)
     return Comparison(found, lay.lines)

@@ -46,7 +46,7 @@ def asks_for_text(words: Sequence[str]) -> bool:
     return any(word.partition("=")[0] in _ASKING for word in words)
 
 
-def module_of(name: str, words: Sequence[str]) -> str:
+def command_module(name: str, words: Sequence[str]) -> str:
     """The module whose `main` does a command. What trains is slow to import, and its help needs none."""
     helped = name == "train" and {"--help", "-h"} & set(words)
     return f"kdx.commands.{'_help' if helped else name}"

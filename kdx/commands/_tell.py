@@ -66,7 +66,7 @@ class Alone:
         text = f"{error_line(error)}\n{where(error, path, order)}"
         if self.command == "train":
             about = {"folder": os.path.relpath(path), "status": "failed", "error": error_line(error)}
-            output.refuse(text, about)
+            output.report_error(text, about)
         else:
             print(text, file=sys.stderr)
 

@@ -81,11 +81,11 @@ def main(argv: Sequence[str]) -> int:
     if asks_for_help(argv):
         print(HELP)
         return 0
-    _, found = compared(argv)
+    _, found = compare_paths(argv)
     return 1 if found.damaged else 0
 
 
-def compared(argv: Sequence[str]) -> tuple[Comparison, Found]:
+def compare_paths(argv: Sequence[str]) -> tuple[Comparison, Found]:
     """(the comparison, what lay in the folders), written and shown as the words say. Raises UserError: see
     `main`.
     """

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
                 allow=words.lists["allow"],
             )
     except Unlike as error:
-        output.refuse(str(error))
+        output.report_error(str(error))
         return 1
     output.answer({"folder": str(to), "card": plain(card)})
     if not output.wants_document():

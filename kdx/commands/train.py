@@ -135,7 +135,7 @@ def take_turn(order: Order, path: Path, words: Sequence[str], teller: Teller, *,
         with document.at_work(path, timeout=-1 if swept else 1) as host:
             return 0 if swept and sweep.is_done(path, order) else run_order(order, path, words, teller, host)
     except UserError as error:
-        output.refuse(str(error))
+        output.report_error(str(error))
         return 2
 
 

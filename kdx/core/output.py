@@ -201,7 +201,7 @@ def answer(value: Any) -> None:
         _document.to.flush()
 
 
-def refuse(text: str, document: Mapping[str, Any] | None = None) -> None:
+def report_error(text: str, document: Mapping[str, Any] | None = None) -> None:
     """Says on stderr what ends this command, and answers with `document`, by default its lines as `errors`.
     For a caller in Python it is kept instead of printed, to be raised.
     """

@@ -27,7 +27,7 @@ _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
-class GivenRows:
+class AnsweredRows:
     """The rows of a file of answers. columns: header -> n values: of `label` words, None where there is none;
     of all others (n,) float64, nan where there is none. files: as the data set would call them; numbers: (n,)
     int64, of the decoded data set, from 0; neither: they are known by their order. left_out: columns that
@@ -60,13 +60,13 @@ class AnswersFile:
     def __init__(self, *, file: str):
         self.path = Path(file).expanduser()
 
-    def rows(self, spread: Callable[[np.ndarray], Mapping[str, Any]], words: Collection[str]) -> GivenRows:
+    def rows(self, spread: Callable[[np.ndarray], Mapping[str, Any]], words: Collection[str]) -> AnsweredRows:
         """spread: the columns of an array of answers (`Task.of_array`). words: that an answer may be, even
         where they look like none at all, such as a class "none". Raises UserError where the file cannot be
         read or holds no answers.
         """
         if self.path.suffix.lower() == ".npy":
-            return GivenRows(self.path, spread(_array(self.path)))
+            return AnsweredRows(self.path, spread(_array(self.path)))
         if not ending(self.path):
             raise UserError(
                 f"teacher.file must end with .npy, {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}; given: "
@@ -111,7 +111,7 @@ class _Columns:
     words: frozenset[str]
     bad: list[str] = field(default_factory=list)
 
-    def read(self) -> GivenRows:
+    def read(self) -> AnsweredRows:
         names = column_names(self.path)
         if twice := sorted(name for name, count in Counter(names).items() if count > 1):
             raise UserError(f"'{self.path}' has two columns that are called '{twice[0]}': rename one")
@@ -131,7 +131,7 @@ class _Columns:
         if not self.bad and not cells[wanted[0]]:
             raise UserError(f"'{self.path}' has no rows")
         columns = {name: cells[name] if name == _LABEL else np.array(cells[name], float) for name in answers}
-        found = GivenRows(
+        found = AnsweredRows(
             self.path,
             columns,
             files=cells[key] if key == FILE_COLUMN else None,
@@ -171,7 +171,7 @@ class _Columns:
             self.bad.append(f"{name} is {shown(cell)}")
             return float("nan")
 
-    def _check(self, found: GivenRows) -> None:
+    def _check(self, found: AnsweredRows) -> None:
         """Raises UserError where a row could not be read, is nobody's, or stands twice."""
         if self.bad:
             raise UserError(f"'{self.path}' has rows that cannot be read: {few(self.bad)}")

@@ -12,7 +12,7 @@ from kdx.core.errors import UserError
 from kdx.core.files import read_json
 from kdx.core.task import Given, Task
 from kdx.core.trees import moved, picked
-from kdx.data.given import AnswersFile, GivenRows, whose_order
+from kdx.data.given import AnswersFile, AnsweredRows, whose_order
 from kdx.data.laid import ROWS_JSON
 from kdx.data.phrases import few
 from kdx.data.raw import PARTS
@@ -73,7 +73,7 @@ def run(work: Work, runtime: Runtime, *, data: Artifact, answers: Component) -> 
     )
 
 
-def read_answers(task: Task, answers: Component) -> tuple[GivenRows, Given]:
+def read_answers(task: Task, answers: Component) -> tuple[AnsweredRows, Given]:
     """(the rows of the file, their answers). Raises UserError where they are no answers of the task."""
     file: AnswersFile = answers.build()
     try:
@@ -84,7 +84,7 @@ def read_answers(task: Task, answers: Component) -> tuple[GivenRows, Given]:
         raise UserError(f"teacher.file: {error}" if named else f"teacher.file={file.path}: {error}") from None
 
 
-def match_rows(work: Work, data: Artifact, rows: GivenRows) -> dict[str, np.ndarray]:
+def match_rows(work: Work, data: Artifact, rows: AnsweredRows) -> dict[str, np.ndarray]:
     """split -> (N,) int64: the row of the file that answers each of its rows, -1: none does. Raises UserError
     where the file is of other data."""
     about = data.json("data.json")
@@ -114,7 +114,7 @@ def match_rows(work: Work, data: Artifact, rows: GivenRows) -> dict[str, np.ndar
     return {split: np.where(of >= 0, of_number[of], -1) for split, of in known.items()}
 
 
-def _numbers_of(data: Artifact, rows: GivenRows, whole: int) -> np.ndarray:
+def _numbers_of(data: Artifact, rows: AnsweredRows, whole: int) -> np.ndarray:
     """(n,) int64: which row of the decoded data set each row of the file is."""
     if rows.files is None:
         found = np.asarray(rows.numbers, np.int64)
@@ -156,7 +156,7 @@ def number_of(names: Mapping[str, int], called: str) -> int:
     return several[0] if len(several) == 1 else -1
 
 
-def check_answered(rows: GivenRows, whole: Mapping[str, int], counts: Mapping[str, int]) -> None:
+def check_answered(rows: AnsweredRows, whole: Mapping[str, int], counts: Mapping[str, int]) -> None:
     """Raises UserError where nobody could learn from the answers."""
     if whole["unlabelled"] and not counts["unlabelled"]:
         raise UserError(
@@ -191,7 +191,7 @@ def write_answers(
     return True
 
 
-def noted_of(rows: GivenRows, found: Given, whole: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
+def noted_of(rows: AnsweredRows, found: Given, whole: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
     """What there is to say, one sentence each."""
     said = []
     if found.corrected:
