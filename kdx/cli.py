@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import kdx
-from kdx.commands import asks_for_text, commands, first_sentence, command_module
+from kdx.commands import asks_for_text, command_module, commands, first_sentence
 from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError, nearest, printable
 

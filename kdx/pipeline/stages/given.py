@@ -12,7 +12,7 @@ from kdx.core.errors import UserError
 from kdx.core.files import read_json
 from kdx.core.task import Given, Task
 from kdx.core.trees import moved, picked
-from kdx.data.given import AnswersFile, AnsweredRows, whose_order
+from kdx.data.given import AnsweredRows, AnswersFile, whose_order
 from kdx.data.laid import ROWS_JSON
 from kdx.data.phrases import few
 from kdx.data.raw import PARTS
@@ -191,7 +191,9 @@ def write_answers(
     return True
 
 
-def noted_of(rows: AnsweredRows, found: Given, whole: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
+def noted_of(
+    rows: AnsweredRows, found: Given, whole: Mapping[str, int], counts: Mapping[str, int]
+) -> list[str]:
     """What there is to say, one sentence each."""
     said = []
     if found.corrected:
