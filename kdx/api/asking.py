@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kdx.api.process import borrowed
-from kdx.commands import asks_for_text, commands, module_of
+from kdx.commands import asks_for_text, command_module, commands
 from kdx.core import output, shortage, signals, snapshot
 from kdx.core.errors import UserError, nearest, printable, type_name
 
@@ -64,7 +64,7 @@ def ask_command(name: str, words: Sequence[str], **more: Any) -> dict[str, Any]:
     """The document of a command, whose `main` is given `more` as well. Raises what `command` does."""
 
     def work() -> int:
-        main = import_module(module_of(name, words)).main
+        main = import_module(command_module(name, words)).main
         if not asks_for_text(words):
             return main(words, **more) or 0
         with contextlib.redirect_stdout(io.StringIO()) as text:
