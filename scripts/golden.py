@@ -7,7 +7,7 @@ of each recipe.
 
 Two processors round differently, so nothing is kept: the other commit's code is checked out beside this one
 and runs on the same machine. Latencies, times and keys of the store are not compared, as keys hold the
-digest of the code.
+digest of the code; a value that the other commit did not have is counted, and differs from nothing.
 """
 
 from __future__ import annotations
@@ -63,17 +63,15 @@ def numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[int, list[str]]:
-    """Two run.json -> (values compared, a line for each that differs)."""
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[int, list[str], int]:
+    """Two run.json -> (values compared, a line for each that differs, values that only the second has)."""
     old, new = (dict(numbers({part: run.get(part) for part in PARTS})) for run in (before, after))
     stages = [[stage["name"] for stage in run["stages"]] for run in (before, after)]
     reported = [f"stages: {stages[0]} and now {stages[1]}"] if stages[0] != stages[1] else []
     nothing = object()
-    changed = [name for name in {**old, **new} if old.get(name, nothing) != new.get(name, nothing)]
-    return len(old), [
-        *reported,
-        *(f"{name}: {old.get(name, 'not there')} and now {new.get(name, 'not there')}" for name in changed),
-    ]
+    changed = [name for name in old if old[name] != new.get(name, nothing)]
+    lines = [f"{name}: {old[name]} and now {new.get(name, 'not there')}" for name in changed]
+    return len(old), [*reported, *lines], len(new.keys() - old.keys())
 
 
 def run(tree: Path, place: Path, words: Sequence[str]) -> dict[str, Any]:
@@ -110,8 +108,8 @@ def main(words: Sequence[str]) -> int:
                 for side, tree in (("before", other), ("after", ROOT)):
                     (place / f"{name}-{side}").mkdir()
                     made.append(run(tree, place / f"{name}-{side}", RUNS[name]))
-                compared, reported = differences(*made)
-                print(f"{name:12} {compared:,} values, {len(reported)} differ")
+                compared, reported, new = differences(*made)
+                print(f"{name:12} {compared:,} values, {len(reported)} differ; {new:,} are new")
                 print("".join(f"    {line}\n" for line in reported[:20]), end="", flush=True)
                 wrong += bool(reported)
         finally:

@@ -21,8 +21,9 @@ def test_what_differs_is_named_and_times_and_keys_are_not_compared():
     after = copy.deepcopy(before)
     after["results"]["student"]["latency_ms"] = 1e9
     after["stages"][0]["key"] = "f" * 64
-    compared, reported = golden.differences(before, after)
-    assert compared > 20 and reported == []
+    after["results"]["student"]["last"]["test"]["further"] = [1, 2]
+    compared, reported, new = golden.differences(before, after)
+    assert compared > 20 and reported == [] and new == 2
     accuracy = before["results"]["student"]["last"]["test"]["accuracy"]
     after["results"]["student"]["last"]["test"]["accuracy"] = accuracy + 1e-15
     del after["results"]["teacher"]
