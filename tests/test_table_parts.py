@@ -145,3 +145,44 @@ def test_columns_and_targets_of_nan_alone_have_no_value(tmp_path):
     assert read(file=str(file)).dropped == {"x": "it has no value"}
     with pytest.raises(UserError, match=r"no row of '.*a.parquet' has a target \(x\)"):
         read(file=str(file), target="x")
+
+
+def test_texts_in_views_of_words_are_texts_and_bytes_are_none(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    from kdx.data.text.table import read_text_table
+
+    def file(values):
+        pyarrow.parquet.write_table(
+            pyarrow.table({"text": values, "label": ["a", "b"]}), tmp_path / "a.parquet"
+        )
+        return tmp_path / "a.parquet"
+
+    if hasattr(pyarrow, "string_view"):
+        views = file(pyarrow.array(["and is", "on"], pyarrow.string_view()))
+        found = read_text_table(views, None, None)
+        assert [texts for texts, _ in found.batches()] == [["and is", "on"]]
+    with pytest.raises(UserError, match=r"holds lists, bytes or the like \(b'and', say\), and no text: name"):
+        read_text_table(file(pyarrow.array([b"and", b"on"])), None, None)
+    with pytest.raises(UserError, match=r"holds true and false \(true, say\), and no text: name"):
+        read_text_table(file(pyarrow.array([True, False])), None, None)
+
+
+def test_a_test_file_alone_decides_nothing_of_training(tmp_path):
+    """Its words leave no column out and keep none, and networks see the same of the rows to train with."""
+    same = "x,z,y\n" + "".join(f"one,{k % 9},{k * 1.5}\n" for k in range(30))
+    assert "x" in table(tmp_path, train=same, test=xy(["two", "one"])).dropped
+    train = xy("abc"[k % 3] for k in range(30))
+    many = xy(f"word {k}" for k in range(500))
+    alone, beside = table(tmp_path, train=train), table(tmp_path, train=train, test=many)
+    assert not beside.dropped
+    codes = [
+        [
+            [found["categories"][code] for code in found["codes"]]
+            for found in spec["columns"]
+            if "codes" in found
+        ]
+        for spec in (raw.adapter([raw.part("train")[0]])[0] for raw in (alone, beside))
+    ]
+    assert codes[0] == codes[1] == [["a", "b", "c"]]
